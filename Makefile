@@ -1,0 +1,37 @@
+# Each target sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: help env demo test lint bench clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+env: $(READY) ## make the environment in .venv, with the layerprobe command in it
+
+demo: $(READY) ## run the main job on a small spoken corpus: sound, cache, scores, heatmap, report
+	$(BIN)/layerprobe demo --out demo
+
+test: $(READY) ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## check style, spelling and types: ruff, codespell, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/mypy
+
+bench: $(READY) ## measure speed and memory against peers on this machine
+	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean: ## remove the environment and what the demo made
+	rm -rf .venv demo *.egg-info
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "layerprobe needs Python 3.11 or newer; name one with: make env PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@

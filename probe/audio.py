@@ -1,0 +1,146 @@
+"""A path and a span become mono float32 at the encoder's rate, or a reason why not.
+
+soundfile decodes (WAV, FLAC, OGG, MP3 of any rate, depth and channel count, no FFmpeg), channels are averaged,
+soxr resamples at its HQ setting: flat to 7 kHz and aliases below -140 dB from 44.1 to 16 kHz, where common
+defaults leave them at -17 to -31 dB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+RESAMPLER = "soxr HQ"
+CHANNELS = "mean"
+# Label files round times, so a span may end this much after its sound; more is a wrong span.
+SPAN_TOLERANCE_SECONDS = 0.01
+# Without a Xing header the length of an MP3 is an estimate that can be off by a frame or two of 1152 samples.
+MP3_LENGTH_TOLERANCE = 2 * 1152
+OGG_HEADER_TYPE, OGG_END_OF_STREAM = 5, 0x04  # byte and bit of a page's header (RFC 3533, section 6)
+
+
+class UnusableSound(Exception):
+    """Why one sound can't be used; the utterance is quarantined and the rest goes on."""
+
+
+def read_sound(
+    path: Path | str,
+    *,
+    sampling_rate: int,
+    start: float | None = None,
+    end: float | None = None,
+    longest_seconds: float = float("inf"),
+) -> np.ndarray:
+    """Decode a sound, or only the span from ``start`` to ``end`` seconds of it.
+
+    Args:
+        path: a file that libsndfile decodes, whatever its name ends in
+        sampling_rate: of the result, Hz
+        start: seconds from the beginning, ``0`` if None
+        end: seconds from the beginning, the sound's end if None
+        longest_seconds: a longer span is refused before it is decoded
+
+    Returns:
+        the waveform, ``(n_samples,)`` float32, full scale -1 to 1
+
+    Raises:
+        UnusableSound: if the file is missing, empty, no sound, or truncated, or if the span is outside the
+            sound, too long, not finite or silent
+    """
+    path = Path(path)
+    try:
+        with soundfile.SoundFile(path) as sound:
+            channels, rate = _decode_span(sound, path, start, end, longest_seconds)
+    except (soundfile.SoundFileRuntimeError, TypeError) as error:
+        # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
+        raise UnusableSound(_why_not_opened(path, error)) from error
+    if not np.isfinite(channels).all():
+        raise UnusableSound("holds samples that are not finite")
+    waveform = channels.mean(axis=1)
+    if np.ptp(waveform) == 0:
+        raise UnusableSound("silent: every sample is the same")
+    if rate != sampling_rate:
+        waveform = soxr.resample(waveform, rate, sampling_rate, quality="HQ")
+    return np.ascontiguousarray(waveform, dtype=np.float32)
+
+
+def sound_hash(path: Path | str) -> str:
+    """Sixteen hex digits over the file's bytes: the same after a move or a touch, another after an edit."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _decode_span(
+    sound: soundfile.SoundFile, path: Path, start: float | None, end: float | None, longest_seconds: float
+) -> tuple[np.ndarray, int]:
+    """Samples ``(n_samples, n_channels)`` float32 at the file's own rate, and that rate."""
+    rate, seconds = sound.samplerate, sound.frames / sound.samplerate
+    whole = start is None and end is None
+    begin = 0.0 if start is None else start
+    stop = seconds if end is None else end
+    if sound.frames == 0:
+        raise UnusableSound("empty: it holds no samples")
+    if whole and (reason := _truncation(path, sound.format)):
+        raise UnusableSound(reason)
+    if begin >= seconds or stop > seconds + SPAN_TOLERANCE_SECONDS:
+        raise UnusableSound(f"span {begin:g} to {stop:g} s lies outside the sound of {seconds:g} s")
+    if stop - begin > longest_seconds:
+        raise UnusableSound(
+            f"{stop - begin:.0f} s long, over the {longest_seconds:g} s that are encoded in one piece; "
+            "cut it into spans with start and end"
+        )
+    first = round(begin * rate)
+    expected = min(round(stop * rate), sound.frames) - first
+    if first:
+        sound.seek(first)
+    channels = sound.read(expected, dtype="float32", always_2d=True)
+    slack = MP3_LENGTH_TOLERANCE if sound.format == "MP3" else 0
+    if len(channels) < expected - slack or len(channels) == 0:
+        raise UnusableSound(f"truncated: {len(channels)} of {expected} samples could be decoded")
+    return channels, rate
+
+
+def _why_not_opened(path: Path, error: Exception) -> str:
+    if not path.exists():
+        return "no such file"
+    if path.stat().st_size == 0:
+        return "empty: it holds no bytes"
+    return f"could not be decoded ({str(error).strip().rstrip('.')})"
+
+
+def _truncation(path: Path, container: str) -> str:
+    """Why a file ends too early, in the containers where libsndfile plays what is left and does not say."""
+    if container in ("WAV", "WAVEX"):
+        promised, present = _wav_data_bytes(path)
+        if present < promised:
+            return f"truncated: {present} of {promised} bytes of samples are there"
+    elif container == "OGG" and not _ogg_stream_ends(path):
+        return "truncated: the stream has no end page"
+    return ""
+
+
+def _wav_data_bytes(path: Path) -> tuple[int, int]:
+    """Bytes that the data chunk promises, and bytes that follow its header."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        magic, _, _ = struct.unpack("<4sI4s", file.read(12))
+        while magic == b"RIFF" and len(header := file.read(8)) == 8:
+            name, length = struct.unpack("<4sI", header)
+            if name == b"data":
+                streamed = length in (0, 0xFFFFFFFF)  # written to a pipe: the length was never known
+                return (0 if streamed else length), size - file.tell()
+            file.seek(length + length % 2, 1)
+    return 0, 0  # big-endian or 64-bit variants, whose own headers libsndfile checks
+
+
+def _ogg_stream_ends(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 2**16))  # a page is smaller than 64 KiB
+        tail = file.read()
+    page = tail.rfind(b"OggS")
+    return page >= 0 and len(tail) > page + OGG_HEADER_TYPE and bool(tail[page + OGG_HEADER_TYPE] & OGG_END_OF_STREAM)

@@ -1,0 +1,304 @@
+"""The zarr store of pooled embeddings: rows, checksums, journal, resume.
+
+A group of format 3 with the array ``embeddings`` (n_utterances, n_layers, n_poolings, dim), float32, and beside it
+``utterance_id`` and ``sound`` (the content hash and span that a row was made from), both (n_utterances,). A shard
+holds a block of 512 utterances and an inner chunk one layer of it, so that writing a block and reading one layer
+over all utterances are both sequential; every inner chunk carries its crc32c. A block is written, made durable, and
+only then named in ``journal.jsonl``: rows that the journal does not name are never read. Refused utterances stand
+in ``quarantine.csv``. This is the only file that knows zarr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from filelock import FileLock, Timeout
+from zarr.codecs import Crc32cCodec
+
+from probe.errors import InputError
+from probe.plan import ExtractionPlan
+
+BLOCK = 512  # utterances in a shard: 50 MB for 25 layers of 1024 in one pooling
+FORMAT = 1
+JOURNAL = "journal.jsonl"
+QUARANTINE = "quarantine.csv"
+QUARANTINE_COLUMNS = ("utterance_id", "path", "reason")
+
+
+class CacheMismatch(InputError):
+    """The cache was made under another plan than the one asked for."""
+
+
+class CacheDamaged(InputError):
+    """The cache does not hold what its journal promises."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache opened for reading; only rows whose block is whole are seen."""
+
+    path: Path
+    plan: ExtractionPlan
+    utterance_ids: np.ndarray  # (n_utterances,) str
+    sounds: np.ndarray  # (n_utterances,) str, hash and span
+    quarantine: pd.DataFrame  # utterance_id, path, reason
+    _embeddings: zarr.Array[Any]
+
+    def read_layer(self, layer: str) -> np.ndarray:
+        """All poolings of one layer side by side, ``(n_utterances, n_poolings * dim)`` float32.
+
+        Raises:
+            InputError: if there is no such layer
+            CacheDamaged: if a chunk is missing or its checksum does not match
+        """
+        if layer not in self.plan.layers:
+            raise InputError(f"{self.path} has no layer {layer!r}; it has {', '.join(self.plan.layers)}.")
+        n = len(self.utterance_ids)
+        values = _read(self.path, self._embeddings, slice(0, n), self.plan.layers.index(layer))
+        return values.reshape(n, -1)
+
+
+def open_cache(path: Path | str) -> Cache:
+    """Open a cache for reading.
+
+    Raises:
+        InputError: if there is no cache at ``path``
+        CacheDamaged: if its journal can't be read
+    """
+    path = Path(path)
+    group = _open_group(path, "r")
+    n = sum(line["rows"] for line in _last_lines(_read_journal(path)))
+    plan = ExtractionPlan.from_json(dict(group.attrs)["plan"])  # type: ignore[arg-type]
+    ids, sounds = (_read(path, _array(group, name), slice(0, n)).astype(object) for name in ("utterance_id", "sound"))
+    return Cache(path, plan, ids, sounds, read_quarantine(path), _array(group, "embeddings"))
+
+
+def read_quarantine(path: Path) -> pd.DataFrame:
+    """The refused utterances of a cache: ``utterance_id, path, reason``, as text."""
+    file = path / QUARANTINE
+    if not file.exists():
+        return pd.DataFrame(columns=list(QUARANTINE_COLUMNS), dtype=str)
+    return pd.read_csv(file, dtype=str, keep_default_na=False)
+
+
+class CacheWriter:
+    """Appends rows to a cache, new or begun, under one plan; a context manager that holds the store's lock."""
+
+    def __init__(self, path: Path | str, plan: ExtractionPlan, *, dim: int) -> None:
+        """Name the store; nothing is touched before the ``with``."""
+        self.path, self.plan = Path(path), plan
+        self._shape = (len(plan.layers), len(plan.poolings), dim)
+        self._ids: list[str] = []
+        self._sounds: list[str] = []
+        self._block: list[np.ndarray] = []  # rows of the block in hand, those on disk included
+        self._quarantine: list[tuple[str, str, str]] = []
+        self._n_durable = 0
+        self._lock = FileLock(self.path / "lock", timeout=0)
+
+    def __enter__(self) -> CacheWriter:
+        """Create the store or go on with it.
+
+        Raises:
+            CacheMismatch: naming the fields that differ, if it was made under another plan
+            InputError: if ``path`` holds something else, or another process writes to it
+        """
+        new = not self.path.exists()
+        if not new and not (self.path / "zarr.json").exists() and any(self.path.iterdir()):
+            raise InputError(f"{self.path} exists and is no cache. Name another --out.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise InputError(f"{self.path} is being written by another process. Wait for it to end.") from error
+        try:
+            self._go_on() if (self.path / JOURNAL).exists() else self._create()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the rows that wait, also after an error or Ctrl-C, and release the lock."""
+        try:
+            self.flush()
+        finally:
+            self._lock.release()
+
+    @property
+    def cached(self) -> dict[str, str]:
+        """Utterances that have a row already, with the sound that it was made from."""
+        return dict(zip(self._ids, self._sounds, strict=True))
+
+    @property
+    def n_durable(self) -> int:
+        """Rows that are safe on disk."""
+        return self._n_durable
+
+    def append(self, utterance_id: str, sound: str, embeddings: np.ndarray) -> None:
+        """Add one utterance's ``(n_layers, n_poolings, dim)``; every 512 rows a block is written."""
+        if embeddings.shape != self._shape:
+            raise ValueError(f"embeddings are {embeddings.shape}, not {self._shape}")
+        self._ids.append(utterance_id)
+        self._sounds.append(sound)
+        self._block.append(embeddings.astype(np.float32))
+        if len(self._block) == BLOCK:
+            self.flush()
+
+    def refuse(self, utterance_id: str, path: str, reason: str) -> None:
+        """Quarantine an utterance with its reason."""
+        self._quarantine.append((utterance_id, path, reason))
+
+    def flush(self) -> None:
+        """Write the block in hand as a whole shard, make it durable, then name it in the journal."""
+        if len(self._ids) > self._n_durable:
+            number = (len(self._ids) - 1) // BLOCK
+            rows = slice(number * BLOCK, len(self._ids))
+            self._embeddings.resize((len(self._ids), *self._shape))
+            self._embeddings[rows] = np.stack(self._block)
+            for array, values in ((self._id_array, self._ids), (self._sound_array, self._sounds)):
+                array.resize((len(values),))
+                array[rows] = np.array(values[rows], dtype=object)
+            for name in ("embeddings", "utterance_id", "sound"):
+                array_folder = self.path / name
+                zeros = ["0"] * (3 if name == "embeddings" else 0)
+                _make_durable(array_folder.joinpath("c", str(number), *zeros))
+                _make_durable(array_folder / "zarr.json")
+            self._journal(number, len(self._block))
+            self._n_durable = len(self._ids)
+        if len(self._block) == BLOCK:
+            self._block = []
+        table = pd.DataFrame(self._quarantine, columns=list(QUARANTINE_COLUMNS))
+        _replace(self.path / QUARANTINE, table.to_csv(index=False, lineterminator="\n"))
+
+    def _create(self) -> None:
+        n_layers, n_poolings, dim = self._shape
+        group = zarr.open_group(self.path, mode="w", zarr_format=3, attributes=self._attributes())
+        self._embeddings = group.create_array(
+            "embeddings",
+            shape=(0, *self._shape),
+            chunks=(BLOCK, 1, n_poolings, dim),
+            shards=(BLOCK, *self._shape),
+            dtype="float32",
+            compressors=[Crc32cCodec()],  # embeddings hardly compress; the checksum is what is wanted
+            fill_value=float("nan"),  # a row that was never written can't pass for one that was
+            dimension_names=("utterance", "layer", "pooling", "feature"),
+        )
+        self._id_array, self._sound_array = (
+            group.create_array(name, shape=(0,), chunks=(BLOCK,), dtype=str, compressors=[Crc32cCodec()])
+            for name in ("utterance_id", "sound")
+        )
+        _replace(self.path / JOURNAL, "")
+        self._adopt([], [], [])
+
+    def _go_on(self) -> None:
+        group = _open_group(self.path, "r+")
+        plan = ExtractionPlan.from_json(dict(group.attrs)["plan"])  # type: ignore[arg-type]
+        if plan != self.plan:
+            raise CacheMismatch(
+                f"{self.path} was extracted with {'; '.join(plan.differences(self.plan))}. "
+                "Name another --out, or ask for what it holds."
+            )
+        lines = _read_journal(self.path)
+        _replace(self.path / JOURNAL, "".join(json.dumps(line) + "\n" for line in lines))
+        n = sum(line["rows"] for line in _last_lines(lines))
+        self._embeddings = _array(group, "embeddings")
+        self._id_array, self._sound_array = _array(group, "utterance_id"), _array(group, "sound")
+        self._embeddings.resize((n, *self._shape))
+        for array in (self._id_array, self._sound_array):
+            array.resize((n,))
+        ids, sounds = (_read(self.path, a, slice(0, n)).tolist() for a in (self._id_array, self._sound_array))
+        begun = slice(n - n % BLOCK, n)  # a shard is only ever written whole, so its first rows come along
+        self._adopt(ids, sounds, list(_read(self.path, self._embeddings, begun)))
+
+    def _adopt(self, ids: list[str], sounds: list[str], block: list[np.ndarray]) -> None:
+        self._ids, self._sounds, self._block = ids, sounds, block
+        self._n_durable = len(ids)
+
+    def _attributes(self) -> dict[str, Any]:
+        return {
+            "layerprobe_format": FORMAT,
+            "layers": list(self.plan.layers),
+            "poolings": list(self.plan.poolings),
+            "plan": self.plan.to_json(),
+            "fingerprint": self.plan.fingerprint(),
+        }
+
+    def _journal(self, block: int, rows: int) -> None:
+        with (self.path / JOURNAL).open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps({"block": block, "rows": rows}) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+
+
+def _open_group(path: Path, mode: str) -> zarr.Group:
+    if not (path / JOURNAL).exists() or not (path / "zarr.json").exists():
+        raise InputError(f"{path} is no cache of embeddings. Make one with layerprobe extract.")
+    group = zarr.open_group(path, mode="r" if mode == "r" else "r+")
+    found = dict(group.attrs).get("layerprobe_format")
+    if found != FORMAT:
+        raise InputError(f"{path} has format {found}; this version reads {FORMAT}. Extract it again.")
+    return group
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise CacheDamaged(f"{group.store_path}: {name} is no array. Extract it again.")
+    return array
+
+
+def _read(path: Path, array: zarr.Array[Any], *where: slice | int) -> np.ndarray:
+    """Rows of one array, with damage told apart from anything else."""
+    try:
+        values = np.asarray(array[where])
+    except (ValueError, OSError, RuntimeError) as error:
+        raise CacheDamaged(f"{path}: {array.name} is damaged ({error}). Extract it again.") from error
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        rows = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(axis=1))
+        raise CacheDamaged(f"{path}: {len(rows)} rows from {rows[0]} on are missing. Extract it again.")
+    return values
+
+
+def _read_journal(path: Path) -> list[dict[str, int]]:
+    """Lines of whole blocks in order of writing; a torn last line never became one and is left out."""
+    raw = (path / JOURNAL).read_bytes().split(b"\n")
+    lines: list[dict[str, int]] = []
+    for number, line in enumerate(raw):
+        if not line.strip(b"\0 "):
+            continue
+        try:
+            entry = json.loads(line)
+            lines.append({"block": int(entry["block"]), "rows": int(entry["rows"])})
+        except (ValueError, KeyError, TypeError) as error:
+            if any(rest.strip(b"\0 ") for rest in raw[number + 1 :]):
+                raise CacheDamaged(f"{path / JOURNAL}, line {number + 1} can't be read. Extract it again.") from error
+    return lines
+
+
+def _last_lines(lines: list[dict[str, int]]) -> list[dict[str, int]]:
+    """The last word on each block: a block that grew is named again."""
+    return list({line["block"]: line for line in lines}.values())
+
+
+def _make_durable(file: Path) -> None:
+    """Flush a file and its folder to the disk; the store replaces files atomically but never syncs them."""
+    for path in (file, file.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

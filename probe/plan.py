@@ -1,0 +1,91 @@
+"""Every choice that can change a number, frozen: ExtractionPlan keys the cache, SweepPlan keys the scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ExtractionPlan:
+    """What is heard, by which weights, and how it is pooled; equal plans mean equal embeddings."""
+
+    upstream: str  # "facebook/hubert-base-ls960", or a folder's name
+    revision: str  # the hub's commit, never a moving name; "" for a folder
+    architecture: str  # "HubertModel"
+    weights: str  # hash of every encoder tensor's name, shape and bytes
+    random_init: int | None  # seed of untrained weights, None for the checkpoint's
+    layers: tuple[str, ...]  # "0", "1", … in order, and "final" where there is a final norm
+    layer_convention: str
+    preprocessing: str
+    sampling_rate: int  # Hz
+    resampler: str
+    channels: str
+    long_sound: str
+    poolings: tuple[str, ...]
+    precision: str  # of the forward pass
+    storage: str  # of the embeddings on disk
+    libraries: str  # versions that can change a number
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits that the cache and every later table carry."""
+        return _fingerprint(self)
+
+    def differences(self, other: ExtractionPlan) -> list[str]:
+        """What differs, field by field: ``poolings mean, not mean, std``; ours first."""
+        pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
+        return [f"{name} {_words(ours)}, not {_words(theirs)}" for name, ours, theirs in pairs if ours != theirs]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types, for the cache's attributes."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> ExtractionPlan:
+        """The plan that `to_json` wrote."""
+        values = {**content, "layers": tuple(content["layers"]), "poolings": tuple(content["poolings"])}
+        return cls(**values)
+
+    @property
+    def n_blocks(self) -> int:
+        """Transformer blocks: layers without layer 0 and ``final``."""
+        return sum(name != "final" for name in self.layers) - 1
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Which utterances train, which test, and what is fitted; equal plans on equal caches mean equal scores."""
+
+    targets: tuple[str, ...]
+    n_folds: int | None  # outer speaker-disjoint folds; None where the manifest's split decides
+    test: str | None  # the split that is held out where n_folds is None
+    n_inner_folds: int  # speaker-disjoint folds inside the training speakers, which choose alpha
+    alphas: tuple[float, ...]  # ridge penalties, relative to the mean eigenvalue of what is fitted
+    n_permutations: int  # of the ratings, for the control
+    weighted_sum_seeds: tuple[int, ...]
+    learning_rate: float  # Adam, of the weighted sum
+    batch_size: int
+    max_epochs: int
+    patience: int  # epochs without a better CCC on the inner held-out speakers before it stops
+    seed: int  # of the folds and the permutations
+    speakers: bool  # False: no speakers are known, every utterance counts as its own
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits; see `ExtractionPlan.fingerprint`."""
+        return _fingerprint(self)
+
+
+def combined_fingerprint(*parts: str) -> str:
+    """One fingerprint from several, for a run that joins a sweep plan, caches and a manifest."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _fingerprint(plan: ExtractionPlan | SweepPlan) -> str:
+    text = json.dumps(asdict(plan), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else repr(value)

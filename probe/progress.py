@@ -1,0 +1,128 @@
+"""How long work reports itself: a bar in a terminal, plain lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BEFORE_SHOWING = 2.0
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Silent:
+    """Work that nobody watches; also the interface of the two that are watched."""
+
+    def begin(self, task: str, total: float, unit: str) -> None:
+        """Start a task of ``total`` units, such as ``("extract", 300, "utterances")``."""
+
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        """Count ``amount`` more units; ``note`` is shown beside them, such as the number refused so far."""
+
+    def end(self) -> None:
+        """Close the task, also after an error."""
+
+    def say(self, line: str) -> None:
+        """Print a line that is worth keeping."""
+
+
+class Lines(Silent):
+    """One plain line every ten seconds, for logs; nothing for work under two seconds."""
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._task, self._total, self._unit, self._done = "", 0.0, "", 0.0
+        self._began = self._next_line = 0.0
+
+    def begin(self, task: str, total: float, unit: str) -> None:
+        """See `Silent.begin`."""
+        self._task, self._total, self._unit, self._done = task, total, unit, 0.0
+        self._began = self._clock()
+        self._next_line = self._began + SECONDS_BEFORE_SHOWING
+
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        """See `Silent.advance`."""
+        self._done += amount
+        now = self._clock()
+        if now < self._next_line:
+            return
+        self._next_line = now + SECONDS_BETWEEN_LINES
+        rate = self._done / (now - self._began)
+        left = (self._total - self._done) / rate if rate else float("inf")
+        text = f"{self._task}: {self._done:.0f}/{self._total:.0f} {self._unit}, {rate:.1f}/s, {clock_text(left)} left"
+        self.say(text + (f", {note}" if note else ""))
+
+    def say(self, line: str) -> None:
+        """See `Silent.say`."""
+        print(line, file=self._stream, flush=True)
+
+
+class Bar(Silent):
+    """A bar with rate and time left, shown once the work has taken two seconds."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bar: Progress | None = None
+        self._began = self._done = 0.0
+
+    def begin(self, task: str, total: float, unit: str) -> None:
+        """See `Silent.begin`."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]} {task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._bar = Progress(*columns, console=self._console, transient=True)
+        self._bar.add_task(task, total=total, unit=unit, rate="", note="")
+        self._began, self._done = time.monotonic(), 0.0
+
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        """See `Silent.advance`."""
+        if self._bar is None:
+            return
+        self._done += amount
+        elapsed = time.monotonic() - self._began
+        if elapsed > SECONDS_BEFORE_SHOWING and not self._bar.live.is_started:
+            self._bar.start()
+        rate = f"{self._done / elapsed:.1f}/s" if elapsed > 0 else ""
+        self._bar.update(self._bar.task_ids[0], advance=amount, rate=rate, note=note)
+
+    def end(self) -> None:
+        """See `Silent.end`."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = None
+
+    def say(self, line: str) -> None:
+        """See `Silent.say`."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def clock_text(seconds: float) -> str:
+    """Seconds as a person reads them.
+
+    >>> clock_text(7.2), clock_text(754), clock_text(7540), clock_text(float("inf"))
+    ('7 s', '12 min 34 s', '2 h 05 min', 'unknown time')
+    """
+    if seconds == float("inf"):
+        return "unknown time"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def watcher(*, quiet: bool) -> Silent:
+    """What suits where we run: a bar in a terminal, plain lines elsewhere, nothing when quiet."""
+    if quiet:
+        return Silent()
+    return Bar() if sys.stderr.isatty() else Lines()

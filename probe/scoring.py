@@ -1,0 +1,145 @@
+"""Layers of one cache become held-out predictions, and these become scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from probe.cache import Cache
+from probe.metrics import METRICS, MomentMatch, ccc
+from probe.plan import SweepPlan
+from probe.progress import Silent
+from probe.ridge import nested_ridge
+from probe.score_table import POOLED, PREDICTION_KEYS, Predictions
+from probe.splits import Split
+from probe.weighted_sum import fit_weighted_sum
+
+ALL_LAYERS = "all"  # the layer of a probe over the whole encoder
+
+
+@dataclass(frozen=True)
+class SweepData:
+    """What every probe of a sweep shares."""
+
+    utterance_ids: np.ndarray
+    speaker_ids: np.ndarray
+    ratings: np.ndarray  # (n_utterances, n_targets)
+    splits: list[Split]
+
+
+@dataclass(frozen=True)
+class Column:
+    """The held-out predictions of one probe on one layer for one target."""
+
+    keys: dict[str, Any]  # `PREDICTION_KEYS`
+    truth: np.ndarray  # (n_utterances,)
+    prediction: np.ndarray  # (n_utterances,), NaN where never held out
+    matched: np.ndarray  # (n_utterances,)
+    alphas: list[float]  # per split; empty for probes without one
+
+
+def ridge_columns(
+    cache: Cache, rows: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], watch: Silent
+) -> Iterator[Column]:
+    """Ridge on each layer; the permuted ratings are further targets of the same decomposition."""
+    rng = np.random.default_rng([plan.seed, 1])
+    n_permutations = plan.n_permutations if keys["control"] == "none" else 0
+    permuted = [data.ratings[rng.permutation(len(data.ratings))] for _ in range(n_permutations)]
+    y = np.concatenate([data.ratings, *permuted], axis=1)
+    labels = [(keys["control"], cache.plan.random_init or 0, target) for target in plan.targets]
+    labels += [("permuted", seed, target) for seed in range(n_permutations) for target in plan.targets]
+    for layer in cache.plan.layers:
+        x = cache.read_layer(layer)[rows]
+        prediction, matched = np.full(y.shape, np.nan), np.full(y.shape, np.nan)
+        alphas = []
+        for split in data.splits:
+            fit = nested_ridge(x, y, split=split, alphas=plan.alphas)
+            prediction[split.test] = fit.prediction
+            for t in range(y.shape[1]):
+                match = MomentMatch.learn(y[split.train, t], fit.inner_prediction[:, t])
+                matched[split.test, t] = match(fit.prediction[:, t])
+            alphas.append(fit.alpha)
+        for t, (control, seed, target) in enumerate(labels):
+            column = {
+                **keys,
+                "probe": "ridge",
+                "layer": layer,
+                "target": target,
+                "control": control,
+                "seed": seed,
+            }
+            chosen = [float(a[t]) for a in alphas]
+            yield Column(column, y[:, t], prediction[:, t], matched[:, t], chosen)
+        watch.advance(1, f"{keys['encoder']} layer {layer}")
+
+
+def mix_columns(
+    cache: Cache, rows: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], watch: Silent
+) -> tuple[list[Column], list[dict[str, Any]]]:
+    """The weighted sum over all layers but ``final``, which says again what the last block says."""
+    layers = [name for name in cache.plan.layers if name != "final"]
+    x = np.stack([cache.read_layer(layer)[rows] for layer in layers], axis=1)
+    columns, weights = [], []
+    for seed in plan.weighted_sum_seeds:
+        prediction, matched = np.full(data.ratings.shape, np.nan), np.full(data.ratings.shape, np.nan)
+        for split in data.splits:
+            fit = fit_weighted_sum(
+                x,
+                data.ratings,
+                split=split,
+                learning_rate=plan.learning_rate,
+                batch_size=plan.batch_size,
+                max_epochs=plan.max_epochs,
+                patience=plan.patience,
+                seed=seed,
+            )
+            prediction[split.test] = fit.prediction
+            for t, target in enumerate(plan.targets):
+                match = MomentMatch.learn(data.ratings[fit.inner_rows, t], fit.inner_prediction[:, t])
+                matched[split.test, t] = match(fit.prediction[:, t])
+                label = {**keys, "target": target, "fold": split.name, "seed": seed}
+                weights += [
+                    {**label, "layer": layer, "weight": float(w)}
+                    for layer, w in zip(layers, fit.layer_weights[t], strict=True)
+                ]
+            watch.advance(1, f"{keys['encoder']} weighted sum, seed {seed}")
+        for t, target in enumerate(plan.targets):
+            column = {**keys, "probe": "weighted_sum", "layer": ALL_LAYERS, "target": target, "seed": seed}
+            columns.append(Column(column, data.ratings[:, t], prediction[:, t], matched[:, t], []))
+    return columns, weights
+
+
+def column_scores(column: Column, data: SweepData) -> Iterator[dict[str, Any]]:
+    """Every metric of one column, per fold and pooled over all held-out utterances."""
+    held_out = np.concatenate([split.test for split in data.splits])
+    for fold, rows in [*((s.name, s.test) for s in data.splits), (POOLED, held_out)]:
+        truth = column.truth[rows]
+        values = {name: metric(truth, column.prediction[rows]) for name, metric in METRICS.items()}
+        values["ccc_matched"] = ccc(truth, column.matched[rows])
+        for metric, value in values.items():
+            yield {**column.keys, "fold": fold, "metric": metric, "value": value}
+    for split, alpha in zip(data.splits, column.alphas, strict=False):
+        yield {**column.keys, "fold": split.name, "metric": "alpha", "value": alpha}
+
+
+def held_out_predictions(columns: list[Column], data: SweepData, plan: SweepPlan) -> Predictions:
+    """The held-out rows of the real columns and of the controls on the real ratings."""
+    kept = [c for c in columns if c.keys["control"] != "permuted"]
+    held_out = np.sort(np.concatenate([split.test for split in data.splits]))
+    fold = np.empty(len(data.utterance_ids), dtype=object)
+    for split in data.splits:
+        fold[split.test] = split.name
+    return Predictions(
+        utterance_id=data.utterance_ids[held_out],
+        speaker_id=data.speaker_ids[held_out],
+        fold=fold[held_out],
+        targets=np.array(plan.targets),
+        ratings=data.ratings[held_out],
+        columns=pd.DataFrame([c.keys for c in kept])[list(PREDICTION_KEYS)],
+        prediction=np.stack([c.prediction[held_out] for c in kept], axis=1).astype(np.float32),
+        matched=np.stack([c.matched[held_out] for c in kept], axis=1).astype(np.float32),
+    )

@@ -1,0 +1,106 @@
+"""Speech from espeak-ng, in process, byte for byte the same each time.
+
+espeak-ng (GPL) is an optional dependency that is called and never bundled: the package espeakng-loader carries its
+library and voices. Its noise depends on all that it has said before, so `speak` starts a fresh process, and the same
+list of utterances always sounds the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+
+from probe.errors import InputError
+
+SYNCHRONOUS_OUTPUT = 2  # espeak_AUDIO_OUTPUT: AUDIO_OUTPUT_SYNCHRONOUS
+UTF8 = 1  # espeakCHARS_UTF8
+RATE, VOLUME, PITCH, PITCH_RANGE = 1, 2, 3, 4  # espeak_PARAMETER
+AT_A_TIME = 32  # utterances between two signs of progress
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What to say, in which voice, and how."""
+
+    text: str
+    voice: str  # "en-us+f2": a language of espeak-ng and one of its variants
+    rate: int = 170  # words a minute, 80 to 450
+    pitch: int = 50  # 0 to 100, around the voice's own
+    pitch_range: int = 50  # 0 (monotone) to 100
+    volume: int = 100  # 0 to 200
+
+
+def speak(utterances: list[Utterance]) -> Iterator[tuple[np.ndarray, int]]:
+    """Say each utterance in order.
+
+    Returns:
+        for each its samples ``(n_samples,)`` int16 and their rate in Hz
+
+    Raises:
+        InputError: if espeakng-loader is not installed, or a voice is unknown
+    """
+    try:
+        import espeakng_loader  # noqa: F401
+    except ImportError as error:
+        raise InputError("No voice to speak with. Install it: pip install espeakng-loader.") from error
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
+        yield from fresh.map(_say, utterances, chunksize=AT_A_TIME)
+
+
+class _Synthesiser:
+    """The library, initialised once in a process."""
+
+    _only: _Synthesiser | None = None
+
+    def __init__(self) -> None:
+        import espeakng_loader
+
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        self._pieces: list[np.ndarray] = []
+        callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        self._callback = callback(self._hear)  # kept alive as long as the library may call it
+        data = espeakng_loader.get_data_path().encode()
+        self.rate = int(self._library.espeak_Initialize(SYNCHRONOUS_OUTPUT, 0, data, 0))
+        if self.rate <= 0:
+            raise RuntimeError("espeak-ng could not be initialised")
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    @classmethod
+    def only(cls) -> _Synthesiser:
+        """The process's one instance: the library keeps its state in globals."""
+        if cls._only is None:
+            cls._only = cls()
+        return cls._only
+
+    def say(self, utterance: Utterance) -> np.ndarray:
+        self._pieces = []
+        # an unknown voice would silently be spoken in the one before
+        if self._library.espeak_SetVoiceByName(utterance.voice.encode()):
+            raise InputError(f"espeak-ng has no voice {utterance.voice!r}.")
+        for parameter, value in (
+            (RATE, utterance.rate),
+            (VOLUME, utterance.volume),
+            (PITCH, utterance.pitch),
+            (PITCH_RANGE, utterance.pitch_range),
+        ):
+            self._library.espeak_SetParameter(parameter, value, 0)
+        text = utterance.text.encode()
+        if self._library.espeak_Synth(text, len(text) + 1, 0, 0, 0, UTF8, None, None):
+            raise RuntimeError(f"espeak-ng could not say {utterance.text!r}")
+        return np.concatenate(self._pieces)
+
+    def _hear(self, samples: Any, n_samples: int, _: Any) -> int:
+        if n_samples > 0:
+            self._pieces.append(np.ctypeslib.as_array(samples, (n_samples,)).copy())
+        return 0
+
+
+def _say(utterance: Utterance) -> tuple[np.ndarray, int]:
+    synthesiser = _Synthesiser.only()
+    return synthesiser.say(utterance), synthesiser.rate
