@@ -1,0 +1,296 @@
+"""The front door: one command, a verb per stage; parses, calls, says where the result lies."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from probe.errors import InputError
+from probe.progress import clock_text, watcher
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+manifest_app = typer.Typer(no_args_is_help=True)
+app.add_typer(manifest_app, name="manifest", help="Look at the table of utterances.")
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+NoSpeakers = Annotated[bool, typer.Option("--no-speakers", help="Talkers are unknown; scores may be too good.")]
+ManifestPath = Annotated[Path, typer.Argument(help="A .csv or .parquet table with a .toml header beside it.")]
+RunPath = Annotated[Path, typer.Argument(help="A run folder that sweep made.")]
+RunPaths = Annotated[list[Path], typer.Argument(help="Run folders; several are drawn side by side.")]
+Metric = Annotated[str, typer.Option(help="What colours and curves show: ccc_matched, ccc, pearson or rmse.")]
+DEFAULT_METRIC = "ccc_matched"
+FIGURES = "figures"
+LAYER_HELP = "Give one or more caches, then the manifest."
+
+
+def reported(verb: Callable[..., None]) -> Callable[..., None]:
+    """Turn what a user can mend into one sentence and exit code 2, and Ctrl-C into 130."""
+
+    @functools.wraps(verb)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            verb(*args, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            typer.echo("Interrupted. What was finished is kept; run the same command to go on.", err=True)
+            raise typer.Exit(130) from interrupt
+        except (InputError, OSError) as error:
+            if kwargs.get("debug"):
+                raise
+            typer.echo(error_text(error), err=True)
+            raise typer.Exit(2) from error
+
+    return run
+
+
+def error_text(error: InputError | OSError) -> str:
+    """One sentence with the mend."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return (
+            f"Error: {where}{error.strerror}. Mend that (free some space, allow writing) and run the same command "
+            "again; what was finished is kept."
+        )
+    return f"Error: {error}"
+
+
+def say(text: str, *, quiet: bool) -> None:
+    """A line on standard output."""
+    if not quiet:
+        typer.echo(text)
+
+
+@manifest_app.command("check", epilog="Example: layerprobe manifest check my.csv")
+@reported
+def check(manifest: ManifestPath, no_speakers: NoSpeakers = False, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Check every row of a manifest and name all problems together."""
+    from probe.manifest import read_manifest
+
+    checked = read_manifest(manifest, speakers=not no_speakers)
+    n_speakers = checked.table["speaker_id"].nunique()
+    say(f"{manifest} is in order: {len(checked.table)} utterances, {n_speakers} speakers.", quiet=quiet)
+    for name, target in checked.header.targets.items():
+        ratings = checked.table[name]
+        say(
+            f"  {name}: {ratings.notna().sum()} ratings, mean {ratings.mean():.2f}, standard deviation "
+            f"{ratings.std(ddof=0):.2f} on {target.minimum:g} to {target.maximum:g}",
+            quiet=quiet,
+        )
+    say(f"Next: layerprobe extract {manifest} --encoder facebook/hubert-base-ls960 --out caches/NAME.zarr", quiet=quiet)
+
+
+@app.command(
+    epilog="Example: layerprobe extract my.csv --encoder facebook/hubert-base-ls960 --out caches/hubert-base.zarr"
+)
+@reported
+def extract(
+    manifest: ManifestPath,
+    encoder: Annotated[str, typer.Option(help="A hub name with an optional @revision, a local folder, or embedded.")],
+    out: Annotated[Path, typer.Option(help="The cache, NAME.zarr; one that is begun is gone on with.")],
+    random_init: Annotated[
+        int | None, typer.Option(min=0, help="Seed of untrained weights for the same architecture, the control.")
+    ] = None,
+    pooling: Annotated[list[str] | None, typer.Option(help="mean or std; several times for several.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")] = None,
+    no_speakers: NoSpeakers = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Pool every layer of every utterance into a cache, once."""
+    from probe.encoder import load_encoder
+    from probe.extract import extract as extract_stage
+    from probe.manifest import read_manifest
+    from probe.pooling import DEFAULT_POOLINGS
+
+    watch = watcher(quiet=quiet)
+    checked = read_manifest(manifest, speakers=not no_speakers)
+    watch.say(f"Loading {encoder} …")
+    upstream = load_encoder(encoder, random_init=random_init, device=device)
+    poolings = tuple(dict.fromkeys(pooling)) if pooling else DEFAULT_POOLINGS
+    done = extract_stage(checked, upstream, out, poolings=poolings, watch=watch)
+    say(
+        f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)} "
+        f"({done.seconds_of_sound / done.seconds:.1f} s of sound per s), {done.n_cached_before} were there already, "
+        f"{len(done.quarantine)} quarantined.",
+        quiet=quiet,
+    )
+    for row in done.quarantine.head(10).to_dict("records"):
+        say(f"  {row['utterance_id']}: {row['reason']}", quiet=quiet)
+    if len(done.quarantine) > 10:
+        say(f"  … all {len(done.quarantine)} in {done.path / 'quarantine.csv'}", quiet=quiet)
+    say(f"Next: layerprobe sweep {done.path} {manifest} --out runs/first", quiet=quiet)
+
+
+@app.command(epilog="Example: layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first")
+@reported
+def sweep(
+    caches: Annotated[list[Path], typer.Argument(help="Caches that extract made, one for each encoder.")],
+    manifest: ManifestPath,
+    out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    random_weights: Annotated[
+        list[Path] | None, typer.Option(help="A cache of the same architecture extracted with --random-init.")
+    ] = None,
+    target: Annotated[list[str] | None, typer.Option(help="A target to sweep; all of the header's if none.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Speaker-disjoint folds, 5 by default; the manifest's split if it has one.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="The split to hold out: test, test1, development, …")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of folds and permutations.")] = 0,
+    no_speakers: NoSpeakers = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Score every layer and the weighted sum for every target on speakers never heard, with controls."""
+    from probe.cache import open_cache
+    from probe.manifest import read_manifest
+    from probe.sweep import plan_sweep
+    from probe.sweep import sweep as sweep_stage
+
+    checked = read_manifest(manifest, speakers=not no_speakers)
+    plan = plan_sweep(checked, targets=tuple(target or ()), folds=folds, test=test, seed=seed, speakers=not no_speakers)
+    run = sweep_stage(
+        [open_cache(c) for c in caches],
+        checked,
+        plan,
+        out=out,
+        random_weights=[open_cache(c) for c in random_weights or []],
+        watch=watcher(quiet=quiet),
+    )
+    corpus = run.plan["corpus"]
+    left_out = corpus["n_not_cached"] + corpus["n_not_rated"]
+    say(
+        f"{out}: {len(run.scores)} scores from {corpus['n_utterances']} utterances of {corpus['n_speakers']} speakers"
+        + (f"; {left_out} utterances of the manifest left out (not cached, or not rated)." if left_out else "."),
+        quiet=quiet,
+    )
+    say(f"Next: layerprobe heatmap {out}", quiet=quiet)
+
+
+@app.command(epilog="Example: layerprobe heatmap runs/first --metric pearson")
+@reported
+def heatmap(runs: RunPaths, metric: Metric = DEFAULT_METRIC, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Draw layer by target as PNG, PDF and SVG; several runs are aligned on relative depth."""
+    from figures.heatmap import heatmap_figure
+
+    _draw("heatmap", heatmap_figure, runs, metric, quiet=quiet)
+
+
+@app.command(epilog="Example: layerprobe curves runs/first")
+@reported
+def curves(runs: RunPaths, metric: Metric = DEFAULT_METRIC, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Draw scores over layers with the range over folds and the controls."""
+    from figures.curves import curves_figure
+
+    _draw("curves", curves_figure, runs, metric, quiet=quiet)
+
+
+@app.command(epilog="Example: layerprobe report runs/first")
+@reported
+def report(run: RunPath, metric: Metric = DEFAULT_METRIC, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Write findings and one HTML page with the figures in it."""
+    say(f"{_report(run, metric, quiet=quiet)}", quiet=quiet)
+
+
+@app.command(epilog="Example: layerprobe demo --out demo")
+@reported
+def demo(
+    out: Annotated[Path, typer.Option(help="A folder for the corpus, the caches and the run.")] = Path("demo"),
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run every stage on a small spoken corpus whose truth is known: sound, cache, scores, heatmap, report."""
+    from probe.cache import open_cache
+    from probe.demo_corpus import write_corpus
+    from probe.encoder import load_encoder
+    from probe.extract import extract as extract_stage
+    from probe.manifest import read_manifest
+    from probe.sweep import plan_sweep
+    from probe.sweep import sweep as sweep_stage
+
+    watch = watcher(quiet=quiet)
+    say("Speaking the corpus …", quiet=quiet)
+    checked = read_manifest(write_corpus(out / "corpus", watch=watch))
+    caches = []
+    for seed in (0, 1):
+        cache = out / "caches" / f"embedded-random-{seed}.zarr"
+        say(f"Extracting {cache} …", quiet=quiet)
+        extract_stage(checked, load_encoder("embedded", random_init=seed), cache, watch=watch)
+        caches.append(open_cache(cache))
+    say("Sweeping the layers …", quiet=quiet)
+    folder = out / "runs" / "first"
+    sweep_stage(caches[:1], checked, plan_sweep(checked), out=folder, random_weights=caches[1:], watch=watch)
+    page = _report(folder, DEFAULT_METRIC, quiet=quiet)
+    say(
+        f"\nheatmap: {folder / FIGURES / 'heatmap.png'}\nreport:  {page}\n\nFor your own corpus:\n"
+        "  layerprobe extract my.csv --encoder facebook/hubert-base-ls960 --out caches/hubert-base.zarr\n"
+        "  layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first\n"
+        "  layerprobe heatmap runs/first\n"
+        "(data_manifests/README.md says what my.csv holds.)",
+        quiet=quiet,
+    )
+
+
+def _draw(name: str, make: Callable[..., Any], folders: list[Path], metric: str, *, quiet: bool) -> Path:
+    """Draw one figure of one or several runs into the first one's folder; the SVG's path."""
+    import pandas as pd
+
+    from analysis.relevance import METRIC_NAMES, layer_scores
+    from figures.style import save
+    from probe.plan import combined_fingerprint
+    from probe.score_table import read_run
+
+    if metric not in METRIC_NAMES:
+        raise InputError(f"metric {metric!r} is unknown; choose one of {', '.join(METRIC_NAMES)}.")
+    runs = [read_run(folder) for folder in folders]
+    for folder, other in zip(folders[1:], runs[1:], strict=True):
+        for key in ("corpus", "sweep"):
+            if other.plan[key] != runs[0].plan[key]:
+                raise InputError(f"{folder} and {folders[0]} differ in their {key}, so their scores can't be compared.")
+    layers: dict[str, list[str]] = {}
+    tables = []
+    for folder, run in zip(folders, runs, strict=True):
+        table = layer_scores(run.scores, metric=metric)
+        for encoder in run.encoders:
+            shown = encoder if encoder not in layers else f"{encoder} ({folder.name})"
+            layers[shown] = run.layers(encoder)
+            tables.append(table[table["encoder"] == encoder].assign(encoder=shown))
+    figure = make(pd.concat(tables), layers=layers, targets=runs[0].targets, metric=metric)
+    fingerprint = runs[0].fingerprint if len(runs) == 1 else combined_fingerprint(*(r.fingerprint for r in runs))
+    stem = name if len(folders) == 1 else "-".join([name, *(f.name for f in folders)])
+    paths = save(figure, folders[0] / FIGURES, stem, fingerprint=fingerprint)
+    say("\n".join(map(str, paths)), quiet=quiet)
+    return paths[-1]
+
+
+def _report(folder: Path, metric: str, *, quiet: bool) -> Path:
+    """Draw, find and write report.html and findings.json; the page's path."""
+    from analysis.findings import find, write_findings
+    from figures.curves import curves_figure
+    from figures.heatmap import heatmap_figure
+    from figures.report import report_html
+    from probe.score_table import read_run
+
+    heatmap_path = _draw("heatmap", heatmap_figure, [folder], metric, quiet=quiet)
+    curves_path = _draw("curves", curves_figure, [folder], metric, quiet=quiet)
+    run = read_run(folder)
+    findings = find(run.scores, metric=metric)
+    write_findings(folder / "findings.json", findings, fingerprint=run.fingerprint)
+    page = folder / "report.html"
+    page.write_text(
+        report_html(run, findings, metric=metric, heatmap=heatmap_path, curves=curves_path), encoding="utf-8"
+    )
+    return page
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -68,7 +68,7 @@ class SpeechEncoder:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         family: Family,
         extractor: Any,
         *,

@@ -65,10 +65,8 @@ class SweepPlan:
     alphas: tuple[float, ...]  # ridge penalties, relative to the mean eigenvalue of what is fitted
     n_permutations: int  # of the ratings, for the control
     weighted_sum_seeds: tuple[int, ...]
-    learning_rate: float  # Adam, of the weighted sum
-    batch_size: int
-    max_epochs: int
-    patience: int  # epochs without a better CCC on the inner held-out speakers before it stops
+    mix_penalties: tuple[float, ...]  # of the weighted sum's head, relative likewise
+    mix_iterations: int
     seed: int  # of the folds and the permutations
     speakers: bool  # False: no speakers are known, every utterance counts as its own
 

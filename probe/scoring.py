@@ -91,15 +91,13 @@ def mix_columns(
                 x,
                 data.ratings,
                 split=split,
-                learning_rate=plan.learning_rate,
-                batch_size=plan.batch_size,
-                max_epochs=plan.max_epochs,
-                patience=plan.patience,
+                penalties=plan.mix_penalties,
+                max_iterations=plan.mix_iterations,
                 seed=seed,
             )
             prediction[split.test] = fit.prediction
             for t, target in enumerate(plan.targets):
-                match = MomentMatch.learn(data.ratings[fit.inner_rows, t], fit.inner_prediction[:, t])
+                match = MomentMatch.learn(data.ratings[split.train, t], fit.inner_prediction[:, t])
                 matched[split.test, t] = match(fit.prediction[:, t])
                 label = {**keys, "target": target, "fold": split.name, "seed": seed}
                 weights += [

@@ -18,6 +18,7 @@ from probe.ridge import DEFAULT_ALPHAS
 from probe.score_table import Run, refuse_other_run, write_run
 from probe.scoring import Column, SweepData, column_scores, held_out_predictions, mix_columns, ridge_columns
 from probe.splits import fold_splits, manifest_split, speaker_groups
+from probe.weighted_sum import DEFAULT_PENALTIES
 
 DEFAULT_FOLDS = 5
 
@@ -67,10 +68,8 @@ def plan_sweep(
         alphas=DEFAULT_ALPHAS,
         n_permutations=5,
         weighted_sum_seeds=(0, 1, 2),
-        learning_rate=1e-3,
-        batch_size=64,
-        max_epochs=100,
-        patience=10,
+        mix_penalties=DEFAULT_PENALTIES,
+        mix_iterations=60,
         seed=seed,
         speakers=speakers,
     )

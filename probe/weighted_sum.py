@@ -1,8 +1,9 @@
 """The weighted sum: a softmax mix of standardised layers with a linear head, per target.
 
 As speech benchmarks mix layers (Yang et al., 2021, SUPERB), but on pooled layers that are standardised first, so a
-layer's weight does not measure its scale. The weights are a model, not a measurement: read them beside the layers'
-own scores.
+layer's weight does not measure its scale. Squared error with a penalty on the head takes the place of 1 - CCC: once
+mean and spread are matched, as for every probe here, the two ask for the same direction. The weights are a model,
+not a measurement: seeds end in different ones, so read them beside the layers' own scores.
 """
 
 from __future__ import annotations
@@ -15,101 +16,106 @@ from torch import Tensor
 
 from probe.splits import Split
 
+DEFAULT_PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
+LOGIT_SPREAD = 0.1  # of the first layer logits over seeds: near the uniform mix, from different sides
+
 
 @dataclass(frozen=True)
 class WeightedSumFit:
     """What one split and one seed give for every target."""
 
-    prediction: np.ndarray  # (n_test, n_targets)
-    inner_prediction: np.ndarray  # (n_inner, n_targets), of the inner held-out speakers that stopped the training
-    inner_rows: np.ndarray  # (n_inner,) row numbers of those
+    prediction: np.ndarray  # (n_test, n_targets), of the held-out speakers
+    inner_prediction: np.ndarray  # (n_train, n_targets), of training speakers held out by the inner folds
     layer_weights: np.ndarray  # (n_targets, n_layers), each row sums to 1
+    penalty: np.ndarray  # (n_targets,), relative as in the grid
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """The parameters of ``n_models`` mixes that are fitted side by side."""
+
+    layer_logits: Tensor  # (n_models, n_layers)
+    head: Tensor  # (n_features, n_models)
+    intercept: Tensor  # (n_models,)
+
+    def predict(self, z: Tensor) -> Tensor:
+        """Predictions ``(n, n_models)``: the head on every layer first, then the mix, which is the same and cheaper."""
+        return torch.einsum("nlm,ml->nm", z @ self.head, self.layer_weights) + self.intercept
+
+    @property
+    def layer_weights(self) -> Tensor:
+        """``(n_models, n_layers)``, each row sums to 1."""
+        return torch.softmax(self.layer_logits, dim=1)
 
 
 def fit_weighted_sum(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    split: Split,
-    learning_rate: float,
-    batch_size: int,
-    max_epochs: int,
-    patience: int,
-    seed: int,
+    x: np.ndarray, y: np.ndarray, *, split: Split, penalties: tuple[float, ...], max_iterations: int, seed: int
 ) -> WeightedSumFit:
-    """Minimise 1 - CCC by Adam on all inner folds but the first, whose speakers say when to stop.
-
-    Targets are fitted side by side and share nothing but the order of utterances; each keeps the epoch that was
-    best for it on the inner held-out speakers.
+    """Choose the head's penalty per target on the inner folds, refit on all training speakers, predict the others.
 
     Args:
         x: embeddings, ``(n_utterances, n_layers, n_features)``
         y: ratings, ``(n_utterances, n_targets)``
         split: rows of ``x`` and ``y``
-        learning_rate: of Adam
-        batch_size: utterances a step, at least 2
-        max_epochs: passes over the training utterances at most
-        patience: epochs that no target's CCC improves before the training stops
-        seed: of the head's first weights and of the utterances' order
+        penalties: relative to the mean eigenvalue of a standardised layer, rising
+        max_iterations: of L-BFGS (Liu and Nocedal, 1989) on all targets together
+        seed: of the first layer logits and head
     """
-    generator = torch.Generator().manual_seed(seed)
-    inner_rows = split.train[split.inner_folds == 0]
-    fit_rows = split.train[split.inner_folds != 0]
-    z_fit, z_inner, z_test = _standardised(x, fit_rows, inner_rows, split.test)
-    mean, spread = y[fit_rows].mean(axis=0), np.maximum(y[fit_rows].std(axis=0), np.finfo(float).tiny)
-    t_fit, t_inner = (torch.from_numpy((y[rows] - mean) / spread).float() for rows in (fit_rows, inner_rows))
-
-    n_layers, n_features = z_fit.shape[1:]
     n_targets = y.shape[1]
-    layer_logits = torch.zeros(n_targets, n_layers, requires_grad=True)
-    head = torch.randn(n_features, n_targets, generator=generator) / n_features
-    head.requires_grad_()
-    intercept = torch.zeros(n_targets, requires_grad=True)
-    optimiser = torch.optim.Adam([layer_logits, head, intercept], lr=learning_rate)
-
-    best = torch.full((n_targets,), -torch.inf)
-    kept = [p.detach().clone() for p in (layer_logits, head, intercept)]
-    epochs_since_best = 0
-    for _ in range(max_epochs):
-        order = torch.randperm(len(z_fit), generator=generator)
-        for rows in torch.split(order, batch_size):
-            if len(rows) < 2:
-                continue  # one utterance has no concordance
-            optimiser.zero_grad()
-            predicted = _mix(z_fit[rows], layer_logits, head, intercept)
-            (1 - _ccc(t_fit[rows], predicted)).sum().backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        with torch.no_grad():
-            score = _ccc(t_inner, _mix(z_inner, layer_logits, head, intercept))
-        better = score > best
-        best = torch.where(better, score, best)
-        for old, new, axis in zip(kept, (layer_logits, head, intercept), (0, 1, 0), strict=True):
-            old.copy_(torch.where(better[:, None] if axis == 0 and old.ndim == 2 else better, new.detach(), old))
-        epochs_since_best = 0 if better.any() else epochs_since_best + 1
-        if epochs_since_best > patience:
-            break
-    with torch.no_grad():
-        predictions = [(_mix(z, *kept).double().numpy() * spread + mean) for z in (z_test, z_inner)]
-    weights = torch.softmax(kept[0], dim=1).double().numpy()
-    return WeightedSumFit(predictions[0], predictions[1], inner_rows, weights)
+    y_train = y[split.train]
+    inner = np.empty((len(penalties), *y_train.shape))
+    every = np.repeat(np.array(penalties), n_targets)
+    for fold in np.unique(split.inner_folds):
+        fit_rows, held_out = split.inner_folds != fold, split.inner_folds == fold
+        z_fit, z_held_out = _standardised(x, split.train[fit_rows], split.train[held_out])
+        _, predicted = _fit(z_fit, z_held_out, np.tile(y_train[fit_rows], len(penalties)), every, max_iterations, seed)
+        inner[:, held_out] = predicted.reshape(-1, len(penalties), n_targets).transpose(1, 0, 2)
+    chosen = np.mean((inner - y_train) ** 2, axis=1).argmin(axis=0)
+    penalty = np.array(penalties)[chosen]
+    z_train, z_test = _standardised(x, split.train, split.test)
+    mix, prediction = _fit(z_train, z_test, y_train, penalty, max_iterations, seed)
+    return WeightedSumFit(
+        prediction=prediction,
+        inner_prediction=inner[chosen, :, np.arange(n_targets)].T,
+        layer_weights=mix.layer_weights.double().numpy(),
+        penalty=penalty,
+    )
 
 
-def _mix(z: Tensor, layer_logits: Tensor, head: Tensor, intercept: Tensor) -> Tensor:
-    """Predictions ``(n, n_targets)``: the head on every layer first, then the mix, which is the same and cheaper."""
-    per_layer = z @ head  # (n, n_layers, n_targets)
-    return torch.einsum("nlt,tl->nt", per_layer, torch.softmax(layer_logits, dim=1)) + intercept
+def _fit(
+    z: Tensor, z_test: Tensor, y: np.ndarray, penalties: np.ndarray, max_iterations: int, seed: int
+) -> tuple[_Mix, np.ndarray]:
+    """Fit a mix per column of ``y`` (n, n_models) with its own penalty; predict ``z_test``, ``(n_test, n_models)``."""
+    n, n_layers, n_features = z.shape
+    n_models = y.shape[1]
+    mean, spread = y.mean(axis=0), np.where(np.ptp(y, axis=0) == 0, 1.0, y.std(axis=0))
+    t = torch.from_numpy((y - mean) / spread).float()
+    penalty = torch.from_numpy(penalties).float() * max(1.0, n_features / n)  # the mean eigenvalue of z'z/n, or zz'/n
+    generator = torch.Generator().manual_seed(seed)
+    logits = LOGIT_SPREAD * torch.randn(1, n_layers, generator=generator).repeat(n_models, 1)
+    head = torch.randn(n_features, 1, generator=generator).repeat(1, n_models) / n_features
+    mix = _Mix(logits.requires_grad_(), head.requires_grad_(), torch.zeros(n_models, requires_grad=True))
+    parameters = [mix.layer_logits, mix.head, mix.intercept]
+    optimiser = torch.optim.LBFGS(
+        parameters, max_iter=max_iterations, history_size=20, line_search_fn="strong_wolfe", tolerance_change=1e-7
+    )
 
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        error = ((t - mix.predict(z)) ** 2).mean(dim=0) + penalty * (mix.head**2).sum(dim=0)
+        total = error.sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
 
-def _ccc(truth: Tensor, prediction: Tensor) -> Tensor:
-    """CCC per column, ``(n_targets,)``; see `probe.metrics.ccc`."""
-    a, b = truth - truth.mean(0), prediction - prediction.mean(0)
-    gap = (truth.mean(0) - prediction.mean(0)) ** 2
-    return 2 * (a * b).mean(0) / ((a * a).mean(0) + (b * b).mean(0) + gap).clamp_min(1e-12)
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    fitted = _Mix(*(p.detach() for p in parameters))
+    return fitted, fitted.predict(z_test).double().numpy() * spread + mean
 
 
 def _standardised(x: np.ndarray, fit_rows: np.ndarray, *others: np.ndarray) -> list[Tensor]:
     """Rows of ``x`` as float32 tensors, each layer and feature standardised on ``fit_rows``."""
-    fit = x[fit_rows].astype(np.float32)
+    fit = x[fit_rows]
     mean, spread = fit.mean(axis=0, dtype=np.float64), fit.std(axis=0, dtype=np.float64)
-    scale = np.where(np.ptp(fit, axis=0) == 0, 0.0, 1 / np.where(spread == 0, 1.0, spread))
+    constant = np.ptp(fit, axis=0) == 0
+    scale = np.where(constant, 0.0, 1 / np.where(constant, 1.0, spread))
     return [torch.from_numpy(((x[rows] - mean) * scale).astype(np.float32)) for rows in (fit_rows, *others)]

@@ -1,0 +1,110 @@
+"""The Finding record and findings.json; every sentence of a report is made from a record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.relevance import METRIC_NAMES, best_layer, layer_scores
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer with its spread and where it comes from."""
+
+    name: str  # "best_layer", "weighted_sum", "random_weights" or "permuted_ratings"
+    encoder: str
+    target: str
+    layer: str
+    metric: str
+    estimate: float
+    low: float
+    high: float
+    spread: str  # what low and high are
+    method: str
+    source: str
+
+    def sentence(self) -> str:
+        """The finding in words."""
+        metric = METRIC_NAMES[self.metric]
+        value = f"{metric} {self.estimate:.2f} ({self.spread} {self.low:.2f} to {self.high:.2f})"
+        return {
+            "best_layer": f"{self.encoder} predicts {self.target} best from layer {self.layer}: {value}.",
+            "weighted_sum": f"The weighted sum of {self.encoder}'s layers reaches {value} for {self.target}.",
+            "random_weights": f"With untrained weights {self.encoder}'s best layer for {self.target} is "
+            f"{self.layer}: {value}.",
+            "permuted_ratings": f"For permuted {self.target} ratings {self.encoder}'s layers give {value}.",
+        }[self.name]
+
+
+RIDGE = "ridge per layer on standardised embeddings, alpha from inner speaker-disjoint folds"
+LIN = "Lin (1989), Biometrics 45"
+
+
+def find(scores: pd.DataFrame, *, metric: str) -> list[Finding]:
+    """Best layers, the weighted sum and the controls' levels, for each encoder and target.
+
+    The best layer is the highest of several held-out scores and so a little too good; neighbours within the range
+    over folds are not told apart.
+    """
+    table = layer_scores(scores, metric=metric)
+    findings = []
+    for (encoder, target), rows in table.groupby(["encoder", "target"], sort=False):
+        ridge = rows[rows["probe"] == "ridge"]
+        for control, name in (("none", "best_layer"), ("random_init", "random_weights")):
+            part = ridge[ridge["control"] == control].set_index("layer")
+            if not part.empty:
+                layer = best_layer(part["value"], metric=metric)
+                low, value, high = (float(part.loc[layer, c]) for c in ("lowest", "value", "highest"))  # type: ignore[arg-type]
+                of_layer = (str(encoder), str(target), layer, metric, value, low, high)
+                findings.append(Finding(name, *of_layer, "folds", RIDGE, LIN))
+        mixed = rows[(rows["probe"] == "weighted_sum") & (rows["control"] == "none")]
+        for row in mixed.to_dict("records"):
+            spread = (row["value"], row["seed_lowest"], row["seed_highest"], "seeds")
+            method = "softmax mix of standardised layers and a linear head, 1 - CCC"
+            label = ("weighted_sum", str(encoder), str(target), "all", metric)
+            findings.append(Finding(*label, *spread, method, "Yang et al. (2021), SUPERB"))
+        nothing = ridge[ridge["control"] == "permuted"]
+        if not nothing.empty:
+            low, high = float(nothing["seed_lowest"].min()), float(nothing["seed_highest"].max())
+            level = float(nothing["value"].mean())
+            label = ("permuted_ratings", str(encoder), str(target), "all", metric)
+            findings.append(Finding(*label, level, low, high, "layers and permutations", RIDGE, LIN))
+    return findings
+
+
+def write_findings(path: Path, findings: list[Finding], *, fingerprint: str) -> None:
+    """Write the records with the run's fingerprint."""
+    content = {"fingerprint": fingerprint, "findings": [asdict(f) for f in findings]}
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def warn(plan: dict, scores: pd.DataFrame) -> list[str]:  # type: ignore[type-arg]
+    """What a reader must know before believing the scores."""
+    warnings = []
+    untrained = [e["name"] for e in plan["encoders"] if "random_init" in e]
+    if untrained:
+        warnings.append(
+            f"The weights of {', '.join(untrained)} are untrained: drawn at random, they have learnt nothing. Whatever "
+            "their layers predict is in the sound itself and passes through any such network."
+        )
+    if not plan["sweep"]["speakers"]:
+        warnings.append("No speakers were given: the same voice may train and test, so scores may be too good.")
+    n_speakers = plan["corpus"]["n_speakers"]
+    if n_speakers < 20:
+        warnings.append(f"Only {n_speakers} speakers: another set of talkers may rank the layers otherwise.")
+    alphas = scores[(scores["metric"] == "alpha") & (scores["control"] == "none")]["value"]
+    edges = plan["sweep"]["alphas"][0], plan["sweep"]["alphas"][-1]
+    n_edge = int(alphas.isin(edges).sum())
+    if n_edge:
+        warnings.append(
+            f"Alpha lies at the edge of its grid in {n_edge} of {len(alphas)} fits; at the upper edge the ridge found "
+            "nothing to learn."
+        )
+    for key, what in (("n_not_cached", "not in the cache"), ("n_not_rated", "without a rating for every target")):
+        if plan["corpus"][key]:
+            warnings.append(f"{plan['corpus'][key]} utterances of the manifest were left out: {what}.")
+    return warnings

@@ -1,0 +1,66 @@
+"""What each layer says about each target, from tidy scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+FINAL = "final"
+METRIC_NAMES = {
+    "ccc_matched": "CCC, matched",
+    "ccc": "CCC",
+    "pearson": "Pearson r",
+    "rmse": "RMSE",
+}
+LOWER_IS_BETTER = frozenset({"rmse"})
+POOLED = "pooled"
+
+
+def layer_scores(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
+    """One row per encoder, control, probe, target and layer.
+
+    Args:
+        scores: tidy rows ``encoder, probe, layer, target, control, fold, seed, metric, value``
+        metric: a key of `METRIC_NAMES`
+
+    Returns:
+        ``value``, the score over all held-out utterances, and ``lowest`` and ``highest`` over the folds, each a
+        mean over seeds; ``seed_lowest`` and ``seed_highest``, the range over seeds of the pooled score
+
+    Raises:
+        ValueError: if the table has no such metric
+    """
+    rows = scores[scores["metric"] == metric]
+    if rows.empty:
+        raise ValueError(f"no score is called {metric!r}; choose one of {', '.join(sorted(set(scores['metric'])))}")
+    keys = ["encoder", "control", "probe", "target", "layer"]
+    is_pooled = rows["fold"] == POOLED
+    by_seed = rows[is_pooled].groupby(keys, sort=False)["value"]
+    folds = rows[~is_pooled].groupby([*keys, "fold"], sort=False)["value"].mean().groupby(keys, sort=False)
+    columns = {
+        "value": by_seed.mean(),
+        "lowest": folds.min(),
+        "highest": folds.max(),
+        "seed_lowest": by_seed.min(),
+        "seed_highest": by_seed.max(),
+    }
+    return pd.DataFrame(columns).reset_index()
+
+
+def best_layer(values: pd.Series[float], *, metric: str) -> str:
+    """The layer with the best value; ``values`` is indexed by layer name, NaN never wins.
+
+    >>> best_layer(pd.Series({"0": 0.2, "1": 0.5, "final": 0.4}), metric="ccc")
+    '1'
+    """
+    return str((-values if metric in LOWER_IS_BETTER else values).idxmax())
+
+
+def relative_depth(layers: list[str]) -> np.ndarray:
+    """Where each layer stands: 0 enters the first block, 1 leaves the last; ``final`` stands one block after it.
+
+    >>> relative_depth(["0", "1", "2", "final"])
+    array([0. , 0.5, 1. , 1.5])
+    """
+    n_blocks = sum(name != FINAL for name in layers) - 1
+    return np.array([n_blocks + 1 if name == FINAL else int(name) for name in layers]) / n_blocks

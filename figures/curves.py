@@ -1,0 +1,66 @@
+"""Scores over layers, with the range over folds and the controls in the same axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.relevance import METRIC_NAMES, relative_depth
+from figures.style import STYLE, encoder_colours
+
+PERMUTED = "0.55"
+
+
+def plot_layer_curves(table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], colours: dict[str, Any]) -> Axes:
+    """One line per encoder over relative depth; its range over folds as a ribbon, its controls thinner.
+
+    Args:
+        table: rows of `analysis.relevance.layer_scores` for one target
+        ax: where to draw
+        layers: for each encoder its layers in order
+        colours: for each encoder
+    """
+    for encoder, names in layers.items():
+        depth, colour = relative_depth(names), colours[encoder]
+
+        def of(control: str, encoder: str = encoder, names: list[str] = names) -> pd.DataFrame:
+            rows = table[(table["encoder"] == encoder) & (table["control"] == control) & (table["probe"] == "ridge")]
+            return rows.set_index("layer").reindex(names)
+
+        real, untrained, permuted = of("none"), of("random_init"), of("permuted")
+        ax.fill_between(depth, real["lowest"], real["highest"], color=colour, alpha=0.15, linewidth=0)
+        ax.plot(depth, real["value"], color=colour, marker="o", markersize=3, label=f"{encoder} (ribbon: folds)")
+        if untrained["value"].notna().any():
+            ax.plot(depth, untrained["value"], color=colour, ls="--", lw=1, label=f"{encoder}, random weights")
+        if permuted["value"].notna().any():
+            first = encoder == next(iter(layers))
+            label = "permuted ratings (band: permutations)" if first else None
+            ax.fill_between(
+                depth, permuted["seed_lowest"], permuted["seed_highest"], color=PERMUTED, alpha=0.2, linewidth=0
+            )
+            ax.plot(depth, permuted["value"], color=PERMUTED, ls=":", lw=1, label=label)
+        mix = table[(table["encoder"] == encoder) & (table["control"] == "none") & (table["probe"] == "weighted_sum")]
+        for value in mix["value"]:
+            ax.axhline(value, color=colour, lw=0.8, ls="-.", alpha=0.7, label=f"{encoder}, weighted sum of layers")
+    ax.axhline(0, color="0.8", lw=0.6, zorder=0)
+    ax.set(xlabel="relative depth")
+    return ax
+
+
+def curves_figure(table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], metric: str) -> Figure:
+    """A panel per target with one scale; arguments as in `figures.heatmap.heatmap_figure`."""
+    colours = encoder_colours(list(layers))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(max(3.4, 2.4 * len(targets)), 3.2), layout="constrained")
+        panels = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
+        for ax, target in zip(panels, targets, strict=True):
+            plot_layer_curves(table[table["target"] == target], ax, layers=layers, colours=colours)
+            ax.set_title(target)
+        panels[0].set_ylabel(METRIC_NAMES[metric])
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7)
+    return figure

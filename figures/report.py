@@ -1,0 +1,53 @@
+"""One self-contained HTML page per run, readable from disk without a network."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from analysis.findings import Finding, warn
+from analysis.relevance import METRIC_NAMES
+from probe.score_table import Run
+
+
+def report_html(run: Run, findings: list[Finding], *, metric: str, heatmap: Path, curves: Path) -> str:
+    """The page; whatever comes from a manifest is escaped.
+
+    Args:
+        run: the tables and the plan
+        findings: whose sentences are the headline
+        metric: a key of `METRIC_NAMES`
+        heatmap: an SVG, which the page takes in whole
+        curves: an SVG, likewise
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    described = [(e, False) for e in run.plan["encoders"]] + [(e, True) for e in run.plan["random_weights"]]
+    return environment.get_template("report.html").render(
+        fingerprint=run.fingerprint,
+        corpus=run.plan["corpus"],
+        sweep={key: _text(value) for key, value in run.plan["sweep"].items()},
+        poolings=_text(run.plan["encoders"][0]["poolings"]),
+        warnings=warn(run.plan, run.scores),
+        sentences=[finding.sentence() for finding in findings],
+        metric=METRIC_NAMES[metric],
+        heatmap=_embedded(heatmap),
+        curves=_embedded(curves),
+        quarantine=run.quarantine.to_dict("records"),
+        encoders=[
+            {"name": e["name"], "control": control, "fields": [(k, _text(v)) for k, v in e.items() if k != "name"]}
+            for e, control in described
+        ],
+    )
+
+
+def _embedded(svg: Path) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
