@@ -62,7 +62,7 @@ class Cache:
             raise InputError(f"{self.path} has no layer {layer!r}; it has {', '.join(self.plan.layers)}.")
         n = len(self.utterance_ids)
         values = _read(self.path, self._embeddings, slice(0, n), self.plan.layers.index(layer))
-        return values.reshape(n, -1)
+        return values.reshape(n, values.shape[-2] * values.shape[-1])
 
 
 def open_cache(path: Path | str) -> Cache:
@@ -179,7 +179,9 @@ class CacheWriter:
 
     def _create(self) -> None:
         n_layers, n_poolings, dim = self._shape
-        group = zarr.open_group(self.path, mode="w", zarr_format=3, attributes=self._attributes())
+        # "a", not "w", which would empty the folder, lock and all
+        group = zarr.open_group(self.path, mode="a", zarr_format=3)
+        group.attrs.update(self._attributes())
         self._embeddings = group.create_array(
             "embeddings",
             shape=(0, *self._shape),
@@ -189,9 +191,12 @@ class CacheWriter:
             compressors=[Crc32cCodec()],  # embeddings hardly compress; the checksum is what is wanted
             fill_value=float("nan"),  # a row that was never written can't pass for one that was
             dimension_names=("utterance", "layer", "pooling", "feature"),
+            overwrite=True,  # of a store whose making was cut short
         )
         self._id_array, self._sound_array = (
-            group.create_array(name, shape=(0,), chunks=(BLOCK,), dtype=str, compressors=[Crc32cCodec()])
+            group.create_array(
+                name, shape=(0,), chunks=(BLOCK,), dtype=str, compressors=[Crc32cCodec()], overwrite=True
+            )
             for name in ("utterance_id", "sound")
         )
         _replace(self.path / JOURNAL, "")

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
 
 from probe.errors import InputError
@@ -194,11 +195,13 @@ def load_encoder(name: str, *, random_init: int | None = None, device: str | Non
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
     folder = EMBEDDED if name == "embedded" else Path(name)
-    source, revision = (str(folder), None) if folder.is_dir() else _hub_name(name)
+    local = folder.is_dir()
     if name == "embedded" and random_init is None:
         raise InputError("the embedded encoder has no trained weights yet. Add --random-init SEED.")
-    with _quiet_transformers():
+    # the process's own chance is left alone: loading draws weights too, before it replaces them
+    with _quiet_transformers(), torch.random.fork_rng(devices=[]):
         try:
+            source, revision = (str(folder), None) if local else _hub_commit(name)
             config = AutoConfig.from_pretrained(source, revision=revision)
             family = _family(config, name)
             extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision)
@@ -208,9 +211,8 @@ def load_encoder(name: str, *, random_init: int | None = None, device: str | Non
                 )
                 _refuse_missing(report["missing_keys"], family, name)
             else:
-                with torch.random.fork_rng():
-                    torch.manual_seed(random_init)
-                    model = AutoModel.from_config(config)
+                torch.manual_seed(random_init)
+                model = AutoModel.from_config(config)
         except InputError:
             raise
         except (OSError, ValueError, RuntimeError, KeyError) as error:
@@ -219,18 +221,20 @@ def load_encoder(name: str, *, random_init: int | None = None, device: str | Non
         model,
         family,
         extractor,
-        upstream=name if name == "embedded" else folder.resolve().name if folder.is_dir() else source,
-        revision=getattr(config, "_commit_hash", None) or "",
+        upstream=name if name == "embedded" else folder.resolve().name if local else source,
+        revision=revision or "",
         random_init=random_init,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
     )
 
 
-def _hub_name(name: str) -> tuple[str, str | None]:
+def _hub_commit(name: str) -> tuple[str, str]:
+    """Repository and commit of a hub name with an optional ``@revision``; a name that moves is settled once."""
     repository, _, revision = name.partition("@")
     if name.startswith((".", "/", "~")) or repository.count("/") > 1:
         raise InputError(f"encoder {name}: no such folder. Give a transformers folder or a hub name.")
-    return repository, revision or None
+    config = hf_hub_download(repository, "config.json", revision=revision or None)
+    return repository, Path(config).parent.name
 
 
 def _family(config: Any, name: str) -> Family:

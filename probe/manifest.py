@@ -232,7 +232,8 @@ def _check_paths(table: pd.DataFrame, report: Report, *, folder: Path) -> None:
 def _numbers(raw: pd.DataFrame, column: str, report: Report) -> pd.Series[float]:
     text = raw[column].str.strip()
     values = pd.to_numeric(text, errors="coerce").astype(float)
-    wrong = np.flatnonzero((text != "") & ~np.isfinite(values))
+    values = values.where(np.isfinite(values))
+    wrong = np.flatnonzero((text != "") & values.isna())
     report(wrong, lambda r: f"{column} is {raw[column][r]!r}, not a number")
     return values
 

@@ -21,11 +21,13 @@ def ccc(truth: np.ndarray, prediction: np.ndarray) -> float:
     >>> ccc(np.array([0.0, 2.0]), np.array([0.0, 1.0]))  # 2 * 0.5 / (1 + 0.25 + 0.25)
     0.6666666666666666
     """
+    # ptp == 0, not var() == 0: the variance of a constant can be 1e-34, and its covariance 1e-32
+    if np.ptp(prediction) == 0:
+        return float("nan") if np.ptp([truth, prediction]) == 0 else 0.0
     # 1/n in all three moments (Lin, 1989). Mixing in 1/(n-1) would score a perfect prediction below 1.
     covariance = np.mean((truth - truth.mean()) * (prediction - prediction.mean()))
     spread = truth.var() + prediction.var() + (truth.mean() - prediction.mean()) ** 2
-    constant = np.ptp([truth, prediction]) == 0  # not spread == 0: the variance of a constant can be 1e-34
-    return float("nan") if constant else float(2 * covariance / spread)
+    return float(2 * covariance / spread)
 
 
 def pearson(truth: np.ndarray, prediction: np.ndarray) -> float:

@@ -1,0 +1,73 @@
+"""The direction of imports: probe, analysis, figures, and within probe from the first file to the last."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STAGES = ("probe", "analysis", "figures")
+PROBE = (
+    "errors progress manifest synthesiser demo_corpus plan audio encoder pooling cache extract "
+    "splits metrics ridge weighted_sum score_table scoring sweep"
+).split()
+FIGURES = ("style", "heatmap", "curves", "report")
+ANALYSIS = ("relevance", "findings")
+ORDER = {"probe": tuple(PROBE), "analysis": ANALYSIS, "figures": FIGURES}
+
+
+def imported_modules(source: str) -> set[str]:
+    """Every dotted name that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def violations(stage: str, module: str, source: str) -> list[str]:
+    """Imports against the direction of data."""
+    wrong = []
+    for name in imported_modules(source):
+        package, _, rest = name.partition(".")
+        if package == "layerprobe" or (package in STAGES and STAGES.index(package) > STAGES.index(stage)):
+            wrong.append(name)
+        elif package == stage and ORDER[stage].index(rest) >= ORDER[stage].index(module):
+            wrong.append(name)
+    return wrong
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_file_has_its_place_in_the_order(stage):
+    files = {path.stem for path in (ROOT / stage).glob("*.py")} - {"__init__"}
+    assert files == set(ORDER[stage])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_imports_go_one_way(stage):
+    for module in ORDER[stage]:
+        assert violations(stage, module, (ROOT / stage / f"{module}.py").read_text()) == []
+
+
+def test_the_rule_catches_imports_against_the_direction():
+    assert violations("probe", "ridge", "import analysis.findings") == ["analysis.findings"]
+    assert violations("probe", "ridge", "def f():\n    from probe.sweep import sweep") == ["probe.sweep"]
+    assert violations("figures", "heatmap", "from analysis.relevance import best_layer") == []
+
+
+@pytest.mark.parametrize(("module", "banned"), [("analysis.findings", ("torch", "zarr")), ("layerprobe", ("torch",))])
+def test_heavy_libraries_are_not_loaded(module, banned):
+    code = f"import sys, {module}; print([b for b in {banned} if b in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.strip() == "[]"
+
+
+def test_no_file_is_a_surprise():
+    lengths = {p: len(p.read_text().splitlines()) for p in ROOT.glob("**/*.py") if ".venv" not in p.parts}
+    assert {str(p): n for p, n in lengths.items() if n > 400} == {}

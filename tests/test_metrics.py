@@ -1,0 +1,57 @@
+"""Metrics by hand, and the matched score against direct optimisation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from probe.metrics import METRICS, MomentMatch, ccc, pearson, rmse
+
+
+def test_ccc_divides_by_n_and_not_by_n_minus_1():
+    # by hand: 2 * 0.5 / (1 + 0.25 + 0.25); dividing by n - 1 would give 8 / 11
+    assert ccc(np.array([0.0, 2.0]), np.array([0.0, 1.0])) == pytest.approx(2 / 3)
+
+
+def test_ccc_of_constants():
+    truth = np.array([1.0, 2.0, 3.0])
+    assert ccc(truth, np.full(3, 0.1)) == 0
+    assert np.isnan(ccc(np.full(3, 0.1), np.full(3, 0.1)))  # whose variance is 1.9e-34, not 0
+    assert ccc(np.full(3, 0.1), np.full(3, 0.2)) == 0
+
+
+def test_ccc_knows_scale_and_shift(rng):
+    truth = rng.normal(size=100)
+    assert ccc(truth, truth) == pytest.approx(1)
+    assert ccc(truth, -truth + 2 * truth.mean()) == pytest.approx(-1)
+    # a calibrated least-squares prediction with correlation r has CCC 2r^2 / (1 + r^2)
+    noisy = truth + rng.normal(size=100)
+    slope = np.polyfit(noisy, truth, 1)
+    r = pearson(truth, noisy)
+    assert ccc(truth, np.polyval(slope, noisy)) == pytest.approx(2 * r**2 / (1 + r**2))
+
+
+def test_pearson_and_rmse_by_hand(rng):
+    a, b = rng.normal(size=50), rng.normal(size=50)
+    assert pearson(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert np.isnan(pearson(a, np.ones(50)))
+    assert rmse(np.array([0.0, 0.0]), np.array([3.0, 4.0])) == pytest.approx(np.sqrt(12.5))
+
+
+def test_matching_mean_and_spread_is_the_best_line_for_ccc(rng):
+    truth = rng.normal(4, 1.3, size=200)
+    prediction = 0.2 * truth + rng.normal(0, 0.3, size=200) - 7
+    matched = ccc(truth, MomentMatch.learn(truth, prediction)(prediction))
+    found = minimize(lambda p: -ccc(truth, p[0] * prediction + p[1]), x0=(1.0, 0.0), method="Nelder-Mead", tol=1e-10)
+    assert matched == pytest.approx(-found.fun, abs=1e-7)
+    assert matched == pytest.approx(pearson(truth, prediction))
+
+
+def test_a_constant_prediction_is_matched_to_the_mean():
+    match = MomentMatch.learn(np.array([1.0, 3.0]), np.array([5.0, 5.0]))
+    assert match(np.array([9.0, 5.0])).tolist() == [2.0, 2.0]
+
+
+def test_the_metrics_are_named():
+    assert set(METRICS) == {"ccc", "pearson", "rmse"}

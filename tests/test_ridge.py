@@ -1,0 +1,118 @@
+"""Ridge against textbook normal equations and scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from probe.ridge import DEFAULT_ALPHAS, nested_ridge, ridge_path, standardise
+from probe.splits import fold_splits
+
+ALPHAS = (1e-3, 0.1, 1.0, 30.0)
+
+
+def problem(n, p, rng):
+    """Embeddings with an offset, a feature a thousand times larger, a constant and a collinear one."""
+    x = rng.normal(size=(n, p)) @ rng.normal(size=(p, p)) / np.sqrt(p) + rng.normal(size=p)
+    x[:, 0] = 1000 * x[:, 0] + 5e4
+    x[:, 1] = 3.25
+    x[:, 2] = x[:, 3] * 2 - 1
+    y = x[:, 4:7] @ rng.normal(size=(3, 2)) + rng.normal(size=(n, 2)) + 4
+    return x.astype(np.float32), y
+
+
+def absolute(x_train, alpha):
+    """The penalty that a relative one stands for, from the trace: the sum of eigenvalues."""
+    z = StandardScaler().fit_transform(x_train.astype(float))
+    return alpha * (z**2).sum() / min(z.shape)
+
+
+@pytest.mark.parametrize(("n", "p"), [(30, 80), (79, 80), (80, 80), (81, 80), (400, 20)])
+def test_predictions_equal_the_normal_equations_and_scikit_learn(n, p, rng):
+    x, y = problem(n + 50, p, rng)
+    ours = ridge_path(x[:n], y[:n], x[n:], alphas=ALPHAS)
+    for k, alpha in enumerate(ALPHAS):
+        scaler = StandardScaler().fit(x[:n].astype(float))
+        z, z_test = scaler.transform(x[:n].astype(float)), scaler.transform(x[n:].astype(float))
+        penalty = absolute(x[:n], alpha)
+        b = np.linalg.solve(z.T @ z + penalty * np.eye(p), z.T @ (y[:n] - y[:n].mean(axis=0)))
+        np.testing.assert_allclose(ours[k], z_test @ b + y[:n].mean(axis=0), atol=1e-6)
+        sklearn = Ridge(alpha=penalty).fit(z, y[:n]).predict(z_test)
+        np.testing.assert_allclose(ours[k], sklearn, atol=1e-6)
+
+
+def test_nested_choice_and_predictions_equal_a_grid_search(rng):
+    """scikit-learn can't choose alpha per target under group folds, so one search per target and split."""
+    x, y = problem(150, 12, rng)
+    splits = fold_splits(np.repeat(np.arange(30), 5), n_folds=3, n_inner_folds=3, rng=rng)
+    for split in splits:
+        ours = nested_ridge(x, y, split=split, alphas=ALPHAS)
+        for target in range(2):
+            errors = []
+            for alpha in ALPHAS:
+                held_out = np.empty(len(split.train))
+                for fold in range(3):
+                    fit, inner = split.inner_folds != fold, split.inner_folds == fold
+                    rows = split.train[fit]
+                    model = make_pipeline(StandardScaler(), Ridge(absolute(x[rows], alpha)))
+                    held_out[inner] = model.fit(x[rows], y[rows, target]).predict(x[split.train[inner]])
+                errors.append(np.mean((held_out - y[split.train, target]) ** 2))
+                if alpha == ours.alpha[target]:
+                    np.testing.assert_allclose(ours.inner_prediction[:, target], held_out, atol=1e-3)
+            assert ours.alpha[target] == ALPHAS[int(np.argmin(errors))]
+            model = make_pipeline(StandardScaler(), Ridge(absolute(x[split.train], ours.alpha[target])))
+            expected = model.fit(x[split.train], y[split.train, target]).predict(x[split.test])
+            np.testing.assert_allclose(ours.prediction[:, target], expected, atol=1e-3)
+
+
+def test_the_grid_search_of_scikit_learn_agrees_where_penalties_can_be_shared(rng):
+    """With equal inner folds the relative grid is a constant factor, and GridSearchCV applies as it is."""
+    n, p = 120, 8
+    x = rng.normal(size=(n, p))
+    y = x @ rng.normal(size=(p, 1)) + 3 * rng.normal(size=(n, 1))
+    split = fold_splits(np.arange(n), n_folds=2, n_inner_folds=3, rng=rng)[0]
+    ours = nested_ridge(x, y, split=split, alphas=DEFAULT_ALPHAS)
+    factor = 40  # utterances in two inner folds of three
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), Ridge()),
+        {"ridge__alpha": np.array(DEFAULT_ALPHAS) * factor},
+        cv=PredefinedSplit(split.inner_folds),
+        scoring="neg_mean_squared_error",
+    ).fit(x[split.train], y[split.train, 0])
+    assert ours.alpha[0] == pytest.approx(search.best_params_["ridge__alpha"] / factor)
+
+
+def test_nothing_fitted_sees_a_held_out_rating_or_embedding(rng):
+    x, y = problem(100, 10, rng)
+    split = fold_splits(np.repeat(np.arange(20), 5), n_folds=4, n_inner_folds=3, rng=rng)[1]
+    before = nested_ridge(x, y, split=split, alphas=ALPHAS)
+    y_changed, x_changed = y.copy(), x.copy()
+    y_changed[split.test] = 1e6
+    x_changed[split.test[1:]] = 1e6
+    after = nested_ridge(x_changed, y_changed, split=split, alphas=ALPHAS)
+    np.testing.assert_array_equal(after.inner_prediction, before.inner_prediction)
+    np.testing.assert_array_equal(after.alpha, before.alpha)
+    np.testing.assert_allclose(after.prediction[0], before.prediction[0], rtol=1e-12)
+
+
+def test_targets_do_not_touch_each_other(rng):
+    x, y = problem(100, 10, rng)
+    split = fold_splits(np.repeat(np.arange(20), 5), n_folds=4, n_inner_folds=3, rng=rng)[0]
+    both, alone = (nested_ridge(x, part, split=split, alphas=ALPHAS) for part in (y, y[:, 1:]))
+    np.testing.assert_allclose(both.prediction[:, 1:], alone.prediction, atol=1e-10)
+    assert both.alpha[1] == alone.alpha[0]
+
+
+def test_a_constant_feature_becomes_zero_and_never_infinite():
+    z, z_test = standardise(np.array([[0.1, 1.0]] * 2 + [[0.1, 4.0]]), np.array([[0.2, 2.0]]))
+    assert z[:, 0].tolist() == [0, 0, 0]
+    assert z_test.tolist() == [[0.0, 0.0]]
+
+
+def test_embeddings_that_say_nothing_at_all_give_the_mean():
+    predicted = ridge_path(np.ones((6, 3)), np.arange(6.0)[:, None], np.ones((2, 3)), alphas=ALPHAS)
+    np.testing.assert_allclose(predicted, 2.5)
