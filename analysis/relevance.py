@@ -62,5 +62,10 @@ def relative_depth(layers: list[str]) -> np.ndarray:
     >>> relative_depth(["0", "1", "2", "final"])
     array([0. , 0.5, 1. , 1.5])
     """
-    n_blocks = sum(name != FINAL for name in layers) - 1
-    return np.array([n_blocks + 1 if name == FINAL else int(name) for name in layers]) / n_blocks
+    blocks = n_blocks(layers)
+    return np.array([blocks + 1 if name == FINAL else int(name) for name in layers]) / blocks
+
+
+def n_blocks(layers: list[str]) -> int:
+    """Transformer blocks behind these layers: all but layer 0 and ``final``."""
+    return sum(name != FINAL for name in layers) - 1

@@ -8,8 +8,9 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from analysis.relevance import METRIC_NAMES, relative_depth
+from analysis.relevance import FINAL, METRIC_NAMES, relative_depth
 from figures.style import STYLE, encoder_colours
 
 PERMUTED = "0.55"
@@ -31,7 +32,11 @@ def plot_layer_curves(table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[s
             rows = table[(table["encoder"] == encoder) & (table["control"] == control) & (table["probe"] == "ridge")]
             return rows.set_index("layer").reindex(names)
 
-        real, untrained, permuted = of("none"), of("random_init"), of("permuted")
+        if names[-1] == FINAL:  # stands apart: it is the last block again, normalised
+            last = of("none").iloc[-1]
+            ax.plot(depth[-1], last["value"], color=colour, marker="o", markersize=4, fillstyle="none")
+            depth, names = depth[:-1], names[:-1]
+        real, untrained, permuted = (of(c, names=names) for c in ("none", "random_init", "permuted"))
         ax.fill_between(depth, real["lowest"], real["highest"], color=colour, alpha=0.15, linewidth=0)
         ax.plot(depth, real["value"], color=colour, marker="o", markersize=3, label=f"{encoder} (ribbon: folds)")
         if untrained["value"].notna().any():
@@ -47,7 +52,7 @@ def plot_layer_curves(table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[s
         for value in mix["value"]:
             ax.axhline(value, color=colour, lw=0.8, ls="-.", alpha=0.7, label=f"{encoder}, weighted sum of layers")
     ax.axhline(0, color="0.8", lw=0.6, zorder=0)
-    ax.set(xlabel="relative depth")
+    ax.set(xlabel="relative depth", xticks=(0, 0.25, 0.5, 0.75, 1))
     return ax
 
 
@@ -62,5 +67,8 @@ def curves_figure(table: pd.DataFrame, *, layers: dict[str, list[str]], targets:
             ax.set_title(target)
         panels[0].set_ylabel(METRIC_NAMES[metric])
         handles, labels = panels[0].get_legend_handles_labels()
+        if any(names[-1] == FINAL for names in layers.values()):
+            handles.append(Line2D([], [], color="0.3", marker="o", markersize=4, fillstyle="none", ls=""))
+            labels.append("final (after the final norm)")
         figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7)
     return figure

@@ -11,13 +11,13 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.relevance import FINAL, METRIC_NAMES, best_layer, relative_depth
+from analysis.relevance import FINAL, METRIC_NAMES, best_layer, n_blocks, relative_depth
 from figures.style import SCORE_COLOURS, STYLE
 
 CONTROL_NAMES = {"none": "ratings", "random_init": "random weights", "permuted": "permuted ratings"}
 GAP = 0.35  # rows between two groups of rows
 CELL_HEIGHT = 0.27  # inches
-CELL_WIDTH = (0.25, 0.62)  # inches, at many layers and at few
+CELL_WIDTH = (0.29, 0.62)  # inches: the least that "−.03" needs, and that of a few layers
 LABELS_WIDTH = 2.1  # inches for the names of rows and the colour bar
 
 
@@ -41,9 +41,7 @@ def plot_layer_heatmap(
         limits: of the colours, so that panels can be compared
     """
     colours, norm = matplotlib.colormaps[SCORE_COLOURS], Normalize(*limits)
-    x = relative_depth(layers)
-    width = 1 / (sum(name != FINAL for name in layers) - 1)
-    x = np.where([name == FINAL for name in layers], x + GAP * width, x)
+    x, width = _centres(layers), 1 / n_blocks(layers)
     y, ticks, names = 0.0, [], []
     for control in (c for c in CONTROL_NAMES if c in set(table["control"])):
         for target in targets:
@@ -56,7 +54,7 @@ def plot_layer_heatmap(
             names.append(target if control == "none" else f"{target}, {CONTROL_NAMES[control]}")
             y += 1
         y += GAP
-    ax.set(xlim=(x[0] - width / 2, x[-1] + width / 2), ylim=(y - GAP - 0.5, -0.5))
+    ax.set(xlim=_span(layers), ylim=(y - GAP - 0.5, -0.5))
     ax.set_yticks(ticks, names)
     every = 1 if len(layers) <= 30 else 2
     shown = [k for k, name in enumerate(layers) if name == FINAL or int(name) % every == 0]
@@ -79,7 +77,9 @@ def heatmap_figure(table: pd.DataFrame, *, layers: dict[str, list[str]], targets
         metric: a key of `METRIC_NAMES`
     """
     n_rows = {e: len(targets) * table.loc[table["encoder"] == e, "control"].nunique() for e in layers}
-    n_columns = max(len(names) for names in layers.values())
+    spans = {e: _span(names) for e, names in layers.items()}
+    left, right = min(low for low, _ in spans.values()), max(high for _, high in spans.values())
+    n_columns = (right - left) * max(n_blocks(names) for names in layers.values())  # of the narrowest cells
     cell = float(np.interp(n_columns, (3, 16), CELL_WIDTH[::-1]))
     finite = table["value"].dropna()
     limits = (min(0.0, float(finite.min())), max(float(finite.max()), 0.1))
@@ -93,10 +93,7 @@ def heatmap_figure(table: pd.DataFrame, *, layers: dict[str, list[str]], targets
             rows = table[table["encoder"] == encoder]
             plot_layer_heatmap(rows, ax, layers=names, targets=targets, metric=metric, limits=limits)
             ax.set_title(encoder)
-        if len(layers) > 1:
-            left, right = min(ax.get_xlim()[0] for ax in panels), max(ax.get_xlim()[1] for ax in panels)
-            for ax in panels:
-                ax.set_xlim(left, right)
+            ax.set_xlim(left, right)
         aligned = ", placed at its relative depth" if len(layers) > 1 else ""
         panels[-1].set_xlabel(f"layer{aligned} (0 enters the first block; the best is outlined)")
         bar = figure.colorbar(
@@ -121,6 +118,17 @@ def value_text(value: float) -> str:
     return f"−{text}" if value < 0 and text != ".00" else text
 
 
+def _centres(layers: list[str]) -> np.ndarray:
+    """Relative depths, with ``final`` a little apart from the blocks."""
+    return relative_depth(layers) + np.where([name == FINAL for name in layers], GAP / n_blocks(layers), 0)
+
+
+def _span(layers: list[str]) -> tuple[float, float]:
+    """From the left edge of the first cell to the right edge of the last."""
+    centres, half = _centres(layers), 0.5 / n_blocks(layers)
+    return float(centres[0] - half), float(centres[-1] + half)
+
+
 def _row(
     ax: Axes, x: np.ndarray, y: float, width: float, values: np.ndarray, colours: Colormap, norm: Normalize
 ) -> None:
@@ -135,7 +143,7 @@ def _row(
 
 def _outline(ax: Axes, centre: float, y: float, width: float) -> None:
     """A white line in a black one, seen on every colour, inside its cell."""
-    for colour, line_width in (("black", 3.0), ("white", 1.4)):
+    for colour, line_width in (("black", 2.6), ("white", 1.2)):
         corner = (centre - 0.45 * width, y - 0.42)
         frame = Rectangle(corner, 0.9 * width, 0.84, fill=False, edgecolor=colour, lw=line_width, joinstyle="miter")
         frame.set(zorder=3, gid="best-layer")

@@ -37,8 +37,8 @@ class Column:
 
     keys: dict[str, Any]  # `PREDICTION_KEYS`
     truth: np.ndarray  # (n_utterances,)
-    prediction: np.ndarray  # (n_utterances,), NaN where never held out
-    matched: np.ndarray  # (n_utterances,)
+    prediction: np.ndarray  # (n_utterances,) float32 as they are kept, NaN where never held out
+    matched: np.ndarray  # (n_utterances,) float32
     alphas: list[float]  # per split; empty for probes without one
 
 
@@ -54,7 +54,7 @@ def ridge_columns(
     labels += [("permuted", seed, target) for seed in range(n_permutations) for target in plan.targets]
     for layer in cache.plan.layers:
         x = cache.read_layer(layer)[rows]
-        prediction, matched = np.full(y.shape, np.nan), np.full(y.shape, np.nan)
+        prediction, matched = (np.full(y.shape, np.nan, dtype=np.float32) for _ in range(2))
         alphas = []
         for split in data.splits:
             fit = nested_ridge(x, y, split=split, alphas=plan.alphas)
@@ -85,7 +85,7 @@ def mix_columns(
     x = np.stack([cache.read_layer(layer)[rows] for layer in layers], axis=1)
     columns, weights = [], []
     for seed in plan.weighted_sum_seeds:
-        prediction, matched = np.full(data.ratings.shape, np.nan), np.full(data.ratings.shape, np.nan)
+        prediction, matched = (np.full(data.ratings.shape, np.nan, dtype=np.float32) for _ in range(2))
         for split in data.splits:
             fit = fit_weighted_sum(
                 x,
@@ -116,8 +116,9 @@ def column_scores(column: Column, data: SweepData) -> Iterator[dict[str, Any]]:
     held_out = np.concatenate([split.test for split in data.splits])
     for fold, rows in [*((s.name, s.test) for s in data.splits), (POOLED, held_out)]:
         truth = column.truth[rows]
-        values = {name: metric(truth, column.prediction[rows]) for name, metric in METRICS.items()}
-        values["ccc_matched"] = ccc(truth, column.matched[rows])
+        raw, matched = (p[rows].astype(np.float64) for p in (column.prediction, column.matched))
+        values = {name: metric(truth, raw) for name, metric in METRICS.items()}
+        values["ccc_matched"] = ccc(truth, matched)
         for metric, value in values.items():
             yield {**column.keys, "fold": fold, "metric": metric, "value": value}
     for split, alpha in zip(data.splits, column.alphas, strict=False):
@@ -138,6 +139,6 @@ def held_out_predictions(columns: list[Column], data: SweepData, plan: SweepPlan
         targets=np.array(plan.targets),
         ratings=data.ratings[held_out],
         columns=pd.DataFrame([c.keys for c in kept])[list(PREDICTION_KEYS)],
-        prediction=np.stack([c.prediction[held_out] for c in kept], axis=1).astype(np.float32),
-        matched=np.stack([c.matched[held_out] for c in kept], axis=1).astype(np.float32),
+        prediction=np.stack([c.prediction[held_out] for c in kept], axis=1),
+        matched=np.stack([c.matched[held_out] for c in kept], axis=1),
     )

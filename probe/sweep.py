@@ -178,7 +178,8 @@ def _data(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> tuple[Swe
 def _names(caches: list[Cache]) -> list[str]:
     """A short name per cache: the upstream's last part, with whatever tells two of the same apart."""
     full = [
-        c.plan.upstream + (f" random {c.plan.random_init}" if c.plan.random_init is not None else "") for c in caches
+        c.plan.upstream + (f" (untrained {c.plan.random_init})" if c.plan.random_init is not None else "")
+        for c in caches
     ]
     short = [name.rsplit("/", 1)[-1] for name in full]
     names = [s if short.count(s) == 1 else f for s, f in zip(short, full, strict=True)]

@@ -1,0 +1,227 @@
+"""The sweep: planted signals are found where they are, nothing is found where nothing is, and it says what is wrong."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_cache import PLAN
+
+from probe.cache import CacheWriter, open_cache
+from probe.errors import InputError
+from probe.manifest import Header, Manifest, Target
+from probe.metrics import ccc, pearson, rmse
+from probe.score_table import POOLED, SCORE_COLUMNS, read_predictions, read_run
+from probe.sweep import plan_sweep, sweep
+
+N, N_LAYERS, DIM = 240, 5, 6
+LAYERS = tuple(map(str, range(N_LAYERS)))
+TARGETS = ("arousal", "valence")
+
+
+def store(path, embeddings, ids=None, **plan):
+    plan = replace(PLAN, **({"layers": LAYERS, "poolings": ("mean",)} | plan))
+    ids = [f"u{i}" for i in range(len(embeddings))] if ids is None else ids
+    with CacheWriter(path, plan, dim=embeddings.shape[-1]) as writer:
+        for name, values in zip(ids, embeddings, strict=True):
+            writer.append(name, f"hash of {name}", values[:, None])
+    return open_cache(path)
+
+
+def manifest_of(ratings, path, **columns):
+    n = len(ratings)
+    table = pd.DataFrame({"utterance_id": [f"u{i}" for i in range(n)], "speaker_id": [f"s{i % 24}" for i in range(n)]})
+    table = table.assign(path="x.wav", **{t: ratings[:, k] for k, t in enumerate(TARGETS)}, **columns)
+    return Manifest(path, Header("planted", "1", "none", {t: Target(-100, 100) for t in TARGETS}), table)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """Arousal in layer 3, valence in layer 1; the control has the same shape and knows nothing."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("planted")
+    x = rng.normal(size=(N, N_LAYERS, DIM))
+    ratings = np.stack([x[:, 3] @ rng.normal(size=DIM), x[:, 1] @ rng.normal(size=DIM)], axis=1)
+    ratings = ratings + 0.5 * rng.normal(size=ratings.shape)
+    cache = store(folder / "a.zarr", x)
+    control = store(folder / "b.zarr", rng.normal(size=x.shape), random_init=3, weights="ff")
+    return cache, control, manifest_of(ratings, folder / "my.csv")
+
+
+@pytest.fixture(scope="module")
+def swept(planted):
+    cache, control, manifest = planted
+    out = cache.path.parent / "run"
+    return out, sweep([cache], manifest, plan_sweep(manifest), out=out, random_weights=[control])
+
+
+@pytest.fixture
+def run(swept, tmp_path):
+    """The run, and a copy of its folder that a test may break."""
+    shutil.copytree(swept[0], tmp_path / "run")
+    return swept[1]
+
+
+def pooled(run, **where):
+    rows = run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == "ccc_matched")]
+    for key, value in where.items():
+        rows = rows[rows[key] == value]
+    return rows.groupby(["target", "layer"])["value"].mean().unstack()
+
+
+def test_signals_are_found_in_their_layers_and_nowhere_else(run):
+    scores = pooled(run, probe="ridge", control="none")
+    assert scores.idxmax(axis=1).to_dict() == {"arousal": "3", "valence": "1"}
+    assert scores.loc["arousal", "3"] > 0.8
+    assert scores.loc["valence", "1"] > 0.8
+    assert scores.drop(columns=["1", "3"]).abs().max().max() < 0.25
+
+
+def test_permuted_ratings_and_random_weights_give_nothing(run):
+    for control in ("permuted", "random_init"):
+        assert pooled(run, probe="ridge", control=control).abs().max().max() < 0.25
+    assert set(run.scores[run.scores["control"] == "permuted"]["seed"]) == {0, 1, 2, 3, 4}
+    assert set(run.scores[(run.scores["control"] == "random_init") & (run.scores["probe"] == "ridge")]["seed"]) == {3}
+
+
+def test_the_weighted_sum_leans_on_the_planted_layer(run):
+    weights = run.layer_weights[run.layer_weights["control"] == "none"]
+    means = weights.groupby(["target", "layer"])["weight"].mean().unstack()
+    assert means.idxmax(axis=1).to_dict() == {"arousal": "3", "valence": "1"}
+    assert set(weights["seed"]) == {0, 1, 2}
+    assert pooled(run, probe="weighted_sum", control="none").min().min() > 0.75
+
+
+def test_scores_are_those_of_the_kept_predictions(run, tmp_path):
+    predictions = read_predictions(tmp_path / "run")
+    assert len(predictions.utterance_id) == N
+    for k, column in enumerate(predictions.columns.to_dict("records")):
+        truth = predictions.ratings[:, list(predictions.targets).index(column["target"])]
+        rows = run.scores
+        for key in ("encoder", "probe", "layer", "target", "control"):
+            rows = rows[rows[key] == column[key]]
+        rows = rows[rows["seed"] == int(column["seed"])]
+        for fold in (*map(str, range(5)), POOLED):
+            part = slice(None) if fold == POOLED else predictions.fold == fold
+            by_metric = rows[rows["fold"] == fold].set_index("metric")["value"]
+            raw, matched = (p[part, k].astype(float) for p in (predictions.prediction, predictions.matched))
+            for name, metric in (("ccc", ccc), ("pearson", pearson), ("rmse", rmse)):
+                assert by_metric[name] == pytest.approx(metric(truth[part], raw), rel=1e-9, nan_ok=True)
+            assert by_metric["ccc_matched"] == pytest.approx(ccc(truth[part], matched), rel=1e-9)
+
+
+def test_held_out_speakers_are_in_one_fold(run, tmp_path):
+    predictions = read_predictions(tmp_path / "run")
+    assert pd.Series(predictions.fold).groupby(predictions.speaker_id).nunique().max() == 1
+
+
+def test_the_run_reads_back_and_repeats_bit_for_bit(run, planted, tmp_path):
+    again = read_run(tmp_path / "run")
+    pd.testing.assert_frame_equal(again.scores[list(SCORE_COLUMNS)], run.scores[list(SCORE_COLUMNS)], check_dtype=False)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.suffix != ".npz"}
+    cache, control, manifest = planted
+    sweep([cache], manifest, plan_sweep(manifest), out=tmp_path / "run", random_weights=[control])
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.suffix != ".npz"}
+
+
+def test_the_order_of_rows_in_the_cache_changes_nothing(planted, tmp_path, rng):
+    cache, _, manifest = planted
+    order = rng.permutation(N)
+    x = np.stack([cache.read_layer(layer) for layer in LAYERS], axis=1)
+    shuffled = store(tmp_path / "c.zarr", x[order], ids=[f"u{i}" for i in order])
+    plan = plan_sweep(manifest)
+    first, second = (sweep([c], manifest, plan, out=tmp_path / n) for c, n in ((cache, "r1"), (shuffled, "r2")))
+    pd.testing.assert_frame_equal(first.scores, second.scores)
+
+
+def test_another_run_is_never_overwritten(run, planted, tmp_path):
+    cache, _, manifest = planted
+    with pytest.raises(InputError, match=r"run holds another run .*Name another --out"):
+        sweep([cache], manifest, plan_sweep(manifest, seed=1), out=tmp_path / "run")
+    assert read_run(tmp_path / "run").fingerprint == run.fingerprint
+
+
+def test_a_folder_of_mixed_runs_is_refused(run, planted, tmp_path):
+    cache, _, manifest = planted
+    sweep([cache], manifest, plan_sweep(manifest, seed=1), out=tmp_path / "other")
+    for name in ("scores.csv", "predictions.npz"):
+        kept = (tmp_path / "run" / name).read_bytes()
+        (tmp_path / "run" / name).write_bytes((tmp_path / "other" / name).read_bytes())
+        with pytest.raises(InputError, match=rf"{name} belongs to run \w+, not to {run.fingerprint}"):
+            read_predictions(tmp_path / "run")
+        (tmp_path / "run" / name).write_bytes(kept)
+    (tmp_path / "run" / "layer_weights.csv").unlink()
+    with pytest.raises(InputError, match=r"layer_weights.csv is missing. Sweep again"):
+        read_run(tmp_path / "run")
+
+
+def test_the_manifests_split_is_used_and_one_part_held_out(planted, tmp_path):
+    cache, _, manifest = planted
+    speakers = manifest.table["speaker_id"].str[1:].astype(int)
+    split = np.select([speakers < 12, speakers < 16, speakers < 20], ["train", "development", "test1"], "test2")
+    manifest = Manifest(manifest.path, manifest.header, manifest.table.assign(split=split))
+    plan = plan_sweep(manifest)
+    assert (plan.n_folds, plan.test) == (None, "test1")
+    run = sweep([cache], manifest, plan, out=tmp_path / "run")
+    assert set(run.scores["fold"]) == {"test1", POOLED}
+    kept = read_predictions(tmp_path / "run").utterance_id
+    assert set(kept) == set(manifest.table["utterance_id"][split == "test1"])
+    assert plan_sweep(manifest, test="test2").test == "test2"
+    assert plan_sweep(manifest, folds=3).n_folds == 3
+    with pytest.raises(InputError, match="has no split test3. Use --folds 5"):
+        plan_sweep(manifest, test="test3")
+    with pytest.raises(InputError, match="--folds and --test exclude each other"):
+        plan_sweep(manifest, test="test1", folds=5)
+
+
+def test_what_is_not_rated_or_not_cached_is_left_out_and_counted(planted, tmp_path):
+    cache, _, manifest = planted
+    table = manifest.table.copy()
+    table.loc[:9, "valence"] = np.nan
+    extra = table.iloc[:3].assign(utterance_id=["n1", "n2", "n3"])
+    manifest = Manifest(manifest.path, manifest.header, pd.concat([table, extra], ignore_index=True))
+    corpus = sweep([cache], manifest, plan_sweep(manifest), out=tmp_path / "run").plan["corpus"]
+    assert (corpus["n_utterances"], corpus["n_not_rated"], corpus["n_not_cached"]) == (N - 10, 10, 3)
+    only = plan_sweep(manifest, targets=("arousal",))
+    corpus = sweep([cache], manifest, only, out=tmp_path / "only").plan["corpus"]
+    assert (corpus["n_utterances"], corpus["n_not_rated"]) == (N, 0)
+
+
+def test_what_can_not_be_swept_is_one_sentence(planted, tmp_path):
+    cache, control, manifest = planted
+
+    def refused(match, *, caches=(cache,), table=manifest.table, controls=(), **options):
+        changed = Manifest(manifest.path, manifest.header, table)
+        with pytest.raises(InputError, match=match):
+            sweep(list(caches), changed, plan_sweep(changed, **options), out=tmp_path / "no", random_weights=controls)
+        assert not (tmp_path / "no").exists()
+
+    refused("has no target 'anger'; its header describes arousal, valence", targets=("anger",))
+    refused("None of the utterances of .* so there are no ratings", table=manifest.table.assign(utterance_id="x"))
+    refused("rates no cached utterance for all of arousal, valence", table=manifest.table.assign(valence=np.nan))
+    refused("^1 speaker with 240 utterances can't be dealt", table=manifest.table.assign(speaker_id="one"))
+    refused("^3 speakers with 3 utterances can't be dealt", table=manifest.table.head(3))
+    refused("arousal has one value only in the training speakers", table=manifest.table.assign(arousal=4.0))
+    refused("has trained weights. Extract a control with --random-init", controls=[cache])
+    other = store(tmp_path / "o.zarr", np.zeros((N, N_LAYERS, DIM)), random_init=0, upstream="other")
+    refused("is no control of any cache given: it is other with 5 layers", controls=[other])
+    refused("Two caches have the same encoder and the same name", caches=[cache, cache])
+
+
+def test_several_encoders_are_scored_on_the_utterances_that_all_hold(planted, tmp_path, rng):
+    cache, _, manifest = planted
+    part = store(tmp_path / "part.zarr", rng.normal(size=(200, 2, DIM)), layers=("0", "1"), upstream="team/second")
+    run = sweep([cache, part], manifest, plan_sweep(manifest), out=tmp_path / "run")
+    assert run.encoders == ["test", "second"]
+    assert run.layers("second") == ["0", "1"]
+    assert run.plan["corpus"]["n_utterances"] == 200
+
+
+def test_final_is_scored_alone_and_left_out_of_the_mix(tmp_path, planted, rng):
+    _, _, manifest = planted
+    cache = store(tmp_path / "f.zarr", rng.normal(size=(N, 3, DIM)), layers=("0", "1", "final"))
+    run = sweep([cache], manifest, plan_sweep(manifest), out=tmp_path / "run")
+    assert set(run.scores[run.scores["probe"] == "ridge"]["layer"]) == {"0", "1", "final"}
+    assert set(run.layer_weights["layer"]) == {"0", "1"}
