@@ -64,6 +64,11 @@ def run(swept, tmp_path):
     return swept[1]
 
 
+def quick(manifest, **options):
+    """A plan whose weighted sum is hasty, for tests of everything else."""
+    return replace(plan_sweep(manifest, **options), weighted_sum_seeds=(0,), mix_iterations=5)
+
+
 def pooled(run, **where):
     rows = run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == "ccc_matched")]
     for key, value in where.items():
@@ -131,7 +136,7 @@ def test_the_order_of_rows_in_the_cache_changes_nothing(planted, tmp_path, rng):
     order = rng.permutation(N)
     x = np.stack([cache.read_layer(layer) for layer in LAYERS], axis=1)
     shuffled = store(tmp_path / "c.zarr", x[order], ids=[f"u{i}" for i in order])
-    plan = plan_sweep(manifest)
+    plan = quick(manifest)
     first, second = (sweep([c], manifest, plan, out=tmp_path / n) for c, n in ((cache, "r1"), (shuffled, "r2")))
     pd.testing.assert_frame_equal(first.scores, second.scores)
 
@@ -139,13 +144,13 @@ def test_the_order_of_rows_in_the_cache_changes_nothing(planted, tmp_path, rng):
 def test_another_run_is_never_overwritten(run, planted, tmp_path):
     cache, _, manifest = planted
     with pytest.raises(InputError, match=r"run holds another run .*Name another --out"):
-        sweep([cache], manifest, plan_sweep(manifest, seed=1), out=tmp_path / "run")
+        sweep([cache], manifest, quick(manifest, seed=1), out=tmp_path / "run")
     assert read_run(tmp_path / "run").fingerprint == run.fingerprint
 
 
 def test_a_folder_of_mixed_runs_is_refused(run, planted, tmp_path):
     cache, _, manifest = planted
-    sweep([cache], manifest, plan_sweep(manifest, seed=1), out=tmp_path / "other")
+    sweep([cache], manifest, quick(manifest, seed=1), out=tmp_path / "other")
     for name in ("scores.csv", "predictions.npz"):
         kept = (tmp_path / "run" / name).read_bytes()
         (tmp_path / "run" / name).write_bytes((tmp_path / "other" / name).read_bytes())
@@ -162,7 +167,7 @@ def test_the_manifests_split_is_used_and_one_part_held_out(planted, tmp_path):
     speakers = manifest.table["speaker_id"].str[1:].astype(int)
     split = np.select([speakers < 12, speakers < 16, speakers < 20], ["train", "development", "test1"], "test2")
     manifest = Manifest(manifest.path, manifest.header, manifest.table.assign(split=split))
-    plan = plan_sweep(manifest)
+    plan = quick(manifest)
     assert (plan.n_folds, plan.test) == (None, "test1")
     run = sweep([cache], manifest, plan, out=tmp_path / "run")
     assert set(run.scores["fold"]) == {"test1", POOLED}
@@ -182,9 +187,9 @@ def test_what_is_not_rated_or_not_cached_is_left_out_and_counted(planted, tmp_pa
     table.loc[:9, "valence"] = np.nan
     extra = table.iloc[:3].assign(utterance_id=["n1", "n2", "n3"])
     manifest = Manifest(manifest.path, manifest.header, pd.concat([table, extra], ignore_index=True))
-    corpus = sweep([cache], manifest, plan_sweep(manifest), out=tmp_path / "run").plan["corpus"]
+    corpus = sweep([cache], manifest, quick(manifest), out=tmp_path / "run").plan["corpus"]
     assert (corpus["n_utterances"], corpus["n_not_rated"], corpus["n_not_cached"]) == (N - 10, 10, 3)
-    only = plan_sweep(manifest, targets=("arousal",))
+    only = quick(manifest, targets=("arousal",))
     corpus = sweep([cache], manifest, only, out=tmp_path / "only").plan["corpus"]
     assert (corpus["n_utterances"], corpus["n_not_rated"]) == (N, 0)
 
@@ -195,7 +200,7 @@ def test_what_can_not_be_swept_is_one_sentence(planted, tmp_path):
     def refused(match, *, caches=(cache,), table=manifest.table, controls=(), **options):
         changed = Manifest(manifest.path, manifest.header, table)
         with pytest.raises(InputError, match=match):
-            sweep(list(caches), changed, plan_sweep(changed, **options), out=tmp_path / "no", random_weights=controls)
+            sweep(list(caches), changed, quick(changed, **options), out=tmp_path / "no", random_weights=controls)
         assert not (tmp_path / "no").exists()
 
     refused("has no target 'anger'; its header describes arousal, valence", targets=("anger",))
@@ -213,7 +218,7 @@ def test_what_can_not_be_swept_is_one_sentence(planted, tmp_path):
 def test_several_encoders_are_scored_on_the_utterances_that_all_hold(planted, tmp_path, rng):
     cache, _, manifest = planted
     part = store(tmp_path / "part.zarr", rng.normal(size=(200, 2, DIM)), layers=("0", "1"), upstream="team/second")
-    run = sweep([cache, part], manifest, plan_sweep(manifest), out=tmp_path / "run")
+    run = sweep([cache, part], manifest, quick(manifest), out=tmp_path / "run")
     assert run.encoders == ["test", "second"]
     assert run.layers("second") == ["0", "1"]
     assert run.plan["corpus"]["n_utterances"] == 200
@@ -222,6 +227,6 @@ def test_several_encoders_are_scored_on_the_utterances_that_all_hold(planted, tm
 def test_final_is_scored_alone_and_left_out_of_the_mix(tmp_path, planted, rng):
     _, _, manifest = planted
     cache = store(tmp_path / "f.zarr", rng.normal(size=(N, 3, DIM)), layers=("0", "1", "final"))
-    run = sweep([cache], manifest, plan_sweep(manifest), out=tmp_path / "run")
+    run = sweep([cache], manifest, quick(manifest), out=tmp_path / "run")
     assert set(run.scores[run.scores["probe"] == "ridge"]["layer"]) == {"0", "1", "final"}
     assert set(run.layer_weights["layer"]) == {"0", "1"}

@@ -1,0 +1,243 @@
+"""The command line as a person meets it: results named, one clear sentence for each mistake, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import voice, write_table
+from typer.testing import CliRunner
+
+from layerprobe import app
+from probe.cache import open_cache
+
+ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, "-m", "layerprobe"]
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(w) for w in words])
+
+
+def refused(*words):
+    """The one sentence of a command that exits with 2."""
+    result = run(*words)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    return result.stderr.strip()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Forty utterances of twenty speakers with a manifest."""
+    import soundfile
+
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = []
+    for i in range(40):
+        soundfile.write(folder / f"s{i}.wav", voice(0.5, pitch=80 + 4 * i, seed=i), 16_000)
+        row = {"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 20}", "arousal": 1 + i * 6 / 39}
+        rows.append(row | {"valence": 1 + (i * 7) % 13 / 2})
+    return write_table(folder, rows, targets=("arousal", "valence"))
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, folders):
+    """The four verbs of the README, on the corpus."""
+    out = corpus.parent
+    cache, folder = out / "hubert.zarr", out / "runs" / "first"
+    results = [
+        run("manifest", "check", corpus),
+        run("extract", corpus, "--encoder", folders["hubert"], "--out", cache),
+        run("sweep", cache, corpus, "--out", folder),
+        run("heatmap", folder),
+    ]
+    for result in results:
+        assert result.exit_code == 0, result.output
+    return cache, folder, results
+
+
+def test_each_verb_says_where_its_result_lies_and_what_to_type_next(finished, corpus):
+    cache, folder, (check, extract, sweep, heatmap) = finished
+    assert f"{corpus} is in order: 40 utterances, 20 speakers." in check.stdout
+    assert "arousal: 40 ratings, mean 4.00" in check.stdout
+    assert f"{cache}: 40 utterances extracted in" in extract.stdout
+    assert f"Next: layerprobe sweep {cache} {corpus} --out runs/first" in extract.stdout
+    assert f"{folder}:" in sweep.stdout
+    assert f"Next: layerprobe heatmap {folder}" in sweep.stdout
+    assert heatmap.stdout.split() == [str(folder / "figures" / f"heatmap.{e}") for e in ("png", "pdf", "svg")]
+    assert all(Path(p).exists() for p in heatmap.stdout.split())
+
+
+def test_curves_and_report_are_written(finished):
+    _, folder, _ = finished
+    assert run("curves", folder, "--metric", "pearson").exit_code == 0
+    result = run("report", folder)
+    assert result.exit_code == 0
+    assert str(folder / "report.html") in result.stdout
+    assert "predicts arousal best from layer" in (folder / "report.html").read_text()
+    assert (folder / "findings.json").exists()
+
+
+def test_several_runs_are_drawn_side_by_side_if_they_can_be_compared(finished, corpus, folders, tmp_path):
+    _, folder, _ = finished
+    cache = tmp_path / "whisper.zarr"
+    run("extract", corpus, "--encoder", folders["whisper"], "--out", cache)
+    run("sweep", cache, corpus, "--out", tmp_path / "second")
+    result = run("heatmap", folder, tmp_path / "second")
+    assert result.exit_code == 0, result.output
+    svg = (folder / "figures" / "heatmap-first-second.svg").read_text()
+    assert ">hubert</text>" in svg
+    assert ">whisper</text>" in svg
+    run("sweep", cache, corpus, "--out", tmp_path / "third", "--folds", 4)
+    assert "differ in their sweep, so their scores can't be compared" in refused("heatmap", folder, tmp_path / "third")
+
+
+def test_a_complete_cache_is_left_alone_and_quiet_says_nothing(finished, corpus, folders):
+    cache, _, _ = finished
+    again = run("extract", corpus, "--encoder", folders["hubert"], "--out", cache)
+    assert "0 utterances extracted" in again.stdout
+    assert "40 were there already" in again.stdout
+    quiet = run("extract", corpus, "--encoder", folders["hubert"], "--out", cache, "--quiet")
+    assert quiet.output == ""
+
+
+def test_mistakes_are_one_sentence_with_the_mend(finished, corpus, folders, tmp_path):
+    cache, folder, _ = finished
+    hubert = folders["hubert"]
+    assert re.match(r"Error: .*no.csv does not exist\. Give", refused("manifest", "check", tmp_path / "no.csv"))
+    assert "no such folder" in refused("extract", corpus, "--encoder", "./no", "--out", tmp_path / "a.zarr")
+    assert "pooling 'max' is unknown; choose one of mean, std" in refused(
+        "extract", corpus, "--encoder", hubert, "--out", tmp_path / "a.zarr", "--pooling", "max"
+    )
+    assert "Name another --out, or ask for what it holds" in refused(
+        "extract", corpus, "--encoder", hubert, "--out", cache, "--pooling", "mean"
+    )
+    assert "is no cache of embeddings" in refused("sweep", tmp_path, corpus, "--out", tmp_path / "r")
+    assert "has no target 'anger'" in refused("sweep", cache, corpus, "--out", tmp_path / "r", "--target", "anger")
+    assert "can't be dealt into 50 speaker-disjoint folds" in refused(
+        "sweep", cache, corpus, "--out", tmp_path / "r", "--folds", 50
+    )
+    assert "is no run folder" in refused("heatmap", tmp_path)
+    assert "metric 'f1' is unknown; choose one of ccc_matched" in refused("heatmap", folder, "--metric", "f1")
+    assert "holds another run" in refused("sweep", cache, corpus, "--out", folder, "--seed", 9)
+
+
+def test_a_manifest_without_ratings_for_the_cache_is_one_sentence(finished, tmp_path, write_sound):
+    cache, _, _ = finished
+    write_sound("a.wav")
+    other = write_table(tmp_path, [{"utterance_id": "x", "path": "a.wav", "speaker_id": "s", "arousal": 2}])
+    assert "so there are no ratings to sweep" in refused("sweep", cache, other, "--out", tmp_path / "r")
+
+
+def test_one_speaker_and_too_few_utterances_are_one_sentence(finished, corpus, tmp_path):
+    cache, _, _ = finished
+    table = pd.read_csv(corpus)
+    table["path"] = [str(corpus.parent / p) for p in table["path"]]
+    one = write_table(tmp_path, table.assign(speaker_id="me").to_dict("records"), targets=("arousal", "valence"))
+    assert "1 speaker with 40 utterances can't be dealt into 5" in refused("sweep", cache, one, "--out", tmp_path / "r")
+    three = write_table(tmp_path, table.head(3).to_dict("records"), targets=("arousal", "valence"))
+    assert "3 speakers with 3 utterances can't be" in refused("sweep", cache, three, "--out", tmp_path / "r")
+
+
+def test_unknown_speakers_need_a_word_and_the_run_remembers(corpus, folders, tmp_path):
+    table = pd.read_csv(corpus).drop(columns="speaker_id")
+    table["path"] = [str(corpus.parent / p) for p in table["path"]]
+    path = write_table(tmp_path, table.to_dict("records"), targets=("arousal", "valence"))
+    assert "column speaker_id is missing (--no-speakers goes on without it" in refused("manifest", "check", path)
+    cache = tmp_path / "a.zarr"
+    assert run("extract", path, "--encoder", folders["hubert"], "--out", cache, "--no-speakers").exit_code == 0
+    assert run("sweep", cache, path, "--out", tmp_path / "r", "--no-speakers").exit_code == 0
+    assert run("report", tmp_path / "r").exit_code == 0
+    assert "No speakers were given" in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    result = subprocess.run(
+        [*COMMAND, "manifest", "check", str(tmp_path / "no.csv"), "--debug"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode != 0
+    assert "Traceback" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "verb", [["manifest", "check"], ["extract"], ["sweep"], ["heatmap"], ["curves"], ["report"], ["demo"]]
+)
+def test_help_of_every_verb_has_an_example(verb):
+    result = run(*verb, "--help")
+    assert result.exit_code == 0
+    assert f"Example: layerprobe {' '.join(verb)}" in " ".join(result.stdout.split())
+
+
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(corpus, folders, tmp_path):
+    mount = tmp_path / "small"
+    mount.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", mount], capture_output=True)
+    if made.returncode:
+        pytest.skip("no right to mount a small disk here")
+    try:
+        words = ("extract", corpus, "--encoder", folders["hubert"], "--out", mount / "a.zarr")
+        assert re.search(r"No space left on device\. Mend that .* run the same command again", refused(*words))
+        subprocess.run(["mount", "-o", "remount,size=8m", mount], check=True)
+        assert run(*words).exit_code == 0
+        assert len(open_cache(mount / "a.zarr").utterance_ids) == 40
+    finally:
+        subprocess.run(["umount", "-l", mount], check=True)
+
+
+@pytest.mark.slow
+def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path, corpus):
+    """Interrupted while the encoder works; what was finished is kept, to the utterance."""
+    table = pd.read_csv(corpus)
+    rows = [
+        row | {"utterance_id": f"{row['utterance_id']}-{k}", "path": str(corpus.parent / row["path"])}
+        for k in range(40)
+        for row in table.to_dict("records")
+    ]
+    manifest = write_table(tmp_path, rows, targets=("arousal", "valence"))
+    words = ["extract", str(manifest), "--encoder", "embedded", "--random-init", "0", "--out", str(tmp_path / "a.zarr")]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen([*COMMAND, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
+    journal = tmp_path / "a.zarr" / "journal.jsonl"
+    deadline = time.monotonic() + 90
+    while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)  # until the first block of 512 is whole
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Interrupted. What was finished is kept; run the same command to go on." in said
+    assert "Traceback" not in said
+    before = len(open_cache(tmp_path / "a.zarr").utterance_ids)
+    assert 512 < before < 1600  # more than the whole block: the begun one was kept, too
+    done = subprocess.run([*COMMAND, *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"{1600 - before} utterances extracted" in done.stdout
+    assert len(set(open_cache(tmp_path / "a.zarr").utterance_ids)) == 1600
+
+
+@pytest.mark.slow
+def test_the_demo_finds_what_was_planted(tmp_path):
+    pytest.importorskip("espeakng_loader")
+    out = tmp_path / "demo"
+    began = time.monotonic()
+    done = subprocess.run([*COMMAND, "demo", "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert time.monotonic() - began < 180
+    assert f"heatmap: {out / 'runs' / 'first' / 'figures' / 'heatmap.png'}" in done.stdout
+    assert f"report:  {out / 'runs' / 'first' / 'report.html'}" in done.stdout
+    assert re.findall(r"^  layerprobe (\w+)", done.stdout, flags=re.MULTILINE) == ["extract", "sweep", "heatmap"]
+    scores = pd.read_csv(out / "runs" / "first" / "scores.csv", dtype={"layer": str, "fold": str})
+    scores = scores[(scores["fold"] == "pooled") & (scores["metric"] == "ccc_matched") & (scores["probe"] == "ridge")]
+    best = scores[scores["control"] == "none"].groupby("target")["value"].max()
+    assert best["arousal"] > 0.35  # prosody passes through any network
+    assert best["valence"] < 0.2  # the words do not
+    assert scores[scores["control"] == "permuted"].groupby("target")["value"].mean().max() < 0.15
+    page = (out / "runs" / "first" / "report.html").read_text()
+    assert "The weights of embedded (untrained 0) are untrained" in page
+    assert "arousal was planted in pitch" in page

@@ -1,0 +1,56 @@
+"""The curves by their properties: lines at the scores, ribbons at the folds, controls in the same axes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from test_heatmap import layer_names
+
+from figures.curves import curves_figure, plot_layer_curves
+
+
+def table(layers, target="arousal", encoder="e"):
+    rows = [
+        {"encoder": encoder, "control": c, "probe": "ridge", "target": target, "layer": name, "value": base + k / 10,
+         "lowest": base + k / 10 - 0.1, "highest": base + k / 10 + 0.2, "seed_lowest": -1, "seed_highest": 1}
+        for c, base in (("none", 0.3), ("random_init", 0.1), ("permuted", 0.0))
+        for k, name in enumerate(layers)
+    ]  # fmt: skip
+    mix = rows[0] | {"probe": "weighted_sum", "layer": "all", "value": 0.55}
+    return pd.DataFrame([*rows, mix])
+
+
+def lines(ax):
+    return {line.get_label(): line for line in ax.lines}
+
+
+def test_lines_and_ribbons_lie_at_the_scores():
+    layers = layer_names(3)
+    ax = plot_layer_curves(table(layers), Figure().add_subplot(), layers={"e": layers}, colours={"e": "blue"})
+    named = lines(ax)
+    np.testing.assert_allclose(named["e (ribbon: folds)"].get_xydata(), [[0, 0.3], [0.5, 0.4], [1, 0.5]])
+    np.testing.assert_allclose(named["e, random weights"].get_ydata(), [0.1, 0.2, 0.3])
+    np.testing.assert_allclose(named["permuted ratings (band: permutations)"].get_ydata(), [0, 0.1, 0.2])
+    assert set(named["e, weighted sum of layers"].get_ydata()) == {0.55}
+    ribbon = ax.collections[0].get_paths()[0].vertices
+    assert (ribbon[:, 1].min(), ribbon[:, 1].max()) == (0.3 - 0.1, 0.5 + 0.2)
+
+
+def test_final_stands_apart_and_is_not_joined():
+    layers = layer_names(3, final=True)
+    ax = plot_layer_curves(table(layers), Figure().add_subplot(), layers={"e": layers}, colours={"e": "blue"})
+    assert len(lines(ax)["e (ribbon: folds)"].get_xdata()) == 3
+    (point,) = [line for line in ax.lines if len(line.get_xdata()) == 1]
+    np.testing.assert_allclose(point.get_xydata(), [[1.5, 0.6]])
+
+
+def test_each_target_has_a_panel_and_all_share_one_scale():
+    layers = {"a": layer_names(3), "b": layer_names(5, final=True)}
+    rows = pd.concat([table(n, target, e) for e, n in layers.items() for target in ("arousal", "valence")])
+    figure = curves_figure(rows, layers=layers, targets=["arousal", "valence"], metric="ccc")
+    assert [ax.get_title("left") for ax in figure.axes] == ["arousal", "valence"]
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(labels) == len(set(labels))
+    assert "final (after the final norm)" in labels

@@ -1,0 +1,162 @@
+"""Extraction: exact, resumable, and no sound is dropped without a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import write_table
+from test_cache import content_hash
+
+from probe.audio import read_sound
+from probe.cache import CacheMismatch, open_cache
+from probe.encoder import load_encoder
+from probe.errors import InputError
+from probe.extract import extract
+from probe.manifest import read_manifest
+
+
+@pytest.fixture
+def encoder(folders):
+    return load_encoder(str(folders["hubert"]))
+
+
+@pytest.fixture
+def corpus(write_sound, tmp_path):
+    """Eight good sounds of different lengths and pitches."""
+    rows = []
+    for i in range(8):
+        write_sound(f"s{i}.wav", 0.5 + 0.17 * i, pitch=90 + 10 * i)
+        rows.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 4}", "arousal": 1 + i % 5})
+    return rows
+
+
+def manifest_of(tmp_path, rows):
+    return read_manifest(write_table(tmp_path, rows))
+
+
+@pytest.mark.parametrize("kind", ["hubert", "wavlm-pre-norm", "whisper"])
+def test_rows_are_the_encoder_alone_on_the_utterance_alone(corpus, folders, tmp_path, kind):
+    encoder = load_encoder(str(folders[kind]))
+    extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
+    cache = open_cache(tmp_path / "a.zarr")
+    assert cache.utterance_ids.tolist() == [f"u{i}" for i in range(8)]
+    for k, layer in enumerate(encoder.layers):
+        rows = cache.read_layer(layer)
+        for i in range(8):
+            states = encoder.hidden_states(read_sound(tmp_path / f"s{i}.wav", sampling_rate=16_000))[k].double()
+            expected = np.concatenate([states.mean(0), states.std(0, correction=0)])
+            np.testing.assert_allclose(rows[i], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_order_and_neighbours_change_nothing(corpus, encoder, tmp_path):
+    extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
+    extract(manifest_of(tmp_path, corpus[::-1][:5]), encoder, tmp_path / "b.zarr")
+    a, b = open_cache(tmp_path / "a.zarr"), open_cache(tmp_path / "b.zarr")
+    np.testing.assert_array_equal(a.read_layer("2")[::-1][:5], b.read_layer("2"))
+
+
+def test_resumed_extraction_equals_an_uninterrupted_one(corpus, encoder, tmp_path):
+    extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "once.zarr")
+    first = extract(manifest_of(tmp_path, corpus[:3]), encoder, tmp_path / "twice.zarr")
+    second = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "twice.zarr")
+    third = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "twice.zarr")
+    assert [(x.n_cached_before, x.n_extracted) for x in (first, second, third)] == [(0, 3), (3, 5), (8, 0)]
+    assert content_hash(tmp_path / "twice.zarr") == content_hash(tmp_path / "once.zarr")
+
+
+def test_every_bad_sound_is_quarantined_with_its_reason_and_the_rest_goes_on(corpus, encoder, tmp_path, write_sound):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(8_000), 16_000)
+    soundfile.write(tmp_path / "short.wav", 0.1 * np.ones(399) * np.arange(399) % 1, 16_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "nan.wav", np.array([0.1, np.nan] * 4_000), 16_000, subtype="FLOAT")
+    (tmp_path / "zero.wav").write_bytes(b"")
+    (tmp_path / "text.mp3").write_text("not a sound")
+    whole = write_sound("cut.flac", 2.0).read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    write_sound("gone.wav")
+    bad = ["silent.wav", "short.wav", "nan.wav", "zero.wav", "text.mp3", "cut.flac", "gone.wav"]
+    rows = [{"utterance_id": name, "path": name, "speaker_id": "t", "arousal": 2} for name in bad]
+    rows.append({"utterance_id": "late", "path": "s7.wav", "speaker_id": "t", "arousal": 2, "start": 9, "end": 10})
+    manifest = manifest_of(tmp_path, [*corpus[:4], *rows, *corpus[4:]])
+    (tmp_path / "gone.wav").unlink()
+    done = extract(manifest, encoder, tmp_path / "a.zarr")
+    assert done.n_extracted == 8
+    reasons = dict(zip(done.quarantine["utterance_id"], done.quarantine["reason"], strict=True))
+    assert reasons["silent.wav"] == "silent: every sample is the same"
+    assert reasons["short.wav"] == "too short: 399 samples at 16000 Hz, one frame needs 400"
+    assert reasons["nan.wav"] == "holds samples that are not finite"
+    assert reasons["zero.wav"] == "empty: it holds no bytes"
+    assert reasons["gone.wav"] == "no such file"
+    assert reasons["late"].startswith("span 9 to 10 s lies outside the sound of")
+    assert "decode" in reasons["text.mp3"]
+    assert "decode" in reasons["cut.flac"]
+    kept = open_cache(tmp_path / "a.zarr").quarantine
+    assert kept.to_dict("records") == done.quarantine.to_dict("records")
+
+
+def test_a_mended_sound_is_taken_in_by_the_next_run(corpus, encoder, tmp_path, write_sound):
+    (tmp_path / "late.wav").write_bytes(b"")
+    rows = [*corpus, {"utterance_id": "late", "path": "late.wav", "speaker_id": "t", "arousal": 2}]
+    assert len(extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr").quarantine) == 1
+    write_sound("late.wav")
+    done = extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr")
+    assert (done.n_extracted, len(done.quarantine)) == (1, 0)
+    assert open_cache(tmp_path / "a.zarr").quarantine.empty
+
+
+def test_spans_of_one_file_are_rows_of_their_own(encoder, tmp_path, write_sound):
+    write_sound("long.flac", 4.0)
+    base = {"path": "long.flac", "speaker_id": "t", "arousal": 2}
+    rows = [
+        base | {"utterance_id": "a", "start": 0.0, "end": 1.5},
+        base | {"utterance_id": "b", "start": 1.5, "end": ""},
+        base | {"utterance_id": "c", "start": "", "end": ""},
+    ]
+    extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr")
+    cache = open_cache(tmp_path / "a.zarr")
+    assert len(set(cache.sounds)) == 3
+    states = encoder.hidden_states(read_sound(tmp_path / "long.flac", sampling_rate=16_000)[:24_000])
+    np.testing.assert_allclose(cache.read_layer("1")[0, :32], states[1].mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_a_changed_sound_is_never_reused_and_a_moved_one_is(corpus, encoder, tmp_path, write_sound):
+    extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
+    (tmp_path / "s1.wav").rename(tmp_path / "moved.wav")
+    corpus[1]["path"] = "moved.wav"
+    (tmp_path / "s2.wav").touch()
+    assert extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 0
+    write_sound("s3.wav", 1.0, pitch=300)
+    with pytest.raises(InputError, match=r"1 sounds have changed since they were cached, u3 first"):
+        extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
+    write_sound("s3.wav", 0.5 + 0.17 * 3, pitch=120)
+    corpus[4] |= {"start": 0.1, "end": 0.4}  # another span of the same sound is another sound
+    with pytest.raises(InputError, match=r"1 sounds have changed since they were cached, u4 first"):
+        extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
+
+
+def test_another_encoder_pooling_or_seed_is_refused_by_name(corpus, encoder, folders, tmp_path):
+    manifest = manifest_of(tmp_path, corpus)
+    extract(manifest, encoder, tmp_path / "a.zarr")
+    with pytest.raises(CacheMismatch, match=r"with poolings mean, std, not mean\. Name another --out"):
+        extract(manifest, encoder, tmp_path / "a.zarr", poolings=("mean",))
+    random = load_encoder(str(folders["hubert"]), random_init=1)
+    with pytest.raises(CacheMismatch, match=r"with weights '\w+', not '\w+'; random_init None, not 1\."):
+        extract(manifest, random, tmp_path / "a.zarr")
+    with pytest.raises(CacheMismatch, match=r"with upstream 'hubert', not 'wavlm'; architecture 'HubertModel'"):
+        extract(manifest, load_encoder(str(folders["wavlm"])), tmp_path / "a.zarr")
+
+
+def test_a_sound_too_long_is_quarantined_and_not_cut(corpus, encoder, tmp_path):
+    done = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", longest_seconds=1.5)
+    assert done.quarantine["utterance_id"].tolist() == ["u6", "u7"]
+    assert done.quarantine["reason"].str.contains("cut it into spans").all()
+
+
+def test_stereo_44_khz_equals_its_mono_16_khz_within_the_resamplers_error(encoder, tmp_path, write_sound):
+    paths = [write_sound("a.wav", 2.0), write_sound("b.wav", 2.0, rate=44_100, channels=2)]
+    rows = [{"utterance_id": p.name, "path": Path(p).name, "speaker_id": "t", "arousal": 2} for p in paths]
+    extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr")
+    mono, stereo = open_cache(tmp_path / "a.zarr").read_layer("3")
+    assert np.linalg.norm(mono - stereo) < 0.1 * np.linalg.norm(mono)

@@ -1,0 +1,50 @@
+"""How long work reports itself."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from probe.progress import Bar, Lines, Silent, watcher
+
+
+def test_lines_come_after_two_seconds_and_every_ten_with_rate_and_time_left():
+    now = [0.0]
+    out = io.StringIO()
+    lines = Lines(out, clock=lambda: now[0])
+    lines.begin("extract", 100, "utterances")
+    for second in range(1, 14):
+        now[0] = float(second)
+        lines.advance(2, "1 quarantined")
+    assert out.getvalue().splitlines() == [
+        "extract: 4/100 utterances, 2.0/s, 48 s left, 1 quarantined",
+        "extract: 24/100 utterances, 2.0/s, 38 s left, 1 quarantined",
+    ]
+
+
+def test_work_under_two_seconds_prints_nothing():
+    out = io.StringIO()
+    lines = Lines(out, clock=lambda: 0.0)
+    lines.begin("quick", 3, "things")
+    for _ in range(3):
+        lines.advance()
+    lines.end()
+    assert out.getvalue() == ""
+
+
+def test_a_bar_shows_count_rate_and_note_once_the_work_is_long(monkeypatch):
+    monkeypatch.setattr("probe.progress.SECONDS_BEFORE_SHOWING", -1.0)
+    out = io.StringIO()
+    bar = Bar(Console(file=out, force_terminal=True, width=120))
+    bar.begin("extract", 4, "utterances")
+    bar.advance(1)
+    bar.advance(1, "1 quarantined")
+    bar.end()
+    assert "2/4 utterances" in out.getvalue()
+    assert "1 quarantined" in out.getvalue()
+
+
+def test_quiet_is_silent_and_no_terminal_means_lines(capsys):
+    assert type(watcher(quiet=True)) is Silent
+    assert isinstance(watcher(quiet=False), Lines)

@@ -1,0 +1,51 @@
+"""Speech from espeak-ng: voiced, different where asked, and the same in every process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from probe.errors import InputError
+from probe.synthesiser import Utterance, speak
+
+pytest.importorskip("espeakng_loader")
+SENTENCE = "everyone said that the garden was lovely"
+
+
+def test_the_same_list_sounds_the_same_each_time():
+    utterances = [Utterance(SENTENCE, "en-us+m1"), Utterance(SENTENCE, "en-us+f4", pitch=60), Utterance("no", "en")]
+    first, second = list(speak(utterances)), list(speak(utterances))
+    for (a, rate), (b, _) in zip(first, second, strict=True):
+        assert a.dtype == np.int16
+        assert rate == 22_050
+        assert np.array_equal(a, b)
+
+
+def test_settings_are_heard():
+    plain, fast, loud, high = (
+        samples.astype(float)
+        for samples, _ in speak(
+            [
+                Utterance(SENTENCE, "en-us+m1"),
+                Utterance(SENTENCE, "en-us+m1", rate=250),
+                Utterance(SENTENCE, "en-us+m1", volume=150),
+                Utterance(SENTENCE, "en-us+m1", pitch=90),
+            ]
+        )
+    )
+    assert len(fast) < 0.85 * len(plain)
+    assert np.std(loud) > 1.2 * np.std(plain)
+    assert pitch_of(high) > 1.3 * pitch_of(plain)
+
+
+def pitch_of(samples, rate=22_050):
+    """The strongest lag between 60 and 400 Hz over the middle of the utterance."""
+    middle = samples[len(samples) // 3 :][:8192]
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(middle - middle.mean(), 16384)) ** 2)
+    lags = np.arange(rate // 400, rate // 60)
+    return rate / lags[correlation[lags].argmax()]
+
+
+def test_an_unknown_voice_is_refused_and_not_spoken_in_another():
+    with pytest.raises(InputError, match=r"^espeak-ng has no voice 'xx-none\+m1'\.$"):
+        list(speak([Utterance("hello", "xx-none+m1")]))
