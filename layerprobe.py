@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from analysis.relevance import DEFAULT_METRIC
 from probe.errors import InputError
 from probe.progress import clock_text, watcher
 
@@ -24,9 +25,6 @@ ManifestPath = Annotated[Path, typer.Argument(help="A .csv or .parquet table wit
 RunPath = Annotated[Path, typer.Argument(help="A run folder that sweep made.")]
 RunPaths = Annotated[list[Path], typer.Argument(help="Run folders; several are drawn side by side.")]
 Metric = Annotated[str, typer.Option(help="What colours and curves show: ccc_matched, ccc, pearson or rmse.")]
-DEFAULT_METRIC = "ccc_matched"
-FIGURES = "figures"
-LAYER_HELP = "Give one or more caches, then the manifest."
 
 
 def reported(verb: Callable[..., None]) -> Callable[..., None]:
@@ -110,7 +108,7 @@ def extract(
     watch = watcher(quiet=quiet)
     checked = read_manifest(manifest, speakers=not no_speakers)
     watch.say(f"Loading {encoder} …")
-    upstream = load_encoder(encoder, random_init=random_init, device=device)
+    upstream = load_encoder(encoder, random_init=random_init, device=device, show_download=not quiet)
     poolings = tuple(dict.fromkeys(pooling)) if pooling else DEFAULT_POOLINGS
     done = extract_stage(checked, upstream, out, poolings=poolings, watch=watch)
     say(
@@ -140,6 +138,7 @@ def sweep(
         int | None, typer.Option(help="Speaker-disjoint folds, 5 by default; the manifest's split if it has one.")
     ] = None,
     test: Annotated[str | None, typer.Option(help="The split to hold out: test, test1, development, …")] = None,
+    mix_seeds: Annotated[int, typer.Option(min=0, help="Seeds of the weighted sum; 0 leaves it out.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Of folds and permutations.")] = 0,
     no_speakers: NoSpeakers = False,
     quiet: Quiet = False,
@@ -152,7 +151,15 @@ def sweep(
     from probe.sweep import sweep as sweep_stage
 
     checked = read_manifest(manifest, speakers=not no_speakers)
-    plan = plan_sweep(checked, targets=tuple(target or ()), folds=folds, test=test, seed=seed, speakers=not no_speakers)
+    plan = plan_sweep(
+        checked,
+        targets=tuple(target or ()),
+        folds=folds,
+        test=test,
+        mix_seeds=mix_seeds,
+        seed=seed,
+        speakers=not no_speakers,
+    )
     run = sweep_stage(
         [open_cache(c) for c in caches],
         checked,
@@ -175,25 +182,27 @@ def sweep(
 @reported
 def heatmap(runs: RunPaths, metric: Metric = DEFAULT_METRIC, quiet: Quiet = False, debug: Debug = False) -> None:
     """Draw layer by target as PNG, PDF and SVG; several runs are aligned on relative depth."""
-    from figures.heatmap import heatmap_figure
+    from figures.draw import draw
 
-    _draw("heatmap", heatmap_figure, runs, metric, quiet=quiet)
+    say("\n".join(map(str, draw("heatmap", runs, metric=metric))), quiet=quiet)
 
 
 @app.command(epilog="Example: layerprobe curves runs/first")
 @reported
 def curves(runs: RunPaths, metric: Metric = DEFAULT_METRIC, quiet: Quiet = False, debug: Debug = False) -> None:
     """Draw scores over layers with the range over folds and the controls."""
-    from figures.curves import curves_figure
+    from figures.draw import draw
 
-    _draw("curves", curves_figure, runs, metric, quiet=quiet)
+    say("\n".join(map(str, draw("curves", runs, metric=metric))), quiet=quiet)
 
 
 @app.command(epilog="Example: layerprobe report runs/first")
 @reported
 def report(run: RunPath, metric: Metric = DEFAULT_METRIC, quiet: Quiet = False, debug: Debug = False) -> None:
     """Write findings and one HTML page with the figures in it."""
-    say(f"{_report(run, metric, quiet=quiet)}", quiet=quiet)
+    from figures.report import write_report
+
+    say(f"{write_report(run, metric=metric)}", quiet=quiet)
 
 
 @app.command(epilog="Example: layerprobe demo --out demo")
@@ -204,6 +213,7 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Run every stage on a small spoken corpus whose truth is known: sound, cache, scores, heatmap, report."""
+    from figures.report import write_report
     from probe.cache import open_cache
     from probe.demo_corpus import write_corpus
     from probe.encoder import load_encoder
@@ -224,67 +234,15 @@ def demo(
     say("Sweeping the layers …", quiet=quiet)
     folder = out / "runs" / "first"
     sweep_stage(caches[:1], checked, plan_sweep(checked), out=folder, random_weights=caches[1:], watch=watch)
-    page = _report(folder, DEFAULT_METRIC, quiet=quiet)
+    page = write_report(folder)
     say(
-        f"\nheatmap: {folder / FIGURES / 'heatmap.png'}\nreport:  {page}\n\nFor your own corpus:\n"
+        f"\nheatmap: {folder / 'figures' / 'heatmap.png'}\nreport:  {page}\n\nFor your own corpus:\n"
         "  layerprobe extract my.csv --encoder facebook/hubert-base-ls960 --out caches/hubert-base.zarr\n"
         "  layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first\n"
         "  layerprobe heatmap runs/first\n"
         "(data_manifests/README.md says what my.csv holds.)",
         quiet=quiet,
     )
-
-
-def _draw(name: str, make: Callable[..., Any], folders: list[Path], metric: str, *, quiet: bool) -> Path:
-    """Draw one figure of one or several runs into the first one's folder; the SVG's path."""
-    import pandas as pd
-
-    from analysis.relevance import METRIC_NAMES, layer_scores
-    from figures.style import save
-    from probe.plan import combined_fingerprint
-    from probe.score_table import read_run
-
-    if metric not in METRIC_NAMES:
-        raise InputError(f"metric {metric!r} is unknown; choose one of {', '.join(METRIC_NAMES)}.")
-    runs = [read_run(folder) for folder in folders]
-    for folder, other in zip(folders[1:], runs[1:], strict=True):
-        for key in ("corpus", "sweep"):
-            if other.plan[key] != runs[0].plan[key]:
-                raise InputError(f"{folder} and {folders[0]} differ in their {key}, so their scores can't be compared.")
-    layers: dict[str, list[str]] = {}
-    tables = []
-    for folder, run in zip(folders, runs, strict=True):
-        table = layer_scores(run.scores, metric=metric)
-        for encoder in run.encoders:
-            shown = encoder if encoder not in layers else f"{encoder} ({folder.name})"
-            layers[shown] = run.layers(encoder)
-            tables.append(table[table["encoder"] == encoder].assign(encoder=shown))
-    figure = make(pd.concat(tables), layers=layers, targets=runs[0].targets, metric=metric)
-    fingerprint = runs[0].fingerprint if len(runs) == 1 else combined_fingerprint(*(r.fingerprint for r in runs))
-    stem = name if len(folders) == 1 else "-".join([name, *(f.name for f in folders)])
-    paths = save(figure, folders[0] / FIGURES, stem, fingerprint=fingerprint)
-    say("\n".join(map(str, paths)), quiet=quiet)
-    return paths[-1]
-
-
-def _report(folder: Path, metric: str, *, quiet: bool) -> Path:
-    """Draw, find and write report.html and findings.json; the page's path."""
-    from analysis.findings import find, write_findings
-    from figures.curves import curves_figure
-    from figures.heatmap import heatmap_figure
-    from figures.report import report_html
-    from probe.score_table import read_run
-
-    heatmap_path = _draw("heatmap", heatmap_figure, [folder], metric, quiet=quiet)
-    curves_path = _draw("curves", curves_figure, [folder], metric, quiet=quiet)
-    run = read_run(folder)
-    findings = find(run.scores, metric=metric)
-    write_findings(folder / "findings.json", findings, fingerprint=run.fingerprint)
-    page = folder / "report.html"
-    page.write_text(
-        report_html(run, findings, metric=metric, heatmap=heatmap_path, curves=curves_path), encoding="utf-8"
-    )
-    return page
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ METRIC_NAMES = {
     "pearson": "Pearson r",
     "rmse": "RMSE",
 }
+DEFAULT_METRIC = "ccc_matched"
 LOWER_IS_BETTER = frozenset({"rmse"})
 POOLED = "pooled"
 

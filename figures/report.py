@@ -1,4 +1,4 @@
-"""One self-contained HTML page per run, readable from disk without a network."""
+"""Stage: a run folder becomes findings and one self-contained HTML page, readable from disk without a network."""
 
 from __future__ import annotations
 
@@ -8,9 +8,26 @@ from typing import Any
 
 import jinja2
 
-from analysis.findings import Finding, warn
-from analysis.relevance import METRIC_NAMES
-from probe.score_table import Run
+from analysis.findings import Finding, find, warn, write_findings
+from analysis.relevance import DEFAULT_METRIC, METRIC_NAMES
+from figures.draw import draw
+from probe.score_table import Run, read_run
+
+
+def write_report(folder: Path | str, *, metric: str = DEFAULT_METRIC) -> Path:
+    """Draw, find, and write ``findings.json`` and ``report.html`` into the run folder; return the page.
+
+    Raises:
+        InputError: if ``folder`` is no run folder, or the metric is unknown
+    """
+    folder = Path(folder)
+    heatmap, curves = (draw(picture, [folder], metric=metric)[-1] for picture in ("heatmap", "curves"))
+    run = read_run(folder)
+    findings = find(run.scores, metric=metric)
+    write_findings(folder / "findings.json", findings, fingerprint=run.fingerprint)
+    page = folder / "report.html"
+    page.write_text(report_html(run, findings, metric=metric, heatmap=heatmap, curves=curves), encoding="utf-8")
+    return page
 
 
 def report_html(run: Run, findings: list[Finding], *, metric: str, heatmap: Path, curves: Path) -> str:

@@ -51,6 +51,11 @@ class Cache:
     quarantine: pd.DataFrame  # utterance_id, path, reason
     _embeddings: zarr.Array[Any]
 
+    @property
+    def values_per_utterance(self) -> int:
+        """Layers times poolings times dim."""
+        return int(np.prod(self._embeddings.shape[1:]))
+
     def read_layer(self, layer: str) -> np.ndarray:
         """All poolings of one layer side by side, ``(n_utterances, n_poolings * dim)`` float32.
 

@@ -180,13 +180,16 @@ class SpeechEncoder:
         return [state[0].float() for state in states]
 
 
-def load_encoder(name: str, *, random_init: int | None = None, device: str | None = None) -> SpeechEncoder:
+def load_encoder(
+    name: str, *, random_init: int | None = None, device: str | None = None, show_download: bool = True
+) -> SpeechEncoder:
     """Load a speech encoder from a folder or the hub, with every weight it needs.
 
     Args:
         name: a transformers folder, a hub name with an optional ``@revision``, or ``embedded``
         random_init: seed for weights drawn as the architecture draws them before training; None for trained ones
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
+        show_download: whether the hub's own bars are shown
 
     Raises:
         InputError: if nothing is found there, the architecture is unknown, or an encoder tensor is missing
@@ -199,7 +202,7 @@ def load_encoder(name: str, *, random_init: int | None = None, device: str | Non
     if name == "embedded" and random_init is None:
         raise InputError("the embedded encoder has no trained weights yet. Add --random-init SEED.")
     # the process's own chance is left alone: loading draws weights too, before it replaces them
-    with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+    with _quiet_transformers(bars=show_download and not local), torch.random.fork_rng(devices=[]):
         try:
             source, revision = (str(folder), None) if local else _hub_commit(name)
             config = AutoConfig.from_pretrained(source, revision=revision)
@@ -280,16 +283,17 @@ def _check_torchaudio() -> None:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep its bars and reports off the terminal; what matters of them is said by our own errors."""
+def _quiet_transformers(*, bars: bool) -> Iterator[None]:
+    """Keep its reports, and its bars unless wanted, off the terminal; our own errors say what matters of them."""
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    if not bars:
+        logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        if bars:
+        if had_bars:
             logging.enable_progress_bar()

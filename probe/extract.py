@@ -103,7 +103,7 @@ def extract(
     with CacheWriter(out, plan, dim=encoder.dim) as writer:
         cached = writer.cached
         table = manifest.table
-        _refuse_changed(table[table["utterance_id"].isin(list(cached))], cached, out)
+        _refuse_changed(table[table["utterance_id"].isin(list(cached))], cached, out, watch)
         pending = table[~table["utterance_id"].isin(list(cached))]
         refused: list[tuple[str, str, str]] = []
         watch.begin("extract", len(pending), "utterances")
@@ -144,12 +144,16 @@ def _embed(encoder: SpeechEncoder, sound: _Sound, poolings: tuple[str, ...]) -> 
     return embeddings
 
 
-def _refuse_changed(table: pd.DataFrame, cached: dict[str, str], out: Path | str) -> None:
-    changed = [
-        row["utterance_id"]
-        for row in table.to_dict("records")
-        if Path(row["path"]).exists() and _content(row) != cached[row["utterance_id"]]
-    ]
+def _refuse_changed(table: pd.DataFrame, cached: dict[str, str], out: Path | str, watch: Silent) -> None:
+    changed = []
+    watch.begin("check cached sounds", len(table), "utterances")
+    try:
+        for row in table.to_dict("records"):
+            if Path(row["path"]).exists() and _content(row) != cached[row["utterance_id"]]:
+                changed.append(row["utterance_id"])
+            watch.advance()
+    finally:
+        watch.end()
     if changed:
         raise InputError(
             f"{out}: {len(changed)} sounds have changed since they were cached, {changed[0]} first. "

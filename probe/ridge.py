@@ -62,7 +62,8 @@ def ridge_path(
         x_test: ``(n_test, n_features)``
         alphas: relative to the mean eigenvalue of the decomposed matrix
     """
-    z_train, z_test = standardise(x_train, x_test)
+    standardiser = Standardiser.learn(x_train)
+    z_train, z_test = standardiser(x_train), standardiser(x_test)
     mean = y_train.mean(axis=0, dtype=np.float64)
     residual = y_train - mean
     n_train, n_features = z_train.shape
@@ -78,15 +79,20 @@ def ridge_path(
     return np.asarray(left @ shrunk + mean)
 
 
-def standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and scale each feature as ``train`` says, in float64; a feature that is constant there becomes 0.
+@dataclass(frozen=True)
+class Standardiser:
+    """Centres and scales each feature as training embeddings say; one that is constant there becomes 0."""
 
-    Args:
-        train: ``(n_train, n_features)``
-        test: ``(n_test, n_features)``
-    """
-    train = np.asarray(train, dtype=np.float64)
-    mean, spread = train.mean(axis=0), train.std(axis=0)
-    constant = np.ptp(train, axis=0) == 0
-    scale = np.where(constant, 0.0, 1 / np.where(constant, 1.0, spread))
-    return (train - mean) * scale, (np.asarray(test, dtype=np.float64) - mean) * scale
+    mean: np.ndarray  # (n_features,) float64
+    scale: np.ndarray  # (n_features,) float64
+
+    @classmethod
+    def learn(cls, train: np.ndarray) -> Standardiser:
+        """From ``(n_train, n_features)``."""
+        constant = np.ptp(train, axis=0) == 0
+        spread = train.std(axis=0, dtype=np.float64)
+        return cls(train.mean(axis=0, dtype=np.float64), np.where(constant, 0.0, 1 / np.where(constant, 1.0, spread)))
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """``(n, n_features)`` in float64."""
+        return np.asarray((x - self.mean) * self.scale)

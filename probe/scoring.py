@@ -81,6 +81,8 @@ def mix_columns(
     cache: Cache, rows: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], watch: Silent
 ) -> tuple[list[Column], list[dict[str, Any]]]:
     """The weighted sum over all layers but ``final``, which says again what the last block says."""
+    if not plan.weighted_sum_seeds:
+        return [], []
     layers = [name for name in cache.plan.layers if name != "final"]
     x = np.stack([cache.read_layer(layer)[rows] for layer in layers], axis=1)
     columns, weights = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from probe.manifest import Manifest
 from probe.plan import SweepPlan, combined_fingerprint
 from probe.progress import Silent
 from probe.ridge import DEFAULT_ALPHAS
-from probe.score_table import Run, refuse_other_run, write_run
+from probe.score_table import WEIGHT_COLUMNS, Run, refuse_other_run, write_run
 from probe.scoring import Column, SweepData, column_scores, held_out_predictions, mix_columns, ridge_columns
 from probe.splits import fold_splits, manifest_split, speaker_groups
 from probe.weighted_sum import DEFAULT_PENALTIES
@@ -29,6 +30,7 @@ def plan_sweep(
     targets: tuple[str, ...] = (),
     folds: int | None = None,
     test: str | None = None,
+    mix_seeds: int = 3,
     seed: int = 0,
     speakers: bool = True,
 ) -> SweepPlan:
@@ -39,6 +41,7 @@ def plan_sweep(
         targets: those to sweep; all of the manifest's if empty
         folds: outer speaker-disjoint folds; None takes the manifest's split where it has one, else 5 folds
         test: the split that is held out; None takes ``test``, else ``test1``, else ``development``
+        mix_seeds: of the weighted sum, which 0 leaves out
         seed: of folds and permutations
         speakers: False where every utterance counts as its own speaker
 
@@ -67,7 +70,7 @@ def plan_sweep(
         n_inner_folds=4,
         alphas=DEFAULT_ALPHAS,
         n_permutations=5,
-        weighted_sum_seeds=(0, 1, 2),
+        weighted_sum_seeds=tuple(range(mix_seeds)),
         mix_penalties=DEFAULT_PENALTIES,
         mix_iterations=60,
         seed=seed,
@@ -104,6 +107,8 @@ def sweep(
     )
     refuse_other_run(Path(out), fingerprint)
     data, used = _data([*caches, *controls], manifest, plan)
+    if plan.weighted_sum_seeds:
+        _refuse_too_large(caches + controls, len(data.utterance_ids))
     columns: list[Column] = []
     weights: list[dict[str, Any]] = []
     n_units = sum(len(c.plan.layers) + len(data.splits) * len(plan.weighted_sum_seeds) for c in [*caches, *controls])
@@ -125,7 +130,7 @@ def sweep(
         fingerprint,
         _provenance(caches, controls, names, partners, manifest, plan, data, used),
         pd.DataFrame([row for column in columns for row in column_scores(column, data)]),
-        pd.DataFrame(weights),
+        pd.DataFrame(weights, columns=list(WEIGHT_COLUMNS)),
         _quarantine(caches, names),
     )
     write_run(Path(out), run, held_out_predictions(columns, data, plan))
@@ -208,6 +213,18 @@ def _partner(control: Cache, caches: list[Cache], names: list[str]) -> str:
             f"{len(control.plan.layers)} layers. Extract it with the same encoder and settings and --random-init."
         )
     return same[0]
+
+
+def _refuse_too_large(caches: list[Cache], n_utterances: int) -> None:
+    """The mix holds all layers of an encoder in memory, twice: say so before the work, not at its end."""
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
+    for cache in caches:
+        needed = 2 * n_utterances * cache.values_per_utterance * np.dtype(np.float32).itemsize
+        if needed > 0.9 * present:
+            raise InputError(
+                f"The weighted sum over {cache.path} needs {needed / 2**30:.0f} GiB of memory, and there are "
+                f"{present / 2**30:.0f}. Leave it out with --mix-seeds 0."
+            )
 
 
 def _rows_fingerprint(cache: Cache) -> str:

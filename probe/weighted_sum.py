@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probe.ridge import Standardiser
 from probe.splits import Split
 
 DEFAULT_PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -114,8 +115,9 @@ def _fit(
 
 def _standardised(x: np.ndarray, fit_rows: np.ndarray, *others: np.ndarray) -> list[Tensor]:
     """Rows of ``x`` as float32 tensors, each layer and feature standardised on ``fit_rows``."""
-    fit = x[fit_rows]
-    mean, spread = fit.mean(axis=0, dtype=np.float64), fit.std(axis=0, dtype=np.float64)
-    constant = np.ptp(fit, axis=0) == 0
-    scale = np.where(constant, 0.0, 1 / np.where(constant, 1.0, spread))
-    return [torch.from_numpy(((x[rows] - mean) * scale).astype(np.float32)) for rows in (fit_rows, *others)]
+    parts = [np.empty((len(rows), *x.shape[1:]), dtype=np.float32) for rows in (fit_rows, *others)]
+    for layer in range(x.shape[1]):  # one at a time: the work in float64 never holds more than a layer
+        standardiser = Standardiser.learn(x[fit_rows, layer])
+        for part, rows in zip(parts, (fit_rows, *others), strict=True):
+            part[:, layer] = standardiser(x[rows, layer])
+    return [torch.from_numpy(part) for part in parts]

@@ -15,7 +15,7 @@ PROBE = (
     "errors progress manifest synthesiser demo_corpus plan audio encoder pooling cache extract "
     "splits metrics ridge weighted_sum score_table scoring sweep"
 ).split()
-FIGURES = ("style", "heatmap", "curves", "report")
+FIGURES = ("style", "heatmap", "curves", "draw", "report")
 ANALYSIS = ("relevance", "findings")
 ORDER = {"probe": tuple(PROBE), "analysis": ANALYSIS, "figures": FIGURES}
 

@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probe.ridge import DEFAULT_ALPHAS, nested_ridge, ridge_path, standardise
+from probe.ridge import DEFAULT_ALPHAS, Standardiser, nested_ridge, ridge_path
 from probe.splits import fold_splits
 
 ALPHAS = (1e-3, 0.1, 1.0, 30.0)
@@ -108,9 +108,10 @@ def test_targets_do_not_touch_each_other(rng):
 
 
 def test_a_constant_feature_becomes_zero_and_never_infinite():
-    z, z_test = standardise(np.array([[0.1, 1.0]] * 2 + [[0.1, 4.0]]), np.array([[0.2, 2.0]]))
-    assert z[:, 0].tolist() == [0, 0, 0]
-    assert z_test.tolist() == [[0.0, 0.0]]
+    train = np.array([[0.1, 1.0], [0.1, 1.0], [0.1, 4.0]])
+    standardiser = Standardiser.learn(train)
+    assert standardiser(train)[:, 0].tolist() == [0, 0, 0]
+    assert standardiser(np.array([[0.2, 2.0]])).tolist() == [[0.0, 0.0]]
 
 
 def test_embeddings_that_say_nothing_at_all_give_the_mean():

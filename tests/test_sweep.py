@@ -230,3 +230,13 @@ def test_final_is_scored_alone_and_left_out_of_the_mix(tmp_path, planted, rng):
     run = sweep([cache], manifest, quick(manifest), out=tmp_path / "run")
     assert set(run.scores[run.scores["probe"] == "ridge"]["layer"]) == {"0", "1", "final"}
     assert set(run.layer_weights["layer"]) == {"0", "1"}
+
+
+def test_the_weighted_sum_can_be_left_out_and_is_refused_where_memory_does_not_hold_it(planted, tmp_path, monkeypatch):
+    cache, _, manifest = planted
+    monkeypatch.setattr("probe.sweep.os.sysconf", lambda name: 1024 if name == "SC_PAGE_SIZE" else 8)
+    with pytest.raises(InputError, match=r"needs 0 GiB of memory, and there are 0\. Leave it out with --mix-seeds 0"):
+        sweep([cache], manifest, quick(manifest), out=tmp_path / "r")
+    run = sweep([cache], manifest, plan_sweep(manifest, mix_seeds=0), out=tmp_path / "r")
+    assert set(run.scores["probe"]) == {"ridge"}
+    assert read_run(tmp_path / "r").layer_weights.empty
