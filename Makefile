@@ -24,7 +24,7 @@ lint: $(READY) ## check style, spelling and types: ruff, codespell, mypy
 	$(BIN)/mypy
 
 bench: $(READY) ## measure speed and memory against peers on this machine
-	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in tests/benchmarks/*.py; do PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
 clean: ## remove the environment and what the demo made
 	rm -rf .venv demo *.egg-info

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.relevance import METRIC_NAMES, best_layer, layer_scores
+from analysis.relevance import LOWER_IS_BETTER, METRIC_NAMES, best_layer, best_of, layer_scores
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,18 @@ class Finding:
     method: str
     source: str
 
-    def sentence(self) -> str:
-        """The finding in words."""
-        metric = METRIC_NAMES[self.metric]
-        value = f"{metric} {self.estimate:.2f} ({self.spread} {self.low:.2f} to {self.high:.2f})"
-        return {
-            "best_layer": f"{self.encoder} predicts {self.target} best from layer {self.layer}: {value}.",
-            "weighted_sum": f"The weighted sum of {self.encoder}'s layers reaches {value} for {self.target}.",
-            "random_weights": f"With untrained weights {self.encoder}'s best layer for {self.target} is "
-            f"{self.layer}: {value}.",
-            "permuted_ratings": f"For permuted {self.target} ratings {self.encoder}'s layers give {value}.",
-        }[self.name]
+    @property
+    def value(self) -> str:
+        """The estimate with its spread, in words."""
+        return f"{self.estimate:.2f} ({self.spread} {self.low:.2f} to {self.high:.2f})"
 
 
+NAMES = {
+    "best_layer": "best layer",
+    "weighted_sum": "weighted sum",
+    "random_weights": "best layer of random weights",
+    "permuted_ratings": "permuted ratings",
+}
 RIDGE = "ridge per layer on standardised embeddings, alpha from inner speaker-disjoint folds"
 LIN = "Lin (1989), Biometrics 45"
 
@@ -74,6 +73,28 @@ def find(scores: pd.DataFrame, *, metric: str) -> list[Finding]:
             label = ("permuted_ratings", str(encoder), str(target), "all", metric)
             findings.append(Finding(*label, level, low, high, "layers and permutations", RIDGE, LIN))
     return findings
+
+
+def headlines(findings: list[Finding]) -> list[str]:
+    """One sentence per encoder and target, whichever way the numbers fall."""
+    sentences = []
+    for best in (f for f in findings if f.name == "best_layer"):
+        beside = {f.name: f for f in findings if (f.encoder, f.target) == (best.encoder, best.target)}
+        metric, nothing = METRIC_NAMES[best.metric], beside["permuted_ratings"]
+        floor = nothing.low if best.metric in LOWER_IS_BETTER else nothing.high
+        if best_of(best.estimate, floor, metric=best.metric) == floor:
+            sentences.append(
+                f"{best.encoder} shows nothing of {best.target}: its best layer, {best.layer}, reaches {metric} "
+                f"{best.value}, no better than permuted ratings ({nothing.low:.2f} to {nothing.high:.2f})."
+            )
+            continue
+        sentence = f"{best.encoder} predicts {best.target} best from layer {best.layer}: {metric} {best.value}"
+        if "random_weights" in beside:
+            untrained = beside["random_weights"]
+            word = "less" if best_of(best.estimate, untrained.estimate, metric=best.metric) == best.estimate else "more"
+            sentence += f"; random weights alone reach {untrained.estimate:.2f}, {word} than that"
+        sentences.append(sentence + f"; permuted ratings reach {floor:.2f}.")
+    return sentences
 
 
 def write_findings(path: Path, findings: list[Finding], *, fingerprint: str) -> None:

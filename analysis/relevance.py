@@ -57,6 +57,15 @@ def best_layer(values: pd.Series[float], *, metric: str) -> str:
     return str((-values if metric in LOWER_IS_BETTER else values).idxmax())
 
 
+def best_of(first: float, second: float, *, metric: str) -> float:
+    """The better of two scores.
+
+    >>> best_of(0.2, 0.5, metric="ccc"), best_of(0.2, 0.5, metric="rmse")
+    (0.5, 0.2)
+    """
+    return min(first, second) if metric in LOWER_IS_BETTER else max(first, second)
+
+
 def relative_depth(layers: list[str]) -> np.ndarray:
     """Where each layer stands: 0 enters the first block, 1 leaves the last; ``final`` stands one block after it.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from analysis.findings import Finding, find, warn, write_findings
+from analysis.findings import NAMES, Finding, find, headlines, warn, write_findings
 from analysis.relevance import DEFAULT_METRIC, METRIC_NAMES
 from figures.draw import draw
 from probe.score_table import Run, read_run
@@ -50,7 +50,8 @@ def report_html(run: Run, findings: list[Finding], *, metric: str, heatmap: Path
         sweep={key: _text(value) for key, value in run.plan["sweep"].items()},
         poolings=_text(run.plan["encoders"][0]["poolings"]),
         warnings=warn(run.plan, run.scores),
-        sentences=[finding.sentence() for finding in findings],
+        sentences=headlines(findings),
+        findings=[{"name": NAMES[f.name], "finding": f} for f in findings],
         metric=METRIC_NAMES[metric],
         heatmap=_embedded(heatmap),
         curves=_embedded(curves),

@@ -8,7 +8,7 @@ import json
 import pandas as pd
 import pytest
 
-from analysis.findings import find, warn, write_findings
+from analysis.findings import NAMES, find, headlines, warn, write_findings
 
 PLAN = {
     "corpus": {"n_speakers": 24, "n_not_cached": 0, "n_not_rated": 0},
@@ -37,12 +37,30 @@ SCORES = pd.DataFrame(
 
 
 def test_sentences_follow_the_numbers():
-    assert [f.sentence() for f in find(SCORES, metric="ccc_matched")] == [
-        "e predicts arousal best from layer 1: CCC, matched 0.60 (folds 0.55 to 0.64).",
-        "With untrained weights e's best layer for arousal is 0: CCC, matched 0.25 (folds 0.20 to 0.20).",
-        "The weighted sum of e's layers reaches CCC, matched 0.60 (seeds 0.58 to 0.62) for arousal.",
-        "For permuted arousal ratings e's layers give CCC, matched 0.01 (layers and permutations -0.02 to 0.04).",
+    assert headlines(find(SCORES, metric="ccc_matched")) == [
+        "e predicts arousal best from layer 1: CCC, matched 0.60 (folds 0.55 to 0.64); random weights alone reach "
+        "0.25, less than that; permuted ratings reach 0.04."
     ]
+    weak = SCORES.copy()
+    weak.loc[weak["control"] == "random_init", "value"] = 0.7
+    assert "random weights alone reach 0.70, more than that" in headlines(find(weak, metric="ccc_matched"))[0]
+    weak.loc[weak["control"] == "permuted", "value"] = 0.65
+    assert headlines(find(weak, metric="ccc_matched")) == [
+        "e shows nothing of arousal: its best layer, 1, reaches CCC, matched 0.60 (folds 0.55 to 0.64), no better "
+        "than permuted ratings (0.65 to 0.65)."
+    ]
+
+
+def test_an_error_is_better_when_it_is_smaller():
+    (sentence,) = headlines(find(SCORES.assign(metric="rmse"), metric="rmse"))
+    assert sentence.startswith("e shows nothing of arousal: its best layer, 0, reaches RMSE 0.20")
+
+
+def test_each_kind_of_finding_has_its_record():
+    values = {f.name: (f.layer, f.value) for f in find(SCORES, metric="ccc_matched")}
+    assert set(values) == set(NAMES)
+    assert values["weighted_sum"] == ("all", "0.60 (seeds 0.58 to 0.62)")
+    assert values["permuted_ratings"] == ("all", "0.01 (layers and permutations -0.02 to 0.04)")
 
 
 def test_the_best_layer_of_an_error_is_the_lowest():

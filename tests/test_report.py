@@ -33,7 +33,7 @@ def page(tmp_path):
 
 def test_the_page_says_what_the_findings_say(page):
     for text in (
-        "e predicts arousal best from layer 1: CCC, matched 0.60 (folds 0.55 to 0.64).",
+        "e predicts arousal best from layer 1: CCC, matched 0.60 (folds 0.55 to 0.64);",
         "The weights of e are untrained",
         "40 utterances of 24 speakers",
         "over 5 speaker-disjoint folds",
