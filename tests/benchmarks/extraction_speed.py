@@ -75,7 +75,9 @@ def main() -> None:
         encoder = load_encoder(str(folder / "hubert-base"), device="cpu")
         table = pd.DataFrame({"utterance_id": [p.stem for p in paths], "path": map(str, paths), "speaker_id": "s"})
         manifest = Manifest(folder / "m.csv", Header("noise", "1", "none", {}), table)
-        print(f"HuBERT-base, random weights, {len(paths)} utterances, {seconds:.1f} s, {torch.get_num_threads()} threads")
+        print(
+            f"HuBERT-base, random weights, {len(paths)} utterances, {seconds:.1f} s, {torch.get_num_threads()} threads"
+        )
         ratios = []
         for _ in range(options.repeats):
             rate = matrix_rate()
