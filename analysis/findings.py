@@ -55,7 +55,7 @@ def find(scores: pd.DataFrame, *, metric: str) -> list[Finding]:
         ridge = rows[rows["probe"] == "ridge"]
         for control, name in (("none", "best_layer"), ("random_init", "random_weights")):
             part = ridge[ridge["control"] == control].set_index("layer")
-            if not part.empty:
+            if part["value"].notna().any():
                 layer = best_layer(part["value"], metric=metric)
                 low, value, high = (float(part.loc[layer, c]) for c in ("lowest", "value", "highest"))  # type: ignore[arg-type]
                 of_layer = (str(encoder), str(target), layer, metric, value, low, high)
@@ -67,7 +67,7 @@ def find(scores: pd.DataFrame, *, metric: str) -> list[Finding]:
             label = ("weighted_sum", str(encoder), str(target), "all", metric)
             findings.append(Finding(*label, *spread, method, "Yang et al. (2021), SUPERB"))
         nothing = ridge[ridge["control"] == "permuted"]
-        if not nothing.empty:
+        if nothing["value"].notna().any():
             low, high = float(nothing["seed_lowest"].min()), float(nothing["seed_highest"].max())
             level = float(nothing["value"].mean())
             label = ("permuted_ratings", str(encoder), str(target), "all", metric)
@@ -80,6 +80,8 @@ def headlines(findings: list[Finding]) -> list[str]:
     sentences = []
     for best in (f for f in findings if f.name == "best_layer"):
         beside = {f.name: f for f in findings if (f.encoder, f.target) == (best.encoder, best.target)}
+        if "permuted_ratings" not in beside:
+            continue  # without a floor there is nothing to say
         metric, nothing = METRIC_NAMES[best.metric], beside["permuted_ratings"]
         floor = nothing.low if best.metric in LOWER_IS_BETTER else nothing.high
         if best_of(best.estimate, floor, metric=best.metric) == floor:
@@ -106,7 +108,7 @@ def write_findings(path: Path, findings: list[Finding], *, fingerprint: str) -> 
 def warn(plan: dict, scores: pd.DataFrame) -> list[str]:  # type: ignore[type-arg]
     """What a reader must know before believing the scores."""
     warnings = []
-    untrained = [e["name"] for e in plan["encoders"] if "random_init" in e]
+    untrained = [e["name"] for e in plan["encoders"] if e.get("random_init") is not None]
     if untrained:
         warnings.append(
             f"The weights of {', '.join(untrained)} are untrained: drawn at random, they have learnt nothing. Whatever "

@@ -7,6 +7,7 @@ defaults leave them at -17 to -31 dB.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 from pathlib import Path
@@ -71,6 +72,12 @@ def read_sound(
 
 def sound_hash(path: Path | str) -> str:
     """Sixteen hex digits over the file's bytes: the same after a move or a touch, another after an edit."""
+    status = Path(path).stat()
+    return _hash(str(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2**12)  # many spans can share one file
+def _hash(path: str, _size: int, _changed: int) -> str:
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

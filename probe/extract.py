@@ -163,7 +163,7 @@ def _refuse_changed(table: pd.DataFrame, cached: dict[str, str], out: Path | str
 
 def _content(row: Row) -> str:
     """What a cached row was made from: the file's content hash and the span."""
-    span = "".join(f" {name} {row[name]:g}" for name in ("start", "end") if pd.notna(row.get(name)))
+    span = "".join(f" {name} {float(row[name])!r}" for name in ("start", "end") if pd.notna(row.get(name)))
     return sound_hash(str(row["path"])) + span
 
 

@@ -138,7 +138,7 @@ def sweep(
 
 
 def _data(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> tuple[SweepData, dict[str, int]]:
-    """Utterances that every cache holds and every target rates, in the manifest's order, dealt into splits."""
+    """Utterances that every cache holds and every target rates, in the order of their ids, dealt into splits."""
     table = manifest.table
     cached = set(caches[0].utterance_ids).intersection(*(c.utterance_ids for c in caches[1:]))
     in_cache = table["utterance_id"].isin(list(cached)).to_numpy()
@@ -150,7 +150,7 @@ def _data(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> tuple[Swe
         )
     if not (in_cache & rated).any():
         raise InputError(f"{manifest.path} rates no cached utterance for all of {', '.join(plan.targets)}.")
-    kept = table[in_cache & rated]
+    kept = table[in_cache & rated].sort_values("utterance_id")  # so that the order of rows changes nothing
     groups = speaker_groups(kept["speaker_id"].to_numpy())
     rng = np.random.default_rng(plan.seed)
     if plan.n_folds is None:

@@ -121,6 +121,15 @@ def test_spans_of_one_file_are_rows_of_their_own(encoder, tmp_path, write_sound)
     np.testing.assert_allclose(cache.read_layer("1")[0, :32], states[1].mean(0), rtol=1e-4, atol=1e-6)
 
 
+def test_spans_a_millisecond_apart_in_a_long_file_are_not_the_same_sound(encoder, tmp_path, write_sound):
+    write_sound("long.wav", 1.0)
+    row = {"utterance_id": "a", "path": "long.wav", "speaker_id": "t", "arousal": 2, "start": 0.1234561, "end": 0.9}
+    extract(manifest_of(tmp_path, [row]), encoder, tmp_path / "a.zarr")
+    row["start"] = 0.1234564
+    with pytest.raises(InputError, match="1 sounds have changed"):
+        extract(manifest_of(tmp_path, [row]), encoder, tmp_path / "a.zarr")
+
+
 def test_a_changed_sound_is_never_reused_and_a_moved_one_is(corpus, encoder, tmp_path, write_sound):
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
     (tmp_path / "s1.wav").rename(tmp_path / "moved.wav")

@@ -96,3 +96,9 @@ def test_every_weakness_is_said():
         "3 utterances of the manifest were left out: without a rating for every target",
     ):
         assert part in text
+
+
+def test_scores_that_are_not_defined_give_no_finding():
+    nothing = SCORES.assign(value=float("nan"))
+    assert [f.name for f in find(nothing, metric="ccc_matched")] == ["weighted_sum"]
+    assert headlines(find(nothing, metric="ccc_matched")) == []

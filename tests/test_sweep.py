@@ -131,7 +131,7 @@ def test_the_run_reads_back_and_repeats_bit_for_bit(run, planted, tmp_path):
     assert before == {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.suffix != ".npz"}
 
 
-def test_the_order_of_rows_in_the_cache_changes_nothing(planted, tmp_path, rng):
+def test_the_order_of_rows_in_cache_and_manifest_changes_nothing(planted, tmp_path, rng):
     cache, _, manifest = planted
     order = rng.permutation(N)
     x = np.stack([cache.read_layer(layer) for layer in LAYERS], axis=1)
@@ -139,6 +139,9 @@ def test_the_order_of_rows_in_the_cache_changes_nothing(planted, tmp_path, rng):
     plan = quick(manifest)
     first, second = (sweep([c], manifest, plan, out=tmp_path / n) for c, n in ((cache, "r1"), (shuffled, "r2")))
     pd.testing.assert_frame_equal(first.scores, second.scores)
+    turned = Manifest(manifest.path, manifest.header, manifest.table.iloc[order].reset_index(drop=True))
+    third = sweep([cache], turned, plan, out=tmp_path / "r1")
+    pd.testing.assert_frame_equal(first.scores, third.scores)
 
 
 def test_another_run_is_never_overwritten(run, planted, tmp_path):
