@@ -226,9 +226,7 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path, corpus):
 def test_the_demo_finds_what_was_planted(tmp_path):
     pytest.importorskip("espeakng_loader")
     out = tmp_path / "demo"
-    began = time.monotonic()
     done = subprocess.run([*COMMAND, "demo", "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert time.monotonic() - began < 180
     assert f"heatmap: {out / 'runs' / 'first' / 'figures' / 'heatmap.png'}" in done.stdout
     assert f"report:  {out / 'runs' / 'first' / 'report.html'}" in done.stdout
     assert re.findall(r"^  layerprobe (\w+)", done.stdout, flags=re.MULTILINE) == ["extract", "sweep", "heatmap"]
