@@ -22,6 +22,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 NoSpeakers = Annotated[bool, typer.Option("--no-speakers", help="Talkers are unknown; scores may be too good.")]
 ManifestPath = Annotated[Path, typer.Argument(help="A .csv or .parquet table with a .toml header beside it.")]
+EncoderName = Annotated[
+    str, typer.Option("--encoder", help="A hub name with an optional @revision, a local folder, or embedded.")
+]
+RandomInit = Annotated[
+    int | None, typer.Option(min=0, help="Seed of untrained weights for the same architecture, the control.")
+]
+Adapter = Annotated[Path | None, typer.Option(help="A file whose FAMILY takes an unknown architecture apart.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")]
 RunPath = Annotated[Path, typer.Argument(help="A run folder that sweep made.")]
 RunPaths = Annotated[list[Path], typer.Argument(help="Run folders; several are drawn side by side.")]
 Metric = Annotated[str, typer.Option(help="What colours and curves show: ccc_matched, ccc, pearson or rmse.")]
@@ -88,13 +96,15 @@ def check(manifest: ManifestPath, no_speakers: NoSpeakers = False, quiet: Quiet 
 @reported
 def extract(
     manifest: ManifestPath,
-    encoder: Annotated[str, typer.Option(help="A hub name with an optional @revision, a local folder, or embedded.")],
+    encoder: EncoderName,
     out: Annotated[Path, typer.Option(help="The cache, NAME.zarr; one that is begun is gone on with.")],
-    random_init: Annotated[
-        int | None, typer.Option(min=0, help="Seed of untrained weights for the same architecture, the control.")
+    random_init: RandomInit = None,
+    adapter: Adapter = None,
+    pooling: Annotated[
+        list[str] | None,
+        typer.Option(help="mean, std, max, min, first_third, last_third or normed_mean; mean and std if none."),
     ] = None,
-    pooling: Annotated[list[str] | None, typer.Option(help="mean or std; several times for several.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")] = None,
+    device: Device = None,
     no_speakers: NoSpeakers = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -108,7 +118,7 @@ def extract(
     watch = watcher(quiet=quiet)
     checked = read_manifest(manifest, speakers=not no_speakers)
     watch.say(f"Loading {encoder} …")
-    upstream = load_encoder(encoder, random_init=random_init, device=device, show_download=not quiet)
+    upstream = load_encoder(encoder, random_init=random_init, device=device, adapter=adapter, show_download=not quiet)
     poolings = tuple(dict.fromkeys(pooling)) if pooling else DEFAULT_POOLINGS
     done = extract_stage(checked, upstream, out, poolings=poolings, watch=watch)
     say(
@@ -122,6 +132,33 @@ def extract(
     if len(done.quarantine) > 10:
         say(f"  … all {len(done.quarantine)} in {done.path / 'quarantine.csv'}", quiet=quiet)
     say(f"Next: layerprobe sweep {done.path} {manifest} --out runs/first", quiet=quiet)
+
+
+@app.command(epilog="Example: layerprobe doctor --encoder facebook/hubert-base-ls960")
+@reported
+def doctor(
+    encoder: EncoderName,
+    random_init: RandomInit = None,
+    adapter: Adapter = None,
+    device: Device = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Check that an encoder's layers are what they should be, and measure its speed and what padding would cost."""
+    from probe.doctor import examine, measure
+    from probe.encoder import load_encoder
+
+    watcher(quiet=quiet).say(f"Loading {encoder} …")
+    upstream = load_encoder(encoder, random_init=random_init, device=device, adapter=adapter, show_download=not quiet)
+    checks = examine(upstream)
+    for check in checks:
+        say(f"{'kept  ' if check.kept else 'BROKEN'}  {check.name}: {check.found}", quiet=quiet)
+    for figure in measure(upstream):
+        say(f"        {figure.name}: {figure.found}", quiet=quiet)
+    broken = [check.name for check in checks if not check.kept]
+    if broken:
+        raise InputError(f"{encoder} breaks {len(broken)} promises: {'; '.join(broken)}. Correct its adapter.")
+    say(f"{upstream.architecture}: every utterance will be heard alone, in float32.", quiet=quiet)
 
 
 @app.command(epilog="Example: layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first")

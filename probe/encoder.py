@@ -6,16 +6,16 @@ block have one state more, ``final``, after their final norm. The states are tak
 transformers 5 changed what its own last hidden state of these encoders is (before the norm; in 4, after it). Scales
 differ by layer in such encoders: standardise each layer on the training speakers before comparing.
 
-This is the only file that knows transformers for sound.
+Only this file and `probe.families` know transformers for sound.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,43 +25,12 @@ from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
 
 from probe.errors import InputError
+from probe.families import FAMILIES, Family, read_adapter, whole_waveform
 
 LAYER_CONVENTION = "0 enters the first block, k leaves block k, final after the final norm"
 EMBEDDED = Path(__file__).parent / "embedded"
 # Replaces masked frames in pre-training; no forward pass that probes ever reads it.
 NEVER_READ = frozenset({"masked_spec_embed"})
-
-
-@dataclass(frozen=True)
-class Family:
-    """Where one transformers architecture keeps its encoder, its blocks and its final norm."""
-
-    encoder: Callable[[Any], nn.Module]  # what is called, out of what transformers loads
-    tensors: str  # prefix of the encoder's tensors in what transformers loads
-    blocks: Callable[[Any], nn.ModuleList]  # of the encoder
-    final_norm: Callable[[Any], nn.Module | None]  # of the encoder; None where each block ends with its own
-    hears: str  # "waveform", or "log-mel" in windows of fixed length
-
-
-def _wav2vec2_final_norm(encoder: Any) -> nn.Module | None:
-    return encoder.encoder.layer_norm if encoder.config.do_stable_layer_norm else None
-
-
-_WAV2VEC2 = Family(
-    encoder=lambda model: model,
-    tensors="",
-    blocks=lambda encoder: encoder.encoder.layers,
-    final_norm=_wav2vec2_final_norm,
-    hears="waveform",
-)
-_WHISPER = Family(
-    encoder=lambda model: model.encoder,
-    tensors="encoder.",
-    blocks=lambda encoder: encoder.layers,
-    final_norm=lambda encoder: encoder.layer_norm,
-    hears="log-mel",
-)
-FAMILIES = {"hubert": _WAV2VEC2, "wav2vec2": _WAV2VEC2, "wavlm": _WAV2VEC2, "whisper": _WHISPER}
 
 
 class SpeechEncoder:
@@ -77,40 +46,45 @@ class SpeechEncoder:
         revision: str = "",
         random_init: int | None = None,
         device: str = "cpu",
+        adapter: str = "",
     ) -> None:
         """Take the encoder out of ``model`` (float32), put it on ``device``, in eval mode for good."""
-        self._encoder: Any = family.encoder(model).float().eval().requires_grad_(False).to(device)
-        self._blocks = family.blocks(self._encoder)
+        encoder: Any = family.encoder(model)
+        self._encoder: Any = encoder.float().eval().requires_grad_(False).to(device)
+        self.blocks = family.blocks(self._encoder)
         self._final_norm = family.final_norm(self._encoder)
         self._extractor = extractor
         self._device = device
-        self._hears = family.hears
-        self._config: Any = model.config
+        self._family = family
+        self._config: Any = encoder.config
         self.upstream = upstream
+        self.adapter = adapter
         self.revision = revision
         self.random_init = random_init
         self.architecture = type(self._encoder).__name__
         self.sampling_rate: int = extractor.sampling_rate
-        blocks = tuple(str(k) for k in range(len(self._blocks) + 1))
+        blocks = tuple(str(k) for k in range(len(self.blocks) + 1))
         self.layers = blocks if self._final_norm is None else (*blocks, "final")
-        self.dim: int = self._config.hidden_size
+        self.dim = int(encoder.config.hidden_size)
+
+    @property
+    def hears_waveforms(self) -> bool:
+        """Whether it is called with samples, so that sounds of different lengths could be padded into a batch."""
+        return self._family.pieces is whole_waveform
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Every module of the encoder."""
+        yield from self._encoder.modules()
 
     @property
     def minimum_samples(self) -> int:
-        """Samples that one frame needs: 400, that is 25 ms, in every published encoder of these families."""
-        if self._hears == "log-mel":
-            return int(self._extractor.n_fft)
-        needed = 1
-        for kernel, stride in zip(self._config.conv_kernel[::-1], self._config.conv_stride[::-1], strict=True):
-            needed = (needed - 1) * stride + kernel
-        return needed
+        """Samples that one frame needs, 400 (25 ms) in most encoders."""
+        return self._family.minimum_samples(self._extractor, self._config)
 
     @property
     def long_sound(self) -> str:
-        """How sound longer than one pass is heard."""
-        if self._hears == "log-mel":
-            return f"windows of {self._extractor.chunk_length} s, frames of the sound alone"
-        return "one piece"
+        """How long sound is heard."""
+        return self._family.long_sound(self._extractor)
 
     @property
     def preprocessing(self) -> str:
@@ -136,29 +110,42 @@ class SpeechEncoder:
             waveform: ``(n_samples,)`` float32 at `sampling_rate`, at least `minimum_samples` long
 
         Returns:
-            for each name of `layers` the frames of the sound itself, ``(n_frames, dim)``, one every 20 ms
+            for each name of `layers` the frames of the sound itself, ``(n_frames, dim)``, one every 20 ms in most
 
         Raises:
             ValueError: if the waveform is not one-dimensional or is too short
         """
         if waveform.ndim != 1 or len(waveform) < self.minimum_samples:
             raise ValueError(f"waveform {waveform.shape} is not (n_samples,) with at least {self.minimum_samples}")
-        if self._hears == "waveform":
-            inputs = self._extractor(waveform, sampling_rate=self.sampling_rate, return_tensors="pt")
-            return self._run(inputs.input_values)
-        # The window is always 30 s; a frame spans 320 samples and counts where it begins within the sound.
-        window = self._extractor.n_samples
-        stride = window // self._config.max_source_positions
-        pieces = []
-        for begin in range(0, len(waveform), window):
-            piece = waveform[begin : begin + window]
-            inputs = self._extractor(piece, sampling_rate=self.sampling_rate, return_tensors="pt")
-            n_valid_frames = -(-len(piece) // stride)
-            pieces.append([states[:n_valid_frames] for states in self._run(inputs.input_features)])
-        return [torch.cat(layer) for layer in zip(*pieces, strict=True)]
+        heard = []
+        for piece in self._family.pieces(waveform, self._extractor, self._config):
+            heard.append([states[0, : piece.n_valid_frames] for states in self._run(piece.inputs)])
+        return [torch.cat(layer) for layer in zip(*heard, strict=True)]
 
-    def _run(self, inputs: Tensor) -> list[Tensor]:
-        """All frames of each layer for one input, ``n_layers`` tensors ``(n_frames, dim)``."""
+    @torch.inference_mode()
+    def padded_hidden_states(self, waveforms: list[np.ndarray], *, masked: bool) -> list[Tensor]:
+        """As usual toolkits hear a batch, to measure what that costs; extraction never does.
+
+        Args:
+            waveforms: ``(n_samples,)`` each, at `sampling_rate`
+            masked: whether the attention mask says where each ends
+
+        Returns:
+            for each layer all frames, padding included, ``(n_waveforms, n_frames, dim)``
+        """
+        inputs = self._extractor(
+            waveforms,
+            sampling_rate=self.sampling_rate,
+            return_tensors="pt",
+            padding=True,
+            return_attention_mask=masked,
+        )
+        with warnings.catch_warnings():  # WavLM mixes two kinds of mask, which torch is about to forbid
+            warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
+            return self._run(dict(inputs))
+
+    def _run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+        """All frames of each layer, ``n_layers`` tensors ``(n_inputs, n_frames, dim)``."""
         states: list[Tensor] = []
 
         def enters(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -167,21 +154,26 @@ class SpeechEncoder:
         def leaves(_: nn.Module, __: Any, output: Any) -> None:
             states.append(output[0] if isinstance(output, tuple) else output)
 
-        handles = [self._blocks[0].register_forward_pre_hook(enters, with_kwargs=True)]
-        read = [*self._blocks] if self._final_norm is None else [*self._blocks, self._final_norm]
+        handles = [self.blocks[0].register_forward_pre_hook(enters, with_kwargs=True)]
+        read = [*self.blocks] if self._final_norm is None else [*self.blocks, self._final_norm]
         handles += [module.register_forward_hook(leaves) for module in read]
         try:
-            self._encoder(inputs.to(self._device))
+            self._encoder(**{name: tensor.to(self._device) for name, tensor in inputs.items()})
         finally:
             for handle in handles:
                 handle.remove()
         if len(states) != len(self.layers):
             raise RuntimeError(f"{self.architecture} gave {len(states)} states for {len(self.layers)} layers")
-        return [state[0].float() for state in states]
+        return [state.float() for state in states]
 
 
 def load_encoder(
-    name: str, *, random_init: int | None = None, device: str | None = None, show_download: bool = True
+    name: str,
+    *,
+    random_init: int | None = None,
+    device: str | None = None,
+    adapter: Path | str | None = None,
+    show_download: bool = True,
 ) -> SpeechEncoder:
     """Load a speech encoder from a folder or the hub, with every weight it needs.
 
@@ -189,6 +181,7 @@ def load_encoder(
         name: a transformers folder, a hub name with an optional ``@revision``, or ``embedded``
         random_init: seed for weights drawn as the architecture draws them before training; None for trained ones
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
+        adapter: a file whose ``FAMILY`` takes an architecture apart that `probe.families` does not know
         show_download: whether the hub's own bars are shown
 
     Raises:
@@ -206,7 +199,7 @@ def load_encoder(
         try:
             source, revision = (str(folder), None) if local else _hub_commit(name)
             config = AutoConfig.from_pretrained(source, revision=revision)
-            family = _family(config, name)
+            family, adapter_hash = _family(config, name, adapter)
             extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision)
             if random_init is None:
                 model, report = AutoModel.from_pretrained(
@@ -228,6 +221,7 @@ def load_encoder(
         revision=revision or "",
         random_init=random_init,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        adapter=adapter_hash,
     )
 
 
@@ -240,12 +234,16 @@ def _hub_commit(name: str) -> tuple[str, str]:
     return repository, Path(config).parent.name
 
 
-def _family(config: Any, name: str) -> Family:
+def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Family, str]:
+    """The family of an architecture and, where an adapter tells it, that file's hash."""
+    if adapter is not None:
+        return read_adapter(Path(adapter))
     if config.model_type not in FAMILIES:
         raise InputError(
-            f"encoder {name} is a {config.model_type!r} model; layers can be read of {', '.join(sorted(FAMILIES))}."
+            f"encoder {name} is a {config.model_type!r} model; layers can be read of {', '.join(sorted(FAMILIES))}. "
+            "For another, write an adapter (probe/families.py has one to start from) and name it with --adapter."
         )
-    return FAMILIES[config.model_type]
+    return FAMILIES[config.model_type], ""
 
 
 def _refuse_missing(missing: set[str], family: Family, name: str) -> None:

@@ -65,6 +65,7 @@ def extraction_plan(encoder: SpeechEncoder, *, poolings: tuple[str, ...] = DEFAU
         random_init=encoder.random_init,
         layers=encoder.layers,
         layer_convention=LAYER_CONVENTION,
+        adapter=encoder.adapter,
         preprocessing=encoder.preprocessing,
         sampling_rate=encoder.sampling_rate,
         resampler=RESAMPLER,

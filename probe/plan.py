@@ -19,6 +19,7 @@ class ExtractionPlan:
     random_init: int | None  # seed of untrained weights, None for the checkpoint's
     layers: tuple[str, ...]  # "0", "1", … in order, and "final" where there is a final norm
     layer_convention: str
+    adapter: str  # hash of the user's own description of the architecture; "" for one of ours
     preprocessing: str
     sampling_rate: int  # Hz
     resampler: str

@@ -30,7 +30,48 @@ def std_pool(hidden_states: Tensor) -> Tensor:
     return hidden_states.std(dim=0, correction=0)
 
 
-POOLINGS: dict[str, Pooling] = {"mean": mean_pool, "std": std_pool}
+def max_pool(hidden_states: Tensor) -> Tensor:
+    """Each feature's greatest value over frames. Shapes as in `mean_pool`."""
+    return hidden_states.amax(dim=0)
+
+
+def min_pool(hidden_states: Tensor) -> Tensor:
+    """Each feature's least value over frames. Shapes as in `mean_pool`."""
+    return hidden_states.amin(dim=0)
+
+
+def first_third_pool(hidden_states: Tensor) -> Tensor:
+    """Average over the first third of the frames, rounded up. Shapes as in `mean_pool`."""
+    return hidden_states[: _third(hidden_states)].mean(dim=0)
+
+
+def last_third_pool(hidden_states: Tensor) -> Tensor:
+    """Average over the last third of the frames, rounded up. Shapes as in `mean_pool`."""
+    return hidden_states[-_third(hidden_states) :].mean(dim=0)
+
+
+def normed_mean_pool(hidden_states: Tensor) -> Tensor:
+    """Average over frames that were each layer-normalised without weights, as in s3prl's normalised weighted sum.
+
+    A mix of these over layers is exactly the average of the mix over frames, so that sum can be replayed from a
+    cache. Shapes as in `mean_pool`.
+    """
+    return torch.nn.functional.layer_norm(hidden_states, hidden_states.shape[-1:]).mean(dim=0)
+
+
+def _third(hidden_states: Tensor) -> int:
+    return -(-len(hidden_states) // 3)
+
+
+POOLINGS: dict[str, Pooling] = {
+    "mean": mean_pool,
+    "std": std_pool,
+    "max": max_pool,
+    "min": min_pool,
+    "first_third": first_third_pool,
+    "last_third": last_third_pool,
+    "normed_mean": normed_mean_pool,
+}
 
 
 def pooling_named(name: str) -> Pooling:

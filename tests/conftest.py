@@ -10,9 +10,19 @@ import pytest
 import soundfile
 import torch
 from transformers import (
+    Data2VecAudioConfig,
+    Data2VecAudioModel,
     HubertConfig,
     HubertModel,
+    PreTrainedConfig,
     PreTrainedModel,
+    SeamlessM4TFeatureExtractor,
+    SEWConfig,
+    SEWModel,
+    UniSpeechSatConfig,
+    UniSpeechSatModel,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertModel,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
@@ -53,21 +63,38 @@ WHISPER = {
     "eos_token_id": 2,
     "decoder_start_token_id": 1,
 }
-KINDS = ("hubert", "hubert-pre-norm", "wav2vec2", "wav2vec2-pre-norm", "wavlm", "wavlm-pre-norm", "whisper")
+CONFORMER = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "feature_projection_input_dim": 160,
+    "conv_depthwise_kernel_size": 5,
+    "layerdrop": 0.5,
+    "hidden_dropout": 0.5,
+}
+# For each kind its configuration and model; "pre-norm" normalises before each block and once at the end.
+KINDS: dict[str, tuple[PreTrainedConfig, type[PreTrainedModel]]] = {
+    "hubert": (HubertConfig(**NARROW), HubertModel),
+    "hubert-pre-norm": (HubertConfig(**NARROW, **PRE_NORM), HubertModel),
+    "wav2vec2": (Wav2Vec2Config(**NARROW), Wav2Vec2Model),
+    "wav2vec2-pre-norm": (Wav2Vec2Config(**NARROW, **PRE_NORM), Wav2Vec2Model),
+    "wavlm": (WavLMConfig(**NARROW), WavLMModel),
+    "wavlm-pre-norm": (WavLMConfig(**NARROW, **PRE_NORM), WavLMModel),
+    "unispeech-sat": (UniSpeechSatConfig(**NARROW), UniSpeechSatModel),
+    "unispeech-sat-pre-norm": (UniSpeechSatConfig(**NARROW, **PRE_NORM), UniSpeechSatModel),
+    "data2vec-audio": (Data2VecAudioConfig(**NARROW | {"conv_pos_kernel_size": 19}), Data2VecAudioModel),
+    "sew": (SEWConfig(**NARROW | {"squeeze_factor": 2, "conv_dim": (16,) * 13}), SEWModel),
+    "wav2vec2-bert": (Wav2Vec2BertConfig(**CONFORMER), Wav2Vec2BertModel),
+    "whisper": (WhisperConfig(**WHISPER), WhisperModel),
+}
 
 
 def small_model(kind: str) -> PreTrainedModel:
     """A seeded model of three narrow blocks; every weight is drawn, so that norms are no identities."""
     torch.manual_seed(7)
-    norm = PRE_NORM if kind.endswith("pre-norm") else {}
-    if kind == "whisper":
-        model = WhisperModel(WhisperConfig(**WHISPER))
-    elif kind.startswith("hubert"):
-        model = HubertModel(HubertConfig(**NARROW, **norm))
-    elif kind.startswith("wav2vec2"):
-        model = Wav2Vec2Model(Wav2Vec2Config(**NARROW, **norm))
-    else:
-        model = WavLMModel(WavLMConfig(**NARROW, **norm))
+    config, architecture = KINDS[kind]
+    model = architecture(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
@@ -77,9 +104,8 @@ def small_model(kind: str) -> PreTrainedModel:
 def save_model(model: PreTrainedModel, folder: Path) -> Path:
     """The model as a transformers folder with its feature extractor."""
     model.save_pretrained(folder)
-    whisper = model.config.model_type == "whisper"
-    extractor = WhisperFeatureExtractor() if whisper else Wav2Vec2FeatureExtractor(do_normalize=True)
-    extractor.save_pretrained(folder)
+    extractors = {"whisper": WhisperFeatureExtractor, "wav2vec2-bert": SeamlessM4TFeatureExtractor}
+    extractors.get(model.config.model_type, Wav2Vec2FeatureExtractor)().save_pretrained(folder)
     return folder
 
 

@@ -27,6 +27,7 @@ PLAN = ExtractionPlan(
     random_init=None,
     layers=("0", "1", "2"),
     layer_convention="c",
+    adapter="",
     preprocessing="{}",
     sampling_rate=16_000,
     resampler="soxr HQ",

@@ -114,8 +114,8 @@ def test_mistakes_are_one_sentence_with_the_mend(finished, corpus, folders, tmp_
     hubert = folders["hubert"]
     assert re.match(r"Error: .*no.csv does not exist\. Give", refused("manifest", "check", tmp_path / "no.csv"))
     assert "no such folder" in refused("extract", corpus, "--encoder", "./no", "--out", tmp_path / "a.zarr")
-    assert "pooling 'max' is unknown; choose one of mean, std" in refused(
-        "extract", corpus, "--encoder", hubert, "--out", tmp_path / "a.zarr", "--pooling", "max"
+    assert "pooling 'mode' is unknown; choose one of first_third" in refused(
+        "extract", corpus, "--encoder", hubert, "--out", tmp_path / "a.zarr", "--pooling", "mode"
     )
     assert "Name another --out, or ask for what it holds" in refused(
         "extract", corpus, "--encoder", hubert, "--out", cache, "--pooling", "mean"
@@ -168,7 +168,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "verb", [["manifest", "check"], ["extract"], ["sweep"], ["heatmap"], ["curves"], ["report"], ["demo"]]
+    "verb", [["manifest", "check"], ["extract"], ["sweep"], ["doctor"], ["heatmap"], ["curves"], ["report"], ["demo"]]
 )
 def test_help_of_every_verb_has_an_example(verb):
     result = run(*verb, "--help")

@@ -14,11 +14,12 @@ import pytest
 import torch
 from conftest import KINDS, save_model, voice
 from safetensors.torch import load_file, save_file
-from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, WhisperFeatureExtractor
+from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2Config, Wav2Vec2ForCTC, WhisperFeatureExtractor
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-from probe.encoder import FAMILIES, load_encoder
+from probe.encoder import load_encoder
 from probe.errors import InputError
+from probe.families import FAMILIES
 
 SOUND = voice(1.3)
 
@@ -31,24 +32,35 @@ def normalised(waveform):
     return torch.from_numpy((waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7))[None].float()
 
 
+def inputs_of(kind):
+    """What a model of that kind is called with for `SOUND`, made by hand or by transformers' own extractor."""
+    if kind == "wav2vec2-bert":
+        return dict(SeamlessM4TFeatureExtractor()(SOUND, sampling_rate=16_000, return_tensors="pt"))
+    return {"input_values": normalised(SOUND)}
+
+
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "whisper"])
 def test_layers_equal_the_hidden_states_of_transformers(folders, models, kind):
     encoder = load_encoder(str(folders[kind]))
     states = encoder.hidden_states(SOUND)
     with torch.no_grad():
-        reference = models[kind](normalised(SOUND), output_hidden_states=True)
-    blocks = len(reference.hidden_states) - 1
-    for k in range(blocks):  # the last one changed its meaning between transformers 4 and 5 where norms come first
+        reference = models[kind](**inputs_of(kind), output_hidden_states=True)
+    assert len(reference.hidden_states) == 4
+    for k in range(3):  # the last one changed its meaning between transformers 4 and 5 where norms come first
         assert relative(states[k], reference.hidden_states[k][0]) < 1e-5
-    assert relative(states[-1], reference.last_hidden_state[0]) < 1e-5
+        assert relative(states[k + 1], states[k]) > 0.01
     if kind.endswith("pre-norm"):
         assert encoder.layers == ("0", "1", "2", "3", "final")
         with torch.no_grad():
             normed = models[kind].encoder.layer_norm(states[3])
         assert relative(states[4], normed) < 1e-5
         assert relative(states[3], states[4]) > 0.1
+        assert relative(states[4], reference.last_hidden_state[0]) < 1e-5
     else:
         assert encoder.layers == ("0", "1", "2", "3")
+        # SEW doubles its frames again after the blocks, so only the states themselves compare
+        last = reference.hidden_states[3] if kind == "sew" else reference.last_hidden_state
+        assert relative(states[3], last[0]) < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["hubert", "hubert-pre-norm", "wav2vec2", "wav2vec2-pre-norm"])
@@ -95,15 +107,22 @@ def test_hearing_twice_gives_the_same_bits(folders, kind):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["hubert", "whisper"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_shortest_sound_has_a_frame_and_a_shorter_one_is_refused(folders, kind):
     encoder = load_encoder(str(folders[kind]))
-    assert encoder.minimum_samples == 400
-    assert all(len(s) >= 1 for s in encoder.hidden_states(SOUND[:400]))
-    with pytest.raises(ValueError, match="at least 400"):
-        encoder.hidden_states(SOUND[:399])
-    with pytest.raises(ValueError, match="at least 400"):
+    needed = encoder.minimum_samples
+    assert needed == {"sew": 720, "wav2vec2-bert": 560}.get(kind, 400)
+    assert all(len(s) >= 1 and torch.isfinite(s).all() for s in encoder.hidden_states(SOUND[:needed]))
+    with pytest.raises(ValueError, match=f"at least {needed}"):
+        encoder.hidden_states(SOUND[: needed - 1])
+    with pytest.raises(ValueError, match=f"at least {needed}"):
         encoder.hidden_states(np.stack([SOUND, SOUND], axis=1))
+
+
+def test_a_frame_that_is_half_padding_is_left_out(folders):
+    """w2v-BERT stacks two filter-bank frames; with an odd number of them the last stack is half padding."""
+    encoder = load_encoder(str(folders["wav2vec2-bert"]))
+    assert [len(encoder.hidden_states(SOUND[: 400 + 160 * n])[0]) for n in (7, 8, 9)] == [4, 4, 5]
 
 
 def test_golden_values_of_a_seeded_model(folders):
@@ -200,7 +219,9 @@ def test_what_can_not_be_loaded_is_one_sentence(folders, tmp_path):
     with pytest.raises(InputError, match=r"can't be loaded: .* holds config.json, preprocessor_config.json"):
         load_encoder(str(copy))
     (copy / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(InputError, match=r"is a 'bert' model; layers can be read of hubert, wav2vec2, wavlm, whisper"):
+    with pytest.raises(
+        InputError, match=r"is a 'bert' model; layers can be read of data2vec-audio, hubert, sew, unispeech"
+    ):
         load_encoder(str(copy))
     with pytest.raises(InputError, match=r"^the embedded encoder has no trained weights yet\. Add --random-init SEED"):
         load_encoder("embedded")

@@ -37,7 +37,7 @@ def manifest_of(tmp_path, rows):
     return read_manifest(write_table(tmp_path, rows))
 
 
-@pytest.mark.parametrize("kind", ["hubert", "wavlm-pre-norm", "whisper"])
+@pytest.mark.parametrize("kind", ["hubert", "wavlm-pre-norm", "wav2vec2-bert", "whisper"])
 def test_rows_are_the_encoder_alone_on_the_utterance_alone(corpus, folders, tmp_path, kind):
     encoder = load_encoder(str(folders[kind]))
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STAGES = ("probe", "analysis", "figures")
 PROBE = (
-    "errors progress manifest synthesiser demo_corpus plan audio encoder pooling cache extract "
+    "errors progress manifest synthesiser demo_corpus plan audio families encoder doctor pooling cache extract "
     "splits metrics ridge weighted_sum score_table scoring sweep"
 ).split()
 FIGURES = ("style", "heatmap", "curves", "draw", "report")

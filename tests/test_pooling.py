@@ -18,14 +18,42 @@ def test_poolings_equal_numpy(rng):
     np.testing.assert_allclose(pooled, expected, rtol=1e-5)
 
 
-def test_one_frame_has_no_spread():
-    assert POOLINGS["std"](torch.tensor([[1.0, 2.0]])).tolist() == [0.0, 0.0]
+def test_every_pooling_by_hand():
+    states = torch.tensor([[1.0, 8.0], [2.0, 0.0], [3.0, 4.0], [6.0, 4.0]])  # four frames: a third is two of them
+    by_hand = {
+        "mean": [3.0, 4.0],
+        "std": [3.5**0.5, 8**0.5],  # divided by n; by n - 1 it would be more
+        "max": [6.0, 8.0],
+        "min": [1.0, 0.0],
+        "first_third": [1.5, 4.0],
+        "last_third": [4.5, 4.0],
+        "normed_mean": [0.0, 0.0],  # two features: each frame becomes -1, 1 or 1, -1, and two of each cancel
+    }
+    assert set(by_hand) == set(POOLINGS)
+    for name, expected in by_hand.items():
+        np.testing.assert_allclose(POOLINGS[name](states), expected, atol=1e-5, err_msg=name)
 
 
-def test_std_divides_by_the_number_of_frames():
-    assert POOLINGS["std"](torch.tensor([[0.0], [2.0]])).tolist() == [1.0]  # by n - 1 it would be sqrt(2)
+@pytest.mark.parametrize("name", POOLINGS)
+def test_one_frame_is_enough(name):
+    pooled = POOLINGS[name](torch.tensor([[1.0, 2.0, 6.0]]))
+    assert pooled.shape == (3,)
+    assert torch.isfinite(pooled).all()
+
+
+def test_a_mix_of_normed_means_is_the_mean_of_the_mixed_frames(rng):
+    """What s3prl's featurizer with normalize=True computes on frames and then averages."""
+    layers = [torch.from_numpy(rng.normal(size=(40, 6)) * 10**k) for k in range(3)]
+    weights = torch.softmax(torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64), dim=0)
+    normed = [torch.nn.functional.layer_norm(x, (6,)) for x in layers]
+    on_frames = sum(w * x for w, x in zip(weights, normed, strict=True)).mean(dim=0)
+    from_cache = weights @ pool_layers(layers, poolings=("normed_mean",))[:, 0]
+    torch.testing.assert_close(from_cache, on_frames)
 
 
 def test_an_unknown_pooling_is_refused_with_the_choices():
-    with pytest.raises(InputError, match=r"^pooling 'meen' is unknown; choose one of mean, std\.$"):
+    with pytest.raises(
+        InputError,
+        match=r"^pooling 'meen' is unknown; choose one of first_third, last_third, max, mean, min, normed_mean, std\.$",
+    ):
         pooling_named("meen")
