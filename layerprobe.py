@@ -187,6 +187,8 @@ def sweep(
     from probe.sweep import plan_sweep
     from probe.sweep import sweep as sweep_stage
 
+    watch = watcher(quiet=quiet)
+    watch.say("Reading the manifest and the caches …")
     checked = read_manifest(manifest, speakers=not no_speakers)
     plan = plan_sweep(
         checked,
@@ -203,7 +205,7 @@ def sweep(
         plan,
         out=out,
         random_weights=[open_cache(c) for c in random_weights or []],
-        watch=watcher(quiet=quiet),
+        watch=watch,
     )
     corpus = run.plan["corpus"]
     left_out = corpus["n_not_cached"] + corpus["n_not_rated"]
@@ -221,6 +223,7 @@ def heatmap(runs: RunPaths, metric: Metric = DEFAULT_METRIC, quiet: Quiet = Fals
     """Draw layer by target as PNG, PDF and SVG; several runs are aligned on relative depth."""
     from figures.draw import draw
 
+    watcher(quiet=quiet).say("Drawing …")
     say("\n".join(map(str, draw("heatmap", runs, metric=metric))), quiet=quiet)
 
 
@@ -230,6 +233,7 @@ def curves(runs: RunPaths, metric: Metric = DEFAULT_METRIC, quiet: Quiet = False
     """Draw scores over layers with the range over folds and the controls."""
     from figures.draw import draw
 
+    watcher(quiet=quiet).say("Drawing …")
     say("\n".join(map(str, draw("curves", runs, metric=metric))), quiet=quiet)
 
 
@@ -239,6 +243,7 @@ def report(run: RunPath, metric: Metric = DEFAULT_METRIC, quiet: Quiet = False, 
     """Write findings and one HTML page with the figures in it."""
     from figures.report import write_report
 
+    watcher(quiet=quiet).say("Drawing and writing …")
     say(f"{write_report(run, metric=metric)}", quiet=quiet)
 
 
