@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def open_cache(path: Path | str) -> Cache:
     path = Path(path)
     group = _open_group(path, "r")
     n = sum(line["rows"] for line in _last_lines(_read_journal(path)))
-    plan = ExtractionPlan.from_json(dict(group.attrs)["plan"])  # type: ignore[arg-type]
+    plan = _plan(path, group)
     ids, sounds = (_read(path, _array(group, name), slice(0, n)).astype(object) for name in ("utterance_id", "sound"))
     return Cache(path, plan, ids, sounds, read_quarantine(path), _array(group, "embeddings"))
 
@@ -209,7 +209,7 @@ class CacheWriter:
 
     def _go_on(self) -> None:
         group = _open_group(self.path, "r+")
-        plan = ExtractionPlan.from_json(dict(group.attrs)["plan"])  # type: ignore[arg-type]
+        plan = _plan(self.path, group)
         if plan != self.plan:
             raise CacheMismatch(
                 f"{self.path} was extracted with {'; '.join(plan.differences(self.plan))}. "
@@ -255,6 +255,17 @@ def _open_group(path: Path, mode: str) -> zarr.Group:
     if found != FORMAT:
         raise InputError(f"{path} has format {found}; this version reads {FORMAT}. Extract it again.")
     return group
+
+
+def _plan(path: Path, group: zarr.Group) -> ExtractionPlan:
+    content: Any = dict(group.attrs)["plan"]
+    known = {field.name for field in fields(ExtractionPlan)}
+    other = sorted(known.symmetric_difference(content))
+    if other:
+        raise InputError(
+            f"{path} was made by another version, whose plans differ in {', '.join(other)}. Extract into another --out."
+        )
+    return ExtractionPlan.from_json(content)
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:

@@ -107,6 +107,8 @@ def extract(
         _refuse_changed(table[table["utterance_id"].isin(list(cached))], cached, out, watch)
         pending = table[~table["utterance_id"].isin(list(cached))]
         refused: list[tuple[str, str, str]] = []
+        size = len(pending) * len(encoder.layers) * len(poolings) * encoder.dim * np.dtype(np.float32).itemsize
+        watch.say(f"{len(pending)} utterances to extract, {size / 1e6:.1f} MB; {len(cached)} are cached already.")
         watch.begin("extract", len(pending), "utterances")
         try:
             for row, sound in _decoded_ahead(pending, encoder.sampling_rate, longest_seconds):

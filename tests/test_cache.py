@@ -193,6 +193,19 @@ def test_an_unknown_layer_and_format_are_refused(tmp_path):
         open_cache(tmp_path / "a.zarr")
 
 
+def test_a_cache_of_another_version_is_one_sentence(tmp_path):
+    fill(tmp_path / "a.zarr", 1)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r+")
+    plan = dict(group.attrs["plan"])
+    del plan["adapter"]
+    group.attrs["plan"] = plan | {"newer": 1}
+    for work in (open_cache, lambda path: fill(path, 1)):
+        with pytest.raises(
+            InputError, match=r"made by another version, whose plans differ in adapter, newer\. Extract"
+        ):
+            work(tmp_path / "a.zarr")
+
+
 def test_the_quarantine_is_read_back_as_text(tmp_path):
     with CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM) as writer:
         writer.append(*next(rows(1)))
