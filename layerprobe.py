@@ -29,6 +29,7 @@ RandomInit = Annotated[
     int | None, typer.Option(min=0, help="Seed of untrained weights for the same architecture, the control.")
 ]
 Adapter = Annotated[Path | None, typer.Option(help="A file whose FAMILY takes an unknown architecture apart.")]
+Precision = Annotated[str, typer.Option(help="float32, or bfloat16 where the processor multiplies it (AMX).")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")]
 RunPath = Annotated[Path, typer.Argument(help="A run folder that sweep made.")]
 RunPaths = Annotated[list[Path], typer.Argument(help="Run folders; several are drawn side by side.")]
@@ -105,6 +106,7 @@ def extract(
         typer.Option(help="mean, std, max, min, first_third, last_third or normed_mean; mean and std if none."),
     ] = None,
     device: Device = None,
+    precision: Precision = "float32",
     no_speakers: NoSpeakers = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -118,7 +120,9 @@ def extract(
     watch = watcher(quiet=quiet)
     checked = read_manifest(manifest, speakers=not no_speakers)
     watch.say(f"Loading {encoder} …")
-    upstream = load_encoder(encoder, random_init=random_init, device=device, adapter=adapter, show_download=not quiet)
+    upstream = load_encoder(
+        encoder, random_init=random_init, device=device, adapter=adapter, precision=precision, show_download=not quiet
+    )
     poolings = tuple(dict.fromkeys(pooling)) if pooling else DEFAULT_POOLINGS
     done = extract_stage(checked, upstream, out, poolings=poolings, watch=watch)
     say(
@@ -141,6 +145,7 @@ def doctor(
     random_init: RandomInit = None,
     adapter: Adapter = None,
     device: Device = None,
+    precision: Precision = "float32",
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -149,7 +154,9 @@ def doctor(
     from probe.encoder import load_encoder
 
     watcher(quiet=quiet).say(f"Loading {encoder} …")
-    upstream = load_encoder(encoder, random_init=random_init, device=device, adapter=adapter, show_download=not quiet)
+    upstream = load_encoder(
+        encoder, random_init=random_init, device=device, adapter=adapter, precision=precision, show_download=not quiet
+    )
     checks = examine(upstream)
     for check in checks:
         say(f"{'kept  ' if check.kept else 'BROKEN'}  {check.name}: {check.found}", quiet=quiet)
@@ -158,7 +165,7 @@ def doctor(
     broken = [check.name for check in checks if not check.kept]
     if broken:
         raise InputError(f"{encoder} breaks {len(broken)} promises: {'; '.join(broken)}. Correct its adapter.")
-    say(f"{upstream.architecture}: every utterance will be heard alone, in float32.", quiet=quiet)
+    say(f"{upstream.architecture}: every utterance will be heard alone, in {precision}.", quiet=quiet)
 
 
 @app.command(epilog="Example: layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first")

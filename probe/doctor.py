@@ -14,6 +14,7 @@ from probe.encoder import SpeechEncoder
 
 SECONDS = 3.0
 SHORT_SECONDS = 1.0
+TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2}  # of a layer's frames against transformers in float32
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ def test_sound(seconds: float, *, sampling_rate: int, seed: int = 0) -> np.ndarr
 def examine(encoder: SpeechEncoder) -> list[Check]:
     """Whether the layers are what `probe.encoder` says they are; the conformance test of an adapter."""
     sound = test_sound(SECONDS, sampling_rate=encoder.sampling_rate)
-    states = encoder.hidden_states(sound)
-    again = encoder.hidden_states(sound)
+    states, again, ours = encoder.reference_states(sound), encoder.reference_states(sound), encoder.hidden_states(sound)
     shortest = encoder.hidden_states(sound[: encoder.minimum_samples])
     shapes = {tuple(s.shape) for s in states}
     inputs = _block_inputs(encoder, sound)
     chained = [_relative(entered, left) for entered, left in zip(inputs, states, strict=False)]
+    apart = [_relative(a, b) for a, b in zip(ours, states, strict=True)]
     moved = [_relative(b, a) for a, b in zip(states, states[1:], strict=False)]
     training = [type(m).__name__ for m in encoder.modules() if m.training]
     n_blocks = len(encoder.blocks)
@@ -62,6 +63,8 @@ def examine(encoder: SpeechEncoder) -> list[Check]:
               f"{sorted(shapes)} for {SECONDS:g} s"),
         Check("block k hears what layer k is", len(inputs) == n_blocks and max(chained) < 1e-6,
               f"greatest relative difference {max(chained):.1e}"),
+        Check("our layers are those of transformers", max(apart) < TOLERANCE[encoder.precision],
+              f"forward pass {encoder.forward}, {encoder.precision}, relative difference {max(apart):.1e}"),
         Check("every block changes its input", min(moved) > 1e-6, f"least relative change {min(moved):.2g}"),
         Check("all values are finite", all(bool(torch.isfinite(s).all()) for s in (*states, *shortest)), "checked"),
         Check("hearing twice gives the same bits", all(torch.equal(a, b) for a, b in zip(states, again, strict=True)),
@@ -109,7 +112,7 @@ def _block_inputs(encoder: SpeechEncoder, sound: np.ndarray) -> list[Tensor]:
 
     handles = [block.register_forward_pre_hook(note, with_kwargs=True) for block in encoder.blocks]
     try:
-        n_frames = len(encoder.hidden_states(sound)[0])
+        n_frames = len(encoder.reference_states(sound)[0])
     finally:
         for handle in handles:
             handle.remove()
@@ -118,7 +121,7 @@ def _block_inputs(encoder: SpeechEncoder, sound: np.ndarray) -> list[Tensor]:
 
 def _padding_errors(encoder: SpeechEncoder, short: np.ndarray, long: np.ndarray, *, masked: bool) -> list[float]:
     """Relative error of each layer's mean over valid frames when ``short`` is batched with ``long``."""
-    alone = encoder.hidden_states(short)
+    alone = encoder.reference_states(short)
     padded = encoder.padded_hidden_states([short, long], masked=masked)
     n = len(alone[0])
     return [_relative(p[0, :n].mean(dim=0), a.mean(dim=0)) for p, a in zip(padded, alone, strict=True)]

@@ -26,9 +26,11 @@ from torch import Tensor, nn
 
 from probe.errors import InputError
 from probe.families import FAMILIES, Family, read_adapter, whole_waveform
+from probe.lean_encoder import LeanEncoder, is_lean
 
 LAYER_CONVENTION = "0 enters the first block, k leaves block k, final after the final norm"
 EMBEDDED = Path(__file__).parent / "embedded"
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # of the matrix products
 # Replaces masked frames in pre-training; no forward pass that probes ever reads it.
 NEVER_READ = frozenset({"masked_spec_embed"})
 
@@ -47,6 +49,7 @@ class SpeechEncoder:
         random_init: int | None = None,
         device: str = "cpu",
         adapter: str = "",
+        precision: str = "float32",
     ) -> None:
         """Take the encoder out of ``model`` (float32), put it on ``device``, in eval mode for good."""
         encoder: Any = family.encoder(model)
@@ -59,6 +62,14 @@ class SpeechEncoder:
         self._config: Any = encoder.config
         self.upstream = upstream
         self.adapter = adapter
+        self.precision = precision
+        lean = device == "cpu" and not adapter and is_lean(encoder)
+        if precision != "float32" and not lean:
+            raise InputError(
+                f"{precision} is for HuBERT, wav2vec 2.0 and UniSpeech on the CPU, not for {type(encoder).__name__} "
+                f"on {device}. Leave --precision out to hear it in float32."
+            )
+        self._lean = LeanEncoder(encoder, dtype=PRECISIONS[precision]) if lean else None
         self.revision = revision
         self.random_init = random_init
         self.architecture = type(self._encoder).__name__
@@ -66,6 +77,11 @@ class SpeechEncoder:
         blocks = tuple(str(k) for k in range(len(self.blocks) + 1))
         self.layers = blocks if self._final_norm is None else (*blocks, "final")
         self.dim = int(encoder.config.hidden_size)
+
+    @property
+    def forward(self) -> str:
+        """Whose forward pass is run: our own, written out, or that of transformers."""
+        return "written out" if self._lean else "transformers"
 
     @property
     def hears_waveforms(self) -> bool:
@@ -115,12 +131,24 @@ class SpeechEncoder:
         Raises:
             ValueError: if the waveform is not one-dimensional or is too short
         """
-        if waveform.ndim != 1 or len(waveform) < self.minimum_samples:
-            raise ValueError(f"waveform {waveform.shape} is not (n_samples,) with at least {self.minimum_samples}")
+        if self._lean is None:
+            return self.reference_states(waveform)
+        self._refuse_unfit(waveform)
+        (piece,) = self._family.pieces(waveform, self._extractor, self._config)
+        return self._lean.hidden_states(piece.inputs["input_values"][0])
+
+    @torch.inference_mode()
+    def reference_states(self, waveform: np.ndarray) -> list[Tensor]:
+        """The same by transformers' own forward pass in float32, read by hooks; arguments as in `hidden_states`."""
+        self._refuse_unfit(waveform)
         heard = []
         for piece in self._family.pieces(waveform, self._extractor, self._config):
             heard.append([states[0, : piece.n_valid_frames] for states in self._run(piece.inputs)])
         return [torch.cat(layer) for layer in zip(*heard, strict=True)]
+
+    def _refuse_unfit(self, waveform: np.ndarray) -> None:
+        if waveform.ndim != 1 or len(waveform) < self.minimum_samples:
+            raise ValueError(f"waveform {waveform.shape} is not (n_samples,) with at least {self.minimum_samples}")
 
     @torch.inference_mode()
     def padded_hidden_states(self, waveforms: list[np.ndarray], *, masked: bool) -> list[Tensor]:
@@ -173,6 +201,7 @@ def load_encoder(
     random_init: int | None = None,
     device: str | None = None,
     adapter: Path | str | None = None,
+    precision: str = "float32",
     show_download: bool = True,
 ) -> SpeechEncoder:
     """Load a speech encoder from a folder or the hub, with every weight it needs.
@@ -182,11 +211,14 @@ def load_encoder(
         random_init: seed for weights drawn as the architecture draws them before training; None for trained ones
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
         adapter: a file whose ``FAMILY`` takes an architecture apart that `probe.families` does not know
+        precision: a key of `PRECISIONS`; bfloat16 where the processor multiplies such matrices, within about 1 %
         show_download: whether the hub's own bars are shown
 
     Raises:
         InputError: if nothing is found there, the architecture is unknown, or an encoder tensor is missing
     """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
     _check_torchaudio()
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
@@ -222,6 +254,7 @@ def load_encoder(
         random_init=random_init,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         adapter=adapter_hash,
+        precision=precision,
     )
 
 

@@ -72,7 +72,8 @@ def extraction_plan(encoder: SpeechEncoder, *, poolings: tuple[str, ...] = DEFAU
         channels=CHANNELS,
         long_sound=encoder.long_sound,
         poolings=poolings,
-        precision="float32",
+        forward=encoder.forward,
+        precision=encoder.precision,
         storage="float32",
         libraries=", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in LIBRARIES),
     )

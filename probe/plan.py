@@ -26,7 +26,8 @@ class ExtractionPlan:
     channels: str
     long_sound: str
     poolings: tuple[str, ...]
-    precision: str  # of the forward pass
+    forward: str  # whose forward pass: "transformers", or "written out"
+    precision: str  # of its matrix products
     storage: str  # of the embeddings on disk
     libraries: str  # versions that can change a number
 

@@ -34,6 +34,7 @@ PLAN = ExtractionPlan(
     channels="mean",
     long_sound="one piece",
     poolings=("mean", "std"),
+    forward="transformers",
     precision="float32",
     storage="float32",
     libraries="torch 2.11",

@@ -43,7 +43,7 @@ def test_every_family_keeps_its_promises(folders, kind):
 
 def wrong(models, **changes):
     family = dataclasses.replace(FAMILIES["hubert"], **changes)
-    return SpeechEncoder(models["hubert"], family, Wav2Vec2FeatureExtractor(), upstream="wrong")
+    return SpeechEncoder(models["hubert"], family, Wav2Vec2FeatureExtractor(), upstream="wrong", adapter="wrong")
 
 
 def test_a_wrong_adapter_is_found_out(models):

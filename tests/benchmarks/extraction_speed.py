@@ -1,12 +1,15 @@
 """Extraction against the usual loop: one utterance at a time, output_hidden_states=True, then mean and std.
 
-Both hear the same FLAC files and ours writes its checksummed cache as well. They take turns in one process; medians of
-their ratios count, not seconds. The machine's own limit, float32 matrix products, is measured in between.
+The loop in float32 and on a bfloat16 copy, ours in float32 and bfloat16: all hear the same FLAC files, and ours write
+their checksummed cache as well. They take turns in one process; medians of their ratios count, not seconds. The
+machine's own limit, float32 matrix products, is measured in between.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import functools
 import shutil
 import statistics
 import tempfile
@@ -39,13 +42,14 @@ def sounds(folder: Path, n: int) -> list[Path]:
 
 
 def usual_loop(model: HubertModel, paths: list[Path]) -> np.ndarray:
-    rows = []
+    rows, dtype = [], next(model.parameters()).dtype
     with torch.no_grad():
         for path in paths:
             wave, _ = soundfile.read(path, dtype="float32")
             wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
-            states = model(torch.from_numpy(wave)[None], output_hidden_states=True).hidden_states
-            rows.append(torch.stack([torch.cat([s[0].mean(0), s[0].std(0, correction=0)]) for s in states]))
+            states = model(torch.from_numpy(wave)[None].to(dtype), output_hidden_states=True).hidden_states
+            states = [s[0].float() for s in states]
+            rows.append(torch.stack([torch.cat([s.mean(0), s.std(0, correction=0)]) for s in states]))
     return torch.stack(rows).numpy()
 
 
@@ -61,7 +65,7 @@ def matrix_rate() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--utterances", type=int, default=6)
+    parser.add_argument("--utterances", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -72,28 +76,37 @@ def main() -> None:
         model = HubertModel(HubertConfig()).eval()
         model.save_pretrained(folder / "hubert-base")
         Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder / "hubert-base")
-        encoder = load_encoder(str(folder / "hubert-base"), device="cpu")
+        folder_of = str(folder / "hubert-base")
+        encoders = {p: load_encoder(folder_of, device="cpu", precision=p) for p in ("float32", "bfloat16")}
+        copies = {"float32": model, "bfloat16": copy.deepcopy(model).to(torch.bfloat16)}
         table = pd.DataFrame({"utterance_id": [p.stem for p in paths], "path": map(str, paths), "speaker_id": "s"})
         manifest = Manifest(folder / "m.csv", Header("noise", "1", "none", {}), table)
-        print(
-            f"HuBERT-base, random weights, {len(paths)} utterances, {seconds:.1f} s, {torch.get_num_threads()} threads"
-        )
-        ratios = []
+        print(f"HuBERT-base, {len(paths)} utterances, {seconds:.1f} s, {torch.get_num_threads()} threads")
+
+        def ours(precision: str) -> None:
+            shutil.rmtree(folder / "c.zarr", ignore_errors=True)
+            extract(manifest, encoders[precision], folder / "c.zarr")
+
+        work = {f"loop {p}": functools.partial(usual_loop, m, paths) for p, m in copies.items()}
+        work |= {f"extract {p}": functools.partial(ours, p) for p in encoders}
+        speeds: dict[str, list[float]] = {name: [] for name in work}
         for _ in range(options.repeats):
             rate = matrix_rate()
-            began, worked = time.perf_counter(), time.process_time()
-            usual_loop(model, paths)
-            loop, busy = time.perf_counter() - began, time.process_time() - worked
-            shutil.rmtree(folder / "c.zarr", ignore_errors=True)
-            began, worked = time.perf_counter(), time.process_time()
-            extract(manifest, encoder, folder / "c.zarr")
-            ours, busy_ours = time.perf_counter() - began, time.process_time() - worked
-            ratios.append(loop / ours)
-            print(
-                f"loop {seconds / loop:5.2f} s/s (cpu/wall {busy / loop:.2f})  extract {seconds / ours:5.2f} s/s "
-                f"(cpu/wall {busy_ours / ours:.2f})  ratio {ratios[-1]:.2f}  float32 products {rate:.0f} GFLOP/s"
-            )
-        print(f"median ratio to the usual loop: {statistics.median(ratios):.2f}")
+            words = []
+            for name, run in work.items():
+                began, worked = time.perf_counter(), time.process_time()
+                run()
+                wall = time.perf_counter() - began
+                speeds[name].append(seconds / wall)
+                words.append(f"{name} {seconds / wall:.1f} s/s (cpu/wall {(time.process_time() - worked) / wall:.2f})")
+            print("; ".join(words), f"; float32 products {rate:.0f} GFLOP/s", flush=True)
+        for ours_name, theirs in (
+            ("extract float32", "loop float32"),
+            ("extract bfloat16", "loop float32"),
+            ("extract bfloat16", "loop bfloat16"),
+        ):
+            ratios = [a / b for a, b in zip(speeds[ours_name], speeds[theirs], strict=True)]
+            print(f"{ours_name} / {theirs}: median {statistics.median(ratios):.2f}")
 
 
 if __name__ == "__main__":
