@@ -125,10 +125,10 @@ def extract(
     )
     poolings = tuple(dict.fromkeys(pooling)) if pooling else DEFAULT_POOLINGS
     done = extract_stage(checked, upstream, out, poolings=poolings, watch=watch)
+    rate = f" ({done.seconds_of_sound / done.seconds:.1f} s of sound per s)" if done.n_extracted else ""
     say(
-        f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)} "
-        f"({done.seconds_of_sound / done.seconds:.1f} s of sound per s), {done.n_cached_before} were there already, "
-        f"{len(done.quarantine)} quarantined.",
+        f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
+        f"{done.n_cached_before} were there already, {len(done.quarantine)} quarantined.",
         quiet=quiet,
     )
     for row in done.quarantine.head(10).to_dict("records"):
