@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,7 +111,7 @@ def extract(
     debug: Debug = False,
 ) -> None:
     """Pool every layer of every utterance into a cache, once."""
-    from probe.encoder import load_encoder
+    from probe.checkpoint import load_encoder
     from probe.extract import extract as extract_stage
     from probe.manifest import read_manifest
     from probe.pooling import DEFAULT_POOLINGS
@@ -150,8 +149,8 @@ def doctor(
     debug: Debug = False,
 ) -> None:
     """Check that an encoder's layers are what they should be, and measure its speed and what padding would cost."""
+    from probe.checkpoint import load_encoder
     from probe.doctor import examine, measure
-    from probe.encoder import load_encoder
 
     watcher(quiet=quiet).say(f"Loading {encoder} …")
     upstream = load_encoder(
@@ -191,8 +190,7 @@ def sweep(
     """Score every layer and the weighted sum for every target on speakers never heard, with controls."""
     from probe.cache import open_cache
     from probe.manifest import read_manifest
-    from probe.sweep import plan_sweep
-    from probe.sweep import sweep as sweep_stage
+    from probe.sweep import plan_sweep, sweep as sweep_stage
 
     watch = watcher(quiet=quiet)
     watch.say("Reading the manifest and the caches …")
@@ -264,12 +262,11 @@ def demo(
     """Run every stage on a small spoken corpus whose truth is known: sound, cache, scores, heatmap, report."""
     from figures.report import write_report
     from probe.cache import open_cache
+    from probe.checkpoint import load_encoder
     from probe.demo_corpus import write_corpus
-    from probe.encoder import load_encoder
     from probe.extract import extract as extract_stage
     from probe.manifest import read_manifest
-    from probe.sweep import plan_sweep
-    from probe.sweep import sweep as sweep_stage
+    from probe.sweep import plan_sweep, sweep as sweep_stage
 
     watch = watcher(quiet=quiet)
     say("Speaking the corpus …", quiet=quiet)
@@ -300,4 +297,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

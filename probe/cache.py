@@ -10,8 +10,6 @@ in ``quarantine.csv``. This is the only file that knows zarr.
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,21 +21,26 @@ from filelock import FileLock, Timeout
 from zarr.codecs import Crc32cCodec
 
 from probe.errors import InputError
+from probe.journal import (
+    JOURNAL,
+    CacheDamaged,
+    make_durable,
+    n_whole_rows,
+    note_block,
+    read_journal,
+    replace_file,
+    rewrite_journal,
+)
 from probe.plan import ExtractionPlan
 
 BLOCK = 512  # utterances in a shard: 50 MB for 25 layers of 1024 in one pooling
 FORMAT = 1
-JOURNAL = "journal.jsonl"
 QUARANTINE = "quarantine.csv"
 QUARANTINE_COLUMNS = ("utterance_id", "path", "reason")
 
 
 class CacheMismatch(InputError):
     """The cache was made under another plan than the one asked for."""
-
-
-class CacheDamaged(InputError):
-    """The cache does not hold what its journal promises."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def open_cache(path: Path | str) -> Cache:
     """
     path = Path(path)
     group = _open_group(path, "r")
-    n = sum(line["rows"] for line in _last_lines(_read_journal(path)))
+    n = n_whole_rows(read_journal(path))
     plan = _plan(path, group)
     ids, sounds = (_read(path, _array(group, name), slice(0, n)).astype(object) for name in ("utterance_id", "sound"))
     return Cache(path, plan, ids, sounds, read_quarantine(path), _array(group, "embeddings"))
@@ -141,11 +144,6 @@ class CacheWriter:
         """Utterances that have a row already, with the sound that it was made from."""
         return dict(zip(self._ids, self._sounds, strict=True))
 
-    @property
-    def n_durable(self) -> int:
-        """Rows that are safe on disk."""
-        return self._n_durable
-
     def append(self, utterance_id: str, sound: str, embeddings: np.ndarray) -> None:
         """Add one utterance's ``(n_layers, n_poolings, dim)``; every 512 rows a block is written."""
         if embeddings.shape != self._shape:
@@ -173,14 +171,14 @@ class CacheWriter:
             for name in ("embeddings", "utterance_id", "sound"):
                 array_folder = self.path / name
                 zeros = ["0"] * (3 if name == "embeddings" else 0)
-                _make_durable(array_folder.joinpath("c", str(number), *zeros))
-                _make_durable(array_folder / "zarr.json")
-            self._journal(number, len(self._block))
+                make_durable(array_folder.joinpath("c", str(number), *zeros))
+                make_durable(array_folder / "zarr.json")
+            note_block(self.path, block=number, rows=len(self._block))
             self._n_durable = len(self._ids)
         if len(self._block) == BLOCK:
             self._block = []
         table = pd.DataFrame(self._quarantine, columns=list(QUARANTINE_COLUMNS))
-        _replace(self.path / QUARANTINE, table.to_csv(index=False, lineterminator="\n"))
+        replace_file(self.path / QUARANTINE, table.to_csv(index=False, lineterminator="\n"))
 
     def _create(self) -> None:
         n_layers, n_poolings, dim = self._shape
@@ -204,7 +202,7 @@ class CacheWriter:
             )
             for name in ("utterance_id", "sound")
         )
-        _replace(self.path / JOURNAL, "")
+        rewrite_journal(self.path, [])
         self._adopt([], [], [])
 
     def _go_on(self) -> None:
@@ -215,9 +213,9 @@ class CacheWriter:
                 f"{self.path} was extracted with {'; '.join(plan.differences(self.plan))}. "
                 "Name another --out, or ask for what it holds."
             )
-        lines = _read_journal(self.path)
-        _replace(self.path / JOURNAL, "".join(json.dumps(line) + "\n" for line in lines))
-        n = sum(line["rows"] for line in _last_lines(lines))
+        lines = read_journal(self.path)
+        rewrite_journal(self.path, lines)
+        n = n_whole_rows(lines)
         self._embeddings = _array(group, "embeddings")
         self._id_array, self._sound_array = _array(group, "utterance_id"), _array(group, "sound")
         self._embeddings.resize((n, *self._shape))
@@ -239,12 +237,6 @@ class CacheWriter:
             "plan": self.plan.to_json(),
             "fingerprint": self.plan.fingerprint(),
         }
-
-    def _journal(self, block: int, rows: int) -> None:
-        with (self.path / JOURNAL).open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps({"block": block, "rows": rows}) + "\n")
-            journal.flush()
-            os.fsync(journal.fileno())
 
 
 def _open_group(path: Path, mode: str) -> zarr.Group:
@@ -285,41 +277,3 @@ def _read(path: Path, array: zarr.Array[Any], *where: slice | int) -> np.ndarray
         rows = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(axis=1))
         raise CacheDamaged(f"{path}: {len(rows)} rows from {rows[0]} on are missing. Extract it again.")
     return values
-
-
-def _read_journal(path: Path) -> list[dict[str, int]]:
-    """Lines of whole blocks in order of writing; a torn last line never became one and is left out."""
-    raw = (path / JOURNAL).read_bytes().split(b"\n")
-    lines: list[dict[str, int]] = []
-    for number, line in enumerate(raw):
-        if not line.strip(b"\0 "):
-            continue
-        try:
-            entry = json.loads(line)
-            lines.append({"block": int(entry["block"]), "rows": int(entry["rows"])})
-        except (ValueError, KeyError, TypeError) as error:
-            if any(rest.strip(b"\0 ") for rest in raw[number + 1 :]):
-                raise CacheDamaged(f"{path / JOURNAL}, line {number + 1} can't be read. Extract it again.") from error
-    return lines
-
-
-def _last_lines(lines: list[dict[str, int]]) -> list[dict[str, int]]:
-    """The last word on each block: a block that grew is named again."""
-    return list({line["block"]: line for line in lines}.values())
-
-
-def _make_durable(file: Path) -> None:
-    """Flush a file and its folder to the disk; the store replaces files atomically but never syncs them."""
-    for path in (file, file.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import zarr
 
-from probe.cache import BLOCK, CacheDamaged, CacheMismatch, CacheWriter, open_cache
+from probe.cache import BLOCK, CacheMismatch, CacheWriter, open_cache
 from probe.errors import InputError
+from probe.journal import CacheDamaged
 from probe.plan import ExtractionPlan
 
 DIM = 4
@@ -255,6 +256,6 @@ def test_files_are_synced_before_the_journal_names_them(tmp_path, monkeypatch):
         order.append(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(tmp_path / "a.zarr").as_posix())
         real(descriptor)
 
-    monkeypatch.setattr("probe.cache.os.fsync", noted)
+    monkeypatch.setattr("probe.journal.os.fsync", noted)
     fill(tmp_path / "a.zarr", 2)
     assert order.index("embeddings/c/0/0/0/0") < order.index("utterance_id/c/0") < order.index("journal.jsonl")

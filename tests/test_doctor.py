@@ -11,8 +11,9 @@ from test_commands import refused, run
 from torch import nn
 from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel, Wav2Vec2FeatureExtractor
 
+from probe.checkpoint import load_encoder
 from probe.doctor import examine, measure
-from probe.encoder import SpeechEncoder, load_encoder
+from probe.encoder import SpeechEncoder
 from probe.families import FAMILIES
 
 ADAPTER = """

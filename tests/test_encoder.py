@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2Config, Wav2Vec2ForCTC, WhisperFeatureExtractor
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-from probe.encoder import load_encoder
+from probe.checkpoint import load_encoder
 from probe.errors import InputError
 from probe.families import FAMILIES
 
@@ -250,14 +250,14 @@ def test_a_hub_name_with_a_revision_is_loaded_and_its_commit_recorded(folders, t
     (repository / "refs").mkdir()
     (repository / "refs" / "v2").write_text(commit)
     code = (
-        "from probe.encoder import load_encoder; e = load_encoder('team/small-hubert@v2'); "
+        "from probe.checkpoint import load_encoder; e = load_encoder('team/small-hubert@v2'); "
         "print(e.upstream, e.revision, e.weights_hash())"
     )
     result = in_a_new_process(code, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")
     expected = load_encoder(str(folders["hubert"])).weights_hash()
     assert result.stdout.split() == ["team/small-hubert", commit, expected], result.stderr
     missing = in_a_new_process(
-        "from probe.encoder import load_encoder; load_encoder('team/other')",
+        "from probe.checkpoint import load_encoder; load_encoder('team/other')",
         HF_HUB_CACHE=str(tmp_path),
         HF_HUB_OFFLINE="1",
     )
@@ -267,6 +267,6 @@ def test_a_hub_name_with_a_revision_is_loaded_and_its_commit_recorded(folders, t
 def test_a_torchaudio_that_does_not_fit_is_one_sentence(tmp_path):
     (tmp_path / "torchaudio.py").write_text("raise OSError('libtorchaudio.so: undefined symbol')")
     result = in_a_new_process(
-        "from probe.encoder import load_encoder; load_encoder('embedded', random_init=0)", PYTHONPATH=str(tmp_path)
+        "from probe.checkpoint import load_encoder; load_encoder('embedded', random_init=0)", PYTHONPATH=str(tmp_path)
     )
     assert "pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'" in result.stderr

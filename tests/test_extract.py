@@ -12,7 +12,7 @@ from test_cache import content_hash
 
 from probe.audio import read_sound
 from probe.cache import CacheMismatch, open_cache
-from probe.encoder import load_encoder
+from probe.checkpoint import load_encoder
 from probe.errors import InputError
 from probe.extract import extract
 from probe.manifest import read_manifest

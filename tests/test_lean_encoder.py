@@ -9,7 +9,7 @@ import torch
 from conftest import KINDS, NARROW, PRE_NORM, voice
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from probe.encoder import load_encoder
+from probe.checkpoint import load_encoder
 from probe.errors import InputError
 from probe.lean_encoder import LeanEncoder, is_lean
 

@@ -13,7 +13,7 @@ from analysis.relevance import layer_scores
 from figures.heatmap import heatmap_figure
 from figures.style import save
 from probe.cache import open_cache
-from probe.encoder import load_encoder
+from probe.checkpoint import load_encoder
 from probe.extract import extract
 from probe.manifest import read_manifest
 from probe.sweep import plan_sweep, sweep

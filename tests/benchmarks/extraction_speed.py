@@ -22,7 +22,7 @@ import soundfile
 import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from probe.encoder import load_encoder
+from probe.checkpoint import load_encoder
 from probe.extract import extract
 from probe.manifest import Header, Manifest
 
