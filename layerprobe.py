@@ -134,7 +134,8 @@ def extract(
         say(f"  {row['utterance_id']}: {row['reason']}", quiet=quiet)
     if len(done.quarantine) > 10:
         say(f"  … all {len(done.quarantine)} in {done.path / 'quarantine.csv'}", quiet=quiet)
-    say(f"Next: layerprobe sweep {done.path} {manifest} --out runs/first", quiet=quiet)
+    caches = str(done.path) if random_init is None else f"TRAINED.zarr --random-weights {done.path}"
+    say(f"Next: layerprobe sweep {caches} {manifest} --out runs/first", quiet=quiet)
 
 
 @app.command(epilog="Example: layerprobe doctor --encoder facebook/hubert-base-ls960")

@@ -117,8 +117,7 @@ class CacheWriter:
             CacheMismatch: naming the fields that differ, if it was made under another plan
             InputError: if ``path`` holds something else, or another process writes to it
         """
-        new = not self.path.exists()
-        if not new and not (self.path / "zarr.json").exists() and any(self.path.iterdir()):
+        if self.path.exists() and not (self.path / JOURNAL).exists() and not self._is_begun():
             raise InputError(f"{self.path} exists and is no cache. Name another --out.")
         self.path.mkdir(parents=True, exist_ok=True)
         try:
@@ -179,6 +178,17 @@ class CacheWriter:
             self._block = []
         table = pd.DataFrame(self._quarantine, columns=list(QUARANTINE_COLUMNS))
         replace_file(self.path / QUARANTINE, table.to_csv(index=False, lineterminator="\n"))
+
+    def _is_begun(self) -> bool:
+        """Whether the folder is empty, or a store of ours whose making was cut short before it had a journal."""
+        if not self.path.is_dir():
+            return False
+        names = {path.name for path in self.path.iterdir()}
+        if names <= {"lock", "zarr.json"}:
+            return True
+        if "zarr.json" not in names or (self.path / "embeddings" / "c").exists():
+            return False  # rows that were written are never made anew
+        return "layerprobe_format" in zarr.open_group(self.path, mode="r").attrs
 
     def _create(self) -> None:
         n_layers, n_poolings, dim = self._shape

@@ -63,7 +63,7 @@ class SweepPlan:
     targets: tuple[str, ...]
     n_folds: int | None  # outer speaker-disjoint folds; None where the manifest's split decides
     test: str | None  # the split that is held out where n_folds is None
-    n_inner_folds: int  # speaker-disjoint folds inside the training speakers, which choose alpha
+    n_inner_folds: int  # speaker-disjoint folds inside the training speakers, which choose alpha; at most one a speaker
     alphas: tuple[float, ...]  # ridge penalties, relative to the mean eigenvalue of what is fitted
     n_permutations: int  # of the ratings, for the control
     weighted_sum_seeds: tuple[int, ...]

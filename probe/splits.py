@@ -109,7 +109,12 @@ def manifest_split(
 def _split(
     name: str, train: np.ndarray, test: np.ndarray, groups: np.ndarray, n_inner: int, rng: np.random.Generator
 ) -> Split:
-    inner = speaker_folds(groups[train], n_folds=n_inner, rng=rng)
+    n_speakers = len(np.unique(groups[train]))
+    if n_speakers < 2:
+        raise InputError(
+            f"Holding out {name} leaves one speaker to train on, and choosing alpha takes two. Add speakers."
+        )
+    inner = speaker_folds(groups[train], n_folds=min(n_inner, n_speakers), rng=rng)
     split = Split(name, train, test, inner)
     assert_disjoint(split, groups)
     return split

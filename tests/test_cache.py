@@ -186,6 +186,25 @@ def test_what_is_no_cache_is_refused_and_left_alone(tmp_path):
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]
 
 
+def test_a_store_of_somebody_else_is_left_alone_and_one_cut_short_is_made_anew(tmp_path):
+    theirs = zarr.open_group(tmp_path / "theirs.zarr", mode="w", zarr_format=3)
+    theirs.create_array("embeddings", shape=(2,), dtype="float32")[:] = 7
+    with pytest.raises(InputError, match=r"theirs.zarr exists and is no cache"):
+        fill(tmp_path / "theirs.zarr", 1)
+    assert theirs["embeddings"][:].tolist() == [7, 7]
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="file exists and is no cache"):
+        fill(tmp_path / "file", 1)
+    fill(tmp_path / "ours.zarr", 0)
+    (tmp_path / "ours.zarr" / "journal.jsonl").unlink()  # killed while it was being made
+    fill(tmp_path / "ours.zarr", 2)
+    (tmp_path / "ours.zarr" / "journal.jsonl").unlink()  # lost: the rows can't be vouched for, nor thrown away
+    with pytest.raises(InputError, match=r"ours.zarr exists and is no cache"):
+        fill(tmp_path / "ours.zarr", 2)
+    (tmp_path / "ours.zarr" / "journal.jsonl").write_text('{"block": 0, "rows": 2}\n')
+    assert len(open_cache(tmp_path / "ours.zarr").utterance_ids) == 2
+
+
 def test_an_unknown_layer_and_format_are_refused(tmp_path):
     fill(tmp_path / "a.zarr", 1)
     with pytest.raises(InputError, match=r"has no layer '12'; it has 0, 1, 2"):

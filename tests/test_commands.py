@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -15,8 +16,13 @@ import pytest
 from conftest import voice, write_table
 from typer.testing import CliRunner
 
+import layerprobe
+from figures.draw import draw
+from figures.report import write_report
 from layerprobe import app
 from probe.cache import open_cache
+from probe.checkpoint import load_encoder
+from probe.sweep import plan_sweep
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "layerprobe"]
@@ -86,6 +92,23 @@ def test_curves_and_report_are_written(finished):
     assert (folder / "findings.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("verb", "function", "names"),
+    [
+        ("sweep", plan_sweep, ("folds", "test", "mix_seeds", "seed")),
+        ("extract", load_encoder, ("random_init", "adapter", "device", "precision")),
+        ("doctor", load_encoder, ("random_init", "adapter", "device", "precision")),
+        ("heatmap", draw, ("metric",)),
+        ("curves", draw, ("metric",)),
+        ("report", write_report, ("metric",)),
+    ],
+)
+def test_the_command_line_has_the_defaults_of_the_functions(verb, function, names):
+    command = inspect.signature(getattr(layerprobe, verb)).parameters
+    ours = inspect.signature(function).parameters
+    assert {n: command[n].default for n in names} == {n: ours[n].default for n in names}
+
+
 def test_several_runs_are_drawn_side_by_side_if_they_can_be_compared(finished, corpus, folders, tmp_path):
     _, folder, _ = finished
     cache = tmp_path / "whisper.zarr"
@@ -98,6 +121,12 @@ def test_several_runs_are_drawn_side_by_side_if_they_can_be_compared(finished, c
     assert ">whisper</text>" in svg
     run("sweep", cache, corpus, "--out", tmp_path / "third", "--folds", 4)
     assert "differ in their sweep, so their scores can't be compared" in refused("heatmap", folder, tmp_path / "third")
+
+
+def test_a_control_is_sent_to_the_sweep_as_a_control(corpus, folders, tmp_path):
+    out = tmp_path / "random.zarr"
+    done = run("extract", corpus, "--encoder", folders["hubert"], "--random-init", 0, "--out", out)
+    assert f"Next: layerprobe sweep TRAINED.zarr --random-weights {out} {corpus} --out" in done.stdout
 
 
 def test_a_complete_cache_is_left_alone_and_quiet_says_nothing(finished, corpus, folders):

@@ -46,6 +46,14 @@ def test_equal_seeds_give_equal_folds_and_others_do_not(rng):
     assert (folds[0] != folds[2]).any()
 
 
+def test_few_training_speakers_get_an_inner_fold_each_and_one_is_refused(rng):
+    four, two = (np.repeat(np.arange(n), 5) for n in (4, 2))
+    for split in fold_splits(four, n_folds=4, n_inner_folds=4, rng=rng):
+        assert sorted(set(split.inner_folds)) == [0, 1, 2]
+    with pytest.raises(InputError, match=r"^Holding out 0 leaves one speaker to train on, .* Add speakers\.$"):
+        fold_splits(two, n_folds=2, n_inner_folds=4, rng=rng)
+
+
 def test_an_unknown_speaker_is_a_group_of_its_own():
     groups = speaker_groups(np.array(["Unknown", "a", "Unknown", "a", "unknown 0"]))
     assert groups[1] == groups[3]
