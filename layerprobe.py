@@ -28,7 +28,9 @@ RandomInit = Annotated[
     int | None, typer.Option(min=0, help="Seed of untrained weights for the same architecture, the control.")
 ]
 Adapter = Annotated[Path | None, typer.Option(help="A file whose FAMILY takes an unknown architecture apart.")]
-Precision = Annotated[str, typer.Option(help="float32, or bfloat16 where the processor multiplies it (AMX).")]
+Precision = Annotated[
+    str, typer.Option(help="float32, bfloat16, or float16 (GPU); auto: 16 bits where the hardware multiplies them.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")]
 RunPath = Annotated[Path, typer.Argument(help="A run folder that sweep made.")]
 RunPaths = Annotated[list[Path], typer.Argument(help="Run folders; several are drawn side by side.")]
@@ -105,7 +107,8 @@ def extract(
         typer.Option(help="mean, std, max, min, first_third, last_third or normed_mean; mean and std if none."),
     ] = None,
     device: Device = None,
-    precision: Precision = "float32",
+    precision: Precision = "auto",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Utterances heard at once; one a core if none.")] = None,
     no_speakers: NoSpeakers = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -123,7 +126,7 @@ def extract(
         encoder, random_init=random_init, device=device, adapter=adapter, precision=precision, show_download=not quiet
     )
     poolings = tuple(dict.fromkeys(pooling)) if pooling else DEFAULT_POOLINGS
-    done = extract_stage(checked, upstream, out, poolings=poolings, watch=watch)
+    done = extract_stage(checked, upstream, out, poolings=poolings, jobs=jobs, watch=watch)
     rate = f" ({done.seconds_of_sound / done.seconds:.1f} s of sound per s)" if done.n_extracted else ""
     say(
         f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
@@ -145,13 +148,16 @@ def doctor(
     random_init: RandomInit = None,
     adapter: Adapter = None,
     device: Device = None,
-    precision: Precision = "float32",
+    precision: Precision = "auto",
+    sounds: Annotated[Path | None, typer.Option(help="A manifest, on whose sounds the precision is measured.")] = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Check that an encoder's layers are what they should be, and measure its speed and what padding would cost."""
+    """Check that an encoder's layers are what they should be, and measure its speed and exactness."""
     from probe.checkpoint import load_encoder
     from probe.doctor import examine, measure
+    from probe.foresight import sample_sounds
+    from probe.manifest import read_manifest
 
     watcher(quiet=quiet).say(f"Loading {encoder} …")
     upstream = load_encoder(
@@ -160,12 +166,14 @@ def doctor(
     checks = examine(upstream)
     for check in checks:
         say(f"{'kept  ' if check.kept else 'BROKEN'}  {check.name}: {check.found}", quiet=quiet)
-    for figure in measure(upstream):
+    table = None if sounds is None else read_manifest(sounds, speakers=False).table
+    sample = None if table is None else sample_sounds(table, sampling_rate=upstream.sampling_rate)
+    for figure in measure(upstream, sample):
         say(f"        {figure.name}: {figure.found}", quiet=quiet)
     broken = [check.name for check in checks if not check.kept]
     if broken:
         raise InputError(f"{encoder} breaks {len(broken)} promises: {'; '.join(broken)}. Correct its adapter.")
-    say(f"{upstream.architecture}: every utterance will be heard alone, in {precision}.", quiet=quiet)
+    say(f"{upstream.architecture}: every utterance will be heard alone, in {upstream.precision}.", quiet=quiet)
 
 
 @app.command(epilog="Example: layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first")

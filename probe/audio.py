@@ -7,8 +7,6 @@ defaults leave them at -17 to -31 dB.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import struct
 from pathlib import Path
 
@@ -70,16 +68,12 @@ def read_sound(
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
-def sound_hash(path: Path | str) -> str:
-    """Sixteen hex digits over the file's bytes: the same after a move or a touch, another after an edit."""
-    status = Path(path).stat()
-    return _hash(str(path), status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=2**12)  # many spans can share one file
-def _hash(path: str, _size: int, _changed: int) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+def sound_seconds(path: Path | str) -> float:
+    """Length of a sound by its header, without decoding it; 0 where it can't be opened."""
+    try:
+        return float(soundfile.info(str(path)).duration)
+    except (soundfile.SoundFileRuntimeError, TypeError):
+        return 0.0
 
 
 def _decode_span(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from huggingface_hub import hf_hub_download
 
-from probe.encoder import NEVER_READ, PRECISIONS, SpeechEncoder
+from probe.encoder import AUTO, NEVER_READ, SpeechEncoder, precision_for
 from probe.errors import InputError
 from probe.families import FAMILIES, Family, read_adapter
 
@@ -23,7 +23,7 @@ def load_encoder(
     random_init: int | None = None,
     device: str | None = None,
     adapter: Path | str | None = None,
-    precision: str = "float32",
+    precision: str = AUTO,
     show_download: bool = True,
 ) -> SpeechEncoder:
     """Load a speech encoder from a folder or the hub, with every weight it needs.
@@ -33,14 +33,15 @@ def load_encoder(
         random_init: seed for weights drawn as the architecture draws them before training; None for trained ones
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
         adapter: a file whose ``FAMILY`` takes an architecture apart that `probe.families` does not know
-        precision: a key of `PRECISIONS`; bfloat16 where the processor multiplies such matrices, within about 1 %
+        precision: float32, bfloat16 or float16 (GPU) of the products; auto takes 16 bits where the hardware
+            multiplies them, which moves layers by about 1 %
         show_download: whether the hub's own bars are shown
 
     Raises:
         InputError: if nothing is found there, the architecture is unknown, or an encoder tensor is missing
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    precision = precision_for(precision, device=device, known=adapter is None)
     _check_torchaudio()
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
@@ -74,7 +75,7 @@ def load_encoder(
         upstream=name if name == "embedded" else folder.resolve().name if local else source,
         revision=revision or "",
         random_init=random_init,
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=device,
         adapter=adapter_hash,
         precision=precision,
     )

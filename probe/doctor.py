@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from probe.encoder import SpeechEncoder
+from probe.precision import precision_loss, precision_words
 
 SECONDS = 3.0
 SHORT_SECONDS = 1.0
-TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2}  # of a layer's frames against transformers in float32
+TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2, "float16": 5e-2}  # of frames against transformers in float32
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,13 @@ def examine(encoder: SpeechEncoder) -> list[Check]:
     ]  # fmt: skip
 
 
-def measure(encoder: SpeechEncoder) -> list[Measure]:
-    """How fast it hears, and what padding in a batch would do to its pooled layers."""
+def measure(encoder: SpeechEncoder, sounds: list[np.ndarray] | None = None) -> list[Measure]:
+    """How fast it hears, how exactly, and what padding in a batch would do to its pooled layers.
+
+    Args:
+        encoder: what is measured
+        sounds: some of the user's own, ``(n_samples,)`` at the encoder's rate, on which precision is measured
+    """
     sound = test_sound(SECONDS, sampling_rate=encoder.sampling_rate)
     encoder.hidden_states(sound)
     times = []
@@ -89,6 +95,10 @@ def measure(encoder: SpeechEncoder) -> list[Measure]:
         Measure("speed", f"{SECONDS / seconds:.1f} s of sound per s, {n_frames / seconds:.0f} frames per s"),
         Measure("frames", f"one every {spacing:.0f} ms, sound at {rate} Hz, long sound: {encoder.long_sound}"),
     ]
+    sounds = sounds or [sound]
+    if encoder.precision != "float32":
+        words = precision_words(precision_loss(encoder, sounds), precision=encoder.precision, n_sounds=len(sounds))
+        measures.append(Measure("precision", words))
     if encoder.hears_waveforms:
         short = sound[: round(SHORT_SECONDS * rate)]
         for masked, words in ((True, "with the attention mask"), (False, "without a mask")):

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,17 +23,84 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import InputError
-from probe.families import Family, whole_waveform
+from probe.families import Family, Piece, waveform_pieces
 from probe.lean_encoder import LeanEncoder, is_lean
+from probe.pooling import Stretch
+from probe.products import CoarseLinears
 
 LAYER_CONVENTION = "0 enters the first block, k leaves block k, final after the final norm"
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # of the matrix products
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO = "auto"
 # Replaces masked frames in pre-training; no forward pass that probes ever reads it.
 NEVER_READ = frozenset({"masked_spec_embed"})
 
 
+def precision_for(precision: str, *, device: str, known: bool) -> str:
+    """What is meant by ``precision``: ``auto`` is 16 bits where the hardware multiplies them, in known architectures.
+
+    Raises:
+        InputError: if it is unknown, or nothing for that device
+    """
+    if precision not in (AUTO, *PRECISIONS):
+        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join((AUTO, *PRECISIONS))}.")
+    on_gpu = device.startswith("cuda")
+    if precision == "float16" and not on_gpu:
+        raise InputError("float16 is for GPUs. On the CPU take bfloat16 or float32.")
+    if precision != AUTO:
+        return precision
+    if not known:
+        return "float32"
+    if on_gpu:
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "float32"
+
+
+class _HookedEncoder:
+    """A transformers encoder whose blocks tell their states, in any number of threads at once."""
+
+    def __init__(self, encoder: Any, family: Family) -> None:
+        self.encoder = encoder
+        self.blocks = family.blocks(encoder)
+        self.final_norm = family.final_norm(encoder)
+        self._told = threading.local()  # each thread's states of the pass that it runs
+        self.blocks[0].register_forward_pre_hook(self._enters, with_kwargs=True)
+        for module in [*self.blocks] if self.final_norm is None else [*self.blocks, self.final_norm]:
+            module.register_forward_hook(self._leaves)
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.blocks) + (1 if self.final_norm is None else 2)
+
+    def states(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+        """All frames of each layer, ``n_layers`` tensors ``(n_inputs, n_frames, dim)`` float32."""
+        parameter = next(self.encoder.parameters())
+        states: list[Tensor] = []
+        self._told.states = states
+        try:
+            self.encoder(**{
+                name: x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype)
+                for name, x in inputs.items()
+            })  # fmt: skip
+        finally:
+            self._told.states = None
+        if len(states) != self.n_layers:
+            name = type(self.encoder).__name__
+            raise RuntimeError(f"{name} gave {len(states)} states for {self.n_layers} layers")
+        return [state.float() for state in states]
+
+    def _enters(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._tell(args[0] if args else kwargs["hidden_states"])
+
+    def _leaves(self, _: nn.Module, __: Any, output: Any) -> None:
+        self._tell(output[0] if isinstance(output, tuple) else output)
+
+    def _tell(self, state: Tensor) -> None:
+        if (states := getattr(self._told, "states", None)) is not None:
+            states.append(state)
+
+
 class SpeechEncoder:
-    """A frozen speech encoder in float32 whose layers are read; made by `probe.checkpoint.load_encoder`."""
+    """A frozen speech encoder whose layers are read; made by `probe.checkpoint.load_encoder`."""
 
     def __init__(
         self,
@@ -45,34 +113,31 @@ class SpeechEncoder:
         random_init: int | None = None,
         device: str = "cpu",
         adapter: str = "",
-        precision: str = "float32",
+        precision: str = AUTO,
     ) -> None:
         """Take the encoder out of ``model`` (float32), put it on ``device``, in eval mode for good."""
         encoder: Any = family.encoder(model)
         self._encoder: Any = encoder.float().eval().requires_grad_(False).to(device)
-        self.blocks = family.blocks(self._encoder)
-        self._final_norm = family.final_norm(self._encoder)
-        self._extractor = extractor
-        self._device = device
-        self._family = family
+        self.device = device
+        self._extractor, self._family = extractor, family
         self._config: Any = encoder.config
-        self.upstream = upstream
-        self.adapter = adapter
-        self.precision = precision
+        self.upstream, self.revision, self.random_init, self.adapter = upstream, revision, random_init, adapter
+        self.precision = precision_for(precision, device=device, known=not adapter)
+        dtype = PRECISIONS[self.precision]
         lean = device == "cpu" and not adapter and is_lean(encoder)
-        if precision != "float32" and not lean:
-            raise InputError(
-                f"{precision} is for HuBERT, wav2vec 2.0 and UniSpeech on the CPU, not for {type(encoder).__name__} "
-                f"on {device}. Leave --precision out to hear it in float32."
-            )
-        self._lean = LeanEncoder(encoder, dtype=PRECISIONS[precision]) if lean else None
-        self.revision = revision
-        self.random_init = random_init
+        self._lean = LeanEncoder(encoder, dtype=dtype) if lean else None
+        self._coarse = None if lean or dtype == torch.float32 else CoarseLinears(self._encoder, dtype)
+        self._hooked = _HookedEncoder(self._encoder, family)
         self.architecture = type(self._encoder).__name__
         self.sampling_rate: int = extractor.sampling_rate
         blocks = tuple(str(k) for k in range(len(self.blocks) + 1))
-        self.layers = blocks if self._final_norm is None else (*blocks, "final")
+        self.layers = blocks if self._hooked.final_norm is None else (*blocks, "final")
         self.dim = int(encoder.config.hidden_size)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The stack whose states are the layers."""
+        return self._hooked.blocks
 
     @property
     def forward(self) -> str:
@@ -82,7 +147,7 @@ class SpeechEncoder:
     @property
     def hears_waveforms(self) -> bool:
         """Whether it is called with samples, so that sounds of different lengths could be padded into a batch."""
-        return self._family.pieces is whole_waveform
+        return self._family.pieces is waveform_pieces
 
     def modules(self) -> Iterator[nn.Module]:
         """Every module of the encoder."""
@@ -114,33 +179,53 @@ class SpeechEncoder:
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    @torch.inference_mode()
-    def hidden_states(self, waveform: np.ndarray) -> list[Tensor]:
-        """Every layer's frames of one utterance, heard alone: no padding can reach it.
+    def stretches(self, waveform: np.ndarray) -> Iterator[Stretch]:
+        """Every layer's frames of one utterance, heard alone: no padding and no neighbour can reach it.
 
         Args:
             waveform: ``(n_samples,)`` float32 at `sampling_rate`, at least `minimum_samples` long
 
-        Returns:
-            for each name of `layers` the frames of the sound itself, ``(n_frames, dim)``, one every 20 ms in most
+        Yields:
+            for each piece of the sound, one if it is not long, its stretch of frames of each of `layers`: one every
+            20 ms in most, those of the sound itself, each counted once
 
         Raises:
             ValueError: if the waveform is not one-dimensional or is too short
         """
-        if self._lean is None:
-            return self.reference_states(waveform)
-        self._refuse_unfit(waveform)
-        (piece,) = self._family.pieces(waveform, self._extractor, self._config)
-        return self._lean.hidden_states(piece.inputs["input_values"][0])
+        if self._lean is not None:
+            return self._stretches(waveform, self._lean_states)
+        return self._stretches(waveform, self._reference_states if self._coarse is None else self._coarse_states)
+
+    def hidden_states(self, waveform: np.ndarray) -> list[Tensor]:
+        """All frames of each layer, ``(n_frames, dim)``, in one tensor each; arguments as in `stretches`."""
+        return _joined(self.stretches(waveform))
+
+    def reference_states(self, waveform: np.ndarray) -> list[Tensor]:
+        """The same by transformers' own forward pass in float32, read by hooks."""
+        return _joined(self._stretches(waveform, self._reference_states))
 
     @torch.inference_mode()
-    def reference_states(self, waveform: np.ndarray) -> list[Tensor]:
-        """The same by transformers' own forward pass in float32, read by hooks; arguments as in `hidden_states`."""
+    def _stretches(self, waveform: np.ndarray, run: Callable[[Piece], Iterator[Tensor]]) -> Iterator[Stretch]:
         self._refuse_unfit(waveform)
-        heard = []
         for piece in self._family.pieces(waveform, self._extractor, self._config):
-            heard.append([states[0, : piece.n_valid_frames] for states in self._run(piece.inputs)])
-        return [torch.cat(layer) for layer in zip(*heard, strict=True)]
+            layers = (states[piece.counted] for states in run(piece))
+            yield Stretch(layers, piece.first, piece.total)
+
+    @torch.inference_mode()
+    def _lean_states(self, piece: Piece) -> Iterator[Tensor]:
+        assert self._lean is not None
+        yield from self._lean.hidden_states(piece.inputs["input_values"][0])
+
+    @torch.inference_mode()
+    def _coarse_states(self, piece: Piece) -> Iterator[Tensor]:
+        assert self._coarse is not None
+        with self._coarse.wanted():
+            heard = self._hooked.states(piece.inputs)
+        yield from (states[0] for states in heard)
+
+    @torch.inference_mode()
+    def _reference_states(self, piece: Piece) -> Iterator[Tensor]:
+        yield from (states[0] for states in self._hooked.states(piece.inputs))
 
     def _refuse_unfit(self, waveform: np.ndarray) -> None:
         if waveform.ndim != 1 or len(waveform) < self.minimum_samples:
@@ -166,26 +251,9 @@ class SpeechEncoder:
         )
         with warnings.catch_warnings():  # WavLM mixes two kinds of mask, which torch is about to forbid
             warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
-            return self._run(dict(inputs))
+            return self._hooked.states(dict(inputs))
 
-    def _run(self, inputs: dict[str, Tensor]) -> list[Tensor]:
-        """All frames of each layer, ``n_layers`` tensors ``(n_inputs, n_frames, dim)``."""
-        states: list[Tensor] = []
 
-        def enters(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            states.append(args[0] if args else kwargs["hidden_states"])
-
-        def leaves(_: nn.Module, __: Any, output: Any) -> None:
-            states.append(output[0] if isinstance(output, tuple) else output)
-
-        handles = [self.blocks[0].register_forward_pre_hook(enters, with_kwargs=True)]
-        read = [*self.blocks] if self._final_norm is None else [*self.blocks, self._final_norm]
-        handles += [module.register_forward_hook(leaves) for module in read]
-        try:
-            self._encoder(**{name: tensor.to(self._device) for name, tensor in inputs.items()})
-        finally:
-            for handle in handles:
-                handle.remove()
-        if len(states) != len(self.layers):
-            raise RuntimeError(f"{self.architecture} gave {len(states)} states for {len(self.layers)} layers")
-        return [state.float() for state in states]
+def _joined(stretches: Iterator[Stretch]) -> list[Tensor]:
+    heard = [list(stretch.layers) for stretch in stretches]
+    return [torch.cat(layer) for layer in zip(*heard, strict=True)]

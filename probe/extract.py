@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Hashable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from probe.audio import CHANNELS, RESAMPLER, UnusableSound, read_sound, sound_hash
+from probe.audio import CHANNELS, RESAMPLER
 from probe.cache import CacheWriter
 from probe.encoder import LAYER_CONVENTION, SpeechEncoder
 from probe.errors import InputError
+from probe.foresight import foresee, sample_sounds
+from probe.hearing import LONGEST_SECONDS, cores, hear_in_order
 from probe.manifest import Manifest
 from probe.plan import ExtractionPlan
-from probe.pooling import DEFAULT_POOLINGS, pool_layers, pooling_named
+from probe.pooling import DEFAULT_POOLINGS, pooling_named
+from probe.precision import precision_loss, precision_words
 from probe.progress import Silent
+from probe.sound_hashes import SoundHashes
 
-DECODED_AHEAD = 8  # utterances that wait for the encoder
-# Attention grows with the square of the length: two minutes are 6,000 frames and about 2 GB in HuBERT-large.
-LONGEST_SECONDS = 120.0
+PRECISION = "precision.csv"  # in the cache: what 16-bit products did to a sample of its sounds
 LIBRARIES = ("torch", "transformers", "soxr", "soundfile")
-
-
-Row = dict[Hashable, Any]  # of the manifest, by column
 
 
 @dataclass(frozen=True)
@@ -42,15 +37,7 @@ class Extraction:
     quarantine: pd.DataFrame  # utterance_id, path, reason
     seconds_of_sound: float  # that were extracted
     seconds: float  # that it took
-
-
-@dataclass(frozen=True)
-class _Sound:
-    """One decoded utterance, or why there is none."""
-
-    content: str
-    waveform: np.ndarray  # empty where there is a reason
-    reason: str = ""
+    encoder_share: float  # of the time that its threads had, in which the encoder heard and pooled
 
 
 def extraction_plan(encoder: SpeechEncoder, *, poolings: tuple[str, ...] = DEFAULT_POOLINGS) -> ExtractionPlan:
@@ -86,12 +73,24 @@ def extract(
     *,
     poolings: tuple[str, ...] = DEFAULT_POOLINGS,
     longest_seconds: float = LONGEST_SECONDS,
+    jobs: int | None = None,
+    loaders: int = 2,
     watch: Silent | None = None,
 ) -> Extraction:
     """Pool every layer of every utterance into the cache at ``out``; what is there already is kept.
 
-    Each utterance is heard alone in float32. A sound that can't be used is quarantined with its reason and the
-    rest goes on; the refused ones are tried again by the next run.
+    Each utterance is heard alone. A sound that can't be used is quarantined with its reason and the rest goes on; the
+    refused ones are tried again by the next run. How many are heard at once changes no bit.
+
+    Args:
+        manifest: what is to be heard
+        encoder: what hears
+        out: the cache, new or begun
+        poolings: keys of `probe.pooling.POOLINGS`
+        longest_seconds: a longer sound is quarantined
+        jobs: utterances heard at once; None for one a core, or one on a GPU
+        loaders: threads that decode
+        watch: who is told of the progress
 
     Raises:
         CacheMismatch: if ``out`` was extracted under another plan
@@ -99,61 +98,81 @@ def extract(
         OSError: if the disk is full or can't be written; rows named in the journal stay
     """
     watch = watch or Silent()
-    plan = extraction_plan(encoder, poolings=poolings)
+    jobs = jobs or (cores() if encoder.device == "cpu" else 1)
     began = time.monotonic()
-    seconds_of_sound = 0.0
-    with CacheWriter(out, plan, dim=encoder.dim) as writer:
+    with CacheWriter(out, extraction_plan(encoder, poolings=poolings), dim=encoder.dim) as writer:
         cached = writer.cached
-        table = manifest.table
-        _refuse_changed(table[table["utterance_id"].isin(list(cached))], cached, out, watch)
-        pending = table[~table["utterance_id"].isin(list(cached))]
-        refused: list[tuple[str, str, str]] = []
-        size = len(pending) * len(encoder.layers) * len(poolings) * encoder.dim * np.dtype(np.float32).itemsize
-        watch.say(f"{len(pending)} utterances to extract, {size / 1e6:.1f} MB; {len(cached)} are cached already.")
-        watch.begin("extract", len(pending), "utterances")
+        hashes = SoundHashes(writer.path)
         try:
-            for row, sound in _decoded_ahead(pending, encoder.sampling_rate, longest_seconds):
-                try:
-                    embeddings = _embed(encoder, sound, poolings)
-                except UnusableSound as reason:
-                    refused.append((row["utterance_id"], row["path"], str(reason)))
-                    writer.refuse(*refused[-1])
-                else:
-                    writer.append(row["utterance_id"], sound.content, embeddings)
-                    seconds_of_sound += len(sound.waveform) / encoder.sampling_rate
-                rate = seconds_of_sound / max(time.monotonic() - began, 1e-9)
-                watch.advance(1, f"{rate:.1f} s of sound per s, {len(refused)} quarantined")
+            known = manifest.table["utterance_id"].isin(list(cached))
+            _refuse_changed(manifest.table[known], cached, hashes, out, watch)
+            pending = manifest.table[~known]
+            if pending.empty:
+                watch.say(f"All {len(cached)} utterances are cached already; nothing is to be done.")
+                return Extraction(Path(out), len(cached), 0, _quarantine([]), 0.0, time.monotonic() - began, 1.0)
+            samples = sample_sounds(pending, sampling_rate=encoder.sampling_rate)
+            watch.say(foresee(pending, encoder, samples, poolings=poolings, jobs=jobs).words() + ".")
+            if encoder.precision != "float32" and samples and not (writer.path / PRECISION).exists():
+                _note_precision(encoder, samples, writer.path, watch)
+            began_hearing = time.monotonic()
+            refused: list[tuple[str, str, str]] = []
+            seconds_of_sound = at_work = 0.0
+            watch.begin("extract", len(pending), "utterances")
+            try:
+                heard_in_order = hear_in_order(
+                    pending, encoder, hashes,
+                    poolings=poolings, jobs=jobs, loaders=loaders, longest_seconds=longest_seconds,
+                )  # fmt: skip
+                for heard in heard_in_order:
+                    if heard.embeddings is None:
+                        refused.append((heard.row["utterance_id"], heard.row["path"], heard.reason))
+                        writer.refuse(*refused[-1])
+                    else:
+                        writer.append(heard.row["utterance_id"], heard.content, heard.embeddings)
+                        seconds_of_sound += heard.seconds_of_sound
+                    at_work += heard.seconds_at_work
+                    rate = seconds_of_sound / max(time.monotonic() - began_hearing, 1e-9)
+                    watch.advance(1, f"{rate:.1f} s of sound per s, {len(refused)} quarantined")
+            finally:
+                watch.end()
         finally:
-            watch.end()
+            hashes.save()
+    hearing = max(time.monotonic() - began_hearing, 1e-9)
     return Extraction(
         path=Path(out),
         n_cached_before=len(cached),
         n_extracted=len(pending) - len(refused),
-        quarantine=pd.DataFrame(refused, columns=["utterance_id", "path", "reason"]),
+        quarantine=_quarantine(refused),
         seconds_of_sound=seconds_of_sound,
         seconds=time.monotonic() - began,
+        encoder_share=min(1.0, at_work / (jobs * hearing)),
     )
 
 
-def _embed(encoder: SpeechEncoder, sound: _Sound, poolings: tuple[str, ...]) -> np.ndarray:
-    """Embeddings ``(n_layers, n_poolings, dim)`` of one sound."""
-    if sound.reason:
-        raise UnusableSound(sound.reason)
-    n, needed = len(sound.waveform), encoder.minimum_samples
-    if n < needed:
-        raise UnusableSound(f"too short: {n} samples at {encoder.sampling_rate} Hz, one frame needs {needed}")
-    embeddings = pool_layers(encoder.hidden_states(sound.waveform), poolings=poolings).cpu().numpy()
-    if not np.isfinite(embeddings).all():
-        raise UnusableSound("the encoder's answer is not finite")
-    return embeddings
+def _quarantine(refused: list[tuple[str, str, str]]) -> pd.DataFrame:
+    return pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
 
 
-def _refuse_changed(table: pd.DataFrame, cached: dict[str, str], out: Path | str, watch: Silent) -> None:
+def _note_precision(encoder: SpeechEncoder, samples: list[np.ndarray], folder: Path, watch: Silent) -> None:
+    """Measure 16-bit products on the corpus' own sound, say it, and leave it in the cache."""
+    table = precision_loss(encoder, samples)
+    table.to_csv(folder / PRECISION, index=False, lineterminator="\n")
+    words = precision_words(table, precision=encoder.precision, n_sounds=len(samples))
+    watch.say(f"{words}, see {folder / PRECISION}.")
+
+
+def _refuse_changed(
+    table: pd.DataFrame, cached: dict[str, str], hashes: SoundHashes, out: Path | str, watch: Silent
+) -> None:
     changed = []
     watch.begin("check cached sounds", len(table), "utterances")
     try:
         for row in table.to_dict("records"):
-            if Path(row["path"]).exists() and _content(row) != cached[row["utterance_id"]]:
+            try:
+                same = hashes.of_row(row) == cached[row["utterance_id"]]
+            except FileNotFoundError:
+                same = True  # what was heard needs no sound any more
+            if not same:
                 changed.append(row["utterance_id"])
             watch.advance()
     finally:
@@ -163,32 +182,3 @@ def _refuse_changed(table: pd.DataFrame, cached: dict[str, str], out: Path | str
             f"{out}: {len(changed)} sounds have changed since they were cached, {changed[0]} first. "
             "Name another --out to extract them again."
         )
-
-
-def _content(row: Row) -> str:
-    """What a cached row was made from: the file's content hash and the span."""
-    span = "".join(f" {name} {float(row[name])!r}" for name in ("start", "end") if pd.notna(row.get(name)))
-    return sound_hash(str(row["path"])) + span
-
-
-def _decode(row: Row, sampling_rate: int, longest_seconds: float) -> _Sound:
-    span = {name: float(row[name]) for name in ("start", "end") if pd.notna(row.get(name))}
-    try:
-        waveform = read_sound(str(row["path"]), sampling_rate=sampling_rate, longest_seconds=longest_seconds, **span)
-        return _Sound(_content(row), waveform)
-    except UnusableSound as error:
-        return _Sound("", np.empty(0, dtype=np.float32), str(error))
-
-
-def _decoded_ahead(table: pd.DataFrame, sampling_rate: int, longest_seconds: float) -> Iterator[tuple[Row, _Sound]]:
-    """Rows in order with their sound, decoded in a thread while the encoder works on an earlier one."""
-    waiting: deque[tuple[Row, Future[_Sound]]] = deque()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        for row in table.to_dict("records"):
-            waiting.append((row, pool.submit(_decode, row, sampling_rate, longest_seconds)))
-            if len(waiting) > DECODED_AHEAD:
-                first, sound = waiting.popleft()
-                yield first, sound.result()
-        while waiting:
-            first, sound = waiting.popleft()
-            yield first, sound.result()

@@ -4,16 +4,16 @@ A family is all that `probe.encoder` has to know of an architecture. For one tha
 and name it to ``layerprobe extract --adapter``; ``layerprobe doctor --adapter`` checks it. The whole of an adapter for
 a model that hears waveforms through strided convolutions:
 
-    from probe.families import Family, convolutions_need, one_piece, whole_waveform
+    from probe.families import Family, convolutions_need, overlapping, waveform_pieces
 
     FAMILY = Family(
         encoder=lambda model: model,
         tensors="",
         blocks=lambda encoder: encoder.encoder.layers,
         final_norm=lambda encoder: None,
-        pieces=whole_waveform,
+        pieces=waveform_pieces,
         minimum_samples=convolutions_need,
-        long_sound=one_piece,
+        long_sound=overlapping,
     )
 """
 
@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,19 @@ from torch import Tensor, nn
 
 from probe.errors import InputError
 
+# Attention grows with the square of the length. Beyond this a sound is heard in pieces that overlap.
+LONGEST_PIECE = 60.0  # seconds
+CONTEXT = 5.0  # seconds that are heard on either side of a piece and not counted there
+
 
 @dataclass(frozen=True)
 class Piece:
-    """One forward pass: what the encoder is called with, and which frames of its answer are of the sound."""
+    """One forward pass: what the encoder is called with, and which frames of its answer count."""
 
     inputs: dict[str, Tensor]
-    n_valid_frames: int | None = None  # the leading ones; None where all are
+    counted: slice = field(default_factory=lambda: slice(None))  # those that are of the sound and of no other piece
+    first: int = 0  # place of the first of them in the utterance
+    total: int | None = None  # frames of the utterance; None where these are all
 
 
 @dataclass(frozen=True)
@@ -53,10 +60,36 @@ class Family:
     long_sound: Callable[[Any], str]  # how long sound is heard, in words for the plan; of the extractor
 
 
-def whole_waveform(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[Piece]:
-    """The waveform in one piece, normalised if the extractor says so; every frame is of the sound."""
-    inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")
-    yield Piece({"input_values": inputs.input_values})
+def waveform_pieces(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[Piece]:
+    """The waveform, normalised as a whole if the extractor says so, in one piece or in overlapping ones."""
+    inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt").input_values
+    stride = math.prod(config.conv_stride) * getattr(config, "squeeze_factor", 1)
+    reach = convolutions_need(extractor, config)
+    n_frames = (inputs.shape[1] - reach) // stride + 1
+    for heard, counted in overlapping_windows(n_frames, frames_per_second=extractor.sampling_rate / stride):
+        if len(heard) == n_frames:
+            yield Piece({"input_values": inputs})
+        else:
+            samples = slice(heard.start * stride, (heard.stop - 1) * stride + reach)
+            yield _part({"input_values": inputs[:, samples]}, heard, counted, n_frames)
+
+
+def overlapping_windows(n_frames: int, *, frames_per_second: float) -> Iterator[tuple[range, range]]:
+    """Windows of a sound: the frames that each hears, and those that it alone counts; equal but for rounding.
+
+    >>> list(overlapping_windows(100, frames_per_second=1.0))
+    [(range(0, 55), range(0, 50)), (range(45, 100), range(50, 100))]
+    """
+    longest, context = round(LONGEST_PIECE * frames_per_second), round(CONTEXT * frames_per_second)
+    n_windows = 1 if n_frames <= longest else -(-n_frames // (longest - 2 * context))
+    bounds = [k * n_frames // n_windows for k in range(n_windows + 1)]
+    for begin, end in zip(bounds, bounds[1:], strict=False):
+        yield range(max(0, begin - context), min(n_frames, end + context)), range(begin, end)
+
+
+def _part(inputs: dict[str, Tensor], heard: range, counted: range, n_frames: int) -> Piece:
+    begin = counted.start - heard.start
+    return Piece(inputs, slice(begin, begin + len(counted)), counted.start, n_frames)
 
 
 def convolutions_need(extractor: Any, config: Any) -> int:
@@ -70,25 +103,32 @@ def convolutions_need(extractor: Any, config: Any) -> int:
     return int(needed)
 
 
-def one_piece(extractor: Any) -> str:
-    """Long sound is heard in one piece."""
-    return "one piece"
+def overlapping(extractor: Any) -> str:
+    """How `overlapping_windows` hears long sound, in words for the plan."""
+    return f"beyond {LONGEST_PIECE:g} s in equal pieces with {CONTEXT:g} s of context, each frame counted once"
 
 
 def _log_mel_windows(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[Piece]:
     """Whisper's windows of 30 s, padded with silence; a frame counts where it begins within the sound."""
     stride = extractor.n_samples // config.max_source_positions  # 320 samples
+    total, first = -(-len(waveform) // stride), 0
     for begin in range(0, len(waveform), extractor.n_samples):
         window = waveform[begin : begin + extractor.n_samples]
         inputs = extractor(window, sampling_rate=extractor.sampling_rate, return_tensors="pt")
-        yield Piece({"input_features": inputs.input_features}, -(-len(window) // stride))
+        n = -(-len(window) // stride)
+        yield Piece({"input_features": inputs.input_features}, slice(n), first, total)
+        first += n
 
 
 def _filter_banks(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[Piece]:
     """w2v-BERT's stacked filter banks; a frame that is half padding is masked and not of the sound."""
     inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt", return_attention_mask=True)
-    mask = inputs.attention_mask
-    yield Piece({"input_features": inputs.input_features, "attention_mask": mask}, int(mask.sum()))
+    features, mask = inputs.input_features, inputs.attention_mask
+    n_frames = int(mask.sum())
+    for heard, counted in overlapping_windows(n_frames, frames_per_second=100 / extractor.stride):
+        end = features.shape[1] if heard.stop == n_frames else heard.stop  # the masked frame goes with the last piece
+        part = {"input_features": features[:, heard.start : end], "attention_mask": mask[:, heard.start : end]}
+        yield _part(part, heard, counted, n_frames)
 
 
 def _stable_norm(encoder: Any) -> nn.Module | None:
@@ -102,9 +142,9 @@ _WAV2VEC2 = Family(
     tensors="",
     blocks=lambda encoder: encoder.encoder.layers,
     final_norm=_stable_norm,
-    pieces=whole_waveform,
+    pieces=waveform_pieces,
     minimum_samples=convolutions_need,
-    long_sound=one_piece,
+    long_sound=overlapping,
 )
 _WAV2VEC2_BERT = replace(
     _WAV2VEC2,

@@ -10,6 +10,7 @@ precision of the products.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from probe.products import Linear
+
 ARCHITECTURES = frozenset({"HubertModel", "Wav2Vec2Model", "UniSpeechModel", "UniSpeechSatModel"})
-TILE = 192  # frames: what one pass of the convolutions holds fits a core's cache
-FOURIER = 512  # samples of a Fourier block of the positional convolution
+TILE = 64  # frames: what one pass of the convolutions holds stays near a core
+# Samples of a Fourier block of the positional convolution. Its spectrum is read once per utterance, which costs more
+# than the transforms, so it is as short as the published kernels of 128 allow.
+FOURIER = 256
 
 
 def is_lean(encoder: Any) -> bool:
@@ -32,21 +37,8 @@ def is_lean(encoder: Any) -> bool:
         and config.feat_extract_norm in ("group", "layer")
         and not getattr(config, "conv_pos_batch_norm", False)
         and getattr(config, "adapter_attn_dim", None) is None
-        and config.num_conv_pos_embeddings < FOURIER // 2
+        and config.num_conv_pos_embeddings <= FOURIER // 2
     )
-
-
-@dataclass(frozen=True)
-class _Linear:
-    weight: Tensor  # (n_out, n_in) in the precision of the products
-    bias: Tensor | None
-
-    @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> _Linear:
-        return cls(weight.detach().to(dtype).contiguous(), None if bias is None else bias.detach().to(dtype))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -60,18 +52,18 @@ class _Norm:
         return cls(module.weight.detach().float(), module.bias.detach().float(), module.eps)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Over the last axis, in float32."""
-        return functional.layer_norm(x.float(), self.weight.shape, self.weight, self.bias, self.eps)
+        """Over the last axis, computed in float32, in the precision of ``x``."""
+        return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
 @dataclass(frozen=True)
 class _Block:
-    query: _Linear
-    key: _Linear
-    value: _Linear
-    out: _Linear
-    up: _Linear
-    down: _Linear
+    query: Linear
+    key: Linear
+    value: Linear
+    out: Linear
+    up: Linear
+    down: Linear
     attention_norm: _Norm
     output_norm: _Norm
 
@@ -98,20 +90,21 @@ class LeanEncoder:
         self._blocks = [self._block(layer) for layer in encoder.encoder.layers]
 
     @torch.inference_mode()
-    def hidden_states(self, waveform: Tensor) -> list[Tensor]:
-        """Each layer's frames, ``(n_frames, dim)`` float32, of one normalised waveform ``(n_samples,)`` float32."""
+    def hidden_states(self, waveform: Tensor) -> Iterator[Tensor]:
+        """Layer by layer its frames, ``(n_frames, dim)`` float32, of a normalised waveform ``(n_samples,)`` float32."""
         x = self._front_end(waveform)
         if self._project_norm is not None:
-            x = self._project_norm(x).to(self._dtype)
+            x = self._project_norm(x)
         x = self._project(x).float()
         x = x + self._positions(x)
         if not self._pre_norm:
             x = self._norm(x)
-        states = [x]
+        yield x
         for block in self._blocks:
             x = self._run(block, x)
-            states.append(x)
-        return [*states, self._norm(x)] if self._pre_norm else states
+            yield x
+        if self._pre_norm:
+            yield self._norm(x)
 
     def _run(self, block: _Block, x: Tensor) -> Tensor:
         heard = block.attention_norm(x) if self._pre_norm else x
@@ -119,11 +112,11 @@ class LeanEncoder:
         if not self._pre_norm:
             x = block.attention_norm(x)
         heard = block.output_norm(x) if self._pre_norm else x
-        x = x + block.down(functional.gelu(block.up(heard.to(self._dtype)))).float()
+        x = x + block.down(block.up(heard.to(self._dtype), gelu=True)).float()
         return x if self._pre_norm else block.output_norm(x)
 
     def _attend(self, block: _Block, x: Tensor) -> Tensor:
-        def heads(project: _Linear) -> Tensor:
+        def heads(project: Linear) -> Tensor:
             return project(x).view(len(x), self._heads, -1).transpose(0, 1)[None]
 
         q, k, v = heads(block.query), heads(block.key), heads(block.value)
@@ -137,19 +130,20 @@ class LeanEncoder:
         for kernel, step in zip(self._kernels, self._strides, strict=True):
             reach, stride = reach + (kernel - 1) * stride, stride * step
         n_frames = (len(waveform) - reach) // stride + 1
-        tiles = []
+        samples, tiles = waveform.to(self._dtype), []
         for begin in range(0, n_frames, TILE):
             n = min(TILE, n_frames - begin)
-            x = waveform[begin * stride : begin * stride + (n - 1) * stride + reach, None]
+            x = samples[begin * stride : begin * stride + (n - 1) * stride + reach, None]
             for k, product in enumerate([first, *self._convolutions[1:]]):
-                x = product(_windows(x, self._kernels[k], self._strides[k]).to(self._dtype))
-                if self._norms is not None:
-                    x = self._norms[k](x).to(self._dtype)
-                x = functional.gelu(x)
+                windows = _windows(x, self._kernels[k], self._strides[k])
+                if self._norms is None:
+                    x = product(windows, gelu=True)
+                else:
+                    x = functional.gelu(self._norms[k](product(windows)))
             tiles.append(x)
         return torch.cat(tiles)
 
-    def _folded(self, waveform: Tensor) -> _Linear:
+    def _folded(self, waveform: Tensor) -> Linear:
         """The first convolution with its group norm in it: one scale and shift per channel and utterance."""
         norm, kernel = self._group_norm, self._kernels[0]
         windows = _windows(waveform[:, None], kernel, self._strides[0]).double()
@@ -160,7 +154,7 @@ class LeanEncoder:
         variance = ((weight @ covariance) * weight).sum(dim=1)  # the convolution's own bias leaves no trace
         scale = norm.weight.detach().double() / torch.sqrt(variance + norm.eps)
         shift = norm.bias.detach().double() - (weight @ mean) * scale
-        return _Linear.of((weight * scale[:, None]).float(), shift.float(), self._dtype)
+        return Linear.of((weight * scale[:, None]).float(), shift.float(), self._dtype)
 
     def _learn_positions(self, convolution: Any) -> None:
         """The positional convolution's spectrum, per group, for overlap-save."""
@@ -184,13 +178,13 @@ class LeanEncoder:
         y = torch.fft.irfft(mixed, FOURIER)[..., self._kernel - 1 :].reshape(dim, n_blocks * step)[:, :n].T
         return functional.gelu(y + self._position_bias)
 
-    def _as_product(self, convolution: Any) -> _Linear:
+    def _as_product(self, convolution: Any) -> Linear:
         """Weights (out, in, kernel) in the order of a channels-last window: sample by sample, all channels of each."""
         weight = convolution.weight.permute(0, 2, 1).flatten(1)
-        return _Linear.of(weight, convolution.bias, self._dtype)
+        return Linear.of(weight, convolution.bias, self._dtype)
 
-    def _linear(self, module: Any) -> _Linear:
-        return _Linear.of(module.weight, module.bias, self._dtype)
+    def _linear(self, module: Any) -> Linear:
+        return Linear.of(module.weight, module.bias, self._dtype)
 
     def _block(self, layer: Any) -> _Block:
         attention, feed_forward = layer.attention, layer.feed_forward

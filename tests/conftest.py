@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,9 @@ from transformers import (
     WhisperFeatureExtractor,
     WhisperModel,
 )
+
+from probe.checkpoint import load_encoder
+from probe.encoder import SpeechEncoder
 
 NARROW = {
     "hidden_size": 32,
@@ -107,6 +111,11 @@ def save_model(model: PreTrainedModel, folder: Path) -> Path:
     extractors = {"whisper": WhisperFeatureExtractor, "wav2vec2-bert": SeamlessM4TFeatureExtractor}
     extractors.get(model.config.model_type, Wav2Vec2FeatureExtractor)().save_pretrained(folder)
     return folder
+
+
+def load_exact(name: object, **choices: Any) -> SpeechEncoder:
+    """An encoder in float32 whatever this machine multiplies, for what must be exact."""
+    return load_encoder(str(name), precision="float32", **choices)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import pytest
 import soundfile
 from conftest import voice
 
-from probe.audio import UnusableSound, read_sound, sound_hash
+from probe.audio import UnusableSound, read_sound
+from probe.sound_hashes import SoundHashes
 
 
 def reason(path, **options):
@@ -123,7 +124,7 @@ def test_a_sound_too_long_for_one_piece_is_refused_before_it_is_decoded(write_so
 
 def test_the_hash_follows_the_bytes_and_not_the_name(write_sound, tmp_path):
     path = write_sound("a.wav")
-    first = sound_hash(path)
-    assert sound_hash(shutil.copy(path, tmp_path / "b.wav")) == first
+    first = SoundHashes().of_file(str(path))
+    assert SoundHashes().of_file(str(shutil.copy(path, tmp_path / "b.wav"))) == first
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    assert sound_hash(path) != first
+    assert SoundHashes().of_file(str(path)) != first

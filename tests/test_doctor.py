@@ -17,16 +17,16 @@ from probe.encoder import SpeechEncoder
 from probe.families import FAMILIES
 
 ADAPTER = """
-from probe.families import Family, convolutions_need, one_piece, whole_waveform
+from probe.families import Family, convolutions_need, overlapping, waveform_pieces
 
 FAMILY = Family(
     encoder=lambda model: model,
     tensors="",
     blocks=lambda encoder: encoder.encoder.layers,
     final_norm=lambda encoder: encoder.encoder.layer_norm,
-    pieces=whole_waveform,
+    pieces=waveform_pieces,
     minimum_samples=convolutions_need,
-    long_sound=one_piece,
+    long_sound=overlapping,
 )
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import KINDS, save_model, voice
+from conftest import KINDS, load_exact, save_model, voice
 from safetensors.torch import load_file, save_file
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2Config, Wav2Vec2ForCTC, WhisperFeatureExtractor
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
@@ -41,7 +41,7 @@ def inputs_of(kind):
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "whisper"])
 def test_layers_equal_the_hidden_states_of_transformers(folders, models, kind):
-    encoder = load_encoder(str(folders[kind]))
+    encoder = load_exact(folders[kind])
     states = encoder.hidden_states(SOUND)
     with torch.no_grad():
         reference = models[kind](**inputs_of(kind), output_hidden_states=True)
@@ -68,7 +68,7 @@ def test_layers_equal_the_hidden_states_of_transformers(folders, models, kind):
 def test_layers_equal_torchaudio_with_the_same_weights(folders, models, kind):
     from torchaudio.models.wav2vec2.utils import import_huggingface_model
 
-    encoder = load_encoder(str(folders[kind]))
+    encoder = load_exact(folders[kind])
     states = encoder.hidden_states(SOUND)
     with torch.no_grad():
         reference, _ = import_huggingface_model(models[kind]).eval().extract_features(normalised(SOUND))
@@ -78,7 +78,7 @@ def test_layers_equal_torchaudio_with_the_same_weights(folders, models, kind):
 
 
 def test_whisper_layers_equal_transformers_over_the_frames_of_the_sound(folders, models):
-    encoder = load_encoder(str(folders["whisper"]))
+    encoder = load_exact(folders["whisper"])
     states = encoder.hidden_states(SOUND)
     mel = WhisperFeatureExtractor()(SOUND, sampling_rate=16_000, return_tensors="pt").input_features
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_whisper_layers_equal_transformers_over_the_frames_of_the_sound(folders,
 
 
 def test_whisper_hears_long_sound_in_windows_and_loses_nothing(folders):
-    encoder = load_encoder(str(folders["whisper"]))
+    encoder = load_exact(folders["whisper"])
     long = voice(61.0)
     states = encoder.hidden_states(long)
     assert states[0].shape[0] == 61 * 50
@@ -102,14 +102,14 @@ def test_whisper_hears_long_sound_in_windows_and_loses_nothing(folders):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_hearing_twice_gives_the_same_bits(folders, kind):
-    encoder = load_encoder(str(folders[kind]))
+    encoder = load_exact(folders[kind])
     first, second = encoder.hidden_states(SOUND), encoder.hidden_states(SOUND)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_shortest_sound_has_a_frame_and_a_shorter_one_is_refused(folders, kind):
-    encoder = load_encoder(str(folders[kind]))
+    encoder = load_exact(folders[kind])
     needed = encoder.minimum_samples
     assert needed == {"sew": 720, "wav2vec2-bert": 560}.get(kind, 400)
     assert all(len(s) >= 1 and torch.isfinite(s).all() for s in encoder.hidden_states(SOUND[:needed]))
@@ -121,12 +121,12 @@ def test_the_shortest_sound_has_a_frame_and_a_shorter_one_is_refused(folders, ki
 
 def test_a_frame_that_is_half_padding_is_left_out(folders):
     """w2v-BERT stacks two filter-bank frames; with an odd number of them the last stack is half padding."""
-    encoder = load_encoder(str(folders["wav2vec2-bert"]))
+    encoder = load_exact(folders["wav2vec2-bert"])
     assert [len(encoder.hidden_states(SOUND[: 400 + 160 * n])[0]) for n in (7, 8, 9)] == [4, 4, 5]
 
 
 def test_golden_values_of_a_seeded_model(folders):
-    states = load_encoder(str(folders["hubert-pre-norm"])).hidden_states(SOUND)
+    states = load_exact(folders["hubert-pre-norm"]).hidden_states(SOUND)
     golden = json.loads((Path(__file__).parent / "golden_hubert_pre_norm.json").read_text())
     np.testing.assert_allclose([[float(s.mean()), float(s.std())] for s in states], golden, rtol=1e-4)
 
@@ -186,7 +186,7 @@ def test_a_fine_tuned_checkpoint_is_read_by_its_encoder(tmp_path, models):
     torch.manual_seed(0)
     config = Wav2Vec2Config(**models["wav2vec2"].config.to_diff_dict() | {"vocab_size": 12})
     tuned = Wav2Vec2ForCTC(config).eval()
-    encoder = load_encoder(str(save_model(tuned, tmp_path / "ctc")))
+    encoder = load_exact(save_model(tuned, tmp_path / "ctc"))
     with torch.no_grad():
         reference = tuned.wav2vec2(normalised(SOUND)).last_hidden_state[0]
     assert relative(encoder.hidden_states(SOUND)[-1], reference) < 1e-5

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import write_table
+from conftest import load_exact, write_table
 from test_cache import content_hash
 
 from probe.audio import read_sound
 from probe.cache import CacheMismatch, open_cache
-from probe.checkpoint import load_encoder
 from probe.errors import InputError
 from probe.extract import extract
 from probe.manifest import read_manifest
@@ -20,7 +19,7 @@ from probe.manifest import read_manifest
 
 @pytest.fixture
 def encoder(folders):
-    return load_encoder(str(folders["hubert"]))
+    return load_exact(folders["hubert"])
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def manifest_of(tmp_path, rows):
 
 @pytest.mark.parametrize("kind", ["hubert", "wavlm-pre-norm", "wav2vec2-bert", "whisper"])
 def test_rows_are_the_encoder_alone_on_the_utterance_alone(corpus, folders, tmp_path, kind):
-    encoder = load_encoder(str(folders[kind]))
+    encoder = load_exact(folders[kind])
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
     cache = open_cache(tmp_path / "a.zarr")
     assert cache.utterance_ids.tolist() == [f"u{i}" for i in range(8)]
@@ -150,11 +149,11 @@ def test_another_encoder_pooling_or_seed_is_refused_by_name(corpus, encoder, fol
     extract(manifest, encoder, tmp_path / "a.zarr")
     with pytest.raises(CacheMismatch, match=r"with poolings mean, std, not mean\. Name another --out"):
         extract(manifest, encoder, tmp_path / "a.zarr", poolings=("mean",))
-    random = load_encoder(str(folders["hubert"]), random_init=1)
+    random = load_exact(folders["hubert"], random_init=1)
     with pytest.raises(CacheMismatch, match=r"with weights '\w+', not '\w+'; random_init None, not 1\."):
         extract(manifest, random, tmp_path / "a.zarr")
     with pytest.raises(CacheMismatch, match=r"with upstream 'hubert', not 'wavlm'; architecture 'HubertModel'"):
-        extract(manifest, load_encoder(str(folders["wavlm"])), tmp_path / "a.zarr")
+        extract(manifest, load_exact(folders["wavlm"]), tmp_path / "a.zarr")
 
 
 def test_a_sound_too_long_is_quarantined_and_not_cut(corpus, encoder, tmp_path):

@@ -1,0 +1,96 @@
+"""Before a long extraction: how many utterances, hours, bytes and minutes, and what the precision will cost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from probe.audio import UnusableSound, read_sound, sound_seconds
+from probe.encoder import SpeechEncoder
+from probe.hearing import embed
+from probe.progress import clock_text
+from probe.sound_hashes import Row, span_of
+
+N_HEADERS = 500  # sounds whose length is read; beyond that hours are an estimate
+N_SAMPLES = 4  # sounds that are heard beforehand
+SAMPLE_SECONDS = 3.0  # of each
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What an extraction will take."""
+
+    n_utterances: int
+    seconds_of_sound: float
+    n_bytes: int
+    seconds: float
+
+    def words(self) -> str:
+        """All of it in one line."""
+        return (
+            f"{self.n_utterances} utterances to extract, {self.seconds_of_sound / 3600:.2f} h of sound, "
+            f"{self.n_bytes / 1e6:.1f} MB; about {clock_text(self.seconds)}"
+        )
+
+
+def foresee(
+    pending: pd.DataFrame, encoder: SpeechEncoder, samples: list[np.ndarray], *, poolings: tuple[str, ...], jobs: int
+) -> Foresight:
+    """Estimate from the sounds' headers and from hearing ``samples`` once; none of them: no time is foreseen."""
+    size = len(encoder.layers) * len(poolings) * encoder.dim * np.dtype(np.float32).itemsize
+    sound = seconds_of_sound(pending)
+    speed = jobs * _speed(encoder, samples, poolings) if samples else float("inf")
+    return Foresight(len(pending), sound, len(pending) * size, sound / speed)
+
+
+def seconds_of_sound(table: pd.DataFrame) -> float:
+    """Length of all utterances together, from spans and headers; of many, from `N_HEADERS` evenly chosen ones."""
+    chosen = table.iloc[_evenly(len(table), N_HEADERS)].to_dict("records")
+    lengths = [_seconds(row) for row in chosen]
+    return float(np.mean(lengths) * len(table)) if lengths else 0.0
+
+
+def sample_sounds(table: pd.DataFrame, *, sampling_rate: int) -> list[np.ndarray]:
+    """How a few utterances begin, evenly chosen; those that can't be used are left for the extraction to name."""
+    sounds = []
+    for row in table.iloc[_evenly(len(table), N_SAMPLES)].to_dict("records"):
+        span = span_of(row)
+        begin = span.get("start", 0.0)
+        end = min(begin + SAMPLE_SECONDS, span.get("end", float("inf")), sound_seconds(row["path"]))
+        try:
+            sounds.append(read_sound(row["path"], sampling_rate=sampling_rate, start=begin, end=end))
+        except UnusableSound:
+            continue
+    return sounds
+
+
+def _speed(encoder: SpeechEncoder, samples: list[np.ndarray], poolings: tuple[str, ...]) -> float:
+    """Seconds of sound per second that one thread hears."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        embed(encoder, samples[0], poolings=poolings)  # the first time is slower
+        began = time.perf_counter()
+        embed(encoder, samples[0], poolings=poolings)
+        return len(samples[0]) / encoder.sampling_rate / (time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _seconds(row: Row) -> float:
+    span = span_of(row)
+    end = span["end"] if "end" in span else sound_seconds(row["path"])
+    return max(0.0, end - span.get("start", 0.0))
+
+
+def _evenly(n: int, at_most: int) -> list[int]:
+    """Indices of at most so many of n, from the first on.
+
+    >>> _evenly(10, 4), _evenly(2, 4)
+    ([0, 2, 5, 7], [0, 1])
+    """
+    return [k * n // min(n, at_most) for k in range(min(n, at_most))]
