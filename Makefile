@@ -3,11 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help env demo test lint bench clean
+.PHONY: help env demo test lint bench versions clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 env: $(READY) ## make the environment in .venv, with the layerprobe command in it
 
@@ -24,7 +24,10 @@ lint: $(READY) ## check style, spelling and types: ruff, codespell, mypy
 	$(BIN)/mypy
 
 bench: $(READY) ## measure speed and memory against peers on this machine
-	for script in tests/benchmarks/*.py; do PYTHONPATH=. $(BIN)/python $$script || exit 1; done
+	for script in tests/benchmarks/*_speed.py tests/benchmarks/*_scale.py; do PYTHONPATH=. $(BIN)/python $$script || exit 1; done
+
+versions: $(READY) ## check that layers are the same on transformers 4.57, which is fetched for it
+	PYTHONPATH=. $(BIN)/python tests/benchmarks/transformers_versions.py
 
 clean: ## remove the environment and what the demo made
 	rm -rf .venv demo *.egg-info

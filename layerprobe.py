@@ -22,7 +22,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 NoSpeakers = Annotated[bool, typer.Option("--no-speakers", help="Talkers are unknown; scores may be too good.")]
 ManifestPath = Annotated[Path, typer.Argument(help="A .csv or .parquet table with a .toml header beside it.")]
 EncoderName = Annotated[
-    str, typer.Option("--encoder", help="A hub name with an optional @revision, a local folder, or embedded.")
+    str, typer.Option("--encoder", help="A hub name with an optional @revision, a local folder, embedded, or acoustic.")
 ]
 RandomInit = Annotated[
     int | None, typer.Option(min=0, help="Seed of untrained weights for the same architecture, the control.")
@@ -114,7 +114,7 @@ def extract(
     debug: Debug = False,
 ) -> None:
     """Pool every layer of every utterance into a cache, once."""
-    from probe.checkpoint import load_encoder
+    from probe.checkpoint import load_upstream
     from probe.extract import extract as extract_stage
     from probe.manifest import read_manifest
     from probe.pooling import DEFAULT_POOLINGS
@@ -122,7 +122,7 @@ def extract(
     watch = watcher(quiet=quiet)
     checked = read_manifest(manifest, speakers=not no_speakers)
     watch.say(f"Loading {encoder} …")
-    upstream = load_encoder(
+    upstream = load_upstream(
         encoder, random_init=random_init, device=device, adapter=adapter, precision=precision, show_download=not quiet
     )
     poolings = tuple(dict.fromkeys(pooling)) if pooling else DEFAULT_POOLINGS
@@ -159,6 +159,8 @@ def doctor(
     from probe.foresight import sample_sounds
     from probe.manifest import read_manifest
 
+    if encoder == "acoustic":
+        raise InputError("acoustic features are measured, not heard by a network: extract them as they are.")
     watcher(quiet=quiet).say(f"Loading {encoder} …")
     upstream = load_encoder(
         encoder, random_init=random_init, device=device, adapter=adapter, precision=precision, show_download=not quiet

@@ -66,16 +66,29 @@ def best_of(first: float, second: float, *, metric: str) -> float:
     return min(first, second) if metric in LOWER_IS_BETTER else max(first, second)
 
 
+def is_stack(layers: list[str]) -> bool:
+    """Whether these are the layers of an encoder, one above the other, and not features side by side.
+
+    >>> is_stack(["0", "1", "final"]), is_stack(["log_mel", "f0"])
+    (True, False)
+    """
+    return all(name == FINAL or name.isdecimal() for name in layers)
+
+
 def relative_depth(layers: list[str]) -> np.ndarray:
     """Where each layer stands: 0 enters the first block, 1 leaves the last; ``final`` stands one block after it.
+
+    Features without a network are put side by side in the same room.
 
     >>> relative_depth(["0", "1", "2", "final"])
     array([0. , 0.5, 1. , 1.5])
     """
     blocks = n_blocks(layers)
+    if not is_stack(layers):
+        return np.arange(len(layers)) / blocks
     return np.array([blocks + 1 if name == FINAL else int(name) for name in layers]) / blocks
 
 
 def n_blocks(layers: list[str]) -> int:
     """Transformer blocks behind these layers: all but layer 0 and ``final``."""
-    return sum(name != FINAL for name in layers) - 1
+    return max(1, sum(name != FINAL for name in layers) - 1)

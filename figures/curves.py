@@ -10,13 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.relevance import FINAL, METRIC_NAMES, relative_depth
+from analysis.relevance import FINAL, METRIC_NAMES, best_layer, is_stack, relative_depth
 from figures.style import STYLE, encoder_colours
 
 PERMUTED = "0.55"
 
 
-def plot_layer_curves(table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], colours: dict[str, Any]) -> Axes:
+def plot_layer_curves(
+    table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], colours: dict[str, Any], metric: str
+) -> Axes:
     """One line per encoder over relative depth; its range over folds as a ribbon, its controls thinner.
 
     Args:
@@ -24,8 +26,12 @@ def plot_layer_curves(table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[s
         ax: where to draw
         layers: for each encoder its layers in order
         colours: for each encoder
+        metric: a key of `METRIC_NAMES`
     """
     for encoder, names in layers.items():
+        if not is_stack(names):
+            _level(table, ax, encoder, colour=colours[encoder], metric=metric)
+            continue
         depth, colour = relative_depth(names), colours[encoder]
 
         def of(control: str, encoder: str = encoder, names: list[str] = names) -> pd.DataFrame:
@@ -56,6 +62,14 @@ def plot_layer_curves(table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[s
     return ax
 
 
+def _level(table: pd.DataFrame, ax: Axes, encoder: str, *, colour: Any, metric: str) -> None:
+    """Features without depth as one line: what the best of them reaches."""
+    rows = table[(table["encoder"] == encoder) & (table["control"] == "none") & (table["probe"] == "ridge")]
+    scores = rows.set_index("layer")["value"]
+    label = f"{encoder}, its best feature"
+    ax.axhline(scores[best_layer(scores, metric=metric)], color=colour, lw=1.2, ls=(0, (5, 1, 1, 1)), label=label)
+
+
 def curves_figure(table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], metric: str) -> Figure:
     """A panel per target with one scale; arguments as in `figures.heatmap.heatmap_figure`."""
     colours = encoder_colours(list(layers))
@@ -63,7 +77,7 @@ def curves_figure(table: pd.DataFrame, *, layers: dict[str, list[str]], targets:
         figure = Figure(figsize=(max(3.4, 2.4 * len(targets)), 3.2), layout="constrained")
         panels = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
         for ax, target in zip(panels, targets, strict=True):
-            plot_layer_curves(table[table["target"] == target], ax, layers=layers, colours=colours)
+            plot_layer_curves(table[table["target"] == target], ax, layers=layers, colours=colours, metric=metric)
             ax.set_title(target)
         panels[0].set_ylabel(METRIC_NAMES[metric])
         handles, labels = panels[0].get_legend_handles_labels()

@@ -11,7 +11,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.relevance import FINAL, METRIC_NAMES, best_layer, n_blocks, relative_depth
+from analysis.relevance import FINAL, METRIC_NAMES, best_layer, is_stack, n_blocks, relative_depth
 from figures.style import SCORE_COLOURS, STYLE
 
 CONTROL_NAMES = {"none": "ratings", "random_init": "random weights", "permuted": "permuted ratings"}
@@ -57,9 +57,11 @@ def plot_layer_heatmap(
     ax.set(xlim=_span(layers), ylim=(y - GAP - 0.5, -0.5))
     ax.set_yticks(ticks, names)
     every = 1 if len(layers) <= 30 else 2
-    shown = [k for k, name in enumerate(layers) if name == FINAL or int(name) % every == 0]
-    ax.set_xticks(x[shown], [layers[k] for k in shown])
+    shown = [k for k, name in enumerate(layers) if not name.isdecimal() or int(name) % every == 0]
+    ax.set_xticks(x[shown], [layers[k].replace("_", " ") for k in shown])
     ax.tick_params(length=0)
+    if not is_stack(layers):
+        ax.tick_params(axis="x", labelsize=6.5)
     for tick in ax.get_yticklabels()[len(targets) :]:
         tick.set_color("0.4")
     for spine in ax.spines.values():
@@ -94,8 +96,7 @@ def heatmap_figure(table: pd.DataFrame, *, layers: dict[str, list[str]], targets
             plot_layer_heatmap(rows, ax, layers=names, targets=targets, metric=metric, limits=limits)
             ax.set_title(encoder)
             ax.set_xlim(left, right)
-        aligned = ", placed at its relative depth" if len(layers) > 1 else ""
-        panels[-1].set_xlabel(f"layer{aligned} (0 enters the first block; the best is outlined)")
+        panels[-1].set_xlabel(_columns_text(list(layers.values())))
         bar = figure.colorbar(
             ScalarMappable(Normalize(*limits), SCORE_COLOURS), ax=list(panels), shrink=0.9, aspect=15, pad=0.02
         )
@@ -116,6 +117,14 @@ def value_text(value: float) -> str:
         return f"{value:.0f}" if abs(value) >= 9.95 else f"{value:.1f}".replace("-", "−")
     text = f"{abs(value):.2f}".removeprefix("0")
     return f"−{text}" if value < 0 and text != ".00" else text
+
+
+def _columns_text(layers: list[list[str]]) -> str:
+    """What the columns are."""
+    if not any(is_stack(names) for names in layers):
+        return "feature (the best is outlined)"
+    aligned = ", placed at its relative depth" if len(layers) > 1 else ""
+    return f"layer{aligned} (0 enters the first block; the best is outlined)"
 
 
 def _centres(layers: list[str]) -> np.ndarray:

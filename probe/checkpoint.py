@@ -13,8 +13,29 @@ from huggingface_hub import hf_hub_download
 from probe.encoder import AUTO, NEVER_READ, SpeechEncoder, precision_for
 from probe.errors import InputError
 from probe.families import FAMILIES, Family, read_adapter
+from probe.upstream import Upstream
 
 EMBEDDED = Path(__file__).parent / "embedded"
+
+
+def load_upstream(name: str, **choices: Any) -> Upstream:
+    """What is called ``acoustic`` (features without a network), or the encoder of `load_encoder`, arguments as there.
+
+    Raises:
+        InputError: as `load_encoder` does, and where choices of an encoder are made for ``acoustic``
+    """
+    if name != "acoustic":
+        return load_encoder(name, **choices)
+    asked = [k for k in ("random_init", "adapter") if choices.get(k) is not None]
+    if choices.get("precision", AUTO) not in (AUTO, "float32"):
+        asked.append("precision")
+    if asked:
+        options = ", ".join(f"--{k.replace('_', '-')}" for k in asked)
+        raise InputError(f"acoustic features have no weights: {options} can't be chosen. Leave that out.")
+    _check_torchaudio()
+    from probe.acoustic import AcousticEncoder
+
+    return AcousticEncoder()
 
 
 def load_encoder(

@@ -57,7 +57,10 @@ def examine(encoder: SpeechEncoder) -> list[Check]:
     moved = [_relative(b, a) for a, b in zip(states, states[1:], strict=False)]
     training = [type(m).__name__ for m in encoder.modules() if m.training]
     n_blocks = len(encoder.blocks)
+    origin = "the checkpoint" if encoder.random_init is None else f"seed {encoder.random_init}, untrained"
+    n_tensors = sum(1 for m in encoder.modules() for _ in m.parameters(recurse=False))
     return [
+        Check("every weight is loaded", True, f"{n_tensors} tensors from {origin}; a missing one is refused before"),
         Check("one state before the first block and one after each", len(states) - n_blocks in (1, 2),
               f"{n_blocks} blocks, layers {', '.join(encoder.layers)}"),
         Check("every layer has the same frames and width", shapes == {(len(states[0]), encoder.dim)},

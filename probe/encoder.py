@@ -3,8 +3,8 @@
 The layer convention: layer 0 enters the first transformer block, layer k leaves block k before any final norm, so
 twelve blocks give thirteen layers, counted from 0 and never from the end. Encoders that normalise before each
 block have one state more, ``final``, after their final norm. The states are taken by hooks on the blocks, because
-transformers 5 changed what its own last hidden state of these encoders is (before the norm; in 4, after it). Scales
-differ by layer in such encoders: standardise each layer on the training speakers before comparing.
+transformers 5 changed what its own last hidden state of the wav2vec 2.0 kind is (before the norm; in 4, after it).
+Scales differ by layer in such encoders: standardise each layer on the training speakers before comparing.
 
 Only this file, `probe.families`, `probe.lean_encoder` and `probe.checkpoint` know transformers for sound.
 """
@@ -167,7 +167,7 @@ class SpeechEncoder:
     def preprocessing(self) -> str:
         """What the feature extractor does to a waveform, as sorted JSON."""
         settings = self._extractor.to_dict()
-        naming = ("feature_extractor_type", "processor_class", "image_processor_type")
+        naming = ("feature_extractor_type", "processor_class", "_processor_class", "image_processor_type")
         return json.dumps({k: v for k, v in settings.items() if k not in naming}, sort_keys=True, default=str)
 
     def weights_hash(self) -> str:

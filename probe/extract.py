@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from probe.audio import CHANNELS, RESAMPLER
@@ -22,6 +21,7 @@ from probe.pooling import DEFAULT_POOLINGS, pooling_named
 from probe.precision import precision_loss, precision_words
 from probe.progress import Silent
 from probe.sound_hashes import SoundHashes
+from probe.upstream import Upstream
 
 PRECISION = "precision.csv"  # in the cache: what 16-bit products did to a sample of its sounds
 LIBRARIES = ("torch", "transformers", "soxr", "soundfile")
@@ -40,7 +40,7 @@ class Extraction:
     encoder_share: float  # of the time that its threads had, in which the encoder heard and pooled
 
 
-def extraction_plan(encoder: SpeechEncoder, *, poolings: tuple[str, ...] = DEFAULT_POOLINGS) -> ExtractionPlan:
+def extraction_plan(encoder: Upstream, *, poolings: tuple[str, ...] = DEFAULT_POOLINGS) -> ExtractionPlan:
     """The plan under which ``encoder`` fills a cache."""
     for name in poolings:
         pooling_named(name)
@@ -68,7 +68,7 @@ def extraction_plan(encoder: SpeechEncoder, *, poolings: tuple[str, ...] = DEFAU
 
 def extract(
     manifest: Manifest,
-    encoder: SpeechEncoder,
+    encoder: Upstream,
     out: Path | str,
     *,
     poolings: tuple[str, ...] = DEFAULT_POOLINGS,
@@ -110,10 +110,9 @@ def extract(
             if pending.empty:
                 watch.say(f"All {len(cached)} utterances are cached already; nothing is to be done.")
                 return Extraction(Path(out), len(cached), 0, _quarantine([]), 0.0, time.monotonic() - began, 1.0)
-            samples = sample_sounds(pending, sampling_rate=encoder.sampling_rate)
-            watch.say(foresee(pending, encoder, samples, poolings=poolings, jobs=jobs).words() + ".")
-            if encoder.precision != "float32" and samples and not (writer.path / PRECISION).exists():
-                _note_precision(encoder, samples, writer.path, watch)
+            watch.say(foresee(pending, encoder, poolings=poolings, jobs=jobs).words() + ".")
+            if isinstance(encoder, SpeechEncoder) and encoder.precision != "float32":
+                _note_precision(encoder, pending, writer.path, watch)
             began_hearing = time.monotonic()
             refused: list[tuple[str, str, str]] = []
             seconds_of_sound = at_work = 0.0
@@ -153,8 +152,11 @@ def _quarantine(refused: list[tuple[str, str, str]]) -> pd.DataFrame:
     return pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
 
 
-def _note_precision(encoder: SpeechEncoder, samples: list[np.ndarray], folder: Path, watch: Silent) -> None:
-    """Measure 16-bit products on the corpus' own sound, say it, and leave it in the cache."""
+def _note_precision(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, watch: Silent) -> None:
+    """Measure 16-bit products on the corpus' own sound, say it, and leave it in the cache, where it is new."""
+    samples = sample_sounds(pending, sampling_rate=encoder.sampling_rate)
+    if not samples or (folder / PRECISION).exists():
+        return
     table = precision_loss(encoder, samples)
     table.to_csv(folder / PRECISION, index=False, lineterminator="\n")
     words = precision_words(table, precision=encoder.precision, n_sounds=len(samples))

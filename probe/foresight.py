@@ -10,14 +10,15 @@ import pandas as pd
 import torch
 
 from probe.audio import UnusableSound, read_sound, sound_seconds
-from probe.encoder import SpeechEncoder
 from probe.hearing import embed
 from probe.progress import clock_text
 from probe.sound_hashes import Row, span_of
+from probe.upstream import Upstream
 
 N_HEADERS = 500  # sounds whose length is read; beyond that hours are an estimate
 N_SAMPLES = 4  # sounds that are heard beforehand
 SAMPLE_SECONDS = 3.0  # of each
+WHOLE_SECONDS = 60.0  # of the one by which the speed is told
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,12 @@ class Foresight:
         )
 
 
-def foresee(
-    pending: pd.DataFrame, encoder: SpeechEncoder, samples: list[np.ndarray], *, poolings: tuple[str, ...], jobs: int
-) -> Foresight:
-    """Estimate from the sounds' headers and from hearing ``samples`` once; none of them: no time is foreseen."""
+def foresee(pending: pd.DataFrame, encoder: Upstream, *, poolings: tuple[str, ...], jobs: int) -> Foresight:
+    """Estimate from the sounds' headers and from hearing one of them; if that can't be used, no time is foreseen."""
     size = len(encoder.layers) * len(poolings) * encoder.dim * np.dtype(np.float32).itemsize
     sound = seconds_of_sound(pending)
-    speed = jobs * _speed(encoder, samples, poolings) if samples else float("inf")
+    one = sample_sounds(pending[:1], sampling_rate=encoder.sampling_rate, seconds=WHOLE_SECONDS)
+    speed = jobs * _speed(encoder, one[0], poolings) if one else float("inf")
     return Foresight(len(pending), sound, len(pending) * size, sound / speed)
 
 
@@ -54,13 +54,13 @@ def seconds_of_sound(table: pd.DataFrame) -> float:
     return float(np.mean(lengths) * len(table)) if lengths else 0.0
 
 
-def sample_sounds(table: pd.DataFrame, *, sampling_rate: int) -> list[np.ndarray]:
+def sample_sounds(table: pd.DataFrame, *, sampling_rate: int, seconds: float = SAMPLE_SECONDS) -> list[np.ndarray]:
     """How a few utterances begin, evenly chosen; those that can't be used are left for the extraction to name."""
     sounds = []
     for row in table.iloc[_evenly(len(table), N_SAMPLES)].to_dict("records"):
         span = span_of(row)
         begin = span.get("start", 0.0)
-        end = min(begin + SAMPLE_SECONDS, span.get("end", float("inf")), sound_seconds(row["path"]))
+        end = min(begin + seconds, span.get("end", float("inf")), sound_seconds(row["path"]))
         try:
             sounds.append(read_sound(row["path"], sampling_rate=sampling_rate, start=begin, end=end))
         except UnusableSound:
@@ -68,15 +68,15 @@ def sample_sounds(table: pd.DataFrame, *, sampling_rate: int) -> list[np.ndarray
     return sounds
 
 
-def _speed(encoder: SpeechEncoder, samples: list[np.ndarray], poolings: tuple[str, ...]) -> float:
+def _speed(encoder: Upstream, waveform: np.ndarray, poolings: tuple[str, ...]) -> float:
     """Seconds of sound per second that one thread hears."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        embed(encoder, samples[0], poolings=poolings)  # the first time is slower
+        embed(encoder, waveform, poolings=poolings)  # the first time is slower
         began = time.perf_counter()
-        embed(encoder, samples[0], poolings=poolings)
-        return len(samples[0]) / encoder.sampling_rate / (time.perf_counter() - began)
+        embed(encoder, waveform, poolings=poolings)
+        return len(waveform) / encoder.sampling_rate / (time.perf_counter() - began)
     finally:
         torch.set_num_threads(threads)
 

@@ -19,9 +19,9 @@ import pandas as pd
 import torch
 
 from probe.audio import UnusableSound, read_sound
-from probe.encoder import SpeechEncoder
 from probe.pooling import pool_stretches
 from probe.sound_hashes import Row, SoundHashes, span_of
+from probe.upstream import Upstream
 
 AHEAD = 8  # utterances decoded or embedded beyond those that are being heard
 # What is decoded ahead is held in memory; this much is 77 MB an utterance at 16 kHz.
@@ -83,7 +83,7 @@ class Room:
 
 def hear_in_order(
     table: pd.DataFrame,
-    encoder: SpeechEncoder,
+    encoder: Upstream,
     hashes: SoundHashes,
     *,
     poolings: tuple[str, ...],
@@ -121,7 +121,7 @@ def hear_in_order(
         torch.set_num_threads(threads_before)
 
 
-def embed(encoder: SpeechEncoder, waveform: np.ndarray, *, poolings: tuple[str, ...]) -> np.ndarray:
+def embed(encoder: Upstream, waveform: np.ndarray, *, poolings: tuple[str, ...]) -> np.ndarray:
     """Embeddings ``(n_layers, n_poolings, dim)`` float32 of one sound ``(n_samples,)``.
 
     Raises:
@@ -137,7 +137,7 @@ def embed(encoder: SpeechEncoder, waveform: np.ndarray, *, poolings: tuple[str, 
     return embeddings
 
 
-def _hear(row: Row, decoded: Future[_Sound], encoder: SpeechEncoder, poolings: tuple[str, ...], room: Room) -> Heard:
+def _hear(row: Row, decoded: Future[_Sound], encoder: Upstream, poolings: tuple[str, ...], room: Room) -> Heard:
     sound = decoded.result()
     began = time.perf_counter()
     embeddings, reason = None, sound.reason
@@ -150,7 +150,7 @@ def _hear(row: Row, decoded: Future[_Sound], encoder: SpeechEncoder, poolings: t
     return Heard(row, sound.content, embeddings, reason, len(sound.waveform) / encoder.sampling_rate, at_work)
 
 
-def _embed_in_room(encoder: SpeechEncoder, waveform: np.ndarray, poolings: tuple[str, ...], room: Room) -> np.ndarray:
+def _embed_in_room(encoder: Upstream, waveform: np.ndarray, poolings: tuple[str, ...], room: Room) -> np.ndarray:
     while True:
         room.enter()
         try:

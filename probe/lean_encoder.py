@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from probe.products import Linear
+from probe.products import ROWS, Linear, packs
 
 ARCHITECTURES = frozenset({"HubertModel", "Wav2Vec2Model", "UniSpeechModel", "UniSpeechSatModel"})
 TILE = 64  # frames: what one pass of the convolutions holds stays near a core
@@ -75,7 +75,11 @@ class LeanEncoder:
         """Take the weights; matrix products are done in ``dtype``, float32 or bfloat16."""
         config, self._dtype = encoder.config, dtype
         layers = encoder.feature_extractor.conv_layers
+        self._multiple = ROWS if dtype == torch.bfloat16 and packs() else 1  # of rows in a product
         self._kernels, self._strides = tuple(config.conv_kernel), tuple(config.conv_stride)
+        self._reach = self._stride = 1  # samples that one frame hears, and from frame to frame
+        for kernel, stride in zip(self._kernels, self._strides, strict=True):
+            self._reach, self._stride = self._reach + (kernel - 1) * self._stride, self._stride * stride
         self._group_norm: Any = layers[0].layer_norm if config.feat_extract_norm == "group" else None
         self._first = layers[0].conv
         self._convolutions = [self._as_product(layer.conv) for layer in layers]
@@ -92,48 +96,50 @@ class LeanEncoder:
     @torch.inference_mode()
     def hidden_states(self, waveform: Tensor) -> Iterator[Tensor]:
         """Layer by layer its frames, ``(n_frames, dim)`` float32, of a normalised waveform ``(n_samples,)`` float32."""
-        x = self._front_end(waveform)
+        n_frames = (len(waveform) - self._reach) // self._stride + 1
+        x = self._front_end(waveform, n_frames + -n_frames % self._multiple)
         if self._project_norm is not None:
             x = self._project_norm(x)
         x = self._project(x).float()
-        x = x + self._positions(x)
+        x[:n_frames] += self._positions(x[:n_frames])
         if not self._pre_norm:
             x = self._norm(x)
-        yield x
+        yield x[:n_frames]
         for block in self._blocks:
-            x = self._run(block, x)
-            yield x
+            x = self._run(block, x, n_frames)
+            yield x[:n_frames]
         if self._pre_norm:
-            yield self._norm(x)
+            yield self._norm(x[:n_frames])
 
-    def _run(self, block: _Block, x: Tensor) -> Tensor:
+    def _run(self, block: _Block, x: Tensor, n_frames: int) -> Tensor:
         heard = block.attention_norm(x) if self._pre_norm else x
-        x = x + self._attend(block, heard.to(self._dtype)).float()
+        x = x + self._attend(block, heard.to(self._dtype), n_frames).float()
         if not self._pre_norm:
             x = block.attention_norm(x)
         heard = block.output_norm(x) if self._pre_norm else x
         x = x + block.down(block.up(heard.to(self._dtype), gelu=True)).float()
         return x if self._pre_norm else block.output_norm(x)
 
-    def _attend(self, block: _Block, x: Tensor) -> Tensor:
+    def _attend(self, block: _Block, x: Tensor, n_frames: int) -> Tensor:
+        """Each row of ``x`` attends to the first ``n_frames`` of them; those after these only fill up a product."""
+
         def heads(project: Linear) -> Tensor:
             return project(x).view(len(x), self._heads, -1).transpose(0, 1)[None]
 
-        q, k, v = heads(block.query), heads(block.key), heads(block.value)
+        q, k, v = heads(block.query), heads(block.key)[:, :, :n_frames], heads(block.value)[:, :, :n_frames]
         mixed = functional.scaled_dot_product_attention(q, k, v)[0]
         return block.out(mixed.transpose(0, 1).reshape(len(x), -1))
 
-    def _front_end(self, waveform: Tensor) -> Tensor:
+    def _front_end(self, waveform: Tensor, n_frames: int) -> Tensor:
         """Frames before the projection, ``(n_frames, channels)`` in the precision of the products."""
         first = self._convolutions[0] if self._group_norm is None else self._folded(waveform)
-        reach = stride = 1
-        for kernel, step in zip(self._kernels, self._strides, strict=True):
-            reach, stride = reach + (kernel - 1) * stride, stride * step
-        n_frames = (len(waveform) - reach) // stride + 1
-        samples, tiles = waveform.to(self._dtype), []
+        n_samples = self._reach + (n_frames - 1) * self._stride
+        samples = functional.pad(waveform.to(self._dtype), (0, n_samples - len(waveform)))
+        tiles = []
         for begin in range(0, n_frames, TILE):
+            first_sample = begin * self._stride
             n = min(TILE, n_frames - begin)
-            x = samples[begin * stride : begin * stride + (n - 1) * stride + reach, None]
+            x = samples[first_sample : first_sample + (n - 1) * self._stride + self._reach, None]
             for k, product in enumerate([first, *self._convolutions[1:]]):
                 windows = _windows(x, self._kernels[k], self._strides[k])
                 if self._norms is None:

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 TYPICAL_ROWS = 256  # of a product, by which a layout is chosen; any number of rows may follow
+# A product of a shape that was not seen before is compiled first, which costs a third of a short utterance. So rows
+# come in multiples of this; those that are added are zeros, and no row of a product depends on another.
+ROWS = 16
 
 
 def packs() -> bool:
@@ -44,9 +47,12 @@ class Linear:
     def __call__(self, x: Tensor, *, gelu: bool = False) -> Tensor:
         """The product ``(…, n_out)`` with ``x`` ``(…, n_in)`` in that precision, and its GELU if wanted."""
         if self.weight is None:
+            rows = x.reshape(-1, x.shape[-1])
+            lacking = -len(rows) % ROWS
+            rows = functional.pad(rows, (0, 0, 0, lacking)) if lacking else rows
             after = "gelu" if gelu else "none"
-            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, after, [], "none")
-            return product
+            product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, after, [], "none")
+            return product[: len(product) - lacking].view(*x.shape[:-1], -1)
         y = functional.linear(x, self.weight, self.bias)
         return functional.gelu(y) if gelu else y
 

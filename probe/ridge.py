@@ -70,7 +70,7 @@ def ridge_path(
     dual = n_train <= n_features
     eigenvalues, vectors = np.linalg.eigh(z_train @ z_train.T if dual else z_train.T @ z_train)
     eigenvalues = np.clip(eigenvalues, 0, None)
-    penalties = np.array(alphas) * max(eigenvalues.mean(), np.finfo(float).tiny)
+    penalties = np.array(alphas) * (eigenvalues.mean() or 1.0)  # a layer that is constant predicts the mean
     if dual:
         left, right = z_test @ (z_train.T @ vectors), vectors.T @ residual
     else:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.signal import butter, find_peaks, sosfiltfilt
-from torchaudio.functional import detect_pitch_frequency
 
+from probe.acoustic import AcousticEncoder
 from probe.audio import read_sound
 from probe.manifest import Header, Target, write_manifest
 
@@ -37,13 +36,12 @@ def measure(waveform: np.ndarray) -> dict[str, float]:
     frames = waveform[: len(waveform) // 320 * 320].reshape(-1, 320)
     level = 10 * np.log10((frames**2).mean(axis=1) + 1e-10)
     loud = level > np.median(level)
-    pitch = detect_pitch_frequency(torch.from_numpy(waveform)[None], RATE, freq_low=60, freq_high=450)[0].numpy()
-    voiced = pitch[: len(level)][np.interp(np.arange(min(len(pitch), len(level))), np.arange(len(level)), loud) > 0.5]
+    log_pitch = AcousticEncoder().hidden_states(waveform)[2][:, 0].numpy()  # of voiced frames; octaves above 1 Hz
     band = sosfiltfilt(butter(2, (300, 3000), "band", fs=RATE, output="sos"), waveform)
     envelope = sosfiltfilt(butter(2, 8, "low", fs=RATE, output="sos"), np.abs(band))[::160]
     peaks, _ = find_peaks(envelope, prominence=0.1 * np.percentile(envelope, 95), distance=8)
     return {
-        "pitch": float(np.median(voiced)),
+        "pitch": float(np.median(2**log_pitch)),
         "loudness": float(level[loud].mean()),
         "rate": len(peaks) / (len(waveform) / RATE),
     }

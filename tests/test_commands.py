@@ -196,6 +196,24 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in result.stderr
 
 
+def test_features_without_a_network_go_the_same_way(corpus, tmp_path):
+    cache, folder = tmp_path / "acoustic.zarr", tmp_path / "runs" / "a"
+    for words in (
+        ("extract", corpus, "--encoder", "acoustic", "--out", cache),
+        ("sweep", cache, corpus, "--out", folder, "--mix-seeds", 1),
+        ("heatmap", folder),
+        ("curves", folder),
+        ("report", folder),
+    ):
+        result = run(*words)
+        assert result.exit_code == 0, result.output
+    layers = pd.read_csv(folder / "scores.csv", dtype=str)["layer"].unique()
+    assert {"log_mel", "mfcc", "f0", "loudness", "duration"} <= set(layers)
+    words = ("extract", corpus, "--encoder", "acoustic", "--out", tmp_path / "b.zarr", "--random-init", 1)
+    assert "acoustic features have no weights: --random-init can't be chosen. Leave that out." in refused(*words)
+    assert "acoustic features are measured, not heard by a network" in refused("doctor", "--encoder", "acoustic")
+
+
 @pytest.mark.parametrize(
     "verb", [["manifest", "check"], ["extract"], ["sweep"], ["doctor"], ["heatmap"], ["curves"], ["report"], ["demo"]]
 )

@@ -21,13 +21,18 @@ def table(layers, target="arousal", encoder="e"):
     return pd.DataFrame([*rows, mix])
 
 
+def drawn(rows, layers, metric="ccc"):
+    colours = dict.fromkeys(layers, "blue")
+    return plot_layer_curves(rows, Figure().add_subplot(), layers=layers, colours=colours, metric=metric)
+
+
 def lines(ax):
     return {line.get_label(): line for line in ax.lines}
 
 
 def test_lines_and_ribbons_lie_at_the_scores():
     layers = layer_names(3)
-    ax = plot_layer_curves(table(layers), Figure().add_subplot(), layers={"e": layers}, colours={"e": "blue"})
+    ax = drawn(table(layers), {"e": layers})
     named = lines(ax)
     np.testing.assert_allclose(named["e (ribbon: folds)"].get_xydata(), [[0, 0.3], [0.5, 0.4], [1, 0.5]])
     np.testing.assert_allclose(named["e, random weights"].get_ydata(), [0.1, 0.2, 0.3])
@@ -39,10 +44,19 @@ def test_lines_and_ribbons_lie_at_the_scores():
 
 def test_final_stands_apart_and_is_not_joined():
     layers = layer_names(3, final=True)
-    ax = plot_layer_curves(table(layers), Figure().add_subplot(), layers={"e": layers}, colours={"e": "blue"})
+    ax = drawn(table(layers), {"e": layers})
     assert len(lines(ax)["e (ribbon: folds)"].get_xdata()) == 3
     (point,) = [line for line in ax.lines if len(line.get_xdata()) == 1]
     np.testing.assert_allclose(point.get_xydata(), [[1.5, 0.6]])
+
+
+def test_features_without_depth_are_a_line_at_the_best_of_them():
+    layers = {"e": layer_names(3), "acoustic": ["log_mel", "f0", "duration"]}
+    rows = pd.concat([table(names, encoder=encoder) for encoder, names in layers.items()])
+    for metric, best in (("ccc", 0.5), ("rmse", 0.3)):
+        named = lines(drawn(rows, layers, metric))
+        assert set(named["acoustic, its best feature"].get_ydata()) == {best}
+        assert not [name for name in named if name.startswith("acoustic (ribbon")]
 
 
 def test_each_target_has_a_panel_and_all_share_one_scale():

@@ -19,7 +19,8 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from probe.checkpoint import load_encoder
 from probe.errors import InputError
-from probe.families import FAMILIES
+from probe.families import FAMILIES, overlapping_windows
+from probe.pooling import POOLINGS, pool_layers, pool_stretches
 
 SOUND = voice(1.3)
 
@@ -100,6 +101,28 @@ def test_whisper_hears_long_sound_in_windows_and_loses_nothing(folders):
     torch.testing.assert_close(states[2][3000:], encoder.hidden_states(long[960_000:])[2])
 
 
+@pytest.mark.parametrize("kind", ["hubert", "hubert-pre-norm", "wavlm", "data2vec-audio", "sew", "wav2vec2-bert"])
+def test_long_sound_is_heard_in_pieces_that_count_every_frame_once(folders, kind, monkeypatch):
+    """80 s in two pieces: pooled layers within 1 % of those heard in one, single frames within 10 %."""
+    encoder, long = load_exact(folders[kind]), voice(80.0)
+    stretches = [(s.first, s.total, len(next(iter(s.layers)))) for s in encoder.stretches(long)]
+    pieces = encoder.hidden_states(long)
+    pooled = pool_stretches(encoder.stretches(long), poolings=tuple(POOLINGS))
+    monkeypatch.setattr("probe.families.LONGEST_PIECE", 1e6)
+    whole = encoder.hidden_states(long)
+    assert len(whole[0]) == (1999 if kind == "sew" else 3999)
+    assert [n for _, _, n in stretches] == [len(whole[0]) // 2, len(whole[0]) - len(whole[0]) // 2]
+    assert [(first, total) for first, total, _ in stretches] == [
+        (0, len(whole[0])),
+        (len(whole[0]) // 2, len(whole[0])),
+    ]
+    assert max(relative(a, b) for a, b in zip(pieces, whole, strict=True)) < 0.1
+    once = pool_layers(whole, poolings=("mean", "std"))
+    assert relative(pool_layers(pieces, poolings=("mean", "std")), once) < 0.01
+    # what is pooled piece by piece is what would be pooled from all frames of the pieces
+    torch.testing.assert_close(pooled, pool_layers(pieces, poolings=tuple(POOLINGS)), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_hearing_twice_gives_the_same_bits(folders, kind):
     encoder = load_exact(folders[kind])
@@ -117,6 +140,17 @@ def test_the_shortest_sound_has_a_frame_and_a_shorter_one_is_refused(folders, ki
         encoder.hidden_states(SOUND[: needed - 1])
     with pytest.raises(ValueError, match=f"at least {needed}"):
         encoder.hidden_states(np.stack([SOUND, SOUND], axis=1))
+
+
+@pytest.mark.parametrize("n_frames", [1, 2999, 3000, 3001, 5000, 5001, 123_457])
+def test_windows_count_each_frame_once_and_hear_its_surroundings(n_frames):
+    windows = list(overlapping_windows(n_frames, frames_per_second=50))
+    assert [k for _, counted in windows for k in counted] == list(range(n_frames))
+    assert len(windows) == (1 if n_frames <= 3000 else -(-n_frames // 2500))
+    for heard, counted in windows:
+        assert len(heard) <= 3000
+        assert heard.start == max(0, counted.start - 250)
+        assert heard.stop == min(n_frames, counted.stop + 250)
 
 
 def test_a_frame_that_is_half_padding_is_left_out(folders):

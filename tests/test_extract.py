@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from conftest import load_exact, write_table
@@ -12,9 +14,12 @@ from test_cache import content_hash
 
 from probe.audio import read_sound
 from probe.cache import CacheMismatch, open_cache
+from probe.checkpoint import load_encoder
 from probe.errors import InputError
 from probe.extract import extract
 from probe.manifest import read_manifest
+from probe.pooling import pool_layers
+from probe.progress import Lines
 
 
 @pytest.fixture
@@ -64,6 +69,67 @@ def test_resumed_extraction_equals_an_uninterrupted_one(corpus, encoder, tmp_pat
     third = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "twice.zarr")
     assert [(x.n_cached_before, x.n_extracted) for x in (first, second, third)] == [(0, 3), (3, 5), (8, 0)]
     assert content_hash(tmp_path / "twice.zarr") == content_hash(tmp_path / "once.zarr")
+
+
+@pytest.mark.parametrize("kind", ["hubert", "wavlm"])
+def test_how_many_work_at_once_changes_no_byte(corpus, folders, tmp_path, kind):
+    for jobs, loaders in ((1, 1), (4, 4)):
+        encoder = load_encoder(str(folders[kind]))
+        extract(manifest_of(tmp_path, corpus), encoder, tmp_path / f"{jobs}.zarr", jobs=jobs, loaders=loaders)
+    assert content_hash(tmp_path / "1.zarr") == content_hash(tmp_path / "4.zarr")
+
+
+def test_what_16_bits_cost_on_the_users_own_sound_is_said_and_left_in_the_cache(corpus, folders, tmp_path, capsys):
+    manifest = manifest_of(tmp_path, corpus)
+    encoder = load_encoder(str(folders["hubert"]), precision="bfloat16")
+    extract(manifest, encoder, tmp_path / "a.zarr", watch=Lines())
+    told = capsys.readouterr().err
+    table = pd.read_csv(tmp_path / "a.zarr" / "precision.csv", dtype={"layer": str})
+    assert table["layer"].tolist() == list(encoder.layers)
+    assert table["relative_error"].between(1e-5, 2e-2).all()
+    assert table["cosine"].between(0.999, 1.0).all()
+    greatest = table["relative_error"].max()
+    assert f"to {greatest:.2%} against float32 (cosine at least {table['cosine'].min():.5f}), on 4 sounds" in told
+    # one of the sampled sounds by hand: none is worse than the table says
+    sound = read_sound(tmp_path / "s0.wav", sampling_rate=16_000)
+    ours, exact = (
+        pool_layers(states, poolings=("mean", "std")).flatten(1)
+        for states in (encoder.hidden_states(sound), encoder.reference_states(sound))
+    )
+    errors = (ours - exact).norm(dim=1) / exact.norm(dim=1)
+    assert (table["relative_error"].to_numpy() >= errors.numpy() * 0.999).all()
+
+
+def test_float32_has_no_precision_to_lose(corpus, encoder, tmp_path):
+    extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
+    assert not (tmp_path / "a.zarr" / "precision.csv").exists()
+
+
+def test_before_it_begins_it_says_how_much_it_will_be(corpus, encoder, tmp_path, capsys):
+    corpus[0] |= {"start": 0.1, "end": 0.4}
+    done = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", watch=Lines())
+    seconds = sum(0.5 + 0.17 * i for i in range(8)) - 0.2  # the span is 0.3 of 0.5 s
+    size = 8 * 4 * 2 * 32 * 4  # utterances, layers, poolings, dim, bytes
+    told = capsys.readouterr().err
+    assert f"8 utterances to extract, {seconds / 3600:.2f} h of sound, {size / 1e6:.1f} MB; about " in told
+    assert done.seconds_of_sound == pytest.approx(seconds, abs=1e-3)
+    assert 0.0 < done.encoder_share <= 1.0
+
+
+def test_a_complete_cache_says_so_and_reads_no_sound_again(corpus, encoder, tmp_path, capsys):
+    manifest = manifest_of(tmp_path, corpus)
+    extract(manifest, encoder, tmp_path / "a.zarr")
+    sounds = sorted(tmp_path.glob("*.wav"))
+    for path in sounds:  # other bytes of the same size and time can be seen only by reading
+        status = path.stat()
+        path.write_bytes(b"x" * status.st_size)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    done = extract(manifest, encoder, tmp_path / "a.zarr", watch=Lines())
+    assert (done.n_cached_before, done.n_extracted) == (8, 0)
+    assert "All 8 utterances are cached already; nothing is to be done." in capsys.readouterr().err
+    sounds[0].touch()
+    with pytest.raises(InputError, match="1 sounds have changed"):
+        extract(manifest, encoder, tmp_path / "a.zarr")
 
 
 def test_every_bad_sound_is_quarantined_with_its_reason_and_the_rest_goes_on(corpus, encoder, tmp_path, write_sound):

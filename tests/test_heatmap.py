@@ -57,6 +57,21 @@ def test_no_text_lies_over_another(n_layers, targets):
             assert not box.padded(-0.5).overlaps(box_2.padded(-0.5)), (text, other)
 
 
+@pytest.mark.parametrize("beside", [None, 13, 25])
+def test_features_without_depth_have_their_names(beside):
+    features = ["log_mel", "mfcc", "f0", "loudness", "duration"]
+    layers = {"acoustic": features} | ({} if beside is None else {"e": layer_names(beside)})
+    rows = pd.concat([table(names, ["arousal"], encoder=encoder) for encoder, names in layers.items()])
+    figure = heatmap_figure(rows, layers=layers, targets=["arousal"], metric="ccc")
+    boxes = drawn_texts(figure)
+    texts = [text for text, _ in boxes]
+    assert {"log mel", "mfcc", "f0", "loudness", "duration"} <= set(texts)
+    assert ("feature (the best is outlined)" in texts) == (beside is None)
+    for i, (text, box) in enumerate(boxes):
+        for other, box_2 in boxes[i + 1 :]:
+            assert not box.padded(-0.5).overlaps(box_2.padded(-0.5)), (text, other)
+
+
 @pytest.mark.parametrize("sizes", [(3, 13, 25), (7, 7), (25, 5)])
 def test_several_encoders_line_up_on_relative_depth(sizes):
     layers = {f"e{n}-{k}": layer_names(n, final=n == 5) for k, n in enumerate(sizes)}

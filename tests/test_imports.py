@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STAGES = ("probe", "analysis", "figures")
 PROBE = (
-    "errors progress manifest synthesiser demo_corpus plan audio families products lean_encoder pooling encoder "
-    "checkpoint precision doctor journal sound_hashes cache hearing foresight extract "
+    "errors progress manifest synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
+    "encoder acoustic checkpoint precision doctor journal sound_hashes cache hearing foresight extract "
     "splits metrics ridge weighted_sum score_table scoring sweep"
 ).split()
 FIGURES = ("style", "heatmap", "curves", "draw", "report")

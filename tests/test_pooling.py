@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from probe.errors import InputError
-from probe.pooling import POOLINGS, pool_layers, pooling_named
+from probe.pooling import POOLINGS, Stretch, pool_layers, pool_stretches, pooling_named
 
 
 def test_poolings_equal_numpy(rng):
@@ -32,6 +32,16 @@ def test_every_pooling_by_hand():
     assert set(by_hand) == set(POOLINGS)
     for name, expected in by_hand.items():
         np.testing.assert_allclose(POOLINGS[name](states), expected, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("cuts", [(7,), (1, 2), (16, 17, 33), tuple(range(1, 50))])
+def test_pooling_by_pieces_equals_pooling_at_once(rng, cuts):
+    """Frames far from zero, where a sum of squares would lose the variance."""
+    layers = [torch.from_numpy(rng.normal(1000, 2, size=(50, 8))) for _ in range(2)]
+    bounds = [0, *cuts, 50]
+    stretches = [Stretch([x[a:b] for x in layers], first=a, total=50) for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = pool_stretches(stretches, poolings=tuple(POOLINGS))
+    torch.testing.assert_close(pieces, pool_layers(layers, poolings=tuple(POOLINGS)), rtol=1e-12, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", POOLINGS)

@@ -46,3 +46,22 @@ def test_real_speech_through_the_real_encoder_to_a_heatmap(tmp_path):
         assert real[target].max() > 0.4
         assert permuted[target] < 0.2
     assert real["loudness", "0"] > real["loudness", "4"] + 0.2
+
+
+@pytest.mark.slow
+def test_16_bits_move_no_score_of_the_real_encoder_by_half_a_hundredth(tmp_path):
+    manifest = write_measured_manifest(tmp_path / "libri.csv", n_utterances=60)
+    scores = {}
+    for precision in ("float32", "bfloat16"):
+        cache, folder = tmp_path / f"{precision}.zarr", tmp_path / precision
+        words = ("extract", manifest, "--encoder", WHISPER, "--precision", precision, "--out", cache)
+        for verb in (words, ("sweep", cache, manifest, "--out", folder, "--mix-seeds", 0)):
+            result = run(*verb)
+            assert result.exit_code == 0, result.output
+        table = pd.read_csv(folder / "scores.csv", dtype={"layer": str, "fold": str})
+        table = table[(table["fold"] == "pooled") & (table["control"] == "none")]
+        scores[precision] = table.set_index(["metric", "target", "layer"])["value"]
+    moved = (scores["bfloat16"] - scores["float32"]).abs()
+    assert len(moved["ccc_matched"]) == 18  # three targets at six layers
+    assert 0 < moved["ccc_matched"].max() < 0.005
+    assert 0 < moved["ccc"].max() < 0.005

@@ -45,6 +45,13 @@ def test_predictions_equal_the_normal_equations_and_scikit_learn(n, p, rng):
         np.testing.assert_allclose(ours[k], sklearn, atol=1e-6)
 
 
+@pytest.mark.parametrize("n_features", [3, 300])
+def test_a_constant_layer_predicts_the_mean_of_the_training_ratings(rng, n_features):
+    y = rng.normal(3, 1, size=(40, 2))
+    path = ridge_path(np.full((40, n_features), 7.0), y, np.full((5, n_features), 7.0), alphas=(1e-4, 1.0))
+    np.testing.assert_allclose(path, np.broadcast_to(y.mean(axis=0), (2, 5, 2)), rtol=1e-12)
+
+
 def test_nested_choice_and_predictions_equal_a_grid_search(rng):
     """scikit-learn can't choose alpha per target under group folds, so one search per target and split."""
     x, y = problem(150, 12, rng)
