@@ -65,6 +65,12 @@ class MomentMatch:
         scale = float(truth.std()) / spread if np.ptp(prediction) > 0 else 0.0
         return cls(scale, float(truth.mean()) - scale * float(prediction.mean()))
 
+    @classmethod
+    def of_moments(cls, truth: np.ndarray, *, mean: float, spread: float) -> MomentMatch:
+        """The same where only mean and standard deviation of the inner held-out predictions are known."""
+        scale = float(truth.std()) / spread if spread > 0 else 0.0
+        return cls(scale, float(truth.mean()) - scale * mean)
+
     def __call__(self, prediction: np.ndarray) -> np.ndarray:
         """Matched predictions, same shape."""
         return self.scale * prediction + self.offset

@@ -63,7 +63,9 @@ class SweepPlan:
     targets: tuple[str, ...]
     n_folds: int | None  # outer speaker-disjoint folds; None where the manifest's split decides
     test: str | None  # the split that is held out where n_folds is None
-    n_inner_folds: int  # speaker-disjoint folds inside the training speakers, which choose alpha; at most one a speaker
+    # Speaker-disjoint folds inside the training speakers, which choose alpha: the other outer folds where there are
+    # three or more; else dealt anew, at most one a speaker.
+    n_inner_folds: int
     alphas: tuple[float, ...]  # ridge penalties, relative to the mean eigenvalue of what is fitted
     n_permutations: int  # of the ratings, for the control
     weighted_sum_seeds: tuple[int, ...]

@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg.blas import dsymm
 
+from probe.grams import Moments, cells_of, moments_of, shift_of
 from probe.splits import Split
+from probe.tridiagonal import solve_for_penalties
 
 # Half decades. The largest eigenvalue is at most min(n_train, n_features) times the mean one.
 DEFAULT_ALPHAS = tuple(float(f"{a:.4g}") for a in np.logspace(-4, 4, 17))
@@ -20,31 +23,147 @@ class RidgeFit:
     """What one split gives for every target."""
 
     prediction: np.ndarray  # (n_test, n_targets), of the held-out speakers
-    inner_prediction: np.ndarray  # (n_train, n_targets), of training speakers held out by the inner folds
+    inner_mean: np.ndarray  # (n_targets,), of predictions of training speakers held out by the inner folds
+    inner_spread: np.ndarray  # (n_targets,), their standard deviation
     alpha: np.ndarray  # (n_targets,), relative as in the grid
+    inner_errors: np.ndarray  # (n_alphas, n_targets), their mean squared error, by which alpha was chosen
 
 
-def nested_ridge(x: np.ndarray, y: np.ndarray, *, split: Split, alphas: tuple[float, ...]) -> RidgeFit:
-    """Choose alpha by squared error on the inner folds, refit on all training speakers, predict the held-out ones.
+@dataclass(frozen=True)
+class _Path:
+    """Ridge solutions for every alpha, on features as they are but for a shift."""
+
+    coefficients: np.ndarray  # (n_alphas, n_features, n_targets)
+    intercepts: np.ndarray  # (n_alphas, n_targets)
+
+
+@dataclass(frozen=True)
+class _Inner:
+    """Sums over the inner held-out predictions of one or all inner folds, each ``(n_alphas, n_targets)``."""
+
+    n: int
+    prediction: np.ndarray
+    square: np.ndarray
+    error: np.ndarray  # squared
+
+    def __add__(self, other: _Inner) -> _Inner:
+        return _Inner(
+            self.n + other.n,
+            self.prediction + other.prediction,
+            self.square + other.square,
+            self.error + other.error,
+        )
+
+
+def nested_ridge(x: np.ndarray, y: np.ndarray, *, splits: list[Split], alphas: tuple[float, ...]) -> list[RidgeFit]:
+    """For each split choose alpha by squared error on its inner folds, refit on all its training, predict the rest.
+
+    One pass over the data serves every training set, outer and inner (`probe.grams`); where inner folds are the other
+    outer folds, two splits share each inner fit. Where no training set has more utterances than features, the
+    utterances' Gram matrices are decomposed instead.
 
     Args:
         x: embeddings of one layer, ``(n_utterances, n_features)``
         y: ratings, ``(n_utterances, n_targets)``, finite
-        split: rows of ``x`` and ``y``
+        splits: rows of ``x`` and ``y``
         alphas: relative penalties, rising
     """
+    if max(len(split.train) for split in splits) <= x.shape[1]:
+        return [_nested_dual(x, y, split, alphas) for split in splits]
+    shift, y_shift = shift_of(x), np.median(y, axis=0)
+    cell_of_row, folds_of_splits = cells_of(splits, len(x))
+    cells = {
+        cell: moments_of(x, y - y_shift, np.flatnonzero(cell_of_row == cell), shift=shift)
+        for cell in np.unique(cell_of_row[cell_of_row >= 0]).tolist()
+    }
+    paths: dict[frozenset[int], _Path] = {}
+
+    def path(training: frozenset[int]) -> _Path:
+        if training not in paths:
+            paths[training] = _fit_path(_total(cells, training), alphas)
+        return paths[training]
+
+    fits = []
+    for split, folds in zip(splits, folds_of_splits, strict=True):
+        everything = frozenset(set().union(*folds))
+        inner = [_held_out_sums(path(everything - fold), _total(cells, frozenset(fold))) for fold in folds]
+        sums = inner[0]
+        for more in inner[1:]:
+            sums += more
+        errors = sums.error / sums.n
+        chosen = errors.argmin(axis=0)
+        targets = np.arange(y.shape[1])
+        best = path(everything)
+        w, b = best.coefficients[chosen, :, targets].T, best.intercepts[chosen, targets]
+        mean = sums.prediction[chosen, targets] / sums.n
+        variance = np.maximum(sums.square[chosen, targets] / sums.n - mean**2, 0.0)
+        fits.append(
+            RidgeFit(
+                prediction=(x[split.test].astype(np.float64) - shift) @ w + b + y_shift,
+                inner_mean=mean + y_shift,
+                inner_spread=np.sqrt(variance),
+                alpha=np.array(alphas)[chosen],
+                inner_errors=errors,
+            )
+        )
+    return fits
+
+
+def _total(cells: dict[int, Moments], chosen: frozenset[int]) -> Moments:
+    first, *others = sorted(chosen)
+    total = cells[first]
+    for cell in others:
+        total += cells[cell]
+    return total
+
+
+def _fit_path(moments: Moments, alphas: tuple[float, ...]) -> _Path:
+    """Standardise, centre and solve, all from sums."""
+    mean, y_mean = moments.x / moments.n, moments.y / moments.n
+    covariance = moments.xx - moments.n * np.outer(mean, mean)
+    variance = np.maximum(np.diag(covariance) / moments.n, 0.0)
+    varies = (moments.high > moments.low) & (variance > 0)
+    scale = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
+    covariance *= scale
+    covariance *= scale[:, None]
+    right = (moments.xy - np.outer(moments.x, y_mean)) * scale[:, None]
+    mean_eigenvalue = np.trace(covariance) / min(moments.n, len(scale))
+    penalties = np.array(alphas) * (mean_eigenvalue or 1.0)  # a layer that is constant predicts the mean
+    w = solve_for_penalties(covariance, right, penalties=penalties) * scale[:, None]
+    return _Path(w, y_mean - mean @ w)
+
+
+def _held_out_sums(path: _Path, held_out: Moments) -> _Inner:
+    """What ``path`` predicts of rows of which only the sums are known."""
+    w, b = path.coefficients, path.intercepts
+    n_alphas, n_features, n_targets = w.shape
+    columns = np.asfortranarray(w.transpose(1, 0, 2).reshape(n_features, -1))
+    quadratic = np.einsum("ij,ij->j", columns, dsymm(1.0, held_out.xx, columns, lower=1))
+    square_x = quadratic.reshape(n_alphas, n_targets)
+    sum_x = held_out.x @ w
+    product = np.einsum("ft,aft->at", held_out.xy, w)
+    prediction = sum_x + held_out.n * b
+    square = square_x + 2 * b * sum_x + held_out.n * b**2
+    error = held_out.yy - 2 * (product + b * held_out.y) + square
+    return _Inner(held_out.n, prediction, square, error)
+
+
+def _nested_dual(x: np.ndarray, y: np.ndarray, split: Split, alphas: tuple[float, ...]) -> RidgeFit:
+    """The same where utterances are fewer than features, with a fit of its own for each training set."""
     x_train, y_train = x[split.train], y[split.train]
     inner = np.empty((len(alphas), *y_train.shape))
     for fold in np.unique(split.inner_folds):
         held_out = split.inner_folds == fold
         inner[:, held_out] = ridge_path(x_train[~held_out], y_train[~held_out], x_train[held_out], alphas=alphas)
-    chosen = np.mean((inner - y_train) ** 2, axis=1).argmin(axis=0)
-    targets = np.arange(y.shape[1])
-    outer = ridge_path(x_train, y_train, x[split.test], alphas=alphas)
+    errors = np.mean((inner - y_train) ** 2, axis=1)
+    chosen, targets = errors.argmin(axis=0), np.arange(y.shape[1])
+    held_out_predictions = inner[chosen, :, targets]
     return RidgeFit(
-        prediction=outer[chosen, :, targets].T,
-        inner_prediction=inner[chosen, :, targets].T,
+        prediction=ridge_path(x_train, y_train, x[split.test], alphas=alphas)[chosen, :, targets].T,
+        inner_mean=held_out_predictions.mean(axis=1),
+        inner_spread=held_out_predictions.std(axis=1),
         alpha=np.array(alphas)[chosen],
+        inner_errors=errors,
     )
 
 

@@ -12,7 +12,6 @@ import pandas as pd
 from probe.cache import Cache
 from probe.metrics import METRICS, MomentMatch, ccc
 from probe.plan import SweepPlan
-from probe.progress import Silent
 from probe.ridge import nested_ridge
 from probe.score_table import POOLED, PREDICTION_KEYS, Predictions
 from probe.splits import Split
@@ -42,75 +41,72 @@ class Column:
     alphas: list[float]  # per split; empty for probes without one
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What one layer or one mix gives."""
+
+    columns: list[Column]
+    weights: list[dict[str, Any]]  # rows of the weights' table, of a mix
+
+
 def ridge_columns(
-    cache: Cache, rows: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], watch: Silent
-) -> Iterator[Column]:
-    """Ridge on each layer; the permuted ratings are further targets of the same decomposition."""
+    cache: Cache, layer: str, rows: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]
+) -> Finished:
+    """Ridge on one layer; the permuted ratings are further targets of the same decompositions."""
     rng = np.random.default_rng([plan.seed, 1])
     n_permutations = plan.n_permutations if keys["control"] == "none" else 0
     permuted = [data.ratings[rng.permutation(len(data.ratings))] for _ in range(n_permutations)]
     y = np.concatenate([data.ratings, *permuted], axis=1)
     labels = [(keys["control"], cache.plan.random_init or 0, target) for target in plan.targets]
     labels += [("permuted", seed, target) for seed in range(n_permutations) for target in plan.targets]
-    for layer in cache.plan.layers:
-        x = cache.read_layer(layer)[rows]
-        prediction, matched = (np.full(y.shape, np.nan, dtype=np.float32) for _ in range(2))
-        alphas = []
-        for split in data.splits:
-            fit = nested_ridge(x, y, split=split, alphas=plan.alphas)
-            prediction[split.test] = fit.prediction
-            for t in range(y.shape[1]):
-                match = MomentMatch.learn(y[split.train, t], fit.inner_prediction[:, t])
-                matched[split.test, t] = match(fit.prediction[:, t])
-            alphas.append(fit.alpha)
-        for t, (control, seed, target) in enumerate(labels):
-            column = {
-                **keys,
-                "probe": "ridge",
-                "layer": layer,
-                "target": target,
-                "control": control,
-                "seed": seed,
-            }
-            chosen = [float(a[t]) for a in alphas]
-            yield Column(column, y[:, t], prediction[:, t], matched[:, t], chosen)
-        watch.advance(1, f"{keys['encoder']} layer {layer}")
+    x = cache.read_layer(layer)[rows]
+    prediction, matched = (np.full(y.shape, np.nan, dtype=np.float32) for _ in range(2))
+    alphas = []
+    for split, fit in zip(data.splits, nested_ridge(x, y, splits=data.splits, alphas=plan.alphas), strict=True):
+        prediction[split.test] = fit.prediction
+        for t in range(y.shape[1]):
+            mean, spread = float(fit.inner_mean[t]), float(fit.inner_spread[t])
+            match = MomentMatch.of_moments(y[split.train, t], mean=mean, spread=spread)
+            matched[split.test, t] = match(fit.prediction[:, t])
+        alphas.append(fit.alpha)
+    columns = []
+    for t, (control, seed, target) in enumerate(labels):
+        column = {**keys, "probe": "ridge", "layer": layer, "target": target, "control": control, "seed": seed}
+        columns.append(Column(column, y[:, t], prediction[:, t], matched[:, t], [float(a[t]) for a in alphas]))
+    return Finished(columns, [])
 
 
 def mix_columns(
-    cache: Cache, rows: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], watch: Silent
-) -> tuple[list[Column], list[dict[str, Any]]]:
-    """The weighted sum over all layers but ``final``, which says again what the last block says."""
-    if not plan.weighted_sum_seeds:
-        return [], []
+    cache: Cache, seed: int, rows: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]
+) -> Finished:
+    """The weighted sum over all layers but ``final``, which says again what the last block says, and its weights."""
     layers = [name for name in cache.plan.layers if name != "final"]
     x = np.stack([cache.read_layer(layer)[rows] for layer in layers], axis=1)
-    columns, weights = [], []
-    for seed in plan.weighted_sum_seeds:
-        prediction, matched = (np.full(data.ratings.shape, np.nan, dtype=np.float32) for _ in range(2))
-        for split in data.splits:
-            fit = fit_weighted_sum(
-                x,
-                data.ratings,
-                split=split,
-                penalties=plan.mix_penalties,
-                max_iterations=plan.mix_iterations,
-                seed=seed,
-            )
-            prediction[split.test] = fit.prediction
-            for t, target in enumerate(plan.targets):
-                match = MomentMatch.learn(data.ratings[split.train, t], fit.inner_prediction[:, t])
-                matched[split.test, t] = match(fit.prediction[:, t])
-                label = {**keys, "target": target, "fold": split.name, "seed": seed}
-                weights += [
-                    {**label, "layer": layer, "weight": float(w)}
-                    for layer, w in zip(layers, fit.layer_weights[t], strict=True)
-                ]
-            watch.advance(1, f"{keys['encoder']} weighted sum, seed {seed}")
+    prediction, matched = (np.full(data.ratings.shape, np.nan, dtype=np.float32) for _ in range(2))
+    weights = []
+    for split in data.splits:
+        fit = fit_weighted_sum(
+            x,
+            data.ratings,
+            split=split,
+            penalties=plan.mix_penalties,
+            max_iterations=plan.mix_iterations,
+            seed=seed,
+        )
+        prediction[split.test] = fit.prediction
         for t, target in enumerate(plan.targets):
-            column = {**keys, "probe": "weighted_sum", "layer": ALL_LAYERS, "target": target, "seed": seed}
-            columns.append(Column(column, data.ratings[:, t], prediction[:, t], matched[:, t], []))
-    return columns, weights
+            match = MomentMatch.learn(data.ratings[split.train, t], fit.inner_prediction[:, t])
+            matched[split.test, t] = match(fit.prediction[:, t])
+            label = {**keys, "target": target, "fold": split.name, "seed": seed}
+            weights += [
+                {**label, "layer": layer, "weight": float(w)}
+                for layer, w in zip(layers, fit.layer_weights[t], strict=True)
+            ]
+    columns = []
+    for t, target in enumerate(plan.targets):
+        column = {**keys, "probe": "weighted_sum", "layer": ALL_LAYERS, "target": target, "seed": seed}
+        columns.append(Column(column, data.ratings[:, t], prediction[:, t], matched[:, t], []))
+    return Finished(columns, weights)
 
 
 def column_scores(column: Column, data: SweepData) -> Iterator[dict[str, Any]]:

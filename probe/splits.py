@@ -67,16 +67,23 @@ def speaker_folds(groups: np.ndarray, *, n_folds: int, rng: np.random.Generator)
 
 
 def fold_splits(groups: np.ndarray, *, n_folds: int, n_inner_folds: int, rng: np.random.Generator) -> list[Split]:
-    """Each outer fold held out in turn, with inner folds over the other speakers.
+    """Each outer fold held out in turn; the other outer folds are its inner folds, so that fits can be shared.
+
+    Of two outer folds one remains, which is dealt into ``n_inner_folds`` of its own.
 
     Raises:
         InputError: if the speakers do not suffice for the outer or the inner folds
     """
     outer = speaker_folds(groups, n_folds=n_folds, rng=rng)
-    return [
-        _split(str(k), np.flatnonzero(outer != k), np.flatnonzero(outer == k), groups, n_inner_folds, rng)
-        for k in range(n_folds)
-    ]
+    splits = []
+    for k in range(n_folds):
+        train, test = np.flatnonzero(outer != k), np.flatnonzero(outer == k)
+        if n_folds == 2:
+            splits.append(_split(str(k), train, test, groups, n_inner_folds, rng))
+        else:
+            splits.append(Split(str(k), train, test, np.unique(outer[train], return_inverse=True)[1]))
+            assert_disjoint(splits[-1], groups)
+    return splits
 
 
 def manifest_split(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,9 +20,11 @@ from probe.ridge import DEFAULT_ALPHAS
 from probe.score_table import WEIGHT_COLUMNS, Run, refuse_other_run, write_run
 from probe.scoring import Column, SweepData, column_scores, held_out_predictions, mix_columns, ridge_columns
 from probe.splits import fold_splits, manifest_split, speaker_groups
+from probe.unfinished import Unfinished
 from probe.weighted_sum import DEFAULT_PENALTIES
 
 DEFAULT_FOLDS = 5
+DEFAULT_INNER_FOLDS = 4  # where the outer ones can't serve
 
 
 def plan_sweep(
@@ -67,7 +70,7 @@ def plan_sweep(
         targets=targets or manifest.targets,
         n_folds=folds,
         test=test,
-        n_inner_folds=4,
+        n_inner_folds=folds - 1 if folds is not None and folds > 2 else DEFAULT_INNER_FOLDS,
         alphas=DEFAULT_ALPHAS,
         n_permutations=5,
         weighted_sum_seeds=tuple(range(mix_seeds)),
@@ -88,6 +91,8 @@ def sweep(
     watch: Silent | None = None,
 ) -> Run:
     """Score every layer of every cache for every target on speakers never heard, with two controls; write ``out``.
+
+    An interrupted sweep goes on at the layer it was in.
 
     The ridge is fitted on the ratings and on permuted ratings; ``random_weights`` are caches of the same
     architectures with untrained weights. All caches are scored on the utterances that every one of them holds.
@@ -111,7 +116,8 @@ def sweep(
         _refuse_too_large(caches + controls, len(data.utterance_ids))
     columns: list[Column] = []
     weights: list[dict[str, Any]] = []
-    n_units = sum(len(c.plan.layers) + len(data.splits) * len(plan.weighted_sum_seeds) for c in [*caches, *controls])
+    n_units = sum(len(c.plan.layers) + len(plan.weighted_sum_seeds) for c in [*caches, *controls])
+    unfinished = Unfinished(Path(out), fingerprint)
     watch.begin("sweep", n_units, "layers and mixes")
     try:
         for cache, name, control in [
@@ -120,10 +126,18 @@ def sweep(
         ]:
             rows = pd.Index(cache.utterance_ids).get_indexer(pd.Index(data.utterance_ids))
             keys = {"encoder": name, "control": control}
-            columns += ridge_columns(cache, rows, data, plan, keys, watch)
-            mixed, mixed_weights = mix_columns(cache, rows, data, plan, keys, watch)
-            columns += mixed
-            weights += mixed_weights
+            shared = (rows, data, plan, keys)
+            for layer in cache.plan.layers:
+                work = functools.partial(ridge_columns, cache, layer, *shared)
+                done = unfinished.unit(f"{name}-{control}-layer-{layer}", work)
+                columns += done.columns
+                watch.advance(1, f"{name} layer {layer}")
+            for seed in plan.weighted_sum_seeds:
+                work = functools.partial(mix_columns, cache, seed, *shared)
+                done = unfinished.unit(f"{name}-{control}-mix-{seed}", work)
+                columns += done.columns
+                weights += done.weights
+                watch.advance(1, f"{name} weighted sum, seed {seed}")
     finally:
         watch.end()
     run = Run(
@@ -134,6 +148,7 @@ def sweep(
         _quarantine(caches, names),
     )
     write_run(Path(out), run, held_out_predictions(columns, data, plan))
+    unfinished.clear()
     return run
 
 

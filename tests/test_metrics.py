@@ -55,3 +55,31 @@ def test_a_constant_prediction_is_matched_to_the_mean():
 
 def test_the_metrics_are_named():
     assert set(METRICS) == {"ccc", "pearson", "rmse"}
+
+
+def test_the_matched_head_is_the_best_that_any_gain_and_offset_reach(rng):
+    """For a fixed direction, against a search over both (Nelder and Mead, 1965)."""
+    prediction = rng.normal(2, 3, size=200)
+    truth = 0.4 * prediction + rng.normal(size=200) + 3
+    matched = MomentMatch.learn(truth, prediction)
+    found = minimize(
+        lambda head: -ccc(truth, head[0] * prediction + head[1]), (1.0, 0.0), method="Nelder-Mead",
+        options={"xatol": 1e-10, "fatol": 1e-14, "maxiter": 10_000},
+    )  # fmt: skip
+    assert ccc(truth, matched(prediction)) == pytest.approx(-found.fun, abs=1e-9)
+    np.testing.assert_allclose([matched.scale, matched.offset], found.x, rtol=1e-4)
+    assert ccc(truth, matched(prediction)) == pytest.approx(pearson(truth, prediction), abs=1e-12)
+
+
+def test_descent_on_the_ccc_loss_ends_in_the_least_squares_direction_with_mean_and_spread_matched(rng):
+    """So no probe here needs gradient descent on CCC: the linear head that maximises it is known in closed form."""
+    x = rng.normal(size=(300, 5)) @ rng.normal(size=(5, 5))
+    truth = x @ rng.normal(size=5) + 3 * rng.normal(size=300) + 2
+    design = np.column_stack([x, np.ones(300)])
+    least_squares = design @ np.linalg.lstsq(design, truth, rcond=None)[0]
+    closed = MomentMatch.learn(truth, least_squares)(least_squares)
+    for start in range(3):
+        first = np.random.default_rng(start).normal(size=6)
+        found = minimize(lambda w: 1 - ccc(truth, design @ w), first, method="BFGS", options={"gtol": 1e-9})
+        assert ccc(truth, closed) >= 1 - found.fun - 1e-10
+        np.testing.assert_allclose(design @ found.x, closed, atol=1e-3)

@@ -1,0 +1,65 @@
+"""What a sweep has finished so far, a file for each layer or mix, so that an interrupted one goes on there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from probe.scoring import Column, Finished
+
+FOLDER = "unfinished"
+
+
+class Unfinished:
+    """The folder ``unfinished`` in a run folder, whose files count for one fingerprint alone."""
+
+    def __init__(self, run: Path, fingerprint: str) -> None:
+        """Nothing is written before the first unit is finished."""
+        self._folder = run / FOLDER
+        self._fingerprint = fingerprint
+
+    def unit(self, name: str, work: Callable[[], Finished]) -> Finished:
+        """What ``work`` gives, or what it gave to an earlier sweep with the same plan, data and caches."""
+        file = self._folder / f"{self._fingerprint}-{name.replace('/', '-').replace(' ', '-')}.npz"
+        if file.exists() and (kept := _read(file)) is not None:
+            return kept
+        finished = work()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _write(file, finished)
+        return finished
+
+    def clear(self) -> None:
+        """Forget all of it: the run is whole."""
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
+
+
+def _write(file: Path, finished: Finished) -> None:
+    """Whole or not at all."""
+    labels = [{"keys": c.keys, "alphas": c.alphas} for c in finished.columns]
+    truth, prediction, matched = (
+        np.stack([getattr(c, name) for c in finished.columns]) for name in ("truth", "prediction", "matched")
+    )
+    texts = {"labels": np.array(json.dumps(labels)), "weights": np.array(json.dumps(finished.weights))}
+    temporary = file.with_suffix(".partial")
+    with temporary.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, truth=truth, prediction=prediction, matched=matched, **texts)
+    temporary.replace(file)
+
+
+def _read(file: Path) -> Finished | None:
+    """What `_write` wrote; None if the file is damaged, so that the unit is done again."""
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            arrays = [content[name] for name in ("truth", "prediction", "matched")]
+            labels, weights = json.loads(str(content["labels"])), json.loads(str(content["weights"]))
+    except (BadZipFile, ValueError, KeyError, EOFError):
+        return None
+    rows = zip(labels, *arrays, strict=True)
+    columns = [Column(label["keys"], truth, raw, matched, label["alphas"]) for label, truth, raw, matched in rows]
+    return Finished(columns, weights)
