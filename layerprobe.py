@@ -192,6 +192,10 @@ def sweep(
         int | None, typer.Option(help="Speaker-disjoint folds, 5 by default; the manifest's split if it has one.")
     ] = None,
     test: Annotated[str | None, typer.Option(help="The split to hold out: test, test1, development, …")] = None,
+    controls: Annotated[
+        list[str] | None,
+        typer.Option(help="permuted, permuted_within_speaker, random_per_speaker, or all; permuted if none."),
+    ] = None,
     mix_seeds: Annotated[int, typer.Option(min=0, help="Seeds of the weighted sum; 0 leaves it out.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Of folds and permutations.")] = 0,
     no_speakers: NoSpeakers = False,
@@ -200,6 +204,7 @@ def sweep(
 ) -> None:
     """Score every layer and the weighted sum for every target on speakers never heard, with controls."""
     from probe.cache import open_cache
+    from probe.controls import CONTROLS, DEFAULT_CONTROLS
     from probe.manifest import read_manifest
     from probe.sweep import plan_sweep, sweep as sweep_stage
 
@@ -213,6 +218,7 @@ def sweep(
         test=test,
         mix_seeds=mix_seeds,
         seed=seed,
+        controls=tuple(CONTROLS) if controls == ["all"] else tuple(controls or DEFAULT_CONTROLS),
         speakers=not no_speakers,
     )
     run = sweep_stage(

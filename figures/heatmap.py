@@ -14,7 +14,13 @@ from matplotlib.patches import Rectangle
 from analysis.relevance import FINAL, METRIC_NAMES, best_layer, is_stack, n_blocks, relative_depth
 from figures.style import SCORE_COLOURS, STYLE
 
-CONTROL_NAMES = {"none": "ratings", "random_init": "random weights", "permuted": "permuted ratings"}
+CONTROL_NAMES = {
+    "none": "ratings",
+    "random_init": "random weights",
+    "permuted": "permuted ratings",
+    "permuted_within_speaker": "permuted within speaker",
+    "random_per_speaker": "random per speaker",
+}
 GAP = 0.35  # rows between two groups of rows
 CELL_HEIGHT = 0.27  # inches
 CELL_WIDTH = (0.29, 0.62)  # inches: the least that "−.03" needs, and that of a few layers

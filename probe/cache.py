@@ -34,6 +34,7 @@ from probe.journal import (
 from probe.plan import ExtractionPlan
 
 BLOCK = 512  # utterances in a shard: 50 MB for 25 layers of 1024 in one pooling
+READ_AT_ONCE = 16 * BLOCK  # rows
 FORMAT = 1
 QUARANTINE = "quarantine.csv"
 QUARANTINE_COLUMNS = ("utterance_id", "path", "reason")
@@ -59,8 +60,13 @@ class Cache:
         """Layers times poolings times dim."""
         return int(np.prod(self._embeddings.shape[1:]))
 
-    def read_layer(self, layer: str) -> np.ndarray:
+    def read_layer(self, layer: str, rows: np.ndarray | None = None) -> np.ndarray:
         """All poolings of one layer side by side, ``(n_utterances, n_poolings * dim)`` float32.
+
+        Args:
+            layer: one of the plan's
+            rows: ``(n_rows,)`` numbers of those that are wanted, each once, in the order of the result; None for all.
+                No more is held than the result and what is read at once.
 
         Raises:
             InputError: if there is no such layer
@@ -69,8 +75,18 @@ class Cache:
         if layer not in self.plan.layers:
             raise InputError(f"{self.path} has no layer {layer!r}; it has {', '.join(self.plan.layers)}.")
         n = len(self.utterance_ids)
-        values = _read(self.path, self._embeddings, slice(0, n), self.plan.layers.index(layer))
-        return values.reshape(n, values.shape[-2] * values.shape[-1])
+        rows = np.arange(n) if rows is None else rows
+        place = np.full(n, -1)
+        place[rows] = np.arange(len(rows))
+        _, _, n_poolings, dim = self._embeddings.shape
+        layer_embeddings = np.empty((len(rows), n_poolings * dim), dtype=np.float32)
+        for begin in range(0, n, READ_AT_ONCE):
+            wanted = place[begin : begin + READ_AT_ONCE]
+            if (wanted >= 0).any():
+                where = slice(begin, min(n, begin + READ_AT_ONCE))
+                values = _read(self.path, self._embeddings, where, self.plan.layers.index(layer), first=begin)
+                layer_embeddings[wanted[wanted >= 0]] = values.reshape(len(values), -1)[wanted >= 0]
+        return layer_embeddings
 
 
 def open_cache(path: Path | str) -> Cache:
@@ -277,7 +293,7 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     return array
 
 
-def _read(path: Path, array: zarr.Array[Any], *where: slice | int) -> np.ndarray:
+def _read(path: Path, array: zarr.Array[Any], *where: slice | int, first: int = 0) -> np.ndarray:
     """Rows of one array, with damage told apart from anything else."""
     try:
         values = np.asarray(array[where])
@@ -285,5 +301,5 @@ def _read(path: Path, array: zarr.Array[Any], *where: slice | int) -> np.ndarray
         raise CacheDamaged(f"{path}: {array.name} is damaged ({error}). Extract it again.") from error
     if values.dtype.kind == "f" and np.isnan(values).any():
         rows = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(axis=1))
-        raise CacheDamaged(f"{path}: {len(rows)} rows from {rows[0]} on are missing. Extract it again.")
+        raise CacheDamaged(f"{path}: {len(rows)} rows from {first + rows[0]} on are missing. Extract it again.")
     return values

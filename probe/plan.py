@@ -67,7 +67,8 @@ class SweepPlan:
     # three or more; else dealt anew, at most one a speaker.
     n_inner_folds: int
     alphas: tuple[float, ...]  # ridge penalties, relative to the mean eigenvalue of what is fitted
-    n_permutations: int  # of the ratings, for the control
+    controls: tuple[str, ...]  # keys of `probe.controls.CONTROLS`
+    n_permutations: int  # draws of each
     weighted_sum_seeds: tuple[int, ...]
     mix_penalties: tuple[float, ...]  # of the weighted sum's head, relative likewise
     mix_iterations: int

@@ -120,7 +120,7 @@ def _total(cells: dict[int, Moments], chosen: frozenset[int]) -> Moments:
 def _fit_path(moments: Moments, alphas: tuple[float, ...]) -> _Path:
     """Standardise, centre and solve, all from sums."""
     mean, y_mean = moments.x / moments.n, moments.y / moments.n
-    covariance = moments.xx - moments.n * np.outer(mean, mean)
+    covariance = moments.xx - np.outer(moments.x, mean).T  # symmetric; the transpose is laid out as the sums are
     variance = np.maximum(np.diag(covariance) / moments.n, 0.0)
     varies = (moments.high > moments.low) & (variance > 0)
     scale = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)

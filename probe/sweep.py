@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from probe.cache import Cache
+from probe.controls import CONTROLS, DEFAULT_CONTROLS
 from probe.errors import InputError
 from probe.manifest import Manifest
 from probe.plan import SweepPlan, combined_fingerprint
 from probe.progress import Silent
 from probe.ridge import DEFAULT_ALPHAS
 from probe.score_table import WEIGHT_COLUMNS, Run, refuse_other_run, write_run
-from probe.scoring import Column, SweepData, column_scores, held_out_predictions, mix_columns, ridge_columns
+from probe.scoring import Column, SweepData, held_out_predictions, mix_columns, ridge_columns
 from probe.splits import fold_splits, manifest_split, speaker_groups
 from probe.unfinished import Unfinished
 from probe.weighted_sum import DEFAULT_PENALTIES
@@ -35,6 +36,7 @@ def plan_sweep(
     test: str | None = None,
     mix_seeds: int = 3,
     seed: int = 0,
+    controls: tuple[str, ...] = DEFAULT_CONTROLS,
     speakers: bool = True,
 ) -> SweepPlan:
     """Settle the choices that depend on the manifest.
@@ -46,11 +48,18 @@ def plan_sweep(
         test: the split that is held out; None takes ``test``, else ``test1``, else ``development``
         mix_seeds: of the weighted sum, which 0 leaves out
         seed: of folds and permutations
+        controls: keys of `probe.controls.CONTROLS`
         speakers: False where every utterance counts as its own speaker
 
     Raises:
-        InputError: if a target is unknown, or the split that is to be held out is not there
+        InputError: if a target or control is unknown, or the split that is to be held out is not there
     """
+    strange = [c for c in controls if c not in CONTROLS]
+    if strange:
+        raise InputError(f"control {strange[0]!r} is unknown; choose all, or some of {', '.join(CONTROLS)}.")
+    needs_speakers = [c for c in controls if c != "permuted"]
+    if needs_speakers and not speakers:
+        raise InputError(f"control {needs_speakers[0]!r} needs speakers. Leave it out, or name them in the manifest.")
     unknown = [t for t in targets if t not in manifest.targets]
     if unknown:
         raise InputError(
@@ -72,6 +81,7 @@ def plan_sweep(
         test=test,
         n_inner_folds=folds - 1 if folds is not None and folds > 2 else DEFAULT_INNER_FOLDS,
         alphas=DEFAULT_ALPHAS,
+        controls=controls,
         n_permutations=5,
         weighted_sum_seeds=tuple(range(mix_seeds)),
         mix_penalties=DEFAULT_PENALTIES,
@@ -115,6 +125,7 @@ def sweep(
     if plan.weighted_sum_seeds:
         _refuse_too_large(caches + controls, len(data.utterance_ids))
     columns: list[Column] = []
+    scores: list[dict[str, Any]] = []
     weights: list[dict[str, Any]] = []
     n_units = sum(len(c.plan.layers) + len(plan.weighted_sum_seeds) for c in [*caches, *controls])
     unfinished = Unfinished(Path(out), fingerprint)
@@ -130,12 +141,12 @@ def sweep(
             for layer in cache.plan.layers:
                 work = functools.partial(ridge_columns, cache, layer, *shared)
                 done = unfinished.unit(f"{name}-{control}-layer-{layer}", work)
-                columns += done.columns
+                columns, scores = columns + done.columns, scores + done.scores
                 watch.advance(1, f"{name} layer {layer}")
             for seed in plan.weighted_sum_seeds:
                 work = functools.partial(mix_columns, cache, seed, *shared)
                 done = unfinished.unit(f"{name}-{control}-mix-{seed}", work)
-                columns += done.columns
+                columns, scores = columns + done.columns, scores + done.scores
                 weights += done.weights
                 watch.advance(1, f"{name} weighted sum, seed {seed}")
     finally:
@@ -143,7 +154,7 @@ def sweep(
     run = Run(
         fingerprint,
         _provenance(caches, controls, names, partners, manifest, plan, data, used),
-        pd.DataFrame([row for column in columns for row in column_scores(column, data)]),
+        pd.DataFrame(scores),
         pd.DataFrame(weights, columns=list(WEIGHT_COLUMNS)),
         _quarantine(caches, names),
     )

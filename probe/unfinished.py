@@ -46,6 +46,7 @@ def _write(file: Path, finished: Finished) -> None:
         np.stack([getattr(c, name) for c in finished.columns]) for name in ("truth", "prediction", "matched")
     )
     texts = {"labels": np.array(json.dumps(labels)), "weights": np.array(json.dumps(finished.weights))}
+    texts["scores"] = np.array(json.dumps(finished.scores))
     temporary = file.with_suffix(".partial")
     with temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, truth=truth, prediction=prediction, matched=matched, **texts)
@@ -55,11 +56,11 @@ def _write(file: Path, finished: Finished) -> None:
 def _read(file: Path) -> Finished | None:
     """What `_write` wrote; None if the file is damaged, so that the unit is done again."""
     try:
-        with np.load(file, allow_pickle=False) as content:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             arrays = [content[name] for name in ("truth", "prediction", "matched")]
-            labels, weights = json.loads(str(content["labels"])), json.loads(str(content["weights"]))
+            labels, scores, weights = (json.loads(str(content[name])) for name in ("labels", "scores", "weights"))
     except (BadZipFile, ValueError, KeyError, EOFError):
         return None
     rows = zip(labels, *arrays, strict=True)
     columns = [Column(label["keys"], truth, raw, matched, label["alphas"]) for label, truth, raw, matched in rows]
-    return Finished(columns, weights)
+    return Finished(columns, scores, weights)

@@ -74,6 +74,15 @@ def test_rows_come_back_as_they_were_appended(tmp_path):
         np.testing.assert_array_equal(cache.read_layer(layer), np.stack(embeddings)[:, k].reshape(3, -1))
 
 
+def test_chosen_rows_are_read_in_the_order_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("probe.cache.READ_AT_ONCE", BLOCK)  # several reads
+    fill(tmp_path / "a.zarr", 2 * BLOCK + 7)
+    cache = open_cache(tmp_path / "a.zarr")
+    for chosen in ([2 * BLOCK + 3, 0, BLOCK, 5], list(range(BLOCK, 2 * BLOCK))[::-1], []):
+        expected = cache.read_layer("1")[np.array(chosen, dtype=int)]
+        np.testing.assert_array_equal(cache.read_layer("1", np.array(chosen, dtype=int)), expected)
+
+
 def test_a_notebook_finds_what_the_format_promises(tmp_path):
     fill(tmp_path / "a.zarr", 5)
     group = zarr.open_group(tmp_path / "a.zarr", mode="r")

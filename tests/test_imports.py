@@ -14,7 +14,7 @@ STAGES = ("probe", "analysis", "figures")
 PROBE = (
     "errors progress manifest synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
     "encoder acoustic checkpoint precision doctor journal sound_hashes cache hearing foresight extract "
-    "splits metrics grams tridiagonal ridge weighted_sum score_table scoring unfinished sweep"
+    "splits metrics controls grams tridiagonal ridge weighted_sum score_table scoring unfinished sweep"
 ).split()
 FIGURES = ("style", "heatmap", "curves", "draw", "report")
 ANALYSIS = ("relevance", "findings")

@@ -50,7 +50,7 @@ def test_real_speech_through_the_real_encoder_to_a_heatmap(tmp_path):
 
 @pytest.mark.slow
 def test_16_bits_move_no_score_of_the_real_encoder_by_half_a_hundredth(tmp_path):
-    manifest = write_measured_manifest(tmp_path / "libri.csv", n_utterances=60)
+    manifest = write_measured_manifest(tmp_path / "libri.csv", n_utterances=120)
     scores = {}
     for precision in ("float32", "bfloat16"):
         cache, folder = tmp_path / f"{precision}.zarr", tmp_path / precision

@@ -14,6 +14,8 @@ from probe.cache import CacheWriter, open_cache
 from probe.errors import InputError
 from probe.manifest import Header, Manifest, Target
 from probe.metrics import ccc, pearson, rmse
+from probe.progress import Silent
+from probe.ridge import nested_ridge
 from probe.score_table import POOLED, SCORE_COLUMNS, read_predictions, read_run
 from probe.sweep import plan_sweep, sweep
 
@@ -243,3 +245,73 @@ def test_the_weighted_sum_can_be_left_out_and_is_refused_where_memory_does_not_h
     run = sweep([cache], manifest, plan_sweep(manifest, mix_seeds=0), out=tmp_path / "r")
     assert set(run.scores["probe"]) == {"ridge"}
     assert read_run(tmp_path / "r").layer_weights.empty
+
+
+def test_controls_are_asked_for_by_name_and_stand_beside_the_ratings(planted, tmp_path):
+    cache, _, manifest = planted
+    plan = quick(manifest, controls=("permuted", "permuted_within_speaker", "random_per_speaker"), mix_seeds=0)
+    run = sweep([cache], manifest, replace(plan, weighted_sum_seeds=()), out=tmp_path / "run")
+    scores = run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == "pearson")]
+    counts = scores.groupby("control")["seed"].nunique().to_dict()
+    assert counts == {"none": 1, "permuted": 5, "permuted_within_speaker": 5, "random_per_speaker": 5}
+    best = (
+        scores[(scores["control"] != "none") & (scores["layer"] == "3")].groupby(["control", "target"])["value"].mean()
+    )
+    # speakers have no traits here, so nothing survives; of 24 random ratings chance is wide
+    assert best.drop("random_per_speaker").abs().max() < 0.35
+    assert best.max() < 0.35
+    assert set(read_predictions(tmp_path / "run").columns["control"]) == {"none"}
+    with pytest.raises(InputError, match=r"^control 'shuffled' is unknown; choose all, or some of permuted, "):
+        plan_sweep(manifest, controls=("shuffled",))
+    with pytest.raises(InputError, match=r"^control 'random_per_speaker' needs speakers\. Leave it out, or name them"):
+        plan_sweep(manifest, controls=("random_per_speaker",), speakers=False)
+
+
+class Impatient(Silent):
+    """Interrupts at the third unit of work."""
+
+    def __init__(self):
+        self.notes = []
+
+    def advance(self, amount=1.0, note=""):
+        self.notes.append(note)
+        if len(self.notes) == 3:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_sweep_goes_on_at_the_layer_it_was_in(planted, tmp_path, monkeypatch):
+    cache, control, manifest = planted
+    plan = quick(manifest)
+    whole = sweep([cache], manifest, plan, out=tmp_path / "whole", random_weights=[control])
+    with pytest.raises(KeyboardInterrupt):
+        sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control], watch=Impatient())
+    assert len(list((tmp_path / "run" / "unfinished").glob("*.npz"))) == 3
+    fitted = []
+
+    def counted(x, y, **choices):
+        fitted.append(len(x))
+        return nested_ridge(x, y, **choices)
+
+    monkeypatch.setattr("probe.scoring.nested_ridge", counted)
+    resumed = sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control])
+    assert len(fitted) == 2 * N_LAYERS - 3
+    pd.testing.assert_frame_equal(resumed.scores, whole.scores)
+    pd.testing.assert_frame_equal(resumed.layer_weights, whole.layer_weights)
+    for name in ("scores.csv", "layer_weights.csv", "plan.toml"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "run" / "unfinished").exists()
+
+
+def test_what_another_plan_or_a_torn_file_left_is_not_taken_for_this_one(planted, tmp_path):
+    cache, _, manifest = planted
+    with pytest.raises(KeyboardInterrupt):
+        sweep([cache], manifest, quick(manifest, seed=1), out=tmp_path / "run", watch=Impatient())
+    with pytest.raises(KeyboardInterrupt):
+        sweep([cache], manifest, quick(manifest), out=tmp_path / "run", watch=Impatient())
+    torn = sorted((tmp_path / "run" / "unfinished").glob("*.npz"))
+    assert len(torn) == 6
+    for path in torn:
+        path.write_bytes(path.read_bytes()[:100])
+    resumed = sweep([cache], manifest, quick(manifest), out=tmp_path / "run")
+    whole = sweep([cache], manifest, quick(manifest), out=tmp_path / "whole")
+    pd.testing.assert_frame_equal(resumed.scores, whole.scores)
