@@ -61,11 +61,12 @@ class Room:
         self._inside = 0
         self._changed = threading.Condition()
 
-    def enter(self) -> None:
-        """Wait for room."""
+    def enter(self) -> int:
+        """Wait for room; how many might be inside with this one, which is alone at 1."""
         with self._changed:
             self._changed.wait_for(lambda: self._inside < self.jobs)
             self._inside += 1
+            return self.jobs
 
     def leave(self) -> None:
         """Make room for another."""
@@ -73,12 +74,10 @@ class Room:
             self._inside -= 1
             self._changed.notify_all()
 
-    def halve(self) -> bool:
-        """Let fewer in; False where there was one alone already."""
+    def halve(self, jobs: int) -> None:
+        """Let in half of the ``jobs`` that were too many; of several that say so together, once."""
         with self._changed:
-            alone = self.jobs == 1
-            self.jobs = max(1, self.jobs // 2)
-            return not alone
+            self.jobs = min(self.jobs, max(1, jobs // 2))
 
 
 def hear_in_order(
@@ -152,7 +151,7 @@ def _hear(row: Row, decoded: Future[_Sound], encoder: Upstream, poolings: tuple[
 
 def _embed_in_room(encoder: Upstream, waveform: np.ndarray, poolings: tuple[str, ...], room: Room) -> np.ndarray:
     while True:
-        room.enter()
+        jobs = room.enter()
         try:
             return embed(encoder, waveform, poolings=poolings)
         except (RuntimeError, MemoryError) as error:
@@ -162,11 +161,12 @@ def _embed_in_room(encoder: Upstream, waveform: np.ndarray, poolings: tuple[str,
             room.leave()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if not room.halve():
+        if jobs == 1:
             seconds = len(waveform) / encoder.sampling_rate
             raise UnusableSound(
                 f"{seconds:.0f} s need more memory than there is even alone; cut it into spans with start and end"
             )
+        room.halve(jobs)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -143,9 +143,33 @@ def test_another_error_of_the_encoder_is_not_swallowed(sounds, folders):
         heard(sounds, Broken(load_exact(folders["hubert"]), room=1))
 
 
-def test_room_halves_down_to_one():
-    room = Room(6)
-    assert [room.halve(), room.jobs, room.halve(), room.jobs, room.halve(), room.jobs] == [True, 3, True, 1, False, 1]
+def test_room_halves_down_to_one_and_once_for_all_that_ran_out_together():
+    room, seen = Room(6), []
+    for jobs in (6, 6, 6, 3, 3, 1):
+        room.halve(jobs)
+        seen.append(room.jobs)
+    assert seen == [3, 3, 3, 1, 1, 1]
+
+
+def test_two_that_run_out_together_are_both_heard_again(sounds, folders):
+    """Neither was alone, so neither may be refused."""
+
+    class Crowded(Cramped):
+        meeting, n_calls = threading.Barrier(2), 0
+
+        def stretches(self, waveform):
+            with self._lock:
+                self.n_calls += 1
+                first_two = self.n_calls <= 2
+            if first_two:
+                self.meeting.wait()
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            yield from self._encoder.stretches(waveform)
+
+    encoder = load_exact(folders["hubert"])
+    others = heard(sounds, Crowded(encoder, room=2), jobs=2)
+    for name, embeddings in heard(sounds, encoder).items():
+        np.testing.assert_array_equal(others[name], embeddings)
 
 
 def test_an_answer_that_is_not_finite_is_refused(folders):
