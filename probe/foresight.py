@@ -28,13 +28,14 @@ class Foresight:
     n_utterances: int
     seconds_of_sound: float
     n_bytes: int
-    seconds: float
+    seconds: float  # infinite where it can't be told
 
     def words(self) -> str:
         """All of it in one line."""
+        time_left = "" if self.seconds == float("inf") else f"; about {clock_text(self.seconds)}"
         return (
             f"{self.n_utterances} utterances to extract, {self.seconds_of_sound / 3600:.2f} h of sound, "
-            f"{self.n_bytes / 1e6:.1f} MB; about {clock_text(self.seconds)}"
+            f"{self.n_bytes / 1e6:.1f} MB{time_left}"
         )
 
 
@@ -43,8 +44,8 @@ def foresee(pending: pd.DataFrame, encoder: Upstream, *, poolings: tuple[str, ..
     size = len(encoder.layers) * len(poolings) * encoder.dim * np.dtype(np.float32).itemsize
     sound = seconds_of_sound(pending)
     one = sample_sounds(pending[:1], sampling_rate=encoder.sampling_rate, seconds=WHOLE_SECONDS)
-    speed = jobs * _speed(encoder, one[0], poolings) if one else float("inf")
-    return Foresight(len(pending), sound, len(pending) * size, sound / speed)
+    seconds = sound / (jobs * _speed(encoder, one[0], poolings)) if one else float("inf")
+    return Foresight(len(pending), sound, len(pending) * size, seconds)
 
 
 def seconds_of_sound(table: pd.DataFrame) -> float:

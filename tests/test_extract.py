@@ -116,6 +116,12 @@ def test_before_it_begins_it_says_how_much_it_will_be(corpus, encoder, tmp_path,
     assert 0.0 < done.encoder_share <= 1.0
 
 
+def test_where_the_first_sound_can_not_be_used_no_time_is_told(corpus, encoder, tmp_path, capsys):
+    (tmp_path / "s0.wav").write_bytes(b"")
+    extract(manifest_of(tmp_path, corpus[:3]), encoder, tmp_path / "a.zarr", watch=Lines())
+    assert "3 utterances to extract, 0.00 h of sound, 0.0 MB.\n" in capsys.readouterr().err
+
+
 def test_a_complete_cache_says_so_and_reads_no_sound_again(corpus, encoder, tmp_path, capsys):
     manifest = manifest_of(tmp_path, corpus)
     extract(manifest, encoder, tmp_path / "a.zarr")
