@@ -169,7 +169,7 @@ def doctor(
     for check in checks:
         say(f"{'kept  ' if check.kept else 'BROKEN'}  {check.name}: {check.found}", quiet=quiet)
     table = None if sounds is None else read_manifest(sounds, speakers=False).table
-    sample = None if table is None else sample_sounds(table, sampling_rate=upstream.sampling_rate)
+    sample = None if table is None else sample_sounds(table, upstream)
     for figure in measure(upstream, sample):
         say(f"        {figure.name}: {figure.found}", quiet=quiet)
     broken = [check.name for check in checks if not check.kept]

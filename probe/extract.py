@@ -154,7 +154,7 @@ def _quarantine(refused: list[tuple[str, str, str]]) -> pd.DataFrame:
 
 def _note_precision(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, watch: Silent) -> None:
     """Measure 16-bit products on the corpus' own sound, say it, and leave it in the cache, where it is new."""
-    samples = sample_sounds(pending, sampling_rate=encoder.sampling_rate)
+    samples = sample_sounds(pending, encoder)
     if not samples or (folder / PRECISION).exists():
         return
     table = precision_loss(encoder, samples)

@@ -43,8 +43,11 @@ def foresee(pending: pd.DataFrame, encoder: Upstream, *, poolings: tuple[str, ..
     """Estimate from the sounds' headers and from hearing one of them; if that can't be used, no time is foreseen."""
     size = len(encoder.layers) * len(poolings) * encoder.dim * np.dtype(np.float32).itemsize
     sound = seconds_of_sound(pending)
-    one = sample_sounds(pending[:1], sampling_rate=encoder.sampling_rate, seconds=WHOLE_SECONDS)
-    seconds = sound / (jobs * _speed(encoder, one[0], poolings)) if one else float("inf")
+    one = sample_sounds(pending[:1], encoder, seconds=WHOLE_SECONDS)
+    try:
+        seconds = sound / (jobs * _speed(encoder, one[0], poolings)) if one else float("inf")
+    except UnusableSound:  # the extraction will name it
+        seconds = float("inf")
     return Foresight(len(pending), sound, len(pending) * size, seconds)
 
 
@@ -55,7 +58,7 @@ def seconds_of_sound(table: pd.DataFrame) -> float:
     return float(np.mean(lengths) * len(table)) if lengths else 0.0
 
 
-def sample_sounds(table: pd.DataFrame, *, sampling_rate: int, seconds: float = SAMPLE_SECONDS) -> list[np.ndarray]:
+def sample_sounds(table: pd.DataFrame, encoder: Upstream, *, seconds: float = SAMPLE_SECONDS) -> list[np.ndarray]:
     """How a few utterances begin, evenly chosen; those that can't be used are left for the extraction to name."""
     sounds = []
     for row in table.iloc[_evenly(len(table), N_SAMPLES)].to_dict("records"):
@@ -63,10 +66,10 @@ def sample_sounds(table: pd.DataFrame, *, sampling_rate: int, seconds: float = S
         begin = span.get("start", 0.0)
         end = min(begin + seconds, span.get("end", float("inf")), sound_seconds(row["path"]))
         try:
-            sounds.append(read_sound(row["path"], sampling_rate=sampling_rate, start=begin, end=end))
+            sounds.append(read_sound(row["path"], sampling_rate=encoder.sampling_rate, start=begin, end=end))
         except UnusableSound:
             continue
-    return sounds
+    return [sound for sound in sounds if len(sound) >= encoder.minimum_samples]
 
 
 def _speed(encoder: Upstream, waveform: np.ndarray, poolings: tuple[str, ...]) -> float:

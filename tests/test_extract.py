@@ -122,6 +122,15 @@ def test_where_the_first_sound_can_not_be_used_no_time_is_told(corpus, encoder, 
     assert "3 utterances to extract, 0.00 h of sound, 0.0 MB.\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_sound_too_short_to_be_sampled_beforehand_stops_nothing(corpus, folders, tmp_path, precision):
+    soundfile.write(tmp_path / "short.wav", 0.1 * np.sin(np.arange(300)), 16_000)
+    rows = [{"utterance_id": "short", "path": "short.wav", "speaker_id": "t", "arousal": 2}, *corpus[:3]]
+    encoder = load_encoder(str(folders["hubert"]), precision=precision)
+    done = extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr")
+    assert (done.n_extracted, done.quarantine["utterance_id"].tolist()) == (3, ["short"])
+
+
 def test_a_complete_cache_says_so_and_reads_no_sound_again(corpus, encoder, tmp_path, capsys):
     manifest = manifest_of(tmp_path, corpus)
     extract(manifest, encoder, tmp_path / "a.zarr")
