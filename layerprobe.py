@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.relevance import DEFAULT_METRIC
 from probe.errors import InputError
 from probe.progress import clock_text, watcher
 
@@ -34,7 +33,9 @@ Precision = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")]
 RunPath = Annotated[Path, typer.Argument(help="A run folder that sweep made.")]
 RunPaths = Annotated[list[Path], typer.Argument(help="Run folders; several are drawn side by side.")]
-Metric = Annotated[str, typer.Option(help="What colours and curves show: ccc_matched, ccc, pearson or rmse.")]
+Metric = Annotated[
+    str | None, typer.Option(help="ccc_matched (if none), ccc, pearson, rmse, r2; of classes uar (if none), macro_f1.")
+]
 
 
 def reported(verb: Callable[..., None]) -> Callable[..., None]:
@@ -89,6 +90,9 @@ def check(manifest: ManifestPath, no_speakers: NoSpeakers = False, quiet: Quiet 
             f"{ratings.std(ddof=0):.2f} on {target.minimum:g} to {target.maximum:g}",
             quiet=quiet,
         )
+    for name, nominal in checked.header.nominal.items():
+        counts = checked.table[name].value_counts().reindex(list(nominal.classes), fill_value=0)
+        say(f"  {name}: " + ", ".join(f"{c} {n}" for c, n in counts.items()), quiet=quiet)
     say(f"Next: layerprobe extract {manifest} --encoder facebook/hubert-base-ls960 --out caches/NAME.zarr", quiet=quiet)
 
 
@@ -194,19 +198,42 @@ def sweep(
     test: Annotated[str | None, typer.Option(help="The split to hold out: test, test1, development, …")] = None,
     controls: Annotated[
         list[str] | None,
-        typer.Option(help="permuted, permuted_within_speaker, random_per_speaker, or all; permuted if none."),
+        typer.Option(
+            help="permuted, permuted_within_speaker, random_per_speaker; permuted if none. all: these, and random "
+            "weights and acoustic features, which are extracted where their caches are missing."
+        ),
     ] = None,
-    mix_seeds: Annotated[int, typer.Option(min=0, help="Seeds of the weighted sum; 0 leaves it out.")] = 3,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="weighted_sum, uniform_mix, unstandardised_mix, gradient_descent_mix, cumulative_mix, or all; the "
+            "first two if none."
+        ),
+    ] = None,
+    mix_seeds: Annotated[int, typer.Option(min=0, help="Seeds of the weighted sum; 0 leaves all mixes out.")] = 3,
+    probe: Annotated[
+        list[str] | None, typer.Option(help="Beside ridge: mlp, description_length, logistic (of classes).")
+    ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="CACHE@LAYER that each layer is fitted beside, for joint scores and what is unique to it."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of folds and permutations.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Layers probed at once; changes no number.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     no_speakers: NoSpeakers = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Score every layer and the weighted sum for every target on speakers never heard, with controls."""
     from probe.cache import open_cache
+    from probe.control_caches import ControlCaches, control_caches
     from probe.controls import CONTROLS, DEFAULT_CONTROLS
     from probe.manifest import read_manifest
-    from probe.sweep import plan_sweep, sweep as sweep_stage
+    from probe.mix_probes import DEFAULT_MIXES, MIXES
+    from probe.sweep import sweep as sweep_stage
+    from probe.sweep_input import band_named
+    from probe.sweep_plan import plan_sweep
 
     watch = watcher(quiet=quiet)
     watch.say("Reading the manifest and the caches …")
@@ -217,16 +244,24 @@ def sweep(
         folds=folds,
         test=test,
         mix_seeds=mix_seeds,
+        mixes=tuple(MIXES) if mix == ["all"] else tuple(mix or DEFAULT_MIXES),
+        probes=tuple(probe or ()),
         seed=seed,
         controls=tuple(CONTROLS) if controls == ["all"] else tuple(controls or DEFAULT_CONTROLS),
         speakers=not no_speakers,
+        device=device,
     )
+    studied, other = [open_cache(c) for c in caches], ControlCaches([open_cache(c) for c in random_weights or []], [])
+    if controls == ["all"]:
+        other = control_caches(studied, checked, random_weights=other.random_weights, watch=watch)
     run = sweep_stage(
-        [open_cache(c) for c in caches],
+        [*studied, *other.acoustic],
         checked,
         plan,
         out=out,
-        random_weights=[open_cache(c) for c in random_weights or []],
+        random_weights=other.random_weights,
+        beside=[band_named(name) for name in beside or []],
+        jobs=jobs,
         watch=watch,
     )
     corpus = run.plan["corpus"]
@@ -241,7 +276,7 @@ def sweep(
 
 @app.command(epilog="Example: layerprobe heatmap runs/first --metric pearson")
 @reported
-def heatmap(runs: RunPaths, metric: Metric = DEFAULT_METRIC, quiet: Quiet = False, debug: Debug = False) -> None:
+def heatmap(runs: RunPaths, metric: Metric = None, quiet: Quiet = False, debug: Debug = False) -> None:
     """Draw layer by target as PNG, PDF and SVG; several runs are aligned on relative depth."""
     from figures.draw import draw
 
@@ -251,7 +286,7 @@ def heatmap(runs: RunPaths, metric: Metric = DEFAULT_METRIC, quiet: Quiet = Fals
 
 @app.command(epilog="Example: layerprobe curves runs/first")
 @reported
-def curves(runs: RunPaths, metric: Metric = DEFAULT_METRIC, quiet: Quiet = False, debug: Debug = False) -> None:
+def curves(runs: RunPaths, metric: Metric = None, quiet: Quiet = False, debug: Debug = False) -> None:
     """Draw scores over layers with the range over folds and the controls."""
     from figures.draw import draw
 
@@ -261,7 +296,7 @@ def curves(runs: RunPaths, metric: Metric = DEFAULT_METRIC, quiet: Quiet = False
 
 @app.command(epilog="Example: layerprobe report runs/first")
 @reported
-def report(run: RunPath, metric: Metric = DEFAULT_METRIC, quiet: Quiet = False, debug: Debug = False) -> None:
+def report(run: RunPath, metric: Metric = None, quiet: Quiet = False, debug: Debug = False) -> None:
     """Write findings and one HTML page with the figures in it."""
     from figures.report import write_report
 
@@ -283,7 +318,8 @@ def demo(
     from probe.demo_corpus import write_corpus
     from probe.extract import extract as extract_stage
     from probe.manifest import read_manifest
-    from probe.sweep import plan_sweep, sweep as sweep_stage
+    from probe.sweep import sweep as sweep_stage
+    from probe.sweep_plan import plan_sweep
 
     watch = watcher(quiet=quiet)
     say("Speaking the corpus …", quiet=quiet)

@@ -11,7 +11,13 @@ METRIC_NAMES = {
     "ccc": "CCC",
     "pearson": "Pearson r",
     "rmse": "RMSE",
+    "r2": "R²",
+    "uar": "unweighted average recall",
+    "macro_f1": "macro F1",
 }
+CLASS_METRICS = frozenset({"uar", "macro_f1"})  # of nominal targets, which share no picture with rated ones
+DEFAULT_CLASS_METRIC = "uar"
+BASELINE = "baseline"  # the encoder of scores that no layer has a part in
 DEFAULT_METRIC = "ccc_matched"
 LOWER_IS_BETTER = frozenset({"rmse"})
 POOLED = "pooled"

@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.relevance import FINAL, METRIC_NAMES, best_layer, is_stack, relative_depth
+from analysis.relevance import BASELINE, FINAL, METRIC_NAMES, best_layer, is_stack, relative_depth
 from figures.style import STYLE, encoder_colours
 
 PERMUTED = "0.55"
+BASELINES = {  # control of the baseline's rows: how the line is called, and its dashes
+    "single_rater": ("one rater against the others", (0, (1, 1))),
+    "text_only": ("the transcript's words alone", (0, (6, 2))),
+    "duration_loudness": ("duration and loudness alone", (0, (3, 1, 1, 1, 1, 1))),
+}
 
 
 def plot_layer_curves(
@@ -57,6 +63,10 @@ def plot_layer_curves(
         mix = table[(table["encoder"] == encoder) & (table["control"] == "none") & (table["probe"] == "weighted_sum")]
         for value in mix["value"]:
             ax.axhline(value, color=colour, lw=0.8, ls="-.", alpha=0.7, label=f"{encoder}, weighted sum of layers")
+    levels = table[table["encoder"] == BASELINE].groupby("control")["value"].mean()
+    for control, (name, dashes) in BASELINES.items():
+        if control in levels and np.isfinite(levels[control]):
+            ax.axhline(levels[control], color="0.35", lw=0.9, ls=dashes, label=name)
     ax.axhline(0, color="0.8", lw=0.6, zorder=0)
     ax.set(xlabel="relative depth", xticks=(0, 0.25, 0.5, 0.75, 1))
     return ax
@@ -78,7 +88,7 @@ def curves_figure(table: pd.DataFrame, *, layers: dict[str, list[str]], targets:
         panels = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
         for ax, target in zip(panels, targets, strict=True):
             plot_layer_curves(table[table["target"] == target], ax, layers=layers, colours=colours, metric=metric)
-            ax.set_title(target)
+            ax.set_title(target.replace("_", " "))
         panels[0].set_ylabel(METRIC_NAMES[metric])
         handles, labels = panels[0].get_legend_handles_labels()
         if any(names[-1] == FINAL for names in layers.values()):

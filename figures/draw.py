@@ -8,7 +8,14 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.relevance import DEFAULT_METRIC, METRIC_NAMES, layer_scores
+from analysis.relevance import (
+    BASELINE,
+    CLASS_METRICS,
+    DEFAULT_CLASS_METRIC,
+    DEFAULT_METRIC,
+    METRIC_NAMES,
+    layer_scores,
+)
 from figures.curves import curves_figure
 from figures.heatmap import heatmap_figure
 from figures.style import save
@@ -19,13 +26,14 @@ from probe.score_table import Run, read_run
 PICTURES: dict[str, Callable[..., Figure]] = {"heatmap": heatmap_figure, "curves": curves_figure}
 
 
-def draw(picture: str, folders: Sequence[Path | str], *, metric: str = DEFAULT_METRIC) -> list[Path]:
+def draw(picture: str, folders: Sequence[Path | str], *, metric: str | None = None) -> list[Path]:
     """Draw one picture of one or several runs into the first one's folder.
 
     Args:
         picture: a key of `PICTURES`
         folders: run folders; the encoders of several are put side by side
-        metric: a key of `analysis.relevance.METRIC_NAMES`
+        metric: a key of `analysis.relevance.METRIC_NAMES`, which settles whether rated or nominal targets are drawn;
+            the matched CCC if None, or the average recall where no target is rated
 
     Returns:
         the files, as PNG, PDF and SVG
@@ -33,24 +41,39 @@ def draw(picture: str, folders: Sequence[Path | str], *, metric: str = DEFAULT_M
     Raises:
         InputError: if a folder is no run, its files are mixed, or runs differ in more than their encoders
     """
-    if metric not in METRIC_NAMES:
+    if metric is not None and metric not in METRIC_NAMES:
         raise InputError(f"metric {metric!r} is unknown; choose one of {', '.join(METRIC_NAMES)}.")
     paths = [Path(folder) for folder in folders]
     runs = [read_run(path) for path in paths]
+    metric = metric or default_metric(runs[0])
+    targets = runs[0].nominal_targets if metric in CLASS_METRICS else runs[0].targets
+    if not targets:
+        kind = "classes" if metric in CLASS_METRICS else "ratings"
+        raise InputError(f"{paths[0]} has no target with {kind}, which {METRIC_NAMES[metric]} is a score of.")
     layers: dict[str, list[str]] = {}
     tables = []
     for path, run in zip(paths, runs, strict=True):
         _refuse_other_question(run, runs[0], path, paths[0])
         table = layer_scores(run.scores, metric=metric)
+        if picture == "heatmap":
+            table = table[table["probe"] == "ridge"]
         for encoder in run.encoders:
             shown = encoder if encoder not in layers else f"{encoder} ({path.name})"
             layers[shown] = run.layers(encoder)
             tables.append(table[table["encoder"] == encoder].assign(encoder=shown))
-    figure = PICTURES[picture](pd.concat(tables), layers=layers, targets=runs[0].targets, metric=metric)
+        if run is runs[0]:
+            tables.append(table[table["encoder"] == BASELINE])  # the same for all, who share utterances and splits
+    figure = PICTURES[picture](pd.concat(tables), layers=layers, targets=targets, metric=metric)
     alone = len(runs) == 1
     fingerprint = runs[0].fingerprint if alone else combined_fingerprint(*(run.fingerprint for run in runs))
-    name = picture if alone else "-".join([picture, *(path.name for path in paths)])
+    shown = f"{picture}-classes" if metric in CLASS_METRICS and runs[0].targets else picture
+    name = shown if alone else "-".join([shown, *(path.name for path in paths)])
     return save(figure, paths[0] / "figures", name, fingerprint=fingerprint)
+
+
+def default_metric(run: Run) -> str:
+    """What is drawn of a run unless another metric is named."""
+    return DEFAULT_METRIC if run.targets else DEFAULT_CLASS_METRIC
 
 
 def _refuse_other_question(run: Run, first: Run, path: Path, first_path: Path) -> None:

@@ -57,7 +57,8 @@ def plot_layer_heatmap(
             if control == "none" and values.notna().any():
                 _outline(ax, x[layers.index(best_layer(values, metric=metric))], y, width)
             ticks.append(y)
-            names.append(target if control == "none" else f"{target}, {CONTROL_NAMES[control]}")
+            name = target.replace("_", " ")
+            names.append(name if control == "none" else f"{name}, {CONTROL_NAMES[control]}")
             y += 1
         y += GAP
     ax.set(xlim=_span(layers), ylim=(y - GAP - 0.5, -0.5))

@@ -42,6 +42,17 @@ def random_per_speaker(ratings: np.ndarray, groups: np.ndarray, rng: np.random.G
     return np.asarray(ratings.mean(axis=0) + ratings.std(axis=0) * drawn)
 
 
+def random_class_per_speaker(codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One random class for all utterances of a speaker, as often as each class is chosen.
+
+    Args:
+        codes: ``(n_utterances, n_targets)`` of nominal targets
+        groups: ``(n_utterances,)``, a number per speaker
+        rng: draws
+    """
+    return np.asarray(codes[rng.integers(len(codes), size=int(groups.max()) + 1)[groups]])
+
+
 CONTROLS: dict[str, Control] = {
     "permuted": permuted,
     "permuted_within_speaker": permuted_within_speaker,

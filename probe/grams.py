@@ -66,6 +66,15 @@ def cells_of(splits: list[Split], n_rows: int) -> tuple[np.ndarray, list[list[se
     return np.where(np.isin(cell, untrained), -1, cell), folds
 
 
+def total_of(cells: dict[int, Moments], chosen: frozenset[int]) -> Moments:
+    """Sums over some cells, added in the order of their numbers."""
+    first, *others = sorted(chosen)
+    total = cells[first]
+    for cell in others:
+        total += cells[cell]
+    return total
+
+
 def shift_of(x: np.ndarray) -> np.ndarray:
     """A constant near each feature's middle, ``(n_features,)``: what is left multiplies without loss in float32.
 

@@ -31,22 +31,31 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Nominal:
+    """The classes among which listeners, or a script, chose one."""
+
+    classes: tuple[str, ...]
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
 class Header:
-    """What a corpus is: its name, version, licence, and the scale of every target."""
+    """What a corpus is: its name, version, licence, the scale of rated targets, the classes of nominal ones."""
 
     corpus: str
     version: str
     licence: str
     targets: dict[str, Target]
     notes: str = ""
+    nominal: dict[str, Nominal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Manifest:
     """A checked table of utterances with the header that explains it.
 
-    ``table`` has one row per utterance; text columns hold strings ('' where empty), ``start``, ``end``
-    (seconds), target and per-rater columns hold floats (NaN where empty). ``path`` is absolute.
+    ``table`` has one row per utterance; text columns, nominal targets among them, hold strings ('' where empty),
+    ``start``, ``end`` (seconds), rated targets and per-rater columns floats (NaN where empty). ``path`` is absolute.
     """
 
     path: Path
@@ -60,7 +69,9 @@ class Manifest:
 
     def content_hash(self) -> str:
         """Sixteen hex digits over every column that can change a score; moving the folder changes nothing."""
-        columns = ["utterance_id", "speaker_id", *(c for c in ("split",) if c in self.table), *self.targets]
+        rated = [c for target in self.targets for c in (target, *rater_columns(self.table, target))]
+        texts = [c for c in ("split", "transcript") if c in self.table]
+        columns = ["utterance_id", "speaker_id", *texts, *rated, *self.header.nominal]
         text = self.table.sort_values("utterance_id")[columns].to_csv(index=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -114,6 +125,8 @@ def read_manifest(path: Path | str, *, speakers: bool = True) -> Manifest:
         for column in [target, *rater_columns(raw, target)]:
             table[column] = _numbers(raw, column, report)
             _check_scale(table[column], column, scale, report, header_name=path.with_suffix(".toml").name)
+    for name, nominal in header.nominal.items():
+        _check_classes(table[name], nominal, report, header_name=path.with_suffix(".toml").name)
     if found:
         raise ManifestError(path, [f"row {row + first_row}: {text}" for row, text in sorted(found)])
     return Manifest(path, header, table)
@@ -134,6 +147,9 @@ def write_manifest(path: Path, table: pd.DataFrame, header: Header) -> None:
     for name, target in header.targets.items():
         lines += ["", f"[targets.{name}]", f"minimum = {target.minimum:g}", f"maximum = {target.maximum:g}"]
         lines.append(f"meaning = {_toml_text(target.meaning)}")
+    for name, nominal in header.nominal.items():
+        lines += ["", f"[targets.{name}]", f"classes = [{', '.join(map(_toml_text, nominal.classes))}]"]
+        lines.append(f"meaning = {_toml_text(nominal.meaning)}")
     path.with_suffix(".toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -154,12 +170,20 @@ def _read_header(path: Path, *, table: Path) -> Header:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}. Correct it.") from error
     problems = [f"{key} is missing" for key in ("corpus", "version", "licence") if key not in content]
-    targets = {}
+    targets, nominal = {}, {}
     tables = content.get("targets", {})
     for name, scale in tables.items() if isinstance(tables, dict) else ():
+        if isinstance(scale, dict) and "classes" in scale:
+            classes = scale["classes"]
+            texts = isinstance(classes, list) and all(isinstance(c, str) and c.strip() for c in classes)
+            if not texts or len(set(classes)) < 2 or len(set(classes)) < len(classes):
+                problems.append(f"[targets.{name}] needs classes, a list of two or more different names")
+            else:
+                nominal[name] = Nominal(tuple(classes), str(scale.get("meaning", "")))
+            continue
         low, high = (scale.get(k) for k in ("minimum", "maximum")) if isinstance(scale, dict) else (None, None)
         if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
-            problems.append(f"[targets.{name}] needs numbers minimum < maximum")
+            problems.append(f"[targets.{name}] needs numbers minimum < maximum, or classes")
         else:
             targets[name] = Target(float(low), float(high), str(scale.get("meaning", "")))
     if not tables:
@@ -167,7 +191,7 @@ def _read_header(path: Path, *, table: Path) -> Header:
     if problems:
         raise ManifestError(path, problems)
     text = {key: str(content.get(key, "")) for key in ("corpus", "version", "licence", "notes")}
-    return Header(targets=targets, **text)
+    return Header(targets=targets, nominal=nominal, **text)
 
 
 def _read_table(path: Path) -> tuple[pd.DataFrame, int]:
@@ -196,7 +220,7 @@ def _missing_columns(raw: pd.DataFrame, header: Header, path: Path) -> list[str]
         problems[-1] += " (--no-speakers goes on without it; scores may then be too good)"
     problems += [
         f"column {t} is missing, but {path.with_suffix('.toml').name} describes it as a target"
-        for t in header.targets
+        for t in (*header.targets, *header.nominal)
         if t not in raw
     ]
     return problems
@@ -264,3 +288,9 @@ def _check_scale(values: pd.Series[float], column: str, scale: Target, report: R
         outside,
         lambda r: f"{column} is {values[r]:g}, outside the scale {scale.minimum:g}..{scale.maximum:g} of {header_name}",
     )
+
+
+def _check_classes(values: pd.Series[str], nominal: Nominal, report: Report, *, header_name: str) -> None:
+    strange = np.flatnonzero((values != "") & ~values.isin(nominal.classes))
+    shown = ", ".join(nominal.classes)
+    report(strange, lambda r: f"{values.name} is {values[r]!r}, none of the classes {shown} of {header_name}")

@@ -43,7 +43,21 @@ def rmse(truth: np.ndarray, prediction: np.ndarray) -> float:
     return float(np.sqrt(np.mean((truth - prediction) ** 2)))
 
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"ccc": ccc, "pearson": pearson, "rmse": rmse}
+def r2(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """The share of the ratings' variance that is predicted, below 0 for a prediction worse than their mean.
+
+    NaN where the ratings ``(n_utterances,)`` are constant.
+    """
+    spread = float(np.sum((truth - truth.mean()) ** 2)) if np.ptp(truth) > 0 else float("nan")
+    return 1 - float(np.sum((truth - prediction) ** 2)) / spread
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "ccc": ccc,
+    "pearson": pearson,
+    "rmse": rmse,
+    "r2": r2,
+}
 
 
 @dataclass(frozen=True)

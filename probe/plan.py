@@ -69,11 +69,22 @@ class SweepPlan:
     alphas: tuple[float, ...]  # ridge penalties, relative to the mean eigenvalue of what is fitted
     controls: tuple[str, ...]  # keys of `probe.controls.CONTROLS`
     n_permutations: int  # draws of each
+    nominal: tuple[str, ...]  # targets with classes
+    classes: tuple[tuple[str, ...], ...]  # of each
+    residuals: tuple[str, ...]  # targets that are also scored on what others leave unexplained (`probe.targets`)
+    probes: tuple[str, ...]  # beside ridge: mlp, logistic, description_length
+    mixes: tuple[str, ...]  # keys of `probe.mix_probes.MIXES`
     weighted_sum_seeds: tuple[int, ...]
     mix_penalties: tuple[float, ...]  # of the weighted sum's head, relative likewise
     mix_iterations: int
     seed: int  # of the folds and the permutations
     speakers: bool  # False: no speakers are known, every utterance counts as its own
+    device: str  # where matrices are multiplied: cpu or cuda
+
+    @property
+    def classes_of(self) -> dict[str, tuple[str, ...]]:
+        """The classes of each nominal target."""
+        return dict(zip(self.nominal, self.classes, strict=True))
 
     def fingerprint(self) -> str:
         """Twelve hex digits; see `ExtractionPlan.fingerprint`."""

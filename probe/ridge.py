@@ -5,17 +5,18 @@ Penalties are relative to the mean eigenvalue of what is fitted, so one grid sui
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg.blas import dsymm
 
-from probe.grams import Moments, cells_of, moments_of, shift_of
+from probe.grams import cells_of, shift_of, total_of
+from probe.ridge_algebra import HOST, Algebra, Path
 from probe.splits import Split
-from probe.tridiagonal import solve_for_penalties
 
 # Half decades. The largest eigenvalue is at most min(n_train, n_features) times the mean one.
 DEFAULT_ALPHAS = tuple(float(f"{a:.4g}") for a in np.logspace(-4, 4, 17))
+DEFAULT_BAND_DECADES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -26,36 +27,47 @@ class RidgeFit:
     inner_mean: np.ndarray  # (n_targets,), of predictions of training speakers held out by the inner folds
     inner_spread: np.ndarray  # (n_targets,), their standard deviation
     alpha: np.ndarray  # (n_targets,), relative as in the grid
-    inner_errors: np.ndarray  # (n_alphas, n_targets), their mean squared error, by which alpha was chosen
+    ratio: np.ndarray  # (n_targets,), the row of `Bands.ratios`; 0 without bands
+    inner_errors: np.ndarray  # (n_candidates, n_targets), their mean squared error, by which alpha was chosen
 
 
 @dataclass(frozen=True)
-class _Path:
-    """Ridge solutions for every alpha, on features as they are but for a shift."""
+class Bands:
+    """Sources side by side, whose penalties may differ: banded ridge (Nunez-Elizalde et al., 2019)."""
 
-    coefficients: np.ndarray  # (n_alphas, n_features, n_targets)
-    intercepts: np.ndarray  # (n_alphas, n_targets)
+    of_feature: np.ndarray  # (n_features,) the band of each, from 0
+    ratios: np.ndarray  # (n_ratios, n_bands), candidates for how freely each band is fitted: the larger the freer
+
+    @classmethod
+    def side_by_side(cls, widths: list[int], *, decades: tuple[float, ...] = DEFAULT_BAND_DECADES) -> Bands:
+        """Every combination of ``decades``, as powers of ten, against the first band.
+
+        Args:
+            widths: features of each band
+            decades: penalties of the first band over those of another, as powers of ten
+        """
+        of_feature = np.repeat(np.arange(len(widths)), widths)
+        others = list(itertools.product(decades, repeat=len(widths) - 1))
+        logarithms = np.array([(0.0, *other) for other in others])
+        return cls(of_feature, 10 ** (logarithms - logarithms.mean(axis=1, keepdims=True)))
+
+    @property
+    def scales(self) -> np.ndarray:
+        """What standardised features are multiplied by, ``(n_ratios, n_features)``; bands of any width weigh alike."""
+        widths = np.bincount(self.of_feature)
+        return np.asarray(np.sqrt(self.ratios / widths * widths.mean())[:, self.of_feature])
 
 
-@dataclass(frozen=True)
-class _Inner:
-    """Sums over the inner held-out predictions of one or all inner folds, each ``(n_alphas, n_targets)``."""
-
-    n: int
-    prediction: np.ndarray
-    square: np.ndarray
-    error: np.ndarray  # squared
-
-    def __add__(self, other: _Inner) -> _Inner:
-        return _Inner(
-            self.n + other.n,
-            self.prediction + other.prediction,
-            self.square + other.square,
-            self.error + other.error,
-        )
-
-
-def nested_ridge(x: np.ndarray, y: np.ndarray, *, splits: list[Split], alphas: tuple[float, ...]) -> list[RidgeFit]:
+def nested_ridge(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    splits: list[Split],
+    alphas: tuple[float, ...],
+    bands: Bands | None = None,
+    shared: np.ndarray | None = None,
+    algebra: Algebra = HOST,
+) -> list[RidgeFit]:
     """For each split choose alpha by squared error on its inner folds, refit on all its training, predict the rest.
 
     One pass over the data serves every training set, outer and inner (`probe.grams`); where inner folds are the other
@@ -63,35 +75,39 @@ def nested_ridge(x: np.ndarray, y: np.ndarray, *, splits: list[Split], alphas: t
     utterances' Gram matrices are decomposed instead.
 
     Args:
-        x: embeddings of one layer, ``(n_utterances, n_features)``
+        x: embeddings of one layer, or of several sources side by side, ``(n_utterances, n_features)``
         y: ratings, ``(n_utterances, n_targets)``, finite
         splits: rows of ``x`` and ``y``
         alphas: relative penalties, rising
+        bands: which features may be fitted more freely than others; that is chosen with alpha, per target
+        shared: ``(n_targets,)``, targets with the same number share alpha; each has its own if None
+        algebra: where matrices are multiplied
     """
+    scales = np.ones((1, x.shape[1])) if bands is None else bands.scales
     if max(len(split.train) for split in splits) <= x.shape[1]:
-        return [_nested_dual(x, y, split, alphas) for split in splits]
+        return [_nested_dual(x, y, split, alphas, scales, shared) for split in splits]
     shift, y_shift = shift_of(x), np.median(y, axis=0)
     cell_of_row, folds_of_splits = cells_of(splits, len(x))
     cells = {
-        cell: moments_of(x, y - y_shift, np.flatnonzero(cell_of_row == cell), shift=shift)
+        cell: algebra.sums(x, y - y_shift, np.flatnonzero(cell_of_row == cell), shift=shift)
         for cell in np.unique(cell_of_row[cell_of_row >= 0]).tolist()
     }
-    paths: dict[frozenset[int], _Path] = {}
+    paths: dict[frozenset[int], Path] = {}
 
-    def path(training: frozenset[int]) -> _Path:
+    def path(training: frozenset[int]) -> Path:
         if training not in paths:
-            paths[training] = _fit_path(_total(cells, training), alphas)
+            paths[training] = algebra.path(total_of(cells, training), alphas, scales)
         return paths[training]
 
     fits = []
     for split, folds in zip(splits, folds_of_splits, strict=True):
         everything = frozenset(set().union(*folds))
-        inner = [_held_out_sums(path(everything - fold), _total(cells, frozenset(fold))) for fold in folds]
+        inner = [algebra.held_out(path(everything - fold), total_of(cells, frozenset(fold))) for fold in folds]
         sums = inner[0]
         for more in inner[1:]:
             sums += more
         errors = sums.error / sums.n
-        chosen = errors.argmin(axis=0)
+        chosen = _least(errors, shared)
         targets = np.arange(y.shape[1])
         best = path(everything)
         w, b = best.coefficients[chosen, :, targets].T, best.intercepts[chosen, targets]
@@ -102,73 +118,76 @@ def nested_ridge(x: np.ndarray, y: np.ndarray, *, splits: list[Split], alphas: t
                 prediction=(x[split.test].astype(np.float64) - shift) @ w + b + y_shift,
                 inner_mean=mean + y_shift,
                 inner_spread=np.sqrt(variance),
-                alpha=np.array(alphas)[chosen],
+                alpha=np.array(alphas)[chosen % len(alphas)],
+                ratio=chosen // len(alphas),
                 inner_errors=errors,
             )
         )
     return fits
 
 
-def _total(cells: dict[int, Moments], chosen: frozenset[int]) -> Moments:
-    first, *others = sorted(chosen)
-    total = cells[first]
-    for cell in others:
-        total += cells[cell]
-    return total
+def _least(errors: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
+    """The candidate with the least error for each target, ``(n_targets,)``, or for each group of them."""
+    if shared is None:
+        return np.asarray(errors.argmin(axis=0))
+    group = np.unique(shared, return_inverse=True)[1]
+    summed = np.stack([errors[:, group == g].sum(axis=1) for g in range(group.max() + 1)], axis=1)
+    return np.asarray(summed.argmin(axis=0)[group])
 
 
-def _fit_path(moments: Moments, alphas: tuple[float, ...]) -> _Path:
-    """Standardise, centre and solve, all from sums."""
-    mean, y_mean = moments.x / moments.n, moments.y / moments.n
-    covariance = moments.xx - np.outer(moments.x, mean).T  # symmetric; the transpose is laid out as the sums are
-    variance = np.maximum(np.diag(covariance) / moments.n, 0.0)
-    varies = (moments.high > moments.low) & (variance > 0)
-    scale = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
-    covariance *= scale
-    covariance *= scale[:, None]
-    right = (moments.xy - np.outer(moments.x, y_mean)) * scale[:, None]
-    mean_eigenvalue = np.trace(covariance) / min(moments.n, len(scale))
-    penalties = np.array(alphas) * (mean_eigenvalue or 1.0)  # a layer that is constant predicts the mean
-    w = solve_for_penalties(covariance, right, penalties=penalties) * scale[:, None]
-    return _Path(w, y_mean - mean @ w)
-
-
-def _held_out_sums(path: _Path, held_out: Moments) -> _Inner:
-    """What ``path`` predicts of rows of which only the sums are known."""
-    w, b = path.coefficients, path.intercepts
-    n_alphas, n_features, n_targets = w.shape
-    columns = np.asfortranarray(w.transpose(1, 0, 2).reshape(n_features, -1))
-    quadratic = np.einsum("ij,ij->j", columns, dsymm(1.0, held_out.xx, columns, lower=1))
-    square_x = quadratic.reshape(n_alphas, n_targets)
-    sum_x = held_out.x @ w
-    product = np.einsum("ft,aft->at", held_out.xy, w)
-    prediction = sum_x + held_out.n * b
-    square = square_x + 2 * b * sum_x + held_out.n * b**2
-    error = held_out.yy - 2 * (product + b * held_out.y) + square
-    return _Inner(held_out.n, prediction, square, error)
-
-
-def _nested_dual(x: np.ndarray, y: np.ndarray, split: Split, alphas: tuple[float, ...]) -> RidgeFit:
+def _nested_dual(
+    x: np.ndarray,
+    y: np.ndarray,
+    split: Split,
+    alphas: tuple[float, ...],
+    scales: np.ndarray,
+    shared: np.ndarray | None,
+) -> RidgeFit:
     """The same where utterances are fewer than features, with a fit of its own for each training set."""
     x_train, y_train = x[split.train], y[split.train]
-    inner = np.empty((len(alphas), *y_train.shape))
+    inner = np.empty((len(alphas) * len(scales), *y_train.shape))
     for fold in np.unique(split.inner_folds):
-        held_out = split.inner_folds == fold
-        inner[:, held_out] = ridge_path(x_train[~held_out], y_train[~held_out], x_train[held_out], alphas=alphas)
+        out = split.inner_folds == fold
+        inner[:, out] = ridge_path(x_train[~out], y_train[~out], x_train[out], alphas=alphas, scales=scales)
     errors = np.mean((inner - y_train) ** 2, axis=1)
-    chosen, targets = errors.argmin(axis=0), np.arange(y.shape[1])
+    chosen, targets = _least(errors, shared), np.arange(y.shape[1])
     held_out_predictions = inner[chosen, :, targets]
     return RidgeFit(
-        prediction=ridge_path(x_train, y_train, x[split.test], alphas=alphas)[chosen, :, targets].T,
+        prediction=ridge_path(x_train, y_train, x[split.test], alphas=alphas, scales=scales)[chosen, :, targets].T,
         inner_mean=held_out_predictions.mean(axis=1),
         inner_spread=held_out_predictions.std(axis=1),
-        alpha=np.array(alphas)[chosen],
+        alpha=np.array(alphas)[chosen % len(alphas)],
+        ratio=chosen // len(alphas),
         inner_errors=errors,
     )
 
 
+def fit_ridge(x: np.ndarray, y: np.ndarray, *, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients ``(n_features, n_targets)`` and intercepts ``(n_targets,)`` for features as they are.
+
+    Args:
+        x: ``(n_utterances, n_features)``
+        y: ``(n_utterances, n_targets)``
+        alpha: ``(n_targets,)``, relative as in `ridge_path`
+    """
+    standardiser = Standardiser.learn(x)
+    z, y_mean = standardiser(x), y.mean(axis=0, dtype=np.float64)
+    dual = z.shape[0] <= z.shape[1]
+    eigenvalues, vectors = np.linalg.eigh(z @ z.T if dual else z.T @ z)
+    eigenvalues = np.clip(eigenvalues, 0, None)
+    right = vectors.T @ ((y - y_mean) if dual else z.T @ (y - y_mean))
+    solved = vectors @ (right / (eigenvalues[:, None] + alpha * (eigenvalues.mean() or 1.0)))
+    coefficients = standardiser.scale[:, None] * (z.T @ solved if dual else solved)
+    return coefficients, y_mean - standardiser.mean @ coefficients
+
+
 def ridge_path(
-    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, *, alphas: tuple[float, ...]
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    *,
+    alphas: tuple[float, ...],
+    scales: np.ndarray | None = None,
 ) -> np.ndarray:
     """Predictions for every alpha from one decomposition, ``(n_alphas, n_test, n_targets)`` float64.
 
@@ -180,9 +199,17 @@ def ridge_path(
         y_train: ``(n_train, n_targets)``
         x_test: ``(n_test, n_features)``
         alphas: relative to the mean eigenvalue of the decomposed matrix
+        scales: ``(n_scales, n_features)`` that standardised features are multiplied by, one decomposition for each; the
+            first axis of the result is then every alpha for the first, then for the next
     """
     standardiser = Standardiser.learn(x_train)
     z_train, z_test = standardiser(x_train), standardiser(x_test)
+    if scales is None:
+        return _scaled_path(z_train, y_train, z_test, alphas)
+    return np.concatenate([_scaled_path(z_train * s, y_train, z_test * s, alphas) for s in scales])
+
+
+def _scaled_path(z_train: np.ndarray, y_train: np.ndarray, z_test: np.ndarray, alphas: tuple[float, ...]) -> np.ndarray:
     mean = y_train.mean(axis=0, dtype=np.float64)
     residual = y_train - mean
     n_train, n_features = z_train.shape

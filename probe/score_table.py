@@ -23,8 +23,9 @@ SCORES, PREDICTIONS, WEIGHTS, PLAN, QUARANTINE = (
     "quarantine.csv",
 )
 SCORE_COLUMNS = ("encoder", "probe", "layer", "target", "control", "fold", "seed", "metric", "value")
-WEIGHT_COLUMNS = ("encoder", "target", "control", "fold", "seed", "layer", "weight")
+WEIGHT_COLUMNS = ("encoder", "probe", "target", "control", "fold", "seed", "layer", "weight", "contribution")
 PREDICTION_KEYS = ("encoder", "probe", "layer", "target", "control", "seed")
+RESIDUAL = "_residual"  # the ending of a target that is scored on what others leave of it
 POOLED = "pooled"  # the fold of a score over all held-out predictions
 
 
@@ -63,8 +64,14 @@ class Run:
 
     @property
     def targets(self) -> list[str]:
-        """Targets in the order they were swept."""
-        return list(self.plan["sweep"]["targets"])
+        """Rated targets in the order they were swept, with those that are scored on what others leave of them."""
+        sweep = self.plan["sweep"]
+        return [*sweep["targets"], *(t + RESIDUAL for t in sweep.get("residuals", []))]
+
+    @property
+    def nominal_targets(self) -> list[str]:
+        """Targets with classes."""
+        return list(self.plan["sweep"].get("nominal", []))
 
 
 def write_run(folder: Path, run: Run, predictions: Predictions) -> None:

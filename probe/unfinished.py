@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from probe.scoring import Column, Finished
+from probe.columns import Column, Finished
 
 FOLDER = "unfinished"
 
@@ -25,7 +25,7 @@ class Unfinished:
 
     def unit(self, name: str, work: Callable[[], Finished]) -> Finished:
         """What ``work`` gives, or what it gave to an earlier sweep with the same plan, data and caches."""
-        file = self._folder / f"{self._fingerprint}-{name.replace('/', '-').replace(' ', '-')}.npz"
+        file = self._file(name)
         if file.exists() and (kept := _read(file)) is not None:
             return kept
         finished = work()
@@ -33,17 +33,24 @@ class Unfinished:
         _write(file, finished)
         return finished
 
+    def has(self, name: str) -> bool:
+        """Whether an earlier sweep kept this unit."""
+        return self._file(name).exists()
+
     def clear(self) -> None:
         """Forget all of it: the run is whole."""
         if self._folder.exists():
             shutil.rmtree(self._folder)
 
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{self._fingerprint}-{name.replace('/', '-').replace(' ', '-')}.npz"
+
 
 def _write(file: Path, finished: Finished) -> None:
     """Whole or not at all."""
-    labels = [{"keys": c.keys, "alphas": c.alphas} for c in finished.columns]
+    labels = [{"keys": c.keys, "alphas": c.alphas, "nominal": c.nominal} for c in finished.columns]
     truth, prediction, matched = (
-        np.stack([getattr(c, name) for c in finished.columns]) for name in ("truth", "prediction", "matched")
+        np.array([getattr(c, name) for c in finished.columns]) for name in ("truth", "prediction", "matched")
     )
     texts = {"labels": np.array(json.dumps(labels)), "weights": np.array(json.dumps(finished.weights))}
     texts["scores"] = np.array(json.dumps(finished.scores))
@@ -62,5 +69,8 @@ def _read(file: Path) -> Finished | None:
     except (BadZipFile, ValueError, KeyError, EOFError):
         return None
     rows = zip(labels, *arrays, strict=True)
-    columns = [Column(label["keys"], truth, raw, matched, label["alphas"]) for label, truth, raw, matched in rows]
+    columns = [
+        Column(label["keys"], truth, raw, matched, label["alphas"], label["nominal"])
+        for label, truth, raw, matched in rows
+    ]
     return Finished(columns, scores, weights)

@@ -22,7 +22,7 @@ from figures.report import write_report
 from layerprobe import app
 from probe.cache import open_cache
 from probe.checkpoint import load_encoder
-from probe.sweep import plan_sweep
+from probe.sweep_plan import plan_sweep
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "layerprobe"]

@@ -13,11 +13,14 @@ ROOT = Path(__file__).parents[1]
 STAGES = ("probe", "analysis", "figures")
 PROBE = (
     "errors progress manifest synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
-    "encoder acoustic checkpoint precision doctor journal sound_hashes cache hearing foresight extract "
-    "splits metrics controls grams tridiagonal ridge weighted_sum score_table scoring unfinished sweep"
+    "encoder acoustic checkpoint precision doctor journal sound_hashes cache hearing foresight extract splits "
+    "metrics class_metrics controls grams tridiagonal ridge_algebra device_algebra ridge description_length "
+    "score_table targets columns training_sets layer_stack layer_scaling lbfgs mix_problem weighted_sum estimators "
+    "featurizer_replay logistic mlp layer_probes mix_probes baselines unfinished sweep_plan sweep_input sweep "
+    "control_caches"
 ).split()
 FIGURES = ("style", "heatmap", "curves", "draw", "report")
-ANALYSIS = ("relevance", "findings")
+ANALYSIS = ("relevance", "weights", "partition", "findings")
 ORDER = {"probe": tuple(PROBE), "analysis": ANALYSIS, "figures": FIGURES}
 
 

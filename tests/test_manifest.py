@@ -8,7 +8,7 @@ import pytest
 from conftest import write_table
 
 from probe.errors import InputError
-from probe.manifest import Header, ManifestError, Target, rater_columns, read_manifest, write_manifest
+from probe.manifest import Header, ManifestError, Nominal, Target, rater_columns, read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -102,7 +102,36 @@ def test_a_missing_manifest_or_header_is_one_sentence(rows, tmp_path):
 def test_a_header_with_a_turned_scale_is_refused(rows, tmp_path):
     path = write_table(tmp_path, rows)
     path.with_suffix(".toml").write_text('corpus = "c"\nversion = "1"\n[targets.arousal]\nminimum = 7\nmaximum = 1')
-    assert problems(path) == ["licence is missing", "[targets.arousal] needs numbers minimum < maximum"]
+    assert problems(path) == ["licence is missing", "[targets.arousal] needs numbers minimum < maximum, or classes"]
+
+
+def with_classes(rows, tmp_path, classes='["calm", "glad"]'):
+    path = write_table(tmp_path, [row | {"emotion": "calm"} for row in rows])
+    header = path.with_suffix(".toml")
+    header.write_text(header.read_text() + f"\n[targets.emotion]\nclasses = {classes}\n")
+    return path
+
+
+def test_a_target_may_have_classes(rows, tmp_path):
+    rows[0]["emotion"] = "glad"
+    manifest = read_manifest(with_classes(rows, tmp_path))
+    assert manifest.header.nominal == {"emotion": Nominal(("calm", "glad"))}
+    assert manifest.targets == ("arousal",)
+    write_manifest(tmp_path / "out.csv", manifest.table, manifest.header)
+    assert read_manifest(tmp_path / "out.csv").header == manifest.header
+
+
+def test_a_class_that_the_header_does_not_name_is_named_with_its_row(rows, tmp_path):
+    path = with_classes(rows, tmp_path)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.loc[0, "emotion"] = "Calm"
+    table.loc[1:, "emotion"] = ""
+    table.to_csv(path, index=False)
+    assert problems(path) == ["row 2: emotion is 'Calm', none of the classes calm, glad of my.toml"]
+    for wrong in ('["calm"]', '["calm", "calm"]', '"calm"', "[1, 2]"):
+        assert problems(with_classes(rows, tmp_path, wrong)) == [
+            "[targets.emotion] needs classes, a list of two or more different names"
+        ]
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00bad", b'a,b\n"open'])

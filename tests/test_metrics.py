@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from probe.metrics import METRICS, MomentMatch, ccc, pearson, rmse
+from probe.metrics import METRICS, MomentMatch, ccc, pearson, r2, rmse
 
 
 def test_ccc_divides_by_n_and_not_by_n_minus_1():
@@ -54,7 +54,15 @@ def test_a_constant_prediction_is_matched_to_the_mean():
 
 
 def test_the_metrics_are_named():
-    assert set(METRICS) == {"ccc", "pearson", "rmse"}
+    assert set(METRICS) == {"ccc", "pearson", "rmse", "r2"}
+
+
+def test_the_share_of_variance_is_that_by_hand():
+    truth = np.array([1.0, 2.0, 3.0, 6.0])  # mean 3, squares 4 + 1 + 0 + 9
+    assert r2(truth, np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx(1 - 4 / 14)
+    assert r2(truth, np.full(4, 3.0)) == 0
+    assert r2(truth, -truth) < 0
+    assert np.isnan(r2(np.ones(3), truth[:3]))
 
 
 def test_the_matched_head_is_the_best_that_any_gain_and_offset_reach(rng):

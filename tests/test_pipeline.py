@@ -16,7 +16,8 @@ from probe.cache import open_cache
 from probe.checkpoint import load_encoder
 from probe.extract import extract
 from probe.manifest import read_manifest
-from probe.sweep import plan_sweep, sweep
+from probe.sweep import sweep
+from probe.sweep_plan import plan_sweep
 
 ENDINGS, RATES, CHANNELS = ("wav", "flac", "mp3", "ogg"), (8_000, 16_000, 44_100, 48_000), (1, 2)
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.relevance import METRIC_NAMES, best_layer, layer_scores, n_blocks, relative_depth
+from probe.class_metrics import CLASS_METRICS
 from probe.metrics import METRICS
 
 
@@ -46,4 +47,4 @@ def test_depth_runs_from_the_first_block_to_the_last():
 
 
 def test_every_metric_of_the_sweep_has_a_name():
-    assert {*METRICS, "ccc_matched"} == set(METRIC_NAMES)
+    assert {*METRICS, *CLASS_METRICS, "ccc_matched"} == set(METRIC_NAMES)

@@ -10,7 +10,7 @@ import pytest
 from test_findings import SCORES
 
 from analysis.findings import find
-from figures.report import report_html
+from figures.report import Pictures, report_html
 from probe.score_table import Run
 
 ENCODER = {"name": "e", "layers": ["0", "1"], "poolings": ["mean", "std"], "fingerprint": "f"}
@@ -28,7 +28,8 @@ def page(tmp_path):
     quarantine = pd.DataFrame([{"encoder": "e", "utterance_id": "<b>7</b>", "path": "x", "reason": "silent"}])
     plan = {"corpus": CORPUS, "sweep": SWEEP, "encoders": [ENCODER | {"random_init": 0}], "random_weights": [ENCODER]}
     run = Run("abc123", plan, SCORES, pd.DataFrame(), quarantine)
-    return report_html(run, find(SCORES, metric="ccc_matched"), metric="ccc_matched", heatmap=svg, curves=svg)
+    findings = find(SCORES, metric="ccc_matched")
+    return report_html(run, findings, pictures=[Pictures("CCC, matched", heatmap=svg, curves=svg)])
 
 
 def test_the_page_says_what_the_findings_say(page):

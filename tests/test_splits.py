@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from probe.description_length import speaker_portions
 from probe.errors import InputError
 from probe.splits import Split, assert_disjoint, fold_splits, manifest_split, speaker_folds, speaker_groups
 
@@ -34,6 +38,62 @@ def test_no_speaker_is_on_both_sides(speaker_ids, n_folds, seed):
         assert sum(map(len, inner)) == len(set.union(*inner))
         assert sorted([*split.train, *split.test]) == list(range(len(speaker_ids)))
     assert sorted(np.concatenate([s.test for s in splits])) == list(range(len(speaker_ids)))
+
+
+def one_manifest_split(groups, rng):
+    speakers = np.unique(groups)
+    parts = np.where(rng.permutation(len(speakers)) % 3 == 0, "test", "train")[np.searchsorted(speakers, groups)]
+    return manifest_split(groups, parts, groups.astype(str), test="test", n_inner_folds=3, rng=rng)
+
+
+def portions_as_splits(groups, rng):
+    portion = speaker_portions(groups, rng=rng)
+    return [
+        Split(str(k), np.flatnonzero(portion < k), np.flatnonzero(portion == k), portion[portion < k])
+        for k in range(1, portion.max() + 1)
+    ]
+
+
+def folds_as_splits(groups, rng):
+    folds = speaker_folds(groups, n_folds=4, rng=rng)
+    return [Split(str(k), np.flatnonzero(folds != k), np.flatnonzero(folds == k), folds[folds != k]) for k in range(4)]
+
+
+# Everything in the project that divides utterances; who adds another adds it here
+SPLITTERS = {
+    "fold_splits": lambda groups, rng: fold_splits(groups, n_folds=4, n_inner_folds=3, rng=rng),
+    "manifest_split": one_manifest_split,
+    "speaker_folds": folds_as_splits,
+    "speaker_portions": portions_as_splits,
+}
+
+
+def test_every_splitter_is_tried():
+    """Functions that deal rows by groups and a generator, wherever they are."""
+    found = set()
+    for path in (Path(__file__).parents[1] / "probe").glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                names = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]}
+                if {"groups", "rng"} <= names and "ratings" not in names and "codes" not in names and "y" not in names:
+                    found.add(node.name)
+    assert found == set(SPLITTERS)
+
+
+@pytest.mark.parametrize("name", SPLITTERS)
+@pytest.mark.parametrize("speaker_ids", list(corpora()))
+def test_a_speaker_on_both_sides_is_impossible(name, speaker_ids):
+    groups = speaker_groups(speaker_ids)
+    for seed in range(10):
+        splits = SPLITTERS[name](groups, np.random.default_rng(seed))
+        assert splits
+        for split in splits:
+            assert_disjoint(split, groups)
+            assert not set(groups[split.train]) & set(groups[split.test])
+            assert len(split.train)
+            assert len(split.test)
+    with pytest.raises(AssertionError, match="a speaker trains and tests"):
+        assert_disjoint(Split("x", np.array([0, 1]), np.array([1]), np.array([0, 1])), groups)
 
 
 def test_folds_are_nearly_equal_where_speakers_allow_it(rng):

@@ -17,7 +17,8 @@ from probe.metrics import ccc, pearson, rmse
 from probe.progress import Silent
 from probe.ridge import nested_ridge
 from probe.score_table import POOLED, SCORE_COLUMNS, read_predictions, read_run
-from probe.sweep import plan_sweep, sweep
+from probe.sweep import sweep
+from probe.sweep_plan import plan_sweep
 
 N, N_LAYERS, DIM = 240, 5, 6
 LAYERS = tuple(map(str, range(N_LAYERS)))
@@ -237,13 +238,15 @@ def test_final_is_scored_alone_and_left_out_of_the_mix(tmp_path, planted, rng):
     assert set(run.layer_weights["layer"]) == {"0", "1"}
 
 
-def test_the_weighted_sum_can_be_left_out_and_is_refused_where_memory_does_not_hold_it(planted, tmp_path, monkeypatch):
+def test_mixes_can_be_left_out_and_descent_is_refused_where_memory_does_not_hold_the_layers(
+    planted, tmp_path, monkeypatch
+):
     cache, _, manifest = planted
-    monkeypatch.setattr("probe.sweep.os.sysconf", lambda name: 1024 if name == "SC_PAGE_SIZE" else 8)
-    with pytest.raises(InputError, match=r"needs 0 GiB of memory, and there are 0\. Leave it out with --mix-seeds 0"):
-        sweep([cache], manifest, quick(manifest), out=tmp_path / "r")
+    monkeypatch.setattr("probe.layer_stack.os.sysconf", lambda name: 1024 if name == "SC_PAGE_SIZE" else 8)
+    with pytest.raises(InputError, match=r"holds all layers, 0\.0 GiB, in memory, and there are 0\.0\. Leave that mix"):
+        sweep([cache], manifest, quick(manifest, mixes=("gradient_descent_mix",)), out=tmp_path / "no")
     run = sweep([cache], manifest, plan_sweep(manifest, mix_seeds=0), out=tmp_path / "r")
-    assert set(run.scores["probe"]) == {"ridge"}
+    assert set(run.scores["probe"]) == {"ridge", "mean"}
     assert read_run(tmp_path / "r").layer_weights.empty
 
 
@@ -253,7 +256,9 @@ def test_controls_are_asked_for_by_name_and_stand_beside_the_ratings(planted, tm
     run = sweep([cache], manifest, replace(plan, weighted_sum_seeds=()), out=tmp_path / "run")
     scores = run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == "pearson")]
     counts = scores.groupby("control")["seed"].nunique().to_dict()
-    assert counts == {"none": 1, "permuted": 5, "permuted_within_speaker": 5, "random_per_speaker": 5}
+    assert counts == {
+        "none": 1, "permuted": 5, "permuted_within_speaker": 5, "random_per_speaker": 5, "mean_rating": 1
+    }  # fmt: skip
     best = (
         scores[(scores["control"] != "none") & (scores["layer"] == "3")].groupby(["control", "target"])["value"].mean()
     )
@@ -292,7 +297,7 @@ def test_an_interrupted_sweep_goes_on_at_the_layer_it_was_in(planted, tmp_path, 
         fitted.append(len(x))
         return nested_ridge(x, y, **choices)
 
-    monkeypatch.setattr("probe.scoring.nested_ridge", counted)
+    monkeypatch.setattr("probe.layer_probes.nested_ridge", counted)
     resumed = sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control])
     assert len(fitted) == 2 * N_LAYERS - 3
     pd.testing.assert_frame_equal(resumed.scores, whole.scores)

@@ -19,7 +19,8 @@ import pandas as pd
 from probe.cache import CacheWriter, open_cache
 from probe.manifest import Header, Manifest, Target
 from probe.plan import ExtractionPlan
-from probe.sweep import plan_sweep, sweep
+from probe.sweep import sweep
+from probe.sweep_plan import plan_sweep
 
 TARGETS = ("arousal", "valence", "dominance")
 

@@ -1,0 +1,103 @@
+"""From sums of products to ridge solutions for every penalty, and to their errors on rows known by sums alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.linalg.blas import dsymm
+
+from probe.grams import Moments, moments_of
+from probe.tridiagonal import solve_for_penalties
+
+
+@dataclass(frozen=True)
+class Path:
+    """Ridge solutions for every candidate, on features as they are but for a shift."""
+
+    coefficients: np.ndarray  # (n_candidates, n_features, n_targets)
+    intercepts: np.ndarray  # (n_candidates, n_targets)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Sums over the held-out predictions of one or all inner folds, each ``(n_candidates, n_targets)``."""
+
+    n: int
+    prediction: np.ndarray
+    square: np.ndarray
+    error: np.ndarray  # squared
+
+    def __add__(self, other: HeldOut) -> HeldOut:
+        return HeldOut(
+            self.n + other.n,
+            self.prediction + other.prediction,
+            self.square + other.square,
+            self.error + other.error,
+        )
+
+
+class Algebra(Protocol):
+    """Where the matrices are multiplied."""
+
+    def sums(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> Moments:
+        """As `probe.grams.moments_of`."""
+
+    def path(self, moments: Moments, alphas: tuple[float, ...], scales: np.ndarray) -> Path:
+        """Standardise, centre, scale features, and solve for every penalty.
+
+        Args:
+            moments: sums over the training rows
+            alphas: penalties relative to the mean eigenvalue of what is fitted
+            scales: ``(n_scales, n_features)`` by which standardised features are multiplied; candidates are every
+                alpha for the first scale, then for the next
+        """
+
+    def held_out(self, path: Path, moments: Moments) -> HeldOut:
+        """What ``path`` predicts of rows of which only the sums are known."""
+
+
+class HostAlgebra:
+    """numpy and LAPACK on the processor."""
+
+    def sums(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> Moments:
+        """One pass over the rows."""
+        return moments_of(x, y, rows, shift=shift)
+
+    def path(self, moments: Moments, alphas: tuple[float, ...], scales: np.ndarray) -> Path:
+        """One tridiagonal form for each row of ``scales``."""
+        mean, y_mean = moments.x / moments.n, moments.y / moments.n
+        covariance = moments.xx - np.outer(moments.x, mean).T  # symmetric; the transpose is laid out as the sums are
+        variance = np.maximum(np.diag(covariance) / moments.n, 0.0)
+        varies = (moments.high > moments.low) & (variance > 0)
+        unit = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
+        right = moments.xy - np.outer(moments.x, y_mean)
+        solutions = []
+        for feature_scale in scales:
+            scale = unit * feature_scale
+            scaled = covariance * scale
+            scaled *= scale[:, None]
+            mean_eigenvalue = np.trace(scaled) / min(moments.n, len(scale))
+            penalties = np.array(alphas) * (mean_eigenvalue or 1.0)  # a layer that is constant predicts the mean
+            w = solve_for_penalties(scaled, right * scale[:, None], penalties=penalties)
+            solutions.append(w * scale[:, None])
+        w = np.concatenate(solutions)
+        return Path(w, y_mean - mean @ w)
+
+    def held_out(self, path: Path, moments: Moments) -> HeldOut:
+        """A quadratic form for each candidate."""
+        w, b = path.coefficients, path.intercepts
+        n_candidates, n_features, n_targets = w.shape
+        columns = np.asfortranarray(w.transpose(1, 0, 2).reshape(n_features, -1))
+        quadratic = np.einsum("ij,ij->j", columns, dsymm(1.0, moments.xx, columns, lower=1))
+        square_x = quadratic.reshape(n_candidates, n_targets)
+        sum_x = moments.x @ w
+        product = np.einsum("ft,aft->at", moments.xy, w)
+        prediction = sum_x + moments.n * b
+        square = square_x + 2 * b * sum_x + moments.n * b**2
+        error = moments.yy - 2 * (product + b * moments.y) + square
+        return HeldOut(moments.n, prediction, square, error)
+
+
+HOST = HostAlgebra()
