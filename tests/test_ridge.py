@@ -88,6 +88,16 @@ def test_nested_choice_and_predictions_equal_one_fit_at_a_time(rng, n_folds, p, 
             np.testing.assert_allclose([ours.inner_mean[target], ours.inner_spread[target]], [mean, spread], atol=1e-3)
 
 
+def test_one_speaker_in_each_fold_is_fitted_as_it_is(rng):
+    x, y = problem(60, 8, rng)
+    splits = fold_splits(np.repeat(np.arange(4), 15), n_folds=4, n_inner_folds=4, rng=rng)
+    for split, ours in zip(splits, nested_ridge(x, y, splits=splits, alphas=ALPHAS), strict=True):
+        alpha, _, _, prediction, errors = by_scikit_learn(x, y, split, 0)
+        assert ours.alpha[0] == alpha
+        np.testing.assert_allclose(ours.inner_errors[:, 0], errors, rtol=2e-3)
+        np.testing.assert_allclose(ours.prediction[:, 0], prediction, atol=1e-4 * y.std())
+
+
 def test_float32_products_stay_within_a_ten_thousandth_of_the_ratings_spread(rng, monkeypatch):
     """Against a float64 reference, at every penalty, with an outlying feature, an offset and a collinear pair."""
     x, y = problem(3000, 60, rng)
