@@ -51,6 +51,11 @@ class ExtractionPlan:
         return cls(**values)
 
     @property
+    def is_stack(self) -> bool:
+        """Whether these are layers, one above the other, that can be mixed; not features side by side."""
+        return all(name == "final" or name.isdecimal() for name in self.layers)
+
+    @property
     def n_blocks(self) -> int:
         """Transformer blocks: layers without layer 0 and ``final``."""
         return sum(name != "final" for name in self.layers) - 1

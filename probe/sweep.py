@@ -109,15 +109,16 @@ def sweep(
         ),
     ]
     units = [_Unit(c, layer, keys, _rows(c, used)) for c, keys in studied for layer in c.plan.layers]
+    mixed = [(cache, keys) for cache, keys in studied if plan.mixes and cache.plan.is_stack]
     unfinished = Unfinished(Path(out), fingerprint)
     finished = NOTHING
-    watch.begin("sweep", len(units) + 1 + len(plan.mixes) * len(studied), "layers and mixes")
+    watch.begin("sweep", len(units) + 1 + len(plan.mixes) * len(mixed), "layers and mixes")
     try:
         other = _beside(bands, used)
         for unit, done in zip(units, _probed(units, used.data, plan, other, algebra, unfinished, jobs), strict=True):
             finished += done
             watch.advance(1, f"{unit.keys['encoder']} layer {unit.layer}")
-        for cache, keys in studied if plan.mixes else ():
+        for cache, keys in mixed:
             finished += unfinished.unit(
                 f"{keys['encoder']}-{keys['control']}-mixes",
                 lambda cache=cache, keys=keys: _mixed(cache, keys, used, plan, watch),  # type: ignore[misc]

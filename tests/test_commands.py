@@ -54,6 +54,14 @@ def corpus(tmp_path_factory):
     return write_table(folder, rows, targets=("arousal", "valence"))
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """Processes that a test starts heed SIGINT, also where a shell in the background made this one ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def finished(corpus, folders):
     """The four verbs of the README, on the corpus."""
@@ -240,7 +248,7 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(corpus, folder
 
 
 @pytest.mark.slow
-def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path, corpus):
+def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path, corpus, heeds_interrupts):
     """Interrupted while the encoder works; what was finished is kept, to the utterance."""
     table = pd.read_csv(corpus)
     rows = [

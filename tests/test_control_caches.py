@@ -72,6 +72,7 @@ def test_one_flag_extracts_every_control_of_an_encoder_from_the_hub(corpus, fold
     swept = read_run(out)
     assert open_cache(tmp_path / "tiny-random-0.zarr").plan.random_init == 0
     assert swept.encoders == ["tiny", "acoustic"]
+    assert set(swept.layer_weights["encoder"]) == {"tiny"}  # features side by side are no layers to mix
     assert set(swept.scores["control"]) == {
         "none", "permuted", "permuted_within_speaker", "random_per_speaker", "random_init", "mean_rating",
         "duration_loudness",
