@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.relevance import LOWER_IS_BETTER, METRIC_NAMES, best_layer, best_of, layer_scores
+from analysis.relevance import LOWER_IS_BETTER, METRIC_NAMES, best_layer, best_of, layer_scores, with_intervals
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,18 @@ RIDGE = "ridge per layer on standardised embeddings, alpha from inner speaker-di
 LIN = "Lin (1989), Biometrics 45"
 
 
-def find(scores: pd.DataFrame, *, metric: str) -> list[Finding]:
+def find(scores: pd.DataFrame, *, metric: str, intervals: pd.DataFrame | None = None) -> list[Finding]:
     """Best layers, the weighted sum and the controls' levels, for each encoder and target.
 
-    The best layer is the highest of several held-out scores and so a little too good; neighbours within the range
-    over folds are not told apart.
+    The best layer is the highest of several held-out scores and so a little too good; neighbours within its range are
+    not told apart.
+
+    Args:
+        scores: tidy rows of a run
+        metric: a key of `analysis.relevance.METRIC_NAMES`
+        intervals: of `analysis.intervals.score_intervals`; without them a range is that over folds
     """
-    table = layer_scores(scores, metric=metric)
+    table = with_intervals(layer_scores(scores, metric=metric), intervals)
     findings = []
     for (encoder, target), rows in table.groupby(["encoder", "target"], sort=False):
         ridge = rows[rows["probe"] == "ridge"]
@@ -59,7 +64,7 @@ def find(scores: pd.DataFrame, *, metric: str) -> list[Finding]:
                 layer = best_layer(part["value"], metric=metric)
                 low, value, high = (float(part.loc[layer, c]) for c in ("lowest", "value", "highest"))  # type: ignore[arg-type]
                 of_layer = (str(encoder), str(target), layer, metric, value, low, high)
-                findings.append(Finding(name, *of_layer, "folds", RIDGE, LIN))
+                findings.append(Finding(name, *of_layer, str(part.loc[layer, "spread"]), RIDGE, LIN))
         mixed = rows[(rows["probe"] == "weighted_sum") & (rows["control"] == "none")]
         for row in mixed.to_dict("records"):
             spread = (row["value"], row["seed_lowest"], row["seed_highest"], "seeds")

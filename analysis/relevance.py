@@ -21,6 +21,7 @@ BASELINE = "baseline"  # the encoder of scores that no layer has a part in
 DEFAULT_METRIC = "ccc_matched"
 LOWER_IS_BETTER = frozenset({"rmse"})
 POOLED = "pooled"
+FOLDS, SPEAKERS = "folds", "95 % over speakers"  # what a range of scores is
 
 
 def layer_scores(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
@@ -52,6 +53,26 @@ def layer_scores(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
         "seed_highest": by_seed.max(),
     }
     return pd.DataFrame(columns).reset_index()
+
+
+def with_intervals(table: pd.DataFrame, intervals: pd.DataFrame | None) -> pd.DataFrame:
+    """`layer_scores` whose ``lowest`` and ``highest`` are interval ends where there are any.
+
+    Args:
+        table: as `layer_scores` gives it
+        intervals: rows ``encoder, control, probe, target, layer, low, high``, as of `analysis.intervals`
+
+    Returns:
+        the same rows with ``spread``, which says what ``lowest`` and ``highest`` are
+    """
+    if intervals is None or intervals.empty:
+        return table.assign(spread=FOLDS)
+    merged = table.merge(intervals, how="left", on=["encoder", "control", "probe", "target", "layer"])
+    known = merged["low"].notna() & merged["high"].notna()
+    merged["lowest"] = merged["low"].where(known, merged["lowest"])
+    merged["highest"] = merged["high"].where(known, merged["highest"])
+    merged["spread"] = np.where(known, SPEAKERS, FOLDS)
+    return merged.drop(columns=["low", "high"])
 
 
 def best_layer(values: pd.Series[float], *, metric: str) -> str:

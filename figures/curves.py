@@ -1,4 +1,4 @@
-"""Scores over layers, with the range over folds and the controls in the same axes."""
+"""Scores over layers, with their intervals and the controls in the same axes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ BASELINES = {  # control of the baseline's rows: how the line is called, and its
 def plot_layer_curves(
     table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], colours: dict[str, Any], metric: str
 ) -> Axes:
-    """One line per encoder over relative depth; its range over folds as a ribbon, its controls thinner.
+    """One line per encoder over relative depth; the range of its scores as a ribbon, its controls thinner.
 
     Args:
-        table: rows of `analysis.relevance.layer_scores` for one target
+        table: rows of `analysis.relevance.with_intervals` for one target
         ax: where to draw
         layers: for each encoder its layers in order
         colours: for each encoder
@@ -49,8 +49,9 @@ def plot_layer_curves(
             ax.plot(depth[-1], last["value"], color=colour, marker="o", markersize=4, fillstyle="none")
             depth, names = depth[:-1], names[:-1]
         real, untrained, permuted = (of(c, names=names) for c in ("none", "random_init", "permuted"))
+        spread = str(real["spread"].dropna().iloc[0])
         ax.fill_between(depth, real["lowest"], real["highest"], color=colour, alpha=0.15, linewidth=0)
-        ax.plot(depth, real["value"], color=colour, marker="o", markersize=3, label=f"{encoder} (ribbon: folds)")
+        ax.plot(depth, real["value"], color=colour, marker="o", markersize=3, label=f"{encoder} (ribbon: {spread})")
         if untrained["value"].notna().any():
             ax.plot(depth, untrained["value"], color=colour, ls="--", lw=1, label=f"{encoder}, random weights")
         if permuted["value"].notna().any():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.intervals import score_intervals
 from analysis.relevance import (
     BASELINE,
     CLASS_METRICS,
@@ -15,13 +16,14 @@ from analysis.relevance import (
     DEFAULT_METRIC,
     METRIC_NAMES,
     layer_scores,
+    with_intervals,
 )
 from figures.curves import curves_figure
 from figures.heatmap import heatmap_figure
 from figures.style import save
 from probe.errors import InputError
 from probe.plan import combined_fingerprint
-from probe.score_table import Run, read_run
+from probe.score_table import Run, read_predictions, read_run
 
 PICTURES: dict[str, Callable[..., Figure]] = {"heatmap": heatmap_figure, "curves": curves_figure}
 
@@ -54,7 +56,8 @@ def draw(picture: str, folders: Sequence[Path | str], *, metric: str | None = No
     tables = []
     for path, run in zip(paths, runs, strict=True):
         _refuse_other_question(run, runs[0], path, paths[0])
-        table = layer_scores(run.scores, metric=metric)
+        intervals = score_intervals(read_predictions(path), metric=metric)
+        table = with_intervals(layer_scores(run.scores, metric=metric), intervals)
         if picture == "heatmap":
             table = table[table["probe"] == "ridge"]
         for encoder in run.encoders:

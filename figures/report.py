@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.findings import NAMES, Finding, find, headlines, warn, write_findings
+from analysis.intervals import score_intervals
 from analysis.partition import variance_partition
 from analysis.relevance import BASELINE, CLASS_METRICS, DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES, POOLED
 from analysis.weights import concentration, weight_summary
 from figures.curves import BASELINES
 from figures.draw import default_metric, draw
-from probe.score_table import Run, read_run
+from probe.score_table import Run, read_predictions, read_run
 
 
 def write_report(folder: Path | str, *, metric: str | None = None) -> Path:
@@ -35,7 +36,12 @@ def write_report(folder: Path | str, *, metric: str | None = None) -> Path:
         Pictures(METRIC_NAMES[m], *(draw(name, [folder], metric=m)[-1] for name in ("heatmap", "curves")))
         for m in metrics
     ]
-    findings = [finding for m in metrics for finding in find(run.scores, metric=m)]
+    predictions = read_predictions(folder)
+    findings = [
+        finding
+        for m in metrics
+        for finding in find(run.scores, metric=m, intervals=score_intervals(predictions, metric=m))
+    ]
     write_findings(folder / "findings.json", findings, fingerprint=run.fingerprint)
     page = folder / "report.html"
     page.write_text(report_html(run, findings, pictures=pictures), encoding="utf-8")

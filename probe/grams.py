@@ -87,15 +87,18 @@ def shift_of(x: np.ndarray) -> np.ndarray:
 def moments_of(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> Moments:
     """Sums over ``rows`` of embeddings ``(n, n_features)`` less ``shift`` and ratings ``(n, n_targets)``."""
     n_features, n_targets = x.shape[1], y.shape[1]
-    xx, xy = np.zeros((n_features, n_features), order="F"), np.zeros((n_features, n_targets))
+    xx: np.ndarray | None = None
+    xy = np.zeros((n_features, n_targets))
     sums, low, high = np.zeros(n_features), np.full(n_features, np.inf), np.full(n_features, -np.inf)
     for block, ratings in _blocks(x, y, rows, shift):
         product = ssyrk if block.dtype == np.float32 else dsyrk
-        xx += product(1.0, block.T, lower=1)
+        part = product(1.0, block.T, lower=1)
+        xx = part.astype(np.float64, copy=False) if xx is None else np.add(xx, part, out=xx)
         xy += block.T @ ratings.astype(block.dtype)
         sums += block.sum(axis=0, dtype=np.float64)
         low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
     chosen = y[rows]
+    xx = np.zeros((n_features, n_features), order="F") if xx is None else xx
     return Moments(len(rows), sums, chosen.sum(axis=0), xx, xy, np.square(chosen).sum(axis=0), low, high)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probe.grams import cells_of, shift_of, total_of
+from probe.grams import BLOCK, cells_of, shift_of, total_of
 from probe.ridge_algebra import HOST, Algebra, Path
 from probe.splits import Split
 
@@ -88,8 +88,9 @@ def nested_ridge(
         return [_nested_dual(x, y, split, alphas, scales, shared) for split in splits]
     shift, y_shift = shift_of(x), np.median(y, axis=0)
     cell_of_row, folds_of_splits = cells_of(splits, len(x))
+    centred = y - y_shift
     cells = {
-        cell: algebra.sums(x, y - y_shift, np.flatnonzero(cell_of_row == cell), shift=shift)
+        cell: algebra.sums(x, centred, np.flatnonzero(cell_of_row == cell), shift=shift)
         for cell in np.unique(cell_of_row[cell_of_row >= 0]).tolist()
     }
     paths: dict[frozenset[int], Path] = {}
@@ -115,7 +116,7 @@ def nested_ridge(
         variance = np.maximum(sums.square[chosen, targets] / sums.n - mean**2, 0.0)
         fits.append(
             RidgeFit(
-                prediction=(x[split.test].astype(np.float64) - shift) @ w + b + y_shift,
+                prediction=_predict(x, split.test, shift, w) + b + y_shift,
                 inner_mean=mean + y_shift,
                 inner_spread=np.sqrt(variance),
                 alpha=np.array(alphas)[chosen % len(alphas)],
@@ -124,6 +125,12 @@ def nested_ridge(
             )
         )
     return fits
+
+
+def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Products in float64, a block at a time: a whole layer in float64 would be the largest thing in memory."""
+    parts = [(x[rows[k : k + BLOCK]].astype(np.float64) - shift) @ w for k in range(0, len(rows), BLOCK)]
+    return np.concatenate(parts) if parts else np.empty((0, w.shape[1]))
 
 
 def _least(errors: np.ndarray, shared: np.ndarray | None) -> np.ndarray:

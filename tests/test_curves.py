@@ -13,7 +13,8 @@ from figures.curves import curves_figure, plot_layer_curves
 def table(layers, target="arousal", encoder="e"):
     rows = [
         {"encoder": encoder, "control": c, "probe": "ridge", "target": target, "layer": name, "value": base + k / 10,
-         "lowest": base + k / 10 - 0.1, "highest": base + k / 10 + 0.2, "seed_lowest": -1, "seed_highest": 1}
+         "lowest": base + k / 10 - 0.1, "highest": base + k / 10 + 0.2, "seed_lowest": -1, "seed_highest": 1,
+         "spread": "folds"}
         for c, base in (("none", 0.3), ("random_init", 0.1), ("permuted", 0.0))
         for k, name in enumerate(layers)
     ]  # fmt: skip

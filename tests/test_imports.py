@@ -20,7 +20,7 @@ PROBE = (
     "control_caches"
 ).split()
 FIGURES = ("style", "heatmap", "curves", "draw", "report")
-ANALYSIS = ("relevance", "weights", "partition", "bootstrap", "findings")
+ANALYSIS = ("relevance", "weights", "partition", "bootstrap", "intervals", "findings")
 ORDER = {"probe": tuple(PROBE), "analysis": ANALYSIS, "figures": FIGURES}
 
 

@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=20_000)
     parser.add_argument("--layers", type=int, default=25)
     parser.add_argument("--features", type=int, default=1024)
+    parser.add_argument("--mix-seeds", type=int, default=0, help="of the weighted sum, which reads layers again")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))
@@ -68,12 +69,18 @@ def main() -> None:
         print(f"cache written in {time.perf_counter() - began:.0f} s", flush=True)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         began = time.perf_counter()
-        sweep([open_cache(folder / "c.zarr")], manifest, plan_sweep(manifest, mix_seeds=0), out=folder / "run")
+        sweep(
+            [open_cache(folder / "c.zarr")],
+            manifest,
+            plan_sweep(manifest, mix_seeds=options.mix_seeds),
+            out=folder / "run",
+        )
         seconds = time.perf_counter() - began
         above = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
         one_layer = n * options.features * 4
         print(
-            f"{n} x {options.layers} x {options.features}: swept in {seconds:.0f} s, with 5 permutations of 3 targets; "
+            f"{n} x {options.layers} x {options.features}: swept in {seconds:.0f} s, with 5 permutations of 3 "
+            f"targets and {options.mix_seeds} seeds of the weighted sum; "
             f"memory rose by {above / 2**30:.2f} GiB, one layer is {one_layer / 2**30:.2f} GiB"
         )
     finally:
