@@ -94,7 +94,7 @@ class _TrainingSet:
         scale = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
         covariance *= scale
         covariance *= scale[:, None]
-        values, vectors = torch.linalg.eigh(torch.from_numpy(covariance).float(), UPLO="L")
+        values, vectors = np.linalg.eigh(covariance, UPLO="L")  # in float32 it fails where many features are constant
         mean_eigenvalue = varies.sum() / min(moments.n, len(varies)) or 1.0
         # With classes balanced, zero weights about the mean of class means leave no slope along the intercepts
         class_means = np.where(present, moments.xy / np.where(present, moments.y, 1.0), np.nan)
@@ -105,8 +105,8 @@ class _TrainingSet:
             scale=torch.from_numpy(scale).float(),
             weight=torch.from_numpy(np.where(present, 1 / (n_present * np.where(present, moments.y, 1.0)), 0.0)),
             penalties=torch.from_numpy(penalties * mean_eigenvalue).float(),
-            vectors=vectors,
-            curvature=values.clamp_min(0) / float(n_present),
+            vectors=torch.from_numpy(vectors).float(),
+            curvature=torch.from_numpy(np.maximum(values, 0) / n_present).float(),
             slope=torch.from_numpy(slope).float(),
         )
 

@@ -200,6 +200,8 @@ def _read_table(path: Path) -> tuple[pd.DataFrame, int]:
         if path.suffix.lower() == ".csv":
             # every cell as text: pandas would turn the speaker "NA" into nothing and the id "007" into 7
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            if not isinstance(table.index, pd.RangeIndex):  # pandas takes what has no name for row labels
+                raise InputError(f"{path}: its rows have more cells than its header has names. Name every column.")
             first_row = 2
         elif path.suffix.lower() == ".parquet":
             columns = pd.read_parquet(path)

@@ -218,3 +218,16 @@ def test_a_penalty_means_the_same_for_an_embedding_that_says_everything_twice(rn
         for wide in (x, np.concatenate([x, x], axis=1))
     )
     np.testing.assert_allclose(twice.probability, once.probability, atol=2e-3)
+
+
+def test_many_constant_and_repeated_features_are_harmless(rng):
+    """Features that were filled up to a common width: most are constant, some are copies."""
+    x = np.zeros((120, 400), dtype=np.float32)
+    x[:, :5] = rng.normal(size=(120, 5))
+    x[:, 5:10] = x[:, :5]
+    codes = (x[:, 0] > 0).astype(int)
+    splits = fold_splits(np.arange(120) // 4, n_folds=3, n_inner_folds=2, rng=rng)
+    for split, fit in zip(
+        splits, nested_logistic(x, codes, n_classes=2, splits=splits, penalties=(0.01, 0.1)), strict=True
+    ):
+        assert np.mean(fit.probability.argmax(axis=1) == codes[split.test]) > 0.9

@@ -142,6 +142,14 @@ def test_a_broken_table_is_one_sentence(rows, tmp_path, content):
         read_manifest(path)
 
 
+def test_rows_longer_than_the_header_are_one_sentence(rows, tmp_path):
+    path = write_table(tmp_path, rows)
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header.rpartition(",")[0], *lines]))
+    with pytest.raises(InputError, match=r"my.csv: its rows have more cells than its header has names\. Name every"):
+        read_manifest(path)
+
+
 def test_raters_are_ordered_by_number():
     table = pd.DataFrame(columns=["arousal_r10", "arousal_r2", "arousal", "arousal_rx", "valence_r1"])
     assert rater_columns(table, "arousal") == ["arousal_r2", "arousal_r10"]
