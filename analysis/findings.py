@@ -68,7 +68,7 @@ def find(scores: pd.DataFrame, *, metric: str, intervals: pd.DataFrame | None = 
         mixed = rows[(rows["probe"] == "weighted_sum") & (rows["control"] == "none")]
         for row in mixed.to_dict("records"):
             spread = (row["value"], row["seed_lowest"], row["seed_highest"], "seeds")
-            method = "softmax mix of standardised layers and a linear head, 1 - CCC"
+            method = "softmax mix of standardised layers and a linear head, least squares, mean and spread matched"
             label = ("weighted_sum", str(encoder), str(target), "all", metric)
             findings.append(Finding(*label, *spread, method, "Yang et al. (2021), SUPERB"))
         nothing = ridge[ridge["control"] == "permuted"]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from probe.columns import NOTHING, Column, ColumnBuilder, Finished, SweepData
-from probe.layer_probes import ridge_columns, targets_of
+from probe.layer_probes import banded_probe
 from probe.metrics import MomentMatch
 from probe.plan import SweepPlan
-from probe.ridge import nested_ridge
 from probe.ridge_algebra import Algebra
 
 BASELINE = "baseline"  # the encoder of these rows in the score table
@@ -48,12 +47,7 @@ def baselines(
         ("duration_loudness", acoustic),
     ):
         if x is not None:
-            label = {**keys, "probe": "ridge", "control": control}
-            targets = targets_of(data, plan, controls=())
-            fits = nested_ridge(
-                x, targets.y, splits=data.splits, alphas=plan.alphas, shared=targets.shared, algebra=algebra
-            )
-            finished += Finished.of(ridge_columns(fits, targets, data.splits, label), data)
+            finished += banded_probe([x], data, plan, {**keys, "probe": "ridge", "control": control}, algebra=algebra)
     return Finished(NOTHING.columns, finished.scores, [])
 
 
@@ -67,8 +61,8 @@ def word_counts(transcripts: Sequence[str], *, n_features: int = WORD_FEATURES) 
     for row, text in enumerate(transcripts):
         words = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower())
         pairs = [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
-        for token, count in pd.Series([*words, *pairs], dtype=str).value_counts().items():
-            code = zlib.crc32(str(token).encode())
+        for token, count in Counter([*words, *pairs]).items():
+            code = zlib.crc32(token.encode())
             counts[row, (code >> 1) % n_features] += (1 if code & 1 else -1) * np.sqrt(count)
     return counts
 

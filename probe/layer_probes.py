@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def layer_probes(
     plan: SweepPlan,
     keys: dict[str, Any],
     *,
-    bands: np.ndarray | None = None,
+    bands: Sequence[np.ndarray] = (),
     algebra: Algebra,
 ) -> Finished:
     """All that the plan asks of one layer.
@@ -36,22 +37,15 @@ def layer_probes(
         data: what is rated, and the splits
         plan: which probes and controls
         keys: encoder, layer, control and seed of the rows of the score table
-        bands: embeddings that are fitted beside the layer's, ``(n_utterances, n_other_features)``
+        bands: sources that are fitted beside the layer, each ``(n_utterances, n_other_features)``, with its own penalty
         algebra: where ridge multiplies matrices
     """
     real = keys["control"] == "none"
     targets = targets_of(data, plan, controls=plan.controls if real else ())
     fits = nested_ridge(x, targets.y, splits=data.splits, alphas=plan.alphas, shared=targets.shared, algebra=algebra)
     finished = Finished.of(ridge_columns(fits, targets, data.splits, {**keys, "probe": "ridge"}), data)
-    if bands is not None and real:
-        alone = targets_of(data, plan, controls=())
-        beside = Bands.side_by_side([x.shape[1], bands.shape[1]])
-        both = np.concatenate([x, bands], axis=1)
-        joint = nested_ridge(
-            both, alone.y, splits=data.splits, alphas=plan.alphas, bands=beside, shared=alone.shared, algebra=algebra
-        )
-        columns = ridge_columns(joint, alone, data.splits, {**keys, "probe": "banded_ridge"})
-        finished += Finished.of(columns, data)
+    if len(bands) and real:
+        finished += banded_probe([x, *bands], data, plan, {**keys, "probe": "banded_ridge"}, algebra=algebra)
     if "logistic" in plan.probes:
         finished += Finished.of(_logistic(x, data, plan, keys), data)
     if "mlp" in plan.probes:
@@ -59,6 +53,24 @@ def layer_probes(
     if "description_length" in plan.probes:
         finished += Finished([], _description_length(x, data, plan, keys), [])
     return finished
+
+
+def banded_probe(
+    sources: Sequence[np.ndarray], data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, algebra: Algebra
+) -> Finished:
+    """Ridge on sources side by side, each ``(n_utterances, n_features)``; several have a penalty each."""
+    targets = targets_of(data, plan, controls=())
+    bands = Bands.side_by_side([source.shape[1] for source in sources]) if len(sources) > 1 else None
+    fits = nested_ridge(
+        np.concatenate(sources, axis=1),
+        targets.y,
+        splits=data.splits,
+        alphas=plan.alphas,
+        bands=bands,
+        shared=targets.shared,
+        algebra=algebra,
+    )
+    return Finished.of(ridge_columns(fits, targets, data.splits, keys), data)
 
 
 def targets_of(data: SweepData, plan: SweepPlan, *, controls: tuple[str, ...]) -> Targets:

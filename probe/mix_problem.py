@@ -35,20 +35,17 @@ class Models:
 class MixProblem:
     """The rows, the targets and the scaling that all models share."""
 
-    def __init__(
-        self, stack: LayerStack, y: np.ndarray, sets: TrainingSets, *, scaling: Scaling | None = None, standardise: bool
-    ) -> None:
-        """Learn the scaling, and from it the coordinates of the search.
+    def __init__(self, stack: LayerStack, y: np.ndarray, sets: TrainingSets, *, standardise: bool) -> None:
+        """Learn the scaling.
 
         Args:
             stack: layers, with rows in the order of ``sets``
             y: ratings, ``(n_rows, n_targets)`` in that order
             sets: training sets
-            scaling: of other rows of the same sets; learnt here if None
             standardise: each layer and feature, or the mix of layers as they are
         """
         self.stack, self.sets = stack, sets
-        self.scaling = scaling or Scaling.learn(stack, sets, standardise=standardise)
+        self.scaling = Scaling.learn(stack, sets, standardise=standardise)
         self.places = [sets.places(m) for m in sets.members]
         self.mean = np.stack([y[p].mean(axis=0) for p in self.places])  # (n_sets, n_targets)
         spread = np.stack([y[p].std(axis=0) for p in self.places])

@@ -19,12 +19,11 @@ from probe.baselines import baselines
 from probe.cache import Cache
 from probe.columns import NOTHING, Finished, SweepData, held_out_predictions
 from probe.errors import InputError
-from probe.layer_probes import layer_probes, ridge_columns, targets_of
+from probe.layer_probes import banded_probe, layer_probes
 from probe.manifest import Manifest, rater_columns
 from probe.mix_probes import mix_probes
 from probe.plan import SweepPlan, combined_fingerprint
 from probe.progress import Silent
-from probe.ridge import nested_ridge
 from probe.ridge_algebra import HOST, Algebra
 from probe.score_table import WEIGHT_COLUMNS, Run, refuse_other_run, write_run
 from probe.sweep_input import (
@@ -124,8 +123,9 @@ def sweep(
                 lambda cache=cache, keys=keys: _mixed(cache, keys, used, plan, watch),  # type: ignore[misc]
             )
         finished += _baselines(caches, manifest, used, plan, algebra)
-        if other is not None:
-            finished += _alone(other, bands, used, plan, algebra)
+        if other:  # what they reach without the layer under study
+            keys = {"encoder": "beside", "probe": "ridge", "layer": "all", "control": "beside_alone", "seed": 0}
+            finished += banded_probe(other, used.data, plan, keys, algebra=algebra)
         watch.advance(1, "baselines")
     finally:
         watch.end()
@@ -165,7 +165,7 @@ def _probed(
     units: list[_Unit],
     data: SweepData,
     plan: SweepPlan,
-    other: np.ndarray | None,
+    other: list[np.ndarray],
     algebra: Algebra,
     unfinished: Unfinished,
     jobs: int | None,
@@ -195,7 +195,7 @@ def _probe(
     unit: _Unit,
     data: SweepData,
     plan: SweepPlan,
-    other: np.ndarray | None,
+    other: list[np.ndarray],
     algebra: Algebra,
     unfinished: Unfinished,
     coming: Future[np.ndarray] | None = None,
@@ -241,17 +241,5 @@ def _baselines(caches: list[Cache], manifest: Manifest, used: Used, plan: SweepP
     return baselines(used.data, plan, raters=raters, transcripts=transcripts, acoustic=features, algebra=algebra)
 
 
-def _beside(bands: list[Band], used: Used) -> np.ndarray | None:
-    if not bands:
-        return None
-    return np.concatenate([band.cache.read_layer(band.layer, _rows(band.cache, used)) for band in bands], axis=1)
-
-
-def _alone(other: np.ndarray, bands: list[Band], used: Used, plan: SweepPlan, algebra: Algebra) -> Finished:
-    """What the bands reach without the layer under study."""
-    targets = targets_of(used.data, plan, controls=())
-    fits = nested_ridge(
-        other, targets.y, splits=used.data.splits, alphas=plan.alphas, shared=targets.shared, algebra=algebra
-    )
-    keys = {"encoder": "beside", "probe": "ridge", "layer": "all", "control": "beside_alone", "seed": 0}
-    return Finished.of(ridge_columns(fits, targets, used.data.splits, keys), used.data)
+def _beside(bands: list[Band], used: Used) -> list[np.ndarray]:
+    return [band.cache.read_layer(band.layer, _rows(band.cache, used)) for band in bands]

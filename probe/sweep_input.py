@@ -91,9 +91,9 @@ def data_of(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Used:
     codes = np.empty((len(kept), len(plan.nominal)), dtype=np.int64)
     for k, (name, classes) in enumerate(plan.classes_of.items()):
         codes[:, k] = pd.Index(classes).get_indexer(pd.Index(kept[name]))
+    both = np.column_stack([ratings, codes])
     for split in splits:
-        both = np.column_stack([ratings, codes])[split.train]
-        constant = np.flatnonzero(np.ptp(both, axis=0) == 0)
+        constant = np.flatnonzero(np.ptp(both[split.train], axis=0) == 0)
         if len(constant):
             name = (*plan.targets, *plan.nominal)[constant[0]]
             raise InputError(f"{name} has one value only in the training speakers; nothing can be learnt of it.")
