@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +38,8 @@ RunPaths = Annotated[list[Path], typer.Argument(help="Run folders; several are d
 Metric = Annotated[
     str | None, typer.Option(help="ccc_matched (if none), ccc, pearson, rmse, r2; of classes uar (if none), macro_f1.")
 ]
+
+Width = Annotated[str | None, typer.Option(help="column (3.5 inches) or double (7.2); the natural one if none.")]
 
 
 def reported(verb: Callable[..., None]) -> Callable[..., None]:
@@ -199,10 +203,14 @@ def sweep(
     controls: Annotated[
         list[str] | None,
         typer.Option(
-            help="permuted, permuted_within_speaker, random_per_speaker; permuted if none. all: these, and random "
-            "weights and acoustic features, which are extracted where their caches are missing."
+            help="permuted, permuted_by_speaker, permuted_within_speaker, random_per_speaker; the first two if none, "
+            "without speakers the first. all: these, random weights and acoustic features, which are extracted where "
+            "their caches are missing, and --beyond-text where there are transcripts."
         ),
     ] = None,
+    permutations: Annotated[
+        int, typer.Option(min=1, help="Draws of each control; the least p-value is 1 / (draws + 1).")
+    ] = 49,
     mix: Annotated[
         list[str] | None,
         typer.Option(
@@ -216,8 +224,17 @@ def sweep(
     ] = None,
     beside: Annotated[
         list[str] | None,
-        typer.Option(help="CACHE@LAYER that each layer is fitted beside, for joint scores and what is unique to it."),
+        typer.Option(
+            help="CACHE@LAYER, or transcript for its words, that each layer is fitted beside, for joint scores and "
+            "what is unique to it."
+        ),
     ] = None,
+    beyond_text: Annotated[
+        bool, typer.Option("--beyond-text", help="Score ratings also on what the transcript's words leave of them.")
+    ] = False,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Train on each corpus of the manifest's column alone, too; test on all.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of folds and permutations.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Layers probed at once; changes no number.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -228,7 +245,7 @@ def sweep(
     """Score every layer and the weighted sum for every target on speakers never heard, with controls."""
     from probe.cache import open_cache
     from probe.control_caches import ControlCaches, control_caches
-    from probe.controls import CONTROLS, DEFAULT_CONTROLS
+    from probe.controls import CONTROLS
     from probe.manifest import read_manifest
     from probe.mix_probes import DEFAULT_MIXES, MIXES
     from probe.sweep import sweep as sweep_stage
@@ -247,7 +264,10 @@ def sweep(
         mixes=tuple(MIXES) if mix == ["all"] else tuple(mix or DEFAULT_MIXES),
         probes=tuple(probe or ()),
         seed=seed,
-        controls=tuple(CONTROLS) if controls == ["all"] else tuple(controls or DEFAULT_CONTROLS),
+        controls=tuple(CONTROLS) if controls == ["all"] else tuple(controls) if controls else None,
+        permutations=permutations,
+        beyond_text=beyond_text or (None if controls == ["all"] else False),
+        transfer=transfer,
         speakers=not no_speakers,
         device=device,
     )
@@ -261,6 +281,7 @@ def sweep(
         out=out,
         random_weights=other.random_weights,
         beside=[band_named(name) for name in beside or []],
+        command=shlex.join(["layerprobe", *sys.argv[1:]]),
         jobs=jobs,
         watch=watch,
     )
@@ -274,24 +295,47 @@ def sweep(
     say(f"Next: layerprobe heatmap {out}", quiet=quiet)
 
 
-@app.command(epilog="Example: layerprobe heatmap runs/first --metric pearson")
+PICTURE_VERBS = {
+    "heatmap": "Draw layer by target, with the layers framed that can't be told from the best, and the controls.",
+    "curves": "Draw scores over layers with their intervals over speakers and the controls.",
+    "weights": "Draw the weighted sum's weights beside contributions and the layers' own scores.",
+    "depth": "Draw how deep each target lies, and how much deeper valence than arousal.",
+    "wins": "Draw how often each layer is the best under draws of speakers.",
+    "difference": "Draw what training adds to each layer over random weights.",
+}
+
+
+def picture_verb(picture: str) -> Callable[..., None]:
+    """The verb that draws one picture."""
+
+    @reported
+    def verb(
+        runs: RunPaths, metric: Metric = None, width: Width = None, quiet: Quiet = False, debug: Debug = False
+    ) -> None:
+        from figures.draw import draw
+
+        watcher(quiet=quiet).say("Drawing …")
+        say("\n".join(map(str, draw(picture, runs, metric=metric, width=width))), quiet=quiet)
+
+    return verb
+
+
+for _picture, _help in PICTURE_VERBS.items():
+    app.command(_picture, help=_help, epilog=f"Example: layerprobe {_picture} runs/first")(picture_verb(_picture))
+
+
+@app.command(epilog="Example: layerprobe similarity runs/first")
 @reported
-def heatmap(runs: RunPaths, metric: Metric = None, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Draw layer by target as PNG, PDF and SVG; several runs are aligned on relative depth."""
+def similarity(run: RunPath, width: Width = None, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Compare every layer of a run's caches with every other and with the ratings, and draw how alike they are."""
+    from analysis.compare_layers import compare_layers
     from figures.draw import draw
 
-    watcher(quiet=quiet).say("Drawing …")
-    say("\n".join(map(str, draw("heatmap", runs, metric=metric))), quiet=quiet)
-
-
-@app.command(epilog="Example: layerprobe curves runs/first")
-@reported
-def curves(runs: RunPaths, metric: Metric = None, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Draw scores over layers with the range over folds and the controls."""
-    from figures.draw import draw
-
-    watcher(quiet=quiet).say("Drawing …")
-    say("\n".join(map(str, draw("curves", runs, metric=metric))), quiet=quiet)
+    watch = watcher(quiet=quiet)
+    watch.say("Comparing layers …")
+    table = compare_layers(run)
+    watch.say("Drawing …")
+    say("\n".join(map(str, [table, *draw("similarity", [run], width=width)])), quiet=quiet)
 
 
 @app.command(epilog="Example: layerprobe report runs/first")
@@ -300,8 +344,7 @@ def report(run: RunPath, metric: Metric = None, quiet: Quiet = False, debug: Deb
     """Write findings and one HTML page with the figures in it."""
     from figures.report import write_report
 
-    watcher(quiet=quiet).say("Drawing and writing …")
-    say(f"{write_report(run, metric=metric)}", quiet=quiet)
+    say(f"{write_report(run, metric=metric, watch=watcher(quiet=quiet))}", quiet=quiet)
 
 
 @app.command(epilog="Example: layerprobe demo --out demo")
@@ -312,36 +355,9 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Run every stage on a small spoken corpus whose truth is known: sound, cache, scores, heatmap, report."""
-    from figures.report import write_report
-    from probe.cache import open_cache
-    from probe.checkpoint import load_encoder
-    from probe.demo_corpus import write_corpus
-    from probe.extract import extract as extract_stage
-    from probe.manifest import read_manifest
-    from probe.sweep import sweep as sweep_stage
-    from probe.sweep_plan import plan_sweep
+    from figures.demo import run_demo
 
-    watch = watcher(quiet=quiet)
-    say("Speaking the corpus …", quiet=quiet)
-    checked = read_manifest(write_corpus(out / "corpus", watch=watch))
-    caches = []
-    for seed in (0, 1):
-        cache = out / "caches" / f"embedded-random-{seed}.zarr"
-        say(f"Extracting {cache} …", quiet=quiet)
-        extract_stage(checked, load_encoder("embedded", random_init=seed), cache, watch=watch)
-        caches.append(open_cache(cache))
-    say("Sweeping the layers …", quiet=quiet)
-    folder = out / "runs" / "first"
-    sweep_stage(caches[:1], checked, plan_sweep(checked), out=folder, random_weights=caches[1:], watch=watch)
-    page = write_report(folder)
-    say(
-        f"\nheatmap: {folder / 'figures' / 'heatmap.png'}\nreport:  {page}\n\nFor your own corpus:\n"
-        "  layerprobe extract my.csv --encoder facebook/hubert-base-ls960 --out caches/hubert-base.zarr\n"
-        "  layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first\n"
-        "  layerprobe heatmap runs/first\n"
-        "(data_manifests/README.md says what my.csv holds.)",
-        quiet=quiet,
-    )
+    run_demo(out, say=functools.partial(say, quiet=quiet), watch=watcher(quiet=quiet))
 
 
 def main() -> None:

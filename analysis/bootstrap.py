@@ -148,11 +148,7 @@ def bca_interval(
         n_speakers: infinite for the textbook's interval; all that are left out in turn if None
     """
     n_draws, reach = len(draws), expanded_quantile(n_speakers or len(left_out), level=level)
-    below = (np.sum(draws < estimate, axis=0) + 0.5 * np.sum(draws == estimate, axis=0)) / n_draws
-    bias = norm.ppf(np.clip(below, 0.5 / n_draws, 1 - 0.5 / n_draws))
-    off = left_out.mean(axis=0) - left_out
-    spread = np.sum(off**2, axis=0)
-    skew = np.sum(off**3, axis=0) / np.where(spread > 0, 6 * spread**1.5, 1.0)
+    bias, skew = _bias(estimate, draws), _skew(left_out)
     ends = []
     for side in (-reach, reach):
         z = bias + side
@@ -166,17 +162,56 @@ def bca_interval(
     return Intervals(estimate, low, high)
 
 
+def bca_p_value(
+    estimate: np.ndarray,
+    draws: np.ndarray,
+    left_out: np.ndarray,
+    *,
+    null: float = 0.0,
+    n_speakers: float | None = None,
+) -> np.ndarray:
+    """Two-sided p-values ``(n_columns,)``: one less the level of the BCa interval that ends at ``null``.
+
+    So a p-value is below .05 where the 95 % interval leaves ``null`` out. Of under eight speakers that interval may be
+    cut off where the draws end, and the p-value is then the more careful of the two. Never below 1 / (n_draws + 1).
+    Arguments as in `bca_interval`.
+    """
+    n_draws, n = len(draws), n_speakers or len(left_out)
+    bias, skew = _bias(estimate, draws), _skew(left_out)
+    below = (np.sum(draws < null, axis=0) + 0.5 * np.sum(draws == null, axis=0)) / n_draws
+    reached = norm.ppf(np.clip(below, 0.5 / n_draws, 1 - 0.5 / n_draws)) - bias
+    side = reached / (1 + skew * reached) - bias
+    p = 2 * student.sf(np.abs(side) * np.sqrt((n - 1) / n), n - 1)
+    return np.asarray(np.clip(p, 1 / (n_draws + 1), 1.0))
+
+
+def _bias(estimate: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    n_draws = len(draws)
+    below = (np.sum(draws < estimate, axis=0) + 0.5 * np.sum(draws == estimate, axis=0)) / n_draws
+    return np.asarray(norm.ppf(np.clip(below, 0.5 / n_draws, 1 - 0.5 / n_draws)))
+
+
+def _skew(left_out: np.ndarray) -> np.ndarray:
+    off = left_out.mean(axis=0) - left_out
+    spread = np.sum(off**2, axis=0)
+    return np.asarray(np.sum(off**3, axis=0) / np.where(spread > 0, 6 * spread**1.5, 1.0))
+
+
 def without_each_speaker(sums: Sums) -> Sums:
     """The sums of all speakers but one, for each one in turn."""
-    return sums.drawn(1.0 - np.eye(len(sums.n)))
+    n, t, p, tt, pp, tp = (
+        column.sum(axis=0) - column for column in (sums.n, sums.t, sums.p, sums.tt, sums.pp, sums.tp)
+    )
+    return Sums(n, t, p, tt, pp, tp, sums.apart)
 
 
 def _moments(sums: Sums) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Means, variances and covariance, all dividing by n; a variance within rounding of 0 is 0."""
-    t, p = sums.t / sums.n, sums.p / sums.n
-    square_t, square_p = sums.tt / sums.n, sums.pp / sums.n
+    """Means, variances and covariance, all dividing by n; a variance within rounding of 0 is 0; NaN of no utterance."""
+    n = np.where(sums.n > 0, sums.n, np.nan)
+    t, p = sums.t / n, sums.p / n
+    square_t, square_p = sums.tt / n, sums.pp / n
     variance_t, variance_p = square_t - t**2, square_p - p**2
     variance_t = np.where(variance_t > 1e-12 * square_t, variance_t, 0.0)
     variance_p = np.where(variance_p > 1e-12 * square_p, variance_p, 0.0)
     constant = (variance_t == 0) | (variance_p == 0)
-    return t, p, variance_t, variance_p, np.where(constant, 0.0, sums.tp / sums.n - t * p)
+    return t, p, variance_t, variance_p, np.where(constant, 0.0, sums.tp / n - t * p)

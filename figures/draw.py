@@ -1,34 +1,113 @@
-"""Stage: run folders become pictures."""
+"""Stage: run folders become pictures, each with the table behind it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.intervals import score_intervals
-from analysis.relevance import (
-    BASELINE,
-    CLASS_METRICS,
-    DEFAULT_CLASS_METRIC,
-    DEFAULT_METRIC,
-    METRIC_NAMES,
-    layer_scores,
-    with_intervals,
-)
+from analysis.relevance import CLASS_METRICS, METRIC_NAMES
+from analysis.similarity import RATINGS
+from analysis.study import Study, study
 from figures.curves import curves_figure
-from figures.heatmap import heatmap_figure
-from figures.style import save
+from figures.depth import depth_figure
+from figures.heatmap import difference_figure, heatmap_figure
+from figures.similarity import similarity_figure
+from figures.style import WIDTHS, save
+from figures.weights import weights_figure
+from figures.wins import wins_figure
 from probe.errors import InputError
-from probe.plan import combined_fingerprint
-from probe.score_table import Run, read_predictions, read_run
-
-PICTURES: dict[str, Callable[..., Figure]] = {"heatmap": heatmap_figure, "curves": curves_figure}
 
 
-def draw(picture: str, folders: Sequence[Path | str], *, metric: str | None = None) -> list[Path]:
+@dataclass(frozen=True)
+class Drawn:
+    """A figure and the tidy rows that it shows."""
+
+    figure: Figure
+    table: pd.DataFrame
+
+
+class NothingToDraw(InputError):
+    """The run lacks what a picture shows."""
+
+
+def _heatmap(of: Study, width: str | None) -> Drawn:
+    table = of.table[of.table["probe"] == "ridge"]
+    correlations = of.correlations if len(of.targets) > 1 and of.metric not in CLASS_METRICS else None
+    figure = heatmap_figure(
+        table, layers=of.layers, targets=of.targets, metric=of.metric, correlations=correlations, width=width
+    )
+    return Drawn(figure, table)
+
+
+def _curves(of: Study, width: str | None) -> Drawn:
+    figure = curves_figure(of.table, layers=of.layers, targets=of.targets, metric=of.metric, width=width)
+    return Drawn(figure, of.table)
+
+
+def _difference(of: Study, width: str | None) -> Drawn:
+    table = of.above_random
+    if table.empty:
+        raise NothingToDraw("No cache with random weights was swept. Sweep with --random-weights or --controls all.")
+    layers = {e: names for e, names in of.layers.items() if e in set(table["encoder"])}
+    label = f"{METRIC_NAMES[of.metric]}, trained better than random weights by"
+    return Drawn(difference_figure(table, layers=layers, targets=of.targets, label=label, width=width), table)
+
+
+def _weights(of: Study, width: str | None) -> Drawn:
+    table = of.weights_table
+    targets = [t for t in of.targets if t in set(table["target"])]
+    if not targets:
+        raise NothingToDraw("No weighted sum was learnt. Sweep with --mix-seeds 3.")
+    layers = {e: names for e, names in of.layers.items() if e in set(table["encoder"])}
+    return Drawn(weights_figure(table, layers=layers, targets=targets, metric=of.metric, width=width), table)
+
+
+def _depth(of: Study, width: str | None) -> Drawn:
+    table = of.depth_table
+    if table.empty:
+        raise NothingToDraw("No encoder has layers one above the other whose depth could be told.")
+    encoders = [e for e in of.layers if e in set(table["encoder"])]
+    figure = depth_figure(table, of.contrasts, encoders=encoders, targets=of.targets, width=width)
+    return Drawn(figure, pd.concat([table, of.contrasts], ignore_index=True))
+
+
+def _wins(of: Study, width: str | None) -> Drawn:
+    table = of.best[of.best["control"] == "none"]
+    if table.empty:
+        raise NothingToDraw("Too few speakers were held out to draw any: it takes three.")
+    return Drawn(wins_figure(table, layers=of.layers, targets=of.targets, width=width), table)
+
+
+def _similarity(of: Study, width: str | None) -> Drawn:
+    if of.similarity is None:
+        raise NothingToDraw(f"{of.folders[0]} has no similarity.csv. Run layerprobe similarity on it.")
+    table = of.similarity[of.similarity["measure"] == "cka"]
+    layers = {
+        str(encoder): list(rows["layer_a"].unique())
+        for encoder, rows in table.groupby("encoder_a", sort=False)
+        if encoder != RATINGS
+    }
+    return Drawn(similarity_figure(table, layers=layers, measure="cka", width=width), of.similarity)
+
+
+PICTURES: dict[str, Callable[[Study, str | None], Drawn]] = {
+    "heatmap": _heatmap,
+    "curves": _curves,
+    "difference": _difference,
+    "weights": _weights,
+    "depth": _depth,
+    "wins": _wins,
+    "similarity": _similarity,
+}
+
+
+def draw(
+    picture: str, folders: Sequence[Path | str], *, metric: str | None = None, width: str | None = None
+) -> list[Path]:
     """Draw one picture of one or several runs into the first one's folder.
 
     Args:
@@ -36,51 +115,25 @@ def draw(picture: str, folders: Sequence[Path | str], *, metric: str | None = No
         folders: run folders; the encoders of several are put side by side
         metric: a key of `analysis.relevance.METRIC_NAMES`, which settles whether rated or nominal targets are drawn;
             the matched CCC if None, or the average recall where no target is rated
+        width: a key of `figures.style.WIDTHS`, or None for the natural one
 
     Returns:
-        the files, as PNG, PDF and SVG
+        the files, as PNG, PDF and SVG; the table behind them lies beside them as CSV
 
     Raises:
         InputError: if a folder is no run, its files are mixed, or runs differ in more than their encoders
+        NothingToDraw: if the runs lack what the picture shows
     """
-    if metric is not None and metric not in METRIC_NAMES:
-        raise InputError(f"metric {metric!r} is unknown; choose one of {', '.join(METRIC_NAMES)}.")
-    paths = [Path(folder) for folder in folders]
-    runs = [read_run(path) for path in paths]
-    metric = metric or default_metric(runs[0])
-    targets = runs[0].nominal_targets if metric in CLASS_METRICS else runs[0].targets
-    if not targets:
-        kind = "classes" if metric in CLASS_METRICS else "ratings"
-        raise InputError(f"{paths[0]} has no target with {kind}, which {METRIC_NAMES[metric]} is a score of.")
-    layers: dict[str, list[str]] = {}
-    tables = []
-    for path, run in zip(paths, runs, strict=True):
-        _refuse_other_question(run, runs[0], path, paths[0])
-        intervals = score_intervals(read_predictions(path), metric=metric)
-        table = with_intervals(layer_scores(run.scores, metric=metric), intervals)
-        if picture == "heatmap":
-            table = table[table["probe"] == "ridge"]
-        for encoder in run.encoders:
-            shown = encoder if encoder not in layers else f"{encoder} ({path.name})"
-            layers[shown] = run.layers(encoder)
-            tables.append(table[table["encoder"] == encoder].assign(encoder=shown))
-        if run is runs[0]:
-            tables.append(table[table["encoder"] == BASELINE])  # the same for all, who share utterances and splits
-    figure = PICTURES[picture](pd.concat(tables), layers=layers, targets=targets, metric=metric)
-    alone = len(runs) == 1
-    fingerprint = runs[0].fingerprint if alone else combined_fingerprint(*(run.fingerprint for run in runs))
-    shown = f"{picture}-classes" if metric in CLASS_METRICS and runs[0].targets else picture
-    name = shown if alone else "-".join([shown, *(path.name for path in paths)])
-    return save(figure, paths[0] / "figures", name, fingerprint=fingerprint)
+    if width is not None and width not in WIDTHS:
+        raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
+    of = study(folders, metric=metric)
+    drawn = PICTURES[picture](of, width)
+    return save(
+        drawn.figure, of.folders[0] / "figures", file_name(picture, of), fingerprint=of.fingerprint, table=drawn.table
+    )
 
 
-def default_metric(run: Run) -> str:
-    """What is drawn of a run unless another metric is named."""
-    return DEFAULT_METRIC if run.targets else DEFAULT_CLASS_METRIC
-
-
-def _refuse_other_question(run: Run, first: Run, path: Path, first_path: Path) -> None:
-    """Scores are comparable only on the same utterances, splits and settings."""
-    for key in ("corpus", "sweep"):
-        if run.plan[key] != first.plan[key]:
-            raise InputError(f"{path} and {first_path} differ in their {key}, so their scores can't be compared.")
+def file_name(picture: str, of: Study) -> str:
+    """What the files of a picture are called: of several runs, and of classes beside ratings, they have their own."""
+    shown = f"{picture}-classes" if of.metric in CLASS_METRICS and of.runs[0].targets else picture
+    return shown if len(of.folders) == 1 else "-".join([shown, *(path.name for path in of.folders)])

@@ -6,25 +6,46 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from analysis.relevance import FINAL, METRIC_NAMES, best_layer, is_stack, n_blocks, relative_depth
-from figures.style import SCORE_COLOURS, STYLE
+from analysis.relevance import FINAL, METRIC_NAMES, best_layer, is_stack
+from figures.cell_sheet import Scale, cell_sheet, name_rows
+from figures.cells import Writing, dot, fill_cells, frame, inches, value_text
+from figures.layer_axis import cell_width, centres, name_layers, span
+from figures.style import DIFFERENCE_COLOURS, SCORE_COLOURS, settled, style_of
 
 CONTROL_NAMES = {
     "none": "ratings",
     "random_init": "random weights",
     "permuted": "permuted ratings",
+    "permuted_by_speaker": "permuted by speaker",
     "permuted_within_speaker": "permuted within speaker",
     "random_per_speaker": "random per speaker",
 }
-GAP = 0.35  # rows between two groups of rows
-CELL_HEIGHT = 0.27  # inches
-CELL_WIDTH = (0.29, 0.62)  # inches: the least that "−.03" needs, and that of a few layers
-LABELS_WIDTH = 2.1  # inches for the names of rows and the colour bar
+HEADING = 0.75  # rows that a group's name takes, above the group
+BEST_ALONE, BEST_SET = "the best is outlined", "outlined: the best set; dot: the best"
+
+
+def cell_order(table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str]) -> pd.DataFrame:
+    """The cells of `heatmap_figure` or `difference_figure` in the order they are drawn: row *k* has the gid ``cell-k``.
+
+    Args:
+        table: the rows that the figure is given
+        layers: for each encoder its layers in order
+        targets: in order, from the top
+
+    Returns:
+        the table's rows that have a value, numbered from 0 by encoder, control, target and layer
+    """
+    rows = table.reset_index(drop=True)
+    places = {"encoder": list(layers), "control": list(CONTROL_NAMES), "target": targets}
+    ranks = pd.DataFrame(
+        {name: rows[name].map({value: k for k, value in enumerate(p)}) for name, p in places.items() if name in rows}
+    )
+    number = {(encoder, name): k for encoder, names in layers.items() for k, name in enumerate(names)}
+    ranks["layer"] = [number.get(pair, np.nan) for pair in zip(rows["encoder"], rows["layer"], strict=True)]
+    drawn = ranks[ranks.notna().all(axis=1) & np.isfinite(rows["value"].astype(float))]
+    return rows.loc[drawn.sort_values(list(ranks.columns)).index].reset_index(drop=True)
 
 
 def plot_layer_heatmap(
@@ -35,132 +56,218 @@ def plot_layer_heatmap(
     targets: list[str],
     metric: str,
     limits: tuple[float, float],
+    first_cell: int = 0,
+    across: tuple[float, float] | None = None,
 ) -> Axes:
     """One row per target, again for each control; one column per layer at its relative depth.
 
     Args:
-        table: tidy rows ``control, target, layer, value`` of one encoder
-        ax: where to draw
+        table: tidy rows ``control, target, layer, value`` of one encoder. Where a column ``in_best_set`` says which
+            layers of the real ratings are among the best, they are framed and the best has a dot; else the best is
+            framed
+        ax: where to draw, at its final place and size, which decides how values are written
         layers: in order
         targets: in order, from the top
-        metric: a key of `METRIC_NAMES`; says which layer is best, and that one is outlined
+        metric: a key of `METRIC_NAMES`; says which layer is best
         limits: of the colours, so that panels can be compared
+        first_cell: the number in the first cell's gid, ``cell-0``, ``cell-1``, …
+        across: limits of the x axis, if they are not those of these layers
     """
-    colours, norm = matplotlib.colormaps[SCORE_COLOURS], Normalize(*limits)
-    x, width = _centres(layers), 1 / n_blocks(layers)
-    y, ticks, names = 0.0, [], []
-    for control in (c for c in CONTROL_NAMES if c in set(table["control"])):
-        for target in targets:
-            values = table[(table["control"] == control) & (table["target"] == target)].set_index("layer")["value"]
-            values = values.reindex(layers)
-            _row(ax, x, y, width, values.to_numpy(dtype=float), colours, norm)
-            if control == "none" and values.notna().any():
-                _outline(ax, x[layers.index(best_layer(values, metric=metric))], y, width)
-            ticks.append(y)
-            name = target.replace("_", " ")
-            names.append(name if control == "none" else f"{name}, {CONTROL_NAMES[control]}")
-            y += 1
-        y += GAP
-    ax.set(xlim=_span(layers), ylim=(y - GAP - 0.5, -0.5))
-    ax.set_yticks(ticks, names)
-    every = 1 if len(layers) <= 30 else 2
-    shown = [k for k, name in enumerate(layers) if not name.isdecimal() or int(name) % every == 0]
-    ax.set_xticks(x[shown], [layers[k].replace("_", " ") for k in shown])
-    ax.tick_params(length=0)
-    if not is_stack(layers):
-        ax.tick_params(axis="x", labelsize=6.5)
-    for tick in ax.get_yticklabels()[len(targets) :]:
-        tick.set_color("0.4")
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    controls = [c for c in CONTROL_NAMES if c in set(table["control"])]
+    row_of: dict[tuple[str, str], float] = {}
+    y = 0.0
+    for control in controls:
+        y += HEADING if control != "none" else 0.0
+        row_of |= {(control, target): y + k for k, target in enumerate(targets)}
+        y += len(targets)
+    ax.set(xlim=across or span(layers), ylim=(y - 0.5, -0.5))
+    cells = cell_order(table.assign(encoder=""), layers={"": layers}, targets=targets)
+    cells["y"] = [row_of[key] for key in zip(cells["control"], cells["target"], strict=True)]
+    way = fill_cells(cells, ax, layers=layers, colours=SCORE_COLOURS, limits=limits, first_cell=first_cell)
+    for target in targets:
+        real = cells[(cells["control"] == "none") & (cells["target"] == target)]
+        if not real.empty:
+            _mark_best(real, ax, layers=layers, metric=metric, way=way, first_cell=first_cell)
+    n_real = len(targets) if "none" in controls else 0
+    name_rows(ax, list(row_of.values()), targets * len(controls), layers=layers, n_real=n_real)
+    size = matplotlib.rcParams["font.size"]
+    for control in controls:
+        if control != "none":
+            x, top = span(layers)[0], row_of[control, targets[0]] - 0.58
+            ax.text(x, top, CONTROL_NAMES[control], va="bottom", ha="left", color="0.4", fontsize=size)
+    name_layers(ax, layers, size=size)
     return ax
 
 
-def heatmap_figure(table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], metric: str) -> Figure:
+def heatmap_figure(
+    table: pd.DataFrame,
+    *,
+    layers: dict[str, list[str]],
+    targets: list[str],
+    metric: str,
+    correlations: pd.DataFrame | None = None,
+    width: str | None = None,
+) -> Figure:
     """The heatmap of one encoder, or of several one above the other, aligned on relative depth.
 
     Args:
-        table: rows of `analysis.relevance.layer_scores` for the ridge
+        table: rows of `analysis.relevance.layer_scores` for the ridge, with or without a column ``in_best_set``
         layers: for each encoder its layers in order
         targets: in order, from the top
         metric: a key of `METRIC_NAMES`
+        correlations: Pearson's r between the targets' ratings, targets by targets, drawn beside the first encoder
+        width: a key of `figures.style.WIDTHS`, or None for the natural one
     """
-    n_rows = {e: len(targets) * table.loc[table["encoder"] == e, "control"].nunique() for e in layers}
-    spans = {e: _span(names) for e, names in layers.items()}
-    left, right = min(low for low, _ in spans.values()), max(high for _, high in spans.values())
-    n_columns = (right - left) * max(n_blocks(names) for names in layers.values())  # of the narrowest cells
-    cell = float(np.interp(n_columns, (3, 16), CELL_WIDTH[::-1]))
-    finite = table["value"].dropna()
-    limits = (min(0.0, float(finite.min())), max(float(finite.max()), 0.1))
-    heights = [n * CELL_HEIGHT for n in n_rows.values()]
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(
-            figsize=(LABELS_WIDTH + n_columns * cell, sum(heights) + 0.75 * len(layers)), layout="constrained"
+    cells = cell_order(table, layers=layers, targets=targets)
+    limits = (min(0.0, float(cells["value"].min())), max(float(cells["value"].max()), 0.1))
+    n_controls = {e: table.loc[table["encoder"] == e, "control"] for e in layers}
+    n_rows = {e: _n_rows(controls, len(targets)) for e, controls in n_controls.items()}
+    with matplotlib.rc_context(style_of(width)):
+        figure, panels = cell_sheet(
+            n_rows,
+            layers=layers,
+            targets=targets,
+            texts=[value_text(value) for value in cells["value"]],
+            columns_are=_columns_text(list(layers.values())),
+            marks_are=BEST_SET if _best_set(cells).any() else BEST_ALONE,
+            scale=Scale(METRIC_NAMES[metric], SCORE_COLOURS, limits),
+            correlations=correlations if len(targets) > 1 else None,
+            width=width,
         )
-        panels = figure.subplots(len(layers), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for ax, (encoder, names) in zip(panels, layers.items(), strict=True):
-            rows = table[table["encoder"] == encoder]
-            plot_layer_heatmap(rows, ax, layers=names, targets=targets, metric=metric, limits=limits)
-            ax.set_title(encoder)
-            ax.set_xlim(left, right)
-        panels[-1].set_xlabel(_columns_text(list(layers.values())))
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(*limits), SCORE_COLOURS), ax=list(panels), shrink=0.9, aspect=15, pad=0.02
-        )
-        bar.set_label(METRIC_NAMES[metric])
-        bar.outline.set_visible(False)
-    return figure
+        n_drawn = 0
+        for encoder, ax in panels.items():
+            plot_layer_heatmap(
+                table[table["encoder"] == encoder],
+                ax,
+                layers=layers[encoder],
+                targets=targets,
+                metric=metric,
+                limits=limits,
+                first_cell=n_drawn,
+                across=ax.get_xlim(),
+            )
+            n_drawn += int((cells["encoder"] == encoder).sum())
+        return settled(figure)
 
 
-def value_text(value: float) -> str:
-    """Two decimals without the zero before the point, as tables of correlations have it.
+def plot_difference(
+    table: pd.DataFrame,
+    ax: Axes,
+    *,
+    layers: list[str],
+    targets: list[str],
+    limits: tuple[float, float],
+    first_cell: int = 0,
+    across: tuple[float, float] | None = None,
+) -> Axes:
+    """One row per target, one column per layer; a dot where the interval of the difference leaves zero out.
 
-    >>> value_text(0.617), value_text(-0.034), value_text(-0.001), value_text(12.3)
-    ('.62', '−.03', '.00', '12')
+    Args:
+        table: tidy rows ``target, layer, value, low, high`` of one encoder; ``low`` and ``high`` may be NaN
+        ax: where to draw, at its final place and size
+        layers: in order
+        targets: in order, from the top
+        limits: of the colours, the same on both sides of zero
+        first_cell: the number in the first cell's gid
+        across: limits of the x axis, if they are not those of these layers
     """
-    if not np.isfinite(value):
-        return ""
-    if abs(value) >= 1:
-        return f"{value:.0f}" if abs(value) >= 9.95 else f"{value:.1f}".replace("-", "−")
-    text = f"{abs(value):.2f}".removeprefix("0")
-    return f"−{text}" if value < 0 and text != ".00" else text
+    ax.set(xlim=across or span(layers), ylim=(len(targets) - 0.5, -0.5))
+    cells = cell_order(table.assign(encoder=""), layers={"": layers}, targets=targets)
+    cells["y"] = cells["target"].map({target: k for k, target in enumerate(targets)}).astype(float)
+    way = fill_cells(cells, ax, layers=layers, colours=DIFFERENCE_COLOURS, limits=limits, first_cell=first_cell)
+    x = dict(zip(layers, centres(layers), strict=True))
+    for k, cell in cells[(cells["low"] > 0) | (cells["high"] < 0)].iterrows():
+        dot(ax, x[cell["layer"]], cell["y"], way=way, gid=f"sure-{int(str(k)) + first_cell}")
+    name_rows(ax, [*range(len(targets))], targets, layers=layers, n_real=len(targets))
+    name_layers(ax, layers, size=matplotlib.rcParams["font.size"])
+    return ax
+
+
+def difference_figure(
+    table: pd.DataFrame,
+    *,
+    layers: dict[str, list[str]],
+    targets: list[str],
+    label: str = "gain over random weights",
+    width: str | None = None,
+) -> Figure:
+    """What training adds to each layer: how much better it is than with random weights, around zero.
+
+    Args:
+        table: tidy rows ``encoder, target, layer, value, low, high``
+        layers: for each encoder its layers in order
+        targets: in order, from the top
+        label: of the colour bar: what the differences are of
+        width: a key of `figures.style.WIDTHS`, or None for the natural one
+    """
+    cells = cell_order(table, layers=layers, targets=targets)
+    furthest = max(float(cells["value"].abs().max()), 0.05)
+    with matplotlib.rc_context(style_of(width)):
+        figure, panels = cell_sheet(
+            dict.fromkeys(layers, float(len(targets))),
+            layers=layers,
+            targets=targets,
+            texts=[value_text(value) for value in cells["value"]],
+            columns_are=_columns_text(list(layers.values())),
+            marks_are="dot: the interval leaves zero out",
+            scale=Scale(label, DIFFERENCE_COLOURS, (-furthest, furthest)),
+            correlations=None,
+            width=width,
+        )
+        n_drawn = 0
+        for encoder, ax in panels.items():
+            plot_difference(
+                table[table["encoder"] == encoder],
+                ax,
+                layers=layers[encoder],
+                targets=targets,
+                limits=(-furthest, furthest),
+                first_cell=n_drawn,
+                across=ax.get_xlim(),
+            )
+            n_drawn += int((cells["encoder"] == encoder).sum())
+        return settled(figure)
+
+
+def _n_rows(controls: pd.Series[str], n_targets: int) -> float:
+    """Rows of a panel, with the headings of its controls."""
+    groups = set(controls) & set(CONTROL_NAMES)
+    return len(groups) * n_targets + HEADING * len(groups - {"none"})
 
 
 def _columns_text(layers: list[list[str]]) -> str:
     """What the columns are."""
     if not any(is_stack(names) for names in layers):
-        return "feature (the best is outlined)"
+        return "feature"
     aligned = ", placed at its relative depth" if len(layers) > 1 else ""
-    return f"layer{aligned} (0 enters the first block; the best is outlined)"
+    return f"layer{aligned} (0 enters the first block)"
 
 
-def _centres(layers: list[str]) -> np.ndarray:
-    """Relative depths, with ``final`` a little apart from the blocks."""
-    return relative_depth(layers) + np.where([name == FINAL for name in layers], GAP / n_blocks(layers), 0)
+def _best_set(cells: pd.DataFrame) -> np.ndarray:
+    """Which cells are said to be among the best; none where the table says nothing."""
+    if "in_best_set" not in cells:
+        return np.zeros(len(cells), dtype=bool)
+    return (
+        np.array([value is True or value is np.True_ for value in cells["in_best_set"]])
+        & (cells["control"] == "none").to_numpy()
+    )
 
 
-def _span(layers: list[str]) -> tuple[float, float]:
-    """From the left edge of the first cell to the right edge of the last."""
-    centres, half = _centres(layers), 0.5 / n_blocks(layers)
-    return float(centres[0] - half), float(centres[-1] + half)
-
-
-def _row(
-    ax: Axes, x: np.ndarray, y: float, width: float, values: np.ndarray, colours: Colormap, norm: Normalize
+def _mark_best(
+    real: pd.DataFrame, ax: Axes, *, layers: list[str], metric: str, way: Writing | None, first_cell: int
 ) -> None:
-    for centre, value in zip(x, values, strict=True):
-        if np.isfinite(value):
-            colour = colours(norm(value))
-            ax.add_patch(Rectangle((centre - width / 2, y - 0.5), width, 1, color=colour, linewidth=0))
-            luminance = np.dot(colour[:3], (0.2126, 0.7152, 0.0722))
-            ink = "white" if luminance < 0.45 else "black"
-            ax.text(centre, y, value_text(value), ha="center", va="center", color=ink, fontsize=6.5)
-
-
-def _outline(ax: Axes, centre: float, y: float, width: float) -> None:
-    """A white line in a black one, seen on every colour, inside its cell."""
-    for colour, line_width in (("black", 2.6), ("white", 1.2)):
-        corner = (centre - 0.45 * width, y - 0.42)
-        frame = Rectangle(corner, 0.9 * width, 0.84, fill=False, edgecolor=colour, lw=line_width, joinstyle="miter")
-        frame.set(zorder=3, gid="best-layer")
-        ax.add_patch(frame)
+    """Frame the best layers of one target, a frame around each run of neighbours."""
+    number = {name: k for k, name in enumerate(layers)}
+    places = np.array([number[name] for name in real["layer"]])
+    best = number[best_layer(real.set_index("layer")["value"], metric=metric)]
+    y, x, half = float(real["y"].iloc[0]), centres(layers), cell_width(layers) / 2
+    chosen = _best_set(real)
+    framed = places[chosen] if chosen.any() else np.array([best])
+    apart = [k for k, name in enumerate(layers) if name == FINAL]
+    cuts = [i for i in range(1, len(framed)) if framed[i] != framed[i - 1] + 1 or framed[i] in apart]
+    cell_of = dict(zip(places, real.index, strict=True))
+    for run in np.split(framed, cuts):
+        gid = f"best-{cell_of[run[0]] + first_cell}"
+        frame(ax, x[run[0]] - half, x[run[-1]] + half, y, cell=inches(ax), gid=gid)
+    if chosen.any():
+        dot(ax, x[best], y, way=way, gid=f"dot-{cell_of[best] + first_cell}")

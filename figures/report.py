@@ -3,147 +3,173 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-import pandas as pd
 
-from analysis.findings import NAMES, Finding, find, headlines, warn, write_findings
-from analysis.intervals import score_intervals
-from analysis.partition import variance_partition
-from analysis.relevance import BASELINE, CLASS_METRICS, DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES, POOLED
-from analysis.weights import concentration, weight_summary
-from figures.curves import BASELINES
-from figures.draw import default_metric, draw
-from probe.score_table import Run, read_predictions, read_run
+from analysis.caveats import caveats
+from analysis.compare_layers import can_be_compared, compare_layers
+from analysis.find import find
+from analysis.findings import Finding, write_findings
+from analysis.methods import methods_paragraph, references
+from analysis.relevance import CLASS_METRICS, DEFAULT_CLASS_METRIC, METRIC_NAMES
+from analysis.sentences import headlines
+from analysis.study import SIMILARITY, Study, study
+from figures.draw import PICTURES, NothingToDraw, file_name
+from figures.heatmap import cell_order
+from figures.sections import Section, all_findings, cell_texts, sections_of
+from figures.style import save
+from probe.errors import InputError
+from probe.progress import Silent
+from probe.score_table import Run, read_run
 
 
-def write_report(folder: Path | str, *, metric: str | None = None) -> Path:
+@dataclass(frozen=True)
+class Page:
+    """What one metric shows."""
+
+    study: Study
+    findings: list[Finding]
+    sections: list[Section]
+    pictures: dict[str, Path]  # SVG of each picture that there is something to draw of
+
+
+def write_report(folder: Path | str, *, metric: str | None = None, watch: Silent | None = None) -> Path:
     """Draw, find, and write ``findings.json`` and ``report.html`` into the run folder; return the page.
+
+    Layers are compared with one another (`analysis.compare_layers`) if that was not done and the caches are where the
+    sweep found them.
 
     Raises:
         InputError: if ``folder`` is no run folder, or the metric is unknown
     """
-    folder = Path(folder)
+    folder, watch = Path(folder), watch or Silent()
     run = read_run(folder)
-    metrics = [metric or default_metric(run)]
-    if run.nominal_targets and metrics[0] not in CLASS_METRICS:
-        metrics.append(DEFAULT_CLASS_METRIC)  # rated and nominal targets are drawn apart
-    pictures = [
-        Pictures(METRIC_NAMES[m], *(draw(name, [folder], metric=m)[-1] for name in ("heatmap", "curves")))
-        for m in metrics
-    ]
-    predictions = read_predictions(folder)
-    findings = [
-        finding
-        for m in metrics
-        for finding in find(run.scores, metric=m, intervals=score_intervals(predictions, metric=m))
-    ]
+    if not (folder / SIMILARITY).exists() and run.targets and can_be_compared(run):
+        watch.say("Comparing layers …")
+        try:
+            compare_layers(folder)
+        except InputError as error:
+            watch.say(f"No similarity: {error}")
+    watch.say("Drawing and writing …")
+    first = study([folder], metric=metric)
+    studies = [first]
+    if run.nominal_targets and first.metric not in CLASS_METRICS:
+        studies.append(study([folder], metric=DEFAULT_CLASS_METRIC))  # rated and nominal targets are drawn apart
+    pages = [page_of(s) for s in studies]
+    findings = [finding for page in pages for finding in page.findings]
     write_findings(folder / "findings.json", findings, fingerprint=run.fingerprint)
-    page = folder / "report.html"
-    page.write_text(report_html(run, findings, pictures=pictures), encoding="utf-8")
-    return page
+    report = folder / "report.html"
+    report.write_text(report_html(run, pages), encoding="utf-8")
+    return report
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """The SVGs of one metric, which the page takes in whole."""
+def page_of(of: Study) -> Page:
+    """Draw every picture that a study has something for, and say what it shows."""
+    pictures = {}
+    for name, picture in PICTURES.items():
+        try:
+            drawn = picture(of, None)
+        except NothingToDraw:
+            continue  # its section is left out, or says so
+        paths = save(
+            drawn.figure,
+            of.folders[0] / "figures",
+            file_name(name, of),
+            fingerprint=of.fingerprint,
+            table=drawn.table,
+        )
+        pictures[name] = next(p for p in paths if p.suffix == ".svg")
+    findings = find(of)
+    sections = [s for s in sections_of(of, findings) if s.rows or s.picture in pictures]
+    return Page(of, findings, sections, pictures)
 
-    metric: str  # its name in words
-    heatmap: Path
-    curves: Path
 
-
-def report_html(run: Run, findings: list[Finding], *, pictures: list[Pictures]) -> str:
+def report_html(run: Run, pages: list[Page]) -> str:
     """The page; whatever comes from a manifest is escaped.
 
     Args:
         run: the tables and the plan
-        findings: whose sentences are the headline
-        pictures: of each metric that is shown
+        pages: of each metric that is shown, the first of which gives warnings and methods
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    methods = methods_paragraph(pages[0].study)
     described = [(e, False) for e in run.plan["encoders"]] + [(e, True) for e in run.plan["random_weights"]]
+    sweep = run.plan["sweep"]
+    split = f"over {sweep['n_folds']} speaker-disjoint folds" if "n_folds" in sweep else f"in the split {sweep['test']}"
     return environment.get_template("report.html").render(
         fingerprint=run.fingerprint,
         corpus=run.plan["corpus"],
-        sweep={key: _text(value) for key, value in run.plan["sweep"].items()},
-        poolings=_text(run.plan["encoders"][0]["poolings"]),
-        warnings=warn(run.plan, run.scores),
-        sentences=headlines(findings),
-        findings=[{"name": NAMES[f.name], "finding": f} for f in findings],
-        pictures=[
-            {"metric": p.metric, "heatmap": _embedded(p.heatmap), "curves": _embedded(p.curves)} for p in pictures
+        split=split,
+        warnings=caveats(pages[0].study),
+        sentences=[sentence for page in pages for sentence in headlines(page.findings)],
+        pages=[
+            {
+                "metric": METRIC_NAMES[page.study.metric],
+                "heatmap": _inline(page.pictures["heatmap"], f"m{k}"),
+                "cells": _script_json(_cells(page.study)),
+                "prefix": f"m{k}",
+                "sections": page.sections,
+                "pictures": {name: _embedded(path) for name, path in page.pictures.items()},
+            }
+            for k, page in enumerate(pages)
         ],
-        mixes=mix_rows(run),
-        baselines=baseline_rows(run.scores),
-        shares=variance_partition(run.scores).to_dict("records"),
-        beside=" and ".join(band["name"] for band in run.plan.get("beside", [])),
+        all_findings=all_findings([f for page in pages for f in page.findings]),
+        methods=methods,
+        references=references(methods),
         quarantine=run.quarantine.to_dict("records"),
+        commands=commands(run),
         encoders=[
             {"name": e["name"], "control": control, "fields": [(k, _text(v)) for k, v in e.items() if k != "name"]}
             for e, control in described
         ],
+        sweep=[(k, _text(v)) for k, v in sweep.items()],
     )
 
 
-def mix_rows(run: Run) -> list[dict[str, Any]]:
-    """Each mix and target with the score it reaches, its weights' entropy, and the layers that contribute the most."""
-    weights = run.layer_weights
-    if weights.empty:
-        return []
-    summary, bits = weight_summary(weights), concentration(weights)
-    scores = run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == DEFAULT_METRIC)]
-    rows = []
-    for fit in bits[bits["control"] == "none"].to_dict("records"):
-        same = {key: fit[key] for key in ("encoder", "control", "probe", "target")}
-        layers = _matching(summary, same).sort_values("contribution", ascending=False).head(3)
-        values = _matching(scores, same)["value"]
-        rows.append(
-            {
-                **{str(key): value for key, value in fit.items()},
-                "score": values.mean(),
-                "layers": [
-                    {**layer, "spread": "" if np.isnan(layer["weight_spread"]) else f" ± {layer['weight_spread']:.2f}"}
-                    for layer in layers.to_dict("records")
-                ],
-            }
-        )
-    return rows
+def commands(run: Run) -> list[str]:
+    """What to type to make the run again, as far as it knows: extractions, and the sweep as it was typed."""
+    manifest = run.plan.get("manifest", "MANIFEST.csv")
+    lines = []
+    for encoder in [*run.plan["encoders"], *run.plan["random_weights"]]:
+        name = encoder["upstream"] + (f"@{encoder['revision']}" if encoder.get("revision") else "")
+        words = f"layerprobe extract {manifest} --encoder {name} --precision {encoder['precision']}"
+        if encoder.get("random_init") is not None:
+            words += f" --random-init {encoder['random_init']}"
+        words += "".join(f" --pooling {p}" for p in encoder["poolings"])
+        lines.append(f"{words} --out {encoder.get('path', 'CACHE.zarr')}")
+    if run.plan.get("command"):
+        lines.append(run.plan["command"])
+    return lines
 
 
-def baseline_rows(scores: pd.DataFrame) -> list[dict[str, Any]]:
-    """What is reached without a layer, for each target: r, CCC and the error."""
-    rows = scores[(scores["encoder"] == BASELINE) & (scores["fold"] == POOLED)]
-    if rows.empty:
-        return []
-    means = rows.groupby(["control", "target", "metric"], sort=False)["value"].mean().unstack().reset_index()
-    names = {"mean_rating": "mean of the training ratings"} | {c: name for c, (name, _) in BASELINES.items()}
-    shown = [m for m in ("pearson", "ccc", "rmse", "uar") if m in means]
-    return [
-        {
-            "name": names[str(row["control"])],
-            "target": str(row["target"]),
-            "scores": ", ".join(f"{METRIC_NAMES[m]} {row[m]:.2f}" for m in shown if np.isfinite(row[m])),
-        }
-        for row in means.to_dict("records")
-    ]
+def _cells(of: Study) -> list[str]:
+    table = of.table[of.table["probe"] == "ridge"]
+    return cell_texts(cell_order(table, layers=of.layers, targets=of.targets), table, of.metric)
 
 
-def _matching(table: pd.DataFrame, same: dict[str, Any]) -> pd.DataFrame:
-    chosen = np.ones(len(table), dtype=bool)
-    for key, value in same.items():
-        chosen &= (table[key] == value).to_numpy()
-    return table[chosen]
+def _inline(svg: Path, prefix: str) -> str:
+    """An SVG as an element of the page, whose names are its own."""
+    text = svg.read_text(encoding="utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r'href="#', f'href="#{prefix}-', text)
+    return re.sub(r"url\(#", f"url(#{prefix}-", text)
 
 
 def _embedded(svg: Path) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
+
+
+def _script_json(value: Any) -> str:
+    """JSON that can't end the script it stands in."""
+    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c").replace("&", "\\u0026")
 
 
 def _text(value: Any) -> str:

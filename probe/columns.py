@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from probe.class_metrics import CLASS_METRICS
 from probe.controls import CONTROLS
 from probe.metrics import METRICS, MomentMatch, ccc
-from probe.score_table import POOLED, PREDICTION_KEYS, Predictions
+from probe.score_table import LABELS, POOLED, PREDICTION_KEYS, Predictions
 from probe.splits import Split
 from probe.targets import Fitted
 
@@ -29,6 +29,8 @@ class SweepData:
     ratings: np.ndarray  # (n_utterances, n_targets)
     codes: np.ndarray  # (n_utterances, n_nominal) int, of the classes in the header's order
     splits: list[Split]
+    labels: dict[str, np.ndarray] = field(default_factory=dict)  # of `LABELS`, those that the manifest has
+    beyond_text: np.ndarray | None = None  # (n_utterances, n_splits, n_targets), as `probe.beyond_text` makes them
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Column:
     matched: np.ndarray  # (n_utterances,) float32; NaN for classes
     alphas: list[float]  # per split; empty for probes without one
     nominal: bool = False
+    inner_errors: list[float] = field(default_factory=list)  # per split, mean squared; of ratings where it is known
 
     @property
     def is_drawn(self) -> bool:
@@ -78,18 +81,37 @@ class ColumnBuilder:
         self._keys, self._truth, self._nominal = keys, truth, nominal
         self._prediction, self._matched = (np.full(len(truth), np.nan, dtype=np.float32) for _ in range(2))
         self._alphas: list[float] = []
+        self._inner_errors: list[float] = []
 
-    def add(self, split: Split, prediction: np.ndarray, match: MomentMatch | None, alpha: float | None = None) -> None:
-        """Predictions ``(n_test,)`` of one split; without a match the column has no matched score."""
+    def add(
+        self,
+        split: Split,
+        prediction: np.ndarray,
+        match: MomentMatch | None,
+        alpha: float | None = None,
+        inner_error: float | None = None,
+    ) -> None:
+        """What one split gives.
+
+        Args:
+            split: whose test rows are predicted
+            prediction: ``(n_test,)``
+            match: without it the column has no matched score
+            alpha: the penalty that was chosen
+            inner_error: the mean squared error over the inner folds, by which it was chosen
+        """
         self._prediction[split.test] = prediction
         if match is not None:
             self._matched[split.test] = match(prediction)
         if alpha is not None:
             self._alphas.append(alpha)
+        if inner_error is not None:
+            self._inner_errors.append(inner_error)
 
     def build(self) -> Column:
         """The column."""
-        return Column(self._keys, self._truth, self._prediction, self._matched, self._alphas, self._nominal)
+        of_splits = {"alphas": self._alphas, "inner_errors": self._inner_errors}
+        return Column(self._keys, self._truth, self._prediction, self._matched, nominal=self._nominal, **of_splits)
 
 
 def column_for(fitted: Fitted, keys: dict[str, Any]) -> ColumnBuilder:
@@ -100,9 +122,10 @@ def column_for(fitted: Fitted, keys: dict[str, Any]) -> ColumnBuilder:
 
 
 def column_scores(column: Column, splits: list[Split]) -> Iterator[dict[str, Any]]:
-    """Every metric of one column, per fold and pooled over all held-out utterances."""
+    """Every metric of one column, per fold and pooled over all held-out utterances; of a draw the pooled ones alone."""
     held_out = np.concatenate([split.test for split in splits])
-    for fold, rows in [*((s.name, s.test) for s in splits), (POOLED, held_out)]:
+    folds = [] if column.is_drawn else [(split.name, split.test) for split in splits]
+    for fold, rows in [*folds, (POOLED, held_out)]:
         truth, raw, matched = column.truth[rows], column.prediction[rows], column.matched[rows]
         known = np.isfinite(truth) & np.isfinite(raw)
         if not known.any():
@@ -116,8 +139,11 @@ def column_scores(column: Column, splits: list[Split]) -> Iterator[dict[str, Any
                 values["ccc_matched"] = ccc(truth, matched)
         for metric, value in values.items():
             yield {**column.keys, "fold": fold, "metric": metric, "value": value}
-    for split, alpha in zip(splits, column.alphas, strict=False):
-        yield {**column.keys, "fold": split.name, "metric": "alpha", "value": alpha}
+    if column.is_drawn:
+        return
+    for metric, values_of_splits in (("alpha", column.alphas), ("inner_rmse", np.sqrt(column.inner_errors).tolist())):
+        for split, value in zip(splits, values_of_splits, strict=False):
+            yield {**column.keys, "fold": split.name, "metric": metric, "value": value}
 
 
 def held_out_predictions(columns: list[Column], data: SweepData) -> Predictions:
@@ -136,4 +162,5 @@ def held_out_predictions(columns: list[Column], data: SweepData) -> Predictions:
         columns=pd.DataFrame([c.keys for c in columns])[list(PREDICTION_KEYS)],
         prediction=np.stack([c.prediction[held_out] for c in columns], axis=1),
         matched=np.stack([c.matched[held_out] for c in columns], axis=1),
+        **{name: data.labels[name][held_out] for name in LABELS if name in data.labels},
     )

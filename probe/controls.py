@@ -10,7 +10,7 @@ Control = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 
 def permuted(ratings: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Ratings dealt to other utterances: chance.
+    """Ratings dealt to other utterances: chance, where utterances do not resemble each other by their speaker.
 
     Args:
         ratings: ``(n_utterances, n_targets)``
@@ -53,9 +53,51 @@ def random_class_per_speaker(codes: np.ndarray, groups: np.ndarray, rng: np.rand
     return np.asarray(codes[rng.integers(len(codes), size=int(groups.max()) + 1)[groups]])
 
 
+def permuted_by_speaker(ratings: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Speakers' mean ratings dealt to other speakers, and what is left of each rating dealt within its speaker.
+
+    Chance where utterances of one speaker resemble each other: ratings differ between and within speakers as much as
+    they did, and a draw differs from the ratings in the units that are held out. Whole levels of a nested design are
+    exchanged as Anderson and ter Braak (2003, Permutation tests for multi-factorial analysis of variance) have it. It
+    is exact where speakers are exchangeable, equally large, and spread alike around their means; else approximate: a
+    mean of few ratings varies more, and may go to a speaker of many. Where every speaker has one utterance, as unknown
+    ones have, it is `permuted`. Arguments as there.
+    """
+    counts = np.bincount(groups)
+    means = np.empty((len(counts), ratings.shape[1]))
+    for k, column in enumerate(ratings.T):
+        means[:, k] = np.bincount(groups, weights=column) / np.maximum(counts, 1)
+    present = np.flatnonzero(counts)
+    dealt = means.copy()
+    dealt[present] = means[rng.permutation(present)]
+    return np.asarray(dealt[groups] + permuted_within_speaker(ratings - means[groups], groups, rng))
+
+
+def classes_by_speaker(codes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A speaker takes the classes of another speaker: the counterpart of `permuted_by_speaker` for nominal targets.
+
+    They come in random order, some of them where the other has more utterances; where it has fewer, all of them again
+    and again until there are enough.
+
+    Args:
+        codes: ``(n_utterances, n_targets)`` of nominal targets, of one utterance kept together
+        groups: ``(n_utterances,)``, a number per speaker
+        rng: deals
+    """
+    order = np.argsort(groups, kind="stable")
+    rows_of = np.split(order, np.cumsum(np.bincount(groups))[:-1])
+    present = [rows for rows in rows_of if len(rows)]
+    dealt = np.empty_like(codes)
+    for rows, source in zip(present, rng.permutation(len(present)), strict=True):
+        dealt[rows] = codes[np.resize(rng.permutation(present[source]), len(rows))]
+    return dealt
+
+
 CONTROLS: dict[str, Control] = {
     "permuted": permuted,
     "permuted_within_speaker": permuted_within_speaker,
     "random_per_speaker": random_per_speaker,
+    "permuted_by_speaker": permuted_by_speaker,  # the last, so that draws of the others stay what they were
 }
-DEFAULT_CONTROLS = ("permuted",)
+DEFAULT_CONTROLS = ("permuted", "permuted_by_speaker")  # without speakers the first alone
+WITHOUT_SPEAKERS = ("permuted",)

@@ -27,6 +27,30 @@ class DeviceMoments(Moments):
         return DeviceMoments(**total.__dict__, device_xx=self.device_xx + other.device_xx)
 
 
+@dataclass(frozen=True)
+class DeviceFactor:
+    """For each row of scales: the scale, eigenvalues, eigenvectors, and the mean eigenvalue."""
+
+    forms: list[tuple[Tensor, Tensor, Tensor, float]]
+
+    def path(self, moments: Moments, alphas: tuple[float, ...]) -> Path:
+        """See `probe.ridge_algebra.Factor.path`."""
+        mean, y_mean = moments.x / moments.n, moments.y / moments.n
+        right = moments.xy - np.outer(moments.x, y_mean)
+        solutions = []
+        for scale, values, vectors, mean_eigenvalue in self.forms:
+            penalties = _put(np.array(alphas), scale.device) * mean_eigenvalue
+            turned = vectors.T @ (_put(right, scale.device) * scale[:, None])
+            shrunk = turned[None] / (values[None, :, None] + penalties[:, None, None])
+            solutions.append(((vectors @ shrunk) * scale[:, None]).cpu().numpy())
+        w = np.concatenate(solutions)
+        return Path(w, y_mean - mean @ w)
+
+
+def _put(values: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+
 class DeviceAlgebra:
     """`probe.ridge_algebra.Algebra` on a torch device; ``cpu`` runs the same code for tests."""
 
@@ -66,26 +90,20 @@ class DeviceAlgebra:
             device_xx=xx,
         )
 
-    def path(self, moments: Moments, alphas: tuple[float, ...], scales: np.ndarray) -> Path:
+    def factor(self, moments: Moments, scales: np.ndarray) -> DeviceFactor:
         """One set of eigenvectors for each row of ``scales``."""
         assert isinstance(moments, DeviceMoments)
-        mean, y_mean = moments.x / moments.n, moments.y / moments.n
+        mean = moments.x / moments.n
         covariance = moments.device_xx - self._put(np.outer(moments.x, mean))
         variance = np.maximum(covariance.diagonal().cpu().numpy() / moments.n, 0.0)
         varies = (moments.high > moments.low) & (variance > 0)
         unit = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
-        right = moments.xy - np.outer(moments.x, y_mean)
-        solutions = []
-        for feature_scale in scales:
-            scale = self._put(unit * feature_scale)
+        forms = []
+        for scale in map(self._put, unit * scales):
             values, vectors = torch.linalg.eigh(covariance * scale * scale[:, None])
             unit_penalty = float(values.sum()) / min(moments.n, len(scale))
-            penalties = self._put(np.array(alphas)) * (unit_penalty or 1.0)
-            turned = vectors.T @ (self._put(right) * scale[:, None])
-            shrunk = turned[None] / (values.clamp_min(0)[None, :, None] + penalties[:, None, None])
-            solutions.append(((vectors @ shrunk) * scale[:, None]).cpu().numpy())
-        w = np.concatenate(solutions)
-        return Path(w, y_mean - mean @ w)
+            forms.append((scale, values.clamp_min(0), vectors, unit_penalty or 1.0))
+        return DeviceFactor(forms)
 
     def held_out(self, path: Path, moments: Moments) -> HeldOut:
         """A quadratic form for each candidate."""
@@ -101,4 +119,4 @@ class DeviceAlgebra:
         return HeldOut(moments.n, prediction, square, moments.yy - 2 * (product + b * moments.y) + square)
 
     def _put(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+        return _put(values, self._device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy.linalg.blas import dsyrk, ssyrk
@@ -18,6 +19,7 @@ BLOCK = 4096  # rows that are centred and multiplied at once
 # Products of float32 rows are done in float64 as long as that takes no more than a moment.
 EXACT_FLOPS = 4e9
 SHIFT_ROWS = 257  # of which the median is taken off
+Sums = TypeVar("Sums", "Moments", "RatingSums")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,18 @@ class Moments:
         )
 
 
+@dataclass(frozen=True)
+class RatingSums:
+    """The sums of `Moments` that ratings have a part in, for ratings that come after the first."""
+
+    y: np.ndarray  # (n_targets,)
+    xy: np.ndarray  # (n_features, n_targets)
+    yy: np.ndarray  # (n_targets,)
+
+    def __add__(self, other: RatingSums) -> RatingSums:
+        return RatingSums(self.y + other.y, self.xy + other.xy, self.yy + other.yy)
+
+
 def cells_of(splits: list[Split], n_rows: int) -> tuple[np.ndarray, list[list[set[int]]]]:
     """Divide rows into cells by what they are in each split: not in training, or of which inner fold.
 
@@ -66,7 +80,7 @@ def cells_of(splits: list[Split], n_rows: int) -> tuple[np.ndarray, list[list[se
     return np.where(np.isin(cell, untrained), -1, cell), folds
 
 
-def total_of(cells: dict[int, Moments], chosen: frozenset[int]) -> Moments:
+def total_of(cells: dict[int, Sums], chosen: frozenset[int]) -> Sums:
     """Sums over some cells, added in the order of their numbers."""
     first, *others = sorted(chosen)
     total = cells[first]
@@ -100,6 +114,15 @@ def moments_of(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndar
     chosen = y[rows]
     xx = np.zeros((n_features, n_features), order="F") if xx is None else xx
     return Moments(len(rows), sums, chosen.sum(axis=0), xx, xy, np.square(chosen).sum(axis=0), low, high)
+
+
+def rating_sums_of(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> RatingSums:
+    """The sums with ratings alone; arguments as in `moments_of`."""
+    xy = np.zeros((x.shape[1], y.shape[1]))
+    for block, ratings in _blocks(x, y, rows, shift):
+        xy += block.T @ ratings.astype(block.dtype)
+    chosen = y[rows]
+    return RatingSums(chosen.sum(axis=0), xy, np.square(chosen).sum(axis=0))
 
 
 def _blocks(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from probe.columns import Column, Finished, SweepData, column_for
+from probe.columns import NOTHING, Column, Finished, SweepData, column_for
 from probe.description_length import online_code
+from probe.draw_ridge import DrawRidge
 from probe.logistic import nested_logistic
 from probe.metrics import MomentMatch
 from probe.plan import SweepPlan
@@ -16,8 +18,11 @@ from probe.ridge import Bands, RidgeFit, nested_ridge
 from probe.ridge_algebra import Algebra
 from probe.score_table import POOLED
 from probe.splits import Split
-from probe.targets import Fitted, TargetBuilder, Targets
+from probe.targets import Fitted, TargetBuilder, Targets, control_rng
+from probe.transfer import TRAINED_ON, splits_within
 
+DRAWN_BYTES = 2**27  # of draws that are fitted at once, with their predictions
+DRAWN_COLUMNS = (64, 1024)  # at least and at most
 LOGISTIC_PENALTIES = (1e-3, 1e-2, 0.1, 1.0, 10.0)
 
 
@@ -41,11 +46,12 @@ def layer_probes(
         algebra: where ridge multiplies matrices
     """
     real = keys["control"] == "none"
-    targets = targets_of(data, plan, controls=plan.controls if real else ())
-    fits = nested_ridge(x, targets.y, splits=data.splits, alphas=plan.alphas, shared=targets.shared, algebra=algebra)
-    finished = Finished.of(ridge_columns(fits, targets, data.splits, {**keys, "probe": "ridge"}), data)
+    finished = _ridge(x, data, plan, {**keys, "probe": "ridge"}, draws=real and bool(plan.controls), algebra=algebra)
     if len(bands) and real:
         finished += banded_probe([x, *bands], data, plan, {**keys, "probe": "banded_ridge"}, algebra=algebra)
+    if plan.transfer and real:
+        for corpus in np.unique(data.labels["corpus"][data.labels["corpus"] != ""]).tolist():
+            finished += _trained_on(corpus, x, data, plan, {**keys, "probe": "ridge"}, algebra=algebra)
     if "logistic" in plan.probes:
         finished += Finished.of(_logistic(x, data, plan, keys), data)
     if "mlp" in plan.probes:
@@ -59,7 +65,7 @@ def banded_probe(
     sources: Sequence[np.ndarray], data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, algebra: Algebra
 ) -> Finished:
     """Ridge on sources side by side, each ``(n_utterances, n_features)``; several have a penalty each."""
-    targets = targets_of(data, plan, controls=())
+    targets = targets_of(data, plan)
     bands = Bands.side_by_side([source.shape[1] for source in sources]) if len(sources) > 1 else None
     fits = nested_ridge(
         np.concatenate(sources, axis=1),
@@ -73,14 +79,64 @@ def banded_probe(
     return Finished.of(ridge_columns(fits, targets, data.splits, keys), data)
 
 
-def targets_of(data: SweepData, plan: SweepPlan, *, controls: tuple[str, ...]) -> Targets:
-    """The ratings and classes, and the draws of some controls."""
-    classes = {name: len(names) for name, names in plan.classes_of.items()}
-    builder = TargetBuilder(plan.targets, plan.residuals, classes, data.splits)
-    builder.add(data.ratings, data.codes, control="none", seed=0)
-    for control in controls:
-        builder.add_control(control, data.ratings, data.codes, data.groups, seed=plan.seed, n_draws=plan.n_permutations)
+def targets_of(data: SweepData, plan: SweepPlan) -> Targets:
+    """The ratings and classes, with what others and the words leave of them."""
+    builder = _builder(data, plan)
+    builder.add(data.ratings, data.codes, control="none", seed=0, beyond_text=data.beyond_text)
     return builder.build()
+
+
+def draws_of(data: SweepData, plan: SweepPlan, *, with_ratings: bool = False) -> Iterator[Targets]:
+    """The draws of the plan's controls, as many at a time as memory bears; before them the ratings, if asked for."""
+    n_columns = int(np.clip(DRAWN_BYTES // (16 * len(data.ratings)), *DRAWN_COLUMNS))
+    builder = _builder(data, plan)
+    if with_ratings:
+        builder.add(data.ratings, data.codes, control="none", seed=0, beyond_text=data.beyond_text)
+    for control in plan.controls:
+        rng = control_rng(control, plan.seed)
+        for draw in range(plan.n_permutations):
+            builder.add_draw(
+                control, data.ratings, data.codes, data.groups, rng=rng, seed=draw, beyond_text=data.beyond_text
+            )
+            if builder.n_columns >= n_columns:
+                yield builder.build()
+                builder = _builder(data, plan)
+    if builder.n_columns:
+        yield builder.build()
+
+
+def _builder(data: SweepData, plan: SweepPlan) -> TargetBuilder:
+    classes = {name: len(names) for name, names in plan.classes_of.items()}
+    return TargetBuilder(plan.targets, plan.residuals, classes, data.splits, beyond_text=plan.beyond_text)
+
+
+def _ridge(
+    x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, draws: bool, algebra: Algebra
+) -> Finished:
+    """On the ratings, then on draws of them."""
+    targets = targets_of(data, plan)
+    if not draws:
+        fits = nested_ridge(
+            x, targets.y, splits=data.splits, alphas=plan.alphas, shared=targets.shared, algebra=algebra
+        )
+        return Finished.of(ridge_columns(fits, targets, data.splits, keys), data)
+    ridge, finished = DrawRidge(x, splits=data.splits, alphas=plan.alphas, algebra=algebra), NOTHING
+    if not ridge.is_dual:  # else decompositions, which are not kept, are made for as many draws as there may be
+        fits = ridge.fit(targets.y, shared=targets.shared)
+        finished += Finished.of(ridge_columns(fits, targets, data.splits, keys), data)
+    for drawn in draws_of(data, plan, with_ratings=ridge.is_dual):
+        fits = ridge.fit_draws(drawn.y, shared=drawn.shared, of_split=drawn.of_split)
+        finished += Finished.of(ridge_columns(fits, drawn, data.splits, keys), data)
+    return finished
+
+
+def _trained_on(
+    corpus: str, x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, algebra: Algebra
+) -> Finished:
+    """Ridge that one corpus trains and all test; the ratings as they are, for their residuals belong to all corpora."""
+    within = replace(data, splits=splits_within(data.splits, data.labels["corpus"], corpus), beyond_text=None)
+    plain = replace(plan, residuals=(), beyond_text=())
+    return _ridge(x, within, plain, {**keys, "control": TRAINED_ON + corpus}, draws=False, algebra=algebra)
 
 
 def ridge_columns(fits: list[RidgeFit], targets: Targets, splits: list[Split], keys: dict[str, Any]) -> list[Column]:
@@ -96,7 +152,8 @@ def ridge_columns(fits: list[RidgeFit], targets: Targets, splits: list[Split], k
             column = fitted.columns[k if fitted.by_split else 0]
             mean, spread = float(fit.inner_mean[column]), float(fit.inner_spread[column])
             match = MomentMatch.of_moments(targets.y[split.train, column], mean=mean, spread=spread)
-            builder.add(split, fit.prediction[:, column], match, float(fit.alpha[column]))
+            alpha, error = float(fit.alpha[column]), float(fit.inner_error[column])
+            builder.add(split, fit.prediction[:, column], match, alpha, error)
         columns.append(builder.build())
     return columns
 

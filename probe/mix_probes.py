@@ -68,8 +68,9 @@ class _Mixing:
             keys = {**self.keys, "probe": probe, "layer": layer, "target": target, "seed": seed}
             builder = ColumnBuilder(keys, self.data.ratings[:, t])
             for k, (split, fit) in enumerate(zip(self.data.splits, fits, strict=True)):
-                match = MomentMatch.learn(self.data.ratings[split.train, t], chosen.inner_prediction[k][:, t])
-                builder.add(split, fit.prediction[:, t], match)
+                known, inner = self.data.ratings[split.train, t], chosen.inner_prediction[k][:, t]
+                error = float(np.mean((known - inner) ** 2))
+                builder.add(split, fit.prediction[:, t], MomentMatch.learn(known, inner), inner_error=error)
                 if layer == ALL_LAYERS:
                     weights += self.weights(probe, seed, split.name, target, fit.layer_weights[t], fit.contributions[t])
             columns.append(builder.build())

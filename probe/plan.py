@@ -77,6 +77,8 @@ class SweepPlan:
     nominal: tuple[str, ...]  # targets with classes
     classes: tuple[tuple[str, ...], ...]  # of each
     residuals: tuple[str, ...]  # targets that are also scored on what others leave unexplained (`probe.targets`)
+    beyond_text: tuple[str, ...]  # targets that are also scored on what the words leave (`probe.beyond_text`)
+    transfer: bool  # whether each corpus of the manifest also trains alone (`probe.transfer`)
     probes: tuple[str, ...]  # beside ridge: mlp, logistic, description_length
     mixes: tuple[str, ...]  # keys of `probe.mix_probes.MIXES`
     weighted_sum_seeds: tuple[int, ...]

@@ -5,13 +5,16 @@ Penalties are relative to the mean eigenvalue of what is fitted, so one grid sui
 
 from __future__ import annotations
 
+import functools
 import itertools
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from probe.grams import BLOCK, cells_of, shift_of, total_of
-from probe.ridge_algebra import HOST, Algebra, Path
+from probe.grams import BLOCK, Moments, cells_of, shift_of, total_of
+from probe.ridge_algebra import HOST, Algebra, Factor, Path
 from probe.splits import Split
 
 # Half decades. The largest eigenvalue is at most min(n_train, n_features) times the mean one.
@@ -26,9 +29,11 @@ class RidgeFit:
     prediction: np.ndarray  # (n_test, n_targets), of the held-out speakers
     inner_mean: np.ndarray  # (n_targets,), of predictions of training speakers held out by the inner folds
     inner_spread: np.ndarray  # (n_targets,), their standard deviation
+    inner_error: np.ndarray  # (n_targets,), their mean squared error at the chosen candidate
     alpha: np.ndarray  # (n_targets,), relative as in the grid
     ratio: np.ndarray  # (n_targets,), the row of `Bands.ratios`; 0 without bands
-    inner_errors: np.ndarray  # (n_candidates, n_targets), their mean squared error, by which alpha was chosen
+    inner_errors: np.ndarray  # (n_candidates, n_targets), that of every candidate, by which alpha was chosen
+    inner_prediction: np.ndarray | None = None  # (n_train, n_targets), these predictions, where they were asked for
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,6 @@ def nested_ridge(
 ) -> list[RidgeFit]:
     """For each split choose alpha by squared error on its inner folds, refit on all its training, predict the rest.
 
-    One pass over the data serves every training set, outer and inner (`probe.grams`); where inner folds are the other
-    outer folds, two splits share each inner fit. Where no training set has more utterances than features, the
-    utterances' Gram matrices are decomposed instead.
-
     Args:
         x: embeddings of one layer, or of several sources side by side, ``(n_utterances, n_features)``
         y: ratings, ``(n_utterances, n_targets)``, finite
@@ -83,48 +84,93 @@ def nested_ridge(
         shared: ``(n_targets,)``, targets with the same number share alpha; each has its own if None
         algebra: where matrices are multiplied
     """
-    scales = np.ones((1, x.shape[1])) if bands is None else bands.scales
-    if max(len(split.train) for split in splits) <= x.shape[1]:
-        return [_nested_dual(x, y, split, alphas, scales, shared) for split in splits]
-    shift, y_shift = shift_of(x), np.median(y, axis=0)
-    cell_of_row, folds_of_splits = cells_of(splits, len(x))
-    centred = y - y_shift
-    cells = {
-        cell: algebra.sums(x, centred, np.flatnonzero(cell_of_row == cell), shift=shift)
-        for cell in np.unique(cell_of_row[cell_of_row >= 0]).tolist()
-    }
-    paths: dict[frozenset[int], Path] = {}
+    return NestedRidge(x, splits=splits, alphas=alphas, bands=bands, algebra=algebra).fit(y, shared=shared)
 
-    def path(training: frozenset[int]) -> Path:
-        if training not in paths:
-            paths[training] = algebra.path(total_of(cells, training), alphas, scales)
-        return paths[training]
 
-    fits = []
-    for split, folds in zip(splits, folds_of_splits, strict=True):
-        everything = frozenset(set().union(*folds))
-        inner = [algebra.held_out(path(everything - fold), total_of(cells, frozenset(fold))) for fold in folds]
-        sums = inner[0]
-        for more in inner[1:]:
-            sums += more
-        errors = sums.error / sums.n
-        chosen = _least(errors, shared)
-        targets = np.arange(y.shape[1])
-        best = path(everything)
-        w, b = best.coefficients[chosen, :, targets].T, best.intercepts[chosen, targets]
-        mean = sums.prediction[chosen, targets] / sums.n
-        variance = np.maximum(sums.square[chosen, targets] / sums.n - mean**2, 0.0)
-        fits.append(
-            RidgeFit(
-                prediction=_predict(x, split.test, shift, w) + b + y_shift,
-                inner_mean=mean + y_shift,
-                inner_spread=np.sqrt(variance),
-                alpha=np.array(alphas)[chosen % len(alphas)],
-                ratio=chosen // len(alphas),
-                inner_errors=errors,
+class NestedRidge:
+    """One layer whose sums and decompositions serve every training set, and more ratings than one.
+
+    One pass over the data serves every training set, outer and inner (`probe.grams`); where inner folds are the other
+    outer folds, two splits share each inner fit. Where no training set has more utterances than features, the
+    utterances' Gram matrices are decomposed instead.
+    """
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        *,
+        splits: list[Split],
+        alphas: tuple[float, ...],
+        bands: Bands | None = None,
+        algebra: Algebra = HOST,
+        on_factor: Callable[[frozenset[int], Factor], None] | None = None,
+    ) -> None:
+        """Arguments as of `nested_ridge`; ``on_factor`` is given each training set with what it is decomposed into."""
+        self.x, self.splits, self.alphas, self.algebra = x, splits, alphas, algebra
+        self.scales = np.ones((1, x.shape[1])) if bands is None else bands.scales
+        self.is_dual = bool(max(len(split.train) for split in splits) <= x.shape[1])
+        self.cell_of_row, self.folds = cells_of(splits, len(x))
+        self.shift = shift_of(x)
+        self.cells: dict[int, Moments] = {}
+        self._on_factor = on_factor
+
+    def fit(
+        self, y: np.ndarray, *, shared: np.ndarray | None = None, inner_predictions: bool = False
+    ) -> list[RidgeFit]:
+        """What each split gives; with predictions of its training rows, each held out once, if they are asked for."""
+        if self.is_dual:
+            fits = [_nested_dual(self.x, y, split, self.alphas, self.scales, shared) for split in self.splits]
+            return fits if inner_predictions else [replace(fit, inner_prediction=None) for fit in fits]
+        y_shift = np.median(y, axis=0)
+        centred = y - y_shift
+        self.cells = {
+            cell: self.algebra.sums(self.x, centred, np.flatnonzero(self.cell_of_row == cell), shift=self.shift)
+            for cell in np.unique(self.cell_of_row[self.cell_of_row >= 0]).tolist()
+        }
+        paths: dict[frozenset[int], Path] = {}
+        fits = []
+        for split, folds in zip(self.splits, self.folds, strict=True):
+            everything = frozenset(set().union(*folds))
+            inner = [self._path(everything - fold, paths) for fold in folds]
+            parts = (
+                self.algebra.held_out(path, total_of(self.cells, frozenset(fold)))
+                for path, fold in zip(inner, folds, strict=True)
             )
-        )
-    return fits
+            sums = functools.reduce(operator.add, parts)
+            errors = sums.error / sums.n
+            chosen, targets = least(errors, shared), np.arange(y.shape[1])
+            w, b = self._path(everything, paths).chosen(chosen)
+            mean = sums.prediction[chosen, targets] / sums.n
+            variance = np.maximum(sums.square[chosen, targets] / sums.n - mean**2, 0.0)
+            held_out = None
+            if inner_predictions:
+                held_out = np.empty((len(split.train), y.shape[1]))
+                for number, path in zip(np.unique(split.inner_folds), inner, strict=True):
+                    rows = split.inner_folds == number
+                    w_inner, b_inner = path.chosen(chosen)
+                    held_out[rows] = _predict(self.x, split.train[rows], self.shift, w_inner) + b_inner + y_shift
+            fits.append(
+                RidgeFit(
+                    prediction=_predict(self.x, split.test, self.shift, w) + b + y_shift,
+                    inner_mean=mean + y_shift,
+                    inner_spread=np.sqrt(variance),
+                    inner_error=np.maximum(errors[chosen, targets], 0.0),
+                    alpha=np.array(self.alphas)[chosen % len(self.alphas)],
+                    ratio=chosen // len(self.alphas),
+                    inner_errors=errors,
+                    inner_prediction=held_out,
+                )
+            )
+        return fits
+
+    def _path(self, training: frozenset[int], paths: dict[frozenset[int], Path]) -> Path:
+        if training not in paths:
+            moments = total_of(self.cells, training)
+            factor = self.algebra.factor(moments, self.scales)
+            if self._on_factor is not None:
+                self._on_factor(training, factor)
+            paths[training] = factor.path(moments, self.alphas)
+        return paths[training]
 
 
 def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -133,7 +179,7 @@ def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) 
     return np.concatenate(parts) if parts else np.empty((0, w.shape[1]))
 
 
-def _least(errors: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
+def least(errors: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
     """The candidate with the least error for each target, ``(n_targets,)``, or for each group of them."""
     if shared is None:
         return np.asarray(errors.argmin(axis=0))
@@ -157,15 +203,17 @@ def _nested_dual(
         out = split.inner_folds == fold
         inner[:, out] = ridge_path(x_train[~out], y_train[~out], x_train[out], alphas=alphas, scales=scales)
     errors = np.mean((inner - y_train) ** 2, axis=1)
-    chosen, targets = _least(errors, shared), np.arange(y.shape[1])
+    chosen, targets = least(errors, shared), np.arange(y.shape[1])
     held_out_predictions = inner[chosen, :, targets]
     return RidgeFit(
         prediction=ridge_path(x_train, y_train, x[split.test], alphas=alphas, scales=scales)[chosen, :, targets].T,
         inner_mean=held_out_predictions.mean(axis=1),
         inner_spread=held_out_predictions.std(axis=1),
+        inner_error=errors[chosen, targets],
         alpha=np.array(alphas)[chosen % len(alphas)],
         ratio=chosen // len(alphas),
         inner_errors=errors,
+        inner_prediction=held_out_predictions.T,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg.blas import dsymm
 
 from probe.grams import Moments, moments_of
-from probe.tridiagonal import solve_for_penalties
+from probe.tridiagonal import Tridiagonal
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,11 @@ class Path:
 
     coefficients: np.ndarray  # (n_candidates, n_features, n_targets)
     intercepts: np.ndarray  # (n_candidates, n_targets)
+
+    def chosen(self, candidate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients ``(n_features, n_targets)`` and intercepts of each target's own candidate ``(n_targets,)``."""
+        targets = np.arange(len(candidate))
+        return self.coefficients[candidate, :, targets].T, self.intercepts[candidate, targets]
 
 
 @dataclass(frozen=True)
@@ -38,24 +43,55 @@ class HeldOut:
         )
 
 
+class Factor(Protocol):
+    """The features of one training set standardised, centred, scaled and decomposed, ready for any ratings."""
+
+    def path(self, moments: Moments, alphas: tuple[float, ...]) -> Path:
+        """Solve for every penalty.
+
+        Args:
+            moments: sums over the training rows
+            alphas: penalties relative to the mean eigenvalue of what is fitted; candidates are every alpha for the
+                first scale, then for the next
+        """
+
+
 class Algebra(Protocol):
     """Where the matrices are multiplied."""
 
     def sums(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> Moments:
         """As `probe.grams.moments_of`."""
 
-    def path(self, moments: Moments, alphas: tuple[float, ...], scales: np.ndarray) -> Path:
-        """Standardise, centre, scale features, and solve for every penalty.
+    def factor(self, moments: Moments, scales: np.ndarray) -> Factor:
+        """Standardise, centre, scale and decompose.
 
         Args:
             moments: sums over the training rows
-            alphas: penalties relative to the mean eigenvalue of what is fitted
-            scales: ``(n_scales, n_features)`` by which standardised features are multiplied; candidates are every
-                alpha for the first scale, then for the next
+            scales: ``(n_scales, n_features)`` by which standardised features are multiplied
         """
 
     def held_out(self, path: Path, moments: Moments) -> HeldOut:
         """What ``path`` predicts of rows of which only the sums are known."""
+
+
+@dataclass(frozen=True)
+class HostFactor:
+    """A tridiagonal form for each row of scales."""
+
+    scales: np.ndarray  # (n_scales, n_features), of features as they are
+    mean_eigenvalues: list[float]  # of what is fitted, 1 for a layer that is constant
+    forms: list[Tridiagonal]
+
+    def path(self, moments: Moments, alphas: tuple[float, ...]) -> Path:
+        """See `Factor.path`."""
+        mean, y_mean = moments.x / moments.n, moments.y / moments.n
+        right = moments.xy - np.outer(moments.x, y_mean)
+        solutions = []
+        for scale, mean_eigenvalue, form in zip(self.scales, self.mean_eigenvalues, self.forms, strict=True):
+            w = form.solve(right * scale[:, None], penalties=np.array(alphas) * mean_eigenvalue)
+            solutions.append(w * scale[:, None])
+        w = np.concatenate(solutions)
+        return Path(w, y_mean - mean @ w)
 
 
 class HostAlgebra:
@@ -65,25 +101,21 @@ class HostAlgebra:
         """One pass over the rows."""
         return moments_of(x, y, rows, shift=shift)
 
-    def path(self, moments: Moments, alphas: tuple[float, ...], scales: np.ndarray) -> Path:
+    def factor(self, moments: Moments, scales: np.ndarray) -> HostFactor:
         """One tridiagonal form for each row of ``scales``."""
-        mean, y_mean = moments.x / moments.n, moments.y / moments.n
+        mean = moments.x / moments.n
         covariance = moments.xx - np.outer(moments.x, mean).T  # symmetric; the transpose is laid out as the sums are
         variance = np.maximum(np.diag(covariance) / moments.n, 0.0)
         varies = (moments.high > moments.low) & (variance > 0)
         unit = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
-        right = moments.xy - np.outer(moments.x, y_mean)
-        solutions = []
-        for feature_scale in scales:
-            scale = unit * feature_scale
+        mean_eigenvalues, forms = [], []
+        for scale in unit * scales:
             scaled = covariance * scale
             scaled *= scale[:, None]
-            mean_eigenvalue = np.trace(scaled) / min(moments.n, len(scale))
-            penalties = np.array(alphas) * (mean_eigenvalue or 1.0)  # a layer that is constant predicts the mean
-            w = solve_for_penalties(scaled, right * scale[:, None], penalties=penalties)
-            solutions.append(w * scale[:, None])
-        w = np.concatenate(solutions)
-        return Path(w, y_mean - mean @ w)
+            # a layer that is constant predicts the mean
+            mean_eigenvalues.append(float(np.trace(scaled)) / min(moments.n, len(scale)) or 1.0)
+            forms.append(Tridiagonal.of(scaled))
+        return HostFactor(unit * scales, mean_eigenvalues, forms)
 
     def held_out(self, path: Path, moments: Moments) -> HeldOut:
         """A quadratic form for each candidate."""

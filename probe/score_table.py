@@ -6,7 +6,7 @@ Each carries the run's fingerprint, so that a folder whose files come from diffe
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ SCORES, PREDICTIONS, WEIGHTS, PLAN, QUARANTINE = (
 )
 SCORE_COLUMNS = ("encoder", "probe", "layer", "target", "control", "fold", "seed", "metric", "value")
 WEIGHT_COLUMNS = ("encoder", "probe", "target", "control", "fold", "seed", "layer", "weight", "contribution")
+LABELS = ("gender", "corpus")  # columns of a manifest that travel with the predictions
 PREDICTION_KEYS = ("encoder", "probe", "layer", "target", "control", "seed")
 RESIDUAL = "_residual"  # the ending of a target that is scored on what others leave of it
+BEYOND_TEXT = "_beyond_text"  # the same of what the transcript's words leave
 POOLED = "pooled"  # the fold of a score over all held-out predictions
 
 
@@ -41,6 +43,14 @@ class Predictions:
     columns: pd.DataFrame  # n_columns rows of `PREDICTION_KEYS`
     prediction: np.ndarray  # (n_utterances, n_columns) float32
     matched: np.ndarray  # (n_utterances, n_columns) float32, mean and spread matched on training speakers
+    gender: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=str))  # (n_utterances,) str, '' if unknown
+    corpus: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=str))  # (n_utterances,) str, '' if unknown
+
+    def __post_init__(self) -> None:
+        """What is not known of any utterance is '' for each."""
+        for name in LABELS:
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.full(len(self.utterance_id), ""))
 
 
 @dataclass(frozen=True)
@@ -64,9 +74,10 @@ class Run:
 
     @property
     def targets(self) -> list[str]:
-        """Rated targets in the order they were swept, with those that are scored on what others leave of them."""
+        """Rated targets in the order they were swept, then those scored on what others, or the words, leave of them."""
         sweep = self.plan["sweep"]
-        return [*sweep["targets"], *(t + RESIDUAL for t in sweep.get("residuals", []))]
+        residuals = [t + RESIDUAL for t in sweep.get("residuals", [])]
+        return [*sweep["targets"], *residuals, *(t + BEYOND_TEXT for t in sweep.get("beyond_text", []))]
 
     @property
     def nominal_targets(self) -> list[str]:
@@ -99,6 +110,8 @@ def write_run(folder: Path, run: Run, predictions: Predictions) -> None:
         ratings=predictions.ratings,
         prediction=predictions.prediction,
         matched=predictions.matched,
+        gender=predictions.gender.astype(str),
+        corpus=predictions.corpus.astype(str),
         allow_pickle=False,
         **arrays,
     )
@@ -137,6 +150,7 @@ def read_predictions(folder: Path | str) -> Predictions:
         names = ("utterance_id", "speaker_id", "fold", "targets", "ratings")
         return Predictions(
             **{name: file[name] for name in names},
+            **{name: file[name] for name in LABELS if name in file},  # runs of before they were kept have none
             columns=columns,
             prediction=file["prediction"],
             matched=file["matched"],

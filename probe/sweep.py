@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,9 @@ from probe.sweep_input import (
     provenance,
     quarantine_of,
     rows_fingerprint,
+    rows_in,
+    transcripts_of,
+    with_beyond_text,
 )
 from probe.unfinished import Unfinished
 
@@ -64,7 +67,8 @@ def sweep(
     *,
     out: Path | str,
     random_weights: list[Cache] | None = None,
-    beside: list[Band] | None = None,
+    beside: Sequence[Band] = (),
+    command: str = "",
     jobs: int | None = None,
     watch: Silent | None = None,
 ) -> Run:
@@ -79,17 +83,19 @@ def sweep(
         plan: as `probe.sweep_plan.plan_sweep` settles it
         out: the run folder
         random_weights: caches of the same architectures with untrained weights
-        beside: layers of other caches that each layer is fitted beside, for joint scores and what is unique to it
+        beside: layers of other caches, or the words, that each layer is fitted beside, for joint scores and what is
+            unique to it
+        command: the command line, to be written down
         jobs: layers at once; as many as two threads each and the memory allow if None. It changes no bit.
         watch: is told how far it is
 
     Raises:
         InputError: if caches and manifest share too little, or ``out`` holds another run
     """
-    watch, controls, bands = watch or Silent(), random_weights or [], beside or []
+    watch, controls, bands = watch or Silent(), random_weights or [], list(beside)
     names = names_of(caches)
     partners = [partner_of(cache, caches, names) for cache in controls]
-    others = [*controls, *(band.cache for band in bands)]
+    others = [*controls, *(cache for band in bands for cache in band.caches)]
     fingerprint = combined_fingerprint(
         plan.fingerprint(),
         manifest.content_hash(),
@@ -98,7 +104,7 @@ def sweep(
         *(f"beside {band.name}" for band in bands),
     )
     refuse_other_run(Path(out), fingerprint)
-    used = data_of([*caches, *others], manifest, plan)
+    used = with_beyond_text(data_of([*caches, *others], manifest, plan), plan)
     algebra = _algebra(plan.device)
     studied: list[tuple[Cache, dict[str, Any]]] = [
         *((c, {"encoder": n, "control": "none", "seed": 0}) for c, n in zip(caches, names, strict=True)),
@@ -107,13 +113,13 @@ def sweep(
             for c, n in zip(controls, partners, strict=True)
         ),
     ]
-    units = [_Unit(c, layer, keys, _rows(c, used)) for c, keys in studied for layer in c.plan.layers]
+    units = [_Unit(c, layer, keys, rows_in(c, used)) for c, keys in studied for layer in c.plan.layers]
     mixed = [(cache, keys) for cache, keys in studied if plan.mixes and cache.plan.is_stack]
     unfinished = Unfinished(Path(out), fingerprint)
     finished = NOTHING
     watch.begin("sweep", len(units) + 1 + len(plan.mixes) * len(mixed), "layers and mixes")
     try:
-        other = _beside(bands, used)
+        other = [band.features(used) for band in bands]
         for unit, done in zip(units, _probed(units, used.data, plan, other, algebra, unfinished, jobs), strict=True):
             finished += done
             watch.advance(1, f"{unit.keys['encoder']} layer {unit.layer}")
@@ -131,7 +137,7 @@ def sweep(
         watch.end()
     run = Run(
         fingerprint,
-        provenance(caches, controls, names, partners, manifest, plan, used, bands),
+        provenance(caches, controls, names, partners, manifest, plan, used, bands, command=command),
         pd.DataFrame(finished.scores),
         pd.DataFrame(finished.weights, columns=list(WEIGHT_COLUMNS)),
         quarantine_of(caches, names),
@@ -155,10 +161,6 @@ def _algebra(device: str) -> Algebra:
     from probe.device_algebra import DeviceAlgebra
 
     return DeviceAlgebra(device)
-
-
-def _rows(cache: Cache, used: Used) -> np.ndarray:
-    return np.asarray(pd.Index(cache.utterance_ids).get_indexer(pd.Index(used.data.utterance_ids)))
 
 
 def _probed(
@@ -216,7 +218,7 @@ def _probe(
 
 def _mixed(cache: Cache, keys: dict[str, Any], used: Used, plan: SweepPlan, watch: Silent) -> Finished:
     layers = [name for name in cache.plan.layers if name != "final"]
-    own = _rows(cache, used)
+    own = rows_in(cache, used)
 
     def read(layer: int, rows: np.ndarray) -> np.ndarray:
         return cache.read_layer(layers[layer], own[rows])
@@ -230,16 +232,10 @@ def _mixed(cache: Cache, keys: dict[str, Any], used: Used, plan: SweepPlan, watc
 
 def _baselines(caches: list[Cache], manifest: Manifest, used: Used, plan: SweepPlan, algebra: Algebra) -> Finished:
     raters = {t: used.rows[columns].to_numpy() for t in plan.targets if (columns := rater_columns(used.rows, t))}
-    transcripts = used.rows["transcript"].tolist() if "transcript" in used.rows else None
-    if transcripts is not None and not any(transcripts):
-        transcripts = None
     acoustic = next((c for c in caches if {"duration", "loudness"} <= set(c.plan.layers)), None)
     features = None
     if acoustic is not None:
-        own = _rows(acoustic, used)
+        own = rows_in(acoustic, used)
         features = np.concatenate([acoustic.read_layer(name, own) for name in ("duration", "loudness")], axis=1)
-    return baselines(used.data, plan, raters=raters, transcripts=transcripts, acoustic=features, algebra=algebra)
-
-
-def _beside(bands: list[Band], used: Used) -> list[np.ndarray]:
-    return [band.cache.read_layer(band.layer, _rows(band.cache, used)) for band in bands]
+    texts = transcripts_of(used)
+    return baselines(used.data, plan, raters=raters, transcripts=texts, acoustic=features, algebra=algebra)

@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from probe.beyond_text import beyond_text
 from probe.cache import Cache, open_cache
 from probe.columns import SweepData
 from probe.errors import InputError
 from probe.manifest import Manifest
 from probe.plan import SweepPlan, combined_fingerprint
+from probe.score_table import LABELS
 from probe.splits import fold_splits, manifest_split, speaker_groups
+from probe.transfer import splits_within
+from probe.words import WORD_FEATURES, word_counts
+
+TRANSCRIPT = "transcript"  # the band of the manifest's words
 
 
 @dataclass(frozen=True)
-class Band:
+class LayerBand:
     """One layer of a cache that every layer under study is fitted beside."""
 
     cache: Cache
@@ -28,20 +34,68 @@ class Band:
         """Encoder and layer."""
         return f"{self.cache.plan.upstream.rsplit('/', 1)[-1]} {self.layer}"
 
+    @property
+    def caches(self) -> list[Cache]:
+        """Those that must hold an utterance."""
+        return [self.cache]
+
+    def features(self, used: Used) -> np.ndarray:
+        """``(n_utterances, n_features)``."""
+        return self.cache.read_layer(self.layer, rows_in(self.cache, used))
+
+    def described(self) -> dict[str, Any]:
+        """For plan.toml."""
+        return {**described(self.cache, self.name), "layer": self.layer}
+
+
+@dataclass(frozen=True)
+class WordBand:
+    """The words of the manifest's transcripts, counted (`probe.words`), beside every layer under study."""
+
+    @property
+    def name(self) -> str:
+        """As it is asked for."""
+        return TRANSCRIPT
+
+    @property
+    def caches(self) -> list[Cache]:
+        """None: the manifest has the words."""
+        return []
+
+    def features(self, used: Used) -> np.ndarray:
+        """``(n_utterances, n_features)``; nothing where an utterance has no words.
+
+        Raises:
+            InputError: if none of them has
+        """
+        texts = transcripts_of(used)
+        if texts is None:
+            raise InputError(f"No utterance has a {TRANSCRIPT} for the layers to stand beside. Leave --beside out.")
+        return word_counts(texts)
+
+    def described(self) -> dict[str, Any]:
+        """For plan.toml."""
+        return {"name": self.name, "features": f"words and pairs of neighbours, counted into {WORD_FEATURES} by CRC-32"}
+
+
+Band = LayerBand | WordBand
+
 
 def band_named(name: str) -> Band:
-    """The band that ``CACHE@LAYER`` names.
+    """The band that ``CACHE@LAYER`` or ``transcript`` names.
 
     Raises:
         InputError: if there is no such cache or layer
     """
+    if name == TRANSCRIPT:
+        return WordBand()
     path, _, layer = name.rpartition("@")
     if not path:
-        raise InputError(f"{name!r} names no layer. Write CACHE.zarr@LAYER.")
+        raise InputError(f"{name!r} names no layer. Write CACHE.zarr@LAYER, or {TRANSCRIPT}.")
     cache = open_cache(path)
     if layer not in cache.plan.layers:
         raise InputError(f"{path} has no layer {layer!r}; it has {', '.join(cache.plan.layers)}.")
-    return Band(cache, layer)
+    return LayerBand(cache, layer)
 
 
 @dataclass(frozen=True)
@@ -105,7 +159,51 @@ def data_of(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Used:
     }
     speaker_ids = kept["speaker_id"].to_numpy(dtype=object)
     ids = kept["utterance_id"].to_numpy(dtype=object)
-    return Used(SweepData(ids, speaker_ids, groups, ratings, codes, splits), kept, counts)
+    labels = {name: kept[name].to_numpy(dtype=object).astype(str) for name in LABELS if name in kept}
+    data = SweepData(ids, speaker_ids, groups, ratings, codes, splits, labels)
+    if plan.transfer:
+        _refuse_poor_corpora(data, plan, both)
+    return Used(data, kept, counts)
+
+
+def with_beyond_text(used: Used, plan: SweepPlan) -> Used:
+    """The same with what the words leave of the ratings, if the plan asks for it.
+
+    Raises:
+        InputError: if no utterance has words
+    """
+    if not plan.beyond_text:
+        return used
+    texts = transcripts_of(used)
+    if texts is None:
+        raise InputError("No utterance that is swept has a transcript. Leave --beyond-text out.")
+    rest = beyond_text(word_counts(texts), used.data.ratings, splits=used.data.splits, alphas=plan.alphas)
+    return replace(used, data=replace(used.data, beyond_text=rest))
+
+
+def transcripts_of(used: Used) -> list[str] | None:
+    """The words of each utterance, None where the manifest has none of any."""
+    texts = used.rows["transcript"].tolist() if "transcript" in used.rows else []
+    return texts if any(text.strip() for text in texts) else None
+
+
+def rows_in(cache: Cache, used: Used) -> np.ndarray:
+    """Where a cache has the utterances that are swept, ``(n_utterances,)``."""
+    return np.asarray(pd.Index(cache.utterance_ids).get_indexer(pd.Index(used.data.utterance_ids)))
+
+
+def _refuse_poor_corpora(data: SweepData, plan: SweepPlan, both: np.ndarray) -> None:
+    """Before any layer is fitted."""
+    corpus = data.labels["corpus"]
+    for name in np.unique(corpus[corpus != ""]).tolist():
+        for split in splits_within(data.splits, corpus, name):
+            constant = np.flatnonzero(np.ptp(both[split.train], axis=0) == 0)
+            if len(constant):
+                target = (*plan.targets, *plan.nominal)[constant[0]]
+                raise InputError(
+                    f"{target} has one value only in the training speakers of corpus {name!r}, so that it has nothing "
+                    "to transfer. Leave that target or --transfer out."
+                )
 
 
 def names_of(caches: list[Cache]) -> list[str]:
@@ -148,6 +246,12 @@ def rows_fingerprint(cache: Cache) -> str:
     return combined_fingerprint(*sorted(f"{i} {s}" for i, s in zip(cache.utterance_ids, cache.sounds, strict=True)))
 
 
+def described(cache: Cache, name: str) -> dict[str, Any]:
+    """A cache in plan.toml; where it lies is no part of any fingerprint."""
+    plan = {"name": name, **cache.plan.to_json(), "fingerprint": cache.plan.fingerprint()}
+    return {**plan, "path": str(cache.path.absolute())}
+
+
 def provenance(
     caches: list[Cache],
     controls: list[Cache],
@@ -157,13 +261,13 @@ def provenance(
     plan: SweepPlan,
     used: Used,
     bands: list[Band],
+    *,
+    command: str,
 ) -> dict[str, Any]:
     """The content of plan.toml: what was asked, of whom, by which weights."""
-
-    def described(cache: Cache, name: str) -> dict[str, Any]:
-        return {"name": name, **cache.plan.to_json(), "fingerprint": cache.plan.fingerprint()}
-
     return {
+        "command": command,
+        "manifest": str(manifest.path),
         "corpus": {
             "name": manifest.header.corpus,
             "version": manifest.header.version,
@@ -177,7 +281,7 @@ def provenance(
             "fingerprint": plan.fingerprint(),
         },
         "encoders": [described(c, n) for c, n in zip(caches, names, strict=True)],
-        "beside": [{**described(b.cache, b.name), "layer": b.layer} for b in bands],
+        "beside": [band.described() for band in bands],
         "random_weights": [described(c, n) for c, n in zip(controls, partners, strict=True)],
     }
 

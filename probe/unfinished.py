@@ -48,7 +48,10 @@ class Unfinished:
 
 def _write(file: Path, finished: Finished) -> None:
     """Whole or not at all."""
-    labels = [{"keys": c.keys, "alphas": c.alphas, "nominal": c.nominal} for c in finished.columns]
+    labels = [
+        {"keys": c.keys, "alphas": c.alphas, "nominal": c.nominal, "inner_errors": c.inner_errors}
+        for c in finished.columns
+    ]
     truth, prediction, matched = (
         np.array([getattr(c, name) for c in finished.columns]) for name in ("truth", "prediction", "matched")
     )
@@ -70,7 +73,7 @@ def _read(file: Path) -> Finished | None:
         return None
     rows = zip(labels, *arrays, strict=True)
     columns = [
-        Column(label["keys"], truth, raw, matched, label["alphas"], label["nominal"])
+        Column(label["keys"], truth, raw, matched, label["alphas"], label["nominal"], label["inner_errors"])
         for label, truth, raw, matched in rows
     ]
     return Finished(columns, scores, weights)

@@ -130,6 +130,14 @@ def folders(models: dict[str, PreTrainedModel], tmp_path_factory: pytest.TempPat
     return {kind: save_model(model, root / kind) for kind, model in models.items()}
 
 
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with everything that a report can show, and its report."""
+    from reported_run import reported_run
+
+    return reported_run(tmp_path_factory.mktemp("reported"))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

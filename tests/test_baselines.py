@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 from test_sweep import manifest_of
 
-from probe.baselines import baselines, word_counts
+from probe.baselines import baselines
 from probe.columns import SweepData
 from probe.metrics import ccc, rmse
 from probe.ridge_algebra import HOST
 from probe.splits import fold_splits
 from probe.sweep_plan import plan_sweep
+from probe.words import word_counts
 
 N = 200
 

@@ -17,7 +17,7 @@ from conftest import voice, write_table
 from typer.testing import CliRunner
 
 import layerprobe
-from figures.draw import draw
+from figures.draw import PICTURES, draw
 from figures.report import write_report
 from layerprobe import app
 from probe.cache import open_cache
@@ -96,25 +96,54 @@ def test_curves_and_report_are_written(finished):
     result = run("report", folder)
     assert result.exit_code == 0
     assert str(folder / "report.html") in result.stdout
-    assert "predicts arousal best from layer" in (folder / "report.html").read_text()
+    assert re.search("<li>hubert (predicts|shows nothing of) arousal", (folder / "report.html").read_text())
     assert (folder / "findings.json").exists()
 
 
 @pytest.mark.parametrize(
     ("verb", "function", "names"),
     [
-        ("sweep", plan_sweep, ("folds", "test", "mix_seeds", "seed")),
+        ("sweep", plan_sweep, ("folds", "test", "mix_seeds", "seed", "permutations", "transfer")),
         ("extract", load_encoder, ("random_init", "adapter", "device", "precision")),
         ("doctor", load_encoder, ("random_init", "adapter", "device", "precision")),
-        ("heatmap", draw, ("metric",)),
-        ("curves", draw, ("metric",)),
+        ("heatmap", draw, ("metric", "width")),
+        ("depth", draw, ("metric", "width")),
         ("report", write_report, ("metric",)),
     ],
 )
 def test_the_command_line_has_the_defaults_of_the_functions(verb, function, names):
-    command = inspect.signature(getattr(layerprobe, verb)).parameters
+    picture = verb in layerprobe.PICTURE_VERBS
+    command = inspect.signature(layerprobe.picture_verb(verb) if picture else getattr(layerprobe, verb)).parameters
     ours = inspect.signature(function).parameters
     assert {n: command[n].default for n in names} == {n: ours[n].default for n in names}
+
+
+def test_every_verb_of_a_picture_has_its_picture():
+    assert {*layerprobe.PICTURE_VERBS, "similarity"} == set(PICTURES)
+
+
+def test_pictures_have_the_width_that_is_asked_for(finished):
+    _, folder, _ = finished
+    result = run("wins", folder, "--width", "column")
+    assert result.exit_code == 0, result.output
+    svg = (folder / "figures" / "wins.svg").read_text()
+    assert float(re.search(r'width="([\d.]+)pt"', svg).group(1)) == pytest.approx(3.5 * 72, abs=0.01)
+    assert "width 'wide' is unknown; choose one of column, double" in refused("wins", folder, "--width", "wide")
+    assert "No cache with random weights was swept" in refused("difference", folder)
+
+
+def test_layers_are_compared_from_the_caches_of_the_run(finished, tmp_path):
+    cache, folder, _ = finished
+    result = run("similarity", folder)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(folder / "similarity.csv", dtype=str)
+    assert {"cka", "cca", "rsa"} == set(table["measure"])
+    assert (folder / "figures" / "similarity.svg").exists()
+    moved = cache.rename(cache.with_name("moved.zarr"))
+    try:
+        assert f"{cache} is gone. Put the cache back there, or sweep again." in refused("similarity", folder)
+    finally:
+        moved.rename(cache)
 
 
 def test_several_runs_are_drawn_side_by_side_if_they_can_be_compared(finished, corpus, folders, tmp_path):
@@ -223,8 +252,12 @@ def test_features_without_a_network_go_the_same_way(corpus, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "verb", [["manifest", "check"], ["extract"], ["sweep"], ["doctor"], ["heatmap"], ["curves"], ["report"], ["demo"]]
-)
+    "verb",
+    [
+        ["manifest", "check"], ["extract"], ["sweep"], ["doctor"], ["report"], ["similarity"], ["demo"],
+        *([verb] for verb in layerprobe.PICTURE_VERBS),
+    ],
+)  # fmt: skip
 def test_help_of_every_verb_has_an_example(verb):
     result = run(*verb, "--help")
     assert result.exit_code == 0

@@ -74,6 +74,6 @@ def test_one_flag_extracts_every_control_of_an_encoder_from_the_hub(corpus, fold
     assert swept.encoders == ["tiny", "acoustic"]
     assert set(swept.layer_weights["encoder"]) == {"tiny"}  # features side by side are no layers to mix
     assert set(swept.scores["control"]) == {
-        "none", "permuted", "permuted_within_speaker", "random_per_speaker", "random_init", "mean_rating",
-        "duration_loudness",
+        "none", "permuted", "permuted_by_speaker", "permuted_within_speaker", "random_per_speaker", "random_init",
+        "mean_rating", "duration_loudness",
     }  # fmt: skip

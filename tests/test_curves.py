@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.figure import Figure
-from test_heatmap import layer_names
+from test_heatmap import TARGETS, assert_readable, encoder_layers, layer_names
 
 from figures.curves import curves_figure, plot_layer_curves
 
@@ -69,3 +70,39 @@ def test_each_target_has_a_panel_and_all_share_one_scale():
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(labels) == len(set(labels))
     assert "final (after the final norm)" in labels
+
+
+def test_chance_is_ratings_permuted_by_speaker_where_a_run_has_them():
+    layers = layer_names(3)
+    rows = table(layers)
+    by_speaker = rows[rows["control"] == "permuted"].assign(control="permuted_by_speaker")
+    by_speaker["value"] += 0.05
+    named = lines(drawn(pd.concat([rows, by_speaker]), {"e": layers}))
+    assert "permuted ratings (band: permutations)" not in named
+    chance = named["ratings permuted by speaker (band: permutations)"]
+    np.testing.assert_allclose(chance.get_ydata(), [0.05, 0.15, 0.25])
+
+
+def test_what_only_one_target_has_is_in_the_legend():
+    layers = {"e": layer_names(3)}
+    rows = pd.concat([table(layers["e"], target) for target in ("arousal", "valence")])
+    rater = rows.iloc[:1].assign(encoder="baseline", probe="baseline", control="single_rater", target="valence")
+    figure = curves_figure(pd.concat([rows, rater]), layers=layers, targets=["arousal", "valence"], metric="ccc")
+    assert "one rater against the others" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize(
+    ("sizes", "targets"), [((3,), TARGETS[0]), ((49,), TARGETS[1]), ((3, 13, 25), TARGETS[2]), ((7, 25), TARGETS[1])]
+)
+def test_no_text_lies_over_another_and_the_legend_over_no_axes(width, sizes, targets):
+    layers = encoder_layers(*sizes)
+    rows = pd.concat([table(names, target, e) for e, names in layers.items() for target in targets])
+    rows["spread"] = "95 % over speakers"
+    controls = ("single_rater", "text_only", "duration_loudness")
+    levels = [rows.iloc[:1].assign(encoder="baseline", probe="baseline", control=c) for c in controls]
+    rows = pd.concat([rows, *levels])
+    figure = curves_figure(rows, layers=layers, targets=list(targets), metric="uar", width=width)
+    assert_readable(figure, width)
+    assert max(sum(abs(ax.get_position().y0 - other.get_position().y0) < 1e-6 for other in figure.axes)
+               for ax in figure.axes) <= 4  # fmt: skip

@@ -14,14 +14,19 @@ STAGES = ("probe", "analysis", "figures")
 PROBE = (
     "errors progress manifest synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
     "encoder acoustic checkpoint precision doctor journal sound_hashes cache hearing foresight extract splits "
-    "metrics class_metrics controls grams tridiagonal ridge_algebra device_algebra ridge description_length "
-    "score_table targets columns training_sets layer_stack layer_scaling lbfgs mix_problem weighted_sum estimators "
-    "featurizer_replay logistic mlp layer_probes mix_probes baselines unfinished sweep_plan sweep_input sweep "
-    "control_caches"
+    "transfer metrics class_metrics controls words grams tridiagonal ridge_algebra device_algebra ridge draw_ridge "
+    "beyond_text description_length score_table targets columns training_sets layer_stack layer_scaling lbfgs "
+    "mix_problem weighted_sum estimators featurizer_replay logistic mlp layer_probes mix_probes baselines unfinished "
+    "sweep_plan sweep_input sweep control_caches"
 ).split()
-FIGURES = ("style", "heatmap", "curves", "draw", "report")
-ANALYSIS = ("relevance", "weights", "partition", "bootstrap", "intervals", "findings")
-ORDER = {"probe": tuple(PROBE), "analysis": ANALYSIS, "figures": FIGURES}
+FIGURES = (
+    "style layer_axis cells cell_sheet panels heatmap curves weights depth similarity wins draw sections report demo"
+).split()
+ANALYSIS = (
+    "relevance weights bootstrap sampled class_sums score_draws best_set permutation choice depth partition fairness "
+    "runs cka cca rsa similarity study findings find sentences caveats methods compare_layers"
+).split()
+ORDER = {"probe": PROBE, "analysis": ANALYSIS, "figures": FIGURES}
 
 
 def imported_modules(source: str) -> set[str]:

@@ -171,6 +171,20 @@ def test_the_content_hash_follows_ratings_and_not_the_folder(rows, tmp_path):
     assert read_manifest(write_table(elsewhere, rows)).content_hash() != first
 
 
+@pytest.mark.parametrize("column", ["split", "transcript", "gender", "corpus"])
+def test_the_content_hash_follows_a_column_that_may_be_there(rows, tmp_path, column):
+    (tmp_path / "b.wav").touch()
+
+    def hashed(*values):
+        texts = [{column: value} for value in values] if values else [{}, {}]
+        two = [row | text for row, text in zip(rows[:2], texts, strict=True)]
+        return read_manifest(write_table(tmp_path, two)).content_hash()
+
+    hashes = [hashed(), hashed("train", "test"), hashed("train", "train"), hashed("test", "train")]
+    assert len(set(hashes)) == 4
+    assert hashed("train", "test") == hashes[1]
+
+
 def test_a_long_list_of_problems_is_cut_with_its_count(rows, tmp_path):
     path = write_table(tmp_path, [rows[0] | {"utterance_id": str(i), "arousal": 8} for i in range(30)])
     with pytest.raises(ManifestError, match=r"my.csv has 30 problems:") as caught:

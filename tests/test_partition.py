@@ -1,56 +1,65 @@
-"""The partition of variance by hand, and on two sources whose shares are planted."""
+"""The partition of variance: sums that hold, and two sources whose shares are planted."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from simulated_corpus import simulated
 
-from analysis.partition import variance_partition
+from analysis.partition import SHARES, variance_partition
+from analysis.score_draws import score_draws
 from probe.metrics import r2
 from probe.ridge import DEFAULT_ALPHAS, Bands, nested_ridge
 from probe.splits import fold_splits
 
 
-def row(probe, layer, value, *, control="none", encoder="e"):
-    label = {"encoder": encoder, "probe": probe, "layer": layer, "target": "valence", "control": control, "seed": 0}
-    return {**label, "fold": "pooled", "metric": "r2", "value": value}
-
-
-def test_the_shares_are_those_by_hand():
-    scores = pd.DataFrame(
-        [
-            row("ridge", "3", 0.30), row("banded_ridge", "3", 0.55),
-            row("ridge", "all", 0.40, control="beside_alone", encoder="beside"),
-        ]
-    )  # fmt: skip
-    (shares,) = variance_partition(scores).to_dict("records")
-    assert shares["unique_layer"] == pytest.approx(0.15)
-    assert shares["unique_beside"] == pytest.approx(0.25)
-    assert shares["shared"] == pytest.approx(0.15)
-    assert variance_partition(scores[scores["probe"] == "ridge"]).empty
-
-
-def test_planted_shares_are_found(rng):
+@pytest.fixture(scope="module")
+def planted():
     """Ratings of three equal parts: what the voice alone says, what the words alone say, what both say."""
-    n = 3000
+    rng = np.random.default_rng(0)
+    run = simulated(rng, {"valence": [1.0, 1.0, 1.0]}, n_speakers=100, each=20)
+    n = len(run.speaker_id)
     parts = rng.normal(size=(3, n))
     y = parts.sum(axis=0)[:, None]
     voice = np.column_stack([parts[0], parts[2], rng.normal(size=(n, 20))])
     words = np.column_stack([parts[1], parts[2], rng.normal(size=(n, 30))])
-    splits = fold_splits(np.arange(n) // 10, n_folds=5, n_inner_folds=4, rng=rng)
+    groups = np.unique(run.speaker_id, return_inverse=True)[1]
+    splits = fold_splits(groups, n_folds=4, n_inner_folds=3, rng=rng)
+    predicted = np.empty((n, 3), dtype=np.float32)
+    bands = (None, None, Bands.side_by_side([22, 32]))
+    for k, (x, of) in enumerate(zip((voice, words, np.hstack([voice, words])), bands, strict=True)):
+        fits = nested_ridge(x, y, splits=splits, alphas=DEFAULT_ALPHAS, bands=of)
+        for split, fit in zip(splits, fits, strict=True):
+            predicted[split.test, k] = fit.prediction[:, 0]
+    keys = [("e", "ridge", "3", "none"), ("beside", "ridge", "all", "beside_alone"), ("e", "banded_ridge", "3", "none")]
+    columns = [
+        {"encoder": e, "probe": p, "layer": k, "target": "valence", "control": c, "seed": 0} for e, p, k, c in keys
+    ]
+    return replace(run, ratings=y, columns=pd.DataFrame(columns), prediction=predicted, matched=predicted)
 
-    def score(x, bands=None):
-        prediction = np.empty(n)
-        for split, fit in zip(
-            splits, nested_ridge(x, y, splits=splits, alphas=DEFAULT_ALPHAS, bands=bands), strict=True
-        ):
-            prediction[split.test] = fit.prediction[:, 0]
-        return r2(y[:, 0], prediction)
 
-    joint = score(np.concatenate([voice, words], axis=1), Bands.side_by_side([22, 32]))
-    scores = [row("ridge", "3", score(voice)), row("banded_ridge", "3", joint)]
-    beside = row("ridge", "all", score(words), control="beside_alone", encoder="beside")
-    (shares,) = variance_partition(pd.DataFrame([*scores, beside])).to_dict("records")
-    for name in ("unique_layer", "unique_beside", "shared"):
-        assert shares[name] == pytest.approx(1 / 3, abs=0.04)
+def test_shares_are_differences_of_r2_with_intervals_about_them(planted):
+    (row,) = variance_partition(score_draws(planted, metric="r2")).to_dict("records")
+    layer, beside, joint = (r2(planted.ratings[:, 0], planted.prediction[:, k].astype(float)) for k in range(3))
+    assert row["layer_alone"] == pytest.approx(layer)
+    assert row["unique_layer"] == pytest.approx(joint - beside)
+    assert row["unique_beside"] == pytest.approx(joint - layer)
+    assert row["unique_layer"] + row["unique_beside"] + row["shared"] == pytest.approx(row["joint"])
+    for share in SHARES:
+        assert row[f"{share}_low"] < row[share] < row[f"{share}_high"]
+
+
+def test_planted_thirds_are_found(planted):
+    (row,) = variance_partition(score_draws(planted, metric="r2")).to_dict("records")
+    for share in ("unique_layer", "unique_beside", "shared"):
+        assert row[share] == pytest.approx(1 / 3, abs=0.04)
+        assert row[f"{share}_low"] < 1 / 3 < row[f"{share}_high"]
+
+
+def test_without_a_source_beside_there_are_no_shares(planted, rng):
+    assert variance_partition(score_draws(simulated(rng, {"valence": [1.0]}), metric="r2", n_draws=9)).empty
+    with pytest.raises(ValueError, match="shares of variance are differences of r2, not of ccc"):
+        variance_partition(score_draws(planted, metric="ccc", n_draws=9))

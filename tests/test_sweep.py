@@ -12,13 +12,13 @@ from test_cache import PLAN
 
 from probe.cache import CacheWriter, open_cache
 from probe.errors import InputError
+from probe.layer_probes import layer_probes
 from probe.manifest import Header, Manifest, Target
 from probe.metrics import ccc, pearson, rmse
 from probe.progress import Silent
-from probe.ridge import nested_ridge
 from probe.score_table import POOLED, SCORE_COLUMNS, read_predictions, read_run
 from probe.sweep import sweep
-from probe.sweep_plan import plan_sweep
+from probe.sweep_plan import DEFAULT_PERMUTATIONS, plan_sweep
 
 N, N_LAYERS, DIM = 240, 5, 6
 LAYERS = tuple(map(str, range(N_LAYERS)))
@@ -68,8 +68,8 @@ def run(swept, tmp_path):
 
 
 def quick(manifest, **options):
-    """A plan whose weighted sum is hasty, for tests of everything else."""
-    return replace(plan_sweep(manifest, **options), weighted_sum_seeds=(0,), mix_iterations=5)
+    """A plan whose weighted sum is hasty and whose draws are few, for tests of everything else."""
+    return replace(plan_sweep(manifest, **{"permutations": 5} | options), weighted_sum_seeds=(0,), mix_iterations=5)
 
 
 def pooled(run, **where):
@@ -88,9 +88,13 @@ def test_signals_are_found_in_their_layers_and_nowhere_else(run):
 
 
 def test_permuted_ratings_and_random_weights_give_nothing(run):
-    for control in ("permuted", "random_init"):
+    for control in ("permuted", "permuted_by_speaker", "random_init"):
         assert pooled(run, probe="ridge", control=control).abs().max().max() < 0.25
-    assert set(run.scores[run.scores["control"] == "permuted"]["seed"]) == {0, 1, 2, 3, 4}
+    for control in ("permuted", "permuted_by_speaker"):
+        drawn = run.scores[run.scores["control"] == control]
+        assert set(drawn["seed"]) == set(range(DEFAULT_PERMUTATIONS))
+        assert set(drawn["fold"]) == {POOLED}
+        assert "alpha" not in set(drawn["metric"])
     assert set(run.scores[(run.scores["control"] == "random_init") & (run.scores["probe"] == "ridge")]["seed"]) == {3}
 
 
@@ -293,11 +297,11 @@ def test_an_interrupted_sweep_goes_on_at_the_layer_it_was_in(planted, tmp_path, 
     assert len(list((tmp_path / "run" / "unfinished").glob("*.npz"))) == 3
     fitted = []
 
-    def counted(x, y, **choices):
+    def counted(x, *rest, **choices):
         fitted.append(len(x))
-        return nested_ridge(x, y, **choices)
+        return layer_probes(x, *rest, **choices)
 
-    monkeypatch.setattr("probe.layer_probes.nested_ridge", counted)
+    monkeypatch.setattr("probe.sweep.layer_probes", counted)
     resumed = sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control])
     assert len(fitted) == 2 * N_LAYERS - 3
     pd.testing.assert_frame_equal(resumed.scores, whole.scores)

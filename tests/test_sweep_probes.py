@@ -20,7 +20,7 @@ from probe.manifest import Header, Manifest, Nominal, Target
 from probe.mix_probes import MIXES
 from probe.score_table import POOLED, read_predictions, read_run
 from probe.sweep import default_jobs, sweep
-from probe.sweep_input import Band, band_named
+from probe.sweep_input import LayerBand, band_named
 from probe.sweep_plan import plan_sweep
 
 CLASSES = ("calm", "glad", "cross")
@@ -58,7 +58,7 @@ def swept(corpus, tmp_path_factory):
     cache, text, manifest = corpus
     out = tmp_path_factory.mktemp("run") / "run"
     plan = quick(manifest, probes=("logistic",))
-    return out, sweep([cache], manifest, plan, out=out, beside=[Band(text, "1")])
+    return out, sweep([cache], manifest, plan, out=out, beside=[LayerBand(text, "1")])
 
 
 def pooled(run, metric, **where):
@@ -121,7 +121,7 @@ def test_a_layer_beside_the_words_says_what_each_adds(swept, corpus):
     assert run.plan["beside"][0]["layer"] == "1"
     with pytest.raises(InputError, match=r"text.zarr has no layer '7'; it has 0, 1"):
         band_named(f"{corpus[1].path}@7")
-    with pytest.raises(InputError, match=r"'text.zarr' names no layer\. Write CACHE\.zarr@LAYER"):
+    with pytest.raises(InputError, match=r"'text.zarr' names no layer\. Write CACHE\.zarr@LAYER, or transcript\.$"):
         band_named("text.zarr")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from probe.controls import CONTROLS
 from probe.splits import fold_splits
-from probe.targets import TargetBuilder, residual, residual_targets
+from probe.targets import TargetBuilder, control_rng, residual, residual_targets
 
 N = 60
 GROUPS = np.arange(N) // 5
@@ -71,16 +71,57 @@ def test_classes_are_one_hot_and_share_a_penalty(ratings, splits, rng):
 def test_draws_keep_targets_and_classes_of_an_utterance_together(ratings, splits, control):
     codes = (ratings[:, :1] > 0).astype(int)
     both = builder(splits, {"emotion": 2})
-    both.add_control(control, ratings, codes, GROUPS, seed=3, n_draws=2)
+    rng = control_rng(control, 3)
+    for draw in range(2):
+        both.add_draw(control, ratings, codes, GROUPS, rng=rng, seed=draw)
     targets = both.build()
     assert {f.control for f in targets.fitted} == {control}
     assert [f.seed for f in targets.fitted if f.target == "arousal"] == [0, 1]
-    assert ("dominance_residual" in {f.target for f in targets.fitted}) == (control == "permuted")
+    assert ("dominance_residual" in {f.target for f in targets.fitted}) == (
+        control in ("permuted", "permuted_by_speaker")
+    )
     arousal = next(f for f in targets.fitted if f.target == "arousal").truth
     emotion = next(f for f in targets.fitted if f.target == "emotion").truth
     if control == "random_per_speaker":
         assert all(np.ptp(emotion[speaker == GROUPS]) == 0 for speaker in range(12))
         assert set(emotion) <= {0.0, 1.0}
+    elif control == "permuted_by_speaker":  # ratings change there, classes can't
+        assert sorted(emotion) == sorted(codes[:, 0])
     else:
         np.testing.assert_array_equal(emotion, arousal > 0)
         assert (arousal != ratings[:, 0]).any()
+
+
+def test_what_the_words_leave_has_a_column_for_each_split_and_is_dealt_as_it_is(ratings, splits, rng):
+    rest, no_codes = rng.normal(size=(N, 3, 2)), np.empty((N, 0), dtype=int)
+    both = TargetBuilder(("arousal", "valence", "dominance"), (), {}, splits, beyond_text=("arousal", "dominance"))
+    both.add(ratings, no_codes, control="none", seed=0, beyond_text=rest)
+    for control in ("permuted", "permuted_within_speaker"):
+        both.add_draw(control, ratings, no_codes, GROUPS, rng=control_rng(control, 3), seed=0, beyond_text=rest)
+    targets = both.build()
+    names = [f.target for f in targets.fitted if f.control == "none"]
+    assert names == ["arousal", "valence", "dominance", "arousal_beyond_text", "dominance_beyond_text"]
+    last = targets.fitted[4]
+    assert last.by_split
+    np.testing.assert_array_equal(targets.y[:, last.columns], rest[:, :, 1])
+    np.testing.assert_array_equal(targets.of_split[last.columns], [0, 1, 2])
+    assert (targets.of_split[targets.fitted[0].columns] == -1).all()
+    for k, split in enumerate(splits):
+        np.testing.assert_array_equal(last.truth[split.test], rest[split.test, k, 1])
+    assert {f.control for f in targets.fitted if f.target.endswith("_beyond_text")} == {"none", "permuted"}
+    drawn = {f.target: f for f in targets.fitted if f.control == "permuted"}
+    dealt = np.column_stack([drawn["dominance"].truth, targets.y[:, drawn["dominance_beyond_text"].columns]])
+    kept = np.column_stack([ratings[:, 2], rest[:, :, 1]])
+    assert sorted(map(tuple, dealt)) == sorted(map(tuple, kept))  # an utterance's own rating and residuals together
+
+
+def test_draws_of_a_control_stay_what_they_were(ratings, splits):
+    """By hand, as they were drawn before there were many: a change here changes every published floor."""
+    both = builder(splits)
+    rng, expected = control_rng("permuted", 3), np.random.default_rng([3, 1])
+    for draw in range(2):
+        both.add_draw("permuted", ratings, np.empty((N, 0), dtype=int), GROUPS, rng=rng, seed=draw)
+    drawn = [f.truth for f in both.build().fitted if f.target == "arousal"]
+    for truth in drawn:
+        np.testing.assert_array_equal(truth, ratings[expected.permutation(N), 0])
+    assert list(CONTROLS)[:3] == ["permuted", "permuted_within_speaker", "random_per_speaker"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from probe.errors import InputError
-from probe.tridiagonal import solve_for_penalties
+from probe.tridiagonal import Tridiagonal, solve_shifted
 
 PENALTIES = np.array([1e-3, 1.0, 50.0])
 
@@ -17,7 +17,7 @@ def test_solutions_equal_a_plain_solve_for_each_penalty(rng, n, rank):
     half = rng.normal(size=(n, min(n, rank)))
     matrix, right = half @ half.T, rng.normal(size=(n, 4))
     lower = np.tril(matrix) + np.triu(np.full((n, n), 1e9), 1)  # only the lower triangle may be read
-    solved = solve_for_penalties(lower, right, penalties=PENALTIES)
+    solved = Tridiagonal.of(lower).solve(right, penalties=PENALTIES)
     assert solved.shape == (3, n, 4)
     for penalty, ours in zip(PENALTIES, solved, strict=True):
         np.testing.assert_allclose(ours, np.linalg.solve(matrix + penalty * np.eye(n), right), rtol=1e-7, atol=1e-9)
@@ -26,7 +26,7 @@ def test_solutions_equal_a_plain_solve_for_each_penalty(rng, n, rank):
 def test_what_is_given_is_left_as_it_was(rng):
     matrix, right = np.diag(rng.uniform(1, 2, size=5)), rng.normal(size=(5, 2))
     before = matrix.copy(), right.copy()
-    solve_for_penalties(matrix, right, penalties=PENALTIES)
+    Tridiagonal.of(matrix).solve(right, penalties=PENALTIES)
     np.testing.assert_array_equal(matrix, before[0])
     np.testing.assert_array_equal(right, before[1])
 
@@ -36,4 +36,21 @@ def test_a_penalty_below_the_rounding_is_refused():
     with pytest.raises(
         InputError, match=r"^penalty 0\.0001 is lost in the rounding of the data\. Ask for greater alphas"
     ):
-        solve_for_penalties(matrix, np.ones((3, 1)), penalties=np.array([1e-4]))
+        Tridiagonal.of(matrix).solve(np.ones((3, 1)), penalties=np.array([1e-4]))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 40])
+def test_the_form_is_the_matrix_turned_and_each_column_can_have_a_shift_of_its_own(rng, n):
+    half = rng.normal(size=(n, n))
+    matrix, right = half @ half.T, rng.normal(size=(n, 3))
+    form = Tridiagonal.of(matrix)
+    q, t = form.orthogonal(), np.diag(form.diagonal) + np.diag(form.off, 1) + np.diag(form.off, -1)
+    np.testing.assert_allclose(q @ t @ q.T, matrix, atol=1e-10 * np.trace(matrix))
+    np.testing.assert_allclose(q @ q.T, np.eye(n), atol=1e-12)
+    own = solve_shifted(form.diagonal, form.off, q.T @ right, shift=PENALTIES)
+    every = solve_shifted(form.diagonal, form.off, (q.T @ right)[:, None], shift=PENALTIES[:, None])
+    assert every.shape == (n, 3, 3)
+    for k, penalty in enumerate(PENALTIES):
+        expected = np.linalg.solve(matrix + penalty * np.eye(n), right)
+        np.testing.assert_allclose(q @ every[:, k], expected, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(q @ own[:, k], expected[:, k], rtol=1e-7, atol=1e-9)

@@ -1,0 +1,120 @@
+"""Debiased linear CKA: how alike the layouts of the same utterances are in two representations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+MIN_UTTERANCES = 4  # the unbiased estimator divides by n - 3
+BLOCK_BYTES = 2**27  # of Gram matrices held at once
+
+
+def debiased_cka(x: np.ndarray, y: np.ndarray) -> float:
+    """Linear centred kernel alignment from the unbiased estimator of HSIC.
+
+    The usual, biased CKA nears 1 for any two representations that are wider than there are utterances, random ones
+    included (Murphy et al., 2024, arXiv 2405.01012). HSIC's unbiased estimator is Song et al.'s (2012, JMLR 13), CKA
+    Kornblith et al.'s (2019), their union Nguyen et al.'s (2021). From products of features and row norms, in
+    O(n dim^2) and float64; no n x n matrix is made.
+
+    Args:
+        x: ``(n_utterances, dim_x)``, at least 4 utterances
+        y: ``(n_utterances, dim_y)``, the same utterances in the same order
+
+    Returns:
+        in [-1, 1], around 0 for independent sides; the same under rotation, shift, and one scale of all features;
+        NaN where a side is constant
+
+    Raises:
+        ValueError: if the numbers of utterances differ, or are below 4
+
+    >>> x = np.array([[0.0], [1.0], [2.0], [5.0], [4.0]])
+    >>> round(debiased_cka(x, 3 - 2 * x), 6)
+    1.0
+    """
+    check_pair(x, y)
+    layers = [centred(side) for side in (x, y)]
+    return float(_normalised(_cross_by_features(layers), _row_norms(layers), np.float64)[0, 1])
+
+
+def cka_square(layers: Sequence[np.ndarray]) -> np.ndarray:
+    """`debiased_cka` of all pairs, by whichever exact way takes fewer products.
+
+    Features by features costs ``n dim_a dim_b`` for each pair of layers; blocks of rows of all layers' Gram matrices
+    cost ``n^2 dim / 2`` for each layer, and are far cheaper where many layers share a few thousand utterances. No
+    more of the Gram matrices is held than `BLOCK_BYTES`.
+
+    Args:
+        layers: each ``(n_utterances, dim)``, of mean 0 per feature; float32 gives values within 1e-5
+
+    Returns:
+        ``(n_layers, n_layers)`` float64, symmetric
+    """
+    n, dims = len(layers[0]), np.array([layer.shape[1] for layer in layers], dtype=float)
+    by_features = n * (dims.sum() ** 2 + dims @ dims) / 2
+    by_grams = n * n / 2 * (dims.sum() + len(layers) ** 2)
+    cross = (_cross_by_features if by_features < by_grams else _cross_by_grams)(layers)
+    return _normalised(cross, _row_norms(layers), layers[0].dtype)
+
+
+def check_pair(x: np.ndarray, y: np.ndarray) -> None:
+    """Refuse sides that can't be compared.
+
+    Raises:
+        ValueError: if a side is no table, the numbers of utterances differ, or are below 4
+    """
+    if x.ndim != 2 or y.ndim != 2:
+        raise ValueError(f"x has shape {x.shape} and y {y.shape}; each must be (n_utterances, dim)")
+    if len(x) != len(y):
+        raise ValueError(f"x has {len(x)} utterances and y {len(y)}; give both the same utterances, in the same order")
+    if len(x) < MIN_UTTERANCES:
+        raise ValueError(f"x and y have {len(x)} utterances, and similarity needs {MIN_UTTERANCES}; add utterances")
+
+
+def centred(x: np.ndarray) -> np.ndarray:
+    """A float64 copy of mean 0 per feature; constant features are exactly 0."""
+    away = np.asarray(x - x.mean(axis=0, dtype=np.float64))
+    away[:, (x == x[0]).all(axis=0)] = 0.0  # the mean of a constant can miss it by rounding
+    return away
+
+
+def _row_norms(layers: Sequence[np.ndarray]) -> np.ndarray:
+    """Squared length of each utterance in each layer, ``(n_layers, n_utterances)``: the Gram matrices' diagonals."""
+    return np.stack([np.einsum("ij,ij->i", layer, layer, dtype=np.float64) for layer in layers])
+
+
+def _cross_by_features(layers: Sequence[np.ndarray]) -> np.ndarray:
+    """Sum over i != j of K_ij L_ij for all pairs of Gram matrices, from ``|X'Y|^2`` less the diagonals' part."""
+    norms = _row_norms(layers)
+    cross = np.asarray(-(norms @ norms.T))
+    for a, left in enumerate(layers):
+        for b, right in enumerate(layers[: a + 1]):
+            cross[a, b] += np.sum((left.T @ right) ** 2, dtype=np.float64)
+            cross[b, a] = cross[a, b]
+    return cross
+
+
+def _cross_by_grams(layers: Sequence[np.ndarray]) -> np.ndarray:
+    """The same from blocks of rows of all Gram matrices above their diagonals."""
+    n, n_layers = len(layers[0]), len(layers)
+    n_rows = int(np.clip(BLOCK_BYTES // (n * n_layers * layers[0].itemsize), 1, n))
+    cross = np.zeros((n_layers, n_layers))
+    for begin in range(0, n, n_rows):
+        rows = slice(begin, min(n, begin + n_rows))
+        grams = np.stack([layer[rows] @ layer[begin:].T for layer in layers], axis=1)  # (n_rows, n_layers, n - begin)
+        grams *= np.arange(n - begin) > np.arange(len(grams))[:, None, None]
+        cross += np.sum(grams @ grams.transpose(0, 2, 1), axis=0, dtype=np.float64)
+    return cross + cross.T
+
+
+def _normalised(cross: np.ndarray, norms: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
+    """Debiased CKA from off-diagonal sums of products and the diagonals of the Gram matrices of centred layers."""
+    # Song et al. (2012), eq. 5, times n (n - 3), which cancels. Rows of a centred Gram matrix sum to 0, so those of
+    # one without its diagonal sum to minus the diagonal, and all of it to minus the trace.
+    n, traces = norms.shape[1], norms.sum(axis=1)
+    hsic = cross - 2 / (n - 2) * (norms @ norms.T) + np.outer(traces, traces) / ((n - 1) * (n - 2))
+    own = np.diag(hsic)
+    squares = np.diag(cross) + np.sum(norms**2, axis=1)
+    own = np.where(own > 1e3 * np.finfo(dtype).eps * squares, own, np.nan)  # what is left by rounding is no variance
+    return np.asarray(hsic / np.sqrt(np.outer(own, own)))
