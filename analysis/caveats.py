@@ -14,7 +14,7 @@ from probe.score_table import RESIDUAL
 
 FEW_SPEAKERS = 20
 REPEATS = 0.5  # the correlation of ratings from which two targets say much the same
-FEWEST_PERMUTATIONS = 19  # with fewer no p-value is below .05
+ALPHA = 0.05  # what p-values are held against
 
 
 def caveats(study: Study) -> list[str]:
@@ -25,12 +25,7 @@ def caveats(study: Study) -> list[str]:
     found += _alphas(plan, scores)
     if study.metric not in CLASS_METRICS:  # codes of classes have no correlation
         found += _repeating(study.correlations)
-    n = study.permutations["n_permutations"].min() if len(study.permutations) else None
-    if n is not None and n < FEWEST_PERMUTATIONS:
-        found.append(
-            f"Ratings were permuted {n} times only: no p-value of chance can be below {1 / (n + 1):.2f}. Sweep with "
-            "--permutations 100 or more."
-        )
+    found += _permutations(study.permutations)
     for key, what in (("n_not_cached", "not in the cache"), ("n_not_rated", "without a rating for every target")):
         if plan["corpus"][key]:
             found.append(f"{plan['corpus'][key]} utterances of the manifest were left out: {what}.")
@@ -72,6 +67,21 @@ def _alphas(plan: dict[str, Any], scores: pd.DataFrame) -> list[str]:
     return [
         f"Alpha lies at the edge of its grid in {n_edge} of {len(alphas)} fits; at the upper edge the ridge found "
         "nothing to learn."
+    ]
+
+
+def _permutations(table: pd.DataFrame) -> list[str]:
+    """Too few of them for any p-value to count, once it is corrected for every encoder and target that is asked."""
+    if table.empty:
+        return []
+    n, n_questions = int(table["n_permutations"].min()), len(table[["encoder", "target"]].drop_duplicates())
+    least = n_questions / (n + 1)
+    if least < ALPHA:
+        return []
+    of_all = f", corrected for {n_questions} encoders and targets," if n_questions > 1 else ""
+    return [
+        f"Ratings were permuted {n} times only: no p-value of chance{of_all} can be below {min(least, 1):.2f}. Sweep "
+        f"with --permutations {int(n_questions / ALPHA)} or more."
     ]
 
 

@@ -9,7 +9,7 @@ and then falls below all is missed by that: in 1 of 1,600 fits of draws on seven
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from probe.splits import Split
 from probe.tridiagonal import solve_shifted
 
 AT_ONCE = 3  # penalties that are tried before the error is looked at
+SOLVED_AT_ONCE = 512  # targets, over all training sets
 RISES = 2  # penalties in a row beyond the best that end the search
 CHEAP = 128  # features up to which every penalty is tried
 
@@ -46,9 +47,31 @@ class _Basis:
         return np.asarray(self.vectors.T @ right.astype(np.float32))
 
     def coefficients(self, turned: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-        """``(n_features, …)`` float32; ``alphas`` go with ``turned[0]``."""
-        u = solve_shifted(self.diagonal, self.off, turned, shift=alphas * self.mean_eigenvalue).astype(np.float32)
-        return (self.vectors @ u.reshape(len(u), -1)).reshape(u.shape)
+        """``(n_features, n_targets)`` float32, from right sides of that shape and an alpha for each target."""
+        u = solve_shifted(self.diagonal, self.off, turned, shift=alphas * self.mean_eigenvalue)
+        return np.asarray(self.vectors @ u.astype(np.float32))
+
+
+def _coefficients(bases: list[_Basis], turned: list[np.ndarray], alphas: np.ndarray) -> list[np.ndarray]:
+    """The same for several training sets at once and every alpha, each ``(n_features, n_alphas, n_targets)``.
+
+    Elimination takes as long for one target as for a hundred, and sets with few targets share it.
+
+    Args:
+        bases: of the training sets
+        turned: right sides of each, ``(n_features, n_targets)``
+        alphas: ``(n_alphas,)``, for all
+    """
+    widths = [t.shape[1] for t in turned]
+    owner = np.repeat(np.arange(len(bases)), widths)
+    diagonal, off = (np.stack([getattr(b, name) for b in bases], axis=1)[:, owner] for name in ("diagonal", "off"))
+    shift = alphas[:, None] * np.array([b.mean_eigenvalue for b in bases])[owner]
+    u = solve_shifted(diagonal, off, np.concatenate(turned, axis=1)[:, None], shift=shift)
+    parts = np.split(u, np.cumsum(widths)[:-1], axis=2)
+    return [
+        (basis.vectors @ part.reshape(len(u), -1).astype(np.float32)).reshape(part.shape)
+        for basis, part in zip(bases, parts, strict=True)
+    ]
 
 
 @dataclass
@@ -97,11 +120,10 @@ class DrawRidge:
         if not self._bases:
             return self._ridge.fit(y, shared=shared)
         ridge, group = self._ridge, np.unique(shared, return_inverse=True)[1]
-        y_shift = y.mean(axis=0)
-        centred = y - y_shift
+        y_shift, rows = y.mean(axis=0), {c: np.flatnonzero(ridge.cell_of_row == c) for c in ridge.cells}
         sums = {
-            cell: rating_sums_of(ridge.x, centred, np.flatnonzero(ridge.cell_of_row == cell), shift=ridge.shift)
-            for cell in ridge.cells
+            c: rating_sums_of(ridge.x, y, rows_of_cell, shift=ridge.shift, y_shift=y_shift)
+            for c, rows_of_cell in rows.items()
         }
         wanted = np.stack([(of_split == -1) | (of_split == k) for k in range(len(ridge.splits))])
         tried = self._search(sums, group, wanted)
@@ -113,14 +135,16 @@ class DrawRidge:
             n, alpha = total_of(ridge.cells, everything).n, np.array(ridge.alphas)[chosen]
             turned, y_mean, x_mean = self._right(everything, sums)
             w = self._bases[everything].coefficients(turned[:, columns], alpha)
-            prediction = _predict(ridge.x, split.test, ridge.shift, w) + y_mean[columns] - x_mean @ w
+            intercept = y_mean[columns] - x_mean @ w + y_shift[columns]
+            prediction = np.full((len(split.test), y.shape[1]), np.nan, dtype=np.float32, order="F")
+            prediction[:, columns] = _predict(ridge.x, split.test, ridge.shift, w) + intercept.astype(np.float32)
             at = (chosen, columns)
             mean = tried[k].prediction[at] / n
             variance = np.maximum(tried[k].square[at] / n - mean**2, 0.0)
             of_all = _spread(columns, y.shape[1])
             fits.append(
                 RidgeFit(
-                    prediction=of_all(prediction + y_shift[columns]),
+                    prediction=prediction,
                     inner_mean=of_all(mean + y_shift[columns]),
                     inner_spread=of_all(np.sqrt(variance)),
                     inner_error=of_all(np.maximum(tried[k].error[at], 0.0) / n),
@@ -150,20 +174,22 @@ class DrawRidge:
         wanting, stop = wanted.copy(), n_alphas
         while stop > 0 and wanting.any():
             begin = 0 if ridge.x.shape[1] <= CHEAP else max(0, stop - AT_ONCE)
-            alphas = np.array(ridge.alphas[begin:stop])[:, None]
+            alphas = np.array(ridge.alphas[begin:stop])
             for one, mine in zip(tried, wanting, strict=True):
                 one.error[begin:stop, mine] = 0.0
-            for training, of_set in uses.items():
-                columns = np.flatnonzero(np.any([wanting[k] for k, _ in of_set], axis=0))
-                if not len(columns):
-                    continue
-                turned, y_mean, x_mean = rights[training]
-                w = self._bases[training].coefficients(np.take(turned, columns, axis=1)[:, None], alphas)
-                b = y_mean[columns] - np.tensordot(x_mean, w, axes=1)
-                for k, fold in of_set:
-                    mine = np.flatnonzero(wanting[k, columns])
-                    part = w if len(mine) == len(columns) else np.take(w, mine, axis=2)
-                    self._add(tried[k], slice(begin, stop), columns[mine], part, b[:, mine], fold, held_out)
+            columns_of = {t: np.flatnonzero(np.any([wanting[k] for k, _ in uses[t]], axis=0)) for t in uses}
+            for sets in _batches({t: len(columns) for t, columns in columns_of.items()}):
+                bases, turned = (
+                    [self._bases[t] for t in sets],
+                    [np.take(rights[t][0], columns_of[t], axis=1) for t in sets],
+                )
+                for training, w in zip(sets, _coefficients(bases, turned, alphas), strict=True):
+                    (_, y_mean, x_mean), columns = rights[training], columns_of[training]
+                    b = y_mean[columns] - np.tensordot(x_mean, w, axes=1)
+                    for k, fold in uses[training]:
+                        mine = np.flatnonzero(wanting[k, columns])
+                        part = w if len(mine) == len(columns) else np.take(w, mine, axis=2)
+                        self._add(tried[k], slice(begin, stop), columns[mine], part, b[:, mine], fold, held_out)
             stop = begin
             for one, mine in zip(tried, wanting, strict=True):
                 mine &= least(one.error, group) < begin + RISES
@@ -204,10 +230,23 @@ def _both_triangles(moments: Moments) -> np.ndarray:
     return np.asarray(lower + np.tril(lower, -1).T)
 
 
+def _batches(widths: dict[frozenset[int], int]) -> Iterator[list[frozenset[int]]]:
+    """Training sets with any targets, as many as are solved at once."""
+    batch: list[frozenset[int]] = []
+    for training in (t for t, width in widths.items() if width):
+        batch.append(training)
+        if sum(widths[t] for t in batch) >= SOLVED_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
 def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Products in float32, ``(n_rows, n_targets)``."""
-    parts = [(x[rows[k : k + BLOCK]] - shift).astype(np.float32, copy=False) @ w for k in range(0, len(rows), BLOCK)]
-    return np.concatenate(parts)
+    """Products in float32, ``(n_rows, n_targets)``, each target's in one piece of memory."""
+    off = shift.astype(x.dtype)  # float32 where the layer is: products of its rows are in float32, too
+    blocks = ((x[rows[k : k + BLOCK]] - off).astype(np.float32, copy=False) for k in range(0, len(rows), BLOCK))
+    return np.concatenate([w.T @ block.T for block in blocks], axis=1).T
 
 
 def _spread(columns: np.ndarray, n_targets: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -116,13 +116,17 @@ def moments_of(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndar
     return Moments(len(rows), sums, chosen.sum(axis=0), xx, xy, np.square(chosen).sum(axis=0), low, high)
 
 
-def rating_sums_of(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> RatingSums:
-    """The sums with ratings alone; arguments as in `moments_of`."""
-    xy = np.zeros((x.shape[1], y.shape[1]))
+def rating_sums_of(
+    x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray, y_shift: np.ndarray
+) -> RatingSums:
+    """The sums with ratings less ``y_shift`` ``(n_targets,)`` alone; other arguments as in `moments_of`."""
+    xy, total, squares = np.zeros((x.shape[1], y.shape[1])), *np.zeros((2, y.shape[1]))
     for block, ratings in _blocks(x, y, rows, shift):
-        xy += block.T @ ratings.astype(block.dtype)
-    chosen = y[rows]
-    return RatingSums(chosen.sum(axis=0), xy, np.square(chosen).sum(axis=0))
+        centred = ratings - y_shift
+        xy += block.T @ centred.astype(block.dtype)
+        total += centred.sum(axis=0)
+        squares += np.square(centred).sum(axis=0)
+    return RatingSums(total, xy, squares)
 
 
 def _blocks(

@@ -21,7 +21,8 @@ from probe.splits import Split
 from probe.targets import Fitted, TargetBuilder, Targets, control_rng
 from probe.transfer import TRAINED_ON, splits_within
 
-DRAWN_BYTES = 2**27  # of draws that are fitted at once, with their predictions
+DRAWN_BYTES = 2**28  # of draws that are fitted at once
+DRAWN_BYTES_EACH = 24  # for each utterance: a rating, predictions, and a copy of either
 DRAWN_COLUMNS = (64, 1024)  # at least and at most
 LOGISTIC_PENALTIES = (1e-3, 1e-2, 0.1, 1.0, 10.0)
 
@@ -88,7 +89,7 @@ def targets_of(data: SweepData, plan: SweepPlan) -> Targets:
 
 def draws_of(data: SweepData, plan: SweepPlan, *, with_ratings: bool = False) -> Iterator[Targets]:
     """The draws of the plan's controls, as many at a time as memory bears; before them the ratings, if asked for."""
-    n_columns = int(np.clip(DRAWN_BYTES // (16 * len(data.ratings)), *DRAWN_COLUMNS))
+    n_columns = int(np.clip(DRAWN_BYTES // (DRAWN_BYTES_EACH * len(data.ratings)), *DRAWN_COLUMNS))
     builder = _builder(data, plan)
     if with_ratings:
         builder.add(data.ratings, data.codes, control="none", seed=0, beyond_text=data.beyond_text)

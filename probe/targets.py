@@ -167,7 +167,7 @@ class TargetBuilder:
     def build(self) -> Targets:
         """All columns side by side."""
         shared, of_split = np.array(self._shared), np.array(self._of_split)
-        return Targets(np.stack(self._columns, axis=1), shared, of_split, self._fitted)
+        return Targets(np.stack(self._columns).T, shared, of_split, self._fitted)  # each column in one piece of memory
 
     def _add_by_split(self, target: str, rest: list[np.ndarray], control: str, seed: int) -> None:
         """A target with a column for each split, which is compared with the rows that the split holds out."""

@@ -75,16 +75,16 @@ def solve_shifted(diagonal: np.ndarray, off: np.ndarray, right: np.ndarray, *, s
     Elimination goes down and up once for all columns together, a row at a time (Golub and Van Loan, 2013, section 4.3).
 
     Args:
-        diagonal: of T, ``(n,)``
-        off: beside it, ``(n - 1,)``
+        diagonal: of T, ``(n,)``, or ``(n, …)`` for columns that have a T of their own
+        off: beside it, ``(n - 1,)``, or likewise
         right: ``(n, …)``
-        shift: positive, of any shape that goes with ``right[0]``
+        shift: positive, of any shape that goes with ``right[0]`` and ``diagonal[0]``
 
     Returns:
         ``(n, …)``, of the shape that ``right[0]`` and ``shift`` have together
     """
     n = len(diagonal)
-    pivot, share = np.empty((2, n, *shift.shape))
+    pivot, share = np.empty((2, n, *np.broadcast_shapes(diagonal.shape[1:], shift.shape)))
     pivot[0] = diagonal[0] + shift
     u = np.empty((n, *np.broadcast_shapes(right.shape[1:], shift.shape)))
     u[0], step = right[0], np.empty(u.shape[1:])

@@ -72,9 +72,17 @@ def test_the_best_layer_has_the_score_that_the_sweep_wrote(found, scores):
             own = own[(own["metric"] == f.metric) & (own["encoder"] == f.encoder)].set_index("layer")["value"]
             assert f.estimate == pytest.approx(own.min() if f.metric == "rmse" else own.max())
             assert f.estimate == own[f.layer]
-        elif f.name == "best_set":
-            assert f.estimate == len(f.layer.split(", "))
-            assert named(found, "best_layer", f.target).layer in f.layer.split(", ")
+
+
+def test_the_best_set_holds_every_layer_that_is_not_told_from_the_best(reported):
+    runs = study([reported])
+    best = runs.best[(runs.best["control"] == "none") & (runs.best["p_worse"] > 0.05)]
+    sets = {f.target: f for f in find(runs) if f.name == "best_set"}
+    for target, layers in best.groupby("target")["layer"]:
+        assert sets[target].layer.split(", ") == layers.tolist()
+        assert sets[target].estimate == len(layers)
+    assert sets["valence"].layer == "3"  # where it was planted, and far above the others
+    assert sets.keys() == set(best["target"])
 
 
 def test_chance_counts_the_permutations_whose_best_layer_is_as_good(found, scores):

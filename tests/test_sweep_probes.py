@@ -12,6 +12,7 @@ from test_sweep import DIM, LAYERS, N, quick, store
 from threadpoolctl import threadpool_info
 
 from analysis.partition import variance_partition
+from analysis.score_draws import score_draws
 from figures.draw import draw
 from figures.report import write_report
 from probe.errors import InputError
@@ -113,8 +114,8 @@ def test_words_raters_and_the_mean_stand_beside_the_layers(swept):
 
 
 def test_a_layer_beside_the_words_says_what_each_adds(swept, corpus):
-    _, run = swept
-    shares = variance_partition(run.scores).set_index(["target", "layer"])
+    out, run = swept
+    shares = variance_partition(score_draws(read_predictions(out), metric="r2")).set_index(["target", "layer"])
     assert shares.loc[("valence", "3"), "unique_beside"] > 0.9
     assert abs(shares.loc[("valence", "3"), "unique_layer"]) < 0.1
     assert shares.loc[("arousal", "3"), "unique_layer"] > 0.9
