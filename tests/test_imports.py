@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STAGES = ("probe", "analysis", "figures")
 PROBE = (
-    "errors progress manifest synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
+    "errors progress verbs manifest synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
     "encoder acoustic checkpoint precision doctor journal sound_hashes cache hearing foresight extract splits "
     "transfer metrics class_metrics controls words grams tridiagonal ridge_algebra device_algebra ridge draw_ridge "
     "beyond_text description_length score_table targets columns training_sets layer_stack layer_scaling lbfgs "
