@@ -70,8 +70,12 @@ def extract(
     adapter: Adapter = None,
     pooling: Annotated[
         list[str] | None,
-        typer.Option(help="mean, std, max, min, first_third, last_third or normed_mean; mean and std if none."),
+        typer.Option(
+            help="mean, std, max, min, first_third, last_third, first_token or normed_mean; of sound mean and std if "
+            "none, of text mean and first_token."
+        ),
     ] = None,
+    words: Annotated[str, typer.Option(help="The manifest's column that a text encoder reads.")] = "transcript",
     device: Device = None,
     precision: Precision = "auto",
     jobs: Annotated[int | None, typer.Option(min=1, help="Utterances heard at once; one a core if none.")] = None,
@@ -79,11 +83,10 @@ def extract(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Pool every layer of every utterance into a cache, once."""
+    """Pool every layer of every utterance into a cache, once; of a text encoder the layers of its transcript."""
     from probe.checkpoint import load_upstream
     from probe.extract import extract as extract_stage
     from probe.manifest import read_manifest
-    from probe.pooling import DEFAULT_POOLINGS
 
     watch = watcher(quiet=quiet)
     checked = read_manifest(manifest, speakers=not no_speakers)
@@ -91,9 +94,9 @@ def extract(
     upstream = load_upstream(
         encoder, random_init=random_init, device=device, adapter=adapter, precision=precision, show_download=not quiet
     )
-    poolings = tuple(dict.fromkeys(pooling)) if pooling else DEFAULT_POOLINGS
-    done = extract_stage(checked, upstream, out, poolings=poolings, jobs=jobs, watch=watch)
-    rate = f" ({done.seconds_of_sound / done.seconds:.1f} s of sound per s)" if done.n_extracted else ""
+    poolings = tuple(dict.fromkeys(pooling)) if pooling else None
+    done = extract_stage(checked, upstream, out, poolings=poolings, words=words, jobs=jobs, watch=watch)
+    rate = f" ({done.seconds_of_sound / done.seconds:.1f} s of sound per s)" if done.seconds_of_sound else ""
     say(
         f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
         f"{done.n_cached_before} were there already, {len(done.quarantine)} quarantined.",
@@ -103,6 +106,8 @@ def extract(
         say(f"  {row['utterance_id']}: {row['reason']}", quiet=quiet)
     if len(done.quarantine) > 10:
         say(f"  … all {len(done.quarantine)} in {done.path / 'quarantine.csv'}", quiet=quiet)
+    if done.n_wordless:
+        say(f"  {done.n_wordless} of them have no words; they are read as the empty text.", quiet=quiet)
     caches = str(done.path) if random_init is None else f"TRAINED.zarr --random-weights {done.path}"
     say(f"Next: layerprobe sweep {caches} {manifest} --out runs/first", quiet=quiet)
 

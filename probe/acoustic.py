@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchaudio.functional import compute_deltas, create_dct, melscale_fbanks
 
-from probe.pooling import Stretch
+from probe.pooling import DEFAULT_POOLINGS, Stretch
 
 DEFINITION = 1  # of the layers; raise it with every change here that moves a number
 RATE = 16_000  # Hz
@@ -67,6 +67,8 @@ class AcousticSettings:
 class AcousticEncoder:
     """Measurements in the place of a speech encoder's layers, from any number of threads at once."""
 
+    reads = "sound"
+    default_poolings = DEFAULT_POOLINGS
     upstream = "acoustic"
     revision = ""
     architecture = "AcousticFeatures"

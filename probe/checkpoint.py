@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
 
 from probe.encoder import AUTO, NEVER_READ, SpeechEncoder, precision_for
 from probe.errors import InputError
 from probe.families import FAMILIES, Family, read_adapter
+from probe.hub import hub_commit, quiet_transformers, why_not_loaded
+from probe.text import TEXT_FAMILIES, load_text_encoder, reads_text
 from probe.upstream import Upstream
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
 
 def load_upstream(name: str, **choices: Any) -> Upstream:
-    """What is called ``acoustic`` (features without a network), or the encoder of `load_encoder`, arguments as there.
+    """An encoder of sound (`load_encoder`, arguments as there) or of text, or what is called ``acoustic``.
+
+    ``acoustic`` are features without a network.
 
     Raises:
-        InputError: as `load_encoder` does, and where choices of an encoder are made for ``acoustic``
+        InputError: as `load_encoder` does, and where choices of a speech encoder are made for another upstream
     """
+    if name not in ("acoustic", "embedded") and choices.get("adapter") is None and reads_text(name):
+        if choices.get("precision", AUTO) not in (AUTO, "float32"):
+            raise InputError(f"{name} reads text, in float32 alone. Leave --precision out.")
+        return load_text_encoder(name, **{k: v for k, v in choices.items() if k not in ("adapter", "precision")})
     if name != "acoustic":
         return load_encoder(name, **choices)
     asked = [k for k in ("random_init", "adapter") if choices.get(k) is not None]
@@ -71,9 +76,9 @@ def load_encoder(
     if name == "embedded" and random_init is None:
         raise InputError("the embedded encoder has no trained weights yet. Add --random-init SEED.")
     # the process's own chance is left alone: loading draws weights too, before it replaces them
-    with _quiet_transformers(bars=show_download and not local), torch.random.fork_rng(devices=[]):
+    with quiet_transformers(bars=show_download and not local), torch.random.fork_rng(devices=[]):
         try:
-            source, revision = (str(folder), None) if local else _hub_commit(name)
+            source, revision = (str(folder), None) if local else hub_commit(name)
             config = AutoConfig.from_pretrained(source, revision=revision)
             family, adapter_hash = _family(config, name, adapter)
             extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision)
@@ -88,7 +93,7 @@ def load_encoder(
         except InputError:
             raise
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise InputError(_why_not_loaded(name, folder, error)) from error
+            raise InputError(why_not_loaded(name, folder, error)) from error
     return SpeechEncoder(
         model,
         family,
@@ -102,22 +107,14 @@ def load_encoder(
     )
 
 
-def _hub_commit(name: str) -> tuple[str, str]:
-    """Repository and commit of a hub name with an optional ``@revision``; a name that moves is settled once."""
-    repository, _, revision = name.partition("@")
-    if name.startswith((".", "/", "~")) or repository.count("/") > 1:
-        raise InputError(f"encoder {name}: no such folder. Give a transformers folder or a hub name.")
-    config = hf_hub_download(repository, "config.json", revision=revision or None)
-    return repository, Path(config).parent.name
-
-
 def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Family, str]:
     """The family of an architecture and, where an adapter tells it, that file's hash."""
     if adapter is not None:
         return read_adapter(Path(adapter))
     if config.model_type not in FAMILIES:
         raise InputError(
-            f"encoder {name} is a {config.model_type!r} model; layers can be read of {', '.join(sorted(FAMILIES))}. "
+            f"encoder {name} is a {config.model_type!r} model; layers can be read of {', '.join(sorted(FAMILIES))}, "
+            f"and of text by {', '.join(sorted(TEXT_FAMILIES))}. "
             "For another, write an adapter (probe/families.py has one to start from) and name it with --adapter."
         )
     return FAMILIES[config.model_type], ""
@@ -133,19 +130,6 @@ def _refuse_missing(missing: set[str], family: Family, name: str) -> None:
         )
 
 
-def _why_not_loaded(name: str, folder: Path, error: Exception) -> str:
-    first_line = str(error).strip().splitlines()[0].rstrip(".")
-    if folder.is_dir():
-        return (
-            f"encoder {name} can't be loaded: {first_line}. A transformers folder holds config.json, "
-            "preprocessor_config.json and the weights."
-        )
-    return (
-        f"encoder {name} is no folder here, and the hub did not give it: {first_line}. "
-        "Check the spelling, or the connection (HF_HUB_OFFLINE=1 allows only what is already downloaded)."
-    )
-
-
 def _check_torchaudio() -> None:
     """Transformers imports its speech models through torchaudio, whose failure it reports as something else."""
     try:
@@ -155,20 +139,3 @@ def _check_torchaudio() -> None:
             f"torchaudio can't be imported beside torch {torch.__version__} ({error}). "
             "Install a pair that fits: pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'."
         ) from error
-
-
-@contextmanager
-def _quiet_transformers(*, bars: bool) -> Iterator[None]:
-    """Keep its reports, and its bars unless wanted, off the terminal; our own errors say what matters of them."""
-    from transformers.utils import logging
-
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    if not bars:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()

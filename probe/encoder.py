@@ -6,14 +6,13 @@ block have one state more, ``final``, after their final norm. The states are tak
 transformers 5 changed what its own last hidden state of the wav2vec 2.0 kind is (before the norm; in 4, after it).
 Scales differ by layer in such encoders: standardise each layer on the training speakers before comparing.
 
-Only this file, `probe.families`, `probe.lean_encoder` and `probe.checkpoint` know transformers for sound.
+Only this file, `probe.families`, `probe.hooked`, `probe.lean_encoder` and `probe.checkpoint` know transformers for
+sound; `probe.text` is its like for words.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,8 +23,9 @@ from torch import Tensor, nn
 
 from probe.errors import InputError
 from probe.families import Family, Piece, waveform_pieces
+from probe.hooked import HookedEncoder, tensors_hash
 from probe.lean_encoder import LeanEncoder, is_lean
-from probe.pooling import Stretch
+from probe.pooling import DEFAULT_POOLINGS, Stretch
 from probe.products import CoarseLinears
 
 LAYER_CONVENTION = "0 enters the first block, k leaves block k, final after the final norm"
@@ -55,52 +55,11 @@ def precision_for(precision: str, *, device: str, known: bool) -> str:
     return "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "float32"
 
 
-class _HookedEncoder:
-    """A transformers encoder whose blocks tell their states, in any number of threads at once."""
-
-    def __init__(self, encoder: Any, family: Family) -> None:
-        self.encoder = encoder
-        self.blocks = family.blocks(encoder)
-        self.final_norm = family.final_norm(encoder)
-        self._told = threading.local()  # each thread's states of the pass that it runs
-        self.blocks[0].register_forward_pre_hook(self._enters, with_kwargs=True)
-        for module in [*self.blocks] if self.final_norm is None else [*self.blocks, self.final_norm]:
-            module.register_forward_hook(self._leaves)
-
-    @property
-    def n_layers(self) -> int:
-        return len(self.blocks) + (1 if self.final_norm is None else 2)
-
-    def states(self, inputs: dict[str, Tensor]) -> list[Tensor]:
-        """All frames of each layer, ``n_layers`` tensors ``(n_inputs, n_frames, dim)`` float32."""
-        parameter = next(self.encoder.parameters())
-        states: list[Tensor] = []
-        self._told.states = states
-        try:
-            self.encoder(**{
-                name: x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype)
-                for name, x in inputs.items()
-            })  # fmt: skip
-        finally:
-            self._told.states = None
-        if len(states) != self.n_layers:
-            name = type(self.encoder).__name__
-            raise RuntimeError(f"{name} gave {len(states)} states for {self.n_layers} layers")
-        return [state.float() for state in states]
-
-    def _enters(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._tell(args[0] if args else kwargs["hidden_states"])
-
-    def _leaves(self, _: nn.Module, __: Any, output: Any) -> None:
-        self._tell(output[0] if isinstance(output, tuple) else output)
-
-    def _tell(self, state: Tensor) -> None:
-        if (states := getattr(self._told, "states", None)) is not None:
-            states.append(state)
-
-
 class SpeechEncoder:
     """A frozen speech encoder whose layers are read; made by `probe.checkpoint.load_encoder`."""
+
+    reads = "sound"
+    default_poolings = DEFAULT_POOLINGS
 
     def __init__(
         self,
@@ -127,11 +86,10 @@ class SpeechEncoder:
         lean = device == "cpu" and not adapter and is_lean(encoder)
         self._lean = LeanEncoder(encoder, dtype=dtype) if lean else None
         self._coarse = None if lean or dtype == torch.float32 else CoarseLinears(self._encoder, dtype)
-        self._hooked = _HookedEncoder(self._encoder, family)
+        self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
         self.architecture = type(self._encoder).__name__
         self.sampling_rate: int = extractor.sampling_rate
-        blocks = tuple(str(k) for k in range(len(self.blocks) + 1))
-        self.layers = blocks if self._hooked.final_norm is None else (*blocks, "final")
+        self.layers = self._hooked.layers
         self.dim = int(encoder.config.hidden_size)
 
     @property
@@ -172,12 +130,7 @@ class SpeechEncoder:
 
     def weights_hash(self) -> str:
         """Sixteen hex digits over name, shape and bytes of every tensor of the encoder."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self._encoder.state_dict().items()):
-            if name not in NEVER_READ:
-                digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return tensors_hash(self._encoder, never_read=NEVER_READ)
 
     def stretches(self, waveform: np.ndarray) -> Iterator[Stretch]:
         """Every layer's frames of one utterance, heard alone: no padding and no neighbour can reach it.

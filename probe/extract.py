@@ -14,13 +14,14 @@ from probe.cache import CacheWriter
 from probe.encoder import LAYER_CONVENTION, SpeechEncoder
 from probe.errors import InputError
 from probe.foresight import foresee, sample_sounds
-from probe.hearing import LONGEST_SECONDS, cores, hear_in_order
+from probe.hearing import cores, hear_in_order
 from probe.manifest import Manifest
 from probe.plan import ExtractionPlan
-from probe.pooling import DEFAULT_POOLINGS, pooling_named
+from probe.pooling import pooling_named
 from probe.precision import precision_loss, precision_words
 from probe.progress import Silent
 from probe.sound_hashes import SoundHashes
+from probe.sources import LONGEST_SECONDS, NO_WORDS, TRANSCRIPT, Source, source_for
 from probe.upstream import Upstream
 
 PRECISION = "precision.csv"  # in the cache: what 16-bit products did to a sample of its sounds
@@ -35,15 +36,20 @@ class Extraction:
     n_cached_before: int
     n_extracted: int
     quarantine: pd.DataFrame  # utterance_id, path, reason
-    seconds_of_sound: float  # that were extracted
+    n_wordless: int  # of the manifest's utterances those whose transcript is empty, if words are read
+    seconds_of_sound: float  # that were extracted; 0 of words
     seconds: float  # that it took
     encoder_share: float  # of the time that its threads had, in which the encoder heard and pooled
 
 
-def extraction_plan(encoder: Upstream, *, poolings: tuple[str, ...] = DEFAULT_POOLINGS) -> ExtractionPlan:
-    """The plan under which ``encoder`` fills a cache."""
+def extraction_plan(
+    encoder: Upstream, *, poolings: tuple[str, ...] | None = None, words: str = TRANSCRIPT
+) -> ExtractionPlan:
+    """The plan under which ``encoder`` fills a cache; a text encoder's from the column ``words``."""
+    poolings = poolings or encoder.default_poolings
     for name in poolings:
         pooling_named(name)
+    hears = encoder.reads == "sound"
     return ExtractionPlan(
         upstream=encoder.upstream,
         revision=encoder.revision,
@@ -55,8 +61,8 @@ def extraction_plan(encoder: Upstream, *, poolings: tuple[str, ...] = DEFAULT_PO
         adapter=encoder.adapter,
         preprocessing=encoder.preprocessing,
         sampling_rate=encoder.sampling_rate,
-        resampler=RESAMPLER,
-        channels=CHANNELS,
+        resampler=RESAMPLER if hears else "",
+        channels=CHANNELS if hears else f"words of {words}",
         long_sound=encoder.long_sound,
         poolings=poolings,
         forward=encoder.forward,
@@ -71,7 +77,8 @@ def extract(
     encoder: Upstream,
     out: Path | str,
     *,
-    poolings: tuple[str, ...] = DEFAULT_POOLINGS,
+    poolings: tuple[str, ...] | None = None,
+    words: str = TRANSCRIPT,
     longest_seconds: float = LONGEST_SECONDS,
     jobs: int | None = None,
     loaders: int = 2,
@@ -79,14 +86,15 @@ def extract(
 ) -> Extraction:
     """Pool every layer of every utterance into the cache at ``out``; what is there already is kept.
 
-    Each utterance is heard alone. A sound that can't be used is quarantined with its reason and the rest goes on; the
-    refused ones are tried again by the next run. How many are heard at once changes no bit.
+    Each utterance is heard, or its transcript read, alone. A sound that can't be used is quarantined with its reason
+    and the rest goes on; the refused ones are tried again by the next run. How many are heard at once changes no bit.
 
     Args:
         manifest: what is to be heard
-        encoder: what hears
+        encoder: what hears, or reads
         out: the cache, new or begun
-        poolings: keys of `probe.pooling.POOLINGS`
+        poolings: keys of `probe.pooling.POOLINGS`; the encoder's own if None
+        words: the manifest's column that a text encoder reads
         longest_seconds: a longer sound is quarantined
         jobs: utterances heard at once; None for one a core, or one on a GPU
         loaders: threads that decode
@@ -94,23 +102,26 @@ def extract(
 
     Raises:
         CacheMismatch: if ``out`` was extracted under another plan
-        InputError: if a cached sound has changed since
+        InputError: if a cached sound or transcript has changed since, or there are no words to read
         OSError: if the disk is full or can't be written; rows named in the journal stay
     """
     watch = watch or Silent()
     jobs = jobs or (cores() if encoder.device == "cpu" else 1)
     began = time.monotonic()
-    with CacheWriter(out, extraction_plan(encoder, poolings=poolings), dim=encoder.dim) as writer:
+    plan = extraction_plan(encoder, poolings=poolings, words=words)
+    with CacheWriter(out, plan, dim=encoder.dim) as writer:
         cached = writer.cached
-        hashes = SoundHashes(writer.path)
+        hashes = SoundHashes(writer.path if encoder.reads == "sound" else None)
         try:
+            source = source_for(encoder, manifest.table, hashes, words=words, longest_seconds=longest_seconds)
             known = manifest.table["utterance_id"].isin(list(cached))
-            _refuse_changed(manifest.table[known], cached, hashes, out, watch)
+            _refuse_changed(manifest.table[known], cached, source, out, watch)
             pending = manifest.table[~known]
             if pending.empty:
                 watch.say(f"All {len(cached)} utterances are cached already; nothing is to be done.")
-                return Extraction(Path(out), len(cached), 0, _quarantine([]), 0.0, time.monotonic() - began, 1.0)
-            watch.say(foresee(pending, encoder, poolings=poolings, jobs=jobs).words() + ".")
+                seconds = time.monotonic() - began
+                return Extraction(Path(out), len(cached), 0, _quarantine([]), _wordless(cached), 0.0, seconds, 1.0)
+            watch.say(foresee(pending, encoder, source, poolings=plan.poolings, jobs=jobs).words() + ".")
             if isinstance(encoder, SpeechEncoder) and encoder.precision != "float32":
                 _note_precision(encoder, pending, writer.path, watch)
             began_hearing = time.monotonic()
@@ -119,9 +130,8 @@ def extract(
             watch.begin("extract", len(pending), "utterances")
             try:
                 heard_in_order = hear_in_order(
-                    pending, encoder, hashes,
-                    poolings=poolings, jobs=jobs, loaders=loaders, longest_seconds=longest_seconds,
-                )  # fmt: skip
+                    pending, encoder, source, poolings=plan.poolings, jobs=jobs, loaders=loaders
+                )
                 for heard in heard_in_order:
                     if heard.embeddings is None:
                         refused.append((heard.row["utterance_id"], heard.row["path"], heard.reason))
@@ -131,9 +141,11 @@ def extract(
                         seconds_of_sound += heard.seconds_of_sound
                     at_work += heard.seconds_at_work
                     rate = seconds_of_sound / max(time.monotonic() - began_hearing, 1e-9)
-                    watch.advance(1, f"{rate:.1f} s of sound per s, {len(refused)} quarantined")
+                    speed = f"{rate:.1f} s of sound per s, " if encoder.reads == "sound" else ""
+                    watch.advance(1, f"{speed}{len(refused)} quarantined")
             finally:
                 watch.end()
+            n_wordless = _wordless(writer.cached)
         finally:
             hashes.save()
     hearing = max(time.monotonic() - began_hearing, 1e-9)
@@ -142,10 +154,15 @@ def extract(
         n_cached_before=len(cached),
         n_extracted=len(pending) - len(refused),
         quarantine=_quarantine(refused),
+        n_wordless=n_wordless,
         seconds_of_sound=seconds_of_sound,
         seconds=time.monotonic() - began,
         encoder_share=min(1.0, at_work / (jobs * hearing)),
     )
+
+
+def _wordless(cached: dict[str, str]) -> int:
+    return sum(content == NO_WORDS for content in cached.values())
 
 
 def _quarantine(refused: list[tuple[str, str, str]]) -> pd.DataFrame:
@@ -164,14 +181,14 @@ def _note_precision(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path,
 
 
 def _refuse_changed(
-    table: pd.DataFrame, cached: dict[str, str], hashes: SoundHashes, out: Path | str, watch: Silent
+    table: pd.DataFrame, cached: dict[str, str], source: Source, out: Path | str, watch: Silent
 ) -> None:
     changed = []
-    watch.begin("check cached sounds", len(table), "utterances")
+    watch.begin("check what is cached", len(table), "utterances")
     try:
         for row in table.to_dict("records"):
             try:
-                same = hashes.of_row(row) == cached[row["utterance_id"]]
+                same = source.content(row) == cached[row["utterance_id"]]
             except FileNotFoundError:
                 same = True  # what was heard needs no sound any more
             if not same:
@@ -181,6 +198,6 @@ def _refuse_changed(
         watch.end()
     if changed:
         raise InputError(
-            f"{out}: {len(changed)} sounds have changed since they were cached, {changed[0]} first. "
+            f"{out}: {len(changed)} utterances have changed since they were cached, {changed[0]} first. "
             "Name another --out to extract them again."
         )

@@ -13,6 +13,7 @@ from probe.audio import UnusableSound, read_sound, sound_seconds
 from probe.hearing import embed
 from probe.progress import clock_text
 from probe.sound_hashes import Row, span_of
+from probe.sources import Source
 from probe.upstream import Upstream
 
 N_HEADERS = 500  # sounds whose length is read; beyond that hours are an estimate
@@ -32,20 +33,30 @@ class Foresight:
 
     def words(self) -> str:
         """All of it in one line."""
+        sound = f"{self.seconds_of_sound / 3600:.2f} h of sound, " if self.seconds_of_sound else ""
         time_left = "" if self.seconds == float("inf") else f"; about {clock_text(self.seconds)}"
-        return (
-            f"{self.n_utterances} utterances to extract, {self.seconds_of_sound / 3600:.2f} h of sound, "
-            f"{self.n_bytes / 1e6:.1f} MB{time_left}"
-        )
+        return f"{self.n_utterances} utterances to extract, {sound}{self.n_bytes / 1e6:.1f} MB{time_left}"
 
 
-def foresee(pending: pd.DataFrame, encoder: Upstream, *, poolings: tuple[str, ...], jobs: int) -> Foresight:
-    """Estimate from the sounds' headers and from hearing one of them; if that can't be used, no time is foreseen."""
+def foresee(
+    pending: pd.DataFrame, encoder: Upstream, source: Source, *, poolings: tuple[str, ...], jobs: int
+) -> Foresight:
+    """Estimate from the sounds' headers and from hearing one of them; if that can't be used, no time is foreseen.
+
+    Of words from reading a few.
+    """
     size = len(encoder.layers) * len(poolings) * encoder.dim * np.dtype(np.float32).itemsize
+    if encoder.reads == "words":
+        rows = pending.iloc[_evenly(len(pending), N_SAMPLES)].to_dict("records")
+        each = np.mean([_seconds_for(encoder, source.read(row).what, poolings) for row in rows])
+        return Foresight(len(pending), 0.0, len(pending) * size, float(each) * len(pending) / jobs)
     sound = seconds_of_sound(pending)
     one = sample_sounds(pending[:1], encoder, seconds=WHOLE_SECONDS)
     try:
-        seconds = sound / (jobs * _speed(encoder, one[0], poolings)) if one else float("inf")
+        seconds = float("inf")
+        if one:
+            rate = len(one[0]) / encoder.sampling_rate / _seconds_for(encoder, one[0], poolings)  # of one thread
+            seconds = sound / (jobs * rate)
     except UnusableSound:  # the extraction will name it
         seconds = float("inf")
     return Foresight(len(pending), sound, len(pending) * size, seconds)
@@ -72,15 +83,15 @@ def sample_sounds(table: pd.DataFrame, encoder: Upstream, *, seconds: float = SA
     return [sound for sound in sounds if len(sound) >= encoder.minimum_samples]
 
 
-def _speed(encoder: Upstream, waveform: np.ndarray, poolings: tuple[str, ...]) -> float:
-    """Seconds of sound per second that one thread hears."""
+def _seconds_for(encoder: Upstream, material: np.ndarray | str, poolings: tuple[str, ...]) -> float:
+    """That one thread takes to embed it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        embed(encoder, waveform, poolings=poolings)  # the first time is slower
+        embed(encoder, material, poolings=poolings)  # the first time is slower
         began = time.perf_counter()
-        embed(encoder, waveform, poolings=poolings)
-        return len(waveform) / encoder.sampling_rate / (time.perf_counter() - began)
+        embed(encoder, material, poolings=poolings)
+        return time.perf_counter() - began
     finally:
         torch.set_num_threads(threads)
 

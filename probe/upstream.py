@@ -1,18 +1,18 @@
-"""What extraction asks of an upstream, be it an encoder or features without a network."""
+"""What extraction asks of an upstream, be it an encoder of sound or of text, or features without a network."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
-
-import numpy as np
+from typing import Any, Protocol
 
 from probe.pooling import Stretch
 
 
 class Upstream(Protocol):
-    """Whatever turns a waveform into layers of frames; the names are those of `probe.plan.ExtractionPlan`."""
+    """Whatever turns a waveform, or words, into layers of frames; names are those of `probe.plan.ExtractionPlan`."""
 
+    reads: str  # "sound" or "words"
+    default_poolings: tuple[str, ...]
     upstream: str
     revision: str
     architecture: str
@@ -21,7 +21,7 @@ class Upstream(Protocol):
     precision: str
     layers: tuple[str, ...]
     dim: int
-    sampling_rate: int
+    sampling_rate: int  # Hz; 0 if it reads words
     device: str
 
     @property
@@ -31,10 +31,10 @@ class Upstream(Protocol):
     @property
     def long_sound(self) -> str: ...  # noqa: D102
     @property
-    def minimum_samples(self) -> int: ...  # noqa: D102
+    def minimum_samples(self) -> int: ...  # noqa: D102 - 0 if it reads words
 
     def weights_hash(self) -> str:
         """Sixteen hex digits that change with whatever would change a number."""
 
-    def stretches(self, waveform: np.ndarray) -> Iterator[Stretch]:
-        """Every layer's frames of one utterance ``(n_samples,)``, heard alone."""
+    def stretches(self, material: Any) -> Iterator[Stretch]:
+        """Every layer's frames of one utterance, a waveform ``(n_samples,)`` or words, heard or read alone."""

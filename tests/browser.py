@@ -36,6 +36,7 @@ def chromium(profile: Path, *, dark: bool = False) -> Iterator[Any]:
     try:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        page.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})  # as a window in front has it
         page.get("about:blank")
         page.get_log("performance")  # the browser's own first page
         yield page

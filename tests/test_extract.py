@@ -143,7 +143,7 @@ def test_a_complete_cache_says_so_and_reads_no_sound_again(corpus, encoder, tmp_
     assert (done.n_cached_before, done.n_extracted) == (8, 0)
     assert "All 8 utterances are cached already; nothing is to be done." in capsys.readouterr().err
     sounds[0].touch()
-    with pytest.raises(InputError, match="1 sounds have changed"):
+    with pytest.raises(InputError, match="1 utterances have changed"):
         extract(manifest, encoder, tmp_path / "a.zarr")
 
 
@@ -206,7 +206,7 @@ def test_spans_a_millisecond_apart_in_a_long_file_are_not_the_same_sound(encoder
     row = {"utterance_id": "a", "path": "long.wav", "speaker_id": "t", "arousal": 2, "start": 0.1234561, "end": 0.9}
     extract(manifest_of(tmp_path, [row]), encoder, tmp_path / "a.zarr")
     row["start"] = 0.1234564
-    with pytest.raises(InputError, match="1 sounds have changed"):
+    with pytest.raises(InputError, match="1 utterances have changed"):
         extract(manifest_of(tmp_path, [row]), encoder, tmp_path / "a.zarr")
 
 
@@ -217,11 +217,11 @@ def test_a_changed_sound_is_never_reused_and_a_moved_one_is(corpus, encoder, tmp
     (tmp_path / "s2.wav").touch()
     assert extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 0
     write_sound("s3.wav", 1.0, pitch=300)
-    with pytest.raises(InputError, match=r"1 sounds have changed since they were cached, u3 first"):
+    with pytest.raises(InputError, match=r"1 utterances have changed since they were cached, u3 first"):
         extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
     write_sound("s3.wav", 0.5 + 0.17 * 3, pitch=120)
     corpus[4] |= {"start": 0.1, "end": 0.4}  # another span of the same sound is another sound
-    with pytest.raises(InputError, match=r"1 sounds have changed since they were cached, u4 first"):
+    with pytest.raises(InputError, match=r"1 utterances have changed since they were cached, u4 first"):
         extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
 
 

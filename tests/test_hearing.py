@@ -16,8 +16,10 @@ from probe.audio import UnusableSound, read_sound
 from probe.checkpoint import load_encoder
 from probe.hearing import Room, _is_out_of_memory, cores, embed, hear_in_order
 from probe.sound_hashes import SoundHashes
+from probe.sources import SoundSource
 
 POOLINGS = ("mean", "std", "normed_mean")
+SOUNDS = SoundSource(SoundHashes(), sampling_rate=16_000)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def sounds(tmp_path_factory):
 
 
 def heard(table, encoder, *, jobs=1, loaders=1):
-    rows = hear_in_order(table, encoder, SoundHashes(), poolings=POOLINGS, jobs=jobs, loaders=loaders)
+    rows = hear_in_order(table, encoder, SOUNDS, poolings=POOLINGS, jobs=jobs, loaders=loaders)
     return {row.row["utterance_id"]: row.embeddings for row in rows}
 
 
@@ -72,7 +74,7 @@ def test_the_process_keeps_its_threads(sounds, folders):
 
 def test_stopping_early_leaves_no_thread_at_work(sounds, folders):
     rows = hear_in_order(
-        sounds, load_exact(folders["hubert"]), SoundHashes(), poolings=POOLINGS, jobs=2, loaders=2
+        sounds, load_exact(folders["hubert"]), SOUNDS, poolings=POOLINGS, jobs=2, loaders=2
     )  # fmt: skip
     next(rows)
     rows.close()
@@ -117,7 +119,7 @@ def test_where_memory_runs_out_fewer_are_heard_at_once_and_none_is_lost(sounds, 
 
 def test_what_does_not_fit_alone_is_refused_with_its_length_and_the_rest_goes_on(sounds, folders):
     cramped = Cramped(load_exact(folders["hubert"]), room=4, longest=30_000)  # the last is 2.05 s
-    rows = hear_in_order(sounds, cramped, SoundHashes(), poolings=POOLINGS, jobs=4, loaders=2)
+    rows = hear_in_order(sounds, cramped, SOUNDS, poolings=POOLINGS, jobs=4, loaders=2)
     reasons = {row.row["utterance_id"]: row.reason for row in rows}
     assert reasons.pop("u11") == (
         "2 s need more memory than there is even alone; cut it into spans with start and end"

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 STAGES = ("probe", "analysis", "figures")
 PROBE = (
     "errors progress verbs manifest synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
-    "encoder acoustic checkpoint precision doctor journal sound_hashes cache hearing foresight extract splits "
+    "hooked encoder acoustic hub text checkpoint precision doctor journal sound_hashes sources cache hearing foresight "
+    "extract splits "
     "transfer metrics class_metrics controls words grams tridiagonal ridge_algebra device_algebra ridge draw_ridge "
     "beyond_text description_length score_table targets columns training_sets layer_stack layer_scaling lbfgs "
     "mix_problem weighted_sum estimators featurizer_replay logistic mlp layer_probes mix_probes baselines unfinished "

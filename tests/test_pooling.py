@@ -25,6 +25,7 @@ def test_every_pooling_by_hand():
         "std": [3.5**0.5, 8**0.5],  # divided by n; by n - 1 it would be more
         "max": [6.0, 8.0],
         "min": [1.0, 0.0],
+        "first_token": [1.0, 8.0],
         "first_third": [1.5, 4.0],
         "last_third": [4.5, 4.0],
         "normed_mean": [0.0, 0.0],  # two features: each frame becomes -1, 1 or 1, -1, and two of each cancel
@@ -64,6 +65,7 @@ def test_a_mix_of_normed_means_is_the_mean_of_the_mixed_frames(rng):
 def test_an_unknown_pooling_is_refused_with_the_choices():
     with pytest.raises(
         InputError,
-        match=r"^pooling 'meen' is unknown; choose one of first_third, last_third, max, mean, min, normed_mean, std\.$",
+        match=r"^pooling 'meen' is unknown; choose one of first_third, first_token, last_third, max, mean, min, "
+        r"normed_mean, std\.$",
     ):
         pooling_named("meen")

@@ -1,0 +1,51 @@
+"""Where a model's name leads: to a folder, or to the hub at a settled commit; and in what words it fails to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+
+from probe.errors import InputError
+
+
+def hub_commit(name: str) -> tuple[str, str]:
+    """Repository and commit of a hub name with an optional ``@revision``; a name that moves is settled once."""
+    repository, _, revision = name.partition("@")
+    if name.startswith((".", "/", "~")) or repository.count("/") > 1:
+        raise InputError(f"encoder {name}: no such folder. Give a transformers folder or a hub name.")
+    config = hf_hub_download(repository, "config.json", revision=revision or None)
+    return repository, Path(config).parent.name
+
+
+def why_not_loaded(name: str, folder: Path, error: Exception, *, holds: str = "preprocessor_config.json") -> str:
+    """In one sentence with the mend, from what transformers or the hub said."""
+    first_line = str(error).strip().splitlines()[0].rstrip(".")
+    if folder.is_dir():
+        return (
+            f"encoder {name} can't be loaded: {first_line}. A transformers folder holds config.json, "
+            f"{holds} and the weights."
+        )
+    return (
+        f"encoder {name} is no folder here, and the hub did not give it: {first_line}. "
+        "Check the spelling, or the connection (HF_HUB_OFFLINE=1 allows only what is already downloaded)."
+    )
+
+
+@contextmanager
+def quiet_transformers(*, bars: bool) -> Iterator[None]:
+    """Keep its reports, and its bars unless wanted, off the terminal; our own errors say what matters of them."""
+    from transformers.utils import logging
+
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if not bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()
