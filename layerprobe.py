@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from analysis.verbs import app as regressor_judging
 from probe.errors import InputError
 from probe.progress import clock_text, watcher
 from probe.verbs import (
@@ -34,6 +35,7 @@ from probe.verbs import (
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 manifest_app = typer.Typer(no_args_is_help=True)
 app.add_typer(manifest_app, name="manifest", help="Look at the table of utterances.")
+app.add_typer(regressor_judging)
 
 
 @manifest_app.command("check", epilog="Example: layerprobe manifest check my.csv")

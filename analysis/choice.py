@@ -15,9 +15,8 @@ import pandas as pd
 from analysis.relevance import FINAL, is_stack, relative_depth
 from analysis.sampled import Estimate
 from analysis.score_draws import ScoreDraws
-from probe.score_table import Predictions
+from probe.score_table import CHOSEN, Predictions
 
-CHOSEN = "chosen"  # the layer of such columns
 INNER_ERROR = "inner_rmse"
 DEFAULTS = ("last layer", "middle layer", "mean of all layers", "weighted sum")
 

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.bootstrap import N_DRAWS
-from analysis.choice import CHOSEN
 from analysis.depth import MEASURES
 from analysis.findings import Finding
 from analysis.permutation import BY_SPEAKER, holm
 from analysis.relevance import SPEAKERS, best_layer
 from analysis.study import Study
+from probe.score_table import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM
 
 RIDGE = "ridge per layer on standardised embeddings, alpha from inner speaker-disjoint folds"
 BCA = (
@@ -24,14 +24,19 @@ BCA = (
 )
 LIN, EFRON = "Lin (1989), Biometrics 45", "Efron (1987), JASA 82; Hesterberg (2015), Am. Stat. 69"
 OVER_FOLDS = "95 % over folds"  # what a range is that has no speakers' draws: of weights
+FUSED_WAYS = {
+    FUSED_RIDGE: "banded ridge of each encoder's layer with the least error on the inner folds",
+    FUSED_WEIGHTED_SUM: "one softmax over the layers of all encoders, with a linear head for each",
+}
 SHARES = ("joint", "unique_layer", "unique_beside", "shared")
 OF_CONTROL = {"none": "", "random_init": ", random weights", "difference": ", less that of random weights"}
 
 
 def find(study: Study) -> list[Finding]:
     """Every answer that a study gives, in the order of a report."""
-    parts = (_layers, _chance, _above_random, _selectivity, _regrets, _depths, _contrasts, _shares, _groups, _transfers)
-    return _adjusted([finding for part in parts for finding in part(study)])
+    what = (_layers, _chance, _above_random, _selectivity, _regrets, _depths, _contrasts, _shares, _fusion)
+    whom = (_groups, _transfers)
+    return _adjusted([finding for part in what + whom for finding in part(study)])
 
 
 def _layers(study: Study) -> Iterator[Finding]:
@@ -52,7 +57,7 @@ def _layers(study: Study) -> Iterator[Finding]:
                 of_set = {**row, "layer": ", ".join(inside), "estimate": len(inside)}
                 yield _finding("best_set", of_set, study.metric, spread="layers", method=method, source=source)
         own = (draws["encoder"] == encoder) & (draws["target"] == target) & (draws["control"] == "none")
-        for row in draws[own & (draws["layer"] == CHOSEN)].to_dict("records"):
+        for row in draws[own & (draws["layer"] == CHOSEN) & (draws["probe"] == "ridge")].to_dict("records"):
             method = "per fold the layer with the least error on the inner folds of the training speakers; " + BCA
             yield _finding(
                 "chosen_layer", {**row, "p": math.nan}, study.metric, spread=SPEAKERS, method=method, source=EFRON
@@ -156,6 +161,22 @@ def _shares(study: Study) -> Iterator[Finding]:
         for share in SHARES:
             ends = {"estimate": row[share], "low": row[f"{share}_low"], "high": row[f"{share}_high"]}
             yield _finding("unique", {**row, **ends}, "r2", spread=SPEAKERS, method=method, source=source, about=share)
+
+
+def _fusion(study: Study) -> Iterator[Finding]:
+    """What encoders say together, and how much more than each alone."""
+    source = "Nunez-Elizalde et al. (2019), NeuroImage 197"
+    draws = study.draws.table()
+    for probe, method in FUSED_WAYS.items():
+        for row in draws[(draws["probe"] == probe) & (draws["control"] == "none")].to_dict("records"):
+            kept = {**row, "p": math.nan}
+            yield _finding(
+                "fused", kept, study.metric, spread=SPEAKERS, method=f"{method}; {BCA}", source=source, about=probe
+            )
+        for row in study.gains[study.gains["probe"] == probe].to_dict("records"):
+            about = f"{row['added']} over {row['alone']}, {probe}"
+            less = f"{method}, less the same of {row['alone']} alone; {BCA}"
+            yield _finding("adds", row, study.metric, spread=SPEAKERS, method=less, source=source, about=about)
 
 
 def _groups(study: Study) -> Iterator[Finding]:

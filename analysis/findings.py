@@ -20,6 +20,8 @@ NAMES = {
     "depth": "depth",
     "depth_difference": "depth difference",
     "unique": "unique share of the variance",
+    "fused": "encoders together",
+    "adds": "added to another encoder",
     "group": "score of a group",
     "transfer": "from one corpus to another",
 }

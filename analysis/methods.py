@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from analysis.bootstrap import N_DRAWS
-from analysis.choice import CHOSEN
 from analysis.permutation import BY_SPEAKER
 from analysis.relevance import METRIC_NAMES
 from analysis.study import Study
+from probe.score_table import CHOSEN
 
 REFERENCES = {
     "Lin, 1989": "Lin, L. I. (1989). A concordance correlation coefficient to evaluate reproducibility. Biometrics 45, "

@@ -9,6 +9,7 @@ import numpy as np
 
 from analysis.findings import Finding
 from analysis.relevance import LOWER_IS_BETTER, METRIC_NAMES
+from probe.score_table import FUSED_RIDGE
 
 ALPHA = 0.05
 CLAIMED = "as de Oliveira et al. (2023) found for HuBERT"
@@ -22,7 +23,7 @@ def headlines(findings: list[Finding]) -> list[str]:
         for target in dict.fromkeys(f.target for f in own if f.name == "best_layer"):
             sentences += _of_target([f for f in own if f.target == target])
         sentences += _of_depth(own)
-    return sentences
+    return [*sentences, *_of_fusion(findings)]
 
 
 def knows(findings: list[Finding]) -> bool | None:
@@ -168,6 +169,20 @@ def _of_depth(findings: list[Finding]) -> Iterator[str]:
             if other.about == "score_centre, less that of random weights" and np.isfinite(other.low):
                 more = "more than" if other.low > 0 else "less than" if other.high < 0 else "not told from"
                 yield f"That difference is {more} what random weights show (by {other.value}, {p_text(other.p)})."
+
+
+def _of_fusion(findings: list[Finding]) -> Iterator[str]:
+    """What one encoder adds to another, by ridge, which takes one layer of each."""
+    for found in findings:
+        if found.name == "adds" and found.about.endswith(f", {FUSED_RIDGE}"):
+            added, alone = found.about.removesuffix(f", {FUSED_RIDGE}").split(" over ")
+            target, numbers = found.target.replace("_", " "), f"({METRIC_NAMES[found.metric]}, {p_text(found.p)})"
+            if found.low > 0:
+                yield f"For {target}, {added} adds {found.value} to what {alone} says alone {numbers}."
+            elif found.high < 0:
+                yield f"For {target}, {added} takes from what {alone} says alone: {found.value} {numbers}."
+            else:
+                yield f"For {target}, {added} adds nothing that can be told to {alone} alone: {found.value} {numbers}."
 
 
 def _named(findings: list[Finding], name: str) -> Finding | None:

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.best_set import best_set
-from analysis.choice import CHOSEN, chosen_layers, regrets, with_chosen
+from analysis.choice import chosen_layers, regrets, with_chosen
 from analysis.depth import CHANCE_IS_ZERO, Depth, contrasts, depths
 from analysis.fairness import group_scores, speaker_scores, transfer
 from analysis.partition import variance_partition
 from analysis.permutation import permutation_table
+from analysis.regressors import fusion_gains
 from analysis.relevance import (
     CLASS_METRICS,
     DEFAULT_METRIC,
@@ -29,7 +30,7 @@ from analysis.score_draws import ScoreDraws, score_draws
 from analysis.weights import weight_summary
 from probe.errors import InputError
 from probe.plan import combined_fingerprint
-from probe.score_table import Predictions, Run, read_run
+from probe.score_table import CHOSEN, Predictions, Run, read_run
 
 SIMILARITY = "similarity.csv"
 
@@ -202,6 +203,11 @@ class Study:
     def shares(self) -> pd.DataFrame:
         """What each layer explains that a source beside it does not."""
         return variance_partition(score_draws(self.predictions, metric="r2"))
+
+    @cached_property
+    def gains(self) -> pd.DataFrame:
+        """What encoders that were heard together say more than each alone."""
+        return fusion_gains(self.draws, lower_is_better=self.lower_is_better)
 
     @cached_property
     def by_speaker(self) -> pd.DataFrame:

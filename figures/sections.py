@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.choice import CHOSEN
 from analysis.depth import MEASURES
 from analysis.findings import NAMES, Finding
 from analysis.relevance import BASELINE, DEFAULT_METRIC, METRIC_NAMES, POOLED, SPEAKERS
@@ -18,6 +17,7 @@ from analysis.similarity import RATINGS
 from analysis.study import Study
 from analysis.weights import concentration, weight_summary
 from figures.curves import BASELINES
+from probe.score_table import CHOSEN
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def sections_of(study: Study, findings: list[Finding]) -> list[Section]:
         _controls(findings),
         _weights(study),
         _shares(study),
+        _fusion(findings),
         _groups(study),
         _similarity(study),
         _baselines(study.scores),
@@ -190,6 +191,21 @@ def _shares(study: Study) -> Section:
     header = ["encoder", "target", "layer", "layer alone", "beside alone", "both", "only the layer", "only beside"]
     words = [f"Shares of the ratings' variance, on speakers never heard, when each layer is fitted beside {beside}."]
     return Section("What is unique", words, header=[*header, "shared"], rows=rows, folded=len(rows) > 30)
+
+
+def _fusion(findings: list[Finding]) -> Section:
+    rows = [
+        [f.encoder, _name(f.target), NAMES[f.name], _name(f.about), f.layer, f.value, _p(f.p), _p(f.p_adjusted)]
+        for f in findings
+        if f.name in ("fused", "adds")
+    ]
+    words = [
+        "Frozen encoders fitted side by side on the same speakers. Fused ridge takes of each the layer with the least "
+        "error inside the training speakers, with a penalty each; the fused weighted sum has one softmax over all "
+        "layers of all. What one adds over another is held against the same way of reading the other alone."
+    ]
+    header = ["encoders", "target", "", "way", "layer", "score", "p", "p, Holm"]
+    return Section("Encoders together", words, header=header, rows=rows)
 
 
 def _groups(study: Study) -> Section:

@@ -100,7 +100,7 @@ def plan_corpus(seed: int = 0) -> Planned:
                 "transcript": text,
             }
             rows.append({**row, **_ratings(targets, rng)})
-            utterances.append(_spoken(text, voice, arousal, rng))
+            utterances.append(spoken(text, voice, arousal, rng))
     return Planned(pd.DataFrame(rows), utterances)
 
 
@@ -148,7 +148,7 @@ def _ratings(targets: dict[str, float], rng: np.random.Generator) -> dict[str, f
     return ratings
 
 
-def _spoken(text: str, voice: str, arousal: float, rng: np.random.Generator) -> Utterance:
+def spoken(text: str, voice: str, arousal: float, rng: np.random.Generator) -> Utterance:
     """Arousal in the prosody, with a talker's own variation around it."""
 
     def setting(middle: float, per_sd: float, noise: float, low: int, high: int) -> int:

@@ -79,6 +79,7 @@ class SweepPlan:
     residuals: tuple[str, ...]  # targets that are also scored on what others leave unexplained (`probe.targets`)
     beyond_text: tuple[str, ...]  # targets that are also scored on what the words leave (`probe.beyond_text`)
     transfer: bool  # whether each corpus of the manifest also trains alone (`probe.transfer`)
+    fused: bool  # whether all encoders are heard together, too (`probe.fusion`)
     probes: tuple[str, ...]  # beside ridge: mlp, logistic, description_length
     mixes: tuple[str, ...]  # keys of `probe.mix_probes.MIXES`
     weighted_sum_seeds: tuple[int, ...]

@@ -28,6 +28,10 @@ LABELS = ("gender", "corpus")  # columns of a manifest that travel with the pred
 PREDICTION_KEYS = ("encoder", "probe", "layer", "target", "control", "seed")
 RESIDUAL = "_residual"  # the ending of a target that is scored on what others leave of it
 BEYOND_TEXT = "_beyond_text"  # the same of what the transcript's words leave
+CHOSEN = "chosen"  # the layer of columns whose layer was chosen inside the training speakers
+FUSED_RIDGE, FUSED_WEIGHTED_SUM = "fused_ridge", "fused_weighted_sum"  # probes of several encoders (`probe.fusion`)
+TRAINED = "trained"  # the probe of a regressor whose encoders were trained with it (`probe.train`)
+JOINED = " + "  # between the names of encoders that are heard together
 POOLED = "pooled"  # the fold of a score over all held-out predictions
 
 

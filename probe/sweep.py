@@ -19,7 +19,9 @@ from probe.baselines import baselines
 from probe.cache import Cache
 from probe.columns import NOTHING, Finished, SweepData, held_out_predictions
 from probe.errors import InputError
+from probe.fusion import chosen_layers, fused_ridge, fused_weighted_sum
 from probe.layer_probes import banded_probe, layer_probes
+from probe.layer_stack import ReadLayer
 from probe.manifest import Manifest, rater_columns
 from probe.mix_probes import mix_probes
 from probe.plan import SweepPlan, combined_fingerprint
@@ -104,6 +106,8 @@ def sweep(
         *(f"beside {band.name}" for band in bands),
     )
     refuse_other_run(Path(out), fingerprint)
+    if plan.fused and len(caches) < 2:
+        raise InputError("One encoder alone can't be fused. Give the caches of two, of sound and of text.")
     used = with_beyond_text(data_of([*caches, *others], manifest, plan), plan)
     algebra = _algebra(plan.device)
     studied: list[tuple[Cache, dict[str, Any]]] = [
@@ -117,7 +121,7 @@ def sweep(
     mixed = [(cache, keys) for cache, keys in studied if plan.mixes and cache.plan.is_stack]
     unfinished = Unfinished(Path(out), fingerprint)
     finished = NOTHING
-    watch.begin("sweep", len(units) + 1 + len(plan.mixes) * len(mixed), "layers and mixes")
+    watch.begin("sweep", len(units) + 1 + len(plan.mixes) * len(mixed) + 2 * plan.fused, "layers and mixes")
     try:
         other = [band.features(used) for band in bands]
         for unit, done in zip(units, _probed(units, used.data, plan, other, algebra, unfinished, jobs), strict=True):
@@ -128,6 +132,8 @@ def sweep(
                 f"{keys['encoder']}-{keys['control']}-mixes",
                 lambda cache=cache, keys=keys: _mixed(cache, keys, used, plan, watch),  # type: ignore[misc]
             )
+        if plan.fused:
+            finished += unfinished.unit("fused", lambda: _fused(caches, names, finished, used, plan, algebra, watch))
         finished += _baselines(caches, manifest, used, plan, algebra)
         if other:  # what they reach without the layer under study
             keys = {"encoder": "beside", "probe": "ridge", "layer": "all", "control": "beside_alone", "seed": 0}
@@ -217,17 +223,48 @@ def _probe(
 
 
 def _mixed(cache: Cache, keys: dict[str, Any], used: Used, plan: SweepPlan, watch: Silent) -> Finished:
-    layers = [name for name in cache.plan.layers if name != "final"]
-    own = rows_in(cache, used)
-
-    def read(layer: int, rows: np.ndarray) -> np.ndarray:
-        return cache.read_layer(layers[layer], own[rows])
+    read, layers, _ = _reader(cache, used)
 
     def advance(name: str) -> None:
         watch.advance(1, f"{keys['encoder']} {name.replace('_', ' ')}")
 
     label = {key: value for key, value in keys.items() if key != "seed"}
     return mix_probes(read, layers, used.data, plan, label, advance=advance)
+
+
+def _fused(
+    caches: list[Cache],
+    names: list[str],
+    finished: Finished,
+    used: Used,
+    plan: SweepPlan,
+    algebra: Algebra,
+    watch: Silent,
+) -> Finished:
+    """All encoders together; mixed are those whose layers are a stack."""
+    of = dict(zip(names, caches, strict=True))
+    choices = {name: chosen_layers(finished.scores, name) for name in names}
+
+    def read(encoder: str, layer: str) -> np.ndarray:
+        return of[encoder].read_layer(layer, rows_in(of[encoder], used))
+
+    done = fused_ridge(read, choices, used.data, plan, algebra=algebra, advance=watch.say)
+    watch.advance(1, "fused ridge")
+    stacks = {name: _reader(cache, used) for name, cache in of.items() if cache.plan.is_stack}
+    if plan.mixes and len(stacks) > 1:
+        done += fused_weighted_sum(stacks, used.data, plan, advance=lambda _: None)
+    watch.advance(1, "fused weighted sum")
+    return done
+
+
+def _reader(cache: Cache, used: Used) -> tuple[ReadLayer, list[str], int]:
+    """Reads a layer by its place, without ``final``; with the layers' names and width."""
+    layers, own = [name for name in cache.plan.layers if name != "final"], rows_in(cache, used)
+
+    def read(layer: int, rows: np.ndarray) -> np.ndarray:
+        return cache.read_layer(layers[layer], own[rows])
+
+    return read, layers, cache.values_per_utterance // len(cache.plan.layers)
 
 
 def _baselines(caches: list[Cache], manifest: Manifest, used: Used, plan: SweepPlan, algebra: Algebra) -> Finished:

@@ -36,6 +36,7 @@ def plan_sweep(
     permutations: int = DEFAULT_PERMUTATIONS,
     beyond_text: bool | None = False,
     transfer: bool = False,
+    fused: bool = False,
     speakers: bool = True,
     device: str = "cpu",
 ) -> SweepPlan:
@@ -55,6 +56,7 @@ def plan_sweep(
         permutations: draws of each control; a p-value from them is at least 1 / (permutations + 1)
         beyond_text: also score rated targets on what the transcript's words leave of them; None: if there are any
         transfer: also train on each corpus of the manifest alone
+        fused: also fit all encoders together
         speakers: False where every utterance counts as its own speaker
         device: where matrices are multiplied, cpu or cuda
 
@@ -110,6 +112,7 @@ def plan_sweep(
         residuals=residual_targets(rated),
         beyond_text=rated if has_text and beyond_text is not False else (),
         transfer=transfer,
+        fused=fused,
         probes=tuple(p for p in PROBES if p in probes),
         mixes=tuple(m for m in MIXES if m in mixes) if mix_seeds and rated else (),
         weighted_sum_seeds=tuple(range(mix_seeds)),

@@ -17,15 +17,15 @@ PROBE = (
     "extract splits "
     "transfer metrics class_metrics controls words grams tridiagonal ridge_algebra device_algebra ridge draw_ridge "
     "beyond_text description_length score_table targets columns training_sets layer_stack layer_scaling lbfgs "
-    "mix_problem weighted_sum estimators featurizer_replay logistic mlp layer_probes mix_probes baselines unfinished "
-    "sweep_plan sweep_input sweep control_caches"
+    "mix_problem weighted_sum estimators featurizer_replay logistic mlp layer_probes mix_probes fusion baselines "
+    "unfinished sweep_plan sweep_input sweep control_caches"
 ).split()
 FIGURES = (
     "style layer_axis cells cell_sheet panels heatmap curves weights depth similarity wins draw sections report demo"
 ).split()
 ANALYSIS = (
-    "relevance weights bootstrap sampled class_sums score_draws best_set permutation choice depth partition fairness "
-    "runs cka cca rsa similarity study findings find sentences caveats methods compare_layers"
+    "relevance weights bootstrap sampled class_sums score_draws best_set permutation choice depth partition regressors "
+    "fairness runs cka cca rsa similarity study findings find sentences caveats methods compare_layers verbs"
 ).split()
 ORDER = {"probe": PROBE, "analysis": ANALYSIS, "figures": FIGURES}
 
