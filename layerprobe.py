@@ -14,6 +14,7 @@ import typer
 from analysis.verbs import app as regressor_judging
 from probe.errors import InputError
 from probe.progress import clock_text, watcher
+from probe.training_verbs import app as training
 from probe.verbs import (
     Adapter,
     Debug,
@@ -35,6 +36,7 @@ from probe.verbs import (
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 manifest_app = typer.Typer(no_args_is_help=True)
 app.add_typer(manifest_app, name="manifest", help="Look at the table of utterances.")
+app.add_typer(training)
 app.add_typer(regressor_judging)
 
 

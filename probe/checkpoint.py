@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,18 @@ def load_upstream(name: str, **choices: Any) -> Upstream:
     return AcousticEncoder()
 
 
+@dataclass(frozen=True)
+class LoadedModel:
+    """What transformers loads for a name, with all that has to be known of it."""
+
+    model: Any
+    family: Family
+    extractor: Any
+    upstream: str  # the hub's name, or the folder's
+    revision: str  # the hub's commit; "" for a folder
+    adapter: str  # hash of the adapter; "" without one
+
+
 def load_encoder(
     name: str,
     *,
@@ -52,7 +65,7 @@ def load_encoder(
     precision: str = AUTO,
     show_download: bool = True,
 ) -> SpeechEncoder:
-    """Load a speech encoder from a folder or the hub, with every weight it needs.
+    """Load a speech encoder from a folder or the hub, with every weight it needs, to be listened to.
 
     Args:
         name: a transformers folder, a hub name with an optional ``@revision``, or ``embedded``
@@ -68,6 +81,24 @@ def load_encoder(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision_for(precision, device=device, known=adapter is None)
+    loaded = load_model(name, random_init=random_init, adapter=adapter, show_download=show_download)
+    return SpeechEncoder(
+        loaded.model,
+        loaded.family,
+        loaded.extractor,
+        upstream=loaded.upstream,
+        revision=loaded.revision,
+        random_init=random_init,
+        device=device,
+        adapter=loaded.adapter,
+        precision=precision,
+    )
+
+
+def load_model(
+    name: str, *, random_init: int | None = None, adapter: Path | str | None = None, show_download: bool = True
+) -> LoadedModel:
+    """Load a speech model in float32, as it is; arguments and errors as of `load_encoder`."""
     _check_torchaudio()
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
@@ -94,17 +125,8 @@ def load_encoder(
             raise
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise InputError(why_not_loaded(name, folder, error)) from error
-    return SpeechEncoder(
-        model,
-        family,
-        extractor,
-        upstream=name if name == "embedded" else folder.resolve().name if local else source,
-        revision=revision or "",
-        random_init=random_init,
-        device=device,
-        adapter=adapter_hash,
-        precision=precision,
-    )
+    upstream = name if name == "embedded" else folder.resolve().name if local else source
+    return LoadedModel(model, family, extractor, upstream, revision or "", adapter_hash)
 
 
 def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Family, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import Tensor, nn
@@ -45,13 +45,18 @@ class HookedEncoder:
     def states(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         """All frames of each layer, ``n_layers`` tensors ``(n_inputs, n_frames, dim)`` float32."""
         parameter = next(self.encoder.parameters())
+        placed = {
+            name: x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype)
+            for name, x in inputs.items()
+        }
+        return self.told_by(lambda: self.encoder(**placed))
+
+    def told_by(self, run: Callable[[], object]) -> list[Tensor]:
+        """The same of whatever call passes once through all blocks."""
         states: list[Tensor] = []
         self._told.states = states
         try:
-            self.encoder(**{
-                name: x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype)
-                for name, x in inputs.items()
-            })  # fmt: skip
+            run()
         finally:
             self._told.states = None
         if len(states) != self.n_layers:

@@ -132,6 +132,38 @@ def read_manifest(path: Path | str, *, speakers: bool = True) -> Manifest:
     return Manifest(path, header, table)
 
 
+def read_utterances(path: Path | str) -> pd.DataFrame:
+    """Read a table of utterances that need no ratings, no speakers and no header, and check every row.
+
+    Raises:
+        ManifestError: naming every problem with its row
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist. Give the path of a table, .csv or .parquet.")
+    raw, first_row = _read_table(path)
+    missing = [f"column {c} is missing" for c in ("utterance_id", "path") if c not in raw]
+    if missing:
+        raise ManifestError(path, missing)
+    if "speaker_id" not in raw:
+        raw["speaker_id"] = UNKNOWN_SPEAKER
+    table = raw.copy()
+    found: list[tuple[int, str]] = []
+
+    def report(rows: np.ndarray, text: Callable[[int], str]) -> None:
+        found.extend((int(r), text(int(r))) for r in rows)
+
+    _check_names(raw, report, first_row=first_row)
+    _check_paths(table, report, folder=path.absolute().parent)
+    for column in TIMES:
+        if column in table:
+            table[column] = _numbers(raw, column, report)
+    _check_spans(table, report)
+    if found:
+        raise ManifestError(path, [f"row {row + first_row}: {text}" for row, text in sorted(found)])
+    return table
+
+
 def rater_columns(table: pd.DataFrame, target: str) -> list[str]:
     """Per-rater columns of one target, ``arousal_r1, arousal_r2, …``, in the raters' order."""
     numbered = {m[1]: c for c in map(str, table) if (m := re.fullmatch(re.escape(target) + r"_r(\d+)", c))}

@@ -153,10 +153,21 @@ class TextEncoder:
             first += len(span)
 
 
+@dataclass(frozen=True)
+class LoadedText:
+    """What transformers loads for a name."""
+
+    model: Any
+    family: TextFamily
+    tokenizer: Any
+    upstream: str  # the hub's name, or the folder's
+    revision: str  # the hub's commit; "" for a folder
+
+
 def load_text_encoder(
     name: str, *, random_init: int | None = None, device: str | None = None, show_download: bool = True
 ) -> TextEncoder:
-    """Load a text encoder from a folder or the hub, with every weight that its layers need.
+    """Load a text encoder from a folder or the hub, with every weight that its layers need, to be read with.
 
     Args:
         name: a transformers folder, or a hub name with an optional ``@revision``
@@ -168,6 +179,20 @@ def load_text_encoder(
         InputError: if nothing is found there, it reads no text, its tokenizer is missing, or a tensor is
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_text_model(name, random_init=random_init, show_download=show_download)
+    return TextEncoder(
+        loaded.model,
+        loaded.family,
+        loaded.tokenizer,
+        upstream=loaded.upstream,
+        revision=loaded.revision,
+        random_init=random_init,
+        device=device,
+    )
+
+
+def load_text_model(name: str, *, random_init: int | None = None, show_download: bool = True) -> LoadedText:
+    """Load a text model in float32, as it is; arguments and errors as of `load_text_encoder`."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     folder = Path(name)
@@ -195,15 +220,8 @@ def load_text_encoder(
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise InputError(why_not_loaded(name, folder, error, holds="the tokenizer")) from error
     _refuse_foreign_tokenizer(tokenizer, config.vocab_size, name)
-    return TextEncoder(
-        model,
-        TEXT_FAMILIES[config.model_type],
-        tokenizer,
-        upstream=folder.resolve().name if local else source,
-        revision=revision or "",
-        random_init=random_init,
-        device=device,
-    )
+    upstream = folder.resolve().name if local else source
+    return LoadedText(model, TEXT_FAMILIES[config.model_type], tokenizer, upstream, revision or "")
 
 
 def reads_text(name: str) -> bool:

@@ -13,12 +13,14 @@ ROOT = Path(__file__).parents[1]
 STAGES = ("probe", "analysis", "figures")
 PROBE = (
     "errors progress verbs manifest synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
-    "hooked encoder acoustic hub text checkpoint precision doctor journal sound_hashes sources cache hearing foresight "
+    "hooked encoder acoustic hub text checkpoint "
+    "precision doctor journal sound_hashes sources cache hearing foresight "
     "extract splits "
     "transfer metrics class_metrics controls words grams tridiagonal ridge_algebra device_algebra ridge draw_ridge "
     "beyond_text description_length score_table targets columns training_sets layer_stack layer_scaling lbfgs "
     "mix_problem weighted_sum estimators featurizer_replay logistic mlp layer_probes mix_probes fusion baselines "
-    "unfinished sweep_plan sweep_input sweep control_caches"
+    "unfinished sweep_plan sweep_input sweep control_caches branches frame_pooling audio_text batching ccc_loss "
+    "tensor_files train_plan freezing rated_sounds training regressor_folder train trainable predict training_verbs"
 ).split()
 FIGURES = (
     "style layer_axis cells cell_sheet panels heatmap curves weights depth similarity wins draw sections report demo"

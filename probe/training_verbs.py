@@ -1,0 +1,149 @@
+"""Verbs of the command line that train a regressor and use it: train, predict, export."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from probe.errors import InputError
+from probe.progress import watcher
+from probe.verbs import Debug, Device, ManifestPath, NoSpeakers, Quiet, reported, say
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="Example: layerprobe train my.csv --audio ntu-spml/distilhubert --text distilbert-base-uncased "
+    "--out runs/audio-text"
+)
+@reported
+def train(
+    manifest: ManifestPath,
+    out: Annotated[Path, typer.Option(help="The run folder; one that is begun is gone on with.")],
+    audio: Annotated[str | None, typer.Option(help="A speech encoder: a hub name with @revision, or a folder.")] = None,
+    text: Annotated[str | None, typer.Option(help="A text encoder, likewise.")] = None,
+    audio_layer: Annotated[str, typer.Option(help="The state that is pooled: last, mix, or a number.")] = "last",
+    text_layer: Annotated[str, typer.Option(help="The same of the text encoder.")] = "last",
+    random_init: Annotated[int | None, typer.Option(min=0, help="Seed of untrained encoders, the control.")] = None,
+    words: Annotated[str, typer.Option(help="The manifest's column that is read.")] = "transcript",
+    target: Annotated[list[str] | None, typer.Option(help="A rated target; all if none.")] = None,
+    target_weight: Annotated[list[float] | None, typer.Option(help="Of each target in the loss; 1 if none.")] = None,
+    test: Annotated[str | None, typer.Option(help="The split to hold out; test or test1 if none.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Regressors that differ by chance alone.")] = 1,
+    pooling: Annotated[str, typer.Option(help="attentive, mean_std or mean.")] = "attentive",
+    fusion: Annotated[str, typer.Option(help="concatenation, gate or cross_attention.")] = "concatenation",
+    hidden: Annotated[int, typer.Option(min=4, help="Features of the head.")] = 256,
+    dropout: Annotated[float, typer.Option(min=0, max=0.95, help="Of them.")] = 0.5,
+    freeze: Annotated[
+        list[str] | None, typer.Option(help="audio, text, or a part: text.embeddings, audio.0, …")
+    ] = None,
+    train_front_end: Annotated[bool, typer.Option("--train-front-end", help="Train its convolutions, too.")] = False,
+    batch_size: Annotated[int, typer.Option(min=2, help="Utterances over which a CCC is taken.")] = 32,
+    frame_budget: Annotated[int, typer.Option(min=1, help="Padded frames heard at once, 50 a second.")] = 8000,
+    longest_seconds: Annotated[float, typer.Option(min=0.1, help="A longer sound is quarantined.")] = 30.0,
+    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 20,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better development score.")] = 5,
+    learning_rate: Annotated[float, typer.Option(help="Of each encoder's top block.")] = 2e-5,
+    head_learning_rate: Annotated[float, typer.Option(help="Of everything else.")] = 1e-3,
+    layer_decay: Annotated[float, typer.Option(min=0.01, max=1, help="Of the rate from block to block down.")] = 0.9,
+    weight_decay: Annotated[float, typer.Option(min=0, help="Of matrices.")] = 0.01,
+    warmup: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps in which rates rise.")] = 0.1,
+    clip: Annotated[float, typer.Option(min=0, help="The gradient's largest norm.")] = 1.0,
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16; auto: 16 bits on a GPU.")] = "auto",
+    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Less memory, more time.")] = False,
+    device: Device = None,
+    no_speakers: NoSpeakers = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train encoders of sound and words together to predict all ratings, judged on speakers never heard."""
+    import torch
+
+    from probe.manifest import read_manifest
+    from probe.train import train as train_stage
+    from probe.trainable import plan_training
+
+    watch = watcher(quiet=quiet)
+    checked = read_manifest(manifest, speakers=not no_speakers)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device {device} is asked for, and torch sees no GPU. Use --device cpu.")
+    watch.say("Loading encoders …")
+    parts, plan = plan_training(
+        checked,
+        audio=audio,
+        text=text,
+        words=words,
+        audio_layer=audio_layer,
+        text_layer=text_layer,
+        random_init=random_init,
+        targets=tuple(target or ()),
+        target_weights=tuple(target_weight or ()),
+        test=test,
+        seeds=seeds,
+        pooling=pooling,
+        fusion=fusion,
+        hidden=hidden,
+        dropout=dropout,
+        freeze=tuple(freeze or ()),
+        train_front_end=train_front_end,
+        batch_size=batch_size,
+        frame_budget=frame_budget,
+        longest_seconds=longest_seconds,
+        epochs=epochs,
+        patience=patience,
+        learning_rate=learning_rate,
+        head_learning_rate=head_learning_rate,
+        layer_decay=layer_decay,
+        weight_decay=weight_decay,
+        warmup=warmup,
+        clip=clip,
+        precision=precision,
+        checkpointing=checkpointing,
+        device=device,
+        show_download=not quiet,
+    )
+    command = shlex.join(["layerprobe", *sys.argv[1:]])
+    run = train_stage(checked, parts, plan, out=out, device=device, command=command, watch=watch)
+    corpus, counts = run.plan["corpus"], run.plan["parameters"]
+    say(
+        f"{out}: {counts['trainable']:,} of {counts['total']:,} parameters trained on {corpus['n_train']} utterances, "
+        f"stopped by {corpus['n_development']}, judged on {corpus['n_held_out']}; {corpus['n_quarantined']} "
+        "quarantined.",
+        quiet=quiet,
+    )
+    pooled = run.scores[(run.scores["fold"] == "pooled") & (run.scores["metric"] == "ccc")]
+    for name in plan.targets:
+        values = pooled[pooled["target"] == name]["value"]
+        say(f"  {name}: CCC " + ", ".join(f"{v:.3f}" for v in values), quiet=quiet)
+    say(f"Next: layerprobe compare {out} OTHER, or layerprobe predict {out} new.csv --out predictions.csv", quiet=quiet)
+
+
+@app.command(epilog="Example: layerprobe predict runs/audio-text new.csv --out predictions.csv")
+@reported
+def predict(
+    run: Annotated[Path, typer.Argument(help="A folder that train made.")],
+    table: Annotated[Path, typer.Argument(help="A .csv or .parquet with utterance_id and path; no ratings needed.")],
+    out: Annotated[Path, typer.Option(help="The table of ratings to write.")],
+    device: Device = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Rate sounds with a trained regressor, each rating with its interval."""
+    import torch
+
+    from probe.manifest import read_utterances
+    from probe.predict import predict as predict_stage
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    found = predict_stage(run, read_utterances(table), device=device, watch=watcher(quiet=quiet))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    found.to_csv(out, index=False, lineterminator="\n")
+    refused = found[found["reason"] != ""]
+    say(f"{out}: {len(found) - len(refused)} utterances rated, {len(refused)} could not be.", quiet=quiet)
+    for row in refused.head(10).to_dict("records"):
+        say(f"  {row['utterance_id']}: {row['reason']}", quiet=quiet)
