@@ -250,6 +250,9 @@ def study(folders: Sequence[Path | str], *, metric: str | None = None) -> Study:
     """
     paths = [Path(folder) for folder in folders]
     runs = [read_run(path) for path in paths]
+    for path, run in zip(paths, runs, strict=True):
+        if not run.encoders:
+            raise InputError(f"{path} is a trained regressor and has no layers to draw. Use layerprobe compare {path}.")
     metric = settled_metric(runs[0], metric, paths[0])
     both = read_side_by_side(paths, runs)
     predictions = with_chosen(both.predictions, chosen_layers(both.scores))

@@ -48,7 +48,8 @@ class AttentiveStatistics(nn.Module):
     def __init__(self, dim: int) -> None:
         """A network with one hidden layer says how much a frame of ``dim`` features counts."""
         super().__init__()
-        self.attention = nn.Sequential(nn.Linear(dim, ATTENTION), nn.Tanh(), nn.Linear(ATTENTION, 1))
+        # a constant on all scores would change no weight
+        self.attention = nn.Sequential(nn.Linear(dim, ATTENTION), nn.Tanh(), nn.Linear(ATTENTION, 1, bias=False))
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """``(n, n_frames, dim)`` and bool ``(n, n_frames)`` -> ``(n, 2 dim)``."""

@@ -65,6 +65,12 @@ class RatedSounds:
         """Utterances that can be used."""
         return len(self._rows)
 
+    def close(self) -> None:
+        """Let go of what `keep_frozen_states` keeps."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
     def keep_frozen_states(self, folder: Path, *, watch: Silent) -> None:
         """Hear every sound with an audio encoder of which nothing learns once, and keep its states in a file.
 
@@ -139,6 +145,9 @@ class _KeptStates:
         self._file.write(np.ascontiguousarray(states, dtype=np.float32).tobytes())
         self._ends.append(self._ends[-1] + len(states))
         self._sounds.append(replace(sound, inputs={}))
+
+    def close(self) -> None:
+        self._file.close()
 
     def prepared(self, k: int) -> Prepared:
         self._file.flush()

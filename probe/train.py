@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 from dataclasses import asdict, dataclass
@@ -83,11 +84,12 @@ def train(
     _refuse_other_training(out, fingerprint)
     rated = manifest.table[list(plan.targets)].notna().all(axis=1)
     table = manifest.table[rated].sort_values("utterance_id")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), contextlib.ExitStack() as stack:
         regressor = build(parts, plan)
         freeze(regressor, plan.frozen)
         regressor.to(device)
         sounds = RatedSounds(table, regressor, words=plan.words, longest_seconds=plan.longest_seconds, watch=watch)
+        stack.callback(sounds.close)
         shares = deal(sounds.table, plan)
         ratings = sounds.table[list(plan.targets)].to_numpy(dtype=np.float64)
         _refuse_constant(ratings[shares.train], plan)
@@ -182,8 +184,8 @@ def _of_seed(
     torch.manual_seed(seed)
     regressor = build(parts, plan)
     freeze(regressor, plan.frozen)
-    regressor.get_buffer("mean").copy_(torch.from_numpy(ratings[shares.train].mean(axis=0)))
-    regressor.get_buffer("spread").copy_(torch.from_numpy(ratings[shares.train].std(axis=0)))
+    regressor.get_buffer("mean").copy_(torch.tensor(ratings[shares.train].mean(axis=0)))
+    regressor.get_buffer("spread").copy_(torch.tensor(ratings[shares.train].std(axis=0)))
     training = Training(regressor.to(device), sounds, plan, folder=folder)
     fit = training.run(ratings, train=shares.train, development=shares.development, seed=seed, watch=watch)
     watch.say(f"seed {seed}: best after epoch {fit.best_epoch}, development CCC {fit.best_score:.3f}")

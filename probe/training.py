@@ -72,7 +72,7 @@ class Training:
             tensors, values = state
             self._restore(tensors, optimiser)
             done, log, losses = values["steps"], values["log"], values["losses"]
-        truth = torch.from_numpy(ratings).float().to(self.device)
+        truth = torch.tensor(ratings, dtype=torch.float32).to(self.device)
         standardised = (truth - regressor.get_buffer("mean")) / regressor.get_buffer("spread")
         watch.begin(f"train, seed {seed}", n_steps, "steps")
         watch.advance(done)
