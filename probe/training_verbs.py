@@ -147,3 +147,22 @@ def predict(
     say(f"{out}: {len(found) - len(refused)} utterances rated, {len(refused)} could not be.", quiet=quiet)
     for row in refused.head(10).to_dict("records"):
         say(f"  {row['utterance_id']}: {row['reason']}", quiet=quiet)
+
+
+@app.command(epilog="Example: layerprobe export runs/audio-text --out exported")
+@reported
+def export(
+    run: Annotated[Path, typer.Argument(help="A folder that train made.")],
+    out: Annotated[Path, typer.Option(help="The folder for the ONNX files.")],
+    seed: Annotated[int | None, typer.Option(help="Which of its regressors; the first if none.")] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a trained regressor as ONNX files, a branch each and a head, checked to give the same ratings."""
+    from probe.export import export as export_stage
+
+    watcher(quiet=quiet).say("Tracing …")
+    done = export_stage(run, out, seed=seed)
+    for path in done.files:
+        say(str(path), quiet=quiet)
+    say(f"The largest difference of a rating is {done.largest_difference:.1e} standard deviations.", quiet=quiet)

@@ -20,7 +20,8 @@ PROBE = (
     "beyond_text description_length score_table targets columns training_sets layer_stack layer_scaling lbfgs "
     "mix_problem weighted_sum estimators featurizer_replay logistic mlp layer_probes mix_probes fusion baselines "
     "unfinished sweep_plan sweep_input sweep control_caches branches frame_pooling audio_text batching ccc_loss "
-    "tensor_files train_plan freezing rated_sounds training regressor_folder train trainable predict training_verbs"
+    "tensor_files train_plan freezing rated_sounds training regressor_folder train trainable predict export "
+    "training_verbs"
 ).split()
 FIGURES = (
     "style layer_axis cells cell_sheet panels heatmap curves weights depth similarity wins draw sections report demo"
