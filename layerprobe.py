@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.verbs import app as regressor_judging
+from figures.verbs import app as regressor_judging
 from probe.errors import InputError
 from probe.progress import clock_text, watcher
 from probe.training_verbs import app as training

@@ -23,6 +23,7 @@ from probe.score_table import (
     JOINED,
     TRAINED,
     Predictions,
+    Run,
     read_predictions,
     read_run,
 )
@@ -77,13 +78,18 @@ def compare(folders: Sequence[Path | str], *, metric: str = "ccc_matched") -> pd
         metric: a key of `analysis.bootstrap.METRICS`
 
     Returns:
-        ``regressor, target, n_utterances, n_speakers, estimate, low, high`` and, against the first regressor that has
+        ``regressor, target, trainable_parameters`` (NaN where the run does not say), ``n_utterances, n_speakers,
+        estimate, low, high`` and, against the first regressor that has
         the target, ``difference, difference_low, difference_high, p``
 
     Raises:
         InputError: if a folder is no run, has no regressor, or runs share no utterance or rate one differently
     """
-    parts = [_regressors(Path(folder), alone=len(folders) == 1) for folder in folders]
+    parts, sizes = [], dict[str, float]()
+    for folder in folders:
+        found, own_sizes = _regressors(Path(folder), alone=len(folders) == 1)
+        parts.append(found)
+        sizes |= own_sizes
     draws = score_draws(_on_shared_utterances(parts, [str(f) for f in folders]), metric=metric)
     n_utterances = len(_shared_ids(parts))
     rows = []
@@ -92,19 +98,20 @@ def compare(folders: Sequence[Path | str], *, metric: str = "ccc_matched") -> pd
         first = draws.scores[int(own.index[0])]
         for place, regressor in own["encoder"].items():
             scores = draws.scores[int(str(place))]
-            found, apart = scores.one(), (scores - first).one()
-            row = {"regressor": regressor, "target": target, "n_utterances": n_utterances}
-            row |= {"n_speakers": draws.n_speakers, "estimate": found.estimate, "low": found.low, "high": found.high}
+            score, apart = scores.one(), (scores - first).one()
+            row = {"regressor": regressor, "target": target, "trainable_parameters": sizes[str(regressor)]}
+            row["n_utterances"] = n_utterances
+            row |= {"n_speakers": draws.n_speakers, "estimate": score.estimate, "low": score.low, "high": score.high}
             if place != own.index[0]:
                 row |= {"difference": apart.estimate, "difference_low": apart.low, "difference_high": apart.high}
                 row["p"] = apart.p
             rows.append(row)
-    columns = ["regressor", "target", "n_utterances", "n_speakers", "estimate", "low", "high"]
+    columns = ["regressor", "target", "trainable_parameters", "n_utterances", "n_speakers", "estimate", "low", "high"]
     return pd.DataFrame(rows, columns=[*columns, "difference", "difference_low", "difference_high", "p"])
 
 
-def _regressors(folder: Path, *, alone: bool) -> Predictions:
-    """The columns of a run's regressors, each under a name that tells it from those of other runs."""
+def _regressors(folder: Path, *, alone: bool) -> tuple[Predictions, dict[str, float]]:
+    """The columns of a run's regressors, each under a name that tells it from those of other runs; and their sizes."""
     run = read_run(folder)
     predictions = with_chosen(read_predictions(folder), chosen_layers(run.scores))
     columns = predictions.columns
@@ -118,12 +125,27 @@ def _regressors(folder: Path, *, alone: bool) -> Predictions:
     order = {kind: place for place, kind in enumerate(KINDS)}
     ranks = [order.get(pair, len(order)) for pair in zip(columns["probe"], columns["layer"], strict=True)]
     kept = np.array(sorted(np.flatnonzero(wanted), key=lambda k: ranks[k]), dtype=int)
-    return replace(
+    sizes = {names[k]: _parameters(run, columns["encoder"][k], columns["probe"][k]) for k in kept}
+    renamed = replace(
         predictions,
         columns=columns.assign(encoder=names, layer="all", probe="regressor").iloc[kept].reset_index(drop=True),
         prediction=predictions.prediction[:, kept],
         matched=predictions.matched[:, kept],
     )
+    return renamed, sizes
+
+
+def _parameters(run: Run, encoder: str, probe: str) -> float:
+    """How many were trained for one target, or, where encoders were trained, for all."""
+    if probe == TRAINED:
+        return float(run.plan["parameters"]["trainable"])
+    of = {e["name"]: e for e in run.plan["encoders"]}
+    heard = encoder.split(JOINED) if encoder not in of else [encoder]
+    if any("n_features" not in of.get(name, {}) for name in heard):
+        return float("nan")  # a run of before it was noted
+    n = 1 + sum(of[name]["n_features"] for name in heard)
+    mixed = probe in ("weighted_sum", FUSED_WEIGHTED_SUM)
+    return float(n + (sum(len([k for k in of[name]["layers"] if k != "final"]) for name in heard) if mixed else 0))
 
 
 def _shared_ids(parts: list[Predictions]) -> list[str]:

@@ -249,7 +249,8 @@ def rows_fingerprint(cache: Cache) -> str:
 def described(cache: Cache, name: str) -> dict[str, Any]:
     """A cache in plan.toml; where it lies is no part of any fingerprint."""
     plan = {"name": name, **cache.plan.to_json(), "fingerprint": cache.plan.fingerprint()}
-    return {**plan, "path": str(cache.path.absolute())}
+    width = cache.values_per_utterance // len(cache.plan.layers)
+    return {**plan, "n_features": width, "path": str(cache.path.absolute())}
 
 
 def provenance(

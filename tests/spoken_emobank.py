@@ -15,14 +15,21 @@ import soundfile
 import soxr
 from measured_targets import REAL_DATA
 
-from probe.demo_corpus import VOICES, spoken
+from probe.demo_corpus import spoken
 from probe.manifest import Header, Target, write_manifest
 from probe.synthesiser import speak
 
 SENTENCES = REAL_DATA / "emobank" / "sentences.csv"
 RATE = 16_000
-# talkers of each part: neighbours in VOICES are one voice in two accents, and stay together
-PARTS = {"train": ("train", VOICES[:16]), "dev": ("development", VOICES[16:20]), "test": ("test", VOICES[20:])}
+# variants of one accent, all different talkers: no robots, and none with "breath", whose noise is never the same
+TALKERS = (
+    "Alex Andrea Andy Annie Denis Diogo Gene Henrique Hugo Jacky Lee Marco Mario Michael Mike Nguyen adam anika "
+    "announcer antonio aunty belinda benjamin boris david ed edward f1 f4 grandma grandpa gustave ian iven john "
+    "kaukovalta linda m1 m2 m3 m4 m5 m6 m7 m8 marcelo max michel miguel norbert pablo paul pedro quincy rob robert "
+    "shelby steph travis zac"
+).split()
+VOICES = [f"en-us+{TALKERS[7 * k % len(TALKERS)]}" for k in range(len(TALKERS))]  # in an order that is no alphabet's
+PARTS = {"train": ("train", VOICES[:36]), "dev": ("development", VOICES[36:48]), "test": ("test", VOICES[48:])}
 TARGETS = {
     "arousal": Target(1, 5, meaning="calm to excited, of the reader of the sentence"),
     "valence": Target(1, 5, meaning="negative to positive, of the reader of the sentence"),

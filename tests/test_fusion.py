@@ -227,7 +227,14 @@ def test_the_command_fuses_and_compares(corpus, tmp_path):
     assert "sound + text, best layers" in result.stdout
     assert "valence, fused ridge: text adds 0." in result.stdout
     assert read_run(out).plan["sweep"]["fused"] is True
-    result = command("compare", out, "--csv", tmp_path / "table.csv")
+    result = command("compare", out, "--out", tmp_path / "compared", "--width", "double")
     assert result.exit_code == 0, result.output
-    written = pd.read_csv(tmp_path / "table.csv")
-    pd.testing.assert_frame_equal(written, compare([out]), check_dtype=False)
+    written = pd.read_csv(tmp_path / "compared" / "efficiency.csv")
+    expected = compare([out])
+    pd.testing.assert_frame_equal(written.drop(columns="fingerprint"), expected, check_dtype=False)
+    assert (tmp_path / "compared" / "efficiency.svg").exists()
+    sizes = expected.set_index("regressor")["trainable_parameters"]
+    assert set(sizes["sound, best layer"]) == {SOUND_DIM + 1}
+    assert set(sizes["sound + text, best layers"]) == {SOUND_DIM + TEXT_DIM + 1}
+    mixed = SOUND_DIM + TEXT_DIM + 1 + len(SOUND_LAYERS) + len(TEXT_LAYERS)
+    assert set(sizes["sound + text, weighted sum"]) == {mixed}

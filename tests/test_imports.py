@@ -24,11 +24,12 @@ PROBE = (
     "training_verbs"
 ).split()
 FIGURES = (
-    "style layer_axis cells cell_sheet panels heatmap curves weights depth similarity wins draw sections report demo"
+    "style layer_axis cells cell_sheet panels heatmap curves weights depth similarity wins efficiency "
+    "draw sections report demo verbs"
 ).split()
 ANALYSIS = (
     "relevance weights bootstrap sampled class_sums score_draws best_set permutation choice depth partition regressors "
-    "fairness runs cka cca rsa similarity study findings find sentences caveats methods compare_layers verbs"
+    "fairness runs cka cca rsa similarity study findings find sentences caveats methods compare_layers"
 ).split()
 ORDER = {"probe": PROBE, "analysis": ANALYSIS, "figures": FIGURES}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from probe.progress import watcher
-from probe.verbs import Debug, ManifestPath, NoSpeakers, Quiet, reported, say
+from probe.verbs import Debug, ManifestPath, NoSpeakers, Quiet, Width, reported, say
 
 if TYPE_CHECKING:
     import pandas as pd  # which takes its time to load, and `--help` needs none
@@ -76,22 +76,32 @@ def fuse(
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of fuse, train or sweep.")],
     metric: Annotated[str, typer.Option(help="ccc_matched, ccc, pearson, rmse or r2.")] = "ccc_matched",
-    csv: Annotated[Path | None, typer.Option(help="A file for the table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for the table and the picture.")] = None,
+    width: Width = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Score every regressor of some runs on the utterances that all held out, with paired differences."""
     from analysis.bootstrap import METRICS
     from analysis.regressors import compare as compare_runs
+    from figures.style import WIDTHS
     from probe.errors import InputError
 
     if metric not in METRICS:
         raise InputError(f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}.")
+    if width is not None and width not in WIDTHS:
+        raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
     table = compare_runs(runs, metric=metric)
     say(_scores_text(table), quiet=quiet)
-    if csv is not None:
-        table.to_csv(csv, index=False, lineterminator="\n")
-        say(f"{csv}", quiet=quiet)
+    if out is not None:
+        from figures.efficiency import efficiency_figure
+        from figures.style import save
+        from probe.plan import combined_fingerprint
+        from probe.score_table import read_run
+
+        fingerprint = combined_fingerprint(*(read_run(run).fingerprint for run in runs))
+        figure = efficiency_figure(table, metric=metric, width=width)
+        say("\n".join(map(str, save(figure, out, "efficiency", fingerprint=fingerprint, table=table))), quiet=quiet)
 
 
 def _scores_text(table: pd.DataFrame) -> str:
