@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -166,3 +166,65 @@ def export(
     for path in done.files:
         say(str(path), quiet=quiet)
     say(f"The largest difference of a rating is {done.largest_difference:.1e} standard deviations.", quiet=quiet)
+
+
+@app.command(
+    epilog="Example: layerprobe params --audio ntu-spml/distilhubert --text distilbert-base-uncased "
+    "--against facebook/hubert-large-ll60k"
+)
+@reported
+def params(
+    audio: Annotated[str | None, typer.Option(help="A speech encoder: a hub name with @revision, or a folder.")] = None,
+    text: Annotated[str | None, typer.Option(help="A text encoder, likewise.")] = None,
+    against: Annotated[list[str] | None, typer.Option(help="A model to take shares of; may be repeated.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of the sound whose cost is counted.")] = 10.0,
+    tokens_per_second: Annotated[float, typer.Option(min=0.1, help="Of the words in it.")] = 3.5,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure real-time factors on this machine, too.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="A file for the table.")] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Count what encoders are made of and what is trained of them, from their configurations alone."""
+    import math
+
+    from probe.parameters import account, accounts_table, describe, head_for, joined, real_time_factors, tokens_of
+
+    if audio is None and text is None:
+        raise InputError("Name an encoder: --audio, --text or both.")
+    heard, read = (None if name is None else describe(name) for name in (audio, text))
+    others = [describe(name) for name in against or []]
+    n_tokens, n_seconds = tokens_of(seconds, tokens_per_second), max(1, math.ceil(seconds))
+    amounts = [(m, n_tokens if m.is_text else n_seconds) for m in (heard, read, *others) if m is not None]
+    accounts = {m.name: account(m, amount=n) for m, n in amounts}
+    branches = [None if m is None else accounts[m.name] for m in (heard, read)]
+    both = joined(branches[0], branches[1], head_for(heard, read))
+    shown = [*(b for b in branches if b is not None), both, *(accounts[m.name] for m in others)]
+    compared = [accounts[m.name] for m in others]
+    for one in shown:
+        say(f"{one.name}: {one.total:,} parameters", quiet=quiet)
+        say("  " + ", ".join(f"{part.replace('_', ' ')} {n:,}" for part, n in one.parts.items() if n), quiet=quiet)
+        say(f"  {one.multiply_adds / seconds / 1e9:.2f} G multiply-adds per second of sound", quiet=quiet)
+    headless = joined(branches[0], branches[1], head=_nothing())
+    for title, one in (("with its head", both), ("its encoders alone", headless)):
+        say(f"{one.name}, {title}, trained:", quiet=quiet)
+        for rule in ("everything", "front end frozen", "front end and embeddings frozen"):
+            shares = "".join(f", {100 * one.share_of(o, rule):.1f} % of {o.name}" for o in compared)
+            say(f"  {rule}: {one.trained(rule):,}{shares}", quiet=quiet)
+    if compared:
+        say("Shares are of the other model with its front end frozen.", quiet=quiet)
+    if measure:
+        watcher(quiet=quiet).say("Measuring …")
+        factors = real_time_factors(amounts, seconds=float(n_seconds))
+        for (model, _), factor in zip(amounts, factors, strict=True):
+            say(f"{model.name}: real-time factor {factor:.4f} (float32, {n_seconds} s)", quiet=quiet)
+        own = sum(f for (m, _), f in zip(amounts, factors, strict=True) if m in (heard, read))
+        say(f"{both.name}: real-time factor {own:.4f}, its branches one after the other", quiet=quiet)
+    if csv is not None:
+        accounts_table(shown, compared).to_csv(csv, index=False, lineterminator="\n")
+        say(str(csv), quiet=quiet)
+
+
+def _nothing() -> Any:
+    import torch
+
+    return torch.nn.Identity()
