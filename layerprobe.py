@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from figures.transcript_verbs import app as transcripts
 from figures.verbs import app as regressor_judging
 from probe.errors import InputError
 from probe.progress import clock_text, watcher
@@ -37,6 +38,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 manifest_app = typer.Typer(no_args_is_help=True)
 app.add_typer(manifest_app, name="manifest", help="Look at the table of utterances.")
 app.add_typer(training)
+app.add_typer(transcripts)
 app.add_typer(regressor_judging)
 
 

@@ -27,6 +27,7 @@ from analysis.relevance import (
 )
 from analysis.runs import read_side_by_side, settled_metric
 from analysis.score_draws import ScoreDraws, score_draws
+from analysis.transcript_errors import read_word_errors
 from analysis.weights import weight_summary
 from probe.errors import InputError
 from probe.plan import combined_fingerprint
@@ -155,6 +156,11 @@ class Study:
         metric = self.depth_metric
         draws = self.draws if metric == self.metric else score_draws(self.predictions, metric=metric)
         return depths(draws, self.weights, layers=self.layers, targets=self.targets)
+
+    @cached_property
+    def word_errors(self) -> pd.DataFrame | None:
+        """What a recogniser got wrong, if the first run has its words beside people's."""
+        return read_word_errors(self.folders[0], self.runs[0].fingerprint)
 
     @property
     def depth_metric(self) -> str:

@@ -15,6 +15,7 @@ from analysis.relevance import BASELINE, DEFAULT_METRIC, METRIC_NAMES, POOLED, S
 from analysis.sentences import p_text
 from analysis.similarity import RATINGS
 from analysis.study import Study
+from analysis.transcript_errors import error_rates
 from analysis.weights import concentration, weight_summary
 from figures.curves import BASELINES
 from probe.score_table import CHOSEN
@@ -71,6 +72,7 @@ def sections_of(study: Study, findings: list[Finding]) -> list[Section]:
         _groups(study),
         _similarity(study),
         _baselines(study.scores),
+        _transcripts(study),
     ]
     return [part for part in parts if part.picture or part.rows]
 
@@ -263,6 +265,17 @@ def _baselines(scores: pd.DataFrame) -> Section:
         for row in means.to_dict("records")
     ]
     return Section("Without any layer", header=["", "target", "scores"], rows=texts)
+
+
+def _transcripts(study: Study) -> Section:
+    errors = study.word_errors
+    if errors is None or errors.empty:
+        return Section("Transcripts")
+    rows = [[name, ranged(vars(rate), digits=3)] for name, rate in error_rates(errors).items()]
+    words = [
+        f"The recogniser's words against people's, over {int(errors['n_words'].sum())} words; intervals over speakers."
+    ]
+    return Section("Transcripts", words, header=["errors over words", "rate"], rows=rows)
 
 
 def _records(table: pd.DataFrame) -> Iterable[dict[Any, Any]]:

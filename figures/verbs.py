@@ -63,7 +63,7 @@ def fuse(
     command = shlex.join(["layerprobe", *sys.argv[1:]])
     run = sweep(opened, checked, plan, out=out, command=command, jobs=jobs, watch=watch)
     watch.say("Drawing speakers …")
-    say(_scores_text(compare_runs([out])), quiet=quiet)
+    say(scores_text(compare_runs([out])), quiet=quiet)
     for row in study([out]).gains.to_dict("records"):
         adds = f"{row['added']} adds {_ranged(row['estimate'], row['low'], row['high'])} over {row['alone']}"
         say(f"  {row['target']}, {row['probe'].replace('_', ' ')}: {adds} ({_p(row['p'])})", quiet=quiet)
@@ -92,7 +92,7 @@ def compare(
     if width is not None and width not in WIDTHS:
         raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
     table = compare_runs(runs, metric=metric)
-    say(_scores_text(table), quiet=quiet)
+    say(scores_text(table), quiet=quiet)
     if out is not None:
         from figures.efficiency import efficiency_figure
         from figures.style import save
@@ -104,7 +104,7 @@ def compare(
         say("\n".join(map(str, save(figure, out, "efficiency", fingerprint=fingerprint, table=table))), quiet=quiet)
 
 
-def _scores_text(table: pd.DataFrame) -> str:
+def scores_text(table: pd.DataFrame) -> str:
     """A block for each target: score, interval, and the difference from the first."""
     lines = []
     width = max(len(name) for name in table["regressor"])

@@ -70,7 +70,7 @@ class Manifest:
     def content_hash(self) -> str:
         """Sixteen hex digits over every column that can change a score; moving the folder changes nothing."""
         rated = [c for target in self.targets for c in (target, *rater_columns(self.table, target))]
-        texts = [c for c in ("split", "transcript", "gender", "corpus") if c in self.table]
+        texts = [c for c in ("split", "transcript", "asr_transcript", "gender", "corpus") if c in self.table]
         columns = ["utterance_id", "speaker_id", *texts, *rated, *self.header.nominal]
         text = self.table.sort_values("utterance_id")[columns].to_csv(index=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -28,6 +28,7 @@ from probe.plan import SweepPlan, combined_fingerprint
 from probe.progress import Silent
 from probe.ridge_algebra import HOST, Algebra
 from probe.score_table import WEIGHT_COLUMNS, Run, refuse_other_run, write_run
+from probe.sources import TRANSCRIPT
 from probe.sweep_input import (
     Band,
     Used,
@@ -41,7 +42,9 @@ from probe.sweep_input import (
     transcripts_of,
     with_beyond_text,
 )
+from probe.transcripts import ASR_TRANSCRIPT
 from probe.unfinished import Unfinished
+from probe.word_errors import WORD_ERRORS, word_error_table
 
 THREADS = 2  # of one unit of work, always: sums are rounded alike however many units run at once
 SPARE = 2**30  # bytes over one layer that a sweep may take by itself
@@ -149,6 +152,9 @@ def sweep(
         quarantine_of(caches, names),
     )
     write_run(Path(out), run, held_out_predictions(finished.columns, used.data))
+    if {TRANSCRIPT, ASR_TRANSCRIPT} <= set(used.rows):
+        errors = word_error_table(used.rows, reference=TRANSCRIPT, heard=ASR_TRANSCRIPT)
+        errors.assign(fingerprint=fingerprint).to_csv(Path(out) / WORD_ERRORS, index=False, lineterminator="\n")
     unfinished.clear()
     return run
 

@@ -14,7 +14,7 @@ STAGES = ("probe", "analysis", "figures")
 PROBE = (
     "errors progress verbs manifest synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
     "hooked encoder acoustic hub text checkpoint "
-    "precision doctor journal sound_hashes sources cache hearing foresight "
+    "precision doctor journal sound_hashes sources transcripts word_errors transcribe cache hearing foresight "
     "extract splits "
     "transfer metrics class_metrics controls words grams tridiagonal ridge_algebra device_algebra ridge draw_ridge "
     "beyond_text description_length score_table targets columns training_sets layer_stack layer_scaling lbfgs "
@@ -25,11 +25,13 @@ PROBE = (
 ).split()
 FIGURES = (
     "style layer_axis cells cell_sheet panels heatmap curves weights depth similarity wins efficiency "
-    "draw sections report demo verbs"
+    "draw sections report demo verbs "
+    "transcript_verbs"
 ).split()
 ANALYSIS = (
     "relevance weights bootstrap sampled class_sums score_draws best_set permutation choice depth partition regressors "
-    "fairness runs cka cca rsa similarity study findings find sentences caveats methods compare_layers"
+    "fairness runs cka cca rsa similarity transcript_errors study findings find sentences caveats methods "
+    "compare_layers"
 ).split()
 ORDER = {"probe": PROBE, "analysis": ANALYSIS, "figures": FIGURES}
 

@@ -1,0 +1,87 @@
+"""Word errors against a slow obvious oracle, and their rates with intervals over speakers."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.transcript_errors import error_rates
+from probe.word_errors import WordErrors, normalised_words, pooled_rate, word_error_table, word_errors
+
+
+def least_edits(a, b):
+    """By recursion, as it is defined."""
+
+    @functools.cache
+    def edits(i, j):
+        if not i or not j:
+            return i + j
+        if a[i - 1] == b[j - 1]:
+            return edits(i - 1, j - 1)
+        return 1 + min(edits(i - 1, j - 1), edits(i - 1, j), edits(i, j - 1))
+
+    return edits(len(a), len(b))
+
+
+def test_edits_are_the_least_of_all(rng):
+    for _ in range(200):
+        a, b = (list(rng.choice(list("abc"), size=rng.integers(0, 9))) for _ in range(2))
+        found = word_errors(a, b)
+        assert found.substitutions + found.deletions + found.insertions == least_edits(tuple(a), tuple(b))
+        assert found.n_words == len(a)
+        assert len(a) - found.deletions + found.insertions == len(b)
+
+
+@pytest.mark.parametrize(
+    ("reference", "heard", "expected"),
+    [
+        ("the cat sat", "the cat sat", WordErrors(3, 0, 0, 0)),
+        ("the cat sat", "the bat sat", WordErrors(3, 1, 0, 0)),
+        ("the cat sat", "the sat", WordErrors(3, 0, 1, 0)),
+        ("the cat sat", "the big cat sat", WordErrors(3, 0, 0, 1)),
+        ("the cat sat", "", WordErrors(3, 0, 3, 0)),
+        ("", "oh no", WordErrors(0, 0, 0, 2)),
+        ("a b", "b c", WordErrors(2, 2, 0, 0)),  # two edits either way; substitutions are preferred
+    ],
+)
+def test_kinds_by_hand(reference, heard, expected):
+    assert word_errors(reference.split(), heard.split()) == expected
+
+
+def test_punctuation_case_and_the_sign_of_an_apostrophe_are_no_errors():
+    a, b = (normalised_words(t) for t in ("Don’t – she SAID, “go”.", "don't she said go"))
+    assert a == b == ["don't", "she", "said", "go"]
+    assert normalised_words("...!") == []
+
+
+def table_of(rows):
+    return pd.DataFrame(rows, columns=["utterance_id", "speaker_id", "transcript", "asr_transcript"])
+
+
+def test_the_rate_is_of_all_words_and_utterances_without_words_are_left_out():
+    rows = [("u1", "a", "one two three four", "one too three"), ("u2", "b", "five", "five six"), ("u3", "a", "", "x")]
+    table = word_error_table(table_of(rows), reference="transcript", heard="asr_transcript")
+    assert table["utterance_id"].tolist() == ["u1", "u2"]
+    assert pooled_rate(table) == pytest.approx(3 / 5)  # one wrong, one missing, one too many
+    assert np.isnan(pooled_rate(table[:0]))
+    rates = error_rates(table)
+    assert rates["word error rate"].estimate == pytest.approx(0.6)
+    assert [rates[k].estimate for k in ("substitutions", "deletions", "insertions")] == pytest.approx([0.2] * 3)
+
+
+def test_an_interval_over_speakers_holds_the_truth_where_speakers_differ(rng):
+    """Talkers whose words are missed at rates around .2; over utterances the interval would be too narrow."""
+    inside = []
+    for _ in range(150):
+        of_speaker = np.clip(rng.normal(0.2, 0.08, size=20), 0.01, 0.6)
+        rows = [
+            {"utterance_id": f"u{s}_{k}", "speaker_id": f"s{s}", "n_words": 10, "substitutions": rng.binomial(10, p),
+             "deletions": 0, "insertions": 0}
+            for s, p in enumerate(of_speaker) for k in range(5)
+        ]  # fmt: skip
+        rate = error_rates(pd.DataFrame(rows), n_draws=500)["word error rate"]
+        inside.append(rate.low <= 0.2 <= rate.high)
+    assert 0.88 <= np.mean(inside) <= 0.99
