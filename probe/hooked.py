@@ -20,6 +20,12 @@ def tensors_hash(module: nn.Module, *, never_read: Collection[str] = ()) -> str:
     return digest.hexdigest()[:16]
 
 
+def layer_names(n_blocks: int, *, final_norm: bool) -> tuple[str, ...]:
+    """``0``, ``1``, … to the number of blocks, and ``final`` where there is a final norm."""
+    blocks = tuple(str(k) for k in range(n_blocks + 1))
+    return (*blocks, "final") if final_norm else blocks
+
+
 class HookedEncoder:
     """A transformers encoder whose blocks tell their states, in any number of threads at once."""
 
@@ -33,9 +39,8 @@ class HookedEncoder:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Their names: ``0``, ``1``, … and ``final``."""
-        blocks = tuple(str(k) for k in range(len(self.blocks) + 1))
-        return blocks if self.final_norm is None else (*blocks, "final")
+        """Their names."""
+        return layer_names(len(self.blocks), final_norm=self.final_norm is not None)
 
     @property
     def n_layers(self) -> int:

@@ -228,3 +228,79 @@ def _nothing() -> Any:
     import torch
 
     return torch.nn.Identity()
+
+
+@app.command(
+    epilog="Example: layerprobe distil my.csv --teacher facebook/hubert-base-ls960 --blocks 2 --out models/student"
+)
+@reported
+def distil(
+    manifest: ManifestPath,
+    teacher: Annotated[str, typer.Option(help="A speech encoder: a hub name with @revision, or a folder.")],
+    blocks: Annotated[int, typer.Option(min=1, help="Blocks of the student, the teacher's first.")],
+    out: Annotated[Path, typer.Option(help="The transformers folder to write.")],
+    layer: Annotated[
+        list[str] | None, typer.Option(help="A layer of the teacher to predict; three over its depth if none.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1)] = 2000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Utterances a step.")] = 8,
+    crop_seconds: Annotated[float, typer.Option(min=0.1, help="Of longer sounds a random piece is heard.")] = 10.0,
+    learning_rate: Annotated[float, typer.Option()] = 2e-4,
+    cosine_weight: Annotated[float, typer.Option(min=0, help="Of the cosine beside L1.")] = 1.0,
+    every: Annotated[int, typer.Option(min=1, help="Steps between two looks at held-out speakers.")] = 100,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    heads_only: Annotated[
+        bool, typer.Option("--heads-only", help="Leave the student as it begins: to compare.")
+    ] = False,
+    random_init: Annotated[int | None, typer.Option(min=0, help="Seed of a student without the teacher's.")] = None,
+    train_front_end: Annotated[bool, typer.Option("--train-front-end", help="Train its convolutions, too.")] = False,
+    device: Device = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make a small encoder of a large one: it learns to predict chosen layers from unlabelled sound."""
+    import torch
+
+    from probe.checkpoint import load_model
+    from probe.distil import DistilPlan, default_layers, distil as distil_stage
+    from probe.encoder import NEVER_READ
+    from probe.hooked import layer_names, tensors_hash
+    from probe.manifest import read_utterances
+
+    watch = watcher(quiet=quiet)
+    table = read_utterances(manifest)
+    watch.say(f"Loading {teacher} …")
+    loaded = load_model(teacher, show_download=not quiet)
+    encoder: Any = loaded.family.encoder(loaded.model).float()
+    names = layer_names(len(loaded.family.blocks(encoder)), final_norm=loaded.family.final_norm(encoder) is not None)
+    plan = DistilPlan(
+        teacher=loaded.upstream,
+        revision=loaded.revision,
+        weights=tensors_hash(encoder, never_read=NEVER_READ),
+        n_blocks=blocks,
+        layers=tuple(layer) if layer else default_layers(names),
+        random_init=random_init,
+        heads_only=heads_only,
+        train_front_end=train_front_end,
+        cosine_weight=cosine_weight,
+        steps=steps,
+        batch_size=batch_size,
+        crop_seconds=crop_seconds,
+        learning_rate=learning_rate,
+        warmup=0.07,
+        clip=1.0,
+        held_out=0.1,
+        every=every,
+        seed=seed,
+    )
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    done = distil_stage(table, loaded, plan, out=out, device=device, watch=watch)
+    first, last = done.log["held_out"].iloc[0], done.log["held_out"].iloc[-1]
+    say(
+        f"{out}: {blocks} blocks; the loss on held-out speakers fell from {first:.3f} to {last:.3f}; "
+        f"{len(done.quarantine)} sounds could not be heard.",
+        quiet=quiet,
+    )
+    for row in done.quarantine.head(10).to_dict("records"):
+        say(f"  {row['utterance_id']}: {row['reason']}", quiet=quiet)
+    say(f"Next: layerprobe extract MANIFEST --encoder {out} --out caches/student.zarr", quiet=quiet)
