@@ -20,6 +20,7 @@ from probe.freezing import is_frozen
 from probe.progress import Silent
 from probe.sound_hashes import Row, SoundHashes
 from probe.sources import SoundSource, WordSource
+from probe.train_plan import TrainPlan, autocast
 
 LOADERS = 2  # threads that decode
 
@@ -71,7 +72,7 @@ class RatedSounds:
             self._kept.close()
             self._kept = None
 
-    def keep_frozen_states(self, folder: Path, *, watch: Silent) -> None:
+    def keep_frozen_states(self, folder: Path, plan: TrainPlan, *, watch: Silent) -> None:
         """Hear every sound with an audio encoder of which nothing learns once, and keep its states in a file.
 
         The file has no name of its own where the system allows that, so that nothing is left behind by a kill.
@@ -86,7 +87,7 @@ class RatedSounds:
             for k in range(len(self._rows)):
                 sound = self._sound(self._rows[k])
                 assert sound is not None
-                with torch.no_grad():
+                with torch.no_grad(), autocast(plan, next(branch.encoder.parameters()).device):
                     states, _ = branch([sound])
                 kept.add(states[0].float().cpu().numpy(), sound)
                 watch.advance()

@@ -93,7 +93,7 @@ def train(
         shares = deal(sounds.table, plan)
         ratings = sounds.table[list(plan.targets)].to_numpy(dtype=np.float64)
         _refuse_constant(ratings[shares.train], plan)
-        sounds.keep_frozen_states(out, watch=watch)
+        sounds.keep_frozen_states(out, plan, watch=watch)
         write_configurations(out, parts)
         write_regressor(out, plan, fingerprint=fingerprint, intervals={})
         inner, outer = [], []

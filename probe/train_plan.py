@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from probe.audio_text import FUSIONS
 from probe.errors import InputError
 from probe.frame_pooling import FRAME_POOLINGS
@@ -100,3 +102,8 @@ def check_training(plan: TrainPlan, manifest: Manifest) -> None:
                 f"{manifest.path} has no split {missing[0]!r}. Training learns from {TRAIN!r}, stops by "
                 f"{DEVELOPMENT!r} and is judged on {plan.test!r}; leave --test out to have speakers dealt."
             )
+
+
+def autocast(plan: TrainPlan, device: torch.device) -> torch.autocast:
+    """What multiplies in 16 bits if the plan says so."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=plan.precision == "bfloat16")

@@ -22,7 +22,7 @@ from probe.metrics import ccc
 from probe.progress import Silent
 from probe.rated_sounds import RatedSounds
 from probe.tensor_files import optimiser_tensors, read_state, restore_optimiser, write_state
-from probe.train_plan import TrainPlan
+from probe.train_plan import TrainPlan, autocast
 
 LAST, BEST, LOG = "last", "best", "log.csv"
 STEPS_BETWEEN_STATES = 200
@@ -182,11 +182,6 @@ def predict_batch(regressor: AudioTextRegressor, utterances: list[Utterance], pl
             predicted = regressor([utterances[k] for k in part])
         found[part] = regressor.scale(predicted).double().cpu().numpy()
     return found
-
-
-def autocast(plan: TrainPlan, device: torch.device) -> torch.autocast:
-    """What multiplies in 16 bits if the plan says so."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=plan.precision == "bfloat16")
 
 
 def _best_epoch(log: Sequence[dict[str, Any]]) -> int:

@@ -188,7 +188,7 @@ def test_a_finished_training_is_found_finished_and_another_is_refused(corpus, fo
 def test_frozen_sound_is_heard_once_and_gives_the_same_regressor(corpus, folders, text_folder, tmp_path, monkeypatch):
     options = {"freeze": ("audio", "text.embeddings"), "epochs": 2}
     trained(corpus, folders, text_folder, tmp_path / "kept", **options)
-    monkeypatch.setattr(RatedSounds, "keep_frozen_states", lambda self, folder, watch: None)
+    monkeypatch.setattr(RatedSounds, "keep_frozen_states", lambda self, folder, plan, watch: None)
     trained(corpus, folders, text_folder, tmp_path / "heard", **options)
     kept, heard = weights_of(tmp_path / "kept"), weights_of(tmp_path / "heard")
     for name, tensor in kept.items():
