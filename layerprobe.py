@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from figures.manifest_verbs import app as manifest_verbs
 from figures.transcript_verbs import app as transcripts
 from figures.verbs import app as regressor_judging
 from probe.errors import InputError
@@ -35,33 +36,10 @@ from probe.verbs import (
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-manifest_app = typer.Typer(no_args_is_help=True)
-app.add_typer(manifest_app, name="manifest", help="Look at the table of utterances.")
+app.add_typer(manifest_verbs, name="manifest", help="Make, check and look at the table of utterances.")
 app.add_typer(training)
 app.add_typer(transcripts)
 app.add_typer(regressor_judging)
-
-
-@manifest_app.command("check", epilog="Example: layerprobe manifest check my.csv")
-@reported
-def check(manifest: ManifestPath, no_speakers: NoSpeakers = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Check every row of a manifest and name all problems together."""
-    from probe.manifest import read_manifest
-
-    checked = read_manifest(manifest, speakers=not no_speakers)
-    n_speakers = checked.table["speaker_id"].nunique()
-    say(f"{manifest} is in order: {len(checked.table)} utterances, {n_speakers} speakers.", quiet=quiet)
-    for name, target in checked.header.targets.items():
-        ratings = checked.table[name]
-        say(
-            f"  {name}: {ratings.notna().sum()} ratings, mean {ratings.mean():.2f}, standard deviation "
-            f"{ratings.std(ddof=0):.2f} on {target.minimum:g} to {target.maximum:g}",
-            quiet=quiet,
-        )
-    for name, nominal in checked.header.nominal.items():
-        counts = checked.table[name].value_counts().reindex(list(nominal.classes), fill_value=0)
-        say(f"  {name}: " + ", ".join(f"{c} {n}" for c, n in counts.items()), quiet=quiet)
-    say(f"Next: layerprobe extract {manifest} --encoder facebook/hubert-base-ls960 --out caches/NAME.zarr", quiet=quiet)
 
 
 @app.command(

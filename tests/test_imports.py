@@ -26,13 +26,15 @@ PROBE = (
 FIGURES = (
     "style layer_axis cells cell_sheet panels heatmap curves weights depth similarity wins efficiency "
     "draw sections report demo verbs "
-    "transcript_verbs"
+    "transcript_verbs corpus manifest_verbs"
 ).split()
 ANALYSIS = (
-    "relevance weights bootstrap sampled class_sums score_draws best_set permutation choice depth partition regressors "
-    "fairness runs cka cca rsa similarity transcript_errors study findings find sentences caveats methods "
+    "corpus relevance weights bootstrap sampled class_sums score_draws best_set permutation choice depth partition "
+    "regressors fairness runs cka cca rsa similarity transcript_errors study findings find sentences caveats methods "
     "compare_layers"
 ).split()
+IMPORTERS = "imported msp_podcast iemocap msp_improv acted emobox audformat_databases corpora probed_audio".split()
+BEFORE_IMPORTERS = PROBE[: PROBE.index("transcripts") + 1]  # of which a corpus' importer may make use
 ORDER = {"probe": PROBE, "analysis": ANALYSIS, "figures": FIGURES}
 
 
@@ -69,6 +71,19 @@ def test_every_file_has_its_place_in_the_order(stage):
 def test_imports_go_one_way(stage):
     for module in ORDER[stage]:
         assert violations(stage, module, (ROOT / stage / f"{module}.py").read_text()) == []
+
+
+def test_importers_of_corpora_know_manifests_and_transcripts_alone():
+    folder = ROOT / "probe" / "importers"
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__"} == set(IMPORTERS)
+    for place, module in enumerate(IMPORTERS):
+        for name in imported_modules((folder / f"{module}.py").read_text()):
+            package, _, rest = name.partition(".")
+            assert package not in ("analysis", "figures", "layerprobe")
+            if rest.startswith("importers."):
+                assert IMPORTERS.index(rest.partition(".")[2]) < place
+            elif package == "probe":
+                assert rest in BEFORE_IMPORTERS
 
 
 def test_the_rule_catches_imports_against_the_direction():

@@ -1,0 +1,1 @@
+"""Corpora as they ship become manifests, one file per corpus."""
