@@ -70,9 +70,8 @@ def from_corpus(
     for name in rated:
         say(f"  {name}: mean {table[name].mean():.2f}, standard deviation {table[name].std(ddof=0):.2f}", quiet=quiet)
     if len(rated) > 1:
-        r = table[rated].corr()
         pairs = [(a, b) for k, a in enumerate(rated) for b in rated[k + 1 :]]
-        say("  r: " + ", ".join(f"{a} and {b} {r.loc[a, b]:.2f}" for a, b in pairs), quiet=quiet)
+        say("  r: " + ", ".join(f"{a} and {b} {float(table[a].corr(table[b])):.2f}" for a, b in pairs), quiet=quiet)
     for name in imported.header.nominal:
         counts = table[name][table[name] != ""].value_counts()
         say(f"  {name}: " + ", ".join(f"{c!s} {n}" for c, n in counts.items()), quiet=quiet)
@@ -114,13 +113,14 @@ def describe(
     for row in found.ratings.to_dict("records"):
         say(
             f"{row['target']}: {row['n']} ratings, mean {row['mean']:.2f}, standard deviation {row['std']:.2f}, "
-            f"skewness {row['skewness']:.2f}, {row['lowest']:g} to {row['highest']:g}, {100 * row['at_ends']:.1f} % at the ends",
+            f"skewness {row['skewness']:.2f}, {row['lowest']:g} to {row['highest']:g}, "
+            f"{100 * row['at_ends']:.1f} % at the ends",
             quiet=quiet,
         )
     names = [str(name) for name in found.correlations]
     for k, a in enumerate(names):
         for b in names[k + 1 :]:
-            say(f"{a} and {b}: r = {found.correlations.loc[a, b]:.2f}", quiet=quiet)
+            say(f"{a} and {b}: r = {float(found.correlations[b][a]):.2f}", quiet=quiet)
     for one in found.agreement:
         say(
             f"{one.target}, {one.raters:.1f} raters an utterance: ICC(1) {one.icc_single:.2f}, of their mean "

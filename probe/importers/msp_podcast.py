@@ -8,7 +8,9 @@ of a person among an utterance's raters says nothing of who it is: thousands rat
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -61,16 +63,12 @@ def import_msp_podcast(folder: Path) -> Imported:
     sounds = sounds_below(_audio(folder))
     there = stems.isin(list(sounds))
     if not there.any():
-        raise InputError(
-            f"{folder}: none of the {len(table)} labelled sounds is in {_audio(folder)}. Unpack the audio."
-        )
+        raise InputError(f"{_audio(folder)} has none of the {len(table)} labelled sounds. Unpack the audio.")
     dropped["labelled, but no sound"] += int((~there).sum())
     dropped["a sound without labels, as Test3 is released"] += len(set(sounds) - set(stems))
     table, stems = table[there].reset_index(drop=True), stems[there].reset_index(drop=True)
     ids = stems.tolist()
-    ratings = {
-        target: pd.to_numeric(table[c].str.strip().replace("", None), errors="raise") for c, target in COLUMNS.items()
-    }
+    ratings = {target: _numbers(table[c], consensus) for c, target in COLUMNS.items()}
     speakers = _speakers(folder, table, stems)
     rows: dict[str, Any] = {
         "utterance_id": ids,
@@ -268,9 +266,9 @@ def _add_line(ratings: _Ratings, name: str, line: str) -> None:
 
 
 def _add(ratings: _Ratings, target: str, name: str, who: str, value: Any) -> None:
-    number = pd.to_numeric(value, errors="coerce") if value not in (None, "") else np.nan
-    if np.isfinite(number):
-        ratings[target][name].append((who, float(number)))
+    number = float(value) if value not in (None, "") else math.nan  # of half a million, pandas would take a minute
+    if math.isfinite(number):
+        ratings[target][name].append((sys.intern(who), number))
 
 
 def _version(folder: Path, table: pd.DataFrame) -> str:
