@@ -386,3 +386,13 @@ def test_an_unknown_corpus_or_folder_says_so(tmp_path):
         import_corpus("iemocap", tmp_path / "nowhere")
     with pytest.raises(InputError, match="has no folds of its own"):
         import_corpus("iemocap", iemocap(tmp_path), fold=1)
+
+
+EXAMPLES = Path(__file__).parents[1] / "data_manifests" / "examples"
+
+
+@pytest.mark.parametrize("corpus", list(IMPORTERS))
+def test_the_examples_are_what_importers_write(tmp_path, corpus):
+    write_imported(import_corpus(corpus, TREES[corpus](tmp_path)), tmp_path / f"{corpus}.csv")
+    for ending in ("csv", "toml"):
+        assert (EXAMPLES / f"{corpus}.{ending}").read_text() == (tmp_path / f"{corpus}.{ending}").read_text()
