@@ -6,6 +6,7 @@ from analysis.bootstrap import N_DRAWS
 from analysis.permutation import BY_SPEAKER
 from analysis.relevance import METRIC_NAMES
 from analysis.study import Study
+from probe.plan import WORDS_OF
 from probe.score_table import CHOSEN
 
 REFERENCES = {
@@ -101,6 +102,15 @@ def methods_paragraph(study: Study) -> str:
             "Shares of variance come from banded ridge regressions of each layer beside "
             f"{' and '.join(b['name'] for b in plan.get('beside', []))} (Nunez-Elizalde et al., 2019)."
         )
+    if len(study.gains):
+        parts.append(
+            "Encoders were also fitted together: banded ridge regressions (Nunez-Elizalde et al., 2019) of each "
+            "encoder's layer with the least error on the inner folds, and one softmax over the layers of all encoders "
+            "with a linear head for each; what one adds to another is the paired difference from the same way of "
+            "reading the other alone."
+        )
+    if any(str(e.get("channels", "")).startswith(WORDS_OF) for e in encoders):
+        parts.append("Layers of text encoders were pooled over the tokens of the transcript and at its first token.")
     if study.similarity is not None:
         parts.append(
             "Layers were compared by debiased linear CKA (Kornblith et al., 2019; Song et al., 2012) on a seeded "

@@ -196,17 +196,23 @@ def _shares(study: Study) -> Section:
 
 
 def _fusion(findings: list[Finding]) -> Section:
-    rows = [
-        [f.encoder, _name(f.target), NAMES[f.name], _name(f.about), f.layer, f.value, _p(f.p), _p(f.p_adjusted)]
-        for f in findings
-        if f.name in ("fused", "adds")
-    ]
+    """A row for what each encoder adds, with the score that they reach together."""
+    together = {(f.about, f.target): f for f in findings if f.name == "fused"}
+    rows = []
+    for f in findings:
+        if f.name == "adds":
+            who, _, way = f.about.rpartition(", ")
+            added, _, alone = who.partition(" over ")
+            score = ranged(vars(together[way, f.target]))
+            p = [_p(f.p), _p(f.p_adjusted)]
+            rows.append([_name(way), _name(f.target), score, f"{added} over {alone} alone", ranged(vars(f)), *p])
     words = [
         "Frozen encoders fitted side by side on the same speakers. Fused ridge takes of each the layer with the least "
         "error inside the training speakers, with a penalty each; the fused weighted sum has one softmax over all "
-        "layers of all. What one adds over another is held against the same way of reading the other alone."
+        "layers of all. What one adds over another is held against the same way of reading the other alone; intervals "
+        "are over speakers."
     ]
-    header = ["encoders", "target", "", "way", "layer", "score", "p", "p, Holm"]
+    header = ["way", "target", "together", "what is added", "by so much", "p", "p, Holm"]
     return Section("Encoders together", words, header=header, rows=rows)
 
 

@@ -11,6 +11,7 @@ from probe.errors import InputError
 from probe.extract import extract
 from probe.manifest import Manifest
 from probe.progress import Silent
+from probe.sources import TRANSCRIPT
 
 ACOUSTIC = "acoustic"
 
@@ -61,7 +62,8 @@ def control_caches(
             upstream = load_upstream(
                 f"{plan.upstream}@{plan.revision}", random_init=0, precision=plan.precision, show_download=False
             )
-            extract(manifest, upstream, path, poolings=plan.poolings, watch=watch)
+            words = plan.words or TRANSCRIPT
+            extract(manifest, upstream, path, poolings=plan.poolings, words=words, watch=watch)
         made.append(open_cache(path))
     acoustic = []
     if not any(c.plan.upstream == ACOUSTIC for c in caches):

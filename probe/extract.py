@@ -16,7 +16,7 @@ from probe.errors import InputError
 from probe.foresight import foresee, sample_sounds
 from probe.hearing import cores, hear_in_order
 from probe.manifest import Manifest
-from probe.plan import ExtractionPlan
+from probe.plan import WORDS_OF, ExtractionPlan
 from probe.pooling import pooling_named
 from probe.precision import precision_loss, precision_words
 from probe.progress import Silent
@@ -62,7 +62,7 @@ def extraction_plan(
         preprocessing=encoder.preprocessing,
         sampling_rate=encoder.sampling_rate,
         resampler=RESAMPLER if hears else "",
-        channels=CHANNELS if hears else f"words of {words}",
+        channels=CHANNELS if hears else WORDS_OF + words,
         long_sound=encoder.long_sound,
         poolings=poolings,
         forward=encoder.forward,

@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+WORDS_OF = "words of "  # begins ``channels`` where a text encoder reads a column of the manifest
+
 
 @dataclass(frozen=True)
 class ExtractionPlan:
@@ -49,6 +51,11 @@ class ExtractionPlan:
         """The plan that `to_json` wrote."""
         values = {**content, "layers": tuple(content["layers"]), "poolings": tuple(content["poolings"])}
         return cls(**values)
+
+    @property
+    def words(self) -> str | None:
+        """The manifest's column that was read; None where sound was heard."""
+        return self.channels.removeprefix(WORDS_OF) if self.channels.startswith(WORDS_OF) else None
 
     @property
     def is_stack(self) -> bool:

@@ -238,3 +238,13 @@ def test_the_command_fuses_and_compares(corpus, tmp_path):
     assert set(sizes["sound + text, best layers"]) == {SOUND_DIM + TEXT_DIM + 1}
     mixed = SOUND_DIM + TEXT_DIM + 1 + len(SOUND_LAYERS) + len(TEXT_LAYERS)
     assert set(sizes["sound + text, weighted sum"]) == {mixed}
+
+
+def test_the_methods_paragraph_says_that_encoders_were_fitted_together(fused):
+    from analysis.methods import methods_paragraph, references
+
+    out, _ = fused
+    paragraph = methods_paragraph(study([out]))
+    assert "Encoders were also fitted together" in paragraph
+    assert any("Nunez-Elizalde" in work for work in references(paragraph))
+    assert "pooled over the tokens" not in paragraph  # both of these caches are of sound
