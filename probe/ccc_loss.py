@@ -53,7 +53,6 @@ def backward_in_parts(
         for part in parts:
             chances.append(_chance(truth.device))
             predictions.append(predict(part).detach())
-    after = _chance(truth.device)
     every = torch.cat(predictions).requires_grad_(True)
     loss = ccc_loss(every, truth, weights)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -62,7 +61,6 @@ def backward_in_parts(
     for part, chance, slope in zip(parts, chances, slopes, strict=True):
         _set_chance(chance, truth.device)
         predict(part).backward(slope)  # type: ignore[no-untyped-call]
-    _set_chance(after, truth.device)
     return float(loss.detach())
 
 

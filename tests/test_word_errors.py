@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.transcript_errors import error_rates
+from analysis.bootstrap import draw_speakers
+from analysis.sampled import Sampled
+from analysis.transcript_errors import SEED, error_rates
 from probe.word_errors import WordErrors, normalised_words, pooled_rate, word_error_table, word_errors
 
 
@@ -70,6 +72,26 @@ def test_the_rate_is_of_all_words_and_utterances_without_words_are_left_out():
     rates = error_rates(table)
     assert rates["word error rate"].estimate == pytest.approx(0.6)
     assert [rates[k].estimate for k in ("substitutions", "deletions", "insertions")] == pytest.approx([0.2] * 3)
+
+
+def test_the_interval_is_that_of_rates_scored_anew_for_each_draw_and_without_each_speaker(rng):
+    """The slow way: utterances of drawn speakers put together, and all but one speaker's."""
+    rows = [
+        {"utterance_id": f"u{s}_{k}", "speaker_id": f"s{s}", "n_words": int(rng.integers(1, 20)),
+         "substitutions": int(rng.poisson(3 if s == 0 else 1)), "deletions": int(rng.poisson(0.5)), "insertions": 0}
+        for s in range(6) for k in range(int(rng.integers(2, 8)))
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    speakers = sorted(set(table["speaker_id"]))
+    counts = draw_speakers(len(speakers), n_draws=300, rng=np.random.default_rng(SEED))
+    drawn = [
+        pooled_rate(pd.concat([table[table["speaker_id"] == s] for s in np.repeat(speakers, row.astype(int))]))
+        for row in counts
+    ]
+    without = [pooled_rate(table[table["speaker_id"] != s]) for s in speakers]
+    slow = Sampled(np.array([pooled_rate(table)]), np.array(drawn)[:, None], np.array(without)[:, None]).one()
+    found = error_rates(table, n_draws=300)["word error rate"]
+    assert (found.estimate, found.low, found.high) == pytest.approx((slow.estimate, slow.low, slow.high))
 
 
 def test_an_interval_over_speakers_holds_the_truth_where_speakers_differ(rng):
