@@ -48,7 +48,7 @@ def pretrain(
 
     from probe.checkpoint import EMBEDDED, load_encoder
     from probe.manifest import read_utterances
-    from probe.pretrain import PretrainPlan, layer_frames, pretrain as pretrain_stage
+    from probe.pretrain import FramesOf, PretrainPlan, layer_frames, pretrain as pretrain_stage
     from probe.units import MfccFrames
 
     if precision not in ("float32", "bfloat16"):
