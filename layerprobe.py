@@ -15,6 +15,7 @@ from figures.manifest_verbs import app as manifest_verbs
 from figures.transcript_verbs import app as transcripts
 from figures.verbs import app as regressor_judging
 from probe.errors import InputError
+from probe.pretrain_verbs import app as pretraining
 from probe.progress import clock_text, watcher
 from probe.training_verbs import app as training
 from probe.verbs import (
@@ -38,6 +39,7 @@ from probe.verbs import (
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(manifest_verbs, name="manifest", help="Make, check and look at the table of utterances.")
 app.add_typer(training)
+app.add_typer(pretraining)
 app.add_typer(transcripts)
 app.add_typer(regressor_judging)
 

@@ -1,0 +1,75 @@
+"""HuBERT that learns: hidden spans of a sound, and for each hidden frame which unit it was (Hsu et al., 2021)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+TEMPERATURE = 0.1  # of the cosines between what is predicted and the units' codes
+
+
+class MaskedPrediction(nn.Module):
+    """A HuBERT of transformers, a projection, and a code for each unit."""
+
+    def __init__(self, config: Any, *, n_units: int, code_dim: int = 64) -> None:
+        """Draw everything by torch's chance; the encoder's own masks and layer drop are off."""
+        from transformers import HubertModel
+
+        super().__init__()
+        config.apply_spec_augment, config.layerdrop = False, 0.0
+        self.encoder: Any = HubertModel(config)
+        self.project = nn.Linear(config.hidden_size, code_dim)
+        self.codes = nn.Parameter(torch.randn(n_units, code_dim))
+
+    def logits(self, sounds: Tensor, mask: Tensor) -> Tensor:
+        """What each frame is taken for.
+
+        Args:
+            sounds: ``(n, n_samples)``, all of one length
+            mask: bool ``(n, n_frames)``, frames that are hidden
+
+        Returns:
+            ``(n, n_frames, n_units)``
+        """
+        features = self.encoder.feature_extractor(sounds).transpose(1, 2)
+        states = self.encoder.feature_projection(features)
+        states = torch.where(mask[:, :, None], self.encoder.masked_spec_embed.to(states.dtype), states)
+        states = self.encoder.encoder(states).last_hidden_state
+        told = nn.functional.normalize(self.project(states).float(), dim=-1)
+        return told @ nn.functional.normalize(self.codes, dim=-1).T / TEMPERATURE
+
+    def forward(self, sounds: Tensor, units: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The cross entropy of the hidden frames' units, and the share of them that is told right."""
+        logits, truth = self.logits(sounds, mask)[mask], units[mask]
+        right = (logits.argmax(dim=-1) == truth).float().mean()
+        return nn.functional.cross_entropy(logits, truth), right.detach()
+
+
+def cropped(
+    waveforms: list[np.ndarray], units: list[np.ndarray], *, n_frames: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pieces of one length at random places, whole frames of 20 ms with what reaches into them.
+
+    Args:
+        waveforms: each ``(n_samples,)``
+        units: of their frames
+        n_frames: of a piece, at most those of the shortest
+        rng: chooses the places
+
+    Returns:
+        sounds ``(n, n_samples)`` float32 and units ``(n, n_frames)`` int64
+    """
+    from probe.units import HOP, WINDOW
+
+    n_frames = min([n_frames, *map(len, units)])
+    n_samples = (n_frames - 1) * HOP + WINDOW
+    sounds = np.empty((len(waveforms), n_samples), dtype=np.float32)
+    chosen = np.empty((len(waveforms), n_frames), dtype=np.int64)
+    for k, (waveform, own) in enumerate(zip(waveforms, units, strict=True)):
+        begin = int(rng.integers(len(own) - n_frames + 1))
+        sounds[k] = waveform[begin * HOP : begin * HOP + n_samples]
+        chosen[k] = own[begin : begin + n_frames]
+    return sounds, chosen

@@ -1,0 +1,300 @@
+"""Stage: unlabelled sound becomes a small HuBERT, by masked prediction of units (Hsu et al., 2021).
+
+The first round predicts clusters of MFCC; a second, clusters of a middle layer of the encoder that the first made.
+Each is a run of its own. A killed run goes on at its last saved step, on the CPU to the same weights bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import HubertConfig
+
+from probe.encoder import SpeechEncoder
+from probe.errors import InputError
+from probe.freezing import schedule
+from probe.hub import quiet_transformers
+from probe.masked_prediction import MaskedPrediction, cropped
+from probe.progress import Silent
+from probe.sound_hashes import Row, SoundHashes
+from probe.sources import SoundSource
+from probe.splits import speaker_groups
+from probe.tensor_files import optimiser_tensors, read_state, restore_optimiser, write_state
+from probe.units import HOP, RATE, WINDOW, Units, span_mask
+
+PLAN, LOG, STATE, QUARANTINE = "pretrain.json", "log.csv", "unfinished", "quarantine.csv"
+LONGEST_SECONDS = 30.0
+FRAMES_EACH = 200  # of an utterance, on which k-means is fitted
+FramesOf = Callable[[np.ndarray], np.ndarray]  # a sound (n_samples,) -> (n_frames, n_features), one every 20 ms
+HELD_OUT_AT_MOST = 64  # utterances on which the accuracy is told
+
+
+@dataclass(frozen=True)
+class PretrainPlan:
+    """Every choice of a pre-training; equal plans on equal sounds mean equal encoders, on the CPU bit for bit."""
+
+    config: str  # of the encoder, as JSON
+    units_of: str  # "mfcc", or an encoder and the layer of it that is clustered
+    units_weights: str  # hash of that encoder's tensors; "" for MFCC
+    n_units: int
+    steps: int
+    batch_size: int
+    crop_seconds: float
+    learning_rate: float
+    warmup: float  # share of the steps
+    clip: float
+    mask_share: float
+    mask_span: int
+    held_out: float  # share of the speakers
+    every: int  # steps between two looks at held-out speakers, and two saved states
+    precision: str  # float32 or bfloat16
+    seed: int
+
+    def fingerprint(self, table: pd.DataFrame) -> str:
+        """Twelve hex digits of the plan and the sounds."""
+        text = json.dumps(asdict(self), sort_keys=True) + "\n".join(sorted(map(str, table["utterance_id"])))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What a pre-training came to."""
+
+    folder: Path
+    log: pd.DataFrame  # step, loss, accuracy (of held-out speakers' hidden frames), chance
+    quarantine: pd.DataFrame
+
+
+def pretrain(
+    table: pd.DataFrame, plan: PretrainPlan, frames_of: FramesOf, *, out: Path | str, extractor: Any,
+    device: str = "cpu", watch: Silent | None = None, stop_after: int | None = None,
+) -> Pretrained:  # fmt: skip
+    """Pre-train and write a transformers folder that `extract` takes; an interrupted run goes on where it was.
+
+    Args:
+        table: of a manifest, whose ratings are not read
+        plan: what to do
+        frames_of: gives the frames of a sound that are clustered, `probe.units.MfccFrames` or `layer_frames`
+        out: the folder
+        extractor: transformers' feature extractor, which normalises each sound as a whole if it says so
+        device: cpu or cuda
+        watch: is told how far it is
+        stop_after: steps after which it is left as a kill would leave it, for tests of that
+
+    Raises:
+        InputError: if no sound can be used, speakers are too few, or ``out`` holds something else
+    """
+    watch, out = watch or Silent(), Path(out)
+    _refuse_other(out, plan.fingerprint(table))
+    with torch.random.fork_rng(devices=[]):
+        run = _Run(table.sort_values("utterance_id"), plan, frames_of, extractor, device, watch)
+        out.mkdir(parents=True, exist_ok=True)
+        content = {"fingerprint": plan.fingerprint(table), **asdict(plan)}
+        (out / PLAN).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        log, quarantine = run.train(out / STATE, stop_after), run.quarantine
+        if stop_after is not None and stop_after < plan.steps:
+            return Pretrained(out, log, quarantine)
+        _save_encoder(run.model, extractor, out)
+    log.to_csv(out / LOG, index=False, lineterminator="\n")
+    quarantine.to_csv(out / QUARANTINE, index=False, lineterminator="\n")
+    shutil.rmtree(out / STATE, ignore_errors=True)
+    return Pretrained(out, log, quarantine)
+
+
+class _Run:
+    def __init__(
+        self, table: pd.DataFrame, plan: PretrainPlan, frames_of: FramesOf, extractor: Any, device: str, watch: Silent
+    ) -> None:
+        self.plan, self.device, self.watch = plan, device, watch
+        self._extractor, self._frames_of = extractor, frames_of
+        self._sounds = SoundSource(SoundHashes(), sampling_rate=RATE, longest_seconds=LONGEST_SECONDS)
+        self._waveforms: list[np.ndarray] = []
+        rows: list[Row] = []
+        refused = []
+        watch.begin("look at every sound", len(table), "sounds")
+        try:
+            with ThreadPoolExecutor(2) as pool:
+                candidates: list[Row] = table.to_dict("records")
+                for row, material in zip(candidates, pool.map(self._sounds.read, candidates), strict=True):
+                    reason = material.reason
+                    if not reason and len(material.what) < RATE // 2:
+                        reason = "shorter than half a second"
+                    if reason:
+                        refused.append((row["utterance_id"], row["path"], reason))
+                    else:
+                        rows.append(row)
+                        assert isinstance(material.what, np.ndarray)
+                        self._waveforms.append(np.round(material.what * 32767).astype(np.int16))
+                    watch.advance()
+        finally:
+            watch.end()
+        self.quarantine = pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
+        if not rows:
+            raise InputError("No sound can be used. Look at the manifest with layerprobe manifest check.")
+        groups = speaker_groups(np.array([row["speaker_id"] for row in rows], dtype=object))
+        speakers = np.random.default_rng([plan.seed, 0]).permutation(np.unique(groups))
+        n_out = max(1, round(plan.held_out * len(speakers)))
+        if len(speakers) <= n_out:
+            raise InputError(f"{len(speakers)} speakers are too few to hold {n_out} out. Give a larger manifest.")
+        out = np.isin(groups, speakers[:n_out])
+        places = np.flatnonzero(out)
+        self._held_out = places[np.linspace(0, len(places) - 1, min(len(places), HELD_OUT_AT_MOST)).astype(int)]
+        self._heard = np.flatnonzero(~out)
+        torch.manual_seed(plan.seed)
+        self.model = MaskedPrediction(HubertConfig(**json.loads(plan.config)), n_units=plan.n_units).to(device)
+
+    def train(self, folder: Path, stop_after: int | None) -> pd.DataFrame:
+        plan, units = self.plan, self._units()
+        torch.manual_seed(plan.seed + 1)
+        optimiser = torch.optim.AdamW(self.model.parameters(), lr=plan.learning_rate, weight_decay=0.01)
+        done, log = self._restored(folder, optimiser)
+        losses: list[float] = []
+        self.watch.begin("pretrain", plan.steps, "steps")
+        self.watch.advance(done)
+        try:
+            for step in range(done, plan.steps):
+                losses.append(self._step(optimiser, units, step))
+                shown = f", accuracy {log[-1]['accuracy']:.3f} (chance {log[-1]['chance']:.3f})" if log else ""
+                self.watch.advance(1, f"loss {np.mean(losses[-50:]):.3f}{shown}")
+                if step + 1 == stop_after:
+                    break
+                if (step + 1) % plan.every == 0 or step + 1 == plan.steps:
+                    accuracy, chance = self._accuracy(units)
+                    row = {"step": step + 1, "loss": float(np.mean(losses))}
+                    log.append({**row, "accuracy": accuracy, "chance": chance})
+                    losses = []
+                    self._save(folder, optimiser, step + 1, log)
+        finally:
+            self.watch.end()
+        return pd.DataFrame(log)
+
+    def _units(self) -> list[np.ndarray]:
+        """Of every sound, by clusters of some frames of each that is heard."""
+        rng = np.random.default_rng([self.plan.seed, 1])
+        frames: list[np.ndarray] = []
+        self.watch.begin("frames of every sound", len(self._waveforms), "sounds")
+        try:
+            for waveform in self._waveforms:
+                frames.append(self._frames_of(_floats(waveform)).astype(np.float16))
+                self.watch.advance()
+        finally:
+            self.watch.end()
+        some = [f[rng.permutation(len(f))[:FRAMES_EACH]].astype(np.float32) for f in (frames[k] for k in self._heard)]
+        self.watch.say(f"Clustering into {self.plan.n_units} units …")
+        units = Units.fit(np.concatenate(some), n_units=self.plan.n_units, rng=rng)
+        return [units.of(f.astype(np.float32)) for f in frames]
+
+    def _step(self, optimiser: torch.optim.Optimizer, units: list[np.ndarray], step: int) -> float:
+        plan, rng = self.plan, np.random.default_rng([self.plan.seed, 2, step])
+        chosen = rng.choice(self._heard, size=min(plan.batch_size, len(self._heard)), replace=False)
+        scale = schedule(step, n_steps=plan.steps, warmup=plan.warmup)
+        optimiser.param_groups[0]["lr"] = plan.learning_rate * scale
+        self.model.train()
+        optimiser.zero_grad(set_to_none=True)
+        loss, _ = self._told(chosen, units, rng)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip, error_if_nonfinite=True)
+        optimiser.step()
+        return float(loss.detach())
+
+    def _told(self, chosen: np.ndarray, units: list[np.ndarray], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        n_frames = round(self.plan.crop_seconds * RATE / HOP)
+        sounds, truth = cropped(
+            [self._prepared(k) for k in chosen], [units[k] for k in chosen], n_frames=n_frames, rng=rng
+        )
+        mask = span_mask(len(sounds), truth.shape[1], share=self.plan.mask_share, span=self.plan.mask_span, rng=rng)
+        given = (torch.from_numpy(a).to(self.device) for a in (sounds, truth, mask))
+        kind = self.device.split(":")[0]
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
+            return self.model(*given)  # type: ignore[no-any-return]
+
+    def _accuracy(self, units: list[np.ndarray]) -> tuple[float, float]:
+        """Of held-out speakers' hidden frames, and that of always saying the most frequent unit of those heard."""
+        self.model.eval()
+        rng = np.random.default_rng([self.plan.seed, 3])
+        with torch.no_grad():
+            right = [float(self._told(np.array([k]), units, rng)[1]) for k in self._held_out]
+        counts = np.bincount(np.concatenate([units[k] for k in self._heard]), minlength=self.plan.n_units)
+        told = np.concatenate([units[k] for k in self._held_out]) == counts.argmax()
+        return float(np.mean(right)), float(told.mean())
+
+    def _prepared(self, k: int) -> np.ndarray:
+        given = self._extractor(_floats(self._waveforms[k]), sampling_rate=RATE, return_tensors="np")
+        return np.asarray(given["input_values"][0], dtype=np.float32)
+
+    def _save(self, folder: Path, optimiser: torch.optim.Optimizer, done: int, log: list[dict[str, Any]]) -> None:
+        chance = {"chance": torch.get_rng_state()}
+        if self.device.startswith("cuda"):
+            chance["chance_cuda"] = torch.cuda.get_rng_state(self.device)
+        model = {f"model.{n}": p for n, p in self.model.named_parameters()}
+        write_state(folder, model | optimiser_tensors(optimiser) | chance, {"steps": done, "log": log})
+
+    def _restored(self, folder: Path, optimiser: torch.optim.Optimizer) -> tuple[int, list[dict[str, Any]]]:
+        state = read_state(folder)
+        if state is None:
+            return 0, []
+        tensors, values = state
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+        restore_optimiser(optimiser, tensors)
+        torch.set_rng_state(tensors["chance"])
+        if "chance_cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["chance_cuda"], self.device)
+        return values["steps"], values["log"]
+
+
+def layer_frames(encoder: SpeechEncoder, layer: str) -> FramesOf:
+    """Frames of a layer of an encoder, for a second round.
+
+    Raises:
+        InputError: if there is no such layer, or its frames are not 20 ms apart
+    """
+    if layer not in encoder.layers:
+        raise InputError(f"{encoder.upstream} has no layer {layer!r}; it has {', '.join(encoder.layers)}.")
+    place = encoder.layers.index(layer)
+
+    def frames(waveform: np.ndarray) -> np.ndarray:
+        return encoder.hidden_states(waveform)[place].float().numpy()
+
+    n, expected = len(frames(np.zeros(RATE, dtype=np.float32))), (RATE - WINDOW) // HOP + 1
+    if n != expected:
+        raise InputError(f"{encoder.upstream} gives {n} frames a second, not {expected}, so they are no units here.")
+    return frames
+
+
+def _floats(waveform: np.ndarray) -> np.ndarray:
+    return waveform.astype(np.float32) / 32767
+
+
+def _save_encoder(model: MaskedPrediction, extractor: Any, folder: Path) -> None:
+    """A transformers folder in half precision, the heads left behind."""
+    with quiet_transformers(bars=False):
+        model.encoder.config.save_pretrained(folder)
+        extractor.save_pretrained(folder)
+    tensors = {n: t.detach().half().cpu().contiguous() for n, t in model.encoder.state_dict().items()}
+    temporary = folder / "model.safetensors.new"
+    save_file(tensors, temporary, metadata={"format": "pt"})
+    temporary.replace(folder / "model.safetensors")
+
+
+def _refuse_other(out: Path, fingerprint: str) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file. Name a folder as --out.")
+    path = out / PLAN
+    if path.exists() and (found := json.loads(path.read_text(encoding="utf-8")).get("fingerprint")) != fingerprint:
+        raise InputError(f"{out} holds another pre-training ({found}, not {fingerprint}). Name another --out.")
+    if not path.exists() and (out / "config.json").exists():
+        raise InputError(f"{out} holds a model already. Name another --out.")

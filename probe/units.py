@@ -1,0 +1,82 @@
+"""Units of speech without labels: k-means over frames, the targets of masked prediction (Hsu et al., 2021, HuBERT)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torchaudio
+from scipy.cluster.vq import kmeans2, vq
+
+RATE = 16_000  # Hz
+HOP, WINDOW = 320, 400  # samples: the stride and the reach of HuBERT's convolutions
+N_MFCC = 13
+MOST_FRAMES = 100_000  # on which k-means is fitted
+ITERATIONS = 25
+
+
+class MfccFrames:
+    """39 coefficients, MFCC with their deltas and the deltas of those, of frames that are HuBERT's own."""
+
+    def __init__(self) -> None:
+        """25 ms every 20 ms, 80 mel bands."""
+        self._mfcc = torchaudio.transforms.MFCC(
+            sample_rate=RATE,
+            n_mfcc=N_MFCC,
+            melkwargs={"n_fft": 512, "win_length": WINDOW, "hop_length": HOP, "n_mels": 40, "center": False},
+        )
+
+    def __call__(self, waveform: np.ndarray) -> np.ndarray:
+        """``(n_samples,)`` at 16 kHz -> ``(n_frames, 39)`` float32, a frame for each of HuBERT's."""
+        n_frames = (len(waveform) - WINDOW) // HOP + 1
+        # a window lies in the middle of torch's longer frame
+        padded = torch.nn.functional.pad(torch.from_numpy(waveform), (56, 512))
+        told = self._mfcc(padded)[:, :n_frames]
+        deltas = torchaudio.functional.compute_deltas(told)
+        stacked = torch.cat([told, deltas, torchaudio.functional.compute_deltas(deltas)])
+        return np.ascontiguousarray(stacked.T.numpy(), dtype=np.float32)
+
+
+class Units:
+    """Centres of clusters, and which of them a frame is nearest to."""
+
+    def __init__(self, mean: np.ndarray, spread: np.ndarray, centres: np.ndarray) -> None:
+        """Frames are standardised by ``mean`` and ``spread`` before they are held against ``centres``."""
+        self.mean, self.spread, self.centres = mean, spread, centres
+
+    @classmethod
+    def fit(cls, frames: np.ndarray, *, n_units: int, rng: np.random.Generator) -> Units:
+        """Cluster ``(n_frames, n_features)``, at most `MOST_FRAMES` of them, by chance chosen.
+
+        Raises:
+            ValueError: if there are fewer frames than units
+        """
+        if len(frames) < n_units:
+            raise ValueError(f"{len(frames)} frames can't be {n_units} units")
+        chosen = frames[rng.permutation(len(frames))[:MOST_FRAMES]].astype(np.float64)
+        mean, spread = chosen.mean(axis=0), chosen.std(axis=0)
+        spread = np.where(spread > 0, spread, 1.0)
+        centres, _ = kmeans2((chosen - mean) / spread, n_units, iter=ITERATIONS, minit="++", rng=rng, missing="warn")
+        return cls(mean, spread, centres)
+
+    def of(self, frames: np.ndarray) -> np.ndarray:
+        """The unit of each frame, ``(n_frames,)`` int16."""
+        found, _ = vq((frames.astype(np.float64) - self.mean) / self.spread, self.centres)
+        return np.asarray(found, dtype=np.int16)
+
+
+def span_mask(n: int, n_frames: int, *, share: float, span: int, rng: np.random.Generator) -> np.ndarray:
+    """Frames that are hidden, in spans, bool ``(n, n_frames)``: each frame begins one by chance, as often as it needs.
+
+    Args:
+        n: utterances
+        n_frames: of each
+        share: of frames that begin a span (.08 in HuBERT); spans may overlap
+        span: frames (10 in HuBERT)
+        rng: chooses; every utterance has one span at least
+    """
+    mask = np.zeros((n, n_frames), dtype=bool)
+    for row in mask:
+        begins = rng.choice(n_frames, size=max(1, round(share * n_frames)), replace=False)
+        for begin in begins:
+            row[begin : begin + span] = True
+    return mask
