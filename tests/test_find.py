@@ -57,7 +57,7 @@ def score(metric, truth, prediction):
 
 
 def test_a_run_with_everything_has_every_kind_of_finding_each_with_its_method_and_source(found):
-    assert {f.name for f in found} == set(NAMES)
+    assert {f.name for f in found} == set(NAMES) - {"fused", "adds"}  # of several encoders: tests/test_fusion.py
     assert all(f.method and f.source and f.spread for f in found)
     untold = [f for f in found if not np.isfinite(f.estimate)]
     assert {f.name for f in untold} <= {"depth", "depth_difference"}

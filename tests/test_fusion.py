@@ -179,8 +179,13 @@ def test_what_one_adds_to_the_other_is_the_difference_of_their_scores(fused):
 
 
 def test_findings_and_the_report_say_what_text_adds(fused):
-    out, _ = fused
+    from analysis.find import find
     from figures.report import write_report
+
+    out, _ = fused
+    kinds = {f.name: f for f in find(study([out]))}
+    assert kinds["fused"].encoder == BOTH
+    assert kinds["adds"].about in (f"{a} over {b}, fused_weighted_sum" for a, b in ((SOUND, TEXT), (TEXT, SOUND)))
 
     page = write_report(out).read_text()
     found = [f for f in study([out]).gains.to_dict("records") if f["target"] == "valence"]
