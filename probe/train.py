@@ -229,6 +229,7 @@ def _scored(
             "n_speakers": len(np.unique(groups)),
             "n_quarantined": len(sounds.quarantine),
             "n_not_rated": int((~rated).sum()),
+            "n_wordless": 0 if plan.text is None else int((table[plan.words].str.strip() == "").sum()),
             "n_train": len(shares.train),
             "n_development": len(shares.development),
             "n_held_out": len(shares.test),

@@ -92,6 +92,11 @@ def check_training(plan: TrainPlan, manifest: Manifest) -> None:
     for name, value, known in (("pooling", plan.pooling, tuple(FRAME_POOLINGS)), ("fusion", plan.fusion, FUSIONS)):
         if value not in known:
             raise InputError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}.")
+    if plan.text is not None and plan.words not in manifest.table:
+        raise InputError(
+            f"{manifest.path} has no column {plan.words!r} to read. layerprobe transcribe makes it, or name another "
+            "with --words."
+        )
     if plan.batch_size < 2:
         raise InputError("A CCC needs two utterances or more in a batch. Raise --batch-size.")
     if plan.test is not None:

@@ -116,6 +116,8 @@ def train(
         "quarantined.",
         quiet=quiet,
     )
+    if corpus["n_wordless"]:
+        say(f"  {corpus['n_wordless']} of them have no words; they were read as the empty text.", quiet=quiet)
     pooled = run.scores[(run.scores["fold"] == "pooled") & (run.scores["metric"] == "ccc")]
     for name in plan.targets:
         values = pooled[pooled["target"] == name]["value"]

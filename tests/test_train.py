@@ -273,6 +273,14 @@ def test_a_regressor_that_is_not_there_or_lacks_words_says_so(learnt, corpus, tm
         predict(learnt["both"][0], corpus.table.drop(columns="transcript"))
 
 
+def test_utterances_without_words_are_trained_on_and_counted(corpus, folders, text_folder, tmp_path):
+    table = corpus.table.copy()
+    table.loc[table.index[:3], "transcript"] = " "
+    run = trained(replace(corpus, table=table), folders, text_folder, tmp_path / "run", epochs=1, branches=("text",))
+    assert run.plan["corpus"]["n_wordless"] == 3
+    assert run.plan["corpus"]["n_utterances"] == N_SPEAKERS * EACH
+
+
 def test_what_can_not_be_trained_is_refused_before_it_is_loaded(corpus, folders, text_folder, tmp_path):
     for options, message in (
         ({"targets": ("joy",)}, "no rated target 'joy'"),
@@ -281,6 +289,7 @@ def test_what_can_not_be_trained_is_refused_before_it_is_loaded(corpus, folders,
         ({"freeze": ("audio.77",)}, "nothing is called 'audio.77'"),
         ({"audio_layer": "12"}, "there is no layer '12'"),
         ({"precision": "int8"}, "precision 'int8' is unknown"),
+        ({"words": "said"}, "no column 'said' to read"),
     ):
         with pytest.raises(InputError, match=message):
             trained(corpus, folders, text_folder, tmp_path / "run", **options)
