@@ -18,7 +18,7 @@ class MfccFrames:
     """39 coefficients, MFCC with their deltas and the deltas of those, of frames that are HuBERT's own."""
 
     def __init__(self) -> None:
-        """25 ms every 20 ms, 80 mel bands."""
+        """25 ms every 20 ms, 40 mel bands."""
         self._mfcc = torchaudio.transforms.MFCC(
             sample_rate=RATE,
             n_mfcc=N_MFCC,
