@@ -32,7 +32,7 @@ from probe.sound_hashes import Row, SoundHashes
 from probe.sources import SoundSource
 from probe.splits import speaker_groups
 from probe.tensor_files import optimiser_tensors, read_state, restore_optimiser, write_state
-from probe.units import HOP, RATE, WINDOW, Units, span_mask
+from probe.units import HOP, N_MFCC, RATE, WINDOW, Units, span_mask
 
 PLAN, LOG, STATE, QUARANTINE = "pretrain.json", "log.csv", "unfinished", "quarantine.csv"
 LONGEST_SECONDS = 30.0
@@ -193,7 +193,8 @@ class _Run:
             self.watch.end()
         some = [f[rng.permutation(len(f))[:FRAMES_EACH]].astype(np.float32) for f in (frames[k] for k in self._heard)]
         self.watch.say(f"Clustering into {self.plan.n_units} units …")
-        units = Units.fit(np.concatenate(some), n_units=self.plan.n_units, rng=rng)
+        tied = N_MFCC if self.plan.units_of == "mfcc" else 0
+        units = Units.fit(np.concatenate(some), n_units=self.plan.n_units, rng=rng, tied=tied)
         return [units.of(f.astype(np.float32)) for f in frames]
 
     def _step(self, optimiser: torch.optim.Optimizer, units: list[np.ndarray], step: int) -> float:

@@ -1,4 +1,4 @@
-"""The verb of the command line that makes an encoder from nothing but sound: pretrain."""
+"""The verbs of the command line that make an encoder from nothing but sound: speak, pretrain."""
 
 from __future__ import annotations
 
@@ -12,6 +12,26 @@ from probe.progress import watcher
 from probe.verbs import Debug, Device, Quiet, reported, say
 
 app = typer.Typer()
+
+
+@app.command(epilog="Example: layerprobe speak sentences.txt --out speech; then layerprobe pretrain speech/speech.csv …")
+@reported
+def speak(
+    sentences: Annotated[Path, typer.Argument(help="A text file, a sentence a line.")],
+    out: Annotated[Path, typer.Option(help="The folder for the sounds and their manifest, speech.csv.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of voices, rates and pitches.")] = 0,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Speak sentences in many synthetic voices, none of them the demo's: sound for a pre-training."""
+    from probe.spoken_corpus import write_speech
+
+    try:
+        lines = sentences.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{sentences} can't be read as text: {error}. Give a UTF-8 file, a sentence a line.") from error
+    manifest = write_speech(lines, out, seed=seed, watch=watcher(quiet=quiet))
+    say(f"Next: layerprobe pretrain {manifest} --out models/first", quiet=quiet)
 
 
 @app.command(

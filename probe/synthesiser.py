@@ -10,8 +10,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,14 +45,38 @@ def speak(utterances: list[Utterance]) -> Iterator[tuple[np.ndarray, int]]:
         for each its samples ``(n_samples,)`` int16 and their rate in Hz
 
     Raises:
-        InputError: if espeakng-loader is not installed, or a voice is unknown
+        InputError: if espeakng-loader is not installed, a voice is unknown, or espeak-ng dies of one
     """
     try:
         import espeakng_loader  # noqa: F401
     except ImportError as error:
         raise InputError("No voice to speak with. Install it: pip install espeakng-loader.") from error
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
-        yield from fresh.map(_say, utterances, chunksize=AT_A_TIME)
+        said = 0
+        try:
+            for sound in fresh.map(_say, utterances, chunksize=AT_A_TIME):
+                yield sound
+                said += 1
+        except BrokenProcessPool as error:
+            voices = sorted({utterance.voice for utterance in utterances[said : said + AT_A_TIME]})
+            raise InputError(
+                f"espeak-ng died on one of the utterances {said} to {said + AT_A_TIME}. Leave out the voice that it "
+                f"can't stand, one of {', '.join(voices)}."
+            ) from error
+
+
+def variants() -> list[str]:
+    """The voices' variants that the installed espeak-ng has, by name; one that holds a blank can't be asked for.
+
+    Raises:
+        InputError: if espeakng-loader is not installed
+    """
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise InputError("No voice to speak with. Install it: pip install espeakng-loader.") from error
+    folder = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
+    return sorted(path.name for path in folder.iterdir() if " " not in path.name)
 
 
 class _Synthesiser:

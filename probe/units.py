@@ -17,8 +17,9 @@ ITERATIONS = 25
 class MfccFrames:
     """39 coefficients, MFCC with their deltas and the deltas of those, of frames that are HuBERT's own."""
 
-    def __init__(self) -> None:
-        """25 ms every 20 ms, 40 mel bands."""
+    def __init__(self, *, level: bool = True) -> None:
+        """25 ms every 20 ms, 40 mel bands; ``level`` brings a sound to unit variance first, as the encoder hears it."""
+        self._level = level
         self._mfcc = torchaudio.transforms.MFCC(
             sample_rate=RATE,
             n_mfcc=N_MFCC,
@@ -28,6 +29,8 @@ class MfccFrames:
     def __call__(self, waveform: np.ndarray) -> np.ndarray:
         """``(n_samples,)`` at 16 kHz -> ``(n_frames, 39)`` float32, a frame for each of HuBERT's."""
         n_frames = (len(waveform) - WINDOW) // HOP + 1
+        if self._level:
+            waveform = (waveform - waveform.mean()) / max(float(waveform.std()), 1e-7)
         # a window lies in the middle of torch's longer frame
         padded = torch.nn.functional.pad(torch.from_numpy(waveform), (56, 512))
         told = self._mfcc(padded)[:, :n_frames]
@@ -44,8 +47,15 @@ class Units:
         self.mean, self.spread, self.centres = mean, spread, centres
 
     @classmethod
-    def fit(cls, frames: np.ndarray, *, n_units: int, rng: np.random.Generator) -> Units:
+    def fit(cls, frames: np.ndarray, *, n_units: int, rng: np.random.Generator, tied: int = 0) -> Units:
         """Cluster ``(n_frames, n_features)``, at most `MOST_FRAMES` of them, by chance chosen.
+
+        Args:
+            frames: each feature is standardised first
+            n_units: clusters
+            rng: chooses
+            tied: features k + tied, k + 2 tied … are brought to the spread of feature k, not their own: deltas keep
+                the small share that they have in a distance, and units change with sounds, not with every frame
 
         Raises:
             ValueError: if there are fewer frames than units
@@ -55,6 +65,8 @@ class Units:
         chosen = frames[rng.permutation(len(frames))[:MOST_FRAMES]].astype(np.float64)
         mean, spread = chosen.mean(axis=0), chosen.std(axis=0)
         spread = np.where(spread > 0, spread, 1.0)
+        if tied:
+            spread = np.resize(spread[:tied], len(spread))
         centres, _ = kmeans2((chosen - mean) / spread, n_units, iter=ITERATIONS, minit="++", rng=rng, missing="warn")
         return cls(mean, spread, centres)
 

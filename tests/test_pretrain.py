@@ -55,7 +55,7 @@ def test_a_frame_is_told_by_its_own_25_ms():
     sound = np.random.default_rng(0).normal(scale=1e-3, size=RATE).astype(np.float32)
     clicked = sound.copy()
     clicked[8000:8010] += 0.5
-    static = [MfccFrames()(s)[:, :13] for s in (sound, clicked)]
+    static = [MfccFrames(level=False)(s)[:, :13] for s in (sound, clicked)]
     changed = np.flatnonzero(np.abs(static[0] - static[1]).max(axis=1) > 0.5)
     holds = [k for k in range(len(static[0])) if k * HOP <= 8010 and 8000 < k * HOP + WINDOW]
     assert set(changed) == set(holds)
@@ -71,6 +71,15 @@ def test_units_are_nearest_centres_and_as_tight_as_another_librarys(rng):
     assert distances.min(axis=1).sum() == pytest.approx(theirs.inertia_, rel=0.01)
     with pytest.raises(ValueError, match="3 frames can't be 4 units"):
         Units.fit(frames[:3], n_units=4, rng=rng)
+
+
+def test_frames_are_told_at_any_level_and_tied_features_share_a_spread(rng):
+    sound = voice(1.0)
+    np.testing.assert_allclose(MfccFrames()(sound), MfccFrames()(0.3 * sound), atol=1e-3)
+    assert np.abs(MfccFrames(level=False)(sound) - MfccFrames(level=False)(0.3 * sound)).max() > 5  # decibels
+    frames = rng.normal(size=(200, 6)) * [1, 2, 0.1, 0.2, 0.01, 0.02]
+    tied = Units.fit(frames, n_units=4, rng=np.random.default_rng(0), tied=2)
+    np.testing.assert_allclose(tied.spread, np.tile(frames.std(axis=0)[:2], 3))
 
 
 def test_masks_are_spans_and_hide_about_half(rng):
