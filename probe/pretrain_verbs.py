@@ -14,7 +14,9 @@ from probe.verbs import Debug, Device, Quiet, reported, say
 app = typer.Typer()
 
 
-@app.command(epilog="Example: layerprobe speak sentences.txt --out speech; then layerprobe pretrain speech/speech.csv …")
+@app.command(
+    epilog="Example: layerprobe speak sentences.txt --out speech; then layerprobe pretrain speech/speech.csv …"
+)
 @reported
 def speak(
     sentences: Annotated[Path, typer.Argument(help="A text file, a sentence a line.")],
@@ -29,7 +31,9 @@ def speak(
     try:
         lines = sentences.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{sentences} can't be read as text: {error}. Give a UTF-8 file, a sentence a line.") from error
+        raise InputError(
+            f"{sentences} can't be read as text: {error}. Give a UTF-8 file, a sentence a line."
+        ) from error
     manifest = write_speech(lines, out, seed=seed, watch=watcher(quiet=quiet))
     say(f"Next: layerprobe pretrain {manifest} --out models/first", quiet=quiet)
 

@@ -55,7 +55,8 @@ def plan_speech(sentences: list[str], *, seed: int = 0) -> tuple[pd.DataFrame, l
         raise InputError(f"No sentence can be said: each needs {LETTERS[0]} to {LETTERS[1]} characters, with letters.")
     rng = np.random.default_rng(seed)
     every = voices()
-    rows, utterances = [], []
+    rows: list[dict[str, str]] = []
+    utterances: list[Utterance] = []
     for k in rng.permutation(len(kept)):
         voice = every[rng.integers(len(every))]
         utterance_id = f"said_{len(rows):06d}"
