@@ -34,6 +34,7 @@ from probe.verbs import (
     Width,
     reported,
     say,
+    say_quarantined,
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -88,10 +89,7 @@ def extract(
         f"{done.n_cached_before} were there already, {len(done.quarantine)} quarantined.",
         quiet=quiet,
     )
-    for row in done.quarantine.head(10).to_dict("records"):
-        say(f"  {row['utterance_id']}: {row['reason']}", quiet=quiet)
-    if len(done.quarantine) > 10:
-        say(f"  … all {len(done.quarantine)} in {done.path / 'quarantine.csv'}", quiet=quiet)
+    say_quarantined(done.quarantine, quiet=quiet, file=done.path / "quarantine.csv")
     if done.n_wordless:
         say(f"  {done.n_wordless} of them have no words; they are read as the empty text.", quiet=quiet)
     caches = str(done.path) if random_init is None else f"TRAINED.zarr --random-weights {done.path}"

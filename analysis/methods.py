@@ -6,7 +6,7 @@ from analysis.bootstrap import N_DRAWS
 from analysis.permutation import BY_SPEAKER
 from analysis.relevance import METRIC_NAMES
 from analysis.study import Study
-from probe.plan import WORDS_OF
+from probe.plan import words_read
 from probe.score_table import CHOSEN
 
 REFERENCES = {
@@ -109,7 +109,7 @@ def methods_paragraph(study: Study) -> str:
             "with a linear head for each; what one adds to another is the paired difference from the same way of "
             "reading the other alone."
         )
-    if any(str(e.get("channels", "")).startswith(WORDS_OF) for e in encoders):
+    if any(words_read(e.get("channels", "")) for e in encoders):
         parts.append("Layers of text encoders were pooled over the tokens of the transcript and at its first token.")
     if study.similarity is not None:
         parts.append(

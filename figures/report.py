@@ -24,7 +24,7 @@ from figures.heatmap import cell_order
 from figures.sections import Section, all_findings, cell_texts, sections_of
 from figures.style import save
 from probe.errors import InputError
-from probe.plan import WORDS_OF
+from probe.plan import words_read
 from probe.progress import Silent
 from probe.score_table import Run, read_run
 
@@ -144,8 +144,8 @@ def commands(run: Run) -> list[str]:
         if encoder.get("random_init") is not None:
             words += f" --random-init {encoder['random_init']}"
         words += "".join(f" --pooling {p}" for p in encoder["poolings"])
-        if str(encoder.get("channels", "")).startswith(WORDS_OF):
-            words += f" --words {encoder['channels'].removeprefix(WORDS_OF)}"
+        if column := words_read(encoder.get("channels", "")):
+            words += f" --words {column}"
         lines.append(f"{words} --out {encoder.get('path', 'CACHE.zarr')}")
     if run.plan.get("command"):
         lines.append(run.plan["command"])

@@ -11,7 +11,7 @@ import typer
 
 from probe.errors import InputError
 from probe.progress import watcher
-from probe.verbs import Debug, Device, ManifestPath, NoSpeakers, Quiet, reported, say
+from probe.verbs import Debug, Device, ManifestPath, NoSpeakers, Quiet, reported, say, say_quarantined
 
 app = typer.Typer()
 
@@ -69,8 +69,7 @@ def transcribe(
             f"{len(done.quarantine)} could not be heard.",
             quiet=quiet,
         )
-        for row in done.quarantine.head(10).to_dict("records"):
-            say(f"  {row['utterance_id']}: {row['reason']}", quiet=quiet)
+        say_quarantined(done.quarantine, quiet=quiet)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.parent.resolve() == manifest.parent.resolve():  # paths of the manifest begin at its folder
         folder = manifest.parent.resolve()

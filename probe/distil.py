@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +21,18 @@ from probe.hooked import HookedEncoder, layer_names
 from probe.progress import Silent
 from probe.sound_hashes import Row, SoundHashes
 from probe.sources import LONGEST_SECONDS, SoundSource
-from probe.splits import speaker_groups
 from probe.student import Heads, distillation_loss, make_student, save_student
-from probe.tensor_files import optimiser_tensors, read_state, restore_optimiser, write_state
+from probe.tensor_files import (
+    chance_tensors,
+    optimiser_tensors,
+    read_state,
+    restore_chance,
+    restore_optimiser,
+    write_state,
+)
+from probe.unlabelled import STATE, EncoderMade, checked_folder, claim_folder, finish_folder, hold_out
 
-STATE, PLAN, LOG, QUARANTINE = "unfinished", "distil.json", "log.csv", "quarantine.csv"
-AT_MOST_HELD_OUT = 64  # utterances on which the loss is told
+PLAN = "distil.json"
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,6 @@ class DistilPlan:
     every: int  # steps between two looks at the held-out loss
     seed: int
 
-    def fingerprint(self, table: pd.DataFrame) -> str:
-        """Twelve hex digits of the plan and the sounds it is carried out on."""
-        ids = "\n".join(sorted(map(str, table["utterance_id"])))
-        text = json.dumps(asdict(self), sort_keys=True) + ids
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True)
-class Distilled:
-    """What a distillation came to."""
-
-    folder: Path
-    log: pd.DataFrame  # step, loss (of the steps since the last look), held_out
-    quarantine: pd.DataFrame  # utterance_id, path, reason
-
 
 def default_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
     """Three layers spread over the depth, as in the paper 4, 8 and 12 of twelve blocks.
@@ -84,7 +72,7 @@ def default_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
 def distil(
     table: pd.DataFrame, teacher: LoadedModel, plan: DistilPlan, *, out: Path | str, device: str = "cpu",
     watch: Silent | None = None, stop_after: int | None = None,
-) -> Distilled:  # fmt: skip
+) -> EncoderMade:  # fmt: skip
     """Train a student and write it to ``out`` as a transformers folder; an interrupted run goes on where it was.
 
     Args:
@@ -100,21 +88,15 @@ def distil(
         InputError: if a layer is unknown, no sound can be used, or ``out`` holds another distillation
     """
     watch, out = watch or Silent(), Path(out)
-    fingerprint = plan.fingerprint(table)
-    _refuse_other(out, fingerprint)
+    fingerprint = checked_folder(out, PLAN, plan, table, kind="distillation")
     with torch.random.fork_rng(devices=[]):
         run = _Run(table.sort_values("utterance_id"), teacher, plan, device)
-        out.mkdir(parents=True, exist_ok=True)
-        content = {"fingerprint": fingerprint, **asdict(plan)}
-        (out / PLAN).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        claim_folder(out, PLAN, plan, fingerprint)
         log = run.train(out / STATE, watch, stop_after)
         if stop_after is not None and stop_after < plan.steps:
-            return Distilled(out, log, run.quarantine())
+            return EncoderMade(out, log, run.quarantine())
         save_student(run.student, teacher, out)
-    log.to_csv(out / LOG, index=False, lineterminator="\n")
-    run.quarantine().to_csv(out / QUARANTINE, index=False, lineterminator="\n")
-    shutil.rmtree(out / STATE, ignore_errors=True)
-    return Distilled(out, log, run.quarantine())
+    return finish_folder(EncoderMade(out, log, run.quarantine()))
 
 
 class _Run:
@@ -142,7 +124,8 @@ class _Run:
         rate = int(teacher.extractor.sampling_rate)
         self._sounds = SoundSource(SoundHashes(), sampling_rate=rate, longest_seconds=LONGEST_SECONDS)
         self._rows: list[Row] = table.to_dict("records")
-        self._held_out, self._heard = self._dealt(table)
+        held_out, self._heard = hold_out(table["speaker_id"].tolist(), share=plan.held_out, seed=plan.seed)
+        self._held_out: list[int] = held_out.tolist()
         self._refused: dict[str, tuple[str, str]] = {}
 
     def train(self, state_folder: Path, watch: Silent, stop_after: int | None) -> pd.DataFrame:
@@ -229,27 +212,13 @@ class _Run:
         begin = (len(waveform) - n) // 2 if rng is None else int(rng.integers(len(waveform) - n + 1))
         return waveform[begin : begin + n]
 
-    def _dealt(self, table: pd.DataFrame) -> tuple[list[int], np.ndarray]:
-        """Rows that are held out, evenly chosen of their speakers', and those that are heard."""
-        groups = speaker_groups(table["speaker_id"].to_numpy())
-        speakers = np.random.default_rng([self.plan.seed, 0]).permutation(np.unique(groups))
-        n = max(1, round(self.plan.held_out * len(speakers)))
-        if len(speakers) <= n:
-            raise InputError(f"{len(speakers)} speakers are too few to hold {n} out. Give a larger manifest.")
-        out = np.isin(groups, speakers[:n])
-        places = np.flatnonzero(out)
-        few = places[np.linspace(0, len(places) - 1, min(len(places), AT_MOST_HELD_OUT)).astype(int)]
-        return few.tolist(), np.flatnonzero(~out)
-
     def _named(self) -> dict[str, Tensor]:
         both = {"student": self.student, "heads": self.heads}
         return {f"{k}.{n}": p for k, module in both.items() for n, p in module.named_parameters() if p.requires_grad}
 
     def _save(self, folder: Path, optimiser: torch.optim.Optimizer, done: int, log: list[dict[str, Any]]) -> None:
-        chance = {"chance": torch.get_rng_state()}
-        if self.device.startswith("cuda"):
-            chance["chance_cuda"] = torch.cuda.get_rng_state(self.device)
-        tensors = {f"model.{n}": p for n, p in self._named().items()} | optimiser_tensors(optimiser) | chance
+        model = {f"model.{n}": p for n, p in self._named().items()}
+        tensors = model | optimiser_tensors(optimiser) | chance_tensors(self.device)
         write_state(folder, tensors, {"steps": done, "log": log, "refused": self._refused})
 
     def _restored(
@@ -263,21 +232,6 @@ class _Run:
             for name, parameter in self._named().items():
                 parameter.copy_(tensors[f"model.{name}"])
         restore_optimiser(optimiser, tensors)
-        torch.set_rng_state(tensors["chance"])
-        if "chance_cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["chance_cuda"], self.device)
+        restore_chance(tensors, self.device)
         self._refused = {k: (v[0], v[1]) for k, v in values["refused"].items()}
         return values["steps"], values["log"], []
-
-
-def _refuse_other(out: Path, fingerprint: str) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file. Name a folder as --out.")
-    path = out / PLAN
-    if path.exists() and (found := json.loads(path.read_text(encoding="utf-8")).get("fingerprint")) != fingerprint:
-        raise InputError(
-            f"{out} holds another distillation ({found}, not {fingerprint}): other sounds, teacher or settings. "
-            "Name another --out."
-        )
-    if not path.exists() and (out / "config.json").exists():
-        raise InputError(f"{out} holds a model already. Name another --out.")

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from probe.units import HOP, WINDOW
+
 TEMPERATURE = 0.1  # of the cosines between what is predicted and the units' codes
 
 
@@ -62,8 +64,6 @@ def cropped(
     Returns:
         sounds ``(n, n_samples)`` float32 and units ``(n, n_frames)`` int64
     """
-    from probe.units import HOP, WINDOW
-
     n_frames = min([n_frames, *map(len, units)])
     n_samples = (n_frames - 1) * HOP + WINDOW
     sounds = np.empty((len(waveforms), n_samples), dtype=np.float32)

@@ -10,6 +10,15 @@ from typing import Any
 WORDS_OF = "words of "  # begins ``channels`` where a text encoder reads a column of the manifest
 
 
+def words_read(channels: str) -> str | None:
+    """The column that a plan's ``channels`` names, None where they are of sound.
+
+    >>> words_read("words of transcript"), words_read("mean")
+    ('transcript', None)
+    """
+    return channels.removeprefix(WORDS_OF) if channels.startswith(WORDS_OF) else None
+
+
 @dataclass(frozen=True)
 class ExtractionPlan:
     """What is heard, by which weights, and how it is pooled; equal plans mean equal embeddings."""
@@ -55,7 +64,7 @@ class ExtractionPlan:
     @property
     def words(self) -> str | None:
         """The manifest's column that was read; None where sound was heard."""
-        return self.channels.removeprefix(WORDS_OF) if self.channels.startswith(WORDS_OF) else None
+        return words_read(self.channels)
 
     @property
     def is_stack(self) -> bool:

@@ -8,37 +8,40 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import HubertConfig
 
 from probe.encoder import SpeechEncoder
 from probe.errors import InputError
 from probe.freezing import schedule
-from probe.hub import quiet_transformers
 from probe.masked_prediction import MaskedPrediction, cropped
 from probe.progress import Silent
 from probe.sound_hashes import Row, SoundHashes
 from probe.sources import SoundSource
-from probe.splits import speaker_groups
-from probe.tensor_files import optimiser_tensors, read_state, restore_optimiser, write_state
+from probe.tensor_files import (
+    chance_tensors,
+    optimiser_tensors,
+    read_state,
+    restore_chance,
+    restore_optimiser,
+    write_state,
+)
 from probe.units import HOP, N_MFCC, RATE, WINDOW, Units, span_mask
+from probe.unlabelled import STATE, EncoderMade, checked_folder, claim_folder, finish_folder, hold_out, save_encoder
 
-PLAN, LOG, STATE, QUARANTINE = "pretrain.json", "log.csv", "unfinished", "quarantine.csv"
+PLAN = "pretrain.json"
 LONGEST_SECONDS = 30.0
 FRAMES_EACH = 200  # of an utterance, on which k-means is fitted
 FramesOf = Callable[[np.ndarray], np.ndarray]  # a sound (n_samples,) -> (n_frames, n_features), one every 20 ms
-HELD_OUT_AT_MOST = 64  # utterances on which the accuracy is told
 
 
 @dataclass(frozen=True)
@@ -62,26 +65,14 @@ class PretrainPlan:
     precision: str  # float32 or bfloat16
     seed: int
 
-    def fingerprint(self, table: pd.DataFrame) -> str:
-        """Twelve hex digits of the plan and the sounds."""
-        text = json.dumps(asdict(self), sort_keys=True) + "\n".join(sorted(map(str, table["utterance_id"])))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """What a pre-training came to."""
-
-    folder: Path
-    log: pd.DataFrame  # step, loss, accuracy (of held-out speakers' hidden frames), chance
-    quarantine: pd.DataFrame
-
 
 def pretrain(
     table: pd.DataFrame, plan: PretrainPlan, frames_of: FramesOf, *, out: Path | str, extractor: Any,
     device: str = "cpu", watch: Silent | None = None, stop_after: int | None = None,
-) -> Pretrained:  # fmt: skip
+) -> EncoderMade:  # fmt: skip
     """Pre-train and write a transformers folder that `extract` takes; an interrupted run goes on where it was.
+
+    All sounds are held in memory, 115 MB an hour of them.
 
     Args:
         table: of a manifest, whose ratings are not read
@@ -97,20 +88,16 @@ def pretrain(
         InputError: if no sound can be used, speakers are too few, or ``out`` holds something else
     """
     watch, out = watch or Silent(), Path(out)
-    _refuse_other(out, plan.fingerprint(table))
+    fingerprint = checked_folder(out, PLAN, plan, table, kind="pre-training")
     with torch.random.fork_rng(devices=[]):
         run = _Run(table.sort_values("utterance_id"), plan, frames_of, extractor, device, watch)
-        out.mkdir(parents=True, exist_ok=True)
-        content = {"fingerprint": plan.fingerprint(table), **asdict(plan)}
-        (out / PLAN).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        claim_folder(out, PLAN, plan, fingerprint)
         log, quarantine = run.train(out / STATE, stop_after), run.quarantine
         if stop_after is not None and stop_after < plan.steps:
-            return Pretrained(out, log, quarantine)
-        _save_encoder(run.model, extractor, out)
-    log.to_csv(out / LOG, index=False, lineterminator="\n")
-    quarantine.to_csv(out / QUARANTINE, index=False, lineterminator="\n")
-    shutil.rmtree(out / STATE, ignore_errors=True)
-    return Pretrained(out, log, quarantine)
+            return EncoderMade(out, log, quarantine)
+        halves = {name: tensor.half() for name, tensor in run.model.encoder.state_dict().items()}
+        save_encoder(run.model.encoder.config, extractor, halves, out)
+    return finish_folder(EncoderMade(out, log, quarantine))
 
 
 class _Run:
@@ -143,15 +130,9 @@ class _Run:
         self.quarantine = pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
         if not rows:
             raise InputError("No sound can be used. Look at the manifest with layerprobe manifest check.")
-        groups = speaker_groups(np.array([row["speaker_id"] for row in rows], dtype=object))
-        speakers = np.random.default_rng([plan.seed, 0]).permutation(np.unique(groups))
-        n_out = max(1, round(plan.held_out * len(speakers)))
-        if len(speakers) <= n_out:
-            raise InputError(f"{len(speakers)} speakers are too few to hold {n_out} out. Give a larger manifest.")
-        out = np.isin(groups, speakers[:n_out])
-        places = np.flatnonzero(out)
-        self._held_out = places[np.linspace(0, len(places) - 1, min(len(places), HELD_OUT_AT_MOST)).astype(int)]
-        self._heard = np.flatnonzero(~out)
+        speakers = [str(row["speaker_id"]) for row in rows]
+        self._held_out, self._heard = hold_out(speakers, share=plan.held_out, seed=plan.seed)
+        self._sounds_hash = _hash_of(rows, self._waveforms)
         torch.manual_seed(plan.seed)
         self.model = MaskedPrediction(HubertConfig(**json.loads(plan.config)), n_units=plan.n_units).to(device)
 
@@ -192,6 +173,11 @@ class _Run:
         finally:
             self.watch.end()
         some = [f[rng.permutation(len(f))[:FRAMES_EACH]].astype(np.float32) for f in (frames[k] for k in self._heard)]
+        n_frames = sum(map(len, some))
+        if n_frames < self.plan.n_units:
+            raise InputError(f"{n_frames} frames can't be {self.plan.n_units} units. Ask for fewer or give more sound.")
+                f"{n_frames} frames can't be {self.plan.n_units} units. Ask for fewer, or give more sound."
+            )
         self.watch.say(f"Clustering into {self.plan.n_units} units …")
         tied = N_MFCC if self.plan.units_of == "mfcc" else 0
         units = Units.fit(np.concatenate(some), n_units=self.plan.n_units, rng=rng, tied=tied)
@@ -236,24 +222,22 @@ class _Run:
         return np.asarray(given["input_values"][0], dtype=np.float32)
 
     def _save(self, folder: Path, optimiser: torch.optim.Optimizer, done: int, log: list[dict[str, Any]]) -> None:
-        chance = {"chance": torch.get_rng_state()}
-        if self.device.startswith("cuda"):
-            chance["chance_cuda"] = torch.cuda.get_rng_state(self.device)
         model = {f"model.{n}": p for n, p in self.model.named_parameters()}
-        write_state(folder, model | optimiser_tensors(optimiser) | chance, {"steps": done, "log": log})
+        tensors = model | optimiser_tensors(optimiser) | chance_tensors(self.device)
+        write_state(folder, tensors, {"steps": done, "log": log, "sounds": self._sounds_hash})
 
     def _restored(self, folder: Path, optimiser: torch.optim.Optimizer) -> tuple[int, list[dict[str, Any]]]:
         state = read_state(folder)
         if state is None:
             return 0, []
         tensors, values = state
+        if values["sounds"] != self._sounds_hash:
+            raise InputError(f"The sounds that {folder.parent} began with have changed. Name another --out.")
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
         restore_optimiser(optimiser, tensors)
-        torch.set_rng_state(tensors["chance"])
-        if "chance_cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["chance_cuda"], self.device)
+        restore_chance(tensors, self.device)
         return values["steps"], values["log"]
 
 
@@ -276,26 +260,14 @@ def layer_frames(encoder: SpeechEncoder, layer: str) -> FramesOf:
     return frames
 
 
+def _hash_of(rows: list[Row], waveforms: list[np.ndarray]) -> str:
+    """Of the sounds that are heard, by content, not by where they lie."""
+    digest = hashlib.sha256()
+    for row, waveform in zip(rows, waveforms, strict=True):
+        digest.update(f"{row['utterance_id']} {row['speaker_id']} {len(waveform)}\n".encode())
+        digest.update(waveform.tobytes())
+    return digest.hexdigest()
+
+
 def _floats(waveform: np.ndarray) -> np.ndarray:
     return waveform.astype(np.float32) / 32767
-
-
-def _save_encoder(model: MaskedPrediction, extractor: Any, folder: Path) -> None:
-    """A transformers folder in half precision, the heads left behind."""
-    with quiet_transformers(bars=False):
-        model.encoder.config.save_pretrained(folder)
-        extractor.save_pretrained(folder)
-    tensors = {n: t.detach().half().cpu().contiguous() for n, t in model.encoder.state_dict().items()}
-    temporary = folder / "model.safetensors.new"
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    temporary.replace(folder / "model.safetensors")
-
-
-def _refuse_other(out: Path, fingerprint: str) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file. Name a folder as --out.")
-    path = out / PLAN
-    if path.exists() and (found := json.loads(path.read_text(encoding="utf-8")).get("fingerprint")) != fingerprint:
-        raise InputError(f"{out} holds another pre-training ({found}, not {fingerprint}). Name another --out.")
-    if not path.exists() and (out / "config.json").exists():
-        raise InputError(f"{out} holds a model already. Name another --out.")

@@ -9,7 +9,7 @@ import typer
 
 from probe.errors import InputError
 from probe.progress import watcher
-from probe.verbs import Debug, Device, Quiet, reported, say
+from probe.verbs import Debug, Device, Quiet, reported, say, say_quarantined
 
 app = typer.Typer()
 
@@ -79,9 +79,12 @@ def pretrain(
         raise InputError(f"precision {precision!r} is unknown; choose float32 or bfloat16.")
     watch = watcher(quiet=quiet)
     table = read_utterances(manifest)
-    given = json.loads((config or EMBEDDED / "config.json").read_text(encoding="utf-8"))
-    if given.get("model_type") != "hubert":
-        raise InputError(f"{config} is no configuration of a HuBERT.")
+    try:
+        given = json.loads((config or EMBEDDED / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{config} can't be read as JSON: {error}. Give the config.json of a HuBERT.") from error
+    if not isinstance(given, dict) or given.get("model_type") != "hubert":
+        raise InputError(f"{config} is no configuration of a HuBERT: its model_type is another. Name one that is.")
     given = {k: v for k, v in given.items() if k not in ("architectures", "model_type", "transformers_version")}
     weights = ""
     frames_of: FramesOf
@@ -121,6 +124,5 @@ def pretrain(
         f"unit: {100 * last['chance']:.1f} %); {len(done.quarantine)} sounds could not be used.",
         quiet=quiet,
     )
-    for row in done.quarantine.head(10).to_dict("records"):
-        say(f"  {row['utterance_id']}: {row['reason']}", quiet=quiet)
+    say_quarantined(done.quarantine, quiet=quiet, file=out / "quarantine.csv")
     say(f"Next: layerprobe extract MANIFEST --encoder {out} --out caches/own.zarr", quiet=quiet)

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from probe.branches import AudioBranch
 from probe.checkpoint import LoadedModel
 from probe.errors import InputError
-from probe.hub import quiet_transformers
+from probe.unlabelled import save_encoder
 
 
 def make_student(teacher: LoadedModel, *, n_blocks: int, random_init: int | None = None) -> AudioBranch:
@@ -81,11 +80,5 @@ def save_student(student: AudioBranch, teacher: LoadedModel, folder: Path) -> No
     """A transformers folder that `extract` and `train` take like any other: configuration, preprocessor, weights."""
     config: Any = copy.deepcopy(teacher.model.config)
     config.num_hidden_layers = student.n_blocks
-    with quiet_transformers(bars=False):
-        config.save_pretrained(folder)
-        teacher.extractor.save_pretrained(folder)
-    prefix = teacher.family.tensors
-    tensors = {prefix + n: t.detach().cpu().contiguous() for n, t in student.encoder.state_dict().items()}
-    temporary = folder / "model.safetensors.new"
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    temporary.replace(folder / "model.safetensors")
+    tensors = {teacher.family.tensors + name: tensor for name, tensor in student.encoder.state_dict().items()}
+    save_encoder(config, teacher.extractor, tensors, folder)

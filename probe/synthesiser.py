@@ -47,10 +47,7 @@ def speak(utterances: list[Utterance]) -> Iterator[tuple[np.ndarray, int]]:
     Raises:
         InputError: if espeakng-loader is not installed, a voice is unknown, or espeak-ng dies of one
     """
-    try:
-        import espeakng_loader  # noqa: F401
-    except ImportError as error:
-        raise InputError("No voice to speak with. Install it: pip install espeakng-loader.") from error
+    _loader()
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
         said = 0
         try:
@@ -60,8 +57,8 @@ def speak(utterances: list[Utterance]) -> Iterator[tuple[np.ndarray, int]]:
         except BrokenProcessPool as error:
             voices = sorted({utterance.voice for utterance in utterances[said : said + AT_A_TIME]})
             raise InputError(
-                f"espeak-ng died on one of the utterances {said} to {said + AT_A_TIME}. Leave out the voice that it "
-                f"can't stand, one of {', '.join(voices)}."
+                f"espeak-ng died on one of the {AT_A_TIME} utterances after the first {said}. Leave out the voice "
+                f"that it can't stand, one of {', '.join(voices)}."
             ) from error
 
 
@@ -71,12 +68,16 @@ def variants() -> list[str]:
     Raises:
         InputError: if espeakng-loader is not installed
     """
+    folder = Path(_loader().get_data_path()) / "voices" / "!v"
+    return sorted(path.name for path in folder.iterdir() if " " not in path.name)
+
+
+def _loader() -> Any:
     try:
         import espeakng_loader
     except ImportError as error:
         raise InputError("No voice to speak with. Install it: pip install espeakng-loader.") from error
-    folder = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
-    return sorted(path.name for path in folder.iterdir() if " " not in path.name)
+    return espeakng_loader
 
 
 class _Synthesiser:

@@ -54,6 +54,21 @@ def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         raise InputError(f"{folder} can't be read ({error}). Delete it, and the training begins anew.") from error
 
 
+def chance_tensors(device: torch.device | str) -> dict[str, Tensor]:
+    """The states of torch's random numbers, on the CPU and on that device."""
+    states = {"chance": torch.get_rng_state()}
+    if torch.device(device).type == "cuda":
+        states["chance_cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_chance(tensors: dict[str, Tensor], device: torch.device | str) -> None:
+    """Put back what `chance_tensors` gave."""
+    torch.set_rng_state(tensors["chance"])
+    if "chance_cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["chance_cuda"], device)
+
+
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The state of every parameter by its place in the groups."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]

@@ -21,7 +21,14 @@ from probe.freezing import learning_groups, schedule, set_training
 from probe.metrics import ccc
 from probe.progress import Silent
 from probe.rated_sounds import RatedSounds
-from probe.tensor_files import optimiser_tensors, read_state, restore_optimiser, write_state
+from probe.tensor_files import (
+    chance_tensors,
+    optimiser_tensors,
+    read_state,
+    restore_chance,
+    restore_optimiser,
+    write_state,
+)
 from probe.train_plan import TrainPlan, autocast
 
 LAST, BEST, LOG = "last", "best", "log.csv"
@@ -153,10 +160,7 @@ class Training:
     def _save(
         self, optimiser: torch.optim.Optimizer, done: int, log: list[dict[str, Any]], losses: list[float]
     ) -> None:
-        chance = {"chance": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            chance["chance_cuda"] = torch.cuda.get_rng_state(self.device)
-        tensors = self._learnt() | optimiser_tensors(optimiser) | chance
+        tensors = self._learnt() | optimiser_tensors(optimiser) | chance_tensors(self.device)
         write_state(self.folder / LAST, tensors, {"steps": done, "log": log, "losses": losses})
 
     def _restore(self, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer | None) -> None:
@@ -167,9 +171,7 @@ class Training:
                 parameters[name].copy_(tensor)
         if optimiser is not None:
             restore_optimiser(optimiser, tensors)
-            torch.set_rng_state(tensors["chance"])
-            if "chance_cuda" in tensors:
-                torch.cuda.set_rng_state(tensors["chance_cuda"], self.device)
+            restore_chance(tensors, self.device)
 
 
 def predict_batch(regressor: AudioTextRegressor, utterances: list[Utterance], plan: TrainPlan) -> np.ndarray:

@@ -11,7 +11,7 @@ import typer
 
 from probe.errors import InputError
 from probe.progress import watcher
-from probe.verbs import Debug, Device, ManifestPath, NoSpeakers, Quiet, reported, say
+from probe.verbs import Debug, Device, ManifestPath, NoSpeakers, Quiet, reported, say, say_quarantined
 
 app = typer.Typer()
 
@@ -303,6 +303,5 @@ def distil(
         f"{len(done.quarantine)} sounds could not be heard.",
         quiet=quiet,
     )
-    for row in done.quarantine.head(10).to_dict("records"):
-        say(f"  {row['utterance_id']}: {row['reason']}", quiet=quiet)
+    say_quarantined(done.quarantine, quiet=quiet, file=out / "quarantine.csv")
     say(f"Next: layerprobe extract MANIFEST --encoder {out} --out caches/student.zarr", quiet=quiet)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from probe.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -63,6 +66,14 @@ def error_text(error: InputError | OSError) -> str:
             "again; what was finished is kept."
         )
     return f"Error: {error}"
+
+
+def say_quarantined(quarantine: pd.DataFrame, *, quiet: bool, file: Path | None = None) -> None:
+    """The first ten utterances that could not be used, each with its reason, and where the others are."""
+    for row in quarantine.head(10).to_dict("records"):
+        say(f"  {row['utterance_id']}: {row['reason']}", quiet=quiet)
+    if len(quarantine) > 10 and file is not None:
+        say(f"  … all {len(quarantine)} in {file}", quiet=quiet)
 
 
 def say(text: str, *, quiet: bool) -> None:

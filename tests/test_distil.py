@@ -17,10 +17,11 @@ from test_commands import run as command
 
 from analysis.cka import debiased_cka
 from probe.checkpoint import load_model
-from probe.distil import LOG, STATE, DistilPlan, default_layers, distil
+from probe.distil import DistilPlan, default_layers, distil
 from probe.errors import InputError
 from probe.hearing import embed
 from probe.student import distillation_loss, make_student
+from probe.unlabelled import LOG, STATE
 
 PLAN = DistilPlan(
     teacher="t", revision="", weights="w", n_blocks=1, layers=("1", "3"), random_init=None, heads_only=False,

@@ -21,7 +21,7 @@ PROBE = (
     "mix_problem weighted_sum estimators featurizer_replay logistic mlp layer_probes mix_probes fusion baselines "
     "unfinished sweep_plan sweep_input sweep control_caches branches frame_pooling audio_text batching ccc_loss "
     "tensor_files train_plan freezing rated_sounds training regressor_folder train trainable predict export "
-    "parameters student distil units masked_prediction pretrain spoken_corpus training_verbs pretrain_verbs"
+    "parameters unlabelled student distil units masked_prediction pretrain spoken_corpus training_verbs pretrain_verbs"
 ).split()
 FIGURES = (
     "style layer_axis cells cell_sheet panels heatmap curves weights depth similarity wins efficiency "

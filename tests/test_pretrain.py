@@ -17,8 +17,9 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from probe.errors import InputError
 from probe.masked_prediction import MaskedPrediction, cropped
-from probe.pretrain import LOG, STATE, PretrainPlan, layer_frames, pretrain
+from probe.pretrain import PretrainPlan, layer_frames, pretrain
 from probe.units import HOP, RATE, WINDOW, MfccFrames, Units, span_mask
+from probe.unlabelled import LOG, STATE
 
 SMALL = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
@@ -145,6 +146,20 @@ def test_a_killed_pre_training_resumes_to_the_same_encoder_bit_for_bit(sounds, t
     assert not (cut / STATE).exists()
 
 
+def test_a_pre_training_does_not_go_on_with_other_sounds(sounds, tmp_path):
+    out = tmp_path / "own"
+    pretrain(sounds, PLAN, MfccFrames(), out=out, extractor=EXTRACTOR, stop_after=4)
+    moved = sounds.copy()
+    moved["path"] = [str(tmp_path / f"{name}.wav") for name in sounds["utterance_id"]]
+    for k, (before, after) in enumerate(zip(sounds["path"], moved["path"], strict=True)):
+        sound = soundfile.read(before)[0]
+        soundfile.write(after, sound if k else 0.5 * sound, RATE)
+    with pytest.raises(InputError, match="have changed"):
+        pretrain(moved, PLAN, MfccFrames(), out=out, extractor=EXTRACTOR)
+    soundfile.write(moved["path"][0], soundfile.read(sounds["path"][0])[0], RATE)
+    assert len(pretrain(moved, PLAN, MfccFrames(), out=out, extractor=EXTRACTOR).log) == 3  # at another place, the same
+
+
 def test_a_second_round_clusters_a_layer_of_the_first(sounds, tmp_path):
     sounds.to_csv(tmp_path / "my.csv", index=False)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "hubert", **SMALL}))
@@ -176,7 +191,21 @@ def test_what_can_not_be_done_is_refused_and_bad_sounds_are_named(sounds, folder
         pretrain(table, PLAN, MfccFrames(), out=folders["hubert"], extractor=EXTRACTOR)
     with pytest.raises(InputError, match="No sound can be used"):
         pretrain(table[-2:], PLAN, MfccFrames(), out=tmp_path / "x", extractor=EXTRACTOR)
+    assert not (tmp_path / "x").exists()
+    with pytest.raises(InputError, match=r"\d+ frames can't be 9999 units"):
+        pretrain(sounds, replace(PLAN, n_units=9999), MfccFrames(), out=tmp_path / "y", extractor=EXTRACTOR)
     with pytest.raises(InputError, match="1 speakers are too few to hold 1 out"):
         pretrain(sounds.assign(speaker_id="s"), PLAN, MfccFrames(), out=tmp_path / "x", extractor=EXTRACTOR)
     with pytest.raises(InputError, match=r"gives \d+ frames a second, not 49"):
         layer_frames(load_exact(folders["sew"]), "1")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("{bad", "read as JSON"), ('{"model_type": "bert"}', "no configuration")]
+)
+def test_a_configuration_of_something_else_is_refused(sounds, tmp_path, content, message):
+    sounds.to_csv(tmp_path / "my.csv", index=False)
+    (tmp_path / "config.json").write_text(content)
+    result = command("pretrain", tmp_path / "my.csv", "--config", tmp_path / "config.json", "--out", tmp_path / "own")
+    assert result.exit_code == 2
+    assert message in result.output

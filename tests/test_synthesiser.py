@@ -46,6 +46,16 @@ def pitch_of(samples, rate=22_050):
     return rate / lags[correlation[lags].argmax()]
 
 
+def test_a_voice_that_espeak_dies_of_is_named():
+    text = (
+        "As you read my letter, somewhere -- perhaps not far from you --someone is inflicting pain on an innocent "
+        "animal ... an animal like Astro."
+    )
+    deadly = Utterance(text, "en-us+Demonic", rate=173, pitch=21, pitch_range=90, volume=138)
+    with pytest.raises(InputError, match=r"died on one of the 32 utterances after the first 0.*en-us\+Demonic"):
+        list(speak([deadly]))
+
+
 def test_an_unknown_voice_is_refused_and_not_spoken_in_another():
     with pytest.raises(InputError, match=r"^espeak-ng has no voice 'xx-none\+m1'\.$"):
         list(speak([Utterance("hello", "xx-none+m1")]))
