@@ -74,6 +74,7 @@ def plot_speakers(speakers: pd.DataFrame, ax: Axes) -> Axes:
     ax.plot(np.arange(1, len(speakers) + 1), speakers["n_utterances"], drawstyle="steps-mid", color=BAR)
     ax.set_ylim(0, 1.08 * speakers["n_utterances"].max())
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     return ax
 
 

@@ -176,8 +176,6 @@ class _Run:
         n_frames = sum(map(len, some))
         if n_frames < self.plan.n_units:
             raise InputError(f"{n_frames} frames can't be {self.plan.n_units} units. Ask for fewer or give more sound.")
-                f"{n_frames} frames can't be {self.plan.n_units} units. Ask for fewer, or give more sound."
-            )
         self.watch.say(f"Clustering into {self.plan.n_units} units …")
         tied = N_MFCC if self.plan.units_of == "mfcc" else 0
         units = Units.fit(np.concatenate(some), n_units=self.plan.n_units, rng=rng, tied=tied)
