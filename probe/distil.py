@@ -30,7 +30,7 @@ from probe.tensor_files import (
     restore_optimiser,
     write_state,
 )
-from probe.unlabelled import STATE, EncoderMade, checked_folder, claim_folder, finish_folder, hold_out
+from probe.unlabelled import STATE, EncoderMade, checked_folder, claim_folder, finish_folder, hold_out, some_of
 
 PLAN = "distil.json"
 
@@ -125,6 +125,7 @@ class _Run:
         self._sounds = SoundSource(SoundHashes(), sampling_rate=rate, longest_seconds=LONGEST_SECONDS)
         self._rows: list[Row] = table.to_dict("records")
         held_out, self._heard = hold_out(table["speaker_id"].tolist(), share=plan.held_out, seed=plan.seed)
+        held_out = some_of(held_out)
         self._held_out: list[int] = held_out.tolist()
         self._refused: dict[str, tuple[str, str]] = {}
 

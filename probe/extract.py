@@ -11,10 +11,11 @@ import pandas as pd
 
 from probe.audio import CHANNELS, RESAMPLER
 from probe.cache import CacheWriter
+from probe.cores import cores
 from probe.encoder import LAYER_CONVENTION, SpeechEncoder
 from probe.errors import InputError
 from probe.foresight import foresee, sample_sounds
-from probe.hearing import cores, hear_in_order
+from probe.hearing import hear_in_order
 from probe.manifest import Manifest
 from probe.plan import WORDS_OF, ExtractionPlan
 from probe.pooling import pooling_named

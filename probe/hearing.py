@@ -6,7 +6,6 @@ memory runs out the number is halved and the utterance is heard again.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -38,11 +37,6 @@ class Heard:
     reason: str  # "" where there are embeddings
     seconds_of_sound: float  # 0 of words
     seconds_at_work: float  # of the thread that heard it
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Room:

@@ -62,11 +62,11 @@ def cropped(
         rng: chooses the places
 
     Returns:
-        sounds ``(n, n_samples)`` float32 and units ``(n, n_frames)`` int64
+        sounds ``(n, n_samples)`` as they are and units ``(n, n_frames)`` int64
     """
     n_frames = min([n_frames, *map(len, units)])
     n_samples = (n_frames - 1) * HOP + WINDOW
-    sounds = np.empty((len(waveforms), n_samples), dtype=np.float32)
+    sounds = np.empty((len(waveforms), n_samples), dtype=waveforms[0].dtype)
     chosen = np.empty((len(waveforms), n_frames), dtype=np.int64)
     for k, (waveform, own) in enumerate(zip(waveforms, units, strict=True)):
         begin = int(rng.integers(len(own) - n_frames + 1))

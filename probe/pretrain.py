@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from transformers import HubertConfig
 
+from probe.cores import cores
 from probe.encoder import SpeechEncoder
 from probe.errors import InputError
 from probe.freezing import schedule
@@ -36,11 +37,21 @@ from probe.tensor_files import (
     write_state,
 )
 from probe.units import HOP, N_MFCC, RATE, WINDOW, Units, span_mask
-from probe.unlabelled import STATE, EncoderMade, checked_folder, claim_folder, finish_folder, hold_out, save_encoder
+from probe.unlabelled import (
+    STATE,
+    EncoderMade,
+    checked_folder,
+    claim_folder,
+    finish_folder,
+    hold_out,
+    save_encoder,
+    some_of,
+)
 
-PLAN = "pretrain.json"
+PLAN, HELD_OUT = "pretrain.json", "held_out.csv"
 LONGEST_SECONDS = 30.0
 FRAMES_EACH = 200  # of an utterance, on which k-means is fitted
+STEPS_A_NOTE = 50  # between two looks at the loss, for which a GPU is waited for
 FramesOf = Callable[[np.ndarray], np.ndarray]  # a sound (n_samples,) -> (n_frames, n_features), one every 20 ms
 
 
@@ -95,6 +106,7 @@ def pretrain(
         log, quarantine = run.train(out / STATE, stop_after), run.quarantine
         if stop_after is not None and stop_after < plan.steps:
             return EncoderMade(out, log, quarantine)
+        run.judged().to_csv(out / HELD_OUT, index=False, lineterminator="\n")
         halves = {name: tensor.half() for name, tensor in run.model.encoder.state_dict().items()}
         save_encoder(run.model.encoder.config, extractor, halves, out)
     return finish_folder(EncoderMade(out, log, quarantine))
@@ -105,14 +117,14 @@ class _Run:
         self, table: pd.DataFrame, plan: PretrainPlan, frames_of: FramesOf, extractor: Any, device: str, watch: Silent
     ) -> None:
         self.plan, self.device, self.watch = plan, device, watch
-        self._extractor, self._frames_of = extractor, frames_of
+        self._frames_of = frames_of
         self._sounds = SoundSource(SoundHashes(), sampling_rate=RATE, longest_seconds=LONGEST_SECONDS)
         self._waveforms: list[np.ndarray] = []
         rows: list[Row] = []
         refused = []
         watch.begin("look at every sound", len(table), "sounds")
         try:
-            with ThreadPoolExecutor(2) as pool:
+            with ThreadPoolExecutor(cores()) as pool:
                 candidates: list[Row] = table.to_dict("records")
                 for row, material in zip(candidates, pool.map(self._sounds.read, candidates), strict=True):
                     reason = material.reason
@@ -130,46 +142,59 @@ class _Run:
         self.quarantine = pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
         if not rows:
             raise InputError("No sound can be used. Look at the manifest with layerprobe manifest check.")
-        speakers = [str(row["speaker_id"]) for row in rows]
-        self._held_out, self._heard = hold_out(speakers, share=plan.held_out, seed=plan.seed)
+        self._rows = rows
+        speakers, words = [str(row["speaker_id"]) for row in rows], [str(row.get("transcript", "")) for row in rows]
+        self._held_out, self._heard = hold_out(speakers, share=plan.held_out, seed=plan.seed, words=words)
+        self._levels = np.array([_level(_floats(w), extractor) for w in self._waveforms], dtype=np.float32)
         self._sounds_hash = _hash_of(rows, self._waveforms)
         torch.manual_seed(plan.seed)
         self.model = MaskedPrediction(HubertConfig(**json.loads(plan.config)), n_units=plan.n_units).to(device)
 
     def train(self, folder: Path, stop_after: int | None) -> pd.DataFrame:
-        plan, units = self.plan, self._units()
+        plan = self.plan
+        self._units = units = self._clustered()
         torch.manual_seed(plan.seed + 1)
         optimiser = torch.optim.AdamW(self.model.parameters(), lr=plan.learning_rate, weight_decay=0.01)
         done, log = self._restored(folder, optimiser)
-        losses: list[float] = []
+        chance, note = self._chance(units), ""
+        losses: list[Tensor] = []
         self.watch.begin("pretrain", plan.steps, "steps")
         self.watch.advance(done)
         try:
             for step in range(done, plan.steps):
-                losses.append(self._step(optimiser, units, step))
-                shown = f", accuracy {log[-1]['accuracy']:.3f} (chance {log[-1]['chance']:.3f})" if log else ""
-                self.watch.advance(1, f"loss {np.mean(losses[-50:]):.3f}{shown}")
+                losses.append(self._step(optimiser, step))
+                if (step + 1) % STEPS_A_NOTE == 0:
+                    told = f", accuracy {log[-1]['accuracy']:.3f} (chance {log[-1]['chance']:.3f})" if log else ""
+                    note = f"loss {torch.stack(losses[-STEPS_A_NOTE:]).mean().item():.3f}{told}"
+                self.watch.advance(1, note)
                 if step + 1 == stop_after:
                     break
                 if (step + 1) % plan.every == 0 or step + 1 == plan.steps:
-                    accuracy, chance = self._accuracy(units)
-                    row = {"step": step + 1, "loss": float(np.mean(losses))}
-                    log.append({**row, "accuracy": accuracy, "chance": chance})
+                    few = self._told_right(some_of(self._held_out))
+                    row = {"step": step + 1, "loss": torch.stack(losses).mean().item()}
+                    if not np.isfinite(row["loss"]):
+                        raise InputError(f"The loss is no number after {step + 1} steps. Lower --learning-rate.")
+                    log.append({**row, "accuracy": few["right"].sum() / few["hidden"].sum(), "chance": chance})
                     losses = []
                     self._save(folder, optimiser, step + 1, log)
         finally:
             self.watch.end()
         return pd.DataFrame(log)
 
-    def _units(self) -> list[np.ndarray]:
+    def judged(self) -> pd.DataFrame:
+        """Every held-out utterance: how many frames were hidden, and how many of those told right."""
+        return self._told_right(self._held_out)
+
+    def _clustered(self) -> list[np.ndarray]:
         """Of every sound, by clusters of some frames of each that is heard."""
         rng = np.random.default_rng([self.plan.seed, 1])
         frames: list[np.ndarray] = []
         self.watch.begin("frames of every sound", len(self._waveforms), "sounds")
         try:
-            for waveform in self._waveforms:
-                frames.append(self._frames_of(_floats(waveform)).astype(np.float16))
-                self.watch.advance()
+            with ThreadPoolExecutor(cores()) as pool:
+                for found in pool.map(lambda w: self._frames_of(_floats(w)).astype(np.float16), self._waveforms):
+                    frames.append(found)
+                    self.watch.advance()
         finally:
             self.watch.end()
         some = [f[rng.permutation(len(f))[:FRAMES_EACH]].astype(np.float32) for f in (frames[k] for k in self._heard)]
@@ -181,43 +206,48 @@ class _Run:
         units = Units.fit(np.concatenate(some), n_units=self.plan.n_units, rng=rng, tied=tied)
         return [units.of(f.astype(np.float32)) for f in frames]
 
-    def _step(self, optimiser: torch.optim.Optimizer, units: list[np.ndarray], step: int) -> float:
+    def _step(self, optimiser: torch.optim.Optimizer, step: int) -> Tensor:
         plan, rng = self.plan, np.random.default_rng([self.plan.seed, 2, step])
         chosen = rng.choice(self._heard, size=min(plan.batch_size, len(self._heard)), replace=False)
         scale = schedule(step, n_steps=plan.steps, warmup=plan.warmup)
         optimiser.param_groups[0]["lr"] = plan.learning_rate * scale
         self.model.train()
         optimiser.zero_grad(set_to_none=True)
-        loss, _ = self._told(chosen, units, rng)
+        loss = self._told(chosen, rng)[0]
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip, error_if_nonfinite=True)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip, error_if_nonfinite=self.device == "cpu")
         optimiser.step()
-        return float(loss.detach())
+        return loss.detach()
 
-    def _told(self, chosen: np.ndarray, units: list[np.ndarray], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _told(self, chosen: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, int]:
+        """The loss of a batch, the share of its hidden frames that is told right, and how many they are."""
         n_frames = round(self.plan.crop_seconds * RATE / HOP)
-        sounds, truth = cropped(
-            [self._prepared(k) for k in chosen], [units[k] for k in chosen], n_frames=n_frames, rng=rng
-        )
-        mask = span_mask(len(sounds), truth.shape[1], share=self.plan.mask_share, span=self.plan.mask_span, rng=rng)
-        given = (torch.from_numpy(a).to(self.device) for a in (sounds, truth, mask))
+        whole, units = [self._waveforms[k] for k in chosen], [self._units[k] for k in chosen]
+        pieces, truth = cropped(whole, units, n_frames=n_frames, rng=rng)
+        mask = span_mask(len(pieces), truth.shape[1], share=self.plan.mask_share, span=self.plan.mask_span, rng=rng)
+        given = (torch.from_numpy(a).to(self.device) for a in (pieces, self._levels[chosen], truth, mask))
+        sounds, levels, truths, hidden = given
+        sounds = (sounds / 32767 - levels[:, :1]) / levels[:, 1:]
         kind = self.device.split(":")[0]
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
-            return self.model(*given)  # type: ignore[no-any-return]
+            loss, right = self.model(sounds, truths, hidden)
+        return loss, right, int(mask.sum())
 
-    def _accuracy(self, units: list[np.ndarray]) -> tuple[float, float]:
-        """Of held-out speakers' hidden frames, and that of always saying the most frequent unit of those heard."""
+    @torch.no_grad()
+    def _told_right(self, places: np.ndarray) -> pd.DataFrame:
+        """Of each utterance: ``hidden`` frames and those of them told ``right``, each time with the same masks."""
         self.model.eval()
-        rng = np.random.default_rng([self.plan.seed, 3])
-        with torch.no_grad():
-            right = [float(self._told(np.array([k]), units, rng)[1]) for k in self._held_out]
-        counts = np.bincount(np.concatenate([units[k] for k in self._heard]), minlength=self.plan.n_units)
-        told = np.concatenate([units[k] for k in self._held_out]) == counts.argmax()
-        return float(np.mean(right)), float(told.mean())
+        rows = []
+        for k in places:
+            _, right, hidden = self._told(np.array([k]), np.random.default_rng([self.plan.seed, 3, k]))
+            row = {name: self._rows[k][name] for name in ("utterance_id", "speaker_id")}
+            rows.append({**row, "hidden": hidden, "right": round(float(right) * hidden)})
+        return pd.DataFrame(rows)
 
-    def _prepared(self, k: int) -> np.ndarray:
-        given = self._extractor(_floats(self._waveforms[k]), sampling_rate=RATE, return_tensors="np")
-        return np.asarray(given["input_values"][0], dtype=np.float32)
+    def _chance(self, units: list[np.ndarray]) -> float:
+        """How often a held-out frame is of the unit that is most frequent in those heard."""
+        counts = np.bincount(np.concatenate([units[k] for k in self._heard]), minlength=self.plan.n_units)
+        return float((np.concatenate([units[k] for k in self._held_out]) == counts.argmax()).mean())
 
     def _save(self, folder: Path, optimiser: torch.optim.Optimizer, done: int, log: list[dict[str, Any]]) -> None:
         model = {f"model.{n}": p for n, p in self.model.named_parameters()}
@@ -265,6 +295,11 @@ def _hash_of(rows: list[Row], waveforms: list[np.ndarray]) -> str:
         digest.update(f"{row['utterance_id']} {row['speaker_id']} {len(waveform)}\n".encode())
         digest.update(waveform.tobytes())
     return digest.hexdigest()
+
+
+def _level(waveform: np.ndarray, extractor: Any) -> tuple[float, float]:
+    """What is subtracted from the whole of a sound, and what it is divided by, as transformers' extractors do it."""
+    return (float(waveform.mean()), float(np.sqrt(waveform.var() + 1e-7))) if extractor.do_normalize else (0.0, 1.0)
 
 
 def _floats(waveform: np.ndarray) -> np.ndarray:

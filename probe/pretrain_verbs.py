@@ -21,6 +21,7 @@ app = typer.Typer()
 def speak(
     sentences: Annotated[Path, typer.Argument(help="A text file, a sentence a line.")],
     out: Annotated[Path, typer.Option(help="The folder for the sounds and their manifest, speech.csv.")],
+    times: Annotated[int, typer.Option(min=1, help="How often each is said, in a voice drawn anew.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of voices, rates and pitches.")] = 0,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -34,7 +35,7 @@ def speak(
         raise InputError(
             f"{sentences} can't be read as text: {error}. Give a UTF-8 file, a sentence a line."
         ) from error
-    manifest = write_speech(lines, out, seed=seed, watch=watcher(quiet=quiet))
+    manifest = write_speech(lines, out, times=times, seed=seed, watch=watcher(quiet=quiet))
     say(f"Next: layerprobe pretrain {manifest} --out models/first", quiet=quiet)
 
 

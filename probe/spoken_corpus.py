@@ -27,7 +27,7 @@ HEADER = Header(
     corpus="layerprobe speech",
     version="1",
     licence="of the sentences; spoken by espeak-ng",
-    notes="Synthetic: each sentence once, in a voice, rate, pitch, pitch range and loudness drawn by chance.",
+    notes="Synthetic: each sentence in a voice, rate, pitch, pitch range and loudness drawn by chance.",
     targets={},
 )
 
@@ -37,11 +37,12 @@ def voices() -> list[str]:
     return [f"{language}+{v}" for v in variants() if v not in DEMO_VARIANTS + LEFT_OUT for language in LANGUAGES]
 
 
-def plan_speech(sentences: list[str], *, seed: int = 0) -> tuple[pd.DataFrame, list[Utterance]]:
+def plan_speech(sentences: list[str], *, times: int = 1, seed: int = 0) -> tuple[pd.DataFrame, list[Utterance]]:
     """Draw how each sentence is said; equal seeds on equal sentences give equal plans.
 
     Args:
         sentences: of any kind; those out of `LETTERS` or without a letter are left out, and so are repetitions
+        times: how often each is said, in a voice drawn anew
         seed: of the draws
 
     Returns:
@@ -57,7 +58,7 @@ def plan_speech(sentences: list[str], *, seed: int = 0) -> tuple[pd.DataFrame, l
     every = voices()
     rows: list[dict[str, str]] = []
     utterances: list[Utterance] = []
-    for k in rng.permutation(len(kept)):
+    for k in np.concatenate([rng.permutation(len(kept)) for _ in range(times)]):
         voice = every[rng.integers(len(every))]
         utterance_id = f"said_{len(rows):06d}"
         rows.append(
@@ -73,14 +74,16 @@ def plan_speech(sentences: list[str], *, seed: int = 0) -> tuple[pd.DataFrame, l
     return pd.DataFrame(rows), utterances
 
 
-def write_speech(sentences: list[str], folder: Path, *, seed: int = 0, watch: Silent | None = None) -> Path:
+def write_speech(
+    sentences: list[str], folder: Path, *, times: int = 1, seed: int = 0, watch: Silent | None = None
+) -> Path:
     """Speak the sentences into ``folder`` and return the manifest, ``speech.csv``.
 
     Raises:
         InputError: if there is no synthesiser, or no sentence can be said
     """
     watch = watch or Silent()
-    table, utterances = plan_speech(sentences, seed=seed)
+    table, utterances = plan_speech(sentences, times=times, seed=seed)
     (folder / "wav").mkdir(parents=True, exist_ok=True)
     watch.begin("speak", len(utterances), "utterances")
     try:

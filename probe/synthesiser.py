@@ -1,15 +1,15 @@
 """Speech from espeak-ng, in process, byte for byte the same each time.
 
 espeak-ng (GPL) is an optional dependency that is called and never bundled: the package espeakng-loader carries its
-library and voices. Its noise depends on all that it has said before, so `speak` starts a fresh process, and the same
-list of utterances always sounds the same.
+library and voices. Its noise depends on all that it has said before, so `speak` starts a fresh process for each block
+of utterances, and the same list always sounds the same, on however many cores.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -18,12 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from probe.cores import cores
 from probe.errors import InputError
 
 SYNCHRONOUS_OUTPUT = 2  # espeak_AUDIO_OUTPUT: AUDIO_OUTPUT_SYNCHRONOUS
 UTF8 = 1  # espeakCHARS_UTF8
 RATE, VOLUME, PITCH, PITCH_RANGE = 1, 2, 3, 4  # espeak_PARAMETER
 AT_A_TIME = 32  # utterances between two signs of progress
+BLOCK = 512  # utterances that one process says
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,29 @@ def speak(utterances: list[Utterance]) -> Iterator[tuple[np.ndarray, int]]:
         InputError: if espeakng-loader is not installed, a voice is unknown, or espeak-ng dies of one
     """
     _loader()
+    begins = range(0, len(utterances), BLOCK)
+    if len(begins) == 1:  # heard one by one, not when all is said
+        yield from _block(utterances, 0)
+        return
+    with ThreadPoolExecutor(cores()) as threads:
+        for first in range(0, len(begins), cores()):  # no more blocks are held than are spoken at once
+            now = begins[first : first + cores()]
+            for block in threads.map(lambda begin: list(_block(utterances, begin)), now):
+                yield from block
+
+
+def _block(utterances: list[Utterance], begin: int) -> Iterator[tuple[np.ndarray, int]]:
+    block, said = utterances[begin : begin + BLOCK], 0
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
-        said = 0
         try:
-            for sound in fresh.map(_say, utterances, chunksize=AT_A_TIME):
+            for sound in fresh.map(_say, block, chunksize=AT_A_TIME):
                 yield sound
                 said += 1
         except BrokenProcessPool as error:
-            voices = sorted({utterance.voice for utterance in utterances[said : said + AT_A_TIME]})
+            voices = sorted({utterance.voice for utterance in block[said : said + AT_A_TIME]})
             raise InputError(
-                f"espeak-ng died on one of the {AT_A_TIME} utterances after the first {said}. Leave out the voice "
-                f"that it can't stand, one of {', '.join(voices)}."
+                f"espeak-ng died on one of the {AT_A_TIME} utterances after the first {begin + said}. Leave out the "
+                f"voice that it can't stand, one of {', '.join(voices)}."
             ) from error
 
 

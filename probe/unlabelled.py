@@ -67,8 +67,16 @@ def claim_folder(out: Path, name: str, plan: Any, fingerprint: str) -> None:
     (out / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def hold_out(speakers: Sequence[str], *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places of utterances that are held out, evenly chosen of their speakers', and of those that are heard.
+def hold_out(
+    speakers: Sequence[str], *, share: float, seed: int, words: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the held-out speakers' utterances, and of those that are heard.
+
+    Args:
+        speakers: of each utterance, empty where unknown
+        share: of speakers to hold out
+        seed: chooses them
+        words: of each utterance; what a held-out speaker says is not heard from others either
 
     Raises:
         InputError: if nobody would be left to hear
@@ -79,9 +87,17 @@ def hold_out(speakers: Sequence[str], *, share: float, seed: int) -> tuple[np.nd
     if len(drawn) <= n:
         raise InputError(f"{len(drawn)} speakers are too few to hold {n} out. Give a larger manifest.")
     out = np.isin(groups, drawn[:n])
-    places = np.flatnonzero(out)
-    few = places[np.linspace(0, len(places) - 1, min(len(places), AT_MOST_HELD_OUT)).astype(int)]
-    return few, np.flatnonzero(~out)
+    said = {text for text, held in zip(words or (), out, strict=False) if held and text.strip()}
+    known = np.array([text in said for text in words], dtype=bool) if words else np.zeros(len(out), dtype=bool)
+    if (out | known).all():
+        raise InputError("Held-out speakers say all that the others say. Give a larger manifest.")
+    return np.flatnonzero(out), np.flatnonzero(~out & ~known)
+
+
+def some_of(places: np.ndarray) -> np.ndarray:
+    """At most `AT_MOST_HELD_OUT` of them, evenly chosen."""
+    few = np.linspace(0, len(places) - 1, min(len(places), AT_MOST_HELD_OUT)).astype(int)
+    return np.asarray(places[few])
 
 
 def save_encoder(config: Any, extractor: Any, tensors: dict[str, Tensor], folder: Path) -> None:

@@ -14,7 +14,8 @@ from conftest import load_exact, voice
 
 from probe.audio import UnusableSound, read_sound
 from probe.checkpoint import load_encoder
-from probe.hearing import Room, _is_out_of_memory, cores, embed, hear_in_order
+from probe.cores import cores
+from probe.hearing import Room, _is_out_of_memory, embed, hear_in_order
 from probe.sound_hashes import SoundHashes
 from probe.sources import SoundSource
 

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STAGES = ("probe", "analysis", "figures")
 PROBE = (
-    "errors progress verbs manifest synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
+    "errors cores progress verbs manifest "
+    "synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
     "hooked encoder acoustic hub text checkpoint "
     "precision doctor journal sound_hashes sources transcripts word_errors transcribe cache hearing foresight "
     "extract splits "

@@ -82,7 +82,7 @@ def scores_of(run, metric="ccc"):
 @pytest.fixture(scope="module")
 def learnt(corpus, folders, text_folder, tmp_path_factory):
     root = tmp_path_factory.mktemp("learnt")
-    choices = {"epochs": 30, "patience": 30, "pooling": "mean_std"}
+    choices = {"epochs": 60, "patience": 60, "pooling": "mean_std"}  # at 30 one seed in four is not there yet
     return {
         name: (root / name, trained(corpus, folders, text_folder, root / name, branches=branches, **choices))
         for name, branches in {"both": ("audio", "text"), "text": ("text",), "audio": ("audio",)}.items()

@@ -37,8 +37,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from probe.checkpoint import load_encoder
+from probe.cores import cores
 from probe.extract import Extraction, extract
-from probe.hearing import cores
 from probe.manifest import Header, Manifest
 
 RATE = 16_000
