@@ -10,21 +10,20 @@ from torch import Tensor, nn
 
 from probe.units import HOP, WINDOW
 
-TEMPERATURE = 0.1  # of the cosines between what is predicted and the units' codes
+LEFT_OUT = -100  # what torch's cross entropy does not count
 
 
 class MaskedPrediction(nn.Module):
-    """A HuBERT of transformers, a projection, and a code for each unit."""
+    """A HuBERT of transformers, and a linear layer that tells units from its last states."""
 
-    def __init__(self, config: Any, *, n_units: int, code_dim: int = 64) -> None:
+    def __init__(self, config: Any, *, n_units: int) -> None:
         """Draw everything by torch's chance; the encoder's own masks and layer drop are off."""
         from transformers import HubertModel
 
         super().__init__()
         config.apply_spec_augment, config.layerdrop = False, 0.0
         self.encoder: Any = HubertModel(config)
-        self.project = nn.Linear(config.hidden_size, code_dim)
-        self.codes = nn.Parameter(torch.randn(n_units, code_dim))
+        self.head = nn.Linear(config.hidden_size, n_units)
 
     def logits(self, sounds: Tensor, mask: Tensor) -> Tensor:
         """What each frame is taken for.
@@ -40,14 +39,16 @@ class MaskedPrediction(nn.Module):
         states = self.encoder.feature_projection(features)
         states = torch.where(mask[:, :, None], self.encoder.masked_spec_embed.to(states.dtype), states)
         states = self.encoder.encoder(states).last_hidden_state
-        told = nn.functional.normalize(self.project(states).float(), dim=-1)
-        return told @ nn.functional.normalize(self.codes, dim=-1).T / TEMPERATURE
+        told: Tensor = self.head(states)
+        return told.float()
 
     def forward(self, sounds: Tensor, units: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The cross entropy of the hidden frames' units, and the share of them that is told right."""
-        logits, truth = self.logits(sounds, mask)[mask], units[mask]
-        right = (logits.argmax(dim=-1) == truth).float().mean()
-        return nn.functional.cross_entropy(logits, truth), right.detach()
+        logits = self.logits(sounds, mask)
+        # no frame is picked out by its mask, for which a GPU would be waited for
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), units.masked_fill(~mask, LEFT_OUT).flatten())
+        right = ((logits.argmax(dim=-1) == units) & mask).sum() / mask.sum()
+        return loss, right.detach()
 
 
 def cropped(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,7 @@ PLAN, HELD_OUT = "pretrain.json", "held_out.csv"
 LONGEST_SECONDS = 30.0
 FRAMES_EACH = 200  # of an utterance, on which k-means is fitted
 STEPS_A_NOTE = 50  # between two looks at the loss, for which a GPU is waited for
+_Batch = tuple[Tensor, ...]  # sounds int16, their levels, their frames' units, and which of those are hidden
 FramesOf = Callable[[np.ndarray], np.ndarray]  # a sound (n_samples,) -> (n_frames, n_features), one every 20 ms
 
 
@@ -161,8 +162,8 @@ class _Run:
         self.watch.begin("pretrain", plan.steps, "steps")
         self.watch.advance(done)
         try:
-            for step in range(done, plan.steps):
-                losses.append(self._step(optimiser, step))
+            for step, batch in enumerate(self._batches(done), start=done):
+                losses.append(self._step(optimiser, step, batch))
                 if (step + 1) % STEPS_A_NOTE == 0:
                     told = f", accuracy {log[-1]['accuracy']:.3f} (chance {log[-1]['chance']:.3f})" if log else ""
                     note = f"loss {torch.stack(losses[-STEPS_A_NOTE:]).mean().item():.3f}{told}"
@@ -189,13 +190,17 @@ class _Run:
         """Of every sound, by clusters of some frames of each that is heard."""
         rng = np.random.default_rng([self.plan.seed, 1])
         frames: list[np.ndarray] = []
+        threads = torch.get_num_threads()
         self.watch.begin("frames of every sound", len(self._waveforms), "sounds")
         try:
-            with ThreadPoolExecutor(cores()) as pool:
+            # a thread that launches on a GPU is kept busy by that
+            jobs = cores() if self.device == "cpu" or self.plan.units_of == "mfcc" else 2
+            with ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 for found in pool.map(lambda w: self._frames_of(_floats(w)).astype(np.float16), self._waveforms):
                     frames.append(found)
                     self.watch.advance()
         finally:
+            torch.set_num_threads(threads)
             self.watch.end()
         some = [f[rng.permutation(len(f))[:FRAMES_EACH]].astype(np.float32) for f in (frames[k] for k in self._heard)]
         n_frames = sum(map(len, some))
@@ -206,32 +211,47 @@ class _Run:
         units = Units.fit(np.concatenate(some), n_units=self.plan.n_units, rng=rng, tied=tied)
         return [units.of(f.astype(np.float32)) for f in frames]
 
-    def _step(self, optimiser: torch.optim.Optimizer, step: int) -> Tensor:
-        plan, rng = self.plan, np.random.default_rng([self.plan.seed, 2, step])
-        chosen = rng.choice(self._heard, size=min(plan.batch_size, len(self._heard)), replace=False)
+    def _step(self, optimiser: torch.optim.Optimizer, step: int, batch: _Batch) -> Tensor:
+        plan = self.plan
         scale = schedule(step, n_steps=plan.steps, warmup=plan.warmup)
         optimiser.param_groups[0]["lr"] = plan.learning_rate * scale
         self.model.train()
         optimiser.zero_grad(set_to_none=True)
-        loss = self._told(chosen, rng)[0]
+        loss = self._told(batch)[0]
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip, error_if_nonfinite=self.device == "cpu")
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip)
         optimiser.step()
         return loss.detach()
 
-    def _told(self, chosen: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, int]:
-        """The loss of a batch, the share of its hidden frames that is told right, and how many they are."""
+    def _batches(self, begin: int) -> Iterator[_Batch]:
+        """Of the steps from ``begin``, each made while the one before is learnt from."""
+
+        def made(step: int) -> _Batch:
+            rng = np.random.default_rng([self.plan.seed, 2, step])
+            n = min(self.plan.batch_size, len(self._heard))
+            return self._batch(rng.choice(self._heard, size=n, replace=False), rng)
+
+        with ThreadPoolExecutor(1) as maker:
+            coming = maker.submit(made, begin)
+            for step in range(begin + 1, self.plan.steps + 1):
+                batch, coming = coming.result(), maker.submit(made, step)
+                yield batch
+
+    def _batch(self, chosen: np.ndarray, rng: np.random.Generator) -> _Batch:
         n_frames = round(self.plan.crop_seconds * RATE / HOP)
         whole, units = [self._waveforms[k] for k in chosen], [self._units[k] for k in chosen]
-        pieces, truth = cropped(whole, units, n_frames=n_frames, rng=rng)
-        mask = span_mask(len(pieces), truth.shape[1], share=self.plan.mask_share, span=self.plan.mask_span, rng=rng)
-        given = (torch.from_numpy(a).to(self.device) for a in (pieces, self._levels[chosen], truth, mask))
-        sounds, levels, truths, hidden = given
+        sounds, truth = cropped(whole, units, n_frames=n_frames, rng=rng)
+        mask = span_mask(len(sounds), truth.shape[1], share=self.plan.mask_share, span=self.plan.mask_span, rng=rng)
+        batch = tuple(torch.from_numpy(a) for a in (sounds, self._levels[chosen], truth, mask))
+        return batch if self.device == "cpu" else tuple(t.pin_memory() for t in batch)
+
+    def _told(self, batch: _Batch) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, and the share of its hidden frames that is told right."""
+        sounds, levels, units, mask = (t.to(self.device, non_blocking=True) for t in batch)
         sounds = (sounds / 32767 - levels[:, :1]) / levels[:, 1:]
         kind = self.device.split(":")[0]
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
-            loss, right = self.model(sounds, truths, hidden)
-        return loss, right, int(mask.sum())
+            return self.model(sounds, units, mask)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _told_right(self, places: np.ndarray) -> pd.DataFrame:
@@ -239,7 +259,8 @@ class _Run:
         self.model.eval()
         rows = []
         for k in places:
-            _, right, hidden = self._told(np.array([k]), np.random.default_rng([self.plan.seed, 3, k]))
+            batch = self._batch(np.array([k]), np.random.default_rng([self.plan.seed, 3, k]))
+            right, hidden = self._told(batch)[1], int(batch[3].sum())
             row = {name: self._rows[k][name] for name in ("utterance_id", "speaker_id")}
             rows.append({**row, "hidden": hidden, "right": round(float(right) * hidden)})
         return pd.DataFrame(rows)

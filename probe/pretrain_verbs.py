@@ -108,7 +108,7 @@ def pretrain(
         crop_seconds=crop_seconds,
         learning_rate=learning_rate,
         warmup=0.08,
-        clip=1.0,
+        clip=5.0,
         mask_share=0.08,
         mask_span=10,
         held_out=0.05,

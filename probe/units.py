@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torchaudio
-from scipy.cluster.vq import kmeans2
 
 RATE = 16_000  # Hz
 HOP, WINDOW = 320, 400  # samples: the stride and the reach of HuBERT's convolutions
@@ -67,14 +66,44 @@ class Units:
         spread = np.where(spread > 0, spread, 1.0)
         if tied:
             spread = np.resize(spread[:tied], len(spread))
-        centres, _ = kmeans2((chosen - mean) / spread, n_units, iter=ITERATIONS, minit="++", rng=rng, missing="warn")
-        return cls(mean, spread, centres)
+        return cls(mean, spread, _k_means((chosen - mean) / spread, n_units, rng))
 
     def of(self, frames: np.ndarray) -> np.ndarray:
         """The unit of each frame, ``(n_frames,)`` int16."""
-        z = (frames.astype(np.float64) - self.mean) / self.spread
-        # |z - c|² without |z|², which is the same for every centre
-        return np.asarray(((self.centres**2).sum(axis=1) - 2 * z @ self.centres.T).argmin(axis=1), dtype=np.int16)
+        found, _ = _nearest((frames.astype(np.float64) - self.mean) / self.spread, self.centres)
+        return found.astype(np.int16)
+
+
+def _nearest(z: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest centre of each row, and its squared distance."""
+    distances = z @ (-2 * centres.T)
+    distances += (centres**2).sum(axis=1)  # |z|² is the same for every centre
+    found = distances.argmin(axis=1)
+    return found, distances[np.arange(len(z)), found] + (z**2).sum(axis=1)
+
+
+def _k_means(z: np.ndarray, n_centres: int, rng: np.random.Generator) -> np.ndarray:
+    """Lloyd's iterations from k-means++ (Arthur and Vassilvitskii, 2007), as matrix products.
+
+    scipy's kmeans2 takes 25 times as long on 100,000 frames of 256 features.
+    """
+    squares = (z**2).sum(axis=1)
+    centres = z[[rng.integers(len(z))]]
+    far = np.full(len(z), np.inf)
+    while len(centres) < n_centres:
+        far = np.minimum(far, np.maximum(squares - 2 * z @ centres[-1] + centres[-1] @ centres[-1], 0))
+        at = np.searchsorted(np.cumsum(far), rng.random() * far.sum(), side="right")
+        centres = np.vstack([centres, z[min(at, len(z) - 1)]])
+    for _ in range(ITERATIONS):
+        found, far = _nearest(z, centres)
+        order = found.argsort(kind="stable")
+        filled, begins, sizes = np.unique(found[order], return_index=True, return_counts=True)
+        moved = z[far.argsort()[-n_centres:]]  # a centre that is nobody's begins anew at a frame far from all
+        moved[filled] = np.add.reduceat(z[order], begins) / sizes[:, None]
+        if np.array_equal(moved, centres):
+            break
+        centres = moved
+    return centres
 
 
 def span_mask(n: int, n_frames: int, *, share: float, span: int, rng: np.random.Generator) -> np.ndarray:
