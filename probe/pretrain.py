@@ -301,7 +301,7 @@ def layer_frames(encoder: SpeechEncoder, layer: str) -> FramesOf:
     place = encoder.layers.index(layer)
 
     def frames(waveform: np.ndarray) -> np.ndarray:
-        return encoder.hidden_states(waveform)[place].float().numpy()
+        return encoder.hidden_states(waveform)[place].float().cpu().numpy()
 
     n, expected = len(frames(np.zeros(RATE, dtype=np.float32))), (RATE - WINDOW) // HOP + 1
     if n != expected:
