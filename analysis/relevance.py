@@ -52,7 +52,7 @@ def layer_scores(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
         "seed_lowest": by_seed.min(),
         "seed_highest": by_seed.max(),
     }
-    return pd.DataFrame(columns).reset_index()
+    return pd.DataFrame(columns).reindex(columns["value"].index).reset_index()  # in the run's own order
 
 
 def with_intervals(table: pd.DataFrame, intervals: pd.DataFrame | None) -> pd.DataFrame:

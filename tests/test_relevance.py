@@ -28,6 +28,13 @@ def test_pooled_scores_are_averaged_over_seeds_and_folds_give_the_range():
     assert (row["seed_lowest"], row["seed_highest"]) == (0.5, 0.7)
 
 
+def test_encoders_stay_in_the_runs_order_also_where_some_have_no_folds():
+    row = {"probe": "ridge", "layer": "0", "target": "a", "control": "none", "seed": 0, "metric": "ccc", "value": 0.5}
+    rows = [{**row, "encoder": e, "fold": f} for e in ("b", "a") for f in ("pooled", "0")]
+    scores = pd.DataFrame(rows + [{**row, "encoder": "B", "fold": "pooled"}])
+    assert layer_scores(scores, metric="ccc")["encoder"].tolist() == ["b", "a", "B"]
+
+
 def test_an_unknown_metric_is_refused_with_the_choices():
     with pytest.raises(ValueError, match=r"^no score is called 'uar'; choose one of ccc$"):
         layer_scores(scores([("0", "pooled", 0, 0.5)]), metric="uar")

@@ -30,6 +30,11 @@ def test_each_sentence_is_said_once_as_the_seed_says():
     assert all(RATES[0] <= u.rate <= RATES[1] for u in utterances)
     assert plan_speech(SENTENCES, seed=3)[1] == utterances
     assert plan_speech(SENTENCES, seed=4)[1] != utterances
+    twice = plan_speech(SENTENCES, times=2, seed=3)[0]
+    assert sorted(twice["transcript"]) == sorted([*SENTENCES, *SENTENCES])
+    assert twice["utterance_id"].is_unique
+    voices_of = twice.groupby("transcript")["speaker_id"].nunique()
+    assert (voices_of == 2).mean() > 0.9  # drawn anew
     with pytest.raises(InputError, match="needs 15 to 160 characters"):
         plan_speech(["no"])
 

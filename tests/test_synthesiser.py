@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import probe.synthesiser
 from probe.errors import InputError
 from probe.synthesiser import Utterance, speak
 
@@ -19,6 +20,20 @@ def test_the_same_list_sounds_the_same_each_time():
         assert a.dtype == np.int16
         assert rate == 22_050
         assert np.array_equal(a, b)
+
+
+def test_blocks_sound_the_same_on_any_number_of_cores(monkeypatch):
+    """Breath is noise that depends on all that its process said before; a block always begins anew."""
+    utterances = [Utterance(SENTENCE, voice) for voice in ("en-us+m1", "en-us+f4", "en-us+anikaRobot", "en-us+m2")]
+    monkeypatch.setattr(probe.synthesiser, "BLOCK", 2)
+    heard = []
+    for n in (1, 3):
+        monkeypatch.setattr(probe.synthesiser, "cores", lambda n=n: n)
+        heard.append([samples for samples, _ in speak(utterances)])
+    assert len(heard[0]) == 4
+    assert all(np.array_equal(a, b) for a, b in zip(*heard, strict=True))
+    alone = [samples for k in (0, 2) for samples, _ in speak(utterances[k : k + 2])]
+    assert all(np.array_equal(a, b) for a, b in zip(heard[0], alone, strict=True))
 
 
 def test_settings_are_heard():
