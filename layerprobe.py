@@ -14,6 +14,7 @@ import typer
 from figures.manifest_verbs import app as manifest_verbs
 from figures.transcript_verbs import app as transcripts
 from figures.verbs import app as regressor_judging
+from probe.cache_verbs import app as cache_verbs
 from probe.errors import InputError
 from probe.pretrain_verbs import app as pretraining
 from probe.progress import clock_text, watcher
@@ -39,6 +40,7 @@ from probe.verbs import (
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(manifest_verbs, name="manifest", help="Make, check and look at the table of utterances.")
+app.add_typer(cache_verbs, name="cache")
 app.add_typer(training)
 app.add_typer(pretraining)
 app.add_typer(transcripts)
@@ -66,13 +68,16 @@ def extract(
     device: Device = None,
     precision: Precision = "auto",
     jobs: Annotated[int | None, typer.Option(min=1, help="Utterances heard at once; one a core if none.")] = None,
+    storage: Annotated[str, typer.Option(help="Of embeddings at rest: float32, or float16.")] = "float32",
+    prune: Annotated[bool, typer.Option("--prune", help="Take out rows that the manifest no longer has.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and needed, do nothing.")] = False,
     no_speakers: NoSpeakers = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Pool every layer of every utterance into a cache, once; of a text encoder the layers of its transcript."""
     from probe.checkpoint import load_upstream
-    from probe.extract import extract as extract_stage
+    from probe.extract import extract as extract_stage, rehearse
     from probe.manifest import read_manifest
 
     watch = watcher(quiet=quiet)
@@ -82,7 +87,15 @@ def extract(
         encoder, random_init=random_init, device=device, adapter=adapter, precision=precision, show_download=not quiet
     )
     poolings = tuple(dict.fromkeys(pooling)) if pooling else None
-    done = extract_stage(checked, upstream, out, poolings=poolings, words=words, jobs=jobs, watch=watch)
+    if dry_run:
+        for line in rehearse(
+            checked, upstream, out, poolings=poolings, words=words, storage=storage, jobs=jobs, watch=watch
+        ):
+            say(line, quiet=quiet)
+        return
+    done = extract_stage(
+        checked, upstream, out, poolings=poolings, words=words, storage=storage, prune=prune, jobs=jobs, watch=watch
+    )
     rate = f" ({done.seconds_of_sound / done.seconds:.1f} s of sound per s)" if done.seconds_of_sound else ""
     say(
         f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "

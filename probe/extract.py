@@ -10,12 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from probe.audio import CHANNELS, RESAMPLER
-from probe.cache import CacheWriter
+from probe.cache import CacheMismatch, open_cache
+from probe.cache_writer import CacheWriter, finish_compaction
 from probe.cores import cores
 from probe.encoder import LAYER_CONVENTION, SpeechEncoder
 from probe.errors import InputError
-from probe.foresight import foresee, sample_sounds
+from probe.foresight import foresee, refuse_full_disk, sample_sounds
 from probe.hearing import hear_in_order
+from probe.journal import JOURNAL
 from probe.manifest import Manifest
 from probe.plan import WORDS_OF, ExtractionPlan
 from probe.pooling import pooling_named
@@ -26,6 +28,7 @@ from probe.sources import LONGEST_SECONDS, NO_WORDS, TRANSCRIPT, Source, source_
 from probe.upstream import Upstream
 
 PRECISION = "precision.csv"  # in the cache: what 16-bit products did to a sample of its sounds
+STORAGES = ("float32", "float16")  # of embeddings at rest
 LIBRARIES = ("torch", "transformers", "soxr", "soundfile")
 
 
@@ -44,9 +47,19 @@ class Extraction:
 
 
 def extraction_plan(
-    encoder: Upstream, *, poolings: tuple[str, ...] | None = None, words: str = TRANSCRIPT
+    encoder: Upstream,
+    *,
+    poolings: tuple[str, ...] | None = None,
+    words: str = TRANSCRIPT,
+    storage: str = STORAGES[0],
 ) -> ExtractionPlan:
-    """The plan under which ``encoder`` fills a cache; a text encoder's from the column ``words``."""
+    """The plan under which ``encoder`` fills a cache; a text encoder's from the column ``words``.
+
+    Raises:
+        InputError: if a pooling or the storage is unknown
+    """
+    if storage not in STORAGES:
+        raise InputError(f"storage {storage!r} is unknown; choose {' or '.join(STORAGES)}.")
     poolings = poolings or encoder.default_poolings
     for name in poolings:
         pooling_named(name)
@@ -68,7 +81,7 @@ def extraction_plan(
         poolings=poolings,
         forward=encoder.forward,
         precision=encoder.precision,
-        storage="float32",
+        storage=storage,
         libraries=", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in LIBRARIES),
     )
 
@@ -80,6 +93,8 @@ def extract(
     *,
     poolings: tuple[str, ...] | None = None,
     words: str = TRANSCRIPT,
+    storage: str = STORAGES[0],
+    prune: bool = False,
     longest_seconds: float = LONGEST_SECONDS,
     jobs: int | None = None,
     loaders: int = 2,
@@ -88,7 +103,8 @@ def extract(
     """Pool every layer of every utterance into the cache at ``out``; what is there already is kept.
 
     Each utterance is heard, or its transcript read, alone. A sound that can't be used is quarantined with its reason
-    and the rest goes on; the refused ones are tried again by the next run. How many are heard at once changes no bit.
+    and the rest goes on; the refused ones are tried again by the next run, and those that have changed since they were
+    cached are heard again. How many are heard at once changes no bit.
 
     Args:
         manifest: what is to be heard
@@ -96,6 +112,8 @@ def extract(
         out: the cache, new or begun
         poolings: keys of `probe.pooling.POOLINGS`; the encoder's own if None
         words: the manifest's column that a text encoder reads
+        storage: float32, or float16 for half of the disk
+        prune: whether rows of utterances that the manifest no longer has are taken out
         longest_seconds: a longer sound is quarantined
         jobs: utterances heard at once; None for one a core, or one on a GPU
         loaders: threads that decode
@@ -103,26 +121,33 @@ def extract(
 
     Raises:
         CacheMismatch: if ``out`` was extracted under another plan
-        InputError: if a cached sound or transcript has changed since, or there are no words to read
+        InputError: if the disk can't hold it, or there are no words to read
         OSError: if the disk is full or can't be written; rows named in the journal stay
     """
     watch = watch or Silent()
     jobs = jobs or (cores() if encoder.device == "cpu" else 1)
     began = time.monotonic()
-    plan = extraction_plan(encoder, poolings=poolings, words=words)
+    plan = extraction_plan(encoder, poolings=poolings, words=words, storage=storage)
+    finish_compaction(Path(out))
     with CacheWriter(out, plan, dim=encoder.dim) as writer:
         cached = writer.cached
         hashes = SoundHashes(writer.path if encoder.reads == "sound" else None)
         try:
             source = source_for(encoder, manifest.table, hashes, words=words, longest_seconds=longest_seconds)
-            known = manifest.table["utterance_id"].isin(list(cached))
-            _refuse_changed(manifest.table[known], cached, source, out, watch)
-            pending = manifest.table[~known]
+            if prune:
+                gone = set(cached) - set(manifest.table["utterance_id"])
+                writer.drop(gone)
+                watch.say(f"{len(gone)} rows taken out that the manifest no longer has.")
+            pending = _pending(manifest.table, cached, source, watch)
             if pending.empty:
-                watch.say(f"All {len(cached)} utterances are cached already; nothing is to be done.")
+                watch.say(f"All {len(writer.cached)} utterances are cached already; nothing is to be done.")
                 seconds = time.monotonic() - began
                 return Extraction(Path(out), len(cached), 0, _quarantine([]), _wordless(cached), 0.0, seconds, 1.0)
-            watch.say(foresee(pending, encoder, source, poolings=plan.poolings, jobs=jobs).words() + ".")
+            foresight = foresee(
+                pending, encoder, source, poolings=plan.poolings, storage=storage, jobs=jobs, n_rows=writer.n_rows
+            )
+            watch.say(foresight.words() + ".")
+            refuse_full_disk(Path(out), foresight)
             if isinstance(encoder, SpeechEncoder) and encoder.precision != "float32":
                 _note_precision(encoder, pending, writer.path, watch)
             began_hearing = time.monotonic()
@@ -134,12 +159,16 @@ def extract(
                     pending, encoder, source, poolings=plan.poolings, jobs=jobs, loaders=loaders
                 )
                 for heard in heard_in_order:
-                    if heard.embeddings is None:
-                        refused.append((heard.row["utterance_id"], heard.row["path"], heard.reason))
+                    reason = heard.reason
+                    if heard.embeddings is not None:
+                        try:
+                            writer.append(heard.row["utterance_id"], heard.content, heard.embeddings)
+                            seconds_of_sound += heard.seconds_of_sound
+                        except ValueError as error:
+                            reason = str(error)
+                    if reason:
+                        refused.append((heard.row["utterance_id"], heard.row["path"], reason))
                         writer.refuse(*refused[-1])
-                    else:
-                        writer.append(heard.row["utterance_id"], heard.content, heard.embeddings)
-                        seconds_of_sound += heard.seconds_of_sound
                     at_work += heard.seconds_at_work
                     rate = seconds_of_sound / max(time.monotonic() - began_hearing, 1e-9)
                     speed = f"{rate:.1f} s of sound per s, " if encoder.reads == "sound" else ""
@@ -162,6 +191,34 @@ def extract(
     )
 
 
+def rehearse(
+    manifest: Manifest, encoder: Upstream, out: Path | str, *, poolings: tuple[str, ...] | None = None,
+    words: str = TRANSCRIPT, storage: str = STORAGES[0], jobs: int | None = None, watch: Silent | None = None,
+) -> list[str]:  # fmt: skip
+    """What `extract` would do, in lines: its plan, and what it needs; arguments and errors as there.
+
+    Nothing is written.
+    """
+    watch, out = watch or Silent(), Path(out)
+    plan = extraction_plan(encoder, poolings=poolings, words=words, storage=storage)
+    cached: dict[str, str] = {}
+    n_rows = 0
+    if (out / JOURNAL).exists():
+        cache = open_cache(out)
+        if cache.plan != plan:
+            raise CacheMismatch(out, cache.plan, plan)
+        cached, n_rows = dict(zip(cache.utterance_ids, cache.sounds, strict=True)), cache.n_rows
+    source = source_for(encoder, manifest.table, SoundHashes(), words=words, longest_seconds=LONGEST_SECONDS)
+    pending = _pending(manifest.table, cached, source, watch)
+    lines = [f"{name}: {value}" for name, value in plan.to_json().items()]
+    if pending.empty:
+        return [*lines, f"All {len(cached)} utterances are cached already; nothing is to be done."]
+    jobs = jobs or (cores() if encoder.device == "cpu" else 1)
+    foresight = foresee(pending, encoder, source, poolings=plan.poolings, storage=storage, jobs=jobs, n_rows=n_rows)
+    refuse_full_disk(out, foresight)
+    return [*lines, f"{len(cached)} utterances are cached already; {foresight.words()}."]
+
+
 def _wordless(cached: dict[str, str]) -> int:
     return sum(content == NO_WORDS for content in cached.values())
 
@@ -181,13 +238,13 @@ def _note_precision(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path,
     watch.say(f"{words}, see {folder / PRECISION}.")
 
 
-def _refuse_changed(
-    table: pd.DataFrame, cached: dict[str, str], source: Source, out: Path | str, watch: Silent
-) -> None:
+def _pending(table: pd.DataFrame, cached: dict[str, str], source: Source, watch: Silent) -> pd.DataFrame:
+    """Rows of the manifest that are to be heard: those without a row, and those whose sound or words have changed."""
+    known = table["utterance_id"].isin(list(cached))
     changed = []
-    watch.begin("check what is cached", len(table), "utterances")
+    watch.begin("check what is cached", int(known.sum()), "utterances")
     try:
-        for row in table.to_dict("records"):
+        for row in table[known].to_dict("records"):
             try:
                 same = source.content(row) == cached[row["utterance_id"]]
             except FileNotFoundError:
@@ -198,7 +255,5 @@ def _refuse_changed(
     finally:
         watch.end()
     if changed:
-        raise InputError(
-            f"{out}: {len(changed)} utterances have changed since they were cached, {changed[0]} first. "
-            "Name another --out to extract them again."
-        )
+        watch.say(f"{len(changed)} utterances have changed since they were cached, {changed[0]} first: heard again.")
+    return table[~known | table["utterance_id"].isin(changed)]

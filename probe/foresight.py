@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
 from probe.audio import UnusableSound, read_sound, sound_seconds
+from probe.cache import BLOCK
+from probe.errors import InputError
 from probe.hearing import embed
 from probe.progress import clock_text
 from probe.sound_hashes import Row, span_of
@@ -20,6 +26,8 @@ N_HEADERS = 500  # sounds whose length is read; beyond that hours are an estimat
 N_SAMPLES = 4  # sounds that are heard beforehand
 SAMPLE_SECONDS = 3.0  # of each
 WHOLE_SECONDS = 60.0  # of the one by which the speed is told
+# beyond embeddings, ids and paths: hash and span of a row, size, time and hash of a file, the arrays' descriptions
+BYTES_A_ROW, BYTES_A_FILE, BYTES_FIXED = 40, 50, 8_000
 
 
 @dataclass(frozen=True)
@@ -28,45 +36,71 @@ class Foresight:
 
     n_utterances: int
     seconds_of_sound: float
-    n_bytes: int
+    n_bytes: int  # on disk
+    memory: int  # bytes, of the whole process at its most
     seconds: float  # infinite where it can't be told
 
     def words(self) -> str:
         """All of it in one line."""
         sound = f"{self.seconds_of_sound / 3600:.2f} h of sound, " if self.seconds_of_sound else ""
         time_left = "" if self.seconds == float("inf") else f"; about {clock_text(self.seconds)}"
-        return f"{self.n_utterances} utterances to extract, {sound}{self.n_bytes / 1e6:.1f} MB{time_left}"
+        room = f"{self.n_bytes / 1e6:.1f} MB on disk, {self.memory / 1e9:.1f} GB of memory"
+        return f"{self.n_utterances} utterances to extract, {sound}{room}{time_left}"
 
 
 def foresee(
-    pending: pd.DataFrame, encoder: Upstream, source: Source, *, poolings: tuple[str, ...], jobs: int
-) -> Foresight:
+    pending: pd.DataFrame, encoder: Upstream, source: Source, *, poolings: tuple[str, ...], storage: str, jobs: int,
+    n_rows: int = 0,
+) -> Foresight:  # fmt: skip
     """Estimate from the sounds' headers and from hearing one of them; if that can't be used, no time is foreseen.
 
-    Of words from reading a few.
+    Of words from reading a few. Memory is what the process has now, and for each utterance that is heard at once what
+    hearing the longest may add, in proportion to the one that was heard. ``n_rows`` are in the cache already.
     """
-    size = len(encoder.layers) * len(poolings) * encoder.dim * np.dtype(np.float32).itemsize
+    n_values = len(encoder.layers) * len(poolings) * encoder.dim
+    files = pending["path"].astype(str).drop_duplicates() if encoder.reads == "sound" else pd.Series(dtype=str)
+    beside = pending["utterance_id"].str.len().sum() + BYTES_A_ROW * len(pending) + BYTES_FIXED
+    beside += files.str.len().sum() + BYTES_A_FILE * len(files)
+    n_blocks = -(-(n_rows + len(pending)) // BLOCK) - -(-n_rows // BLOCK)  # the last takes the room of a whole one
+    n_bytes = int(n_blocks * BLOCK * n_values * np.dtype(storage).itemsize + beside)
+    before, blocks = _memory(), 2 * BLOCK * n_values * np.dtype(storage).itemsize
     if encoder.reads == "words":
         rows = pending.iloc[_evenly(len(pending), N_SAMPLES)].to_dict("records")
         each = np.mean([_seconds_for(encoder, source.read(row).what, poolings) for row in rows])
-        return Foresight(len(pending), 0.0, len(pending) * size, float(each) * len(pending) / jobs)
-    sound = seconds_of_sound(pending)
+        return Foresight(len(pending), 0.0, n_bytes, _memory() + blocks, float(each) * len(pending) / jobs)
+    lengths = sampled_lengths(pending)
+    sound = float(np.mean(lengths) * len(pending)) if lengths else 0.0
+    most = before
     one = sample_sounds(pending[:1], encoder, seconds=WHOLE_SECONDS)
     try:
         seconds = float("inf")
         if one:
             rate = len(one[0]) / encoder.sampling_rate / _seconds_for(encoder, one[0], poolings)  # of one thread
             seconds = sound / (jobs * rate)
+            added = max(0, _peak_memory() - before)
+            most = before + int(jobs * added * max(1.0, max(lengths) * encoder.sampling_rate / len(one[0])))
     except UnusableSound:  # the extraction will name it
         seconds = float("inf")
-    return Foresight(len(pending), sound, len(pending) * size, seconds)
+    return Foresight(len(pending), sound, n_bytes, most + blocks, seconds)
 
 
-def seconds_of_sound(table: pd.DataFrame) -> float:
-    """Length of all utterances together, from spans and headers; of many, from `N_HEADERS` evenly chosen ones."""
-    chosen = table.iloc[_evenly(len(table), N_HEADERS)].to_dict("records")
-    lengths = [_seconds(row) for row in chosen]
-    return float(np.mean(lengths) * len(table)) if lengths else 0.0
+def refuse_full_disk(out: Path, foresight: Foresight) -> None:
+    """Stop before anything is heard that could not be written.
+
+    Raises:
+        InputError: if the disk of ``out`` has less room than is needed
+    """
+    free = shutil.disk_usage(next(p for p in (out, *out.absolute().parents) if p.exists())).free
+    if free < foresight.n_bytes:
+        raise InputError(
+            f"{out} needs {foresight.n_bytes / 1e6:.1f} MB, and its disk has {free / 1e6:.1f} MB free. Name an --out "
+            "on another disk, or take fewer --pooling or --storage float16."
+        )
+
+
+def sampled_lengths(table: pd.DataFrame) -> list[float]:
+    """Seconds of utterances, from spans and headers; of many, of `N_HEADERS` evenly chosen ones."""
+    return [_seconds(row) for row in table.iloc[_evenly(len(table), N_HEADERS)].to_dict("records")]
 
 
 def sample_sounds(table: pd.DataFrame, encoder: Upstream, *, seconds: float = SAMPLE_SECONDS) -> list[np.ndarray]:
@@ -94,6 +128,18 @@ def _seconds_for(encoder: Upstream, material: np.ndarray | str, poolings: tuple[
         return time.perf_counter() - began
     finally:
         torch.set_num_threads(threads)
+
+
+def _memory() -> int:
+    """Bytes that the process holds now."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    except OSError:  # no Linux: the most that it ever held
+        return _peak_memory()
+
+
+def _peak_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _seconds(row: Row) -> float:

@@ -1,9 +1,17 @@
-"""The journal of a cache: which blocks are whole, written only after they are on disk, tolerant of a torn last line."""
+"""The journal of a cache: which blocks are whole, written only after they are on disk, tolerant of a torn last line.
+
+A line is ``{"block": 3, "rows": 512, "files": {"embeddings": "0f…", …}}``: the digests of the block's files as they
+were written, by which a file that was swapped for another, checksums and all, is found out. The last line on a block
+counts.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from probe.errors import InputError
@@ -15,38 +23,66 @@ class CacheDamaged(InputError):
     """The cache does not hold what its journal promises."""
 
 
-def read_journal(path: Path) -> list[dict[str, int]]:
-    """Lines of whole blocks in order of writing; a torn last line never became one and is left out."""
+@dataclass(frozen=True)
+class BlockLine:
+    """What the journal says of a block."""
+
+    block: int
+    rows: int
+    files: dict[str, str] = field(default_factory=dict)  # digest by array; empty while they are written anew
+
+
+def read_journal(path: Path, *, mending: bool = False) -> dict[int, BlockLine]:
+    """The last word on each whole block, in order; a torn last line never became one and is left out.
+
+    Args:
+        path: of the cache
+        mending: whether a line that can't be read is no reason to stop
+
+    Raises:
+        CacheDamaged: if a line that others follow can't be read, or a block is not named before the last one
+    """
     raw = (path / JOURNAL).read_bytes().split(b"\n")
-    lines: list[dict[str, int]] = []
+    lines: dict[int, BlockLine] = {}
     for number, line in enumerate(raw):
         if not line.strip(b"\0 "):
             continue
         try:
             entry = json.loads(line)
-            lines.append({"block": int(entry["block"]), "rows": int(entry["rows"])})
-        except (ValueError, KeyError, TypeError) as error:
-            if any(rest.strip(b"\0 ") for rest in raw[number + 1 :]):
-                raise CacheDamaged(f"{path / JOURNAL}, line {number + 1} can't be read. Extract it again.") from error
-    return lines
+            files = {str(name): str(digest) for name, digest in entry.get("files", {}).items()}
+            lines[int(entry["block"])] = BlockLine(int(entry["block"]), int(entry["rows"]), files)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if any(rest.strip(b"\0 ") for rest in raw[number + 1 :]) and not mending:
+                raise CacheDamaged(
+                    f"{path / JOURNAL}, line {number + 1} can't be read. Mend it with layerprobe cache repair."
+                ) from error
+    if not mending and sorted(lines) != list(range(len(lines))):
+        raise CacheDamaged(f"{path / JOURNAL} does not name every block. Mend it with layerprobe cache repair.")
+    return dict(sorted(lines.items()))
 
 
-def n_whole_rows(lines: list[dict[str, int]]) -> int:
-    """Rows of whole blocks, by the last word on each: a block that grew is named again."""
-    return sum({line["block"]: line["rows"] for line in lines}.values())
+def n_whole_rows(lines: dict[int, BlockLine]) -> int:
+    """Rows of whole blocks."""
+    return sum(line.rows for line in lines.values())
 
 
-def rewrite_journal(path: Path, lines: list[dict[str, int]]) -> None:
+def rewrite_journal(path: Path, lines: Iterable[BlockLine]) -> None:
     """Start the journal of a new cache, or drop what was torn from one."""
-    replace_file(path / JOURNAL, "".join(json.dumps(line) + "\n" for line in lines))
+    replace_file(path / JOURNAL, "".join(_text(line) for line in lines))
 
 
-def note_block(path: Path, *, block: int, rows: int) -> None:
+def note_block(path: Path, line: BlockLine) -> None:
     """Name a block whole; the line is on disk when this returns."""
     with (path / JOURNAL).open("a", encoding="utf-8") as journal:
-        journal.write(json.dumps({"block": block, "rows": rows}) + "\n")
+        journal.write(_text(line))
         journal.flush()
         os.fsync(journal.fileno())
+
+
+def digest_of(file: Path) -> str:
+    """Sixteen hex digits over a file's bytes."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
 
 
 def make_durable(file: Path) -> None:
@@ -64,3 +100,7 @@ def replace_file(path: Path, text: str) -> None:
     temporary = path.with_suffix(".partial")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def _text(line: BlockLine) -> str:
+    return json.dumps(asdict(line)) + "\n"

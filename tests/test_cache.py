@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import zarr
 
-from probe.cache import BLOCK, CacheMismatch, CacheWriter, open_cache
+from probe.cache import BLOCK, CacheMismatch, open_cache
+from probe.cache_writer import CacheWriter
 from probe.errors import InputError
 from probe.journal import CacheDamaged
 from probe.plan import ExtractionPlan
@@ -152,7 +153,7 @@ def test_a_flipped_bit_is_never_read(tmp_path, byte):
     content[byte] ^= 4
     shard.write_bytes(content)
     cache = open_cache(tmp_path / "a.zarr")
-    with pytest.raises(CacheDamaged, match=r"embeddings is damaged .*Extract it again"):
+    with pytest.raises(CacheDamaged, match=r"embeddings is damaged .*Look at it with layerprobe cache verify"):
         [cache.read_layer(layer) for layer in PLAN.layers]
 
 

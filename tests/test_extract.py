@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,17 @@ from test_cache import content_hash
 
 from probe.audio import read_sound
 from probe.cache import CacheMismatch, open_cache
+from probe.cache_check import differences, verify
+from probe.cache_writer import size_of
 from probe.checkpoint import load_encoder
 from probe.errors import InputError
 from probe.extract import extract
+from probe.foresight import foresee
 from probe.manifest import read_manifest
 from probe.pooling import pool_layers
 from probe.progress import Lines
+from probe.sound_hashes import SoundHashes
+from probe.sources import source_for
 
 
 @pytest.fixture
@@ -109,9 +116,10 @@ def test_before_it_begins_it_says_how_much_it_will_be(corpus, encoder, tmp_path,
     corpus[0] |= {"start": 0.1, "end": 0.4}
     done = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", watch=Lines())
     seconds = sum(0.5 + 0.17 * i for i in range(8)) - 0.2  # the span is 0.3 of 0.5 s
-    size = 8 * 4 * 2 * 32 * 4  # utterances, layers, poolings, dim, bytes
     told = capsys.readouterr().err
-    assert f"8 utterances to extract, {seconds / 3600:.2f} h of sound, {size / 1e6:.1f} MB; about " in told
+    said = re.search(r"8 utterances to extract, (\S+) h of sound, 0\.\d MB on disk, (\S+) GB of memory; about ", told)
+    assert said[1] == f"{seconds / 3600:.2f}"
+    assert 0.1 < float(said[2]) < 8
     assert done.seconds_of_sound == pytest.approx(seconds, abs=1e-3)
     assert 0.0 < done.encoder_share <= 1.0
 
@@ -119,7 +127,8 @@ def test_before_it_begins_it_says_how_much_it_will_be(corpus, encoder, tmp_path,
 def test_where_the_first_sound_can_not_be_used_no_time_is_told(corpus, encoder, tmp_path, capsys):
     (tmp_path / "s0.wav").write_bytes(b"")
     extract(manifest_of(tmp_path, corpus[:3]), encoder, tmp_path / "a.zarr", watch=Lines())
-    assert "3 utterances to extract, 0.00 h of sound, 0.0 MB.\n" in capsys.readouterr().err
+    assert "3 utterances to extract, 0.00 h of sound, 0.0 MB on disk, " in (told := capsys.readouterr().err)
+    assert "; about" not in told
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -143,8 +152,13 @@ def test_a_complete_cache_says_so_and_reads_no_sound_again(corpus, encoder, tmp_
     assert (done.n_cached_before, done.n_extracted) == (8, 0)
     assert "All 8 utterances are cached already; nothing is to be done." in capsys.readouterr().err
     sounds[0].touch()
-    with pytest.raises(InputError, match="1 utterances have changed"):
-        extract(manifest, encoder, tmp_path / "a.zarr")
+    before = open_cache(tmp_path / "a.zarr").read_layer("1")
+    done = extract(manifest, encoder, tmp_path / "a.zarr", watch=Lines())
+    assert "1 utterances have changed since they were cached, u0 first: heard again" in capsys.readouterr().err
+    assert done.quarantine["utterance_id"].tolist() == ["u0"]  # it is no sound any more, and its old row no answer
+    cache = open_cache(tmp_path / "a.zarr")
+    assert cache.utterance_ids.tolist() == [f"u{i}" for i in range(1, 8)]
+    np.testing.assert_array_equal(cache.read_layer("1"), before[1:])
 
 
 def test_every_bad_sound_is_quarantined_with_its_reason_and_the_rest_goes_on(corpus, encoder, tmp_path, write_sound):
@@ -206,8 +220,7 @@ def test_spans_a_millisecond_apart_in_a_long_file_are_not_the_same_sound(encoder
     row = {"utterance_id": "a", "path": "long.wav", "speaker_id": "t", "arousal": 2, "start": 0.1234561, "end": 0.9}
     extract(manifest_of(tmp_path, [row]), encoder, tmp_path / "a.zarr")
     row["start"] = 0.1234564
-    with pytest.raises(InputError, match="1 utterances have changed"):
-        extract(manifest_of(tmp_path, [row]), encoder, tmp_path / "a.zarr")
+    assert extract(manifest_of(tmp_path, [row]), encoder, tmp_path / "a.zarr").n_extracted == 1
 
 
 def test_a_changed_sound_is_never_reused_and_a_moved_one_is(corpus, encoder, tmp_path, write_sound):
@@ -217,12 +230,46 @@ def test_a_changed_sound_is_never_reused_and_a_moved_one_is(corpus, encoder, tmp
     (tmp_path / "s2.wav").touch()
     assert extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 0
     write_sound("s3.wav", 1.0, pitch=300)
-    with pytest.raises(InputError, match=r"1 utterances have changed since they were cached, u3 first"):
-        extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
-    write_sound("s3.wav", 0.5 + 0.17 * 3, pitch=120)
     corpus[4] |= {"start": 0.1, "end": 0.4}  # another span of the same sound is another sound
-    with pytest.raises(InputError, match=r"1 utterances have changed since they were cached, u4 first"):
-        extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
+    assert extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 2
+    extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "b.zarr")  # all at once, as it is now
+    assert differences(open_cache(tmp_path / "a.zarr"), open_cache(tmp_path / "b.zarr")) == []
+    assert verify(tmp_path / "a.zarr") == []
+
+
+def test_what_the_manifest_dropped_is_taken_out_when_asked_for(corpus, encoder, tmp_path, capsys):
+    extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
+    fewer = manifest_of(tmp_path, corpus[2:])
+    extract(fewer, encoder, tmp_path / "a.zarr")
+    assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 8
+    done = extract(fewer, encoder, tmp_path / "a.zarr", prune=True, watch=Lines())
+    assert "2 rows taken out that the manifest no longer has" in capsys.readouterr().err
+    assert done.n_extracted == 0
+    assert open_cache(tmp_path / "a.zarr").utterance_ids.tolist() == [f"u{i}" for i in range(2, 8)]
+    assert extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 2
+
+
+def test_the_disk_that_is_foreseen_is_the_disk_that_is_taken(corpus, encoder, tmp_path):
+    rows = [row | {"utterance_id": f"{row['utterance_id']}-{k}"} for k in range(50) for row in corpus]
+    manifest = manifest_of(tmp_path, rows)
+    source = source_for(encoder, manifest.table, SoundHashes(), words="transcript", longest_seconds=60)
+    for storage in ("float32", "float16"):
+        foresight = foresee(manifest.table, encoder, source, poolings=encoder.default_poolings, storage=storage, jobs=2)
+        extract(manifest, encoder, tmp_path / f"{storage}.zarr", storage=storage)
+        assert foresight.n_bytes == pytest.approx(size_of(tmp_path / f"{storage}.zarr"), rel=0.1)
+
+
+def test_a_disk_that_can_not_hold_it_is_said_before_anything_is_heard(corpus, encoder, tmp_path):
+    mount = tmp_path / "small"
+    mount.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", mount], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk here")
+    try:
+        rows = [row | {"utterance_id": f"{row['utterance_id']}-{k}"} for k in range(50) for row in corpus]
+        with pytest.raises(InputError, match=r"a.zarr needs 0\.\d MB, and its disk has 0\.\d MB free\. Name an --out"):
+            extract(manifest_of(tmp_path, rows), encoder, mount / "a.zarr")
+    finally:
+        subprocess.run(["umount", "-l", mount], check=True)
 
 
 def test_another_encoder_pooling_or_seed_is_refused_by_name(corpus, encoder, folders, tmp_path):

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from test_cache import PLAN
 
-from probe.cache import CacheWriter, open_cache
+from probe.cache import open_cache
+from probe.cache_writer import CacheWriter
 from probe.errors import InputError
 from probe.layer_probes import layer_probes
 from probe.manifest import Header, Manifest, Target

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from probe.cache import CacheWriter, open_cache
+from probe.cache import open_cache
+from probe.cache_writer import CacheWriter
 from probe.manifest import Header, Manifest, Target
 from probe.plan import ExtractionPlan
 from probe.sweep import sweep

@@ -1,0 +1,128 @@
+"""Stage: what is damaged in a cache is heard again, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from probe.cache import BLOCK, QUARANTINE, QUARANTINE_COLUMNS, CacheMismatch, open_group, plan_of, read_quarantine
+from probe.cache_check import Damage, ids_of_block, verify
+from probe.cache_writer import locked, mend_journal, rewrite_block, stored
+from probe.cores import cores
+from probe.errors import InputError
+from probe.extract import extraction_plan
+from probe.hearing import hear_in_order
+from probe.journal import read_journal, replace_file
+from probe.manifest import Manifest
+from probe.progress import Silent
+from probe.sound_hashes import SoundHashes
+from probe.sources import LONGEST_SECONDS, TRANSCRIPT, Source, source_for
+from probe.upstream import Upstream
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair came to."""
+
+    damages: list[Damage]
+    n_heard: int  # utterances
+    lost: pd.DataFrame  # utterance_id, path, reason: those whose sound can't be used any more
+
+
+def repair(
+    path: Path | str, manifest: Manifest, encoder: Upstream, *, jobs: int | None = None, watch: Silent | None = None
+) -> Repair:
+    """Hear the utterances of damaged blocks again and write those blocks anew, in their place and order.
+
+    A journal with lines that can't be read is written anew, too: files whose checksums hold are taken as they are.
+
+    Args:
+        path: of the cache
+        manifest: which holds the damaged utterances
+        encoder: that the cache was made with
+        jobs: utterances heard at once; None for one a core, or one on a GPU
+        watch: who is told of the progress
+
+    Raises:
+        CacheMismatch: if the encoder is another
+        InputError: if there is no cache, it is being written, or it can't be told whose rows are damaged
+    """
+    path, watch = Path(path), watch or Silent()
+    plan = plan_of(path, open_group(path, "r"))
+    words = plan.words or TRANSCRIPT
+    given = extraction_plan(encoder, poolings=plan.poolings, words=words, storage=plan.storage)
+    if plan != given:
+        raise CacheMismatch(path, plan, given)
+    with locked(path):
+        mend_journal(path)
+        damages = verify(path, watch=watch)
+        ids = _whose(path, manifest, sorted({d.block for d in damages}))
+        hashes = SoundHashes(path if encoder.reads == "sound" else None)
+        source = source_for(encoder, manifest.table, hashes, words=words, longest_seconds=LONGEST_SECONDS)
+        jobs = jobs or (cores() if encoder.device == "cpu" else 1)
+        watch.begin("repair", sum(map(len, ids.values())), "utterances")
+        lost: list[tuple[str, str, str]] = []
+        try:
+            for block, names in ids.items():
+                lost += _mended(path, block, names, manifest, encoder, source, jobs, watch)
+        finally:
+            watch.end()
+        if lost:
+            rows = [*read_quarantine(path).itertuples(index=False, name=None), *lost]
+            table = pd.DataFrame(rows, columns=list(QUARANTINE_COLUMNS))
+            replace_file(path / QUARANTINE, table.to_csv(index=False, lineterminator="\n"))
+    n_heard = sum(sum(map(bool, names)) for names in ids.values()) - len(lost)
+    return Repair(damages, n_heard, pd.DataFrame(lost, columns=list(QUARANTINE_COLUMNS)))
+
+
+def _mended(
+    path: Path, block: int, ids: list[str], manifest: Manifest, encoder: Upstream, source: Source, jobs: int,
+    watch: Silent,
+) -> list[tuple[str, str, str]]:  # fmt: skip
+    plan = plan_of(path, open_group(path, "r"))
+    place = {name: k for k, name in enumerate(ids) if name}
+    table = manifest.table.set_index("utterance_id", drop=False).loc[list(place)]
+    rows = np.zeros((len(ids), len(plan.layers), len(plan.poolings), encoder.dim), dtype=plan.storage)
+    sounds, lost = [""] * len(ids), []
+    for heard in hear_in_order(table, encoder, source, poolings=plan.poolings, jobs=jobs, loaders=2):
+        name = str(heard.row["utterance_id"])
+        if heard.embeddings is None:
+            ids[place[name]] = ""
+            lost.append((name, str(heard.row["path"]), heard.reason))
+        else:
+            rows[place[name]] = stored(heard.embeddings, plan.storage)
+            sounds[place[name]] = heard.content
+        watch.advance(1, f"{len(lost)} lost")
+    rewrite_block(path, block, ids, sounds, rows)
+    return lost
+
+
+def _whose(path: Path, manifest: Manifest, blocks: list[int]) -> dict[int, list[str]]:
+    """The ids of each damaged block's rows; where those are lost, what the manifest has and no other block."""
+    lines = read_journal(path)
+    known = {block: ids_of_block(path, line) for block, line in lines.items()}
+    taken = {name for ids in known.values() for name in ids or ()} | set(read_quarantine(path)["utterance_id"])
+    nameless = [block for block in blocks if known[block] is None]
+    spare = [name for name in manifest.table["utterance_id"] if name not in taken]
+    n_needed = sum(lines[block].rows for block in nameless)
+    if nameless and len(spare) != n_needed:
+        raise InputError(
+            f"{path}: {n_needed} rows from {nameless[0] * BLOCK} on have lost their names, and {len(spare)} utterances "
+            f"of the manifest could be theirs. Give the manifest that it was extracted from, or name another --out."
+        )
+    found: dict[int, list[str]] = {}
+    for block in blocks:
+        ids = known[block]
+        if ids is None:
+            ids, spare = tuple(spare[: lines[block].rows]), spare[lines[block].rows :]
+        found[block] = list(ids)
+    missing = {u for ids in found.values() for u in ids if u} - set(manifest.table["utterance_id"])
+    if missing:
+        raise InputError(
+            f"{len(missing)} damaged utterances are not in the manifest, {min(missing)} first. Give the manifest that "
+            f"{path} was extracted from."
+        )
+    return found

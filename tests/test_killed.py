@@ -1,0 +1,104 @@
+"""A process that fills a cache is killed before every one of its writes in turn; the next run makes the same store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+
+import probe.cache, probe.cache_check, probe.cache_writer
+from test_cache import DIM, PLAN, content_hash, rows
+from probe.cache import open_cache
+from probe.cache_check import verify
+from probe.cache_writer import CacheWriter
+
+for module in (probe.cache, probe.cache_writer, probe.cache_check):
+    module.BLOCK = 4
+folder = Path(sys.argv[1])
+
+
+def fill(path):
+    '''Ten rows in two runs; the second replaces a row of the first and takes one out.'''
+    every = list(rows(10))
+    with CacheWriter(path, PLAN, dim=DIM) as writer:
+        for name, sound, embeddings in every[:6]:
+            if name not in writer.cached and name != "ü2":
+                writer.append(name, sound, embeddings)
+            if name == "ü2" and "ü2" not in writer.cached and "ü5" not in writer.cached:
+                writer.append(name, sound, embeddings)
+    with CacheWriter(path, PLAN, dim=DIM) as writer:
+        if writer.cached["ü1"] != "edited":
+            writer.append("ü1", "edited", every[1][2] + 1)
+        writer.drop({"ü2"} & set(writer.cached))
+        for name, sound, embeddings in every[6:]:
+            if name not in writer.cached:
+                writer.append(name, sound, embeddings)
+
+
+def forked(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", flush=True)
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+def killed_before(n, path):
+    '''Every opening of a file to write, renaming and removal in the store is counted.'''
+    left = [n]
+
+    def count(event, args):
+        opens = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        if (opens or event in ("os.rename", "os.remove", "os.mkdir")) and str(path) in str(args[0]):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    fill(path)
+
+
+def judge(path):
+    cache = open_cache(path)
+    assert verify(path) == [], verify(path)
+    assert cache.utterance_ids.tolist() == [f"ü{k}" for k in range(10) if k != 2], cache.utterance_ids
+    (path.parent / "hash").write_text(content_hash(path))
+
+
+(folder / "once").mkdir()
+assert forked(lambda: (fill(folder / "once" / "a.zarr"), judge(folder / "once" / "a.zarr"))) == 0
+whole = (folder / "once" / "hash").read_text()
+for n in range(1, 1000):
+    path = folder / str(n) / "a.zarr"
+    path.parent.mkdir()
+    status = forked(lambda: killed_before(n, path))
+    if status == 0:
+        break
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (n, status)
+    assert forked(lambda: (fill(path), judge(path))) == 0, n
+    assert (path.parent / "hash").read_text() == whole, n
+print(f"killed {n - 1} times", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_kill_before_any_write_changes_nothing_in_the_end(tmp_path):
+    paths = os.pathsep.join([str(HERE), str(HERE.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, tmp_path], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[-2]) > 60, done.stdout
