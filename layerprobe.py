@@ -70,6 +70,12 @@ def extract(
     jobs: Annotated[int | None, typer.Option(min=1, help="Utterances heard at once; one a core if none.")] = None,
     storage: Annotated[str, typer.Option(help="Of embeddings at rest: float32, or float16.")] = "float32",
     prune: Annotated[bool, typer.Option("--prune", help="Take out rows that the manifest no longer has.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="NUMBER/OF, such as 3/16: fill this share alone; cache merge joins them.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes, each with a GPU where there are some.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and needed, do nothing.")] = False,
     no_speakers: NoSpeakers = False,
     quiet: Quiet = False,
@@ -79,23 +85,38 @@ def extract(
     from probe.checkpoint import load_upstream
     from probe.extract import extract as extract_stage, rehearse
     from probe.manifest import read_manifest
+    from probe.processes import Asked, extract_in_processes
+    from probe.shards import Shard, extract_shard
 
+    if (shard or prune or dry_run) and processes or shard and (prune or dry_run):
+        raise InputError("Name one of --shard and --processes, and neither with --prune or --dry-run.")
     watch = watcher(quiet=quiet)
+    poolings = tuple(dict.fromkeys(pooling)) if pooling else None
+    loading = {"random_init": random_init, "device": device, "adapter": adapter, "precision": precision}
+    if processes:
+        chosen = {"poolings": poolings, "words": words, "storage": storage, "jobs": jobs}
+        asked = Asked(manifest, not no_speakers, encoder, loading | {"show_download": False}, out, chosen)
+        added = extract_in_processes(asked, processes, watch=watch)
+        say(f"{out}: {added} utterances extracted by {processes} processes.", quiet=quiet)
+        return
     checked = read_manifest(manifest, speakers=not no_speakers)
     watch.say(f"Loading {encoder} …")
-    upstream = load_upstream(
-        encoder, random_init=random_init, device=device, adapter=adapter, precision=precision, show_download=not quiet
-    )
-    poolings = tuple(dict.fromkeys(pooling)) if pooling else None
+    upstream = load_upstream(encoder, **loading, show_download=not quiet)
     if dry_run:
         for line in rehearse(
             checked, upstream, out, poolings=poolings, words=words, storage=storage, jobs=jobs, watch=watch
         ):
             say(line, quiet=quiet)
         return
-    done = extract_stage(
-        checked, upstream, out, poolings=poolings, words=words, storage=storage, prune=prune, jobs=jobs, watch=watch
-    )
+    if shard:
+        done = extract_shard(
+            checked, upstream, out, Shard.parse(shard),
+            poolings=poolings, words=words, storage=storage, jobs=jobs, watch=watch,
+        )  # fmt: skip
+    else:
+        done = extract_stage(
+            checked, upstream, out, poolings=poolings, words=words, storage=storage, prune=prune, jobs=jobs, watch=watch
+        )
     rate = f" ({done.seconds_of_sound / done.seconds:.1f} s of sound per s)" if done.seconds_of_sound else ""
     say(
         f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
@@ -105,6 +126,9 @@ def extract(
     say_quarantined(done.quarantine, quiet=quiet, file=done.path / "quarantine.csv")
     if done.n_wordless:
         say(f"  {done.n_wordless} of them have no words; they are read as the empty text.", quiet=quiet)
+    if shard:
+        say(f"Next: layerprobe cache merge {out} {manifest}, when every share is whole", quiet=quiet)
+        return
     caches = str(done.path) if random_init is None else f"TRAINED.zarr --random-weights {done.path}"
     say(f"Next: layerprobe sweep {caches} {manifest} --out runs/first", quiet=quiet)
 

@@ -93,10 +93,17 @@ class Cache:
         for begin in range(0, n, READ_AT_ONCE):
             wanted = place[begin : begin + READ_AT_ONCE]
             if (wanted >= 0).any():
-                where = slice(begin, min(n, begin + READ_AT_ONCE))
-                values = read_rows(self.path, self._embeddings, where, self.plan.layers.index(layer), first=begin)
+                first, last = np.flatnonzero(wanted >= 0)[[0, -1]]
+                wanted, where = wanted[first : last + 1], slice(begin + int(first), begin + int(last) + 1)
+                index = self.plan.layers.index(layer)
+                values = read_array(self.path, self._embeddings, where, index, first=where.start)
                 layer_embeddings[wanted[wanted >= 0]] = values.reshape(len(values), -1)[wanted >= 0]
         return layer_embeddings
+
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        """All layers of some rows, ``(n_rows, n_layers, n_poolings, dim)`` float32; arguments and errors as above."""
+        layers = [self.read_layer(name, rows) for name in self.plan.layers]
+        return np.stack(layers, axis=1).reshape(len(rows), len(layers), len(self.plan.poolings), -1)
 
 
 def open_cache(path: Path | str) -> Cache:
@@ -112,7 +119,7 @@ def open_cache(path: Path | str) -> Cache:
     check_names(path, lines)
     n = n_whole_rows(lines)
     plan = plan_of(path, group)
-    ids, sounds = (read_rows(path, array_of(group, name), slice(0, n)).astype(object) for name in ARRAYS[1:])
+    ids, sounds = (read_array(path, array_of(group, name), slice(0, n)).astype(object) for name in ARRAYS[1:])
     short = [name for name in ARRAYS if array_of(group, name).shape[0] < n]
     if short:
         raise CacheDamaged(f"{path}: {short[0]} is shorter than the {n} rows that the journal names. {MEND}")
@@ -163,7 +170,7 @@ def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:
     return array
 
 
-def read_rows(path: Path, array: zarr.Array[Any], *where: slice | int, first: int = 0) -> np.ndarray:
+def read_array(path: Path, array: zarr.Array[Any], *where: slice | int, first: int = 0) -> np.ndarray:
     """Rows of one array, with damage told apart from anything else."""
     try:
         values = np.asarray(array[where])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.cache import ARRAYS, BLOCK, Cache, array_of, block_file, open_group, plan_of, read_rows
+from probe.cache import ARRAYS, BLOCK, Cache, array_of, block_file, open_group, plan_of, read_array
 from probe.journal import BlockLine, CacheDamaged, digest_of, read_journal
 from probe.progress import Silent
 
@@ -58,7 +58,7 @@ def ids_of_block(path: Path, line: BlockLine) -> tuple[str, ...] | None:
     if _fault(path, line, "utterance_id"):
         return None
     rows = _rows(line)
-    ids = read_rows(path, array_of(open_group(path, "r"), "utterance_id"), slice(rows.start, rows.stop))
+    ids = read_array(path, array_of(open_group(path, "r"), "utterance_id"), slice(rows.start, rows.stop))
     return tuple(map(str, ids))
 
 
@@ -113,7 +113,7 @@ def _fault(path: Path, line: BlockLine, name: str) -> str:
         return ""
     rows, array = _rows(line), array_of(open_group(path, "r"), name)
     try:
-        read_rows(path, array, slice(rows.start, rows.stop), first=rows.start)
+        read_array(path, array, slice(rows.start, rows.stop), first=rows.start)
     except CacheDamaged:
         return "the file is damaged"
     return "the file is not the one that the journal names" if line.files else ""
@@ -124,7 +124,7 @@ def _unreadable(path: Path, line: BlockLine, layers: tuple[str, ...]) -> tuple[s
     bad = []
     for k, name in enumerate(layers):
         try:
-            read_rows(path, array, slice(rows.start, rows.stop), k, first=rows.start)
+            read_array(path, array, slice(rows.start, rows.stop), k, first=rows.start)
         except CacheDamaged:
             bad.append(name)
     return tuple(bad) or layers

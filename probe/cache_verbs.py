@@ -140,6 +140,22 @@ def diff(
         say(line, quiet=quiet)
 
 
+@app.command(epilog="Example: layerprobe cache merge caches/hubert-base.zarr my.csv")
+@reported
+def merge(
+    path: CachePath,
+    manifest: Annotated[Path, typer.Argument(help="The manifest whose shares were extracted.")],
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Join the shares that extract --shard filled, once every one is whole."""
+    from probe.manifest import read_manifest
+    from probe.shards import merge as merge_stage
+
+    added = merge_stage(path, read_manifest(manifest, speakers=False), watch=watcher(quiet=quiet))
+    say(f"{path}: {added} rows merged.", quiet=quiet)
+
+
 @app.command(epilog="Example: layerprobe cache compact caches/hubert-base.zarr")
 @reported
 def compact(path: CachePath, quiet: Quiet = False, debug: Debug = False) -> None:

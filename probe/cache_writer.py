@@ -28,7 +28,7 @@ from probe.cache import (
     open_cache,
     open_group,
     plan_of,
-    read_rows,
+    read_array,
 )
 from probe.errors import InputError
 from probe.journal import (
@@ -165,7 +165,7 @@ class CacheWriter:
         values = None
         if rows:
             where = slice(block * BLOCK, min((block + 1) * BLOCK, self._n_durable))
-            values = read_rows(self.path, self._embeddings, where, first=where.start)
+            values = read_array(self.path, self._embeddings, where, first=where.start)
             for place, row in rows.items():
                 values[place - where.start] = row
         self._write(block, values)
@@ -236,9 +236,9 @@ class CacheWriter:
         self._embeddings.resize((n, *self._shape))
         for array in (self._id_array, self._sound_array):
             array.resize((n,))
-        ids, sounds = (read_rows(self.path, a, slice(0, n)).tolist() for a in (self._id_array, self._sound_array))
+        ids, sounds = (read_array(self.path, a, slice(0, n)).tolist() for a in (self._id_array, self._sound_array))
         begun = slice(n - n % BLOCK, n)  # a shard is only ever written whole, so its first rows come along
-        self._adopt(ids, sounds, list(read_rows(self.path, self._embeddings, begun)))
+        self._adopt(ids, sounds, list(read_array(self.path, self._embeddings, begun)))
         for block in [line.block for line in lines.values() if not line.files]:
             self._touch(block * BLOCK, None)
 
@@ -369,7 +369,5 @@ def _copy(cache: Cache, path: Path) -> None:
     with CacheWriter(path, cache.plan, dim=cache.dim) as writer:
         for begin in range(0, len(cache.utterance_ids), BLOCK):
             some = np.arange(begin, min(begin + BLOCK, len(cache.utterance_ids)))
-            layers = [cache.read_layer(name, some) for name in cache.plan.layers]
-            rows = np.stack(layers, axis=1).reshape(len(some), len(layers), len(cache.plan.poolings), -1)
-            for k, row in zip(some, rows, strict=True):
+            for k, row in zip(some, cache.read_rows(some), strict=True):
                 writer.append(cache.utterance_ids[k], cache.sounds[k], row)

@@ -95,6 +95,7 @@ def extract(
     words: str = TRANSCRIPT,
     storage: str = STORAGES[0],
     prune: bool = False,
+    elsewhere: dict[str, str] | None = None,
     longest_seconds: float = LONGEST_SECONDS,
     jobs: int | None = None,
     loaders: int = 2,
@@ -114,6 +115,7 @@ def extract(
         words: the manifest's column that a text encoder reads
         storage: float32, or float16 for half of the disk
         prune: whether rows of utterances that the manifest no longer has are taken out
+        elsewhere: utterances that another cache holds, with what they were made from; they need no row here
         longest_seconds: a longer sound is quarantined
         jobs: utterances heard at once; None for one a core, or one on a GPU
         loaders: threads that decode
@@ -138,7 +140,7 @@ def extract(
                 gone = set(cached) - set(manifest.table["utterance_id"])
                 writer.drop(gone)
                 watch.say(f"{len(gone)} rows taken out that the manifest no longer has.")
-            pending = _pending(manifest.table, cached, source, watch)
+            pending = _pending(manifest.table, (elsewhere or {}) | cached, source, watch)
             if pending.empty:
                 watch.say(f"All {len(writer.cached)} utterances are cached already; nothing is to be done.")
                 seconds = time.monotonic() - began
