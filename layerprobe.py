@@ -76,6 +76,7 @@ def extract(
     processes: Annotated[
         int | None, typer.Option(min=1, help="Processes, each with a GPU where there are some.")
     ] = None,
+    dask: Annotated[str | None, typer.Option(help="A scheduler of Dask whose workers fill it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and needed, do nothing.")] = False,
     no_speakers: NoSpeakers = False,
     quiet: Quiet = False,
@@ -83,21 +84,25 @@ def extract(
 ) -> None:
     """Pool every layer of every utterance into a cache, once; of a text encoder the layers of its transcript."""
     from probe.checkpoint import load_upstream
+    from probe.dask_shards import extract_on_dask
     from probe.extract import extract as extract_stage, rehearse
     from probe.manifest import read_manifest
     from probe.processes import Asked, extract_in_processes
     from probe.shards import Shard, extract_shard
 
-    if (shard or prune or dry_run) and processes or shard and (prune or dry_run):
-        raise InputError("Name one of --shard and --processes, and neither with --prune or --dry-run.")
+    if sum(map(bool, (shard, processes, dask, prune or dry_run))) > 1:
+        raise InputError("Name one of --shard, --processes and --dask, and none with --prune or --dry-run.")
     watch = watcher(quiet=quiet)
     poolings = tuple(dict.fromkeys(pooling)) if pooling else None
     loading = {"random_init": random_init, "device": device, "adapter": adapter, "precision": precision}
-    if processes:
+    if processes or dask:
         chosen = {"poolings": poolings, "words": words, "storage": storage, "jobs": jobs}
         asked = Asked(manifest, not no_speakers, encoder, loading | {"show_download": False}, out, chosen)
-        added = extract_in_processes(asked, processes, watch=watch)
-        say(f"{out}: {added} utterances extracted by {processes} processes.", quiet=quiet)
+        if dask:
+            added, whence = extract_on_dask(asked, dask, watch=watch), "on Dask"
+        else:
+            added, whence = extract_in_processes(asked, processes or 1, watch=watch), f"by {processes} processes"
+        say(f"{out}: {added} utterances extracted {whence}.", quiet=quiet)
         return
     checked = read_manifest(manifest, speakers=not no_speakers)
     watch.say(f"Loading {encoder} …")

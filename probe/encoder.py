@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,8 @@ class SpeechEncoder:
         self.precision = precision_for(precision, device=device, known=not adapter)
         dtype = PRECISIONS[self.precision]
         lean = device == "cpu" and not adapter and is_lean(encoder)
-        self._lean = LeanEncoder(encoder, dtype=dtype) if lean else None
+        with one_thread():  # what is computed of the weights beforehand is the same on any number of cores
+            self._lean = LeanEncoder(encoder, dtype=dtype) if lean else None
         self._coarse = None if lean or dtype == torch.float32 else CoarseLinears(self._encoder, dtype)
         self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
         self.architecture = type(self._encoder).__name__
@@ -205,6 +207,17 @@ class SpeechEncoder:
         with warnings.catch_warnings():  # WavLM mixes two kinds of mask, which torch is about to forbid
             warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
             return self._hooked.states(dict(inputs))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch's sums in one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _joined(stretches: Iterator[Stretch]) -> list[Tensor]:

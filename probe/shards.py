@@ -72,11 +72,9 @@ def extract_shard(manifest: Manifest, encoder: Upstream, out: Path | str, shard:
         CacheMismatch, InputError: as `extract` does, and if ``out`` was divided otherwise before
     """
     out = Path(out)
-    others = sorted({s.of for s in _found(out)} - {shard.of})
-    if others:
-        raise InputError(
-            f"{_folder(out)} holds shares of {others[0]}, not of {shard.of}. Go on with {others[0]}, or merge first."
-        )
+    of = divided(out)
+    if of not in (0, shard.of):
+        raise InputError(f"{_folder(out)} holds shares of {of}, not of {shard.of}. Go on with {of}, or merge first.")
     elsewhere: dict[str, str] = {}
     finish_compaction(out)
     if (out / JOURNAL).exists():
@@ -156,6 +154,11 @@ def _refuse_unfinished(out: Path, shards: list[Shard], caches: list[Cache], mani
             f"{out}: shares are not whole yet: {', '.join(lacking[:3])}{more}. Run layerprobe extract with --shard "
             f"{lacking[0].split()[0]} again."
         )
+
+
+def divided(out: Path) -> int:
+    """Of how many the shares are that are there; 0 if there are none."""
+    return max((shard.of for shard in _found(out)), default=0)
 
 
 def _found(out: Path) -> list[Shard]:

@@ -302,3 +302,25 @@ def test_a_torchaudio_that_does_not_fit_is_one_sentence(tmp_path):
         "from probe.checkpoint import load_encoder; load_encoder('embedded', random_init=0)", PYTHONPATH=str(tmp_path)
     )
     assert "pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'" in result.stderr
+
+
+def test_how_many_threads_loaded_it_changes_no_bit(folders):
+    """The weights of the position convolution are a product with a norm, summed when the encoder is made."""
+    code = (
+        "import sys, hashlib, numpy as np, torch; torch.set_num_threads(int(sys.argv[2])); "
+        "from probe.checkpoint import load_encoder; "
+        "e = load_encoder(sys.argv[1], device='cpu', precision='float32'); torch.set_num_threads(1); "
+        "x = np.random.default_rng(0).normal(size=8000).astype('float32'); "
+        "print(hashlib.sha256(b''.join(h.numpy().tobytes() for h in e.hidden_states(x))).hexdigest())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code, folders["hubert"], n],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[1],
+        ).stdout  # fmt: skip
+        for n in "124"
+    }
+    assert len(found) == 1

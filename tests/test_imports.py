@@ -17,7 +17,7 @@ PROBE = (
     "hooked encoder acoustic hub text checkpoint "
     "precision doctor journal sound_hashes sources transcripts word_errors transcribe "
     "cache cache_writer cache_check hearing foresight "
-    "extract cache_repair shards processes splits "
+    "extract cache_repair shards processes dask_shards splits "
     "transfer metrics class_metrics controls words grams tridiagonal ridge_algebra device_algebra ridge draw_ridge "
     "beyond_text description_length score_table targets columns training_sets layer_stack layer_scaling lbfgs "
     "mix_problem weighted_sum estimators featurizer_replay logistic mlp layer_probes mix_probes fusion baselines "

@@ -117,7 +117,7 @@ def test_processes_give_the_bytes_of_one(corpus, folders, whole, tmp_path, n):
 @pytest.mark.slow
 def test_what_a_process_says_is_heard(corpus, tmp_path):
     asked = Asked(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
-    with pytest.raises(InputError, match=r"share 1/2: encoder .*none is no folder here"):
+    with pytest.raises(InputError, match=r"share 1/2: encoder .*none: no such folder"):
         extract_in_processes(asked, 2)
 
 
@@ -156,4 +156,4 @@ def test_a_killed_owner_of_a_share_is_succeeded_and_a_living_one_is_not(corpus, 
     assert "12 rows merged" in command("cache", "merge", tmp_path / "a.zarr", corpus.path).stdout
     assert content_hash(tmp_path / "a.zarr") == whole
     both = command(*words, "--shard", "1/2", "--processes", "2")
-    assert "Name one of --shard and --processes" in both.output
+    assert "Name one of --shard, --processes and --dask" in both.output

@@ -1,0 +1,79 @@
+"""A real cluster of Dask, with processes as workers, fills a cache: also when one of them is killed half-way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+import soundfile
+from conftest import load_exact, voice, write_table
+from test_cache import content_hash
+from test_commands import run as command
+
+from probe.dask_shards import extract_on_dask
+from probe.errors import InputError
+from probe.extract import extract
+from probe.manifest import read_manifest
+from probe.processes import Asked
+
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    table = []
+    for i in range(160):
+        soundfile.write(tmp_path / f"s{i}.wav", voice(0.6, pitch=80 + i, seed=i), 16_000)
+        table.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 9}", "arousal": 1 + i / 40})
+    return read_manifest(write_table(tmp_path, table))
+
+
+@pytest.fixture
+def cluster():
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as started:
+        yield started
+
+
+def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, cluster, folders, tmp_path):
+    extract(corpus, load_exact(folders["hubert"]), tmp_path / "once.zarr")
+    whole = content_hash(tmp_path / "once.zarr")
+    loading = {"device": "cpu", "precision": "float32"}
+    for name, kill in (("both", False), ("killed", True)):
+        out = tmp_path / f"{name}.zarr"
+        asked = Asked(corpus.path, True, str(folders["hubert"]), loading, out, {"jobs": 1})
+        killed = []
+
+        def murder(out=out, killed=killed):
+            with distributed.Client(cluster.scheduler_address) as client:
+                pids = list(client.run(os.getpid).values())
+            while not list((out.parent / f"{out.name}.shards").glob("*.zarr")):
+                time.sleep(0.01)  # until a share is begun
+            os.kill(pids[0], signal.SIGKILL)
+            killed.append(pids[0])
+
+        murderer = threading.Thread(target=murder)
+        if kill:
+            murderer.start()
+        assert extract_on_dask(asked, cluster.scheduler_address) == 160
+        if kill:
+            murderer.join()
+            assert killed
+        assert content_hash(out) == whole
+    result = command(
+        "extract", corpus.path, "--encoder", folders["hubert"], "--precision", "float32", "--device", "cpu",
+        "--out", tmp_path / "cli.zarr", "--dask", cluster.scheduler_address,
+    )  # fmt: skip
+    assert "160 utterances extracted on Dask" in result.stdout, result.output
+    assert content_hash(tmp_path / "cli.zarr") == whole
+
+
+def test_what_a_share_says_is_heard_and_a_missing_scheduler_is_named(corpus, cluster, tmp_path):
+    asked = Asked(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
+    with pytest.raises(InputError, match=r"share \d/8: encoder .*none: no such folder"):
+        extract_on_dask(asked, cluster.scheduler_address)
+    with pytest.raises(InputError, match="has no workers|No scheduler of Dask answers at tcp://127.0.0.1:1 "):
+        extract_on_dask(asked, "tcp://127.0.0.1:1")
