@@ -38,6 +38,7 @@ from probe.verbs import (
     say_quarantined,
 )
 
+TRUSTING = ("--trust-pickle", "--trust-remote-code")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(manifest_verbs, name="manifest", help="Make, check and look at the table of utterances.")
 app.add_typer(cache_verbs, name="cache")
@@ -349,9 +350,27 @@ def demo(
     run_demo(out, say=functools.partial(say, quiet=quiet), watch=watcher(quiet=quiet))
 
 
+@app.callback()
+def trusting(
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Read checkpoints that are pickles, which can run code.")
+    ] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the code that a model's folder asks to run.")
+    ] = False,
+) -> None:
+    """Which layer of a speech encoder knows what."""
+    from probe.hub import trust
+
+    for what, said in (("pickle", trust_pickle), ("remote_code", trust_remote_code)):
+        if said:
+            trust(what)
+
+
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; what is trusted may stand anywhere in it."""
+    words = sys.argv[1:]
+    app([w for w in words if w in TRUSTING] + [w for w in words if w not in TRUSTING])
 
 
 if __name__ == "__main__":

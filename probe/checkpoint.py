@@ -11,7 +11,7 @@ import torch
 from probe.encoder import AUTO, NEVER_READ, SpeechEncoder, precision_for
 from probe.errors import InputError
 from probe.families import FAMILIES, Family, read_adapter
-from probe.hub import hub_commit, quiet_transformers, why_not_loaded
+from probe.hub import hub_commit, quiet_transformers, trusted, weights_asked_for, why_not_loaded
 from probe.text import TEXT_FAMILIES, load_text_encoder, reads_text
 from probe.upstream import Upstream
 
@@ -109,17 +109,18 @@ def load_model(
     with quiet_transformers(bars=show_download and not local), torch.random.fork_rng(devices=[]):
         try:
             source, revision = (str(folder), None) if local else hub_commit(name)
-            config = AutoConfig.from_pretrained(source, revision=revision)
+            config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trusted("remote_code"))
             family, adapter_hash = _family(config, name, adapter)
             extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision)
             if random_init is None:
                 model, report = AutoModel.from_pretrained(
-                    source, revision=revision, dtype=torch.float32, output_loading_info=True
-                )
+                    source, revision=revision, dtype=torch.float32, output_loading_info=True,
+                    trust_remote_code=trusted("remote_code"), **weights_asked_for(name, folder),
+                )  # fmt: skip
                 _refuse_missing(report["missing_keys"], family, name)
             else:
                 torch.manual_seed(random_init)
-                model = AutoModel.from_config(config)
+                model = AutoModel.from_config(config, trust_remote_code=trusted("remote_code"))
         except InputError:
             raise
         except (OSError, ValueError, RuntimeError, KeyError) as error:

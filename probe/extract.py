@@ -23,7 +23,7 @@ from probe.plan import WORDS_OF, ExtractionPlan
 from probe.pooling import pooling_named
 from probe.precision import precision_loss, precision_words
 from probe.progress import Silent
-from probe.sound_hashes import SoundHashes
+from probe.sound_hashes import SoundHashes, records
 from probe.sources import LONGEST_SECONDS, NO_WORDS, TRANSCRIPT, Source, source_for
 from probe.upstream import Upstream
 
@@ -246,7 +246,7 @@ def _pending(table: pd.DataFrame, cached: dict[str, str], source: Source, watch:
     changed = []
     watch.begin("check what is cached", int(known.sum()), "utterances")
     try:
-        for row in table[known].to_dict("records"):
+        for row in records(table[known]):
             try:
                 same = source.content(row) == cached[row["utterance_id"]]
             except FileNotFoundError:

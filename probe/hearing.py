@@ -19,7 +19,7 @@ import torch
 
 from probe.audio import UnusableSound
 from probe.pooling import pool_stretches
-from probe.sound_hashes import Row
+from probe.sound_hashes import Row, records
 from probe.sources import Material, Source
 from probe.upstream import Upstream
 
@@ -91,7 +91,7 @@ def hear_in_order(
     hearing = ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,))
     waiting: deque[Future[Heard]] = deque()
     try:
-        for row in table.to_dict("records"):
+        for row in records(table):
             material = decoding.submit(source.read, row)
             waiting.append(hearing.submit(_hear, row, material, encoder, poolings, room))
             if len(waiting) >= jobs + AHEAD:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from probe.journal import replace_file
 
 SEEN = "seen.csv"
+ROWS_AT_ONCE = 4_096
 COLUMNS = ("path", "size", "modified_ns", "hash")
 
 Row = dict[Hashable, Any]  # of the manifest, by column
@@ -55,6 +56,12 @@ class SoundHashes:
             rows = [(path, *seen) for path, seen in self._used.items()]
             table = pd.DataFrame(rows, columns=list(COLUMNS))
             replace_file(self._file, table.to_csv(index=False, lineterminator="\n"))
+
+
+def records(table: pd.DataFrame) -> Iterator[Row]:
+    """A manifest's rows one by one; never all at once, which would take a kilobyte each."""
+    for begin in range(0, len(table), ROWS_AT_ONCE):
+        yield from table.iloc[begin : begin + ROWS_AT_ONCE].to_dict("records")
 
 
 def span_of(row: Row) -> dict[str, float]:

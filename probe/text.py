@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from probe.errors import InputError
 from probe.families import Piece
 from probe.hooked import HookedEncoder, tensors_hash
-from probe.hub import hub_commit, quiet_transformers, why_not_loaded
+from probe.hub import hub_commit, quiet_transformers, weights_asked_for, why_not_loaded
 from probe.pooling import Stretch
 
 OVERLAP = 32  # tokens that two windows of a long text share; the outer half of them counts in neither
@@ -200,7 +200,7 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
     with quiet_transformers(bars=show_download and not local), torch.random.fork_rng(devices=[]):
         try:
             source, revision = (str(folder), None) if local else hub_commit(name)
-            config = AutoConfig.from_pretrained(source, revision=revision)
+            config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
             if config.model_type not in TEXT_FAMILIES:
                 raise InputError(
                     f"encoder {name} is a {config.model_type!r} model; words can be read by "
@@ -209,8 +209,9 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, use_fast=True)
             if random_init is None:
                 model, report = AutoModel.from_pretrained(
-                    source, revision=revision, dtype=torch.float32, output_loading_info=True
-                )
+                    source, revision=revision, dtype=torch.float32, output_loading_info=True,
+                    **weights_asked_for(name, folder),
+                )  # fmt: skip
                 _refuse_missing(report["missing_keys"], name)
             else:
                 torch.manual_seed(random_init)
@@ -232,7 +233,8 @@ def reads_text(name: str) -> bool:
     try:
         with quiet_transformers(bars=False):
             source, revision = (str(folder), None) if folder.is_dir() else hub_commit(name)
-            return AutoConfig.from_pretrained(source, revision=revision).model_type in TEXT_FAMILIES
+            config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+            return config.model_type in TEXT_FAMILIES
     except (InputError, OSError, ValueError, RuntimeError, KeyError):
         return False
 
