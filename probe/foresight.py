@@ -70,14 +70,14 @@ def foresee(
         return Foresight(len(pending), 0.0, n_bytes, _memory() + blocks, float(each) * len(pending) / jobs)
     lengths = sampled_lengths(pending)
     sound = float(np.mean(lengths) * len(pending)) if lengths else 0.0
-    most = before
+    most, peak = before, _peak_memory()
     one = sample_sounds(pending[:1], encoder, seconds=WHOLE_SECONDS)
     try:
         seconds = float("inf")
         if one:
             rate = len(one[0]) / encoder.sampling_rate / _seconds_for(encoder, one[0], poolings)  # of one thread
             seconds = sound / (jobs * rate)
-            added = max(0, _peak_memory() - before)
+            added = max(0, _peak_memory() - max(before, peak))  # 0 where more was held before
             most = before + int(jobs * added * max(1.0, max(lengths) * encoder.sampling_rate / len(one[0])))
     except UnusableSound:  # the extraction will name it
         seconds = float("inf")
