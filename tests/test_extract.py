@@ -120,7 +120,7 @@ def test_before_it_begins_it_says_how_much_it_will_be(corpus, encoder, tmp_path,
     told = capsys.readouterr().err
     said = re.search(r"8 utterances to extract, (\S+) h of sound, 0\.\d MB on disk, (\S+) GB of memory; about ", told)
     assert said[1] == f"{seconds / 3600:.2f}"
-    assert 0 <= float(said[2]) - held < 4  # what the process held before, and what hearing may add
+    assert -1 < float(said[2]) - held < 4  # what the process held before, and what hearing may add
     assert done.seconds_of_sound == pytest.approx(seconds, abs=1e-3)
     assert 0.0 < done.encoder_share <= 1.0
 
