@@ -15,165 +15,32 @@ from figures.manifest_verbs import app as manifest_verbs
 from figures.transcript_verbs import app as transcripts
 from figures.verbs import app as regressor_judging
 from probe.cache_verbs import app as cache_verbs
-from probe.errors import InputError
+from probe.extraction_verbs import app as extraction
 from probe.pretrain_verbs import app as pretraining
-from probe.progress import clock_text, watcher
+from probe.progress import watcher
 from probe.training_verbs import app as training
 from probe.verbs import (
-    Adapter,
     Debug,
-    Device,
-    EncoderName,
     ManifestPath,
     Metric,
     NoSpeakers,
-    Precision,
     Quiet,
-    RandomInit,
     RunPath,
     RunPaths,
     Width,
     reported,
     say,
-    say_quarantined,
 )
 
 TRUSTING = ("--trust-pickle", "--trust-remote-code")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(manifest_verbs, name="manifest", help="Make, check and look at the table of utterances.")
+app.add_typer(extraction)
 app.add_typer(cache_verbs, name="cache")
 app.add_typer(training)
 app.add_typer(pretraining)
 app.add_typer(transcripts)
 app.add_typer(regressor_judging)
-
-
-@app.command(
-    epilog="Example: layerprobe extract my.csv --encoder facebook/hubert-base-ls960 --out caches/hubert-base.zarr"
-)
-@reported
-def extract(
-    manifest: ManifestPath,
-    encoder: EncoderName,
-    out: Annotated[Path, typer.Option(help="The cache, NAME.zarr; one that is begun is gone on with.")],
-    random_init: RandomInit = None,
-    adapter: Adapter = None,
-    pooling: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="mean, std, max, min, first_third, last_third, first_token or normed_mean; of sound mean and std if "
-            "none, of text mean and first_token."
-        ),
-    ] = None,
-    words: Annotated[str, typer.Option(help="The manifest's column that a text encoder reads.")] = "transcript",
-    device: Device = None,
-    precision: Precision = "auto",
-    jobs: Annotated[int | None, typer.Option(min=1, help="Utterances heard at once; one a core if none.")] = None,
-    storage: Annotated[str, typer.Option(help="Of embeddings at rest: float32, or float16.")] = "float32",
-    prune: Annotated[bool, typer.Option("--prune", help="Take out rows that the manifest no longer has.")] = False,
-    shard: Annotated[
-        str | None, typer.Option(help="NUMBER/OF, such as 3/16: fill this share alone; cache merge joins them.")
-    ] = None,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Processes, each with a GPU where there are some.")
-    ] = None,
-    dask: Annotated[str | None, typer.Option(help="A scheduler of Dask whose workers fill it.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and needed, do nothing.")] = False,
-    no_speakers: NoSpeakers = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Pool every layer of every utterance into a cache, once; of a text encoder the layers of its transcript."""
-    from probe.checkpoint import load_upstream
-    from probe.dask_shards import extract_on_dask
-    from probe.extract import extract as extract_stage, rehearse
-    from probe.manifest import read_manifest
-    from probe.processes import Asked, extract_in_processes
-    from probe.shards import Shard, extract_shard
-
-    if sum(map(bool, (shard, processes, dask, prune or dry_run))) > 1:
-        raise InputError("Name one of --shard, --processes and --dask, and none with --prune or --dry-run.")
-    watch = watcher(quiet=quiet)
-    poolings = tuple(dict.fromkeys(pooling)) if pooling else None
-    loading = {"random_init": random_init, "device": device, "adapter": adapter, "precision": precision}
-    if processes or dask:
-        chosen = {"poolings": poolings, "words": words, "storage": storage, "jobs": jobs}
-        asked = Asked(manifest, not no_speakers, encoder, loading | {"show_download": False}, out, chosen)
-        if dask:
-            added, whence = extract_on_dask(asked, dask, watch=watch), "on Dask"
-        else:
-            added, whence = extract_in_processes(asked, processes or 1, watch=watch), f"by {processes} processes"
-        say(f"{out}: {added} utterances extracted {whence}.", quiet=quiet)
-        return
-    checked = read_manifest(manifest, speakers=not no_speakers)
-    watch.say(f"Loading {encoder} …")
-    upstream = load_upstream(encoder, **loading, show_download=not quiet)
-    if dry_run:
-        for line in rehearse(
-            checked, upstream, out, poolings=poolings, words=words, storage=storage, jobs=jobs, watch=watch
-        ):
-            say(line, quiet=quiet)
-        return
-    if shard:
-        done = extract_shard(
-            checked, upstream, out, Shard.parse(shard),
-            poolings=poolings, words=words, storage=storage, jobs=jobs, watch=watch,
-        )  # fmt: skip
-    else:
-        done = extract_stage(
-            checked, upstream, out, poolings=poolings, words=words, storage=storage, prune=prune, jobs=jobs, watch=watch
-        )
-    rate = f" ({done.seconds_of_sound / done.seconds:.1f} s of sound per s)" if done.seconds_of_sound else ""
-    say(
-        f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
-        f"{done.n_cached_before} were there already, {len(done.quarantine)} quarantined.",
-        quiet=quiet,
-    )
-    say_quarantined(done.quarantine, quiet=quiet, file=done.path / "quarantine.csv")
-    if done.n_wordless:
-        say(f"  {done.n_wordless} of them have no words; they are read as the empty text.", quiet=quiet)
-    if shard:
-        say(f"Next: layerprobe cache merge {out} {manifest}, when every share is whole", quiet=quiet)
-        return
-    caches = str(done.path) if random_init is None else f"TRAINED.zarr --random-weights {done.path}"
-    say(f"Next: layerprobe sweep {caches} {manifest} --out runs/first", quiet=quiet)
-
-
-@app.command(epilog="Example: layerprobe doctor --encoder facebook/hubert-base-ls960")
-@reported
-def doctor(
-    encoder: EncoderName,
-    random_init: RandomInit = None,
-    adapter: Adapter = None,
-    device: Device = None,
-    precision: Precision = "auto",
-    sounds: Annotated[Path | None, typer.Option(help="A manifest, on whose sounds the precision is measured.")] = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Check that an encoder's layers are what they should be, and measure its speed and exactness."""
-    from probe.checkpoint import load_encoder
-    from probe.doctor import examine, measure
-    from probe.foresight import sample_sounds
-    from probe.manifest import read_manifest
-
-    if encoder == "acoustic":
-        raise InputError("acoustic features are measured, not heard by a network: extract them as they are.")
-    watcher(quiet=quiet).say(f"Loading {encoder} …")
-    upstream = load_encoder(
-        encoder, random_init=random_init, device=device, adapter=adapter, precision=precision, show_download=not quiet
-    )
-    checks = examine(upstream)
-    for check in checks:
-        say(f"{'kept  ' if check.kept else 'BROKEN'}  {check.name}: {check.found}", quiet=quiet)
-    table = None if sounds is None else read_manifest(sounds, speakers=False).table
-    sample = None if table is None else sample_sounds(table, upstream)
-    for figure in measure(upstream, sample):
-        say(f"        {figure.name}: {figure.found}", quiet=quiet)
-    broken = [check.name for check in checks if not check.kept]
-    if broken:
-        raise InputError(f"{encoder} breaks {len(broken)} promises: {'; '.join(broken)}. Correct its adapter.")
-    say(f"{upstream.architecture}: every utterance will be heard alone, in {upstream.precision}.", quiet=quiet)
 
 
 @app.command(epilog="Example: layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first")

@@ -8,14 +8,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from probe.cache import BLOCK, QUARANTINE, QUARANTINE_COLUMNS, CacheMismatch, open_group, plan_of, read_quarantine
+from probe.cache import (
+    ARRAYS,
+    BLOCK,
+    QUARANTINE,
+    QUARANTINE_COLUMNS,
+    CacheMismatch,
+    array_of,
+    block_file,
+    open_group,
+    plan_of,
+    read_quarantine,
+)
 from probe.cache_check import Damage, ids_of_block, verify
-from probe.cache_writer import locked, mend_journal, rewrite_block, stored
-from probe.cores import cores
+from probe.cache_writer import NotHeld, locked, stored
 from probe.errors import InputError
 from probe.extract import extraction_plan
-from probe.hearing import hear_in_order
-from probe.journal import read_journal, replace_file
+from probe.hearing import default_jobs, hear_in_order
+from probe.journal import BlockLine, digest_of, make_durable, note_block, read_journal, replace_file, rewrite_journal
 from probe.manifest import Manifest
 from probe.progress import Silent
 from probe.sound_hashes import SoundHashes
@@ -57,12 +67,12 @@ def repair(
     if plan != given:
         raise CacheMismatch(path, plan, given)
     with locked(path):
-        mend_journal(path)
+        _mend_journal(path)
         damages = verify(path, watch=watch)
         ids = _whose(path, manifest, sorted({d.block for d in damages}))
         hashes = SoundHashes(path if encoder.reads == "sound" else None)
         source = source_for(encoder, manifest.table, hashes, words=words, longest_seconds=LONGEST_SECONDS)
-        jobs = jobs or (cores() if encoder.device == "cpu" else 1)
+        jobs = jobs or default_jobs(encoder)
         watch.begin("repair", sum(map(len, ids.values())), "utterances")
         lost: list[tuple[str, str, str]] = []
         try:
@@ -89,14 +99,18 @@ def _mended(
     sounds, lost = [""] * len(ids), []
     for heard in hear_in_order(table, encoder, source, poolings=plan.poolings, jobs=jobs, loaders=2):
         name = str(heard.row["utterance_id"])
-        if heard.embeddings is None:
+        reason = heard.reason
+        if heard.embeddings is not None:
+            try:
+                rows[place[name]] = stored(heard.embeddings, plan.storage)
+                sounds[place[name]] = heard.content
+            except NotHeld as error:
+                reason = str(error)
+        if reason:
             ids[place[name]] = ""
-            lost.append((name, str(heard.row["path"]), heard.reason))
-        else:
-            rows[place[name]] = stored(heard.embeddings, plan.storage)
-            sounds[place[name]] = heard.content
+            lost.append((name, str(heard.row["path"]), reason))
         watch.advance(1, f"{len(lost)} lost")
-    rewrite_block(path, block, ids, sounds, rows)
+    _rewrite_block(path, block, ids, sounds, rows)
     return lost
 
 
@@ -126,3 +140,34 @@ def _whose(path: Path, manifest: Manifest, blocks: list[int]) -> dict[int, list[
             f"{path} was extracted from."
         )
     return found
+
+
+def _mend_journal(path: Path) -> None:
+    """Name every block again; of one whose line is lost the files are taken as they are, if their checksums hold."""
+    lines = read_journal(path, mending=True)
+    whole = [lines.get(k, BlockLine(k, BLOCK)) for k in range(max(lines, default=-1) + 1)]
+    rewrite_journal(path, whole)
+
+
+def _rewrite_block(path: Path, block: int, ids: list[str], sounds: list[str], embeddings: np.ndarray) -> None:
+    """Write a block anew, whatever its files hold now.
+
+    Args:
+        path: of the cache
+        block: its number
+        ids: of its rows, "" for those that are taken out
+        sounds: what each row was made from
+        embeddings: ``(n_rows, n_layers, n_poolings, dim)``
+    """
+    group = open_group(path, "r+")
+    rows = slice(block * BLOCK, block * BLOCK + len(ids))
+    columns = (embeddings, np.array(ids, dtype=object), np.array(sounds, dtype=object))
+    for name, values in zip(ARRAYS, columns, strict=True):
+        array, file = array_of(group, name), block_file(path, name, block)
+        if array.shape[0] < rows.stop:
+            array.resize((rows.stop, *array.shape[1:]))
+        file.unlink(missing_ok=True)  # a part of a block would be read before it is written
+        array[rows] = values
+        make_durable(file)
+        make_durable(path / name / "zarr.json")
+    note_block(path, BlockLine(block, len(ids), {name: digest_of(block_file(path, name, block)) for name in ARRAYS}))

@@ -42,7 +42,7 @@ def info(
     from probe.cache import open_cache
     from probe.cache_check import coverage
     from probe.cache_precision import float16_loss
-    from probe.cache_writer import size_of
+    from probe.compaction import size_of
     from probe.manifest import read_manifest
 
     if precision_loss and manifest is None:
@@ -160,6 +160,6 @@ def merge(
 @reported
 def compact(path: CachePath, quiet: Quiet = False, debug: Debug = False) -> None:
     """Write a cache anew without the rows that were taken out."""
-    from probe.cache_writer import compact as compact_stage
+    from probe.compaction import compact as compact_stage
 
     say(f"{path}: {compact_stage(path) / 1e6:.1f} MB became free.", quiet=quiet)

@@ -20,12 +20,10 @@ from probe.cache import (
     FORMAT,
     QUARANTINE,
     QUARANTINE_COLUMNS,
-    Cache,
     CacheMismatch,
     array_of,
     block_file,
     check_names,
-    open_cache,
     open_group,
     plan_of,
     read_array,
@@ -45,6 +43,10 @@ from probe.journal import (
 from probe.plan import ExtractionPlan
 
 PARTIAL = ".partial"  # ends the names of files that are being written
+
+
+class NotHeld(Exception):
+    """Embeddings that the cache can't hold as it stores them."""
 
 
 class CacheWriter:
@@ -71,6 +73,7 @@ class CacheWriter:
             CacheMismatch: naming the fields that differ, if it was made under another plan
             InputError: if ``path`` holds something else, or another process writes to it
         """
+        finish_compaction(self.path)
         if self.path.exists() and not (self.path / JOURNAL).exists() and not self._is_begun():
             raise InputError(f"{self.path} exists and is no cache. Name another --out.")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -101,7 +104,8 @@ class CacheWriter:
         """Add one utterance's ``(n_layers, n_poolings, dim)``, or replace its row; every 512 rows a block is written.
 
         Raises:
-            ValueError: if the shape is another, or a value is too large for how the cache stores it
+            ValueError: if the shape is another
+            NotHeld: if a value is too large for how the cache stores it
         """
         if embeddings.shape != self._shape:
             raise ValueError(f"embeddings are {embeddings.shape}, not {self._shape}")
@@ -121,7 +125,7 @@ class CacheWriter:
             self.flush()
 
     def drop(self, utterance_ids: Collection[str]) -> None:
-        """Take rows out; they are read no more, and `compact` gives their room back."""
+        """Take rows out; they are read no more, and `probe.compaction.compact` gives their room back."""
         for utterance_id in utterance_ids:
             place = self._place.pop(utterance_id)
             self._ids[place] = self._sounds[place] = ""
@@ -258,6 +262,20 @@ class CacheWriter:
         }
 
 
+def compaction_folders(path: Path) -> tuple[Path, Path]:
+    """Where a compaction writes a cache anew, and where it lays the old one until that has its place."""
+    return path.with_name(f".{path.name}.compact-new"), path.with_name(f".{path.name}.compact-old")
+
+
+def finish_compaction(path: Path) -> None:
+    """Where a kill came between the two renamings of a compaction, make the second."""
+    fresh, old = compaction_folders(path)
+    if not path.exists() and fresh.exists() and old.exists():
+        fresh.rename(path)
+    if path.exists() and old.exists():
+        shutil.rmtree(old, ignore_errors=True)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a store's lock, which is gone with the process that held it.
@@ -276,98 +294,14 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def mend_journal(path: Path) -> None:
-    """Name every block again; of one whose line is lost the files are taken as they are, if their checksums hold."""
-    lines = read_journal(path, mending=True)
-    whole = [lines.get(k, BlockLine(k, BLOCK)) for k in range(max(lines, default=-1) + 1)]
-    rewrite_journal(path, whole)
-
-
-def rewrite_block(path: Path, block: int, ids: list[str], sounds: list[str], embeddings: np.ndarray) -> None:
-    """Write a block anew, whatever its files hold now; for repairs, under the store's lock.
-
-    Args:
-        path: of the cache
-        block: its number
-        ids: of its rows, "" for those that are taken out
-        sounds: what each row was made from
-        embeddings: ``(n_rows, n_layers, n_poolings, dim)``
-    """
-    group = open_group(path, "r+")
-    rows = slice(block * BLOCK, block * BLOCK + len(ids))
-    columns = (embeddings, np.array(ids, dtype=object), np.array(sounds, dtype=object))
-    for name, values in zip(ARRAYS, columns, strict=True):
-        array, file = array_of(group, name), block_file(path, name, block)
-        if array.shape[0] < rows.stop:
-            array.resize((rows.stop, *array.shape[1:]))
-        file.unlink(missing_ok=True)  # a part of a block would be read before it is written
-        array[rows] = values
-        make_durable(file)
-        make_durable(path / name / "zarr.json")
-    note_block(path, BlockLine(block, len(ids), {name: digest_of(block_file(path, name, block)) for name in ARRAYS}))
-
-
 def stored(embeddings: np.ndarray, storage: str) -> np.ndarray:
     """Embeddings as a cache holds them.
 
     Raises:
-        ValueError: if a value is beyond what ``storage`` can hold
+        NotHeld: if a value is beyond what ``storage`` can hold
     """
     with np.errstate(over="ignore"):  # it is said in words below
         row = embeddings.astype(storage)
     if not np.isfinite(row).all():
-        raise ValueError(f"a value of {np.abs(embeddings).max():.3g} can't be held as {storage}; take float32")
+        raise NotHeld(f"a value of {np.abs(embeddings).max():.3g} can't be held as {storage}; take float32")
     return row
-
-
-def compact(path: Path) -> int:
-    """Give the room of rows that were taken out back; returns the bytes that became free.
-
-    The cache is written anew beside itself and then takes its own place, so that a kill leaves one or the other.
-
-    Raises:
-        InputError: if ``path`` is no cache, or another process writes to it
-        CacheDamaged: if a row can't be read
-    """
-    finish_compaction(path)
-    cache = open_cache(path)
-    fresh, old = _beside(path, "compact"), _beside(path, "old")
-    if fresh.exists():
-        shutil.rmtree(fresh)
-    before = size_of(path)
-    with locked(path):
-        _copy(cache, fresh)
-        for file in path.iterdir():
-            if file.is_file() and not (fresh / file.name).exists():
-                shutil.copy2(file, fresh / file.name)
-        shutil.copy2(path / QUARANTINE, fresh / QUARANTINE)
-        path.rename(old)
-        fresh.rename(path)
-    shutil.rmtree(old)
-    return before - size_of(path)
-
-
-def finish_compaction(path: Path) -> None:
-    """Where a kill came between the two renamings of a compaction, make the second."""
-    fresh, old = _beside(path, "compact"), _beside(path, "old")
-    if not path.exists() and fresh.exists() and old.exists():
-        fresh.rename(path)
-    if path.exists() and old.exists():
-        shutil.rmtree(old)
-
-
-def size_of(path: Path) -> int:
-    """Bytes of all files of a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _beside(path: Path, what: str) -> Path:
-    return path.with_name(f"{path.name}.{what}")
-
-
-def _copy(cache: Cache, path: Path) -> None:
-    with CacheWriter(path, cache.plan, dim=cache.dim) as writer:
-        for begin in range(0, len(cache.utterance_ids), BLOCK):
-            some = np.arange(begin, min(begin + BLOCK, len(cache.utterance_ids)))
-            for k, row in zip(some, cache.read_rows(some), strict=True):
-                writer.append(cache.utterance_ids[k], cache.sounds[k], row)

@@ -11,12 +11,11 @@ import pandas as pd
 
 from probe.audio import CHANNELS, RESAMPLER
 from probe.cache import CacheMismatch, open_cache
-from probe.cache_writer import CacheWriter, finish_compaction
-from probe.cores import cores
+from probe.cache_writer import CacheWriter, NotHeld
 from probe.encoder import LAYER_CONVENTION, SpeechEncoder
 from probe.errors import InputError
-from probe.foresight import foresee, refuse_full_disk, sample_sounds
-from probe.hearing import hear_in_order
+from probe.foresight import Foresight, foresee, refuse_full_disk, sample_sounds
+from probe.hearing import default_jobs, hear_in_order
 from probe.journal import JOURNAL
 from probe.manifest import Manifest
 from probe.plan import WORDS_OF, ExtractionPlan
@@ -127,10 +126,9 @@ def extract(
         OSError: if the disk is full or can't be written; rows named in the journal stay
     """
     watch = watch or Silent()
-    jobs = jobs or (cores() if encoder.device == "cpu" else 1)
+    jobs = jobs or default_jobs(encoder)
     began = time.monotonic()
     plan = extraction_plan(encoder, poolings=poolings, words=words, storage=storage)
-    finish_compaction(Path(out))
     with CacheWriter(out, plan, dim=encoder.dim) as writer:
         cached = writer.cached
         hashes = SoundHashes(writer.path if encoder.reads == "sound" else None)
@@ -145,11 +143,8 @@ def extract(
                 watch.say(f"All {len(writer.cached)} utterances are cached already; nothing is to be done.")
                 seconds = time.monotonic() - began
                 return Extraction(Path(out), len(cached), 0, _quarantine([]), _wordless(cached), 0.0, seconds, 1.0)
-            foresight = foresee(
-                pending, encoder, source, poolings=plan.poolings, storage=storage, jobs=jobs, n_rows=writer.n_rows
-            )
+            foresight = _foreseen(Path(out), pending, cached, writer.n_rows, encoder, source, plan, jobs)
             watch.say(foresight.words() + ".")
-            refuse_full_disk(Path(out), foresight)
             if isinstance(encoder, SpeechEncoder) and encoder.precision != "float32":
                 _note_precision(encoder, pending, writer.path, watch)
             began_hearing = time.monotonic()
@@ -166,7 +161,7 @@ def extract(
                         try:
                             writer.append(heard.row["utterance_id"], heard.content, heard.embeddings)
                             seconds_of_sound += heard.seconds_of_sound
-                        except ValueError as error:
+                        except NotHeld as error:
                             reason = str(error)
                     if reason:
                         refused.append((heard.row["utterance_id"], heard.row["path"], reason))
@@ -215,10 +210,22 @@ def rehearse(
     lines = [f"{name}: {value}" for name, value in plan.to_json().items()]
     if pending.empty:
         return [*lines, f"All {len(cached)} utterances are cached already; nothing is to be done."]
-    jobs = jobs or (cores() if encoder.device == "cpu" else 1)
-    foresight = foresee(pending, encoder, source, poolings=plan.poolings, storage=storage, jobs=jobs, n_rows=n_rows)
-    refuse_full_disk(out, foresight)
+    jobs = jobs or default_jobs(encoder)
+    foresight = _foreseen(out, pending, cached, n_rows, encoder, source, plan, jobs)
     return [*lines, f"{len(cached)} utterances are cached already; {foresight.words()}."]
+
+
+def _foreseen(
+    out: Path, pending: pd.DataFrame, cached: dict[str, str], n_rows: int, encoder: Upstream, source: Source,
+    plan: ExtractionPlan, jobs: int,
+) -> Foresight:  # fmt: skip
+    n_replaced = int(pending["utterance_id"].isin(list(cached)).sum())
+    foresight = foresee(
+        pending, encoder, source, poolings=plan.poolings, storage=plan.storage, jobs=jobs, n_rows=n_rows,
+        n_replaced=n_replaced,
+    )  # fmt: skip
+    refuse_full_disk(out, foresight)
+    return foresight
 
 
 def _wordless(cached: dict[str, str]) -> int:

@@ -50,18 +50,21 @@ class Foresight:
 
 def foresee(
     pending: pd.DataFrame, encoder: Upstream, source: Source, *, poolings: tuple[str, ...], storage: str, jobs: int,
-    n_rows: int = 0,
+    n_rows: int = 0, n_replaced: int = 0,
 ) -> Foresight:  # fmt: skip
     """Estimate from the sounds' headers and from hearing one of them; if that can't be used, no time is foreseen.
 
     Of words from reading a few. Memory is what the process has now, and for each utterance that is heard at once what
-    hearing the longest may add, in proportion to the one that was heard. ``n_rows`` are in the cache already.
+    hearing the longest may add, in proportion to the one that was heard. ``n_rows`` are in the cache
+    already, of which ``n_replaced`` are made anew in their place.
     """
     n_values = len(encoder.layers) * len(poolings) * encoder.dim
     files = pending["path"].astype(str).drop_duplicates() if encoder.reads == "sound" else pd.Series(dtype=str)
     beside = pending["utterance_id"].str.len().sum() + BYTES_A_ROW * len(pending) + BYTES_FIXED
     beside += files.str.len().sum() + BYTES_A_FILE * len(files)
-    n_blocks = -(-(n_rows + len(pending)) // BLOCK) - -(-n_rows // BLOCK)  # the last takes the room of a whole one
+    n_blocks = -(-(n_rows + len(pending) - n_replaced) // BLOCK) - -(
+        -n_rows // BLOCK
+    )  # the last takes the room of a whole one
     n_bytes = int(n_blocks * BLOCK * n_values * np.dtype(storage).itemsize + beside)
     before, blocks = _memory(), 2 * BLOCK * n_values * np.dtype(storage).itemsize
     if encoder.reads == "words":

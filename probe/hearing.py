@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from probe.audio import UnusableSound
+from probe.cores import cores
 from probe.pooling import pool_stretches
 from probe.sound_hashes import Row, records
 from probe.sources import Material, Source
@@ -37,6 +38,11 @@ class Heard:
     reason: str  # "" where there are embeddings
     seconds_of_sound: float  # 0 of words
     seconds_at_work: float  # of the thread that heard it
+
+
+def default_jobs(encoder: Upstream) -> int:
+    """Utterances that are heard at once: one for each core, or one on a GPU."""
+    return cores() if encoder.device == "cpu" else 1
 
 
 class Room:

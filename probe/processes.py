@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from probe.cores import cores
 from probe.errors import InputError
-from probe.journal import JOURNAL, n_whole_rows, read_journal
 from probe.manifest import read_manifest
 from probe.progress import Silent
 from probe.shards import Shard, merge
-
-SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,25 +52,47 @@ def extract_in_processes(asked: Asked, n: int, *, watch: Silent | None = None) -
         theirs.close()
         running.append((Shard(k + 1, n), process, ours))
     watch.begin("extract", len(checked.table), "utterances")
-    done = 0
+    faults: list[str] = []
     try:
-        for _, process, _ in running:
-            while process.is_alive():
-                process.join(SECONDS_BETWEEN_LOOKS)
-                before, done = done, sum(_rows(shard.path(asked.out)) for shard, _, _ in running)
-                watch.advance(done - before, f"{n} processes")
+        open_pipes = {pipe: shard for shard, _, pipe in running}
+        while open_pipes:
+            for pipe in wait(list(open_pipes)):
+                assert isinstance(pipe, Connection)
+                try:
+                    told = pipe.recv()
+                except EOFError:  # its process has ended
+                    del open_pipes[pipe]
+                    continue
+                if isinstance(told, str):
+                    faults.append(f"share {open_pipes[pipe]}: {told}")
+                else:
+                    watch.advance(told, f"{n} processes")
     finally:
         watch.end()
         for _, process, _ in running:
             process.join()  # after Ctrl-C, too, which they hear as well: they keep what they have
-    for shard, process, pipe in running:
-        try:
-            raise InputError(f"share {shard}: {pipe.recv()}")
-        except EOFError:
-            pass
-        if process.exitcode:
-            raise InputError(f"The process of share {shard} died ({process.exitcode}). Run the same command again.")
+    faults += [
+        f"The process of share {shard} died ({process.exitcode}). Run the same command again."
+        for shard, process, _ in running
+        if process.exitcode
+    ]
+    if faults:
+        raise InputError(faults[0])
     return merge(asked.out, checked, watch=watch)
+
+
+class _Counted(Silent):
+    """Tells the process that began this one how many utterances are done."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._task = pipe, ""
+
+    def begin(self, task: str, total: float, unit: str) -> None:
+        self._task = task
+
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        if self._task == "extract":
+            self._pipe.send(amount)
 
 
 def _fill(asked: Asked, shard: Shard, said: Connection) -> None:
@@ -83,24 +102,17 @@ def _fill(asked: Asked, shard: Shard, said: Connection) -> None:
     from probe.shards import extract_shard
 
     try:
-        loading = dict(asked.loading)
-        device = loading.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = asked.loading.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cuda":
             device = f"cuda:{(shard.number - 1) % torch.cuda.device_count()}"
-        loading["device"] = device if asked.encoder != "acoustic" else None
-        extracting = dict(asked.extracting)
-        if device == "cpu" and not extracting.get("jobs"):
-            extracting["jobs"] = max(1, cores() // shard.of)
+        jobs = asked.extracting.get("jobs") or (max(1, cores() // shard.of) if device == "cpu" else None)
         manifest = read_manifest(asked.manifest, speakers=asked.speakers)
-        encoder = load_upstream(asked.encoder, **loading)
-        extract_shard(manifest, encoder, asked.out, shard, **extracting)
+        encoder = load_upstream(asked.encoder, **asked.loading | {"device": device})
+        choices = asked.extracting | {"jobs": jobs, "watch": _Counted(said)}
+        extract_shard(manifest, encoder, asked.out, shard, **choices)
     except InputError as error:
         said.send(str(error))
     except KeyboardInterrupt:
         said.send("Interrupted. What was finished is kept; run the same command to go on.")
     finally:
         said.close()
-
-
-def _rows(path: Path) -> int:
-    return n_whole_rows(read_journal(path)) if (path / JOURNAL).exists() else 0

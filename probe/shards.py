@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from probe.cache import BLOCK, Cache, CacheMismatch, open_cache
-from probe.cache_writer import CacheWriter, finish_compaction
+from probe.cache_writer import CacheWriter
 from probe.errors import InputError
 from probe.extract import Extraction, extract, extraction_plan
 from probe.journal import JOURNAL
@@ -76,7 +76,6 @@ def extract_shard(manifest: Manifest, encoder: Upstream, out: Path | str, shard:
     if of not in (0, shard.of):
         raise InputError(f"{_folder(out)} holds shares of {of}, not of {shard.of}. Go on with {of}, or merge first.")
     elsewhere: dict[str, str] = {}
-    finish_compaction(out)
     if (out / JOURNAL).exists():
         cache = open_cache(out)
         elsewhere = dict(zip(cache.utterance_ids, cache.sounds, strict=True))
@@ -119,7 +118,10 @@ def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -
                     writer.refuse(*row)
     finally:
         watch.end()
-    shutil.rmtree(_folder(out))
+    for cache in caches:
+        shutil.rmtree(cache.path)
+    if not any(_folder(out).iterdir()):
+        _folder(out).rmdir()
     return added
 
 

@@ -23,11 +23,13 @@ import probe.cache
 import probe.cache_check
 import probe.cache_repair
 import probe.cache_writer
+import probe.compaction
 from probe.cache import CacheMismatch, block_file, open_cache
 from probe.cache_check import differences, verify
 from probe.cache_precision import float16_loss
 from probe.cache_repair import repair
-from probe.cache_writer import CacheWriter, compact, finish_compaction, size_of, stored
+from probe.cache_writer import CacheWriter, NotHeld, compaction_folders, finish_compaction, stored
+from probe.compaction import compact, size_of
 from probe.errors import InputError
 from probe.extract import extract
 from probe.journal import JOURNAL, CacheDamaged
@@ -38,7 +40,7 @@ SMALL = 4  # utterances in a block
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    for module in (probe.cache, probe.cache_writer, probe.cache_check, probe.cache_repair):
+    for module in (probe.cache, probe.cache_writer, probe.compaction, probe.cache_check, probe.cache_repair):
         monkeypatch.setattr(module, "BLOCK", SMALL)
 
 
@@ -104,8 +106,9 @@ def test_a_compaction_that_was_killed_is_finished_by_the_next_run(tmp_path):
     path = tmp_path / "a.zarr"
     fill(path, 3)
     before = content_hash(path)
-    fill(tmp_path / "a.zarr.compact", 3)
-    path.rename(tmp_path / "a.zarr.old")  # killed between the two renamings
+    fresh, old = compaction_folders(path)
+    fill(fresh, 3)
+    path.rename(old)  # killed between the two renamings
     finish_compaction(path)
     assert content_hash(path) == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
@@ -263,7 +266,7 @@ def test_half_precision_halves_the_disk_and_is_refused_where_it_can_not_hold_a_v
         assert half.read_layer(layer).dtype == np.float32
     sizes = [block_file(c.path, "embeddings", 0).stat().st_size for c in (full, half)]
     assert sizes[1] < 0.55 * sizes[0]
-    with pytest.raises(ValueError, match=r"a value of 1e\+05 can't be held as float16; take float32"):
+    with pytest.raises(NotHeld, match=r"a value of 1e\+05 can't be held as float16; take float32"):
         stored(np.array([1.0, -1e5]), "float16")
     with pytest.raises(CacheMismatch, match="storage 'float16', not 'float32'"):
         extract(corpus, encoder, tmp_path / "float16.zarr")

@@ -17,8 +17,8 @@ from test_cache import content_hash
 from probe.audio import read_sound
 from probe.cache import CacheMismatch, open_cache
 from probe.cache_check import differences, verify
-from probe.cache_writer import size_of
 from probe.checkpoint import load_encoder
+from probe.compaction import size_of
 from probe.errors import InputError
 from probe.extract import extract
 from probe.foresight import _memory, foresee

@@ -16,7 +16,7 @@ PROBE = (
     "synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
     "hooked encoder acoustic hub text checkpoint "
     "precision doctor journal sound_hashes sources transcripts word_errors transcribe "
-    "cache cache_writer cache_check hearing foresight "
+    "cache cache_writer compaction cache_check hearing foresight "
     "extract cache_repair shards processes dask_shards splits "
     "transfer metrics class_metrics controls words grams tridiagonal ridge_algebra device_algebra ridge draw_ridge "
     "beyond_text description_length score_table targets columns training_sets layer_stack layer_scaling lbfgs "
@@ -25,7 +25,7 @@ PROBE = (
     "branches frame_pooling audio_text batching ccc_loss "
     "tensor_files train_plan freezing rated_sounds training regressor_folder train trainable predict export "
     "parameters unlabelled student distil units masked_prediction pretrain spoken_corpus training_verbs pretrain_verbs "
-    "cache_verbs"
+    "extraction_verbs cache_verbs"
 ).split()
 FIGURES = (
     "style layer_axis cells cell_sheet panels heatmap curves weights depth similarity wins efficiency "
