@@ -6,7 +6,6 @@ Each is a run of its own. A killed run goes on at its last saved step, on the CP
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +25,7 @@ from probe.errors import InputError
 from probe.freezing import schedule
 from probe.masked_prediction import MaskedPrediction, cropped
 from probe.progress import Silent
-from probe.sound_hashes import Row, SoundHashes
-from probe.sources import SoundSource
+from probe.sounds_in_memory import FULL_SCALE, read_into_memory
 from probe.tensor_files import (
     chance_tensors,
     optimiser_tensors,
@@ -49,7 +47,6 @@ from probe.unlabelled import (
 )
 
 PLAN, HELD_OUT = "pretrain.json", "held_out.csv"
-LONGEST_SECONDS = 30.0
 FRAMES_EACH = 200  # of an utterance, on which k-means is fitted
 STEPS_A_NOTE = 50  # between two looks at the loss, for which a GPU is waited for
 _Batch = tuple[Tensor, ...]  # sounds int16, their levels, their frames' units, and which of those are hidden
@@ -104,7 +101,7 @@ def pretrain(
     with torch.random.fork_rng(devices=[]):
         run = _Run(table.sort_values("utterance_id"), plan, frames_of, extractor, device, watch)
         claim_folder(out, PLAN, plan, fingerprint)
-        log, quarantine = run.train(out / STATE, stop_after), run.quarantine
+        log, quarantine = run.train(out / STATE, stop_after), run.sounds.quarantine
         if stop_after is not None and stop_after < plan.steps:
             return EncoderMade(out, log, quarantine)
         run.judged().to_csv(out / HELD_OUT, index=False, lineterminator="\n")
@@ -119,35 +116,9 @@ class _Run:
     ) -> None:
         self.plan, self.device, self.watch = plan, device, watch
         self._frames_of = frames_of
-        self._sounds = SoundSource(SoundHashes(), sampling_rate=RATE, longest_seconds=LONGEST_SECONDS)
-        self._waveforms: list[np.ndarray] = []
-        rows: list[Row] = []
-        refused = []
-        watch.begin("look at every sound", len(table), "sounds")
-        try:
-            with ThreadPoolExecutor(cores()) as pool:
-                candidates: list[Row] = table.to_dict("records")
-                for row, material in zip(candidates, pool.map(self._sounds.read, candidates), strict=True):
-                    reason = material.reason
-                    if not reason and len(material.what) < RATE // 2:
-                        reason = "shorter than half a second"
-                    if reason:
-                        refused.append((row["utterance_id"], row["path"], reason))
-                    else:
-                        rows.append(row)
-                        assert isinstance(material.what, np.ndarray)
-                        self._waveforms.append(np.round(material.what * 32767).astype(np.int16))
-                    watch.advance()
-        finally:
-            watch.end()
-        self.quarantine = pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
-        if not rows:
-            raise InputError("No sound can be used. Look at the manifest with layerprobe manifest check.")
-        self._rows = rows
-        speakers, words = [str(row["speaker_id"]) for row in rows], [str(row.get("transcript", "")) for row in rows]
+        self.sounds = sounds = read_into_memory(table, extractor, watch=watch)
+        speakers, words = sounds.column("speaker_id"), sounds.column("transcript")
         self._held_out, self._heard = hold_out(speakers, share=plan.held_out, seed=plan.seed, words=words)
-        self._levels = np.array([_level(_floats(w), extractor) for w in self._waveforms], dtype=np.float32)
-        self._sounds_hash = _hash_of(rows, self._waveforms)
         torch.manual_seed(plan.seed)
         self.model = MaskedPrediction(HubertConfig(**json.loads(plan.config)), n_units=plan.n_units).to(device)
 
@@ -190,13 +161,17 @@ class _Run:
         """Of every sound, by clusters of some frames of each that is heard."""
         rng = np.random.default_rng([self.plan.seed, 1])
         frames: list[np.ndarray] = []
+
+        def frames_of(place: int) -> np.ndarray:
+            return self._frames_of(self.sounds.samples(place)).astype(np.float16)
+
         threads = torch.get_num_threads()
-        self.watch.begin("frames of every sound", len(self._waveforms), "sounds")
+        self.watch.begin("frames of every sound", len(self.sounds.rows), "sounds")
         try:
             # a thread that launches on a GPU is kept busy by that
             jobs = cores() if self.device == "cpu" or self.plan.units_of == "mfcc" else 2
             with ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                for found in pool.map(lambda w: self._frames_of(_floats(w)).astype(np.float16), self._waveforms):
+                for found in pool.map(frames_of, range(len(self.sounds.rows))):
                     frames.append(found)
                     self.watch.advance()
         finally:
@@ -239,16 +214,16 @@ class _Run:
 
     def _batch(self, chosen: np.ndarray, rng: np.random.Generator) -> _Batch:
         n_frames = round(self.plan.crop_seconds * RATE / HOP)
-        whole, units = [self._waveforms[k] for k in chosen], [self._units[k] for k in chosen]
+        whole, units = [self.sounds.waveforms[k] for k in chosen], [self._units[k] for k in chosen]
         sounds, truth = cropped(whole, units, n_frames=n_frames, rng=rng)
         mask = span_mask(len(sounds), truth.shape[1], share=self.plan.mask_share, span=self.plan.mask_span, rng=rng)
-        batch = tuple(torch.from_numpy(a) for a in (sounds, self._levels[chosen], truth, mask))
+        batch = tuple(torch.from_numpy(a) for a in (sounds, self.sounds.levels[chosen], truth, mask))
         return batch if self.device == "cpu" else tuple(t.pin_memory() for t in batch)
 
     def _told(self, batch: _Batch) -> tuple[Tensor, Tensor]:
         """The loss of a batch, and the share of its hidden frames that is told right."""
         sounds, levels, units, mask = (t.to(self.device, non_blocking=True) for t in batch)
-        sounds = (sounds / 32767 - levels[:, :1]) / levels[:, 1:]
+        sounds = (sounds / FULL_SCALE - levels[:, :1]) / levels[:, 1:]
         kind = self.device.split(":")[0]
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
             return self.model(sounds, units, mask)  # type: ignore[no-any-return]
@@ -261,7 +236,7 @@ class _Run:
         for k in places:
             batch = self._batch(np.array([k]), np.random.default_rng([self.plan.seed, 3, k]))
             right, hidden = self._told(batch)[1], int(batch[3].sum())
-            row = {name: self._rows[k][name] for name in ("utterance_id", "speaker_id")}
+            row = {name: self.sounds.rows[k][name] for name in ("utterance_id", "speaker_id")}
             rows.append({**row, "hidden": hidden, "right": round(float(right) * hidden)})
         return pd.DataFrame(rows)
 
@@ -273,14 +248,14 @@ class _Run:
     def _save(self, folder: Path, optimiser: torch.optim.Optimizer, done: int, log: list[dict[str, Any]]) -> None:
         model = {f"model.{n}": p for n, p in self.model.named_parameters()}
         tensors = model | optimiser_tensors(optimiser) | chance_tensors(self.device)
-        write_state(folder, tensors, {"steps": done, "log": log, "sounds": self._sounds_hash})
+        write_state(folder, tensors, {"steps": done, "log": log, "sounds": self.sounds.content_hash()})
 
     def _restored(self, folder: Path, optimiser: torch.optim.Optimizer) -> tuple[int, list[dict[str, Any]]]:
         state = read_state(folder)
         if state is None:
             return 0, []
         tensors, values = state
-        if values["sounds"] != self._sounds_hash:
+        if values["sounds"] != self.sounds.content_hash():
             raise InputError(f"The sounds that {folder.parent} began with have changed. Name another --out.")
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
@@ -307,21 +282,3 @@ def layer_frames(encoder: SpeechEncoder, layer: str) -> FramesOf:
     if n != expected:
         raise InputError(f"{encoder.upstream} gives {n} frames a second, not {expected}, so they are no units here.")
     return frames
-
-
-def _hash_of(rows: list[Row], waveforms: list[np.ndarray]) -> str:
-    """Of the sounds that are heard, by content, not by where they lie."""
-    digest = hashlib.sha256()
-    for row, waveform in zip(rows, waveforms, strict=True):
-        digest.update(f"{row['utterance_id']} {row['speaker_id']} {len(waveform)}\n".encode())
-        digest.update(waveform.tobytes())
-    return digest.hexdigest()
-
-
-def _level(waveform: np.ndarray, extractor: Any) -> tuple[float, float]:
-    """What is subtracted from the whole of a sound, and what it is divided by, as transformers' extractors do it."""
-    return (float(waveform.mean()), float(np.sqrt(waveform.var() + 1e-7))) if extractor.do_normalize else (0.0, 1.0)
-
-
-def _floats(waveform: np.ndarray) -> np.ndarray:
-    return waveform.astype(np.float32) / 32767

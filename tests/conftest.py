@@ -180,3 +180,15 @@ def write_table(folder: Path, rows: list[dict[str, object]], *, targets: tuple[s
         lines += [f"[targets.{target}]", "minimum = 1", "maximum = 7"]
     path.with_suffix(".toml").write_text("\n".join(lines))
     return path
+
+
+@pytest.fixture(scope="session")
+def ten_voices(tmp_path_factory):
+    """A manifest of ten short utterances of ten speakers."""
+    from probe.manifest import read_manifest
+
+    folder, table = tmp_path_factory.mktemp("ten-voices"), []
+    for i in range(10):
+        soundfile.write(folder / f"s{i}.wav", voice(0.3, pitch=80 + 9 * i, seed=i), 16_000)
+        table.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i}", "arousal": 1 + i / 4})
+    return read_manifest(write_table(folder, table))

@@ -24,7 +24,8 @@ PROBE = (
     "unfinished sweep_plan sweep_input sweep cache_precision control_caches "
     "branches frame_pooling audio_text batching ccc_loss "
     "tensor_files train_plan freezing rated_sounds training regressor_folder train trainable predict export "
-    "parameters unlabelled student distil units masked_prediction pretrain spoken_corpus training_verbs pretrain_verbs "
+    "parameters unlabelled student distil "
+    "units sounds_in_memory masked_prediction pretrain spoken_corpus training_verbs pretrain_verbs "
     "extraction_verbs cache_verbs"
 ).split()
 FIGURES = (

@@ -17,7 +17,8 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from probe.errors import InputError
 from probe.masked_prediction import MaskedPrediction, cropped
-from probe.pretrain import HELD_OUT, PretrainPlan, _level, layer_frames, pretrain
+from probe.pretrain import HELD_OUT, PretrainPlan, layer_frames, pretrain
+from probe.sounds_in_memory import level
 from probe.units import HOP, RATE, WINDOW, MfccFrames, Units, span_mask
 from probe.unlabelled import LOG, STATE, hold_out
 
@@ -159,10 +160,10 @@ def test_it_is_judged_on_every_held_out_utterance(sounds, tmp_path):
 
 def test_sounds_are_levelled_as_transformers_extractor_levels_them(sounds):
     sound = voice(0.7, seed=3)
-    mean, spread = _level(sound, EXTRACTOR)
+    mean, spread = level(sound, EXTRACTOR)
     theirs = EXTRACTOR(sound, sampling_rate=RATE, return_tensors="np")["input_values"][0]
     np.testing.assert_allclose((sound - mean) / spread, theirs, atol=1e-5)
-    assert _level(sound, Wav2Vec2FeatureExtractor(do_normalize=False)) == (0.0, 1.0)
+    assert level(sound, Wav2Vec2FeatureExtractor(do_normalize=False)) == (0.0, 1.0)
 
 
 def test_a_loss_that_is_no_number_ends_it_before_it_is_saved(sounds, tmp_path):
