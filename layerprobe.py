@@ -34,8 +34,8 @@ from probe.verbs import (
 
 TRUSTING = ("--trust-pickle", "--trust-remote-code")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.registered_commands += extraction.registered_commands  # the first that is done stands first
 app.add_typer(manifest_verbs, name="manifest", help="Make, check and look at the table of utterances.")
-app.add_typer(extraction)
 app.add_typer(cache_verbs, name="cache")
 app.add_typer(training)
 app.add_typer(pretraining)

@@ -35,12 +35,15 @@ MEND = "Look at it with layerprobe cache verify."
 class CacheMismatch(InputError):
     """The cache was made under another plan than the one asked for."""
 
-    def __init__(self, path: Path, plan: ExtractionPlan, asked: ExtractionPlan) -> None:
+    def __init__(
+        self,
+        path: Path,
+        plan: ExtractionPlan,
+        asked: ExtractionPlan,
+        mend: str = "Name another --out, or ask for what it holds.",
+    ) -> None:
         """Name every field that differs, with both values."""
-        super().__init__(
-            f"{path} was extracted with {'; '.join(plan.differences(asked))}. "
-            "Name another --out, or ask for what it holds."
-        )
+        super().__init__(f"{path} was extracted with {'; '.join(plan.differences(asked))}. {mend}")
 
 
 @dataclass(frozen=True)

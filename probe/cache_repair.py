@@ -65,7 +65,7 @@ def repair(
     words = plan.words or TRANSCRIPT
     given = extraction_plan(encoder, poolings=plan.poolings, words=words, storage=plan.storage)
     if plan != given:
-        raise CacheMismatch(path, plan, given)
+        raise CacheMismatch(path, plan, given, mend="A repair needs what the cache was made with.")
     with locked(path):
         _mend_journal(path)
         damages = verify(path, watch=watch)

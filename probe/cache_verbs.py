@@ -50,9 +50,8 @@ def info(
     cache = open_cache(path)
     n, size = len(cache.utterance_ids), size_of(path)
     say(f"{path}: {n} utterances, {size / 1e6:.1f} MB, fingerprint {cache.plan.fingerprint()}", quiet=quiet)
-    for name, value in cache.plan.to_json().items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-        say(f"  {name}: {shown}", quiet=quiet)
+    for line in cache.plan.lines():
+        say(f"  {line}", quiet=quiet)
     taken_out = cache.n_rows - n
     if taken_out:
         say(f"{taken_out} rows were taken out; layerprobe cache compact {path} gives their room back.", quiet=quiet)

@@ -16,6 +16,7 @@ from probe.progress import Silent
 from probe.shards import Shard, divided, extract_shard, merge
 from probe.upstream import Upstream
 
+SECONDS_TO_ANSWER = 30
 RETRIES = 5  # of a share
 SHARES_A_WORKER = 4  # so that no worker waits long for the slowest
 ROWS_A_SHARE = 2_048  # at most about so many
@@ -41,8 +42,9 @@ def extract_on_dask(asked: Asked, scheduler: str, *, watch: Silent | None = None
         raise InputError("Dask is not installed. Install it: pip install distributed.") from error
     watch = watch or Silent()
     manifest = read_manifest(asked.manifest, speakers=asked.speakers)
+    watch.say(f"Asking {scheduler} for workers …")
     try:
-        client: Any = Client(scheduler, timeout=30)  # type: ignore[no-untyped-call]
+        client: Any = Client(scheduler, timeout=SECONDS_TO_ANSWER)  # type: ignore[no-untyped-call]
     except OSError as error:
         raise InputError(
             f"No scheduler of Dask answers at {scheduler} ({error}). Start one: dask scheduler."

@@ -207,7 +207,7 @@ def rehearse(
         cached, n_rows = dict(zip(cache.utterance_ids, cache.sounds, strict=True)), cache.n_rows
     source = source_for(encoder, manifest.table, SoundHashes(), words=words, longest_seconds=LONGEST_SECONDS)
     pending = _pending(manifest.table, cached, source, watch)
-    lines = [f"{name}: {value}" for name, value in plan.to_json().items()]
+    lines = plan.lines()
     if pending.empty:
         return [*lines, f"All {len(cached)} utterances are cached already; nothing is to be done."]
     jobs = jobs or default_jobs(encoder)

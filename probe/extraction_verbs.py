@@ -63,6 +63,7 @@ def extract(
     debug: Debug = False,
 ) -> None:
     """Pool every layer of every utterance into a cache, once; of a text encoder the layers of its transcript."""
+    from probe.cache import read_quarantine
     from probe.checkpoint import load_upstream
     from probe.dask_shards import extract_on_dask
     from probe.extract import extract as extract_stage, rehearse
@@ -83,7 +84,10 @@ def extract(
             added, whence = extract_on_dask(asked, dask, watch=watch), "on Dask"
         else:
             added, whence = extract_in_processes(asked, processes or 1, watch=watch), f"by {processes} processes"
-        say(f"{out}: {added} utterances extracted {whence}.", quiet=quiet)
+        refused = read_quarantine(out)
+        say(f"{out}: {added} utterances extracted {whence}, {len(refused)} quarantined.", quiet=quiet)
+        say_quarantined(refused, quiet=quiet, file=out / "quarantine.csv")
+        say(f"Next: layerprobe sweep {out} {manifest} --out runs/first", quiet=quiet)
         return
     checked = read_manifest(manifest, speakers=not no_speakers)
     watch.say(f"Loading {encoder} …")

@@ -61,6 +61,10 @@ class ExtractionPlan:
         values = {**content, "layers": tuple(content["layers"]), "poolings": tuple(content["poolings"])}
         return cls(**values)
 
+    def lines(self) -> list[str]:
+        """Every choice, ``name: value``."""
+        return [f"{f.name}: {_shown(getattr(self, f.name))}" for f in fields(self)]
+
     @property
     def words(self) -> str | None:
         """The manifest's column that was read; None where sound was heard."""
@@ -126,4 +130,8 @@ def _fingerprint(plan: ExtractionPlan | SweepPlan) -> str:
 
 
 def _words(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else repr(value)
+    return _shown(value) if isinstance(value, tuple) else repr(value)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -43,6 +43,7 @@ def extract_in_processes(asked: Asked, n: int, *, watch: Silent | None = None) -
     """
     watch = watch or Silent()
     checked = read_manifest(asked.manifest, speakers=asked.speakers)
+    watch.say(f"{n} processes load {asked.encoder} …")
     context = get_context("spawn")
     running = []
     for k in range(n):

@@ -106,7 +106,7 @@ def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -
     _refuse_unfinished(out, shards, caches, manifest)
     for cache in caches[1:]:
         if cache.plan != caches[0].plan:
-            raise CacheMismatch(cache.path, cache.plan, caches[0].plan)
+            raise CacheMismatch(cache.path, cache.plan, caches[0].plan, mend="Delete it and fill it like the others.")
     added = 0
     watch.begin("merge", sum(len(c.utterance_ids) for c in caches), "utterances")
     try:

@@ -16,7 +16,7 @@ def test_the_verbs_say_what_they_find(ten_voices, folders, tmp_path):
     dry = command(*words, "--dry-run")
     assert dry.exit_code == 0, dry.output
     assert not path.exists()
-    assert "poolings: ('mean', 'std')" in dry.stdout
+    assert "poolings: mean, std" in dry.stdout
     assert "0 utterances are cached already; 10 utterances to extract" in dry.stdout
     assert command(*words).exit_code == 0
     assert "nothing is to be done" in command(*words, "--dry-run").stdout

@@ -23,6 +23,7 @@ from figures.report import write_report
 from layerprobe import app
 from probe.cache import open_cache
 from probe.checkpoint import load_encoder
+from probe.extract import extract
 from probe.sweep_plan import plan_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +107,7 @@ def test_curves_and_report_are_written(finished):
     [
         ("sweep", plan_sweep, ("folds", "test", "mix_seeds", "seed", "permutations", "transfer")),
         ("extract", load_encoder, ("random_init", "adapter", "device", "precision")),
+        ("extract", extract, ("words", "storage", "prune", "jobs")),
         ("doctor", load_encoder, ("random_init", "adapter", "device", "precision")),
         ("heatmap", draw, ("metric", "width")),
         ("depth", draw, ("metric", "width")),
@@ -113,8 +115,8 @@ def test_curves_and_report_are_written(finished):
     ],
 )
 def test_the_command_line_has_the_defaults_of_the_functions(verb, function, names):
-    picture = verb in layerprobe.PICTURE_VERBS
-    command = inspect.signature(layerprobe.picture_verb(verb) if picture else getattr(layerprobe, verb)).parameters
+    verbs = {c.name or c.callback.__name__: c.callback for c in app.registered_commands if c.callback}
+    command = inspect.signature(verbs[verb]).parameters
     ours = inspect.signature(function).parameters
     assert {n: command[n].default for n in names} == {n: ours[n].default for n in names}
 
