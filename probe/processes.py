@@ -53,7 +53,7 @@ def extract_in_processes(asked: Asked, n: int, *, watch: Silent | None = None) -
         theirs.close()
         running.append((Shard(k + 1, n), process, ours))
     watch.begin("extract", len(checked.table), "utterances")
-    faults: list[str] = []
+    faults: dict[int, str] = {}  # by share: the first is told, whoever says its own first
     try:
         open_pipes = {pipe: shard for shard, _, pipe in running}
         while open_pipes:
@@ -65,20 +65,19 @@ def extract_in_processes(asked: Asked, n: int, *, watch: Silent | None = None) -
                     del open_pipes[pipe]
                     continue
                 if isinstance(told, str):
-                    faults.append(f"share {open_pipes[pipe]}: {told}")
+                    faults[open_pipes[pipe].number] = f"share {open_pipes[pipe]}: {told}"
                 else:
                     watch.advance(told, f"{n} processes")
     finally:
         watch.end()
         for _, process, _ in running:
             process.join()  # after Ctrl-C, too, which they hear as well: they keep what they have
-    faults += [
-        f"The process of share {shard} died ({process.exitcode}). Run the same command again."
-        for shard, process, _ in running
-        if process.exitcode
-    ]
+    for shard, process, _ in running:
+        if process.exitcode:
+            died = f"The process of share {shard} died ({process.exitcode}). Run the same command again."
+            faults.setdefault(shard.number, died)
     if faults:
-        raise InputError(faults[0])
+        raise InputError(faults[min(faults)])
     return merge(asked.out, checked, watch=watch)
 
 
