@@ -28,6 +28,7 @@ from probe.verbs import (
     RunPath,
     RunPaths,
     Width,
+    cache_place,
     reported,
     say,
 )
@@ -46,11 +47,17 @@ app.add_typer(regressor_judging)
 @app.command(epilog="Example: layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first")
 @reported
 def sweep(
-    caches: Annotated[list[Path], typer.Argument(help="Caches that extract made, one for each encoder.")],
+    caches: Annotated[
+        list[Path],
+        typer.Argument(parser=cache_place, metavar="CACHES...", help="Caches that extract made, one for each encoder."),
+    ],
     manifest: ManifestPath,
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
     random_weights: Annotated[
-        list[Path] | None, typer.Option(help="A cache of the same architecture extracted with --random-init.")
+        list[Path] | None,
+        typer.Option(
+            parser=cache_place, metavar="PATH", help="A cache of the same architecture extracted with --random-init."
+        ),
     ] = None,
     target: Annotated[list[str] | None, typer.Option(help="A target to sweep; all of the header's if none.")] = None,
     folds: Annotated[

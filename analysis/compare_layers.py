@@ -15,6 +15,7 @@ from analysis.similarity import similarity_table
 from analysis.study import SIMILARITY
 from probe.errors import InputError
 from probe.score_table import Predictions, Run, read_predictions, read_run
+from probe.storage import place
 
 SEED = 0
 
@@ -52,14 +53,14 @@ def compare_layers(folder: Path | str) -> Path:
 def can_be_compared(run: Run) -> bool:
     """Whether a run has encoders with layers, whose caches lie where its sweep found them."""
     stacks = [e for e in run.plan["encoders"] if is_stack(list(e["layers"]))]
-    return bool(stacks) and all(e.get("path") and Path(e["path"]).exists() for e in stacks)
+    return bool(stacks) and all(e.get("path") and place(e["path"]).exists() for e in stacks)
 
 
 def _reader(encoder: dict[str, Any], predictions: Predictions) -> Callable[[str, np.ndarray], np.ndarray]:
     """Gives rows of a layer, in the order of the run's held-out utterances."""
     from probe.cache import open_cache  # zarr is loaded where a cache is read
 
-    if not encoder.get("path") or not Path(encoder["path"]).exists():
+    if not encoder.get("path") or not place(encoder["path"]).exists():
         where = encoder.get("path") or "its cache"
         raise InputError(f"{encoder['name']}: {where} is gone. Put the cache back there, or sweep again.")
     cache = open_cache(encoder["path"])

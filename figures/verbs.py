@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from probe.progress import watcher
-from probe.verbs import Debug, ManifestPath, NoSpeakers, Quiet, Width, reported, say
+from probe.verbs import Debug, ManifestPath, NoSpeakers, Quiet, Width, cache_place, reported, say
 
 if TYPE_CHECKING:
     import pandas as pd  # which takes its time to load, and `--help` needs none
@@ -22,7 +22,12 @@ app = typer.Typer()
 @app.command(epilog="Example: layerprobe fuse caches/distilhubert.zarr caches/distilbert.zarr my.csv --out runs/fused")
 @reported
 def fuse(
-    caches: Annotated[list[Path], typer.Argument(help="Caches that extract made: of sound, and of text.")],
+    caches: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=cache_place, metavar="CACHES...", help="Caches that extract made: of sound, and of text."
+        ),
+    ],
     manifest: ManifestPath,
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
     target: Annotated[list[str] | None, typer.Option(help="A target; all of the header's if none.")] = None,

@@ -20,8 +20,9 @@ import pandas as pd
 import zarr
 
 from probe.errors import InputError
-from probe.journal import JOURNAL, BlockLine, CacheDamaged, digest_of, n_whole_rows, read_journal
+from probe.journal import JOURNAL, BlockLine, CacheDamaged, n_whole_rows, read_journal
 from probe.plan import ExtractionPlan
+from probe.storage import digest_of, place, reach, read_table, zarr_store
 
 BLOCK = 512  # utterances in a shard: 50 MB for 25 layers of 1024 in one pooling
 READ_AT_ONCE = 16 * BLOCK  # rows
@@ -116,7 +117,8 @@ def open_cache(path: Path | str) -> Cache:
         InputError: if there is no cache at ``path``
         CacheDamaged: if its journal can't be read
     """
-    path = Path(path)
+    path = place(path)
+    reach(path)
     group = open_group(path, "r")
     lines = read_journal(path)
     check_names(path, lines)
@@ -135,7 +137,7 @@ def read_quarantine(path: Path) -> pd.DataFrame:
     file = path / QUARANTINE
     if not file.exists():
         return pd.DataFrame(columns=list(QUARANTINE_COLUMNS), dtype=str)
-    return pd.read_csv(file, dtype=str, keep_default_na=False)
+    return read_table(file, dtype=str)
 
 
 def open_group(path: Path, mode: str) -> zarr.Group:
@@ -146,7 +148,7 @@ def open_group(path: Path, mode: str) -> zarr.Group:
     """
     if not (path / JOURNAL).exists() or not (path / "zarr.json").exists():
         raise InputError(f"{path} is no cache of embeddings. Make one with layerprobe extract.")
-    group = zarr.open_group(path, mode="r" if mode == "r" else "r+")
+    group = zarr.open_group(zarr_store(path), mode="r" if mode == "r" else "r+")
     found = dict(group.attrs).get("layerprobe_format")
     if found != FORMAT:
         raise InputError(f"{path} has format {found}; this version reads {FORMAT}. Extract it again.")

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from probe.cache import ARRAYS, BLOCK, Cache, array_of, block_file, open_group, plan_of, read_array
-from probe.journal import BlockLine, CacheDamaged, digest_of, read_journal
+from probe.journal import BlockLine, CacheDamaged, read_journal
 from probe.progress import Silent
+from probe.storage import digest_of, place, reach
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def verify(path: Path | str, *, watch: Silent | None = None) -> list[Damage]:
         InputError: if there is no cache at ``path``
         CacheDamaged: if its journal can't be read
     """
-    path, watch = Path(path), watch or Silent()
+    path, watch = place(path), watch or Silent()
+    reach(path)
     lines = read_journal(path) if (path / "zarr.json").exists() else {}
     layers = plan_of(path, open_group(path, "r")).layers
     watch.begin("verify", len(lines), "blocks")

@@ -21,15 +21,17 @@ from probe.cache import (
     read_quarantine,
 )
 from probe.cache_check import Damage, ids_of_block, verify
-from probe.cache_writer import NotHeld, locked, stored
+from probe.cache_writer import NotHeld, stored
+from probe.claims import claimed
 from probe.errors import InputError
 from probe.extract import extraction_plan
 from probe.hearing import default_jobs, hear_in_order
-from probe.journal import BlockLine, digest_of, make_durable, note_block, read_journal, replace_file, rewrite_journal
+from probe.journal import BlockLine, note_block, read_journal, rewrite_journal
 from probe.manifest import Manifest
 from probe.progress import Silent
 from probe.sound_hashes import SoundHashes
 from probe.sources import LONGEST_SECONDS, TRANSCRIPT, Source, source_for
+from probe.storage import digest_of, make_durable, place, replace_file
 from probe.upstream import Upstream
 
 
@@ -60,13 +62,13 @@ def repair(
         CacheMismatch: if the encoder is another
         InputError: if there is no cache, it is being written, or it can't be told whose rows are damaged
     """
-    path, watch = Path(path), watch or Silent()
+    path, watch = place(path), watch or Silent()
     plan = plan_of(path, open_group(path, "r"))
     words = plan.words or TRANSCRIPT
     given = extraction_plan(encoder, poolings=plan.poolings, words=words, storage=plan.storage)
     if plan != given:
         raise CacheMismatch(path, plan, given, mend="A repair needs what the cache was made with.")
-    with locked(path):
+    with claimed(path):
         _mend_journal(path)
         damages = verify(path, watch=watch)
         ids = _whose(path, manifest, sorted({d.block for d in damages}))

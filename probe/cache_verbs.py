@@ -17,6 +17,7 @@ from probe.verbs import (
     Precision,
     Quiet,
     RandomInit,
+    cache_place,
     reported,
     say,
     say_quarantined,
@@ -24,7 +25,9 @@ from probe.verbs import (
 
 app = typer.Typer(no_args_is_help=True, help="Look after a cache: what it holds, whether it is whole.")
 
-CachePath = Annotated[Path, typer.Argument(metavar="CACHE", help="A cache, NAME.zarr, that extract made.")]
+CachePath = Annotated[
+    Path, typer.Argument(parser=cache_place, metavar="CACHE", help="A cache, NAME.zarr or s3://…, that extract made.")
+]
 
 
 @app.command(epilog="Example: layerprobe cache info caches/hubert-base.zarr --manifest my.csv")
@@ -42,8 +45,8 @@ def info(
     from probe.cache import open_cache
     from probe.cache_check import coverage
     from probe.cache_precision import float16_loss
-    from probe.compaction import size_of
     from probe.manifest import read_manifest
+    from probe.storage import size_of
 
     if precision_loss and manifest is None:
         raise InputError("--precision-loss sweeps a sample: name a --manifest with ratings.")
@@ -126,7 +129,7 @@ def repair(
 @reported
 def diff(
     first: CachePath,
-    second: Annotated[Path, typer.Argument(help="The other.")],
+    second: Annotated[Path, typer.Argument(parser=cache_place, metavar="SECOND", help="The other.")],
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:

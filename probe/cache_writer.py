@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import zarr
-from filelock import FileLock, Timeout
 from zarr.codecs import Crc32cCodec
 
 from probe.cache import (
@@ -28,21 +26,18 @@ from probe.cache import (
     plan_of,
     read_array,
 )
+from probe.claims import CLAIM, LOCK, Claim, claimed
 from probe.errors import InputError
 from probe.journal import (
     JOURNAL,
     BlockLine,
-    digest_of,
-    make_durable,
     n_whole_rows,
     note_block,
     read_journal,
-    replace_file,
     rewrite_journal,
 )
 from probe.plan import ExtractionPlan
-
-PARTIAL = ".partial"  # ends the names of files that are being written
+from probe.storage import PARTIAL, digest_of, is_remote, make_durable, place, reach, remove, replace_file, zarr_store
 
 
 class NotHeld(Exception):
@@ -54,7 +49,7 @@ class CacheWriter:
 
     def __init__(self, path: Path | str, plan: ExtractionPlan, *, dim: int) -> None:
         """Name the store; nothing is touched before the ``with``."""
-        self.path, self.plan = Path(path), plan
+        self.path, self.plan = place(path), plan
         self._shape = (len(plan.layers), len(plan.poolings), dim)
         self._ids: list[str] = []  # "" where a row was taken out
         self._sounds: list[str] = []
@@ -65,6 +60,7 @@ class CacheWriter:
         self._n_durable = 0
         self._tail_changed = False
         self._held = ExitStack()
+        self._claim = Claim(self.path)
 
     def __enter__(self) -> CacheWriter:
         """Create the store or go on with it.
@@ -74,12 +70,12 @@ class CacheWriter:
             InputError: if ``path`` holds something else, or another process writes to it
         """
         finish_compaction(self.path)
-        if self.path.exists() and not (self.path / JOURNAL).exists() and not self._is_begun():
+        if reach(self.path) and not (self.path / JOURNAL).exists() and not self._is_begun():
             raise InputError(f"{self.path} exists and is no cache. Name another --out.")
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
-            held.enter_context(locked(self.path))
-            for leftover in self.path.rglob(f"*{PARTIAL}"):  # of a process that was killed
+            self._claim = held.enter_context(claimed(self.path))
+            for leftover in () if is_remote(self.path) else self.path.rglob(f"*{PARTIAL}"):  # of one that was killed
                 leftover.unlink()
             self._go_on() if (self.path / JOURNAL).exists() else self._create()
             self._held = held.pop_all()
@@ -138,7 +134,12 @@ class CacheWriter:
             self.drop([utterance_id])
 
     def flush(self) -> None:
-        """Write what waits in whole shards, make them durable, then name them in the journal."""
+        """Write what waits in whole shards, make them durable, then name them in the journal.
+
+        Raises:
+            InputError: if another process has taken the store over
+        """
+        self._claim.refuse_lost()
         for block in sorted(self._changed):
             self._rewrite(block, self._changed[block])
         self._changed = {}
@@ -195,16 +196,16 @@ class CacheWriter:
         if not self.path.is_dir():
             return False
         names = {path.name for path in self.path.iterdir() if path.suffix != PARTIAL}
-        if names <= {"lock", "zarr.json"}:
+        if names <= {LOCK, CLAIM, "zarr.json"}:
             return True
         if "zarr.json" not in names or (self.path / "embeddings" / "c").exists():
             return False  # rows that were written are never made anew
-        return "layerprobe_format" in zarr.open_group(self.path, mode="r").attrs
+        return "layerprobe_format" in zarr.open_group(zarr_store(self.path), mode="r").attrs
 
     def _create(self) -> None:
         n_layers, n_poolings, dim = self._shape
         # "a", not "w", which would empty the folder, lock and all
-        group = zarr.open_group(self.path, mode="a", zarr_format=3)
+        group = zarr.open_group(zarr_store(self.path), mode="a", zarr_format=3)
         group.attrs.update(self._attributes())
         self._embeddings = group.create_array(
             "embeddings",
@@ -269,29 +270,13 @@ def compaction_folders(path: Path) -> tuple[Path, Path]:
 
 def finish_compaction(path: Path) -> None:
     """Where a kill came between the two renamings of a compaction, make the second."""
+    if is_remote(path):  # is never compacted
+        return
     fresh, old = compaction_folders(path)
     if not path.exists() and fresh.exists() and old.exists():
         fresh.rename(path)
     if path.exists() and old.exists():
-        shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a store's lock, which is gone with the process that held it.
-
-    Raises:
-        InputError: if another process writes to it
-    """
-    lock = FileLock(path / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(f"{path} is being written by another process. Wait for it to end.") from error
-    try:
-        yield
-    finally:
-        lock.release()
+        remove(old)
 
 
 def stored(embeddings: np.ndarray, storage: str) -> np.ndarray:

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from probe.cache import BLOCK, Cache, open_cache
-from probe.cache_writer import CacheWriter, compaction_folders, finish_compaction, locked
+from probe.cache_writer import CacheWriter, compaction_folders, finish_compaction
+from probe.claims import CLAIM, LOCK, claimed
+from probe.errors import InputError
 from probe.journal import JOURNAL
+from probe.storage import is_remote, size_of
 
-OWN = (JOURNAL, "lock", "zarr.json")  # of every store; the rest is carried over
+OWN = (JOURNAL, LOCK, CLAIM, "zarr.json")  # of every store; the rest is carried over
 
 
 def compact(path: Path) -> int:
@@ -23,12 +26,14 @@ def compact(path: Path) -> int:
         InputError: if ``path`` is no cache, or another process writes to it
         CacheDamaged: if a row can't be read
     """
+    if is_remote(path):
+        raise InputError(f"{path} is in an object store, where nothing takes another's place at once. Extract it anew.")
     finish_compaction(path)
     before = size_of(path)
     open_cache(path)  # refuses what is none before a lock is put there
     fresh, old = compaction_folders(path)
     shutil.rmtree(fresh, ignore_errors=True)
-    with locked(path):
+    with claimed(path):
         _copy(open_cache(path), fresh)
         for file in path.iterdir():  # the quarantine and what else lies beside the arrays; not what is the copy's own
             if file.is_file() and file.name not in OWN:
@@ -37,11 +42,6 @@ def compact(path: Path) -> int:
         fresh.rename(path)
     shutil.rmtree(old, ignore_errors=True)
     return before - size_of(path)
-
-
-def size_of(path: Path) -> int:
-    """Bytes of all files of a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def _copy(cache: Cache, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from probe.cache import Cache, open_cache
 from probe.checkpoint import OWN, load_upstream
@@ -66,7 +65,7 @@ def control_caches(
         made.append(open_cache(path))
     acoustic = []
     if not any(c.plan.upstream == ACOUSTIC for c in caches):
-        path = Path(caches[0].path).with_name(f"{ACOUSTIC}.zarr")
+        path = caches[0].path.with_name(f"{ACOUSTIC}.zarr")
         watch.say(f"Features without a network → {path}")
         extract(manifest, load_upstream(ACOUSTIC), path, watch=watch)
         acoustic = [open_cache(path)]

@@ -24,6 +24,7 @@ from probe.precision import precision_loss, precision_words
 from probe.progress import Silent
 from probe.sound_hashes import SoundHashes, records
 from probe.sources import LONGEST_SECONDS, NO_WORDS, TRANSCRIPT, Source, source_for
+from probe.storage import place, reach, replace_file
 from probe.upstream import Upstream
 
 PRECISION = "precision.csv"  # in the cache: what 16-bit products did to a sample of its sounds
@@ -142,8 +143,8 @@ def extract(
             if pending.empty:
                 watch.say(f"All {len(writer.cached)} utterances are cached already; nothing is to be done.")
                 seconds = time.monotonic() - began
-                return Extraction(Path(out), len(cached), 0, _quarantine([]), _wordless(cached), 0.0, seconds, 1.0)
-            foresight = _foreseen(Path(out), pending, cached, writer.n_rows, encoder, source, plan, jobs)
+                return Extraction(writer.path, len(cached), 0, _quarantine([]), _wordless(cached), 0.0, seconds, 1.0)
+            foresight = _foreseen(writer.path, pending, cached, writer.n_rows, encoder, source, plan, jobs)
             watch.say(foresight.words() + ".")
             if isinstance(encoder, SpeechEncoder) and encoder.precision != "float32":
                 _note_precision(encoder, pending, writer.path, watch)
@@ -177,7 +178,7 @@ def extract(
             hashes.save()
     hearing = max(time.monotonic() - began_hearing, 1e-9)
     return Extraction(
-        path=Path(out),
+        path=writer.path,
         n_cached_before=len(cached),
         n_extracted=len(pending) - len(refused),
         quarantine=_quarantine(refused),
@@ -196,10 +197,11 @@ def rehearse(
 
     Nothing is written.
     """
-    watch, out = watch or Silent(), Path(out)
+    watch, out = watch or Silent(), place(out)
     plan = extraction_plan(encoder, poolings=poolings, words=words, storage=storage)
     cached: dict[str, str] = {}
     n_rows = 0
+    reach(out)
     if (out / JOURNAL).exists():
         cache = open_cache(out)
         if cache.plan != plan:
@@ -242,7 +244,7 @@ def _note_precision(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path,
     if not samples or (folder / PRECISION).exists():
         return
     table = precision_loss(encoder, samples)
-    table.to_csv(folder / PRECISION, index=False, lineterminator="\n")
+    replace_file(folder / PRECISION, table.to_csv(index=False, lineterminator="\n"))
     words = precision_words(table, precision=encoder.precision, n_sounds=len(samples))
     watch.say(f"{words}, see {folder / PRECISION}.")
 

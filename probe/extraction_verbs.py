@@ -19,6 +19,7 @@ from probe.verbs import (
     Precision,
     Quiet,
     RandomInit,
+    cache_place,
     reported,
     say,
     say_quarantined,
@@ -34,7 +35,14 @@ app = typer.Typer()
 def extract(
     manifest: ManifestPath,
     encoder: EncoderName,
-    out: Annotated[Path, typer.Option(help="The cache, NAME.zarr; one that is begun is gone on with.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=cache_place,
+            metavar="PATH",
+            help="The cache, NAME.zarr or s3://…; a begun one is gone on with.",
+        ),
+    ],
     random_init: RandomInit = None,
     adapter: Adapter = None,
     pooling: Annotated[

@@ -20,6 +20,7 @@ from probe.hearing import embed
 from probe.progress import clock_text
 from probe.sound_hashes import Row, span_of
 from probe.sources import Source
+from probe.storage import is_remote
 from probe.upstream import Upstream
 
 N_HEADERS = 500  # sounds whose length is read; beyond that hours are an estimate
@@ -93,6 +94,8 @@ def refuse_full_disk(out: Path, foresight: Foresight) -> None:
     Raises:
         InputError: if the disk of ``out`` has less room than is needed
     """
+    if is_remote(out):
+        return
     free = shutil.disk_usage(next(p for p in (out, *out.absolute().parents) if p.exists())).free
     if free < foresight.n_bytes:
         raise InputError(

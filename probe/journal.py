@@ -7,14 +7,13 @@ counts.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from probe.errors import InputError
+from probe.storage import append_line, replace_file
 
 JOURNAL = "journal.jsonl"
 
@@ -73,33 +72,7 @@ def rewrite_journal(path: Path, lines: Iterable[BlockLine]) -> None:
 
 def note_block(path: Path, line: BlockLine) -> None:
     """Name a block whole; the line is on disk when this returns."""
-    with (path / JOURNAL).open("a", encoding="utf-8") as journal:
-        journal.write(_text(line))
-        journal.flush()
-        os.fsync(journal.fileno())
-
-
-def digest_of(file: Path) -> str:
-    """Sixteen hex digits over a file's bytes."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
-
-
-def make_durable(file: Path) -> None:
-    """Flush a file and its folder to the disk; the store replaces files atomically but never syncs them."""
-    for path in (file, file.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    append_line(path / JOURNAL, _text(line))
 
 
 def _text(line: BlockLine) -> str:

@@ -7,7 +7,6 @@ bytes that one process would have written.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from probe.extract import Extraction, extract, extraction_plan
 from probe.journal import JOURNAL
 from probe.manifest import Manifest
 from probe.progress import Silent
+from probe.storage import is_remote, place, reach, remove
 from probe.upstream import Upstream
 
 
@@ -71,7 +71,8 @@ def extract_shard(manifest: Manifest, encoder: Upstream, out: Path | str, shard:
     Raises:
         CacheMismatch, InputError: as `extract` does, and if ``out`` was divided otherwise before
     """
-    out = Path(out)
+    out = place(out)
+    reach(out)
     of = divided(out)
     if of not in (0, shard.of):
         raise InputError(f"{_folder(out)} holds shares of {of}, not of {shard.of}. Go on with {of}, or merge first.")
@@ -98,7 +99,8 @@ def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -
         InputError: naming the shares that are missing or not whole
         CacheMismatch: if they were not made alike
     """
-    out, watch = Path(out), watch or Silent()
+    out, watch = place(out), watch or Silent()
+    reach(out)
     shards = _found(out)
     if not shards:
         raise InputError(f"{_folder(out)} holds no shares. Fill them with layerprobe extract … --shard 1/N.")
@@ -119,8 +121,8 @@ def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -
     finally:
         watch.end()
     for cache in caches:
-        shutil.rmtree(cache.path)
-    if not any(_folder(out).iterdir()):
+        remove(cache.path)
+    if not is_remote(out) and not any(_folder(out).iterdir()):
         _folder(out).rmdir()
     return added
 

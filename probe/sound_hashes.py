@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from probe.journal import replace_file
+from probe.storage import read_table, replace_file
 
 SEEN = "seen.csv"
 ROWS_AT_ONCE = 4_096
@@ -27,7 +27,7 @@ class SoundHashes:
         self._known: dict[str, tuple[int, int, str]] = {}
         self._used: dict[str, tuple[int, int, str]] = {}
         if self._file is not None and self._file.exists():
-            table = pd.read_csv(self._file, dtype={"path": str, "hash": str}, keep_default_na=False)
+            table = read_table(self._file, dtype={"path": str, "hash": str})
             columns = (table[name].tolist() for name in COLUMNS)
             self._known = {path: (size, time, digest) for path, size, time, digest in zip(*columns, strict=True)}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probe.errors import InputError
+from probe.storage import place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,14 @@ Metric = Annotated[
 ]
 
 Width = Annotated[str | None, typer.Option(help="column (3.5 inches) or double (7.2); the natural one if none.")]
+
+
+def cache_place(where: str) -> Path:
+    """A cache as it is named on the command line: a folder, or a URL."""
+    try:
+        return place(where)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def reported(verb: Callable[..., None]) -> Callable[..., None]:

@@ -285,6 +285,6 @@ def test_files_are_synced_before_the_journal_names_them(tmp_path, monkeypatch):
         order.append(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(tmp_path / "a.zarr").as_posix())
         real(descriptor)
 
-    monkeypatch.setattr("probe.journal.os.fsync", noted)
+    monkeypatch.setattr("probe.storage.os.fsync", noted)
     fill(tmp_path / "a.zarr", 2)
     assert order.index("embeddings/c/0/0/0/0") < order.index("utterance_id/c/0") < order.index("journal.jsonl")

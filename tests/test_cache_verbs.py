@@ -7,7 +7,7 @@ import re
 from test_commands import run as command
 
 from probe.cache import block_file, open_cache
-from probe.compaction import size_of
+from probe.storage import size_of
 
 
 def test_the_verbs_say_what_they_find(ten_voices, folders, tmp_path):

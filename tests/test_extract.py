@@ -18,7 +18,6 @@ from probe.audio import read_sound
 from probe.cache import CacheMismatch, open_cache
 from probe.cache_check import differences, verify
 from probe.checkpoint import load_encoder
-from probe.compaction import size_of
 from probe.errors import InputError
 from probe.extract import extract
 from probe.foresight import _memory, foresee
@@ -27,6 +26,7 @@ from probe.pooling import pool_layers
 from probe.progress import Lines
 from probe.sound_hashes import SoundHashes
 from probe.sources import source_for
+from probe.storage import size_of
 
 
 @pytest.fixture

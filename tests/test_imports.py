@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STAGES = ("probe", "analysis", "figures")
 PROBE = (
-    "errors cores progress verbs manifest "
+    "errors storage cores progress verbs manifest "
     "synthesiser demo_corpus plan audio families products lean_encoder pooling upstream "
     "hooked encoder acoustic hub text checkpoint "
-    "precision doctor journal sound_hashes sources transcripts word_errors transcribe "
+    "precision doctor claims journal sound_hashes sources transcripts word_errors transcribe "
     "cache cache_writer compaction cache_check hearing foresight "
     "extract cache_repair shards processes dask_shards splits "
     "transfer metrics class_metrics controls words grams tridiagonal ridge_algebra device_algebra ridge draw_ridge "

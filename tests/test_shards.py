@@ -135,9 +135,9 @@ def test_a_killed_owner_of_a_share_is_succeeded_and_a_living_one_is_not(corpus, 
         tmp_path / "a.zarr",
     )
     holder = (
-        "import sys, time\nfrom pathlib import Path\nfrom probe.cache_writer import locked\n"
+        "import sys, time\nfrom pathlib import Path\nfrom probe.claims import claimed\n"
         "path = Path(sys.argv[1])\npath.mkdir(parents=True)\n"
-        "with locked(path):\n    print('held', flush=True)\n    time.sleep(100)\n"
+        "with claimed(path):\n    print('held', flush=True)\n    time.sleep(100)\n"
     )
     share = Shard(1, 2).path(tmp_path / "a.zarr")
     with subprocess.Popen(
