@@ -14,7 +14,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ class Claim:
                     f"{self._path} is being written by another process ({owner.get('pid')} on {owner.get('host')}). "
                     f"Wait for it to end; if it has died, its claim lapses after {LAPSES:.0f} seconds."
                 )
-            replace_file(self._file, self._text())
+            with suppress(FileNotFoundError):  # of another that was faster and has tidied up
+                self._write()
             if is_remote(self._path) or owner.get("machine") != _machine():  # on one machine the lock has decided
                 self._ends.wait(SETTLES)
                 self.refuse_lost()
@@ -79,11 +80,14 @@ class Claim:
         while not self._ends.wait(RENEWED):
             try:
                 self.refuse_lost()
-                replace_file(self._file, self._text())
+                self._write()
             except InputError:
                 return  # told by the next writing
             except OSError:
                 continue  # a full disk is told by what writes; the next renewal may come through
+
+    def _write(self) -> None:
+        replace_file(self._file, self._text(), mark=self._token)
 
     def _text(self) -> str:
         return json.dumps(
@@ -142,12 +146,10 @@ def _owner(file: Path) -> dict[str, Any]:
 
 def _age(file: Path) -> float:
     """Seconds since it was written, by the clock of the store: a file is written now to ask for it."""
-    now = file.with_name(f"{CLAIM}-{secrets.token_hex(4)}.partial")
-    replace_file(now, "")
+    now = file.with_name(f"now-{secrets.token_hex(4)}")
+    now.write_bytes(b"")
     try:
-        return float(now.stat().st_mtime - file.stat().st_mtime)
-    except FileNotFoundError:  # it was given up meanwhile
-        return float("inf")
+        return float(now.stat().st_mtime - file.stat().st_mtime) if file.exists() else float("inf")
     finally:
         now.unlink(missing_ok=True)
 

@@ -102,12 +102,12 @@ def make_durable(file: Path) -> None:
             os.close(descriptor)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
+def replace_file(path: Path, text: str, *, mark: str = "") -> None:
+    """Write a small file whole or not at all; ``mark`` tells those apart that may write it at once."""
     if is_remote(path):
         path.write_bytes(text.encode())
         return
-    temporary = path.with_suffix(PARTIAL)
+    temporary = path.with_name(f"{path.stem}{mark}{PARTIAL}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 

@@ -1,0 +1,188 @@
+"""A cache in an object store: a server of S3 runs as a process of its own, and everything goes over its port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from conftest import load_exact
+from test_cache import content_hash
+from test_claims import owner
+from test_commands import refused, run as command
+
+from probe.cache import open_cache
+from probe.cache_check import differences, verify
+from probe.claims import CLAIM
+from probe.extract import extract
+from probe.journal import JOURNAL
+from probe.storage import place, size_of
+
+s3fs = pytest.importorskip("s3fs")
+pytest.importorskip("moto")
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def server():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    credentials = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": url,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in credentials.items():
+            patch.setenv(name, value)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-p", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            for _ in range(300):
+                try:
+                    urllib.request.urlopen(url).close()
+                    break
+                except urllib.error.URLError:
+                    time.sleep(0.1)
+            s3fs.S3FileSystem().mkdir("corpora")
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@pytest.fixture
+def url(server, request):
+    return f"s3://corpora/{request.node.name[:40]}/h.zarr"
+
+
+def words(manifest, encoder, out):
+    return ("extract", manifest.path, "--encoder", encoder, "--precision", "float32", "--device", "cpu", "--out", out)
+
+
+def remote_hash(url):
+    """The same as of a folder."""
+    path, digest = place(url), sha256()
+    files = [f for f in path.rglob("*") if "/c/" in str(f) and f.is_file()]
+    for file in sorted(files, key=str):
+        digest.update(str(file).removeprefix(f"{path}/").encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def local(ten_voices, folders, tmp_path_factory):
+    path = tmp_path_factory.mktemp("local") / "h.zarr"
+    extract(ten_voices, load_exact(folders["hubert"]), path)
+    return path
+
+
+def test_every_verb_takes_a_url_and_the_store_holds_the_bytes_of_a_folder(ten_voices, folders, local, url, tmp_path):
+    done = command(*words(ten_voices, folders["hubert"], url))
+    assert "10 utterances extracted" in done.stdout, done.output
+    assert remote_hash(url) == content_hash(local)
+    assert not (place(url) / CLAIM).exists()
+    assert differences(open_cache(local), open_cache(url)) == []
+    again = command(*words(ten_voices, folders["hubert"], url))
+    assert "0 utterances extracted" in again.stdout and "10 were there already" in again.stdout
+    shown = command("cache", "info", url, "--manifest", ten_voices.path).stdout
+    assert f"{url}: 10 utterances" in shown and "10 of 10 utterances are cached" in shown
+    assert size_of(place(url)) == pytest.approx(size_of(local), rel=0.01)
+    assert "is whole" in command("cache", "verify", url).stdout
+    assert "hold the same" in command("cache", "diff", url, local).stdout
+    assert "in an object store" in refused("cache", "compact", url)
+    runs = []
+    for k, cache in enumerate((url, local)):
+        swept = command("sweep", cache, ten_voices.path, "--out", tmp_path / str(k), "--folds", 2, "--permutations", 1)
+        assert swept.exit_code == 0, swept.output
+        runs.append((tmp_path / str(k) / "scores.csv").read_text())
+    assert runs[0] == runs[1]
+
+
+def test_a_damaged_object_is_named_and_mended_to_the_same_bytes(ten_voices, folders, local, url):
+    extract(ten_voices, load_exact(folders["hubert"]), url)
+    for name in ("embeddings/c/0/0/0/0", "utterance_id/c/0"):
+        file = place(url).joinpath(*name.split("/"))
+        whole = file.read_bytes()
+        file.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+        assert "1 files are damaged" in refused("cache", "verify", url)
+        mended = command("cache", "repair", url, ten_voices.path, "--encoder", folders["hubert"])
+        assert mended.exit_code == 0, mended.output
+        assert verify(url) == [] and file.read_bytes() == whole
+        file.unlink()
+        assert "the file is missing" in command("cache", "verify", url).stdout
+        command("cache", "repair", url, ten_voices.path, "--encoder", folders["hubert"])
+    assert remote_hash(url) == content_hash(local)
+
+
+def test_shares_of_processes_are_merged_there(ten_voices, folders, local, url):
+    done = command(*words(ten_voices, folders["hubert"], url), "--processes", 2)
+    assert done.exit_code == 0, done.output
+    assert remote_hash(url) == content_hash(local)
+    shares = place(url).with_name("h.zarr.shards")
+    assert not [f for f in shares.rglob("*") if f.is_file()]
+
+
+def test_a_killed_writer_is_succeeded_and_the_store_ends_the_same(ten_voices, folders, local, url):
+    """Killed at each of its requests in turn that write; at once, for its claim names this machine."""
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom conftest import load_exact\n"
+        "import s3fs\nfrom probe.extract import extract\nfrom probe.manifest import read_manifest\n"
+        "left = [int(sys.argv[4])]\ncall = s3fs.S3FileSystem._call_s3\n"
+        "def counted(self, method, *args, **more):\n"
+        "    if method in ('put_object', 'delete_object', 'delete_objects'):\n"
+        "        left[0] -= 1\n"
+        "        if left[0] == 0:\n            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return call(self, method, *args, **more)\n"
+        "s3fs.S3FileSystem._call_s3 = counted\n"
+        "extract(read_manifest(Path(sys.argv[1])), load_exact(Path(sys.argv[2])), sys.argv[3])\n"
+    )
+    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    killed = 0
+    for n in range(1, 100, 4):
+        there = f"{url}/{n}.zarr"
+        run = [sys.executable, "-c", script, str(ten_voices.path), str(folders["hubert"]), there, str(n)]
+        done = subprocess.run(run, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        killed += 1
+        extract(ten_voices, load_exact(folders["hubert"]), there)
+        assert verify(there) == [] and remote_hash(there) == content_hash(local), n
+    assert killed >= 4
+
+
+def test_a_living_writer_is_not_disturbed(ten_voices, folders, url):
+    place(url).joinpath(CLAIM).write_text(owner(pid=os.getppid()))
+    said = refused(*words(ten_voices, folders["hubert"], url))
+    assert f"is being written by another process ({os.getppid()} on here)" in said
+    place(url).joinpath(CLAIM).write_text(owner(machine="another"))
+    assert "its claim lapses after 90 seconds" in refused(*words(ten_voices, folders["hubert"], url))
+
+
+def test_what_does_not_answer_is_said_in_words(ten_voices, folders, server, monkeypatch):
+    assert "s3://nowhere/h.zarr can't be reached" in refused("cache", "verify", "s3://nowhere/h.zarr")
+    said = refused(*words(ten_voices, folders["hubert"], "s3://nowhere/h.zarr"))
+    assert "See that the address is right" in said
+    assert "is no cache of embeddings" in refused("cache", "verify", "s3://corpora/nothing.zarr")
+    assert "can't be opened" in command("cache", "verify", "ftpx://host/h.zarr").output
+
+
+def test_a_journal_is_only_ever_written_whole(ten_voices, folders, url):
+    extract(ten_voices, load_exact(folders["hubert"]), url)
+    lines = [json.loads(line) for line in (place(url) / JOURNAL).read_text().splitlines()]
+    assert [(line["block"], line["rows"]) for line in lines] == [(0, 10)]
