@@ -102,6 +102,7 @@ def sweep(
     seed: Annotated[int, typer.Option(min=0, help="Of folds and permutations.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Layers probed at once; changes no number.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dask: Annotated[str | None, typer.Option(help="A scheduler of Dask whose workers probe layers and mixes.")] = None,
     no_speakers: NoSpeakers = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -147,6 +148,7 @@ def sweep(
         beside=[band_named(name) for name in beside or []],
         command=shlex.join(["layerprobe", *sys.argv[1:]]),
         jobs=jobs,
+        dask=dask,
         watch=watch,
     )
     corpus = run.plan["corpus"]

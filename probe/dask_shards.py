@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from probe.checkpoint import load_upstream
+from probe.dask_cluster import RETRIES, cluster, n_workers
 from probe.errors import InputError
 from probe.manifest import Manifest, read_manifest
 from probe.processes import Asked
@@ -16,8 +17,6 @@ from probe.progress import Silent
 from probe.shards import Shard, divided, extract_shard, merge
 from probe.upstream import Upstream
 
-SECONDS_TO_ANSWER = 30
-RETRIES = 5  # of a share
 SHARES_A_WORKER = 4  # so that no worker waits long for the slowest
 ROWS_A_SHARE = 2_048  # at most about so many
 
@@ -36,23 +35,12 @@ def extract_on_dask(asked: Asked, scheduler: str, *, watch: Silent | None = None
     Raises:
         InputError: if Dask is not installed, the scheduler does not answer, or what a share says
     """
-    try:
-        from distributed import Client, as_completed
-    except ImportError as error:
-        raise InputError("Dask is not installed. Install it: pip install distributed.") from error
     watch = watch or Silent()
     manifest = read_manifest(asked.manifest, speakers=asked.speakers)
-    watch.say(f"Asking {scheduler} for workers …")
-    try:
-        client: Any = Client(scheduler, timeout=SECONDS_TO_ANSWER)  # type: ignore[no-untyped-call]
-    except OSError as error:
-        raise InputError(
-            f"No scheduler of Dask answers at {scheduler} ({error}). Start one: dask scheduler."
-        ) from error
-    with client:
-        workers = len(client.scheduler_info(n_workers=-1)["workers"])
-        if not workers:
-            raise InputError(f"The scheduler at {scheduler} has no workers. Start some: dask worker {scheduler}.")
+    with cluster(scheduler, watch) as client:
+        from distributed import as_completed
+
+        workers = n_workers(client)
         n = divided(asked.out) or max(SHARES_A_WORKER * workers, -(-len(manifest.table) // ROWS_A_SHARE))
         n = min(n, max(1, len(manifest.table)))
         shards = [Shard(k, n) for k in range(1, n + 1)]

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
-from threadpoolctl import threadpool_limits
 
 from probe.baselines import baselines
 from probe.cache import Cache
-from probe.columns import NOTHING, Finished, SweepData, held_out_predictions
+from probe.columns import NOTHING, Finished, held_out_predictions
+from probe.dask_cluster import cluster
 from probe.errors import InputError
 from probe.fusion import chosen_layers, fused_ridge, fused_weighted_sum
-from probe.layer_probes import banded_probe, layer_probes
+from probe.layer_probes import banded_probe
 from probe.layer_stack import ReadLayer
 from probe.manifest import Manifest, rater_columns
 from probe.mix_probes import mix_probes
@@ -42,27 +39,10 @@ from probe.sweep_input import (
     transcripts_of,
     with_beyond_text,
 )
+from probe.sweep_units import Unit, fitted, fitted_on_cluster, fitted_unit, with_threads
 from probe.transcripts import ASR_TRANSCRIPT
 from probe.unfinished import Unfinished
 from probe.word_errors import WORD_ERRORS, word_error_table
-
-THREADS = 2  # of one unit of work, always: sums are rounded alike however many units run at once
-SPARE = 2**30  # bytes over one layer that a sweep may take by itself
-WORKER = 150 * 2**20  # bytes of a unit beside its layer
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """One layer of one cache to be probed."""
-
-    cache: Cache
-    layer: str
-    keys: dict[str, Any]
-    rows: np.ndarray  # of the cache
-
-    @property
-    def name(self) -> str:
-        return f"{self.keys['encoder']}-{self.keys['control']}-layer-{self.layer}"
 
 
 def sweep(
@@ -75,6 +55,7 @@ def sweep(
     beside: Sequence[Band] = (),
     command: str = "",
     jobs: int | None = None,
+    dask: str | None = None,
     watch: Silent | None = None,
 ) -> Run:
     """Score every layer of every cache for every target on speakers never heard, with controls; write ``out``.
@@ -92,11 +73,14 @@ def sweep(
             unique to it
         command: the command line, to be written down
         jobs: layers at once; as many as two threads each and the memory allow if None. It changes no bit.
+        dask: a scheduler whose workers probe the layers and mixes; they see the caches at the same paths
         watch: is told how far it is
 
     Raises:
         InputError: if caches and manifest share too little, or ``out`` holds another run
     """
+    if dask is not None and plan.device != "cpu":
+        raise InputError("Workers of Dask probe on their processors. Leave --device or --dask out.")
     watch, controls, bands = watch or Silent(), random_weights or [], list(beside)
     names = names_of(caches)
     partners = [partner_of(cache, caches, names) for cache in controls]
@@ -120,21 +104,25 @@ def sweep(
             for c, n in zip(controls, partners, strict=True)
         ),
     ]
-    units = [_Unit(c, layer, keys, rows_in(c, used)) for c, keys in studied for layer in c.plan.layers]
+    units = [Unit(c, layer, keys, rows_in(c, used)) for c, keys in studied for layer in c.plan.layers]
     mixed = [(cache, keys) for cache, keys in studied if plan.mixes and cache.plan.is_stack]
     unfinished = Unfinished(Path(out), fingerprint)
     finished = NOTHING
     watch.begin("sweep", len(units) + 1 + len(plan.mixes) * len(mixed) + 2 * plan.fused, "layers and mixes")
     try:
         other = [band.features(used) for band in bands]
-        for unit, done in zip(units, _probed(units, used.data, plan, other, algebra, unfinished, jobs), strict=True):
-            finished += done
-            watch.advance(1, f"{unit.keys['encoder']} layer {unit.layer}")
-        for cache, keys in mixed:
-            finished += unfinished.unit(
-                f"{keys['encoder']}-{keys['control']}-mixes",
-                lambda cache=cache, keys=keys: _mixed(cache, keys, used, plan, watch),  # type: ignore[misc]
-            )
+        mixing = [
+            (f"{keys['encoder']}-{keys['control']}-mixes", partial(_mixed, cache, keys, used, plan))
+            for cache, keys in mixed
+        ]
+        if dask is not None:
+            finished += _on_cluster(dask, units, mixing, used, plan, other, unfinished, watch)
+        else:
+            for unit, done in zip(units, fitted(units, used.data, plan, other, algebra, unfinished, jobs), strict=True):
+                finished += done
+                watch.advance(1, unit.words)
+            for name, mix in mixing:
+                finished += unfinished.unit(name, partial(mix, watch))
         if plan.fused:
             finished += unfinished.unit("fused", lambda: _fused(caches, names, finished, used, plan, algebra, watch))
         finished += _baselines(caches, manifest, used, plan, algebra)
@@ -159,12 +147,6 @@ def sweep(
     return run
 
 
-def default_jobs(layer_bytes: int) -> int:
-    """Layers at once that leave each two threads and take no more memory than one layer and a GiB."""
-    by_memory = (layer_bytes + SPARE) // (layer_bytes + WORKER)
-    return max(1, min((os.cpu_count() or 1) // THREADS, by_memory))
-
-
 def _algebra(device: str) -> Algebra:
     if device == "cpu":
         return HOST
@@ -175,57 +157,27 @@ def _algebra(device: str) -> Algebra:
     return DeviceAlgebra(device)
 
 
-def _probed(
-    units: list[_Unit],
-    data: SweepData,
+def _on_cluster(
+    scheduler: str,
+    units: list[Unit],
+    mixing: Sequence[tuple[str, Callable[[Silent], Finished]]],
+    used: Used,
     plan: SweepPlan,
     other: list[np.ndarray],
-    algebra: Algebra,
     unfinished: Unfinished,
-    jobs: int | None,
-) -> Iterator[Finished]:
-    """What each unit gives, in order, in worker processes or here, where the next layer is read meanwhile."""
-    first = units[0]
-    layer_bytes = len(data.utterance_ids) * 4 * first.cache.values_per_utterance // len(first.cache.plan.layers)
-    jobs = default_jobs(layer_bytes) if jobs is None else jobs
-    if jobs > 1 and plan.device == "cpu":
-        work = joblib.delayed(_probe)
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch=jobs, max_nbytes="1M")
-        yield from parallel(work(unit, data, plan, other, algebra, unfinished) for unit in units)
-        return
-    waiting = [unit for unit in units if not unfinished.has(unit.name)]
-    with ThreadPoolExecutor(1) as reader:
-        coming: dict[str, Future[np.ndarray]] = {}
-        for unit in units:
-            if waiting and unit is waiting[0]:
-                for near in waiting[:2]:
-                    if near.name not in coming:
-                        coming[near.name] = reader.submit(near.cache.read_layer, near.layer, near.rows)
-                waiting.pop(0)
-            yield _probe(unit, data, plan, other, algebra, unfinished, coming.pop(unit.name, None))
-
-
-def _probe(
-    unit: _Unit,
-    data: SweepData,
-    plan: SweepPlan,
-    other: list[np.ndarray],
-    algebra: Algebra,
-    unfinished: Unfinished,
-    coming: Future[np.ndarray] | None = None,
+    watch: Silent,
 ) -> Finished:
-    def work() -> Finished:
-        x = coming.result() if coming else unit.cache.read_layer(unit.layer, unit.rows)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(THREADS)
-        try:
-            with threadpool_limits(THREADS):
-                keys = {**unit.keys, "layer": unit.layer}
-                return layer_probes(x, data, plan, keys, bands=other, algebra=algebra)
-        finally:
-            torch.set_num_threads(threads)
-
-    return unfinished.unit(unit.name, work)
+    """What layers and mixes give, by Dask's workers."""
+    finished, threads = NOTHING, torch.get_num_threads()
+    tasks: list[tuple[str, Callable[[], Finished]]] = [
+        (unit.name, partial(fitted_unit, unit, used.data, plan, other, HOST)) for unit in units
+    ]
+    tasks += [(name, partial(with_threads, threads, partial(mix, Silent()))) for name, mix in mixing]
+    with cluster(scheduler, watch) as client:
+        for (name, _), done in zip(tasks, fitted_on_cluster(client, tasks, unfinished), strict=True):
+            finished += done
+            watch.advance(len(plan.mixes) if name.endswith("-mixes") else 1, name)
+    return finished
 
 
 def _mixed(cache: Cache, keys: dict[str, Any], used: Used, plan: SweepPlan, watch: Silent) -> Finished:

@@ -25,12 +25,18 @@ class Unfinished:
 
     def unit(self, name: str, work: Callable[[], Finished]) -> Finished:
         """What ``work`` gives, or what it gave to an earlier sweep with the same plan, data and caches."""
+        done = self.kept(name)
+        return self.keep(name, work()) if done is None else done
+
+    def kept(self, name: str) -> Finished | None:
+        """What an earlier sweep kept of this unit; None if nothing, or if it is damaged."""
         file = self._file(name)
-        if file.exists() and (kept := _read(file)) is not None:
-            return kept
-        finished = work()
+        return _read(file) if file.exists() else None
+
+    def keep(self, name: str, finished: Finished) -> Finished:
+        """Keep a unit, and give it back."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        _write(file, finished)
+        _write(self._file(name), finished)
         return finished
 
     def has(self, name: str) -> bool:

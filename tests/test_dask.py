@@ -7,19 +7,20 @@ import signal
 import threading
 import time
 
+import distributed
 import pytest
 import soundfile
 from conftest import load_exact, voice, write_table
 from test_cache import content_hash
-from test_commands import run as command
+from test_commands import refused, run as command
 
 from probe.dask_shards import extract_on_dask
 from probe.errors import InputError
 from probe.extract import extract
 from probe.manifest import read_manifest
 from probe.processes import Asked
+from probe.unfinished import Unfinished
 
-distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.slow
 
 
@@ -75,6 +76,54 @@ def test_what_a_share_says_is_heard_and_a_missing_scheduler_is_named(corpus, clu
     asked = Asked(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
     with pytest.raises(InputError, match=r"share \d/8: encoder .*none: no such folder"):
         extract_on_dask(asked, cluster.scheduler_address)
-    monkeypatch.setattr("probe.dask_shards.SECONDS_TO_ANSWER", 2)
+    monkeypatch.setattr("probe.dask_cluster.SECONDS_TO_ANSWER", 2)
     with pytest.raises(InputError, match="No scheduler of Dask answers at tcp://127.0.0.1:1 "):
         extract_on_dask(asked, "tcp://127.0.0.1:1")
+
+
+def test_a_sweep_by_two_workers_one_of_them_killed_gives_the_scores_of_one_process(corpus, cluster, folders, tmp_path):
+    cache = tmp_path / "h.zarr"
+    extract(corpus, load_exact(folders["hubert"]), cache)
+    words = ("sweep", cache, corpus.path, "--folds", 3, "--permutations", 3, "--mix-seeds", 1, "--out")
+    assert command(*words, tmp_path / "here").exit_code == 0
+    for name, kill in (("both", False), ("killed", True)):
+        out, killed = tmp_path / name, []
+
+        def murder(out=out, killed=killed):
+            with distributed.Client(cluster.scheduler_address) as client:
+                pids = list(client.run(os.getpid).values())
+            while not list(out.glob("unfinished/*.npz")):
+                time.sleep(0.001)  # until a layer is probed
+            os.kill(pids[0], signal.SIGKILL)
+            killed.append(pids[0])
+
+        murderer = threading.Thread(target=murder)
+        if kill:
+            murderer.start()
+        done = command(*words, out, "--dask", cluster.scheduler_address)
+        assert done.exit_code == 0, done.output
+        if kill:
+            murderer.join()
+            assert killed
+        for file in ("scores.csv", "layer_weights.csv", "predictions.npz"):
+            assert (out / file).read_bytes() == (tmp_path / "here" / file).read_bytes(), (name, file)
+        assert not (out / "unfinished").exists()
+
+
+def test_a_sweep_goes_on_at_what_it_kept_and_names_a_missing_scheduler(corpus, cluster, folders, tmp_path, monkeypatch):
+    cache = tmp_path / "h.zarr"
+    extract(corpus, load_exact(folders["hubert"]), cache)
+    words = ("sweep", cache, corpus.path, "--folds", 3, "--permutations", 1, "--mix-seeds", 0, "--out", tmp_path / "a")
+    probed = []
+    monkeypatch.setattr("probe.sweep_units.Unfinished.clear", lambda self: None)
+    keep = Unfinished.keep
+    monkeypatch.setattr(Unfinished, "keep", lambda self, name, done: (probed.append(name), keep(self, name, done))[1])
+    assert command(*words, "--dask", cluster.scheduler_address).exit_code == 0
+    first = len(probed)
+    assert first == len(set(probed)) > 1
+    next((tmp_path / "a" / "unfinished").glob("*.npz")).write_bytes(b"torn")
+    assert command(*words, "--dask", cluster.scheduler_address).exit_code == 0
+    assert len(probed) == first + 1
+    monkeypatch.setattr("probe.dask_cluster.SECONDS_TO_ANSWER", 2)
+    assert "No scheduler of Dask answers" in refused(*words, "--dask", "tcp://127.0.0.1:1")
+    assert "Leave --device or --dask out" in refused(*words, "--device", "cuda", "--dask", "tcp://127.0.0.1:1")

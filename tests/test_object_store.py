@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import s3fs
 from conftest import load_exact
 from test_cache import content_hash
 from test_claims import owner
@@ -27,8 +28,6 @@ from probe.extract import extract
 from probe.journal import JOURNAL
 from probe.storage import place, size_of
 
-s3fs = pytest.importorskip("s3fs")
-pytest.importorskip("moto")
 ROOT = Path(__file__).parents[1]
 
 

@@ -302,7 +302,7 @@ def test_an_interrupted_sweep_goes_on_at_the_layer_it_was_in(planted, tmp_path, 
         fitted.append(len(x))
         return layer_probes(x, *rest, **choices)
 
-    monkeypatch.setattr("probe.sweep.layer_probes", counted)
+    monkeypatch.setattr("probe.sweep_units.layer_probes", counted)
     resumed = sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control])
     assert len(fitted) == 2 * N_LAYERS - 3
     pd.testing.assert_frame_equal(resumed.scores, whole.scores)

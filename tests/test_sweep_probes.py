@@ -20,9 +20,10 @@ from probe.layer_probes import layer_probes
 from probe.manifest import Header, Manifest, Nominal, Target
 from probe.mix_probes import MIXES
 from probe.score_table import POOLED, read_predictions, read_run
-from probe.sweep import default_jobs, sweep
+from probe.sweep import sweep
 from probe.sweep_input import LayerBand, band_named
 from probe.sweep_plan import plan_sweep
+from probe.sweep_units import default_jobs
 
 CLASSES = ("calm", "glad", "cross")
 
@@ -180,7 +181,7 @@ def test_a_layer_is_probed_with_two_threads_whatever_the_process_has(corpus, tmp
         seen.append({torch.get_num_threads()})
         return layer_probes(x, *rest, **choices)
 
-    monkeypatch.setattr("probe.sweep.layer_probes", counted)
+    monkeypatch.setattr("probe.sweep_units.layer_probes", counted)
     before = torch.get_num_threads()
     sweep([cache], manifest, quick(manifest, mix_seeds=0), out=tmp_path / "run", jobs=1)
     assert seen
@@ -189,11 +190,11 @@ def test_a_layer_is_probed_with_two_threads_whatever_the_process_has(corpus, tmp
 
 
 def test_jobs_leave_each_two_threads_and_stay_within_a_gigabyte(monkeypatch):
-    monkeypatch.setattr("probe.sweep.os.cpu_count", lambda: 64)
+    monkeypatch.setattr("probe.sweep_units.os.cpu_count", lambda: 64)
     assert default_jobs(10 * 2**20) == 6
     assert default_jobs(400 * 2**20) == 2
     assert default_jobs(4 * 2**30) == 1
-    monkeypatch.setattr("probe.sweep.os.cpu_count", lambda: 1)
+    monkeypatch.setattr("probe.sweep_units.os.cpu_count", lambda: 1)
     assert default_jobs(10 * 2**20) == 1
 
 
