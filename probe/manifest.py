@@ -177,12 +177,16 @@ def write_manifest(path: Path, table: pd.DataFrame, header: Header) -> None:
     if header.notes:
         lines.append(f"notes = {_toml_text(header.notes)}")
     for name, target in header.targets.items():
-        lines += ["", f"[targets.{name}]", f"minimum = {target.minimum:g}", f"maximum = {target.maximum:g}"]
+        lines += ["", f"[targets.{_toml_key(name)}]", f"minimum = {target.minimum:g}", f"maximum = {target.maximum:g}"]
         lines.append(f"meaning = {_toml_text(target.meaning)}")
     for name, nominal in header.nominal.items():
-        lines += ["", f"[targets.{name}]", f"classes = [{', '.join(map(_toml_text, nominal.classes))}]"]
+        lines += ["", f"[targets.{_toml_key(name)}]", f"classes = [{', '.join(map(_toml_text, nominal.classes))}]"]
         lines.append(f"meaning = {_toml_text(nominal.meaning)}")
     path.with_suffix(".toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _toml_key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml_text(name)
 
 
 def _toml_text(text: str) -> str:

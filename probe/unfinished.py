@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +51,9 @@ class Unfinished:
             shutil.rmtree(self._folder)
 
     def _file(self, name: str) -> Path:
-        return self._folder / f"{self._fingerprint}-{name.replace('/', '-').replace(' ', '-')}.npz"
+        readable = re.sub(r"[^\w.-]+", "-", name)[:80]  # of any name a file in the folder, and of each another
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        return self._folder / f"{self._fingerprint}-{readable}-{digest}.npz"
 
 
 def _write(file: Path, finished: Finished) -> None:
