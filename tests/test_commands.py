@@ -56,14 +56,6 @@ def corpus(tmp_path_factory):
     return write_table(folder, rows, targets=("arousal", "valence"))
 
 
-@pytest.fixture
-def heeds_interrupts():
-    """Processes that a test starts heed SIGINT, also where a shell in the background made this one ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(scope="module")
 def finished(corpus, folders):
     """The four verbs of the README, on the corpus."""
