@@ -38,7 +38,7 @@ def place(where: str | Path) -> Path:
         path.fs  # noqa: B018  # its client is imported here
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"{where} can't be opened ({error}). For s3:// install what it needs: pip install 'layerprobe[s3]'."
+            f"{where} can't be opened ({error}). For s3:// install what it needs: pip install s3fs universal-pathlib."
         ) from error
     return path  # type: ignore[no-any-return]
 

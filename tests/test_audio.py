@@ -11,6 +11,7 @@ from conftest import voice
 
 from probe.audio import UnusableSound, read_sound
 from probe.sound_hashes import SoundHashes
+from probe.sources import LONGEST_SECONDS
 
 
 def reason(path, **options):
@@ -120,6 +121,25 @@ def test_a_sound_too_long_for_one_piece_is_refused_before_it_is_decoded(write_so
     path = write_sound("a.wav", 3.0)
     assert reason(path, longest_seconds=2.0).startswith("3 s long, over the 2 s that are encoded in one piece;")
     assert len(read_sound(path, sampling_rate=16_000, start=1.0, longest_seconds=2.0)) == 32_000
+
+
+def test_two_hours_in_one_file_are_refused_by_their_header_and_their_spans_are_read(tmp_path):
+    minute = voice(60.0, rate=8_000)
+    with soundfile.SoundFile(tmp_path / "a.wav", "w", samplerate=8_000, channels=1, subtype="PCM_U8") as file:
+        for _ in range(120):
+            file.write(minute)
+    assert reason(tmp_path / "a.wav", longest_seconds=LONGEST_SECONDS).startswith("7200 s long, over the ")
+    last = read_sound(tmp_path / "a.wav", sampling_rate=16_000, start=7_199.0, longest_seconds=LONGEST_SECONDS)
+    assert len(last) == 16_000 and np.ptp(last) > 0.1
+
+
+def test_six_channels_are_averaged_and_one_sample_is_refused(tmp_path):
+    channels = np.stack([voice(0.5, seed=k) for k in range(6)], axis=1)
+    soundfile.write(tmp_path / "surround.wav", channels, 16_000, subtype="FLOAT")
+    heard = read_sound(tmp_path / "surround.wav", sampling_rate=16_000)
+    np.testing.assert_allclose(heard, channels.mean(axis=1), atol=1e-6)
+    soundfile.write(tmp_path / "one.wav", np.array([0.5]), 16_000)
+    assert reason(tmp_path / "one.wav") == "silent: every sample is the same"
 
 
 def test_the_hash_follows_the_bytes_and_not_the_name(write_sound, tmp_path):
