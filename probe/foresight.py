@@ -74,7 +74,7 @@ def foresee(
         return Foresight(len(pending), 0.0, n_bytes, _memory() + blocks, float(each) * len(pending) / jobs)
     lengths = sampled_lengths(pending)
     sound = float(np.mean(lengths) * len(pending)) if lengths else 0.0
-    most, peak = before, _peak_memory()
+    most, peak = before, _peak_memory(anew=True)
     one = sample_sounds(pending[:1], encoder, seconds=WHOLE_SECONDS)
     try:
         seconds = float("inf")
@@ -144,7 +144,15 @@ def _memory() -> int:
         return _peak_memory()
 
 
-def _peak_memory() -> int:
+def _peak_memory(*, anew: bool = False) -> int:
+    """Bytes that the process held at its most, since it began or since this was asked ``anew`` where that is possible."""
+    try:
+        if anew:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):  # no Linux
+        pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -20,7 +20,7 @@ from probe.cache_check import differences, verify
 from probe.checkpoint import load_encoder
 from probe.errors import InputError
 from probe.extract import extract
-from probe.foresight import _memory, foresee
+from probe.foresight import _memory, _peak_memory, foresee
 from probe.manifest import read_manifest
 from probe.pooling import pool_layers
 from probe.progress import Lines
@@ -123,6 +123,18 @@ def test_before_it_begins_it_says_how_much_it_will_be(corpus, encoder, tmp_path,
     assert -1 < float(said[2]) - held < 4  # what the process held before, and what hearing may add
     assert done.seconds_of_sound == pytest.approx(seconds, abs=1e-3)
     assert 0.0 < done.encoder_share <= 1.0
+
+
+def test_what_was_held_before_hides_nothing_of_what_hearing_adds():
+    """The memory that an encoder took while it was loaded and gave back is no measure of what it takes to hear."""
+    held = np.ones(2**28, dtype=np.uint8)
+    assert _peak_memory() >= held.nbytes
+    before = _memory()
+    del held
+    if _peak_memory(anew=True) > before - 2**27:
+        pytest.skip("the most that a process held can't be asked anew here")
+    more = np.ones(2**26, dtype=np.uint8)
+    assert _peak_memory() - _memory() < 2**25 and more.nbytes
 
 
 def test_where_the_first_sound_can_not_be_used_no_time_is_told(corpus, encoder, tmp_path, capsys):
