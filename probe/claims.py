@@ -49,8 +49,9 @@ class Claim:
         if not _created(self._file, self._text()):
             owner = _owner(self._file)
             if not self._is_dead(owner):
+                whose = f" ({owner['pid']} on {owner['host']})" if owner else ""
                 raise InputError(
-                    f"{self._path} is being written by another process ({owner.get('pid')} on {owner.get('host')}). "
+                    f"{self._path} is being written by another process{whose}. "
                     f"Wait for it to end; if it has died, its claim lapses after {LAPSES:.0f} seconds."
                 )
             with suppress(FileNotFoundError):  # of another that was faster and has tidied up
@@ -83,8 +84,8 @@ class Claim:
                 self._write()
             except InputError:
                 return  # told by the next writing
-            except OSError:
-                continue  # a full disk is told by what writes; the next renewal may come through
+            except Exception:  # each store's client has errors of its own: what writes will tell them, in words
+                continue  # the next renewal may come through; if none does, another may take over, which we see
 
     def _write(self) -> None:
         replace_file(self._file, self._text(), mark=self._token)
@@ -141,7 +142,7 @@ def _owner(file: Path) -> dict[str, Any]:
         owner = json.loads(file.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    return owner if isinstance(owner, dict) else {}
+    return owner if isinstance(owner, dict) and {"pid", "host"} <= set(owner) else {}
 
 
 def _age(file: Path) -> float:

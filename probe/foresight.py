@@ -145,7 +145,7 @@ def _memory() -> int:
 
 
 def _peak_memory(*, anew: bool = False) -> int:
-    """Bytes that the process held at its most, since it began or since this was asked ``anew`` where that is possible."""
+    """Bytes that the process held at its most, since it began; ``anew`` forgets what was before, on Linux."""
     try:
         if anew:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
