@@ -14,6 +14,7 @@ import urllib.request
 from hashlib import sha256
 from pathlib import Path
 
+import distributed
 import pytest
 import s3fs
 from conftest import load_exact
@@ -136,6 +137,22 @@ def test_shares_of_processes_are_merged_there(ten_voices, folders, local, url):
     assert not [f for f in shares.rglob("*") if f.is_file()]
 
 
+@pytest.mark.slow
+def test_a_cluster_fills_it_and_sweeps_from_it(ten_voices, folders, local, url, tmp_path):
+    sweep = ("sweep", "--folds", 2, "--permutations", 1, "--mix-seeds", 1, "--out")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        there = ("--dask", cluster.scheduler_address)
+        filled = command(*words(ten_voices, folders["hubert"], url), *there)
+        assert filled.exit_code == 0, filled.output
+        swept = command(*sweep, tmp_path / "there", url, ten_voices.path, *there)
+        assert swept.exit_code == 0, swept.output
+    assert remote_hash(url) == content_hash(local)
+    assert command(*sweep, tmp_path / "here", local, ten_voices.path).exit_code == 0
+    for file in ("scores.csv", "layer_weights.csv", "predictions.npz"):
+        assert (tmp_path / "there" / file).read_bytes() == (tmp_path / "here" / file).read_bytes(), file
+
+
+@pytest.mark.slow
 def test_a_killed_writer_is_succeeded_and_the_store_ends_the_same(ten_voices, folders, local, url):
     """Killed at each of its requests in turn that write; at once, for its claim names this machine."""
     script = (
