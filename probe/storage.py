@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from zarr.storage import FsspecStore
 
+CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "gcloud", "azure", "adlfs")  # whose errors stores raise
 PARTIAL = ".partial"  # ends the names of files that are being written
 
 
@@ -64,6 +65,11 @@ def reach(path: Path) -> bool:
             f"{path} can't be reached ({type(error).__name__}: {error}). See that the address is right, that its "
             "bucket exists, and that this machine has credentials for it (AWS_ACCESS_KEY_ID and its fellows)."
         ) from error
+
+
+def is_store_error(error: Exception) -> bool:
+    """Whether an object store's client raised it: a lost connection, say."""
+    return type(error).__module__.split(".")[0] in CLIENTS
 
 
 def _has_bucket(path: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probe.errors import InputError
-from probe.storage import place
+from probe.storage import is_store_error, place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +61,15 @@ def reported(verb: Callable[..., None]) -> Callable[..., None]:
             if kwargs.get("debug"):
                 raise
             typer.echo(error_text(error), err=True)
+            raise typer.Exit(2) from error
+        except Exception as error:
+            if kwargs.get("debug") or not is_store_error(error):
+                raise
+            typer.echo(
+                f"Error: the object store failed ({type(error).__name__}: {error}). What was finished is kept; run the "
+                "same command again when it answers.",
+                err=True,
+            )
             raise typer.Exit(2) from error
 
     return run

@@ -10,12 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 import distributed
 import pytest
-import s3fs
 from conftest import load_exact
 from test_cache import content_hash
 from test_claims import owner
@@ -84,8 +84,9 @@ print(f"killed {n - 1} times", flush=True)
 """
 
 
-@pytest.fixture(scope="module")
-def server():
+@contextmanager
+def served():
+    """A server of S3 with the bucket ``corpora``; gives its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -111,11 +112,17 @@ def server():
                     break
                 except urllib.error.URLError:
                     time.sleep(0.1)
-            s3fs.S3FileSystem().mkdir("corpora")
-            yield url
+            urllib.request.urlopen(urllib.request.Request(f"{url}/corpora", method="PUT")).close()
+            yield process
         finally:
             process.terminate()
             process.wait()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with served() as process:
+        yield process
 
 
 @pytest.fixture
@@ -229,6 +236,32 @@ def test_what_does_not_answer_is_said_in_words(ten_voices, folders, server, monk
     assert "See that the address is right" in said
     assert "is no cache of embeddings" in refused("cache", "verify", "s3://corpora/nothing.zarr")
     assert "can't be opened" in command("cache", "verify", "ftpx://host/h.zarr").output
+
+
+@pytest.mark.slow
+def test_a_store_that_is_lost_half_way_is_said_in_words():
+    """With a server of its own, which dies between two blocks."""
+    script = (
+        "import os, signal, sys\nfrom test_cache import DIM, PLAN, rows\nfrom probe.cache_writer import CacheWriter\n"
+        "import typer\nfrom probe.verbs import reported\napp = typer.Typer()\n"
+        "@app.command()\n@reported\ndef fill() -> None:\n"
+        "    with CacheWriter('s3://corpora/lost.zarr', PLAN, dim=DIM) as writer:\n"
+        "        for row in rows(2):\n"
+        "            writer.append(*row)\n            writer.flush()\n"
+        "            os.kill(int(sys.argv.pop()), signal.SIGKILL)\n"
+        "app(args=[])\n"
+    )
+    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    with served() as process:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(process.pid)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": paths},
+        )
+    assert done.returncode == 2, done.stderr
+    assert "Error: the object store failed (" in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
 
 
 def test_a_journal_is_only_ever_written_whole(ten_voices, folders, url):
