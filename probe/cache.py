@@ -5,8 +5,8 @@ A group of format 3 with the array ``embeddings`` (n_utterances, n_layers, n_poo
 holds a block of 512 utterances and an inner chunk one layer of it, so that writing a block and reading one layer
 over all utterances are both sequential; every inner chunk carries its crc32c. A block is written, made durable, and
 only then named in ``journal.jsonl``: rows that the journal does not name are never read. A row whose ``utterance_id``
-is empty was taken out and is never read either. Refused utterances stand in ``quarantine.csv``. Only this file and
-`probe.cache_writer` know zarr.
+is empty was taken out and is never read either. Refused utterances stand in ``quarantine.csv``. Only this file,
+`probe.cache_writer` and `probe.storage` know zarr.
 """
 
 from __future__ import annotations

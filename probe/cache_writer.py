@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,7 +38,7 @@ from probe.journal import (
     rewrite_journal,
 )
 from probe.plan import ExtractionPlan
-from probe.storage import PARTIAL, digest_of, is_remote, make_durable, place, reach, remove, replace_file, zarr_store
+from probe.storage import PARTIAL, digest_of, is_remote, make_durable, place, reach, replace_file, zarr_store
 
 
 class NotHeld(Exception):
@@ -276,7 +277,7 @@ def finish_compaction(path: Path) -> None:
     if not path.exists() and fresh.exists() and old.exists():
         fresh.rename(path)
     if path.exists() and old.exists():
-        remove(old)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def stored(embeddings: np.ndarray, storage: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,11 @@ def reach(path: Path) -> bool:
         return path.exists()
     remote: Any = path
     try:
-        return bool(path.exists()) or _has_bucket(remote)
+        if path.exists():
+            return True
+        with suppress(PermissionError):  # who may not look at all of a bucket may well write into a part of it
+            remote.fs.ls(remote.path.split("/")[0], detail=False)  # fails if there is none; we never make one
+        return False
     except Exception as error:  # each store's client has errors of its own; all of them are told
         raise InputError(
             f"{path} can't be reached ({type(error).__name__}: {error}). See that the address is right, that its "
@@ -70,12 +75,6 @@ def reach(path: Path) -> bool:
 def is_store_error(error: Exception) -> bool:
     """Whether an object store's client raised it: a lost connection, say."""
     return type(error).__module__.split(".")[0] in CLIENTS
-
-
-def _has_bucket(path: Any) -> bool:
-    """False; an error if the bucket itself, which is never made by us, is not there."""
-    path.fs.ls(path.path.split("/")[0], detail=False)
-    return False
 
 
 def zarr_store(path: Path) -> Path | FsspecStore:
