@@ -96,6 +96,7 @@ def extract(
     storage: str = STORAGES[0],
     prune: bool = False,
     elsewhere: dict[str, str] | None = None,
+    shares: int = 1,
     longest_seconds: float = LONGEST_SECONDS,
     jobs: int | None = None,
     loaders: int = 2,
@@ -116,6 +117,7 @@ def extract(
         storage: float32, or float16 for half of the disk
         prune: whether rows of utterances that the manifest no longer has are taken out
         elsewhere: utterances that another cache holds, with what they were made from; they need no row here
+        shares: of which this is one, which the disk must hold together, and while they are merged one more
         longest_seconds: a longer sound is quarantined
         jobs: utterances heard at once; None for one a core, or one on a GPU
         loaders: threads that decode
@@ -144,7 +146,7 @@ def extract(
                 watch.say(f"All {len(writer.cached)} utterances are cached already; nothing is to be done.")
                 seconds = time.monotonic() - began
                 return Extraction(writer.path, len(cached), 0, _quarantine([]), _wordless(cached), 0.0, seconds, 1.0)
-            foresight = _foreseen(writer.path, pending, cached, writer.n_rows, encoder, source, plan, jobs)
+            foresight = _foreseen(writer.path, pending, cached, writer.n_rows, encoder, source, plan, jobs, shares)
             watch.say(foresight.words() + ".")
             if isinstance(encoder, SpeechEncoder) and encoder.precision != "float32":
                 _note_precision(encoder, pending, writer.path, watch)
@@ -219,14 +221,14 @@ def rehearse(
 
 def _foreseen(
     out: Path, pending: pd.DataFrame, cached: dict[str, str], n_rows: int, encoder: Upstream, source: Source,
-    plan: ExtractionPlan, jobs: int,
+    plan: ExtractionPlan, jobs: int, shares: int = 1,
 ) -> Foresight:  # fmt: skip
     n_replaced = int(pending["utterance_id"].isin(list(cached)).sum())
     foresight = foresee(
         pending, encoder, source, poolings=plan.poolings, storage=plan.storage, jobs=jobs, n_rows=n_rows,
         n_replaced=n_replaced,
     )  # fmt: skip
-    refuse_full_disk(out, foresight)
+    refuse_full_disk(out, foresight, shares=shares)
     return foresight
 
 

@@ -20,7 +20,7 @@ from probe.hearing import embed
 from probe.progress import clock_text
 from probe.sound_hashes import Row, span_of
 from probe.sources import Source
-from probe.storage import is_remote
+from probe.storage import is_remote, size_of
 from probe.upstream import Upstream
 
 N_HEADERS = 500  # sounds whose length is read; beyond that hours are an estimate
@@ -88,8 +88,8 @@ def foresee(
     return Foresight(len(pending), sound, n_bytes, most + blocks, seconds)
 
 
-def refuse_full_disk(out: Path, foresight: Foresight) -> None:
-    """Stop before anything is heard that could not be written.
+def refuse_full_disk(out: Path, foresight: Foresight, *, shares: int = 1) -> None:
+    """Stop before anything is heard that could not be written; of ``shares`` all, less what is there of them already.
 
     Raises:
         InputError: if the disk of ``out`` has less room than is needed
@@ -97,9 +97,12 @@ def refuse_full_disk(out: Path, foresight: Foresight) -> None:
     if is_remote(out):
         return
     free = shutil.disk_usage(next(p for p in (out, *out.absolute().parents) if p.exists())).free
-    if free < foresight.n_bytes:
+    needed, whose = foresight.n_bytes, str(out)
+    if shares > 1:
+        needed, whose = needed * (shares + 1) - size_of(out.parent), f"{out.parent}, with {shares} shares to be merged,"
+    if free < needed:
         raise InputError(
-            f"{out} needs {foresight.n_bytes / 1e6:.1f} MB, and its disk has {free / 1e6:.1f} MB free. Name an --out "
+            f"{whose} needs {needed / 1e6:.1f} MB, and its disk has {free / 1e6:.1f} MB free. Name an --out "
             "on another disk, or take fewer --pooling or --storage float16."
         )
 

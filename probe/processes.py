@@ -64,7 +64,9 @@ def extract_in_processes(asked: Asked, n: int, *, watch: Silent | None = None) -
                 except EOFError:  # its process has ended
                     del open_pipes[pipe]
                     continue
-                if isinstance(told, str):
+                if isinstance(told, _Said):
+                    watch.say(f"share {open_pipes[pipe]}: {told.text}")
+                elif isinstance(told, str):
                     faults[open_pipes[pipe].number] = f"share {open_pipes[pipe]}: {told}"
                 else:
                     watch.advance(told, f"{n} processes")
@@ -81,11 +83,20 @@ def extract_in_processes(asked: Asked, n: int, *, watch: Silent | None = None) -
     return merge(asked.out, checked, watch=watch)
 
 
-class _Counted(Silent):
-    """Tells the process that began this one how many utterances are done."""
+@dataclass(frozen=True)
+class _Said:
+    text: str
 
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe, self._task = pipe, ""
+
+class _Counted(Silent):
+    """Tells the process that began this one how many utterances are done; the first share also what it foresees."""
+
+    def __init__(self, pipe: Connection, *, speaks: bool) -> None:
+        self._pipe, self._speaks, self._task = pipe, speaks, ""
+
+    def say(self, line: str) -> None:
+        if self._speaks:
+            self._pipe.send(_Said(line))
 
     def begin(self, task: str, total: float, unit: str) -> None:
         self._task = task
@@ -108,7 +119,7 @@ def _fill(asked: Asked, shard: Shard, said: Connection) -> None:
         jobs = asked.extracting.get("jobs") or (max(1, cores() // shard.of) if device == "cpu" else None)
         manifest = read_manifest(asked.manifest, speakers=asked.speakers)
         encoder = load_upstream(asked.encoder, **asked.loading | {"device": device})
-        choices = asked.extracting | {"jobs": jobs, "watch": _Counted(said)}
+        choices = asked.extracting | {"jobs": jobs, "watch": _Counted(said, speaks=shard.number == 1)}
         extract_shard(manifest, encoder, asked.out, shard, **choices)
     except InputError as error:
         said.send(str(error))

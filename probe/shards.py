@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probe.cache import BLOCK, Cache, CacheMismatch, open_cache
+from probe.cache import BLOCK, Cache, CacheMismatch, open_cache, read_quarantine
 from probe.cache_writer import CacheWriter
 from probe.errors import InputError
 from probe.extract import Extraction, extract, extraction_plan
@@ -87,13 +87,14 @@ def extract_shard(manifest: Manifest, encoder: Upstream, out: Path | str, shard:
     path = shard.path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     share = replace(manifest, table=shard.of_table(manifest.table).reset_index(drop=True))
-    return extract(share, encoder, path, elsewhere=elsewhere, **choices)
+    return extract(share, encoder, path, elsewhere=elsewhere, shares=shard.of, **choices)
 
 
 def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -> int:
-    """Make the shares one cache, in the manifest's order, and remove them; returns how many rows were added.
+    """Make the shares one cache, in the manifest's order, and remove each; returns how many rows were added.
 
-    A kill leaves the shares and a cache that the next merge goes on with.
+    A share is removed once its rows are durable, so that the disk holds all of them once and one of them twice. A kill
+    leaves the other shares and a cache that the next merge goes on with.
 
     Raises:
         InputError: naming the shares that are missing or not whole
@@ -109,19 +110,25 @@ def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -
     for cache in caches[1:]:
         if cache.plan != caches[0].plan:
             raise CacheMismatch(cache.path, cache.plan, caches[0].plan, mend="Delete it and fill it like the others.")
+    tried = {name for c in caches for name in (*c.utterance_ids, *c.quarantine["utterance_id"])}
+    before = read_quarantine(out)
+    before = before[~before["utterance_id"].isin(list(tried))]  # of shares that were merged and are gone
     added = 0
     watch.begin("merge", sum(len(c.utterance_ids) for c in caches), "utterances")
     try:
         with CacheWriter(out, caches[0].plan, dim=caches[0].dim) as writer:
+            for row in before.itertuples(index=False, name=None):
+                writer.refuse(*row)
             for cache in caches:
                 added += _add(cache, writer, watch)
-            for cache in caches:
                 for row in cache.quarantine.itertuples(index=False, name=None):
                     writer.refuse(*row)
+                writer.flush()
+                _forget(cache.path)
     finally:
         watch.end()
-    for cache in caches:
-        remove(cache.path)
+    for shard in (Shard(number, shards[0].of) for number in range(1, shards[0].of + 1)):
+        _forget(shard.path(out))  # what a kill left of one that was merged before
     if not is_remote(out) and not any(_folder(out).iterdir()):
         _folder(out).rmdir()
     return added
@@ -142,14 +149,16 @@ def _add(cache: Cache, writer: CacheWriter, watch: Silent) -> int:
 
 def _refuse_unfinished(out: Path, shards: list[Shard], caches: list[Cache], manifest: Manifest) -> None:
     of = shards[0].of
-    held = set(open_cache(out).utterance_ids) if (out / JOURNAL).exists() else set()
+    merged = open_cache(out) if (out / JOURNAL).exists() else None
+    held = set() if merged is None else set(merged.utterance_ids)
+    refused = set() if merged is None else set(merged.quarantine["utterance_id"])
     by_shard = dict(zip(shards, caches, strict=True))
     lacking = []
     for number in range(1, of + 1):
         shard = Shard(number, of)
         wanted = set(shard.of_table(manifest.table)["utterance_id"]) - held
         cache = by_shard.get(shard)
-        done = set(cache.utterance_ids) | set(cache.quarantine["utterance_id"]) if cache is not None else set()
+        done = refused if cache is None else {*cache.utterance_ids, *cache.quarantine["utterance_id"]}
         if wanted - done:
             lacking.append(f"{shard} ({len(wanted - done)} of {len(wanted)} utterances)")
     if lacking:
@@ -158,6 +167,21 @@ def _refuse_unfinished(out: Path, shards: list[Shard], caches: list[Cache], mani
             f"{out}: shares are not whole yet: {', '.join(lacking[:3])}{more}. Run layerprobe extract with --shard "
             f"{lacking[0].split()[0]} again."
         )
+
+
+def _forget(path: Path) -> None:
+    """Remove a share that was merged, at once for whoever looks for it, whatever a kill leaves of its files."""
+    if is_remote(path):
+        (path / JOURNAL).unlink(missing_ok=True)
+        if path.exists():
+            remove(path)
+        return
+    gone = path.with_suffix(".merged")
+    if gone.exists():  # of a kill
+        remove(gone)
+    if path.exists():
+        path.rename(gone)
+        remove(gone)
 
 
 def divided(out: Path) -> int:

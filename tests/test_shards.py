@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -16,12 +17,13 @@ from conftest import load_exact, voice, write_table
 from test_cache import content_hash
 from test_commands import run as command
 
-from probe.cache import CacheMismatch, open_cache
+from probe.cache import BLOCK, CacheMismatch, open_cache
 from probe.cache_check import verify
 from probe.errors import InputError
 from probe.extract import extract
 from probe.manifest import read_manifest
 from probe.processes import Asked, extract_in_processes
+from probe.progress import Silent
 from probe.shards import Shard, extract_shard, merge
 
 ROOT = Path(__file__).parents[1]
@@ -157,3 +159,46 @@ def test_a_killed_owner_of_a_share_is_succeeded_and_a_living_one_is_not(corpus, 
     assert content_hash(tmp_path / "a.zarr") == whole
     both = command(*words, "--shard", "1/2", "--processes", "2")
     assert "Name one of --shard, --processes and --dask" in both.output
+
+
+class StopsAfter(Silent):
+    """Interrupts a merge when it has told of so many utterances."""
+
+    def __init__(self, n):
+        self.n, self.task = n, ""
+
+    def begin(self, task, total, unit):
+        self.task = task
+
+    def advance(self, amount=1.0, note=""):
+        self.n -= amount * (self.task == "merge")
+        if self.n < 0:
+            raise KeyboardInterrupt
+
+
+def test_a_merge_gives_each_share_s_room_back_and_goes_on_where_it_was_stopped(corpus, encoder, whole, tmp_path):
+    """The first share, which refused an utterance, is gone when the second is merged."""
+    out = tmp_path / "a.zarr"
+    for k in (1, 2, 3):
+        extract_shard(corpus, encoder, out, Shard(k, 3))
+    assert [len(open_cache(Shard(k, 3).path(out)).quarantine) for k in (1, 2, 3)] == [0, 1, 0]
+    with pytest.raises(KeyboardInterrupt):
+        merge(out, corpus, watch=StopsAfter(8))
+    assert [Shard(k, 3).path(out).exists() for k in (1, 2, 3)] == [False, False, True]
+    assert open_cache(out).quarantine["utterance_id"].tolist() == ["u5"]
+    left = Shard(1, 3).path(out).with_suffix(".merged")  # as a kill leaves it
+    (left / "embeddings").mkdir(parents=True)
+    merge(out, corpus)
+    assert content_hash(out) == whole
+    assert open_cache(out).quarantine["utterance_id"].tolist() == ["u5"]
+    assert not (tmp_path / "a.zarr.shards").exists()
+
+
+def test_a_disk_must_hold_every_share_and_one_more(corpus, encoder, tmp_path, monkeypatch):
+    """One alone would fit."""
+    room = 3 * BLOCK * len(encoder.layers) * 2 * encoder.dim * 4
+    monkeypatch.setattr("probe.foresight.shutil.disk_usage", lambda _: SimpleNamespace(free=room))
+    extract(corpus, encoder, tmp_path / "alone.zarr")
+    extract_shard(corpus, encoder, tmp_path / "a.zarr", Shard(1, 1))
+    with pytest.raises(InputError, match=r"a.zarr.shards, with 4 shares to be merged, needs \d+\.\d MB"):
+        extract_shard(corpus, encoder, tmp_path / "b" / "a.zarr", Shard(1, 4))
