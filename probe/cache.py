@@ -11,6 +11,7 @@ is empty was taken out and is never read either. Refused utterances stand in ``q
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ import zarr
 from probe.errors import InputError
 from probe.journal import JOURNAL, BlockLine, CacheDamaged, n_whole_rows, read_journal
 from probe.plan import ExtractionPlan
-from probe.storage import digest_of, place, reach, read_table, zarr_store
+from probe.storage import digest_of, is_remote, place, reach, read_table, zarr_store
 
 BLOCK = 512  # utterances in a shard: 50 MB for 25 layers of 1024 in one pooling
 READ_AT_ONCE = 16 * BLOCK  # rows
+ASKED_AT_ONCE = 16  # of an object store, which takes its time to answer
 FORMAT = 1
 QUARANTINE = "quarantine.csv"
 QUARANTINE_COLUMNS = ("utterance_id", "path", "reason")
@@ -193,10 +195,18 @@ def check_names(path: Path, lines: dict[int, BlockLine]) -> None:
     Raises:
         CacheDamaged: if a file is missing or another
     """
-    for line in lines.values():
-        for name in ARRAYS[1:] if line.files else ():
-            file = block_file(path, name, line.block)
-            if not file.exists() or digest_of(file) != line.files.get(name):
+    written = [(name, line) for line in lines.values() for name in ARRAYS[1:] if line.files]
+
+    def is_there(name: str, line: BlockLine) -> bool:
+        try:
+            return digest_of(block_file(path, name, line.block)) == line.files.get(name)
+        except FileNotFoundError:
+            return False
+
+    with ThreadPoolExecutor(ASKED_AT_ONCE if is_remote(path) else 1) as pool:
+        found = pool.map(lambda pair: is_there(*pair), written)
+        for (name, line), same in zip(written, found, strict=True):
+            if not same:
                 raise CacheDamaged(f"{path}: {name} of block {line.block} is not what was written. {MEND}")
 
 
