@@ -23,7 +23,7 @@ import zarr
 from probe.errors import InputError
 from probe.journal import JOURNAL, BlockLine, CacheDamaged, n_whole_rows, read_journal
 from probe.plan import ExtractionPlan
-from probe.storage import digest_of, is_remote, place, reach, read_table, zarr_store
+from probe.storage import digest_of, is_remote, reached, read_table, zarr_store
 
 BLOCK = 512  # utterances in a shard: 50 MB for 25 layers of 1024 in one pooling
 READ_AT_ONCE = 16 * BLOCK  # rows
@@ -119,8 +119,7 @@ def open_cache(path: Path | str) -> Cache:
         InputError: if there is no cache at ``path``
         CacheDamaged: if its journal can't be read
     """
-    path = place(path)
-    reach(path)
+    path = reached(path)
     group = open_group(path, "r")
     lines = read_journal(path)
     check_names(path, lines)

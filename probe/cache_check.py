@@ -10,7 +10,7 @@ import numpy as np
 from probe.cache import ARRAYS, BLOCK, Cache, array_of, block_file, open_group, plan_of, read_array
 from probe.journal import BlockLine, CacheDamaged, read_journal
 from probe.progress import Silent
-from probe.storage import digest_of, place, reach
+from probe.storage import digest_of, reached
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ def verify(path: Path | str, *, watch: Silent | None = None) -> list[Damage]:
         InputError: if there is no cache at ``path``
         CacheDamaged: if its journal can't be read
     """
-    path, watch = place(path), watch or Silent()
-    reach(path)
+    path, watch = reached(path), watch or Silent()
     lines = read_journal(path) if (path / "zarr.json").exists() else {}
     layers = plan_of(path, open_group(path, "r")).layers
     watch.begin("verify", len(lines), "blocks")

@@ -31,7 +31,7 @@ from probe.manifest import Manifest
 from probe.progress import Silent
 from probe.sound_hashes import SoundHashes
 from probe.sources import LONGEST_SECONDS, TRANSCRIPT, Source, source_for
-from probe.storage import digest_of, make_durable, place, replace_file
+from probe.storage import digest_of, make_durable, reached, replace_file
 from probe.upstream import Upstream
 
 
@@ -62,7 +62,7 @@ def repair(
         CacheMismatch: if the encoder is another
         InputError: if there is no cache, it is being written, or it can't be told whose rows are damaged
     """
-    path, watch = place(path), watch or Silent()
+    path, watch = reached(path), watch or Silent()
     plan = plan_of(path, open_group(path, "r"))
     words = plan.words or TRANSCRIPT
     given = extraction_plan(encoder, poolings=plan.poolings, words=words, storage=plan.storage)

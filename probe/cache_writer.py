@@ -27,7 +27,7 @@ from probe.cache import (
     plan_of,
     read_array,
 )
-from probe.claims import CLAIM, LOCK, Claim, claimed
+from probe.claims import CLAIM, LOCK, claimed
 from probe.errors import InputError
 from probe.journal import (
     JOURNAL,
@@ -38,7 +38,7 @@ from probe.journal import (
     rewrite_journal,
 )
 from probe.plan import ExtractionPlan
-from probe.storage import PARTIAL, digest_of, is_remote, make_durable, place, reach, replace_file, zarr_store
+from probe.storage import PARTIAL, digest_of, is_remote, make_durable, place, reached, replace_file, zarr_store
 
 
 class NotHeld(Exception):
@@ -61,7 +61,6 @@ class CacheWriter:
         self._n_durable = 0
         self._tail_changed = False
         self._held = ExitStack()
-        self._claim = Claim(self.path)
 
     def __enter__(self) -> CacheWriter:
         """Create the store or go on with it.
@@ -71,7 +70,7 @@ class CacheWriter:
             InputError: if ``path`` holds something else, or another process writes to it
         """
         finish_compaction(self.path)
-        if reach(self.path) and not (self.path / JOURNAL).exists() and not self._is_begun():
+        if reached(self.path).exists() and not (self.path / JOURNAL).exists() and not self._is_begun():
             raise InputError(f"{self.path} exists and is no cache. Name another --out.")
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:

@@ -24,7 +24,7 @@ from probe.precision import precision_loss, precision_words
 from probe.progress import Silent
 from probe.sound_hashes import SoundHashes, records
 from probe.sources import LONGEST_SECONDS, NO_WORDS, TRANSCRIPT, Source, source_for
-from probe.storage import place, reach, replace_file
+from probe.storage import reached, replace_file
 from probe.upstream import Upstream
 
 PRECISION = "precision.csv"  # in the cache: what 16-bit products did to a sample of its sounds
@@ -199,11 +199,10 @@ def rehearse(
 
     Nothing is written.
     """
-    watch, out = watch or Silent(), place(out)
+    watch, out = watch or Silent(), reached(out)
     plan = extraction_plan(encoder, poolings=poolings, words=words, storage=storage)
     cached: dict[str, str] = {}
     n_rows = 0
-    reach(out)
     if (out / JOURNAL).exists():
         cache = open_cache(out)
         if cache.plan != plan:

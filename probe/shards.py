@@ -21,7 +21,7 @@ from probe.extract import Extraction, extract, extraction_plan
 from probe.journal import JOURNAL
 from probe.manifest import Manifest
 from probe.progress import Silent
-from probe.storage import is_remote, place, reach, remove
+from probe.storage import is_remote, reached, remove
 from probe.upstream import Upstream
 
 
@@ -71,8 +71,7 @@ def extract_shard(manifest: Manifest, encoder: Upstream, out: Path | str, shard:
     Raises:
         CacheMismatch, InputError: as `extract` does, and if ``out`` was divided otherwise before
     """
-    out = place(out)
-    reach(out)
+    out = reached(out)
     of = divided(out)
     if of not in (0, shard.of):
         raise InputError(f"{_folder(out)} holds shares of {of}, not of {shard.of}. Go on with {of}, or merge first.")
@@ -100,8 +99,7 @@ def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -
         InputError: naming the shares that are missing or not whole
         CacheMismatch: if they were not made alike
     """
-    out, watch = place(out), watch or Silent()
-    reach(out)
+    out, watch = reached(out), watch or Silent()
     shards = _found(out)
     if not shards:
         raise InputError(f"{_folder(out)} holds no shares. Fill them with layerprobe extract … --shard 1/N.")
@@ -112,7 +110,8 @@ def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -
             raise CacheMismatch(cache.path, cache.plan, caches[0].plan, mend="Delete it and fill it like the others.")
     tried = {name for c in caches for name in (*c.utterance_ids, *c.quarantine["utterance_id"])}
     before = read_quarantine(out)
-    before = before[~before["utterance_id"].isin(list(tried))]  # of shares that were merged and are gone
+    gone = ~before["utterance_id"].isin(list(tried)) & before["utterance_id"].isin(manifest.table["utterance_id"])
+    before = before[gone]  # of shares that were merged and are gone
     added = 0
     watch.begin("merge", sum(len(c.utterance_ids) for c in caches), "utterances")
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ PARTIAL = ".partial"  # ends the names of files that are being written
 def place(where: str | Path) -> Path:
     """A folder's path as it is, or what stands for one where ``where`` is a URL such as ``s3://bucket/h.zarr``.
 
-    Nothing is asked of the store yet; `reach` does that.
+    Nothing is asked of the store yet; `reached` does that.
 
     Raises:
         InputError: if the packages for such a URL are not installed
@@ -50,21 +51,22 @@ def is_remote(path: Path) -> bool:
     return not isinstance(path, Path)
 
 
-def reach(path: Path) -> bool:
-    """Whether anything is at ``path``, by asking for it.
+def reached(where: str | Path) -> Path:
+    """The `place`, after its object store was asked whether it answers; of a folder nothing is asked.
 
     Raises:
-        InputError: if the object store does not answer, or does not let us in
+        InputError: if the store does not answer, or does not let us in
     """
+    path = place(where)
     if not is_remote(path):
-        return path.exists()
+        return path
     remote: Any = path
     try:
         if path.exists():
-            return True
+            return path
         with suppress(PermissionError):  # who may not look at all of a bucket may well write into a part of it
             remote.fs.ls(remote.path.split("/")[0], detail=False)  # fails if there is none; we never make one
-        return False
+        return path
     except Exception as error:  # each store's client has errors of its own; all of them are told
         raise InputError(
             f"{path} can't be reached ({type(error).__name__}: {error}). See that the address is right, that its "
@@ -141,7 +143,15 @@ def size_of(path: Path) -> int:
     if is_remote(path):
         remote: Any = path
         return int(remote.fs.du(remote.path))
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return sum(map(_size, path.rglob("*")))
+
+
+def _size(file: Path) -> int:
+    try:
+        status = file.stat()
+    except FileNotFoundError:  # of another process, which has renamed it since it was listed
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def remove(path: Path) -> None:

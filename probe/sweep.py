@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from probe.sweep_input import (
     transcripts_of,
     with_beyond_text,
 )
-from probe.sweep_units import Unit, fitted, fitted_on_cluster, fitted_unit, with_threads
+from probe.sweep_units import Task, Unit, fitted, fitted_on_cluster, fitted_unit, with_threads
 from probe.transcripts import ASR_TRANSCRIPT
 from probe.unfinished import Unfinished
 from probe.word_errors import WORD_ERRORS, word_error_table
@@ -111,18 +111,14 @@ def sweep(
     watch.begin("sweep", len(units) + 1 + len(plan.mixes) * len(mixed) + 2 * plan.fused, "layers and mixes")
     try:
         other = [band.features(used) for band in bands]
-        mixing = [
-            (f"{keys['encoder']}-{keys['control']}-mixes", partial(_mixed, cache, keys, used, plan))
-            for cache, keys in mixed
-        ]
         if dask is not None:
-            finished += _on_cluster(dask, units, mixing, used, plan, other, unfinished, watch)
+            finished += _on_cluster(dask, units, mixed, used, plan, other, unfinished, watch)
         else:
             for unit, done in zip(units, fitted(units, used.data, plan, other, algebra, unfinished, jobs), strict=True):
                 finished += done
                 watch.advance(1, unit.words)
-            for name, mix in mixing:
-                finished += unfinished.unit(name, partial(mix, watch))
+            for cache, keys in mixed:
+                finished += unfinished.unit(_mixes(keys), partial(_mixed, cache, keys, used, plan, watch))
         if plan.fused:
             finished += unfinished.unit("fused", lambda: _fused(caches, names, finished, used, plan, algebra, watch))
         finished += _baselines(caches, manifest, used, plan, algebra)
@@ -160,7 +156,7 @@ def _algebra(device: str) -> Algebra:
 def _on_cluster(
     scheduler: str,
     units: list[Unit],
-    mixing: Sequence[tuple[str, Callable[[Silent], Finished]]],
+    mixed: list[tuple[Cache, dict[str, Any]]],
     used: Used,
     plan: SweepPlan,
     other: list[np.ndarray],
@@ -169,15 +165,20 @@ def _on_cluster(
 ) -> Finished:
     """What layers and mixes give, by Dask's workers."""
     finished, threads = NOTHING, torch.get_num_threads()
-    tasks: list[tuple[str, Callable[[], Finished]]] = [
-        (unit.name, partial(fitted_unit, unit, used.data, plan, other, HOST)) for unit in units
-    ]
-    tasks += [(name, partial(with_threads, threads, partial(mix, Silent()))) for name, mix in mixing]
+    tasks = [Task(u.name, u.words, 1, partial(fitted_unit, u, used.data, plan, other, HOST)) for u in units]
+    for cache, keys in mixed:
+        mix = partial(with_threads, threads, partial(_mixed, cache, keys, used, plan, Silent()))
+        tasks.append(Task(_mixes(keys), f"{keys['encoder']} mixes", len(plan.mixes), mix))
     with cluster(scheduler, watch) as client:
-        for (name, _), done in zip(tasks, fitted_on_cluster(client, tasks, unfinished), strict=True):
+        for task, done in zip(tasks, fitted_on_cluster(client, tasks, unfinished), strict=True):
             finished += done
-            watch.advance(len(plan.mixes) if name.endswith("-mixes") else 1, name)
+            watch.advance(task.n_steps, task.words)
     return finished
+
+
+def _mixes(keys: dict[str, Any]) -> str:
+    """The name by which they are kept."""
+    return f"{keys['encoder']}-{keys['control']}-mixes"
 
 
 def _mixed(cache: Cache, keys: dict[str, Any], used: Used, plan: SweepPlan, watch: Silent) -> Finished:

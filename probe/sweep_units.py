@@ -47,6 +47,16 @@ class Unit:
         return f"{self.keys['encoder']} layer {self.layer}"
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a worker of a cluster does at once."""
+
+    name: str  # to keep it by
+    words: str  # for who watches
+    n_steps: int  # of the sweep
+    work: Callable[[], Finished]  # is pickled
+
+
 def default_jobs(layer_bytes: int) -> int:
     """Layers at once that leave each two threads and take no more memory than one layer and a GiB."""
     by_memory = (layer_bytes + SPARE) // (layer_bytes + WORKER)
@@ -83,22 +93,20 @@ def fitted(
             yield _kept(unit, data, plan, other, algebra, unfinished, coming.pop(unit.name, None))
 
 
-def fitted_on_cluster(
-    client: Any, tasks: list[tuple[str, Callable[[], Finished]]], unfinished: Unfinished
-) -> Iterator[Finished]:
+def fitted_on_cluster(client: Any, tasks: list[Task], unfinished: Unfinished) -> Iterator[Finished]:
     """What each task gives, in order, through joblib's Dask backend; it is kept here, not where it was made.
 
     Args:
         client: of the scheduler
-        tasks: a name to keep each by, and the work, which is pickled
+        tasks: layers and mixes
         unfinished: what is kept already is not done again
     """
-    kept = [unfinished.kept(name) for name, _ in tasks]
+    kept = [unfinished.kept(task.name) for task in tasks]
     with joblib.parallel_config(backend="dask", client=client, retries=RETRIES):
         parallel = joblib.Parallel(return_as="generator", batch_size=1)
-        made = parallel(joblib.delayed(work)() for (_, work), done in zip(tasks, kept, strict=True) if done is None)
-        for (name, _), done in zip(tasks, kept, strict=True):
-            yield unfinished.keep(name, next(made)) if done is None else done
+        made = parallel(joblib.delayed(task.work)() for task, done in zip(tasks, kept, strict=True) if done is None)
+        for task, done in zip(tasks, kept, strict=True):
+            yield unfinished.keep(task.name, next(made)) if done is None else done
 
 
 def fitted_unit(

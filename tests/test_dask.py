@@ -39,6 +39,16 @@ def cluster():
         yield started
 
 
+def kill_one(cluster, folder, begun, killed):
+    """Kill a worker once a share or layer that the pattern finds is begun."""
+    with distributed.Client(cluster.scheduler_address) as client:
+        pids = list(client.run(os.getpid).values())
+    while not list(folder.glob(begun)):
+        time.sleep(0.001)
+    os.kill(pids[0], signal.SIGKILL)
+    killed.append(pids[0])
+
+
 def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, cluster, folders, tmp_path):
     extract(corpus, load_exact(folders["hubert"]), tmp_path / "once.zarr")
     whole = content_hash(tmp_path / "once.zarr")
@@ -48,15 +58,7 @@ def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, cl
         asked = Asked(corpus.path, True, str(folders["hubert"]), loading, out, {"jobs": 1})
         killed = []
 
-        def murder(out=out, killed=killed):
-            with distributed.Client(cluster.scheduler_address) as client:
-                pids = list(client.run(os.getpid).values())
-            while not list((out.parent / f"{out.name}.shards").glob("*.zarr")):
-                time.sleep(0.01)  # until a share is begun
-            os.kill(pids[0], signal.SIGKILL)
-            killed.append(pids[0])
-
-        murderer = threading.Thread(target=murder)
+        murderer = threading.Thread(target=kill_one, args=(cluster, out.parent, f"{out.name}.shards/*.zarr", killed))
         if kill:
             murderer.start()
         assert extract_on_dask(asked, cluster.scheduler_address) == 160
@@ -89,15 +91,7 @@ def test_a_sweep_by_two_workers_one_of_them_killed_gives_the_scores_of_one_proce
     for name, kill in (("both", False), ("killed", True)):
         out, killed = tmp_path / name, []
 
-        def murder(out=out, killed=killed):
-            with distributed.Client(cluster.scheduler_address) as client:
-                pids = list(client.run(os.getpid).values())
-            while not list(out.glob("unfinished/*.npz")):
-                time.sleep(0.001)  # until a layer is probed
-            os.kill(pids[0], signal.SIGKILL)
-            killed.append(pids[0])
-
-        murderer = threading.Thread(target=murder)
+        murderer = threading.Thread(target=kill_one, args=(cluster, out, "unfinished/*.npz", killed))
         if kill:
             murderer.start()
         done = command(*words, out, "--dask", cluster.scheduler_address)
