@@ -45,6 +45,7 @@ def extract_on_dask(asked: Asked, scheduler: str, *, watch: Silent | None = None
         n = min(n, max(1, len(manifest.table)))
         shards = [Shard(k, n) for k in range(1, n + 1)]
         tasks = client.map(_fill, [asked] * n, shards, retries=RETRIES, pure=False, key=[f"share {s}" for s in shards])
+        watch.say(f"{workers} workers load {asked.encoder} and fill {n} shares …")
         watch.begin("extract", n, "shares")
         try:
             for task in as_completed(tasks):  # type: ignore[no-untyped-call]

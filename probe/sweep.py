@@ -14,7 +14,7 @@ import torch
 from probe.baselines import baselines
 from probe.cache import Cache
 from probe.columns import NOTHING, Finished, held_out_predictions
-from probe.dask_cluster import cluster
+from probe.dask_cluster import cluster, n_workers
 from probe.errors import InputError
 from probe.fusion import chosen_layers, fused_ridge, fused_weighted_sum
 from probe.layer_probes import banded_probe
@@ -170,6 +170,7 @@ def _on_cluster(
         mix = partial(with_threads, threads, partial(_mixed, cache, keys, used, plan, Silent()))
         tasks.append(Task(_mixes(keys), f"{keys['encoder']} mixes", len(plan.mixes), mix))
     with cluster(scheduler, watch) as client:
+        watch.say(f"{n_workers(client)} workers probe …")
         for task, done in zip(tasks, fitted_on_cluster(client, tasks, unfinished), strict=True):
             finished += done
             watch.advance(task.n_steps, task.words)
