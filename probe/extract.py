@@ -21,6 +21,7 @@ from probe.manifest import Manifest
 from probe.plan import WORDS_OF, ExtractionPlan
 from probe.pooling import pooling_named
 from probe.precision import precision_loss, precision_words
+from probe.products import products_used
 from probe.progress import Silent
 from probe.sound_hashes import SoundHashes, records
 from probe.sources import LONGEST_SECONDS, NO_WORDS, TRANSCRIPT, Source, source_for
@@ -149,6 +150,8 @@ def extract(
             foresight = _foreseen(writer.path, pending, cached, writer.n_rows, encoder, source, plan, jobs, shares)
             watch.say(foresight.words() + ".")
             if isinstance(encoder, SpeechEncoder) and encoder.precision != "float32":
+                if encoder.precision == "bfloat16" and encoder.device == "cpu":
+                    watch.say(products_used())
                 _note_precision(encoder, pending, writer.path, watch)
             began_hearing = time.monotonic()
             refused: list[tuple[str, str, str]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probe.cores import machine_memory
 from probe.grams import shift_of
 
 HOLD = 600 * 2**20  # bytes of layers that are kept in memory
@@ -19,10 +19,8 @@ ReadLayer = Callable[[int, np.ndarray], np.ndarray]
 
 
 def usable_memory() -> float:
-    """Bytes that layers may take where all must be held: most of what the machine has."""
-    if not hasattr(os, "sysconf"):
-        return float("inf")
-    return 0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes that layers may take where all must be held: most of what this process may use."""
+    return 0.8 * machine_memory()
 
 
 class LayerStack:

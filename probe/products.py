@@ -1,8 +1,8 @@
 """Matrix products in 16 bits: weights laid out once as the processor's matrix units want them, GELU fused.
 
 The operators are those that torch's own compiler emits; with them the products of one utterance take a quarter to a
-half less time than with weights that are laid out anew for each. Where a build of torch lacks them, or on a GPU, the
-plain ones are used.
+half less time than with weights that are laid out anew for each. Where a build of torch lacks them, where the processor
+can't run them (AVX2 alone), or on a GPU, the plain ones are used: the same products of 16-bit numbers, more slowly.
 """
 
 from __future__ import annotations
@@ -22,9 +22,30 @@ TYPICAL_ROWS = 256  # of a product, by which a layout is chosen; any number of r
 ROWS = 16
 
 
+def processor_multiplies_bfloat16() -> bool:
+    """Ask oneDNN whether this processor has the instructions for bfloat16 products.
+
+    On x86-64 these are AVX-512 (BW, VL and DQ) or AVX-NE-CONVERT, on Arm the BF16 extension. A limit that
+    ``ONEDNN_MAX_CPU_ISA`` sets counts, too.
+    """
+    asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return asked is not None and bool(asked())
+
+
 def packs() -> bool:
-    """Whether this build of torch has the operators that multiply by a weight laid out beforehand."""
-    return all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
+    """Whether bfloat16 weights can be laid out beforehand: torch has the operators, and the processor runs them."""
+    operators = ("_reorder_linear_weight", "_linear_pointwise")
+    return all(hasattr(torch.ops.mkldnn, name) for name in operators) and processor_multiplies_bfloat16()
+
+
+def products_used() -> str:
+    """One sentence that says how bfloat16 products are computed on this processor."""
+    if packs():
+        return "bfloat16 products: weights are packed once for this processor."
+    return (
+        "bfloat16 products: this processor can't multiply packed weights (that takes AVX-512, AVX-NE-CONVERT or Arm's "
+        "BF16), so plain products are used: the same precision, slower. --precision float32 may be as fast."
+    )
 
 
 @dataclass(frozen=True)

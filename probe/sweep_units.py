@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from probe.cache import Cache
 from probe.columns import Finished, SweepData
+from probe.cores import cores
 from probe.dask_cluster import RETRIES
 from probe.layer_probes import layer_probes
 from probe.plan import SweepPlan
@@ -60,7 +60,7 @@ class Task:
 def default_jobs(layer_bytes: int) -> int:
     """Layers at once that leave each two threads and take no more memory than one layer and a GiB."""
     by_memory = (layer_bytes + SPARE) // (layer_bytes + WORKER)
-    return max(1, min((os.cpu_count() or 1) // THREADS, by_memory))
+    return max(1, min(cores() // THREADS, by_memory))
 
 
 def fitted(

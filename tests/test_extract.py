@@ -23,6 +23,7 @@ from probe.extract import extract
 from probe.foresight import _memory, _peak_memory, foresee
 from probe.manifest import read_manifest
 from probe.pooling import pool_layers
+from probe.products import products_used
 from probe.progress import Lines
 from probe.sound_hashes import SoundHashes
 from probe.sources import source_for
@@ -91,6 +92,7 @@ def test_what_16_bits_cost_on_the_users_own_sound_is_said_and_left_in_the_cache(
     encoder = load_encoder(str(folders["hubert"]), precision="bfloat16")
     extract(manifest, encoder, tmp_path / "a.zarr", watch=Lines())
     told = capsys.readouterr().err
+    assert told.count(products_used()) == 1
     table = pd.read_csv(tmp_path / "a.zarr" / "precision.csv", dtype={"layer": str})
     assert table["layer"].tolist() == list(encoder.layers)
     assert table["relative_error"].between(1e-5, 2e-2).all()

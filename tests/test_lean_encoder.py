@@ -12,6 +12,7 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 from probe.checkpoint import load_encoder
 from probe.errors import InputError
 from probe.lean_encoder import LeanEncoder, is_lean
+from probe.products import Linear, packs, products_used
 
 LEAN = [kind for kind in KINDS if kind.split("-pre")[0] in ("hubert", "wav2vec2", "unispeech-sat")]
 
@@ -55,8 +56,40 @@ def test_published_kernels_and_groups(norm):
     assert max(relative(a, b) for a, b in zip([*states[:3], states[-1]], [*middle[:3], last], strict=True)) < 3e-6
 
 
+@pytest.fixture(params=["packed", "plain"])
+def road(request, monkeypatch):
+    """Both ways of a bfloat16 product, whatever this processor would take by itself."""
+    if request.param == "plain":
+        monkeypatch.setattr("probe.products.processor_multiplies_bfloat16", lambda: False)
+    elif not packs():
+        pytest.skip("this processor can't multiply packed bfloat16 weights")
+    return request.param
+
+
+def test_the_processor_decides_whether_weights_are_packed(road):
+    linear = Linear.of(torch.ones(4, 8), torch.ones(4), torch.bfloat16)
+    assert (linear.packed is not None) == packs() == (road == "packed")
+    assert linear(torch.ones(3, 8, dtype=torch.bfloat16)).tolist() == [[9.0] * 4] * 3
+    assert ("plain products are used" in products_used()) == (road == "plain")
+
+
+def test_both_roads_mean_the_same(monkeypatch):
+    """Exact products of rounded numbers, summed in float32 and rounded once: a unit of the last place apart at most."""
+    if not packs():
+        pytest.skip("this processor can't multiply packed bfloat16 weights")
+    generator = torch.Generator().manual_seed(0)
+    weight, x = (torch.randn(n, 64, generator=generator) for n in (48, 21))
+    packed = Linear.of(weight, None, torch.bfloat16)(x.bfloat16())
+    monkeypatch.setattr("probe.products.processor_multiplies_bfloat16", lambda: False)
+    plain = Linear.of(weight, None, torch.bfloat16)(x.bfloat16())
+    torch.testing.assert_close(packed, plain, rtol=2**-7, atol=1e-2)
+    exact = weight.bfloat16().double() @ x.bfloat16().double().T
+    for product in (packed, plain):
+        assert relative(product.double(), exact.T) < 2**-8
+
+
 @pytest.mark.parametrize("kind", LEAN)
-def test_bfloat16_stays_close(models, kind):
+def test_bfloat16_stays_close(models, kind, road):
     """Products of numbers with eight bits: within two per cent, and in the same direction."""
     waveform = normalised(4.0)
     exact = list(LeanEncoder(models[kind]).hidden_states(waveform))

@@ -190,11 +190,11 @@ def test_a_layer_is_probed_with_two_threads_whatever_the_process_has(corpus, tmp
 
 
 def test_jobs_leave_each_two_threads_and_stay_within_a_gigabyte(monkeypatch):
-    monkeypatch.setattr("probe.sweep_units.os.cpu_count", lambda: 64)
+    monkeypatch.setattr("probe.sweep_units.cores", lambda: 64)
     assert default_jobs(10 * 2**20) == 6
     assert default_jobs(400 * 2**20) == 2
     assert default_jobs(4 * 2**30) == 1
-    monkeypatch.setattr("probe.sweep_units.os.cpu_count", lambda: 1)
+    monkeypatch.setattr("probe.sweep_units.cores", lambda: 1)
     assert default_jobs(10 * 2**20) == 1
 
 
