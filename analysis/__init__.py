@@ -1,1 +1,1 @@
-"""From scores to findings; needs neither torch nor zarr."""
+"""From scores to findings: tables, statistics, similarity and the records that reports are written from."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from probe.manifest import UNKNOWN_SPEAKER, Manifest, rater_columns
-from probe.metrics import ccc
+from layerprobe.probe.data.manifest import UNKNOWN_SPEAKER, Manifest, rater_columns
+from layerprobe.probe.metrics import ccc
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.relevance import CLASS_METRICS, DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES
-from probe.errors import InputError
-from probe.score_table import Predictions, Run, read_predictions
+from layerprobe.analysis.layers.scores import CLASS_METRICS, DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.results.run_folder import Predictions, Run, read_predictions
 
 
 @dataclass(frozen=True)

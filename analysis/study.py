@@ -10,14 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.best_set import best_set
-from analysis.choice import chosen_layers, regrets, with_chosen
-from analysis.depth import CHANCE_IS_ZERO, Depth, contrasts, depths
-from analysis.fairness import group_scores, speaker_scores, transfer
-from analysis.partition import variance_partition
-from analysis.permutation import permutation_table
-from analysis.regressors import fusion_gains
-from analysis.relevance import (
+from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO, Depth, contrasts, depths
+from layerprobe.analysis.layers.scores import (
     CLASS_METRICS,
     DEFAULT_METRIC,
     LOWER_IS_BETTER,
@@ -25,13 +19,19 @@ from analysis.relevance import (
     layer_scores,
     with_intervals,
 )
-from analysis.runs import read_side_by_side, settled_metric
-from analysis.score_draws import ScoreDraws, score_draws
-from analysis.transcript_errors import read_word_errors
-from analysis.weights import weight_summary
-from probe.errors import InputError
-from probe.plan import combined_fingerprint
-from probe.score_table import CHOSEN, Predictions, Run, read_run
+from layerprobe.analysis.layers.selection import chosen_layers, regrets, with_chosen
+from layerprobe.analysis.layers.variance_partitioning import variance_partition
+from layerprobe.analysis.layers.weights import weight_summary
+from layerprobe.analysis.model_comparison import fusion_gains
+from layerprobe.analysis.runs import read_side_by_side, settled_metric
+from layerprobe.analysis.statistics.best_set import best_set
+from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws, score_draws
+from layerprobe.analysis.statistics.permutation import permutation_table
+from layerprobe.analysis.statistics.word_error_rate import read_word_errors
+from layerprobe.analysis.subgroups import group_scores, speaker_scores, transfer
+from layerprobe.probe.cache.plan import combined_fingerprint
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.results.run_folder import CHOSEN, Predictions, Run, read_run
 
 SIMILARITY = "similarity.csv"
 

@@ -1,1 +1,1 @@
-"""From findings to ink."""
+"""From findings to figures and the HTML report."""

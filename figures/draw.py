@@ -9,17 +9,17 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.relevance import CLASS_METRICS, METRIC_NAMES
-from analysis.similarity import RATINGS
-from analysis.study import Study, study
-from figures.curves import curves_figure
-from figures.depth import depth_figure
-from figures.heatmap import difference_figure, heatmap_figure
-from figures.similarity import similarity_figure
-from figures.style import WIDTHS, save
-from figures.weights import weights_figure
-from figures.wins import wins_figure
-from probe.errors import InputError
+from layerprobe.analysis.layers.scores import CLASS_METRICS, METRIC_NAMES
+from layerprobe.analysis.similarity.table import RATINGS
+from layerprobe.analysis.study import Study, study
+from layerprobe.figures.layout.style import WIDTHS, save
+from layerprobe.figures.plots.best_layer_frequency import wins_figure
+from layerprobe.figures.plots.curves import curves_figure
+from layerprobe.figures.plots.depth import depth_figure
+from layerprobe.figures.plots.heatmap import difference_figure, heatmap_figure
+from layerprobe.figures.plots.layer_weights import weights_figure
+from layerprobe.figures.plots.similarity import similarity_figure
+from layerprobe.probe.exceptions import InputError
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ def draw(
     Args:
         picture: a key of `PICTURES`
         folders: run folders; the encoders of several are put side by side
-        metric: a key of `analysis.relevance.METRIC_NAMES`, which settles whether rated or nominal targets are drawn;
-            the matched CCC if None, or the average recall where no target is rated
-        width: a key of `figures.style.WIDTHS`, or None for the natural one
+        metric: a key of `analysis.layers.scores.METRIC_NAMES`, which settles whether rated or nominal targets are
+            drawn; the matched CCC if None, or the average recall where no target is rated
+        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
 
     Returns:
         the files, as PNG, PDF and SVG; the table behind them lies beside them as CSV

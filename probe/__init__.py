@@ -1,1 +1,1 @@
-"""From sound and words to scores: manifest, plan, cache, scores."""
+"""From speech and text to scores: what every stage shares, and a package for each stage."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 
-from probe.errors import InputError
+from layerprobe.probe.exceptions import InputError
 
 TRUST = {"pickle": "LAYERPROBE_TRUST_PICKLE", "remote_code": "LAYERPROBE_TRUST_REMOTE_CODE"}
 PICKLES = "pytorch_model*.bin"

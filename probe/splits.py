@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probe.errors import InputError
-from probe.manifest import UNKNOWN_SPEAKER
+from layerprobe.probe.data.manifest import UNKNOWN_SPEAKER
+from layerprobe.probe.exceptions import InputError
 
 
 @dataclass(frozen=True)

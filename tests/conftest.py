@@ -35,8 +35,8 @@ from transformers import (
     WhisperModel,
 )
 
-from probe.checkpoint import load_encoder
-from probe.encoder import SpeechEncoder
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.speech import SpeechEncoder
 
 NARROW = {
     "hidden_size": 32,
@@ -186,7 +186,7 @@ def write_table(folder: Path, rows: list[dict[str, object]], *, targets: tuple[s
 @pytest.fixture(scope="session")
 def ten_voices(tmp_path_factory):
     """A manifest of ten short utterances of ten speakers."""
-    from probe.manifest import read_manifest
+    from layerprobe.probe.data.manifest import read_manifest
 
     folder, table = tmp_path_factory.mktemp("ten-voices"), []
     for i in range(10):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.sampled import Sampled
-from analysis.score_draws import KEYS, ScoreDraws
-from probe.score_table import PREDICTION_KEYS, Predictions
+from layerprobe.analysis.statistics.bootstrap_scores import KEYS, ScoreDraws
+from layerprobe.analysis.statistics.estimates import Sampled
+from layerprobe.probe.results.run_folder import PREDICTION_KEYS, Predictions
 
 DEFAULTS = {"encoder": "e", "probe": "ridge", "layer": "0", "target": "arousal", "control": "none", "seed": 0}
 

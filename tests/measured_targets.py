@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.signal import butter, find_peaks, sosfiltfilt
 
-from probe.acoustic import AcousticEncoder
-from probe.audio import read_sound
-from probe.manifest import Header, Target, write_manifest
+from layerprobe.probe.data.audio import read_sound
+from layerprobe.probe.data.manifest import Header, Target, write_manifest
+from layerprobe.probe.encoders.acoustic import AcousticEncoder
 
 RATE = 16_000
 REAL_DATA = Path(os.environ.get("LAYERPROBE_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from test_sweep import store
 
-from figures.report import write_report
-from probe.manifest import Header, Manifest, Nominal, Target
-from probe.sweep import sweep
-from probe.sweep_input import LayerBand
-from probe.sweep_plan import plan_sweep
+from layerprobe.figures.report.report import write_report
+from layerprobe.probe.data.manifest import Header, Manifest, Nominal, Target
+from layerprobe.probe.sweep.inputs import LayerBand
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
 
 EVIL = "<script>alert(1)</script>"
 N, LAYERS, DIM = 240, tuple(map(str, range(5))), 6

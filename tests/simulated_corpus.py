@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from probe.score_table import Predictions
+from layerprobe.probe.results.run_folder import Predictions
 
 
 def simulated(

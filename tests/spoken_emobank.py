@@ -15,9 +15,9 @@ import soundfile
 import soxr
 from measured_targets import REAL_DATA
 
-from probe.demo_corpus import spoken
-from probe.manifest import Header, Target, write_manifest
-from probe.synthesiser import speak
+from layerprobe.probe.data.manifest import Header, Target, write_manifest
+from layerprobe.probe.synthesis.demo_corpus import spoken
+from layerprobe.probe.synthesis.espeak import speak
 
 SENTENCES = REAL_DATA / "emobank" / "sentences.csv"
 RATE = 16_000

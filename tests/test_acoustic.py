@@ -10,14 +10,14 @@ import torch
 from conftest import voice, write_table
 from scipy.fft import dct
 
-from probe import acoustic
-from probe.acoustic import AcousticEncoder, AcousticSettings
-from probe.audio import read_sound
-from probe.cache import CacheMismatch, open_cache
-from probe.extract import extract
-from probe.hearing import embed
-from probe.manifest import read_manifest
-from probe.pooling import POOLINGS
+from layerprobe.probe.cache.store import CacheMismatch, open_cache
+from layerprobe.probe.data.audio import read_sound
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.encoders import acoustic
+from layerprobe.probe.encoders.acoustic import AcousticEncoder, AcousticSettings
+from layerprobe.probe.encoders.pooling import POOLINGS
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.workers import embed
 
 ENCODER = AcousticEncoder()
 LAYERS = ("log_mel", "mfcc", "f0", "loudness", "duration")

@@ -9,9 +9,9 @@ import pytest
 import soundfile
 from conftest import voice
 
-from probe.audio import UnusableSound, read_sound
-from probe.sound_hashes import SoundHashes
-from probe.sources import LONGEST_SECONDS
+from layerprobe.probe.data.audio import UnusableSound, read_sound
+from layerprobe.probe.data.audio_hashes import SoundHashes
+from layerprobe.probe.data.inputs import LONGEST_SECONDS
 
 
 def reason(path, **options):

@@ -7,9 +7,9 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from probe.metrics import r2
-from probe.ridge import DEFAULT_ALPHAS, Bands, nested_ridge
-from probe.splits import fold_splits
+from layerprobe.probe.metrics import r2
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, Bands, nested_ridge
+from layerprobe.probe.splits import fold_splits
 
 ALPHAS = (1e-2, 0.3, 10.0)
 

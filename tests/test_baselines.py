@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from test_sweep import manifest_of
 
-from probe.baselines import baselines
-from probe.columns import SweepData
-from probe.metrics import ccc, rmse
-from probe.ridge_algebra import HOST
-from probe.splits import fold_splits
-from probe.sweep_plan import plan_sweep
-from probe.words import word_counts
+from layerprobe.probe.metrics import ccc, rmse
+from layerprobe.probe.results.predictions import SweepData
+from layerprobe.probe.solvers.backends import HOST
+from layerprobe.probe.splits import fold_splits
+from layerprobe.probe.sweep.baselines import baselines
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.tasks.bag_of_words import word_counts
 
 N = 200
 

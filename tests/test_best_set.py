@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from analysis.best_set import best_set
-from analysis.bootstrap import METRICS, draw_speakers, expanded_quantile, speaker_sums, without_each_speaker
-from analysis.sampled import Sampled
+from layerprobe.analysis.statistics.best_set import best_set
+from layerprobe.analysis.statistics.bootstrap import (
+    METRICS,
+    draw_speakers,
+    expanded_quantile,
+    speaker_sums,
+    without_each_speaker,
+)
+from layerprobe.analysis.statistics.estimates import Sampled
 
 N_REPEATS = 300
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.beyond_text import beyond_text
-from probe.ridge import DEFAULT_ALPHAS, ridge_path
-from probe.splits import fold_splits
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, ridge_path
+from layerprobe.probe.splits import fold_splits
+from layerprobe.probe.tasks.text_residuals import beyond_text
 
 N = 200
 GROUPS = np.arange(N) // 5

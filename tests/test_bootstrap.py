@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from analysis.bootstrap import (
+from layerprobe.analysis.statistics.bootstrap import (
     METRICS,
     bca_interval,
     draw_speakers,
@@ -14,7 +14,7 @@ from analysis.bootstrap import (
     speaker_sums,
     without_each_speaker,
 )
-from probe import metrics
+from layerprobe.probe import metrics
 
 PLAIN = {**metrics.METRICS, "ccc_matched": metrics.ccc}
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import zarr
 
-from probe.cache import BLOCK, CacheMismatch, open_cache
-from probe.cache_writer import CacheWriter
-from probe.errors import InputError
-from probe.journal import CacheDamaged
-from probe.plan import ExtractionPlan
+from layerprobe.probe.cache.journal import CacheDamaged
+from layerprobe.probe.cache.plan import ExtractionPlan
+from layerprobe.probe.cache.store import BLOCK, CacheMismatch, open_cache
+from layerprobe.probe.cache.writer import CacheWriter
+from layerprobe.probe.exceptions import InputError
 
 DIM = 4
 PLAN = ExtractionPlan(
@@ -76,7 +76,7 @@ def test_rows_come_back_as_they_were_appended(tmp_path):
 
 
 def test_chosen_rows_are_read_in_the_order_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("probe.cache.READ_AT_ONCE", BLOCK)  # several reads
+    monkeypatch.setattr("layerprobe.probe.cache.store.READ_AT_ONCE", BLOCK)  # several reads
     fill(tmp_path / "a.zarr", 2 * BLOCK + 7)
     cache = open_cache(tmp_path / "a.zarr")
     for chosen in ([2 * BLOCK + 3, 0, BLOCK, 5], list(range(BLOCK, 2 * BLOCK))[::-1], []):
@@ -285,6 +285,6 @@ def test_files_are_synced_before_the_journal_names_them(tmp_path, monkeypatch):
         order.append(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(tmp_path / "a.zarr").as_posix())
         real(descriptor)
 
-    monkeypatch.setattr("probe.storage.os.fsync", noted)
+    monkeypatch.setattr("layerprobe.probe.filesystem.os.fsync", noted)
     fill(tmp_path / "a.zarr", 2)
     assert order.index("embeddings/c/0/0/0/0") < order.index("utterance_id/c/0") < order.index("journal.jsonl")

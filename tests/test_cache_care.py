@@ -16,26 +16,32 @@ import pytest
 from conftest import load_exact
 from test_cache import DIM, PLAN, content_hash, fill, rows
 
-import probe.cache
-import probe.cache_check
-import probe.cache_repair
-import probe.cache_writer
-import probe.compaction
-from probe.cache import CacheMismatch, block_file, open_cache
-from probe.cache_check import differences, verify
-from probe.cache_repair import repair
-from probe.cache_writer import CacheWriter, compaction_folders, finish_compaction
-from probe.compaction import compact
-from probe.errors import InputError
-from probe.extract import extract
-from probe.journal import JOURNAL, CacheDamaged
+import layerprobe.probe.cache.compact
+import layerprobe.probe.cache.store
+import layerprobe.probe.cache.verify
+import layerprobe.probe.cache.writer
+import layerprobe.probe.extraction.repair
+from layerprobe.probe.cache.compact import compact
+from layerprobe.probe.cache.journal import JOURNAL, CacheDamaged
+from layerprobe.probe.cache.store import CacheMismatch, block_file, open_cache
+from layerprobe.probe.cache.verify import differences, verify
+from layerprobe.probe.cache.writer import CacheWriter, compaction_folders, finish_compaction
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.repair import repair
 
 SMALL = 4  # utterances in a block
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    for module in (probe.cache, probe.cache_writer, probe.compaction, probe.cache_check, probe.cache_repair):
+    for module in (
+        layerprobe.probe.cache.store,
+        layerprobe.probe.cache.writer,
+        layerprobe.probe.cache.compact,
+        layerprobe.probe.cache.verify,
+        layerprobe.probe.extraction.repair,
+    ):
         monkeypatch.setattr(module, "BLOCK", SMALL)
 
 
@@ -244,7 +250,7 @@ def test_differences_are_told_in_words(tmp_path):
 HOLDER = """
 import sys, time
 from test_cache import PLAN, DIM
-from probe.cache_writer import CacheWriter
+from layerprobe.probe.cache.writer import CacheWriter
 with CacheWriter(sys.argv[1], PLAN, dim=DIM):
     print("held", flush=True)
     time.sleep(60)

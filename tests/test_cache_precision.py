@@ -10,12 +10,12 @@ import soundfile
 from conftest import load_exact, voice, write_table
 from test_cache import DIM, PLAN
 
-from probe.cache import CacheMismatch, block_file, open_cache
-from probe.cache_precision import float16_loss
-from probe.cache_writer import CacheWriter, NotHeld, stored
-from probe.errors import InputError
-from probe.extract import extract
-from probe.manifest import read_manifest
+from layerprobe.probe.cache.store import CacheMismatch, block_file, open_cache
+from layerprobe.probe.cache.writer import CacheWriter, NotHeld, stored
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.sweep.float16_cost import float16_loss
 
 
 def test_half_precision_halves_the_disk_and_is_refused_where_it_can_not_hold_a_value(ten_voices, folders, tmp_path):

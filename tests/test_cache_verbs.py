@@ -6,8 +6,8 @@ import re
 
 from test_commands import run as command
 
-from probe.cache import block_file, open_cache
-from probe.storage import size_of
+from layerprobe.probe.cache.store import block_file, open_cache
+from layerprobe.probe.filesystem import size_of
 
 
 def test_the_verbs_say_what_they_find(ten_voices, folders, tmp_path):

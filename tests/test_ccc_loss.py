@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from probe.batching import batches, parts
-from probe.ccc_loss import backward_in_parts, ccc_loss
-from probe.metrics import ccc
+from layerprobe.probe.metrics import ccc
+from layerprobe.probe.regressor.batching import batches, parts
+from layerprobe.probe.regressor.loss import backward_in_parts, ccc_loss
 
 WEIGHTS = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
 

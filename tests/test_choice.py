@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from held_out import DEFAULTS, predictions_of, score_draws_of
 
-from analysis.choice import CHOSEN, chosen_layers, regrets, with_chosen
-from analysis.score_draws import score_draws
-from probe.ridge import nested_ridge
-from probe.splits import fold_splits
+from layerprobe.analysis.layers.selection import CHOSEN, chosen_layers, regrets, with_chosen
+from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.probe.solvers.ridge import nested_ridge
+from layerprobe.probe.splits import fold_splits
 
 
 def inner(layer, fold, value, **keys):

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from test_cache import DIM, PLAN, fill, rows
 
-import probe.claims as claims
-from probe.cache import open_cache
-from probe.cache_writer import CacheWriter
-from probe.claims import CLAIM, claimed
-from probe.errors import InputError
+import layerprobe.probe.cache.lease as claims
+from layerprobe.probe.cache.lease import CLAIM, claimed
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.cache.writer import CacheWriter
+from layerprobe.probe.exceptions import InputError
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,7 +44,7 @@ def test_a_claim_stands_while_a_store_is_written_and_goes_with_it(tmp_path):
 
 def test_the_claim_of_a_killed_process_of_this_machine_is_taken_over_at_once(tmp_path):
     holder = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom probe.claims import claimed\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom layerprobe.probe.cache.lease import claimed\n"
         "with claimed(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     fill(tmp_path / "a.zarr", 3)

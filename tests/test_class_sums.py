@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis import class_sums as sums
-from analysis.bootstrap import draw_speakers
-from probe import class_metrics
+from layerprobe.analysis.statistics import class_counts as sums
+from layerprobe.analysis.statistics.bootstrap import draw_speakers
+from layerprobe.probe import class_metrics
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ import pytest
 from conftest import voice, write_table
 from typer.testing import CliRunner
 
-import layerprobe
-from figures.draw import PICTURES, draw
-from figures.report import write_report
-from layerprobe import app
-from probe.cache import open_cache
-from probe.checkpoint import load_encoder
-from probe.extract import extract
-from probe.sweep_plan import plan_sweep
+from layerprobe.cli import app as cli
+from layerprobe.cli.app import app
+from layerprobe.figures.draw import PICTURES, draw
+from layerprobe.figures.report.report import write_report
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.sweep.settings import plan_sweep
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "layerprobe"]
@@ -114,7 +114,7 @@ def test_the_command_line_has_the_defaults_of_the_functions(verb, function, name
 
 
 def test_every_verb_of_a_picture_has_its_picture():
-    assert {*layerprobe.PICTURE_VERBS, "similarity"} == set(PICTURES)
+    assert {*cli.PICTURE_VERBS, "similarity"} == set(PICTURES)
 
 
 def test_pictures_have_the_width_that_is_asked_for(finished):
@@ -250,7 +250,7 @@ def test_features_without_a_network_go_the_same_way(corpus, tmp_path):
     "verb",
     [
         ["manifest", "check"], ["extract"], ["sweep"], ["doctor"], ["report"], ["similarity"], ["demo"],
-        *([verb] for verb in layerprobe.PICTURE_VERBS),
+        *([verb] for verb in cli.PICTURE_VERBS),
     ],
 )  # fmt: skip
 def test_help_of_every_verb_has_an_example(verb):

@@ -12,12 +12,12 @@ import pytest
 import soundfile
 from conftest import load_exact, voice, write_table
 
-from probe.cache import open_cache
-from probe.control_caches import control_caches
-from probe.errors import InputError
-from probe.extract import extract
-from probe.manifest import read_manifest
-from probe.score_table import read_run
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.control_caches import control_caches
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.results.run_folder import read_run
 
 ROOT = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

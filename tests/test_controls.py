@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.controls import CONTROLS, classes_by_speaker
-from probe.metrics import pearson
-from probe.ridge import DEFAULT_ALPHAS, nested_ridge
-from probe.splits import fold_splits
+from layerprobe.probe.metrics import pearson
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, nested_ridge
+from layerprobe.probe.splits import fold_splits
+from layerprobe.probe.tasks.controls import CONTROLS, classes_by_speaker
 
 GROUPS = np.repeat(np.arange(60), 6)[np.random.default_rng(1).permutation(360)]
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from probe.cores import cores, machine_memory
+from layerprobe.probe.system import cores, machine_memory
 
 
 def written(folder, files):
@@ -45,7 +45,7 @@ def test_without_limits_it_is_what_the_machine_has(tmp_path):
 def test_cores_are_those_of_the_affinity_mask():
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
-        "from probe.cores import cores; print(cores())"
+        "from layerprobe.probe.system import cores; print(cores())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"

@@ -9,10 +9,10 @@ from conftest import write_table
 from test_commands import run as command
 from test_heatmap import assert_readable
 
-from analysis.corpus import agreement, describe
-from figures.corpus import corpus_figure, plot_correlations, plot_ratings
-from probe.manifest import Header, Manifest, Nominal, Target, read_manifest
-from probe.metrics import ccc
+from layerprobe.analysis.corpus import agreement, describe
+from layerprobe.figures.plots.corpus import corpus_figure, plot_correlations, plot_ratings
+from layerprobe.probe.data.manifest import Header, Manifest, Nominal, Target, read_manifest
+from layerprobe.probe.metrics import ccc
 
 
 def shrout_and_fleiss(x):

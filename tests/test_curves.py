@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from test_heatmap import TARGETS, assert_readable, encoder_layers, layer_names
 
-from figures.curves import curves_figure, plot_layer_curves
+from layerprobe.figures.plots.curves import curves_figure, plot_layer_curves
 
 
 def table(layers, target="arousal", encoder="e"):

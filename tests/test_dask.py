@@ -14,12 +14,12 @@ from conftest import load_exact, voice, write_table
 from test_cache import content_hash
 from test_commands import refused, run as command
 
-from probe.dask_shards import extract_on_dask
-from probe.errors import InputError
-from probe.extract import extract
-from probe.manifest import read_manifest
-from probe.processes import Asked
-from probe.unfinished import Unfinished
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.dask import extract_on_dask
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.multiprocess import Asked
+from layerprobe.probe.results.partial import Unfinished
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def test_what_a_share_says_is_heard_and_a_missing_scheduler_is_named(corpus, clu
     asked = Asked(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
     with pytest.raises(InputError, match=r"share \d/8: encoder .*none: no such folder"):
         extract_on_dask(asked, cluster.scheduler_address)
-    monkeypatch.setattr("probe.dask_cluster.SECONDS_TO_ANSWER", 2)
+    monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
     with pytest.raises(InputError, match="No scheduler of Dask answers at tcp://127.0.0.1:1 "):
         extract_on_dask(asked, "tcp://127.0.0.1:1")
 
@@ -109,7 +109,7 @@ def test_a_sweep_goes_on_at_what_it_kept_and_names_a_missing_scheduler(corpus, c
     extract(corpus, load_exact(folders["hubert"]), cache)
     words = ("sweep", cache, corpus.path, "--folds", 3, "--permutations", 1, "--mix-seeds", 0, "--out", tmp_path / "a")
     probed = []
-    monkeypatch.setattr("probe.sweep_units.Unfinished.clear", lambda self: None)
+    monkeypatch.setattr("layerprobe.probe.sweep.workers.Unfinished.clear", lambda self: None)
     keep = Unfinished.keep
     monkeypatch.setattr(Unfinished, "keep", lambda self, name, done: (probed.append(name), keep(self, name, done))[1])
     assert command(*words, "--dask", cluster.scheduler_address).exit_code == 0
@@ -118,6 +118,6 @@ def test_a_sweep_goes_on_at_what_it_kept_and_names_a_missing_scheduler(corpus, c
     next((tmp_path / "a" / "unfinished").glob("*.npz")).write_bytes(b"torn")
     assert command(*words, "--dask", cluster.scheduler_address).exit_code == 0
     assert len(probed) == first + 1
-    monkeypatch.setattr("probe.dask_cluster.SECONDS_TO_ANSWER", 2)
+    monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
     assert "No scheduler of Dask answers" in refused(*words, "--dask", "tcp://127.0.0.1:1")
     assert "Leave --device or --dask out" in refused(*words, "--device", "cuda", "--dask", "tcp://127.0.0.1:1")

@@ -9,8 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probe.demo_corpus import ADJECTIVES, HEADER, N_RATERS, NEGATED, VOICES, plan_corpus, write_corpus
-from probe.manifest import read_manifest
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.synthesis.demo_corpus import (
+    ADJECTIVES,
+    HEADER,
+    N_RATERS,
+    NEGATED,
+    VOICES,
+    plan_corpus,
+    write_corpus,
+)
 
 pytest.importorskip("espeakng_loader")
 PUBLISHED = Path(__file__).parents[1] / "data_manifests"

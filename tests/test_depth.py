@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from simulated_corpus import simulated
 
-from analysis.depth import contrasts, depths, expected_layer, headroom, jackknifed, score_centre
-from analysis.score_draws import score_draws
+from layerprobe.analysis.layers.depth import contrasts, depths, expected_layer, headroom, jackknifed, score_centre
+from layerprobe.analysis.statistics.bootstrap_scores import score_draws
 
 N_LAYERS = 13
 LAYERS = {"e": [str(k) for k in range(N_LAYERS)]}

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from test_heatmap import TARGETS, assert_readable
 
-from figures.depth import UNTRAINED, depth_figure, plot_contrast, plot_depth
+from layerprobe.figures.plots.depth import UNTRAINED, depth_figure, plot_contrast, plot_depth
 
 MEASURES = ("score_centre", "weight_centre", "expected_layer")
 ENCODERS = ["facebook/hubert-base-ls960", "facebook/hubert-large-ll60k", "microsoft/wavlm-base-plus"]

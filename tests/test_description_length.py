@@ -11,10 +11,10 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probe.description_length import gaussian_bits, online_code, speaker_portions
-from probe.errors import InputError
-from probe.ridge import DEFAULT_ALPHAS
-from probe.splits import speaker_folds
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.solvers.mdl import gaussian_bits, online_code, speaker_portions
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
+from layerprobe.probe.splits import speaker_folds
 
 ALPHAS = (1e-3, 0.1, 1.0, 30.0)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from probe.device_algebra import DeviceAlgebra
-from probe.ridge import Bands, nested_ridge
-from probe.splits import fold_splits
+from layerprobe.probe.solvers.ridge import Bands, nested_ridge
+from layerprobe.probe.solvers.torch_backend import DeviceAlgebra
+from layerprobe.probe.splits import fold_splits
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -17,7 +17,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 @pytest.mark.parametrize("exact", [True, False])
 def test_predictions_and_choices_are_those_of_the_processor(rng, device, exact, monkeypatch):
     if not exact:
-        for module in ("probe.grams", "probe.device_algebra"):
+        for module in ("layerprobe.probe.solvers.gram", "layerprobe.probe.solvers.torch_backend"):
             monkeypatch.setattr(f"{module}.EXACT_FLOPS", 0)
     x = (rng.normal(size=(300, 20)) @ rng.normal(size=(20, 20)) + 5).astype(np.float32)
     x[:, 3] = 2.5

@@ -15,13 +15,13 @@ from measured_targets import LIBRISPEECH, WHISPER, write_measured_manifest
 from safetensors.torch import load_file
 from test_commands import run as command
 
-from analysis.cka import debiased_cka
-from probe.checkpoint import load_model
-from probe.distil import DistilPlan, default_layers, distil
-from probe.errors import InputError
-from probe.hearing import embed
-from probe.student import distillation_loss, make_student
-from probe.unlabelled import LOG, STATE
+from layerprobe.analysis.similarity.cka import debiased_cka
+from layerprobe.probe.encoders.loading import load_model
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.workers import embed
+from layerprobe.probe.pretraining.distil import DistilPlan, default_layers, distil
+from layerprobe.probe.pretraining.student import distillation_loss, make_student
+from layerprobe.probe.training.encoder_folder import LOG, STATE
 
 PLAN = DistilPlan(
     teacher="t", revision="", weights="w", n_blocks=1, layers=("1", "3"), random_init=None, heads_only=False,
@@ -55,7 +55,7 @@ def test_the_loss_by_hand():
 @pytest.mark.parametrize("kind", ["hubert", "hubert-pre-norm", "wavlm", "data2vec-audio", "whisper", "wav2vec2-bert"])
 def test_a_student_begins_as_the_teachers_first_blocks(folders, tmp_path, kind):
     """Saved at once, it is an encoder whose layers are the teacher's, as far as it goes."""
-    from probe.student import save_student
+    from layerprobe.probe.pretraining.student import save_student
 
     teacher = load_model(str(folders[kind]))
     save_student(make_student(teacher, n_blocks=2), teacher, tmp_path)
@@ -164,7 +164,7 @@ def test_the_command_makes_a_student_that_extract_takes(sounds, folders, tmp_pat
 @pytest.mark.skipif(not (LIBRISPEECH.exists() and WHISPER.exists()), reason="no real speech here")
 def test_a_student_of_the_real_encoder_tracks_its_layers(tmp_path):
     """On real speech: better than heads on the student as it began, and than a student of random weights."""
-    from probe.manifest import read_manifest
+    from layerprobe.probe.data.manifest import read_manifest
 
     table = read_manifest(write_measured_manifest(tmp_path / "libri.csv", n_utterances=24)).table
     plan = replace(PLAN, layers=("2", "4"), steps=15, batch_size=2, crop_seconds=5.0, learning_rate=1e-3, every=15)
@@ -176,7 +176,7 @@ def test_a_student_of_the_real_encoder_tracks_its_layers(tmp_path):
     assert last["own"] < last["heads"]
     assert last["own"] < last["random"]
     encoders = {name: load_exact(one.folder) for name, one in made.items()} | {"teacher": load_exact(WHISPER)}
-    from probe.audio import read_sound
+    from layerprobe.probe.data.audio import read_sound
 
     waveforms = [read_sound(p, sampling_rate=16_000)[: 5 * 16_000] for p in table["path"].iloc[:16]]
     pooled = {

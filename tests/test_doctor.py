@@ -11,13 +11,13 @@ from test_commands import refused, run
 from torch import nn
 from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel, Wav2Vec2FeatureExtractor
 
-from probe.checkpoint import load_encoder
-from probe.doctor import examine, measure
-from probe.encoder import SpeechEncoder
-from probe.families import FAMILIES
+from layerprobe.probe.encoders.architectures import FAMILIES
+from layerprobe.probe.encoders.diagnostics import examine, measure
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.speech import SpeechEncoder
 
 ADAPTER = """
-from probe.families import Family, convolutions_need, overlapping, waveform_pieces
+from layerprobe.probe.encoders.architectures import Family, convolutions_need, overlapping, waveform_pieces
 
 FAMILY = Family(
     encoder=lambda model: model,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.device_algebra import DeviceAlgebra
-from probe.draw_ridge import DrawRidge
-from probe.ridge import DEFAULT_ALPHAS, nested_ridge
-from probe.ridge_algebra import HOST
-from probe.splits import fold_splits, manifest_split
+from layerprobe.probe.solvers.backends import HOST
+from layerprobe.probe.solvers.permuted_ridge import DrawRidge
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, nested_ridge
+from layerprobe.probe.solvers.torch_backend import DeviceAlgebra
+from layerprobe.probe.splits import fold_splits, manifest_split
 
 N = 300
 GROUPS = np.arange(N) // 10

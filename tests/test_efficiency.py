@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from test_heatmap import TARGETS, assert_readable
 
-from figures.efficiency import efficiency_figure, plot_efficiency
-from probe.errors import InputError
+from layerprobe.figures.plots.efficiency import efficiency_figure, plot_efficiency
+from layerprobe.probe.exceptions import InputError
 
 
 def table(regressors, targets):

@@ -13,15 +13,15 @@ from measured_targets import LIBRISPEECH, write_measured_manifest
 from safetensors.torch import load_file
 from test_commands import run
 
-from analysis.score_draws import score_draws
-from probe.cache import open_cache
-from probe.checkpoint import EMBEDDED, load_encoder, load_upstream
-from probe.control_caches import control_caches
-from probe.extract import extract
-from probe.manifest import read_manifest, write_manifest
-from probe.score_table import read_predictions
-from probe.sweep import sweep
-from probe.sweep_plan import plan_sweep
+from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.data.manifest import read_manifest, write_manifest
+from layerprobe.probe.encoders.loading import EMBEDDED, load_encoder, load_upstream
+from layerprobe.probe.extraction.control_caches import control_caches
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.results.run_folder import read_predictions
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
 
 
 def test_it_is_small_whole_and_its_name_loads_its_own_weights():

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2Config, Wav2Vec2ForCTC, WhisperFeatureExtractor
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-from probe.checkpoint import load_encoder
-from probe.errors import InputError
-from probe.families import FAMILIES, overlapping_windows
-from probe.pooling import POOLINGS, pool_layers, pool_stretches
+from layerprobe.probe.encoders.architectures import FAMILIES, overlapping_windows
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.pooling import POOLINGS, pool_layers, pool_stretches
+from layerprobe.probe.exceptions import InputError
 
 SOUND = voice(1.3)
 
@@ -108,7 +108,7 @@ def test_long_sound_is_heard_in_pieces_that_count_every_frame_once(folders, kind
     stretches = [(s.first, s.total, len(next(iter(s.layers)))) for s in encoder.stretches(long)]
     pieces = encoder.hidden_states(long)
     pooled = pool_stretches(encoder.stretches(long), poolings=tuple(POOLINGS))
-    monkeypatch.setattr("probe.families.LONGEST_PIECE", 1e6)
+    monkeypatch.setattr("layerprobe.probe.encoders.architectures.LONGEST_PIECE", 1e6)
     whole = encoder.hidden_states(long)
     assert len(whole[0]) == (1999 if kind == "sew" else 3999)
     assert [n for _, _, n in stretches] == [len(whole[0]) // 2, len(whole[0]) - len(whole[0]) // 2]
@@ -282,14 +282,14 @@ def test_a_hub_name_with_a_revision_is_loaded_and_its_commit_recorded(folders, t
     (repository / "refs").mkdir()
     (repository / "refs" / "v2").write_text(commit)
     code = (
-        "from probe.checkpoint import load_encoder; e = load_encoder('team/small-hubert@v2'); "
+        "from layerprobe.probe.encoders.loading import load_encoder; e = load_encoder('team/small-hubert@v2'); "
         "print(e.upstream, e.revision, e.weights_hash())"
     )
     result = in_a_new_process(code, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")
     expected = load_encoder(str(folders["hubert"])).weights_hash()
     assert result.stdout.split() == ["team/small-hubert", commit, expected], result.stderr
     missing = in_a_new_process(
-        "from probe.checkpoint import load_encoder; load_encoder('team/other')",
+        "from layerprobe.probe.encoders.loading import load_encoder; load_encoder('team/other')",
         HF_HUB_CACHE=str(tmp_path),
         HF_HUB_OFFLINE="1",
     )
@@ -299,7 +299,8 @@ def test_a_hub_name_with_a_revision_is_loaded_and_its_commit_recorded(folders, t
 def test_a_torchaudio_that_does_not_fit_is_one_sentence(tmp_path):
     (tmp_path / "torchaudio.py").write_text("raise OSError('libtorchaudio.so: undefined symbol')")
     result = in_a_new_process(
-        "from probe.checkpoint import load_encoder; load_encoder('embedded', random_init=0)", PYTHONPATH=str(tmp_path)
+        "from layerprobe.probe.encoders.loading import load_encoder; load_encoder('embedded', random_init=0)",
+        PYTHONPATH=str(tmp_path),
     )
     assert "pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'" in result.stderr
 
@@ -308,7 +309,7 @@ def test_how_many_threads_loaded_it_changes_no_bit(folders):
     """The weights of the position convolution are a product with a norm, summed when the encoder is made."""
     code = (
         "import sys, hashlib, numpy as np, torch; torch.set_num_threads(int(sys.argv[2])); "
-        "from probe.checkpoint import load_encoder; "
+        "from layerprobe.probe.encoders.loading import load_encoder; "
         "e = load_encoder(sys.argv[1], device='cpu', precision='float32'); torch.set_num_threads(1); "
         "x = np.random.default_rng(0).normal(size=8000).astype('float32'); "
         "print(hashlib.sha256(b''.join(h.numpy().tobytes() for h in e.hidden_states(x))).hexdigest())"

@@ -7,10 +7,10 @@ import pytest
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from probe.estimators import LayerMix, LayerRidge
-from probe.metrics import pearson
-from probe.ridge import DEFAULT_ALPHAS, nested_ridge
-from probe.splits import Split, speaker_folds
+from layerprobe.probe.metrics import pearson
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, nested_ridge
+from layerprobe.probe.solvers.sklearn_api import LayerMix, LayerRidge
+from layerprobe.probe.splits import Split, speaker_folds
 
 
 @parametrize_with_checks([LayerRidge(), LayerMix()])

@@ -11,11 +11,11 @@ from conftest import voice
 from test_audio_text import regressor_of
 from text_models import SENTENCES, save_text_model
 
-from probe import export as export_module
-from probe.audio_text import FUSIONS, Utterance
-from probe.errors import InputError
-from probe.export import export
-from probe.regressor_folder import REGRESSOR, Trained
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.regressor import onnx as export_module
+from layerprobe.probe.regressor.model import FUSIONS, Utterance
+from layerprobe.probe.regressor.onnx import export
+from layerprobe.probe.regressor.saving import REGRESSOR, Trained
 
 pytestmark = pytest.mark.slow
 

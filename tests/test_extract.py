@@ -14,20 +14,20 @@ import soundfile
 from conftest import load_exact, write_table
 from test_cache import content_hash
 
-from probe.audio import read_sound
-from probe.cache import CacheMismatch, open_cache
-from probe.cache_check import differences, verify
-from probe.checkpoint import load_encoder
-from probe.errors import InputError
-from probe.extract import extract
-from probe.foresight import _memory, _peak_memory, foresee
-from probe.manifest import read_manifest
-from probe.pooling import pool_layers
-from probe.products import products_used
-from probe.progress import Lines
-from probe.sound_hashes import SoundHashes
-from probe.sources import source_for
-from probe.storage import size_of
+from layerprobe.probe.cache.store import CacheMismatch, open_cache
+from layerprobe.probe.cache.verify import differences, verify
+from layerprobe.probe.data.audio import read_sound
+from layerprobe.probe.data.audio_hashes import SoundHashes
+from layerprobe.probe.data.inputs import source_for
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.encoders.linear_kernels import products_used
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.pooling import pool_layers
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.estimate import _memory, _peak_memory, foresee
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.filesystem import size_of
+from layerprobe.probe.progress import Lines
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from simulated_corpus import simulated
 
-from analysis.fairness import group_scores, speaker_scores, transfer
-from probe.metrics import ccc, pearson
+from layerprobe.analysis.subgroups import group_scores, speaker_scores, transfer
+from layerprobe.probe.metrics import ccc, pearson
 
 LAYER = {("e", "arousal"): "1"}
 

@@ -21,11 +21,11 @@ from test_cache import DIM, PLAN, content_hash, fill, rows
 from test_commands import COMMAND
 from torch.utils.data import DataLoader, Dataset
 
-from probe.cache import open_cache
-from probe.cache_check import verify
-from probe.cache_writer import CacheWriter
-from probe.extract import extract
-from probe.manifest import Header, ManifestError, Target, read_manifest, write_manifest
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.cache.verify import verify
+from layerprobe.probe.cache.writer import CacheWriter
+from layerprobe.probe.data.manifest import Header, ManifestError, Target, read_manifest, write_manifest
+from layerprobe.probe.extraction.extract import extract
 
 ROOT = Path(__file__).parents[1]
 N_ROWS = 1_000_000
@@ -64,7 +64,8 @@ def test_a_forked_process_extracts_after_its_parent_has(ten_voices, folders, tmp
     """In a process of its own, for the parent of a fork should have no other threads than those under test."""
     script = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom conftest import load_exact\n"
-        "from probe.extract import extract\nfrom probe.manifest import read_manifest\n"
+        "from layerprobe.probe.extraction.extract import extract\n"
+        "from layerprobe.probe.data.manifest import read_manifest\n"
         "manifest, encoder = read_manifest(Path(sys.argv[1])), load_exact(Path(sys.argv[2]))\n"
         "extract(manifest, encoder, Path(sys.argv[3]) / 'parent.zarr')\n"
         "child = os.fork()\n"

@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.caveats import caveats
-from analysis.find import find
-from analysis.findings import NAMES, write_findings
-from analysis.sentences import headlines
-from analysis.study import study
-from probe.class_metrics import uar
-from probe.metrics import METRICS, ccc, r2
-from probe.score_table import read_predictions, read_run
+from layerprobe.analysis.findings.collect import find
+from layerprobe.analysis.findings.limitations import caveats
+from layerprobe.analysis.findings.records import NAMES, write_findings
+from layerprobe.analysis.findings.sentences import headlines
+from layerprobe.analysis.study import study
+from layerprobe.probe.class_metrics import uar
+from layerprobe.probe.metrics import METRICS, ccc, r2
+from layerprobe.probe.results.run_folder import read_predictions, read_run
 
 
 @pytest.fixture(scope="module")

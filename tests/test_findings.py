@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from analysis.findings import Finding, write_findings
+from layerprobe.analysis.findings.records import Finding, write_findings
 
 NAN = float("nan")
 

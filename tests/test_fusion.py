@@ -10,19 +10,19 @@ import pytest
 from test_commands import run as command
 from test_sweep import N, store
 
-from analysis.choice import chosen_layers as chosen_in_table, with_chosen
-from analysis.regressors import compare, fusion_gains
-from analysis.score_draws import score_draws
-from analysis.study import study
-from probe.errors import InputError
-from probe.fusion import chosen_layers
-from probe.manifest import Header, Manifest, Target, write_manifest
-from probe.metrics import MomentMatch
-from probe.ridge import Bands, nested_ridge
-from probe.score_table import FUSED_RIDGE, FUSED_WEIGHTED_SUM, POOLED, read_predictions, read_run
-from probe.sweep import sweep
-from probe.sweep_input import data_of
-from probe.sweep_plan import plan_sweep
+from layerprobe.analysis.layers.selection import chosen_layers as chosen_in_table, with_chosen
+from layerprobe.analysis.model_comparison import compare, fusion_gains
+from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.analysis.study import study
+from layerprobe.probe.data.manifest import Header, Manifest, Target, write_manifest
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.metrics import MomentMatch
+from layerprobe.probe.results.run_folder import FUSED_RIDGE, FUSED_WEIGHTED_SUM, POOLED, read_predictions, read_run
+from layerprobe.probe.solvers.ridge import Bands, nested_ridge
+from layerprobe.probe.sweep.fusion import chosen_layers
+from layerprobe.probe.sweep.inputs import data_of
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
 
 SOUND_LAYERS, TEXT_LAYERS = ("0", "1", "2", "3"), ("0", "1", "2")
 SOUND, TEXT, BOTH = "sound", "text", "sound + text"
@@ -179,8 +179,8 @@ def test_what_one_adds_to_the_other_is_the_difference_of_their_scores(fused):
 
 
 def test_findings_and_the_report_say_what_text_adds(fused):
-    from analysis.find import find
-    from figures.report import write_report
+    from layerprobe.analysis.findings.collect import find
+    from layerprobe.figures.report.report import write_report
 
     out, _ = fused
     kinds = {f.name: f for f in find(study([out]))}
@@ -246,7 +246,7 @@ def test_the_command_fuses_and_compares(corpus, tmp_path):
 
 
 def test_the_methods_paragraph_says_that_encoders_were_fitted_together(fused):
-    from analysis.methods import methods_paragraph, references
+    from layerprobe.analysis.findings.methods import methods_paragraph, references
 
     out, _ = fused
     paragraph = methods_paragraph(study([out]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.grams import BLOCK, cells_of, moments_of, shift_of
-from probe.splits import Split, fold_splits, manifest_split, speaker_groups
+from layerprobe.probe.solvers.gram import BLOCK, cells_of, moments_of, shift_of
+from layerprobe.probe.splits import Split, fold_splits, manifest_split, speaker_groups
 
 
 def problem(rng, n, p):

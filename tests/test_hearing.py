@@ -12,12 +12,12 @@ import soundfile
 import torch
 from conftest import load_exact, voice
 
-from probe.audio import UnusableSound, read_sound
-from probe.checkpoint import load_encoder
-from probe.cores import cores
-from probe.hearing import Room, _is_out_of_memory, embed, hear_in_order
-from probe.sound_hashes import SoundHashes
-from probe.sources import SoundSource
+from layerprobe.probe.data.audio import UnusableSound, read_sound
+from layerprobe.probe.data.audio_hashes import SoundHashes
+from layerprobe.probe.data.inputs import SoundSource
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.extraction.workers import Room, _is_out_of_memory, embed, hear_in_order
+from layerprobe.probe.system import cores
 
 POOLINGS = ("mean", "std", "normed_mean")
 SOUNDS = SoundSource(SoundHashes(), sampling_rate=16_000)
@@ -43,7 +43,7 @@ def heard(table, encoder, *, jobs=1, loaders=1):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "bfloat16 plain"])
 def test_workers_order_and_company_change_no_bit(sounds, folders, kind, precision, monkeypatch):
     if precision.endswith("plain"):  # as on a processor with AVX2 alone
-        monkeypatch.setattr("probe.products.processor_multiplies_bfloat16", lambda: False)
+        monkeypatch.setattr("layerprobe.probe.encoders.linear_kernels.processor_multiplies_bfloat16", lambda: False)
     encoder = load_encoder(str(folders[kind]), precision=precision.removesuffix(" plain"))
     alone = heard(sounds, encoder)
     assert list(alone) == sounds["utterance_id"].tolist()

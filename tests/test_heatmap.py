@@ -11,9 +11,15 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from figures.cells import value_text
-from figures.heatmap import cell_order, difference_figure, heatmap_figure, plot_difference, plot_layer_heatmap
-from figures.style import DIFFERENCE_COLOURS, SCORE_COLOURS, WIDTHS, place, save
+from layerprobe.figures.layout.cells import value_text
+from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, WIDTHS, place, save
+from layerprobe.figures.plots.heatmap import (
+    cell_order,
+    difference_figure,
+    heatmap_figure,
+    plot_difference,
+    plot_layer_heatmap,
+)
 
 SIZES = [3, 7, 13, 25, 49]
 TARGETS = [

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from conftest import voice
 
-from probe.manifest import Header, Nominal, Target, write_manifest
+from layerprobe.probe.data.manifest import Header, Nominal, Target, write_manifest
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
@@ -32,7 +32,7 @@ def note(event, args):
 
 sys.addaudithook(note)
 from typer.testing import CliRunner
-from layerprobe import app
+from layerprobe.cli.app import app
 
 for words in json.loads(sys.argv[1]):
     done = CliRunner().invoke(app, words)

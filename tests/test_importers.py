@@ -26,10 +26,10 @@ from corpus_trees import (
 )
 from test_commands import run as command
 
-from probe.errors import InputError
-from probe.importers.corpora import IMPORTERS, import_corpus
-from probe.importers.imported import write_imported
-from probe.manifest import read_manifest
+from layerprobe.probe.data.importers.base import write_imported
+from layerprobe.probe.data.importers.registry import IMPORTERS, import_corpus
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.exceptions import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # audformat's own calls of pandas
 VERSIONS = ("1.6", "1.7", "1.8", "1.9", "1.10", "1.11", "2.0")

@@ -13,14 +13,15 @@ HERE = Path(__file__).parent
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-
-import probe.cache, probe.cache_check, probe.cache_writer
+import layerprobe.probe.cache.store
+import layerprobe.probe.cache.verify
+import layerprobe.probe.cache.writer
 from test_cache import DIM, PLAN, content_hash, rows
-from probe.cache import open_cache
-from probe.cache_check import verify
-from probe.cache_writer import CacheWriter
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.cache.verify import verify
+from layerprobe.probe.cache.writer import CacheWriter
 
-for module in (probe.cache, probe.cache_writer, probe.cache_check):
+for module in (layerprobe.probe.cache.store, layerprobe.probe.cache.writer, layerprobe.probe.cache.verify):
     module.BLOCK = 4
 folder = Path(sys.argv[1])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.layer_stack import LayerStack
+from layerprobe.probe.weighted_sum.layers import LayerStack
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize, rosen, rosen_der
 
-from probe.lbfgs import minimise
+from layerprobe.probe.solvers.lbfgs import minimise
 
 
 def quadratics(rng, n_problems=5, n=8):

@@ -9,10 +9,10 @@ import torch
 from conftest import KINDS, NARROW, PRE_NORM, voice
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from probe.checkpoint import load_encoder
-from probe.errors import InputError
-from probe.lean_encoder import LeanEncoder, is_lean
-from probe.products import Linear, packs, products_used
+from layerprobe.probe.encoders.linear_kernels import Linear, packs, products_used
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.native_forward import LeanEncoder, is_lean
+from layerprobe.probe.exceptions import InputError
 
 LEAN = [kind for kind in KINDS if kind.split("-pre")[0] in ("hubert", "wav2vec2", "unispeech-sat")]
 
@@ -60,7 +60,7 @@ def test_published_kernels_and_groups(norm):
 def road(request, monkeypatch):
     """Both ways of a bfloat16 product, whatever this processor would take by itself."""
     if request.param == "plain":
-        monkeypatch.setattr("probe.products.processor_multiplies_bfloat16", lambda: False)
+        monkeypatch.setattr("layerprobe.probe.encoders.linear_kernels.processor_multiplies_bfloat16", lambda: False)
     elif not packs():
         pytest.skip("this processor can't multiply packed bfloat16 weights")
     return request.param
@@ -80,7 +80,7 @@ def test_both_roads_mean_the_same(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     weight, x = (torch.randn(n, 64, generator=generator) for n in (48, 21))
     packed = Linear.of(weight, None, torch.bfloat16)(x.bfloat16())
-    monkeypatch.setattr("probe.products.processor_multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr("layerprobe.probe.encoders.linear_kernels.processor_multiplies_bfloat16", lambda: False)
     plain = Linear.of(weight, None, torch.bfloat16)(x.bfloat16())
     torch.testing.assert_close(packed, plain, rtol=2**-7, atol=1e-2)
     exact = weight.bfloat16().double() @ x.bfloat16().double().T

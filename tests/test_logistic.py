@@ -7,9 +7,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from probe.class_metrics import uar
-from probe.logistic import nested_logistic
-from probe.splits import Split, fold_splits
+from layerprobe.probe.class_metrics import uar
+from layerprobe.probe.solvers.logistic import nested_logistic
+from layerprobe.probe.splits import Split, fold_splits
 
 PENALTIES = (1e-2, 0.1, 1.0, 10.0)
 SPEAKERS = np.repeat(np.arange(30), 5)
@@ -96,7 +96,7 @@ def test_sums_of_float32_products_serve_as_well(rng, monkeypatch):
     """As they are taken of large layers."""
     x, codes = problem(250, 20, rng)
     split = Split("0", np.arange(200), np.arange(200, 250), np.arange(200) % 2)
-    monkeypatch.setattr("probe.grams.EXACT_FLOPS", 0)
+    monkeypatch.setattr("layerprobe.probe.solvers.gram.EXACT_FLOPS", 0)
     (ours,) = nested_logistic(x, codes, n_classes=3, splits=[split], penalties=(1e-2,))
     np.testing.assert_allclose(ours.probability, by_scikit_learn(x, codes, split.train, 1e-2)[200:], atol=2e-3)
 

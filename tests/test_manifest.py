@@ -7,8 +7,16 @@ import pandas as pd
 import pytest
 from conftest import write_table
 
-from probe.errors import InputError
-from probe.manifest import Header, ManifestError, Nominal, Target, rater_columns, read_manifest, write_manifest
+from layerprobe.probe.data.manifest import (
+    Header,
+    ManifestError,
+    Nominal,
+    Target,
+    rater_columns,
+    read_manifest,
+    write_manifest,
+)
+from layerprobe.probe.exceptions import InputError
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from probe.metrics import METRICS, MomentMatch, ccc, pearson, r2, rmse
+from layerprobe.probe.metrics import METRICS, MomentMatch, ccc, pearson, r2, rmse
 
 
 def test_ccc_divides_by_n_and_not_by_n_minus_1():

@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from probe.layer_stack import LayerStack
-from probe.mix_problem import LOGIT_UNIT, Basis, MixProblem, Models
-from probe.splits import fold_splits
-from probe.training_sets import TrainingSets
+from layerprobe.probe.solvers.training_sets import TrainingSets
+from layerprobe.probe.splits import fold_splits
+from layerprobe.probe.weighted_sum.layers import LayerStack
+from layerprobe.probe.weighted_sum.objective import LOGIT_UNIT, Basis, MixProblem, Models
 
 N, LAYERS, DIM = 90, 4, 6
 

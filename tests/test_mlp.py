@@ -8,10 +8,10 @@ import torch
 from sklearn.preprocessing import StandardScaler
 from torch.nn.functional import gelu
 
-from probe.metrics import pearson
-from probe.mlp import BATCH_ROWS, LEARNING_RATE, WEIGHT_DECAY, MlpFit, fit_mlp
-from probe.ridge import DEFAULT_ALPHAS, nested_ridge
-from probe.splits import Split, fold_splits
+from layerprobe.probe.metrics import pearson
+from layerprobe.probe.solvers.mlp import BATCH_ROWS, LEARNING_RATE, WEIGHT_DECAY, MlpFit, fit_mlp
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, nested_ridge
+from layerprobe.probe.splits import Split, fold_splits
 
 
 @pytest.fixture(autouse=True)

@@ -21,12 +21,12 @@ from test_cache import content_hash
 from test_claims import owner
 from test_commands import refused, run as command
 
-from probe.cache import open_cache
-from probe.cache_check import differences, verify
-from probe.claims import CLAIM
-from probe.extract import extract
-from probe.journal import JOURNAL
-from probe.storage import place, size_of
+from layerprobe.probe.cache.journal import JOURNAL
+from layerprobe.probe.cache.lease import CLAIM
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.cache.verify import differences, verify
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.filesystem import place, size_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,15 +36,14 @@ import os, signal, sys
 from pathlib import Path
 
 import s3fs
-
-import probe.claims
+import layerprobe.probe.cache.lease
 from conftest import load_exact
-from probe.cache_check import verify
-from probe.extract import extract
-from probe.manifest import read_manifest
+from layerprobe.probe.cache.verify import verify
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.data.manifest import read_manifest
 from test_object_store import remote_hash
 
-probe.claims.SETTLES = 0.05  # nobody else takes it over
+layerprobe.probe.cache.lease.SETTLES = 0.05  # nobody else takes it over
 manifest, folder, url, whole = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]
 
 
@@ -242,8 +241,9 @@ def test_what_does_not_answer_is_said_in_words(ten_voices, folders, server, monk
 def test_a_store_that_is_lost_half_way_is_said_in_words():
     """With a server of its own, which dies between two blocks."""
     script = (
-        "import os, signal, sys\nfrom test_cache import DIM, PLAN, rows\nfrom probe.cache_writer import CacheWriter\n"
-        "import typer\nfrom probe.verbs import reported\napp = typer.Typer()\n"
+        "import os, signal, sys\nfrom test_cache import DIM, PLAN, rows\n"
+        "from layerprobe.probe.cache.writer import CacheWriter\n"
+        "import typer\nfrom layerprobe.cli.options import reported\napp = typer.Typer()\n"
         "@app.command()\n@reported\ndef fill() -> None:\n"
         "    with CacheWriter('s3://corpora/lost.zarr', PLAN, dim=DIM) as writer:\n"
         "        for row in rows(2):\n"

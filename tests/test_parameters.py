@@ -10,9 +10,10 @@ from test_commands import run as command
 from text_models import TEXT_KINDS, small_text_model
 from transformers import DistilBertConfig, HubertConfig
 
-from probe.checkpoint import load_encoder
-from probe.errors import InputError
-from probe.parameters import (
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.text import load_text_encoder
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.regressor.parameter_count import (
     RULES,
     USUAL,
     Described,
@@ -24,7 +25,6 @@ from probe.parameters import (
     real_time_factors,
     tokens_of,
 )
-from probe.text import load_text_encoder
 
 PUBLISHED = {
     "hubert-large": (
@@ -134,7 +134,7 @@ def test_the_head_is_that_of_the_regressor(folders, tmp_path):
     from test_audio_text import audio_branch, text_branch
     from text_models import save_text_model
 
-    from probe.audio_text import AudioTextRegressor
+    from layerprobe.probe.regressor.model import AudioTextRegressor
 
     text = save_text_model("distilbert", tmp_path / "distilbert")
     regressor = AudioTextRegressor(

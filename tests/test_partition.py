@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from simulated_corpus import simulated
 
-from analysis.partition import SHARES, variance_partition
-from analysis.score_draws import score_draws
-from probe.metrics import r2
-from probe.ridge import DEFAULT_ALPHAS, Bands, nested_ridge
-from probe.splits import fold_splits
+from layerprobe.analysis.layers.variance_partitioning import SHARES, variance_partition
+from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.probe.metrics import r2
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, Bands, nested_ridge
+from layerprobe.probe.splits import fold_splits
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from scipy.stats import false_discovery_control, kstest
 
-from analysis.permutation import benjamini_hochberg, holm, max_statistic_p, permutation_table
-from probe.controls import CONTROLS
-from probe.metrics import pearson
-from probe.ridge import nested_ridge
-from probe.splits import fold_splits
+from layerprobe.analysis.statistics.permutation import benjamini_hochberg, holm, max_statistic_p, permutation_table
+from layerprobe.probe.metrics import pearson
+from layerprobe.probe.solvers.ridge import nested_ridge
+from layerprobe.probe.splits import fold_splits
+from layerprobe.probe.tasks.controls import CONTROLS
 
 N_SPEAKERS, EACH, N_LAYERS, DIM, N_PERMUTATIONS = 20, 6, 4, 3, 39
 

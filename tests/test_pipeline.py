@@ -9,15 +9,15 @@ import pytest
 import soundfile
 from conftest import voice, write_table
 
-from analysis.relevance import layer_scores
-from figures.heatmap import heatmap_figure
-from figures.style import save
-from probe.cache import open_cache
-from probe.checkpoint import load_encoder
-from probe.extract import extract
-from probe.manifest import read_manifest
-from probe.sweep import sweep
-from probe.sweep_plan import plan_sweep
+from layerprobe.analysis.layers.scores import layer_scores
+from layerprobe.figures.layout.style import save
+from layerprobe.figures.plots.heatmap import heatmap_figure
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
 
 ENDINGS, RATES, CHANNELS = ("wav", "flac", "mp3", "ogg"), (8_000, 16_000, 44_100, 48_000), (1, 2)
 

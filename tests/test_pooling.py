@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from probe.errors import InputError
-from probe.pooling import POOLINGS, Stretch, pool_layers, pool_stretches, pooling_named
+from layerprobe.probe.encoders.pooling import POOLINGS, Stretch, pool_layers, pool_stretches, pooling_named
+from layerprobe.probe.exceptions import InputError
 
 
 def test_poolings_equal_numpy(rng):

@@ -15,12 +15,12 @@ from sklearn.cluster import KMeans
 from test_commands import run as command
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from probe.errors import InputError
-from probe.masked_prediction import MaskedPrediction, cropped
-from probe.pretrain import HELD_OUT, PretrainPlan, layer_frames, pretrain
-from probe.sounds_in_memory import level
-from probe.units import HOP, RATE, WINDOW, MfccFrames, Units, span_mask
-from probe.unlabelled import LOG, STATE, hold_out
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.pretraining.audio_memory import level
+from layerprobe.probe.pretraining.masked_prediction import MaskedPrediction, cropped
+from layerprobe.probe.pretraining.pretrain import HELD_OUT, PretrainPlan, layer_frames, pretrain
+from layerprobe.probe.pretraining.units import HOP, RATE, WINDOW, MfccFrames, Units, span_mask
+from layerprobe.probe.training.encoder_folder import LOG, STATE, hold_out
 
 SMALL = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from probe.progress import Bar, Lines, Silent, watcher
+from layerprobe.probe.progress import Bar, Lines, Silent, watcher
 
 
 def test_lines_come_after_two_seconds_and_every_ten_with_rate_and_time_left():
@@ -34,7 +34,7 @@ def test_work_under_two_seconds_prints_nothing():
 
 
 def test_a_bar_shows_count_rate_and_note_once_the_work_is_long(monkeypatch):
-    monkeypatch.setattr("probe.progress.SECONDS_BEFORE_SHOWING", -1.0)
+    monkeypatch.setattr("layerprobe.probe.progress.SECONDS_BEFORE_SHOWING", -1.0)
     out = io.StringIO()
     bar = Bar(Console(file=out, force_terminal=True, width=120))
     bar.begin("extract", 4, "utterances")

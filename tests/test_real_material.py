@@ -8,7 +8,7 @@ from measured_targets import LIBRISPEECH, WHISPER, write_measured_manifest
 from safetensors.torch import load_file
 from test_commands import run
 
-from probe.checkpoint import load_encoder
+from layerprobe.probe.encoders.loading import load_encoder
 
 pytestmark = pytest.mark.skipif(
     not (LIBRISPEECH.exists() and WHISPER.exists()),

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.relevance import METRIC_NAMES, best_layer, layer_scores, n_blocks, relative_depth
-from probe.class_metrics import CLASS_METRICS
-from probe.metrics import METRICS
+from layerprobe.analysis.layers.scores import METRIC_NAMES, best_layer, layer_scores, n_blocks, relative_depth
+from layerprobe.probe.class_metrics import CLASS_METRICS
+from layerprobe.probe.metrics import METRICS
 
 
 def scores(rows):

@@ -9,8 +9,8 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probe.ridge import DEFAULT_ALPHAS, Standardiser, nested_ridge, ridge_path
-from probe.splits import fold_splits
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, Standardiser, nested_ridge, ridge_path
+from layerprobe.probe.splits import fold_splits
 
 ALPHAS = (1e-3, 0.1, 1.0, 30.0)
 
@@ -75,7 +75,7 @@ def by_scikit_learn(x, y, split, target):
 def test_nested_choice_and_predictions_equal_one_fit_at_a_time(rng, n_folds, p, exact, monkeypatch):
     """Primal and dual, in float64 and with float32 products: within 1e-4 of the ratings' standard deviation."""
     if not exact:
-        monkeypatch.setattr("probe.grams.EXACT_FLOPS", 0)
+        monkeypatch.setattr("layerprobe.probe.solvers.gram.EXACT_FLOPS", 0)
     x, y = problem(150, p, rng)
     splits = fold_splits(np.repeat(np.arange(30), 5), n_folds=n_folds, n_inner_folds=3, rng=rng)
     for split, ours in zip(splits, nested_ridge(x, y, splits=splits, alphas=ALPHAS), strict=True):
@@ -102,7 +102,7 @@ def test_float32_products_stay_within_a_ten_thousandth_of_the_ratings_spread(rng
     """Against a float64 reference, at every penalty, with an outlying feature, an offset and a collinear pair."""
     x, y = problem(3000, 60, rng)
     (split,) = fold_splits(np.repeat(np.arange(300), 10), n_folds=5, n_inner_folds=4, rng=rng)[:1]
-    monkeypatch.setattr("probe.grams.EXACT_FLOPS", 0)
+    monkeypatch.setattr("layerprobe.probe.solvers.gram.EXACT_FLOPS", 0)
     for alpha in ALPHAS:
         (ours,) = nested_ridge(x, y, splits=[split], alphas=(alpha,))
         reference = ridge_path(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t as student
 
-from analysis.bootstrap import bca_interval, bca_p_value, draw_speakers
-from analysis.sampled import Estimate, Sampled
+from layerprobe.analysis.statistics.bootstrap import bca_interval, bca_p_value, draw_speakers
+from layerprobe.analysis.statistics.estimates import Estimate, Sampled
 
 
 def means(values, *, n_draws=500, rng):

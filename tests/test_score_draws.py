@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from held_out import predictions_of
 
-from analysis.bootstrap import METRICS, draw_speakers
-from analysis.class_sums import CLASS_METRICS
-from analysis.relevance import layer_scores, with_intervals
-from analysis.score_draws import KEYS, SEED, score_draws
-from probe import class_metrics, metrics
+from layerprobe.analysis.layers.scores import layer_scores, with_intervals
+from layerprobe.analysis.statistics.bootstrap import METRICS, draw_speakers
+from layerprobe.analysis.statistics.bootstrap_scores import KEYS, SEED, score_draws
+from layerprobe.analysis.statistics.class_counts import CLASS_METRICS
+from layerprobe.probe import class_metrics, metrics
 
 PLAIN = {**metrics.METRICS, "ccc_matched": metrics.ccc, **class_metrics.CLASS_METRICS}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_findings import NAN, finding
 
-from analysis.sentences import headlines, knows
+from layerprobe.analysis.findings.sentences import headlines, knows
 
 METHOD = "largest score of any layer in 99 permutations (all dealt), every fit redone"
 

@@ -17,14 +17,14 @@ from conftest import load_exact, voice, write_table
 from test_cache import content_hash
 from test_commands import run as command
 
-from probe.cache import BLOCK, CacheMismatch, open_cache
-from probe.cache_check import verify
-from probe.errors import InputError
-from probe.extract import extract
-from probe.manifest import read_manifest
-from probe.processes import Asked, extract_in_processes
-from probe.progress import Silent
-from probe.shards import Shard, extract_shard, merge
+from layerprobe.probe.cache.store import BLOCK, CacheMismatch, open_cache
+from layerprobe.probe.cache.verify import verify
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.multiprocess import Asked, extract_in_processes
+from layerprobe.probe.extraction.shards import Shard, extract_shard, merge
+from layerprobe.probe.progress import Silent
 
 ROOT = Path(__file__).parents[1]
 
@@ -137,7 +137,7 @@ def test_a_killed_owner_of_a_share_is_succeeded_and_a_living_one_is_not(corpus, 
         tmp_path / "a.zarr",
     )
     holder = (
-        "import sys, time\nfrom pathlib import Path\nfrom probe.claims import claimed\n"
+        "import sys, time\nfrom pathlib import Path\nfrom layerprobe.probe.cache.lease import claimed\n"
         "path = Path(sys.argv[1])\npath.mkdir(parents=True)\n"
         "with claimed(path):\n    print('held', flush=True)\n    time.sleep(100)\n"
     )
@@ -197,7 +197,7 @@ def test_a_merge_gives_each_share_s_room_back_and_goes_on_where_it_was_stopped(c
 def test_a_disk_must_hold_every_share_and_one_more(corpus, encoder, tmp_path, monkeypatch):
     """One alone would fit."""
     room = 3 * BLOCK * len(encoder.layers) * 2 * encoder.dim * 4
-    monkeypatch.setattr("probe.foresight.shutil.disk_usage", lambda _: SimpleNamespace(free=room))
+    monkeypatch.setattr("layerprobe.probe.extraction.estimate.shutil.disk_usage", lambda _: SimpleNamespace(free=room))
     extract(corpus, encoder, tmp_path / "alone.zarr")
     extract_shard(corpus, encoder, tmp_path / "a.zarr", Shard(1, 1))
     with pytest.raises(InputError, match=r"a.zarr.shards, with 4 shares to be merged, needs \d+\.\d MB"):

@@ -12,11 +12,18 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import kstest, rankdata, spearmanr
 from sklearn.cross_decomposition import CCA
 
-from analysis import cka
-from analysis.cca import ridge_cca
-from analysis.cka import cka_square, debiased_cka
-from analysis.rsa import Rsa, draw_blocks, rsa
-from analysis.similarity import COLUMNS, RATINGS, similarity_table, speaker_halves, spread_over_speakers, standardised
+from layerprobe.analysis.similarity import cka
+from layerprobe.analysis.similarity.cca import ridge_cca
+from layerprobe.analysis.similarity.cka import cka_square, debiased_cka
+from layerprobe.analysis.similarity.rsa import Rsa, draw_blocks, rsa
+from layerprobe.analysis.similarity.table import (
+    COLUMNS,
+    RATINGS,
+    similarity_table,
+    speaker_halves,
+    spread_over_speakers,
+    standardised,
+)
 
 
 @pytest.fixture

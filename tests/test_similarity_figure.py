@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from test_heatmap import TARGETS, assert_readable, encoder_layers, layer_names
 
-from figures.similarity import plot_ratings_strip, plot_similarity, similarity_figure
+from layerprobe.figures.plots.similarity import plot_ratings_strip, plot_similarity, similarity_figure
 
 
 def table(layers, targets=()):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probe.description_length import speaker_portions
-from probe.errors import InputError
-from probe.splits import Split, assert_disjoint, fold_splits, manifest_split, speaker_folds, speaker_groups
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.solvers.mdl import speaker_portions
+from layerprobe.probe.splits import Split, assert_disjoint, fold_splits, manifest_split, speaker_folds, speaker_groups
 
 
 def corpora():
@@ -71,7 +71,7 @@ SPLITTERS = {
 def test_every_splitter_is_tried():
     """Functions that deal rows by groups and a generator, wherever they are."""
     found = set()
-    for path in (Path(__file__).parents[1] / "probe").glob("*.py"):
+    for path in (Path(__file__).parents[1] / "probe").rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 names = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]}

@@ -7,10 +7,10 @@ import pytest
 import soundfile
 from test_commands import run as command
 
-from probe.demo_corpus import VARIANTS, plan_corpus
-from probe.errors import InputError
-from probe.manifest import read_utterances
-from probe.spoken_corpus import RATES, plan_speech, voices, write_speech
+from layerprobe.probe.data.manifest import read_utterances
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.synthesis.demo_corpus import VARIANTS, plan_corpus
+from layerprobe.probe.synthesis.spoken_corpus import RATES, plan_speech, voices, write_speech
 
 SENTENCES = [f"Sentence number {k} tells of something else." for k in range(60)]
 

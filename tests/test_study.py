@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 from test_sweep import DIM, N_LAYERS, N, manifest_of, store
 
-from analysis.caveats import caveats
-from analysis.choice import CHOSEN
-from analysis.find import find
-from analysis.methods import methods_paragraph, references
-from analysis.study import study
-from probe.errors import InputError
-from probe.score_table import read_run
-from probe.sweep import sweep
-from probe.sweep_plan import plan_sweep
+from layerprobe.analysis.findings.collect import find
+from layerprobe.analysis.findings.limitations import caveats
+from layerprobe.analysis.findings.methods import methods_paragraph, references
+from layerprobe.analysis.layers.selection import CHOSEN
+from layerprobe.analysis.study import study
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.results.run_folder import read_run
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
 
 LAYERS = {"e": list(map(str, range(N_LAYERS)))}
 

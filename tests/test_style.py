@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from test_heatmap import layer_names, table
 
-from figures.heatmap import heatmap_figure
-from figures.style import WIDTHS, save, text_width, wrapped
+from layerprobe.figures.layout.style import WIDTHS, save, text_width, wrapped
+from layerprobe.figures.plots.heatmap import heatmap_figure
 
 PNG_DPI = 200
 

@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 from test_cache import PLAN
 
-from probe.cache import open_cache
-from probe.cache_writer import CacheWriter
-from probe.errors import InputError
-from probe.layer_probes import layer_probes
-from probe.manifest import Header, Manifest, Target
-from probe.metrics import ccc, pearson, rmse
-from probe.progress import Silent
-from probe.score_table import POOLED, SCORE_COLUMNS, read_predictions, read_run
-from probe.sweep import sweep
-from probe.sweep_plan import DEFAULT_PERMUTATIONS, plan_sweep
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.cache.writer import CacheWriter
+from layerprobe.probe.data.manifest import Header, Manifest, Target
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.metrics import ccc, pearson, rmse
+from layerprobe.probe.progress import Silent
+from layerprobe.probe.results.run_folder import POOLED, SCORE_COLUMNS, read_predictions, read_run
+from layerprobe.probe.sweep.layer_probes import layer_probes
+from layerprobe.probe.sweep.settings import DEFAULT_PERMUTATIONS, plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
 
 N, N_LAYERS, DIM = 240, 5, 6
 LAYERS = tuple(map(str, range(N_LAYERS)))
@@ -247,7 +247,7 @@ def test_mixes_can_be_left_out_and_descent_is_refused_where_memory_does_not_hold
     planted, tmp_path, monkeypatch
 ):
     cache, _, manifest = planted
-    monkeypatch.setattr("probe.layer_stack.machine_memory", lambda: 8192.0)
+    monkeypatch.setattr("layerprobe.probe.weighted_sum.layers.machine_memory", lambda: 8192.0)
     with pytest.raises(InputError, match=r"holds all layers, 0\.0 GiB, in memory, and there are 0\.0\. Leave that mix"):
         sweep([cache], manifest, quick(manifest, mixes=("gradient_descent_mix",)), out=tmp_path / "no")
     run = sweep([cache], manifest, plan_sweep(manifest, mix_seeds=0), out=tmp_path / "r")
@@ -302,7 +302,7 @@ def test_an_interrupted_sweep_goes_on_at_the_layer_it_was_in(planted, tmp_path, 
         fitted.append(len(x))
         return layer_probes(x, *rest, **choices)
 
-    monkeypatch.setattr("probe.sweep_units.layer_probes", counted)
+    monkeypatch.setattr("layerprobe.probe.sweep.workers.layer_probes", counted)
     resumed = sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control])
     assert len(fitted) == 2 * N_LAYERS - 3
     pd.testing.assert_frame_equal(resumed.scores, whole.scores)

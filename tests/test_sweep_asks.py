@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from test_sweep import DIM, LAYERS, N, quick, store
 
-from probe.errors import InputError
-from probe.manifest import Header, Manifest, Nominal, Target
-from probe.metrics import ccc
-from probe.score_table import POOLED, Predictions, read_predictions, read_run
-from probe.sweep import sweep
-from probe.sweep_input import WordBand, band_named
-from probe.sweep_plan import plan_sweep
+from layerprobe.probe.data.manifest import Header, Manifest, Nominal, Target
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.metrics import ccc
+from layerprobe.probe.results.run_folder import POOLED, Predictions, read_predictions, read_run
+from layerprobe.probe.sweep.inputs import WordBand, band_named
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
 
 SCALES = {t: Target(-100, 100) for t in ("arousal", "valence")}
 WORDS = ("fine", "sad", "plain", "odd")
@@ -107,7 +107,7 @@ def test_draws_that_do_not_fit_into_memory_at_once_give_the_same_scores(corpus, 
     cache, _, manifest = corpus
     plan = quick(manifest, mix_seeds=0, permutations=6, beyond_text=True)
     whole = sweep([cache], manifest, plan, out=tmp_path / "whole").scores
-    monkeypatch.setattr("probe.layer_probes.DRAWN_COLUMNS", (20, 20))
+    monkeypatch.setattr("layerprobe.probe.sweep.layer_probes.DRAWN_COLUMNS", (20, 20))
     parts = sweep([cache], manifest, plan, out=tmp_path / "parts").scores
     keys = [c for c in whole if c != "value"]
     pd.testing.assert_frame_equal(whole[keys], parts[keys])

@@ -11,9 +11,9 @@ from conftest import write_table
 from test_sweep import DIM, store
 from typer.testing import CliRunner
 
-import layerprobe
-from probe.score_table import read_run
-from probe.sweep_plan import plan_sweep
+from layerprobe.cli import app as cli
+from layerprobe.probe.results.run_folder import read_run
+from layerprobe.probe.sweep.settings import plan_sweep
 
 N = 60
 
@@ -37,12 +37,12 @@ def asked(tmp_path):
 def swept(monkeypatch, *words):
     words = ["sweep", *map(str, words), "--quiet"]
     monkeypatch.setattr(sys, "argv", ["/somewhere/layerprobe", *words])
-    result = CliRunner().invoke(layerprobe.app, words)
+    result = CliRunner().invoke(cli.app, words)
     assert result.exit_code == 0, result.output
 
 
 def test_defaults_are_those_of_the_plan():
-    command, ours = (inspect.signature(f).parameters for f in (layerprobe.sweep, plan_sweep))
+    command, ours = (inspect.signature(f).parameters for f in (cli.sweep, plan_sweep))
     for name in ("permutations", "beyond_text", "transfer"):
         assert command[name].default == ours[name].default
 

@@ -11,19 +11,19 @@ import torch
 from test_sweep import DIM, LAYERS, N, quick, store
 from threadpoolctl import threadpool_info
 
-from analysis.partition import variance_partition
-from analysis.score_draws import score_draws
-from figures.draw import draw
-from figures.report import write_report
-from probe.errors import InputError
-from probe.layer_probes import layer_probes
-from probe.manifest import Header, Manifest, Nominal, Target
-from probe.mix_probes import MIXES
-from probe.score_table import POOLED, read_predictions, read_run
-from probe.sweep import sweep
-from probe.sweep_input import LayerBand, band_named
-from probe.sweep_plan import plan_sweep
-from probe.sweep_units import default_jobs
+from layerprobe.analysis.layers.variance_partitioning import variance_partition
+from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.figures.draw import draw
+from layerprobe.figures.report.report import write_report
+from layerprobe.probe.data.manifest import Header, Manifest, Nominal, Target
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.results.run_folder import POOLED, read_predictions, read_run
+from layerprobe.probe.sweep.inputs import LayerBand, band_named
+from layerprobe.probe.sweep.layer_probes import layer_probes
+from layerprobe.probe.sweep.mix_probes import MIXES
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
+from layerprobe.probe.sweep.workers import default_jobs
 
 CLASSES = ("calm", "glad", "cross")
 
@@ -162,8 +162,8 @@ def test_several_layers_at_once_give_the_same_bits(corpus, tmp_path):
 def test_the_cache_s_chunks_change_no_bit(corpus, tmp_path, monkeypatch):
     cache, _, manifest = corpus
     x = np.stack([cache.read_layer(layer) for layer in LAYERS], axis=1)
-    monkeypatch.setattr("probe.cache.BLOCK", 64)
-    monkeypatch.setattr("probe.cache.READ_AT_ONCE", 64)
+    monkeypatch.setattr("layerprobe.probe.cache.store.BLOCK", 64)
+    monkeypatch.setattr("layerprobe.probe.cache.store.READ_AT_ONCE", 64)
     small = store(tmp_path / "small.zarr", x)
     first = sweep([small], manifest, quick(manifest), out=tmp_path / "small")
     monkeypatch.undo()
@@ -181,7 +181,7 @@ def test_a_layer_is_probed_with_two_threads_whatever_the_process_has(corpus, tmp
         seen.append({torch.get_num_threads()})
         return layer_probes(x, *rest, **choices)
 
-    monkeypatch.setattr("probe.sweep_units.layer_probes", counted)
+    monkeypatch.setattr("layerprobe.probe.sweep.workers.layer_probes", counted)
     before = torch.get_num_threads()
     sweep([cache], manifest, quick(manifest, mix_seeds=0), out=tmp_path / "run", jobs=1)
     assert seen
@@ -190,11 +190,11 @@ def test_a_layer_is_probed_with_two_threads_whatever_the_process_has(corpus, tmp
 
 
 def test_jobs_leave_each_two_threads_and_stay_within_a_gigabyte(monkeypatch):
-    monkeypatch.setattr("probe.sweep_units.cores", lambda: 64)
+    monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 64)
     assert default_jobs(10 * 2**20) == 6
     assert default_jobs(400 * 2**20) == 2
     assert default_jobs(4 * 2**30) == 1
-    monkeypatch.setattr("probe.sweep_units.cores", lambda: 1)
+    monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 1)
     assert default_jobs(10 * 2**20) == 1
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import probe.synthesiser
-from probe.errors import InputError
-from probe.synthesiser import Utterance, speak
+import layerprobe.probe.synthesis.espeak
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.synthesis.espeak import Utterance, speak
 
 pytest.importorskip("espeakng_loader")
 SENTENCE = "everyone said that the garden was lovely"
@@ -25,10 +25,10 @@ def test_the_same_list_sounds_the_same_each_time():
 def test_blocks_sound_the_same_on_any_number_of_cores(monkeypatch):
     """Breath is noise that depends on all that its process said before; a block always begins anew."""
     utterances = [Utterance(SENTENCE, voice) for voice in ("en-us+m1", "en-us+f4", "en-us+anikaRobot", "en-us+m2")]
-    monkeypatch.setattr(probe.synthesiser, "BLOCK", 2)
+    monkeypatch.setattr(layerprobe.probe.synthesis.espeak, "BLOCK", 2)
     heard = []
     for n in (1, 3):
-        monkeypatch.setattr(probe.synthesiser, "cores", lambda n=n: n)
+        monkeypatch.setattr(layerprobe.probe.synthesis.espeak, "cores", lambda n=n: n)
         heard.append([samples for samples, _ in speak(utterances)])
     assert len(heard[0]) == 4
     assert all(np.array_equal(a, b) for a, b in zip(*heard, strict=True))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.controls import CONTROLS
-from probe.splits import fold_splits
-from probe.targets import TargetBuilder, control_rng, residual, residual_targets
+from layerprobe.probe.splits import fold_splits
+from layerprobe.probe.tasks.controls import CONTROLS
+from layerprobe.probe.tasks.targets import TargetBuilder, control_rng, residual, residual_targets
 
 N = 60
 GROUPS = np.arange(N) // 5

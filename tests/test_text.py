@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from text_models import AFTER, BEFORE, LONGEST, SENTENCES, TEXT_KINDS, save_text_model
 from transformers import AutoModel, AutoTokenizer
 
-from probe.cache import open_cache
-from probe.checkpoint import load_upstream
-from probe.errors import InputError
-from probe.extract import extract
-from probe.manifest import read_manifest
-from probe.pooling import pool_stretches
-from probe.sources import NO_WORDS
-from probe.text import OVERLAP, load_text_encoder
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.data.inputs import NO_WORDS
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.encoders.loading import load_upstream
+from layerprobe.probe.encoders.pooling import pool_stretches
+from layerprobe.probe.encoders.text import OVERLAP, load_text_encoder
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.extract import extract
 
 KINDS = sorted(TEXT_KINDS)
 

@@ -12,17 +12,17 @@ import torch
 from conftest import write_table
 from text_models import save_text_model
 
-from probe.errors import InputError
-from probe.manifest import read_manifest, read_utterances
-from probe.metrics import ccc
-from probe.predict import predict
-from probe.progress import Silent
-from probe.rated_sounds import RatedSounds
-from probe.regressor_folder import Parts, build, load_regressors, read_regressor
-from probe.score_table import POOLED, TRAINED, read_predictions, read_run
-from probe.train import deal, half_widths, train
-from probe.trainable import plan_training
-from probe.training import LAST, Training
+from layerprobe.probe.data.manifest import read_manifest, read_utterances
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.metrics import ccc
+from layerprobe.probe.progress import Silent
+from layerprobe.probe.regressor.dataset import RatedSounds
+from layerprobe.probe.regressor.predict import predict
+from layerprobe.probe.regressor.saving import Parts, build, load_regressors, read_regressor
+from layerprobe.probe.regressor.settings import plan_training
+from layerprobe.probe.regressor.train import deal, half_widths, train
+from layerprobe.probe.regressor.trainer import LAST, Training
+from layerprobe.probe.results.run_folder import POOLED, TRAINED, read_predictions, read_run
 
 GOOD = ("wonderful", "kind", "delightful", "brilliant")
 BAD = ("terrible", "bitter", "miserable", "gloomy")
@@ -147,9 +147,9 @@ def test_a_killed_training_resumes_to_the_same_weights_bit_for_bit(
     corpus, folders, text_folder, tmp_path, stop_after, monkeypatch
 ):
     """Three steps an epoch, a state every second step: killed before a state, at one, after an epoch and in another."""
-    import probe.training
+    import layerprobe.probe.regressor.trainer
 
-    monkeypatch.setattr(probe.training, "STEPS_BETWEEN_STATES", 2)
+    monkeypatch.setattr(layerprobe.probe.regressor.trainer, "STEPS_BETWEEN_STATES", 2)
     options = {"dropout": 0.5, "frame_budget": 100}  # parts of a batch, and chance in every step
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     trained(corpus, folders, text_folder, whole, **options)

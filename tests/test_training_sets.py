@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.splits import fold_splits, manifest_split, speaker_groups
-from probe.training_sets import TrainingSets
+from layerprobe.probe.solvers.training_sets import TrainingSets
+from layerprobe.probe.splits import fold_splits, manifest_split, speaker_groups
 
 
 def cases(rng):

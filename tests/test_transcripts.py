@@ -13,10 +13,10 @@ from conftest import voice, write_table
 from test_commands import run as command
 from text_models import save_text_model
 
-from probe.errors import InputError
-from probe.manifest import read_manifest
-from probe.transcribe import load_recogniser, transcribe
-from probe.transcripts import Found, read_transcripts, with_transcripts
+from layerprobe.probe.data.asr import load_recogniser, transcribe
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.data.transcripts import Found, read_transcripts, with_transcripts
+from layerprobe.probe.exceptions import InputError
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probe.errors import InputError
-from probe.manifest import Header, Manifest, Target
-from probe.splits import assert_disjoint, fold_splits
-from probe.transfer import corpora_of, splits_within
+from layerprobe.probe.data.manifest import Header, Manifest, Target
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.splits import assert_disjoint, fold_splits
+from layerprobe.probe.tasks.cross_corpus import corpora_of, splits_within
 
 N = 120
 GROUPS = np.arange(N) // 5

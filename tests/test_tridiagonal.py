@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.errors import InputError
-from probe.tridiagonal import Tridiagonal, solve_shifted
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.solvers.tridiagonal import Tridiagonal, solve_shifted
 
 PENALTIES = np.array([1e-3, 1.0, 50.0])
 

@@ -15,10 +15,10 @@ from conftest import load_exact
 from safetensors.torch import load_file
 from text_models import save_text_model
 
-from probe.checkpoint import load_encoder
-from probe.errors import InputError
-from probe.hub import TRUST, trust
-from probe.text import load_text_encoder
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.text import load_text_encoder
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.hub import TRUST, trust
 
 ROOT = Path(__file__).parents[1]
 

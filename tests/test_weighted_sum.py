@@ -9,10 +9,10 @@ from scipy.special import softmax
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from probe.featurizer_replay import replay
-from probe.metrics import pearson
-from probe.splits import fold_splits
-from probe.weighted_sum import DEFAULT_PENALTIES, TOLERANCE, Mixer
+from layerprobe.probe.metrics import pearson
+from layerprobe.probe.splits import fold_splits
+from layerprobe.probe.weighted_sum.gradient_descent import replay
+from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, TOLERANCE, Mixer
 
 SCALES = np.array([1000, 1, 30, 0.1, 5])
 
@@ -117,7 +117,7 @@ def test_one_layer_is_the_ridge_of_scikit_learn(rng):
 def test_layers_that_are_read_again_give_the_same_scores_as_those_that_are_held(planted, monkeypatch):
     x, y, splits = planted
     _, (held,) = fitted(x, y, splits)
-    monkeypatch.setattr("probe.weighted_sum.COARSE_ROWS", 100)
+    monkeypatch.setattr("layerprobe.probe.weighted_sum.solver.COARSE_ROWS", 100)
     _, (streamed,) = fitted(x, y, splits, hold=0)
     for split, a, b in zip(splits, held, streamed, strict=True):
         assert b.layer_weights.argmax(axis=1).tolist() == [3, 1]

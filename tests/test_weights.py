@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.weights import concentration, weight_summary
+from layerprobe.analysis.layers.weights import concentration, weight_summary
 
 
 def table(by_seed):

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from test_heatmap import TARGETS, assert_readable, encoder_layers, layer_names
 
-from figures.weights import plot_weights, weights_figure
+from layerprobe.figures.plots.layer_weights import plot_weights, weights_figure
 
 
 def table(layers, targets, *, spread=0.02):

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from test_heatmap import TARGETS, assert_readable, encoder_layers, layer_names
 
-from figures.wins import plot_wins, wins_figure
+from layerprobe.figures.plots.best_layer_frequency import plot_wins, wins_figure
 
 
 def table(layers, targets):

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.bootstrap import draw_speakers
-from analysis.sampled import Sampled
-from analysis.transcript_errors import SEED, error_rates
-from probe.word_errors import WordErrors, normalised_words, pooled_rate, word_error_table, word_errors
+from layerprobe.analysis.statistics.bootstrap import draw_speakers
+from layerprobe.analysis.statistics.estimates import Sampled
+from layerprobe.analysis.statistics.word_error_rate import SEED, error_rates
+from layerprobe.probe.data.word_errors import WordErrors, normalised_words, pooled_rate, word_error_table, word_errors
 
 
 def least_edits(a, b):

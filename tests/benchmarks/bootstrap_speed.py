@@ -12,8 +12,8 @@ import time
 
 import numpy as np
 
-from analysis.bootstrap import ccc, draw_speakers, speaker_sums
-from probe import metrics
+from layerprobe.analysis.statistics.bootstrap import ccc, draw_speakers, speaker_sums
+from layerprobe.probe import metrics
 
 
 def main() -> None:

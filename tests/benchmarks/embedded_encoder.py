@@ -22,16 +22,16 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from analysis.score_draws import ScoreDraws, score_draws
-from probe.cache import Cache, open_cache
-from probe.checkpoint import load_upstream
-from probe.demo_corpus import VOICES, write_corpus
-from probe.extract import extract
-from probe.manifest import Header, Manifest, Nominal, Target, read_manifest, write_manifest
-from probe.score_table import read_predictions
-from probe.sweep import sweep
-from probe.sweep_plan import plan_sweep
-from probe.synthesiser import Utterance, speak
+from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws, score_draws
+from layerprobe.probe.cache.store import Cache, open_cache
+from layerprobe.probe.data.manifest import Header, Manifest, Nominal, Target, read_manifest, write_manifest
+from layerprobe.probe.encoders.loading import load_upstream
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.results.run_folder import read_predictions
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
+from layerprobe.probe.synthesis.demo_corpus import VOICES, write_corpus
+from layerprobe.probe.synthesis.espeak import Utterance, speak
 from tests.measured_targets import LIBRISPEECH, write_measured_manifest
 
 MIDDLE = "4"

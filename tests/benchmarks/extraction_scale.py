@@ -28,9 +28,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 from transformers.utils import logging
 
-from probe.checkpoint import load_encoder
-from probe.extract import extract
-from probe.manifest import Header, Manifest, Target, write_manifest
+from layerprobe.probe.data.manifest import Header, Manifest, Target, write_manifest
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.extraction.extract import extract
 from tests.benchmarks.extraction_speed import CONFIGS, RATE, write_sounds
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
@@ -116,7 +116,8 @@ def numbers(folder: Path, many: int) -> None:
 
 def memory(folder: Path, n: int) -> None:
     print("memory: greatest above the model's float32 weights and above a process that only loads the libraries")
-    idle = "import resource, probe.extract, probe.checkpoint, transformers.models.hubert.modeling_hubert; "
+    idle = "import resource, layerprobe.probe.extraction.extract, layerprobe.probe.encoders.loading; "
+    idle += "import transformers.models.hubert.modeling_hubert; "
     idle += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     libraries = int(subprocess.run([sys.executable, "-c", idle], capture_output=True, text=True, check=True).stdout)
     sounds = write_sounds(folder, n)

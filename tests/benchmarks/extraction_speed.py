@@ -36,10 +36,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from probe.checkpoint import load_encoder
-from probe.cores import cores
-from probe.extract import Extraction, extract
-from probe.manifest import Header, Manifest
+from layerprobe.probe.data.manifest import Header, Manifest
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.extraction.extract import Extraction, extract
+from layerprobe.probe.system import cores
 
 RATE = 16_000
 LARGE: dict[str, Any] = {

@@ -43,8 +43,8 @@ def main() -> None:
     parser.add_argument("--child", type=Path)
     options = parser.parse_args()
     if options.child:
-        from probe.importers.corpora import import_corpus
-        from probe.importers.imported import write_imported
+        from layerprobe.probe.data.importers.base import write_imported
+        from layerprobe.probe.data.importers.registry import import_corpus
 
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.perf_counter()

@@ -20,9 +20,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from probe.extract import extract
-from probe.manifest import Header, Manifest, Target
-from probe.pooling import Stretch
+from layerprobe.probe.data.manifest import Header, Manifest, Target
+from layerprobe.probe.encoders.pooling import Stretch
+from layerprobe.probe.extraction.extract import extract
 
 HEADER = Header("many", "1", "none", {"arousal": Target(1, 7, "none")})
 LAYERS, DIM = ("0", "1", "2"), 64

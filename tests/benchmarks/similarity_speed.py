@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pandas as pd
 
-from analysis.cka import debiased_cka
-from analysis.similarity import similarity_table
+from layerprobe.analysis.similarity.cka import debiased_cka
+from layerprobe.analysis.similarity.table import similarity_table
 
 
 def textbook(x: np.ndarray, y: np.ndarray) -> float:

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from probe.cache import open_cache
-from probe.cache_writer import CacheWriter
-from probe.manifest import Header, Manifest, Target
-from probe.plan import ExtractionPlan
-from probe.sweep import sweep
-from probe.sweep_plan import plan_sweep
+from layerprobe.probe.cache.plan import ExtractionPlan
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.cache.writer import CacheWriter
+from layerprobe.probe.data.manifest import Header, Manifest, Target
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
 
 TARGETS = ("arousal", "valence", "dominance")
 

@@ -20,8 +20,8 @@ import numpy as np
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
-from probe.ridge import RidgeFit, nested_ridge, ridge_path
-from probe.splits import Split, fold_splits
+from layerprobe.probe.solvers.ridge import RidgeFit, nested_ridge, ridge_path
+from layerprobe.probe.splits import Split, fold_splits
 
 ALPHAS = tuple(np.logspace(-4, 4, 20))
 

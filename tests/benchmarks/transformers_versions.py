@@ -1,8 +1,8 @@
 """The layers of every architecture that the tests know, on transformers 4.57 and on the installed one.
 
 The small models of the tests are saved by the installed version. Two processes, one for each version, load them by
-`probe.checkpoint.load_encoder` and hear the same waveform in float32. Told is the norm of the difference over the norm,
-the greatest of all layers: ``layers`` are what layerprobe gives, ``hooked`` what hooks read of transformers' own
+`probe.encoders.loading.load_encoder` and hear the same waveform in float32. Told is the norm of the difference over the
+norm, the greatest of all layers: ``layers`` are what layerprobe gives, ``hooked`` what hooks read of transformers' own
 forward pass. Exits with 1 if one exceeds the tolerance or layers have other names, which counts as infinite.
 
 The second table has what transformers itself calls its last hidden state where a final norm follows the blocks, and
@@ -24,8 +24,8 @@ import torch
 import transformers
 from transformers.utils import logging
 
-from probe.checkpoint import load_encoder
-from probe.families import FAMILIES
+from layerprobe.probe.encoders.architectures import FAMILIES
+from layerprobe.probe.encoders.loading import load_encoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # transformers 4.57, and of what it needs all that the installed environment lacks or has too new

@@ -19,10 +19,10 @@ import time
 import numpy as np
 import torch
 
-from probe.featurizer_replay import BATCH, LEARNING_RATE, PATIENCE, concordance, replay
-from probe.metrics import ccc, pearson
-from probe.splits import Split, fold_splits
-from probe.weighted_sum import DEFAULT_PENALTIES, Mixer
+from layerprobe.probe.metrics import ccc, pearson
+from layerprobe.probe.splits import Split, fold_splits
+from layerprobe.probe.weighted_sum.gradient_descent import BATCH, LEARNING_RATE, PATIENCE, concordance, replay
+from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, Mixer
 
 TARGETS = 3
 

@@ -1,0 +1,1 @@
+"""Findings as records, the sentences that are written from them, limitations and methods."""

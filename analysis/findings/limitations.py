@@ -1,0 +1,99 @@
+"""What a reader must know before believing the scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from layerprobe.analysis.layers.depth import BEYOND_TEXT
+from layerprobe.analysis.layers.scores import CLASS_METRICS
+from layerprobe.analysis.study import Study
+from layerprobe.probe.results.run_folder import RESIDUAL
+
+FEW_SPEAKERS = 20
+REPEATS = 0.5  # the correlation of ratings from which two targets say much the same
+ALPHA = 0.05  # what p-values are held against
+
+
+def caveats(study: Study) -> list[str]:
+    """Sentences on a study's weaknesses, the gravest first."""
+    plan, scores = study.runs[0].plan, study.scores
+    encoders = [encoder for run in study.runs for encoder in run.plan["encoders"]]
+    found = [*_untrained(encoders), *_speakers(plan, study)]
+    found += _alphas(plan, scores)
+    if study.metric not in CLASS_METRICS:  # codes of classes have no correlation
+        found += _repeating(study.correlations)
+    found += _permutations(study.permutations)
+    for key, what in (("n_not_cached", "not in the cache"), ("n_not_rated", "without a rating for every target")):
+        if plan["corpus"][key]:
+            found.append(f"{plan['corpus'][key]} utterances of the manifest were left out: {what}.")
+    return found
+
+
+def _untrained(encoders: list[dict[str, Any]]) -> list[str]:
+    names = [e["name"] for e in encoders if e.get("random_init") is not None]
+    if not names:
+        return []
+    return [
+        f"The weights of {', '.join(names)} are untrained: drawn at random, they have learnt nothing. Whatever "
+        "their layers predict is in the sound itself and passes through any such network."
+    ]
+
+
+def _speakers(plan: dict[str, Any], study: Study) -> list[str]:
+    found = []
+    if not plan["sweep"]["speakers"]:
+        found.append("No speakers were given: the same voice may train and test, so scores may be too good.")
+    n_speakers = plan["corpus"]["n_speakers"]
+    if n_speakers < FEW_SPEAKERS:
+        found.append(f"Only {n_speakers} speakers: another set of talkers may rank the layers otherwise.")
+    unknown = int(np.sum(study.predictions.speaker_id == "Unknown")) if plan["sweep"]["speakers"] else 0
+    if unknown:
+        found.append(
+            f"{unknown} of {len(study.predictions.speaker_id)} held-out utterances are of unknown speakers, each taken "
+            "for a speaker of its own: some may be voices that trained the probe, and intervals may be too narrow."
+        )
+    return found
+
+
+def _alphas(plan: dict[str, Any], scores: pd.DataFrame) -> list[str]:
+    alphas = scores[(scores["metric"] == "alpha") & (scores["control"] == "none")]["value"]
+    edges = plan["sweep"]["alphas"][0], plan["sweep"]["alphas"][-1]
+    n_edge = int(alphas.isin(edges).sum())
+    if not n_edge:
+        return []
+    return [
+        f"Alpha lies at the edge of its grid in {n_edge} of {len(alphas)} fits; at the upper edge the ridge found "
+        "nothing to learn."
+    ]
+
+
+def _permutations(table: pd.DataFrame) -> list[str]:
+    """Too few of them for any p-value to count, once it is corrected for every encoder and target that is asked."""
+    if table.empty:
+        return []
+    n, n_questions = int(table["n_permutations"].min()), len(table[["encoder", "target"]].drop_duplicates())
+    least = n_questions / (n + 1)
+    if least < ALPHA:
+        return []
+    of_all = f", corrected for {n_questions} encoders and targets," if n_questions > 1 else ""
+    return [
+        f"Ratings were permuted {n} times only: no p-value of chance{of_all} can be below {min(least, 1):.2f}. Sweep "
+        f"with --permutations {int(n_questions / ALPHA)} or more."
+    ]
+
+
+def _repeating(correlations: pd.DataFrame) -> list[str]:
+    names = [str(name) for name in correlations if not str(name).endswith((RESIDUAL, BEYOND_TEXT))]
+    values, found = correlations.loc[names, names].to_numpy(), []
+    for k, first in enumerate(names):
+        for j, second in enumerate(names[k + 1 :], start=k + 1):
+            r = float(values[k, j])
+            if abs(r) >= REPEATS:
+                found.append(
+                    f"Ratings of {second.replace('_', ' ')} repeat those of {first.replace('_', ' ')} (r = {r:.2f}): "
+                    "their rows are not two findings."
+                )
+    return found

@@ -1,0 +1,124 @@
+"""The methods of a study as a paragraph to paste, with its own numbers, and the works that it cites."""
+
+from __future__ import annotations
+
+from layerprobe.analysis.layers.scores import METRIC_NAMES
+from layerprobe.analysis.statistics.bootstrap import N_DRAWS
+from layerprobe.analysis.statistics.permutation import BY_SPEAKER
+from layerprobe.analysis.study import Study
+from layerprobe.probe.cache.plan import words_read
+from layerprobe.probe.results.run_folder import CHOSEN
+
+REFERENCES = {
+    "Lin, 1989": "Lin, L. I. (1989). A concordance correlation coefficient to evaluate reproducibility. Biometrics 45, "
+    "255–268.",
+    "Efron, 1987": "Efron, B. (1987). Better bootstrap confidence intervals. Journal of the American Statistical "
+    "Association 82, 171–185.",
+    "Hesterberg, 2015": "Hesterberg, T. C. (2015). What teachers should know about the bootstrap. The American "
+    "Statistician 69, 371–386.",
+    "Hsu, 1981": "Hsu, J. C. (1981). Simultaneous confidence intervals for all distances from the “best”. Annals of "
+    "Statistics 9, 1026–1034.",
+    "Romano and Wolf, 2005": "Romano, J. P. and Wolf, M. (2005). Stepwise multiple testing as formalized data "
+    "snooping. Econometrica 73, 1237–1282.",
+    "Westfall and Young, 1993": "Westfall, P. H. and Young, S. S. (1993). Resampling-based multiple testing. Wiley.",
+    "Anderson and ter Braak, 2003": "Anderson, M. J. and ter Braak, C. J. F. (2003). Permutation tests for "
+    "multi-factorial analysis of variance. Journal of Statistical Computation and Simulation 73, 85–113.",
+    "Tenney et al., 2019": "Tenney, I., Das, D. and Pavlick, E. (2019). BERT rediscovers the classical NLP pipeline. "
+    "Proceedings of ACL, 4593–4601.",
+    "Hewitt and Liang, 2019": "Hewitt, J. and Liang, P. (2019). Designing and interpreting probes with control tasks. "
+    "Proceedings of EMNLP, 2733–2743.",
+    "Yang et al., 2021": "Yang, S. et al. (2021). SUPERB: Speech processing universal performance benchmark. "
+    "Proceedings of Interspeech, 1194–1198.",
+    "Nunez-Elizalde et al., 2019": "Nunez-Elizalde, A. O., Huth, A. G. and Gallant, J. L. (2019). Voxelwise encoding "
+    "models with non-spherical multivariate normal priors. NeuroImage 197, 482–492.",
+    "Kornblith et al., 2019": "Kornblith, S. et al. (2019). Similarity of neural network representations revisited. "
+    "Proceedings of ICML, 3519–3529.",
+    "Song et al., 2012": "Song, L. et al. (2012). Feature selection via dependence maximization. Journal of Machine "
+    "Learning Research 13, 1393–1434.",
+    "de Oliveira et al., 2023": "de Oliveira, D., Raj Prabhu, N. and Gerkmann, T. (2023). Leveraging semantic "
+    "information for efficient self-supervised emotion recognition with audio-textual distilled models. Proceedings of "
+    "Interspeech. arXiv:2305.19184.",
+}
+
+
+def methods_paragraph(study: Study) -> str:
+    """What was done, in the past tense, as far as this run did it."""
+    plan, corpus = study.runs[0].plan, study.runs[0].plan["corpus"]
+    sweep = plan["sweep"]
+    encoders = [encoder for run in study.runs for encoder in run.plan["encoders"]]
+    names = ", ".join(f"{e['upstream']} ({len(e['layers'])} layers, {e['precision']})" for e in encoders)
+    folds = sweep.get("n_folds")
+    held = (
+        f"{folds}-fold cross-validation with disjoint speakers"
+        if folds
+        else f"the corpus' own split, with {sweep.get('test')} held out and speakers of it removed from training"
+    )
+    parts = [
+        f"We probed {names} on {corpus['n_utterances']:,} utterances of {corpus['n_speakers']:,} speakers of "
+        f"{corpus['name']} {corpus['version']}".rstrip()
+        + f". Each layer was pooled over time ({', '.join(encoders[0]['poolings'])}); layer 0 enters the first "
+        "transformer block and layer k leaves block k.",
+        f"Ridge regressions were fitted per layer and target to embeddings standardised on the training speakers, and "
+        f"scored in {held}; the penalty was chosen among {len(sweep['alphas'])} per target and layer on "
+        f"{sweep['n_inner_folds']} inner speaker-disjoint folds.",
+        f"Scores are {METRIC_NAMES[study.metric]} over all {corpus['n_held_out']:,} held-out utterances; the "
+        "concordance correlation coefficient divides by n (Lin, 1989), and its matched form gives predictions the mean "
+        "and spread that ratings have on training speakers.",
+        f"Intervals are 95 % bias-corrected and accelerated bootstrap intervals (Efron, 1987) over {N_DRAWS:,} draws "
+        "of whole speakers, the same for all layers, targets and encoders, widened for few speakers (Hesterberg, "
+        "2015).",
+        "Layers not told from the best are those that no other layer beats by more than the 95th percentile of the "
+        "largest standardised difference over draws (Hsu, 1981; Romano and Wolf, 2005).",
+    ]
+    if len(study.permutations):
+        first = study.permutations.iloc[0]
+        dealt = (
+            "speakers' mean ratings dealt to other speakers and deviations within speakers "
+            "(Anderson and ter Braak, 2003)"
+            if first["control"] == BY_SPEAKER
+            else "over all utterances"
+        )
+        parts.append(
+            f"Chance is the largest score of any layer (Westfall and Young, 1993) over {first['n_permutations']} "
+            f"permutations of the ratings, {dealt}, with every fit redone; p-values of several targets and encoders "
+            "were corrected after Holm."
+        )
+    if CHOSEN in set(study.judged.values()):
+        parts.append("Where a single layer stands for an encoder, each fold's was chosen on its inner folds.")
+    if "random_init" in set(study.scores["control"]):
+        parts.append("The same architecture with random weights served as a control.")
+    selective = {"permuted_within_speaker", "random_per_speaker"} & set(study.scores["control"])
+    if selective:
+        parts.append("Selectivity is the score above that on control ratings (Hewitt and Liang, 2019).")
+    if len(study.weights_table):
+        parts.append("Learnt mixes are softmax-weighted sums of standardised layers (after Yang et al., 2021).")
+    if len(study.contrasts):
+        parts.append(
+            "Depth is the centre of gravity of the layers' scores above zero on relative depth (after Tenney et al., "
+            "2019); that valence lies deeper than arousal (de Oliveira et al., 2023) was tested on paired draws."
+        )
+    if len(study.shares):
+        parts.append(
+            "Shares of variance come from banded ridge regressions of each layer beside "
+            f"{' and '.join(b['name'] for b in plan.get('beside', []))} (Nunez-Elizalde et al., 2019)."
+        )
+    if len(study.gains):
+        parts.append(
+            "Encoders were also fitted together: banded ridge regressions (Nunez-Elizalde et al., 2019) of each "
+            "encoder's layer with the least error on the inner folds, and one softmax over the layers of all encoders "
+            "with a linear head for each; what one adds to another is the paired difference from the same way of "
+            "reading the other alone."
+        )
+    if any(words_read(e.get("channels", "")) for e in encoders):
+        parts.append("Layers of text encoders were pooled over the tokens of the transcript and at its first token.")
+    if study.similarity is not None:
+        parts.append(
+            "Layers were compared by debiased linear CKA (Kornblith et al., 2019; Song et al., 2012) on a seeded "
+            "sample of utterances spread evenly over speakers."
+        )
+    return " ".join(parts)
+
+
+def references(paragraph: str) -> list[str]:
+    """The works that a paragraph cites, by name."""
+    return sorted(full for short, full in REFERENCES.items() if short in paragraph)

@@ -1,0 +1,1 @@
+"""Scores by layer: tables, depth, selection, variance partitioning and weights."""

@@ -1,0 +1,46 @@
+"""What a layer and a source beside it each explain alone, together, and uniquely (commonality analysis)."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws
+
+SHARES = ("layer_alone", "beside", "joint", "unique_layer", "unique_beside", "shared")
+
+
+def variance_partition(draws: ScoreDraws) -> pd.DataFrame:
+    """Shares of the ratings' variance, held-out, by layer and target, with their 95 % intervals over speakers.
+
+    Args:
+        draws: R² of a run whose layers were fitted beside another source
+
+    Returns:
+        ``encoder, target, layer`` with the R² of the layer (``layer_alone``), of the source (``beside``) and of both
+        (``joint``), and ``unique_layer`` (joint less beside), ``unique_beside`` (joint less layer) and ``shared`` (the
+        rest of joint); each also with ``_low`` and ``_high``. Held-out shares can be a little below 0. Empty where
+        nothing was fitted beside the layers.
+
+    Raises:
+        ValueError: if the draws are of another metric
+    """
+    if draws.metric != "r2":
+        raise ValueError(f"shares of variance are differences of r2, not of {draws.metric}")
+    keys = draws.keys
+    rows = []
+    joined = keys[(keys["probe"] == "banded_ridge") & (keys["control"] == "none")]
+    for key in joined.to_dict("records"):
+        of = {"encoder": key["encoder"], "target": key["target"], "control": "none"}
+        joint, layer = (draws.of([key["layer"]], probe=p, **of) for p in ("banded_ridge", "ridge"))
+        beside = draws.of(["all"], encoder="beside", target=key["target"], control="beside_alone", probe="ridge")
+        if joint is None or layer is None or beside is None:
+            continue
+        unique_layer, unique_beside = joint - beside, joint - layer
+        shared = joint - unique_layer - unique_beside
+        row = {k: key[k] for k in ("encoder", "target", "layer")}
+        for name, share in zip(SHARES, (layer, beside, joint, unique_layer, unique_beside, shared), strict=True):
+            found = share.one()
+            row |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
+        rows.append(row)
+    ends = [f"{name}{end}" for name in SHARES for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["encoder", "target", "layer", *ends])

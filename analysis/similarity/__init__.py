@@ -1,0 +1,1 @@
+"""Similarity of representations: CKA, CCA and RSA."""

@@ -1,0 +1,92 @@
+"""Held-out canonical correlations with a ridge: what two representations say alike of speakers never fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh
+
+from layerprobe.analysis.similarity.cka import MIN_UTTERANCES, centred, check_pair
+
+
+@dataclass(frozen=True)
+class CanonicalCorrelations:
+    """Correlations of canonical components, the strongest in training first, ``(n_components,)`` in [-1, 1]."""
+
+    in_sample: np.ndarray
+    held_out: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """The mean held-out correlation; NaN where a side is constant."""
+        return float(self.held_out.mean()) if len(self.held_out) else float("nan")
+
+
+def ridge_cca(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    train: np.ndarray,
+    test: np.ndarray,
+    penalty: float,
+    n_components: int,
+    max_rank: int | None = None,
+) -> CanonicalCorrelations:
+    """Canonical correlations, fitted on some utterances and correlated on others (Hotelling, 1936; Vinod, 1976).
+
+    In-sample correlations near 1 mean nothing where features are not far fewer than utterances; held-out ones do.
+
+    Args:
+        x: ``(n_utterances, dim_x)``
+        y: ``(n_utterances, dim_y)``
+        train: row numbers to fit on
+        test: row numbers to correlate, of other speakers than ``train``
+        penalty: ridge on each side's variances, in units of its features' mean variance
+        n_components: the most canonical components that are given; fewer where a side's rank is lower
+        max_rank: principal components of each side that are kept before; None for all
+
+    Raises:
+        ValueError: if the numbers of utterances differ, or ``train`` or ``test`` has fewer than 4
+    """
+    check_pair(x, y)
+    for name, rows in (("train", train), ("test", test)):
+        if len(rows) < MIN_UTTERANCES:
+            raise ValueError(f"{name} has {len(rows)} utterances, and CCA needs {MIN_UTTERANCES}; add utterances")
+    sides = [whitened(side, train, penalty=penalty, max_rank=max_rank) for side in (x, y)]
+    return canonical_correlations(*sides, train=train, test=test, n_components=n_components)
+
+
+def whitened(x: np.ndarray, train: np.ndarray, *, penalty: float, max_rank: int | None) -> np.ndarray:
+    """Principal components of the training rows, each shrunk to unit length there or below, for all rows.
+
+    Returns:
+        ``(n_utterances, rank)`` float64; ``rank`` is 0 where the training rows are constant
+    """
+    heard = centred(x[train])
+    n, dim = heard.shape
+    products = heard @ heard.T if dim > n else heard.T @ heard
+    size = len(products)
+    kept = min(size, size if max_rank is None else max_rank)
+    squares, vectors = eigh(products, subset_by_index=(size - kept, size - 1))
+    solid = squares > np.finfo(float).eps * max(n, dim) * max(squares[-1], 0.0)
+    squares, vectors = squares[solid], vectors[:, solid]
+    directions = heard.T @ (vectors / np.sqrt(squares)) if dim > n else vectors
+    shrunk = directions / np.sqrt(squares + penalty * np.trace(products) / dim)
+    return np.asarray((x - x[train].mean(axis=0, dtype=np.float64)) @ shrunk)
+
+
+def canonical_correlations(
+    x: np.ndarray, y: np.ndarray, *, train: np.ndarray, test: np.ndarray, n_components: int
+) -> CanonicalCorrelations:
+    """Canonical correlations of two sides that `whitened` made from the same ``train``."""
+    left, _, right = np.linalg.svd(x[train].T @ y[train], full_matrices=False)
+    a, b = x @ left[:, :n_components], y @ right[:n_components].T
+    return CanonicalCorrelations(*(_column_correlations(a[rows], b[rows]) for rows in (train, test)))
+
+
+def _column_correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of each column of ``a`` with that of ``b``; NaN where either is constant."""
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.sum(a * b, axis=0) / np.sqrt(np.sum(a * a, axis=0) * np.sum(b * b, axis=0)))

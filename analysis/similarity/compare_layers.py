@@ -1,0 +1,72 @@
+"""Stage: the caches of a run become similarity.csv: which layers say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from layerprobe.analysis.layers.scores import is_stack
+from layerprobe.analysis.similarity.table import similarity_table
+from layerprobe.analysis.study import SIMILARITY
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import place
+from layerprobe.probe.results.run_folder import Predictions, Run, read_predictions, read_run
+
+SEED = 0
+
+
+def compare_layers(folder: Path | str) -> Path:
+    """Compare every layer of a run's encoders with every other, and with the ratings; write ``similarity.csv``.
+
+    The caches are looked for where the sweep found them. Features side by side are no layers and are left out.
+
+    Raises:
+        InputError: if ``folder`` is no run, a cache is gone or holds other embeddings, or there is too little of it
+    """
+    folder = Path(folder)
+    run, predictions = read_run(folder), read_predictions(folder)
+    encoders = {e["name"]: e for e in run.plan["encoders"] if is_stack(list(e["layers"]))}
+    encoders |= {e["name"]: e for e in run.plan.get("beside", []) if "layers" in e and e["name"] not in encoders}
+    if not encoders:
+        raise InputError(
+            f"{folder} has no encoder whose layers lie one above the other, so there is nothing to compare."
+        )
+    sources = {name: (list(e["layers"]), _reader(e, predictions)) for name, e in encoders.items()}
+    names = [t for t in run.targets if t in run.plan["sweep"]["targets"]]
+    places = [list(map(str, predictions.targets)).index(t) for t in names]
+    ratings = pd.DataFrame(predictions.ratings[:, places], columns=names)
+    try:
+        with threadpool_limits(1):  # as fast as two on quiet cores, and several times as fast on busy ones
+            table = similarity_table(sources, ratings, predictions.speaker_id, seed=SEED)
+    except ValueError as error:
+        raise InputError(f"{folder}: its layers can't be compared: {error}.") from error
+    path = folder / SIMILARITY
+    table.assign(fingerprint=run.fingerprint).to_csv(path, index=False, lineterminator="\n")
+    return path
+
+
+def can_be_compared(run: Run) -> bool:
+    """Whether a run has encoders with layers, whose caches lie where its sweep found them."""
+    stacks = [e for e in run.plan["encoders"] if is_stack(list(e["layers"]))]
+    return bool(stacks) and all(e.get("path") and place(e["path"]).exists() for e in stacks)
+
+
+def _reader(encoder: dict[str, Any], predictions: Predictions) -> Callable[[str, np.ndarray], np.ndarray]:
+    """Gives rows of a layer, in the order of the run's held-out utterances."""
+    from layerprobe.probe.cache.store import open_cache  # zarr is loaded where a cache is read
+
+    if not encoder.get("path") or not place(encoder["path"]).exists():
+        where = encoder.get("path") or "its cache"
+        raise InputError(f"{encoder['name']}: {where} is gone. Put the cache back there, or sweep again.")
+    cache = open_cache(encoder["path"])
+    if cache.plan.fingerprint() != encoder["fingerprint"]:
+        raise InputError(f"{encoder['path']} holds other embeddings than the run was made from. Sweep again.")
+    rows = pd.Index(cache.utterance_ids).get_indexer(pd.Index(predictions.utterance_id))
+    if (rows < 0).any():
+        raise InputError(f"{encoder['path']} lacks {int((rows < 0).sum())} utterances of the run. Extract them again.")
+    return lambda layer, wanted: cache.read_layer(layer, rows[wanted])

@@ -1,0 +1,150 @@
+"""Representational similarity between utterances of different speakers, with speakers as blocks of the null."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from layerprobe.analysis.similarity.cka import check_pair
+
+MIN_SPEAKERS = 3  # fewer leave no two dissimilarities between speakers to rank, at one utterance each
+MAX_UTTERANCES = 400  # 79,800 pairs
+
+
+@dataclass(frozen=True)
+class Rsa:
+    """Spearman's correlation of two sets of dissimilarities, and how often chance reaches it."""
+
+    value: float  # in [-1, 1]; NaN where a side's dissimilarities are all equal
+    p: float  # one-sided, in [1 / (1 + n_permutations), 1]
+
+
+def rsa(
+    x: np.ndarray,
+    y: np.ndarray,
+    speakers: np.ndarray,
+    *,
+    n_permutations: int,
+    rng: np.random.Generator,
+    max_utterances: int = MAX_UTTERANCES,
+) -> Rsa:
+    """Representational similarity analysis over pairs of utterances of different speakers (Kriegeskorte et al., 2008).
+
+    Dissimilarity is 1 - Pearson's correlation over features; with one or two features, whose correlation says
+    nothing, it is the Euclidean distance. Chance exchanges speakers as blocks, and utterances within each: freely
+    permuted utterances would call any two sides similar that only both tell speakers apart. Blocks must be of one
+    size, so equally many utterances of each speaker are drawn.
+
+    Args:
+        x: ``(n_utterances, dim_x)``
+        y: ``(n_utterances, dim_y)``
+        speakers: ``(n_utterances,)`` who speaks
+        n_permutations: of the null distribution
+        rng: draws the utterances, then the permutations
+        max_utterances: the most that are drawn
+
+    Raises:
+        ValueError: if the numbers of utterances differ, or fewer than 3 speakers are there
+    """
+    check_pair(x, y)
+    if len(speakers) != len(x):
+        raise ValueError(f"x has {len(x)} utterances and speakers {len(speakers)}; give one speaker an utterance")
+    blocks = draw_blocks(speakers, max_utterances=max_utterances, rng=rng)
+    ranks = np.stack([centred_ranks(side[blocks.ravel()], blocks.shape) for side in (x, y)])
+    reached = n_reached(ranks[:1], ranks[1:], blocks.shape, n_permutations=n_permutations, rng=rng)
+    value = float(ranks[0] @ ranks[1])
+    return Rsa(value, float("nan") if np.isnan(value) else float(1 + reached[0, 0]) / (1 + n_permutations))
+
+
+def draw_blocks(speakers: np.ndarray, *, max_utterances: int = MAX_UTTERANCES, rng: np.random.Generator) -> np.ndarray:
+    """Row numbers of equally many utterances of each drawn speaker, ``(n_drawn_speakers, n_each)``.
+
+    ``n_each`` is what all speakers could give within ``max_utterances``, or less where that keeps more utterances
+    because some speakers have few; speakers with fewer are left out, and of too many some are drawn.
+
+    Raises:
+        ValueError: if fewer than 3 speakers are there
+    """
+    names, number, counts = np.unique(speakers, return_inverse=True, return_counts=True)
+    if len(names) < MIN_SPEAKERS:
+        raise ValueError(f"RSA needs {MIN_SPEAKERS} speakers and there are {len(names)}; add utterances of others")
+    sizes = np.arange(1, max(1, max_utterances // len(names)) + 1)
+    n_speakers = np.minimum([(counts >= size).sum() for size in sizes], max_utterances // sizes)
+    n_speakers[n_speakers < MIN_SPEAKERS] = 0
+    best = int(np.argmax(n_speakers * sizes))  # the first of equals, with the most speakers
+    drawn = rng.permutation(np.flatnonzero(counts >= sizes[best]))[: n_speakers[best]]
+    return np.stack([rng.permutation(np.flatnonzero(number == s))[: sizes[best]] for s in np.sort(drawn)])
+
+
+def centred_ranks(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Ranks of the dissimilarities between speakers, of mean 0 and length 1, so that a product is Spearman's rho.
+
+    Args:
+        x: ``(n_speakers * n_each, dim)``, speaker by speaker
+        shape: ``(n_speakers, n_each)``
+
+    Returns:
+        ``(n_pairs,)`` in the order of `pairs_between_speakers`; NaN where all are equal, or a row of x is constant
+    """
+    first, second = pairs_between_speakers(shape)
+    x = x.astype(np.float64)
+    if x.shape[1] < 3:
+        far = np.sqrt(np.sum((x[first] - x[second]) ** 2, axis=1))
+    else:
+        rows = x - x.mean(axis=1, keepdims=True)
+        rows[np.ptp(x, axis=1) == 0] = np.nan
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        far = 1 - (rows @ rows.T)[first, second]
+    top = far.max()
+    if np.isnan(top) or np.ptp(far) <= 1e-12 * top:
+        return np.full(len(first), np.nan)
+    ranks = rankdata(np.round(far / top, 12))  # ratings have few steps, and rounding would break their ties
+    ranks -= ranks.mean()
+    return np.asarray(ranks / np.linalg.norm(ranks))
+
+
+def pairs_between_speakers(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """First and second of every pair of places in blocks ``(n_speakers, n_each)`` whose speakers differ."""
+    first, second = np.triu_indices(shape[0] * shape[1], k=1)
+    apart = first // shape[1] != second // shape[1]
+    return first[apart], second[apart]
+
+
+def n_reached(
+    ranks_a: np.ndarray, ranks_b: np.ndarray, shape: tuple[int, ...], *, n_permutations: int, rng: np.random.Generator
+) -> np.ndarray:
+    """How many permutations of b's utterances give a correlation as high as there is, ``(n_a, n_b)``.
+
+    All pairs share the permutations; ranks are made once and only looked up.
+
+    Args:
+        ranks_a: ``(n_a, n_pairs)`` as of `centred_ranks`
+        ranks_b: ``(n_b, n_pairs)``
+        shape: ``(n_speakers, n_each)``
+        n_permutations: of the null distribution
+        rng: draws them
+    """
+    first, second = pairs_between_speakers(shape)
+    n = shape[0] * shape[1]
+    lookup = np.zeros((n, n, len(ranks_b)), dtype=np.float32)  # side by side, so that one look-up fetches all of b
+    lookup[first, second] = lookup[second, first] = ranks_b.T
+    by_place = lookup.reshape(n * n, len(ranks_b))
+    singles = ranks_a.astype(np.float32)
+    enough = ranks_a @ ranks_b.T - 1e-6  # equal up to float32 counts as reached
+    reached = np.zeros((len(ranks_a), len(ranks_b)), dtype=np.int64)
+    permuted = np.empty((len(first), len(ranks_b)), dtype=np.float32)
+    for order in _block_permutations(shape, n_permutations, rng):
+        places = order[first] * n + order[second]
+        np.take(by_place, places, axis=0, out=permuted, mode="clip")  # "raise" would copy once more
+        reached += singles @ permuted >= enough
+    return reached
+
+
+def _block_permutations(shape: tuple[int, ...], n_permutations: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """One permutation after another of speakers, and of utterances within each, ``(n_speakers * n_each,)``."""
+    places = np.arange(shape[0] * shape[1]).reshape(shape)
+    for _ in range(n_permutations):
+        yield rng.permuted(places[rng.permutation(shape[0])], axis=1).ravel()

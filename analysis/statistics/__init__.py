@@ -1,0 +1,1 @@
+"""Bootstrap, permutation tests, best-layer sets and word error rates."""

@@ -1,0 +1,56 @@
+"""How often a machine's transcript is wrong, with an interval over speakers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from layerprobe.analysis.statistics.bootstrap import N_DRAWS, draw_speakers
+from layerprobe.analysis.statistics.estimates import Estimate, Sampled
+from layerprobe.probe.data.word_errors import WORD_ERRORS
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.splits import speaker_groups
+
+SEED = 0  # of the draws
+KINDS = ("substitutions", "deletions", "insertions")
+
+
+def error_rates(table: pd.DataFrame, *, n_draws: int = N_DRAWS) -> dict[str, Estimate]:
+    """Errors over words, of all kinds together (``word error rate``) and of each, with 95 % intervals over speakers.
+
+    Args:
+        table: of `probe.data.word_errors.word_error_table`
+        n_draws: of whole speakers
+    """
+    groups = speaker_groups(table["speaker_id"].to_numpy(dtype=object))
+    n_groups = int(groups.max()) + 1 if len(groups) else 0
+    counts = np.stack([table[k].to_numpy(dtype=float) for k in ("n_words", *KINDS)], axis=1)
+    sums = np.zeros((n_groups, counts.shape[1]))
+    np.add.at(sums, groups, counts)
+    drawn = draw_speakers(n_groups, n_draws=n_draws, rng=np.random.default_rng(SEED)) @ sums
+    total = sums.sum(axis=0)
+    every = Sampled(total, drawn, total - sums)
+
+    def rates(values: np.ndarray) -> np.ndarray:
+        errors = values[..., 1:]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.concatenate([errors.sum(axis=-1, keepdims=True), errors], axis=-1) / values[..., :1])
+
+    return dict(zip(("word error rate", *KINDS), every.map(rates).estimated(), strict=True))
+
+
+def read_word_errors(folder: Path, fingerprint: str) -> pd.DataFrame | None:
+    """The word errors of a run, if its manifest had transcripts of people and of a machine.
+
+    Raises:
+        InputError: if they belong to another run
+    """
+    path = folder / WORD_ERRORS
+    if not path.exists():
+        return None
+    table = pd.read_csv(path, dtype={"utterance_id": str, "speaker_id": str, "fingerprint": str}, keep_default_na=False)
+    if set(table["fingerprint"]) - {fingerprint}:
+        raise InputError(f"{path} belongs to another run. Sweep again.")
+    return table.drop(columns="fingerprint")

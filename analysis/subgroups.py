@@ -1,0 +1,134 @@
+"""Whom a probe fails: its scores by speaker, by gender and by corpus, and on corpora that it was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from layerprobe.analysis.layers.scores import LOWER_IS_BETTER
+from layerprobe.analysis.statistics.bootstrap import METRICS, speaker_sums
+from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.analysis.statistics.class_counts import CLASS_METRICS, class_sums
+from layerprobe.probe.data.manifest import UNKNOWN_SPEAKER
+from layerprobe.probe.results.run_folder import Predictions
+
+FEWEST_UTTERANCES = 10  # of a speaker whose score is told; of fewer it is mostly noise (Wagner et al., 2023)
+FEWEST_SPEAKERS = 3  # of a group
+TRAINED_ON = "trained_on_"  # controls of probes that were trained on one corpus
+GROUPINGS = ("gender", "corpus")
+
+
+def speaker_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[str, str], str]) -> pd.DataFrame:
+    """Each speaker's own score.
+
+    Args:
+        predictions: held-out predictions of a run
+        metric: a key of `analysis.statistics.bootstrap.METRICS`, or of `analysis.statistics.class_counts.CLASS_METRICS`
+        layer: for each (encoder, target) the layer whose probe is judged
+
+    Returns:
+        ``encoder, target, layer, speaker_id, n, value``; known speakers with at least ten utterances
+    """
+    names, of_row, counts = np.unique(predictions.speaker_id, return_inverse=True, return_counts=True)
+    told = (counts >= FEWEST_UTTERANCES) & (names != UNKNOWN_SPEAKER)
+    values = predictions.matched if metric == "ccc_matched" else predictions.prediction
+    targets = list(map(str, predictions.targets))
+    rows = []
+    for place, encoder, target, own in _judged(predictions.columns, layer)[["encoder", "target", "layer"]].itertuples():
+        truth = predictions.ratings[:, [targets.index(target)]]
+        predicted = values[:, [place]].astype(np.float64)
+        if metric in CLASS_METRICS:
+            score = CLASS_METRICS[metric](class_sums(truth.astype(int), predicted.astype(int), of_row))[:, 0]
+        else:
+            score = METRICS[metric](speaker_sums(truth, predicted, of_row))[:, 0]
+        label = {"encoder": encoder, "target": target, "layer": own}
+        rows += [
+            {**label, "speaker_id": str(names[s]), "n": int(counts[s]), "value": float(score[s])}
+            for s in np.flatnonzero(told)
+        ]
+    return pd.DataFrame(rows, columns=["encoder", "target", "layer", "speaker_id", "n", "value"])
+
+
+def group_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[str, str], str]) -> pd.DataFrame:
+    """Scores of the utterances of each gender and of each corpus, where a run knows two or more of them.
+
+    Arguments as in `speaker_scores`.
+
+    Returns:
+        ``grouping, group, n, n_speakers, encoder, target, layer, estimate, low, high, p``
+    """
+    tables = []
+    for grouping in GROUPINGS:
+        of_row = getattr(predictions, grouping)
+        groups = [g for g in np.unique(of_row) if g]
+        if len(groups) < 2:
+            continue
+        for group in groups:
+            mask = of_row == group
+            if len(np.unique(predictions.speaker_id[mask])) < FEWEST_SPEAKERS:
+                continue
+            draws = score_draws(_only(predictions, _judged(predictions.columns, layer).index), metric=metric, rows=mask)
+            table = draws.table().assign(
+                grouping=grouping, group=str(group), n=int(mask.sum()), n_speakers=draws.n_speakers
+            )
+            tables.append(table)
+    columns = ["grouping", "group", "n", "n_speakers", "encoder", "target", "layer", "estimate", "low", "high", "p"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def transfer(predictions: Predictions, *, metric: str) -> pd.DataFrame:
+    """Scores on each corpus of probes that were trained on one, by the layer that is best on the one itself.
+
+    The layer is chosen where it was trained, on speakers held out there; what it reaches elsewhere had no part in that.
+
+    Returns:
+        ``encoder, target, source, test, layer, estimate, low, high, p``; empty where no probe was trained on one corpus
+    """
+    trained = predictions.columns[predictions.columns["control"].str.startswith(TRAINED_ON)]
+    columns = ["encoder", "target", "source", "test", "layer", "estimate", "low", "high", "p"]
+    if trained.empty:
+        return pd.DataFrame(columns=columns)
+    only = _only(predictions, trained.index)
+    tables = {
+        str(corpus): score_draws(only, metric=metric, rows=predictions.corpus == corpus).table()
+        for corpus in np.unique(predictions.corpus)
+        if corpus
+    }
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    rows = []
+    for (encoder, control, target), _ in trained.groupby(["encoder", "control", "target"], sort=False):
+        source = str(control).removeprefix(TRAINED_ON)
+        if source not in tables:
+            continue
+        own = _rows(tables[source], encoder, control, target)
+        if own["estimate"].isna().all():
+            continue
+        layer = own["layer"].iloc[int(np.nanargmax(sign * own["estimate"]))]
+        for test, table in tables.items():
+            there = _rows(table, encoder, control, target)
+            found = there[there["layer"] == layer][["layer", "estimate", "low", "high", "p"]].iloc[0].to_dict()
+            rows.append({"encoder": encoder, "target": target, "source": source, "test": test, **found})
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _rows(table: pd.DataFrame, encoder: object, control: object, target: object) -> pd.DataFrame:
+    return table[(table["encoder"] == encoder) & (table["control"] == control) & (table["target"] == target)]
+
+
+def _judged(columns: pd.DataFrame, layer: dict[tuple[str, str], str]) -> pd.DataFrame:
+    """The ridge columns of the chosen layers."""
+    ridge = columns[(columns["probe"] == "ridge") & (columns["control"] == "none")]
+    wanted = [layer.get((e, t)) == k for e, t, k in zip(ridge["encoder"], ridge["target"], ridge["layer"], strict=True)]
+    return ridge[np.array(wanted, dtype=bool)]
+
+
+def _only(predictions: Predictions, places: pd.Index) -> Predictions:
+    """Some of the columns."""
+    return replace(
+        predictions,
+        columns=predictions.columns.loc[places].reset_index(drop=True),
+        prediction=predictions.prediction[:, places],
+        matched=predictions.matched[:, places],
+    )

@@ -1,0 +1,1 @@
+"""What figures share: style, the layer axis, grids and panels."""

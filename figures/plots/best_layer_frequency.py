@@ -1,0 +1,108 @@
+"""How often each layer is the best one when other speakers are drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span, stands_upright
+from layerprobe.figures.layout.panels import EDGE, legend_below, panels_across, plan_legend, titles, titles_height
+from layerprobe.figures.layout.style import (
+    encoder_colours,
+    font_size,
+    line_height,
+    place,
+    settled,
+    shown_name,
+    style_of,
+    text_width,
+    wrapped,
+)
+
+HEIGHT = 0.9  # inches of a panel
+OTHERS = 0.35  # how much of its colour a layer outside the best set keeps
+
+
+def plot_wins(table: pd.DataFrame, ax: Axes, *, layers: list[str], colour: Any) -> Axes:
+    """A bar per layer: the share of draws that it wins; layers of the best set in full colour, others lighter.
+
+    Args:
+        table: rows ``layer, share`` of one encoder and target, shares adding up to 1, with or without a column
+            ``in_best_set``; without it all bars are alike
+        ax: where to draw
+        layers: in order
+        colour: of the bars
+    """
+    rows = table.set_index("layer").reindex(layers)
+    bars = ax.bar(centres(layers), rows["share"].fillna(0.0), width=0.8 * cell_width(layers), color=colour, linewidth=0)
+    if "in_best_set" in rows:
+        for bar, among in zip(bars, rows["in_best_set"], strict=True):
+            bar.set_alpha(1.0 if among == True else OTHERS)  # noqa: E712
+    ax.set_xlim(span(layers))
+    return ax
+
+
+def wins_figure(
+    table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], width: str | None = None
+) -> Figure:
+    """A panel per encoder and target, all on one scale, encoders one below the other.
+
+    Args:
+        table: rows ``encoder, target, layer, share``, with or without ``in_best_set``
+        layers: for each encoder its layers in order; those without rows are left out
+        targets: in order
+        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+    """
+    colours, size = encoder_colours(list(layers)), font_size(width)
+    layers = {e: names for e, names in layers.items() if e in set(table["encoder"])}
+    small = size - 1
+    left = EDGE + line_height(size) + text_width("0.75", size) + 0.12
+    across = panels_across(len(targets), width=width, left=left, natural=1.9, gap=0.22)
+    names = titles(targets, across.panel, size + 1)
+    encoders = {e: wrapped(e, across.all_width - left - EDGE, size + 1, bold=True) for e in layers}
+    title, ticks = titles_height(names, size), {e: _below(layers[e], across.panel, small) for e in layers}
+    n_rows = -(-len(targets) // across.n_columns)
+    head = line_height(size + 1, max(1 + name.count("\n") for name in encoders.values())) + 0.04
+    blocks = [head + n_rows * (title + HEIGHT + ticks[e]) + 0.08 for e in layers]
+    said = {}
+    if "in_best_set" in table:
+        said = {"in the best set": Patch(color="0.3"), "not in it": Patch(color="0.3", alpha=OTHERS)}
+    legend = plan_legend(list(said), room=across.all_width - 2 * EDGE, size=small)
+    height = EDGE + sum(blocks) + line_height(size) + 0.04 + legend.height + EDGE
+    highest = min(1.0, 1.05 * float(table["share"].max()))
+    with matplotlib.rc_context(style_of(width)):
+        figure = Figure(figsize=(across.all_width, height))
+        for i, (encoder, layer_names) in enumerate(layers.items()):
+            top = EDGE + sum(blocks[:i])
+            figure.text(
+                left / across.all_width, 1 - top / height, encoders[encoder], va="top", fontsize=size + 1, weight="bold"
+            )
+            for k, target in enumerate(targets):
+                row, column = divmod(k, across.n_columns)
+                down = top + head + row * (title + HEIGHT + ticks[encoder]) + title
+                ax = place(figure, across.at(column), down, across.panel, HEIGHT)
+                rows = table[(table["encoder"] == encoder) & (table["target"] == target)]
+                plot_wins(rows, ax, layers=layer_names, colour=colours[encoder])
+                ax.set_ylim(0, highest)
+                ax.set_title(names[target], fontsize=size, weight="normal")
+                name_layers(ax, layer_names, size=small)
+                ax.tick_params(axis="y", labelsize=small, labelleft=column == 0)
+                if column == 0:
+                    ax.set_ylabel("share of draws", fontsize=small)
+        bottom = EDGE + legend.height + 0.02
+        middle = (across.left + across.all_width) / 2 / across.all_width
+        figure.text(middle, bottom / height, "layer (0 enters the first block)", ha="center", va="bottom")
+        legend_below(figure, list(said.values()), legend)
+        return settled(figure)
+
+
+def _below(layers: list[str], panel: float, size: float) -> float:
+    """Inches that the names of layers take below a panel."""
+    low, high = span(layers)
+    upright = stands_upright(layers, panel * cell_width(layers) / (high - low), size)
+    return 0.1 + (max(text_width(shown_name(n), size) for n in layers) if upright else line_height(size))

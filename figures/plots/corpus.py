@@ -1,0 +1,131 @@
+"""A corpus at a glance: distributions of ratings, how targets go together, how many utterances speakers have."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from layerprobe.analysis.corpus import Description
+from layerprobe.figures.layout.panels import EDGE, panels_across
+from layerprobe.figures.layout.style import (
+    DIFFERENCE_COLOURS,
+    font_size,
+    line_height,
+    move,
+    settled,
+    shown_name,
+    size_in_inches,
+    style_of,
+    text_width,
+    wrapped,
+)
+from layerprobe.probe.data.manifest import Manifest
+
+BINS = 24
+NAME_ROOM = 1.4  # inches for a name beside a panel
+VALUE_SIZE = 6.0  # points
+BAR = "0.35"
+
+
+def plot_ratings(ratings: pd.Series[float], ax: Axes, *, scale: tuple[float, float]) -> Axes:
+    """How often each rating was given, over the whole scale."""
+    ax.hist(ratings.dropna(), bins=np.linspace(*scale, BINS + 1).tolist(), color=BAR)
+    ax.set_xlim(*scale)
+    return ax
+
+
+def plot_classes(counts: pd.DataFrame, ax: Axes) -> Axes:
+    """How often each class was chosen, the first at the top."""
+    ax.barh(range(len(counts)), counts["n"], color=BAR)
+    ax.set_yticks(range(len(counts)), list(counts["class"]))
+    ax.invert_yaxis()
+    return ax
+
+
+def plot_correlations(correlations: pd.DataFrame, ax: Axes, *, room: float = 1.0) -> Axes:
+    """Pearson r of each pair of targets, blue below 0 and red above, with its value where a cell is wide enough.
+
+    Columns are numbered as the rows are.
+
+    Args:
+        correlations: targets × targets
+        ax: where to draw
+        room: inches for a target's name, which is broken into lines
+    """
+    size = float(matplotlib.rcParams["font.size"])
+    names = [wrapped(shown_name(str(name)), room, size) for name in correlations]
+    ax.imshow(correlations, cmap=DIFFERENCE_COLOURS, vmin=-1, vmax=1, aspect="auto")
+    if size_in_inches(ax)[0] / len(names) > text_width("−.00", VALUE_SIZE):
+        for (i, j), value in np.ndenumerate(correlations.to_numpy()):
+            if i != j and np.isfinite(value):
+                text = f"{value:.2f}".replace("0.", ".").replace("-", "−")
+                ax.text(j, i, text, ha="center", va="center", fontsize=VALUE_SIZE)
+    ax.set_xticks(range(len(names)), [str(k + 1) for k in range(len(names))])
+    ax.set_yticks(range(len(names)), [f"{name} {k + 1}" for k, name in enumerate(names)])
+    return ax
+
+
+def plot_speakers(speakers: pd.DataFrame, ax: Axes) -> Axes:
+    """Utterances of each speaker, from the one with the most."""
+    ax.plot(np.arange(1, len(speakers) + 1), speakers["n_utterances"], drawstyle="steps-mid", color=BAR)
+    ax.set_ylim(0, 1.08 * speakers["n_utterances"].max())
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    return ax
+
+
+def corpus_figure(manifest: Manifest, description: Description, *, width: str | None = None) -> Figure:
+    """A panel for each target, one for how they go together, one for speakers.
+
+    Args:
+        manifest: whose ratings are drawn
+        description: of it
+        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+    """
+    size = font_size(width)
+    targets = manifest.header.targets
+    kinds = [("rated", t) for t in targets] + [("classes", t) for t in manifest.header.nominal]
+    kinds += [("correlations", "")] if len(targets) > 1 else []
+    kinds += [("speakers", "")] if len(description.speakers) > 1 else []
+    classes = [c for nominal in manifest.header.nominal.values() for c in nominal.classes]
+    labels = [wrapped(label, NAME_ROOM, size) for label in [*classes, *map(shown_name, targets)]]
+    n_lines = max((1 + label.count("\n") for label in labels), default=1)
+    beside = (
+        max([text_width(label, size) for label in labels] + [text_width("00000", size)]) + text_width(" 8", size) + 0.16
+    )
+    left = EDGE + beside
+    across = panels_across(len(kinds), width=width, left=left, natural=1.7, gap=beside + 0.16, least=0.9, most=4)
+    height = max(1.3, (len(targets) if len(targets) > 1 else 0) * n_lines * line_height(size))
+    names = {t: wrapped(shown_name(t), across.panel, size + 1, bold=True) for _, t in kinds}
+    title = line_height(size + 1, max(1 + n.count("\n") for n in names.values())) + 0.06
+    n_rows = -(-len(kinds) // across.n_columns)
+    below = [2 * line_height(size) + 0.16] * n_rows  # room for ticks and what they are
+    tops = [EDGE + k * (title + height) + sum(below[:k]) for k in range(n_rows)]
+    with matplotlib.rc_context(style_of(width)):
+        figure = Figure()
+        figure.set_size_inches(across.all_width, tops[-1] + title + height + below[-1] + EDGE)
+        for k, (kind, target) in enumerate(kinds):
+            row, column = divmod(k, across.n_columns)
+            ax = figure.add_axes((0, 0, 1, 1))
+            move(ax, across.at(column), tops[row] + title, across.panel, height)
+            if kind == "rated":
+                plot_ratings(manifest.table[target], ax, scale=(targets[target].minimum, targets[target].maximum))
+                ax.set_title(names[target])
+                ax.set_xlabel("rating")
+            elif kind == "classes":
+                counts = description.classes[description.classes["target"] == target]
+                plot_classes(counts.assign(**{"class": [wrapped(c, NAME_ROOM, size) for c in counts["class"]]}), ax)
+                ax.set_title(names[target])
+                ax.set_xlabel("utterances")
+            elif kind == "correlations":
+                plot_correlations(description.correlations, ax, room=NAME_ROOM)
+                ax.set_title("Pearson r")
+            else:
+                plot_speakers(description.speakers, ax)
+                ax.set_title("speakers")
+                ax.set_xlabel("speaker, by utterances")
+        return settled(figure)

@@ -1,0 +1,143 @@
+"""Scores over layers, with their intervals and the controls in the same axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from layerprobe.analysis.layers.scores import BASELINE, FINAL, METRIC_NAMES, best_layer, is_stack, relative_depth
+from layerprobe.figures.layout.panels import (
+    EDGE,
+    legend_below,
+    panels_across,
+    plan_legend,
+    share_limits,
+    titles,
+    titles_height,
+)
+from layerprobe.figures.layout.style import (
+    encoder_colours,
+    font_size,
+    line_height,
+    move,
+    settled,
+    style_of,
+    text_width,
+    wrapped,
+)
+
+PERMUTED = "0.55"
+PERMUTATIONS = {  # whichever a run has first stands for chance
+    "permuted_by_speaker": "ratings permuted by speaker (band: permutations)",
+    "permuted": "permuted ratings (band: permutations)",
+}
+BASELINES = {  # control of the baseline's rows: how the line is called, and its dashes
+    "single_rater": ("one rater against the others", (0, (1, 1))),
+    "text_only": ("the transcript's words alone", (0, (6, 2))),
+    "duration_loudness": ("duration and loudness alone", (0, (3, 1, 1, 1, 1, 1))),
+}
+
+
+def plot_layer_curves(
+    table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], colours: dict[str, Any], metric: str
+) -> Axes:
+    """One line per encoder over relative depth; the range of its scores as a ribbon, its controls thinner.
+
+    Args:
+        table: rows of `analysis.layers.scores.with_intervals` for one target
+        ax: where to draw
+        layers: for each encoder its layers in order
+        colours: for each encoder
+        metric: a key of `METRIC_NAMES`
+    """
+    for encoder, names in layers.items():
+        if not is_stack(names):
+            _level(table, ax, encoder, colour=colours[encoder], metric=metric)
+            continue
+        depth, colour = relative_depth(names), colours[encoder]
+
+        def of(control: str, encoder: str = encoder, names: list[str] = names) -> pd.DataFrame:
+            rows = table[(table["encoder"] == encoder) & (table["control"] == control) & (table["probe"] == "ridge")]
+            return rows.set_index("layer").reindex(names)
+
+        if names[-1] == FINAL:  # stands apart: it is the last block again, normalised
+            last = of("none").iloc[-1]
+            ax.plot(depth[-1], last["value"], color=colour, marker="o", markersize=4, fillstyle="none")
+            depth, names = depth[:-1], names[:-1]
+        real, untrained = (of(c, names=names) for c in ("none", "random_init"))
+        spread = str(real["spread"].dropna().iloc[0])
+        ax.fill_between(depth, real["lowest"], real["highest"], color=colour, alpha=0.15, linewidth=0)
+        ax.plot(depth, real["value"], color=colour, marker="o", markersize=3, label=f"{encoder} (ribbon: {spread})")
+        if untrained["value"].notna().any():
+            ax.plot(depth, untrained["value"], color=colour, ls="--", lw=1, label=f"{encoder}, random weights")
+        chance = next((c for c in PERMUTATIONS if of(c, names=names)["value"].notna().any()), None)
+        if chance is not None:
+            permuted, label = of(chance, names=names), PERMUTATIONS[chance]
+            ax.fill_between(
+                depth, permuted["seed_lowest"], permuted["seed_highest"], color=PERMUTED, alpha=0.2, linewidth=0
+            )
+            said = label in ax.get_legend_handles_labels()[1]
+            ax.plot(depth, permuted["value"], color=PERMUTED, ls=":", lw=1, label=None if said else label)
+        mix = table[(table["encoder"] == encoder) & (table["control"] == "none") & (table["probe"] == "weighted_sum")]
+        for value in mix["value"]:
+            ax.axhline(value, color=colour, lw=0.8, ls="-.", alpha=0.7, label=f"{encoder}, weighted sum of layers")
+    levels = table[table["encoder"] == BASELINE].groupby("control")["value"].mean()
+    for control, (name, dashes) in BASELINES.items():
+        if control in levels and np.isfinite(levels[control]):
+            ax.axhline(levels[control], color="0.35", lw=0.9, ls=dashes, label=name)
+    ax.axhline(0, color="0.8", lw=0.6, zorder=0)
+    ax.set(xlabel="relative depth", xticks=(0, 0.25, 0.5, 0.75, 1))
+    return ax
+
+
+def _level(table: pd.DataFrame, ax: Axes, encoder: str, *, colour: Any, metric: str) -> None:
+    """Features without depth as one line: what the best of them reaches."""
+    rows = table[(table["encoder"] == encoder) & (table["control"] == "none") & (table["probe"] == "ridge")]
+    scores = rows.set_index("layer")["value"]
+    label = f"{encoder}, its best feature"
+    ax.axhline(scores[best_layer(scores, metric=metric)], color=colour, lw=1.2, ls=(0, (5, 1, 1, 1)), label=label)
+
+
+def curves_figure(
+    table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], metric: str, width: str | None = None
+) -> Figure:
+    """A panel per target with one scale, at most four a row; arguments as in `figures.plots.heatmap.heatmap_figure`."""
+    colours, size = encoder_colours(list(layers)), font_size(width)
+    left = EDGE + line_height(size) + text_width("−0.25", size) + 0.12
+    across = panels_across(len(targets), width=width, left=left, natural=2.1)
+    names = titles(targets, across.panel, size + 1)
+    height = float(np.clip(0.9 * across.panel, 1.3, 2.2))
+    with matplotlib.rc_context(style_of(width)):
+        figure = Figure()
+        panels = [figure.add_axes((0, 0, 1, 1)) for _ in targets]
+        drawn: dict[str, Any] = {}
+        for k, (ax, target) in enumerate(zip(panels, targets, strict=True)):
+            plot_layer_curves(table[table["target"] == target], ax, layers=layers, colours=colours, metric=metric)
+            ax.set_title(names[target])
+            if across.panel < 1.8:
+                ax.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
+            ax.tick_params(labelleft=k % across.n_columns == 0)
+            handles, labels = ax.get_legend_handles_labels()
+            drawn |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in drawn}
+        if any(layer_names[-1] == FINAL for layer_names in layers.values()):
+            drawn["final (after the final norm)"] = Line2D(
+                [], [], color="0.3", marker="o", markersize=4, fillstyle="none", ls=""
+            )
+        share_limits(panels)
+        legend = plan_legend(list(drawn), room=across.all_width - 2 * EDGE, size=size - 1)
+        title, below = titles_height(names, size + 1), 2 * line_height(size) + 0.14
+        n_rows = -(-len(targets) // across.n_columns)
+        figure.set_size_inches(across.all_width, EDGE + n_rows * (title + height + below) + legend.height + EDGE)
+        for k, ax in enumerate(panels):
+            row, column = divmod(k, across.n_columns)
+            move(ax, across.at(column), EDGE + row * (title + height + below) + title, across.panel, height)
+            if column == 0:
+                ax.set_ylabel(wrapped(METRIC_NAMES[metric], height, size))
+        legend_below(figure, list(drawn.values()), legend)
+        return settled(figure)

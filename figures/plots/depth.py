@@ -1,0 +1,295 @@
+"""The depth plot: where on the way through each encoder a target lies, as a forest of estimates with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from layerprobe.figures.layout.panels import EDGE, legend_below, plan_legend
+from layerprobe.figures.layout.style import (
+    WIDTHS,
+    encoder_colours,
+    font_size,
+    line_height,
+    move,
+    settled,
+    shown_name,
+    style_of,
+    text_width,
+    wrapped,
+)
+
+MEASURES = {  # from the top: how a measure is called, and its marker
+    "score_centre": ("centre of scores", "o"),
+    "weight_centre": ("centre of weights", "s"),
+    "expected_layer": ("expected layer", "D"),
+}
+CONTROLS = {  # from the top: how a row is called, and how its marker is filled
+    "none": ("trained weights", "full"),
+    "random_init": ("random weights", "none"),
+    "difference": ("trained minus random weights", "left"),
+}
+UNTRAINED = "0.45"
+HEADING, BETWEEN = 0.2, 0.06  # inches: of a group's name, and below a group
+LANE = {"depth": 0.1, "contrast": 0.13}  # inches of one estimate; those of the contrast have a text beside them
+DEPTH_AXIS = "relative depth (0: input, 1: last block)"
+
+
+def plot_depth(
+    table: pd.DataFrame,
+    ax: Axes,
+    *,
+    encoders: Sequence[str],
+    targets: Sequence[str],
+    colours: dict[str, Any],
+    room: float = math.inf,
+) -> Axes:
+    """A group per target, a row per encoder and measure: the estimate with its interval on relative depth.
+
+    Filled markers are of trained weights, grey hollow ones of random weights. An interval that reaches beyond 0 or 1 is
+    cut there and ends in an arrow; an estimate beyond has the arrow alone.
+
+    Args:
+        table: rows ``encoder, control, target, measure, estimate, low, high``; ``low`` and ``high`` may be NaN
+        ax: where to draw
+        encoders: in order, from the top
+        targets: in order, from the top
+        colours: for each encoder
+        room: inches for a group's name, which is broken into lines where it is longer
+    """
+    groups = {shown_name(target): table[table["target"] == target] for target in targets}
+    _forest(groups, ax, encoders=encoders, colours=colours, limits=(0.0, 1.0), lane=LANE["depth"], room=room)
+    for x in (0, 0.5, 1):
+        ax.axvline(x, color="0.85", lw=0.6, zorder=0)
+    ax.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
+    return ax
+
+
+def plot_contrast(
+    table: pd.DataFrame,
+    ax: Axes,
+    *,
+    encoders: Sequence[str],
+    colours: dict[str, Any],
+    limits: tuple[float, float],
+    room: float = math.inf,
+) -> Axes:
+    """Differences between the depths of two targets around zero, rows as in `plot_depth`, each with its p-value.
+
+    Args:
+        table: rows ``encoder, control, measure, name, estimate, low, high, p``; a group for each ``name``
+        ax: where to draw
+        encoders: in order, from the top
+        colours: for each encoder
+        limits: of the x axis; intervals beyond are cut and end in an arrow
+        room: inches for a group's name, which is broken into lines where it is longer
+    """
+    groups = {name: table[table["name"] == name] for name in dict.fromkeys(table["name"])}
+    places = _forest(groups, ax, encoders=encoders, colours=colours, limits=limits, lane=LANE["contrast"], room=room)
+    ax.axvline(0, color="0.5", lw=0.8, zorder=0)
+    size = matplotlib.rcParams["font.size"] - 1.5
+    for row, y in places:
+        if np.isfinite(row["p"]):
+            at = ax.get_yaxis_transform()
+            ax.text(1.03, y, p_text(row["p"]), transform=at, va="center", fontsize=size, color="0.3", clip_on=False)
+    return ax
+
+
+def depth_figure(
+    table: pd.DataFrame,
+    contrast: pd.DataFrame | None = None,
+    *,
+    encoders: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
+    width: str | None = None,
+) -> Figure:
+    """The depths of all targets, and beside them (in a column below) their differences.
+
+    Args:
+        table: as `plot_depth` takes it
+        contrast: as `plot_contrast` takes it; None or empty leaves the second panel out
+        encoders: in order, from the top; those of the table if None
+        targets: in order, from the top, those without rows left out; those of the table if None
+        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+    """
+    encoders = list(dict.fromkeys(table["encoder"])) if encoders is None else encoders
+    known = list(dict.fromkeys(table["target"]))
+    targets = known if targets is None else [t for t in targets if t in known]
+    colours, size, column = encoder_colours(list(encoders)), font_size(width), width == "column"
+    both = contrast is not None and not contrast.empty
+    measures = _measures(table)
+    one = len(encoders) == 1
+    room = 1.4 if one or not column else 0.95
+    labels = [MEASURES[m][0] for m in measures] if one else list(encoders)
+    left = EDGE + max(text_width(wrapped(label, room, size), size) for label in labels) + 0.1
+    after = text_width("p < .001", size) + 0.1
+    if width is None:
+        panels = [2.8, 1.9]
+        all_width = left + panels[0] + 0.15 + ((left + 0.1 + panels[1] + after) if both else 0)
+    else:
+        all_width = WIDTHS[width]
+        if both and not column:
+            panel = (all_width - 2 * left - after - 0.25) / 2
+            panels = [panel * 1.15, panel * 0.85]
+        else:
+            panels = [all_width - left - 0.15, all_width - left - after]
+    with matplotlib.rc_context(style_of(width)):
+        figure = Figure()
+        axes = [figure.add_axes((0, 0, 1, 1))]
+        plot_depth(table, axes[0], encoders=encoders, targets=targets, colours=colours, room=panels[0])
+        axes[0].set_xlabel(wrapped(DEPTH_AXIS, panels[0] + 2 * min(left, 0.1), size))
+        if contrast is not None and both:
+            reach = pd.concat([contrast[c].abs() for c in ("estimate", "low", "high")]).max()
+            limit = float(np.clip(1.05 * reach, 0.1, 1.0)) if np.isfinite(reach) else 0.1
+            axes.append(figure.add_axes((0, 0, 1, 1)))
+            plot_contrast(
+                contrast, axes[1], encoders=encoders, colours=colours, limits=(-limit, limit), room=panels[1] + after
+            )
+            axes[1].set_xlabel(wrapped("difference of relative depths", panels[1], size))
+        for ax in axes:
+            ax.set_yticks(ax.get_yticks(), [wrapped(t.get_text(), room, size) for t in ax.get_yticklabels()])
+        heights = [float(ax.get_ylim()[0]) for ax in axes]  # y is in inches
+        below = line_height(size) + 0.08 + line_height(size, 2) + 0.06
+        handles = _legend(table if not both else pd.concat([table, contrast]), one=one)
+        legend = plan_legend(list(handles), room=all_width - 2 * EDGE, size=size - 1)
+        stacked = sum(heights) + below if column else max(heights)
+        figure.set_size_inches(all_width, EDGE + 0.05 + stacked + below + legend.height + EDGE)
+        corners = [(left, EDGE + 0.05)]
+        if both:
+            beside = (left + panels[0] + 0.1 + left, EDGE + 0.05)
+            corners.append((left, EDGE + 0.05 + heights[0] + below) if column else beside)
+        for ax, corner, across, height in zip(axes, corners, panels, heights, strict=False):
+            move(ax, *corner, across, height)
+        legend_below(figure, list(handles.values()), legend)
+        return settled(figure)
+
+
+def p_text(p: float) -> str:
+    """A p-value in three decimals without the zero before the point.
+
+    >>> p_text(0.0321), p_text(0.0004), p_text(1.0)
+    ('p = .032', 'p < .001', 'p = 1.0')
+    """
+    if p < 0.001:
+        return "p < .001"
+    return "p = 1.0" if p >= 0.9995 else f"p = {p:.3f}".replace("0.", ".")
+
+
+def _measures(table: pd.DataFrame) -> list[str]:
+    return [m for m in MEASURES if m in set(table["measure"])]
+
+
+def _forest(
+    groups: dict[str, pd.DataFrame],
+    ax: Axes,
+    *,
+    encoders: Sequence[str],
+    colours: dict[str, Any],
+    limits: tuple[float, float],
+    lane: float,
+    room: float,
+) -> list[tuple[Any, float]]:
+    """Draw the groups one below the other, y in inches from the top; return each row with its place."""
+    rows = pd.concat(groups.values())
+    measures = _measures(rows)
+    controls = [c for c in CONTROLS if c in set(rows["control"])]
+    size = matplotlib.rcParams["font.size"]
+    lane = max(lane, 0.15 / len(controls))
+    if len(encoders) > 1:  # three lines of a name have room beside its rows
+        lane = max(lane, line_height(size, 3) / (len(measures) * len(controls)))
+    y, drawn = 0.0, []
+    ticks: list[tuple[float, str]] = []
+    for group, table in groups.items():
+        name = wrapped(group, room, size, bold=True)
+        height = HEADING + line_height(size, name.count("\n"))
+        ax.text(
+            0.0, y + height / 2, name, transform=ax.get_yaxis_transform(), va="center", ha="left", weight="bold",
+            fontsize=size, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )  # fmt: skip
+        y += height
+        for encoder in encoders:
+            top = y
+            for measure in measures:
+                if len(encoders) == 1:
+                    ticks.append((y + len(controls) * lane / 2, MEASURES[measure][0]))
+                for control in controls:
+                    chosen = table[
+                        (table["encoder"] == encoder) & (table["measure"] == measure) & (table["control"] == control)
+                    ]
+                    for row in chosen.to_dict("records"):
+                        _estimate(ax, row, y + lane / 2, colour=colours[encoder], limits=limits)
+                        drawn.append((row, y + lane / 2))
+                    y += lane
+            if len(encoders) > 1:
+                ticks.append(((top + y) / 2, encoder))
+        y += BETWEEN
+        ax.axhline(y - BETWEEN / 2, color="0.9", lw=0.6, zorder=0)
+    margin = 0.02 * (limits[1] - limits[0])
+    ax.set(ylim=(y, 0.0), xlim=(limits[0] - margin, limits[1] + margin))
+    ax.set_yticks([place for place, _ in ticks], [name for _, name in ticks])
+    ax.tick_params(axis="y", length=0, labelsize=size)
+    ax.spines["left"].set_visible(False)
+    return drawn
+
+
+def _estimate(ax: Axes, row: Any, y: float, *, colour: Any, limits: tuple[float, float]) -> None:
+    """A marker, its whisker inside the limits, and arrows where one of them reaches beyond."""
+    trained = row["control"] != "random_init"
+    ink = colour if trained else UNTRAINED
+    estimate, low, high = float(row["estimate"]), float(row["low"]), float(row["high"])
+    if not math.isfinite(estimate):
+        return
+    if math.isfinite(low) and math.isfinite(high):
+        ends = np.clip([low, high], *limits)
+        if ends[0] < ends[1]:
+            ax.plot(ends, [y, y], color=ink, lw=0.9, solid_capstyle="butt", zorder=2, gid="whisker")
+    beyond = {limits[0]: "<", limits[1]: ">"}
+    reaches = {limits[0]: min(x for x in (estimate, low) if not math.isnan(x)) < limits[0]}
+    reaches[limits[1]] = max(x for x in (estimate, high) if not math.isnan(x)) > limits[1]
+    for limit, arrow in beyond.items():
+        if reaches[limit]:
+            ax.plot(limit, y, color=ink, marker=arrow, markersize=3.5, ls="", clip_on=False, zorder=3, gid="arrow")
+    if limits[0] <= estimate <= limits[1]:
+        fill = _filling(row["control"])
+        (mark,) = ax.plot(estimate, y, color=ink, marker=MEASURES[row["measure"]][1], markersize=4, fillstyle=fill)
+        mark.set(zorder=4, clip_on=False, gid="estimate")
+        mark.set_markerfacecoloralt("white")
+        if fill == "none":
+            mark.set(fillstyle="full", markerfacecolor="white")
+
+
+def _filling(control: str) -> Any:
+    """How a marker is filled, in the words of matplotlib."""
+    return CONTROLS[control][1]
+
+
+def _legend(rows: pd.DataFrame, *, one: bool) -> dict[str, Any]:
+    """What markers and fillings mean, where there is more than one."""
+    handles: dict[str, Any] = {}
+    measures, controls = _measures(rows), [c for c in CONTROLS if c in set(rows["control"])]
+    if not one and len(measures) > 1:
+        for measure in measures:
+            name, marker = MEASURES[measure]
+            handles[name] = Line2D([], [], color="0.3", marker=marker, markersize=4, ls="")
+    for control in controls if len(controls) > 1 else []:
+        name, fill = CONTROLS[control][0], _filling(control)
+        ink = UNTRAINED if control == "random_init" else "0.3"
+        handles[name] = Line2D(
+            [],
+            [],
+            color=ink,
+            marker="o" if one else "^",
+            markersize=4,
+            ls="",
+            fillstyle=fill,
+            markerfacecoloralt="white",
+        )
+    return handles

@@ -1,0 +1,107 @@
+"""Scores of regressors against the parameters that were trained for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
+from layerprobe.analysis.layers.scores import METRIC_NAMES
+from layerprobe.figures.layout.panels import (
+    EDGE,
+    legend_below,
+    panels_across,
+    plan_legend,
+    share_limits,
+    titles,
+    titles_height,
+)
+from layerprobe.figures.layout.style import (
+    encoder_colours,
+    font_size,
+    line_height,
+    move,
+    settled,
+    style_of,
+    text_width,
+    wrapped,
+)
+from layerprobe.probe.exceptions import InputError
+
+MOST_TICKS = 5
+MARKERS = "osD^vP*Xhp"  # told apart where colours repeat
+
+
+def plot_efficiency(table: pd.DataFrame, ax: Axes, *, looks: dict[str, tuple[Any, str]]) -> Axes:
+    """A mark with its interval for each regressor, over its trained parameters on a logarithmic axis.
+
+    Args:
+        table: rows ``regressor, trainable_parameters, estimate, low, high`` of one target
+        ax: where to draw
+        looks: colour and marker of each regressor
+    """
+    for row in table.to_dict("records"):
+        colour, marker = looks[row["regressor"]]
+        x = row["trainable_parameters"]
+        if np.isfinite(row["low"]) and np.isfinite(row["high"]):
+            ax.plot([x, x], [row["low"], row["high"]], color=colour, lw=1.2)
+        ax.plot([x], [row["estimate"]], color=colour, marker=marker, ls="", markersize=5, label=row["regressor"])
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(numticks=MOST_TICKS))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1k, 1M
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("trained parameters")
+    return ax
+
+
+def efficiency_figure(table: pd.DataFrame, *, metric: str, width: str | None = None) -> Figure:
+    """A panel per target with one scale.
+
+    Args:
+        table: of `analysis.model_comparison.compare`; regressors whose parameters are not known are left out
+        metric: a key of `METRIC_NAMES`
+        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+
+    Raises:
+        InputError: if of no regressor the parameters are known
+    """
+    known = table[table["trainable_parameters"].notna()]
+    if known.empty:
+        raise InputError("No run says how many parameters were trained. Make the runs again with this version.")
+    regressors, targets = list(dict.fromkeys(known["regressor"])), list(dict.fromkeys(known["target"]))
+    colours = encoder_colours(regressors)
+    looks = {name: (colours[name], MARKERS[k % len(MARKERS)]) for k, name in enumerate(regressors)}
+    size = font_size(width)
+    left = EDGE + line_height(size) + text_width("−0.25", size) + 0.12
+    across = panels_across(len(targets), width=width, left=left, natural=2.1)
+    names = titles(targets, across.panel, size + 1)
+    height = float(np.clip(0.9 * across.panel, 1.3, 2.2))
+    ends = known["trainable_parameters"].min() / 2, known["trainable_parameters"].max() * 2
+    with matplotlib.rc_context(style_of(width)):
+        figure = Figure()
+        panels = [figure.add_axes((0, 0, 1, 1)) for _ in targets]
+        drawn: dict[str, Any] = {}
+        for k, (ax, target) in enumerate(zip(panels, targets, strict=True)):
+            plot_efficiency(known[known["target"] == target], ax, looks=looks)
+            ax.set_title(names[target])
+            ax.set_xlim(*ends)
+            ax.tick_params(labelleft=k % across.n_columns == 0)
+            handles, labels = ax.get_legend_handles_labels()
+            drawn |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in drawn}
+        share_limits(panels)
+        legend = plan_legend(list(drawn), room=across.all_width - 2 * EDGE, size=size - 1)
+        title, below = titles_height(names, size + 1), 2 * line_height(size) + 0.2
+        n_rows = -(-len(targets) // across.n_columns)
+        figure.set_size_inches(across.all_width, EDGE + n_rows * (title + height + below) + legend.height + EDGE)
+        for k, ax in enumerate(panels):
+            row, column = divmod(k, across.n_columns)
+            move(ax, across.at(column), EDGE + row * (title + height + below) + title, across.panel, height)
+            if column == 0:
+                ax.set_ylabel(wrapped(METRIC_NAMES[metric], height, size))
+        legend_below(figure, list(drawn.values()), legend)
+        return settled(figure)

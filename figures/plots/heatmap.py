@@ -1,0 +1,273 @@
+"""The relevance heatmap: layer by target, with the controls as rows of their own."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from layerprobe.analysis.layers.scores import FINAL, METRIC_NAMES, best_layer, is_stack
+from layerprobe.figures.layout.cells import Writing, dot, fill_cells, frame, inches, value_text
+from layerprobe.figures.layout.heatmap_grid import Scale, cell_sheet, name_rows
+from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
+from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, settled, style_of
+
+CONTROL_NAMES = {
+    "none": "ratings",
+    "random_init": "random weights",
+    "permuted": "permuted ratings",
+    "permuted_by_speaker": "permuted by speaker",
+    "permuted_within_speaker": "permuted within speaker",
+    "random_per_speaker": "random per speaker",
+}
+HEADING = 0.75  # rows that a group's name takes, above the group
+BEST_ALONE, BEST_SET = "the best is outlined", "outlined: the best set; dot: the best"
+
+
+def cell_order(table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str]) -> pd.DataFrame:
+    """The cells of `heatmap_figure` or `difference_figure` in the order they are drawn: row *k* has the gid ``cell-k``.
+
+    Args:
+        table: the rows that the figure is given
+        layers: for each encoder its layers in order
+        targets: in order, from the top
+
+    Returns:
+        the table's rows that have a value, numbered from 0 by encoder, control, target and layer
+    """
+    rows = table.reset_index(drop=True)
+    places = {"encoder": list(layers), "control": list(CONTROL_NAMES), "target": targets}
+    ranks = pd.DataFrame(
+        {name: rows[name].map({value: k for k, value in enumerate(p)}) for name, p in places.items() if name in rows}
+    )
+    number = {(encoder, name): k for encoder, names in layers.items() for k, name in enumerate(names)}
+    ranks["layer"] = [number.get(pair, np.nan) for pair in zip(rows["encoder"], rows["layer"], strict=True)]
+    drawn = ranks[ranks.notna().all(axis=1) & np.isfinite(rows["value"].astype(float))]
+    return rows.loc[drawn.sort_values(list(ranks.columns)).index].reset_index(drop=True)
+
+
+def plot_layer_heatmap(
+    table: pd.DataFrame,
+    ax: Axes,
+    *,
+    layers: list[str],
+    targets: list[str],
+    metric: str,
+    limits: tuple[float, float],
+    first_cell: int = 0,
+    across: tuple[float, float] | None = None,
+) -> Axes:
+    """One row per target, again for each control; one column per layer at its relative depth.
+
+    Args:
+        table: tidy rows ``control, target, layer, value`` of one encoder. Where a column ``in_best_set`` says which
+            layers of the real ratings are among the best, they are framed and the best has a dot; else the best is
+            framed
+        ax: where to draw, at its final place and size, which decides how values are written
+        layers: in order
+        targets: in order, from the top
+        metric: a key of `METRIC_NAMES`; says which layer is best
+        limits: of the colours, so that panels can be compared
+        first_cell: the number in the first cell's gid, ``cell-0``, ``cell-1``, …
+        across: limits of the x axis, if they are not those of these layers
+    """
+    controls = [c for c in CONTROL_NAMES if c in set(table["control"])]
+    row_of: dict[tuple[str, str], float] = {}
+    y = 0.0
+    for control in controls:
+        y += HEADING if control != "none" else 0.0
+        row_of |= {(control, target): y + k for k, target in enumerate(targets)}
+        y += len(targets)
+    ax.set(xlim=across or span(layers), ylim=(y - 0.5, -0.5))
+    cells = cell_order(table.assign(encoder=""), layers={"": layers}, targets=targets)
+    cells["y"] = [row_of[key] for key in zip(cells["control"], cells["target"], strict=True)]
+    way = fill_cells(cells, ax, layers=layers, colours=SCORE_COLOURS, limits=limits, first_cell=first_cell)
+    for target in targets:
+        real = cells[(cells["control"] == "none") & (cells["target"] == target)]
+        if not real.empty:
+            _mark_best(real, ax, layers=layers, metric=metric, way=way, first_cell=first_cell)
+    n_real = len(targets) if "none" in controls else 0
+    name_rows(ax, list(row_of.values()), targets * len(controls), layers=layers, n_real=n_real)
+    size = matplotlib.rcParams["font.size"]
+    for control in controls:
+        if control != "none":
+            x, top = span(layers)[0], row_of[control, targets[0]] - 0.58
+            ax.text(x, top, CONTROL_NAMES[control], va="bottom", ha="left", color="0.4", fontsize=size)
+    name_layers(ax, layers, size=size)
+    return ax
+
+
+def heatmap_figure(
+    table: pd.DataFrame,
+    *,
+    layers: dict[str, list[str]],
+    targets: list[str],
+    metric: str,
+    correlations: pd.DataFrame | None = None,
+    width: str | None = None,
+) -> Figure:
+    """The heatmap of one encoder, or of several one above the other, aligned on relative depth.
+
+    Args:
+        table: rows of `analysis.layers.scores.layer_scores` for the ridge, with or without a column ``in_best_set``
+        layers: for each encoder its layers in order
+        targets: in order, from the top
+        metric: a key of `METRIC_NAMES`
+        correlations: Pearson's r between the targets' ratings, targets by targets, drawn beside the first encoder
+        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+    """
+    cells = cell_order(table, layers=layers, targets=targets)
+    limits = (min(0.0, float(cells["value"].min())), max(float(cells["value"].max()), 0.1))
+    n_controls = {e: table.loc[table["encoder"] == e, "control"] for e in layers}
+    n_rows = {e: _n_rows(controls, len(targets)) for e, controls in n_controls.items()}
+    with matplotlib.rc_context(style_of(width)):
+        figure, panels = cell_sheet(
+            n_rows,
+            layers=layers,
+            targets=targets,
+            texts=[value_text(value) for value in cells["value"]],
+            columns_are=_columns_text(list(layers.values())),
+            marks_are=BEST_SET if _best_set(cells).any() else BEST_ALONE,
+            scale=Scale(METRIC_NAMES[metric], SCORE_COLOURS, limits),
+            correlations=correlations if len(targets) > 1 else None,
+            width=width,
+        )
+        n_drawn = 0
+        for encoder, ax in panels.items():
+            plot_layer_heatmap(
+                table[table["encoder"] == encoder],
+                ax,
+                layers=layers[encoder],
+                targets=targets,
+                metric=metric,
+                limits=limits,
+                first_cell=n_drawn,
+                across=ax.get_xlim(),
+            )
+            n_drawn += int((cells["encoder"] == encoder).sum())
+        return settled(figure)
+
+
+def plot_difference(
+    table: pd.DataFrame,
+    ax: Axes,
+    *,
+    layers: list[str],
+    targets: list[str],
+    limits: tuple[float, float],
+    first_cell: int = 0,
+    across: tuple[float, float] | None = None,
+) -> Axes:
+    """One row per target, one column per layer; a dot where the interval of the difference leaves zero out.
+
+    Args:
+        table: tidy rows ``target, layer, value, low, high`` of one encoder; ``low`` and ``high`` may be NaN
+        ax: where to draw, at its final place and size
+        layers: in order
+        targets: in order, from the top
+        limits: of the colours, the same on both sides of zero
+        first_cell: the number in the first cell's gid
+        across: limits of the x axis, if they are not those of these layers
+    """
+    ax.set(xlim=across or span(layers), ylim=(len(targets) - 0.5, -0.5))
+    cells = cell_order(table.assign(encoder=""), layers={"": layers}, targets=targets)
+    cells["y"] = cells["target"].map({target: k for k, target in enumerate(targets)}).astype(float)
+    way = fill_cells(cells, ax, layers=layers, colours=DIFFERENCE_COLOURS, limits=limits, first_cell=first_cell)
+    x = dict(zip(layers, centres(layers), strict=True))
+    for k, cell in cells[(cells["low"] > 0) | (cells["high"] < 0)].iterrows():
+        dot(ax, x[cell["layer"]], cell["y"], way=way, gid=f"sure-{int(str(k)) + first_cell}")
+    name_rows(ax, [*range(len(targets))], targets, layers=layers, n_real=len(targets))
+    name_layers(ax, layers, size=matplotlib.rcParams["font.size"])
+    return ax
+
+
+def difference_figure(
+    table: pd.DataFrame,
+    *,
+    layers: dict[str, list[str]],
+    targets: list[str],
+    label: str = "gain over random weights",
+    width: str | None = None,
+) -> Figure:
+    """What training adds to each layer: how much better it is than with random weights, around zero.
+
+    Args:
+        table: tidy rows ``encoder, target, layer, value, low, high``
+        layers: for each encoder its layers in order
+        targets: in order, from the top
+        label: of the colour bar: what the differences are of
+        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+    """
+    cells = cell_order(table, layers=layers, targets=targets)
+    furthest = max(float(cells["value"].abs().max()), 0.05)
+    with matplotlib.rc_context(style_of(width)):
+        figure, panels = cell_sheet(
+            dict.fromkeys(layers, float(len(targets))),
+            layers=layers,
+            targets=targets,
+            texts=[value_text(value) for value in cells["value"]],
+            columns_are=_columns_text(list(layers.values())),
+            marks_are="dot: the interval leaves zero out",
+            scale=Scale(label, DIFFERENCE_COLOURS, (-furthest, furthest)),
+            correlations=None,
+            width=width,
+        )
+        n_drawn = 0
+        for encoder, ax in panels.items():
+            plot_difference(
+                table[table["encoder"] == encoder],
+                ax,
+                layers=layers[encoder],
+                targets=targets,
+                limits=(-furthest, furthest),
+                first_cell=n_drawn,
+                across=ax.get_xlim(),
+            )
+            n_drawn += int((cells["encoder"] == encoder).sum())
+        return settled(figure)
+
+
+def _n_rows(controls: pd.Series[str], n_targets: int) -> float:
+    """Rows of a panel, with the headings of its controls."""
+    groups = set(controls) & set(CONTROL_NAMES)
+    return len(groups) * n_targets + HEADING * len(groups - {"none"})
+
+
+def _columns_text(layers: list[list[str]]) -> str:
+    """What the columns are."""
+    if not any(is_stack(names) for names in layers):
+        return "feature"
+    aligned = ", placed at its relative depth" if len(layers) > 1 else ""
+    return f"layer{aligned} (0 enters the first block)"
+
+
+def _best_set(cells: pd.DataFrame) -> np.ndarray:
+    """Which cells are said to be among the best; none where the table says nothing."""
+    if "in_best_set" not in cells:
+        return np.zeros(len(cells), dtype=bool)
+    return (
+        np.array([value is True or value is np.True_ for value in cells["in_best_set"]])
+        & (cells["control"] == "none").to_numpy()
+    )
+
+
+def _mark_best(
+    real: pd.DataFrame, ax: Axes, *, layers: list[str], metric: str, way: Writing | None, first_cell: int
+) -> None:
+    """Frame the best layers of one target, a frame around each run of neighbours."""
+    number = {name: k for k, name in enumerate(layers)}
+    places = np.array([number[name] for name in real["layer"]])
+    best = number[best_layer(real.set_index("layer")["value"], metric=metric)]
+    y, x, half = float(real["y"].iloc[0]), centres(layers), cell_width(layers) / 2
+    chosen = _best_set(real)
+    framed = places[chosen] if chosen.any() else np.array([best])
+    apart = [k for k, name in enumerate(layers) if name == FINAL]
+    cuts = [i for i in range(1, len(framed)) if framed[i] != framed[i - 1] + 1 or framed[i] in apart]
+    cell_of = dict(zip(places, real.index, strict=True))
+    for run in np.split(framed, cuts):
+        gid = f"best-{cell_of[run[0]] + first_cell}"
+        frame(ax, x[run[0]] - half, x[run[-1]] + half, y, cell=inches(ax), gid=gid)
+    if chosen.any():
+        dot(ax, x[best], y, way=way, gid=f"dot-{cell_of[best] + first_cell}")

@@ -1,0 +1,154 @@
+"""Weights of a mix beside their contributions and the layers' own scores, so that no weight passes for relevance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from layerprobe.analysis.layers.scores import FINAL, METRIC_NAMES
+from layerprobe.figures.layout.layer_axis import centres, common_span, name_layers
+from layerprobe.figures.layout.panels import (
+    EDGE,
+    legend_below,
+    panels_across,
+    plan_legend,
+    share_limits,
+    titles,
+    titles_height,
+)
+from layerprobe.figures.layout.style import (
+    encoder_colours,
+    font_size,
+    line_height,
+    move,
+    settled,
+    style_of,
+    text_width,
+    wrapped,
+)
+
+QUANTITIES = ("weight", "contribution", "score")  # from the top
+HEIGHT, GAP = 0.8, 0.1  # inches of a small plot, and between two
+
+
+def plot_weights(
+    table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], colours: dict[str, Any], quantity: str
+) -> Axes:
+    """One quantity of each layer, a point each, with its spread over seeds; of weights also what uniform ones would be.
+
+    Encoders of several sizes are compared in units of what a layer would get if all got the same.
+
+    Args:
+        table: rows ``encoder, layer, weight, weight_spread, contribution, contribution_spread, score`` of one target;
+            spreads may be NaN
+        ax: where to draw
+        layers: for each encoder its layers in order
+        colours: for each encoder
+        quantity: one of `QUANTITIES`
+    """
+    for encoder, names in layers.items():
+        rows = table[table["encoder"] == encoder].set_index("layer").reindex(names)
+        unit = 1 / len(names) if len(layers) > 1 and quantity != "score" else 1.0
+        x, y = centres(names), rows[quantity].to_numpy(dtype=float) / unit
+        n_joined = len(names) - (names[-1] == FINAL)  # final is the last block again, normalised
+        colour = colours[encoder]
+        ax.plot(x[:n_joined], y[:n_joined], color=colour, lw=0.8, marker="o", markersize=2.5, label=encoder)
+        ax.plot(x[n_joined:], y[n_joined:], color=colour, ls="", marker="o", markersize=2.5, fillstyle="none")
+        if f"{quantity}_spread" in rows:
+            spread = rows[f"{quantity}_spread"].to_numpy(dtype=float) / unit
+            known = np.isfinite(spread) & np.isfinite(y)
+            ax.vlines(x[known], (y - spread)[known], (y + spread)[known], color=colour, lw=0.8, alpha=0.6)
+        if quantity == "weight":
+            ax.axhline(1 / len(names) / unit, color=colour if unit == 1 else "0.4", lw=0.7, ls=(0, (4, 2)), alpha=0.8)
+    if quantity == "score":
+        ax.axhline(0, color="0.8", lw=0.6, zorder=0)
+    else:
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    ax.set_xlim(common_span(list(layers.values())))
+    return ax
+
+
+def weights_figure(
+    table: pd.DataFrame,
+    *,
+    layers: dict[str, list[str]],
+    targets: list[str],
+    metric: str,
+    width: str | None = None,
+) -> Figure:
+    """For each target three small plots one above the other: weight, contribution, and the layer's own score.
+
+    Weights and contributions are both shares of all and have one scale; scores have theirs; all targets share them.
+
+    Args:
+        table: rows ``encoder, probe, target, layer, weight, weight_spread, contribution, contribution_spread, score``
+            of one probe
+        layers: for each encoder its layers in order
+        targets: in order
+        metric: a key of `METRIC_NAMES`, of the scores
+        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+    """
+    colours, size = encoder_colours(list(layers)), font_size(width)
+    left = EDGE + line_height(size, 3) + text_width("−0.25", size) + 0.12
+    across = panels_across(len(targets), width=width, left=left, natural=1.9, gap=0.22)
+    names = titles(targets, across.panel, size + 1)
+    title, small = titles_height(names, size + 1), size - 1
+    block = title + len(QUANTITIES) * (HEIGHT + GAP) + line_height(small) + line_height(size) + 0.14
+    n_blocks = -(-len(targets) // across.n_columns)
+    said = {"uniform weights": Line2D([], [], color="0.4", lw=0.8, ls=(0, (4, 2)))}
+    if table[["weight_spread", "contribution_spread"]].notna().any(axis=None):
+        said["standard deviation over seeds"] = Line2D([], [], color="0.4", marker="|", markersize=8, ls="")
+    if any(layer_names[-1] == FINAL for layer_names in layers.values()):
+        said["final (after the final norm)"] = Line2D(
+            [], [], color="0.4", marker="o", markersize=2.5, fillstyle="none", ls=""
+        )
+    if len(layers) > 1:
+        lines = {e: Line2D([], [], color=colours[e], lw=0.8, marker="o", markersize=2.5) for e in layers}
+        said = {**lines, **said}
+    legend = plan_legend(list(said), room=across.all_width - 2 * EDGE, size=small)
+    with matplotlib.rc_context(style_of(width)):
+        figure = Figure(figsize=(across.all_width, EDGE + n_blocks * block + legend.height + EDGE))
+        panels: dict[str, list[Axes]] = {quantity: [] for quantity in QUANTITIES}
+        for k, target in enumerate(targets):
+            row, column = divmod(k, across.n_columns)
+            rows = table[table["target"] == target]
+            for j, quantity in enumerate(QUANTITIES):
+                ax = figure.add_axes((0, 0, 1, 1))
+                top = EDGE + row * block + title + j * (HEIGHT + GAP)
+                move(ax, across.at(column), top, across.panel, HEIGHT)
+                plot_weights(rows, ax, layers=layers, colours=colours, quantity=quantity)
+                last = j == len(QUANTITIES) - 1
+                label_layers(ax, layers, size=small, said=last)
+                ax.tick_params(axis="y", labelsize=small, labelleft=column == 0)
+                if j == 0:
+                    ax.set_title(names[target])
+                if column == 0:
+                    label = METRIC_NAMES[metric] if quantity == "score" else quantity
+                    label += " × layers" if len(layers) > 1 and quantity != "score" else ""
+                    ax.set_ylabel(wrapped(label, HEIGHT + GAP, small), fontsize=small)
+                panels[quantity].append(ax)
+        share_limits(panels["weight"] + panels["contribution"])
+        share_limits(panels["score"])
+        for axes in panels.values():
+            figure.align_ylabels(axes[:: across.n_columns])
+        legend_below(figure, list(said.values()), legend)
+        return settled(figure)
+
+
+def label_layers(ax: Axes, layers: dict[str, list[str]], *, size: float, said: bool) -> None:
+    """Name the layers of one encoder, or relative depth where several share an axis; only ticks if not ``said``."""
+    if len(layers) == 1:
+        name_layers(ax, next(iter(layers.values())), size=size)
+        ax.tick_params(axis="x", length=2)
+    else:
+        ax.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
+        ax.tick_params(axis="x", length=2, labelsize=size)
+    ax.tick_params(axis="x", labelbottom=said)
+    if said:
+        ax.set_xlabel("layer" if len(layers) == 1 else "relative depth")

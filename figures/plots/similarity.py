@@ -1,0 +1,193 @@
+"""Maps of similarity between layers: of one encoder with itself, of encoders with each other, and with the ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from layerprobe.analysis.layers.scores import FINAL
+from layerprobe.figures.layout.heatmap_grid import Scale, colour_bar
+from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
+from layerprobe.figures.layout.style import (
+    SIMILARITY_COLOURS,
+    WIDTHS,
+    font_size,
+    line_height,
+    place,
+    settled,
+    shown_name,
+    style_of,
+    text_width,
+    wrapped,
+)
+
+RATINGS = "ratings"  # the encoder that targets are layers of
+MEASURE_NAMES = {"cka": "CKA, debiased", "cca": "CCA, held out", "rsa": "RSA"}
+EDGE, GAP, BAR = 0.06, 0.12, 0.1  # inches
+NATURAL = {1: 2.8, 2: 2.2}  # inches of a map, by the number of encoders; 1.8 of more
+
+
+def plot_similarity(
+    table: pd.DataFrame, ax: Axes, *, layers_a: list[str], layers_b: list[str], limits: tuple[float, float]
+) -> Axes:
+    """A map of one pair of encoders: layers of the first upwards, of the second to the right, on relative depth.
+
+    Values beyond the limits have the colour of the limit.
+
+    Args:
+        table: rows ``layer_a, layer_b, value`` of the pair
+        ax: where to draw
+        layers_a: in order, from the bottom
+        layers_b: in order, from the left
+        limits: of the colours, so that panels can be compared
+    """
+    x, columns = _edges(layers_b)
+    y, rows = _edges(layers_a)
+    _mesh(table, ax, x, y, rows=rows, columns=columns, limits=limits)
+    ax.set(xlim=span(layers_b), ylim=span(layers_a))
+    return ax
+
+
+def plot_ratings_strip(
+    table: pd.DataFrame, ax: Axes, *, layers: list[str], targets: Sequence[str], limits: tuple[float, float]
+) -> Axes:
+    """How similar each layer is to each target's ratings: layers upwards, a column per target.
+
+    Args:
+        table: rows ``layer_a, layer_b, value`` whose ``layer_b`` is a target
+        ax: where to draw
+        layers: in order, from the bottom
+        targets: in order, from the left
+        limits: of the colours
+    """
+    y, rows = _edges(layers)
+    _mesh(table, ax, np.arange(len(targets) + 1) - 0.5, y, rows=rows, columns=list(targets), limits=limits)
+    ax.set(xlim=(-0.5, len(targets) - 0.5), ylim=span(layers))
+    return ax
+
+
+def similarity_figure(
+    table: pd.DataFrame,
+    *,
+    layers: dict[str, list[str]],
+    measure: str,
+    targets: Sequence[str] | None = None,
+    width: str | None = None,
+) -> Figure:
+    """A map for each pair of encoders, on or above the diagonal, and at the right a strip for the ratings.
+
+    All maps share the scale from 0 to 1. The strips, whose values are a different order of magnitude, share one from 0
+    to their highest value.
+
+    Args:
+        table: rows ``measure, encoder_a, layer_a, encoder_b, layer_b, value``, every pair a full square or oblong;
+            of encoder ``ratings`` the layers are targets
+        layers: for each encoder, of speech or text, its layers in order
+        measure: a key of `MEASURE_NAMES`
+        targets: of the strips, in order; None for those in the table
+        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+    """
+    size, column, names = font_size(width), width == "column", [e for e in layers if e != RATINGS]
+    layers, n = {e: layers[e] for e in names}, len(names)
+    rows = table[table["measure"] == measure]
+    rated = rows[(rows["encoder_b"] == RATINGS) & rows["encoder_a"].isin(names)]
+    targets = list(dict.fromkeys(rated["layer_b"])) if targets is None else [t for t in targets if not rated.empty]
+    strip = (0.14 if column else 0.2) * len(targets)
+    strip_gap = GAP if targets else 0.0
+    down_gap = GAP if n == 1 else line_height(size - 1) + 0.12  # names of layers stand between rows
+    y_names = max(text_width(shown_name(name), size - 1) for layer_names in layers.values() for name in layer_names)
+    one_bar = 0.15 + BAR + text_width("0.05", size) + line_height(size, 2) + 0.12
+    right = EDGE if column else one_bar * (2 if targets else 1)
+    if column and any(layer_names[-1] == FINAL for layer_names in layers.values()) and not targets:
+        right += text_width(FINAL, size) / 2
+    panel, n_lines = NATURAL.get(n, 1.8), 1
+    for _ in range(3):  # the first encoder's name needs more lines beside a smaller map
+        left = EDGE + line_height(size, n_lines) + y_names + 0.12
+        around = left + (n - 1) * GAP + strip_gap + strip + right
+        if width is not None:
+            panel = (WIDTHS[width] - around) / n
+        n_lines = max(n_lines, 1 + wrapped("layer" if n == 1 else names[0], panel, size).count("\n"))
+    all_width = around + n * panel if width is None else WIDTHS[width]
+    titles = {e: wrapped(e, panel, size, bold=True) for e in names}
+    head = EDGE + line_height(size, max(1 + title.count("\n") for title in titles.values())) + 0.08
+    x_names = line_height(size - 1) + 0.06 + line_height(size)
+    if any(not name.isdecimal() and name != FINAL for layer_names in layers.values() for name in layer_names):
+        x_names = y_names + 0.06 + line_height(size)
+    below = max(x_names, 0.06 + max((text_width(shown_name(t), size - 1) for t in targets), default=0.0))
+    bottom = head + n * panel + (n - 1) * down_gap
+    one_below = 0.1 + BAR + line_height(size, 2) + 0.14
+    height = bottom + below + (one_below * (2 if targets else 1) if column else 0) + EDGE
+    scales = [Scale(MEASURE_NAMES[measure], SIMILARITY_COLOURS, (0.0, 1.0))]
+    if targets:
+        highest = max(float(rated["value"].max()), 0.05)
+        scales.append(Scale(f"{MEASURE_NAMES[measure]}, with ratings", SIMILARITY_COLOURS, (0.0, highest)))
+    with matplotlib.rc_context(style_of(width)):
+        figure = Figure(figsize=(all_width, height))
+        for i, first in enumerate(names):
+            down = head + i * (panel + down_gap)
+            of_first = rows[rows["encoder_a"] == first]
+            for j, second in enumerate(names[i:], start=i):
+                ax = place(figure, left + j * (panel + GAP), down, panel, panel)
+                pair = of_first[of_first["encoder_b"] == second]
+                plot_similarity(pair, ax, layers_a=layers[first], layers_b=layers[second], limits=scales[0].limits)
+                _bare(ax)
+                if i == 0:
+                    ax.set_title(titles[second], fontsize=size)
+                if i == j:
+                    name_layers(ax, layers[second], size=size - 1)
+                    name_layers(ax, layers[first], size=size - 1, axis="y")
+                    ax.set_ylabel(wrapped("layer" if n == 1 else first, panel, size))
+            ax.set_xlabel("layer" if i == n - 1 else "")
+            if targets:
+                ax = place(figure, left + n * (panel + GAP) - GAP + strip_gap, down, strip, panel)
+                of_ratings = of_first[of_first["encoder_b"] == RATINGS]
+                plot_ratings_strip(of_ratings, ax, layers=layers[first], targets=targets, limits=scales[1].limits)
+                _bare(ax)
+                if i == n - 1:
+                    ax.set_xticks(range(len(targets)), [shown_name(t) for t in targets], rotation=90)
+                    ax.tick_params(labelsize=size - 1, length=0)
+        for k, scale in enumerate(scales):
+            if column:
+                box = (left, bottom + below + 0.1 + k * one_below, all_width - left - right - 0.1, BAR)
+            else:
+                box = (all_width - right + 0.15 + k * one_bar, head, BAR, min(panel, 2.2))
+            colour_bar(figure, place(figure, *box), scale=scale, size=size)
+        return settled(figure)
+
+
+def _edges(layers: list[str]) -> tuple[np.ndarray, list[str | None]]:
+    """Edges of the cells and whose they are; the gap before ``final`` is nobody's."""
+    middle, half = centres(layers), cell_width(layers) / 2
+    if layers[-1] != FINAL:
+        return np.append(middle - half, middle[-1] + half), list(layers)
+    edges = np.concatenate([middle[:-1] - half, [middle[-2] + half, middle[-1] - half, middle[-1] + half]])
+    return edges, [*layers[:-1], None, FINAL]
+
+
+def _mesh(
+    table: pd.DataFrame,
+    ax: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    rows: Sequence[str | None],
+    columns: Sequence[str | None],
+    limits: tuple[float, float],
+) -> None:
+    square = table.pivot(index="layer_a", columns="layer_b", values="value")
+    values = square.reindex(index=list(rows), columns=list(columns)).to_numpy(dtype=float)
+    mesh = ax.pcolormesh(
+        x, y, np.ma.masked_invalid(values), cmap=SIMILARITY_COLOURS, vmin=limits[0], vmax=limits[1], edgecolors="face",
+        linewidth=0.1,
+    )  # fmt: skip
+    mesh.set_gid("map")
+
+
+def _bare(ax: Axes) -> None:
+    ax.spines[:].set_visible(False)
+    ax.set(xticks=[], yticks=[])

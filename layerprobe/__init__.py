@@ -1,0 +1,1 @@
+"""Layer-wise probing of speech and text encoders for emotion ratings."""

@@ -1,0 +1,162 @@
+"""Stage: sounds become transcripts by a speech recogniser of transformers, resumable, one utterance at a time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from layerprobe.probe.data.audio_hashes import SoundHashes
+from layerprobe.probe.data.inputs import LONGEST_SECONDS, SoundSource
+from layerprobe.probe.data.transcripts import filled
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.hub import hub_commit, quiet_transformers, why_not_loaded
+from layerprobe.probe.progress import Silent
+
+CHUNK_SECONDS = 30.0  # of long sound, overlapping by a sixth on either side as the pipeline does
+
+
+@dataclass(frozen=True)
+class Transcribed:
+    """What a run of `transcribe` did."""
+
+    table: pd.DataFrame  # with the column of words, and the one that says where they are from
+    n_heard: int  # in this run
+    n_wordless: int  # utterances in which it heard no word
+    quarantine: pd.DataFrame  # utterance_id, path, reason
+
+
+class Recogniser:
+    """A speech recogniser; made by `load_recogniser`."""
+
+    def __init__(self, pipeline: Any, *, name: str, options: dict[str, Any]) -> None:
+        """Name it as it goes into the table."""
+        self._pipeline, self.name, self._options = pipeline, name, options
+        self.sampling_rate = int(pipeline.feature_extractor.sampling_rate)
+
+    def __call__(self, waveform: np.ndarray) -> str:
+        """The words of one sound ``(n_samples,)``; '' where it hears none."""
+        given = {"raw": waveform, "sampling_rate": self.sampling_rate}
+        with quiet_transformers(bars=False), torch.inference_mode():
+            answer = self._pipeline(given, **self._options)
+        return " ".join(str(answer["text"]).split())
+
+
+def load_recogniser(name: str, *, device: str = "cpu", language: str | None = None) -> Recogniser:
+    """Load a recogniser from a folder or the hub; weights are safetensors, and no code of the model's own is run.
+
+    Args:
+        name: a hub name with an optional ``@revision``, or a folder
+        device: cpu or cuda
+        language: of a Whisper that knows several; None lets it tell by itself
+
+    Raises:
+        InputError: if nothing is found there, or it is no recogniser
+    """
+    from transformers import pipeline
+
+    folder = Path(name)
+    with quiet_transformers(bars=not folder.is_dir()):
+        try:
+            source, revision = (str(folder), None) if folder.is_dir() else hub_commit(name)
+            made = pipeline(
+                "automatic-speech-recognition",
+                model=source,
+                revision=revision,
+                device=device,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )
+        except InputError:
+            raise
+        except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
+            raise InputError(why_not_loaded(name, folder, error, holds="preprocessor and tokenizer")) from error
+    options: dict[str, Any] = {"chunk_length_s": CHUNK_SECONDS}
+    if made.model.config.model_type == "whisper" and getattr(made.model.generation_config, "is_multilingual", False):
+        options["generate_kwargs"] = {"task": "transcribe", **({} if language is None else {"language": language})}
+    elif language is not None:
+        raise InputError(f"{name} knows one language. Leave --language out.")
+    shown = folder.resolve().name if folder.is_dir() else source
+    return Recogniser(made, name=shown + (f"@{revision}" if revision else ""), options=options)
+
+
+def transcribe(
+    table: pd.DataFrame, recogniser: Recogniser, *, column: str, notes: Path, watch: Silent | None = None
+) -> Transcribed:
+    """Transcribe every utterance that has no words in ``column``; those that have keep them.
+
+    What was heard is noted at once in ``notes``, so that an interrupted run goes on where it was.
+
+    Args:
+        table: of a manifest
+        recogniser: what hears
+        column: to be filled
+        notes: a file beside the table to come, which the caller deletes once that is written
+        watch: is told how far it is
+
+    Raises:
+        InputError: if ``notes`` are of another recogniser
+    """
+    watch = watch or Silent()
+    hashes = SoundHashes()
+    source = SoundSource(hashes, sampling_rate=recogniser.sampling_rate, longest_seconds=LONGEST_SECONDS)
+    known = _read_notes(notes, recogniser.name)
+    before = table[column].astype(str).str.strip() if column in table else pd.Series("", index=table.index)
+    words: list[str | None] = []
+    refused, n_heard = [], 0
+    watch.begin("transcribe", int((before == "").sum()), "utterances")
+    try:
+        with notes.open("a", encoding="utf-8") as file:
+            if not known:
+                file.write(json.dumps({"recogniser": recogniser.name}) + "\n")
+            for row, there in zip(table.to_dict("records"), before, strict=True):
+                if there:
+                    words.append(None)
+                    continue
+                name = row["utterance_id"]
+                material = source.read(row)
+                if material.reason:
+                    refused.append((name, row["path"], material.reason))
+                    words.append(None)
+                elif (name, material.content) in known:
+                    words.append(known[name, material.content])
+                else:
+                    assert isinstance(material.what, np.ndarray)
+                    words.append(recogniser(material.what))
+                    n_heard += 1
+                    noted = {"utterance_id": name, "content": material.content, "words": words[-1]}
+                    file.write(json.dumps(noted) + "\n")
+                    file.flush()
+                watch.advance(1, f"{len(refused)} quarantined")
+    finally:
+        watch.end()
+    done = filled(table, words, source=recogniser.name, column=column)
+    quarantine = pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
+    return Transcribed(done, n_heard, sum(w == "" for w in words), quarantine)
+
+
+def _read_notes(notes: Path, name: str) -> dict[tuple[str, str], str]:
+    """Words by utterance and sound; a torn last line is left out."""
+    if not notes.exists():
+        return {}
+    lines = notes.read_text(encoding="utf-8", errors="replace").split("\n")
+    entries = []
+    for number, line in enumerate(lines):
+        try:
+            entries += [json.loads(line)] if line.strip("\0 ") else []
+        except ValueError as error:
+            if any(rest.strip("\0 ") for rest in lines[number + 1 :]):
+                raise InputError(f"{notes}, line {number + 1} can't be read. Delete it to begin anew.") from error
+    if entries and entries[0].get("recogniser") != name:
+        raise InputError(
+            f"{notes} has what {entries[0].get('recogniser')} heard, not {name}. Delete it, or name another --out."
+        )
+    if lines and lines[-1].strip("\0 "):  # the torn line goes, so that the next begins on its own
+        whole = "".join(json.dumps(entry) + "\n" for entry in entries)
+        notes.write_text(whole, encoding="utf-8")
+    return {(e["utterance_id"], e["content"]): e["words"] for e in entries[1:]}

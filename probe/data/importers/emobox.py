@@ -1,0 +1,108 @@
+"""Folds of EmoBox (Ma et al., 2024): a line of JSON for each sound, in files of a training and a test part.
+
+They name no speakers. Of corpora whose file names do, they are read from these; of others every utterance counts as a
+speaker of its own, and the manifest says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from layerprobe.probe.data.importers.base import Imported, tidy
+from layerprobe.probe.data.manifest import UNKNOWN_SPEAKER, Header, Nominal
+from layerprobe.probe.exceptions import InputError
+
+SPEAKERS = {  # what tells the speaker in a sound's name
+    "emodb": re.compile(r"^(\d{2})[ab]\d{2}[A-Z]"),
+    "iemocap": re.compile(r"^(Ses\d{2})[FM]_\w+_([FM])\w+$"),  # the talker, not who wears the markers
+    "cremad": re.compile(r"^(1\d{3})_"),
+    "ravdess": re.compile(r"^(?:\d{2}-){6}(\d{2})$"),
+    "mspimprov": re.compile(r"^MSP-IMPROV-S\d{2}[AHNS]-([FM]\d{2})-"),
+}
+
+
+def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
+    """Read one fold of one corpus, ``data/CORPUS`` of EmoBox.
+
+    Raises:
+        InputError: if it is none, or has no such fold
+    """
+    files = {
+        split: sorted(folder.glob(f"fold_{fold}/*_{name}_fold_{fold}.jsonl"))
+        for split, name in (("train", "train"), ("development", "valid"), ("test", "test"))
+    }
+    if not files["train"] or not files["test"]:
+        folds = sorted(p.name for p in folder.glob("fold_*"))
+        if not folds:
+            raise InputError(f"{folder} is no corpus of EmoBox: it has no folders fold_1, …")
+        raise InputError(f"{folder} has no fold {fold}; it has {', '.join(folds)}.")
+    rows, dropped, seen = [], Counter[str](), set[str]()
+    for split, paths in files.items():
+        for path in paths:
+            for entry in _lines(path):
+                sound = _found(Path(entry["wav"]), folder)
+                name = str(entry["key"])
+                if name in seen:
+                    raise InputError(f"{path}: {name} is in two parts of fold {fold}.")
+                seen.add(name)
+                if sound is None:
+                    dropped["listed, but no sound"] += 1
+                    continue
+                corpus = str(entry.get("dataset", folder.name))
+                rows.append(
+                    {
+                        "utterance_id": name,
+                        "path": str(sound.absolute()),
+                        "speaker_id": _speaker(corpus, sound.stem),
+                        "split": split,
+                        "emotion": str(entry["emo"]),
+                    }
+                )
+    if not rows:
+        raise InputError(f"{folder}: none of the {len(seen)} sounds listed is here. Put them where EmoBox has them.")
+    table = tidy(pd.DataFrame(rows))
+    remarks = ["the target is the emotion; EmoBox has no ratings"]
+    if (table["speaker_id"] == UNKNOWN_SPEAKER).all():
+        remarks.append("speakers are unknown, so each utterance counts as one, and scores may be too good")
+    classes = tuple(sorted(set(table["emotion"])))
+    header = Header(
+        f"EmoBox {folder.name}",
+        f"fold {fold}",
+        "that of the corpus",
+        {},
+        notes="Emotions and folds of EmoBox.",
+        nominal={"emotion": Nominal(classes, "as EmoBox has it")},
+    )
+    return Imported(table, header, +dropped, remarks)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    entries = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            try:
+                entry = json.loads(line)
+                entry["key"], entry["wav"], entry["emo"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{path}, line {number} is none of EmoBox's: {error}.") from error
+            entries.append(entry)
+    return entries
+
+
+def _found(wav: Path, folder: Path) -> Path | None:
+    """The sound from the folder itself or any above it, as EmoBox names sounds from its own root."""
+    if wav.is_absolute():
+        return wav if wav.is_file() else None
+    return next((base / wav for base in (folder, *folder.absolute().parents) if (base / wav).is_file()), None)
+
+
+def _speaker(corpus: str, stem: str) -> str:
+    known = SPEAKERS.get(re.sub(r"[^a-z]", "", corpus.lower()))
+    m = None if known is None else known.match(stem)
+    return "_".join(m.groups()) if m else UNKNOWN_SPEAKER

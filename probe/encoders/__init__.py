@@ -1,0 +1,1 @@
+"""Encoders: from a waveform or a text to layers of frames, and to pooled layers."""

@@ -1,0 +1,225 @@
+"""Speech upstreams: a waveform becomes the hidden states of every layer.
+
+The layer convention: layer 0 enters the first transformer block, layer k leaves block k before any final norm, so
+twelve blocks give thirteen layers, counted from 0 and never from the end. Encoders that normalise before each
+block have one state more, ``final``, after their final norm. The states are taken by hooks on the blocks, because
+transformers 5 changed what its own last hidden state of the wav2vec 2.0 kind is (before the norm; in 4, after it).
+Scales differ by layer in such encoders: standardise each layer on the training speakers before comparing.
+
+Only this file, `probe.encoders.architectures`, `probe.encoders.hooks`, `probe.encoders.native_forward`
+and `probe.encoders.loading` know transformers for sound; `probe.encoders.text` is its like for words.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from layerprobe.probe.encoders.architectures import Family, Piece, waveform_pieces
+from layerprobe.probe.encoders.hooks import HookedEncoder, tensors_hash
+from layerprobe.probe.encoders.linear_kernels import CoarseLinears
+from layerprobe.probe.encoders.native_forward import LeanEncoder, is_lean
+from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS, Stretch
+from layerprobe.probe.exceptions import InputError
+
+LAYER_CONVENTION = "0 enters the first block, k leaves block k, final after the final norm"
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO = "auto"
+# Replaces masked frames in pre-training; no forward pass that probes ever reads it.
+NEVER_READ = frozenset({"masked_spec_embed"})
+
+
+def precision_for(precision: str, *, device: str, known: bool) -> str:
+    """What is meant by ``precision``: ``auto`` is 16 bits where the hardware multiplies them, in known architectures.
+
+    Raises:
+        InputError: if it is unknown, or nothing for that device
+    """
+    if precision not in (AUTO, *PRECISIONS):
+        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join((AUTO, *PRECISIONS))}.")
+    on_gpu = device.startswith("cuda")
+    if precision == "float16" and not on_gpu:
+        raise InputError("float16 is for GPUs. On the CPU take bfloat16 or float32.")
+    if precision != AUTO:
+        return precision
+    if not known:
+        return "float32"
+    if on_gpu:
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "float32"
+
+
+class SpeechEncoder:
+    """A frozen speech encoder whose layers are read; made by `probe.encoders.loading.load_encoder`."""
+
+    reads = "sound"
+    default_poolings = DEFAULT_POOLINGS
+
+    def __init__(
+        self,
+        model: Any,
+        family: Family,
+        extractor: Any,
+        *,
+        upstream: str,
+        revision: str = "",
+        random_init: int | None = None,
+        device: str = "cpu",
+        adapter: str = "",
+        precision: str = AUTO,
+    ) -> None:
+        """Take the encoder out of ``model`` (float32), put it on ``device``, in eval mode for good."""
+        encoder: Any = family.encoder(model)
+        self._encoder: Any = encoder.float().eval().requires_grad_(False).to(device)
+        self.device = device
+        self._extractor, self._family = extractor, family
+        self._config: Any = encoder.config
+        self.upstream, self.revision, self.random_init, self.adapter = upstream, revision, random_init, adapter
+        self.precision = precision_for(precision, device=device, known=not adapter)
+        dtype = PRECISIONS[self.precision]
+        lean = device == "cpu" and not adapter and is_lean(encoder)
+        with one_thread():  # what is computed of the weights beforehand is the same on any number of cores
+            self._lean = LeanEncoder(encoder, dtype=dtype) if lean else None
+        self._coarse = None if lean or dtype == torch.float32 else CoarseLinears(self._encoder, dtype)
+        self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
+        self.architecture = type(self._encoder).__name__
+        self.sampling_rate: int = extractor.sampling_rate
+        self.layers = self._hooked.layers
+        self.dim = int(encoder.config.hidden_size)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The stack whose states are the layers."""
+        return self._hooked.blocks
+
+    @property
+    def forward(self) -> str:
+        """Whose forward pass is run: our own, written out, or that of transformers."""
+        return "written out" if self._lean else "transformers"
+
+    @property
+    def hears_waveforms(self) -> bool:
+        """Whether it is called with samples, so that sounds of different lengths could be padded into a batch."""
+        return self._family.pieces is waveform_pieces
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Every module of the encoder."""
+        yield from self._encoder.modules()
+
+    @property
+    def minimum_samples(self) -> int:
+        """Samples that one frame needs, 400 (25 ms) in most encoders."""
+        return self._family.minimum_samples(self._extractor, self._config)
+
+    @property
+    def long_sound(self) -> str:
+        """How long sound is heard."""
+        return self._family.long_sound(self._extractor)
+
+    @property
+    def preprocessing(self) -> str:
+        """What the feature extractor does to a waveform, as sorted JSON."""
+        settings = self._extractor.to_dict()
+        naming = ("feature_extractor_type", "processor_class", "_processor_class", "image_processor_type")
+        return json.dumps({k: v for k, v in settings.items() if k not in naming}, sort_keys=True, default=str)
+
+    def weights_hash(self) -> str:
+        """Sixteen hex digits over name, shape and bytes of every tensor of the encoder."""
+        return tensors_hash(self._encoder, never_read=NEVER_READ)
+
+    def stretches(self, waveform: np.ndarray) -> Iterator[Stretch]:
+        """Every layer's frames of one utterance, heard alone: no padding and no neighbour can reach it.
+
+        Args:
+            waveform: ``(n_samples,)`` float32 at `sampling_rate`, at least `minimum_samples` long
+
+        Yields:
+            for each piece of the sound, one if it is not long, its stretch of frames of each of `layers`: one every
+            20 ms in most, those of the sound itself, each counted once
+
+        Raises:
+            ValueError: if the waveform is not one-dimensional or is too short
+        """
+        if self._lean is not None:
+            return self._stretches(waveform, self._lean_states)
+        return self._stretches(waveform, self._reference_states if self._coarse is None else self._coarse_states)
+
+    def hidden_states(self, waveform: np.ndarray) -> list[Tensor]:
+        """All frames of each layer, ``(n_frames, dim)``, in one tensor each; arguments as in `stretches`."""
+        return _joined(self.stretches(waveform))
+
+    def reference_states(self, waveform: np.ndarray) -> list[Tensor]:
+        """The same by transformers' own forward pass in float32, read by hooks."""
+        return _joined(self._stretches(waveform, self._reference_states))
+
+    @torch.inference_mode()
+    def _stretches(self, waveform: np.ndarray, run: Callable[[Piece], Iterator[Tensor]]) -> Iterator[Stretch]:
+        self._refuse_unfit(waveform)
+        for piece in self._family.pieces(waveform, self._extractor, self._config):
+            layers = (states[piece.counted] for states in run(piece))
+            yield Stretch(layers, piece.first, piece.total)
+
+    @torch.inference_mode()
+    def _lean_states(self, piece: Piece) -> Iterator[Tensor]:
+        assert self._lean is not None
+        yield from self._lean.hidden_states(piece.inputs["input_values"][0])
+
+    @torch.inference_mode()
+    def _coarse_states(self, piece: Piece) -> Iterator[Tensor]:
+        assert self._coarse is not None
+        with self._coarse.wanted():
+            heard = self._hooked.states(piece.inputs)
+        yield from (states[0] for states in heard)
+
+    @torch.inference_mode()
+    def _reference_states(self, piece: Piece) -> Iterator[Tensor]:
+        yield from (states[0] for states in self._hooked.states(piece.inputs))
+
+    def _refuse_unfit(self, waveform: np.ndarray) -> None:
+        if waveform.ndim != 1 or len(waveform) < self.minimum_samples:
+            raise ValueError(f"waveform {waveform.shape} is not (n_samples,) with at least {self.minimum_samples}")
+
+    @torch.inference_mode()
+    def padded_hidden_states(self, waveforms: list[np.ndarray], *, masked: bool) -> list[Tensor]:
+        """As usual toolkits hear a batch, to measure what that costs; extraction never does.
+
+        Args:
+            waveforms: ``(n_samples,)`` each, at `sampling_rate`
+            masked: whether the attention mask says where each ends
+
+        Returns:
+            for each layer all frames, padding included, ``(n_waveforms, n_frames, dim)``
+        """
+        inputs = self._extractor(
+            waveforms,
+            sampling_rate=self.sampling_rate,
+            return_tensors="pt",
+            padding=True,
+            return_attention_mask=masked,
+        )
+        with warnings.catch_warnings():  # WavLM mixes two kinds of mask, which torch is about to forbid
+            warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
+            return self._hooked.states(dict(inputs))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch's sums in one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _joined(stretches: Iterator[Stretch]) -> list[Tensor]:
+    heard = [list(stretch.layers) for stretch in stretches]
+    return [torch.cat(layer) for layer in zip(*heard, strict=True)]

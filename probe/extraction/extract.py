@@ -1,0 +1,274 @@
+"""Stage: a manifest and an encoder become a cache."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from layerprobe.probe.cache.journal import JOURNAL
+from layerprobe.probe.cache.plan import WORDS_OF, ExtractionPlan
+from layerprobe.probe.cache.store import CacheMismatch, open_cache
+from layerprobe.probe.cache.writer import CacheWriter, NotHeld
+from layerprobe.probe.data.audio import CHANNELS, RESAMPLER
+from layerprobe.probe.data.audio_hashes import SoundHashes, records
+from layerprobe.probe.data.inputs import LONGEST_SECONDS, NO_WORDS, TRANSCRIPT, Source, source_for
+from layerprobe.probe.data.manifest import Manifest
+from layerprobe.probe.encoders.base import Upstream
+from layerprobe.probe.encoders.linear_kernels import products_used
+from layerprobe.probe.encoders.pooling import pooling_named
+from layerprobe.probe.encoders.precision import precision_loss, precision_words
+from layerprobe.probe.encoders.speech import LAYER_CONVENTION, SpeechEncoder
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.estimate import Foresight, foresee, refuse_full_disk, sample_sounds
+from layerprobe.probe.extraction.workers import default_jobs, hear_in_order
+from layerprobe.probe.filesystem import reached, replace_file
+from layerprobe.probe.progress import Silent
+
+PRECISION = "precision.csv"  # in the cache: what 16-bit products did to a sample of its sounds
+STORAGES = ("float32", "float16")  # of embeddings at rest
+LIBRARIES = ("torch", "transformers", "soxr", "soundfile")
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a run of `extract` did."""
+
+    path: Path
+    n_cached_before: int
+    n_extracted: int
+    quarantine: pd.DataFrame  # utterance_id, path, reason
+    n_wordless: int  # of the manifest's utterances those whose transcript is empty, if words are read
+    seconds_of_sound: float  # that were extracted; 0 of words
+    seconds: float  # that it took
+    encoder_share: float  # of the time that its threads had, in which the encoder heard and pooled
+
+
+def extraction_plan(
+    encoder: Upstream,
+    *,
+    poolings: tuple[str, ...] | None = None,
+    words: str = TRANSCRIPT,
+    storage: str = STORAGES[0],
+) -> ExtractionPlan:
+    """The plan under which ``encoder`` fills a cache; a text encoder's from the column ``words``.
+
+    Raises:
+        InputError: if a pooling or the storage is unknown
+    """
+    if storage not in STORAGES:
+        raise InputError(f"storage {storage!r} is unknown; choose {' or '.join(STORAGES)}.")
+    poolings = poolings or encoder.default_poolings
+    for name in poolings:
+        pooling_named(name)
+    hears = encoder.reads == "sound"
+    return ExtractionPlan(
+        upstream=encoder.upstream,
+        revision=encoder.revision,
+        architecture=encoder.architecture,
+        weights=encoder.weights_hash(),
+        random_init=encoder.random_init,
+        layers=encoder.layers,
+        layer_convention=LAYER_CONVENTION,
+        adapter=encoder.adapter,
+        preprocessing=encoder.preprocessing,
+        sampling_rate=encoder.sampling_rate,
+        resampler=RESAMPLER if hears else "",
+        channels=CHANNELS if hears else WORDS_OF + words,
+        long_sound=encoder.long_sound,
+        poolings=poolings,
+        forward=encoder.forward,
+        precision=encoder.precision,
+        storage=storage,
+        libraries=", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in LIBRARIES),
+    )
+
+
+def extract(
+    manifest: Manifest,
+    encoder: Upstream,
+    out: Path | str,
+    *,
+    poolings: tuple[str, ...] | None = None,
+    words: str = TRANSCRIPT,
+    storage: str = STORAGES[0],
+    prune: bool = False,
+    elsewhere: dict[str, str] | None = None,
+    shares: int = 1,
+    longest_seconds: float = LONGEST_SECONDS,
+    jobs: int | None = None,
+    loaders: int = 2,
+    watch: Silent | None = None,
+) -> Extraction:
+    """Pool every layer of every utterance into the cache at ``out``; what is there already is kept.
+
+    Each utterance is heard, or its transcript read, alone. A sound that can't be used is quarantined with its reason
+    and the rest goes on; the refused ones are tried again by the next run, and those that have changed since they were
+    cached are heard again. How many are heard at once changes no bit.
+
+    Args:
+        manifest: what is to be heard
+        encoder: what hears, or reads
+        out: the cache, new or begun
+        poolings: keys of `probe.encoders.pooling.POOLINGS`; the encoder's own if None
+        words: the manifest's column that a text encoder reads
+        storage: float32, or float16 for half of the disk
+        prune: whether rows of utterances that the manifest no longer has are taken out
+        elsewhere: utterances that another cache holds, with what they were made from; they need no row here
+        shares: of which this is one, which the disk must hold together, and while they are merged one more
+        longest_seconds: a longer sound is quarantined
+        jobs: utterances heard at once; None for one a core, or one on a GPU
+        loaders: threads that decode
+        watch: who is told of the progress
+
+    Raises:
+        CacheMismatch: if ``out`` was extracted under another plan
+        InputError: if the disk can't hold it, or there are no words to read
+        OSError: if the disk is full or can't be written; rows named in the journal stay
+    """
+    watch = watch or Silent()
+    jobs = jobs or default_jobs(encoder)
+    began = time.monotonic()
+    plan = extraction_plan(encoder, poolings=poolings, words=words, storage=storage)
+    with CacheWriter(out, plan, dim=encoder.dim) as writer:
+        cached = writer.cached
+        hashes = SoundHashes(writer.path if encoder.reads == "sound" else None)
+        try:
+            source = source_for(encoder, manifest.table, hashes, words=words, longest_seconds=longest_seconds)
+            if prune:
+                gone = set(cached) - set(manifest.table["utterance_id"])
+                writer.drop(gone)
+                watch.say(f"{len(gone)} rows taken out that the manifest no longer has.")
+            pending = _pending(manifest.table, (elsewhere or {}) | cached, source, watch)
+            if pending.empty:
+                watch.say(f"All {len(writer.cached)} utterances are cached already; nothing is to be done.")
+                seconds = time.monotonic() - began
+                return Extraction(writer.path, len(cached), 0, _quarantine([]), _wordless(cached), 0.0, seconds, 1.0)
+            foresight = _foreseen(writer.path, pending, cached, writer.n_rows, encoder, source, plan, jobs, shares)
+            watch.say(foresight.words() + ".")
+            if isinstance(encoder, SpeechEncoder) and encoder.precision != "float32":
+                if encoder.precision == "bfloat16" and encoder.device == "cpu":
+                    watch.say(products_used())
+                _note_precision(encoder, pending, writer.path, watch)
+            began_hearing = time.monotonic()
+            refused: list[tuple[str, str, str]] = []
+            seconds_of_sound = at_work = 0.0
+            watch.begin("extract", len(pending), "utterances")
+            try:
+                heard_in_order = hear_in_order(
+                    pending, encoder, source, poolings=plan.poolings, jobs=jobs, loaders=loaders
+                )
+                for heard in heard_in_order:
+                    reason = heard.reason
+                    if heard.embeddings is not None:
+                        try:
+                            writer.append(heard.row["utterance_id"], heard.content, heard.embeddings)
+                            seconds_of_sound += heard.seconds_of_sound
+                        except NotHeld as error:
+                            reason = str(error)
+                    if reason:
+                        refused.append((heard.row["utterance_id"], heard.row["path"], reason))
+                        writer.refuse(*refused[-1])
+                    at_work += heard.seconds_at_work
+                    rate = seconds_of_sound / max(time.monotonic() - began_hearing, 1e-9)
+                    speed = f"{rate:.1f} s of sound per s, " if encoder.reads == "sound" else ""
+                    watch.advance(1, f"{speed}{len(refused)} quarantined")
+            finally:
+                watch.end()
+            n_wordless = _wordless(writer.cached)
+        finally:
+            hashes.save()
+    hearing = max(time.monotonic() - began_hearing, 1e-9)
+    return Extraction(
+        path=writer.path,
+        n_cached_before=len(cached),
+        n_extracted=len(pending) - len(refused),
+        quarantine=_quarantine(refused),
+        n_wordless=n_wordless,
+        seconds_of_sound=seconds_of_sound,
+        seconds=time.monotonic() - began,
+        encoder_share=min(1.0, at_work / (jobs * hearing)),
+    )
+
+
+def rehearse(
+    manifest: Manifest, encoder: Upstream, out: Path | str, *, poolings: tuple[str, ...] | None = None,
+    words: str = TRANSCRIPT, storage: str = STORAGES[0], jobs: int | None = None, watch: Silent | None = None,
+) -> list[str]:  # fmt: skip
+    """What `extract` would do, in lines: its plan, and what it needs; arguments and errors as there.
+
+    Nothing is written.
+    """
+    watch, out = watch or Silent(), reached(out)
+    plan = extraction_plan(encoder, poolings=poolings, words=words, storage=storage)
+    cached: dict[str, str] = {}
+    n_rows = 0
+    if (out / JOURNAL).exists():
+        cache = open_cache(out)
+        if cache.plan != plan:
+            raise CacheMismatch(out, cache.plan, plan)
+        cached, n_rows = dict(zip(cache.utterance_ids, cache.sounds, strict=True)), cache.n_rows
+    source = source_for(encoder, manifest.table, SoundHashes(), words=words, longest_seconds=LONGEST_SECONDS)
+    pending = _pending(manifest.table, cached, source, watch)
+    lines = plan.lines()
+    if pending.empty:
+        return [*lines, f"All {len(cached)} utterances are cached already; nothing is to be done."]
+    jobs = jobs or default_jobs(encoder)
+    foresight = _foreseen(out, pending, cached, n_rows, encoder, source, plan, jobs)
+    return [*lines, f"{len(cached)} utterances are cached already; {foresight.words()}."]
+
+
+def _foreseen(
+    out: Path, pending: pd.DataFrame, cached: dict[str, str], n_rows: int, encoder: Upstream, source: Source,
+    plan: ExtractionPlan, jobs: int, shares: int = 1,
+) -> Foresight:  # fmt: skip
+    n_replaced = int(pending["utterance_id"].isin(list(cached)).sum())
+    foresight = foresee(
+        pending, encoder, source, poolings=plan.poolings, storage=plan.storage, jobs=jobs, n_rows=n_rows,
+        n_replaced=n_replaced,
+    )  # fmt: skip
+    refuse_full_disk(out, foresight, shares=shares)
+    return foresight
+
+
+def _wordless(cached: dict[str, str]) -> int:
+    return sum(content == NO_WORDS for content in cached.values())
+
+
+def _quarantine(refused: list[tuple[str, str, str]]) -> pd.DataFrame:
+    return pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
+
+
+def _note_precision(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, watch: Silent) -> None:
+    """Measure 16-bit products on the corpus' own sound, say it, and leave it in the cache, where it is new."""
+    samples = sample_sounds(pending, encoder)
+    if not samples or (folder / PRECISION).exists():
+        return
+    table = precision_loss(encoder, samples)
+    replace_file(folder / PRECISION, table.to_csv(index=False, lineterminator="\n"))
+    words = precision_words(table, precision=encoder.precision, n_sounds=len(samples))
+    watch.say(f"{words}, see {folder / PRECISION}.")
+
+
+def _pending(table: pd.DataFrame, cached: dict[str, str], source: Source, watch: Silent) -> pd.DataFrame:
+    """Rows of the manifest that are to be heard: those without a row, and those whose sound or words have changed."""
+    known = table["utterance_id"].isin(list(cached))
+    changed = []
+    watch.begin("check what is cached", int(known.sum()), "utterances")
+    try:
+        for row in records(table[known]):
+            try:
+                same = source.content(row) == cached[row["utterance_id"]]
+            except FileNotFoundError:
+                same = True  # what was heard needs no sound any more
+            if not same:
+                changed.append(row["utterance_id"])
+            watch.advance()
+    finally:
+        watch.end()
+    if changed:
+        watch.say(f"{len(changed)} utterances have changed since they were cached, {changed[0]} first: heard again.")
+    return table[~known | table["utterance_id"].isin(changed)]

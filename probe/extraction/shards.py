@@ -1,0 +1,197 @@
+"""One cache filled by many processes: each fills a cache of its own with a share of the manifest, and they are merged.
+
+The shares of ``NAME.zarr`` lie in ``NAME.zarr.shards``. They are ordinary caches, each with its own lock, which is gone
+with the process that holds it; a share is gone on with like any cache. Merged in the manifest's order they give the
+bytes that one process would have written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from layerprobe.probe.cache.journal import JOURNAL
+from layerprobe.probe.cache.store import BLOCK, Cache, CacheMismatch, open_cache, read_quarantine
+from layerprobe.probe.cache.writer import CacheWriter
+from layerprobe.probe.data.manifest import Manifest
+from layerprobe.probe.encoders.base import Upstream
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.extract import Extraction, extract, extraction_plan
+from layerprobe.probe.filesystem import is_remote, reached, remove
+from layerprobe.probe.progress import Silent
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The share of one of many."""
+
+    number: int  # from 1
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """From ``3/16``.
+
+        Raises:
+            InputError: if it is none
+        """
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise InputError(f"{text!r} is no share. Write NUMBER/OF, such as 3/16; the first is 1/16.")
+        return cls(int(number), int(of))
+
+    def __str__(self) -> str:
+        """As it is parsed."""
+        return f"{self.number}/{self.of}"
+
+    def of_table(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Its rows, one after the other; every row is in one share."""
+        begin, end = ((n * len(table)) // self.of for n in (self.number - 1, self.number))
+        return table.iloc[begin:end]
+
+    def path(self, out: Path) -> Path:
+        """Where its cache lies."""
+        return _folder(out) / f"{self.number:04d}-of-{self.of:04d}.zarr"
+
+
+def extract_shard(manifest: Manifest, encoder: Upstream, out: Path | str, shard: Shard, **choices: Any) -> Extraction:
+    """Extract a share of a manifest, but what the cache at ``out`` has already.
+
+    Args:
+        manifest: the whole of it, the same for every share
+        encoder: what hears, or reads
+        out: the cache that `merge` will make or add to
+        shard: which share
+        choices: of `extract`
+
+    Raises:
+        CacheMismatch, InputError: as `extract` does, and if ``out`` was divided otherwise before
+    """
+    out = reached(out)
+    of = divided(out)
+    if of not in (0, shard.of):
+        raise InputError(f"{_folder(out)} holds shares of {of}, not of {shard.of}. Go on with {of}, or merge first.")
+    elsewhere: dict[str, str] = {}
+    if (out / JOURNAL).exists():
+        cache = open_cache(out)
+        elsewhere = dict(zip(cache.utterance_ids, cache.sounds, strict=True))
+        wanted = {k: choices[k] for k in ("poolings", "words", "storage") if k in choices}
+        plan = extraction_plan(encoder, **wanted)
+        if plan != cache.plan:
+            raise CacheMismatch(out, cache.plan, plan)
+    path = shard.path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    share = replace(manifest, table=shard.of_table(manifest.table).reset_index(drop=True))
+    return extract(share, encoder, path, elsewhere=elsewhere, shares=shard.of, **choices)
+
+
+def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -> int:
+    """Make the shares one cache, in the manifest's order, and remove each; returns how many rows were added.
+
+    A share is removed once its rows are durable, so that the disk holds all of them once and one of them twice. A kill
+    leaves the other shares and a cache that the next merge goes on with.
+
+    Raises:
+        InputError: naming the shares that are missing or not whole
+        CacheMismatch: if they were not made alike
+    """
+    out, watch = reached(out), watch or Silent()
+    shards = _found(out)
+    if not shards:
+        raise InputError(f"{_folder(out)} holds no shares. Fill them with layerprobe extract … --shard 1/N.")
+    caches = [open_cache(shard.path(out)) for shard in shards]
+    _refuse_unfinished(out, shards, caches, manifest)
+    for cache in caches[1:]:
+        if cache.plan != caches[0].plan:
+            raise CacheMismatch(cache.path, cache.plan, caches[0].plan, mend="Delete it and fill it like the others.")
+    tried = {name for c in caches for name in (*c.utterance_ids, *c.quarantine["utterance_id"])}
+    before = read_quarantine(out)
+    gone = ~before["utterance_id"].isin(list(tried)) & before["utterance_id"].isin(manifest.table["utterance_id"])
+    before = before[gone]  # of shares that were merged and are gone
+    added = 0
+    watch.begin("merge", sum(len(c.utterance_ids) for c in caches), "utterances")
+    try:
+        with CacheWriter(out, caches[0].plan, dim=caches[0].dim) as writer:
+            for row in before.itertuples(index=False, name=None):
+                writer.refuse(*row)
+            for cache in caches:
+                added += _add(cache, writer, watch)
+                for row in cache.quarantine.itertuples(index=False, name=None):
+                    writer.refuse(*row)
+                writer.flush()
+                _forget(cache.path)
+    finally:
+        watch.end()
+    for shard in (Shard(number, shards[0].of) for number in range(1, shards[0].of + 1)):
+        _forget(shard.path(out))  # what a kill left of one that was merged before
+    if not is_remote(out) and not any(_folder(out).iterdir()):
+        _folder(out).rmdir()
+    return added
+
+
+def _add(cache: Cache, writer: CacheWriter, watch: Silent) -> int:
+    known, added = writer.cached, 0
+    for begin in range(0, len(cache.utterance_ids), BLOCK):
+        rows = np.arange(begin, min(begin + BLOCK, len(cache.utterance_ids)))
+        rows = rows[[known.get(cache.utterance_ids[k]) != cache.sounds[k] for k in rows]]
+        if len(rows):
+            for k, embeddings in zip(rows, cache.read_rows(rows), strict=True):
+                writer.append(str(cache.utterance_ids[k]), str(cache.sounds[k]), embeddings)
+            added += len(rows)
+        watch.advance(min(BLOCK, len(cache.utterance_ids) - begin))
+    return added
+
+
+def _refuse_unfinished(out: Path, shards: list[Shard], caches: list[Cache], manifest: Manifest) -> None:
+    of = shards[0].of
+    merged = open_cache(out) if (out / JOURNAL).exists() else None
+    held = set() if merged is None else set(merged.utterance_ids)
+    refused = set() if merged is None else set(merged.quarantine["utterance_id"])
+    by_shard = dict(zip(shards, caches, strict=True))
+    lacking = []
+    for number in range(1, of + 1):
+        shard = Shard(number, of)
+        wanted = set(shard.of_table(manifest.table)["utterance_id"]) - held
+        cache = by_shard.get(shard)
+        done = refused if cache is None else {*cache.utterance_ids, *cache.quarantine["utterance_id"]}
+        if wanted - done:
+            lacking.append(f"{shard} ({len(wanted - done)} of {len(wanted)} utterances)")
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise InputError(
+            f"{out}: shares are not whole yet: {', '.join(lacking[:3])}{more}. Run layerprobe extract with --shard "
+            f"{lacking[0].split()[0]} again."
+        )
+
+
+def _forget(path: Path) -> None:
+    """Remove a share that was merged, at once for whoever looks for it, whatever a kill leaves of its files."""
+    if is_remote(path):
+        (path / JOURNAL).unlink(missing_ok=True)
+        if path.exists():
+            remove(path)
+        return
+    gone = path.with_suffix(".merged")
+    if gone.exists():  # of a kill
+        remove(gone)
+    if path.exists():
+        path.rename(gone)
+        remove(gone)
+
+
+def divided(out: Path) -> int:
+    """Of how many the shares are that are there; 0 if there are none."""
+    return max((shard.of for shard in _found(out)), default=0)
+
+
+def _found(out: Path) -> list[Shard]:
+    names = [path.stem.split("-of-") for path in _folder(out).glob("*-of-*.zarr") if (path / JOURNAL).exists()]
+    return sorted((Shard(int(number), int(of)) for number, of in names), key=lambda s: s.number)
+
+
+def _folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.shards")

@@ -1,1 +1,0 @@
-"""Corpora as they ship become manifests, one file per corpus."""

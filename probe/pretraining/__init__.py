@@ -1,0 +1,1 @@
+"""Pretrain a small encoder from audio alone, or distil one from a larger encoder."""

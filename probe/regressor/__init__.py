@@ -1,0 +1,1 @@
+"""The audio-textual regressor: train, predict, export."""

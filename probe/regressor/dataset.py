@@ -1,0 +1,159 @@
+"""A manifest's utterances as a regressor takes them: looked at once, loaded ahead, frozen states kept."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from layerprobe.probe.data.audio import UnusableSound
+from layerprobe.probe.data.audio_hashes import Row, SoundHashes
+from layerprobe.probe.data.inputs import SoundSource, WordSource
+from layerprobe.probe.progress import Silent
+from layerprobe.probe.regressor.freezing import is_frozen
+from layerprobe.probe.regressor.model import AudioTextRegressor, Utterance
+from layerprobe.probe.regressor.plan import TrainPlan, autocast
+from layerprobe.probe.training.branches import AudioBranch, Prepared, TextBranch
+
+LOADERS = 2  # threads that decode
+
+
+class RatedSounds:
+    """Rows of a manifest, in its order; those that can't be used are left out and named in `quarantine`."""
+
+    def __init__(
+        self, table: pd.DataFrame, regressor: AudioTextRegressor, *, words: str, longest_seconds: float, watch: Silent
+    ) -> None:
+        """Load every utterance once, to know how long it is and whether it can be used at all.
+
+        Args:
+            table: of a manifest
+            regressor: whose branches say what becomes of sounds and words
+            words: the column that is read
+            longest_seconds: a longer sound is refused
+            watch: is told how far it is
+        """
+        self._audio, self._text = regressor.audio, regressor.text
+        rate = 0 if self._audio is None else self._audio.sampling_rate
+        self._sounds = SoundSource(SoundHashes(), sampling_rate=rate, longest_seconds=longest_seconds)
+        self._words = WordSource(words)
+        self._kept: _KeptStates | None = None
+        rows, refused = [], []
+        watch.begin("look at every utterance", len(table), "utterances")
+        try:
+            with ThreadPoolExecutor(LOADERS) as pool:
+                candidates: list[Row] = table.to_dict("records")
+                for row, reason in zip(candidates, pool.map(self._fault, candidates), strict=True):
+                    if reason:
+                        refused.append((row["utterance_id"], row["path"], reason))
+                    else:
+                        rows.append(row)
+                    watch.advance(1, f"{len(refused)} quarantined")
+        finally:
+            watch.end()
+        self._rows = rows
+        self.table = pd.DataFrame(rows, columns=table.columns)
+        self.quarantine = pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
+
+    def __len__(self) -> int:
+        """Utterances that can be used."""
+        return len(self._rows)
+
+    def close(self) -> None:
+        """Let go of what `keep_frozen_states` keeps."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def keep_frozen_states(self, folder: Path, plan: TrainPlan, *, watch: Silent) -> None:
+        """Hear every sound with an audio encoder of which nothing learns once, and keep its states in a file.
+
+        The file has no name of its own where the system allows that, so that nothing is left behind by a kill.
+        """
+        branch = self._audio
+        if branch is None or not is_frozen(branch):
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = _KeptStates(folder, branch.dim)
+        watch.begin("hear with the frozen encoder", len(self._rows), "utterances")
+        try:
+            for k in range(len(self._rows)):
+                sound = self._sound(self._rows[k])
+                assert sound is not None
+                with torch.no_grad(), autocast(plan, next(branch.encoder.parameters()).device):
+                    states, _ = branch([sound])
+                kept.add(states[0].float().cpu().numpy(), sound)
+                watch.advance()
+        finally:
+            watch.end()
+        self._kept = kept
+
+    def load(self, k: int) -> Utterance:
+        """One utterance; UnusableSound only if its file has changed since it was looked at."""
+        row = self._rows[k]
+        sound = self._kept.prepared(k) if self._kept is not None else self._sound(row)
+        return Utterance(sound, self._read(row))
+
+    def load_ahead(self, batches: Sequence[np.ndarray]) -> Iterator[list[Utterance]]:
+        """Batches of utterances in order; the next is loaded while one is worked on."""
+        with ThreadPoolExecutor(LOADERS) as pool:
+            coming: list[list[Future[Utterance]]] = []
+            for batch in batches:
+                coming.append([pool.submit(self.load, int(k)) for k in batch])
+                if len(coming) > 1:
+                    yield [future.result() for future in coming.pop(0)]
+            while coming:
+                yield [future.result() for future in coming.pop(0)]
+
+    def _fault(self, row: Row) -> str:
+        try:
+            self._sound(row)
+            self._read(row)
+        except UnusableSound as error:
+            return str(error)
+        return ""
+
+    def _sound(self, row: Row) -> Prepared | None:
+        if not isinstance(self._audio, AudioBranch):
+            return None
+        material = self._sounds.read(row)
+        if material.reason:
+            raise UnusableSound(material.reason)
+        assert isinstance(material.what, np.ndarray)
+        return self._audio.prepare(material.what)
+
+    def _read(self, row: Row) -> Prepared | None:
+        if not isinstance(self._text, TextBranch):
+            return None
+        return self._text.prepare(str(self._words.read(row).what))
+
+
+class _KeptStates:
+    """States of one utterance after another in a file, float32."""
+
+    def __init__(self, folder: Path, dim: int) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this does
+        self._dim, self._ends, self._sounds = dim, [0], list[Prepared]()
+
+    def add(self, states: np.ndarray, sound: Prepared) -> None:
+        self._file.write(np.ascontiguousarray(states, dtype=np.float32).tobytes())
+        self._ends.append(self._ends[-1] + len(states))
+        self._sounds.append(replace(sound, inputs={}))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def prepared(self, k: int) -> Prepared:
+        self._file.flush()
+        begin, end = self._ends[k], self._ends[k + 1]
+        size = 4 * self._dim
+        content = os.pread(self._file.fileno(), (end - begin) * size, begin * size)
+        states = np.frombuffer(content, dtype=np.float32).reshape(end - begin, self._dim)
+        return replace(self._sounds[k], states=torch.from_numpy(states.copy()))

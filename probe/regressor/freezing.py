@@ -1,0 +1,77 @@
+"""What of a regressor learns, and how fast: frozen parts, and learning rates that fall from block to block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.regressor.model import AudioTextRegressor
+from layerprobe.probe.regressor.plan import TrainPlan
+from layerprobe.probe.training.branches import EMBEDDINGS, FRONT_END, REST, Branch, named_parts
+
+
+def freeze(regressor: AudioTextRegressor, frozen: tuple[str, ...]) -> None:
+    """Take the gradient from whole encoders (``audio``) or parts of them (``audio.front_end``, ``text.0``).
+
+    Raises:
+        InputError: if there is no such part
+    """
+    parts = {name: {part for part, _ in named_parts(branch)} for name, branch in regressor.branches.items()}
+    for asked in frozen:
+        name, _, part = asked.partition(".")
+        if name not in parts or (part and part not in parts[name]):
+            known = [f"{n}{'.' + p if p else ''}" for n, own in parts.items() for p in ["", *sorted(own)]]
+            raise InputError(f"nothing is called {asked!r} to be frozen; choose of {', '.join(known)}.")
+    for name, branch in regressor.branches.items():
+        for part, parameter in named_parts(branch):
+            parameter.requires_grad_(name not in frozen and f"{name}.{part}" not in frozen)
+
+
+def is_frozen(branch: Branch) -> bool:
+    """Whether nothing of an encoder learns and one state of it is taken, so that it always says the same."""
+    return branch.mix is None and not any(p.requires_grad for p in branch.encoder.parameters())
+
+
+def set_training(regressor: AudioTextRegressor, training: bool) -> None:
+    """Dropout everywhere but in frozen encoders."""
+    regressor.train(training)
+    for branch in regressor.branches.values():
+        if not any(p.requires_grad for p in branch.encoder.parameters()):
+            branch.encoder.eval()
+
+
+def learning_groups(regressor: AudioTextRegressor, plan: TrainPlan) -> list[dict[str, Any]]:
+    """Parameters by learning rate and weight decay, for AdamW; ``rate`` is the group's own, which the schedule scales.
+
+    The top block has the plan's learning rate, each block below it ``layer_decay`` of the one above (Howard and Ruder,
+    2018), what is before the blocks that of one more block. Biases and norms do not decay.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+
+    def add(parameter: nn.Parameter, rate: float) -> None:
+        if parameter.requires_grad:
+            decay = plan.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+
+    for branch in regressor.branches.values():
+        for part, parameter in named_parts(branch):
+            below = {FRONT_END: branch.n_blocks, EMBEDDINGS: branch.n_blocks, REST: branch.n_blocks}
+            steps = below[part] if part in below else branch.n_blocks - 1 - int(part)
+            add(parameter, plan.learning_rate * plan.layer_decay**steps)
+    for parameter in regressor.head_parameters():
+        add(parameter, plan.head_learning_rate)
+    return [{"params": own, "lr": rate, "rate": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
+
+
+def schedule(step: int, *, n_steps: int, warmup: float) -> float:
+    """What learning rates are multiplied by: up from 0 over the share ``warmup`` of all steps, then down to 0.
+
+    >>> [schedule(k, n_steps=10, warmup=0.2) for k in (0, 1, 2, 6, 9)]
+    [0.5, 1.0, 1.0, 0.5, 0.125]
+    """
+    rising = max(1, round(warmup * n_steps))
+    if step < rising:
+        return (step + 1) / rising
+    return max(0.0, (n_steps - step) / max(1, n_steps - rising))

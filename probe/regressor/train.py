@@ -1,0 +1,268 @@
+"""Stage: a manifest and encoders become a trained regressor, its held-out predictions and scores."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from layerprobe.probe.cache.plan import combined_fingerprint
+from layerprobe.probe.data.manifest import Manifest
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.metrics import MomentMatch
+from layerprobe.probe.progress import Silent
+from layerprobe.probe.regressor.dataset import RatedSounds
+from layerprobe.probe.regressor.freezing import freeze
+from layerprobe.probe.regressor.plan import DEVELOPMENT, TRAIN, TrainPlan, check_training
+from layerprobe.probe.regressor.saving import (
+    MODEL,
+    REGRESSOR,
+    Parts,
+    build,
+    load_regressors,
+    read_regressor,
+    write_configurations,
+    write_regressor,
+    write_weights,
+)
+from layerprobe.probe.regressor.trainer import BEST, LAST, Training
+from layerprobe.probe.results.predictions import ALL_LAYERS, ColumnBuilder, Finished, SweepData, held_out_predictions
+from layerprobe.probe.results.run_folder import (
+    JOINED,
+    LABELS,
+    TRAINED,
+    WEIGHT_COLUMNS,
+    Run,
+    refuse_other_run,
+    write_run,
+)
+from layerprobe.probe.splits import Split, speaker_groups
+
+LEVEL = 0.9  # of the intervals around a prediction
+DEALT = "dealt"  # the name of the split where speakers are dealt
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Rows of the sounds, by what they are for."""
+
+    train: np.ndarray
+    development: np.ndarray
+    test: np.ndarray
+
+
+def train(
+    manifest: Manifest,
+    parts: Parts,
+    plan: TrainPlan,
+    *,
+    out: Path | str,
+    device: str = "cpu",
+    command: str = "",
+    watch: Silent | None = None,
+) -> Run:
+    """Train a regressor of each seed, predict the speakers that were held out, and write ``out``.
+
+    A training that was interrupted goes on at its last saved step; the weights are those it would have had. Sounds that
+    can't be used are quarantined with their reason.
+
+    Args:
+        manifest: what was rated
+        parts: the encoders, as `probe.regressor.settings` loads them
+        plan: with the choices that came of that
+        out: the run folder
+        device: cpu or cuda
+        command: the command line, to be written down
+        watch: is told how far it is
+
+    Raises:
+        InputError: if the plan can't be carried out on this manifest, or ``out`` holds another run
+    """
+    watch, out = watch or Silent(), Path(out)
+    check_training(plan, manifest)
+    fingerprint = combined_fingerprint(plan.fingerprint(), manifest.content_hash())
+    refuse_other_run(out, fingerprint)
+    _refuse_other_training(out, fingerprint)
+    rated = manifest.table[list(plan.targets)].notna().all(axis=1)
+    table = manifest.table[rated].sort_values("utterance_id")
+    with torch.random.fork_rng(devices=[]), contextlib.ExitStack() as stack:
+        regressor = build(parts, plan)
+        freeze(regressor, plan.frozen)
+        regressor.to(device)
+        sounds = RatedSounds(table, regressor, words=plan.words, longest_seconds=plan.longest_seconds, watch=watch)
+        stack.callback(sounds.close)
+        shares = deal(sounds.table, plan)
+        ratings = sounds.table[list(plan.targets)].to_numpy(dtype=np.float64)
+        _refuse_constant(ratings[shares.train], plan)
+        sounds.keep_frozen_states(out, plan, watch=watch)
+        write_configurations(out, parts)
+        write_regressor(out, plan, fingerprint=fingerprint, intervals={})
+        inner, outer = [], []
+        for seed in plan.seeds:
+            fitted = _of_seed(parts, plan, sounds, ratings, shares, seed, out, device=device, watch=watch)
+            inner.append(fitted.predict(shares.development))
+            outer.append(fitted.predict(shares.test))
+    intervals = half_widths(ratings[shares.development] - np.mean(inner, axis=0), plan.targets)
+    write_regressor(out, plan, fingerprint=fingerprint, intervals=intervals)
+    run, finished, data = _scored(manifest, plan, sounds, ratings, shares, inner, outer, fingerprint, command, rated)
+    run.plan["encoders"] = []
+    run.plan["parameters"] = parameter_counts(parts, plan)
+    write_run(out, run, held_out_predictions(finished.columns, data))
+    for seed in plan.seeds:
+        for leftover in (LAST, BEST):
+            shutil.rmtree(out / f"seed-{seed}" / leftover, ignore_errors=True)
+    return run
+
+
+def deal(table: pd.DataFrame, plan: TrainPlan) -> Shares:
+    """Rows to learn from, to stop by and to be judged on, with no speaker in two.
+
+    Without a split in the plan a fifth of the speakers is held out and a fifth stops, dealt by the first seed.
+
+    Raises:
+        InputError: if one of the three is empty, or a speaker is in two
+    """
+    groups = speaker_groups(table["speaker_id"].to_numpy())
+    if plan.test is not None:
+        split = table["split"].to_numpy()
+        shares = Shares(*(np.flatnonzero(split == name) for name in (TRAIN, DEVELOPMENT, plan.test)))
+        for a, b in (
+            (shares.train, shares.development),
+            (shares.train, shares.test),
+            (shares.development, shares.test),
+        ):
+            both = np.intersect1d(groups[a], groups[b])
+            if len(both):
+                name = table["speaker_id"].to_numpy()[groups == both[0]][0]
+                raise InputError(f"speaker {name!r} is on both sides of the split. Correct it, or leave --test out.")
+    else:
+        speakers = np.random.default_rng(plan.seeds[0]).permutation(np.unique(groups))
+        fifth = max(1, round(len(speakers) / 5))
+        of = np.full(groups.max() + 1, 0)
+        of[speakers[:fifth]], of[speakers[fifth : 2 * fifth]] = 2, 1
+        shares = Shares(*(np.flatnonzero(of[groups] == k) for k in range(3)))
+    for name, rows in asdict(shares).items():
+        if len(rows) < 2:
+            raise InputError(f"there are {len(rows)} usable utterances for {name}; two are needed at least.")
+    return shares
+
+
+def half_widths(residuals: np.ndarray, targets: tuple[str, ...], *, level: float = LEVEL) -> dict[str, Any]:
+    """How far ratings are from predictions in that share of cases (split conformal: Lei et al., 2018).
+
+    Args:
+        residuals: ``(n_utterances, n_targets)`` of utterances that nothing was fitted to
+        targets: their names
+        level: share of ratings within the interval
+    """
+    n = len(residuals)
+    rank = min(n, math.ceil((n + 1) * level)) - 1
+    widths = np.sort(np.abs(residuals), axis=0)[rank]
+    return {"level": level, "half_width": dict(zip(targets, map(float, widths), strict=True))}
+
+
+def parameter_counts(parts: Parts, plan: TrainPlan) -> dict[str, int]:
+    """All parameters of the regressor, and those that were trained."""
+    with torch.random.fork_rng(devices=[]):
+        regressor = build(parts, plan)
+    freeze(regressor, plan.frozen)
+    every = list(regressor.parameters())
+    return {
+        "total": sum(p.numel() for p in every),
+        "trainable": sum(p.numel() for p in every if p.requires_grad),
+    }
+
+
+def _of_seed(
+    parts: Parts, plan: TrainPlan, sounds: RatedSounds, ratings: np.ndarray, shares: Shares, seed: int, out: Path,
+    *, device: str, watch: Silent,
+) -> Training:  # fmt: skip
+    """Train one seed, or load it where it is done."""
+    folder = out / f"seed-{seed}"
+    if _is_done(out, seed):
+        (loaded,) = (r for s, r in zip(plan.seeds, load_regressors(read_regressor(out), device=device)) if s == seed)  # noqa: B905
+        return Training(loaded, sounds, plan, folder=folder)
+    torch.manual_seed(seed)
+    regressor = build(parts, plan)
+    freeze(regressor, plan.frozen)
+    regressor.get_buffer("mean").copy_(torch.tensor(ratings[shares.train].mean(axis=0)))
+    regressor.get_buffer("spread").copy_(torch.tensor(ratings[shares.train].std(axis=0)))
+    training = Training(regressor.to(device), sounds, plan, folder=folder)
+    fit = training.run(ratings, train=shares.train, development=shares.development, seed=seed, watch=watch)
+    watch.say(f"seed {seed}: best after epoch {fit.best_epoch}, development CCC {fit.best_score:.3f}")
+    write_weights(regressor, folder)
+    return training
+
+
+def _is_done(out: Path, seed: int) -> bool:
+    return (out / f"seed-{seed}" / MODEL).exists()
+
+
+def _scored(
+    manifest: Manifest, plan: TrainPlan, sounds: RatedSounds, ratings: np.ndarray, shares: Shares,
+    inner: list[np.ndarray], outer: list[np.ndarray], fingerprint: str, command: str, rated: pd.Series,
+) -> tuple[Run, Finished, SweepData]:  # fmt: skip
+    table, name = sounds.table, plan.test or DEALT
+    split = Split(name=name, train=shares.train, test=shares.test, inner_folds=np.zeros(len(shares.train), dtype=int))
+    labels = {k: table[k].to_numpy(dtype=object).astype(str) for k in LABELS if k in table}
+    speaker_ids = table["speaker_id"].to_numpy(dtype=object)
+    ids, groups = table["utterance_id"].to_numpy(dtype=object), speaker_groups(speaker_ids)
+    data = SweepData(ids, speaker_ids, groups, ratings, np.empty((len(table), 0), dtype=np.int64), [split], labels)
+    encoder = JOINED.join(c.upstream.rsplit("/", 1)[-1] for c in (plan.audio, plan.text) if c is not None)
+    columns = []
+    for seed, developed, predicted in zip(plan.seeds, inner, outer, strict=True):
+        for k, target in enumerate(plan.targets):
+            keys = {"encoder": encoder, "probe": TRAINED, "layer": ALL_LAYERS, "target": target, "control": "none"}
+            builder = ColumnBuilder({**keys, "seed": seed}, ratings[:, k])
+            match = MomentMatch.learn(ratings[shares.development, k], developed[:, k])
+            builder.add(split, predicted[:, k], match)
+            columns.append(builder.build())
+    finished = Finished.of(columns, data)
+    content = {
+        "command": command,
+        "manifest": str(manifest.path),
+        "corpus": {
+            "name": manifest.header.corpus,
+            "version": manifest.header.version,
+            "notes": manifest.header.notes,
+            "content": manifest.content_hash(),
+            "n_utterances": len(table),
+            "n_speakers": len(np.unique(groups)),
+            "n_quarantined": len(sounds.quarantine),
+            "n_not_rated": int((~rated).sum()),
+            "n_wordless": 0 if plan.text is None else int((table[plan.words].str.strip() == "").sum()),
+            "n_train": len(shares.train),
+            "n_development": len(shares.development),
+            "n_held_out": len(shares.test),
+        },
+        "sweep": {"targets": list(plan.targets), "test": name, "fingerprint": plan.fingerprint()},
+        "training": {k: v for k, v in plan.to_json().items() if v is not None and k not in ("audio", "text")},
+        "random_weights": [],
+    }
+    for kind, choice in (("audio", plan.audio), ("text", plan.text)):
+        if choice is not None:
+            content[kind] = {k: v for k, v in asdict(choice).items() if v is not None}
+    weights = pd.DataFrame(columns=list(WEIGHT_COLUMNS))
+    quarantine = sounds.quarantine.assign(encoder=encoder)[["encoder", "utterance_id", "path", "reason"]]
+    return Run(fingerprint, content, pd.DataFrame(finished.scores), weights, quarantine), finished, data
+
+
+def _refuse_other_training(out: Path, fingerprint: str) -> None:
+    if (out / REGRESSOR).exists() and (found := read_regressor(out).fingerprint) != fingerprint:
+        raise InputError(
+            f"{out} holds another training ({found}, not {fingerprint}): other encoders, ratings or settings. "
+            "Name another --out."
+        )
+
+
+def _refuse_constant(ratings: np.ndarray, plan: TrainPlan) -> None:
+    for k, target in enumerate(plan.targets):
+        if np.ptp(ratings[:, k]) == 0:
+            raise InputError(f"{target} has one value only in the training speakers; nothing can be learnt of it.")

@@ -1,0 +1,1 @@
+"""The run folder: scores.csv, predictions.npz, plan.toml, and partial results."""

@@ -1,0 +1,168 @@
+"""Held-out predictions of one probe for one target, and the scores that they earn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from layerprobe.probe.class_metrics import CLASS_METRICS
+from layerprobe.probe.metrics import METRICS, MomentMatch, ccc
+from layerprobe.probe.results.run_folder import LABELS, POOLED, PREDICTION_KEYS, Predictions
+from layerprobe.probe.splits import Split
+from layerprobe.probe.tasks.controls import CONTROLS
+from layerprobe.probe.tasks.targets import Fitted
+
+ALL_LAYERS = "all"  # the layer of a probe over the whole encoder
+
+
+@dataclass(frozen=True)
+class SweepData:
+    """What every probe of a sweep shares."""
+
+    utterance_ids: np.ndarray
+    speaker_ids: np.ndarray
+    groups: np.ndarray  # (n_utterances,) a number per speaker
+    ratings: np.ndarray  # (n_utterances, n_targets)
+    codes: np.ndarray  # (n_utterances, n_nominal) int, of the classes in the header's order
+    splits: list[Split]
+    labels: dict[str, np.ndarray] = field(default_factory=dict)  # of `LABELS`, those that the manifest has
+    beyond_text: np.ndarray | None = (
+        None  # (n_utterances, n_splits, n_targets), as `probe.tasks.text_residuals` makes them
+    )
+
+
+@dataclass(frozen=True)
+class Column:
+    """The held-out predictions of one probe on one layer for one target."""
+
+    keys: dict[str, Any]  # `PREDICTION_KEYS`
+    truth: np.ndarray  # (n_utterances,)
+    prediction: np.ndarray  # (n_utterances,) float32 as they are kept, NaN where never held out; codes of classes
+    matched: np.ndarray  # (n_utterances,) float32; NaN for classes
+    alphas: list[float]  # per split; empty for probes without one
+    nominal: bool = False
+    inner_errors: list[float] = field(default_factory=list)  # per split, mean squared; of ratings where it is known
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether its ratings are those of a control."""
+        return self.keys["control"] in CONTROLS
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What one layer, one encoder's mixes or the baselines give."""
+
+    columns: list[Column]  # on the real ratings; of a control only the scores are kept
+    scores: list[dict[str, Any]]  # rows of the score table
+    weights: list[dict[str, Any]]  # rows of the weights' table, of a mix
+
+    @classmethod
+    def of(cls, columns: list[Column], data: SweepData, weights: list[dict[str, Any]] | None = None) -> Finished:
+        """Score every column, and keep the real ones."""
+        scores = [row for column in columns for row in column_scores(column, data.splits)]
+        kept = [replace(c, prediction=c.prediction.copy(), matched=c.matched.copy()) for c in columns if not c.is_drawn]
+        return cls(kept, scores, weights or [])
+
+    def __add__(self, other: Finished) -> Finished:
+        return Finished(self.columns + other.columns, self.scores + other.scores, self.weights + other.weights)
+
+
+NOTHING = Finished([], [], [])
+
+
+class ColumnBuilder:
+    """Fills one column split by split."""
+
+    def __init__(self, keys: dict[str, Any], truth: np.ndarray, *, nominal: bool = False) -> None:
+        """Begin with nothing predicted."""
+        self._keys, self._truth, self._nominal = keys, truth, nominal
+        self._prediction, self._matched = (np.full(len(truth), np.nan, dtype=np.float32) for _ in range(2))
+        self._alphas: list[float] = []
+        self._inner_errors: list[float] = []
+
+    def add(
+        self,
+        split: Split,
+        prediction: np.ndarray,
+        match: MomentMatch | None,
+        alpha: float | None = None,
+        inner_error: float | None = None,
+    ) -> None:
+        """What one split gives.
+
+        Args:
+            split: whose test rows are predicted
+            prediction: ``(n_test,)``
+            match: without it the column has no matched score
+            alpha: the penalty that was chosen
+            inner_error: the mean squared error over the inner folds, by which it was chosen
+        """
+        self._prediction[split.test] = prediction
+        if match is not None:
+            self._matched[split.test] = match(prediction)
+        if alpha is not None:
+            self._alphas.append(alpha)
+        if inner_error is not None:
+            self._inner_errors.append(inner_error)
+
+    def build(self) -> Column:
+        """The column."""
+        of_splits = {"alphas": self._alphas, "inner_errors": self._inner_errors}
+        return Column(self._keys, self._truth, self._prediction, self._matched, nominal=self._nominal, **of_splits)
+
+
+def column_for(fitted: Fitted, keys: dict[str, Any]) -> ColumnBuilder:
+    """A column for one target of one draw; ``keys`` name encoder, probe, layer, and control and seed of no draw."""
+    drawn = {"target": fitted.target} | ({} if fitted.control == "none" else {"control": fitted.control})
+    seed = {} if fitted.control == "none" else {"seed": fitted.seed}
+    return ColumnBuilder({**keys, **drawn, **seed}, fitted.truth, nominal=fitted.n_classes > 0)
+
+
+def column_scores(column: Column, splits: list[Split]) -> Iterator[dict[str, Any]]:
+    """Every metric of one column, per fold and pooled over all held-out utterances; of a draw the pooled ones alone."""
+    held_out = np.concatenate([split.test for split in splits])
+    folds = [] if column.is_drawn else [(split.name, split.test) for split in splits]
+    for fold, rows in [*folds, (POOLED, held_out)]:
+        truth, raw, matched = column.truth[rows], column.prediction[rows], column.matched[rows]
+        known = np.isfinite(truth) & np.isfinite(raw)
+        if not known.any():
+            continue
+        truth, raw, matched = (a[known].astype(np.float64) for a in (truth, raw, matched))
+        if column.nominal:
+            values = {name: score(truth.astype(int), raw.astype(int)) for name, score in CLASS_METRICS.items()}
+        else:
+            values = {name: metric(truth, raw) for name, metric in METRICS.items()}
+            if np.isfinite(matched).all():
+                values["ccc_matched"] = ccc(truth, matched)
+        for metric, value in values.items():
+            yield {**column.keys, "fold": fold, "metric": metric, "value": value}
+    if column.is_drawn:
+        return
+    for metric, values_of_splits in (("alpha", column.alphas), ("inner_rmse", np.sqrt(column.inner_errors).tolist())):
+        for split, value in zip(splits, values_of_splits, strict=False):
+            yield {**column.keys, "fold": split.name, "metric": metric, "value": value}
+
+
+def held_out_predictions(columns: list[Column], data: SweepData) -> Predictions:
+    """The held-out rows of columns on the real ratings."""
+    held_out = np.sort(np.concatenate([split.test for split in data.splits]))
+    fold = np.empty(len(data.utterance_ids), dtype=object)
+    for split in data.splits:
+        fold[split.test] = split.name
+    truths = {str(c.keys["target"]): c.truth[held_out] for c in columns if c.keys["control"] == "none"}
+    return Predictions(
+        utterance_id=data.utterance_ids[held_out],
+        speaker_id=data.speaker_ids[held_out],
+        fold=fold[held_out],
+        targets=np.array(list(truths)),
+        ratings=np.stack(list(truths.values()), axis=1),
+        columns=pd.DataFrame([c.keys for c in columns])[list(PREDICTION_KEYS)],
+        prediction=np.stack([c.prediction[held_out] for c in columns], axis=1),
+        matched=np.stack([c.matched[held_out] for c in columns], axis=1),
+        **{name: data.labels[name][held_out] for name in LABELS if name in data.labels},
+    )

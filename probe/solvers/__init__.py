@@ -1,0 +1,1 @@
+"""Ridge, logistic regression, MLP and MDL over arrays; no file is opened here."""

@@ -1,0 +1,135 @@
+"""From sums of products to ridge solutions for every penalty, and to their errors on rows known by sums alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.linalg.blas import dsymm
+
+from layerprobe.probe.solvers.gram import Moments, moments_of
+from layerprobe.probe.solvers.tridiagonal import Tridiagonal
+
+
+@dataclass(frozen=True)
+class Path:
+    """Ridge solutions for every candidate, on features as they are but for a shift."""
+
+    coefficients: np.ndarray  # (n_candidates, n_features, n_targets)
+    intercepts: np.ndarray  # (n_candidates, n_targets)
+
+    def chosen(self, candidate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients ``(n_features, n_targets)`` and intercepts of each target's own candidate ``(n_targets,)``."""
+        targets = np.arange(len(candidate))
+        return self.coefficients[candidate, :, targets].T, self.intercepts[candidate, targets]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Sums over the held-out predictions of one or all inner folds, each ``(n_candidates, n_targets)``."""
+
+    n: int
+    prediction: np.ndarray
+    square: np.ndarray
+    error: np.ndarray  # squared
+
+    def __add__(self, other: HeldOut) -> HeldOut:
+        return HeldOut(
+            self.n + other.n,
+            self.prediction + other.prediction,
+            self.square + other.square,
+            self.error + other.error,
+        )
+
+
+class Factor(Protocol):
+    """The features of one training set standardised, centred, scaled and decomposed, ready for any ratings."""
+
+    def path(self, moments: Moments, alphas: tuple[float, ...]) -> Path:
+        """Solve for every penalty.
+
+        Args:
+            moments: sums over the training rows
+            alphas: penalties relative to the mean eigenvalue of what is fitted; candidates are every alpha for the
+                first scale, then for the next
+        """
+
+
+class Algebra(Protocol):
+    """Where the matrices are multiplied."""
+
+    def sums(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> Moments:
+        """As `probe.solvers.gram.moments_of`."""
+
+    def factor(self, moments: Moments, scales: np.ndarray) -> Factor:
+        """Standardise, centre, scale and decompose.
+
+        Args:
+            moments: sums over the training rows
+            scales: ``(n_scales, n_features)`` by which standardised features are multiplied
+        """
+
+    def held_out(self, path: Path, moments: Moments) -> HeldOut:
+        """What ``path`` predicts of rows of which only the sums are known."""
+
+
+@dataclass(frozen=True)
+class HostFactor:
+    """A tridiagonal form for each row of scales."""
+
+    scales: np.ndarray  # (n_scales, n_features), of features as they are
+    mean_eigenvalues: list[float]  # of what is fitted, 1 for a layer that is constant
+    forms: list[Tridiagonal]
+
+    def path(self, moments: Moments, alphas: tuple[float, ...]) -> Path:
+        """See `Factor.path`."""
+        mean, y_mean = moments.x / moments.n, moments.y / moments.n
+        right = moments.xy - np.outer(moments.x, y_mean)
+        solutions = []
+        for scale, mean_eigenvalue, form in zip(self.scales, self.mean_eigenvalues, self.forms, strict=True):
+            w = form.solve(right * scale[:, None], penalties=np.array(alphas) * mean_eigenvalue)
+            solutions.append(w * scale[:, None])
+        w = np.concatenate(solutions)
+        return Path(w, y_mean - mean @ w)
+
+
+class HostAlgebra:
+    """numpy and LAPACK on the processor."""
+
+    def sums(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> Moments:
+        """One pass over the rows."""
+        return moments_of(x, y, rows, shift=shift)
+
+    def factor(self, moments: Moments, scales: np.ndarray) -> HostFactor:
+        """One tridiagonal form for each row of ``scales``."""
+        mean = moments.x / moments.n
+        covariance = moments.xx - np.outer(moments.x, mean).T  # symmetric; the transpose is laid out as the sums are
+        variance = np.maximum(np.diag(covariance) / moments.n, 0.0)
+        varies = (moments.high > moments.low) & (variance > 0)
+        unit = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
+        mean_eigenvalues, forms = [], []
+        for scale in unit * scales:
+            scaled = covariance * scale
+            scaled *= scale[:, None]
+            # a layer that is constant predicts the mean
+            mean_eigenvalues.append(float(np.trace(scaled)) / min(moments.n, len(scale)) or 1.0)
+            forms.append(Tridiagonal.of(scaled))
+        return HostFactor(unit * scales, mean_eigenvalues, forms)
+
+    def held_out(self, path: Path, moments: Moments) -> HeldOut:
+        """A quadratic form for each candidate."""
+        w, b = path.coefficients, path.intercepts
+        n_candidates, n_features, n_targets = w.shape
+        columns = np.asfortranarray(w.transpose(1, 0, 2).reshape(n_features, -1))
+        quadratic = np.einsum("ij,ij->j", columns, dsymm(1.0, moments.xx, columns, lower=1))
+        square_x = quadratic.reshape(n_candidates, n_targets)
+        sum_x = moments.x @ w
+        product = np.einsum("ft,aft->at", moments.xy, w)
+        prediction = sum_x + moments.n * b
+        square = square_x + 2 * b * sum_x + moments.n * b**2
+        error = moments.yy - 2 * (product + b * moments.y) + square
+        return HeldOut(moments.n, prediction, square, error)
+
+
+HOST = HostAlgebra()

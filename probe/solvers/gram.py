@@ -1,0 +1,143 @@
+"""Sums that say all a ridge needs of some rows, and that add up: one pass over a layer serves every training set.
+
+Rows that are in the same training sets form a cell. Each cell's sums of products are computed once; those of any
+training set, outer or inner, are a sum over its cells, and so are the squared errors of any linear prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from scipy.linalg.blas import dsyrk, ssyrk
+
+from layerprobe.probe.splits import Split
+
+BLOCK = 4096  # rows that are centred and multiplied at once
+# Products of float32 rows are done in float64 as long as that takes no more than a moment.
+EXACT_FLOPS = 4e9
+SHIFT_ROWS = 257  # of which the median is taken off
+Sums = TypeVar("Sums", "Moments", "RatingSums")
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over some rows of ``x`` and ``y``, both less a constant; all float64."""
+
+    n: int
+    x: np.ndarray  # (n_features,)
+    y: np.ndarray  # (n_targets,)
+    xx: np.ndarray  # (n_features, n_features), the lower triangle
+    xy: np.ndarray  # (n_features, n_targets)
+    yy: np.ndarray  # (n_targets,)
+    low: np.ndarray  # (n_features,), the least of each feature
+    high: np.ndarray  # (n_features,), the greatest
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            self.n + other.n,
+            self.x + other.x,
+            self.y + other.y,
+            self.xx + other.xx,
+            self.xy + other.xy,
+            self.yy + other.yy,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+        )
+
+
+@dataclass(frozen=True)
+class RatingSums:
+    """The sums of `Moments` that ratings have a part in, for ratings that come after the first."""
+
+    y: np.ndarray  # (n_targets,)
+    xy: np.ndarray  # (n_features, n_targets)
+    yy: np.ndarray  # (n_targets,)
+
+    def __add__(self, other: RatingSums) -> RatingSums:
+        return RatingSums(self.y + other.y, self.xy + other.xy, self.yy + other.yy)
+
+
+def cells_of(splits: list[Split], n_rows: int) -> tuple[np.ndarray, list[list[set[int]]]]:
+    """Divide rows into cells by what they are in each split: not in training, or of which inner fold.
+
+    Returns:
+        the cell of each row, ``(n_rows,)``, -1 where no split trains on it; and for each split its training cells,
+        one set for each inner fold
+    """
+    signature = np.full((n_rows, len(splits)), -1)
+    for k, split in enumerate(splits):
+        signature[split.train, k] = split.inner_folds
+    kinds, cell = np.unique(signature, axis=0, return_inverse=True)
+    cell = cell.reshape(-1)
+    untrained = np.flatnonzero((kinds == -1).all(axis=1))
+    folds = [
+        [set(np.flatnonzero(kinds[:, k] == fold).tolist()) for fold in np.unique(split.inner_folds)]
+        for k, split in enumerate(splits)
+    ]
+    return np.where(np.isin(cell, untrained), -1, cell), folds
+
+
+def total_of(cells: dict[int, Sums], chosen: frozenset[int]) -> Sums:
+    """Sums over some cells, added in the order of their numbers."""
+    first, *others = sorted(chosen)
+    total = cells[first]
+    for cell in others:
+        total += cells[cell]
+    return total
+
+
+def shift_of(x: np.ndarray) -> np.ndarray:
+    """A constant near each feature's middle, ``(n_features,)``: what is left multiplies without loss in float32.
+
+    It drops out of every result; a median of some rows, so that an outlier does not move it.
+    """
+    chosen = np.linspace(0, len(x) - 1, min(len(x), SHIFT_ROWS)).astype(int)
+    return np.asarray(np.median(x[chosen], axis=0))
+
+
+def moments_of(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> Moments:
+    """Sums over ``rows`` of embeddings ``(n, n_features)`` less ``shift`` and ratings ``(n, n_targets)``."""
+    n_features, n_targets = x.shape[1], y.shape[1]
+    xx: np.ndarray | None = None
+    xy = np.zeros((n_features, n_targets))
+    sums, low, high = np.zeros(n_features), np.full(n_features, np.inf), np.full(n_features, -np.inf)
+    for block, ratings in _blocks(x, y, rows, shift):
+        product = ssyrk if block.dtype == np.float32 else dsyrk
+        part = product(1.0, block.T, lower=1)
+        xx = part.astype(np.float64, copy=False) if xx is None else np.add(xx, part, out=xx)
+        xy += block.T @ ratings.astype(block.dtype)
+        sums += block.sum(axis=0, dtype=np.float64)
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+    chosen = y[rows]
+    xx = np.zeros((n_features, n_features), order="F") if xx is None else xx
+    return Moments(len(rows), sums, chosen.sum(axis=0), xx, xy, np.square(chosen).sum(axis=0), low, high)
+
+
+def rating_sums_of(
+    x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray, y_shift: np.ndarray
+) -> RatingSums:
+    """The sums with ratings less ``y_shift`` ``(n_targets,)`` alone; other arguments as in `moments_of`."""
+    xy, total, squares = np.zeros((x.shape[1], y.shape[1])), *np.zeros((2, y.shape[1]))
+    for block, ratings in _blocks(x, y, rows, shift):
+        centred = ratings - y_shift
+        xy += block.T @ centred.astype(block.dtype)
+        total += centred.sum(axis=0)
+        squares += np.square(centred).sum(axis=0)
+    return RatingSums(total, xy, squares)
+
+
+def _blocks(
+    x: np.ndarray, y: np.ndarray, rows: np.ndarray, shift: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    exact = x.dtype != np.float32 or x.size * x.shape[1] < EXACT_FLOPS
+    for begin in range(0, len(rows), BLOCK):
+        chosen = rows[begin : begin + BLOCK]
+        block = x[chosen]
+        if exact:
+            block = block.astype(np.float64) - shift
+        else:
+            block -= shift.astype(np.float32)
+        yield block, y[chosen]

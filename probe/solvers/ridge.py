@@ -1,0 +1,299 @@
+"""Ridge regression of all targets on one layer, alpha chosen per target inside the training speakers.
+
+Penalties are relative to the mean eigenvalue of what is fitted, so one grid suits every layer, width and corpus.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, Path
+from layerprobe.probe.solvers.gram import BLOCK, Moments, cells_of, shift_of, total_of
+from layerprobe.probe.splits import Split
+
+# Half decades. The largest eigenvalue is at most min(n_train, n_features) times the mean one.
+DEFAULT_ALPHAS = tuple(float(f"{a:.4g}") for a in np.logspace(-4, 4, 17))
+DEFAULT_BAND_DECADES = (-2.0, -1.0, 0.0, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class RidgeFit:
+    """What one split gives for every target."""
+
+    prediction: np.ndarray  # (n_test, n_targets), of the held-out speakers
+    inner_mean: np.ndarray  # (n_targets,), of predictions of training speakers held out by the inner folds
+    inner_spread: np.ndarray  # (n_targets,), their standard deviation
+    inner_error: np.ndarray  # (n_targets,), their mean squared error at the chosen candidate
+    alpha: np.ndarray  # (n_targets,), relative as in the grid
+    ratio: np.ndarray  # (n_targets,), the row of `Bands.ratios`; 0 without bands
+    inner_errors: np.ndarray  # (n_candidates, n_targets), that of every candidate, by which alpha was chosen
+    inner_prediction: np.ndarray | None = None  # (n_train, n_targets), these predictions, where they were asked for
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Sources side by side, whose penalties may differ: banded ridge (Nunez-Elizalde et al., 2019)."""
+
+    of_feature: np.ndarray  # (n_features,) the band of each, from 0
+    ratios: np.ndarray  # (n_ratios, n_bands), candidates for how freely each band is fitted: the larger the freer
+
+    @classmethod
+    def side_by_side(cls, widths: list[int], *, decades: tuple[float, ...] = DEFAULT_BAND_DECADES) -> Bands:
+        """Every combination of ``decades``, as powers of ten, against the first band.
+
+        Args:
+            widths: features of each band
+            decades: penalties of the first band over those of another, as powers of ten
+        """
+        of_feature = np.repeat(np.arange(len(widths)), widths)
+        others = list(itertools.product(decades, repeat=len(widths) - 1))
+        logarithms = np.array([(0.0, *other) for other in others])
+        return cls(of_feature, 10 ** (logarithms - logarithms.mean(axis=1, keepdims=True)))
+
+    @property
+    def scales(self) -> np.ndarray:
+        """What standardised features are multiplied by, ``(n_ratios, n_features)``; bands of any width weigh alike."""
+        widths = np.bincount(self.of_feature)
+        return np.asarray(np.sqrt(self.ratios / widths * widths.mean())[:, self.of_feature])
+
+
+def nested_ridge(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    splits: list[Split],
+    alphas: tuple[float, ...],
+    bands: Bands | None = None,
+    shared: np.ndarray | None = None,
+    algebra: Algebra = HOST,
+) -> list[RidgeFit]:
+    """For each split choose alpha by squared error on its inner folds, refit on all its training, predict the rest.
+
+    Args:
+        x: embeddings of one layer, or of several sources side by side, ``(n_utterances, n_features)``
+        y: ratings, ``(n_utterances, n_targets)``, finite
+        splits: rows of ``x`` and ``y``
+        alphas: relative penalties, rising
+        bands: which features may be fitted more freely than others; that is chosen with alpha, per target
+        shared: ``(n_targets,)``, targets with the same number share alpha; each has its own if None
+        algebra: where matrices are multiplied
+    """
+    return NestedRidge(x, splits=splits, alphas=alphas, bands=bands, algebra=algebra).fit(y, shared=shared)
+
+
+class NestedRidge:
+    """One layer whose sums and decompositions serve every training set, and more ratings than one.
+
+    One pass over the data serves every training set, outer and inner (`probe.solvers.gram`); where inner folds are the
+    other outer folds, two splits share each inner fit. Where no training set has more utterances than features, the
+    utterances' Gram matrices are decomposed instead.
+    """
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        *,
+        splits: list[Split],
+        alphas: tuple[float, ...],
+        bands: Bands | None = None,
+        algebra: Algebra = HOST,
+        on_factor: Callable[[frozenset[int], Factor], None] | None = None,
+    ) -> None:
+        """Arguments as of `nested_ridge`; ``on_factor`` is given each training set with what it is decomposed into."""
+        self.x, self.splits, self.alphas, self.algebra = x, splits, alphas, algebra
+        self.scales = np.ones((1, x.shape[1])) if bands is None else bands.scales
+        self.is_dual = bool(max(len(split.train) for split in splits) <= x.shape[1])
+        self.cell_of_row, self.folds = cells_of(splits, len(x))
+        self.shift = shift_of(x)
+        self.cells: dict[int, Moments] = {}
+        self._on_factor = on_factor
+
+    def fit(
+        self, y: np.ndarray, *, shared: np.ndarray | None = None, inner_predictions: bool = False
+    ) -> list[RidgeFit]:
+        """What each split gives; with predictions of its training rows, each held out once, if they are asked for."""
+        if self.is_dual:
+            fits = [_nested_dual(self.x, y, split, self.alphas, self.scales, shared) for split in self.splits]
+            return fits if inner_predictions else [replace(fit, inner_prediction=None) for fit in fits]
+        y_shift = np.median(y, axis=0)
+        centred = y - y_shift
+        self.cells = {
+            cell: self.algebra.sums(self.x, centred, np.flatnonzero(self.cell_of_row == cell), shift=self.shift)
+            for cell in np.unique(self.cell_of_row[self.cell_of_row >= 0]).tolist()
+        }
+        paths: dict[frozenset[int], Path] = {}
+        fits = []
+        for split, folds in zip(self.splits, self.folds, strict=True):
+            everything = frozenset(set().union(*folds))
+            inner = [self._path(everything - fold, paths) for fold in folds]
+            parts = (
+                self.algebra.held_out(path, total_of(self.cells, frozenset(fold)))
+                for path, fold in zip(inner, folds, strict=True)
+            )
+            sums = functools.reduce(operator.add, parts)
+            errors = sums.error / sums.n
+            chosen, targets = least(errors, shared), np.arange(y.shape[1])
+            w, b = self._path(everything, paths).chosen(chosen)
+            mean = sums.prediction[chosen, targets] / sums.n
+            variance = np.maximum(sums.square[chosen, targets] / sums.n - mean**2, 0.0)
+            held_out = None
+            if inner_predictions:
+                held_out = np.empty((len(split.train), y.shape[1]))
+                for number, path in zip(np.unique(split.inner_folds), inner, strict=True):
+                    rows = split.inner_folds == number
+                    w_inner, b_inner = path.chosen(chosen)
+                    held_out[rows] = _predict(self.x, split.train[rows], self.shift, w_inner) + b_inner + y_shift
+            fits.append(
+                RidgeFit(
+                    prediction=_predict(self.x, split.test, self.shift, w) + b + y_shift,
+                    inner_mean=mean + y_shift,
+                    inner_spread=np.sqrt(variance),
+                    inner_error=np.maximum(errors[chosen, targets], 0.0),
+                    alpha=np.array(self.alphas)[chosen % len(self.alphas)],
+                    ratio=chosen // len(self.alphas),
+                    inner_errors=errors,
+                    inner_prediction=held_out,
+                )
+            )
+        return fits
+
+    def _path(self, training: frozenset[int], paths: dict[frozenset[int], Path]) -> Path:
+        if training not in paths:
+            moments = total_of(self.cells, training)
+            factor = self.algebra.factor(moments, self.scales)
+            if self._on_factor is not None:
+                self._on_factor(training, factor)
+            paths[training] = factor.path(moments, self.alphas)
+        return paths[training]
+
+
+def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Products in float64, a block at a time: a whole layer in float64 would be the largest thing in memory."""
+    parts = [(x[rows[k : k + BLOCK]].astype(np.float64) - shift) @ w for k in range(0, len(rows), BLOCK)]
+    return np.concatenate(parts) if parts else np.empty((0, w.shape[1]))
+
+
+def least(errors: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
+    """The candidate with the least error for each target, ``(n_targets,)``, or for each group of them."""
+    if shared is None:
+        return np.asarray(errors.argmin(axis=0))
+    group = np.unique(shared, return_inverse=True)[1]
+    summed = np.stack([errors[:, group == g].sum(axis=1) for g in range(group.max() + 1)], axis=1)
+    return np.asarray(summed.argmin(axis=0)[group])
+
+
+def _nested_dual(
+    x: np.ndarray,
+    y: np.ndarray,
+    split: Split,
+    alphas: tuple[float, ...],
+    scales: np.ndarray,
+    shared: np.ndarray | None,
+) -> RidgeFit:
+    """The same where utterances are fewer than features, with a fit of its own for each training set."""
+    x_train, y_train = x[split.train], y[split.train]
+    inner = np.empty((len(alphas) * len(scales), *y_train.shape))
+    for fold in np.unique(split.inner_folds):
+        out = split.inner_folds == fold
+        inner[:, out] = ridge_path(x_train[~out], y_train[~out], x_train[out], alphas=alphas, scales=scales)
+    errors = np.mean((inner - y_train) ** 2, axis=1)
+    chosen, targets = least(errors, shared), np.arange(y.shape[1])
+    held_out_predictions = inner[chosen, :, targets]
+    return RidgeFit(
+        prediction=ridge_path(x_train, y_train, x[split.test], alphas=alphas, scales=scales)[chosen, :, targets].T,
+        inner_mean=held_out_predictions.mean(axis=1),
+        inner_spread=held_out_predictions.std(axis=1),
+        inner_error=errors[chosen, targets],
+        alpha=np.array(alphas)[chosen % len(alphas)],
+        ratio=chosen // len(alphas),
+        inner_errors=errors,
+        inner_prediction=held_out_predictions.T,
+    )
+
+
+def fit_ridge(x: np.ndarray, y: np.ndarray, *, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients ``(n_features, n_targets)`` and intercepts ``(n_targets,)`` for features as they are.
+
+    Args:
+        x: ``(n_utterances, n_features)``
+        y: ``(n_utterances, n_targets)``
+        alpha: ``(n_targets,)``, relative as in `ridge_path`
+    """
+    standardiser = Standardiser.learn(x)
+    z, y_mean = standardiser(x), y.mean(axis=0, dtype=np.float64)
+    dual = z.shape[0] <= z.shape[1]
+    eigenvalues, vectors = np.linalg.eigh(z @ z.T if dual else z.T @ z)
+    eigenvalues = np.clip(eigenvalues, 0, None)
+    right = vectors.T @ ((y - y_mean) if dual else z.T @ (y - y_mean))
+    solved = vectors @ (right / (eigenvalues[:, None] + alpha * (eigenvalues.mean() or 1.0)))
+    coefficients = standardiser.scale[:, None] * (z.T @ solved if dual else solved)
+    return coefficients, y_mean - standardiser.mean @ coefficients
+
+
+def ridge_path(
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    *,
+    alphas: tuple[float, ...],
+    scales: np.ndarray | None = None,
+) -> np.ndarray:
+    """Predictions for every alpha from one decomposition, ``(n_alphas, n_test, n_targets)`` float64.
+
+    Features are standardised on ``x_train``, the intercept is not penalised. The smaller of the two Gram matrices
+    is decomposed: features (n_features, n_features), or utterances (n_train, n_train) where these are fewer.
+
+    Args:
+        x_train: ``(n_train, n_features)``
+        y_train: ``(n_train, n_targets)``
+        x_test: ``(n_test, n_features)``
+        alphas: relative to the mean eigenvalue of the decomposed matrix
+        scales: ``(n_scales, n_features)`` that standardised features are multiplied by, one decomposition for each; the
+            first axis of the result is then every alpha for the first, then for the next
+    """
+    standardiser = Standardiser.learn(x_train)
+    z_train, z_test = standardiser(x_train), standardiser(x_test)
+    if scales is None:
+        return _scaled_path(z_train, y_train, z_test, alphas)
+    return np.concatenate([_scaled_path(z_train * s, y_train, z_test * s, alphas) for s in scales])
+
+
+def _scaled_path(z_train: np.ndarray, y_train: np.ndarray, z_test: np.ndarray, alphas: tuple[float, ...]) -> np.ndarray:
+    mean = y_train.mean(axis=0, dtype=np.float64)
+    residual = y_train - mean
+    n_train, n_features = z_train.shape
+    dual = n_train <= n_features
+    eigenvalues, vectors = np.linalg.eigh(z_train @ z_train.T if dual else z_train.T @ z_train)
+    eigenvalues = np.clip(eigenvalues, 0, None)
+    penalties = np.array(alphas) * (eigenvalues.mean() or 1.0)  # a layer that is constant predicts the mean
+    if dual:
+        left, right = z_test @ (z_train.T @ vectors), vectors.T @ residual
+    else:
+        left, right = z_test @ vectors, vectors.T @ (z_train.T @ residual)
+    shrunk = right[None] / (eigenvalues[None, :, None] + penalties[:, None, None])
+    return np.asarray(left @ shrunk + mean)
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """Centres and scales each feature as training embeddings say; one that is constant there becomes 0."""
+
+    mean: np.ndarray  # (n_features,) float64
+    scale: np.ndarray  # (n_features,) float64
+
+    @classmethod
+    def learn(cls, train: np.ndarray) -> Standardiser:
+        """From ``(n_train, n_features)``."""
+        constant = np.ptp(train, axis=0) == 0
+        spread = train.std(axis=0, dtype=np.float64)
+        return cls(train.mean(axis=0, dtype=np.float64), np.where(constant, 0.0, 1 / np.where(constant, 1.0, spread)))
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """``(n, n_features)`` in float64."""
+        return np.asarray((x - self.mean) * self.scale)

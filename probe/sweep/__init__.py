@@ -1,0 +1,1 @@
+"""Layer-wise probing: every layer, every target, every control."""

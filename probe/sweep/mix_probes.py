@@ -1,0 +1,181 @@
+"""The mixes of one encoder's layers: learnt, uniform, as the field makes them, and layer by layer from below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from layerprobe.probe.cache.plan import SweepPlan
+from layerprobe.probe.metrics import MomentMatch
+from layerprobe.probe.results.predictions import ALL_LAYERS, NOTHING, ColumnBuilder, Finished, SweepData
+from layerprobe.probe.weighted_sum.gradient_descent import replay
+from layerprobe.probe.weighted_sum.layers import ReadLayer, usable_memory
+from layerprobe.probe.weighted_sum.solver import Chosen, Mixer, WeightedSumFit
+
+# What each asks; probes of the score table have these names
+MIXES = {
+    "weighted_sum": "softmax mix of standardised layers",
+    "uniform_mix": "the same with equal weights",
+    "unstandardised_mix": "softmax mix of layers as they are: a weight also measures its layer's scale",
+    "gradient_descent_mix": "layers as they are, by gradient descent on 1 - CCC, as the field does it",
+    "cumulative_mix": "softmax mix of layers 0 to l, for each l (Tenney et al., 2019)",
+}
+DEFAULT_MIXES = ("weighted_sum", "uniform_mix")
+
+
+class _Mixing:
+    """What the mixes of one encoder share."""
+
+    def __init__(
+        self, read: ReadLayer, layers: list[str], data: SweepData, plan: SweepPlan, keys: dict[str, Any]
+    ) -> None:
+        self.read, self.layers, self.data, self.plan, self.keys = read, layers, data, plan, keys
+        self._mixers: dict[bool, Mixer] = {}
+        self._chosen: dict[bool, Chosen] = {}
+
+    def mixer(self, *, standardise: bool) -> Mixer:
+        """Made once."""
+        if standardise not in self._mixers:
+            self._mixers.clear()  # one at a time: each may hold the layers
+            self._mixers[standardise] = Mixer(
+                self.read,
+                len(self.layers),
+                self.data.ratings,
+                splits=self.data.splits,
+                standardise=standardise,
+                device=self.plan.device,
+            )
+        return self._mixers[standardise]
+
+    def chosen(self, *, standardise: bool) -> Chosen:
+        """The penalties, by the first seed."""
+        if standardise not in self._chosen:
+            self._chosen[standardise] = self.mixer(standardise=standardise).choose(
+                self.plan.mix_penalties,
+                max_iterations=self.plan.mix_iterations,
+                seed=self.plan.weighted_sum_seeds[0],
+            )
+        return self._chosen[standardise]
+
+    def finished(
+        self, probe: str, seed: int, fits: list[WeightedSumFit], chosen: Chosen, *, layer: str = ALL_LAYERS
+    ) -> Finished:
+        """Columns, scores and weights of one seed."""
+        columns, weights = [], []
+        for t, target in enumerate(self.plan.targets):
+            keys = {**self.keys, "probe": probe, "layer": layer, "target": target, "seed": seed}
+            builder = ColumnBuilder(keys, self.data.ratings[:, t])
+            for k, (split, fit) in enumerate(zip(self.data.splits, fits, strict=True)):
+                known, inner = self.data.ratings[split.train, t], chosen.inner_prediction[k][:, t]
+                error = float(np.mean((known - inner) ** 2))
+                builder.add(split, fit.prediction[:, t], MomentMatch.learn(known, inner), inner_error=error)
+                if layer == ALL_LAYERS:
+                    weights += self.weights(probe, seed, split.name, target, fit.layer_weights[t], fit.contributions[t])
+            columns.append(builder.build())
+        return Finished.of(columns, self.data, weights)
+
+    def weights(
+        self, probe: str, seed: int, fold: str, target: str, weights: np.ndarray, contributions: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """Rows of the weights' table."""
+        label = {**self.keys, "probe": probe, "target": target, "fold": fold, "seed": seed}
+        return [
+            {**label, "layer": layer, "weight": float(w), "contribution": float(c)}
+            for layer, w, c in zip(self.layers, weights, contributions, strict=True)
+        ]
+
+
+def mix_probes(
+    read: ReadLayer,
+    layers: list[str],
+    data: SweepData,
+    plan: SweepPlan,
+    keys: dict[str, Any],
+    *,
+    advance: Callable[[str], None],
+) -> Finished:
+    """All mixes that the plan asks of one encoder.
+
+    Args:
+        read: gives rows of a layer by its place in ``layers``
+        layers: their names, without ``final``, which says again what the last block says
+        data: what is rated, and the splits
+        plan: which mixes, seeds and penalties
+        keys: encoder and control of the rows of the score table
+        advance: called with the name of each mix that is done
+    """
+    mixing, finished = _Mixing(read, layers, data, plan, keys), NOTHING
+    for name in (m for m in MIXES if m in plan.mixes):
+        finished += _MAKERS[name](mixing)
+        advance(name)
+    return finished
+
+
+def _weighted_sum(mixing: _Mixing, *, probe: str = "weighted_sum", standardise: bool = True) -> Finished:
+    plan, chosen = mixing.plan, mixing.chosen(standardise=standardise)
+    fits = mixing.mixer(standardise=standardise).fit(
+        chosen.penalty, max_iterations=plan.mix_iterations, seeds=plan.weighted_sum_seeds
+    )
+    finished = NOTHING
+    for seed, of_seed in zip(plan.weighted_sum_seeds, fits, strict=True):
+        finished += mixing.finished(probe, seed, of_seed, chosen)
+    return finished
+
+
+def _unstandardised(mixing: _Mixing) -> Finished:
+    return _weighted_sum(mixing, probe="unstandardised_mix", standardise=False)
+
+
+def _uniform(mixing: _Mixing) -> Finished:
+    plan, mixer = mixing.plan, mixing.mixer(standardise=True)
+    chosen = mixer.choose(plan.mix_penalties, max_iterations=plan.mix_iterations, seed=0, learns=False)
+    (fits,) = mixer.fit(chosen.penalty, max_iterations=plan.mix_iterations, seeds=(0,), learns=False)
+    return mixing.finished("uniform_mix", 0, fits, chosen)
+
+
+def _cumulative(mixing: _Mixing) -> Finished:
+    """With the penalties that the mix of all layers chose, so that only the layers differ."""
+    plan, finished = mixing.plan, NOTHING
+    penalty, seed = mixing.chosen(standardise=True).penalty, plan.weighted_sum_seeds[0]
+    for k, layer in enumerate(mixing.layers):
+        mixer = mixing.mixer(standardise=True).first(k + 1)
+        chosen = mixer.choose(penalty[:, :, None], max_iterations=plan.mix_iterations, seed=seed)
+        (fits,) = mixer.fit(penalty, max_iterations=plan.mix_iterations, seeds=(seed,))
+        finished += mixing.finished("cumulative_mix", seed, fits, chosen, layer=layer)
+    return finished
+
+
+def _gradient_descent(mixing: _Mixing) -> Finished:
+    data, plan, columns, weights = mixing.data, mixing.plan, [], []
+    runs = replay(
+        mixing.read,
+        len(mixing.layers),
+        data.ratings,
+        splits=data.splits,
+        seeds=plan.weighted_sum_seeds,
+        memory=usable_memory(),
+        device=plan.device,
+    )
+    for seed, fits in zip(plan.weighted_sum_seeds, runs, strict=True):
+        for t, target in enumerate(plan.targets):
+            keys = {**mixing.keys, "probe": "gradient_descent_mix", "layer": ALL_LAYERS, "target": target, "seed": seed}
+            builder = ColumnBuilder(keys, data.ratings[:, t])
+            for split, fit in zip(data.splits, fits, strict=True):
+                match = MomentMatch.learn(data.ratings[fit.development, t], fit.development_prediction[:, t])
+                builder.add(split, fit.prediction[:, t], match)
+                weights += mixing.weights(
+                    "gradient_descent_mix", seed, split.name, target, fit.layer_weights[t], fit.contributions[t]
+                )
+            columns.append(builder.build())
+    return Finished.of(columns, data, weights)
+
+
+_MAKERS: dict[str, Callable[[_Mixing], Finished]] = {
+    "weighted_sum": _weighted_sum,
+    "uniform_mix": _uniform,
+    "unstandardised_mix": _unstandardised,
+    "gradient_descent_mix": _gradient_descent,
+    "cumulative_mix": _cumulative,
+}

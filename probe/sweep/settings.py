@@ -1,0 +1,129 @@
+"""The choices of a sweep that depend on the manifest, settled and checked."""
+
+from __future__ import annotations
+
+from layerprobe.probe.cache.plan import SweepPlan
+from layerprobe.probe.data.manifest import Manifest
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
+from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
+from layerprobe.probe.tasks.controls import CONTROLS, DEFAULT_CONTROLS, WITHOUT_SPEAKERS
+from layerprobe.probe.tasks.cross_corpus import corpora_of
+from layerprobe.probe.tasks.targets import residual_targets
+from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES
+
+DEFAULT_FOLDS = 5
+DEFAULT_INNER_FOLDS = 4  # where the outer ones can't serve
+DEFAULT_PERMUTATIONS = 49  # the least p is a fiftieth, and ridge takes about twice as long as without them
+PROBES = {
+    "mlp": "a small network with one hidden layer: is the finding linear only?",
+    "logistic": "multinomial logistic regression of nominal targets",
+    "description_length": "bits that a layer saves in telling new speakers' ratings (Voita and Titov, 2020)",
+}
+
+
+def plan_sweep(
+    manifest: Manifest,
+    *,
+    targets: tuple[str, ...] = (),
+    folds: int | None = None,
+    test: str | None = None,
+    mix_seeds: int = 3,
+    mixes: tuple[str, ...] = DEFAULT_MIXES,
+    probes: tuple[str, ...] = (),
+    seed: int = 0,
+    controls: tuple[str, ...] | None = None,
+    permutations: int = DEFAULT_PERMUTATIONS,
+    beyond_text: bool | None = False,
+    transfer: bool = False,
+    fused: bool = False,
+    speakers: bool = True,
+    device: str = "cpu",
+) -> SweepPlan:
+    """Settle the choices that depend on the manifest.
+
+    Args:
+        manifest: what was rated
+        targets: those to sweep, rated or nominal; all of the manifest's if empty
+        folds: outer speaker-disjoint folds; None takes the manifest's split where it has one, else 5 folds
+        test: the split that is held out; None takes ``test``, else ``test1``, else ``development``
+        mix_seeds: of the weighted sum; 0 leaves all mixes out
+        mixes: keys of `probe.sweep.mix_probes.MIXES`
+        probes: beside ridge, of `PROBES`
+        seed: of folds and permutations
+        controls: keys of `probe.tasks.controls.CONTROLS`; None takes `probe.tasks.controls.DEFAULT_CONTROLS`, without
+            speakers those of them that need none
+        permutations: draws of each control; a p-value from them is at least 1 / (permutations + 1)
+        beyond_text: also score rated targets on what the transcript's words leave of them; None: if there are any
+        transfer: also train on each corpus of the manifest alone
+        fused: also fit all encoders together
+        speakers: False where every utterance counts as its own speaker
+        device: where matrices are multiplied, cpu or cuda
+
+    Raises:
+        InputError: if a target, control, mix or probe is unknown, or what is asked for needs a split, transcripts,
+            corpora or speakers that the manifest has not
+    """
+    if controls is None:
+        controls = DEFAULT_CONTROLS if speakers else WITHOUT_SPEAKERS
+    for kind, asked, known in (("control", controls, CONTROLS), ("mix", mixes, MIXES), ("probe", probes, PROBES)):
+        strange = [name for name in asked if name not in known]
+        if strange:
+            raise InputError(f"{kind} {strange[0]!r} is unknown; choose all, or some of {', '.join(known)}.")
+    needs_speakers = [c for c in controls if c not in WITHOUT_SPEAKERS]
+    if needs_speakers and not speakers:
+        raise InputError(f"control {needs_speakers[0]!r} needs speakers. Leave it out, or name them in the manifest.")
+    described = (*manifest.targets, *manifest.header.nominal)
+    unknown = [t for t in targets if t not in described]
+    if unknown:
+        raise InputError(f"{manifest.path} has no target {unknown[0]!r}; its header describes {', '.join(described)}.")
+    rated = tuple(t for t in targets or described if t in manifest.targets)
+    nominal = tuple(t for t in targets or described if t in manifest.header.nominal)
+    if "logistic" in probes and not nominal:
+        raise InputError(f"{manifest.path} has no target with classes for a logistic regression. Leave that probe out.")
+    if permutations < 1:
+        raise InputError(f"{permutations} permutations draw nothing. Ask for 1 or more.")
+    has_text = bool(rated) and _has_transcripts(manifest)
+    if beyond_text and not has_text:
+        missing = "no transcripts" if rated else "no rated target"
+        raise InputError(f"{manifest.path} has {missing}, so nothing lies beyond the text. Leave --beyond-text out.")
+    if transfer:
+        corpora_of(manifest)
+    if test is not None and folds is not None:
+        raise InputError("--folds and --test exclude each other: folds hold every speaker out in turn.")
+    present = set(manifest.table["split"]) if "split" in manifest.table else set()
+    if folds is None and (present or test is not None):
+        candidates = [test] if test is not None else ["test", "test1", "development"]
+        test = next((t for t in candidates if t in present), None)
+        if test is None:
+            raise InputError(f"{manifest.path} has no split {' or '.join(map(str, candidates))}. Use --folds 5.")
+    else:
+        folds = DEFAULT_FOLDS if folds is None else folds
+    return SweepPlan(
+        targets=rated,
+        n_folds=folds,
+        test=test,
+        n_inner_folds=folds - 1 if folds is not None and folds > 2 else DEFAULT_INNER_FOLDS,
+        alphas=DEFAULT_ALPHAS,
+        controls=controls,
+        n_permutations=permutations,
+        nominal=nominal,
+        classes=tuple(manifest.header.nominal[t].classes for t in nominal),
+        residuals=residual_targets(rated),
+        beyond_text=rated if has_text and beyond_text is not False else (),
+        transfer=transfer,
+        fused=fused,
+        probes=tuple(p for p in PROBES if p in probes),
+        mixes=tuple(m for m in MIXES if m in mixes) if mix_seeds and rated else (),
+        weighted_sum_seeds=tuple(range(mix_seeds)),
+        mix_penalties=DEFAULT_PENALTIES,
+        mix_iterations=60,
+        seed=seed,
+        speakers=speakers,
+        device=device,
+    )
+
+
+def _has_transcripts(manifest: Manifest) -> bool:
+    """Whether any utterance has words."""
+    return "transcript" in manifest.table and bool((manifest.table["transcript"].str.strip() != "").any())

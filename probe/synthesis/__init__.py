@@ -1,0 +1,1 @@
+"""Corpora that espeak-ng speaks, for the demo and for pretraining."""

@@ -1,0 +1,147 @@
+"""Speech from espeak-ng, in process, byte for byte the same each time.
+
+espeak-ng (GPL) is an optional dependency that is called and never bundled: the package espeakng-loader carries its
+library and voices. Its noise depends on all that it has said before, so `speak` starts a fresh process for each block
+of utterances, and the same list always sounds the same, on however many cores.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.system import cores
+
+SYNCHRONOUS_OUTPUT = 2  # espeak_AUDIO_OUTPUT: AUDIO_OUTPUT_SYNCHRONOUS
+UTF8 = 1  # espeakCHARS_UTF8
+RATE, VOLUME, PITCH, PITCH_RANGE = 1, 2, 3, 4  # espeak_PARAMETER
+AT_A_TIME = 32  # utterances between two signs of progress
+BLOCK = 512  # utterances that one process says
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What to say, in which voice, and how."""
+
+    text: str
+    voice: str  # "en-us+f2": a language of espeak-ng and one of its variants
+    rate: int = 170  # words a minute, 80 to 450
+    pitch: int = 50  # 0 to 100, around the voice's own
+    pitch_range: int = 50  # 0 (monotone) to 100
+    volume: int = 100  # 0 to 200
+
+
+def speak(utterances: list[Utterance]) -> Iterator[tuple[np.ndarray, int]]:
+    """Say each utterance in order.
+
+    Returns:
+        for each its samples ``(n_samples,)`` int16 and their rate in Hz
+
+    Raises:
+        InputError: if espeakng-loader is not installed, a voice is unknown, or espeak-ng dies of one
+    """
+    _loader()
+    begins = range(0, len(utterances), BLOCK)
+    if len(begins) == 1:  # heard one by one, not when all is said
+        yield from _block(utterances, 0)
+        return
+    with ThreadPoolExecutor(cores()) as threads:
+        for first in range(0, len(begins), cores()):  # no more blocks are held than are spoken at once
+            now = begins[first : first + cores()]
+            for block in threads.map(lambda begin: list(_block(utterances, begin)), now):
+                yield from block
+
+
+def _block(utterances: list[Utterance], begin: int) -> Iterator[tuple[np.ndarray, int]]:
+    block, said = utterances[begin : begin + BLOCK], 0
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
+        try:
+            for sound in fresh.map(_say, block, chunksize=AT_A_TIME):
+                yield sound
+                said += 1
+        except BrokenProcessPool as error:
+            voices = sorted({utterance.voice for utterance in block[said : said + AT_A_TIME]})
+            raise InputError(
+                f"espeak-ng died on one of the {AT_A_TIME} utterances after the first {begin + said}. Leave out the "
+                f"voice that it can't stand, one of {', '.join(voices)}."
+            ) from error
+
+
+def variants() -> list[str]:
+    """The voices' variants that the installed espeak-ng has, by name; one that holds a blank can't be asked for.
+
+    Raises:
+        InputError: if espeakng-loader is not installed
+    """
+    folder = Path(_loader().get_data_path()) / "voices" / "!v"
+    return sorted(path.name for path in folder.iterdir() if " " not in path.name)
+
+
+def _loader() -> Any:
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise InputError("No voice to speak with. Install it: pip install espeakng-loader.") from error
+    return espeakng_loader
+
+
+class _Synthesiser:
+    """The library, initialised once in a process."""
+
+    _only: _Synthesiser | None = None
+
+    def __init__(self) -> None:
+        import espeakng_loader
+
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        self._pieces: list[np.ndarray] = []
+        callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        self._callback = callback(self._hear)  # kept alive as long as the library may call it
+        data = espeakng_loader.get_data_path().encode()
+        self.rate = int(self._library.espeak_Initialize(SYNCHRONOUS_OUTPUT, 0, data, 0))
+        if self.rate <= 0:
+            raise RuntimeError("espeak-ng could not be initialised")
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    @classmethod
+    def only(cls) -> _Synthesiser:
+        """The process's one instance: the library keeps its state in globals."""
+        if cls._only is None:
+            cls._only = cls()
+        return cls._only
+
+    def say(self, utterance: Utterance) -> np.ndarray:
+        self._pieces = []
+        # an unknown voice would silently be spoken in the one before
+        if self._library.espeak_SetVoiceByName(utterance.voice.encode()):
+            raise InputError(f"espeak-ng has no voice {utterance.voice!r}.")
+        for parameter, value in (
+            (RATE, utterance.rate),
+            (VOLUME, utterance.volume),
+            (PITCH, utterance.pitch),
+            (PITCH_RANGE, utterance.pitch_range),
+        ):
+            self._library.espeak_SetParameter(parameter, value, 0)
+        text = utterance.text.encode()
+        if self._library.espeak_Synth(text, len(text) + 1, 0, 0, 0, UTF8, None, None):
+            raise RuntimeError(f"espeak-ng could not say {utterance.text!r}")
+        return np.concatenate(self._pieces)
+
+    def _hear(self, samples: Any, n_samples: int, _: Any) -> int:
+        if n_samples > 0:
+            self._pieces.append(np.ctypeslib.as_array(samples, (n_samples,)).copy())
+        return 0
+
+
+def _say(utterance: Utterance) -> tuple[np.ndarray, int]:
+    synthesiser = _Synthesiser.only()
+    return synthesiser.say(utterance), synthesiser.rate

@@ -1,0 +1,1 @@
+"""What all trainings share: encoders as trainable branches, checkpoints, schedules, the loop."""

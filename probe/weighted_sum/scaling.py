@@ -1,0 +1,62 @@
+"""How each training set shifts and scales each layer before layers are mixed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from layerprobe.probe.solvers.training_sets import TrainingSets
+from layerprobe.probe.weighted_sum.layers import LayerStack
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How each training set shifts and scales each layer."""
+
+    mean: Tensor  # (n_sets, n_layers, n_features)
+    scale: Tensor  # (n_sets, n_layers, n_features)
+    norm: Tensor  # (n_sets, n_layers), mean norm of a row as it enters the mix
+
+    @classmethod
+    def learn(cls, stack: LayerStack, sets: TrainingSets, *, standardise: bool) -> Scaling:
+        """From each set's rows alone; without ``standardise`` one number serves all layers and features of a set."""
+        means, variances, vary = [], [], []
+        for layer in stack:
+            sums = {c: _sums(layer[s]) for c, s in sets.cells.items() if c >= 0}
+            n = torch.tensor([sum(sums[c].n for c in m) for m in sets.members], device=layer.device)[:, None]
+            mean = torch.stack([torch.stack([sums[c].x for c in m]).sum(dim=0) for m in sets.members]) / n
+            square = torch.stack([torch.stack([sums[c].xx for c in m]).sum(dim=0) for m in sets.members]) / n
+            low = torch.stack([torch.stack([sums[c].low for c in m]).amin(dim=0) for m in sets.members])
+            high = torch.stack([torch.stack([sums[c].high for c in m]).amax(dim=0) for m in sets.members])
+            means.append(mean)
+            variances.append((square - mean**2).clamp_min(0))
+            vary.append((high > low) & (variances[-1] > 0))
+        mean, variance, varies = (torch.stack(parts, dim=1) for parts in (means, variances, vary))
+        if not standardise:
+            variance = variance.mean(dim=(1, 2), keepdim=True).expand_as(variance)
+            varies = varies | (variance > 0)
+        scale = torch.where(varies, 1 / variance.clamp_min(1e-300).sqrt(), 0.0)
+        # rows as they enter the mix; the raw mix is not centred by the field, its constant is taken up by the intercept
+        norm = (torch.stack(variances, dim=1) * scale**2).sum(dim=2).sqrt()
+        return cls(mean.float(), scale.float(), norm.float())
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Over some rows, each ``(n_features,)`` float64 but for the count."""
+
+    n: int
+    x: Tensor
+    xx: Tensor  # of squares
+    low: Tensor
+    high: Tensor
+
+
+def _sums(rows: Tensor) -> _Sums:
+    total, square = torch.zeros(2, rows.shape[1], dtype=torch.float64, device=rows.device)
+    for begin in range(0, len(rows), 4096):
+        exact = rows[begin : begin + 4096].double()
+        total, square = total + exact.sum(dim=0), square + (exact**2).sum(dim=0)
+    return _Sums(len(rows), total, square, rows.amin(dim=0), rows.amax(dim=0))
