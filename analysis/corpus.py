@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.manifest import UNKNOWN_SPEAKER, Manifest, rater_columns
+from layerprobe.probe.data.manifest import Manifest, rater_columns
 from layerprobe.probe.metrics import ccc
+from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 
 @dataclass(frozen=True)

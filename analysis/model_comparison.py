@@ -16,6 +16,7 @@ import pandas as pd
 from layerprobe.analysis.layers.selection import chosen_layers, with_chosen
 from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws, score_draws
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.layer_names import FINAL
 from layerprobe.probe.results.run_folder import (
     CHOSEN,
     FUSED_RIDGE,
@@ -145,7 +146,7 @@ def _parameters(run: Run, encoder: str, probe: str) -> float:
         return float("nan")  # a run of before it was noted
     n = 1 + sum(of[name]["n_features"] for name in heard)
     mixed = probe in ("weighted_sum", FUSED_WEIGHTED_SUM)
-    return float(n + (sum(len([k for k in of[name]["layers"] if k != "final"]) for name in heard) if mixed else 0))
+    return float(n + (sum(len([k for k in of[name]["layers"] if k != FINAL]) for name in heard) if mixed else 0))
 
 
 def _shared_ids(parts: list[Predictions]) -> list[str]:

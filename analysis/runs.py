@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.layers.scores import CLASS_METRICS, DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES
 from layerprobe.probe.results.run_folder import Predictions, Run, read_predictions
 
 

@@ -11,14 +11,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO, Depth, contrasts, depths
-from layerprobe.analysis.layers.scores import (
-    CLASS_METRICS,
-    DEFAULT_METRIC,
-    LOWER_IS_BETTER,
-    best_layer,
-    layer_scores,
-    with_intervals,
-)
+from layerprobe.analysis.layers.scores import best_layer, layer_scores, with_intervals
 from layerprobe.analysis.layers.selection import chosen_layers, regrets, with_chosen
 from layerprobe.analysis.layers.variance_partitioning import variance_partition
 from layerprobe.analysis.layers.weights import weight_summary
@@ -29,8 +22,9 @@ from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws, score_dr
 from layerprobe.analysis.statistics.permutation import permutation_table
 from layerprobe.analysis.statistics.word_error_rate import read_word_errors
 from layerprobe.analysis.subgroups import group_scores, speaker_scores, transfer
-from layerprobe.probe.cache.plan import combined_fingerprint
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.fingerprints import combined_fingerprint
+from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_METRIC, LOWER_IS_BETTER
 from layerprobe.probe.results.run_folder import CHOSEN, Predictions, Run, read_run
 
 SIMILARITY = "similarity.csv"

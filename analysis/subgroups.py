@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.layers.scores import LOWER_IS_BETTER
 from layerprobe.analysis.statistics.bootstrap import METRICS, speaker_sums
 from layerprobe.analysis.statistics.bootstrap_scores import score_draws
 from layerprobe.analysis.statistics.class_counts import CLASS_METRICS, class_sums
-from layerprobe.probe.data.manifest import UNKNOWN_SPEAKER
+from layerprobe.probe.metrics import LOWER_IS_BETTER
 from layerprobe.probe.results.run_folder import Predictions
+from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 FEWEST_UTTERANCES = 10  # of a speaker whose score is told; of fewer it is mostly noise (Wagner et al., 2023)
 FEWEST_SPEAKERS = 3  # of a group

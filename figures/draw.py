@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from layerprobe.analysis.layers.scores import CLASS_METRICS, METRIC_NAMES
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.study import Study, study
 from layerprobe.figures.layout.style import WIDTHS, save
@@ -20,6 +19,7 @@ from layerprobe.figures.plots.heatmap import difference_figure, heatmap_figure
 from layerprobe.figures.plots.layer_weights import weights_figure
 from layerprobe.figures.plots.similarity import similarity_figure
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.metrics import CLASS_METRICS, METRIC_NAMES
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def draw(
     Args:
         picture: a key of `PICTURES`
         folders: run folders; the encoders of several are put side by side
-        metric: a key of `analysis.layers.scores.METRIC_NAMES`, which settles whether rated or nominal targets are
+        metric: a key of `probe.metrics.METRIC_NAMES`, which settles whether rated or nominal targets are
             drawn; the matched CCC if None, or the average recall where no target is rated
         width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
 

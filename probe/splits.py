@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from layerprobe.probe.data.manifest import UNKNOWN_SPEAKER
 from layerprobe.probe.exceptions import InputError
 
 
@@ -132,3 +131,6 @@ def assert_disjoint(split: Split, groups: np.ndarray) -> None:
     assert not np.intersect1d(groups[split.train], groups[split.test]).size, "a speaker trains and tests"
     pairs = np.unique(np.stack([groups[split.train], split.inner_folds]), axis=1)
     assert len(np.unique(pairs[0])) == pairs.shape[1], "a speaker is in two inner folds"
+
+
+UNKNOWN_SPEAKER = "Unknown"  # MSP-Podcast's word for a talker whom nobody has identified

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
@@ -37,6 +40,45 @@ def machine_memory(*, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/
             group = root / own.lstrip("/")
             limits += [_limit(place / file) for place in (group, *group.parents) if place.is_relative_to(root)]
     return min(limits)
+
+
+def usable_memory() -> float:
+    """Bytes that layers may take where all must be held: most of what this process may use."""
+    return 0.8 * machine_memory()
+
+
+@contextmanager
+def torch_threads(n: int) -> Iterator[None]:
+    """Let torch work with ``n`` threads, and with as many as before afterwards; with one, sums have one order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def resident_memory() -> int:
+    """Bytes that the process holds now."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # no Linux: the most that it ever held
+        return peak_memory()
+
+
+def peak_memory(*, anew: bool = False) -> int:
+    """Bytes that the process held at its most, since it began; ``anew`` forgets what was before, on Linux."""
+    try:
+        if anew:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):  # no Linux
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _limit(file: Path) -> float:

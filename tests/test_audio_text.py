@@ -12,11 +12,11 @@ from layerprobe.probe.data.audio import UnusableSound
 from layerprobe.probe.encoders.loading import load_encoder, load_model
 from layerprobe.probe.encoders.text import load_text_encoder, load_text_model
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.regressor.frame_pooling import FRAME_POOLINGS
-from layerprobe.probe.regressor.freezing import freeze, is_frozen, learning_groups, schedule, set_training
-from layerprobe.probe.regressor.model import FUSIONS, AudioTextRegressor, Utterance
+from layerprobe.probe.regressor.freezing import freeze, is_frozen, learning_groups, set_training
+from layerprobe.probe.regressor.model import FRAME_POOLINGS, FUSIONS, AudioTextRegressor, Utterance
 from layerprobe.probe.regressor.plan import TrainPlan
 from layerprobe.probe.training.branches import AudioBranch, TextBranch
+from layerprobe.probe.training.schedules import schedule
 
 LENGTHS = ((1.3, 100), (0.4, 180), (0.9, 140))  # seconds and pitch
 SOUNDS = [voice(seconds, pitch=pitch, seed=k) for k, (seconds, pitch) in enumerate(LENGTHS)]

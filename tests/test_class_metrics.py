@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, recall_score
 
-from layerprobe.probe.class_metrics import CLASS_METRICS, macro_f1, uar
+from layerprobe.probe.metrics import CLASS_METRICS, macro_f1, uar
 
 # recalls 3/4, 1/2, 0 and none of class 3; precisions 3/5, 1/1, 0/0 and 0/1
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 2])

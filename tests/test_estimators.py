@@ -9,8 +9,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from layerprobe.probe.metrics import pearson
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, nested_ridge
-from layerprobe.probe.solvers.sklearn_api import LayerMix, LayerRidge
+from layerprobe.probe.solvers.sklearn_api import LayerRidge
 from layerprobe.probe.splits import Split, speaker_folds
+from layerprobe.probe.weighted_sum.sklearn_api import LayerMix
 
 
 @parametrize_with_checks([LayerRidge(), LayerMix()])

@@ -18,16 +18,17 @@ from layerprobe.probe.cache.store import CacheMismatch, open_cache
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.data.audio import read_sound
 from layerprobe.probe.data.audio_hashes import SoundHashes
-from layerprobe.probe.data.inputs import source_for
 from layerprobe.probe.data.manifest import read_manifest
 from layerprobe.probe.encoders.linear_kernels import products_used
 from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.encoders.pooling import pool_layers
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.estimate import _memory, _peak_memory, foresee
+from layerprobe.probe.extraction.estimate import foresee
 from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.inputs import source_for
 from layerprobe.probe.filesystem import size_of
 from layerprobe.probe.progress import Lines
+from layerprobe.probe.system import peak_memory, resident_memory
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_float32_has_no_precision_to_lose(corpus, encoder, tmp_path):
 
 def test_before_it_begins_it_says_how_much_it_will_be(corpus, encoder, tmp_path, capsys):
     corpus[0] |= {"start": 0.1, "end": 0.4}
-    held = _memory() // 1e8 / 10  # GB, rounded down; what is told is rounded
+    held = resident_memory() // 1e8 / 10  # GB, rounded down; what is told is rounded
     done = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", watch=Lines())
     seconds = sum(0.5 + 0.17 * i for i in range(8)) - 0.2  # the span is 0.3 of 0.5 s
     told = capsys.readouterr().err
@@ -130,13 +131,13 @@ def test_before_it_begins_it_says_how_much_it_will_be(corpus, encoder, tmp_path,
 def test_what_was_held_before_hides_nothing_of_what_hearing_adds():
     """The memory that an encoder took while it was loaded and gave back is no measure of what it takes to hear."""
     held = np.ones(2**28, dtype=np.uint8)
-    assert _peak_memory() >= held.nbytes
-    before = _memory()
+    assert peak_memory() >= held.nbytes
+    before = resident_memory()
     del held
-    if _peak_memory(anew=True) > before - 2**27:
+    if peak_memory(anew=True) > before - 2**27:
         pytest.skip("the most that a process held can't be asked anew here")
     more = np.ones(2**26, dtype=np.uint8)
-    assert _peak_memory() - _memory() < 2**25 and more.nbytes
+    assert peak_memory() - resident_memory() < 2**25 and more.nbytes
 
 
 def test_where_the_first_sound_can_not_be_used_no_time_is_told(corpus, encoder, tmp_path, capsys):

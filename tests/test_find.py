@@ -14,8 +14,7 @@ from layerprobe.analysis.findings.limitations import caveats
 from layerprobe.analysis.findings.records import NAMES, write_findings
 from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.study import study
-from layerprobe.probe.class_metrics import uar
-from layerprobe.probe.metrics import METRICS, ccc, r2
+from layerprobe.probe.metrics import METRICS, ccc, r2, uar
 from layerprobe.probe.results.run_folder import read_predictions, read_run
 
 

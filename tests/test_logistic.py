@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from layerprobe.probe.class_metrics import uar
+from layerprobe.probe.metrics import uar
 from layerprobe.probe.solvers.logistic import nested_logistic
 from layerprobe.probe.splits import Split, fold_splits
 

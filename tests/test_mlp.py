@@ -12,15 +12,14 @@ from layerprobe.probe.metrics import pearson
 from layerprobe.probe.solvers.mlp import BATCH_ROWS, LEARNING_RATE, WEIGHT_DECAY, MlpFit, fit_mlp
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, nested_ridge
 from layerprobe.probe.splits import Split, fold_splits
+from layerprobe.probe.system import torch_threads
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
     """On a machine that others use, threads of such small products wait for each other a hundred times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield
 
 
 def splits_of(n: int, rng: np.random.Generator, *, n_folds: int = 5) -> list[Split]:

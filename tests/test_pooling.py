@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from layerprobe.probe.encoders.pooling import POOLINGS, Stretch, pool_layers, pool_stretches, pooling_named
+from layerprobe.probe.encoders.base import Stretch
+from layerprobe.probe.encoders.pooling import POOLINGS, pool_layers, pool_stretches, pooling_named
 from layerprobe.probe.exceptions import InputError
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from layerprobe.analysis.layers.scores import METRIC_NAMES, best_layer, layer_scores, n_blocks, relative_depth
-from layerprobe.probe.class_metrics import CLASS_METRICS
-from layerprobe.probe.metrics import METRICS
+from layerprobe.analysis.layers.scores import best_layer, layer_scores
+from layerprobe.probe.layer_names import n_blocks, relative_depth
+from layerprobe.probe.metrics import CLASS_METRICS, METRIC_NAMES, METRICS
 
 
 def scores(rows):

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.analysis.layers.depth import BEYOND_TEXT
-from layerprobe.analysis.layers.scores import CLASS_METRICS
 from layerprobe.analysis.study import Study
-from layerprobe.probe.results.run_folder import RESIDUAL
+from layerprobe.probe.metrics import CLASS_METRICS
+from layerprobe.probe.tasks.targets import RESIDUAL
 
 FEW_SPEAKERS = 20
 REPEATS = 0.5  # the correlation of ratings from which two targets say much the same

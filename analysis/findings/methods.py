@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from layerprobe.analysis.layers.scores import METRIC_NAMES
 from layerprobe.analysis.statistics.bootstrap import N_DRAWS
 from layerprobe.analysis.statistics.permutation import BY_SPEAKER
 from layerprobe.analysis.study import Study
 from layerprobe.probe.cache.plan import words_read
+from layerprobe.probe.metrics import METRIC_NAMES
 from layerprobe.probe.results.run_folder import CHOSEN
 
 REFERENCES = {

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from layerprobe.analysis.findings.formatting import p_text
 from layerprobe.analysis.findings.records import Finding
-from layerprobe.analysis.layers.scores import LOWER_IS_BETTER, METRIC_NAMES
+from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import FUSED_RIDGE
 
 ALPHA = 0.05
@@ -53,17 +54,6 @@ def layer_ranges(layers: list[str]) -> str:
         else:
             runs.append([layer])
     return ", ".join(r[0] if len(r) == 1 else f"{r[0]}, {r[1]}" if len(r) == 2 else f"{r[0]} to {r[-1]}" for r in runs)
-
-
-def p_text(p: float) -> str:
-    """A p-value as journals write it.
-
-    >>> p_text(0.034), p_text(0.0004), p_text(1.0)
-    ('p = .034', 'p < .001', 'p = 1')
-    """
-    if p < 0.001:
-        return "p < .001"
-    return f"p = {p:.3f}".replace("0.", ".") if p < 0.9995 else "p = 1"
 
 
 def _of_target(findings: list[Finding]) -> Iterator[str]:

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from layerprobe.analysis.layers.scores import FINAL, is_stack, relative_depth
 from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws
 from layerprobe.analysis.statistics.estimates import Estimate, Sampled
+from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 
 CLAIM = ("valence", "arousal")  # of which the first is said to lie deeper (arXiv 2305.19184)
 BEYOND_TEXT = "_beyond_text"  # the ending of a target less what its words predict

@@ -5,21 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-FINAL = "final"
-METRIC_NAMES = {
-    "ccc_matched": "CCC, matched",
-    "ccc": "CCC",
-    "pearson": "Pearson r",
-    "rmse": "RMSE",
-    "r2": "R²",
-    "uar": "unweighted average recall",
-    "macro_f1": "macro F1",
-}
-CLASS_METRICS = frozenset({"uar", "macro_f1"})  # of nominal targets, which share no picture with rated ones
-DEFAULT_CLASS_METRIC = "uar"
-BASELINE = "baseline"  # the encoder of scores that no layer has a part in
-DEFAULT_METRIC = "ccc_matched"
-LOWER_IS_BETTER = frozenset({"rmse"})
+from layerprobe.probe.metrics import LOWER_IS_BETTER
+
 POOLED = "pooled"
 FOLDS, SPEAKERS = "folds", "95 % over speakers"  # what a range of scores is
 
@@ -91,31 +78,3 @@ def best_of(first: float, second: float, *, metric: str) -> float:
     (0.5, 0.2)
     """
     return min(first, second) if metric in LOWER_IS_BETTER else max(first, second)
-
-
-def is_stack(layers: list[str]) -> bool:
-    """Whether these are the layers of an encoder, one above the other, and not features side by side.
-
-    >>> is_stack(["0", "1", "final"]), is_stack(["log_mel", "f0"])
-    (True, False)
-    """
-    return all(name == FINAL or name.isdecimal() for name in layers)
-
-
-def relative_depth(layers: list[str]) -> np.ndarray:
-    """Where each layer stands: 0 enters the first block, 1 leaves the last; ``final`` stands one block after it.
-
-    Features without a network are put side by side in the same room.
-
-    >>> relative_depth(["0", "1", "2", "final"])
-    array([0. , 0.5, 1. , 1.5])
-    """
-    blocks = n_blocks(layers)
-    if not is_stack(layers):
-        return np.arange(len(layers)) / blocks
-    return np.array([blocks + 1 if name == FINAL else int(name) for name in layers]) / blocks
-
-
-def n_blocks(layers: list[str]) -> int:
-    """Transformer blocks behind these layers: all but layer 0 and ``final``."""
-    return max(1, sum(name != FINAL for name in layers) - 1)

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.layers.scores import FINAL, is_stack, relative_depth
 from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws
 from layerprobe.analysis.statistics.estimates import Estimate
+from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 from layerprobe.probe.results.run_folder import CHOSEN, Predictions
 
 INNER_ERROR = "inner_rmse"

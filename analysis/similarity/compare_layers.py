@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from layerprobe.analysis.layers.scores import is_stack
 from layerprobe.analysis.similarity.table import similarity_table
 from layerprobe.analysis.study import SIMILARITY
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import place
+from layerprobe.probe.layer_names import is_stack
 from layerprobe.probe.results.run_folder import Predictions, Run, read_predictions, read_run
 
 SEED = 0

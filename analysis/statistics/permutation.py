@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.layers.scores import LOWER_IS_BETTER, POOLED
+from layerprobe.probe.metrics import LOWER_IS_BETTER
+from layerprobe.probe.results.run_folder import POOLED
 
 BY_SPEAKER, ANY = "permuted_by_speaker", "permuted"  # controls that say what chance gives, the better one first
 

@@ -13,7 +13,6 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from layerprobe.analysis.layers.scores import FINAL
 from layerprobe.figures.layout.cells import UPRIGHT_HEIGHT, fill_cell, inches, value_text, writing
 from layerprobe.figures.layout.layer_axis import cell_width, common_span, span, stands_upright
 from layerprobe.figures.layout.style import (
@@ -28,6 +27,7 @@ from layerprobe.figures.layout.style import (
     text_width,
     wrapped,
 )
+from layerprobe.probe.layer_names import FINAL
 
 CELL_HEIGHT = 0.27  # inches
 CELL_WIDTH = (0.29, 0.62)  # inches of a natural cell: the least that "−.03" needs, and that of a few layers

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 
-from layerprobe.analysis.layers.scores import FINAL, is_stack, n_blocks, relative_depth
 from layerprobe.figures.layout.style import shown_name, size_in_inches, text_width
+from layerprobe.probe.layer_names import FINAL, is_stack, n_blocks, relative_depth
 
 GAP = 0.35  # cells between the last block and ``final``, which is that block again, normalised
 STEPS = (1, 2, 4, 6, 8, 12, 16, 24, 48, 96)
@@ -16,12 +16,12 @@ STEPS = (1, 2, 4, 6, 8, 12, 16, 24, 48, 96)
 
 def centres(layers: list[str]) -> np.ndarray:
     """Relative depths, with ``final`` a little apart from the blocks."""
-    return relative_depth(layers) + np.where([name == FINAL for name in layers], GAP / n_blocks(layers), 0)
+    return relative_depth(layers) + np.where([name == FINAL for name in layers], GAP / max(1, n_blocks(layers)), 0)
 
 
 def cell_width(layers: list[str]) -> float:
     """What a layer takes on the axis of relative depth."""
-    return 1 / n_blocks(layers)
+    return 1 / max(1, n_blocks(layers))
 
 
 def span(layers: list[str]) -> tuple[float, float]:

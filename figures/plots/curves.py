@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprobe.analysis.layers.scores import BASELINE, FINAL, METRIC_NAMES, best_layer, is_stack, relative_depth
+from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.figures.layout.panels import (
     EDGE,
     legend_below,
@@ -31,6 +31,9 @@ from layerprobe.figures.layout.style import (
     text_width,
     wrapped,
 )
+from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
+from layerprobe.probe.metrics import METRIC_NAMES
+from layerprobe.probe.results.run_folder import BASELINE
 
 PERMUTED = "0.55"
 PERMUTATIONS = {  # whichever a run has first stands for chance

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-from layerprobe.analysis.layers.scores import METRIC_NAMES
 from layerprobe.figures.layout.panels import (
     EDGE,
     legend_below,
@@ -32,6 +31,7 @@ from layerprobe.figures.layout.style import (
     wrapped,
 )
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.metrics import METRIC_NAMES
 
 MOST_TICKS = 5
 MARKERS = "osD^vP*Xhp"  # told apart where colours repeat

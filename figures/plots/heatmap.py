@@ -8,11 +8,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from layerprobe.analysis.layers.scores import FINAL, METRIC_NAMES, best_layer, is_stack
+from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.figures.layout.cells import Writing, dot, fill_cells, frame, inches, value_text
 from layerprobe.figures.layout.heatmap_grid import Scale, cell_sheet, name_rows
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
 from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, settled, style_of
+from layerprobe.probe.layer_names import FINAL, is_stack
+from layerprobe.probe.metrics import METRIC_NAMES
 
 CONTROL_NAMES = {
     "none": "ratings",

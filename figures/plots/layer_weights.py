@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprobe.analysis.layers.scores import FINAL, METRIC_NAMES
 from layerprobe.figures.layout.layer_axis import centres, common_span, name_layers
 from layerprobe.figures.layout.panels import (
     EDGE,
@@ -32,6 +31,8 @@ from layerprobe.figures.layout.style import (
     text_width,
     wrapped,
 )
+from layerprobe.probe.layer_names import FINAL
+from layerprobe.probe.metrics import METRIC_NAMES
 
 QUANTITIES = ("weight", "contribution", "score")  # from the top
 HEIGHT, GAP = 0.8, 0.1  # inches of a small plot, and between two

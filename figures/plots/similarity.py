@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from layerprobe.analysis.layers.scores import FINAL
 from layerprobe.figures.layout.heatmap_grid import Scale, colour_bar
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
 from layerprobe.figures.layout.style import (
@@ -25,6 +24,7 @@ from layerprobe.figures.layout.style import (
     text_width,
     wrapped,
 )
+from layerprobe.probe.layer_names import FINAL
 
 RATINGS = "ratings"  # the encoder that targets are layers of
 MEASURE_NAMES = {"cka": "CKA, debiased", "cca": "CCA, held out", "rsa": "RSA"}

@@ -16,7 +16,6 @@ from layerprobe.analysis.findings.limitations import caveats
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.records import Finding, write_findings
 from layerprobe.analysis.findings.sentences import headlines
-from layerprobe.analysis.layers.scores import CLASS_METRICS, DEFAULT_CLASS_METRIC, METRIC_NAMES
 from layerprobe.analysis.similarity.compare_layers import can_be_compared, compare_layers
 from layerprobe.analysis.study import SIMILARITY, Study, study
 from layerprobe.figures.draw import PICTURES, NothingToDraw, file_name
@@ -25,6 +24,7 @@ from layerprobe.figures.plots.heatmap import cell_order
 from layerprobe.figures.report.sections import Section, all_findings, cell_texts, sections_of
 from layerprobe.probe.cache.plan import words_read
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_CLASS_METRIC, METRIC_NAMES
 from layerprobe.probe.progress import Silent
 from layerprobe.probe.results.run_folder import Run, read_run
 

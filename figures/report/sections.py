@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from layerprobe.analysis.findings.formatting import p_text, ranged
 from layerprobe.analysis.findings.records import NAMES, Finding
-from layerprobe.analysis.findings.sentences import p_text
 from layerprobe.analysis.layers.depth import MEASURES
-from layerprobe.analysis.layers.scores import BASELINE, DEFAULT_METRIC, METRIC_NAMES, POOLED, SPEAKERS
+from layerprobe.analysis.layers.scores import SPEAKERS
 from layerprobe.analysis.layers.weights import concentration, weight_summary
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.statistics.word_error_rate import error_rates
 from layerprobe.analysis.study import Study
 from layerprobe.figures.plots.curves import BASELINES
-from layerprobe.probe.results.run_folder import CHOSEN
+from layerprobe.probe.metrics import DEFAULT_METRIC, METRIC_NAMES
+from layerprobe.probe.results.run_folder import BASELINE, CHOSEN, POOLED
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,6 @@ def cell_texts(cells: pd.DataFrame, table: pd.DataFrame, metric: str) -> list[st
             text += ", not told from the best"
         texts.append(text)
     return texts
-
-
-def ranged(row: dict[Any, Any], *, digits: int = 2) -> str:
-    """An estimate with its interval, if it has one; a dash where it is not defined."""
-    if not np.isfinite(row["estimate"]):
-        return "–"
-    text = f"{row['estimate']:.{digits}f}"
-    known = np.isfinite(row["low"]) and np.isfinite(row["high"])
-    return f"{text} ({row['low']:.{digits}f} to {row['high']:.{digits}f})" if known else text
 
 
 def _depth(study: Study) -> Section:

@@ -101,7 +101,7 @@ def compare(
     if out is not None:
         from layerprobe.figures.layout.style import save
         from layerprobe.figures.plots.efficiency import efficiency_figure
-        from layerprobe.probe.cache.plan import combined_fingerprint
+        from layerprobe.probe.fingerprints import combined_fingerprint
         from layerprobe.probe.results.run_folder import read_run
 
         fingerprint = combined_fingerprint(*(read_run(run).fingerprint for run in runs))
@@ -130,6 +130,6 @@ def _ranged(estimate: float, low: float, high: float, *, sign: bool = False) -> 
 
 
 def _p(p: float) -> str:
-    from layerprobe.analysis.findings.sentences import p_text
+    from layerprobe.analysis.findings.formatting import p_text
 
     return p_text(p) if math.isfinite(p) else "p unknown"

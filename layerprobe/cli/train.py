@@ -272,9 +272,10 @@ def distil(
     import torch
 
     from layerprobe.probe.data.manifest import read_utterances
-    from layerprobe.probe.encoders.hooks import layer_names, tensors_hash
+    from layerprobe.probe.encoders.hooks import tensors_hash
     from layerprobe.probe.encoders.loading import load_model
     from layerprobe.probe.encoders.speech import NEVER_READ
+    from layerprobe.probe.layer_names import layer_names
     from layerprobe.probe.pretraining.distil import DistilPlan, default_layers, distil as distil_stage
 
     watch = watcher(quiet=quiet)

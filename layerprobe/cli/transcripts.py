@@ -133,8 +133,8 @@ def asr_cost(
 def _error_text(table: object) -> str:
     import pandas as pd
 
+    from layerprobe.analysis.findings.formatting import ranged
     from layerprobe.analysis.statistics.word_error_rate import error_rates
-    from layerprobe.figures.report.sections import ranged
     from layerprobe.probe.data.inputs import TRANSCRIPT
     from layerprobe.probe.data.transcripts import ASR_TRANSCRIPT
     from layerprobe.probe.data.word_errors import word_error_table

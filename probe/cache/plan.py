@@ -1,11 +1,12 @@
-"""Every choice that can change a number, frozen: ExtractionPlan keys the cache, SweepPlan keys the scores."""
+"""The plan of an extraction: every choice that can change an embedding, frozen; it keys the cache."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from layerprobe.probe.fingerprints import plan_fingerprint
+from layerprobe.probe.layer_names import is_stack, n_blocks
 
 WORDS_OF = "words of "  # begins ``channels`` where a text encoder reads a column of the manifest
 
@@ -44,7 +45,7 @@ class ExtractionPlan:
 
     def fingerprint(self) -> str:
         """Twelve hex digits that the cache and every later table carry."""
-        return _fingerprint(self)
+        return plan_fingerprint(self)
 
     def differences(self, other: ExtractionPlan) -> list[str]:
         """What differs, field by field: ``poolings mean, not mean, std``; ours first."""
@@ -73,60 +74,12 @@ class ExtractionPlan:
     @property
     def is_stack(self) -> bool:
         """Whether these are layers, one above the other, that can be mixed; not features side by side."""
-        return all(name == "final" or name.isdecimal() for name in self.layers)
+        return is_stack(self.layers)
 
     @property
     def n_blocks(self) -> int:
         """Transformer blocks: layers without layer 0 and ``final``."""
-        return sum(name != "final" for name in self.layers) - 1
-
-
-@dataclass(frozen=True)
-class SweepPlan:
-    """Which utterances train, which test, and what is fitted; equal plans on equal caches mean equal scores."""
-
-    targets: tuple[str, ...]
-    n_folds: int | None  # outer speaker-disjoint folds; None where the manifest's split decides
-    test: str | None  # the split that is held out where n_folds is None
-    # Speaker-disjoint folds inside the training speakers, which choose alpha: the other outer folds where there are
-    # three or more; else dealt anew, at most one a speaker.
-    n_inner_folds: int
-    alphas: tuple[float, ...]  # ridge penalties, relative to the mean eigenvalue of what is fitted
-    controls: tuple[str, ...]  # keys of `probe.tasks.controls.CONTROLS`
-    n_permutations: int  # draws of each
-    nominal: tuple[str, ...]  # targets with classes
-    classes: tuple[tuple[str, ...], ...]  # of each
-    residuals: tuple[str, ...]  # targets that are also scored on what others leave unexplained (`probe.tasks.targets`)
-    beyond_text: tuple[str, ...]  # targets that are also scored on what the words leave (`probe.tasks.text_residuals`)
-    transfer: bool  # whether each corpus of the manifest also trains alone (`probe.tasks.cross_corpus`)
-    fused: bool  # whether all encoders are heard together, too (`probe.sweep.fusion`)
-    probes: tuple[str, ...]  # beside ridge: mlp, logistic, description_length
-    mixes: tuple[str, ...]  # keys of `probe.sweep.mix_probes.MIXES`
-    weighted_sum_seeds: tuple[int, ...]
-    mix_penalties: tuple[float, ...]  # of the weighted sum's head, relative likewise
-    mix_iterations: int
-    seed: int  # of the folds and the permutations
-    speakers: bool  # False: no speakers are known, every utterance counts as its own
-    device: str  # where matrices are multiplied: cpu or cuda
-
-    @property
-    def classes_of(self) -> dict[str, tuple[str, ...]]:
-        """The classes of each nominal target."""
-        return dict(zip(self.nominal, self.classes, strict=True))
-
-    def fingerprint(self) -> str:
-        """Twelve hex digits; see `ExtractionPlan.fingerprint`."""
-        return _fingerprint(self)
-
-
-def combined_fingerprint(*parts: str) -> str:
-    """One fingerprint from several, for a run that joins a sweep plan, caches and a manifest."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-def _fingerprint(plan: ExtractionPlan | SweepPlan) -> str:
-    text = json.dumps(asdict(plan), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return n_blocks(self.layers)
 
 
 def _words(value: Any) -> str:

@@ -11,8 +11,6 @@ import pandas as pd
 
 from layerprobe.probe.data.audio import UnusableSound, read_sound
 from layerprobe.probe.data.audio_hashes import Row, SoundHashes, span_of
-from layerprobe.probe.encoders.base import Upstream
-from layerprobe.probe.exceptions import InputError
 
 TRANSCRIPT = "transcript"  # the manifest's column of words, unless another is named
 NO_WORDS = "no words"  # the content of a row whose transcript is empty
@@ -80,28 +78,3 @@ class WordSource:
     def _words(self, row: Row) -> str:
         words = row[self._column]
         return "" if pd.isna(words) else str(words).strip()
-
-
-def source_for(
-    encoder: Upstream, table: pd.DataFrame, hashes: SoundHashes, *, words: str, longest_seconds: float
-) -> Source:
-    """Where ``encoder`` has its material from.
-
-    Args:
-        encoder: which hears or reads
-        table: of the manifest
-        hashes: what the sounds hold
-        words: the column that a text encoder reads
-        longest_seconds: a longer sound is refused
-
-    Raises:
-        InputError: if the manifest has no such column, or no word in it
-    """
-    if encoder.reads == "sound":
-        return SoundSource(hashes, sampling_rate=encoder.sampling_rate, longest_seconds=longest_seconds)
-    if words not in table or not (table[words].fillna("").astype(str).str.strip() != "").any():
-        raise InputError(
-            f"{encoder.upstream} reads words, and the manifest has none in a column {words!r}. Add the transcripts "
-            "(layerprobe transcribe makes them), or name their column with --words."
-        )
-    return WordSource(words)

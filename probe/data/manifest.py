@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 REQUIRED = ("utterance_id", "path", "speaker_id")
 TIMES = ("start", "end")
 SPLITS = ("train", "development", "test", "test1", "test2", "test3")
-UNKNOWN_SPEAKER = "Unknown"  # MSP-Podcast's word for a talker whom nobody has identified
 PROBLEMS_SHOWN = 20
 
 

@@ -30,7 +30,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchaudio.functional import compute_deltas, create_dct, melscale_fbanks
 
-from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS, Stretch
+from layerprobe.probe.encoders.base import Stretch
+from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
 
 DEFINITION = 1  # of the layers; raise it with every change here that moves a number
 RATE = 16_000  # Hz

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from layerprobe.probe.encoders.pooling import Stretch
+from torch import Tensor
 
 
 class Upstream(Protocol):
@@ -41,3 +42,12 @@ class Upstream(Protocol):
 
     def stretches(self, material: Any) -> Iterator[Stretch]:
         """Every layer's frames of one utterance, a waveform ``(n_samples,)`` or words, heard or read alone."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive frames of one utterance, layer by layer: all of them, or those of one piece of a long sound."""
+
+    layers: Iterable[Tensor]  # each (n_frames, dim)
+    first: int = 0  # place of the first of these frames in the utterance
+    total: int | None = None  # frames of the utterance; None where these are all

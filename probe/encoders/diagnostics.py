@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from layerprobe.probe.encoders.precision import precision_loss, precision_words
+from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS, pool_layers
 from layerprobe.probe.encoders.speech import SpeechEncoder
 
 SECONDS = 3.0
@@ -142,3 +143,39 @@ def _padding_errors(encoder: SpeechEncoder, short: np.ndarray, long: np.ndarray,
 
 def _relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm() / b.norm())
+
+
+def precision_loss(encoder: SpeechEncoder, waveforms: list[np.ndarray]) -> pd.DataFrame:
+    """How far pooled layers (mean and standard deviation, side by side) lie from transformers' own in float32.
+
+    Args:
+        encoder: in any precision
+        waveforms: ``(n_samples,)`` each, at its rate
+
+    Returns:
+        one row a layer: ``layer``, ``cosine`` (the least over sounds), ``relative_error`` (the greatest, of norms)
+    """
+    cosines, errors = [], []
+    for waveform in waveforms:
+        ours, exact = (
+            pool_layers(states, poolings=DEFAULT_POOLINGS).flatten(1).double()
+            for states in (encoder.hidden_states(waveform), encoder.reference_states(waveform))
+        )
+        cosines.append(torch.cosine_similarity(ours, exact))
+        errors.append((ours - exact).norm(dim=1) / exact.norm(dim=1))
+    return pd.DataFrame(
+        {
+            "layer": encoder.layers,
+            "cosine": torch.stack(cosines).amin(dim=0).cpu(),
+            "relative_error": torch.stack(errors).amax(dim=0).cpu(),
+        }
+    )
+
+
+def precision_words(table: pd.DataFrame, *, precision: str, n_sounds: int) -> str:
+    """The table in one sentence."""
+    least, greatest = table["relative_error"].min(), table["relative_error"].max()
+    return (
+        f"{precision} moves pooled layers by {least:.2%} to {greatest:.2%} against float32 (cosine at least "
+        f"{table['cosine'].min():.5f}), on {n_sounds} sounds"
+    )

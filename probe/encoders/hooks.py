@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from layerprobe.probe.layer_names import layer_names
+
 
 def tensors_hash(module: nn.Module, *, never_read: Collection[str] = ()) -> str:
     """Sixteen hex digits over name, shape and bytes of every tensor but those that no layer is made of."""
@@ -18,12 +20,6 @@ def tensors_hash(module: nn.Module, *, never_read: Collection[str] = ()) -> str:
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def layer_names(n_blocks: int, *, final_norm: bool) -> tuple[str, ...]:
-    """``0``, ``1``, … to the number of blocks, and ``final`` where there is a final norm."""
-    blocks = tuple(str(k) for k in range(n_blocks + 1))
-    return (*blocks, "final") if final_norm else blocks
 
 
 class HookedEncoder:

@@ -8,18 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from layerprobe.probe.encoders.base import Stretch
 from layerprobe.probe.exceptions import InputError
 
 DEFAULT_POOLINGS: tuple[str, ...] = ("mean", "std")  # of sound
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Consecutive frames of one utterance, layer by layer: all of them, or those of one piece of a long sound."""
-
-    layers: Iterable[Tensor]  # each (n_frames, dim)
-    first: int = 0  # place of the first of these frames in the utterance
-    total: int | None = None  # frames of the utterance; None where these are all
 
 
 @dataclass(frozen=True)

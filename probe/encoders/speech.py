@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from layerprobe.probe.encoders.architectures import Family, Piece, waveform_pieces
+from layerprobe.probe.encoders.base import Stretch
 from layerprobe.probe.encoders.hooks import HookedEncoder, tensors_hash
 from layerprobe.probe.encoders.linear_kernels import CoarseLinears
 from layerprobe.probe.encoders.native_forward import LeanEncoder, is_lean
-from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS, Stretch
+from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.system import torch_threads
 
 LAYER_CONVENTION = "0 enters the first block, k leaves block k, final after the final norm"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -85,7 +86,7 @@ class SpeechEncoder:
         self.precision = precision_for(precision, device=device, known=not adapter)
         dtype = PRECISIONS[self.precision]
         lean = device == "cpu" and not adapter and is_lean(encoder)
-        with one_thread():  # what is computed of the weights beforehand is the same on any number of cores
+        with torch_threads(1):  # what is computed of the weights beforehand is the same on any number of cores
             self._lean = LeanEncoder(encoder, dtype=dtype) if lean else None
         self._coarse = None if lean or dtype == torch.float32 else CoarseLinears(self._encoder, dtype)
         self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
@@ -207,17 +208,6 @@ class SpeechEncoder:
         with warnings.catch_warnings():  # WavLM mixes two kinds of mask, which torch is about to forbid
             warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
             return self._hooked.states(dict(inputs))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch's sums in one order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _joined(stretches: Iterator[Stretch]) -> list[Tensor]:

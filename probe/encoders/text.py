@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from layerprobe.probe.encoders.architectures import Piece
+from layerprobe.probe.encoders.base import Stretch
 from layerprobe.probe.encoders.hooks import HookedEncoder, tensors_hash
-from layerprobe.probe.encoders.pooling import Stretch
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import hub_commit, quiet_transformers, weights_asked_for, why_not_loaded
 

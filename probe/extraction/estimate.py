@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from layerprobe.probe.cache.store import BLOCK
 from layerprobe.probe.data.audio import UnusableSound, read_sound, sound_seconds
@@ -22,6 +19,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.workers import embed
 from layerprobe.probe.filesystem import is_remote, size_of
 from layerprobe.probe.progress import clock_text
+from layerprobe.probe.system import peak_memory, resident_memory, torch_threads
 
 N_HEADERS = 500  # sounds whose length is read; beyond that hours are an estimate
 N_SAMPLES = 4  # sounds that are heard beforehand
@@ -67,21 +65,21 @@ def foresee(
         -n_rows // BLOCK
     )  # the last takes the room of a whole one
     n_bytes = int(n_blocks * BLOCK * n_values * np.dtype(storage).itemsize + beside)
-    before, blocks = _memory(), 2 * BLOCK * n_values * np.dtype(storage).itemsize
+    before, blocks = resident_memory(), 2 * BLOCK * n_values * np.dtype(storage).itemsize
     if encoder.reads == "words":
         rows = pending.iloc[_evenly(len(pending), N_SAMPLES)].to_dict("records")
         each = np.mean([_seconds_for(encoder, source.read(row).what, poolings) for row in rows])
-        return Foresight(len(pending), 0.0, n_bytes, _memory() + blocks, float(each) * len(pending) / jobs)
+        return Foresight(len(pending), 0.0, n_bytes, resident_memory() + blocks, float(each) * len(pending) / jobs)
     lengths = sampled_lengths(pending)
     sound = float(np.mean(lengths) * len(pending)) if lengths else 0.0
-    most, peak = before, _peak_memory(anew=True)
+    most, peak = before, peak_memory(anew=True)
     one = sample_sounds(pending[:1], encoder, seconds=WHOLE_SECONDS)
     try:
         seconds = float("inf")
         if one:
             rate = len(one[0]) / encoder.sampling_rate / _seconds_for(encoder, one[0], poolings)  # of one thread
             seconds = sound / (jobs * rate)
-            added = max(0, _peak_memory() - max(before, peak))  # 0 where more was held before
+            added = max(0, peak_memory() - max(before, peak))  # 0 where more was held before
             most = before + int(jobs * added * max(1.0, max(lengths) * encoder.sampling_rate / len(one[0])))
     except UnusableSound:  # the extraction will name it
         seconds = float("inf")
@@ -128,34 +126,11 @@ def sample_sounds(table: pd.DataFrame, encoder: Upstream, *, seconds: float = SA
 
 def _seconds_for(encoder: Upstream, material: np.ndarray | str, poolings: tuple[str, ...]) -> float:
     """That one thread takes to embed it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         embed(encoder, material, poolings=poolings)  # the first time is slower
         began = time.perf_counter()
         embed(encoder, material, poolings=poolings)
         return time.perf_counter() - began
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _memory() -> int:
-    """Bytes that the process holds now."""
-    try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-    except OSError:  # no Linux: the most that it ever held
-        return _peak_memory()
-
-
-def _peak_memory(*, anew: bool = False) -> int:
-    """Bytes that the process held at its most, since it began; ``anew`` forgets what was before, on Linux."""
-    try:
-        if anew:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError):  # no Linux
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _seconds(row: Row) -> float:

@@ -15,15 +15,16 @@ from layerprobe.probe.cache.store import CacheMismatch, open_cache
 from layerprobe.probe.cache.writer import CacheWriter, NotHeld
 from layerprobe.probe.data.audio import CHANNELS, RESAMPLER
 from layerprobe.probe.data.audio_hashes import SoundHashes, records
-from layerprobe.probe.data.inputs import LONGEST_SECONDS, NO_WORDS, TRANSCRIPT, Source, source_for
+from layerprobe.probe.data.inputs import LONGEST_SECONDS, NO_WORDS, TRANSCRIPT, Source
 from layerprobe.probe.data.manifest import Manifest
 from layerprobe.probe.encoders.base import Upstream
+from layerprobe.probe.encoders.diagnostics import precision_loss, precision_words
 from layerprobe.probe.encoders.linear_kernels import products_used
 from layerprobe.probe.encoders.pooling import pooling_named
-from layerprobe.probe.encoders.precision import precision_loss, precision_words
 from layerprobe.probe.encoders.speech import LAYER_CONVENTION, SpeechEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.estimate import Foresight, foresee, refuse_full_disk, sample_sounds
+from layerprobe.probe.extraction.inputs import source_for
 from layerprobe.probe.extraction.workers import default_jobs, hear_in_order
 from layerprobe.probe.filesystem import reached, replace_file
 from layerprobe.probe.progress import Silent

@@ -25,11 +25,12 @@ from layerprobe.probe.cache.store import (
 from layerprobe.probe.cache.verify import Damage, ids_of_block, verify
 from layerprobe.probe.cache.writer import NotHeld, stored
 from layerprobe.probe.data.audio_hashes import SoundHashes
-from layerprobe.probe.data.inputs import LONGEST_SECONDS, TRANSCRIPT, Source, source_for
+from layerprobe.probe.data.inputs import LONGEST_SECONDS, TRANSCRIPT, Source
 from layerprobe.probe.data.manifest import Manifest
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extraction_plan
+from layerprobe.probe.extraction.inputs import source_for
 from layerprobe.probe.extraction.workers import default_jobs, hear_in_order
 from layerprobe.probe.filesystem import digest_of, make_durable, reached, replace_file
 from layerprobe.probe.progress import Silent

@@ -15,12 +15,12 @@ from torch import Tensor
 from layerprobe.probe.data.audio import UnusableSound
 from layerprobe.probe.data.audio_hashes import Row, SoundHashes
 from layerprobe.probe.data.inputs import LONGEST_SECONDS, SoundSource
-from layerprobe.probe.encoders.hooks import HookedEncoder, layer_names
+from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.loading import LoadedModel
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.layer_names import layer_names
 from layerprobe.probe.pretraining.student import Heads, distillation_loss, make_student, save_student
 from layerprobe.probe.progress import Silent
-from layerprobe.probe.regressor.freezing import schedule
 from layerprobe.probe.training.branches import FRONT_END, AudioBranch, Prepared, named_parts
 from layerprobe.probe.training.checkpoints import (
     chance_tensors,
@@ -39,6 +39,7 @@ from layerprobe.probe.training.encoder_folder import (
     hold_out,
     some_of,
 )
+from layerprobe.probe.training.schedules import schedule
 
 PLAN = "distil.json"
 

@@ -25,8 +25,7 @@ from layerprobe.probe.pretraining.audio_memory import FULL_SCALE, read_into_memo
 from layerprobe.probe.pretraining.masked_prediction import MaskedPrediction, cropped
 from layerprobe.probe.pretraining.units import HOP, N_MFCC, RATE, WINDOW, Units, span_mask
 from layerprobe.probe.progress import Silent
-from layerprobe.probe.regressor.freezing import schedule
-from layerprobe.probe.system import cores
+from layerprobe.probe.system import cores, torch_threads
 from layerprobe.probe.training.checkpoints import (
     chance_tensors,
     optimiser_tensors,
@@ -45,6 +44,7 @@ from layerprobe.probe.training.encoder_folder import (
     save_encoder,
     some_of,
 )
+from layerprobe.probe.training.schedules import schedule
 
 PLAN, HELD_OUT = "pretrain.json", "held_out.csv"
 FRAMES_EACH = 200  # of an utterance, on which k-means is fitted
@@ -166,17 +166,18 @@ class _Run:
         def frames_of(place: int) -> np.ndarray:
             return self._frames_of(self.sounds.samples(place)).astype(np.float16)
 
-        threads = torch.get_num_threads()
         self.watch.begin("frames of every sound", len(self.sounds.rows), "sounds")
         try:
             # a thread that launches on a GPU is kept busy by that
             jobs = cores() if self.device == "cpu" or self.plan.units_of == "mfcc" else 2
-            with ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            with (
+                torch_threads(1),
+                ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+            ):
                 for found in pool.map(frames_of, range(len(self.sounds.rows))):
                     frames.append(found)
                     self.watch.advance()
         finally:
-            torch.set_num_threads(threads)
             self.watch.end()
         some = [f[rng.permutation(len(f))[:FRAMES_EACH]].astype(np.float32) for f in (frames[k] for k in self._heard)]
         n_frames = sum(map(len, some))

@@ -63,15 +63,3 @@ def learning_groups(regressor: AudioTextRegressor, plan: TrainPlan) -> list[dict
     for parameter in regressor.head_parameters():
         add(parameter, plan.head_learning_rate)
     return [{"params": own, "lr": rate, "rate": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
-
-
-def schedule(step: int, *, n_steps: int, warmup: float) -> float:
-    """What learning rates are multiplied by: up from 0 over the share ``warmup`` of all steps, then down to 0.
-
-    >>> [schedule(k, n_steps=10, warmup=0.2) for k in (0, 1, 2, 6, 9)]
-    [0.5, 1.0, 1.0, 0.5, 0.125]
-    """
-    rising = max(1, round(warmup * n_steps))
-    if step < rising:
-        return (step + 1) / rising
-    return max(0.0, (n_steps - step) / max(1, n_steps - rising))

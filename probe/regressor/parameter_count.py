@@ -148,8 +148,7 @@ def joined(audio: Account | None, text: Account | None, head: nn.Module) -> Acco
 
 def head_for(audio: Described | None, text: Described | None, *, n_targets: int = 3) -> nn.Module:
     """Poolings, fusion and head as `probe.regressor.model` has them by default."""
-    from layerprobe.probe.regressor.frame_pooling import AttentiveStatistics
-    from layerprobe.probe.regressor.model import Concatenation
+    from layerprobe.probe.regressor.model import AttentiveStatistics, Concatenation
 
     dims = [int(m.config.hidden_size) for m in (audio, text) if m is not None]
     with torch.device("meta"):

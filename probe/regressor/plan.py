@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,8 +9,8 @@ import torch
 
 from layerprobe.probe.data.manifest import Manifest
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.regressor.frame_pooling import FRAME_POOLINGS
-from layerprobe.probe.regressor.model import FUSIONS
+from layerprobe.probe.fingerprints import plan_fingerprint
+from layerprobe.probe.regressor.model import FRAME_POOLINGS, FUSIONS
 
 TRAIN, DEVELOPMENT = "train", "development"
 
@@ -61,7 +59,7 @@ class TrainPlan:
 
     def fingerprint(self) -> str:
         """Twelve hex digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return plan_fingerprint(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain types, for ``regressor.json``."""

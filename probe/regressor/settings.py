@@ -71,7 +71,7 @@ def plan_training(
         test: the split that is held out; None takes ``test``, else ``test1``, where the manifest has splits, and has
             speakers dealt where it has none
         seeds: how many regressors are trained, with seeds 0, 1, …
-        pooling: a key of `probe.regressor.frame_pooling.FRAME_POOLINGS`
+        pooling: a key of `probe.regressor.model.FRAME_POOLINGS`
         fusion: one of `probe.regressor.model.FUSIONS`
         hidden: features of the head
         dropout: of the head's features

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from layerprobe.probe.cache.plan import combined_fingerprint
 from layerprobe.probe.data.manifest import Manifest
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.metrics import MomentMatch
 from layerprobe.probe.progress import Silent
 from layerprobe.probe.regressor.dataset import RatedSounds

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.progress import Silent
-from layerprobe.probe.regressor.batching import batches, parts
-from layerprobe.probe.regressor.dataset import RatedSounds
-from layerprobe.probe.regressor.freezing import learning_groups, schedule, set_training
+from layerprobe.probe.regressor.dataset import RatedSounds, batches, parts
+from layerprobe.probe.regressor.freezing import learning_groups, set_training
 from layerprobe.probe.regressor.loss import backward_in_parts
 from layerprobe.probe.regressor.model import AudioTextRegressor, Utterance
 from layerprobe.probe.regressor.plan import TrainPlan, autocast
@@ -30,6 +29,7 @@ from layerprobe.probe.training.checkpoints import (
     restore_optimiser,
     write_state,
 )
+from layerprobe.probe.training.schedules import schedule
 
 LAST, BEST, LOG = "last", "best", "log.csv"
 STEPS_BETWEEN_STATES = 200

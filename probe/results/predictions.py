@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.class_metrics import CLASS_METRICS
-from layerprobe.probe.metrics import METRICS, MomentMatch, ccc
+from layerprobe.probe.metrics import CLASS_METRICS, METRICS, MomentMatch, ccc
 from layerprobe.probe.results.run_folder import LABELS, POOLED, PREDICTION_KEYS, Predictions
 from layerprobe.probe.splits import Split
 from layerprobe.probe.tasks.controls import CONTROLS

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.tasks.targets import BEYOND_TEXT, RESIDUAL
 
 SCORES, PREDICTIONS, WEIGHTS, PLAN, QUARANTINE = (
     "scores.csv",
@@ -26,8 +27,6 @@ SCORE_COLUMNS = ("encoder", "probe", "layer", "target", "control", "fold", "seed
 WEIGHT_COLUMNS = ("encoder", "probe", "target", "control", "fold", "seed", "layer", "weight", "contribution")
 LABELS = ("gender", "corpus")  # columns of a manifest that travel with the predictions
 PREDICTION_KEYS = ("encoder", "probe", "layer", "target", "control", "seed")
-RESIDUAL = "_residual"  # the ending of a target that is scored on what others leave of it
-BEYOND_TEXT = "_beyond_text"  # the same of what the transcript's words leave
 CHOSEN = "chosen"  # the layer of columns whose layer was chosen inside the training speakers
 FUSED_RIDGE, FUSED_WEIGHTED_SUM = (
     "fused_ridge",
@@ -215,3 +214,6 @@ def _toml_value(value: Any) -> str:
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
     text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{text}"'
+
+
+BASELINE = "baseline"  # the encoder of scores that no layer has a part in

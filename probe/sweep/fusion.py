@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from layerprobe.probe.cache.plan import SweepPlan
 from layerprobe.probe.metrics import MomentMatch
 from layerprobe.probe.results.predictions import ColumnBuilder, Finished, SweepData, column_for
 from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM, JOINED
@@ -24,6 +23,7 @@ from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.solvers.ridge import Bands, NestedRidge
 from layerprobe.probe.sweep.layer_probes import draws_of, targets_of
 from layerprobe.probe.sweep.mix_probes import mix_probes
+from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.tasks.targets import Targets
 from layerprobe.probe.weighted_sum.layers import ReadLayer
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.cache.plan import SweepPlan, combined_fingerprint
 from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.data.manifest import Manifest
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.results.run_folder import LABELS
 from layerprobe.probe.splits import fold_splits, manifest_split, speaker_groups
+from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.tasks.bag_of_words import WORD_FEATURES, word_counts
 from layerprobe.probe.tasks.cross_corpus import splits_within
 from layerprobe.probe.tasks.text_residuals import beyond_text

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from layerprobe.probe.cache.plan import SweepPlan
 from layerprobe.probe.metrics import MomentMatch
 from layerprobe.probe.results.predictions import NOTHING, Column, Finished, SweepData, column_for
 from layerprobe.probe.results.run_folder import POOLED
@@ -18,6 +17,7 @@ from layerprobe.probe.solvers.mdl import online_code
 from layerprobe.probe.solvers.permuted_ridge import DrawRidge
 from layerprobe.probe.solvers.ridge import Bands, RidgeFit, nested_ridge
 from layerprobe.probe.splits import Split
+from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.tasks.cross_corpus import TRAINED_ON, splits_within
 from layerprobe.probe.tasks.targets import Fitted, TargetBuilder, Targets, control_rng
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from layerprobe.probe.cache.plan import SweepPlan
 from layerprobe.probe.metrics import MomentMatch
 from layerprobe.probe.results.predictions import ALL_LAYERS, NOTHING, ColumnBuilder, Finished, SweepData
+from layerprobe.probe.sweep.plan import SweepPlan
+from layerprobe.probe.system import usable_memory
 from layerprobe.probe.weighted_sum.gradient_descent import replay
-from layerprobe.probe.weighted_sum.layers import ReadLayer, usable_memory
+from layerprobe.probe.weighted_sum.layers import ReadLayer
 from layerprobe.probe.weighted_sum.solver import Chosen, Mixer, WeightedSumFit
 
 # What each asks; probes of the score table have these names

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from layerprobe.probe.cache.plan import SweepPlan
 from layerprobe.probe.data.manifest import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
 from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
+from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.tasks.controls import CONTROLS, DEFAULT_CONTROLS, WITHOUT_SPEAKERS
 from layerprobe.probe.tasks.cross_corpus import corpora_of
 from layerprobe.probe.tasks.targets import residual_targets
 from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES
 
 DEFAULT_FOLDS = 5
+
+
 DEFAULT_INNER_FOLDS = 4  # where the outer ones can't serve
+
+
 DEFAULT_PERMUTATIONS = 49  # the least p is a fiftieth, and ridge takes about twice as long as without them
+
+
 PROBES = {
     "mlp": "a small network with one hidden layer: is the finding linear only?",
     "logistic": "multinomial logistic regression of nominal targets",

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from layerprobe.probe.cache.plan import SweepPlan, combined_fingerprint
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.dask_client import cluster, n_workers
 from layerprobe.probe.data.inputs import TRANSCRIPT
@@ -19,6 +18,8 @@ from layerprobe.probe.data.manifest import Manifest, rater_columns
 from layerprobe.probe.data.transcripts import ASR_TRANSCRIPT
 from layerprobe.probe.data.word_errors import WORD_ERRORS, word_error_table
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.fingerprints import combined_fingerprint
+from layerprobe.probe.layer_names import FINAL
 from layerprobe.probe.progress import Silent
 from layerprobe.probe.results.partial import Unfinished
 from layerprobe.probe.results.predictions import NOTHING, Finished, held_out_predictions
@@ -41,6 +42,7 @@ from layerprobe.probe.sweep.inputs import (
 )
 from layerprobe.probe.sweep.layer_probes import banded_probe
 from layerprobe.probe.sweep.mix_probes import mix_probes
+from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.sweep.workers import Task, Unit, fitted, fitted_on_cluster, fitted_unit, with_threads
 from layerprobe.probe.weighted_sum.layers import ReadLayer
 
@@ -219,7 +221,7 @@ def _fused(
 
 def _reader(cache: Cache, used: Used) -> tuple[ReadLayer, list[str], int]:
     """Reads a layer by its place, without ``final``; with the layers' names and width."""
-    layers, own = [name for name in cache.plan.layers if name != "final"], rows_in(cache, used)
+    layers, own = [name for name in cache.plan.layers if name != FINAL], rows_in(cache, used)
 
     def read(layer: int, rows: np.ndarray) -> np.ndarray:
         return cache.read_layer(layers[layer], own[rows])

@@ -10,17 +10,16 @@ from typing import Any
 
 import joblib
 import numpy as np
-import torch
 from threadpoolctl import threadpool_limits
 
-from layerprobe.probe.cache.plan import SweepPlan
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.dask_client import RETRIES
 from layerprobe.probe.results.partial import Unfinished
 from layerprobe.probe.results.predictions import Finished, SweepData
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.sweep.layer_probes import layer_probes
-from layerprobe.probe.system import cores
+from layerprobe.probe.sweep.plan import SweepPlan
+from layerprobe.probe.system import cores, torch_threads
 
 THREADS = 2  # of one unit of work, always: sums are rounded alike however many units run at once
 SPARE = 2**30  # bytes over one layer that a sweep may take by itself
@@ -128,13 +127,8 @@ def fitted_unit(
 
 def with_threads(n: int, work: Callable[[], Finished]) -> Finished:
     """Do some work with so many threads of BLAS and torch."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        with threadpool_limits(n):
-            return work()
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(n), threadpool_limits(n):
+        return work()
 
 
 def _kept(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from layerprobe.probe.results.run_folder import BEYOND_TEXT, RESIDUAL
 from layerprobe.probe.splits import Split
 from layerprobe.probe.tasks.controls import CONTROLS, classes_by_speaker, random_class_per_speaker
 
@@ -189,3 +188,9 @@ class TargetBuilder:
 def control_rng(control: str, seed: int) -> np.random.Generator:
     """What draws a control, the same for every layer and encoder."""
     return np.random.default_rng([seed, 1 + list(CONTROLS).index(control)])
+
+
+RESIDUAL = "_residual"  # the ending of a target that is scored on what others leave of it
+
+
+BEYOND_TEXT = "_beyond_text"  # the same of what the transcript's words leave

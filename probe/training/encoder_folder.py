@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.fingerprints import text_fingerprint
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.splits import speaker_groups
 
@@ -46,7 +46,7 @@ def checked_folder(out: Path, name: str, plan: Any, table: pd.DataFrame, *, kind
         InputError: if ``out`` is a file, another training's folder or a model's
     """
     text = json.dumps(asdict(plan), sort_keys=True) + "\n".join(sorted(map(str, table["utterance_id"])))
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:12]
+    fingerprint = text_fingerprint(text)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file. Name a folder as --out.")
     path = out / name

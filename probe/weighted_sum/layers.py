@@ -10,17 +10,11 @@ import torch
 from torch import Tensor
 
 from layerprobe.probe.solvers.gram import shift_of
-from layerprobe.probe.system import machine_memory
 
 HOLD = 600 * 2**20  # bytes of layers that are kept in memory
 
 # A layer's number and rows (n_rows,) -> embeddings (n_rows, n_features) float32
 ReadLayer = Callable[[int, np.ndarray], np.ndarray]
-
-
-def usable_memory() -> float:
-    """Bytes that layers may take where all must be held: most of what this process may use."""
-    return 0.8 * machine_memory()
 
 
 class LayerStack:

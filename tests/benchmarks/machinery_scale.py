@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from layerprobe.probe.data.manifest import Header, Manifest, Target
-from layerprobe.probe.encoders.pooling import Stretch
+from layerprobe.probe.encoders.base import Stretch
 from layerprobe.probe.extraction.extract import extract
 
 HEADER = Header("many", "1", "none", {"arousal": Target(1, 7, "none")})

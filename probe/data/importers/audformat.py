@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 
 from layerprobe.probe.data.importers.base import SAM, Imported, tidy
-from layerprobe.probe.data.manifest import UNKNOWN_SPEAKER, Header, Nominal, Target
+from layerprobe.probe.data.manifest import Header, Nominal, Target
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 TARGETS = tuple(SAM)
 EMOTION, SPEAKER, GENDER, TRANSCRIPT = "emotion", "speaker", "gender", "transcription"

@@ -15,8 +15,9 @@ from typing import Any
 import pandas as pd
 
 from layerprobe.probe.data.importers.base import Imported, tidy
-from layerprobe.probe.data.manifest import UNKNOWN_SPEAKER, Header, Nominal
+from layerprobe.probe.data.manifest import Header, Nominal
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 SPEAKERS = {  # what tells the speaker in a sound's name
     "emodb": re.compile(r"^(\d{2})[ab]\d{2}[A-Z]"),

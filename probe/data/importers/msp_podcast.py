@@ -27,9 +27,10 @@ from layerprobe.probe.data.importers.base import (
     sounds_below,
     tidy,
 )
-from layerprobe.probe.data.manifest import UNKNOWN_SPEAKER, Header, Nominal
+from layerprobe.probe.data.manifest import Header, Nominal
 from layerprobe.probe.data.transcripts import read_transcripts
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 CONSENSUS = re.compile(r"labels?_con[cs]en[cs]us\.csv$", re.IGNORECASE)
 COLUMNS = {"EmoAct": "arousal", "EmoVal": "valence", "EmoDom": "dominance"}

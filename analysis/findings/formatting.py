@@ -1,0 +1,27 @@
+"""Numbers as the report and the figures write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def ranged(row: dict[Any, Any], *, digits: int = 2) -> str:
+    """An estimate with its interval, if it has one; a dash where it is not defined."""
+    if not np.isfinite(row["estimate"]):
+        return "–"
+    text = f"{row['estimate']:.{digits}f}"
+    known = np.isfinite(row["low"]) and np.isfinite(row["high"])
+    return f"{text} ({row['low']:.{digits}f} to {row['high']:.{digits}f})" if known else text
+
+
+def p_text(p: float) -> str:
+    """A p-value as journals write it.
+
+    >>> p_text(0.034), p_text(0.0004), p_text(1.0)
+    ('p = .034', 'p < .001', 'p = 1')
+    """
+    if p < 0.001:
+        return "p < .001"
+    return f"p = {p:.3f}".replace("0.", ".") if p < 0.9995 else "p = 1"
