@@ -24,10 +24,10 @@ lint: $(READY) ## check style, spelling and types: ruff, codespell, mypy
 	$(BIN)/mypy
 
 bench: $(READY) ## measure speed and memory against peers on this machine
-	for script in tests/benchmarks/*_speed.py tests/benchmarks/*_scale.py; do PYTHONPATH=. $(BIN)/python $$script || exit 1; done
+	for script in tests/benchmarks/*_speed.py tests/benchmarks/*_scale.py; do PYTHONPATH=tests $(BIN)/python $$script || exit 1; done
 
 versions: $(READY) ## check that layers are the same on transformers 4.57, which is fetched for it
-	PYTHONPATH=. $(BIN)/python tests/benchmarks/transformers_versions.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/transformers_versions.py
 
 clean: ## remove the environment and what the demo made
 	rm -rf .venv demo *.egg-info

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
+from helpers.measured_targets import LIBRISPEECH, write_measured_manifest
 
 from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws, score_draws
 from layerprobe.probe.cache.store import Cache, open_cache
@@ -32,7 +33,6 @@ from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 from layerprobe.probe.synthesis.demo_corpus import VOICES, write_corpus
 from layerprobe.probe.synthesis.espeak import Utterance, speak
-from tests.measured_targets import LIBRISPEECH, write_measured_manifest
 
 MIDDLE = "4"
 PER_VOICE, WORDS_EACH = 16, 4

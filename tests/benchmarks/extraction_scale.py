@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 import torch
+from benchmarks.extraction_speed import CONFIGS, RATE, write_sounds
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 from transformers.utils import logging
@@ -31,7 +32,6 @@ from transformers.utils import logging
 from layerprobe.probe.data.manifest import Header, Manifest, Target, write_manifest
 from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.extraction.extract import extract
-from tests.benchmarks.extraction_speed import CONFIGS, RATE, write_sounds
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 NARROW = SMALL | {"conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}

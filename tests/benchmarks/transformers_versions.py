@@ -46,7 +46,7 @@ States = dict[str, np.ndarray]
 
 def save_models(folder: Path) -> list[str]:
     """One folder for each kind of the tests, saved by the installed transformers."""
-    from tests.conftest import KINDS, save_model, small_model  # here, because 4.57 names other classes
+    from helpers.speech_models import KINDS, save_model, small_model  # here, because 4.57 names other classes
 
     for kind in KINDS:
         save_model(small_model(kind), folder / kind)

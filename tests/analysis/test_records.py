@@ -1,0 +1,32 @@
+"""The record of a finding: its words, and the file of all."""
+
+from __future__ import annotations
+
+import json
+
+from helpers.finding_records import NAN, finding
+
+from layerprobe.analysis.findings.records import write_findings
+
+
+def test_a_value_has_its_interval_where_there_is_one():
+    assert finding().value == "0.60 (95 % over speakers 0.50 to 0.70)"
+    assert finding(low=NAN, high=NAN).value == "0.60"
+
+
+def test_an_interval_excludes_zero_on_either_side():
+    assert finding().excludes_zero
+    assert finding(estimate=-0.6, low=-0.7, high=-0.5).excludes_zero
+    assert not finding(low=-0.1).excludes_zero
+    assert not finding(low=NAN, high=NAN).excludes_zero
+
+
+def test_records_are_written_with_the_runs_fingerprint_and_null_for_what_is_not_known(tmp_path):
+    write_findings(tmp_path / "f.json", [finding(p=0.25), finding(low=NAN)], fingerprint="abc")
+    text = (tmp_path / "f.json").read_text()
+    assert "NaN" not in text
+    content = json.loads(text)
+    assert content["fingerprint"] == "abc"
+    first, second = content["findings"]
+    assert (first["estimate"], first["p"], first["p_adjusted"], first["source"]) == (0.6, 0.25, None, "s")
+    assert second["low"] is None

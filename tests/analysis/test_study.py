@@ -1,0 +1,186 @@
+"""A study of runs on disk: tables, findings, caveats and methods of what the sweep wrote."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.planted import DIM, N_LAYERS, N, manifest_of, store
+
+from layerprobe.analysis.findings.collect import find
+from layerprobe.analysis.findings.limitations import caveats
+from layerprobe.analysis.findings.methods import methods_paragraph, references
+from layerprobe.analysis.layers.selection import CHOSEN
+from layerprobe.analysis.study import study
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.results.run_folder import read_run
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
+
+LAYERS = {"e": list(map(str, range(N_LAYERS)))}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Arousal in layer 1, valence in layer 3; another encoder of another run; random weights that know nothing."""
+    rng, root = np.random.default_rng(0), tmp_path_factory.mktemp("study")
+    x = rng.normal(size=(N, N_LAYERS, DIM))
+    ratings = np.stack([x[:, k] @ rng.normal(size=DIM) for k in (1, 3)], axis=1)
+    manifest = manifest_of(ratings + 0.8 * rng.normal(size=ratings.shape), root / "my.csv")
+    plan = replace(plan_sweep(manifest, permutations=19, mix_seeds=1), mix_iterations=5)
+    control = store(root / "r.zarr", rng.normal(size=x.shape), random_init=3, weights="ff")
+    sweep([store(root / "a.zarr", x)], manifest, plan, out=root / "first", random_weights=[control])
+    other = store(root / "b.zarr", x + rng.normal(size=x.shape), upstream="other")
+    sweep([other], manifest, plan, out=root / "second")
+    return root
+
+
+@pytest.fixture(scope="module")
+def first(folders):
+    return study([folders / "first"])
+
+
+def test_scores_under_draws_are_those_that_the_sweep_wrote(folders, first):
+    written = read_run(folders / "first").scores
+    written = written[(written["fold"] == "pooled") & (written["metric"] == "ccc_matched")]
+    keys = ["encoder", "control", "probe", "target", "layer"]
+    found = first.draws.keys.assign(estimate=first.draws.scores.estimate)
+    both = found.merge(written.groupby(keys)["value"].mean().reset_index(), on=keys)
+    assert len(both) == len(found) - 2  # all but the chosen layers, which the analysis makes
+    np.testing.assert_allclose(both["estimate"], both["value"], atol=1e-9)
+
+
+def test_the_planted_layers_are_their_best_sets(first):
+    best = first.best[(first.best["control"] == "none") & first.best["in_best_set"]]
+    assert list(zip(best["target"], best["layer"], strict=True)) == [("arousal", "1"), ("valence", "3")]
+    (encoder,) = first.layers
+    assert set(first.chosen["layer"][first.chosen["target"] == "valence"]) == {"3"}
+    assert first.judged == {(encoder, "arousal"): CHOSEN, (encoder, "valence"): CHOSEN}
+
+
+def test_every_table_says_what_was_planted(first):
+    row = first.permutations.set_index(["target", "layer"])["p"]
+    assert row["arousal", "1"] == row["valence", "3"] == 0.05
+    assert (first.above_random.set_index(["target", "layer"]).loc[("valence", "3"), "low"]) > 0.3
+    contrast = first.contrasts[first.contrasts["measure"] == "score_centre"].set_index("control")
+    assert contrast.loc["none", "low"] > 0.1
+    depth = first.depth_table[first.depth_table["measure"] == "score_centre"]
+    depth = depth[depth["control"] == "none"].set_index("target")["estimate"]
+    assert depth["arousal"] == pytest.approx(0.25, abs=0.15)
+    assert depth["valence"] == pytest.approx(0.75, abs=0.15)
+    assert list(first.correlations) == ["arousal", "valence"]
+    assert set(first.weights_table["layer"]) == set(map(str, range(N_LAYERS)))
+    assert first.weights_table["score"].notna().all()
+    assert first.regrets.set_index(["target", "choice"]).loc[("arousal", "last layer"), "low"] > 0.3
+    assert first.similarity is None
+
+
+def test_each_kind_of_finding_has_an_estimate_a_method_and_a_source(first):
+    findings = find(first)
+    names = {f.name for f in findings}
+    assert {"best_layer", "best_set", "chosen_layer", "weighted_sum", "chance", "random_weights", "above_random",
+            "regret", "depth", "depth_difference"} <= names  # fmt: skip
+    assert all(f.method and f.source for f in findings)
+    assert all(np.isfinite(f.estimate) for f in findings if f.name != "depth_difference" and "random" not in f.about)
+
+
+def test_p_values_of_one_question_are_corrected_together(first):
+    chance = [f for f in find(first) if f.name == "chance"]
+    assert [f.p for f in chance] == [0.05, 0.05]
+    assert [f.p_adjusted for f in chance] == [0.1, 0.1]  # Holm: twice the smaller
+
+
+def test_runs_of_one_question_stand_side_by_side(folders, first):
+    both = study([folders / "first", folders / "second"])
+    assert len(both.layers) == 2
+    own = first.draws.scores.draws
+    np.testing.assert_allclose(both.draws.scores.draws[:, : own.shape[1] - 2], own[:, :-2])
+    assert set(both.table["encoder"]) == {*both.layers, "baseline"}
+    twice = study([folders / "first", folders / "first"])
+    assert len(twice.layers) == 2
+    assert any(name.endswith("(first)") for name in twice.layers)
+
+
+def test_what_can_not_be_compared_or_shown_is_refused(folders, tmp_path):
+    with pytest.raises(InputError, match=r"has no target with classes, which unweighted average recall is a score of"):
+        study([folders / "first"], metric="uar")
+    with pytest.raises(InputError, match="metric 'f1' is unknown"):
+        study([folders / "first"], metric="f1")
+    shutil.copytree(folders / "first", tmp_path / "run")
+    table = pd.DataFrame([{"measure": "cka", "layer_a": "0", "layer_b": "0", "fingerprint": "another"}])
+    table.to_csv(tmp_path / "run" / "similarity.csv", index=False)
+    with pytest.raises(InputError, match="belongs to another run"):
+        study([tmp_path / "run"]).similarity  # noqa: B018
+
+
+def test_an_error_has_no_centre_of_gravity_of_its_own(folders):
+    errors = study([folders / "first"], metric="rmse")
+    assert errors.depth_metric == "ccc_matched"
+    assert errors.best[errors.best["in_best_set"] & (errors.best["control"] == "none")]["layer"].tolist() == ["1", "3"]
+    above = errors.above_random.set_index(["target", "layer"])
+    assert above.loc[("arousal", "1"), "low"] > 0  # better is above 0 for errors, too
+
+
+def changed(of, *, plan=None, **fields):
+    runs = [replace(run, plan={**run.plan, **(plan or {})}) for run in of.runs]
+    return replace(of, runs=runs, **fields)
+
+
+def test_a_sound_study_has_no_caveat(first):
+    scores = first.scores[(first.scores["metric"] != "alpha") & ~first.scores["control"].str.startswith("permuted")]
+    assert caveats(changed(first, scores=scores)) == []
+
+
+def test_permutations_must_be_enough_for_all_that_is_asked(first):
+    """By hand: the least p-value of 19 permutations is .05, and Holm doubles it for two targets."""
+    text = " ".join(caveats(first))
+    assert (
+        "Ratings were permuted 19 times only: no p-value of chance, corrected for 2 encoders and targets, can be below "
+        "0.10. Sweep with --permutations 40 or more."
+    ) in text
+
+
+def test_every_weakness_is_said(first):
+    run = first.runs[0]
+    weak = changed(
+        first,
+        plan={
+            "corpus": {**run.plan["corpus"], "n_speakers": 6, "n_not_cached": 2, "n_not_rated": 3},
+            "encoders": [{**run.plan["encoders"][0], "random_init": 0}],
+        },
+        predictions=replace(
+            first.predictions,
+            ratings=first.predictions.ratings[:, [0, 0]],
+            speaker_id=np.where(first.predictions.speaker_id == "s0", "Unknown", first.predictions.speaker_id),
+        ),
+        scores=first.scores[first.scores["seed"] < 5].copy(),
+    )
+    edge = weak.scores["metric"] == "alpha"
+    weak.scores.loc[edge, "value"] = run.plan["sweep"]["alphas"][-1]
+    text = " ".join(caveats(weak))
+    for part in (
+        "are untrained: drawn at random",
+        "Only 6 speakers",
+        "10 of 240 held-out utterances are of unknown speakers",
+        "Alpha lies at the edge of its grid",
+        "Ratings of valence repeat those of arousal (r = 1.00)",
+        "Ratings were permuted 5 times only: no p-value of chance, corrected for 2 encoders and targets,",
+        "2 utterances of the manifest were left out: not in the cache",
+        "3 utterances of the manifest were left out: without a rating for every target",
+    ):
+        assert part in text
+    silent = changed(first, plan={"sweep": {**run.plan["sweep"], "speakers": False}})
+    assert "No speakers were given" in " ".join(caveats(silent))
+
+
+def test_the_methods_are_those_of_this_run(first):
+    text = methods_paragraph(first)
+    for part in ("240 utterances of 24 speakers", "5-fold", "19 permutations", "random weights", "2,000 draws"):
+        assert part in text
+    assert "banded" not in text  # nothing was fitted beside
+    cited = references(text)
+    assert any(work.startswith("Efron, B. (1987)") for work in cited)
+    assert not any("NeuroImage" in work for work in cited)

@@ -1,0 +1,134 @@
+"""One writer a store: a dead owner's claim is taken over, a living one's is not, on this machine and on others."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from helpers.cache_rows import DIM, PLAN, fill, rows
+from helpers.command_line import script_environment
+from helpers.leases import owner
+
+import layerprobe.probe.cache.lease as claims
+from layerprobe.probe.cache.lease import CLAIM, claimed
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.cache.writer import CacheWriter
+from layerprobe.probe.exceptions import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def aged(file, seconds):
+    then = time.time() - seconds
+    os.utime(file, (then, then))
+
+
+def test_a_claim_stands_while_a_store_is_written_and_goes_with_it(tmp_path):
+    with CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM):
+        said = json.loads((tmp_path / "a.zarr" / CLAIM).read_text())
+        assert said["pid"] == os.getpid() and said["host"]
+        with pytest.raises(InputError, match="is being written by another process"), claimed(tmp_path / "a.zarr"):
+            pass
+    assert not (tmp_path / "a.zarr" / CLAIM).exists()
+
+
+def test_the_claim_of_a_killed_process_of_this_machine_is_taken_over_at_once(tmp_path):
+    holder = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom layerprobe.probe.cache.lease import claimed\n"
+        "with claimed(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    fill(tmp_path / "a.zarr", 3)
+    env = script_environment()
+    assert subprocess.run([sys.executable, "-c", holder, tmp_path / "a.zarr"], env=env).returncode < 0
+    assert (tmp_path / "a.zarr" / CLAIM).exists()
+    began = time.monotonic()
+    fill(tmp_path / "a.zarr", 5)
+    assert time.monotonic() - began < claims.LAPSES
+    assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
+
+
+def test_the_claim_of_another_machine_holds_until_it_lapses(tmp_path, monkeypatch):
+    """As on a shared folder where locks do not reach from one machine to the next."""
+    monkeypatch.setattr(claims, "SETTLES", 0.01)
+    fill(tmp_path / "a.zarr", 3)
+    claim = tmp_path / "a.zarr" / CLAIM
+    claim.write_text(owner(pid=77, machine="another boot", host="node7"))
+    aged(claim, claims.LAPSES - 30)
+    with pytest.raises(InputError, match=r"another process \(77 on node7\).*lapses after 90 seconds"):
+        fill(tmp_path / "a.zarr", 5)
+    assert json.loads(claim.read_text())["host"] == "node7"
+    aged(claim, claims.LAPSES + 1)
+    fill(tmp_path / "a.zarr", 5)
+    assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
+    assert not list((tmp_path / "a.zarr").glob("*.partial"))
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"pid": 7', b"\0\0\0\0", b"[]"])
+def test_a_torn_claim_is_nobodys_once_it_lapsed(tmp_path, torn, monkeypatch):
+    monkeypatch.setattr(claims, "SETTLES", 0.01)
+    fill(tmp_path / "a.zarr", 3)
+    claim = tmp_path / "a.zarr" / CLAIM
+    claim.write_bytes(torn)
+    aged(claim, claims.LAPSES + 1)
+    fill(tmp_path / "a.zarr", 5)
+    assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
+
+
+def test_of_two_that_take_a_claim_over_at_once_one_wins(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "SETTLES", 0.3)
+    claim = tmp_path / CLAIM
+    claim.write_text(owner(machine="another"))
+    aged(claim, claims.LAPSES + 1)
+    both = [claims.Claim(tmp_path), claims.Claim(tmp_path)]
+    monkeypatch.setattr(claims, "_age", lambda _: claims.LAPSES + 1)  # both have seen it old
+    won = []
+
+    def take(one):
+        try:
+            one.take()
+            won.append(one)
+        except InputError:
+            pass
+
+    threads = [threading.Thread(target=take, args=(one,)) for one in both]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    won[0].release()
+    assert not claim.exists()
+
+
+def test_whoever_stood_still_until_its_claim_was_taken_over_writes_no_more(tmp_path):
+    """A laptop that slept, a process that was stopped: the store is another's now."""
+    every = list(rows(4))
+    with (
+        pytest.raises(InputError, match="was taken over by another process"),
+        CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM) as writer,
+    ):
+        writer.append(*every[0])
+        writer.flush()
+        (tmp_path / "a.zarr" / CLAIM).write_text(owner(machine="another"))
+        writer.append(*every[1])
+        writer.flush()
+    assert json.loads((tmp_path / "a.zarr" / CLAIM).read_text())["machine"] == "another"
+    (tmp_path / "a.zarr" / CLAIM).unlink()
+    assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 1
+
+
+def test_a_claim_is_renewed_while_its_owner_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "RENEWED", 0.02)
+    with claimed(tmp_path):
+        aged(tmp_path / CLAIM, 1_000)
+        for _ in range(500):
+            if claims._age(tmp_path / CLAIM) < 100:
+                break
+            time.sleep(0.02)
+        assert claims._age(tmp_path / CLAIM) < 100

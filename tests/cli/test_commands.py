@@ -1,0 +1,317 @@
+"""The command line as a person meets it: results named, one clear sentence for each mistake, Ctrl-C."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.command_line import COMMAND, ROOT, refused, run
+from helpers.voices import voice, write_table
+
+from layerprobe.cli import app as cli
+from layerprobe.cli.app import app
+from layerprobe.figures.draw import PICTURES, draw
+from layerprobe.figures.report.report import write_report
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.sweep.settings import plan_sweep
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Forty utterances of twenty speakers with a manifest."""
+    import soundfile
+
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = []
+    for i in range(40):
+        soundfile.write(folder / f"s{i}.wav", voice(0.5, pitch=80 + 4 * i, seed=i), 16_000)
+        row = {"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 20}", "arousal": 1 + i * 6 / 39}
+        rows.append(row | {"valence": 1 + (i * 7) % 13 / 2})
+    return write_table(folder, rows, targets=("arousal", "valence"))
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, folders):
+    """The four verbs of the README, on the corpus."""
+    out = corpus.parent
+    cache, folder = out / "hubert.zarr", out / "runs" / "first"
+    results = [
+        run("manifest", "check", corpus),
+        run("extract", corpus, "--encoder", folders["hubert"], "--out", cache),
+        run("sweep", cache, corpus, "--out", folder),
+        run("heatmap", folder),
+    ]
+    for result in results:
+        assert result.exit_code == 0, result.output
+    return cache, folder, results
+
+
+def test_each_verb_says_where_its_result_lies_and_what_to_type_next(finished, corpus):
+    cache, folder, (check, extract, sweep, heatmap) = finished
+    assert f"{corpus} is in order: 40 utterances, 20 speakers." in check.stdout
+    assert "arousal: 40 ratings, mean 4.00" in check.stdout
+    assert f"{cache}: 40 utterances extracted in" in extract.stdout
+    assert f"Next: layerprobe sweep {cache} {corpus} --out runs/first" in extract.stdout
+    assert f"{folder}:" in sweep.stdout
+    assert f"Next: layerprobe heatmap {folder}" in sweep.stdout
+    assert heatmap.stdout.split() == [str(folder / "figures" / f"heatmap.{e}") for e in ("png", "pdf", "svg")]
+    assert all(Path(p).exists() for p in heatmap.stdout.split())
+
+
+def test_curves_and_report_are_written(finished):
+    _, folder, _ = finished
+    assert run("curves", folder, "--metric", "pearson").exit_code == 0
+    result = run("report", folder)
+    assert result.exit_code == 0
+    assert str(folder / "report.html") in result.stdout
+    assert re.search("<li>hubert (predicts|shows nothing of) arousal", (folder / "report.html").read_text())
+    assert (folder / "findings.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "function", "names"),
+    [
+        ("sweep", plan_sweep, ("folds", "test", "mix_seeds", "seed", "permutations", "transfer")),
+        ("extract", load_encoder, ("random_init", "adapter", "device", "precision")),
+        ("extract", extract, ("words", "storage", "prune", "jobs")),
+        ("doctor", load_encoder, ("random_init", "adapter", "device", "precision")),
+        ("heatmap", draw, ("metric", "width")),
+        ("depth", draw, ("metric", "width")),
+        ("report", write_report, ("metric",)),
+    ],
+)
+def test_the_command_line_has_the_defaults_of_the_functions(verb, function, names):
+    verbs = {c.name or c.callback.__name__: c.callback for c in app.registered_commands if c.callback}
+    command = inspect.signature(verbs[verb]).parameters
+    ours = inspect.signature(function).parameters
+    assert {n: command[n].default for n in names} == {n: ours[n].default for n in names}
+
+
+def test_every_verb_of_a_picture_has_its_picture():
+    assert {*cli.PICTURE_VERBS, "similarity"} == set(PICTURES)
+
+
+def test_pictures_have_the_width_that_is_asked_for(finished):
+    _, folder, _ = finished
+    result = run("wins", folder, "--width", "column")
+    assert result.exit_code == 0, result.output
+    svg = (folder / "figures" / "wins.svg").read_text()
+    assert float(re.search(r'width="([\d.]+)pt"', svg).group(1)) == pytest.approx(3.5 * 72, abs=0.01)
+    assert "width 'wide' is unknown; choose one of column, double" in refused("wins", folder, "--width", "wide")
+    assert "No cache with random weights was swept" in refused("difference", folder)
+
+
+def test_layers_are_compared_from_the_caches_of_the_run(finished, tmp_path):
+    cache, folder, _ = finished
+    result = run("similarity", folder)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(folder / "similarity.csv", dtype=str)
+    assert {"cka", "cca", "rsa"} == set(table["measure"])
+    assert (folder / "figures" / "similarity.svg").exists()
+    moved = cache.rename(cache.with_name("moved.zarr"))
+    try:
+        assert f"{cache} is gone. Put the cache back there, or sweep again." in refused("similarity", folder)
+    finally:
+        moved.rename(cache)
+
+
+def test_several_runs_are_drawn_side_by_side_if_they_can_be_compared(finished, corpus, folders, tmp_path):
+    _, folder, _ = finished
+    cache = tmp_path / "whisper.zarr"
+    run("extract", corpus, "--encoder", folders["whisper"], "--out", cache)
+    run("sweep", cache, corpus, "--out", tmp_path / "second")
+    result = run("heatmap", folder, tmp_path / "second")
+    assert result.exit_code == 0, result.output
+    svg = (folder / "figures" / "heatmap-first-second.svg").read_text()
+    assert ">hubert</text>" in svg
+    assert ">whisper</text>" in svg
+    run("sweep", cache, corpus, "--out", tmp_path / "third", "--folds", 4)
+    assert "differ in their sweep, so their scores can't be compared" in refused("heatmap", folder, tmp_path / "third")
+
+
+def test_a_control_is_sent_to_the_sweep_as_a_control(corpus, folders, tmp_path):
+    out = tmp_path / "random.zarr"
+    done = run("extract", corpus, "--encoder", folders["hubert"], "--random-init", 0, "--out", out)
+    assert f"Next: layerprobe sweep TRAINED.zarr --random-weights {out} {corpus} --out" in done.stdout
+
+
+def test_a_complete_cache_is_left_alone_and_quiet_says_nothing(finished, corpus, folders):
+    cache, _, _ = finished
+    again = run("extract", corpus, "--encoder", folders["hubert"], "--out", cache)
+    assert "0 utterances extracted" in again.stdout
+    assert "40 were there already" in again.stdout
+    quiet = run("extract", corpus, "--encoder", folders["hubert"], "--out", cache, "--quiet")
+    assert quiet.output == ""
+
+
+def test_mistakes_are_one_sentence_with_the_mend(finished, corpus, folders, tmp_path):
+    cache, folder, _ = finished
+    hubert = folders["hubert"]
+    assert re.match(r"Error: .*no.csv does not exist\. Give", refused("manifest", "check", tmp_path / "no.csv"))
+    assert "no such folder" in refused("extract", corpus, "--encoder", "./no", "--out", tmp_path / "a.zarr")
+    assert "pooling 'mode' is unknown; choose one of first_third" in refused(
+        "extract", corpus, "--encoder", hubert, "--out", tmp_path / "a.zarr", "--pooling", "mode"
+    )
+    assert "Name another --out, or ask for what it holds" in refused(
+        "extract", corpus, "--encoder", hubert, "--out", cache, "--pooling", "mean"
+    )
+    assert "is no cache of embeddings" in refused("sweep", tmp_path, corpus, "--out", tmp_path / "r")
+    assert "has no target 'anger'" in refused("sweep", cache, corpus, "--out", tmp_path / "r", "--target", "anger")
+    assert "can't be dealt into 50 speaker-disjoint folds" in refused(
+        "sweep", cache, corpus, "--out", tmp_path / "r", "--folds", 50
+    )
+    assert "is no run folder" in refused("heatmap", tmp_path)
+    assert "metric 'f1' is unknown; choose one of ccc_matched" in refused("heatmap", folder, "--metric", "f1")
+    assert "holds another run" in refused("sweep", cache, corpus, "--out", folder, "--seed", 9)
+
+
+def test_a_manifest_without_ratings_for_the_cache_is_one_sentence(finished, tmp_path, write_sound):
+    cache, _, _ = finished
+    write_sound("a.wav")
+    other = write_table(tmp_path, [{"utterance_id": "x", "path": "a.wav", "speaker_id": "s", "arousal": 2}])
+    assert "so there are no ratings to sweep" in refused("sweep", cache, other, "--out", tmp_path / "r")
+
+
+def test_one_speaker_and_too_few_utterances_are_one_sentence(finished, corpus, tmp_path):
+    cache, _, _ = finished
+    table = pd.read_csv(corpus)
+    table["path"] = [str(corpus.parent / p) for p in table["path"]]
+    one = write_table(tmp_path, table.assign(speaker_id="me").to_dict("records"), targets=("arousal", "valence"))
+    assert "1 speaker with 40 utterances can't be dealt into 5" in refused("sweep", cache, one, "--out", tmp_path / "r")
+    three = write_table(tmp_path, table.head(3).to_dict("records"), targets=("arousal", "valence"))
+    assert "3 speakers with 3 utterances can't be" in refused("sweep", cache, three, "--out", tmp_path / "r")
+
+
+def test_unknown_speakers_need_a_word_and_the_run_remembers(corpus, folders, tmp_path):
+    table = pd.read_csv(corpus).drop(columns="speaker_id")
+    table["path"] = [str(corpus.parent / p) for p in table["path"]]
+    path = write_table(tmp_path, table.to_dict("records"), targets=("arousal", "valence"))
+    assert "column speaker_id is missing (--no-speakers goes on without it" in refused("manifest", "check", path)
+    cache = tmp_path / "a.zarr"
+    assert run("extract", path, "--encoder", folders["hubert"], "--out", cache, "--no-speakers").exit_code == 0
+    assert run("sweep", cache, path, "--out", tmp_path / "r", "--no-speakers").exit_code == 0
+    assert run("report", tmp_path / "r").exit_code == 0
+    assert "No speakers were given" in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    result = subprocess.run(
+        [*COMMAND, "manifest", "check", str(tmp_path / "no.csv"), "--debug"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode != 0
+    assert "Traceback" in result.stderr
+
+
+def test_features_without_a_network_go_the_same_way(corpus, tmp_path):
+    cache, folder = tmp_path / "acoustic.zarr", tmp_path / "runs" / "a"
+    for words in (
+        ("extract", corpus, "--encoder", "acoustic", "--out", cache),
+        ("sweep", cache, corpus, "--out", folder, "--mix-seeds", 1),
+        ("heatmap", folder),
+        ("curves", folder),
+        ("report", folder),
+    ):
+        result = run(*words)
+        assert result.exit_code == 0, result.output
+    layers = pd.read_csv(folder / "scores.csv", dtype=str)["layer"].unique()
+    assert {"log_mel", "mfcc", "f0", "loudness", "duration"} <= set(layers)
+    words = ("extract", corpus, "--encoder", "acoustic", "--out", tmp_path / "b.zarr", "--random-init", 1)
+    assert "acoustic features have no weights: --random-init can't be chosen. Leave that out." in refused(*words)
+    assert "acoustic features are measured, not heard by a network" in refused("doctor", "--encoder", "acoustic")
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["manifest", "check"], ["extract"], ["sweep"], ["doctor"], ["report"], ["similarity"], ["demo"],
+        *([verb] for verb in cli.PICTURE_VERBS),
+    ],
+)  # fmt: skip
+def test_help_of_every_verb_has_an_example(verb):
+    result = run(*verb, "--help")
+    assert result.exit_code == 0
+    assert f"Example: layerprobe {' '.join(verb)}" in " ".join(result.stdout.split())
+
+
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(corpus, folders, tmp_path):
+    mount = tmp_path / "small"
+    mount.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", mount], capture_output=True)
+    if made.returncode:
+        pytest.skip("no right to mount a small disk here")
+    try:
+        words = ("extract", corpus, "--encoder", folders["hubert"], "--out", mount / "a.zarr")
+        assert re.search(r"No space left on device\. Mend that .* run the same command again", refused(*words))
+        subprocess.run(["mount", "-o", "remount,size=8m", mount], check=True)
+        assert run(*words).exit_code == 0
+        assert len(open_cache(mount / "a.zarr").utterance_ids) == 40
+    finally:
+        subprocess.run(["umount", "-l", mount], check=True)
+
+
+@pytest.mark.slow
+def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path, corpus, heeds_interrupts):
+    """Interrupted while the encoder works; what was finished is kept, to the utterance."""
+    table = pd.read_csv(corpus)
+    rows = [
+        row | {"utterance_id": f"{row['utterance_id']}-{k}", "path": str(corpus.parent / row["path"])}
+        for k in range(40)
+        for row in table.to_dict("records")
+    ]
+    manifest = write_table(tmp_path, rows, targets=("arousal", "valence"))
+    words = ["extract", str(manifest), "--encoder", "embedded", "--random-init", "0", "--out", str(tmp_path / "a.zarr")]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen([*COMMAND, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
+    journal = tmp_path / "a.zarr" / "journal.jsonl"
+    deadline = time.monotonic() + 90
+    while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)  # until the first block of 512 is whole
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Interrupted. What was finished is kept; run the same command to go on." in said
+    assert "Traceback" not in said
+    before = len(open_cache(tmp_path / "a.zarr").utterance_ids)
+    assert 512 < before < 1600  # more than the whole block: the begun one was kept, too
+    done = subprocess.run([*COMMAND, *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"{1600 - before} utterances extracted" in done.stdout
+    assert len(set(open_cache(tmp_path / "a.zarr").utterance_ids)) == 1600
+
+
+@pytest.mark.slow
+def test_the_demo_finds_what_was_planted(tmp_path):
+    pytest.importorskip("espeakng_loader")
+    out = tmp_path / "demo"
+    done = subprocess.run([*COMMAND, "demo", "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"heatmap: {out / 'runs' / 'first' / 'figures' / 'heatmap.png'}" in done.stdout
+    assert f"report:  {out / 'runs' / 'first' / 'report.html'}" in done.stdout
+    assert re.findall(r"^  layerprobe (\w+)", done.stdout, flags=re.MULTILINE) == ["extract", "sweep", "heatmap"]
+    scores = pd.read_csv(out / "runs" / "first" / "scores.csv", dtype={"layer": str, "fold": str})
+    scores = scores[(scores["fold"] == "pooled") & (scores["metric"] == "ccc_matched") & (scores["probe"] == "ridge")]
+    assert list(dict.fromkeys(scores["encoder"]))[:3] == ["embedded", "all-MiniLM-L6-v2", "acoustic"]
+    best = scores[scores["control"] == "none"].groupby(["encoder", "target"])["value"].max()
+    assert best["embedded", "arousal"] > 0.7
+    assert best["acoustic", "arousal"] > 0.7  # it was planted in the prosody
+    assert abs(best["all-MiniLM-L6-v2", "arousal"]) < 0.15  # and nowhere else
+    assert best["all-MiniLM-L6-v2", "valence"] > 0.7
+    assert best["acoustic", "valence"] < 0.15
+    assert scores[scores["control"] == "permuted"].groupby("target")["value"].mean().max() < 0.15
+    findings = pd.DataFrame(json.loads((out / "runs" / "first" / "findings.json").read_text())["findings"])
+    above = findings[findings["name"] == "above_random"].set_index("target")
+    assert above["low"]["arousal"] > 0  # what training added, by an interval over speakers
+    assert above["low"]["valence"] > 0
+    depth = findings[(findings["name"] == "depth_difference") & (findings["about"] == "score_centre")]
+    assert depth.set_index("encoder").loc["embedded", ["low", "high"]].notna().all()
+    page = (out / "runs" / "first" / "report.html").read_text()
+    assert "arousal was planted in pitch" in page

@@ -1,0 +1,78 @@
+"""No code of a stranger runs unless the user says so: neither from a pickle nor from a model's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.speech_models import load_exact
+from helpers.text_models import save_text_model
+from safetensors.torch import load_file
+
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.text import load_text_encoder
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.hub import TRUST, trust
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def trusting_nobody(monkeypatch):
+    for name in TRUST.values():
+        monkeypatch.delenv(name, raising=False)
+
+
+def pickled(folder, to):
+    shutil.copytree(folder, to)
+    torch.save(load_file(to / "model.safetensors"), to / "pytorch_model.bin")
+    (to / "model.safetensors").unlink()
+    return to
+
+
+def test_a_pickle_is_refused_unless_it_is_trusted(folders, tmp_path, monkeypatch):
+    folder = pickled(folders["hubert"], tmp_path / "pickle")
+    with pytest.raises(InputError, match=r"pickle: its weights are a pickle, which can run code.*--trust-pickle"):
+        load_encoder(str(folder))
+    load_encoder(str(folder), random_init=0)  # nothing is read
+    text = pickled(save_text_model("bert", tmp_path / "bert"), tmp_path / "pickled-bert")
+    with pytest.raises(InputError, match="its weights are a pickle"):
+        load_text_encoder(str(text))
+    monkeypatch.setenv(TRUST["pickle"], "")
+    trust("pickle")
+    assert load_exact(folder).weights_hash() == load_exact(folders["hubert"]).weights_hash()
+
+
+def test_a_pickle_beside_safetensors_is_not_touched(folders, tmp_path):
+    folder = tmp_path / "both"
+    shutil.copytree(folders["hubert"], folder)
+    (folder / "pytorch_model.bin").write_bytes(b"no pickle at all")
+    assert load_exact(folder).weights_hash() == load_exact(folders["hubert"]).weights_hash()
+
+
+def test_a_folders_own_code_is_not_run_unless_it_is_trusted(folders, tmp_path):
+    folder, mark = tmp_path / "theirs", tmp_path / "it ran"
+    shutil.copytree(folders["hubert"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "theirs", "auto_map": {"AutoConfig": "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text(
+        f"from pathlib import Path\nfrom transformers import HubertConfig\nPath({str(mark)!r}).touch()\n"
+        "class Own(HubertConfig):\n    model_type = 'theirs'\n"
+    )
+    with pytest.raises(InputError, match=r"theirs asks to run code of its own\. Read it, and add --trust-remote-code"):
+        load_encoder(str(folder))
+    assert not mark.exists()
+    words = ["doctor", "--encoder", str(folder), "--trust-remote-code"]  # after the verb, as one would type it
+    done = subprocess.run(
+        [sys.executable, "-m", "layerprobe", *words], capture_output=True, text=True, cwd=ROOT,
+        env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")},
+    )  # fmt: skip
+    assert mark.exists()
+    assert "is a 'theirs' model; layers can be read of" in done.stderr  # it needs an adapter still

@@ -1,0 +1,399 @@
+"""Importers on trees of the exact layouts, each trap by name."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from pathlib import Path
+
+import audformat
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from helpers.command_line import run as command
+from helpers.corpus_trees import (
+    MSP_RATERS,
+    MSP_ROWS,
+    crema_d,
+    emo_db,
+    emobox,
+    iemocap,
+    msp_improv,
+    msp_podcast,
+    ravdess,
+    write,
+)
+from helpers.speech_models import save_model, small_model
+from helpers.voices import voice
+
+from layerprobe.probe.data.importers.base import write_imported
+from layerprobe.probe.data.importers.registry import IMPORTERS, import_corpus
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.exceptions import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # audformat's own calls of pandas
+VERSIONS = ("1.6", "1.7", "1.8", "1.9", "1.10", "1.11", "2.0")
+
+
+def imported(corpus, folder, tmp_path, **options):
+    """The manifest as it is read back, and what was said of it."""
+    found = import_corpus(corpus, folder, **options)
+    write_imported(found, tmp_path / "out.csv")
+    return read_manifest(tmp_path / "out.csv"), found
+
+
+# MSP-Podcast
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_release_of_msp_podcast_gives_the_same_manifest(tmp_path, version):
+    manifest, found = imported("msp-podcast", msp_podcast(tmp_path, version), tmp_path)
+    table = manifest.table.set_index("utterance_id")
+    assert list(table.index) == [row[0] for row in MSP_ROWS]
+    assert found.header.version == version
+    # arousal, valence, dominance by name; the file's order is no other corpus' order
+    first = table.loc["MSP-PODCAST_0001_0008"]
+    assert (first["arousal"], first["valence"], first["dominance"]) == (2.2, 4.0, 2.6)
+    splits = ["train"] * 3 + ["development"] * 2 + ["test1", "test2", "test1"]
+    assert table["split"].tolist() == splits
+    assert table["speaker_id"].tolist() == ["30", "30", "Unknown", "Unknown", "39", "41", "41", "42"]
+    raters = [first[f"{t}_r{k}"] for k in (1, 2, 3) for t in ("arousal", "valence", "dominance")]
+    assert raters == [x for _, rating in sorted(MSP_RATERS.items()) for x in rating]
+    assert first["transcript"] == "And, you know."
+    assert table["emotion"].tolist() == ["neutral", "anger", "", "happiness", "sadness", "surprise", "contempt", "fear"]
+    assert found.dropped == {"a sound without labels, as Test3 is released": 1}
+    assert any("2 utterances have no known speaker" in r for r in found.remarks)
+
+
+def test_old_labels_inside_a_release_are_not_taken_for_its_own(tmp_path):
+    """They lie in Previous_releases_information, misspelt, and rate the first sound 7, 7, 7."""
+    manifest, _ = imported("msp-podcast", msp_podcast(tmp_path, "1.11"), tmp_path)
+    assert manifest.table["arousal"].iloc[0] == 2.2
+
+
+def test_counts_are_held_against_those_published_of_the_version(tmp_path):
+    _, found = imported("msp-podcast", msp_podcast(tmp_path, "1.10"), tmp_path)
+    assert any(r.startswith("counts differ from those published of 1.10: train 3 of 63,076") for r in found.remarks)
+
+
+def test_speakers_of_training_who_are_also_tested_are_named(tmp_path):
+    folder = msp_podcast(tmp_path, "1.11")
+    labels = folder / "Labels" / "labels_consensus.csv"
+    labels.write_text(labels.read_text().replace(",41,Male,Test2", ",30.0,Male,Test2"))
+    _, found = imported("msp-podcast", folder, tmp_path)
+    assert "the training part shares speakers: 1 with test2" in found.remarks
+
+
+def test_half_an_msp_podcast_and_no_msp_podcast_say_so(tmp_path):
+    folder = msp_podcast(tmp_path, "1.11")
+    shutil.rmtree(folder / "Audios")
+    with pytest.raises(InputError, match="has labels, but no folder Audios"):
+        import_corpus("msp-podcast", folder)
+    (folder / "Audios").mkdir()
+    with pytest.raises(InputError, match="has none of the 8 labelled sounds"):
+        import_corpus("msp-podcast", folder)
+    (folder / "Labels" / "labels_consensus.csv").unlink()
+    with pytest.raises(InputError, match=r"has no labels_consensus\.csv"):
+        import_corpus("msp-podcast", folder)
+    with pytest.raises(InputError, match="is no MSP-Podcast: it has no folder Labels"):
+        import_corpus("msp-podcast", iemocap(tmp_path))
+
+
+def test_labels_that_are_wrong_are_refused_with_their_place(tmp_path):
+    folder = msp_podcast(tmp_path, "1.11")
+    labels = folder / "Labels" / "labels_consensus.csv"
+    good = labels.read_text()
+    for old, new, message in (
+        (",N,2.2", ",Q,2.2", "EmoClass 'Q' is unknown"),
+        (",N,2.2", ",N,much", "row 2: EmoAct is no number"),
+        ("Test2", "Test7", "the split 'Test7' is unknown"),
+        ("EmoAct", "Act", "has no column EmoAct"),
+    ):
+        labels.write_text(good.replace(old, new))
+        with pytest.raises(InputError, match=message):
+            import_corpus("msp-podcast", folder)
+
+
+# IEMOCAP
+
+
+def test_iemocaps_speaker_is_who_talks_and_its_ratings_come_in_their_own_order(tmp_path):
+    manifest, found = imported("iemocap", iemocap(tmp_path), tmp_path)
+    table = manifest.table.set_index("utterance_id")
+    assert len(table) == 5 * 3
+    assert table["speaker_id"].nunique() == 10
+    # Ses01F: who wears the markers; M003: the man talks
+    assert table.loc["Ses01F_impro01_M003", "speaker_id"] == "Ses01_M"
+    assert table.loc["Ses01F_impro01_M003", "gender"] == "male"
+    first = table.loc["Ses01F_impro01_F000"]
+    assert (first["valence"], first["arousal"], first["dominance"]) == (2.5, 3.5, 4.5)
+    assert first["transcript"] == "Café, please."
+    assert first["emotion"] == "neutral"
+    assert table.loc["Ses01F_impro01_M000", "emotion"] == ""  # xxx: no agreement
+    assert found.dropped == {"rated, but no sound": 5, "a sound that nobody rated": 5}
+    assert any(
+        "counts differ from those published of the full release: utterances 15 of 10,039" in r for r in found.remarks
+    )
+
+
+def test_iemocaps_raters_are_listeners_and_a_missing_dominance_shifts_nothing(tmp_path):
+    """E1 gave no dominance; F1 is the actress herself."""
+    manifest, _ = imported("iemocap", iemocap(tmp_path), tmp_path)
+    first = manifest.table.set_index("utterance_id").loc["Ses01F_impro01_F000"]
+    assert (first["valence_r1"], first["valence_r2"]) == (2, 3)
+    assert (first["arousal_r1"], first["arousal_r2"]) == (4, 2)
+    assert first["dominance_r1"] == 2
+    assert "dominance_r2" not in manifest.table
+    assert "valence_r3" not in manifest.table
+
+
+def test_some_sessions_of_iemocap_are_said_to_be_some(tmp_path):
+    _, found = imported("iemocap", iemocap(tmp_path, sessions=2), tmp_path)
+    assert "2 of 5 sessions are here" in found.remarks
+    shutil.rmtree(tmp_path / "IEMOCAP_full_release" / "Session2" / "dialog" / "EmoEvaluation")
+    with pytest.raises(InputError, match="Session2 has no evaluations"):
+        import_corpus("iemocap", tmp_path / "IEMOCAP_full_release")
+    with pytest.raises(InputError, match="is no IEMOCAP: it has no folders Session1 to Session5"):
+        import_corpus("iemocap", emo_db(tmp_path))
+
+
+# MSP-IMPROV
+
+
+@pytest.mark.parametrize("calm_is_high", [False, True])
+def test_arousal_of_msp_improv_ends_with_high_as_active_and_the_header_says_how(tmp_path, calm_is_high):
+    folder = msp_improv(tmp_path, calm_is_high=calm_is_high)
+    manifest, found = imported("msp-improv", folder, tmp_path)
+    table = manifest.table.set_index("utterance_id")
+    assert table.loc["MSP-IMPROV-S01A-F01-P-FM01", "arousal"] == pytest.approx(4.5)
+    assert table.loc["MSP-IMPROV-S03S-F02-S-MF01", "arousal"] == pytest.approx(2.0)
+    notes = tomllib.loads((tmp_path / "out.toml").read_text())["notes"]
+    assert ("Arousal was turned, 6 - x" in notes) == calm_is_high
+    assert ("Arousal is taken as it is" in notes) != calm_is_high
+    # raters are turned with the mean, and one who rated twice counts once
+    first = table.loc["MSP-IMPROV-S01A-F01-P-FM01"]
+    if not calm_is_high:
+        assert (first["arousal_r1"], first["arousal_r2"]) == (5.0, 4.25)
+    else:
+        assert (first["arousal_r1"], first["arousal_r2"]) == pytest.approx((6 - 2.0, 6 - 1.25))
+    assert first["valence_r1"] == 3.0
+    assert pd.isna(first.get("dominance_r2", np.nan))
+    assert found.dropped == {"a sound without ratings": 1}
+
+
+def test_msp_improvs_names_tell_who_talks_and_how(tmp_path):
+    manifest, _ = imported("msp-improv", msp_improv(tmp_path, name="Evaluation.txt", audio="Audio"), tmp_path)
+    table = manifest.table.set_index("utterance_id")
+    assert table["speaker_id"].tolist() == ["F01", "M01", "F02", "M02"]
+    assert table["gender"].tolist() == ["female", "male", "female", "male"]
+    assert table["recording"].tolist()[:2] == ["natural", "read"]
+    assert table["emotion"].tolist() == ["anger", "happiness", "sadness", "neutral"]
+
+
+def test_no_msp_improv_says_so(tmp_path):
+    with pytest.raises(InputError, match=r"is no MSP-IMPROV: it has no Evalution\.txt"):
+        import_corpus("msp-improv", iemocap(tmp_path))
+    folder = msp_improv(tmp_path)
+    for session in folder.glob("session*"):
+        shutil.rmtree(session)
+    with pytest.raises(InputError, match="none of the 5 rated clips has a sound"):
+        import_corpus("msp-improv", folder)
+
+
+# Acted corpora
+
+
+def test_crema_d_has_classes_and_no_invented_ratings_and_leaves_the_silent_one_out(tmp_path):
+    manifest, found = imported("crema-d", crema_d(tmp_path), tmp_path)
+    assert manifest.targets == ()
+    table = manifest.table.set_index("utterance_id")
+    assert list(table.index) == ["1001_DFA_ANG_XX", "1001_IEO_HAP_HI", "1002_IEO_NEU_XX", "1076_MTI_FEA_LO"]
+    assert table["emotion"].tolist() == ["anger", "happiness", "neutral", "fear"]
+    assert table["gender"].tolist() == ["male", "male", "female", ""]
+    assert table["intensity"].tolist() == ["", "high", "", "low"]
+    assert found.dropped == {"1076_MTI_SAD_XX is silent": 1, "not named as CREMA-D's sounds are": 1}
+
+
+def test_pointers_of_git_lfs_are_no_sounds(tmp_path):
+    folder = crema_d(tmp_path)
+    for path in (folder / "AudioWAV").iterdir():
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    with pytest.raises(InputError, match="is a pointer of git-lfs, not CREMA-D's sound"):
+        import_corpus("crema-d", folder)
+
+
+def test_ravdess_actors_with_odd_numbers_are_men_and_songs_and_films_are_left_out(tmp_path):
+    manifest, found = imported("ravdess", ravdess(tmp_path), tmp_path)
+    table = manifest.table
+    assert table["speaker_id"].tolist() == ["Actor_02", "Actor_01", "Actor_12"]
+    assert table["gender"].tolist() == ["female", "male", "female"]
+    assert table["emotion"].tolist() == ["anger", "fear", "surprise"]
+    assert table["intensity"].tolist() == ["strong", "normal", "normal"]
+    assert found.dropped == {"sung": 1, "a film, not a sound alone": 1}
+
+
+@pytest.mark.parametrize("folder", ["wav", "wav_corpus"])
+def test_emo_dbs_names_tell_all(tmp_path, folder):
+    manifest, found = imported("emo-db", emo_db(tmp_path, folder), tmp_path)
+    assert manifest.table["speaker_id"].tolist() == ["03", "08", "16"]
+    assert manifest.table["gender"].tolist() == ["male", "female", "female"]
+    assert manifest.table["emotion"].tolist() == ["happiness", "anger", "sadness"]
+    assert found.dropped == {"not named as EMO-DB's sounds are": 1}
+
+
+@pytest.mark.parametrize(("corpus", "name"), [("crema-d", "CREMA-D"), ("ravdess", "RAVDESS"), ("emo-db", "EMO-DB")])
+def test_a_folder_that_is_another_corpus_says_so(tmp_path, corpus, name):
+    with pytest.raises(InputError, match=f"is no {name}"):
+        import_corpus(corpus, msp_podcast(tmp_path))
+
+
+# EmoBox, audformat
+
+
+def test_a_fold_of_emobox_is_the_split_and_speakers_come_from_the_names(tmp_path):
+    folder = emobox(tmp_path)
+    manifest, _ = imported("emobox", folder, tmp_path)
+    assert manifest.table["split"].tolist() == ["train", "train", "train", "test"]
+    assert manifest.table["speaker_id"].tolist() == ["03", "08", "09", "10"]
+    second, _ = imported("emobox", folder, tmp_path, fold=2)
+    assert second.table["split"].tolist() == ["test", "train", "train", "train"]
+    with pytest.raises(InputError, match="has no fold 7; it has fold_1, fold_2"):
+        import_corpus("emobox", folder, fold=7)
+
+
+def test_emobox_speakers_of_iemocap_are_those_who_talk_and_unknown_ones_are_said_to_be(tmp_path):
+    manifest, _ = imported("emobox", emobox(tmp_path, "iemocap"), tmp_path)
+    assert manifest.table["speaker_id"].tolist() == ["Ses01_F", "Ses01_M", "Ses02_F", "Ses03_M"]
+    manifest, found = imported("emobox", emobox(tmp_path, "aesdd"), tmp_path)
+    assert set(manifest.table["speaker_id"]) == {"Unknown"}
+    assert any("speakers are unknown" in r for r in found.remarks)
+
+
+def test_what_is_no_emobox_or_has_a_broken_line_says_so(tmp_path):
+    with pytest.raises(InputError, match="is no corpus of EmoBox"):
+        import_corpus("emobox", emo_db(tmp_path))
+    folder = emobox(tmp_path)
+    path = next(folder.glob("fold_1/*train*.jsonl"))
+    path.write_text(path.read_text() + '{"key": "x"}\n')
+    with pytest.raises(InputError, match="line 4 is none of EmoBox's"):
+        import_corpus("emobox", folder)
+
+
+def audformat_database(root: Path) -> Path:
+    database = audformat.Database("small", license="CC0-1.0", meta={"version": "2.1.0"})
+    database.schemes["arousal"] = audformat.Scheme("float", minimum=1, maximum=7, description="calm to active")
+    database.schemes["emotion"] = audformat.Scheme(labels=["glad", "cross"])
+    database.schemes["speaker"] = audformat.Scheme("str")
+    for part, kind in (("train", "train"), ("dev", "dev"), ("test", "test")):
+        database.splits[part] = audformat.Split(kind)
+        files = [f"audio/{part}{k}.wav" for k in range(2)]
+        for name in files:
+            write(root / name)
+        table = database[f"emotion.{part}"] = audformat.Table(audformat.filewise_index(files), split_id=part)
+        given = {"arousal": [2.0, 5.5], "emotion": ["glad", None], "speaker": [f"{part}a", f"{part}b"]}
+        for column, values in given.items():
+            table[column] = audformat.Column(scheme_id=column)
+            table[column].set(values)
+    spans = audformat.segmented_index(["audio/long.wav"] * 2, starts=["0s", "1.5s"], ends=["1.5s", "3s"])
+    database["emotion.spans"] = audformat.Table(spans)
+    database["emotion.spans"]["arousal"] = audformat.Column(scheme_id="arousal")
+    database["emotion.spans"]["arousal"].set([3.0, 4.0])
+    write(root / "audio" / "long.wav")
+    database.save(str(root), storage_format="csv")
+    return root
+
+
+def test_an_audformat_database_gives_its_scales_classes_splits_and_spans(tmp_path):
+    manifest, found = imported("audformat", audformat_database(tmp_path / "db"), tmp_path)
+    table = manifest.table.set_index("utterance_id")
+    assert (manifest.header.targets["arousal"].minimum, manifest.header.targets["arousal"].maximum) == (1, 7)
+    assert manifest.header.nominal["emotion"].classes == ("glad", "cross")
+    assert (found.header.version, found.header.licence) == ("2.1.0", "CC0-1.0")
+    assert table.loc["audio_dev1", "speaker_id"] == "devb"
+    assert table.loc["audio_dev1", "arousal"] == 5.5
+    assert table.loc["audio_dev1", "emotion"] == ""
+    assert "split" not in table
+    assert any(r.startswith("the database's split is left out, for 2 utterances are in no part") for r in found.remarks)
+    assert table.loc[["audio_long_0", "audio_long_1"], ["start", "end"]].to_numpy().tolist() == [[0, 1.5], [1.5, 3]]
+    with pytest.raises(InputError, match=r"is no audformat database: it has no db\.yaml"):
+        import_corpus("audformat", emo_db(tmp_path))
+
+
+# All of them
+
+
+TREES = {
+    "msp-podcast": msp_podcast,
+    "iemocap": iemocap,
+    "msp-improv": msp_improv,
+    "crema-d": crema_d,
+    "ravdess": ravdess,
+    "emo-db": emo_db,
+    "emobox": emobox,
+    "audformat": lambda root: audformat_database(root / "db"),
+}
+
+
+@pytest.mark.parametrize("corpus", list(IMPORTERS))
+def test_importing_twice_gives_the_same_bytes_and_opens_no_sound(tmp_path, corpus):
+    """The sounds of these trees are no sounds at all."""
+    folder = TREES[corpus](tmp_path / "corpus")
+    for name in ("one", "two"):
+        result = command("manifest", "from", corpus, folder, "--out", tmp_path / f"{name}.csv")
+        assert result.exit_code == 0, result.output
+    for ending in ("csv", "toml"):
+        assert (tmp_path / f"one.{ending}").read_bytes() == (tmp_path / f"two.{ending}").read_bytes()
+    assert not pd.read_csv(tmp_path / "one.csv")["path"].str.startswith("/").any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corpus", list(IMPORTERS))
+def test_from_the_folder_to_scores(tmp_path, corpus):
+    """Import, check, extract, sweep: on real sounds, several talkers each."""
+    folder = TREES[corpus](tmp_path / "corpus")
+    for k, path in enumerate(sorted((tmp_path / "corpus").rglob("*.wav"))):
+        if not path.name.startswith("._"):
+            soundfile.write(path, voice(0.3, pitch=90 + 5 * (k % 20), seed=k), 16_000)
+    encoder = save_model(small_model("hubert"), tmp_path / "encoder")
+    manifest, cache, out = tmp_path / "my.csv", tmp_path / "c.zarr", tmp_path / "run"
+    result = command("manifest", "from", corpus, folder, "--out", manifest, "--probe-audio")
+    assert result.exit_code == 0, result.output
+    assert "at 16000 Hz" in result.stdout
+    targets = read_manifest(manifest)
+    one = (targets.targets or tuple(targets.header.nominal))[0]
+    for words in (
+        ("manifest", "check", manifest),
+        ("extract", manifest, "--encoder", encoder, "--out", cache, "--precision", "float32"),
+        ("sweep", cache, manifest, "--out", out, "--target", one, "--folds", 3, "--mix-seeds", 0, "--permutations", 1),
+    ):
+        result = command(*words)
+        assert result.exit_code == 0, result.output
+    assert (out / "scores.csv").exists()
+
+
+def test_unreadable_sounds_are_counted_where_durations_are_asked_for(tmp_path):
+    folder = emo_db(tmp_path / "corpus")
+    result = command("manifest", "from", "emo-db", folder, "--out", tmp_path / "my.csv", "--probe-audio")
+    assert result.exit_code == 0, result.output
+    assert "3 sounds can't be read; extract will name each" in result.stdout
+
+
+def test_an_unknown_corpus_or_folder_says_so(tmp_path):
+    result = command("manifest", "from", "meld", tmp_path, "--out", tmp_path / "my.csv")
+    assert result.exit_code == 2
+    assert "corpus 'meld' is unknown; choose one of msp-podcast, iemocap" in result.output
+    with pytest.raises(InputError, match="is no folder"):
+        import_corpus("iemocap", tmp_path / "nowhere")
+    with pytest.raises(InputError, match="has no folds of its own"):
+        import_corpus("iemocap", iemocap(tmp_path), fold=1)
+
+
+EXAMPLES = Path(__file__).parents[2] / "data_manifests" / "examples"
+
+
+@pytest.mark.parametrize("corpus", list(IMPORTERS))
+def test_the_examples_are_what_importers_write(tmp_path, corpus):
+    write_imported(import_corpus(corpus, TREES[corpus](tmp_path)), tmp_path / f"{corpus}.csv")
+    for ending in ("csv", "toml"):
+        assert (EXAMPLES / f"{corpus}.{ending}").read_text() == (tmp_path / f"{corpus}.{ending}").read_text()

@@ -1,0 +1,171 @@
+"""Transcripts as corpora ship them, and by real recognisers of random weights."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import soundfile
+from helpers.asr_models import save_ctc, save_whisper
+from helpers.command_line import run as command
+from helpers.text_models import save_text_model
+from helpers.voices import voice, write_table
+
+from layerprobe.probe.data.asr import load_recogniser, transcribe
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.data.transcripts import Found, read_transcripts, with_transcripts
+from layerprobe.probe.exceptions import InputError
+
+
+@pytest.fixture(scope="module")
+def recognisers(tmp_path_factory):
+    root = tmp_path_factory.mktemp("asr")
+    return {"ctc": save_ctc(root / "ctc"), "whisper": save_whisper(root / "whisper")}
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Twelve talkers; human words of all but the last."""
+    rows = []
+    for k in range(12):
+        soundfile.write(tmp_path / f"u{k:02d}.wav", voice(0.4 + 0.05 * k, pitch=100 + 10 * k), 16_000)
+        words = "the letter was kind" if k % 2 else "it was a terrible day"
+        row = {"utterance_id": f"u{k:02d}", "path": f"u{k:02d}.wav", "speaker_id": f"s{k}", "arousal": 1 + k % 6}
+        rows.append({**row, "transcript": words if k < 11 else ""})
+    return write_table(tmp_path, rows)
+
+
+@pytest.mark.parametrize("kind", ["ctc", "whisper"])
+def test_a_recogniser_hears_every_sound_and_says_who_heard_it(corpus, recognisers, tmp_path, kind):
+    recogniser = load_recogniser(str(recognisers[kind]))
+    table = read_manifest(corpus).table.drop(columns="transcript")
+    done = transcribe(table, recogniser, column="transcript", notes=tmp_path / "notes.jsonl")
+    assert done.n_heard == 12
+    assert set(done.table["transcript_source"]) == {kind}
+    sound, _ = soundfile.read(table["path"].iloc[3], dtype="float32")
+    assert done.table["transcript"].iloc[3] == recogniser(sound) != ""
+
+
+def test_long_sound_is_heard_to_its_end(recognisers):
+    """In windows of 30 s; what is said in each is there, so the words grow with the sound."""
+    recogniser = load_recogniser(str(recognisers["ctc"]))
+    sound = voice(75.0)
+    whole, first = recogniser(sound), recogniser(sound[: 20 * 16_000])
+    assert len(whole) > 3 * len(first)
+    last = recogniser(sound[-20 * 16_000 :])
+    assert whole.startswith(first[:200])
+    assert whole.endswith(last[-200:])
+
+
+def test_an_interrupted_run_goes_on_and_a_torn_line_is_heard_again(corpus, recognisers, tmp_path):
+    table = read_manifest(corpus).table.drop(columns="transcript")
+    notes, recogniser = tmp_path / "notes.jsonl", load_recogniser(str(recognisers["ctc"]))
+    whole = transcribe(table, recogniser, column="transcript", notes=notes)
+    lines = notes.read_text().splitlines(keepends=True)
+    assert len(lines) == 13
+    notes.write_text("".join(lines[:6]) + lines[6][:20])
+    rest = transcribe(table, recogniser, column="transcript", notes=notes)
+    assert rest.n_heard == 12 - 5
+    pd.testing.assert_frame_equal(rest.table, whole.table)
+    assert all(json.loads(line) for line in notes.read_text().splitlines())
+    notes.write_text("".join([lines[0], "rubbish\n", *lines[1:]]))
+    with pytest.raises(InputError, match="line 2 can't be read"):
+        transcribe(table, recogniser, column="transcript", notes=notes)
+    notes.write_text(json.dumps({"recogniser": "another"}) + "\n")
+    with pytest.raises(InputError, match="has what another heard, not ctc"):
+        transcribe(table, recogniser, column="transcript", notes=notes)
+
+
+def test_words_of_people_are_kept_and_a_bad_sound_is_named(corpus, recognisers, tmp_path):
+    table = read_manifest(corpus).table
+    (tmp_path / "u11.wav").write_bytes(b"no sound")
+    done = transcribe(table, load_recogniser(str(recognisers["ctc"])), column="transcript", notes=tmp_path / "n.jsonl")
+    assert done.n_heard == 0
+    assert done.quarantine["utterance_id"].tolist() == ["u11"]
+    assert done.table["transcript"].tolist() == table["transcript"].tolist()
+    assert done.table["transcript_source"].tolist() == ["manifest"] * 11 + [""]
+
+
+def test_iemocaps_lines_are_found_by_the_utterances_name(tmp_path):
+    folder = tmp_path / "Session1" / "dialog" / "transcriptions"
+    folder.mkdir(parents=True)
+    lines = (
+        "Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.\nSes01F_impro01_MXX1 [009.0-010.0]: Hm.\nM: [LAUGHTER]\n"
+    )
+    (folder / "Ses01F_impro01.txt").write_bytes(lines.replace("Hm", "Caf\xe9").encode("latin-1"))
+    (folder / "._Ses01F_impro01.txt").write_bytes(b"\x00\x05\x16\x07Ses01F_impro01_F000 [0-1]: wrong")
+    found = read_transcripts(tmp_path)
+    assert found == Found(
+        {"Ses01F_impro01_F000": "Excuse me.", "Ses01F_impro01_MXX1": "Café."}, "IEMOCAP transcriptions"
+    )
+    table = pd.DataFrame({"utterance_id": ["Ses01F_impro01_F000", "b"], "path": ["x.wav", "y.wav"]})
+    filled = with_transcripts(table, found)
+    assert filled["transcript"].tolist() == ["Excuse me.", ""]
+    assert filled["transcript_source"].tolist() == ["IEMOCAP transcriptions", ""]
+
+
+def test_msp_podcasts_files_are_found_by_the_sounds_name(tmp_path):
+    folder = tmp_path / "Transcripts"
+    folder.mkdir()
+    (folder / "MSP-PODCAST_0001_0008.txt").write_text("And, you\nknow.\n")
+    table = pd.DataFrame({"utterance_id": ["1"], "path": ["Audios/MSP-PODCAST_0001_0008.wav"], "transcript": [""]})
+    assert with_transcripts(table, read_transcripts(folder))["transcript"].tolist() == ["And, you know."]
+    with pytest.raises(InputError, match=r"None of the 1 transcripts \('MSP-PODCAST_0001_0008', …\) has the name"):
+        with_transcripts(table.assign(path="other.wav"), read_transcripts(folder))
+
+
+def test_two_files_that_say_different_words_of_one_name_are_refused(tmp_path):
+    for place, words in (("a", "yes"), ("b", "no")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "u1.txt").write_text(words)
+    with pytest.raises(InputError, match="says 'no' of u1, and another file 'yes'"):
+        read_transcripts(tmp_path)
+    with pytest.raises(InputError, match="has no .txt files"):
+        read_transcripts(tmp_path / "c")
+
+
+def test_what_is_no_recogniser_says_so(folders, recognisers):
+    with pytest.raises(InputError, match="can't be loaded"):
+        load_recogniser(str(folders["hubert"]))
+    with pytest.raises(InputError, match="knows one language"):
+        load_recogniser(str(recognisers["ctc"]), language="de")
+
+
+def test_the_commands_transcribe_beside_people_and_say_what_it_costs(corpus, recognisers, tmp_path):
+    result = command("transcribe", corpus, "--asr", recognisers["ctc"])
+    assert result.exit_code == 0, result.output
+    out = corpus.with_name("my-transcribed.csv")
+    assert "12 utterances transcribed" in result.stdout
+    assert re.search(
+        r"Word error rate \d\.\d{3} \(\d\.\d{3} to \d\.\d{3}\) over 50 words: substitutions", result.stdout
+    )
+    table = read_manifest(out).table
+    assert (table["asr_transcript"] != "").all()
+    assert set(table["asr_transcript_source"]) == {"ctc"}
+    assert pd.read_csv(out)["path"].tolist() == pd.read_csv(corpus)["path"].tolist()
+    assert not list(tmp_path.glob("*.heard.jsonl"))
+    text = save_text_model("bert", tmp_path / "bert")
+    result = command("asr-cost", out, "--text", text, "--out", tmp_path / "cost", "--folds", 3)
+    assert result.exit_code == 0, result.output
+    assert "people, best layer" in result.stdout
+    assert "recogniser, best layer" in result.stdout
+    result = command("report", tmp_path / "cost")
+    assert result.exit_code == 0, result.output
+    assert "word error rate" in (tmp_path / "cost" / "report.html").read_text()
+
+
+def test_the_command_takes_words_from_a_folder_and_refuses_two_sources(corpus, tmp_path):
+    folder = tmp_path / "Transcripts"
+    folder.mkdir()
+    (folder / "u11.txt").write_text("so it was")
+    result = command("transcribe", corpus, "--from", folder, "--out", tmp_path / "with.csv")
+    assert result.exit_code == 0, result.output
+    assert "12 of 12 utterances have words" in result.stdout
+    assert read_manifest(tmp_path / "with.csv").table["transcript"].iloc[11] == "so it was"
+    result = command("transcribe", corpus)
+    assert result.exit_code == 2
+    assert "--asr RECOGNISER, or --from FOLDER" in result.output
+    result = command("transcribe", corpus, "--from", folder, "--out", corpus)
+    assert "would overwrite the old one" in result.output

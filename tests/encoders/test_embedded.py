@@ -1,0 +1,98 @@
+"""The encoder that the package carries: small, whole, loaded by its name, better than what it is held against."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from helpers.command_line import run
+from helpers.measured_targets import LIBRISPEECH, write_measured_manifest
+from helpers.voices import voice, write_table
+from safetensors.torch import load_file
+
+from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.data.manifest import read_manifest, write_manifest
+from layerprobe.probe.encoders.loading import EMBEDDED, load_encoder, load_upstream
+from layerprobe.probe.extraction.control_caches import control_caches
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.results.run_folder import read_predictions
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
+
+
+def test_it_is_small_whole_and_its_name_loads_its_own_weights():
+    path = EMBEDDED / "model.safetensors"
+    assert path.stat().st_size < 16e6
+    saved = load_file(path)
+    assert {str(t.dtype) for t in saved.values()} == {"torch.float16"}
+    assert sum(t.numel() for t in saved.values()) < 8e6
+    encoder = load_encoder("embedded", device="cpu")
+    loaded = encoder._encoder.state_dict()
+    assert set(saved) == set(loaded)
+    for name, tensor in saved.items():
+        assert (loaded[name] == tensor.float()).all(), name
+    assert encoder.layers == tuple(map(str, range(9)))
+    assert encoder.upstream == "embedded"
+    assert encoder.weights_hash() != load_encoder("embedded", random_init=0, device="cpu").weights_hash()
+    assert all(np.isfinite(s.numpy()).all() for s in encoder.hidden_states(voice(1.0)))
+    card = (EMBEDDED / "README.md").read_text(encoding="utf-8")
+    assert f"{sum(t.numel() for t in saved.values()):,}" in card
+
+
+def test_its_control_can_be_made_without_being_told_where_it_lies(tmp_path):
+    rows = []
+    for i in range(8):
+        soundfile.write(tmp_path / f"s{i}.wav", voice(0.4, pitch=80 + 5 * i, seed=i), 16_000)
+        rows.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i}", "arousal": 1 + i / 4})
+    manifest = read_manifest(write_table(tmp_path, rows))
+    extract(manifest, load_encoder("embedded", device="cpu"), tmp_path / "e.zarr")
+    found = control_caches([open_cache(tmp_path / "e.zarr")], manifest, random_weights=[])
+    assert [(c.plan.upstream, c.plan.random_init) for c in found.random_weights] == [("embedded", 0)]
+
+
+def test_somebody_elses_folder_of_that_name_is_not_taken_for_it(folders, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "embedded").symlink_to(folders["hubert"])
+    assert load_encoder(str(tmp_path / "mine" / "embedded")).upstream == "hubert"
+    (tmp_path / "mine" / "embedded").unlink()
+    shutil.copytree(folders["hubert"], tmp_path / "mine" / "embedded")
+    assert load_encoder(str(tmp_path / "mine" / "embedded")).upstream == "mine/embedded"
+
+
+def test_a_pre_training_begins_with_its_configuration(tmp_path):
+    rows = []
+    for i in range(4):
+        soundfile.write(tmp_path / f"s{i}.wav", voice(0.8, pitch=80 + 9 * i, seed=i), 16_000)
+        rows.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i}", "arousal": 1.0})
+    few = ("--units", 4, "--steps", 1, "--batch-size", 2)
+    result = run("pretrain", write_table(tmp_path, rows), "--out", tmp_path / "own", *few)
+    assert result.exit_code == 0, result.output
+    own, ours = (json.loads((p / "config.json").read_text()) for p in (tmp_path / "own", EMBEDDED))
+    assert {k: own[k] for k in ours if k != "architectures"} == {k: v for k, v in ours.items() if k != "architectures"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not LIBRISPEECH.exists(), reason=f"no real speech at {LIBRISPEECH}")
+def test_on_real_speakers_it_tells_pitch_and_speech_rate_better_than_mfcc(tmp_path):
+    whole = read_manifest(write_measured_manifest(tmp_path / "all.csv"))
+    table = whole.table[whole.table["subset"] == "test-other"].reset_index(drop=True)
+    write_manifest(tmp_path / "test-other.csv", table, whole.header)
+    manifest = read_manifest(tmp_path / "test-other.csv")
+    caches = []
+    for name in ("embedded", "acoustic"):
+        extract(manifest, load_upstream(name), tmp_path / f"{name}.zarr")
+        caches.append(open_cache(tmp_path / f"{name}.zarr"))
+    plan = plan_sweep(manifest, targets=("pitch", "rate"), permutations=1, mix_seeds=0)
+    sweep(caches, manifest, plan, out=tmp_path / "run")
+    draws = score_draws(read_predictions(tmp_path / "run"), metric="ccc_matched")
+    for target in ("pitch", "rate"):
+        ours = draws.of(caches[0].plan.layers, encoder="embedded", control="none", probe="ridge", target=target)
+        mfcc = draws.of(("mfcc",), encoder="acoustic", control="none", probe="ridge", target=target)
+        best = int(ours.estimate.argmax())
+        (difference,) = (ours[[best]] - mfcc).estimated()
+        assert difference.estimate > 0.3
+        assert difference.low > 0

@@ -1,0 +1,124 @@
+"""A real cluster of Dask, with processes as workers, fills a cache: also when one of them is killed half-way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import distributed
+import pytest
+import soundfile
+from helpers.cache_rows import content_hash
+from helpers.command_line import refused, run as command
+from helpers.speech_models import load_exact
+from helpers.voices import voice, write_table
+
+from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.dask import extract_on_dask
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.multiprocess import Asked
+from layerprobe.probe.results.partial import Unfinished
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    table = []
+    for i in range(160):
+        soundfile.write(tmp_path / f"s{i}.wav", voice(0.6, pitch=80 + i, seed=i), 16_000)
+        table.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 9}", "arousal": 1 + i / 40})
+    return read_manifest(write_table(tmp_path, table))
+
+
+@pytest.fixture
+def cluster():
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as started:
+        yield started
+
+
+def kill_one(cluster, folder, begun, killed):
+    """Kill a worker once a share or layer that the pattern finds is begun."""
+    with distributed.Client(cluster.scheduler_address) as client:
+        pids = list(client.run(os.getpid).values())
+    while not list(folder.glob(begun)):
+        time.sleep(0.001)
+    os.kill(pids[0], signal.SIGKILL)
+    killed.append(pids[0])
+
+
+def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, cluster, folders, tmp_path):
+    extract(corpus, load_exact(folders["hubert"]), tmp_path / "once.zarr")
+    whole = content_hash(tmp_path / "once.zarr")
+    loading = {"device": "cpu", "precision": "float32"}
+    for name, kill in (("both", False), ("killed", True)):
+        out = tmp_path / f"{name}.zarr"
+        asked = Asked(corpus.path, True, str(folders["hubert"]), loading, out, {"jobs": 1})
+        killed = []
+
+        murderer = threading.Thread(target=kill_one, args=(cluster, out.parent, f"{out.name}.shards/*.zarr", killed))
+        if kill:
+            murderer.start()
+        assert extract_on_dask(asked, cluster.scheduler_address) == 160
+        if kill:
+            murderer.join()
+            assert killed
+        assert content_hash(out) == whole
+    result = command(
+        "extract", corpus.path, "--encoder", folders["hubert"], "--precision", "float32", "--device", "cpu",
+        "--out", tmp_path / "cli.zarr", "--dask", cluster.scheduler_address,
+    )  # fmt: skip
+    assert "160 utterances extracted on Dask" in result.stdout, result.output
+    assert content_hash(tmp_path / "cli.zarr") == whole
+
+
+def test_what_a_share_says_is_heard_and_a_missing_scheduler_is_named(corpus, cluster, tmp_path, monkeypatch):
+    asked = Asked(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
+    with pytest.raises(InputError, match=r"share \d/8: encoder .*none: no such folder"):
+        extract_on_dask(asked, cluster.scheduler_address)
+    monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
+    with pytest.raises(InputError, match="No scheduler of Dask answers at tcp://127.0.0.1:1 "):
+        extract_on_dask(asked, "tcp://127.0.0.1:1")
+
+
+def test_a_sweep_by_two_workers_one_of_them_killed_gives_the_scores_of_one_process(corpus, cluster, folders, tmp_path):
+    cache = tmp_path / "h.zarr"
+    extract(corpus, load_exact(folders["hubert"]), cache)
+    words = ("sweep", cache, corpus.path, "--folds", 3, "--permutations", 3, "--mix-seeds", 1, "--out")
+    assert command(*words, tmp_path / "here").exit_code == 0
+    for name, kill in (("both", False), ("killed", True)):
+        out, killed = tmp_path / name, []
+
+        murderer = threading.Thread(target=kill_one, args=(cluster, out, "unfinished/*.npz", killed))
+        if kill:
+            murderer.start()
+        done = command(*words, out, "--dask", cluster.scheduler_address)
+        assert done.exit_code == 0, done.output
+        if kill:
+            murderer.join()
+            assert killed
+        for file in ("scores.csv", "layer_weights.csv", "predictions.npz"):
+            assert (out / file).read_bytes() == (tmp_path / "here" / file).read_bytes(), (name, file)
+        assert not (out / "unfinished").exists()
+
+
+def test_a_sweep_goes_on_at_what_it_kept_and_names_a_missing_scheduler(corpus, cluster, folders, tmp_path, monkeypatch):
+    cache = tmp_path / "h.zarr"
+    extract(corpus, load_exact(folders["hubert"]), cache)
+    words = ("sweep", cache, corpus.path, "--folds", 3, "--permutations", 1, "--mix-seeds", 0, "--out", tmp_path / "a")
+    probed = []
+    monkeypatch.setattr("layerprobe.probe.sweep.workers.Unfinished.clear", lambda self: None)
+    keep = Unfinished.keep
+    monkeypatch.setattr(Unfinished, "keep", lambda self, name, done: (probed.append(name), keep(self, name, done))[1])
+    assert command(*words, "--dask", cluster.scheduler_address).exit_code == 0
+    first = len(probed)
+    assert first == len(set(probed)) > 1
+    next((tmp_path / "a" / "unfinished").glob("*.npz")).write_bytes(b"torn")
+    assert command(*words, "--dask", cluster.scheduler_address).exit_code == 0
+    assert len(probed) == first + 1
+    monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
+    assert "No scheduler of Dask answers" in refused(*words, "--dask", "tcp://127.0.0.1:1")
+    assert "Leave --device or --dask out" in refused(*words, "--device", "cuda", "--dask", "tcp://127.0.0.1:1")

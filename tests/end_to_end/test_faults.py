@@ -1,0 +1,205 @@
+"""Faults that no one part owns: forks, a store that can't be written, a table of a million rows, kills of a sweep."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from helpers.cache_rows import DIM, PLAN, content_hash, fill, rows
+from helpers.command_line import COMMAND, script_environment
+from helpers.speech_models import load_exact
+from helpers.voices import voice, write_table
+from torch.utils.data import DataLoader, Dataset
+
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.cache.verify import verify
+from layerprobe.probe.cache.writer import CacheWriter
+from layerprobe.probe.data.manifest import Header, ManifestError, Target, read_manifest, write_manifest
+from layerprobe.probe.extraction.extract import extract
+
+ROOT = Path(__file__).parents[2]
+N_ROWS = 1_000_000
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+class Rows(Dataset):
+    """A cache as torch's loaders take it."""
+
+    def __init__(self, cache):
+        self.cache = cache
+
+    def __len__(self):
+        return len(self.cache.utterance_ids)
+
+    def __getitem__(self, k):
+        return torch.from_numpy(self.cache.read_rows(np.array([k]))[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["spawn", "forkserver", "fork"])
+def test_loaders_of_torch_read_a_cache_that_was_read_before(tmp_path, how):
+    """Zarr has a thread of its own, which a forked process does not inherit."""
+    if how not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {how} here")
+    fill(tmp_path / "a.zarr", 10)
+    cache = open_cache(tmp_path / "a.zarr")
+    whole = cache.read_rows(np.arange(10))
+    loader = DataLoader(Rows(cache), batch_size=3, num_workers=2, multiprocessing_context=how, timeout=60)
+    assert np.array_equal(torch.cat(list(loader)).numpy(), whole)
+
+
+@forks
+@pytest.mark.slow
+def test_a_forked_process_extracts_after_its_parent_has(ten_voices, folders, tmp_path):
+    """In a process of its own, for the parent of a fork should have no other threads than those under test."""
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom helpers.speech_models import load_exact\n"
+        "from layerprobe.probe.extraction.extract import extract\n"
+        "from layerprobe.probe.data.manifest import read_manifest\n"
+        "manifest, encoder = read_manifest(Path(sys.argv[1])), load_exact(Path(sys.argv[2]))\n"
+        "extract(manifest, encoder, Path(sys.argv[3]) / 'parent.zarr')\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    signal.alarm(60)\n"
+        "    extract(manifest, encoder, Path(sys.argv[3]) / 'child.zarr')\n"
+        "    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, ten_voices.path, folders["hubert"], tmp_path],
+        capture_output=True,
+        text=True,
+        env=script_environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert content_hash(tmp_path / "child.zarr") == content_hash(tmp_path / "parent.zarr")
+
+
+@forks
+def test_a_store_that_may_not_be_written_is_read_and_says_so_when_written():
+    """As nobody in particular, for root may write everywhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.zarr"
+        fill(path, 3)
+        before = content_hash(path)
+        for file in (*Path(folder).rglob("*"), Path(folder)):
+            file.chmod(0o555 if file.is_dir() else 0o444)
+        told = Path(folder).with_name(f"{Path(folder).name}-told")
+        told.touch()
+        told.chmod(0o666)
+        open_cache(path).read_layer("1")  # what is imported late is there before root is given up
+        child = os.fork()
+        if child == 0:
+            try:
+                if os.getuid() == 0:
+                    os.setuid(65_534)
+                assert verify(path) == [] and open_cache(path).read_layer("1").shape[0] == 3
+                with CacheWriter(path, PLAN, dim=DIM) as writer:
+                    writer.append(*next(rows(1)))
+            except BaseException as error:
+                told.write_text(f"{type(error).__name__}: {error}")
+            os._exit(0)
+        os.waitpid(child, 0)
+        said = told.read_text()
+        told.unlink()
+        Path(folder).chmod(0o755)
+        for file in Path(folder).rglob("*"):
+            file.chmod(0o755)
+        assert said.startswith("PermissionError") and str(path) in said, said
+        assert content_hash(path) == before and verify(path) == []
+
+
+@pytest.mark.slow
+def test_a_manifest_of_a_million_rows_is_checked_to_its_last(tmp_path):
+    soundfile.write(tmp_path / "s.wav", np.zeros(1_600), 16_000)
+    table = pd.DataFrame(
+        {
+            "utterance_id": [f"u{i:07d}" for i in range(N_ROWS)],
+            "path": "s.wav",
+            "speaker_id": [f"t{i % 997}" for i in range(N_ROWS)],
+            "start": 0.0,
+            "end": 0.1,
+            "arousal": np.linspace(1, 7, N_ROWS),
+        }
+    )
+    header = Header("million", "1", "none", {"arousal": Target(1, 7)})
+    table.loc[N_ROWS - 1, "utterance_id"] = "u0000000"
+    table.loc[N_ROWS - 2, "arousal"] = 7.5
+    write_manifest(tmp_path / "my.csv", table, header)
+    with pytest.raises(ManifestError) as found:
+        read_manifest(tmp_path / "my.csv")
+    assert found.value.problems == [
+        "row 1000000: arousal is 7.5, outside the scale 1..7 of my.toml",
+        "row 1000001: utterance_id 'u0000000' is also in row 2",
+    ]
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_every_process_and_the_same_command_goes_on(folders, tmp_path, heeds_interrupts):
+    table = []
+    for i in range(600):
+        soundfile.write(tmp_path / f"s{i}.wav", voice(0.5, pitch=80 + i / 4, seed=i), 16_000)
+        table.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 9}", "arousal": 1 + i / 150})
+    manifest = write_table(tmp_path, table)
+    out = tmp_path / "a.zarr"
+    words = [
+        *COMMAND, "extract", str(manifest), "--encoder", str(folders["hubert"]), "--precision", "float32",
+        "--device", "cpu", "--out", str(out), "--processes", "2",
+    ]  # fmt: skip
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 90
+    while len(list(tmp_path.glob("a.zarr.shards/*/journal.jsonl"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said, said
+    assert not out.exists()
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    extract(read_manifest(manifest), load_exact(folders["hubert"]), tmp_path / "once.zarr")
+    assert content_hash(out) == content_hash(tmp_path / "once.zarr")
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_files(tmp_path, folders, ten_voices):
+    extract(ten_voices, load_exact(folders["hubert"]), tmp_path / "h.zarr")
+    words = ["sweep", "h.zarr", str(ten_voices.path), "--folds", "2", "--permutations", "2", "--mix-seeds", "1"]
+    script = (
+        "import os, signal, sys\nfrom layerprobe import main\nleft = [int(sys.argv.pop(1))]\n"
+        "def count(event, args):\n"
+        "    if event == 'os.rename' and 'killed' in str(args[1]):\n"
+        "        left[0] -= 1\n"
+        "        if left[0] == 0:\n            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.addaudithook(count)\nmain()\n"
+    )
+    environment = script_environment()
+
+    def run(n, out):
+        command = [sys.executable, "-c", script, str(n), *words, "--jobs", "1", "--out", out]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    assert run(0, "whole").returncode == 0
+    killed = 0
+    for _ in range(20):
+        done = run(2, "killed")  # each goes on where the last was killed, and is killed at its second file
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        killed += 1
+    assert killed >= 3
+    for file in ("scores.csv", "layer_weights.csv", "predictions.npz", "quarantine.csv"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+    assert not list((tmp_path / "killed").rglob("*.partial")) and not (tmp_path / "killed" / "unfinished").exists()

@@ -1,0 +1,93 @@
+"""Names that would lead out of the run folder: utterances, targets, classes and talkers called like paths."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers.command_line import script_environment
+from helpers.voices import voice
+
+from layerprobe.probe.data.manifest import Header, Nominal, Target, write_manifest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import json, os, sys
+from pathlib import Path
+
+written = []
+
+
+def note(event, args):
+    opens = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+    if opens or event in ("os.rename", "os.mkdir"):
+        if isinstance(args[0], (str, os.PathLike)):
+            written.append(os.path.realpath(os.fsdecode(args[1 if event == "os.rename" else 0])))
+
+
+sys.addaudithook(note)
+from typer.testing import CliRunner
+from layerprobe.cli.app import app
+
+for words in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, (words, done.output, done.exception)
+print(json.dumps(sorted(set(written))))
+"""
+NAMES = ("../../outside", "/etc/outside", "..", "a/../../../outside", "C:\\\\outside", "~/outside")
+
+
+@pytest.mark.slow
+def test_nothing_is_ever_written_outside_the_run_folder(folders, tmp_path):
+    rng = np.random.default_rng(0)
+    table, corpus = [], tmp_path / "given" / "deep" / "corpus"
+    corpus.mkdir(parents=True)
+    for i in range(24):
+        soundfile.write(corpus / f"s{i}.wav", voice(0.3, pitch=80 + 9 * i, seed=i), 16_000)
+        table.append(
+            {
+                "utterance_id": f"{NAMES[i % 6]}{i}",
+                "path": f"s{i}.wav",
+                "speaker_id": f"{NAMES[i % 6]}",
+                "transcript": "../../outside",
+                "../../outside": 1 + 6 * rng.random(),
+                "/outside": 1 + 6 * rng.random(),
+                "../kind": NAMES[i % 2],
+            }
+        )
+    import pandas as pd
+
+    scale = Target(1, 7, "../../outside")
+    header = Header(
+        "../../outside", "../..", "..", {"../../outside": scale, "/outside": scale}, "..",
+        {"../kind": Nominal(NAMES[:2], "..")},
+    )  # fmt: skip
+    write_manifest(corpus / "my.csv", pd.DataFrame(table), header)
+    out = tmp_path / "given" / "deep" / "made"
+    cache, run = out / "h.zarr", out / "run"
+    commands = [
+        ["extract", corpus / "my.csv", "--encoder", folders["hubert"], "--out", cache, "--device", "cpu"],
+        ["sweep", cache, corpus / "my.csv", "--out", run, "--folds", 2, "--permutations", 2, "--mix-seeds", 1,
+         "--probe", "logistic", "--jobs", 1],
+        *([verb, run] for verb in ("heatmap", "curves", "weights", "depth", "wins", "report")),
+        ["manifest", "describe", corpus / "my.csv", "--out", out / "described"],
+    ]  # fmt: skip
+    text = json.dumps([[str(word) for word in words] for words in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, text],
+        capture_output=True,
+        text=True,
+        cwd=out.parent,
+        env=script_environment() | {"TMPDIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    written = json.loads(done.stdout.splitlines()[-1])
+    mine = [path for path in written if "outside" in path or path.startswith(str(tmp_path))]
+    assert mine and all(Path(path).is_relative_to(out) for path in mine), [p for p in mine if str(out) not in p]
+    assert not [path for path in tmp_path.rglob("*outside*")]
+    assert {path.name for path in tmp_path.iterdir()} == {"given"}

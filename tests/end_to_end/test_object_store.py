@@ -1,0 +1,259 @@
+"""A cache in an object store: a server of S3 runs as a process of its own, and everything goes over its port."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import distributed
+import pytest
+from helpers.cache_rows import content_hash
+from helpers.command_line import refused, run as command, script_environment
+from helpers.leases import owner
+from helpers.remote_caches import remote_hash
+from helpers.speech_models import load_exact
+
+from layerprobe.probe.cache.journal import JOURNAL
+from layerprobe.probe.cache.lease import CLAIM
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.cache.verify import differences, verify
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.filesystem import place, size_of
+
+ROOT = Path(__file__).parents[2]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+
+import s3fs
+import layerprobe.probe.cache.lease
+from helpers.speech_models import load_exact
+from layerprobe.probe.cache.verify import verify
+from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.data.manifest import read_manifest
+from helpers.remote_caches import remote_hash
+
+layerprobe.probe.cache.lease.SETTLES = 0.05  # nobody else takes it over
+manifest, folder, url, whole = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]
+
+
+def forked(n, there):
+    child = os.fork()  # before s3fs is used, which no fork may share
+    if child:
+        return os.waitpid(child, 0)[1]
+    try:
+        if n:
+            call, left = s3fs.S3FileSystem._call_s3, [n]
+
+            def counted(self, method, *args, **more):
+                if method in ("put_object", "delete_object", "delete_objects"):
+                    left[0] -= 1
+                    if left[0] == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                return call(self, method, *args, **more)
+
+            s3fs.S3FileSystem._call_s3 = counted
+        extract(read_manifest(manifest), load_exact(folder), there)
+        if not n:
+            assert verify(there) == [] and remote_hash(there) == whole
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        os._exit(1)
+    os._exit(0)
+
+
+for n in range(1, 1000):
+    there = f"{url}/{n}.zarr"
+    status = forked(n, there)
+    if status == 0:
+        break
+    assert os.WIFSIGNALED(status), (n, status)
+    assert forked(0, there) == 0, n
+print(f"killed {n - 1} times", flush=True)
+"""
+
+
+@contextmanager
+def served():
+    """A server of S3 with the bucket ``corpora``; gives its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    credentials = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": url,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in credentials.items():
+            patch.setenv(name, value)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-p", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            for _ in range(300):
+                try:
+                    urllib.request.urlopen(url).close()
+                    break
+                except urllib.error.URLError:
+                    time.sleep(0.1)
+            urllib.request.urlopen(urllib.request.Request(f"{url}/corpora", method="PUT")).close()
+            yield process
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with served() as process:
+        yield process
+
+
+@pytest.fixture
+def url(server, request):
+    return f"s3://corpora/{request.node.name[:40]}/h.zarr"
+
+
+def words(manifest, encoder, out):
+    return ("extract", manifest.path, "--encoder", encoder, "--precision", "float32", "--device", "cpu", "--out", out)
+
+
+@pytest.fixture(scope="module")
+def local(ten_voices, folders, tmp_path_factory):
+    path = tmp_path_factory.mktemp("local") / "h.zarr"
+    extract(ten_voices, load_exact(folders["hubert"]), path)
+    return path
+
+
+def test_every_verb_takes_a_url_and_the_store_holds_the_bytes_of_a_folder(ten_voices, folders, local, url, tmp_path):
+    done = command(*words(ten_voices, folders["hubert"], url))
+    assert "10 utterances extracted" in done.stdout, done.output
+    assert remote_hash(url) == content_hash(local)
+    assert not (place(url) / CLAIM).exists()
+    assert differences(open_cache(local), open_cache(url)) == []
+    again = command(*words(ten_voices, folders["hubert"], url))
+    assert "0 utterances extracted" in again.stdout and "10 were there already" in again.stdout
+    shown = command("cache", "info", url, "--manifest", ten_voices.path).stdout
+    assert f"{url}: 10 utterances" in shown and "10 of 10 utterances are cached" in shown
+    assert size_of(place(url)) == pytest.approx(size_of(local), rel=0.01)
+    assert "is whole" in command("cache", "verify", url).stdout
+    assert "hold the same" in command("cache", "diff", url, local).stdout
+    assert "in an object store" in refused("cache", "compact", url)
+    runs = []
+    for k, cache in enumerate((url, local)):
+        swept = command("sweep", cache, ten_voices.path, "--out", tmp_path / str(k), "--folds", 2, "--permutations", 1)
+        assert swept.exit_code == 0, swept.output
+        runs.append((tmp_path / str(k) / "scores.csv").read_text())
+    assert runs[0] == runs[1]
+
+
+def test_a_damaged_object_is_named_and_mended_to_the_same_bytes(ten_voices, folders, local, url):
+    extract(ten_voices, load_exact(folders["hubert"]), url)
+    for name in ("embeddings/c/0/0/0/0", "utterance_id/c/0"):
+        file = place(url).joinpath(*name.split("/"))
+        whole = file.read_bytes()
+        file.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+        assert "1 files are damaged" in refused("cache", "verify", url)
+        mended = command("cache", "repair", url, ten_voices.path, "--encoder", folders["hubert"])
+        assert mended.exit_code == 0, mended.output
+        assert verify(url) == [] and file.read_bytes() == whole
+        file.unlink()
+        assert "the file is missing" in command("cache", "verify", url).stdout
+        command("cache", "repair", url, ten_voices.path, "--encoder", folders["hubert"])
+    assert remote_hash(url) == content_hash(local)
+
+
+def test_shares_of_processes_are_merged_there(ten_voices, folders, local, url):
+    done = command(*words(ten_voices, folders["hubert"], url), "--processes", 2)
+    assert done.exit_code == 0, done.output
+    assert remote_hash(url) == content_hash(local)
+    shares = place(url).with_name("h.zarr.shards")
+    assert not [f for f in shares.rglob("*") if f.is_file()]
+
+
+@pytest.mark.slow
+def test_a_cluster_fills_it_and_sweeps_from_it(ten_voices, folders, local, url, tmp_path):
+    sweep = ("sweep", "--folds", 2, "--permutations", 1, "--mix-seeds", 1, "--out")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        there = ("--dask", cluster.scheduler_address)
+        filled = command(*words(ten_voices, folders["hubert"], url), *there)
+        assert filled.exit_code == 0, filled.output
+        swept = command(*sweep, tmp_path / "there", url, ten_voices.path, *there)
+        assert swept.exit_code == 0, swept.output
+    assert remote_hash(url) == content_hash(local)
+    assert command(*sweep, tmp_path / "here", local, ten_voices.path).exit_code == 0
+    for file in ("scores.csv", "layer_weights.csv", "predictions.npz"):
+        assert (tmp_path / "there" / file).read_bytes() == (tmp_path / "here" / file).read_bytes(), file
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_killed_writer_is_succeeded_and_the_store_ends_the_same(ten_voices, folders, local, url):
+    """Killed at each of its requests in turn that write; succeeded at once, for its claim names this machine."""
+    run = [sys.executable, "-c", KILLED, ten_voices.path, folders["hubert"], url, content_hash(local)]
+    done = subprocess.run(run, capture_output=True, text=True, env=script_environment())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[-2]) > 15, done.stdout
+
+
+def test_a_living_writer_is_not_disturbed(ten_voices, folders, url):
+    place(url).joinpath(CLAIM).write_text(owner(pid=os.getppid()))
+    said = refused(*words(ten_voices, folders["hubert"], url))
+    assert f"is being written by another process ({os.getppid()} on here)" in said
+    place(url).joinpath(CLAIM).write_text(owner(machine="another"))
+    assert "its claim lapses after 90 seconds" in refused(*words(ten_voices, folders["hubert"], url))
+
+
+def test_what_does_not_answer_is_said_in_words(ten_voices, folders, server, monkeypatch):
+    assert "s3://nowhere/h.zarr can't be reached" in refused("cache", "verify", "s3://nowhere/h.zarr")
+    said = refused(*words(ten_voices, folders["hubert"], "s3://nowhere/h.zarr"))
+    assert "See that the address is right" in said
+    assert "is no cache of embeddings" in refused("cache", "verify", "s3://corpora/nothing.zarr")
+    assert "can't be opened" in command("cache", "verify", "ftpx://host/h.zarr").output
+
+
+@pytest.mark.slow
+def test_a_store_that_is_lost_half_way_is_said_in_words():
+    """With a server of its own, which dies between two blocks."""
+    script = (
+        "import os, signal, sys\nfrom helpers.cache_rows import DIM, PLAN, rows\n"
+        "from layerprobe.probe.cache.writer import CacheWriter\n"
+        "import typer\nfrom layerprobe.cli.options import reported\napp = typer.Typer()\n"
+        "@app.command()\n@reported\ndef fill() -> None:\n"
+        "    with CacheWriter('s3://corpora/lost.zarr', PLAN, dim=DIM) as writer:\n"
+        "        for row in rows(2):\n"
+        "            writer.append(*row)\n            writer.flush()\n"
+        "            os.kill(int(sys.argv.pop()), signal.SIGKILL)\n"
+        "app(args=[])\n"
+    )
+    with served() as process:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(process.pid)],
+            capture_output=True,
+            text=True,
+            env=script_environment(),
+        )
+    assert done.returncode == 2, done.stderr
+    assert "Error: the object store failed (" in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_journal_is_only_ever_written_whole(ten_voices, folders, url):
+    extract(ten_voices, load_exact(folders["hubert"]), url)
+    lines = [json.loads(line) for line in (place(url) / JOURNAL).read_text().splitlines()]
+    assert [(line["block"], line["rows"]) for line in lines] == [(0, 10)]

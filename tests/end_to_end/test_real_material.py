@@ -1,0 +1,67 @@
+"""On real speech and a really trained encoder, where the material is at hand: from the command line to the picture."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from helpers.command_line import run
+from helpers.measured_targets import LIBRISPEECH, WHISPER, write_measured_manifest
+from safetensors.torch import load_file
+
+from layerprobe.probe.encoders.loading import load_encoder
+
+pytestmark = pytest.mark.skipif(
+    not (LIBRISPEECH.exists() and WHISPER.exists()),
+    reason=f"no real speech at {LIBRISPEECH}; name its folder in LAYERPROBE_REAL_DATA",
+)
+
+
+def test_every_tensor_of_the_real_encoder_is_loaded_and_the_decoder_is_not_missed():
+    encoder = load_encoder(str(WHISPER))
+    saved = {n: t for n, t in load_file(WHISPER / "model.safetensors").items() if "encoder." in n}
+    loaded = encoder._encoder.state_dict()
+    assert len(saved) == len(loaded)
+    for name, tensor in saved.items():
+        assert (loaded[name.split("encoder.", 1)[1]] == tensor.float()).all(), name
+
+
+@pytest.mark.slow
+def test_real_speech_through_the_real_encoder_to_a_heatmap(tmp_path):
+    """Loudness and pitch are in the sound: the first layers of Whisper carry them, the last have let go of loudness."""
+    manifest = write_measured_manifest(tmp_path / "libri.csv", n_utterances=80)
+    cache, folder = tmp_path / "whisper.zarr", tmp_path / "runs" / "first"
+    for words in (
+        ("manifest", "check", manifest),
+        ("extract", manifest, "--encoder", WHISPER, "--out", cache),
+        ("sweep", cache, manifest, "--out", folder),
+        ("heatmap", folder),
+    ):
+        result = run(*words)
+        assert result.exit_code == 0, result.output
+    scores = pd.read_csv(folder / "scores.csv", dtype={"layer": str, "fold": str})
+    scores = scores[(scores["fold"] == "pooled") & (scores["metric"] == "ccc_matched") & (scores["probe"] == "ridge")]
+    real = scores[scores["control"] == "none"].set_index(["target", "layer"])["value"]
+    permuted = scores[scores["control"] == "permuted"].groupby("target")["value"].mean()
+    for target in ("pitch", "loudness", "rate"):
+        assert real[target].max() > 0.4
+        assert permuted[target] < 0.2
+    assert real["loudness", "0"] > real["loudness", "4"] + 0.2
+
+
+@pytest.mark.slow
+def test_16_bits_move_no_score_of_the_real_encoder_by_half_a_hundredth(tmp_path):
+    manifest = write_measured_manifest(tmp_path / "libri.csv", n_utterances=120)
+    scores = {}
+    for precision in ("float32", "bfloat16"):
+        cache, folder = tmp_path / f"{precision}.zarr", tmp_path / precision
+        words = ("extract", manifest, "--encoder", WHISPER, "--precision", precision, "--out", cache)
+        for verb in (words, ("sweep", cache, manifest, "--out", folder, "--mix-seeds", 0)):
+            result = run(*verb)
+            assert result.exit_code == 0, result.output
+        table = pd.read_csv(folder / "scores.csv", dtype={"layer": str, "fold": str})
+        table = table[(table["fold"] == "pooled") & (table["control"] == "none")]
+        scores[precision] = table.set_index(["metric", "target", "layer"])["value"]
+    moved = (scores["bfloat16"] - scores["float32"]).abs()
+    assert len(moved["ccc_matched"]) == 18  # three targets at six layers
+    assert 0 < moved["ccc_matched"].max() < 0.005
+    assert 0 < moved["ccc"].max() < 0.005

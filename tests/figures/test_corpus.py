@@ -1,0 +1,138 @@
+"""What is checked of a corpus first: sizes, agreement by an analysis of variance, speakers of two splits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.command_line import run as command
+from helpers.figure_checks import assert_readable
+from helpers.voices import write_table
+
+from layerprobe.analysis.corpus import agreement, describe
+from layerprobe.figures.plots.corpus import corpus_figure, plot_correlations, plot_ratings
+from layerprobe.probe.data.manifest import Header, Manifest, Nominal, Target, read_manifest
+from layerprobe.probe.metrics import ccc
+
+
+def shrout_and_fleiss(x):
+    """ICC(1) and ICC(1, k) of a full table by the mean squares as they wrote them."""
+    n, k = x.shape
+    bms = k * ((x.mean(axis=1) - x.mean()) ** 2).sum() / (n - 1)
+    wms = ((x - x.mean(axis=1, keepdims=True)) ** 2).sum() / (n * (k - 1))
+    return (bms - wms) / (bms + (k - 1) * wms), (bms - wms) / bms
+
+
+def rated(values):
+    columns = {f"arousal_r{k + 1}": values[:, k] for k in range(values.shape[1])}
+    return pd.DataFrame({"arousal": np.nan_to_num(values).mean(axis=1), **columns})
+
+
+def test_iccs_are_those_of_shrout_and_fleiss_in_their_own_example():
+    """Table 2 of their paper: six targets, four judges; ICC(1, 1) = .17, ICC(1, 4) = .44."""
+    x = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7.0]])
+    found = agreement(rated(x), "arousal")
+    assert (round(found.icc_single, 2), round(found.icc_mean, 2)) == (0.17, 0.44)
+    assert (found.icc_single, found.icc_mean) == pytest.approx(shrout_and_fleiss(x))
+
+
+def test_unequal_numbers_of_raters_estimate_the_same(rng):
+    """Utterances vary by 1, ratings around them by 1: ICC(1) is a half whoever rated how many."""
+    truth = rng.normal(size=(4000, 1))
+    full = truth + rng.normal(size=(4000, 7))
+    some = np.where(rng.random(full.shape) < 0.5, full, np.nan)
+    found = agreement(rated(some), "arousal")
+    assert found.icc_single == pytest.approx(0.5, abs=0.02)
+    assert agreement(rated(full), "arousal").icc_single == pytest.approx(0.5, abs=0.02)
+    assert found.raters < 4
+
+
+def test_a_rater_is_held_against_the_mean_of_the_others():
+    x = np.array([[1, 2, 3], [2, 2, 5], [5, 4, 6], [6, 7, 5.0]])
+    by_hand = np.mean([ccc(np.delete(x, k, axis=1).mean(axis=1), x[:, k]) for k in range(3)])
+    assert agreement(rated(x), "arousal").leave_one_out == pytest.approx(by_hand)
+
+
+def test_without_raters_or_with_one_each_there_is_no_agreement():
+    assert agreement(pd.DataFrame({"arousal": [1.0, 2.0]}), "arousal") is None
+    assert agreement(rated(np.array([[1, np.nan], [np.nan, 2.0]])), "arousal") is None
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    rows = [
+        {"utterance_id": f"u{k}", "path": "x.wav", "speaker_id": speaker, "split": split, "arousal": a, "valence": v,
+         "start": 0.0, "end": 1800.0, "emotion": "glad" if k % 2 else "cross"}
+        for k, (speaker, split, a, v) in enumerate(
+            [("a", "train", 1, 7), ("a", "train", 2, 6), ("b", "train", 3, 5), ("Unknown", "train", 4, 4),
+             ("b", "test", 5, 3), ("c", "test", 7, 1)]
+        )
+    ]  # fmt: skip
+    scales = {t: Target(1, 7) for t in ("arousal", "valence")}
+    header = Header("test", "1", "none", scales, nominal={"emotion": Nominal(("glad", "cross"))})
+    return Manifest(tmp_path / "my.csv", header, pd.DataFrame(rows))
+
+
+def test_sizes_ratings_and_speakers_by_hand(manifest):
+    found = describe(manifest)
+    assert found.sizes.to_dict("records") == [
+        {"split": "train", "n_utterances": 4, "n_speakers": 2, "n_unknown": 1, "hours": 2.0},
+        {"split": "test", "n_utterances": 2, "n_speakers": 2, "n_unknown": 0, "hours": 1.0},
+    ]
+    arousal = found.ratings.set_index("target").loc["arousal"]
+    assert arousal[["n", "mean", "lowest", "highest"]].tolist() == [6, pytest.approx(22 / 6), 1, 7]
+    assert arousal["at_ends"] == pytest.approx(2 / 6)
+    assert found.correlations.loc["arousal", "valence"] == pytest.approx(-1, abs=0.02)
+    assert found.on_both_sides.to_dict("records") == [{"speaker_id": "b", "splits": "test, train"}]
+    assert found.classes["n"].tolist() == [3, 3]
+    assert found.speakers.set_index("speaker_id")["n_utterances"].to_dict() == {"a": 2, "b": 2, "c": 1}
+
+
+def test_hours_are_unknown_where_a_length_is(manifest):
+    manifest.table.loc[0, "end"] = np.nan
+    hours = describe(manifest).sizes["hours"].tolist()
+    assert np.isnan(hours[0])
+    assert hours[1] == 1.0
+
+
+def test_bars_count_the_ratings_and_colours_lie_around_zero():
+    from matplotlib.figure import Figure
+
+    ax = plot_ratings(pd.Series([1, 1, 4, 7, np.nan]), Figure().add_subplot(), scale=(1, 7))
+    assert sum(bar.get_height() for bar in ax.patches) == 4
+    assert ax.get_xlim() == (1, 7)
+    r = pd.DataFrame([[1, -0.5], [-0.5, 1]], index=["a", "b"], columns=["a", "b"])
+    ax = plot_correlations(r, Figure().add_subplot())
+    assert ax.images[0].get_clim() == (-1, 1)
+    assert {t.get_text() for t in ax.texts} == {"−.50"}
+
+
+@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("n_targets", [1, 3, 8])
+def test_no_text_lies_over_another(tmp_path, width, n_targets, rng):
+    names = ["arousal", "valence", "dominance", "a rather long name of a target", "joy", "anger", "fear", "surprise"]
+    table = pd.DataFrame({"utterance_id": range(60), "path": "x", "speaker_id": [f"s{k % 9}" for k in range(60)]})
+    for name in names[:n_targets]:
+        table[name] = rng.uniform(1, 7, size=60)
+    table["emotion"] = rng.choice(["happiness", "sadness", "frustration"], size=60)
+    scales = {t: Target(1, 7) for t in names[:n_targets]}
+    nominal = {"emotion": Nominal(("happiness", "sadness", "frustration"))}
+    manifest = Manifest(tmp_path / "my.csv", Header("t", "1", "n", scales, nominal=nominal), table)
+    figure = corpus_figure(manifest, describe(manifest), width=width)
+    assert_readable(figure, width)
+
+
+def test_the_command_prints_and_draws(tmp_path, write_sound):
+    rows = [
+        {"utterance_id": f"u{k}", "path": write_sound(f"u{k}.wav", 0.2).name, "speaker_id": f"s{k % 3}",
+         "arousal": 1 + k, "arousal_r1": 1 + k, "arousal_r2": min(7, 2 + k), "split": "train" if k < 4 else "test"}
+        for k in range(6)
+    ]  # fmt: skip
+    path = write_table(tmp_path, rows)
+    result = command("manifest", "describe", path, "--out", tmp_path / "seen")
+    assert result.exit_code == 0, result.output
+    assert "train: 4 utterances, 3 speakers" in result.stdout
+    assert "2.0 raters an utterance: ICC(1) 0." in result.stdout
+    assert "2 speakers are on several sides of the split, s1 first (test, train)" in result.stdout
+    assert (tmp_path / "seen" / "corpus.svg").exists()
+    assert read_manifest(path).targets == ("arousal",)

@@ -1,0 +1,131 @@
+"""The report: one page, whole in itself, that says what the run's numbers say and escapes what users write."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import unescape
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from helpers.reported_run import EVIL
+
+
+@pytest.fixture
+def folder(reported):
+    return reported
+
+
+@pytest.fixture
+def page(reported):
+    return (reported / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_the_findings_say(folder, page):
+    text = unescape(page)
+    findings = json.loads((folder / "findings.json").read_text())["findings"]
+    best = {f["target"]: f for f in findings if f["name"] == "best_layer"}
+    chosen = {f["target"]: f for f in findings if f["name"] == "chosen_layer"}
+    assert (best["arousal"]["layer"], best["valence"]["layer"]) == ("1", "3")
+    for target in ("arousal", "valence"):
+        numbers = "{estimate:.2f} (95 % over speakers {low:.2f} to {high:.2f})".format(**chosen[target])
+        assert f"predicts {target} with a matched CCC of {numbers}, its layer chosen inside" in text
+        assert f"the best of all is layer {best[target]['layer']}" in text
+    assert "In hubert valence lies deeper than arousal, as de Oliveira et al. (2023) found for HuBERT" in text
+    assert f"Run {json.loads((folder / 'findings.json').read_text())['fingerprint']}" in text
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "Findings", "Heatmap, CCC, matched", "Heatmap, unweighted average recall", "Curves, CCC, matched",
+        "Which layer", "Depth", "Beyond random weights", "Controls", "Mixes of layers", "What is unique",
+        "Whom it fails", "Similarity", "Without any layer", "All findings", "Methods", "Quarantined sounds",
+        "Provenance",
+    ],
+)  # fmt: skip
+def test_every_part_is_there(page, heading):
+    assert f"<h2>{heading}</h2>" in unescape(page)
+
+
+def test_warnings_say_what_is_weak(page):
+    assert "repeat those of arousal (r = " in unescape(page)
+
+
+def test_the_methods_hold_this_runs_numbers_and_their_citations(page):
+    text = unescape(page)
+    assert "on 240 utterances of 24 speakers of" in text
+    assert "5-fold cross-validation with disjoint speakers" in text
+    assert "over 2,000 draws of whole speakers" in text
+    for work in ("Biometrics 45, 255–268", "arXiv:2305.19184", "Annals of Statistics 9", "NeuroImage 197"):
+        assert work in text
+
+
+def test_the_commands_that_made_it_can_be_copied(folder, page):
+    commands = re.search(r"<pre>(.*?)</pre>", page, flags=re.DOTALL).group(1)
+    assert "layerprobe extract" in commands
+    assert "--random-init 3" in commands
+
+
+def test_the_page_asks_for_nothing_from_outside(page):
+    addresses = re.findall(r"""\b(?:src|href)=["']([^"']*)""", page)
+    assert addresses
+    assert all(a.startswith(("data:", "#")) for a in addresses)
+    outside = set(re.findall(r"https?://[^\s\"'<]*", page)) - {"http://www.w3.org/2000/svg"}
+    assert {u for u in outside if "w3.org" not in u and "purl.org" not in u and "creativecommons" not in u} <= {
+        "https://matplotlib.org/"
+    }  # names in the SVG's own description
+
+
+def test_what_comes_from_a_manifest_is_escaped(page):
+    assert EVIL not in page
+    assert EVIL in unescape(page)
+    assert page.count("<script") == 3  # the texts of two heatmaps' cells, and the hover
+
+
+def test_every_cell_has_its_text_with_score_interval_and_alpha(folder, page):
+    texts = [json.loads(t) for t in re.findall(r'class="cell-texts"[^>]*>(.*?)</script>', page, flags=re.DOTALL)]
+    scores = pd.read_csv(folder / "figures" / "heatmap.csv", dtype={"layer": str})
+    assert len(texts[0]) == len(re.findall(r'id="m0-cell-\d+"', page)) > 100
+    assert len(texts[1]) == len(re.findall(r'id="m1-cell-\d+"', page))
+    (text,) = [t for t in texts[0] if t.startswith("hubert, valence, layer 3: ")]
+    row = scores.query("control == 'none' and target == 'valence' and layer == '3'").iloc[0]
+    assert f"CCC, matched {row['value']:.3f}, 95 % over speakers {row['lowest']:.3f} to {row['highest']:.3f}" in text
+    assert f"median alpha {row['alpha']:g}" in text
+
+
+def test_every_tag_is_closed(page):
+    open_tags = []
+
+    class Checker(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            if tag not in ("meta", "img", "link"):
+                open_tags.append(tag)
+
+        def handle_startendtag(self, tag, attrs):
+            pass
+
+        def handle_endtag(self, tag):
+            assert open_tags.pop() == tag
+
+    Checker().feed(page)
+    assert open_tags == []
+
+
+def test_the_table_behind_each_figure_lies_beside_it(folder):
+    drawn = {path.stem for path in (folder / "figures").glob("*.svg")}
+    assert {"heatmap", "heatmap-classes", "curves", "wins", "depth", "difference", "weights", "similarity"} <= drawn
+    for name in drawn:
+        table = pd.read_csv(folder / "figures" / f"{name}.csv")
+        assert len(table) > 0
+        assert table["fingerprint"].nunique() == 1
+
+
+def test_records_have_an_estimate_a_method_and_a_source(folder):
+    findings = json.loads((folder / "findings.json").read_text(encoding="utf-8"))["findings"]
+    for finding in findings:
+        assert finding["method"]
+        assert finding["source"]
+    names = {f["name"] for f in findings}
+    assert {"best_set", "regret", "depth", "depth_difference", "unique", "group", "transfer", "selectivity"} <= names

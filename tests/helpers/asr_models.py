@@ -1,0 +1,76 @@
+"""Small speech recognisers of the real architectures on disk: their words mean nothing, their path is the real one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Processor,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperTokenizer,
+)
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz'"
+
+
+def save_ctc(folder: Path) -> Path:
+    """wav2vec 2.0 with a letter for each frame."""
+    from helpers.speech_models import NARROW
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = {token: k for k, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *LETTERS])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
+    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        model = Wav2Vec2ForCTC(Wav2Vec2Config(**NARROW, vocab_size=len(vocabulary), pad_token_id=0))
+        with torch.no_grad():  # letters that differ from frame to frame, not one answer for all
+            model.lm_head.weight.mul_(20)
+    model.eval().save_pretrained(folder)
+    return folder
+
+
+def save_whisper(folder: Path) -> Path:
+    """Whisper for one language, with a vocabulary of a few sentences."""
+    from helpers.speech_models import WHISPER
+    from helpers.text_models import SENTENCES
+
+    folder.mkdir(parents=True, exist_ok=True)
+    special = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>", "<|startofprev|>", "<|nospeech|>"]
+    special += ["<|transcribe|>", "<|translate|>", "<|startoflm|>"]
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(SENTENCES, vocab_size=400)
+    trained.save_model(str(folder))
+    tokenizer = WhisperTokenizer(
+        str(folder / "vocab.json"),
+        str(folder / "merges.txt"),
+        unk_token=special[0], bos_token=special[0], eos_token=special[0], pad_token=special[0],
+        additional_special_tokens=special,
+    )  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in special}
+    config = WhisperConfig(
+        **WHISPER | {"vocab_size": len(tokenizer), "pad_token_id": ids["<|endoftext|>"]}
+        | {"bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|endoftext|>"]}
+        | {"decoder_start_token_id": ids["<|startoftranscript|>"], "max_target_positions": 40},
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model = WhisperForConditionalGeneration(config)
+    generation = model.generation_config
+    generation.no_timestamps_token_id, generation.is_multilingual = ids["<|notimestamps|>"], False
+    generation.prev_sot_token_id, generation.max_length = ids["<|startofprev|>"], 20
+    generation.suppress_tokens, generation.begin_suppress_tokens = None, None
+    model.eval().save_pretrained(folder)
+    return folder

@@ -1,0 +1,79 @@
+"""A small run that has everything a report can show, for tests of the page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from helpers.planted import store
+
+from layerprobe.figures.report.report import write_report
+from layerprobe.probe.data.manifest import Header, Manifest, Nominal, Target
+from layerprobe.probe.sweep.inputs import LayerBand
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
+
+EVIL = "<script>alert(1)</script>"
+N, LAYERS, DIM = 240, tuple(map(str, range(5))), 6
+CLASSES = ("calm", "glad")
+
+
+def reported_run(root: Path) -> Path:
+    """Arousal lies in layer 1 and valence in layer 3, partly in the words; all controls; two corpora; HTML as names."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, len(LAYERS), DIM))
+    speaker = np.arange(N) % 24
+    arousal = x[:, 1] @ rng.normal(size=DIM) + 0.5 * rng.normal(size=N)
+    words = rng.integers(2, size=N)
+    valence = x[:, 3] @ rng.normal(size=DIM) + 2.0 * words + 0.5 * rng.normal(size=N)
+    near = np.cumsum(0.5 * rng.normal(size=x.shape), axis=1)  # neighbours resemble each other
+    table = pd.DataFrame(
+        {
+            "utterance_id": [f"u{i}" for i in range(N)],
+            "path": "x.wav",
+            "speaker_id": [f"s{s:02d}" for s in speaker],
+            "gender": ["female" if s % 2 else EVIL for s in speaker],
+            "corpus": ["studio" if s < 12 else "street & <home>" for s in speaker],
+            "transcript": ["what a fine day" if w else "what a sad day" for w in words],
+            "arousal": arousal,
+            "valence": valence,
+            "dominance": arousal + rng.normal(size=N),
+            "emotion": [CLASSES[int(a > 0)] for a in arousal],
+        }
+    )
+    scales = {t: Target(-100, 100) for t in ("arousal", "valence", "dominance")}
+    header = Header(EVIL, "1", "none", scales, nominal={"emotion": Nominal(CLASSES)})
+    manifest = Manifest(root / "my.csv", header, table)
+    cache = store(root / "hubert.zarr", x + 0.3 * near, upstream="facebook/hubert")
+    control = store(
+        root / "random.zarr", rng.normal(size=x.shape), upstream="facebook/hubert", random_init=3, weights="f"
+    )
+    of_words = np.column_stack([words, *rng.normal(size=(DIM - 1, N))])[:, None].repeat(2, axis=1)
+    text = store(root / "text.zarr", of_words, layers=("0", "1"), upstream="bert")
+    plan = plan_sweep(
+        manifest,
+        permutations=19,
+        controls=("permuted", "permuted_within_speaker", "random_per_speaker", "permuted_by_speaker"),
+        mixes=("weighted_sum", "uniform_mix", "cumulative_mix"),
+        mix_seeds=2,
+        transfer=True,
+        beyond_text=True,
+    )
+    folder = root / "run"
+    sweep(
+        [cache],
+        manifest,
+        replace(plan, mix_iterations=10),
+        out=folder,
+        random_weights=[control],
+        beside=[LayerBand(text, "1")],
+        command="layerprobe sweep hubert.zarr my.csv --out run",
+    )
+    quarantined = pd.DataFrame([{"encoder": "hubert", "utterance_id": EVIL, "path": "x", "reason": "silent"}])
+    run = (folder / "quarantine.csv").read_text().strip().split("\n")[0]
+    fingerprint = pd.read_csv(folder / "scores.csv")["fingerprint"].iloc[0]
+    quarantined.assign(fingerprint=fingerprint)[run.split(",")].to_csv(folder / "quarantine.csv", index=False)
+    write_report(folder)
+    return folder

@@ -1,0 +1,255 @@
+"""Encoders fused: each is heard where it knows something, by what its training speakers alone could choose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.command_line import run as command
+from helpers.planted import N, store
+
+from layerprobe.analysis.layers.selection import chosen_layers as chosen_in_table, with_chosen
+from layerprobe.analysis.model_comparison import compare, fusion_gains
+from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.analysis.study import study
+from layerprobe.probe.data.manifest import Header, Manifest, Target, write_manifest
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.metrics import MomentMatch
+from layerprobe.probe.results.run_folder import FUSED_RIDGE, FUSED_WEIGHTED_SUM, POOLED, read_predictions, read_run
+from layerprobe.probe.solvers.ridge import Bands, nested_ridge
+from layerprobe.probe.sweep.fusion import chosen_layers
+from layerprobe.probe.sweep.inputs import data_of
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
+
+SOUND_LAYERS, TEXT_LAYERS = ("0", "1", "2", "3"), ("0", "1", "2")
+SOUND, TEXT, BOTH = "sound", "text", "sound + text"
+SOUND_DIM, TEXT_DIM = 6, 4
+TARGETS = ("arousal", "valence", "dominance")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Arousal is in the sound's layer 2, valence in the text's layer 1, dominance in both."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("fusion")
+    sound = rng.normal(size=(N, len(SOUND_LAYERS), SOUND_DIM))
+    text = rng.normal(size=(N, len(TEXT_LAYERS), TEXT_DIM))
+    arousal = sound[:, 2] @ rng.normal(size=SOUND_DIM)
+    valence = text[:, 1] @ rng.normal(size=TEXT_DIM)
+    dominance = arousal / arousal.std() + valence / valence.std()
+    ratings = np.stack([arousal, valence, dominance], axis=1)
+    ratings = ratings / ratings.std(axis=0) + 0.4 * rng.normal(size=ratings.shape)
+    table = pd.DataFrame(
+        {"utterance_id": [f"u{i}" for i in range(N)], "path": "x.wav", "speaker_id": [f"s{i % 24}" for i in range(N)]}
+    ).assign(**dict(zip(TARGETS, ratings.T, strict=True)))
+    manifest = Manifest(folder / "my.csv", Header("planted", "1", "none", {t: Target(-9, 9) for t in TARGETS}), table)
+    caches = [
+        store(folder / f"{name}.zarr", x, upstream=name, layers=layers)
+        for name, x, layers in ((SOUND, sound, SOUND_LAYERS), (TEXT, text, TEXT_LAYERS))
+    ]
+    return caches, manifest
+
+
+def small_plan(manifest, **options):
+    return replace(plan_sweep(manifest, **{"permutations": 5, "fused": True} | options), weighted_sum_seeds=(0,))
+
+
+@pytest.fixture(scope="module")
+def fused(corpus):
+    caches, manifest = corpus
+    out = caches[0].path.parent / "run"
+    return out, sweep(caches, manifest, small_plan(manifest), out=out)
+
+
+def pooled(run, **where):
+    rows = run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == "ccc_matched")]
+    for key, value in where.items():
+        rows = rows[rows[key] == value]
+    return rows.set_index("target")["value"]
+
+
+def test_the_chosen_layer_is_the_one_with_the_least_inner_error_by_hand():
+    row = {"metric": "inner_rmse", "probe": "ridge", "control": "none", "encoder": "a", "target": "valence"}
+    errors = {("0", "1"): 0.9, ("1", "1"): 0.5, ("0", "2"): 0.3, ("1", "2"): 0.4}
+    rows = [row | {"layer": layer, "fold": fold, "value": value} for (layer, fold), value in errors.items()]
+    rows += [rows[0] | {"value": 0.0, **other} for other in ({"encoder": "b"}, {"metric": "rmse"}, {"control": "x"})]
+    assert chosen_layers(rows, "a") == {("valence", "1"): "1", ("valence", "2"): "0"}
+
+
+@pytest.mark.parametrize("probe", [FUSED_RIDGE, FUSED_WEIGHTED_SUM])
+def test_together_they_know_what_either_knows(fused, probe):
+    _, run = fused
+    scores = pooled(run, probe=probe, control="none")
+    assert set(run.scores[run.scores["probe"] == probe]["encoder"]) == {BOTH}
+    # the noise leaves r = 1 / sqrt(1.16) = .93 to a perfect reader
+    assert scores[list(TARGETS)].min() > 0.85
+    alone = run.scores[(run.scores["probe"] == "ridge") & (run.scores["target"] == "dominance")]
+    alone = alone[(alone["fold"] == POOLED) & (alone["metric"] == "ccc_matched") & (alone["control"] == "none")]
+    assert alone[alone["encoder"].isin([SOUND, TEXT])]["value"].max() < 0.75
+
+
+def test_fused_ridge_is_banded_ridge_of_layers_chosen_by_their_inner_errors(fused, corpus):
+    out, run = fused
+    caches, manifest = corpus
+    plan = small_plan(manifest)
+    data = data_of(caches, manifest, plan).data
+    order = [int(u[1:]) for u in data.utterance_ids]
+    chosen = chosen_in_table(run.scores).set_index(["encoder", "target", "fold"])["layer"]
+    predictions = read_predictions(out)
+    columns = predictions.columns
+    for t, target in enumerate(TARGETS):
+        (k,) = np.flatnonzero((columns["probe"] == FUSED_RIDGE) & (columns["target"] == target))
+        expected, matched = (pd.Series(np.nan, index=predictions.utterance_id) for _ in range(2))
+        for split in data.splits:
+            parts = [
+                c.read_layer(chosen[n, target, split.name])[order] for c, n in zip(caches, (SOUND, TEXT), strict=True)
+            ]
+            bands, y = Bands.side_by_side([SOUND_DIM, TEXT_DIM]), data.ratings[:, [t]]
+            (fit,) = nested_ridge(np.concatenate(parts, axis=1), y, splits=[split], alphas=plan.alphas, bands=bands)
+            match = MomentMatch.of_moments(y[split.train, 0], mean=fit.inner_mean[0], spread=fit.inner_spread[0])
+            ids = data.utterance_ids[split.test]
+            expected[ids], matched[ids] = fit.prediction[:, 0], match(fit.prediction[:, 0])
+        np.testing.assert_allclose(predictions.prediction[:, k], expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(predictions.matched[:, k], matched, rtol=1e-5, atol=1e-5)
+
+
+def test_a_layers_share_in_the_mix_is_where_each_target_was_planted(fused):
+    _, run = fused
+    rows = run.layer_weights[run.layer_weights["probe"] == FUSED_WEIGHTED_SUM]
+    weights = rows.groupby(["target", "layer"])["weight"].mean().unstack()
+    assert set(weights) == {f"{SOUND} {k}" for k in SOUND_LAYERS} | {f"{TEXT} {k}" for k in TEXT_LAYERS}
+    np.testing.assert_allclose(rows.groupby(["target", "fold"])["weight"].sum(), 1.0)
+    assert weights.idxmax(axis=1)["arousal"] == f"{SOUND} 2"
+    assert weights.idxmax(axis=1)["valence"] == f"{TEXT} 1"
+    assert set(weights.loc["dominance"].nlargest(2).index) == {f"{SOUND} 2", f"{TEXT} 1"}
+
+
+def test_nothing_is_found_in_permuted_ratings(fused):
+    _, run = fused
+    rows = run.scores[(run.scores["probe"] == FUSED_RIDGE) & (run.scores["control"] != "none")]
+    rows = rows[rows["metric"] == "ccc_matched"]
+    assert set(rows["control"]) == {"permuted", "permuted_by_speaker"}
+    assert rows.groupby(["control", "target"])["seed"].nunique().eq(5).all()
+    assert rows["value"].abs().mean() < 0.15
+
+
+def test_ratings_of_held_out_speakers_reach_no_fused_prediction(corpus, tmp_path):
+    """Where a speaker is held out, other ratings of his change nothing that is predicted of him."""
+    caches, manifest = corpus
+    plan = small_plan(manifest, permutations=1)
+    data = data_of(caches, manifest, plan).data
+    first = data.utterance_ids[data.splits[0].test]
+    changed = manifest.table.copy()
+    rows = changed["utterance_id"].isin(list(first))
+    rng = np.random.default_rng(1)
+    changed.loc[rows, list(TARGETS)] = rng.normal(size=(int(rows.sum()), len(TARGETS)))
+    kept = {}
+    for name, table in (("as it is", manifest.table), ("changed", changed)):
+        sweep(caches, replace(manifest, table=table), plan, out=tmp_path / name)
+        predictions = read_predictions(tmp_path / name)
+        held_out = np.isin(predictions.utterance_id, list(first))
+        for probe in (FUSED_RIDGE, FUSED_WEIGHTED_SUM):
+            columns = (predictions.columns["probe"] == probe).to_numpy()
+            kept[name, probe] = predictions.prediction[held_out][:, columns]
+    np.testing.assert_array_equal(kept["as it is", FUSED_RIDGE], kept["changed", FUSED_RIDGE])
+    # all splits are searched side by side in float32, so what one of them does moves the rounding of another
+    mixed = kept["as it is", FUSED_WEIGHTED_SUM], kept["changed", FUSED_WEIGHTED_SUM]
+    np.testing.assert_allclose(*mixed, atol=1e-4)
+
+
+def test_what_one_adds_to_the_other_is_the_difference_of_their_scores(fused):
+    out, run = fused
+    predictions = with_chosen(read_predictions(out), chosen_in_table(run.scores))
+    draws = score_draws(predictions, metric="ccc_matched", n_draws=200)
+    gains = fusion_gains(draws).set_index(["target", "probe", "alone"])
+    assert len(gains) == 3 * 2 * 2
+    table = draws.keys.assign(value=draws.scores.estimate).set_index(["target", "encoder", "probe", "layer"])["value"]
+    for target in TARGETS:
+        for alone in (SOUND, TEXT):
+            expected = table[target, BOTH, FUSED_RIDGE, "chosen"] - table[target, alone, "ridge", "chosen"]
+            assert gains.loc[(target, FUSED_RIDGE, alone), "estimate"] == pytest.approx(expected)
+            mixed = table[target, BOTH, FUSED_WEIGHTED_SUM, "all"] - table[target, alone, "weighted_sum", "all"]
+            assert gains.loc[(target, FUSED_WEIGHTED_SUM, alone), "estimate"] == pytest.approx(mixed)
+    assert gains.loc[("valence", FUSED_RIDGE, SOUND), "low"] > 0.5  # text adds valence to sound
+    assert abs(gains.loc[("valence", FUSED_RIDGE, TEXT), "estimate"]) < 0.05  # and sound none to text
+    assert gains.loc[("dominance", FUSED_RIDGE, TEXT), "low"] > 0
+    assert (gains["added"] == gains.index.get_level_values("alone").map({SOUND: TEXT, TEXT: SOUND})).all()
+
+
+def test_findings_and_the_report_say_what_text_adds(fused):
+    from layerprobe.analysis.findings.collect import find
+    from layerprobe.figures.report.report import write_report
+
+    out, _ = fused
+    kinds = {f.name: f for f in find(study([out]))}
+    assert kinds["fused"].encoder == BOTH
+    assert kinds["adds"].about in (f"{a} over {b}, fused_weighted_sum" for a, b in ((SOUND, TEXT), (TEXT, SOUND)))
+
+    page = write_report(out).read_text()
+    found = [f for f in study([out]).gains.to_dict("records") if f["target"] == "valence"]
+    assert found
+    assert "For valence, text adds" in page
+    assert "For valence, sound adds nothing that can be told to text alone" in page
+    assert "Encoders together" in page
+
+
+def test_one_encoder_alone_is_refused(corpus, tmp_path):
+    caches, manifest = corpus
+    with pytest.raises(InputError, match="One encoder alone can't be fused"):
+        sweep(caches[:1], manifest, small_plan(manifest), out=tmp_path / "run")
+
+
+def test_features_that_are_no_layers_are_fused_by_ridge_alone(corpus, tmp_path):
+    caches, manifest = corpus
+    x = np.random.default_rng(2).normal(size=(N, 2, 3))
+    acoustic = store(tmp_path / "acoustic.zarr", x, upstream="acoustic", layers=("mfcc", "loudness"))
+    run = sweep([caches[0], acoustic], manifest, small_plan(manifest, permutations=1), out=tmp_path / "run")
+    probes = set(run.scores[run.scores["encoder"] == "sound + acoustic"]["probe"])
+    assert probes == {FUSED_RIDGE}
+
+
+def test_the_command_fuses_and_compares(corpus, tmp_path):
+    caches, manifest = corpus
+    for name in manifest.table["path"].unique():
+        (tmp_path / name).write_bytes(b"never opened")
+    write_manifest(tmp_path / "my.csv", manifest.table, manifest.header)
+    out = tmp_path / "fused"
+    words = (
+        "fuse",
+        *(c.path for c in caches),
+        tmp_path / "my.csv",
+        "--out",
+        out,
+        "--permutations",
+        1,
+        "--mix-seeds",
+        1,
+    )
+    result = command(*words)
+    assert result.exit_code == 0, result.output
+    assert "sound + text, best layers" in result.stdout
+    assert "valence, fused ridge: text adds 0." in result.stdout
+    assert read_run(out).plan["sweep"]["fused"] is True
+    result = command("compare", out, "--out", tmp_path / "compared", "--width", "double")
+    assert result.exit_code == 0, result.output
+    written = pd.read_csv(tmp_path / "compared" / "efficiency.csv")
+    expected = compare([out])
+    pd.testing.assert_frame_equal(written.drop(columns="fingerprint"), expected, check_dtype=False)
+    assert (tmp_path / "compared" / "efficiency.svg").exists()
+    sizes = expected.set_index("regressor")["trainable_parameters"]
+    assert set(sizes["sound, best layer"]) == {SOUND_DIM + 1}
+    assert set(sizes["sound + text, best layers"]) == {SOUND_DIM + TEXT_DIM + 1}
+    mixed = SOUND_DIM + TEXT_DIM + 1 + len(SOUND_LAYERS) + len(TEXT_LAYERS)
+    assert set(sizes["sound + text, weighted sum"]) == {mixed}
+
+
+def test_the_methods_paragraph_says_that_encoders_were_fitted_together(fused):
+    from layerprobe.analysis.findings.methods import methods_paragraph, references
+
+    out, _ = fused
+    paragraph = methods_paragraph(study([out]))
+    assert "Encoders were also fitted together" in paragraph
+    assert any("Nunez-Elizalde" in work for work in references(paragraph))
+    assert "pooled over the tokens" not in paragraph  # both of these caches are of sound

@@ -1,0 +1,240 @@
+"""What a sweep can be asked beside ridge and two mixes: classes, residuals, bands, other probes, several at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers.planted import DIM, LAYERS, N, quick, store
+from threadpoolctl import threadpool_info
+
+from layerprobe.analysis.layers.variance_partitioning import variance_partition
+from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.figures.draw import draw
+from layerprobe.figures.report.report import write_report
+from layerprobe.probe.data.manifest import Header, Manifest, Nominal, Target
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.results.run_folder import POOLED, read_predictions, read_run
+from layerprobe.probe.sweep.inputs import LayerBand, band_named
+from layerprobe.probe.sweep.layer_probes import layer_probes
+from layerprobe.probe.sweep.mix_probes import MIXES
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
+from layerprobe.probe.sweep.workers import default_jobs
+
+CLASSES = ("calm", "glad", "cross")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Arousal in layer 3; dominance is arousal and what layer 2 says; the class in layer 1; valence in the words."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("probes")
+    x = rng.normal(size=(N, len(LAYERS), DIM))
+    arousal, valence = x[:, 3] @ rng.normal(size=DIM), rng.normal(size=N)
+    dominance = arousal + x[:, 2] @ rng.normal(size=DIM)
+    codes = (x[:, 1] @ rng.normal(size=(DIM, 3))).argmax(axis=1)
+    table = pd.DataFrame(
+        {
+            "utterance_id": [f"u{i}" for i in range(N)], "path": "x.wav",
+            "speaker_id": [f"s{i % 24}" for i in range(N)],
+            "arousal": arousal, "valence": valence, "dominance": dominance,
+            "emotion": [CLASSES[c] for c in codes],
+            "transcript": ["what a fine day" if v > 0 else "what a sad day" for v in valence],
+            "arousal_r1": arousal + 0.5, "arousal_r2": arousal - 0.5,
+        }
+    )  # fmt: skip
+    table.loc[0, "arousal_r2"] = np.nan
+    scales = {t: Target(-100, 100) for t in ("arousal", "valence", "dominance")}
+    header = Header("planted", "1", "none", scales, nominal={"emotion": Nominal(CLASSES)})
+    cache = store(folder / "a.zarr", x)
+    words = np.column_stack([valence, *rng.normal(size=(DIM - 1, N))])[:, None].repeat(2, axis=1)
+    text = store(folder / "text.zarr", words, layers=("0", "1"), upstream="words")
+    return cache, text, Manifest(folder / "my.csv", header, table)
+
+
+@pytest.fixture(scope="module")
+def swept(corpus, tmp_path_factory):
+    cache, text, manifest = corpus
+    out = tmp_path_factory.mktemp("run") / "run"
+    plan = quick(manifest, probes=("logistic",))
+    return out, sweep([cache], manifest, plan, out=out, beside=[LayerBand(text, "1")])
+
+
+def pooled(run, metric, **where):
+    rows = run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == metric)]
+    for key, value in where.items():
+        rows = rows[rows[key] == value]
+    return rows.groupby(["target", "layer"])["value"].mean().unstack()
+
+
+@pytest.mark.parametrize("probe", ["ridge", "logistic"])
+def test_classes_are_found_in_their_layer_and_scored_as_classes(swept, probe):
+    _, run = swept
+    recall = pooled(run, "uar", probe=probe, control="none").loc["emotion"]
+    assert recall.idxmax() == "1"
+    assert recall["1"] > 0.8
+    assert recall.drop("1").max() < 0.45  # chance is a third
+    rows = run.scores[run.scores["target"] == "emotion"]
+    assert set(rows["metric"]) == {"uar", "macro_f1", "alpha"}
+    assert not set(run.scores[run.scores["metric"] == "uar"]["target"]) - {"emotion"}
+    if probe == "ridge":
+        chance = pooled(run, "uar", probe=probe, control="permuted").loc["emotion"]
+        assert chance.sub(1 / 3).abs().max() < 0.1
+
+
+def test_kept_predictions_of_classes_are_their_codes(swept):
+    out, _ = swept
+    predictions = read_predictions(out)
+    columns = predictions.columns
+    (k,) = np.flatnonzero((columns["target"] == "emotion") & (columns["probe"] == "ridge") & (columns["layer"] == "1"))
+    truth = predictions.ratings[:, predictions.targets.tolist().index("emotion")]
+    assert set(predictions.prediction[:, k]) <= {0.0, 1.0, 2.0}
+    assert np.mean(predictions.prediction[:, k] == truth) > 0.8
+
+
+def test_dominance_is_also_scored_on_what_arousal_and_valence_leave(swept):
+    _, run = swept
+    scores = pooled(run, "pearson", probe="ridge", control="none")
+    assert run.targets == ["arousal", "valence", "dominance", "dominance_residual"]
+    assert scores.loc["dominance", "3"] > 0.5
+    assert abs(scores.loc["dominance_residual", "3"]) < 0.25
+    assert scores.loc["dominance_residual", "2"] > 0.9
+
+
+def test_words_raters_and_the_mean_stand_beside_the_layers(swept):
+    _, run = swept
+    base = pooled(run, "pearson", encoder="baseline", control="text_only")["all"]
+    assert base["valence"] > 0.7
+    rater = run.scores[(run.scores["control"] == "single_rater") & (run.scores["fold"] == POOLED)]
+    assert set(rater["target"]) == {"arousal"}
+    assert rater[rater["metric"] == "pearson"]["value"].min() > 0.999
+    assert rater[rater["metric"] == "rmse"]["value"].to_numpy() == pytest.approx(1.0)
+
+
+def test_a_layer_beside_the_words_says_what_each_adds(swept, corpus):
+    out, run = swept
+    shares = variance_partition(score_draws(read_predictions(out), metric="r2")).set_index(["target", "layer"])
+    assert shares.loc[("valence", "3"), "unique_beside"] > 0.9
+    assert abs(shares.loc[("valence", "3"), "unique_layer"]) < 0.1
+    assert shares.loc[("arousal", "3"), "unique_layer"] > 0.9
+    assert run.plan["beside"][0]["layer"] == "1"
+    with pytest.raises(InputError, match=r"text.zarr has no layer '7'; it has 0, 1"):
+        band_named(f"{corpus[1].path}@7")
+    with pytest.raises(InputError, match=r"'text.zarr' names no layer\. Write CACHE\.zarr@LAYER, or transcript\.$"):
+        band_named("text.zarr")
+
+
+def test_rated_and_nominal_targets_share_no_picture(swept, corpus, tmp_path):
+    out, run = swept
+    rated, classes = (draw("heatmap", [out], metric=m)[-1] for m in (None, "uar"))
+    assert (rated.name, classes.name) == ("heatmap.svg", "heatmap-classes.svg")
+    texts = rated.read_text(), classes.read_text()
+    assert ["emotion" in t for t in texts] == [False, True]
+    assert ["arousal" in t for t in texts] == [True, False]
+    page = write_report(out).read_text()
+    for heading in ("Heatmap, CCC, matched", "Heatmap, unweighted average recall", "What is unique", "Mixes of layers"):
+        assert heading in page
+    assert "the transcript&#39;s words alone" in page
+    only = quick(corpus[2], targets=("emotion",), mix_seeds=0)
+    alone = sweep([corpus[0]], corpus[2], only, out=tmp_path / "only")
+    assert draw("heatmap", [tmp_path / "only"])[-1].name == "heatmap.svg"
+    assert (alone.targets, alone.nominal_targets) == ([], ["emotion"])
+    with pytest.raises(InputError, match="has no target with ratings, which CCC is a score of"):
+        draw("heatmap", [tmp_path / "only"], metric="ccc")
+
+
+@pytest.mark.slow
+def test_several_layers_at_once_give_the_same_bits(corpus, tmp_path):
+    cache, _, manifest = corpus
+    plan = quick(manifest)
+    for jobs in (1, 2, 3):
+        sweep([cache], manifest, plan, out=tmp_path / str(jobs), jobs=jobs)
+    for name in ("scores.csv", "layer_weights.csv"):
+        assert len({(tmp_path / str(jobs) / name).read_bytes() for jobs in (1, 2, 3)}) == 1
+    kept = [read_predictions(tmp_path / str(jobs)).prediction for jobs in (1, 2, 3)]
+    np.testing.assert_array_equal(kept[0], kept[1])
+    np.testing.assert_array_equal(kept[0], kept[2])
+
+
+def test_the_cache_s_chunks_change_no_bit(corpus, tmp_path, monkeypatch):
+    cache, _, manifest = corpus
+    x = np.stack([cache.read_layer(layer) for layer in LAYERS], axis=1)
+    monkeypatch.setattr("layerprobe.probe.cache.store.BLOCK", 64)
+    monkeypatch.setattr("layerprobe.probe.cache.store.READ_AT_ONCE", 64)
+    small = store(tmp_path / "small.zarr", x)
+    first = sweep([small], manifest, quick(manifest), out=tmp_path / "small")
+    monkeypatch.undo()
+    second = sweep([cache], manifest, quick(manifest), out=tmp_path / "whole")
+    pd.testing.assert_frame_equal(first.scores, second.scores)
+    pd.testing.assert_frame_equal(first.layer_weights, second.layer_weights)
+
+
+def test_a_layer_is_probed_with_two_threads_whatever_the_process_has(corpus, tmp_path, monkeypatch):
+    cache, _, manifest = corpus
+    seen = []
+
+    def counted(x, *rest, **choices):
+        seen.append({info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"})
+        seen.append({torch.get_num_threads()})
+        return layer_probes(x, *rest, **choices)
+
+    monkeypatch.setattr("layerprobe.probe.sweep.workers.layer_probes", counted)
+    before = torch.get_num_threads()
+    sweep([cache], manifest, quick(manifest, mix_seeds=0), out=tmp_path / "run", jobs=1)
+    assert seen
+    assert all(threads == {2} for threads in seen)
+    assert torch.get_num_threads() == before
+
+
+def test_jobs_leave_each_two_threads_and_stay_within_a_gigabyte(monkeypatch):
+    monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 64)
+    assert default_jobs(10 * 2**20) == 6
+    assert default_jobs(400 * 2**20) == 2
+    assert default_jobs(4 * 2**30) == 1
+    monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 1)
+    assert default_jobs(10 * 2**20) == 1
+
+
+@pytest.mark.slow
+def test_every_mix_and_probe_can_be_asked_for(corpus, tmp_path):
+    cache, _, manifest = corpus
+    plan = replace(
+        quick(manifest, targets=("arousal", "valence"), mixes=tuple(MIXES), probes=("mlp", "description_length")),
+        mix_iterations=40,
+    )
+    run = sweep([cache], manifest, plan, out=tmp_path / "run")
+    assert {*MIXES, "mlp", "description_length"} <= set(run.scores["probe"])
+    reached = pooled(run, "pearson", probe="cumulative_mix").loc["arousal", list(LAYERS)]
+    assert reached[["0", "1", "2"]].abs().max() < 0.3
+    assert reached[["3", "4"]].min() > 0.9
+    saved = pooled(run, "bits_saved", probe="description_length")
+    assert saved.loc["arousal"].idxmax() == "3"
+    assert saved.loc["arousal", "3"] > 0.5
+    assert saved.loc["valence"].max() < 0.1
+    assert pooled(run, "pearson", probe="mlp").loc["arousal"].idxmax() == "3"
+    weights = run.layer_weights.groupby(["probe", "target", "fold", "seed"])[["weight", "contribution"]].sum()
+    np.testing.assert_allclose(weights, 1, rtol=1e-4)
+    assert set(run.layer_weights["probe"]) == set(MIXES) - {"cumulative_mix"}
+    uniform = run.layer_weights[run.layer_weights["probe"] == "uniform_mix"]
+    np.testing.assert_allclose(uniform["weight"], 1 / len(LAYERS), rtol=1e-5)
+    assert read_run(tmp_path / "run").layer_weights.shape == run.layer_weights.shape
+
+
+def test_what_can_not_be_asked_for_is_one_sentence(corpus, tmp_path):
+    cache, _, manifest = corpus
+    with pytest.raises(InputError, match=r"^mix 'top' is unknown; choose all, or some of weighted_sum, "):
+        plan_sweep(manifest, mixes=("top",))
+    with pytest.raises(InputError, match=r"^probe 'forest' is unknown; choose all, or some of mlp, "):
+        plan_sweep(manifest, probes=("forest",))
+    with pytest.raises(InputError, match=r"has no target with classes for a logistic regression\. Leave that probe"):
+        plan_sweep(manifest, targets=("arousal",), probes=("logistic",))
+    one = Manifest(manifest.path, manifest.header, manifest.table.assign(emotion="calm"))
+    with pytest.raises(InputError, match="emotion has one value only in the training speakers"):
+        sweep([cache], one, quick(one), out=tmp_path / "no")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU, which is no mistake")
+    with pytest.raises(InputError, match=r"^device cuda is asked for, and torch sees no GPU\. Use --device cpu"):
+        sweep([cache], manifest, quick(manifest, device="cuda"), out=tmp_path / "no")

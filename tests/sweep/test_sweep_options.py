@@ -1,0 +1,297 @@
+"""What a sweep keeps for later stages: draws, inner errors, groups of speakers, transfer, what lies beyond words."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.planted import DIM, LAYERS, N, quick, store
+
+from layerprobe.probe.data.manifest import Header, Manifest, Nominal, Target
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.metrics import ccc
+from layerprobe.probe.results.run_folder import POOLED, Predictions, read_predictions, read_run
+from layerprobe.probe.sweep.inputs import WordBand, band_named
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
+
+SCALES = {t: Target(-100, 100) for t in ("arousal", "valence")}
+WORDS = ("fine", "sad", "plain", "odd")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Two corpora of 12 speakers. Arousal in layer 3, the other way round in the second; valence in the words, which
+    layer 4 knows, and a lesser part of it in layer 1, which does not.
+    """
+    rng, folder = np.random.default_rng(5), tmp_path_factory.mktemp("asks")
+    x = rng.normal(size=(N, len(LAYERS), DIM))
+    speakers = np.arange(N) % 24
+    second = speakers >= 12
+    word = rng.integers(len(WORDS), size=N)
+    meaning = np.array([2.0, -2.0, 0.5, -0.5])[word]
+    x[:, 4, :4] = np.eye(4)[word] + 0.05 * rng.normal(size=(N, 4))
+    arousal = np.where(second, -1, 1) * x[:, 3, 0] + 0.2 * rng.normal(size=N)
+    valence = meaning + 0.8 * x[:, 1, 0] + 0.2 * rng.normal(size=N)
+    table = pd.DataFrame(
+        {
+            "utterance_id": [f"u{i:03d}" for i in range(N)], "path": "x.wav",
+            "speaker_id": [f"s{s}" for s in speakers],
+            "gender": np.where(speakers % 2, "f", "m"),
+            "corpus": np.where(second, "called", "acted"),
+            "transcript": [f"a {WORDS[w]} day" for w in word],
+            "arousal": arousal, "valence": valence,
+            "emotion": np.where(valence > 0, "glad", "cross"),
+        }
+    )  # fmt: skip
+    header = Header("planted", "1", "none", SCALES, nominal={"emotion": Nominal(("glad", "cross"))})
+    cache = store(folder / "a.zarr", x, ids=table["utterance_id"])
+    control = store(folder / "b.zarr", rng.normal(size=x.shape), ids=table["utterance_id"], random_init=3, weights="ff")
+    return cache, control, Manifest(folder / "my.csv", header, table)
+
+
+@pytest.fixture(scope="module")
+def swept(corpus, tmp_path_factory):
+    cache, control, manifest = corpus
+    out = tmp_path_factory.mktemp("run") / "run"
+    plan = quick(manifest, permutations=8, transfer=True, beyond_text=True)
+    command = "layerprobe sweep a.zarr my.csv"
+    return out, sweep([cache], manifest, plan, out=out, random_weights=[control], beside=[WordBand()], command=command)
+
+
+def pooled(run, metric, **where):
+    rows = run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == metric)]
+    for key, value in where.items():
+        rows = rows[rows[key] == value]
+    return rows.groupby(["target", "layer"])["value"].mean().unstack()
+
+
+def test_of_draws_only_pooled_scores_are_kept_and_of_ratings_all(swept):
+    _, run = swept
+    drawn = run.scores[run.scores["control"].isin(["permuted", "permuted_by_speaker"])]
+    assert set(drawn["fold"]) == {POOLED}
+    assert set(drawn["metric"]) == {"ccc", "ccc_matched", "pearson", "rmse", "r2", "uar", "macro_f1"}
+    one = drawn[(drawn["layer"] == "2") & (drawn["target"] == "arousal") & (drawn["control"] == "permuted")]
+    assert sorted(one[one["metric"] == "ccc"]["seed"]) == list(range(8))
+    assert len(one) == 8 * 5
+    real = run.scores[(run.scores["control"] == "none") & (run.scores["probe"] == "ridge")]
+    assert set(real[real["metric"] == "ccc"]["fold"]) == {"0", "1", "2", "3", "4", POOLED}
+
+
+@pytest.mark.parametrize("control", ["permuted", "permuted_by_speaker"])
+def test_a_draw_is_the_same_for_every_layer_and_encoder_and_for_any_number_of_draws(corpus, tmp_path, control):
+    cache, _, manifest = corpus
+    twice = np.stack([cache.read_layer("3")] * 2, axis=1)
+    same = store(tmp_path / "twice.zarr", twice, ids=cache.utterance_ids, layers=("0", "1"), upstream="twice")
+    few, more = (
+        sweep(
+            [cache, same], manifest, quick(manifest, controls=(control,), permutations=n, mix_seeds=0),
+            out=tmp_path / str(n),
+        )
+        for n in (3, 6)
+    )  # fmt: skip
+    rows = [r.scores[(r.scores["control"] == control) & (r.scores["metric"] == "r2")] for r in (few, more)]
+    values = [r.set_index(["encoder", "layer", "target", "seed"])["value"].sort_index() for r in rows]
+    pd.testing.assert_series_equal(values[0], values[1].loc[values[0].index], rtol=1e-4)
+    for target in ("arousal", "valence"):
+        of_draws = [values[1].xs((e, k, target)) for e, k in (("test", "3"), ("twice", "0"), ("twice", "1"))]
+        np.testing.assert_allclose(of_draws[0], of_draws[1], atol=1e-4)
+        np.testing.assert_array_equal(of_draws[1], of_draws[2])
+        assert of_draws[0].nunique() == 6
+
+
+def test_draws_that_do_not_fit_into_memory_at_once_give_the_same_scores(corpus, tmp_path, monkeypatch):
+    cache, _, manifest = corpus
+    plan = quick(manifest, mix_seeds=0, permutations=6, beyond_text=True)
+    whole = sweep([cache], manifest, plan, out=tmp_path / "whole").scores
+    monkeypatch.setattr("layerprobe.probe.sweep.layer_probes.DRAWN_COLUMNS", (20, 20))
+    parts = sweep([cache], manifest, plan, out=tmp_path / "parts").scores
+    keys = [c for c in whole if c != "value"]
+    pd.testing.assert_frame_equal(whole[keys], parts[keys])
+    np.testing.assert_allclose(whole["value"], parts["value"], atol=1e-4)
+
+
+def test_inner_rmse_is_of_training_speakers_and_ranks_layers_within_each_split(swept, corpus):
+    _, run = swept
+    inner = run.scores[run.scores["metric"] == "inner_rmse"]
+    assert set(inner["fold"]) == {"0", "1", "2", "3", "4"}
+    assert {"none", "random_init"} <= set(inner["control"])
+    assert {"ridge", "weighted_sum", "uniform_mix"} <= set(inner["probe"])
+    assert "emotion" not in set(inner["target"])
+    real = inner[(inner["control"] == "none") & (inner["probe"] == "ridge") & (inner["target"] == "valence")]
+    by_layer = real.set_index(["fold", "layer"])["value"].unstack()
+    assert (by_layer.idxmin(axis=1) == "4").all()
+    spread = corpus[2].table["valence"].std()
+    assert by_layer["2"].to_numpy() == pytest.approx(spread, rel=0.1)  # it knows nothing
+    untrained = inner[
+        (inner["control"] == "random_init") & (inner["target"] == "valence") & (inner["probe"] == "ridge")
+    ]
+    assert untrained["value"].to_numpy() == pytest.approx(spread, rel=0.1)
+
+
+def test_inner_rmse_of_a_mix_is_below_the_ratings_spread_where_it_knows_them(swept, corpus):
+    _, run = swept
+    rows = run.scores[(run.scores["metric"] == "inner_rmse") & (run.scores["control"] == "none")]
+    mixed = rows[(rows["probe"] == "weighted_sum") & (rows["target"] == "valence")]["value"]
+    assert mixed.max() < 0.5 * corpus[2].table["valence"].std()
+
+
+def test_gender_and_corpus_travel_with_the_predictions(swept, corpus, tmp_path):
+    out, run = swept
+    _, _, manifest = corpus
+    kept, table = read_predictions(out), manifest.table.set_index("utterance_id")
+    assert kept.gender.tolist() == table.loc[kept.utterance_id, "gender"].tolist()
+    assert kept.corpus.tolist() == table.loc[kept.utterance_id, "corpus"].tolist()
+    with np.load(out / "predictions.npz") as file:
+        older = {name: file[name] for name in file if name not in ("gender", "corpus")}
+    copy = tmp_path / "older"
+    copy.mkdir()
+    for path in out.iterdir():
+        if path.is_file() and path.suffix != ".npz":
+            (copy / path.name).write_bytes(path.read_bytes())
+    np.savez(copy / "predictions.npz", **older)
+    before = read_predictions(copy)
+    assert before.gender.tolist() == before.corpus.tolist() == [""] * N
+    names = ("utterance_id", "speaker_id", "fold", "targets", "ratings", "columns", "prediction", "matched")
+    by_hand = Predictions(**{name: getattr(kept, name) for name in names})
+    assert by_hand.gender.tolist() == [""] * N
+
+
+def test_a_run_of_one_corpus_knows_no_gender_and_says_so_by_nothing(corpus, tmp_path):
+    cache, _, manifest = corpus
+    plain = replace(manifest, table=manifest.table.drop(columns=["gender", "corpus"]))
+    sweep([cache], plain, quick(plain, mix_seeds=0, permutations=1), out=tmp_path / "run")
+    kept = read_predictions(tmp_path / "run")
+    assert (set(kept.gender), set(kept.corpus), len(kept.gender)) == ({""}, {""}, N)
+    assert plain.content_hash() != manifest.content_hash()
+
+
+def test_each_corpus_trains_alone_and_is_tested_on_all(swept):
+    out, run = swept
+    kept = read_predictions(out)
+    (truth,) = (kept.ratings[:, k] for k, t in enumerate(kept.targets) if t == "arousal")
+    found = {}
+    for k, column in enumerate(kept.columns.to_dict("records")):
+        if column["layer"] == "3" and column["target"] == "arousal" and column["control"].startswith("trained_on_"):
+            assert column["probe"] == "ridge"
+            for name in ("acted", "called"):
+                rows = kept.corpus == name
+                found[column["control"], name] = ccc(truth[rows], kept.matched[rows, k].astype(float))
+    assert len(found) == 4
+    for name, other in (("acted", "called"), ("called", "acted")):
+        assert found[f"trained_on_{name}", name] > 0.9
+        assert found[f"trained_on_{name}", other] < -0.9  # the sign of the other corpus is never heard
+    rows = run.scores[run.scores["control"] == "trained_on_acted"]
+    assert set(rows["fold"]) == {"0", "1", "2", "3", "4", POOLED}
+    assert set(rows["layer"]) == set(LAYERS)
+    assert set(rows["target"]) == {"arousal", "valence", "emotion"}
+    assert set(kept.columns["control"]) == {
+        "none",
+        "random_init",
+        "beside_alone",
+        "trained_on_acted",
+        "trained_on_called",
+    }
+
+
+def test_transfer_is_refused_where_a_corpus_can_not_train(corpus, tmp_path):
+    cache, _, manifest = corpus
+
+    def refused(match, **columns):
+        changed = replace(manifest, table=manifest.table.assign(**columns))
+        with pytest.raises(InputError, match=match):
+            sweep([cache], changed, quick(changed, transfer=True), out=tmp_path / "no")
+        assert not (tmp_path / "no").exists()
+
+    few = np.where(manifest.table["speaker_id"].isin(["s0", "s1"]), "small", "large")
+    refused(
+        r"leaves corpus 'small' training speakers in \d of the 4 inner folds, and choosing alpha takes two", corpus=few
+    )
+    refused(r"my\.csv names 1 in its column corpus; --transfer needs two or more there", corpus="one")
+    level = manifest.table["arousal"].where(manifest.table["corpus"] == "acted", 4.0)
+    refused("arousal has one value only in the training speakers of corpus 'called'", arousal=level)
+    without = replace(manifest, table=manifest.table.drop(columns="corpus"))
+    with pytest.raises(InputError, match=r"my\.csv has no column corpus; --transfer needs two or more there"):
+        plan_sweep(without, transfer=True)
+
+
+def test_a_layer_that_knows_the_words_knows_nothing_beyond_them(swept):
+    _, run = swept
+    assert run.targets == ["arousal", "valence", "arousal_beyond_text", "valence_beyond_text"]
+    scores = pooled(run, "pearson", probe="ridge", control="none")
+    assert scores.loc["valence", "4"] > 0.85
+    assert abs(scores.loc["valence_beyond_text", "4"]) < 0.15
+    assert scores.loc["valence", "1"] < 0.6
+    assert scores.loc["valence_beyond_text", "1"] > 0.9
+    drawn = {c: pooled(run, "pearson", probe="ridge", control=c) for c in ("permuted", "permuted_by_speaker")}
+    for chance in drawn.values():
+        assert chance.loc["valence_beyond_text"].abs().max() < 0.15
+    untrained = pooled(run, "pearson", probe="ridge", control="random_init")
+    assert untrained.loc["valence_beyond_text"].abs().max() < 0.25
+    alone = pooled(run, "pearson", encoder="baseline", control="text_only")
+    assert alone.loc["valence", "all"] > 0.85
+    assert abs(alone.loc["valence_beyond_text", "all"]) < 0.15
+
+
+def test_what_lies_beyond_the_text_needs_transcripts_and_ratings(corpus, tmp_path):
+    cache, _, manifest = corpus
+    for changed in (manifest.table.drop(columns="transcript"), manifest.table.assign(transcript=" ")):
+        silent = replace(manifest, table=changed)
+        with pytest.raises(InputError, match=r"^.*my\.csv has no transcripts, so nothing lies beyond the text\. Leave"):
+            plan_sweep(silent, beyond_text=True)
+        assert plan_sweep(silent, beyond_text=None).beyond_text == ()
+        with pytest.raises(InputError, match=r"^No utterance has a transcript for the layers to stand beside\. Leave"):
+            sweep([cache], silent, quick(silent), out=tmp_path / "no", beside=[WordBand()])
+    with pytest.raises(InputError, match="has no rated target, so nothing lies beyond the text"):
+        plan_sweep(manifest, targets=("emotion",), beyond_text=True)
+    assert plan_sweep(manifest).beyond_text == ()
+    assert plan_sweep(manifest, beyond_text=None).beyond_text == ("arousal", "valence")
+
+
+def test_words_of_the_manifest_stand_beside_each_layer(swept):
+    _, run = swept
+    joint = pooled(run, "r2", probe="banded_ridge", control="none").loc["valence"]
+    layer = pooled(run, "r2", probe="ridge", control="none").loc["valence"]
+    words = pooled(run, "r2", control="beside_alone").loc["valence", "all"]
+    assert joint["1"] > 0.9
+    assert joint["1"] - layer["1"] > 0.6
+    assert joint["1"] - words > 0.1
+    assert abs(joint["4"] - words) < 0.05
+    assert isinstance(band_named("transcript"), WordBand)
+    (band,) = run.plan["beside"]
+    assert band["name"] == "transcript"
+
+
+def test_the_plan_says_where_caches_lie_and_what_was_typed_and_no_fingerprint_hangs_on_it(swept, corpus, tmp_path):
+    out, run = swept
+    cache, control, manifest = corpus
+    written = tomllib.loads((out / "plan.toml").read_text())
+    assert written["command"] == "layerprobe sweep a.zarr my.csv"
+    assert written["manifest"] == str(manifest.path)
+    assert written["encoders"][0]["path"] == str(cache.path.absolute())
+    assert written["random_weights"][0]["path"] == str(control.path.absolute())
+    assert written["sweep"]["n_permutations"] == 8
+    assert written["sweep"]["transfer"] is True
+    assert "manifest" not in written["corpus"]
+    moved = store(tmp_path / "moved.zarr", np.stack([cache.read_layer(k) for k in LAYERS], axis=1), cache.utterance_ids)
+    elsewhere = replace(manifest, path=tmp_path / "other.csv")
+    again = sweep(
+        [moved], elsewhere, quick(elsewhere, permutations=8, transfer=True, beyond_text=True), out=tmp_path / "run",
+        random_weights=[control], beside=[WordBand()],
+    )  # fmt: skip
+    assert again.fingerprint == run.fingerprint
+    assert read_run(tmp_path / "run").plan["command"] == ""
+
+
+def test_controls_by_default_are_those_that_the_speakers_allow(corpus):
+    _, _, manifest = corpus
+    assert plan_sweep(manifest).controls == ("permuted", "permuted_by_speaker")
+    assert plan_sweep(manifest, speakers=False).controls == ("permuted",)
+    with pytest.raises(InputError, match=r"^control 'permuted_by_speaker' needs speakers"):
+        plan_sweep(manifest, controls=("permuted", "permuted_by_speaker"), speakers=False)
+    with pytest.raises(InputError, match=r"^0 permutations draw nothing\. Ask for 1 or more\.$"):
+        plan_sweep(manifest, permutations=0)
+    assert plan_sweep(manifest, permutations=200).n_permutations == 200
