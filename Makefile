@@ -17,11 +17,12 @@ demo: $(READY) ## run the main job on a small spoken corpus: sound, cache, score
 test: $(READY) ## run all tests
 	$(BIN)/python -m pytest
 
-lint: $(READY) ## check style, spelling and types: ruff, codespell, mypy
+lint: $(READY) ## check style, spelling, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(READY) ## measure speed and memory against peers on this machine
 	for script in tests/benchmarks/*_speed.py tests/benchmarks/*_scale.py; do PYTHONPATH=tests $(BIN)/python $$script || exit 1; done

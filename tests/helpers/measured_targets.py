@@ -15,7 +15,7 @@ from layerprobe.probe.data.manifest import Header, Target, write_manifest
 from layerprobe.probe.encoders.acoustic import AcousticEncoder
 
 RATE = 16_000
-REAL_DATA = Path(os.environ.get("LAYERPROBE_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+REAL_DATA = Path(os.environ.get("LAYERPROBE_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 LIBRISPEECH = REAL_DATA / "librispeech_mini"
 WHISPER = REAL_DATA / "whisper-tiny-en-encoder"
 HEADER = Header(
