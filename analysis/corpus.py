@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.manifest import Manifest, rater_columns
+from layerprobe.probe.data.schema import Manifest, rater_columns
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 

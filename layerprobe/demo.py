@@ -13,7 +13,7 @@ from pathlib import Path
 
 from layerprobe.figures.report.report import write_report
 from layerprobe.probe.cache.store import Cache, open_cache
-from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.encoders.loading import OWN, load_upstream
 from layerprobe.probe.encoders.text import load_text_encoder

@@ -23,7 +23,7 @@ from layerprobe.figures.layout.style import (
     text_width,
     wrapped,
 )
-from layerprobe.probe.data.manifest import Manifest
+from layerprobe.probe.data.schema import Manifest
 
 BINS = 24
 NAME_ROOM = 1.4  # inches for a name beside a panel

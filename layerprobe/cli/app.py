@@ -109,7 +109,7 @@ def sweep(
 ) -> None:
     """Score every layer and the weighted sum for every target on speakers never heard, with controls."""
     from layerprobe.probe.cache.store import open_cache
-    from layerprobe.probe.data.manifest import read_manifest
+    from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.extraction.control_caches import ControlCaches, control_caches
     from layerprobe.probe.sweep.inputs import band_named
     from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES

@@ -44,7 +44,7 @@ def info(
     """Say what a cache holds, how it was made, whom it refused, and its size."""
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.cache.verify import coverage
-    from layerprobe.probe.data.manifest import read_manifest
+    from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.filesystem import size_of
     from layerprobe.probe.sweep.float16_cost import float16_loss
 
@@ -110,7 +110,7 @@ def repair(
     debug: Debug = False,
 ) -> None:
     """Hear the utterances of damaged blocks again, and no others."""
-    from layerprobe.probe.data.manifest import read_manifest
+    from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.encoders.loading import load_upstream
     from layerprobe.probe.extraction.repair import repair as repair_stage
 
@@ -151,7 +151,7 @@ def merge(
     debug: Debug = False,
 ) -> None:
     """Join the shares that extract --shard filled, once every one is whole."""
-    from layerprobe.probe.data.manifest import read_manifest
+    from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.extraction.shards import merge as merge_stage
 
     added = merge_stage(path, read_manifest(manifest, speakers=False), watch=watcher(quiet=quiet))

@@ -72,7 +72,7 @@ def extract(
 ) -> None:
     """Pool every layer of every utterance into a cache, once; of a text encoder the layers of its transcript."""
     from layerprobe.probe.cache.store import read_quarantine
-    from layerprobe.probe.data.manifest import read_manifest
+    from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.encoders.loading import load_upstream
     from layerprobe.probe.extraction.dask import extract_on_dask
     from layerprobe.probe.extraction.extract import extract as extract_stage, rehearse
@@ -137,7 +137,7 @@ def doctor(
     debug: Debug = False,
 ) -> None:
     """Check that an encoder's layers are what they should be, and measure its speed and exactness."""
-    from layerprobe.probe.data.manifest import read_manifest
+    from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.encoders.diagnostics import examine, measure
     from layerprobe.probe.encoders.loading import load_encoder
     from layerprobe.probe.extraction.estimate import sample_sounds

@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True)
 @reported
 def check(manifest: ManifestPath, no_speakers: NoSpeakers = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """Check every row of a manifest and name all problems together."""
-    from layerprobe.probe.data.manifest import read_manifest
+    from layerprobe.probe.data.read import read_manifest
 
     checked = read_manifest(manifest, speakers=not no_speakers)
     n_speakers = checked.table["speaker_id"].nunique()
@@ -96,7 +96,7 @@ def describe(
     from layerprobe.analysis.corpus import describe as describe_corpus
     from layerprobe.figures.layout.style import WIDTHS, save
     from layerprobe.figures.plots.corpus import corpus_figure
-    from layerprobe.probe.data.manifest import read_manifest
+    from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.exceptions import InputError
 
     if width is not None and width not in WIDTHS:

@@ -71,7 +71,7 @@ def pretrain(
     import torch
     from transformers import AutoFeatureExtractor
 
-    from layerprobe.probe.data.manifest import read_utterances
+    from layerprobe.probe.data.read import read_utterances
     from layerprobe.probe.encoders.loading import EMBEDDED, load_encoder
     from layerprobe.probe.pretraining.pretrain import FramesOf, PretrainPlan, layer_frames, pretrain as pretrain_stage
     from layerprobe.probe.pretraining.units import MfccFrames

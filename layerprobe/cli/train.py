@@ -63,7 +63,7 @@ def train(
     """Train encoders of sound and words together to predict all ratings, judged on speakers never heard."""
     import torch
 
-    from layerprobe.probe.data.manifest import read_manifest
+    from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.regressor.settings import plan_training
     from layerprobe.probe.regressor.train import train as train_stage
 
@@ -138,7 +138,7 @@ def predict(
     """Rate sounds with a trained regressor, each rating with its interval."""
     import torch
 
-    from layerprobe.probe.data.manifest import read_utterances
+    from layerprobe.probe.data.read import read_utterances
     from layerprobe.probe.regressor.predict import predict as predict_stage
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -271,7 +271,7 @@ def distil(
     """Make a small encoder of a large one: it learns to predict chosen layers from unlabelled sound."""
     import torch
 
-    from layerprobe.probe.data.manifest import read_utterances
+    from layerprobe.probe.data.read import read_utterances
     from layerprobe.probe.encoders.hooks import tensors_hash
     from layerprobe.probe.encoders.loading import load_model
     from layerprobe.probe.encoders.speech import NEVER_READ

@@ -39,8 +39,9 @@ def transcribe(
 
     from layerprobe.probe.data.asr import load_recogniser, transcribe as transcribe_stage
     from layerprobe.probe.data.inputs import TRANSCRIPT
-    from layerprobe.probe.data.manifest import read_manifest, write_manifest
+    from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.data.transcripts import ASR_TRANSCRIPT, read_transcripts, with_transcripts
+    from layerprobe.probe.data.write import write_manifest
 
     if (asr is None) == (from_folder is None):
         raise InputError("Say where the words shall come from: --asr RECOGNISER, or --from FOLDER.")
@@ -104,7 +105,7 @@ def asr_cost(
     from layerprobe.cli.compare import scores_text
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.data.inputs import TRANSCRIPT
-    from layerprobe.probe.data.manifest import read_manifest
+    from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.data.transcripts import ASR_TRANSCRIPT
     from layerprobe.probe.encoders.text import load_text_encoder
     from layerprobe.probe.extraction.extract import extract

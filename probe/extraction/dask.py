@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from layerprobe.probe.dask_client import RETRIES, cluster, n_workers
-from layerprobe.probe.data.manifest import Manifest, read_manifest
+from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.encoders.loading import load_upstream
 from layerprobe.probe.exceptions import InputError

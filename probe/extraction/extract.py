@@ -16,7 +16,7 @@ from layerprobe.probe.cache.writer import CacheWriter, NotHeld
 from layerprobe.probe.data.audio import CHANNELS, RESAMPLER
 from layerprobe.probe.data.audio_hashes import SoundHashes, records
 from layerprobe.probe.data.inputs import LONGEST_SECONDS, NO_WORDS, TRANSCRIPT, Source
-from layerprobe.probe.data.manifest import Manifest
+from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.encoders.diagnostics import precision_loss, precision_words
 from layerprobe.probe.encoders.linear_kernels import products_used

@@ -26,7 +26,7 @@ from layerprobe.probe.cache.verify import Damage, ids_of_block, verify
 from layerprobe.probe.cache.writer import NotHeld, stored
 from layerprobe.probe.data.audio_hashes import SoundHashes
 from layerprobe.probe.data.inputs import LONGEST_SECONDS, TRANSCRIPT, Source
-from layerprobe.probe.data.manifest import Manifest
+from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extraction_plan

@@ -17,7 +17,7 @@ import pandas as pd
 from layerprobe.probe.cache.journal import JOURNAL
 from layerprobe.probe.cache.store import BLOCK, Cache, CacheMismatch, open_cache, read_quarantine
 from layerprobe.probe.cache.writer import CacheWriter
-from layerprobe.probe.data.manifest import Manifest
+from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import Extraction, extract, extraction_plan

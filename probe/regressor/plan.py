@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from layerprobe.probe.data.manifest import Manifest
+from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import plan_fingerprint
 from layerprobe.probe.regressor.model import FRAME_POOLINGS, FUSIONS

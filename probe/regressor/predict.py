@@ -25,7 +25,7 @@ def predict(
 
     Args:
         folder: as `layerprobe train` made it
-        table: as `probe.data.manifest.read_utterances` reads it
+        table: as `probe.data.read.read_utterances` reads it
         device: cpu or cuda
         watch: is told how far it is
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from layerprobe.probe.data.manifest import Manifest
+from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.metrics import MomentMatch

@@ -15,6 +15,7 @@ import pandas as pd
 
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.tasks.targets import BEYOND_TEXT, RESIDUAL
+from layerprobe.probe.toml import toml_document
 
 SCORES, PREDICTIONS, WEIGHTS, PLAN, QUARANTINE = (
     "scores.csv",
@@ -34,6 +35,7 @@ FUSED_RIDGE, FUSED_WEIGHTED_SUM = (
 )  # probes of several encoders (`probe.sweep.fusion`)
 TRAINED = "trained"  # the probe of a regressor whose encoders were trained with it (`probe.regressor.train`)
 JOINED = " + "  # between the names of encoders that are heard together
+BASELINE = "baseline"  # the encoder of scores that no layer has a part in
 POOLED = "pooled"  # the fold of a score over all held-out predictions
 
 
@@ -121,7 +123,7 @@ def write_run(folder: Path, run: Run, predictions: Predictions) -> None:
         allow_pickle=False,
         **arrays,
     )
-    (folder / PLAN).write_text(_toml({"fingerprint": run.fingerprint, **run.plan}), encoding="utf-8")
+    (folder / PLAN).write_text(toml_document({"fingerprint": run.fingerprint, **run.plan}), encoding="utf-8")
 
 
 def read_run(folder: Path | str) -> Run:
@@ -189,31 +191,3 @@ def _read_table(path: Path, fingerprint: str) -> pd.DataFrame:
 def _refuse_mixed(path: Path, found: str, fingerprint: str) -> None:
     if found != fingerprint:
         raise InputError(f"{path} belongs to run {found}, not to {fingerprint} of its {PLAN}. Sweep again.")
-
-
-def _toml(content: dict[str, Any]) -> str:
-    """Plain values first, then tables, then arrays of tables; enough for `Run.plan`."""
-    lines = [f"{k} = {_toml_value(v)}" for k, v in content.items() if not _is_table(v)]
-    for key, value in content.items():
-        for table in (value if isinstance(value, list) else [value]) if _is_table(value) else ():
-            lines += ["", f"[[{key}]]" if isinstance(value, list) else f"[{key}]"]
-            lines += [f"{k} = {_toml_value(v)}" for k, v in table.items() if v is not None]
-    return "\n".join(lines) + "\n"
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{text}"'
-
-
-BASELINE = "baseline"  # the encoder of scores that no layer has a part in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layerprobe.probe.data.manifest import Manifest
+from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
 from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES

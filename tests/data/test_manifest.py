@@ -7,15 +7,9 @@ import pandas as pd
 import pytest
 from helpers.voices import write_table
 
-from layerprobe.probe.data.manifest import (
-    Header,
-    ManifestError,
-    Nominal,
-    Target,
-    rater_columns,
-    read_manifest,
-    write_manifest,
-)
+from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.schema import Header, ManifestError, Nominal, Target, rater_columns
+from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.inputs import NO_WORDS
-from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.encoders.loading import load_upstream
 from layerprobe.probe.encoders.pooling import pool_stretches
 from layerprobe.probe.encoders.text import OVERLAP, load_text_encoder

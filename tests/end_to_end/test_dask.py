@@ -15,7 +15,7 @@ from helpers.command_line import refused, run as command
 from helpers.speech_models import load_exact
 from helpers.voices import voice, write_table
 
-from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.dask import extract_on_dask
 from layerprobe.probe.extraction.extract import extract

@@ -25,7 +25,9 @@ from torch.utils.data import DataLoader, Dataset
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.cache.writer import CacheWriter
-from layerprobe.probe.data.manifest import Header, ManifestError, Target, read_manifest, write_manifest
+from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.schema import Header, ManifestError, Target
+from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.extraction.extract import extract
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +68,7 @@ def test_a_forked_process_extracts_after_its_parent_has(ten_voices, folders, tmp
     script = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom helpers.speech_models import load_exact\n"
         "from layerprobe.probe.extraction.extract import extract\n"
-        "from layerprobe.probe.data.manifest import read_manifest\n"
+        "from layerprobe.probe.data.read import read_manifest\n"
         "manifest, encoder = read_manifest(Path(sys.argv[1])), load_exact(Path(sys.argv[2]))\n"
         "extract(manifest, encoder, Path(sys.argv[3]) / 'parent.zarr')\n"
         "child = os.fork()\n"

@@ -13,7 +13,8 @@ import soundfile
 from helpers.command_line import script_environment
 from helpers.voices import voice
 
-from layerprobe.probe.data.manifest import Header, Nominal, Target, write_manifest
+from layerprobe.probe.data.schema import Header, Nominal, Target
+from layerprobe.probe.data.write import write_manifest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """

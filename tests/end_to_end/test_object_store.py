@@ -40,7 +40,7 @@ import layerprobe.probe.cache.lease
 from helpers.speech_models import load_exact
 from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.data.read import read_manifest
 from helpers.remote_caches import remote_hash
 
 layerprobe.probe.cache.lease.SETTLES = 0.05  # nobody else takes it over

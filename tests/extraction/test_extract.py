@@ -19,7 +19,7 @@ from layerprobe.probe.cache.store import CacheMismatch, open_cache
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.data.audio import read_sound
 from layerprobe.probe.data.audio_hashes import SoundHashes
-from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.encoders.linear_kernels import products_used
 from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.encoders.pooling import pool_layers

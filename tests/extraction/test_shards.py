@@ -19,7 +19,7 @@ from helpers.voices import voice, write_table
 
 from layerprobe.probe.cache.store import BLOCK, CacheMismatch, open_cache
 from layerprobe.probe.cache.verify import verify
-from layerprobe.probe.data.manifest import read_manifest
+from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.extraction.multiprocess import Asked, extract_in_processes

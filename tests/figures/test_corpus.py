@@ -11,7 +11,8 @@ from helpers.voices import write_table
 
 from layerprobe.analysis.corpus import agreement, describe
 from layerprobe.figures.plots.corpus import corpus_figure, plot_correlations, plot_ratings
-from layerprobe.probe.data.manifest import Header, Manifest, Nominal, Target, read_manifest
+from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.metrics import ccc
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 from scipy.signal import butter, find_peaks, sosfiltfilt
 
 from layerprobe.probe.data.audio import read_sound
-from layerprobe.probe.data.manifest import Header, Target, write_manifest
+from layerprobe.probe.data.schema import Header, Target
+from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.encoders.acoustic import AcousticEncoder
 
 RATE = 16_000

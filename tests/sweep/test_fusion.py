@@ -14,7 +14,8 @@ from layerprobe.analysis.layers.selection import chosen_layers as chosen_in_tabl
 from layerprobe.analysis.model_comparison import compare, fusion_gains
 from layerprobe.analysis.statistics.bootstrap_scores import score_draws
 from layerprobe.analysis.study import study
-from layerprobe.probe.data.manifest import Header, Manifest, Target, write_manifest
+from layerprobe.probe.data.schema import Header, Manifest, Target
+from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import MomentMatch
 from layerprobe.probe.results.run_folder import FUSED_RIDGE, FUSED_WEIGHTED_SUM, POOLED, read_predictions, read_run

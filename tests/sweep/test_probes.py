@@ -15,7 +15,7 @@ from layerprobe.analysis.layers.variance_partitioning import variance_partition
 from layerprobe.analysis.statistics.bootstrap_scores import score_draws
 from layerprobe.figures.draw import draw
 from layerprobe.figures.report.report import write_report
-from layerprobe.probe.data.manifest import Header, Manifest, Nominal, Target
+from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import POOLED, read_predictions, read_run
 from layerprobe.probe.sweep.inputs import LayerBand, band_named

@@ -19,7 +19,7 @@ from layerprobe.probe.data.importers.base import (
     sounds_below,
     tidy,
 )
-from layerprobe.probe.data.manifest import Header, Nominal
+from layerprobe.probe.data.schema import Header, Nominal
 from layerprobe.probe.exceptions import InputError
 
 NO_RATINGS = "nobody rated arousal, valence or dominance here: the target is the emotion, and no rating is made of it"

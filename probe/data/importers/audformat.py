@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from layerprobe.probe.data.importers.base import SAM, Imported, tidy
-from layerprobe.probe.data.manifest import Header, Nominal, Target
+from layerprobe.probe.data.schema import Header, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprobe.probe.data.manifest import Header, Target, write_manifest
+from layerprobe.probe.data.schema import Header, Target
+from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 
 SAM = {  # self-assessment manikins, by their order in most papers

@@ -22,7 +22,7 @@ from layerprobe.probe.data.importers.base import (
     sounds_below,
     tidy,
 )
-from layerprobe.probe.data.manifest import Header, Nominal
+from layerprobe.probe.data.schema import Header, Nominal
 from layerprobe.probe.data.transcripts import read_transcripts
 from layerprobe.probe.exceptions import InputError
 
