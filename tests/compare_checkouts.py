@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from helpers.measured_targets import LIBRISPEECH, WHISPER, write_measured_manife
 MADE_BY = re.compile(r'^layerprobe = .*\n|"layerprobe": ".*?",? ?\n?|^command = .*\n', re.MULTILINE)
 TABLES = {".csv", ".json", ".toml", ".jsonl"}
 N_UTTERANCES = 60  # of real speech
+SLEEPING = os.environ | {
+    "OMP_WAIT_POLICY": "passive"
+}  # on a busy machine threads that spin take minutes; no bit changes
 
 
 def work(checkout: Path, folder: Path, manifest: Path | None) -> None:
@@ -29,7 +33,7 @@ def work(checkout: Path, folder: Path, manifest: Path | None) -> None:
 
     def run(*words: object) -> None:
         print(checkout.name, *words, flush=True)
-        subprocess.run([command, *map(str, words), "--quiet"], check=True, cwd=folder)
+        subprocess.run([command, *map(str, words), "--quiet"], check=True, cwd=folder, env=SLEEPING)
 
     folder.mkdir(parents=True)
     run("demo", "--out", "demo")

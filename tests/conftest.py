@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 from helpers.voices import voice, write_table
+
+# An encoder takes a GPU where there is one; the tests are of the CPU, on every machine, unless a GPU is asked for.
+if "LAYERPROBE_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # whose import takes seconds that most tests can do without

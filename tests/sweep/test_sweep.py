@@ -267,7 +267,7 @@ def test_an_interrupted_sweep_goes_on_at_the_layer_it_was_in(planted, tmp_path, 
     plan = quick(manifest)
     whole = sweep([cache], manifest, plan, out=tmp_path / "whole", random_weights=[control])
     with pytest.raises(KeyboardInterrupt):
-        sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control], watch=Impatient())
+        sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control], jobs=1, watch=Impatient())
     assert len(list((tmp_path / "run" / "unfinished").glob("*.npz"))) == 3
     fitted = []
 
@@ -276,7 +276,7 @@ def test_an_interrupted_sweep_goes_on_at_the_layer_it_was_in(planted, tmp_path, 
         return layer_probes(x, *rest, **choices)
 
     monkeypatch.setattr("layerprobe.probe.sweep.workers.layer_probes", counted)
-    resumed = sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control])
+    resumed = sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control], jobs=1)
     assert len(fitted) == 2 * N_LAYERS - 3
     pd.testing.assert_frame_equal(resumed.scores, whole.scores)
     pd.testing.assert_frame_equal(resumed.layer_weights, whole.layer_weights)
@@ -288,9 +288,9 @@ def test_an_interrupted_sweep_goes_on_at_the_layer_it_was_in(planted, tmp_path, 
 def test_what_another_plan_or_a_torn_file_left_is_not_taken_for_this_one(planted, tmp_path):
     cache, _, manifest = planted
     with pytest.raises(KeyboardInterrupt):
-        sweep([cache], manifest, quick(manifest, seed=1), out=tmp_path / "run", watch=Impatient())
+        sweep([cache], manifest, quick(manifest, seed=1), out=tmp_path / "run", jobs=1, watch=Impatient())
     with pytest.raises(KeyboardInterrupt):
-        sweep([cache], manifest, quick(manifest), out=tmp_path / "run", watch=Impatient())
+        sweep([cache], manifest, quick(manifest), out=tmp_path / "run", jobs=1, watch=Impatient())
     torn = sorted((tmp_path / "run" / "unfinished").glob("*.npz"))
     assert len(torn) == 6
     for path in torn:
