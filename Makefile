@@ -2,20 +2,28 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
 
-.PHONY: help env demo test lint bench versions clean
+.PHONY: help env demo test test-all coverage lint bench versions clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 env: $(READY) ## make the environment in .venv, with the layerprobe command in it
 
 demo: $(READY) ## run the main job on a small spoken corpus: sound, cache, scores, heatmap, report
 	$(BIN)/layerprobe demo --out demo
 
-test: $(READY) ## run all tests
-	$(BIN)/python -m pytest
+test: $(READY) ## run the tests, under five minutes on two cores
+	$(PYTEST) -m "not long"
+
+test-all: $(READY) ## run the long tests, too
+	$(PYTEST)
+
+coverage: $(READY) ## run the tests and fail where they reach less of the code than they did
+	$(PYTEST) -m "not long" --cov --cov-report term:skip-covered
 
 lint: $(READY) ## check style, spelling, types and the direction of imports
 	$(BIN)/ruff check .

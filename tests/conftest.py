@@ -4,21 +4,47 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+# Read when numpy and torch are imported, here and in each process that a test starts: one thread, unless code asks for
+# more, and threads that wait sleep. Those of another process wait for the core, which a spinning one would hold.
+os.environ.update(
+    {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    | {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "OPENBLAS_THREAD_TIMEOUT": "4"}
+)
+# An encoder takes a GPU where there is one; the tests are of the CPU, on every machine, unless a GPU is asked for.
+if "LAYERPROBE_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import numpy as np
 import pytest
 import soundfile
 from helpers.voices import voice, write_table
 
-# An encoder takes a GPU where there is one; the tests are of the CPU, on every machine, unless a GPU is asked for.
-if "LAYERPROBE_TEST_GPU" not in os.environ:
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
 if TYPE_CHECKING:
+    from helpers.fork_server import ForkServer
     from transformers import PreTrainedModel  # whose import takes seconds that most tests can do without
+
+# What takes longest begins first, so that at the end no process waits for another's last file.
+LONG_FILES = (
+    "end_to_end/test_demo.py",
+    "end_to_end/test_object_store.py",
+    "sweep/test_probes.py",
+    "regressor/test_train.py",
+    "end_to_end/test_faults.py",
+    "end_to_end/test_killed.py",
+    "end_to_end/test_dask.py",
+    "regressor/test_onnx.py",
+    "cli/test_commands.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate(LONG_FILES)}
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: ranks.get(os.path.relpath(item.path, tests), len(ranks)))
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +104,17 @@ def ten_voices(tmp_path_factory):
         soundfile.write(folder / f"s{i}.wav", voice(0.3, pitch=80 + 9 * i, seed=i), 16_000)
         table.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i}", "arousal": 1 + i / 4})
     return read_manifest(write_table(folder, table))
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    """Starts processes that have imported torch, transformers and layerprobe already."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork here")
+    from helpers.fork_server import ForkServer
+
+    with ForkServer() as server:
+        yield server
 
 
 @pytest.fixture

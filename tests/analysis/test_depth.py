@@ -22,7 +22,6 @@ def contrast(rng, *, arousal, valence, n_draws=400, probe="ridge"):
     return contrasts(depths(draws, NO_WEIGHTS, layers=LAYERS, targets=TARGETS)).iloc[0]
 
 
-@pytest.mark.slow
 def test_valence_planted_deep_and_arousal_shallow_are_told_apart_with_the_right_sign():
     rng = np.random.default_rng(0)
     rising = np.linspace(3.0, 1.0, N_LAYERS)
@@ -34,7 +33,6 @@ def test_valence_planted_deep_and_arousal_shallow_are_told_apart_with_the_right_
     assert turned["p"] < 0.01
 
 
-@pytest.mark.slow
 def test_planted_alike_the_interval_covers_zero_at_its_rate():
     """Of 400 corpora 95 % are 380 with a standard deviation of 4.4."""
     rng = np.random.default_rng(1)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tomllib
-from pathlib import Path
 
-import audformat
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
-from helpers.command_line import run as command
 from helpers.corpus_trees import (
     MSP_RATERS,
     MSP_ROWS,
+    audformat_database,
     crema_d,
     emo_db,
     emobox,
@@ -22,13 +19,10 @@ from helpers.corpus_trees import (
     msp_improv,
     msp_podcast,
     ravdess,
-    write,
 )
-from helpers.speech_models import save_model, small_model
-from helpers.voices import voice
 
 from layerprobe.probe.data.importers.base import write_imported
-from layerprobe.probe.data.importers.registry import IMPORTERS, import_corpus
+from layerprobe.probe.data.importers.registry import import_corpus
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 
@@ -280,30 +274,6 @@ def test_what_is_no_emobox_or_has_a_broken_line_says_so(tmp_path):
         import_corpus("emobox", folder)
 
 
-def audformat_database(root: Path) -> Path:
-    database = audformat.Database("small", license="CC0-1.0", meta={"version": "2.1.0"})
-    database.schemes["arousal"] = audformat.Scheme("float", minimum=1, maximum=7, description="calm to active")
-    database.schemes["emotion"] = audformat.Scheme(labels=["glad", "cross"])
-    database.schemes["speaker"] = audformat.Scheme("str")
-    for part, kind in (("train", "train"), ("dev", "dev"), ("test", "test")):
-        database.splits[part] = audformat.Split(kind)
-        files = [f"audio/{part}{k}.wav" for k in range(2)]
-        for name in files:
-            write(root / name)
-        table = database[f"emotion.{part}"] = audformat.Table(audformat.filewise_index(files), split_id=part)
-        given = {"arousal": [2.0, 5.5], "emotion": ["glad", None], "speaker": [f"{part}a", f"{part}b"]}
-        for column, values in given.items():
-            table[column] = audformat.Column(scheme_id=column)
-            table[column].set(values)
-    spans = audformat.segmented_index(["audio/long.wav"] * 2, starts=["0s", "1.5s"], ends=["1.5s", "3s"])
-    database["emotion.spans"] = audformat.Table(spans)
-    database["emotion.spans"]["arousal"] = audformat.Column(scheme_id="arousal")
-    database["emotion.spans"]["arousal"].set([3.0, 4.0])
-    write(root / "audio" / "long.wav")
-    database.save(str(root), storage_format="csv")
-    return root
-
-
 def test_an_audformat_database_gives_its_scales_classes_splits_and_spans(tmp_path):
     manifest, found = imported("audformat", audformat_database(tmp_path / "db"), tmp_path)
     table = manifest.table.set_index("utterance_id")
@@ -318,82 +288,3 @@ def test_an_audformat_database_gives_its_scales_classes_splits_and_spans(tmp_pat
     assert table.loc[["audio_long_0", "audio_long_1"], ["start", "end"]].to_numpy().tolist() == [[0, 1.5], [1.5, 3]]
     with pytest.raises(InputError, match=r"is no audformat database: it has no db\.yaml"):
         import_corpus("audformat", emo_db(tmp_path))
-
-
-# All of them
-
-
-TREES = {
-    "msp-podcast": msp_podcast,
-    "iemocap": iemocap,
-    "msp-improv": msp_improv,
-    "crema-d": crema_d,
-    "ravdess": ravdess,
-    "emo-db": emo_db,
-    "emobox": emobox,
-    "audformat": lambda root: audformat_database(root / "db"),
-}
-
-
-@pytest.mark.parametrize("corpus", list(IMPORTERS))
-def test_importing_twice_gives_the_same_bytes_and_opens_no_sound(tmp_path, corpus):
-    """The sounds of these trees are no sounds at all."""
-    folder = TREES[corpus](tmp_path / "corpus")
-    for name in ("one", "two"):
-        result = command("manifest", "from", corpus, folder, "--out", tmp_path / f"{name}.csv")
-        assert result.exit_code == 0, result.output
-    for ending in ("csv", "toml"):
-        assert (tmp_path / f"one.{ending}").read_bytes() == (tmp_path / f"two.{ending}").read_bytes()
-    assert not pd.read_csv(tmp_path / "one.csv")["path"].str.startswith("/").any()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("corpus", list(IMPORTERS))
-def test_from_the_folder_to_scores(tmp_path, corpus):
-    """Import, check, extract, sweep: on real sounds, several talkers each."""
-    folder = TREES[corpus](tmp_path / "corpus")
-    for k, path in enumerate(sorted((tmp_path / "corpus").rglob("*.wav"))):
-        if not path.name.startswith("._"):
-            soundfile.write(path, voice(0.3, pitch=90 + 5 * (k % 20), seed=k), 16_000)
-    encoder = save_model(small_model("hubert"), tmp_path / "encoder")
-    manifest, cache, out = tmp_path / "my.csv", tmp_path / "c.zarr", tmp_path / "run"
-    result = command("manifest", "from", corpus, folder, "--out", manifest, "--probe-audio")
-    assert result.exit_code == 0, result.output
-    assert "at 16000 Hz" in result.stdout
-    targets = read_manifest(manifest)
-    one = (targets.targets or tuple(targets.header.nominal))[0]
-    for words in (
-        ("manifest", "check", manifest),
-        ("extract", manifest, "--encoder", encoder, "--out", cache, "--precision", "float32"),
-        ("sweep", cache, manifest, "--out", out, "--target", one, "--folds", 3, "--mix-seeds", 0, "--permutations", 1),
-    ):
-        result = command(*words)
-        assert result.exit_code == 0, result.output
-    assert (out / "scores.csv").exists()
-
-
-def test_unreadable_sounds_are_counted_where_durations_are_asked_for(tmp_path):
-    folder = emo_db(tmp_path / "corpus")
-    result = command("manifest", "from", "emo-db", folder, "--out", tmp_path / "my.csv", "--probe-audio")
-    assert result.exit_code == 0, result.output
-    assert "3 sounds can't be read; extract will name each" in result.stdout
-
-
-def test_an_unknown_corpus_or_folder_says_so(tmp_path):
-    result = command("manifest", "from", "meld", tmp_path, "--out", tmp_path / "my.csv")
-    assert result.exit_code == 2
-    assert "corpus 'meld' is unknown; choose one of msp-podcast, iemocap" in result.output
-    with pytest.raises(InputError, match="is no folder"):
-        import_corpus("iemocap", tmp_path / "nowhere")
-    with pytest.raises(InputError, match="has no folds of its own"):
-        import_corpus("iemocap", iemocap(tmp_path), fold=1)
-
-
-EXAMPLES = Path(__file__).parents[2] / "data_manifests" / "examples"
-
-
-@pytest.mark.parametrize("corpus", list(IMPORTERS))
-def test_the_examples_are_what_importers_write(tmp_path, corpus):
-    write_imported(import_corpus(corpus, TREES[corpus](tmp_path)), tmp_path / f"{corpus}.csv")
-    for ending in ("csv", "toml"):
-        assert (EXAMPLES / f"{corpus}.{ending}").read_text() == (tmp_path / f"{corpus}.{ending}").read_text()

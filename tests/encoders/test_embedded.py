@@ -76,7 +76,7 @@ def test_a_pre_training_begins_with_its_configuration(tmp_path):
     assert {k: own[k] for k in ours if k != "architectures"} == {k: v for k, v in ours.items() if k != "architectures"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not LIBRISPEECH.exists(), reason=f"no real speech at {LIBRISPEECH}")
 def test_on_real_speakers_it_tells_pitch_and_speech_rate_better_than_mfcc(tmp_path):
     whole = read_manifest(write_measured_manifest(tmp_path / "all.csv"))

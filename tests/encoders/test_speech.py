@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.fork_server import ForkServer
 from helpers.speech_models import KINDS, load_exact, save_model
 from helpers.voices import voice
 from safetensors.torch import load_file, save_file
@@ -265,16 +266,6 @@ def test_every_family_is_a_real_architecture():
     assert set(FAMILIES) <= known
 
 
-def in_a_new_process(code, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-        cwd=Path(__file__).parents[2],
-    )
-
-
 def test_a_hub_name_with_a_revision_is_loaded_and_its_commit_recorded(folders, tmp_path):
     """As the hub's own cache stores it, with no network: the code that loads is the real one."""
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -286,27 +277,25 @@ def test_a_hub_name_with_a_revision_is_loaded_and_its_commit_recorded(folders, t
         "from layerprobe.probe.encoders.loading import load_encoder; e = load_encoder('team/small-hubert@v2'); "
         "print(e.upstream, e.revision, e.weights_hash())"
     )
-    result = in_a_new_process(code, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")
+    other = "from layerprobe.probe.encoders.loading import load_encoder; load_encoder('team/other')"
+    with ForkServer(HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1") as forks:  # read when the hub's code is imported
+        result, missing = forks.run(code=code), forks.run(code=other)
     expected = load_encoder(str(folders["hubert"])).weights_hash()
     assert result.stdout.split() == ["team/small-hubert", commit, expected], result.stderr
-    missing = in_a_new_process(
-        "from layerprobe.probe.encoders.loading import load_encoder; load_encoder('team/other')",
-        HF_HUB_CACHE=str(tmp_path),
-        HF_HUB_OFFLINE="1",
-    )
     assert "encoder team/other is no folder here, and the hub did not give it:" in missing.stderr
 
 
 def test_a_torchaudio_that_does_not_fit_is_one_sentence(tmp_path):
     (tmp_path / "torchaudio.py").write_text("raise OSError('libtorchaudio.so: undefined symbol')")
-    result = in_a_new_process(
-        "from layerprobe.probe.encoders.loading import load_encoder; load_encoder('embedded', random_init=0)",
-        PYTHONPATH=str(tmp_path),
-    )
+    code = "from layerprobe.probe.encoders.loading import load_encoder; load_encoder('embedded', random_init=0)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
     assert "pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'" in result.stderr
 
 
-def test_how_many_threads_loaded_it_changes_no_bit(folders):
+def test_how_many_threads_loaded_it_changes_no_bit(folders, forks):
     """The weights of the position convolution are a product with a norm, summed when the encoder is made."""
     code = (
         "import sys, hashlib, numpy as np, torch; torch.set_num_threads(int(sys.argv[2])); "
@@ -315,14 +304,6 @@ def test_how_many_threads_loaded_it_changes_no_bit(folders):
         "x = np.random.default_rng(0).normal(size=8000).astype('float32'); "
         "print(hashlib.sha256(b''.join(h.numpy().tobytes() for h in e.hidden_states(x))).hexdigest())"
     )
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", code, folders["hubert"], n],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=Path(__file__).parents[2],
-        ).stdout  # fmt: skip
-        for n in "124"
-    }
-    assert len(found) == 1
+    done = [forks.run(folders["hubert"], n, code=code) for n in (1, 2, 4)]
+    assert [one.returncode for one in done] == [0, 0, 0], done
+    assert len({one.stdout for one in done}) == 1

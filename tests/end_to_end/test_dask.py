@@ -22,8 +22,6 @@ from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.extraction.multiprocess import Asked
 from layerprobe.probe.results.partial import Unfinished
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def corpus(tmp_path):
@@ -34,9 +32,20 @@ def corpus(tmp_path):
     return read_manifest(write_table(tmp_path, table))
 
 
-@pytest.fixture
+def two_workers():
+    return distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+
+
+@pytest.fixture(scope="module")
 def cluster():
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as started:
+    """Of whose workers none is killed."""
+    with two_workers() as started:
+        yield started
+
+
+@pytest.fixture
+def mortal_cluster():
+    with two_workers() as started:
         yield started
 
 
@@ -50,7 +59,8 @@ def kill_one(cluster, folder, begun, killed):
     killed.append(pids[0])
 
 
-def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, cluster, folders, tmp_path):
+def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, mortal_cluster, folders, tmp_path):
+    cluster = mortal_cluster
     extract(corpus, load_exact(folders["hubert"]), tmp_path / "once.zarr")
     whole = content_hash(tmp_path / "once.zarr")
     loading = {"device": "cpu", "precision": "float32"}
@@ -84,7 +94,10 @@ def test_what_a_share_says_is_heard_and_a_missing_scheduler_is_named(corpus, clu
         extract_on_dask(asked, "tcp://127.0.0.1:1")
 
 
-def test_a_sweep_by_two_workers_one_of_them_killed_gives_the_scores_of_one_process(corpus, cluster, folders, tmp_path):
+def test_a_sweep_by_two_workers_one_of_them_killed_gives_the_scores_of_one_process(
+    corpus, mortal_cluster, folders, tmp_path
+):
+    cluster = mortal_cluster
     cache = tmp_path / "h.zarr"
     extract(corpus, load_exact(folders["hubert"]), cache)
     words = ("sweep", cache, corpus.path, "--folds", 3, "--permutations", 3, "--mix-seeds", 1, "--out")

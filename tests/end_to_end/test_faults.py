@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,7 +15,6 @@ import pytest
 import soundfile
 import torch
 from helpers.cache_rows import DIM, PLAN, content_hash, fill, rows
-from helpers.command_line import COMMAND, script_environment
 from helpers.speech_models import load_exact
 from helpers.voices import voice, write_table
 from torch.utils.data import DataLoader, Dataset
@@ -30,9 +27,8 @@ from layerprobe.probe.data.schema import Header, ManifestError, Target
 from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.extraction.extract import extract
 
-ROOT = Path(__file__).parents[2]
 N_ROWS = 1_000_000
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
 class Rows(Dataset):
@@ -48,7 +44,6 @@ class Rows(Dataset):
         return torch.from_numpy(self.cache.read_rows(np.array([k]))[0])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["spawn", "forkserver", "fork"])
 def test_loaders_of_torch_read_a_cache_that_was_read_before(tmp_path, how):
     """Zarr has a thread of its own, which a forked process does not inherit."""
@@ -61,9 +56,8 @@ def test_loaders_of_torch_read_a_cache_that_was_read_before(tmp_path, how):
     assert np.array_equal(torch.cat(list(loader)).numpy(), whole)
 
 
-@forks
-@pytest.mark.slow
-def test_a_forked_process_extracts_after_its_parent_has(ten_voices, folders, tmp_path):
+@needs_fork
+def test_a_forked_process_extracts_after_its_parent_has(ten_voices, folders, tmp_path, forks):
     """In a process of its own, for the parent of a fork should have no other threads than those under test."""
     script = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom helpers.speech_models import load_exact\n"
@@ -78,17 +72,12 @@ def test_a_forked_process_extracts_after_its_parent_has(ten_voices, folders, tmp
         "    os._exit(0)\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, ten_voices.path, folders["hubert"], tmp_path],
-        capture_output=True,
-        text=True,
-        env=script_environment(),
-    )
+    done = forks.run(ten_voices.path, folders["hubert"], tmp_path, code=script)
     assert done.returncode == 0, done.stderr
     assert content_hash(tmp_path / "child.zarr") == content_hash(tmp_path / "parent.zarr")
 
 
-@forks
+@needs_fork
 def test_a_store_that_may_not_be_written_is_read_and_says_so_when_written():
     """As nobody in particular, for root may write everywhere."""
     with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +111,6 @@ def test_a_store_that_may_not_be_written_is_read_and_says_so_when_written():
         assert content_hash(path) == before and verify(path) == []
 
 
-@pytest.mark.slow
 def test_a_manifest_of_a_million_rows_is_checked_to_its_last(tmp_path):
     soundfile.write(tmp_path / "s.wav", np.zeros(1_600), 16_000)
     table = pd.DataFrame(
@@ -147,8 +135,7 @@ def test_a_manifest_of_a_million_rows_is_checked_to_its_last(tmp_path):
     ]
 
 
-@pytest.mark.slow
-def test_ctrl_c_reaches_every_process_and_the_same_command_goes_on(folders, tmp_path, heeds_interrupts):
+def test_ctrl_c_reaches_every_process_and_the_same_command_goes_on(folders, tmp_path, forks):
     table = []
     for i in range(600):
         soundfile.write(tmp_path / f"s{i}.wav", voice(0.5, pitch=80 + i / 4, seed=i), 16_000)
@@ -156,42 +143,39 @@ def test_ctrl_c_reaches_every_process_and_the_same_command_goes_on(folders, tmp_
     manifest = write_table(tmp_path, table)
     out = tmp_path / "a.zarr"
     words = [
-        *COMMAND, "extract", str(manifest), "--encoder", str(folders["hubert"]), "--precision", "float32",
-        "--device", "cpu", "--out", str(out), "--processes", "2",
+        "extract", manifest, "--encoder", folders["hubert"], "--precision", "float32", "--device", "cpu", "--out", out,
+        "--processes", 2,
     ]  # fmt: skip
-    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = forks.start(*words, module="layerprobe", new_session=True)
     deadline = time.monotonic() + 90
     while len(list(tmp_path.glob("a.zarr.shards/*/journal.jsonl"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said, said
+    stopped = process.wait(timeout=60)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "Traceback" not in stopped.stderr, stopped.stderr
     assert not out.exists()
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    done = forks.run(*words, module="layerprobe")
     assert done.returncode == 0, done.stderr
     extract(read_manifest(manifest), load_exact(folders["hubert"]), tmp_path / "once.zarr")
     assert content_hash(out) == content_hash(tmp_path / "once.zarr")
 
 
-@pytest.mark.slow
-def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_files(tmp_path, folders, ten_voices):
+def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_files(tmp_path, folders, ten_voices, forks):
     extract(ten_voices, load_exact(folders["hubert"]), tmp_path / "h.zarr")
     words = ["sweep", "h.zarr", str(ten_voices.path), "--folds", "2", "--permutations", "2", "--mix-seeds", "1"]
     script = (
-        "import os, signal, sys\nfrom layerprobe import main\nleft = [int(sys.argv.pop(1))]\n"
+        "import os, signal, sys\nfrom layerprobe.cli.app import main\nleft = [int(sys.argv.pop(1))]\n"
         "def count(event, args):\n"
         "    if event == 'os.rename' and 'killed' in str(args[1]):\n"
         "        left[0] -= 1\n"
         "        if left[0] == 0:\n            os.kill(os.getpid(), signal.SIGKILL)\n"
         "sys.addaudithook(count)\nmain()\n"
     )
-    environment = script_environment()
 
     def run(n, out):
-        command = [sys.executable, "-c", script, str(n), *words, "--jobs", "1", "--out", out]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return forks.run(n, *words, "--jobs", 1, "--out", out, code=script, folder=tmp_path)
 
     assert run(0, "whole").returncode == 0
     killed = 0

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
-from helpers.command_line import script_environment
 from helpers.voices import voice
 
 from layerprobe.probe.data.schema import Header, Nominal, Target
@@ -43,8 +39,7 @@ print(json.dumps(sorted(set(written))))
 NAMES = ("../../outside", "/etc/outside", "..", "a/../../../outside", "C:\\\\outside", "~/outside")
 
 
-@pytest.mark.slow
-def test_nothing_is_ever_written_outside_the_run_folder(folders, tmp_path):
+def test_nothing_is_ever_written_outside_the_run_folder(folders, forks, tmp_path):
     rng = np.random.default_rng(0)
     table, corpus = [], tmp_path / "given" / "deep" / "corpus"
     corpus.mkdir(parents=True)
@@ -79,13 +74,7 @@ def test_nothing_is_ever_written_outside_the_run_folder(folders, tmp_path):
         ["manifest", "describe", corpus / "my.csv", "--out", out / "described"],
     ]  # fmt: skip
     text = json.dumps([[str(word) for word in words] for words in commands])
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, text],
-        capture_output=True,
-        text=True,
-        cwd=out.parent,
-        env=script_environment() | {"TMPDIR": str(tmp_path)},
-    )
+    done = forks.run(text, code=SCRIPT, folder=out.parent, environment={"TMPDIR": str(tmp_path)})
     assert done.returncode == 0, done.stderr[-3000:]
     written = json.loads(done.stdout.splitlines()[-1])
     mine = [path for path in written if "outside" in path or path.startswith(str(tmp_path))]

@@ -93,7 +93,6 @@ print(f"killed {n - 1} times", flush=True)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_kill_before_any_write_changes_nothing_in_the_end(tmp_path):
     done = subprocess.run(

@@ -25,7 +25,7 @@ def test_every_tensor_of_the_real_encoder_is_loaded_and_the_decoder_is_not_misse
         assert (loaded[name.split("encoder.", 1)[1]] == tensor.float()).all(), name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_real_speech_through_the_real_encoder_to_a_heatmap(tmp_path):
     """Loudness and pitch are in the sound: the first layers of Whisper carry them, the last have let go of loudness."""
     manifest = write_measured_manifest(tmp_path / "libri.csv", n_utterances=80)
@@ -48,7 +48,7 @@ def test_real_speech_through_the_real_encoder_to_a_heatmap(tmp_path):
     assert real["loudness", "0"] > real["loudness", "4"] + 0.2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_16_bits_move_no_score_of_the_real_encoder_by_half_a_hundredth(tmp_path):
     manifest = write_measured_manifest(tmp_path / "libri.csv", n_utterances=120)
     scores = {}

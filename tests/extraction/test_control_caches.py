@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import soundfile
+from helpers.fork_server import ForkServer
 from helpers.speech_models import load_exact
 from helpers.voices import voice, write_table
 
@@ -20,7 +17,6 @@ from layerprobe.probe.extraction.control_caches import control_caches
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.results.run_folder import read_run
 
-ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -53,23 +49,21 @@ def test_what_lies_beside_the_cache_is_taken_and_acoustic_features_are_made(corp
     assert given.acoustic == []
 
 
-@pytest.mark.slow
 def test_one_flag_extracts_every_control_of_an_encoder_from_the_hub(corpus, folders, tmp_path):
     """The hub's own cache on disk, with a commit, and no network: names and revisions go the real way."""
     repository = tmp_path / "hub" / "models--team--tiny"
     shutil.copytree(folders["hubert"], repository / "snapshots" / COMMIT)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(COMMIT)
-    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-
-    def run(*words):
-        command = [sys.executable, "-m", "layerprobe", *map(str, words)]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-
     cache, out = tmp_path / "tiny.zarr", tmp_path / "run"
-    run("extract", corpus, "--encoder", "team/tiny", "--out", cache)
+    with ForkServer(HF_HUB_CACHE=str(tmp_path / "hub"), HF_HUB_OFFLINE="1") as forks:  # read when the hub's code is
+        for words in (
+            ("extract", corpus, "--encoder", "team/tiny", "--out", cache),
+            ("sweep", cache, corpus, "--out", out, "--controls", "all", "--folds", 3, "--mix-seeds", 1),
+        ):
+            done = forks.run(*words, module="layerprobe")
+            assert done.returncode == 0, done.stderr
     assert open_cache(cache).plan.revision == COMMIT
-    run("sweep", cache, corpus, "--out", out, "--controls", "all", "--folds", "3", "--mix-seeds", "1")
     swept = read_run(out)
     assert open_cache(tmp_path / "tiny-random-0.zarr").plan.random_init == 0
     assert swept.encoders == ["tiny", "acoustic"]

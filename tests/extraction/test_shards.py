@@ -106,7 +106,6 @@ def test_a_share_of_another_encoder_is_refused(corpus, encoder, folders, tmp_pat
         merge(tmp_path / "b.zarr", corpus)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 4])
 def test_processes_give_the_bytes_of_one(corpus, folders, whole, tmp_path, n):
     asked = Asked(
@@ -116,14 +115,12 @@ def test_processes_give_the_bytes_of_one(corpus, folders, whole, tmp_path, n):
     assert content_hash(tmp_path / "a.zarr") == whole
 
 
-@pytest.mark.slow
 def test_what_a_process_says_is_heard(corpus, tmp_path):
     asked = Asked(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
     with pytest.raises(InputError, match=r"share 1/2: encoder .*none: no such folder"):
         extract_in_processes(asked, 2)
 
 
-@pytest.mark.slow
 def test_a_killed_owner_of_a_share_is_succeeded_and_a_living_one_is_not(corpus, folders, whole, tmp_path):
     """On the command line, as an array of jobs runs it."""
     words = (

@@ -8,8 +8,6 @@ import pytest
 from helpers.browser import chromium, open_at, requests_of
 from selenium.webdriver.support.ui import WebDriverWait
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def report(reported):

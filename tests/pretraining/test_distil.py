@@ -104,10 +104,17 @@ def test_held_out_speakers_show_that_it_learns_and_the_front_end_stays(sounds, f
     assert not any("heads" in name for name in own)
 
 
+@pytest.fixture(scope="module")
+def whole(sounds, folders, tmp_path_factory):
+    """A distillation that nothing stops."""
+    out = tmp_path_factory.mktemp("unstopped") / "whole"
+    distil(sounds, load_model(str(folders["hubert"])), PLAN, out=out)
+    return out
+
+
 @pytest.mark.parametrize("stop_after", [2, 4, 7])
-def test_a_killed_distillation_resumes_to_the_same_student_bit_for_bit(sounds, folders, tmp_path, stop_after):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    distil(sounds, load_model(str(folders["hubert"])), PLAN, out=whole)
+def test_a_killed_distillation_resumes_to_the_same_student_bit_for_bit(whole, sounds, folders, tmp_path, stop_after):
+    cut = tmp_path / "cut"
     distil(sounds, load_model(str(folders["hubert"])), PLAN, out=cut, stop_after=stop_after)
     assert not (cut / "model.safetensors").exists()
     assert (cut / STATE).exists() == (stop_after > 3)  # a state is kept at every third step
@@ -161,7 +168,7 @@ def test_the_command_makes_a_student_that_extract_takes(sounds, folders, tmp_pat
     assert load_exact(out).layers == ("0", "1", "final")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not (LIBRISPEECH.exists() and WHISPER.exists()), reason="no real speech here")
 def test_a_student_of_the_real_encoder_tracks_its_layers(tmp_path):
     """On real speech: better than heads on the student as it began, and than a student of random weights."""

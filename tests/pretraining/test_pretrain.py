@@ -173,10 +173,17 @@ def test_a_loss_that_is_no_number_ends_it_before_it_is_saved(sounds, tmp_path):
     assert not (tmp_path / "own" / STATE).exists()
 
 
+@pytest.fixture(scope="module")
+def whole(sounds, tmp_path_factory):
+    """A pre-training that nothing stops."""
+    out = tmp_path_factory.mktemp("unstopped") / "whole"
+    pretrain(sounds, PLAN, MfccFrames(), out=out, extractor=EXTRACTOR)
+    return out
+
+
 @pytest.mark.parametrize("stop_after", [2, 4, 7])
-def test_a_killed_pre_training_resumes_to_the_same_encoder_bit_for_bit(sounds, tmp_path, stop_after):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    pretrain(sounds, PLAN, MfccFrames(), out=whole, extractor=EXTRACTOR)
+def test_a_killed_pre_training_resumes_to_the_same_encoder_bit_for_bit(whole, sounds, tmp_path, stop_after):
+    cut = tmp_path / "cut"
     pretrain(sounds, PLAN, MfccFrames(), out=cut, extractor=EXTRACTOR, stop_after=stop_after)
     assert not (cut / "model.safetensors").exists()
     assert (cut / STATE).exists() == (stop_after > 3)

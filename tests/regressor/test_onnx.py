@@ -17,8 +17,6 @@ from layerprobe.probe.regressor.model import FUSIONS, Utterance
 from layerprobe.probe.regressor.onnx import export
 from layerprobe.probe.regressor.saving import REGRESSOR, Trained
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def text_folder(tmp_path_factory):

@@ -16,6 +16,7 @@ from layerprobe.probe.data.read import read_manifest, read_utterances
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.progress import Silent
+from layerprobe.probe.regressor import trainer
 from layerprobe.probe.regressor.dataset import RatedSounds
 from layerprobe.probe.regressor.predict import predict
 from layerprobe.probe.regressor.saving import Parts, build, load_regressors, read_regressor
@@ -89,7 +90,6 @@ def learnt(corpus, folders, text_folder, tmp_path_factory):
     }
 
 
-@pytest.mark.slow
 def test_a_lexical_valence_is_learnt_by_the_text_branch_and_not_by_the_sound(learnt):
     """The sounds hold no words at all: their branch can know of pitch alone."""
     both, text, audio = (scores_of(learnt[name][1]) for name in ("both", "text", "audio"))
@@ -113,7 +113,6 @@ def test_a_run_folder_of_a_training_is_read_like_a_sweeps(learnt):
     assert value == pytest.approx(scores_of(again)["valence"])
 
 
-@pytest.mark.slow
 def test_it_overfits_64_utterances(corpus, folders, text_folder, tmp_path):
     """What is judged are the very utterances that it learnt from, with ratings that nothing explains."""
     some = corpus.table.iloc[:64].copy()
@@ -142,17 +141,26 @@ def weights_of(out):
     return regressor.state_dict()
 
 
+CHANCY = {"dropout": 0.5, "frame_budget": 100}  # parts of a batch, and chance in every step
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, folders, text_folder, tmp_path_factory):
+    """A training that nothing stops, with a state at every second step."""
+    out = tmp_path_factory.mktemp("unstopped") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "STEPS_BETWEEN_STATES", 2)
+        trained(corpus, folders, text_folder, out, **CHANCY)
+    return out
+
+
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 7])
 def test_a_killed_training_resumes_to_the_same_weights_bit_for_bit(
-    corpus, folders, text_folder, tmp_path, stop_after, monkeypatch
+    whole, corpus, folders, text_folder, tmp_path, stop_after, monkeypatch
 ):
     """Three steps an epoch, a state every second step: killed before a state, at one, after an epoch and in another."""
-    import layerprobe.probe.regressor.trainer
-
-    monkeypatch.setattr(layerprobe.probe.regressor.trainer, "STEPS_BETWEEN_STATES", 2)
-    options = {"dropout": 0.5, "frame_budget": 100}  # parts of a batch, and chance in every step
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    trained(corpus, folders, text_folder, whole, **options)
+    monkeypatch.setattr(trainer, "STEPS_BETWEEN_STATES", 2)
+    cut = tmp_path / "cut"
     run_to_its_end = Training.run
 
     def killed(self, *args, **kwargs):
@@ -161,10 +169,10 @@ def test_a_killed_training_resumes_to_the_same_weights_bit_for_bit(
 
     monkeypatch.setattr(Training, "run", killed)
     with pytest.raises(KeyboardInterrupt):
-        trained(corpus, folders, text_folder, cut, **options)
+        trained(corpus, folders, text_folder, cut, **CHANCY)
     monkeypatch.setattr(Training, "run", run_to_its_end)
     assert (cut / "seed-0" / LAST).exists() == (stop_after > 1)
-    trained(corpus, folders, text_folder, cut, **options)
+    trained(corpus, folders, text_folder, cut, **CHANCY)
     expected, found = weights_of(whole), weights_of(cut)
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():

@@ -84,7 +84,6 @@ def test_leaving_a_speaker_out_is_a_score_without_that_speaker(rng):
         assert left_out[speaker, 1] == pytest.approx(plain, abs=1e-10)
 
 
-@pytest.mark.slow
 def test_the_speaker_interval_covers_the_truth_and_that_of_utterances_does_not():
     """Speakers differ in how they are rated and how they are predicted; 500 corpora of 40 speakers.
 

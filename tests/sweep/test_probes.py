@@ -146,7 +146,6 @@ def test_rated_and_nominal_targets_share_no_picture(swept, corpus, tmp_path):
         draw("heatmap", [tmp_path / "only"], metric="ccc")
 
 
-@pytest.mark.slow
 def test_several_layers_at_once_give_the_same_bits(corpus, tmp_path):
     cache, _, manifest = corpus
     plan = quick(manifest)
@@ -198,7 +197,6 @@ def test_jobs_leave_each_two_threads_and_stay_within_a_gigabyte(monkeypatch):
     assert default_jobs(10 * 2**20) == 1
 
 
-@pytest.mark.slow
 def test_every_mix_and_probe_can_be_asked_for(corpus, tmp_path):
     cache, _, manifest = corpus
     plan = replace(

@@ -1,0 +1,64 @@
+"""The demo: from spoken sentences to a report that finds what was planted in them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import pandas as pd
+import pytest
+from helpers.command_line import COMMAND, ROOT, run
+
+from layerprobe.probe.synthesis import demo_corpus
+
+ENCODERS = ["embedded", "all-MiniLM-L6-v2", "acoustic"]
+
+
+def judged(out, said):
+    """Ridge's scores and the findings of a demo, after what holds of any."""
+    assert f"heatmap: {out / 'runs' / 'first' / 'figures' / 'heatmap.png'}" in said
+    assert f"report:  {out / 'runs' / 'first' / 'report.html'}" in said
+    assert re.findall(r"^  layerprobe (\w+)", said, flags=re.MULTILINE) == ["extract", "sweep", "heatmap"]
+    scores = pd.read_csv(out / "runs" / "first" / "scores.csv", dtype={"layer": str, "fold": str})
+    scores = scores[(scores["fold"] == "pooled") & (scores["metric"] == "ccc_matched") & (scores["probe"] == "ridge")]
+    assert list(dict.fromkeys(scores["encoder"]))[:3] == ENCODERS
+    assert "arousal was planted in pitch" in (out / "runs" / "first" / "report.html").read_text()
+    return scores, pd.DataFrame(json.loads((out / "runs" / "first" / "findings.json").read_text())["findings"])
+
+
+def best_of(scores):
+    return scores[scores["control"] == "none"].groupby(["encoder", "target"])["value"].max()
+
+
+def test_a_sixth_of_the_demo_goes_the_whole_way(tmp_path, monkeypatch):
+    """Three utterances of each voice: enough for arousal in the prosody, and for valence in the words."""
+    pytest.importorskip("espeakng_loader")
+    monkeypatch.setattr(demo_corpus, "UTTERANCES_PER_VOICE", 3)
+    done = run("demo", "--out", tmp_path / "demo")
+    assert done.exit_code == 0, done.output
+    scores, findings = judged(tmp_path / "demo", done.stdout)
+    best = best_of(scores)
+    print(best, scores.groupby(["control", "target"])["value"].mean(), findings["name"].value_counts())
+    assert best["acoustic", "arousal"] > 0.5
+    assert best["all-MiniLM-L6-v2", "valence"] > 0.5
+
+
+@pytest.mark.long
+def test_the_demo_finds_what_was_planted(tmp_path):
+    pytest.importorskip("espeakng_loader")
+    out = tmp_path / "demo"
+    done = subprocess.run([*COMMAND, "demo", "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=True)
+    scores, findings = judged(out, done.stdout)
+    best = best_of(scores)
+    assert best["embedded", "arousal"] > 0.7
+    assert best["acoustic", "arousal"] > 0.7  # it was planted in the prosody
+    assert abs(best["all-MiniLM-L6-v2", "arousal"]) < 0.15  # and nowhere else
+    assert best["all-MiniLM-L6-v2", "valence"] > 0.7
+    assert best["acoustic", "valence"] < 0.15
+    assert scores[scores["control"] == "permuted"].groupby("target")["value"].mean().max() < 0.15
+    above = findings[findings["name"] == "above_random"].set_index("target")
+    assert above["low"]["arousal"] > 0  # what training added, by an interval over speakers
+    assert above["low"]["valence"] > 0
+    depth = findings[(findings["name"] == "depth_difference") & (findings["about"] == "score_centre")]
+    assert depth.set_index("encoder").loc["embedded", ["low", "high"]].notna().all()
