@@ -20,10 +20,10 @@ from helpers.corpus_trees import (
 )
 from helpers.speech_models import save_model, small_model
 from helpers.voices import voice
-from layerprobe.probe.data.read import read_manifest
 
 from layerprobe.probe.data.importers.base import write_imported
 from layerprobe.probe.data.importers.registry import IMPORTERS, import_corpus
+from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # audformat's own calls of pandas
