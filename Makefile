@@ -39,7 +39,7 @@ versions: $(READY) ## check that layers are the same on transformers 4.57, which
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/transformers_versions.py
 
 test-oldest: .venv-oldest/ready ## run the quick part of the tests on the oldest supported versions, in .venv-oldest
-	.venv-oldest/bin/python -m pytest -m "not slow" -o filterwarnings=default $(addprefix tests/,$(OLDEST_TESTS)) \
+	.venv-oldest/bin/python -m pytest -m "not long" -o filterwarnings=default $(addprefix tests/,$(OLDEST_TESTS)) \
 		$(patsubst %,--deselect='tests/%',$(OLDEST_LEFT_OUT))
 
 house: $(READY) ## write the table of packages into CONTRIBUTING.md, from the code
