@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from layerprobe.probe.exceptions import InputError as InputError
     from layerprobe.probe.extraction.extract import extract as extract
     from layerprobe.probe.results.run_folder import Run as Run, read_run as read_run
+    from layerprobe.probe.solvers.sklearn_api import LayerRidge as LayerRidge
     from layerprobe.probe.sweep.settings import plan_sweep as plan_sweep
     from layerprobe.probe.sweep.sweep import sweep as sweep
+    from layerprobe.probe.weighted_sum.sklearn_api import LayerMix as LayerMix
 
 _HOMES = {
     "Cache": "layerprobe.probe.cache.store",
     "InputError": "layerprobe.probe.exceptions",
+    "LayerMix": "layerprobe.probe.weighted_sum.sklearn_api",  # these two need scikit-learn
+    "LayerRidge": "layerprobe.probe.solvers.sklearn_api",
     "Run": "layerprobe.probe.results.run_folder",
     "draw": "layerprobe.figures.draw",
     "extract": "layerprobe.probe.extraction.extract",
@@ -42,6 +46,8 @@ _HOMES = {
 __all__ = [
     "Cache",
     "InputError",
+    "LayerMix",
+    "LayerRidge",
     "Run",
     "draw",
     "extract",
