@@ -62,7 +62,7 @@ $(READY): pyproject.toml constraints.txt
 .PHONY: test-oldest house
 OLDEST_PYTHON ?= python3.11
 OLDEST_TESTS := base solvers weighted_sum cache data tasks statistics figures encoders \
-	extraction/test_extract.py sweep/test_sweep.py
+	extraction/test_extract.py sweep/test_sweep.py cli/test_commands.py cli/test_cache.py
 OLDEST_LEFT_OUT := encoders/test_speech.py::test_golden_values_of_a_seeded_model \
 	encoders/test_speech.py::test_what_can_not_be_loaded_is_one_sentence \
 	encoders/test_text.py::test_layers_are_those_of_transformers[distilbert] \
