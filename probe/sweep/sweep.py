@@ -123,7 +123,7 @@ def sweep(
                 finished += unfinished.unit(_mixes(keys), partial(_mixed, cache, keys, used, plan, watch))
         if plan.fused:
             finished += unfinished.unit("fused", lambda: _fused(caches, names, finished, used, plan, algebra, watch))
-        finished += _baselines(caches, manifest, used, plan, algebra)
+        finished += _baselines(caches, used, plan, algebra)
         if other:  # what they reach without the layer under study
             keys = {"encoder": "beside", "probe": "ridge", "layer": "all", "control": "beside_alone", "seed": 0}
             finished += banded_probe(other, used.data, plan, keys, algebra=algebra)
@@ -229,7 +229,7 @@ def _reader(cache: Cache, used: Used) -> tuple[ReadLayer, list[str], int]:
     return read, layers, cache.values_per_utterance // len(cache.plan.layers)
 
 
-def _baselines(caches: list[Cache], manifest: Manifest, used: Used, plan: SweepPlan, algebra: Algebra) -> Finished:
+def _baselines(caches: list[Cache], used: Used, plan: SweepPlan, algebra: Algebra) -> Finished:
     raters = {t: used.rows[columns].to_numpy() for t in plan.targets if (columns := rater_columns(used.rows, t))}
     acoustic = next((c for c in caches if {"duration", "loudness"} <= set(c.plan.layers)), None)
     features = None
