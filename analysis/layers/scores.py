@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.metrics import LOWER_IS_BETTER
+from layerprobe.probe.results.run_folder import POOLED
 
-POOLED = "pooled"
 FOLDS, SPEAKERS = "folds", "95 % over speakers"  # what a range of scores is
 
 
