@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.layers.selection import chosen_layers, with_chosen
+from layerprobe.analysis.layers.selection import with_chosen
 from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws, score_draws
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import FINAL
@@ -28,6 +28,7 @@ from layerprobe.probe.results.run_folder import (
     read_predictions,
     read_run,
 )
+from layerprobe.probe.results.selection import chosen_layers
 
 # A probe of several encoders -> its layer, and probe and layer of one of them alone
 FUSED = {FUSED_RIDGE: (CHOSEN, "ridge", CHOSEN), FUSED_WEIGHTED_SUM: ("all", "weighted_sum", "all")}

@@ -12,7 +12,7 @@ import pandas as pd
 
 from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO, Depth, contrasts, depths
 from layerprobe.analysis.layers.scores import best_layer, layer_scores, with_intervals
-from layerprobe.analysis.layers.selection import chosen_layers, regrets, with_chosen
+from layerprobe.analysis.layers.selection import regrets, with_chosen
 from layerprobe.analysis.layers.variance_partitioning import variance_partition
 from layerprobe.analysis.layers.weights import weight_summary
 from layerprobe.analysis.model_comparison import fusion_gains
@@ -26,6 +26,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_METRIC, LOWER_IS_BETTER
 from layerprobe.probe.results.run_folder import CHOSEN, Predictions, Run, read_run
+from layerprobe.probe.results.selection import chosen_layers
 
 SIMILARITY = "similarity.csv"
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from layerprobe.analysis.statistics.bootstrap import METRICS, speaker_sums
 from layerprobe.analysis.statistics.bootstrap_scores import score_draws
-from layerprobe.analysis.statistics.class_counts import CLASS_METRICS, class_sums
+from layerprobe.analysis.statistics.class_counts import COUNTED_METRICS, class_sums
 from layerprobe.probe.metrics import LOWER_IS_BETTER
 from layerprobe.probe.results.run_folder import Predictions
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
@@ -25,7 +25,7 @@ def speaker_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[s
 
     Args:
         predictions: held-out predictions of a run
-        metric: a key of `analysis.statistics.bootstrap.METRICS`, or of `analysis.statistics.class_counts.CLASS_METRICS`
+        metric: a key of `analysis.statistics.bootstrap.METRICS` or `analysis.statistics.class_counts.COUNTED_METRICS`
         layer: for each (encoder, target) the layer whose probe is judged
 
     Returns:
@@ -39,8 +39,8 @@ def speaker_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[s
     for place, encoder, target, own in _judged(predictions.columns, layer)[["encoder", "target", "layer"]].itertuples():
         truth = predictions.ratings[:, [targets.index(target)]]
         predicted = values[:, [place]].astype(np.float64)
-        if metric in CLASS_METRICS:
-            score = CLASS_METRICS[metric](class_sums(truth.astype(int), predicted.astype(int), of_row))[:, 0]
+        if metric in COUNTED_METRICS:
+            score = COUNTED_METRICS[metric](class_sums(truth.astype(int), predicted.astype(int), of_row))[:, 0]
         else:
             score = METRICS[metric](speaker_sums(truth, predicted, of_row))[:, 0]
         label = {"encoder": encoder, "target": target, "layer": own}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from zarr.storage import FsspecStore
 
 CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "gcloud", "azure", "adlfs")  # whose errors stores raise
+QUARANTINE = "quarantine.csv"  # in a cache, a run, a trained encoder: what was refused, and why
+QUARANTINE_COLUMNS = ("utterance_id", "path", "reason")
 PARTIAL = ".partial"  # ends the names of files that are being written
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from layerprobe.analysis.findings.records import Finding
 from layerprobe.analysis.layers.depth import MEASURES
 from layerprobe.analysis.layers.scores import SPEAKERS, best_layer
+from layerprobe.analysis.layers.variance_partitioning import OF_BOTH
 from layerprobe.analysis.statistics.bootstrap import N_DRAWS
 from layerprobe.analysis.statistics.permutation import BY_SPEAKER, holm
 from layerprobe.analysis.study import Study
@@ -28,7 +29,6 @@ FUSED_WAYS = {
     FUSED_RIDGE: "banded ridge of each encoder's layer with the least error on the inner folds",
     FUSED_WEIGHTED_SUM: "one softmax over the layers of all encoders, with a linear head for each",
 }
-SHARES = ("joint", "unique_layer", "unique_beside", "shared")
 OF_CONTROL = {"none": "", "random_init": ", random weights", "difference": ", less that of random weights"}
 
 
@@ -158,7 +158,7 @@ def _shares(study: Study) -> Iterator[Finding]:
     source = "Nunez-Elizalde et al. (2019), NeuroImage 197"
     for _, rows in study.shares.groupby(["encoder", "target"], sort=False):
         row = rows.iloc[int(np.nanargmax(rows["joint"]))].to_dict()
-        for share in SHARES:
+        for share in OF_BOTH:
             ends = {"estimate": row[share], "low": row[f"{share}_low"], "high": row[f"{share}_high"]}
             yield _finding("unique", {**row, **ends}, "r2", spread=SPEAKERS, method=method, source=source, about=share)
 

@@ -1,10 +1,21 @@
-"""Numbers as the report and the figures write them."""
+"""Names and numbers as the report and the figures write them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+
+ALPHA = 0.05  # what p-values are held against
+
+
+def shown_name(name: object) -> str:
+    """The name of a target, a feature or a control in a sentence, a table or a figure.
+
+    >>> shown_name("arousal_beyond_text")
+    'arousal beyond text'
+    """
+    return str(name).replace("_", " ")
 
 
 def ranged(row: dict[Any, Any], *, digits: int = 2) -> str:

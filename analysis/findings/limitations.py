@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.layers.depth import BEYOND_TEXT
+from layerprobe.analysis.findings.formatting import ALPHA, shown_name
 from layerprobe.analysis.study import Study
 from layerprobe.probe.metrics import CLASS_METRICS
-from layerprobe.probe.tasks.targets import RESIDUAL
+from layerprobe.probe.splits import UNKNOWN_SPEAKER
+from layerprobe.probe.tasks.targets import BEYOND_TEXT, RESIDUAL
 
 FEW_SPEAKERS = 20
 REPEATS = 0.5  # the correlation of ratings from which two targets say much the same
-ALPHA = 0.05  # what p-values are held against
 
 
 def caveats(study: Study) -> list[str]:
@@ -49,7 +49,7 @@ def _speakers(plan: dict[str, Any], study: Study) -> list[str]:
     n_speakers = plan["corpus"]["n_speakers"]
     if n_speakers < FEW_SPEAKERS:
         found.append(f"Only {n_speakers} speakers: another set of talkers may rank the layers otherwise.")
-    unknown = int(np.sum(study.predictions.speaker_id == "Unknown")) if plan["sweep"]["speakers"] else 0
+    unknown = int(np.sum(study.predictions.speaker_id == UNKNOWN_SPEAKER)) if plan["sweep"]["speakers"] else 0
     if unknown:
         found.append(
             f"{unknown} of {len(study.predictions.speaker_id)} held-out utterances are of unknown speakers, each taken "
@@ -93,7 +93,7 @@ def _repeating(correlations: pd.DataFrame) -> list[str]:
             r = float(values[k, j])
             if abs(r) >= REPEATS:
                 found.append(
-                    f"Ratings of {second.replace('_', ' ')} repeat those of {first.replace('_', ' ')} (r = {r:.2f}): "
+                    f"Ratings of {shown_name(second)} repeat those of {shown_name(first)} (r = {r:.2f}): "
                     "their rows are not two findings."
                 )
     return found

@@ -53,11 +53,6 @@ class Finding:
             return f"{self.estimate:.2f}"
         return f"{self.estimate:.2f} ({self.spread} {self.low:.2f} to {self.high:.2f})"
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval does."""
-        return bool(self.low > 0 or self.high < 0)
-
 
 def write_findings(path: Path, findings: list[Finding], *, fingerprint: str) -> None:
     """Write the records with the run's fingerprint; what is not known is null."""

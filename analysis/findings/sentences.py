@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from layerprobe.analysis.findings.formatting import p_text
+from layerprobe.analysis.findings.formatting import ALPHA, p_text, shown_name
 from layerprobe.analysis.findings.records import Finding
 from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import FUSED_RIDGE
 
-ALPHA = 0.05
 CLAIMED = "as de Oliveira et al. (2023) found for HuBERT"
 
 
@@ -60,7 +59,7 @@ def _of_target(findings: list[Finding]) -> Iterator[str]:
     best, chance, chosen = (_named(findings, name) for name in ("best_layer", "chance", "chosen_layer"))
     if best is None:
         return
-    target, metric = best.target.replace("_", " "), _metric(best)
+    target, metric = shown_name(best.target), _metric(best)
     against = "" if chance is None else f"chance ({_chance_text(chance)})"
     if knows(findings) is False:
         yield (
@@ -104,7 +103,7 @@ def _of_random(findings: list[Finding]) -> Iterator[str]:
         return
     where = f"layer {above.layer} of {above.encoder}"
     by = f"{abs(above.estimate):.2f} (95 % of the difference {above.low:.2f} to {above.high:.2f})"
-    target = above.target.replace("_", " ")
+    target = shown_name(above.target)
     if above.low > 0:
         yield f"For {target}, training made {where} better than random weights by {by}."
     elif above.high < 0:
@@ -135,7 +134,7 @@ def _of_depth(findings: list[Finding]) -> Iterator[str]:
         unknown = [
             name
             for name in (deeper, shallower)
-            if knows([f for f in findings if f.target.replace("_", " ") == name]) is False
+            if knows([f for f in findings if shown_name(f.target) == name]) is False
         ]
         if unknown:
             yield (
@@ -166,7 +165,7 @@ def _of_fusion(findings: list[Finding]) -> Iterator[str]:
     for found in findings:
         if found.name == "adds" and found.about.endswith(f", {FUSED_RIDGE}"):
             added, alone = found.about.removesuffix(f", {FUSED_RIDGE}").split(" over ")
-            target, numbers = found.target.replace("_", " "), f"({METRIC_NAMES[found.metric]}, {p_text(found.p)})"
+            target, numbers = shown_name(found.target), f"({METRIC_NAMES[found.metric]}, {p_text(found.p)})"
             if found.low > 0:
                 yield f"For {target}, {added} adds {found.value} to what {alone} says alone {numbers}."
             elif found.high < 0:

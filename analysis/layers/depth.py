@@ -19,9 +19,9 @@ from scipy.stats import t as student
 from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws
 from layerprobe.analysis.statistics.estimates import Estimate, Sampled
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
+from layerprobe.probe.tasks.targets import BEYOND_TEXT
 
 CLAIM = ("valence", "arousal")  # of which the first is said to lie deeper (arXiv 2305.19184)
-BEYOND_TEXT = "_beyond_text"  # the ending of a target less what its words predict
 CHANCE_IS_ZERO = ("ccc_matched", "ccc", "pearson", "r2")  # metrics whose scores have a centre of gravity
 MEASURES = {
     "score_centre": "centre of gravity of the layers' scores",

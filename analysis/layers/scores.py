@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.metrics import LOWER_IS_BETTER
+from layerprobe.probe.results.run_folder import POOLED
 
-POOLED = "pooled"
 FOLDS, SPEAKERS = "folds", "95 % over speakers"  # what a range of scores is
 
 
@@ -69,12 +69,3 @@ def best_layer(values: pd.Series[float], *, metric: str) -> str:
     '1'
     """
     return str((-values if metric in LOWER_IS_BETTER else values).idxmax())
-
-
-def best_of(first: float, second: float, *, metric: str) -> float:
-    """The better of two scores.
-
-    >>> best_of(0.2, 0.5, metric="ccc"), best_of(0.2, 0.5, metric="rmse")
-    (0.5, 0.2)
-    """
-    return min(first, second) if metric in LOWER_IS_BETTER else max(first, second)

@@ -17,17 +17,7 @@ from layerprobe.analysis.statistics.estimates import Estimate
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 from layerprobe.probe.results.run_folder import CHOSEN, Predictions
 
-INNER_ERROR = "inner_rmse"
 DEFAULTS = ("last layer", "middle layer", "mean of all layers", "weighted sum")
-
-
-def chosen_layers(scores: pd.DataFrame) -> pd.DataFrame:
-    """The layer of each fold with the least inner error, ``encoder, target, fold, layer``; empty where none is kept."""
-    rows = scores[(scores["metric"] == INNER_ERROR) & (scores["probe"] == "ridge") & (scores["control"] == "none")]
-    if rows.empty:
-        return pd.DataFrame(columns=["encoder", "target", "fold", "layer"])
-    least = rows.loc[rows.groupby(["encoder", "target", "fold"], sort=False)["value"].idxmin()]
-    return least[["encoder", "target", "fold", "layer"]].reset_index(drop=True)
 
 
 def with_chosen(predictions: Predictions, chosen: pd.DataFrame) -> Predictions:
@@ -35,7 +25,7 @@ def with_chosen(predictions: Predictions, chosen: pd.DataFrame) -> Predictions:
 
     Args:
         predictions: held-out predictions of a run
-        chosen: as of `chosen_layers`
+        chosen: as of `probe.results.selection.chosen_layers`
     """
     columns, rows, raw, matched = predictions.columns, [], [], []
     ridge = columns[(columns["probe"] == "ridge") & (columns["control"] == "none")]

@@ -6,7 +6,8 @@ import pandas as pd
 
 from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws
 
-SHARES = ("layer_alone", "beside", "joint", "unique_layer", "unique_beside", "shared")
+OF_BOTH = ("joint", "unique_layer", "unique_beside", "shared")  # what a layer and the source explain together, in parts
+SHARES = ("layer_alone", "beside", *OF_BOTH)
 
 
 def variance_partition(draws: ScoreDraws) -> pd.DataFrame:

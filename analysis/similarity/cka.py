@@ -13,6 +13,9 @@ BLOCK_BYTES = 2**27  # of Gram matrices held at once
 def debiased_cka(x: np.ndarray, y: np.ndarray) -> float:
     """Linear centred kernel alignment from the unbiased estimator of HSIC.
 
+    ``hsic(K, L) / sqrt(hsic(K, K) hsic(L, L))`` of the Gram matrices ``K`` and ``L`` of the centred sides, each without
+    its diagonal, where ``hsic(K, L) = (tr(KL) + 1'K1 1'L1 / ((n - 1)(n - 2)) - 2 / (n - 2) 1'KL1) / (n (n - 3))``.
+
     The usual, biased CKA nears 1 for any two representations that are wider than there are utterances, random ones
     included (Murphy et al., 2024, arXiv 2405.01012). HSIC's unbiased estimator is Song et al.'s (2012, JMLR 13), CKA
     Kornblith et al.'s (2019), their union Nguyen et al.'s (2021). From products of features and row norms, in

@@ -112,15 +112,6 @@ class Intervals:
     high: np.ndarray
 
 
-def percentile_interval(
-    estimate: np.ndarray, draws: np.ndarray, *, n_speakers: float, level: float = LEVEL
-) -> Intervals:
-    """The middle of the draws ``(n_draws, n_columns)``, as wide as ``level`` and so many speakers ask."""
-    z = expanded_quantile(n_speakers, level=level)
-    low, high = np.nanquantile(draws, [norm.cdf(-z), norm.cdf(z)], axis=0)
-    return Intervals(estimate, low, high)
-
-
 def expanded_quantile(n_speakers: float, *, level: float = LEVEL) -> float:
     """How many standard deviations of the draws an interval reaches (Hesterberg, 2015).
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.analysis.statistics.bootstrap import METRICS, N_DRAWS, draw_speakers, speaker_sums, without_each_speaker
-from layerprobe.analysis.statistics.class_counts import CLASS_METRICS, class_sums
+from layerprobe.analysis.statistics.class_counts import COUNTED_METRICS, class_sums
 from layerprobe.analysis.statistics.estimates import Sampled
 from layerprobe.probe.results.run_folder import Predictions
 from layerprobe.probe.splits import speaker_groups
@@ -63,18 +63,18 @@ def score_draws(
     Args:
         predictions: held-out predictions of a run
         metric: a key of `analysis.statistics.bootstrap.METRICS`, or of
-            `analysis.statistics.class_counts.CLASS_METRICS` for nominal targets
+            `analysis.statistics.class_counts.COUNTED_METRICS` for nominal targets
         n_draws: of speakers, the same for all columns, and for every call with the same speakers
         rows: ``(n_utterances,)`` bool, the utterances that are scored; all speakers are drawn all the same
 
     Raises:
         ValueError: if the metric is unknown
     """
-    if metric not in METRICS and metric not in CLASS_METRICS:
-        raise ValueError(f"metric {metric!r} is unknown; choose one of {', '.join([*METRICS, *CLASS_METRICS])}")
+    if metric not in METRICS and metric not in COUNTED_METRICS:
+        raise ValueError(f"metric {metric!r} is unknown; choose one of {', '.join([*METRICS, *COUNTED_METRICS])}")
     values = predictions.matched if metric == "ccc_matched" else predictions.prediction
     nominal = _nominal(predictions)
-    wanted = predictions.columns["target"].isin(nominal).to_numpy() == (metric in CLASS_METRICS)
+    wanted = predictions.columns["target"].isin(nominal).to_numpy() == (metric in COUNTED_METRICS)
     wanted &= np.isfinite(values).all(axis=0)
     columns = predictions.columns[wanted].reset_index(drop=True)
     place = {str(name): k for k, name in enumerate(predictions.targets)}
@@ -94,9 +94,9 @@ def score_draws(
 
 def _scored(truth: np.ndarray, values: np.ndarray, groups: np.ndarray, counts: np.ndarray, metric: str) -> Sampled:
     once = np.ones((1, counts.shape[1]))
-    if metric in CLASS_METRICS:
+    if metric in COUNTED_METRICS:
         of_classes = class_sums(truth.astype(int), values.astype(int), groups)
-        class_score = CLASS_METRICS[metric]
+        class_score = COUNTED_METRICS[metric]
         parts = (of_classes.drawn(once), of_classes.drawn(counts), of_classes.without_each())
         estimate, draws, left_out = (class_score(part) for part in parts)
     else:

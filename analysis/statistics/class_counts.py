@@ -52,7 +52,7 @@ def macro_f1(sums: ClassSums) -> np.ndarray:
     return _mean(2 * sums.hits, sums.labelled + sums.predicted)
 
 
-CLASS_METRICS: dict[str, Callable[[ClassSums], np.ndarray]] = {"uar": uar, "macro_f1": macro_f1}
+COUNTED_METRICS: dict[str, Callable[[ClassSums], np.ndarray]] = {"uar": uar, "macro_f1": macro_f1}
 
 
 def _mean(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

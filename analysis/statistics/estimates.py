@@ -73,11 +73,6 @@ class Estimate:
         """Whether it has an interval."""
         return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval does."""
-        return self.is_known and (self.low > 0 or self.high < 0)
-
 
 def _flat(values: np.ndarray) -> np.ndarray:
     return values[:, None] if values.ndim == 1 else values

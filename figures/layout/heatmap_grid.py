@@ -13,16 +13,16 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from layerprobe.figures.layout.cells import UPRIGHT_HEIGHT, fill_cell, inches, value_text, writing
+from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.figures.layout.cells import UPRIGHT_HEIGHT, inches, writing
+from layerprobe.figures.layout.correlations import plot_correlations
 from layerprobe.figures.layout.layer_axis import cell_width, common_span, span, stands_upright
 from layerprobe.figures.layout.style import (
-    DIFFERENCE_COLOURS,
     WIDTHS,
     font_size,
     line_height,
     place,
     sheet_size,
-    shown_name,
     size_in_inches,
     text_width,
     wrapped,
@@ -152,35 +152,6 @@ def colour_bar(figure: Figure, ax: Axes, *, scale: Scale, size: float) -> None:
     bar.set_label(wrapped(scale.label, length if across > down else max(length, 0.9), size), size=size)
     ax.tick_params(labelsize=size, length=2)
     bar.outline.set_visible(False)
-
-
-def plot_correlations(
-    correlations: pd.DataFrame, ax: Axes, *, targets: list[str], names: list[str], size: float
-) -> Axes:
-    """How much the targets' ratings say the same: a square of Pearson's r, from −1 to 1 around a meaningful zero.
-
-    Args:
-        correlations: targets by targets
-        ax: where to draw
-        targets: in order, from the top and from the left
-        names: of the targets, as they are written
-        size: of the font in points
-    """
-    colours, norm = matplotlib.colormaps[DIFFERENCE_COLOURS], Normalize(-1, 1)
-    square = correlations.reindex(index=targets, columns=targets).to_numpy(dtype=float)
-    texts = [value_text(value) for value in square.ravel()]
-    n, (across, _) = len(targets), size_in_inches(ax)
-    way = writing(texts, across / n)
-    for k, (value, text) in enumerate(zip(square.ravel(), texts, strict=True)):
-        if text:
-            fill_cell(ax, k % n, k // n, 1, colour=colours(norm(value)), text=text, way=way, gid=None)
-    ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
-    ax.set_yticks(range(n), names)
-    fits = max(text_width(name, size) for name in names) + 0.05 < across / n
-    ax.set_xticks(range(n), names, rotation=0 if fits else 90)
-    ax.tick_params(length=0, labelsize=size)
-    ax.spines[:].set_visible(False)
-    return ax
 
 
 def name_rows(ax: Axes, places: list[float], targets: list[str], *, layers: list[str], n_real: int) -> None:

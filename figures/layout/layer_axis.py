@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 
-from layerprobe.figures.layout.style import shown_name, size_in_inches, text_width
+from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.figures.layout.style import size_in_inches, text_width
 from layerprobe.probe.layer_names import FINAL, is_stack, n_blocks, relative_depth
 
 GAP = 0.35  # cells between the last block and ``final``, which is that block again, normalised

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-from layerprobe.figures.layout.style import WIDTHS, line_height, shown_name, text_width, wrapped
+from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.figures.layout.style import WIDTHS, line_height, text_width, wrapped
 
 HANDLE, BETWEEN = 2.9, 1.5  # font sizes: a legend's handle with its air, and the room between two columns
 EDGE = 0.06  # inches

@@ -89,11 +89,6 @@ def wrapped(text: str, room: float, size: float, *, bold: bool = False) -> str:
     return "\n".join(line.strip() for line in lines)
 
 
-def shown_name(name: str) -> str:
-    """A target's or feature's name as it is written in a figure."""
-    return name.replace("_", " ")
-
-
 def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """New axes, in inches from the figure's left and upper edge."""
     ax = figure.add_axes((0, 0, 1, 1))

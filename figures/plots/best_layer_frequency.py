@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from layerprobe.analysis.findings.formatting import shown_name
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span, stands_upright
 from layerprobe.figures.layout.panels import EDGE, legend_below, panels_across, plan_legend, titles, titles_height
 from layerprobe.figures.layout.style import (
@@ -18,7 +19,6 @@ from layerprobe.figures.layout.style import (
     line_height,
     place,
     settled,
-    shown_name,
     style_of,
     text_width,
     wrapped,

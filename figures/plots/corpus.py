@@ -10,15 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from layerprobe.analysis.corpus import Description
+from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.figures.layout.correlations import plot_correlations
 from layerprobe.figures.layout.panels import EDGE, panels_across
 from layerprobe.figures.layout.style import (
-    DIFFERENCE_COLOURS,
     font_size,
     line_height,
     move,
     settled,
-    shown_name,
-    size_in_inches,
     style_of,
     text_width,
     wrapped,
@@ -27,7 +26,6 @@ from layerprobe.probe.data.schema import Manifest
 
 BINS = 24
 NAME_ROOM = 1.4  # inches for a name beside a panel
-VALUE_SIZE = 6.0  # points
 BAR = "0.35"
 
 
@@ -43,29 +41,6 @@ def plot_classes(counts: pd.DataFrame, ax: Axes) -> Axes:
     ax.barh(range(len(counts)), counts["n"], color=BAR)
     ax.set_yticks(range(len(counts)), list(counts["class"]))
     ax.invert_yaxis()
-    return ax
-
-
-def plot_correlations(correlations: pd.DataFrame, ax: Axes, *, room: float = 1.0) -> Axes:
-    """Pearson r of each pair of targets, blue below 0 and red above, with its value where a cell is wide enough.
-
-    Columns are numbered as the rows are.
-
-    Args:
-        correlations: targets × targets
-        ax: where to draw
-        room: inches for a target's name, which is broken into lines
-    """
-    size = float(matplotlib.rcParams["font.size"])
-    names = [wrapped(shown_name(str(name)), room, size) for name in correlations]
-    ax.imshow(correlations, cmap=DIFFERENCE_COLOURS, vmin=-1, vmax=1, aspect="auto")
-    if size_in_inches(ax)[0] / len(names) > text_width("−.00", VALUE_SIZE):
-        for (i, j), value in np.ndenumerate(correlations.to_numpy()):
-            if i != j and np.isfinite(value):
-                text = f"{value:.2f}".replace("0.", ".").replace("-", "−")
-                ax.text(j, i, text, ha="center", va="center", fontsize=VALUE_SIZE)
-    ax.set_xticks(range(len(names)), [str(k + 1) for k in range(len(names))])
-    ax.set_yticks(range(len(names)), [f"{name} {k + 1}" for k, name in enumerate(names)])
     return ax
 
 
@@ -122,7 +97,9 @@ def corpus_figure(manifest: Manifest, description: Description, *, width: str | 
                 ax.set_title(names[target])
                 ax.set_xlabel("utterances")
             elif kind == "correlations":
-                plot_correlations(description.correlations, ax, room=NAME_ROOM)
+                rows = [wrapped(shown_name(t), NAME_ROOM, size) for t in targets]
+                r = description.correlations
+                plot_correlations(r, ax, targets=list(targets), names=rows, size=size, numbered=True)
                 ax.set_title("Pearson r")
             else:
                 plot_speakers(description.speakers, ax)

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from layerprobe.analysis.findings.formatting import p_text, shown_name
 from layerprobe.figures.layout.panels import EDGE, legend_below, plan_legend
 from layerprobe.figures.layout.style import (
     WIDTHS,
@@ -21,13 +22,12 @@ from layerprobe.figures.layout.style import (
     line_height,
     move,
     settled,
-    shown_name,
     style_of,
     text_width,
     wrapped,
 )
 
-MEASURES = {  # from the top: how a measure is called, and its marker
+MARKS = {  # of each measure, from the top: how it is called beside its row, and its marker
     "score_centre": ("centre of scores", "o"),
     "weight_centre": ("centre of weights", "s"),
     "expected_layer": ("expected layer", "D"),
@@ -128,7 +128,7 @@ def depth_figure(
     measures = _measures(table)
     one = len(encoders) == 1
     room = 1.4 if one or not column else 0.95
-    labels = [MEASURES[m][0] for m in measures] if one else list(encoders)
+    labels = [MARKS[m][0] for m in measures] if one else list(encoders)
     left = EDGE + max(text_width(wrapped(label, room, size), size) for label in labels) + 0.1
     after = text_width("p < .001", size) + 0.1
     if width is None:
@@ -172,19 +172,8 @@ def depth_figure(
         return settled(figure)
 
 
-def p_text(p: float) -> str:
-    """A p-value in three decimals without the zero before the point.
-
-    >>> p_text(0.0321), p_text(0.0004), p_text(1.0)
-    ('p = .032', 'p < .001', 'p = 1.0')
-    """
-    if p < 0.001:
-        return "p < .001"
-    return "p = 1.0" if p >= 0.9995 else f"p = {p:.3f}".replace("0.", ".")
-
-
 def _measures(table: pd.DataFrame) -> list[str]:
-    return [m for m in MEASURES if m in set(table["measure"])]
+    return [m for m in MARKS if m in set(table["measure"])]
 
 
 def _forest(
@@ -219,7 +208,7 @@ def _forest(
             top = y
             for measure in measures:
                 if len(encoders) == 1:
-                    ticks.append((y + len(controls) * lane / 2, MEASURES[measure][0]))
+                    ticks.append((y + len(controls) * lane / 2, MARKS[measure][0]))
                 for control in controls:
                     chosen = table[
                         (table["encoder"] == encoder) & (table["measure"] == measure) & (table["control"] == control)
@@ -259,7 +248,7 @@ def _estimate(ax: Axes, row: Any, y: float, *, colour: Any, limits: tuple[float,
             ax.plot(limit, y, color=ink, marker=arrow, markersize=3.5, ls="", clip_on=False, zorder=3, gid="arrow")
     if limits[0] <= estimate <= limits[1]:
         fill = _filling(row["control"])
-        (mark,) = ax.plot(estimate, y, color=ink, marker=MEASURES[row["measure"]][1], markersize=4, fillstyle=fill)
+        (mark,) = ax.plot(estimate, y, color=ink, marker=MARKS[row["measure"]][1], markersize=4, fillstyle=fill)
         mark.set(zorder=4, clip_on=False, gid="estimate")
         mark.set_markerfacecoloralt("white")
         if fill == "none":
@@ -277,7 +266,7 @@ def _legend(rows: pd.DataFrame, *, one: bool) -> dict[str, Any]:
     measures, controls = _measures(rows), [c for c in CONTROLS if c in set(rows["control"])]
     if not one and len(measures) > 1:
         for measure in measures:
-            name, marker = MEASURES[measure]
+            name, marker = MARKS[measure]
             handles[name] = Line2D([], [], color="0.3", marker=marker, markersize=4, ls="")
     for control in controls if len(controls) > 1 else []:
         name, fill = CONTROLS[control][0], _filling(control)

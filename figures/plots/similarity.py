@@ -10,6 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.figures.layout.heatmap_grid import Scale, colour_bar
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
 from layerprobe.figures.layout.style import (
@@ -19,14 +21,12 @@ from layerprobe.figures.layout.style import (
     line_height,
     place,
     settled,
-    shown_name,
     style_of,
     text_width,
     wrapped,
 )
 from layerprobe.probe.layer_names import FINAL
 
-RATINGS = "ratings"  # the encoder that targets are layers of
 MEASURE_NAMES = {"cka": "CKA, debiased", "cca": "CCA, held out", "rsa": "RSA"}
 EDGE, GAP, BAR = 0.06, 0.12, 0.1  # inches
 NATURAL = {1: 2.8, 2: 2.2}  # inches of a map, by the number of encoders; 1.8 of more

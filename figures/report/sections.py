@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.findings.formatting import p_text, ranged
+from layerprobe.analysis.findings.formatting import p_text, ranged, shown_name
 from layerprobe.analysis.findings.records import NAMES, Finding
 from layerprobe.analysis.layers.depth import MEASURES
 from layerprobe.analysis.layers.scores import SPEAKERS
+from layerprobe.analysis.layers.variance_partitioning import SHARES
 from layerprobe.analysis.layers.weights import concentration, weight_summary
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.statistics.word_error_rate import error_rates
@@ -55,7 +56,7 @@ def sections_of(study: Study, findings: list[Finding]) -> list[Section]:
             picture="wins",
             header=["encoder", "target", "usual choice", "layer", "gives away", "p"],
             rows=[
-                [r["encoder"], _name(r["target"]), r["choice"], r["layer"], ranged(r), p_text(r["p"])]
+                [r["encoder"], shown_name(r["target"]), r["choice"], r["layer"], ranged(r), p_text(r["p"])]
                 for r in _records(study.regrets)
             ],
         ),
@@ -81,7 +82,7 @@ def sections_of(study: Study, findings: list[Finding]) -> list[Section]:
 def all_findings(findings: list[Finding]) -> Section:
     """Every record as a row."""
     rows = [
-        [f.encoder, _name(f.target), NAMES[f.name], f.about.replace("_", " "), f.layer, f.value, _p(f.p_adjusted)]
+        [f.encoder, shown_name(f.target), NAMES[f.name], shown_name(f.about), f.layer, f.value, _p(f.p_adjusted)]
         for f in findings
     ]
     header = ["encoder", "target", "finding", "of", "layer", "value", "p, Holm"]
@@ -99,9 +100,9 @@ def cell_texts(cells: pd.DataFrame, table: pd.DataFrame, metric: str) -> list[st
     keys = ["encoder", "control", "target", "layer"]
     texts = []
     for row in cells[keys].merge(table, how="left", on=keys, validate="one_to_one").to_dict("records"):
-        text = f"{row['encoder']}, {_name(row['target'])}, layer {row['layer']}"
+        text = f"{row['encoder']}, {shown_name(row['target'])}, layer {row['layer']}"
         if row["control"] != "none":
-            text += f" ({_name(row['control'])})"
+            text += f" ({shown_name(row['control'])})"
         text += f": {METRIC_NAMES[metric]} {row['value']:.3f}"
         if np.isfinite(row["lowest"]) and np.isfinite(row["highest"]):
             text += f", {row['spread']} {row['lowest']:.3f} to {row['highest']:.3f}"
@@ -133,7 +134,16 @@ def _depth(study: Study) -> Section:
 def _controls(findings: list[Finding]) -> Section:
     wanted = ("chance", "above_random", "selectivity")
     rows = [
-        [f.encoder, _name(f.target), NAMES[f.name], _name(f.about), f.layer, f.value, _p(f.p), _p(f.p_adjusted)]
+        [
+            f.encoder,
+            shown_name(f.target),
+            NAMES[f.name],
+            shown_name(f.about),
+            f.layer,
+            f.value,
+            _p(f.p),
+            _p(f.p_adjusted),
+        ]
         for f in findings
         if f.name in wanted
     ]
@@ -171,17 +181,16 @@ def mix_rows(study: Study) -> list[list[str]]:
             layers.append(f"{layer['layer']}: {layer['weight']:.2f}{spread}, {layer['contribution']:.2f}")
         score = _matching(scores, same)["value"].mean()
         numbers = [f"{v:.2f}" for v in (score, fit["entropy"], fit["divergence"])]
-        rows.append([fit["encoder"], _name(fit["probe"]), _name(fit["target"]), *numbers, "; ".join(layers)])
+        rows.append([fit["encoder"], shown_name(fit["probe"]), shown_name(fit["target"]), *numbers, "; ".join(layers)])
     return rows
 
 
 def _shares(study: Study) -> Section:
     beside = " and ".join(band["name"] for band in study.runs[0].plan.get("beside", []))
-    kinds = ("layer_alone", "beside", "joint", "unique_layer", "unique_beside", "shared")
     rows = []
     for row in _records(study.shares):
-        ends = [ranged({"estimate": row[k], "low": row[f"{k}_low"], "high": row[f"{k}_high"]}) for k in kinds]
-        rows.append([row["encoder"], _name(row["target"]), row["layer"], *ends])
+        ends = [ranged({"estimate": row[k], "low": row[f"{k}_low"], "high": row[f"{k}_high"]}) for k in SHARES]
+        rows.append([row["encoder"], shown_name(row["target"]), row["layer"], *ends])
     header = ["encoder", "target", "layer", "layer alone", "beside alone", "both", "only the layer", "only beside"]
     words = [f"Shares of the ratings' variance, on speakers never heard, when each layer is fitted beside {beside}."]
     return Section("What is unique", words, header=[*header, "shared"], rows=rows, folded=len(rows) > 30)
@@ -197,7 +206,9 @@ def _fusion(findings: list[Finding]) -> Section:
             added, _, alone = who.partition(" over ")
             score = ranged(vars(together[way, f.target]))
             p = [_p(f.p), _p(f.p_adjusted)]
-            rows.append([_name(way), _name(f.target), score, f"{added} over {alone} alone", ranged(vars(f)), *p])
+            rows.append(
+                [shown_name(way), shown_name(f.target), score, f"{added} over {alone} alone", ranged(vars(f)), *p]
+            )
     words = [
         "Frozen encoders fitted side by side on the same speakers. Fused ridge takes of each the layer with the least "
         "error inside the training speakers, with a penalty each; the fused weighted sum has one softmax over all "
@@ -215,13 +226,13 @@ def _groups(study: Study) -> Section:
         quartiles = " / ".join(f"{q:.2f}" for q in own["value"].quantile([0.25, 0.5, 0.75]))
         text = f"{quartiles}; from {worst['value']:.2f} ({worst['speaker_id']}) to {best['value']:.2f}"
         who = f"{len(own)} speakers with 10 utterances or more: quartiles"
-        rows.append([str(encoder), _name(target), _layer(own["layer"].iloc[0]), who, text])
+        rows.append([str(encoder), shown_name(target), _layer(own["layer"].iloc[0]), who, text])
     for row in _records(study.by_group):
         who = f"{row['grouping']} {row['group']} ({row['n']} utterances, {row['n_speakers']} speakers)"
-        rows.append([row["encoder"], _name(row["target"]), _layer(row["layer"]), who, ranged(row)])
+        rows.append([row["encoder"], shown_name(row["target"]), _layer(row["layer"]), who, ranged(row)])
     for row in _records(study.transfers):
         who = f"trained on {row['source']}, tested on {row['test']}"
-        rows.append([row["encoder"], _name(row["target"]), row["layer"], who, ranged(row)])
+        rows.append([row["encoder"], shown_name(row["target"]), row["layer"], who, ranged(row)])
     words = ["Scores of some utterances alone; a score over all can hide that it fails somebody."]
     return Section("Whom it fails", words, header=["encoder", "target", "layer", "who", "score"], rows=rows)
 
@@ -237,7 +248,9 @@ def _similarity(study: Study) -> Section:
             continue
         best = own.iloc[int(np.nanargmax(own["value"]))].to_dict()
         p = p_text(best["p"]) if np.isfinite(best["p"]) else ""
-        rows.append([str(encoder), _name(target), str(measure).upper(), best["layer_a"], f"{best['value']:.3f}", p])
+        rows.append(
+            [str(encoder), shown_name(target), str(measure).upper(), best["layer_a"], f"{best['value']:.3f}", p]
+        )
     words = [
         "Which layers say the same, without any probe: debiased linear CKA. Below, the layer that resembles each "
         "rating the most; p of RSA is of that layer alone, not corrected for the choice."
@@ -257,7 +270,7 @@ def _baselines(scores: pd.DataFrame) -> Section:
     texts = [
         [
             names[str(row["control"])],
-            _name(row["target"]),
+            shown_name(row["target"]),
             ", ".join(f"{METRIC_NAMES[m]} {row[m]:.2f}" for m in shown if np.isfinite(row[m])),
         ]
         for row in means.to_dict("records")
@@ -285,10 +298,6 @@ def _matching(table: pd.DataFrame, same: dict[str, Any]) -> pd.DataFrame:
     for key, value in same.items():
         chosen &= (table[key] == value).to_numpy()
     return table[chosen]
-
-
-def _name(text: object) -> str:
-    return str(text).replace("_", " ")
 
 
 def _layer(text: object) -> str:

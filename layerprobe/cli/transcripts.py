@@ -38,9 +38,9 @@ def transcribe(
     import torch
 
     from layerprobe.probe.data.asr import load_recogniser, transcribe as transcribe_stage
-    from layerprobe.probe.data.inputs import TRANSCRIPT
     from layerprobe.probe.data.read import read_manifest
-    from layerprobe.probe.data.transcripts import ASR_TRANSCRIPT, read_transcripts, with_transcripts
+    from layerprobe.probe.data.schema import ASR_TRANSCRIPT, TRANSCRIPT
+    from layerprobe.probe.data.transcripts import read_transcripts, with_transcripts
     from layerprobe.probe.data.write import write_manifest
 
     if (asr is None) == (from_folder is None):
@@ -104,9 +104,8 @@ def asr_cost(
     from layerprobe.analysis.model_comparison import compare
     from layerprobe.cli.compare import scores_text
     from layerprobe.probe.cache.store import open_cache
-    from layerprobe.probe.data.inputs import TRANSCRIPT
     from layerprobe.probe.data.read import read_manifest
-    from layerprobe.probe.data.transcripts import ASR_TRANSCRIPT
+    from layerprobe.probe.data.schema import ASR_TRANSCRIPT, TRANSCRIPT
     from layerprobe.probe.encoders.text import load_text_encoder
     from layerprobe.probe.extraction.extract import extract
     from layerprobe.probe.sweep.settings import plan_sweep
@@ -136,8 +135,7 @@ def _error_text(table: object) -> str:
 
     from layerprobe.analysis.findings.formatting import ranged
     from layerprobe.analysis.statistics.word_error_rate import error_rates
-    from layerprobe.probe.data.inputs import TRANSCRIPT
-    from layerprobe.probe.data.transcripts import ASR_TRANSCRIPT
+    from layerprobe.probe.data.schema import ASR_TRANSCRIPT, TRANSCRIPT
     from layerprobe.probe.data.word_errors import word_error_table
 
     assert isinstance(table, pd.DataFrame)

@@ -23,14 +23,20 @@ import zarr
 from layerprobe.probe.cache.journal import JOURNAL, BlockLine, CacheDamaged, n_whole_rows, read_journal
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import digest_of, is_remote, reached, read_table, zarr_store
+from layerprobe.probe.filesystem import (
+    QUARANTINE,
+    QUARANTINE_COLUMNS,
+    digest_of,
+    is_remote,
+    reached,
+    read_table,
+    zarr_store,
+)
 
 BLOCK = 512  # utterances in a shard: 50 MB for 25 layers of 1024 in one pooling
 READ_AT_ONCE = 16 * BLOCK  # rows
 ASKED_AT_ONCE = 16  # of an object store, which takes its time to answer
 FORMAT = 1
-QUARANTINE = "quarantine.csv"
-QUARANTINE_COLUMNS = ("utterance_id", "path", "reason")
 ARRAYS = ("embeddings", "utterance_id", "sound")
 MEND = "Look at it with layerprobe cache verify."
 

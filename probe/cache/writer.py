@@ -27,8 +27,6 @@ from layerprobe.probe.cache.store import (
     ARRAYS,
     BLOCK,
     FORMAT,
-    QUARANTINE,
-    QUARANTINE_COLUMNS,
     CacheMismatch,
     array_of,
     block_file,
@@ -40,6 +38,8 @@ from layerprobe.probe.cache.store import (
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import (
     PARTIAL,
+    QUARANTINE,
+    QUARANTINE_COLUMNS,
     digest_of,
     is_remote,
     make_durable,

@@ -11,8 +11,8 @@ import pandas as pd
 
 from layerprobe.probe.data.audio import UnusableSound, read_sound
 from layerprobe.probe.data.audio_hashes import Row, SoundHashes, span_of
+from layerprobe.probe.data.schema import TRANSCRIPT
 
-TRANSCRIPT = "transcript"  # the manifest's column of words, unless another is named
 NO_WORDS = "no words"  # the content of a row whose transcript is empty
 # What is decoded ahead is held in memory; this much is 77 MB an utterance at 16 kHz.
 LONGEST_SECONDS = 1200.0

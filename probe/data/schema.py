@@ -11,6 +11,8 @@ import pandas as pd
 
 from layerprobe.probe.exceptions import InputError
 
+TRANSCRIPT = "transcript"  # the column of words, unless another is named
+ASR_TRANSCRIPT = "asr_transcript"  # the column of a machine's words beside people's
 PROBLEMS_SHOWN = 20
 
 
@@ -63,7 +65,7 @@ class Manifest:
     def content_hash(self) -> str:
         """Sixteen hex digits over every column that can change a score; moving the folder changes nothing."""
         rated = [c for target in self.targets for c in (target, *rater_columns(self.table, target))]
-        texts = [c for c in ("split", "transcript", "asr_transcript", "gender", "corpus") if c in self.table]
+        texts = [c for c in ("split", TRANSCRIPT, ASR_TRANSCRIPT, "gender", "corpus") if c in self.table]
         columns = ["utterance_id", "speaker_id", *texts, *rated, *self.header.nominal]
         text = self.table.sort_values("utterance_id")[columns].to_csv(index=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

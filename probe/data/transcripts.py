@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprobe.probe.data.inputs import TRANSCRIPT
+from layerprobe.probe.data.schema import TRANSCRIPT
 from layerprobe.probe.exceptions import InputError
 
-ASR_TRANSCRIPT = "asr_transcript"  # the column of a machine's words beside people's
 SOURCE = "_source"  # the ending of the column that says where a transcript is from
 HUMAN = "manifest"  # the source of words that were there before
 # Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.

@@ -6,7 +6,6 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 WORD_ERRORS = "word_errors.csv"  # in a run folder whose manifest has transcripts of people and of a machine
@@ -83,10 +82,3 @@ def word_error_table(table: pd.DataFrame, *, reference: str, heard: str) -> pd.D
             rows.append({"utterance_id": row["utterance_id"], "speaker_id": row["speaker_id"], **vars(found)})
     columns = ["utterance_id", "speaker_id", "n_words", "substitutions", "deletions", "insertions"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def pooled_rate(table: pd.DataFrame) -> float:
-    """All errors over all words of a `word_error_table`; NaN where there are none."""
-    errors = int(table[["substitutions", "deletions", "insertions"]].to_numpy().sum())
-    n_words = int(np.sum(table["n_words"]))
-    return errors / n_words if n_words else float("nan")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from layerprobe.probe.cache.store import Cache, open_cache
-from layerprobe.probe.data.inputs import TRANSCRIPT
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.loading import OWN, load_upstream
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract

@@ -15,8 +15,8 @@ from layerprobe.probe.cache.store import CacheMismatch, open_cache
 from layerprobe.probe.cache.writer import CacheWriter, NotHeld
 from layerprobe.probe.data.audio import CHANNELS, RESAMPLER
 from layerprobe.probe.data.audio_hashes import SoundHashes, records
-from layerprobe.probe.data.inputs import LONGEST_SECONDS, NO_WORDS, TRANSCRIPT, Source
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.inputs import LONGEST_SECONDS, NO_WORDS, Source
+from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.encoders.diagnostics import precision_loss, precision_words
 from layerprobe.probe.encoders.linear_kernels import products_used
@@ -25,8 +25,8 @@ from layerprobe.probe.encoders.speech import LAYER_CONVENTION, SpeechEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.estimate import Foresight, foresee, refuse_full_disk, sample_sounds
 from layerprobe.probe.extraction.inputs import source_for
-from layerprobe.probe.extraction.workers import default_jobs, hear_in_order
-from layerprobe.probe.filesystem import reached, replace_file
+from layerprobe.probe.extraction.workers import hear_in_order, utterances_at_once
+from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, reached, replace_file
 from layerprobe.probe.progress import Silent
 
 PRECISION = "precision.csv"  # in the cache: what 16-bit products did to a sample of its sounds
@@ -131,7 +131,7 @@ def extract(
         OSError: if the disk is full or can't be written; rows named in the journal stay
     """
     watch = watch or Silent()
-    jobs = jobs or default_jobs(encoder)
+    jobs = jobs or utterances_at_once(encoder)
     began = time.monotonic()
     plan = extraction_plan(encoder, poolings=poolings, words=words, storage=storage)
     with CacheWriter(out, plan, dim=encoder.dim) as writer:
@@ -217,7 +217,7 @@ def rehearse(
     lines = plan.lines()
     if pending.empty:
         return [*lines, f"All {len(cached)} utterances are cached already; nothing is to be done."]
-    jobs = jobs or default_jobs(encoder)
+    jobs = jobs or utterances_at_once(encoder)
     foresight = _foreseen(out, pending, cached, n_rows, encoder, source, plan, jobs)
     return [*lines, f"{len(cached)} utterances are cached already; {foresight.words()}."]
 
@@ -240,7 +240,7 @@ def _wordless(cached: dict[str, str]) -> int:
 
 
 def _quarantine(refused: list[tuple[str, str, str]]) -> pd.DataFrame:
-    return pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
+    return pd.DataFrame(refused, columns=list(QUARANTINE_COLUMNS))
 
 
 def _note_precision(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, watch: Silent) -> None:

@@ -13,8 +13,6 @@ from layerprobe.probe.cache.lease import claimed
 from layerprobe.probe.cache.store import (
     ARRAYS,
     BLOCK,
-    QUARANTINE,
-    QUARANTINE_COLUMNS,
     CacheMismatch,
     array_of,
     block_file,
@@ -25,14 +23,14 @@ from layerprobe.probe.cache.store import (
 from layerprobe.probe.cache.verify import Damage, ids_of_block, verify
 from layerprobe.probe.cache.writer import NotHeld, stored
 from layerprobe.probe.data.audio_hashes import SoundHashes
-from layerprobe.probe.data.inputs import LONGEST_SECONDS, TRANSCRIPT, Source
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.inputs import LONGEST_SECONDS, Source
+from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extraction_plan
 from layerprobe.probe.extraction.inputs import source_for
-from layerprobe.probe.extraction.workers import default_jobs, hear_in_order
-from layerprobe.probe.filesystem import digest_of, make_durable, reached, replace_file
+from layerprobe.probe.extraction.workers import hear_in_order, utterances_at_once
+from layerprobe.probe.filesystem import QUARANTINE, QUARANTINE_COLUMNS, digest_of, make_durable, reached, replace_file
 from layerprobe.probe.progress import Silent
 
 
@@ -75,7 +73,7 @@ def repair(
         ids = _whose(path, manifest, sorted({d.block for d in damages}))
         hashes = SoundHashes(path if encoder.reads == "sound" else None)
         source = source_for(encoder, manifest.table, hashes, words=words, longest_seconds=LONGEST_SECONDS)
-        jobs = jobs or default_jobs(encoder)
+        jobs = jobs or utterances_at_once(encoder)
         watch.begin("repair", sum(map(len, ids.values())), "utterances")
         lost: list[tuple[str, str, str]] = []
         try:

@@ -40,7 +40,7 @@ class Heard:
     seconds_at_work: float  # of the thread that heard it
 
 
-def default_jobs(encoder: Upstream) -> int:
+def utterances_at_once(encoder: Upstream) -> int:
     """Utterances that are heard at once: one for each core, or one on a GPU."""
     return cores() if encoder.device == "cpu" else 1
 

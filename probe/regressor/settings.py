@@ -6,8 +6,7 @@ from importlib.metadata import version
 
 import torch
 
-from layerprobe.probe.data.inputs import TRANSCRIPT
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.hooks import tensors_hash
 from layerprobe.probe.encoders.loading import load_model
 from layerprobe.probe.encoders.speech import NEVER_READ

@@ -11,6 +11,7 @@ import pandas as pd
 
 from layerprobe.probe.metrics import CLASS_METRICS, METRICS, MomentMatch, ccc
 from layerprobe.probe.results.run_folder import LABELS, POOLED, PREDICTION_KEYS, Predictions
+from layerprobe.probe.results.selection import INNER_ERROR
 from layerprobe.probe.splits import Split
 from layerprobe.probe.tasks.controls import CONTROLS
 from layerprobe.probe.tasks.targets import Fitted
@@ -142,7 +143,7 @@ def column_scores(column: Column, splits: list[Split]) -> Iterator[dict[str, Any
             yield {**column.keys, "fold": fold, "metric": metric, "value": value}
     if column.is_drawn:
         return
-    for metric, values_of_splits in (("alpha", column.alphas), ("inner_rmse", np.sqrt(column.inner_errors).tolist())):
+    for metric, values_of_splits in (("alpha", column.alphas), (INNER_ERROR, np.sqrt(column.inner_errors).tolist())):
         for split, value in zip(splits, values_of_splits, strict=False):
             yield {**column.keys, "fold": split.name, "metric": metric, "value": value}
 

@@ -14,16 +14,11 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.tasks.targets import BEYOND_TEXT, RESIDUAL
 from layerprobe.probe.toml import toml_document
 
-SCORES, PREDICTIONS, WEIGHTS, PLAN, QUARANTINE = (
-    "scores.csv",
-    "predictions.npz",
-    "layer_weights.csv",
-    "plan.toml",
-    "quarantine.csv",
-)
+SCORES, PREDICTIONS, WEIGHTS, PLAN = "scores.csv", "predictions.npz", "layer_weights.csv", "plan.toml"
 SCORE_COLUMNS = ("encoder", "probe", "layer", "target", "control", "fold", "seed", "metric", "value")
 WEIGHT_COLUMNS = ("encoder", "probe", "target", "control", "fold", "seed", "layer", "weight", "contribution")
 LABELS = ("gender", "corpus")  # columns of a manifest that travel with the predictions

@@ -9,12 +9,11 @@ import numpy as np
 
 from layerprobe.probe.metrics import MomentMatch
 from layerprobe.probe.results.predictions import NOTHING, Column, ColumnBuilder, Finished, SweepData
+from layerprobe.probe.results.run_folder import BASELINE
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.sweep.layer_probes import banded_probe
 from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.tasks.bag_of_words import word_counts
-
-BASELINE = "baseline"  # the encoder of these rows in the score table
 
 
 def baselines(

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -28,21 +27,6 @@ from layerprobe.probe.tasks.targets import Targets
 from layerprobe.probe.weighted_sum.layers import ReadLayer
 
 
-def chosen_layers(scores: list[dict[str, Any]], encoder: str) -> dict[tuple[str, str], str]:
-    """By target and split the layer of an encoder's ridge with the least error on the inner folds.
-
-    Args:
-        scores: rows of the score table, of every layer
-        encoder: its name
-    """
-    least: dict[tuple[str, str], tuple[float, str]] = {}
-    for row in scores:
-        if (row["metric"], row["probe"], row["control"], row["encoder"]) == ("inner_rmse", "ridge", "none", encoder):
-            key = row["target"], row["fold"]
-            least[key] = min(least.get(key, (np.inf, "")), (row["value"], row["layer"]), key=lambda pair: pair[0])
-    return {key: layer for key, (_, layer) in least.items()}
-
-
 def fused_ridge(
     read: Callable[[str, str], np.ndarray],
     choices: dict[str, dict[tuple[str, str], str]],
@@ -56,7 +40,7 @@ def fused_ridge(
 
     Args:
         read: an encoder's and a layer's name -> ``(n_utterances, n_features)``
-        choices: for each encoder what `chosen_layers` gives
+        choices: for each encoder by target and split the layer that is read (`probe.results.selection.chosen_layers`)
         data: what is rated, and the splits
         plan: the sweep's
         algebra: where matrices are multiplied

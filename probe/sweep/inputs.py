@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.cache.store import Cache, open_cache
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.results.predictions import SweepData
@@ -19,8 +19,6 @@ from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.tasks.bag_of_words import WORD_FEATURES, word_counts
 from layerprobe.probe.tasks.cross_corpus import splits_within
 from layerprobe.probe.tasks.text_residuals import beyond_text
-
-TRANSCRIPT = "transcript"  # the band of the manifest's words
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,7 @@ def with_beyond_text(used: Used, plan: SweepPlan) -> Used:
 
 def transcripts_of(used: Used) -> list[str] | None:
     """The words of each utterance, None where the manifest has none of any."""
-    texts = used.rows["transcript"].tolist() if "transcript" in used.rows else []
+    texts = used.rows[TRANSCRIPT].tolist() if TRANSCRIPT in used.rows else []
     return texts if any(text.strip() for text in texts) else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
 from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
@@ -132,4 +132,4 @@ def plan_sweep(
 
 def _has_transcripts(manifest: Manifest) -> bool:
     """Whether any utterance has words."""
-    return "transcript" in manifest.table and bool((manifest.table["transcript"].str.strip() != "").any())
+    return TRANSCRIPT in manifest.table and bool((manifest.table[TRANSCRIPT].str.strip() != "").any())

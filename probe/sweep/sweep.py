@@ -13,9 +13,7 @@ import torch
 
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.dask_client import cluster, n_workers
-from layerprobe.probe.data.inputs import TRANSCRIPT
-from layerprobe.probe.data.schema import Manifest, rater_columns
-from layerprobe.probe.data.transcripts import ASR_TRANSCRIPT
+from layerprobe.probe.data.schema import ASR_TRANSCRIPT, TRANSCRIPT, Manifest, rater_columns
 from layerprobe.probe.data.word_errors import WORD_ERRORS, word_error_table
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
@@ -24,9 +22,10 @@ from layerprobe.probe.progress import Silent
 from layerprobe.probe.results.partial import Unfinished
 from layerprobe.probe.results.predictions import NOTHING, Finished, held_out_predictions
 from layerprobe.probe.results.run_folder import WEIGHT_COLUMNS, Run, refuse_other_run, write_run
+from layerprobe.probe.results.selection import chosen_layers
 from layerprobe.probe.solvers.backends import HOST, Algebra
 from layerprobe.probe.sweep.baselines import baselines
-from layerprobe.probe.sweep.fusion import chosen_layers, fused_ridge, fused_weighted_sum
+from layerprobe.probe.sweep.fusion import fused_ridge, fused_weighted_sum
 from layerprobe.probe.sweep.inputs import (
     Band,
     Used,
@@ -123,7 +122,7 @@ def sweep(
                 finished += unfinished.unit(_mixes(keys), partial(_mixed, cache, keys, used, plan, watch))
         if plan.fused:
             finished += unfinished.unit("fused", lambda: _fused(caches, names, finished, used, plan, algebra, watch))
-        finished += _baselines(caches, manifest, used, plan, algebra)
+        finished += _baselines(caches, used, plan, algebra)
         if other:  # what they reach without the layer under study
             keys = {"encoder": "beside", "probe": "ridge", "layer": "all", "control": "beside_alone", "seed": 0}
             finished += banded_probe(other, used.data, plan, keys, algebra=algebra)
@@ -205,7 +204,10 @@ def _fused(
 ) -> Finished:
     """All encoders together; mixed are those whose layers are a stack."""
     of = dict(zip(names, caches, strict=True))
-    choices = {name: chosen_layers(finished.scores, name) for name in names}
+    choices: dict[str, dict[tuple[str, str], str]] = {name: {} for name in names}
+    for encoder, target, fold, layer in chosen_layers(pd.DataFrame(finished.scores)).itertuples(index=False):
+        if encoder in choices:
+            choices[encoder][target, fold] = layer
 
     def read(encoder: str, layer: str) -> np.ndarray:
         return of[encoder].read_layer(layer, rows_in(of[encoder], used))
@@ -229,7 +231,7 @@ def _reader(cache: Cache, used: Used) -> tuple[ReadLayer, list[str], int]:
     return read, layers, cache.values_per_utterance // len(cache.plan.layers)
 
 
-def _baselines(caches: list[Cache], manifest: Manifest, used: Used, plan: SweepPlan, algebra: Algebra) -> Finished:
+def _baselines(caches: list[Cache], used: Used, plan: SweepPlan, algebra: Algebra) -> Finished:
     raters = {t: used.rows[columns].to_numpy() for t in plan.targets if (columns := rater_columns(used.rows, t))}
     acoustic = next((c for c in caches if {"duration", "loudness"} <= set(c.plan.layers)), None)
     features = None

@@ -56,7 +56,7 @@ class Task:
     work: Callable[[], Finished]  # is pickled
 
 
-def default_jobs(layer_bytes: int) -> int:
+def layers_at_once(layer_bytes: int) -> int:
     """Layers at once that leave each two threads and take no more memory than one layer and a GiB."""
     by_memory = (layer_bytes + SPARE) // (layer_bytes + WORKER)
     return max(1, min(cores() // THREADS, by_memory))
@@ -74,7 +74,7 @@ def fitted(
     """What each unit gives, in order, in worker processes or here, where the next layer is read meanwhile."""
     first = units[0]
     layer_bytes = len(data.utterance_ids) * 4 * first.cache.values_per_utterance // len(first.cache.plan.layers)
-    jobs = default_jobs(layer_bytes) if jobs is None else jobs
+    jobs = layers_at_once(layer_bytes) if jobs is None else jobs
     if jobs > 1 and plan.device == "cpu":
         work = joblib.delayed(_kept)
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch=jobs, max_nbytes="1M")

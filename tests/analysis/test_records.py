@@ -14,13 +14,6 @@ def test_a_value_has_its_interval_where_there_is_one():
     assert finding(low=NAN, high=NAN).value == "0.60"
 
 
-def test_an_interval_excludes_zero_on_either_side():
-    assert finding().excludes_zero
-    assert finding(estimate=-0.6, low=-0.7, high=-0.5).excludes_zero
-    assert not finding(low=-0.1).excludes_zero
-    assert not finding(low=NAN, high=NAN).excludes_zero
-
-
 def test_records_are_written_with_the_runs_fingerprint_and_null_for_what_is_not_known(tmp_path):
     write_findings(tmp_path / "f.json", [finding(p=0.25), finding(low=NAN)], fingerprint="abc")
     text = (tmp_path / "f.json").read_text()

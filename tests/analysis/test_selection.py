@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from helpers.held_out import DEFAULTS, predictions_of, score_draws_of
 
-from layerprobe.analysis.layers.selection import CHOSEN, chosen_layers, regrets, with_chosen
+from layerprobe.analysis.layers.selection import CHOSEN, regrets, with_chosen
 from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.probe.results.selection import chosen_layers
 from layerprobe.probe.solvers.ridge import nested_ridge
 from layerprobe.probe.splits import fold_splits
 

@@ -10,7 +10,8 @@ from helpers.figure_checks import assert_readable
 from helpers.voices import write_table
 
 from layerprobe.analysis.corpus import agreement, describe
-from layerprobe.figures.plots.corpus import corpus_figure, plot_correlations, plot_ratings
+from layerprobe.figures.layout.correlations import plot_correlations
+from layerprobe.figures.plots.corpus import corpus_figure, plot_ratings
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.metrics import ccc
@@ -103,9 +104,11 @@ def test_bars_count_the_ratings_and_colours_lie_around_zero():
     assert sum(bar.get_height() for bar in ax.patches) == 4
     assert ax.get_xlim() == (1, 7)
     r = pd.DataFrame([[1, -0.5], [-0.5, 1]], index=["a", "b"], columns=["a", "b"])
-    ax = plot_correlations(r, Figure().add_subplot())
-    assert ax.images[0].get_clim() == (-1, 1)
-    assert {t.get_text() for t in ax.texts} == {"−.50"}
+    ax = plot_correlations(r, Figure().add_subplot(), targets=["a", "b"], names=["a", "b"], size=8, numbered=True)
+    same, apart = (ax.patches[k].get_facecolor() for k in (0, 1))
+    assert same[0] > same[2] and apart[0] < apart[2]  # red above 0, blue below
+    assert {t.get_text() for t in ax.texts} == {"1.0", "−.50"}
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a 1", "b 2"]
 
 
 @pytest.mark.parametrize("width", [None, "column", "double"])

@@ -10,7 +10,6 @@ from layerprobe.analysis.statistics.bootstrap import (
     METRICS,
     bca_interval,
     draw_speakers,
-    percentile_interval,
     speaker_sums,
     without_each_speaker,
 )
@@ -55,22 +54,18 @@ def test_constants_score_as_the_metrics_say(rng):
     assert np.isnan(METRICS["ccc"](same)).all()
 
 
-@pytest.mark.parametrize("method", ["percentile", "BCa"])
-def test_intervals_equal_those_of_scipy_where_speakers_are_single_numbers(method):
+def test_intervals_equal_those_of_scipy_where_speakers_are_single_numbers():
     """One utterance a speaker, the mean as the score, so many speakers that nothing is expanded."""
     rng = np.random.default_rng(5)
     values = rng.exponential(size=60)
     theirs = scipy_bootstrap(
-        (values,), np.mean, n_resamples=20_000, method=method, random_state=np.random.default_rng(1)
+        (values,), np.mean, n_resamples=20_000, method="BCa", random_state=np.random.default_rng(1)
     ).confidence_interval
     counts = draw_speakers(60, n_draws=20_000, rng=rng)
     draws = (counts @ values / 60)[:, None]
     left_out = ((values.sum() - values) / 59)[:, None]
     estimate = np.array([values.mean()])
-    if method == "percentile":
-        ours = percentile_interval(estimate, draws, n_speakers=1e12)
-    else:
-        ours = bca_interval(estimate, draws, left_out, n_speakers=1e12)
+    ours = bca_interval(estimate, draws, left_out, n_speakers=1e12)
     assert ours.low[0] == pytest.approx(theirs.low, abs=0.01)
     assert ours.high[0] == pytest.approx(theirs.high, abs=0.01)
 
@@ -107,10 +102,7 @@ def test_the_speaker_interval_covers_the_truth_and_that_of_utterances_does_not()
             n = len(sums.n)
             draws = METRICS["ccc"](sums.drawn(draw_speakers(n, n_draws=400, rng=rng)))
             estimate = METRICS["ccc"](sums.drawn(np.ones((1, n))))[0]
-            if name == "speakers":
-                interval = bca_interval(estimate, draws, METRICS["ccc"](without_each_speaker(sums)))
-            else:
-                interval = percentile_interval(estimate, draws, n_speakers=n)
+            interval = bca_interval(estimate, draws, METRICS["ccc"](without_each_speaker(sums)))
             covered[name] += int(interval.low[0] <= expected <= interval.high[0])
     assert 0.92 <= covered["speakers"] / 500 <= 0.98
     assert covered["utterances"] / 500 < 0.75

@@ -12,7 +12,7 @@ from helpers.held_out import predictions_of
 from layerprobe.analysis.layers.scores import layer_scores, with_intervals
 from layerprobe.analysis.statistics.bootstrap import METRICS, draw_speakers
 from layerprobe.analysis.statistics.bootstrap_scores import KEYS, SEED, score_draws
-from layerprobe.analysis.statistics.class_counts import CLASS_METRICS
+from layerprobe.analysis.statistics.class_counts import COUNTED_METRICS
 from layerprobe.probe import metrics
 
 PLAIN = {**metrics.METRICS, "ccc_matched": metrics.ccc, **metrics.CLASS_METRICS}
@@ -37,11 +37,11 @@ def truth_of(run, target):
     return run.ratings[:, list(run.targets).index(target)]
 
 
-@pytest.mark.parametrize("metric", [*METRICS, *CLASS_METRICS])
+@pytest.mark.parametrize("metric", [*METRICS, *COUNTED_METRICS])
 def test_draws_equal_a_plain_loop_over_utterances_and_seeds(rng, metric):
     run = run_of(rng, n_speakers=8, seeds=3)
     found = score_draws(run, metric=metric, n_draws=30)
-    targets = ["emotion"] if metric in CLASS_METRICS else ["arousal", "valence", "arousal"]
+    targets = ["emotion"] if metric in COUNTED_METRICS else ["arousal", "valence", "arousal"]
     assert found.keys["target"].tolist() == targets
     values = (run.matched if metric == "ccc_matched" else run.prediction).astype(float)
     names, groups = np.unique(run.speaker_id, return_inverse=True)
@@ -143,7 +143,7 @@ def test_a_mask_scores_its_utterances_alone_while_the_same_speakers_are_drawn(rn
 
 def test_draws_that_hold_nobody_of_the_mask_have_no_score(rng):
     run = run_of(rng, n_speakers=12)
-    for metric in (*METRICS, *CLASS_METRICS):
+    for metric in (*METRICS, *COUNTED_METRICS):
         draws = score_draws(run, metric=metric, n_draws=200, rows=run.speaker_id == "s3").scores.draws[:, 0]
         # (11 / 12)^12 = .352 of draws, with a standard deviation of .034
         assert np.isnan(draws).mean() == pytest.approx(0.352, abs=0.12)

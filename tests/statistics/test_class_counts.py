@@ -19,11 +19,11 @@ def corpus(rng):
     return truth, np.where(rng.random(truth.shape) < 0.5, truth, rng.integers(0, 4, size=truth.shape)), groups
 
 
-@pytest.mark.parametrize("name", sums.CLASS_METRICS)
+@pytest.mark.parametrize("name", sums.COUNTED_METRICS)
 def test_draws_equal_a_plain_loop_over_utterances(corpus, rng, name):
     truth, prediction, groups = corpus
     counts = draw_speakers(12, n_draws=100, rng=rng)
-    draws = sums.CLASS_METRICS[name](sums.class_sums(truth, prediction, groups).drawn(counts))
+    draws = sums.COUNTED_METRICS[name](sums.class_sums(truth, prediction, groups).drawn(counts))
     n_labelled = set()
     for k, row in enumerate(counts.astype(int)):
         rows = np.concatenate([np.flatnonzero(groups == s) for s in np.repeat(np.arange(12), row)])
@@ -34,10 +34,10 @@ def test_draws_equal_a_plain_loop_over_utterances(corpus, rng, name):
     assert n_labelled == {2, 3}  # some draws are without the speaker of class 2
 
 
-@pytest.mark.parametrize("name", sums.CLASS_METRICS)
+@pytest.mark.parametrize("name", sums.COUNTED_METRICS)
 def test_leaving_a_speaker_out_is_a_score_without_that_speaker(corpus, name):
     truth, prediction, groups = corpus
-    left_out = sums.CLASS_METRICS[name](sums.class_sums(truth, prediction, groups).without_each())
+    left_out = sums.COUNTED_METRICS[name](sums.class_sums(truth, prediction, groups).without_each())
     assert left_out.shape == (12, 2)
     for speaker in range(12):
         rest = groups != speaker
@@ -47,5 +47,5 @@ def test_leaving_a_speaker_out_is_a_score_without_that_speaker(corpus, name):
 
 def test_a_draw_without_utterances_has_no_score():
     counted = sums.class_sums(np.array([[0], [1]]), np.array([[0], [0]]), np.array([0, 1]))
-    for score in sums.CLASS_METRICS.values():
+    for score in sums.COUNTED_METRICS.values():
         assert np.isnan(score(counted.drawn(np.zeros((1, 2))))).all()

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm, t as student
 
 from layerprobe.analysis.statistics.bootstrap import bca_interval, bca_p_value, draw_speakers
-from layerprobe.analysis.statistics.estimates import Estimate, Sampled
+from layerprobe.analysis.statistics.estimates import Sampled
 
 
 def means(values, *, n_draws=500, rng):
@@ -122,10 +122,3 @@ def test_up_to_5_percent_of_draws_may_be_undefined(rng):
 def test_fewer_than_three_speakers_have_no_interval(rng):
     for n, known in ((2, False), (3, True)):
         assert means(rng.normal(size=(n, 1)), rng=rng).one().is_known is known
-
-
-def test_an_interval_excludes_zero_on_either_side_and_an_unknown_one_never():
-    nan = float("nan")
-    assert [Estimate(0.0, *ends, 0.5).excludes_zero for ends in ((0.1, 1), (-1, -0.1), (-1, 1), (nan, nan))] == [
-        True, True, False, False,
-    ]  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from helpers.command_line import run as command
 from helpers.planted import N, store
 
-from layerprobe.analysis.layers.selection import chosen_layers as chosen_in_table, with_chosen
+from layerprobe.analysis.layers.selection import with_chosen
 from layerprobe.analysis.model_comparison import compare, fusion_gains
 from layerprobe.analysis.statistics.bootstrap_scores import score_draws
 from layerprobe.analysis.study import study
@@ -19,8 +19,8 @@ from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import MomentMatch
 from layerprobe.probe.results.run_folder import FUSED_RIDGE, FUSED_WEIGHTED_SUM, POOLED, read_predictions, read_run
+from layerprobe.probe.results.selection import chosen_layers
 from layerprobe.probe.solvers.ridge import Bands, nested_ridge
-from layerprobe.probe.sweep.fusion import chosen_layers
 from layerprobe.probe.sweep.inputs import data_of
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
@@ -71,14 +71,6 @@ def pooled(run, **where):
     return rows.set_index("target")["value"]
 
 
-def test_the_chosen_layer_is_the_one_with_the_least_inner_error_by_hand():
-    row = {"metric": "inner_rmse", "probe": "ridge", "control": "none", "encoder": "a", "target": "valence"}
-    errors = {("0", "1"): 0.9, ("1", "1"): 0.5, ("0", "2"): 0.3, ("1", "2"): 0.4}
-    rows = [row | {"layer": layer, "fold": fold, "value": value} for (layer, fold), value in errors.items()]
-    rows += [rows[0] | {"value": 0.0, **other} for other in ({"encoder": "b"}, {"metric": "rmse"}, {"control": "x"})]
-    assert chosen_layers(rows, "a") == {("valence", "1"): "1", ("valence", "2"): "0"}
-
-
 @pytest.mark.parametrize("probe", [FUSED_RIDGE, FUSED_WEIGHTED_SUM])
 def test_together_they_know_what_either_knows(fused, probe):
     _, run = fused
@@ -97,7 +89,7 @@ def test_fused_ridge_is_banded_ridge_of_layers_chosen_by_their_inner_errors(fuse
     plan = small_plan(manifest)
     data = data_of(caches, manifest, plan).data
     order = [int(u[1:]) for u in data.utterance_ids]
-    chosen = chosen_in_table(run.scores).set_index(["encoder", "target", "fold"])["layer"]
+    chosen = chosen_layers(run.scores).set_index(["encoder", "target", "fold"])["layer"]
     predictions = read_predictions(out)
     columns = predictions.columns
     for t, target in enumerate(TARGETS):
@@ -162,7 +154,7 @@ def test_ratings_of_held_out_speakers_reach_no_fused_prediction(corpus, tmp_path
 
 def test_what_one_adds_to_the_other_is_the_difference_of_their_scores(fused):
     out, run = fused
-    predictions = with_chosen(read_predictions(out), chosen_in_table(run.scores))
+    predictions = with_chosen(read_predictions(out), chosen_layers(run.scores))
     draws = score_draws(predictions, metric="ccc_matched", n_draws=200)
     gains = fusion_gains(draws).set_index(["target", "probe", "alone"])
     assert len(gains) == 3 * 2 * 2

@@ -23,7 +23,7 @@ from layerprobe.probe.sweep.layer_probes import layer_probes
 from layerprobe.probe.sweep.mix_probes import MIXES
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
-from layerprobe.probe.sweep.workers import default_jobs
+from layerprobe.probe.sweep.workers import layers_at_once
 
 CLASSES = ("calm", "glad", "cross")
 
@@ -190,11 +190,11 @@ def test_a_layer_is_probed_with_two_threads_whatever_the_process_has(corpus, tmp
 
 def test_jobs_leave_each_two_threads_and_stay_within_a_gigabyte(monkeypatch):
     monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 64)
-    assert default_jobs(10 * 2**20) == 6
-    assert default_jobs(400 * 2**20) == 2
-    assert default_jobs(4 * 2**30) == 1
+    assert layers_at_once(10 * 2**20) == 6
+    assert layers_at_once(400 * 2**20) == 2
+    assert layers_at_once(4 * 2**30) == 1
     monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 1)
-    assert default_jobs(10 * 2**20) == 1
+    assert layers_at_once(10 * 2**20) == 1
 
 
 def test_every_mix_and_probe_can_be_asked_for(corpus, tmp_path):

@@ -28,7 +28,6 @@ CREMA_D = re.compile(r"^(?P<actor>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-
 CREMA_D_EMOTIONS = {
     "ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness",
 }  # fmt: skip
-CREMA_D_SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
 CREMA_D_LEVELS = {"LO": "low", "MD": "middle", "HI": "high", "XX": ""}
 CREMA_D_SILENT = "1076_MTI_SAD_XX"
 

@@ -14,12 +14,12 @@ from typing import Any
 import pandas as pd
 
 from layerprobe.probe.data.importers.base import SAM, Imported, tidy
-from layerprobe.probe.data.schema import Header, Nominal, Target
+from layerprobe.probe.data.schema import TRANSCRIPT, Header, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 TARGETS = tuple(SAM)
-EMOTION, SPEAKER, GENDER, TRANSCRIPT = "emotion", "speaker", "gender", "transcription"
+EMOTION, SPEAKER, GENDER, TRANSCRIPTION = "emotion", "speaker", "gender", "transcription"
 SPLITS = {"train": "train", "dev": "development", "test": "test"}
 
 
@@ -53,7 +53,7 @@ def import_audformat(folder: Path) -> Imported:
                 targets[column] = Target(float(scheme.minimum), float(scheme.maximum), str(scheme.description or ""))
             else:
                 raise InputError(f"{folder}: the scheme of {name}.{column} has no labels, nor a minimum and a maximum.")
-        parts.append(_rows(database, table, name, [*chosen, SPEAKER, GENDER, TRANSCRIPT]))
+        parts.append(_rows(database, table, name, [*chosen, SPEAKER, GENDER, TRANSCRIPTION]))
     if not parts:
         raise InputError(f"{folder}: no table has a column {', '.join((*TARGETS, EMOTION))}.")
     joined = _joined(parts)
@@ -104,12 +104,12 @@ def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
     renamed = joined.assign(utterance_id=name.where(~repeated, name + "_" + numbers), speaker_id=UNKNOWN_SPEAKER)
     if SPEAKER in joined:
         renamed["speaker_id"] = _texts(joined[SPEAKER]).replace("", UNKNOWN_SPEAKER)
-    if TRANSCRIPT in joined:
-        renamed["transcript"] = joined[TRANSCRIPT]
-    for column in (EMOTION, GENDER, "split", "transcript"):
+    if TRANSCRIPTION in joined:
+        renamed[TRANSCRIPT] = joined[TRANSCRIPTION]
+    for column in (EMOTION, GENDER, "split", TRANSCRIPT):
         if column in renamed:
             renamed[column] = _texts(renamed[column])
-    order = ["utterance_id", "path", "speaker_id", "start", "end", "split", GENDER, "transcript", *TARGETS, EMOTION]
+    order = ["utterance_id", "path", "speaker_id", "start", "end", "split", GENDER, TRANSCRIPT, *TARGETS, EMOTION]
     return renamed[[c for c in order if c in renamed]]
 
 

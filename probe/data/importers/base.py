@@ -34,9 +34,7 @@ class Imported:
     remarks: list[str] = field(default_factory=list)
 
 
-def sounds_below(
-    folder: Path, endings: tuple[str, ...] = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".opus")
-) -> dict[str, Path]:
+def sounds_below(folder: Path) -> dict[str, Path]:
     """Sound files of a folder and those below it by name without ending, in one walk; none is opened.
 
     Files that begin with ``._`` are another system's notes and left out. Of two with one name the first is taken.
