@@ -11,7 +11,7 @@ from transformers import (
     Data2VecAudioModel,
     HubertConfig,
     HubertModel,
-    PreTrainedConfig,
+    PretrainedConfig,
     PreTrainedModel,
     SeamlessM4TFeatureExtractor,
     SEWConfig,
@@ -82,7 +82,7 @@ CONFORMER = {
 
 
 # For each kind its configuration and model; "pre-norm" normalises before each block and once at the end.
-KINDS: dict[str, tuple[PreTrainedConfig, type[PreTrainedModel]]] = {
+KINDS: dict[str, tuple[PretrainedConfig, type[PreTrainedModel]]] = {
     "hubert": (HubertConfig(**NARROW), HubertModel),
     "hubert-pre-norm": (HubertConfig(**NARROW, **PRE_NORM), HubertModel),
     "wav2vec2": (Wav2Vec2Config(**NARROW), Wav2Vec2Model),

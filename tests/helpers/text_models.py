@@ -20,7 +20,7 @@ from transformers import (
     DistilBertModel,
     MPNetConfig,
     MPNetModel,
-    PreTrainedConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -46,7 +46,7 @@ SMALL = {
     "hidden_dropout_prob": 0.5,  # must be off when layers are read
 }
 SMALL_DISTILBERT = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64, "pad_token_id": 1, "dropout": 0.5}
-TEXT_KINDS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel], int]] = {
+TEXT_KINDS: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel], int]] = {
     "bert": (BertConfig, BertModel, 0),
     "camembert": (CamembertConfig, CamembertModel, 2),
     "distilbert": (DistilBertConfig, DistilBertModel, 0),
