@@ -84,7 +84,7 @@ def extract(
     share = Shard.parse(shard) if shard else None
     watch = watcher(quiet=quiet)
     poolings = tuple(dict.fromkeys(pooling)) if pooling else None
-    loading = {"random_init": random_init, "device": device, "adapter": adapter, "precision": precision}
+    loading: dict[str, Any] = {"random_init": random_init, "device": device, "adapter": adapter, "precision": precision}
     choices: dict[str, Any] = {"poolings": poolings, "words": words, "storage": storage, "jobs": jobs}
     if processes or dask:
         asked = Asked(manifest, not no_speakers, encoder, loading | {"show_download": False}, out, choices)

@@ -22,6 +22,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ class AcousticSettings:
 class AcousticEncoder:
     """Measurements in the place of a speech encoder's layers, from any number of threads at once."""
 
-    reads = "sound"
+    reads: Literal["sound"] = "sound"
     default_poolings = DEFAULT_POOLINGS
     upstream = "acoustic"
     revision = ""

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
+import numpy as np
 from torch import Tensor
 
 
-class Upstream(Protocol):
-    """Whatever turns a waveform, or words, into layers of frames.
+class Layered(Protocol):
+    """Whatever has layers of frames; names are those of `probe.cache.plan.ExtractionPlan`."""
 
-    Names are those of `probe.cache.plan.ExtractionPlan`.
-    """
-
-    reads: str  # "sound" or "words"
     default_poolings: tuple[str, ...]
     upstream: str
     revision: str
@@ -25,23 +22,52 @@ class Upstream(Protocol):
     precision: str
     layers: tuple[str, ...]
     dim: int
-    sampling_rate: int  # Hz; 0 if it reads words
     device: str
 
     @property
-    def forward(self) -> str: ...  # noqa: D102
+    def forward(self) -> str:
+        """Whose forward pass is run."""
+
     @property
-    def preprocessing(self) -> str: ...  # noqa: D102
-    @property
-    def long_sound(self) -> str: ...  # noqa: D102
-    @property
-    def minimum_samples(self) -> int: ...  # noqa: D102 - 0 if it reads words
+    def preprocessing(self) -> str:
+        """What is done to a waveform or a text beforehand, as sorted JSON."""
 
     def weights_hash(self) -> str:
         """Sixteen hex digits that change with whatever would change a number."""
 
-    def stretches(self, material: Any) -> Iterator[Stretch]:
-        """Every layer's frames of one utterance, a waveform ``(n_samples,)`` or words, heard or read alone."""
+
+class AudioUpstream(Layered, Protocol):
+    """Turns a waveform into layers of frames."""
+
+    reads: Literal["sound"]
+    sampling_rate: int  # Hz
+
+    @property
+    def long_sound(self) -> str:
+        """How a long sound is heard, in words for the plan."""
+
+    @property
+    def minimum_samples(self) -> int:
+        """Samples that one frame needs."""
+
+    def stretches(self, waveform: np.ndarray) -> Iterator[Stretch]:
+        """Every layer's frames of one waveform ``(n_samples,)``, heard alone."""
+
+
+class TextUpstream(Layered, Protocol):
+    """Turns words into layers of tokens."""
+
+    reads: Literal["words"]
+
+    @property
+    def windows(self) -> str:
+        """How a long text is read, in words for the plan."""
+
+    def stretches(self, text: str) -> Iterator[Stretch]:
+        """Every layer's tokens of one text, read alone."""
+
+
+Upstream = AudioUpstream | TextUpstream  # told apart by ``reads``
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,15 @@ OWN = "embedded"  # the name of the encoder that the package carries
 EMBEDDED = Path(__file__).parents[1] / OWN
 
 
-def load_upstream(name: str, **choices: Any) -> Upstream:
+def load_upstream(
+    name: str,
+    *,
+    random_init: int | None = None,
+    device: str | None = None,
+    adapter: Path | str | None = None,
+    precision: str = AUTO,
+    show_download: bool = True,
+) -> Upstream:
     """An encoder of sound (`load_encoder`, arguments as there) or of text, or what is called ``acoustic``.
 
     ``acoustic`` are features without a network.
@@ -27,18 +35,24 @@ def load_upstream(name: str, **choices: Any) -> Upstream:
     Raises:
         InputError: as `load_encoder` does, and where choices of a speech encoder are made for another upstream
     """
-    if name not in ("acoustic", OWN) and choices.get("adapter") is None and reads_text(name):
-        if choices.get("precision", AUTO) not in (AUTO, "float32"):
+    coarse = precision not in (AUTO, "float32")
+    if name not in ("acoustic", OWN) and adapter is None and reads_text(name):
+        if coarse:
             raise InputError(f"{name} reads text, in float32 alone. Leave --precision out.")
-        return load_text_encoder(name, **{k: v for k, v in choices.items() if k not in ("adapter", "precision")})
+        return load_text_encoder(name, random_init=random_init, device=device, show_download=show_download)
     if name != "acoustic":
-        return load_encoder(name, **choices)
-    asked = [k for k in ("random_init", "adapter") if choices.get(k) is not None]
-    if choices.get("precision", AUTO) not in (AUTO, "float32"):
-        asked.append("precision")
+        return load_encoder(
+            name,
+            random_init=random_init,
+            device=device,
+            adapter=adapter,
+            precision=precision,
+            show_download=show_download,
+        )
+    choices = {"--random-init": random_init is not None, "--adapter": adapter is not None, "--precision": coarse}
+    asked = ", ".join(option for option, is_chosen in choices.items() if is_chosen)
     if asked:
-        options = ", ".join(f"--{k.replace('_', '-')}" for k in asked)
-        raise InputError(f"acoustic features have no weights: {options} can't be chosen. Leave that out.")
+        raise InputError(f"acoustic features have no weights: {asked} can't be chosen. Leave that out.")
     _check_torchaudio()
     from layerprobe.probe.encoders.acoustic import AcousticEncoder
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ def precision_for(precision: str, *, device: str, known: bool) -> str:
 class SpeechEncoder:
     """A frozen speech encoder whose layers are read; made by `probe.encoders.loading.load_encoder`."""
 
-    reads = "sound"
+    reads: Literal["sound"] = "sound"
     default_poolings = DEFAULT_POOLINGS
 
     def __init__(

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -56,13 +56,11 @@ NEVER_READ = ("pooler.", "embeddings.position_ids")  # what stands above the las
 class TextEncoder:
     """A frozen text encoder whose layers are read; made by `load_text_encoder`."""
 
-    reads = "words"
+    reads: Literal["words"] = "words"
     default_poolings: tuple[str, ...] = ("mean", "first_token")
     adapter = ""
     precision = "float32"
     forward = "transformers"
-    sampling_rate = 0  # it hears nothing
-    minimum_samples = 0
 
     def __init__(
         self,
@@ -86,8 +84,8 @@ class TextEncoder:
         self.longest = min(model.config.max_position_embeddings - family.first_position, tokenizer.model_max_length)
 
     @property
-    def long_sound(self) -> str:
-        """How long text is read."""
+    def windows(self) -> str:
+        """How a long text is read, in words for the plan."""
         return f"windows of {self.longest} tokens that share {OVERLAP}, each token counted once"
 
     @property

@@ -14,7 +14,7 @@ from layerprobe.probe.cache.store import BLOCK
 from layerprobe.probe.data.audio import UnusableSound, read_sound, sound_seconds
 from layerprobe.probe.data.audio_hashes import Row, span_of
 from layerprobe.probe.data.inputs import Source
-from layerprobe.probe.encoders.base import Upstream
+from layerprobe.probe.encoders.base import AudioUpstream, Upstream
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.workers import embed
 from layerprobe.probe.filesystem import is_remote, size_of
@@ -110,7 +110,7 @@ def sampled_lengths(table: pd.DataFrame) -> list[float]:
     return [_seconds(row) for row in table.iloc[_evenly(len(table), N_HEADERS)].to_dict("records")]
 
 
-def sample_sounds(table: pd.DataFrame, encoder: Upstream, *, seconds: float = SAMPLE_SECONDS) -> list[np.ndarray]:
+def sample_sounds(table: pd.DataFrame, encoder: AudioUpstream, *, seconds: float = SAMPLE_SECONDS) -> list[np.ndarray]:
     """How a few utterances begin, evenly chosen; those that can't be used are left for the extraction to name."""
     sounds = []
     for row in table.iloc[_evenly(len(table), N_SAMPLES)].to_dict("records"):

@@ -65,7 +65,6 @@ def extraction_plan(
     poolings = poolings or encoder.default_poolings
     for name in poolings:
         pooling_named(name)
-    hears = encoder.reads == "sound"
     return ExtractionPlan(
         upstream=encoder.upstream,
         revision=encoder.revision,
@@ -76,10 +75,10 @@ def extraction_plan(
         layer_convention=LAYER_CONVENTION,
         adapter=encoder.adapter,
         preprocessing=encoder.preprocessing,
-        sampling_rate=encoder.sampling_rate,
-        resampler=RESAMPLER if hears else "",
-        channels=CHANNELS if hears else WORDS_OF + words,
-        long_sound=encoder.long_sound,
+        sampling_rate=encoder.sampling_rate if encoder.reads == "sound" else 0,
+        resampler=RESAMPLER if encoder.reads == "sound" else "",
+        channels=CHANNELS if encoder.reads == "sound" else WORDS_OF + words,
+        long_sound=encoder.long_sound if encoder.reads == "sound" else encoder.windows,
         poolings=poolings,
         forward=encoder.forward,
         precision=encoder.precision,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,11 @@ import pandas as pd
 from layerprobe.probe.cache.journal import JOURNAL
 from layerprobe.probe.cache.store import BLOCK, Cache, CacheMismatch, open_cache, read_quarantine
 from layerprobe.probe.cache.writer import CacheWriter
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.inputs import LONGEST_SECONDS
+from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.extract import Extraction, extract, extraction_plan
+from layerprobe.probe.extraction.extract import STORAGES, Extraction, extract, extraction_plan
 from layerprobe.probe.filesystem import is_remote, reached, remove
 from layerprobe.probe.progress import Silent
 
@@ -58,7 +58,20 @@ class Shard:
         return _folder(out) / f"{self.number:04d}-of-{self.of:04d}.zarr"
 
 
-def extract_shard(manifest: Manifest, encoder: Upstream, out: Path | str, shard: Shard, **choices: Any) -> Extraction:
+def extract_shard(  # noqa: PLR0913 - each is a choice of `extract`, named there for whoever calls it
+    manifest: Manifest,
+    encoder: Upstream,
+    out: Path | str,
+    shard: Shard,
+    *,
+    poolings: tuple[str, ...] | None = None,
+    words: str = TRANSCRIPT,
+    storage: str = STORAGES[0],
+    longest_seconds: float = LONGEST_SECONDS,
+    jobs: int | None = None,
+    loaders: int = 2,
+    watch: Silent | None = None,
+) -> Extraction:
     """Extract a share of a manifest, but what the cache at ``out`` has already.
 
     Args:
@@ -66,7 +79,13 @@ def extract_shard(manifest: Manifest, encoder: Upstream, out: Path | str, shard:
         encoder: what hears, or reads
         out: the cache that `merge` will make or add to
         shard: which share
-        choices: of `extract`
+        poolings: as in `extract`, like all that follow
+        words: the manifest's column that a text encoder reads
+        storage: float32, or float16 for half of the disk
+        longest_seconds: a longer sound is quarantined
+        jobs: utterances heard at once
+        loaders: threads that decode
+        watch: who is told of the progress
 
     Raises:
         CacheMismatch, InputError: as `extract` does, and if ``out`` was divided otherwise before
@@ -79,14 +98,26 @@ def extract_shard(manifest: Manifest, encoder: Upstream, out: Path | str, shard:
     if (out / JOURNAL).exists():
         cache = open_cache(out)
         elsewhere = dict(zip(cache.utterance_ids, cache.sounds, strict=True))
-        wanted = {k: choices[k] for k in ("poolings", "words", "storage") if k in choices}
-        plan = extraction_plan(encoder, **wanted)
+        plan = extraction_plan(encoder, poolings=poolings, words=words, storage=storage)
         if plan != cache.plan:
             raise CacheMismatch(out, cache.plan, plan)
     path = shard.path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     share = replace(manifest, table=shard.of_table(manifest.table).reset_index(drop=True))
-    return extract(share, encoder, path, elsewhere=elsewhere, shares=shard.of, **choices)
+    return extract(
+        share,
+        encoder,
+        path,
+        poolings=poolings,
+        words=words,
+        storage=storage,
+        elsewhere=elsewhere,
+        shares=shard.of,
+        longest_seconds=longest_seconds,
+        jobs=jobs,
+        loaders=loaders,
+        watch=watch,
+    )
 
 
 def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -> int:

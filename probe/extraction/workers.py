@@ -20,7 +20,7 @@ import torch
 from layerprobe.probe.data.audio import UnusableSound
 from layerprobe.probe.data.audio_hashes import Row, records
 from layerprobe.probe.data.inputs import Material, Source
-from layerprobe.probe.encoders.base import Upstream
+from layerprobe.probe.encoders.base import Stretch, Upstream
 from layerprobe.probe.encoders.pooling import pool_stretches
 from layerprobe.probe.system import cores
 
@@ -116,14 +116,22 @@ def embed(encoder: Upstream, material: np.ndarray | str, *, poolings: tuple[str,
     Raises:
         UnusableSound: if it is too short, or the encoder's answer is not finite
     """
-    n, needed = len(material), encoder.minimum_samples
-    if n < needed:
-        raise UnusableSound(f"too short: {n} samples at {encoder.sampling_rate} Hz, one frame needs {needed}")
     with torch.inference_mode():
-        embeddings: np.ndarray = pool_stretches(encoder.stretches(material), poolings=poolings).cpu().numpy()
+        embeddings: np.ndarray = pool_stretches(_stretches(encoder, material), poolings=poolings).cpu().numpy()
     if not np.isfinite(embeddings).all():
         raise UnusableSound("the encoder's answer is not finite")
     return embeddings
+
+
+def _stretches(encoder: Upstream, material: np.ndarray | str) -> Iterator[Stretch]:
+    if encoder.reads == "words":
+        assert isinstance(material, str)
+        return encoder.stretches(material)
+    assert isinstance(material, np.ndarray)
+    n, needed = len(material), encoder.minimum_samples
+    if n < needed:
+        raise UnusableSound(f"too short: {n} samples at {encoder.sampling_rate} Hz, one frame needs {needed}")
+    return encoder.stretches(material)
 
 
 def _hear(row: Row, read: Future[Material], encoder: Upstream, poolings: tuple[str, ...], room: Room) -> Heard:

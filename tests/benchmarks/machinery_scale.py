@@ -32,8 +32,8 @@ class Costless:
     """Reads words and answers with the same frames each time."""
 
     reads, default_poolings, upstream, revision, architecture = "words", ("mean",), "costless", "", "None"
-    random_init, adapter, precision, layers, dim, sampling_rate, device = None, "", "float32", LAYERS, DIM, 0, "cpu"
-    forward, preprocessing, long_sound, minimum_samples = "none", "{}", "", 0
+    random_init, adapter, precision, layers, dim, device = None, "", "float32", LAYERS, DIM, "cpu"
+    forward, preprocessing, windows = "none", "{}", ""
 
     def __init__(self) -> None:
         self._frames = [torch.randn(1, DIM) for _ in LAYERS]
