@@ -44,6 +44,7 @@ from layerprobe.probe.results.run_folder import (
     write_run,
 )
 from layerprobe.probe.splits import Split, speaker_groups
+from layerprobe.probe.version import layerprobe_version
 
 LEVEL = 0.9  # of the intervals around a prediction
 DEALT = "dealt"  # the name of the split where speakers are dealt
@@ -227,6 +228,7 @@ def _scored(
     finished = Finished.of(columns, data)
     content = {
         "command": command,
+        "layerprobe_version": layerprobe_version(),
         "manifest": str(manifest.path),
         "corpus": {
             "name": manifest.header.corpus,
