@@ -1,22 +1,36 @@
-"""Verbs of the command line that judge regressors: fuse, compare."""
+"""Commands that hold several encoders against each other: fuse, compare."""
 
 from __future__ import annotations
 
 import math
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerprobe.cli.options import Debug, ManifestPath, NoSpeakers, Quiet, Width, cache_place, reported, say
-from layerprobe.probe.progress import watcher
+from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, cache_place, reported
+from layerprobe.probe.options import option
 
 if TYPE_CHECKING:
     import pandas as pd  # which takes its time to load, and `--help` needs none
 
 app = typer.Typer()
+
+
+@dataclass(frozen=True)
+class FusionOptions:
+    """What is probed alone and together, and on which speakers."""
+
+    target: tuple[str, ...] = option((), help="Target to probe (repeatable); all targets of the header by default.")
+    folds: int | None = option(None, help="Number of speaker-disjoint folds; by default the manifest's split, else 5.")
+    test: str | None = option(None, help="Split that is held out, such as test, test1 or development.")
+    permutations: int = option(19, low=1, help="Number of permutations of each control task.")
+    mix_seeds: int = option(3, low=0, help="Number of seeds of the weighted sums; 0 leaves them out.")
+    seed: int = option(0, low=0, help="Random seed of folds and permutations.")
+    jobs: int | None = option(None, low=1, help="Layers probed in parallel; results do not depend on it.")
 
 
 @app.command(epilog="Example: layerprobe fuse caches/distilhubert.zarr caches/distilbert.zarr my.csv --out runs/fused")
@@ -25,25 +39,17 @@ def fuse(
     caches: Annotated[
         list[Path],
         typer.Argument(
-            parser=cache_place, metavar="CACHES...", help="Caches that extract made: of sound, and of text."
+            parser=cache_place, metavar="CACHES...", help="Caches that extract made, of speech and text encoders."
         ),
     ],
     manifest: ManifestPath,
-    out: Annotated[Path, typer.Option(help="The run folder to write.")],
-    target: Annotated[list[str] | None, typer.Option(help="A target; all of the header's if none.")] = None,
-    folds: Annotated[
-        int | None, typer.Option(help="Speaker-disjoint folds, 5 by default; the manifest's split if it has one.")
-    ] = None,
-    test: Annotated[str | None, typer.Option(help="The split to hold out: test, test1, development, …")] = None,
-    permutations: Annotated[int, typer.Option(min=1, help="Draws of each control.")] = 19,
-    mix_seeds: Annotated[int, typer.Option(min=0, help="Seeds of the weighted sums; 0 leaves them out.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds and permutations.")] = 0,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Layers probed at once; changes no number.")] = None,
+    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    options: FusionOptions,
     no_speakers: NoSpeakers = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """Fit frozen encoders alone and together, and say what each adds to the other on speakers never heard."""
+    """Probe frozen encoders alone and together, and report what each adds to the other on unseen speakers."""
     from layerprobe.analysis.model_comparison import compare as compare_runs
     from layerprobe.analysis.study import study
     from layerprobe.probe.cache.store import open_cache
@@ -51,42 +57,44 @@ def fuse(
     from layerprobe.probe.sweep.settings import plan_sweep
     from layerprobe.probe.sweep.sweep import sweep
 
-    watch = watcher(quiet=quiet)
+    progress = output.progress
     checked = read_manifest(manifest, speakers=not no_speakers)
     plan = plan_sweep(
         checked,
-        targets=tuple(target or ()),
-        folds=folds,
-        test=test,
-        mix_seeds=mix_seeds,
-        seed=seed,
-        permutations=permutations,
+        targets=options.target,
+        folds=options.folds,
+        test=options.test,
+        mix_seeds=options.mix_seeds,
+        seed=options.seed,
+        permutations=options.permutations,
         fused=True,
         speakers=not no_speakers,
     )
     opened = [open_cache(c) for c in caches]
     command = shlex.join(["layerprobe", *sys.argv[1:]])
-    run = sweep(opened, checked, plan, out=out, command=command, jobs=jobs, watch=watch)
-    watch.say("Drawing speakers …")
-    say(scores_text(compare_runs([out])), quiet=quiet)
+    run = sweep(opened, checked, plan, out=out, command=command, jobs=options.jobs, watch=progress)
+    progress.say("Drawing speakers …")
+    output.say(scores_text(compare_runs([out])))
     for row in study([out]).gains.to_dict("records"):
         adds = f"{row['added']} adds {_ranged(row['estimate'], row['low'], row['high'])} over {row['alone']}"
-        say(f"  {row['target']}, {row['probe'].replace('_', ' ')}: {adds} ({_p(row['p'])})", quiet=quiet)
+        output.say(f"  {row['target']}, {row['probe'].replace('_', ' ')}: {adds} ({_p(row['p'])})")
     corpus = run.plan["corpus"]
-    say(f"{out}: {corpus['n_held_out']} utterances held out. Next: layerprobe report {out}", quiet=quiet)
+    output.say(f"{out}: {corpus['n_held_out']} utterances held out. Next: layerprobe report {out}")
 
 
 @app.command(epilog="Example: layerprobe compare runs/audio-text runs/hubert-large runs/audio-only runs/text-only")
 @reported
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of fuse, train or sweep.")],
-    metric: Annotated[str, typer.Option(help="ccc_matched, ccc, pearson, rmse or r2.")] = "ccc_matched",
-    out: Annotated[Path | None, typer.Option(help="A folder for the table and the picture.")] = None,
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that fuse, train or sweep made.")],
+    metric: Annotated[
+        str, typer.Option(help="Metric to compare by: ccc_matched, ccc, pearson, rmse or r2.")
+    ] = "ccc_matched",
+    out: Annotated[Path | None, typer.Option(help="Folder for the table and the figure.")] = None,
     width: Width = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """Score every regressor of some runs on the utterances that all held out, with paired differences."""
+    """Compare regressors on the utterances that all runs held out, with paired differences."""
     from layerprobe.analysis.model_comparison import compare as compare_runs
     from layerprobe.analysis.statistics.bootstrap import METRICS
     from layerprobe.figures.layout.style import WIDTHS
@@ -97,7 +105,7 @@ def compare(
     if width is not None and width not in WIDTHS:
         raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
     table = compare_runs(runs, metric=metric)
-    say(scores_text(table), quiet=quiet)
+    output.say(scores_text(table))
     if out is not None:
         from layerprobe.figures.layout.style import save
         from layerprobe.figures.plots.efficiency import efficiency_figure
@@ -106,7 +114,7 @@ def compare(
 
         fingerprint = combined_fingerprint(*(read_run(run).fingerprint for run in runs))
         figure = efficiency_figure(table, metric=metric, width=width)
-        say("\n".join(map(str, save(figure, out, "efficiency", fingerprint=fingerprint, table=table))), quiet=quiet)
+        output.say("\n".join(map(str, save(figure, out, "efficiency", fingerprint=fingerprint, table=table))))
 
 
 def scores_text(table: pd.DataFrame) -> str:

@@ -1,31 +1,43 @@
-"""The verbs of the command line that hear: extract, and doctor, which examines what hears."""
+"""Commands that run an encoder: extract, and doctor, which checks it."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from layerprobe.cli.options import (
-    Adapter,
-    Debug,
-    Device,
-    EncoderName,
-    ManifestPath,
-    NoSpeakers,
-    Precision,
-    Quiet,
-    RandomInit,
-    cache_place,
-    reported,
-    say,
-    say_quarantined,
-)
+from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, UpstreamOptions, cache_place, reported
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.progress import clock_text, watcher
+from layerprobe.probe.options import option
+from layerprobe.probe.progress import clock_text
 
 app = typer.Typer()
+
+
+@dataclass(frozen=True)
+class EmbeddingOptions:
+    """What is pooled of each utterance, and how a cache holds it."""
+
+    pooling: tuple[str, ...] = option(
+        (),
+        help="Pooling over frames (repeatable): mean, std, max, min, first_third, last_third, first_token or "
+        "normed_mean; by default mean and std of speech, mean and first_token of text.",
+    )
+    words: str = option("transcript", help="Column of the manifest that a text encoder reads.")
+    storage: str = option("float32", help="Data type of the stored embeddings: float32 or float16.")
+    prune: bool = option(False, help="Remove rows of utterances that the manifest no longer has.")
+
+
+@dataclass(frozen=True)
+class ParallelOptions:
+    """Who encodes: threads here, processes, several machines."""
+
+    jobs: int | None = option(None, low=1, help="Utterances encoded in parallel; one per core by default.")
+    shard: str | None = option(None, help="Shard to fill, NUMBER/OF such as 3/16; cache merge joins all shards.")
+    processes: int | None = option(None, low=1, help="Number of processes, each with a GPU where there are some.")
+    dask: str | None = option(None, help="Address of a Dask scheduler whose workers fill the cache.")
 
 
 @app.command(
@@ -34,43 +46,21 @@ app = typer.Typer()
 @reported
 def extract(
     manifest: ManifestPath,
-    encoder: EncoderName,
     out: Annotated[
         Path,
         typer.Option(
-            parser=cache_place,
-            metavar="PATH",
-            help="The cache, NAME.zarr or s3://…; a begun one is gone on with.",
+            parser=cache_place, metavar="PATH", help="Cache to write (NAME.zarr or s3://…); an existing one is resumed."
         ),
     ],
-    random_init: RandomInit = None,
-    adapter: Adapter = None,
-    pooling: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="mean, std, max, min, first_third, last_third, first_token or normed_mean; of sound mean and std if "
-            "none, of text mean and first_token."
-        ),
-    ] = None,
-    words: Annotated[str, typer.Option(help="The manifest's column that a text encoder reads.")] = "transcript",
-    device: Device = None,
-    precision: Precision = "auto",
-    jobs: Annotated[int | None, typer.Option(min=1, help="Utterances heard at once; one a core if none.")] = None,
-    storage: Annotated[str, typer.Option(help="Of embeddings at rest: float32, or float16.")] = "float32",
-    prune: Annotated[bool, typer.Option("--prune", help="Take out rows that the manifest no longer has.")] = False,
-    shard: Annotated[
-        str | None, typer.Option(help="NUMBER/OF, such as 3/16: fill this share alone; cache merge joins them.")
-    ] = None,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Processes, each with a GPU where there are some.")
-    ] = None,
-    dask: Annotated[str | None, typer.Option(help="A scheduler of Dask whose workers fill it.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and needed, do nothing.")] = False,
+    upstream: UpstreamOptions,
+    embedding: EmbeddingOptions,
+    parallel: ParallelOptions,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would be done and needed, and stop.")] = False,
     no_speakers: NoSpeakers = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """Pool every layer of every utterance into a cache, once; of a text encoder the layers of its transcript."""
+    """Encode every utterance of a manifest and cache the pooled embeddings of all layers."""
     from layerprobe.probe.cache.store import read_quarantine
     from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.encoders.loading import load_upstream
@@ -79,83 +69,86 @@ def extract(
     from layerprobe.probe.extraction.multiprocess import Asked, extract_in_processes
     from layerprobe.probe.extraction.shards import Shard, extract_shard
 
-    if sum(map(bool, (shard, processes, dask, prune or dry_run))) > 1:
+    if sum(map(bool, (parallel.shard, parallel.processes, parallel.dask, embedding.prune or dry_run))) > 1:
         raise InputError("Name one of --shard, --processes and --dask, and none with --prune or --dry-run.")
-    share = Shard.parse(shard) if shard else None
-    watch = watcher(quiet=quiet)
-    poolings = tuple(dict.fromkeys(pooling)) if pooling else None
-    loading: dict[str, Any] = {"random_init": random_init, "device": device, "adapter": adapter, "precision": precision}
-    choices: dict[str, Any] = {"poolings": poolings, "words": words, "storage": storage, "jobs": jobs}
-    if processes or dask:
+    shard = Shard.parse(parallel.shard) if parallel.shard else None
+    progress, encoder = output.progress, upstream.encoder
+    loading: dict[str, Any] = {k: v for k, v in asdict(upstream).items() if k != "encoder"}
+    poolings = tuple(dict.fromkeys(embedding.pooling)) or None
+    choices: dict[str, Any] = {
+        "poolings": poolings,
+        "words": embedding.words,
+        "storage": embedding.storage,
+        "jobs": parallel.jobs,
+    }
+    if parallel.processes or parallel.dask:
         asked = Asked(manifest, not no_speakers, encoder, loading | {"show_download": False}, out, choices)
-        if dask:
-            added, whence = extract_on_dask(asked, dask, watch=watch), "on Dask"
+        if parallel.dask:
+            added, whence = extract_on_dask(asked, parallel.dask, watch=progress), "on Dask"
         else:
-            added, whence = extract_in_processes(asked, processes or 1, watch=watch), f"by {processes} processes"
+            added = extract_in_processes(asked, parallel.processes or 1, watch=progress)
+            whence = f"by {parallel.processes} processes"
         refused = read_quarantine(out)
-        say(f"{out}: {added} utterances extracted {whence}, {len(refused)} quarantined.", quiet=quiet)
-        say_quarantined(refused, quiet=quiet, file=out / "quarantine.csv")
-        say(f"Next: layerprobe sweep {out} {manifest} --out runs/first", quiet=quiet)
+        output.say(f"{out}: {added} utterances extracted {whence}, {len(refused)} quarantined.")
+        output.say_quarantined(refused, file=out / "quarantine.csv")
+        output.say(f"Next: layerprobe sweep {out} {manifest} --out runs/first")
         return
     checked = read_manifest(manifest, speakers=not no_speakers)
-    watch.say(f"Loading {encoder} …")
-    upstream = load_upstream(encoder, **loading, show_download=not quiet)
+    progress.say(f"Loading {encoder} …")
+    loaded = load_upstream(encoder, **loading, show_download=not output.quiet)
     if dry_run:
-        for line in rehearse(checked, upstream, out, **choices, watch=watch):
-            say(line, quiet=quiet)
+        for line in rehearse(checked, loaded, out, **choices, watch=progress):
+            output.say(line)
         return
-    if share:
-        done = extract_shard(checked, upstream, out, share, **choices, watch=watch)
+    if shard:
+        done = extract_shard(checked, loaded, out, shard, **choices, watch=progress)
     else:
-        done = extract_stage(checked, upstream, out, prune=prune, **choices, watch=watch)
+        done = extract_stage(checked, loaded, out, prune=embedding.prune, **choices, watch=progress)
     rate = f" ({done.seconds_of_sound / done.seconds:.1f} s of sound per s)" if done.seconds_of_sound else ""
-    say(
+    output.say(
         f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
-        f"{done.n_cached_before} were there already, {len(done.quarantine)} quarantined.",
-        quiet=quiet,
+        f"{done.n_cached_before} were there already, {len(done.quarantine)} quarantined."
     )
-    say_quarantined(done.quarantine, quiet=quiet, file=done.path / "quarantine.csv")
+    output.say_quarantined(done.quarantine, file=done.path / "quarantine.csv")
     if done.n_wordless:
-        say(f"  {done.n_wordless} of them have no words; they are read as the empty text.", quiet=quiet)
-    if share:
-        say(f"Next: layerprobe cache merge {out} {manifest}, when every share is whole", quiet=quiet)
+        output.say(f"  {done.n_wordless} of them have no words; they are read as the empty text.")
+    if shard:
+        output.say(f"Next: layerprobe cache merge {out} {manifest}, when every share is whole")
         return
-    caches = str(done.path) if random_init is None else f"TRAINED.zarr --random-weights {done.path}"
-    say(f"Next: layerprobe sweep {caches} {manifest} --out runs/first", quiet=quiet)
+    caches = str(done.path) if upstream.random_init is None else f"TRAINED.zarr --random-weights {done.path}"
+    output.say(f"Next: layerprobe sweep {caches} {manifest} --out runs/first")
 
 
 @app.command(epilog="Example: layerprobe doctor --encoder facebook/hubert-base-ls960")
 @reported
 def doctor(
-    encoder: EncoderName,
-    random_init: RandomInit = None,
-    adapter: Adapter = None,
-    device: Device = None,
-    precision: Precision = "auto",
-    sounds: Annotated[Path | None, typer.Option(help="A manifest, on whose sounds the precision is measured.")] = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    upstream: UpstreamOptions,
+    sounds: Annotated[
+        Path | None, typer.Option(help="Manifest on whose audio the numerical precision is measured.")
+    ] = None,
+    *,
+    output: Output,
 ) -> None:
-    """Check that an encoder's layers are what they should be, and measure its speed and exactness."""
+    """Check that an encoder's layers are read correctly, and measure its speed and precision."""
     from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.encoders.diagnostics import examine, measure
     from layerprobe.probe.encoders.loading import load_encoder
     from layerprobe.probe.extraction.estimate import sample_sounds
 
+    encoder = upstream.encoder
     if encoder == "acoustic":
         raise InputError("acoustic features are measured, not heard by a network: extract them as they are.")
-    watcher(quiet=quiet).say(f"Loading {encoder} …")
-    upstream = load_encoder(
-        encoder, random_init=random_init, device=device, adapter=adapter, precision=precision, show_download=not quiet
-    )
-    checks = examine(upstream)
+    output.progress.say(f"Loading {encoder} …")
+    choices: dict[str, Any] = {k: v for k, v in asdict(upstream).items() if k != "encoder"}
+    loaded = load_encoder(encoder, **choices, show_download=not output.quiet)
+    checks = examine(loaded)
     for check in checks:
-        say(f"{'kept  ' if check.kept else 'BROKEN'}  {check.name}: {check.found}", quiet=quiet)
+        output.say(f"{'kept  ' if check.kept else 'BROKEN'}  {check.name}: {check.found}")
     table = None if sounds is None else read_manifest(sounds, speakers=False).table
-    sample = None if table is None else sample_sounds(table, upstream)
-    for figure in measure(upstream, sample):
-        say(f"        {figure.name}: {figure.found}", quiet=quiet)
+    sample = None if table is None else sample_sounds(table, loaded)
+    for figure in measure(loaded, sample):
+        output.say(f"        {figure.name}: {figure.found}")
     broken = [check.name for check in checks if not check.kept]
     if broken:
         raise InputError(f"{encoder} breaks {len(broken)} promises: {'; '.join(broken)}. Correct its adapter.")
-    say(f"{upstream.architecture}: every utterance will be heard alone, in {upstream.precision}.", quiet=quiet)
+    output.say(f"{loaded.architecture}: every utterance will be heard alone, in {loaded.precision}.")

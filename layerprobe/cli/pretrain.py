@@ -1,4 +1,4 @@
-"""The verbs of the command line that make an encoder from nothing but sound: speak, pretrain."""
+"""Commands that make an encoder from unlabelled audio: pretrain, distil, and speak, which synthesises the audio."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import Debug, Device, Quiet, reported, say, say_quarantined
+from layerprobe.cli.options import Device, Output, UtterancesPath, best_device, reported
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.progress import watcher
+from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
 
 app = typer.Typer()
 
@@ -19,14 +19,16 @@ app = typer.Typer()
 )
 @reported
 def speak(
-    sentences: Annotated[Path, typer.Argument(help="A text file, a sentence a line.")],
-    out: Annotated[Path, typer.Option(help="The folder for the sounds and their manifest, speech.csv.")],
-    times: Annotated[int, typer.Option(min=1, help="How often each is said, in a voice drawn anew.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of voices, rates and pitches.")] = 0,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    sentences: Annotated[Path, typer.Argument(help="Text file with one sentence per line.")],
+    out: Annotated[Path, typer.Option(help="Folder for the audio files and their manifest, speech.csv.")],
+    times: Annotated[
+        int, typer.Option(min=1, help="Number of times each sentence is spoken, in a new voice each time.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of voices, rates and pitches.")] = 0,
+    *,
+    output: Output,
 ) -> None:
-    """Speak sentences in many synthetic voices, none of them the demo's: sound for a pre-training."""
+    """Synthesise sentences in many voices, none of them the demo's, as audio for pre-training."""
     from layerprobe.probe.synthesis.spoken_corpus import write_speech
 
     try:
@@ -35,8 +37,8 @@ def speak(
         raise InputError(
             f"{sentences} can't be read as text: {error}. Give a UTF-8 file, a sentence a line."
         ) from error
-    manifest = write_speech(lines, out, times=times, seed=seed, watch=watcher(quiet=quiet))
-    say(f"Next: layerprobe pretrain {manifest} --out models/first", quiet=quiet)
+    manifest = write_speech(lines, out, times=times, seed=seed, watch=output.progress)
+    output.say(f"Next: layerprobe pretrain {manifest} --out models/first")
 
 
 @app.command(
@@ -45,85 +47,79 @@ def speak(
 )
 @reported
 def pretrain(
-    manifest: Annotated[Path, typer.Argument(help="A .csv or .parquet with utterance_id and path; no ratings needed.")],
-    out: Annotated[Path, typer.Option(help="The transformers folder to write; one that is begun is gone on with.")],
-    units_of: Annotated[
-        str, typer.Option(help="What is clustered: mfcc, or ENCODER@LAYER of an earlier round.")
-    ] = "mfcc",
-    units: Annotated[int, typer.Option(min=2, help="Clusters.")] = 100,
-    config: Annotated[
-        Path | None, typer.Option(help="A config.json of a HuBERT; the small one of this project if none.")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1)] = 5000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Sounds a step.")] = 16,
-    crop_seconds: Annotated[float, typer.Option(min=0.5, help="Of each.")] = 4.0,
-    learning_rate: Annotated[float, typer.Option()] = 1e-3,
-    every: Annotated[int, typer.Option(min=1, help="Steps between two looks at held-out speakers.")] = 250,
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    manifest: UtterancesPath,
+    out: Annotated[Path, typer.Option(help="Transformers folder to write; an interrupted pre-training is resumed.")],
+    options: PretrainOptions,
     device: Device = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """Pre-train a small HuBERT on unlabelled sound by masked prediction of units."""
-    import json
-
-    import torch
+    """Pre-train a small HuBERT on unlabelled audio by masked prediction of cluster units."""
     from transformers import AutoFeatureExtractor
 
     from layerprobe.probe.data.read import read_utterances
     from layerprobe.probe.encoders.loading import EMBEDDED, load_encoder
-    from layerprobe.probe.pretraining.pretrain import FramesOf, PretrainPlan, layer_frames, pretrain as pretrain_stage
+    from layerprobe.probe.pretraining.plans import MFCC, plan_pretraining
+    from layerprobe.probe.pretraining.pretrain import FramesOf, layer_frames, pretrain as pretrain_stage
     from layerprobe.probe.pretraining.units import MfccFrames
 
-    if precision not in ("float32", "bfloat16"):
-        raise InputError(f"precision {precision!r} is unknown; choose float32 or bfloat16.")
-    watch = watcher(quiet=quiet)
+    progress = output.progress
     table = read_utterances(manifest)
-    try:
-        given = json.loads((config or EMBEDDED / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{config} can't be read as JSON: {error}. Give the config.json of a HuBERT.") from error
-    if not isinstance(given, dict) or given.get("model_type") != "hubert":
-        raise InputError(f"{config} is no configuration of a HuBERT: its model_type is another. Name one that is.")
-    given = {k: v for k, v in given.items() if k not in ("architectures", "model_type", "transformers_version")}
+    plan_pretraining(options)  # what is wrong with it is said before an encoder is loaded
+    frames_of: FramesOf = MfccFrames()
     weights = ""
-    frames_of: FramesOf
-    if units_of == "mfcc":
-        frames_of = MfccFrames()
-    else:
-        name, _, layer = units_of.rpartition("@")
+    if options.units_of != MFCC:
+        name, _, layer = options.units_of.rpartition("@")
         if not name:
-            raise InputError(f"{units_of!r} names no layer. Write ENCODER@LAYER, or mfcc.")
-        watch.say(f"Loading {name} …")
-        encoder = load_encoder(name, device=device, precision="float32", show_download=not quiet)
+            raise InputError(f"{options.units_of!r} names no layer. Write ENCODER@LAYER, or mfcc.")
+        progress.say(f"Loading {name} …")
+        encoder = load_encoder(name, device=device, precision="float32", show_download=not output.quiet)
         frames_of, weights = layer_frames(encoder, layer), encoder.weights_hash()
-    plan = PretrainPlan(
-        config=json.dumps(given, sort_keys=True),
-        units_of=units_of if units_of == "mfcc" else f"{Path(units_of).name}",
-        units_weights=weights,
-        n_units=units,
-        steps=steps,
-        batch_size=batch_size,
-        crop_seconds=crop_seconds,
-        learning_rate=learning_rate,
-        warmup=0.08,
-        clip=5.0,
-        mask_share=0.08,
-        mask_span=10,
-        held_out=0.05,
-        every=every,
-        precision=precision,
-        seed=seed,
-    )
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    plan = plan_pretraining(options, weights=weights)
     extractor = AutoFeatureExtractor.from_pretrained(EMBEDDED)
-    done = pretrain_stage(table, plan, frames_of, out=out, extractor=extractor, device=device, watch=watch)
+    device = best_device(device)
+    done = pretrain_stage(table, plan, frames_of, out=out, extractor=extractor, device=device, watch=progress)
     last = done.log.iloc[-1]
-    say(
+    output.say(
         f"{out}: {100 * last['accuracy']:.1f} % of held-out speakers' hidden frames told right (the most frequent "
-        f"unit: {100 * last['chance']:.1f} %); {len(done.quarantine)} sounds could not be used.",
-        quiet=quiet,
+        f"unit: {100 * last['chance']:.1f} %); {len(done.quarantine)} sounds could not be used."
     )
-    say_quarantined(done.quarantine, quiet=quiet, file=out / "quarantine.csv")
-    say(f"Next: layerprobe extract MANIFEST --encoder {out} --out caches/own.zarr", quiet=quiet)
+    output.say_quarantined(done.quarantine, file=out / "quarantine.csv")
+    output.say(f"Next: layerprobe extract MANIFEST --encoder {out} --out caches/own.zarr")
+
+
+@app.command(
+    epilog="Example: layerprobe distil my.csv --teacher facebook/hubert-base-ls960 --blocks 2 --out models/student"
+)
+@reported
+def distil(
+    manifest: UtterancesPath,
+    teacher: Annotated[
+        str, typer.Option(help="Speech encoder to distil: a hub name with an optional @revision, or a folder.")
+    ],
+    out: Annotated[Path, typer.Option(help="Transformers folder to write; an interrupted distillation is resumed.")],
+    options: DistilOptions,
+    device: Device = None,
+    *,
+    output: Output,
+) -> None:
+    """Distil a small student encoder from a larger one, which it learns to predict on unlabelled audio."""
+    from layerprobe.probe.data.read import read_utterances
+    from layerprobe.probe.encoders.loading import load_model
+    from layerprobe.probe.pretraining.distil import distil as distil_stage
+    from layerprobe.probe.pretraining.plans import plan_distillation
+
+    progress = output.progress
+    table = read_utterances(manifest)
+    progress.say(f"Loading {teacher} …")
+    loaded = load_model(teacher, show_download=not output.quiet)
+    plan = plan_distillation(loaded, options)
+    device = best_device(device)
+    done = distil_stage(table, loaded, plan, out=out, device=device, watch=progress)
+    first, last = done.log["held_out"].iloc[0], done.log["held_out"].iloc[-1]
+    output.say(
+        f"{out}: {options.blocks} blocks; the loss on held-out speakers fell from {first:.3f} to {last:.3f}; "
+        f"{len(done.quarantine)} sounds could not be heard."
+    )
+    output.say_quarantined(done.quarantine, file=out / "quarantine.csv")
+    output.say(f"Next: layerprobe extract MANIFEST --encoder {out} --out caches/student.zarr")

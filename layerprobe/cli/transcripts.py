@@ -1,86 +1,90 @@
-"""Verbs of the command line about transcripts: transcribe, asr-cost."""
+"""Commands on transcripts: transcribe, asr-cost."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import Debug, Device, ManifestPath, NoSpeakers, Quiet, reported, say, say_quarantined
+from layerprobe.cli.options import Device, ManifestPath, NoSpeakers, Output, best_device, reported
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.progress import watcher
+from layerprobe.probe.options import option
 
 app = typer.Typer()
+
+
+@dataclass(frozen=True)
+class TranscriptOptions:
+    """Where transcripts come from, and which column they fill."""
+
+    asr: str | None = option(None, help="Speech recogniser: a hub name with an optional @revision, or a folder.")
+    from_folder: Path | None = option(
+        None, name="from", help="Folder of transcripts (MSP-Podcast's, IEMOCAP's) to read instead of recognising."
+    )
+    column: str | None = option(
+        None, help="Column to fill: transcript by default, asr_transcript where there are human transcripts."
+    )
+    language: str | None = option(None, help="Language of the audio, for a recogniser that knows several.")
 
 
 @app.command(epilog="Example: layerprobe transcribe my.csv --asr openai/whisper-small.en")
 @reported
 def transcribe(
     manifest: ManifestPath,
-    asr: Annotated[str | None, typer.Option(help="A recogniser: a hub name with @revision, or a folder.")] = None,
-    from_folder: Annotated[
-        Path | None, typer.Option("--from", help="A folder of transcripts (MSP-Podcast's, IEMOCAP's) instead.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="The manifest to write; NAME-transcribed.csv if none.")] = None,
-    column: Annotated[
-        str | None, typer.Option(help="To be filled; asr_transcript if there are people's transcripts.")
-    ] = None,
-    language: Annotated[str | None, typer.Option(help="Of a recogniser that knows several.")] = None,
+    source: TranscriptOptions,
+    out: Annotated[Path | None, typer.Option(help="Manifest to write; NAME-transcribed.csv by default.")] = None,
     device: Device = None,
     no_speakers: NoSpeakers = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """Write a manifest with transcripts, from a folder or by a speech recogniser; words that are there are kept."""
-    import torch
-
+    """Write a manifest with transcripts from a folder or a speech recogniser; existing transcripts are kept."""
     from layerprobe.probe.data.asr import load_recogniser, transcribe as transcribe_stage
     from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.data.schema import ASR_TRANSCRIPT, TRANSCRIPT
     from layerprobe.probe.data.transcripts import read_transcripts, with_transcripts
     from layerprobe.probe.data.write import write_manifest
 
-    if (asr is None) == (from_folder is None):
+    if (source.asr is None) == (source.from_folder is None):
         raise InputError("Say where the words shall come from: --asr RECOGNISER, or --from FOLDER.")
-    watch = watcher(quiet=quiet)
+    progress = output.progress
     checked = read_manifest(manifest, speakers=not no_speakers)
     out = out or manifest.with_name(f"{manifest.stem}-transcribed.csv")
     if out.resolve() == manifest.resolve():
         raise InputError("The new manifest would overwrite the old one. Name another --out.")
     has_words = TRANSCRIPT in checked.table and bool((checked.table[TRANSCRIPT].str.strip() != "").any())
-    if from_folder is not None:
-        found = read_transcripts(from_folder)
-        table = with_transcripts(checked.table, found, column=column or TRANSCRIPT)
-        n = int((table[column or TRANSCRIPT] != "").sum())
-        say(f"{found.kind}: {n} of {len(table)} utterances have words.", quiet=quiet)
+    if source.from_folder is not None:
+        found = read_transcripts(source.from_folder)
+        column = source.column or TRANSCRIPT
+        table = with_transcripts(checked.table, found, column=column)
+        n = int((table[column] != "").sum())
+        output.say(f"{found.kind}: {n} of {len(table)} utterances have words.")
     else:
-        column = column or (ASR_TRANSCRIPT if has_words else TRANSCRIPT)
-        watch.say(f"Loading {asr} …")
-        recogniser = load_recogniser(
-            str(asr), device=device or ("cuda" if torch.cuda.is_available() else "cpu"), language=language
-        )
+        column = source.column or (ASR_TRANSCRIPT if has_words else TRANSCRIPT)
+        progress.say(f"Loading {source.asr} …")
+        recogniser = load_recogniser(str(source.asr), device=best_device(device), language=source.language)
         notes = out.with_suffix(".heard.jsonl")
-        done = transcribe_stage(checked.table, recogniser, column=column, notes=notes, watch=watch)
+        done = transcribe_stage(checked.table, recogniser, column=column, notes=notes, watch=progress)
         table = done.table
-        say(
+        output.say(
             f"{recogniser.name}: {done.n_heard} utterances transcribed, {done.n_wordless} without a word, "
-            f"{len(done.quarantine)} could not be heard.",
-            quiet=quiet,
+            f"{len(done.quarantine)} could not be heard."
         )
-        say_quarantined(done.quarantine, quiet=quiet)
+        output.say_quarantined(done.quarantine)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.parent.resolve() == manifest.parent.resolve():  # paths of the manifest begin at its folder
         folder = manifest.parent.resolve()
         table = table.assign(path=[_shown(Path(str(p)), folder) for p in table["path"]])
     write_manifest(out, table, checked.header)
-    if from_folder is None:
+    if source.from_folder is None:
         notes.unlink()
     if TRANSCRIPT in table and ASR_TRANSCRIPT in table:
-        say(_error_text(table), quiet=quiet)
-    say(f"Next: layerprobe extract {out} --encoder distilbert-base-uncased --out caches/text.zarr", quiet=quiet)
+        output.say(_error_text(table))
+    output.say(f"Next: layerprobe extract {out} --encoder distilbert-base-uncased --out caches/text.zarr")
 
 
 @app.command(
@@ -90,17 +94,17 @@ def transcribe(
 @reported
 def asr_cost(
     manifest: ManifestPath,
-    text: Annotated[str, typer.Option(help="The text encoder that reads both.")],
-    out: Annotated[Path, typer.Option(help="The run folder, with both caches in it.")],
+    text: Annotated[str, typer.Option(help="Text encoder that reads both transcripts.")],
+    out: Annotated[Path, typer.Option(help="Run folder to write, with both caches in it.")],
     folds: Annotated[
-        int | None, typer.Option(help="Speaker-disjoint folds; the manifest's split if it has one.")
+        int | None, typer.Option(help="Number of speaker-disjoint folds; by default the manifest's split, else 5.")
     ] = None,
     device: Device = None,
     no_speakers: NoSpeakers = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    output: Output,
 ) -> None:
-    """Say what a recogniser's words cost against people's: word errors, and scores of each rating on the same folds."""
+    """Compare scores on recognised and human transcripts on the same folds, with word error rates."""
     from layerprobe.analysis.model_comparison import compare
     from layerprobe.cli.compare import scores_text
     from layerprobe.probe.cache.store import open_cache
@@ -111,23 +115,23 @@ def asr_cost(
     from layerprobe.probe.sweep.settings import plan_sweep
     from layerprobe.probe.sweep.sweep import sweep
 
-    watch = watcher(quiet=quiet)
+    progress = output.progress
     checked = read_manifest(manifest, speakers=not no_speakers)
     missing = [c for c in (TRANSCRIPT, ASR_TRANSCRIPT) if c not in checked.table]
     if missing:
         raise InputError(f"{manifest} has no column {missing[0]!r}. layerprobe transcribe makes it.")
-    watch.say(f"Loading {text} …")
-    encoder = load_text_encoder(text, device=device, show_download=not quiet)
+    progress.say(f"Loading {text} …")
+    encoder = load_text_encoder(text, device=device, show_download=not output.quiet)
     caches = []
     for name, words in (("people", TRANSCRIPT), ("recogniser", ASR_TRANSCRIPT)):
-        extract(checked, encoder, out / f"{name}.zarr", words=words, watch=watch)
+        extract(checked, encoder, out / f"{name}.zarr", words=words, watch=progress)
         caches.append(open_cache(out / f"{name}.zarr"))
     plan = plan_sweep(checked, folds=folds, mix_seeds=0, permutations=1, speakers=not no_speakers)
     command = shlex.join(["layerprobe", *sys.argv[1:]])
-    sweep(caches, checked, plan, out=out, command=command, watch=watch)
-    say(_error_text(checked.table), quiet=quiet)
-    say(scores_text(compare([out])), quiet=quiet)
-    say(f"{out}: what stands beside the second is its difference from the first.", quiet=quiet)
+    sweep(caches, checked, plan, out=out, command=command, watch=progress)
+    output.say(_error_text(checked.table))
+    output.say(scores_text(compare([out])))
+    output.say(f"{out}: what stands beside the second is its difference from the first.")
 
 
 def _error_text(table: object) -> str:

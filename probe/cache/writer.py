@@ -48,6 +48,7 @@ from layerprobe.probe.filesystem import (
     replace_file,
     zarr_store,
 )
+from layerprobe.probe.version import layerprobe_version
 
 
 class NotHeld(Exception):
@@ -265,6 +266,7 @@ class CacheWriter:
     def _attributes(self) -> dict[str, Any]:
         return {
             "layerprobe_format": FORMAT,
+            "layerprobe_version": layerprobe_version(),
             "layers": list(self.plan.layers),
             "poolings": list(self.plan.poolings),
             "plan": self.plan.to_json(),

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from layerprobe.probe.data.audio_hashes import SoundHashes
+from layerprobe.probe.data.audio_hashes import Row, SoundHashes
+from layerprobe.probe.data.audio_reader import Quarantine, read_audio, waveform_of
 from layerprobe.probe.data.inputs import LONGEST_SECONDS, SoundSource
 from layerprobe.probe.data.transcripts import filled
 from layerprobe.probe.exceptions import InputError
@@ -107,37 +108,32 @@ def transcribe(
     source = SoundSource(hashes, sampling_rate=recogniser.sampling_rate, longest_seconds=LONGEST_SECONDS)
     known = _read_notes(notes, recogniser.name)
     before = table[column].astype(str).str.strip() if column in table else pd.Series("", index=table.index)
-    words: list[str | None] = []
-    refused, n_heard = [], 0
-    watch.begin("transcribe", int((before == "").sum()), "utterances")
-    try:
-        with notes.open("a", encoding="utf-8") as file:
-            if not known:
-                file.write(json.dumps({"recogniser": recogniser.name}) + "\n")
-            for row, there in zip(table.to_dict("records"), before, strict=True):
-                if there:
-                    words.append(None)
-                    continue
-                name = row["utterance_id"]
-                material = source.read(row)
-                if material.reason:
-                    refused.append((name, row["path"], material.reason))
-                    words.append(None)
-                elif (name, material.content) in known:
-                    words.append(known[name, material.content])
-                else:
-                    assert isinstance(material.what, np.ndarray)
-                    words.append(recogniser(material.what))
-                    n_heard += 1
-                    noted = {"utterance_id": name, "content": material.content, "words": words[-1]}
-                    file.write(json.dumps(noted) + "\n")
-                    file.flush()
-                watch.advance(1, f"{len(refused)} quarantined")
-    finally:
-        watch.end()
+    rows: list[Row] = table.to_dict("records")
+    wordless = [k for k, there in enumerate(before) if not there]
+    words: list[str | None] = [None] * len(rows)
+    quarantine, n_heard = Quarantine(), 0
+
+    def read(row: Row) -> tuple[str, np.ndarray]:
+        material = source.read(row)
+        return material.content, waveform_of(material)
+
+    with notes.open("a", encoding="utf-8") as file:
+        if not known:
+            file.write(json.dumps({"recogniser": recogniser.name}) + "\n")
+        asked = [rows[k] for k in wordless]
+        for place, (content, waveform) in read_audio(
+            asked, read, quarantine=quarantine, threads=1, task="transcribe", watch=watch
+        ):
+            name = asked[place]["utterance_id"]
+            found = known.get((name, content))
+            if found is None:
+                found = recogniser(waveform)
+                n_heard += 1
+                file.write(json.dumps({"utterance_id": name, "content": content, "words": found}) + "\n")
+                file.flush()
+            words[wordless[place]] = found
     done = filled(table, words, source=recogniser.name, column=column)
-    quarantine = pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
-    return Transcribed(done, n_heard, sum(w == "" for w in words), quarantine)
+    return Transcribed(done, n_heard, sum(w == "" for w in words), quarantine.table())
 
 
 def _read_notes(notes: Path, name: str) -> dict[tuple[str, str], str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from layerprobe.probe.data.audio import UnusableSound
 from layerprobe.probe.data.audio_hashes import Row, SoundHashes
+from layerprobe.probe.data.audio_reader import Quarantine, read_audio, waveform_of
 from layerprobe.probe.data.inputs import SoundSource
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.pretraining.units import RATE
@@ -59,29 +60,24 @@ def read_into_memory(table: pd.DataFrame, extractor: Any, *, watch: Silent) -> S
         InputError: if no sound can be used
     """
     source = SoundSource(SoundHashes(), sampling_rate=RATE, longest_seconds=LONGEST_SECONDS)
+
+    def read(row: Row) -> np.ndarray:
+        waveform = waveform_of(source.read(row))
+        if len(waveform) < RATE // 2:
+            raise UnusableSound("shorter than half a second")
+        return np.round(waveform * FULL_SCALE).astype(np.int16)
+
     candidates: list[Row] = table.to_dict("records")
-    rows, waveforms, refused = [], [], []
-    watch.begin("look at every sound", len(table), "sounds")
-    try:
-        with ThreadPoolExecutor(cores()) as pool:
-            for row, material in zip(candidates, pool.map(source.read, candidates), strict=True):
-                reason = material.reason
-                if not reason and len(material.what) < RATE // 2:
-                    reason = "shorter than half a second"
-                if reason:
-                    refused.append((row["utterance_id"], row["path"], reason))
-                else:
-                    rows.append(row)
-                    assert isinstance(material.what, np.ndarray)
-                    waveforms.append(np.round(material.what * FULL_SCALE).astype(np.int16))
-                watch.advance()
-    finally:
-        watch.end()
+    quarantine, rows, waveforms = Quarantine(), [], []
+    for k, waveform in read_audio(
+        candidates, read, quarantine=quarantine, threads=cores(), task="look at every sound", unit="sounds", watch=watch
+    ):
+        rows.append(candidates[k])
+        waveforms.append(waveform)
     if not rows:
         raise InputError("No sound can be used. Look at the manifest with layerprobe manifest check.")
     levels = np.array([level(_floats(w), extractor) for w in waveforms], dtype=np.float32)
-    quarantine = pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
-    return SoundsInMemory(rows, waveforms, levels, quarantine)
+    return SoundsInMemory(rows, waveforms, levels, quarantine.table())
 
 
 def level(waveform: np.ndarray, extractor: Any) -> tuple[float, float]:

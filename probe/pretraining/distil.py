@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,16 @@ from torch import Tensor
 
 from layerprobe.probe.data.audio import UnusableSound
 from layerprobe.probe.data.audio_hashes import Row, SoundHashes
+from layerprobe.probe.data.audio_reader import Quarantine, read_audio, waveform_of
 from layerprobe.probe.data.inputs import LONGEST_SECONDS, SoundSource
 from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.loading import LoadedModel
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import layer_names
+from layerprobe.probe.pretraining.plans import DistilPlan
 from layerprobe.probe.pretraining.student import Heads, distillation_loss, make_student, save_student
 from layerprobe.probe.progress import Silent
 from layerprobe.probe.training.branches import FRONT_END, AudioBranch, Prepared, named_parts
-from layerprobe.probe.training.checkpoints import (
-    chance_tensors,
-    optimiser_tensors,
-    read_state,
-    restore_chance,
-    restore_optimiser,
-    write_state,
-)
 from layerprobe.probe.training.encoder_folder import (
     STATE,
     EncoderMade,
@@ -39,43 +32,11 @@ from layerprobe.probe.training.encoder_folder import (
     hold_out,
     some_of,
 )
+from layerprobe.probe.training.loop import LoopPlan, run_loop
 from layerprobe.probe.training.schedules import schedule
 
 PLAN = "distil.json"
-
-
-@dataclass(frozen=True)
-class DistilPlan:
-    """Every choice of a distillation; equal plans on equal sounds mean equal students, on the CPU bit for bit."""
-
-    teacher: str
-    revision: str
-    weights: str  # hash of the teacher's tensors
-    n_blocks: int
-    layers: tuple[str, ...]  # of the teacher that are predicted
-    random_init: int | None  # seed of a student that begins without the teacher's weights
-    heads_only: bool  # whether the student stays as it began, the fair comparison
-    train_front_end: bool
-    cosine_weight: float
-    steps: int
-    batch_size: int  # utterances a step, each heard alone
-    crop_seconds: float  # of longer sounds a piece of this length at a random place is heard
-    learning_rate: float
-    warmup: float  # share of the steps
-    clip: float  # the gradient's largest norm
-    held_out: float  # share of the speakers
-    every: int  # steps between two looks at the held-out loss
-    seed: int
-
-
-def default_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
-    """Three layers spread over the depth, as in the paper 4, 8 and 12 of twelve blocks.
-
-    >>> default_layers(tuple(map(str, range(13)))), default_layers(("0", "1", "2", "3", "4", "final"))
-    (('4', '8', '12'), ('1', '3', '4'))
-    """
-    n = sum(name.isdecimal() for name in layers) - 1
-    return tuple(dict.fromkeys(str(max(1, round(n * k / 3))) for k in (1, 2, 3)))
+LOADERS = 2  # threads that decode
 
 
 def distil(
@@ -103,13 +64,13 @@ def distil(
         claim_folder(out, PLAN, plan, fingerprint)
         log = run.train(out / STATE, watch, stop_after)
         if stop_after is not None and stop_after < plan.steps:
-            return EncoderMade(out, log, run.quarantine())
+            return EncoderMade(out, log, run.refused())
         save_student(run.student, teacher, out)
-    return finish_folder(EncoderMade(out, log, run.quarantine()))
+    return finish_folder(EncoderMade(out, log, run.refused()))
 
 
 class _Run:
-    """Teacher, student, heads and sounds of one distillation."""
+    """Teacher, student, heads and sounds of one distillation; see `probe.training.loop.Trainable`."""
 
     def __init__(self, table: pd.DataFrame, teacher: LoadedModel, plan: DistilPlan, device: str) -> None:
         self.plan, self.device = plan, device
@@ -136,39 +97,47 @@ class _Run:
         held_out, self._heard = hold_out(table["speaker_id"].tolist(), share=plan.held_out, seed=plan.seed)
         held_out = some_of(held_out)
         self._held_out: list[int] = held_out.tolist()
-        self._refused: dict[str, tuple[str, str]] = {}
+        self._quarantine = Quarantine()
 
-    def train(self, state_folder: Path, watch: Silent, stop_after: int | None) -> pd.DataFrame:
-        plan = self.plan
-        optimiser = torch.optim.AdamW(self._learnt, lr=plan.learning_rate)
-        done, log, losses = self._restored(state_folder, optimiser)
-        if not log:
-            log.append({"step": 0, "loss": float("nan"), "held_out": self._held_out_loss()})
-        watch.begin("distil", plan.steps, "steps")
-        watch.advance(done)
-        try:
-            for step in range(done, plan.steps):
-                losses.append(self._step(optimiser, step))
-                watch.advance(1, f"loss {np.mean(losses[-20:]):.3f}, held out {log[-1]['held_out']:.3f}")
-                if step + 1 == stop_after:
-                    break
-                if (step + 1) % plan.every == 0 or step + 1 == plan.steps:
-                    told = self._held_out_loss()
-                    log.append({"step": step + 1, "loss": float(np.mean(losses)), "held_out": told})
-                    losses = []
-                    self._save(state_folder, optimiser, step + 1, log)
-        finally:
-            watch.end()
-        return pd.DataFrame(log)
+    def train(self, state: Path, watch: Silent, stop_after: int | None) -> pd.DataFrame:
+        self._optimiser = torch.optim.AdamW(self._learnt, lr=self.plan.learning_rate)
+        plan = LoopPlan(
+            "distil", self.plan.steps, self.plan.every, state, self.device, evaluate_first=True, stop_after=stop_after
+        )
+        return run_loop(self, self._optimiser, plan, watch=watch)
 
-    def quarantine(self) -> pd.DataFrame:
-        rows = [(name, *rest) for name, rest in sorted(self._refused.items())]
-        return pd.DataFrame(rows, columns=["utterance_id", "path", "reason"])
+    def refused(self) -> pd.DataFrame:
+        return self._quarantine.table().sort_values("utterance_id", ignore_index=True)
 
-    def _step(self, optimiser: torch.optim.Optimizer, step: int) -> float:
+    def parameters(self) -> dict[str, Tensor]:
+        both = {"student": self.student, "heads": self.heads}
+        return {f"{k}.{n}": p for k, module in both.items() for n, p in module.named_parameters() if p.requires_grad}
+
+    def steps(self, begin: int) -> Iterator[float]:
+        for step in range(begin, self.plan.steps):
+            yield self._step(step)
+
+    def evaluate(self) -> dict[str, float]:
+        """The loss on utterances of other speakers, from the middle of each."""
+        self.student.encoder.eval()
+        with torch.no_grad():
+            losses = [float(self._loss(one)) for one in self._load(self._held_out, None)]
+        return {"held_out": float(np.mean(losses)) if losses else float("nan")}
+
+    def note(self, row: dict[str, Any]) -> str:
+        return f"held out {row['held_out']:.3f}"
+
+    def values(self) -> dict[str, Any]:
+        return {"refused": self._quarantine.refused}
+
+    def resume(self, values: dict[str, Any]) -> None:
+        self._quarantine.refused = {name: (path, reason) for name, (path, reason) in values["refused"].items()}
+
+    def _step(self, step: int) -> float:
         rng = np.random.default_rng([self.plan.seed, 1, step])
         chosen = rng.choice(self._heard, size=min(self.plan.batch_size, len(self._heard)), replace=False)
         heard = self._load(chosen.tolist(), [np.random.default_rng([self.plan.seed, 2, step, int(k)]) for k in chosen])
+        optimiser = self._optimiser
         optimiser.param_groups[0]["lr"] = self.plan.learning_rate * schedule(
             step, n_steps=self.plan.steps, warmup=self.plan.warmup
         )
@@ -191,28 +160,16 @@ class _Run:
         own = self.student.told(one.inputs)[0, one.counted]
         return distillation_loss(self.heads(own), told, cosine_weight=self.plan.cosine_weight)
 
-    def _held_out_loss(self) -> float:
-        """Of utterances of other speakers, from the middle of each."""
-        self.student.encoder.eval()
-        with torch.no_grad():
-            losses = [float(self._loss(one)) for one in self._load(self._held_out, None)]
-        return float(np.mean(losses)) if losses else float("nan")
-
     def _load(self, places: list[int], rngs: list[np.random.Generator] | None) -> list[Prepared]:
-        with ThreadPoolExecutor(2) as pool:
-            materials = list(pool.map(self._sounds.read, [self._rows[k] for k in places]))
-        heard = []
-        for number, (place, material) in enumerate(zip(places, materials, strict=True)):
-            row, reason = self._rows[place], material.reason
+        rows, heard = [self._rows[k] for k in places], []
+        found = read_audio(
+            rows, lambda row: waveform_of(self._sounds.read(row)), quarantine=self._quarantine, threads=LOADERS
+        )
+        for k, waveform in found:
             try:
-                if not reason:
-                    assert isinstance(material.what, np.ndarray)
-                    rng = None if rngs is None else rngs[number]
-                    heard.append(self.student.prepare(self._cropped(material.what, rng)))
+                heard.append(self.student.prepare(self._cropped(waveform, None if rngs is None else rngs[k])))
             except UnusableSound as error:
-                reason = str(error)
-            if reason:
-                self._refused[str(row["utterance_id"])] = (str(row["path"]), reason)
+                self._quarantine.refuse(rows[k], str(error))
         return heard
 
     def _cropped(self, waveform: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
@@ -221,27 +178,3 @@ class _Run:
             return waveform
         begin = (len(waveform) - n) // 2 if rng is None else int(rng.integers(len(waveform) - n + 1))
         return waveform[begin : begin + n]
-
-    def _named(self) -> dict[str, Tensor]:
-        both = {"student": self.student, "heads": self.heads}
-        return {f"{k}.{n}": p for k, module in both.items() for n, p in module.named_parameters() if p.requires_grad}
-
-    def _save(self, folder: Path, optimiser: torch.optim.Optimizer, done: int, log: list[dict[str, Any]]) -> None:
-        model = {f"model.{n}": p for n, p in self._named().items()}
-        tensors = model | optimiser_tensors(optimiser) | chance_tensors(self.device)
-        write_state(folder, tensors, {"steps": done, "log": log, "refused": self._refused})
-
-    def _restored(
-        self, folder: Path, optimiser: torch.optim.Optimizer
-    ) -> tuple[int, list[dict[str, Any]], list[float]]:
-        state = read_state(folder)
-        if state is None:
-            return 0, [], []
-        tensors, values = state
-        with torch.no_grad():
-            for name, parameter in self._named().items():
-                parameter.copy_(tensors[f"model.{name}"])
-        restore_optimiser(optimiser, tensors)
-        restore_chance(tensors, self.device)
-        self._refused = {k: (v[0], v[1]) for k, v in values["refused"].items()}
-        return values["steps"], values["log"], []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,12 @@ from transformers import HubertConfig
 
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.pretraining.audio_memory import FULL_SCALE, read_into_memory
+from layerprobe.probe.pretraining.audio_memory import FULL_SCALE, SoundsInMemory, read_into_memory
 from layerprobe.probe.pretraining.masked_prediction import MaskedPrediction, cropped
+from layerprobe.probe.pretraining.plans import MFCC, PretrainPlan
 from layerprobe.probe.pretraining.units import HOP, N_MFCC, RATE, WINDOW, Units, span_mask
 from layerprobe.probe.progress import Silent
 from layerprobe.probe.system import cores, torch_threads
-from layerprobe.probe.training.checkpoints import (
-    chance_tensors,
-    optimiser_tensors,
-    read_state,
-    restore_chance,
-    restore_optimiser,
-    write_state,
-)
 from layerprobe.probe.training.encoder_folder import (
     STATE,
     EncoderMade,
@@ -44,35 +36,13 @@ from layerprobe.probe.training.encoder_folder import (
     save_encoder,
     some_of,
 )
+from layerprobe.probe.training.loop import LoopPlan, run_loop
 from layerprobe.probe.training.schedules import schedule
 
 PLAN, HELD_OUT = "pretrain.json", "held_out.csv"
 FRAMES_EACH = 200  # of an utterance, on which k-means is fitted
-STEPS_A_NOTE = 50  # between two looks at the loss, for which a GPU is waited for
 _Batch = tuple[Tensor, ...]  # sounds int16, their levels, their frames' units, and which of those are hidden
 FramesOf = Callable[[np.ndarray], np.ndarray]  # a sound (n_samples,) -> (n_frames, n_features), one every 20 ms
-
-
-@dataclass(frozen=True)
-class PretrainPlan:
-    """Every choice of a pre-training; equal plans on equal sounds mean equal encoders, on the CPU bit for bit."""
-
-    config: str  # of the encoder, as JSON
-    units_of: str  # "mfcc", or an encoder and the layer of it that is clustered
-    units_weights: str  # hash of that encoder's tensors; "" for MFCC
-    n_units: int
-    steps: int
-    batch_size: int
-    crop_seconds: float
-    learning_rate: float
-    warmup: float  # share of the steps
-    clip: float
-    mask_share: float
-    mask_span: int
-    held_out: float  # share of the speakers
-    every: int  # steps between two looks at held-out speakers, and two saved states
-    precision: str  # float32 or bfloat16
-    seed: int
 
 
 def pretrain(
@@ -100,7 +70,8 @@ def pretrain(
     watch, out = watch or Silent(), Path(out)
     fingerprint = checked_folder(out, PLAN, plan, table, kind="pre-training")
     with torch.random.fork_rng(devices=[]):
-        run = _Run(table.sort_values("utterance_id"), plan, frames_of, extractor, device, watch)
+        sounds = read_into_memory(table.sort_values("utterance_id"), extractor, watch=watch)
+        run = _Run(sounds, plan, frames_of, out=out, device=device, watch=watch)
         claim_folder(out, PLAN, plan, fingerprint)
         log, quarantine = run.train(out / STATE, stop_after), run.sounds.quarantine
         if stop_after is not None and stop_after < plan.steps:
@@ -112,47 +83,46 @@ def pretrain(
 
 
 class _Run:
+    """Sounds, their units and the model of one pre-training; see `probe.training.loop.Trainable`."""
+
     def __init__(
-        self, table: pd.DataFrame, plan: PretrainPlan, frames_of: FramesOf, extractor: Any, device: str, watch: Silent
+        self, sounds: SoundsInMemory, plan: PretrainPlan, frames_of: FramesOf, *, out: Path, device: str, watch: Silent
     ) -> None:
-        self.plan, self.device, self.watch = plan, device, watch
-        self._frames_of = frames_of
-        self.sounds = sounds = read_into_memory(table, extractor, watch=watch)
+        self.plan, self.out, self.device, self.watch = plan, out, device, watch
+        self.sounds, self._frames_of = sounds, frames_of
         speakers, words = sounds.column("speaker_id"), sounds.column("transcript")
         self._held_out, self._heard = hold_out(speakers, share=plan.held_out, seed=plan.seed, words=words)
         torch.manual_seed(plan.seed)
         self.model = MaskedPrediction(HubertConfig(**json.loads(plan.config)), n_units=plan.n_units).to(device)
 
-    def train(self, folder: Path, stop_after: int | None) -> pd.DataFrame:
-        plan = self.plan
-        self._units = units = self._clustered()
-        torch.manual_seed(plan.seed + 1)
-        optimiser = torch.optim.AdamW(self.model.parameters(), lr=plan.learning_rate, weight_decay=0.01)
-        done, log = self._restored(folder, optimiser)
-        chance, note = self._chance(units), ""
-        losses: list[Tensor] = []
-        self.watch.begin("pretrain", plan.steps, "steps")
-        self.watch.advance(done)
-        try:
-            for step, batch in enumerate(self._batches(done), start=done):
-                losses.append(self._step(optimiser, step, batch))
-                if (step + 1) % STEPS_A_NOTE == 0:
-                    told = f", accuracy {log[-1]['accuracy']:.3f} (chance {log[-1]['chance']:.3f})" if log else ""
-                    note = f"loss {torch.stack(losses[-STEPS_A_NOTE:]).mean().item():.3f}{told}"
-                self.watch.advance(1, note)
-                if step + 1 == stop_after:
-                    break
-                if (step + 1) % plan.every == 0 or step + 1 == plan.steps:
-                    few = self._told_right(some_of(self._held_out))
-                    row = {"step": step + 1, "loss": torch.stack(losses).mean().item()}
-                    if not np.isfinite(row["loss"]):
-                        raise InputError(f"The loss is no number after {step + 1} steps. Lower --learning-rate.")
-                    log.append({**row, "accuracy": few["right"].sum() / few["hidden"].sum(), "chance": chance})
-                    losses = []
-                    self._save(folder, optimiser, step + 1, log)
-        finally:
-            self.watch.end()
-        return pd.DataFrame(log)
+    def train(self, state: Path, stop_after: int | None) -> pd.DataFrame:
+        self._units = self._clustered()
+        torch.manual_seed(self.plan.seed + 1)
+        self._optimiser = torch.optim.AdamW(self.model.parameters(), lr=self.plan.learning_rate, weight_decay=0.01)
+        self._chance = self._most_frequent_share()
+        plan = LoopPlan("pretrain", self.plan.steps, self.plan.every, state, self.device, stop_after=stop_after)
+        return run_loop(self, self._optimiser, plan, watch=self.watch)
+
+    def parameters(self) -> dict[str, Tensor]:
+        return dict(self.model.named_parameters())
+
+    def steps(self, begin: int) -> Iterator[Tensor]:
+        for step, batch in enumerate(self._batches(begin), start=begin):
+            yield self._step(step, batch)
+
+    def evaluate(self) -> dict[str, float]:
+        few = self._told_right(some_of(self._held_out))
+        return {"accuracy": few["right"].sum() / few["hidden"].sum(), "chance": self._chance}
+
+    def note(self, row: dict[str, Any]) -> str:
+        return f"accuracy {row['accuracy']:.3f} (chance {row['chance']:.3f})"
+
+    def values(self) -> dict[str, Any]:
+        return {"sounds": self.sounds.content_hash()}
+
+    def resume(self, values: dict[str, Any]) -> None:
+        if values["sounds"] != self.sounds.content_hash():
+            raise InputError(f"The sounds that {self.out} began with have changed. Name another --out.")
 
     def judged(self) -> pd.DataFrame:
         """Every held-out utterance: how many frames were hidden, and how many of those told right."""
@@ -169,7 +139,7 @@ class _Run:
         self.watch.begin("frames of every sound", len(self.sounds.rows), "sounds")
         try:
             # a thread that launches on a GPU is kept busy by that
-            jobs = cores() if self.device == "cpu" or self.plan.units_of == "mfcc" else 2
+            jobs = cores() if self.device == "cpu" or self.plan.units_of == MFCC else 2
             with (
                 torch_threads(1),
                 ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool,
@@ -184,13 +154,14 @@ class _Run:
         if n_frames < self.plan.n_units:
             raise InputError(f"{n_frames} frames can't be {self.plan.n_units} units. Ask for fewer or give more sound.")
         self.watch.say(f"Clustering into {self.plan.n_units} units …")
-        tied = N_MFCC if self.plan.units_of == "mfcc" else 0
+        tied = N_MFCC if self.plan.units_of == MFCC else 0
         units = Units.fit(np.concatenate(some), n_units=self.plan.n_units, rng=rng, tied=tied)
         return [units.of(f.astype(np.float32)) for f in frames]
 
-    def _step(self, optimiser: torch.optim.Optimizer, step: int, batch: _Batch) -> Tensor:
+    def _step(self, step: int, batch: _Batch) -> Tensor:
         plan = self.plan
         scale = schedule(step, n_steps=plan.steps, warmup=plan.warmup)
+        optimiser = self._optimiser
         optimiser.param_groups[0]["lr"] = plan.learning_rate * scale
         self.model.train()
         optimiser.zero_grad(set_to_none=True)
@@ -242,29 +213,10 @@ class _Run:
             rows.append({**row, "hidden": hidden, "right": round(float(right) * hidden)})
         return pd.DataFrame(rows)
 
-    def _chance(self, units: list[np.ndarray]) -> float:
+    def _most_frequent_share(self) -> float:
         """How often a held-out frame is of the unit that is most frequent in those heard."""
-        counts = np.bincount(np.concatenate([units[k] for k in self._heard]), minlength=self.plan.n_units)
-        return float((np.concatenate([units[k] for k in self._held_out]) == counts.argmax()).mean())
-
-    def _save(self, folder: Path, optimiser: torch.optim.Optimizer, done: int, log: list[dict[str, Any]]) -> None:
-        model = {f"model.{n}": p for n, p in self.model.named_parameters()}
-        tensors = model | optimiser_tensors(optimiser) | chance_tensors(self.device)
-        write_state(folder, tensors, {"steps": done, "log": log, "sounds": self.sounds.content_hash()})
-
-    def _restored(self, folder: Path, optimiser: torch.optim.Optimizer) -> tuple[int, list[dict[str, Any]]]:
-        state = read_state(folder)
-        if state is None:
-            return 0, []
-        tensors, values = state
-        if values["sounds"] != self.sounds.content_hash():
-            raise InputError(f"The sounds that {folder.parent} began with have changed. Name another --out.")
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(tensors[f"model.{name}"])
-        restore_optimiser(optimiser, tensors)
-        restore_chance(tensors, self.device)
-        return values["steps"], values["log"]
+        counts = np.bincount(np.concatenate([self._units[k] for k in self._heard]), minlength=self.plan.n_units)
+        return float((np.concatenate([self._units[k] for k in self._held_out]) == counts.argmax()).mean())
 
 
 def layer_frames(encoder: SpeechEncoder, layer: str) -> FramesOf:

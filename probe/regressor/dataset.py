@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from layerprobe.probe.data.audio import UnusableSound
 from layerprobe.probe.data.audio_hashes import Row, SoundHashes
+from layerprobe.probe.data.audio_reader import Quarantine, read_audio, waveform_of
 from layerprobe.probe.data.inputs import SoundSource, WordSource
 from layerprobe.probe.progress import Silent
 from layerprobe.probe.regressor.freezing import is_frozen
@@ -45,22 +45,14 @@ class RatedSounds:
         self._sounds = SoundSource(SoundHashes(), sampling_rate=rate, longest_seconds=longest_seconds)
         self._words = WordSource(words)
         self._kept: _KeptStates | None = None
-        rows, refused = [], []
-        watch.begin("look at every utterance", len(table), "utterances")
-        try:
-            with ThreadPoolExecutor(LOADERS) as pool:
-                candidates: list[Row] = table.to_dict("records")
-                for row, reason in zip(candidates, pool.map(self._fault, candidates), strict=True):
-                    if reason:
-                        refused.append((row["utterance_id"], row["path"], reason))
-                    else:
-                        rows.append(row)
-                    watch.advance(1, f"{len(refused)} quarantined")
-        finally:
-            watch.end()
-        self._rows = rows
-        self.table = pd.DataFrame(rows, columns=table.columns)
-        self.quarantine = pd.DataFrame(refused, columns=["utterance_id", "path", "reason"])
+        candidates: list[Row] = table.to_dict("records")
+        quarantine = Quarantine()
+        usable = read_audio(
+            candidates, self._check, quarantine=quarantine, threads=LOADERS, task="look at every utterance", watch=watch
+        )
+        self._rows = [candidates[k] for k, _ in usable]
+        self.table = pd.DataFrame(self._rows, columns=table.columns)
+        self.quarantine = quarantine.table()
 
     def __len__(self) -> int:
         """Utterances that can be used."""
@@ -112,22 +104,15 @@ class RatedSounds:
             while coming:
                 yield [future.result() for future in coming.pop(0)]
 
-    def _fault(self, row: Row) -> str:
-        try:
-            self._sound(row)
-            self._read(row)
-        except UnusableSound as error:
-            return str(error)
-        return ""
+    def _check(self, row: Row) -> None:
+        """Prepare an utterance as a batch would; UnusableSound where that fails."""
+        self._sound(row)
+        self._read(row)
 
     def _sound(self, row: Row) -> Prepared | None:
         if not isinstance(self._audio, AudioBranch):
             return None
-        material = self._sounds.read(row)
-        if material.reason:
-            raise UnusableSound(material.reason)
-        assert isinstance(material.what, np.ndarray)
-        return self._audio.prepare(material.what)
+        return self._audio.prepare(waveform_of(self._sounds.read(row)))
 
     def _read(self, row: Row) -> Prepared | None:
         if not isinstance(self._text, TextBranch):

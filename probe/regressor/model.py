@@ -40,7 +40,7 @@ class Concatenation(nn.Module):
         super().__init__()
         self.join = nn.Linear(sum(widths), hidden)
 
-    def forward(self, pooled: list[Tensor], states: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(self, pooled: list[Tensor], _states: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Pooled vectors ``(n, width)`` of each branch -> ``(n, hidden)``."""
         return self.join(torch.cat(pooled, dim=1))  # type: ignore[no-any-return]
 
@@ -54,7 +54,7 @@ class Gate(nn.Module):
         self.project = nn.ModuleList(nn.Linear(width, hidden) for width in widths)
         self.gate = nn.Linear(sum(widths), hidden)
 
-    def forward(self, pooled: list[Tensor], states: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(self, pooled: list[Tensor], _states: list[tuple[Tensor, Tensor]]) -> Tensor:
         """See `Concatenation`."""
         if len(pooled) == 1:
             return self.project[0](pooled[0])  # type: ignore[no-any-return]
@@ -178,8 +178,8 @@ class MeanPooling(nn.Module):
 
     n_parts = 1
 
-    def __init__(self, dim: int) -> None:
-        """Nothing is learnt of ``dim``."""
+    def __init__(self, _dim: int) -> None:
+        """Take the width of a frame as poolings that learn do; nothing is learnt here."""
         super().__init__()
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
@@ -192,8 +192,8 @@ class MeanStdPooling(nn.Module):
 
     n_parts = 2
 
-    def __init__(self, dim: int) -> None:
-        """Nothing is learnt of ``dim``."""
+    def __init__(self, _dim: int) -> None:
+        """Take the width of a frame as poolings that learn do; nothing is learnt here."""
         super().__init__()
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
 import torch
 
 from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.encoders.hooks import tensors_hash
+from layerprobe.probe.encoders.loading import load_model
+from layerprobe.probe.encoders.speech import NEVER_READ
+from layerprobe.probe.encoders.text import load_text_model
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import plan_fingerprint
 from layerprobe.probe.regressor.model import FRAME_POOLINGS, FUSIONS
+from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 
 TRAIN, DEVELOPMENT = "train", "development"
+LIBRARIES = ("torch", "transformers", "soxr", "soundfile")
+ALWAYS_FROZEN = "audio.front_end"
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Encoders that a regressor is built of, loaded or made from configurations."""
+
+    audio: Any = None  # the speech encoder, and its feature extractor
+    extractor: Any = None
+    text: Any = None  # the text encoder, and its tokenizer
+    tokenizer: Any = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +92,107 @@ class TrainPlan:
         for name in ("audio", "text"):
             values[name] = None if values[name] is None else EncoderChoice(**values[name])
         return cls(**values)
+
+
+def plan_training(
+    manifest: Manifest,
+    *,
+    encoders: EncoderOptions,
+    head: HeadOptions | None = None,
+    optimiser: OptimiserOptions | None = None,
+    device: str = "cpu",
+    show_download: bool = True,
+) -> tuple[Parts, TrainPlan]:
+    """Load what is to be trained and settle how.
+
+    Args:
+        manifest: what was rated
+        encoders: which encoders, and what of them learns; blocks above the layer that is pooled are dropped
+        head: what is predicted, and by what; None for the defaults
+        optimiser: how it is fitted; None for the defaults
+        device: cpu or cuda, on which the precision ``auto`` depends
+        show_download: whether the hub's own bars are shown
+
+    Raises:
+        InputError: if an encoder can't be loaded or a choice is unknown
+    """
+    head, optimiser = head or HeadOptions(), optimiser or OptimiserOptions()
+    if encoders.audio is None and encoders.text is None:
+        raise InputError("A regressor needs an encoder: give --audio, --text or both.")
+    if optimiser.precision not in PRECISIONS:
+        raise InputError(f"precision {optimiser.precision!r} is unknown; choose auto, float32 or bfloat16.")
+    parts, audio, text = _loaded(encoders, show_download=show_download)
+    targets = head.targets or tuple(manifest.targets)
+    plan = TrainPlan(
+        audio=audio,
+        text=text,
+        words=encoders.words,
+        targets=targets,
+        target_weights=head.target_weights or (1.0,) * len(targets),
+        test=_test_split(manifest) if optimiser.test is None else optimiser.test,
+        seeds=tuple(range(optimiser.seeds)),
+        pooling=head.pooling,
+        fusion=head.fusion,
+        hidden=head.hidden,
+        dropout=head.dropout,
+        frozen=_frozen(encoders, parts),
+        batch_size=optimiser.batch_size,
+        frame_budget=optimiser.frame_budget,
+        longest_seconds=encoders.longest_seconds,
+        epochs=optimiser.epochs,
+        patience=optimiser.patience,
+        learning_rate=optimiser.learning_rate,
+        head_learning_rate=optimiser.head_learning_rate,
+        layer_decay=optimiser.layer_decay,
+        weight_decay=optimiser.weight_decay,
+        warmup=optimiser.warmup,
+        clip=optimiser.clip,
+        precision=_precision(optimiser.precision, device),
+        checkpointing=optimiser.checkpointing,
+        libraries=", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in LIBRARIES),
+    )
+    return parts, plan
+
+
+def _loaded(
+    options: EncoderOptions, *, show_download: bool
+) -> tuple[Parts, EncoderChoice | None, EncoderChoice | None]:
+    """Both encoders in float32, and how they are named in the plan."""
+    parts, audio, text, seed = Parts(), None, None, options.random_init
+    if options.audio is not None:
+        heard = load_model(options.audio, random_init=seed, show_download=show_download)
+        encoder = heard.family.encoder(heard.model).float()
+        parts = Parts(audio=encoder, extractor=heard.extractor)
+        weights = tensors_hash(encoder, never_read=NEVER_READ)
+        audio = EncoderChoice(heard.upstream, heard.revision, weights, seed, options.audio_layer)
+    if options.text is not None:
+        read = load_text_model(options.text, random_init=seed, show_download=show_download)
+        parts = Parts(parts.audio, parts.extractor, read.model.float(), read.tokenizer)
+        text = EncoderChoice(read.upstream, read.revision, tensors_hash(read.model), seed, options.text_layer)
+    return parts, audio, text
+
+
+def _test_split(manifest: Manifest) -> str | None:
+    """The split that is held out unless another is named; None where the manifest has none."""
+    present = set(manifest.table["split"]) if "split" in manifest.table else set()
+    return next((name for name in ("test", "test1") if name in present), None)
+
+
+def _frozen(options: EncoderOptions, parts: Parts) -> tuple[str, ...]:
+    """Parts that do not learn: the convolutional front end unless it is asked for, and those that are named."""
+    # w2v-BERT takes filter banks and has none
+    names = () if parts.audio is None else (name.split(".")[0] for name, _ in parts.audio.named_parameters())
+    has_front_end = any(name in ("feature_extractor", "conv1") for name in names)
+    always = (ALWAYS_FROZEN,) if has_front_end and not options.train_front_end else ()
+    return tuple(dict.fromkeys((*always, *options.freeze)))
+
+
+def _precision(asked: str, device: str) -> str:
+    """``auto`` is bfloat16 on a GPU that multiplies in it."""
+    if asked != "auto":
+        return asked
+    sixteen = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if sixteen else "float32"
 
 
 def check_training(plan: TrainPlan, manifest: Manifest) -> None:

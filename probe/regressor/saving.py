@@ -22,21 +22,11 @@ from layerprobe.probe.encoders.text import TEXT_FAMILIES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.regressor.model import AudioTextRegressor
-from layerprobe.probe.regressor.plan import TrainPlan
+from layerprobe.probe.regressor.plan import Parts, TrainPlan
 from layerprobe.probe.training.branches import AudioBranch, TextBranch
 
 REGRESSOR, MODEL = "regressor.json", "model.safetensors"
 AUDIO, TEXT = "audio", "text"
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a regressor is built of, loaded or made from configurations."""
-
-    audio: Any = None  # the speech encoder, and its feature extractor
-    extractor: Any = None
-    text: Any = None  # the text encoder, and its tokenizer
-    tokenizer: Any = None
 
 
 @dataclass(frozen=True)

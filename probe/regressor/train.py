@@ -20,11 +20,10 @@ from layerprobe.probe.metrics import MomentMatch
 from layerprobe.probe.progress import Silent
 from layerprobe.probe.regressor.dataset import RatedSounds
 from layerprobe.probe.regressor.freezing import freeze
-from layerprobe.probe.regressor.plan import DEVELOPMENT, TRAIN, TrainPlan, check_training
+from layerprobe.probe.regressor.plan import DEVELOPMENT, TRAIN, Parts, TrainPlan, check_training
 from layerprobe.probe.regressor.saving import (
     MODEL,
     REGRESSOR,
-    Parts,
     build,
     load_regressors,
     read_regressor,
@@ -44,6 +43,7 @@ from layerprobe.probe.results.run_folder import (
     write_run,
 )
 from layerprobe.probe.splits import Split, speaker_groups
+from layerprobe.probe.version import layerprobe_version
 
 LEVEL = 0.9  # of the intervals around a prediction
 DEALT = "dealt"  # the name of the split where speakers are dealt
@@ -56,6 +56,17 @@ class Shares:
     train: np.ndarray
     development: np.ndarray
     test: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What every seed of a training shares."""
+
+    parts: Parts
+    plan: TrainPlan
+    sounds: RatedSounds
+    ratings: np.ndarray  # (n_utterances, n_targets)
+    shares: Shares
 
 
 def train(
@@ -75,7 +86,7 @@ def train(
 
     Args:
         manifest: what was rated
-        parts: the encoders, as `probe.regressor.settings` loads them
+        parts: the encoders, as `probe.regressor.plan.plan_training` loads them
         plan: with the choices that came of that
         out: the run folder
         device: cpu or cuda
@@ -104,16 +115,19 @@ def train(
         sounds.keep_frozen_states(out, plan, watch=watch)
         write_configurations(out, parts)
         write_regressor(out, plan, fingerprint=fingerprint, intervals={})
+        material = _Material(parts, plan, sounds, ratings, shares)
         inner, outer = [], []
         for seed in plan.seeds:
-            fitted = _of_seed(parts, plan, sounds, ratings, shares, seed, out, device=device, watch=watch)
+            fitted = _of_seed(material, seed, out, device=device, watch=watch)
             inner.append(fitted.predict(shares.development))
             outer.append(fitted.predict(shares.test))
     intervals = half_widths(ratings[shares.development] - np.mean(inner, axis=0), plan.targets)
     write_regressor(out, plan, fingerprint=fingerprint, intervals=intervals)
-    run, finished, data = _scored(manifest, plan, sounds, ratings, shares, inner, outer, fingerprint, command, rated)
-    run.plan["encoders"] = []
-    run.plan["parameters"] = parameter_counts(parts, plan)
+    finished, data = _predictions(material, inner, outer)
+    content = _content(manifest, material, command=command, n_not_rated=int((~rated).sum()))
+    weights = pd.DataFrame(columns=list(WEIGHT_COLUMNS))
+    quarantine = sounds.quarantine.assign(encoder=_name(plan))[["encoder", "utterance_id", "path", "reason"]]
+    run = Run(fingerprint, content, pd.DataFrame(finished.scores), weights, quarantine)
     write_run(out, run, held_out_predictions(finished.columns, data))
     for seed in plan.seeds:
         for leftover in (LAST, BEST):
@@ -180,17 +194,16 @@ def parameter_counts(parts: Parts, plan: TrainPlan) -> dict[str, int]:
     }
 
 
-def _of_seed(
-    parts: Parts, plan: TrainPlan, sounds: RatedSounds, ratings: np.ndarray, shares: Shares, seed: int, out: Path,
-    *, device: str, watch: Silent,
-) -> Training:  # fmt: skip
+def _of_seed(material: _Material, seed: int, out: Path, *, device: str, watch: Silent) -> Training:
     """Train one seed, or load it where it is done."""
+    plan, sounds, ratings, shares = material.plan, material.sounds, material.ratings, material.shares
     folder = out / f"seed-{seed}"
-    if _is_done(out, seed):
-        (loaded,) = (r for s, r in zip(plan.seeds, load_regressors(read_regressor(out), device=device)) if s == seed)  # noqa: B905
+    if (folder / MODEL).exists():
+        found = zip(plan.seeds, load_regressors(read_regressor(out), device=device), strict=False)  # up to this seed
+        loaded = next(regressor for one, regressor in found if one == seed)
         return Training(loaded, sounds, plan, folder=folder)
     torch.manual_seed(seed)
-    regressor = build(parts, plan)
+    regressor = build(material.parts, plan)
     freeze(regressor, plan.frozen)
     regressor.get_buffer("mean").copy_(torch.tensor(ratings[shares.train].mean(axis=0)))
     regressor.get_buffer("spread").copy_(torch.tensor(ratings[shares.train].std(axis=0)))
@@ -201,32 +214,37 @@ def _of_seed(
     return training
 
 
-def _is_done(out: Path, seed: int) -> bool:
-    return (out / f"seed-{seed}" / MODEL).exists()
+def _name(plan: TrainPlan) -> str:
+    """Both encoders' names as one, for the column ``encoder``."""
+    return JOINED.join(c.upstream.rsplit("/", 1)[-1] for c in (plan.audio, plan.text) if c is not None)
 
 
-def _scored(
-    manifest: Manifest, plan: TrainPlan, sounds: RatedSounds, ratings: np.ndarray, shares: Shares,
-    inner: list[np.ndarray], outer: list[np.ndarray], fingerprint: str, command: str, rated: pd.Series,
-) -> tuple[Run, Finished, SweepData]:  # fmt: skip
-    table, name = sounds.table, plan.test or DEALT
-    split = Split(name=name, train=shares.train, test=shares.test, inner_folds=np.zeros(len(shares.train), dtype=int))
+def _predictions(material: _Material, inner: list[np.ndarray], outer: list[np.ndarray]) -> tuple[Finished, SweepData]:
+    """Held-out predictions of all seeds with their scores, ``outer``; matched by those of development, ``inner``."""
+    plan, table, ratings, shares = material.plan, material.sounds.table, material.ratings, material.shares
+    split = Split(plan.test or DEALT, shares.train, shares.test, inner_folds=np.zeros(len(shares.train), dtype=int))
     labels = {k: table[k].to_numpy(dtype=object).astype(str) for k in LABELS if k in table}
     speaker_ids = table["speaker_id"].to_numpy(dtype=object)
     ids, groups = table["utterance_id"].to_numpy(dtype=object), speaker_groups(speaker_ids)
     data = SweepData(ids, speaker_ids, groups, ratings, np.empty((len(table), 0), dtype=np.int64), [split], labels)
-    encoder = JOINED.join(c.upstream.rsplit("/", 1)[-1] for c in (plan.audio, plan.text) if c is not None)
     columns = []
     for seed, developed, predicted in zip(plan.seeds, inner, outer, strict=True):
         for k, target in enumerate(plan.targets):
-            keys = {"encoder": encoder, "probe": TRAINED, "layer": ALL_LAYERS, "target": target, "control": "none"}
+            keys = {"encoder": _name(plan), "probe": TRAINED, "layer": ALL_LAYERS, "target": target, "control": "none"}
             builder = ColumnBuilder({**keys, "seed": seed}, ratings[:, k])
             match = MomentMatch.learn(ratings[shares.development, k], developed[:, k])
             builder.add(split, predicted[:, k], match)
             columns.append(builder.build())
-    finished = Finished.of(columns, data)
-    content = {
+    return Finished.of(columns, data), data
+
+
+def _content(manifest: Manifest, material: _Material, *, command: str, n_not_rated: int) -> dict[str, Any]:
+    """The content of plan.toml: what was trained, on whom, by which choices."""
+    plan, sounds, shares = material.plan, material.sounds, material.shares
+    table = sounds.table
+    content: dict[str, Any] = {
         "command": command,
+        "layerprobe_version": layerprobe_version(),
         "manifest": str(manifest.path),
         "corpus": {
             "name": manifest.header.corpus,
@@ -234,24 +252,24 @@ def _scored(
             "notes": manifest.header.notes,
             "content": manifest.content_hash(),
             "n_utterances": len(table),
-            "n_speakers": len(np.unique(groups)),
+            "n_speakers": len(np.unique(speaker_groups(table["speaker_id"].to_numpy(dtype=object)))),
             "n_quarantined": len(sounds.quarantine),
-            "n_not_rated": int((~rated).sum()),
+            "n_not_rated": n_not_rated,
             "n_wordless": 0 if plan.text is None else int((table[plan.words].str.strip() == "").sum()),
             "n_train": len(shares.train),
             "n_development": len(shares.development),
             "n_held_out": len(shares.test),
         },
-        "sweep": {"targets": list(plan.targets), "test": name, "fingerprint": plan.fingerprint()},
+        "sweep": {"targets": list(plan.targets), "test": plan.test or DEALT, "fingerprint": plan.fingerprint()},
         "training": {k: v for k, v in plan.to_json().items() if v is not None and k not in ("audio", "text")},
         "random_weights": [],
     }
     for kind, choice in (("audio", plan.audio), ("text", plan.text)):
         if choice is not None:
             content[kind] = {k: v for k, v in asdict(choice).items() if v is not None}
-    weights = pd.DataFrame(columns=list(WEIGHT_COLUMNS))
-    quarantine = sounds.quarantine.assign(encoder=encoder)[["encoder", "utterance_id", "path", "reason"]]
-    return Run(fingerprint, content, pd.DataFrame(finished.scores), weights, quarantine), finished, data
+    content["encoders"] = []
+    content["parameters"] = parameter_counts(material.parts, plan)
+    return content
 
 
 def _refuse_other_training(out: Path, fingerprint: str) -> None:

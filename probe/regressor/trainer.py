@@ -22,12 +22,12 @@ from layerprobe.probe.regressor.loss import backward_in_parts
 from layerprobe.probe.regressor.model import AudioTextRegressor, Utterance
 from layerprobe.probe.regressor.plan import TrainPlan, autocast
 from layerprobe.probe.training.checkpoints import (
-    chance_tensors,
-    optimiser_tensors,
+    LEARNT,
+    fill_parameters,
     read_state,
-    restore_chance,
-    restore_optimiser,
+    read_training,
     write_state,
+    write_training,
 )
 from layerprobe.probe.training.schedules import schedule
 
@@ -74,10 +74,8 @@ class Training:
         n_steps, done = n_batches * plan.epochs, 0
         log: list[dict[str, Any]] = []
         losses: list[float] = []
-        state = read_state(self.folder / LAST)
-        if state is not None:
-            tensors, values = state
-            self._restore(tensors, optimiser)
+        values = read_training(self.folder / LAST, self._learnt(), optimiser, device=self.device)
+        if values is not None:
             done, log, losses = values["steps"], values["log"], values["losses"]
         truth = torch.tensor(ratings, dtype=torch.float32).to(self.device)
         standardised = (truth - regressor.get_buffer("mean")) / regressor.get_buffer("spread")
@@ -101,13 +99,14 @@ class Training:
                 log.append(self._judged(ratings, development, losses, epoch, time.monotonic() - began))
                 losses, began = [], time.monotonic()
                 if _best_epoch(log) == len(log):
-                    write_state(self.folder / BEST, self._learnt(), {"epoch": len(log)})
+                    best = {f"{LEARNT}{name}": tensor for name, tensor in self._learnt().items()}
+                    write_state(self.folder / BEST, best, {"epoch": len(log)})
                 self._save(optimiser, done, log, losses)
         finally:
             watch.end()
-        best = read_state(self.folder / BEST)
-        assert best is not None
-        self._restore(best[0], None)
+        state = read_state(self.folder / BEST)
+        assert state is not None
+        fill_parameters(self._learnt(), state[0])
         table = pd.DataFrame(log)
         table.to_csv(self.folder / LOG, index=False, lineterminator="\n")
         return Fit(_best_epoch(log), max(row["mean"] for row in log), table)
@@ -155,23 +154,13 @@ class Training:
         return len(log) - _best_epoch(log) >= self.plan.patience
 
     def _learnt(self) -> dict[str, Tensor]:
-        return {f"model.{n}": p for n, p in self.regressor.named_parameters() if p.requires_grad}
+        return {name: p for name, p in self.regressor.named_parameters() if p.requires_grad}
 
     def _save(
         self, optimiser: torch.optim.Optimizer, done: int, log: list[dict[str, Any]], losses: list[float]
     ) -> None:
-        tensors = self._learnt() | optimiser_tensors(optimiser) | chance_tensors(self.device)
-        write_state(self.folder / LAST, tensors, {"steps": done, "log": log, "losses": losses})
-
-    def _restore(self, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer | None) -> None:
-        learnt = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-        parameters = dict(self.regressor.named_parameters())
-        with torch.no_grad():
-            for name, tensor in learnt.items():
-                parameters[name].copy_(tensor)
-        if optimiser is not None:
-            restore_optimiser(optimiser, tensors)
-            restore_chance(tensors, self.device)
+        values = {"steps": done, "log": log, "losses": losses}
+        write_training(self.folder / LAST, self._learnt(), optimiser, values, device=self.device)
 
 
 def predict_batch(regressor: AudioTextRegressor, utterances: list[Utterance], plan: TrainPlan) -> np.ndarray:

@@ -19,6 +19,7 @@ from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.tasks.bag_of_words import WORD_FEATURES, word_counts
 from layerprobe.probe.tasks.cross_corpus import splits_within
 from layerprobe.probe.tasks.text_residuals import beyond_text
+from layerprobe.probe.version import layerprobe_version
 
 
 @dataclass(frozen=True)
@@ -267,6 +268,7 @@ def provenance(
     """The content of plan.toml: what was asked, of whom, by which weights."""
     return {
         "command": command,
+        "layerprobe_version": layerprobe_version(),
         "manifest": str(manifest.path),
         "corpus": {
             "name": manifest.header.corpus,

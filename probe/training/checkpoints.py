@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from layerprobe.probe.exceptions import InputError
 
 TENSORS, VALUES = "tensors.safetensors", "state.json"
+LEARNT = "model."  # before the names of parameters
 
 
 def write_state(folder: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -52,6 +54,58 @@ def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         return load_file(folder / TENSORS), values
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} can't be read ({error}). Delete it, and the training begins anew.") from error
+
+
+def write_training(
+    folder: Path,
+    parameters: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    values: dict[str, Any],
+    *,
+    device: torch.device | str,
+) -> None:
+    """Write the state of a training: parameters, the optimiser's moments, random numbers, and plain values."""
+    learnt = {f"{LEARNT}{name}": tensor for name, tensor in parameters.items()}
+    write_state(folder, learnt | optimiser_tensors(optimiser) | chance_tensors(device), values)
+
+
+def read_training(
+    folder: Path,
+    parameters: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    *,
+    device: torch.device | str,
+    check: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any] | None:
+    """Take back what `write_training` wrote and return its values; None where there is nothing.
+
+    Args:
+        folder: of the state
+        parameters: filled in place
+        optimiser: filled in place
+        device: whose random numbers are put back
+        check: takes the values before anything is filled, and raises where they do not fit
+
+    Raises:
+        InputError: if a file of it can't be read
+    """
+    state = read_state(folder)
+    if state is None:
+        return None
+    tensors, values = state
+    if check is not None:
+        check(values)
+    fill_parameters(parameters, tensors)
+    restore_optimiser(optimiser, tensors)
+    restore_chance(tensors, device)
+    return values
+
+
+def fill_parameters(parameters: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+    """Copy the parameters that a state holds into those of the same names."""
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[f"{LEARNT}{name}"])
 
 
 def chance_tensors(device: torch.device | str) -> dict[str, Tensor]:

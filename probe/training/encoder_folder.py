@@ -18,6 +18,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import text_fingerprint
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.splits import speaker_groups
+from layerprobe.probe.version import layerprobe_version
 
 STATE, LOG, QUARANTINE = "unfinished", "log.csv", "quarantine.csv"
 AT_MOST_HELD_OUT = 64  # utterances on which it is told how far a training is
@@ -63,7 +64,7 @@ def checked_folder(out: Path, name: str, plan: Any, table: pd.DataFrame, *, kind
 def claim_folder(out: Path, name: str, plan: Any, fingerprint: str) -> None:
     """Make ``out`` the training's, with its plan in the file ``name``."""
     out.mkdir(parents=True, exist_ok=True)
-    content = {"fingerprint": fingerprint, **asdict(plan)}
+    content = {"fingerprint": fingerprint, "layerprobe_version": layerprobe_version(), **asdict(plan)}
     (out / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

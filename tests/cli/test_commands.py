@@ -15,8 +15,8 @@ import pytest
 from helpers.command_line import COMMAND, ROOT, refused, run
 from helpers.voices import voice, write_table
 
-from layerprobe.cli import app as cli
 from layerprobe.cli.app import app
+from layerprobe.cli.figures import FIGURES
 from layerprobe.figures.draw import PICTURES, draw
 from layerprobe.figures.report.report import write_report
 from layerprobe.probe.cache.store import open_cache
@@ -97,7 +97,7 @@ def test_the_command_line_has_the_defaults_of_the_functions(verb, function, name
 
 
 def test_every_verb_of_a_picture_has_its_picture():
-    assert {*cli.PICTURE_VERBS, "similarity"} == set(PICTURES)
+    assert {*FIGURES, "similarity"} == set(PICTURES)
 
 
 def test_pictures_have_the_width_that_is_asked_for(finished):
@@ -233,7 +233,7 @@ def test_features_without_a_network_go_the_same_way(corpus, tmp_path):
     "verb",
     [
         ["manifest", "check"], ["extract"], ["sweep"], ["doctor"], ["report"], ["similarity"], ["demo"],
-        *([verb] for verb in cli.PICTURE_VERBS),
+        *([verb] for verb in FIGURES),
     ],
 )  # fmt: skip
 def test_help_of_every_verb_has_an_example(verb):

@@ -11,7 +11,8 @@ from helpers.planted import DIM, store
 from helpers.voices import write_table
 from typer.testing import CliRunner
 
-from layerprobe.cli import app as cli
+from layerprobe.cli.app import app
+from layerprobe.cli.sweep import sweep
 from layerprobe.probe.results.run_folder import read_run
 from layerprobe.probe.sweep.settings import plan_sweep
 
@@ -37,12 +38,12 @@ def asked(tmp_path):
 def swept(monkeypatch, *words):
     words = ["sweep", *map(str, words), "--quiet"]
     monkeypatch.setattr(sys, "argv", ["/somewhere/layerprobe", *words])
-    result = CliRunner().invoke(cli.app, words)
+    result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
 
 
 def test_defaults_are_those_of_the_plan():
-    command, ours = (inspect.signature(f).parameters for f in (cli.sweep, plan_sweep))
+    command, ours = (inspect.signature(f).parameters for f in (sweep, plan_sweep))
     for name in ("permutations", "beyond_text", "transfer"):
         assert command[name].default == ours[name].default
 
@@ -53,9 +54,9 @@ def test_what_is_asked_arrives_and_the_command_is_written_down(asked, tmp_path, 
     out = tmp_path / "a run"
     swept(monkeypatch, cache, manifest, "--out", out, *choices)
     run = read_run(out)
-    sweep = run.plan["sweep"]
-    assert (sweep["n_permutations"], sweep["transfer"], sweep["beyond_text"]) == (3, True, ["arousal"])
-    assert sweep["controls"] == ["permuted", "permuted_by_speaker"]
+    content = run.plan["sweep"]
+    assert (content["n_permutations"], content["transfer"], content["beyond_text"]) == (3, True, ["arousal"])
+    assert content["controls"] == ["permuted", "permuted_by_speaker"]
     assert run.plan["command"] == (
         f"layerprobe sweep {cache} {manifest} --out '{out}' --permutations 3 --transfer --beyond-text "
         "--beside transcript --mix-seeds 0 --quiet"

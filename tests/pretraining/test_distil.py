@@ -20,7 +20,8 @@ from layerprobe.analysis.similarity.cka import debiased_cka
 from layerprobe.probe.encoders.loading import load_model
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.workers import embed
-from layerprobe.probe.pretraining.distil import DistilPlan, default_layers, distil
+from layerprobe.probe.pretraining.distil import distil
+from layerprobe.probe.pretraining.plans import DistilPlan, default_layers
 from layerprobe.probe.pretraining.student import distillation_loss, make_student
 from layerprobe.probe.training.encoder_folder import LOG, STATE
 

@@ -19,7 +19,8 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.pretraining.audio_memory import level
 from layerprobe.probe.pretraining.masked_prediction import MaskedPrediction, cropped
-from layerprobe.probe.pretraining.pretrain import HELD_OUT, PretrainPlan, layer_frames, pretrain
+from layerprobe.probe.pretraining.plans import PretrainPlan
+from layerprobe.probe.pretraining.pretrain import HELD_OUT, layer_frames, pretrain
 from layerprobe.probe.pretraining.units import HOP, RATE, WINDOW, MfccFrames, Units, span_mask
 from layerprobe.probe.training.encoder_folder import LOG, STATE, hold_out
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,10 @@ from layerprobe.probe.metrics import ccc
 from layerprobe.probe.progress import Silent
 from layerprobe.probe.regressor import trainer
 from layerprobe.probe.regressor.dataset import RatedSounds
+from layerprobe.probe.regressor.plan import Parts, plan_training
 from layerprobe.probe.regressor.predict import predict
-from layerprobe.probe.regressor.saving import Parts, build, load_regressors, read_regressor
-from layerprobe.probe.regressor.settings import plan_training
+from layerprobe.probe.regressor.saving import build, load_regressors, read_regressor
+from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 from layerprobe.probe.regressor.train import deal, half_widths, train
 from layerprobe.probe.regressor.trainer import LAST, Training
 from layerprobe.probe.results.run_folder import POOLED, TRAINED, read_predictions, read_run
@@ -65,8 +66,18 @@ def corpus(tmp_path_factory):
 SMALL = {"hidden": 32, "dropout": 0.0, "epochs": 3, "learning_rate": 1e-3, "head_learning_rate": 3e-3, "batch_size": 20}
 
 
+def planned(manifest, **options):
+    """Encoders and a plan of options by their names, whichever dataclass has them."""
+    kinds = {"encoders": EncoderOptions, "head": HeadOptions, "optimiser": OptimiserOptions}
+    given = {
+        name: {f.name: options.pop(f.name) for f in fields(kind) if f.name in options} for name, kind in kinds.items()
+    }
+    assert not options
+    return plan_training(manifest, **{name: kind(**given[name]) for name, kind in kinds.items()})
+
+
 def trained(manifest, folders, text_folder, out, *, branches=("audio", "text"), **options):
-    parts, plan = plan_training(
+    parts, plan = planned(
         manifest,
         audio=str(folders["hubert"]) if "audio" in branches else None,
         text=str(text_folder) if "text" in branches else None,
@@ -121,7 +132,7 @@ def test_it_overfits_64_utterances(corpus, folders, text_folder, tmp_path):
     letters = "abcdefghijklmnopqrstuvwxyz"
     some["transcript"] = [" ".join(rng.choice(list(letters), size=6)) for _ in range(64)]
     manifest = replace(corpus, table=some)
-    parts, plan = plan_training(
+    parts, plan = planned(
         manifest, audio=str(folders["hubert"]), text=str(text_folder), targets=("arousal",),
         **SMALL | {"epochs": 60, "patience": 60, "hidden": 64, "layer_decay": 1, "learning_rate": 3e-3},
     )  # fmt: skip
@@ -202,9 +213,7 @@ def test_frozen_sound_is_heard_once_and_gives_the_same_regressor(corpus, folders
     for name, tensor in kept.items():
         np.testing.assert_allclose(tensor, heard[name], atol=2e-4, err_msg=name)
     original = weights_of(tmp_path / "kept")
-    (fresh,) = (
-        build(*plan_training(corpus, audio=str(folders["hubert"]), text=str(text_folder), **SMALL)) for _ in "1"
-    )
+    (fresh,) = (build(*planned(corpus, audio=str(folders["hubert"]), text=str(text_folder), **SMALL)) for _ in "1")
     for name, tensor in fresh.state_dict().items():
         if name.startswith("audio.encoder.") or name.startswith("text.encoder.embeddings."):
             assert torch.equal(tensor, original[name]), name
@@ -222,7 +231,7 @@ def test_seeds_differ_and_each_has_its_column(corpus, folders, text_folder, tmp_
 
 def test_without_a_split_speakers_are_dealt_and_none_is_in_two_shares(corpus, folders, text_folder):
     table = corpus.table.drop(columns="split")
-    _, plan = plan_training(replace(corpus, table=table), audio=None, text=str(text_folder), **SMALL)
+    _, plan = planned(replace(corpus, table=table), audio=None, text=str(text_folder), **SMALL)
     assert plan.test is None
     shares = deal(table.sort_values("utterance_id"), plan)
     ids = table.sort_values("utterance_id")["speaker_id"].to_numpy()

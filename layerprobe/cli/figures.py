@@ -1,0 +1,60 @@
+"""Commands that draw a run, and its report: heatmap, curves, weights, depth, wins, difference, similarity, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from layerprobe.cli.options import Metric, Output, RunPath, RunPaths, Width, reported
+
+app = typer.Typer()
+
+FIGURES = {
+    "heatmap": "Draw the scores of all layers and targets, with the 95 % set of best layers framed, and the controls.",
+    "curves": "Draw the score of each layer with its confidence interval over speakers, and the controls.",
+    "weights": "Draw the layer weights of the weighted sum with each layer's contribution and own score.",
+    "depth": "Draw at what depth each target is predicted best, and how much deeper valence lies than arousal.",
+    "wins": "Draw how often each layer scores best in bootstrap resamples of the speakers.",
+    "difference": "Draw the gain of each layer over the same architecture with random weights.",
+}
+
+
+def figure_command(figure: str) -> Callable[..., None]:
+    """The command that draws one figure."""
+
+    @reported
+    def command(runs: RunPaths, metric: Metric = None, width: Width = None, *, output: Output) -> None:
+        from layerprobe.figures.draw import draw
+
+        output.progress.say("Drawing …")
+        output.say("\n".join(map(str, draw(figure, runs, metric=metric, width=width))))
+
+    return command
+
+
+for _figure, _help in FIGURES.items():
+    app.command(_figure, help=_help, epilog=f"Example: layerprobe {_figure} runs/first")(figure_command(_figure))
+
+
+@app.command(epilog="Example: layerprobe similarity runs/first")
+@reported
+def similarity(run: RunPath, width: Width = None, *, output: Output) -> None:
+    """Compare all layers of a run with each other and with the ratings (CKA, CCA, RSA), and draw their similarity."""
+    from layerprobe.analysis.similarity.compare_layers import compare_layers
+    from layerprobe.figures.draw import draw
+
+    progress = output.progress
+    progress.say("Comparing layers …")
+    table = compare_layers(run)
+    progress.say("Drawing …")
+    output.say("\n".join(map(str, [table, *draw("similarity", [run], width=width)])))
+
+
+@app.command(epilog="Example: layerprobe report runs/first")
+@reported
+def report(run: RunPath, metric: Metric = None, *, output: Output) -> None:
+    """Write the findings of a run and one HTML page with all figures."""
+    from layerprobe.figures.report.report import write_report
+
+    output.say(f"{write_report(run, metric=metric, watch=output.progress)}")

@@ -1,0 +1,61 @@
+"""Help pages: commands in panels by group, flags without a type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+PANELS = {  # in this order
+    "Corpus": ("manifest", "transcribe", "asr-cost", "speak"),
+    "Embeddings": ("extract", "cache", "doctor"),
+    "Probing": ("sweep", "fuse"),
+    "Figures": ("heatmap", "curves", "weights", "depth", "wins", "difference", "similarity", "report"),
+    "Models": ("train", "predict", "export", "compare", "distil", "pretrain", "params"),
+    "Utilities": ("demo",),
+}
+PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
+
+
+class Command(TyperCommand):
+    """A command whose help shows flags without ``<bool>``."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """See `typer.core.TyperCommand`."""
+        return _without_type(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """A group of commands; likewise."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """See `typer.core.TyperGroup`."""
+        return _without_type(super().get_params(ctx))
+
+
+class PanelGroup(Group):
+    """The commands of the program, in the order of `PANELS`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """See `typer.core.TyperGroup`."""
+        return sorted(super().list_commands(ctx), key=list(PANEL_OF).index)
+
+
+def assign_panels(app: typer.Typer) -> None:
+    """Give every command its panel and the class that shows its help, those of groups within included."""
+    for command in app.registered_commands:
+        name = command.name or (command.callback.__name__ if command.callback else "")
+        command.cls, command.rich_help_panel = Command, PANEL_OF[name]
+    for group in app.registered_groups:
+        group.cls, group.rich_help_panel = Group, PANEL_OF[str(group.name)]
+        if group.typer_instance is not None:
+            for command in group.typer_instance.registered_commands:
+                command.cls = Command
+
+
+def _without_type(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters

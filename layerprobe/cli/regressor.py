@@ -1,0 +1,137 @@
+"""Commands on trained regressors and their size: predict, export, params."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from layerprobe.cli.options import Device, Output, UtterancesPath, best_device, reported
+from layerprobe.probe.exceptions import InputError
+
+app = typer.Typer()
+
+TrainedPath = Annotated[Path, typer.Argument(help="Run folder that train made.")]
+
+
+@app.command(epilog="Example: layerprobe predict runs/audio-text new.csv --out predictions.csv")
+@reported
+def predict(
+    run: TrainedPath,
+    table: UtterancesPath,
+    out: Annotated[Path, typer.Option(help="Table of ratings to write (.csv).")],
+    device: Device = None,
+    *,
+    output: Output,
+) -> None:
+    """Rate audio files with a trained regressor, each rating with its prediction interval."""
+    from layerprobe.probe.data.read import read_utterances
+    from layerprobe.probe.regressor.predict import predict as predict_stage
+
+    found = predict_stage(run, read_utterances(table), device=best_device(device), watch=output.progress)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    found.to_csv(out, index=False, lineterminator="\n")
+    refused = found[found["reason"] != ""]
+    output.say(f"{out}: {len(found) - len(refused)} utterances rated, {len(refused)} could not be.")
+    for row in refused.head(10).to_dict("records"):
+        output.say(f"  {row['utterance_id']}: {row['reason']}")
+
+
+@app.command(epilog="Example: layerprobe export runs/audio-text --out exported")
+@reported
+def export(
+    run: TrainedPath,
+    out: Annotated[Path, typer.Option(help="Folder for the ONNX files.")],
+    seed: Annotated[int | None, typer.Option(help="Seed of the regressor to export; the first by default.")] = None,
+    *,
+    output: Output,
+) -> None:
+    """Export a trained regressor as ONNX files, one per encoder and one for the head, and check their ratings."""
+    from layerprobe.probe.regressor.onnx import export as export_stage
+
+    output.progress.say("Tracing …")
+    done = export_stage(run, out, seed=seed)
+    for path in done.files:
+        output.say(str(path))
+    output.say(f"The largest difference of a rating is {done.largest_difference:.1e} standard deviations.")
+
+
+@app.command(
+    epilog="Example: layerprobe params --audio ntu-spml/distilhubert --text distilbert-base-uncased "
+    "--against facebook/hubert-large-ll60k"
+)
+@reported
+def params(
+    audio: Annotated[
+        str | None, typer.Option(help="Speech encoder: a hub name with an optional @revision, or a folder.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Text encoder: a hub name with an optional @revision, or a folder.")
+    ] = None,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Model whose parameters are the reference of percentages (repeatable).")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Duration of the audio for which multiply-adds are counted.")
+    ] = 10.0,
+    tokens_per_second: Annotated[float, typer.Option(min=0.1, help="Text tokens per second of audio.")] = 3.5,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure real-time factors on this machine as well.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option(help="File for the table (.csv).")] = None,
+    *,
+    output: Output,
+) -> None:
+    """Count total and trainable parameters and multiply-adds of encoders from their configurations."""
+    import math
+
+    from layerprobe.probe.regressor.parameter_count import (
+        account,
+        accounts_table,
+        describe,
+        head_for,
+        joined,
+        real_time_factors,
+        tokens_of,
+    )
+
+    if audio is None and text is None:
+        raise InputError("Name an encoder: --audio, --text or both.")
+    heard, read = (None if name is None else describe(name) for name in (audio, text))
+    others = [describe(name) for name in against or []]
+    n_tokens, n_seconds = tokens_of(seconds, tokens_per_second), max(1, math.ceil(seconds))
+    amounts = [(m, n_tokens if m.is_text else n_seconds) for m in (heard, read, *others) if m is not None]
+    accounts = {m.name: account(m, amount=n) for m, n in amounts}
+    branches = [None if m is None else accounts[m.name] for m in (heard, read)]
+    both = joined(branches[0], branches[1], head_for(heard, read))
+    shown = [*(b for b in branches if b is not None), both, *(accounts[m.name] for m in others)]
+    compared = [accounts[m.name] for m in others]
+    for one in shown:
+        output.say(f"{one.name}: {one.total:,} parameters")
+        output.say("  " + ", ".join(f"{part.replace('_', ' ')} {n:,}" for part, n in one.parts.items() if n))
+        output.say(f"  {one.multiply_adds / seconds / 1e9:.2f} G multiply-adds per second of sound")
+    headless = joined(branches[0], branches[1], head=_nothing())
+    for title, one in (("with its head", both), ("its encoders alone", headless)):
+        output.say(f"{one.name}, {title}, trained:")
+        for rule in ("everything", "front end frozen", "front end and embeddings frozen"):
+            shares = "".join(f", {100 * one.share_of(o, rule):.1f} % of {o.name}" for o in compared)
+            output.say(f"  {rule}: {one.trained(rule):,}{shares}")
+    if compared:
+        output.say("Shares are of the other model with its front end frozen.")
+    if measure:
+        output.progress.say("Measuring …")
+        factors = real_time_factors(amounts, seconds=float(n_seconds))
+        for (model, _), factor in zip(amounts, factors, strict=True):
+            output.say(f"{model.name}: real-time factor {factor:.4f} (float32, {n_seconds} s)")
+        own = sum(f for (m, _), f in zip(amounts, factors, strict=True) if m in (heard, read))
+        output.say(f"{both.name}: real-time factor {own:.4f}, its branches one after the other")
+    if csv is not None:
+        accounts_table(shown, compared).to_csv(csv, index=False, lineterminator="\n")
+        output.say(str(csv))
+
+
+def _nothing() -> Any:
+    import torch
+
+    return torch.nn.Identity()

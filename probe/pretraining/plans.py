@@ -1,0 +1,149 @@
+"""Plans of distillations and pre-trainings: every choice that can change a weight, frozen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from layerprobe.probe.encoders.hooks import tensors_hash
+from layerprobe.probe.encoders.loading import EMBEDDED, LoadedModel
+from layerprobe.probe.encoders.speech import NEVER_READ
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.layer_names import layer_names
+from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
+
+MFCC = "mfcc"
+
+
+@dataclass(frozen=True)
+class DistilPlan:
+    """Every choice of a distillation; equal plans on equal sounds mean equal students, on the CPU bit for bit."""
+
+    teacher: str
+    revision: str
+    weights: str  # hash of the teacher's tensors
+    n_blocks: int
+    layers: tuple[str, ...]  # of the teacher that are predicted
+    random_init: int | None  # seed of a student that begins without the teacher's weights
+    heads_only: bool  # whether the student stays as it began, the fair comparison
+    train_front_end: bool
+    cosine_weight: float
+    steps: int
+    batch_size: int  # utterances a step, each heard alone
+    crop_seconds: float  # of longer sounds a piece of this length at a random place is heard
+    learning_rate: float
+    warmup: float  # share of the steps
+    clip: float  # the gradient's largest norm
+    held_out: float  # share of the speakers
+    every: int  # steps between two looks at the held-out loss
+    seed: int
+
+
+def default_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
+    """Three layers spread over the depth, as in the paper 4, 8 and 12 of twelve blocks.
+
+    >>> default_layers(tuple(map(str, range(13)))), default_layers(("0", "1", "2", "3", "4", "final"))
+    (('4', '8', '12'), ('1', '3', '4'))
+    """
+    n = sum(name.isdecimal() for name in layers) - 1
+    return tuple(dict.fromkeys(str(max(1, round(n * k / 3))) for k in (1, 2, 3)))
+
+
+def plan_distillation(teacher: LoadedModel, options: DistilOptions) -> DistilPlan:
+    """Settle every choice of a distillation; a teacher in half precision becomes one in float32.
+
+    Args:
+        teacher: as `probe.encoders.loading.load_model` loads it
+        options: what is asked for
+    """
+    encoder: Any = teacher.family.encoder(teacher.model).float()
+    final_norm = teacher.family.final_norm(encoder)
+    names = layer_names(len(teacher.family.blocks(encoder)), final_norm=final_norm is not None)
+    return DistilPlan(
+        teacher=teacher.upstream,
+        revision=teacher.revision,
+        weights=tensors_hash(encoder, never_read=NEVER_READ),
+        n_blocks=options.blocks,
+        layers=options.layers or default_layers(names),
+        random_init=options.random_init,
+        heads_only=options.heads_only,
+        train_front_end=options.train_front_end,
+        cosine_weight=options.cosine_weight,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        crop_seconds=options.crop_seconds,
+        learning_rate=options.learning_rate,
+        warmup=0.07,
+        clip=1.0,
+        held_out=0.1,
+        every=options.every,
+        seed=options.seed,
+    )
+
+
+@dataclass(frozen=True)
+class PretrainPlan:
+    """Every choice of a pre-training; equal plans on equal sounds mean equal encoders, on the CPU bit for bit."""
+
+    config: str  # of the encoder, as JSON
+    units_of: str  # "mfcc", or an encoder and the layer of it that is clustered
+    units_weights: str  # hash of that encoder's tensors; "" for MFCC
+    n_units: int
+    steps: int
+    batch_size: int
+    crop_seconds: float
+    learning_rate: float
+    warmup: float  # share of the steps
+    clip: float
+    mask_share: float
+    mask_span: int
+    held_out: float  # share of the speakers
+    every: int  # steps between two looks at held-out speakers, and two saved states
+    precision: str  # float32 or bfloat16
+    seed: int
+
+
+def plan_pretraining(options: PretrainOptions, *, weights: str = "") -> PretrainPlan:
+    """Settle every choice of a pre-training.
+
+    Args:
+        options: what is asked for
+        weights: hash of the encoder whose layer is clustered; "" for MFCC
+
+    Raises:
+        InputError: if the precision is unknown, or the configuration is not that of a HuBERT
+    """
+    if options.precision not in ("float32", "bfloat16"):
+        raise InputError(f"precision {options.precision!r} is unknown; choose float32 or bfloat16.")
+    return PretrainPlan(
+        config=_configuration(options.config),
+        units_of=MFCC if options.units_of == MFCC else Path(options.units_of).name,
+        units_weights=weights,
+        n_units=options.units,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        crop_seconds=options.crop_seconds,
+        learning_rate=options.learning_rate,
+        warmup=0.08,
+        clip=5.0,
+        mask_share=0.08,
+        mask_span=10,
+        held_out=0.05,
+        every=options.every,
+        precision=options.precision,
+        seed=options.seed,
+    )
+
+
+def _configuration(path: Path | None) -> str:
+    """A HuBERT's configuration as JSON, without what does not describe the model; this project's own if None."""
+    try:
+        given = json.loads((path or EMBEDDED / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} can't be read as JSON: {error}. Give the config.json of a HuBERT.") from error
+    if not isinstance(given, dict) or given.get("model_type") != "hubert":
+        raise InputError(f"{path} is no configuration of a HuBERT: its model_type is another. Name one that is.")
+    left_out = ("architectures", "model_type", "transformers_version")
+    return json.dumps({k: v for k, v in given.items() if k not in left_out}, sort_keys=True)

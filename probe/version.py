@@ -1,0 +1,64 @@
+"""The version of this program, with the commit where it runs from a git checkout."""
+
+from __future__ import annotations
+
+import functools
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+DISTRIBUTION = "layerprobe"
+COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")  # SHA-1, or SHA-256 where a repository was made for it
+DIGITS = 7  # of a commit that are shown
+
+
+@functools.cache
+def layerprobe_version() -> str:
+    """Version and, in a checkout, the commit: ``0.1.0.dev0+g1a2b3c4``.
+
+    It is written down with every plan as provenance and is part of no fingerprint: a new commit costs no extraction.
+    """
+    try:
+        number = version(DISTRIBUTION)
+    except PackageNotFoundError:  # a checkout on the path that was never installed
+        number = "0"
+    # the folder that holds this package as it lies in the repository; an installed copy lies beside no .git, also
+    # where the environment is in somebody's checkout
+    commit = commit_of(Path(__file__).resolve().parents[1])
+    return f"{number}+g{commit[:DIGITS]}" if commit else number
+
+
+def commit_of(checkout: Path) -> str:
+    """Commit that a checkout or worktree is at, in full; "" where ``checkout`` is none or its files can't be read.
+
+    git is not started: it may not be installed, and ``--version`` should take no time.
+    """
+    try:
+        folder = _git_folder(checkout)
+        head = (folder / "HEAD").read_text(encoding="utf-8").strip()
+        found = _of_reference(folder, head.removeprefix("ref:").strip()) if head.startswith("ref:") else head
+    except (OSError, ValueError):
+        return ""
+    return found if COMMIT.fullmatch(found) else ""
+
+
+def _git_folder(checkout: Path) -> Path:
+    """``.git``, or the folder that the file of this name points to in worktrees and submodules."""
+    git = checkout / ".git"
+    if not git.is_file():
+        return git
+    return checkout / git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+
+
+def _of_reference(folder: Path, name: str) -> str:
+    """Commit of a branch; a worktree's branches lie in the folder that all worktrees share."""
+    pointer = folder / "commondir"
+    common = folder / pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else folder
+    for place in (folder, common):
+        if (place / name).is_file():
+            return (place / name).read_text(encoding="utf-8").strip()
+    for line in (common / "packed-refs").read_text(encoding="utf-8").splitlines():
+        commit, _, packed = line.partition(" ")
+        if packed == name:
+            return commit
+    return ""
