@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from layerprobe.analysis.statistics.bootstrap import N_DRAWS
 from layerprobe.analysis.statistics.permutation import BY_SPEAKER
 from layerprobe.analysis.study import Study
@@ -43,9 +46,18 @@ REFERENCES = {
 
 def methods_paragraph(study: Study) -> str:
     """What was done, in the past tense, as far as this run did it."""
+    sentences = [*_probes(study), *_statistics(study), *_controls(study), *_depth_and_mixes(study), *_together(study)]
+    return " ".join(sentences)
+
+
+def _encoders(study: Study) -> list[dict[str, Any]]:
+    return [encoder for run in study.runs for encoder in run.plan["encoders"]]
+
+
+def _probes(study: Study) -> Iterator[str]:
+    """Encoders, corpus, layers, and how they were fitted and scored."""
     plan, corpus = study.runs[0].plan, study.runs[0].plan["corpus"]
-    sweep = plan["sweep"]
-    encoders = [encoder for run in study.runs for encoder in run.plan["encoders"]]
+    sweep, encoders = plan["sweep"], _encoders(study)
     names = ", ".join(f"{e['upstream']} ({len(e['layers'])} layers, {e['precision']})" for e in encoders)
     folds = sweep.get("n_folds")
     held = (
@@ -53,23 +65,35 @@ def methods_paragraph(study: Study) -> str:
         if folds
         else f"the corpus' own split, with {sweep.get('test')} held out and speakers of it removed from training"
     )
-    parts = [
+    yield (
         f"We probed {names} on {corpus['n_utterances']:,} utterances of {corpus['n_speakers']:,} speakers of "
         f"{corpus['name']} {corpus['version']}".rstrip()
         + f". Each layer was pooled over time ({', '.join(encoders[0]['poolings'])}); layer 0 enters the first "
-        "transformer block and layer k leaves block k.",
+        "transformer block and layer k leaves block k."
+    )
+    yield (
         f"Ridge regressions were fitted per layer and target to embeddings standardised on the training speakers, and "
         f"scored in {held}; the penalty was chosen among {len(sweep['alphas'])} per target and layer on "
-        f"{sweep['n_inner_folds']} inner speaker-disjoint folds.",
+        f"{sweep['n_inner_folds']} inner speaker-disjoint folds."
+    )
+    yield (
         f"Scores are {METRIC_NAMES[study.metric]} over all {corpus['n_held_out']:,} held-out utterances; the "
         "concordance correlation coefficient divides by n (Lin, 1989), and its matched form gives predictions the mean "
-        "and spread that ratings have on training speakers.",
+        "and spread that ratings have on training speakers."
+    )
+
+
+def _statistics(study: Study) -> Iterator[str]:
+    """Intervals, the best set, chance, and whose layer stands for an encoder."""
+    yield (
         f"Intervals are 95 % bias-corrected and accelerated bootstrap intervals (Efron, 1987) over {N_DRAWS:,} draws "
         "of whole speakers, the same for all layers, targets and encoders, widened for few speakers (Hesterberg, "
-        "2015).",
+        "2015)."
+    )
+    yield (
         "Layers not told from the best are those that no other layer beats by more than the 95th percentile of the "
-        "largest standardised difference over draws (Hsu, 1981; Romano and Wolf, 2005).",
-    ]
+        "largest standardised difference over draws (Hsu, 1981; Romano and Wolf, 2005)."
+    )
     if len(study.permutations):
         first = study.permutations.iloc[0]
         dealt = (
@@ -78,45 +102,54 @@ def methods_paragraph(study: Study) -> str:
             if first["control"] == BY_SPEAKER
             else "over all utterances"
         )
-        parts.append(
+        yield (
             f"Chance is the largest score of any layer (Westfall and Young, 1993) over {first['n_permutations']} "
             f"permutations of the ratings, {dealt}, with every fit redone; p-values of several targets and encoders "
             "were corrected after Holm."
         )
     if CHOSEN in set(study.judged.values()):
-        parts.append("Where a single layer stands for an encoder, each fold's was chosen on its inner folds.")
-    if "random_init" in set(study.scores["control"]):
-        parts.append("The same architecture with random weights served as a control.")
-    selective = {"permuted_within_speaker", "random_per_speaker"} & set(study.scores["control"])
-    if selective:
-        parts.append("Selectivity is the score above that on control ratings (Hewitt and Liang, 2019).")
+        yield "Where a single layer stands for an encoder, each fold's was chosen on its inner folds."
+
+
+def _controls(study: Study) -> Iterator[str]:
+    controls = set(study.scores["control"])
+    if "random_init" in controls:
+        yield "The same architecture with random weights served as a control."
+    if controls & {"permuted_within_speaker", "random_per_speaker"}:
+        yield "Selectivity is the score above that on control ratings (Hewitt and Liang, 2019)."
+
+
+def _depth_and_mixes(study: Study) -> Iterator[str]:
     if len(study.weights_table):
-        parts.append("Learnt mixes are softmax-weighted sums of standardised layers (after Yang et al., 2021).")
+        yield "Learnt mixes are softmax-weighted sums of standardised layers (after Yang et al., 2021)."
     if len(study.contrasts):
-        parts.append(
+        yield (
             "Depth is the centre of gravity of the layers' scores above zero on relative depth (after Tenney et al., "
             "2019); that valence lies deeper than arousal (de Oliveira et al., 2023) was tested on paired draws."
         )
+
+
+def _together(study: Study) -> Iterator[str]:
+    """What was fitted, or compared, side by side; and how words were read."""
     if len(study.shares):
-        parts.append(
+        yield (
             "Shares of variance come from banded ridge regressions of each layer beside "
-            f"{' and '.join(b['name'] for b in plan.get('beside', []))} (Nunez-Elizalde et al., 2019)."
+            f"{' and '.join(b['name'] for b in study.runs[0].plan.get('beside', []))} (Nunez-Elizalde et al., 2019)."
         )
     if len(study.gains):
-        parts.append(
+        yield (
             "Encoders were also fitted together: banded ridge regressions (Nunez-Elizalde et al., 2019) of each "
             "encoder's layer with the least error on the inner folds, and one softmax over the layers of all encoders "
             "with a linear head for each; what one adds to another is the paired difference from the same way of "
             "reading the other alone."
         )
-    if any(words_read(e.get("channels", "")) for e in encoders):
-        parts.append("Layers of text encoders were pooled over the tokens of the transcript and at its first token.")
+    if any(words_read(e.get("channels", "")) for e in _encoders(study)):
+        yield "Layers of text encoders were pooled over the tokens of the transcript and at its first token."
     if study.similarity is not None:
-        parts.append(
+        yield (
             "Layers were compared by debiased linear CKA (Kornblith et al., 2019; Song et al., 2012) on a seeded "
             "sample of utterances spread evenly over speakers."
         )
-    return " ".join(parts)
 
 
 def references(paragraph: str) -> list[str]:

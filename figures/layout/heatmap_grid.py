@@ -45,14 +45,43 @@ class Scale:
     limits: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class Wording:
+    """What is said below the last panel."""
+
+    columns: str  # what a column is
+    marks: str  # what frames and dots are; behind it, or in a second line
+
+
+@dataclass(frozen=True)
+class _Across:
+    """Where things stand from left to right, in inches."""
+
+    left: float  # of the cells
+    cells: float  # of the widest panel
+    right: float  # of the cells, for the colour bar
+    limits: tuple[float, float]  # of all panels' axes
+    all_width: float
+    each: dict[str, float]  # for each encoder, of one cell
+    beside: bool  # whether correlations stand there, and not below
+
+
+@dataclass(frozen=True)
+class _Down:
+    """Where things stand from top to bottom, in inches."""
+
+    tops: dict[str, float]  # for each encoder, of its cells
+    bottom: float  # of the last panel's cells
+    below: float  # the lower edge of what is said below it
+
+
 def cell_sheet(
     n_rows: dict[str, float],
     *,
     layers: dict[str, list[str]],
     targets: list[str],
     texts: list[str],
-    columns_are: str,
-    marks_are: str,
+    wording: Wording,
     scale: Scale,
     correlations: pd.DataFrame | None,
     width: str | None,
@@ -64,25 +93,68 @@ def cell_sheet(
         layers: for each encoder its layers in order
         targets: in order
         texts: the values that will be written, which say how wide a cell must be
-        columns_are: the label below the last panel
-        marks_are: said behind it, or in a second line
+        wording: below the last panel
         scale: of the colour bar, at the right, or below in a column
         correlations: of the targets' ratings; drawn beside if they leave room, else below
         width: a key of `WIDTHS`, or None for the natural one
     """
     size, column = font_size(width), width == "column"
     names = [wrapped(shown_name(t), 0.9 if column else 1.5, size) for t in targets]
+    row = max(CELL_HEIGHT, line_height(size, 1 + max(name.count("\n") for name in names)) + 0.02)
+    square = 0.0 if correlations is None else len(targets) * row
+    across = _across(layers, names, scale, square=square, width=width)
+    ways = [writing(texts, cell) for cell in across.each.values()]
+    if any(way is not None and way.rotation for way in ways):
+        row = max(row, UPRIGHT_HEIGHT)
+    titles = {e: wrapped(e, across.cells + across.right - EDGE, size + 1, bold=True) for e in layers}
+    room = across.cells + 2 * min(across.left, across.right) - 2 * EDGE
+    said = f"{wording.columns}; {wording.marks}"
+    if text_width(said, size) > room:
+        said = "\n".join(wrapped(text, room, size) for text in (wording.columns, wording.marks))
+    down = _down(n_rows, layers, titles, said, across.each, row=row, size=size)
+    bar, top = _bar(across, down, scale, column=column, size=size)
+    corner = (0.0, 0.0)
+    if square:
+        corner = (across.left + across.cells + across.right + SPACE + across.left - EDGE, min(down.tops.values()))
+        if not across.beside:
+            corner = (across.left, top + SPACE / 2 + (line_height(size + 1) + 0.05))
+        top = max(top, corner[1] + square + max(text_width(name, size) for name in names) + 0.08)
+    figure = Figure(figsize=(across.all_width, top + EDGE))
+    panels = {e: place(figure, across.left, down.tops[e], across.cells, n_rows[e] * row) for e in layers}
+    low, high = across.limits
+    for encoder, ax in panels.items():
+        ax.set_title(titles[encoder], x=(span(layers[encoder])[0] - low) / (high - low))
+        ax.set_xlim(low, high)
+    list(panels.values())[-1].set_xlabel(said)
+    colour_bar(figure, place(figure, *bar), scale=scale, size=size)
+    if correlations is not None:
+        ax = place(figure, *corner, square, square)
+        plot_correlations(correlations, ax, targets=targets, names=names, size=size)
+        ax.set_title(CORRELATIONS, loc="right" if across.beside else "left", fontsize=size)
+    return figure, panels
+
+
+def _across(
+    layers: dict[str, list[str]], names: list[str], scale: Scale, *, square: float, width: str | None
+) -> _Across:
+    """Cells of their natural width, or of what a given width leaves.
+
+    Args:
+        layers: for each encoder its layers in order
+        names: of the targets, in lines
+        scale: of the colour bar
+        square: inches of the correlations, 0 without them
+        width: a key of `WIDTHS`, or None for the natural one
+    """
+    size, column = font_size(width), width == "column"
     left = EDGE + max(text_width(name, size) for name in names) + PAD
     low, high = common_span(list(layers.values()))
-    n_columns = (high - low) * max(1 / cell_width(names) for names in layers.values())  # of the narrowest cells
-    row = max(CELL_HEIGHT, line_height(size, 1 + max(name.count("\n") for name in names)) + 0.02)
-    # across
+    n_columns = (high - low) * max(1 / cell_width(own) for own in layers.values())  # of the narrowest cells
     bar_label_lines = 1 if column else 1 + wrapped(scale.label, 0.9, size).count("\n")
     right = EDGE if column else 0.12 + BAR + text_width("−0.05", size) + line_height(size, bar_label_lines) + 0.12
-    if column and any(names[-1] == FINAL for names in layers.values()):
+    if column and any(own[-1] == FINAL for own in layers.values()):
         right += text_width(FINAL, size) / 2
-    square = 0.0 if correlations is None else len(targets) * row
-    aside = 0.0 if correlations is None else SPACE + max(left + square, text_width(CORRELATIONS, size, bold=True))
+    aside = SPACE + max(left + square, text_width(CORRELATIONS, size, bold=True)) if square else 0.0
     if width is None:
         cells = max(n_columns * float(np.interp(n_columns, (3, 16), CELL_WIDTH[::-1])), LEAST_WIDTH)
         beside, all_width = aside > 0, left + cells + right + aside
@@ -90,51 +162,44 @@ def cell_sheet(
         all_width = WIDTHS[width]
         beside = 0 < aside <= 0.3 * all_width
         cells = all_width - left - right - (aside if beside else 0)
-    each = {e: cells * cell_width(names) / (high - low) for e, names in layers.items()}
-    ways = [writing(texts, cell) for cell in each.values()]
-    if any(way is not None and way.rotation for way in ways):
-        row = max(row, UPRIGHT_HEIGHT)
-    # down
-    titles = {e: wrapped(e, cells + right - EDGE, size + 1, bold=True) for e in layers}
-    heading = line_height(size + 1) + 0.05
+    each = {e: cells * cell_width(own) / (high - low) for e, own in layers.items()}
+    return _Across(left, cells, right, (low, high), all_width, each, beside)
+
+
+def _down(
+    n_rows: dict[str, float],
+    layers: dict[str, list[str]],
+    titles: dict[str, str],
+    said: str,
+    each: dict[str, float],
+    *,
+    row: float,
+    size: float,
+) -> _Down:
+    """Panels one below the other, each between its title and its layers' names; and what is said below the last."""
     top, tops = 0.0, {}
-    for encoder, layer_names in layers.items():
+    for encoder, own in layers.items():
         top += EDGE + line_height(size + 1, 1 + titles[encoder].count("\n")) + 0.05
         tops[encoder] = top
-        upright = stands_upright(layer_names, each[encoder], size)
+        upright = stands_upright(own, each[encoder], size)
         top += n_rows[encoder] * row + 0.06
-        top += max(text_width(shown_name(n), size) for n in layer_names) if upright else line_height(size)
-    first, last = tops[next(iter(layers))], tops[encoder] + n_rows[encoder] * row
-    room = cells + 2 * min(left, right) - 2 * EDGE
-    columns_text = f"{columns_are}; {marks_are}"
-    if text_width(columns_text, size) > room:
-        columns_text = "\n".join(wrapped(text, room, size) for text in (columns_are, marks_are))
-    top += line_height(size, 1 + columns_text.count("\n")) + 0.05
-    length = cells if column else float(np.clip(last - first, 0.9, 2.6))
-    bar = (left, top + PAD, length, 0.1) if column else (left + cells + 0.12, first, BAR, length)
-    top = max(
-        top,
-        bar[1]
-        + bar[3]
-        + (line_height(size, 2 + wrapped(scale.label, cells, size).count("\n")) + 0.12 if column else 0.08),
-    )
-    corner = (0.0, 0.0)
-    if square:
-        row_names = max(text_width(name, size) for name in names)
-        corner = (left + cells + right + SPACE + left - EDGE, first) if beside else (left, top + SPACE / 2 + heading)
-        top = max(top, corner[1] + square + row_names + 0.08)
-    figure = Figure(figsize=(all_width, top + EDGE))
-    panels = {e: place(figure, left, tops[e], cells, n_rows[e] * row) for e in layers}
-    for encoder, ax in panels.items():
-        ax.set_title(titles[encoder], x=(span(layers[encoder])[0] - low) / (high - low))
-        ax.set_xlim(low, high)
-    panels[encoder].set_xlabel(columns_text)
-    colour_bar(figure, place(figure, *bar), scale=scale, size=size)
-    if correlations is not None:
-        ax = place(figure, *corner, square, square)
-        plot_correlations(correlations, ax, targets=targets, names=names, size=size)
-        ax.set_title(CORRELATIONS, loc="right" if beside else "left", fontsize=size)
-    return figure, panels
+        top += max(text_width(shown_name(n), size) for n in own) if upright else line_height(size)
+    bottom = tops[encoder] + n_rows[encoder] * row
+    top += line_height(size, 1 + said.count("\n")) + 0.05
+    return _Down(tops, bottom, top)
+
+
+def _bar(
+    across: _Across, down: _Down, scale: Scale, *, column: bool, size: float
+) -> tuple[tuple[float, float, float, float], float]:
+    """Left, top, width and height of the colour bar, and the lower edge of all that stands so far."""
+    if column:
+        label = line_height(size, 2 + wrapped(scale.label, across.cells, size).count("\n")) + 0.12
+        bar = (across.left, down.below + PAD, across.cells, 0.1)
+        return bar, bar[1] + bar[3] + label
+    first = min(down.tops.values())
+    bar = (across.left + across.cells + 0.12, first, BAR, float(np.clip(down.bottom - first, 0.9, 2.6)))
+    return bar, max(down.below, bar[1] + bar[3] + 0.08)
 
 
 def colour_bar(figure: Figure, ax: Axes, *, scale: Scale, size: float) -> None:

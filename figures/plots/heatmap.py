@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.figures.layout.cells import Writing, dot, fill_cells, frame, inches, value_text
-from layerprobe.figures.layout.heatmap_grid import Scale, cell_sheet, name_rows
+from layerprobe.figures.layout.heatmap_grid import Scale, Wording, cell_sheet, name_rows
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
 from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, settled, style_of
 from layerprobe.probe.layer_names import FINAL, is_stack
@@ -124,14 +124,14 @@ def heatmap_figure(
     limits = (min(0.0, float(cells["value"].min())), max(float(cells["value"].max()), 0.1))
     n_controls = {e: table.loc[table["encoder"] == e, "control"] for e in layers}
     n_rows = {e: _n_rows(controls, len(targets)) for e, controls in n_controls.items()}
+    columns = _columns_text(list(layers.values()))
     with matplotlib.rc_context(style_of(width)):
         figure, panels = cell_sheet(
             n_rows,
             layers=layers,
             targets=targets,
             texts=[value_text(value) for value in cells["value"]],
-            columns_are=_columns_text(list(layers.values())),
-            marks_are=BEST_SET if _best_set(cells).any() else BEST_ALONE,
+            wording=Wording(columns, BEST_SET if _best_set(cells).any() else BEST_ALONE),
             scale=Scale(METRIC_NAMES[metric], SCORE_COLOURS, limits),
             correlations=correlations if len(targets) > 1 else None,
             width=width,
@@ -204,14 +204,14 @@ def difference_figure(
     """
     cells = cell_order(table, layers=layers, targets=targets)
     furthest = max(float(cells["value"].abs().max()), 0.05)
+    columns = _columns_text(list(layers.values()))
     with matplotlib.rc_context(style_of(width)):
         figure, panels = cell_sheet(
             dict.fromkeys(layers, float(len(targets))),
             layers=layers,
             targets=targets,
             texts=[value_text(value) for value in cells["value"]],
-            columns_are=_columns_text(list(layers.values())),
-            marks_are="dot: the interval leaves zero out",
+            wording=Wording(columns, "dot: the interval leaves zero out"),
             scale=Scale(label, DIFFERENCE_COLOURS, (-furthest, furthest)),
             correlations=None,
             width=width,

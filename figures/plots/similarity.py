@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
@@ -92,19 +93,66 @@ def similarity_figure(
         targets: of the strips, in order; None for those in the table
         width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
     """
-    size, column, names = font_size(width), width == "column", [e for e in layers if e != RATINGS]
-    layers, n = {e: layers[e] for e in names}, len(names)
+    layers = {e: names for e, names in layers.items() if e != RATINGS}
     rows = table[table["measure"] == measure]
-    rated = rows[(rows["encoder_b"] == RATINGS) & rows["encoder_a"].isin(names)]
+    rated = rows[(rows["encoder_b"] == RATINGS) & rows["encoder_a"].isin(list(layers))]
     targets = list(dict.fromkeys(rated["layer_b"])) if targets is None else [t for t in targets if not rated.empty]
-    strip = (0.14 if column else 0.2) * len(targets)
-    strip_gap = GAP if targets else 0.0
-    down_gap = GAP if n == 1 else line_height(size - 1) + 0.12  # names of layers stand between rows
-    y_names = max(text_width(shown_name(name), size - 1) for layer_names in layers.values() for name in layer_names)
-    one_bar = 0.15 + BAR + text_width("0.05", size) + line_height(size, 2) + 0.12
-    right = EDGE if column else one_bar * (2 if targets else 1)
-    if column and any(layer_names[-1] == FINAL for layer_names in layers.values()) and not targets:
-        right += text_width(FINAL, size) / 2
+    scales = [Scale(MEASURE_NAMES[measure], SIMILARITY_COLOURS, (0.0, 1.0))]
+    if targets:
+        highest = max(float(rated["value"].max()), 0.05)
+        scales.append(Scale(f"{MEASURE_NAMES[measure]}, with ratings", SIMILARITY_COLOURS, (0.0, highest)))
+    grid = _grid(layers, targets, width=width)
+    with matplotlib.rc_context(style_of(width)):
+        figure = Figure(figsize=(grid.all_width, grid.height))
+        _draw_maps(figure, grid, rows, layers=layers, limits=scales[0].limits)
+        if targets:
+            _draw_strips(figure, grid, rows, layers=layers, targets=targets, limits=scales[1].limits)
+        for k, scale in enumerate(scales):
+            colour_bar(figure, place(figure, *grid.bar(k)), scale=scale, size=grid.size)
+        return settled(figure)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where maps, strips and colour bars stand, in inches from the figure's left and upper edge."""
+
+    size: float  # points of the font
+    column: bool  # whether the bars lie below, and not at the right
+    left: float  # of the maps
+    head: float  # above them
+    panel: float  # a map's side
+    down_gap: float  # between two rows of maps
+    strip_left: float
+    strip: float  # a strip's width
+    right: float  # of everything, for the bars
+    bar_step: float  # from one bar to the next
+    bar_top: float  # of the first bar that lies below
+    all_width: float
+    height: float
+
+    def top(self, row: int) -> float:
+        """The upper edge of a row of maps."""
+        return self.head + row * (self.panel + self.down_gap)
+
+    def bar(self, k: int) -> tuple[float, float, float, float]:
+        """Left, top, width and height of a colour bar."""
+        if self.column:
+            return self.left, self.bar_top + k * self.bar_step, self.all_width - self.left - self.right - 0.1, BAR
+        return self.all_width - self.right + 0.15 + k * self.bar_step, self.head, BAR, min(self.panel, 2.2)
+
+
+def _grid(layers: dict[str, list[str]], targets: Sequence[str], *, width: str | None) -> _Grid:
+    size, column, names, n = font_size(width), width == "column", list(layers), len(layers)
+    every = [name for layer_names in layers.values() for name in layer_names]
+    n_bars = 2 if targets else 1
+    strip, strip_gap = (0.14 if column else 0.2) * len(targets), GAP if targets else 0.0
+    y_names = max(text_width(shown_name(name), size - 1) for name in every)
+    if column:
+        bar_step = 0.1 + BAR + line_height(size, 2) + 0.14
+        right = EDGE + (text_width(FINAL, size) / 2 if FINAL in every and not targets else 0.0)
+    else:
+        bar_step = 0.15 + BAR + text_width("0.05", size) + line_height(size, 2) + 0.12
+        right = bar_step * n_bars
     panel, n_lines = NATURAL.get(n, 1.8), 1
     for _ in range(3):  # the first encoder's name needs more lines beside a smaller map
         left = EDGE + line_height(size, n_lines) + y_names + 0.12
@@ -112,52 +160,59 @@ def similarity_figure(
         if width is not None:
             panel = (WIDTHS[width] - around) / n
         n_lines = max(n_lines, 1 + wrapped("layer" if n == 1 else names[0], panel, size).count("\n"))
-    all_width = around + n * panel if width is None else WIDTHS[width]
-    titles = {e: wrapped(e, panel, size, bold=True) for e in names}
-    head = EDGE + line_height(size, max(1 + title.count("\n") for title in titles.values())) + 0.08
-    x_names = line_height(size - 1) + 0.06 + line_height(size)
-    if any(not name.isdecimal() and name != FINAL for layer_names in layers.values() for name in layer_names):
-        x_names = y_names + 0.06 + line_height(size)
+    title_lines = max(1 + _title(e, panel, size).count("\n") for e in names)
+    head = EDGE + line_height(size, title_lines) + 0.08
+    down_gap = GAP if n == 1 else line_height(size - 1) + 0.12  # names of layers stand between rows
+    are_numbers = all(name.isdecimal() or name == FINAL for name in every)
+    x_names = (line_height(size - 1) if are_numbers else y_names) + 0.06 + line_height(size)
     below = max(x_names, 0.06 + max((text_width(shown_name(t), size - 1) for t in targets), default=0.0))
     bottom = head + n * panel + (n - 1) * down_gap
-    one_below = 0.1 + BAR + line_height(size, 2) + 0.14
-    height = bottom + below + (one_below * (2 if targets else 1) if column else 0) + EDGE
-    scales = [Scale(MEASURE_NAMES[measure], SIMILARITY_COLOURS, (0.0, 1.0))]
-    if targets:
-        highest = max(float(rated["value"].max()), 0.05)
-        scales.append(Scale(f"{MEASURE_NAMES[measure]}, with ratings", SIMILARITY_COLOURS, (0.0, highest)))
-    with matplotlib.rc_context(style_of(width)):
-        figure = Figure(figsize=(all_width, height))
-        for i, first in enumerate(names):
-            down = head + i * (panel + down_gap)
-            of_first = rows[rows["encoder_a"] == first]
-            for j, second in enumerate(names[i:], start=i):
-                ax = place(figure, left + j * (panel + GAP), down, panel, panel)
-                pair = of_first[of_first["encoder_b"] == second]
-                plot_similarity(pair, ax, layers_a=layers[first], layers_b=layers[second], limits=scales[0].limits)
-                _bare(ax)
-                if i == 0:
-                    ax.set_title(titles[second], fontsize=size)
-                if i == j:
-                    name_layers(ax, layers[second], size=size - 1)
-                    name_layers(ax, layers[first], size=size - 1, axis="y")
-                    ax.set_ylabel(wrapped("layer" if n == 1 else first, panel, size))
-            ax.set_xlabel("layer" if i == n - 1 else "")
-            if targets:
-                ax = place(figure, left + n * (panel + GAP) - GAP + strip_gap, down, strip, panel)
-                of_ratings = of_first[of_first["encoder_b"] == RATINGS]
-                plot_ratings_strip(of_ratings, ax, layers=layers[first], targets=targets, limits=scales[1].limits)
-                _bare(ax)
-                if i == n - 1:
-                    ax.set_xticks(range(len(targets)), [shown_name(t) for t in targets], rotation=90)
-                    ax.tick_params(labelsize=size - 1, length=0)
-        for k, scale in enumerate(scales):
-            if column:
-                box = (left, bottom + below + 0.1 + k * one_below, all_width - left - right - 0.1, BAR)
-            else:
-                box = (all_width - right + 0.15 + k * one_bar, head, BAR, min(panel, 2.2))
-            colour_bar(figure, place(figure, *box), scale=scale, size=size)
-        return settled(figure)
+    return _Grid(
+        size, column, left, head, panel, down_gap, left + n * (panel + GAP) - GAP + strip_gap, strip, right, bar_step,
+        bottom + below + 0.1, around + n * panel if width is None else WIDTHS[width],
+        bottom + below + (bar_step * n_bars if column else 0) + EDGE,
+    )  # fmt: skip
+
+
+def _draw_maps(
+    figure: Figure, grid: _Grid, rows: pd.DataFrame, *, layers: dict[str, list[str]], limits: tuple[float, float]
+) -> None:
+    """Every pair on or above the diagonal; layers are named on the diagonal alone."""
+    names, size = list(layers), grid.size
+    for i, first in enumerate(names):
+        of_first = rows[rows["encoder_a"] == first]
+        for j, second in enumerate(names[i:], start=i):
+            ax = place(figure, grid.left + j * (grid.panel + GAP), grid.top(i), grid.panel, grid.panel)
+            pair = of_first[of_first["encoder_b"] == second]
+            plot_similarity(pair, ax, layers_a=layers[first], layers_b=layers[second], limits=limits)
+            _bare(ax)
+            if i == 0:
+                ax.set_title(_title(second, grid.panel, size), fontsize=size)
+            if i == j:
+                name_layers(ax, layers[second], size=size - 1)
+                name_layers(ax, layers[first], size=size - 1, axis="y")
+                ax.set_ylabel(wrapped("layer" if len(names) == 1 else first, grid.panel, size))
+        ax.set_xlabel("layer" if first == names[-1] else "")
+
+
+def _draw_strips(
+    figure: Figure, grid: _Grid, rows: pd.DataFrame, *, layers: dict[str, list[str]], targets: Sequence[str],
+    limits: tuple[float, float],
+) -> None:  # fmt: skip
+    """The ratings behind the last map of each row; targets are named below the last strip."""
+    to_ratings = rows[rows["encoder_b"] == RATINGS]
+    for i, (encoder, names) in enumerate(layers.items()):
+        ax = place(figure, grid.strip_left, grid.top(i), grid.strip, grid.panel)
+        own = to_ratings[to_ratings["encoder_a"] == encoder]
+        plot_ratings_strip(own, ax, layers=names, targets=targets, limits=limits)
+        _bare(ax)
+        if i == len(layers) - 1:
+            ax.set_xticks(range(len(targets)), [shown_name(t) for t in targets], rotation=90)
+            ax.tick_params(labelsize=grid.size - 1, length=0)
+
+
+def _title(encoder: str, panel: float, size: float) -> str:
+    return wrapped(encoder, panel, size, bold=True)
 
 
 def _edges(layers: list[str]) -> tuple[np.ndarray, list[str | None]]:
