@@ -188,7 +188,7 @@ def test_shares_of_processes_are_merged_there(ten_voices, folders, local, url):
 
 def test_a_cluster_fills_it_and_sweeps_from_it(ten_voices, folders, local, url, tmp_path):
     sweep = ("sweep", "--folds", 2, "--permutations", 1, "--mix-seeds", 1, "--out")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         there = ("--dask", cluster.scheduler_address)
         filled = command(*words(ten_voices, folders["hubert"], url), *there)
         assert filled.exit_code == 0, filled.output
