@@ -66,10 +66,17 @@ def folders(models: dict[str, PreTrainedModel], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with everything that a report can show, and its report."""
+    """A run folder with everything that a report can show, and its report; one for all of xdist's processes."""
+    from filelock import FileLock
     from helpers.reported_run import reported_run
 
-    return reported_run(tmp_path_factory.mktemp("reported"))
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(root / "reported.lock"):
+        if not (root / "reported" / "run" / "report.html").exists():
+            (root / "reported").mkdir()
+            reported_run(root / "reported")
+    return root / "reported" / "run"
 
 
 @pytest.fixture
