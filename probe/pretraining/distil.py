@@ -114,8 +114,7 @@ class _Run:
         return {f"{k}.{n}": p for k, module in both.items() for n, p in module.named_parameters() if p.requires_grad}
 
     def steps(self, begin: int) -> Iterator[float]:
-        for step in range(begin, self.plan.steps):
-            yield self._step(step)
+        yield from map(self._step, range(begin, self.plan.steps))
 
     def evaluate(self) -> dict[str, float]:
         """The loss on utterances of other speakers, from the middle of each."""

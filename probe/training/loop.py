@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +33,7 @@ class Trainable(Protocol):
         """Return what is learnt, by name."""
 
     def steps(self, begin: int) -> Iterator[Loss]:
-        """Make the steps from ``begin`` one by one and yield the loss of each."""
+        """Make the steps from ``begin`` one by one and yield the loss of each; the loop stops after the last."""
 
     def evaluate(self) -> dict[str, float]:
         """Return the columns of the log that speakers who are held out give."""
@@ -88,7 +89,7 @@ def run_loop(
     watch.begin(plan.task, plan.n_steps, "steps")
     watch.advance(begin)
     try:
-        for step, loss in enumerate(training.steps(begin), start=begin + 1):
+        for step, loss in enumerate(islice(training.steps(begin), plan.n_steps - begin), start=begin + 1):
             losses.append(loss)
             if step % STEPS_A_NOTE == 0:
                 shown = f"loss {mean_loss(losses[-STEPS_A_NOTE:]):.3f}"
