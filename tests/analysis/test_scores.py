@@ -31,7 +31,7 @@ def test_pooled_scores_are_averaged_over_seeds_and_folds_give_the_range():
 def test_encoders_stay_in_the_runs_order_also_where_some_have_no_folds():
     row = {"probe": "ridge", "layer": "0", "target": "a", "control": "none", "seed": 0, "metric": "ccc", "value": 0.5}
     rows = [{**row, "encoder": e, "fold": f} for e in ("b", "a") for f in ("pooled", "0")]
-    scores = pd.DataFrame(rows + [{**row, "encoder": "B", "fold": "pooled"}])
+    scores = pd.DataFrame([*rows, {**row, "encoder": "B", "fold": "pooled"}])
     assert layer_scores(scores, metric="ccc")["encoder"].tolist() == ["b", "a", "B"]
 
 

@@ -116,7 +116,8 @@ def test_each_layer_is_read_once_for_the_same_rated_utterances_spread_over_speak
     assert [encoder + layer for encoder, layer, _ in seen] == ["speech0", "speech1", "speech2", "text0"]
     rows = seen[0][2]
     assert all(np.array_equal(rows, other) for _, _, other in seen)
-    assert (np.diff(rows) > 0).all() and (rows % 3 != 0).all()
+    assert (np.diff(rows) > 0).all()
+    assert (rows % 3 != 0).all()
     assert np.unique(speakers[rows], return_counts=True)[1].tolist() == [3] * 24
     assert spread_over_speakers(speakers, max_utterances=240, rng=np.random.default_rng(0)).tolist() == [*range(240)]
 
@@ -155,19 +156,23 @@ def test_a_constant_layer_is_nan_and_leaves_the_others_alone():
 def test_tables_that_cannot_be_made_are_refused():
     stores, ratings, speakers = corpus()
     sources = sources_of(stores)
-    with pytest.raises(ValueError, match="^a source is called 'ratings', as the rated targets are; give it another na"):
+    with pytest.raises(
+        ValueError, match=r"^a source is called 'ratings', as the rated targets are; give it another na"
+    ):
         similarity_table({"ratings": sources["text"]}, ratings, speakers, seed=0)
-    with pytest.raises(ValueError, match="^ratings have 239 utterances and speakers 240; give both the same$"):
+    with pytest.raises(ValueError, match=r"^ratings have 239 utterances and speakers 240; give both the same$"):
         similarity_table(sources, ratings[1:], speakers, seed=0)
     with pytest.raises(ValueError, match=r"^text, layer 0: \(239, 2\) was read, not \(240, dim\); mend its read$"):
         similarity_table({"text": (["0"], lambda layer, rows: np.zeros((239, 2)))}, ratings, speakers, seed=0)
-    with pytest.raises(ValueError, match="^RSA needs 3 speakers and there are 2; add utterances of others$"):
+    with pytest.raises(ValueError, match=r"^RSA needs 3 speakers and there are 2; add utterances of others$"):
         similarity_table(sources, ratings, speakers % 2, seed=0)
-    with pytest.raises(ValueError, match="^halves of the speakers hold 237 and 3 utterances, and CCA needs 4 in each"):
+    with pytest.raises(ValueError, match=r"^halves of the speakers hold 237 and 3 utterances, and CCA needs 4 in each"):
         similarity_table(sources, ratings, np.clip(np.arange(240), 0, 3), seed=0)
     stores["text"]["0"][7, 3] = np.nan
-    with pytest.raises(ValueError, match="^text, layer 0: 1 utterances are not finite; extract them again$"):
+    with pytest.raises(ValueError, match=r"^text, layer 0: 1 utterances are not finite; extract them again$"):
         similarity_table(sources, ratings, speakers, seed=0)
     ratings.loc[7:, "valence"] = np.nan
-    with pytest.raises(ValueError, match="^7 of 240 utterances have all ratings, and similarity needs 8; add utteranc"):
+    with pytest.raises(
+        ValueError, match=r"^7 of 240 utterances have all ratings, and similarity needs 8; add utteranc"
+    ):
         similarity_table(sources, ratings, speakers, seed=0)

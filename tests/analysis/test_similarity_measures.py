@@ -85,9 +85,9 @@ def test_a_layer_with_a_single_utterance_that_differs_is_nan_in_float32_too(rng)
 
 def test_sides_that_cannot_be_compared_are_refused(rng):
     x = rng.normal(size=(10, 3))
-    with pytest.raises(ValueError, match="^x has 10 utterances and y 9; give both the same utterances, in the same"):
+    with pytest.raises(ValueError, match=r"^x has 10 utterances and y 9; give both the same utterances, in the same"):
         debiased_cka(x, x[:9])
-    with pytest.raises(ValueError, match="^x and y have 3 utterances, and similarity needs 4; add utterances$"):
+    with pytest.raises(ValueError, match=r"^x and y have 3 utterances, and similarity needs 4; add utterances$"):
         debiased_cka(x[:3], x[:3])
     with pytest.raises(ValueError, match=r"^x has shape \(10, 3\) and y \(10,\); each must be \(n_utterances, dim\)$"):
         debiased_cka(x, x[:, 0])
@@ -153,7 +153,7 @@ def test_cca_of_a_constant_is_nan_and_too_few_rows_are_refused(rng):
     x, y = rng.normal(size=(20, 3)), np.full((20, 2), 0.1)
     rows = np.arange(20)
     assert np.isnan(ridge_cca(x, y, train=rows, test=rows, penalty=0.1, n_components=2).mean)
-    with pytest.raises(ValueError, match="^test has 3 utterances, and CCA needs 4; add utterances$"):
+    with pytest.raises(ValueError, match=r"^test has 3 utterances, and CCA needs 4; add utterances$"):
         ridge_cca(x, x, train=rows, test=rows[:3], penalty=0.1, n_components=2)
 
 
@@ -225,7 +225,7 @@ def test_rsa_of_a_constant_is_nan_and_speakers_that_are_too_few_or_of_other_utte
     for dim in (1, 6):
         result = rsa(x, np.full((20, dim), 0.1), np.repeat(np.arange(5), 4), n_permutations=9, rng=rng)
         assert np.isnan([result.value, result.p]).all()
-    with pytest.raises(ValueError, match="^RSA needs 3 speakers and there are 2; add utterances of others$"):
+    with pytest.raises(ValueError, match=r"^RSA needs 3 speakers and there are 2; add utterances of others$"):
         rsa(x, x, np.repeat([0, 1], 10), n_permutations=9, rng=rng)
-    with pytest.raises(ValueError, match="^x has 20 utterances and speakers 19; give one speaker an utterance$"):
+    with pytest.raises(ValueError, match=r"^x has 20 utterances and speakers 19; give one speaker an utterance$"):
         rsa(x, x, np.zeros(19), n_permutations=9, rng=rng)

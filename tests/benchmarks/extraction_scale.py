@@ -161,6 +161,7 @@ def main() -> None:
         numbers(Path(name), options.many)
         memory(Path(name), options.utterances)
         again(Path(name))
+    return None
 
 
 if __name__ == "__main__":

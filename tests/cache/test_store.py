@@ -67,7 +67,10 @@ def test_a_store_filled_in_two_runs_equals_one_filled_at_once(tmp_path, first):
 
 
 def test_an_error_in_the_middle_loses_no_appended_row(tmp_path):
-    with pytest.raises(KeyboardInterrupt), CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM) as writer:
+    with (  # noqa: PT012 - what is tried is an error in the middle
+        pytest.raises(KeyboardInterrupt),
+        CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM) as writer,
+    ):
         for row in rows(7):
             writer.append(*row)
         raise KeyboardInterrupt
@@ -144,7 +147,7 @@ def test_two_writers_at_once_are_refused(tmp_path):
 
 
 def test_what_is_no_cache_is_refused_and_left_alone(tmp_path):
-    with pytest.raises(InputError, match="is no cache of embeddings. Make one with layerprobe extract"):
+    with pytest.raises(InputError, match=r"is no cache of embeddings. Make one with layerprobe extract"):
         open_cache(tmp_path / "none.zarr")
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
@@ -215,7 +218,7 @@ def test_a_full_disk_stops_the_work_and_keeps_what_was_written(tmp_path):
     if made.returncode:
         pytest.skip("no right to mount a small disk here")
     try:
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(OSError, match="No space left") as caught:
             fill(mount / "a.zarr", 6 * BLOCK)
         assert caught.value.errno == errno.ENOSPC
         n = len(open_cache(mount / "a.zarr").utterance_ids)

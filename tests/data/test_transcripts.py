@@ -122,7 +122,7 @@ def test_two_files_that_say_different_words_of_one_name_are_refused(tmp_path):
         (tmp_path / place / "u1.txt").write_text(words)
     with pytest.raises(InputError, match="says 'no' of u1, and another file 'yes'"):
         read_transcripts(tmp_path)
-    with pytest.raises(InputError, match="has no .txt files"):
+    with pytest.raises(InputError, match=r"has no .txt files"):
         read_transcripts(tmp_path / "c")
 
 

@@ -9,6 +9,7 @@ import torch
 from layerprobe.probe.encoders.base import Stretch
 from layerprobe.probe.encoders.pooling import POOLINGS, pool_layers, pool_stretches, pooling_named
 from layerprobe.probe.exceptions import InputError
+import itertools
 
 
 def test_poolings_equal_numpy(rng):
@@ -41,7 +42,7 @@ def test_pooling_by_pieces_equals_pooling_at_once(rng, cuts):
     """Frames far from zero, where a sum of squares would lose the variance."""
     layers = [torch.from_numpy(rng.normal(1000, 2, size=(50, 8))) for _ in range(2)]
     bounds = [0, *cuts, 50]
-    stretches = [Stretch([x[a:b] for x in layers], first=a, total=50) for a, b in zip(bounds, bounds[1:], strict=False)]
+    stretches = [Stretch([x[a:b] for x in layers], first=a, total=50) for a, b in itertools.pairwise(bounds)]
     pieces = pool_stretches(stretches, poolings=tuple(POOLINGS))
     torch.testing.assert_close(pieces, pool_layers(layers, poolings=tuple(POOLINGS)), rtol=1e-12, atol=1e-9)
 

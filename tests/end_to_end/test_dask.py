@@ -90,7 +90,7 @@ def test_what_a_share_says_is_heard_and_a_missing_scheduler_is_named(corpus, clu
     with pytest.raises(InputError, match=r"share \d/8: encoder .*none: no such folder"):
         extract_on_dask(asked, cluster.scheduler_address)
     monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
-    with pytest.raises(InputError, match="No scheduler of Dask answers at tcp://127.0.0.1:1 "):
+    with pytest.raises(InputError, match=r"No scheduler of Dask answers at tcp://127.0.0.1:1 "):
         extract_on_dask(asked, "tcp://127.0.0.1:1")
 
 

@@ -95,7 +95,8 @@ def test_a_store_that_may_not_be_written_is_read_and_says_so_when_written():
             try:
                 if os.getuid() == 0:
                     os.setuid(65_534)
-                assert verify(path) == [] and open_cache(path).read_layer("1").shape[0] == 3
+                assert verify(path) == []
+                assert open_cache(path).read_layer("1").shape[0] == 3
                 with CacheWriter(path, PLAN, dim=DIM) as writer:
                     writer.append(*next(rows(1)))
             except BaseException as error:
@@ -107,8 +108,10 @@ def test_a_store_that_may_not_be_written_is_read_and_says_so_when_written():
         Path(folder).chmod(0o755)
         for file in Path(folder).rglob("*"):
             file.chmod(0o755)
-        assert said.startswith("PermissionError") and str(path) in said, said
-        assert content_hash(path) == before and verify(path) == []
+        assert said.startswith("PermissionError"), said
+        assert str(path) in said
+        assert content_hash(path) == before
+        assert verify(path) == []
 
 
 def test_a_manifest_of_a_million_rows_is_checked_to_its_last(tmp_path):
@@ -188,4 +191,5 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_files(tmp_pat
     assert killed >= 3
     for file in ("scores.csv", "layer_weights.csv", "predictions.npz", "quarantine.csv"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
-    assert not list((tmp_path / "killed").rglob("*.partial")) and not (tmp_path / "killed" / "unfinished").exists()
+    assert not list((tmp_path / "killed").rglob("*.partial"))
+    assert not (tmp_path / "killed" / "unfinished").exists()

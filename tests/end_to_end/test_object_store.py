@@ -149,9 +149,11 @@ def test_every_verb_takes_a_url_and_the_store_holds_the_bytes_of_a_folder(ten_vo
     assert not (place(url) / CLAIM).exists()
     assert differences(open_cache(local), open_cache(url)) == []
     again = command(*words(ten_voices, folders["hubert"], url))
-    assert "0 utterances extracted" in again.stdout and "10 were there already" in again.stdout
+    assert "0 utterances extracted" in again.stdout
+    assert "10 were there already" in again.stdout
     shown = command("cache", "info", url, "--manifest", ten_voices.path).stdout
-    assert f"{url}: 10 utterances" in shown and "10 of 10 utterances are cached" in shown
+    assert f"{url}: 10 utterances" in shown
+    assert "10 of 10 utterances are cached" in shown
     assert size_of(place(url)) == pytest.approx(size_of(local), rel=0.01)
     assert "is whole" in command("cache", "verify", url).stdout
     assert "hold the same" in command("cache", "diff", url, local).stdout
@@ -173,7 +175,8 @@ def test_a_damaged_object_is_named_and_mended_to_the_same_bytes(ten_voices, fold
         assert "1 files are damaged" in refused("cache", "verify", url)
         mended = command("cache", "repair", url, ten_voices.path, "--encoder", folders["hubert"])
         assert mended.exit_code == 0, mended.output
-        assert verify(url) == [] and file.read_bytes() == whole
+        assert verify(url) == []
+        assert file.read_bytes() == whole
         file.unlink()
         assert "the file is missing" in command("cache", "verify", url).stdout
         command("cache", "repair", url, ten_voices.path, "--encoder", folders["hubert"])

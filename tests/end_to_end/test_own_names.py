@@ -25,8 +25,15 @@ OURS = {"analysis", "figures", "probe"}
 THEIRS = {  # files of users; each folder holds all of one line
     "nothing": (),
     "modules": ("analysis.py", "probe.py", "figures.py"),
-    "packages": ("analysis/__init__.py", "analysis/runs.py", "figures/__init__.py", "figures/style.py")
-    + ("probe/__init__.py", "probe/metrics.py", "probe/data/manifest.py"),
+    "packages": (
+        "analysis/__init__.py",
+        "analysis/runs.py",
+        "figures/__init__.py",
+        "figures/style.py",
+        "probe/__init__.py",
+        "probe/metrics.py",
+        "probe/data/manifest.py",
+    ),
     "folders": ("analysis/runs.py", "figures/style.py", "probe/metrics.py", "runs/mine.py", "metrics.py", "tests/a.py"),
 }
 BOOBY_TRAP = "raise RuntimeError(f'a file of the user was imported: {__file__}')\n"

@@ -110,7 +110,7 @@ class ForkServer:
             new_session: whether a signal to its process group reaches it and its children alone
         """
         case = Case(code, module, list(map(str, words)), str(folder), _environment() | (environment or {}), new_session)
-        output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `Forked` closes them
         reading, writing = os.pipe()
         with tempfile.TemporaryFile() as told, os.fdopen(writing, "wb"):
             told.write(json.dumps(asdict(case)).encode())

@@ -92,7 +92,7 @@ def test_batches_hold_every_utterance_once_and_are_another_order_each_epoch():
 
 
 def test_parts_pad_to_no_more_than_the_budget_and_a_long_one_goes_alone(rng):
-    n_frames = rng.integers(1, 500, size=64).tolist() + [5000]
+    n_frames = [*rng.integers(1, 500, size=64).tolist(), 5000]
     cut = parts(n_frames, budget=1000)
     assert sorted(np.concatenate(cut).tolist()) == list(range(65))
     for part in cut:

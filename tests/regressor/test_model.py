@@ -17,6 +17,7 @@ from layerprobe.probe.regressor.freezing import freeze, is_frozen, learning_grou
 from layerprobe.probe.regressor.model import FRAME_POOLINGS, FUSIONS, AudioTextRegressor, Utterance
 from layerprobe.probe.regressor.plan import TrainPlan
 from layerprobe.probe.training.schedules import schedule
+import itertools
 
 LENGTHS = ((1.3, 100), (0.4, 180), (0.9, 140))  # seconds and pitch
 SOUNDS = [voice(seconds, pitch=pitch, seed=k) for k, (seconds, pitch) in enumerate(LENGTHS)]
@@ -148,7 +149,9 @@ def test_frozen_parts_learn_nothing_and_the_rest_learns_the_slower_the_deeper_it
     set_training(regressor, True)
     assert not regressor.audio.encoder.training
     assert regressor.text.encoder.training
-    with pytest.raises(InputError, match="nothing is called 'audio.9' to be frozen; choose of audio, audio.0, audio.1"):
+    with pytest.raises(
+        InputError, match=r"nothing is called 'audio.9' to be frozen; choose of audio, audio.0, audio.1"
+    ):
         freeze(regressor, ("audio.9",))
 
 
@@ -187,7 +190,7 @@ def test_learning_rates_rise_and_fall():
     rates = [schedule(k, n_steps=100, warmup=0.1) for k in range(100)]
     assert rates[0] == 0.1
     assert max(rates) == rates[9] == 1.0
-    assert all(b <= a for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(b <= a for a, b in itertools.pairwise(rates))
     assert rates[-1] == pytest.approx(1 / 90)
 
 

@@ -15,6 +15,8 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.solvers.mdl import gaussian_bits, online_code, speaker_portions
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
 from layerprobe.probe.splits import speaker_folds
+import functools
+import operator
 
 ALPHAS = (1e-3, 0.1, 1.0, 30.0)
 
@@ -86,7 +88,7 @@ def by_scikit_learn(x, y, groups, rng, n_inner_folds):
 
     coded = marginal = n_coded = 0
     for k in range(1, len(portions)):
-        seen = np.flatnonzero(np.isin(groups, sum(portions[:k], [])))
+        seen = np.flatnonzero(np.isin(groups, functools.reduce(operator.iadd, portions[:k], [])))
         coming = np.flatnonzero(np.isin(groups, portions[k]))
         folds = speaker_folds(groups[seen], n_folds=n_inner_folds, rng=rng)
         errors = []

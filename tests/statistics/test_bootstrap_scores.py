@@ -44,7 +44,7 @@ def test_draws_equal_a_plain_loop_over_utterances_and_seeds(rng, metric):
     targets = ["emotion"] if metric in COUNTED_METRICS else ["arousal", "valence", "arousal"]
     assert found.keys["target"].tolist() == targets
     values = (run.matched if metric == "ccc_matched" else run.prediction).astype(float)
-    names, groups = np.unique(run.speaker_id, return_inverse=True)
+    _names, groups = np.unique(run.speaker_id, return_inverse=True)
     drawn = draw_speakers(8, n_draws=30, rng=np.random.default_rng(SEED)).astype(int)
     whole, without = np.ones((1, 8), dtype=int), 1 - np.eye(8, dtype=int)
     parts = ((whole, found.scores.estimate[None]), (drawn, found.scores.draws), (without, found.scores.left_out))
@@ -128,7 +128,7 @@ def test_a_mask_scores_its_utterances_alone_while_the_same_speakers_are_drawn(rn
     women = np.isin(run.speaker_id, [f"s{i}" for i in range(5)])
     mask = women & (rng.random(len(women)) < 0.5)
     found = score_draws(run, metric=metric, n_draws=40, rows=mask)
-    names, groups = np.unique(run.speaker_id, return_inverse=True)
+    _names, groups = np.unique(run.speaker_id, return_inverse=True)
     drawn = draw_speakers(12, n_draws=40, rng=np.random.default_rng(SEED)).astype(int)
     column = 3 if metric == "uar" else 0
     truth, values = truth_of(run, found.keys["target"][0]), run.prediction[:, column].astype(float)

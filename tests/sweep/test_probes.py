@@ -128,7 +128,7 @@ def test_a_layer_beside_the_words_says_what_each_adds(swept, corpus):
 
 
 def test_rated_and_nominal_targets_share_no_picture(swept, corpus, tmp_path):
-    out, run = swept
+    out, _run = swept
     rated, classes = (draw("heatmap", [out], metric=m)[-1] for m in (None, "uar"))
     assert (rated.name, classes.name) == ("heatmap.svg", "heatmap-classes.svg")
     texts = rated.read_text(), classes.read_text()

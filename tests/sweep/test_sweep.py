@@ -159,7 +159,7 @@ def test_the_manifests_split_is_used_and_one_part_held_out(planted, tmp_path):
     assert set(kept) == set(manifest.table["utterance_id"][split == "test1"])
     assert plan_sweep(manifest, test="test2").test == "test2"
     assert plan_sweep(manifest, folds=3).n_folds == 3
-    with pytest.raises(InputError, match="has no split test3. Use --folds 5"):
+    with pytest.raises(InputError, match=r"has no split test3. Use --folds 5"):
         plan_sweep(manifest, test="test3")
     with pytest.raises(InputError, match="--folds and --test exclude each other"):
         plan_sweep(manifest, test="test1", folds=5)
@@ -179,7 +179,7 @@ def test_what_is_not_rated_or_not_cached_is_left_out_and_counted(planted, tmp_pa
 
 
 def test_what_can_not_be_swept_is_one_sentence(planted, tmp_path):
-    cache, control, manifest = planted
+    cache, _control, manifest = planted
 
     def refused(match, *, caches=(cache,), table=manifest.table, controls=(), **options):
         changed = Manifest(manifest.path, manifest.header, table)

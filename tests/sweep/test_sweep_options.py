@@ -140,7 +140,7 @@ def test_inner_rmse_of_a_mix_is_below_the_ratings_spread_where_it_knows_them(swe
 
 
 def test_gender_and_corpus_travel_with_the_predictions(swept, corpus, tmp_path):
-    out, run = swept
+    out, _run = swept
     _, _, manifest = corpus
     kept, table = read_predictions(out), manifest.table.set_index("utterance_id")
     assert kept.gender.tolist() == table.loc[kept.utterance_id, "gender"].tolist()

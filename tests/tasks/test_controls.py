@@ -96,7 +96,7 @@ def test_classes_of_a_speaker_go_to_another_who_may_have_more_or_fewer_utterance
         assert set(map(tuple, dealt)) <= set(map(tuple, codes))
         for s, source in enumerate(taken):
             own = codes[groups == source.item(), 0]
-            _, counts = np.unique(dealt[groups == s, 0], return_counts=True)
+            _, _counts = np.unique(dealt[groups == s, 0], return_counts=True)
             if (groups == s).sum() >= len(own):
                 assert set(dealt[groups == s, 0]) == set(own)
     assert len(sources) > 5

@@ -32,7 +32,7 @@ def models_of(sets, rng, n=7):
     return Models(chosen, rng.integers(0, 2, size=n), penalty, rng.normal(size=(n, LAYERS)))
 
 
-def slow_value(x, y, sets, models, k, weights, head, penalty, standardise):
+def slow_value(x, y, sets, models, k, weights, head, penalty, standardise):  # noqa: PLR0913 - the definition has them
     """One model's error, straight from the definition, in float64."""
     rows = sets.order[sets.places(sets.members[models.training_set[k]])]
     z = x[:, rows].astype(float)
