@@ -33,7 +33,7 @@ class _Layer:
     halves: tuple[np.ndarray, ...]  # two of (n_sample, rank), each whitened on one half of speakers; none of a target
 
 
-def similarity_table(
+def similarity_table(  # noqa: PLR0913 - each is a choice that a caller can make
     sources: Mapping[str, tuple[Sequence[str], Read]],
     ratings: pd.DataFrame,
     speakers: np.ndarray,

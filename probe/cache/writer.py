@@ -213,7 +213,7 @@ class CacheWriter:
         return "layerprobe_format" in zarr.open_group(zarr_store(self.path), mode="r").attrs
 
     def _create(self) -> None:
-        n_layers, n_poolings, dim = self._shape
+        _, n_poolings, dim = self._shape
         # "a", not "w", which would empty the folder, lock and all
         group = zarr.open_group(zarr_store(self.path), mode="a", zarr_format=3)
         group.attrs.update(self._attributes())

@@ -10,7 +10,7 @@ adapter for a model that hears waveforms through strided convolutions:
         encoder=lambda model: model,
         tensors="",
         blocks=lambda encoder: encoder.encoder.layers,
-        final_norm=lambda encoder: None,
+        final_norm=lambda _: None,
         pieces=waveform_pieces,
         minimum_samples=convolutions_need,
         long_sound=overlapping,
@@ -24,6 +24,7 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def overlapping_windows(n_frames: int, *, frames_per_second: float) -> Iterator[
     longest, context = round(LONGEST_PIECE * frames_per_second), round(CONTEXT * frames_per_second)
     n_windows = 1 if n_frames <= longest else -(-n_frames // (longest - 2 * context))
     bounds = [k * n_frames // n_windows for k in range(n_windows + 1)]
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         yield range(max(0, begin - context), min(n_frames, end + context)), range(begin, end)
 
 
@@ -92,7 +93,7 @@ def _part(inputs: dict[str, Tensor], heard: range, counted: range, n_frames: int
     return Piece(inputs, slice(begin, begin + len(counted)), counted.start, n_frames)
 
 
-def convolutions_need(extractor: Any, config: Any) -> int:
+def convolutions_need(extractor: Any, config: Any) -> int:  # noqa: ARG001 - as every family's `minimum_samples`
     """Samples that reach one frame through the strided convolutions: 400 in most published encoders.
 
     SEW averages ``squeeze_factor`` frames into one before its blocks, so it needs as many.
@@ -103,7 +104,7 @@ def convolutions_need(extractor: Any, config: Any) -> int:
     return int(needed)
 
 
-def overlapping(extractor: Any) -> str:
+def overlapping(extractor: Any) -> str:  # noqa: ARG001 - as every family's `long_sound`
     """How `overlapping_windows` hears long sound, in words for the plan."""
     return f"beyond {LONGEST_PIECE:g} s in equal pieces with {CONTEXT:g} s of context, each frame counted once"
 
@@ -120,7 +121,7 @@ def _log_mel_windows(waveform: np.ndarray, extractor: Any, config: Any) -> Itera
         first += n
 
 
-def _filter_banks(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[Piece]:
+def _filter_banks(waveform: np.ndarray, extractor: Any, _config: Any) -> Iterator[Piece]:
     """w2v-BERT's stacked filter banks; a frame that is half padding is masked and not of the sound."""
     inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt", return_attention_mask=True)
     features, mask = inputs.input_features, inputs.attention_mask
@@ -148,9 +149,9 @@ _WAV2VEC2 = Family(
 )
 _WAV2VEC2_BERT = replace(
     _WAV2VEC2,
-    final_norm=lambda encoder: None,  # each block of a conformer ends with its own
+    final_norm=lambda _: None,  # each block of a conformer ends with its own
     pieces=_filter_banks,
-    minimum_samples=lambda extractor, config: 400 + 160 * (extractor.stride - 1),  # windows of 25 ms every 10 ms
+    minimum_samples=lambda extractor, _: 400 + 160 * (extractor.stride - 1),  # windows of 25 ms every 10 ms
 )
 _WHISPER = Family(
     encoder=lambda model: model.encoder,
@@ -158,7 +159,7 @@ _WHISPER = Family(
     blocks=lambda encoder: encoder.layers,
     final_norm=lambda encoder: encoder.layer_norm,
     pieces=_log_mel_windows,
-    minimum_samples=lambda extractor, config: int(extractor.n_fft),
+    minimum_samples=lambda extractor, _: int(extractor.n_fft),
     long_sound=lambda extractor: f"windows of {extractor.chunk_length} s, frames of the sound alone",
 )
 FAMILIES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 
 from layerprobe.probe.encoders.architectures import FAMILIES, Family, read_adapter
 from layerprobe.probe.encoders.base import Upstream
-from layerprobe.probe.encoders.speech import AUTO, NEVER_READ, SpeechEncoder, precision_for
+from layerprobe.probe.encoders.speech import AUTO, NEVER_READ, LoadedModel, SpeechEncoder, precision_for
 from layerprobe.probe.encoders.text import TEXT_FAMILIES, load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import hub_commit, quiet_transformers, trusted, weights_asked_for, why_not_loaded
@@ -59,18 +58,6 @@ def load_upstream(
     return AcousticEncoder()
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """What transformers loads for a name, with all that has to be known of it."""
-
-    model: Any
-    family: Family
-    extractor: Any
-    upstream: str  # the hub's name, or the folder's
-    revision: str  # the hub's commit; "" for a folder
-    adapter: str  # hash of the adapter; "" without one
-
-
 def load_encoder(
     name: str,
     *,
@@ -97,17 +84,7 @@ def load_encoder(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision_for(precision, device=device, known=adapter is None)
     loaded = load_model(name, random_init=random_init, adapter=adapter, show_download=show_download)
-    return SpeechEncoder(
-        loaded.model,
-        loaded.family,
-        loaded.extractor,
-        upstream=loaded.upstream,
-        revision=loaded.revision,
-        random_init=random_init,
-        device=device,
-        adapter=loaded.adapter,
-        precision=precision,
-    )
+    return SpeechEncoder(loaded, random_init=random_init, device=device, precision=precision)
 
 
 def load_model(

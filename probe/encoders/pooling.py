@@ -74,7 +74,7 @@ POOLINGS: dict[str, Pooling] = {
     "max": Pooling(range, lambda x: x.amax(dim=0)[None], lambda a, b, _: torch.maximum(a, b), _only),
     "min": Pooling(range, lambda x: x.amin(dim=0)[None], lambda a, b, _: torch.minimum(a, b), _only),
     # means over the first and the last third of the frames, rounded up
-    "first_token": Pooling(lambda n: range(1), _mean, _merge_means, _only),  # the first frame alone; of text [CLS]
+    "first_token": Pooling(lambda _: range(1), _mean, _merge_means, _only),  # the first frame alone; of text [CLS]
     "first_third": Pooling(lambda n: range(_third(n)), _mean, _merge_means, _only),
     "last_third": Pooling(lambda n: range(n - _third(n), n), _mean, _merge_means, _only),
     "normed_mean": Pooling(range, _normed_mean, _merge_means, _only),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -57,6 +58,18 @@ def precision_for(precision: str, *, device: str, known: bool) -> str:
     return "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "float32"
 
 
+@dataclass(frozen=True)
+class LoadedModel:
+    """What transformers loads for a name, with all that has to be known of it."""
+
+    model: Any
+    family: Family
+    extractor: Any
+    upstream: str  # the hub's name, or the folder's
+    revision: str  # the hub's commit; "" for a folder
+    adapter: str  # hash of the adapter; "" without one
+
+
 class SpeechEncoder:
     """A frozen speech encoder whose layers are read; made by `probe.encoders.loading.load_encoder`."""
 
@@ -65,24 +78,21 @@ class SpeechEncoder:
 
     def __init__(
         self,
-        model: Any,
-        family: Family,
-        extractor: Any,
+        loaded: LoadedModel,
         *,
-        upstream: str,
-        revision: str = "",
         random_init: int | None = None,
         device: str = "cpu",
-        adapter: str = "",
         precision: str = AUTO,
     ) -> None:
-        """Take the encoder out of ``model`` (float32), put it on ``device``, in eval mode for good."""
-        encoder: Any = family.encoder(model)
+        """Take the encoder out of a model (float32), put it on ``device``, in eval mode for good."""
+        family, extractor, adapter = loaded.family, loaded.extractor, loaded.adapter
+        encoder: Any = family.encoder(loaded.model)
         self._encoder: Any = encoder.float().eval().requires_grad_(False).to(device)
         self.device = device
         self._extractor, self._family = extractor, family
         self._config: Any = encoder.config
-        self.upstream, self.revision, self.random_init, self.adapter = upstream, revision, random_init, adapter
+        self.upstream, self.revision, self.adapter = loaded.upstream, loaded.revision, adapter
+        self.random_init = random_init
         self.precision = precision_for(precision, device=device, known=not adapter)
         dtype = PRECISIONS[self.precision]
         lean = device == "cpu" and not adapter and is_lean(encoder)

@@ -87,7 +87,7 @@ def extraction_plan(
     )
 
 
-def extract(
+def extract(  # noqa: PLR0913 - each is a choice that a user can make
     manifest: Manifest,
     encoder: Upstream,
     out: Path | str,
@@ -147,7 +147,9 @@ def extract(
                 watch.say(f"All {len(writer.cached)} utterances are cached already; nothing is to be done.")
                 seconds = time.monotonic() - began
                 return Extraction(writer.path, len(cached), 0, _quarantine([]), _wordless(cached), 0.0, seconds, 1.0)
-            foresight = _foreseen(writer.path, pending, cached, writer.n_rows, encoder, source, plan, jobs, shares)
+            foresight = _foreseen(
+                writer.path, pending, _Held(cached, writer.n_rows), encoder, source, plan, jobs, shares
+            )
             watch.say(foresight.words() + ".")
             if isinstance(encoder, SpeechEncoder) and encoder.precision != "float32":
                 if encoder.precision == "bfloat16" and encoder.device == "cpu":
@@ -217,17 +219,31 @@ def rehearse(
     if pending.empty:
         return [*lines, f"All {len(cached)} utterances are cached already; nothing is to be done."]
     jobs = jobs or utterances_at_once(encoder)
-    foresight = _foreseen(out, pending, cached, n_rows, encoder, source, plan, jobs)
+    foresight = _foreseen(out, pending, _Held(cached, n_rows), encoder, source, plan, jobs)
     return [*lines, f"{len(cached)} utterances are cached already; {foresight.words()}."]
 
 
+@dataclass(frozen=True)
+class _Held:
+    """What a cache holds already."""
+
+    contents: dict[str, str]  # by utterance what it was made from
+    n_rows: int  # with those that were taken out
+
+
 def _foreseen(
-    out: Path, pending: pd.DataFrame, cached: dict[str, str], n_rows: int, encoder: Upstream, source: Source,
-    plan: ExtractionPlan, jobs: int, shares: int = 1,
-) -> Foresight:  # fmt: skip
-    n_replaced = int(pending["utterance_id"].isin(list(cached)).sum())
+    out: Path,
+    pending: pd.DataFrame,
+    held: _Held,
+    encoder: Upstream,
+    source: Source,
+    plan: ExtractionPlan,
+    jobs: int,
+    shares: int = 1,
+) -> Foresight:
+    n_replaced = int(pending["utterance_id"].isin(list(held.contents)).sum())
     foresight = foresee(
-        pending, encoder, source, poolings=plan.poolings, storage=plan.storage, jobs=jobs, n_rows=n_rows,
+        pending, encoder, source, poolings=plan.poolings, storage=plan.storage, jobs=jobs, n_rows=held.n_rows,
         n_replaced=n_replaced,
     )  # fmt: skip
     refuse_full_disk(out, foresight, shares=shares)

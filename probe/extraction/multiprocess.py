@@ -98,10 +98,10 @@ class _Counted(Silent):
         if self._speaks:
             self._pipe.send(_Said(line))
 
-    def begin(self, task: str, total: float, unit: str) -> None:
+    def begin(self, task: str, total: float, unit: str) -> None:  # noqa: ARG002 - of Silent
         self._task = task
 
-    def advance(self, amount: float = 1.0, note: str = "") -> None:
+    def advance(self, amount: float = 1.0, note: str = "") -> None:  # noqa: ARG002 - of Silent
         if self._task == "extract":
             self._pipe.send(amount)
 

@@ -16,7 +16,7 @@ from layerprobe.probe.data.audio_hashes import Row, SoundHashes
 from layerprobe.probe.data.audio_reader import Quarantine, read_audio, waveform_of
 from layerprobe.probe.data.inputs import LONGEST_SECONDS, SoundSource
 from layerprobe.probe.encoders.hooks import HookedEncoder
-from layerprobe.probe.encoders.loading import LoadedModel
+from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import layer_names
 from layerprobe.probe.pretraining.plans import DistilPlan

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from layerprobe.probe.encoders.loading import LoadedModel
+from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.branches import AudioBranch
 from layerprobe.probe.training.encoder_folder import save_encoder

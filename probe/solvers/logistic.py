@@ -135,7 +135,7 @@ class _Problem:
         self.place_of_row = np.full(len(x), -1)
         self.place_of_row[sets.order] = np.arange(len(sets.order))
         rows, truth = x[sets.order].astype(np.float32, copy=False), codes[sets.order].astype(np.int64)
-        assert truth.min() >= 0 and truth.max() < n_classes, "a code is no class"
+        assert ((truth >= 0) & (truth < n_classes)).all(), "a code is no class"
         rows -= shift_of(rows[sets.cells[-1].stop if -1 in sets.cells else 0 :])  # drops out of every result
         zero, one_hot = np.zeros(x.shape[1], dtype=np.float32), np.eye(n_classes)[truth]
         self._cells = {c: s for c, s in sets.cells.items() if c >= 0}

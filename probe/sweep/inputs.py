@@ -254,10 +254,8 @@ def described(cache: Cache, name: str) -> dict[str, Any]:
 
 
 def provenance(
-    caches: list[Cache],
-    controls: list[Cache],
-    names: list[str],
-    partners: list[str],
+    named: dict[str, Cache],
+    untrained: list[tuple[str, Cache]],
     manifest: Manifest,
     plan: SweepPlan,
     used: Used,
@@ -265,7 +263,17 @@ def provenance(
     *,
     command: str,
 ) -> dict[str, Any]:
-    """The content of plan.toml: what was asked, of whom, by which weights."""
+    """The content of plan.toml: what was asked, of whom, by which weights.
+
+    Args:
+        named: encoders' names and their caches
+        untrained: the same of random weights, by the name of the encoder whose architecture they have
+        manifest: what was rated
+        plan: the sweep's
+        used: the utterances
+        bands: what each layer was fitted beside
+        command: the command line
+    """
     return {
         "command": command,
         "layerprobe_version": layerprobe_version(),
@@ -282,9 +290,9 @@ def provenance(
             **{k: v for k, v in asdict(plan).items() if v is not None},
             "fingerprint": plan.fingerprint(),
         },
-        "encoders": [described(c, n) for c, n in zip(caches, names, strict=True)],
+        "encoders": [described(c, n) for n, c in named.items()],
         "beside": [band.described() for band in bands],
-        "random_weights": [described(c, n) for c, n in zip(controls, partners, strict=True)],
+        "random_weights": [described(c, n) for n, c in untrained],
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
@@ -28,7 +30,7 @@ PROBES = {
 }
 
 
-def plan_sweep(
+def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
     manifest: Manifest,
     *,
     targets: tuple[str, ...] = (),
@@ -72,10 +74,7 @@ def plan_sweep(
     """
     if controls is None:
         controls = DEFAULT_CONTROLS if speakers else WITHOUT_SPEAKERS
-    for kind, asked, known in (("control", controls, CONTROLS), ("mix", mixes, MIXES), ("probe", probes, PROBES)):
-        strange = [name for name in asked if name not in known]
-        if strange:
-            raise InputError(f"{kind} {strange[0]!r} is unknown; choose all, or some of {', '.join(known)}.")
+    _refuse_unknown(("control", controls, CONTROLS), ("mix", mixes, MIXES), ("probe", probes, PROBES))
     needs_speakers = [c for c in controls if c not in WITHOUT_SPEAKERS]
     if needs_speakers and not speakers:
         raise InputError(f"control {needs_speakers[0]!r} needs speakers. Leave it out, or name them in the manifest.")
@@ -95,16 +94,7 @@ def plan_sweep(
         raise InputError(f"{manifest.path} has {missing}, so nothing lies beyond the text. Leave --beyond-text out.")
     if transfer:
         corpora_of(manifest)
-    if test is not None and folds is not None:
-        raise InputError("--folds and --test exclude each other: folds hold every speaker out in turn.")
-    present = set(manifest.table["split"]) if "split" in manifest.table else set()
-    if folds is None and (present or test is not None):
-        candidates = [test] if test is not None else ["test", "test1", "development"]
-        test = next((t for t in candidates if t in present), None)
-        if test is None:
-            raise InputError(f"{manifest.path} has no split {' or '.join(map(str, candidates))}. Use --folds 5.")
-    else:
-        folds = DEFAULT_FOLDS if folds is None else folds
+    folds, test = _held_out(manifest, folds, test)
     return SweepPlan(
         targets=rated,
         n_folds=folds,
@@ -128,6 +118,28 @@ def plan_sweep(
         speakers=speakers,
         device=device,
     )
+
+
+def _refuse_unknown(*asked: tuple[str, tuple[str, ...], Mapping[str, object]]) -> None:
+    """Stop where a name is none of its kind; of each kind its name, what is asked for, and what is known."""
+    for kind, names, known in asked:
+        strange = [name for name in names if name not in known]
+        if strange:
+            raise InputError(f"{kind} {strange[0]!r} is unknown; choose all, or some of {', '.join(known)}.")
+
+
+def _held_out(manifest: Manifest, folds: int | None, test: str | None) -> tuple[int | None, str | None]:
+    """The number of folds, or the split that is held out; the other is None."""
+    if test is not None and folds is not None:
+        raise InputError("--folds and --test exclude each other: folds hold every speaker out in turn.")
+    present = set(manifest.table["split"]) if "split" in manifest.table else set()
+    if folds is not None or not (present or test is not None):
+        return DEFAULT_FOLDS if folds is None else folds, None
+    candidates = [test] if test is not None else ["test", "test1", "development"]
+    held = next((t for t in candidates if t in present), None)
+    if held is None:
+        raise InputError(f"{manifest.path} has no split {' or '.join(map(str, candidates))}. Use --folds 5.")
+    return None, held
 
 
 def _has_transcripts(manifest: Manifest) -> bool:

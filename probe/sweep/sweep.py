@@ -46,7 +46,7 @@ from layerprobe.probe.sweep.workers import Task, Unit, fitted, fitted_on_cluster
 from layerprobe.probe.weighted_sum.layers import ReadLayer
 
 
-def sweep(
+def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     caches: list[Cache],
     manifest: Manifest,
     plan: SweepPlan,
@@ -85,6 +85,7 @@ def sweep(
     watch, controls, bands = watch or Silent(), random_weights or [], list(beside)
     names = names_of(caches)
     partners = [partner_of(cache, caches, names) for cache in controls]
+    named, untrained = dict(zip(names, caches, strict=True)), list(zip(partners, controls, strict=True))
     others = [*controls, *(cache for band in bands for cache in band.caches)]
     fingerprint = combined_fingerprint(
         plan.fingerprint(),
@@ -99,11 +100,8 @@ def sweep(
     used = with_beyond_text(data_of([*caches, *others], manifest, plan), plan)
     algebra = _algebra(plan.device)
     studied: list[tuple[Cache, dict[str, Any]]] = [
-        *((c, {"encoder": n, "control": "none", "seed": 0}) for c, n in zip(caches, names, strict=True)),
-        *(
-            (c, {"encoder": n, "control": "random_init", "seed": c.plan.random_init})
-            for c, n in zip(controls, partners, strict=True)
-        ),
+        *((c, {"encoder": n, "control": "none", "seed": 0}) for n, c in named.items()),
+        *((c, {"encoder": n, "control": "random_init", "seed": c.plan.random_init}) for n, c in untrained),
     ]
     units = [Unit(c, layer, keys, rows_in(c, used)) for c, keys in studied for layer in c.plan.layers]
     mixed = [(cache, keys) for cache, keys in studied if plan.mixes and cache.plan.is_stack]
@@ -121,7 +119,7 @@ def sweep(
             for cache, keys in mixed:
                 finished += unfinished.unit(_mixes(keys), partial(_mixed, cache, keys, used, plan, watch))
         if plan.fused:
-            finished += unfinished.unit("fused", lambda: _fused(caches, names, finished, used, plan, algebra, watch))
+            finished += unfinished.unit("fused", lambda: _fused(named, finished, used, plan, algebra, watch))
         finished += _baselines(caches, used, plan, algebra)
         if other:  # what they reach without the layer under study
             keys = {"encoder": "beside", "probe": "ridge", "layer": "all", "control": "beside_alone", "seed": 0}
@@ -131,7 +129,7 @@ def sweep(
         watch.end()
     run = Run(
         fingerprint,
-        provenance(caches, controls, names, partners, manifest, plan, used, bands, command=command),
+        provenance(named, untrained, manifest, plan, used, bands, command=command),
         pd.DataFrame(finished.scores),
         pd.DataFrame(finished.weights, columns=list(WEIGHT_COLUMNS)),
         quarantine_of(caches, names),
@@ -194,8 +192,7 @@ def _mixed(cache: Cache, keys: dict[str, Any], used: Used, plan: SweepPlan, watc
 
 
 def _fused(
-    caches: list[Cache],
-    names: list[str],
+    caches: dict[str, Cache],
     finished: Finished,
     used: Used,
     plan: SweepPlan,
@@ -203,18 +200,17 @@ def _fused(
     watch: Silent,
 ) -> Finished:
     """All encoders together; mixed are those whose layers are a stack."""
-    of = dict(zip(names, caches, strict=True))
-    choices: dict[str, dict[tuple[str, str], str]] = {name: {} for name in names}
+    choices: dict[str, dict[tuple[str, str], str]] = {name: {} for name in caches}
     for encoder, target, fold, layer in chosen_layers(pd.DataFrame(finished.scores)).itertuples(index=False):
         if encoder in choices:
             choices[encoder][target, fold] = layer
 
     def read(encoder: str, layer: str) -> np.ndarray:
-        return of[encoder].read_layer(layer, rows_in(of[encoder], used))
+        return caches[encoder].read_layer(layer, rows_in(caches[encoder], used))
 
     done = fused_ridge(read, choices, used.data, plan, algebra=algebra, advance=watch.say)
     watch.advance(1, "fused ridge")
-    stacks = {name: _reader(cache, used) for name, cache in of.items() if cache.plan.is_stack}
+    stacks = {name: _reader(cache, used) for name, cache in caches.items() if cache.plan.is_stack}
     if plan.mixes and len(stacks) > 1:
         done += fused_weighted_sum(stacks, used.data, plan, advance=lambda _: None)
     watch.advance(1, "fused weighted sum")

@@ -6,6 +6,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def word_counts(transcripts: Sequence[str], *, n_features: int = WORD_FEATURES) 
     counts = np.zeros((len(transcripts), n_features), dtype=np.float32)
     for row, text in enumerate(transcripts):
         words = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower())
-        pairs = [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
+        pairs = [f"{a} {b}" for a, b in pairwise(words)]
         for token, count in Counter([*words, *pairs]).items():
             code = zlib.crc32(token.encode())
             counts[row, (code >> 1) % n_features] += (1 if code & 1 else -1) * np.sqrt(count)

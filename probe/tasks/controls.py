@@ -9,7 +9,7 @@ import numpy as np
 Control = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 
-def permuted(ratings: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def permuted(ratings: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: ARG001 - a Control
     """Ratings dealt to other utterances: chance, where utterances do not resemble each other by their speaker.
 
     Args:

@@ -14,7 +14,7 @@ from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel, Wav2Ve
 from layerprobe.probe.encoders.architectures import FAMILIES
 from layerprobe.probe.encoders.diagnostics import examine, measure
 from layerprobe.probe.encoders.loading import load_encoder
-from layerprobe.probe.encoders.speech import SpeechEncoder
+from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
 
 ADAPTER = """
 from layerprobe.probe.encoders.architectures import Family, convolutions_need, overlapping, waveform_pieces
@@ -44,7 +44,9 @@ def test_every_family_keeps_its_promises(folders, kind):
 
 def wrong(models, **changes):
     family = dataclasses.replace(FAMILIES["hubert"], **changes)
-    return SpeechEncoder(models["hubert"], family, Wav2Vec2FeatureExtractor(), upstream="wrong", adapter="wrong")
+    return SpeechEncoder(
+        LoadedModel(models["hubert"], family, Wav2Vec2FeatureExtractor(), "wrong", "", adapter="wrong")
+    )
 
 
 def test_a_wrong_adapter_is_found_out(models):
