@@ -15,6 +15,7 @@ from layerprobe.cli.app import app
 from layerprobe.cli.sweep import sweep
 from layerprobe.probe.results.run_folder import read_run
 from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.version import layerprobe_version
 
 N = 60
 
@@ -57,6 +58,7 @@ def test_what_is_asked_arrives_and_the_command_is_written_down(asked, tmp_path, 
     content = run.plan["sweep"]
     assert (content["n_permutations"], content["transfer"], content["beyond_text"]) == (3, True, ["arousal"])
     assert content["controls"] == ["permuted", "permuted_by_speaker"]
+    assert run.plan["layerprobe_version"] == layerprobe_version()
     assert run.plan["command"] == (
         f"layerprobe sweep {cache} {manifest} --out '{out}' --permutations 3 --transfer --beyond-text "
         "--beside transcript --mix-seeds 0 --quiet"

@@ -24,6 +24,7 @@ from layerprobe.probe.pretraining.distil import distil
 from layerprobe.probe.pretraining.plans import DistilPlan, default_layers
 from layerprobe.probe.pretraining.student import distillation_loss, make_student
 from layerprobe.probe.training.encoder_folder import LOG, STATE
+from layerprobe.probe.version import layerprobe_version
 
 PLAN = DistilPlan(
     teacher="t", revision="", weights="w", n_blocks=1, layers=("1", "3"), random_init=None, heads_only=False,
@@ -166,6 +167,7 @@ def test_the_command_makes_a_student_that_extract_takes(sounds, folders, tmp_pat
     assert "1 blocks; the loss on held-out speakers fell from" in result.stdout
     plan = json.loads((out / "distil.json").read_text())
     assert plan["layers"] == ["1", "2", "3"]
+    assert plan["layerprobe_version"] == layerprobe_version()
     assert load_exact(out).layers == ("0", "1", "final")
 
 

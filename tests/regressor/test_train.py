@@ -25,6 +25,7 @@ from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, Opt
 from layerprobe.probe.regressor.train import deal, half_widths, train
 from layerprobe.probe.regressor.trainer import LAST, Training
 from layerprobe.probe.results.run_folder import POOLED, TRAINED, read_predictions, read_run
+from layerprobe.probe.version import layerprobe_version
 
 GOOD = ("wonderful", "kind", "delightful", "brilliant")
 BAD = ("terrible", "bitter", "miserable", "gloomy")
@@ -118,6 +119,7 @@ def test_a_run_folder_of_a_training_is_read_like_a_sweeps(learnt):
     assert again.plan["corpus"]["n_train"] == 10 * EACH
     assert again.plan["parameters"]["trainable"] < again.plan["parameters"]["total"]
     assert set(run.scores["probe"]) == {TRAINED}
+    assert again.plan["layerprobe_version"] == layerprobe_version()
     assert len(predictions.utterance_id) == 3 * EACH
     k = predictions.columns.index[predictions.columns["target"] == "valence"][0]
     value = ccc(predictions.ratings[:, predictions.targets.tolist().index("valence")], predictions.prediction[:, k])
