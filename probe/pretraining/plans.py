@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from layerprobe.probe.encoders.hooks import tensors_hash
-from layerprobe.probe.encoders.loading import EMBEDDED, LoadedModel
-from layerprobe.probe.encoders.speech import NEVER_READ
+from layerprobe.probe.encoders.loading import EMBEDDED
+from layerprobe.probe.encoders.speech import NEVER_READ, LoadedModel
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import layer_names
 from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions

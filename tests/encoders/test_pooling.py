@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,6 @@ import torch
 from layerprobe.probe.encoders.base import Stretch
 from layerprobe.probe.encoders.pooling import POOLINGS, pool_layers, pool_stretches, pooling_named
 from layerprobe.probe.exceptions import InputError
-import itertools
 
 
 def test_poolings_equal_numpy(rng):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import signal
 import subprocess
 import sys
@@ -25,8 +27,6 @@ from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.extraction.multiprocess import Asked, extract_in_processes
 from layerprobe.probe.extraction.shards import Shard, extract_shard, merge
 from layerprobe.probe.progress import Silent
-import functools
-import operator
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,6 @@ from layerprobe.probe.regressor.freezing import freeze, is_frozen, learning_grou
 from layerprobe.probe.regressor.model import FRAME_POOLINGS, FUSIONS, AudioTextRegressor, Utterance
 from layerprobe.probe.regressor.plan import TrainPlan
 from layerprobe.probe.training.schedules import schedule
-import itertools
 
 LENGTHS = ((1.3, 100), (0.4, 180), (0.9, 140))  # seconds and pitch
 SOUNDS = [voice(seconds, pitch=pitch, seed=k) for k, (seconds, pitch) in enumerate(LENGTHS)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 
 import numpy as np
@@ -15,8 +17,6 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.solvers.mdl import gaussian_bits, online_code, speaker_portions
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
 from layerprobe.probe.splits import speaker_folds
-import functools
-import operator
 
 ALPHAS = (1e-3, 0.1, 1.0, 30.0)
 
