@@ -5,7 +5,7 @@ READY := .venv/ready
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
 
-.PHONY: help env demo test test-all coverage lint bench versions clean
+.PHONY: help env demo test test-long test-all coverage lint bench versions clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,7 +19,10 @@ demo: $(READY) ## run the main job on a small spoken corpus: sound, cache, score
 test: $(READY) ## run the tests, under five minutes on two cores
 	$(PYTEST) -m "not long"
 
-test-all: $(READY) ## run the long tests, too
+test-long: $(READY) ## run the long tests alone
+	$(PYTEST) -m long
+
+test-all: $(READY) ## run all tests
 	$(PYTEST)
 
 coverage: $(READY) ## run the tests and fail where they reach less of the code than they did

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from helpers.measured_targets import LIBRISPEECH, WHISPER, write_measured_manifest
 
-MADE_BY = re.compile(r'^layerprobe = .*\n|"layerprobe": ".*?",? ?\n?|^command = .*\n', re.MULTILINE)
+MADE_BY = re.compile(r'^(layerprobe_version|command) = .*\n|"layerprobe_version": "[^"]*",?', re.MULTILINE)
 TABLES = {".csv", ".json", ".toml", ".jsonl"}
 N_UTTERANCES = 60  # of real speech
 SLEEPING = os.environ | {

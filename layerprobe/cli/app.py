@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,25 +11,39 @@ import typer
 from layerprobe.cli import (
     cache,
     compare,
-    demo,
     extract,
     figures,
     manifest,
     pretrain,
     regressor,
     sweep,
-    train,
     transcripts,
 )
 from layerprobe.cli.help import PanelGroup, assign_panels
+from layerprobe.cli.options import Output, reported
 from layerprobe.probe.version import layerprobe_version
 
 TRUSTING = ("--trust-pickle", "--trust-remote-code")
 app = typer.Typer(cls=PanelGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(cache.app, name="cache")
-for _group in (transcripts, extract, sweep, compare, figures, train, regressor, pretrain, demo):
+for _group in (transcripts, extract, sweep, compare, figures, regressor, pretrain):
     app.registered_commands += _group.app.registered_commands
+
+
+@app.command(epilog="Example: layerprobe demo --out demo")
+@reported
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the corpus, the caches and the run.")] = Path("demo"),
+    *,
+    output: Output,
+) -> None:
+    """Run every stage on a small synthetic corpus whose answer is known, from audio to report."""
+    from layerprobe.demo import run_demo
+
+    run_demo(out, say=output.say, watch=output.progress)
+
+
 assign_panels(app)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, cache_place, reported
-from layerprobe.probe.options import option
+from layerprobe.probe.training.options import option
 
 if TYPE_CHECKING:
     import pandas as pd  # which takes its time to load, and `--help` needs none

@@ -10,8 +10,8 @@ import typer
 
 from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, UpstreamOptions, cache_place, reported
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.options import option
 from layerprobe.probe.progress import clock_text
+from layerprobe.probe.training.options import option
 
 app = typer.Typer()
 

@@ -14,8 +14,8 @@ import typer
 
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_store_error, place
-from layerprobe.probe.options import option, options_of
 from layerprobe.probe.progress import Silent, watcher
+from layerprobe.probe.training.options import option, options_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, cache_place, reported
-from layerprobe.probe.options import option
+from layerprobe.probe.training.options import option
 
 app = typer.Typer()
 

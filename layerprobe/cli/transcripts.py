@@ -12,7 +12,7 @@ import typer
 
 from layerprobe.cli.options import Device, ManifestPath, NoSpeakers, Output, best_device, reported
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.options import option
+from layerprobe.probe.training.options import option
 
 app = typer.Typer()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerprobe.probe.options import option
+from layerprobe.probe.training.options import option
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from layerprobe.cli.app import app
 from layerprobe.cli.options import Output, reported
 from layerprobe.probe.data.inputs import TRANSCRIPT
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.options import option, options_of
 from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
+from layerprobe.probe.training.options import option, options_of
 
 TRAIN = (EncoderOptions, HeadOptions, OptimiserOptions)
 ALL = [*(("train", kind) for kind in TRAIN), ("distil", DistilOptions), ("pretrain", PretrainOptions)]
