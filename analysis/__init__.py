@@ -1,1 +1,1 @@
-"""From scores to findings: tables, statistics, similarity and the records that reports are written from."""
+"""Here scores become findings: tables, statistics, similarity, and the records that reports are written from."""

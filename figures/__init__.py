@@ -1,1 +1,1 @@
-"""From findings to figures and the HTML report."""
+"""Here findings become figures and the HTML report."""

@@ -1,1 +1,1 @@
-"""What figures share: style, the layer axis, grids and panels."""
+"""Here is what all figures share: style, the axis of layers, grids of cells, panels and legends."""

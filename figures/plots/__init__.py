@@ -1,1 +1,1 @@
-"""One file for each figure."""
+"""Here each figure has its file: a function that fills axes, and one that makes the whole figure."""

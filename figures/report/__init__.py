@@ -1,1 +1,1 @@
-"""The HTML report."""
+"""Here a run folder becomes one HTML page that needs no network."""

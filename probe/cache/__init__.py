@@ -1,1 +1,1 @@
-"""The zarr store of pooled layers: plan, journal, writer, verification; opens without torch."""
+"""Here pooled layers are kept in a zarr store, which opens without torch: plan, journal, writer, verification."""

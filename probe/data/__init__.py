@@ -1,1 +1,1 @@
-"""Manifests, audio files and transcripts: what is read before an encoder sees anything."""
+"""Here is what is read before an encoder sees anything: manifests, audio files, transcripts."""

@@ -1,1 +1,1 @@
-"""The run folder: scores.csv, predictions.npz, plan.toml, and partial results."""
+"""Here the run folder is written and read: scores.csv, predictions.npz, plan.toml, and partial results."""

@@ -1,1 +1,1 @@
-"""Layer-wise probing: every layer, every target, every control."""
+"""Here every layer is probed for every target, with every control."""

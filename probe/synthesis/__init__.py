@@ -1,1 +1,1 @@
-"""Corpora that espeak-ng speaks, for the demo and for pretraining."""
+"""Here espeak-ng speaks corpora, for the demo and for pretraining."""

@@ -1,1 +1,1 @@
-"""Weighted sums of layers: the mixing weights and the regressor on the mix."""
+"""Here layers are mixed: the weights of the sum, and the linear head on it, learnt together."""

@@ -1,1 +1,1 @@
-"""One file for each corpus that is imported as it ships."""
+"""Here each corpus that is imported as it ships has its file."""
