@@ -1,1 +1,1 @@
-"""Here scores become findings: tables, statistics, similarity, and the records that reports are written from."""
+"""From scores to findings: tables, statistics, similarity and the records that reports are written from."""

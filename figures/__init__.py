@@ -1,1 +1,1 @@
-"""Here findings become figures and the HTML report."""
+"""From findings to figures and the HTML report."""

@@ -1,1 +1,1 @@
-"""Here speech and text become scores: what every stage shares, and a package for each stage."""
+"""From speech and text to scores: what every stage shares, and a package for each stage."""

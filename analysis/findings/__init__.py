@@ -1,1 +1,1 @@
-"""Here a study becomes records, and the records sentences: findings, limitations, methods."""
+"""Findings as records, the sentences that are written from them, limitations and methods."""

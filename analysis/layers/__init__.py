@@ -1,1 +1,1 @@
-"""Here scores are read by layer: tables, depth, selection, shares of variance, weights of mixes."""
+"""Scores by layer: tables, depth, selection, variance partitioning and weights."""

@@ -1,4 +1,4 @@
-"""How alike two representations of the same utterances are: CKA, CCA and RSA of arrays, and of all layers of a run."""
+"""Similarity of representations: CKA, CCA and RSA."""
 
 from layerprobe.analysis.similarity.cca import CanonicalCorrelations as CanonicalCorrelations, ridge_cca as ridge_cca
 from layerprobe.analysis.similarity.cka import debiased_cka as debiased_cka

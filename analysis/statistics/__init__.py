@@ -1,1 +1,1 @@
-"""Here chance is told from finding: bootstrap over speakers, permutations, sets of best layers, word error rates."""
+"""Bootstrap, permutation tests, best-layer sets and word error rates."""

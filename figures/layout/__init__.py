@@ -1,1 +1,1 @@
-"""Here is what all figures share: style, the axis of layers, grids of cells, panels and legends."""
+"""What figures share: style, the layer axis, grids and panels."""

@@ -1,1 +1,1 @@
-"""Here each figure has its file: a function that fills axes, and one that makes the whole figure."""
+"""One file for each figure."""

@@ -1,1 +1,1 @@
-"""Here a run folder becomes one HTML page that needs no network."""
+"""The HTML report."""

@@ -1,1 +1,1 @@
-"""Here pooled layers are kept in a zarr store, which opens without torch: plan, journal, writer, verification."""
+"""The zarr store of pooled layers: plan, journal, writer, verification; opens without torch."""

@@ -1,1 +1,1 @@
-"""Here is what is read before an encoder sees anything: manifests, audio files, transcripts."""
+"""Manifests, audio files and transcripts: what is read before an encoder sees anything."""

@@ -1,1 +1,1 @@
-"""Here a waveform or a text becomes layers of frames, and these become pooled layers."""
+"""Encoders: from a waveform or a text to layers of frames, and to pooled layers."""

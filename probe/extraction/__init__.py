@@ -1,1 +1,1 @@
-"""Here an encoder fills a cache, by one process, several, or a Dask cluster; estimates and repairs are here, too."""
+"""Extraction: fill a cache by one process, several processes or a Dask cluster; estimate it, repair it."""

@@ -1,1 +1,1 @@
-"""Here the run folder is written and read: scores.csv, predictions.npz, plan.toml, and partial results."""
+"""The run folder: scores.csv, predictions.npz, plan.toml, and partial results."""

@@ -1,1 +1,1 @@
-"""Here probes are fitted to arrays, and no file is opened: ridge, logistic regression, MLP, description length."""
+"""Ridge, logistic regression, MLP and MDL over arrays; no file is opened here."""

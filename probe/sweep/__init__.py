@@ -1,1 +1,1 @@
-"""Here every layer is probed for every target, with every control."""
+"""Layer-wise probing: every layer, every target, every control."""

@@ -1,1 +1,1 @@
-"""Here espeak-ng speaks corpora, for the demo and for pretraining."""
+"""Corpora that espeak-ng speaks, for the demo and for pretraining."""

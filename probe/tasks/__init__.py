@@ -1,1 +1,1 @@
-"""Here is what probes predict: ratings, classes, residuals, and control tasks (Hewitt and Liang, 2019)."""
+"""What is predicted: ratings, classes, residuals, and control tasks (Hewitt and Liang, 2019)."""

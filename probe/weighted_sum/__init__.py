@@ -1,1 +1,1 @@
-"""Here layers are mixed: the weights of the sum, and the linear head on it, learnt together."""
+"""Weighted sums of layers: the mixing weights and the regressor on the mix."""

@@ -1,1 +1,1 @@
-"""Here each corpus that is imported as it ships has its file."""
+"""One file for each corpus that is imported as it ships."""
