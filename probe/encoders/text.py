@@ -126,28 +126,29 @@ class TextEncoder:
         return [torch.cat(layer) for layer in zip(*read, strict=True)]
 
     def _pieces(self, text: str) -> Iterator[Piece]:
-        """Windows with what the tokenizer sets around each; a shared token counts where it is less at the edge."""
+        """Windows with what the tokenizer sets around each; a shared token counts where it is less at the edge.
+
+        The text is tokenized whole and cut here, not by ``return_overflowing_tokens``: tokenizers 0.23.2 loses what is
+        behind the second window.
+        """
         with self._turn:
-            windows = self._tokenizer(
-                text,
-                truncation=True,
-                max_length=self.longest,
-                stride=OVERLAP,
-                return_overflowing_tokens=True,
-                return_special_tokens_mask=True,
-            )
-        masks = windows["special_tokens_mask"]
-        before = next((k for k, special in enumerate(masks[0]) if not special), 1)
-        ends = [sum(1 for special in mask if not special) for mask in masks]  # words' tokens of each window
-        first, last = 0, len(masks) - 1
+            whole = self._tokenizer(text, return_special_tokens_mask=True, verbose=False)
+        ids, special = whole["input_ids"], whole["special_tokens_mask"]
+        words = [k for k, is_special in enumerate(special) if not is_special]
+        before, after = (words[0], len(ids) - 1 - words[-1]) if words else (1, len(ids) - 1)
+        head, body, tail = ids[:before], ids[before : len(ids) - after], ids[len(ids) - after :]
+        n_fit = self.longest - len(head) - len(tail)  # tokens of the text in one window
+        starts = range(0, max(1, len(body) - OVERLAP), n_fit - OVERLAP)
+        windows = [head + body[start : start + n_fit] + tail for start in starts]
         spans = []
-        for k, (mask, n) in enumerate(zip(masks, ends, strict=True)):
+        for k, window in enumerate(windows):
             begin = 0 if k == 0 else before + OVERLAP // 2
-            end = len(mask) if k == last else before + n - (OVERLAP - OVERLAP // 2)
+            end = len(window) - (0 if k == len(windows) - 1 else len(tail) + OVERLAP - OVERLAP // 2)
             spans.append(range(begin, end))
-        total = sum(map(len, spans))
-        for ids, span in zip(windows["input_ids"], spans, strict=True):
-            inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+        first, total = 0, sum(map(len, spans))
+        for window, span in zip(windows, spans, strict=True):
+            mask = torch.ones(1, len(window), dtype=torch.long)
+            inputs = {"input_ids": torch.tensor([window]), "attention_mask": mask}
             yield Piece(inputs, slice(span.start, span.stop), first, total)
             first += len(span)
 

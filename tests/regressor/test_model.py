@@ -191,7 +191,7 @@ def test_learning_rates_rise_and_fall():
     rates = [schedule(k, n_steps=100, warmup=0.1) for k in range(100)]
     assert rates[0] == 0.1
     assert max(rates) == rates[9] == 1.0
-    assert all(b <= a for a, b in itertools.pairwise(rates))
+    assert all(b <= a for a, b in itertools.pairwise(rates[9:]))
     assert rates[-1] == pytest.approx(1 / 90)
 
 
