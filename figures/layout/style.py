@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.style
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
@@ -50,10 +52,11 @@ def font_size(width: str | None) -> float:
     return 7.0 if width == "column" else 8.0
 
 
-def style_of(width: str | None) -> Any:
-    """`STYLE` with the fonts of this width."""
+def styled(width: str | None = None) -> AbstractContextManager[None]:
+    """Draw in `STYLE` with the fonts of this width, whatever the user's own settings of matplotlib are."""
     size = font_size(width)
-    return {**STYLE, "font.size": size, "axes.titlesize": size + 1}
+    sizes = {"font.size": size, "axes.titlesize": size + 1}
+    return matplotlib.style.context(["default", {**STYLE, **sizes}])
 
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
@@ -143,7 +146,7 @@ def save(figure: Figure, folder: Path, name: str, *, fingerprint: str, table: pd
     for path, ending in zip(paths, FORMATS, strict=True):
         key = "Subject" if ending == "pdf" else "Description"
         metadata: dict[str, Any] = {key: f"layerprobe run {fingerprint}", **UNDATED[ending]}
-        with matplotlib.rc_context(STYLE):
+        with styled():
             figure.savefig(path, dpi=200, bbox_inches=crop, metadata=metadata)
     if table is not None:
         table.assign(fingerprint=fingerprint).to_csv(folder / f"{name}.csv", index=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,7 +18,7 @@ from layerprobe.figures.layout.style import (
     line_height,
     place,
     settled,
-    style_of,
+    styled,
     text_width,
     wrapped,
 )
@@ -75,7 +74,7 @@ def wins_figure(
     legend = plan_legend(list(said), room=across.all_width - 2 * EDGE, size=small)
     height = EDGE + sum(blocks) + line_height(size) + 0.04 + legend.height + EDGE
     highest = min(1.0, 1.05 * float(table["share"].max()))
-    with matplotlib.rc_context(style_of(width)):
+    with styled(width):
         figure = Figure(figsize=(across.all_width, height))
         for i, (encoder, layer_names) in enumerate(layers.items()):
             top = EDGE + sum(blocks[:i])

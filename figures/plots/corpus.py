@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,7 +17,7 @@ from layerprobe.figures.layout.style import (
     line_height,
     move,
     settled,
-    style_of,
+    styled,
     text_width,
     wrapped,
 )
@@ -80,7 +79,7 @@ def corpus_figure(manifest: Manifest, description: Description, *, width: str | 
     n_rows = -(-len(kinds) // across.n_columns)
     below = [2 * line_height(size) + 0.16] * n_rows  # room for ticks and what they are
     tops = [EDGE + k * (title + height) + sum(below[:k]) for k in range(n_rows)]
-    with matplotlib.rc_context(style_of(width)):
+    with styled(width):
         figure = Figure()
         figure.set_size_inches(across.all_width, tops[-1] + title + height + below[-1] + EDGE)
         for k, (kind, target) in enumerate(kinds):

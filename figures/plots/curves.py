@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -27,7 +26,7 @@ from layerprobe.figures.layout.style import (
     line_height,
     move,
     settled,
-    style_of,
+    styled,
     text_width,
     wrapped,
 )
@@ -116,7 +115,7 @@ def curves_figure(
     across = panels_across(len(targets), width=width, left=left, natural=2.1)
     names = titles(targets, across.panel, size + 1)
     height = float(np.clip(0.9 * across.panel, 1.3, 2.2))
-    with matplotlib.rc_context(style_of(width)):
+    with styled(width):
         figure = Figure()
         panels = [figure.add_axes((0, 0, 1, 1)) for _ in targets]
         drawn: dict[str, Any] = {}

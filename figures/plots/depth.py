@@ -22,7 +22,7 @@ from layerprobe.figures.layout.style import (
     line_height,
     move,
     settled,
-    style_of,
+    styled,
     text_width,
     wrapped,
 )
@@ -141,7 +141,7 @@ def depth_figure(
             panels = [panel * 1.15, panel * 0.85]
         else:
             panels = [all_width - left - 0.15, all_width - left - after]
-    with matplotlib.rc_context(style_of(width)):
+    with styled(width):
         figure = Figure()
         axes = [figure.add_axes((0, 0, 1, 1))]
         plot_depth(table, axes[0], encoders=encoders, targets=targets, colours=colours, room=panels[0])

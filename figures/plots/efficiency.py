@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -26,7 +25,7 @@ from layerprobe.figures.layout.style import (
     line_height,
     move,
     settled,
-    style_of,
+    styled,
     text_width,
     wrapped,
 )
@@ -82,7 +81,7 @@ def efficiency_figure(table: pd.DataFrame, *, metric: str, width: str | None = N
     names = titles(targets, across.panel, size + 1)
     height = float(np.clip(0.9 * across.panel, 1.3, 2.2))
     ends = known["trainable_parameters"].min() / 2, known["trainable_parameters"].max() * 2
-    with matplotlib.rc_context(style_of(width)):
+    with styled(width):
         figure = Figure()
         panels = [figure.add_axes((0, 0, 1, 1)) for _ in targets]
         drawn: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.figures.layout.cells import Writing, dot, fill_cells, frame, inches, value_text
 from layerprobe.figures.layout.heatmap_grid import Scale, Wording, cell_sheet, name_rows
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
-from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, settled, style_of
+from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, settled, styled
 from layerprobe.probe.layer_names import FINAL, is_stack
 from layerprobe.probe.metrics import METRIC_NAMES
 
@@ -125,7 +125,7 @@ def heatmap_figure(
     n_controls = {e: table.loc[table["encoder"] == e, "control"] for e in layers}
     n_rows = {e: _n_rows(controls, len(targets)) for e, controls in n_controls.items()}
     columns = _columns_text(list(layers.values()))
-    with matplotlib.rc_context(style_of(width)):
+    with styled(width):
         figure, panels = cell_sheet(
             n_rows,
             layers=layers,
@@ -205,7 +205,7 @@ def difference_figure(
     cells = cell_order(table, layers=layers, targets=targets)
     furthest = max(float(cells["value"].abs().max()), 0.05)
     columns = _columns_text(list(layers.values()))
-    with matplotlib.rc_context(style_of(width)):
+    with styled(width):
         figure, panels = cell_sheet(
             dict.fromkeys(layers, float(len(targets))),
             layers=layers,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -27,7 +26,7 @@ from layerprobe.figures.layout.style import (
     line_height,
     move,
     settled,
-    style_of,
+    styled,
     text_width,
     wrapped,
 )
@@ -113,7 +112,7 @@ def weights_figure(
         lines = {e: Line2D([], [], color=colours[e], lw=0.8, marker="o", markersize=2.5) for e in layers}
         said = {**lines, **said}
     legend = plan_legend(list(said), room=across.all_width - 2 * EDGE, size=small)
-    with matplotlib.rc_context(style_of(width)):
+    with styled(width):
         figure = Figure(figsize=(across.all_width, EDGE + n_blocks * block + legend.height + EDGE))
         panels: dict[str, list[Axes]] = {quantity: [] for quantity in QUANTITIES}
         for k, target in enumerate(targets):

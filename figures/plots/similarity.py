@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,7 +21,7 @@ from layerprobe.figures.layout.style import (
     line_height,
     place,
     settled,
-    style_of,
+    styled,
     text_width,
     wrapped,
 )
@@ -102,7 +101,7 @@ def similarity_figure(
         highest = max(float(rated["value"].max()), 0.05)
         scales.append(Scale(f"{MEASURE_NAMES[measure]}, with ratings", SIMILARITY_COLOURS, (0.0, highest)))
     grid = _grid(layers, targets, width=width)
-    with matplotlib.rc_context(style_of(width)):
+    with styled(width):
         figure = Figure(figsize=(grid.all_width, grid.height))
         _draw_maps(figure, grid, rows, layers=layers, limits=scales[0].limits)
         if targets:
