@@ -58,7 +58,10 @@ class Forked:
 
     def __init__(self, case: Case, report: IO[str], output: IO[bytes], errors: IO[bytes]):
         self._case, self._report, self._output, self._errors = case, report, output, errors
-        self.pid = int(report.readline())
+        pid = report.readline()
+        if not pid:
+            raise RuntimeError("the fork server has ended; what it wrote is among the captured errors")
+        self.pid = int(pid)
 
     def wait(self, timeout: float) -> subprocess.CompletedProcess[str]:
         """What it wrote, and its exit code, negative after a signal.
