@@ -106,7 +106,11 @@ class Branch(nn.Module):
         if len(known) == len(batch):
             device = next(self.encoder.parameters()).device
             return _padded([states.to(device) for states in known])
-        return self.heard(batch)
+        if self.encoder.training:
+            return self.heard(batch)
+        # some versions of transformers draw a layerdrop even then, which would move the chance of what does learn
+        with torch.random.fork_rng(devices=[]):
+            return self.heard(batch)
 
     def heard(self, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
         """The same by the encoder itself."""

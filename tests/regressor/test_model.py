@@ -212,3 +212,17 @@ def test_a_regressor_without_branches_or_with_unknown_choices_is_refused(folders
         choices = {"pooling": "mean", "fusion": "gate"} | option
         with pytest.raises(InputError, match="'sum' is unknown; choose one of"):
             AudioTextRegressor(audio_branch(folders["hubert"]), None, n_targets=1, hidden=4, dropout=0, **choices)
+
+
+def test_a_frozen_encoder_leaves_chance_alone(folders):
+    """Transformers 5.17 draws a layerdrop in evaluation, too; dropout elsewhere must not depend on that."""
+
+    def draw(*_):
+        torch.rand(1)
+
+    branch = audio_branch(folders["hubert"]).eval()
+    branch.encoder.register_forward_pre_hook(draw)
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        branch([branch.prepare(SOUNDS[0])])
+    assert torch.equal(torch.get_rng_state(), before)
