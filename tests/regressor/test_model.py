@@ -221,7 +221,7 @@ def test_a_frozen_encoder_leaves_chance_alone(folders):
         torch.rand(1)
 
     branch = audio_branch(folders["hubert"]).eval()
-    branch.encoder.register_forward_pre_hook(draw)
+    branch.encoder.encoder.register_forward_pre_hook(draw)
     before = torch.get_rng_state()
     with torch.no_grad():
         branch([branch.prepare(SOUNDS[0])])
