@@ -9,6 +9,7 @@ import typer
 
 from layerprobe.cli.options import Jobs, Output, UpstreamOptions, cache_place, reported
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import QUARANTINE
 
 app = typer.Typer(no_args_is_help=True, help="Inspect, verify and repair caches of embeddings.")
 
@@ -109,7 +110,7 @@ def repair(
     )
     done = repair_stage(path, checked, encoder, jobs=jobs, watch=progress)
     output.say(f"{path}: {len(done.damages)} damaged files, {done.n_heard} utterances heard again.")
-    output.say_quarantined(done.lost, file=path / "quarantine.csv")
+    output.say_quarantined(done.lost, file=path / QUARANTINE)
 
 
 @app.command(epilog="Example: layerprobe cache diff caches/monday.zarr caches/tuesday.zarr")

@@ -10,6 +10,7 @@ import typer
 
 from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, UpstreamOptions, cache_place, reported
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.progress import clock_text
 from layerprobe.probe.training.options import option
 
@@ -90,7 +91,7 @@ def extract(
             whence = f"by {parallel.processes} processes"
         refused = read_quarantine(out)
         output.say(f"{out}: {added} utterances extracted {whence}, {len(refused)} quarantined.")
-        output.say_quarantined(refused, file=out / "quarantine.csv")
+        output.say_quarantined(refused, file=out / QUARANTINE)
         output.say(f"Next: layerprobe sweep {out} {manifest} --out runs/first")
         return
     checked = read_manifest(manifest, speakers=not no_speakers)
@@ -109,7 +110,7 @@ def extract(
         f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
         f"{done.n_cached_before} were there already, {len(done.quarantine)} quarantined."
     )
-    output.say_quarantined(done.quarantine, file=done.path / "quarantine.csv")
+    output.say_quarantined(done.quarantine, file=done.path / QUARANTINE)
     if done.n_wordless:
         output.say(f"  {done.n_wordless} of them have no words; they are read as the empty text.")
     if shard:

@@ -9,6 +9,7 @@ import typer
 
 from layerprobe.cli.options import Device, Output, UtterancesPath, best_device, reported
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
 
 app = typer.Typer()
@@ -84,7 +85,7 @@ def pretrain(
         f"{out}: {100 * last['accuracy']:.1f} % of held-out speakers' hidden frames told right (the most frequent "
         f"unit: {100 * last['chance']:.1f} %); {len(done.quarantine)} sounds could not be used."
     )
-    output.say_quarantined(done.quarantine, file=out / "quarantine.csv")
+    output.say_quarantined(done.quarantine, file=out / QUARANTINE)
     output.say(f"Next: layerprobe extract MANIFEST --encoder {out} --out caches/own.zarr")
 
 
@@ -121,5 +122,5 @@ def distil(
         f"{out}: {options.blocks} blocks; the loss on held-out speakers fell from {first:.3f} to {last:.3f}; "
         f"{len(done.quarantine)} sounds could not be heard."
     )
-    output.say_quarantined(done.quarantine, file=out / "quarantine.csv")
+    output.say_quarantined(done.quarantine, file=out / QUARANTINE)
     output.say(f"Next: layerprobe extract MANIFEST --encoder {out} --out caches/student.zarr")

@@ -38,6 +38,7 @@ def train(
     from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.regressor.plan import plan_training
     from layerprobe.probe.regressor.train import train as train_stage
+    from layerprobe.probe.results.run_folder import POOLED
 
     progress = output.progress
     checked = read_manifest(manifest, speakers=not no_speakers)
@@ -56,7 +57,7 @@ def train(
     )
     if corpus["n_wordless"]:
         output.say(f"  {corpus['n_wordless']} of them have no words; they were read as the empty text.")
-    pooled = run.scores[(run.scores["fold"] == "pooled") & (run.scores["metric"] == "ccc")]
+    pooled = run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == "ccc")]
     for name in plan.targets:
         values = pooled[pooled["target"] == name]["value"]
         output.say(f"  {name}: CCC " + ", ".join(f"{v:.3f}" for v in values))

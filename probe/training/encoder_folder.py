@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.fingerprints import text_fingerprint
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.splits import speaker_groups
 from layerprobe.probe.version import layerprobe_version
 
-STATE, LOG, QUARANTINE = "unfinished", "log.csv", "quarantine.csv"
+STATE, LOG = "unfinished", "log.csv"
 AT_MOST_HELD_OUT = 64  # utterances on which it is told how far a training is
 
 
