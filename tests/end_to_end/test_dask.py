@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from helpers.cache_rows import content_hash
 from helpers.command_line import refused, run as command
+from helpers.preloaded import two_workers
 from helpers.speech_models import load_exact
 from helpers.voices import voice, write_table
 
@@ -30,10 +31,6 @@ def corpus(tmp_path):
         soundfile.write(tmp_path / f"s{i}.wav", voice(0.6, pitch=80 + i, seed=i), 16_000)
         table.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 9}", "arousal": 1 + i / 40})
     return read_manifest(write_table(tmp_path, table))
-
-
-def two_workers():
-    return distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
 
 
 @pytest.fixture(scope="module")

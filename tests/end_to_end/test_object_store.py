@@ -13,11 +13,11 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-import distributed
 import pytest
 from helpers.cache_rows import content_hash
 from helpers.command_line import refused, run as command, script_environment
 from helpers.leases import owner
+from helpers.preloaded import two_workers
 from helpers.remote_caches import remote_hash
 from helpers.speech_models import load_exact
 
@@ -193,7 +193,7 @@ def test_shares_of_processes_are_merged_there(ten_voices, folders, local, url):
 
 def test_a_cluster_fills_it_and_sweeps_from_it(ten_voices, folders, local, url, tmp_path):
     sweep = ("sweep", "--folds", 2, "--permutations", 1, "--mix-seeds", 1, "--out")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+    with two_workers() as cluster:
         there = ("--dask", cluster.scheduler_address)
         filled = command(*words(ten_voices, folders["hubert"], url), *there)
         assert filled.exit_code == 0, filled.output

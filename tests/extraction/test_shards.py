@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from helpers.cache_rows import content_hash
 from helpers.command_line import run as command, script_environment
+from helpers.preloaded import preloaded_context
 from helpers.speech_models import load_exact
 from helpers.voices import voice, write_table
 
@@ -109,7 +110,9 @@ def test_a_share_of_another_encoder_is_refused(corpus, encoder, folders, tmp_pat
 
 
 @pytest.mark.parametrize("n", [1, 4])
-def test_processes_give_the_bytes_of_one(corpus, folders, whole, tmp_path, n):
+def test_processes_give_the_bytes_of_one(corpus, folders, whole, tmp_path, n, monkeypatch):
+    if n > 1:  # and one is spawned, as any is outside of tests
+        monkeypatch.setattr("layerprobe.probe.extraction.multiprocess.get_context", lambda _: preloaded_context())
     asked = Asked(
         corpus.path, True, str(folders["hubert"]), {"device": "cpu", "precision": "float32"}, tmp_path / "a.zarr", {}
     )
@@ -117,7 +120,8 @@ def test_processes_give_the_bytes_of_one(corpus, folders, whole, tmp_path, n):
     assert content_hash(tmp_path / "a.zarr") == whole
 
 
-def test_what_a_process_says_is_heard(corpus, tmp_path):
+def test_what_a_process_says_is_heard(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("layerprobe.probe.extraction.multiprocess.get_context", lambda _: preloaded_context())
     asked = Asked(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
     with pytest.raises(InputError, match=r"share 1/2: encoder .*none: no such folder"):
         extract_in_processes(asked, 2)

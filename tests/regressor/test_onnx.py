@@ -38,9 +38,9 @@ def exported(regressor, tmp_path, monkeypatch):
     ("kind", "fusion", "branches"),
     [
         ("hubert", "concatenation", "both"),
-        ("hubert-pre-norm", "cross_attention", "both"),
+        pytest.param("hubert-pre-norm", "cross_attention", "both", marks=pytest.mark.long),
         ("wavlm", "gate", "audio"),
-        ("whisper", "concatenation", "both"),
+        pytest.param("whisper", "concatenation", "both", marks=pytest.mark.long),
         ("wav2vec2-bert", "concatenation", "audio"),
         ("hubert", "gate", "text"),
     ],
