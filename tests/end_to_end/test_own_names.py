@@ -96,8 +96,9 @@ def ran(interpreter, folder, *words):
 @pytest.mark.parametrize(
     ("how", "files", "quick"),
     [
-        ("wheel", "packages", ()),  # every command
-        ("wheel", "folders", ("--quick",)),  # those of the README
+        pytest.param("wheel", "packages", (), marks=pytest.mark.long),  # every command
+        ("wheel", "packages", ("--quick",)),
+        pytest.param("wheel", "folders", ("--quick",), marks=pytest.mark.long),  # those of the README
         ("editable", "packages", ("--quick",)),
         ("editable", "modules", ("--quick",)),
     ],

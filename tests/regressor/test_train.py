@@ -102,6 +102,14 @@ def learnt(corpus, folders, text_folder, tmp_path_factory):
     }
 
 
+@pytest.fixture(scope="module")
+def brief(corpus, folders, text_folder, tmp_path_factory):
+    """A training of a few epochs, for tests of what it leaves behind."""
+    out = tmp_path_factory.mktemp("brief") / "run"
+    return out, trained(corpus, folders, text_folder, out)
+
+
+@pytest.mark.long  # three trainings of sixty epochs
 def test_a_lexical_valence_is_learnt_by_the_text_branch_and_not_by_the_sound(learnt):
     """The sounds hold no words at all: their branch can know of pitch alone."""
     both, text, audio = (scores_of(learnt[name][1]) for name in ("both", "text", "audio"))
@@ -113,8 +121,8 @@ def test_a_lexical_valence_is_learnt_by_the_text_branch_and_not_by_the_sound(lea
     assert both["arousal"] > 0.5
 
 
-def test_a_run_folder_of_a_training_is_read_like_a_sweeps(learnt):
-    out, run = learnt["both"]
+def test_a_run_folder_of_a_training_is_read_like_a_sweeps(brief):
+    out, run = brief
     again, predictions = read_run(out), read_predictions(out)
     assert again.plan["corpus"]["n_train"] == 10 * EACH
     assert again.plan["parameters"]["trainable"] < again.plan["parameters"]["total"]
@@ -265,8 +273,8 @@ def test_intervals_hold_as_many_ratings_as_they_say(rng):
     assert np.mean(inside) == pytest.approx(0.9, abs=0.01)
 
 
-def test_new_sounds_are_rated_as_the_run_rated_them(learnt, corpus, tmp_path):
-    out, _ = learnt["both"]
+def test_new_sounds_are_rated_as_the_run_rated_them(brief, corpus, tmp_path):
+    out, _ = brief
     test = corpus.table[corpus.table["split"] == "test"][["utterance_id", "path", "transcript"]]
     (tmp_path / "empty.wav").write_bytes(b"")
     broken = {"utterance_id": "broken", "path": str(tmp_path / "empty.wav"), "transcript": "the letter"}
@@ -285,11 +293,11 @@ def test_new_sounds_are_rated_as_the_run_rated_them(learnt, corpus, tmp_path):
         np.testing.assert_allclose(found[f"{target}_high"] - found[target], np.where(found["reason"], np.nan, width))
 
 
-def test_a_regressor_that_is_not_there_or_lacks_words_says_so(learnt, corpus, tmp_path):
+def test_a_regressor_that_is_not_there_or_lacks_words_says_so(brief, corpus, tmp_path):
     with pytest.raises(InputError, match="holds no trained regressor"):
         predict(tmp_path, corpus.table)
     with pytest.raises(InputError, match="the table has no column 'transcript'"):
-        predict(learnt["both"][0], corpus.table.drop(columns="transcript"))
+        predict(brief[0], corpus.table.drop(columns="transcript"))
 
 
 def test_utterances_without_words_are_trained_on_and_counted(corpus, folders, text_folder, tmp_path):
