@@ -16,7 +16,7 @@ env: $(READY) ## make the environment in .venv, with the layerprobe command in i
 demo: $(READY) ## run the main job on a small spoken corpus: sound, cache, scores, heatmap, report
 	$(BIN)/layerprobe demo --out demo
 
-test: $(READY) ## run the tests, under five minutes on two cores
+test: $(READY) ## run the tests, about seven minutes on two quiet cores
 	$(PYTEST) -m "not long"
 
 test-long: $(READY) ## run the long tests alone
