@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.analysis.layers.selection import with_chosen
-from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws, score_draws
+from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores, bootstrap_scores
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import FINAL
 from layerprobe.probe.results.run_folder import (
@@ -42,7 +42,7 @@ KINDS = {  # probe and layer of every regressor, and what it is called
 TOLERANCE = 1e-6  # by which the same rating may differ between two runs
 
 
-def fusion_gains(draws: ScoreDraws, *, lower_is_better: bool = False) -> pd.DataFrame:
+def fusion_gains(draws: BootstrapScores, *, lower_is_better: bool = False) -> pd.DataFrame:
     """How much better encoders together predict than each of them alone, by the same way of reading them.
 
     Args:
@@ -92,7 +92,7 @@ def compare(folders: Sequence[Path | str], *, metric: str = "ccc_matched") -> pd
         found, own_sizes = _regressors(Path(folder), alone=len(folders) == 1)
         parts.append(found)
         sizes |= own_sizes
-    draws = score_draws(_on_shared_utterances(parts, [str(f) for f in folders]), metric=metric)
+    draws = bootstrap_scores(_on_shared_utterances(parts, [str(f) for f in folders]), metric=metric)
     n_utterances = len(_shared_ids(parts))
     rows = []
     for target in dict.fromkeys(draws.keys["target"]):
@@ -118,7 +118,11 @@ def _regressors(folder: Path, *, alone: bool) -> tuple[Predictions, dict[str, fl
     predictions = with_chosen(read_predictions(folder), chosen_layers(run.scores))
     columns = predictions.columns
     kinds = [KINDS.get(pair) for pair in zip(columns["probe"], columns["layer"], strict=True)]
-    wanted = np.array([k is not None for k in kinds]) & (columns["control"] == "none").to_numpy()
+    wanted = (
+        np.array([k is not None for k in kinds])
+        & (columns["control"] == "none").to_numpy()
+        & (columns["train_corpus"] == "").to_numpy()
+    )
     if not wanted.any():
         raise InputError(f"{folder} holds no regressor: no layer chosen inside its folds, no mix, nothing trained.")
     prefix = "" if alone else f"{folder.name}: "

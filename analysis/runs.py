@@ -48,7 +48,7 @@ def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
     )
 
 
-def settled_metric(run: Run, metric: str | None, path: Path) -> str:
+def chosen_metric(run: Run, metric: str | None, path: Path) -> str:
     """The metric that is shown of a run: the matched CCC if None, or average recall where no target is rated.
 
     Raises:

@@ -16,12 +16,12 @@ from layerprobe.analysis.layers.selection import regrets, with_chosen
 from layerprobe.analysis.layers.variance_partitioning import variance_partition
 from layerprobe.analysis.layers.weights import weight_summary
 from layerprobe.analysis.model_comparison import fusion_gains
-from layerprobe.analysis.runs import read_side_by_side, settled_metric
+from layerprobe.analysis.runs import chosen_metric, read_side_by_side
 from layerprobe.analysis.statistics.best_set import best_set
-from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws, score_draws
+from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores, bootstrap_scores
 from layerprobe.analysis.statistics.permutation import permutation_table
 from layerprobe.analysis.statistics.word_error_rate import read_word_errors
-from layerprobe.analysis.subgroups import group_scores, speaker_scores, transfer
+from layerprobe.analysis.subgroups import cross_corpus, group_scores, speaker_scores
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_METRIC, LOWER_IS_BETTER
@@ -39,7 +39,7 @@ class Study:
     runs: list[Run]
     metric: str
     layers: dict[str, list[str]]  # of each encoder, by the name it is shown under
-    scores: pd.DataFrame  # tidy rows of all
+    scores: pd.DataFrame  # tidy rows of all, without those of probes that one corpus trained
     weights: pd.DataFrame
     predictions: Predictions  # columns of all, with those of layers that were chosen inside the folds
 
@@ -60,13 +60,13 @@ class Study:
         return self.metric in LOWER_IS_BETTER
 
     @cached_property
-    def draws(self) -> ScoreDraws:
+    def draws(self) -> BootstrapScores:
         """Scores under draws of speakers."""
-        return score_draws(self.predictions, metric=self.metric)
+        return bootstrap_scores(self.predictions, metric=self.metric)
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """`layer_scores` with intervals, and for the ridge ``in_best_set, p_worse, share`` and ``alpha``."""
+        """`layer_scores` with intervals, and for the ridge ``in_best_set, p_not_best, share`` and ``alpha``."""
         intervals = self.draws.table().dropna(subset=["low", "high"])
         table = with_intervals(layer_scores(self.scores, metric=self.metric), intervals)
         alpha = self.scores[(self.scores["metric"] == "alpha") & (self.scores["probe"] == "ridge")]
@@ -89,10 +89,12 @@ class Study:
                         continue
                     best = best_set(found, lower_is_better=self.lower_is_better)
                     rows += [
-                        {**label, "layer": name, "in_best_set": bool(inside), "p_worse": p, "share": share}
-                        for name, inside, p, share in zip(names, best.is_in, best.p_worse, best.win_share, strict=True)
+                        {**label, "layer": name, "in_best_set": bool(inside), "p_not_best": p, "share": share}
+                        for name, inside, p, share in zip(
+                            names, best.is_in, best.p_not_best, best.win_rate, strict=True
+                        )
                     ]
-        columns = ["encoder", "control", "probe", "target", "layer", "in_best_set", "p_worse", "share"]
+        columns = ["encoder", "control", "probe", "target", "layer", "in_best_set", "p_not_best", "share"]
         return pd.DataFrame(rows, columns=columns)
 
     @cached_property
@@ -107,7 +109,7 @@ class Study:
         for encoder in self.layers:
             for target in self.targets:
                 label = (keys["encoder"] == encoder) & (keys["target"] == target) & (keys["probe"] == "ridge")
-                own = keys[label & (keys["control"] == "none")]
+                own = keys[label & (keys["control"] == "none") & (keys["train_corpus"] == "")]
                 if own.empty:
                     continue
                 values = pd.Series(self.draws.scores.estimate[own.index], index=own["layer"])
@@ -149,7 +151,7 @@ class Study:
         if self.metric in CLASS_METRICS:
             return []
         metric = self.depth_metric
-        draws = self.draws if metric == self.metric else score_draws(self.predictions, metric=metric)
+        draws = self.draws if metric == self.metric else bootstrap_scores(self.predictions, metric=metric)
         return depths(draws, self.weights, layers=self.layers, targets=self.targets)
 
     @cached_property
@@ -185,7 +187,7 @@ class Study:
     @cached_property
     def weights_table(self) -> pd.DataFrame:
         """Weights and contributions of the learnt mix beside each layer's own score."""
-        summary = weight_summary(self.weights) if len(self.weights) else self.weights.assign(weight_spread=0.0)
+        summary = weight_summary(self.weights) if len(self.weights) else self.weights.assign(weight_std=0.0)
         summary = summary[(summary["control"] == "none") & (summary["probe"] == "weighted_sum")]
         own = self.table[(self.table["probe"] == "ridge") & (self.table["control"] == "none")]
         scores = own[["encoder", "target", "layer", "value"]].rename(columns={"value": "score"})
@@ -203,7 +205,7 @@ class Study:
     @cached_property
     def shares(self) -> pd.DataFrame:
         """What each layer explains that a source beside it does not."""
-        return variance_partition(score_draws(self.predictions, metric="r2"))
+        return variance_partition(bootstrap_scores(self.predictions, metric="r2"))
 
     @cached_property
     def gains(self) -> pd.DataFrame:
@@ -223,7 +225,7 @@ class Study:
     @cached_property
     def transfers(self) -> pd.DataFrame:
         """Scores from one corpus to another."""
-        return transfer(self.predictions, metric=self.metric)
+        return cross_corpus(self.predictions, metric=self.metric)
 
     @cached_property
     def similarity(self) -> pd.DataFrame | None:
@@ -254,7 +256,8 @@ def study(folders: Sequence[Path | str], *, metric: str | None = None) -> Study:
     for path, run in zip(paths, runs, strict=True):
         if not run.encoders:
             raise InputError(f"{path} is a trained regressor and has no layers to draw. Use layerprobe compare {path}.")
-    metric = settled_metric(runs[0], metric, paths[0])
+    metric = chosen_metric(runs[0], metric, paths[0])
     both = read_side_by_side(paths, runs)
-    predictions = with_chosen(both.predictions, chosen_layers(both.scores))
-    return Study(paths, runs, metric, both.layers, both.scores, both.weights, predictions)
+    scores = both.scores[both.scores["train_corpus"] == ""].reset_index(drop=True)
+    predictions = with_chosen(both.predictions, chosen_layers(scores))
+    return Study(paths, runs, metric, both.layers, scores, both.weights, predictions)

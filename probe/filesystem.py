@@ -29,7 +29,7 @@ PARTIAL = ".partial"  # ends the names of files that are being written
 def place(where: str | Path) -> Path:
     """A folder's path as it is, or what stands for one where ``where`` is a URL such as ``s3://bucket/h.zarr``.
 
-    Nothing is asked of the store yet; `reached` does that.
+    Nothing is asked of the store yet; `connect` does that.
 
     Raises:
         InputError: if the packages for such a URL are not installed
@@ -53,7 +53,7 @@ def is_remote(path: Path) -> bool:
     return not isinstance(path, Path)
 
 
-def reached(where: str | Path) -> Path:
+def connect(where: str | Path) -> Path:
     """The `place`, after its object store was asked whether it answers; of a folder nothing is asked.
 
     Raises:

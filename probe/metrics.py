@@ -61,7 +61,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 @dataclass(frozen=True)
-class MomentMatch:
+class MomentMatching:
     """The line that gives predictions the mean and spread of the ratings, learnt on training speakers.
 
     For a fixed direction it is the linear head with the best CCC, so no gradient descent on CCC is needed. Learnt
@@ -73,14 +73,14 @@ class MomentMatch:
     offset: float
 
     @classmethod
-    def learn(cls, truth: np.ndarray, prediction: np.ndarray) -> MomentMatch:
+    def learn(cls, truth: np.ndarray, prediction: np.ndarray) -> MomentMatching:
         """From ratings and inner held-out predictions ``(n_train,)`` of the same training utterances."""
         spread = float(prediction.std())
         scale = float(truth.std()) / spread if np.ptp(prediction) > 0 else 0.0
         return cls(scale, float(truth.mean()) - scale * float(prediction.mean()))
 
     @classmethod
-    def of_moments(cls, truth: np.ndarray, *, mean: float, spread: float) -> MomentMatch:
+    def of_moments(cls, truth: np.ndarray, *, mean: float, spread: float) -> MomentMatching:
         """The same where only mean and standard deviation of the inner held-out predictions are known."""
         scale = float(truth.std()) / spread if spread > 0 else 0.0
         return cls(scale, float(truth.mean()) - scale * mean)

@@ -14,7 +14,7 @@ SECONDS_BEFORE_SHOWING = 2.0
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class Silent:
+class NullProgress:
     """Work that nobody watches; also the interface of the two that are watched."""
 
     def begin(self, task: str, total: float, unit: str) -> None:
@@ -26,11 +26,11 @@ class Silent:
     def end(self) -> None:
         """Close the task, also after an error."""
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Print a line that is worth keeping."""
 
 
-class Lines(Silent):
+class LogProgress(NullProgress):
     """One plain line every ten seconds, for logs; nothing for work under two seconds."""
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,13 +40,13 @@ class Lines(Silent):
         self._began = self._next_line = 0.0
 
     def begin(self, task: str, total: float, unit: str) -> None:
-        """See `Silent.begin`."""
+        """See `NullProgress.begin`."""
         self._task, self._total, self._unit, self._done = task, total, unit, 0.0
         self._began = self._clock()
         self._next_line = self._began + SECONDS_BEFORE_SHOWING
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
-        """See `Silent.advance`."""
+        """See `NullProgress.advance`."""
         self._done += amount
         now = self._clock()
         if now < self._next_line:
@@ -55,14 +55,14 @@ class Lines(Silent):
         rate = self._done / (now - self._began)
         left = (self._total - self._done) / rate if rate else float("inf")
         text = f"{self._task}: {self._done:.0f}/{self._total:.0f} {self._unit}, {rate:.1f}/s, {clock_text(left)} left"
-        self.say(text + (f", {note}" if note else ""))
+        self.log(text + (f", {note}" if note else ""))
 
-    def say(self, line: str) -> None:
-        """See `Silent.say`."""
+    def log(self, line: str) -> None:
+        """See `NullProgress.log`."""
         print(line, file=self._stream, flush=True)
 
 
-class Bar(Silent):
+class BarProgress(NullProgress):
     """A bar with rate and time left, shown once the work has taken two seconds."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -71,7 +71,7 @@ class Bar(Silent):
         self._began = self._done = 0.0
 
     def begin(self, task: str, total: float, unit: str) -> None:
-        """See `Silent.begin`."""
+        """See `NullProgress.begin`."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -84,7 +84,7 @@ class Bar(Silent):
         self._began, self._done = time.monotonic(), 0.0
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
-        """See `Silent.advance`."""
+        """See `NullProgress.advance`."""
         if self._bar is None:
             return
         self._done += amount
@@ -95,13 +95,13 @@ class Bar(Silent):
         self._bar.update(self._bar.task_ids[0], advance=amount, rate=rate, note=note)
 
     def end(self) -> None:
-        """See `Silent.end`."""
+        """See `NullProgress.end`."""
         if self._bar is not None:
             self._bar.stop()
         self._bar = None
 
-    def say(self, line: str) -> None:
-        """See `Silent.say`."""
+    def log(self, line: str) -> None:
+        """See `NullProgress.log`."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -121,8 +121,8 @@ def clock_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def watcher(*, quiet: bool) -> Silent:
+def make_progress(*, quiet: bool) -> NullProgress:
     """What suits where we run: a bar in a terminal, plain lines elsewhere, nothing when quiet."""
     if quiet:
-        return Silent()
-    return Bar() if sys.stderr.isatty() else Lines()
+        return NullProgress()
+    return BarProgress() if sys.stderr.isatty() else LogProgress()

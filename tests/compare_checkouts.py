@@ -37,13 +37,13 @@ def work(checkout: Path, folder: Path, manifest: Path | None) -> None:
 
     folder.mkdir(parents=True)
     run("demo", "--out", "demo")
-    for figure in ("curves", "weights", "depth", "wins", "difference", "similarity"):
+    for figure in ("curves", "layer-weights", "depth", "best-layer", "gain-over-random", "similarity"):
         run(figure, "demo/runs/first")
     if manifest is None:
         return
     run("extract", manifest, "--encoder", WHISPER, "--precision", "float32", "--out", "whisper.zarr")
     run("extract", manifest, "--encoder", "acoustic", "--out", "acoustic.zarr")
-    options = ("--mix", "all", "--mix-seeds", 2, "--probe", "mlp", "--probe", "description_length")
+    options = ("--layer-mixes", "all", "--weighted-sum-seeds", 2, "--probe", "mlp", "--probe", "mdl")
     run("sweep", "whisper.zarr", "acoustic.zarr", manifest, "--permutations", 19, *options, "--out", "runs/real")
     run("report", "runs/real")
 

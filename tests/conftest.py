@@ -85,8 +85,8 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
-def write_sound(tmp_path: Path) -> Callable[..., Path]:
-    """Write a voice to a file of that name: ``write_sound("a.flac", 1.5, rate=8000, channels=2)``."""
+def write_audio(tmp_path: Path) -> Callable[..., Path]:
+    """Write a voice to a file of that name: ``write_audio("a.flac", 1.5, rate=8000, channels=2)``."""
 
     def write(
         name: str, seconds: float = 1.0, *, rate: int = 16_000, channels: int = 1, subtype: str | None = None,

@@ -14,15 +14,13 @@ from layerprobe.analysis.findings.records import Finding
 from layerprobe.analysis.layers.depth import MEASURES
 from layerprobe.analysis.layers.scores import SPEAKERS, best_layer
 from layerprobe.analysis.layers.variance_partitioning import OF_BOTH
-from layerprobe.analysis.statistics.bootstrap import N_DRAWS
+from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES
 from layerprobe.analysis.statistics.permutation import BY_SPEAKER, holm
 from layerprobe.analysis.study import Study
 from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM
 
 RIDGE = "ridge per layer on standardised embeddings, alpha from inner speaker-disjoint folds"
-BCA = (
-    f"BCa over {N_DRAWS:,} draws of whole speakers, shared by all layers, targets and encoders; wider for few speakers"
-)
+BCA = f"BCa over {N_RESAMPLES:,} draws of whole speakers, shared by all layers, targets and encoders; wider for few speakers"
 LIN, EFRON = "Lin (1989), Biometrics 45", "Efron (1987), JASA 82; Hesterberg (2015), Am. Stat. 69"
 OVER_FOLDS = "95 % over folds"  # what a range is that has no speakers' draws: of weights
 FUSED_WAYS = {
@@ -32,7 +30,7 @@ FUSED_WAYS = {
 OF_CONTROL = {"none": "", "random_init": ", random weights", "difference": ", less that of random weights"}
 
 
-def find(study: Study) -> list[Finding]:
+def collect_findings(study: Study) -> list[Finding]:
     """Every answer that a study gives, in the order of a report."""
     what = (_layers, _chance, _above_random, _selectivity, _regrets, _depths, _contrasts, _shares, _fusion)
     whom = (_groups, _transfers)
@@ -42,7 +40,7 @@ def find(study: Study) -> list[Finding]:
 def _layers(study: Study) -> Iterator[Finding]:
     """Best layers, their set, the layer chosen in the folds, the weighted sum, and the best of random weights."""
     draws = study.draws.table()
-    for (encoder, target), rows in study.table.groupby(["encoder", "target"], sort=False):
+    for (encoder, target), rows in study.table[study.table["encoder"] != ""].groupby(["encoder", "target"], sort=False):
         ridge = rows[rows["probe"] == "ridge"]
         for control, name in (("none", "best_layer"), ("random_init", "random_weights")):
             part = ridge[(ridge["control"] == control) & ridge["value"].notna()]
@@ -52,7 +50,9 @@ def _layers(study: Study) -> Iterator[Finding]:
             yield _finding(name, row, study.metric, spread=str(row["spread"]), method=RIDGE, source=LIN)
             inside = [str(k) for k in part["layer"][part["in_best_set"]]]
             if control == "none" and inside:
-                method = f"multiple comparisons with the best: largest standardised difference over {N_DRAWS:,} draws"
+                method = (
+                    f"multiple comparisons with the best: largest standardised difference over {N_RESAMPLES:,} draws"
+                )
                 source = "Hsu (1981), Ann. Stat. 9; Romano and Wolf (2005), Econometrica 73"
                 of_set = {**row, "layer": ", ".join(inside), "estimate": len(inside)}
                 yield _finding("best_set", of_set, study.metric, spread="layers", method=method, source=source)
@@ -95,7 +95,7 @@ def _above_random(study: Study) -> Iterator[Finding]:
 
 def _selectivity(study: Study) -> Iterator[Finding]:
     """The best layer's score less what it reaches on a control's ratings."""
-    ridge = study.table[study.table["probe"] == "ridge"]
+    ridge = study.table[(study.table["probe"] == "ridge") & (study.table["encoder"] != "")]
     sign = -1.0 if study.lower_is_better else 1.0
     for (encoder, target), rows in ridge.groupby(["encoder", "target"], sort=False):
         if not ((rows["control"] == "none") & rows["value"].notna()).any():
@@ -104,7 +104,7 @@ def _selectivity(study: Study) -> Iterator[Finding]:
         score = float(_row(rows[rows["control"] == "none"], layer)["value"])
         for control in ("permuted_within_speaker", "random_per_speaker"):
             for row in rows[(rows["control"] == control) & (rows["layer"] == layer)].to_dict("records"):
-                low, high = sorted(sign * (score - row[k]) for k in ("seed_lowest", "seed_highest"))
+                low, high = sorted(sign * (score - row[k]) for k in ("seed_min", "seed_max"))
                 row |= {"estimate": sign * (score - row["value"]), "low": low, "high": high}
                 method = "the layer's score less the mean of its scores on the control's draws"
                 source = "Hewitt and Liang (2019)"

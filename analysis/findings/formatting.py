@@ -12,7 +12,7 @@ ALPHA = 0.05  # what p-values are held against
 def shown_name(name: object) -> str:
     """The name of a target, a feature or a control in a sentence, a table or a figure.
 
-    >>> shown_name("arousal_beyond_text")
+    >>> shown_name("arousal_text_residual")
     'arousal beyond text'
     """
     return str(name).replace("_", " ")

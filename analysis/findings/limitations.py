@@ -11,13 +11,13 @@ from layerprobe.analysis.findings.formatting import ALPHA, shown_name
 from layerprobe.analysis.study import Study
 from layerprobe.probe.metrics import CLASS_METRICS
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
-from layerprobe.probe.tasks.targets import BEYOND_TEXT, RESIDUAL
+from layerprobe.probe.tasks.targets import RESIDUAL, TEXT_RESIDUAL
 
 FEW_SPEAKERS = 20
 REPEATS = 0.5  # the correlation of ratings from which two targets say much the same
 
 
-def caveats(study: Study) -> list[str]:
+def limitations(study: Study) -> list[str]:
     """Sentences on a study's weaknesses, the gravest first."""
     plan, scores = study.runs[0].plan, study.scores
     encoders = [encoder for run in study.runs for encoder in run.plan["encoders"]]
@@ -86,7 +86,7 @@ def _permutations(table: pd.DataFrame) -> list[str]:
 
 
 def _repeating(correlations: pd.DataFrame) -> list[str]:
-    names = [str(name) for name in correlations if not str(name).endswith((RESIDUAL, BEYOND_TEXT))]
+    names = [str(name) for name in correlations if not str(name).endswith((RESIDUAL, TEXT_RESIDUAL))]
     values, found = correlations.loc[names, names].to_numpy(), []
     for k, first in enumerate(names):
         for j, second in enumerate(names[k + 1 :], start=k + 1):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from layerprobe.analysis.statistics.bootstrap import N_DRAWS
+from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES
 from layerprobe.analysis.statistics.permutation import BY_SPEAKER
 from layerprobe.analysis.study import Study
-from layerprobe.probe.cache.plan import words_read
 from layerprobe.probe.metrics import METRIC_NAMES
 from layerprobe.probe.results.run_folder import CHOSEN
 
@@ -86,7 +85,7 @@ def _probes(study: Study) -> Iterator[str]:
 def _statistics(study: Study) -> Iterator[str]:
     """Intervals, the best set, chance, and whose layer stands for an encoder."""
     yield (
-        f"Intervals are 95 % bias-corrected and accelerated bootstrap intervals (Efron, 1987) over {N_DRAWS:,} draws "
+        f"Intervals are 95 % bias-corrected and accelerated bootstrap intervals (Efron, 1987) over {N_RESAMPLES:,} draws "
         "of whole speakers, the same for all layers, targets and encoders, widened for few speakers (Hesterberg, "
         "2015)."
     )
@@ -134,7 +133,7 @@ def _together(study: Study) -> Iterator[str]:
     if len(study.shares):
         yield (
             "Shares of variance come from banded ridge regressions of each layer beside "
-            f"{' and '.join(b['name'] for b in study.runs[0].plan.get('beside', []))} (Nunez-Elizalde et al., 2019)."
+            f"{' and '.join(b['name'] for b in study.runs[0].plan.get('covariates', []))} (Nunez-Elizalde et al., 2019)."
         )
     if len(study.gains):
         yield (
@@ -143,7 +142,7 @@ def _together(study: Study) -> Iterator[str]:
             "with a linear head for each; what one adds to another is the paired difference from the same way of "
             "reading the other alone."
         )
-    if any(words_read(e.get("channels", "")) for e in _encoders(study)):
+    if any(e.get("text_column") for e in _encoders(study)):
         yield "Layers of text encoders were pooled over the tokens of the transcript and at its first token."
     if study.similarity is not None:
         yield (

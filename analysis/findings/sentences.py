@@ -118,10 +118,10 @@ def _of_random(findings: list[Finding]) -> Iterator[str]:
 def _of_shares(findings: list[Finding]) -> Iterator[str]:
     share = {f.about: f for f in findings if f.name == "unique"}
     if share:
-        joint, layer, beside = (share[k] for k in ("joint", "unique_layer", "unique_beside"))
+        joint, layer, covariate = (share[k] for k in ("joint", "unique_layer", "unique_beside"))
         yield (
             f"Of the variance of {joint.target.replace('_', ' ')}, layer {joint.layer} of {joint.encoder} and what is "
-            f"beside it explain {joint.estimate:.2f} together; {layer.value} is the layer's alone, {beside.value} that "
+            f"beside it explain {joint.estimate:.2f} together; {layer.value} is the layer's alone, {covariate.value} that "
             "of what is beside it."
         )
 

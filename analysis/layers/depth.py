@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws
-from layerprobe.analysis.statistics.estimates import Estimate, Sampled
+from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores
+from layerprobe.analysis.statistics.estimates import BootstrapSample, Estimate
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
-from layerprobe.probe.tasks.targets import BEYOND_TEXT
+from layerprobe.probe.tasks.targets import TEXT_RESIDUAL
 
 CLAIM = ("valence", "arousal")  # of which the first is said to lie deeper (arXiv 2305.19184)
 CHANCE_IS_ZERO = ("ccc_matched", "ccc", "pearson", "r2")  # metrics whose scores have a centre of gravity
@@ -38,7 +38,7 @@ class Depth:
     control: str  # "none", or "random_init"
     target: str
     measure: str  # a key of `MEASURES`
-    sampled: Sampled | None  # under draws of speakers
+    sampled: BootstrapSample | None  # under draws of speakers
     folds: np.ndarray | None  # of weights: (n_folds,), each learnt without that fold's speakers
     headroom: Estimate | None = None  # of the expected layer: what all layers gain over layer 0
 
@@ -56,7 +56,7 @@ class Depth:
 
 
 def depths(
-    draws: ScoreDraws, weights: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str]
+    draws: BootstrapScores, weights: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str]
 ) -> list[Depth]:
     """Every measure of every encoder, with its weights and with random ones, and target.
 
@@ -100,7 +100,7 @@ def contrasts(depths: list[Depth]) -> pd.DataFrame:
     """
     by_key = {(d.encoder, d.control, d.target, d.measure): d for d in depths}
     rows = []
-    for ending in ("", BEYOND_TEXT):
+    for ending in ("", TEXT_RESIDUAL):
         deeper, shallower = (target + ending for target in CLAIM)
         name = f"{deeper} − {shallower}".replace("_", " ")
         for (encoder, control, target, measure), depth in by_key.items():

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.metrics import LOWER_IS_BETTER
-from layerprobe.probe.results.run_folder import POOLED
+from layerprobe.probe.results.run_folder import CONDITIONS, POOLED
 
+KEYS = ["encoder", "control", *CONDITIONS, "probe", "target", "layer"]
 FOLDS, SPEAKERS = "folds", "95 % over speakers"  # what a range of scores is
 
 
@@ -20,7 +21,7 @@ def layer_scores(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
 
     Returns:
         ``value``, the score over all held-out utterances, and ``lowest`` and ``highest`` over the folds, each a
-        mean over seeds; ``seed_lowest`` and ``seed_highest``, the range over seeds of the pooled score
+        mean over seeds; ``seed_min`` and ``seed_max``, the range over seeds of the pooled score
 
     Raises:
         ValueError: if the table has no such metric
@@ -28,7 +29,7 @@ def layer_scores(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
     rows = scores[scores["metric"] == metric]
     if rows.empty:
         raise ValueError(f"no score is called {metric!r}; choose one of {', '.join(sorted(set(scores['metric'])))}")
-    keys = ["encoder", "control", "probe", "target", "layer"]
+    keys = KEYS
     is_pooled = rows["fold"] == POOLED
     by_seed = rows[is_pooled].groupby(keys, sort=False)["value"]
     folds = rows[~is_pooled].groupby([*keys, "fold"], sort=False)["value"].mean().groupby(keys, sort=False)
@@ -36,8 +37,8 @@ def layer_scores(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
         "value": by_seed.mean(),
         "lowest": folds.min(),
         "highest": folds.max(),
-        "seed_lowest": by_seed.min(),
-        "seed_highest": by_seed.max(),
+        "seed_min": by_seed.min(),
+        "seed_max": by_seed.max(),
     }
     return pd.DataFrame(columns).reindex(columns["value"].index).reset_index()  # in the run's own order
 
@@ -54,7 +55,7 @@ def with_intervals(table: pd.DataFrame, intervals: pd.DataFrame | None) -> pd.Da
     """
     if intervals is None or intervals.empty:
         return table.assign(spread=FOLDS)
-    merged = table.merge(intervals, how="left", on=["encoder", "control", "probe", "target", "layer"])
+    merged = table.merge(intervals, how="left", on=KEYS)
     known = merged["low"].notna() & merged["high"].notna()
     merged["lowest"] = merged["low"].where(known, merged["lowest"])
     merged["highest"] = merged["high"].where(known, merged["highest"])

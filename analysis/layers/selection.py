@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws
+from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores
 from layerprobe.analysis.statistics.estimates import Estimate
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
-from layerprobe.probe.results.run_folder import CHOSEN, Predictions
+from layerprobe.probe.results.run_folder import CHOSEN, CONDITIONS, Predictions
 
 DEFAULTS = ("last layer", "middle layer", "mean of all layers", "weighted sum")
 
@@ -28,7 +28,7 @@ def with_chosen(predictions: Predictions, chosen: pd.DataFrame) -> Predictions:
         chosen: as of `probe.results.selection.chosen_layers`
     """
     columns, rows, raw, matched = predictions.columns, [], [], []
-    ridge = columns[(columns["probe"] == "ridge") & (columns["control"] == "none")]
+    ridge = columns[(columns["probe"] == "ridge") & (columns["control"] == "none") & (columns["train_corpus"] == "")]
     place = {(e, t, k): i for i, e, t, k in ridge[["encoder", "target", "layer"]].itertuples()}
     for (encoder, target), folds in chosen.groupby(["encoder", "target"], sort=False):
         k = np.full(len(predictions.fold), -1)
@@ -39,7 +39,9 @@ def with_chosen(predictions: Predictions, chosen: pd.DataFrame) -> Predictions:
         every = np.arange(len(k))
         raw.append(predictions.prediction[every, k])
         matched.append(predictions.matched[every, k])
-        label = {"encoder": encoder, "target": target, "probe": "ridge", "control": "none"}
+        label = {"encoder": encoder, "target": target, "probe": "ridge", "control": "none"} | dict.fromkeys(
+            CONDITIONS, ""
+        )
         rows.append({**label, "layer": CHOSEN, "seed": 0})
     if not rows:
         return predictions
@@ -52,7 +54,7 @@ def with_chosen(predictions: Predictions, chosen: pd.DataFrame) -> Predictions:
 
 
 def regrets(
-    draws: ScoreDraws, *, layers: dict[str, list[str]], targets: list[str], lower_is_better: bool = False
+    draws: BootstrapScores, *, layers: dict[str, list[str]], targets: list[str], lower_is_better: bool = False
 ) -> pd.DataFrame:
     """What the usual choices give away against a layer that is chosen inside the training speakers.
 

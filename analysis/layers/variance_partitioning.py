@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import pandas as pd
 
-from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws
+from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores
+from layerprobe.probe.results.run_folder import COVARIATES_ONLY
 
 OF_BOTH = ("joint", "unique_layer", "unique_beside", "shared")  # what a layer and the source explain together, in parts
 SHARES = ("layer_alone", "beside", *OF_BOTH)
 
 
-def variance_partition(draws: ScoreDraws) -> pd.DataFrame:
+def variance_partition(draws: BootstrapScores) -> pd.DataFrame:
     """Shares of the ratings' variance, held-out, by layer and target, with their 95 % intervals over speakers.
 
     Args:
         draws: R² of a run whose layers were fitted beside another source
 
     Returns:
-        ``encoder, target, layer`` with the R² of the layer (``layer_alone``), of the source (``beside``) and of both
+        ``encoder, target, layer`` with the R² of the layer (``layer_alone``), of the source (``covariate``) and of both
         (``joint``), and ``unique_layer`` (joint less beside), ``unique_beside`` (joint less layer) and ``shared`` (the
         rest of joint); each also with ``_low`` and ``_high``. Held-out shares can be a little below 0. Empty where
         nothing was fitted beside the layers.
@@ -31,15 +32,15 @@ def variance_partition(draws: ScoreDraws) -> pd.DataFrame:
     rows = []
     joined = keys[(keys["probe"] == "banded_ridge") & (keys["control"] == "none")]
     for key in joined.to_dict("records"):
-        of = {"encoder": key["encoder"], "target": key["target"], "control": "none"}
+        of = {k: key[k] for k in ("encoder", "target", "control")}
         joint, layer = (draws.of([key["layer"]], probe=p, **of) for p in ("banded_ridge", "ridge"))
-        beside = draws.of(["all"], encoder="beside", target=key["target"], control="beside_alone", probe="ridge")
-        if joint is None or layer is None or beside is None:
+        covariate = draws.of([""], **of | {"encoder": ""}, probe="ridge", baseline=COVARIATES_ONLY)
+        if joint is None or layer is None or covariate is None:
             continue
-        unique_layer, unique_beside = joint - beside, joint - layer
+        unique_layer, unique_beside = joint - covariate, joint - layer
         shared = joint - unique_layer - unique_beside
         row = {k: key[k] for k in ("encoder", "target", "layer")}
-        for name, share in zip(SHARES, (layer, beside, joint, unique_layer, unique_beside, shared), strict=True):
+        for name, share in zip(SHARES, (layer, covariate, joint, unique_layer, unique_beside, shared), strict=True):
             found = share.one()
             row |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
         rows.append(row)

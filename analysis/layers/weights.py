@@ -19,12 +19,12 @@ def weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``weight`` and ``contribution`` (weight times norm of the layer as it is mixed, a share of all), means over
-        folds and seeds, and ``weight_spread`` and ``contribution_spread``, the standard deviation over seeds of the
+        folds and seeds, and ``weight_std`` and ``contribution_std``, the standard deviation over seeds of the
         mean over folds (NaN with one seed)
     """
     by_seed = weights.groupby([*KEYS, "layer", "seed"], sort=False)[["weight", "contribution"]].mean()
     by_layer = by_seed.groupby([*KEYS, "layer"], sort=False)
-    return by_layer.mean().join(by_layer.std(ddof=1).add_suffix("_spread")).reset_index()
+    return by_layer.mean().join(by_layer.std(ddof=1).add_suffix("_std")).reset_index()
 
 
 def concentration(weights: pd.DataFrame) -> pd.DataFrame:

@@ -85,7 +85,7 @@ def similarity_table(  # noqa: PLR0913 - each is a choice that a caller can make
     _check(sources, ratings, speakers)
     rng_sample, rng_halves, rng_rsa = np.random.default_rng(seed).spawn(3)
     rated = np.flatnonzero(np.isfinite(ratings.to_numpy(dtype=np.float64)).all(axis=1))
-    rows = rated[spread_over_speakers(speakers[rated], max_utterances=max_utterances, rng=rng_sample)]
+    rows = rated[stratify_by_speaker(speakers[rated], max_utterances=max_utterances, rng=rng_sample)]
     if len(rows) < 2 * MIN_UTTERANCES:
         raise ValueError(
             f"{len(rows)} of {len(ratings)} utterances have all ratings, and similarity needs "
@@ -128,11 +128,11 @@ def similarity_table(  # noqa: PLR0913 - each is a choice that a caller can make
     )
 
 
-def spread_over_speakers(speakers: np.ndarray, *, max_utterances: int, rng: np.random.Generator) -> np.ndarray:
+def stratify_by_speaker(speakers: np.ndarray, *, max_utterances: int, rng: np.random.Generator) -> np.ndarray:
     """Row numbers of at most so many utterances, ascending, with no speaker's share larger than it must be.
 
     >>> speakers = np.array(["a"] * 7 + ["b"] * 2 + ["c"] * 5)
-    >>> rows = spread_over_speakers(speakers, max_utterances=9, rng=np.random.default_rng(0))
+    >>> rows = stratify_by_speaker(speakers, max_utterances=9, rng=np.random.default_rng(0))
     >>> np.unique(speakers[rows], return_counts=True)[1]
     array([4, 2, 3])
     """

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, t as student
 
-N_DRAWS = 2000
+N_RESAMPLES = 2000
 LEVEL = 0.95
 
 
@@ -59,7 +59,7 @@ def speaker_sums(truth: np.ndarray, prediction: np.ndarray, groups: np.ndarray) 
     return Sums(n, sum_t, sum_p, tt, pp, tp, t0 - p0)
 
 
-def draw_speakers(n_speakers: int, *, n_draws: int = N_DRAWS, rng: np.random.Generator) -> np.ndarray:
+def resample_speakers(n_speakers: int, *, n_draws: int = N_RESAMPLES, rng: np.random.Generator) -> np.ndarray:
     """How often each of ``n_draws`` draws with replacement holds each speaker, ``(n_draws, n_speakers)`` float64."""
     drawn = rng.integers(n_speakers, size=(n_draws, n_speakers))
     places = drawn + n_speakers * np.arange(n_draws)[:, None]

@@ -8,35 +8,42 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.statistics.bootstrap import METRICS, N_DRAWS, draw_speakers, speaker_sums, without_each_speaker
+from layerprobe.analysis.statistics.bootstrap import (
+    METRICS,
+    N_RESAMPLES,
+    resample_speakers,
+    speaker_sums,
+    without_each_speaker,
+)
 from layerprobe.analysis.statistics.class_counts import COUNTED_METRICS, class_sums
-from layerprobe.analysis.statistics.estimates import Sampled
-from layerprobe.probe.results.run_folder import Predictions
+from layerprobe.analysis.statistics.estimates import BootstrapSample
+from layerprobe.probe.results.run_folder import CONDITIONS, Predictions
 from layerprobe.probe.splits import speaker_groups
 
-KEYS = ["encoder", "control", "probe", "target", "layer"]
+KEYS = ["encoder", "control", *CONDITIONS, "probe", "target", "layer"]
 SEED = 0  # of the draws, which are the same for every picture of a run
 FEWEST_SPEAKERS = 3  # that have an interval
 
 
 @dataclass(frozen=True)
-class ScoreDraws:
+class BootstrapScores:
     """The scores of all columns of a run that were fitted to real ratings; of several seeds their mean."""
 
     metric: str
     keys: pd.DataFrame  # n_columns rows of `KEYS`
-    scores: Sampled  # (n_columns,)
+    scores: BootstrapSample  # (n_columns,)
     n_speakers: int
 
-    def of(self, layers: Sequence[str], **keys: str) -> Sampled | None:
+    def of(self, layers: Sequence[str], **keys: str) -> BootstrapSample | None:
         """The scores of some layers ``(n_layers,)`` in that order; None where one is missing or not defined.
 
         Args:
             layers: their names
-            keys: encoder, control, probe and target, all four
+            keys: encoder, control, probe and target, all four; a condition that is not named is ""
         """
         rows = self.keys
-        for name, value in keys.items():
+        conditions = {"baseline": "", "train_corpus": ""}
+        for name, value in (conditions | keys).items():
             rows = rows[rows[name] == value]
         place = pd.Series(rows.index.to_numpy(), index=rows["layer"])
         if not set(layers) <= set(place.index):
@@ -48,16 +55,16 @@ class ScoreDraws:
         found = pd.DataFrame([vars(e) for e in self.scores.estimated()], columns=["estimate", "low", "high", "p"])
         return pd.concat([self.keys.reset_index(drop=True), found], axis=1)
 
-    def beside(self, other: ScoreDraws) -> ScoreDraws:
+    def joined(self, other: BootstrapScores) -> BootstrapScores:
         """Columns of two runs of the same speakers and metric side by side."""
         pairs = zip(vars(self.scores).values(), vars(other.scores).values(), strict=True)
-        both = Sampled(*(np.concatenate(pair, axis=-1) for pair in pairs))
+        both = BootstrapSample(*(np.concatenate(pair, axis=-1) for pair in pairs))
         return replace(self, keys=pd.concat([self.keys, other.keys], ignore_index=True), scores=both)
 
 
-def score_draws(
-    predictions: Predictions, *, metric: str, n_draws: int = N_DRAWS, rows: np.ndarray | None = None
-) -> ScoreDraws:
+def bootstrap_scores(
+    predictions: Predictions, *, metric: str, n_draws: int = N_RESAMPLES, rows: np.ndarray | None = None
+) -> BootstrapScores:
     """Score every column under each draw of speakers.
 
     Args:
@@ -83,16 +90,18 @@ def score_draws(
     n_speakers = len(np.unique(groups))
     chosen = np.ones(len(groups), dtype=bool) if rows is None else rows
     present = np.unique(groups[chosen])
-    counts = draw_speakers(n_speakers, n_draws=n_draws, rng=np.random.default_rng(SEED))[:, present]
+    counts = resample_speakers(n_speakers, n_draws=n_draws, rng=np.random.default_rng(SEED))[:, present]
     arrays = truth[chosen], values[:, wanted][chosen], groups[chosen]
     if columns.empty:
-        scores = Sampled(np.empty(0), np.empty((n_draws, 0)), np.empty((len(present), 0)))
+        scores = BootstrapSample(np.empty(0), np.empty((n_draws, 0)), np.empty((len(present), 0)))
     else:
         scores = _over_seeds(_scored(*arrays, counts, metric), columns)
-    return ScoreDraws(metric, columns[KEYS].drop_duplicates().reset_index(drop=True), scores, len(present))
+    return BootstrapScores(metric, columns[KEYS].drop_duplicates().reset_index(drop=True), scores, len(present))
 
 
-def _scored(truth: np.ndarray, values: np.ndarray, groups: np.ndarray, counts: np.ndarray, metric: str) -> Sampled:
+def _scored(
+    truth: np.ndarray, values: np.ndarray, groups: np.ndarray, counts: np.ndarray, metric: str
+) -> BootstrapSample:
     once = np.ones((1, counts.shape[1]))
     if metric in COUNTED_METRICS:
         of_classes = class_sums(truth.astype(int), values.astype(int), groups)
@@ -105,10 +114,10 @@ def _scored(truth: np.ndarray, values: np.ndarray, groups: np.ndarray, counts: n
         estimate, draws, left_out = (
             score(part) for part in (sums.drawn(once), sums.drawn(counts), without_each_speaker(sums))
         )
-    return Sampled(estimate[0], draws, left_out)
+    return BootstrapSample(estimate[0], draws, left_out)
 
 
-def _over_seeds(scores: Sampled, columns: pd.DataFrame) -> Sampled:
+def _over_seeds(scores: BootstrapSample, columns: pd.DataFrame) -> BootstrapSample:
     """The mean over seeds of each column, in the order of first appearance."""
     groups = columns.groupby(KEYS, sort=False).ngroup().to_numpy()
     if len(np.unique(groups)) == len(groups):

@@ -13,7 +13,7 @@ MOST_UNDEFINED = 0.05  # the share of draws without a value up to which an inter
 
 
 @dataclass(frozen=True)
-class Sampled:
+class BootstrapSample:
     """Scores as they are, under draws of speakers, and without each speaker in turn.
 
     The draws are the same for all, so that a difference of two is the difference of the same draws.
@@ -23,17 +23,17 @@ class Sampled:
     draws: np.ndarray  # (n_draws, …)
     left_out: np.ndarray  # (n_speakers, …)
 
-    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Sampled:
+    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> BootstrapSample:
         """A function of the last axes, applied to each draw: ``scores.map(lambda s: s.max(axis=-1))``."""
-        return Sampled(*(np.asarray(function(a)) for a in (self.estimate, self.draws, self.left_out)))
+        return BootstrapSample(*(np.asarray(function(a)) for a in (self.estimate, self.draws, self.left_out)))
 
-    def __sub__(self, other: Sampled) -> Sampled:
+    def __sub__(self, other: BootstrapSample) -> BootstrapSample:
         """The difference, draw by draw."""
-        return Sampled(self.estimate - other.estimate, self.draws - other.draws, self.left_out - other.left_out)
+        return BootstrapSample(self.estimate - other.estimate, self.draws - other.draws, self.left_out - other.left_out)
 
-    def __getitem__(self, places: np.ndarray | int) -> Sampled:
+    def __getitem__(self, places: np.ndarray | int) -> BootstrapSample:
         """Some of the last axis."""
-        return Sampled(self.estimate[..., places], self.draws[..., places], self.left_out[..., places])
+        return BootstrapSample(self.estimate[..., places], self.draws[..., places], self.left_out[..., places])
 
     def estimated(self) -> list[Estimate]:
         """Each number ``(n,)`` with its 95 % interval (BCa) and the p-value of its being 0."""

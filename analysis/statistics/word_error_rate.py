@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.statistics.bootstrap import N_DRAWS, draw_speakers
-from layerprobe.analysis.statistics.estimates import Estimate, Sampled
+from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES, resample_speakers
+from layerprobe.analysis.statistics.estimates import BootstrapSample, Estimate
 from layerprobe.probe.data.word_errors import WORD_ERRORS
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import speaker_groups
@@ -17,7 +17,7 @@ SEED = 0  # of the draws
 KINDS = ("substitutions", "deletions", "insertions")
 
 
-def error_rates(table: pd.DataFrame, *, n_draws: int = N_DRAWS) -> dict[str, Estimate]:
+def error_rates(table: pd.DataFrame, *, n_draws: int = N_RESAMPLES) -> dict[str, Estimate]:
     """Errors over words, of all kinds together (``word error rate``) and of each, with 95 % intervals over speakers.
 
     Args:
@@ -29,9 +29,9 @@ def error_rates(table: pd.DataFrame, *, n_draws: int = N_DRAWS) -> dict[str, Est
     counts = np.stack([table[k].to_numpy(dtype=float) for k in ("n_words", *KINDS)], axis=1)
     sums = np.zeros((n_groups, counts.shape[1]))
     np.add.at(sums, groups, counts)
-    drawn = draw_speakers(n_groups, n_draws=n_draws, rng=np.random.default_rng(SEED)) @ sums
+    drawn = resample_speakers(n_groups, n_draws=n_draws, rng=np.random.default_rng(SEED)) @ sums
     total = sums.sum(axis=0)
-    every = Sampled(total, drawn, total - sums)
+    every = BootstrapSample(total, drawn, total - sums)
 
     def rates(values: np.ndarray) -> np.ndarray:
         errors = values[..., 1:]

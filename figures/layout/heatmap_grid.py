@@ -63,7 +63,7 @@ class _Across:
     limits: tuple[float, float]  # of all panels' axes
     all_width: float
     each: dict[str, float]  # for each encoder, of one cell
-    beside: bool  # whether correlations stand there, and not below
+    covariate: bool  # whether correlations stand there, and not below
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def cell_sheet(
     corner = (0.0, 0.0)
     if square:
         corner = (across.left + across.cells + across.right + SPACE + across.left - EDGE, min(down.tops.values()))
-        if not across.beside:
+        if not across.covariate:
             corner = (across.left, top + SPACE / 2 + (line_height(size + 1) + 0.05))
         top = max(top, corner[1] + square + max(text_width(name, size) for name in names) + 0.08)
     figure = Figure(figsize=(across.all_width, top + EDGE))
@@ -130,7 +130,7 @@ def cell_sheet(
     if correlations is not None:
         ax = place(figure, *corner, square, square)
         plot_correlations(correlations, ax, targets=targets, names=names, size=size)
-        ax.set_title(CORRELATIONS, loc="right" if across.beside else "left", fontsize=size)
+        ax.set_title(CORRELATIONS, loc="right" if across.covariate else "left", fontsize=size)
     return figure, panels
 
 
@@ -157,13 +157,13 @@ def _across(
     aside = SPACE + max(left + square, text_width(CORRELATIONS, size, bold=True)) if square else 0.0
     if width is None:
         cells = max(n_columns * float(np.interp(n_columns, (3, 16), CELL_WIDTH[::-1])), LEAST_WIDTH)
-        beside, all_width = aside > 0, left + cells + right + aside
+        covariate, all_width = aside > 0, left + cells + right + aside
     else:
         all_width = WIDTHS[width]
-        beside = 0 < aside <= 0.3 * all_width
-        cells = all_width - left - right - (aside if beside else 0)
+        covariate = 0 < aside <= 0.3 * all_width
+        cells = all_width - left - right - (aside if covariate else 0)
     each = {e: cells * cell_width(own) / (high - low) for e, own in layers.items()}
-    return _Across(left, cells, right, (low, high), all_width, each, beside)
+    return _Across(left, cells, right, (low, high), all_width, each, covariate)
 
 
 def _down(

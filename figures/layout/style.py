@@ -82,10 +82,10 @@ def wrapped(text: str, room: float, size: float, *, bold: bool = False) -> str:
     'facebook/hubert-\nbase-ls960'
     """
     lines = [""]
-    for piece in re.split(r"(?<=[ /-])", text):
-        if lines[-1] and text_width((lines[-1] + piece).rstrip(), size, bold=bold) > room:
+    for input_chunk in re.split(r"(?<=[ /-])", text):
+        if lines[-1] and text_width((lines[-1] + input_chunk).rstrip(), size, bold=bold) > room:
             lines.append("")
-        for character in piece:
+        for character in input_chunk:
             if lines[-1] and text_width((lines[-1] + character).rstrip(), size, bold=bold) > room:
                 lines.append("")
             lines[-1] += character

@@ -27,7 +27,7 @@ HEIGHT = 0.9  # inches of a panel
 OTHERS = 0.35  # how much of its colour a layer outside the best set keeps
 
 
-def plot_wins(table: pd.DataFrame, ax: Axes, *, layers: list[str], colour: Any) -> Axes:
+def plot_best_layer(table: pd.DataFrame, ax: Axes, *, layers: list[str], colour: Any) -> Axes:
     """A bar per layer: the share of draws that it wins; layers of the best set in full colour, others lighter.
 
     Args:
@@ -46,7 +46,7 @@ def plot_wins(table: pd.DataFrame, ax: Axes, *, layers: list[str], colour: Any) 
     return ax
 
 
-def wins_figure(
+def best_layer_figure(
     table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], width: str | None = None
 ) -> Figure:
     """A panel per encoder and target, all on one scale, encoders one below the other.
@@ -86,7 +86,7 @@ def wins_figure(
                 down = top + head + row * (title + HEIGHT + ticks[encoder]) + title
                 ax = place(figure, across.at(column), down, across.panel, HEIGHT)
                 rows = table[(table["encoder"] == encoder) & (table["target"] == target)]
-                plot_wins(rows, ax, layers=layer_names, colour=colours[encoder])
+                plot_best_layer(rows, ax, layers=layer_names, colour=colours[encoder])
                 ax.set_ylim(0, highest)
                 ax.set_title(names[target], fontsize=size, weight="normal")
                 name_layers(ax, layer_names, size=small)

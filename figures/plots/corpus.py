@@ -68,11 +68,11 @@ def corpus_figure(manifest: Manifest, description: Description, *, width: str | 
     classes = [c for nominal in manifest.header.nominal.values() for c in nominal.classes]
     labels = [wrapped(label, NAME_ROOM, size) for label in [*classes, *map(shown_name, targets)]]
     n_lines = max((1 + label.count("\n") for label in labels), default=1)
-    beside = (
+    covariate = (
         max([text_width(label, size) for label in labels] + [text_width("00000", size)]) + text_width(" 8", size) + 0.16
     )
-    left = EDGE + beside
-    across = panels_across(len(kinds), width=width, left=left, natural=1.7, gap=beside + 0.16, least=0.9, most=4)
+    left = EDGE + covariate
+    across = panels_across(len(kinds), width=width, left=left, natural=1.7, gap=covariate + 0.16, least=0.9, most=4)
     height = max(1.3, (len(targets) if len(targets) > 1 else 0) * n_lines * line_height(size))
     names = {t: wrapped(shown_name(t), across.panel, size + 1, bold=True) for _, t in kinds}
     title = line_height(size + 1, max(1 + n.count("\n") for n in names.values())) + 0.06

@@ -32,7 +32,6 @@ from layerprobe.figures.layout.style import (
 )
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 from layerprobe.probe.metrics import METRIC_NAMES
-from layerprobe.probe.results.run_folder import BASELINE
 
 PERMUTED = "0.55"
 PERMUTATIONS = {  # whichever a run has first stands for chance
@@ -81,15 +80,13 @@ def plot_layer_curves(
         chance = next((c for c in PERMUTATIONS if of(c, names=names)["value"].notna().any()), None)
         if chance is not None:
             permuted, label = of(chance, names=names), PERMUTATIONS[chance]
-            ax.fill_between(
-                depth, permuted["seed_lowest"], permuted["seed_highest"], color=PERMUTED, alpha=0.2, linewidth=0
-            )
+            ax.fill_between(depth, permuted["seed_min"], permuted["seed_max"], color=PERMUTED, alpha=0.2, linewidth=0)
             said = label in ax.get_legend_handles_labels()[1]
             ax.plot(depth, permuted["value"], color=PERMUTED, ls=":", lw=1, label=None if said else label)
         mix = table[(table["encoder"] == encoder) & (table["control"] == "none") & (table["probe"] == "weighted_sum")]
         for value in mix["value"]:
             ax.axhline(value, color=colour, lw=0.8, ls="-.", alpha=0.7, label=f"{encoder}, weighted sum of layers")
-    levels = table[table["encoder"] == BASELINE].groupby("control")["value"].mean()
+    levels = table[table["baseline"] != ""].groupby("baseline")["value"].mean()
     for control, (name, dashes) in BASELINES.items():
         if control in levels and np.isfinite(levels[control]):
             ax.axhline(levels[control], color="0.35", lw=0.9, ls=dashes, label=name)

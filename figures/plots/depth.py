@@ -164,8 +164,8 @@ def depth_figure(
         figure.set_size_inches(all_width, EDGE + 0.05 + stacked + below + legend.height + EDGE)
         corners = [(left, EDGE + 0.05)]
         if both:
-            beside = (left + panels[0] + 0.1 + left, EDGE + 0.05)
-            corners.append((left, EDGE + 0.05 + heights[0] + below) if column else beside)
+            covariate = (left + panels[0] + 0.1 + left, EDGE + 0.05)
+            corners.append((left, EDGE + 0.05 + heights[0] + below) if column else covariate)
         for ax, corner, across, height in zip(axes, corners, panels, heights, strict=False):
             move(ax, *corner, across, height)
         legend_below(figure, list(handles.values()), legend)

@@ -45,7 +45,7 @@ def plot_weights(
     Encoders of several sizes are compared in units of what a layer would get if all got the same.
 
     Args:
-        table: rows ``encoder, layer, weight, weight_spread, contribution, contribution_spread, score`` of one target;
+        table: rows ``encoder, layer, weight, weight_std, contribution, contribution_std, score`` of one target;
             spreads may be NaN
         ax: where to draw
         layers: for each encoder its layers in order
@@ -87,7 +87,7 @@ def weights_figure(
     Weights and contributions are both shares of all and have one scale; scores have theirs; all targets share them.
 
     Args:
-        table: rows ``encoder, probe, target, layer, weight, weight_spread, contribution, contribution_spread, score``
+        table: rows ``encoder, probe, target, layer, weight, weight_std, contribution, contribution_std, score``
             of one probe
         layers: for each encoder its layers in order
         targets: in order
@@ -102,7 +102,7 @@ def weights_figure(
     block = title + len(QUANTITIES) * (HEIGHT + GAP) + line_height(small) + line_height(size) + 0.14
     n_blocks = -(-len(targets) // across.n_columns)
     said = {"uniform weights": Line2D([], [], color="0.4", lw=0.8, ls=(0, (4, 2)))}
-    if table[["weight_spread", "contribution_spread"]].notna().any(axis=None):
+    if table[["weight_std", "contribution_std"]].notna().any(axis=None):
         said["standard deviation over seeds"] = Line2D([], [], color="0.4", marker="|", markersize=8, ls="")
     if any(layer_names[-1] == FINAL for layer_names in layers.values()):
         said["final (after the final norm)"] = Line2D(

@@ -11,21 +11,20 @@ from typing import Any
 
 import jinja2
 
-from layerprobe.analysis.findings.collect import find
-from layerprobe.analysis.findings.limitations import caveats
+from layerprobe.analysis.findings.collect import collect_findings
+from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.records import Finding, write_findings
 from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.similarity.compare_layers import can_be_compared, compare_layers
 from layerprobe.analysis.study import SIMILARITY, Study, study
-from layerprobe.figures.draw import PICTURES, NothingToDraw, file_name
+from layerprobe.figures.draw import PLOTS, NothingToPlotError, file_name
 from layerprobe.figures.layout.style import save
 from layerprobe.figures.plots.heatmap import cell_order
 from layerprobe.figures.report.sections import Section, all_findings, cell_texts, sections_of
-from layerprobe.probe.cache.plan import words_read
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_CLASS_METRIC, METRIC_NAMES
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.run_folder import Run, read_run
 
 
@@ -39,7 +38,7 @@ class Page:
     pictures: dict[str, Path]  # SVG of each picture that there is something to draw of
 
 
-def write_report(folder: Path | str, *, metric: str | None = None, watch: Silent | None = None) -> Path:
+def write_report(folder: Path | str, *, metric: str | None = None, progress: NullProgress | None = None) -> Path:
     """Draw, find, and write ``findings.json`` and ``report.html`` into the run folder; return the page.
 
     Layers are compared with one another (`analysis.similarity.compare_layers`) if that was not done and the
@@ -48,20 +47,20 @@ def write_report(folder: Path | str, *, metric: str | None = None, watch: Silent
     Raises:
         InputError: if ``folder`` is no run folder, or the metric is unknown
     """
-    folder, watch = Path(folder), watch or Silent()
+    folder, progress = Path(folder), progress or NullProgress()
     run = read_run(folder)
     if not (folder / SIMILARITY).exists() and run.targets and can_be_compared(run):
-        watch.say("Comparing layers …")
+        progress.log("Comparing layers …")
         try:
             compare_layers(folder)
         except InputError as error:
-            watch.say(f"No similarity: {error}")
-    watch.say("Drawing and writing …")
+            progress.log(f"No similarity: {error}")
+    progress.log("Drawing and writing …")
     first = study([folder], metric=metric)
     studies = [first]
     if run.nominal_targets and first.metric not in CLASS_METRICS:
         studies.append(study([folder], metric=DEFAULT_CLASS_METRIC))  # rated and nominal targets are drawn apart
-    pages = [page_of(s) for s in studies]
+    pages = [make_page(s) for s in studies]
     findings = [finding for page in pages for finding in page.findings]
     write_findings(folder / "findings.json", findings, fingerprint=run.fingerprint)
     report = folder / "report.html"
@@ -69,13 +68,13 @@ def write_report(folder: Path | str, *, metric: str | None = None, watch: Silent
     return report
 
 
-def page_of(of: Study) -> Page:
+def make_page(of: Study) -> Page:
     """Draw every picture that a study has something for, and say what it shows."""
     pictures = {}
-    for name, picture in PICTURES.items():
+    for name, picture in PLOTS.items():
         try:
             drawn = picture(of, None)
-        except NothingToDraw:
+        except NothingToPlotError:
             continue  # its section is left out, or says so
         paths = save(
             drawn.figure,
@@ -85,7 +84,7 @@ def page_of(of: Study) -> Page:
             table=drawn.table,
         )
         pictures[name] = next(p for p in paths if p.suffix == ".svg")
-    findings = find(of)
+    findings = collect_findings(of)
     sections = [s for s in sections_of(of, findings) if s.rows or s.picture in pictures]
     return Page(of, findings, sections, pictures)
 
@@ -108,7 +107,7 @@ def report_html(run: Run, pages: list[Page]) -> str:
         fingerprint=run.fingerprint,
         corpus=run.plan["corpus"],
         split=split,
-        warnings=caveats(pages[0].study),
+        warnings=limitations(pages[0].study),
         sentences=[sentence for page in pages for sentence in headlines(page.findings)],
         pages=[
             {
@@ -144,8 +143,8 @@ def commands(run: Run) -> list[str]:
         if encoder.get("random_init") is not None:
             words += f" --random-init {encoder['random_init']}"
         words += "".join(f" --pooling {p}" for p in encoder["poolings"])
-        if column := words_read(encoder.get("channels", "")):
-            words += f" --words {column}"
+        if column := encoder.get("text_column"):
+            words += f" --text-column {column}"
         lines.append(f"{words} --out {encoder.get('path', 'CACHE.zarr')}")
     if run.plan.get("command"):
         lines.append(run.plan["command"])
@@ -153,7 +152,7 @@ def commands(run: Run) -> list[str]:
 
 
 def _cells(of: Study) -> list[str]:
-    table = of.table[of.table["probe"] == "ridge"]
+    table = of.table[(of.table["probe"] == "ridge") & (of.table["encoder"] != "")]
     return cell_texts(cell_order(table, layers=of.layers, targets=of.targets), table, of.metric)
 
 

@@ -20,7 +20,7 @@ from layerprobe.analysis.statistics.word_error_rate import error_rates
 from layerprobe.analysis.study import Study
 from layerprobe.figures.plots.curves import BASELINES
 from layerprobe.probe.metrics import DEFAULT_METRIC, METRIC_NAMES
-from layerprobe.probe.results.run_folder import BASELINE, CHOSEN, POOLED
+from layerprobe.probe.results.run_folder import CHOSEN, POOLED
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def sections_of(study: Study, findings: list[Finding]) -> list[Section]:
                 "Below, what the usual choices give away against a layer chosen inside the training speakers; above 0 "
                 "is a loss.",
             ],
-            picture="wins",
+            picture="best-layer",
             header=["encoder", "target", "usual choice", "layer", "gives away", "p"],
             rows=[
                 [r["encoder"], shown_name(r["target"]), r["choice"], r["layer"], ranged(r), p_text(r["p"])]
@@ -64,7 +64,7 @@ def sections_of(study: Study, findings: list[Finding]) -> list[Section]:
         Section(
             "Beyond random weights",
             ["What training adds to each layer: its score less that of the same layer with random weights."],
-            picture="difference",
+            picture="gain-over-random",
             caption="Blue and red around zero; marked cells have a 95 % interval over speakers that leaves zero out.",
         ),
         _controls(findings),
@@ -122,7 +122,7 @@ def _depth(study: Study) -> Section:
     ]
     words = [
         "Where a target lies, on relative depth: 0 enters the first block, 1 leaves the last. Three measures of one "
-        "idea, none of them the truth; the expected layer needs cumulative mixes (--mix all)."
+        "idea, none of them the truth; the expected layer needs cumulative mixes (--layer-mixes all)."
     ]
     if rows:
         words.append("The hypothesis is that valence lies deeper than arousal: a difference above 0.")
@@ -160,7 +160,7 @@ def _weights(study: Study) -> Section:
     ]
     header = ["encoder", "mix", "target", METRIC_NAMES[DEFAULT_METRIC], "entropy, bits", "from uniform, bits"]
     header.append("layers that contribute most: weight, contribution")
-    picture = "weights" if len(study.weights_table) else ""
+    picture = "layer-weights" if len(study.weights_table) else ""
     return Section("Mixes of layers", words, picture=picture, header=header, rows=mix_rows(study))
 
 
@@ -177,7 +177,7 @@ def mix_rows(study: Study) -> list[list[str]]:
         most = _matching(summary, same).sort_values("contribution", ascending=False).head(3)
         layers = []
         for layer in most.to_dict("records"):
-            spread = "" if np.isnan(layer["weight_spread"]) else f" ± {layer['weight_spread']:.2f}"
+            spread = "" if np.isnan(layer["weight_std"]) else f" ± {layer['weight_std']:.2f}"
             layers.append(f"{layer['layer']}: {layer['weight']:.2f}{spread}, {layer['contribution']:.2f}")
         score = _matching(scores, same)["value"].mean()
         numbers = [f"{v:.2f}" for v in (score, fit["entropy"], fit["divergence"])]
@@ -186,13 +186,13 @@ def mix_rows(study: Study) -> list[list[str]]:
 
 
 def _shares(study: Study) -> Section:
-    beside = " and ".join(band["name"] for band in study.runs[0].plan.get("beside", []))
+    covariate = " and ".join(band["name"] for band in study.runs[0].plan.get("beside", []))
     rows = []
     for row in _records(study.shares):
         ends = [ranged({"estimate": row[k], "low": row[f"{k}_low"], "high": row[f"{k}_high"]}) for k in SHARES]
         rows.append([row["encoder"], shown_name(row["target"]), row["layer"], *ends])
     header = ["encoder", "target", "layer", "layer alone", "beside alone", "both", "only the layer", "only beside"]
-    words = [f"Shares of the ratings' variance, on speakers never heard, when each layer is fitted beside {beside}."]
+    words = [f"Shares of the ratings' variance, on speakers never heard, when each layer is fitted beside {covariate}."]
     return Section("What is unique", words, header=[*header, "shared"], rows=rows, folded=len(rows) > 30)
 
 
@@ -261,15 +261,15 @@ def _similarity(study: Study) -> Section:
 
 def _baselines(scores: pd.DataFrame) -> Section:
     """What is reached without a layer, for each target: r, CCC and the error."""
-    rows = scores[(scores["encoder"] == BASELINE) & (scores["fold"] == POOLED)]
+    rows = scores[scores["baseline"].isin(["mean_rating", *BASELINES]) & (scores["fold"] == POOLED)]
     if rows.empty:
         return Section("Without any layer")
-    means = rows.groupby(["control", "target", "metric"], sort=False)["value"].mean().unstack().reset_index()
+    means = rows.groupby(["baseline", "target", "metric"], sort=False)["value"].mean().unstack().reset_index()
     names = {"mean_rating": "mean of the training ratings"} | {c: name for c, (name, _) in BASELINES.items()}
     shown = [m for m in ("pearson", "ccc", "rmse", "uar") if m in means]
     texts = [
         [
-            names[str(row["control"])],
+            names[str(row["baseline"])],
             shown_name(row["target"]),
             ", ".join(f"{METRIC_NAMES[m]} {row[m]:.2f}" for m in shown if np.isfinite(row[m])),
         ]

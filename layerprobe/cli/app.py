@@ -41,7 +41,7 @@ def demo(
     """Run every stage on a small synthetic corpus whose answer is known, from audio to report."""
     from layerprobe.demo import run_demo
 
-    run_demo(out, say=output.say, watch=output.progress)
+    run_demo(out, say=output.print, progress=output.progress)
 
 
 assign_panels(app)

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import Jobs, Output, UpstreamOptions, cache_place, reported
+from layerprobe.cli.options import Jobs, Output, UpstreamOptions, cache_path, reported
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import QUARANTINE
 
 app = typer.Typer(no_args_is_help=True, help="Inspect, verify and repair caches of embeddings.")
 
 CachePath = Annotated[
-    Path, typer.Argument(parser=cache_place, metavar="CACHE", help="Cache that extract made (NAME.zarr or s3://…).")
+    Path, typer.Argument(parser=cache_path, metavar="CACHE", help="Cache that extract made (NAME.zarr or s3://…).")
 ]
 
 
@@ -40,28 +40,30 @@ def info(
         raise InputError("--precision-loss sweeps a sample: name a --manifest with ratings.")
     cache = open_cache(path)
     n, size = len(cache.utterance_ids), size_of(path)
-    output.say(f"{path}: {n} utterances, {size / 1e6:.1f} MB, fingerprint {cache.plan.fingerprint()}")
+    output.print(f"{path}: {n} utterances, {size / 1e6:.1f} MB, fingerprint {cache.plan.fingerprint()}")
     for line in cache.plan.lines():
-        output.say(f"  {line}")
+        output.print(f"  {line}")
     taken_out = cache.n_rows - n
     if taken_out:
-        output.say(f"{taken_out} rows were taken out; layerprobe cache compact {path} gives their room back.")
+        output.print(f"{taken_out} rows were taken out; layerprobe cache compact {path} gives their room back.")
     for reason, count in cache.quarantine["reason"].value_counts().items():
-        output.say(f"quarantined: {count} × {reason}")
+        output.print(f"quarantined: {count} × {reason}")
     if manifest is None:
         return
     checked = read_manifest(manifest, speakers=False)
     held, refused, others = coverage(cache, checked.table["utterance_id"].tolist())
-    output.say(
+    output.print(
         f"{manifest}: {held} of {len(checked.table)} utterances are cached, {refused} refused; {others} rows of the "
         "cache are of no utterance of it."
     )
     if precision_loss:
-        if cache.plan.storage != "float32":
-            raise InputError(f"{path} holds {cache.plan.storage} already: what that cost can't be measured any more.")
+        if cache.plan.storage_dtype != "float32":
+            raise InputError(
+                f"{path} holds {cache.plan.storage_dtype} already: what that cost can't be measured any more."
+            )
         table = float16_loss(cache, checked)
-        output.say("float16 at rest (error in standard deviations of a layer; score: CCC, matched, at most):")
-        output.say(table.to_string(index=False, float_format=lambda x: f"{x:.2g}"))
+        output.print("float16 at rest (error in standard deviations of a layer; score: CCC, matched, at most):")
+        output.print(table.to_string(index=False, float_format=lambda x: f"{x:.2g}"))
 
 
 @app.command(epilog="Example: layerprobe cache verify caches/hubert-base.zarr")
@@ -70,16 +72,16 @@ def verify(path: CachePath, *, output: Output) -> None:
     """Check every file of a cache against its digest and name the utterances of damaged files."""
     from layerprobe.probe.cache.verify import verify as verify_stage
 
-    damages = verify_stage(path, watch=output.progress)
+    damages = verify_stage(path, progress=output.progress)
     for damage in damages:
-        output.say(damage.words())
+        output.print(damage.words())
     if damages:
         ids = {name for damage in damages for name in damage.utterance_ids}
         raise InputError(
             f"{path}: {len(damages)} files are damaged, of {len(ids)} utterances. Mend them: "
             f"layerprobe cache repair {path} MANIFEST --encoder ENCODER"
         )
-    output.say(f"{path} is whole.")
+    output.print(f"{path} is whole.")
 
 
 @app.command(epilog="Example: layerprobe cache repair caches/h.zarr my.csv --encoder facebook/hubert-base-ls960")
@@ -94,13 +96,13 @@ def repair(
 ) -> None:
     """Encode the utterances of damaged blocks again, and no others."""
     from layerprobe.probe.data.read import read_manifest
-    from layerprobe.probe.encoders.loading import load_upstream
+    from layerprobe.probe.encoders.loading import load_encoder
     from layerprobe.probe.extraction.repair import repair as repair_stage
 
     progress = output.progress
     checked = read_manifest(manifest, speakers=False)
-    progress.say(f"Loading {upstream.encoder} …")
-    encoder = load_upstream(
+    progress.log(f"Loading {upstream.encoder} …")
+    encoder = load_encoder(
         upstream.encoder,
         random_init=upstream.random_init,
         device=upstream.device,
@@ -108,9 +110,9 @@ def repair(
         precision=upstream.precision,
         show_download=not output.quiet,
     )
-    done = repair_stage(path, checked, encoder, jobs=jobs, watch=progress)
-    output.say(f"{path}: {len(done.damages)} damaged files, {done.n_heard} utterances heard again.")
-    output.say_quarantined(done.lost, file=path / QUARANTINE)
+    done = repair_stage(path, checked, encoder, jobs=jobs, progress=progress)
+    output.print(f"{path}: {len(done.damages)} damaged files, {done.n_encoded} utterances heard again.")
+    output.print_quarantined(done.lost, file=path / QUARANTINE)
 
 
 @app.command(epilog="Example: layerprobe cache diff caches/monday.zarr caches/tuesday.zarr")
@@ -118,7 +120,7 @@ def repair(
 def diff(
     first: CachePath,
     second: Annotated[
-        Path, typer.Argument(parser=cache_place, metavar="SECOND", help="Cache to compare the first with.")
+        Path, typer.Argument(parser=cache_path, metavar="SECOND", help="Cache to compare the first with.")
     ],
     *,
     output: Output,
@@ -129,7 +131,7 @@ def diff(
 
     told = differences(open_cache(first), open_cache(second))
     for line in told or [f"{first} and {second} hold the same."]:
-        output.say(line)
+        output.print(line)
 
 
 @app.command(epilog="Example: layerprobe cache merge caches/hubert-base.zarr my.csv")
@@ -144,8 +146,8 @@ def merge(
     from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.extraction.shards import merge as merge_stage
 
-    added = merge_stage(path, read_manifest(manifest, speakers=False), watch=output.progress)
-    output.say(f"{path}: {added} rows merged.")
+    added = merge_stage(path, read_manifest(manifest, speakers=False), progress=output.progress)
+    output.print(f"{path}: {added} rows merged.")
 
 
 @app.command(epilog="Example: layerprobe cache compact caches/hubert-base.zarr")
@@ -154,4 +156,4 @@ def compact(path: CachePath, *, output: Output) -> None:
     """Rewrite a cache without its removed rows to free their disk space."""
     from layerprobe.probe.cache.compact import compact as compact_stage
 
-    output.say(f"{path}: {compact_stage(path) / 1e6:.1f} MB became free.")
+    output.print(f"{path}: {compact_stage(path) / 1e6:.1f} MB became free.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, cache_place, reported
+from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, cache_path, reported
 from layerprobe.probe.training.options import option
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ class FusionOptions:
 
     target: tuple[str, ...] = option((), help="Target to probe (repeatable); all targets of the header by default.")
     folds: int | None = option(None, help="Number of speaker-disjoint folds; by default the manifest's split, else 5.")
-    test: str | None = option(None, help="Split that is held out, such as test, test1 or development.")
+    test_split: str | None = option(None, help="Split that is held out, such as test, test1 or development.")
     permutations: int = option(19, low=1, help="Number of permutations of each control task.")
-    mix_seeds: int = option(3, low=0, help="Number of seeds of the weighted sums; 0 leaves them out.")
+    weighted_sum_seeds: int = option(3, low=0, help="Number of seeds of the weighted sums; 0 leaves them out.")
     seed: int = option(0, low=0, help="Random seed of folds and permutations.")
     jobs: int | None = option(None, low=1, help="Layers probed in parallel; results do not depend on it.")
 
@@ -39,7 +39,7 @@ def fuse(
     caches: Annotated[
         list[Path],
         typer.Argument(
-            parser=cache_place, metavar="CACHES...", help="Caches that extract made, of speech and text encoders."
+            parser=cache_path, metavar="CACHES...", help="Caches that extract made, of speech and text encoders."
         ),
     ],
     manifest: ManifestPath,
@@ -63,8 +63,8 @@ def fuse(
         checked,
         targets=options.target,
         folds=options.folds,
-        test=options.test,
-        mix_seeds=options.mix_seeds,
+        test_split=options.test_split,
+        weighted_sum_seeds=options.weighted_sum_seeds,
         seed=options.seed,
         permutations=options.permutations,
         fused=True,
@@ -72,14 +72,14 @@ def fuse(
     )
     opened = [open_cache(c) for c in caches]
     command = shlex.join(["layerprobe", *sys.argv[1:]])
-    run = sweep(opened, checked, plan, out=out, command=command, jobs=options.jobs, watch=progress)
-    progress.say("Drawing speakers …")
-    output.say(scores_text(compare_runs([out])))
+    run = sweep(opened, checked, plan, out=out, command=command, jobs=options.jobs, progress=progress)
+    progress.log("Drawing speakers …")
+    output.print(scores_text(compare_runs([out])))
     for row in study([out]).gains.to_dict("records"):
         adds = f"{row['added']} adds {_ranged(row['estimate'], row['low'], row['high'])} over {row['alone']}"
-        output.say(f"  {row['target']}, {row['probe'].replace('_', ' ')}: {adds} ({_p(row['p'])})")
+        output.print(f"  {row['target']}, {row['probe'].replace('_', ' ')}: {adds} ({_p(row['p'])})")
     corpus = run.plan["corpus"]
-    output.say(f"{out}: {corpus['n_held_out']} utterances held out. Next: layerprobe report {out}")
+    output.print(f"{out}: {corpus['n_held_out']} utterances held out. Next: layerprobe report {out}")
 
 
 @app.command(epilog="Example: layerprobe compare runs/audio-text runs/hubert-large runs/audio-only runs/text-only")
@@ -105,7 +105,7 @@ def compare(
     if width is not None and width not in WIDTHS:
         raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
     table = compare_runs(runs, metric=metric)
-    output.say(scores_text(table))
+    output.print(scores_text(table))
     if out is not None:
         from layerprobe.figures.layout.style import save
         from layerprobe.figures.plots.efficiency import efficiency_figure
@@ -114,7 +114,7 @@ def compare(
 
         fingerprint = combined_fingerprint(*(read_run(run).fingerprint for run in runs))
         figure = efficiency_figure(table, metric=metric, width=width)
-        output.say("\n".join(map(str, save(figure, out, "efficiency", fingerprint=fingerprint, table=table))))
+        output.print("\n".join(map(str, save(figure, out, "efficiency", fingerprint=fingerprint, table=table))))
 
 
 def scores_text(table: pd.DataFrame) -> str:

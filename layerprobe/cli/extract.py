@@ -1,4 +1,4 @@
-"""Commands that run an encoder: extract, and doctor, which checks it."""
+"""Commands that run an encoder: extract and check-encoder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, UpstreamOptions, cache_place, reported
+from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, UpstreamOptions, cache_path, reported
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.progress import clock_text
@@ -26,8 +26,8 @@ class EmbeddingOptions:
         help="Pooling over frames (repeatable): mean, std, max, min, first_third, last_third, first_token or "
         "normed_mean; by default mean and std of speech, mean and first_token of text.",
     )
-    words: str = option("transcript", help="Column of the manifest that a text encoder reads.")
-    storage: str = option("float32", help="Data type of the stored embeddings: float32 or float16.")
+    text_column: str = option("transcript", help="Column of the manifest that a text encoder reads.")
+    storage_dtype: str = option("float32", help="Data type of the stored embeddings: float32 or float16.")
     prune: bool = option(False, help="Remove rows of utterances that the manifest no longer has.")
 
 
@@ -50,7 +50,7 @@ def extract(
     out: Annotated[
         Path,
         typer.Option(
-            parser=cache_place, metavar="PATH", help="Cache to write (NAME.zarr or s3://…); an existing one is resumed."
+            parser=cache_path, metavar="PATH", help="Cache to write (NAME.zarr or s3://…); an existing one is resumed."
         ),
     ],
     upstream: UpstreamOptions,
@@ -64,10 +64,10 @@ def extract(
     """Encode every utterance of a manifest and cache the pooled embeddings of all layers."""
     from layerprobe.probe.cache.store import read_quarantine
     from layerprobe.probe.data.read import read_manifest
-    from layerprobe.probe.encoders.loading import load_upstream
+    from layerprobe.probe.encoders.loading import load_encoder
     from layerprobe.probe.extraction.dask import extract_on_dask
     from layerprobe.probe.extraction.extract import extract as extract_stage, rehearse
-    from layerprobe.probe.extraction.multiprocess import Asked, extract_in_processes
+    from layerprobe.probe.extraction.multiprocess import ExtractionJob, extract_in_processes
     from layerprobe.probe.extraction.shards import Shard, extract_shard
 
     if sum(map(bool, (parallel.shard, parallel.processes, parallel.dask, embedding.prune or dry_run))) > 1:
@@ -78,53 +78,53 @@ def extract(
     poolings = tuple(dict.fromkeys(embedding.pooling)) or None
     choices: dict[str, Any] = {
         "poolings": poolings,
-        "words": embedding.words,
-        "storage": embedding.storage,
+        "text_column": embedding.text_column,
+        "storage_dtype": embedding.storage_dtype,
         "jobs": parallel.jobs,
     }
     if parallel.processes or parallel.dask:
-        asked = Asked(manifest, not no_speakers, encoder, loading | {"show_download": False}, out, choices)
+        asked = ExtractionJob(manifest, not no_speakers, encoder, loading | {"show_download": False}, out, choices)
         if parallel.dask:
-            added, whence = extract_on_dask(asked, parallel.dask, watch=progress), "on Dask"
+            added, whence = extract_on_dask(asked, parallel.dask, progress=progress), "on Dask"
         else:
-            added = extract_in_processes(asked, parallel.processes or 1, watch=progress)
+            added = extract_in_processes(asked, parallel.processes or 1, progress=progress)
             whence = f"by {parallel.processes} processes"
         refused = read_quarantine(out)
-        output.say(f"{out}: {added} utterances extracted {whence}, {len(refused)} quarantined.")
-        output.say_quarantined(refused, file=out / QUARANTINE)
-        output.say(f"Next: layerprobe sweep {out} {manifest} --out runs/first")
+        output.print(f"{out}: {added} utterances extracted {whence}, {len(refused)} quarantined.")
+        output.print_quarantined(refused, file=out / QUARANTINE)
+        output.print(f"Next: layerprobe sweep {out} {manifest} --out runs/first")
         return
     checked = read_manifest(manifest, speakers=not no_speakers)
-    progress.say(f"Loading {encoder} …")
-    loaded = load_upstream(encoder, **loading, show_download=not output.quiet)
+    progress.log(f"Loading {encoder} …")
+    loaded = load_encoder(encoder, **loading, show_download=not output.quiet)
     if dry_run:
-        for line in rehearse(checked, loaded, out, **choices, watch=progress):
-            output.say(line)
+        for line in rehearse(checked, loaded, out, **choices, progress=progress):
+            output.print(line)
         return
     if shard:
-        done = extract_shard(checked, loaded, out, shard, **choices, watch=progress)
+        done = extract_shard(checked, loaded, out, shard, **choices, progress=progress)
     else:
-        done = extract_stage(checked, loaded, out, prune=embedding.prune, **choices, watch=progress)
-    rate = f" ({done.seconds_of_sound / done.seconds:.1f} s of sound per s)" if done.seconds_of_sound else ""
-    output.say(
+        done = extract_stage(checked, loaded, out, prune=embedding.prune, **choices, progress=progress)
+    rate = f" ({done.audio_seconds / done.seconds:.1f} s of sound per s)" if done.audio_seconds else ""
+    output.print(
         f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
         f"{done.n_cached_before} were there already, {len(done.quarantine)} quarantined."
     )
-    output.say_quarantined(done.quarantine, file=done.path / QUARANTINE)
-    if done.n_wordless:
-        output.say(f"  {done.n_wordless} of them have no words; they are read as the empty text.")
+    output.print_quarantined(done.quarantine, file=done.path / QUARANTINE)
+    if done.n_without_text:
+        output.print(f"  {done.n_without_text} of them have no words; they are read as the empty text.")
     if shard:
-        output.say(f"Next: layerprobe cache merge {out} {manifest}, when every share is whole")
+        output.print(f"Next: layerprobe cache merge {out} {manifest}, when every share is whole")
         return
     caches = str(done.path) if upstream.random_init is None else f"TRAINED.zarr --random-weights {done.path}"
-    output.say(f"Next: layerprobe sweep {caches} {manifest} --out runs/first")
+    output.print(f"Next: layerprobe sweep {caches} {manifest} --out runs/first")
 
 
-@app.command(epilog="Example: layerprobe doctor --encoder facebook/hubert-base-ls960")
+@app.command("check-encoder", epilog="Example: layerprobe check-encoder --encoder facebook/hubert-base-ls960")
 @reported
-def doctor(
+def check_encoder(
     upstream: UpstreamOptions,
-    sounds: Annotated[
+    manifest: Annotated[
         Path | None, typer.Option(help="Manifest on whose audio the numerical precision is measured.")
     ] = None,
     *,
@@ -133,23 +133,23 @@ def doctor(
     """Check that an encoder's layers are read correctly, and measure its speed and precision."""
     from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.encoders.diagnostics import examine, measure
-    from layerprobe.probe.encoders.loading import load_encoder
+    from layerprobe.probe.encoders.loading import load_audio_encoder
     from layerprobe.probe.extraction.estimate import sample_sounds
 
     encoder = upstream.encoder
     if encoder == "acoustic":
         raise InputError("acoustic features are measured, not heard by a network: extract them as they are.")
-    output.progress.say(f"Loading {encoder} …")
+    output.progress.log(f"Loading {encoder} …")
     choices: dict[str, Any] = {k: v for k, v in asdict(upstream).items() if k != "encoder"}
-    loaded = load_encoder(encoder, **choices, show_download=not output.quiet)
+    loaded = load_audio_encoder(encoder, **choices, show_download=not output.quiet)
     checks = examine(loaded)
     for check in checks:
-        output.say(f"{'kept  ' if check.kept else 'BROKEN'}  {check.name}: {check.found}")
-    table = None if sounds is None else read_manifest(sounds, speakers=False).table
+        output.print(f"{'kept  ' if check.kept else 'BROKEN'}  {check.name}: {check.found}")
+    table = None if manifest is None else read_manifest(manifest, speakers=False).table
     sample = None if table is None else sample_sounds(table, loaded)
     for figure in measure(loaded, sample):
-        output.say(f"        {figure.name}: {figure.found}")
+        output.print(f"        {figure.name}: {figure.found}")
     broken = [check.name for check in checks if not check.kept]
     if broken:
         raise InputError(f"{encoder} breaks {len(broken)} promises: {'; '.join(broken)}. Correct its adapter.")
-    output.say(f"{loaded.architecture}: every utterance will be heard alone, in {loaded.precision}.")
+    output.print(f"{loaded.architecture}: every utterance will be heard alone, in {loaded.precision}.")

@@ -1,4 +1,4 @@
-"""Commands that draw a run, and its report: heatmap, curves, weights, depth, wins, difference, similarity, report."""
+"""Commands that draw a run, and its report: heatmap, curves, layer-weights, …."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ app = typer.Typer()
 FIGURES = {
     "heatmap": "Draw the scores of all layers and targets, with the 95 % set of best layers framed, and the controls.",
     "curves": "Draw the score of each layer with its confidence interval over speakers, and the controls.",
-    "weights": "Draw the layer weights of the weighted sum with each layer's contribution and own score.",
+    "layer-weights": "Draw the layer weights of the weighted sum with each layer's contribution and own score.",
     "depth": "Draw at what depth each target is predicted best, and how much deeper valence lies than arousal.",
-    "wins": "Draw how often each layer scores best in bootstrap resamples of the speakers.",
-    "difference": "Draw the gain of each layer over the same architecture with random weights.",
+    "best-layer": "Draw how often each layer scores best in bootstrap resamples of the speakers.",
+    "gain-over-random": "Draw the gain of each layer over the same architecture with random weights.",
 }
 
 
@@ -27,8 +27,8 @@ def figure_command(figure: str) -> Callable[..., None]:
     def command(runs: RunPaths, metric: Metric = None, width: Width = None, *, output: Output) -> None:
         from layerprobe.figures.draw import draw
 
-        output.progress.say("Drawing …")
-        output.say("\n".join(map(str, draw(figure, runs, metric=metric, width=width))))
+        output.progress.log("Drawing …")
+        output.print("\n".join(map(str, draw(figure, runs, metric=metric, width=width))))
 
     return command
 
@@ -45,10 +45,10 @@ def similarity(run: RunPath, width: Width = None, *, output: Output) -> None:
     from layerprobe.figures.draw import draw
 
     progress = output.progress
-    progress.say("Comparing layers …")
+    progress.log("Comparing layers …")
     table = compare_layers(run)
-    progress.say("Drawing …")
-    output.say("\n".join(map(str, [table, *draw("similarity", [run], width=width)])))
+    progress.log("Drawing …")
+    output.print("\n".join(map(str, [table, *draw("similarity", [run], width=width)])))
 
 
 @app.command(epilog="Example: layerprobe report runs/first")
@@ -57,4 +57,4 @@ def report(run: RunPath, metric: Metric = None, *, output: Output) -> None:
     """Write the findings of a run and one HTML page with all figures."""
     from layerprobe.figures.report.report import write_report
 
-    output.say(f"{write_report(run, metric=metric, watch=output.progress)}")
+    output.print(f"{write_report(run, metric=metric, progress=output.progress)}")

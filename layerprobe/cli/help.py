@@ -8,11 +8,20 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 PANELS = {  # in this order
-    "Corpus": ("manifest", "transcribe", "asr-cost", "speak"),
-    "Embeddings": ("extract", "cache", "doctor"),
+    "Corpus": ("manifest", "transcribe", "asr-impact", "synthesise", "synthesize"),
+    "Embeddings": ("extract", "cache", "check-encoder"),
     "Probing": ("sweep", "fuse"),
-    "Figures": ("heatmap", "curves", "weights", "depth", "wins", "difference", "similarity", "report"),
-    "Models": ("train", "predict", "export", "compare", "distil", "pretrain", "params"),
+    "Figures": (
+        "heatmap",
+        "curves",
+        "layer-weights",
+        "depth",
+        "best-layer",
+        "gain-over-random",
+        "similarity",
+        "report",
+    ),
+    "Models": ("train", "predict", "export", "compare", "distil", "distill", "pretrain", "count-params"),
     "Utilities": ("demo",),
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}

@@ -1,4 +1,4 @@
-"""Commands on the table of utterances: check, from, describe."""
+"""Commands on the table of utterances: import, validate, describe."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, repo
 app = typer.Typer(no_args_is_help=True, help="Import, check and describe the table of utterances.")
 
 
-@app.command("check", epilog="Example: layerprobe manifest check my.csv")
+@app.command("validate", epilog="Example: layerprobe manifest validate my.csv")
 @reported
-def check(manifest: ManifestPath, no_speakers: NoSpeakers = False, *, output: Output) -> None:
+def validate(manifest: ManifestPath, no_speakers: NoSpeakers = False, *, output: Output) -> None:
     """Check every row of a manifest and report all problems together."""
     from layerprobe.probe.data.read import read_manifest
 
     checked = read_manifest(manifest, speakers=not no_speakers)
     n_speakers = checked.table["speaker_id"].nunique()
-    output.say(f"{manifest} is in order: {len(checked.table)} utterances, {n_speakers} speakers.")
+    output.print(f"{manifest} is in order: {len(checked.table)} utterances, {n_speakers} speakers.")
     for name, target in checked.header.targets.items():
         ratings = checked.table[name]
-        output.say(
+        output.print(
             f"  {name}: {ratings.notna().sum()} ratings, mean {ratings.mean():.2f}, standard deviation "
             f"{ratings.std(ddof=0):.2f} on {target.minimum:g} to {target.maximum:g}"
         )
     for name, nominal in checked.header.nominal.items():
         counts = checked.table[name].value_counts().reindex(list(nominal.classes), fill_value=0)
-        output.say(f"  {name}: " + ", ".join(f"{c} {n}" for c, n in counts.items()))
-    output.say(f"Next: layerprobe extract {manifest} --encoder facebook/hubert-base-ls960 --out caches/NAME.zarr")
+        output.print(f"  {name}: " + ", ".join(f"{c} {n}" for c, n in counts.items()))
+    output.print(f"Next: layerprobe extract {manifest} --encoder facebook/hubert-base-ls960 --out caches/NAME.zarr")
 
 
-@app.command("from", epilog="Example: layerprobe manifest from msp-podcast MSP-PODCAST-1.11 --out msp.csv")
+@app.command("import", epilog="Example: layerprobe manifest import msp-podcast MSP-PODCAST-1.11 --out msp.csv")
 @reported
 def from_corpus(
     corpus: Annotated[
@@ -56,28 +56,28 @@ def from_corpus(
 
     imported = import_corpus(corpus, folder, fold=fold)
     if probe_audio:
-        imported = with_durations(imported, watch=output.progress)
+        imported = with_durations(imported, progress=output.progress)
     write_imported(imported, out)
     table = imported.table
     known = table["speaker_id"][table["speaker_id"] != "Unknown"].nunique()
-    output.say(f"{out}: {len(table)} utterances of {known} known speakers ({imported.header.corpus}).")
+    output.print(f"{out}: {len(table)} utterances of {known} known speakers ({imported.header.corpus}).")
     if "split" in table:
         counts = table["split"].value_counts()
-        output.say("  " + ", ".join(f"{name!s} {n}" for name, n in counts.items()))
+        output.print("  " + ", ".join(f"{name!s} {n}" for name, n in counts.items()))
     rated = list(imported.header.targets)
     for name in rated:
-        output.say(f"  {name}: mean {table[name].mean():.2f}, standard deviation {table[name].std(ddof=0):.2f}")
+        output.print(f"  {name}: mean {table[name].mean():.2f}, standard deviation {table[name].std(ddof=0):.2f}")
     if len(rated) > 1:
         pairs = [(a, b) for k, a in enumerate(rated) for b in rated[k + 1 :]]
-        output.say("  r: " + ", ".join(f"{a} and {b} {float(table[a].corr(table[b])):.2f}" for a, b in pairs))
+        output.print("  r: " + ", ".join(f"{a} and {b} {float(table[a].corr(table[b])):.2f}" for a, b in pairs))
     for name in imported.header.nominal:
         counts = table[name][table[name] != ""].value_counts()
-        output.say(f"  {name}: " + ", ".join(f"{c!s} {n}" for c, n in counts.items()))
+        output.print(f"  {name}: " + ", ".join(f"{c!s} {n}" for c, n in counts.items()))
     for reason, n in imported.dropped.items():
-        output.say(f"  left out: {n} ({reason})")
-    for remark in imported.remarks:
-        output.say(f"  {remark}")
-    output.say(f"Next: layerprobe manifest describe {out}")
+        output.print(f"  left out: {n} ({reason})")
+    for remark in imported.warnings:
+        output.print(f"  {remark}")
+    output.print(f"Next: layerprobe manifest describe {out}")
 
 
 @app.command("describe", epilog="Example: layerprobe manifest describe my.csv --out described")
@@ -104,9 +104,9 @@ def describe(
     for row in found.sizes.to_dict("records"):
         hours = "" if row["hours"] != row["hours"] else f", {row['hours']:.1f} h"
         unknown = f" and {row['n_unknown']} utterances of unknown ones" if row["n_unknown"] else ""
-        output.say(f"{row['split']}: {row['n_utterances']} utterances{hours}, {row['n_speakers']} speakers{unknown}")
+        output.print(f"{row['split']}: {row['n_utterances']} utterances{hours}, {row['n_speakers']} speakers{unknown}")
     for row in found.ratings.to_dict("records"):
-        output.say(
+        output.print(
             f"{row['target']}: {row['n']} ratings, mean {row['mean']:.2f}, standard deviation {row['std']:.2f}, "
             f"skewness {row['skewness']:.2f}, {row['lowest']:g} to {row['highest']:g}, "
             f"{100 * row['at_ends']:.1f} % at the ends"
@@ -114,24 +114,24 @@ def describe(
     names = [str(name) for name in found.correlations]
     for k, a in enumerate(names):
         for b in names[k + 1 :]:
-            output.say(f"{a} and {b}: r = {float(found.correlations[b][a]):.2f}")
+            output.print(f"{a} and {b}: r = {float(found.correlations[b][a]):.2f}")
     for one in found.agreement:
-        output.say(
+        output.print(
             f"{one.target}, {one.raters:.1f} raters an utterance: ICC(1) {one.icc_single:.2f}, of their mean "
             f"{one.icc_mean:.2f}; a rater against the others: CCC {one.leave_one_out:.2f}"
         )
     for target, rows in found.classes.groupby("target", sort=False):
         counts = ", ".join(f"{r['class']} {r['n']}" for r in rows.to_dict("records"))
-        output.say(f"{target}: {counts}")
+        output.print(f"{target}: {counts}")
     if len(found.on_both_sides):
         first = found.on_both_sides.iloc[0]
-        output.say(
+        output.print(
             f"{len(found.on_both_sides)} speakers are on several sides of the split, {first['speaker_id']} first "
             f"({first['splits']})"
         )
     elif "split" in checked.table:
-        output.say("no known speaker is on two sides of the split")
+        output.print("no known speaker is on two sides of the split")
     folder = out or manifest.with_name(f"{manifest.stem}-described")
     figure = corpus_figure(checked, found, width=width)
     paths = save(figure, folder, "corpus", fingerprint=checked.content_hash(), table=found.ratings)
-    output.say("\n".join(map(str, paths)))
+    output.print("\n".join(map(str, paths)))

@@ -14,8 +14,8 @@ import typer
 
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_store_error, place
-from layerprobe.probe.progress import Silent, watcher
-from layerprobe.probe.training.options import option, options_of
+from layerprobe.probe.progress import NullProgress, make_progress
+from layerprobe.probe.training.options import option, read_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ class UpstreamOptions:
     random_init: int | None = option(
         None, low=0, help="Seed of random weights for the same architecture, as a control."
     )
-    adapter: Path | None = option(None, help="Python file whose FAMILY describes an unknown architecture.")
+    adapter: Path | None = option(None, help="Python file whose ARCHITECTURE describes an unknown architecture.")
     device: str | None = option(None, help="Device to run on: cpu or cuda; a GPU by default where there is one.")
     precision: str = option(
         "auto", help="Precision: float32, bfloat16, float16 (GPU), or auto (16 bits where the hardware supports it)."
@@ -66,24 +66,24 @@ class Output:
     quiet: bool = option(False, help="Print nothing but errors.")
 
     @functools.cached_property
-    def progress(self) -> Silent:
+    def progress(self) -> NullProgress:
         """Reports how far a stage is."""
-        return watcher(quiet=self.quiet)
+        return make_progress(quiet=self.quiet)
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line on standard output."""
         if not self.quiet:
             typer.echo(text)
 
-    def say_quarantined(self, quarantine: pd.DataFrame, *, file: Path | None = None) -> None:
+    def print_quarantined(self, quarantine: pd.DataFrame, *, file: Path | None = None) -> None:
         """Print the first ten utterances that could not be used, each with its reason, and where the others are."""
         for row in quarantine.head(10).to_dict("records"):
-            self.say(f"  {row['utterance_id']}: {row['reason']}")
+            self.print(f"  {row['utterance_id']}: {row['reason']}")
         if len(quarantine) > 10 and file is not None:
-            self.say(f"  … all {len(quarantine)} in {file}")
+            self.print(f"  … all {len(quarantine)} in {file}")
 
 
-def cache_place(where: str) -> Path:
+def cache_path(where: str) -> Path:
     """A cache as it is named on the command line: a folder, or a URL."""
     try:
         return place(where)
@@ -91,7 +91,7 @@ def cache_place(where: str) -> Path:
         raise typer.BadParameter(str(error)) from error
 
 
-def best_device(device: str | None) -> str:
+def choose_device(device: str | None) -> str:
     """The device that was asked for, or a GPU where there is one.
 
     Raises:
@@ -126,7 +126,7 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
         except (InputError, OSError) as error:
             if debug:
                 raise
-            typer.echo(error_text(error), err=True)
+            typer.echo(error_message(error), err=True)
             raise typer.Exit(2) from error
         except Exception as error:
             if debug or not is_store_error(error):
@@ -153,7 +153,7 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
 def typer_parameters(kind: type[Any]) -> list[inspect.Parameter]:
     """A Typer option for each field of a dataclass of options, with the field's name, type, default, range and help."""
     hints, made = get_type_hints(kind), []
-    for field, described in zip(fields(kind), options_of(kind).values(), strict=True):
+    for field, described in zip(fields(kind), read_options(kind).values(), strict=True):
         several = get_origin(hints[field.name]) is tuple
         annotation: Any = hints[field.name]
         default = inspect.Parameter.empty if field.default is MISSING else field.default
@@ -186,7 +186,7 @@ def _panel(kind: type[Any]) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", " ", kind.__name__).capitalize()
 
 
-def error_text(error: InputError | OSError) -> str:
+def error_message(error: InputError | OSError) -> str:
     """One sentence with the mend."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from layerprobe.cli.options import Device, ManifestPath, NoSpeakers, Output, UtterancesPath, best_device, reported
+from layerprobe.cli.options import Device, ManifestPath, NoSpeakers, Output, UtterancesPath, choose_device, reported
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 
@@ -19,7 +19,7 @@ TrainedPath = Annotated[Path, typer.Argument(help="Run folder that train made.")
 
 
 @app.command(
-    epilog="Example: layerprobe train my.csv --audio ntu-spml/distilhubert --text distilbert-base-uncased "
+    epilog="Example: layerprobe train my.csv --audio-encoder ntu-spml/distilhubert --text-encoder distilbert-base-uncased "
     "--out runs/audio-text"
 )
 @reported
@@ -42,26 +42,26 @@ def train(
 
     progress = output.progress
     checked = read_manifest(manifest, speakers=not no_speakers)
-    device = best_device(device)
-    progress.say("Loading encoders …")
+    device = choose_device(device)
+    progress.log("Loading encoders …")
     parts, plan = plan_training(
         checked, encoders=encoders, head=head, optimiser=optimiser, device=device, show_download=not output.quiet
     )
     command = shlex.join(["layerprobe", *sys.argv[1:]])
-    run = train_stage(checked, parts, plan, out=out, device=device, command=command, watch=progress)
+    run = train_stage(checked, parts, plan, out=out, device=device, command=command, progress=progress)
     corpus, counts = run.plan["corpus"], run.plan["parameters"]
-    output.say(
+    output.print(
         f"{out}: {counts['trainable']:,} of {counts['total']:,} parameters trained on {corpus['n_train']} utterances, "
         f"stopped by {corpus['n_development']}, judged on {corpus['n_held_out']}; {corpus['n_quarantined']} "
         "quarantined."
     )
-    if corpus["n_wordless"]:
-        output.say(f"  {corpus['n_wordless']} of them have no words; they were read as the empty text.")
+    if corpus["n_without_text"]:
+        output.print(f"  {corpus['n_without_text']} of them have no words; they were read as the empty text.")
     pooled = run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == "ccc")]
     for name in plan.targets:
         values = pooled[pooled["target"] == name]["value"]
-        output.say(f"  {name}: CCC " + ", ".join(f"{v:.3f}" for v in values))
-    output.say(f"Next: layerprobe compare {out} OTHER, or layerprobe predict {out} new.csv --out predictions.csv")
+        output.print(f"  {name}: CCC " + ", ".join(f"{v:.3f}" for v in values))
+    output.print(f"Next: layerprobe compare {out} OTHER, or layerprobe predict {out} new.csv --out predictions.csv")
 
 
 @app.command(epilog="Example: layerprobe predict runs/audio-text new.csv --out predictions.csv")
@@ -78,13 +78,13 @@ def predict(
     from layerprobe.probe.data.read import read_utterances
     from layerprobe.probe.regressor.predict import predict as predict_stage
 
-    found = predict_stage(run, read_utterances(table), device=best_device(device), watch=output.progress)
+    found = predict_stage(run, read_utterances(table), device=choose_device(device), progress=output.progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     found.to_csv(out, index=False, lineterminator="\n")
     refused = found[found["reason"] != ""]
-    output.say(f"{out}: {len(found) - len(refused)} utterances rated, {len(refused)} could not be.")
+    output.print(f"{out}: {len(found) - len(refused)} utterances rated, {len(refused)} could not be.")
     for row in refused.head(10).to_dict("records"):
-        output.say(f"  {row['utterance_id']}: {row['reason']}")
+        output.print(f"  {row['utterance_id']}: {row['reason']}")
 
 
 @app.command(epilog="Example: layerprobe export runs/audio-text --out exported")
@@ -99,34 +99,35 @@ def export(
     """Export a trained regressor as ONNX files, one per encoder and one for the head, and check their ratings."""
     from layerprobe.probe.regressor.onnx import export as export_stage
 
-    output.progress.say("Tracing …")
+    output.progress.log("Tracing …")
     done = export_stage(run, out, seed=seed)
     for path in done.files:
-        output.say(str(path))
-    output.say(f"The largest difference of a rating is {done.largest_difference:.1e} standard deviations.")
+        output.print(str(path))
+    output.print(f"The largest difference of a rating is {done.largest_difference:.1e} standard deviations.")
 
 
 @app.command(
-    epilog="Example: layerprobe params --audio ntu-spml/distilhubert --text distilbert-base-uncased "
-    "--against facebook/hubert-large-ll60k"
+    "count-params",
+    epilog="Example: layerprobe count-params --audio-encoder ntu-spml/distilhubert --text-encoder distilbert-base-uncased "
+    "--reference facebook/hubert-large-ll60k",
 )
 @reported
-def params(
-    audio: Annotated[
+def count_params(
+    audio_encoder: Annotated[
         str | None, typer.Option(help="Speech encoder: a hub name with an optional @revision, or a folder.")
     ] = None,
-    text: Annotated[
+    text_encoder: Annotated[
         str | None, typer.Option(help="Text encoder: a hub name with an optional @revision, or a folder.")
     ] = None,
-    against: Annotated[
+    reference: Annotated[
         list[str] | None, typer.Option(help="Model whose parameters are the reference of percentages (repeatable).")
     ] = None,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Duration of the audio for which multiply-adds are counted.")
     ] = 10.0,
     tokens_per_second: Annotated[float, typer.Option(min=0.1, help="Text tokens per second of audio.")] = 3.5,
-    measure: Annotated[
-        bool, typer.Option("--measure", help="Measure real-time factors on this machine as well.")
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Measure real-time factors on this machine as well.")
     ] = False,
     csv: Annotated[Path | None, typer.Option(help="File for the table (.csv).")] = None,
     *,
@@ -136,48 +137,48 @@ def params(
     import math
 
     from layerprobe.probe.regressor.parameter_count import (
-        account,
         accounts_table,
+        combined,
+        count_parameters,
+        count_tokens,
         describe,
         head_for,
-        joined,
         real_time_factors,
-        tokens_of,
     )
 
-    if audio is None and text is None:
-        raise InputError("Name an encoder: --audio, --text or both.")
-    heard, read = (None if name is None else describe(name) for name in (audio, text))
-    others = [describe(name) for name in against or []]
-    n_tokens, n_seconds = tokens_of(seconds, tokens_per_second), max(1, math.ceil(seconds))
+    if audio_encoder is None and text_encoder is None:
+        raise InputError("Name an encoder: --audio-encoder, --text-encoder or both.")
+    heard, read = (None if name is None else describe(name) for name in (audio_encoder, text_encoder))
+    others = [describe(name) for name in reference or []]
+    n_tokens, n_seconds = count_tokens(seconds, tokens_per_second), max(1, math.ceil(seconds))
     amounts = [(m, n_tokens if m.is_text else n_seconds) for m in (heard, read, *others) if m is not None]
-    accounts = {m.name: account(m, amount=n) for m, n in amounts}
+    accounts = {m.name: count_parameters(m, amount=n) for m, n in amounts}
     branches = [None if m is None else accounts[m.name] for m in (heard, read)]
-    both = joined(branches[0], branches[1], head_for(heard, read))
+    both = combined(branches[0], branches[1], head_for(heard, read))
     shown = [*(b for b in branches if b is not None), both, *(accounts[m.name] for m in others)]
     compared = [accounts[m.name] for m in others]
     for one in shown:
-        output.say(f"{one.name}: {one.total:,} parameters")
-        output.say("  " + ", ".join(f"{part.replace('_', ' ')} {n:,}" for part, n in one.parts.items() if n))
-        output.say(f"  {one.multiply_adds / seconds / 1e9:.2f} G multiply-adds per second of sound")
-    headless = joined(branches[0], branches[1], head=_nothing())
+        output.print(f"{one.name}: {one.total:,} parameters")
+        output.print("  " + ", ".join(f"{part.replace('_', ' ')} {n:,}" for part, n in one.parts.items() if n))
+        output.print(f"  {one.multiply_adds / seconds / 1e9:.2f} G multiply-adds per second of sound")
+    headless = combined(branches[0], branches[1], head=_nothing())
     for title, one in (("with its head", both), ("its encoders alone", headless)):
-        output.say(f"{one.name}, {title}, trained:")
+        output.print(f"{one.name}, {title}, trained:")
         for rule in ("everything", "front end frozen", "front end and embeddings frozen"):
             shares = "".join(f", {100 * one.share_of(o, rule):.1f} % of {o.name}" for o in compared)
-            output.say(f"  {rule}: {one.trained(rule):,}{shares}")
+            output.print(f"  {rule}: {one.trained(rule):,}{shares}")
     if compared:
-        output.say("Shares are of the other model with its front end frozen.")
-    if measure:
-        output.progress.say("Measuring …")
+        output.print("Shares are of the other model with its front end frozen.")
+    if benchmark:
+        output.progress.log("Measuring …")
         factors = real_time_factors(amounts, seconds=float(n_seconds))
         for (model, _), factor in zip(amounts, factors, strict=True):
-            output.say(f"{model.name}: real-time factor {factor:.4f} (float32, {n_seconds} s)")
+            output.print(f"{model.name}: real-time factor {factor:.4f} (float32, {n_seconds} s)")
         own = sum(f for (m, _), f in zip(amounts, factors, strict=True) if m in (heard, read))
-        output.say(f"{both.name}: real-time factor {own:.4f}, its branches one after the other")
+        output.print(f"{both.name}: real-time factor {own:.4f}, its branches one after the other")
     if csv is not None:
         accounts_table(shown, compared).to_csv(csv, index=False, lineterminator="\n")
-        output.say(str(csv))
+        output.print(str(csv))
 
 
 def _nothing() -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, cache_place, reported
+from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, cache_path, reported
 from layerprobe.probe.training.options import option
 
 app = typer.Typer()
@@ -22,32 +22,35 @@ class ProbingOptions:
 
     target: tuple[str, ...] = option((), help="Target to probe (repeatable); all targets of the header by default.")
     folds: int | None = option(None, help="Number of speaker-disjoint folds; by default the manifest's split, else 5.")
-    test: str | None = option(None, help="Split that is held out, such as test, test1 or development.")
+    test_split: str | None = option(None, help="Split that is held out, such as test, test1 or development.")
     controls: tuple[str, ...] = option(
         (),
         help="Control task (repeatable): permuted, permuted_by_speaker, permuted_within_speaker, random_per_speaker, "
-        "or all, which adds random weights, acoustic features and --beyond-text and extracts missing caches; by "
+        "or all, which adds random weights, acoustic features and --residualize-text and extracts missing caches; by "
         "default the first two, without speakers the first.",
     )
     permutations: int = option(
         49, low=1, help="Number of permutations of each control task; the smallest p-value is 1 / (number + 1)."
     )
-    mix: tuple[str, ...] = option(
+    layer_mixes: tuple[str, ...] = option(
         (),
         help="Mix of layers (repeatable): weighted_sum, uniform_mix, unstandardised_mix, gradient_descent_mix, "
         "cumulative_mix, or all; the first two by default.",
     )
-    mix_seeds: int = option(3, low=0, help="Number of seeds of the weighted sum; 0 leaves all mixes out.")
+    weighted_sum_seeds: int = option(3, low=0, help="Number of seeds of the weighted sum; 0 leaves all mixes out.")
     probe: tuple[str, ...] = option(
-        (), help="Probe to fit in addition to ridge (repeatable): mlp, description_length, logistic (for classes)."
+        (),
+        help="Probe to fit in addition to ridge (repeatable): mlp, mdl (minimum description length), logistic (for classes).",
     )
-    beside: tuple[str, ...] = option(
+    covariate: tuple[str, ...] = option(
         (),
         help="Covariate that each layer is fitted with, for joint scores and unique variance (repeatable): "
         "CACHE@LAYER, or transcript for its words.",
     )
-    beyond_text: bool = option(False, help="Probe also the residuals of ratings after regressing out the transcript.")
-    transfer: bool = option(False, help="Train also on each corpus alone, and test on all (cross-corpus).")
+    residualize_text: bool = option(
+        False, help="Probe also the residuals of ratings after regressing out the transcript."
+    )
+    cross_corpus: bool = option(False, help="Train also on each corpus alone, and test on all (cross-corpus).")
     seed: int = option(0, low=0, help="Random seed of folds and permutations.")
 
 
@@ -65,7 +68,7 @@ class ComputeOptions:
 def sweep(
     caches: Annotated[
         list[Path],
-        typer.Argument(parser=cache_place, metavar="CACHES...", help="Caches that extract made, one per encoder."),
+        typer.Argument(parser=cache_path, metavar="CACHES...", help="Caches that extract made, one per encoder."),
     ],
     manifest: ManifestPath,
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
@@ -74,7 +77,7 @@ def sweep(
     random_weights: Annotated[
         list[Path] | None,
         typer.Option(
-            parser=cache_place,
+            parser=cache_path,
             metavar="PATH",
             help="Cache of the same architecture extracted with --random-init, as a control (repeatable).",
         ),
@@ -94,44 +97,44 @@ def sweep(
     from layerprobe.probe.tasks.controls import CONTROLS
 
     progress = output.progress
-    progress.say("Reading the manifest and the caches …")
+    progress.log("Reading the manifest and the caches …")
     checked = read_manifest(manifest, speakers=not no_speakers)
     everything = probing.controls == ("all",)
     plan = plan_sweep(
         checked,
         targets=probing.target,
         folds=probing.folds,
-        test=probing.test,
-        mix_seeds=probing.mix_seeds,
-        mixes=tuple(MIXES) if probing.mix == ("all",) else probing.mix or DEFAULT_MIXES,
+        test_split=probing.test_split,
+        weighted_sum_seeds=probing.weighted_sum_seeds,
+        mixes=tuple(MIXES) if probing.layer_mixes == ("all",) else probing.layer_mixes or DEFAULT_MIXES,
         probes=probing.probe,
         seed=probing.seed,
         controls=tuple(CONTROLS) if everything else probing.controls or None,
         permutations=probing.permutations,
-        beyond_text=probing.beyond_text or (None if everything else False),
-        transfer=probing.transfer,
+        residualize_text=probing.residualize_text or (None if everything else False),
+        cross_corpus=probing.cross_corpus,
         speakers=not no_speakers,
         device=compute.device,
     )
     studied, other = [open_cache(c) for c in caches], ControlCaches([open_cache(c) for c in random_weights or []], [])
     if everything:
-        other = control_caches(studied, checked, random_weights=other.random_weights, watch=progress)
+        other = control_caches(studied, checked, random_weights=other.random_weights, progress=progress)
     run = sweep_stage(
         [*studied, *other.acoustic],
         checked,
         plan,
         out=out,
         random_weights=other.random_weights,
-        beside=[band_named(name) for name in probing.beside],
+        covariate=[band_named(name) for name in probing.covariate],
         command=shlex.join(["layerprobe", *sys.argv[1:]]),
         jobs=compute.jobs,
         dask=compute.dask,
-        watch=progress,
+        progress=progress,
     )
     corpus = run.plan["corpus"]
     left_out = corpus["n_not_cached"] + corpus["n_not_rated"]
-    output.say(
+    output.print(
         f"{out}: {len(run.scores)} scores from {corpus['n_utterances']} utterances of {corpus['n_speakers']} speakers"
         + (f"; {left_out} utterances of the manifest left out (not cached, or not rated)." if left_out else ".")
     )
-    output.say(f"Next: layerprobe heatmap {out}")
+    output.print(f"Next: layerprobe heatmap {out}")

@@ -1,4 +1,4 @@
-"""Commands on transcripts: transcribe, asr-cost."""
+"""Commands on transcripts: transcribe, asr-impact."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import Device, ManifestPath, NoSpeakers, Output, best_device, reported
+from layerprobe.cli.options import Device, ManifestPath, NoSpeakers, Output, choose_device, reported
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.options import option
 
@@ -62,19 +62,19 @@ def transcribe(
         column = source.column or TRANSCRIPT
         table = with_transcripts(checked.table, found, column=column)
         n = int((table[column] != "").sum())
-        output.say(f"{found.kind}: {n} of {len(table)} utterances have words.")
+        output.print(f"{found.kind}: {n} of {len(table)} utterances have words.")
     else:
         column = source.column or (ASR_TRANSCRIPT if has_words else TRANSCRIPT)
-        progress.say(f"Loading {source.asr} …")
-        recogniser = load_recogniser(str(source.asr), device=best_device(device), language=source.language)
-        notes = out.with_suffix(".heard.jsonl")
-        done = transcribe_stage(checked.table, recogniser, column=column, notes=notes, watch=progress)
+        progress.log(f"Loading {source.asr} …")
+        recogniser = load_recogniser(str(source.asr), device=choose_device(device), language=source.language)
+        notes = out.with_suffix(".asr-progress.jsonl")
+        done = transcribe_stage(checked.table, recogniser, column=column, notes=notes, progress=progress)
         table = done.table
-        output.say(
-            f"{recogniser.name}: {done.n_heard} utterances transcribed, {done.n_wordless} without a word, "
+        output.print(
+            f"{recogniser.name}: {done.n_encoded} utterances transcribed, {done.n_without_text} without a word, "
             f"{len(done.quarantine)} could not be heard."
         )
-        output.say_quarantined(done.quarantine)
+        output.print_quarantined(done.quarantine)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.parent.resolve() == manifest.parent.resolve():  # paths of the manifest begin at its folder
         folder = manifest.parent.resolve()
@@ -83,18 +83,18 @@ def transcribe(
     if source.from_folder is None:
         notes.unlink()
     if TRANSCRIPT in table and ASR_TRANSCRIPT in table:
-        output.say(_error_text(table))
-    output.say(f"Next: layerprobe extract {out} --encoder distilbert-base-uncased --out caches/text.zarr")
+        output.print(_error_text(table))
+    output.print(f"Next: layerprobe extract {out} --encoder distilbert-base-uncased --out caches/text.zarr")
 
 
 @app.command(
-    "asr-cost",
-    epilog="Example: layerprobe asr-cost my-transcribed.csv --text distilbert-base-uncased --out runs/asr-cost",
+    "asr-impact",
+    epilog="Example: layerprobe asr-impact my-transcribed.csv --text-encoder distilbert-base-uncased --out runs/asr-impact",
 )
 @reported
-def asr_cost(
+def asr_impact(
     manifest: ManifestPath,
-    text: Annotated[str, typer.Option(help="Text encoder that reads both transcripts.")],
+    text_encoder: Annotated[str, typer.Option(help="Text encoder that reads both transcripts.")],
     out: Annotated[Path, typer.Option(help="Run folder to write, with both caches in it.")],
     folds: Annotated[
         int | None, typer.Option(help="Number of speaker-disjoint folds; by default the manifest's split, else 5.")
@@ -120,18 +120,18 @@ def asr_cost(
     missing = [c for c in (TRANSCRIPT, ASR_TRANSCRIPT) if c not in checked.table]
     if missing:
         raise InputError(f"{manifest} has no column {missing[0]!r}. layerprobe transcribe makes it.")
-    progress.say(f"Loading {text} …")
-    encoder = load_text_encoder(text, device=device, show_download=not output.quiet)
+    progress.log(f"Loading {text_encoder} …")
+    encoder = load_text_encoder(text_encoder, device=device, show_download=not output.quiet)
     caches = []
     for name, words in (("people", TRANSCRIPT), ("recogniser", ASR_TRANSCRIPT)):
-        extract(checked, encoder, out / f"{name}.zarr", words=words, watch=progress)
+        extract(checked, encoder, out / f"{name}.zarr", text_column=words, progress=progress)
         caches.append(open_cache(out / f"{name}.zarr"))
-    plan = plan_sweep(checked, folds=folds, mix_seeds=0, permutations=1, speakers=not no_speakers)
+    plan = plan_sweep(checked, folds=folds, weighted_sum_seeds=0, permutations=1, speakers=not no_speakers)
     command = shlex.join(["layerprobe", *sys.argv[1:]])
-    sweep(caches, checked, plan, out=out, command=command, watch=progress)
-    output.say(_error_text(checked.table))
-    output.say(scores_text(compare([out])))
-    output.say(f"{out}: what stands beside the second is its difference from the first.")
+    sweep(caches, checked, plan, out=out, command=command, progress=progress)
+    output.print(_error_text(checked.table))
+    output.print(scores_text(compare([out])))
+    output.print(f"{out}: what stands beside the second is its difference from the first.")
 
 
 def _error_text(table: object) -> str:

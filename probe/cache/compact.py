@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from layerprobe.probe.cache.journal import JOURNAL
-from layerprobe.probe.cache.lease import CLAIM, LOCK, claimed
+from layerprobe.probe.cache.lease import LEASE, LOCK, leased
 from layerprobe.probe.cache.store import BLOCK, Cache, open_cache
-from layerprobe.probe.cache.writer import CacheWriter, compaction_folders, finish_compaction
+from layerprobe.probe.cache.writer import CacheWriter, compaction_folders, resume_compaction
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, size_of
 
-OWN = (JOURNAL, LOCK, CLAIM, "zarr.json")  # of every store; the rest is carried over
+OWN = (JOURNAL, LOCK, LEASE, "zarr.json")  # of every store; the rest is carried over
 
 
 def compact(path: Path) -> int:
@@ -24,16 +24,16 @@ def compact(path: Path) -> int:
 
     Raises:
         InputError: if ``path`` is no cache, or another process writes to it
-        CacheDamaged: if a row can't be read
+        CacheDamagedError: if a row can't be read
     """
     if is_remote(path):
         raise InputError(f"{path} is in an object store, where nothing takes another's place at once. Extract it anew.")
-    finish_compaction(path)
+    resume_compaction(path)
     before = size_of(path)
     open_cache(path)  # refuses what is none before a lock is put there
     fresh, old = compaction_folders(path)
     shutil.rmtree(fresh, ignore_errors=True)
-    with claimed(path):
+    with leased(path):
         _copy(open_cache(path), fresh)
         for file in path.iterdir():  # the quarantine and what else lies beside the arrays; not what is the copy's own
             if file.is_file() and file.name not in OWN:
@@ -49,4 +49,4 @@ def _copy(cache: Cache, path: Path) -> None:
         for begin in range(0, len(cache.utterance_ids), BLOCK):
             some = np.arange(begin, min(begin + BLOCK, len(cache.utterance_ids)))
             for k, row in zip(some, cache.read_rows(some), strict=True):
-                writer.append(cache.utterance_ids[k], cache.sounds[k], row)
+                writer.append(cache.utterance_ids[k], cache.audio_hashes[k], row)

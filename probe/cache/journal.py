@@ -18,7 +18,7 @@ from layerprobe.probe.filesystem import append_line, replace_file
 JOURNAL = "journal.jsonl"
 
 
-class CacheDamaged(InputError):
+class CacheDamagedError(InputError):
     """The cache does not hold what its journal promises."""
 
 
@@ -39,7 +39,7 @@ def read_journal(path: Path, *, mending: bool = False) -> dict[int, BlockLine]:
         mending: whether a line that can't be read is no reason to stop
 
     Raises:
-        CacheDamaged: if a line that others follow can't be read, or a block is not named before the last one
+        CacheDamagedError: if a line that others follow can't be read, or a block is not named before the last one
     """
     raw = (path / JOURNAL).read_bytes().split(b"\n")
     lines: dict[int, BlockLine] = {}
@@ -52,11 +52,11 @@ def read_journal(path: Path, *, mending: bool = False) -> dict[int, BlockLine]:
             lines[int(entry["block"])] = BlockLine(int(entry["block"]), int(entry["rows"]), files)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if any(rest.strip(b"\0 ") for rest in raw[number + 1 :]) and not mending:
-                raise CacheDamaged(
+                raise CacheDamagedError(
                     f"{path / JOURNAL}, line {number + 1} can't be read. Mend it with layerprobe cache repair."
                 ) from error
     if not mending and sorted(lines) != list(range(len(lines))):
-        raise CacheDamaged(f"{path / JOURNAL} does not name every block. Mend it with layerprobe cache repair.")
+        raise CacheDamagedError(f"{path / JOURNAL} does not name every block. Mend it with layerprobe cache repair.")
     return dict(sorted(lines.items()))
 
 
@@ -70,7 +70,7 @@ def rewrite_journal(path: Path, lines: Iterable[BlockLine]) -> None:
     replace_file(path / JOURNAL, "".join(_text(line) for line in lines))
 
 
-def note_block(path: Path, line: BlockLine) -> None:
+def append_block(path: Path, line: BlockLine) -> None:
     """Name a block whole; the line is on disk when this returns."""
     append_line(path / JOURNAL, _text(line))
 

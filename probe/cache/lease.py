@@ -1,9 +1,9 @@
 """One writer a store: who writes claims it, renews the claim while it lives, and a dead owner's claim is taken over.
 
 On a folder the lock of the file ``lock`` tells the processes of one machine apart, and is gone with its process. It
-does not reach between machines on every shared folder, and object stores have none, so ``claim.json`` names the owner
+does not reach between machines on every shared folder, and object stores have none, so ``lease.json`` names the owner
 besides: a process of this machine that is gone has lost it at once, one of another machine when it was not renewed
-for `LAPSES` seconds by the store's own clock.
+for `LEASE_SECONDS` seconds by the store's own clock.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from filelock import FileLock, Timeout
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, replace_file
 
-CLAIM, LOCK = "claim.json", "lock"
-RENEWED = 20.0  # seconds between two renewals
-LAPSES = 90.0  # seconds without one
-SETTLES = 1.0  # seconds after which of two that take a claim over at once one knows that it has lost it
+LEASE, LOCK = "lease.json", "lock"
+RENEW_SECONDS = 20.0  # seconds between two renewals
+LEASE_SECONDS = 90.0  # seconds without one
+SETTLE_SECONDS = 1.0  # seconds after which of two that take a claim over at once one knows that it has lost it
 
 
-class Claim:
+class Lease:
     """That this process writes to a store."""
 
     def __init__(self, path: Path) -> None:
         """Of the store at ``path``; nothing is written yet."""
         self._path = path
-        self._file = path / CLAIM
+        self._file = path / LEASE
         self._token = secrets.token_hex(8)
         self._ends = threading.Event()
         self._lost = False
@@ -52,12 +52,12 @@ class Claim:
                 whose = f" ({owner['pid']} on {owner['host']})" if owner else ""
                 raise InputError(
                     f"{self._path} is being written by another process{whose}. "
-                    f"Wait for it to end; if it has died, its claim lapses after {LAPSES:.0f} seconds."
+                    f"Wait for it to end; if it has died, its claim lapses after {LEASE_SECONDS:.0f} seconds."
                 )
             with suppress(FileNotFoundError):  # of another that was faster and has tidied up
                 self._write()
             if is_remote(self._path) or owner.get("machine") != _machine():  # on one machine the lock has decided
-                self._ends.wait(SETTLES)
+                self._ends.wait(SETTLE_SECONDS)
                 self.refuse_lost()
         threading.Thread(target=self._renew, daemon=True).start()
 
@@ -78,7 +78,7 @@ class Claim:
             self._file.unlink(missing_ok=True)
 
     def _renew(self) -> None:
-        while not self._ends.wait(RENEWED):
+        while not self._ends.wait(RENEW_SECONDS):
             try:
                 self.refuse_lost()
                 self._write()
@@ -98,11 +98,11 @@ class Claim:
     def _is_dead(self, owner: dict[str, Any]) -> bool:
         if owner.get("machine") == _machine():
             return not is_remote(self._path) or not _lives(int(owner["pid"]))  # a folder's lock is ours already
-        return _age(self._file) > LAPSES
+        return _age(self._file) > LEASE_SECONDS
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[Claim]:
+def leased(path: Path) -> Iterator[Lease]:
     """Be the only writer of a store.
 
     Raises:
@@ -116,7 +116,7 @@ def claimed(path: Path) -> Iterator[Claim]:
             except Timeout as error:
                 raise InputError(f"{path} is being written by another process. Wait for it to end.") from error
             held.callback(lock.release)
-        claim = Claim(path)
+        claim = Lease(path)
         claim.take()
         held.callback(claim.release)
         yield claim

@@ -8,17 +8,6 @@ from typing import Any
 from layerprobe.probe.fingerprints import plan_fingerprint
 from layerprobe.probe.layer_names import is_stack, n_blocks
 
-WORDS_OF = "words of "  # begins ``channels`` where a text encoder reads a column of the manifest
-
-
-def words_read(channels: str) -> str | None:
-    """The column that a plan's ``channels`` names, None where they are of sound.
-
-    >>> words_read("words of transcript"), words_read("mean")
-    ('transcript', None)
-    """
-    return channels.removeprefix(WORDS_OF) if channels.startswith(WORDS_OF) else None
-
 
 @dataclass(frozen=True)
 class ExtractionPlan:
@@ -35,12 +24,13 @@ class ExtractionPlan:
     preprocessing: str
     sampling_rate: int  # Hz
     resampler: str
-    channels: str
-    long_sound: str
+    audio_channels: str  # how channels become one, such as "mean"; "" for a text encoder
+    text_column: str | None  # the manifest's column that a text encoder reads; None for a speech encoder
+    chunking: str  # how inputs over an encoder's limit are cut into chunks
     poolings: tuple[str, ...]
-    forward: str  # whose forward pass: "transformers", or "written out"
+    forward: str  # whose forward pass: "transformers", or "native"
     precision: str  # of its matrix products
-    storage: str  # of the embeddings on disk
+    storage_dtype: str  # of the embeddings on disk
     libraries: str  # versions that can change a number
 
     def fingerprint(self) -> str:
@@ -65,11 +55,6 @@ class ExtractionPlan:
     def lines(self) -> list[str]:
         """Every choice, ``name: value``."""
         return [f"{f.name}: {_shown(getattr(self, f.name))}" for f in fields(self)]
-
-    @property
-    def words(self) -> str | None:
-        """The manifest's column that was read; None where sound was heard."""
-        return words_read(self.channels)
 
     @property
     def is_stack(self) -> bool:

@@ -20,15 +20,15 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from layerprobe.probe.cache.journal import JOURNAL, BlockLine, CacheDamaged, n_whole_rows, read_journal
+from layerprobe.probe.cache.journal import JOURNAL, BlockLine, CacheDamagedError, n_whole_rows, read_journal
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import (
     QUARANTINE,
     QUARANTINE_COLUMNS,
+    connect,
     digest_of,
     is_remote,
-    reached,
     read_table,
     zarr_store,
 )
@@ -37,11 +37,11 @@ BLOCK = 512  # utterances in a shard: 50 MB for 25 layers of 1024 in one pooling
 READ_AT_ONCE = 16 * BLOCK  # rows
 ASKED_AT_ONCE = 16  # of an object store, which takes its time to answer
 FORMAT = 1
-ARRAYS = ("embeddings", "utterance_id", "sound")
+ARRAYS = ("embeddings", "utterance_id", "audio_hash")
 MEND = "Look at it with layerprobe cache verify."
 
 
-class CacheMismatch(InputError):
+class CacheMismatchError(InputError):
     """The cache was made under another plan than the one asked for."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Cache:
     path: Path
     plan: ExtractionPlan
     utterance_ids: np.ndarray  # (n_utterances,) str
-    sounds: np.ndarray  # (n_utterances,) str, hash and span
+    audio_hashes: np.ndarray  # (n_utterances,) str, hash and span
     quarantine: pd.DataFrame  # utterance_id, path, reason
     places: np.ndarray  # (n_utterances,) of their rows in the arrays, ascending
     _embeddings: zarr.Array[Any]
@@ -92,7 +92,7 @@ class Cache:
 
         Raises:
             InputError: if there is no such layer
-            CacheDamaged: if a chunk is missing or its checksum does not match
+            CacheDamagedError: if a chunk is missing or its checksum does not match
         """
         if layer not in self.plan.layers:
             raise InputError(f"{self.path} has no layer {layer!r}; it has {', '.join(self.plan.layers)}.")
@@ -123,9 +123,9 @@ def open_cache(path: Path | str) -> Cache:
 
     Raises:
         InputError: if there is no cache at ``path``
-        CacheDamaged: if its journal can't be read
+        CacheDamagedError: if its journal can't be read
     """
-    path = reached(path)
+    path = connect(path)
     group = open_group(path, "r")
     lines = read_journal(path)
     check_names(path, lines)
@@ -134,7 +134,7 @@ def open_cache(path: Path | str) -> Cache:
     ids, sounds = (read_array(path, array_of(group, name), slice(0, n)).astype(object) for name in ARRAYS[1:])
     short = [name for name in ARRAYS if array_of(group, name).shape[0] < n]
     if short:
-        raise CacheDamaged(f"{path}: {short[0]} is shorter than the {n} rows that the journal names. {MEND}")
+        raise CacheDamagedError(f"{path}: {short[0]} is shorter than the {n} rows that the journal names. {MEND}")
     places = np.flatnonzero(ids != "")
     return Cache(path, plan, ids[places], sounds[places], read_quarantine(path), places, array_of(group, "embeddings"))
 
@@ -178,7 +178,7 @@ def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:
     """One of `ARRAYS`."""
     array = group[name]
     if not isinstance(array, zarr.Array):
-        raise CacheDamaged(f"{group.store_path}: {name} is no array. {MEND}")
+        raise CacheDamagedError(f"{group.store_path}: {name} is no array. {MEND}")
     return array
 
 
@@ -187,10 +187,10 @@ def read_array(path: Path, array: zarr.Array[Any], *where: slice | int, first: i
     try:
         values = np.asarray(array[where])
     except (ValueError, OSError, RuntimeError) as error:
-        raise CacheDamaged(f"{path}: {array.name} is damaged ({error}). {MEND}") from error
+        raise CacheDamagedError(f"{path}: {array.name} is damaged ({error}). {MEND}") from error
     if values.dtype.kind == "f" and np.isnan(values).any():
         rows = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(axis=1))
-        raise CacheDamaged(f"{path}: {len(rows)} rows from {first + rows[0]} on are missing. {MEND}")
+        raise CacheDamagedError(f"{path}: {len(rows)} rows from {first + rows[0]} on are missing. {MEND}")
     return values
 
 
@@ -198,7 +198,7 @@ def check_names(path: Path, lines: dict[int, BlockLine]) -> None:
     """See that ids and sounds are those that were written; the embeddings, which are large, are left to ``verify``.
 
     Raises:
-        CacheDamaged: if a file is missing or another
+        CacheDamagedError: if a file is missing or another
     """
     written = [(name, line) for line in lines.values() for name in ARRAYS[1:] if line.files]
 
@@ -212,7 +212,7 @@ def check_names(path: Path, lines: dict[int, BlockLine]) -> None:
         found = pool.map(lambda pair: is_there(*pair), written)
         for (name, line), same in zip(written, found, strict=True):
             if not same:
-                raise CacheDamaged(f"{path}: {name} of block {line.block} is not what was written. {MEND}")
+                raise CacheDamagedError(f"{path}: {name} of block {line.block} is not what was written. {MEND}")
 
 
 def block_file(path: Path, name: str, block: int) -> Path:

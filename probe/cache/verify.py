@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from layerprobe.probe.cache.journal import BlockLine, CacheDamaged, read_journal
+from layerprobe.probe.cache.journal import BlockLine, CacheDamagedError, read_journal
 from layerprobe.probe.cache.store import ARRAYS, BLOCK, Cache, array_of, block_file, open_group, plan_of, read_array
-from layerprobe.probe.filesystem import digest_of, reached
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.filesystem import connect, digest_of
+from layerprobe.probe.progress import NullProgress
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,24 @@ class Damage:
         return f"block {self.block}, {self.array}{layers}: {self.what}; {whom}"
 
 
-def verify(path: Path | str, *, watch: Silent | None = None) -> list[Damage]:
+def verify(path: Path | str, *, progress: NullProgress | None = None) -> list[Damage]:
     """Hold every file of every whole block against the journal's digests, and read what differs.
 
     Raises:
         InputError: if there is no cache at ``path``
-        CacheDamaged: if its journal can't be read
+        CacheDamagedError: if its journal can't be read
     """
-    path, watch = reached(path), watch or Silent()
+    path, progress = connect(path), progress or NullProgress()
     lines = read_journal(path) if (path / "zarr.json").exists() else {}
     layers = plan_of(path, open_group(path, "r")).layers
-    watch.begin("verify", len(lines), "blocks")
+    progress.begin("verify", len(lines), "blocks")
     found: list[Damage] = []
     try:
         for block in sorted(lines):
             found += _verified(path, lines[block], layers)
-            watch.advance(1, f"{len(found)} damaged files")
+            progress.advance(1, f"{len(found)} damaged files")
     finally:
-        watch.end()
+        progress.end()
     return found
 
 
@@ -66,7 +66,7 @@ def ids_of_block(path: Path, line: BlockLine) -> tuple[str, ...] | None:
 def differences(first: Cache, second: Cache) -> list[str]:
     """How two caches differ, in sentences; none if they hold the same."""
     told = [f"plan: {words}" for words in first.plan.differences(second.plan)]
-    own, other = (dict(zip(c.utterance_ids, c.sounds, strict=True)) for c in (first, second))
+    own, other = (dict(zip(c.utterance_ids, c.audio_hashes, strict=True)) for c in (first, second))
     for cache, missing in ((first, [u for u in own if u not in other]), (second, [u for u in other if u not in own])):
         if missing:
             told.append(f"{len(missing)} utterances are in {cache.path} alone, {missing[0]} first")
@@ -115,7 +115,7 @@ def _fault(path: Path, line: BlockLine, name: str) -> str:
     rows, array = _rows(line), array_of(open_group(path, "r"), name)
     try:
         read_array(path, array, slice(rows.start, rows.stop), first=rows.start)
-    except CacheDamaged:
+    except CacheDamagedError:
         return "the file is damaged"
     return "the file is not the one that the journal names" if line.files else ""
 
@@ -126,7 +126,7 @@ def _unreadable(path: Path, line: BlockLine, layers: tuple[str, ...]) -> tuple[s
     for k, name in enumerate(layers):
         try:
             read_array(path, array, slice(rows.start, rows.stop), k, first=rows.start)
-        except CacheDamaged:
+        except CacheDamagedError:
             bad.append(name)
     return tuple(bad) or layers
 

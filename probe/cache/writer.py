@@ -16,18 +16,18 @@ from zarr.codecs import Crc32cCodec
 from layerprobe.probe.cache.journal import (
     JOURNAL,
     BlockLine,
+    append_block,
     n_whole_rows,
-    note_block,
     read_journal,
     rewrite_journal,
 )
-from layerprobe.probe.cache.lease import CLAIM, LOCK, claimed
+from layerprobe.probe.cache.lease import LEASE, LOCK, leased
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.store import (
     ARRAYS,
     BLOCK,
     FORMAT,
-    CacheMismatch,
+    CacheMismatchError,
     array_of,
     block_file,
     check_names,
@@ -40,18 +40,18 @@ from layerprobe.probe.filesystem import (
     PARTIAL,
     QUARANTINE,
     QUARANTINE_COLUMNS,
+    connect,
     digest_of,
     is_remote,
     make_durable,
     place,
-    reached,
     replace_file,
     zarr_store,
 )
 from layerprobe.probe.version import layerprobe_version
 
 
-class NotHeld(Exception):
+class StorageOverflowError(Exception):
     """Embeddings that the cache can't hold as it stores them."""
 
 
@@ -76,15 +76,15 @@ class CacheWriter:
         """Create the store or go on with it.
 
         Raises:
-            CacheMismatch: naming the fields that differ, if it was made under another plan
+            CacheMismatchError: naming the fields that differ, if it was made under another plan
             InputError: if ``path`` holds something else, or another process writes to it
         """
-        finish_compaction(self.path)
-        if reached(self.path).exists() and not (self.path / JOURNAL).exists() and not self._is_begun():
+        resume_compaction(self.path)
+        if connect(self.path).exists() and not (self.path / JOURNAL).exists() and not self._is_begun():
             raise InputError(f"{self.path} exists and is no cache. Name another --out.")
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
-            self._claim = held.enter_context(claimed(self.path))
+            self._claim = held.enter_context(leased(self.path))
             for leftover in () if is_remote(self.path) else self.path.rglob(f"*{PARTIAL}"):  # of one that was killed
                 leftover.unlink()
             self._go_on() if (self.path / JOURNAL).exists() else self._create()
@@ -111,11 +111,11 @@ class CacheWriter:
 
         Raises:
             ValueError: if the shape is another
-            NotHeld: if a value is too large for how the cache stores it
+            StorageOverflowError: if a value is too large for how the cache stores it
         """
         if embeddings.shape != self._shape:
             raise ValueError(f"embeddings are {embeddings.shape}, not {self._shape}")
-        row = stored(embeddings, self.plan.storage)
+        row = stored(embeddings, self.plan.storage_dtype)
         place = self._place.get(utterance_id)
         if place is None:
             self._place[utterance_id] = len(self._ids)
@@ -190,7 +190,7 @@ class CacheWriter:
         rows = slice(block * BLOCK, min((block + 1) * BLOCK, len(self._ids)))
         n_before = min(rows.stop, self._n_durable) - rows.start
         if n_before > 0:  # its files are about to differ from their digests; a kill leaves it to the next run
-            note_block(self.path, BlockLine(block, n_before))
+            append_block(self.path, BlockLine(block, n_before))
         if embeddings is not None:
             self._embeddings[rows] = embeddings
         for array, values in ((self._id_array, self._ids), (self._sound_array, self._sounds)):
@@ -199,14 +199,14 @@ class CacheWriter:
             make_durable(block_file(self.path, name, block))
             make_durable(self.path / name / "zarr.json")
         files = {name: digest_of(block_file(self.path, name, block)) for name in ARRAYS}
-        note_block(self.path, BlockLine(block, rows.stop - rows.start, files))
+        append_block(self.path, BlockLine(block, rows.stop - rows.start, files))
 
     def _is_begun(self) -> bool:
         """Whether the folder is empty, or a store of ours whose making was cut short before it had a journal."""
         if not self.path.is_dir():
             return False
         names = {path.name for path in self.path.iterdir() if path.suffix != PARTIAL}
-        if names <= {LOCK, CLAIM, "zarr.json"}:
+        if names <= {LOCK, LEASE, "zarr.json"}:
             return True
         if "zarr.json" not in names or (self.path / "embeddings" / "c").exists():
             return False  # rows that were written are never made anew
@@ -222,7 +222,7 @@ class CacheWriter:
             shape=(0, *self._shape),
             chunks=(BLOCK, 1, n_poolings, dim),
             shards=(BLOCK, *self._shape),
-            dtype=self.plan.storage,
+            dtype=self.plan.storage_dtype,
             compressors=[Crc32cCodec()],  # embeddings hardly compress; the checksum is what is wanted
             fill_value=float("nan"),  # a row that was never written can't pass for one that was
             dimension_names=("utterance", "layer", "pooling", "feature"),
@@ -241,13 +241,13 @@ class CacheWriter:
         group = open_group(self.path, "r+")
         plan = plan_of(self.path, group)
         if plan != self.plan:
-            raise CacheMismatch(self.path, plan, self.plan)
+            raise CacheMismatchError(self.path, plan, self.plan)
         lines = read_journal(self.path)
         check_names(self.path, lines)
         rewrite_journal(self.path, lines.values())
         n = n_whole_rows(lines)
         self._embeddings = array_of(group, "embeddings")
-        self._id_array, self._sound_array = array_of(group, "utterance_id"), array_of(group, "sound")
+        self._id_array, self._sound_array = array_of(group, "utterance_id"), array_of(group, "audio_hash")
         self._embeddings.resize((n, *self._shape))
         for array in (self._id_array, self._sound_array):
             array.resize((n,))
@@ -279,7 +279,7 @@ def compaction_folders(path: Path) -> tuple[Path, Path]:
     return path.with_name(f".{path.name}.compact-new"), path.with_name(f".{path.name}.compact-old")
 
 
-def finish_compaction(path: Path) -> None:
+def resume_compaction(path: Path) -> None:
     """Where a kill came between the two renamings of a compaction, make the second."""
     if is_remote(path):  # is never compacted
         return
@@ -294,10 +294,12 @@ def stored(embeddings: np.ndarray, storage: str) -> np.ndarray:
     """Embeddings as a cache holds them.
 
     Raises:
-        NotHeld: if a value is beyond what ``storage`` can hold
+        StorageOverflowError: if a value is beyond what ``storage`` can hold
     """
     with np.errstate(over="ignore"):  # it is said in words below
         row = embeddings.astype(storage)
     if not np.isfinite(row).all():
-        raise NotHeld(f"a value of {np.abs(embeddings).max():.3g} can't be held as {storage}; take float32")
+        raise StorageOverflowError(
+            f"a value of {np.abs(embeddings).max():.3g} can't be held as {storage}; take float32"
+        )
     return row

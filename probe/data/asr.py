@@ -11,24 +11,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from layerprobe.probe.data.audio_hashes import Row, SoundHashes
-from layerprobe.probe.data.audio_reader import Quarantine, read_audio, waveform_of
-from layerprobe.probe.data.inputs import LONGEST_SECONDS, SoundSource
+from layerprobe.probe.data.audio_hashes import AudioHashes, Row
+from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
+from layerprobe.probe.data.inputs import MAX_DURATION, AudioReader
 from layerprobe.probe.data.transcripts import filled
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import hub_commit, quiet_transformers, why_not_loaded
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 
 CHUNK_SECONDS = 30.0  # of long sound, overlapping by a sixth on either side as the pipeline does
 
 
 @dataclass(frozen=True)
-class Transcribed:
+class Transcription:
     """What a run of `transcribe` did."""
 
     table: pd.DataFrame  # with the column of words, and the one that says where they are from
-    n_heard: int  # in this run
-    n_wordless: int  # utterances in which it heard no word
+    n_encoded: int  # in this run
+    n_without_text: int  # utterances in which it heard no word
     quarantine: pd.DataFrame  # utterance_id, path, reason
 
 
@@ -87,8 +87,8 @@ def load_recogniser(name: str, *, device: str = "cpu", language: str | None = No
 
 
 def transcribe(
-    table: pd.DataFrame, recogniser: Recogniser, *, column: str, notes: Path, watch: Silent | None = None
-) -> Transcribed:
+    table: pd.DataFrame, recogniser: Recogniser, *, column: str, notes: Path, progress: NullProgress | None = None
+) -> Transcription:
     """Transcribe every utterance that has no words in ``column``; those that have keep them.
 
     What was heard is noted at once in ``notes``, so that an interrupted run goes on where it was.
@@ -103,37 +103,37 @@ def transcribe(
     Raises:
         InputError: if ``notes`` are of another recogniser
     """
-    watch = watch or Silent()
-    hashes = SoundHashes()
-    source = SoundSource(hashes, sampling_rate=recogniser.sampling_rate, longest_seconds=LONGEST_SECONDS)
+    progress = progress or NullProgress()
+    hashes = AudioHashes()
+    source = AudioReader(hashes, sampling_rate=recogniser.sampling_rate, max_duration=MAX_DURATION)
     known = _read_notes(notes, recogniser.name)
     before = table[column].astype(str).str.strip() if column in table else pd.Series("", index=table.index)
     rows: list[Row] = table.to_dict("records")
     wordless = [k for k, there in enumerate(before) if not there]
     words: list[str | None] = [None] * len(rows)
-    quarantine, n_heard = Quarantine(), 0
+    quarantine, n_encoded = Quarantine(), 0
 
     def read(row: Row) -> tuple[str, np.ndarray]:
         material = source.read(row)
-        return material.content, waveform_of(material)
+        return material.content, decode_waveform(material)
 
     with notes.open("a", encoding="utf-8") as file:
         if not known:
             file.write(json.dumps({"recogniser": recogniser.name}) + "\n")
         asked = [rows[k] for k in wordless]
         for place, (content, waveform) in read_audio(
-            asked, read, quarantine=quarantine, threads=1, task="transcribe", watch=watch
+            asked, read, quarantine=quarantine, threads=1, task="transcribe", progress=progress
         ):
             name = asked[place]["utterance_id"]
             found = known.get((name, content))
             if found is None:
                 found = recogniser(waveform)
-                n_heard += 1
+                n_encoded += 1
                 file.write(json.dumps({"utterance_id": name, "content": content, "words": found}) + "\n")
                 file.flush()
             words[wordless[place]] = found
     done = filled(table, words, source=recogniser.name, column=column)
-    return Transcribed(done, n_heard, sum(w == "" for w in words), quarantine.table())
+    return Transcription(done, n_encoded, sum(w == "" for w in words), quarantine.table())
 
 
 def _read_notes(notes: Path, name: str) -> dict[tuple[str, str], str]:

@@ -23,17 +23,17 @@ MP3_LENGTH_TOLERANCE = 2 * 1152
 OGG_HEADER_TYPE, OGG_END_OF_STREAM = 5, 0x04  # byte and bit of a page's header (RFC 3533, section 6)
 
 
-class UnusableSound(Exception):
+class InvalidAudioError(Exception):
     """Why one sound can't be used; the utterance is quarantined and the rest goes on."""
 
 
-def read_sound(
+def read_audio_file(
     path: Path | str,
     *,
     sampling_rate: int,
     start: float | None = None,
     end: float | None = None,
-    longest_seconds: float = float("inf"),
+    max_duration: float = float("inf"),
 ) -> np.ndarray:
     """Decode a sound, or only the span from ``start`` to ``end`` seconds of it.
 
@@ -42,33 +42,33 @@ def read_sound(
         sampling_rate: of the result, Hz
         start: seconds from the beginning, ``0`` if None
         end: seconds from the beginning, the sound's end if None
-        longest_seconds: a longer span is refused before it is decoded
+        max_duration: a longer span is refused before it is decoded
 
     Returns:
         the waveform, ``(n_samples,)`` float32, full scale -1 to 1
 
     Raises:
-        UnusableSound: if the file is missing, empty, no sound, or truncated, or if the span is outside the
+        InvalidAudioError: if the file is missing, empty, no sound, or truncated, or if the span is outside the
             sound, too long, not finite or silent
     """
     path = Path(path)
     try:
         with soundfile.SoundFile(path) as sound:
-            channels, rate = _decode_span(sound, path, start, end, longest_seconds)
+            channels, rate = _decode_span(sound, path, start, end, max_duration)
     except (soundfile.SoundFileRuntimeError, TypeError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
-        raise UnusableSound(_why_not_opened(path, error)) from error
+        raise InvalidAudioError(_why_not_opened(path, error)) from error
     if not np.isfinite(channels).all():
-        raise UnusableSound("holds samples that are not finite")
+        raise InvalidAudioError("holds samples that are not finite")
     waveform = channels.mean(axis=1)
     if np.ptp(waveform) == 0:
-        raise UnusableSound("silent: every sample is the same")
+        raise InvalidAudioError("silent: every sample is the same")
     if rate != sampling_rate:
         waveform = soxr.resample(waveform, rate, sampling_rate, quality="HQ")
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
-def sound_seconds(path: Path | str) -> float:
+def audio_duration(path: Path | str) -> float:
     """Length of a sound by its header, without decoding it; 0 where it can't be opened."""
     try:
         return float(soundfile.info(str(path)).duration)
@@ -77,7 +77,7 @@ def sound_seconds(path: Path | str) -> float:
 
 
 def _decode_span(
-    sound: soundfile.SoundFile, path: Path, start: float | None, end: float | None, longest_seconds: float
+    sound: soundfile.SoundFile, path: Path, start: float | None, end: float | None, max_duration: float
 ) -> tuple[np.ndarray, int]:
     """Samples ``(n_samples, n_channels)`` float32 at the file's own rate, and that rate."""
     rate, seconds = sound.samplerate, sound.frames / sound.samplerate
@@ -85,14 +85,14 @@ def _decode_span(
     begin = 0.0 if start is None else start
     stop = seconds if end is None else end
     if sound.frames == 0:
-        raise UnusableSound("empty: it holds no samples")
+        raise InvalidAudioError("empty: it holds no samples")
     if whole and (reason := _truncation(path, sound.format)):
-        raise UnusableSound(reason)
+        raise InvalidAudioError(reason)
     if begin >= seconds or stop > seconds + SPAN_TOLERANCE_SECONDS:
-        raise UnusableSound(f"span {begin:g} to {stop:g} s lies outside the sound of {seconds:g} s")
-    if stop - begin > longest_seconds:
-        raise UnusableSound(
-            f"{stop - begin:.0f} s long, over the {longest_seconds:g} s that are encoded in one piece; "
+        raise InvalidAudioError(f"span {begin:g} to {stop:g} s lies outside the sound of {seconds:g} s")
+    if stop - begin > max_duration:
+        raise InvalidAudioError(
+            f"{stop - begin:.0f} s long, over the {max_duration:g} s that are encoded in one piece; "
             "cut it into spans with start and end"
         )
     first = round(begin * rate)
@@ -102,7 +102,7 @@ def _decode_span(
     channels = sound.read(expected, dtype="float32", always_2d=True)
     slack = MP3_LENGTH_TOLERANCE if sound.format == "MP3" else 0
     if len(channels) < expected - slack or len(channels) == 0:
-        raise UnusableSound(f"truncated: {len(channels)} of {expected} samples could be decoded")
+        raise InvalidAudioError(f"truncated: {len(channels)} of {expected} samples could be decoded")
     return channels, rate
 
 

@@ -11,19 +11,19 @@ import pandas as pd
 
 from layerprobe.probe.filesystem import read_table, replace_file
 
-SEEN = "seen.csv"
+AUDIO_HASHES = "audio_hashes.csv"
 ROWS_AT_ONCE = 4_096
 COLUMNS = ("path", "size", "modified_ns", "hash")
 
 Row = dict[Hashable, Any]  # of the manifest, by column
 
 
-class SoundHashes:
+class AudioHashes:
     """Sixteen hex digits over a file's bytes: the same after a move or a touch, another after an edit."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Remember what ``seen.csv`` in ``folder`` holds, if it is there."""
-        self._file = None if folder is None else folder / SEEN
+        """Remember what ``audio_hashes.csv`` in ``folder`` holds, if it is there."""
+        self._file = None if folder is None else folder / AUDIO_HASHES
         self._known: dict[str, tuple[int, int, str]] = {}
         self._used: dict[str, tuple[int, int, str]] = {}
         if self._file is not None and self._file.exists():

@@ -10,10 +10,10 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.audio import UnusableSound
+from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_hashes import Row
-from layerprobe.probe.data.inputs import Material
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.data.inputs import ModelInput
+from layerprobe.probe.progress import NullProgress
 
 QUARANTINE_COLUMNS = ["utterance_id", "path", "reason"]
 AHEAD = 2  # utterances per thread that wait in memory
@@ -49,13 +49,13 @@ def read_audio(
     threads: int,
     task: str = "",
     unit: str = "utterances",
-    watch: Silent | None = None,
+    progress: NullProgress | None = None,
 ) -> Iterator[tuple[int, Read]]:
     """Read utterances in order, a few ahead of the caller; those that can't be used go into quarantine.
 
     Args:
         rows: of a manifest
-        read: gives what is wanted of a row, in a thread; raises UnusableSound where it can't be used
+        read: gives what is wanted of a row, in a thread; raises InvalidAudioError where it can't be used
         quarantine: takes the utterances that are refused
         threads: that read
         task: under which progress is reported, an utterance when the caller asks for the next
@@ -65,8 +65,8 @@ def read_audio(
     Yields:
         the place of each usable utterance in ``rows``, and what was read
     """
-    watch = watch or Silent()
-    watch.begin(task, len(rows), unit)
+    progress = progress or NullProgress()
+    progress.begin(task, len(rows), unit)
     try:
         with ThreadPoolExecutor(threads) as pool:
             waiting: deque[Future[Read]] = deque()
@@ -75,22 +75,22 @@ def read_audio(
                     waiting.append(pool.submit(read, rows[k + len(waiting)]))
                 try:
                     found = waiting.popleft().result()
-                except UnusableSound as error:
+                except InvalidAudioError as error:
                     quarantine.refuse(row, str(error))
                 else:
                     yield k, found
-                watch.advance(1, f"{len(quarantine)} quarantined")
+                progress.advance(1, f"{len(quarantine)} quarantined")
     finally:
-        watch.end()
+        progress.end()
 
 
-def waveform_of(material: Material) -> np.ndarray:
-    """Return the waveform of what a `SoundSource` read.
+def decode_waveform(material: ModelInput) -> np.ndarray:
+    """Return the waveform of what a `AudioReader` read.
 
     Raises:
-        UnusableSound: if it is refused
+        InvalidAudioError: if it is refused
     """
     if material.reason:
-        raise UnusableSound(material.reason)
+        raise InvalidAudioError(material.reason)
     assert isinstance(material.what, np.ndarray)
     return material.what

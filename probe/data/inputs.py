@@ -9,17 +9,17 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.audio import UnusableSound, read_sound
-from layerprobe.probe.data.audio_hashes import Row, SoundHashes, span_of
+from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file
+from layerprobe.probe.data.audio_hashes import AudioHashes, Row, span_of
 from layerprobe.probe.data.schema import TRANSCRIPT
 
-NO_WORDS = "no words"  # the content of a row whose transcript is empty
+NO_TEXT = "no words"  # the content of a row whose transcript is empty
 # What is decoded ahead is held in memory; this much is 77 MB an utterance at 16 kHz.
-LONGEST_SECONDS = 1200.0
+MAX_DURATION = 1200.0
 
 
 @dataclass(frozen=True)
-class Material:
+class ModelInput:
     """One utterance as it is embedded, or why it can't be."""
 
     content: str  # changes with whatever was heard or read
@@ -28,38 +28,38 @@ class Material:
     reason: str = ""  # "" where it can be used
 
 
-class Source(Protocol):
+class InputReader(Protocol):
     """Gives the material of a row."""
 
     def content(self, row: Row) -> str:
         """What a row's embedding is made from; FileNotFoundError where its sound is gone."""
 
-    def read(self, row: Row) -> Material:
+    def read(self, row: Row) -> ModelInput:
         """The row's material; never an error, for the rest goes on."""
 
 
-class SoundSource:
+class AudioReader:
     """Decodes sounds at an encoder's rate."""
 
-    def __init__(self, hashes: SoundHashes, *, sampling_rate: int, longest_seconds: float = LONGEST_SECONDS) -> None:
+    def __init__(self, hashes: AudioHashes, *, sampling_rate: int, max_duration: float = MAX_DURATION) -> None:
         """Name the rate in Hz, and the length beyond which a sound is refused."""
-        self._hashes, self._rate, self._longest = hashes, sampling_rate, longest_seconds
+        self._hashes, self._rate, self._longest = hashes, sampling_rate, max_duration
 
     def content(self, row: Row) -> str:
         """The file's hash and the span."""
         return self._hashes.of_row(row)
 
-    def read(self, row: Row) -> Material:
+    def read(self, row: Row) -> ModelInput:
         """The waveform."""
         path, span = str(row["path"]), span_of(row)
         try:
-            waveform = read_sound(path, sampling_rate=self._rate, longest_seconds=self._longest, **span)
-            return Material(self._hashes.of_row(row), waveform, len(waveform) / self._rate)
-        except UnusableSound as error:
-            return Material("", np.empty(0, dtype=np.float32), reason=str(error))
+            waveform = read_audio_file(path, sampling_rate=self._rate, max_duration=self._longest, **span)
+            return ModelInput(self._hashes.of_row(row), waveform, len(waveform) / self._rate)
+        except InvalidAudioError as error:
+            return ModelInput("", np.empty(0, dtype=np.float32), reason=str(error))
 
 
-class WordSource:
+class TextReader:
     """Takes the words from a column of the manifest."""
 
     def __init__(self, column: str = TRANSCRIPT) -> None:
@@ -67,13 +67,13 @@ class WordSource:
         self._column = column
 
     def content(self, row: Row) -> str:
-        """A hash of the words, or `NO_WORDS`."""
+        """A hash of the words, or `NO_TEXT`."""
         words = self._words(row)
-        return f"words {hashlib.sha256(words.encode()).hexdigest()[:16]}" if words else NO_WORDS
+        return f"words {hashlib.sha256(words.encode()).hexdigest()[:16]}" if words else NO_TEXT
 
-    def read(self, row: Row) -> Material:
+    def read(self, row: Row) -> ModelInput:
         """The words, without what is white around them."""
-        return Material(self.content(row), self._words(row))
+        return ModelInput(self.content(row), self._words(row))
 
     def _words(self, row: Row) -> str:
         words = row[self._column]

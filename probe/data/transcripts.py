@@ -18,14 +18,14 @@ IEMOCAP_LINE = re.compile(r"^(Ses\d{2}[FM]\w*_[FM]\w*)\s+\[[\d.]+-[\d.]+\]:\s*(.
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundTranscripts:
     """Words by name, and in what they lay."""
 
     words: dict[str, str]  # of an utterance, or of a sound's file without its ending
     kind: str
 
 
-def read_transcripts(folder: Path | str) -> Found:
+def read_transcripts(folder: Path | str) -> FoundTranscripts:
     """Words of a folder: IEMOCAP's transcription files, or a text file for each sound, as MSP-Podcast has them.
 
     Files that begin with ``._`` are another system's notes and left out.
@@ -47,11 +47,11 @@ def read_transcripts(folder: Path | str) -> Found:
         if not matched:
             _add(whole, path.stem, " ".join(text.split()), path)
     if lines:  # beside them lie files that hold no turn, which are no transcripts
-        return Found(lines, "IEMOCAP transcriptions")
-    return Found(whole, "a text file for each sound")
+        return FoundTranscripts(lines, "IEMOCAP transcriptions")
+    return FoundTranscripts(whole, "a text file for each sound")
 
 
-def with_transcripts(table: pd.DataFrame, found: Found, *, column: str = TRANSCRIPT) -> pd.DataFrame:
+def with_transcripts(table: pd.DataFrame, found: FoundTranscripts, *, column: str = TRANSCRIPT) -> pd.DataFrame:
     """The table with words where there were none; words that are there are never overwritten.
 
     Args:

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchaudio.functional import compute_deltas, create_dct, melscale_fbanks
 
-from layerprobe.probe.encoders.base import Stretch
+from layerprobe.probe.encoders.base import FrameChunk
 from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
 
 DEFINITION = 1  # of the layers; raise it with every change here that moves a number
@@ -69,7 +69,7 @@ class AcousticSettings:
 class AcousticEncoder:
     """Measurements in the place of a speech encoder's layers, from any number of threads at once."""
 
-    reads: Literal["sound"] = "sound"
+    reads: Literal["audio"] = "audio"
     default_poolings = DEFAULT_POOLINGS
     upstream = "acoustic"
     revision = ""
@@ -78,7 +78,7 @@ class AcousticEncoder:
     adapter = ""
     layers: tuple[str, ...] = ("log_mel", "mfcc", "f0", "loudness", "duration")
     sampling_rate = RATE
-    long_sound = "whole"
+    chunking = "whole"
     forward = f"torchaudio {'.'.join(torchaudio.__version__.split('.')[:2])}"
     precision = "float32"
     device = "cpu"
@@ -99,7 +99,7 @@ class AcousticEncoder:
         """Sixteen hex digits over what stands in for weights: the definition of the layers and its parameters."""
         return hashlib.sha256(f"{DEFINITION} {self.preprocessing}".encode()).hexdigest()[:16]
 
-    def stretches(self, waveform: np.ndarray) -> Iterator[Stretch]:
+    def frame_chunks(self, waveform: np.ndarray) -> Iterator[FrameChunk]:
         """Every layer's frames of one sound, in one stretch however long it is.
 
         Args:
@@ -114,11 +114,11 @@ class AcousticEncoder:
         """
         if waveform.ndim != 1 or len(waveform) < self.minimum_samples:
             raise ValueError(f"waveform {waveform.shape} is not (n_samples,) with at least {self.minimum_samples}")
-        yield Stretch(pad(frames, (0, self.dim - frames.shape[1])) for frames in self._layers(waveform))
+        yield FrameChunk(pad(frames, (0, self.dim - frames.shape[1])) for frames in self._layers(waveform))
 
     def hidden_states(self, waveform: np.ndarray) -> list[Tensor]:
-        """All frames of each layer, ``(n_frames, dim)``; arguments as in `stretches`."""
-        return [frames for stretch in self.stretches(waveform) for frames in stretch.layers]
+        """All frames of each layer, ``(n_frames, dim)``; arguments as in `frame_chunks`."""
+        return [frames for frame_chunk in self.frame_chunks(waveform) for frames in frame_chunk.layers]
 
     def _layers(self, waveform: np.ndarray) -> Iterator[Tensor]:
         mean = float(waveform.mean(dtype=np.float64))

@@ -1,19 +1,19 @@
 """Speech architectures: where each keeps its blocks, and what becomes of a waveform before it is heard.
 
 A family is all that `probe.encoders.speech` has to know of an architecture. For one that is not here, write your own in
-a file and name it to ``layerprobe extract --adapter``; ``layerprobe doctor --adapter`` checks it. The whole of an
+a file and name it to ``layerprobe extract --adapter``; ``layerprobe check-encoder --adapter`` checks it. The whole of an
 adapter for a model that hears waveforms through strided convolutions:
 
-    from layerprobe.probe.encoders.architectures import Family, convolutions_need, overlapping, waveform_pieces
+    from layerprobe.probe.encoders.architectures import Architecture, convolutions_need, overlapping, waveform_chunks
 
-    FAMILY = Family(
+    ARCHITECTURE = Architecture(
         encoder=lambda model: model,
         tensors="",
         blocks=lambda encoder: encoder.encoder.layers,
         final_norm=lambda _: None,
-        pieces=waveform_pieces,
+        input_chunks=waveform_chunks,
         minimum_samples=convolutions_need,
-        long_sound=overlapping,
+        chunking=overlapping,
     )
 """
 
@@ -34,12 +34,12 @@ from torch import Tensor, nn
 from layerprobe.probe.exceptions import InputError
 
 # Attention grows with the square of the length. Beyond this a sound is heard in pieces that overlap.
-LONGEST_PIECE = 60.0  # seconds
+LONGEST_CHUNK = 60.0  # seconds
 CONTEXT = 5.0  # seconds that are heard on either side of a piece and not counted there
 
 
 @dataclass(frozen=True)
-class Piece:
+class InputChunk:
     """One forward pass: what the encoder is called with, and which frames of its answer count."""
 
     inputs: dict[str, Tensor]
@@ -49,19 +49,19 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Family:
+class Architecture:
     """One architecture, taken apart; each field is a function of what transformers loads for it."""
 
     encoder: Callable[[Any], nn.Module]  # what is called, out of the loaded model
     tensors: str  # prefix of the encoder's tensors in the loaded model
     blocks: Callable[[Any], nn.ModuleList]  # of the encoder, in order
     final_norm: Callable[[Any], nn.Module | None]  # of the encoder; None where each block ends with its own
-    pieces: Callable[[np.ndarray, Any, Any], Iterator[Piece]]  # of waveform (n_samples,), extractor, config
+    input_chunks: Callable[[np.ndarray, Any, Any], Iterator[InputChunk]]  # of waveform (n_samples,), extractor, config
     minimum_samples: Callable[[Any, Any], int]  # that one frame needs; of extractor, config
-    long_sound: Callable[[Any], str]  # how long sound is heard, in words for the plan; of the extractor
+    chunking: Callable[[Any], str]  # how long sound is heard, in words for the plan; of the extractor
 
 
-def waveform_pieces(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[Piece]:
+def waveform_chunks(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[InputChunk]:
     """The waveform, normalised as a whole if the extractor says so, in one piece or in overlapping ones."""
     inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt").input_values
     stride = math.prod(config.conv_stride) * getattr(config, "squeeze_factor", 1)
@@ -69,7 +69,7 @@ def waveform_pieces(waveform: np.ndarray, extractor: Any, config: Any) -> Iterat
     n_frames = (inputs.shape[1] - reach) // stride + 1
     for heard, counted in overlapping_windows(n_frames, frames_per_second=extractor.sampling_rate / stride):
         if len(heard) == n_frames:
-            yield Piece({"input_values": inputs})
+            yield InputChunk({"input_values": inputs})
         else:
             samples = slice(heard.start * stride, (heard.stop - 1) * stride + reach)
             yield _part({"input_values": inputs[:, samples]}, heard, counted, n_frames)
@@ -81,16 +81,16 @@ def overlapping_windows(n_frames: int, *, frames_per_second: float) -> Iterator[
     >>> list(overlapping_windows(100, frames_per_second=1.0))
     [(range(0, 55), range(0, 50)), (range(45, 100), range(50, 100))]
     """
-    longest, context = round(LONGEST_PIECE * frames_per_second), round(CONTEXT * frames_per_second)
+    longest, context = round(LONGEST_CHUNK * frames_per_second), round(CONTEXT * frames_per_second)
     n_windows = 1 if n_frames <= longest else -(-n_frames // (longest - 2 * context))
     bounds = [k * n_frames // n_windows for k in range(n_windows + 1)]
     for begin, end in pairwise(bounds):
         yield range(max(0, begin - context), min(n_frames, end + context)), range(begin, end)
 
 
-def _part(inputs: dict[str, Tensor], heard: range, counted: range, n_frames: int) -> Piece:
+def _part(inputs: dict[str, Tensor], heard: range, counted: range, n_frames: int) -> InputChunk:
     begin = counted.start - heard.start
-    return Piece(inputs, slice(begin, begin + len(counted)), counted.start, n_frames)
+    return InputChunk(inputs, slice(begin, begin + len(counted)), counted.start, n_frames)
 
 
 def convolutions_need(extractor: Any, config: Any) -> int:  # noqa: ARG001 - as every family's `minimum_samples`
@@ -104,12 +104,12 @@ def convolutions_need(extractor: Any, config: Any) -> int:  # noqa: ARG001 - as 
     return int(needed)
 
 
-def overlapping(extractor: Any) -> str:  # noqa: ARG001 - as every family's `long_sound`
+def overlapping(extractor: Any) -> str:  # noqa: ARG001 - as every family's `chunking`
     """How `overlapping_windows` hears long sound, in words for the plan."""
-    return f"beyond {LONGEST_PIECE:g} s in equal pieces with {CONTEXT:g} s of context, each frame counted once"
+    return f"beyond {LONGEST_CHUNK:g} s in equal pieces with {CONTEXT:g} s of context, each frame counted once"
 
 
-def _log_mel_windows(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[Piece]:
+def _log_mel_windows(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[InputChunk]:
     """Whisper's windows of 30 s, padded with silence; a frame counts where it begins within the sound."""
     stride = extractor.n_samples // config.max_source_positions  # 320 samples
     total, first = -(-len(waveform) // stride), 0
@@ -117,11 +117,11 @@ def _log_mel_windows(waveform: np.ndarray, extractor: Any, config: Any) -> Itera
         window = waveform[begin : begin + extractor.n_samples]
         inputs = extractor(window, sampling_rate=extractor.sampling_rate, return_tensors="pt")
         n = -(-len(window) // stride)
-        yield Piece({"input_features": inputs.input_features}, slice(n), first, total)
+        yield InputChunk({"input_features": inputs.input_features}, slice(n), first, total)
         first += n
 
 
-def _filter_banks(waveform: np.ndarray, extractor: Any, _config: Any) -> Iterator[Piece]:
+def _filter_banks(waveform: np.ndarray, extractor: Any, _config: Any) -> Iterator[InputChunk]:
     """w2v-BERT's stacked filter banks; a frame that is half padding is masked and not of the sound."""
     inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt", return_attention_mask=True)
     features, mask = inputs.input_features, inputs.attention_mask
@@ -138,31 +138,31 @@ def _stable_norm(encoder: Any) -> nn.Module | None:
     return encoder.encoder.layer_norm if stable else None
 
 
-_WAV2VEC2 = Family(
+_WAV2VEC2 = Architecture(
     encoder=lambda model: model,
     tensors="",
     blocks=lambda encoder: encoder.encoder.layers,
     final_norm=_stable_norm,
-    pieces=waveform_pieces,
+    input_chunks=waveform_chunks,
     minimum_samples=convolutions_need,
-    long_sound=overlapping,
+    chunking=overlapping,
 )
 _WAV2VEC2_BERT = replace(
     _WAV2VEC2,
     final_norm=lambda _: None,  # each block of a conformer ends with its own
-    pieces=_filter_banks,
+    input_chunks=_filter_banks,
     minimum_samples=lambda extractor, _: 400 + 160 * (extractor.stride - 1),  # windows of 25 ms every 10 ms
 )
-_WHISPER = Family(
+_WHISPER = Architecture(
     encoder=lambda model: model.encoder,
     tensors="encoder.",
     blocks=lambda encoder: encoder.layers,
     final_norm=lambda encoder: encoder.layer_norm,
-    pieces=_log_mel_windows,
+    input_chunks=_log_mel_windows,
     minimum_samples=lambda extractor, _: int(extractor.n_fft),
-    long_sound=lambda extractor: f"windows of {extractor.chunk_length} s, frames of the sound alone",
+    chunking=lambda extractor: f"windows of {extractor.chunk_length} s, frames of the sound alone",
 )
-FAMILIES = {
+ARCHITECTURES = {
     "data2vec-audio": _WAV2VEC2,
     "hubert": _WAV2VEC2,
     "sew": _WAV2VEC2,
@@ -175,14 +175,14 @@ FAMILIES = {
 }
 
 
-def read_adapter(path: Path) -> tuple[Family, str]:
-    """The ``FAMILY`` of a user's file, which is run for it, and the hash of the file for the plan.
+def read_adapter(path: Path) -> tuple[Architecture, str]:
+    """The ``ARCHITECTURE`` of a user's file, which is run for it, and the hash of the file for the plan.
 
     Raises:
-        InputError: if the file is missing, does not run, or has no `Family` of that name
+        InputError: if the file is missing, does not run, or has no `Architecture` of that name
     """
     if not path.is_file():
-        raise InputError(f"adapter {path} does not exist. Name a Python file with a FAMILY in it.")
+        raise InputError(f"adapter {path} does not exist. Name a Python file with a ARCHITECTURE in it.")
     specification = importlib.util.spec_from_file_location("layerprobe_adapter", path)
     if specification is None or specification.loader is None:
         raise InputError(f"adapter {path} is no Python file. Name one that ends in .py.")
@@ -191,9 +191,9 @@ def read_adapter(path: Path) -> tuple[Family, str]:
         specification.loader.exec_module(module)
     except Exception as error:
         raise InputError(f"adapter {path} does not run: {type(error).__name__}: {error}. Correct it.") from error
-    family = getattr(module, "FAMILY", None)
-    if not isinstance(family, Family):
+    family = getattr(module, "ARCHITECTURE", None)
+    if not isinstance(family, Architecture):
         raise InputError(
-            f"adapter {path} has no FAMILY = Family(…). probe/encoders/architectures.py has one to start from."
+            f"adapter {path} has no ARCHITECTURE = Architecture(…). probe/encoders/architectures.py has one to start from."
         )
     return family, hashlib.sha256(path.read_bytes()).hexdigest()[:16]

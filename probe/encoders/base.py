@@ -39,31 +39,31 @@ class Layered(Protocol):
 class AudioUpstream(Layered, Protocol):
     """Turns a waveform into layers of frames."""
 
-    reads: Literal["sound"]
+    reads: Literal["audio"]
     sampling_rate: int  # Hz
 
     @property
-    def long_sound(self) -> str:
+    def chunking(self) -> str:
         """How a long sound is heard, in words for the plan."""
 
     @property
     def minimum_samples(self) -> int:
         """Samples that one frame needs."""
 
-    def stretches(self, waveform: np.ndarray) -> Iterator[Stretch]:
+    def frame_chunks(self, waveform: np.ndarray) -> Iterator[FrameChunk]:
         """Every layer's frames of one waveform ``(n_samples,)``, heard alone."""
 
 
 class TextUpstream(Layered, Protocol):
     """Turns words into layers of tokens."""
 
-    reads: Literal["words"]
+    reads: Literal["text"]
 
     @property
     def windows(self) -> str:
         """How a long text is read, in words for the plan."""
 
-    def stretches(self, text: str) -> Iterator[Stretch]:
+    def frame_chunks(self, text: str) -> Iterator[FrameChunk]:
         """Every layer's tokens of one text, read alone."""
 
 
@@ -71,7 +71,7 @@ Upstream = AudioUpstream | TextUpstream  # told apart by ``reads``
 
 
 @dataclass(frozen=True)
-class Stretch:
+class FrameChunk:
     """Consecutive frames of one utterance, layer by layer: all of them, or those of one piece of a long sound."""
 
     layers: Iterable[Tensor]  # each (n_frames, dim)

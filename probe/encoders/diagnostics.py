@@ -37,7 +37,7 @@ class Measure:
     found: str
 
 
-def test_sound(seconds: float, *, sampling_rate: int) -> np.ndarray:
+def example_waveform(seconds: float, *, sampling_rate: int) -> np.ndarray:
     """A voice-like buzz with noise, ``(n_samples,)`` float32, the same each time."""
     moments = np.arange(round(seconds * sampling_rate)) / sampling_rate
     pitch = 120 + 20 * np.sin(2 * np.pi * 0.7 * moments)
@@ -49,7 +49,7 @@ def test_sound(seconds: float, *, sampling_rate: int) -> np.ndarray:
 
 def examine(encoder: SpeechEncoder) -> list[Check]:
     """Whether the layers are what `probe.encoders.speech` says they are; the conformance test of an adapter."""
-    sound = test_sound(SECONDS, sampling_rate=encoder.sampling_rate)
+    sound = example_waveform(SECONDS, sampling_rate=encoder.sampling_rate)
     states, again, ours = encoder.reference_states(sound), encoder.reference_states(sound), encoder.hidden_states(sound)
     shortest = encoder.hidden_states(sound[: encoder.minimum_samples])
     shapes = {tuple(s.shape) for s in states}
@@ -84,7 +84,7 @@ def measure(encoder: SpeechEncoder, sounds: list[np.ndarray] | None = None) -> l
         encoder: what is measured
         sounds: some of the user's own, ``(n_samples,)`` at the encoder's rate, on which precision is measured
     """
-    sound = test_sound(SECONDS, sampling_rate=encoder.sampling_rate)
+    sound = example_waveform(SECONDS, sampling_rate=encoder.sampling_rate)
     encoder.hidden_states(sound)
     times = []
     for _ in range(3):
@@ -98,13 +98,13 @@ def measure(encoder: SpeechEncoder, sounds: list[np.ndarray] | None = None) -> l
     measures = [
         Measure("weights", f"{n_tensors} tensors from {origin}; a checkpoint that lacks one is refused"),
         Measure("speed", f"{SECONDS / seconds:.1f} s of sound per s, {n_frames / seconds:.0f} frames per s"),
-        Measure("frames", f"one every {spacing:.0f} ms, sound at {rate} Hz, long sound: {encoder.long_sound}"),
+        Measure("frames", f"one every {spacing:.0f} ms, sound at {rate} Hz, long sound: {encoder.chunking}"),
     ]
     sounds = sounds or [sound]
     if encoder.precision != "float32":
-        words = precision_words(precision_loss(encoder, sounds), precision=encoder.precision, n_sounds=len(sounds))
+        words = precision_words(precision_loss(encoder, sounds), precision=encoder.precision, n_audio_files=len(sounds))
         measures.append(Measure("precision", words))
-    if encoder.hears_waveforms:
+    if encoder.reads_waveforms:
         short = sound[: round(SHORT_SECONDS * rate)]
         for masked, words in ((True, "with the attention mask"), (False, "without a mask")):
             errors = _padding_errors(encoder, short, sound, masked=masked)
@@ -173,10 +173,10 @@ def precision_loss(encoder: SpeechEncoder, waveforms: list[np.ndarray]) -> pd.Da
     )
 
 
-def precision_words(table: pd.DataFrame, *, precision: str, n_sounds: int) -> str:
+def precision_words(table: pd.DataFrame, *, precision: str, n_audio_files: int) -> str:
     """The table in one sentence."""
     least, greatest = table["relative_error"].min(), table["relative_error"].max()
     return (
         f"{precision} moves pooled layers by {least:.2%} to {greatest:.2%} against float32 (cosine at least "
-        f"{table['cosine'].min():.5f}), on {n_sounds} sounds"
+        f"{table['cosine'].min():.5f}), on {n_audio_files} sounds"
     )

@@ -50,9 +50,9 @@ class HookedEncoder:
             name: x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype)
             for name, x in inputs.items()
         }
-        return self.told_by(lambda: self.encoder(**placed))
+        return self.run_with_hooks(lambda: self.encoder(**placed))
 
-    def told_by(self, run: Callable[[], object]) -> list[Tensor]:
+    def run_with_hooks(self, run: Callable[[], object]) -> list[Tensor]:
         """The same of whatever call passes once through all blocks."""
         states: list[Tensor] = []
         self._told.states = states

@@ -78,7 +78,7 @@ class Linear:
         return functional.gelu(y) if gelu else y
 
 
-class CoarseLinears:
+class MixedPrecisionLinears:
     """The linear maps of a float32 model, doing their products in 16 bits where and while a thread wants that.
 
     Everything between them (norms, residual stream, softmax, convolutions) stays in float32.
@@ -101,10 +101,10 @@ class CoarseLinears:
         finally:
             self._wanted.now = False
 
-    def _either(self, module: nn.Linear, coarse: Linear, dtype: torch.dtype):  # type: ignore[no-untyped-def]
+    def _either(self, module: nn.Linear, mixed_precision: Linear, dtype: torch.dtype):  # type: ignore[no-untyped-def]
         def forward(x: Tensor) -> Tensor:
             if getattr(self._wanted, "now", False):
-                return coarse(x.to(dtype)).to(x.dtype)
+                return mixed_precision(x.to(dtype)).to(x.dtype)
             return functional.linear(x, module.weight, module.bias)
 
         return forward

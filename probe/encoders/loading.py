@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from layerprobe.probe.encoders.architectures import FAMILIES, Family, read_adapter
+from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.encoders.speech import AUTO, NEVER_READ, LoadedModel, SpeechEncoder, precision_for
-from layerprobe.probe.encoders.text import TEXT_FAMILIES, load_text_encoder, reads_text
+from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES, load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import hub_commit, quiet_transformers, trusted, weights_asked_for, why_not_loaded
 
@@ -18,7 +18,7 @@ OWN = "embedded"  # the name of the encoder that the package carries
 EMBEDDED = Path(__file__).parents[1] / OWN
 
 
-def load_upstream(
+def load_encoder(
     name: str,
     *,
     random_init: int | None = None,
@@ -27,20 +27,20 @@ def load_upstream(
     precision: str = AUTO,
     show_download: bool = True,
 ) -> Upstream:
-    """An encoder of sound (`load_encoder`, arguments as there) or of text, or what is called ``acoustic``.
+    """An encoder of sound (`load_audio_encoder`, arguments as there) or of text, or what is called ``acoustic``.
 
     ``acoustic`` are features without a network.
 
     Raises:
-        InputError: as `load_encoder` does, and where choices of a speech encoder are made for another upstream
+        InputError: as `load_audio_encoder` does, and where choices of a speech encoder are made for another upstream
     """
-    coarse = precision not in (AUTO, "float32")
+    mixed_precision = precision not in (AUTO, "float32")
     if name not in ("acoustic", OWN) and adapter is None and reads_text(name):
-        if coarse:
+        if mixed_precision:
             raise InputError(f"{name} reads text, in float32 alone. Leave --precision out.")
         return load_text_encoder(name, random_init=random_init, device=device, show_download=show_download)
     if name != "acoustic":
-        return load_encoder(
+        return load_audio_encoder(
             name,
             random_init=random_init,
             device=device,
@@ -48,7 +48,11 @@ def load_upstream(
             precision=precision,
             show_download=show_download,
         )
-    choices = {"--random-init": random_init is not None, "--adapter": adapter is not None, "--precision": coarse}
+    choices = {
+        "--random-init": random_init is not None,
+        "--adapter": adapter is not None,
+        "--precision": mixed_precision,
+    }
     asked = ", ".join(option for option, is_chosen in choices.items() if is_chosen)
     if asked:
         raise InputError(f"acoustic features have no weights: {asked} can't be chosen. Leave that out.")
@@ -58,7 +62,7 @@ def load_upstream(
     return AcousticEncoder()
 
 
-def load_encoder(
+def load_audio_encoder(
     name: str,
     *,
     random_init: int | None = None,
@@ -73,7 +77,7 @@ def load_encoder(
         name: a transformers folder, a hub name with an optional ``@revision``, or ``embedded``
         random_init: seed for weights drawn as the architecture draws them before training; None for trained ones
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
-        adapter: a file whose ``FAMILY`` takes an architecture apart that `probe.encoders.architectures` does not know
+        adapter: a file whose ``ARCHITECTURE`` takes an architecture apart that `probe.encoders.architectures` does not know
         precision: float32, bfloat16 or float16 (GPU) of the products; auto takes 16 bits where the hardware
             multiplies them, which moves layers by about 1 %
         show_download: whether the hub's own bars are shown
@@ -90,7 +94,7 @@ def load_encoder(
 def load_model(
     name: str, *, random_init: int | None = None, adapter: Path | str | None = None, show_download: bool = True
 ) -> LoadedModel:
-    """Load a speech model in float32, as it is; arguments and errors as of `load_encoder`."""
+    """Load a speech model in float32, as it is; arguments and errors as of `load_audio_encoder`."""
     _check_torchaudio()
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
@@ -122,21 +126,21 @@ def load_model(
     return LoadedModel(model, family, extractor, upstream, revision or "", adapter_hash)
 
 
-def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Family, str]:
+def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Architecture, str]:
     """The family of an architecture and, where an adapter tells it, that file's hash."""
     if adapter is not None:
         return read_adapter(Path(adapter))
-    if config.model_type not in FAMILIES:
+    if config.model_type not in ARCHITECTURES:
         raise InputError(
-            f"encoder {name} is a {config.model_type!r} model; layers can be read of {', '.join(sorted(FAMILIES))}, "
-            f"and of text by {', '.join(sorted(TEXT_FAMILIES))}. "
+            f"encoder {name} is a {config.model_type!r} model; layers can be read of {', '.join(sorted(ARCHITECTURES))}, "
+            f"and of text by {', '.join(sorted(TEXT_ARCHITECTURES))}. "
             "For another, write an adapter (probe/encoders/architectures.py has one to start from) and name it with "
             "--adapter."
         )
-    return FAMILIES[config.model_type], ""
+    return ARCHITECTURES[config.model_type], ""
 
 
-def _refuse_missing(missing: set[str], family: Family, name: str) -> None:
+def _refuse_missing(missing: set[str], family: Architecture, name: str) -> None:
     needed = sorted(k for k in missing if k.startswith(family.tensors) and k not in NEVER_READ)
     if needed:
         others = f" and {len(needed) - 1} more" if len(needed) > 1 else ""

@@ -20,18 +20,18 @@ from torch.nn import functional
 
 from layerprobe.probe.encoders.linear_kernels import ROWS, Linear, packs
 
-ARCHITECTURES = frozenset({"HubertModel", "Wav2Vec2Model", "UniSpeechModel", "UniSpeechSatModel"})
+NATIVE_ARCHITECTURES = frozenset({"HubertModel", "Wav2Vec2Model", "UniSpeechModel", "UniSpeechSatModel"})
 TILE = 64  # frames: what one pass of the convolutions holds stays near a core
 # Samples of a Fourier block of the positional convolution. Its spectrum is read once per utterance, which costs more
 # than the transforms, so it is as short as the published kernels of 128 allow.
 FOURIER = 256
 
 
-def is_lean(encoder: Any) -> bool:
-    """Whether `LeanEncoder` knows this encoder whole: its architecture, and no variation on it."""
+def has_native_forward(encoder: Any) -> bool:
+    """Whether `NativeForward` knows this encoder whole: its architecture, and no variation on it."""
     config = encoder.config
     return (
-        type(encoder).__name__ in ARCHITECTURES
+        type(encoder).__name__ in NATIVE_ARCHITECTURES
         and config.feat_extract_activation == "gelu"
         and config.hidden_act == "gelu"
         and config.feat_extract_norm in ("group", "layer")
@@ -68,8 +68,8 @@ class _Block:
     output_norm: _Norm
 
 
-class LeanEncoder:
-    """An encoder for which `is_lean` holds, on the CPU."""
+class NativeForward:
+    """An encoder for which `has_native_forward` holds, on the CPU."""
 
     def __init__(self, encoder: Any, *, dtype: torch.dtype = torch.float32) -> None:
         """Take the weights; matrix products are done in ``dtype``, float32 or bfloat16."""

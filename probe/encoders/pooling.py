@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from layerprobe.probe.encoders.base import Stretch
+from layerprobe.probe.encoders.base import FrameChunk
 from layerprobe.probe.exceptions import InputError
 
 DEFAULT_POOLINGS: tuple[str, ...] = ("mean", "std")  # of sound
@@ -102,10 +102,10 @@ def pool_layers(layers: Iterable[Tensor], *, poolings: tuple[str, ...]) -> Tenso
     Returns:
         the utterance's embeddings, ``(n_layers, n_poolings, dim)``
     """
-    return pool_stretches([Stretch(layers)], poolings=poolings)
+    return pool_frame_chunks([FrameChunk(layers)], poolings=poolings)
 
 
-def pool_stretches(stretches: Iterable[Stretch], *, poolings: tuple[str, ...]) -> Tensor:
+def pool_frame_chunks(frame_chunks: Iterable[FrameChunk], *, poolings: tuple[str, ...]) -> Tensor:
     """Pool every layer of one utterance whose frames come in one or several stretches; no more than one is held.
 
     Returns:
@@ -113,13 +113,13 @@ def pool_stretches(stretches: Iterable[Stretch], *, poolings: tuple[str, ...]) -
     """
     functions = [pooling_named(name) for name in poolings]
     summaries: dict[tuple[int, int], tuple[Tensor, int]] = {}  # of layer and pooling, with the frames in it
-    for stretch in stretches:
-        for layer, frames in enumerate(stretch.layers):
-            total = len(frames) if stretch.total is None else stretch.total
+    for frame_chunk in frame_chunks:
+        for layer, frames in enumerate(frame_chunk.layers):
+            total = len(frames) if frame_chunk.total is None else frame_chunk.total
             for k, pooling in enumerate(functions):
                 counted = pooling.counted(total)
-                first = max(counted.start - stretch.first, 0)
-                last = min(counted.stop - stretch.first, len(frames))
+                first = max(counted.start - frame_chunk.first, 0)
+                last = min(counted.stop - frame_chunk.first, len(frames))
                 if first < last:
                     summary = pooling.summarise(frames[first:last])
                     summaries[layer, k] = _joined(pooling, summaries.get((layer, k)), summary, last - first)

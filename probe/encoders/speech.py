@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from layerprobe.probe.encoders.architectures import Family, Piece, waveform_pieces
-from layerprobe.probe.encoders.base import Stretch
+from layerprobe.probe.encoders.architectures import Architecture, InputChunk, waveform_chunks
+from layerprobe.probe.encoders.base import FrameChunk
 from layerprobe.probe.encoders.hooks import HookedEncoder, tensors_hash
-from layerprobe.probe.encoders.linear_kernels import CoarseLinears
-from layerprobe.probe.encoders.native_forward import LeanEncoder, is_lean
+from layerprobe.probe.encoders.linear_kernels import MixedPrecisionLinears
+from layerprobe.probe.encoders.native_forward import NativeForward, has_native_forward
 from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.system import torch_threads
@@ -63,7 +63,7 @@ class LoadedModel:
     """What transformers loads for a name, with all that has to be known of it."""
 
     model: Any
-    family: Family
+    family: Architecture
     extractor: Any
     upstream: str  # the hub's name, or the folder's
     revision: str  # the hub's commit; "" for a folder
@@ -71,9 +71,9 @@ class LoadedModel:
 
 
 class SpeechEncoder:
-    """A frozen speech encoder whose layers are read; made by `probe.encoders.loading.load_encoder`."""
+    """A frozen speech encoder whose layers are read; made by `probe.encoders.loading.load_audio_encoder`."""
 
-    reads: Literal["sound"] = "sound"
+    reads: Literal["audio"] = "audio"
     default_poolings = DEFAULT_POOLINGS
 
     def __init__(
@@ -95,10 +95,12 @@ class SpeechEncoder:
         self.random_init = random_init
         self.precision = precision_for(precision, device=device, known=not adapter)
         dtype = PRECISIONS[self.precision]
-        lean = device == "cpu" and not adapter and is_lean(encoder)
+        native = device == "cpu" and not adapter and has_native_forward(encoder)
         with torch_threads(1):  # what is computed of the weights beforehand is the same on any number of cores
-            self._lean = LeanEncoder(encoder, dtype=dtype) if lean else None
-        self._coarse = None if lean or dtype == torch.float32 else CoarseLinears(self._encoder, dtype)
+            self._native = NativeForward(encoder, dtype=dtype) if native else None
+        self._mixed_precision = (
+            None if native or dtype == torch.float32 else MixedPrecisionLinears(self._encoder, dtype)
+        )
         self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
         self.architecture = type(self._encoder).__name__
         self.sampling_rate: int = extractor.sampling_rate
@@ -113,12 +115,12 @@ class SpeechEncoder:
     @property
     def forward(self) -> str:
         """Whose forward pass is run: our own, written out, or that of transformers."""
-        return "written out" if self._lean else "transformers"
+        return "native" if self._native else "transformers"
 
     @property
-    def hears_waveforms(self) -> bool:
+    def reads_waveforms(self) -> bool:
         """Whether it is called with samples, so that sounds of different lengths could be padded into a batch."""
-        return self._family.pieces is waveform_pieces
+        return self._family.input_chunks is waveform_chunks
 
     def modules(self) -> Iterator[nn.Module]:
         """Every module of the encoder."""
@@ -130,9 +132,9 @@ class SpeechEncoder:
         return self._family.minimum_samples(self._extractor, self._config)
 
     @property
-    def long_sound(self) -> str:
+    def chunking(self) -> str:
         """How long sound is heard."""
-        return self._family.long_sound(self._extractor)
+        return self._family.chunking(self._extractor)
 
     @property
     def preprocessing(self) -> str:
@@ -145,7 +147,7 @@ class SpeechEncoder:
         """Sixteen hex digits over name, shape and bytes of every tensor of the encoder."""
         return tensors_hash(self._encoder, never_read=NEVER_READ)
 
-    def stretches(self, waveform: np.ndarray) -> Iterator[Stretch]:
+    def frame_chunks(self, waveform: np.ndarray) -> Iterator[FrameChunk]:
         """Every layer's frames of one utterance, heard alone: no padding and no neighbour can reach it.
 
         Args:
@@ -158,40 +160,44 @@ class SpeechEncoder:
         Raises:
             ValueError: if the waveform is not one-dimensional or is too short
         """
-        if self._lean is not None:
-            return self._stretches(waveform, self._lean_states)
-        return self._stretches(waveform, self._reference_states if self._coarse is None else self._coarse_states)
+        if self._native is not None:
+            return self._frame_chunks(waveform, self._native_states)
+        return self._frame_chunks(
+            waveform, self._reference_states if self._mixed_precision is None else self._mixed_precision_states
+        )
 
     def hidden_states(self, waveform: np.ndarray) -> list[Tensor]:
-        """All frames of each layer, ``(n_frames, dim)``, in one tensor each; arguments as in `stretches`."""
-        return _joined(self.stretches(waveform))
+        """All frames of each layer, ``(n_frames, dim)``, in one tensor each; arguments as in `frame_chunks`."""
+        return _joined(self.frame_chunks(waveform))
 
     def reference_states(self, waveform: np.ndarray) -> list[Tensor]:
         """The same by transformers' own forward pass in float32, read by hooks."""
-        return _joined(self._stretches(waveform, self._reference_states))
+        return _joined(self._frame_chunks(waveform, self._reference_states))
 
     @torch.inference_mode()
-    def _stretches(self, waveform: np.ndarray, run: Callable[[Piece], Iterator[Tensor]]) -> Iterator[Stretch]:
+    def _frame_chunks(
+        self, waveform: np.ndarray, run: Callable[[InputChunk], Iterator[Tensor]]
+    ) -> Iterator[FrameChunk]:
         self._refuse_unfit(waveform)
-        for piece in self._family.pieces(waveform, self._extractor, self._config):
-            layers = (states[piece.counted] for states in run(piece))
-            yield Stretch(layers, piece.first, piece.total)
+        for input_chunk in self._family.input_chunks(waveform, self._extractor, self._config):
+            layers = (states[input_chunk.counted] for states in run(input_chunk))
+            yield FrameChunk(layers, input_chunk.first, input_chunk.total)
 
     @torch.inference_mode()
-    def _lean_states(self, piece: Piece) -> Iterator[Tensor]:
-        assert self._lean is not None
-        yield from self._lean.hidden_states(piece.inputs["input_values"][0])
+    def _native_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
+        assert self._native is not None
+        yield from self._native.hidden_states(input_chunk.inputs["input_values"][0])
 
     @torch.inference_mode()
-    def _coarse_states(self, piece: Piece) -> Iterator[Tensor]:
-        assert self._coarse is not None
-        with self._coarse.wanted():
-            heard = self._hooked.states(piece.inputs)
+    def _mixed_precision_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
+        assert self._mixed_precision is not None
+        with self._mixed_precision.wanted():
+            heard = self._hooked.states(input_chunk.inputs)
         yield from (states[0] for states in heard)
 
     @torch.inference_mode()
-    def _reference_states(self, piece: Piece) -> Iterator[Tensor]:
-        yield from (states[0] for states in self._hooked.states(piece.inputs))
+    def _reference_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
+        yield from (states[0] for states in self._hooked.states(input_chunk.inputs))
 
     def _refuse_unfit(self, waveform: np.ndarray) -> None:
         if waveform.ndim != 1 or len(waveform) < self.minimum_samples:
@@ -220,6 +226,6 @@ class SpeechEncoder:
             return self._hooked.states(dict(inputs))
 
 
-def _joined(stretches: Iterator[Stretch]) -> list[Tensor]:
-    heard = [list(stretch.layers) for stretch in stretches]
+def _joined(frame_chunks: Iterator[FrameChunk]) -> list[Tensor]:
+    heard = [list(frame_chunk.layers) for frame_chunk in frame_chunks]
     return [torch.cat(layer) for layer in zip(*heard, strict=True)]

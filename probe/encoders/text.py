@@ -4,7 +4,7 @@ Layer 0 is what enters the first block, the embeddings after their norm; layer k
 (`probe.encoders.speech`). The frames of a text are its tokens, with those that the tokenizer sets before and after, as
 sentence encoders average them (Reimers and Gurevych, 2019). Each text is read alone, so there is no padding. A
 transcript without words is read as the encoder reads the empty text, and the cache names it
-(`probe.data.inputs.NO_WORDS`).
+(`probe.data.inputs.NO_TEXT`).
 
 Only this file knows transformers for text.
 """
@@ -22,8 +22,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from layerprobe.probe.encoders.architectures import Piece
-from layerprobe.probe.encoders.base import Stretch
+from layerprobe.probe.encoders.architectures import InputChunk
+from layerprobe.probe.encoders.base import FrameChunk
 from layerprobe.probe.encoders.hooks import HookedEncoder, tensors_hash
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import hub_commit, quiet_transformers, weights_asked_for, why_not_loaded
@@ -32,19 +32,19 @@ OVERLAP = 32  # tokens that two windows of a long text share; the outer half of 
 
 
 @dataclass(frozen=True)
-class TextFamily:
+class TextArchitecture:
     """One text architecture, taken apart."""
 
     blocks: Callable[[Any], nn.ModuleList]  # of the loaded model, in order
     first_position: int  # positions below it are no token's
 
 
-_BERT = TextFamily(blocks=lambda model: model.encoder.layer, first_position=0)
-_ROBERTA = TextFamily(blocks=lambda model: model.encoder.layer, first_position=2)  # after the padding token's
-TEXT_FAMILIES = {
+_BERT = TextArchitecture(blocks=lambda model: model.encoder.layer, first_position=0)
+_ROBERTA = TextArchitecture(blocks=lambda model: model.encoder.layer, first_position=2)  # after the padding token's
+TEXT_ARCHITECTURES = {
     "bert": _BERT,  # MiniLM is BERT in all but width
     "camembert": _ROBERTA,
-    "distilbert": TextFamily(blocks=lambda model: model.transformer.layer, first_position=0),
+    "distilbert": TextArchitecture(blocks=lambda model: model.transformer.layer, first_position=0),
     "mpnet": _ROBERTA,
     "roberta": _ROBERTA,  # DistilRoBERTa too
     "xlm-roberta": _ROBERTA,
@@ -56,7 +56,7 @@ NEVER_READ = ("pooler.", "embeddings.position_ids")  # what stands above the las
 class TextEncoder:
     """A frozen text encoder whose layers are read; made by `load_text_encoder`."""
 
-    reads: Literal["words"] = "words"
+    reads: Literal["text"] = "text"
     default_poolings: tuple[str, ...] = ("mean", "first_token")
     adapter = ""
     precision = "float32"
@@ -65,7 +65,7 @@ class TextEncoder:
     def __init__(
         self,
         model: Any,
-        family: TextFamily,
+        family: TextArchitecture,
         tokenizer: Any,
         *,
         upstream: str,
@@ -106,7 +106,7 @@ class TextEncoder:
         """What the encoder reads of a text that is not long, from its first token to its last."""
         return list(self._tokenizer.convert_ids_to_tokens(self._tokenizer(text).input_ids))
 
-    def stretches(self, text: str) -> Iterator[Stretch]:
+    def frame_chunks(self, text: str) -> Iterator[FrameChunk]:
         """Every layer's tokens of one text, read alone.
 
         Args:
@@ -115,17 +115,17 @@ class TextEncoder:
         Yields:
             for each window of the text, one if it is not long, its stretch of tokens of each of `layers`
         """
-        for piece in self._pieces(text):
+        for input_chunk in self._input_chunks(text):
             with torch.inference_mode():
-                states = self._hooked.states(piece.inputs)
-            yield Stretch([layer[0, piece.counted] for layer in states], piece.first, piece.total)
+                states = self._hooked.states(input_chunk.inputs)
+            yield FrameChunk([layer[0, input_chunk.counted] for layer in states], input_chunk.first, input_chunk.total)
 
     def hidden_states(self, text: str) -> list[Tensor]:
         """All tokens of each layer, ``(n_tokens, dim)``, in one tensor each."""
-        read = [list(stretch.layers) for stretch in self.stretches(text)]
+        read = [list(frame_chunk.layers) for frame_chunk in self.frame_chunks(text)]
         return [torch.cat(layer) for layer in zip(*read, strict=True)]
 
-    def _pieces(self, text: str) -> Iterator[Piece]:
+    def _input_chunks(self, text: str) -> Iterator[InputChunk]:
         """Windows with what the tokenizer sets around each; a shared token counts where it is less at the edge.
 
         The text is tokenized whole and cut here, not by ``return_overflowing_tokens``: tokenizers 0.23.2 loses what is
@@ -149,7 +149,7 @@ class TextEncoder:
         for window, span in zip(windows, spans, strict=True):
             mask = torch.ones(1, len(window), dtype=torch.long)
             inputs = {"input_ids": torch.tensor([window]), "attention_mask": mask}
-            yield Piece(inputs, slice(span.start, span.stop), first, total)
+            yield InputChunk(inputs, slice(span.start, span.stop), first, total)
             first += len(span)
 
 
@@ -158,7 +158,7 @@ class LoadedText:
     """What transformers loads for a name."""
 
     model: Any
-    family: TextFamily
+    family: TextArchitecture
     tokenizer: Any
     upstream: str  # the hub's name, or the folder's
     revision: str  # the hub's commit; "" for a folder
@@ -201,10 +201,10 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
         try:
             source, revision = (str(folder), None) if local else hub_commit(name)
             config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-            if config.model_type not in TEXT_FAMILIES:
+            if config.model_type not in TEXT_ARCHITECTURES:
                 raise InputError(
                     f"encoder {name} is a {config.model_type!r} model; words can be read by "
-                    f"{', '.join(sorted(TEXT_FAMILIES))}."
+                    f"{', '.join(sorted(TEXT_ARCHITECTURES))}."
                 )
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, use_fast=True)
             if random_init is None:
@@ -222,7 +222,7 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
             raise InputError(why_not_loaded(name, folder, error, holds="the tokenizer")) from error
     _refuse_foreign_tokenizer(tokenizer, config.vocab_size, name)
     upstream = folder.resolve().name if local else source
-    return LoadedText(model, TEXT_FAMILIES[config.model_type], tokenizer, upstream, revision or "")
+    return LoadedText(model, TEXT_ARCHITECTURES[config.model_type], tokenizer, upstream, revision or "")
 
 
 def reads_text(name: str) -> bool:
@@ -234,7 +234,7 @@ def reads_text(name: str) -> bool:
         with quiet_transformers(bars=False):
             source, revision = (str(folder), None) if folder.is_dir() else hub_commit(name)
             config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-            return config.model_type in TEXT_FAMILIES
+            return config.model_type in TEXT_ARCHITECTURES
     except (InputError, OSError, ValueError, RuntimeError, KeyError):
         return False
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
-from layerprobe.probe.encoders.loading import OWN, load_upstream
+from layerprobe.probe.encoders.loading import OWN, load_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 
 ACOUSTIC = "acoustic"
 
@@ -23,7 +23,7 @@ class ControlCaches:
 
 
 def control_caches(
-    caches: list[Cache], manifest: Manifest, *, random_weights: list[Cache], watch: Silent | None = None
+    caches: list[Cache], manifest: Manifest, *, random_weights: list[Cache], progress: NullProgress | None = None
 ) -> ControlCaches:
     """Caches of random weights and of acoustic features for ``manifest``, beside the ones under study.
 
@@ -39,7 +39,7 @@ def control_caches(
     Raises:
         InputError: if an encoder can't be loaded again by what its cache says of it
     """
-    watch = watch or Silent()
+    progress = progress or NullProgress()
     given = {(c.plan.upstream, c.plan.layers) for c in random_weights}
     made = []
     for cache in caches:
@@ -57,15 +57,15 @@ def control_caches(
                 f"--out {path}"
             )
         if name:
-            watch.say(f"Random weights of {plan.upstream} → {path}")
-            upstream = load_upstream(name, random_init=0, precision=plan.precision, show_download=False)
-            words = plan.words or TRANSCRIPT
-            extract(manifest, upstream, path, poolings=plan.poolings, words=words, watch=watch)
+            progress.log(f"Random weights of {plan.upstream} → {path}")
+            upstream = load_encoder(name, random_init=0, precision=plan.precision, show_download=False)
+            text_column = plan.text_column or TRANSCRIPT
+            extract(manifest, upstream, path, poolings=plan.poolings, text_column=text_column, progress=progress)
         made.append(open_cache(path))
     acoustic = []
     if not any(c.plan.upstream == ACOUSTIC for c in caches):
         path = caches[0].path.with_name(f"{ACOUSTIC}.zarr")
-        watch.say(f"Features without a network → {path}")
-        extract(manifest, load_upstream(ACOUSTIC), path, watch=watch)
+        progress.log(f"Features without a network → {path}")
+        extract(manifest, load_encoder(ACOUSTIC), path, progress=progress)
         acoustic = [open_cache(path)]
     return ControlCaches([*random_weights, *made], acoustic)

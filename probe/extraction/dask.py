@@ -12,17 +12,17 @@ from layerprobe.probe.dask_client import RETRIES, cluster, n_workers
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.encoders.base import Upstream
-from layerprobe.probe.encoders.loading import load_upstream
+from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.multiprocess import Asked
+from layerprobe.probe.extraction.multiprocess import ExtractionJob
 from layerprobe.probe.extraction.shards import Shard, divided, extract_shard, merge
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 
 SHARES_A_WORKER = 4  # so that no worker waits long for the slowest
 ROWS_A_SHARE = 2_048  # at most about so many
 
 
-def extract_on_dask(asked: Asked, scheduler: str, *, watch: Silent | None = None) -> int:
+def extract_on_dask(asked: ExtractionJob, scheduler: str, *, progress: NullProgress | None = None) -> int:
     """Fill the shares on a cluster and merge them here; what is there already is kept.
 
     Args:
@@ -36,9 +36,9 @@ def extract_on_dask(asked: Asked, scheduler: str, *, watch: Silent | None = None
     Raises:
         InputError: if Dask is not installed, the scheduler does not answer, or what a share says
     """
-    watch = watch or Silent()
+    progress = progress or NullProgress()
     manifest = read_manifest(asked.manifest, speakers=asked.speakers)
-    with cluster(scheduler, watch) as client:
+    with cluster(scheduler, progress) as client:
         from distributed import as_completed
 
         workers = n_workers(client)
@@ -46,20 +46,20 @@ def extract_on_dask(asked: Asked, scheduler: str, *, watch: Silent | None = None
         n = min(n, max(1, len(manifest.table)))
         shards = [Shard(k, n) for k in range(1, n + 1)]
         tasks = client.map(_fill, [asked] * n, shards, retries=RETRIES, pure=False, key=[f"share {s}" for s in shards])
-        watch.say(f"{workers} workers load {asked.encoder} and fill {n} shares …")
-        watch.begin("extract", n, "shares")
+        progress.log(f"{workers} workers load {asked.encoder} and fill {n} shares …")
+        progress.begin("extract", n, "shares")
         try:
             for task in as_completed(tasks):  # type: ignore[no-untyped-call]
                 fault = task.exception()
                 if fault is not None:
                     raise InputError(f"{task.key}: {fault}") from fault
-                watch.advance(1, f"{workers} workers")
+                progress.advance(1, f"{workers} workers")
         finally:
-            watch.end()
-    return merge(asked.out, manifest, watch=watch)
+            progress.end()
+    return merge(asked.out, manifest, progress=progress)
 
 
-def _fill(asked: Asked, shard: Shard) -> int:
+def _fill(asked: ExtractionJob, shard: Shard) -> int:
     manifest = _manifest(str(asked.manifest), asked.speakers)
     encoder = _encoder(asked.encoder, tuple(sorted(asked.loading.items())))
     return extract_shard(manifest, encoder, asked.out, shard, **asked.extracting).n_extracted
@@ -73,4 +73,4 @@ def _manifest(path: str, speakers: bool) -> Manifest:
 @lru_cache(maxsize=1)
 def _encoder(name: str, loading: tuple[tuple[str, Any], ...]) -> Upstream:
     """Loaded once by each worker."""
-    return load_upstream(name, **dict(loading))
+    return load_encoder(name, **dict(loading))

@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from layerprobe.probe.cache.journal import JOURNAL
-from layerprobe.probe.cache.plan import WORDS_OF, ExtractionPlan
-from layerprobe.probe.cache.store import CacheMismatch, open_cache
-from layerprobe.probe.cache.writer import CacheWriter, NotHeld
+from layerprobe.probe.cache.plan import ExtractionPlan
+from layerprobe.probe.cache.store import CacheMismatchError, open_cache
+from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError
 from layerprobe.probe.data.audio import CHANNELS, RESAMPLER
-from layerprobe.probe.data.audio_hashes import SoundHashes, records
-from layerprobe.probe.data.inputs import LONGEST_SECONDS, NO_WORDS, Source
+from layerprobe.probe.data.audio_hashes import AudioHashes, records
+from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
 from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.encoders.diagnostics import precision_loss, precision_words
@@ -23,14 +23,14 @@ from layerprobe.probe.encoders.linear_kernels import products_used
 from layerprobe.probe.encoders.pooling import pooling_named
 from layerprobe.probe.encoders.speech import LAYER_CONVENTION, SpeechEncoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.estimate import Foresight, foresee, refuse_full_disk, sample_sounds
-from layerprobe.probe.extraction.inputs import source_for
-from layerprobe.probe.extraction.workers import hear_in_order, utterances_at_once
-from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, reached, replace_file
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.extraction.estimate import ResourceEstimate, check_disk_space, estimate_resources, sample_sounds
+from layerprobe.probe.extraction.inputs import make_input_reader
+from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
+from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, replace_file
+from layerprobe.probe.progress import NullProgress
 
-PRECISION = "precision.csv"  # in the cache: what 16-bit products did to a sample of its sounds
-STORAGES = ("float32", "float16")  # of embeddings at rest
+PRECISION = "precision_error.csv"  # in the cache: what 16-bit products did to a sample of its sounds
+STORAGE_DTYPES = ("float32", "float16")  # of embeddings at rest
 LIBRARIES = ("torch", "transformers", "soxr", "soundfile")
 
 
@@ -42,8 +42,8 @@ class Extraction:
     n_cached_before: int
     n_extracted: int
     quarantine: pd.DataFrame  # utterance_id, path, reason
-    n_wordless: int  # of the manifest's utterances those whose transcript is empty, if words are read
-    seconds_of_sound: float  # that were extracted; 0 of words
+    n_without_text: int  # of the manifest's utterances those whose transcript is empty, if words are read
+    audio_seconds: float  # that were extracted; 0 of words
     seconds: float  # that it took
     encoder_share: float  # of the time that its threads had, in which the encoder heard and pooled
 
@@ -52,16 +52,16 @@ def extraction_plan(
     encoder: Upstream,
     *,
     poolings: tuple[str, ...] | None = None,
-    words: str = TRANSCRIPT,
-    storage: str = STORAGES[0],
+    text_column: str = TRANSCRIPT,
+    storage_dtype: str = STORAGE_DTYPES[0],
 ) -> ExtractionPlan:
-    """The plan under which ``encoder`` fills a cache; a text encoder's from the column ``words``.
+    """The plan under which ``encoder`` fills a cache; a text encoder's from the column ``text_column``.
 
     Raises:
         InputError: if a pooling or the storage is unknown
     """
-    if storage not in STORAGES:
-        raise InputError(f"storage {storage!r} is unknown; choose {' or '.join(STORAGES)}.")
+    if storage_dtype not in STORAGE_DTYPES:
+        raise InputError(f"storage dtype {storage_dtype!r} is unknown; choose {' or '.join(STORAGE_DTYPES)}.")
     poolings = poolings or encoder.default_poolings
     for name in poolings:
         pooling_named(name)
@@ -75,14 +75,15 @@ def extraction_plan(
         layer_convention=LAYER_CONVENTION,
         adapter=encoder.adapter,
         preprocessing=encoder.preprocessing,
-        sampling_rate=encoder.sampling_rate if encoder.reads == "sound" else 0,
-        resampler=RESAMPLER if encoder.reads == "sound" else "",
-        channels=CHANNELS if encoder.reads == "sound" else WORDS_OF + words,
-        long_sound=encoder.long_sound if encoder.reads == "sound" else encoder.windows,
+        sampling_rate=encoder.sampling_rate if encoder.reads == "audio" else 0,
+        resampler=RESAMPLER if encoder.reads == "audio" else "",
+        audio_channels=CHANNELS if encoder.reads == "audio" else "",
+        text_column=None if encoder.reads == "audio" else text_column,
+        chunking=encoder.chunking if encoder.reads == "audio" else encoder.windows,
         poolings=poolings,
         forward=encoder.forward,
         precision=encoder.precision,
-        storage=storage,
+        storage_dtype=storage_dtype,
         libraries=", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in LIBRARIES),
     )
 
@@ -93,15 +94,15 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
     out: Path | str,
     *,
     poolings: tuple[str, ...] | None = None,
-    words: str = TRANSCRIPT,
-    storage: str = STORAGES[0],
+    text_column: str = TRANSCRIPT,
+    storage_dtype: str = STORAGE_DTYPES[0],
     prune: bool = False,
     elsewhere: dict[str, str] | None = None,
     shares: int = 1,
-    longest_seconds: float = LONGEST_SECONDS,
+    max_duration: float = MAX_DURATION,
     jobs: int | None = None,
     loaders: int = 2,
-    watch: Silent | None = None,
+    progress: NullProgress | None = None,
 ) -> Extraction:
     """Pool every layer of every utterance into the cache at ``out``; what is there already is kept.
 
@@ -114,73 +115,75 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
         encoder: what hears, or reads
         out: the cache, new or begun
         poolings: keys of `probe.encoders.pooling.POOLINGS`; the encoder's own if None
-        words: the manifest's column that a text encoder reads
-        storage: float32, or float16 for half of the disk
+        text_column: the manifest's column that a text encoder reads
+        storage_dtype: float32, or float16 for half of the disk
         prune: whether rows of utterances that the manifest no longer has are taken out
         elsewhere: utterances that another cache holds, with what they were made from; they need no row here
         shares: of which this is one, which the disk must hold together, and while they are merged one more
-        longest_seconds: a longer sound is quarantined
+        max_duration: a longer sound is quarantined
         jobs: utterances heard at once; None for one a core, or one on a GPU
         loaders: threads that decode
         watch: who is told of the progress
 
     Raises:
-        CacheMismatch: if ``out`` was extracted under another plan
+        CacheMismatchError: if ``out`` was extracted under another plan
         InputError: if the disk can't hold it, or there are no words to read
         OSError: if the disk is full or can't be written; rows named in the journal stay
     """
-    watch = watch or Silent()
+    progress = progress or NullProgress()
     jobs = jobs or utterances_at_once(encoder)
     began = time.monotonic()
-    plan = extraction_plan(encoder, poolings=poolings, words=words, storage=storage)
+    plan = extraction_plan(encoder, poolings=poolings, text_column=text_column, storage_dtype=storage_dtype)
     with CacheWriter(out, plan, dim=encoder.dim) as writer:
         cached = writer.cached
-        hashes = SoundHashes(writer.path if encoder.reads == "sound" else None)
+        hashes = AudioHashes(writer.path if encoder.reads == "audio" else None)
         try:
-            source = source_for(encoder, manifest.table, hashes, words=words, longest_seconds=longest_seconds)
+            source = make_input_reader(
+                encoder, manifest.table, hashes, text_column=text_column, max_duration=max_duration
+            )
             if prune:
                 gone = set(cached) - set(manifest.table["utterance_id"])
                 writer.drop(gone)
-                watch.say(f"{len(gone)} rows taken out that the manifest no longer has.")
-            pending = _pending(manifest.table, (elsewhere or {}) | cached, source, watch)
+                progress.log(f"{len(gone)} rows taken out that the manifest no longer has.")
+            pending = _pending(manifest.table, (elsewhere or {}) | cached, source, progress)
             if pending.empty:
-                watch.say(f"All {len(writer.cached)} utterances are cached already; nothing is to be done.")
+                progress.log(f"All {len(writer.cached)} utterances are cached already; nothing is to be done.")
                 seconds = time.monotonic() - began
                 return Extraction(writer.path, len(cached), 0, _quarantine([]), _wordless(cached), 0.0, seconds, 1.0)
-            foresight = _foreseen(
+            estimate = _estimate(
                 writer.path, pending, _Held(cached, writer.n_rows), encoder, source, plan, jobs, shares
             )
-            watch.say(foresight.words() + ".")
+            progress.log(estimate.words() + ".")
             if isinstance(encoder, SpeechEncoder) and encoder.precision != "float32":
                 if encoder.precision == "bfloat16" and encoder.device == "cpu":
-                    watch.say(products_used())
-                _note_precision(encoder, pending, writer.path, watch)
+                    progress.log(products_used())
+                _note_precision(encoder, pending, writer.path, progress)
             began_hearing = time.monotonic()
             refused: list[tuple[str, str, str]] = []
-            seconds_of_sound = at_work = 0.0
-            watch.begin("extract", len(pending), "utterances")
+            audio_seconds = at_work = 0.0
+            progress.begin("extract", len(pending), "utterances")
             try:
-                heard_in_order = hear_in_order(
+                embedded_in_order = embed_in_order(
                     pending, encoder, source, poolings=plan.poolings, jobs=jobs, loaders=loaders
                 )
-                for heard in heard_in_order:
+                for heard in embedded_in_order:
                     reason = heard.reason
                     if heard.embeddings is not None:
                         try:
                             writer.append(heard.row["utterance_id"], heard.content, heard.embeddings)
-                            seconds_of_sound += heard.seconds_of_sound
-                        except NotHeld as error:
+                            audio_seconds += heard.audio_seconds
+                        except StorageOverflowError as error:
                             reason = str(error)
                     if reason:
                         refused.append((heard.row["utterance_id"], heard.row["path"], reason))
                         writer.refuse(*refused[-1])
                     at_work += heard.seconds_at_work
-                    rate = seconds_of_sound / max(time.monotonic() - began_hearing, 1e-9)
-                    speed = f"{rate:.1f} s of sound per s, " if encoder.reads == "sound" else ""
-                    watch.advance(1, f"{speed}{len(refused)} quarantined")
+                    rate = audio_seconds / max(time.monotonic() - began_hearing, 1e-9)
+                    speed = f"{rate:.1f} s of sound per s, " if encoder.reads == "audio" else ""
+                    progress.advance(1, f"{speed}{len(refused)} quarantined")
             finally:
-                watch.end()
-            n_wordless = _wordless(writer.cached)
+                progress.end()
+            n_without_text = _wordless(writer.cached)
         finally:
             hashes.save()
     hearing = max(time.monotonic() - began_hearing, 1e-9)
@@ -189,8 +192,8 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
         n_cached_before=len(cached),
         n_extracted=len(pending) - len(refused),
         quarantine=_quarantine(refused),
-        n_wordless=n_wordless,
-        seconds_of_sound=seconds_of_sound,
+        n_without_text=n_without_text,
+        audio_seconds=audio_seconds,
         seconds=time.monotonic() - began,
         encoder_share=min(1.0, at_work / (jobs * hearing)),
     )
@@ -198,29 +201,31 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
 
 def rehearse(
     manifest: Manifest, encoder: Upstream, out: Path | str, *, poolings: tuple[str, ...] | None = None,
-    words: str = TRANSCRIPT, storage: str = STORAGES[0], jobs: int | None = None, watch: Silent | None = None,
+    text_column: str = TRANSCRIPT, storage_dtype: str = STORAGE_DTYPES[0], jobs: int | None = None, progress: NullProgress | None = None,
 ) -> list[str]:  # fmt: skip
     """What `extract` would do, in lines: its plan, and what it needs; arguments and errors as there.
 
     Nothing is written.
     """
-    watch, out = watch or Silent(), reached(out)
-    plan = extraction_plan(encoder, poolings=poolings, words=words, storage=storage)
+    progress, out = progress or NullProgress(), connect(out)
+    plan = extraction_plan(encoder, poolings=poolings, text_column=text_column, storage_dtype=storage_dtype)
     cached: dict[str, str] = {}
     n_rows = 0
     if (out / JOURNAL).exists():
         cache = open_cache(out)
         if cache.plan != plan:
-            raise CacheMismatch(out, cache.plan, plan)
-        cached, n_rows = dict(zip(cache.utterance_ids, cache.sounds, strict=True)), cache.n_rows
-    source = source_for(encoder, manifest.table, SoundHashes(), words=words, longest_seconds=LONGEST_SECONDS)
-    pending = _pending(manifest.table, cached, source, watch)
+            raise CacheMismatchError(out, cache.plan, plan)
+        cached, n_rows = dict(zip(cache.utterance_ids, cache.audio_hashes, strict=True)), cache.n_rows
+    source = make_input_reader(
+        encoder, manifest.table, AudioHashes(), text_column=text_column, max_duration=MAX_DURATION
+    )
+    pending = _pending(manifest.table, cached, source, progress)
     lines = plan.lines()
     if pending.empty:
         return [*lines, f"All {len(cached)} utterances are cached already; nothing is to be done."]
     jobs = jobs or utterances_at_once(encoder)
-    foresight = _foreseen(out, pending, _Held(cached, n_rows), encoder, source, plan, jobs)
-    return [*lines, f"{len(cached)} utterances are cached already; {foresight.words()}."]
+    estimate = _estimate(out, pending, _Held(cached, n_rows), encoder, source, plan, jobs)
+    return [*lines, f"{len(cached)} utterances are cached already; {estimate.words()}."]
 
 
 @dataclass(frozen=True)
@@ -231,49 +236,49 @@ class _Held:
     n_rows: int  # with those that were taken out
 
 
-def _foreseen(
+def _estimate(
     out: Path,
     pending: pd.DataFrame,
     held: _Held,
     encoder: Upstream,
-    source: Source,
+    source: InputReader,
     plan: ExtractionPlan,
     jobs: int,
     shares: int = 1,
-) -> Foresight:
+) -> ResourceEstimate:
     n_replaced = int(pending["utterance_id"].isin(list(held.contents)).sum())
-    foresight = foresee(
-        pending, encoder, source, poolings=plan.poolings, storage=plan.storage, jobs=jobs, n_rows=held.n_rows,
+    estimate = estimate_resources(
+        pending, encoder, source, poolings=plan.poolings, storage_dtype=plan.storage_dtype, jobs=jobs, n_rows=held.n_rows,
         n_replaced=n_replaced,
     )  # fmt: skip
-    refuse_full_disk(out, foresight, shares=shares)
-    return foresight
+    check_disk_space(out, estimate, shares=shares)
+    return estimate
 
 
 def _wordless(cached: dict[str, str]) -> int:
-    return sum(content == NO_WORDS for content in cached.values())
+    return sum(content == NO_TEXT for content in cached.values())
 
 
 def _quarantine(refused: list[tuple[str, str, str]]) -> pd.DataFrame:
     return pd.DataFrame(refused, columns=list(QUARANTINE_COLUMNS))
 
 
-def _note_precision(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, watch: Silent) -> None:
+def _note_precision(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, progress: NullProgress) -> None:
     """Measure 16-bit products on the corpus' own sound, say it, and leave it in the cache, where it is new."""
     samples = sample_sounds(pending, encoder)
     if not samples or (folder / PRECISION).exists():
         return
     table = precision_loss(encoder, samples)
     replace_file(folder / PRECISION, table.to_csv(index=False, lineterminator="\n"))
-    words = precision_words(table, precision=encoder.precision, n_sounds=len(samples))
-    watch.say(f"{words}, see {folder / PRECISION}.")
+    words = precision_words(table, precision=encoder.precision, n_audio_files=len(samples))
+    progress.log(f"{words}, see {folder / PRECISION}.")
 
 
-def _pending(table: pd.DataFrame, cached: dict[str, str], source: Source, watch: Silent) -> pd.DataFrame:
+def _pending(table: pd.DataFrame, cached: dict[str, str], source: InputReader, progress: NullProgress) -> pd.DataFrame:
     """Rows of the manifest that are to be heard: those without a row, and those whose sound or words have changed."""
     known = table["utterance_id"].isin(list(cached))
     changed = []
-    watch.begin("check what is cached", int(known.sum()), "utterances")
+    progress.begin("check what is cached", int(known.sum()), "utterances")
     try:
         for row in records(table[known]):
             try:
@@ -282,9 +287,9 @@ def _pending(table: pd.DataFrame, cached: dict[str, str], source: Source, watch:
                 same = True  # what was heard needs no sound any more
             if not same:
                 changed.append(row["utterance_id"])
-            watch.advance()
+            progress.advance()
     finally:
-        watch.end()
+        progress.end()
     if changed:
-        watch.say(f"{len(changed)} utterances have changed since they were cached, {changed[0]} first: heard again.")
+        progress.log(f"{len(changed)} utterances have changed since they were cached, {changed[0]} first: heard again.")
     return table[~known | table["utterance_id"].isin(changed)]

@@ -11,23 +11,23 @@ from typing import Any
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.shards import Shard, merge
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import cores
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExtractionJob:
     """What each process is asked for."""
 
     manifest: Path
     speakers: bool  # whether talkers must be known
     encoder: str
-    loading: dict[str, Any]  # of `probe.encoders.loading.load_upstream`
+    loading: dict[str, Any]  # of `probe.encoders.loading.load_encoder`
     out: Path
     extracting: dict[str, Any]  # of `probe.extraction.extract.extract`
 
 
-def extract_in_processes(asked: Asked, n: int, *, watch: Silent | None = None) -> int:
+def extract_in_processes(asked: ExtractionJob, n: int, *, progress: NullProgress | None = None) -> int:
     """Fill the shares and merge them; what is there already is kept. The same bytes as from one process, on the CPU.
 
     Args:
@@ -41,9 +41,9 @@ def extract_in_processes(asked: Asked, n: int, *, watch: Silent | None = None) -
     Raises:
         InputError: what a process says, or that one died
     """
-    watch = watch or Silent()
+    progress = progress or NullProgress()
     checked = read_manifest(asked.manifest, speakers=asked.speakers)
-    watch.say(f"{n} processes load {asked.encoder} …")
+    progress.log(f"{n} processes load {asked.encoder} …")
     context = get_context("spawn")
     running = []
     for k in range(n):
@@ -52,7 +52,7 @@ def extract_in_processes(asked: Asked, n: int, *, watch: Silent | None = None) -
         process.start()
         theirs.close()
         running.append((Shard(k + 1, n), process, ours))
-    watch.begin("extract", len(checked.table), "utterances")
+    progress.begin("extract", len(checked.table), "utterances")
     faults: dict[int, str] = {}  # by share: the first is told, whoever says its own first
     try:
         open_pipes = {pipe: shard for shard, _, pipe in running}
@@ -65,13 +65,13 @@ def extract_in_processes(asked: Asked, n: int, *, watch: Silent | None = None) -
                     del open_pipes[pipe]
                     continue
                 if isinstance(told, _Said):
-                    watch.say(f"share {open_pipes[pipe]}: {told.text}")
+                    progress.log(f"share {open_pipes[pipe]}: {told.text}")
                 elif isinstance(told, str):
                     faults[open_pipes[pipe].number] = f"share {open_pipes[pipe]}: {told}"
                 else:
-                    watch.advance(told, f"{n} processes")
+                    progress.advance(told, f"{n} processes")
     finally:
-        watch.end()
+        progress.end()
         for _, process, _ in running:
             process.join()  # after Ctrl-C, too, which they hear as well: they keep what they have
     for shard, process, _ in running:
@@ -80,7 +80,7 @@ def extract_in_processes(asked: Asked, n: int, *, watch: Silent | None = None) -
             faults.setdefault(shard.number, died)
     if faults:
         raise InputError(faults[min(faults)])
-    return merge(asked.out, checked, watch=watch)
+    return merge(asked.out, checked, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ class _Said:
     text: str
 
 
-class _Counted(Silent):
+class _Counted(NullProgress):
     """Tells the process that began this one how many utterances are done; the first share also what it foresees."""
 
     def __init__(self, pipe: Connection, *, speaks: bool) -> None:
         self._pipe, self._speaks, self._task = pipe, speaks, ""
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         if self._speaks:
             self._pipe.send(_Said(line))
 
@@ -106,10 +106,10 @@ class _Counted(Silent):
             self._pipe.send(amount)
 
 
-def _fill(asked: Asked, shard: Shard, said: Connection) -> None:
+def _fill(asked: ExtractionJob, shard: Shard, said: Connection) -> None:
     import torch
 
-    from layerprobe.probe.encoders.loading import load_upstream
+    from layerprobe.probe.encoders.loading import load_encoder
     from layerprobe.probe.extraction.shards import extract_shard
 
     try:
@@ -118,8 +118,8 @@ def _fill(asked: Asked, shard: Shard, said: Connection) -> None:
             device = f"cuda:{(shard.number - 1) % torch.cuda.device_count()}"
         jobs = asked.extracting.get("jobs") or (max(1, cores() // shard.of) if device == "cpu" else None)
         manifest = read_manifest(asked.manifest, speakers=asked.speakers)
-        encoder = load_upstream(asked.encoder, **asked.loading | {"device": device})
-        choices = asked.extracting | {"jobs": jobs, "watch": _Counted(said, speaks=shard.number == 1)}
+        encoder = load_encoder(asked.encoder, **asked.loading | {"device": device})
+        choices = asked.extracting | {"jobs": jobs, "progress": _Counted(said, speaks=shard.number == 1)}
         extract_shard(manifest, encoder, asked.out, shard, **choices)
     except InputError as error:
         said.send(str(error))

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.cache.journal import BlockLine, note_block, read_journal, rewrite_journal
-from layerprobe.probe.cache.lease import claimed
+from layerprobe.probe.cache.journal import BlockLine, append_block, read_journal, rewrite_journal
+from layerprobe.probe.cache.lease import leased
 from layerprobe.probe.cache.store import (
     ARRAYS,
     BLOCK,
-    CacheMismatch,
+    CacheMismatchError,
     array_of,
     block_file,
     open_group,
@@ -21,17 +21,17 @@ from layerprobe.probe.cache.store import (
     read_quarantine,
 )
 from layerprobe.probe.cache.verify import Damage, ids_of_block, verify
-from layerprobe.probe.cache.writer import NotHeld, stored
-from layerprobe.probe.data.audio_hashes import SoundHashes
-from layerprobe.probe.data.inputs import LONGEST_SECONDS, Source
+from layerprobe.probe.cache.writer import StorageOverflowError, stored
+from layerprobe.probe.data.audio_hashes import AudioHashes
+from layerprobe.probe.data.inputs import MAX_DURATION, InputReader
 from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extraction_plan
-from layerprobe.probe.extraction.inputs import source_for
-from layerprobe.probe.extraction.workers import hear_in_order, utterances_at_once
-from layerprobe.probe.filesystem import QUARANTINE, QUARANTINE_COLUMNS, digest_of, make_durable, reached, replace_file
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.extraction.inputs import make_input_reader
+from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
+from layerprobe.probe.filesystem import QUARANTINE, QUARANTINE_COLUMNS, connect, digest_of, make_durable, replace_file
+from layerprobe.probe.progress import NullProgress
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,17 @@ class Repair:
     """What a repair came to."""
 
     damages: list[Damage]
-    n_heard: int  # utterances
+    n_encoded: int  # utterances
     lost: pd.DataFrame  # utterance_id, path, reason: those whose sound can't be used any more
 
 
 def repair(
-    path: Path | str, manifest: Manifest, encoder: Upstream, *, jobs: int | None = None, watch: Silent | None = None
+    path: Path | str,
+    manifest: Manifest,
+    encoder: Upstream,
+    *,
+    jobs: int | None = None,
+    progress: NullProgress | None = None,
 ) -> Repair:
     """Hear the utterances of damaged blocks again and write those blocks anew, in their place and order.
 
@@ -58,59 +63,59 @@ def repair(
         watch: who is told of the progress
 
     Raises:
-        CacheMismatch: if the encoder is another
+        CacheMismatchError: if the encoder is another
         InputError: if there is no cache, it is being written, or it can't be told whose rows are damaged
     """
-    path, watch = reached(path), watch or Silent()
+    path, progress = connect(path), progress or NullProgress()
     plan = plan_of(path, open_group(path, "r"))
-    words = plan.words or TRANSCRIPT
-    given = extraction_plan(encoder, poolings=plan.poolings, words=words, storage=plan.storage)
+    text_column = plan.text_column or TRANSCRIPT
+    given = extraction_plan(encoder, poolings=plan.poolings, text_column=text_column, storage_dtype=plan.storage_dtype)
     if plan != given:
-        raise CacheMismatch(path, plan, given, mend="A repair needs what the cache was made with.")
-    with claimed(path):
+        raise CacheMismatchError(path, plan, given, mend="A repair needs what the cache was made with.")
+    with leased(path):
         _mend_journal(path)
-        damages = verify(path, watch=watch)
+        damages = verify(path, progress=progress)
         ids = _whose(path, manifest, sorted({d.block for d in damages}))
-        hashes = SoundHashes(path if encoder.reads == "sound" else None)
-        source = source_for(encoder, manifest.table, hashes, words=words, longest_seconds=LONGEST_SECONDS)
+        hashes = AudioHashes(path if encoder.reads == "audio" else None)
+        source = make_input_reader(encoder, manifest.table, hashes, text_column=text_column, max_duration=MAX_DURATION)
         jobs = jobs or utterances_at_once(encoder)
-        watch.begin("repair", sum(map(len, ids.values())), "utterances")
+        progress.begin("repair", sum(map(len, ids.values())), "utterances")
         lost: list[tuple[str, str, str]] = []
         try:
             for block, names in ids.items():
-                lost += _mended(path, block, names, manifest, encoder, source, jobs, watch)
+                lost += _mended(path, block, names, manifest, encoder, source, jobs, progress)
         finally:
-            watch.end()
+            progress.end()
         if lost:
             rows = [*read_quarantine(path).itertuples(index=False, name=None), *lost]
             table = pd.DataFrame(rows, columns=list(QUARANTINE_COLUMNS))
             replace_file(path / QUARANTINE, table.to_csv(index=False, lineterminator="\n"))
-    n_heard = sum(sum(map(bool, names)) for names in ids.values()) - len(lost)
-    return Repair(damages, n_heard, pd.DataFrame(lost, columns=list(QUARANTINE_COLUMNS)))
+    n_encoded = sum(sum(map(bool, names)) for names in ids.values()) - len(lost)
+    return Repair(damages, n_encoded, pd.DataFrame(lost, columns=list(QUARANTINE_COLUMNS)))
 
 
 def _mended(
-    path: Path, block: int, ids: list[str], manifest: Manifest, encoder: Upstream, source: Source, jobs: int,
-    watch: Silent,
+    path: Path, block: int, ids: list[str], manifest: Manifest, encoder: Upstream, source: InputReader, jobs: int,
+    progress: NullProgress,
 ) -> list[tuple[str, str, str]]:  # fmt: skip
     plan = plan_of(path, open_group(path, "r"))
     place = {name: k for k, name in enumerate(ids) if name}
     table = manifest.table.set_index("utterance_id", drop=False).loc[list(place)]
-    rows = np.zeros((len(ids), len(plan.layers), len(plan.poolings), encoder.dim), dtype=plan.storage)
+    rows = np.zeros((len(ids), len(plan.layers), len(plan.poolings), encoder.dim), dtype=plan.storage_dtype)
     sounds, lost = [""] * len(ids), []
-    for heard in hear_in_order(table, encoder, source, poolings=plan.poolings, jobs=jobs, loaders=2):
+    for heard in embed_in_order(table, encoder, source, poolings=plan.poolings, jobs=jobs, loaders=2):
         name = str(heard.row["utterance_id"])
         reason = heard.reason
         if heard.embeddings is not None:
             try:
-                rows[place[name]] = stored(heard.embeddings, plan.storage)
+                rows[place[name]] = stored(heard.embeddings, plan.storage_dtype)
                 sounds[place[name]] = heard.content
-            except NotHeld as error:
+            except StorageOverflowError as error:
                 reason = str(error)
         if reason:
             ids[place[name]] = ""
             lost.append((name, str(heard.row["path"]), reason))
-        watch.advance(1, f"{len(lost)} lost")
+        progress.advance(1, f"{len(lost)} lost")
     _rewrite_block(path, block, ids, sounds, rows)
     return lost
 
@@ -171,4 +176,4 @@ def _rewrite_block(path: Path, block: int, ids: list[str], sounds: list[str], em
         array[rows] = values
         make_durable(file)
         make_durable(path / name / "zarr.json")
-    note_block(path, BlockLine(block, len(ids), {name: digest_of(block_file(path, name, block)) for name in ARRAYS}))
+    append_block(path, BlockLine(block, len(ids), {name: digest_of(block_file(path, name, block)) for name in ARRAYS}))

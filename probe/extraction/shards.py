@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.cache.journal import JOURNAL
-from layerprobe.probe.cache.store import BLOCK, Cache, CacheMismatch, open_cache, read_quarantine
+from layerprobe.probe.cache.store import BLOCK, Cache, CacheMismatchError, open_cache, read_quarantine
 from layerprobe.probe.cache.writer import CacheWriter
-from layerprobe.probe.data.inputs import LONGEST_SECONDS
+from layerprobe.probe.data.inputs import MAX_DURATION
 from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.base import Upstream
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.extract import STORAGES, Extraction, extract, extraction_plan
-from layerprobe.probe.filesystem import is_remote, reached, remove
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.extraction.extract import STORAGE_DTYPES, Extraction, extract, extraction_plan
+from layerprobe.probe.filesystem import connect, is_remote, remove
+from layerprobe.probe.progress import NullProgress
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ def extract_shard(  # noqa: PLR0913 - each is a choice of `extract`, named there
     shard: Shard,
     *,
     poolings: tuple[str, ...] | None = None,
-    words: str = TRANSCRIPT,
-    storage: str = STORAGES[0],
-    longest_seconds: float = LONGEST_SECONDS,
+    text_column: str = TRANSCRIPT,
+    storage_dtype: str = STORAGE_DTYPES[0],
+    max_duration: float = MAX_DURATION,
     jobs: int | None = None,
     loaders: int = 2,
-    watch: Silent | None = None,
+    progress: NullProgress | None = None,
 ) -> Extraction:
     """Extract a share of a manifest, but what the cache at ``out`` has already.
 
@@ -80,27 +80,27 @@ def extract_shard(  # noqa: PLR0913 - each is a choice of `extract`, named there
         out: the cache that `merge` will make or add to
         shard: which share
         poolings: as in `extract`, like all that follow
-        words: the manifest's column that a text encoder reads
-        storage: float32, or float16 for half of the disk
-        longest_seconds: a longer sound is quarantined
+        text_column: the manifest's column that a text encoder reads
+        storage_dtype: float32, or float16 for half of the disk
+        max_duration: a longer sound is quarantined
         jobs: utterances heard at once
         loaders: threads that decode
         watch: who is told of the progress
 
     Raises:
-        CacheMismatch, InputError: as `extract` does, and if ``out`` was divided otherwise before
+        CacheMismatchError, InputError: as `extract` does, and if ``out`` was divided otherwise before
     """
-    out = reached(out)
+    out = connect(out)
     of = divided(out)
     if of not in (0, shard.of):
         raise InputError(f"{_folder(out)} holds shares of {of}, not of {shard.of}. Go on with {of}, or merge first.")
     elsewhere: dict[str, str] = {}
     if (out / JOURNAL).exists():
         cache = open_cache(out)
-        elsewhere = dict(zip(cache.utterance_ids, cache.sounds, strict=True))
-        plan = extraction_plan(encoder, poolings=poolings, words=words, storage=storage)
+        elsewhere = dict(zip(cache.utterance_ids, cache.audio_hashes, strict=True))
+        plan = extraction_plan(encoder, poolings=poolings, text_column=text_column, storage_dtype=storage_dtype)
         if plan != cache.plan:
-            raise CacheMismatch(out, cache.plan, plan)
+            raise CacheMismatchError(out, cache.plan, plan)
     path = shard.path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     share = replace(manifest, table=shard.of_table(manifest.table).reset_index(drop=True))
@@ -109,18 +109,18 @@ def extract_shard(  # noqa: PLR0913 - each is a choice of `extract`, named there
         encoder,
         path,
         poolings=poolings,
-        words=words,
-        storage=storage,
+        text_column=text_column,
+        storage_dtype=storage_dtype,
         elsewhere=elsewhere,
         shares=shard.of,
-        longest_seconds=longest_seconds,
+        max_duration=max_duration,
         jobs=jobs,
         loaders=loaders,
-        watch=watch,
+        progress=progress,
     )
 
 
-def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -> int:
+def merge(out: Path | str, manifest: Manifest, *, progress: NullProgress | None = None) -> int:
     """Make the shares one cache, in the manifest's order, and remove each; returns how many rows were added.
 
     A share is removed once its rows are durable, so that the disk holds all of them once and one of them twice. A kill
@@ -128,9 +128,9 @@ def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -
 
     Raises:
         InputError: naming the shares that are missing or not whole
-        CacheMismatch: if they were not made alike
+        CacheMismatchError: if they were not made alike
     """
-    out, watch = reached(out), watch or Silent()
+    out, progress = connect(out), progress or NullProgress()
     shards = _found(out)
     if not shards:
         raise InputError(f"{_folder(out)} holds no shares. Fill them with layerprobe extract … --shard 1/N.")
@@ -138,25 +138,27 @@ def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -
     _refuse_unfinished(out, shards, caches, manifest)
     for cache in caches[1:]:
         if cache.plan != caches[0].plan:
-            raise CacheMismatch(cache.path, cache.plan, caches[0].plan, mend="Delete it and fill it like the others.")
+            raise CacheMismatchError(
+                cache.path, cache.plan, caches[0].plan, mend="Delete it and fill it like the others."
+            )
     tried = {name for c in caches for name in (*c.utterance_ids, *c.quarantine["utterance_id"])}
     before = read_quarantine(out)
     gone = ~before["utterance_id"].isin(list(tried)) & before["utterance_id"].isin(manifest.table["utterance_id"])
     before = before[gone]  # of shares that were merged and are gone
     added = 0
-    watch.begin("merge", sum(len(c.utterance_ids) for c in caches), "utterances")
+    progress.begin("merge", sum(len(c.utterance_ids) for c in caches), "utterances")
     try:
         with CacheWriter(out, caches[0].plan, dim=caches[0].dim) as writer:
             for row in before.itertuples(index=False, name=None):
                 writer.refuse(*row)
             for cache in caches:
-                added += _add(cache, writer, watch)
+                added += _add(cache, writer, progress)
                 for row in cache.quarantine.itertuples(index=False, name=None):
                     writer.refuse(*row)
                 writer.flush()
                 _forget(cache.path)
     finally:
-        watch.end()
+        progress.end()
     for shard in (Shard(number, shards[0].of) for number in range(1, shards[0].of + 1)):
         _forget(shard.path(out))  # what a kill left of one that was merged before
     if not is_remote(out) and not any(_folder(out).iterdir()):
@@ -164,16 +166,16 @@ def merge(out: Path | str, manifest: Manifest, *, watch: Silent | None = None) -
     return added
 
 
-def _add(cache: Cache, writer: CacheWriter, watch: Silent) -> int:
+def _add(cache: Cache, writer: CacheWriter, progress: NullProgress) -> int:
     known, added = writer.cached, 0
     for begin in range(0, len(cache.utterance_ids), BLOCK):
         rows = np.arange(begin, min(begin + BLOCK, len(cache.utterance_ids)))
-        rows = rows[[known.get(cache.utterance_ids[k]) != cache.sounds[k] for k in rows]]
+        rows = rows[[known.get(cache.utterance_ids[k]) != cache.audio_hashes[k] for k in rows]]
         if len(rows):
             for k, embeddings in zip(rows, cache.read_rows(rows), strict=True):
-                writer.append(str(cache.utterance_ids[k]), str(cache.sounds[k]), embeddings)
+                writer.append(str(cache.utterance_ids[k]), str(cache.audio_hashes[k]), embeddings)
             added += len(rows)
-        watch.advance(min(BLOCK, len(cache.utterance_ids) - begin))
+        progress.advance(min(BLOCK, len(cache.utterance_ids) - begin))
     return added
 
 

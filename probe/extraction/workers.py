@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from layerprobe.probe.data.audio import UnusableSound
+from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_hashes import Row, records
-from layerprobe.probe.data.inputs import Material, Source
-from layerprobe.probe.encoders.base import Stretch, Upstream
-from layerprobe.probe.encoders.pooling import pool_stretches
+from layerprobe.probe.data.inputs import InputReader, ModelInput
+from layerprobe.probe.encoders.base import FrameChunk, Upstream
+from layerprobe.probe.encoders.pooling import pool_frame_chunks
 from layerprobe.probe.system import cores
 
 AHEAD = 8  # utterances decoded or embedded beyond those that are being heard
@@ -29,14 +29,14 @@ ALLOCATION_FAILED = ("can't allocate memory", "could not allocate", "out of memo
 
 
 @dataclass(frozen=True)
-class Heard:
+class EmbeddedUtterance:
     """One utterance's embeddings, or why there are none."""
 
     row: Row
     content: str  # of the sound or the words, see `probe.data.inputs`
     embeddings: np.ndarray | None  # (n_layers, n_poolings, dim)
     reason: str  # "" where there are embeddings
-    seconds_of_sound: float  # 0 of words
+    audio_seconds: float  # 0 of words
     seconds_at_work: float  # of the thread that heard it
 
 
@@ -45,7 +45,7 @@ def utterances_at_once(encoder: Upstream) -> int:
     return cores() if encoder.device == "cpu" else 1
 
 
-class Room:
+class ConcurrencyLimiter:
     """How many may be heard at once; memory that runs out halves it."""
 
     def __init__(self, jobs: int) -> None:
@@ -72,15 +72,15 @@ class Room:
             self.jobs = min(self.jobs, max(1, jobs // 2))
 
 
-def hear_in_order(
+def embed_in_order(
     table: pd.DataFrame,
     encoder: Upstream,
-    source: Source,
+    source: InputReader,
     *,
     poolings: tuple[str, ...],
     jobs: int,
     loaders: int,
-) -> Iterator[Heard]:
+) -> Iterator[EmbeddedUtterance]:
     """Embed the rows of a manifest's table, in their order.
 
     Args:
@@ -91,11 +91,11 @@ def hear_in_order(
         jobs: threads that hear, one for each core on the CPU
         loaders: threads that decode
     """
-    room = Room(jobs)
+    room = ConcurrencyLimiter(jobs)
     threads_before = torch.get_num_threads()
     decoding = ThreadPoolExecutor(loaders)
     hearing = ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,))
-    waiting: deque[Future[Heard]] = deque()
+    waiting: deque[Future[EmbeddedUtterance]] = deque()
     try:
         for row in records(table):
             material = decoding.submit(source.read, row)
@@ -114,39 +114,43 @@ def embed(encoder: Upstream, material: np.ndarray | str, *, poolings: tuple[str,
     """Embeddings ``(n_layers, n_poolings, dim)`` float32 of one sound ``(n_samples,)``, or of words.
 
     Raises:
-        UnusableSound: if it is too short, or the encoder's answer is not finite
+        InvalidAudioError: if it is too short, or the encoder's answer is not finite
     """
     with torch.inference_mode():
-        embeddings: np.ndarray = pool_stretches(_stretches(encoder, material), poolings=poolings).cpu().numpy()
+        embeddings: np.ndarray = pool_frame_chunks(_frame_chunks(encoder, material), poolings=poolings).cpu().numpy()
     if not np.isfinite(embeddings).all():
-        raise UnusableSound("the encoder's answer is not finite")
+        raise InvalidAudioError("the encoder's answer is not finite")
     return embeddings
 
 
-def _stretches(encoder: Upstream, material: np.ndarray | str) -> Iterator[Stretch]:
-    if encoder.reads == "words":
+def _frame_chunks(encoder: Upstream, material: np.ndarray | str) -> Iterator[FrameChunk]:
+    if encoder.reads == "text":
         assert isinstance(material, str)
-        return encoder.stretches(material)
+        return encoder.frame_chunks(material)
     assert isinstance(material, np.ndarray)
     n, needed = len(material), encoder.minimum_samples
     if n < needed:
-        raise UnusableSound(f"too short: {n} samples at {encoder.sampling_rate} Hz, one frame needs {needed}")
-    return encoder.stretches(material)
+        raise InvalidAudioError(f"too short: {n} samples at {encoder.sampling_rate} Hz, one frame needs {needed}")
+    return encoder.frame_chunks(material)
 
 
-def _hear(row: Row, read: Future[Material], encoder: Upstream, poolings: tuple[str, ...], room: Room) -> Heard:
+def _hear(
+    row: Row, read: Future[ModelInput], encoder: Upstream, poolings: tuple[str, ...], room: ConcurrencyLimiter
+) -> EmbeddedUtterance:
     material = read.result()
     began = time.perf_counter()
     embeddings, reason = None, material.reason
     if not reason:
         try:
-            embeddings = _embed_in_room(encoder, material, poolings, room)
-        except UnusableSound as error:
+            embeddings = _embed_limited(encoder, material, poolings, room)
+        except InvalidAudioError as error:
             reason = str(error)
-    return Heard(row, material.content, embeddings, reason, material.seconds, time.perf_counter() - began)
+    return EmbeddedUtterance(row, material.content, embeddings, reason, material.seconds, time.perf_counter() - began)
 
 
-def _embed_in_room(encoder: Upstream, material: Material, poolings: tuple[str, ...], room: Room) -> np.ndarray:
+def _embed_limited(
+    encoder: Upstream, material: ModelInput, poolings: tuple[str, ...], room: ConcurrencyLimiter
+) -> np.ndarray:
     while True:
         jobs = room.enter()
         try:
@@ -159,7 +163,7 @@ def _embed_in_room(encoder: Upstream, material: Material, poolings: tuple[str, .
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if jobs == 1:
-            raise UnusableSound(
+            raise InvalidAudioError(
                 f"{material.seconds:.0f} s need more memory than there is even alone; cut it into spans with start "
                 "and end"
             )

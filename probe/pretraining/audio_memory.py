@@ -9,26 +9,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.audio import UnusableSound
-from layerprobe.probe.data.audio_hashes import Row, SoundHashes
-from layerprobe.probe.data.audio_reader import Quarantine, read_audio, waveform_of
-from layerprobe.probe.data.inputs import SoundSource
+from layerprobe.probe.data.audio import InvalidAudioError
+from layerprobe.probe.data.audio_hashes import AudioHashes, Row
+from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
+from layerprobe.probe.data.inputs import AudioReader
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.pretraining.units import RATE
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import cores
 
-LONGEST_SECONDS = 30.0
+MAX_DURATION = 30.0
 FULL_SCALE = 32_767
 
 
 @dataclass(frozen=True)
-class SoundsInMemory:
+class InMemoryAudio:
     """The sounds that can be used, at 16 kHz."""
 
     rows: list[Row]  # of the manifest
     waveforms: list[np.ndarray]  # each (n_samples,) int16
-    levels: np.ndarray  # (n_sounds, 2) float32: what a sound less the first is divided by, as the extractor does it
+    levels: (
+        np.ndarray
+    )  # (n_audio_files, 2) float32: what a sound less the first is divided by, as the extractor does it
     quarantine: pd.DataFrame  # utterance_id, path, reason
 
     def samples(self, place: int) -> np.ndarray:
@@ -48,7 +50,7 @@ class SoundsInMemory:
         return digest.hexdigest()
 
 
-def read_into_memory(table: pd.DataFrame, extractor: Any, *, watch: Silent) -> SoundsInMemory:
+def read_into_memory(table: pd.DataFrame, extractor: Any, *, progress: NullProgress) -> InMemoryAudio:
     """Decode every sound of a manifest; those that can't be used, or are under half a second, are quarantined.
 
     Args:
@@ -59,25 +61,31 @@ def read_into_memory(table: pd.DataFrame, extractor: Any, *, watch: Silent) -> S
     Raises:
         InputError: if no sound can be used
     """
-    source = SoundSource(SoundHashes(), sampling_rate=RATE, longest_seconds=LONGEST_SECONDS)
+    source = AudioReader(AudioHashes(), sampling_rate=RATE, max_duration=MAX_DURATION)
 
     def read(row: Row) -> np.ndarray:
-        waveform = waveform_of(source.read(row))
+        waveform = decode_waveform(source.read(row))
         if len(waveform) < RATE // 2:
-            raise UnusableSound("shorter than half a second")
+            raise InvalidAudioError("shorter than half a second")
         return np.round(waveform * FULL_SCALE).astype(np.int16)
 
     candidates: list[Row] = table.to_dict("records")
     quarantine, rows, waveforms = Quarantine(), [], []
     for k, waveform in read_audio(
-        candidates, read, quarantine=quarantine, threads=cores(), task="look at every sound", unit="sounds", watch=watch
+        candidates,
+        read,
+        quarantine=quarantine,
+        threads=cores(),
+        task="look at every sound",
+        unit="sounds",
+        progress=progress,
     ):
         rows.append(candidates[k])
         waveforms.append(waveform)
     if not rows:
-        raise InputError("No sound can be used. Look at the manifest with layerprobe manifest check.")
+        raise InputError("No sound can be used. Look at the manifest with layerprobe manifest validate.")
     levels = np.array([level(_floats(w), extractor) for w in waveforms], dtype=np.float32)
-    return SoundsInMemory(rows, waveforms, levels, quarantine.table())
+    return InMemoryAudio(rows, waveforms, levels, quarantine.table())
 
 
 def level(waveform: np.ndarray, extractor: Any) -> tuple[float, float]:

@@ -11,24 +11,24 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from layerprobe.probe.data.audio import UnusableSound
-from layerprobe.probe.data.audio_hashes import Row, SoundHashes
-from layerprobe.probe.data.audio_reader import Quarantine, read_audio, waveform_of
-from layerprobe.probe.data.inputs import LONGEST_SECONDS, SoundSource
+from layerprobe.probe.data.audio import InvalidAudioError
+from layerprobe.probe.data.audio_hashes import AudioHashes, Row
+from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
+from layerprobe.probe.data.inputs import MAX_DURATION, AudioReader
 from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import layer_names
 from layerprobe.probe.pretraining.plans import DistilPlan
 from layerprobe.probe.pretraining.student import Heads, distillation_loss, make_student, save_student
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.training.branches import FRONT_END, AudioBranch, Prepared, named_parts
 from layerprobe.probe.training.encoder_folder import (
     STATE,
-    EncoderMade,
+    TrainedEncoder,
     checked_folder,
     claim_folder,
-    finish_folder,
+    complete_folder,
     hold_out,
     some_of,
 )
@@ -41,8 +41,8 @@ LOADERS = 2  # threads that decode
 
 def distil(
     table: pd.DataFrame, teacher: LoadedModel, plan: DistilPlan, *, out: Path | str, device: str = "cpu",
-    watch: Silent | None = None, stop_after: int | None = None,
-) -> EncoderMade:  # fmt: skip
+    progress: NullProgress | None = None, stop_after: int | None = None,
+) -> TrainedEncoder:  # fmt: skip
     """Train a student and write it to ``out`` as a transformers folder; an interrupted run goes on where it was.
 
     Args:
@@ -57,16 +57,16 @@ def distil(
     Raises:
         InputError: if a layer is unknown, no sound can be used, or ``out`` holds another distillation
     """
-    watch, out = watch or Silent(), Path(out)
+    progress, out = progress or NullProgress(), Path(out)
     fingerprint = checked_folder(out, PLAN, plan, table, kind="distillation")
     with torch.random.fork_rng(devices=[]):
         run = _Run(table.sort_values("utterance_id"), teacher, plan, device)
         claim_folder(out, PLAN, plan, fingerprint)
-        log = run.train(out / STATE, watch, stop_after)
+        log = run.train(out / STATE, progress, stop_after)
         if stop_after is not None and stop_after < plan.steps:
-            return EncoderMade(out, log, run.refused())
+            return TrainedEncoder(out, log, run.refused())
         save_student(run.student, teacher, out)
-    return finish_folder(EncoderMade(out, log, run.refused()))
+    return complete_folder(TrainedEncoder(out, log, run.refused()))
 
 
 class _Run:
@@ -86,25 +86,31 @@ class _Run:
         self.heads = Heads(self.student.dim, n_layers=len(plan.layers), teacher_dim=int(encoder.config.hidden_size))
         self._teacher = HookedEncoder(encoder.eval().requires_grad_(False).to(device), blocks, final_norm)
         for part, parameter in named_parts(self.student):
-            frozen = plan.heads_only or (part == FRONT_END and not plan.train_front_end)
+            frozen = plan.freeze_student or (part == FRONT_END and not plan.train_front_end)
             parameter.requires_grad_(not frozen)
         self.student.to(device)
         self.heads.to(device)
         self._learnt = [p for p in (*self.student.parameters(), *self.heads.parameters()) if p.requires_grad]
         rate = int(teacher.extractor.sampling_rate)
-        self._sounds = SoundSource(SoundHashes(), sampling_rate=rate, longest_seconds=LONGEST_SECONDS)
+        self._sounds = AudioReader(AudioHashes(), sampling_rate=rate, max_duration=MAX_DURATION)
         self._rows: list[Row] = table.to_dict("records")
         held_out, self._heard = hold_out(table["speaker_id"].tolist(), share=plan.held_out, seed=plan.seed)
         held_out = some_of(held_out)
         self._held_out: list[int] = held_out.tolist()
         self._quarantine = Quarantine()
 
-    def train(self, state: Path, watch: Silent, stop_after: int | None) -> pd.DataFrame:
+    def train(self, state: Path, progress: NullProgress, stop_after: int | None) -> pd.DataFrame:
         self._optimiser = torch.optim.AdamW(self._learnt, lr=self.plan.learning_rate)
         plan = LoopPlan(
-            "distil", self.plan.steps, self.plan.every, state, self.device, evaluate_first=True, stop_after=stop_after
+            "distil",
+            self.plan.steps,
+            self.plan.eval_every,
+            state,
+            self.device,
+            evaluate_first=True,
+            stop_after=stop_after,
         )
-        return run_loop(self, self._optimiser, plan, watch=watch)
+        return run_loop(self, self._optimiser, plan, progress=progress)
 
     def refused(self) -> pd.DataFrame:
         return self._quarantine.table().sort_values("utterance_id", ignore_index=True)
@@ -141,14 +147,14 @@ class _Run:
             step, n_steps=self.plan.steps, warmup=self.plan.warmup
         )
         optimiser.zero_grad(set_to_none=True)
-        self.student.encoder.train(not self.plan.heads_only)
+        self.student.encoder.train(not self.plan.freeze_student)
         total = 0.0
         for one in heard:
             loss = self._loss(one) / len(heard)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         if heard:
-            torch.nn.utils.clip_grad_norm_(self._learnt, self.plan.clip, error_if_nonfinite=True)
+            torch.nn.utils.clip_grad_norm_(self._learnt, self.plan.max_grad_norm, error_if_nonfinite=True)
             optimiser.step()
         return total
 
@@ -162,12 +168,12 @@ class _Run:
     def _load(self, places: list[int], rngs: list[np.random.Generator] | None) -> list[Prepared]:
         rows, heard = [self._rows[k] for k in places], []
         found = read_audio(
-            rows, lambda row: waveform_of(self._sounds.read(row)), quarantine=self._quarantine, threads=LOADERS
+            rows, lambda row: decode_waveform(self._sounds.read(row)), quarantine=self._quarantine, threads=LOADERS
         )
         for k, waveform in found:
             try:
                 heard.append(self.student.prepare(self._cropped(waveform, None if rngs is None else rngs[k])))
-            except UnusableSound as error:
+            except InvalidAudioError as error:
                 self._quarantine.refuse(rows[k], str(error))
         return heard
 

@@ -27,7 +27,7 @@ class DistilPlan:
     n_blocks: int
     layers: tuple[str, ...]  # of the teacher that are predicted
     random_init: int | None  # seed of a student that begins without the teacher's weights
-    heads_only: bool  # whether the student stays as it began, the fair comparison
+    freeze_student: bool  # whether the student stays as it began, the fair comparison
     train_front_end: bool
     cosine_weight: float
     steps: int
@@ -35,9 +35,9 @@ class DistilPlan:
     crop_seconds: float  # of longer sounds a piece of this length at a random place is heard
     learning_rate: float
     warmup: float  # share of the steps
-    clip: float  # the gradient's largest norm
+    max_grad_norm: float  # the gradient's largest norm
     held_out: float  # share of the speakers
-    every: int  # steps between two looks at the held-out loss
+    eval_every: int  # steps between two looks at the held-out loss
     seed: int
 
 
@@ -68,7 +68,7 @@ def plan_distillation(teacher: LoadedModel, options: DistilOptions) -> DistilPla
         n_blocks=options.blocks,
         layers=options.layers or default_layers(names),
         random_init=options.random_init,
-        heads_only=options.heads_only,
+        freeze_student=options.freeze_student,
         train_front_end=options.train_front_end,
         cosine_weight=options.cosine_weight,
         steps=options.steps,
@@ -76,9 +76,9 @@ def plan_distillation(teacher: LoadedModel, options: DistilOptions) -> DistilPla
         crop_seconds=options.crop_seconds,
         learning_rate=options.learning_rate,
         warmup=0.07,
-        clip=1.0,
+        max_grad_norm=1.0,
         held_out=0.1,
-        every=options.every,
+        eval_every=options.eval_every,
         seed=options.seed,
     )
 
@@ -88,19 +88,19 @@ class PretrainPlan:
     """Every choice of a pre-training; equal plans on equal sounds mean equal encoders, on the CPU bit for bit."""
 
     config: str  # of the encoder, as JSON
-    units_of: str  # "mfcc", or an encoder and the layer of it that is clustered
-    units_weights: str  # hash of that encoder's tensors; "" for MFCC
+    label_source: str  # "mfcc", or an encoder and the layer of it that is clustered
+    label_weights: str  # hash of that encoder's tensors; "" for MFCC
     n_units: int
     steps: int
     batch_size: int
     crop_seconds: float
     learning_rate: float
     warmup: float  # share of the steps
-    clip: float
+    max_grad_norm: float
     mask_share: float
     mask_span: int
     held_out: float  # share of the speakers
-    every: int  # steps between two looks at held-out speakers, and two saved states
+    eval_every: int  # steps between two looks at held-out speakers, and two saved states
     precision: str  # float32 or bfloat16
     seed: int
 
@@ -119,19 +119,19 @@ def plan_pretraining(options: PretrainOptions, *, weights: str = "") -> Pretrain
         raise InputError(f"precision {options.precision!r} is unknown; choose float32 or bfloat16.")
     return PretrainPlan(
         config=_configuration(options.config),
-        units_of=MFCC if options.units_of == MFCC else Path(options.units_of).name,
-        units_weights=weights,
+        label_source=MFCC if options.label_source == MFCC else Path(options.label_source).name,
+        label_weights=weights,
         n_units=options.units,
         steps=options.steps,
         batch_size=options.batch_size,
         crop_seconds=options.crop_seconds,
         learning_rate=options.learning_rate,
         warmup=0.08,
-        clip=5.0,
+        max_grad_norm=5.0,
         mask_share=0.08,
         mask_span=10,
         held_out=0.05,
-        every=options.every,
+        eval_every=options.eval_every,
         precision=options.precision,
         seed=options.seed,
     )

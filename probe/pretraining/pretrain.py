@@ -20,18 +20,18 @@ from transformers import HubertConfig
 
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.pretraining.audio_memory import FULL_SCALE, SoundsInMemory, read_into_memory
+from layerprobe.probe.pretraining.audio_memory import FULL_SCALE, InMemoryAudio, read_into_memory
 from layerprobe.probe.pretraining.masked_prediction import MaskedPrediction, cropped
 from layerprobe.probe.pretraining.plans import MFCC, PretrainPlan
-from layerprobe.probe.pretraining.units import HOP, N_MFCC, RATE, WINDOW, Units, span_mask
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.pretraining.units import HOP, N_MFCC, RATE, WINDOW, UnitClusters, span_mask
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import cores, torch_threads
 from layerprobe.probe.training.encoder_folder import (
     STATE,
-    EncoderMade,
+    TrainedEncoder,
     checked_folder,
     claim_folder,
-    finish_folder,
+    complete_folder,
     hold_out,
     save_encoder,
     some_of,
@@ -39,7 +39,7 @@ from layerprobe.probe.training.encoder_folder import (
 from layerprobe.probe.training.loop import LoopPlan, run_loop
 from layerprobe.probe.training.schedules import schedule
 
-PLAN, HELD_OUT = "pretrain.json", "held_out.csv"
+PLAN, HELD_OUT = "pretrain.json", "validation.csv"
 FRAMES_EACH = 200  # of an utterance, on which k-means is fitted
 _Batch = tuple[Tensor, ...]  # sounds int16, their levels, their frames' units, and which of those are hidden
 FramesOf = Callable[[np.ndarray], np.ndarray]  # a sound (n_samples,) -> (n_frames, n_features), one every 20 ms
@@ -47,8 +47,8 @@ FramesOf = Callable[[np.ndarray], np.ndarray]  # a sound (n_samples,) -> (n_fram
 
 def pretrain(
     table: pd.DataFrame, plan: PretrainPlan, frames_of: FramesOf, *, out: Path | str, extractor: Any,
-    device: str = "cpu", watch: Silent | None = None, stop_after: int | None = None,
-) -> EncoderMade:  # fmt: skip
+    device: str = "cpu", progress: NullProgress | None = None, stop_after: int | None = None,
+) -> TrainedEncoder:  # fmt: skip
     """Pre-train and write a transformers folder that `extract` takes; an interrupted run goes on where it was.
 
     All sounds are held in memory, 115 MB an hour of them.
@@ -67,28 +67,35 @@ def pretrain(
     Raises:
         InputError: if no sound can be used, speakers are too few, or ``out`` holds something else
     """
-    watch, out = watch or Silent(), Path(out)
+    progress, out = progress or NullProgress(), Path(out)
     fingerprint = checked_folder(out, PLAN, plan, table, kind="pre-training")
     with torch.random.fork_rng(devices=[]):
-        sounds = read_into_memory(table.sort_values("utterance_id"), extractor, watch=watch)
-        run = _Run(sounds, plan, frames_of, out=out, device=device, watch=watch)
+        sounds = read_into_memory(table.sort_values("utterance_id"), extractor, progress=progress)
+        run = _Run(sounds, plan, frames_of, out=out, device=device, progress=progress)
         claim_folder(out, PLAN, plan, fingerprint)
         log, quarantine = run.train(out / STATE, stop_after), run.sounds.quarantine
         if stop_after is not None and stop_after < plan.steps:
-            return EncoderMade(out, log, quarantine)
+            return TrainedEncoder(out, log, quarantine)
         run.judged().to_csv(out / HELD_OUT, index=False, lineterminator="\n")
         halves = {name: tensor.half() for name, tensor in run.model.encoder.state_dict().items()}
         save_encoder(run.model.encoder.config, extractor, halves, out)
-    return finish_folder(EncoderMade(out, log, quarantine))
+    return complete_folder(TrainedEncoder(out, log, quarantine))
 
 
 class _Run:
     """Sounds, their units and the model of one pre-training; see `probe.training.loop.Trainable`."""
 
     def __init__(
-        self, sounds: SoundsInMemory, plan: PretrainPlan, frames_of: FramesOf, *, out: Path, device: str, watch: Silent
+        self,
+        sounds: InMemoryAudio,
+        plan: PretrainPlan,
+        frames_of: FramesOf,
+        *,
+        out: Path,
+        device: str,
+        progress: NullProgress,
     ) -> None:
-        self.plan, self.out, self.device, self.watch = plan, out, device, watch
+        self.plan, self.out, self.device, self.progress = plan, out, device, progress
         self.sounds, self._frames_of = sounds, frames_of
         speakers, words = sounds.column("speaker_id"), sounds.column("transcript")
         self._held_out, self._heard = hold_out(speakers, share=plan.held_out, seed=plan.seed, words=words)
@@ -100,8 +107,8 @@ class _Run:
         torch.manual_seed(self.plan.seed + 1)
         self._optimiser = torch.optim.AdamW(self.model.parameters(), lr=self.plan.learning_rate, weight_decay=0.01)
         self._chance = self._most_frequent_share()
-        plan = LoopPlan("pretrain", self.plan.steps, self.plan.every, state, self.device, stop_after=stop_after)
-        return run_loop(self, self._optimiser, plan, watch=self.watch)
+        plan = LoopPlan("pretrain", self.plan.steps, self.plan.eval_every, state, self.device, stop_after=stop_after)
+        return run_loop(self, self._optimiser, plan, progress=self.progress)
 
     def parameters(self) -> dict[str, Tensor]:
         return dict(self.model.named_parameters())
@@ -136,26 +143,26 @@ class _Run:
         def frames_of(place: int) -> np.ndarray:
             return self._frames_of(self.sounds.samples(place)).astype(np.float16)
 
-        self.watch.begin("frames of every sound", len(self.sounds.rows), "sounds")
+        self.progress.begin("frames of every sound", len(self.sounds.rows), "sounds")
         try:
             # a thread that launches on a GPU is kept busy by that
-            jobs = cores() if self.device == "cpu" or self.plan.units_of == MFCC else 2
+            jobs = cores() if self.device == "cpu" or self.plan.label_source == MFCC else 2
             with (
                 torch_threads(1),
                 ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool,
             ):
                 for found in pool.map(frames_of, range(len(self.sounds.rows))):
                     frames.append(found)
-                    self.watch.advance()
+                    self.progress.advance()
         finally:
-            self.watch.end()
+            self.progress.end()
         some = [f[rng.permutation(len(f))[:FRAMES_EACH]].astype(np.float32) for f in (frames[k] for k in self._heard)]
         n_frames = sum(map(len, some))
         if n_frames < self.plan.n_units:
             raise InputError(f"{n_frames} frames can't be {self.plan.n_units} units. Ask for fewer or give more sound.")
-        self.watch.say(f"Clustering into {self.plan.n_units} units …")
-        tied = N_MFCC if self.plan.units_of == MFCC else 0
-        units = Units.fit(np.concatenate(some), n_units=self.plan.n_units, rng=rng, tied=tied)
+        self.progress.log(f"Clustering into {self.plan.n_units} units …")
+        tied = N_MFCC if self.plan.label_source == MFCC else 0
+        units = UnitClusters.fit(np.concatenate(some), n_units=self.plan.n_units, rng=rng, tied=tied)
         return [units.of(f.astype(np.float32)) for f in frames]
 
     def _step(self, step: int, batch: _Batch) -> Tensor:
@@ -167,7 +174,7 @@ class _Run:
         optimiser.zero_grad(set_to_none=True)
         loss = self._told(batch)[0]
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.max_grad_norm)
         optimiser.step()
         return loss.detach()
 

@@ -21,9 +21,9 @@ class DistilOptions:
     crop_seconds: float = option(10.0, low=0.1, help="Length of the random crop that is taken of longer utterances.")
     learning_rate: float = option(2e-4, help="Peak learning rate, reached after the warm-up.")
     cosine_weight: float = option(1.0, low=0, help="Weight of the cosine term of the loss relative to its L1 term.")
-    every: int = option(100, low=1, help="Steps between two evaluations on held-out speakers.")
+    eval_every: int = option(100, low=1, help="Steps between two evaluations on held-out speakers.")
     seed: int = option(0, low=0, help="Random seed of batches, crops and held-out speakers.")
-    heads_only: bool = option(False, help="Freeze the student and train its prediction heads alone, as a baseline.")
+    freeze_student: bool = option(False, help="Freeze the student and train its prediction heads alone, as a baseline.")
     random_init: int | None = option(
         None, low=0, help="Seed of a student with random weights instead of the teacher's, as a control."
     )
@@ -34,7 +34,7 @@ class DistilOptions:
 class PretrainOptions:
     """What is clustered into units, which encoder learns to predict them, and how."""
 
-    units_of: str = option("mfcc", help="Source of the cluster units: mfcc, or ENCODER@LAYER of an earlier round.")
+    label_source: str = option("mfcc", help="Source of the cluster units: mfcc, or ENCODER@LAYER of an earlier round.")
     units: int = option(100, low=2, help="Number of clusters.")
     config: Path | None = option(
         None, help="Configuration (config.json) of a HuBERT; the small one of this project by default."
@@ -43,6 +43,6 @@ class PretrainOptions:
     batch_size: int = option(16, low=1, help="Utterances per step.")
     crop_seconds: float = option(4.0, low=0.5, help="Length of the random crop that is taken of each utterance.")
     learning_rate: float = option(1e-3, help="Peak learning rate, reached after the warm-up.")
-    every: int = option(250, low=1, help="Steps between two evaluations on held-out speakers.")
+    eval_every: int = option(250, low=1, help="Steps between two evaluations on held-out speakers.")
     precision: str = option("float32", help="Precision of training: float32 or bfloat16.")
     seed: int = option(0, low=0, help="Random seed of units, masks, batches and held-out speakers.")

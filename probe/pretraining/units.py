@@ -38,7 +38,7 @@ class MfccFrames:
         return np.ascontiguousarray(stacked.T.numpy(), dtype=np.float32)
 
 
-class Units:
+class UnitClusters:
     """Centres of clusters, and which of them a frame is nearest to."""
 
     def __init__(self, mean: np.ndarray, spread: np.ndarray, centres: np.ndarray) -> None:
@@ -46,7 +46,7 @@ class Units:
         self.mean, self.spread, self.centres = mean, spread, centres
 
     @classmethod
-    def fit(cls, frames: np.ndarray, *, n_units: int, rng: np.random.Generator, tied: int = 0) -> Units:
+    def fit(cls, frames: np.ndarray, *, n_units: int, rng: np.random.Generator, tied: int = 0) -> UnitClusters:
         """Cluster ``(n_frames, n_features)``, at most `MOST_FRAMES` of them, by chance chosen.
 
         Args:

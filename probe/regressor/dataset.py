@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from layerprobe.probe.data.audio_hashes import Row, SoundHashes
-from layerprobe.probe.data.audio_reader import Quarantine, read_audio, waveform_of
-from layerprobe.probe.data.inputs import SoundSource, WordSource
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.data.audio_hashes import AudioHashes, Row
+from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
+from layerprobe.probe.data.inputs import AudioReader, TextReader
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor.freezing import is_frozen
 from layerprobe.probe.regressor.model import AudioTextRegressor, Utterance
 from layerprobe.probe.regressor.plan import TrainPlan, autocast
@@ -25,30 +25,41 @@ from layerprobe.probe.training.branches import AudioBranch, Prepared, TextBranch
 LOADERS = 2  # threads that decode
 
 
-class RatedSounds:
+class UtteranceDataset:
     """Rows of a manifest, in its order; those that can't be used are left out and named in `quarantine`."""
 
     def __init__(
-        self, table: pd.DataFrame, regressor: AudioTextRegressor, *, words: str, longest_seconds: float, watch: Silent
+        self,
+        table: pd.DataFrame,
+        regressor: AudioTextRegressor,
+        *,
+        text_column: str,
+        max_duration: float,
+        progress: NullProgress,
     ) -> None:
         """Load every utterance once, to know how long it is and whether it can be used at all.
 
         Args:
             table: of a manifest
             regressor: whose branches say what becomes of sounds and words
-            words: the column that is read
-            longest_seconds: a longer sound is refused
+            text_column: the column that is read
+            max_duration: a longer sound is refused
             watch: is told how far it is
         """
         self._audio, self._text = regressor.audio, regressor.text
         rate = 0 if self._audio is None else self._audio.sampling_rate
-        self._sounds = SoundSource(SoundHashes(), sampling_rate=rate, longest_seconds=longest_seconds)
-        self._words = WordSource(words)
+        self._sounds = AudioReader(AudioHashes(), sampling_rate=rate, max_duration=max_duration)
+        self._text_reader = TextReader(text_column)
         self._kept: _KeptStates | None = None
         candidates: list[Row] = table.to_dict("records")
         quarantine = Quarantine()
         usable = read_audio(
-            candidates, self._check, quarantine=quarantine, threads=LOADERS, task="look at every utterance", watch=watch
+            candidates,
+            self._check,
+            quarantine=quarantine,
+            threads=LOADERS,
+            task="look at every utterance",
+            progress=progress,
         )
         self._rows = [candidates[k] for k, _ in usable]
         self.table = pd.DataFrame(self._rows, columns=table.columns)
@@ -64,7 +75,7 @@ class RatedSounds:
             self._kept.close()
             self._kept = None
 
-    def keep_frozen_states(self, folder: Path, plan: TrainPlan, *, watch: Silent) -> None:
+    def keep_frozen_states(self, folder: Path, plan: TrainPlan, *, progress: NullProgress) -> None:
         """Hear every sound with an audio encoder of which nothing learns once, and keep its states in a file.
 
         The file has no name of its own where the system allows that, so that nothing is left behind by a kill.
@@ -74,7 +85,7 @@ class RatedSounds:
             return
         folder.mkdir(parents=True, exist_ok=True)
         kept = _KeptStates(folder, branch.dim)
-        watch.begin("hear with the frozen encoder", len(self._rows), "utterances")
+        progress.begin("hear with the frozen encoder", len(self._rows), "utterances")
         try:
             for k in range(len(self._rows)):
                 sound = self._sound(self._rows[k])
@@ -82,13 +93,13 @@ class RatedSounds:
                 with torch.no_grad(), autocast(plan, next(branch.encoder.parameters()).device):
                     states, _ = branch([sound])
                 kept.add(states[0].float().cpu().numpy(), sound)
-                watch.advance()
+                progress.advance()
         finally:
-            watch.end()
+            progress.end()
         self._kept = kept
 
     def load(self, k: int) -> Utterance:
-        """One utterance; UnusableSound only if its file has changed since it was looked at."""
+        """One utterance; InvalidAudioError only if its file has changed since it was looked at."""
         row = self._rows[k]
         sound = self._kept.prepared(k) if self._kept is not None else self._sound(row)
         return Utterance(sound, self._read(row))
@@ -105,19 +116,19 @@ class RatedSounds:
                 yield [future.result() for future in coming.pop(0)]
 
     def _check(self, row: Row) -> None:
-        """Prepare an utterance as a batch would; UnusableSound where that fails."""
+        """Prepare an utterance as a batch would; InvalidAudioError where that fails."""
         self._sound(row)
         self._read(row)
 
     def _sound(self, row: Row) -> Prepared | None:
         if not isinstance(self._audio, AudioBranch):
             return None
-        return self._audio.prepare(waveform_of(self._sounds.read(row)))
+        return self._audio.prepare(decode_waveform(self._sounds.read(row)))
 
     def _read(self, row: Row) -> Prepared | None:
         if not isinstance(self._text, TextBranch):
             return None
-        return self._text.prepare(str(self._words.read(row).what))
+        return self._text.prepare(str(self._text_reader.read(row).what))
 
 
 class _KeptStates:

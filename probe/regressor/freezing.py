@@ -42,7 +42,7 @@ def set_training(regressor: AudioTextRegressor, training: bool) -> None:
             branch.encoder.eval()
 
 
-def learning_groups(regressor: AudioTextRegressor, plan: TrainPlan) -> list[dict[str, Any]]:
+def parameter_groups(regressor: AudioTextRegressor, plan: TrainPlan) -> list[dict[str, Any]]:
     """Parameters by learning rate and weight decay, for AdamW; ``rate`` is the group's own, which the schedule scales.
 
     The top block has the plan's learning rate, each block below it ``layer_decay`` of the one above (Howard and Ruder,

@@ -51,25 +51,25 @@ def backward_in_parts(
     chances, predictions = [], []
     with torch.no_grad():
         for part in parts:
-            chances.append(_chance(truth.device))
+            chances.append(_rng_state(truth.device))
             predictions.append(predict(part).detach())
-    every = torch.cat(predictions).requires_grad_(True)
-    loss = ccc_loss(every, truth, weights)
+    eval_every = torch.cat(predictions).requires_grad_(True)
+    loss = ccc_loss(eval_every, truth, weights)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert every.grad is not None
-    slopes = torch.split(every.grad, [len(p) for p in predictions])
+    assert eval_every.grad is not None
+    slopes = torch.split(eval_every.grad, [len(p) for p in predictions])
     for part, chance, slope in zip(parts, chances, slopes, strict=True):
-        _set_chance(chance, truth.device)
+        _set_rng_state(chance, truth.device)
         predict(part).backward(slope)  # type: ignore[no-untyped-call]
     return float(loss.detach())
 
 
-def _chance(device: torch.device) -> tuple[Tensor, Tensor | None]:
+def _rng_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
     """The state of what draws dropout, on the CPU and on a GPU."""
     return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
-def _set_chance(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+def _set_rng_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
     torch.set_rng_state(state[0])
     if state[1] is not None:
         torch.cuda.set_rng_state(state[1], device)

@@ -118,7 +118,7 @@ class AudioTextRegressor(nn.Module):
         super().__init__()
         branches: list[Branch] = [b for b in (audio, text) if b is not None]
         if not branches:
-            raise InputError("A regressor needs an encoder: give --audio, --text or both.")
+            raise InputError("A regressor needs an encoder: give --audio-encoder, --text-encoder or both.")
         for kind, name, known in (("pooling", pooling, tuple(FRAME_POOLINGS)), ("fusion", fusion, FUSIONS)):
             if name not in known:
                 raise InputError(f"{kind} {name!r} is unknown; choose one of {', '.join(known)}.")

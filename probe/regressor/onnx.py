@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from layerprobe.probe.encoders.diagnostics import test_sound
+from layerprobe.probe.encoders.diagnostics import example_waveform
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.regressor.model import AudioTextRegressor
 from layerprobe.probe.regressor.saving import load_regressors, read_regressor
@@ -33,7 +33,7 @@ DESCRIPTION = "export.json"
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedModel:
     """What was written, and how far its ratings are from the regressor's on the checked utterances."""
 
     files: list[Path]
@@ -65,7 +65,7 @@ class _Head(nn.Module):
         return self.regressor.scale(self.regressor.from_states(list(zip(states, masks, strict=True))))
 
 
-def export(folder: Path | str, out: Path | str, *, seed: int | None = None) -> Exported:
+def export(folder: Path | str, out: Path | str, *, seed: int | None = None) -> ExportedModel:
     """Write a regressor's branches and head as ONNX into ``out``, and check that they give the same ratings.
 
     Args:
@@ -83,7 +83,7 @@ def export(folder: Path | str, out: Path | str, *, seed: int | None = None) -> E
     place = 0 if seed is None else trained.plan.seeds.index(seed)
     regressor = list(load_regressors(trained))[place]
     out.mkdir(parents=True, exist_ok=True)
-    sound = test_sound(TRACED_SECONDS, sampling_rate=_rate(regressor))
+    sound = example_waveform(TRACED_SECONDS, sampling_rate=_rate(regressor))
     traced = {name: _prepared(b, sound, TRACED_WORDS) for name, b in regressor.branches.items()}
     files, states = [], []
     for name, branch in regressor.branches.items():
@@ -105,7 +105,7 @@ def export(folder: Path | str, out: Path | str, *, seed: int | None = None) -> E
         "fingerprint": trained.fingerprint,
     }
     (out / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    return Exported([*files, out / DESCRIPTION], worst)
+    return ExportedModel([*files, out / DESCRIPTION], worst)
 
 
 def _rate(regressor: AudioTextRegressor) -> int:
@@ -161,7 +161,7 @@ def _largest_difference(regressor: AudioTextRegressor, files: list[Path]) -> flo
     sessions = {f.stem: onnxruntime.InferenceSession(str(f), quiet, providers=["CPUExecutionProvider"]) for f in files}
     worst = 0.0
     for seconds, words in zip(CHECKED_SECONDS, CHECKED_WORDS, strict=True):
-        sound = test_sound(seconds, sampling_rate=_rate(regressor))
+        sound = example_waveform(seconds, sampling_rate=_rate(regressor))
         prepared = {name: _prepared(b, sound, words) for name, b in regressor.branches.items()}
         with torch.no_grad():
             told = [b([prepared[name]]) for name, b in regressor.branches.items()]

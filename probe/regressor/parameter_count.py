@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from layerprobe.probe.encoders.architectures import FAMILIES
-from layerprobe.probe.encoders.text import NEVER_READ, TEXT_FAMILIES
+from layerprobe.probe.encoders.architectures import ARCHITECTURES
+from layerprobe.probe.encoders.text import NEVER_READ, TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import hub_commit, quiet_transformers, why_not_loaded
 
@@ -39,7 +39,7 @@ ROUNDS = 5
 
 
 @dataclass(frozen=True)
-class Account:
+class ParameterCount:
     """One model's parameters by part; a joined model is the sum of its branches and a head."""
 
     name: str
@@ -55,13 +55,13 @@ class Account:
         """Those that learn under one of `RULES`."""
         return sum(n for part, n in self.parts.items() if part not in RULES[rule])
 
-    def share_of(self, other: Account, rule: str) -> float:
+    def share_of(self, other: ParameterCount, rule: str) -> float:
         """Trained parameters over those of another model under `USUAL`."""
         return self.trained(rule) / other.trained(USUAL)
 
 
 @dataclass(frozen=True)
-class Described:
+class ModelSpec:
     """A model as its configuration describes it."""
 
     name: str
@@ -77,13 +77,13 @@ class Described:
             if getattr(model, "pooler", None) is not None:
                 model.pooler = None  # it stands above the states
             return model
-        return FAMILIES[self.config.model_type].encoder(model)
+        return ARCHITECTURES[self.config.model_type].encoder(model)
 
     def blocks(self, model: Any) -> nn.ModuleList:
         """In order."""
         if self.is_text:
-            return TEXT_FAMILIES[self.config.model_type].blocks(model)
-        return FAMILIES[self.config.model_type].blocks(model)
+            return TEXT_ARCHITECTURES[self.config.model_type].blocks(model)
+        return ARCHITECTURES[self.config.model_type].blocks(model)
 
     def inputs(self, amount: int) -> dict[str, torch.Tensor]:
         """Seconds of sound, or tokens, of no content."""
@@ -97,7 +97,7 @@ class Described:
         return {"input_values": torch.zeros(1, 16_000 * amount)}
 
 
-def describe(name: str) -> Described:
+def describe(name: str) -> ModelSpec:
     """Read a model's configuration from a folder or the hub; nothing else of it.
 
     Raises:
@@ -114,14 +114,14 @@ def describe(name: str) -> Described:
             raise
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise InputError(why_not_loaded(name, folder, error)) from error
-    if config.model_type not in (*FAMILIES, *TEXT_FAMILIES):
-        known = ", ".join(sorted((*FAMILIES, *TEXT_FAMILIES)))
+    if config.model_type not in (*ARCHITECTURES, *TEXT_ARCHITECTURES):
+        known = ", ".join(sorted((*ARCHITECTURES, *TEXT_ARCHITECTURES)))
         raise InputError(f"{name} is a {config.model_type!r} model; an account can be made of {known}.")
     shown = folder.resolve().name if folder.is_dir() else source
-    return Described(shown, config, config.model_type in TEXT_FAMILIES)
+    return ModelSpec(shown, config, config.model_type in TEXT_ARCHITECTURES)
 
 
-def account(model: Described, *, amount: int | None = None) -> Account:
+def count_parameters(model: ModelSpec, *, amount: int | None = None) -> ParameterCount:
     """Count a model's parameters, and its multiply-adds for ``amount`` seconds of sound or tokens.
 
     Multiply-adds are those of convolutions and matrix products, attention's among them; norms and activations are left
@@ -135,18 +135,18 @@ def account(model: Described, *, amount: int | None = None) -> Account:
             if not name.startswith(NEVER_READ):
                 parts["blocks" if id(parameter) in own else _part_of(name)] += parameter.numel()
         cost = float("nan") if amount is None else multiply_adds(built, model.inputs(amount))
-    return Account(model.name, parts, cost)
+    return ParameterCount(model.name, parts, cost)
 
 
-def joined(audio: Account | None, text: Account | None, head: nn.Module) -> Account:
+def combined(audio: ParameterCount | None, text: ParameterCount | None, head: nn.Module) -> ParameterCount:
     """A regressor of one or two branches with a head."""
     branches = [a for a in (audio, text) if a is not None]
     parts = {part: sum(b.parts[part] for b in branches) for part in PARTS}
     parts["head"] += sum(p.numel() for p in head.parameters())
-    return Account(" + ".join(b.name for b in branches), parts, sum(b.multiply_adds for b in branches))
+    return ParameterCount(" + ".join(b.name for b in branches), parts, sum(b.multiply_adds for b in branches))
 
 
-def head_for(audio: Described | None, text: Described | None, *, n_targets: int = 3) -> nn.Module:
+def head_for(audio: ModelSpec | None, text: ModelSpec | None, *, n_targets: int = 3) -> nn.Module:
     """Poolings, fusion and head as `probe.regressor.model` has them by default."""
     from layerprobe.probe.regressor.model import AttentiveStatistics, Concatenation
 
@@ -164,7 +164,7 @@ def multiply_adds(model: Any, inputs: dict[str, torch.Tensor]) -> float:
     return float(counter.get_total_flops()) / 2
 
 
-def accounts_table(accounts: list[Account], against: list[Account]) -> pd.DataFrame:
+def accounts_table(accounts: list[ParameterCount], against: list[ParameterCount]) -> pd.DataFrame:
     """``model, part or rule, parameters`` and a column with the share of each model in ``against``."""
     rows: list[dict[str, Any]] = []
     for one in accounts:
@@ -177,7 +177,7 @@ def accounts_table(accounts: list[Account], against: list[Account]) -> pd.DataFr
 
 
 def real_time_factors(
-    models: list[tuple[Described, int]], *, seconds: float, clock: Callable[[], float] = time.perf_counter
+    models: list[tuple[ModelSpec, int]], *, seconds: float, clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:
     """Time of a forward pass in float32 over the length of the sound, with drawn weights: the median of rounds in turn.
 
@@ -199,15 +199,15 @@ def real_time_factors(
     return [statistics.median(own) / seconds for own in times]
 
 
-def tokens_of(seconds: float, tokens_per_second: float) -> int:
+def count_tokens(seconds: float, tokens_per_second: float) -> int:
     """Tokens that a text of that much speech has, with the two around it."""
     return int(np.ceil(seconds * tokens_per_second)) + 2
 
 
 def _part_of(name: str) -> str:
-    pieces = name.split(".")
-    if pieces[0] in FRONT_END:
+    input_chunks = name.split(".")
+    if input_chunks[0] in FRONT_END:
         return "front_end"
-    if pieces[0] == "embeddings":
+    if input_chunks[0] == "embeddings":
         return "embeddings"
-    return "projection" if any(p in PROJECTION for p in pieces) else "rest"
+    return "projection" if any(p in PROJECTION for p in input_chunks) else "rest"

@@ -25,7 +25,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class Parts:
+class Encoders:
     """Encoders that a regressor is built of, loaded or made from configurations."""
 
     audio: Any = None  # the speech encoder, and its feature extractor
@@ -51,10 +51,10 @@ class TrainPlan:
 
     audio: EncoderChoice | None
     text: EncoderChoice | None
-    words: str  # the manifest's column that is read
+    text_column: str  # the manifest's column that is read
     targets: tuple[str, ...]
     target_weights: tuple[float, ...]
-    test: str | None  # the split that is held out; None where speakers are dealt by the seed
+    test_split: str | None  # the split that is held out; None where speakers are dealt by the seed
     seeds: tuple[int, ...]
     pooling: str
     fusion: str
@@ -62,8 +62,8 @@ class TrainPlan:
     dropout: float
     frozen: tuple[str, ...]  # audio, text, or parts of them: audio.front_end, text.embeddings, audio.0, …
     batch_size: int  # utterances over which a CCC is taken
-    frame_budget: int  # padded frames and tokens that are heard at once
-    longest_seconds: float
+    max_batch_frames: int  # padded frames and tokens that are heard at once
+    max_duration: float
     epochs: int
     patience: int  # epochs without a better development score after which it ends
     learning_rate: float  # of the top block of an encoder
@@ -71,9 +71,9 @@ class TrainPlan:
     layer_decay: float  # of the learning rate from each block to the one below
     weight_decay: float
     warmup: float  # share of the steps in which learning rates rise from 0
-    clip: float  # the gradient's largest norm
+    max_grad_norm: float  # the gradient's largest norm
     precision: str  # float32, or bfloat16 for what autocast takes
-    checkpointing: bool  # whether activations are made again instead of kept
+    gradient_checkpointing: bool  # whether activations are made again instead of kept
     libraries: str  # versions that can change a number
 
     def fingerprint(self) -> str:
@@ -102,7 +102,7 @@ def plan_training(
     optimiser: OptimiserOptions | None = None,
     device: str = "cpu",
     show_download: bool = True,
-) -> tuple[Parts, TrainPlan]:
+) -> tuple[Encoders, TrainPlan]:
     """Load what is to be trained and settle how.
 
     Args:
@@ -117,8 +117,8 @@ def plan_training(
         InputError: if an encoder can't be loaded or a choice is unknown
     """
     head, optimiser = head or HeadOptions(), optimiser or OptimiserOptions()
-    if encoders.audio is None and encoders.text is None:
-        raise InputError("A regressor needs an encoder: give --audio, --text or both.")
+    if encoders.audio_encoder is None and encoders.text_encoder is None:
+        raise InputError("A regressor needs an encoder: give --audio-encoder, --text-encoder or both.")
     if optimiser.precision not in PRECISIONS:
         raise InputError(f"precision {optimiser.precision!r} is unknown; choose auto, float32 or bfloat16.")
     parts, audio, text = _loaded(encoders, show_download=show_download)
@@ -126,10 +126,10 @@ def plan_training(
     plan = TrainPlan(
         audio=audio,
         text=text,
-        words=encoders.words,
+        text_column=encoders.text_column,
         targets=targets,
         target_weights=head.target_weights or (1.0,) * len(targets),
-        test=_test_split(manifest) if optimiser.test is None else optimiser.test,
+        test_split=_test_split(manifest) if optimiser.test_split is None else optimiser.test_split,
         seeds=tuple(range(optimiser.seeds)),
         pooling=head.pooling,
         fusion=head.fusion,
@@ -137,8 +137,8 @@ def plan_training(
         dropout=head.dropout,
         frozen=_frozen(encoders, parts),
         batch_size=optimiser.batch_size,
-        frame_budget=optimiser.frame_budget,
-        longest_seconds=encoders.longest_seconds,
+        max_batch_frames=optimiser.max_batch_frames,
+        max_duration=encoders.max_duration,
         epochs=optimiser.epochs,
         patience=optimiser.patience,
         learning_rate=optimiser.learning_rate,
@@ -146,9 +146,9 @@ def plan_training(
         layer_decay=optimiser.layer_decay,
         weight_decay=optimiser.weight_decay,
         warmup=optimiser.warmup,
-        clip=optimiser.clip,
+        max_grad_norm=optimiser.max_grad_norm,
         precision=_precision(optimiser.precision, device),
-        checkpointing=optimiser.checkpointing,
+        gradient_checkpointing=optimiser.gradient_checkpointing,
         libraries=", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in LIBRARIES),
     )
     return parts, plan
@@ -156,18 +156,18 @@ def plan_training(
 
 def _loaded(
     options: EncoderOptions, *, show_download: bool
-) -> tuple[Parts, EncoderChoice | None, EncoderChoice | None]:
+) -> tuple[Encoders, EncoderChoice | None, EncoderChoice | None]:
     """Both encoders in float32, and how they are named in the plan."""
-    parts, audio, text, seed = Parts(), None, None, options.random_init
-    if options.audio is not None:
-        heard = load_model(options.audio, random_init=seed, show_download=show_download)
+    parts, audio, text, seed = Encoders(), None, None, options.random_init
+    if options.audio_encoder is not None:
+        heard = load_model(options.audio_encoder, random_init=seed, show_download=show_download)
         encoder = heard.family.encoder(heard.model).float()
-        parts = Parts(audio=encoder, extractor=heard.extractor)
+        parts = Encoders(audio=encoder, extractor=heard.extractor)
         weights = tensors_hash(encoder, never_read=NEVER_READ)
         audio = EncoderChoice(heard.upstream, heard.revision, weights, seed, options.audio_layer)
-    if options.text is not None:
-        read = load_text_model(options.text, random_init=seed, show_download=show_download)
-        parts = Parts(parts.audio, parts.extractor, read.model.float(), read.tokenizer)
+    if options.text_encoder is not None:
+        read = load_text_model(options.text_encoder, random_init=seed, show_download=show_download)
+        parts = Encoders(parts.audio, parts.extractor, read.model.float(), read.tokenizer)
         text = EncoderChoice(read.upstream, read.revision, tensors_hash(read.model), seed, options.text_layer)
     return parts, audio, text
 
@@ -178,7 +178,7 @@ def _test_split(manifest: Manifest) -> str | None:
     return next((name for name in ("test", "test1") if name in present), None)
 
 
-def _frozen(options: EncoderOptions, parts: Parts) -> tuple[str, ...]:
+def _frozen(options: EncoderOptions, parts: Encoders) -> tuple[str, ...]:
     """Parts that do not learn: the convolutional front end unless it is asked for, and those that are named."""
     # w2v-BERT takes filter banks and has none
     names = () if parts.audio is None else (name.split(".")[0] for name, _ in parts.audio.named_parameters())
@@ -210,20 +210,20 @@ def check_training(plan: TrainPlan, manifest: Manifest) -> None:
     for name, value, known in (("pooling", plan.pooling, tuple(FRAME_POOLINGS)), ("fusion", plan.fusion, FUSIONS)):
         if value not in known:
             raise InputError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}.")
-    if plan.text is not None and plan.words not in manifest.table:
+    if plan.text is not None and plan.text_column not in manifest.table:
         raise InputError(
-            f"{manifest.path} has no column {plan.words!r} to read. layerprobe transcribe makes it, or name another "
-            "with --words."
+            f"{manifest.path} has no column {plan.text_column!r} to read. layerprobe transcribe makes it, or name another "
+            "with --text-column."
         )
     if plan.batch_size < 2:
         raise InputError("A CCC needs two utterances or more in a batch. Raise --batch-size.")
-    if plan.test is not None:
+    if plan.test_split is not None:
         present = set(manifest.table["split"]) if "split" in manifest.table else set()
-        missing = [split for split in (TRAIN, DEVELOPMENT, plan.test) if split not in present]
+        missing = [split for split in (TRAIN, DEVELOPMENT, plan.test_split) if split not in present]
         if missing:
             raise InputError(
                 f"{manifest.path} has no split {missing[0]!r}. Training learns from {TRAIN!r}, stops by "
-                f"{DEVELOPMENT!r} and is judged on {plan.test!r}; leave --test out to have speakers dealt."
+                f"{DEVELOPMENT!r} and is judged on {plan.test_split!r}; leave --test-split out to have speakers dealt."
             )
 
 

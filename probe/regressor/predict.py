@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.progress import Silent
-from layerprobe.probe.regressor.dataset import RatedSounds
+from layerprobe.probe.progress import NullProgress
+from layerprobe.probe.regressor.dataset import UtteranceDataset
 from layerprobe.probe.regressor.saving import load_regressors, read_regressor
 from layerprobe.probe.regressor.trainer import predict_batch
 
@@ -19,7 +19,7 @@ AT_ONCE = 64  # utterances
 
 
 def predict(
-    folder: Path | str, table: pd.DataFrame, *, device: str = "cpu", watch: Silent | None = None
+    folder: Path | str, table: pd.DataFrame, *, device: str = "cpu", progress: NullProgress | None = None
 ) -> pd.DataFrame:
     """Ratings of utterances by the mean of a regressor's seeds.
 
@@ -37,25 +37,29 @@ def predict(
     Raises:
         InputError: if ``folder`` holds no regressor, or the table lacks what it reads
     """
-    watch, trained = watch or Silent(), read_regressor(folder)
+    progress, trained = progress or NullProgress(), read_regressor(folder)
     plan = trained.plan
     if not trained.intervals:
         raise InputError(f"{folder} has not been trained to its end. Run layerprobe train again: it goes on there.")
-    if plan.text is not None and plan.words not in table:
-        raise InputError(f"the regressor reads words, and the table has no column {plan.words!r}. Add the transcripts.")
+    if plan.text is not None and plan.text_column not in table:
+        raise InputError(
+            f"the regressor reads words, and the table has no column {plan.text_column!r}. Add the transcripts."
+        )
     total, ratings, sounds = len(plan.seeds), list[np.ndarray](), None
     for number, regressor in enumerate(load_regressors(trained, device=device), start=1):
-        sounds = RatedSounds(table, regressor, words=plan.words, longest_seconds=plan.longest_seconds, watch=watch)
+        sounds = UtteranceDataset(
+            table, regressor, text_column=plan.text_column, max_duration=plan.max_duration, progress=progress
+        )
         chunks = np.array_split(np.arange(len(sounds)), max(1, math.ceil(len(sounds) / AT_ONCE)))
-        watch.begin(f"predict, seed {number} of {total}", len(sounds), "utterances")
+        progress.begin(f"predict, seed {number} of {total}", len(sounds), "utterances")
         found = [np.empty((0, len(plan.targets)))]
         try:
             with torch.inference_mode():
                 for utterances in sounds.load_ahead(chunks if len(sounds) else []):
                     found.append(predict_batch(regressor, utterances, plan))
-                    watch.advance(len(utterances))
+                    progress.advance(len(utterances))
         finally:
-            watch.end()
+            progress.end()
         ratings.append(np.concatenate(found))
     assert sounds is not None
     used = pd.DataFrame({"utterance_id": sounds.table["utterance_id"]})

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from layerprobe.probe.encoders.architectures import FAMILIES
-from layerprobe.probe.encoders.text import TEXT_FAMILIES
+from layerprobe.probe.encoders.architectures import ARCHITECTURES
+from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.regressor.model import AudioTextRegressor
-from layerprobe.probe.regressor.plan import Parts, TrainPlan
+from layerprobe.probe.regressor.plan import Encoders, TrainPlan
 from layerprobe.probe.training.branches import AudioBranch, TextBranch
 
 REGRESSOR, MODEL = "regressor.json", "model.safetensors"
@@ -30,7 +30,7 @@ AUDIO, TEXT = "audio", "text"
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRegressor:
     """A regressor's folder, read."""
 
     folder: Path
@@ -39,15 +39,15 @@ class Trained:
     intervals: dict[str, Any]  # ``level``, and ``half_width`` of each target
 
 
-def build(parts: Parts, plan: TrainPlan) -> AudioTextRegressor:
+def build(parts: Encoders, plan: TrainPlan) -> AudioTextRegressor:
     """Encoders as they are in ``parts``, which are copied, and a head drawn by torch's chance."""
     audio = text = None
     if plan.audio is not None:
         encoder = copy.deepcopy(parts.audio)
-        audio = AudioBranch(encoder, FAMILIES[encoder.config.model_type], parts.extractor, layer=plan.audio.layer)
+        audio = AudioBranch(encoder, ARCHITECTURES[encoder.config.model_type], parts.extractor, layer=plan.audio.layer)
     if plan.text is not None:
         model = copy.deepcopy(parts.text)
-        text = TextBranch(model, TEXT_FAMILIES[model.config.model_type], parts.tokenizer, layer=plan.text.layer)
+        text = TextBranch(model, TEXT_ARCHITECTURES[model.config.model_type], parts.tokenizer, layer=plan.text.layer)
     regressor = AudioTextRegressor(
         audio,
         text,
@@ -58,12 +58,12 @@ def build(parts: Parts, plan: TrainPlan) -> AudioTextRegressor:
         dropout=plan.dropout,
     )
     for branch in regressor.branches.values():
-        if plan.checkpointing:
+        if plan.gradient_checkpointing:
             branch.make_activations_again()
     return regressor
 
 
-def write_configurations(folder: Path, parts: Parts) -> None:
+def write_configurations(folder: Path, parts: Encoders) -> None:
     """What encoders are made from, as transformers writes it."""
     with quiet_transformers(bars=False):
         if parts.audio is not None:
@@ -89,7 +89,7 @@ def write_regressor(folder: Path, plan: TrainPlan, *, fingerprint: str, interval
     (folder / REGRESSOR).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def read_regressor(folder: Path | str) -> Trained:
+def read_regressor(folder: Path | str) -> TrainedRegressor:
     """Read what `write_regressor` wrote.
 
     Raises:
@@ -102,12 +102,12 @@ def read_regressor(folder: Path | str) -> Trained:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         plan = TrainPlan.from_json(content["plan"])
-        return Trained(folder, plan, str(content["fingerprint"]), dict(content["intervals"]))
+        return TrainedRegressor(folder, plan, str(content["fingerprint"]), dict(content["intervals"]))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} can't be read ({error}). Train again, or restore it.") from error
 
 
-def load_regressors(trained: Trained, *, device: str = "cpu") -> Iterator[AudioTextRegressor]:
+def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterator[AudioTextRegressor]:
     """The regressor of each seed in turn, in eval mode.
 
     Raises:
@@ -127,7 +127,7 @@ def load_regressors(trained: Trained, *, device: str = "cpu") -> Iterator[AudioT
         yield regressor.eval().requires_grad_(False).to(device)
 
 
-def _parts_from_configurations(trained: Trained) -> Parts:
+def _parts_from_configurations(trained: TrainedRegressor) -> Encoders:
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer
 
     audio = extractor = text = tokenizer = None
@@ -135,11 +135,11 @@ def _parts_from_configurations(trained: Trained) -> Parts:
         with quiet_transformers(bars=False), torch.random.fork_rng(devices=[]):
             if trained.plan.audio is not None:
                 config = AutoConfig.from_pretrained(trained.folder / AUDIO)
-                audio = FAMILIES[config.model_type].encoder(AutoModel.from_config(config))
+                audio = ARCHITECTURES[config.model_type].encoder(AutoModel.from_config(config))
                 extractor = AutoFeatureExtractor.from_pretrained(trained.folder / AUDIO)
             if trained.plan.text is not None:
                 text = AutoModel.from_config(AutoConfig.from_pretrained(trained.folder / TEXT))
                 tokenizer = AutoTokenizer.from_pretrained(trained.folder / TEXT)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{trained.folder}: an encoder's configuration can't be read ({error}).") from error
-    return Parts(audio, extractor, text, tokenizer)
+    return Encoders(audio, extractor, text, tokenizer)

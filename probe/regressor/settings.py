@@ -11,8 +11,8 @@ from layerprobe.probe.training.options import option
 class EncoderOptions:
     """Encoders that are trained, what they take in, and which of their parts learn."""
 
-    audio: str | None = option(None, help="Speech encoder: a hub name with an optional @revision, or a folder.")
-    text: str | None = option(None, help="Text encoder: a hub name with an optional @revision, or a folder.")
+    audio_encoder: str | None = option(None, help="Speech encoder: a hub name with an optional @revision, or a folder.")
+    text_encoder: str | None = option(None, help="Text encoder: a hub name with an optional @revision, or a folder.")
     audio_layer: str = option(
         "last", help="Layer of the speech encoder that is pooled: last, mix (a learnt weighted sum), or a number."
     )
@@ -22,8 +22,8 @@ class EncoderOptions:
     random_init: int | None = option(
         None, low=0, help="Seed of random weights instead of the checkpoints', as a control."
     )
-    words: str = option("transcript", help="Column of the manifest that the text encoder reads.")
-    longest_seconds: float = option(30.0, low=0.1, help="Maximum duration; longer utterances are quarantined.")
+    text_column: str = option("transcript", help="Column of the manifest that the text encoder reads.")
+    max_duration: float = option(30.0, low=0.1, help="Maximum duration; longer utterances are quarantined.")
     freeze: tuple[str, ...] = option(
         (),
         help="Encoder or part of one that is not trained (repeatable): audio, text, audio.0, text.embeddings.",
@@ -52,13 +52,15 @@ class HeadOptions:
 class OptimiserOptions:
     """How parameters are fitted, on which speakers, and when that ends."""
 
-    test: str | None = option(
+    test_split: str | None = option(
         None,
         help="Split that is held out; test or test1 by default, a fifth of the speakers without splits.",
     )
     seeds: int = option(1, low=1, help="Number of regressors, which differ by their random seed alone.")
     batch_size: int = option(32, low=2, help="Utterances per batch, over which the CCC loss is computed.")
-    frame_budget: int = option(8000, low=1, help="Maximum of padded frames encoded at once, at 50 frames per second.")
+    max_batch_frames: int = option(
+        8000, low=1, help="Maximum of padded frames encoded at once, at 50 frames per second."
+    )
     epochs: int = option(20, low=1, help="Maximum number of epochs.")
     patience: int = option(5, low=1, help="Epochs without a better development score before training stops.")
     learning_rate: float = option(2e-5, help="Learning rate of each encoder's top block.")
@@ -68,6 +70,6 @@ class OptimiserOptions:
     )
     weight_decay: float = option(0.01, low=0, help="Weight decay of matrices; biases and norms have none.")
     warmup: float = option(0.1, low=0, high=1, help="Fraction of the steps in which learning rates rise from 0.")
-    clip: float = option(1.0, low=0, help="Maximum norm of the gradient.")
+    max_grad_norm: float = option(1.0, low=0, help="Maximum norm of the gradient.")
     precision: str = option("auto", help="Precision of training: float32, bfloat16, or auto (bfloat16 on a GPU).")
-    checkpointing: bool = option(False, help="Recompute activations to save memory (gradient checkpointing).")
+    gradient_checkpointing: bool = option(False, help="Recompute activations to save memory (gradient checkpointing).")

@@ -16,11 +16,11 @@ import torch
 from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
-from layerprobe.probe.metrics import MomentMatch
-from layerprobe.probe.progress import Silent
-from layerprobe.probe.regressor.dataset import RatedSounds
+from layerprobe.probe.metrics import MomentMatching
+from layerprobe.probe.progress import NullProgress
+from layerprobe.probe.regressor.dataset import UtteranceDataset
 from layerprobe.probe.regressor.freezing import freeze
-from layerprobe.probe.regressor.plan import DEVELOPMENT, TRAIN, Parts, TrainPlan, check_training
+from layerprobe.probe.regressor.plan import DEVELOPMENT, TRAIN, Encoders, TrainPlan, check_training
 from layerprobe.probe.regressor.saving import (
     MODEL,
     REGRESSOR,
@@ -32,14 +32,21 @@ from layerprobe.probe.regressor.saving import (
     write_weights,
 )
 from layerprobe.probe.regressor.trainer import BEST, LAST, Training
-from layerprobe.probe.results.predictions import ALL_LAYERS, ColumnBuilder, Finished, SweepData, held_out_predictions
+from layerprobe.probe.results.predictions import (
+    ALL_LAYERS,
+    PredictionBuilder,
+    ProbeResults,
+    SweepData,
+    held_out_predictions,
+)
 from layerprobe.probe.results.run_folder import (
     JOINED,
     LABELS,
     TRAINED,
     WEIGHT_COLUMNS,
     Run,
-    refuse_other_run,
+    check_same_run,
+    score_table,
     write_run,
 )
 from layerprobe.probe.splits import Split, speaker_groups
@@ -50,7 +57,7 @@ DEALT = "dealt"  # the name of the split where speakers are dealt
 
 
 @dataclass(frozen=True)
-class Shares:
+class SpeakerSplit:
     """Rows of the sounds, by what they are for."""
 
     train: np.ndarray
@@ -62,22 +69,22 @@ class Shares:
 class _Material:
     """What every seed of a training shares."""
 
-    parts: Parts
+    parts: Encoders
     plan: TrainPlan
-    sounds: RatedSounds
+    sounds: UtteranceDataset
     ratings: np.ndarray  # (n_utterances, n_targets)
-    shares: Shares
+    shares: SpeakerSplit
 
 
 def train(
     manifest: Manifest,
-    parts: Parts,
+    parts: Encoders,
     plan: TrainPlan,
     *,
     out: Path | str,
     device: str = "cpu",
     command: str = "",
-    watch: Silent | None = None,
+    progress: NullProgress | None = None,
 ) -> Run:
     """Train a regressor of each seed, predict the speakers that were held out, and write ``out``.
 
@@ -96,10 +103,10 @@ def train(
     Raises:
         InputError: if the plan can't be carried out on this manifest, or ``out`` holds another run
     """
-    watch, out = watch or Silent(), Path(out)
+    progress, out = progress or NullProgress(), Path(out)
     check_training(plan, manifest)
     fingerprint = combined_fingerprint(plan.fingerprint(), manifest.content_hash())
-    refuse_other_run(out, fingerprint)
+    check_same_run(out, fingerprint)
     _refuse_other_training(out, fingerprint)
     rated = manifest.table[list(plan.targets)].notna().all(axis=1)
     table = manifest.table[rated].sort_values("utterance_id")
@@ -107,18 +114,20 @@ def train(
         regressor = build(parts, plan)
         freeze(regressor, plan.frozen)
         regressor.to(device)
-        sounds = RatedSounds(table, regressor, words=plan.words, longest_seconds=plan.longest_seconds, watch=watch)
+        sounds = UtteranceDataset(
+            table, regressor, text_column=plan.text_column, max_duration=plan.max_duration, progress=progress
+        )
         stack.callback(sounds.close)
-        shares = deal(sounds.table, plan)
+        shares = assign_speakers(sounds.table, plan)
         ratings = sounds.table[list(plan.targets)].to_numpy(dtype=np.float64)
         _refuse_constant(ratings[shares.train], plan)
-        sounds.keep_frozen_states(out, plan, watch=watch)
+        sounds.keep_frozen_states(out, plan, progress=progress)
         write_configurations(out, parts)
         write_regressor(out, plan, fingerprint=fingerprint, intervals={})
         material = _Material(parts, plan, sounds, ratings, shares)
         inner, outer = [], []
         for seed in plan.seeds:
-            fitted = _of_seed(material, seed, out, device=device, watch=watch)
+            fitted = _of_seed(material, seed, out, device=device, progress=progress)
             inner.append(fitted.predict(shares.development))
             outer.append(fitted.predict(shares.test))
     intervals = half_widths(ratings[shares.development] - np.mean(inner, axis=0), plan.targets)
@@ -127,7 +136,7 @@ def train(
     content = _content(manifest, material, command=command, n_not_rated=int((~rated).sum()))
     weights = pd.DataFrame(columns=list(WEIGHT_COLUMNS))
     quarantine = sounds.quarantine.assign(encoder=_name(plan))[["encoder", "utterance_id", "path", "reason"]]
-    run = Run(fingerprint, content, pd.DataFrame(finished.scores), weights, quarantine)
+    run = Run(fingerprint, content, score_table(finished.scores), weights, quarantine)
     write_run(out, run, held_out_predictions(finished.columns, data))
     for seed in plan.seeds:
         for leftover in (LAST, BEST):
@@ -135,7 +144,7 @@ def train(
     return run
 
 
-def deal(table: pd.DataFrame, plan: TrainPlan) -> Shares:
+def assign_speakers(table: pd.DataFrame, plan: TrainPlan) -> SpeakerSplit:
     """Rows to learn from, to stop by and to be judged on, with no speaker in two.
 
     Without a split in the plan a fifth of the speakers is held out and a fifth stops, dealt by the first seed.
@@ -144,9 +153,9 @@ def deal(table: pd.DataFrame, plan: TrainPlan) -> Shares:
         InputError: if one of the three is empty, or a speaker is in two
     """
     groups = speaker_groups(table["speaker_id"].to_numpy())
-    if plan.test is not None:
+    if plan.test_split is not None:
         split = table["split"].to_numpy()
-        shares = Shares(*(np.flatnonzero(split == name) for name in (TRAIN, DEVELOPMENT, plan.test)))
+        shares = SpeakerSplit(*(np.flatnonzero(split == name) for name in (TRAIN, DEVELOPMENT, plan.test_split)))
         for a, b in (
             (shares.train, shares.development),
             (shares.train, shares.test),
@@ -155,13 +164,15 @@ def deal(table: pd.DataFrame, plan: TrainPlan) -> Shares:
             both = np.intersect1d(groups[a], groups[b])
             if len(both):
                 name = table["speaker_id"].to_numpy()[groups == both[0]][0]
-                raise InputError(f"speaker {name!r} is on both sides of the split. Correct it, or leave --test out.")
+                raise InputError(
+                    f"speaker {name!r} is on both sides of the split. Correct it, or leave --test-split out."
+                )
     else:
         speakers = np.random.default_rng(plan.seeds[0]).permutation(np.unique(groups))
         fifth = max(1, round(len(speakers) / 5))
         of = np.full(groups.max() + 1, 0)
         of[speakers[:fifth]], of[speakers[fifth : 2 * fifth]] = 2, 1
-        shares = Shares(*(np.flatnonzero(of[groups] == k) for k in range(3)))
+        shares = SpeakerSplit(*(np.flatnonzero(of[groups] == k) for k in range(3)))
     for name, rows in asdict(shares).items():
         if len(rows) < 2:
             raise InputError(f"there are {len(rows)} usable utterances for {name}; two are needed at least.")
@@ -182,19 +193,19 @@ def half_widths(residuals: np.ndarray, targets: tuple[str, ...], *, level: float
     return {"level": level, "half_width": dict(zip(targets, map(float, widths), strict=True))}
 
 
-def parameter_counts(parts: Parts, plan: TrainPlan) -> dict[str, int]:
+def parameter_counts(parts: Encoders, plan: TrainPlan) -> dict[str, int]:
     """All parameters of the regressor, and those that were trained."""
     with torch.random.fork_rng(devices=[]):
         regressor = build(parts, plan)
     freeze(regressor, plan.frozen)
-    every = list(regressor.parameters())
+    eval_every = list(regressor.parameters())
     return {
-        "total": sum(p.numel() for p in every),
-        "trainable": sum(p.numel() for p in every if p.requires_grad),
+        "total": sum(p.numel() for p in eval_every),
+        "trainable": sum(p.numel() for p in eval_every if p.requires_grad),
     }
 
 
-def _of_seed(material: _Material, seed: int, out: Path, *, device: str, watch: Silent) -> Training:
+def _of_seed(material: _Material, seed: int, out: Path, *, device: str, progress: NullProgress) -> Training:
     """Train one seed, or load it where it is done."""
     plan, sounds, ratings, shares = material.plan, material.sounds, material.ratings, material.shares
     folder = out / f"seed-{seed}"
@@ -208,8 +219,8 @@ def _of_seed(material: _Material, seed: int, out: Path, *, device: str, watch: S
     regressor.get_buffer("mean").copy_(torch.tensor(ratings[shares.train].mean(axis=0)))
     regressor.get_buffer("spread").copy_(torch.tensor(ratings[shares.train].std(axis=0)))
     training = Training(regressor.to(device), sounds, plan, folder=folder)
-    fit = training.run(ratings, train=shares.train, development=shares.development, seed=seed, watch=watch)
-    watch.say(f"seed {seed}: best after epoch {fit.best_epoch}, development CCC {fit.best_score:.3f}")
+    fit = training.run(ratings, train=shares.train, development=shares.development, seed=seed, progress=progress)
+    progress.log(f"seed {seed}: best after epoch {fit.best_epoch}, development CCC {fit.best_score:.3f}")
     write_weights(regressor, folder)
     return training
 
@@ -219,10 +230,14 @@ def _name(plan: TrainPlan) -> str:
     return JOINED.join(c.upstream.rsplit("/", 1)[-1] for c in (plan.audio, plan.text) if c is not None)
 
 
-def _predictions(material: _Material, inner: list[np.ndarray], outer: list[np.ndarray]) -> tuple[Finished, SweepData]:
+def _predictions(
+    material: _Material, inner: list[np.ndarray], outer: list[np.ndarray]
+) -> tuple[ProbeResults, SweepData]:
     """Held-out predictions of all seeds with their scores, ``outer``; matched by those of development, ``inner``."""
     plan, table, ratings, shares = material.plan, material.sounds.table, material.ratings, material.shares
-    split = Split(plan.test or DEALT, shares.train, shares.test, inner_folds=np.zeros(len(shares.train), dtype=int))
+    split = Split(
+        plan.test_split or DEALT, shares.train, shares.test, inner_folds=np.zeros(len(shares.train), dtype=int)
+    )
     labels = {k: table[k].to_numpy(dtype=object).astype(str) for k in LABELS if k in table}
     speaker_ids = table["speaker_id"].to_numpy(dtype=object)
     ids, groups = table["utterance_id"].to_numpy(dtype=object), speaker_groups(speaker_ids)
@@ -231,11 +246,11 @@ def _predictions(material: _Material, inner: list[np.ndarray], outer: list[np.nd
     for seed, developed, predicted in zip(plan.seeds, inner, outer, strict=True):
         for k, target in enumerate(plan.targets):
             keys = {"encoder": _name(plan), "probe": TRAINED, "layer": ALL_LAYERS, "target": target, "control": "none"}
-            builder = ColumnBuilder({**keys, "seed": seed}, ratings[:, k])
-            match = MomentMatch.learn(ratings[shares.development, k], developed[:, k])
+            builder = PredictionBuilder({**keys, "seed": seed}, ratings[:, k])
+            match = MomentMatching.learn(ratings[shares.development, k], developed[:, k])
             builder.add(split, predicted[:, k], match)
             columns.append(builder.build())
-    return Finished.of(columns, data), data
+    return ProbeResults.of(columns, data), data
 
 
 def _content(manifest: Manifest, material: _Material, *, command: str, n_not_rated: int) -> dict[str, Any]:
@@ -255,12 +270,16 @@ def _content(manifest: Manifest, material: _Material, *, command: str, n_not_rat
             "n_speakers": len(np.unique(speaker_groups(table["speaker_id"].to_numpy(dtype=object)))),
             "n_quarantined": len(sounds.quarantine),
             "n_not_rated": n_not_rated,
-            "n_wordless": 0 if plan.text is None else int((table[plan.words].str.strip() == "").sum()),
+            "n_without_text": 0 if plan.text is None else int((table[plan.text_column].str.strip() == "").sum()),
             "n_train": len(shares.train),
             "n_development": len(shares.development),
             "n_held_out": len(shares.test),
         },
-        "sweep": {"targets": list(plan.targets), "test": plan.test or DEALT, "fingerprint": plan.fingerprint()},
+        "sweep": {
+            "targets": list(plan.targets),
+            "test_split": plan.test_split or DEALT,
+            "fingerprint": plan.fingerprint(),
+        },
         "training": {k: v for k, v in plan.to_json().items() if v is not None and k not in ("audio", "text")},
         "random_weights": [],
     }

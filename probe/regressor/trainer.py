@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from layerprobe.probe.metrics import ccc
-from layerprobe.probe.progress import Silent
-from layerprobe.probe.regressor.dataset import RatedSounds, batches, parts
-from layerprobe.probe.regressor.freezing import learning_groups, set_training
+from layerprobe.probe.progress import NullProgress
+from layerprobe.probe.regressor.dataset import UtteranceDataset, batches, parts
+from layerprobe.probe.regressor.freezing import parameter_groups, set_training
 from layerprobe.probe.regressor.loss import backward_in_parts
 from layerprobe.probe.regressor.model import AudioTextRegressor, Utterance
 from layerprobe.probe.regressor.plan import TrainPlan, autocast
@@ -47,14 +47,16 @@ class Fit:
 class Training:
     """One seed of a plan, in a folder of its own."""
 
-    def __init__(self, regressor: AudioTextRegressor, sounds: RatedSounds, plan: TrainPlan, *, folder: Path) -> None:
+    def __init__(
+        self, regressor: AudioTextRegressor, sounds: UtteranceDataset, plan: TrainPlan, *, folder: Path
+    ) -> None:
         """Nothing is written before `run`."""
         self.regressor, self.sounds, self.plan, self.folder = regressor, sounds, plan, folder
         self.device = next(regressor.parameters()).device
         self._weights = torch.tensor(plan.target_weights, device=self.device)
 
     def run(
-        self, ratings: np.ndarray, *, train: np.ndarray, development: np.ndarray, seed: int, watch: Silent,
+        self, ratings: np.ndarray, *, train: np.ndarray, development: np.ndarray, seed: int, progress: NullProgress,
         stop_after: int | None = None,
     ) -> Fit:  # fmt: skip
         """Train, or go on with it; afterwards the regressor has the weights of the best epoch.
@@ -69,7 +71,7 @@ class Training:
         """
         plan, regressor = self.plan, self.regressor
         torch.manual_seed(seed)
-        optimiser = torch.optim.AdamW(learning_groups(regressor, plan))
+        optimiser = torch.optim.AdamW(parameter_groups(regressor, plan))
         n_batches = len(batches(len(train), size=plan.batch_size, rng=np.random.default_rng(0)))
         n_steps, done = n_batches * plan.epochs, 0
         log: list[dict[str, Any]] = []
@@ -79,8 +81,8 @@ class Training:
             done, log, losses = values["steps"], values["log"], values["losses"]
         truth = torch.tensor(ratings, dtype=torch.float32).to(self.device)
         standardised = (truth - regressor.get_buffer("mean")) / regressor.get_buffer("spread")
-        watch.begin(f"train, seed {seed}", n_steps, "steps")
-        watch.advance(done)
+        progress.begin(f"train, seed {seed}", n_steps, "steps")
+        progress.advance(done)
         began = time.monotonic()
         try:
             for epoch in range(done // n_batches, plan.epochs):
@@ -91,7 +93,7 @@ class Training:
                 for rows, utterances in zip(rest, self.sounds.load_ahead(rest), strict=True):
                     losses.append(self._step(optimiser, utterances, standardised[rows], done, n_steps))
                     done += 1
-                    watch.advance(1, f"loss {np.mean(losses[-20:]):.3f}" + _said(log))
+                    progress.advance(1, f"loss {np.mean(losses[-20:]):.3f}" + _said(log))
                     if done == stop_after:
                         return Fit(0, math.nan, pd.DataFrame(log))
                     if done % STEPS_BETWEEN_STATES == 0 and done % n_batches:
@@ -103,7 +105,7 @@ class Training:
                     write_state(self.folder / BEST, best, {"epoch": len(log)})
                 self._save(optimiser, done, log, losses)
         finally:
-            watch.end()
+            progress.end()
         state = read_state(self.folder / BEST)
         assert state is not None
         fill_parameters(self._learnt(), state[0])
@@ -129,7 +131,7 @@ class Training:
             group["lr"] = group["rate"] * scale
         set_training(self.regressor, True)
         optimiser.zero_grad(set_to_none=True)
-        cut = parts([u.n_frames for u in utterances], budget=self.plan.frame_budget)
+        cut = parts([u.n_frames for u in utterances], budget=self.plan.max_batch_frames)
         order = np.concatenate(cut)
 
         def predict(part: np.ndarray) -> Tensor:
@@ -138,7 +140,7 @@ class Training:
 
         loss = backward_in_parts(predict, cut, truth[torch.from_numpy(order).to(self.device)], self._weights)
         learnt = [p for group in optimiser.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(learnt, self.plan.clip, error_if_nonfinite=True)
+        torch.nn.utils.clip_grad_norm_(learnt, self.plan.max_grad_norm, error_if_nonfinite=True)
         optimiser.step()
         return loss
 
@@ -166,7 +168,7 @@ class Training:
 def predict_batch(regressor: AudioTextRegressor, utterances: list[Utterance], plan: TrainPlan) -> np.ndarray:
     """Predictions of some utterances in the ratings' unit, ``(n, n_targets)`` float64, whatever their lengths."""
     device = next(regressor.parameters()).device
-    cut = parts([u.n_frames for u in utterances], budget=plan.frame_budget)
+    cut = parts([u.n_frames for u in utterances], budget=plan.max_batch_frames)
     found = np.empty((len(utterances), len(plan.targets)))
     for part in cut:
         with autocast(plan, device):

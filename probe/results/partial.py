@@ -12,12 +12,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from layerprobe.probe.results.predictions import Column, Finished
+from layerprobe.probe.results.predictions import HeldOutPrediction, ProbeResults
 
-FOLDER = "unfinished"
+FOLDER = "partial"
 
 
-class Unfinished:
+class PartialResults:
     """The folder ``unfinished`` in a run folder, whose files count for one fingerprint alone."""
 
     def __init__(self, run: Path, fingerprint: str) -> None:
@@ -25,17 +25,17 @@ class Unfinished:
         self._folder = run / FOLDER
         self._fingerprint = fingerprint
 
-    def unit(self, name: str, work: Callable[[], Finished]) -> Finished:
+    def unit(self, name: str, work: Callable[[], ProbeResults]) -> ProbeResults:
         """What ``work`` gives, or what it gave to an earlier sweep with the same plan, data and caches."""
         done = self.kept(name)
         return self.keep(name, work()) if done is None else done
 
-    def kept(self, name: str) -> Finished | None:
+    def kept(self, name: str) -> ProbeResults | None:
         """What an earlier sweep kept of this unit; None if nothing, or if it is damaged."""
         file = self._file(name)
         return _read(file) if file.exists() else None
 
-    def keep(self, name: str, finished: Finished) -> Finished:
+    def keep(self, name: str, finished: ProbeResults) -> ProbeResults:
         """Keep a unit, and give it back."""
         self._folder.mkdir(parents=True, exist_ok=True)
         _write(self._file(name), finished)
@@ -56,7 +56,7 @@ class Unfinished:
         return self._folder / f"{self._fingerprint}-{readable}-{digest}.npz"
 
 
-def _write(file: Path, finished: Finished) -> None:
+def _write(file: Path, finished: ProbeResults) -> None:
     """Whole or not at all."""
     labels = [
         {"keys": c.keys, "alphas": c.alphas, "nominal": c.nominal, "inner_errors": c.inner_errors}
@@ -73,7 +73,7 @@ def _write(file: Path, finished: Finished) -> None:
     temporary.replace(file)
 
 
-def _read(file: Path) -> Finished | None:
+def _read(file: Path) -> ProbeResults | None:
     """What `_write` wrote; None if the file is damaged, so that the unit is done again."""
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
@@ -83,7 +83,7 @@ def _read(file: Path) -> Finished | None:
         return None
     rows = zip(labels, *arrays, strict=True)
     columns = [
-        Column(label["keys"], truth, raw, matched, label["alphas"], label["nominal"], label["inner_errors"])
+        HeldOutPrediction(label["keys"], truth, raw, matched, label["alphas"], label["nominal"], label["inner_errors"])
         for label, truth, raw, matched in rows
     ]
-    return Finished(columns, scores, weights)
+    return ProbeResults(columns, scores, weights)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.metrics import CLASS_METRICS, METRICS, MomentMatch, ccc
-from layerprobe.probe.results.run_folder import LABELS, POOLED, PREDICTION_KEYS, Predictions
+from layerprobe.probe.metrics import CLASS_METRICS, METRICS, MomentMatching, ccc
+from layerprobe.probe.results.run_folder import CONDITIONS, LABELS, POOLED, PREDICTION_KEYS, Predictions
 from layerprobe.probe.results.selection import INNER_ERROR
 from layerprobe.probe.splits import Split
 from layerprobe.probe.tasks.controls import CONTROLS
-from layerprobe.probe.tasks.targets import Fitted
+from layerprobe.probe.tasks.targets import FittedTarget
 
 ALL_LAYERS = "all"  # the layer of a probe over the whole encoder
 
@@ -30,13 +30,13 @@ class SweepData:
     codes: np.ndarray  # (n_utterances, n_nominal) int, of the classes in the header's order
     splits: list[Split]
     labels: dict[str, np.ndarray] = field(default_factory=dict)  # of `LABELS`, those that the manifest has
-    beyond_text: np.ndarray | None = (
+    text_residuals: np.ndarray | None = (
         None  # (n_utterances, n_splits, n_targets), as `probe.tasks.text_residuals` makes them
     )
 
 
 @dataclass(frozen=True)
-class Column:
+class HeldOutPrediction:
     """The held-out predictions of one probe on one layer for one target."""
 
     keys: dict[str, Any]  # `PREDICTION_KEYS`
@@ -54,28 +54,30 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Finished:
+class ProbeResults:
     """What one layer, one encoder's mixes or the baselines give."""
 
-    columns: list[Column]  # on the real ratings; of a control only the scores are kept
+    columns: list[HeldOutPrediction]  # on the real ratings; of a control only the scores are kept
     scores: list[dict[str, Any]]  # rows of the score table
     weights: list[dict[str, Any]]  # rows of the weights' table, of a mix
 
     @classmethod
-    def of(cls, columns: list[Column], data: SweepData, weights: list[dict[str, Any]] | None = None) -> Finished:
+    def of(
+        cls, columns: list[HeldOutPrediction], data: SweepData, weights: list[dict[str, Any]] | None = None
+    ) -> ProbeResults:
         """Score every column, and keep the real ones."""
-        scores = [row for column in columns for row in column_scores(column, data.splits)]
+        scores = [row for column in columns for row in prediction_scores(column, data.splits)]
         kept = [replace(c, prediction=c.prediction.copy(), matched=c.matched.copy()) for c in columns if not c.is_drawn]
         return cls(kept, scores, weights or [])
 
-    def __add__(self, other: Finished) -> Finished:
-        return Finished(self.columns + other.columns, self.scores + other.scores, self.weights + other.weights)
+    def __add__(self, other: ProbeResults) -> ProbeResults:
+        return ProbeResults(self.columns + other.columns, self.scores + other.scores, self.weights + other.weights)
 
 
-NOTHING = Finished([], [], [])
+NO_RESULTS = ProbeResults([], [], [])
 
 
-class ColumnBuilder:
+class PredictionBuilder:
     """Fills one column split by split."""
 
     def __init__(self, keys: dict[str, Any], truth: np.ndarray, *, nominal: bool = False) -> None:
@@ -89,7 +91,7 @@ class ColumnBuilder:
         self,
         split: Split,
         prediction: np.ndarray,
-        match: MomentMatch | None,
+        match: MomentMatching | None,
         alpha: float | None = None,
         inner_error: float | None = None,
     ) -> None:
@@ -110,20 +112,22 @@ class ColumnBuilder:
         if inner_error is not None:
             self._inner_errors.append(inner_error)
 
-    def build(self) -> Column:
+    def build(self) -> HeldOutPrediction:
         """The column."""
         of_splits = {"alphas": self._alphas, "inner_errors": self._inner_errors}
-        return Column(self._keys, self._truth, self._prediction, self._matched, nominal=self._nominal, **of_splits)
+        return HeldOutPrediction(
+            self._keys, self._truth, self._prediction, self._matched, nominal=self._nominal, **of_splits
+        )
 
 
-def column_for(fitted: Fitted, keys: dict[str, Any]) -> ColumnBuilder:
+def prediction_builder(fitted: FittedTarget, keys: dict[str, Any]) -> PredictionBuilder:
     """A column for one target of one draw; ``keys`` name encoder, probe, layer, and control and seed of no draw."""
     drawn = {"target": fitted.target} | ({} if fitted.control == "none" else {"control": fitted.control})
     seed = {} if fitted.control == "none" else {"seed": fitted.seed}
-    return ColumnBuilder({**keys, **drawn, **seed}, fitted.truth, nominal=fitted.n_classes > 0)
+    return PredictionBuilder({**keys, **drawn, **seed}, fitted.truth, nominal=fitted.n_classes > 0)
 
 
-def column_scores(column: Column, splits: list[Split]) -> Iterator[dict[str, Any]]:
+def prediction_scores(column: HeldOutPrediction, splits: list[Split]) -> Iterator[dict[str, Any]]:
     """Every metric of one column, per fold and pooled over all held-out utterances; of a draw the pooled ones alone."""
     held_out = np.concatenate([split.test for split in splits])
     folds = [] if column.is_drawn else [(split.name, split.test) for split in splits]
@@ -148,7 +152,7 @@ def column_scores(column: Column, splits: list[Split]) -> Iterator[dict[str, Any
             yield {**column.keys, "fold": split.name, "metric": metric, "value": value}
 
 
-def held_out_predictions(columns: list[Column], data: SweepData) -> Predictions:
+def held_out_predictions(columns: list[HeldOutPrediction], data: SweepData) -> Predictions:
     """The held-out rows of columns on the real ratings."""
     held_out = np.sort(np.concatenate([split.test for split in data.splits]))
     fold = np.empty(len(data.utterance_ids), dtype=object)
@@ -161,7 +165,7 @@ def held_out_predictions(columns: list[Column], data: SweepData) -> Predictions:
         fold=fold[held_out],
         targets=np.array(list(truths)),
         ratings=np.stack(list(truths.values()), axis=1),
-        columns=pd.DataFrame([c.keys for c in columns])[list(PREDICTION_KEYS)],
+        columns=pd.DataFrame([dict.fromkeys(CONDITIONS, "") | c.keys for c in columns])[list(PREDICTION_KEYS)],
         prediction=np.stack([c.prediction[held_out] for c in columns], axis=1),
         matched=np.stack([c.matched[held_out] for c in columns], axis=1),
         **{name: data.labels[name][held_out] for name in LABELS if name in data.labels},

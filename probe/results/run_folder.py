@@ -6,6 +6,7 @@ Each carries the run's fingerprint, so that a folder whose files come from diffe
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,25 @@ import pandas as pd
 
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import QUARANTINE
-from layerprobe.probe.tasks.targets import BEYOND_TEXT, RESIDUAL
+from layerprobe.probe.tasks.targets import RESIDUAL, TEXT_RESIDUAL
 from layerprobe.probe.toml import toml_document
 
 SCORES, PREDICTIONS, WEIGHTS, PLAN = "scores.csv", "predictions.npz", "layer_weights.csv", "plan.toml"
-SCORE_COLUMNS = ("encoder", "probe", "layer", "target", "control", "fold", "seed", "metric", "value")
+CONDITIONS = ("baseline", "train_corpus", "covariates")  # "" in all three: one layer alone, trained on all corpora
+SCORE_COLUMNS = (
+    "encoder", "probe", "layer", "target", "control", *CONDITIONS, "fold", "seed", "metric", "value"
+)  # fmt: skip
 WEIGHT_COLUMNS = ("encoder", "probe", "target", "control", "fold", "seed", "layer", "weight", "contribution")
 LABELS = ("gender", "corpus")  # columns of a manifest that travel with the predictions
-PREDICTION_KEYS = ("encoder", "probe", "layer", "target", "control", "seed")
-CHOSEN = "chosen"  # the layer of columns whose layer was chosen inside the training speakers
+PREDICTION_KEYS = ("encoder", "probe", "layer", "target", "control", *CONDITIONS, "seed")
+CHOSEN = "cv_selected"  # the layer of columns whose layer was chosen inside the training speakers
 FUSED_RIDGE, FUSED_WEIGHTED_SUM = (
     "fused_ridge",
     "fused_weighted_sum",
 )  # probes of several encoders (`probe.sweep.fusion`)
 TRAINED = "trained"  # the probe of a regressor whose encoders were trained with it (`probe.regressor.train`)
 JOINED = " + "  # between the names of encoders that are heard together
-BASELINE = "baseline"  # the encoder of scores that no layer has a part in
+COVARIATES_ONLY = "covariates_only"  # the baseline of what is fitted alongside the layers, without a layer
 POOLED = "pooled"  # the fold of a score over all held-out predictions
 
 
@@ -80,12 +84,18 @@ class Run:
         """Rated targets in the order they were swept, then those scored on what others, or the words, leave of them."""
         sweep = self.plan["sweep"]
         residuals = [t + RESIDUAL for t in sweep.get("residuals", [])]
-        return [*sweep["targets"], *residuals, *(t + BEYOND_TEXT for t in sweep.get("beyond_text", []))]
+        return [*sweep["targets"], *residuals, *(t + TEXT_RESIDUAL for t in sweep.get("text_residuals", []))]
 
     @property
     def nominal_targets(self) -> list[str]:
         """Targets with classes."""
         return list(self.plan["sweep"].get("nominal", []))
+
+
+def score_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of scores as a table of `SCORE_COLUMNS`; conditions that a row does not name are ""."""
+    plain = dict.fromkeys(CONDITIONS, "")
+    return pd.DataFrame([plain | row for row in rows], columns=list(SCORE_COLUMNS))
 
 
 def write_run(folder: Path, run: Run, predictions: Predictions) -> None:
@@ -94,7 +104,7 @@ def write_run(folder: Path, run: Run, predictions: Predictions) -> None:
     Raises:
         InputError: if ``folder`` holds a run with another fingerprint
     """
-    refuse_other_run(folder, run.fingerprint)
+    check_same_run(folder, run.fingerprint)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table, columns in (
         (SCORES, run.scores, SCORE_COLUMNS),
@@ -160,7 +170,7 @@ def read_predictions(folder: Path | str) -> Predictions:
         )
 
 
-def refuse_other_run(folder: Path, fingerprint: str) -> None:
+def check_same_run(folder: Path, fingerprint: str) -> None:
     """Stop before work whose result would overwrite another run."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file. Name a folder as --out.")
@@ -176,7 +186,8 @@ def refuse_other_run(folder: Path, fingerprint: str) -> None:
 def _read_table(path: Path, fingerprint: str) -> pd.DataFrame:
     if not path.exists():
         raise InputError(f"{path} is missing. Sweep again.")
-    text = {c: str for c in ("encoder", "layer", "target", "fold", "fingerprint", "utterance_id", "path", "reason")}
+    names = ("encoder", "layer", "target", *CONDITIONS, "fold", "fingerprint", "utterance_id", "path", "reason")
+    text = {name: str for name in names}
     table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"value": ["", "nan"]})
     for found in table["fingerprint"].unique():
         _refuse_mixed(path, found, fingerprint)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-INNER_ERROR = "inner_rmse"  # the metric of a fit's error on the inner folds of its training speakers
+INNER_ERROR = "inner_cv_rmse"  # the metric of a fit's error on the inner folds of its training speakers
 
 
 def chosen_layers(scores: pd.DataFrame) -> pd.DataFrame:
     """The layer of each fold with the least inner error, ``encoder, target, fold, layer``; empty where none is kept."""
     rows = scores[(scores["metric"] == INNER_ERROR) & (scores["probe"] == "ridge") & (scores["control"] == "none")]
+    rows = rows[(rows["train_corpus"] == "") & (rows["baseline"] == "")]
     if rows.empty:
         return pd.DataFrame(columns=["encoder", "target", "fold", "layer"])
     least = rows.loc[rows.groupby(["encoder", "target", "fold"], sort=False)["value"].idxmin()]

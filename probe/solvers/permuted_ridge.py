@@ -88,7 +88,7 @@ class _Tried:
         return cls(zeros, zeros.copy(), np.full_like(zeros, np.inf))
 
 
-class DrawRidge:
+class PermutedRidge:
     """One layer to be fitted to its ratings first, then to any number of draws of them."""
 
     def __init__(
@@ -108,7 +108,7 @@ class DrawRidge:
         """The ratings ``(n_utterances, n_targets)``, as `probe.solvers.ridge.nested_ridge` fits them."""
         return self._ridge.fit(y, shared=shared)
 
-    def fit_draws(self, y: np.ndarray, *, shared: np.ndarray, of_split: np.ndarray) -> list[RidgeFit]:
+    def fit_permuted(self, y: np.ndarray, *, shared: np.ndarray, of_split: np.ndarray) -> list[RidgeFit]:
         """Draws, once the ratings are fitted; where these were not decomposed on the host, as the ratings are.
 
         Args:
@@ -146,7 +146,7 @@ class DrawRidge:
                 RidgeFit(
                     prediction=prediction,
                     inner_mean=of_all(mean + y_shift[columns]),
-                    inner_spread=of_all(np.sqrt(variance)),
+                    inner_std=of_all(np.sqrt(variance)),
                     inner_error=of_all(np.maximum(tried[k].error[at], 0.0) / n),
                     alpha=of_all(alpha),
                     ratio=np.zeros(y.shape[1], dtype=int),

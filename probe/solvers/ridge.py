@@ -28,7 +28,7 @@ class RidgeFit:
 
     prediction: np.ndarray  # (n_test, n_targets), of the held-out speakers
     inner_mean: np.ndarray  # (n_targets,), of predictions of training speakers held out by the inner folds
-    inner_spread: np.ndarray  # (n_targets,), their standard deviation
+    inner_std: np.ndarray  # (n_targets,), their standard deviation
     inner_error: np.ndarray  # (n_targets,), their mean squared error at the chosen candidate
     alpha: np.ndarray  # (n_targets,), relative as in the grid
     ratio: np.ndarray  # (n_targets,), the row of `Bands.ratios`; 0 without bands
@@ -153,7 +153,7 @@ class NestedRidge:
                 RidgeFit(
                     prediction=_predict(self.x, split.test, self.shift, w) + b + y_shift,
                     inner_mean=mean + y_shift,
-                    inner_spread=np.sqrt(variance),
+                    inner_std=np.sqrt(variance),
                     inner_error=np.maximum(errors[chosen, targets], 0.0),
                     alpha=np.array(self.alphas)[chosen % len(self.alphas)],
                     ratio=chosen // len(self.alphas),
@@ -208,7 +208,7 @@ def _nested_dual(
     return RidgeFit(
         prediction=ridge_path(x_train, y_train, x[split.test], alphas=alphas, scales=scales)[chosen, :, targets].T,
         inner_mean=held_out_predictions.mean(axis=1),
-        inner_spread=held_out_predictions.std(axis=1),
+        inner_std=held_out_predictions.std(axis=1),
         inner_error=errors[chosen, targets],
         alpha=np.array(alphas)[chosen % len(alphas)],
         ratio=chosen // len(alphas),

@@ -67,8 +67,8 @@ def _scores(
     with CacheWriter(folder / "sample.zarr", cache.plan, dim=cache.dim) as writer:
         for k, row in enumerate(rows):
             embeddings = np.stack([layer[k].reshape(n_poolings, -1) for layer in layers])
-            writer.append(str(cache.utterance_ids[row]), str(cache.sounds[row]), embeddings)
-    plan = plan_sweep(manifest, permutations=1, mix_seeds=0)
+            writer.append(str(cache.utterance_ids[row]), str(cache.audio_hashes[row]), embeddings)
+    plan = plan_sweep(manifest, permutations=1, weighted_sum_seeds=0)
     scores = sweep([open_cache(folder / "sample.zarr")], manifest, plan, out=folder / "run").scores
     kept = (scores["fold"] == POOLED) & (scores["metric"] == METRIC) & (scores["control"] == "none")
     return scores[kept & (scores["probe"] == "ridge")].set_index(["layer", "target"])["value"]

@@ -15,15 +15,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from layerprobe.probe.metrics import MomentMatch
-from layerprobe.probe.results.predictions import ColumnBuilder, Finished, SweepData, column_for
+from layerprobe.probe.metrics import MomentMatching
+from layerprobe.probe.results.predictions import PredictionBuilder, ProbeResults, SweepData, prediction_builder
 from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM, JOINED
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.solvers.ridge import Bands, NestedRidge
-from layerprobe.probe.sweep.layer_probes import draws_of, targets_of
+from layerprobe.probe.sweep.layer_probes import draws_of, make_targets
 from layerprobe.probe.sweep.mix_probes import mix_probes
 from layerprobe.probe.sweep.plan import SweepPlan
-from layerprobe.probe.tasks.targets import Targets
+from layerprobe.probe.tasks.targets import ProbeTargets
 from layerprobe.probe.weighted_sum.layers import ReadLayer
 
 
@@ -35,7 +35,7 @@ def fused_ridge(
     *,
     algebra: Algebra,
     advance: Callable[[str], None],
-) -> Finished:
+) -> ProbeResults:
     """Banded ridge of the chosen layers for every rated target, on the ratings and on the plan's draws of them.
 
     Args:
@@ -52,7 +52,7 @@ def fused_ridge(
         for target in plan.targets:
             wanted[tuple(choices[e][target, split.name] for e in encoders)].append((k, target))
     keys = {"encoder": JOINED.join(encoders), "probe": FUSED_RIDGE, "layer": CHOSEN, "control": "none", "seed": 0}
-    builders: dict[tuple[str, str, int], ColumnBuilder] = {}
+    builders: dict[tuple[str, str, int], PredictionBuilder] = {}
     held: dict[tuple[str, str, int], set[int]] = defaultdict(set)
     for layers, pairs in wanted.items():
         sources = [read(e, layer) for e, layer in zip(encoders, layers, strict=True)]
@@ -61,20 +61,20 @@ def fused_ridge(
         for k in sorted({k for k, _ in pairs}):
             split, targets = data.splits[k], [t for j, t in pairs if j == k]
             ridge = NestedRidge(x, splits=[split], alphas=plan.alphas, bands=bands, algebra=algebra)
-            for part in _of_targets(targets_of(data, plan), targets), *_draws(data, plan, targets):
+            for part in _of_targets(make_targets(data, plan), targets), *_draws(data, plan, targets):
                 (fit,) = ridge.fit(part.y)
                 for column, fitted in enumerate(part.fitted):
                     key = fitted.target, fitted.control, fitted.seed
-                    builder = builders.setdefault(key, column_for(fitted, keys))
-                    match = MomentMatch.of_moments(
-                        part.y[split.train, column], mean=fit.inner_mean[column], spread=fit.inner_spread[column]
+                    builder = builders.setdefault(key, prediction_builder(fitted, keys))
+                    match = MomentMatching.of_moments(
+                        part.y[split.train, column], mean=fit.inner_mean[column], spread=fit.inner_std[column]
                     )
                     alpha, error = float(fit.alpha[column]), float(fit.inner_error[column])
                     builder.add(split, fit.prediction[:, column], match, alpha, error)
                     held[key].add(k)
         advance(JOINED.join(f"{encoder} {layer}" for encoder, layer in zip(encoders, layers, strict=True)))
     whole = [key for key in builders if len(held[key]) == len(data.splits)]
-    return Finished.of([builders[key].build() for key in whole], data)
+    return ProbeResults.of([builders[key].build() for key in whole], data)
 
 
 def fused_weighted_sum(
@@ -83,7 +83,7 @@ def fused_weighted_sum(
     plan: SweepPlan,
     *,
     advance: Callable[[str], None],
-) -> Finished:
+) -> ProbeResults:
     """The weighted sum over the layers of all encoders; a layer is named by its encoder and its own name.
 
     Args:
@@ -109,19 +109,19 @@ def fused_weighted_sum(
     keys = {"encoder": JOINED.join(readers), "control": "none"}
     mixed, name = mix_probes(read, names, data, alone, keys, advance=advance), {"probe": FUSED_WEIGHTED_SUM}
     columns = [replace(column, keys=column.keys | name) for column in mixed.columns]
-    return Finished(columns, [row | name for row in mixed.scores], [row | name for row in mixed.weights])
+    return ProbeResults(columns, [row | name for row in mixed.scores], [row | name for row in mixed.weights])
 
 
-def _draws(data: SweepData, plan: SweepPlan, targets: list[str]) -> Iterator[Targets]:
+def _draws(data: SweepData, plan: SweepPlan, targets: list[str]) -> Iterator[ProbeTargets]:
     for drawn in draws_of(
-        replace(data, beyond_text=None), replace(plan, residuals=(), nominal=(), classes=(), beyond_text=())
+        replace(data, text_residuals=None), replace(plan, residuals=(), nominal=(), classes=(), text_residuals=())
     ):
         yield _of_targets(drawn, targets)
 
 
-def _of_targets(every: Targets, names: list[str]) -> Targets:
+def _of_targets(every: ProbeTargets, names: list[str]) -> ProbeTargets:
     """The columns of some rated targets alone."""
     fitted = [f for f in every.fitted if f.target in names]
     columns = np.concatenate([f.columns for f in fitted])
     renumbered = [replace(f, columns=np.array([k])) for k, f in enumerate(fitted)]
-    return Targets(every.y[:, columns], np.arange(len(columns)), np.full(len(columns), -1), renumbered)
+    return ProbeTargets(every.y[:, columns], np.arange(len(columns)), np.full(len(columns), -1), renumbered)

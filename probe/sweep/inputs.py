@@ -18,7 +18,7 @@ from layerprobe.probe.splits import fold_splits, manifest_split, speaker_groups
 from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.tasks.bag_of_words import WORD_FEATURES, word_counts
 from layerprobe.probe.tasks.cross_corpus import splits_within
-from layerprobe.probe.tasks.text_residuals import beyond_text
+from layerprobe.probe.tasks.text_residuals import text_residuals
 from layerprobe.probe.version import layerprobe_version
 
 
@@ -39,9 +39,9 @@ class LayerBand:
         """Those that must hold an utterance."""
         return [self.cache]
 
-    def features(self, used: Used) -> np.ndarray:
+    def features(self, used: SweepDataset) -> np.ndarray:
         """``(n_utterances, n_features)``."""
-        return self.cache.read_layer(self.layer, rows_in(self.cache, used))
+        return self.cache.read_layer(self.layer, row_indices(self.cache, used))
 
     def described(self) -> dict[str, Any]:
         """For plan.toml."""
@@ -62,7 +62,7 @@ class WordBand:
         """None: the manifest has the words."""
         return []
 
-    def features(self, used: Used) -> np.ndarray:
+    def features(self, used: SweepDataset) -> np.ndarray:
         """``(n_utterances, n_features)``; nothing where an utterance has no words.
 
         Raises:
@@ -70,7 +70,7 @@ class WordBand:
         """
         texts = transcripts_of(used)
         if texts is None:
-            raise InputError(f"No utterance has a {TRANSCRIPT} for the layers to stand beside. Leave --beside out.")
+            raise InputError(f"No utterance has a {TRANSCRIPT} for the layers to stand beside. Leave --covariate out.")
         return word_counts(texts)
 
     def described(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def band_named(name: str) -> Band:
 
 
 @dataclass(frozen=True)
-class Used:
+class SweepDataset:
     """What of the manifest is swept, and what is left out."""
 
     data: SweepData
@@ -107,7 +107,7 @@ class Used:
     counts: dict[str, int]
 
 
-def data_of(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Used:
+def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> SweepDataset:
     """Utterances that every cache holds and every target rates, in the order of their ids, dealt into splits.
 
     Raises:
@@ -135,7 +135,7 @@ def data_of(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Used:
             groups,
             kept["split"].to_numpy(),
             kept["speaker_id"].to_numpy(),
-            test=str(plan.test),
+            test=str(plan.test_split),
             n_inner_folds=plan.n_inner_folds,
             rng=rng,
         )
@@ -161,33 +161,33 @@ def data_of(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Used:
     ids = kept["utterance_id"].to_numpy(dtype=object)
     labels = {name: kept[name].to_numpy(dtype=object).astype(str) for name in LABELS if name in kept}
     data = SweepData(ids, speaker_ids, groups, ratings, codes, splits, labels)
-    if plan.transfer:
+    if plan.cross_corpus:
         _refuse_poor_corpora(data, plan, both)
-    return Used(data, kept, counts)
+    return SweepDataset(data, kept, counts)
 
 
-def with_beyond_text(used: Used, plan: SweepPlan) -> Used:
+def with_text_residuals(used: SweepDataset, plan: SweepPlan) -> SweepDataset:
     """The same with what the words leave of the ratings, if the plan asks for it.
 
     Raises:
         InputError: if no utterance has words
     """
-    if not plan.beyond_text:
+    if not plan.text_residuals:
         return used
     texts = transcripts_of(used)
     if texts is None:
-        raise InputError("No utterance that is swept has a transcript. Leave --beyond-text out.")
-    rest = beyond_text(word_counts(texts), used.data.ratings, splits=used.data.splits, alphas=plan.alphas)
-    return replace(used, data=replace(used.data, beyond_text=rest))
+        raise InputError("No utterance that is swept has a transcript. Leave --residualize-text out.")
+    rest = text_residuals(word_counts(texts), used.data.ratings, splits=used.data.splits, alphas=plan.alphas)
+    return replace(used, data=replace(used.data, text_residuals=rest))
 
 
-def transcripts_of(used: Used) -> list[str] | None:
+def transcripts_of(used: SweepDataset) -> list[str] | None:
     """The words of each utterance, None where the manifest has none of any."""
     texts = used.rows[TRANSCRIPT].tolist() if TRANSCRIPT in used.rows else []
     return texts if any(text.strip() for text in texts) else None
 
 
-def rows_in(cache: Cache, used: Used) -> np.ndarray:
+def row_indices(cache: Cache, used: SweepDataset) -> np.ndarray:
     """Where a cache has the utterances that are swept, ``(n_utterances,)``."""
     return np.asarray(pd.Index(cache.utterance_ids).get_indexer(pd.Index(used.data.utterance_ids)))
 
@@ -202,7 +202,7 @@ def _refuse_poor_corpora(data: SweepData, plan: SweepPlan, both: np.ndarray) -> 
                 target = (*plan.targets, *plan.nominal)[constant[0]]
                 raise InputError(
                     f"{target} has one value only in the training speakers of corpus {name!r}, so that it has nothing "
-                    "to transfer. Leave that target or --transfer out."
+                    "to transfer. Leave that target or --cross-corpus out."
                 )
 
 
@@ -243,7 +243,9 @@ def partner_of(control: Cache, caches: list[Cache], names: list[str]) -> str:
 
 def rows_fingerprint(cache: Cache) -> str:
     """Of the utterances that a cache holds, and the sounds that they were made from."""
-    return combined_fingerprint(*sorted(f"{i} {s}" for i, s in zip(cache.utterance_ids, cache.sounds, strict=True)))
+    return combined_fingerprint(
+        *sorted(f"{i} {s}" for i, s in zip(cache.utterance_ids, cache.audio_hashes, strict=True))
+    )
 
 
 def described(cache: Cache, name: str) -> dict[str, Any]:
@@ -258,7 +260,7 @@ def provenance(
     untrained: list[tuple[str, Cache]],
     manifest: Manifest,
     plan: SweepPlan,
-    used: Used,
+    used: SweepDataset,
     bands: list[Band],
     *,
     command: str,
@@ -291,7 +293,7 @@ def provenance(
             "fingerprint": plan.fingerprint(),
         },
         "encoders": [described(c, n) for n, c in named.items()],
-        "beside": [band.described() for band in bands],
+        "covariates": [band.described() for band in bands],
         "random_weights": [described(c, n) for n, c in untrained],
     }
 

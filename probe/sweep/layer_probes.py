@@ -8,18 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from layerprobe.probe.metrics import MomentMatch
-from layerprobe.probe.results.predictions import NOTHING, Column, Finished, SweepData, column_for
+from layerprobe.probe.metrics import MomentMatching
+from layerprobe.probe.results.predictions import (
+    NO_RESULTS,
+    HeldOutPrediction,
+    ProbeResults,
+    SweepData,
+    prediction_builder,
+)
 from layerprobe.probe.results.run_folder import POOLED
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.solvers.logistic import nested_logistic
 from layerprobe.probe.solvers.mdl import online_code
-from layerprobe.probe.solvers.permuted_ridge import DrawRidge
+from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
 from layerprobe.probe.solvers.ridge import Bands, RidgeFit, nested_ridge
 from layerprobe.probe.splits import Split
 from layerprobe.probe.sweep.plan import SweepPlan
-from layerprobe.probe.tasks.cross_corpus import TRAINED_ON, splits_within
-from layerprobe.probe.tasks.targets import Fitted, TargetBuilder, Targets, control_rng
+from layerprobe.probe.tasks.cross_corpus import splits_within
+from layerprobe.probe.tasks.targets import FittedTarget, ProbeTargets, TargetBuilder, control_rng
 
 DRAWN_BYTES = 2**28  # of draws that are fitted at once
 DRAWN_BYTES_EACH = 24  # for each utterance: a rating, predictions, and a copy of either
@@ -35,7 +41,7 @@ def layer_probes(
     *,
     bands: Sequence[np.ndarray] = (),
     algebra: Algebra,
-) -> Finished:
+) -> ProbeResults:
     """All that the plan asks of one layer.
 
     Args:
@@ -50,23 +56,23 @@ def layer_probes(
     finished = _ridge(x, data, plan, {**keys, "probe": "ridge"}, draws=real and bool(plan.controls), algebra=algebra)
     if len(bands) and real:
         finished += banded_probe([x, *bands], data, plan, {**keys, "probe": "banded_ridge"}, algebra=algebra)
-    if plan.transfer and real:
+    if plan.cross_corpus and real:
         for corpus in np.unique(data.labels["corpus"][data.labels["corpus"] != ""]).tolist():
             finished += _trained_on(corpus, x, data, plan, {**keys, "probe": "ridge"}, algebra=algebra)
     if "logistic" in plan.probes:
-        finished += Finished.of(_logistic(x, data, plan, keys), data)
+        finished += ProbeResults.of(_logistic(x, data, plan, keys), data)
     if "mlp" in plan.probes:
-        finished += Finished.of(_mlp(x, data, plan, keys), data)
-    if "description_length" in plan.probes:
-        finished += Finished([], _description_length(x, data, plan, keys), [])
+        finished += ProbeResults.of(_mlp(x, data, plan, keys), data)
+    if "mdl" in plan.probes:
+        finished += ProbeResults([], _mdl(x, data, plan, keys), [])
     return finished
 
 
 def banded_probe(
     sources: Sequence[np.ndarray], data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, algebra: Algebra
-) -> Finished:
+) -> ProbeResults:
     """Ridge on sources side by side, each ``(n_utterances, n_features)``; several have a penalty each."""
-    targets = targets_of(data, plan)
+    targets = make_targets(data, plan)
     bands = Bands.side_by_side([source.shape[1] for source in sources]) if len(sources) > 1 else None
     fits = nested_ridge(
         np.concatenate(sources, axis=1),
@@ -77,27 +83,27 @@ def banded_probe(
         shared=targets.shared,
         algebra=algebra,
     )
-    return Finished.of(ridge_columns(fits, targets, data.splits, keys), data)
+    return ProbeResults.of(ridge_columns(fits, targets, data.splits, keys), data)
 
 
-def targets_of(data: SweepData, plan: SweepPlan) -> Targets:
+def make_targets(data: SweepData, plan: SweepPlan) -> ProbeTargets:
     """The ratings and classes, with what others and the words leave of them."""
     builder = _builder(data, plan)
-    builder.add(data.ratings, data.codes, control="none", seed=0, beyond_text=data.beyond_text)
+    builder.add(data.ratings, data.codes, control="none", seed=0, text_residuals=data.text_residuals)
     return builder.build()
 
 
-def draws_of(data: SweepData, plan: SweepPlan, *, with_ratings: bool = False) -> Iterator[Targets]:
+def draws_of(data: SweepData, plan: SweepPlan, *, with_ratings: bool = False) -> Iterator[ProbeTargets]:
     """The draws of the plan's controls, as many at a time as memory bears; before them the ratings, if asked for."""
     n_columns = int(np.clip(DRAWN_BYTES // (DRAWN_BYTES_EACH * len(data.ratings)), *DRAWN_COLUMNS))
     builder = _builder(data, plan)
     if with_ratings:
-        builder.add(data.ratings, data.codes, control="none", seed=0, beyond_text=data.beyond_text)
+        builder.add(data.ratings, data.codes, control="none", seed=0, text_residuals=data.text_residuals)
     for control in plan.controls:
         rng = control_rng(control, plan.seed)
         for draw in range(plan.n_permutations):
             builder.add_draw(
-                control, data.ratings, data.codes, data.groups, rng=rng, seed=draw, beyond_text=data.beyond_text
+                control, data.ratings, data.codes, data.groups, rng=rng, seed=draw, text_residuals=data.text_residuals
             )
             if builder.n_columns >= n_columns:
                 yield builder.build()
@@ -108,51 +114,53 @@ def draws_of(data: SweepData, plan: SweepPlan, *, with_ratings: bool = False) ->
 
 def _builder(data: SweepData, plan: SweepPlan) -> TargetBuilder:
     classes = {name: len(names) for name, names in plan.classes_of.items()}
-    return TargetBuilder(plan.targets, plan.residuals, classes, data.splits, beyond_text=plan.beyond_text)
+    return TargetBuilder(plan.targets, plan.residuals, classes, data.splits, text_residuals=plan.text_residuals)
 
 
 def _ridge(
     x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, draws: bool, algebra: Algebra
-) -> Finished:
+) -> ProbeResults:
     """On the ratings, then on draws of them."""
-    targets = targets_of(data, plan)
+    targets = make_targets(data, plan)
     if not draws:
         fits = nested_ridge(
             x, targets.y, splits=data.splits, alphas=plan.alphas, shared=targets.shared, algebra=algebra
         )
-        return Finished.of(ridge_columns(fits, targets, data.splits, keys), data)
-    ridge, finished = DrawRidge(x, splits=data.splits, alphas=plan.alphas, algebra=algebra), NOTHING
+        return ProbeResults.of(ridge_columns(fits, targets, data.splits, keys), data)
+    ridge, finished = PermutedRidge(x, splits=data.splits, alphas=plan.alphas, algebra=algebra), NO_RESULTS
     if not ridge.is_dual:  # else decompositions, which are not kept, are made for as many draws as there may be
         fits = ridge.fit(targets.y, shared=targets.shared)
-        finished += Finished.of(ridge_columns(fits, targets, data.splits, keys), data)
+        finished += ProbeResults.of(ridge_columns(fits, targets, data.splits, keys), data)
     for drawn in draws_of(data, plan, with_ratings=ridge.is_dual):
-        fits = ridge.fit_draws(drawn.y, shared=drawn.shared, of_split=drawn.of_split)
-        finished += Finished.of(ridge_columns(fits, drawn, data.splits, keys), data)
+        fits = ridge.fit_permuted(drawn.y, shared=drawn.shared, of_split=drawn.of_split)
+        finished += ProbeResults.of(ridge_columns(fits, drawn, data.splits, keys), data)
     return finished
 
 
 def _trained_on(
     corpus: str, x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, algebra: Algebra
-) -> Finished:
+) -> ProbeResults:
     """Ridge that one corpus trains and all test; the ratings as they are, for their residuals belong to all corpora."""
-    within = replace(data, splits=splits_within(data.splits, data.labels["corpus"], corpus), beyond_text=None)
-    plain = replace(plan, residuals=(), beyond_text=())
-    return _ridge(x, within, plain, {**keys, "control": TRAINED_ON + corpus}, draws=False, algebra=algebra)
+    within = replace(data, splits=splits_within(data.splits, data.labels["corpus"], corpus), text_residuals=None)
+    plain = replace(plan, residuals=(), text_residuals=())
+    return _ridge(x, within, plain, {**keys, "train_corpus": corpus}, draws=False, algebra=algebra)
 
 
-def ridge_columns(fits: list[RidgeFit], targets: Targets, splits: list[Split], keys: dict[str, Any]) -> list[Column]:
+def ridge_columns(
+    fits: list[RidgeFit], targets: ProbeTargets, splits: list[Split], keys: dict[str, Any]
+) -> list[HeldOutPrediction]:
     """A column for each target of each draw."""
     columns = []
     for fitted in targets.fitted:
-        builder = column_for(fitted, keys)
+        builder = prediction_builder(fitted, keys)
         for k, (split, fit) in enumerate(zip(splits, fits, strict=True)):
             if fitted.n_classes:
                 chosen = _most_likely(fit.prediction[:, fitted.columns], targets.y[split.train][:, fitted.columns])
                 builder.add(split, chosen, None, float(fit.alpha[fitted.columns[0]]))
                 continue
             column = fitted.columns[k if fitted.by_split else 0]
-            mean, spread = float(fit.inner_mean[column]), float(fit.inner_spread[column])
-            match = MomentMatch.of_moments(targets.y[split.train, column], mean=mean, spread=spread)
+            mean, spread = float(fit.inner_mean[column]), float(fit.inner_std[column])
+            match = MomentMatching.of_moments(targets.y[split.train, column], mean=mean, spread=spread)
             alpha, error = float(fit.alpha[column]), float(fit.inner_error[column])
             builder.add(split, fit.prediction[:, column], match, alpha, error)
         columns.append(builder.build())
@@ -169,11 +177,13 @@ def _most_likely(prediction: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(share > 0, prediction / np.where(share > 0, share, 1.0), -np.inf).argmax(axis=1))
 
 
-def _logistic(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list[Column]:
+def _logistic(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list[HeldOutPrediction]:
     columns = []
     for k, (name, classes) in enumerate(plan.classes_of.items()):
-        fitted = Fitted(name, "none", 0, np.array([0]), data.codes[:, k].astype(np.float64), n_classes=len(classes))
-        builder = column_for(fitted, {**keys, "probe": "logistic"})
+        fitted = FittedTarget(
+            name, "none", 0, np.array([0]), data.codes[:, k].astype(np.float64), n_classes=len(classes)
+        )
+        builder = prediction_builder(fitted, {**keys, "probe": "logistic"})
         fits = nested_logistic(
             x, data.codes[:, k], n_classes=len(classes), splits=data.splits, penalties=LOGISTIC_PENALTIES
         )
@@ -183,26 +193,27 @@ def _logistic(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, A
     return columns
 
 
-def _mlp(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list[Column]:
+def _mlp(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list[HeldOutPrediction]:
     from layerprobe.probe.solvers.mlp import fit_mlp  # a network is loaded where one is asked for
 
     fits = fit_mlp(x, data.ratings, splits=data.splits, seed=plan.seed, device=plan.device)
     columns = []
     for t, name in enumerate(plan.targets):
-        builder = column_for(
-            Fitted(name, "none", 0, np.array([t]), data.ratings[:, t]), {**keys, "probe": "mlp", "seed": plan.seed}
+        builder = prediction_builder(
+            FittedTarget(name, "none", 0, np.array([t]), data.ratings[:, t]),
+            {**keys, "probe": "mlp", "seed": plan.seed},
         )
         for split, fit in zip(data.splits, fits, strict=True):
-            match = MomentMatch.learn(fit.inner_truth[:, t], fit.inner_prediction[:, t])
+            match = MomentMatching.learn(fit.inner_truth[:, t], fit.inner_prediction[:, t])
             builder.add(split, fit.prediction[:, t], match)
         columns.append(builder.build())
     return columns
 
 
-def _description_length(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list[dict[str, Any]]:
+def _mdl(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list[dict[str, Any]]:
     """Score rows; there are no held-out predictions to keep."""
     code = online_code(
         x, data.ratings, groups=data.groups, alphas=plan.alphas, rng=np.random.default_rng([plan.seed, 99])
     )
-    label = {**keys, "probe": "description_length", "fold": POOLED, "metric": "bits_saved"}
+    label = {**keys, "probe": "mdl", "fold": POOLED, "metric": "bits_saved"}
     return [{**label, "target": t, "value": float(g)} for t, g in zip(plan.targets, code.gain, strict=True)]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from layerprobe.probe.metrics import MomentMatch
-from layerprobe.probe.results.predictions import ALL_LAYERS, NOTHING, ColumnBuilder, Finished, SweepData
+from layerprobe.probe.metrics import MomentMatching
+from layerprobe.probe.results.predictions import ALL_LAYERS, NO_RESULTS, PredictionBuilder, ProbeResults, SweepData
 from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.system import usable_memory
 from layerprobe.probe.weighted_sum.gradient_descent import replay
@@ -62,20 +62,20 @@ class _Mixing:
 
     def finished(
         self, probe: str, seed: int, fits: list[WeightedSumFit], chosen: Chosen, *, layer: str = ALL_LAYERS
-    ) -> Finished:
+    ) -> ProbeResults:
         """Columns, scores and weights of one seed."""
         columns, weights = [], []
         for t, target in enumerate(self.plan.targets):
             keys = {**self.keys, "probe": probe, "layer": layer, "target": target, "seed": seed}
-            builder = ColumnBuilder(keys, self.data.ratings[:, t])
+            builder = PredictionBuilder(keys, self.data.ratings[:, t])
             for k, (split, fit) in enumerate(zip(self.data.splits, fits, strict=True)):
                 known, inner = self.data.ratings[split.train, t], chosen.inner_prediction[k][:, t]
                 error = float(np.mean((known - inner) ** 2))
-                builder.add(split, fit.prediction[:, t], MomentMatch.learn(known, inner), inner_error=error)
+                builder.add(split, fit.prediction[:, t], MomentMatching.learn(known, inner), inner_error=error)
                 if layer == ALL_LAYERS:
                     weights += self.weights(probe, seed, split.name, target, fit.layer_weights[t], fit.contributions[t])
             columns.append(builder.build())
-        return Finished.of(columns, self.data, weights)
+        return ProbeResults.of(columns, self.data, weights)
 
     def weights(
         self, probe: str, seed: int, fold: str, target: str, weights: np.ndarray, contributions: np.ndarray
@@ -96,7 +96,7 @@ def mix_probes(
     keys: dict[str, Any],
     *,
     advance: Callable[[str], None],
-) -> Finished:
+) -> ProbeResults:
     """All mixes that the plan asks of one encoder.
 
     Args:
@@ -107,38 +107,38 @@ def mix_probes(
         keys: encoder and control of the rows of the score table
         advance: called with the name of each mix that is done
     """
-    mixing, finished = _Mixing(read, layers, data, plan, keys), NOTHING
+    mixing, finished = _Mixing(read, layers, data, plan, keys), NO_RESULTS
     for name in (m for m in MIXES if m in plan.mixes):
         finished += _MAKERS[name](mixing)
         advance(name)
     return finished
 
 
-def _weighted_sum(mixing: _Mixing, *, probe: str = "weighted_sum", standardise: bool = True) -> Finished:
+def _weighted_sum(mixing: _Mixing, *, probe: str = "weighted_sum", standardise: bool = True) -> ProbeResults:
     plan, chosen = mixing.plan, mixing.chosen(standardise=standardise)
     fits = mixing.mixer(standardise=standardise).fit(
         chosen.penalty, max_iterations=plan.mix_iterations, seeds=plan.weighted_sum_seeds
     )
-    finished = NOTHING
+    finished = NO_RESULTS
     for seed, of_seed in zip(plan.weighted_sum_seeds, fits, strict=True):
         finished += mixing.finished(probe, seed, of_seed, chosen)
     return finished
 
 
-def _unstandardised(mixing: _Mixing) -> Finished:
+def _unstandardised(mixing: _Mixing) -> ProbeResults:
     return _weighted_sum(mixing, probe="unstandardised_mix", standardise=False)
 
 
-def _uniform(mixing: _Mixing) -> Finished:
+def _uniform(mixing: _Mixing) -> ProbeResults:
     plan, mixer = mixing.plan, mixing.mixer(standardise=True)
     chosen = mixer.choose(plan.mix_penalties, max_iterations=plan.mix_iterations, seed=0, learns=False)
     (fits,) = mixer.fit(chosen.penalty, max_iterations=plan.mix_iterations, seeds=(0,), learns=False)
     return mixing.finished("uniform_mix", 0, fits, chosen)
 
 
-def _cumulative(mixing: _Mixing) -> Finished:
+def _cumulative(mixing: _Mixing) -> ProbeResults:
     """With the penalties that the mix of all layers chose, so that only the layers differ."""
-    plan, finished = mixing.plan, NOTHING
+    plan, finished = mixing.plan, NO_RESULTS
     penalty, seed = mixing.chosen(standardise=True).penalty, plan.weighted_sum_seeds[0]
     for k, layer in enumerate(mixing.layers):
         mixer = mixing.mixer(standardise=True).first(k + 1)
@@ -148,7 +148,7 @@ def _cumulative(mixing: _Mixing) -> Finished:
     return finished
 
 
-def _gradient_descent(mixing: _Mixing) -> Finished:
+def _gradient_descent(mixing: _Mixing) -> ProbeResults:
     data, plan, columns, weights = mixing.data, mixing.plan, [], []
     runs = replay(
         mixing.read,
@@ -162,18 +162,18 @@ def _gradient_descent(mixing: _Mixing) -> Finished:
     for seed, fits in zip(plan.weighted_sum_seeds, runs, strict=True):
         for t, target in enumerate(plan.targets):
             keys = {**mixing.keys, "probe": "gradient_descent_mix", "layer": ALL_LAYERS, "target": target, "seed": seed}
-            builder = ColumnBuilder(keys, data.ratings[:, t])
+            builder = PredictionBuilder(keys, data.ratings[:, t])
             for split, fit in zip(data.splits, fits, strict=True):
-                match = MomentMatch.learn(data.ratings[fit.development, t], fit.development_prediction[:, t])
+                match = MomentMatching.learn(data.ratings[fit.development, t], fit.development_prediction[:, t])
                 builder.add(split, fit.prediction[:, t], match)
                 weights += mixing.weights(
                     "gradient_descent_mix", seed, split.name, target, fit.layer_weights[t], fit.contributions[t]
                 )
             columns.append(builder.build())
-    return Finished.of(columns, data, weights)
+    return ProbeResults.of(columns, data, weights)
 
 
-_MAKERS: dict[str, Callable[[_Mixing], Finished]] = {
+_MAKERS: dict[str, Callable[[_Mixing], ProbeResults]] = {
     "weighted_sum": _weighted_sum,
     "uniform_mix": _uniform,
     "unstandardised_mix": _unstandardised,

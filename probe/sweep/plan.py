@@ -13,7 +13,7 @@ class SweepPlan:
 
     targets: tuple[str, ...]
     n_folds: int | None  # outer speaker-disjoint folds; None where the manifest's split decides
-    test: str | None  # the split that is held out where n_folds is None
+    test_split: str | None  # the split that is held out where n_folds is None
     # Speaker-disjoint folds inside the training speakers, which choose alpha: the other outer folds where there are
     # three or more; else dealt anew, at most one a speaker.
     n_inner_folds: int
@@ -23,10 +23,12 @@ class SweepPlan:
     nominal: tuple[str, ...]  # targets with classes
     classes: tuple[tuple[str, ...], ...]  # of each
     residuals: tuple[str, ...]  # targets that are also scored on what others leave unexplained (`probe.tasks.targets`)
-    beyond_text: tuple[str, ...]  # targets that are also scored on what the words leave (`probe.tasks.text_residuals`)
-    transfer: bool  # whether each corpus of the manifest also trains alone (`probe.tasks.cross_corpus`)
+    text_residuals: tuple[
+        str, ...
+    ]  # targets that are also scored on what the words leave (`probe.tasks.text_residuals`)
+    cross_corpus: bool  # whether each corpus of the manifest also trains alone (`probe.tasks.cross_corpus`)
     fused: bool  # whether all encoders are heard together, too (`probe.sweep.fusion`)
-    probes: tuple[str, ...]  # beside ridge: mlp, logistic, description_length
+    probes: tuple[str, ...]  # beside ridge: mlp, logistic, mdl
     mixes: tuple[str, ...]  # keys of `probe.sweep.mix_probes.MIXES`
     weighted_sum_seeds: tuple[int, ...]
     mix_penalties: tuple[float, ...]  # of the weighted sum's head, relative likewise

@@ -26,7 +26,7 @@ DEFAULT_PERMUTATIONS = 49  # the least p is a fiftieth, and ridge takes about tw
 PROBES = {
     "mlp": "a small network with one hidden layer: is the finding linear only?",
     "logistic": "multinomial logistic regression of nominal targets",
-    "description_length": "bits that a layer saves in telling new speakers' ratings (Voita and Titov, 2020)",
+    "mdl": "bits that a layer saves in telling new speakers' ratings (Voita and Titov, 2020)",
 }
 
 
@@ -35,15 +35,15 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
     *,
     targets: tuple[str, ...] = (),
     folds: int | None = None,
-    test: str | None = None,
-    mix_seeds: int = 3,
+    test_split: str | None = None,
+    weighted_sum_seeds: int = 3,
     mixes: tuple[str, ...] = DEFAULT_MIXES,
     probes: tuple[str, ...] = (),
     seed: int = 0,
     controls: tuple[str, ...] | None = None,
     permutations: int = DEFAULT_PERMUTATIONS,
-    beyond_text: bool | None = False,
-    transfer: bool = False,
+    residualize_text: bool | None = False,
+    cross_corpus: bool = False,
     fused: bool = False,
     speakers: bool = True,
     device: str = "cpu",
@@ -54,16 +54,16 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
         manifest: what was rated
         targets: those to sweep, rated or nominal; all of the manifest's if empty
         folds: outer speaker-disjoint folds; None takes the manifest's split where it has one, else 5 folds
-        test: the split that is held out; None takes ``test``, else ``test1``, else ``development``
-        mix_seeds: of the weighted sum; 0 leaves all mixes out
+        test_split: the split that is held out; None takes ``test``, else ``test1``, else ``development``
+        weighted_sum_seeds: of the weighted sum; 0 leaves all mixes out
         mixes: keys of `probe.sweep.mix_probes.MIXES`
         probes: beside ridge, of `PROBES`
         seed: of folds and permutations
         controls: keys of `probe.tasks.controls.CONTROLS`; None takes `probe.tasks.controls.DEFAULT_CONTROLS`, without
             speakers those of them that need none
         permutations: draws of each control; a p-value from them is at least 1 / (permutations + 1)
-        beyond_text: also score rated targets on what the transcript's words leave of them; None: if there are any
-        transfer: also train on each corpus of the manifest alone
+        residualize_text: also score rated targets on what the transcript's words leave of them; None: if there are any
+        cross_corpus: also train on each corpus of the manifest alone
         fused: also fit all encoders together
         speakers: False where every utterance counts as its own speaker
         device: where matrices are multiplied, cpu or cuda
@@ -89,16 +89,18 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
     if permutations < 1:
         raise InputError(f"{permutations} permutations draw nothing. Ask for 1 or more.")
     has_text = bool(rated) and _has_transcripts(manifest)
-    if beyond_text and not has_text:
+    if residualize_text and not has_text:
         missing = "no transcripts" if rated else "no rated target"
-        raise InputError(f"{manifest.path} has {missing}, so nothing lies beyond the text. Leave --beyond-text out.")
-    if transfer:
+        raise InputError(
+            f"{manifest.path} has {missing}, so nothing lies beyond the text. Leave --residualize-text out."
+        )
+    if cross_corpus:
         corpora_of(manifest)
-    folds, test = _held_out(manifest, folds, test)
+    folds, test_split = _held_out(manifest, folds, test_split)
     return SweepPlan(
         targets=rated,
         n_folds=folds,
-        test=test,
+        test_split=test_split,
         n_inner_folds=folds - 1 if folds is not None and folds > 2 else DEFAULT_INNER_FOLDS,
         alphas=DEFAULT_ALPHAS,
         controls=controls,
@@ -106,12 +108,12 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
         nominal=nominal,
         classes=tuple(manifest.header.nominal[t].classes for t in nominal),
         residuals=residual_targets(rated),
-        beyond_text=rated if has_text and beyond_text is not False else (),
-        transfer=transfer,
+        text_residuals=rated if has_text and residualize_text is not False else (),
+        cross_corpus=cross_corpus,
         fused=fused,
         probes=tuple(p for p in PROBES if p in probes),
-        mixes=tuple(m for m in MIXES if m in mixes) if mix_seeds and rated else (),
-        weighted_sum_seeds=tuple(range(mix_seeds)),
+        mixes=tuple(m for m in MIXES if m in mixes) if weighted_sum_seeds and rated else (),
+        weighted_sum_seeds=tuple(range(weighted_sum_seeds)),
         mix_penalties=DEFAULT_PENALTIES,
         mix_iterations=60,
         seed=seed,
@@ -131,7 +133,7 @@ def _refuse_unknown(*asked: tuple[str, tuple[str, ...], Mapping[str, object]]) -
 def _held_out(manifest: Manifest, folds: int | None, test: str | None) -> tuple[int | None, str | None]:
     """The number of folds, or the split that is held out; the other is None."""
     if test is not None and folds is not None:
-        raise InputError("--folds and --test exclude each other: folds hold every speaker out in turn.")
+        raise InputError("--folds and --test-split exclude each other: folds hold every speaker out in turn.")
     present = set(manifest.table["split"]) if "split" in manifest.table else set()
     if folds is not None or not (present or test is not None):
         return DEFAULT_FOLDS if folds is None else folds, None

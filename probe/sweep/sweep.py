@@ -18,31 +18,39 @@ from layerprobe.probe.data.word_errors import WORD_ERRORS, word_error_table
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.layer_names import FINAL
-from layerprobe.probe.progress import Silent
-from layerprobe.probe.results.partial import Unfinished
-from layerprobe.probe.results.predictions import NOTHING, Finished, held_out_predictions
-from layerprobe.probe.results.run_folder import WEIGHT_COLUMNS, Run, refuse_other_run, write_run
+from layerprobe.probe.progress import NullProgress
+from layerprobe.probe.results.partial import PartialResults
+from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults, held_out_predictions
+from layerprobe.probe.results.run_folder import (
+    COVARIATES_ONLY,
+    JOINED,
+    WEIGHT_COLUMNS,
+    Run,
+    check_same_run,
+    score_table,
+    write_run,
+)
 from layerprobe.probe.results.selection import chosen_layers
 from layerprobe.probe.solvers.backends import HOST, Algebra
 from layerprobe.probe.sweep.baselines import baselines
 from layerprobe.probe.sweep.fusion import fused_ridge, fused_weighted_sum
 from layerprobe.probe.sweep.inputs import (
     Band,
-    Used,
-    data_of,
+    SweepDataset,
+    make_dataset,
     names_of,
     partner_of,
     provenance,
     quarantine_of,
+    row_indices,
     rows_fingerprint,
-    rows_in,
     transcripts_of,
-    with_beyond_text,
+    with_text_residuals,
 )
 from layerprobe.probe.sweep.layer_probes import banded_probe
 from layerprobe.probe.sweep.mix_probes import mix_probes
 from layerprobe.probe.sweep.plan import SweepPlan
-from layerprobe.probe.sweep.workers import Task, Unit, fitted, fitted_on_cluster, fitted_unit, with_threads
+from layerprobe.probe.sweep.workers import Job, Task, fitted, fitted_on_cluster, fitted_unit, with_threads
 from layerprobe.probe.weighted_sum.layers import ReadLayer
 
 
@@ -53,11 +61,11 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     *,
     out: Path | str,
     random_weights: list[Cache] | None = None,
-    beside: Sequence[Band] = (),
+    covariate: Sequence[Band] = (),
     command: str = "",
     jobs: int | None = None,
     dask: str | None = None,
-    watch: Silent | None = None,
+    progress: NullProgress | None = None,
 ) -> Run:
     """Score every layer of every cache for every target on speakers never heard, with controls; write ``out``.
 
@@ -82,7 +90,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     """
     if dask is not None and plan.device != "cpu":
         raise InputError("Workers of Dask probe on their processors. Leave --device or --dask out.")
-    watch, controls, bands = watch or Silent(), random_weights or [], list(beside)
+    progress, controls, bands = progress or NullProgress(), random_weights or [], list(covariate)
     names = names_of(caches)
     partners = [partner_of(cache, caches, names) for cache in controls]
     named, untrained = dict(zip(names, caches, strict=True)), list(zip(partners, controls, strict=True))
@@ -94,43 +102,51 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         *(rows_fingerprint(c) for c in [*caches, *others]),
         *(f"beside {band.name}" for band in bands),
     )
-    refuse_other_run(Path(out), fingerprint)
+    check_same_run(Path(out), fingerprint)
     if plan.fused and len(caches) < 2:
         raise InputError("One encoder alone can't be fused. Give the caches of two, of sound and of text.")
-    used = with_beyond_text(data_of([*caches, *others], manifest, plan), plan)
+    used = with_text_residuals(make_dataset([*caches, *others], manifest, plan), plan)
     algebra = _algebra(plan.device)
     studied: list[tuple[Cache, dict[str, Any]]] = [
         *((c, {"encoder": n, "control": "none", "seed": 0}) for n, c in named.items()),
         *((c, {"encoder": n, "control": "random_init", "seed": c.plan.random_init}) for n, c in untrained),
     ]
-    units = [Unit(c, layer, keys, rows_in(c, used)) for c, keys in studied for layer in c.plan.layers]
+    units = [Job(c, layer, keys, row_indices(c, used)) for c, keys in studied for layer in c.plan.layers]
     mixed = [(cache, keys) for cache, keys in studied if plan.mixes and cache.plan.is_stack]
-    unfinished = Unfinished(Path(out), fingerprint)
-    finished = NOTHING
-    watch.begin("sweep", len(units) + 1 + len(plan.mixes) * len(mixed) + 2 * plan.fused, "layers and mixes")
+    unfinished = PartialResults(Path(out), fingerprint)
+    finished = NO_RESULTS
+    progress.begin("sweep", len(units) + 1 + len(plan.mixes) * len(mixed) + 2 * plan.fused, "layers and mixes")
     try:
         other = [band.features(used) for band in bands]
         if dask is not None:
-            finished += _on_cluster(dask, units, mixed, used, plan, other, unfinished, watch)
+            finished += _on_cluster(dask, units, mixed, used, plan, other, unfinished, progress)
         else:
             for unit, done in zip(units, fitted(units, used.data, plan, other, algebra, unfinished, jobs), strict=True):
                 finished += done
-                watch.advance(1, unit.words)
+                progress.advance(1, unit.words)
             for cache, keys in mixed:
-                finished += unfinished.unit(_mixes(keys), partial(_mixed, cache, keys, used, plan, watch))
+                finished += unfinished.unit(_mixes(keys), partial(_mixed, cache, keys, used, plan, progress))
         if plan.fused:
-            finished += unfinished.unit("fused", lambda: _fused(named, finished, used, plan, algebra, watch))
+            finished += unfinished.unit("fused", lambda: _fused(named, finished, used, plan, algebra, progress))
         finished += _baselines(caches, used, plan, algebra)
         if other:  # what they reach without the layer under study
-            keys = {"encoder": "beside", "probe": "ridge", "layer": "all", "control": "beside_alone", "seed": 0}
+            keys = {
+                "encoder": "",
+                "probe": "ridge",
+                "layer": "",
+                "control": "none",
+                "baseline": COVARIATES_ONLY,
+                "seed": 0,
+            }
+            keys["covariates"] = JOINED.join(band.name for band in bands)
             finished += banded_probe(other, used.data, plan, keys, algebra=algebra)
-        watch.advance(1, "baselines")
+        progress.advance(1, "baselines")
     finally:
-        watch.end()
+        progress.end()
     run = Run(
         fingerprint,
         provenance(named, untrained, manifest, plan, used, bands, command=command),
-        pd.DataFrame(finished.scores),
+        score_table(finished.scores),
         pd.DataFrame(finished.weights, columns=list(WEIGHT_COLUMNS)),
         quarantine_of(caches, names),
     )
@@ -154,25 +170,25 @@ def _algebra(device: str) -> Algebra:
 
 def _on_cluster(
     scheduler: str,
-    units: list[Unit],
+    units: list[Job],
     mixed: list[tuple[Cache, dict[str, Any]]],
-    used: Used,
+    used: SweepDataset,
     plan: SweepPlan,
     other: list[np.ndarray],
-    unfinished: Unfinished,
-    watch: Silent,
-) -> Finished:
+    unfinished: PartialResults,
+    progress: NullProgress,
+) -> ProbeResults:
     """What layers and mixes give, by Dask's workers."""
-    finished, threads = NOTHING, torch.get_num_threads()
+    finished, threads = NO_RESULTS, torch.get_num_threads()
     tasks = [Task(u.name, u.words, 1, partial(fitted_unit, u, used.data, plan, other, HOST)) for u in units]
     for cache, keys in mixed:
-        mix = partial(with_threads, threads, partial(_mixed, cache, keys, used, plan, Silent()))
+        mix = partial(with_threads, threads, partial(_mixed, cache, keys, used, plan, NullProgress()))
         tasks.append(Task(_mixes(keys), f"{keys['encoder']} mixes", len(plan.mixes), mix))
-    with cluster(scheduler, watch) as client:
-        watch.say(f"{n_workers(client)} workers probe …")
+    with cluster(scheduler, progress) as client:
+        progress.log(f"{n_workers(client)} workers probe …")
         for task, done in zip(tasks, fitted_on_cluster(client, tasks, unfinished), strict=True):
             finished += done
-            watch.advance(task.n_steps, task.words)
+            progress.advance(task.n_steps, task.words)
     return finished
 
 
@@ -181,11 +197,13 @@ def _mixes(keys: dict[str, Any]) -> str:
     return f"{keys['encoder']}-{keys['control']}-mixes"
 
 
-def _mixed(cache: Cache, keys: dict[str, Any], used: Used, plan: SweepPlan, watch: Silent) -> Finished:
+def _mixed(
+    cache: Cache, keys: dict[str, Any], used: SweepDataset, plan: SweepPlan, progress: NullProgress
+) -> ProbeResults:
     read, layers, _ = _reader(cache, used)
 
     def advance(name: str) -> None:
-        watch.advance(1, f"{keys['encoder']} {name.replace('_', ' ')}")
+        progress.advance(1, f"{keys['encoder']} {name.replace('_', ' ')}")
 
     label = {key: value for key, value in keys.items() if key != "seed"}
     return mix_probes(read, layers, used.data, plan, label, advance=advance)
@@ -193,33 +211,33 @@ def _mixed(cache: Cache, keys: dict[str, Any], used: Used, plan: SweepPlan, watc
 
 def _fused(
     caches: dict[str, Cache],
-    finished: Finished,
-    used: Used,
+    finished: ProbeResults,
+    used: SweepDataset,
     plan: SweepPlan,
     algebra: Algebra,
-    watch: Silent,
-) -> Finished:
+    progress: NullProgress,
+) -> ProbeResults:
     """All encoders together; mixed are those whose layers are a stack."""
     choices: dict[str, dict[tuple[str, str], str]] = {name: {} for name in caches}
-    for encoder, target, fold, layer in chosen_layers(pd.DataFrame(finished.scores)).itertuples(index=False):
+    for encoder, target, fold, layer in chosen_layers(score_table(finished.scores)).itertuples(index=False):
         if encoder in choices:
             choices[encoder][target, fold] = layer
 
     def read(encoder: str, layer: str) -> np.ndarray:
-        return caches[encoder].read_layer(layer, rows_in(caches[encoder], used))
+        return caches[encoder].read_layer(layer, row_indices(caches[encoder], used))
 
-    done = fused_ridge(read, choices, used.data, plan, algebra=algebra, advance=watch.say)
-    watch.advance(1, "fused ridge")
+    done = fused_ridge(read, choices, used.data, plan, algebra=algebra, advance=progress.log)
+    progress.advance(1, "fused ridge")
     stacks = {name: _reader(cache, used) for name, cache in caches.items() if cache.plan.is_stack}
     if plan.mixes and len(stacks) > 1:
         done += fused_weighted_sum(stacks, used.data, plan, advance=lambda _: None)
-    watch.advance(1, "fused weighted sum")
+    progress.advance(1, "fused weighted sum")
     return done
 
 
-def _reader(cache: Cache, used: Used) -> tuple[ReadLayer, list[str], int]:
+def _reader(cache: Cache, used: SweepDataset) -> tuple[ReadLayer, list[str], int]:
     """Reads a layer by its place, without ``final``; with the layers' names and width."""
-    layers, own = [name for name in cache.plan.layers if name != FINAL], rows_in(cache, used)
+    layers, own = [name for name in cache.plan.layers if name != FINAL], row_indices(cache, used)
 
     def read(layer: int, rows: np.ndarray) -> np.ndarray:
         return cache.read_layer(layers[layer], own[rows])
@@ -227,12 +245,12 @@ def _reader(cache: Cache, used: Used) -> tuple[ReadLayer, list[str], int]:
     return read, layers, cache.values_per_utterance // len(cache.plan.layers)
 
 
-def _baselines(caches: list[Cache], used: Used, plan: SweepPlan, algebra: Algebra) -> Finished:
+def _baselines(caches: list[Cache], used: SweepDataset, plan: SweepPlan, algebra: Algebra) -> ProbeResults:
     raters = {t: used.rows[columns].to_numpy() for t in plan.targets if (columns := rater_columns(used.rows, t))}
     acoustic = next((c for c in caches if {"duration", "loudness"} <= set(c.plan.layers)), None)
     features = None
     if acoustic is not None:
-        own = rows_in(acoustic, used)
+        own = row_indices(acoustic, used)
         features = np.concatenate([acoustic.read_layer(name, own) for name in ("duration", "loudness")], axis=1)
     texts = transcripts_of(used)
     return baselines(used.data, plan, raters=raters, transcripts=texts, acoustic=features, algebra=algebra)

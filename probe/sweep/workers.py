@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.dask_client import RETRIES
-from layerprobe.probe.results.partial import Unfinished
-from layerprobe.probe.results.predictions import Finished, SweepData
+from layerprobe.probe.results.partial import PartialResults
+from layerprobe.probe.results.predictions import ProbeResults, SweepData
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.sweep.layer_probes import layer_probes
 from layerprobe.probe.sweep.plan import SweepPlan
@@ -27,7 +27,7 @@ WORKER = 150 * 2**20  # bytes of a unit beside its layer
 
 
 @dataclass(frozen=True)
-class Unit:
+class Job:
     """One layer of one cache to be probed."""
 
     cache: Cache
@@ -53,7 +53,7 @@ class Task:
     name: str  # to keep it by
     words: str  # for who watches
     n_steps: int  # of the sweep
-    work: Callable[[], Finished]  # is pickled
+    work: Callable[[], ProbeResults]  # is pickled
 
 
 def layers_at_once(layer_bytes: int) -> int:
@@ -63,14 +63,14 @@ def layers_at_once(layer_bytes: int) -> int:
 
 
 def fitted(
-    units: list[Unit],
+    units: list[Job],
     data: SweepData,
     plan: SweepPlan,
     other: list[np.ndarray],
     algebra: Algebra,
-    unfinished: Unfinished,
+    unfinished: PartialResults,
     jobs: int | None,
-) -> Iterator[Finished]:
+) -> Iterator[ProbeResults]:
     """What each unit gives, in order, in worker processes or here, where the next layer is read meanwhile."""
     first = units[0]
     layer_bytes = len(data.utterance_ids) * 4 * first.cache.values_per_utterance // len(first.cache.plan.layers)
@@ -92,7 +92,7 @@ def fitted(
             yield _kept(unit, data, plan, other, algebra, unfinished, coming.pop(unit.name, None))
 
 
-def fitted_on_cluster(client: Any, tasks: list[Task], unfinished: Unfinished) -> Iterator[Finished]:
+def fitted_on_cluster(client: Any, tasks: list[Task], unfinished: PartialResults) -> Iterator[ProbeResults]:
     """What each task gives, in order, through joblib's Dask backend; it is kept here, not where it was made.
 
     Args:
@@ -109,35 +109,35 @@ def fitted_on_cluster(client: Any, tasks: list[Task], unfinished: Unfinished) ->
 
 
 def fitted_unit(
-    unit: Unit,
+    unit: Job,
     data: SweepData,
     plan: SweepPlan,
     other: list[np.ndarray],
     algebra: Algebra,
     coming: Future[np.ndarray] | None = None,
-) -> Finished:
+) -> ProbeResults:
     """One layer, read or ``coming``, through every probe that the plan asks for."""
 
-    def work() -> Finished:
+    def work() -> ProbeResults:
         x = coming.result() if coming else unit.cache.read_layer(unit.layer, unit.rows)
         return layer_probes(x, data, plan, {**unit.keys, "layer": unit.layer}, bands=other, algebra=algebra)
 
     return with_threads(THREADS, work)
 
 
-def with_threads(n: int, work: Callable[[], Finished]) -> Finished:
+def with_threads(n: int, work: Callable[[], ProbeResults]) -> ProbeResults:
     """Do some work with so many threads of BLAS and torch."""
     with torch_threads(n), threadpool_limits(n):
         return work()
 
 
 def _kept(
-    unit: Unit,
+    unit: Job,
     data: SweepData,
     plan: SweepPlan,
     other: list[np.ndarray],
     algebra: Algebra,
-    unfinished: Unfinished,
+    unfinished: PartialResults,
     coming: Future[np.ndarray] | None = None,
-) -> Finished:
+) -> ProbeResults:
     return unfinished.unit(unit.name, partial(fitted_unit, unit, data, plan, other, algebra, coming))

@@ -16,7 +16,7 @@ import soundfile
 
 from layerprobe.probe.data.schema import Header, Target
 from layerprobe.probe.data.write import write_manifest
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.synthesis.espeak import Utterance, speak
 
 NAME = "demo"
@@ -72,14 +72,14 @@ HEADER = Header(
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedCorpus:
     """The corpus before it is spoken: its table, and how each row is said."""
 
     table: pd.DataFrame
     utterances: list[Utterance]
 
 
-def plan_corpus(seed: int = 0) -> Planned:
+def plan_corpus(seed: int = 0) -> PlannedCorpus:
     """Draw sentences, prosody and ratings; equal seeds give equal corpora."""
     rng = np.random.default_rng(seed)
     rows, utterances = [], []
@@ -102,26 +102,26 @@ def plan_corpus(seed: int = 0) -> Planned:
             }
             rows.append({**row, **_ratings(targets, rng)})
             utterances.append(spoken(text, voice, arousal, rng))
-    return Planned(pd.DataFrame(rows), utterances)
+    return PlannedCorpus(pd.DataFrame(rows), utterances)
 
 
-def write_corpus(folder: Path, *, seed: int = 0, watch: Silent | None = None) -> Path:
+def write_corpus(folder: Path, *, seed: int = 0, progress: NullProgress | None = None) -> Path:
     """Speak the corpus into ``folder`` and return its manifest, ``demo.csv``; equal seeds give equal bytes.
 
     Raises:
         InputError: if there is no synthesiser
     """
-    watch = watch or Silent()
+    progress = progress or NullProgress()
     planned = plan_corpus(seed)
     (folder / "wav").mkdir(parents=True, exist_ok=True)
-    watch.begin("speak", len(planned.utterances), "utterances")
+    progress.begin("speak", len(planned.utterances), "utterances")
     try:
         spoken = speak(planned.utterances)
         for path, (samples, rate) in zip(planned.table["path"], spoken, strict=True):
             soundfile.write(folder / path, samples, rate, subtype="PCM_16")
-            watch.advance()
+            progress.advance()
     finally:
-        watch.end()
+        progress.end()
     manifest = folder / f"{NAME}.csv"
     write_manifest(manifest, planned.table, HEADER)
     return manifest

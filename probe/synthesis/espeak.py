@@ -1,7 +1,7 @@
 """Speech from espeak-ng, in process, byte for byte the same each time.
 
 espeak-ng (GPL) is an optional dependency that is called and never bundled: the package espeakng-loader carries its
-library and voices. Its noise depends on all that it has said before, so `speak` starts a fresh process for each block
+library and voices. Its noise depends on all that it has said before, so `synthesise` starts a fresh process for each block
 of utterances, and the same list always sounds the same, on however many cores.
 """
 
@@ -103,7 +103,7 @@ class _Synthesiser:
         import espeakng_loader
 
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
-        self._pieces: list[np.ndarray] = []
+        self._input_chunks: list[np.ndarray] = []
         callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
         self._callback = callback(self._hear)  # kept alive as long as the library may call it
         data = espeakng_loader.get_data_path().encode()
@@ -120,7 +120,7 @@ class _Synthesiser:
         return cls._only
 
     def say(self, utterance: Utterance) -> np.ndarray:
-        self._pieces = []
+        self._input_chunks = []
         # an unknown voice would silently be spoken in the one before
         if self._library.espeak_SetVoiceByName(utterance.voice.encode()):
             raise InputError(f"espeak-ng has no voice {utterance.voice!r}.")
@@ -134,11 +134,11 @@ class _Synthesiser:
         text = utterance.text.encode()
         if self._library.espeak_Synth(text, len(text) + 1, 0, 0, 0, UTF8, None, None):
             raise RuntimeError(f"espeak-ng could not say {utterance.text!r}")
-        return np.concatenate(self._pieces)
+        return np.concatenate(self._input_chunks)
 
     def _hear(self, samples: Any, n_samples: int, _: Any) -> int:
         if n_samples > 0:
-            self._pieces.append(np.ctypeslib.as_array(samples, (n_samples,)).copy())
+            self._input_chunks.append(np.ctypeslib.as_array(samples, (n_samples,)).copy())
         return 0
 
 

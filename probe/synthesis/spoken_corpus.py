@@ -14,7 +14,7 @@ import soundfile
 from layerprobe.probe.data.schema import Header
 from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.synthesis.demo_corpus import VARIANTS as DEMO_VARIANTS
 from layerprobe.probe.synthesis.espeak import Utterance, speak, variants
 
@@ -75,24 +75,24 @@ def plan_speech(sentences: list[str], *, times: int = 1, seed: int = 0) -> tuple
     return pd.DataFrame(rows), utterances
 
 
-def write_speech(
-    sentences: list[str], folder: Path, *, times: int = 1, seed: int = 0, watch: Silent | None = None
+def write_speech_corpus(
+    sentences: list[str], folder: Path, *, times: int = 1, seed: int = 0, progress: NullProgress | None = None
 ) -> Path:
     """Speak the sentences into ``folder`` and return the manifest, ``speech.csv``.
 
     Raises:
         InputError: if there is no synthesiser, or no sentence can be said
     """
-    watch = watch or Silent()
+    progress = progress or NullProgress()
     table, utterances = plan_speech(sentences, times=times, seed=seed)
     (folder / "wav").mkdir(parents=True, exist_ok=True)
-    watch.begin("speak", len(utterances), "utterances")
+    progress.begin("speak", len(utterances), "utterances")
     try:
         for path, (samples, rate) in zip(table["path"], speak(utterances), strict=True):
             soundfile.write(folder / path, samples, rate, subtype="PCM_16")
-            watch.advance()
+            progress.advance()
     finally:
-        watch.end()
+        progress.end()
     manifest = folder / f"{NAME}.csv"
     write_manifest(manifest, table, HEADER)
     return manifest

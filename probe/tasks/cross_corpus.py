@@ -10,8 +10,6 @@ from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import Split
 
-TRAINED_ON = "trained_on_"  # the control of a column is this and the name of its corpus
-
 
 def corpora_of(manifest: Manifest) -> list[str]:
     """The names in the manifest's column ``corpus``, in their order.
@@ -22,7 +20,9 @@ def corpora_of(manifest: Manifest) -> list[str]:
     names = sorted(set(manifest.table["corpus"]) - {""}) if "corpus" in manifest.table else []
     if len(names) < 2:
         found = f"names {len(names)} in its column corpus" if "corpus" in manifest.table else "has no column corpus"
-        raise InputError(f"{manifest.path} {found}; --transfer needs two or more there. Name them, or leave it out.")
+        raise InputError(
+            f"{manifest.path} {found}; --cross-corpus needs two or more there. Name them, or leave it out."
+        )
     return names
 
 
@@ -47,7 +47,7 @@ def splits_within(splits: list[Split], corpus: np.ndarray, name: str) -> list[Sp
             raise InputError(
                 f"Holding out {split.name} leaves corpus {name!r} training speakers in {len(numbers)} of the "
                 f"{len(np.unique(split.inner_folds))} inner folds, and choosing alpha takes two. Ask for more folds, "
-                "add speakers, or leave --transfer."
+                "add speakers, or leave --cross-corpus."
             )
         within.append(replace(split, train=split.train[own], inner_folds=inner_folds))
     return within

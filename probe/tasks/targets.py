@@ -14,7 +14,7 @@ RESIDUAL_CONTROLS = ("permuted", "permuted_by_speaker")  # whose draws have resi
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedTarget:
     """One target of one draw, and the columns of ``y`` that are fitted for it."""
 
     target: str
@@ -27,13 +27,13 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Targets:
+class ProbeTargets:
     """All columns that one layer is fitted to."""
 
     y: np.ndarray  # (n_utterances, n_columns)
     shared: np.ndarray  # (n_columns,), columns with the same number share their penalty
     of_split: np.ndarray  # (n_columns,), the only split that a column is for, -1 if it is for all
-    fitted: list[Fitted]
+    fitted: list[FittedTarget]
 
 
 def residual_targets(targets: tuple[str, ...]) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class TargetBuilder:
         classes: dict[str, int],
         splits: list[Split],
         *,
-        beyond_text: tuple[str, ...] = (),
+        text_residuals: tuple[str, ...] = (),
     ) -> None:
         """Name what there is.
 
@@ -81,14 +81,14 @@ class TargetBuilder:
             residuals: those to be scored on what `RESIDUAL_OF` leaves of them, too
             classes: nominal targets, in the order of the codes' columns, with how many classes each has
             splits: whose training rows say what others explain
-            beyond_text: rated targets to be scored on what the words leave of them, too
+            text_residuals: rated targets to be scored on what the words leave of them, too
         """
         self._names, self._residuals, self._classes, self._splits = names, residuals, classes, splits
-        self._beyond_text = beyond_text
+        self._text_residuals = text_residuals
         self._columns: list[np.ndarray] = []
         self._shared: list[int] = []
         self._of_split: list[int] = []
-        self._fitted: list[Fitted] = []
+        self._fitted: list[FittedTarget] = []
 
     @property
     def n_columns(self) -> int:
@@ -102,7 +102,7 @@ class TargetBuilder:
         *,
         control: str,
         seed: int,
-        beyond_text: np.ndarray | None = None,
+        text_residuals: np.ndarray | None = None,
         residuals: bool = True,
     ) -> None:
         """One draw of ratings ``(n_utterances, n_targets)`` and codes ``(n_utterances, n_nominal)``.
@@ -112,25 +112,25 @@ class TargetBuilder:
             codes: of the nominal ones
             control: "none" for the ratings themselves
             seed: of the draw
-            beyond_text: ``(n_utterances, n_splits, n_targets)``, as `probe.tasks.text_residuals` makes them, if they
+            text_residuals: ``(n_utterances, n_splits, n_targets)``, as `probe.tasks.text_residuals` makes them, if they
                 are wanted
             residuals: whether the draw has any
         """
         for k, name in enumerate(self._names):
             columns = self._append([ratings[:, k]], [-1])
-            self._fitted.append(Fitted(name, control, seed, columns, ratings[:, k]))
+            self._fitted.append(FittedTarget(name, control, seed, columns, ratings[:, k]))
         for name in self._residuals if residuals else ():
             others = ratings[:, [self._names.index(o) for o in RESIDUAL_OF[name]]]
             rest = [residual(ratings[:, self._names.index(name)], others, s.train) for s in self._splits]
             self._add_by_split(name + RESIDUAL, rest, control, seed)
-        for k, name in enumerate(self._beyond_text if beyond_text is not None else ()):
-            assert beyond_text is not None
-            self._add_by_split(name + BEYOND_TEXT, list(beyond_text[:, :, k].T), control, seed)
+        for k, name in enumerate(self._text_residuals if text_residuals is not None else ()):
+            assert text_residuals is not None
+            self._add_by_split(name + TEXT_RESIDUAL, list(text_residuals[:, :, k].T), control, seed)
         for k, (name, n_classes) in enumerate(self._classes.items()):
             one_hot = [(codes[:, k] == c).astype(np.float64) for c in range(n_classes)]
             columns = self._append(one_hot, [-1] * n_classes, shared=True)
             truth_codes = codes[:, k].astype(np.float64)
-            self._fitted.append(Fitted(name, control, seed, columns, truth_codes, n_classes=n_classes))
+            self._fitted.append(FittedTarget(name, control, seed, columns, truth_codes, n_classes=n_classes))
 
     def add_draw(
         self,
@@ -141,7 +141,7 @@ class TargetBuilder:
         *,
         rng: np.random.Generator,
         seed: int,
-        beyond_text: np.ndarray | None = None,
+        text_residuals: np.ndarray | None = None,
     ) -> None:
         """The next draw of one of `probe.tasks.controls.CONTROLS`; `RESIDUAL_CONTROLS` alone have residuals.
 
@@ -149,7 +149,7 @@ class TargetBuilder:
         exchangeable where the words predict and the layer does not (Freedman and Lane, 1983). Arguments as of `add`.
         """
         residuals = control in RESIDUAL_CONTROLS
-        rest = np.empty((len(ratings), 0)) if beyond_text is None or not residuals else beyond_text
+        rest = np.empty((len(ratings), 0)) if text_residuals is None or not residuals else text_residuals
         rated = np.column_stack([ratings, rest.reshape(len(ratings), -1)])
         if control in ("random_per_speaker", "permuted_by_speaker"):
             drawn = CONTROLS[control](rated, groups, rng)
@@ -162,12 +162,14 @@ class TargetBuilder:
             drawn, classes = both[:, : rated.shape[1]], both[:, rated.shape[1] :].astype(codes.dtype)
         n_targets = ratings.shape[1]
         dealt = drawn[:, n_targets:].reshape(rest.shape) if rest.ndim == 3 else None
-        self.add(drawn[:, :n_targets], classes, control=control, seed=seed, beyond_text=dealt, residuals=residuals)
+        self.add(drawn[:, :n_targets], classes, control=control, seed=seed, text_residuals=dealt, residuals=residuals)
 
-    def build(self) -> Targets:
+    def build(self) -> ProbeTargets:
         """All columns side by side."""
         shared, of_split = np.array(self._shared), np.array(self._of_split)
-        return Targets(np.stack(self._columns).T, shared, of_split, self._fitted)  # each column in one piece of memory
+        return ProbeTargets(
+            np.stack(self._columns).T, shared, of_split, self._fitted
+        )  # each column in one piece of memory
 
     def _add_by_split(self, target: str, rest: list[np.ndarray], control: str, seed: int) -> None:
         """A target with a column for each split, which is compared with the rows that the split holds out."""
@@ -175,7 +177,7 @@ class TargetBuilder:
         for split, column in zip(self._splits, rest, strict=True):
             truth[split.test] = column[split.test]
         columns = self._append(rest, list(range(len(rest))))
-        self._fitted.append(Fitted(target, control, seed, columns, truth, by_split=True))
+        self._fitted.append(FittedTarget(target, control, seed, columns, truth, by_split=True))
 
     def _append(self, columns: list[np.ndarray], of_split: list[int], *, shared: bool = False) -> np.ndarray:
         first = len(self._columns)
@@ -193,4 +195,4 @@ def control_rng(control: str, seed: int) -> np.random.Generator:
 RESIDUAL = "_residual"  # the ending of a target that is scored on what others leave of it
 
 
-BEYOND_TEXT = "_beyond_text"  # the same of what the transcript's words leave
+TEXT_RESIDUAL = "_text_residual"  # the same of what the transcript's words leave

@@ -8,7 +8,7 @@ from layerprobe.probe.solvers.ridge import NestedRidge
 from layerprobe.probe.splits import Split
 
 
-def beyond_text(
+def text_residuals(
     words: np.ndarray, ratings: np.ndarray, *, splits: list[Split], alphas: tuple[float, ...]
 ) -> np.ndarray:
     """Ratings less what ridge on the words predicts of them, for each split.

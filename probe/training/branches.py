@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from layerprobe.probe.data.audio import UnusableSound
-from layerprobe.probe.encoders.architectures import Family
+from layerprobe.probe.data.audio import InvalidAudioError
+from layerprobe.probe.encoders.architectures import Architecture
 from layerprobe.probe.encoders.hooks import HookedEncoder
-from layerprobe.probe.encoders.text import TextFamily
+from layerprobe.probe.encoders.text import TextArchitecture
 from layerprobe.probe.exceptions import InputError
 
 # data2vec-audio is not: its positional convolutions, one upon another, carry padding into the sound
@@ -124,7 +124,7 @@ class Branch(nn.Module):
 class AudioBranch(Branch):
     """A speech encoder."""
 
-    def __init__(self, encoder: Any, family: Family, extractor: Any, *, layer: str = LAST) -> None:
+    def __init__(self, encoder: Any, family: Architecture, extractor: Any, *, layer: str = LAST) -> None:
         """Arguments as `probe.encoders.loading` loads them; see `Branch`."""
         super().__init__(encoder, family.blocks(encoder), family.final_norm(encoder), layer=layer)
         if hasattr(encoder.config, "apply_spec_augment"):
@@ -139,17 +139,17 @@ class AudioBranch(Branch):
         """One sound ``(n_samples,)`` at `sampling_rate`.
 
         Raises:
-            UnusableSound: if it is too short, or too long to be heard at once
+            InvalidAudioError: if it is too short, or too long to be heard at once
         """
         needed = self._family.minimum_samples(self._extractor, self.encoder.config)
         if len(waveform) < needed:
-            raise UnusableSound(f"too short: {len(waveform)} samples, one frame needs {needed}")
-        pieces = list(self._family.pieces(waveform, self._extractor, self.encoder.config))
-        if len(pieces) > 1:
-            raise UnusableSound(f"{len(waveform) / self.sampling_rate:.0f} s are too long to be trained on at once")
-        (piece,) = pieces
-        n = piece.total or int(len(waveform) / self.sampling_rate * 50)
-        return Prepared(piece.inputs, piece.counted, n)
+            raise InvalidAudioError(f"too short: {len(waveform)} samples, one frame needs {needed}")
+        input_chunks = list(self._family.input_chunks(waveform, self._extractor, self.encoder.config))
+        if len(input_chunks) > 1:
+            raise InvalidAudioError(f"{len(waveform) / self.sampling_rate:.0f} s are too long to be trained on at once")
+        (input_chunk,) = input_chunks
+        n = input_chunk.total or int(len(waveform) / self.sampling_rate * 50)
+        return Prepared(input_chunk.inputs, input_chunk.counted, n)
 
     def heard(self, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
         """See `Branch`."""
@@ -164,7 +164,7 @@ class AudioBranch(Branch):
         everywhere = bool(mask.all())
         with warnings.catch_warnings():  # WavLM mixes two kinds of mask, which torch is about to forbid
             warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
-            states = self._hooked.told_by(
+            states = self._hooked.run_with_hooks(
                 lambda: self.encoder.encoder(projected, attention_mask=None if everywhere else mask)
             )
         return self.taken(states), mask
@@ -173,7 +173,7 @@ class AudioBranch(Branch):
 class TextBranch(Branch):
     """A text encoder."""
 
-    def __init__(self, model: Any, family: TextFamily, tokenizer: Any, *, layer: str = LAST) -> None:
+    def __init__(self, model: Any, family: TextArchitecture, tokenizer: Any, *, layer: str = LAST) -> None:
         """Arguments as `probe.encoders.text` loads them; see `Branch`."""
         super().__init__(model, family.blocks(model), None, layer=layer)
         if getattr(model, "pooler", None) is not None:
@@ -185,11 +185,11 @@ class TextBranch(Branch):
         """One transcript.
 
         Raises:
-            UnusableSound: if it has more tokens than the encoder reads at once
+            InvalidAudioError: if it has more tokens than the encoder reads at once
         """
         ids = self._tokenizer(words).input_ids
         if len(ids) > self.longest:
-            raise UnusableSound(f"its transcript has {len(ids)} tokens; {self.longest} are read at once")
+            raise InvalidAudioError(f"its transcript has {len(ids)} tokens; {self.longest} are read at once")
         return Prepared({"input_ids": torch.tensor(ids)}, slice(None), len(ids))
 
     def heard(self, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,7 @@ def write_training(
 ) -> None:
     """Write the state of a training: parameters, the optimiser's moments, random numbers, and plain values."""
     learnt = {f"{LEARNT}{name}": tensor for name, tensor in parameters.items()}
-    write_state(folder, learnt | optimiser_tensors(optimiser) | chance_tensors(device), values)
+    write_state(folder, learnt | optimiser_tensors(optimiser) | rng_tensors(device), values)
 
 
 def read_training(
@@ -97,7 +97,7 @@ def read_training(
         check(values)
     fill_parameters(parameters, tensors)
     restore_optimiser(optimiser, tensors)
-    restore_chance(tensors, device)
+    restore_rng(tensors, device)
     return values
 
 
@@ -108,7 +108,7 @@ def fill_parameters(parameters: dict[str, Tensor], tensors: dict[str, Tensor]) -
             parameter.copy_(tensors[f"{LEARNT}{name}"])
 
 
-def chance_tensors(device: torch.device | str) -> dict[str, Tensor]:
+def rng_tensors(device: torch.device | str) -> dict[str, Tensor]:
     """The states of torch's random numbers, on the CPU and on that device."""
     states = {"chance": torch.get_rng_state()}
     if torch.device(device).type == "cuda":
@@ -116,8 +116,8 @@ def chance_tensors(device: torch.device | str) -> dict[str, Tensor]:
     return states
 
 
-def restore_chance(tensors: dict[str, Tensor], device: torch.device | str) -> None:
-    """Put back what `chance_tensors` gave."""
+def restore_rng(tensors: dict[str, Tensor], device: torch.device | str) -> None:
+    """Put back what `rng_tensors` gave."""
     torch.set_rng_state(tensors["chance"])
     if "chance_cuda" in tensors:
         torch.cuda.set_rng_state(tensors["chance_cuda"], device)

@@ -21,12 +21,12 @@ from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.splits import speaker_groups
 from layerprobe.probe.version import layerprobe_version
 
-STATE, LOG = "unfinished", "log.csv"
+STATE, LOG = "partial", "log.csv"
 AT_MOST_HELD_OUT = 64  # utterances on which it is told how far a training is
 
 
 @dataclass(frozen=True)
-class EncoderMade:
+class TrainedEncoder:
     """What a training came to."""
 
     folder: Path
@@ -113,7 +113,7 @@ def save_encoder(config: Any, extractor: Any, tensors: dict[str, Tensor], folder
     temporary.replace(folder / "model.safetensors")
 
 
-def finish_folder(made: EncoderMade) -> EncoderMade:
+def complete_folder(made: TrainedEncoder) -> TrainedEncoder:
     """Write the log and the quarantine, and drop the state that a killed training would have gone on from."""
     made.log.to_csv(made.folder / LOG, index=False, lineterminator="\n")
     made.quarantine.to_csv(made.folder / QUARANTINE, index=False, lineterminator="\n")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.training.checkpoints import read_training, write_training
 
 STEPS_A_NOTE = 20  # between two looks at the loss, for which a GPU is waited for
@@ -54,7 +54,7 @@ class LoopPlan:
 
     task: str  # under which progress is reported
     n_steps: int
-    every: int  # steps between two evaluations, each with a row of the log and a state
+    eval_every: int  # steps between two evaluations, each with a row of the log and a state
     state: Path  # a folder
     device: str
     evaluate_first: bool = False  # whether the log begins with step 0
@@ -62,7 +62,7 @@ class LoopPlan:
 
 
 def run_loop(
-    training: Trainable, optimiser: torch.optim.Optimizer, plan: LoopPlan, *, watch: Silent | None = None
+    training: Trainable, optimiser: torch.optim.Optimizer, plan: LoopPlan, *, progress: NullProgress | None = None
 ) -> pd.DataFrame:
     """Train to the last step, resuming from a saved state, and return the log.
 
@@ -78,7 +78,7 @@ def run_loop(
     Raises:
         InputError: if the loss is no number
     """
-    watch = watch or Silent()
+    progress = progress or NullProgress()
     values = read_training(plan.state, training.parameters(), optimiser, device=plan.device, check=training.resume)
     begin: int = 0 if values is None else values["steps"]
     log: list[dict[str, Any]] = [] if values is None else values["log"]
@@ -86,17 +86,17 @@ def run_loop(
     if plan.evaluate_first and not log:
         log.append({"step": 0, "loss": float("nan"), **training.evaluate()})
     shown = ""
-    watch.begin(plan.task, plan.n_steps, "steps")
-    watch.advance(begin)
+    progress.begin(plan.task, plan.n_steps, "steps")
+    progress.advance(begin)
     try:
         for step, loss in enumerate(islice(training.steps(begin), plan.n_steps - begin), start=begin + 1):
             losses.append(loss)
             if step % STEPS_A_NOTE == 0:
                 shown = f"loss {mean_loss(losses[-STEPS_A_NOTE:]):.3f}"
-            watch.advance(1, ", ".join(filter(None, [shown, training.note(log[-1]) if log else ""])))
+            progress.advance(1, ", ".join(filter(None, [shown, training.note(log[-1]) if log else ""])))
             if step == plan.stop_after:
                 break
-            if step % plan.every == 0 or step == plan.n_steps:
+            if step % plan.eval_every == 0 or step == plan.n_steps:
                 row = {"step": step, "loss": mean_loss(losses)}
                 if not np.isfinite(row["loss"]):
                     raise InputError(f"The loss is no number after {step} steps. Lower --learning-rate.")
@@ -105,7 +105,7 @@ def run_loop(
                 values = {"steps": step, "log": log, **training.values()}
                 write_training(plan.state, training.parameters(), optimiser, values, device=plan.device)
     finally:
-        watch.end()
+        progress.end()
     return pd.DataFrame(log)
 
 

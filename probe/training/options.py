@@ -35,6 +35,6 @@ def option(
     return field(default=default, metadata={KEY: Option(help, name, low, high, metavar)})
 
 
-def options_of(options: type[Any]) -> dict[str, Option]:
+def read_options(options: type[Any]) -> dict[str, Option]:
     """Return the option of each field of a dataclass, by the field's name."""
     return {f.name: f.metadata[KEY] for f in fields(options)}

@@ -8,7 +8,7 @@ from layerprobe.probe.solvers.sklearn_api import _Probe
 from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, Mixer
 
 
-class LayerMix(_Probe):
+class LayerWeightedSum(_Probe):
     """The weighted sum: a softmax mix of standardised layers with a linear head, for each target.
 
     Args:
@@ -33,7 +33,7 @@ class LayerMix(_Probe):
         self.max_iterations = max_iterations
         self.seed = seed
 
-    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> LayerMix:  # noqa: N803
+    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> LayerWeightedSum:  # noqa: N803
         """Choose penalties on folds of ``groups`` ``(n_utterances,)``, each row its own if None, and fit all rows."""
         X, y, split, one_target = self._inputs(X, y, groups)  # noqa: N806
         if X.shape[1] % self.n_layers:

@@ -161,12 +161,12 @@ class Mixer:
         self._place = np.full(len(y), -1)
         self._place[sets.order] = np.arange(len(sets.order))
         if stack.is_held:
-            self._coarse = self._problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
+            self._mixed_precision = self._problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
         else:  # begin on some of the rows, so that few passes over all of them are needed
             some, places = sets.thinned(COARSE_ROWS)
-            self._coarse = MixProblem(stack.some(places), y[some.order], some, standardise=standardise)
+            self._mixed_precision = MixProblem(stack.some(places), y[some.order], some, standardise=standardise)
             self._problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
-        self._basis = Basis(self._coarse)
+        self._basis = Basis(self._mixed_precision)
 
     def _solve(self, keys: list[_Key], max_iterations: int, learns: bool) -> tuple[np.ndarray, np.ndarray]:
         """Predictions of every row, ``(n_rows, n_models)``, and layer weights, ``(n_models, n_layers)``."""
@@ -182,7 +182,7 @@ class Mixer:
             logits = LOGIT_SPREAD * np.stack([drawn[s] for s in seeds.tolist()])
         models = Models(sets, targets, penalties, logits, learns)
         parameters = self._basis.start(models)
-        for problem in dict.fromkeys((self._coarse, self._problem)):
+        for problem in dict.fromkeys((self._mixed_precision, self._problem)):
             parameters = problem.minimise(
                 models, parameters, self._basis, max_iterations=max_iterations, tolerance=TOLERANCE
             ).parameters

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.held_out import CONDITION
 
-from layerprobe.analysis.findings.collect import find
-from layerprobe.analysis.findings.limitations import caveats
+from layerprobe.analysis.findings.collect import collect_findings
+from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.records import NAMES, write_findings
 from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.study import study
@@ -31,7 +32,7 @@ def kept(reported):
 
 @pytest.fixture(scope="module", params=["ccc_matched", "rmse"])
 def found(request, reported):
-    return find(study([reported], metric=request.param))
+    return collect_findings(study([reported], metric=request.param))
 
 
 def named(findings, name, target="valence", about=None):
@@ -41,7 +42,7 @@ def named(findings, name, target="valence", about=None):
 def column(kept, metric, **keys):
     """Held-out predictions of one column, as the metric takes them."""
     own = np.ones(len(kept.columns), dtype=bool)
-    for key, value in ({"probe": "ridge", "control": "none", "target": "valence"} | keys).items():
+    for key, value in ({"probe": "ridge", "control": "none", "target": "valence"} | CONDITION | keys).items():
         own &= (kept.columns[key] == value).to_numpy()
     (place,) = np.flatnonzero(own)
     return (kept.matched if metric == "ccc_matched" else kept.prediction)[:, place].astype(float)
@@ -75,8 +76,8 @@ def test_the_best_layer_has_the_score_that_the_sweep_wrote(found, scores):
 
 def test_the_best_set_holds_every_layer_that_is_not_told_from_the_best(reported):
     runs = study([reported])
-    best = runs.best[(runs.best["control"] == "none") & (runs.best["p_worse"] > 0.05)]
-    sets = {f.target: f for f in find(runs) if f.name == "best_set"}
+    best = runs.best[(runs.best["control"] == "none") & (runs.best["p_not_best"] > 0.05)]
+    sets = {f.target: f for f in collect_findings(runs) if f.name == "best_set"}
     for target, layers in best.groupby("target")["layer"]:
         assert sets[target].layer.split(", ") == layers.tolist()
         assert sets[target].estimate == len(layers)
@@ -98,7 +99,9 @@ def test_chance_counts_the_permutations_whose_best_layer_is_as_good(found, score
 
 def test_a_regret_is_what_the_predictions_of_each_folds_own_layer_gain(found, scores, kept):
     metric = found[0].metric
-    inner = scores[(scores["metric"] == "inner_rmse") & (scores["target"] == "valence") & (scores["control"] == "none")]
+    inner = scores[
+        (scores["metric"] == "inner_cv_rmse") & (scores["target"] == "valence") & (scores["control"] == "none")
+    ]
     chosen = np.empty(len(kept.fold))
     for fold in np.unique(kept.fold):
         layer = inner[inner["fold"] == fold].set_index("layer")["value"].idxmin()
@@ -136,21 +139,21 @@ def test_shares_are_of_the_layer_that_says_most_together_with_what_is_beside_it(
     joint = {k: r2(truth, column(kept, "r2", layer=k, probe="banded_ridge")) for k in "01234"}
     layer = max(joint, key=joint.get)
     alone = r2(truth, column(kept, "r2", layer=layer))
-    beside = r2(truth, column(kept, "r2", layer="all", control="beside_alone"))
-    by_hand = {"joint": joint[layer], "unique_layer": joint[layer] - beside, "unique_beside": joint[layer] - alone}
-    for about, value in (by_hand | {"shared": alone + beside - joint[layer]}).items():
+    covariate = r2(truth, column(kept, "r2", layer="", baseline="covariates_only"))
+    by_hand = {"joint": joint[layer], "unique_layer": joint[layer] - covariate, "unique_beside": joint[layer] - alone}
+    for about, value in (by_hand | {"shared": alone + covariate - joint[layer]}).items():
         share = named(found, "unique", about=about)
         assert (share.layer, share.metric, share.estimate) == (layer, "r2", pytest.approx(value, abs=1e-9))
 
 
 def test_groups_and_transfers_are_scored_on_their_own_rows_and_no_p_is_given(found, kept):
     group = named(found, "group", about="gender: female")
-    assert group.layer == "chosen"
+    assert group.layer == "cv_selected"
     women = [f for f in found if f.name == "group" and f.about.startswith("gender: ")]
     assert len({f.about for f in women}) == 2
     home = named(found, "transfer", about="studio to studio")
     there = kept.corpus == "studio"
-    prediction = column(kept, home.metric, layer=home.layer, control="trained_on_studio")
+    prediction = column(kept, home.metric, layer=home.layer, train_corpus="studio")
     assert home.estimate == pytest.approx(score(home.metric, truth_of(kept)[there], prediction[there]))
     away = named(found, "transfer", about="studio to street & <home>")
     assert away.layer == home.layer
@@ -198,7 +201,7 @@ def test_sentences_of_a_run_name_no_unknown_number(found):
 
 def test_classes_are_found_scored_and_said_as_classes(reported, kept):
     of_classes = study([reported], metric="uar")
-    findings = find(of_classes)
+    findings = collect_findings(of_classes)
     best = named(findings, "best_layer", "emotion")
     assert best.layer == "1"
     assert not {"depth", "regret", "weighted_sum"} & {f.name for f in findings}
@@ -223,4 +226,4 @@ def test_codes_of_classes_are_not_said_to_repeat_each_other(reported):
         targets=np.array([*own.targets, "mood"]),
         ratings=np.column_stack([own.ratings, truth_of(own, "emotion")]),
     )
-    assert not any("repeat" in sentence for sentence in caveats(replace(of_classes, runs=[run], predictions=twice)))
+    assert not any("repeat" in sentence for sentence in limitations(replace(of_classes, runs=[run], predictions=twice)))

@@ -8,7 +8,7 @@ import pytest
 from helpers.simulated_corpus import simulated
 
 from layerprobe.analysis.layers.depth import contrasts, depths, expected_layer, headroom, jackknifed, score_centre
-from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 
 N_LAYERS = 13
 LAYERS = {"e": [str(k) for k in range(N_LAYERS)]}
@@ -18,7 +18,7 @@ TARGETS = ["arousal", "valence"]
 
 def contrast(rng, *, arousal, valence, n_draws=400, probe="ridge"):
     predictions = simulated(rng, {"arousal": list(arousal), "valence": list(valence)}, probe=probe)
-    draws = score_draws(predictions, metric="pearson", n_draws=n_draws)
+    draws = bootstrap_scores(predictions, metric="pearson", n_draws=n_draws)
     return contrasts(depths(draws, NO_WEIGHTS, layers=LAYERS, targets=TARGETS)).iloc[0]
 
 
@@ -82,7 +82,9 @@ def test_weights_have_a_centre_of_each_fold():
         for target, deep in (("arousal", 0.2), ("valence", 0.8)) for fold in "abc" for seed in (0, 1)
         for k, w in enumerate((1 - deep - 0.1 * seed, deep + 0.1 * seed))
     ]  # fmt: skip
-    draws = score_draws(simulated(np.random.default_rng(0), {t: [1.0, 1.0] for t in TARGETS}), metric="ccc", n_draws=20)
+    draws = bootstrap_scores(
+        simulated(np.random.default_rng(0), {t: [1.0, 1.0] for t in TARGETS}), metric="ccc", n_draws=20
+    )
     found = depths(draws, pd.DataFrame(rows), layers={"e": ["0", "1"]}, targets=TARGETS)
     centre = {d.target: d for d in found if d.measure == "weight_centre"}
     np.testing.assert_allclose(centre["arousal"].folds, 0.25)  # mean of seeds
@@ -95,7 +97,7 @@ def test_random_weights_are_set_against_the_trained_ones_draw_by_draw(rng):
     untrained = both.columns["layer"].astype(int) >= 3
     both.columns["control"] = np.where(untrained, "random_init", "none")
     both.columns["layer"] = [str(int(k) % 3) for k in both.columns["layer"]]
-    draws = score_draws(both, metric="pearson", n_draws=400)
+    draws = bootstrap_scores(both, metric="pearson", n_draws=400)
     table = contrasts(depths(draws, NO_WEIGHTS, layers={"e": ["0", "1", "2"]}, targets=TARGETS))
     value = table.set_index("control")["estimate"]
     assert value["difference"] == pytest.approx(value["none"] - value["random_init"])
@@ -104,7 +106,7 @@ def test_random_weights_are_set_against_the_trained_ones_draw_by_draw(rng):
 
 def test_an_expected_layer_has_its_headroom(rng):
     noise = {"arousal": [2.0, 1.5, 1.0], "valence": [1.0, 1.0, 1.0]}
-    draws = score_draws(simulated(rng, noise, probe="cumulative_mix"), metric="pearson", n_draws=400)
+    draws = bootstrap_scores(simulated(rng, noise, probe="cumulative_mix"), metric="pearson", n_draws=400)
     found = {d.target: d for d in depths(draws, NO_WEIGHTS, layers={"e": ["0", "1", "2"]}, targets=TARGETS)}
     assert found["arousal"].measure == "expected_layer"
     assert found["arousal"].headroom.low > 0.05
@@ -112,5 +114,5 @@ def test_an_expected_layer_has_its_headroom(rng):
 
 
 def test_features_side_by_side_have_no_depth(rng):
-    draws = score_draws(simulated(rng, {"arousal": [1.0, 1.0]}), metric="ccc", n_draws=20)
+    draws = bootstrap_scores(simulated(rng, {"arousal": [1.0, 1.0]}), metric="ccc", n_draws=20)
     assert depths(draws, NO_WEIGHTS, layers={"e": ["f0", "loudness"]}, targets=["arousal"]) == []

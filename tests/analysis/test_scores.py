@@ -25,7 +25,7 @@ def test_pooled_scores_are_averaged_over_seeds_and_folds_give_the_range():
     (row,) = table.to_dict("records")
     assert row["value"] == pytest.approx(0.6)  # not the mean of folds, which is 0.55
     assert (row["lowest"], row["highest"]) == (pytest.approx(0.2), pytest.approx(0.9))
-    assert (row["seed_lowest"], row["seed_highest"]) == (0.5, 0.7)
+    assert (row["seed_min"], row["seed_max"]) == (0.5, 0.7)
 
 
 def test_encoders_stay_in_the_runs_order_also_where_some_have_no_folds():

@@ -8,14 +8,14 @@ import pytest
 from helpers.held_out import DEFAULTS, predictions_of, score_draws_of
 
 from layerprobe.analysis.layers.selection import CHOSEN, regrets, with_chosen
-from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.probe.results.selection import chosen_layers
 from layerprobe.probe.solvers.ridge import nested_ridge
 from layerprobe.probe.splits import fold_splits
 
 
 def inner(layer, fold, value, **keys):
-    return {**DEFAULTS, "layer": layer, "fold": fold, "metric": "inner_rmse", "value": value, **keys}
+    return {**DEFAULTS, "layer": layer, "fold": fold, "metric": "inner_cv_rmse", "value": value, **keys}
 
 
 SCORES = pd.DataFrame(
@@ -117,7 +117,7 @@ def test_the_best_of_useless_layers_looks_good_and_the_chosen_one_does_not():
                 scores.append(inner(str(layer), split.name, float(np.sqrt(fit.inner_errors.min()))))
             columns.append(({"layer": str(layer)}, prediction))
         run = predictions_of({"arousal": y[:, 0]}, columns, groups.astype(str), fold=fold.astype(str))
-        found = score_draws(with_chosen(run, chosen_layers(pd.DataFrame(scores))), metric="ccc", n_draws=1)
+        found = bootstrap_scores(with_chosen(run, chosen_layers(pd.DataFrame(scores))), metric="ccc", n_draws=1)
         assert found.keys["layer"].iloc[-1] == CHOSEN
         best.append(found.scores.estimate[:-1].max())
         chosen.append(found.scores.estimate[-1])

@@ -19,7 +19,7 @@ def of_set(layers):
 
 
 def test_what_is_known_is_said_with_the_chosen_layer_the_set_and_chance():
-    records = [finding(), of_set("0, 1, 2"), finding("chosen_layer", 0.55, 0.45, 0.65, layer="chosen"), chance()]
+    records = [finding(), of_set("0, 1, 2"), finding("chosen_layer", 0.55, 0.45, 0.65, layer="cv_selected"), chance()]
     assert headlines(records) == [
         "e predicts arousal with a matched CCC of 0.55 (95 % over speakers 0.45 to 0.65), its layer chosen inside the "
         "training speakers; the best of all is layer 1 (0.60), from which layers 0 to 2 can't be told; better than "

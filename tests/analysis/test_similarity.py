@@ -15,8 +15,8 @@ from layerprobe.analysis.similarity.table import (
     RATINGS,
     similarity_table,
     speaker_halves,
-    spread_over_speakers,
     standardised,
+    stratify_by_speaker,
 )
 
 
@@ -119,7 +119,7 @@ def test_each_layer_is_read_once_for_the_same_rated_utterances_spread_over_speak
     assert (np.diff(rows) > 0).all()
     assert (rows % 3 != 0).all()
     assert np.unique(speakers[rows], return_counts=True)[1].tolist() == [3] * 24
-    assert spread_over_speakers(speakers, max_utterances=240, rng=np.random.default_rng(0)).tolist() == [*range(240)]
+    assert stratify_by_speaker(speakers, max_utterances=240, rng=np.random.default_rng(0)).tolist() == [*range(240)]
 
 
 def test_cca_sees_no_likeness_in_sides_that_only_know_their_speakers():

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from helpers.planted import DIM, N_LAYERS, N, manifest_of, store
 
-from layerprobe.analysis.findings.collect import find
-from layerprobe.analysis.findings.limitations import caveats
+from layerprobe.analysis.findings.collect import collect_findings
+from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.layers.selection import CHOSEN
 from layerprobe.analysis.study import study
@@ -30,7 +30,7 @@ def folders(tmp_path_factory):
     x = rng.normal(size=(N, N_LAYERS, DIM))
     ratings = np.stack([x[:, k] @ rng.normal(size=DIM) for k in (1, 3)], axis=1)
     manifest = manifest_of(ratings + 0.8 * rng.normal(size=ratings.shape), root / "my.csv")
-    plan = replace(plan_sweep(manifest, permutations=19, mix_seeds=1), mix_iterations=5)
+    plan = replace(plan_sweep(manifest, permutations=19, weighted_sum_seeds=1), mix_iterations=5)
     control = store(root / "r.zarr", rng.normal(size=x.shape), random_init=3, weights="ff")
     sweep([store(root / "a.zarr", x)], manifest, plan, out=root / "first", random_weights=[control])
     other = store(root / "b.zarr", x + rng.normal(size=x.shape), upstream="other")
@@ -79,7 +79,7 @@ def test_every_table_says_what_was_planted(first):
 
 
 def test_each_kind_of_finding_has_an_estimate_a_method_and_a_source(first):
-    findings = find(first)
+    findings = collect_findings(first)
     names = {f.name for f in findings}
     assert {"best_layer", "best_set", "chosen_layer", "weighted_sum", "chance", "random_weights", "above_random",
             "regret", "depth", "depth_difference"} <= names  # fmt: skip
@@ -88,7 +88,7 @@ def test_each_kind_of_finding_has_an_estimate_a_method_and_a_source(first):
 
 
 def test_p_values_of_one_question_are_corrected_together(first):
-    chance = [f for f in find(first) if f.name == "chance"]
+    chance = [f for f in collect_findings(first) if f.name == "chance"]
     assert [f.p for f in chance] == [0.05, 0.05]
     assert [f.p_adjusted for f in chance] == [0.1, 0.1]  # Holm: twice the smaller
 
@@ -131,12 +131,12 @@ def changed(of, *, plan=None, **fields):
 
 def test_a_sound_study_has_no_caveat(first):
     scores = first.scores[(first.scores["metric"] != "alpha") & ~first.scores["control"].str.startswith("permuted")]
-    assert caveats(changed(first, scores=scores)) == []
+    assert limitations(changed(first, scores=scores)) == []
 
 
 def test_permutations_must_be_enough_for_all_that_is_asked(first):
     """By hand: the least p-value of 19 permutations is .05, and Holm doubles it for two targets."""
-    text = " ".join(caveats(first))
+    text = " ".join(limitations(first))
     assert (
         "Ratings were permuted 19 times only: no p-value of chance, corrected for 2 encoders and targets, can be below "
         "0.10. Sweep with --permutations 40 or more."
@@ -160,7 +160,7 @@ def test_every_weakness_is_said(first):
     )
     edge = weak.scores["metric"] == "alpha"
     weak.scores.loc[edge, "value"] = run.plan["sweep"]["alphas"][-1]
-    text = " ".join(caveats(weak))
+    text = " ".join(limitations(weak))
     for part in (
         "are untrained: drawn at random",
         "Only 6 speakers",
@@ -173,7 +173,7 @@ def test_every_weakness_is_said(first):
     ):
         assert part in text
     silent = changed(first, plan={"sweep": {**run.plan["sweep"], "speakers": False}})
-    assert "No speakers were given" in " ".join(caveats(silent))
+    assert "No speakers were given" in " ".join(limitations(silent))
 
 
 def test_the_methods_are_those_of_this_run(first):

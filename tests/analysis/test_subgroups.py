@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from helpers.simulated_corpus import simulated
 
-from layerprobe.analysis.subgroups import group_scores, speaker_scores, transfer
+from layerprobe.analysis.subgroups import cross_corpus, group_scores, speaker_scores
 from layerprobe.probe.metrics import ccc, pearson
 
 LAYER = {("e", "arousal"): "1"}
@@ -65,9 +65,9 @@ def test_a_probe_is_taken_to_another_corpus_by_the_layer_that_is_best_at_home(ru
             values.append(np.where(own, home, away))
     prediction = np.stack(values, axis=1).astype(np.float32)
     trained = replace(run, corpus=corpus, columns=pd.DataFrame(columns), prediction=prediction, matched=prediction)
-    table = transfer(trained, metric="pearson").set_index(["source", "test"])
+    table = cross_corpus(trained, metric="pearson").set_index(["source", "test"])
     assert set(table["layer"]) == {"0"}  # though layer 1 is better elsewhere
     assert table.loc[("a", "a"), "estimate"] == pytest.approx(1)
     expected = pearson(run.ratings[~at_a, 0], prediction[~at_a, 0].astype(float))
     assert table.loc[("a", "b"), "estimate"] == pytest.approx(expected)
-    assert transfer(run, metric="pearson").empty
+    assert cross_corpus(run, metric="pearson").empty

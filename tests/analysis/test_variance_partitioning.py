@@ -10,7 +10,7 @@ import pytest
 from helpers.simulated_corpus import simulated
 
 from layerprobe.analysis.layers.variance_partitioning import SHARES, variance_partition
-from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.probe.metrics import r2
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, Bands, nested_ridge
 from layerprobe.probe.splits import fold_splits
@@ -42,10 +42,10 @@ def planted():
 
 
 def test_shares_are_differences_of_r2_with_intervals_about_them(planted):
-    (row,) = variance_partition(score_draws(planted, metric="r2")).to_dict("records")
-    layer, beside, joint = (r2(planted.ratings[:, 0], planted.prediction[:, k].astype(float)) for k in range(3))
+    (row,) = variance_partition(bootstrap_scores(planted, metric="r2")).to_dict("records")
+    layer, covariate, joint = (r2(planted.ratings[:, 0], planted.prediction[:, k].astype(float)) for k in range(3))
     assert row["layer_alone"] == pytest.approx(layer)
-    assert row["unique_layer"] == pytest.approx(joint - beside)
+    assert row["unique_layer"] == pytest.approx(joint - covariate)
     assert row["unique_beside"] == pytest.approx(joint - layer)
     assert row["unique_layer"] + row["unique_beside"] + row["shared"] == pytest.approx(row["joint"])
     for share in SHARES:
@@ -53,13 +53,13 @@ def test_shares_are_differences_of_r2_with_intervals_about_them(planted):
 
 
 def test_planted_thirds_are_found(planted):
-    (row,) = variance_partition(score_draws(planted, metric="r2")).to_dict("records")
+    (row,) = variance_partition(bootstrap_scores(planted, metric="r2")).to_dict("records")
     for share in ("unique_layer", "unique_beside", "shared"):
         assert row[share] == pytest.approx(1 / 3, abs=0.04)
         assert row[f"{share}_low"] < 1 / 3 < row[f"{share}_high"]
 
 
 def test_without_a_source_beside_there_are_no_shares(planted, rng):
-    assert variance_partition(score_draws(simulated(rng, {"valence": [1.0]}), metric="r2", n_draws=9)).empty
+    assert variance_partition(bootstrap_scores(simulated(rng, {"valence": [1.0]}), metric="r2", n_draws=9)).empty
     with pytest.raises(ValueError, match="shares of variance are differences of r2, not of ccc"):
-        variance_partition(score_draws(planted, metric="ccc", n_draws=9))
+        variance_partition(bootstrap_scores(planted, metric="ccc", n_draws=9))

@@ -33,10 +33,10 @@ def test_a_weight_stands_beside_its_contribution_and_its_unrest_over_seeds():
     summary = weight_summary(table([[0.2, 0.8], [0.4, 0.6]])).set_index("layer")
     assert summary["weight"].to_dict() == pytest.approx({"0": 0.3, "1": 0.7})
     assert summary["contribution"].to_dict() == pytest.approx({"0": 0.3, "1": 1.4})
-    assert summary["weight_spread"].to_dict() == pytest.approx({"0": np.sqrt(0.02), "1": np.sqrt(0.02)})
-    assert summary.loc["1", "contribution_spread"] == pytest.approx(2 * np.sqrt(0.02))
+    assert summary["weight_std"].to_dict() == pytest.approx({"0": np.sqrt(0.02), "1": np.sqrt(0.02)})
+    assert summary.loc["1", "contribution_std"] == pytest.approx(2 * np.sqrt(0.02))
 
 
 def test_folds_are_averaged_before_seeds_are_compared():
     rows = pd.concat([table([[0.2, 0.8], [0.2, 0.8]]), table([[0.4, 0.6], [0.4, 0.6]]).assign(fold="1")])
-    assert weight_summary(rows)["weight_spread"].max() == pytest.approx(0, abs=1e-12)
+    assert weight_summary(rows)["weight_std"].max() == pytest.approx(0, abs=1e-12)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from layerprobe.probe.metrics import METRICS, MomentMatch, ccc, pearson, r2, rmse
+from layerprobe.probe.metrics import METRICS, MomentMatching, ccc, pearson, r2, rmse
 
 
 def test_ccc_divides_by_n_and_not_by_n_minus_1():
@@ -42,14 +42,14 @@ def test_pearson_and_rmse_by_hand(rng):
 def test_matching_mean_and_spread_is_the_best_line_for_ccc(rng):
     truth = rng.normal(4, 1.3, size=200)
     prediction = 0.2 * truth + rng.normal(0, 0.3, size=200) - 7
-    matched = ccc(truth, MomentMatch.learn(truth, prediction)(prediction))
+    matched = ccc(truth, MomentMatching.learn(truth, prediction)(prediction))
     found = minimize(lambda p: -ccc(truth, p[0] * prediction + p[1]), x0=(1.0, 0.0), method="Nelder-Mead", tol=1e-10)
     assert matched == pytest.approx(-found.fun, abs=1e-7)
     assert matched == pytest.approx(pearson(truth, prediction))
 
 
 def test_a_constant_prediction_is_matched_to_the_mean():
-    match = MomentMatch.learn(np.array([1.0, 3.0]), np.array([5.0, 5.0]))
+    match = MomentMatching.learn(np.array([1.0, 3.0]), np.array([5.0, 5.0]))
     assert match(np.array([9.0, 5.0])).tolist() == [2.0, 2.0]
 
 
@@ -69,7 +69,7 @@ def test_the_matched_head_is_the_best_that_any_gain_and_offset_reach(rng):
     """For a fixed direction, against a search over both (Nelder and Mead, 1965)."""
     prediction = rng.normal(2, 3, size=200)
     truth = 0.4 * prediction + rng.normal(size=200) + 3
-    matched = MomentMatch.learn(truth, prediction)
+    matched = MomentMatching.learn(truth, prediction)
     found = minimize(
         lambda head: -ccc(truth, head[0] * prediction + head[1]), (1.0, 0.0), method="Nelder-Mead",
         options={"xatol": 1e-10, "fatol": 1e-14, "maxiter": 10_000},
@@ -85,7 +85,7 @@ def test_descent_on_the_ccc_loss_ends_in_the_least_squares_direction_with_mean_a
     truth = x @ rng.normal(size=5) + 3 * rng.normal(size=300) + 2
     design = np.column_stack([x, np.ones(300)])
     least_squares = design @ np.linalg.lstsq(design, truth, rcond=None)[0]
-    closed = MomentMatch.learn(truth, least_squares)(least_squares)
+    closed = MomentMatching.learn(truth, least_squares)(least_squares)
     for start in range(3):
         first = np.random.default_rng(start).normal(size=6)
         found = minimize(lambda w: 1 - ccc(truth, design @ w), first, method="BFGS", options={"gtol": 1e-9})

@@ -6,13 +6,13 @@ import io
 
 from rich.console import Console
 
-from layerprobe.probe.progress import Bar, Lines, Silent, watcher
+from layerprobe.probe.progress import BarProgress, LogProgress, NullProgress, make_progress
 
 
 def test_lines_come_after_two_seconds_and_every_ten_with_rate_and_time_left():
     now = [0.0]
     out = io.StringIO()
-    lines = Lines(out, clock=lambda: now[0])
+    lines = LogProgress(out, clock=lambda: now[0])
     lines.begin("extract", 100, "utterances")
     for second in range(1, 14):
         now[0] = float(second)
@@ -25,7 +25,7 @@ def test_lines_come_after_two_seconds_and_every_ten_with_rate_and_time_left():
 
 def test_work_under_two_seconds_prints_nothing():
     out = io.StringIO()
-    lines = Lines(out, clock=lambda: 0.0)
+    lines = LogProgress(out, clock=lambda: 0.0)
     lines.begin("quick", 3, "things")
     for _ in range(3):
         lines.advance()
@@ -36,7 +36,7 @@ def test_work_under_two_seconds_prints_nothing():
 def test_a_bar_shows_count_rate_and_note_once_the_work_is_long(monkeypatch):
     monkeypatch.setattr("layerprobe.probe.progress.SECONDS_BEFORE_SHOWING", -1.0)
     out = io.StringIO()
-    bar = Bar(Console(file=out, force_terminal=True, width=120))
+    bar = BarProgress(Console(file=out, force_terminal=True, width=120))
     bar.begin("extract", 4, "utterances")
     bar.advance(1)
     bar.advance(1, "1 quarantined")
@@ -46,5 +46,5 @@ def test_a_bar_shows_count_rate_and_note_once_the_work_is_long(monkeypatch):
 
 
 def test_quiet_is_silent_and_no_terminal_means_lines(capsys):
-    assert type(watcher(quiet=True)) is Silent
-    assert isinstance(watcher(quiet=False), Lines)
+    assert type(make_progress(quiet=True)) is NullProgress
+    assert isinstance(make_progress(quiet=False), LogProgress)

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from layerprobe.analysis.statistics.bootstrap import ccc, draw_speakers, speaker_sums
+from layerprobe.analysis.statistics.bootstrap import ccc, resample_speakers, speaker_sums
 from layerprobe.probe import metrics
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     ratios = []
     for repeat in range(options.repeats):
         began = time.perf_counter()
-        counts = draw_speakers(options.speakers, n_draws=options.draws, rng=np.random.default_rng(repeat))
+        counts = resample_speakers(options.speakers, n_draws=options.draws, rng=np.random.default_rng(repeat))
         draws = ccc(speaker_sums(truth, prediction, groups).drawn(counts))
         ours = time.perf_counter() - began
         began = time.perf_counter()

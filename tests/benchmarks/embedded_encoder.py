@@ -23,12 +23,12 @@ import pandas as pd
 import soundfile
 from helpers.measured_targets import LIBRISPEECH, write_measured_manifest
 
-from layerprobe.analysis.statistics.bootstrap_scores import ScoreDraws, score_draws
+from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores, bootstrap_scores
 from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.data.write import write_manifest
-from layerprobe.probe.encoders.loading import load_upstream
+from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.results.run_folder import read_predictions
 from layerprobe.probe.sweep.settings import plan_sweep
@@ -105,7 +105,7 @@ def caches(manifest: Manifest, folder: Path) -> tuple[Cache, Cache, Cache]:
     kinds = (("trained", "embedded", None), ("random", "embedded", 0), ("acoustic", "acoustic", None))
     for name, upstream, seed in kinds:
         path = folder / f"{name}.zarr"
-        extract(manifest, load_upstream(upstream, random_init=seed), path)
+        extract(manifest, load_encoder(upstream, random_init=seed), path)
         found.append(open_cache(path))
     return found[0], found[1], found[2]
 
@@ -114,15 +114,15 @@ def judge(manifest: Manifest, folder: Path, *, metric: str, run: str) -> pd.Data
     """A row for each target: the encoder, random weights, MFCC, and the differences with their intervals."""
     trained, random, acoustic = caches(manifest, folder)
     out = folder / run
-    plan = plan_sweep(manifest, permutations=1, mix_seeds=0)
+    plan = plan_sweep(manifest, permutations=1, weighted_sum_seeds=0)
     sweep([trained, acoustic], manifest, plan, out=out, random_weights=[random])
-    draws = score_draws(read_predictions(out), metric=metric)
+    draws = bootstrap_scores(read_predictions(out), metric=metric)
     names = [*manifest.header.targets, *manifest.header.nominal]
     targets = [t for t in names if t in set(draws.keys["target"])]
     return pd.DataFrame([_judged(draws, target, trained.plan.layers) for target in targets])
 
 
-def _judged(draws: ScoreDraws, target: str, layers: tuple[str, ...]) -> dict[str, str | float]:
+def _judged(draws: BootstrapScores, target: str, layers: tuple[str, ...]) -> dict[str, str | float]:
     def scores(encoder: str, names: tuple[str, ...], control: str = "none"):
         found = draws.of(names, encoder=encoder, control=control, probe="ridge", target=target)
         assert found is not None

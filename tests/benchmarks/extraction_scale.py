@@ -24,14 +24,14 @@ import numpy as np
 import pandas as pd
 import soundfile
 import torch
-from benchmarks.extraction_speed import CONFIGS, RATE, write_sounds
+from benchmarks.extraction_speed import CONFIGS, RATE, write_audio_files
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 from transformers.utils import logging
 
 from layerprobe.probe.data.schema import Header, Manifest, Target
 from layerprobe.probe.data.write import write_manifest
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.extraction.extract import extract
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
@@ -53,21 +53,21 @@ def save_encoder(size: str, folder: Path) -> str:
 def measure(table: Path, encoder: str, out: Path) -> None:
     """In a process of its own: print seconds of work and greatest memory as JSON."""
     rows = pd.read_csv(table, dtype=str)
-    heard = load_encoder(encoder, device="cpu")
+    heard = load_audio_encoder(encoder, device="cpu")
     model = sum(p.nbytes for module in heard.modules() for p in module.parameters(recurse=False))
     began = time.perf_counter()
     done = extract(Manifest(table, HEADER, rows), heard, out)
     figures = {
         "seconds": time.perf_counter() - began,
-        "sound": done.seconds_of_sound,
+        "sound": done.audio_seconds,
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "model": model,
     }
     print(json.dumps(figures))
 
 
-def in_a_process(table: Path, encoder: str, out: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--measure", str(table), encoder, str(out)]
+def in_subprocess(table: Path, encoder: str, out: Path) -> dict[str, float]:
+    command = [sys.executable, __file__, "--benchmark", str(table), encoder, str(out)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(result.stdout.splitlines()[-1]))
 
@@ -95,7 +95,7 @@ def lengths(folder: Path) -> None:
             4 * n_frames**2 * model.config.hidden_size * model.config.num_hidden_layers
         )  # which torch counts not
         share = attention / (attention + counter.get_total_flops())
-        figures = in_a_process(write_table(folder / f"{seconds}.csv", sounds), encoder, folder / f"{seconds}.zarr")
+        figures = in_subprocess(write_table(folder / f"{seconds}.csv", sounds), encoder, folder / f"{seconds}.zarr")
         print(
             f"  {seconds:2d} s: {100 * figures['seconds'] / figures['sound']:.2f} s, attention {share:.1%}", flush=True
         )
@@ -110,7 +110,7 @@ def numbers(folder: Path, many: int) -> None:
     print("number: milliseconds per utterance of 1 s, and greatest memory")
     for n in (1000, many):
         table = write_table(folder / f"n{n}.csv", [sounds[k % len(sounds)] for k in range(n)])
-        figures = in_a_process(table, encoder, folder / f"n{n}.zarr")
+        figures = in_subprocess(table, encoder, folder / f"n{n}.zarr")
         words = f"{1000 * figures['seconds'] / n:.2f} ms, {figures['memory'] / 2**20:.0f} MiB"
         print(f"  {n} utterances: {words}", flush=True)
 
@@ -121,9 +121,9 @@ def memory(folder: Path, n: int) -> None:
     idle += "import transformers.models.hubert.modeling_hubert; "
     idle += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     libraries = int(subprocess.run([sys.executable, "-c", idle], capture_output=True, text=True, check=True).stdout)
-    sounds = write_sounds(folder, n)
+    sounds = write_audio_files(folder, n)
     for size in ("base", "large"):
-        figures = in_a_process(
+        figures = in_subprocess(
             write_table(folder / f"{size}.csv", sounds), save_encoder(size, folder), folder / f"{size}.zarr"
         )
         above = figures["memory"] - figures["model"]
@@ -140,7 +140,7 @@ def again(folder: Path) -> None:
         if not (folder / f"{size}.zarr").exists():
             continue
         began = time.perf_counter()
-        heard = load_encoder(save_encoder(size, folder), device="cpu")
+        heard = load_audio_encoder(save_encoder(size, folder), device="cpu")
         loaded = time.perf_counter() - began
         table = pd.read_csv(folder / f"{size}.csv", dtype=str)
         done = extract(Manifest(folder / f"{size}.csv", HEADER, table), heard, folder / f"{size}.zarr")
@@ -149,7 +149,7 @@ def again(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", nargs=3, metavar=("TABLE", "ENCODER", "OUT"))
+    parser.add_argument("--benchmark", nargs=3, metavar=("TABLE", "ENCODER", "OUT"))
     parser.add_argument("--many", type=int, default=20_000)
     parser.add_argument("--utterances", type=int, default=64, help="for memory")
     options = parser.parse_args()

@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from layerprobe.probe.data.schema import Header, Manifest
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.extraction.extract import Extraction, extract
 from layerprobe.probe.system import cores
 
@@ -49,7 +49,7 @@ LARGE: dict[str, Any] = {
 CONFIGS: dict[str, dict[str, Any]] = {"base": {}, "large": LARGE}
 
 
-def write_sounds(folder: Path, n: int) -> list[Path]:
+def write_audio_files(folder: Path, n: int) -> list[Path]:
     """Coloured noise of natural lengths (lognormal, median 4.9 s, 1 to 12 s) as FLAC."""
     rng = np.random.default_rng(0)
     paths = []
@@ -131,15 +131,15 @@ def main() -> None:
 
 
 def compare(folder: Path, size: str, n: int, repeats: int) -> None:
-    paths = write_sounds(folder, n)
+    paths = write_audio_files(folder, n)
     seconds = sum(soundfile.info(p).duration for p in paths)
     torch.manual_seed(0)
     model = HubertModel(HubertConfig(**CONFIGS[size])).eval()
     upstream = str(folder / f"hubert-{size}")
     model.save_pretrained(upstream)
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(upstream)
-    encoders = {p: load_encoder(upstream, device="cpu", precision=p) for p in ("float32", "bfloat16")}
-    coarse = copy.deepcopy(model).to(torch.bfloat16)
+    encoders = {p: load_audio_encoder(upstream, device="cpu", precision=p) for p in ("float32", "bfloat16")}
+    mixed_precision = copy.deepcopy(model).to(torch.bfloat16)
     work = work_per_second(model)
     print(f"HuBERT-{size}, {n} utterances, {seconds:.0f} s, {cores()} cores, {work:.1f} GFLOP per s of sound")
 
@@ -153,7 +153,7 @@ def compare(folder: Path, size: str, n: int, repeats: int) -> None:
     contenders: dict[str, tuple[list[Path], Callable[[], Any]]] = {
         "loop float32": (few, lambda: [hear_alone(model, p) for p in few]),
         "padded float32": (few, functools.partial(hear_padded, model, few)),
-        "loop bfloat16": (few, lambda: one_thread_a_core(functools.partial(hear_alone, coarse), few)),
+        "loop bfloat16": (few, lambda: one_thread_a_core(functools.partial(hear_alone, mixed_precision), few)),
         "extract float32": (quarter, functools.partial(ours, "float32", quarter)),
         "extract bfloat16": (paths, functools.partial(ours, "bfloat16", paths)),
     }

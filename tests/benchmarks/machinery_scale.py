@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from layerprobe.probe.data.schema import Header, Manifest, Target
-from layerprobe.probe.encoders.base import Stretch
+from layerprobe.probe.encoders.base import FrameChunk
 from layerprobe.probe.extraction.extract import extract
 
 HEADER = Header("many", "1", "none", {"arousal": Target(1, 7, "none")})
@@ -41,8 +41,8 @@ class Costless:
     def weights_hash(self) -> str:
         return "0"
 
-    def stretches(self, material: object) -> Iterator[Stretch]:
-        yield Stretch(self._frames)
+    def frame_chunks(self, material: object) -> Iterator[FrameChunk]:
+        yield FrameChunk(self._frames)
 
 
 def measure(n: int, out: Path) -> None:

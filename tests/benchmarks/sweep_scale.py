@@ -29,10 +29,10 @@ TARGETS = ("arousal", "valence", "dominance")
 def plan(n_layers: int) -> ExtractionPlan:
     layers = tuple(map(str, range(n_layers)))
     texts = dict.fromkeys(("revision", "weights", "layer_convention", "adapter", "preprocessing", "resampler"), "")
-    texts |= dict.fromkeys(("channels", "long_sound", "forward", "libraries"), "")
+    texts |= dict.fromkeys(("audio_channels", "chunking", "forward", "libraries"), "")
     return ExtractionPlan(
         upstream="synthetic", architecture="none", random_init=None, layers=layers, sampling_rate=16_000,
-        poolings=("mean",), precision="float32", storage="float32", **texts,
+        poolings=("mean",), precision="float32", storage_dtype="float32", **texts,
     )  # fmt: skip
 
 
@@ -52,7 +52,9 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=20_000)
     parser.add_argument("--layers", type=int, default=25)
     parser.add_argument("--features", type=int, default=1024)
-    parser.add_argument("--mix-seeds", type=int, default=0, help="of the weighted sum, which reads layers again")
+    parser.add_argument(
+        "--weighted-sum-seeds", type=int, default=0, help="of the weighted sum, which reads layers again"
+    )
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))
@@ -73,7 +75,7 @@ def main() -> None:
         sweep(
             [open_cache(folder / "c.zarr")],
             manifest,
-            plan_sweep(manifest, mix_seeds=options.mix_seeds),
+            plan_sweep(manifest, weighted_sum_seeds=options.weighted_sum_seeds),
             out=folder / "run",
         )
         seconds = time.perf_counter() - began
@@ -81,7 +83,7 @@ def main() -> None:
         one_layer = n * options.features * 4
         print(
             f"{n} x {options.layers} x {options.features}: swept in {seconds:.0f} s, with 5 permutations of 3 "
-            f"targets and {options.mix_seeds} seeds of the weighted sum; "
+            f"targets and {options.weighted_sum_seeds} seeds of the weighted sum; "
             f"memory rose by {above / 2**30:.2f} GiB, one layer is {one_layer / 2**30:.2f} GiB"
         )
     finally:

@@ -1,7 +1,7 @@
 """The layers of every architecture that the tests know, on transformers 4.57 and on the installed one.
 
 The small models of the tests are saved by the installed version. Two processes, one for each version, load them by
-`probe.encoders.loading.load_encoder` and hear the same waveform in float32. Told is the norm of the difference over the
+`probe.encoders.loading.load_audio_encoder` and hear the same waveform in float32. Told is the norm of the difference over the
 norm, the greatest of all layers: ``layers`` are what layerprobe gives, ``hooked`` what hooks read of transformers' own
 forward pass. Exits with 1 if one exceeds the tolerance or layers have other names, which counts as infinite.
 
@@ -24,8 +24,8 @@ import torch
 import transformers
 from transformers.utils import logging
 
-from layerprobe.probe.encoders.architectures import FAMILIES
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.architectures import ARCHITECTURES
+from layerprobe.probe.encoders.loading import load_audio_encoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # transformers 4.57, and of what it needs all that the installed environment lacks or has too new
@@ -66,17 +66,17 @@ def own_last_state(folder: Path) -> np.ndarray:
     """What transformers gives as the last of its ``hidden_states``, ``(n_frames, dim)``."""
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
-    family = FAMILIES[model.config.model_type]
-    piece = next(family.pieces(waveform(), extractor, model.config))
-    told: Any = family.encoder(model)(**piece.inputs, output_hidden_states=True)
-    return np.asarray(told.hidden_states[-1][0, piece.counted])
+    family = ARCHITECTURES[model.config.model_type]
+    input_chunk = next(family.input_chunks(waveform(), extractor, model.config))
+    told: Any = family.encoder(model)(**input_chunk.inputs, output_hidden_states=True)
+    return np.asarray(told.hidden_states[-1][0, input_chunk.counted])
 
 
 def dump(models: Path, out: Path) -> None:
     """Write this process's version of transformers, and for each model a file of every state that it gives."""
     (out / "version").write_text(transformers.__version__)
     for folder in sorted(models.iterdir()):
-        encoder = load_encoder(str(folder), precision="float32", device="cpu")
+        encoder = load_audio_encoder(str(folder), precision="float32", device="cpu")
         heard = zip(OURS, (encoder.hidden_states(waveform()), encoder.reference_states(waveform())), strict=True)
         states = {f"{how} {k}": x.numpy() for how, told in heard for k, x in zip(encoder.layers, told, strict=True)}
         np.savez(out / folder.name, allow_pickle=False, own=own_last_state(folder), **states)

@@ -21,10 +21,10 @@ import layerprobe.probe.cache.verify
 import layerprobe.probe.cache.writer
 import layerprobe.probe.extraction.repair
 from layerprobe.probe.cache.compact import compact
-from layerprobe.probe.cache.journal import JOURNAL, CacheDamaged
-from layerprobe.probe.cache.store import CacheMismatch, block_file, open_cache
+from layerprobe.probe.cache.journal import JOURNAL, CacheDamagedError
+from layerprobe.probe.cache.store import CacheMismatchError, block_file, open_cache
 from layerprobe.probe.cache.verify import differences, verify
-from layerprobe.probe.cache.writer import CacheWriter, compaction_folders, finish_compaction
+from layerprobe.probe.cache.writer import CacheWriter, compaction_folders, resume_compaction
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.extraction.repair import repair
@@ -100,7 +100,7 @@ def test_a_compaction_that_was_killed_is_finished_by_the_next_run(tmp_path):
     fresh, old = compaction_folders(path)
     fill(fresh, 3)
     path.rename(old)  # killed between the two renamings
-    finish_compaction(path)
+    resume_compaction(path)
     assert content_hash(path) == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
 
@@ -131,7 +131,7 @@ def test_every_file_in_turn_is_found_out_named_and_mended_to_the_same_bytes(
     encoder, path = load_exact(folders["hubert"]), tmp_path / "a.zarr"
     extract(ten_voices, encoder, path)
     whole, ids = content_hash(path), open_cache(path).utterance_ids.tolist()
-    for array in ("embeddings", "utterance_id", "sound"):
+    for array in ("embeddings", "utterance_id", "audio_hash"):
         for block in range(3):
             if fault == "swap" and block == 2:
                 continue  # the last block has other rows: swapped it is simply damaged
@@ -145,7 +145,7 @@ def test_every_file_in_turn_is_found_out_named_and_mended_to_the_same_bytes(
                 expected = [u for b in sorted(hit) for u in ids[b * SMALL : (b + 1) * SMALL]]
                 assert [u for d in found for u in d.utterance_ids] == expected
             done = repair(path, ten_voices, encoder)
-            assert done.n_heard == sum(len(ids[b * SMALL : (b + 1) * SMALL]) for b in hit)
+            assert done.n_encoded == sum(len(ids[b * SMALL : (b + 1) * SMALL]) for b in hit)
             assert verify(path) == []
             assert content_hash(path) == whole
 
@@ -166,7 +166,7 @@ def test_a_flipped_bit_is_laid_at_the_door_of_its_layer(tmp_path):
 def test_a_repair_needs_what_made_the_cache(ten_voices, folders, tmp_path, small_blocks):
     path = tmp_path / "a.zarr"
     extract(ten_voices, load_exact(folders["hubert"]), path)
-    with pytest.raises(CacheMismatch, match="random_init None, not 0"):
+    with pytest.raises(CacheMismatchError, match="random_init None, not 0"):
         repair(path, ten_voices, load_exact(folders["hubert"], random_init=0))
     block_file(path, "embeddings", 1).unlink()
     few = replace(ten_voices, table=ten_voices.table[:6])
@@ -200,9 +200,9 @@ def test_a_journal_with_a_bad_line_is_refused_and_mended(ten_voices, folders, tm
     changed = {"broken": [lines[0], "{broken\n", lines[2]], "lost": [lines[0], lines[2]], "twice": [*lines, lines[1]]}
     journal.write_text("".join(changed[fault]))
     if fault != "twice":
-        with pytest.raises(CacheDamaged, match="cache repair"):
+        with pytest.raises(CacheDamagedError, match="cache repair"):
             open_cache(path)
-        assert repair(path, ten_voices, encoder).n_heard == 0
+        assert repair(path, ten_voices, encoder).n_encoded == 0
     assert len(open_cache(path).utterance_ids) == 10
     assert content_hash(path) == whole
 
@@ -223,7 +223,7 @@ def test_a_store_shorter_than_its_journal_is_not_read(tmp_path):
     content = json.loads(metadata.read_text())
     content["shape"][0] = 3  # an older copy came back
     metadata.write_text(json.dumps(content))
-    with pytest.raises(CacheDamaged, match="embeddings is shorter than the 5 rows that the journal names"):
+    with pytest.raises(CacheDamagedError, match="embeddings is shorter than the 5 rows that the journal names"):
         open_cache(tmp_path / "a.zarr")
 
 

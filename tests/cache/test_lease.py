@@ -16,7 +16,7 @@ from helpers.command_line import script_environment
 from helpers.leases import owner
 
 import layerprobe.probe.cache.lease as claims
-from layerprobe.probe.cache.lease import CLAIM, claimed
+from layerprobe.probe.cache.lease import LEASE, leased
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.exceptions import InputError
@@ -31,40 +31,40 @@ def aged(file, seconds):
 
 def test_a_claim_stands_while_a_store_is_written_and_goes_with_it(tmp_path):
     with CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM):
-        said = json.loads((tmp_path / "a.zarr" / CLAIM).read_text())
+        said = json.loads((tmp_path / "a.zarr" / LEASE).read_text())
         assert said["pid"] == os.getpid()
         assert said["host"]
-        with pytest.raises(InputError, match="is being written by another process"), claimed(tmp_path / "a.zarr"):
+        with pytest.raises(InputError, match="is being written by another process"), leased(tmp_path / "a.zarr"):
             pass
-    assert not (tmp_path / "a.zarr" / CLAIM).exists()
+    assert not (tmp_path / "a.zarr" / LEASE).exists()
 
 
 def test_the_claim_of_a_killed_process_of_this_machine_is_taken_over_at_once(tmp_path):
     holder = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom layerprobe.probe.cache.lease import claimed\n"
-        "with claimed(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom layerprobe.probe.cache.lease import leased\n"
+        "with leased(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     fill(tmp_path / "a.zarr", 3)
     env = script_environment()
     assert subprocess.run([sys.executable, "-c", holder, tmp_path / "a.zarr"], env=env).returncode < 0
-    assert (tmp_path / "a.zarr" / CLAIM).exists()
+    assert (tmp_path / "a.zarr" / LEASE).exists()
     began = time.monotonic()
     fill(tmp_path / "a.zarr", 5)
-    assert time.monotonic() - began < claims.LAPSES
+    assert time.monotonic() - began < claims.LEASE_SECONDS
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
 
 
 def test_the_claim_of_another_machine_holds_until_it_lapses(tmp_path, monkeypatch):
     """As on a shared folder where locks do not reach from one machine to the next."""
-    monkeypatch.setattr(claims, "SETTLES", 0.01)
+    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.01)
     fill(tmp_path / "a.zarr", 3)
-    claim = tmp_path / "a.zarr" / CLAIM
+    claim = tmp_path / "a.zarr" / LEASE
     claim.write_text(owner(pid=77, machine="another boot", host="node7"))
-    aged(claim, claims.LAPSES - 30)
+    aged(claim, claims.LEASE_SECONDS - 30)
     with pytest.raises(InputError, match=r"another process \(77 on node7\).*lapses after 90 seconds"):
         fill(tmp_path / "a.zarr", 5)
     assert json.loads(claim.read_text())["host"] == "node7"
-    aged(claim, claims.LAPSES + 1)
+    aged(claim, claims.LEASE_SECONDS + 1)
     fill(tmp_path / "a.zarr", 5)
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
     assert not list((tmp_path / "a.zarr").glob("*.partial"))
@@ -72,22 +72,22 @@ def test_the_claim_of_another_machine_holds_until_it_lapses(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("torn", [b"", b'{"pid": 7', b"\0\0\0\0", b"[]"])
 def test_a_torn_claim_is_nobodys_once_it_lapsed(tmp_path, torn, monkeypatch):
-    monkeypatch.setattr(claims, "SETTLES", 0.01)
+    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.01)
     fill(tmp_path / "a.zarr", 3)
-    claim = tmp_path / "a.zarr" / CLAIM
+    claim = tmp_path / "a.zarr" / LEASE
     claim.write_bytes(torn)
-    aged(claim, claims.LAPSES + 1)
+    aged(claim, claims.LEASE_SECONDS + 1)
     fill(tmp_path / "a.zarr", 5)
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
 
 
 def test_of_two_that_take_a_claim_over_at_once_one_wins(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "SETTLES", 0.3)
-    claim = tmp_path / CLAIM
+    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.3)
+    claim = tmp_path / LEASE
     claim.write_text(owner(machine="another"))
-    aged(claim, claims.LAPSES + 1)
-    both = [claims.Claim(tmp_path), claims.Claim(tmp_path)]
-    monkeypatch.setattr(claims, "_age", lambda _: claims.LAPSES + 1)  # both have seen it old
+    aged(claim, claims.LEASE_SECONDS + 1)
+    both = [claims.Lease(tmp_path), claims.Lease(tmp_path)]
+    monkeypatch.setattr(claims, "_age", lambda _: claims.LEASE_SECONDS + 1)  # both have seen it old
     won = []
 
     def take(one):
@@ -116,20 +116,20 @@ def test_whoever_stood_still_until_its_claim_was_taken_over_writes_no_more(tmp_p
     ):
         writer.append(*every[0])
         writer.flush()
-        (tmp_path / "a.zarr" / CLAIM).write_text(owner(machine="another"))
+        (tmp_path / "a.zarr" / LEASE).write_text(owner(machine="another"))
         writer.append(*every[1])
         writer.flush()
-    assert json.loads((tmp_path / "a.zarr" / CLAIM).read_text())["machine"] == "another"
-    (tmp_path / "a.zarr" / CLAIM).unlink()
+    assert json.loads((tmp_path / "a.zarr" / LEASE).read_text())["machine"] == "another"
+    (tmp_path / "a.zarr" / LEASE).unlink()
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 1
 
 
 def test_a_claim_is_renewed_while_its_owner_lives(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "RENEWED", 0.02)
-    with claimed(tmp_path):
-        aged(tmp_path / CLAIM, 1_000)
+    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.02)
+    with leased(tmp_path):
+        aged(tmp_path / LEASE, 1_000)
         for _ in range(500):
-            if claims._age(tmp_path / CLAIM) < 100:
+            if claims._age(tmp_path / LEASE) < 100:
                 break
             time.sleep(0.02)
-        assert claims._age(tmp_path / CLAIM) < 100
+        assert claims._age(tmp_path / LEASE) < 100

@@ -14,9 +14,9 @@ import pytest
 import zarr
 from helpers.cache_rows import DIM, PLAN, content_hash, fill, rows
 
-from layerprobe.probe.cache.journal import CacheDamaged
+from layerprobe.probe.cache.journal import CacheDamagedError
 from layerprobe.probe.cache.plan import ExtractionPlan
-from layerprobe.probe.cache.store import BLOCK, CacheMismatch, open_cache
+from layerprobe.probe.cache.store import BLOCK, CacheMismatchError, open_cache
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.exceptions import InputError
 
@@ -26,7 +26,7 @@ def test_rows_come_back_as_they_were_appended(tmp_path):
     cache = open_cache(tmp_path / "a.zarr")
     ids, sounds, embeddings = zip(*rows(3), strict=True)
     assert cache.utterance_ids.tolist() == list(ids)
-    assert cache.sounds.tolist() == list(sounds)
+    assert cache.audio_hashes.tolist() == list(sounds)
     assert cache.plan == PLAN
     for k, layer in enumerate(PLAN.layers):
         np.testing.assert_array_equal(cache.read_layer(layer), np.stack(embeddings)[:, k].reshape(3, -1))
@@ -101,7 +101,7 @@ def test_a_broken_line_in_the_middle_is_damage(tmp_path):
     fill(tmp_path / "a.zarr", 5)
     journal = tmp_path / "a.zarr" / "journal.jsonl"
     journal.write_text("broken\n" + journal.read_text())
-    with pytest.raises(CacheDamaged, match=r"journal.jsonl, line 1 can't be read"):
+    with pytest.raises(CacheDamagedError, match=r"journal.jsonl, line 1 can't be read"):
         open_cache(tmp_path / "a.zarr")
 
 
@@ -113,14 +113,14 @@ def test_a_flipped_bit_is_never_read(tmp_path, byte):
     content[byte] ^= 4
     shard.write_bytes(content)
     cache = open_cache(tmp_path / "a.zarr")
-    with pytest.raises(CacheDamaged, match=r"embeddings is damaged .*Look at it with layerprobe cache verify"):
+    with pytest.raises(CacheDamagedError, match=r"embeddings is damaged .*Look at it with layerprobe cache verify"):
         [cache.read_layer(layer) for layer in PLAN.layers]
 
 
 def test_a_missing_block_is_never_read_as_numbers(tmp_path):
     fill(tmp_path / "a.zarr", BLOCK + 5)
     (tmp_path / "a.zarr" / "embeddings" / "c" / "1" / "0" / "0" / "0").unlink()
-    with pytest.raises(CacheDamaged, match=rf"5 rows from {BLOCK} on are missing"):
+    with pytest.raises(CacheDamagedError, match=rf"5 rows from {BLOCK} on are missing"):
         open_cache(tmp_path / "a.zarr").read_layer("0")
 
 
@@ -128,7 +128,7 @@ def test_another_plan_is_refused_with_the_field_that_differs(tmp_path):
     fill(tmp_path / "a.zarr", 3)
     before = content_hash(tmp_path / "a.zarr")
     other = replace(PLAN, poolings=("mean",), libraries="torch 2.12")
-    with pytest.raises(CacheMismatch) as caught:
+    with pytest.raises(CacheMismatchError) as caught:
         fill(tmp_path / "a.zarr", 1, plan=other)
     assert str(caught.value) == (
         f"{tmp_path / 'a.zarr'} was extracted with poolings mean, std, not mean; "

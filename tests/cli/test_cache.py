@@ -28,7 +28,7 @@ def test_the_verbs_say_what_they_find(ten_voices, folders, tmp_path):
     assert command("cache", "info", path, "--precision-loss").exit_code == 2
     assert command("cache", "verify", path).stdout == f"{path} is whole.\n"
     assert "hold the same" in command("cache", "diff", path, path).stdout
-    block_file(path, "sound", 0).unlink()
+    block_file(path, "audio_hash", 0).unlink()
     broken = command("cache", "verify", path)
     assert broken.exit_code == 2
     assert "block 0, sound: the file is missing; u0, u1, u2 and 7 more" in broken.stdout

@@ -17,10 +17,10 @@ from helpers.voices import voice, write_table
 
 from layerprobe.cli.app import app
 from layerprobe.cli.figures import FIGURES
-from layerprobe.figures.draw import PICTURES, draw
+from layerprobe.figures.draw import PLOTS, draw
 from layerprobe.figures.report.report import write_report
 from layerprobe.probe.cache.store import open_cache
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.sweep.settings import plan_sweep
 
@@ -45,7 +45,7 @@ def finished(corpus, folders):
     out = corpus.parent
     cache, folder = out / "hubert.zarr", out / "runs" / "first"
     results = [
-        run("manifest", "check", corpus),
+        run("manifest", "validate", corpus),
         run("extract", corpus, "--encoder", folders["hubert"], "--out", cache),
         run("sweep", cache, corpus, "--out", folder),
         run("heatmap", folder),
@@ -80,10 +80,10 @@ def test_curves_and_report_are_written(finished):
 @pytest.mark.parametrize(
     ("verb", "function", "names"),
     [
-        ("sweep", plan_sweep, ("folds", "test", "mix_seeds", "seed", "permutations", "transfer")),
-        ("extract", load_encoder, ("random_init", "adapter", "device", "precision")),
+        ("sweep", plan_sweep, ("folds", "test", "weighted_sum_seeds", "seed", "permutations", "transfer")),
+        ("extract", load_audio_encoder, ("random_init", "adapter", "device", "precision")),
         ("extract", extract, ("words", "storage", "prune", "jobs")),
-        ("doctor", load_encoder, ("random_init", "adapter", "device", "precision")),
+        ("check-encoder", load_audio_encoder, ("random_init", "adapter", "device", "precision")),
         ("heatmap", draw, ("metric", "width")),
         ("depth", draw, ("metric", "width")),
         ("report", write_report, ("metric",)),
@@ -97,17 +97,17 @@ def test_the_command_line_has_the_defaults_of_the_functions(verb, function, name
 
 
 def test_every_verb_of_a_picture_has_its_picture():
-    assert {*FIGURES, "similarity"} == set(PICTURES)
+    assert {*FIGURES, "similarity"} == set(PLOTS)
 
 
 def test_pictures_have_the_width_that_is_asked_for(finished):
     _, folder, _ = finished
-    result = run("wins", folder, "--width", "column")
+    result = run("best-layer", folder, "--width", "column")
     assert result.exit_code == 0, result.output
     svg = (folder / "figures" / "wins.svg").read_text()
     assert float(re.search(r'width="([\d.]+)pt"', svg).group(1)) == pytest.approx(3.5 * 72, abs=0.01)
-    assert "width 'wide' is unknown; choose one of column, double" in refused("wins", folder, "--width", "wide")
-    assert "No cache with random weights was swept" in refused("difference", folder)
+    assert "width 'wide' is unknown; choose one of column, double" in refused("best-layer", folder, "--width", "wide")
+    assert "No cache with random weights was swept" in refused("gain-over-random", folder)
 
 
 def test_layers_are_compared_from_the_caches_of_the_run(finished, tmp_path):
@@ -156,7 +156,7 @@ def test_a_complete_cache_is_left_alone_and_quiet_says_nothing(finished, corpus,
 def test_mistakes_are_one_sentence_with_the_mend(finished, corpus, folders, tmp_path):
     cache, folder, _ = finished
     hubert = folders["hubert"]
-    assert re.match(r"Error: .*no.csv does not exist\. Give", refused("manifest", "check", tmp_path / "no.csv"))
+    assert re.match(r"Error: .*no.csv does not exist\. Give", refused("manifest", "validate", tmp_path / "no.csv"))
     assert "no such folder" in refused("extract", corpus, "--encoder", "./no", "--out", tmp_path / "a.zarr")
     assert "pooling 'mode' is unknown; choose one of first_third" in refused(
         "extract", corpus, "--encoder", hubert, "--out", tmp_path / "a.zarr", "--pooling", "mode"
@@ -174,9 +174,9 @@ def test_mistakes_are_one_sentence_with_the_mend(finished, corpus, folders, tmp_
     assert "holds another run" in refused("sweep", cache, corpus, "--out", folder, "--seed", 9)
 
 
-def test_a_manifest_without_ratings_for_the_cache_is_one_sentence(finished, tmp_path, write_sound):
+def test_a_manifest_without_ratings_for_the_cache_is_one_sentence(finished, tmp_path, write_audio):
     cache, _, _ = finished
-    write_sound("a.wav")
+    write_audio("a.wav")
     other = write_table(tmp_path, [{"utterance_id": "x", "path": "a.wav", "speaker_id": "s", "arousal": 2}])
     assert "so there are no ratings to sweep" in refused("sweep", cache, other, "--out", tmp_path / "r")
 
@@ -195,7 +195,7 @@ def test_unknown_speakers_need_a_word_and_the_run_remembers(corpus, folders, tmp
     table = pd.read_csv(corpus).drop(columns="speaker_id")
     table["path"] = [str(corpus.parent / p) for p in table["path"]]
     path = write_table(tmp_path, table.to_dict("records"), targets=("arousal", "valence"))
-    assert "column speaker_id is missing (--no-speakers goes on without it" in refused("manifest", "check", path)
+    assert "column speaker_id is missing (--no-speakers goes on without it" in refused("manifest", "validate", path)
     cache = tmp_path / "a.zarr"
     assert run("extract", path, "--encoder", folders["hubert"], "--out", cache, "--no-speakers").exit_code == 0
     assert run("sweep", cache, path, "--out", tmp_path / "r", "--no-speakers").exit_code == 0
@@ -205,7 +205,10 @@ def test_unknown_speakers_need_a_word_and_the_run_remembers(corpus, folders, tmp
 
 def test_debug_shows_the_traceback(tmp_path):
     result = subprocess.run(
-        [*COMMAND, "manifest", "check", str(tmp_path / "no.csv"), "--debug"], cwd=ROOT, capture_output=True, text=True
+        [*COMMAND, "manifest", "validate", str(tmp_path / "no.csv"), "--debug"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode != 0
     assert "Traceback" in result.stderr
@@ -215,7 +218,7 @@ def test_features_without_a_network_go_the_same_way(corpus, tmp_path):
     cache, folder = tmp_path / "acoustic.zarr", tmp_path / "runs" / "a"
     for words in (
         ("extract", corpus, "--encoder", "acoustic", "--out", cache),
-        ("sweep", cache, corpus, "--out", folder, "--mix-seeds", 1),
+        ("sweep", cache, corpus, "--out", folder, "--weighted-sum-seeds", 1),
         ("heatmap", folder),
         ("curves", folder),
         ("report", folder),
@@ -226,13 +229,13 @@ def test_features_without_a_network_go_the_same_way(corpus, tmp_path):
     assert {"log_mel", "mfcc", "f0", "loudness", "duration"} <= set(layers)
     words = ("extract", corpus, "--encoder", "acoustic", "--out", tmp_path / "b.zarr", "--random-init", 1)
     assert "acoustic features have no weights: --random-init can't be chosen. Leave that out." in refused(*words)
-    assert "acoustic features are measured, not heard by a network" in refused("doctor", "--encoder", "acoustic")
+    assert "acoustic features are measured, not heard by a network" in refused("check-encoder", "--encoder", "acoustic")
 
 
 @pytest.mark.parametrize(
     "verb",
     [
-        ["manifest", "check"], ["extract"], ["sweep"], ["doctor"], ["report"], ["similarity"], ["demo"],
+        ["manifest", "validate"], ["extract"], ["sweep"], ["check-encoder"], ["report"], ["similarity"], ["demo"],
         *([verb] for verb in FIGURES),
     ],
 )  # fmt: skip

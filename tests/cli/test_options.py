@@ -20,7 +20,7 @@ from layerprobe.probe.data.inputs import TRANSCRIPT
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
-from layerprobe.probe.training.options import option, options_of
+from layerprobe.probe.training.options import option, read_options
 
 TRAIN = (EncoderOptions, HeadOptions, OptimiserOptions)
 ALL = [*(("train", kind) for kind in TRAIN), ("distil", DistilOptions), ("pretrain", PretrainOptions)]
@@ -30,7 +30,7 @@ ALL = [*(("train", kind) for kind in TRAIN), ("distil", DistilOptions), ("pretra
 def test_each_field_is_an_option_with_the_fields_default_range_and_help(command, kind):
     shown = {p.name: p for p in get_command(app).commands[command].params}
     for field in fields(kind):
-        parameter, described = shown[field.name], options_of(kind)[field.name]
+        parameter, described = shown[field.name], read_options(kind)[field.name]
         assert parameter.opts == [f"--{(described.name or field.name).replace('_', '-')}"]
         assert parameter.required == (field.default is MISSING)
         if field.default is not MISSING:
@@ -87,7 +87,7 @@ def test_every_option_of_a_training_arrives_in_its_own_field(manifest, planned, 
     for kind in TRAIN:
         hints, values = get_type_hints(kind), {}
         for field in fields(kind):
-            values[field.name], typed = other(field, options_of(kind)[field.name], hints[field.name])
+            values[field.name], typed = other(field, read_options(kind)[field.name], hints[field.name])
             assert values[field.name] != field.default
             words += typed
         expected[kind] = kind(**values)
@@ -118,7 +118,7 @@ def test_a_command_takes_dataclasses_and_an_output_and_gets_quiet_and_debug():
     def choose(name: str, choices: Choices, *, output: Output) -> None:
         """Choose some layers."""
         got.name, got.choices = name, choices
-        output.say(f"chosen by {name}")
+        output.print(f"chosen by {name}")
         if name == "nobody":
             raise InputError("nobody chooses")
 

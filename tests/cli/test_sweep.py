@@ -45,28 +45,38 @@ def swept(monkeypatch, *words):
 
 def test_defaults_are_those_of_the_plan():
     command, ours = (inspect.signature(f).parameters for f in (sweep, plan_sweep))
-    for name in ("permutations", "beyond_text", "transfer"):
+    for name in ("permutations", "residualize_text", "cross_corpus"):
         assert command[name].default == ours[name].default
 
 
 def test_what_is_asked_arrives_and_the_command_is_written_down(asked, tmp_path, monkeypatch):
     cache, manifest = asked
-    choices = ("--permutations", 3, "--transfer", "--beyond-text", "--beside", "transcript", "--mix-seeds", 0)
+    choices = (
+        "--permutations",
+        3,
+        "--cross-corpus",
+        "--residualize-text",
+        "--covariate",
+        "transcript",
+        "--weighted-sum-seeds",
+        0,
+    )
     out = tmp_path / "a run"
     swept(monkeypatch, cache, manifest, "--out", out, *choices)
     run = read_run(out)
     content = run.plan["sweep"]
-    assert (content["n_permutations"], content["transfer"], content["beyond_text"]) == (3, True, ["arousal"])
+    assert (content["n_permutations"], content["cross_corpus"], content["text_residuals"]) == (3, True, ["arousal"])
     assert content["controls"] == ["permuted", "permuted_by_speaker"]
     assert run.plan["layerprobe_version"] == layerprobe_version()
     assert run.plan["command"] == (
-        f"layerprobe sweep {cache} {manifest} --out '{out}' --permutations 3 --transfer --beyond-text "
-        "--beside transcript --mix-seeds 0 --quiet"
+        f"layerprobe sweep {cache} {manifest} --out '{out}' --permutations 3 --cross-corpus --residualize-text "
+        "--covariate transcript --weighted-sum-seeds 0 --quiet"
     )
-    assert {"trained_on_acted", "trained_on_called", "beside_alone"} <= set(run.scores["control"])
+    assert {"acted", "called"} <= set(run.scores["train_corpus"])
+    assert "covariates_only" in set(run.scores["baseline"])
     assert set(run.scores["probe"]) == {"ridge", "banded_ridge", "mean"}
 
 
 def test_without_speakers_no_control_needs_them(asked, tmp_path, monkeypatch):
-    swept(monkeypatch, *asked, "--out", tmp_path / "run", "--no-speakers", "--mix-seeds", 0)
+    swept(monkeypatch, *asked, "--out", tmp_path / "run", "--no-speakers", "--weighted-sum-seeds", 0)
     assert read_run(tmp_path / "run").plan["sweep"]["controls"] == ["permuted"]

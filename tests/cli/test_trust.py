@@ -15,7 +15,7 @@ from helpers.speech_models import load_exact
 from helpers.text_models import save_text_model
 from safetensors.torch import load_file
 
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import TRUST, trust
@@ -39,8 +39,8 @@ def pickled(folder, to):
 def test_a_pickle_is_refused_unless_it_is_trusted(folders, tmp_path, monkeypatch):
     folder = pickled(folders["hubert"], tmp_path / "pickle")
     with pytest.raises(InputError, match=r"pickle: its weights are a pickle, which can run code.*--trust-pickle"):
-        load_encoder(str(folder))
-    load_encoder(str(folder), random_init=0)  # nothing is read
+        load_audio_encoder(str(folder))
+    load_audio_encoder(str(folder), random_init=0)  # nothing is read
     text = pickled(save_text_model("bert", tmp_path / "bert"), tmp_path / "pickled-bert")
     with pytest.raises(InputError, match="its weights are a pickle"):
         load_text_encoder(str(text))
@@ -67,9 +67,9 @@ def test_a_folders_own_code_is_not_run_unless_it_is_trusted(folders, tmp_path):
         "class Own(HubertConfig):\n    model_type = 'theirs'\n"
     )
     with pytest.raises(InputError, match=r"theirs asks to run code of its own\. Read it, and add --trust-remote-code"):
-        load_encoder(str(folder))
+        load_audio_encoder(str(folder))
     assert not mark.exists()
-    words = ["doctor", "--encoder", str(folder), "--trust-remote-code"]  # after the verb, as one would type it
+    words = ["check-encoder", "--encoder", str(folder), "--trust-remote-code"]  # after the verb, as one would type it
     done = subprocess.run(
         [sys.executable, "-m", "layerprobe", *words], capture_output=True, text=True, cwd=ROOT,
         env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")},

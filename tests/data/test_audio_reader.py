@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from layerprobe.probe.data.audio import UnusableSound
+from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_reader import Quarantine, read_audio
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 
 ROWS = [{"utterance_id": f"u{k}", "path": f"{k}.wav"} for k in range(20)]
 
@@ -17,11 +17,11 @@ def even(row):
     """The number in an utterance's name, if it is even."""
     k = int(row["utterance_id"][1:])
     if k % 2:
-        raise UnusableSound(f"{k} is odd")
+        raise InvalidAudioError(f"{k} is odd")
     return k
 
 
-class Watch(Silent):
+class Progress(NullProgress):
     def __init__(self):
         self.seen = []
 
@@ -37,16 +37,16 @@ class Watch(Silent):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_usable_utterances_come_in_order_and_the_others_are_quarantined(threads):
-    quarantine, watch = Quarantine(), Watch()
+    quarantine, progress = Quarantine(), Progress()
     found = list(
-        read_audio(ROWS, even, quarantine=quarantine, threads=threads, task="look", unit="sounds", watch=watch)
+        read_audio(ROWS, even, quarantine=quarantine, threads=threads, task="look", unit="sounds", progress=progress)
     )
     assert found == [(k, k) for k in range(0, 20, 2)]
     table = quarantine.table()
     assert table.to_numpy().tolist() == [[f"u{k}", f"{k}.wav", f"{k} is odd"] for k in range(1, 20, 2)]
-    assert watch.seen[0] == ("look", 20, "sounds")
-    assert watch.seen[1:4] == [(1, "0 quarantined"), (1, "1 quarantined"), (1, "1 quarantined")]
-    assert (len(watch.seen), watch.seen[-1]) == (22, "end")
+    assert progress.seen[0] == ("look", 20, "sounds")
+    assert progress.seen[1:4] == [(1, "0 quarantined"), (1, "1 quarantined"), (1, "1 quarantined")]
+    assert (len(progress.seen), progress.seen[-1]) == (22, "end")
 
 
 def test_nothing_is_refused_and_the_table_has_its_columns():
@@ -56,14 +56,14 @@ def test_nothing_is_refused_and_the_table_has_its_columns():
 
 
 def test_an_utterance_counts_once_its_caller_is_done_with_it():
-    watch = Watch()
-    reader = read_audio(ROWS[::2], even, quarantine=Quarantine(), threads=1, watch=watch)
+    progress = Progress()
+    reader = read_audio(ROWS[::2], even, quarantine=Quarantine(), threads=1, progress=progress)
     next(reader)
-    assert watch.seen == [("", 10, "utterances")]
+    assert progress.seen == [("", 10, "utterances")]
     next(reader)
-    assert watch.seen[1:] == [(1, "0 quarantined")]
+    assert progress.seen[1:] == [(1, "0 quarantined")]
     reader.close()
-    assert watch.seen[-1] == "end"
+    assert progress.seen[-1] == "end"
 
 
 def test_no_more_than_a_few_are_read_ahead():
@@ -84,7 +84,7 @@ def test_another_error_is_no_quarantine():
     def broken(row):
         raise OSError("the disk is gone")
 
-    quarantine, watch = Quarantine(), Watch()
+    quarantine, progress = Quarantine(), Progress()
     with pytest.raises(OSError, match="the disk is gone"):
-        list(read_audio(ROWS, broken, quarantine=quarantine, threads=2, watch=watch))
-    assert (len(quarantine), watch.seen[-1]) == (0, "end")
+        list(read_audio(ROWS, broken, quarantine=quarantine, threads=2, progress=progress))
+    assert (len(quarantine), progress.seen[-1]) == (0, "end")

@@ -44,7 +44,7 @@ def test_importing_twice_gives_the_same_bytes_and_opens_no_sound(tmp_path, corpu
     """The sounds of these trees are no sounds at all."""
     folder = TREES[corpus](tmp_path / "corpus")
     for name in ("one", "two"):
-        result = command("manifest", "from", corpus, folder, "--out", tmp_path / f"{name}.csv")
+        result = command("manifest", "import", corpus, folder, "--out", tmp_path / f"{name}.csv")
         assert result.exit_code == 0, result.output
     for ending in ("csv", "toml"):
         assert (tmp_path / f"one.{ending}").read_bytes() == (tmp_path / f"two.{ending}").read_bytes()
@@ -60,15 +60,29 @@ def test_from_the_folder_to_scores(tmp_path, corpus):
             soundfile.write(path, voice(0.3, pitch=90 + 5 * (k % 20), seed=k), 16_000)
     encoder = save_model(small_model("hubert"), tmp_path / "encoder")
     manifest, cache, out = tmp_path / "my.csv", tmp_path / "c.zarr", tmp_path / "run"
-    result = command("manifest", "from", corpus, folder, "--out", manifest, "--probe-audio")
+    result = command("manifest", "import", corpus, folder, "--out", manifest, "--probe-audio")
     assert result.exit_code == 0, result.output
     assert "at 16000 Hz" in result.stdout
     targets = read_manifest(manifest)
     one = (targets.targets or tuple(targets.header.nominal))[0]
     for words in (
-        ("manifest", "check", manifest),
+        ("manifest", "validate", manifest),
         ("extract", manifest, "--encoder", encoder, "--out", cache, "--precision", "float32"),
-        ("sweep", cache, manifest, "--out", out, "--target", one, "--folds", 3, "--mix-seeds", 0, "--permutations", 1),
+        (
+            "sweep",
+            cache,
+            manifest,
+            "--out",
+            out,
+            "--target",
+            one,
+            "--folds",
+            3,
+            "--weighted-sum-seeds",
+            0,
+            "--permutations",
+            1,
+        ),
     ):
         result = command(*words)
         assert result.exit_code == 0, result.output
@@ -77,13 +91,13 @@ def test_from_the_folder_to_scores(tmp_path, corpus):
 
 def test_unreadable_sounds_are_counted_where_durations_are_asked_for(tmp_path):
     folder = emo_db(tmp_path / "corpus")
-    result = command("manifest", "from", "emo-db", folder, "--out", tmp_path / "my.csv", "--probe-audio")
+    result = command("manifest", "import", "emo-db", folder, "--out", tmp_path / "my.csv", "--probe-audio")
     assert result.exit_code == 0, result.output
     assert "3 sounds can't be read; extract will name each" in result.stdout
 
 
 def test_an_unknown_corpus_or_folder_says_so(tmp_path):
-    result = command("manifest", "from", "meld", tmp_path, "--out", tmp_path / "my.csv")
+    result = command("manifest", "import", "meld", tmp_path, "--out", tmp_path / "my.csv")
     assert result.exit_code == 2
     assert "corpus 'meld' is unknown; choose one of msp-podcast, iemocap" in result.output
     with pytest.raises(InputError, match="is no folder"):

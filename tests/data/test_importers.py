@@ -57,7 +57,7 @@ def test_every_release_of_msp_podcast_gives_the_same_manifest(tmp_path, version)
     assert first["transcript"] == "And, you know."
     assert table["emotion"].tolist() == ["neutral", "anger", "", "happiness", "sadness", "surprise", "contempt", "fear"]
     assert found.dropped == {"a sound without labels, as Test3 is released": 1}
-    assert any("2 utterances have no known speaker" in r for r in found.remarks)
+    assert any("2 utterances have no known speaker" in r for r in found.warnings)
 
 
 def test_old_labels_inside_a_release_are_not_taken_for_its_own(tmp_path):
@@ -68,7 +68,7 @@ def test_old_labels_inside_a_release_are_not_taken_for_its_own(tmp_path):
 
 def test_counts_are_held_against_those_published_of_the_version(tmp_path):
     _, found = imported("msp-podcast", msp_podcast(tmp_path, "1.10"), tmp_path)
-    assert any(r.startswith("counts differ from those published of 1.10: train 3 of 63,076") for r in found.remarks)
+    assert any(r.startswith("counts differ from those published of 1.10: train 3 of 63,076") for r in found.warnings)
 
 
 def test_speakers_of_training_who_are_also_tested_are_named(tmp_path):
@@ -76,7 +76,7 @@ def test_speakers_of_training_who_are_also_tested_are_named(tmp_path):
     labels = folder / "Labels" / "labels_consensus.csv"
     labels.write_text(labels.read_text().replace(",41,Male,Test2", ",30.0,Male,Test2"))
     _, found = imported("msp-podcast", folder, tmp_path)
-    assert "the training part shares speakers: 1 with test2" in found.remarks
+    assert "the training part shares speakers: 1 with test2" in found.warnings
 
 
 def test_half_an_msp_podcast_and_no_msp_podcast_say_so(tmp_path):
@@ -127,7 +127,7 @@ def test_iemocaps_speaker_is_who_talks_and_its_ratings_come_in_their_own_order(t
     assert table.loc["Ses01F_impro01_M000", "emotion"] == ""  # xxx: no agreement
     assert found.dropped == {"rated, but no sound": 5, "a sound that nobody rated": 5}
     assert any(
-        "counts differ from those published of the full release: utterances 15 of 10,039" in r for r in found.remarks
+        "counts differ from those published of the full release: utterances 15 of 10,039" in r for r in found.warnings
     )
 
 
@@ -144,7 +144,7 @@ def test_iemocaps_raters_are_listeners_and_a_missing_dominance_shifts_nothing(tm
 
 def test_some_sessions_of_iemocap_are_said_to_be_some(tmp_path):
     _, found = imported("iemocap", iemocap(tmp_path, sessions=2), tmp_path)
-    assert "2 of 5 sessions are here" in found.remarks
+    assert "2 of 5 sessions are here" in found.warnings
     shutil.rmtree(tmp_path / "IEMOCAP_full_release" / "Session2" / "dialog" / "EmoEvaluation")
     with pytest.raises(InputError, match="Session2 has no evaluations"):
         import_corpus("iemocap", tmp_path / "IEMOCAP_full_release")
@@ -261,7 +261,7 @@ def test_emobox_speakers_of_iemocap_are_those_who_talk_and_unknown_ones_are_said
     assert manifest.table["speaker_id"].tolist() == ["Ses01_F", "Ses01_M", "Ses02_F", "Ses03_M"]
     manifest, found = imported("emobox", emobox(tmp_path, "aesdd"), tmp_path)
     assert set(manifest.table["speaker_id"]) == {"Unknown"}
-    assert any("speakers are unknown" in r for r in found.remarks)
+    assert any("speakers are unknown" in r for r in found.warnings)
 
 
 def test_what_is_no_emobox_or_has_a_broken_line_says_so(tmp_path):
@@ -284,7 +284,9 @@ def test_an_audformat_database_gives_its_scales_classes_splits_and_spans(tmp_pat
     assert table.loc["audio_dev1", "arousal"] == 5.5
     assert table.loc["audio_dev1", "emotion"] == ""
     assert "split" not in table
-    assert any(r.startswith("the database's split is left out, for 2 utterances are in no part") for r in found.remarks)
+    assert any(
+        r.startswith("the database's split is left out, for 2 utterances are in no part") for r in found.warnings
+    )
     assert table.loc[["audio_long_0", "audio_long_1"], ["start", "end"]].to_numpy().tolist() == [[0, 1.5], [1.5, 3]]
     with pytest.raises(InputError, match=r"is no audformat database: it has no db\.yaml"):
         import_corpus("audformat", emo_db(tmp_path))

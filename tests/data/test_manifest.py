@@ -14,8 +14,8 @@ from layerprobe.probe.exceptions import InputError
 
 
 @pytest.fixture
-def rows(write_sound):
-    write_sound("a.wav")
+def rows(write_audio):
+    write_audio("a.wav")
     return [
         {"utterance_id": "007", "path": "a.wav", "speaker_id": "NA", "arousal": 3.5, "arousal_r1": 3, "arousal_r2": 4},
         {"utterance_id": "008", "path": "a.wav", "speaker_id": "s2", "arousal": 1, "arousal_r1": "", "arousal_r2": 1},

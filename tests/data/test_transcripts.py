@@ -15,7 +15,7 @@ from helpers.voices import voice, write_table
 
 from layerprobe.probe.data.asr import load_recogniser, transcribe
 from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.data.transcripts import Found, read_transcripts, with_transcripts
+from layerprobe.probe.data.transcripts import FoundTranscripts, read_transcripts, with_transcripts
 from layerprobe.probe.exceptions import InputError
 
 
@@ -42,7 +42,7 @@ def test_a_recogniser_hears_every_sound_and_says_who_heard_it(corpus, recogniser
     recogniser = load_recogniser(str(recognisers[kind]))
     table = read_manifest(corpus).table.drop(columns="transcript")
     done = transcribe(table, recogniser, column="transcript", notes=tmp_path / "notes.jsonl")
-    assert done.n_heard == 12
+    assert done.n_encoded == 12
     assert set(done.table["transcript_source"]) == {kind}
     sound, _ = soundfile.read(table["path"].iloc[3], dtype="float32")
     assert done.table["transcript"].iloc[3] == recogniser(sound) != ""
@@ -67,7 +67,7 @@ def test_an_interrupted_run_goes_on_and_a_torn_line_is_heard_again(corpus, recog
     assert len(lines) == 13
     notes.write_text("".join(lines[:6]) + lines[6][:20])
     rest = transcribe(table, recogniser, column="transcript", notes=notes)
-    assert rest.n_heard == 12 - 5
+    assert rest.n_encoded == 12 - 5
     pd.testing.assert_frame_equal(rest.table, whole.table)
     assert all(json.loads(line) for line in notes.read_text().splitlines())
     notes.write_text("".join([lines[0], "rubbish\n", *lines[1:]]))
@@ -82,7 +82,7 @@ def test_words_of_people_are_kept_and_a_bad_sound_is_named(corpus, recognisers, 
     table = read_manifest(corpus).table
     (tmp_path / "u11.wav").write_bytes(b"no sound")
     done = transcribe(table, load_recogniser(str(recognisers["ctc"])), column="transcript", notes=tmp_path / "n.jsonl")
-    assert done.n_heard == 0
+    assert done.n_encoded == 0
     assert done.quarantine["utterance_id"].tolist() == ["u11"]
     assert done.table["transcript"].tolist() == table["transcript"].tolist()
     assert done.table["transcript_source"].tolist() == ["manifest"] * 11 + [""]
@@ -97,7 +97,7 @@ def test_iemocaps_lines_are_found_by_the_utterances_name(tmp_path):
     (folder / "Ses01F_impro01.txt").write_bytes(lines.replace("Hm", "Caf\xe9").encode("latin-1"))
     (folder / "._Ses01F_impro01.txt").write_bytes(b"\x00\x05\x16\x07Ses01F_impro01_F000 [0-1]: wrong")
     found = read_transcripts(tmp_path)
-    assert found == Found(
+    assert found == FoundTranscripts(
         {"Ses01F_impro01_F000": "Excuse me.", "Ses01F_impro01_MXX1": "Café."}, "IEMOCAP transcriptions"
     )
     table = pd.DataFrame({"utterance_id": ["Ses01F_impro01_F000", "b"], "path": ["x.wav", "y.wav"]})
@@ -145,9 +145,9 @@ def test_the_commands_transcribe_beside_people_and_say_what_it_costs(corpus, rec
     assert (table["asr_transcript"] != "").all()
     assert set(table["asr_transcript_source"]) == {"ctc"}
     assert pd.read_csv(out)["path"].tolist() == pd.read_csv(corpus)["path"].tolist()
-    assert not list(tmp_path.glob("*.heard.jsonl"))
+    assert not list(tmp_path.glob("*.asr-progress.jsonl"))
     text = save_text_model("bert", tmp_path / "bert")
-    result = command("asr-cost", out, "--text", text, "--out", tmp_path / "cost", "--folds", 3)
+    result = command("asr-impact", out, "--text-encoder", text, "--out", tmp_path / "cost", "--folds", 3)
     assert result.exit_code == 0, result.output
     assert "people, best layer" in result.stdout
     assert "recogniser, best layer" in result.stdout

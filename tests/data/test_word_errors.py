@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from layerprobe.analysis.statistics.bootstrap import draw_speakers
-from layerprobe.analysis.statistics.estimates import Sampled
+from layerprobe.analysis.statistics.bootstrap import resample_speakers
+from layerprobe.analysis.statistics.estimates import BootstrapSample
 from layerprobe.analysis.statistics.word_error_rate import SEED, error_rates
 from layerprobe.probe.data.word_errors import WordErrors, normalised_words, word_error_table, word_errors
 
@@ -86,13 +86,13 @@ def test_the_interval_is_that_of_rates_scored_anew_for_each_draw_and_without_eac
     ]  # fmt: skip
     table = pd.DataFrame(rows)
     speakers = sorted(set(table["speaker_id"]))
-    counts = draw_speakers(len(speakers), n_draws=300, rng=np.random.default_rng(SEED))
+    counts = resample_speakers(len(speakers), n_draws=300, rng=np.random.default_rng(SEED))
     drawn = [
         pooled_rate(pd.concat([table[table["speaker_id"] == s] for s in np.repeat(speakers, row.astype(int))]))
         for row in counts
     ]
     without = [pooled_rate(table[table["speaker_id"] != s]) for s in speakers]
-    slow = Sampled(np.array([pooled_rate(table)]), np.array(drawn)[:, None], np.array(without)[:, None]).one()
+    slow = BootstrapSample(np.array([pooled_rate(table)]), np.array(drawn)[:, None], np.array(without)[:, None]).one()
     found = error_rates(table, n_draws=300)["word error rate"]
     assert (found.estimate, found.low, found.high) == pytest.approx((slow.estimate, slow.low, slow.high))
 

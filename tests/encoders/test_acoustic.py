@@ -10,8 +10,8 @@ import torch
 from helpers.voices import voice, write_table
 from scipy.fft import dct
 
-from layerprobe.probe.cache.store import CacheMismatch, open_cache
-from layerprobe.probe.data.audio import read_sound
+from layerprobe.probe.cache.store import CacheMismatchError, open_cache
+from layerprobe.probe.data.audio import read_audio_file
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.encoders import acoustic
 from layerprobe.probe.encoders.acoustic import AcousticEncoder, AcousticSettings
@@ -141,20 +141,20 @@ def test_heard_in_small_blocks_a_sound_is_the_same(monkeypatch):
         np.testing.assert_allclose(states, whole[k], atol=1e-3)
 
 
-def test_a_cache_has_the_same_bits_from_four_threads_and_refuses_another_definition(write_sound, tmp_path, monkeypatch):
-    paths = [write_sound(f"s{i}.wav", 0.5 + 0.2 * i, pitch=90 + 40 * i) for i in range(8)]
+def test_a_cache_has_the_same_bits_from_four_threads_and_refuses_another_definition(write_audio, tmp_path, monkeypatch):
+    paths = [write_audio(f"s{i}.wav", 0.5 + 0.2 * i, pitch=90 + 40 * i) for i in range(8)]
     rows = [{"utterance_id": p.stem, "path": p.name, "speaker_id": p.stem, "arousal": 2} for p in paths]
     manifest = read_manifest(write_table(tmp_path, rows))
     assert [extract(manifest, ENCODER, tmp_path / f"{n}.zarr", jobs=n).n_extracted for n in (1, 4)] == [8, 8]
     alone, cache = open_cache(tmp_path / "1.zarr"), open_cache(tmp_path / "4.zarr")
-    sounds = [read_sound(p, sampling_rate=16_000) for p in paths]
+    sounds = [read_audio_file(p, sampling_rate=16_000) for p in paths]
     for layer, width in zip(LAYERS, (80, 39, 3, 2, 1), strict=True):
         expected = [frames(layer, x, width).mean(axis=0) for x in sounds]
         np.testing.assert_allclose(cache.read_layer(layer)[:, :width], expected, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(cache.read_layer(layer), alone.read_layer(layer))
     np.testing.assert_allclose(2 ** cache.read_layer("f0")[:, 0], range(90, 410, 40), rtol=0.01)
-    with pytest.raises(CacheMismatch, match=r"weights '\w+', not '\w+'; preprocessing"):
+    with pytest.raises(CacheMismatchError, match=r"weights '\w+', not '\w+'; preprocessing"):
         extract(manifest, AcousticEncoder(AcousticSettings(n_mfcc=12)), tmp_path / "1.zarr")
     monkeypatch.setattr(acoustic, "DEFINITION", 2)
-    with pytest.raises(CacheMismatch, match=r"with weights '\w+', not '\w+'\."):
+    with pytest.raises(CacheMismatchError, match=r"with weights '\w+', not '\w+'\."):
         extract(manifest, ENCODER, tmp_path / "1.zarr")

@@ -11,22 +11,22 @@ from helpers.speech_models import KINDS, NARROW
 from torch import nn
 from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel, Wav2Vec2FeatureExtractor
 
-from layerprobe.probe.encoders.architectures import FAMILIES
+from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.diagnostics import examine, measure
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
 
 ADAPTER = """
-from layerprobe.probe.encoders.architectures import Family, convolutions_need, overlapping, waveform_pieces
+from layerprobe.probe.encoders.architectures import Architecture, convolutions_need, overlapping, waveform_chunks
 
-FAMILY = Family(
+ARCHITECTURE = Architecture(
     encoder=lambda model: model,
     tensors="",
     blocks=lambda encoder: encoder.encoder.layers,
     final_norm=lambda encoder: encoder.encoder.layer_norm,
-    pieces=waveform_pieces,
+    input_chunks=waveform_chunks,
     minimum_samples=convolutions_need,
-    long_sound=overlapping,
+    chunking=overlapping,
 )
 """
 
@@ -37,13 +37,13 @@ def broken(encoder):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_family_keeps_its_promises(folders, kind):
-    encoder = load_encoder(str(folders[kind]))
+    encoder = load_audio_encoder(str(folders[kind]))
     assert broken(encoder) == set()
     assert any(figure.name == "speed" for figure in measure(encoder))
 
 
 def wrong(models, **changes):
-    family = dataclasses.replace(FAMILIES["hubert"], **changes)
+    family = dataclasses.replace(ARCHITECTURES["hubert"], **changes)
     return SpeechEncoder(
         LoadedModel(models["hubert"], family, Wav2Vec2FeatureExtractor(), "wrong", "", adapter="wrong")
     )
@@ -70,7 +70,7 @@ def test_a_model_in_training_mode_is_found_out(models):
 
 def test_padding_is_measured_as_it_is(folders):
     """Group norm sees the padding even with the mask; layer norm with the mask does not."""
-    grouped, layered = (measure(load_encoder(str(folders[k]))) for k in ("hubert", "hubert-pre-norm"))
+    grouped, layered = (measure(load_audio_encoder(str(folders[k]))) for k in ("hubert", "hubert-pre-norm"))
 
     def greatest(figures, name):
         (found,) = [f.found for f in figures if f.name == name]
@@ -95,24 +95,24 @@ def conformer(tmp_path_factory):
 
 def test_an_adapter_opens_an_unknown_architecture(conformer):
     name = str(conformer / "model")
-    assert "is a 'wav2vec2-conformer' model; layers can be read of" in refused("doctor", "--encoder", name)
-    result = run("doctor", "--encoder", name, "--adapter", conformer / "adapter.py")
+    assert "is a 'wav2vec2-conformer' model; layers can be read of" in refused("check-encoder", "--encoder", name)
+    result = run("check-encoder", "--encoder", name, "--adapter", conformer / "adapter.py")
     assert result.exit_code == 0, result.output
     assert "3 blocks, layers 0, 1, 2, 3, final" in result.stdout
     assert "BROKEN" not in result.stdout
-    encoder = load_encoder(name, adapter=conformer / "adapter.py")
+    encoder = load_audio_encoder(name, adapter=conformer / "adapter.py")
     assert len(encoder.adapter) == 16
 
 
 def test_a_broken_adapter_is_one_sentence(conformer, tmp_path):
     def words(text):
         (tmp_path / "bad.py").write_text(text)
-        return refused("doctor", "--encoder", conformer / "model", "--adapter", tmp_path / "bad.py")
+        return refused("check-encoder", "--encoder", conformer / "model", "--adapter", tmp_path / "bad.py")
 
     assert "does not run: SyntaxError" in words("def")
-    assert "has no FAMILY = Family(…)" in words("FAMILY = 3")
+    assert "has no ARCHITECTURE = Architecture(…)" in words("ARCHITECTURE = 3")
     assert "breaks 1 promises: block k hears what layer k is" in words(
         ADAPTER.replace("encoder.encoder.layers,", "encoder.encoder.layers[::2],")
     )
     gone = tmp_path / "gone.py"
-    assert "does not exist" in refused("doctor", "--encoder", conformer / "model", "--adapter", gone)
+    assert "does not exist" in refused("check-encoder", "--encoder", conformer / "model", "--adapter", gone)

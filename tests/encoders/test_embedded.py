@@ -13,11 +13,11 @@ from helpers.measured_targets import LIBRISPEECH, write_measured_manifest
 from helpers.voices import voice, write_table
 from safetensors.torch import load_file
 
-from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.data.write import write_manifest
-from layerprobe.probe.encoders.loading import EMBEDDED, load_encoder, load_upstream
+from layerprobe.probe.encoders.loading import EMBEDDED, load_audio_encoder, load_encoder
 from layerprobe.probe.extraction.control_caches import control_caches
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.results.run_folder import read_predictions
@@ -31,14 +31,14 @@ def test_it_is_small_whole_and_its_name_loads_its_own_weights():
     saved = load_file(path)
     assert {str(t.dtype) for t in saved.values()} == {"torch.float16"}
     assert sum(t.numel() for t in saved.values()) < 8e6
-    encoder = load_encoder("embedded", device="cpu")
+    encoder = load_audio_encoder("embedded", device="cpu")
     loaded = encoder._encoder.state_dict()
     assert set(saved) == set(loaded)
     for name, tensor in saved.items():
         assert (loaded[name] == tensor.float()).all(), name
     assert encoder.layers == tuple(map(str, range(9)))
     assert encoder.upstream == "embedded"
-    assert encoder.weights_hash() != load_encoder("embedded", random_init=0, device="cpu").weights_hash()
+    assert encoder.weights_hash() != load_audio_encoder("embedded", random_init=0, device="cpu").weights_hash()
     assert all(np.isfinite(s.numpy()).all() for s in encoder.hidden_states(voice(1.0)))
     card = (EMBEDDED / "README.md").read_text(encoding="utf-8")
     assert f"{sum(t.numel() for t in saved.values()):,}" in card
@@ -50,7 +50,7 @@ def test_its_control_can_be_made_without_being_told_where_it_lies(tmp_path):
         soundfile.write(tmp_path / f"s{i}.wav", voice(0.4, pitch=80 + 5 * i, seed=i), 16_000)
         rows.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i}", "arousal": 1 + i / 4})
     manifest = read_manifest(write_table(tmp_path, rows))
-    extract(manifest, load_encoder("embedded", device="cpu"), tmp_path / "e.zarr")
+    extract(manifest, load_audio_encoder("embedded", device="cpu"), tmp_path / "e.zarr")
     found = control_caches([open_cache(tmp_path / "e.zarr")], manifest, random_weights=[])
     assert [(c.plan.upstream, c.plan.random_init) for c in found.random_weights] == [("embedded", 0)]
 
@@ -58,10 +58,10 @@ def test_its_control_can_be_made_without_being_told_where_it_lies(tmp_path):
 def test_somebody_elses_folder_of_that_name_is_not_taken_for_it(folders, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "embedded").symlink_to(folders["hubert"])
-    assert load_encoder(str(tmp_path / "mine" / "embedded")).upstream == "hubert"
+    assert load_audio_encoder(str(tmp_path / "mine" / "embedded")).upstream == "hubert"
     (tmp_path / "mine" / "embedded").unlink()
     shutil.copytree(folders["hubert"], tmp_path / "mine" / "embedded")
-    assert load_encoder(str(tmp_path / "mine" / "embedded")).upstream == "mine/embedded"
+    assert load_audio_encoder(str(tmp_path / "mine" / "embedded")).upstream == "mine/embedded"
 
 
 def test_a_pre_training_begins_with_its_configuration(tmp_path):
@@ -85,11 +85,11 @@ def test_on_real_speakers_it_tells_pitch_and_speech_rate_better_than_mfcc(tmp_pa
     manifest = read_manifest(tmp_path / "test-other.csv")
     caches = []
     for name in ("embedded", "acoustic"):
-        extract(manifest, load_upstream(name), tmp_path / f"{name}.zarr")
+        extract(manifest, load_encoder(name), tmp_path / f"{name}.zarr")
         caches.append(open_cache(tmp_path / f"{name}.zarr"))
-    plan = plan_sweep(manifest, targets=("pitch", "rate"), permutations=1, mix_seeds=0)
+    plan = plan_sweep(manifest, targets=("pitch", "rate"), permutations=1, weighted_sum_seeds=0)
     sweep(caches, manifest, plan, out=tmp_path / "run")
-    draws = score_draws(read_predictions(tmp_path / "run"), metric="ccc_matched")
+    draws = bootstrap_scores(read_predictions(tmp_path / "run"), metric="ccc_matched")
     for target in ("pitch", "rate"):
         ours = draws.of(caches[0].plan.layers, encoder="embedded", control="none", probe="ridge", target=target)
         mfcc = draws.of(("mfcc",), encoder="acoustic", control="none", probe="ridge", target=target)

@@ -11,11 +11,11 @@ from helpers.voices import voice
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from layerprobe.probe.encoders.linear_kernels import Linear, packs, products_used
-from layerprobe.probe.encoders.loading import load_encoder
-from layerprobe.probe.encoders.native_forward import LeanEncoder, is_lean
+from layerprobe.probe.encoders.loading import load_audio_encoder
+from layerprobe.probe.encoders.native_forward import NativeForward, has_native_forward
 from layerprobe.probe.exceptions import InputError
 
-LEAN = [kind for kind in KINDS if kind.split("-pre")[0] in ("hubert", "wav2vec2", "unispeech-sat")]
+NATIVE = [kind for kind in KINDS if kind.split("-pre")[0] in ("hubert", "wav2vec2", "unispeech-sat")]
 
 
 def normalised(seconds):
@@ -34,10 +34,10 @@ def relative(a, b):
     return float((a - b).norm() / b.norm())
 
 
-@pytest.mark.parametrize("kind", LEAN)
+@pytest.mark.parametrize("kind", NATIVE)
 @pytest.mark.parametrize("seconds", [0.025, 0.045, 1.3, 3.86, 12.0])  # a frame, two, less than a tile, more, several
 def test_layers_equal_transformers(models, kind, seconds):
-    states = list(LeanEncoder(models[kind]).hidden_states(normalised(seconds)))
+    states = list(NativeForward(models[kind]).hidden_states(normalised(seconds)))
     middle, last = reference(models[kind], normalised(seconds))
     for ours, theirs in zip(states, middle, strict=False):
         assert relative(ours, theirs) < 3e-6
@@ -52,7 +52,7 @@ def test_published_kernels_and_groups(norm):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = HubertModel(HubertConfig(**NARROW | shape | norm)).eval()
-    states = list(LeanEncoder(model).hidden_states(normalised(9.0)))
+    states = list(NativeForward(model).hidden_states(normalised(9.0)))
     middle, last = reference(model, normalised(9.0))
     assert max(relative(a, b) for a, b in zip([*states[:3], states[-1]], [*middle[:3], last], strict=True)) < 3e-6
 
@@ -89,38 +89,38 @@ def test_both_roads_mean_the_same(monkeypatch):
         assert relative(product.double(), exact.T) < 2**-8
 
 
-@pytest.mark.parametrize("kind", LEAN)
+@pytest.mark.parametrize("kind", NATIVE)
 def test_bfloat16_stays_close(models, kind, road):
     """Products of numbers with eight bits: within two per cent, and in the same direction."""
     waveform = normalised(4.0)
-    exact = list(LeanEncoder(models[kind]).hidden_states(waveform))
-    coarse = list(LeanEncoder(models[kind], dtype=torch.bfloat16).hidden_states(waveform))
-    for a, b in zip(coarse, exact, strict=True):
+    exact = list(NativeForward(models[kind]).hidden_states(waveform))
+    mixed_precision = list(NativeForward(models[kind], dtype=torch.bfloat16).hidden_states(waveform))
+    for a, b in zip(mixed_precision, exact, strict=True):
         assert a.dtype == torch.float32
         assert 1e-5 < relative(a, b) < 2e-2
         assert torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.9998
 
 
 def test_only_what_is_known_whole_is_lean(models):
-    assert {kind for kind, model in models.items() if kind != "whisper" and is_lean(model)} == set(LEAN)
+    assert {kind for kind, model in models.items() if kind != "whisper" and has_native_forward(model)} == set(NATIVE)
     for change in ({"hidden_act": "relu"}, {"feat_extract_activation": "silu"}, {"adapter_attn_dim": 16}):
         model = copy.copy(models["wav2vec2"])
         model.config = copy.copy(model.config)
         for name, value in change.items():
             setattr(model.config, name, value)
-        assert not is_lean(model)
+        assert not has_native_forward(model)
 
 
 def test_the_encoder_says_whose_pass_it_runs(folders):
-    lean = load_encoder(str(folders["hubert"]), precision="bfloat16")
-    assert (lean.forward, lean.precision) == ("written out", "bfloat16")
-    assert load_encoder(str(folders["wavlm"])).forward == "transformers"
+    native = load_audio_encoder(str(folders["hubert"]), precision="bfloat16")
+    assert (native.forward, native.precision) == ("native", "bfloat16")
+    assert load_audio_encoder(str(folders["wavlm"])).forward == "transformers"
     with pytest.raises(InputError, match=r"^float16 is for GPUs\. On the CPU take bfloat16 or float32\.$"):
-        load_encoder(str(folders["wavlm"]), precision="float16")
+        load_audio_encoder(str(folders["wavlm"]), precision="float16")
     with pytest.raises(
         InputError, match=r"^precision 'int4' is unknown; choose one of auto, float32, bfloat16, float16\.$"
     ):
-        load_encoder(str(folders["hubert"]), precision="int4")
+        load_audio_encoder(str(folders["hubert"]), precision="int4")
 
 
 def test_a_variation_falls_back_to_transformers(tmp_path):
@@ -128,4 +128,4 @@ def test_a_variation_falls_back_to_transformers(tmp_path):
         torch.manual_seed(1)
         HubertModel(HubertConfig(**NARROW, conv_pos_batch_norm=True)).save_pretrained(tmp_path)
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
-    assert load_encoder(str(tmp_path)).forward == "transformers"
+    assert load_audio_encoder(str(tmp_path)).forward == "transformers"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from layerprobe.probe.encoders.base import Stretch
-from layerprobe.probe.encoders.pooling import POOLINGS, pool_layers, pool_stretches, pooling_named
+from layerprobe.probe.encoders.base import FrameChunk
+from layerprobe.probe.encoders.pooling import POOLINGS, pool_frame_chunks, pool_layers, pooling_named
 from layerprobe.probe.exceptions import InputError
 
 
@@ -43,9 +43,9 @@ def test_pooling_by_pieces_equals_pooling_at_once(rng, cuts):
     """Frames far from zero, where a sum of squares would lose the variance."""
     layers = [torch.from_numpy(rng.normal(1000, 2, size=(50, 8))) for _ in range(2)]
     bounds = [0, *cuts, 50]
-    stretches = [Stretch([x[a:b] for x in layers], first=a, total=50) for a, b in itertools.pairwise(bounds)]
-    pieces = pool_stretches(stretches, poolings=tuple(POOLINGS))
-    torch.testing.assert_close(pieces, pool_layers(layers, poolings=tuple(POOLINGS)), rtol=1e-12, atol=1e-9)
+    frame_chunks = [FrameChunk([x[a:b] for x in layers], first=a, total=50) for a, b in itertools.pairwise(bounds)]
+    input_chunks = pool_frame_chunks(frame_chunks, poolings=tuple(POOLINGS))
+    torch.testing.assert_close(input_chunks, pool_layers(layers, poolings=tuple(POOLINGS)), rtol=1e-12, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", POOLINGS)

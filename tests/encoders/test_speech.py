@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2Config, Wav2Vec2ForCTC, WhisperFeatureExtractor
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-from layerprobe.probe.encoders.architectures import FAMILIES, overlapping_windows
-from layerprobe.probe.encoders.loading import load_encoder
-from layerprobe.probe.encoders.pooling import POOLINGS, pool_layers, pool_stretches
+from layerprobe.probe.encoders.architectures import ARCHITECTURES, overlapping_windows
+from layerprobe.probe.encoders.loading import load_audio_encoder
+from layerprobe.probe.encoders.pooling import POOLINGS, pool_frame_chunks, pool_layers
 from layerprobe.probe.exceptions import InputError
 
 SOUND = voice(1.3)
@@ -107,22 +107,22 @@ def test_whisper_hears_long_sound_in_windows_and_loses_nothing(folders):
 def test_long_sound_is_heard_in_pieces_that_count_every_frame_once(folders, kind, monkeypatch):
     """80 s in two pieces: pooled layers within 1 % of those heard in one, single frames within 10 %."""
     encoder, long = load_exact(folders[kind]), voice(80.0)
-    stretches = [(s.first, s.total, len(next(iter(s.layers)))) for s in encoder.stretches(long)]
-    pieces = encoder.hidden_states(long)
-    pooled = pool_stretches(encoder.stretches(long), poolings=tuple(POOLINGS))
-    monkeypatch.setattr("layerprobe.probe.encoders.architectures.LONGEST_PIECE", 1e6)
+    frame_chunks = [(s.first, s.total, len(next(iter(s.layers)))) for s in encoder.frame_chunks(long)]
+    input_chunks = encoder.hidden_states(long)
+    pooled = pool_frame_chunks(encoder.frame_chunks(long), poolings=tuple(POOLINGS))
+    monkeypatch.setattr("layerprobe.probe.encoders.architectures.LONGEST_CHUNK", 1e6)
     whole = encoder.hidden_states(long)
     assert len(whole[0]) == (1999 if kind == "sew" else 3999)
-    assert [n for _, _, n in stretches] == [len(whole[0]) // 2, len(whole[0]) - len(whole[0]) // 2]
-    assert [(first, total) for first, total, _ in stretches] == [
+    assert [n for _, _, n in frame_chunks] == [len(whole[0]) // 2, len(whole[0]) - len(whole[0]) // 2]
+    assert [(first, total) for first, total, _ in frame_chunks] == [
         (0, len(whole[0])),
         (len(whole[0]) // 2, len(whole[0])),
     ]
-    assert max(relative(a, b) for a, b in zip(pieces, whole, strict=True)) < 0.1
+    assert max(relative(a, b) for a, b in zip(input_chunks, whole, strict=True)) < 0.1
     once = pool_layers(whole, poolings=("mean", "std"))
-    assert relative(pool_layers(pieces, poolings=("mean", "std")), once) < 0.01
+    assert relative(pool_layers(input_chunks, poolings=("mean", "std")), once) < 0.01
     # what is pooled piece by piece is what would be pooled from all frames of the pieces
-    torch.testing.assert_close(pooled, pool_layers(pieces, poolings=tuple(POOLINGS)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(pooled, pool_layers(input_chunks, poolings=tuple(POOLINGS)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -190,19 +190,19 @@ def test_a_missing_encoder_tensor_is_refused_by_name(folders, tmp_path, kind, te
     name = tensor if tensor in saved else f"model.{tensor}"
     copy = without(folders[kind], tmp_path, name)
     with pytest.raises(InputError, match=f"the checkpoint lacks {tensor}, which would be filled at random"):
-        load_encoder(str(copy))
+        load_audio_encoder(str(copy))
 
 
 def test_tensors_that_no_layer_reads_may_be_missing(folders, tmp_path):
     copy = without(folders["hubert"], tmp_path, "masked_spec_embed")
-    whole = load_encoder(str(folders["hubert"]))
-    assert load_encoder(str(copy)).weights_hash() == whole.weights_hash()
+    whole = load_audio_encoder(str(folders["hubert"]))
+    assert load_audio_encoder(str(copy)).weights_hash() == whole.weights_hash()
 
 
 def test_a_decoder_may_be_missing(folders, tmp_path):
     saved = load_file(folders["whisper"] / "model.safetensors")
     copy = without(folders["whisper"], tmp_path, *(name for name in saved if "decoder." in name))
-    assert load_encoder(str(copy)).weights_hash() == load_encoder(str(folders["whisper"])).weights_hash()
+    assert load_audio_encoder(str(copy)).weights_hash() == load_audio_encoder(str(folders["whisper"])).weights_hash()
 
 
 def test_older_names_of_the_positional_convolution_are_read(folders, tmp_path):
@@ -215,7 +215,7 @@ def test_older_names_of_the_positional_convolution_are_read(folders, tmp_path):
     }
     assert "encoder.pos_conv_embed.conv.weight_g" in renamed
     save_file(renamed, copy / "model.safetensors", metadata={"format": "pt"})
-    assert load_encoder(str(copy)).weights_hash() == load_encoder(str(folders["hubert"])).weights_hash()
+    assert load_audio_encoder(str(copy)).weights_hash() == load_audio_encoder(str(folders["hubert"])).weights_hash()
 
 
 def test_a_fine_tuned_checkpoint_is_read_by_its_encoder(tmp_path, models):
@@ -230,9 +230,9 @@ def test_a_fine_tuned_checkpoint_is_read_by_its_encoder(tmp_path, models):
 
 def test_random_weights_follow_the_seed_and_leave_the_process_alone(folders):
     before = torch.get_rng_state()
-    hashes = [load_encoder(str(folders["hubert"]), random_init=seed).weights_hash() for seed in (0, 0, 1)]
+    hashes = [load_audio_encoder(str(folders["hubert"]), random_init=seed).weights_hash() for seed in (0, 0, 1)]
     assert hashes[0] == hashes[1] != hashes[2]
-    assert hashes[0] != load_encoder(str(folders["hubert"])).weights_hash()
+    assert hashes[0] != load_audio_encoder(str(folders["hubert"])).weights_hash()
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -241,29 +241,29 @@ def test_changed_weights_under_the_same_name_have_another_hash(folders, tmp_path
     tensors = load_file(copy / "model.safetensors")
     tensors["encoder.layers.0.attention.k_proj.bias"][3] += 1e-6
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    assert load_encoder(str(copy)).weights_hash() != load_encoder(str(folders["hubert"])).weights_hash()
+    assert load_audio_encoder(str(copy)).weights_hash() != load_audio_encoder(str(folders["hubert"])).weights_hash()
 
 
 def test_what_can_not_be_loaded_is_one_sentence(folders, tmp_path):
     with pytest.raises(InputError, match=r"^encoder \./nowhere: no such folder\. Give a transformers folder"):
-        load_encoder("./nowhere")
+        load_audio_encoder("./nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty can't be loaded: .* A transformers folder holds config.json"):
-        load_encoder(str(tmp_path / "empty"))
+        load_audio_encoder(str(tmp_path / "empty"))
     copy = without(folders["hubert"], tmp_path)
     (copy / "preprocessor_config.json").unlink()
     with pytest.raises(InputError, match=r"can't be loaded: .* holds config.json, preprocessor_config.json"):
-        load_encoder(str(copy))
+        load_audio_encoder(str(copy))
     (copy / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(
         InputError, match=r"is a 'bert' model; layers can be read of data2vec-audio, hubert, sew, unispeech"
     ):
-        load_encoder(str(copy))
+        load_audio_encoder(str(copy))
 
 
 def test_every_family_is_a_real_architecture():
     known = {config.model_type for config in MODEL_MAPPING}
-    assert set(FAMILIES) <= known
+    assert set(ARCHITECTURES) <= known
 
 
 def test_a_hub_name_with_a_revision_is_loaded_and_its_commit_recorded(folders, tmp_path):
@@ -274,20 +274,20 @@ def test_a_hub_name_with_a_revision_is_loaded_and_its_commit_recorded(folders, t
     (repository / "refs").mkdir()
     (repository / "refs" / "v2").write_text(commit)
     code = (
-        "from layerprobe.probe.encoders.loading import load_encoder; e = load_encoder('team/small-hubert@v2'); "
+        "from layerprobe.probe.encoders.loading import load_audio_encoder; e = load_audio_encoder('team/small-hubert@v2'); "
         "print(e.upstream, e.revision, e.weights_hash())"
     )
-    other = "from layerprobe.probe.encoders.loading import load_encoder; load_encoder('team/other')"
+    other = "from layerprobe.probe.encoders.loading import load_audio_encoder; load_audio_encoder('team/other')"
     with ForkServer(HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1") as forks:  # read when the hub's code is imported
         result, missing = forks.run(code=code), forks.run(code=other)
-    expected = load_encoder(str(folders["hubert"])).weights_hash()
+    expected = load_audio_encoder(str(folders["hubert"])).weights_hash()
     assert result.stdout.split() == ["team/small-hubert", commit, expected], result.stderr
     assert "encoder team/other is no folder here, and the hub did not give it:" in missing.stderr
 
 
 def test_a_torchaudio_that_does_not_fit_is_one_sentence(tmp_path):
     (tmp_path / "torchaudio.py").write_text("raise OSError('libtorchaudio.so: undefined symbol')")
-    code = "from layerprobe.probe.encoders.loading import load_encoder; load_encoder('embedded', random_init=0)"
+    code = "from layerprobe.probe.encoders.loading import load_audio_encoder; load_audio_encoder('embedded', random_init=0)"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
@@ -299,8 +299,8 @@ def test_how_many_threads_loaded_it_changes_no_bit(folders, forks):
     """The weights of the position convolution are a product with a norm, summed when the encoder is made."""
     code = (
         "import sys, hashlib, numpy as np, torch; torch.set_num_threads(int(sys.argv[2])); "
-        "from layerprobe.probe.encoders.loading import load_encoder; "
-        "e = load_encoder(sys.argv[1], device='cpu', precision='float32'); torch.set_num_threads(1); "
+        "from layerprobe.probe.encoders.loading import load_audio_encoder; "
+        "e = load_audio_encoder(sys.argv[1], device='cpu', precision='float32'); torch.set_num_threads(1); "
         "x = np.random.default_rng(0).normal(size=8000).astype('float32'); "
         "print(hashlib.sha256(b''.join(h.numpy().tobytes() for h in e.hidden_states(x))).hexdigest())"
     )

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from layerprobe.probe.cache.store import open_cache
-from layerprobe.probe.data.inputs import NO_WORDS
+from layerprobe.probe.data.inputs import NO_TEXT
 from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.encoders.loading import load_upstream
-from layerprobe.probe.encoders.pooling import pool_stretches
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.pooling import pool_frame_chunks
 from layerprobe.probe.encoders.text import OVERLAP, load_text_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract
@@ -32,13 +32,13 @@ def texts(tmp_path_factory):
 
 
 @pytest.fixture
-def corpus(tmp_path, write_sound):
+def corpus(tmp_path, write_audio):
     """Four utterances, one without words."""
     said = [*SENTENCES[:3], "   "]
     rows = [
         {
             "utterance_id": f"u{k}",
-            "path": write_sound(f"u{k}.wav", 0.5).name,
+            "path": write_audio(f"u{k}.wav", 0.5).name,
             "speaker_id": f"s{k}",
             "arousal": 1 + k,
             "transcript": text,
@@ -76,7 +76,7 @@ def test_the_mean_is_that_of_sentence_encoders_and_the_first_token_is_the_first(
     mask = batch["attention_mask"][:, :, None]
     means = (last * mask).sum(dim=1) / mask.sum(dim=1)
     for text, mean, first in zip(SENTENCES, means, last[:, 0], strict=True):
-        pooled = pool_stretches(encoder.stretches(text), poolings=("mean", "first_token"))
+        pooled = pool_frame_chunks(encoder.frame_chunks(text), poolings=("mean", "first_token"))
         np.testing.assert_allclose(pooled[-1, 0], mean, atol=1e-5)
         np.testing.assert_allclose(pooled[-1, 1], first, atol=1e-5)
 
@@ -87,10 +87,10 @@ def test_long_text_is_read_in_windows_and_each_token_counts_once(texts, kind):
     text = " ".join(SENTENCES * 3)
     tokens = AutoTokenizer.from_pretrained(texts[kind])(text).input_ids
     assert len(tokens) > 2 * LONGEST
-    stretches = list(encoder.stretches(text))
-    assert len(stretches) > 2
-    assert [s.first for s in stretches] == np.cumsum([0, *(len(s.layers[0]) for s in stretches)])[:-1].tolist()
-    assert {s.total for s in stretches} == {len(tokens)}
+    frame_chunks = list(encoder.frame_chunks(text))
+    assert len(frame_chunks) > 2
+    assert [s.first for s in frame_chunks] == np.cumsum([0, *(len(s.layers[0]) for s in frame_chunks)])[:-1].tolist()
+    assert {s.total for s in frame_chunks} == {len(tokens)}
     assert len(encoder.hidden_states(text)[0]) == len(tokens)
     # layer 0 knows its token and its place in the window alone, so that the token can be told from it
     table = encoder._model.get_input_embeddings().weight
@@ -130,11 +130,11 @@ def test_a_text_is_read_alone_so_its_company_changes_no_bit(texts, corpus, tmp_p
 
 
 def test_a_cache_of_words_needs_no_sound_and_names_what_has_no_words(texts, corpus, tmp_path):
-    done = extract(read_manifest(corpus), load_upstream(str(texts["distilbert"])), tmp_path / "words.zarr")
+    done = extract(read_manifest(corpus), load_encoder(str(texts["distilbert"])), tmp_path / "words.zarr")
     cache = open_cache(tmp_path / "words.zarr")
-    assert (done.n_extracted, done.n_wordless, len(done.quarantine)) == (4, 1, 0)
+    assert (done.n_extracted, done.n_without_text, len(done.quarantine)) == (4, 1, 0)
     assert cache.utterance_ids.tolist() == ["u0", "u1", "u2", "u3"]
-    assert [s == NO_WORDS for s in cache.sounds] == [False, False, False, True]
+    assert [s == NO_TEXT for s in cache.audio_hashes] == [False, False, False, True]
     assert cache.plan.poolings == ("mean", "first_token")
     assert cache.plan.is_stack
     assert load_text_encoder(str(texts["distilbert"])).tokens("") == [BEFORE, AFTER]
@@ -153,16 +153,16 @@ def test_words_that_changed_are_not_passed_off_as_those_that_were_read(texts, co
 def test_another_column_of_words_is_another_plan(texts, corpus, tmp_path):
     encoder, out = load_text_encoder(str(texts["bert"])), tmp_path / "words.zarr"
     extract(read_manifest(corpus), encoder, out)
-    with pytest.raises(InputError, match="channels 'words of transcript', not 'words of asr_transcript'"):
-        extract(read_manifest(corpus), encoder, out, words="asr_transcript")
-    extract(read_manifest(corpus), encoder, tmp_path / "asr.zarr", words="asr_transcript")
+    with pytest.raises(InputError, match="text_column 'transcript', not 'asr_transcript'"):
+        extract(read_manifest(corpus), encoder, out, text_column="asr_transcript")
+    extract(read_manifest(corpus), encoder, tmp_path / "asr.zarr", text_column="asr_transcript")
     human, asr = open_cache(out), open_cache(tmp_path / "asr.zarr")
     assert not np.array_equal(human.read_layer("3")[0], asr.read_layer("3")[0])
 
 
 def test_a_manifest_without_words_is_refused_with_the_mend(texts, corpus, tmp_path):
-    with pytest.raises(InputError, match=r"reads words, and the manifest has none in a column 'said'.*--words"):
-        extract(read_manifest(corpus), load_text_encoder(str(texts["bert"])), tmp_path / "x.zarr", words="said")
+    with pytest.raises(InputError, match=r"reads words, and the manifest has none in a column 'said'.*--text-column"):
+        extract(read_manifest(corpus), load_text_encoder(str(texts["bert"])), tmp_path / "x.zarr", text_column="said")
 
 
 def test_a_checkpoint_that_lacks_a_block_is_refused_and_a_pooler_is_not_missed(texts, tmp_path):
@@ -192,7 +192,7 @@ def test_what_reads_no_text_or_lacks_its_tokenizer_says_so(texts, folders, tmp_p
     with pytest.raises(InputError, match="is a 'hubert' model; words can be read by bert, camembert"):
         load_text_encoder(str(folders["hubert"]))
     with pytest.raises(InputError, match="reads text, in float32 alone"):
-        load_upstream(str(texts["bert"]), precision="bfloat16")
+        load_encoder(str(texts["bert"]), precision="bfloat16")
     folder = tmp_path / "mute"
     shutil.copytree(texts["mpnet"], folder, ignore=shutil.ignore_patterns("tokenizer*"))
     with pytest.raises(InputError, match=r"no tokenizer of that size \(found \d+\)"):

@@ -20,8 +20,8 @@ from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.dask import extract_on_dask
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.extraction.multiprocess import Asked
-from layerprobe.probe.results.partial import Unfinished
+from layerprobe.probe.extraction.multiprocess import ExtractionJob
+from layerprobe.probe.results.partial import PartialResults
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, mo
     loading = {"device": "cpu", "precision": "float32"}
     for name, kill in (("both", False), ("killed", True)):
         out = tmp_path / f"{name}.zarr"
-        asked = Asked(corpus.path, True, str(folders["hubert"]), loading, out, {"jobs": 1})
+        asked = ExtractionJob(corpus.path, True, str(folders["hubert"]), loading, out, {"jobs": 1})
         killed = []
 
         murderer = threading.Thread(target=kill_one, args=(cluster, out.parent, f"{out.name}.shards/*.zarr", killed))
@@ -83,7 +83,7 @@ def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, mo
 
 
 def test_what_a_share_says_is_heard_and_a_missing_scheduler_is_named(corpus, cluster, tmp_path, monkeypatch):
-    asked = Asked(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
+    asked = ExtractionJob(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
     with pytest.raises(InputError, match=r"share \d/8: encoder .*none: no such folder"):
         extract_on_dask(asked, cluster.scheduler_address)
     monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
@@ -97,7 +97,7 @@ def test_a_sweep_by_two_workers_one_of_them_killed_gives_the_scores_of_one_proce
     cluster = mortal_cluster
     cache = tmp_path / "h.zarr"
     extract(corpus, load_exact(folders["hubert"]), cache)
-    words = ("sweep", cache, corpus.path, "--folds", 3, "--permutations", 3, "--mix-seeds", 1, "--out")
+    words = ("sweep", cache, corpus.path, "--folds", 3, "--permutations", 3, "--weighted-sum-seeds", 1, "--out")
     assert command(*words, tmp_path / "here").exit_code == 0
     for name, kill in (("both", False), ("killed", True)):
         out, killed = tmp_path / name, []
@@ -112,21 +112,35 @@ def test_a_sweep_by_two_workers_one_of_them_killed_gives_the_scores_of_one_proce
             assert killed
         for file in ("scores.csv", "layer_weights.csv", "predictions.npz"):
             assert (out / file).read_bytes() == (tmp_path / "here" / file).read_bytes(), (name, file)
-        assert not (out / "unfinished").exists()
+        assert not (out / "partial").exists()
 
 
 def test_a_sweep_goes_on_at_what_it_kept_and_names_a_missing_scheduler(corpus, cluster, folders, tmp_path, monkeypatch):
     cache = tmp_path / "h.zarr"
     extract(corpus, load_exact(folders["hubert"]), cache)
-    words = ("sweep", cache, corpus.path, "--folds", 3, "--permutations", 1, "--mix-seeds", 0, "--out", tmp_path / "a")
+    words = (
+        "sweep",
+        cache,
+        corpus.path,
+        "--folds",
+        3,
+        "--permutations",
+        1,
+        "--weighted-sum-seeds",
+        0,
+        "--out",
+        tmp_path / "a",
+    )
     probed = []
-    monkeypatch.setattr("layerprobe.probe.sweep.workers.Unfinished.clear", lambda self: None)
-    keep = Unfinished.keep
-    monkeypatch.setattr(Unfinished, "keep", lambda self, name, done: (probed.append(name), keep(self, name, done))[1])
+    monkeypatch.setattr("layerprobe.probe.sweep.workers.PartialResults.clear", lambda self: None)
+    keep = PartialResults.keep
+    monkeypatch.setattr(
+        PartialResults, "keep", lambda self, name, done: (probed.append(name), keep(self, name, done))[1]
+    )
     assert command(*words, "--dask", cluster.scheduler_address).exit_code == 0
     first = len(probed)
     assert first == len(set(probed)) > 1
-    next((tmp_path / "a" / "unfinished").glob("*.npz")).write_bytes(b"torn")
+    next((tmp_path / "a" / "partial").glob("*.npz")).write_bytes(b"torn")
     assert command(*words, "--dask", cluster.scheduler_address).exit_code == 0
     assert len(probed) == first + 1
     monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)

@@ -167,7 +167,17 @@ def test_ctrl_c_reaches_every_process_and_the_same_command_goes_on(folders, tmp_
 
 def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_files(tmp_path, folders, ten_voices, forks):
     extract(ten_voices, load_exact(folders["hubert"]), tmp_path / "h.zarr")
-    words = ["sweep", "h.zarr", str(ten_voices.path), "--folds", "2", "--permutations", "2", "--mix-seeds", "1"]
+    words = [
+        "sweep",
+        "h.zarr",
+        str(ten_voices.path),
+        "--folds",
+        "2",
+        "--permutations",
+        "2",
+        "--weighted-sum-seeds",
+        "1",
+    ]
     script = (
         "import os, signal, sys\nfrom layerprobe.cli.app import main\nleft = [int(sys.argv.pop(1))]\n"
         "def count(event, args):\n"
@@ -192,4 +202,4 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_files(tmp_pat
     for file in ("scores.csv", "layer_weights.csv", "predictions.npz", "quarantine.csv"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
     assert not list((tmp_path / "killed").rglob("*.partial"))
-    assert not (tmp_path / "killed" / "unfinished").exists()
+    assert not (tmp_path / "killed" / "partial").exists()

@@ -68,9 +68,9 @@ def test_nothing_is_ever_written_outside_the_run_folder(folders, forks, tmp_path
     cache, run = out / "h.zarr", out / "run"
     commands = [
         ["extract", corpus / "my.csv", "--encoder", folders["hubert"], "--out", cache, "--device", "cpu"],
-        ["sweep", cache, corpus / "my.csv", "--out", run, "--folds", 2, "--permutations", 2, "--mix-seeds", 1,
+        ["sweep", cache, corpus / "my.csv", "--out", run, "--folds", 2, "--permutations", 2, "--weighted-sum-seeds", 1,
          "--probe", "logistic", "--jobs", 1],
-        *([verb, run] for verb in ("heatmap", "curves", "weights", "depth", "wins", "report")),
+        *([verb, run] for verb in ("heatmap", "curves", "layer-weights", "depth", "best-layer", "report")),
         ["manifest", "describe", corpus / "my.csv", "--out", out / "described"],
     ]  # fmt: skip
     text = json.dumps([[str(word) for word in words] for words in commands])

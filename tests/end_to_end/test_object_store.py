@@ -22,7 +22,7 @@ from helpers.remote_caches import remote_hash
 from helpers.speech_models import load_exact
 
 from layerprobe.probe.cache.journal import JOURNAL
-from layerprobe.probe.cache.lease import CLAIM
+from layerprobe.probe.cache.lease import LEASE
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.extraction.extract import extract
@@ -43,7 +43,7 @@ from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.data.read import read_manifest
 from helpers.remote_caches import remote_hash
 
-layerprobe.probe.cache.lease.SETTLES = 0.05  # nobody else takes it over
+layerprobe.probe.cache.lease.SETTLE_SECONDS = 0.05  # nobody else takes it over
 manifest, folder, url, whole, every = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:5], int(sys.argv[5])
 
 
@@ -146,7 +146,7 @@ def test_every_verb_takes_a_url_and_the_store_holds_the_bytes_of_a_folder(ten_vo
     done = command(*words(ten_voices, folders["hubert"], url))
     assert "10 utterances extracted" in done.stdout, done.output
     assert remote_hash(url) == content_hash(local)
-    assert not (place(url) / CLAIM).exists()
+    assert not (place(url) / LEASE).exists()
     assert differences(open_cache(local), open_cache(url)) == []
     again = command(*words(ten_voices, folders["hubert"], url))
     assert "0 utterances extracted" in again.stdout
@@ -192,7 +192,7 @@ def test_shares_of_processes_are_merged_there(ten_voices, folders, local, url):
 
 
 def test_a_cluster_fills_it_and_sweeps_from_it(ten_voices, folders, local, url, tmp_path):
-    sweep = ("sweep", "--folds", 2, "--permutations", 1, "--mix-seeds", 1, "--out")
+    sweep = ("sweep", "--folds", 2, "--permutations", 1, "--weighted-sum-seeds", 1, "--out")
     with two_workers() as cluster:
         there = ("--dask", cluster.scheduler_address)
         filled = command(*words(ten_voices, folders["hubert"], url), *there)
@@ -215,10 +215,10 @@ def test_a_killed_writer_is_succeeded_and_the_store_ends_the_same(ten_voices, fo
 
 
 def test_a_living_writer_is_not_disturbed(ten_voices, folders, url):
-    place(url).joinpath(CLAIM).write_text(owner(pid=os.getppid()))
+    place(url).joinpath(LEASE).write_text(owner(pid=os.getppid()))
     said = refused(*words(ten_voices, folders["hubert"], url))
     assert f"is being written by another process ({os.getppid()} on here)" in said
-    place(url).joinpath(CLAIM).write_text(owner(machine="another"))
+    place(url).joinpath(LEASE).write_text(owner(machine="another"))
     assert "its claim lapses after 90 seconds" in refused(*words(ten_voices, folders["hubert"], url))
 
 

@@ -14,7 +14,7 @@ from layerprobe.figures.layout.style import save
 from layerprobe.figures.plots.heatmap import heatmap_figure
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
@@ -49,10 +49,10 @@ def corpus(tmp_path_factory):
 def test_from_sounds_of_every_kind_to_a_heatmap(corpus, folders, tmp_path):
     caches = []
     for kind in ("hubert", "whisper"):
-        done = extract(corpus, load_encoder(str(folders[kind])), tmp_path / f"{kind}.zarr")
+        done = extract(corpus, load_audio_encoder(str(folders[kind])), tmp_path / f"{kind}.zarr")
         assert (done.n_extracted, len(done.quarantine)) == (96, 0)
         caches.append(open_cache(tmp_path / f"{kind}.zarr"))
-    extract(corpus, load_encoder(str(folders["hubert"]), random_init=0), tmp_path / "random.zarr")
+    extract(corpus, load_audio_encoder(str(folders["hubert"]), random_init=0), tmp_path / "random.zarr")
     control = open_cache(tmp_path / "random.zarr")
     run = sweep(caches, corpus, plan_sweep(corpus), out=tmp_path / "run", random_weights=[control])
 

@@ -8,7 +8,7 @@ from helpers.command_line import run
 from helpers.measured_targets import LIBRISPEECH, WHISPER, write_measured_manifest
 from safetensors.torch import load_file
 
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.loading import load_audio_encoder
 
 pytestmark = pytest.mark.skipif(
     not (LIBRISPEECH.exists() and WHISPER.exists()),
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_every_tensor_of_the_real_encoder_is_loaded_and_the_decoder_is_not_missed():
-    encoder = load_encoder(str(WHISPER))
+    encoder = load_audio_encoder(str(WHISPER))
     saved = {n: t for n, t in load_file(WHISPER / "model.safetensors").items() if "encoder." in n}
     loaded = encoder._encoder.state_dict()
     assert len(saved) == len(loaded)
@@ -31,7 +31,7 @@ def test_real_speech_through_the_real_encoder_to_a_heatmap(tmp_path):
     manifest = write_measured_manifest(tmp_path / "libri.csv", n_utterances=80)
     cache, folder = tmp_path / "whisper.zarr", tmp_path / "runs" / "first"
     for words in (
-        ("manifest", "check", manifest),
+        ("manifest", "validate", manifest),
         ("extract", manifest, "--encoder", WHISPER, "--out", cache),
         ("sweep", cache, manifest, "--out", folder),
         ("heatmap", folder),
@@ -55,7 +55,7 @@ def test_16_bits_move_no_score_of_the_real_encoder_by_half_a_hundredth(tmp_path)
     for precision in ("float32", "bfloat16"):
         cache, folder = tmp_path / f"{precision}.zarr", tmp_path / precision
         words = ("extract", manifest, "--encoder", WHISPER, "--precision", precision, "--out", cache)
-        for verb in (words, ("sweep", cache, manifest, "--out", folder, "--mix-seeds", 0)):
+        for verb in (words, ("sweep", cache, manifest, "--out", folder, "--weighted-sum-seeds", 0)):
             result = run(*verb)
             assert result.exit_code == 0, result.output
         table = pd.read_csv(folder / "scores.csv", dtype={"layer": str, "fold": str})

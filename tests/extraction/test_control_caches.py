@@ -59,7 +59,7 @@ def test_one_flag_extracts_every_control_of_an_encoder_from_the_hub(corpus, fold
     with ForkServer(HF_HUB_CACHE=str(tmp_path / "hub"), HF_HUB_OFFLINE="1") as forks:  # read when the hub's code is
         for words in (
             ("extract", corpus, "--encoder", "team/tiny", "--out", cache),
-            ("sweep", cache, corpus, "--out", out, "--controls", "all", "--folds", 3, "--mix-seeds", 1),
+            ("sweep", cache, corpus, "--out", out, "--controls", "all", "--folds", 3, "--weighted-sum-seeds", 1),
         ):
             done = forks.run(*words, module="layerprobe")
             assert done.returncode == 0, done.stderr
@@ -70,5 +70,5 @@ def test_one_flag_extracts_every_control_of_an_encoder_from_the_hub(corpus, fold
     assert set(swept.layer_weights["encoder"]) == {"tiny"}  # features side by side are no layers to mix
     assert set(swept.scores["control"]) == {
         "none", "permuted", "permuted_by_speaker", "permuted_within_speaker", "random_per_speaker", "random_init",
-        "mean_rating", "duration_loudness",
     }  # fmt: skip
+    assert set(swept.scores["baseline"]) == {"", "mean_rating", "duration_loudness"}

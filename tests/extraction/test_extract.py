@@ -15,20 +15,20 @@ from helpers.cache_rows import content_hash
 from helpers.speech_models import load_exact
 from helpers.voices import write_table
 
-from layerprobe.probe.cache.store import CacheMismatch, open_cache
+from layerprobe.probe.cache.store import CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import differences, verify
-from layerprobe.probe.data.audio import read_sound
-from layerprobe.probe.data.audio_hashes import SoundHashes
+from layerprobe.probe.data.audio import read_audio_file
+from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.encoders.linear_kernels import products_used
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.pooling import pool_layers
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.estimate import foresee
+from layerprobe.probe.extraction.estimate import estimate_resources
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.extraction.inputs import source_for
+from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.filesystem import size_of
-from layerprobe.probe.progress import Lines
+from layerprobe.probe.progress import LogProgress
 from layerprobe.probe.system import peak_memory, resident_memory
 
 
@@ -38,11 +38,11 @@ def encoder(folders):
 
 
 @pytest.fixture
-def corpus(write_sound, tmp_path):
+def corpus(write_audio, tmp_path):
     """Eight good sounds of different lengths and pitches."""
     rows = []
     for i in range(8):
-        write_sound(f"s{i}.wav", 0.5 + 0.17 * i, pitch=90 + 10 * i)
+        write_audio(f"s{i}.wav", 0.5 + 0.17 * i, pitch=90 + 10 * i)
         rows.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 4}", "arousal": 1 + i % 5})
     return rows
 
@@ -60,7 +60,7 @@ def test_rows_are_the_encoder_alone_on_the_utterance_alone(corpus, folders, tmp_
     for k, layer in enumerate(encoder.layers):
         rows = cache.read_layer(layer)
         for i in range(8):
-            states = encoder.hidden_states(read_sound(tmp_path / f"s{i}.wav", sampling_rate=16_000))[k].double()
+            states = encoder.hidden_states(read_audio_file(tmp_path / f"s{i}.wav", sampling_rate=16_000))[k].double()
             expected = np.concatenate([states.mean(0), states.std(0, correction=0)])
             np.testing.assert_allclose(rows[i], expected, rtol=1e-4, atol=1e-6)
 
@@ -84,25 +84,25 @@ def test_resumed_extraction_equals_an_uninterrupted_one(corpus, encoder, tmp_pat
 @pytest.mark.parametrize("kind", ["hubert", "wavlm"])
 def test_how_many_work_at_once_changes_no_byte(corpus, folders, tmp_path, kind):
     for jobs, loaders in ((1, 1), (4, 4)):
-        encoder = load_encoder(str(folders[kind]))
+        encoder = load_audio_encoder(str(folders[kind]))
         extract(manifest_of(tmp_path, corpus), encoder, tmp_path / f"{jobs}.zarr", jobs=jobs, loaders=loaders)
     assert content_hash(tmp_path / "1.zarr") == content_hash(tmp_path / "4.zarr")
 
 
 def test_what_16_bits_cost_on_the_users_own_sound_is_said_and_left_in_the_cache(corpus, folders, tmp_path, capsys):
     manifest = manifest_of(tmp_path, corpus)
-    encoder = load_encoder(str(folders["hubert"]), precision="bfloat16")
-    extract(manifest, encoder, tmp_path / "a.zarr", watch=Lines())
+    encoder = load_audio_encoder(str(folders["hubert"]), precision="bfloat16")
+    extract(manifest, encoder, tmp_path / "a.zarr", progress=LogProgress())
     told = capsys.readouterr().err
     assert told.count(products_used()) == 1
-    table = pd.read_csv(tmp_path / "a.zarr" / "precision.csv", dtype={"layer": str})
+    table = pd.read_csv(tmp_path / "a.zarr" / "precision_error.csv", dtype={"layer": str})
     assert table["layer"].tolist() == list(encoder.layers)
     assert table["relative_error"].between(1e-5, 2e-2).all()
     assert table["cosine"].between(0.999, 1.0).all()
     greatest = table["relative_error"].max()
     assert f"to {greatest:.2%} against float32 (cosine at least {table['cosine'].min():.5f}), on 4 sounds" in told
     # one of the sampled sounds by hand: none is worse than the table says
-    sound = read_sound(tmp_path / "s0.wav", sampling_rate=16_000)
+    sound = read_audio_file(tmp_path / "s0.wav", sampling_rate=16_000)
     ours, exact = (
         pool_layers(states, poolings=("mean", "std")).flatten(1)
         for states in (encoder.hidden_states(sound), encoder.reference_states(sound))
@@ -113,19 +113,19 @@ def test_what_16_bits_cost_on_the_users_own_sound_is_said_and_left_in_the_cache(
 
 def test_float32_has_no_precision_to_lose(corpus, encoder, tmp_path):
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
-    assert not (tmp_path / "a.zarr" / "precision.csv").exists()
+    assert not (tmp_path / "a.zarr" / "precision_error.csv").exists()
 
 
 def test_before_it_begins_it_says_how_much_it_will_be(corpus, encoder, tmp_path, capsys):
     corpus[0] |= {"start": 0.1, "end": 0.4}
     held = resident_memory() // 1e8 / 10  # GB, rounded down; what is told is rounded
-    done = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", watch=Lines())
+    done = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", progress=LogProgress())
     seconds = sum(0.5 + 0.17 * i for i in range(8)) - 0.2  # the span is 0.3 of 0.5 s
     told = capsys.readouterr().err
     said = re.search(r"8 utterances to extract, (\S+) h of sound, 0\.\d MB on disk, (\S+) GB of memory; about ", told)
     assert said[1] == f"{seconds / 3600:.2f}"
     assert -1 < float(said[2]) - held < 4  # what the process held before, and what hearing may add
-    assert done.seconds_of_sound == pytest.approx(seconds, abs=1e-3)
+    assert done.audio_seconds == pytest.approx(seconds, abs=1e-3)
     assert 0.0 < done.encoder_share <= 1.0
 
 
@@ -144,7 +144,7 @@ def test_what_was_held_before_hides_nothing_of_what_hearing_adds():
 
 def test_where_the_first_sound_can_not_be_used_no_time_is_told(corpus, encoder, tmp_path, capsys):
     (tmp_path / "s0.wav").write_bytes(b"")
-    extract(manifest_of(tmp_path, corpus[:3]), encoder, tmp_path / "a.zarr", watch=Lines())
+    extract(manifest_of(tmp_path, corpus[:3]), encoder, tmp_path / "a.zarr", progress=LogProgress())
     assert "3 utterances to extract, 0.00 h of sound, 0.5 MB on disk, " in (told := capsys.readouterr().err)
     assert "; about" not in told
 
@@ -153,7 +153,7 @@ def test_where_the_first_sound_can_not_be_used_no_time_is_told(corpus, encoder, 
 def test_a_sound_too_short_to_be_sampled_beforehand_stops_nothing(corpus, folders, tmp_path, precision):
     soundfile.write(tmp_path / "short.wav", 0.1 * np.sin(np.arange(300)), 16_000)
     rows = [{"utterance_id": "short", "path": "short.wav", "speaker_id": "t", "arousal": 2}, *corpus[:3]]
-    encoder = load_encoder(str(folders["hubert"]), precision=precision)
+    encoder = load_audio_encoder(str(folders["hubert"]), precision=precision)
     done = extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr")
     assert (done.n_extracted, done.quarantine["utterance_id"].tolist()) == (3, ["short"])
 
@@ -166,12 +166,12 @@ def test_a_complete_cache_says_so_and_reads_no_sound_again(corpus, encoder, tmp_
         status = path.stat()
         path.write_bytes(b"x" * status.st_size)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    done = extract(manifest, encoder, tmp_path / "a.zarr", watch=Lines())
+    done = extract(manifest, encoder, tmp_path / "a.zarr", progress=LogProgress())
     assert (done.n_cached_before, done.n_extracted) == (8, 0)
     assert "All 8 utterances are cached already; nothing is to be done." in capsys.readouterr().err
     sounds[0].touch()
     before = open_cache(tmp_path / "a.zarr").read_layer("1")
-    done = extract(manifest, encoder, tmp_path / "a.zarr", watch=Lines())
+    done = extract(manifest, encoder, tmp_path / "a.zarr", progress=LogProgress())
     assert "1 utterances have changed since they were cached, u0 first: heard again" in capsys.readouterr().err
     assert done.quarantine["utterance_id"].tolist() == ["u0"]  # it is no sound any more, and its old row no answer
     cache = open_cache(tmp_path / "a.zarr")
@@ -179,15 +179,15 @@ def test_a_complete_cache_says_so_and_reads_no_sound_again(corpus, encoder, tmp_
     np.testing.assert_array_equal(cache.read_layer("1"), before[1:])
 
 
-def test_every_bad_sound_is_quarantined_with_its_reason_and_the_rest_goes_on(corpus, encoder, tmp_path, write_sound):
+def test_every_bad_sound_is_quarantined_with_its_reason_and_the_rest_goes_on(corpus, encoder, tmp_path, write_audio):
     soundfile.write(tmp_path / "silent.wav", np.zeros(8_000), 16_000)
     soundfile.write(tmp_path / "short.wav", 0.1 * np.ones(399) * np.arange(399) % 1, 16_000, subtype="FLOAT")
     soundfile.write(tmp_path / "nan.wav", np.array([0.1, np.nan] * 4_000), 16_000, subtype="FLOAT")
     (tmp_path / "zero.wav").write_bytes(b"")
     (tmp_path / "text.mp3").write_text("not a sound")
-    whole = write_sound("cut.flac", 2.0).read_bytes()
+    whole = write_audio("cut.flac", 2.0).read_bytes()
     (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
-    write_sound("gone.wav")
+    write_audio("gone.wav")
     bad = ["silent.wav", "short.wav", "nan.wav", "zero.wav", "text.mp3", "cut.flac", "gone.wav"]
     rows = [{"utterance_id": name, "path": name, "speaker_id": "t", "arousal": 2} for name in bad]
     rows.append({"utterance_id": "late", "path": "s7.wav", "speaker_id": "t", "arousal": 2, "start": 9, "end": 10})
@@ -208,18 +208,18 @@ def test_every_bad_sound_is_quarantined_with_its_reason_and_the_rest_goes_on(cor
     assert kept.to_dict("records") == done.quarantine.to_dict("records")
 
 
-def test_a_mended_sound_is_taken_in_by_the_next_run(corpus, encoder, tmp_path, write_sound):
+def test_a_mended_sound_is_taken_in_by_the_next_run(corpus, encoder, tmp_path, write_audio):
     (tmp_path / "late.wav").write_bytes(b"")
     rows = [*corpus, {"utterance_id": "late", "path": "late.wav", "speaker_id": "t", "arousal": 2}]
     assert len(extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr").quarantine) == 1
-    write_sound("late.wav")
+    write_audio("late.wav")
     done = extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr")
     assert (done.n_extracted, len(done.quarantine)) == (1, 0)
     assert open_cache(tmp_path / "a.zarr").quarantine.empty
 
 
-def test_spans_of_one_file_are_rows_of_their_own(encoder, tmp_path, write_sound):
-    write_sound("long.flac", 4.0)
+def test_spans_of_one_file_are_rows_of_their_own(encoder, tmp_path, write_audio):
+    write_audio("long.flac", 4.0)
     base = {"path": "long.flac", "speaker_id": "t", "arousal": 2}
     rows = [
         base | {"utterance_id": "a", "start": 0.0, "end": 1.5},
@@ -228,26 +228,26 @@ def test_spans_of_one_file_are_rows_of_their_own(encoder, tmp_path, write_sound)
     ]
     extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr")
     cache = open_cache(tmp_path / "a.zarr")
-    assert len(set(cache.sounds)) == 3
-    states = encoder.hidden_states(read_sound(tmp_path / "long.flac", sampling_rate=16_000)[:24_000])
+    assert len(set(cache.audio_hashes)) == 3
+    states = encoder.hidden_states(read_audio_file(tmp_path / "long.flac", sampling_rate=16_000)[:24_000])
     np.testing.assert_allclose(cache.read_layer("1")[0, :32], states[1].mean(0), rtol=1e-4, atol=1e-6)
 
 
-def test_spans_a_millisecond_apart_in_a_long_file_are_not_the_same_sound(encoder, tmp_path, write_sound):
-    write_sound("long.wav", 1.0)
+def test_spans_a_millisecond_apart_in_a_long_file_are_not_the_same_sound(encoder, tmp_path, write_audio):
+    write_audio("long.wav", 1.0)
     row = {"utterance_id": "a", "path": "long.wav", "speaker_id": "t", "arousal": 2, "start": 0.1234561, "end": 0.9}
     extract(manifest_of(tmp_path, [row]), encoder, tmp_path / "a.zarr")
     row["start"] = 0.1234564
     assert extract(manifest_of(tmp_path, [row]), encoder, tmp_path / "a.zarr").n_extracted == 1
 
 
-def test_a_changed_sound_is_never_reused_and_a_moved_one_is(corpus, encoder, tmp_path, write_sound):
+def test_a_changed_sound_is_never_reused_and_a_moved_one_is(corpus, encoder, tmp_path, write_audio):
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
     (tmp_path / "s1.wav").rename(tmp_path / "moved.wav")
     corpus[1]["path"] = "moved.wav"
     (tmp_path / "s2.wav").touch()
     assert extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 0
-    write_sound("s3.wav", 1.0, pitch=300)
+    write_audio("s3.wav", 1.0, pitch=300)
     corpus[4] |= {"start": 0.1, "end": 0.4}  # another span of the same sound is another sound
     assert extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 2
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "b.zarr")  # all at once, as it is now
@@ -260,7 +260,7 @@ def test_what_the_manifest_dropped_is_taken_out_when_asked_for(corpus, encoder, 
     fewer = manifest_of(tmp_path, corpus[2:])
     extract(fewer, encoder, tmp_path / "a.zarr")
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 8
-    done = extract(fewer, encoder, tmp_path / "a.zarr", prune=True, watch=Lines())
+    done = extract(fewer, encoder, tmp_path / "a.zarr", prune=True, progress=LogProgress())
     assert "2 rows taken out that the manifest no longer has" in capsys.readouterr().err
     assert done.n_extracted == 0
     assert open_cache(tmp_path / "a.zarr").utterance_ids.tolist() == [f"u{i}" for i in range(2, 8)]
@@ -270,11 +270,13 @@ def test_what_the_manifest_dropped_is_taken_out_when_asked_for(corpus, encoder, 
 def test_the_disk_that_is_foreseen_is_the_disk_that_is_taken(corpus, encoder, tmp_path):
     rows = [row | {"utterance_id": f"{row['utterance_id']}-{k}"} for k in range(50) for row in corpus]
     manifest = manifest_of(tmp_path, rows)
-    source = source_for(encoder, manifest.table, SoundHashes(), words="transcript", longest_seconds=60)
+    source = make_input_reader(encoder, manifest.table, AudioHashes(), text_column="transcript", max_duration=60)
     for storage in ("float32", "float16"):
-        foresight = foresee(manifest.table, encoder, source, poolings=encoder.default_poolings, storage=storage, jobs=2)
-        extract(manifest, encoder, tmp_path / f"{storage}.zarr", storage=storage)
-        assert foresight.n_bytes == pytest.approx(size_of(tmp_path / f"{storage}.zarr"), rel=0.1)
+        estimate = estimate_resources(
+            manifest.table, encoder, source, poolings=encoder.default_poolings, storage_dtype=storage, jobs=2
+        )
+        extract(manifest, encoder, tmp_path / f"{storage}.zarr", storage_dtype=storage)
+        assert estimate.n_bytes == pytest.approx(size_of(tmp_path / f"{storage}.zarr"), rel=0.1)
 
 
 def test_a_disk_that_can_not_hold_it_is_said_before_anything_is_heard(corpus, encoder, tmp_path):
@@ -293,23 +295,23 @@ def test_a_disk_that_can_not_hold_it_is_said_before_anything_is_heard(corpus, en
 def test_another_encoder_pooling_or_seed_is_refused_by_name(corpus, encoder, folders, tmp_path):
     manifest = manifest_of(tmp_path, corpus)
     extract(manifest, encoder, tmp_path / "a.zarr")
-    with pytest.raises(CacheMismatch, match=r"with poolings mean, std, not mean\. Name another --out"):
+    with pytest.raises(CacheMismatchError, match=r"with poolings mean, std, not mean\. Name another --out"):
         extract(manifest, encoder, tmp_path / "a.zarr", poolings=("mean",))
     random = load_exact(folders["hubert"], random_init=1)
-    with pytest.raises(CacheMismatch, match=r"with weights '\w+', not '\w+'; random_init None, not 1\."):
+    with pytest.raises(CacheMismatchError, match=r"with weights '\w+', not '\w+'; random_init None, not 1\."):
         extract(manifest, random, tmp_path / "a.zarr")
-    with pytest.raises(CacheMismatch, match=r"with upstream 'hubert', not 'wavlm'; architecture 'HubertModel'"):
+    with pytest.raises(CacheMismatchError, match=r"with upstream 'hubert', not 'wavlm'; architecture 'HubertModel'"):
         extract(manifest, load_exact(folders["wavlm"]), tmp_path / "a.zarr")
 
 
 def test_a_sound_too_long_is_quarantined_and_not_cut(corpus, encoder, tmp_path):
-    done = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", longest_seconds=1.5)
+    done = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", max_duration=1.5)
     assert done.quarantine["utterance_id"].tolist() == ["u6", "u7"]
     assert done.quarantine["reason"].str.contains("cut it into spans").all()
 
 
-def test_stereo_44_khz_equals_its_mono_16_khz_within_the_resamplers_error(encoder, tmp_path, write_sound):
-    paths = [write_sound("a.wav", 2.0), write_sound("b.wav", 2.0, rate=44_100, channels=2)]
+def test_stereo_44_khz_equals_its_mono_16_khz_within_the_resamplers_error(encoder, tmp_path, write_audio):
+    paths = [write_audio("a.wav", 2.0), write_audio("b.wav", 2.0, rate=44_100, channels=2)]
     rows = [{"utterance_id": p.name, "path": Path(p).name, "speaker_id": "t", "arousal": 2} for p in paths]
     extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr")
     mono, stereo = open_cache(tmp_path / "a.zarr").read_layer("3")

@@ -20,14 +20,14 @@ from helpers.preloaded import preloaded_context
 from helpers.speech_models import load_exact
 from helpers.voices import voice, write_table
 
-from layerprobe.probe.cache.store import BLOCK, CacheMismatch, open_cache
+from layerprobe.probe.cache.store import BLOCK, CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.extraction.multiprocess import Asked, extract_in_processes
+from layerprobe.probe.extraction.multiprocess import ExtractionJob, extract_in_processes
 from layerprobe.probe.extraction.shards import Shard, extract_shard, merge
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,11 +101,11 @@ def test_shares_add_to_a_cache_what_it_lacks(corpus, encoder, whole, tmp_path):
 def test_a_share_of_another_encoder_is_refused(corpus, encoder, folders, tmp_path):
     out = tmp_path / "a.zarr"
     extract(replace(corpus, table=corpus.table[:5]), encoder, out)
-    with pytest.raises(CacheMismatch, match="random_init None, not 0"):
+    with pytest.raises(CacheMismatchError, match="random_init None, not 0"):
         extract_shard(corpus, load_exact(folders["hubert"], random_init=0), out, Shard(1, 2))
     extract_shard(corpus, encoder, tmp_path / "b.zarr", Shard(1, 2))
     extract_shard(corpus, load_exact(folders["hubert"], random_init=0), tmp_path / "b.zarr", Shard(2, 2))
-    with pytest.raises(CacheMismatch, match="random_init 0, not None"):
+    with pytest.raises(CacheMismatchError, match="random_init 0, not None"):
         merge(tmp_path / "b.zarr", corpus)
 
 
@@ -113,7 +113,7 @@ def test_a_share_of_another_encoder_is_refused(corpus, encoder, folders, tmp_pat
 def test_processes_give_the_bytes_of_one(corpus, folders, whole, tmp_path, n, monkeypatch):
     if n > 1:  # and one is spawned, as any is outside of tests
         monkeypatch.setattr("layerprobe.probe.extraction.multiprocess.get_context", lambda _: preloaded_context())
-    asked = Asked(
+    asked = ExtractionJob(
         corpus.path, True, str(folders["hubert"]), {"device": "cpu", "precision": "float32"}, tmp_path / "a.zarr", {}
     )
     assert extract_in_processes(asked, n) == 12
@@ -122,7 +122,7 @@ def test_processes_give_the_bytes_of_one(corpus, folders, whole, tmp_path, n, mo
 
 def test_what_a_process_says_is_heard(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr("layerprobe.probe.extraction.multiprocess.get_context", lambda _: preloaded_context())
-    asked = Asked(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
+    asked = ExtractionJob(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
     with pytest.raises(InputError, match=r"share 1/2: encoder .*none: no such folder"):
         extract_in_processes(asked, 2)
 
@@ -140,9 +140,9 @@ def test_a_killed_owner_of_a_share_is_succeeded_and_a_living_one_is_not(corpus, 
         tmp_path / "a.zarr",
     )
     holder = (
-        "import sys, time\nfrom pathlib import Path\nfrom layerprobe.probe.cache.lease import claimed\n"
+        "import sys, time\nfrom pathlib import Path\nfrom layerprobe.probe.cache.lease import leased\n"
         "path = Path(sys.argv[1])\npath.mkdir(parents=True)\n"
-        "with claimed(path):\n    print('held', flush=True)\n    time.sleep(100)\n"
+        "with leased(path):\n    print('held', flush=True)\n    time.sleep(100)\n"
     )
     share = Shard(1, 2).path(tmp_path / "a.zarr")
     with subprocess.Popen(
@@ -164,7 +164,7 @@ def test_a_killed_owner_of_a_share_is_succeeded_and_a_living_one_is_not(corpus, 
     assert "Name one of --shard, --processes and --dask" in both.output
 
 
-class StopsAfter(Silent):
+class StopsAfter(NullProgress):
     """Interrupts a merge when it has told of so many utterances."""
 
     def __init__(self, n):
@@ -186,7 +186,7 @@ def test_a_merge_gives_each_share_s_room_back_and_goes_on_where_it_was_stopped(c
         extract_shard(corpus, encoder, out, Shard(k, 3))
     assert [len(open_cache(Shard(k, 3).path(out)).quarantine) for k in (1, 2, 3)] == [0, 1, 0]
     with pytest.raises(KeyboardInterrupt):
-        merge(out, corpus, watch=StopsAfter(8))
+        merge(out, corpus, progress=StopsAfter(8))
     assert [Shard(k, 3).path(out).exists() for k in (1, 2, 3)] == [False, False, True]
     assert open_cache(out).quarantine["utterance_id"].tolist() == ["u5"]
     left = Shard(1, 3).path(out).with_suffix(".merged")  # as a kill leaves it

@@ -13,15 +13,15 @@ import torch
 from helpers.speech_models import load_exact
 from helpers.voices import voice
 
-from layerprobe.probe.data.audio import UnusableSound, read_sound
-from layerprobe.probe.data.audio_hashes import SoundHashes
-from layerprobe.probe.data.inputs import SoundSource
-from layerprobe.probe.encoders.loading import load_encoder
-from layerprobe.probe.extraction.workers import Room, _is_out_of_memory, embed, hear_in_order
+from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file
+from layerprobe.probe.data.audio_hashes import AudioHashes
+from layerprobe.probe.data.inputs import AudioReader
+from layerprobe.probe.encoders.loading import load_audio_encoder
+from layerprobe.probe.extraction.workers import ConcurrencyLimiter, _is_out_of_memory, embed, embed_in_order
 from layerprobe.probe.system import cores
 
 POOLINGS = ("mean", "std", "normed_mean")
-SOUNDS = SoundSource(SoundHashes(), sampling_rate=16_000)
+SOUNDS = AudioReader(AudioHashes(), sampling_rate=16_000)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def sounds(tmp_path_factory):
 
 
 def heard(table, encoder, *, jobs=1, loaders=1):
-    rows = hear_in_order(table, encoder, SOUNDS, poolings=POOLINGS, jobs=jobs, loaders=loaders)
+    rows = embed_in_order(table, encoder, SOUNDS, poolings=POOLINGS, jobs=jobs, loaders=loaders)
     return {row.row["utterance_id"]: row.embeddings for row in rows}
 
 
@@ -45,7 +45,7 @@ def heard(table, encoder, *, jobs=1, loaders=1):
 def test_workers_order_and_company_change_no_bit(sounds, folders, kind, precision, monkeypatch):
     if precision.endswith("plain"):  # as on a processor with AVX2 alone
         monkeypatch.setattr("layerprobe.probe.encoders.linear_kernels.processor_multiplies_bfloat16", lambda: False)
-    encoder = load_encoder(str(folders[kind]), precision=precision.removesuffix(" plain"))
+    encoder = load_audio_encoder(str(folders[kind]), precision=precision.removesuffix(" plain"))
     alone = heard(sounds, encoder)
     assert list(alone) == sounds["utterance_id"].tolist()
     shuffled = sounds.sample(frac=1, random_state=3)
@@ -62,7 +62,7 @@ def test_an_utterance_among_many_is_the_encoder_alone_on_it_in_float32(sounds, f
         encoder = load_exact(folders[kind])
         rows = heard(sounds, encoder, jobs=4, loaders=4)
         for i in (0, 5, 11):
-            states = encoder.reference_states(read_sound(sounds["path"][i], sampling_rate=16_000))
+            states = encoder.reference_states(read_audio_file(sounds["path"][i], sampling_rate=16_000))
             for k, layer in enumerate(states):
                 expected = torch.stack([layer.double().mean(0), layer.double().std(0, correction=0)]).numpy()
                 error = np.linalg.norm(rows[f"u{i}"][k, :2] - expected) / np.linalg.norm(expected)
@@ -77,7 +77,7 @@ def test_the_process_keeps_its_threads(sounds, folders):
 
 
 def test_stopping_early_leaves_no_thread_at_work(sounds, folders):
-    rows = hear_in_order(
+    rows = embed_in_order(
         sounds, load_exact(folders["hubert"]), SOUNDS, poolings=POOLINGS, jobs=2, loaders=2
     )  # fmt: skip
     next(rows)
@@ -96,7 +96,7 @@ class Cramped:
     def __getattr__(self, name):
         return getattr(self._encoder, name)
 
-    def stretches(self, waveform):
+    def frame_chunks(self, waveform):
         with self._lock:
             self._inside += 1
             full = self._inside > self._room or len(waveform) > self._longest
@@ -105,7 +105,7 @@ class Cramped:
             if full:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             time.sleep(0.01)
-            yield from self._encoder.stretches(waveform)
+            yield from self._encoder.frame_chunks(waveform)
         finally:
             with self._lock:
                 self._inside -= 1
@@ -123,7 +123,7 @@ def test_where_memory_runs_out_fewer_are_heard_at_once_and_none_is_lost(sounds, 
 
 def test_what_does_not_fit_alone_is_refused_with_its_length_and_the_rest_goes_on(sounds, folders):
     cramped = Cramped(load_exact(folders["hubert"]), room=4, longest=30_000)  # the last is 2.05 s
-    rows = hear_in_order(sounds, cramped, SOUNDS, poolings=POOLINGS, jobs=4, loaders=2)
+    rows = embed_in_order(sounds, cramped, SOUNDS, poolings=POOLINGS, jobs=4, loaders=2)
     reasons = {row.row["utterance_id"]: row.reason for row in rows}
     assert reasons.pop("u11") == (
         "2 s need more memory than there is even alone; cut it into spans with start and end"
@@ -142,7 +142,7 @@ def test_a_real_failure_to_allocate_is_known_as_one():
 
 def test_another_error_of_the_encoder_is_not_swallowed(sounds, folders):
     class Broken(Cramped):
-        def stretches(self, waveform):
+        def frame_chunks(self, waveform):
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
@@ -150,7 +150,7 @@ def test_another_error_of_the_encoder_is_not_swallowed(sounds, folders):
 
 
 def test_room_halves_down_to_one_and_once_for_all_that_ran_out_together():
-    room, seen = Room(6), []
+    room, seen = ConcurrencyLimiter(6), []
     for jobs in (6, 6, 6, 3, 3, 1):
         room.halve(jobs)
         seen.append(room.jobs)
@@ -163,14 +163,14 @@ def test_two_that_run_out_together_are_both_heard_again(sounds, folders):
     class Crowded(Cramped):
         meeting, n_calls = threading.Barrier(2), 0
 
-        def stretches(self, waveform):
+        def frame_chunks(self, waveform):
             with self._lock:
                 self.n_calls += 1
                 first_two = self.n_calls <= 2
             if first_two:
                 self.meeting.wait()
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-            yield from self._encoder.stretches(waveform)
+            yield from self._encoder.frame_chunks(waveform)
 
     encoder = load_exact(folders["hubert"])
     others = heard(sounds, Crowded(encoder, room=2), jobs=2)
@@ -182,5 +182,5 @@ def test_an_answer_that_is_not_finite_is_refused(folders):
     encoder = load_exact(folders["hubert"])
     with torch.no_grad():
         encoder.blocks[1].feed_forward.output_dense.weight[0, 0] = float("inf")
-    with pytest.raises(UnusableSound, match=r"^the encoder's answer is not finite$"):
+    with pytest.raises(InvalidAudioError, match=r"^the encoder's answer is not finite$"):
         embed(encoder, voice(0.5), poolings=("mean",))

@@ -8,7 +8,7 @@ import pytest
 from helpers.figure_checks import TARGETS, assert_readable, encoder_layers, layer_names
 from matplotlib.figure import Figure
 
-from layerprobe.figures.plots.best_layer_frequency import plot_wins, wins_figure
+from layerprobe.figures.plots.best_layer_frequency import best_layer_figure, plot_best_layer
 
 
 def table(layers, targets):
@@ -26,7 +26,7 @@ def table(layers, targets):
 def test_bars_are_as_high_as_the_shares_and_the_best_set_stands_out():
     layers = layer_names(3)
     rows = pd.DataFrame({"layer": layers[::-1], "share": [0.7, 0.3, 0.0], "in_best_set": [True, False, False]})
-    ax = plot_wins(rows, Figure().add_subplot(), layers=layers, colour="blue")
+    ax = plot_best_layer(rows, Figure().add_subplot(), layers=layers, colour="blue")
     assert [bar.get_height() for bar in ax.patches] == [0.0, 0.3, 0.7]
     assert [bar.get_x() + bar.get_width() / 2 for bar in ax.patches] == pytest.approx([0, 0.5, 1])
     assert [bar.get_alpha() == 1 for bar in ax.patches] == [False, False, True]
@@ -34,14 +34,14 @@ def test_bars_are_as_high_as_the_shares_and_the_best_set_stands_out():
 
 def test_without_a_best_set_all_bars_are_alike():
     rows = pd.DataFrame({"layer": layer_names(3), "share": [0.5, 0.5, 0.0]})
-    ax = plot_wins(rows, Figure().add_subplot(), layers=layer_names(3), colour="blue")
+    ax = plot_best_layer(rows, Figure().add_subplot(), layers=layer_names(3), colour="blue")
     assert len({bar.get_facecolor() for bar in ax.patches}) == 1
 
 
 def test_panels_share_one_scale_and_encoders_without_draws_are_left_out():
     layers = {"a": layer_names(3), "b": layer_names(7)}
     rows = table(layers, ["arousal", "valence"])
-    figure = wins_figure(rows, layers={**layers, "unheard": layer_names(4)}, targets=["arousal", "valence"])
+    figure = best_layer_figure(rows, layers={**layers, "unheard": layer_names(4)}, targets=["arousal", "valence"])
     assert len(figure.axes) == 4
     assert len({ax.get_ylim() for ax in figure.axes}) == 1
     assert [text.get_text() for text in figure.texts[:2]] == ["a", "b"]
@@ -51,5 +51,5 @@ def test_panels_share_one_scale_and_encoders_without_draws_are_left_out():
 @pytest.mark.parametrize(("sizes", "targets"), [((3,), TARGETS[0]), ((49,), TARGETS[1]), ((3, 13, 25), TARGETS[2])])
 def test_no_text_lies_over_another(width, sizes, targets):
     layers = encoder_layers(*sizes) | {"acoustic": ["log_mel", "mfcc", "f0", "loudness", "duration"]}
-    figure = wins_figure(table(layers, targets), layers=layers, targets=list(targets), width=width)
+    figure = best_layer_figure(table(layers, targets), layers=layers, targets=list(targets), width=width)
     assert_readable(figure, width)

@@ -127,9 +127,9 @@ def test_no_text_lies_over_another(tmp_path, width, n_targets, rng):
     assert_readable(figure, width)
 
 
-def test_the_command_prints_and_draws(tmp_path, write_sound):
+def test_the_command_prints_and_draws(tmp_path, write_audio):
     rows = [
-        {"utterance_id": f"u{k}", "path": write_sound(f"u{k}.wav", 0.2).name, "speaker_id": f"s{k % 3}",
+        {"utterance_id": f"u{k}", "path": write_audio(f"u{k}.wav", 0.2).name, "speaker_id": f"s{k % 3}",
          "arousal": 1 + k, "arousal_r1": 1 + k, "arousal_r2": min(7, 2 + k), "split": "train" if k < 4 else "test"}
         for k in range(6)
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from layerprobe.figures.plots.curves import curves_figure, plot_layer_curves
 def table(layers, target="arousal", encoder="e"):
     rows = [
         {"encoder": encoder, "control": c, "probe": "ridge", "target": target, "layer": name, "value": base + k / 10,
-         "lowest": base + k / 10 - 0.1, "highest": base + k / 10 + 0.2, "seed_lowest": -1, "seed_highest": 1,
+         "lowest": base + k / 10 - 0.1, "highest": base + k / 10 + 0.2, "seed_min": -1, "seed_max": 1,
          "spread": "folds"}
         for c, base in (("none", 0.3), ("random_init", 0.1), ("permuted", 0.0))
         for k, name in enumerate(layers)
@@ -86,7 +86,7 @@ def test_chance_is_ratings_permuted_by_speaker_where_a_run_has_them():
 def test_what_only_one_target_has_is_in_the_legend():
     layers = {"e": layer_names(3)}
     rows = pd.concat([table(layers["e"], target) for target in ("arousal", "valence")])
-    rater = rows.iloc[:1].assign(encoder="baseline", probe="baseline", control="single_rater", target="valence")
+    rater = rows.iloc[:1].assign(encoder="", probe="baseline", baseline="single_rater", target="valence")
     figure = curves_figure(pd.concat([rows, rater]), layers=layers, targets=["arousal", "valence"], metric="ccc")
     assert "one rater against the others" in [text.get_text() for text in figure.legends[0].get_texts()]
 
@@ -100,7 +100,7 @@ def test_no_text_lies_over_another_and_the_legend_over_no_axes(width, sizes, tar
     rows = pd.concat([table(names, target, e) for e, names in layers.items() for target in targets])
     rows["spread"] = "95 % over speakers"
     controls = ("single_rater", "text_only", "duration_loudness")
-    levels = [rows.iloc[:1].assign(encoder="baseline", probe="baseline", control=c) for c in controls]
+    levels = [rows.iloc[:1].assign(encoder="", probe="baseline", baseline=c) for c in controls]
     rows = pd.concat([rows, *levels])
     figure = curves_figure(rows, layers=layers, targets=list(targets), metric="uar", width=width)
     assert_readable(figure, width)

@@ -99,16 +99,16 @@ def test_values_lie_stand_or_are_left_out_as_cells_get_narrower():
 
 
 @pytest.mark.parametrize("beside", [None, 13, 25])
-def test_features_without_depth_have_their_names(beside):
+def test_features_without_depth_have_their_names(covariate):
     features = ["log_mel", "mfcc", "f0", "loudness", "duration"]
-    layers = {"acoustic": features} | ({} if beside is None else {"e": layer_names(beside)})
+    layers = {"acoustic": features} | ({} if covariate is None else {"e": layer_names(covariate)})
     rows = tables(layers, ["arousal"])
     for width in (None, "column"):
         figure = heatmap_figure(rows, layers=layers, targets=["arousal"], metric="ccc", width=width)
         assert_readable(figure, width)
         texts = {text for text, _ in drawn_texts(figure)}
         assert {"log mel", "mfcc", "f0", "loudness", "duration"} <= texts
-        assert ("feature; the best is outlined" in texts) == (beside is None)
+        assert ("feature; the best is outlined" in texts) == (covariate is None)
 
 
 @pytest.mark.parametrize("sizes", [(3, 13, 25), (7, 7), (25, 5)])

@@ -19,7 +19,7 @@ def table(layers, targets, *, spread=0.02):
             weight, contribution = rng.dirichlet(np.ones(len(names)), size=2)
             rows += [
                 {"encoder": encoder, "probe": "weighted_sum", "target": target, "layer": name, "weight": w,
-                 "weight_spread": spread, "contribution": c, "contribution_spread": spread, "score": s}
+                 "weight_std": spread, "contribution": c, "contribution_std": spread, "score": s}
                 for name, w, c, s in zip(names, weight, contribution, rng.uniform(-0.1, 0.6, len(names)), strict=True)
             ]  # fmt: skip
     return pd.DataFrame(rows)

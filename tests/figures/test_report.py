@@ -115,7 +115,16 @@ def test_every_tag_is_closed(page):
 
 def test_the_table_behind_each_figure_lies_beside_it(folder):
     drawn = {path.stem for path in (folder / "figures").glob("*.svg")}
-    assert {"heatmap", "heatmap-classes", "curves", "wins", "depth", "difference", "weights", "similarity"} <= drawn
+    assert {
+        "heatmap",
+        "heatmap-classes",
+        "curves",
+        "best-layer",
+        "depth",
+        "gain-over-random",
+        "layer-weights",
+        "similarity",
+    } <= drawn
     for name in drawn:
         table = pd.read_csv(folder / "figures" / f"{name}.csv")
         assert len(table) > 0

@@ -25,12 +25,13 @@ PLAN = ExtractionPlan(
     preprocessing="{}",
     sampling_rate=16_000,
     resampler="soxr HQ",
-    channels="mean",
-    long_sound="one piece",
+    audio_channels="mean",
+    text_column=None,
+    chunking="one piece",
     poolings=("mean", "std"),
     forward="transformers",
     precision="float32",
-    storage="float32",
+    storage_dtype="float32",
     libraries="torch 2.11",
 )
 

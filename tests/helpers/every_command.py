@@ -42,10 +42,10 @@ def make_material(folder: Path, encoder: Path) -> Path:
 def quick_commands(material: Path) -> Iterator[tuple[object, ...]]:
     """Corpus to report: the commands of the README's first example, and what a wrong metric would show in."""
     table, speech = material / "my.csv", material / "speech"
-    yield "manifest", "check", table
+    yield "manifest", "validate", table
     yield "manifest", "describe", table, "--out", "described"
     yield "extract", table, "--encoder", speech, "--out", "h.zarr"
-    yield "sweep", "h.zarr", table, "--out", "runs/first", "--folds", 3, "--permutations", 5, "--mix-seeds", 1
+    yield "sweep", "h.zarr", table, "--out", "runs/first", "--folds", 3, "--permutations", 5, "--weighted-sum-seeds", 1
     yield "heatmap", "runs/first"
     yield "report", "runs/first"
 
@@ -53,13 +53,13 @@ def quick_commands(material: Path) -> Iterator[tuple[object, ...]]:
 def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     """Every command, in an order in which each finds what it needs."""
     table, speech, text = material / "my.csv", material / "speech", material / "text"
-    sweep = ("--folds", 3, "--permutations", 5, "--mix-seeds", 1)
-    yield "manifest", "from", "emo-db", material / "emo-db", "--out", "emo-db.csv"
+    sweep = ("--folds", 3, "--permutations", 5, "--weighted-sum-seeds", 1)
+    yield "manifest", "import", "emo-db", material / "emo-db", "--out", "emo-db.csv"
     yield from quick_commands(material)
     yield "extract", table, "--encoder", text, "--out", "t.zarr"
     yield "extract", table, "--encoder", speech, "--random-init", 0, "--out", "r.zarr"
     yield "sweep", "h.zarr", table, "--random-weights", "r.zarr", "--out", "runs/controlled", *sweep
-    yield "doctor", "--encoder", speech
+    yield "check-encoder", "--encoder", speech
     yield "cache", "info", "h.zarr"
     yield "cache", "verify", "h.zarr"
     yield "cache", "repair", "h.zarr", table, "--encoder", speech
@@ -68,20 +68,20 @@ def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     for shard in ("1/2", "2/2"):
         yield "extract", table, "--encoder", speech, "--out", "m.zarr", "--shard", shard
     yield "cache", "merge", "m.zarr", table
-    for figure in ("curves", "weights", "depth", "wins", "difference", "similarity"):
+    for figure in ("curves", "layer-weights", "depth", "best-layer", "gain-over-random", "similarity"):
         yield figure, "runs/controlled"
     yield "fuse", "h.zarr", "t.zarr", table, "--out", "runs/fused", *sweep
-    yield "train", table, "--audio", speech, "--out", "runs/trained", *FEW
+    yield "train", table, "--audio-encoder", speech, "--out", "runs/trained", *FEW
     yield "predict", "runs/trained", table, "--out", "predictions.csv"
     yield "export", "runs/trained", "--out", "onnx"
     yield "compare", "runs/trained", "runs/fused", "--out", "compared"
-    yield "params", "--audio", speech, "--text", text
-    few = ("--steps", 2, "--batch-size", 2, "--every", 1)
+    yield "count-params", "--audio-encoder", speech, "--text-encoder", text
+    few = ("--steps", 2, "--batch-size", 2, "--eval-every", 1)
     yield "distil", table, "--teacher", speech, "--blocks", 1, "--out", "student", *few
     yield "pretrain", table, "--config", speech / "config.json", "--out", "pretrained", "--units", 4, *few
-    yield "speak", material / "sentences.txt", "--out", "spoken"
+    yield "synthesise", material / "sentences.txt", "--out", "spoken"
     yield "transcribe", table, "--asr", material / "ctc", "--out", "heard.csv"
-    yield "asr-cost", "heard.csv", "--text", text, "--out", "runs/cost", "--folds", 3
+    yield "asr-impact", "heard.csv", "--text-encoder", text, "--out", "runs/cost", "--folds", 3
 
 
 def known_commands() -> set[tuple[str, ...]]:

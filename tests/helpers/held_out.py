@@ -7,11 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.statistics.bootstrap_scores import KEYS, ScoreDraws
-from layerprobe.analysis.statistics.estimates import Sampled
+from layerprobe.analysis.statistics.bootstrap_scores import KEYS, BootstrapScores
+from layerprobe.analysis.statistics.estimates import BootstrapSample
 from layerprobe.probe.results.run_folder import PREDICTION_KEYS, Predictions
 
-DEFAULTS = {"encoder": "e", "probe": "ridge", "layer": "0", "target": "arousal", "control": "none", "seed": 0}
+CONDITION = {"baseline": "", "train_corpus": "", "covariates": ""}
+DEFAULTS = {
+    "encoder": "e",
+    "probe": "ridge",
+    "layer": "0",
+    "target": "arousal",
+    "control": "none",
+    "seed": 0,
+} | CONDITION
 
 
 def predictions_of(
@@ -53,8 +61,10 @@ def predictions_of(
 
 def score_draws_of(
     columns: Sequence[tuple[dict[str, object], Sequence[float]]], *, metric: str = "ccc_matched", n_speakers: int = 5
-) -> ScoreDraws:
+) -> BootstrapScores:
     """Scores by hand: of each column its estimate, then its draws, then its scores without each speaker."""
     keys = pd.DataFrame([DEFAULTS | keys for keys, _ in columns])[KEYS]
     values = np.array([scores for _, scores in columns], dtype=float).T
-    return ScoreDraws(metric, keys, Sampled(values[0], values[1:-n_speakers], values[-n_speakers:]), n_speakers)
+    return BootstrapScores(
+        metric, keys, BootstrapSample(values[0], values[1:-n_speakers], values[-n_speakers:]), n_speakers
+    )

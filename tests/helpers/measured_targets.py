@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.signal import butter, find_peaks, sosfiltfilt
 
-from layerprobe.probe.data.audio import read_sound
+from layerprobe.probe.data.audio import read_audio_file
 from layerprobe.probe.data.schema import Header, Target
 from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.encoders.acoustic import AcousticEncoder
@@ -54,7 +54,7 @@ def write_measured_manifest(out: Path, *, n_utterances: int | None = None) -> Pa
     if n_utterances is not None:
         table = table.iloc[np.linspace(0, len(table) - 1, n_utterances).astype(int)].reset_index(drop=True)
     table["path"] = [str(LIBRISPEECH / p) for p in table["path"]]
-    measured = pd.DataFrame([measure(read_sound(p, sampling_rate=RATE)) for p in table["path"]])
+    measured = pd.DataFrame([measure(read_audio_file(p, sampling_rate=RATE)) for p in table["path"]])
     write_manifest(out, pd.concat([table, measured.round(4)], axis=1), HEADER)
     return out
 

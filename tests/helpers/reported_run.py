@@ -57,9 +57,9 @@ def reported_run(root: Path) -> Path:
         permutations=19,
         controls=("permuted", "permuted_within_speaker", "random_per_speaker", "permuted_by_speaker"),
         mixes=("weighted_sum", "uniform_mix", "cumulative_mix"),
-        mix_seeds=2,
-        transfer=True,
-        beyond_text=True,
+        weighted_sum_seeds=2,
+        cross_corpus=True,
+        residualize_text=True,
     )
     folder = root / "run"
     sweep(
@@ -68,7 +68,7 @@ def reported_run(root: Path) -> Path:
         replace(plan, mix_iterations=10),
         out=folder,
         random_weights=[control],
-        beside=[LayerBand(text, "1")],
+        covariate=[LayerBand(text, "1")],
         command="layerprobe sweep hubert.zarr my.csv --out run",
     )
     quarantined = pd.DataFrame([{"encoder": "hubert", "utterance_id": EVIL, "path": "x", "reason": "silent"}])

@@ -30,7 +30,7 @@ from transformers import (
     WhisperModel,
 )
 
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 
 NARROW = {
@@ -119,4 +119,4 @@ def save_model(model: PreTrainedModel, folder: Path) -> Path:
 
 def load_exact(name: object, **choices: Any) -> SpeechEncoder:
     """An encoder in float32 whatever this machine multiplies, for what must be exact."""
-    return load_encoder(str(name), precision="float32", **choices)
+    return load_audio_encoder(str(name), precision="float32", **choices)

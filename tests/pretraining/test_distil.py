@@ -27,9 +27,9 @@ from layerprobe.probe.training.encoder_folder import LOG, STATE
 from layerprobe.probe.version import layerprobe_version
 
 PLAN = DistilPlan(
-    teacher="t", revision="", weights="w", n_blocks=1, layers=("1", "3"), random_init=None, heads_only=False,
+    teacher="t", revision="", weights="w", n_blocks=1, layers=("1", "3"), random_init=None, freeze_student=False,
     train_front_end=False, cosine_weight=1.0, steps=8, batch_size=3, crop_seconds=0.4, learning_rate=3e-3, warmup=0.1,
-    clip=1.0, held_out=0.2, every=3, seed=0,
+    max_grad_norm=1.0, held_out=0.2, eval_every=3, seed=0,
 )  # fmt: skip
 
 
@@ -82,10 +82,10 @@ def without_dropout(folder):
 
 
 def test_held_out_speakers_show_that_it_learns_and_the_front_end_stays(sounds, folders, tmp_path):
-    plan = replace(PLAN, steps=60, every=20)
+    plan = replace(PLAN, steps=60, eval_every=20)
     done = distil(sounds, without_dropout(folders["hubert"]), plan, out=tmp_path / "student")
     heads = distil(
-        sounds, without_dropout(folders["hubert"]), replace(plan, heads_only=True), out=tmp_path / "heads"
+        sounds, without_dropout(folders["hubert"]), replace(plan, freeze_student=True), out=tmp_path / "heads"
     )  # fmt: skip
     assert done.log["step"].tolist() == [0, 20, 40, 60]
     assert done.log["held_out"].is_monotonic_decreasing
@@ -161,7 +161,7 @@ def test_what_can_not_be_done_is_refused(sounds, folders, tmp_path):
 def test_the_command_makes_a_student_that_extract_takes(sounds, folders, tmp_path):
     sounds.to_csv(tmp_path / "my.csv", index=False)
     out = tmp_path / "student"
-    few = ("--steps", 2, "--batch-size", 2, "--every", 1)
+    few = ("--steps", 2, "--batch-size", 2, "--eval-every", 1)
     result = command("distil", tmp_path / "my.csv", "--teacher", folders["whisper"], "--blocks", 1, "--out", out, *few)
     assert result.exit_code == 0, result.output
     assert "1 blocks; the loss on held-out speakers fell from" in result.stdout
@@ -178,18 +178,18 @@ def test_a_student_of_the_real_encoder_tracks_its_layers(tmp_path):
     from layerprobe.probe.data.read import read_manifest
 
     table = read_manifest(write_measured_manifest(tmp_path / "libri.csv", n_utterances=24)).table
-    plan = replace(PLAN, layers=("2", "4"), steps=15, batch_size=2, crop_seconds=5.0, learning_rate=1e-3, every=15)
+    plan = replace(PLAN, layers=("2", "4"), steps=15, batch_size=2, crop_seconds=5.0, learning_rate=1e-3, eval_every=15)
     made = {
         name: distil(table, load_model(str(WHISPER)), replace(plan, **change), out=tmp_path / name)
-        for name, change in {"own": {}, "heads": {"heads_only": True}, "random": {"random_init": 0}}.items()
+        for name, change in {"own": {}, "heads": {"freeze_student": True}, "random": {"random_init": 0}}.items()
     }
     last = {name: one.log["held_out"].iloc[-1] for name, one in made.items()}
     assert last["own"] < last["heads"]
     assert last["own"] < last["random"]
     encoders = {name: load_exact(one.folder) for name, one in made.items()} | {"teacher": load_exact(WHISPER)}
-    from layerprobe.probe.data.audio import read_sound
+    from layerprobe.probe.data.audio import read_audio_file
 
-    waveforms = [read_sound(p, sampling_rate=16_000)[: 5 * 16_000] for p in table["path"].iloc[:16]]
+    waveforms = [read_audio_file(p, sampling_rate=16_000)[: 5 * 16_000] for p in table["path"].iloc[:16]]
     pooled = {
         name: np.stack([embed(encoder, w, poolings=("mean",))[1 if name != "teacher" else 4, 0] for w in waveforms])
         for name, encoder in encoders.items()

@@ -21,7 +21,7 @@ from layerprobe.probe.pretraining.audio_memory import level
 from layerprobe.probe.pretraining.masked_prediction import MaskedPrediction, cropped
 from layerprobe.probe.pretraining.plans import PretrainPlan
 from layerprobe.probe.pretraining.pretrain import HELD_OUT, layer_frames, pretrain
-from layerprobe.probe.pretraining.units import HOP, RATE, WINDOW, MfccFrames, Units, span_mask
+from layerprobe.probe.pretraining.units import HOP, RATE, WINDOW, MfccFrames, UnitClusters, span_mask
 from layerprobe.probe.training.encoder_folder import LOG, STATE, hold_out
 
 SMALL = {
@@ -29,8 +29,8 @@ SMALL = {
     "conv_dim": [16] * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2,
 }  # fmt: skip
 PLAN = PretrainPlan(
-    config=json.dumps(SMALL), units_of="mfcc", units_weights="", n_units=8, steps=8, batch_size=4, crop_seconds=0.6,
-    learning_rate=2e-3, warmup=0.1, clip=1.0, mask_share=0.08, mask_span=10, held_out=0.2, every=3,
+    config=json.dumps(SMALL), label_source="mfcc", label_weights="", n_units=8, steps=8, batch_size=4, crop_seconds=0.6,
+    learning_rate=2e-3, warmup=0.1, max_grad_norm=1.0, mask_share=0.08, mask_span=10, held_out=0.2, eval_every=3,
     precision="float32", seed=0,
 )  # fmt: skip
 EXTRACTOR = Wav2Vec2FeatureExtractor()
@@ -67,14 +67,14 @@ def test_a_frame_is_told_by_its_own_25_ms():
 
 def test_units_are_nearest_centres_and_as_tight_as_another_librarys(rng):
     frames = np.concatenate([rng.normal(m, 1.0, size=(300, 5)) for m in (0, 6, 12, 18)]) * [1, 10, 1, 1, 5]
-    units = Units.fit(frames, n_units=4, rng=np.random.default_rng(0))
+    units = UnitClusters.fit(frames, n_units=4, rng=np.random.default_rng(0))
     z = (frames - units.mean) / units.spread
     distances = ((z[:, None] - units.centres[None]) ** 2).sum(axis=2)
     np.testing.assert_array_equal(units.of(frames), distances.argmin(axis=1))
     theirs = KMeans(4, n_init=5, random_state=0).fit(z)
     assert distances.min(axis=1).sum() == pytest.approx(theirs.inertia_, rel=0.01)
     with pytest.raises(ValueError, match="3 frames can't be 4 units"):
-        Units.fit(frames[:3], n_units=4, rng=rng)
+        UnitClusters.fit(frames[:3], n_units=4, rng=rng)
 
 
 def test_frames_are_told_at_any_level_and_tied_features_share_a_spread(rng):
@@ -82,7 +82,7 @@ def test_frames_are_told_at_any_level_and_tied_features_share_a_spread(rng):
     np.testing.assert_allclose(MfccFrames()(sound), MfccFrames()(0.3 * sound), atol=1e-3)
     assert np.abs(MfccFrames(level=False)(sound) - MfccFrames(level=False)(0.3 * sound)).max() > 5  # decibels
     frames = rng.normal(size=(200, 6)) * [1, 2, 0.1, 0.2, 0.01, 0.02]
-    tied = Units.fit(frames, n_units=4, rng=np.random.default_rng(0), tied=2)
+    tied = UnitClusters.fit(frames, n_units=4, rng=np.random.default_rng(0), tied=2)
     np.testing.assert_allclose(tied.spread, np.tile(frames.std(axis=0)[:2], 3))
 
 
@@ -126,7 +126,7 @@ def test_hidden_frames_are_not_heard_and_the_loss_is_theirs_alone(rng):
 
 
 def test_it_learns_to_tell_hidden_units_of_new_speakers(sounds, tmp_path):
-    plan = replace(PLAN, steps=150, every=50, batch_size=8)
+    plan = replace(PLAN, steps=150, eval_every=50, batch_size=8)
     done = pretrain(sounds, plan, MfccFrames(), out=tmp_path / "own", extractor=EXTRACTOR)
     accuracy, chance = done.log["accuracy"], done.log["chance"].iloc[-1]
     assert accuracy.iloc[-1] > 1.5 * chance
@@ -211,17 +211,19 @@ def test_a_pre_training_does_not_go_on_with_other_sounds(sounds, tmp_path):
 def test_a_second_round_clusters_a_layer_of_the_first(sounds, tmp_path):
     sounds.to_csv(tmp_path / "my.csv", index=False)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "hubert", **SMALL}))
-    few = ("--config", tmp_path / "config.json", "--steps", 3, "--batch-size", 2, "--units", 6, "--every", 2)
+    few = ("--config", tmp_path / "config.json", "--steps", 3, "--batch-size", 2, "--units", 6, "--eval-every", 2)
     result = command("pretrain", tmp_path / "my.csv", "--out", tmp_path / "first", *few)
     assert result.exit_code == 0, result.output
     assert "of held-out speakers' hidden frames told right" in result.stdout
-    words = ("--units-of", f"{tmp_path / 'first'}@1", "--out", tmp_path / "second")
+    words = ("--label-source", f"{tmp_path / 'first'}@1", "--out", tmp_path / "second")
     result = command("pretrain", tmp_path / "my.csv", *words, *few)
     assert result.exit_code == 0, result.output
     plan = json.loads((tmp_path / "second" / "pretrain.json").read_text())
-    assert plan["units_of"] == "first@1"
-    assert plan["units_weights"] == load_exact(tmp_path / "first").weights_hash()
-    result = command("pretrain", tmp_path / "my.csv", "--units-of", f"{tmp_path / 'first'}@9", "--out", tmp_path / "x")
+    assert plan["label_source"] == "first@1"
+    assert plan["label_weights"] == load_exact(tmp_path / "first").weights_hash()
+    result = command(
+        "pretrain", tmp_path / "my.csv", "--label-source", f"{tmp_path / 'first'}@9", "--out", tmp_path / "x"
+    )
     assert "has no layer '9'" in result.output
 
 

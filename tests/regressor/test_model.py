@@ -11,11 +11,11 @@ from helpers.regressors import audio_branch, regressor_of, text_branch
 from helpers.text_models import SENTENCES, save_text_model
 from helpers.voices import voice
 
-from layerprobe.probe.data.audio import UnusableSound
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.data.audio import InvalidAudioError
+from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.regressor.freezing import freeze, is_frozen, learning_groups, set_training
+from layerprobe.probe.regressor.freezing import freeze, is_frozen, parameter_groups, set_training
 from layerprobe.probe.regressor.model import FRAME_POOLINGS, FUSIONS, AudioTextRegressor, Utterance
 from layerprobe.probe.regressor.plan import TrainPlan
 from layerprobe.probe.training.schedules import schedule
@@ -40,7 +40,7 @@ def utterances(regressor):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_branchs_last_state_is_the_encoders_of_that_sound_alone(folders, kind):
     branch = audio_branch(folders[kind])
-    encoder = load_encoder(str(folders[kind]), precision="float32")
+    encoder = load_audio_encoder(str(folders[kind]), precision="float32")
     with torch.no_grad():
         states, mask = branch([branch.prepare(s) for s in SOUNDS])
     for k, sound in enumerate(SOUNDS):
@@ -109,7 +109,7 @@ def test_attentive_statistics_by_hand():
 
 def test_a_mix_starts_as_the_mean_of_normalised_layers_and_a_layer_drops_the_blocks_above(folders):
     mixed, second = audio_branch(folders["hubert"], "mix"), audio_branch(folders["hubert"], "2")
-    states = load_encoder(str(folders["hubert"]), precision="float32").hidden_states(SOUNDS[0])
+    states = load_audio_encoder(str(folders["hubert"]), precision="float32").hidden_states(SOUNDS[0])
     with torch.no_grad():
         found, _ = mixed([mixed.prepare(SOUNDS[0])])
         taken, _ = second([second.prepare(SOUNDS[0])])
@@ -136,7 +136,7 @@ def test_frozen_parts_learn_nothing_and_the_rest_learns_the_slower_the_deeper_it
     assert all(v for n, v in learns.items() if "encoder.layers.1." in n or "transformer.layer.0." in n)
     rates = {}
     names = {id(p): n for n, p in regressor.named_parameters()}
-    for group in learning_groups(regressor, plan_with()):
+    for group in parameter_groups(regressor, plan_with()):
         rates |= {names[id(p)]: group["rate"] for p in group["params"]}
     assert rates["audio.encoder.encoder.layers.2.attention.k_proj.weight"] == 1.0
     assert rates["audio.encoder.encoder.layers.1.attention.k_proj.weight"] == 0.5
@@ -197,11 +197,11 @@ def test_learning_rates_rise_and_fall():
 
 def test_what_is_too_short_or_too_long_is_refused_with_its_size(folders, text_folder):
     regressor = regressor_of(folders, text_folder)
-    with pytest.raises(UnusableSound, match="too short: 100 samples, one frame needs 400"):
+    with pytest.raises(InvalidAudioError, match="too short: 100 samples, one frame needs 400"):
         regressor.audio.prepare(np.zeros(100, dtype=np.float32))
-    with pytest.raises(UnusableSound, match="70 s are too long to be trained on at once"):
+    with pytest.raises(InvalidAudioError, match="70 s are too long to be trained on at once"):
         regressor.audio.prepare(voice(70))
-    with pytest.raises(UnusableSound, match=r"its transcript has \d+ tokens; 40 are read at once"):
+    with pytest.raises(InvalidAudioError, match=r"its transcript has \d+ tokens; 40 are read at once"):
         regressor.text.prepare(" ".join(SENTENCES * 3))
 
 

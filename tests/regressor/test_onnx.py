@@ -15,7 +15,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.regressor import onnx as export_module
 from layerprobe.probe.regressor.model import FUSIONS, Utterance
 from layerprobe.probe.regressor.onnx import export
-from layerprobe.probe.regressor.saving import REGRESSOR, Trained
+from layerprobe.probe.regressor.saving import REGRESSOR, TrainedRegressor
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ class _Plan:
 
 def exported(regressor, tmp_path, monkeypatch):
     """A regressor that needs no training to be written out."""
-    monkeypatch.setattr(export_module, "read_regressor", lambda folder: Trained(folder, _Plan, "f", {}))
+    monkeypatch.setattr(export_module, "read_regressor", lambda folder: TrainedRegressor(folder, _Plan, "f", {}))
     monkeypatch.setattr(export_module, "load_regressors", lambda trained: iter([regressor]))
     return export(tmp_path / "run", tmp_path / "out")
 

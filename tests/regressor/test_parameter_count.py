@@ -10,20 +10,20 @@ from helpers.speech_models import KINDS
 from helpers.text_models import TEXT_KINDS, small_text_model
 from transformers import DistilBertConfig, HubertConfig
 
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.regressor.parameter_count import (
     RULES,
     USUAL,
-    Described,
-    account,
+    ModelSpec,
     accounts_table,
+    combined,
+    count_parameters,
+    count_tokens,
     describe,
     head_for,
-    joined,
     real_time_factors,
-    tokens_of,
 )
 
 PUBLISHED = {
@@ -57,7 +57,7 @@ def configurations(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def accounts(configurations):
-    return {name: account(describe(str(configurations / name))) for name in PUBLISHED}
+    return {name: count_parameters(describe(str(configurations / name))) for name in PUBLISHED}
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -70,7 +70,7 @@ def test_published_totals_are_reproduced_from_configurations_alone(accounts, nam
 def test_the_fifth_of_the_paper_holds_under_one_rule_and_not_under_others(accounts):
     """DistilHuBERT without its front end and DistilBERT's blocks over HuBERT-large without its front end."""
     small, text, large = (accounts[name] for name in ("distilhubert", "distilbert", "hubert-large"))
-    both = joined(small, text, torch.nn.Identity())
+    both = combined(small, text, torch.nn.Identity())
     assert both.trained("front end and embeddings frozen") == 61_818_752
     assert large.trained(USUAL) == 311_228_544
     shares = {rule: round(100 * both.share_of(large, rule), 1) for rule in RULES}
@@ -79,21 +79,21 @@ def test_the_fifth_of_the_paper_holds_under_one_rule_and_not_under_others(accoun
 
 def described(kind):
     if kind in TEXT_KINDS:
-        return Described(kind, small_text_model(kind).config, True)
-    return Described(kind, KINDS[kind][0], False)
+        return ModelSpec(kind, small_text_model(kind).config, True)
+    return ModelSpec(kind, KINDS[kind][0], False)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *TEXT_KINDS])
 def test_parts_sum_to_what_the_encoder_is_made_of(folders, tmp_path, kind):
     model = described(kind)
-    found = account(model)
+    found = count_parameters(model)
     if kind in TEXT_KINDS:
         from helpers.text_models import save_text_model
 
         encoder = load_text_encoder(str(save_text_model(kind, tmp_path / kind)))._model
         total = sum(p.numel() for n, p in encoder.named_parameters() if not n.startswith("pooler."))
     else:
-        total = sum(p.numel() for p in load_encoder(str(folders[kind]))._encoder.parameters())
+        total = sum(p.numel() for p in load_audio_encoder(str(folders[kind]))._encoder.parameters())
     assert found.total == total
     assert found.parts["blocks"] > 0.2 * total
     if kind not in TEXT_KINDS and kind != "wav2vec2-bert":
@@ -115,19 +115,19 @@ def test_multiply_adds_by_hand():
     kernel, groups = config.num_conv_pos_embeddings, config.num_conv_pos_embedding_groups
     by_hand += (n + 1) * width * (width // groups) * kernel  # one frame more, which an even kernel makes and drops
     by_hand += config.num_hidden_layers * (4 * n * width**2 + 2 * n * n * width + 2 * n * width * inner)
-    assert account(described("hubert"), amount=2).multiply_adds == by_hand
+    assert count_parameters(described("hubert"), amount=2).multiply_adds == by_hand
 
 
 def test_multiply_adds_of_words_by_hand():
     config, n = small_text_model("bert").config, 12
     width, inner = config.hidden_size, config.intermediate_size
     by_hand = config.num_hidden_layers * (4 * n * width**2 + 2 * n * n * width + 2 * n * width * inner)
-    assert account(described("bert"), amount=n).multiply_adds == by_hand
+    assert count_parameters(described("bert"), amount=n).multiply_adds == by_hand
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_speech_family_has_a_cost(kind):
-    assert account(described(kind), amount=1).multiply_adds > 1e5
+    assert count_parameters(described(kind), amount=1).multiply_adds > 1e5
 
 
 def test_the_head_is_that_of_the_regressor(folders, tmp_path):
@@ -153,7 +153,7 @@ def test_a_real_time_factor_is_the_median_of_rounds_over_the_sounds_length():
 
 
 def test_tokens_are_those_of_the_words_and_two_around_them():
-    assert tokens_of(10, 3.5) == 37
+    assert count_tokens(10, 3.5) == 37
 
 
 def test_the_table_has_a_share_of_each_model_that_it_is_held_against(accounts):
@@ -167,8 +167,15 @@ def test_the_table_has_a_share_of_each_model_that_it_is_held_against(accounts):
 
 def test_the_command_says_the_fifth(configurations, tmp_path):
     names = {k: configurations / k for k in PUBLISHED}
-    words = ("--audio", names["distilhubert"], "--text", names["distilbert"], "--against", names["hubert-large"])
-    result = command("params", *words, "--csv", tmp_path / "table.csv")
+    words = (
+        "--audio-encoder",
+        names["distilhubert"],
+        "--text-encoder",
+        names["distilbert"],
+        "--reference",
+        names["hubert-large"],
+    )
+    result = command("count-params", *words, "--csv", tmp_path / "table.csv")
     assert result.exit_code == 0, result.output
     assert "23,491,968" in result.stdout
     assert "315,438,720" in result.stdout
@@ -180,6 +187,6 @@ def test_the_command_says_the_fifth(configurations, tmp_path):
 def test_what_has_no_configuration_or_no_encoder_says_so(tmp_path):
     with pytest.raises(InputError, match="can't be loaded"):
         describe(str(tmp_path))
-    result = command("params")
+    result = command("count-params")
     assert result.exit_code == 2
     assert "Name an encoder" in result.output

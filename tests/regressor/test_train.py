@@ -15,14 +15,14 @@ from helpers.voices import write_table
 from layerprobe.probe.data.read import read_manifest, read_utterances
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor import trainer
-from layerprobe.probe.regressor.dataset import RatedSounds
-from layerprobe.probe.regressor.plan import Parts, plan_training
+from layerprobe.probe.regressor.dataset import UtteranceDataset
+from layerprobe.probe.regressor.plan import Encoders, plan_training
 from layerprobe.probe.regressor.predict import predict
 from layerprobe.probe.regressor.saving import build, load_regressors, read_regressor
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
-from layerprobe.probe.regressor.train import deal, half_widths, train
+from layerprobe.probe.regressor.train import assign_speakers, half_widths, train
 from layerprobe.probe.regressor.trainer import LAST, Training
 from layerprobe.probe.results.run_folder import POOLED, TRAINED, read_predictions, read_run
 from layerprobe.probe.version import layerprobe_version
@@ -80,8 +80,8 @@ def planned(manifest, **options):
 def trained(manifest, folders, text_folder, out, *, branches=("audio", "text"), **options):
     parts, plan = planned(
         manifest,
-        audio=str(folders["hubert"]) if "audio" in branches else None,
-        text=str(text_folder) if "text" in branches else None,
+        audio_encoder=str(folders["hubert"]) if "audio" in branches else None,
+        text_encoder=str(text_folder) if "text" in branches else None,
         **SMALL | options,
     )
     return train(manifest, parts, plan, out=out)
@@ -143,17 +143,17 @@ def test_it_overfits_64_utterances(corpus, folders, text_folder, tmp_path):
     some["transcript"] = [" ".join(rng.choice(list(letters), size=6)) for _ in range(64)]
     manifest = replace(corpus, table=some)
     parts, plan = planned(
-        manifest, audio=str(folders["hubert"]), text=str(text_folder), targets=("arousal",),
+        manifest, audio_encoder=str(folders["hubert"]), text_encoder=str(text_folder), targets=("arousal",),
         **SMALL | {"epochs": 45, "patience": 45, "hidden": 64, "layer_decay": 1, "learning_rate": 3e-3},
     )  # fmt: skip
     torch.manual_seed(0)
     regressor = build(parts, plan)
-    sounds = RatedSounds(some, regressor, words="transcript", longest_seconds=30, watch=Silent())
+    sounds = UtteranceDataset(some, regressor, text_column="transcript", max_duration=30, progress=NullProgress())
     ratings, rows = some[["arousal"]].to_numpy(), np.arange(64)
     regressor.get_buffer("mean").copy_(torch.from_numpy(ratings.mean(axis=0)))
     regressor.get_buffer("spread").copy_(torch.from_numpy(ratings.std(axis=0)))
     training = Training(regressor, sounds, plan, folder=tmp_path)
-    training.run(ratings, train=rows, development=rows, seed=0, watch=Silent())
+    training.run(ratings, train=rows, development=rows, seed=0, progress=NullProgress())
     assert ccc(ratings[:, 0], training.predict(rows)[:, 0]) > 0.95
 
 
@@ -162,7 +162,7 @@ def weights_of(out):
     return regressor.state_dict()
 
 
-CHANCY = {"dropout": 0.5, "frame_budget": 100}  # parts of a batch, and chance in every step
+CHANCY = {"dropout": 0.5, "max_batch_frames": 100}  # parts of a batch, and chance in every step
 
 
 @pytest.fixture(scope="module")
@@ -217,13 +217,16 @@ def test_a_finished_training_is_found_finished_and_another_is_refused(corpus, fo
 def test_frozen_sound_is_heard_once_and_gives_the_same_regressor(corpus, folders, text_folder, tmp_path, monkeypatch):
     options = {"freeze": ("audio", "text.embeddings"), "epochs": 2}
     trained(corpus, folders, text_folder, tmp_path / "kept", **options)
-    monkeypatch.setattr(RatedSounds, "keep_frozen_states", lambda self, folder, plan, watch: None)
+    monkeypatch.setattr(UtteranceDataset, "keep_frozen_states", lambda self, folder, plan, progress: None)
     trained(corpus, folders, text_folder, tmp_path / "heard", **options)
     kept, heard = weights_of(tmp_path / "kept"), weights_of(tmp_path / "heard")
     for name, tensor in kept.items():
         np.testing.assert_allclose(tensor, heard[name], atol=2e-4, err_msg=name)
     original = weights_of(tmp_path / "kept")
-    (fresh,) = (build(*planned(corpus, audio=str(folders["hubert"]), text=str(text_folder), **SMALL)) for _ in "1")
+    (fresh,) = (
+        build(*planned(corpus, audio_encoder=str(folders["hubert"]), text_encoder=str(text_folder), **SMALL))
+        for _ in "1"
+    )
     for name, tensor in fresh.state_dict().items():
         if name.startswith("audio.encoder.") or name.startswith("text.encoder.embeddings."):
             assert torch.equal(tensor, original[name]), name
@@ -241,9 +244,9 @@ def test_seeds_differ_and_each_has_its_column(corpus, folders, text_folder, tmp_
 
 def test_without_a_split_speakers_are_dealt_and_none_is_in_two_shares(corpus, folders, text_folder):
     table = corpus.table.drop(columns="split")
-    _, plan = planned(replace(corpus, table=table), audio=None, text=str(text_folder), **SMALL)
-    assert plan.test is None
-    shares = deal(table.sort_values("utterance_id"), plan)
+    _, plan = planned(replace(corpus, table=table), audio_encoder=None, text_encoder=str(text_folder), **SMALL)
+    assert plan.test_split is None
+    shares = assign_speakers(table.sort_values("utterance_id"), plan)
     ids = table.sort_values("utterance_id")["speaker_id"].to_numpy()
     parts = [set(ids[rows]) for rows in (shares.train, shares.development, shares.test)]
     assert [len(p) for p in parts] == [10, 3, 3]
@@ -304,7 +307,7 @@ def test_utterances_without_words_are_trained_on_and_counted(corpus, folders, te
     table = corpus.table.copy()
     table.loc[table.index[:3], "transcript"] = " "
     run = trained(replace(corpus, table=table), folders, text_folder, tmp_path / "run", epochs=1, branches=("text",))
-    assert run.plan["corpus"]["n_wordless"] == 3
+    assert run.plan["corpus"]["n_without_text"] == 3
     assert run.plan["corpus"]["n_utterances"] == N_SPEAKERS * EACH
 
 
@@ -323,7 +326,7 @@ def test_what_can_not_be_trained_is_refused_before_it_is_loaded(corpus, folders,
     constant = replace(corpus, table=corpus.table.assign(valence=3.0))
     with pytest.raises(InputError, match="valence has one value only"):
         trained(constant, folders, text_folder, tmp_path / "run")
-    assert Parts().audio is None
+    assert Encoders().audio is None
 
 
 def test_the_command_trains_predicts_and_compares(corpus, folders, text_folder, tmp_path):
@@ -331,7 +334,9 @@ def test_the_command_trains_predicts_and_compares(corpus, folders, text_folder, 
 
     out = tmp_path / "run"
     small = ("--epochs", 1, "--hidden", 8, "--batch-size", 20)
-    result = command("train", corpus.path, "--text", text_folder, "--audio", folders["hubert"], "--out", out, *small)
+    result = command(
+        "train", corpus.path, "--text-encoder", text_folder, "--audio-encoder", folders["hubert"], "--out", out, *small
+    )
     assert result.exit_code == 0, result.output
     assert "parameters trained on 60 utterances, stopped by 18, judged on 18; 0 quarantined" in result.stdout
     result = command("predict", out, corpus.path, "--out", tmp_path / "found.csv")

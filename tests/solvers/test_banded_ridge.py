@@ -62,7 +62,7 @@ def test_a_band_of_noise_is_held_back(rng):
     y = (x[:, :10] @ rng.normal(size=10) + rng.normal(size=n))[:, None]
     splits = fold_splits(np.arange(n) // 5, n_folds=3, n_inner_folds=2, rng=rng)
 
-    def reached(bands):
+    def connect(bands):
         prediction = np.empty(n)
         for split, fit in zip(
             splits, nested_ridge(x, y, splits=splits, alphas=DEFAULT_ALPHAS, bands=bands), strict=True
@@ -70,7 +70,7 @@ def test_a_band_of_noise_is_held_back(rng):
             prediction[split.test] = fit.prediction[:, 0]
         return r2(y[:, 0], prediction)
 
-    assert reached(Bands.side_by_side([10, 1000])) > reached(None) + 0.3
+    assert connect(Bands.side_by_side([10, 1000])) > connect(None) + 0.3
 
 
 def test_equal_ratios_of_equal_widths_are_plain_ridge(rng):

@@ -73,14 +73,14 @@ def test_too_few_speakers_are_refused_in_a_sentence(rng, n_speakers, n_each, wor
 def by_scikit_learn(x, y, groups, rng, n_inner_folds):
     """Bits given the layer, marginal bits and coded utterances of one target, one utterance and one fit at a time."""
     order = rng.permutation(np.unique(groups)).tolist()
-    portions, block, n_heard, due = [], [], 0, [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1]
+    portions, block, n_encoded, due = [], [], 0, [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1]
     for speaker in order:
         block.append(speaker)
-        n_heard += int((groups == speaker).sum())
-        long_enough = portions or (len(block) >= 4 and n_heard >= 16)
-        if long_enough and n_heard >= due[0] * len(groups):
+        n_encoded += int((groups == speaker).sum())
+        long_enough = portions or (len(block) >= 4 and n_encoded >= 16)
+        if long_enough and n_encoded >= due[0] * len(groups):
             portions.append(block)
-            block, due = [], [fraction for fraction in due if fraction * len(groups) > n_heard]
+            block, due = [], [fraction for fraction in due if fraction * len(groups) > n_encoded]
 
     def model(rows, alpha):
         z = StandardScaler().fit_transform(x[rows])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from layerprobe.probe.solvers.backends import HOST
-from layerprobe.probe.solvers.permuted_ridge import DrawRidge
+from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, nested_ridge
 from layerprobe.probe.solvers.torch_backend import DeviceAlgebra
 from layerprobe.probe.splits import fold_splits, manifest_split
@@ -39,11 +39,11 @@ def splits_of(kind, rng):
 @pytest.mark.parametrize("p", [12, 60, 140])
 def test_a_draw_is_fitted_as_the_ratings_are(rng, kind, p):
     (x, y), splits = problem(rng, p), splits_of(kind, rng)
-    ridge = DrawRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
+    ridge = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
     ridge.fit(y[:, :2])
     shared = np.arange(26)
     shared[[3, 20, 25]] = 3  # noise, a little and much
-    ours = ridge.fit_draws(y, shared=shared, of_split=np.full(26, -1))
+    ours = ridge.fit_permuted(y, shared=shared, of_split=np.full(26, -1))
     for fit, one in zip(ours, nested_ridge(x, y, splits=splits, alphas=DEFAULT_ALPHAS, shared=shared), strict=True):
         # another penalty only where float32 can't tell their errors apart, or the search ended before a second dip
         same = fit.alpha == one.alpha
@@ -51,7 +51,7 @@ def test_a_draw_is_fitted_as_the_ratings_are(rng, kind, p):
         np.testing.assert_allclose(fit.inner_error, one.inner_error, rtol=2e-3)
         # float32 keeps seven digits; the offset and the collinear pair cost three of them
         np.testing.assert_allclose(fit.prediction[:, same], one.prediction[:, same], atol=1e-4 * y.std())
-        for name in ("inner_mean", "inner_spread"):
+        for name in ("inner_mean", "inner_std"):
             np.testing.assert_allclose(getattr(fit, name)[same], getattr(one, name)[same], atol=1e-4)
         known = np.isfinite(fit.inner_errors)
         np.testing.assert_allclose(fit.inner_errors[known], one.inner_errors[known], rtol=2e-3, atol=1e-4)
@@ -59,9 +59,9 @@ def test_a_draw_is_fitted_as_the_ratings_are(rng, kind, p):
 
 def test_noise_tries_a_part_of_the_grid_and_a_signal_goes_down_to_its_penalty(rng):
     (x, y), splits = problem(rng, 140), splits_of(5, rng)
-    ridge = DrawRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
+    ridge = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
     ridge.fit(y[:, :2])
-    for fit in ridge.fit_draws(y, shared=np.arange(26), of_split=np.full(26, -1)):
+    for fit in ridge.fit_permuted(y, shared=np.arange(26), of_split=np.full(26, -1)):
         n_tried = np.isfinite(fit.inner_errors).sum(axis=0)
         assert n_tried[:20].mean() < 9
         assert n_tried[23:].min() > 9
@@ -71,15 +71,15 @@ def test_noise_tries_a_part_of_the_grid_and_a_signal_goes_down_to_its_penalty(rn
 
 def test_of_few_features_the_whole_grid_is_tried(rng):
     (x, y), splits = problem(rng, 60), splits_of(5, rng)
-    ridge = DrawRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
+    ridge = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
     ridge.fit(y[:, :2])
-    fits = ridge.fit_draws(y, shared=np.arange(26), of_split=np.full(26, -1))
+    fits = ridge.fit_permuted(y, shared=np.arange(26), of_split=np.full(26, -1))
     assert all(np.isfinite(fit.inner_errors).all() for fit in fits)
 
 
 def test_the_ratings_themselves_are_fitted_bit_for_bit_as_without_draws(rng):
     (x, y), splits = problem(rng, 20), splits_of(5, rng)
-    ours = DrawRidge(x, splits=splits, alphas=DEFAULT_ALPHAS).fit(y[:, 18:])
+    ours = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS).fit(y[:, 18:])
     for fit, one in zip(ours, nested_ridge(x, y[:, 18:], splits=splits, alphas=DEFAULT_ALPHAS), strict=True):
         np.testing.assert_array_equal(fit.prediction, one.prediction)
         np.testing.assert_array_equal(fit.inner_errors, one.inner_errors)
@@ -88,11 +88,11 @@ def test_the_ratings_themselves_are_fitted_bit_for_bit_as_without_draws(rng):
 def test_a_column_for_one_split_is_fitted_there_and_nowhere_else(rng):
     (x, y), splits = problem(rng, 20), splits_of(5, rng)
     of_split = np.concatenate([np.full(16, -1), np.tile(np.arange(5), 2)])
-    ridge = DrawRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
+    ridge = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
     ridge.fit(y[:, :2])
-    every = ridge.fit_draws(y, shared=np.arange(26), of_split=np.full(26, -1))
+    every = ridge.fit_permuted(y, shared=np.arange(26), of_split=np.full(26, -1))
     for k, (fit, one) in enumerate(
-        zip(ridge.fit_draws(y, shared=np.arange(26), of_split=of_split), every, strict=True)
+        zip(ridge.fit_permuted(y, shared=np.arange(26), of_split=of_split), every, strict=True)
     ):
         mine = (of_split == -1) | (of_split == k)
         np.testing.assert_allclose(fit.prediction[:, mine], one.prediction[:, mine], atol=1e-5)
@@ -103,12 +103,12 @@ def test_a_column_for_one_split_is_fitted_there_and_nowhere_else(rng):
 
 def test_no_held_out_rating_moves_a_draw_s_prediction(rng):
     (x, y), splits = problem(rng, 20), splits_of("manifest", rng)
-    ridge = DrawRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
+    ridge = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
     ridge.fit(y[:, :2])
-    (before,) = ridge.fit_draws(y, shared=np.arange(26), of_split=np.full(26, -1))
+    (before,) = ridge.fit_permuted(y, shared=np.arange(26), of_split=np.full(26, -1))
     changed = y.copy()
     changed[splits[0].test] *= -50
-    (after,) = ridge.fit_draws(changed, shared=np.arange(26), of_split=np.full(26, -1))
+    (after,) = ridge.fit_permuted(changed, shared=np.arange(26), of_split=np.full(26, -1))
     np.testing.assert_array_equal(after.alpha, before.alpha)
     np.testing.assert_allclose(
         after.prediction, before.prediction, atol=1e-3
@@ -119,8 +119,8 @@ def test_no_held_out_rating_moves_a_draw_s_prediction(rng):
 def test_where_the_host_decomposes_no_features_a_draw_is_fitted_by_the_same_code(rng, p, algebra):
     x, splits = rng.normal(size=(N, p)).astype(np.float32), splits_of(5, rng)
     y = rng.normal(size=(N, 4))
-    ridge = DrawRidge(x, splits=splits, alphas=DEFAULT_ALPHAS, algebra=algebra)
+    ridge = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS, algebra=algebra)
     ridge.fit(y[:, :2])
-    ours = ridge.fit_draws(y, shared=np.arange(4), of_split=np.full(4, -1))
+    ours = ridge.fit_permuted(y, shared=np.arange(4), of_split=np.full(4, -1))
     for fit, one in zip(ours, nested_ridge(x, y, splits=splits, alphas=DEFAULT_ALPHAS, algebra=algebra), strict=True):
         np.testing.assert_array_equal(fit.prediction, one.prediction)

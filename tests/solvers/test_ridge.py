@@ -85,7 +85,7 @@ def test_nested_choice_and_predictions_equal_one_fit_at_a_time(rng, n_folds, p, 
             tolerance = (1e-4 if exact else 1e-3) * y[:, target].std()  # scikit-learn fits float32 here as it comes
             np.testing.assert_allclose(ours.inner_errors[:, target], errors, rtol=2e-3)
             np.testing.assert_allclose(ours.prediction[:, target], prediction, atol=tolerance)
-            np.testing.assert_allclose([ours.inner_mean[target], ours.inner_spread[target]], [mean, spread], atol=1e-3)
+            np.testing.assert_allclose([ours.inner_mean[target], ours.inner_std[target]], [mean, spread], atol=1e-3)
 
 
 def test_one_speaker_in_each_fold_is_fitted_as_it_is(rng):

@@ -11,10 +11,10 @@ from layerprobe.probe.metrics import pearson
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, nested_ridge
 from layerprobe.probe.solvers.sklearn_api import LayerRidge
 from layerprobe.probe.splits import Split, speaker_folds
-from layerprobe.probe.weighted_sum.sklearn_api import LayerMix
+from layerprobe.probe.weighted_sum.sklearn_api import LayerWeightedSum
 
 
-@parametrize_with_checks([LayerRidge(), LayerMix()])
+@parametrize_with_checks([LayerRidge(), LayerWeightedSum()])
 @pytest.mark.filterwarnings("ignore:.*:sklearn.exceptions.SkipTestWarning")
 def test_the_checks_of_scikit_learn_pass(estimator, check):
     check(estimator)
@@ -38,11 +38,11 @@ def test_the_mix_finds_the_layer_and_predicts_with_it(rng):
     x = rng.normal(5, 2, size=(300, 4, 6)) * np.array([1, 100, 1, 0.1])[:, None]
     y = x[:, 2] @ rng.normal(size=6) + rng.normal(size=300)
     flat, groups = x.reshape(300, -1), np.arange(300) // 10
-    model = LayerMix(n_layers=4).fit(flat[:200], y[:200], groups=groups[:200])
+    model = LayerWeightedSum(n_layers=4).fit(flat[:200], y[:200], groups=groups[:200])
     assert model.layer_weights_.argmax() == 2
     assert pearson(y[200:], model.predict(flat[200:])) > 0.9
     with pytest.raises(ValueError, match="24 features can't be 5 layers of equal width"):
-        LayerMix(n_layers=5).fit(flat, y)
+        LayerWeightedSum(n_layers=5).fit(flat, y)
 
 
 def test_groups_must_be_as_many_as_rows_and_more_than_one():

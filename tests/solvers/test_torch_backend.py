@@ -31,5 +31,5 @@ def test_predictions_and_choices_are_those_of_the_processor(rng, device, exact, 
     ):
         tolerance = 1e-8 if exact else 1e-4
         np.testing.assert_allclose(ours.prediction, theirs.prediction, atol=tolerance * y.std())
-        np.testing.assert_allclose(ours.inner_spread, theirs.inner_spread, rtol=tolerance)
+        np.testing.assert_allclose(ours.inner_std, theirs.inner_std, rtol=tolerance)
         np.testing.assert_array_equal([ours.alpha, ours.ratio], [theirs.alpha, theirs.ratio])

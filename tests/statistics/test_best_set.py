@@ -9,12 +9,12 @@ from scipy.stats import binom
 from layerprobe.analysis.statistics.best_set import best_set
 from layerprobe.analysis.statistics.bootstrap import (
     METRICS,
-    draw_speakers,
     expanded_quantile,
+    resample_speakers,
     speaker_sums,
     without_each_speaker,
 )
-from layerprobe.analysis.statistics.estimates import Sampled
+from layerprobe.analysis.statistics.estimates import BootstrapSample
 
 N_REPEATS = 300
 
@@ -32,10 +32,10 @@ def simulated(strength, rng, *, n_speakers=40, each=12, n_draws=600, metric="pea
     truth = noise(1)
     prediction = np.asarray(strength) * truth + 0.8 * noise(1) + 0.6 * noise(n_layers)
     sums = speaker_sums(np.broadcast_to(truth, prediction.shape), prediction, groups)
-    counts = draw_speakers(n_speakers, n_draws=n_draws, rng=rng)
+    counts = resample_speakers(n_speakers, n_draws=n_draws, rng=rng)
     parts = (sums.drawn(np.ones((1, n_speakers))), sums.drawn(counts), without_each_speaker(sums))
     estimate, draws, left_out = (METRICS[metric](part) for part in parts)
-    return Sampled(estimate[0], draws, left_out)
+    return BootstrapSample(estimate[0], draws, left_out)
 
 
 def test_a_planted_winner_is_in_the_set_of_nearly_every_corpus_and_clear_losers_are_not():
@@ -62,7 +62,7 @@ def test_of_layers_that_are_equally_good_each_is_in_the_set_of_nearly_every_corp
         scores = simulated([0.8] * 6, rng)
         found = best_set(scores)
         inside += found.is_in
-        wins += found.win_share
+        wins += found.win_rate
         argmax += int(found.is_in[scores.estimate.argmax()])
     assert inside.min() >= binom.ppf(0.01 / 6, N_REPEATS, 0.95)
     assert inside.max() < N_REPEATS  # and not because nothing is ever told
@@ -81,24 +81,24 @@ def test_p_worse_is_that_by_hand():
     rng = np.random.default_rng(0)
     differences = rng.normal(0.1, 0.06, size=999)
     draws = np.column_stack([0.5 + differences, np.full(999, 0.5)])
-    scores = Sampled(np.array([0.6, 0.5]), draws, np.zeros((12, 2)))
+    scores = BootstrapSample(np.array([0.6, 0.5]), draws, np.zeros((12, 2)))
     found = best_set(scores)
     off = differences - 0.1
     wider = expanded_quantile(12) / 1.959964
     by_hand = (1 + np.sum(off / off.std() >= 0.1 / (off.std() * wider))) / 1000
-    assert found.p_worse[1] == pytest.approx(by_hand)
+    assert found.p_not_best[1] == pytest.approx(by_hand)
     assert 0.05 < by_hand < 0.12
     assert found.is_in[1]
-    assert found.p_worse[0] == pytest.approx((1 + np.sum(-off / off.std() >= -0.1 / (off.std() * wider))) / 1000)
-    assert found.win_share == pytest.approx([np.mean(differences > 0), np.mean(differences <= 0)])
+    assert found.p_not_best[0] == pytest.approx((1 + np.sum(-off / off.std() >= -0.1 / (off.std() * wider))) / 1000)
+    assert found.win_rate == pytest.approx([np.mean(differences > 0), np.mean(differences <= 0)])
 
 
 def test_a_lower_error_is_the_better_one(rng):
     scores = simulated([0.2, 0.9, 0.5], rng)
-    turned = Sampled(*(-values for values in vars(scores).values()))
+    turned = BootstrapSample(*(-values for values in vars(scores).values()))
     plain, error = best_set(scores), best_set(turned, lower_is_better=True)
-    np.testing.assert_array_equal(plain.p_worse, error.p_worse)
-    np.testing.assert_array_equal(plain.win_share, error.win_share)
+    np.testing.assert_array_equal(plain.p_not_best, error.p_not_best)
+    np.testing.assert_array_equal(plain.win_rate, error.win_rate)
     assert plain.is_in.tolist() == [False, True, False]
     assert not best_set(turned).is_in[1]
 
@@ -108,15 +108,15 @@ def test_layers_that_predict_alike_are_never_told_apart(rng):
     twins = scores[np.array([0, 0, 1])]
     assert best_set(twins).is_in.tolist() == [True, True, False]
     same = scores[np.array([0, 0, 0])]
-    assert best_set(same).p_worse.tolist() == [1.0, 1.0, 1.0]
+    assert best_set(same).p_not_best.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_win_shares_add_up_to_1_over_the_draws_that_have_all_scores(rng):
     scores = simulated([0.8, 0.82, 0.81, 0.6], rng)
-    assert best_set(scores).win_share.sum() == pytest.approx(1)
+    assert best_set(scores).win_rate.sum() == pytest.approx(1)
     draws = scores.draws.copy()
     draws[:20, 3] = np.nan
-    lost = best_set(Sampled(scores.estimate, draws, scores.left_out))
-    kept = best_set(Sampled(scores.estimate, scores.draws[20:], scores.left_out))
-    np.testing.assert_array_equal(lost.p_worse, kept.p_worse)
-    assert lost.win_share.sum() == pytest.approx(1)
+    lost = best_set(BootstrapSample(scores.estimate, draws, scores.left_out))
+    kept = best_set(BootstrapSample(scores.estimate, scores.draws[20:], scores.left_out))
+    np.testing.assert_array_equal(lost.p_not_best, kept.p_not_best)
+    assert lost.win_rate.sum() == pytest.approx(1)

@@ -10,8 +10,8 @@ import pytest
 from helpers.held_out import predictions_of
 
 from layerprobe.analysis.layers.scores import layer_scores, with_intervals
-from layerprobe.analysis.statistics.bootstrap import METRICS, draw_speakers
-from layerprobe.analysis.statistics.bootstrap_scores import KEYS, SEED, score_draws
+from layerprobe.analysis.statistics.bootstrap import METRICS, resample_speakers
+from layerprobe.analysis.statistics.bootstrap_scores import KEYS, SEED, bootstrap_scores
 from layerprobe.analysis.statistics.class_counts import COUNTED_METRICS
 from layerprobe.probe import metrics
 
@@ -40,12 +40,12 @@ def truth_of(run, target):
 @pytest.mark.parametrize("metric", [*METRICS, *COUNTED_METRICS])
 def test_draws_equal_a_plain_loop_over_utterances_and_seeds(rng, metric):
     run = run_of(rng, n_speakers=8, seeds=3)
-    found = score_draws(run, metric=metric, n_draws=30)
+    found = bootstrap_scores(run, metric=metric, n_draws=30)
     targets = ["emotion"] if metric in COUNTED_METRICS else ["arousal", "valence", "arousal"]
     assert found.keys["target"].tolist() == targets
     values = (run.matched if metric == "ccc_matched" else run.prediction).astype(float)
     _names, groups = np.unique(run.speaker_id, return_inverse=True)
-    drawn = draw_speakers(8, n_draws=30, rng=np.random.default_rng(SEED)).astype(int)
+    drawn = resample_speakers(8, n_draws=30, rng=np.random.default_rng(SEED)).astype(int)
     whole, without = np.ones((1, 8), dtype=int), 1 - np.eye(8, dtype=int)
     parts = ((whole, found.scores.estimate[None]), (drawn, found.scores.draws), (without, found.scores.left_out))
     for counts, scores in parts:
@@ -62,7 +62,7 @@ def test_draws_equal_a_plain_loop_over_utterances_and_seeds(rng, metric):
 
 def test_an_interval_lies_about_its_own_score(rng):
     run = run_of(rng)
-    table = score_draws(run, metric="ccc_matched").table().set_index(["probe", "layer"])
+    table = bootstrap_scores(run, metric="ccc_matched").table().set_index(["probe", "layer"])
     labels = (("ridge", "0", "arousal"), ("ridge", "1", "valence"), ("weighted_sum", "all", "arousal"))
     for k, (probe, layer, target) in enumerate(labels):
         score = metrics.ccc(truth_of(run, target), run.matched[:, k].astype(float))
@@ -70,14 +70,14 @@ def test_an_interval_lies_about_its_own_score(rng):
         assert estimate == pytest.approx(score)
         assert low < score < high
         assert high - low < 0.3
-    raw = score_draws(run, metric="ccc").table().set_index(["probe", "layer"])
+    raw = bootstrap_scores(run, metric="ccc").table().set_index(["probe", "layer"])
     assert raw.loc[("ridge", "0"), "high"] < table.loc[("ridge", "0"), "high"]  # raw ones are off by one point
 
 
 def test_fewer_speakers_give_wider_intervals_and_two_give_none(rng):
-    few, many = (score_draws(run_of(rng, n_speakers=n), metric="pearson").table() for n in (8, 120))
+    few, many = (bootstrap_scores(run_of(rng, n_speakers=n), metric="pearson").table() for n in (8, 120))
     assert (few["high"] - few["low"]).min() > 1.5 * (many["high"] - many["low"]).max()
-    two = score_draws(run_of(rng, n_speakers=2), metric="pearson").table()
+    two = bootstrap_scores(run_of(rng, n_speakers=2), metric="pearson").table()
     assert two["estimate"].notna().all()
     assert two[["low", "high", "p"]].isna().all(axis=None)
 
@@ -92,20 +92,20 @@ def test_runs_of_the_same_speakers_have_the_same_draws(rng):
         prediction=run.prediction[:, order],
         matched=run.matched[:, order],
     )
-    first, second = score_draws(run, metric="ccc"), score_draws(other, metric="ccc")
-    both = first.beside(second)
+    first, second = bootstrap_scores(run, metric="ccc"), bootstrap_scores(other, metric="ccc")
+    both = first.joined(second)
     assert len(both.keys) == len(both.scores.estimate) == 6
     of = {"control": "none", "probe": "ridge", "target": "arousal"}
     mine, theirs = (both.of(["0"], encoder=e, **of) for e in ("e", "other"))
     assert set(np.ravel((mine - theirs).draws)) == {0.0}
-    again = score_draws(run, metric="ccc")
+    again = bootstrap_scores(run, metric="ccc")
     pd.testing.assert_frame_equal(first.table(), again.table())
 
 
 def test_layers_come_in_the_order_they_are_asked_for_and_not_at_all_where_one_is_missing(rng):
     run = run_of(rng)
     relabelled = replace(run, columns=run.columns.assign(target=["arousal", "arousal", "arousal", "emotion"]))
-    found = score_draws(relabelled, metric="rmse")
+    found = bootstrap_scores(relabelled, metric="rmse")
     of = {"encoder": "e", "control": "none", "probe": "ridge", "target": "arousal"}
     forward, back = found.of(["0", "1"], **of), found.of(["1", "0"], **of)
     np.testing.assert_array_equal(forward.draws, back.draws[:, ::-1])
@@ -117,9 +117,9 @@ def test_layers_come_in_the_order_they_are_asked_for_and_not_at_all_where_one_is
 def test_columns_that_do_not_predict_every_utterance_are_left_out(rng):
     run = run_of(rng)
     run.prediction[5, 0] = np.nan
-    found = score_draws(run, metric="ccc")
+    found = bootstrap_scores(run, metric="ccc")
     assert found.keys["layer"].tolist() == ["1", "all"]
-    assert score_draws(run, metric="ccc_matched").keys["layer"].tolist() == ["0", "1", "all"]
+    assert bootstrap_scores(run, metric="ccc_matched").keys["layer"].tolist() == ["0", "1", "all"]
 
 
 @pytest.mark.parametrize("metric", ["ccc", "uar"])
@@ -127,9 +127,9 @@ def test_a_mask_scores_its_utterances_alone_while_the_same_speakers_are_drawn(rn
     run = run_of(rng, n_speakers=12)
     women = np.isin(run.speaker_id, [f"s{i}" for i in range(5)])
     mask = women & (rng.random(len(women)) < 0.5)
-    found = score_draws(run, metric=metric, n_draws=40, rows=mask)
+    found = bootstrap_scores(run, metric=metric, n_draws=40, rows=mask)
     _names, groups = np.unique(run.speaker_id, return_inverse=True)
-    drawn = draw_speakers(12, n_draws=40, rng=np.random.default_rng(SEED)).astype(int)
+    drawn = resample_speakers(12, n_draws=40, rng=np.random.default_rng(SEED)).astype(int)
     column = 3 if metric == "uar" else 0
     truth, values = truth_of(run, found.keys["target"][0]), run.prediction[:, column].astype(float)
     assert found.scores.estimate[0] == pytest.approx(PLAIN[metric](truth[mask], values[mask]), abs=1e-6)
@@ -144,7 +144,7 @@ def test_a_mask_scores_its_utterances_alone_while_the_same_speakers_are_drawn(rn
 def test_draws_that_hold_nobody_of_the_mask_have_no_score(rng):
     run = run_of(rng, n_speakers=12)
     for metric in (*METRICS, *COUNTED_METRICS):
-        draws = score_draws(run, metric=metric, n_draws=200, rows=run.speaker_id == "s3").scores.draws[:, 0]
+        draws = bootstrap_scores(run, metric=metric, n_draws=200, rows=run.speaker_id == "s3").scores.draws[:, 0]
         # (11 / 12)^12 = .352 of draws, with a standard deviation of .034
         assert np.isnan(draws).mean() == pytest.approx(0.352, abs=0.12)
 
@@ -152,21 +152,21 @@ def test_draws_that_hold_nobody_of_the_mask_have_no_score(rng):
 def test_unknown_speakers_are_drawn_one_by_one(rng):
     run = run_of(rng, n_speakers=4)
     unknown = replace(run, speaker_id=np.where(run.speaker_id == "s0", "Unknown", run.speaker_id))
-    assert score_draws(run, metric="ccc").n_speakers == 4
-    assert score_draws(unknown, metric="ccc").n_speakers == 3 + 10
+    assert bootstrap_scores(run, metric="ccc").n_speakers == 4
+    assert bootstrap_scores(unknown, metric="ccc").n_speakers == 3 + 10
 
 
 def test_an_unknown_metric_is_refused(rng):
     with pytest.raises(
         ValueError, match=r"^metric 'ccd' is unknown; choose one of ccc, ccc_matched, .*, uar, macro_f1$"
     ):
-        score_draws(run_of(rng), metric="ccd")
+        bootstrap_scores(run_of(rng), metric="ccd")
 
 
 def test_a_run_without_classes_has_no_columns_of_a_class_metric(rng):
     run = run_of(rng)
     rated = replace(run, columns=run.columns[:3], prediction=run.prediction[:, :3], matched=run.matched[:, :3])
-    found = score_draws(rated, metric="uar")
+    found = bootstrap_scores(rated, metric="uar")
     assert found.keys.empty
     assert found.table().empty
 

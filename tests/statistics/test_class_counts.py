@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from layerprobe.analysis.statistics import class_counts as sums
-from layerprobe.analysis.statistics.bootstrap import draw_speakers
+from layerprobe.analysis.statistics.bootstrap import resample_speakers
 from layerprobe.probe import metrics
 
 
@@ -22,7 +22,7 @@ def corpus(rng):
 @pytest.mark.parametrize("name", sums.COUNTED_METRICS)
 def test_draws_equal_a_plain_loop_over_utterances(corpus, rng, name):
     truth, prediction, groups = corpus
-    counts = draw_speakers(12, n_draws=100, rng=rng)
+    counts = resample_speakers(12, n_draws=100, rng=rng)
     draws = sums.COUNTED_METRICS[name](sums.class_sums(truth, prediction, groups).drawn(counts))
     n_labelled = set()
     for k, row in enumerate(counts.astype(int)):

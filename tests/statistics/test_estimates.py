@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t as student
 
-from layerprobe.analysis.statistics.bootstrap import bca_interval, bca_p_value, draw_speakers
-from layerprobe.analysis.statistics.estimates import Sampled
+from layerprobe.analysis.statistics.bootstrap import bca_interval, bca_p_value, resample_speakers
+from layerprobe.analysis.statistics.estimates import BootstrapSample
 
 
 def means(values, *, n_draws=500, rng):
     """The mean over speakers of each column ``(n_speakers, n)``."""
     n = len(values)
-    draws = draw_speakers(n, n_draws=n_draws, rng=rng) @ values / n
-    return Sampled(values.mean(axis=0), draws, (values.sum(axis=0) - values) / (n - 1))
+    draws = resample_speakers(n, n_draws=n_draws, rng=rng) @ values / n
+    return BootstrapSample(values.mean(axis=0), draws, (values.sum(axis=0) - values) / (n - 1))
 
 
 def test_functions_and_differences_are_those_of_each_draw(rng):
@@ -108,15 +108,15 @@ def test_up_to_5_percent_of_draws_may_be_undefined(rng):
     scores = means(rng.normal(2, 1, size=(20, 1)), n_draws=200, rng=rng)
     few, many, lost = (scores.draws.copy() for _ in range(3))
     few[:10], many[:11] = np.nan, np.nan
-    kept = Sampled(scores.estimate, few, scores.left_out).one()
-    assert kept == Sampled(scores.estimate, scores.draws[10:], scores.left_out).one()
+    kept = BootstrapSample(scores.estimate, few, scores.left_out).one()
+    assert kept == BootstrapSample(scores.estimate, scores.draws[10:], scores.left_out).one()
     assert kept.is_known
-    unknown = Sampled(scores.estimate, many, scores.left_out).one()
+    unknown = BootstrapSample(scores.estimate, many, scores.left_out).one()
     assert unknown.estimate == pytest.approx(2, abs=1)
     assert np.isnan([unknown.low, unknown.high, unknown.p]).all()
     gone = scores.left_out.copy()
     gone[3] = np.nan
-    assert not Sampled(scores.estimate, lost, gone).one().is_known
+    assert not BootstrapSample(scores.estimate, lost, gone).one().is_known
 
 
 def test_fewer_than_three_speakers_have_no_interval(rng):

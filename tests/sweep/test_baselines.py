@@ -48,10 +48,10 @@ def test_the_mean_rating_errs_by_the_ratings_own_spread(swept):
     data, _ = swept
     scores = scores_of(swept)
     expected = np.concatenate([data.ratings[s.test, 0] - data.ratings[s.train, 0].mean() for s in data.splits])
-    error = value(scores, control="mean_rating", target="arousal", metric="rmse")
+    error = value(scores, baseline="mean_rating", target="arousal", metric="rmse")
     assert error == pytest.approx(np.sqrt(np.mean(expected**2)), rel=1e-6)
-    assert abs(value(scores, control="mean_rating", target="arousal", metric="ccc")) < 0.1
-    assert set(scores["control"]) == {"mean_rating"}
+    assert abs(value(scores, baseline="mean_rating", target="arousal", metric="ccc")) < 0.1
+    assert set(scores["baseline"]) == {"mean_rating"}
 
 
 def test_a_rater_is_compared_with_the_mean_of_the_others(swept, rng):
@@ -62,12 +62,12 @@ def test_a_rater_is_compared_with_the_mean_of_the_others(swept, rng):
     scores = scores_of(swept, raters={"arousal": own})
     by_hand = np.array([np.nanmean(np.delete(row, 0)) if np.isfinite(row[1:]).any() else np.nan for row in own])
     known = np.isfinite(by_hand)
-    found = value(scores, control="single_rater", target="arousal", metric="ccc", seed=0)
+    found = value(scores, baseline="single_rater", target="arousal", metric="ccc", seed=0)
     assert found == pytest.approx(ccc(by_hand[known], own[known, 0]), abs=1e-6)
-    error = value(scores, control="single_rater", target="arousal", metric="rmse", seed=0)
+    error = value(scores, baseline="single_rater", target="arousal", metric="rmse", seed=0)
     assert error == pytest.approx(rmse(by_hand[known], own[known, 0]), abs=1e-6)
-    assert set(scores[scores["control"] == "single_rater"]["seed"]) == {0, 1, 2}
-    assert set(scores[scores["control"] == "single_rater"]["target"]) == {"arousal"}
+    assert set(scores[scores["baseline"] == "single_rater"]["seed"]) == {0, 1, 2}
+    assert set(scores[scores["baseline"] == "single_rater"]["target"]) == {"arousal"}
 
 
 def test_words_that_carry_a_rating_are_read(swept, rng):
@@ -76,8 +76,8 @@ def test_words_that_carry_a_rating_are_read(swept, rng):
         f"It was a {'wonderful' if v > 4 else 'dreadful'} day, said {i % 7}" for i, v in enumerate(data.ratings[:, 1])
     ]
     scores = scores_of(swept, transcripts=texts)
-    assert value(scores, control="text_only", target="valence", metric="pearson") > 0.7
-    assert abs(value(scores, control="text_only", target="arousal", metric="pearson")) < 0.25
+    assert value(scores, baseline="text_only", target="valence", metric="pearson") > 0.7
+    assert abs(value(scores, baseline="text_only", target="arousal", metric="pearson")) < 0.25
 
 
 def test_duration_and_loudness_are_fitted_together(swept, rng):
@@ -85,7 +85,7 @@ def test_duration_and_loudness_are_fitted_together(swept, rng):
     features = np.column_stack([data.ratings[:, 0], data.ratings[:, 1]]) + 0.1 * rng.normal(size=(N, 2))
     scores = scores_of(swept, acoustic=features.astype(np.float32))
     for target in ("arousal", "valence"):
-        assert value(scores, control="duration_loudness", target=target, metric="pearson") > 0.9
+        assert value(scores, baseline="duration_loudness", target=target, metric="pearson") > 0.9
 
 
 def test_words_and_pairs_are_counted_by_their_roots():
@@ -105,5 +105,5 @@ def test_a_residual_of_dominance_is_a_target_of_baselines_too(swept, rng):
     rest = ratings[:, 2] - ratings[:, 0] - ratings[:, 1]
     features = np.column_stack([rest, rest]).astype(np.float32)
     scores = scores_of((replace(data, ratings=ratings), plan), acoustic=features)
-    assert value(scores, control="duration_loudness", target="dominance_residual", metric="pearson") > 0.95
-    assert value(scores, control="duration_loudness", target="dominance", metric="pearson") < 0.8
+    assert value(scores, baseline="duration_loudness", target="dominance_residual", metric="pearson") > 0.95
+    assert value(scores, baseline="duration_loudness", target="dominance", metric="pearson") < 0.8

@@ -11,8 +11,8 @@ from helpers.cache_rows import DIM, PLAN
 from helpers.speech_models import load_exact
 from helpers.voices import voice, write_table
 
-from layerprobe.probe.cache.store import CacheMismatch, block_file, open_cache
-from layerprobe.probe.cache.writer import CacheWriter, NotHeld, stored
+from layerprobe.probe.cache.store import CacheMismatchError, block_file, open_cache
+from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError, stored
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract
@@ -22,7 +22,7 @@ from layerprobe.probe.sweep.float16_cost import float16_loss
 def test_half_precision_halves_the_disk_and_is_refused_where_it_can_not_hold_a_value(ten_voices, folders, tmp_path):
     encoder = load_exact(folders["hubert"])
     for storage in ("float32", "float16"):
-        extract(ten_voices, encoder, tmp_path / f"{storage}.zarr", storage=storage)
+        extract(ten_voices, encoder, tmp_path / f"{storage}.zarr", storage_dtype=storage)
     full, half = (open_cache(tmp_path / f"{s}.zarr") for s in ("float32", "float16"))
     for layer in full.plan.layers:
         expected = full.read_layer(layer).astype(np.float16).astype(np.float32)
@@ -30,12 +30,12 @@ def test_half_precision_halves_the_disk_and_is_refused_where_it_can_not_hold_a_v
         assert half.read_layer(layer).dtype == np.float32
     sizes = [block_file(c.path, "embeddings", 0).stat().st_size for c in (full, half)]
     assert sizes[1] < 0.55 * sizes[0]
-    with pytest.raises(NotHeld, match=r"a value of 1e\+05 can't be held as float16; take float32"):
+    with pytest.raises(StorageOverflowError, match=r"a value of 1e\+05 can't be held as float16; take float32"):
         stored(np.array([1.0, -1e5]), "float16")
-    with pytest.raises(CacheMismatch, match="storage 'float16', not 'float32'"):
+    with pytest.raises(CacheMismatchError, match="storage_dtype 'float16', not 'float32'"):
         extract(ten_voices, encoder, tmp_path / "float16.zarr")
-    with pytest.raises(InputError, match="storage 'int8' is unknown; choose float32 or float16"):
-        extract(ten_voices, encoder, tmp_path / "x.zarr", storage="int8")
+    with pytest.raises(InputError, match="storage dtype 'int8' is unknown; choose float32 or float16"):
+        extract(ten_voices, encoder, tmp_path / "x.zarr", storage_dtype="int8")
 
 
 def test_what_half_precision_costs_is_measured_on_the_caches_own_rows(tmp_path, rng):

@@ -12,21 +12,21 @@ from helpers.planted import N, store
 
 from layerprobe.analysis.layers.selection import with_chosen
 from layerprobe.analysis.model_comparison import compare, fusion_gains
-from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.analysis.study import study
 from layerprobe.probe.data.schema import Header, Manifest, Target
 from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.metrics import MomentMatch
+from layerprobe.probe.metrics import MomentMatching
 from layerprobe.probe.results.run_folder import FUSED_RIDGE, FUSED_WEIGHTED_SUM, POOLED, read_predictions, read_run
 from layerprobe.probe.results.selection import chosen_layers
 from layerprobe.probe.solvers.ridge import Bands, nested_ridge
-from layerprobe.probe.sweep.inputs import data_of
+from layerprobe.probe.sweep.inputs import make_dataset
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 
 SOUND_LAYERS, TEXT_LAYERS = ("0", "1", "2", "3"), ("0", "1", "2")
-SOUND, TEXT, BOTH = "sound", "text", "sound + text"
+SOUND, TEXT, BOTH = "audio", "text", "audio + text"
 SOUND_DIM, TEXT_DIM = 6, 4
 TARGETS = ("arousal", "valence", "dominance")
 
@@ -87,7 +87,7 @@ def test_fused_ridge_is_banded_ridge_of_layers_chosen_by_their_inner_errors(fuse
     out, run = fused
     caches, manifest = corpus
     plan = small_plan(manifest)
-    data = data_of(caches, manifest, plan).data
+    data = make_dataset(caches, manifest, plan).data
     order = [int(u[1:]) for u in data.utterance_ids]
     chosen = chosen_layers(run.scores).set_index(["encoder", "target", "fold"])["layer"]
     predictions = read_predictions(out)
@@ -101,7 +101,7 @@ def test_fused_ridge_is_banded_ridge_of_layers_chosen_by_their_inner_errors(fuse
             ]
             bands, y = Bands.side_by_side([SOUND_DIM, TEXT_DIM]), data.ratings[:, [t]]
             (fit,) = nested_ridge(np.concatenate(parts, axis=1), y, splits=[split], alphas=plan.alphas, bands=bands)
-            match = MomentMatch.of_moments(y[split.train, 0], mean=fit.inner_mean[0], spread=fit.inner_spread[0])
+            match = MomentMatching.of_moments(y[split.train, 0], mean=fit.inner_mean[0], spread=fit.inner_std[0])
             ids = data.utterance_ids[split.test]
             expected[ids], matched[ids] = fit.prediction[:, 0], match(fit.prediction[:, 0])
         np.testing.assert_allclose(predictions.prediction[:, k], expected, rtol=1e-5, atol=1e-5)
@@ -132,7 +132,7 @@ def test_ratings_of_held_out_speakers_reach_no_fused_prediction(corpus, tmp_path
     """Where a speaker is held out, other ratings of his change nothing that is predicted of him."""
     caches, manifest = corpus
     plan = small_plan(manifest, permutations=1)
-    data = data_of(caches, manifest, plan).data
+    data = make_dataset(caches, manifest, plan).data
     first = data.utterance_ids[data.splits[0].test]
     changed = manifest.table.copy()
     rows = changed["utterance_id"].isin(list(first))
@@ -155,13 +155,13 @@ def test_ratings_of_held_out_speakers_reach_no_fused_prediction(corpus, tmp_path
 def test_what_one_adds_to_the_other_is_the_difference_of_their_scores(fused):
     out, run = fused
     predictions = with_chosen(read_predictions(out), chosen_layers(run.scores))
-    draws = score_draws(predictions, metric="ccc_matched", n_draws=200)
+    draws = bootstrap_scores(predictions, metric="ccc_matched", n_draws=200)
     gains = fusion_gains(draws).set_index(["target", "probe", "alone"])
     assert len(gains) == 3 * 2 * 2
     table = draws.keys.assign(value=draws.scores.estimate).set_index(["target", "encoder", "probe", "layer"])["value"]
     for target in TARGETS:
         for alone in (SOUND, TEXT):
-            expected = table[target, BOTH, FUSED_RIDGE, "chosen"] - table[target, alone, "ridge", "chosen"]
+            expected = table[target, BOTH, FUSED_RIDGE, "cv_selected"] - table[target, alone, "ridge", "cv_selected"]
             assert gains.loc[(target, FUSED_RIDGE, alone), "estimate"] == pytest.approx(expected)
             mixed = table[target, BOTH, FUSED_WEIGHTED_SUM, "all"] - table[target, alone, "weighted_sum", "all"]
             assert gains.loc[(target, FUSED_WEIGHTED_SUM, alone), "estimate"] == pytest.approx(mixed)
@@ -172,11 +172,11 @@ def test_what_one_adds_to_the_other_is_the_difference_of_their_scores(fused):
 
 
 def test_findings_and_the_report_say_what_text_adds(fused):
-    from layerprobe.analysis.findings.collect import find
+    from layerprobe.analysis.findings.collect import collect_findings
     from layerprobe.figures.report.report import write_report
 
     out, _ = fused
-    kinds = {f.name: f for f in find(study([out]))}
+    kinds = {f.name: f for f in collect_findings(study([out]))}
     assert kinds["fused"].encoder == BOTH
     assert kinds["adds"].about in (f"{a} over {b}, fused_weighted_sum" for a, b in ((SOUND, TEXT), (TEXT, SOUND)))
 
@@ -184,7 +184,7 @@ def test_findings_and_the_report_say_what_text_adds(fused):
     found = [f for f in study([out]).gains.to_dict("records") if f["target"] == "valence"]
     assert found
     assert "For valence, text adds" in page
-    assert "For valence, sound adds nothing that can be told to text alone" in page
+    assert "For valence, audio adds nothing that can be told to text alone" in page
     assert "Encoders together" in page
 
 
@@ -199,7 +199,7 @@ def test_features_that_are_no_layers_are_fused_by_ridge_alone(corpus, tmp_path):
     x = np.random.default_rng(2).normal(size=(N, 2, 3))
     acoustic = store(tmp_path / "acoustic.zarr", x, upstream="acoustic", layers=("mfcc", "loudness"))
     run = sweep([caches[0], acoustic], manifest, small_plan(manifest, permutations=1), out=tmp_path / "run")
-    probes = set(run.scores[run.scores["encoder"] == "sound + acoustic"]["probe"])
+    probes = set(run.scores[run.scores["encoder"] == "audio + acoustic"]["probe"])
     assert probes == {FUSED_RIDGE}
 
 
@@ -217,12 +217,12 @@ def test_the_command_fuses_and_compares(corpus, tmp_path):
         out,
         "--permutations",
         1,
-        "--mix-seeds",
+        "--weighted-sum-seeds",
         1,
     )
     result = command(*words)
     assert result.exit_code == 0, result.output
-    assert "sound + text, best layers" in result.stdout
+    assert "audio + text, best layers" in result.stdout
     assert "valence, fused ridge: text adds 0." in result.stdout
     assert read_run(out).plan["sweep"]["fused"] is True
     result = command("compare", out, "--out", tmp_path / "compared", "--width", "double")
@@ -232,10 +232,10 @@ def test_the_command_fuses_and_compares(corpus, tmp_path):
     pd.testing.assert_frame_equal(written.drop(columns="fingerprint"), expected, check_dtype=False)
     assert (tmp_path / "compared" / "efficiency.svg").exists()
     sizes = expected.set_index("regressor")["trainable_parameters"]
-    assert set(sizes["sound, best layer"]) == {SOUND_DIM + 1}
-    assert set(sizes["sound + text, best layers"]) == {SOUND_DIM + TEXT_DIM + 1}
+    assert set(sizes["audio, best layer"]) == {SOUND_DIM + 1}
+    assert set(sizes["audio + text, best layers"]) == {SOUND_DIM + TEXT_DIM + 1}
     mixed = SOUND_DIM + TEXT_DIM + 1 + len(SOUND_LAYERS) + len(TEXT_LAYERS)
-    assert set(sizes["sound + text, weighted sum"]) == {mixed}
+    assert set(sizes["audio + text, weighted sum"]) == {mixed}
 
 
 def test_the_methods_paragraph_says_that_encoders_were_fitted_together(fused):

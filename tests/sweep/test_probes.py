@@ -12,7 +12,7 @@ from helpers.planted import DIM, LAYERS, N, quick, store
 from threadpoolctl import threadpool_info
 
 from layerprobe.analysis.layers.variance_partitioning import variance_partition
-from layerprobe.analysis.statistics.bootstrap_scores import score_draws
+from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.figures.draw import draw
 from layerprobe.figures.report.report import write_report
 from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
@@ -60,7 +60,7 @@ def swept(corpus, tmp_path_factory):
     cache, text, manifest = corpus
     out = tmp_path_factory.mktemp("run") / "run"
     plan = quick(manifest, probes=("logistic",))
-    return out, sweep([cache], manifest, plan, out=out, beside=[LayerBand(text, "1")])
+    return out, sweep([cache], manifest, plan, out=out, covariate=[LayerBand(text, "1")])
 
 
 def pooled(run, metric, **where):
@@ -106,9 +106,9 @@ def test_dominance_is_also_scored_on_what_arousal_and_valence_leave(swept):
 
 def test_words_raters_and_the_mean_stand_beside_the_layers(swept):
     _, run = swept
-    base = pooled(run, "pearson", encoder="baseline", control="text_only")["all"]
+    base = pooled(run, "pearson", encoder="", baseline="text_only")[""]
     assert base["valence"] > 0.7
-    rater = run.scores[(run.scores["control"] == "single_rater") & (run.scores["fold"] == POOLED)]
+    rater = run.scores[(run.scores["baseline"] == "single_rater") & (run.scores["fold"] == POOLED)]
     assert set(rater["target"]) == {"arousal"}
     assert rater[rater["metric"] == "pearson"]["value"].min() > 0.999
     assert rater[rater["metric"] == "rmse"]["value"].to_numpy() == pytest.approx(1.0)
@@ -116,11 +116,11 @@ def test_words_raters_and_the_mean_stand_beside_the_layers(swept):
 
 def test_a_layer_beside_the_words_says_what_each_adds(swept, corpus):
     out, run = swept
-    shares = variance_partition(score_draws(read_predictions(out), metric="r2")).set_index(["target", "layer"])
+    shares = variance_partition(bootstrap_scores(read_predictions(out), metric="r2")).set_index(["target", "layer"])
     assert shares.loc[("valence", "3"), "unique_beside"] > 0.9
     assert abs(shares.loc[("valence", "3"), "unique_layer"]) < 0.1
     assert shares.loc[("arousal", "3"), "unique_layer"] > 0.9
-    assert run.plan["beside"][0]["layer"] == "1"
+    assert run.plan["covariates"][0]["layer"] == "1"
     with pytest.raises(InputError, match=r"text.zarr has no layer '7'; it has 0, 1"):
         band_named(f"{corpus[1].path}@7")
     with pytest.raises(InputError, match=r"'text.zarr' names no layer\. Write CACHE\.zarr@LAYER, or transcript\.$"):
@@ -138,7 +138,7 @@ def test_rated_and_nominal_targets_share_no_picture(swept, corpus, tmp_path):
     for heading in ("Heatmap, CCC, matched", "Heatmap, unweighted average recall", "What is unique", "Mixes of layers"):
         assert heading in page
     assert "the transcript&#39;s words alone" in page
-    only = quick(corpus[2], targets=("emotion",), mix_seeds=0)
+    only = quick(corpus[2], targets=("emotion",), weighted_sum_seeds=0)
     alone = sweep([corpus[0]], corpus[2], only, out=tmp_path / "only")
     assert draw("heatmap", [tmp_path / "only"])[-1].name == "heatmap.svg"
     assert (alone.targets, alone.nominal_targets) == ([], ["emotion"])
@@ -182,7 +182,7 @@ def test_a_layer_is_probed_with_two_threads_whatever_the_process_has(corpus, tmp
 
     monkeypatch.setattr("layerprobe.probe.sweep.workers.layer_probes", counted)
     before = torch.get_num_threads()
-    sweep([cache], manifest, quick(manifest, mix_seeds=0), out=tmp_path / "run", jobs=1)
+    sweep([cache], manifest, quick(manifest, weighted_sum_seeds=0), out=tmp_path / "run", jobs=1)
     assert seen
     assert all(threads == {2} for threads in seen)
     assert torch.get_num_threads() == before
@@ -200,15 +200,15 @@ def test_jobs_leave_each_two_threads_and_stay_within_a_gigabyte(monkeypatch):
 def test_every_mix_and_probe_can_be_asked_for(corpus, tmp_path):
     cache, _, manifest = corpus
     plan = replace(
-        quick(manifest, targets=("arousal", "valence"), mixes=tuple(MIXES), probes=("mlp", "description_length")),
+        quick(manifest, targets=("arousal", "valence"), mixes=tuple(MIXES), probes=("mlp", "mdl")),
         mix_iterations=40,
     )
     run = sweep([cache], manifest, plan, out=tmp_path / "run")
-    assert {*MIXES, "mlp", "description_length"} <= set(run.scores["probe"])
+    assert {*MIXES, "mlp", "mdl"} <= set(run.scores["probe"])
     reached = pooled(run, "pearson", probe="cumulative_mix").loc["arousal", list(LAYERS)]
     assert reached[["0", "1", "2"]].abs().max() < 0.3
     assert reached[["3", "4"]].min() > 0.9
-    saved = pooled(run, "bits_saved", probe="description_length")
+    saved = pooled(run, "bits_saved", probe="mdl")
     assert saved.loc["arousal"].idxmax() == "3"
     assert saved.loc["arousal", "3"] > 0.5
     assert saved.loc["valence"].max() < 0.1

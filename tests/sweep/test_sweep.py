@@ -13,7 +13,7 @@ from helpers.planted import DIM, LAYERS, N_LAYERS, N, manifest_of, quick, store
 from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc, pearson, rmse
-from layerprobe.probe.progress import Silent
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.run_folder import POOLED, SCORE_COLUMNS, read_predictions, read_run
 from layerprobe.probe.sweep.layer_probes import layer_probes
 from layerprobe.probe.sweep.settings import DEFAULT_PERMUTATIONS, plan_sweep
@@ -152,17 +152,17 @@ def test_the_manifests_split_is_used_and_one_part_held_out(planted, tmp_path):
     split = np.select([speakers < 12, speakers < 16, speakers < 20], ["train", "development", "test1"], "test2")
     manifest = Manifest(manifest.path, manifest.header, manifest.table.assign(split=split))
     plan = quick(manifest)
-    assert (plan.n_folds, plan.test) == (None, "test1")
+    assert (plan.n_folds, plan.test_split) == (None, "test1")
     run = sweep([cache], manifest, plan, out=tmp_path / "run")
     assert set(run.scores["fold"]) == {"test1", POOLED}
     kept = read_predictions(tmp_path / "run").utterance_id
     assert set(kept) == set(manifest.table["utterance_id"][split == "test1"])
-    assert plan_sweep(manifest, test="test2").test == "test2"
+    assert plan_sweep(manifest, test_split="test2").test_split == "test2"
     assert plan_sweep(manifest, folds=3).n_folds == 3
     with pytest.raises(InputError, match=r"has no split test3. Use --folds 5"):
-        plan_sweep(manifest, test="test3")
-    with pytest.raises(InputError, match="--folds and --test exclude each other"):
-        plan_sweep(manifest, test="test1", folds=5)
+        plan_sweep(manifest, test_split="test3")
+    with pytest.raises(InputError, match="--folds and --test-split exclude each other"):
+        plan_sweep(manifest, test_split="test1", folds=5)
 
 
 def test_what_is_not_rated_or_not_cached_is_left_out_and_counted(planted, tmp_path):
@@ -223,19 +223,19 @@ def test_mixes_can_be_left_out_and_descent_is_refused_where_memory_does_not_hold
     monkeypatch.setattr("layerprobe.probe.sweep.mix_probes.usable_memory", lambda: 6553.6)
     with pytest.raises(InputError, match=r"holds all layers, 0\.0 GiB, in memory, and there are 0\.0\. Leave that mix"):
         sweep([cache], manifest, quick(manifest, mixes=("gradient_descent_mix",)), out=tmp_path / "no")
-    run = sweep([cache], manifest, plan_sweep(manifest, mix_seeds=0), out=tmp_path / "r")
+    run = sweep([cache], manifest, plan_sweep(manifest, weighted_sum_seeds=0), out=tmp_path / "r")
     assert set(run.scores["probe"]) == {"ridge", "mean"}
     assert read_run(tmp_path / "r").layer_weights.empty
 
 
 def test_controls_are_asked_for_by_name_and_stand_beside_the_ratings(planted, tmp_path):
     cache, _, manifest = planted
-    plan = quick(manifest, controls=("permuted", "permuted_within_speaker", "random_per_speaker"), mix_seeds=0)
+    plan = quick(manifest, controls=("permuted", "permuted_within_speaker", "random_per_speaker"), weighted_sum_seeds=0)
     run = sweep([cache], manifest, replace(plan, weighted_sum_seeds=()), out=tmp_path / "run")
     scores = run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == "pearson")]
     counts = scores.groupby("control")["seed"].nunique().to_dict()
     assert counts == {
-        "none": 1, "permuted": 5, "permuted_within_speaker": 5, "random_per_speaker": 5, "mean_rating": 1
+        "none": 1, "permuted": 5, "permuted_within_speaker": 5, "random_per_speaker": 5
     }  # fmt: skip
     best = (
         scores[(scores["control"] != "none") & (scores["layer"] == "3")].groupby(["control", "target"])["value"].mean()
@@ -250,7 +250,7 @@ def test_controls_are_asked_for_by_name_and_stand_beside_the_ratings(planted, tm
         plan_sweep(manifest, controls=("random_per_speaker",), speakers=False)
 
 
-class Impatient(Silent):
+class Impatient(NullProgress):
     """Interrupts at the third unit of work."""
 
     def __init__(self):
@@ -267,8 +267,8 @@ def test_an_interrupted_sweep_goes_on_at_the_layer_it_was_in(planted, tmp_path, 
     plan = quick(manifest)
     whole = sweep([cache], manifest, plan, out=tmp_path / "whole", random_weights=[control])
     with pytest.raises(KeyboardInterrupt):
-        sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control], jobs=1, watch=Impatient())
-    assert len(list((tmp_path / "run" / "unfinished").glob("*.npz"))) == 3
+        sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control], jobs=1, progress=Impatient())
+    assert len(list((tmp_path / "run" / "partial").glob("*.npz"))) == 3
     fitted = []
 
     def counted(x, *rest, **choices):
@@ -282,16 +282,16 @@ def test_an_interrupted_sweep_goes_on_at_the_layer_it_was_in(planted, tmp_path, 
     pd.testing.assert_frame_equal(resumed.layer_weights, whole.layer_weights)
     for name in ("scores.csv", "layer_weights.csv", "plan.toml"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert not (tmp_path / "run" / "unfinished").exists()
+    assert not (tmp_path / "run" / "partial").exists()
 
 
 def test_what_another_plan_or_a_torn_file_left_is_not_taken_for_this_one(planted, tmp_path):
     cache, _, manifest = planted
     with pytest.raises(KeyboardInterrupt):
-        sweep([cache], manifest, quick(manifest, seed=1), out=tmp_path / "run", jobs=1, watch=Impatient())
+        sweep([cache], manifest, quick(manifest, seed=1), out=tmp_path / "run", jobs=1, progress=Impatient())
     with pytest.raises(KeyboardInterrupt):
-        sweep([cache], manifest, quick(manifest), out=tmp_path / "run", jobs=1, watch=Impatient())
-    torn = sorted((tmp_path / "run" / "unfinished").glob("*.npz"))
+        sweep([cache], manifest, quick(manifest), out=tmp_path / "run", jobs=1, progress=Impatient())
+    torn = sorted((tmp_path / "run" / "partial").glob("*.npz"))
     assert len(torn) == 6
     for path in torn:
         path.write_bytes(path.read_bytes()[:100])

@@ -57,9 +57,11 @@ def corpus(tmp_path_factory):
 def swept(corpus, tmp_path_factory):
     cache, control, manifest = corpus
     out = tmp_path_factory.mktemp("run") / "run"
-    plan = quick(manifest, permutations=8, transfer=True, beyond_text=True)
+    plan = quick(manifest, permutations=8, cross_corpus=True, residualize_text=True)
     command = "layerprobe sweep a.zarr my.csv"
-    return out, sweep([cache], manifest, plan, out=out, random_weights=[control], beside=[WordBand()], command=command)
+    return out, sweep(
+        [cache], manifest, plan, out=out, random_weights=[control], covariate=[WordBand()], command=command
+    )
 
 
 def pooled(run, metric, **where):
@@ -88,7 +90,7 @@ def test_a_draw_is_the_same_for_every_layer_and_encoder_and_for_any_number_of_dr
     same = store(tmp_path / "twice.zarr", twice, ids=cache.utterance_ids, layers=("0", "1"), upstream="twice")
     few, more = (
         sweep(
-            [cache, same], manifest, quick(manifest, controls=(control,), permutations=n, mix_seeds=0),
+            [cache, same], manifest, quick(manifest, controls=(control,), permutations=n, weighted_sum_seeds=0),
             out=tmp_path / str(n),
         )
         for n in (3, 6)
@@ -105,7 +107,7 @@ def test_a_draw_is_the_same_for_every_layer_and_encoder_and_for_any_number_of_dr
 
 def test_draws_that_do_not_fit_into_memory_at_once_give_the_same_scores(corpus, tmp_path, monkeypatch):
     cache, _, manifest = corpus
-    plan = quick(manifest, mix_seeds=0, permutations=6, beyond_text=True)
+    plan = quick(manifest, weighted_sum_seeds=0, permutations=6, residualize_text=True)
     whole = sweep([cache], manifest, plan, out=tmp_path / "whole").scores
     monkeypatch.setattr("layerprobe.probe.sweep.layer_probes.DRAWN_COLUMNS", (20, 20))
     parts = sweep([cache], manifest, plan, out=tmp_path / "parts").scores
@@ -116,7 +118,7 @@ def test_draws_that_do_not_fit_into_memory_at_once_give_the_same_scores(corpus, 
 
 def test_inner_rmse_is_of_training_speakers_and_ranks_layers_within_each_split(swept, corpus):
     _, run = swept
-    inner = run.scores[run.scores["metric"] == "inner_rmse"]
+    inner = run.scores[(run.scores["metric"] == "inner_cv_rmse") & (run.scores["train_corpus"] == "")]
     assert set(inner["fold"]) == {"0", "1", "2", "3", "4"}
     assert {"none", "random_init"} <= set(inner["control"])
     assert {"ridge", "weighted_sum", "uniform_mix"} <= set(inner["probe"])
@@ -134,7 +136,7 @@ def test_inner_rmse_is_of_training_speakers_and_ranks_layers_within_each_split(s
 
 def test_inner_rmse_of_a_mix_is_below_the_ratings_spread_where_it_knows_them(swept, corpus):
     _, run = swept
-    rows = run.scores[(run.scores["metric"] == "inner_rmse") & (run.scores["control"] == "none")]
+    rows = run.scores[(run.scores["metric"] == "inner_cv_rmse") & (run.scores["control"] == "none")]
     mixed = rows[(rows["probe"] == "weighted_sum") & (rows["target"] == "valence")]["value"]
     assert mixed.max() < 0.5 * corpus[2].table["valence"].std()
 
@@ -163,7 +165,7 @@ def test_gender_and_corpus_travel_with_the_predictions(swept, corpus, tmp_path):
 def test_a_run_of_one_corpus_knows_no_gender_and_says_so_by_nothing(corpus, tmp_path):
     cache, _, manifest = corpus
     plain = replace(manifest, table=manifest.table.drop(columns=["gender", "corpus"]))
-    sweep([cache], plain, quick(plain, mix_seeds=0, permutations=1), out=tmp_path / "run")
+    sweep([cache], plain, quick(plain, weighted_sum_seeds=0, permutations=1), out=tmp_path / "run")
     kept = read_predictions(tmp_path / "run")
     assert (set(kept.gender), set(kept.corpus), len(kept.gender)) == ({""}, {""}, N)
     assert plain.content_hash() != manifest.content_hash()
@@ -175,26 +177,22 @@ def test_each_corpus_trains_alone_and_is_tested_on_all(swept):
     (truth,) = (kept.ratings[:, k] for k, t in enumerate(kept.targets) if t == "arousal")
     found = {}
     for k, column in enumerate(kept.columns.to_dict("records")):
-        if column["layer"] == "3" and column["target"] == "arousal" and column["control"].startswith("trained_on_"):
+        if column["layer"] == "3" and column["target"] == "arousal" and column["train_corpus"]:
             assert column["probe"] == "ridge"
             for name in ("acted", "called"):
                 rows = kept.corpus == name
-                found[column["control"], name] = ccc(truth[rows], kept.matched[rows, k].astype(float))
+                found[column["train_corpus"], name] = ccc(truth[rows], kept.matched[rows, k].astype(float))
     assert len(found) == 4
     for name, other in (("acted", "called"), ("called", "acted")):
-        assert found[f"trained_on_{name}", name] > 0.9
-        assert found[f"trained_on_{name}", other] < -0.9  # the sign of the other corpus is never heard
-    rows = run.scores[run.scores["control"] == "trained_on_acted"]
+        assert found[name, name] > 0.9
+        assert found[name, other] < -0.9  # the sign of the other corpus is never heard
+    rows = run.scores[run.scores["train_corpus"] == "acted"]
     assert set(rows["fold"]) == {"0", "1", "2", "3", "4", POOLED}
     assert set(rows["layer"]) == set(LAYERS)
     assert set(rows["target"]) == {"arousal", "valence", "emotion"}
-    assert set(kept.columns["control"]) == {
-        "none",
-        "random_init",
-        "beside_alone",
-        "trained_on_acted",
-        "trained_on_called",
-    }
+    assert set(kept.columns["control"]) == {"none", "random_init"}
+    assert set(kept.columns["train_corpus"]) == {"", "acted", "called"}
+    assert set(kept.columns["baseline"]) == {"", "covariates_only"}
 
 
 def test_transfer_is_refused_where_a_corpus_can_not_train(corpus, tmp_path):
@@ -203,37 +201,37 @@ def test_transfer_is_refused_where_a_corpus_can_not_train(corpus, tmp_path):
     def refused(match, **columns):
         changed = replace(manifest, table=manifest.table.assign(**columns))
         with pytest.raises(InputError, match=match):
-            sweep([cache], changed, quick(changed, transfer=True), out=tmp_path / "no")
+            sweep([cache], changed, quick(changed, cross_corpus=True), out=tmp_path / "no")
         assert not (tmp_path / "no").exists()
 
     few = np.where(manifest.table["speaker_id"].isin(["s0", "s1"]), "small", "large")
     refused(
         r"leaves corpus 'small' training speakers in \d of the 4 inner folds, and choosing alpha takes two", corpus=few
     )
-    refused(r"my\.csv names 1 in its column corpus; --transfer needs two or more there", corpus="one")
+    refused(r"my\.csv names 1 in its column corpus; --cross-corpus needs two or more there", corpus="one")
     level = manifest.table["arousal"].where(manifest.table["corpus"] == "acted", 4.0)
     refused("arousal has one value only in the training speakers of corpus 'called'", arousal=level)
     without = replace(manifest, table=manifest.table.drop(columns="corpus"))
-    with pytest.raises(InputError, match=r"my\.csv has no column corpus; --transfer needs two or more there"):
-        plan_sweep(without, transfer=True)
+    with pytest.raises(InputError, match=r"my\.csv has no column corpus; --cross-corpus needs two or more there"):
+        plan_sweep(without, cross_corpus=True)
 
 
 def test_a_layer_that_knows_the_words_knows_nothing_beyond_them(swept):
     _, run = swept
-    assert run.targets == ["arousal", "valence", "arousal_beyond_text", "valence_beyond_text"]
+    assert run.targets == ["arousal", "valence", "arousal_text_residual", "valence_text_residual"]
     scores = pooled(run, "pearson", probe="ridge", control="none")
     assert scores.loc["valence", "4"] > 0.85
-    assert abs(scores.loc["valence_beyond_text", "4"]) < 0.15
+    assert abs(scores.loc["valence_text_residual", "4"]) < 0.15
     assert scores.loc["valence", "1"] < 0.6
-    assert scores.loc["valence_beyond_text", "1"] > 0.9
+    assert scores.loc["valence_text_residual", "1"] > 0.9
     drawn = {c: pooled(run, "pearson", probe="ridge", control=c) for c in ("permuted", "permuted_by_speaker")}
     for chance in drawn.values():
-        assert chance.loc["valence_beyond_text"].abs().max() < 0.15
+        assert chance.loc["valence_text_residual"].abs().max() < 0.15
     untrained = pooled(run, "pearson", probe="ridge", control="random_init")
-    assert untrained.loc["valence_beyond_text"].abs().max() < 0.25
-    alone = pooled(run, "pearson", encoder="baseline", control="text_only")
-    assert alone.loc["valence", "all"] > 0.85
-    assert abs(alone.loc["valence_beyond_text", "all"]) < 0.15
+    assert untrained.loc["valence_text_residual"].abs().max() < 0.25
+    alone = pooled(run, "pearson", encoder="", baseline="text_only")
+    assert alone.loc["valence", ""] > 0.85
+    assert abs(alone.loc["valence_text_residual", ""]) < 0.15
 
 
 def test_what_lies_beyond_the_text_needs_transcripts_and_ratings(corpus, tmp_path):
@@ -241,27 +239,27 @@ def test_what_lies_beyond_the_text_needs_transcripts_and_ratings(corpus, tmp_pat
     for changed in (manifest.table.drop(columns="transcript"), manifest.table.assign(transcript=" ")):
         silent = replace(manifest, table=changed)
         with pytest.raises(InputError, match=r"^.*my\.csv has no transcripts, so nothing lies beyond the text\. Leave"):
-            plan_sweep(silent, beyond_text=True)
-        assert plan_sweep(silent, beyond_text=None).beyond_text == ()
+            plan_sweep(silent, residualize_text=True)
+        assert plan_sweep(silent, residualize_text=None).text_residuals == ()
         with pytest.raises(InputError, match=r"^No utterance has a transcript for the layers to stand beside\. Leave"):
-            sweep([cache], silent, quick(silent), out=tmp_path / "no", beside=[WordBand()])
+            sweep([cache], silent, quick(silent), out=tmp_path / "no", covariate=[WordBand()])
     with pytest.raises(InputError, match="has no rated target, so nothing lies beyond the text"):
-        plan_sweep(manifest, targets=("emotion",), beyond_text=True)
-    assert plan_sweep(manifest).beyond_text == ()
-    assert plan_sweep(manifest, beyond_text=None).beyond_text == ("arousal", "valence")
+        plan_sweep(manifest, targets=("emotion",), residualize_text=True)
+    assert plan_sweep(manifest).text_residuals == ()
+    assert plan_sweep(manifest, residualize_text=None).text_residuals == ("arousal", "valence")
 
 
 def test_words_of_the_manifest_stand_beside_each_layer(swept):
     _, run = swept
     joint = pooled(run, "r2", probe="banded_ridge", control="none").loc["valence"]
     layer = pooled(run, "r2", probe="ridge", control="none").loc["valence"]
-    words = pooled(run, "r2", control="beside_alone").loc["valence", "all"]
+    words = pooled(run, "r2", baseline="covariates_only").loc["valence", ""]
     assert joint["1"] > 0.9
     assert joint["1"] - layer["1"] > 0.6
     assert joint["1"] - words > 0.1
     assert abs(joint["4"] - words) < 0.05
     assert isinstance(band_named("transcript"), WordBand)
-    (band,) = run.plan["beside"]
+    (band,) = run.plan["covariates"]
     assert band["name"] == "transcript"
 
 
@@ -274,13 +272,13 @@ def test_the_plan_says_where_caches_lie_and_what_was_typed_and_no_fingerprint_ha
     assert written["encoders"][0]["path"] == str(cache.path.absolute())
     assert written["random_weights"][0]["path"] == str(control.path.absolute())
     assert written["sweep"]["n_permutations"] == 8
-    assert written["sweep"]["transfer"] is True
+    assert written["sweep"]["cross_corpus"] is True
     assert "manifest" not in written["corpus"]
     moved = store(tmp_path / "moved.zarr", np.stack([cache.read_layer(k) for k in LAYERS], axis=1), cache.utterance_ids)
     elsewhere = replace(manifest, path=tmp_path / "other.csv")
     again = sweep(
-        [moved], elsewhere, quick(elsewhere, permutations=8, transfer=True, beyond_text=True), out=tmp_path / "run",
-        random_weights=[control], beside=[WordBand()],
+        [moved], elsewhere, quick(elsewhere, permutations=8, cross_corpus=True, residualize_text=True), out=tmp_path / "run",
+        random_weights=[control], covariate=[WordBand()],
     )  # fmt: skip
     assert again.fingerprint == run.fingerprint
     assert read_run(tmp_path / "run").plan["command"] == ""

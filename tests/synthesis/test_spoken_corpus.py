@@ -10,7 +10,7 @@ from helpers.command_line import run as command
 from layerprobe.probe.data.read import read_utterances
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.synthesis.demo_corpus import VARIANTS, plan_corpus
-from layerprobe.probe.synthesis.spoken_corpus import RATES, plan_speech, voices, write_speech
+from layerprobe.probe.synthesis.spoken_corpus import RATES, plan_speech, voices, write_speech_corpus
 
 SENTENCES = [f"Sentence number {k} tells of something else." for k in range(60)]
 
@@ -40,23 +40,23 @@ def test_each_sentence_is_said_once_as_the_seed_says():
 
 
 def test_speech_is_written_with_a_manifest_that_can_be_read(tmp_path):
-    manifest = write_speech(SENTENCES[:6], tmp_path / "speech")
+    manifest = write_speech_corpus(SENTENCES[:6], tmp_path / "speech")
     table = read_utterances(manifest)
     assert len(table) == 6
     for path in table["path"]:
         sound, rate = soundfile.read(path)
         assert len(sound) > rate
         assert np.abs(sound).max() > 0.01
-    again = write_speech(SENTENCES[:6], tmp_path / "again")
+    again = write_speech_corpus(SENTENCES[:6], tmp_path / "again")
     assert again.read_bytes() == manifest.read_bytes()
 
 
 def test_the_verb_speaks_a_file_and_refuses_what_is_no_text(tmp_path):
     (tmp_path / "my.txt").write_text("\n".join(SENTENCES[:3]))
-    result = command("speak", tmp_path / "my.txt", "--out", tmp_path / "speech")
+    result = command("synthesise", tmp_path / "my.txt", "--out", tmp_path / "speech")
     assert result.exit_code == 0, result.output
     assert "pretrain" in result.stdout
     (tmp_path / "no.txt").write_bytes(b"\xff\xfe\x00")
-    result = command("speak", tmp_path / "no.txt", "--out", tmp_path / "x")
+    result = command("synthesise", tmp_path / "no.txt", "--out", tmp_path / "x")
     assert result.exit_code != 0
     assert "can't be read as text" in result.output

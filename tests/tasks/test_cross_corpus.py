@@ -34,7 +34,7 @@ def test_a_corpus_with_training_speakers_in_one_inner_fold_is_refused(rng):
     with pytest.raises(
         InputError,
         match=r"^Holding out 0 leaves corpus 'small' training speakers in 0 of the 3 inner folds, and choosing alpha "
-        r"takes two\. Ask for more folds, add speakers, or leave --transfer\.$",
+        r"takes two\. Ask for more folds, add speakers, or leave --cross-corpus\.$",
     ):
         splits_within(splits, corpus, "small")
 
@@ -43,7 +43,9 @@ def test_fewer_than_two_corpora_are_refused(tmp_path):
     header = Header("two", "1", "none", {"arousal": Target(1, 7)})
     table = pd.DataFrame({"utterance_id": ["a", "b", "c"], "corpus": ["x", "", "y"]})
     assert corpora_of(Manifest(tmp_path / "my.csv", header, table)) == ["x", "y"]
-    with pytest.raises(InputError, match=r"my\.csv names 1 in its column corpus; --transfer needs two or more there\."):
+    with pytest.raises(
+        InputError, match=r"my\.csv names 1 in its column corpus; --cross-corpus needs two or more there\."
+    ):
         corpora_of(Manifest(tmp_path / "my.csv", header, table.assign(corpus="x")))
-    with pytest.raises(InputError, match=r"my\.csv has no column corpus; --transfer needs two or more there\."):
+    with pytest.raises(InputError, match=r"my\.csv has no column corpus; --cross-corpus needs two or more there\."):
         corpora_of(Manifest(tmp_path / "my.csv", header, table.drop(columns="corpus")))

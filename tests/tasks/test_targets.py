@@ -94,13 +94,13 @@ def test_draws_keep_targets_and_classes_of_an_utterance_together(ratings, splits
 
 def test_what_the_words_leave_has_a_column_for_each_split_and_is_dealt_as_it_is(ratings, splits, rng):
     rest, no_codes = rng.normal(size=(N, 3, 2)), np.empty((N, 0), dtype=int)
-    both = TargetBuilder(("arousal", "valence", "dominance"), (), {}, splits, beyond_text=("arousal", "dominance"))
-    both.add(ratings, no_codes, control="none", seed=0, beyond_text=rest)
+    both = TargetBuilder(("arousal", "valence", "dominance"), (), {}, splits, text_residuals=("arousal", "dominance"))
+    both.add(ratings, no_codes, control="none", seed=0, text_residuals=rest)
     for control in ("permuted", "permuted_within_speaker"):
-        both.add_draw(control, ratings, no_codes, GROUPS, rng=control_rng(control, 3), seed=0, beyond_text=rest)
+        both.add_draw(control, ratings, no_codes, GROUPS, rng=control_rng(control, 3), seed=0, text_residuals=rest)
     targets = both.build()
     names = [f.target for f in targets.fitted if f.control == "none"]
-    assert names == ["arousal", "valence", "dominance", "arousal_beyond_text", "dominance_beyond_text"]
+    assert names == ["arousal", "valence", "dominance", "arousal_text_residual", "dominance_text_residual"]
     last = targets.fitted[4]
     assert last.by_split
     np.testing.assert_array_equal(targets.y[:, last.columns], rest[:, :, 1])
@@ -108,9 +108,9 @@ def test_what_the_words_leave_has_a_column_for_each_split_and_is_dealt_as_it_is(
     assert (targets.of_split[targets.fitted[0].columns] == -1).all()
     for k, split in enumerate(splits):
         np.testing.assert_array_equal(last.truth[split.test], rest[split.test, k, 1])
-    assert {f.control for f in targets.fitted if f.target.endswith("_beyond_text")} == {"none", "permuted"}
+    assert {f.control for f in targets.fitted if f.target.endswith("_text_residual")} == {"none", "permuted"}
     drawn = {f.target: f for f in targets.fitted if f.control == "permuted"}
-    dealt = np.column_stack([drawn["dominance"].truth, targets.y[:, drawn["dominance_beyond_text"].columns]])
+    dealt = np.column_stack([drawn["dominance"].truth, targets.y[:, drawn["dominance_text_residual"].columns]])
     kept = np.column_stack([ratings[:, 2], rest[:, :, 1]])
     assert sorted(map(tuple, dealt)) == sorted(map(tuple, kept))  # an utterance's own rating and residuals together
 

@@ -7,7 +7,7 @@ import pytest
 
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, ridge_path
 from layerprobe.probe.splits import fold_splits
-from layerprobe.probe.tasks.text_residuals import beyond_text
+from layerprobe.probe.tasks.text_residuals import text_residuals
 
 N = 200
 GROUPS = np.arange(N) // 5
@@ -32,7 +32,7 @@ def test_the_rest_is_that_of_one_fit_at_a_time(rng, n_features, n_folds):
     words = rng.poisson(0.5, size=(N, n_features)).astype(np.float32)
     ratings = words[:, :3].sum(axis=1, keepdims=True) + rng.normal(size=(N, 1)) + 4
     splits = fold_splits(GROUPS, n_folds=n_folds, n_inner_folds=3, rng=rng)
-    rest = beyond_text(words, ratings, splits=splits, alphas=DEFAULT_ALPHAS)
+    rest = text_residuals(words, ratings, splits=splits, alphas=DEFAULT_ALPHAS)
     for k, split in enumerate(splits):
         train, test = by_hand(words, ratings, split)
         np.testing.assert_allclose(rest[split.train, k, 0], train, atol=1e-5)
@@ -44,7 +44,7 @@ def test_random_words_leave_the_ratings_their_spread_on_training_rows_too(rng, n
     """A fit that had seen the training rows would leave 150 rows less than half of it by 100 features."""
     words, ratings = rng.normal(size=(N, n_features)).astype(np.float32), rng.normal(size=(N, 1))
     splits = fold_splits(GROUPS, n_folds=4, n_inner_folds=3, rng=rng)
-    rest = beyond_text(words, ratings, splits=splits, alphas=DEFAULT_ALPHAS)
+    rest = text_residuals(words, ratings, splits=splits, alphas=DEFAULT_ALPHAS)
     for k, split in enumerate(splits):
         for rows in (split.train, split.test):
             assert rest[rows, k, 0].std() == pytest.approx(ratings[rows, 0].std(), rel=0.1)
@@ -54,9 +54,9 @@ def test_test_ratings_do_not_move_what_is_left_of_training_rows_nor_what_the_wor
     words, ratings = rng.normal(size=(N, 20)).astype(np.float32), rng.normal(size=(N, 1))
     ratings[:, 0] += words[:, 0]
     (split, *_) = splits = fold_splits(GROUPS, n_folds=4, n_inner_folds=3, rng=rng)
-    before = beyond_text(words, ratings, splits=splits, alphas=DEFAULT_ALPHAS)[:, 0, 0]
+    before = text_residuals(words, ratings, splits=splits, alphas=DEFAULT_ALPHAS)[:, 0, 0]
     changed = ratings.copy()
     changed[split.test] += 100
-    after = beyond_text(words, changed, splits=splits, alphas=DEFAULT_ALPHAS)[:, 0, 0]
+    after = text_residuals(words, changed, splits=splits, alphas=DEFAULT_ALPHAS)[:, 0, 0]
     np.testing.assert_allclose(after[split.train], before[split.train], atol=1e-6)
     np.testing.assert_allclose(after[split.test], before[split.test] + 100, atol=1e-6)

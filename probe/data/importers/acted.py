@@ -14,9 +14,9 @@ import pandas as pd
 from layerprobe.probe.data.importers.base import (
     Imported,
     against_published,
+    audio_files_below,
+    check_no_lfs_pointers,
     inside,
-    refuse_pointers,
-    sounds_below,
     tidy,
 )
 from layerprobe.probe.data.schema import Header, Nominal
@@ -65,18 +65,18 @@ def import_crema_d(folder: Path) -> Imported:
             "emotion": CREMA_D_EMOTIONS[m["emotion"]],
         }
 
-    sounds = sounds_below(audio)
-    refuse_pointers(list(sounds.values())[:1], "CREMA-D")
+    sounds = audio_files_below(audio)
+    check_no_lfs_pointers(list(sounds.values())[:1], "CREMA-D")
     dropped = Counter({f"{CREMA_D_SILENT} is silent": int(sounds.pop(CREMA_D_SILENT, None) is not None)})
     table = _acted(sounds, row, folder, "CREMA-D", dropped)
-    remarks = [NO_RATINGS, "all say the same twelve sentences, so no word tells the emotion"]
-    remarks.append(
+    warnings = [NO_RATINGS, "all say the same twelve sentences, so no word tells the emotion"]
+    warnings.append(
         against_published({"utterances": len(table)}, {"utterances": 7_441}, "the release, less the silent one")
     )
     if not sexes:
-        remarks.append("VideoDemographics.csv is not here, so genders are unknown")
+        warnings.append("VideoDemographics.csv is not here, so genders are unknown")
     classes = tuple(CREMA_D_EMOTIONS.values())
-    return Imported(table, _header("CREMA-D", "1", "ODbL 1.0", classes), +dropped, remarks)
+    return Imported(table, _header("CREMA-D", "1", "ODbL 1.0", classes), +dropped, warnings)
 
 
 def import_ravdess(folder: Path) -> Imported:
@@ -105,9 +105,9 @@ def import_ravdess(folder: Path) -> Imported:
             "emotion": RAVDESS_EMOTIONS[int(m[3]) - 1],
         }
 
-    table = _acted(sounds_below(folder), row, folder, "RAVDESS", dropped)
-    remarks = [NO_RATINGS, against_published({"utterances": len(table)}, {"utterances": 1_440}, "the spoken part")]
-    return Imported(table, _header("RAVDESS", "1", "CC BY-NC-SA 4.0", RAVDESS_EMOTIONS), +dropped, remarks)
+    table = _acted(audio_files_below(folder), row, folder, "RAVDESS", dropped)
+    warnings = [NO_RATINGS, against_published({"utterances": len(table)}, {"utterances": 1_440}, "the spoken part")]
+    return Imported(table, _header("RAVDESS", "1", "CC BY-NC-SA 4.0", RAVDESS_EMOTIONS), +dropped, warnings)
 
 
 def import_emo_db(folder: Path) -> Imported:
@@ -129,10 +129,10 @@ def import_emo_db(folder: Path) -> Imported:
             "emotion": EMO_DB_EMOTIONS[m["emotion"]],
         }
 
-    table = _acted(sounds_below(folder), row, folder, "EMO-DB", dropped)
-    remarks = [NO_RATINGS, against_published({"utterances": len(table)}, {"utterances": 535}, "the release")]
+    table = _acted(audio_files_below(folder), row, folder, "EMO-DB", dropped)
+    warnings = [NO_RATINGS, against_published({"utterances": len(table)}, {"utterances": 535}, "the release")]
     return Imported(
-        table, _header("EMO-DB", "1", "as its authors say", tuple(EMO_DB_EMOTIONS.values())), +dropped, remarks
+        table, _header("EMO-DB", "1", "as its authors say", tuple(EMO_DB_EMOTIONS.values())), +dropped, warnings
     )
 
 

@@ -62,17 +62,19 @@ def import_audformat(folder: Path) -> Imported:
     if not any(there):
         raise InputError(f"{folder}: none of the {len(joined)} sounds listed is here. Load the media, too.")
     table = tidy(joined[there])
-    remarks = [] if (table["speaker_id"] != UNKNOWN_SPEAKER).any() else ["no speakers are named; each utterance is one"]
+    warnings = (
+        [] if (table["speaker_id"] != UNKNOWN_SPEAKER).any() else ["no speakers are named; each utterance is one"]
+    )
     if "split" in table and (table["split"] == "").any():
         n = int((table["split"] == "").sum())
-        remarks.append(f"the database's split is left out, for {n} utterances are in no part of it")
+        warnings.append(f"the database's split is left out, for {n} utterances are in no part of it")
         table = table.drop(columns="split")
     header = Header(
         str(database.name), str(database.meta.get("version", "1")), str(database.license or "as its authors say"),
         {t: targets[t] for t in TARGETS if t in targets and t in table},
         notes="Imported from audformat tables.", nominal={k: v for k, v in classes.items() if k in table},
     )  # fmt: skip
-    return Imported(table, header, +dropped, remarks)
+    return Imported(table, header, +dropped, warnings)
 
 
 def _rows(database: Any, table: Any, name: str, columns: list[str]) -> pd.DataFrame:

@@ -31,10 +31,10 @@ class Imported:
     table: pd.DataFrame  # with absolute paths
     header: Header
     dropped: Counter[str] = field(default_factory=Counter)  # reason -> utterances
-    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
-def sounds_below(folder: Path) -> dict[str, Path]:
+def audio_files_below(folder: Path) -> dict[str, Path]:
     """Sound files of a folder and those below it by name without ending, in one walk; none is opened.
 
     Files that begin with ``._`` are another system's notes and left out. Of two with one name the first is taken.
@@ -56,7 +56,7 @@ def inside(folder: Path, name: str) -> Path | None:
     return next((p for p in sorted(folder.iterdir()) if p.name.lower() == name.lower()), None)
 
 
-def refuse_pointers(paths: Iterable[Path], corpus: str) -> None:
+def check_no_lfs_pointers(paths: Iterable[Path], corpus: str) -> None:
     """Stop where sounds are notes of git about files that it has not fetched."""
     for path in paths:
         if path.stat().st_size < LFS_POINTER and path.read_bytes().startswith(b"version https://git-lfs"):

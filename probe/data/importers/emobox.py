@@ -68,9 +68,9 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
     if not rows:
         raise InputError(f"{folder}: none of the {len(seen)} sounds listed is here. Put them where EmoBox has them.")
     table = tidy(pd.DataFrame(rows))
-    remarks = ["the target is the emotion; EmoBox has no ratings"]
+    warnings = ["the target is the emotion; EmoBox has no ratings"]
     if (table["speaker_id"] == UNKNOWN_SPEAKER).all():
-        remarks.append("speakers are unknown, so each utterance counts as one, and scores may be too good")
+        warnings.append("speakers are unknown, so each utterance counts as one, and scores may be too good")
     classes = tuple(sorted(set(table["emotion"])))
     header = Header(
         f"EmoBox {folder.name}",
@@ -80,7 +80,7 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
         notes="Emotions and folds of EmoBox.",
         nominal={"emotion": Nominal(classes, "as EmoBox has it")},
     )
-    return Imported(table, header, +dropped, remarks)
+    return Imported(table, header, +dropped, warnings)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

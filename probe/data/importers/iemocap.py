@@ -17,9 +17,9 @@ from layerprobe.probe.data.importers.base import (
     GENDERS,
     Imported,
     against_published,
+    audio_files_below,
     by_rank,
     rating_scale,
-    sounds_below,
     tidy,
 )
 from layerprobe.probe.data.schema import Header, Nominal
@@ -65,7 +65,7 @@ def import_iemocap(folder: Path) -> Imported:
         transcriptions = session / "dialog" / "transcriptions"
         if transcriptions.is_dir():
             words |= read_transcripts(transcriptions).words
-        sounds |= sounds_below(session / "sentences")
+        sounds |= audio_files_below(session / "sentences")
     dropped = Counter[str]()
     kept = [turn for turn in turns if turn["utterance_id"] in sounds]
     dropped["rated, but no sound"] += len(turns) - len(kept)
@@ -79,14 +79,14 @@ def import_iemocap(folder: Path) -> Imported:
     for target in TARGETS:
         rows |= by_rank(ratings[target], ids, target)
     table = tidy(pd.DataFrame(rows))
-    remarks = [
+    warnings = [
         "the speaker is the one who talks, not the one who wears the markers; two talk to each other in each session, "
         "so folds that hold out whole sessions (column session) are stricter than speaker-disjoint ones",
     ]
     if len(sessions) == 5:
-        remarks.append(against_published({"utterances": len(table)}, PUBLISHED, "the full release"))
+        warnings.append(against_published({"utterances": len(table)}, PUBLISHED, "the full release"))
     else:
-        remarks.append(f"{len(sessions)} of 5 sessions are here")
+        warnings.append(f"{len(sessions)} of 5 sessions are here")
     header = Header(
         "IEMOCAP",
         "full release",
@@ -95,7 +95,7 @@ def import_iemocap(folder: Path) -> Imported:
         notes="Evaluations list valence, activation, dominance; raters are listeners (E), not the actors themselves.",
         nominal={"emotion": Nominal(tuple(CLASSES.values()), "what most listeners chose; empty without agreement")},
     )
-    return Imported(table, header, +dropped, remarks)
+    return Imported(table, header, +dropped, warnings)
 
 
 def _turns(file: Path, ratings: dict[str, dict[str, list[tuple[str, float]]]]) -> list[dict[str, Any]]:

@@ -18,10 +18,10 @@ from layerprobe.probe.data.importers.base import (
     GENDERS,
     Imported,
     against_published,
+    audio_files_below,
     by_rank,
     inside,
     rating_scale,
-    sounds_below,
     tidy,
 )
 from layerprobe.probe.data.schema import Header, Nominal
@@ -54,7 +54,7 @@ def import_msp_improv(folder: Path) -> Imported:
     labels = inside(folder, "Evalution.txt") or inside(folder, "Evaluation.txt")
     if labels is None:
         raise InputError(f"{folder} is no MSP-IMPROV: it has no Evalution.txt (nor Evaluation.txt).")
-    sounds = sounds_below(folder)
+    sounds = audio_files_below(folder)
     clips, ratings = _clips(labels)
     if not clips:
         raise InputError(f"{labels} has no line UTD-IMPROV-….avi; … of MSP-IMPROV's.")
@@ -76,8 +76,8 @@ def import_msp_improv(folder: Path) -> Imported:
         rows |= by_rank({n: _once(r) for n, r in ratings[target].items()}, ids, target)
     table = tidy(pd.DataFrame(rows))
     note = _turn_arousal(table)
-    remarks = [note, against_published({"utterances": len(table)}, PUBLISHED, "the release")]
-    remarks.append("no official split; two talk to each other in each pair (column pair)")
+    warnings = [note, against_published({"utterances": len(table)}, PUBLISHED, "the release")]
+    warnings.append("no official split; two talk to each other in each pair (column pair)")
     header = Header(
         "MSP-IMPROV",
         "1",
@@ -86,7 +86,7 @@ def import_msp_improv(folder: Path) -> Imported:
         notes=f"{note[0].upper()}{note[1:]}.",
         nominal={"emotion": Nominal(tuple(CLASSES.values()), "what most listeners chose; empty without agreement")},
     )
-    return Imported(table, header, +dropped, remarks)
+    return Imported(table, header, +dropped, warnings)
 
 
 def _clips(labels: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[tuple[str, float]]]]]:

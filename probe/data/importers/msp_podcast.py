@@ -21,10 +21,10 @@ import pandas as pd
 from layerprobe.probe.data.importers.base import (
     Imported,
     against_published,
+    audio_files_below,
     by_rank,
     inside,
     rating_scale,
-    sounds_below,
     tidy,
 )
 from layerprobe.probe.data.schema import Header, Nominal
@@ -67,9 +67,9 @@ def import_msp_podcast(folder: Path) -> Imported:
     missing = [c for c in ("FileName", *COLUMNS) if c not in table]
     if missing:
         raise InputError(f"{consensus} has no column {missing[0]}, so it is no consensus file of MSP-Podcast.")
-    dropped, remarks = Counter[str](), list[str]()
+    dropped, warnings = Counter[str](), list[str]()
     stems = table["FileName"].map(lambda name: Path(name).stem)
-    sounds = sounds_below(_audio(folder))
+    sounds = audio_files_below(_audio(folder))
     there = stems.isin(list(sounds))
     if not there.any():
         raise InputError(f"{_audio(folder)} has none of the {len(table)} labelled sounds. Unpack the audio.")
@@ -92,18 +92,20 @@ def import_msp_podcast(folder: Path) -> Imported:
     detailed, source = _detailed(labels)
     for target in COLUMNS.values():
         rows |= by_rank(detailed.get(target, {}), ids, target)
-    remarks.append(f"ratings of each person from {source}" if source else "no ratings of single persons in this folder")
+    warnings.append(
+        f"ratings of each person from {source}" if source else "no ratings of single persons in this folder"
+    )
     unknown = int((speakers == UNKNOWN_SPEAKER).sum())
     if unknown:
-        remarks.append(f"{unknown} utterances have no known speaker; each counts as one, and may be anybody's")
+        warnings.append(f"{unknown} utterances have no known speaker; each counts as one, and may be anybody's")
     found = tidy(pd.DataFrame(rows))
     version = _version(folder, found)
     counts = {str(k): int(v) for k, v in found["split"].value_counts().items()} if "split" in found else {}
     if version in PUBLISHED:
-        remarks.append(against_published(counts, PUBLISHED[version], version))
+        warnings.append(against_published(counts, PUBLISHED[version], version))
     both = _overlap(found)
     if both:
-        remarks.append(both)
+        warnings.append(both)
     header = Header(
         "MSP-Podcast",
         version,
@@ -114,7 +116,7 @@ def import_msp_podcast(folder: Path) -> Imported:
         if "emotion" in found
         else {},
     )
-    return Imported(found, header, +dropped, remarks)
+    return Imported(found, header, +dropped, warnings)
 
 
 def _consensus(folder: Path) -> tuple[Path, Path]:
