@@ -41,7 +41,7 @@ def run_demo(out: Path, *, say: Callable[[str], None], progress: NullProgress | 
     Args:
         out: a folder for the corpus, the caches and the run
         say: is told what begins, and at the end where the results lie
-        watch: is told how far it is
+        progress: receives the progress
 
     Returns:
         the report

@@ -98,7 +98,7 @@ def transcribe(
         recogniser: what hears
         column: to be filled
         notes: a file beside the table to come, which the caller deletes once that is written
-        watch: is told how far it is
+        progress: receives the progress
 
     Raises:
         InputError: if ``notes`` are of another recogniser

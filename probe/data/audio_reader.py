@@ -60,7 +60,7 @@ def read_audio(
         threads: that read
         task: under which progress is reported, an utterance when the caller asks for the next
         unit: of the task
-        watch: is told how far it is; None for a caller who reports by other means
+        progress: receives the progress; None for a caller who reports by other means
 
     Yields:
         the place of each usable utterance in ``rows``, and what was read

@@ -34,7 +34,7 @@ def control_caches(
         caches: under study
         manifest: what is to be heard
         random_weights: controls that are given already
-        watch: who is told of the progress
+        progress: receives the progress
 
     Raises:
         InputError: if an encoder can't be loaded again by what its cache says of it

@@ -28,7 +28,7 @@ def extract_on_dask(asked: ExtractionJob, scheduler: str, *, progress: NullProgr
     Args:
         asked: for what; paths as the workers see them
         scheduler: its address, ``tcp://host:8786``
-        watch: who is told of the progress
+        progress: receives the progress
 
     Returns:
         rows that were added

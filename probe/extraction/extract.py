@@ -123,7 +123,7 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
         max_duration: a longer sound is quarantined
         jobs: utterances heard at once; None for one a core, or one on a GPU
         loaders: threads that decode
-        watch: who is told of the progress
+        progress: receives the progress
 
     Raises:
         CacheMismatchError: if ``out`` was extracted under another plan

@@ -33,7 +33,7 @@ def extract_in_processes(asked: ExtractionJob, n: int, *, progress: NullProgress
     Args:
         asked: for what
         n: processes
-        watch: who is told of the progress
+        progress: receives the progress
 
     Returns:
         rows that were added

@@ -60,7 +60,7 @@ def repair(
         manifest: which holds the damaged utterances
         encoder: that the cache was made with
         jobs: utterances heard at once; None for one a core, or one on a GPU
-        watch: who is told of the progress
+        progress: receives the progress
 
     Raises:
         CacheMismatchError: if the encoder is another

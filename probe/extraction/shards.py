@@ -85,7 +85,7 @@ def extract_shard(  # noqa: PLR0913 - each is a choice of `extract`, named there
         max_duration: a longer sound is quarantined
         jobs: utterances heard at once
         loaders: threads that decode
-        watch: who is told of the progress
+        progress: receives the progress
 
     Raises:
         CacheMismatchError, InputError: as `extract` does, and if ``out`` was divided otherwise before

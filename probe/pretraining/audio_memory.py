@@ -56,7 +56,7 @@ def read_into_memory(table: pd.DataFrame, extractor: Any, *, progress: NullProgr
     Args:
         table: of the manifest
         extractor: transformers' feature extractor, which normalises each sound as a whole if it says so
-        watch: is told how far it is
+        progress: receives the progress
 
     Raises:
         InputError: if no sound can be used

@@ -51,7 +51,7 @@ def distil(
         plan: what to do
         out: the folder
         device: cpu or cuda
-        watch: is told how far it is
+        progress: receives the progress
         stop_after: steps after which it is left as a kill would leave it, for tests of that
 
     Raises:

@@ -61,7 +61,7 @@ def pretrain(
         out: the folder
         extractor: transformers' feature extractor, which normalises each sound as a whole if it says so
         device: cpu or cuda
-        watch: is told how far it is
+        progress: receives the progress
         stop_after: steps after which it is left as a kill would leave it, for tests of that
 
     Raises:

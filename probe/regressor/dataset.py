@@ -44,7 +44,7 @@ class UtteranceDataset:
             regressor: whose branches say what becomes of sounds and words
             text_column: the column that is read
             max_duration: a longer sound is refused
-            watch: is told how far it is
+            progress: receives the progress
         """
         self._audio, self._text = regressor.audio, regressor.text
         rate = 0 if self._audio is None else self._audio.sampling_rate

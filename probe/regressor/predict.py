@@ -27,7 +27,7 @@ def predict(
         folder: as `layerprobe train` made it
         table: as `probe.data.read.read_utterances` reads it
         device: cpu or cuda
-        watch: is told how far it is
+        progress: receives the progress
 
     Returns:
         in the table's order ``utterance_id``, then of each target its rating, ``_low`` and ``_high``: between them lay

@@ -98,7 +98,7 @@ def train(
         out: the run folder
         device: cpu or cuda
         command: the command line, to be written down
-        watch: is told how far it is
+        progress: receives the progress
 
     Raises:
         InputError: if the plan can't be carried out on this manifest, or ``out`` holds another run

@@ -66,7 +66,7 @@ class Training:
             train: rows to learn from
             development: rows of other speakers, by whose mean CCC it ends
             seed: of batches and dropout
-            watch: is told how far it is
+            progress: receives the progress
             stop_after: steps after which it is left as a kill would leave it, for tests of that
         """
         plan, regressor = self.plan, self.regressor

@@ -83,7 +83,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         command: the command line, to be written down
         jobs: layers at once; as many as two threads each and the memory allow if None. It changes no bit.
         dask: a scheduler whose workers probe the layers and mixes; they see the caches at the same paths
-        watch: is told how far it is
+        progress: receives the progress
 
     Raises:
         InputError: if caches and manifest share too little, or ``out`` holds another run

@@ -70,7 +70,7 @@ def run_loop(
         training: what is trained
         optimiser: of its parameters, new
         plan: how long, and where the state is kept
-        watch: is told how far it is
+        progress: receives the progress
 
     Returns:
         ``step, loss`` (mean since the last row) and what `Trainable.evaluate` gives, a row for each evaluation
