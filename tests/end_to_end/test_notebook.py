@@ -38,7 +38,7 @@ def test_the_readmes_example_runs_in_a_notebook(corpus, folders):
         html = "".join(out["data"].get("text/html", "") for out in shown[name] if "data" in out)
         assert "<table" in html, name
         assert "<script" not in html
-    pictures = [out for out in shown["lp.heatmap(run)"] if "image/png" in out.get("data", {})]
-    assert len(pictures) == 1
+    figures = [out for out in shown["lp.heatmap(run)"] if "image/png" in out.get("data", {})]
+    assert len(figures) == 1
     assert float(notebook.cells[-1].outputs[-1]["text"]) < 1.0  # all four together
     assert (Path(corpus) / "runs" / "first" / "scores.parquet").exists()
