@@ -62,7 +62,9 @@ def test_polars_reads_scores_with_types(reported, scores):
     table = pl.read_parquet(reported / "scores.parquet")
     assert table.schema["layer"] == pl.String
     assert table.schema["layer_index"].is_integer()
-    rows = table.filter((pl.col("layer_index") == int(LAYER)) & (pl.col("fold") == "pooled") & (pl.col("metric") == "ccc"))
+    rows = table.filter(
+        (pl.col("layer_index") == int(LAYER)) & (pl.col("fold") == "pooled") & (pl.col("metric") == "ccc")
+    )
     assert rows["value"].mean() == pytest.approx(mean_of_layer(scores), rel=1e-12)
 
 

@@ -32,7 +32,9 @@ def test_the_readmes_example_runs_in_a_notebook(corpus, folders):
     timed = "import time; _t = time.perf_counter(); [x._repr_html_() for x in (manifest, cache, run, lp.study(run))]"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells if c])
     notebook.cells.append(nbformat.v4.new_code_cell(f"{timed}\nprint(time.perf_counter() - _t)"))
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(corpus)}}).execute()
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(corpus)}}
+    ).execute()
     shown = {cell.source: cell.outputs for cell in notebook.cells}
     for name in ("manifest", "cache", "run", "lp.study(run)"):
         html = "".join(out["data"].get("text/html", "") for out in shown[name] if "data" in out)
