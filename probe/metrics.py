@@ -118,16 +118,16 @@ def r2(ratings: ArrayLike, prediction: ArrayLike) -> float:
 def uar(truth: ArrayLike, prediction: ArrayLike) -> float:
     """Return the unweighted average recall, in [0, 1]; higher is better (Schuller et al., 2009).
 
-    Formula: ``mean over c in truth of P(prediction = c | truth = c)``. Guessing gives 1 / n_classes however rare a class
-    is, which is why it is the metric of emotion corpora.
+    Formula: ``mean over c in truth of P(prediction = c | truth = c)``. Guessing gives 1 / n_classes however rare a
+    class is, which is why it is the metric of emotion corpora.
 
     Args:
         truth: ``(n_utterances,)`` classes as whole numbers, or as names
         prediction: ``(n_utterances,)`` classes in the same form
 
     Raises:
-        ValueError: if either is not of one dimension, is empty or has a missing class, if one holds numbers and the other
-            names, or if their lengths differ
+        ValueError: if either is not of one dimension, is empty or has a missing class, if one holds numbers and the
+            other names, or if their lengths differ
 
     >>> uar([0, 0, 0, 1], [0, 0, 2, 1])  # (2/3 + 1) / 2
     0.8333333333333333
@@ -200,7 +200,8 @@ METRICS: dict[str, Metric] = {
             "pearson", "Pearson r", pearson, "cov(y, ŷ) / (sd(y) sd(ŷ))", "Pearson (1895)", (-1.0, 1.0), True, "ratings"
         ),
         Metric(
-            "rmse", "RMSE", rmse, "sqrt(mean((y - ŷ)²))", "Hyndman and Koehler (2006)", (0.0, INFINITY), False, "ratings"
+            "rmse", "RMSE", rmse, "sqrt(mean((y - ŷ)²))",
+            "Hyndman and Koehler (2006)", (0.0, INFINITY), False, "ratings",
         ),
         Metric("r2", "R²", r2, "1 - Σ(y - ŷ)² / Σ(y - mean(y))²", "Wright (1921)", (-INFINITY, 1.0), True, "ratings"),
         Metric(

@@ -153,8 +153,8 @@ class SpeakerKFold:
     """Speaker-independent k-fold cross-validation as a scikit-learn splitter, for its ``cv`` arguments.
 
     The folds are those of a sweep with the same number of folds, seed and utterances. Speakers are given as ``groups``;
-    each utterance of the speaker ``"Unknown"`` is a group by itself, so only such utterances' folds depend on the order of
-    rows (a sweep sorts them by utterance id).
+    each utterance of the speaker ``"Unknown"`` is a group by itself, so only the folds of such utterances depend on the
+    order of rows (a sweep sorts them by utterance id).
 
     Args:
         n_splits: folds, at least 2

@@ -26,8 +26,8 @@ def class_vectors(truth: ArrayLike, prediction: ArrayLike) -> tuple[np.ndarray, 
     """Return true and predicted classes ``(n_utterances,)``, both as integers or both as strings.
 
     Raises:
-        ValueError: if either is not of one dimension, is empty or lacks a class, if one holds numbers and the other names,
-            or if their lengths differ
+        ValueError: if either is not of one dimension, is empty or lacks a class, if one holds numbers and the other
+            names, or if their lengths differ
     """
     true, predicted = _class_vector(truth, "truth"), _class_vector(prediction, "prediction")
     _check_lengths(true, predicted, "truth")
@@ -71,7 +71,8 @@ def _class_vector(values: ArrayLike, name: str) -> np.ndarray:
     fractions = np.flatnonzero(numbers != np.round(numbers))
     if len(fractions):
         raise ValueError(
-            f"{name} holds {numbers[fractions[0]]:g} at position {fractions[0]}; give classes as whole numbers or names."
+            f"{name} holds {numbers[fractions[0]]:g} at position {fractions[0]}; "
+            "give classes as whole numbers or names."
         )
     return numbers.astype(np.int64)
 

@@ -207,7 +207,8 @@ def test_speaker_k_fold_serves_cross_validation_and_grid_search_of_scikit_learn(
         ([["a"], ["b"], ["c"]], "groups has shape (3, 1); give one speaker per row, in one dimension."),
         (
             ["a", np.nan, None],
-            "groups lacks the speaker of 2 rows, the first at position 1; write 'Unknown' where a speaker is not known.",
+            "groups lacks the speaker of 2 rows, the first at position 1; "
+            "write 'Unknown' where a speaker is not known.",
         ),
         (
             ["a", "b", "b"],
