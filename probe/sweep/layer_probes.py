@@ -102,7 +102,7 @@ def draws_of(data: SweepData, plan: SweepPlan, *, with_ratings: bool = False) ->
     for control in plan.controls:
         rng = control_rng(control, plan.seed)
         for draw in range(plan.n_permutations):
-            builder.add_draw(
+            builder.add_control(
                 control, data.ratings, data.codes, data.groups, rng=rng, seed=draw, text_residuals=data.text_residuals
             )
             if builder.n_columns >= n_columns:

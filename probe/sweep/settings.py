@@ -10,7 +10,7 @@ from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
 from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
 from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.tasks.controls import CONTROLS, DEFAULT_CONTROLS, WITHOUT_SPEAKERS
-from layerprobe.probe.tasks.cross_corpus import corpora_of
+from layerprobe.probe.tasks.cross_corpus import corpus_names
 from layerprobe.probe.tasks.targets import residual_targets
 from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES
 
@@ -95,7 +95,7 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
             f"{manifest.path} has {missing}, so nothing lies beyond the text. Leave --residualize-text out."
         )
     if cross_corpus:
-        corpora_of(manifest)
+        corpus_names(manifest)
     folds, test_split = _held_out(manifest, folds, test_split)
     return SweepPlan(
         targets=rated,
