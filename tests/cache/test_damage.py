@@ -16,6 +16,7 @@ from helpers.command_line import script_environment
 from helpers.speech_models import load_exact
 
 import layerprobe.probe.cache.compact
+import layerprobe.probe.cache.create
 import layerprobe.probe.cache.store
 import layerprobe.probe.cache.verify
 import layerprobe.probe.cache.writer
@@ -35,6 +36,7 @@ SMALL = 4  # utterances in a block
 @pytest.fixture
 def small_blocks(monkeypatch):
     for module in (
+        layerprobe.probe.cache.create,
         layerprobe.probe.cache.store,
         layerprobe.probe.cache.writer,
         layerprobe.probe.cache.compact,
@@ -159,7 +161,7 @@ def test_a_flipped_bit_is_laid_at_the_door_of_its_layer(tmp_path):
     file.write_bytes(content)
     (found,) = verify(tmp_path / "a.zarr")
     assert found.layers == ("1",)
-    assert found.words() == "block 0, embeddings, layers 1: the file is damaged; ü0, ü1, ü2 and 3 more"
+    assert found.summary() == "block 0, embeddings, layers 1: the file is damaged; ü0, ü1, ü2 and 3 more"
     np.testing.assert_array_equal(open_cache(tmp_path / "a.zarr").read_layer("0").shape, (6, 2 * DIM))
 
 
@@ -170,10 +172,10 @@ def test_a_repair_needs_what_made_the_cache(ten_voices, folders, tmp_path, small
         repair(path, ten_voices, load_exact(folders["hubert"], random_init=0))
     block_file(path, "embeddings", 1).unlink()
     few = replace(ten_voices, table=ten_voices.table[:6])
-    with pytest.raises(InputError, match=r"^2 damaged utterances are not in the manifest, u6 first"):
+    with pytest.raises(InputError, match=r"^2 damaged utterances are not in the manifest \(first: u6\)"):
         repair(path, few, load_exact(folders["hubert"]))
     block_file(path, "utterance_id", 1).unlink()
-    with pytest.raises(InputError, match=r"4 rows from 4 on have lost their names, and 2 utterances"):
+    with pytest.raises(InputError, match=r"4 rows from 4 on have lost their ids, and 2 utterances"):
         repair(path, few, load_exact(folders["hubert"]))
 
 
@@ -185,6 +187,7 @@ def test_a_sound_that_is_gone_when_it_is_needed_again_is_quarantined(ten_voices,
     table.loc[2, "path"] = str(tmp_path / "gone.wav")
     done = repair(path, replace(ten_voices, table=table), encoder)
     assert done.lost["utterance_id"].tolist() == ["u2"]
+    assert done.n_encoded == 3
     cache = open_cache(path)
     assert "u2" not in cache.utterance_ids
     assert cache.quarantine["utterance_id"].tolist() == ["u2"]
@@ -237,9 +240,9 @@ def test_differences_are_told_in_words(tmp_path):
     told = differences(first, second)
     assert told[:4] == [
         "plan: libraries 'torch 2.11', not 'torch 2.12'",
-        f"1 utterances are in {first.path} alone, ü0 first",
-        f"1 utterances are in {second.path} alone, ü5 first",
-        "1 utterances were made from other sounds or words, ü1 first",
+        f"1 utterances are only in {first.path} (first: ü0)",
+        f"1 utterances are only in {second.path} (first: ü5)",
+        "1 utterances were made from other audio or text (first: ü1)",
     ]
     assert [line.split(":")[0] for line in told[4:]] == ["layer 0", "layer 1", "layer 2"]
     assert "1 of 3 rows differ, at most by 1 (" in told[4]

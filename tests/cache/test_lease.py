@@ -56,23 +56,23 @@ def test_the_claim_of_a_killed_process_of_this_machine_is_taken_over_at_once(tmp
 
 def test_the_claim_of_another_machine_holds_until_it_lapses(tmp_path, monkeypatch):
     """As on a shared folder where locks do not reach from one machine to the next."""
-    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "WAIT_SECONDS", 0.01)
     fill(tmp_path / "a.zarr", 3)
     claim = tmp_path / "a.zarr" / LEASE
     claim.write_text(owner(pid=77, machine="another boot", host="node7"))
     aged(claim, claims.LEASE_SECONDS - 30)
-    with pytest.raises(InputError, match=r"another process \(77 on node7\).*lapses after 90 seconds"):
+    with pytest.raises(InputError, match=r"another process \(77 on node7\).*lease expires after 90 seconds"):
         fill(tmp_path / "a.zarr", 5)
     assert json.loads(claim.read_text())["host"] == "node7"
     aged(claim, claims.LEASE_SECONDS + 1)
     fill(tmp_path / "a.zarr", 5)
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
-    assert not list((tmp_path / "a.zarr").glob("*.partial"))
+    assert not list((tmp_path / "a.zarr").rglob("*.partial"))
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"pid": 7', b"\0\0\0\0", b"[]"])
 def test_a_torn_claim_is_nobodys_once_it_lapsed(tmp_path, torn, monkeypatch):
-    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "WAIT_SECONDS", 0.01)
     fill(tmp_path / "a.zarr", 3)
     claim = tmp_path / "a.zarr" / LEASE
     claim.write_bytes(torn)
@@ -82,8 +82,9 @@ def test_a_torn_claim_is_nobodys_once_it_lapsed(tmp_path, torn, monkeypatch):
 
 
 def test_of_two_that_take_a_claim_over_at_once_one_wins(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(claims, "WAIT_SECONDS", 0.3)
     claim = tmp_path / LEASE
+    claim.parent.mkdir()
     claim.write_text(owner(machine="another"))
     aged(claim, claims.LEASE_SECONDS + 1)
     both = [claims.Lease(tmp_path), claims.Lease(tmp_path)]

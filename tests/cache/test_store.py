@@ -14,9 +14,10 @@ import pytest
 import zarr
 from helpers.cache_rows import DIM, PLAN, content_hash, fill, rows
 
-from layerprobe.probe.cache.journal import CacheDamagedError
+from layerprobe.probe.cache.journal import JOURNAL, CacheDamagedError
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.store import BLOCK, CacheMismatchError, open_cache
+from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.exceptions import InputError
 
@@ -80,7 +81,7 @@ def test_an_error_in_the_middle_loses_no_appended_row(tmp_path):
 def test_a_block_that_the_journal_does_not_name_is_never_read(tmp_path):
     fill(tmp_path / "a.zarr", BLOCK + 5)
     whole = content_hash(tmp_path / "a.zarr")
-    journal = tmp_path / "a.zarr" / "journal.jsonl"
+    journal = tmp_path / "a.zarr" / JOURNAL
     journal.write_text(journal.read_text().splitlines()[0] + "\n")  # killed before the last line
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == BLOCK
     fill(tmp_path / "a.zarr", 5, start=BLOCK)
@@ -90,7 +91,7 @@ def test_a_block_that_the_journal_does_not_name_is_never_read(tmp_path):
 @pytest.mark.parametrize("tail", [b'{"block": 1, "ro', b"\0\0\0\0", b"\n\n", b'{"block": 1}\n', b"garbage"])
 def test_a_torn_last_line_is_left_out(tmp_path, tail):
     fill(tmp_path / "a.zarr", 5)
-    with (tmp_path / "a.zarr" / "journal.jsonl").open("ab") as journal:
+    with (tmp_path / "a.zarr" / JOURNAL).open("ab") as journal:
         journal.write(tail)
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
     fill(tmp_path / "a.zarr", 2, start=5)
@@ -99,7 +100,7 @@ def test_a_torn_last_line_is_left_out(tmp_path, tail):
 
 def test_a_broken_line_in_the_middle_is_damage(tmp_path):
     fill(tmp_path / "a.zarr", 5)
-    journal = tmp_path / "a.zarr" / "journal.jsonl"
+    journal = tmp_path / "a.zarr" / JOURNAL
     journal.write_text("broken\n" + journal.read_text())
     with pytest.raises(CacheDamagedError, match=r"journal.jsonl, line 1 can't be read"):
         open_cache(tmp_path / "a.zarr")
@@ -113,7 +114,7 @@ def test_a_flipped_bit_is_never_read(tmp_path, byte):
     content[byte] ^= 4
     shard.write_bytes(content)
     cache = open_cache(tmp_path / "a.zarr")
-    with pytest.raises(CacheDamagedError, match=r"embeddings is damaged .*Look at it with layerprobe cache verify"):
+    with pytest.raises(CacheDamagedError, match=r"embeddings is damaged .*Run layerprobe cache verify to see what is damaged"):
         [cache.read_layer(layer) for layer in PLAN.layers]
 
 
@@ -132,7 +133,7 @@ def test_another_plan_is_refused_with_the_field_that_differs(tmp_path):
         fill(tmp_path / "a.zarr", 1, plan=other)
     assert str(caught.value) == (
         f"{tmp_path / 'a.zarr'} was extracted with poolings mean, std, not mean; "
-        "libraries 'torch 2.11', not 'torch 2.12'. Name another --out, or ask for what it holds."
+        "libraries 'torch 2.11', not 'torch 2.12'. Name another --out, or request what it holds."
     )
     assert content_hash(tmp_path / "a.zarr") == before
 
@@ -166,22 +167,21 @@ def test_a_store_of_somebody_else_is_left_alone_and_one_cut_short_is_made_anew(t
     with pytest.raises(InputError, match="file exists and is no cache"):
         fill(tmp_path / "file", 1)
     fill(tmp_path / "ours.zarr", 0)
-    (tmp_path / "ours.zarr" / "journal.jsonl").unlink()  # killed while it was being made
+    (tmp_path / "ours.zarr" / JOURNAL).unlink()  # killed while it was being made
     fill(tmp_path / "ours.zarr", 2)
-    (tmp_path / "ours.zarr" / "journal.jsonl").unlink()  # lost: the rows can't be vouched for, nor thrown away
+    (tmp_path / "ours.zarr" / JOURNAL).unlink()  # lost: the rows can't be vouched for, nor thrown away
     with pytest.raises(InputError, match=r"ours.zarr exists and is no cache"):
         fill(tmp_path / "ours.zarr", 2)
-    (tmp_path / "ours.zarr" / "journal.jsonl").write_text('{"block": 0, "rows": 2}\n')
+    (tmp_path / "ours.zarr" / JOURNAL).write_text('{"block": 0, "rows": 2}\n')
     assert len(open_cache(tmp_path / "ours.zarr").utterance_ids) == 2
 
 
-def test_an_unknown_layer_and_format_are_refused(tmp_path):
+def test_a_cache_of_another_format_is_refused(tmp_path):
     fill(tmp_path / "a.zarr", 1)
-    with pytest.raises(InputError, match=r"has no layer '12'; it has 0, 1, 2"):
-        open_cache(tmp_path / "a.zarr").read_layer("12")
-    zarr.open_group(tmp_path / "a.zarr", mode="r+").attrs["layerprobe_format"] = 99
-    with pytest.raises(InputError, match="has format 99; this version reads 1"):
-        open_cache(tmp_path / "a.zarr")
+    zarr.open_group(tmp_path / "a.zarr", mode="r+").attrs["format_version"] = 99
+    for use in (open_cache, verify, lambda path: fill(path, 1)):
+        with pytest.raises(InputError, match=r"has format 99, but this version .* reads format 2: make .* extract"):
+            use(tmp_path / "a.zarr")
 
 
 def test_a_cache_of_another_version_is_one_sentence(tmp_path):
@@ -192,7 +192,7 @@ def test_a_cache_of_another_version_is_one_sentence(tmp_path):
     group.attrs["plan"] = plan | {"newer": 1}
     for work in (open_cache, lambda path: fill(path, 1)):
         with pytest.raises(
-            InputError, match=r"made by another version, whose plans differ in adapter, newer\. Extract"
+            InputError, match=r"made by another version, whose plans differ in adapter, newer\. Make the cache anew"
         ):
             work(tmp_path / "a.zarr")
 
@@ -247,4 +247,4 @@ def test_files_are_synced_before_the_journal_names_them(tmp_path, monkeypatch):
 
     monkeypatch.setattr("layerprobe.probe.filesystem.os.fsync", noted)
     fill(tmp_path / "a.zarr", 2)
-    assert order.index("embeddings/c/0/0/0/0") < order.index("utterance_id/c/0") < order.index("journal.jsonl")
+    assert order.index("embeddings/c/0/0/0/0") < order.index("utterance_id/c/0") < order.index(JOURNAL)

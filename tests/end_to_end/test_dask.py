@@ -84,7 +84,7 @@ def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, mo
 
 def test_what_a_share_says_is_heard_and_a_missing_scheduler_is_named(corpus, cluster, tmp_path, monkeypatch):
     asked = ExtractionJob(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
-    with pytest.raises(InputError, match=r"share \d/8: encoder .*none: no such folder"):
+    with pytest.raises(InputError, match=r"shard \d/8: encoder .*none: no such folder"):
         extract_on_dask(asked, cluster.scheduler_address)
     monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
     with pytest.raises(InputError, match=r"No scheduler of Dask answers at tcp://127.0.0.1:1 "):

@@ -151,7 +151,7 @@ def test_ctrl_c_reaches_every_process_and_the_same_command_goes_on(folders, tmp_
     ]  # fmt: skip
     process = forks.start(*words, module="layerprobe", new_session=True)
     deadline = time.monotonic() + 90
-    while len(list(tmp_path.glob("a.zarr.shards/*/journal.jsonl"))) < 2 and time.monotonic() < deadline:
+    while len(list(tmp_path.glob("a.zarr.shards/*/extraction/journal.jsonl"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does

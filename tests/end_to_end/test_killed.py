@@ -12,6 +12,7 @@ from helpers.command_line import script_environment
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
+import layerprobe.probe.cache.create
 import layerprobe.probe.cache.store
 import layerprobe.probe.cache.verify
 import layerprobe.probe.cache.writer
@@ -20,8 +21,8 @@ from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.cache.writer import CacheWriter
 
-for module in (layerprobe.probe.cache.store, layerprobe.probe.cache.writer, layerprobe.probe.cache.verify):
-    module.BLOCK = 4
+for name in ("create", "store", "writer", "verify"):
+    getattr(layerprobe.probe.cache, name).BLOCK = 4
 folder, every = Path(sys.argv[1]), int(sys.argv[2])
 
 

@@ -26,7 +26,7 @@ from layerprobe.probe.cache.lease import LEASE
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.filesystem import place, size_of
+from layerprobe.probe.filesystem import resolve, size_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +43,7 @@ from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.data.read import read_manifest
 from helpers.remote_caches import remote_hash
 
-layerprobe.probe.cache.lease.SETTLE_SECONDS = 0.05  # nobody else takes it over
+layerprobe.probe.cache.lease.WAIT_SECONDS = 0.05  # no other process takes it over
 manifest, folder, url, whole, every = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:5], int(sys.argv[5])
 
 
@@ -146,7 +146,7 @@ def test_every_verb_takes_a_url_and_the_store_holds_the_bytes_of_a_folder(ten_vo
     done = command(*words(ten_voices, folders["hubert"], url))
     assert "10 utterances extracted" in done.stdout, done.output
     assert remote_hash(url) == content_hash(local)
-    assert not (place(url) / LEASE).exists()
+    assert not (resolve(url) / LEASE).exists()
     assert differences(open_cache(local), open_cache(url)) == []
     again = command(*words(ten_voices, folders["hubert"], url))
     assert "0 utterances extracted" in again.stdout
@@ -154,9 +154,9 @@ def test_every_verb_takes_a_url_and_the_store_holds_the_bytes_of_a_folder(ten_vo
     shown = command("cache", "info", url, "--manifest", ten_voices.path).stdout
     assert f"{url}: 10 utterances" in shown
     assert "10 of 10 utterances are cached" in shown
-    assert size_of(place(url)) == pytest.approx(size_of(local), rel=0.01)
-    assert "is whole" in command("cache", "verify", url).stdout
-    assert "hold the same" in command("cache", "diff", url, local).stdout
+    assert size_of(resolve(url)) == pytest.approx(size_of(local), rel=0.01)
+    assert "is intact" in command("cache", "verify", url).stdout
+    assert "have the same content" in command("cache", "diff", url, local).stdout
     assert "in an object store" in refused("cache", "compact", url)
     runs = []
     for k, cache in enumerate((url, local)):
@@ -169,7 +169,7 @@ def test_every_verb_takes_a_url_and_the_store_holds_the_bytes_of_a_folder(ten_vo
 def test_a_damaged_object_is_named_and_mended_to_the_same_bytes(ten_voices, folders, local, url):
     extract(ten_voices, load_exact(folders["hubert"]), url)
     for name in ("embeddings/c/0/0/0/0", "utterance_id/c/0"):
-        file = place(url).joinpath(*name.split("/"))
+        file = resolve(url).joinpath(*name.split("/"))
         whole = file.read_bytes()
         file.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
         assert "1 files are damaged" in refused("cache", "verify", url)
@@ -187,7 +187,7 @@ def test_shares_of_processes_are_merged_there(ten_voices, folders, local, url):
     done = command(*words(ten_voices, folders["hubert"], url), "--processes", 2)
     assert done.exit_code == 0, done.output
     assert remote_hash(url) == content_hash(local)
-    shares = place(url).with_name("h.zarr.shards")
+    shares = resolve(url).with_name("h.zarr.shards")
     assert not [f for f in shares.rglob("*") if f.is_file()]
 
 
@@ -215,17 +215,17 @@ def test_a_killed_writer_is_succeeded_and_the_store_ends_the_same(ten_voices, fo
 
 
 def test_a_living_writer_is_not_disturbed(ten_voices, folders, url):
-    place(url).joinpath(LEASE).write_text(owner(pid=os.getppid()))
+    resolve(url).joinpath(LEASE).write_text(owner(pid=os.getppid()))
     said = refused(*words(ten_voices, folders["hubert"], url))
     assert f"is being written by another process ({os.getppid()} on here)" in said
-    place(url).joinpath(LEASE).write_text(owner(machine="another"))
-    assert "its claim lapses after 90 seconds" in refused(*words(ten_voices, folders["hubert"], url))
+    resolve(url).joinpath(LEASE).write_text(owner(machine="another"))
+    assert "its lease expires after 90 seconds" in refused(*words(ten_voices, folders["hubert"], url))
 
 
 def test_what_does_not_answer_is_said_in_words(ten_voices, folders, server, monkeypatch):
     assert "s3://nowhere/h.zarr can't be reached" in refused("cache", "verify", "s3://nowhere/h.zarr")
     said = refused(*words(ten_voices, folders["hubert"], "s3://nowhere/h.zarr"))
-    assert "See that the address is right" in said
+    assert "Check that the address is right" in said
     assert "is no cache of embeddings" in refused("cache", "verify", "s3://corpora/nothing.zarr")
     assert "can't be opened" in command("cache", "verify", "ftpx://host/h.zarr").output
 
@@ -257,5 +257,5 @@ def test_a_store_that_is_lost_half_way_is_said_in_words():
 
 def test_a_journal_is_only_ever_written_whole(ten_voices, folders, url):
     extract(ten_voices, load_exact(folders["hubert"]), url)
-    lines = [json.loads(line) for line in (place(url) / JOURNAL).read_text().splitlines()]
+    lines = [json.loads(line) for line in (resolve(url) / JOURNAL).read_text().splitlines()]
     assert [(line["block"], line["rows"]) for line in lines] == [(0, 10)]

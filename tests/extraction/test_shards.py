@@ -60,7 +60,7 @@ def test_every_row_is_in_one_share(corpus, of):
     assert functools.reduce(operator.iadd, parts, []) == corpus.table["utterance_id"].tolist()
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     for text in ("0/4", "5/4", "4", "a/b", "-1/4", "1/"):
-        with pytest.raises(InputError, match="is no share"):
+        with pytest.raises(InputError, match="is no shard"):
             Shard.parse(text)
 
 
@@ -77,14 +77,14 @@ def test_shares_in_any_order_give_the_bytes_of_one_process(corpus, encoder, whol
 
 def test_a_merge_waits_for_every_share_and_names_those_that_lack(corpus, encoder, whole, tmp_path):
     out = tmp_path / "a.zarr"
-    with pytest.raises(InputError, match="holds no shares"):
+    with pytest.raises(InputError, match="holds no shards"):
         merge(out, corpus)
     extract_shard(corpus, encoder, out, Shard(1, 3))
     few = replace(corpus, table=corpus.table[:6])  # the second is cut short
     extract(few, encoder, Shard(2, 3).path(out))
-    with pytest.raises(InputError, match=r"not whole yet: 2/3 \(2 of 4 utterances\), 3/3 \(5 of 5 utterances\)\. Run"):
+    with pytest.raises(InputError, match=r"some shards are incomplete: 2/3 \(2 of 4 utterances\), 3/3 \(5 of 5 utterances\)\. Run"):
         merge(out, corpus)
-    with pytest.raises(InputError, match="holds shares of 3, not of 2"):
+    with pytest.raises(InputError, match=r"holds 3 shards, not 2\. Resume with --shard 1/3"):
         extract_shard(corpus, encoder, out, Shard(1, 2))
     assert not out.exists()
 
@@ -113,18 +113,18 @@ def test_a_share_of_another_encoder_is_refused(corpus, encoder, folders, tmp_pat
 def test_processes_give_the_bytes_of_one(corpus, folders, whole, tmp_path, n, monkeypatch):
     if n > 1:  # and one is spawned, as any is outside of tests
         monkeypatch.setattr("layerprobe.probe.extraction.multiprocess.get_context", lambda _: preloaded_context())
-    asked = ExtractionJob(
+    job = ExtractionJob(
         corpus.path, True, str(folders["hubert"]), {"device": "cpu", "precision": "float32"}, tmp_path / "a.zarr", {}
     )
-    assert extract_in_processes(asked, n) == 12
+    assert extract_in_processes(job, n) == 12
     assert content_hash(tmp_path / "a.zarr") == whole
 
 
 def test_what_a_process_says_is_heard(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr("layerprobe.probe.extraction.multiprocess.get_context", lambda _: preloaded_context())
-    asked = ExtractionJob(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
-    with pytest.raises(InputError, match=r"share 1/2: encoder .*none: no such folder"):
-        extract_in_processes(asked, 2)
+    job = ExtractionJob(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
+    with pytest.raises(InputError, match=r"shard 1/2: encoder .*none: no such folder"):
+        extract_in_processes(job, 2)
 
 
 def test_a_killed_owner_of_a_share_is_succeeded_and_a_living_one_is_not(corpus, folders, whole, tmp_path):
