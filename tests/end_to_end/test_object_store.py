@@ -10,10 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import zarr
 from helpers.cache_rows import content_hash
 from helpers.command_line import refused, run as command, script_environment
 from helpers.leases import owner
@@ -26,7 +28,7 @@ from layerprobe.probe.cache.lease import LEASE
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.filesystem import resolve, size_of
+from layerprobe.probe.filesystem import resolve, size_of, zarr_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -164,6 +166,19 @@ def test_every_verb_takes_a_url_and_the_store_holds_the_bytes_of_a_folder(ten_vo
         assert swept.exit_code == 0, swept.output
         runs.append((tmp_path / str(k) / "scores.csv").read_text())
     assert runs[0] == runs[1]
+
+
+def test_zarr_and_xarray_read_a_cache_there_without_a_warning(ten_voices, folders, local, url):
+    xarray = pytest.importorskip("xarray")
+    extract(ten_voices, load_exact(folders["hubert"]), url)
+    expected = open_cache(local).read_layer(1, pooling="mean")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        group = zarr.open_group(zarr_store(resolve(url)), mode="r", use_consolidated=False)
+        assert len(list(group.members(max_depth=None))) == 6
+        data = xarray.open_zarr(url)
+        assert (data["embeddings"].sel(layer="1", pooling="mean").values == expected).all()
+    assert (open_cache(url).to_xarray().sel(layer="1", pooling="mean").values == expected).all()
 
 
 def test_a_damaged_object_is_named_and_mended_to_the_same_bytes(ten_voices, folders, local, url):
