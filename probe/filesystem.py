@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from zarr.storage import FsspecStore
 
-CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "gcloud", "azure", "adlfs")  # packages that raise the errors of stores
+CLIENTS = (
+    "botocore",
+    "aiobotocore",
+    "aiohttp",
+    "gcsfs",
+    "gcloud",
+    "azure",
+    "adlfs",
+)  # packages that raise the errors of stores
 QUARANTINE = "quarantine.csv"  # in a cache, a run or a trained encoder: refused utterances and the reasons
 QUARANTINE_COLUMNS = ("utterance_id", "path", "reason")
 PARTIAL = ".partial"  # ends the names of files that are being written

@@ -39,7 +39,9 @@ def info(
         raise InputError("--precision-loss sweeps a sample of the manifest: name a --manifest with ratings.")
     cache = open_cache(path)
     size = size_of(path)
-    output.print(f"{path}: {cache.n_utterances} utterances, {size / 1e6:.1f} MB, fingerprint {cache.plan.fingerprint()}")
+    output.print(
+        f"{path}: {cache.n_utterances} utterances, {size / 1e6:.1f} MB, fingerprint {cache.plan.fingerprint()}"
+    )
     for line in cache.plan.lines():
         output.print(f"  {line}")
     if cache.n_removed:
@@ -52,12 +54,12 @@ def info(
     cached, refused, others = coverage(cache, checked.table["utterance_id"].tolist())
     output.print(
         f"{manifest}: {cached} of {len(checked.table)} utterances are cached, {refused} quarantined; {others} rows of "
-        "the cache are of utterances that are not in the manifest."
+        "the cache are of utterances outside the manifest."
     )
     if precision_loss:
         if cache.plan.storage_dtype != "float32":
             raise InputError(
-                f"{path} holds {cache.plan.storage_dtype}, so that the loss against float32 can't be measured any more. "
+                f"{path} is stored as {cache.plan.storage_dtype}: the loss against float32 can't be measured any more. "
                 "Extract the manifest with --storage-dtype float32 into another --out."
             )
         table = float16_loss(cache, checked)

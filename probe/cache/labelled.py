@@ -1,7 +1,8 @@
-"""A cache as an xarray.DataArray whose values are read when they are used (needs ``xarray``)."""
+"""Embeddings as an xarray.DataArray whose values are read when they are used (needs ``xarray``)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,29 @@ from layerprobe.probe.exceptions import InputError
 if TYPE_CHECKING:
     import xarray
 
-    from layerprobe.probe.cache.store import Cache
+ReadLayer = Callable[[str, np.ndarray], np.ndarray]  # a layer's name, rows (n_rows,) -> (n_rows, n_poolings * dim)
 
 
-def labelled_array(cache: Cache) -> xarray.DataArray:
-    """Return a cache's embeddings as an array with labelled dimensions.
+def labelled_array(
+    read_layer: ReadLayer,
+    *,
+    utterance_ids: np.ndarray,
+    audio_hashes: np.ndarray,
+    layers: Sequence[str],
+    poolings: Sequence[str],
+    dim: int,
+    attributes: dict[str, str],
+) -> xarray.DataArray:
+    """Return embeddings as an array with labelled dimensions, ``(utterance_id, layer, pooling, feature)`` float32.
+
+    Args:
+        read_layer: reads rows of a layer, all poolings side by side; rows are given once each
+        utterance_ids: ``(n_utterances,)``
+        audio_hashes: ``(n_utterances,)``
+        layers: names of the layers
+        poolings: names of the poolings
+        dim: number of features of one pooling of one layer
+        attributes: of the array
 
     Raises:
         InputError: if xarray is not installed
@@ -31,46 +50,48 @@ def labelled_array(cache: Cache) -> xarray.DataArray:
         ) from error
 
     class Embeddings(BackendArray):
-        """Embeddings of a cache as xarray's lazy indexing takes them."""
+        """Embeddings as xarray's lazy indexing takes them."""
 
-        shape = (cache.n_utterances, len(cache.layers), len(cache.poolings), cache.dim)
+        shape = (len(utterance_ids), len(layers), len(poolings), dim)
         dtype = np.dtype(np.float32)
 
         def __getitem__(self, key: Any) -> Any:
-            support = indexing.IndexingSupport.OUTER
-            return indexing.explicit_indexing_adapter(key, self.shape, support, lambda part: read_part(cache, part))
+            outer = indexing.IndexingSupport.OUTER
+            return indexing.explicit_indexing_adapter(key, self.shape, outer, self._read)
 
-    values = indexing.LazilyIndexedArray(Embeddings())
+        def _read(self, key: tuple[Any, ...]) -> np.ndarray:
+            return read_part(read_layer, layers, self.shape, key)
+
     dims = ("utterance_id", "layer", "pooling", "feature")
     return xarray.DataArray(
-        xarray.Variable(dims, values),  # type: ignore[no-untyped-call]
+        xarray.Variable(dims, indexing.LazilyIndexedArray(Embeddings())),
         coords={
-            "utterance_id": cache.utterance_ids,
-            "layer": list(cache.layers),
-            "pooling": list(cache.poolings),
-            "audio_hash": ("utterance_id", cache.audio_hashes),
+            "utterance_id": utterance_ids,
+            "layer": list(layers),
+            "pooling": list(poolings),
+            "audio_hash": ("utterance_id", audio_hashes),
         },
         name="embeddings",
-        attrs={"encoder": cache.plan.upstream, "fingerprint": cache.plan.fingerprint()},
+        attrs=attributes,
     )
 
 
-def read_part(cache: Cache, key: tuple[Any, ...]) -> np.ndarray:
-    """Read a part of the embeddings.
+def read_part(read_layer: ReadLayer, layers: Sequence[str], shape: tuple[int, ...], key: tuple[Any, ...]) -> np.ndarray:
+    """Read a part of the embeddings, and no layer outside of it.
 
     Args:
-        cache: the cache
-        key: an integer, a slice or an array of numbers for each of utterance, layer, pooling and feature; arrays
-            select along their own dimension
+        read_layer: reads rows of a layer, all poolings side by side; rows are given once each
+        layers: names of the layers
+        shape: of all embeddings, ``(n_utterances, n_layers, n_poolings, dim)``
+        key: an integer, a slice or an array of numbers for each dimension; arrays select along their own dimension
     """
-    sizes = (cache.n_utterances, len(cache.layers), len(cache.poolings), cache.dim)
-    rows, layers, poolings, features = (
-        np.atleast_1d(np.arange(size)[part]) for size, part in zip(sizes, key, strict=True)
+    rows, chosen, poolings, features = (
+        np.atleast_1d(np.arange(size)[part]) for size, part in zip(shape, key, strict=True)
     )
     needed, position = np.unique(rows, return_inverse=True)
-    values = np.empty((len(rows), len(layers), len(poolings), len(features)), dtype=np.float32)
-    for k, layer in enumerate(layers):
-        one = cache.read_layer(cache.layers[layer], needed).reshape(len(needed), *sizes[2:])
-        values[:, k] = one[position][:, poolings][:, :, features]
+    values = np.empty((len(rows), len(chosen), len(poolings), len(features)), dtype=np.float32)
+    for k, layer in enumerate(chosen):
+        embeddings = read_layer(layers[layer], needed).reshape(len(needed), *shape[2:])
+        values[:, k] = embeddings[position][:, poolings][:, :, features]
     scalars = tuple(0 if isinstance(part, int | np.integer) else slice(None) for part in key)
-    return values[scalars]
+    return np.asarray(values[scalars])

@@ -5,7 +5,7 @@ array                     dimensions                                    content
 ========================  ============================================  ==========================================
 ``embeddings``            ``(utterance, layer, pooling, feature)``      float32 or float16; NaN in removed rows
 ``utterance_id``          ``(utterance,)``                              str; "" in removed rows
-``audio_hash``            ``(utterance,)``                              str, hash and span of the input; "" as above  
+``audio_hash``            ``(utterance,)``                              str, hash and span of the input; "" as above
 ``layer``, ``pooling``    ``(layer,)``, ``(pooling,)``                  str, coordinates
 ``extraction``            ``()``                                        int8, a container variable; its value is 0
 ========================  ============================================  ==========================================
@@ -14,9 +14,9 @@ A shard of ``embeddings`` holds a block of 512 utterances and an inner chunk one
 and reading one layer over all utterances are both sequential; every chunk of every array carries its crc32c. A block
 is written, made durable, and only then named in the journal: rows that the journal does not name are never read.
 
-Files that are not arrays (journal, lease, lock, quarantine, hashes of audio files, measured precision) lie in the folder
-of the array ``extraction``: zarr lists the members of a group and warns of foreign files there, but never looks into
-the folder of an array. A scalar that carries nothing but attributes is a container variable in the CF conventions.
+Files that are not arrays (journal, lease, lock, quarantine, hashes of audio files, measured precision) lie in the
+folder of the array ``extraction``: zarr lists the members of a group and warns of foreign files there, but never looks
+into the folder of an array. A scalar that carries nothing but attributes is a container variable in the CF conventions.
 
 The group's attribute ``format_version`` governs the arrays and all these files. The group's metadata are consolidated
 after each block, so that a reader that uses them sees the rows of finished blocks alone.

@@ -38,7 +38,7 @@ class ExtractionPlan:
         return plan_fingerprint(self)
 
     def differences(self, other: ExtractionPlan) -> list[str]:
-        """Return the fields that differ, each as text such as ``poolings mean, not mean, std``; this plan's value first."""
+        """Return the fields that differ, each as text such as ``poolings mean, not mean, std``, this plan's first."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
         return [f"{name} {_quoted(ours)}, not {_quoted(theirs)}" for name, ours, theirs in pairs if ours != theirs]
 
@@ -58,7 +58,7 @@ class ExtractionPlan:
 
     @property
     def is_stack(self) -> bool:
-        """Whether these are the consecutive layers of an encoder, which can be weighted; not parallel acoustic features."""
+        """Whether these are consecutive layers of an encoder, which can be weighted, and not acoustic features."""
         return is_stack(self.layers)
 
     @property

@@ -16,6 +16,7 @@ import pandas as pd
 import zarr
 
 from layerprobe.probe.cache.journal import CacheDamagedError, n_complete_rows, read_journal
+from layerprobe.probe.cache.labelled import labelled_array
 from layerprobe.probe.cache.layout import (
     ADVICE,
     ARRAYS,
@@ -92,9 +93,7 @@ class Cache:
         """Return the number of utterances."""
         return self.n_utterances
 
-    def read_layer(
-        self, layer: str | int, rows: np.ndarray | None = None, *, pooling: str | None = None
-    ) -> np.ndarray:
+    def read_layer(self, layer: str | int, rows: np.ndarray | None = None, *, pooling: str | None = None) -> np.ndarray:
         """Read one layer of all utterances, or of some.
 
         Args:
@@ -123,9 +122,7 @@ class Cache:
                 first, last = np.flatnonzero(wanted >= 0)[[0, -1]]
                 wanted, part = wanted[first : last + 1], slice(begin + int(first), begin + int(last) + 1)
                 read = wanted >= 0
-                values = read_array(
-                    self.path, self._embeddings, part, index, poolings, first=part.start, rows=read
-                )
+                values = read_array(self.path, self._embeddings, part, index, poolings, first=part.start, rows=read)
                 layer_embeddings[wanted[read]] = values.reshape(len(values), -1)[read]
         return layer_embeddings
 
@@ -171,9 +168,15 @@ class Cache:
         Raises:
             InputError: if xarray is not installed
         """
-        from layerprobe.probe.cache.labelled import labelled_array
-
-        return labelled_array(self)
+        return labelled_array(
+            self.read_layer,
+            utterance_ids=self.utterance_ids,
+            audio_hashes=self.audio_hashes,
+            layers=self.layers,
+            poolings=self.poolings,
+            dim=self.dim,
+            attributes={"encoder": self.plan.upstream, "fingerprint": self.plan.fingerprint()},
+        )
 
     def __repr__(self) -> str:
         """Return what the cache holds, in one line."""

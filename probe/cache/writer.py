@@ -283,7 +283,5 @@ def stored(embeddings: np.ndarray, dtype: str) -> np.ndarray:
     with np.errstate(over="ignore"):  # the error below names the value
         values = embeddings.astype(dtype)
     if not np.isfinite(values).all():
-        raise StorageOverflowError(
-            f"a value of {np.abs(embeddings).max():.3g} can't be held as {dtype}; take float32"
-        )
+        raise StorageOverflowError(f"a value of {np.abs(embeddings).max():.3g} can't be held as {dtype}; take float32")
     return values

@@ -94,7 +94,9 @@ def extract_shard(  # noqa: PLR0913 - each is a choice of `extract`, named there
     out = connect(out)
     of = n_shards(out)
     if of not in (0, shard.of):
-        raise InputError(f"{_folder(out)} holds {of} shards, not {shard.of}. Resume with --shard {shard.number}/{of}, or merge these first.")
+        raise InputError(
+            f"{_folder(out)} holds {of} shards, not {shard.of}. Use --shard NUMBER/{of}, or merge these first."
+        )
     elsewhere: dict[str, str] = {}
     if (out / JOURNAL).exists():
         cache = open_cache(out)

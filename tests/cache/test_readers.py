@@ -164,7 +164,9 @@ def test_an_unknown_layer_is_refused_with_those_that_there_are(path, layer):
 def test_the_final_norm_and_features_have_names_of_their_own(tmp_path):
     with_norm = replace(PLAN, layers=("0", "1", "final"))
     fill(tmp_path / "a.zarr", 2, plan=with_norm)
-    np.testing.assert_array_equal(open_cache(tmp_path / "a.zarr").read_layer("final"), all_embeddings(2)[:, 2].reshape(2, -1))
+    np.testing.assert_array_equal(
+        open_cache(tmp_path / "a.zarr").read_layer("final"), all_embeddings(2)[:, 2].reshape(2, -1)
+    )
     with pytest.raises(InputError, match=r"has no layer 2; layers are counted from 0: 0 to 1 and 'final'\.$"):
         open_cache(tmp_path / "a.zarr").read_layer(2)
     fill(tmp_path / "b.zarr", 2, plan=replace(PLAN, layers=("log_mel", "f0", "duration")))
@@ -208,8 +210,12 @@ def test_the_labelled_array_reads_what_is_selected_and_nothing_else(removed, mon
     np.testing.assert_array_equal(data.sel(layer="1", pooling="std"), expected[:, 1, 1])
     assert read == ["1"]
     np.testing.assert_array_equal(data.sel(utterance_id=["ü3", "ü0"], layer="2"), expected[[2, 0], 2])
-    np.testing.assert_array_equal(data.isel(utterance_id=[1, 1, 0], feature=slice(None, None, -1)), expected[[1, 1, 0], ..., ::-1])
-    np.testing.assert_array_equal(data.isel(utterance_id=-1, layer=[2, 0], feature=[3, 1]), expected[-1][[2, 0]][..., [3, 1]])
+    np.testing.assert_array_equal(
+        data.isel(utterance_id=[1, 1, 0], feature=slice(None, None, -1)), expected[[1, 1, 0], ..., ::-1]
+    )
+    np.testing.assert_array_equal(
+        data.isel(utterance_id=-1, layer=[2, 0], feature=[3, 1]), expected[-1][[2, 0]][..., [3, 1]]
+    )
     np.testing.assert_array_equal(data, expected)
     np.testing.assert_allclose(data.mean("utterance_id"), expected.mean(axis=0), rtol=1e-6)
     assert data.attrs == {"encoder": "test", "fingerprint": PLAN.fingerprint()}
@@ -235,8 +241,8 @@ def test_a_cache_is_shown_in_one_line_and_in_a_notebook_as_a_table(tmp_path):
     assert time.monotonic() - began < 0.2
     fingerprint = cache.plan.fingerprint()
     assert shown == (
-        f"<Cache {str(path)!r}: <b>hubert, random weights, 5 utterances, 3 layers (0 to 2), mean and std pooling, dim 4, "
-        f"float32, 0.0 MB, fingerprint {fingerprint}>"
+        f"<Cache {str(path)!r}: <b>hubert, random weights, 5 utterances, 3 layers (0 to 2), mean and std pooling, "
+        f"dim 4, float32, 0.0 MB, fingerprint {fingerprint}>"
     )
     assert "<b>" not in table
     assert "<i>" not in table

@@ -114,7 +114,9 @@ def test_a_flipped_bit_is_never_read(tmp_path, byte):
     content[byte] ^= 4
     shard.write_bytes(content)
     cache = open_cache(tmp_path / "a.zarr")
-    with pytest.raises(CacheDamagedError, match=r"embeddings is damaged .*Run layerprobe cache verify to see what is damaged"):
+    with pytest.raises(
+        CacheDamagedError, match=r"embeddings is damaged .*Run layerprobe cache verify to see what is damaged"
+    ):
         [cache.read_layer(layer) for layer in PLAN.layers]
 
 

@@ -22,7 +22,10 @@ def test_the_verbs_say_what_they_find(ten_voices, folders, tmp_path):
     assert "nothing is to be done" in command(*words, "--dry-run").stdout
     told = command("cache", "info", path, "--manifest", ten_voices.path).stdout
     assert f"{path}: 10 utterances, {size_of(path) / 1e6:.1f} MB" in told
-    assert "10 of 10 utterances are cached, 0 quarantined; 0 rows of the cache are of utterances that are not in the manifest." in told
+    assert (
+        "10 of 10 utterances are cached, 0 quarantined; 0 rows of the cache are of utterances outside the manifest."
+        in told
+    )
     assert "  poolings: mean, std" in told
     assert "error" in command("cache", "info", path, "--manifest", ten_voices.path, "--precision-loss").stdout
     assert command("cache", "info", path, "--precision-loss").exit_code == 2

@@ -82,9 +82,9 @@ def test_a_merge_waits_for_every_share_and_names_those_that_lack(corpus, encoder
     extract_shard(corpus, encoder, out, Shard(1, 3))
     few = replace(corpus, table=corpus.table[:6])  # the second is cut short
     extract(few, encoder, Shard(2, 3).path(out))
-    with pytest.raises(InputError, match=r"some shards are incomplete: 2/3 \(2 of 4 utterances\), 3/3 \(5 of 5 utterances\)\. Run"):
+    with pytest.raises(InputError, match=r"incomplete: 2/3 \(2 of 4 utterances\), 3/3 \(5 of 5 utterances\)\. Run"):
         merge(out, corpus)
-    with pytest.raises(InputError, match=r"holds 3 shards, not 2\. Resume with --shard 1/3"):
+    with pytest.raises(InputError, match=r"holds 3 shards, not 2\. Use --shard NUMBER/3"):
         extract_shard(corpus, encoder, out, Shard(1, 2))
     assert not out.exists()
 
