@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.cache.journal import JOURNAL
-from layerprobe.probe.cache.layout import CacheMismatchError, read_quarantine
+from layerprobe.probe.cache.layout import CacheMismatchError, check_format, read_quarantine
 from layerprobe.probe.cache.store import BLOCK, Cache, open_cache
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.inputs import MAX_DURATION
@@ -92,6 +92,7 @@ def extract_shard(  # noqa: PLR0913 - each is a choice of `extract`, named there
         CacheMismatchError, InputError: as `extract` does, and if ``out`` was split into another number of shards before
     """
     out = connect(out)
+    check_format(out)
     of = n_shards(out)
     if of not in (0, shard.of):
         raise InputError(

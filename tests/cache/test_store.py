@@ -25,15 +25,15 @@ from layerprobe.probe.exceptions import InputError
 def test_rows_come_back_as_they_were_appended(tmp_path):
     fill(tmp_path / "a.zarr", 3)
     cache = open_cache(tmp_path / "a.zarr")
-    ids, sounds, embeddings = zip(*rows(3), strict=True)
+    ids, hashes, embeddings = zip(*rows(3), strict=True)
     assert cache.utterance_ids.tolist() == list(ids)
-    assert cache.audio_hashes.tolist() == list(sounds)
+    assert cache.audio_hashes.tolist() == list(hashes)
     assert cache.plan == PLAN
     for k, layer in enumerate(PLAN.layers):
         np.testing.assert_array_equal(cache.read_layer(layer), np.stack(embeddings)[:, k].reshape(3, -1))
 
 
-def test_chosen_rows_are_read_in_the_order_asked_for(tmp_path, monkeypatch):
+def test_chosen_rows_are_read_in_the_order_of_the_request(tmp_path, monkeypatch):
     monkeypatch.setattr("layerprobe.probe.cache.store.READ_AT_ONCE", BLOCK)  # several reads
     fill(tmp_path / "a.zarr", 2 * BLOCK + 7)
     cache = open_cache(tmp_path / "a.zarr")
@@ -159,7 +159,7 @@ def test_what_is_no_cache_is_refused_and_left_alone(tmp_path):
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]
 
 
-def test_a_store_of_somebody_else_is_left_alone_and_one_cut_short_is_made_anew(tmp_path):
+def test_a_store_of_other_software_is_left_alone_and_one_cut_short_is_made_anew(tmp_path):
     theirs = zarr.open_group(tmp_path / "theirs.zarr", mode="w", zarr_format=3)
     theirs.create_array("embeddings", shape=(2,), dtype="float32")[:] = 7
     with pytest.raises(InputError, match=r"theirs.zarr exists and is no cache"):
@@ -202,9 +202,9 @@ def test_a_cache_of_another_version_is_one_sentence(tmp_path):
 def test_the_quarantine_is_read_back_as_text(tmp_path):
     with CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM) as writer:
         writer.append(*next(rows(1)))
-        writer.refuse("007", "x/y.wav", "silent, they say")
+        writer.refuse("007", "x/y.wav", "silent, maybe")
     table = open_cache(tmp_path / "a.zarr").quarantine
-    assert table.to_dict("records") == [{"utterance_id": "007", "path": "x/y.wav", "reason": "silent, they say"}]
+    assert table.to_dict("records") == [{"utterance_id": "007", "path": "x/y.wav", "reason": "silent, maybe"}]
 
 
 def test_an_empty_cache_has_no_rows(tmp_path):
@@ -215,7 +215,7 @@ def test_an_empty_cache_has_no_rows(tmp_path):
 def test_a_full_disk_stops_the_work_and_keeps_what_was_written(tmp_path):
     mount = tmp_path / "small"
     mount.mkdir()
-    size = 3 * BLOCK * 3 * 2 * DIM * 4  # room for two blocks and some change
+    size = 3 * BLOCK * 3 * 2 * DIM * 4  # enough for two blocks and some change
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", mount], capture_output=True)
     if made.returncode:
         pytest.skip("no right to mount a small disk here")
