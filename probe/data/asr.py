@@ -16,7 +16,7 @@ from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read
 from layerprobe.probe.data.inputs import MAX_DURATION, AudioReader
 from layerprobe.probe.data.transcripts import filled
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.hub import hub_commit, quiet_transformers, why_not_loaded
+from layerprobe.probe.hub import hub_commit, quiet_transformers, loading_error_message
 from layerprobe.probe.progress import NullProgress
 
 CHUNK_SECONDS = 30.0  # of long sound, overlapping by a sixth on either side as the pipeline does
@@ -76,7 +76,7 @@ def load_recogniser(name: str, *, device: str = "cpu", language: str | None = No
         except InputError:
             raise
         except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
-            raise InputError(why_not_loaded(name, folder, error, holds="preprocessor and tokenizer")) from error
+            raise InputError(loading_error_message(name, folder, error, needed_files="preprocessor and tokenizer")) from error
     options: dict[str, Any] = {"chunk_length_s": CHUNK_SECONDS}
     if made.model.config.model_type == "whisper" and getattr(made.model.generation_config, "is_multilingual", False):
         options["generate_kwargs"] = {"task": "transcribe", **({} if language is None else {"language": language})}
