@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 import typer
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import is_store_error, place
+from layerprobe.probe.filesystem import is_store_error, resolve
 from layerprobe.probe.progress import NullProgress, make_progress
 from layerprobe.probe.training.options import option, read_options
 
@@ -86,7 +86,7 @@ class Output:
 def cache_path(where: str) -> Path:
     """A cache as it is named on the command line: a folder, or a URL."""
     try:
-        return place(where)
+        return resolve(where)
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
 
