@@ -48,7 +48,7 @@ def read_header(path: Path, cells: pd.DataFrame, *, table_path: Path) -> Header:
     nominal: dict[str, Nominal] = {}
     tables = content.get("targets", {})
     for name, keys in tables.items() if isinstance(tables, dict) else ():
-        ratings = cells.get(name)
+        ratings: Any = cells.get(name)
         found = _target(name, keys if isinstance(keys, dict) else {}, ratings, header_name=path.name)
         if isinstance(found, str):
             problems.append(found)

@@ -89,7 +89,7 @@ def _ratings_outside_raters(table: pd.DataFrame, targets: dict[str, Target]) -> 
             yield (
                 "rating-outside-raters",
                 f"{target} is {table[target].iloc[row]:g}, its raters gave {ratings}",
-                _rows(row),
+                _rows(int(row)),
             )
 
 
@@ -120,11 +120,12 @@ def _duplicate_audio(table: pd.DataFrame) -> Iterator[Finding]:
     end = table["end"].fillna(np.inf) if "end" in table else pd.Series(np.inf, index=table.index)
     spans = pd.DataFrame({"path": table["path"].map(os.path.normpath), "start": start, "end": end})
     repeated = spans[spans.duplicated(keep=False)]
-    for (path, *_), rows in repeated.groupby(["path", "start", "end"], sort=False).indices.items():
-        indices = repeated.index.to_numpy()[rows]
+    for _, rows in repeated.groupby(["path", "start", "end"], sort=False):
+        indices = rows.index.to_numpy()
         ids = ", ".join(map(repr, table["utterance_id"].iloc[indices[:ROWS_SHOWN]]))
         more = f" and {len(indices) - ROWS_SHOWN} more" if len(indices) > ROWS_SHOWN else ""
-        yield "duplicate-audio", f"utterances {ids}{more} are the same audio, {Path(path).name}", indices
+        name = Path(str(table["path"].iloc[indices[0]])).name
+        yield "duplicate-audio", f"utterances {ids}{more} are the same audio, {name}", indices
 
 
 def _speakers_in_splits(table: pd.DataFrame) -> Iterator[Finding]:
@@ -143,9 +144,9 @@ def _paths_outside(paths: pd.Series[str], folder: Path) -> Iterator[Finding]:
     if outside.all():  # the corpus is elsewhere, as when an importer wrote the manifest
         return
     parents = normal[outside].map(os.path.dirname)
-    for parent, rows in parents.groupby(parents, sort=False).groups.items():
+    for parent, rows in parents.groupby(parents, sort=False):
         message = f"files in {parent} are outside the corpus folder {corpus}"
-        yield "path-outside-corpus", message, np.asarray(rows)
+        yield "path-outside-corpus", message, rows.index.to_numpy()
 
 
 def _undecodable_audio(table: pd.DataFrame, progress: NullProgress) -> Iterator[Finding]:

@@ -145,7 +145,7 @@ def test_six_channels_are_averaged_and_one_sample_is_refused(tmp_path):
 
 def test_the_hash_follows_the_bytes_and_not_the_name(write_audio, tmp_path):
     path = write_audio("a.wav")
-    first = AudioHashes().of_file(str(path))
-    assert AudioHashes().of_file(str(shutil.copy(path, tmp_path / "b.wav"))) == first
+    first = AudioHashes().hash_file(str(path))
+    assert AudioHashes().hash_file(str(shutil.copy(path, tmp_path / "b.wav"))) == first
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    assert AudioHashes().of_file(str(path)) != first
+    assert AudioHashes().hash_file(str(path)) != first
