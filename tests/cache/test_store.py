@@ -14,7 +14,7 @@ import pytest
 import zarr
 from helpers.cache_rows import DIM, PLAN, content_hash, fill, rows
 
-from layerprobe.probe.cache.journal import JOURNAL, CacheDamagedError
+from layerprobe.probe.cache.journal import FILES, JOURNAL, CacheDamagedError
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.store import BLOCK, CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import verify
@@ -157,6 +157,11 @@ def test_what_is_no_cache_is_refused_and_left_alone(tmp_path):
     with pytest.raises(InputError, match="thesis exists and is no cache"):
         fill(tmp_path / "thesis", 1)
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]
+    (tmp_path / "thesis" / "chapter.txt").rename(tmp_path / "chapter.txt")
+    (tmp_path / "thesis" / FILES).mkdir()
+    (tmp_path / "chapter.txt").rename(tmp_path / "thesis" / FILES / "chapter.txt")  # a folder of the same name as ours
+    with pytest.raises(InputError, match="thesis exists and is no cache"):
+        fill(tmp_path / "thesis", 1)
 
 
 def test_a_store_of_other_software_is_left_alone_and_one_cut_short_is_made_anew(tmp_path):
@@ -209,7 +214,20 @@ def test_the_quarantine_is_read_back_as_text(tmp_path):
 
 def test_an_empty_cache_has_no_rows(tmp_path):
     fill(tmp_path / "a.zarr", 0)
-    assert open_cache(tmp_path / "a.zarr").read_layer("2").shape == (0, 2 * DIM)
+    cache = open_cache(tmp_path / "a.zarr")
+    assert cache.read_layer("2").shape == cache.frame(2).shape == (0, 2 * DIM)
+    assert (len(cache), cache.n_removed) == (0, 0)
+    assert "0 utterances" in repr(cache)
+
+
+def test_rows_stored_as_float16_are_removed_like_others(tmp_path):
+    plan = replace(PLAN, storage_dtype="float16")
+    fill(tmp_path / "a.zarr", 3, plan=plan)
+    with CacheWriter(tmp_path / "a.zarr", plan, dim=DIM) as writer:
+        writer.drop({"ü0"})
+    assert verify(tmp_path / "a.zarr") == []
+    expected = np.stack([e[1] for *_, e in rows(3)]).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(open_cache(tmp_path / "a.zarr").read_layer(1), expected.reshape(3, -1)[1:])
 
 
 def test_a_full_disk_stops_the_work_and_keeps_what_was_written(tmp_path):

@@ -176,7 +176,7 @@ def test_zarr_and_xarray_read_a_cache_there_without_a_warning(ten_voices, folder
         warnings.simplefilter("error")
         group = zarr.open_group(zarr_store(resolve(url)), mode="r", use_consolidated=False)
         assert len(list(group.members(max_depth=None))) == 6
-        data = xarray.open_zarr(url)
+        data = xarray.open_zarr(url, chunks=None)
         assert (data["embeddings"].sel(layer="1", pooling="mean").values == expected).all()
     assert (open_cache(url).to_xarray().sel(layer="1", pooling="mean").values == expected).all()
 
