@@ -124,6 +124,7 @@ def test_inner_rmse_is_of_training_speakers_and_ranks_layers_within_each_split(s
     assert {"ridge", "weighted_sum", "uniform_mix"} <= set(inner["probe"])
     assert "emotion" not in set(inner["target"])
     real = inner[(inner["control"] == "none") & (inner["probe"] == "ridge") & (inner["target"] == "valence")]
+    real = real[real["baseline"] == ""]
     by_layer = real.set_index(["fold", "layer"])["value"].unstack()
     assert (by_layer.idxmin(axis=1) == "4").all()
     spread = corpus[2].table["valence"].std()
