@@ -49,7 +49,7 @@ def _curves(of: Study, width: str | None) -> FigureWithData:
 
 
 def _difference(of: Study, width: str | None) -> FigureWithData:
-    table = of.above_random
+    table = of.gain_over_random
     if table.empty:
         raise NothingToPlotError(
             "No cache with random weights was swept. Sweep with --random-weights or --controls all."

@@ -60,8 +60,8 @@ def plot_weights(
         colour = colours[encoder]
         ax.plot(x[:n_joined], y[:n_joined], color=colour, lw=0.8, marker="o", markersize=2.5, label=encoder)
         ax.plot(x[n_joined:], y[n_joined:], color=colour, ls="", marker="o", markersize=2.5, fillstyle="none")
-        if f"{quantity}_spread" in rows:
-            spread = rows[f"{quantity}_spread"].to_numpy(dtype=float) / unit
+        if f"{quantity}_std" in rows:
+            spread = rows[f"{quantity}_std"].to_numpy(dtype=float) / unit
             known = np.isfinite(spread) & np.isfinite(y)
             ax.vlines(x[known], (y - spread)[known], (y + spread)[known], color=colour, lw=0.8, alpha=0.6)
         if quantity == "weight":
