@@ -50,7 +50,7 @@ def _curves(of: Study, width: float | None) -> FigureWithData:
 
 
 def _difference(of: Study, width: float | None) -> FigureWithData:
-    table = of.above_random
+    table = of.gain_over_random
     if table.empty:
         raise NothingToPlotError(
             "No cache with random weights was swept. Sweep with --random-weights or --controls all."

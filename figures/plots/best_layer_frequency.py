@@ -32,14 +32,16 @@ def plot_best_layer(table: pd.DataFrame, ax: Axes, *, layers: list[str], colour:
     """A bar per layer: the share of draws that it wins; layers of the best set in full colour, others lighter.
 
     Args:
-        table: rows ``layer, share`` of one encoder and target, shares adding up to 1, with or without a column
+        table: rows ``layer, win_rate`` of one encoder and target, shares adding up to 1, with or without a column
             ``in_best_set``; without it all bars are alike
         ax: where to draw
         layers: in order
         colour: of the bars
     """
     rows = table.set_index("layer").reindex(layers)
-    bars = ax.bar(centres(layers), rows["share"].fillna(0.0), width=0.8 * cell_width(layers), color=colour, linewidth=0)
+    bars = ax.bar(
+        centres(layers), rows["win_rate"].fillna(0.0), width=0.8 * cell_width(layers), color=colour, linewidth=0
+    )
     if "in_best_set" in rows:
         for bar, among in zip(bars, rows["in_best_set"], strict=True):
             bar.set_alpha(1.0 if among == True else OTHERS)  # noqa: E712
@@ -53,7 +55,7 @@ def best_layer_figure(
     """A panel per encoder and target, all on one scale, encoders one below the other.
 
     Args:
-        table: rows ``encoder, target, layer, share``, with or without ``in_best_set``
+        table: rows ``encoder, target, layer, win_rate``, with or without ``in_best_set``
         layers: for each encoder its layers in order; those without rows are left out
         targets: in order
         width: inches, or None for the natural width
@@ -75,7 +77,7 @@ def best_layer_figure(
     legend = plan_legend(list(entries), space=across.all_width - 2 * EDGE, size=small)
     axis_label = wrapped("layer (0 enters the first block)", across.all_width - left - EDGE, size)
     height = EDGE + sum(blocks) + line_height(size, 1 + axis_label.count("\n")) + 0.04 + legend.height + EDGE
-    highest = min(1.0, 1.05 * float(table["share"].max()))
+    highest = min(1.0, 1.05 * float(table["win_rate"].max()))
     with styled(width):
         figure = StyledFigure(figsize=(across.all_width, height))
         for i, (encoder, layer_names) in enumerate(layers.items()):

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprobe.analysis.layers.scores import best_layer
+from layerprobe.analysis.layers.scores import best_layer, score_range
 from layerprobe.figures.layout.panels import (
     EDGE,
     legend_below,
@@ -73,15 +73,15 @@ def plot_layer_curves(
             ax.plot(depth[-1], last["value"], color=colour, marker="o", markersize=4, fillstyle="none")
             depth, names = depth[:-1], names[:-1]
         real, untrained = (of(c, names=names) for c in ("none", "random_init"))
-        spread = str(real["spread"].dropna().iloc[0])
-        ax.fill_between(depth, real["lowest"], real["highest"], color=colour, alpha=0.15, linewidth=0)
-        ax.plot(depth, real["value"], color=colour, marker="o", markersize=3, label=f"{encoder} (ribbon: {spread})")
+        low, high, name = score_range(real)
+        ax.fill_between(depth, low, high, color=colour, alpha=0.15, linewidth=0)
+        ax.plot(depth, real["value"], color=colour, marker="o", markersize=3, label=f"{encoder} (ribbon: {name})")
         if untrained["value"].notna().any():
             ax.plot(depth, untrained["value"], color=colour, ls="--", lw=1, label=f"{encoder}, random weights")
         chance = next((c for c in PERMUTATIONS if of(c, names=names)["value"].notna().any()), None)
         if chance is not None:
             permuted, label = of(chance, names=names), PERMUTATIONS[chance]
-            ax.fill_between(depth, permuted["seed_min"], permuted["seed_max"], color=PERMUTED, alpha=0.2, linewidth=0)
+            ax.fill_between(depth, permuted["draw_min"], permuted["draw_max"], color=PERMUTED, alpha=0.2, linewidth=0)
             said = label in ax.get_legend_handles_labels()[1]
             ax.plot(depth, permuted["value"], color=PERMUTED, ls=":", lw=1, label=None if said else label)
         mix = table[(table["encoder"] == encoder) & (table["control"] == "none") & (table["probe"] == "weighted_sum")]

@@ -58,7 +58,7 @@ def plot_depth(
     cut there and ends in an arrow; an estimate beyond has the arrow alone.
 
     Args:
-        table: rows ``encoder, control, target, measure, estimate, low, high``; ``low`` and ``high`` may be NaN
+        table: rows ``encoder, control, target, measure, estimate, ci_low, ci_high``; ``ci_low`` and ``ci_high`` may be NaN
         ax: where to draw
         encoders: in order, from the top
         targets: in order, from the top
@@ -85,7 +85,7 @@ def plot_contrast(
     """Differences between the depths of two targets around zero, rows as in `plot_depth`, each with its p-value.
 
     Args:
-        table: rows ``encoder, control, measure, name, estimate, low, high, p``; a group for each ``name``
+        table: rows ``encoder, control, measure, name, estimate, ci_low, ci_high, p_value``; a group for each ``name``
         ax: where to draw
         encoders: in order, from the top
         colours: for each encoder
@@ -97,9 +97,11 @@ def plot_contrast(
     ax.axvline(0, color="0.5", lw=0.8, zorder=0)
     size = matplotlib.rcParams["font.size"] - 1.5
     for row, y in places:
-        if np.isfinite(row["p"]):
+        if np.isfinite(row["p_value"]):
             at = ax.get_yaxis_transform()
-            ax.text(1.03, y, p_text(row["p"]), transform=at, va="center", fontsize=size, color="0.3", clip_on=False)
+            ax.text(
+                1.03, y, p_text(row["p_value"]), transform=at, va="center", fontsize=size, color="0.3", clip_on=False
+            )
     return ax
 
 
@@ -148,7 +150,7 @@ def depth_figure(
         plot_depth(table, axes[0], encoders=encoders, targets=targets, colours=colours, space=panels[0])
         axes[0].set_xlabel(wrapped(DEPTH_AXIS, panels[0] + 2 * min(left, 0.1), size))
         if contrast is not None and both:
-            reach = pd.concat([contrast[c].abs() for c in ("estimate", "low", "high")]).max()
+            reach = pd.concat([contrast[c].abs() for c in ("estimate", "ci_low", "ci_high")]).max()
             limit = float(np.clip(1.05 * reach, 0.1, 1.0)) if np.isfinite(reach) else 0.1
             axes.append(figure.add_axes((0, 0, 1, 1)))
             plot_contrast(
@@ -234,7 +236,7 @@ def _estimate(ax: Axes, row: Any, y: float, *, colour: Any, limits: tuple[float,
     """A marker, its whisker inside the limits, and arrows where one of them reaches beyond."""
     trained = row["control"] != "random_init"
     ink = colour if trained else UNTRAINED
-    estimate, low, high = float(row["estimate"]), float(row["low"]), float(row["high"])
+    estimate, low, high = float(row["estimate"]), float(row["ci_low"]), float(row["ci_high"])
     if not math.isfinite(estimate):
         return
     if math.isfinite(low) and math.isfinite(high):

@@ -41,15 +41,15 @@ def plot_efficiency(table: pd.DataFrame, ax: Axes, *, looks: dict[str, tuple[Any
     """A mark with its interval for each regressor, over its trained parameters on a logarithmic axis.
 
     Args:
-        table: rows ``regressor, trainable_parameters, estimate, low, high`` of one target
+        table: rows ``regressor, trainable_parameters, estimate, ci_low, ci_high`` of one target
         ax: where to draw
         looks: colour and marker of each regressor
     """
     for row in table.to_dict("records"):
         colour, marker = looks[row["regressor"]]
         x = row["trainable_parameters"]
-        if np.isfinite(row["low"]) and np.isfinite(row["high"]):
-            ax.plot([x, x], [row["low"], row["high"]], color=colour, lw=1.2)
+        if np.isfinite(row["ci_low"]) and np.isfinite(row["ci_high"]):
+            ax.plot([x, x], [row["ci_low"], row["ci_high"]], color=colour, lw=1.2)
         ax.plot([x], [row["estimate"]], color=colour, marker=marker, ls="", markersize=5, label=row["regressor"])
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(numticks=MOST_TICKS))

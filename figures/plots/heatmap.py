@@ -165,7 +165,7 @@ def plot_gain_over_random(
     """One row per target, one column per layer; a dot where the interval of the difference leaves zero out.
 
     Args:
-        table: tidy rows ``target, layer, value, low, high`` of one encoder; ``low`` and ``high`` may be NaN
+        table: tidy rows ``target, layer, value, ci_low, ci_high`` of one encoder; ``ci_low`` and ``ci_high`` may be NaN
         ax: where to draw, at its final place and size
         layers: in order
         targets: in order, from the top
@@ -178,7 +178,7 @@ def plot_gain_over_random(
     cells["y"] = cells["target"].map({target: k for k, target in enumerate(targets)}).astype(float)
     style = fill_cells(cells, ax, layers=layers, colours=DIFFERENCE_COLOURS, limits=limits, first_cell=first_cell)
     x = dict(zip(layers, centres(layers), strict=True))
-    for k, cell in cells[(cells["low"] > 0) | (cells["high"] < 0)].iterrows():
+    for k, cell in cells[(cells["ci_low"] > 0) | (cells["ci_high"] < 0)].iterrows():
         dot(ax, x[cell["layer"]], cell["y"], style=style, gid=f"sure-{int(str(k)) + first_cell}")
     name_rows(ax, [*range(len(targets))], targets, layers=layers, n_real=len(targets))
     name_layers(ax, layers, size=matplotlib.rcParams["font.size"])
@@ -196,7 +196,7 @@ def gain_over_random_figure(
     """What training adds to each layer: how much better it is than with random weights, around zero.
 
     Args:
-        table: tidy rows ``encoder, target, layer, value, low, high``
+        table: tidy rows ``encoder, target, layer, value, ci_low, ci_high``
         layers: for each encoder its layers in order
         targets: in order, from the top
         label: of the colour bar: what the differences are of

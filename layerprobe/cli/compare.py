@@ -75,9 +75,9 @@ def fuse(
     run = sweep(opened, checked, plan, out=out, command=command, jobs=options.jobs, progress=progress)
     progress.log("Drawing speakers …")
     output.print(scores_text(compare_runs([out])))
-    for row in study([out]).gains.to_dict("records"):
-        adds = f"{row['added']} adds {_ranged(row['estimate'], row['low'], row['high'])} over {row['alone']}"
-        output.print(f"  {row['target']}, {row['probe'].replace('_', ' ')}: {adds} ({_p(row['p'])})")
+    for row in study([out]).fusion_gains.to_dict("records"):
+        adds = f"{row['added']} adds {_ranged(row['estimate'], row['ci_low'], row['ci_high'])} over {row['alone']}"
+        output.print(f"  {row['target']}, {row['probe'].replace('_', ' ')}: {adds} ({_p(row['p_value'])})")
     corpus = run.plan["corpus"]
     output.print(f"{out}: {corpus['n_held_out']} utterances held out. Next: layerprobe report {out}")
 
@@ -124,10 +124,10 @@ def scores_text(table: pd.DataFrame) -> str:
     for target, rows in table.groupby("target", sort=False):
         lines.append(f"{target} ({rows['n_utterances'].iloc[0]} utterances, {rows['n_speakers'].iloc[0]} speakers):")
         for row in rows.to_dict("records"):
-            text = f"  {row['regressor']:<{width}}  {_ranged(row['estimate'], row['low'], row['high'])}"
+            text = f"  {row['regressor']:<{width}}  {_ranged(row['estimate'], row['ci_low'], row['ci_high'])}"
             if math.isfinite(row["difference"]):
-                ends = row["difference"], row["difference_low"], row["difference_high"]
-                text += f"   {_ranged(*ends, sign=True)} ({_p(row['p'])})"
+                ends = row["difference"], row["difference_ci_low"], row["difference_ci_high"]
+                text += f"   {_ranged(*ends, sign=True)} ({_p(row['p_value'])})"
             lines.append(text)
     return "\n".join(lines)
 

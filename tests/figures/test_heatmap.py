@@ -232,7 +232,7 @@ def test_the_difference_picture_is_readable_and_even_around_zero(width, sizes):
 
 def test_differences_whose_interval_leaves_zero_out_have_a_dot():
     rows = pd.DataFrame({"target": "arousal", "layer": layer_names(4), "value": [0.2, 0.2, -0.2, 0.0],
-                         "low": [0.1, -0.1, -0.3, np.nan], "high": [0.3, 0.3, -0.1, np.nan]})  # fmt: skip
+                         "ci_low": [0.1, -0.1, -0.3, np.nan], "ci_high": [0.3, 0.3, -0.1, np.nan]})  # fmt: skip
     ax = place(Figure(figsize=(5, 3)), 1, 1, 3, 0.27)
     plot_gain_over_random(rows, ax, layers=layer_names(4), targets=["arousal"], limits=(-1.0, 1.0))
     assert [line.get_gid() for line in ax.lines] == ["sure-0", "sure-2"]
