@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable, encoder_layers, layer_names
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable, encoder_layers, layer_names
 from matplotlib.figure import Figure
 
 from layerprobe.figures.plots.best_layer_frequency import best_layer_figure, plot_best_layer
@@ -47,7 +47,7 @@ def test_panels_share_one_scale_and_encoders_without_draws_are_left_out():
     assert [text.get_text() for text in figure.texts[:2]] == ["a", "b"]
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize(("sizes", "targets"), [((3,), TARGETS[0]), ((49,), TARGETS[1]), ((3, 13, 25), TARGETS[2])])
 def test_no_text_lies_over_another(width, sizes, targets):
     layers = encoder_layers(*sizes) | {"acoustic": ["log_mel", "mfcc", "f0", "loudness", "duration"]}

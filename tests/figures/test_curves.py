@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable, encoder_layers, layer_names
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable, encoder_layers, layer_names
+from helpers.held_out import CONDITION
 from matplotlib.figure import Figure
 
 from layerprobe.figures.plots.curves import curves_figure, plot_layer_curves
@@ -15,7 +16,7 @@ def table(layers, target="arousal", encoder="e"):
     rows = [
         {"encoder": encoder, "control": c, "probe": "ridge", "target": target, "layer": name, "value": base + k / 10,
          "fold_min": base + k / 10 - 0.1, "fold_max": base + k / 10 + 0.2, "draw_min": -1, "draw_max": 1,
-         "ci_low": np.nan, "ci_high": np.nan, "interval": "", "baseline": ""}
+         "ci_low": np.nan, "ci_high": np.nan, "interval": "", **CONDITION}
         for c, base in (("none", 0.3), ("random_init", 0.1), ("permuted", 0.0))
         for k, name in enumerate(layers)
     ]  # fmt: skip
@@ -91,7 +92,7 @@ def test_what_only_one_target_has_is_in_the_legend():
     assert "one rater against the others" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize(
     ("sizes", "targets"), [((3,), TARGETS[0]), ((49,), TARGETS[1]), ((3, 13, 25), TARGETS[2]), ((7, 25), TARGETS[1])]
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -96,7 +96,7 @@ def test_differences_have_a_group_for_each_name_and_their_p_values():
     assert len(artists(ax, "estimate")) == 18
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize("n_encoders", [1, 3])
 @pytest.mark.parametrize("targets", TARGETS)
 def test_no_text_lies_over_another(width, n_encoders, targets):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable
 from matplotlib.figure import Figure
 
 from layerprobe.figures.plots.efficiency import efficiency_figure, plot_efficiency
@@ -55,7 +55,7 @@ def test_a_regressor_of_unknown_size_is_left_out_and_if_all_are_it_is_said():
         efficiency_figure(rows.assign(trainable_parameters=np.nan), metric="ccc")
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize(("n", "targets"), [(1, TARGETS[0]), (4, TARGETS[1]), (9, TARGETS[2])])
 def test_no_text_lies_over_another(width, n, targets):
     names = [f"runs-{k}: facebook/hubert-large-ll60k + distilbert-base-uncased, trained" for k in range(n)]
