@@ -171,7 +171,7 @@ def describe(
         output.print(line)
     folder = out or manifest.with_name(f"{manifest.stem}-described")
     figure = corpus_figure(checked, description, width=inches)
-    paths = save(figure, folder, "corpus", fingerprint=checked.content_hash(), table=description.ratings)
+    paths = save(figure, folder, "corpus", fingerprint=checked.content_hash(), table=description.ratings, width=inches)
     output.print("\n".join(map(str, paths)))
 
 
