@@ -57,7 +57,7 @@ def finished(corpus, folders):
 
 def test_each_verb_says_where_its_result_lies_and_what_to_type_next(finished, corpus):
     cache, folder, (check, extract, sweep, heatmap) = finished
-    assert f"{corpus} is in order: 40 utterances, 20 speakers." in check.stdout
+    assert "40 utterances, 20 speakers: valid." in check.stdout
     assert "arousal: 40 ratings, mean 4.00" in check.stdout
     assert f"{cache}: 40 utterances extracted in" in extract.stdout
     assert f"Next: layerprobe sweep {cache} {corpus} --out runs/first" in extract.stdout
@@ -273,7 +273,7 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path, corpus, he
     words = ["extract", str(manifest), "--encoder", "embedded", "--random-init", "0", "--out", str(tmp_path / "a.zarr")]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen([*COMMAND, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
-    journal = tmp_path / "a.zarr" / "journal.jsonl"
+    journal = tmp_path / "a.zarr" / "extraction" / "journal.jsonl"
     deadline = time.monotonic() + 90
     while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)  # until the first block of 512 is whole
