@@ -130,18 +130,18 @@ def _seconds(table: pd.DataFrame) -> pd.Series[float]:
 def _ratings(manifest: Manifest) -> pd.DataFrame:
     rows = []
     for name, scale in manifest.header.targets.items():
-        given = manifest.table[name].dropna().to_numpy(dtype=float)
-        std = float(given.std()) if len(given) else float("nan")
-        centred = given - given.mean() if len(given) else given
+        ratings = manifest.table[name].dropna().to_numpy(dtype=float)
+        std = float(ratings.std()) if len(ratings) else float("nan")
+        centred = ratings - ratings.mean() if len(ratings) else ratings
         skew = float((centred**3).mean() / std**3) if std > 0 else float("nan")
-        ends = np.isin(given, [scale.minimum, scale.maximum])
+        ends = np.isin(ratings, [scale.minimum, scale.maximum])
         rows.append(
             {
-                "target": name, "n": len(given), "mean": float(given.mean()) if len(given) else float("nan"),
+                "target": name, "n": len(ratings), "mean": float(ratings.mean()) if len(ratings) else float("nan"),
                 "std": std, "skewness": skew,
-                "minimum": float(given.min()) if len(given) else float("nan"),
-                "maximum": float(given.max()) if len(given) else float("nan"),
-                "fraction_at_bounds": float(ends.mean()) if len(given) else float("nan"),
+                "minimum": float(ratings.min()) if len(ratings) else float("nan"),
+                "maximum": float(ratings.max()) if len(ratings) else float("nan"),
+                "fraction_at_bounds": float(ends.mean()) if len(ratings) else float("nan"),
             }
         )  # fmt: skip
     return pd.DataFrame(

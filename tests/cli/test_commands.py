@@ -195,7 +195,7 @@ def test_unknown_speakers_need_a_word_and_the_run_remembers(corpus, folders, tmp
     table = pd.read_csv(corpus).drop(columns="speaker_id")
     table["path"] = [str(corpus.parent / p) for p in table["path"]]
     path = write_table(tmp_path, table.to_dict("records"), targets=("arousal", "valence"))
-    assert "column speaker_id is missing (--no-speakers goes on without it" in refused("manifest", "validate", path)
+    assert "column speaker_id is missing (--no-speakers runs without it" in refused("manifest", "validate", path)
     cache = tmp_path / "a.zarr"
     assert run("extract", path, "--encoder", folders["hubert"], "--out", cache, "--no-speakers").exit_code == 0
     assert run("sweep", cache, path, "--out", tmp_path / "r", "--no-speakers").exit_code == 0
