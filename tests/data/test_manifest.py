@@ -87,7 +87,7 @@ def test_missing_columns_are_named_together(tmp_path):
     ]
 
 
-def test_without_speakers_every_talker_is_unknown(rows, tmp_path):
+def test_without_speakers_every_speaker_is_unknown(rows, tmp_path):
     for row in rows:
         del row["speaker_id"]
     manifest = read_manifest(write_table(tmp_path, rows), speakers=False)
