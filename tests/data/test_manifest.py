@@ -195,6 +195,14 @@ def test_blank_rows_are_left_out_and_rows_below_them_keep_the_number_of_a_spread
     assert numbered.manifest.table["arousal"].tolist() == [3.5, 2.0]
 
 
+def test_rows_of_parquet_and_of_cells_with_several_lines_are_counted_alike(rows, tmp_path):
+    wrong = [rows[0] | {"transcript": "one\n\ntwo"}, rows[1] | {"arousal": 9, "transcript": ""}]
+    expected = ["row 3: arousal is 9, outside the scale 1..7 of my.toml"]
+    assert problems(write_table(tmp_path, wrong)) == expected
+    pd.DataFrame(wrong).astype(str).to_parquet(tmp_path / "my.parquet")
+    assert problems(tmp_path / "my.parquet") == expected
+
+
 def test_an_error_states_how_rows_are_counted(rows, tmp_path):
     with pytest.raises(ManifestError) as caught:
         read_manifest(write_table(tmp_path, [rows[0] | {"arousal": 9}]))
