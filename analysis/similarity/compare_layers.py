@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from layerprobe.analysis.similarity.table import similarity_table
 from layerprobe.analysis.study import SIMILARITY
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import place
+from layerprobe.probe.filesystem import resolve
 from layerprobe.probe.layer_names import is_stack
 from layerprobe.probe.results.run_folder import Predictions, Run, read_predictions, read_run
 
@@ -31,7 +31,7 @@ def compare_layers(folder: Path | str) -> Path:
     folder = Path(folder)
     run, predictions = read_run(folder), read_predictions(folder)
     encoders = {e["name"]: e for e in run.plan["encoders"] if is_stack(list(e["layers"]))}
-    encoders |= {e["name"]: e for e in run.plan.get("beside", []) if "layers" in e and e["name"] not in encoders}
+    encoders |= {e["name"]: e for e in run.plan.get("covariates", []) if "layers" in e and e["name"] not in encoders}
     if not encoders:
         raise InputError(
             f"{folder} has no encoder whose layers lie one above the other, so there is nothing to compare."
@@ -53,14 +53,14 @@ def compare_layers(folder: Path | str) -> Path:
 def can_be_compared(run: Run) -> bool:
     """Whether a run has encoders with layers, whose caches lie where its sweep found them."""
     stacks = [e for e in run.plan["encoders"] if is_stack(list(e["layers"]))]
-    return bool(stacks) and all(e.get("path") and place(e["path"]).exists() for e in stacks)
+    return bool(stacks) and all(e.get("path") and resolve(e["path"]).exists() for e in stacks)
 
 
 def _reader(encoder: dict[str, Any], predictions: Predictions) -> Callable[[str, np.ndarray], np.ndarray]:
     """Gives rows of a layer, in the order of the run's held-out utterances."""
     from layerprobe.probe.cache.store import open_cache  # zarr is loaded where a cache is read
 
-    if not encoder.get("path") or not place(encoder["path"]).exists():
+    if not encoder.get("path") or not resolve(encoder["path"]).exists():
         where = encoder.get("path") or "its cache"
         raise InputError(f"{encoder['name']}: {where} is gone. Put the cache back there, or sweep again.")
     cache = open_cache(encoder["path"])

@@ -10,7 +10,6 @@ import typer
 
 from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, UpstreamOptions, cache_path, reported
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.progress import clock_text
 from layerprobe.probe.training.options import option
 
@@ -62,7 +61,7 @@ def extract(
     output: Output,
 ) -> None:
     """Encode every utterance of a manifest and cache the pooled embeddings of all layers."""
-    from layerprobe.probe.cache.store import read_quarantine
+    from layerprobe.probe.cache.layout import CACHE_QUARANTINE, read_quarantine
     from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.encoders.loading import load_encoder
     from layerprobe.probe.extraction.dask import extract_on_dask
@@ -91,7 +90,7 @@ def extract(
             whence = f"by {parallel.processes} processes"
         refused = read_quarantine(out)
         output.print(f"{out}: {added} utterances extracted {whence}, {len(refused)} quarantined.")
-        output.print_quarantined(refused, file=out / QUARANTINE)
+        output.print_quarantined(refused, file=out / CACHE_QUARANTINE)
         output.print(f"Next: layerprobe sweep {out} {manifest} --out runs/first")
         return
     checked = read_manifest(manifest, speakers=not no_speakers)
@@ -110,7 +109,7 @@ def extract(
         f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
         f"{done.n_cached_before} were there already, {len(done.quarantine)} quarantined."
     )
-    output.print_quarantined(done.quarantine, file=done.path / QUARANTINE)
+    output.print_quarantined(done.quarantine, file=done.path / CACHE_QUARANTINE)
     if done.n_without_text:
         output.print(f"  {done.n_without_text} of them have no words; they are read as the empty text.")
     if shard:

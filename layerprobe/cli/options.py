@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 import typer
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import is_store_error, place
+from layerprobe.probe.filesystem import is_store_error, resolve
 from layerprobe.probe.progress import NullProgress, make_progress
 from layerprobe.probe.training.options import option, read_options
 
@@ -37,7 +37,8 @@ Metric = Annotated[
     ),
 ]
 Width = Annotated[
-    str | None, typer.Option(help="Width of the figure: column (3.5 inches) or double (7.2); by content if omitted.")
+    str | None,
+    typer.Option(help="Width: column (3.5 in), double (7.2 in), or a length such as 89mm; by content if omitted."),
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Utterances encoded in parallel; one per core by default.")]
 
@@ -86,7 +87,7 @@ class Output:
 def cache_path(where: str) -> Path:
     """A cache as it is named on the command line: a folder, or a URL."""
     try:
-        return place(where)
+        return resolve(where)
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
 

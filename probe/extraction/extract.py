@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprobe.probe.cache.journal import JOURNAL
+from layerprobe.probe.cache.journal import FILES, JOURNAL
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.store import CacheMismatchError, open_cache
 from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError
@@ -29,7 +29,7 @@ from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_on
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, replace_file
 from layerprobe.probe.progress import NullProgress
 
-PRECISION = "precision_error.csv"  # in the cache: what 16-bit products did to a sample of its sounds
+PRECISION = f"{FILES}/precision_error.csv"  # in the cache: what 16-bit products did to a sample of its sounds
 STORAGE_DTYPES = ("float32", "float16")  # of embeddings at rest
 LIBRARIES = ("torch", "transformers", "soxr", "soundfile")
 
@@ -136,7 +136,7 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
     plan = extraction_plan(encoder, poolings=poolings, text_column=text_column, storage_dtype=storage_dtype)
     with CacheWriter(out, plan, dim=encoder.dim) as writer:
         cached = writer.cached
-        hashes = AudioHashes(writer.path if encoder.reads == "audio" else None)
+        hashes = AudioHashes(writer.path / FILES if encoder.reads == "audio" else None)
         try:
             source = make_input_reader(
                 encoder, manifest.table, hashes, text_column=text_column, max_duration=max_duration

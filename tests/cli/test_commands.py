@@ -273,7 +273,7 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path, corpus, he
     words = ["extract", str(manifest), "--encoder", "embedded", "--random-init", "0", "--out", str(tmp_path / "a.zarr")]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen([*COMMAND, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
-    journal = tmp_path / "a.zarr" / "journal.jsonl"
+    journal = tmp_path / "a.zarr" / "extraction" / "journal.jsonl"
     deadline = time.monotonic() + 90
     while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)  # until the first block of 512 is whole

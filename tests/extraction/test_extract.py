@@ -95,7 +95,7 @@ def test_what_16_bits_cost_on_the_users_own_sound_is_said_and_left_in_the_cache(
     extract(manifest, encoder, tmp_path / "a.zarr", progress=LogProgress())
     told = capsys.readouterr().err
     assert told.count(products_used()) == 1
-    table = pd.read_csv(tmp_path / "a.zarr" / "precision_error.csv", dtype={"layer": str})
+    table = pd.read_csv(tmp_path / "a.zarr" / "extraction" / "precision_error.csv", dtype={"layer": str})
     assert table["layer"].tolist() == list(encoder.layers)
     assert table["relative_error"].between(1e-5, 2e-2).all()
     assert table["cosine"].between(0.999, 1.0).all()
@@ -113,7 +113,7 @@ def test_what_16_bits_cost_on_the_users_own_sound_is_said_and_left_in_the_cache(
 
 def test_float32_has_no_precision_to_lose(corpus, encoder, tmp_path):
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
-    assert not (tmp_path / "a.zarr" / "precision_error.csv").exists()
+    assert not (tmp_path / "a.zarr" / "extraction" / "precision_error.csv").exists()
 
 
 def test_before_it_begins_it_says_how_much_it_will_be(corpus, encoder, tmp_path, capsys):
