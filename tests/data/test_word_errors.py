@@ -96,7 +96,7 @@ def test_the_interval_is_that_of_rates_of_each_bootstrap_resample_and_without_ea
         np.array([pooled_rate(table)]), np.array(resampled)[:, None], np.array(without)[:, None]
     ).one()
     found = error_rates(table, n_draws=300)["word error rate"]
-    assert (found.estimate, found.low, found.high) == pytest.approx((slow.estimate, slow.low, slow.high))
+    assert (found.estimate, found.ci_low, found.ci_high) == pytest.approx((slow.estimate, slow.ci_low, slow.ci_high))
 
 
 def test_an_interval_over_speakers_holds_the_truth_where_speakers_differ(rng):
@@ -110,5 +110,5 @@ def test_an_interval_over_speakers_holds_the_truth_where_speakers_differ(rng):
             for s, p in enumerate(of_speaker) for k in range(5)
         ]  # fmt: skip
         rate = error_rates(pd.DataFrame(rows), n_draws=500)["word error rate"]
-        inside.append(rate.low <= 0.2 <= rate.high)
+        inside.append(rate.ci_low <= 0.2 <= rate.ci_high)
     assert 0.88 <= np.mean(inside) <= 0.99

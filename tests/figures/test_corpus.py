@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.command_line import run as command
-from helpers.figure_checks import assert_readable
+from helpers.figure_checks import PRINTED, assert_readable
 from helpers.voices import write_table
 
 from layerprobe.analysis.corpus import agreement, describe
@@ -126,7 +126,7 @@ def test_bars_count_the_ratings_and_colours_lie_around_zero():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a 1", "b 2"]
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize("n_targets", [1, 3, 8])
 def test_no_text_lies_over_another(tmp_path, width, n_targets, rng):
     names = ["arousal", "valence", "dominance", "a rather long name of a target", "joy", "anger", "fear", "surprise"]
