@@ -68,7 +68,7 @@ def estimate_resources(
     before, blocks = resident_memory(), 2 * BLOCK * n_values * np.dtype(storage_dtype).itemsize
     if encoder.reads == "text":
         rows = pending.iloc[_evenly(len(pending), N_SAMPLES)].to_dict("records")
-        each = np.mean([_seconds_for(encoder, source.read(row).what, poolings) for row in rows])
+        each = np.mean([_seconds_for(encoder, source.read(row).data, poolings) for row in rows])
         return ResourceEstimate(
             len(pending), 0.0, n_bytes, resident_memory() + blocks, float(each) * len(pending) / jobs
         )

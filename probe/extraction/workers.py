@@ -154,7 +154,7 @@ def _embed_limited(
     while True:
         jobs = room.enter()
         try:
-            return embed(encoder, material.what, poolings=poolings)
+            return embed(encoder, material.data, poolings=poolings)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise

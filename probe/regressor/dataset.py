@@ -128,7 +128,7 @@ class UtteranceDataset:
     def _read(self, row: Row) -> Prepared | None:
         if not isinstance(self._text, TextBranch):
             return None
-        return self._text.prepare(str(self._text_reader.read(row).what))
+        return self._text.prepare(str(self._text_reader.read(row).data))
 
 
 class _KeptStates:

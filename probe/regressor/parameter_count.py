@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.text import NEVER_READ, TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.hub import hub_commit, quiet_transformers, why_not_loaded
+from layerprobe.probe.hub import hub_commit, quiet_transformers, loading_error_message
 
 PARTS = ("front_end", "projection", "embeddings", "blocks", "rest", "head")
 FRONT_END = ("feature_extractor", "conv1", "conv2")
@@ -113,7 +113,7 @@ def describe(name: str) -> ModelSpec:
         except InputError:
             raise
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise InputError(why_not_loaded(name, folder, error)) from error
+            raise InputError(loading_error_message(name, folder, error)) from error
     if config.model_type not in (*ARCHITECTURES, *TEXT_ARCHITECTURES):
         known = ", ".join(sorted((*ARCHITECTURES, *TEXT_ARCHITECTURES)))
         raise InputError(f"{name} is a {config.model_type!r} model; an account can be made of {known}.")

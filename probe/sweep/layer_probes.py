@@ -160,7 +160,7 @@ def ridge_columns(
                 continue
             column = fitted.columns[k if fitted.by_split else 0]
             mean, spread = float(fit.inner_mean[column]), float(fit.inner_std[column])
-            match = MomentMatching.of_moments(targets.y[split.train, column], mean=mean, spread=spread)
+            match = MomentMatching.from_moments(targets.y[split.train, column], mean=mean, std=spread)
             alpha, error = float(fit.alpha[column]), float(fit.inner_error[column])
             builder.add(split, fit.prediction[:, column], match, alpha, error)
         columns.append(builder.build())

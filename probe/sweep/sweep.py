@@ -152,7 +152,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     )
     write_run(Path(out), run, held_out_predictions(finished.columns, used.data))
     if {TRANSCRIPT, ASR_TRANSCRIPT} <= set(used.rows):
-        errors = word_error_table(used.rows, reference=TRANSCRIPT, heard=ASR_TRANSCRIPT)
+        errors = word_error_table(used.rows, reference=TRANSCRIPT, hypothesis=ASR_TRANSCRIPT)
         errors.assign(fingerprint=fingerprint).to_csv(Path(out) / WORD_ERRORS, index=False, lineterminator="\n")
     unfinished.clear()
     return run

@@ -3,7 +3,8 @@
 The small models of the tests are saved by the installed version. Two processes, one for each version, load them by
 `probe.encoders.loading.load_audio_encoder` and encode the same waveform in float32. Printed is the norm of the
 difference over the norm, the greatest of all layers: ``layers`` are what layerprobe gives, ``hooked`` what hooks
-read of transformers' own forward pass. Exits with 1 if one exceeds the tolerance or layers have other names, which counts as infinite.
+read of transformers' own forward pass. Exits with 1 if one exceeds the tolerance or layers have other names,
+which counts as infinite.
 
 The second table has what transformers itself calls its last hidden state where a final norm follows the blocks, and
 which of the layers that is in either version: the reason for hooks.

@@ -57,7 +57,7 @@ def finished(corpus, folders):
 
 def test_each_verb_says_where_its_result_lies_and_what_to_type_next(finished, corpus):
     cache, folder, (check, extract, sweep, heatmap) = finished
-    assert f"{corpus} is in order: 40 utterances, 20 speakers." in check.stdout
+    assert "40 utterances, 20 speakers: valid." in check.stdout
     assert "arousal: 40 ratings, mean 4.00" in check.stdout
     assert f"{cache}: 40 utterances extracted in" in extract.stdout
     assert f"Next: layerprobe sweep {cache} {corpus} --out runs/first" in extract.stdout

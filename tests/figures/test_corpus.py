@@ -46,13 +46,13 @@ def test_unequal_numbers_of_raters_estimate_the_same(rng):
     found = agreement(rated(some), "arousal")
     assert found.icc_single == pytest.approx(0.5, abs=0.02)
     assert agreement(rated(full), "arousal").icc_single == pytest.approx(0.5, abs=0.02)
-    assert found.raters < 4
+    assert found.n_raters < 4
 
 
 def test_a_rater_is_held_against_the_mean_of_the_others():
     x = np.array([[1, 2, 3], [2, 2, 5], [5, 4, 6], [6, 7, 5.0]])
     by_hand = np.mean([ccc(np.delete(x, k, axis=1).mean(axis=1), x[:, k]) for k in range(3)])
-    assert agreement(rated(x), "arousal").leave_one_out == pytest.approx(by_hand)
+    assert agreement(rated(x), "arousal").leave_one_out_ccc == pytest.approx(by_hand)
 
 
 def test_without_raters_or_with_one_each_there_is_no_agreement():
@@ -82,10 +82,10 @@ def test_sizes_ratings_and_speakers_by_hand(manifest):
         {"split": "test", "n_utterances": 2, "n_speakers": 2, "n_unknown": 0, "hours": 1.0},
     ]
     arousal = found.ratings.set_index("target").loc["arousal"]
-    assert arousal[["n", "mean", "lowest", "highest"]].tolist() == [6, pytest.approx(22 / 6), 1, 7]
-    assert arousal["at_ends"] == pytest.approx(2 / 6)
+    assert arousal[["n", "mean", "minimum", "maximum"]].tolist() == [6, pytest.approx(22 / 6), 1, 7]
+    assert arousal["fraction_at_bounds"] == pytest.approx(2 / 6)
     assert found.correlations.loc["arousal", "valence"] == pytest.approx(-1, abs=0.02)
-    assert found.on_both_sides.to_dict("records") == [{"speaker_id": "b", "splits": "test, train"}]
+    assert found.speakers_in_splits.to_dict("records") == [{"speaker_id": "b", "splits": "test, train"}]
     assert found.classes["n"].tolist() == [3, 3]
     assert found.speakers.set_index("speaker_id")["n_utterances"].to_dict() == {"a": 2, "b": 2, "c": 1}
 
@@ -137,7 +137,7 @@ def test_the_command_prints_and_draws(tmp_path, write_audio):
     result = command("manifest", "describe", path, "--out", tmp_path / "seen")
     assert result.exit_code == 0, result.output
     assert "train: 4 utterances, 3 speakers" in result.stdout
-    assert "2.0 raters an utterance: ICC(1) 0." in result.stdout
-    assert "2 speakers are on several sides of the split, s1 first (test, train)" in result.stdout
+    assert "2.0 raters per utterance: ICC(1) 0." in result.stdout
+    assert "2 speakers are in several parts of the split (first: s1, in test, train)" in result.stdout
     assert (tmp_path / "seen" / "corpus.svg").exists()
     assert read_manifest(path).targets == ("arousal",)

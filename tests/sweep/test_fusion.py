@@ -101,7 +101,7 @@ def test_fused_ridge_is_banded_ridge_of_layers_chosen_by_their_inner_errors(fuse
             ]
             bands, y = Bands.side_by_side([SOUND_DIM, TEXT_DIM]), data.ratings[:, [t]]
             (fit,) = nested_ridge(np.concatenate(parts, axis=1), y, splits=[split], alphas=plan.alphas, bands=bands)
-            match = MomentMatching.of_moments(y[split.train, 0], mean=fit.inner_mean[0], spread=fit.inner_std[0])
+            match = MomentMatching.from_moments(y[split.train, 0], mean=fit.inner_mean[0], std=fit.inner_std[0])
             ids = data.utterance_ids[split.test]
             expected[ids], matched[ids] = fit.prediction[:, 0], match(fit.prediction[:, 0])
         np.testing.assert_allclose(predictions.prediction[:, k], expected, rtol=1e-5, atol=1e-5)
