@@ -161,7 +161,7 @@ def test_mistakes_are_one_sentence_with_the_mend(finished, corpus, folders, tmp_
     assert "pooling 'mode' is unknown; choose one of first_third" in refused(
         "extract", corpus, "--encoder", hubert, "--out", tmp_path / "a.zarr", "--pooling", "mode"
     )
-    assert "Name another --out, or ask for what it holds" in refused(
+    assert "Name another --out, or request what it holds" in refused(
         "extract", corpus, "--encoder", hubert, "--out", cache, "--pooling", "mean"
     )
     assert "is no cache of embeddings" in refused("sweep", tmp_path, corpus, "--out", tmp_path / "r")
