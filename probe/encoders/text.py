@@ -39,7 +39,9 @@ class TextArchitecture:
 
 
 _BERT = TextArchitecture(blocks=lambda model: model.encoder.layer, first_position=0)
-_ROBERTA = TextArchitecture(blocks=lambda model: model.encoder.layer, first_position=2)  # after that of the padding token
+_ROBERTA = TextArchitecture(
+    blocks=lambda model: model.encoder.layer, first_position=2
+)  # after that of the padding token
 TEXT_ARCHITECTURES = {
     "bert": _BERT,  # MiniLM is BERT in all but width
     "camembert": _ROBERTA,
@@ -75,7 +77,10 @@ class TranscriptEncoder:
         """Move ``model`` (float32) to ``device``, in evaluation mode."""
         self._model = model.float().eval().requires_grad_(False).to(device)
         self._hooked = HookedEncoder(self._model, family.blocks(self._model), None)
-        self._tokenizer, self._lock = tokenizer, threading.Lock()  # one text at a time: a tokenizer changes its settings
+        self._tokenizer, self._lock = (
+            tokenizer,
+            threading.Lock(),
+        )  # one text at a time: a tokenizer changes its settings
         self.device, self.upstream, self.revision, self.random_init = device, upstream, revision, random_init
         self.architecture = type(model).__name__
         self.layers = self._hooked.layers
