@@ -50,7 +50,7 @@ def fusion_gains(draws: BootstrapScores, *, lower_is_better: bool = False) -> pd
         lower_is_better: whether a low score is a good one
 
     Returns:
-        ``target, probe, encoder, layer, alone, added, estimate, low, high, p``: what ``added`` adds over ``alone``,
+        ``target, probe, encoder, layer, alone, added, estimate, ci_low, ci_high, p_value``: what ``added`` adds over ``alone``,
         above 0 where it does; empty where nothing was fused
     """
     rows = []
@@ -68,7 +68,7 @@ def fusion_gains(draws: BootstrapScores, *, lower_is_better: bool = False) -> pd
             added = " and ".join(e for e in encoders if e != encoder)
             label = {k: key[k] for k in ("target", "probe", "encoder", "layer")}
             rows.append({**label, "alone": encoder, "added": added, **vars(found)})
-    columns = ["target", "probe", "encoder", "layer", "alone", "added", "estimate", "low", "high", "p"]
+    columns = ["target", "probe", "encoder", "layer", "alone", "added", "estimate", "ci_low", "ci_high", "p_value"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -81,8 +81,8 @@ def compare(folders: Sequence[Path | str], *, metric: str = "ccc_matched") -> pd
 
     Returns:
         ``regressor, target, trainable_parameters`` (NaN where the run does not say), ``n_utterances, n_speakers,
-        estimate, low, high`` and, against the first regressor that has
-        the target, ``difference, difference_low, difference_high, p``
+        estimate, ci_low, ci_high`` and, against the first regressor that has
+        the target, ``difference, difference_ci_low, difference_ci_high, p``
 
     Raises:
         InputError: if a folder is no run, has no regressor, or runs share no utterance or rate one differently
@@ -103,13 +103,31 @@ def compare(folders: Sequence[Path | str], *, metric: str = "ccc_matched") -> pd
             score, apart = scores.one(), (scores - first).one()
             row = {"regressor": regressor, "target": target, "trainable_parameters": sizes[str(regressor)]}
             row["n_utterances"] = n_utterances
-            row |= {"n_speakers": draws.n_speakers, "estimate": score.estimate, "low": score.low, "high": score.high}
+            row |= {
+                "n_speakers": draws.n_speakers,
+                "estimate": score.estimate,
+                "ci_low": score.ci_low,
+                "ci_high": score.ci_high,
+            }
             if place != own.index[0]:
-                row |= {"difference": apart.estimate, "difference_low": apart.low, "difference_high": apart.high}
-                row["p"] = apart.p
+                row |= {
+                    "difference": apart.estimate,
+                    "difference_ci_low": apart.ci_low,
+                    "difference_ci_high": apart.ci_high,
+                }
+                row["p_value"] = apart.p_value
             rows.append(row)
-    columns = ["regressor", "target", "trainable_parameters", "n_utterances", "n_speakers", "estimate", "low", "high"]
-    return pd.DataFrame(rows, columns=[*columns, "difference", "difference_low", "difference_high", "p"])
+    columns = [
+        "regressor",
+        "target",
+        "trainable_parameters",
+        "n_utterances",
+        "n_speakers",
+        "estimate",
+        "ci_low",
+        "ci_high",
+    ]
+    return pd.DataFrame(rows, columns=[*columns, "difference", "difference_ci_low", "difference_ci_high", "p_value"])
 
 
 def _regressors(folder: Path, *, alone: bool) -> tuple[Predictions, dict[str, float]]:

@@ -60,14 +60,14 @@ class Study:
         return self.metric in LOWER_IS_BETTER
 
     @cached_property
-    def draws(self) -> BootstrapScores:
+    def bootstrap(self) -> BootstrapScores:
         """Scores under draws of speakers."""
         return bootstrap_scores(self.predictions, metric=self.metric)
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """`layer_scores` with intervals, and for the ridge ``in_best_set, p_not_best, share`` and ``alpha``."""
-        intervals = self.draws.table().dropna(subset=["low", "high"])
+        """`layer_scores` with intervals, and for the ridge ``in_best_set, p_not_best, win_rate`` and ``alpha``."""
+        intervals = self.bootstrap.table().dropna(subset=["ci_low", "ci_high"])
         table = with_intervals(layer_scores(self.scores, metric=self.metric), intervals)
         alpha = self.scores[(self.scores["metric"] == "alpha") & (self.scores["probe"] == "ridge")]
         keys = ["encoder", "control", "probe", "target", "layer"]
@@ -84,35 +84,35 @@ class Study:
             for control in ("none", "random_init"):
                 for target in self.targets:
                     label = {"encoder": encoder, "control": control, "probe": "ridge", "target": target}
-                    found = self.draws.of(names, **label)
-                    if found is None or not np.isfinite(found.estimate).all() or self.draws.n_speakers < 3:
+                    found = self.bootstrap.of(names, **label)
+                    if found is None or not np.isfinite(found.estimate).all() or self.bootstrap.n_speakers < 3:
                         continue
                     best = best_set(found, lower_is_better=self.lower_is_better)
                     rows += [
-                        {**label, "layer": name, "in_best_set": bool(inside), "p_not_best": p, "share": share}
-                        for name, inside, p, share in zip(
+                        {**label, "layer": name, "in_best_set": bool(inside), "p_not_best": p, "win_rate": win_rate}
+                        for name, inside, p, win_rate in zip(
                             names, best.is_in, best.p_not_best, best.win_rate, strict=True
                         )
                     ]
-        columns = ["encoder", "control", "probe", "target", "layer", "in_best_set", "p_not_best", "share"]
+        columns = ["encoder", "control", "probe", "target", "layer", "in_best_set", "p_not_best", "win_rate"]
         return pd.DataFrame(rows, columns=columns)
 
     @cached_property
-    def chosen(self) -> pd.DataFrame:
+    def cv_selected(self) -> pd.DataFrame:
         """The layer of each fold that was chosen inside its training speakers."""
         return chosen_layers(self.scores)
 
     @cached_property
-    def judged(self) -> dict[tuple[str, str], str]:
+    def evaluated_layers(self) -> dict[tuple[str, str], str]:
         """For each encoder and target the layer whose predictions stand for it: chosen in the folds, else the best."""
-        keys, judged = self.draws.keys, {}
+        keys, judged = self.bootstrap.keys, {}
         for encoder in self.layers:
             for target in self.targets:
                 label = (keys["encoder"] == encoder) & (keys["target"] == target) & (keys["probe"] == "ridge")
                 own = keys[label & (keys["control"] == "none") & (keys["train_corpus"] == "")]
                 if own.empty:
                     continue
-                values = pd.Series(self.draws.scores.estimate[own.index], index=own["layer"])
+                values = pd.Series(self.bootstrap.scores.estimate[own.index], index=own["layer"])
                 has_chosen = CHOSEN in values.index
                 judged[encoder, target] = CHOSEN if has_chosen else best_layer(values, metric=self.metric)
         return judged
@@ -125,16 +125,16 @@ class Study:
     @cached_property
     def regrets(self) -> pd.DataFrame:
         """What the usual choices of a layer give away."""
-        return regrets(self.draws, layers=self.layers, targets=self.targets, lower_is_better=self.lower_is_better)
+        return regrets(self.bootstrap, layers=self.layers, targets=self.targets, lower_is_better=self.lower_is_better)
 
     @cached_property
-    def above_random(self) -> pd.DataFrame:
-        """How much better each layer is than with random weights: ``encoder, target, layer, value, low, high, p``."""
+    def gain_over_random(self) -> pd.DataFrame:
+        """How much better each layer is than with random weights: ``encoder, target, layer, value, ci_low, ci_high, p_value``."""
         rows = []
         for encoder, names in self.layers.items():
             for target in self.targets:
                 pair = [
-                    self.draws.of(names, encoder=encoder, target=target, probe="ridge", control=control)
+                    self.bootstrap.of(names, encoder=encoder, target=target, probe="ridge", control=control)
                     for control in ("none", "random_init")
                 ]
                 if pair[0] is None or pair[1] is None:
@@ -142,8 +142,8 @@ class Study:
                 better = pair[1] - pair[0] if self.lower_is_better else pair[0] - pair[1]
                 for layer, found in zip(names, better.estimated(), strict=True):
                     label = {"encoder": encoder, "target": target, "layer": layer, "value": found.estimate}
-                    rows.append({**label, "low": found.low, "high": found.high, "p": found.p})
-        return pd.DataFrame(rows, columns=["encoder", "target", "layer", "value", "low", "high", "p"])
+                    rows.append({**label, "ci_low": found.ci_low, "ci_high": found.ci_high, "p_value": found.p_value})
+        return pd.DataFrame(rows, columns=["encoder", "target", "layer", "value", "ci_low", "ci_high", "p_value"])
 
     @cached_property
     def depths(self) -> list[Depth]:
@@ -151,7 +151,7 @@ class Study:
         if self.metric in CLASS_METRICS:
             return []
         metric = self.depth_metric
-        draws = self.draws if metric == self.metric else bootstrap_scores(self.predictions, metric=metric)
+        draws = self.bootstrap if metric == self.metric else bootstrap_scores(self.predictions, metric=metric)
         return depths(draws, self.weights, layers=self.layers, targets=self.targets)
 
     @cached_property
@@ -166,15 +166,15 @@ class Study:
 
     @cached_property
     def depth_table(self) -> pd.DataFrame:
-        """``encoder, control, target, measure, estimate, low, high`` and the headroom of the expected layer."""
+        """``encoder, control, target, measure, estimate, ci_low, ci_high`` and the headroom of the expected layer."""
         rows = []
         for depth in self.depths:
             found, room = depth.estimate(), depth.headroom
             rows.append(
                 {
                     **{k: getattr(depth, k) for k in ("encoder", "control", "target", "measure")},
-                    **{k: getattr(found, k) for k in ("estimate", "low", "high")},
-                    **{f"headroom_{k}": getattr(room, k, np.nan) for k in ("estimate", "low", "high")},
+                    **{k: getattr(found, k) for k in ("estimate", "ci_low", "ci_high")},
+                    **{f"headroom_{k}": getattr(room, k, np.nan) for k in ("estimate", "ci_low", "ci_high")},
                 }
             )
         return pd.DataFrame(rows)
@@ -203,27 +203,27 @@ class Study:
         return ratings.corr()
 
     @cached_property
-    def shares(self) -> pd.DataFrame:
+    def variance_partition(self) -> pd.DataFrame:
         """What each layer explains that a source beside it does not."""
         return variance_partition(bootstrap_scores(self.predictions, metric="r2"))
 
     @cached_property
-    def gains(self) -> pd.DataFrame:
+    def fusion_gains(self) -> pd.DataFrame:
         """What encoders that were heard together say more than each alone."""
-        return fusion_gains(self.draws, lower_is_better=self.lower_is_better)
+        return fusion_gains(self.bootstrap, lower_is_better=self.lower_is_better)
 
     @cached_property
     def by_speaker(self) -> pd.DataFrame:
         """Scores of speakers."""
-        return speaker_scores(self.predictions, metric=self.metric, layer=self.judged)
+        return speaker_scores(self.predictions, metric=self.metric, layer=self.evaluated_layers)
 
     @cached_property
-    def by_group(self) -> pd.DataFrame:
+    def by_subgroup(self) -> pd.DataFrame:
         """Scores of genders and corpora."""
-        return group_scores(self.predictions, metric=self.metric, layer=self.judged)
+        return group_scores(self.predictions, metric=self.metric, layer=self.evaluated_layers)
 
     @cached_property
-    def transfers(self) -> pd.DataFrame:
+    def cross_corpus(self) -> pd.DataFrame:
         """Scores from one corpus to another."""
         return cross_corpus(self.predictions, metric=self.metric)
 

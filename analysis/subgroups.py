@@ -56,7 +56,7 @@ def group_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[str
     Arguments as in `speaker_scores`.
 
     Returns:
-        ``grouping, group, n, n_speakers, encoder, target, layer, estimate, low, high, p``
+        ``grouping, group, n, n_speakers, encoder, target, layer, estimate, ci_low, ci_high, p_value``
     """
     tables = []
     for grouping in GROUPINGS:
@@ -75,7 +75,19 @@ def group_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[str
                 grouping=grouping, group=str(group), n=int(mask.sum()), n_speakers=draws.n_speakers
             )
             tables.append(table)
-    columns = ["grouping", "group", "n", "n_speakers", "encoder", "target", "layer", "estimate", "low", "high", "p"]
+    columns = [
+        "grouping",
+        "group",
+        "n",
+        "n_speakers",
+        "encoder",
+        "target",
+        "layer",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "p_value",
+    ]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
@@ -85,10 +97,10 @@ def cross_corpus(predictions: Predictions, *, metric: str) -> pd.DataFrame:
     The layer is chosen where it was trained, on speakers held out there; what it reaches elsewhere had no part in that.
 
     Returns:
-        ``encoder, target, source, test, layer, estimate, low, high, p``; empty where no probe was trained on one corpus
+        ``encoder, target, source, test, layer, estimate, ci_low, ci_high, p_value``; empty where no probe was trained on one corpus
     """
     trained = predictions.columns[predictions.columns["train_corpus"] != ""]
-    columns = ["encoder", "target", "source", "test", "layer", "estimate", "low", "high", "p"]
+    columns = ["encoder", "target", "source", "test", "layer", "estimate", "ci_low", "ci_high", "p_value"]
     if trained.empty:
         return pd.DataFrame(columns=columns)
     only = _only(predictions, trained.index)
@@ -108,7 +120,9 @@ def cross_corpus(predictions: Predictions, *, metric: str) -> pd.DataFrame:
         layer = own["layer"].iloc[int(np.nanargmax(sign * own["estimate"]))]
         for test, table in tables.items():
             there = _rows(table, encoder, source, target)
-            found = there[there["layer"] == layer][["layer", "estimate", "low", "high", "p"]].iloc[0].to_dict()
+            found = (
+                there[there["layer"] == layer][["layer", "estimate", "ci_low", "ci_high", "p_value"]].iloc[0].to_dict()
+            )
             rows.append({"encoder": encoder, "target": target, "source": source, "test": test, **found})
     return pd.DataFrame(rows, columns=columns)
 

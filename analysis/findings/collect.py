@@ -12,9 +12,10 @@ import pandas as pd
 
 from layerprobe.analysis.findings.records import Finding
 from layerprobe.analysis.layers.depth import MEASURES
-from layerprobe.analysis.layers.scores import SPEAKERS, best_layer
+from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.analysis.layers.variance_partitioning import OF_BOTH
 from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES
+from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, JACKKNIFE_FOLDS
 from layerprobe.analysis.statistics.permutation import BY_SPEAKER, holm
 from layerprobe.analysis.study import Study
 from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM
@@ -22,7 +23,6 @@ from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGH
 RIDGE = "ridge per layer on standardised embeddings, alpha from inner speaker-disjoint folds"
 BCA = f"BCa over {N_RESAMPLES:,} draws of whole speakers, shared by all layers, targets and encoders; wider for few speakers"
 LIN, EFRON = "Lin (1989), Biometrics 45", "Efron (1987), JASA 82; Hesterberg (2015), Am. Stat. 69"
-OVER_FOLDS = "95 % over folds"  # what a range is that has no speakers' draws: of weights
 FUSED_WAYS = {
     FUSED_RIDGE: "banded ridge of each encoder's layer with the least error on the inner folds",
     FUSED_WEIGHTED_SUM: "one softmax over the layers of all encoders, with a linear head for each",
@@ -39,15 +39,15 @@ def collect_findings(study: Study) -> list[Finding]:
 
 def _layers(study: Study) -> Iterator[Finding]:
     """Best layers, their set, the layer chosen in the folds, the weighted sum, and the best of random weights."""
-    draws = study.draws.table()
+    draws = study.bootstrap.table()
     for (encoder, target), rows in study.table[study.table["encoder"] != ""].groupby(["encoder", "target"], sort=False):
         ridge = rows[rows["probe"] == "ridge"]
-        for control, name in (("none", "best_layer"), ("random_init", "random_weights")):
+        for control, name in (("none", "highest_scoring_layer"), ("random_init", "random_init")):
             part = ridge[(ridge["control"] == control) & ridge["value"].notna()]
             if part.empty:
                 continue
             row = _scored(_row(part, best_layer(part.set_index("layer")["value"], metric=study.metric)))
-            yield _finding(name, row, study.metric, spread=str(row["spread"]), method=RIDGE, source=LIN)
+            yield _finding(name, row, study.metric, interval=str(row["interval"]), method=RIDGE, source=LIN)
             inside = [str(k) for k in part["layer"][part["in_best_set"]]]
             if control == "none" and inside:
                 method = (
@@ -55,18 +55,23 @@ def _layers(study: Study) -> Iterator[Finding]:
                 )
                 source = "Hsu (1981), Ann. Stat. 9; Romano and Wolf (2005), Econometrica 73"
                 of_set = {**row, "layer": ", ".join(inside), "estimate": len(inside)}
-                yield _finding("best_set", of_set, study.metric, spread="layers", method=method, source=source)
+                yield _finding("best_set", of_set, study.metric, interval="", method=method, source=source)
         own = (draws["encoder"] == encoder) & (draws["target"] == target) & (draws["control"] == "none")
         for row in draws[own & (draws["layer"] == CHOSEN) & (draws["probe"] == "ridge")].to_dict("records"):
             method = "per fold the layer with the least error on the inner folds of the training speakers; " + BCA
             yield _finding(
-                "chosen_layer", {**row, "p": math.nan}, study.metric, spread=SPEAKERS, method=method, source=EFRON
+                "cv_selected_layer",
+                {**row, "p_value": math.nan},
+                study.metric,
+                interval=BCA_SPEAKERS,
+                method=method,
+                source=EFRON,
             )
         for row in rows[(rows["probe"] == "weighted_sum") & (rows["control"] == "none")].to_dict("records"):
             method = "softmax mix of standardised layers and a linear head, least squares, mean and spread matched"
             source = "Yang et al. (2021), SUPERB"
             yield _finding(
-                "weighted_sum", _scored(row), study.metric, spread=str(row["spread"]), method=method, source=source
+                "weighted_sum", _scored(row), study.metric, interval=str(row["interval"]), method=method, source=source
             )
 
 
@@ -76,20 +81,25 @@ def _chance(study: Study) -> Iterator[Finding]:
         dealt = "speakers' levels and what is left of them dealt apart" if row["control"] == BY_SPEAKER else "all dealt"
         yield _finding(
             "chance",
-            {**row, "layer": "all", "estimate": row["chance"], "p": rows["p"].min()},
+            {**row, "layer": "all", "estimate": row["chance"], "p_value": rows["p_permutation"].min()},
             study.metric,
-            spread="permutations",
+            interval="",
             method=f"largest score of any layer in {row['n_permutations']} permutations ({dealt}), every fit redone",
             source="Westfall and Young (1993); Phipson and Smyth (2010)",
-            about=str(row["control"]),
+            detail=str(row["control"]),
         )
 
 
 def _above_random(study: Study) -> Iterator[Finding]:
-    for (encoder, target), rows in study.above_random.groupby(["encoder", "target"], sort=False):
+    for (encoder, target), rows in study.gain_over_random.groupby(["encoder", "target"], sort=False):
         row = _row(rows, _best(study, encoder, target))
         yield _finding(
-            "above_random", {**row, "estimate": row["value"]}, study.metric, spread=SPEAKERS, method=BCA, source=EFRON
+            "gain_over_random",
+            {**row, "estimate": row["value"]},
+            study.metric,
+            interval=BCA_SPEAKERS,
+            method=BCA,
+            source=EFRON,
         )
 
 
@@ -104,12 +114,12 @@ def _selectivity(study: Study) -> Iterator[Finding]:
         score = float(_row(rows[rows["control"] == "none"], layer)["value"])
         for control in ("permuted_within_speaker", "random_per_speaker"):
             for row in rows[(rows["control"] == control) & (rows["layer"] == layer)].to_dict("records"):
-                low, high = sorted(sign * (score - row[k]) for k in ("seed_min", "seed_max"))
-                row |= {"estimate": sign * (score - row["value"]), "low": low, "high": high}
+                low, high = sorted(sign * (score - row[k]) for k in ("draw_min", "draw_max"))
+                row |= {"estimate": sign * (score - row["value"]), "ci_low": low, "ci_high": high}
                 method = "the layer's score less the mean of its scores on the control's draws"
                 source = "Hewitt and Liang (2019)"
                 yield _finding(
-                    "selectivity", row, study.metric, spread="draws", method=method, source=source, about=control
+                    "selectivity", row, study.metric, interval="", method=method, source=source, detail=control
                 )
 
 
@@ -117,7 +127,7 @@ def _regrets(study: Study) -> Iterator[Finding]:
     method = f"score of the layer chosen inside the training speakers, less that of the usual choice; {BCA}"
     for row in study.regrets.to_dict("records"):
         yield _finding(
-            "regret", row, study.metric, spread=SPEAKERS, method=method, source=EFRON, about=str(row["choice"])
+            "regret", row, study.metric, interval=BCA_SPEAKERS, method=method, source=EFRON, detail=str(row["choice"])
         )
 
 
@@ -125,16 +135,16 @@ def _depths(study: Study) -> Iterator[Finding]:
     for row in study.depth_table.to_dict("records"):
         method = MEASURES[row["measure"]]
         if row["measure"] == "expected_layer":
-            room = row["headroom_estimate"], row["headroom_low"], row["headroom_high"]
+            room = row["headroom_estimate"], row["headroom_ci_low"], row["headroom_ci_high"]
             method += ", of {:.2f} headroom (95 % {:.2f} to {:.2f})".format(*room)
         yield _finding(
             "depth",
             {**row, "layer": "all"},
             study.depth_metric,
-            spread=OVER_FOLDS if row["measure"] == "weight_centre" else SPEAKERS,
+            interval=JACKKNIFE_FOLDS if row["measure"] == "weight_centre" else BCA_SPEAKERS,
             method=f"{method}, on relative depth",
             source="Tenney et al. (2019)",
-            about=row["measure"] + OF_CONTROL[row["control"]],
+            detail=row["measure"] + OF_CONTROL[row["control"]],
         )
 
 
@@ -145,10 +155,10 @@ def _contrasts(study: Study) -> Iterator[Finding]:
             "depth_difference",
             {**row, "target": row["name"], "layer": "all"},
             study.depth_metric,
-            spread=OVER_FOLDS if folds else SPEAKERS,
+            interval=JACKKNIFE_FOLDS if folds else BCA_SPEAKERS,
             method="delete-a-group jackknife over folds" if folds else BCA,
             source="Kott (2001), J. Off. Stat. 17" if folds else EFRON,
-            about=row["measure"] + OF_CONTROL[row["control"]],
+            detail=row["measure"] + OF_CONTROL[row["control"]],
         )
 
 
@@ -156,51 +166,69 @@ def _shares(study: Study) -> Iterator[Finding]:
     """Of the layer with the highest joint share: what only it, and what only the source beside it, says."""
     method = "banded ridge of the layer and what is beside it, against each alone; " + BCA
     source = "Nunez-Elizalde et al. (2019), NeuroImage 197"
-    for _, rows in study.shares.groupby(["encoder", "target"], sort=False):
-        row = rows.iloc[int(np.nanargmax(rows["joint"]))].to_dict()
+    for _, rows in study.variance_partition.groupby(["encoder", "target"], sort=False):
+        row = rows.iloc[int(np.nanargmax(rows["with_covariates"]))].to_dict()
         for share in OF_BOTH:
-            ends = {"estimate": row[share], "low": row[f"{share}_low"], "high": row[f"{share}_high"]}
-            yield _finding("unique", {**row, **ends}, "r2", spread=SPEAKERS, method=method, source=source, about=share)
+            ends = {"estimate": row[share], "ci_low": row[f"{share}_ci_low"], "ci_high": row[f"{share}_ci_high"]}
+            yield _finding(
+                "unique_variance",
+                {**row, **ends},
+                "r2",
+                interval=BCA_SPEAKERS,
+                method=method,
+                source=source,
+                detail=share,
+            )
 
 
 def _fusion(study: Study) -> Iterator[Finding]:
     """What encoders say together, and how much more than each alone."""
     source = "Nunez-Elizalde et al. (2019), NeuroImage 197"
-    draws = study.draws.table()
+    draws = study.bootstrap.table()
     for probe, method in FUSED_WAYS.items():
         for row in draws[(draws["probe"] == probe) & (draws["control"] == "none")].to_dict("records"):
-            kept = {**row, "p": math.nan}
+            kept = {**row, "p_value": math.nan}
             yield _finding(
-                "fused", kept, study.metric, spread=SPEAKERS, method=f"{method}; {BCA}", source=source, about=probe
+                "fusion",
+                kept,
+                study.metric,
+                interval=BCA_SPEAKERS,
+                method=f"{method}; {BCA}",
+                source=source,
+                detail=probe,
             )
-        for row in study.gains[study.gains["probe"] == probe].to_dict("records"):
-            about = f"{row['added']} over {row['alone']}, {probe}"
+        for row in study.fusion_gains[study.fusion_gains["probe"] == probe].to_dict("records"):
+            detail = f"{row['added']} over {row['alone']}, {probe}"
             less = f"{method}, less the same of {row['alone']} alone; {BCA}"
-            yield _finding("adds", row, study.metric, spread=SPEAKERS, method=less, source=source, about=about)
+            yield _finding(
+                "fusion_gain", row, study.metric, interval=BCA_SPEAKERS, method=less, source=source, detail=detail
+            )
 
 
 def _groups(study: Study) -> Iterator[Finding]:
-    for row in study.by_group.to_dict("records"):
-        about = f"{row['grouping']}: {row['group']}"
-        row["p"] = math.nan  # that a score is 0 is nobody's question
-        yield _finding("group", row, study.metric, spread=SPEAKERS, method=BCA, source=EFRON, about=about)
+    for row in study.by_subgroup.to_dict("records"):
+        detail = f"{row['grouping']}: {row['group']}"
+        row["p_value"] = math.nan  # that a score is 0 is nobody's question
+        yield _finding("subgroup", row, study.metric, interval=BCA_SPEAKERS, method=BCA, source=EFRON, detail=detail)
 
 
 def _transfers(study: Study) -> Iterator[Finding]:
     method = "trained on one corpus, on which the layer was chosen, tested on speakers held out of all; " + BCA
-    for row in study.transfers.to_dict("records"):
-        about = f"{row['source']} to {row['test']}"
-        row["p"] = math.nan
-        yield _finding("transfer", row, study.metric, spread=SPEAKERS, method=method, source=EFRON, about=about)
+    for row in study.cross_corpus.to_dict("records"):
+        detail = f"{row['source']} to {row['test']}"
+        row["p_value"] = math.nan
+        yield _finding(
+            "cross_corpus", row, study.metric, interval=BCA_SPEAKERS, method=method, source=EFRON, detail=detail
+        )
 
 
 def _finding(
-    name: str, row: Mapping[Any, Any], metric: str, *, spread: str, method: str, source: str, about: str = ""
+    name: str, row: Mapping[Any, Any], metric: str, *, interval: str, method: str, source: str, detail: str = ""
 ) -> Finding:
-    """A record from a row with ``encoder, target, layer, estimate`` and what it has of ``low, high, p``."""
+    """A record from a row with ``encoder, target, layer, estimate`` and what it has of ``ci_low, ci_high, p_value``."""
     encoder, target, layer = (str(row[k]) for k in ("encoder", "target", "layer"))
-    estimate, low, high, p = (float(row.get(k, math.nan)) for k in ("estimate", "low", "high", "p"))
-    return Finding(name, encoder, target, layer, metric, estimate, low, high, spread, method, source, about, p)
+    estimate, low, high, p = (float(row.get(k, math.nan)) for k in ("estimate", "ci_low", "ci_high", "p_value"))
+    return Finding(name, encoder, target, layer, metric, estimate, low, high, interval, method, source, detail, p)
 
 
 def _best(study: Study, encoder: object, target: object) -> str:
@@ -216,13 +244,13 @@ def _row(table: pd.DataFrame, layer: str) -> dict[Any, Any]:
 
 def _scored(row: Mapping[Any, Any]) -> dict[Any, Any]:
     """A row of `Study.table` as one of an estimate; whether it is 0 is asked of chance, which knows all layers."""
-    return {**row, "estimate": row["value"], "low": row["lowest"], "high": row["highest"], "p": math.nan}
+    return {**row, "estimate": row["value"], "ci_low": row["ci_low"], "ci_high": row["ci_high"], "p_value": math.nan}
 
 
 def _adjusted(findings: list[Finding]) -> list[Finding]:
     """Holm's correction over all that test the same: of one name, and of one measure or choice."""
-    families = pd.Series([f"{f.name} {f.about}" for f in findings], dtype=object)
-    p = np.array([f.p for f in findings])
+    families = pd.Series([f"{f.name} {f.detail}" for f in findings], dtype=object)
+    p = np.array([f.p_value for f in findings])
     corrected = np.full(len(p), np.nan)
     for family in families.unique():
         own = np.flatnonzero((families == family).to_numpy() & np.isfinite(p))

@@ -23,8 +23,8 @@ def ranged(row: dict[Any, Any], *, digits: int = 2) -> str:
     if not np.isfinite(row["estimate"]):
         return "–"
     text = f"{row['estimate']:.{digits}f}"
-    known = np.isfinite(row["low"]) and np.isfinite(row["high"])
-    return f"{text} ({row['low']:.{digits}f} to {row['high']:.{digits}f})" if known else text
+    known = np.isfinite(row["ci_low"]) and np.isfinite(row["ci_high"])
+    return f"{text} ({row['ci_low']:.{digits}f} to {row['ci_high']:.{digits}f})" if known else text
 
 
 def p_text(p: float) -> str:

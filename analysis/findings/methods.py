@@ -106,7 +106,7 @@ def _statistics(study: Study) -> Iterator[str]:
             f"permutations of the ratings, {dealt}, with every fit redone; p-values of several targets and encoders "
             "were corrected after Holm."
         )
-    if CHOSEN in set(study.judged.values()):
+    if CHOSEN in set(study.evaluated_layers.values()):
         yield "Where a single layer stands for an encoder, each fold's was chosen on its inner folds."
 
 
@@ -130,12 +130,12 @@ def _depth_and_mixes(study: Study) -> Iterator[str]:
 
 def _together(study: Study) -> Iterator[str]:
     """What was fitted, or compared, side by side; and how words were read."""
-    if len(study.shares):
+    if len(study.variance_partition):
         yield (
             "Shares of variance come from banded ridge regressions of each layer beside "
             f"{' and '.join(b['name'] for b in study.runs[0].plan.get('covariates', []))} (Nunez-Elizalde et al., 2019)."
         )
-    if len(study.gains):
+    if len(study.fusion_gains):
         yield (
             "Encoders were also fitted together: banded ridge regressions (Nunez-Elizalde et al., 2019) of each "
             "encoder's layer with the least error on the inner folds, and one softmax over the layers of all encoders "

@@ -7,23 +7,25 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from layerprobe.analysis.statistics.estimates import INTERVAL_NAMES
+
 NAMES = {
-    "best_layer": "best layer",
+    "highest_scoring_layer": "best layer",
     "best_set": "layers not told from the best",
-    "chosen_layer": "layer chosen inside the training speakers",
+    "cv_selected_layer": "layer chosen inside the training speakers",
     "weighted_sum": "weighted sum",
     "chance": "chance: the best layer on permuted ratings, in 95 % of permutations at most",
-    "random_weights": "best layer of random weights",
-    "above_random": "above the same layer with random weights",
+    "random_init": "best layer of random weights",
+    "gain_over_random": "above the same layer with random weights",
     "selectivity": "above a control",
     "regret": "given away by a usual choice",
     "depth": "depth",
     "depth_difference": "depth difference",
-    "unique": "unique share of the variance",
-    "fused": "encoders together",
-    "adds": "added to another encoder",
-    "group": "score of a group",
-    "transfer": "from one corpus to another",
+    "unique_variance": "unique share of the variance",
+    "fusion": "encoders together",
+    "fusion_gain": "added to another encoder",
+    "subgroup": "score of a group",
+    "cross_corpus": "from one corpus to another",
 }
 
 
@@ -37,21 +39,21 @@ class Finding:
     layer: str
     metric: str
     estimate: float
-    low: float  # NaN where there is no interval
-    high: float
-    spread: str  # what low and high are
+    ci_low: float  # NaN where there is no interval
+    ci_high: float
+    interval: str  # how it was made, a key of `INTERVAL_NAMES`; empty where there is none
     method: str
     source: str
-    about: str = ""  # which choice, measure, control, source or group
-    p: float = float("nan")  # of chance alone, NaN where nothing was tested
+    detail: str = ""  # which choice, measure, control, source or group
+    p_value: float = float("nan")  # of chance alone, NaN where nothing was tested
     p_adjusted: float = float("nan")  # Holm (1979), over all findings of the same name and kind
 
     @property
     def value(self) -> str:
         """The estimate with its spread, in words."""
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+        if not (math.isfinite(self.ci_low) and math.isfinite(self.ci_high)):
             return f"{self.estimate:.2f}"
-        return f"{self.estimate:.2f} ({self.spread} {self.low:.2f} to {self.high:.2f})"
+        return f"{self.estimate:.2f} ({INTERVAL_NAMES[self.interval]} {self.ci_low:.2f} to {self.ci_high:.2f})"
 
 
 def write_findings(path: Path, findings: list[Finding], *, fingerprint: str) -> None:

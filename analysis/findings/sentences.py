@@ -20,7 +20,7 @@ def headlines(findings: list[Finding]) -> list[str]:
     sentences: list[str] = []
     for encoder in dict.fromkeys(f.encoder for f in findings):
         own = [f for f in findings if f.encoder == encoder]
-        for target in dict.fromkeys(f.target for f in own if f.name == "best_layer"):
+        for target in dict.fromkeys(f.target for f in own if f.name == "highest_scoring_layer"):
             sentences += _of_target([f for f in own if f.target == target])
         sentences += _of_depth(own)
     return [*sentences, *_of_fusion(findings)]
@@ -31,12 +31,12 @@ def knows(findings: list[Finding]) -> bool | None:
 
     With fewer than 20 permutations no p-value can be below .05, and the best layer has to beat every permutation.
     """
-    best, chance = _named(findings, "best_layer"), _named(findings, "chance")
-    if best is None or chance is None or not np.isfinite(chance.p):
+    best, chance = _named(findings, "highest_scoring_layer"), _named(findings, "chance")
+    if best is None or chance is None or not np.isfinite(chance.p_value):
         return None
     n = re.search(r"in (\d+) permutations", chance.method)
     least = 1 / (1 + int(n.group(1))) if n else 0.0
-    return bool(chance.p < ALPHA or (least >= ALPHA and np.isclose(chance.p, least)))
+    return bool(chance.p_value < ALPHA or (least >= ALPHA and np.isclose(chance.p_value, least)))
 
 
 def layer_ranges(layers: list[str]) -> str:
@@ -56,7 +56,7 @@ def layer_ranges(layers: list[str]) -> str:
 
 
 def _of_target(findings: list[Finding]) -> Iterator[str]:
-    best, chance, chosen = (_named(findings, name) for name in ("best_layer", "chance", "chosen_layer"))
+    best, chance, chosen = (_named(findings, name) for name in ("highest_scoring_layer", "chance", "cv_selected_layer"))
     if best is None:
         return
     target, metric = shown_name(best.target), _metric(best)
@@ -84,29 +84,27 @@ def _of_target(findings: list[Finding]) -> Iterator[str]:
     yield sentence + (f"; better than {against}." if against else ".")
     yield from _of_random(findings)
     yield from _of_shares(findings)
-    lost = [f for f in findings if f.name == "regret" and f.low > 0]
+    lost = [f for f in findings if f.name == "regret" and f.ci_low > 0]
     if lost:
-        worst = ", ".join(f"the {f.about} {f.value}" for f in lost)
+        worst = ", ".join(f"the {f.detail} {f.value}" for f in lost)
         yield f"Taking a usual choice instead costs {target} in {best.encoder}: {worst}."
 
 
 def _chance_text(chance: Finding) -> str:
     reach = "no better than" if chance.metric in LOWER_IS_BETTER else "up to"
-    return (
-        f"the best layer on permuted ratings reaches {reach} {chance.estimate:.2f} in 95 % of draws; {p_text(chance.p)}"
-    )
+    return f"the best layer on permuted ratings reaches {reach} {chance.estimate:.2f} in 95 % of draws; {p_text(chance.p_value)}"
 
 
 def _of_random(findings: list[Finding]) -> Iterator[str]:
-    above, untrained = _named(findings, "above_random"), _named(findings, "random_weights")
+    above, untrained = _named(findings, "gain_over_random"), _named(findings, "random_init")
     if above is None or untrained is None:
         return
     where = f"layer {above.layer} of {above.encoder}"
-    by = f"{abs(above.estimate):.2f} (95 % of the difference {above.low:.2f} to {above.high:.2f})"
+    by = f"{abs(above.estimate):.2f} (95 % of the difference {above.ci_low:.2f} to {above.ci_high:.2f})"
     target = shown_name(above.target)
-    if above.low > 0:
+    if above.ci_low > 0:
         yield f"For {target}, training made {where} better than random weights by {by}."
-    elif above.high < 0:
+    elif above.ci_high < 0:
         yield f"For {target}, {where} is worse than with random weights, by {by}."
     else:
         yield (
@@ -116,9 +114,9 @@ def _of_random(findings: list[Finding]) -> Iterator[str]:
 
 
 def _of_shares(findings: list[Finding]) -> Iterator[str]:
-    share = {f.about: f for f in findings if f.name == "unique"}
+    share = {f.detail: f for f in findings if f.name == "unique_variance"}
     if share:
-        joint, layer, covariate = (share[k] for k in ("joint", "unique_layer", "unique_beside"))
+        joint, layer, covariate = (share[k] for k in ("with_covariates", "unique_layer", "unique_covariates"))
         yield (
             f"Of the variance of {joint.target.replace('_', ' ')}, layer {joint.layer} of {joint.encoder} and what is "
             f"beside it explain {joint.estimate:.2f} together; {layer.value} is the layer's alone, {covariate.value} that "
@@ -128,7 +126,7 @@ def _of_shares(findings: list[Finding]) -> Iterator[str]:
 
 def _of_depth(findings: list[Finding]) -> Iterator[str]:
     """The claim as a hypothesis: it needs two targets of which the encoder knows something."""
-    differences = [f for f in findings if f.name == "depth_difference" and f.about == "score_centre"]
+    differences = [f for f in findings if f.name == "depth_difference" and f.detail == "score_centre"]
     for found in differences:
         deeper, shallower = found.target.split(" − ")
         unknown = [
@@ -142,33 +140,31 @@ def _of_depth(findings: list[Finding]) -> Iterator[str]:
                 f"said, because it shows nothing of {'them' if len(unknown) > 1 else 'it'}."
             )
             continue
-        if not np.isfinite(found.low):
+        if not np.isfinite(found.ci_low):
             continue
-        numbers = (
-            f"centres of gravity of the layers' scores on relative depth differ by {found.value}, {p_text(found.p)}"
-        )
-        if found.low > 0:
+        numbers = f"centres of gravity of the layers' scores on relative depth differ by {found.value}, {p_text(found.p_value)}"
+        if found.ci_low > 0:
             yield f"In {found.encoder} {deeper} lies deeper than {shallower}, {CLAIMED}: {numbers}."
-        elif found.high < 0:
+        elif found.ci_high < 0:
             yield f"In {found.encoder} {deeper} lies shallower than {shallower}, against what was claimed: {numbers}."
         else:
             yield f"In {found.encoder} {deeper} and {shallower} can't be told apart by depth: {numbers}."
         beyond = [f for f in findings if f.name == "depth_difference" and f.target == found.target]
         for other in beyond:
-            if other.about == "score_centre, less that of random weights" and np.isfinite(other.low):
-                more = "more than" if other.low > 0 else "less than" if other.high < 0 else "not told from"
-                yield f"That difference is {more} what random weights show (by {other.value}, {p_text(other.p)})."
+            if other.detail == "score_centre, less that of random weights" and np.isfinite(other.ci_low):
+                more = "more than" if other.ci_low > 0 else "less than" if other.ci_high < 0 else "not told from"
+                yield f"That difference is {more} what random weights show (by {other.value}, {p_text(other.p_value)})."
 
 
 def _of_fusion(findings: list[Finding]) -> Iterator[str]:
     """What one encoder adds to another, by ridge, which takes one layer of each."""
     for found in findings:
-        if found.name == "adds" and found.about.endswith(f", {FUSED_RIDGE}"):
-            added, alone = found.about.removesuffix(f", {FUSED_RIDGE}").split(" over ")
-            target, numbers = shown_name(found.target), f"({METRIC_NAMES[found.metric]}, {p_text(found.p)})"
-            if found.low > 0:
+        if found.name == "fusion_gain" and found.detail.endswith(f", {FUSED_RIDGE}"):
+            added, alone = found.detail.removesuffix(f", {FUSED_RIDGE}").split(" over ")
+            target, numbers = shown_name(found.target), f"({METRIC_NAMES[found.metric]}, {p_text(found.p_value)})"
+            if found.ci_low > 0:
                 yield f"For {target}, {added} adds {found.value} to what {alone} says alone {numbers}."
-            elif found.high < 0:
+            elif found.ci_high < 0:
                 yield f"For {target}, {added} takes from what {alone} says alone: {found.value} {numbers}."
             else:
                 yield f"For {target}, {added} adds nothing that can be told to {alone} alone: {found.value} {numbers}."

@@ -95,7 +95,7 @@ def contrasts(depths: list[Depth]) -> pd.DataFrame:
     """How much deeper the claim's first target lies than its second, of each encoder and measure.
 
     Returns:
-        ``encoder, control, measure, deeper, shallower, name, estimate, low, high, p``; ``control`` is ``none``,
+        ``encoder, control, measure, deeper, shallower, name, estimate, ci_low, ci_high, p_value``; ``control`` is ``none``,
         ``random_init``, or ``difference`` for the first less the second; again for what the words leave of both
     """
     by_key = {(d.encoder, d.control, d.target, d.measure): d for d in depths}
@@ -113,7 +113,18 @@ def contrasts(depths: list[Depth]) -> pd.DataFrame:
             if control == "none" and first is not None and second is not None and first.sampled and second.sampled:
                 trained, untrained = depth.sampled - other.sampled, first.sampled - second.sampled  # type: ignore[operator]
                 rows.append({**label, "control": "difference", **vars((trained - untrained).one())})
-    columns = ["encoder", "control", "measure", "deeper", "shallower", "name", "estimate", "low", "high", "p"]
+    columns = [
+        "encoder",
+        "control",
+        "measure",
+        "deeper",
+        "shallower",
+        "name",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "p_value",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -65,7 +65,7 @@ def regrets(
         lower_is_better: whether a low score is a good one
 
     Returns:
-        ``encoder, target, choice, layer, estimate, low, high, p``, above 0 where the usual choice is worse; where no
+        ``encoder, target, choice, layer, estimate, ci_low, ci_high, p_value``, above 0 where the usual choice is worse; where no
         layer was chosen, no rows
     """
     rows = []
@@ -83,7 +83,9 @@ def regrets(
                     lost = usual - chosen if lower_is_better else chosen - usual
                     found: Estimate = lost.one()
                     rows.append({"encoder": encoder, "target": target, "choice": choice, "layer": layer, **vars(found)})
-    return pd.DataFrame(rows, columns=["encoder", "target", "choice", "layer", "estimate", "low", "high", "p"])
+    return pd.DataFrame(
+        rows, columns=["encoder", "target", "choice", "layer", "estimate", "ci_low", "ci_high", "p_value"]
+    )
 
 
 def _defaults(names: list[str]) -> tuple[list[str], list[str]]:

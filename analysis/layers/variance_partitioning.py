@@ -7,8 +7,13 @@ import pandas as pd
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores
 from layerprobe.probe.results.run_folder import COVARIATES_ONLY
 
-OF_BOTH = ("joint", "unique_layer", "unique_beside", "shared")  # what a layer and the source explain together, in parts
-SHARES = ("layer_alone", "beside", *OF_BOTH)
+OF_BOTH = (
+    "with_covariates",
+    "unique_layer",
+    "unique_covariates",
+    "shared",
+)  # what a layer and the source explain together, in parts
+SHARES = ("layer_alone", "covariates_only", *OF_BOTH)
 
 
 def variance_partition(draws: BootstrapScores) -> pd.DataFrame:
@@ -20,7 +25,7 @@ def variance_partition(draws: BootstrapScores) -> pd.DataFrame:
     Returns:
         ``encoder, target, layer`` with the R² of the layer (``layer_alone``), of the source (``covariate``) and of both
         (``joint``), and ``unique_layer`` (joint less beside), ``unique_beside`` (joint less layer) and ``shared`` (the
-        rest of joint); each also with ``_low`` and ``_high``. Held-out shares can be a little below 0. Empty where
+        rest of joint); each also with ``_ci_low`` and ``_ci_high``. Held-out shares can be a little below 0. Empty where
         nothing was fitted beside the layers.
 
     Raises:
@@ -42,7 +47,7 @@ def variance_partition(draws: BootstrapScores) -> pd.DataFrame:
         row = {k: key[k] for k in ("encoder", "target", "layer")}
         for name, share in zip(SHARES, (layer, covariate, joint, unique_layer, unique_beside, shared), strict=True):
             found = share.one()
-            row |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
+            row |= {name: found.estimate, f"{name}_ci_low": found.ci_low, f"{name}_ci_high": found.ci_high}
         rows.append(row)
-    ends = [f"{name}{end}" for name in SHARES for end in ("", "_low", "_high")]
+    ends = [f"{name}{end}" for name in SHARES for end in ("", "_ci_low", "_ci_high")]
     return pd.DataFrame(rows, columns=["encoder", "target", "layer", *ends])

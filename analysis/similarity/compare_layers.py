@@ -31,7 +31,7 @@ def compare_layers(folder: Path | str) -> Path:
     folder = Path(folder)
     run, predictions = read_run(folder), read_predictions(folder)
     encoders = {e["name"]: e for e in run.plan["encoders"] if is_stack(list(e["layers"]))}
-    encoders |= {e["name"]: e for e in run.plan.get("beside", []) if "layers" in e and e["name"] not in encoders}
+    encoders |= {e["name"]: e for e in run.plan.get("covariates", []) if "layers" in e and e["name"] not in encoders}
     if not encoders:
         raise InputError(
             f"{folder} has no encoder whose layers lie one above the other, so there is nothing to compare."

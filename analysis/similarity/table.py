@@ -14,7 +14,7 @@ from layerprobe.analysis.similarity.rsa import centred_ranks, draw_blocks, n_rea
 
 Read = Callable[[str, np.ndarray], np.ndarray]  # a layer's name, row numbers (n_rows,) -> (n_rows, dim)
 RATINGS = "ratings"  # the encoder that rated targets are layers of
-COLUMNS = ["measure", "encoder_a", "layer_a", "encoder_b", "layer_b", "value", "p"]
+COLUMNS = ["measure", "encoder_a", "layer_a", "encoder_b", "layer_b", "value", "p_permutation"]
 MAX_UTTERANCES = 4000
 N_PERMUTATIONS = 999
 N_COMPONENTS = 10
@@ -67,13 +67,13 @@ def similarity_table(  # noqa: PLR0913 - each is a choice that a caller can make
         penalty: CCA's ridge, in units of the features' mean variance
 
     Returns:
-        tidy rows ``measure, encoder_a, layer_a, encoder_b, layer_b, value, p``, every pair in both orders with the
+        tidy rows ``measure, encoder_a, layer_a, encoder_b, layer_b, value, p_permutation``, every pair in both orders with the
         same numbers, a layer with itself too, so that each pair of encoders is a full square or oblong:
 
-        * ``cka``: `analysis.similarity.cka.debiased_cka`, in [-1, 1]; ``p`` is NaN
-        * ``cca``: the mean held-out correlation, in [-1, 1], mean of fitting on either half of speakers; ``p`` is NaN;
+        * ``cka``: `analysis.similarity.cka.debiased_cka`, in [-1, 1]; ``p_permutation`` is NaN
+        * ``cca``: the mean held-out correlation, in [-1, 1], mean of fitting on either half of speakers; ``p_permutation`` is NaN;
           of a single rating it would be a probe, so it has no rows with ratings
-        * ``rsa``: Spearman's correlation between speakers, in [-1, 1]; ``p`` is one-sided, speakers as blocks,
+        * ``rsa``: Spearman's correlation between speakers, in [-1, 1]; ``p_permutation`` is one-sided, speakers as blocks,
           not corrected for the number of pairs
 
         Targets are layers of the encoder ``ratings``. A constant layer has NaN.

@@ -108,8 +108,8 @@ class Intervals:
     """Of each column, ``(n_columns,)``."""
 
     estimate: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    ci_low: np.ndarray
+    ci_high: np.ndarray
 
 
 def expanded_quantile(n_speakers: float, *, level: float = LEVEL) -> float:

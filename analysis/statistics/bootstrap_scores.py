@@ -51,8 +51,10 @@ class BootstrapScores:
         return self.scores[place[list(layers)].to_numpy()]
 
     def table(self) -> pd.DataFrame:
-        """``KEYS`` with ``estimate, low, high, p``: 95 % intervals (BCa), NaN where there are none."""
-        found = pd.DataFrame([vars(e) for e in self.scores.estimated()], columns=["estimate", "low", "high", "p"])
+        """``KEYS`` with ``estimate, ci_low, ci_high, p_value``: 95 % intervals (BCa), NaN where there are none."""
+        found = pd.DataFrame(
+            [vars(e) for e in self.scores.estimated()], columns=["estimate", "ci_low", "ci_high", "p_value"]
+        )
         return pd.concat([self.keys.reset_index(drop=True), found], axis=1)
 
     def joined(self, other: BootstrapScores) -> BootstrapScores:

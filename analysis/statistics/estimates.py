@@ -9,6 +9,13 @@ import numpy as np
 
 from layerprobe.analysis.statistics.bootstrap import bca_interval, bca_p_value
 
+BCA_SPEAKERS = "bca_95_speakers"  # 95 % BCa bootstrap interval over speakers
+JACKKNIFE_FOLDS = "jackknife_95_folds"  # 95 % delete-a-group jackknife interval over folds
+INTERVAL_NAMES = {
+    BCA_SPEAKERS: "95 % CI over speakers",
+    JACKKNIFE_FOLDS: "95 % CI over folds",
+    "": "range over folds",  # scores without an interval
+}
 MOST_UNDEFINED = 0.05  # the share of draws without a value up to which an interval is made of the others
 
 
@@ -50,7 +57,9 @@ class BootstrapSample:
             own = draws[np.isfinite(draws[:, k]), k : k + 1]
             arguments = estimate[k : k + 1], own, left_out[:, k : k + 1]
             interval, p = bca_interval(*arguments), bca_p_value(*arguments)
-            found.append(Estimate(float(estimate[k]), float(interval.low[0]), float(interval.high[0]), float(p[0])))
+            found.append(
+                Estimate(float(estimate[k]), float(interval.ci_low[0]), float(interval.ci_high[0]), float(p[0]))
+            )
         return found
 
     def one(self) -> Estimate:
@@ -64,14 +73,14 @@ class Estimate:
     """A number with its 95 % interval and the two-sided p-value of its being 0; NaN where these are not known."""
 
     estimate: float
-    low: float
-    high: float
-    p: float
+    ci_low: float
+    ci_high: float
+    p_value: float
 
     @property
     def is_known(self) -> bool:
         """Whether it has an interval."""
-        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+        return bool(np.isfinite(self.ci_low) and np.isfinite(self.ci_high))
 
 
 def _flat(values: np.ndarray) -> np.ndarray:

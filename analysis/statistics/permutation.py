@@ -37,7 +37,7 @@ def permutation_table(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
         metric: whose scores are compared
 
     Returns:
-        ``encoder, target, layer, value, p, chance, n_permutations, control``: each layer's score with its p-value
+        ``encoder, target, layer, value, p_permutation, chance, n_permutations, control``: each layer's score with its p-value
         (`max_statistic_p`), and ``chance``, the score that the best layer reaches in 95 % of permutations at most;
         permutations keep speakers together where the sweep made such
     """
@@ -56,8 +56,10 @@ def permutation_table(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
         p = max_statistic_p(sign * real.to_numpy(), null)
         chance = sign * float(np.quantile(null.max(axis=1), 0.95))
         same = {"encoder": encoder, "target": target, "chance": chance, "n_permutations": len(null), "control": control}
-        found += [{**same, "layer": k, "value": v, "p": q} for k, v, q in zip(real.index, real, p, strict=True)]
-    columns = ["encoder", "target", "layer", "value", "p", "chance", "n_permutations", "control"]
+        found += [
+            {**same, "layer": k, "value": v, "p_permutation": q} for k, v, q in zip(real.index, real, p, strict=True)
+        ]
+    columns = ["encoder", "target", "layer", "value", "p_permutation", "chance", "n_permutations", "control"]
     return pd.DataFrame(found, columns=columns)
 
 

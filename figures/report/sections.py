@@ -12,10 +12,10 @@ import pandas as pd
 from layerprobe.analysis.findings.formatting import p_text, ranged, shown_name
 from layerprobe.analysis.findings.records import NAMES, Finding
 from layerprobe.analysis.layers.depth import MEASURES
-from layerprobe.analysis.layers.scores import SPEAKERS
 from layerprobe.analysis.layers.variance_partitioning import SHARES
 from layerprobe.analysis.layers.weights import concentration, weight_summary
 from layerprobe.analysis.similarity.table import RATINGS
+from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, INTERVAL_NAMES
 from layerprobe.analysis.statistics.word_error_rate import error_rates
 from layerprobe.analysis.study import Study
 from layerprobe.figures.plots.curves import BASELINES
@@ -43,7 +43,7 @@ def sections_of(study: Study, findings: list[Finding]) -> list[Section]:
         Section(
             f"Curves, {name}",
             picture="curves",
-            caption=f"The same scores over relative depth. Ribbons are intervals of each layer's score ({SPEAKERS}, "
+            caption=f"The same scores over relative depth. Ribbons are intervals of each layer's score ({INTERVAL_NAMES[BCA_SPEAKERS]}, "
             "BCa); the draws are shared, so layers whose ribbons overlap may still differ.",
         ),
         Section(
@@ -56,7 +56,7 @@ def sections_of(study: Study, findings: list[Finding]) -> list[Section]:
             picture="best-layer",
             header=["encoder", "target", "usual choice", "layer", "gives away", "p"],
             rows=[
-                [r["encoder"], shown_name(r["target"]), r["choice"], r["layer"], ranged(r), p_text(r["p"])]
+                [r["encoder"], shown_name(r["target"]), r["choice"], r["layer"], ranged(r), p_text(r["p_value"])]
                 for r in _records(study.regrets)
             ],
         ),
@@ -82,7 +82,7 @@ def sections_of(study: Study, findings: list[Finding]) -> list[Section]:
 def all_findings(findings: list[Finding]) -> Section:
     """Every record as a row."""
     rows = [
-        [f.encoder, shown_name(f.target), NAMES[f.name], shown_name(f.about), f.layer, f.value, _p(f.p_adjusted)]
+        [f.encoder, shown_name(f.target), NAMES[f.name], shown_name(f.detail), f.layer, f.value, _p(f.p_adjusted)]
         for f in findings
     ]
     header = ["encoder", "target", "finding", "of", "layer", "value", "p, Holm"]
@@ -104,8 +104,8 @@ def cell_texts(cells: pd.DataFrame, table: pd.DataFrame, metric: str) -> list[st
         if row["control"] != "none":
             text += f" ({shown_name(row['control'])})"
         text += f": {METRIC_NAMES[metric]} {row['value']:.3f}"
-        if np.isfinite(row["lowest"]) and np.isfinite(row["highest"]):
-            text += f", {row['spread']} {row['lowest']:.3f} to {row['highest']:.3f}"
+        if np.isfinite(row["ci_low"]) and np.isfinite(row["ci_high"]):
+            text += f", {INTERVAL_NAMES[row['interval']]} {row['ci_low']:.3f} to {row['ci_high']:.3f}"
         if np.isfinite(row.get("alpha", np.nan)):
             text += f", median alpha {row['alpha']:g}"
         if row["control"] == "none" and row["in_best_set"]:
@@ -117,7 +117,7 @@ def cell_texts(cells: pd.DataFrame, table: pd.DataFrame, metric: str) -> list[st
 def _depth(study: Study) -> Section:
     kinds = {"none": "", "random_init": "random weights", "difference": "less that of random weights"}
     rows = [
-        [r["encoder"], r["name"], MEASURES[r["measure"]], kinds[r["control"]], ranged(r), _p(r["p"])]
+        [r["encoder"], r["name"], MEASURES[r["measure"]], kinds[r["control"]], ranged(r), _p(r["p_value"])]
         for r in _records(study.contrasts)
     ]
     words = [
@@ -132,16 +132,16 @@ def _depth(study: Study) -> Section:
 
 
 def _controls(findings: list[Finding]) -> Section:
-    wanted = ("chance", "above_random", "selectivity")
+    wanted = ("chance", "gain_over_random", "selectivity")
     rows = [
         [
             f.encoder,
             shown_name(f.target),
             NAMES[f.name],
-            shown_name(f.about),
+            shown_name(f.detail),
             f.layer,
             f.value,
-            _p(f.p),
+            _p(f.p_value),
             _p(f.p_adjusted),
         ]
         for f in findings
@@ -186,10 +186,12 @@ def mix_rows(study: Study) -> list[list[str]]:
 
 
 def _shares(study: Study) -> Section:
-    covariate = " and ".join(band["name"] for band in study.runs[0].plan.get("beside", []))
+    covariate = " and ".join(band["name"] for band in study.runs[0].plan.get("covariates", []))
     rows = []
-    for row in _records(study.shares):
-        ends = [ranged({"estimate": row[k], "low": row[f"{k}_low"], "high": row[f"{k}_high"]}) for k in SHARES]
+    for row in _records(study.variance_partition):
+        ends = [
+            ranged({"estimate": row[k], "ci_low": row[f"{k}_ci_low"], "ci_high": row[f"{k}_ci_high"]}) for k in SHARES
+        ]
         rows.append([row["encoder"], shown_name(row["target"]), row["layer"], *ends])
     header = ["encoder", "target", "layer", "layer alone", "beside alone", "both", "only the layer", "only beside"]
     words = [f"Shares of the ratings' variance, on speakers never heard, when each layer is fitted beside {covariate}."]
@@ -198,14 +200,14 @@ def _shares(study: Study) -> Section:
 
 def _fusion(findings: list[Finding]) -> Section:
     """A row for what each encoder adds, with the score that they reach together."""
-    together = {(f.about, f.target): f for f in findings if f.name == "fused"}
+    together = {(f.detail, f.target): f for f in findings if f.name == "fusion"}
     rows = []
     for f in findings:
-        if f.name == "adds":
-            who, _, way = f.about.rpartition(", ")
+        if f.name == "fusion_gain":
+            who, _, way = f.detail.rpartition(", ")
             added, _, alone = who.partition(" over ")
             score = ranged(vars(together[way, f.target]))
-            p = [_p(f.p), _p(f.p_adjusted)]
+            p = [_p(f.p_value), _p(f.p_adjusted)]
             rows.append(
                 [shown_name(way), shown_name(f.target), score, f"{added} over {alone} alone", ranged(vars(f)), *p]
             )
@@ -227,10 +229,10 @@ def _groups(study: Study) -> Section:
         text = f"{quartiles}; from {worst['value']:.2f} ({worst['speaker_id']}) to {best['value']:.2f}"
         who = f"{len(own)} speakers with 10 utterances or more: quartiles"
         rows.append([str(encoder), shown_name(target), _layer(own["layer"].iloc[0]), who, text])
-    for row in _records(study.by_group):
+    for row in _records(study.by_subgroup):
         who = f"{row['grouping']} {row['group']} ({row['n']} utterances, {row['n_speakers']} speakers)"
         rows.append([row["encoder"], shown_name(row["target"]), _layer(row["layer"]), who, ranged(row)])
-    for row in _records(study.transfers):
+    for row in _records(study.cross_corpus):
         who = f"trained on {row['source']}, tested on {row['test']}"
         rows.append([row["encoder"], shown_name(row["target"]), row["layer"], who, ranged(row)])
     words = ["Scores of some utterances alone; a score over all can hide that it fails somebody."]
@@ -247,7 +249,7 @@ def _similarity(study: Study) -> Section:
         if not own["value"].notna().any():
             continue
         best = own.iloc[int(np.nanargmax(own["value"]))].to_dict()
-        p = p_text(best["p"]) if np.isfinite(best["p"]) else ""
+        p = p_text(best["p_permutation"]) if np.isfinite(best["p_permutation"]) else ""
         rows.append(
             [str(encoder), shown_name(target), str(measure).upper(), best["layer_a"], f"{best['value']:.3f}", p]
         )

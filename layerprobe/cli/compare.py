@@ -75,9 +75,9 @@ def fuse(
     run = sweep(opened, checked, plan, out=out, command=command, jobs=options.jobs, progress=progress)
     progress.log("Drawing speakers …")
     output.print(scores_text(compare_runs([out])))
-    for row in study([out]).gains.to_dict("records"):
-        adds = f"{row['added']} adds {_ranged(row['estimate'], row['low'], row['high'])} over {row['alone']}"
-        output.print(f"  {row['target']}, {row['probe'].replace('_', ' ')}: {adds} ({_p(row['p'])})")
+    for row in study([out]).fusion_gains.to_dict("records"):
+        adds = f"{row['added']} adds {_ranged(row['estimate'], row['ci_low'], row['ci_high'])} over {row['alone']}"
+        output.print(f"  {row['target']}, {row['probe'].replace('_', ' ')}: {adds} ({_p(row['p_value'])})")
     corpus = run.plan["corpus"]
     output.print(f"{out}: {corpus['n_held_out']} utterances held out. Next: layerprobe report {out}")
 
@@ -97,13 +97,12 @@ def compare(
     """Compare regressors on the utterances that all runs held out, with paired differences."""
     from layerprobe.analysis.model_comparison import compare as compare_runs
     from layerprobe.analysis.statistics.bootstrap import METRICS
-    from layerprobe.figures.layout.style import WIDTHS
+    from layerprobe.figures.layout.width import parse_width
     from layerprobe.probe.exceptions import InputError
 
     if metric not in METRICS:
         raise InputError(f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}.")
-    if width is not None and width not in WIDTHS:
-        raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
+    inches = None if width is None else parse_width(width)
     table = compare_runs(runs, metric=metric)
     output.print(scores_text(table))
     if out is not None:
@@ -113,8 +112,9 @@ def compare(
         from layerprobe.probe.results.run_folder import read_run
 
         fingerprint = combined_fingerprint(*(read_run(run).fingerprint for run in runs))
-        figure = efficiency_figure(table, metric=metric, width=width)
-        output.print("\n".join(map(str, save(figure, out, "efficiency", fingerprint=fingerprint, table=table))))
+        figure = efficiency_figure(table, metric=metric, width=inches)
+        paths = save(figure, out, "efficiency", fingerprint=fingerprint, table=table, width=inches)
+        output.print("\n".join(map(str, paths)))
 
 
 def scores_text(table: pd.DataFrame) -> str:
@@ -124,10 +124,10 @@ def scores_text(table: pd.DataFrame) -> str:
     for target, rows in table.groupby("target", sort=False):
         lines.append(f"{target} ({rows['n_utterances'].iloc[0]} utterances, {rows['n_speakers'].iloc[0]} speakers):")
         for row in rows.to_dict("records"):
-            text = f"  {row['regressor']:<{width}}  {_ranged(row['estimate'], row['low'], row['high'])}"
+            text = f"  {row['regressor']:<{width}}  {_ranged(row['estimate'], row['ci_low'], row['ci_high'])}"
             if math.isfinite(row["difference"]):
-                ends = row["difference"], row["difference_low"], row["difference_high"]
-                text += f"   {_ranged(*ends, sign=True)} ({_p(row['p'])})"
+                ends = row["difference"], row["difference_ci_low"], row["difference_ci_high"]
+                text += f"   {_ranged(*ends, sign=True)} ({_p(row['p_value'])})"
             lines.append(text)
     return "\n".join(lines)
 

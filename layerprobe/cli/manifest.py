@@ -159,20 +159,19 @@ def describe(
 ) -> None:
     """Describe a corpus in text and a figure: sizes, ratings, inter-rater agreement, speakers per split."""
     from layerprobe.analysis.corpus import describe as describe_corpus
-    from layerprobe.figures.layout.style import WIDTHS, save
+    from layerprobe.figures.layout.style import save
+    from layerprobe.figures.layout.width import parse_width
     from layerprobe.figures.plots.corpus import corpus_figure
     from layerprobe.probe.data.read import read_manifest
-    from layerprobe.probe.exceptions import InputError
 
-    if width is not None and width not in WIDTHS:
-        raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
+    inches = None if width is None else parse_width(width)
     checked = read_manifest(manifest, speakers=not no_speakers)
     description = describe_corpus(checked)
     for line in _description_lines(checked, description):
         output.print(line)
     folder = out or manifest.with_name(f"{manifest.stem}-described")
-    figure = corpus_figure(checked, description, width=width)
-    paths = save(figure, folder, "corpus", fingerprint=checked.content_hash(), table=description.ratings)
+    figure = corpus_figure(checked, description, width=inches)
+    paths = save(figure, folder, "corpus", fingerprint=checked.content_hash(), table=description.ratings, width=inches)
     output.print("\n".join(map(str, paths)))
 
 

@@ -74,7 +74,7 @@ def test_a_regret_is_the_chosen_layers_score_less_that_of_a_usual_choice():
     assert found["layer"].to_dict() == {name: layer for (_, layer), (name, _) in USUAL.items()}
     assert (found[["encoder", "target"]].drop_duplicates().to_numpy() == [["e", "arousal"]]).all()
     # the draws move together, so that the difference does not move at all
-    assert found["low"].to_dict() == pytest.approx(found["estimate"].to_dict())
+    assert found["ci_low"].to_dict() == pytest.approx(found["estimate"].to_dict())
 
 
 def test_a_regret_of_an_error_is_above_0_where_the_usual_choice_errs_more():

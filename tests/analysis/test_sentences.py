@@ -11,7 +11,9 @@ METHOD = "largest score of any layer in 99 permutations (all dealt), every fit r
 
 
 def chance(p=0.01, *, method=METHOD, **fields):
-    return finding("chance", 0.1, NAN, NAN, p=p, method=method, about="permuted_by_speaker", layer="all", **fields)
+    return finding(
+        "chance", 0.1, NAN, NAN, p_value=p, method=method, detail="permuted_by_speaker", layer="all", **fields
+    )
 
 
 def of_set(layers):
@@ -19,21 +21,26 @@ def of_set(layers):
 
 
 def test_what_is_known_is_said_with_the_chosen_layer_the_set_and_chance():
-    records = [finding(), of_set("0, 1, 2"), finding("chosen_layer", 0.55, 0.45, 0.65, layer="cv_selected"), chance()]
+    records = [
+        finding(),
+        of_set("0, 1, 2"),
+        finding("cv_selected_layer", 0.55, 0.45, 0.65, layer="cv_selected"),
+        chance(),
+    ]
     assert headlines(records) == [
-        "e predicts arousal with a matched CCC of 0.55 (95 % over speakers 0.45 to 0.65), its layer chosen inside the "
+        "e predicts arousal with a matched CCC of 0.55 (95 % CI over speakers 0.45 to 0.65), its layer chosen inside the "
         "training speakers; the best of all is layer 1 (0.60), from which layers 0 to 2 can't be told; better than "
         "chance (the best layer on permuted ratings reaches up to 0.10 in 95 % of draws; p = .010)."
     ]
     alone = headlines([finding(), of_set("1"), chance()])[0]
-    assert alone.startswith("e predicts arousal best from layer 1, with a matched CCC of 0.60 (95 % over speakers")
+    assert alone.startswith("e predicts arousal best from layer 1, with a matched CCC of 0.60 (95 % CI over speakers")
     assert "and no other layer is as good" in alone
 
 
 def test_what_is_not_known_is_said_so():
-    (sentence,) = headlines([finding(estimate=0.05, low=-0.1, high=0.2), of_set("0, 1"), chance(p=0.4)])
+    (sentence,) = headlines([finding(estimate=0.05, ci_low=-0.1, ci_high=0.2), of_set("0, 1"), chance(p=0.4)])
     assert sentence == (
-        "e shows nothing of arousal: its best layer, 1, reaches a matched CCC of 0.05 (95 % over speakers -0.10 to "
+        "e shows nothing of arousal: its best layer, 1, reaches a matched CCC of 0.05 (95 % CI over speakers -0.10 to "
         "0.20), no better than chance (the best layer on permuted ratings reaches up to 0.10 in 95 % of draws; "
         "p = .400)."
     )
@@ -61,13 +68,15 @@ def test_few_permutations_must_all_be_beaten(n, p, known):
     ],
 )
 def test_random_weights_are_beaten_or_not(low, high, words):
-    above = finding("above_random", (low + high) / 2, low, high)
-    found = headlines([finding(), chance(), above, finding("random_weights", 0.4)])
+    above = finding("gain_over_random", (low + high) / 2, low, high)
+    found = headlines([finding(), chance(), above, finding("random_init", 0.4)])
     assert any(s.startswith(words) for s in found)
 
 
-def difference(low, high, about="score_centre", target="valence − arousal"):
-    return finding("depth_difference", (low + high) / 2, low, high, p=0.02, about=about, target=target, layer="all")
+def difference(low, high, detail="score_centre", target="valence − arousal"):
+    return finding(
+        "depth_difference", (low + high) / 2, low, high, p_value=0.02, detail=detail, target=target, layer="all"
+    )
 
 
 def both(p_valence=0.01):
@@ -85,7 +94,7 @@ def both(p_valence=0.01):
 def test_the_claim_is_a_hypothesis(low, high, words):
     (sentence,) = [s for s in headlines([*both(), difference(low, high)]) if s.startswith("In e")]
     assert sentence.startswith(words)
-    assert f"({'95 % over speakers'} {low:.2f} to {high:.2f}), p = .020" in sentence
+    assert f"({'95 % CI over speakers'} {low:.2f} to {high:.2f}), p = .020" in sentence
 
 
 def test_depth_of_what_is_not_known_is_not_told():
@@ -95,35 +104,35 @@ def test_depth_of_what_is_not_known_is_not_told():
 
 @pytest.mark.parametrize(("low", "high", "word"), [(0.1, 0.2, "more than"), (-0.1, 0.2, "not told from")])
 def test_the_claim_is_held_against_random_weights(low, high, word):
-    against = difference(low, high, about="score_centre, less that of random weights")
+    against = difference(low, high, detail="score_centre, less that of random weights")
     last = headlines([*both(), difference(0.05, 0.15), against])[-1]
     assert last.startswith(f"That difference is {word} what random weights show (by 0.")
 
 
 def test_a_depth_of_random_weights_that_is_not_known_is_not_told():
-    against = difference(NAN, NAN, about="score_centre, less that of random weights")
+    against = difference(NAN, NAN, detail="score_centre, less that of random weights")
     assert not any("random weights show" in s for s in headlines([*both(), difference(0.05, 0.15), against]))
 
 
 def test_an_error_is_held_against_what_chance_does_not_undercut():
     records = [finding(metric="rmse"), chance(metric="rmse")]
     assert headlines(records) == [
-        "e predicts arousal best from layer 1, with an RMSE of 0.60 (95 % over speakers 0.50 to 0.70); better than "
+        "e predicts arousal best from layer 1, with an RMSE of 0.60 (95 % CI over speakers 0.50 to 0.70); better than "
         "chance (the best layer on permuted ratings reaches no better than 0.10 in 95 % of draws; p = .010)."
     ]
 
 
 def test_usual_choices_that_cost_something_are_named():
-    cost = finding("regret", 0.1, 0.05, 0.15, about="last layer")
-    free = finding("regret", 0.0, -0.05, 0.05, about="middle layer")
+    cost = finding("regret", 0.1, 0.05, 0.15, detail="last layer")
+    free = finding("regret", 0.0, -0.05, 0.05, detail="middle layer")
     last = headlines([finding(), chance(), cost, free])[-1]
     assert last == (
-        "Taking a usual choice instead costs arousal in e: the last layer 0.10 (95 % over speakers 0.05 to 0.15)."
+        "Taking a usual choice instead costs arousal in e: the last layer 0.10 (95 % CI over speakers 0.05 to 0.15)."
     )
 
 
 def test_shares_are_said_of_both_sides():
-    shares = [finding("unique", v, v - 0.1, v + 0.1, about=k) for k, v in
-              (("joint", 0.5), ("unique_layer", 0.2), ("unique_beside", 0.3), ("shared", 0.0))]  # fmt: skip
+    shares = [finding("unique_variance", v, v - 0.1, v + 0.1, detail=k) for k, v in
+              (("with_covariates", 0.5), ("unique_layer", 0.2), ("unique_covariates", 0.3), ("shared", 0.0))]  # fmt: skip
     last = headlines([finding(), chance(), *shares])[-1]
-    assert "explain 0.50 together; 0.20 (95 % over speakers 0.10 to 0.30) is the layer's alone, 0.30" in last
+    assert "explain 0.50 together; 0.20 (95 % CI over speakers 0.10 to 0.30) is the layer's alone, 0.30" in last

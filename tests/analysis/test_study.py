@@ -47,7 +47,7 @@ def test_scores_under_draws_are_those_that_the_sweep_wrote(folders, first):
     written = read_run(folders / "first").scores
     written = written[(written["fold"] == "pooled") & (written["metric"] == "ccc_matched")]
     keys = ["encoder", "control", "probe", "target", "layer"]
-    found = first.draws.keys.assign(estimate=first.draws.scores.estimate)
+    found = first.bootstrap.keys.assign(estimate=first.bootstrap.scores.estimate)
     both = found.merge(written.groupby(keys)["value"].mean().reset_index(), on=keys)
     assert len(both) == len(found) - 2  # all but the chosen layers, which the analysis makes
     np.testing.assert_allclose(both["estimate"], both["value"], atol=1e-9)
@@ -57,16 +57,16 @@ def test_the_planted_layers_are_their_best_sets(first):
     best = first.best[(first.best["control"] == "none") & first.best["in_best_set"]]
     assert list(zip(best["target"], best["layer"], strict=True)) == [("arousal", "1"), ("valence", "3")]
     (encoder,) = first.layers
-    assert set(first.chosen["layer"][first.chosen["target"] == "valence"]) == {"3"}
-    assert first.judged == {(encoder, "arousal"): CHOSEN, (encoder, "valence"): CHOSEN}
+    assert set(first.cv_selected["layer"][first.cv_selected["target"] == "valence"]) == {"3"}
+    assert first.evaluated_layers == {(encoder, "arousal"): CHOSEN, (encoder, "valence"): CHOSEN}
 
 
 def test_every_table_says_what_was_planted(first):
-    row = first.permutations.set_index(["target", "layer"])["p"]
+    row = first.permutations.set_index(["target", "layer"])["p_permutation"]
     assert row["arousal", "1"] == row["valence", "3"] == 0.05
-    assert (first.above_random.set_index(["target", "layer"]).loc[("valence", "3"), "low"]) > 0.3
+    assert (first.gain_over_random.set_index(["target", "layer"]).loc[("valence", "3"), "ci_low"]) > 0.3
     contrast = first.contrasts[first.contrasts["measure"] == "score_centre"].set_index("control")
-    assert contrast.loc["none", "low"] > 0.1
+    assert contrast.loc["none", "ci_low"] > 0.1
     depth = first.depth_table[first.depth_table["measure"] == "score_centre"]
     depth = depth[depth["control"] == "none"].set_index("target")["estimate"]
     assert depth["arousal"] == pytest.approx(0.25, abs=0.15)
@@ -74,31 +74,31 @@ def test_every_table_says_what_was_planted(first):
     assert list(first.correlations) == ["arousal", "valence"]
     assert set(first.weights_table["layer"]) == set(map(str, range(N_LAYERS)))
     assert first.weights_table["score"].notna().all()
-    assert first.regrets.set_index(["target", "choice"]).loc[("arousal", "last layer"), "low"] > 0.3
+    assert first.regrets.set_index(["target", "choice"]).loc[("arousal", "last layer"), "ci_low"] > 0.3
     assert first.similarity is None
 
 
 def test_each_kind_of_finding_has_an_estimate_a_method_and_a_source(first):
     findings = collect_findings(first)
     names = {f.name for f in findings}
-    assert {"best_layer", "best_set", "chosen_layer", "weighted_sum", "chance", "random_weights", "above_random",
+    assert {"highest_scoring_layer", "best_set", "cv_selected_layer", "weighted_sum", "chance", "random_init", "gain_over_random",
             "regret", "depth", "depth_difference"} <= names  # fmt: skip
     assert all(f.method and f.source for f in findings)
-    assert all(np.isfinite(f.estimate) for f in findings if f.name != "depth_difference" and "random" not in f.about)
+    assert all(np.isfinite(f.estimate) for f in findings if f.name != "depth_difference" and "random" not in f.detail)
 
 
 def test_p_values_of_one_question_are_corrected_together(first):
     chance = [f for f in collect_findings(first) if f.name == "chance"]
-    assert [f.p for f in chance] == [0.05, 0.05]
+    assert [f.p_value for f in chance] == [0.05, 0.05]
     assert [f.p_adjusted for f in chance] == [0.1, 0.1]  # Holm: twice the smaller
 
 
 def test_runs_of_one_question_stand_side_by_side(folders, first):
     both = study([folders / "first", folders / "second"])
     assert len(both.layers) == 2
-    own = first.draws.scores.draws
-    np.testing.assert_allclose(both.draws.scores.draws[:, : own.shape[1] - 2], own[:, :-2])
-    assert set(both.table["encoder"]) == {*both.layers, "baseline"}
+    own = first.bootstrap.scores.draws
+    np.testing.assert_allclose(both.bootstrap.scores.draws[:, : own.shape[1] - 2], own[:, :-2])
+    assert set(both.table["encoder"]) == {*both.layers, ""}
     twice = study([folders / "first", folders / "first"])
     assert len(twice.layers) == 2
     assert any(name.endswith("(first)") for name in twice.layers)
@@ -120,8 +120,8 @@ def test_an_error_has_no_centre_of_gravity_of_its_own(folders):
     errors = study([folders / "first"], metric="rmse")
     assert errors.depth_metric == "ccc_matched"
     assert errors.best[errors.best["in_best_set"] & (errors.best["control"] == "none")]["layer"].tolist() == ["1", "3"]
-    above = errors.above_random.set_index(["target", "layer"])
-    assert above.loc[("arousal", "1"), "low"] > 0  # better is above 0 for errors, too
+    above = errors.gain_over_random.set_index(["target", "layer"])
+    assert above.loc[("arousal", "1"), "ci_low"] > 0  # better is above 0 for errors, too
 
 
 def changed(of, *, plan=None, **fields):

@@ -111,12 +111,41 @@ def test_removed_rows_of_a_full_block_are_nan_too(tmp_path, monkeypatch):
     assert damage.utterance_ids == ("ü0", "ü1")
 
 
+class Killed(BaseException):
+    """Stands for a kill at a chosen moment."""
+
+
+@pytest.mark.parametrize("n_writes", [0, 1, 2, 3])
+@pytest.mark.parametrize("gone", ["ü1", "ü5"])
+def test_at_no_moment_of_a_removal_has_an_utterance_a_row_of_nan(tmp_path, monkeypatch, n_writes, gone):
+    """The first is in a full block, the second in the last one."""
+    for module in ("create", "store", "writer", "verify"):
+        monkeypatch.setattr(f"layerprobe.probe.cache.{module}.BLOCK", 4)
+    fill(tmp_path / "a.zarr", 6)
+    left, set_item = [n_writes], zarr.Array.__setitem__
+
+    def write(array, key, value):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        set_item(array, key, value)
+
+    with CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM) as writer:
+        writer.drop([gone])
+        with monkeypatch.context() as patch:
+            patch.setattr(zarr.Array, "__setitem__", write)
+            with pytest.raises(Killed):
+                writer.flush()
+        cache = open_cache(tmp_path / "a.zarr")
+        assert (gone in cache.utterance_ids) == (n_writes == 0)
+        assert np.isfinite(cache.read_rows(np.arange(len(cache)))).all()
+    assert gone not in open_cache(tmp_path / "a.zarr").utterance_ids
+    assert verify(tmp_path / "a.zarr") == []
+
+
 def test_consolidated_metadata_promise_no_row_that_is_not_in_the_journal(tmp_path, monkeypatch):
     """As after a kill between the writing of a block and its entry in the journal."""
     fill(tmp_path / "a.zarr", 5)
-
-    class Killed(BaseException):
-        pass
 
     def killed(*_):
         raise Killed

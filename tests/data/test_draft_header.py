@@ -23,7 +23,7 @@ def table(tmp_path, write_audio):
             "split": "train", "gender": "f", "corpus": "one", "transcript": f"text {k % 2}", "duration": 0.1,
             "arousal": 2.5 + k / 4, "arousal_r1": 1 + k % 7, "arousal_r2": 4,
             "valence": (k - 4) / 4, "how loud": k / 8, "likes": 3 * k, "emotion": "glad" if k % 3 else "cross",
-            "comment": f"heard {k}", "same": 5, "asr_transcript_source": "model a" if k % 2 else "model b",
+            "comment": f"remark {k}", "same": 5, "asr_transcript_source": "model a" if k % 2 else "model b",
         }
         for k in range(8)
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Warnings of doubtful entries: each is found by its name and rows, and a sound manifest has none."""
+"""Warnings of doubtful entries: each is found with its name and rows; a manifest without any has no warnings."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_manifest_of_a_corpus_that_is_elsewhere_has_no_file_outside(tmp_path, 
     assert warnings(folder, [row | {"path": str(tmp_path / str(row["path"]))} for row in rows]) == []
 
 
-def test_audio_that_cannot_be_decoded_is_found_where_it_is_asked_for(tmp_path, rows):
+def test_audio_that_cannot_be_decoded_is_found_with_the_option_for_it(tmp_path, rows):
     (tmp_path / "2.wav").write_bytes(b"RIFF and nothing else")
     rows[4] |= {"start": 0.1, "end": 9}
     assert warnings(tmp_path, rows) == []

@@ -51,7 +51,7 @@ def test_a_small_demo_goes_the_whole_way(tmp_path, monkeypatch):
     assert best["all-MiniLM-L6-v2", "valence"] > 0.4
     assert best["acoustic", "valence"] < 0.36
     assert scores[scores["control"] == "permuted"].groupby("target")["value"].mean().max() < 0.15
-    assert {"above_random", "depth_difference", "best_layer"} <= set(findings["name"])
+    assert {"gain_over_random", "depth_difference", "highest_scoring_layer"} <= set(findings["name"])
 
 
 @pytest.mark.long
@@ -67,8 +67,8 @@ def test_the_demo_finds_what_was_planted(tmp_path):
     assert best["all-MiniLM-L6-v2", "valence"] > 0.7
     assert best["acoustic", "valence"] < 0.15
     assert scores[scores["control"] == "permuted"].groupby("target")["value"].mean().max() < 0.15
-    above = findings[findings["name"] == "above_random"].set_index("target")
-    assert above["low"]["arousal"] > 0  # what training added, by an interval over speakers
-    assert above["low"]["valence"] > 0
+    above = findings[findings["name"] == "gain_over_random"].set_index("target")
+    assert above["ci_low"]["arousal"] > 0  # what training added, by an interval over speakers
+    assert above["ci_low"]["valence"] > 0
     depth = findings[(findings["name"] == "depth_difference") & (findings["about"] == "score_centre")]
-    assert depth.set_index("encoder").loc["embedded", ["low", "high"]].notna().all()
+    assert depth.set_index("encoder").loc["embedded", ["ci_low", "ci_high"]].notna().all()

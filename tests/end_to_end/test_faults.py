@@ -77,7 +77,7 @@ def test_a_forked_process_extracts_after_its_parent_has(ten_voices, folders, tmp
 
 
 @needs_fork
-def test_a_read_only_store_is_read_and_refuses_to_be_written():
+def test_a_store_that_may_not_be_written_is_read_and_refuses_to_be_written():
     """As another user, for root may write everywhere."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.zarr"

@@ -222,7 +222,7 @@ def test_a_cluster_fills_it_and_sweeps_from_it(ten_voices, folders, local, url, 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.long)])
-def test_a_cache_is_resumed_after_a_kill_and_ends_the_same(ten_voices, folders, local, url, forks, every):
+def test_a_killed_writer_is_resumed_and_the_store_ends_the_same(ten_voices, folders, local, url, forks, every):
     """Killed at each request that writes, or at every sixth; resumed at once, for the lease names this machine."""
     done = forks.run(ten_voices.path, folders["hubert"], url, content_hash(local), every, code=KILLED)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -201,7 +201,7 @@ def test_every_bad_sound_is_quarantined_with_its_reason_and_the_rest_goes_on(cor
     assert reasons["nan.wav"] == "holds samples that are not finite"
     assert reasons["zero.wav"] == "empty: it holds no bytes"
     assert reasons["gone.wav"] == "no such file"
-    assert reasons["late"].startswith("span 9 to 10 s lies outside the sound of")
+    assert reasons["late"].startswith("span 9 to 10 s lies outside the recording of")
     assert "decode" in reasons["text.mp3"]
     assert "decode" in reasons["cut.flac"]
     kept = open_cache(tmp_path / "a.zarr").quarantine

@@ -25,11 +25,11 @@ def page(reported):
 def test_the_page_says_what_the_findings_say(folder, page):
     text = unescape(page)
     findings = json.loads((folder / "findings.json").read_text())["findings"]
-    best = {f["target"]: f for f in findings if f["name"] == "best_layer"}
-    chosen = {f["target"]: f for f in findings if f["name"] == "chosen_layer"}
+    best = {f["target"]: f for f in findings if f["name"] == "highest_scoring_layer"}
+    chosen = {f["target"]: f for f in findings if f["name"] == "cv_selected_layer"}
     assert (best["arousal"]["layer"], best["valence"]["layer"]) == ("1", "3")
     for target in ("arousal", "valence"):
-        numbers = "{estimate:.2f} (95 % over speakers {low:.2f} to {high:.2f})".format(**chosen[target])
+        numbers = "{estimate:.2f} (95 % CI over speakers {ci_low:.2f} to {ci_high:.2f})".format(**chosen[target])
         assert f"predicts {target} with a matched CCC of {numbers}, its layer chosen inside" in text
         assert f"the best of all is layer {best[target]['layer']}" in text
     assert "In hubert valence lies deeper than arousal, as de Oliveira et al. (2023) found for HuBERT" in text
@@ -91,7 +91,7 @@ def test_every_cell_has_its_text_with_score_interval_and_alpha(folder, page):
     assert len(texts[1]) == len(re.findall(r'id="m1-cell-\d+"', page))
     (text,) = [t for t in texts[0] if t.startswith("hubert, valence, layer 3: ")]
     row = scores.query("control == 'none' and target == 'valence' and layer == '3'").iloc[0]
-    assert f"CCC, matched {row['value']:.3f}, 95 % over speakers {row['lowest']:.3f} to {row['highest']:.3f}" in text
+    assert f"CCC, matched {row['value']:.3f}, 95 % CI over speakers {row['ci_low']:.3f} to {row['ci_high']:.3f}" in text
     assert f"median alpha {row['alpha']:g}" in text
 
 
@@ -137,4 +137,13 @@ def test_records_have_an_estimate_a_method_and_a_source(folder):
         assert finding["method"]
         assert finding["source"]
     names = {f["name"] for f in findings}
-    assert {"best_set", "regret", "depth", "depth_difference", "unique", "group", "transfer", "selectivity"} <= names
+    assert {
+        "best_set",
+        "regret",
+        "depth",
+        "depth_difference",
+        "unique_variance",
+        "subgroup",
+        "cross_corpus",
+        "selectivity",
+    } <= names

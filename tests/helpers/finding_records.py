@@ -7,6 +7,8 @@ from layerprobe.analysis.findings.records import Finding
 NAN = float("nan")
 
 
-def finding(name="best_layer", estimate=0.6, low=0.5, high=0.7, **fields):
-    of = {"encoder": "e", "target": "arousal", "layer": "1", "metric": "ccc_matched", "spread": "95 % over speakers"}
-    return Finding(name, **{**of, "method": "m", "source": "s", **fields}, estimate=estimate, low=low, high=high)
+def finding(name="highest_scoring_layer", estimate=0.6, ci_low=0.5, ci_high=0.7, **fields):
+    of = {"encoder": "e", "target": "arousal", "layer": "1", "metric": "ccc_matched", "interval": "bca_95_speakers"}
+    return Finding(
+        name, **{**of, "method": "m", "source": "s", **fields}, estimate=estimate, ci_low=ci_low, ci_high=ci_high
+    )

@@ -1,4 +1,4 @@
-"""The estimator face: scikit-learn's own battery, and the same numbers as the engine."""
+"""The estimators: scikit-learn's checks, and the numbers of the solvers that a sweep uses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_checks_of_scikit_learn_pass(estimator, check):
 
 
 @pytest.mark.parametrize("n_features", [6, 300])
-def test_ridge_predicts_what_the_engine_predicts(rng, n_features):
+def test_ridge_predicts_what_nested_ridge_predicts(rng, n_features):
     x, groups = rng.normal(3, 2, size=(200, n_features)), np.arange(200) // 10
     y = x[:, :2] @ rng.normal(size=(2, 2)) + rng.normal(size=(200, 2))
     train, test = np.arange(150), np.arange(150, 200)
@@ -34,7 +34,7 @@ def test_ridge_predicts_what_the_engine_predicts(rng, n_features):
     np.testing.assert_allclose(alone.predict(x[test]), fit.prediction[:, 1], atol=1e-8)
 
 
-def test_the_mix_finds_the_layer_and_predicts_with_it(rng):
+def test_the_weighted_sum_finds_the_layer_and_predicts_with_it(rng):
     x = rng.normal(5, 2, size=(300, 4, 6)) * np.array([1, 100, 1, 0.1])[:, None]
     y = x[:, 2] @ rng.normal(size=6) + rng.normal(size=300)
     flat, groups = x.reshape(300, -1), np.arange(300) // 10

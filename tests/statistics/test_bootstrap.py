@@ -66,8 +66,8 @@ def test_intervals_equal_those_of_scipy_where_speakers_are_single_numbers():
     left_out = ((values.sum() - values) / 59)[:, None]
     estimate = np.array([values.mean()])
     ours = bca_interval(estimate, draws, left_out, n_speakers=1e12)
-    assert ours.low[0] == pytest.approx(theirs.low, abs=0.01)
-    assert ours.high[0] == pytest.approx(theirs.high, abs=0.01)
+    assert ours.ci_low[0] == pytest.approx(theirs.low, abs=0.01)
+    assert ours.ci_high[0] == pytest.approx(theirs.high, abs=0.01)
 
 
 def test_leaving_a_speaker_out_is_a_score_without_that_speaker(rng):
@@ -103,6 +103,6 @@ def test_the_speaker_interval_covers_the_truth_and_that_of_utterances_does_not()
             draws = METRICS["ccc"](sums.drawn(resample_speakers(n, n_draws=400, rng=rng)))
             estimate = METRICS["ccc"](sums.drawn(np.ones((1, n))))[0]
             interval = bca_interval(estimate, draws, METRICS["ccc"](without_each_speaker(sums)))
-            covered[name] += int(interval.low[0] <= expected <= interval.high[0])
+            covered[name] += int(interval.ci_low[0] <= expected <= interval.ci_high[0])
     assert 0.92 <= covered["speakers"] / 500 <= 0.98
     assert covered["utterances"] / 500 < 0.75

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.held_out import predictions_of
+from helpers.held_out import CONDITION, predictions_of
 
 from layerprobe.analysis.layers.scores import layer_scores, with_intervals
 from layerprobe.analysis.statistics.bootstrap import METRICS, resample_speakers
@@ -66,20 +66,20 @@ def test_an_interval_lies_about_its_own_score(rng):
     labels = (("ridge", "0", "arousal"), ("ridge", "1", "valence"), ("weighted_sum", "all", "arousal"))
     for k, (probe, layer, target) in enumerate(labels):
         score = metrics.ccc(truth_of(run, target), run.matched[:, k].astype(float))
-        low, high, estimate = table.loc[(probe, layer), ["low", "high", "estimate"]]
+        low, high, estimate = table.loc[(probe, layer), ["ci_low", "ci_high", "estimate"]]
         assert estimate == pytest.approx(score)
         assert low < score < high
         assert high - low < 0.3
     raw = bootstrap_scores(run, metric="ccc").table().set_index(["probe", "layer"])
-    assert raw.loc[("ridge", "0"), "high"] < table.loc[("ridge", "0"), "high"]  # raw ones are off by one point
+    assert raw.loc[("ridge", "0"), "ci_high"] < table.loc[("ridge", "0"), "ci_high"]  # raw ones are off by one point
 
 
 def test_fewer_speakers_give_wider_intervals_and_two_give_none(rng):
     few, many = (bootstrap_scores(run_of(rng, n_speakers=n), metric="pearson").table() for n in (8, 120))
-    assert (few["high"] - few["low"]).min() > 1.5 * (many["high"] - many["low"]).max()
+    assert (few["ci_high"] - few["ci_low"]).min() > 1.5 * (many["ci_high"] - many["ci_low"]).max()
     two = bootstrap_scores(run_of(rng, n_speakers=2), metric="pearson").table()
     assert two["estimate"].notna().all()
-    assert two[["low", "high", "p"]].isna().all(axis=None)
+    assert two[["ci_low", "ci_high", "p_value"]].isna().all(axis=None)
 
 
 def test_runs_of_the_same_speakers_have_the_same_draws(rng):
@@ -174,13 +174,28 @@ def test_a_run_without_classes_has_no_columns_of_a_class_metric(rng):
 def test_scores_without_an_interval_keep_their_range_over_folds():
     rows = [
         {"encoder": "e", "probe": "ridge", "layer": layer, "target": "a", "control": c, "fold": fold, "seed": 0,
-         "metric": "ccc", "value": 0.5 + 0.1 * (fold == "1")}
+         "metric": "ccc", "value": 0.5 + 0.1 * (fold == "1")} | CONDITION
         for layer in "01" for c in ("none", "permuted") for fold in ("0", "1", "pooled")
     ]  # fmt: skip
     table = layer_scores(pd.DataFrame(rows), metric="ccc")
-    own = {"encoder": "e", "probe": "ridge", "layer": "1", "target": "a", "control": "none", "low": 0.1, "high": 0.9}
-    both = with_intervals(table, pd.DataFrame([own])).set_index(["control", "layer"])
-    assert both.loc[("none", "1"), ["lowest", "highest", "spread"]].tolist() == [0.1, 0.9, "95 % over speakers"]
-    assert both.loc[("none", "0"), ["lowest", "highest", "spread"]].tolist() == [0.5, pytest.approx(0.6), "folds"]
-    assert both.loc[("permuted", "1"), "spread"] == "folds"
+    own = {
+        "encoder": "e",
+        "probe": "ridge",
+        "layer": "1",
+        "target": "a",
+        "control": "none",
+        "ci_low": 0.1,
+        "ci_high": 0.9,
+    }
+    both = with_intervals(table, pd.DataFrame([own | CONDITION])).set_index(["control", "layer"])
+    assert both.loc[("none", "1"), ["ci_low", "ci_high", "interval"]].tolist() == [0.1, 0.9, "bca_95_speakers"]
+    assert both.loc[("none", "0"), ["fold_min", "fold_max", "interval"]].tolist() == [0.5, pytest.approx(0.6), ""]
+    assert both.loc["none"][["fold_min", "fold_max", "seed_min", "seed_max"]].notna().all(axis=None)
+    assert both.loc[("none", "0"), ["ci_low", "ci_high", "draw_min", "draw_max"]].isna().all()
+    assert (
+        both.loc["permuted"][["fold_min", "fold_max", "seed_min", "seed_max", "ci_low", "ci_high"]]
+        .isna()
+        .all(axis=None)
+    )
+    assert both.loc[("permuted", "1"), ["draw_min", "draw_max", "interval"]].tolist() == [0.5, 0.5, ""]
     assert len(both) == len(table)

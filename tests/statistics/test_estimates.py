@@ -35,7 +35,7 @@ def test_a_paired_difference_is_narrower_than_the_spreads_of_two(rng):
     speakers = rng.normal(size=(30, 1))
     scores = means(speakers + 0.1 * rng.normal(size=(30, 2)), rng=rng)
     difference, alone = (scores[0] - scores[1]).one(), scores[0].one()
-    assert difference.high - difference.low < 0.3 * (alone.high - alone.low)
+    assert difference.ci_high - difference.ci_low < 0.3 * (alone.ci_high - alone.ci_low)
 
 
 def test_an_interval_without_skew_is_student_s(rng):
@@ -45,9 +45,9 @@ def test_an_interval_without_skew_is_student_s(rng):
     error = values.std(ddof=1) / np.sqrt(40)
     reach = student.ppf(0.975, 39) * error
     # an end is a quantile at .025, whose standard error is sqrt(.025 * .975 / 20,000) / .058 of a standard deviation
-    assert found.low == pytest.approx(values.mean() - reach, abs=0.1 * error)
-    assert found.high == pytest.approx(values.mean() + reach, abs=0.1 * error)
-    assert found.p == pytest.approx(2 * student.sf(abs(values.mean()) / error, 39), abs=0.03)
+    assert found.ci_low == pytest.approx(values.mean() - reach, abs=0.1 * error)
+    assert found.ci_high == pytest.approx(values.mean() + reach, abs=0.1 * error)
+    assert found.p_value == pytest.approx(2 * student.sf(abs(values.mean()) / error, 39), abs=0.03)
 
 
 @pytest.mark.parametrize("n_speakers", [3, 5, 8, 10, 40])
@@ -63,8 +63,8 @@ def test_p_is_below_5_percent_where_the_95_percent_interval_leaves_the_null_out(
     scores = means(values - rng.uniform(0, 2, size=1000), n_draws=2000, rng=rng)
     arguments = scores.estimate, scores.draws, scores.left_out
     interval, p = bca_interval(*arguments), bca_p_value(*arguments)
-    outside = (interval.low > 0) | (interval.high < 0)
-    below, low, high = (np.sum(scores.draws < end, axis=0) for end in (0.0, interval.low, interval.high))
+    outside = (interval.ci_low > 0) | (interval.ci_high < 0)
+    below, low, high = (np.sum(scores.draws < end, axis=0) for end in (0.0, interval.ci_low, interval.ci_high))
     clear = (np.abs(below - low) > 1) & (np.abs(below - high) > 1)
     within = clear & (below > 0) & (below < 2000)
     assert within.sum() > 400
@@ -113,7 +113,7 @@ def test_up_to_5_percent_of_draws_may_be_undefined(rng):
     assert kept.is_known
     unknown = BootstrapSample(scores.estimate, many, scores.left_out).one()
     assert unknown.estimate == pytest.approx(2, abs=1)
-    assert np.isnan([unknown.low, unknown.high, unknown.p]).all()
+    assert np.isnan([unknown.ci_low, unknown.ci_high, unknown.p_value]).all()
     gone = scores.left_out.copy()
     gone[3] = np.nan
     assert not BootstrapSample(scores.estimate, lost, gone).one().is_known

@@ -101,7 +101,7 @@ def test_fused_ridge_is_banded_ridge_of_layers_chosen_by_their_inner_errors(fuse
             ]
             bands, y = Bands.side_by_side([SOUND_DIM, TEXT_DIM]), data.ratings[:, [t]]
             (fit,) = nested_ridge(np.concatenate(parts, axis=1), y, splits=[split], alphas=plan.alphas, bands=bands)
-            match = MomentMatching.of_moments(y[split.train, 0], mean=fit.inner_mean[0], spread=fit.inner_std[0])
+            match = MomentMatching.from_moments(y[split.train, 0], mean=fit.inner_mean[0], std=fit.inner_std[0])
             ids = data.utterance_ids[split.test]
             expected[ids], matched[ids] = fit.prediction[:, 0], match(fit.prediction[:, 0])
         np.testing.assert_allclose(predictions.prediction[:, k], expected, rtol=1e-5, atol=1e-5)
@@ -165,9 +165,9 @@ def test_what_one_adds_to_the_other_is_the_difference_of_their_scores(fused):
             assert gains.loc[(target, FUSED_RIDGE, alone), "estimate"] == pytest.approx(expected)
             mixed = table[target, BOTH, FUSED_WEIGHTED_SUM, "all"] - table[target, alone, "weighted_sum", "all"]
             assert gains.loc[(target, FUSED_WEIGHTED_SUM, alone), "estimate"] == pytest.approx(mixed)
-    assert gains.loc[("valence", FUSED_RIDGE, SOUND), "low"] > 0.5  # text adds valence to sound
+    assert gains.loc[("valence", FUSED_RIDGE, SOUND), "ci_low"] > 0.5  # text adds valence to sound
     assert abs(gains.loc[("valence", FUSED_RIDGE, TEXT), "estimate"]) < 0.05  # and sound none to text
-    assert gains.loc[("dominance", FUSED_RIDGE, TEXT), "low"] > 0
+    assert gains.loc[("dominance", FUSED_RIDGE, TEXT), "ci_low"] > 0
     assert (gains["added"] == gains.index.get_level_values("alone").map({SOUND: TEXT, TEXT: SOUND})).all()
 
 
@@ -177,11 +177,13 @@ def test_findings_and_the_report_say_what_text_adds(fused):
 
     out, _ = fused
     kinds = {f.name: f for f in collect_findings(study([out]))}
-    assert kinds["fused"].encoder == BOTH
-    assert kinds["adds"].about in (f"{a} over {b}, fused_weighted_sum" for a, b in ((SOUND, TEXT), (TEXT, SOUND)))
+    assert kinds["fusion"].encoder == BOTH
+    assert kinds["fusion_gain"].detail in (
+        f"{a} over {b}, fused_weighted_sum" for a, b in ((SOUND, TEXT), (TEXT, SOUND))
+    )
 
     page = write_report(out).read_text()
-    found = [f for f in study([out]).gains.to_dict("records") if f["target"] == "valence"]
+    found = [f for f in study([out]).fusion_gains.to_dict("records") if f["target"] == "valence"]
     assert found
     assert "For valence, text adds" in page
     assert "For valence, audio adds nothing that can be told to text alone" in page

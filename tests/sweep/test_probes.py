@@ -18,12 +18,12 @@ from layerprobe.figures.report.report import write_report
 from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import POOLED, read_predictions, read_run
-from layerprobe.probe.sweep.inputs import LayerBand, band_named
+from layerprobe.probe.sweep.covariates import LayerCovariate, parse_covariate
 from layerprobe.probe.sweep.layer_probes import layer_probes
 from layerprobe.probe.sweep.mix_probes import MIXES
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
-from layerprobe.probe.sweep.workers import layers_at_once
+from layerprobe.probe.sweep.workers import parallel_layers
 
 CLASSES = ("calm", "glad", "cross")
 
@@ -60,7 +60,7 @@ def swept(corpus, tmp_path_factory):
     cache, text, manifest = corpus
     out = tmp_path_factory.mktemp("run") / "run"
     plan = quick(manifest, probes=("logistic",))
-    return out, sweep([cache], manifest, plan, out=out, covariate=[LayerBand(text, "1")])
+    return out, sweep([cache], manifest, plan, out=out, covariates=[LayerCovariate(text, "1")])
 
 
 def pooled(run, metric, **where):
@@ -122,9 +122,9 @@ def test_a_layer_beside_the_words_says_what_each_adds(swept, corpus):
     assert shares.loc[("arousal", "3"), "unique_layer"] > 0.9
     assert run.plan["covariates"][0]["layer"] == "1"
     with pytest.raises(InputError, match=r"text.zarr has no layer '7'; it has 0, 1"):
-        band_named(f"{corpus[1].path}@7")
+        parse_covariate(f"{corpus[1].path}@7")
     with pytest.raises(InputError, match=r"'text.zarr' names no layer\. Write CACHE\.zarr@LAYER, or transcript\.$"):
-        band_named("text.zarr")
+        parse_covariate("text.zarr")
 
 
 def test_rated_and_nominal_targets_share_no_picture(swept, corpus, tmp_path):
@@ -190,11 +190,11 @@ def test_a_layer_is_probed_with_two_threads_whatever_the_process_has(corpus, tmp
 
 def test_jobs_leave_each_two_threads_and_stay_within_a_gigabyte(monkeypatch):
     monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 64)
-    assert layers_at_once(10 * 2**20) == 6
-    assert layers_at_once(400 * 2**20) == 2
-    assert layers_at_once(4 * 2**30) == 1
+    assert parallel_layers(10 * 2**20) == 6
+    assert parallel_layers(400 * 2**20) == 2
+    assert parallel_layers(4 * 2**30) == 1
     monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 1)
-    assert layers_at_once(10 * 2**20) == 1
+    assert parallel_layers(10 * 2**20) == 1
 
 
 def test_every_mix_and_probe_can_be_asked_for(corpus, tmp_path):

@@ -14,7 +14,7 @@ from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.results.run_folder import POOLED, Predictions, read_predictions, read_run
-from layerprobe.probe.sweep.inputs import WordBand, band_named
+from layerprobe.probe.sweep.covariates import TranscriptCovariate, parse_covariate
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 
@@ -60,7 +60,7 @@ def swept(corpus, tmp_path_factory):
     plan = quick(manifest, permutations=8, cross_corpus=True, residualize_text=True)
     command = "layerprobe sweep a.zarr my.csv"
     return out, sweep(
-        [cache], manifest, plan, out=out, random_weights=[control], covariate=[WordBand()], command=command
+        [cache], manifest, plan, out=out, random_weights=[control], covariates=[TranscriptCovariate()], command=command
     )
 
 
@@ -109,7 +109,7 @@ def test_draws_that_do_not_fit_into_memory_at_once_give_the_same_scores(corpus, 
     cache, _, manifest = corpus
     plan = quick(manifest, weighted_sum_seeds=0, permutations=6, residualize_text=True)
     whole = sweep([cache], manifest, plan, out=tmp_path / "whole").scores
-    monkeypatch.setattr("layerprobe.probe.sweep.layer_probes.DRAWN_COLUMNS", (20, 20))
+    monkeypatch.setattr("layerprobe.probe.sweep.layer_probes.PERMUTED_COLUMNS", (20, 20))
     parts = sweep([cache], manifest, plan, out=tmp_path / "parts").scores
     keys = [c for c in whole if c != "value"]
     pd.testing.assert_frame_equal(whole[keys], parts[keys])
@@ -124,6 +124,7 @@ def test_inner_rmse_is_of_training_speakers_and_ranks_layers_within_each_split(s
     assert {"ridge", "weighted_sum", "uniform_mix"} <= set(inner["probe"])
     assert "emotion" not in set(inner["target"])
     real = inner[(inner["control"] == "none") & (inner["probe"] == "ridge") & (inner["target"] == "valence")]
+    real = real[real["baseline"] == ""]
     by_layer = real.set_index(["fold", "layer"])["value"].unstack()
     assert (by_layer.idxmin(axis=1) == "4").all()
     spread = corpus[2].table["valence"].std()
@@ -242,7 +243,7 @@ def test_what_lies_beyond_the_text_needs_transcripts_and_ratings(corpus, tmp_pat
             plan_sweep(silent, residualize_text=True)
         assert plan_sweep(silent, residualize_text=None).text_residuals == ()
         with pytest.raises(InputError, match=r"^No utterance has a transcript for the layers to stand beside\. Leave"):
-            sweep([cache], silent, quick(silent), out=tmp_path / "no", covariate=[WordBand()])
+            sweep([cache], silent, quick(silent), out=tmp_path / "no", covariates=[TranscriptCovariate()])
     with pytest.raises(InputError, match="has no rated target, so nothing lies beyond the text"):
         plan_sweep(manifest, targets=("emotion",), residualize_text=True)
     assert plan_sweep(manifest).text_residuals == ()
@@ -258,7 +259,7 @@ def test_words_of_the_manifest_stand_beside_each_layer(swept):
     assert joint["1"] - layer["1"] > 0.6
     assert joint["1"] - words > 0.1
     assert abs(joint["4"] - words) < 0.05
-    assert isinstance(band_named("transcript"), WordBand)
+    assert isinstance(parse_covariate("transcript"), TranscriptCovariate)
     (band,) = run.plan["covariates"]
     assert band["name"] == "transcript"
 
@@ -277,8 +278,8 @@ def test_the_plan_says_where_caches_lie_and_what_was_typed_and_no_fingerprint_ha
     moved = store(tmp_path / "moved.zarr", np.stack([cache.read_layer(k) for k in LAYERS], axis=1), cache.utterance_ids)
     elsewhere = replace(manifest, path=tmp_path / "other.csv")
     again = sweep(
-        [moved], elsewhere, quick(elsewhere, permutations=8, cross_corpus=True, residualize_text=True), out=tmp_path / "run",
-        random_weights=[control], covariate=[WordBand()],
+        [moved], elsewhere, quick(elsewhere, permutations=8, cross_corpus=True, residualize_text=True),
+        out=tmp_path / "run", random_weights=[control], covariates=[TranscriptCovariate()],
     )  # fmt: skip
     assert again.fingerprint == run.fingerprint
     assert read_run(tmp_path / "run").plan["command"] == ""

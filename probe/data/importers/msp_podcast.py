@@ -1,8 +1,8 @@
 """MSP-Podcast, releases 1.6 to 2.0 with all their spellings (Lotfian and Busso, 2019; Busso et al., 2025).
 
 The consensus file names its columns; their order is arousal, valence, dominance, unlike other corpora. Ratings of
-single raters come from ``labels_detailed.json``, ``labels_detailed.csv`` or ``labels.txt``, whichever exists. There were
-thousands of raters, so ``arousal_r1`` of two utterances are in general ratings of different people.
+single raters come from ``labels_detailed.json``, ``labels_detailed.csv`` or ``labels.txt``, whichever exists. As there
+were thousands of raters, ``arousal_r1`` of two utterances are in general ratings of different people.
 """
 
 from __future__ import annotations
