@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from layerprobe.figures.report.report import write_report
-from layerprobe.probe.cache.store import Cache, open_cache
+from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import OWN, load_encoder
@@ -56,8 +56,7 @@ def run_demo(out: Path, *, say: Callable[[str], None], progress: NullProgress | 
     for name, load in UPSTREAMS.items():
         path = out / "caches" / f"{name}.zarr"
         say(f"Extracting {path} …")
-        extract(manifest, load(), path, progress=progress)
-        made[name] = open_cache(path)
+        made[name] = extract(manifest, load(), path, progress=progress)
     control = made.pop(CONTROL)
     say("Sweeping the layers …")
     folder = out / "runs" / "first"

@@ -135,8 +135,8 @@ class TranscriptEncoder:
     def _input_chunks(self, text: str) -> Iterator[InputChunk]:
         """Cut a text into windows with special tokens around each; a token of two windows counts away from the edge.
 
-        The text is tokenized as a whole and cut here, not by ``return_overflowing_tokens``: tokenizers 0.23.2 loses what
-        comes after the second window.
+        The text is tokenized as a whole and cut here, not by ``return_overflowing_tokens``: tokenizers 0.23.2 loses
+        what comes after the second window.
         """
         with self._lock:
             whole = self._tokenizer(text, return_special_tokens_mask=True, verbose=False)
@@ -234,7 +234,7 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
 
 
 def reads_text(name: str) -> bool:
-    """Return whether a name is that of a text encoder; False for a missing model, which `load_audio_encoder` reports."""
+    """Return whether a name is a text encoder's; False for a missing model, which `load_audio_encoder` reports."""
     from transformers import AutoConfig
 
     folder = Path(name)
@@ -252,7 +252,7 @@ def _check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
     if not tokenizer.is_fast or not MIN_COVERAGE * vocabulary <= len(tokenizer) <= vocabulary:
         raise InputError(
             f"encoder {name} has a vocabulary of {vocabulary} tokens and no tokenizer of that size (found "
-            f"{len(tokenizer)}). Add its own tokenizer.json, or the files that one is made of, to the folder of config.json."
+            f"{len(tokenizer)}). Add its own tokenizer.json, or the files that one is made of, to the folder."
         )
 
 
