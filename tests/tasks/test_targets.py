@@ -73,7 +73,7 @@ def test_draws_keep_targets_and_classes_of_an_utterance_together(ratings, splits
     both = builder(splits, {"emotion": 2})
     rng = control_rng(control, 3)
     for draw in range(2):
-        both.add_draw(control, ratings, codes, GROUPS, rng=rng, seed=draw)
+        both.add_control(control, ratings, codes, GROUPS, rng=rng, seed=draw)
     targets = both.build()
     assert {f.control for f in targets.fitted} == {control}
     assert [f.seed for f in targets.fitted if f.target == "arousal"] == [0, 1]
@@ -97,7 +97,7 @@ def test_what_the_words_leave_has_a_column_for_each_split_and_is_dealt_as_it_is(
     both = TargetBuilder(("arousal", "valence", "dominance"), (), {}, splits, text_residuals=("arousal", "dominance"))
     both.add(ratings, no_codes, control="none", seed=0, text_residuals=rest)
     for control in ("permuted", "permuted_within_speaker"):
-        both.add_draw(control, ratings, no_codes, GROUPS, rng=control_rng(control, 3), seed=0, text_residuals=rest)
+        both.add_control(control, ratings, no_codes, GROUPS, rng=control_rng(control, 3), seed=0, text_residuals=rest)
     targets = both.build()
     names = [f.target for f in targets.fitted if f.control == "none"]
     assert names == ["arousal", "valence", "dominance", "arousal_text_residual", "dominance_text_residual"]
@@ -120,7 +120,7 @@ def test_draws_of_a_control_stay_what_they_were(ratings, splits):
     both = builder(splits)
     rng, expected = control_rng("permuted", 3), np.random.default_rng([3, 1])
     for draw in range(2):
-        both.add_draw("permuted", ratings, np.empty((N, 0), dtype=int), GROUPS, rng=rng, seed=draw)
+        both.add_control("permuted", ratings, np.empty((N, 0), dtype=int), GROUPS, rng=rng, seed=draw)
     drawn = [f.truth for f in both.build().fitted if f.target == "arousal"]
     for truth in drawn:
         np.testing.assert_array_equal(truth, ratings[expected.permutation(N), 0])
