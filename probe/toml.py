@@ -43,7 +43,8 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(v) for v in value) + "]"
     text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{re.sub(CONTROL, lambda found: f"\\u{ord(found[0]):04x}", text)}"'
+    escaped = re.sub(CONTROL, lambda found: f"\\u{ord(found[0]):04x}", text)
+    return f'"{escaped}"'
 
 
 def toml_key(name: str) -> str:

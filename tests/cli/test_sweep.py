@@ -104,7 +104,8 @@ def test_a_plan_given_back_makes_the_same_bytes(material, tmp_path, monkeypatch)
     swept(
         monkeypatch, cache, manifest, "--out", first, "--random-weights", control.path, "--covariate", "transcript",
         "--covariate", f"{cache}@1", "--folds", 4, "--seed", 7, "--permutations", 2, "--weighted-sum-seeds", 2,
-        "--controls", "permuted", "--residualize-text", "--cross-corpus", "--layer-mixes", "uniform_mix", "--probe", "mdl",
+        "--controls", "permuted", "--residualize-text", "--cross-corpus", "--layer-mixes", "uniform_mix", "--probe",
+        "mdl",
     )  # fmt: skip
     lines = swept(monkeypatch, "--plan", first / "plan.toml", "--out", again, quiet=False)
     assert lines[0].startswith(f"{again}: ")  # nothing is overridden, nothing has changed

@@ -29,6 +29,7 @@ from layerprobe.probe.results.score_table import write_scores
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
+from layerprobe.probe.toml import toml_value
 
 CSV_FILES = ("scores.csv", "layer_weights.csv", "quarantine.csv")
 
@@ -270,3 +271,8 @@ def test_another_run_is_refused_with_the_settings_that_differ(material, swept, t
     assert "encoders.second is missing there" in refused([cache, second], manifest, quick(manifest))
     with pytest.raises(InputError, match=r"holds another run .*: its caches, ratings or settings are others"):
         check_same_run(swept.path, "0" * 12)
+
+
+def test_any_text_is_read_back_from_toml():
+    text = 'C:\\new "x"\r\n\x00\x1f\x7f\tß'
+    assert tomllib.loads(f"key = {toml_value(text)}") == {"key": text}
