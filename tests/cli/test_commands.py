@@ -253,7 +253,7 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(corpus, folder
         pytest.skip("no right to mount a small disk here")
     try:
         words = ("extract", corpus, "--encoder", folders["hubert"], "--out", mount / "a.zarr")
-        assert re.search(r"No space left on device\. Mend that .* run the same command again", refused(*words))
+        assert re.search(r"No space left on device\. Free some disk space or allow writing, then run the same command again", refused(*words))
         subprocess.run(["mount", "-o", "remount,size=8m", mount], check=True)
         assert run(*words).exit_code == 0
         assert len(open_cache(mount / "a.zarr").utterance_ids) == 40
@@ -281,7 +281,7 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path, corpus, he
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "Interrupted. What was finished is kept; run the same command to go on." in said
+    assert "Interrupted. Completed work is saved; run the same command again to resume." in said
     assert "Traceback" not in said
     before = len(open_cache(tmp_path / "a.zarr").utterance_ids)
     assert 512 < before < 1000  # more than the whole block: the begun one was kept, too
