@@ -136,7 +136,7 @@ def compare(folders: Sequence[Path | str], *, metric: str = "ccc_matched") -> pd
           the reference itself
 
     Raises:
-        InputError: if a folder is no run or has no regressor, or runs share no utterance or differ in a rating
+        InputError: if a folder is no run or has no regressor, or runs have no utterance in common or differ in a rating
     """
     parts, described = [], list[pd.DataFrame]()
     for folder in folders:

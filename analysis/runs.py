@@ -42,7 +42,7 @@ def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
         _check_same_plan(run, runs[0], path, paths[0])
         shown = {e: e if e not in layers else f"{e} ({path.name})" for e in run.encoders}
         layers |= {shown[e]: run.layers(e) for e in run.encoders}
-        first = run is runs[0]  # baselines are the same in all runs, which share utterances and splits
+        first = run is runs[0]  # baselines are the same in all runs, which have the same utterances and splits
         scores.append(_renamed(run.scores, shown, others=first))
         weights.append(_renamed(run.layer_weights, shown, others=first))
         predictions.append(_renamed_columns(read_predictions(path), shown, others=first))

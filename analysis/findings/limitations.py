@@ -55,7 +55,7 @@ def _speakers(plan: dict[str, Any], study: Study) -> list[str]:
     if unknown:
         found.append(
             f"{unknown} of {len(study.predictions.speaker_id)} held-out utterances are of unknown speakers, each "
-            "treated as a speaker of its own: some may be speakers of the training data, and intervals may be too narrow."
+            "treated as a speaker of its own: some may be in the training data too, and intervals may be too narrow."
         )
     return found
 

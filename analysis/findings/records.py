@@ -84,7 +84,7 @@ class Finding:
 
     @property
     def comparison(self) -> tuple[str | None, ...]:
-        """Fields that are equal in findings whose p-values are adjusted together; all differences of encoders are one set."""
+        """Key of the findings whose p-values are adjusted together; all differences of encoders have the same."""
         if self.name == "encoder_difference":
             return (self.name,)
         kind = (self.reference, self.control, self.measure, self.component, self.probe, self.added, self.alone)

@@ -101,8 +101,8 @@ def test_p_values_of_one_question_are_corrected_together(first):
 def test_runs_of_one_question_stand_side_by_side(folders, first):
     both = study([folders / "first", folders / "second"])
     assert len(both.layers) == 2
-    own = first.bootstrap.scores.draws
-    np.testing.assert_allclose(both.bootstrap.scores.draws[:, : own.shape[1] - 2], own[:, :-2])
+    own = first.bootstrap.scores.resamples
+    np.testing.assert_allclose(both.bootstrap.scores.resamples[:, : own.shape[1] - 2], own[:, :-2])
     assert set(both.table["encoder"]) == {*both.layers, ""}
     twice = study([folders / "first", folders / "first"])
     assert len(twice.layers) == 2
@@ -146,7 +146,9 @@ def test_a_study_is_made_from_a_path_a_text_a_run_or_a_list_and_shows_what_it_ho
     shown = first._repr_html_()
     row = first.table[(first.table["layer"] == "3") & (first.table["target"] == "valence")].iloc[0]
     assert f"<tr><td>{encoder}</td><td>valence</td><td>3</td><td>{row['value']:.3f}</td></tr>" in shown
-    assert "<script" not in replace(first, layers={"<script>": []})._repr_html_()
+    renamed = replace(first, layers={"<script>": []}, scores=first.scores.assign(encoder="<script>"))
+    assert "&lt;script&gt;" in renamed._repr_html_()
+    assert "<script" not in renamed._repr_html_()
 
 
 def test_what_can_not_be_compared_or_shown_is_refused(folders, tmp_path):

@@ -64,6 +64,6 @@ def test_planted_thirds_are_found(planted):
 
 
 def test_without_a_source_beside_there_are_no_shares(planted, rng):
-    assert variance_partition(bootstrap_scores(simulated(rng, {"valence": [1.0]}), metric="r2", n_draws=9)).empty
+    assert variance_partition(bootstrap_scores(simulated(rng, {"valence": [1.0]}), metric="r2", n_resamples=9)).empty
     with pytest.raises(ValueError, match="variance partitioning needs scores of r2, not of ccc"):
-        variance_partition(bootstrap_scores(planted, metric="ccc", n_draws=9))
+        variance_partition(bootstrap_scores(planted, metric="ccc", n_resamples=9))

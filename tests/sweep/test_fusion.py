@@ -156,7 +156,7 @@ def test_ratings_of_held_out_speakers_reach_no_fused_prediction(corpus, tmp_path
 def test_what_one_adds_to_the_other_is_the_difference_of_their_scores(fused):
     out, run = fused
     predictions = with_chosen(read_predictions(out), chosen_layers(run.scores))
-    draws = bootstrap_scores(predictions, metric="ccc_matched", n_draws=200)
+    draws = bootstrap_scores(predictions, metric="ccc_matched", n_resamples=200)
     gains = fusion_gains(draws).set_index(["target", "probe", "alone"])
     assert len(gains) == 3 * 2 * 2
     table = draws.keys.assign(value=draws.scores.estimate).set_index(["target", "encoder", "probe", "layer"])["value"]
