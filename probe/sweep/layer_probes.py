@@ -110,15 +110,9 @@ def permuted_targets(data: SweepData, plan: SweepPlan, *, with_ratings: bool = F
         builder.add(data.ratings, data.codes, control="none", seed=0, text_residuals=data.text_residuals)
     for control in plan.controls:
         rng = control_rng(control, plan.seed)
-<<<<<<< HEAD
-        for draw in range(plan.n_permutations):
-            builder.add_control(
-                control, data.ratings, data.codes, data.groups, rng=rng, seed=draw, text_residuals=data.text_residuals
-=======
         for number in range(plan.n_permutations):
-            builder.add_draw(
+            builder.add_control(
                 control, data.ratings, data.codes, data.groups, rng=rng, seed=number, text_residuals=data.text_residuals
->>>>>>> main
             )
             if builder.n_columns >= n_columns:
                 yield builder.build()

@@ -253,7 +253,10 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(corpus, folder
         pytest.skip("no right to mount a small disk here")
     try:
         words = ("extract", corpus, "--encoder", folders["hubert"], "--out", mount / "a.zarr")
-        assert re.search(r"No space left on device\. Free some disk space or allow writing, then run the same command again", refused(*words))
+        assert re.search(
+            r"No space left on device\. Free some disk space or allow writing, then run the same command again",
+            refused(*words),
+        )
         subprocess.run(["mount", "-o", "remount,size=8m", mount], check=True)
         assert run(*words).exit_code == 0
         assert len(open_cache(mount / "a.zarr").utterance_ids) == 40
