@@ -152,12 +152,12 @@ class AcousticEncoder:
         return deltas.T
 
     def _frames(self, samples: Tensor, length: int) -> Iterator[Tensor]:
-        """Yield ``length`` samples around the centre of each frame, zeros beyond the ends, in blocks ``(n, length)``."""
+        """Yield ``length`` samples around each frame's centre, zeros beyond the ends, in blocks ``(n, length)``."""
         margin = (length - self.settings.window) // 2
         yield from torch.split(pad(samples, (margin, margin)).unfold(0, length, self.settings.hop), BLOCK)
 
     def _pitch(self, samples: Tensor) -> Tensor:
-        """Return F0 of every frame in Hz, ``(n_frames,)``; NaN where the best path through all candidates is unvoiced."""
+        """Return F0 of every frame in Hz, ``(n_frames,)``; NaN where the best path through the candidates is unvoiced."""
         s, loudest = self.settings, samples.abs().amax()
         blocks = [self._candidates(frames, loudest) for frames in self._frames(samples, s.pitch_window)]
         pitches, strengths = (torch.cat(parts).double().numpy() for parts in zip(*blocks, strict=True))

@@ -48,7 +48,7 @@ class InputChunk:
     total: int | None = None  # frames of the utterance; None where these are all
 
 
-def _no_default(config: Any) -> None:  # noqa: ARG001 - as every architecture's `default_extractor`
+def _no_default(config: Any) -> None:
     """Return no feature extractor, because the settings of the architecture are not known."""
 
 
@@ -236,6 +236,7 @@ def read_adapter(path: Path) -> tuple[Architecture, str]:
     architecture = getattr(module, "ARCHITECTURE", None)
     if not isinstance(architecture, Architecture):
         raise InputError(
-            f"adapter {path} has no ARCHITECTURE = Architecture(…). probe/encoders/architectures.py has one to start from."
+            f"adapter {path} has no ARCHITECTURE = Architecture(…). The docstring of probe/encoders/architectures.py has "
+            "one to start from."
         )
     return architecture, hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Checks of an encoder's layers, and measurements of its speed, its precision and the error that padding would cause."""
+"""Checks of an encoder's layers, and measurements of its speed, precision and sensitivity to padding."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _block_inputs(encoder: SpeechEncoder, audio: np.ndarray) -> list[Tensor]:
 
 
 def _padding_errors(encoder: SpeechEncoder, short: np.ndarray, long: np.ndarray, *, masked: bool) -> list[float]:
-    """Return the relative error of each layer's mean over valid frames when ``short`` is batched with ``long``."""
+    """Return each layer's relative error of the mean over valid frames when ``short`` is batched with ``long``."""
     alone = encoder.reference_states(short)
     padded = encoder.padded_hidden_states([short, long], masked=masked)
     n = len(alone[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from layerprobe.probe.hub import (
 )
 
 OWN = "embedded"  # the name of the encoder that the package carries
+ACOUSTIC = "acoustic"  # the name of the features without a network
 EMBEDDED = Path(__file__).parents[1] / OWN
 EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")  # either may hold its settings
 
@@ -57,11 +59,11 @@ def load_encoder(
             option does not apply to this kind of encoder
     """
     mixed_precision = precision not in (AUTO, "float32")
-    if name not in ("acoustic", OWN) and adapter is None and reads_text(name):
+    if name not in (ACOUSTIC, OWN) and adapter is None and reads_text(name):
         if mixed_precision:
             raise InputError(f"{name} is a text encoder, which runs in float32 only. Leave --precision out.")
         return load_text_encoder(name, random_init=random_init, device=device, show_download=show_download)
-    if name != "acoustic":
+    if name != ACOUSTIC:
         return load_audio_encoder(
             name,
             random_init=random_init,
@@ -82,6 +84,28 @@ def load_encoder(
     from layerprobe.probe.encoders.acoustic import AcousticEncoder
 
     return AcousticEncoder()
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """Arguments of `load_encoder` as one value, which can be sent to other processes."""
+
+    name: str
+    random_init: int | None = None
+    device: str | None = None
+    adapter: Path | str | None = None
+    precision: str = AUTO
+
+    def load(self, *, show_download: bool = True) -> AnyEncoder:
+        """Load the encoder; errors as of `load_encoder`."""
+        return load_encoder(
+            self.name,
+            random_init=self.random_init,
+            device=self.device,
+            adapter=self.adapter,
+            precision=self.precision,
+            show_download=show_download,
+        )
 
 
 def load_audio_encoder(
@@ -145,8 +169,8 @@ def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Archite
         return read_adapter(Path(adapter))
     if config.model_type not in ARCHITECTURES:
         raise InputError(
-            f"encoder {name} is a {config.model_type!r} model; layers can be read of {', '.join(sorted(ARCHITECTURES))}, "
-            f"and of text by {', '.join(sorted(TEXT_ARCHITECTURES))}. "
+            f"encoder {name} is a {config.model_type!r} model; supported are {', '.join(sorted(ARCHITECTURES))}, "
+            f"and for text {', '.join(sorted(TEXT_ARCHITECTURES))}. "
             "For another, write an adapter (probe/encoders/architectures.py has one to start from) and name it with "
             "--adapter."
         )
@@ -164,8 +188,8 @@ def _feature_extractor(
     default = family.default_extractor(config)
     if default is None:
         raise InputError(
-            f"encoder {name} has no {EXTRACTOR_FILES[0]}, and {config.model_type} models have no common default: whether "
-            "it was trained on normalised waveforms is not known. Add that file from the checkpoint it derives from."
+            f"encoder {name} has no {EXTRACTOR_FILES[0]}, and {config.model_type} models have no common default: "
+            "whether it was trained on normalised waveforms is not known. Add that file from the checkpoint it derives from."
         )
     return default, True
 

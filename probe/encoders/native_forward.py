@@ -1,7 +1,8 @@
 """A native forward pass of wav2vec 2.0 and HuBERT for one utterance: transformers' layers in less time.
 
-In the usual implementation most time is spent in the convolutions before the blocks. Here these are matrix products over channels-last windows, tiled in time (exact, since the convolutions have no padding); the group norm of the first is
-folded into its weights, its statistics being quadratic forms of the waveform's covariance over the ten samples of a
+In the usual implementation most time is spent in the convolutions before the blocks. Here these are matrix products
+over channels-last windows, tiled in time (exact, since the convolutions have no padding); the group norm of the first
+is folded into its weights, its statistics being quadratic forms of the waveform's covariance over the ten samples of a
 window; the positional convolution is computed in the frequency domain (overlap-save). Utterances are never batched, so
 no order or batch can change a bit. The residual stream, norms and pooling stay in float32 whatever the precision of the
 products (float32 or bfloat16).
@@ -82,7 +83,9 @@ class NativeForward:
         self._group_norm: Any = layers[0].layer_norm if config.feat_extract_norm == "group" else None
         self._first = layers[0].conv
         self._convolutions = [self._as_product(layer.conv) for layer in layers]
-        self._norms = None if self._group_norm is not None else [_Norm.from_module(layer.layer_norm) for layer in layers]
+        self._norms = (
+            None if self._group_norm is not None else [_Norm.from_module(layer.layer_norm) for layer in layers]
+        )
         projection = encoder.feature_projection
         self._project_norm = _Norm.from_module(projection.layer_norm) if hasattr(projection, "layer_norm") else None
         self._project = self._linear(projection.projection)

@@ -159,8 +159,8 @@ class SpeechEncoder:
         scaling = "each waveform scaled to zero mean and unit variance" if normalised else "waveforms not normalised"
         shape = scaling if self.reads_waveforms else f"{self._extractor.feature_size} log-mel bands"
         return (
-            f"{self.upstream} has no preprocessor_config.json: the default feature extractor of its architecture is used "
-            f"({type(self._extractor).__name__}, {self.sampling_rate} Hz, {shape})."
+            f"{self.upstream} has no preprocessor_config.json: the default feature extractor of its architecture is "
+            f"used ({type(self._extractor).__name__}, {self.sampling_rate} Hz, {shape})."
         )
 
     def weights_hash(self) -> str:

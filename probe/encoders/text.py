@@ -39,7 +39,9 @@ class TextArchitecture:
 
 
 _BERT = TextArchitecture(blocks=lambda model: model.encoder.layer, first_position=0)
-_ROBERTA = TextArchitecture(blocks=lambda model: model.encoder.layer, first_position=2)  # after that of the padding token
+_ROBERTA = TextArchitecture(
+    blocks=lambda model: model.encoder.layer, first_position=2
+)  # after that of the padding token
 TEXT_ARCHITECTURES = {
     "bert": _BERT,  # MiniLM is BERT in all but width
     "camembert": _ROBERTA,
@@ -75,7 +77,10 @@ class TranscriptEncoder:
         """Move ``model`` (float32) to ``device``, in evaluation mode."""
         self._model = model.float().eval().requires_grad_(False).to(device)
         self._hooked = HookedEncoder(self._model, family.blocks(self._model), None)
-        self._tokenizer, self._lock = tokenizer, threading.Lock()  # one text at a time: a tokenizer changes its settings
+        self._tokenizer, self._lock = (
+            tokenizer,
+            threading.Lock(),
+        )  # one text at a time: a tokenizer changes its settings
         self.device, self.upstream, self.revision, self.random_init = device, upstream, revision, random_init
         self.architecture = type(model).__name__
         self.layers = self._hooked.layers
@@ -130,8 +135,8 @@ class TranscriptEncoder:
     def _input_chunks(self, text: str) -> Iterator[InputChunk]:
         """Cut a text into windows with special tokens around each; a token of two windows counts away from the edge.
 
-        The text is tokenized as a whole and cut here, not by ``return_overflowing_tokens``: tokenizers 0.23.2 loses what
-        comes after the second window.
+        The text is tokenized as a whole and cut here, not by ``return_overflowing_tokens``: tokenizers 0.23.2 loses
+        what comes after the second window.
         """
         with self._lock:
             whole = self._tokenizer(text, return_special_tokens_mask=True, verbose=False)
@@ -229,7 +234,7 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
 
 
 def reads_text(name: str) -> bool:
-    """Return whether a name is that of a text encoder; False for a missing model, which `load_audio_encoder` reports."""
+    """Return whether a name is a text encoder's; False for a missing model, which `load_audio_encoder` reports."""
     from transformers import AutoConfig
 
     folder = Path(name)
@@ -247,7 +252,7 @@ def _check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
     if not tokenizer.is_fast or not MIN_COVERAGE * vocabulary <= len(tokenizer) <= vocabulary:
         raise InputError(
             f"encoder {name} has a vocabulary of {vocabulary} tokens and no tokenizer of that size (found "
-            f"{len(tokenizer)}). Add its own tokenizer.json, or the files that one is made of, to the folder of config.json."
+            f"{len(tokenizer)}). Add its own tokenizer.json, or the files that one is made of, to the folder."
         )
 
 

@@ -6,13 +6,12 @@ Workers need the same packages, the manifest and its audio files at the same pat
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 from layerprobe.probe.dask_client import RETRIES, cluster, n_workers
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.data.schema import Manifest
-from layerprobe.probe.encoders.base import Upstream
-from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.encoders.base import AnyEncoder
+from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.multiprocess import ExtractionJob
 from layerprobe.probe.extraction.shards import Shard, extract_shard, merge, n_shards
@@ -46,7 +45,7 @@ def extract_on_dask(job: ExtractionJob, scheduler: str, *, progress: NullProgres
         n = min(n, max(1, len(manifest.table)))
         shards = [Shard(k, n) for k in range(1, n + 1)]
         tasks = client.map(_fill, [job] * n, shards, retries=RETRIES, pure=False, key=[f"shard {s}" for s in shards])
-        progress.log(f"{workers} workers load {job.encoder} and fill {n} shards …")
+        progress.log(f"{workers} workers load {job.encoder.name} and fill {n} shards …")
         progress.begin("extract", n, "shards")
         try:
             for task in as_completed(tasks):  # type: ignore[no-untyped-call]
@@ -61,8 +60,7 @@ def extract_on_dask(job: ExtractionJob, scheduler: str, *, progress: NullProgres
 
 def _fill(job: ExtractionJob, shard: Shard) -> int:
     manifest = _manifest(str(job.manifest), job.speakers)
-    encoder = _encoder(job.encoder, tuple(sorted(job.loading.items())))
-    return extract_shard(manifest, encoder, job.out, shard, **job.extracting).n_extracted
+    return extract_shard(manifest, _encoder(job.encoder), job.out, shard, job.settings).n_extracted
 
 
 @lru_cache(maxsize=1)
@@ -71,6 +69,6 @@ def _manifest(path: str, speakers: bool) -> Manifest:
 
 
 @lru_cache(maxsize=1)
-def _encoder(name: str, loading: tuple[tuple[str, Any], ...]) -> Upstream:
+def _encoder(settings: EncoderSettings) -> AnyEncoder:
     """Load the encoder once per worker."""
-    return load_encoder(name, **dict(loading))
+    return settings.load(show_download=False)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.shards import Shard, merge
+from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, ExtractionSettings
+from layerprobe.probe.extraction.shards import Shard, extract_shard, merge
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import cores
 
@@ -21,10 +22,9 @@ class ExtractionJob:
 
     manifest: Path
     speakers: bool  # whether speakers must be known
-    encoder: str
-    loading: dict[str, Any]  # arguments of `probe.encoders.loading.load_encoder`
+    encoder: EncoderSettings
     out: Path
-    extracting: dict[str, Any]  # arguments of `probe.extraction.extract.extract`
+    settings: ExtractionSettings = DEFAULT_SETTINGS
 
 
 def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress | None = None) -> int:
@@ -43,7 +43,7 @@ def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress |
     """
     progress = progress or NullProgress()
     checked = read_manifest(job.manifest, speakers=job.speakers)
-    progress.log(f"{n} processes load {job.encoder} …")
+    progress.log(f"{n} processes load {job.encoder.name} …")
     context = get_context("spawn")
     running = []
     for k in range(n):
@@ -111,18 +111,15 @@ class _PipeProgress(NullProgress):
 def _fill(job: ExtractionJob, shard: Shard, pipe: Connection) -> None:
     import torch
 
-    from layerprobe.probe.encoders.loading import load_encoder
-    from layerprobe.probe.extraction.shards import extract_shard
-
     try:
-        device = job.loading.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = job.encoder.device or ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cuda":
             device = f"cuda:{(shard.number - 1) % torch.cuda.device_count()}"
-        jobs = job.extracting.get("jobs") or (max(1, cores() // shard.of) if device == "cpu" else None)
+        jobs = job.settings.jobs or (max(1, cores() // shard.of) if device == "cpu" else None)
         manifest = read_manifest(job.manifest, speakers=job.speakers)
-        encoder = load_encoder(job.encoder, **job.loading | {"device": device})
-        choices = job.extracting | {"jobs": jobs, "progress": _PipeProgress(pipe, logs=shard.number == 1)}
-        extract_shard(manifest, encoder, job.out, shard, **choices)
+        encoder = replace(job.encoder, device=device).load(show_download=False)
+        progress = _PipeProgress(pipe, logs=shard.number == 1)
+        extract_shard(manifest, encoder, job.out, shard, replace(job.settings, jobs=jobs), progress=progress)
     except InputError as error:
         pipe.send(str(error))
     except KeyboardInterrupt:

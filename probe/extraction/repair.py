@@ -28,10 +28,10 @@ from layerprobe.probe.cache.writer import StorageOverflowError, stored
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import MAX_DURATION, InputReader
 from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
-from layerprobe.probe.encoders.base import Upstream
+from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.extract import extraction_plan
 from layerprobe.probe.extraction.inputs import make_input_reader
+from layerprobe.probe.extraction.settings import extraction_plan, settings_in
 from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, digest_of, make_durable
 from layerprobe.probe.progress import NullProgress
@@ -49,7 +49,7 @@ class Repair:
 def repair(
     path: Path | str,
     manifest: Manifest,
-    encoder: Upstream,
+    encoder: AnyEncoder,
     *,
     jobs: int | None = None,
     progress: NullProgress | None = None,
@@ -72,7 +72,7 @@ def repair(
     path, progress = connect(path), progress or NullProgress()
     plan = read_plan(path, open_group(path, "r"))
     text_column = plan.text_column or TRANSCRIPT
-    given = extraction_plan(encoder, poolings=plan.poolings, text_column=text_column, storage_dtype=plan.storage_dtype)
+    given = extraction_plan(encoder, settings_in(plan))
     if plan != given:
         raise CacheMismatchError(path, plan, given, advice="A repair needs the encoder that the cache was made with.")
     with leased(path):
@@ -96,7 +96,7 @@ def repair(
 
 
 def _encode_block(
-    path: Path, block: int, ids: list[str], manifest: Manifest, encoder: Upstream, source: InputReader, jobs: int,
+    path: Path, block: int, ids: list[str], manifest: Manifest, encoder: AnyEncoder, source: InputReader, jobs: int,
     progress: NullProgress,
 ) -> list[tuple[str, str, str]]:  # fmt: skip
     plan = read_plan(path, open_group(path, "r"))

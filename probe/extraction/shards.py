@@ -17,11 +17,11 @@ from layerprobe.probe.cache.journal import JOURNAL
 from layerprobe.probe.cache.layout import CacheMismatchError, check_format, read_quarantine
 from layerprobe.probe.cache.store import BLOCK, Cache, open_cache
 from layerprobe.probe.cache.writer import CacheWriter
-from layerprobe.probe.data.inputs import MAX_DURATION
-from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
-from layerprobe.probe.encoders.base import Upstream
+from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.extract import STORAGE_DTYPES, Extraction, extract, extraction_plan
+from layerprobe.probe.extraction.extract import Extraction, run_extraction
+from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, ExtractionSettings, extraction_plan
 from layerprobe.probe.filesystem import connect, is_remote, remove
 from layerprobe.probe.progress import NullProgress
 
@@ -59,18 +59,13 @@ class Shard:
         return _folder(out) / f"{self.number:04d}-of-{self.of:04d}.zarr"
 
 
-def extract_shard(  # noqa: PLR0913 - each is a choice of `extract`, named there for whoever calls it
+def extract_shard(
     manifest: Manifest,
-    encoder: Upstream,
+    encoder: AnyEncoder,
     out: Path | str,
     shard: Shard,
+    settings: ExtractionSettings = DEFAULT_SETTINGS,
     *,
-    poolings: tuple[str, ...] | None = None,
-    text_column: str = TRANSCRIPT,
-    storage_dtype: str = STORAGE_DTYPES[0],
-    max_duration: float = MAX_DURATION,
-    jobs: int | None = None,
-    loaders: int = 2,
     progress: NullProgress | None = None,
 ) -> Extraction:
     """Extract a shard of a manifest, except utterances that the cache at ``out`` has already.
@@ -80,12 +75,7 @@ def extract_shard(  # noqa: PLR0913 - each is a choice of `extract`, named there
         encoder: of speech or text
         out: the cache that `merge` will create or extend
         shard: the one to extract
-        poolings: as in `extract`, like all that follow
-        text_column: the manifest's column that a text encoder reads
-        storage_dtype: float32, or float16 for half of the disk
-        max_duration: longer recordings are quarantined, seconds
-        jobs: utterances encoded in parallel
-        loaders: threads that decode audio
+        settings: poolings, storage and parallelism
         progress: receives the progress
 
     Raises:
@@ -102,26 +92,13 @@ def extract_shard(  # noqa: PLR0913 - each is a choice of `extract`, named there
     if (out / JOURNAL).exists():
         cache = open_cache(out)
         elsewhere = dict(zip(cache.utterance_ids, cache.audio_hashes, strict=True))
-        plan = extraction_plan(encoder, poolings=poolings, text_column=text_column, storage_dtype=storage_dtype)
+        plan = extraction_plan(encoder, settings)
         if plan != cache.plan:
             raise CacheMismatchError(out, cache.plan, plan)
     path = shard.path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = replace(manifest, table=shard.of_table(manifest.table).reset_index(drop=True))
-    return extract(
-        part,
-        encoder,
-        path,
-        poolings=poolings,
-        text_column=text_column,
-        storage_dtype=storage_dtype,
-        elsewhere=elsewhere,
-        shares=shard.of,
-        max_duration=max_duration,
-        jobs=jobs,
-        loaders=loaders,
-        progress=progress,
-    )
+    return run_extraction(part, encoder, path, settings, elsewhere=elsewhere, n_shards=shard.of, progress=progress)
 
 
 def merge(out: Path | str, manifest: Manifest, *, progress: NullProgress | None = None) -> int:

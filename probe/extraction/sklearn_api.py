@@ -22,7 +22,7 @@ except ImportError as missing:
 from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file
 from layerprobe.probe.data.audio_hashes import Row
 from layerprobe.probe.data.inputs import MAX_DURATION, ModelInput
-from layerprobe.probe.encoders.base import Upstream
+from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.encoders.pooling import pooling_named
 from layerprobe.probe.exceptions import InputError
@@ -57,7 +57,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        encoder: str | Path | Upstream = "embedded",
+        encoder: str | Path | AnyEncoder = "embedded",
         layer: int | str | None = None,
         poolings: tuple[str, ...] | None = None,
         *,

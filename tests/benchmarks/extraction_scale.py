@@ -32,7 +32,7 @@ from transformers.utils import logging
 from layerprobe.probe.data.schema import Header, Manifest, Target
 from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.extract import run_extraction
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 NARROW = SMALL | {"conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
@@ -56,7 +56,7 @@ def measure(table: Path, encoder: str, out: Path) -> None:
     loaded = load_audio_encoder(encoder, device="cpu")
     model = sum(p.nbytes for module in loaded.modules() for p in module.parameters(recurse=False))
     began = time.perf_counter()
-    done = extract(Manifest(table, HEADER, rows), loaded, out)
+    done = run_extraction(Manifest(table, HEADER, rows), loaded, out)
     figures = {
         "seconds": time.perf_counter() - began,
         "audio": done.audio_seconds,
@@ -144,7 +144,7 @@ def again(folder: Path) -> None:
         loaded = load_audio_encoder(save_encoder(size, folder), device="cpu")
         loaded = time.perf_counter() - began
         table = pd.read_csv(folder / f"{size}.csv", dtype=str)
-        done = extract(Manifest(folder / f"{size}.csv", HEADER, table), loaded, folder / f"{size}.zarr")
+        done = run_extraction(Manifest(folder / f"{size}.csv", HEADER, table), loaded, folder / f"{size}.zarr")
         print(f"  {size}: {loaded:.2f} s to load the encoder, {done.seconds:.2f} s of work", flush=True)
 
 

@@ -38,7 +38,7 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from layerprobe.probe.data.schema import Header, Manifest
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.extraction.extract import Extraction, extract
+from layerprobe.probe.extraction.extract import Extraction, run_extraction
 from layerprobe.probe.system import cores
 
 RATE = 16_000
@@ -147,7 +147,7 @@ def compare(folder: Path, size: str, n: int, repeats: int) -> None:
         shutil.rmtree(folder / "c.zarr", ignore_errors=True)
         table = pd.DataFrame({"utterance_id": [p.stem for p in files], "path": map(str, files), "speaker_id": "s"})
         manifest = Manifest(folder / "m.csv", Header("noise", "1", "none", {}), table)
-        return extract(manifest, encoders[precision], folder / "c.zarr")
+        return run_extraction(manifest, encoders[precision], folder / "c.zarr")
 
     few, quarter = paths[::16], paths[::4]
     contenders: dict[str, tuple[list[Path], Callable[[], Any]]] = {
@@ -173,7 +173,7 @@ def compare(folder: Path, size: str, n: int, repeats: int) -> None:
                 f"  {name}: {encoded / wall:.1f} s/s (cpu/wall {(time.process_time() - worked) / wall:.2f})", flush=True
             )
             if isinstance(done, Extraction):
-                busy.append(done.encoder_share)
+                busy.append(done.encoder_utilisation)
         for precision, rates in rates_of.items():
             rates[-1] = speeds[f"extract {precision}"][-1] * work / rates[-1]
     for ours_name, theirs in (

@@ -27,7 +27,7 @@ from layerprobe.probe.cache.store import CacheMismatchError, block_file, open_ca
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.cache.writer import CacheWriter, compaction_folders, resume_compaction
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.extraction.repair import repair
 
 SMALL = 4  # utterances in a block
@@ -216,7 +216,7 @@ def test_an_empty_journal_vouches_for_nothing_and_the_next_run_makes_the_same_st
     whole = content_hash(path)
     (path / JOURNAL).write_bytes(b"")
     assert len(open_cache(path).utterance_ids) == 0
-    assert extract(ten_voices, encoder, path).n_extracted == 10
+    assert run_extraction(ten_voices, encoder, path).n_extracted == 10
     assert content_hash(path) == whole
 
 

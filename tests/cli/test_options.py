@@ -15,7 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from layerprobe.cli.app import app
-from layerprobe.cli.options import Output, reported
+from layerprobe.cli.options import Output, user_command
 from layerprobe.probe.data.inputs import TRANSCRIPT
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
@@ -114,7 +114,7 @@ def test_a_command_takes_dataclasses_and_an_output_and_gets_quiet_and_debug():
     own, got = typer.Typer(), SimpleNamespace()
 
     @own.command()
-    @reported
+    @user_command
     def choose(name: str, choices: Choices, *, output: Output) -> None:
         """Choose some layers."""
         got.name, got.choices = name, choices

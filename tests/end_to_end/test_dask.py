@@ -17,10 +17,12 @@ from helpers.speech_models import load_exact
 from helpers.voices import voice, write_table
 
 from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.dask import extract_on_dask
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.extraction.multiprocess import ExtractionJob
+from layerprobe.probe.extraction.settings import ExtractionSettings
 from layerprobe.probe.results.partial import PartialResults
 
 
@@ -60,10 +62,10 @@ def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, mo
     cluster = mortal_cluster
     extract(corpus, load_exact(folders["hubert"]), tmp_path / "once.zarr")
     whole = content_hash(tmp_path / "once.zarr")
-    loading = {"device": "cpu", "precision": "float32"}
+    hubert = EncoderSettings(str(folders["hubert"]), device="cpu", precision="float32")
     for name, kill in (("both", False), ("killed", True)):
         out = tmp_path / f"{name}.zarr"
-        job = ExtractionJob(corpus.path, True, str(folders["hubert"]), loading, out, {"jobs": 1})
+        job = ExtractionJob(corpus.path, True, hubert, out, ExtractionSettings(jobs=1))
         killed = []
 
         murderer = threading.Thread(target=kill_one, args=(cluster, out.parent, f"{out.name}.shards/*.zarr", killed))
@@ -83,10 +85,10 @@ def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, mo
 
 
 def test_the_error_of_a_shard_is_raised_and_a_missing_scheduler_is_named(corpus, cluster, tmp_path, monkeypatch):
-    job = ExtractionJob(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
+    job = ExtractionJob(corpus.path, True, EncoderSettings(str(tmp_path / "none"), device="cpu"), tmp_path / "a.zarr")
     with pytest.raises(InputError, match=r"shard \d/8: encoder .*none: no such folder"):
         extract_on_dask(job, cluster.scheduler_address)
-    monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
+    monkeypatch.setattr("layerprobe.probe.dask_client.CONNECTION_TIMEOUT", 2)
     with pytest.raises(InputError, match=r"No scheduler of Dask answers at tcp://127.0.0.1:1 "):
         extract_on_dask(job, "tcp://127.0.0.1:1")
 
@@ -145,6 +147,6 @@ def test_a_sweep_resumes_from_partial_results_and_names_a_missing_scheduler(
     next((tmp_path / "a" / "partial").glob("*.npz")).write_bytes(b"torn")
     assert command(*arguments, "--dask", cluster.scheduler_address).exit_code == 0
     assert len(probed) == first + 1
-    monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
+    monkeypatch.setattr("layerprobe.probe.dask_client.CONNECTION_TIMEOUT", 2)
     assert "No scheduler of Dask answers" in refused(*arguments, "--dask", "tcp://127.0.0.1:1")
     assert "Leave --device or --dask out" in refused(*arguments, "--device", "cuda", "--dask", "tcp://127.0.0.1:1")

@@ -15,7 +15,7 @@ from layerprobe.figures.plots.heatmap import heatmap_figure
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 
@@ -49,7 +49,7 @@ def corpus(tmp_path_factory):
 def test_from_audio_of_every_kind_to_a_heatmap(corpus, folders, tmp_path):
     caches = []
     for kind in ("hubert", "whisper"):
-        done = extract(corpus, load_audio_encoder(str(folders[kind])), tmp_path / f"{kind}.zarr")
+        done = run_extraction(corpus, load_audio_encoder(str(folders[kind])), tmp_path / f"{kind}.zarr")
         assert (done.n_extracted, len(done.quarantine)) == (96, 0)
         caches.append(open_cache(tmp_path / f"{kind}.zarr"))
     extract(corpus, load_audio_encoder(str(folders["hubert"]), random_init=0), tmp_path / "random.zarr")

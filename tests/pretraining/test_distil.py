@@ -20,7 +20,7 @@ from layerprobe.analysis.similarity.cka import debiased_cka
 from layerprobe.probe.encoders.loading import load_model
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.workers import embed
-from layerprobe.probe.pretraining.distil import distil
+from layerprobe.probe.pretraining.distil import run_distillation
 from layerprobe.probe.pretraining.plans import DistilPlan, default_layers
 from layerprobe.probe.pretraining.student import distillation_loss, make_student
 from layerprobe.probe.training.encoder_folder import LOG, STATE
@@ -83,14 +83,18 @@ def without_dropout(folder):
 
 def test_held_out_speakers_show_that_it_learns_and_the_front_end_stays(sounds, folders, tmp_path):
     plan = replace(PLAN, steps=60, eval_every=20)
-    done = distil(sounds, without_dropout(folders["hubert"]), plan, out=tmp_path / "student")
-    heads = distil(
+    done = run_distillation(sounds, without_dropout(folders["hubert"]), plan, out=tmp_path / "student")
+    heads = run_distillation(
         sounds, without_dropout(folders["hubert"]), replace(plan, freeze_student=True), out=tmp_path / "heads"
     )  # fmt: skip
     assert done.log["step"].tolist() == [0, 20, 40, 60]
-    assert done.log["held_out"].is_monotonic_decreasing
+    assert done.log["validation_loss"].is_monotonic_decreasing
     # the fair comparison: heads that learnt as long on the student as it began
-    assert done.log["held_out"].iloc[-1] < heads.log["held_out"].iloc[-1] < heads.log["held_out"].iloc[0]
+    assert (
+        done.log["validation_loss"].iloc[-1]
+        < heads.log["validation_loss"].iloc[-1]
+        < heads.log["validation_loss"].iloc[0]
+    )
     own, theirs = (
         load_file(tmp_path / "student" / "model.safetensors"),
         load_file(folders["hubert"] / "model.safetensors"),
@@ -110,31 +114,31 @@ def test_held_out_speakers_show_that_it_learns_and_the_front_end_stays(sounds, f
 def whole(sounds, folders, tmp_path_factory):
     """A distillation that nothing stops."""
     out = tmp_path_factory.mktemp("unstopped") / "whole"
-    distil(sounds, load_model(str(folders["hubert"])), PLAN, out=out)
+    run_distillation(sounds, load_model(str(folders["hubert"])), PLAN, out=out)
     return out
 
 
 @pytest.mark.parametrize("stop_after", [2, 4, 7])
 def test_a_killed_distillation_resumes_to_the_same_student_bit_for_bit(whole, sounds, folders, tmp_path, stop_after):
     cut = tmp_path / "cut"
-    distil(sounds, load_model(str(folders["hubert"])), PLAN, out=cut, stop_after=stop_after)
+    run_distillation(sounds, load_model(str(folders["hubert"])), PLAN, out=cut, stop_after=stop_after)
     assert not (cut / "model.safetensors").exists()
     assert (cut / STATE).exists() == (stop_after > 3)  # a state is kept at every third step
-    distil(sounds, load_model(str(folders["hubert"])), PLAN, out=cut)
+    run_distillation(sounds, load_model(str(folders["hubert"])), PLAN, out=cut)
     assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
-    assert pd.read_csv(whole / LOG)["held_out"].tolist() == pd.read_csv(cut / LOG)["held_out"].tolist()
+    assert pd.read_csv(whole / LOG)["validation_loss"].tolist() == pd.read_csv(cut / LOG)["validation_loss"].tolist()
     assert not (cut / STATE).exists()
 
 
 def test_bad_sounds_are_named_and_the_rest_goes_on(sounds, folders, tmp_path):
     (tmp_path / "bad.wav").write_bytes(b"no sound")
     bad = pd.DataFrame({"utterance_id": ["a0"], "path": [str(tmp_path / "bad.wav")], "speaker_id": ["s0"]})
-    done = distil(
+    done = run_distillation(
         pd.concat([bad, sounds]), load_model(str(folders["hubert"])), replace(PLAN, steps=20, batch_size=8),
         out=tmp_path / "student",
     )  # fmt: skip
     assert done.quarantine["utterance_id"].tolist() == ["a0"]
-    assert np.isfinite(done.log["held_out"]).all()
+    assert np.isfinite(done.log["validation_loss"]).all()
 
 
 def test_default_layers_are_those_of_the_paper():
@@ -148,14 +152,14 @@ def test_what_can_not_be_done_is_refused(sounds, folders, tmp_path):
         ({"layers": ("9",)}, "the teacher has no layer '9'; it has 0, 1, 2, 3"),
     ):
         with pytest.raises(InputError, match=message):
-            distil(sounds, load_model(str(folders["hubert"])), replace(PLAN, **change), out=tmp_path / "x")
+            run_distillation(sounds, load_model(str(folders["hubert"])), replace(PLAN, **change), out=tmp_path / "x")
     with pytest.raises(InputError, match="1 speakers are too few to hold 1 out"):
-        distil(sounds.assign(speaker_id="s"), load_model(str(folders["hubert"])), PLAN, out=tmp_path / "x")
-    distil(sounds, load_model(str(folders["hubert"])), replace(PLAN, steps=1), out=tmp_path / "y")
+        run_distillation(sounds.assign(speaker_id="s"), load_model(str(folders["hubert"])), PLAN, out=tmp_path / "x")
+    run_distillation(sounds, load_model(str(folders["hubert"])), replace(PLAN, steps=1), out=tmp_path / "y")
     with pytest.raises(InputError, match="holds another distillation"):
-        distil(sounds, load_model(str(folders["hubert"])), PLAN, out=tmp_path / "y")
+        run_distillation(sounds, load_model(str(folders["hubert"])), PLAN, out=tmp_path / "y")
     with pytest.raises(InputError, match="holds a model already"):
-        distil(sounds, load_model(str(folders["hubert"])), PLAN, out=folders["wavlm"])
+        run_distillation(sounds, load_model(str(folders["hubert"])), PLAN, out=folders["wavlm"])
 
 
 def test_the_command_makes_a_student_that_extract_takes(sounds, folders, tmp_path):
@@ -180,10 +184,10 @@ def test_a_student_of_the_real_encoder_tracks_its_layers(tmp_path):
     table = read_manifest(write_measured_manifest(tmp_path / "libri.csv", n_utterances=24)).table
     plan = replace(PLAN, layers=("2", "4"), steps=15, batch_size=2, crop_seconds=5.0, learning_rate=1e-3, eval_every=15)
     made = {
-        name: distil(table, load_model(str(WHISPER)), replace(plan, **change), out=tmp_path / name)
+        name: run_distillation(table, load_model(str(WHISPER)), replace(plan, **change), out=tmp_path / name)
         for name, change in {"own": {}, "heads": {"freeze_student": True}, "random": {"random_init": 0}}.items()
     }
-    last = {name: one.log["held_out"].iloc[-1] for name, one in made.items()}
+    last = {name: one.log["validation_loss"].iloc[-1] for name, one in made.items()}
     assert last["own"] < last["heads"]
     assert last["own"] < last["random"]
     encoders = {name: load_exact(one.folder) for name, one in made.items()} | {"teacher": load_exact(WHISPER)}

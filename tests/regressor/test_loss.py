@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from layerprobe.probe.metrics import ccc
-from layerprobe.probe.regressor.dataset import batches, parts
+from layerprobe.probe.regressor.dataset import batches
 from layerprobe.probe.regressor.loss import backward_in_parts, ccc_loss
 
 WEIGHTS = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)

@@ -172,7 +172,7 @@ def test_activations_made_again_give_the_same_gradient(folders, text_folder):
         regressor = regressor_of(folders, text_folder)
         if again:
             for branch in regressor.branches.values():
-                branch.make_activations_again()
+                branch.recompute_activations()
         for module in regressor.modules():  # checkpointing is of training alone; dropout would differ
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0

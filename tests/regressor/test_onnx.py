@@ -14,7 +14,7 @@ from helpers.voices import voice
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.regressor import onnx as export_module
 from layerprobe.probe.regressor.model import FUSIONS, Utterance
-from layerprobe.probe.regressor.onnx import export
+from layerprobe.probe.regressor.onnx import export_onnx
 from layerprobe.probe.regressor.saving import REGRESSOR, TrainedRegressor
 
 
@@ -31,7 +31,7 @@ def exported(regressor, tmp_path, monkeypatch):
     """A regressor that needs no training to be written out."""
     monkeypatch.setattr(export_module, "read_regressor", lambda folder: TrainedRegressor(folder, _Plan, "f", {}))
     monkeypatch.setattr(export_module, "load_regressors", lambda trained: iter([regressor]))
-    return export(tmp_path / "run", tmp_path / "out")
+    return export_onnx(tmp_path / "run", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_onnx_runtime_gives_the_same_ratings(folders, text_folder, tmp_path, mon
     assert fusion in FUSIONS
     regressor = regressor_of(folders, text_folder, kind, fusion=fusion, branches=branches)
     regressor.get_buffer("mean").copy_(torch.tensor([4.0, 3.0, 5.0]))
-    regressor.get_buffer("spread").copy_(torch.tensor([0.5, 1.5, 1.0]))
+    regressor.get_buffer("std").copy_(torch.tensor([0.5, 1.5, 1.0]))
     done = exported(regressor, tmp_path, monkeypatch)
     assert done.largest_difference < 1e-4
     names = list(regressor.branches)
@@ -83,4 +83,4 @@ def test_files_that_give_other_ratings_are_not_passed_off(folders, text_folder, 
 
 def test_what_holds_no_regressor_says_so(tmp_path):
     with pytest.raises(InputError, match=f"has no {REGRESSOR}"):
-        export(tmp_path, tmp_path / "out")
+        export_onnx(tmp_path, tmp_path / "out")

@@ -17,12 +17,12 @@ from layerprobe.probe.regressor.parameter_count import (
     RULES,
     USUAL,
     ModelSpec,
-    accounts_table,
     combined,
     count_parameters,
     count_tokens,
-    describe,
-    head_for,
+    load_model_spec,
+    make_head,
+    parameter_table,
     real_time_factors,
 )
 
@@ -57,7 +57,7 @@ def configurations(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def accounts(configurations):
-    return {name: count_parameters(describe(str(configurations / name))) for name in PUBLISHED}
+    return {name: count_parameters(load_model_spec(str(configurations / name))) for name in PUBLISHED}
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -71,9 +71,9 @@ def test_the_fifth_of_the_paper_holds_under_one_rule_and_not_under_others(accoun
     """DistilHuBERT without its front end and DistilBERT's blocks over HuBERT-large without its front end."""
     small, text, large = (accounts[name] for name in ("distilhubert", "distilbert", "hubert-large"))
     both = combined(small, text, torch.nn.Identity())
-    assert both.trained("front end and embeddings frozen") == 61_818_752
-    assert large.trained(USUAL) == 311_228_544
-    shares = {rule: round(100 * both.share_of(large, rule), 1) for rule in RULES}
+    assert both.trainable("front end and embeddings frozen") == 61_818_752
+    assert large.trainable(USUAL) == 311_228_544
+    shares = {rule: round(100 * both.fraction_of(large, rule), 1) for rule in RULES}
     assert shares == {"everything": 28.9, "front end frozen": 27.5, "front end and embeddings frozen": 19.9}
 
 
@@ -141,7 +141,7 @@ def test_the_head_is_that_of_the_regressor(folders, tmp_path):
         audio_branch(folders["hubert"]), text_branch(text), n_targets=3, pooling="attentive", fusion="concatenation",
         hidden=256, dropout=0.5,
     )  # fmt: skip
-    head = head_for(describe(str(folders["hubert"])), describe(str(text)))
+    head = make_head(load_model_spec(str(folders["hubert"])), load_model_spec(str(text)))
     assert sum(p.numel() for p in head.parameters()) == sum(p.numel() for p in regressor.head_parameters())
 
 
@@ -158,7 +158,7 @@ def test_tokens_are_those_of_the_words_and_two_around_them():
 
 def test_the_table_has_a_share_of_each_model_that_it_is_held_against(accounts):
     small, large, base = (accounts[name] for name in ("distilhubert", "hubert-large", "hubert-base"))
-    table = accounts_table([small], [large, base])
+    table = parameter_table([small], [large, base])
     row = table[table["what"] == "trained, front end frozen"].iloc[0]
     assert row["parameters"] == 19_291_520
     assert row["of hubert-large"] == pytest.approx(19_291_520 / 311_228_544)
@@ -186,7 +186,7 @@ def test_the_command_says_the_fifth(configurations, tmp_path):
 
 def test_what_has_no_configuration_or_no_encoder_says_so(tmp_path):
     with pytest.raises(InputError, match="can't be loaded"):
-        describe(str(tmp_path))
+        load_model_spec(str(tmp_path))
     result = command("count-params")
     assert result.exit_code == 2
     assert "Name an encoder" in result.output

@@ -22,7 +22,7 @@ from layerprobe.probe.regressor.plan import Encoders, plan_training
 from layerprobe.probe.regressor.predict import predict
 from layerprobe.probe.regressor.saving import build, load_regressors, read_regressor
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
-from layerprobe.probe.regressor.train import assign_speakers, half_widths, train
+from layerprobe.probe.regressor.train import assign_speakers, half_widths, run_training
 from layerprobe.probe.regressor.trainer import LAST, Training
 from layerprobe.probe.results.run_folder import POOLED, TRAINED, read_predictions, read_run
 from layerprobe.probe.version import layerprobe_version
@@ -84,7 +84,7 @@ def trained(manifest, folders, text_folder, out, *, branches=("audio", "text"), 
         text_encoder=str(text_folder) if "text" in branches else None,
         **SMALL | options,
     )
-    return train(manifest, parts, plan, out=out)
+    return run_training(manifest, parts, plan, out=out)
 
 
 def scores_of(run, metric="ccc"):
@@ -151,7 +151,7 @@ def test_it_overfits_64_utterances(corpus, folders, text_folder, tmp_path):
     sounds = UtteranceDataset(some, regressor, text_column="transcript", max_duration=30, progress=NullProgress())
     ratings, rows = some[["arousal"]].to_numpy(), np.arange(64)
     regressor.get_buffer("mean").copy_(torch.from_numpy(ratings.mean(axis=0)))
-    regressor.get_buffer("spread").copy_(torch.from_numpy(ratings.std(axis=0)))
+    regressor.get_buffer("std").copy_(torch.from_numpy(ratings.std(axis=0)))
     training = Training(regressor, sounds, plan, folder=tmp_path)
     training.run(ratings, train=rows, development=rows, seed=0, progress=NullProgress())
     assert ccc(ratings[:, 0], training.predict(rows)[:, 0]) > 0.95
@@ -217,7 +217,7 @@ def test_a_finished_training_is_found_finished_and_another_is_refused(corpus, fo
 def test_frozen_sound_is_heard_once_and_gives_the_same_regressor(corpus, folders, text_folder, tmp_path, monkeypatch):
     options = {"freeze": ("audio", "text.embeddings"), "epochs": 2}
     trained(corpus, folders, text_folder, tmp_path / "kept", **options)
-    monkeypatch.setattr(UtteranceDataset, "keep_frozen_states", lambda self, folder, plan, progress: None)
+    monkeypatch.setattr(UtteranceDataset, "save_frozen_states", lambda self, folder, plan, progress: None)
     trained(corpus, folders, text_folder, tmp_path / "heard", **options)
     kept, heard = weights_of(tmp_path / "kept"), weights_of(tmp_path / "heard")
     for name, tensor in kept.items():

@@ -33,7 +33,7 @@ def valence_of(text):
 
 
 @pytest.fixture(scope="module")
-def spoken(tmp_path_factory):
+def utterance_of_arousal(tmp_path_factory):
     return [write_corpus(tmp_path_factory.mktemp(name)) for name in ("one", "two")]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import layerprobe.probe.synthesis.espeak
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.synthesis.espeak import Utterance, speak
+from layerprobe.probe.synthesis.espeak import Utterance, synthesise
 
 pytest.importorskip("espeakng_loader")
 SENTENCE = "everyone said that the garden was lovely"
@@ -15,7 +15,7 @@ SENTENCE = "everyone said that the garden was lovely"
 
 def test_the_same_list_sounds_the_same_each_time():
     utterances = [Utterance(SENTENCE, "en-us+m1"), Utterance(SENTENCE, "en-us+f4", pitch=60), Utterance("no", "en")]
-    first, second = list(speak(utterances)), list(speak(utterances))
+    first, second = list(synthesise(utterances)), list(synthesise(utterances))
     for (a, rate), (b, _) in zip(first, second, strict=True):
         assert a.dtype == np.int16
         assert rate == 22_050
@@ -29,17 +29,17 @@ def test_blocks_sound_the_same_on_any_number_of_cores(monkeypatch):
     heard = []
     for n in (1, 3):
         monkeypatch.setattr(layerprobe.probe.synthesis.espeak, "cores", lambda n=n: n)
-        heard.append([samples for samples, _ in speak(utterances)])
+        heard.append([samples for samples, _ in synthesise(utterances)])
     assert len(heard[0]) == 4
     assert all(np.array_equal(a, b) for a, b in zip(*heard, strict=True))
-    alone = [samples for k in (0, 2) for samples, _ in speak(utterances[k : k + 2])]
+    alone = [samples for k in (0, 2) for samples, _ in synthesise(utterances[k : k + 2])]
     assert all(np.array_equal(a, b) for a, b in zip(heard[0], alone, strict=True))
 
 
 def test_settings_are_heard():
     plain, fast, loud, high = (
         samples.astype(float)
-        for samples, _ in speak(
+        for samples, _ in synthesise(
             [
                 Utterance(SENTENCE, "en-us+m1"),
                 Utterance(SENTENCE, "en-us+m1", rate=250),
@@ -68,9 +68,9 @@ def test_a_voice_that_espeak_dies_of_is_named():
     )
     deadly = Utterance(text, "en-us+Demonic", rate=173, pitch=21, pitch_range=90, volume=138)
     with pytest.raises(InputError, match=r"died on one of the 32 utterances after the first 0.*en-us\+Demonic"):
-        list(speak([deadly]))
+        list(synthesise([deadly]))
 
 
 def test_an_unknown_voice_is_refused_and_not_spoken_in_another():
     with pytest.raises(InputError, match=r"^espeak-ng has no voice 'xx-none\+m1'\.$"):
-        list(speak([Utterance("hello", "xx-none+m1")]))
+        list(synthesise([Utterance("hello", "xx-none+m1")]))
