@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from layerprobe.probe.solvers.gram import BLOCK, assign_cells, sum_moments, feature_shift
+from layerprobe.probe.solvers.gram import BLOCK, assign_cells, feature_shift, sum_moments
 from layerprobe.probe.splits import Split, fold_splits, manifest_split, speaker_groups
 
 
@@ -48,7 +48,7 @@ def test_training_sets_are_whole_cells(rng, n_folds):
     groups = np.repeat(np.arange(24), 3)
     splits = fold_splits(groups, n_folds=n_folds, n_inner_folds=3, rng=rng)
     cell, folds = assign_cells(splits, len(groups))
-    assert len(np.unique(cell)) == (6 if n_folds == 2 else n_folds)  # of two folds each is dealt into three
+    assert len(np.unique(cell)) == (6 if n_folds == 2 else n_folds)  # with two folds each is split into three
     for split, inner in zip(splits, folds, strict=True):
         np.testing.assert_array_equal(np.flatnonzero(np.isin(cell, list(set().union(*inner)))), split.train)
         for fold, cells in enumerate(inner):

@@ -58,7 +58,7 @@ def test_a_curved_valley_is_followed_as_scipy_follows_it(rng):
         assert value <= theirs + 1e-6
 
 
-def test_what_is_not_settled_when_iterations_run_out_is_told(rng):
+def test_what_has_not_converged_when_iterations_run_out_is_reported(rng):
     matrices, right = quadratics(rng)
     start = torch.zeros(*right.shape, dtype=torch.float64)
     found = minimise(evaluate_quadratics(matrices, right), start, max_iterations=1, tolerance=1e-14)

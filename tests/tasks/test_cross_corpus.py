@@ -1,4 +1,4 @@
-"""Training on one corpus: the same speakers are held out, and nothing of another corpus is heard."""
+"""Training on one corpus: the same speakers are held out, and no other corpus is used."""
 
 from __future__ import annotations
 

@@ -37,11 +37,9 @@ def slow_value(x, y, sets, models, k, weights, head, penalty, standardise):  # n
     rows = sets.order[sets.positions(sets.members[models.training_set[k]])]
     z = x[:, rows].astype(float)
     z = z - z.mean(axis=1, keepdims=True)
-    spread = z.std(axis=1, keepdims=True)
-    if standardise:
-        z = np.where(spread > 1e-9, z / np.where(spread > 1e-9, spread, 1), 0)
-    else:
-        z = z / np.sqrt((z**2).mean())
+    std = z.std(axis=1, keepdims=True)
+    scaled = np.where(std > 1e-9, z / np.where(std > 1e-9, std, 1), 0)
+    z = scaled if standardise else z / np.sqrt((z**2).mean())
     t = y[rows, models.target[k]]
     t = (t - t.mean()) / t.std()
     return np.mean((np.einsum("l,lnd,d->n", weights, z, head) - t) ** 2) + penalty * np.sum(head**2)
@@ -82,8 +80,8 @@ def test_the_start_is_ridge_on_the_uniform_mix(problem, rng):
     prediction = mixes.predict(models, basis.start(models), basis)
     for k in range(2):
         rows = sets.order[sets.positions(sets.members[models.training_set[k]])]
-        mean, spread = x[:, rows].mean(axis=1, keepdims=True), x[:, rows].std(axis=1, dtype=float, keepdims=True)
-        z = np.where(spread > 1e-6, (x - mean) / np.where(spread > 1e-6, spread, 1), 0).mean(axis=0)
+        mean, std = x[:, rows].mean(axis=1, keepdims=True), x[:, rows].std(axis=1, dtype=float, keepdims=True)
+        z = np.where(std > 1e-6, (x - mean) / np.where(std > 1e-6, std, 1), 0).mean(axis=0)
         penalty = models.penalty[k] * np.trace(z[rows].T @ z[rows]) / DIM
         model = Ridge(alpha=penalty).fit(z[rows], y[rows, models.target[k]])
         np.testing.assert_allclose(prediction[:, k], model.predict(z[sets.order]), atol=2e-4)
