@@ -17,7 +17,7 @@ class Scaling:
 
     mean: Tensor  # (n_sets, n_layers, n_features)
     scale: Tensor  # (n_sets, n_layers, n_features)
-    norm: Tensor  # (n_sets, n_layers), norm of a scaled row, averaged over rows
+    norm: Tensor  # (n_sets, n_layers), root mean square norm of a scaled row
 
     @classmethod
     def learn(cls, stack: LayerStack, sets: TrainingSets, *, standardise: bool) -> Scaling:
