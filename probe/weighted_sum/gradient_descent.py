@@ -73,8 +73,8 @@ def replay(
     stack = LayerStack(read, n_layers, sets.order, memory=int(min(memory, 2**62)), device=device)
     if not stack.in_memory:
         raise InputError(
-            f"Gradient descent needs all layers, {n_layers * len(sets.order) * stack.n_features * 4 / 2**30:.1f} GiB, "
-            f"in memory, and {memory / 2**30:.1f} GiB are available. Leave that weighted sum out."
+            f"Gradient descent keeps all layers in memory, {n_layers * len(sets.order) * stack.n_features * 4 / 2**30:.1f} GiB, "
+            f"and {memory / 2**30:.1f} GiB are available. Leave that weighted sum out."
         )
     problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
     return [_train(problem, y, splits, seed) for seed in seeds]
