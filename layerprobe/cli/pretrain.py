@@ -13,12 +13,16 @@ from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
 
 app = typer.Typer()
-
-
-@app.command("synthesize", hidden=True)
-@app.command(
-    epilog="Example: layerprobe synthesise sentences.txt --out speech; then layerprobe pretrain speech/speech.csv …"
+SYNTHESISE_EXAMPLE = (
+    "Example: layerprobe synthesise sentences.txt --out speech; then layerprobe pretrain speech/speech.csv …"
 )
+DISTIL_EXAMPLE = (
+    "Example: layerprobe distil my.csv --teacher facebook/hubert-base-ls960 --blocks 2 --out models/student"
+)
+
+
+@app.command("synthesize", hidden=True, epilog=SYNTHESISE_EXAMPLE)
+@app.command(epilog=SYNTHESISE_EXAMPLE)
 @user_command
 def synthesise(
     sentences: Annotated[Path, typer.Argument(help="Text file with one sentence per line.")],
@@ -73,10 +77,8 @@ def pretrain(
     output.print(f"Next: layerprobe extract MANIFEST --encoder {out} --out caches/pretrained.zarr")
 
 
-@app.command("distill", hidden=True)
-@app.command(
-    epilog="Example: layerprobe distil my.csv --teacher facebook/hubert-base-ls960 --blocks 2 --out models/student"
-)
+@app.command("distill", hidden=True, epilog=DISTIL_EXAMPLE)
+@app.command(epilog=DISTIL_EXAMPLE)
 @user_command
 def distil(
     manifest: UtterancesPath,

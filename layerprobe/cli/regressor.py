@@ -51,9 +51,9 @@ def train(
     run = run_training(checked, loaded, plan, out=out, device=device, command=command, progress=progress)
     corpus, counts = run.plan["corpus"], run.plan["parameters"]
     output.print(
-        f"{out}: {counts['trainable']:,} of {counts['total']:,} parameters are trainable; {corpus['n_train']} training, "
-        f"{corpus['n_development']} development and {corpus['n_held_out']} test utterances; {corpus['n_quarantined']} "
-        "quarantined."
+        f"{out}: {counts['trainable']:,} of {counts['total']:,} parameters are trainable; "
+        f"{corpus['n_train']} training, {corpus['n_development']} development and {corpus['n_held_out']} test "
+        f"utterances; {corpus['n_quarantined']} quarantined."
     )
     if corpus["n_without_text"]:
         output.print(f"  {corpus['n_without_text']} of them have no transcript; the empty text was used.")
@@ -104,7 +104,8 @@ def export(
     for path in exported.files:
         output.print(str(path))
     output.print(
-        f"The largest difference of a rating from the regressor's is {exported.largest_difference:.1e} standard deviations of the training ratings."
+        f"The largest difference of a rating from the regressor's is {exported.largest_difference:.1e} standard "
+        "deviations of the training ratings."
     )
 
 

@@ -286,7 +286,7 @@ def _score(
             match = MomentMatching.learn(ratings[rows.development, k], developed[:, k])
             builder.add(split, predicted[:, k], match)
             columns.append(builder.build())
-    return ProbeResults.of(columns, sweep_data), sweep_data
+    return ProbeResults.from_columns(columns, sweep_data), sweep_data
 
 
 def _plan_content(manifest: Manifest, data: _TrainingData, *, command: str, n_not_rated: int) -> dict[str, Any]:

@@ -89,8 +89,8 @@ def test_it_evaluates_every_few_steps_and_at_the_end(tmp_path):
 def test_a_training_may_refuse_to_resume_and_nothing_is_filled(tmp_path):
     first, second = Walk(), Walk()
     run_loop(first, first.optimiser, plan(tmp_path, stop_after=6))
-    second.refused_to = "the sounds have changed"
-    with pytest.raises(InputError, match="the sounds have changed"):
+    second.refused_to = "the audio has changed"
+    with pytest.raises(InputError, match="the audio has changed"):
         run_loop(second, second.optimiser, plan(tmp_path))
     assert not second.parameter.any()
     second.refused_to = None

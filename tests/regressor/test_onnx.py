@@ -57,18 +57,18 @@ def test_onnx_runtime_gives_the_same_ratings(folders, text_folder, tmp_path, mon
     names = list(regressor.branches)
     assert [f.name for f in done.files] == [*(f"{n}.onnx" for n in names), "head.onnx", "export.json"]
     sessions = {f.stem: onnxruntime.InferenceSession(str(f)) for f in done.files[:-1]}
-    sound = None if regressor.audio is None else regressor.audio.prepare(voice(1.37, pitch=170))
-    words = None if regressor.text is None else regressor.text.prepare(SENTENCES[1])
+    audio = None if regressor.audio is None else regressor.audio.prepare(voice(1.37, pitch=170))
+    text = None if regressor.text is None else regressor.text.prepare(SENTENCES[1])
     states = {}
-    if sound is not None:
-        given = {k: v.numpy() for k, v in sound.inputs.items()}
-        states["audio_states"] = sessions["audio"].run(None, given)[0][:, sound.counted]
-    if words is not None:
-        ids = words.inputs["input_ids"].numpy()[None]
+    if audio is not None:
+        given = {k: v.numpy() for k, v in audio.inputs.items()}
+        states["audio_states"] = sessions["audio"].run(None, given)[0][:, audio.counted]
+    if text is not None:
+        ids = text.inputs["input_ids"].numpy()[None]
         states["text_states"] = sessions["text"].run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
     found = sessions["head"].run(None, states)[0]
     with torch.no_grad():
-        expected = regressor.scale(regressor([Utterance(sound, words)]))
+        expected = regressor.scale(regressor([Utterance(audio, text)]))
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert json.loads(done.files[-1].read_text())["targets"] == list(_Plan.targets)
 
@@ -81,6 +81,6 @@ def test_files_that_give_other_ratings_are_not_passed_off(folders, text_folder, 
     assert not (tmp_path / "out" / "export.json").exists()
 
 
-def test_what_holds_no_regressor_says_so(tmp_path):
+def test_a_folder_without_a_regressor_is_refused(tmp_path):
     with pytest.raises(InputError, match=f"has no {REGRESSOR}"):
         export_onnx(tmp_path, tmp_path / "out")
