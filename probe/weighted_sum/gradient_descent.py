@@ -72,9 +72,10 @@ def replay(
     sets = TrainingSets.from_splits(fitted, len(y))
     stack = LayerStack(read, n_layers, sets.order, memory=int(min(memory, 2**62)), device=device)
     if not stack.in_memory:
+        needed = n_layers * len(sets.order) * stack.n_features * 4
         raise InputError(
-            f"Gradient descent keeps all layers in memory, {n_layers * len(sets.order) * stack.n_features * 4 / 2**30:.1f} GiB, "
-            f"and {memory / 2**30:.1f} GiB are available. Leave that weighted sum out."
+            f"Gradient descent keeps all layers in memory, {needed / 2**30:.1f} GiB, and "
+            f"{memory / 2**30:.1f} GiB are available. Leave that weighted sum out."
         )
     problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
     return [_train(problem, y, splits, seed) for seed in seeds]
