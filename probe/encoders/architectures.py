@@ -154,7 +154,8 @@ def _normalising_extractor(config: Any) -> Any:
     """
     from transformers import Wav2Vec2FeatureExtractor
 
-    return Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=config.feat_extract_norm == "layer")
+    norm = getattr(config, "feat_extract_norm", "layer")  # data2vec has no other and does not name it
+    return Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=norm == "layer")
 
 
 def _wavlm_extractor(config: Any) -> Any:

@@ -189,7 +189,7 @@ def test_a_missing_encoder_tensor_is_refused_by_name(folders, tmp_path, kind, te
     saved = load_file(folders[kind] / "model.safetensors")
     name = tensor if tensor in saved else f"model.{tensor}"
     copy = without(folders[kind], tmp_path, name)
-    with pytest.raises(InputError, match=f"the checkpoint lacks {tensor}, which would be filled at random"):
+    with pytest.raises(InputError, match=f"the checkpoint lacks {tensor}, which would be initialised at random"):
         load_audio_encoder(str(copy))
 
 
@@ -251,12 +251,9 @@ def test_what_can_not_be_loaded_is_one_sentence(folders, tmp_path):
     with pytest.raises(InputError, match=r"empty can't be loaded: .* A transformers folder holds config.json"):
         load_audio_encoder(str(tmp_path / "empty"))
     copy = without(folders["hubert"], tmp_path)
-    (copy / "preprocessor_config.json").unlink()
-    with pytest.raises(InputError, match=r"can't be loaded: .* holds config.json, preprocessor_config.json"):
-        load_audio_encoder(str(copy))
     (copy / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(
-        InputError, match=r"is a 'bert' model; layers can be read of data2vec-audio, hubert, sew, unispeech"
+        InputError, match=r"is a 'bert' model; supported are data2vec-audio, hubert, sew, unispeech"
     ):
         load_audio_encoder(str(copy))
 
@@ -282,7 +279,7 @@ def test_a_hub_name_with_a_revision_is_loaded_and_its_commit_recorded(folders, t
         result, missing = forks.run(code=code), forks.run(code=other)
     expected = load_audio_encoder(str(folders["hubert"])).weights_hash()
     assert result.stdout.split() == ["team/small-hubert", commit, expected], result.stderr
-    assert "encoder team/other is no folder here, and the hub did not give it:" in missing.stderr
+    assert "encoder team/other is no local folder, and the hub did not return it:" in missing.stderr
 
 
 def test_a_torchaudio_that_does_not_fit_is_one_sentence(tmp_path):
