@@ -21,8 +21,7 @@ from layerprobe.probe.progress import LogProgress
 FILE = "preprocessor_config.json"
 AUDIO = voice(1.3)
 NOTE = (
-    "{} has no preprocessor_config.json: the default feature extractor of its architecture is used "
-    "({}, 16000 Hz, {})."
+    "{} has no preprocessor_config.json: the default feature extractor of its architecture is used ({}, 16000 Hz, {})."
 )
 SCALED, UNSCALED = "each waveform scaled to zero mean and unit variance", "waveforms not normalised"
 

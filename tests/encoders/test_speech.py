@@ -252,9 +252,7 @@ def test_what_can_not_be_loaded_is_one_sentence(folders, tmp_path):
         load_audio_encoder(str(tmp_path / "empty"))
     copy = without(folders["hubert"], tmp_path)
     (copy / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(
-        InputError, match=r"is a 'bert' model; supported are data2vec-audio, hubert, sew, unispeech"
-    ):
+    with pytest.raises(InputError, match=r"is a 'bert' model; supported are data2vec-audio, hubert, sew, unispeech"):
         load_audio_encoder(str(copy))
 
 

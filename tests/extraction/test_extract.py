@@ -90,7 +90,9 @@ def test_how_many_work_at_once_changes_no_byte(corpus, folders, tmp_path, kind):
     assert content_hash(tmp_path / "1.zarr") == content_hash(tmp_path / "4.zarr")
 
 
-def test_the_error_of_16_bits_on_the_users_audio_is_printed_and_written_into_the_cache(corpus, folders, tmp_path, capsys):
+def test_the_error_of_16_bits_on_the_users_audio_is_printed_and_written_into_the_cache(
+    corpus, folders, tmp_path, capsys
+):
     manifest = manifest_of(tmp_path, corpus)
     encoder = load_audio_encoder(str(folders["hubert"]), precision="bfloat16")
     extract(manifest, encoder, tmp_path / "a.zarr", progress=LogProgress())
@@ -137,7 +139,9 @@ def test_a_resumed_extraction_estimates_what_is_left(corpus, encoder, tmp_path, 
     extract(manifest_of(tmp_path, corpus[:3]), encoder, tmp_path / "a.zarr")
     size = size_of(tmp_path / "a.zarr")
     run_extraction(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", progress=LogProgress())
-    pattern = r"5 utterances to extract \(3 cached already\), 0.00 h of audio, (\S+) kB to write \((\S+) kB more on disk\), "
+    pattern = (
+        r"5 utterances to extract \(3 cached already\), 0.00 h of audio, (\S+) kB to write \((\S+) kB more on disk\), "
+    )
     written, more = map(float, re.search(pattern, capsys.readouterr().err).groups())
     n_values = len(encoder.layers) * len(encoder.default_poolings) * encoder.dim
     assert 5 * n_values * 4 / 1e3 < written < 5 * n_values * 4 / 1e3 + 10  # float32, and an index
@@ -217,7 +221,9 @@ def test_a_complete_cache_is_reported_and_reads_no_audio_again(corpus, encoder, 
     np.testing.assert_array_equal(cache.read_layer("1"), before[1:])
 
 
-def test_all_invalid_audio_is_quarantined_with_its_reason_and_the_rest_is_extracted(corpus, encoder, tmp_path, write_audio):
+def test_all_invalid_audio_is_quarantined_with_its_reason_and_the_rest_is_extracted(
+    corpus, encoder, tmp_path, write_audio
+):
     soundfile.write(tmp_path / "silent.wav", np.zeros(8_000), 16_000)
     soundfile.write(tmp_path / "short.wav", 0.1 * np.ones(399) * np.arange(399) % 1, 16_000, subtype="FLOAT")
     soundfile.write(tmp_path / "nan.wav", np.array([0.1, np.nan] * 4_000), 16_000, subtype="FLOAT")
