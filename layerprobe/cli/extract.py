@@ -67,7 +67,7 @@ class ParallelOptions:
     epilog="Example: layerprobe extract my.csv --encoder facebook/hubert-base-ls960 --out caches/hubert-base.zarr"
 )
 @reported
-def extract(
+def extract(  # noqa: PLR0913 - each is an option, or a group of them
     context: typer.Context,
     manifest: ManifestPath,
     out: Annotated[

@@ -237,7 +237,7 @@ def read_adapter(path: Path) -> tuple[Architecture, str]:
     architecture = getattr(module, "ARCHITECTURE", None)
     if not isinstance(architecture, Architecture):
         raise InputError(
-            f"adapter {path} has no ARCHITECTURE = Architecture(…). The docstring of probe/encoders/architectures.py has "
-            "one to start from."
+            f"adapter {path} has no ARCHITECTURE = Architecture(…). The docstring of probe/encoders/architectures.py "
+            "has one to start from."
         )
     return architecture, hashlib.sha256(path.read_bytes()).hexdigest()[:16]

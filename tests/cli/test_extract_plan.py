@@ -1,4 +1,4 @@
-"""extract --plan: a cache's plan is used again and gives the same bytes; options of the command line take precedence."""
+"""extract --plan: a cache's plan gives the same bytes again; options of the command line take precedence."""
 
 from __future__ import annotations
 

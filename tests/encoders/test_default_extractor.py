@@ -1,4 +1,4 @@
-"""Checkpoints without preprocessor_config.json: the architecture's default where it is known, a clear refusal elsewhere."""
+"""Checkpoints without preprocessor_config.json: the architecture's default where it is known, else an error."""
 
 from __future__ import annotations
 
