@@ -74,8 +74,8 @@ def test_the_processor_decides_whether_weights_are_packed(products):
     assert ("plain products are used" in products_used()) == (products == "plain")
 
 
-def test_both_productss_mean_the_same(monkeypatch):
-    """Exact products of rounded numbers, summed in float32 and rounded once: they differ by a unit in the last place at most."""
+def test_packed_and_plain_products_agree(monkeypatch):
+    """Exact products of rounded numbers, summed in float32 and rounded once, differ by one unit in the last place."""
     if not packs():
         pytest.skip("this processor can't multiply packed bfloat16 weights")
     generator = torch.Generator().manual_seed(0)
