@@ -148,7 +148,7 @@ def test_a_complete_cache_is_left_alone_and_quiet_says_nothing(finished, corpus,
     cache, _, _ = finished
     again = run("extract", corpus, "--encoder", folders["hubert"], "--out", cache)
     assert "0 utterances extracted" in again.stdout
-    assert "40 were there already" in again.stdout
+    assert "40 were cached before" in again.stdout
     quiet = run("extract", corpus, "--encoder", folders["hubert"], "--out", cache, "--quiet")
     assert quiet.output == ""
 

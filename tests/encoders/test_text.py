@@ -161,7 +161,7 @@ def test_another_text_column_is_another_plan(texts, corpus, tmp_path):
 
 
 def test_a_manifest_without_text_is_refused_with_advice(texts, corpus, tmp_path):
-    with pytest.raises(InputError, match=r"reads words, and the manifest has none in a column 'said'.*--text-column"):
+    with pytest.raises(InputError, match=r"reads text, and the manifest has none in a column 'spoken'.*--text-column"):
         extract(read_manifest(corpus), load_text_encoder(str(texts["bert"])), tmp_path / "x.zarr", text_column="spoken")
 
 
