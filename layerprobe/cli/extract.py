@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
-from click.core import ParameterSource
 
 from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, UpstreamOptions, cache_path, reported
 from layerprobe.probe.exceptions import InputError
@@ -69,7 +67,8 @@ class ParallelOptions:
     epilog="Example: layerprobe extract my.csv --encoder facebook/hubert-base-ls960 --out caches/hubert-base.zarr"
 )
 @reported
-def extract(
+def extract(  # noqa: PLR0913 - each is an option, or a group of them
+    context: typer.Context,
     manifest: ManifestPath,
     out: Annotated[
         Path,
@@ -96,7 +95,7 @@ def extract(
     if sum(map(bool, (parallel.shard, parallel.processes, parallel.dask, embedding.prune or dry_run))) > 1:
         raise InputError("Name one of --shard, --processes and --dask, and none with --prune or --dry-run.")
     shard = Shard.parse(parallel.shard) if parallel.shard else None
-    encoder_settings, settings, given = _chosen_settings(upstream, embedding, parallel.jobs, output)
+    encoder_settings, settings, given = _chosen_settings(context, upstream, embedding, parallel.jobs, output)
     if parallel.processes or parallel.dask:
         job = ExtractionJob(manifest, not no_speakers, encoder_settings, out, settings)
         _extract_in_parallel(job, parallel, given, output)
@@ -134,7 +133,7 @@ def extract(
 
 
 def _chosen_settings(
-    upstream: EncoderOptions, embedding: EmbeddingOptions, jobs: int | None, output: Output
+    context: typer.Context, upstream: EncoderOptions, embedding: EmbeddingOptions, jobs: int | None, output: Output
 ) -> tuple[EncoderSettings, ExtractionSettings, ExtractionPlan | None]:
     """Return the settings of the command line, completed from the plan of ``--plan`` where there is one, and that plan.
 
@@ -155,9 +154,9 @@ def _chosen_settings(
         settings = ExtractionSettings(poolings, embedding.text_column, embedding.storage_dtype, jobs=jobs)
         return encoder, settings, None
     plan = open_cache(embedding.plan).plan
-    context = click.get_current_context()
     names = ("encoder", "random_init", "adapter", "precision", "pooling", "text_column", "storage_dtype")
-    chosen = {name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    sources = {name: context.get_parameter_source(name) for name in names}
+    chosen = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     name = upstream.encoder or encoder_name_in(plan)
     if not name:
         raise InputError(

@@ -157,7 +157,7 @@ class AcousticEncoder:
         yield from torch.split(pad(samples, (margin, margin)).unfold(0, length, self.settings.hop), BLOCK)
 
     def _pitch(self, samples: Tensor) -> Tensor:
-        """Return F0 of every frame in Hz, ``(n_frames,)``; NaN where the best path through the candidates is unvoiced."""
+        """Return F0 of each frame in Hz, ``(n_frames,)``; NaN where the best path of candidates is unvoiced."""
         s, loudest = self.settings, samples.abs().amax()
         blocks = [self._candidates(frames, loudest) for frames in self._frames(samples, s.pitch_window)]
         pitches, strengths = (torch.cat(parts).double().numpy() for parts in zip(*blocks, strict=True))

@@ -154,7 +154,8 @@ def _normalising_extractor(config: Any) -> Any:
     """
     from transformers import Wav2Vec2FeatureExtractor
 
-    return Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=config.feat_extract_norm == "layer")
+    norm = getattr(config, "feat_extract_norm", "layer")  # data2vec has no other and does not name it
+    return Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=norm == "layer")
 
 
 def _wavlm_extractor(config: Any) -> Any:
@@ -236,7 +237,7 @@ def read_adapter(path: Path) -> tuple[Architecture, str]:
     architecture = getattr(module, "ARCHITECTURE", None)
     if not isinstance(architecture, Architecture):
         raise InputError(
-            f"adapter {path} has no ARCHITECTURE = Architecture(…). The docstring of probe/encoders/architectures.py has "
-            "one to start from."
+            f"adapter {path} has no ARCHITECTURE = Architecture(…). The docstring of probe/encoders/architectures.py "
+            "has one to start from."
         )
     return architecture, hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -159,8 +159,8 @@ def precision_error(encoder: SpeechEncoder, waveforms: list[np.ndarray]) -> pd.D
         waveforms: ``(n_samples,)`` each, at the encoder's sampling rate
 
     Returns:
-        one row per layer: ``layer``, ``cosine`` (similarity in [-1, 1], minimum over waveforms), ``relative_error`` (norm
-        of the difference over norm of the float32 vector, maximum over waveforms)
+        one row per layer: ``layer``, ``cosine`` (similarity in [-1, 1], minimum over waveforms), ``relative_error``
+        (norm of the difference over norm of the float32 vector, maximum over waveforms)
     """
     cosines, errors = [], []
     for waveform in waveforms:

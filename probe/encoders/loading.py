@@ -189,7 +189,8 @@ def _feature_extractor(
     if default is None:
         raise InputError(
             f"encoder {name} has no {EXTRACTOR_FILES[0]}, and {config.model_type} models have no common default: "
-            "whether it was trained on normalised waveforms is not known. Add that file from the checkpoint it derives from."
+            "whether it was trained on normalised waveforms is not known. Add that file from the checkpoint that it "
+            "derives from."
         )
     return default, True
 

@@ -1,4 +1,4 @@
-"""No code of a stranger runs unless the user says so: neither from a pickle nor from a model's folder."""
+"""Foreign code runs only if the user allows it: neither from a pickle nor from a model's folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def trusting_nobody(monkeypatch):
+def without_trust(monkeypatch):
     for name in TRUST.values():
         monkeypatch.delenv(name, raising=False)
 
@@ -49,7 +49,7 @@ def test_a_pickle_is_refused_unless_it_is_trusted(folders, tmp_path, monkeypatch
     assert load_exact(folder).weights_hash() == load_exact(folders["hubert"]).weights_hash()
 
 
-def test_a_pickle_beside_safetensors_is_not_touched(folders, tmp_path):
+def test_a_pickle_next_to_safetensors_is_not_read(folders, tmp_path):
     folder = tmp_path / "both"
     shutil.copytree(folders["hubert"], folder)
     (folder / "pytorch_model.bin").write_bytes(b"no pickle at all")
@@ -69,9 +69,14 @@ def test_a_folders_own_code_is_not_run_unless_it_is_trusted(folders, tmp_path):
     with pytest.raises(InputError, match=r"theirs brings code of its own\. Read it, and add --trust-remote-code"):
         load_audio_encoder(str(folder))
     assert not mark.exists()
-    words = ["check-encoder", "--encoder", str(folder), "--trust-remote-code"]  # after the verb, as one would type it
+    arguments = [
+        "check-encoder",
+        "--encoder",
+        str(folder),
+        "--trust-remote-code",
+    ]  # after the command, as one would type it
     done = subprocess.run(
-        [sys.executable, "-m", "layerprobe", *words], capture_output=True, text=True, cwd=ROOT,
+        [sys.executable, "-m", "layerprobe", *arguments], capture_output=True, text=True, cwd=ROOT,
         env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")},
     )  # fmt: skip
     assert mark.exists()

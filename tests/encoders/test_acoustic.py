@@ -1,4 +1,4 @@
-"""Acoustic baselines against definitions written out slowly, and sounds whose pitch and level are known."""
+"""Acoustic features against slow implementations of their definitions, and signals of known pitch and level."""
 
 from __future__ import annotations
 
@@ -71,19 +71,19 @@ def test_log_mel_and_mfcc_with_both_deltas_equal_their_definitions_written_out()
 @pytest.mark.parametrize("tilt", [1.0, 0.5])
 @pytest.mark.parametrize("pitch", [80, 101, 143.7, 200, 249, 333, 395, 400])
 def test_f0_of_a_harmonic_voice_is_found_in_every_frame(pitch, tilt):
-    log_pitch, slope, share = frames("f0", harmonics(np.full(8_000, pitch), tilt), 3).T
-    np.testing.assert_array_equal(share, 1)
-    np.testing.assert_allclose(2**log_pitch, pitch, rtol=0.001)  # lags are up to 1.2 % apart: it takes the parabola
+    log_pitch, slope, voiced_fraction = frames("f0", harmonics(np.full(8_000, pitch), tilt), 3).T
+    np.testing.assert_array_equal(voiced_fraction, 1)
+    np.testing.assert_allclose(2**log_pitch, pitch, rtol=0.001)  # lags differ by up to 1.2 %: it takes the parabola
     assert slope.mean() < 0.01
 
 
-def test_slope_is_octaves_per_second_up_or_down_between_voiced_neighbours_alone():
+def test_slope_is_octaves_per_second_up_or_down_between_adjacent_voiced_frames():
     for octaves in (1.0, -1.0):
         glide = harmonics(150 * 2 ** (octaves * np.arange(16_000) / 16_000))
         np.testing.assert_allclose(frames("f0", glide, 3)[2:-2, 1], 1, atol=0.05)
-    pitch = torch.tensor([np.nan, 128, 256, np.nan, 128, np.nan])  # an octave in 10 ms, and a frame alone
-    heard = acoustic._voiced_frames(pitch, AcousticSettings())
-    np.testing.assert_allclose(heard, [[7, 100, 0.5], [8, 100, 0.5], [7, 0, 0.5]], rtol=1e-6)
+    pitch = torch.tensor([np.nan, 128, 256, np.nan, 128, np.nan])  # an octave in 10 ms, and a single frame
+    voiced = acoustic._voiced_frames(pitch, AcousticSettings())
+    np.testing.assert_allclose(voiced, [[7, 100, 0.5], [8, 100, 0.5], [7, 0, 0.5]], rtol=1e-6)
 
 
 def test_what_is_periodic_is_voiced_and_noise_is_not():
@@ -94,9 +94,12 @@ def test_what_is_periodic_is_voiced_and_noise_is_not():
     np.testing.assert_allclose(spoken[:, 2], len(spoken) / 398, rtol=1e-6)
     assert len(spoken) == pytest.approx(199, abs=4)  # at 1 % it is silence; a window that holds both may be either
     np.testing.assert_allclose(2 ** np.median(spoken[:, 0]), 140, rtol=0.001)
-    for amplitude, share in ((0.7, 1), (2, 0)):  # 0.67 and 0.20 of the power are periodic, on either side of 0.45
+    for amplitude, voiced_fraction in (
+        (0.7, 1),
+        (2, 0),
+    ):  # 0.67 and 0.20 of the power are periodic, on either side of 0.45
         noisy = voice_85 + noise(32_000, amplitude * voice_85.std())
-        assert frames("f0", noisy, 3)[0, 2] == pytest.approx(share, abs=0.05)
+        assert frames("f0", noisy, 3)[0, 2] == pytest.approx(voiced_fraction, abs=0.05)
 
 
 def test_the_best_path_is_the_best_of_all(rng):
@@ -125,16 +128,16 @@ def test_every_layer_has_its_frames_and_finite_embeddings(n_samples, n_frames):
     assert [len(frames(name, waveform, 80)) for name in ("log_mel", "mfcc", "loudness")] == [n_frames] * 3
     assert 1 <= len(frames("f0", waveform, 3)) <= n_frames
     np.testing.assert_allclose(frames("duration", waveform, 1), [[np.log(n_samples / 16_000)]], rtol=1e-6)
-    for sound in (waveform, noise(n_samples, 1e-6), SILENCE[:n_samples]):  # refused if it were not finite
-        assert embed(ENCODER, sound, poolings=tuple(POOLINGS)).shape == (5, len(POOLINGS), 80)
+    for samples in (waveform, noise(n_samples, 1e-6), SILENCE[:n_samples]):  # refused if it were not finite
+        assert embed(ENCODER, samples, poolings=tuple(POOLINGS)).shape == (5, len(POOLINGS), 80)
 
 
-def test_sound_too_short_is_refused():
+def test_audio_too_short_is_refused():
     with pytest.raises(ValueError, match=r"waveform \(399,\) is not \(n_samples,\) with at least 400"):
         ENCODER.hidden_states(noise(399))
 
 
-def test_heard_in_small_blocks_a_sound_is_the_same(monkeypatch):
+def test_small_blocks_give_the_same_features(monkeypatch):
     whole = ENCODER.hidden_states(voice(1.0))
     monkeypatch.setattr(acoustic, "BLOCK", 7)
     for k, states in enumerate(ENCODER.hidden_states(voice(1.0))):
@@ -147,9 +150,9 @@ def test_a_cache_has_the_same_bits_from_four_threads_and_refuses_another_definit
     manifest = read_manifest(write_table(tmp_path, rows))
     assert [len(extract(manifest, ENCODER, tmp_path / f"{n}.zarr", jobs=n)) for n in (1, 4)] == [8, 8]
     alone, cache = open_cache(tmp_path / "1.zarr"), open_cache(tmp_path / "4.zarr")
-    sounds = [read_audio_file(p, sampling_rate=16_000) for p in paths]
+    waveforms = [read_audio_file(p, sampling_rate=16_000) for p in paths]
     for layer, width in zip(LAYERS, (80, 39, 3, 2, 1), strict=True):
-        expected = [frames(layer, x, width).mean(axis=0) for x in sounds]
+        expected = [frames(layer, x, width).mean(axis=0) for x in waveforms]
         np.testing.assert_allclose(cache.read_layer(layer)[:, :width], expected, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(cache.read_layer(layer), alone.read_layer(layer))
     np.testing.assert_allclose(2 ** cache.read_layer("f0")[:, 0], range(90, 410, 40), rtol=0.01)

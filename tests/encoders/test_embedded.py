@@ -1,4 +1,4 @@
-"""The encoder that the package carries: small, whole, loaded by its name, better than what it is held against."""
+"""The encoder that the package carries: small, complete, loaded by name, better than its baselines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_it_is_small_whole_and_its_name_loads_its_own_weights():
     assert f"{sum(t.numel() for t in saved.values()):,}" in card
 
 
-def test_its_control_can_be_made_without_being_told_where_it_lies(tmp_path):
+def test_its_control_can_be_made_without_a_path(tmp_path):
     rows = []
     for i in range(8):
         soundfile.write(tmp_path / f"s{i}.wav", voice(0.4, pitch=80 + 5 * i, seed=i), 16_000)
@@ -55,7 +55,7 @@ def test_its_control_can_be_made_without_being_told_where_it_lies(tmp_path):
     assert [(c.plan.upstream, c.plan.random_init) for c in found.random_weights] == [("embedded", 0)]
 
 
-def test_somebody_elses_folder_of_that_name_is_not_taken_for_it(folders, tmp_path):
+def test_a_users_folder_of_that_name_is_another_encoder(folders, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "embedded").symlink_to(folders["hubert"])
     assert load_audio_encoder(str(tmp_path / "mine" / "embedded")).upstream == "hubert"
@@ -78,7 +78,7 @@ def test_a_pre_training_begins_with_its_configuration(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.skipif(not LIBRISPEECH.exists(), reason=f"no real speech at {LIBRISPEECH}")
-def test_on_real_speakers_it_tells_pitch_and_speech_rate_better_than_mfcc(tmp_path):
+def test_on_real_speakers_it_predicts_pitch_and_speech_rate_better_than_mfcc(tmp_path):
     whole = read_manifest(write_measured_manifest(tmp_path / "all.csv"))
     table = whole.table[whole.table["subset"] == "test-other"].reset_index(drop=True)
     write_manifest(tmp_path / "test-other.csv", table, whole.header)
@@ -89,10 +89,10 @@ def test_on_real_speakers_it_tells_pitch_and_speech_rate_better_than_mfcc(tmp_pa
         caches.append(open_cache(tmp_path / f"{name}.zarr"))
     plan = plan_sweep(manifest, targets=("pitch", "rate"), permutations=1, weighted_sum_seeds=0)
     sweep(caches, manifest, plan, out=tmp_path / "run")
-    draws = bootstrap_scores(read_predictions(tmp_path / "run"), metric="ccc_matched")
+    samples = bootstrap_scores(read_predictions(tmp_path / "run"), metric="ccc_matched")
     for target in ("pitch", "rate"):
-        ours = draws.of(caches[0].plan.layers, encoder="embedded", control="none", probe="ridge", target=target)
-        mfcc = draws.of(("mfcc",), encoder="acoustic", control="none", probe="ridge", target=target)
+        ours = samples.of(caches[0].plan.layers, encoder="embedded", control="none", probe="ridge", target=target)
+        mfcc = samples.of(("mfcc",), encoder="acoustic", control="none", probe="ridge", target=target)
         best = int(ours.estimate.argmax())
         (difference,) = (ours[[best]] - mfcc).estimated()
         assert difference.estimate > 0.3

@@ -1,4 +1,4 @@
-"""The forward pass written out: transformers' layers, in every length, norm and precision."""
+"""The native forward pass: transformers' layers for every length, norm and precision."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_published_kernels_and_groups(norm):
 
 
 @pytest.fixture(params=["packed", "plain"])
-def road(request, monkeypatch):
-    """Both ways of a bfloat16 product, whatever this processor would take by itself."""
+def products(request, monkeypatch):
+    """Both kinds of bfloat16 product, whatever this processor would choose."""
     if request.param == "plain":
         monkeypatch.setattr("layerprobe.probe.encoders.linear_kernels.processor_multiplies_bfloat16", lambda: False)
     elif not packs():
@@ -67,15 +67,15 @@ def road(request, monkeypatch):
     return request.param
 
 
-def test_the_processor_decides_whether_weights_are_packed(road):
+def test_the_processor_decides_whether_weights_are_packed(products):
     linear = Linear.from_weights(torch.ones(4, 8), torch.ones(4), torch.bfloat16)
-    assert (linear.packed is not None) == packs() == (road == "packed")
+    assert (linear.packed is not None) == packs() == (products == "packed")
     assert linear(torch.ones(3, 8, dtype=torch.bfloat16)).tolist() == [[9.0] * 4] * 3
-    assert ("plain products are used" in products_used()) == (road == "plain")
+    assert ("plain products are used" in products_used()) == (products == "plain")
 
 
-def test_both_roads_mean_the_same(monkeypatch):
-    """Exact products of rounded numbers, summed in float32 and rounded once: a unit of the last place apart at most."""
+def test_packed_and_plain_products_agree(monkeypatch):
+    """Exact products of rounded numbers, summed in float32 and rounded once, differ by one unit in the last place."""
     if not packs():
         pytest.skip("this processor can't multiply packed bfloat16 weights")
     generator = torch.Generator().manual_seed(0)
@@ -90,7 +90,7 @@ def test_both_roads_mean_the_same(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", NATIVE)
-def test_bfloat16_stays_close(models, kind, road):
+def test_bfloat16_stays_close(models, kind, products):
     """Products of numbers with eight bits: within two per cent, and in the same direction."""
     waveform = normalised(4.0)
     exact = list(NativeForward(models[kind]).hidden_states(waveform))
@@ -101,7 +101,7 @@ def test_bfloat16_stays_close(models, kind, road):
         assert torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.9998
 
 
-def test_only_what_is_known_whole_is_lean(models):
+def test_only_known_configurations_have_a_native_forward_pass(models):
     assert {kind for kind, model in models.items() if kind != "whisper" and has_native_forward(model)} == set(NATIVE)
     for change in ({"hidden_act": "relu"}, {"feat_extract_activation": "silu"}, {"adapter_attn_dim": 16}):
         model = copy.copy(models["wav2vec2"])
@@ -111,11 +111,11 @@ def test_only_what_is_known_whole_is_lean(models):
         assert not has_native_forward(model)
 
 
-def test_the_encoder_says_whose_pass_it_runs(folders):
+def test_the_encoder_names_its_forward_pass(folders):
     native = load_audio_encoder(str(folders["hubert"]), precision="bfloat16")
     assert (native.forward, native.precision) == ("native", "bfloat16")
     assert load_audio_encoder(str(folders["wavlm"])).forward == "transformers"
-    with pytest.raises(InputError, match=r"^float16 is for GPUs\. On the CPU take bfloat16 or float32\.$"):
+    with pytest.raises(InputError, match=r"^float16 is for GPUs\. On the CPU use bfloat16 or float32\.$"):
         load_audio_encoder(str(folders["wavlm"]), precision="float16")
     with pytest.raises(
         InputError, match=r"^precision 'int4' is unknown; choose one of auto, float32, bfloat16, float16\.$"

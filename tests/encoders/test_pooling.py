@@ -39,7 +39,7 @@ def test_every_pooling_by_hand():
 
 
 @pytest.mark.parametrize("cuts", [(7,), (1, 2), (16, 17, 33), tuple(range(1, 50))])
-def test_pooling_by_pieces_equals_pooling_at_once(rng, cuts):
+def test_pooling_by_chunks_equals_pooling_at_once(rng, cuts):
     """Frames far from zero, where a sum of squares would lose the variance."""
     layers = [torch.from_numpy(rng.normal(1000, 2, size=(50, 8))) for _ in range(2)]
     bounds = [0, *cuts, 50]

@@ -33,8 +33,8 @@ def texts(tmp_path_factory):
 
 @pytest.fixture
 def corpus(tmp_path, write_audio):
-    """Four utterances, one without words."""
-    said = [*SENTENCES[:3], "   "]
+    """Four utterances, one with an empty transcript."""
+    transcripts = [*SENTENCES[:3], "   "]
     rows = [
         {
             "utterance_id": f"u{k}",
@@ -44,7 +44,7 @@ def corpus(tmp_path, write_audio):
             "transcript": text,
             "asr_transcript": text.replace("the", "a"),
         }
-        for k, text in enumerate(said)
+        for k, text in enumerate(transcripts)
     ]
     return write_table(tmp_path, rows)
 
@@ -92,7 +92,7 @@ def test_long_text_is_read_in_windows_and_each_token_counts_once(texts, kind):
     assert [s.first for s in frame_chunks] == np.cumsum([0, *(len(s.layers[0]) for s in frame_chunks)])[:-1].tolist()
     assert {s.total for s in frame_chunks} == {len(tokens)}
     assert len(encoder.hidden_states(text)[0]) == len(tokens)
-    # layer 0 knows its token and its place in the window alone, so that the token can be told from it
+    # layer 0 depends on its token and the position in the window only, so that the token can be recovered from it
     table = encoder._model.get_input_embeddings().weight
     window = LONGEST - 2
     inside, place = [], 0
@@ -121,7 +121,7 @@ def test_a_text_is_read_alone_so_its_company_changes_no_bit(texts, corpus, tmp_p
     together = open_cache(tmp_path / "all.zarr")
     for k, utterance_id in enumerate(together.utterance_ids):
         one = replace(manifest, table=manifest.table[manifest.table["utterance_id"] == utterance_id])
-        if utterance_id == "u3":  # a manifest without any words is refused, so it takes another's along
+        if utterance_id == "u3":  # a manifest without any text is refused, so another utterance is included
             one = replace(manifest, table=manifest.table[2:])
         extract(one, encoder, tmp_path / f"{k}.zarr", jobs=1)
         alone = open_cache(tmp_path / f"{k}.zarr")
@@ -129,9 +129,9 @@ def test_a_text_is_read_alone_so_its_company_changes_no_bit(texts, corpus, tmp_p
             np.testing.assert_array_equal(together.read_layer(layer)[k], alone.read_layer(layer)[-1])
 
 
-def test_a_cache_of_words_needs_no_sound_and_names_what_has_no_words(texts, corpus, tmp_path):
-    done = run_extraction(read_manifest(corpus), load_encoder(str(texts["distilbert"])), tmp_path / "words.zarr")
-    cache = open_cache(tmp_path / "words.zarr")
+def test_a_cache_of_text_needs_no_audio_and_marks_empty_transcripts(texts, corpus, tmp_path):
+    done = run_extraction(read_manifest(corpus), load_encoder(str(texts["distilbert"])), tmp_path / "text.zarr")
+    cache = open_cache(tmp_path / "text.zarr")
     assert (done.n_extracted, done.n_without_text, len(done.quarantine)) == (4, 1, 0)
     assert cache.utterance_ids.tolist() == ["u0", "u1", "u2", "u3"]
     assert [s == NO_TEXT for s in cache.audio_hashes] == [False, False, False, True]
@@ -140,8 +140,8 @@ def test_a_cache_of_words_needs_no_sound_and_names_what_has_no_words(texts, corp
     assert load_text_encoder(str(texts["distilbert"])).tokens("") == [BEFORE, AFTER]
 
 
-def test_words_that_changed_are_not_passed_off_as_those_that_were_read(texts, corpus, tmp_path):
-    encoder, out = load_text_encoder(str(texts["bert"])), tmp_path / "words.zarr"
+def test_a_changed_transcript_is_encoded_again(texts, corpus, tmp_path):
+    encoder, out = load_text_encoder(str(texts["bert"])), tmp_path / "text.zarr"
     extract(read_manifest(corpus), encoder, out)
     corpus.write_text(corpus.read_text().replace("wonderful", "dreadful"))
     before = open_cache(out).read_layer("1")
@@ -150,8 +150,8 @@ def test_words_that_changed_are_not_passed_off_as_those_that_were_read(texts, co
     assert (before != after).any(axis=1).tolist() == [True, *[False] * (len(after) - 1)]
 
 
-def test_another_column_of_words_is_another_plan(texts, corpus, tmp_path):
-    encoder, out = load_text_encoder(str(texts["bert"])), tmp_path / "words.zarr"
+def test_another_text_column_is_another_plan(texts, corpus, tmp_path):
+    encoder, out = load_text_encoder(str(texts["bert"])), tmp_path / "text.zarr"
     extract(read_manifest(corpus), encoder, out)
     with pytest.raises(InputError, match="text_column 'transcript', not 'asr_transcript'"):
         extract(read_manifest(corpus), encoder, out, text_column="asr_transcript")
@@ -160,9 +160,9 @@ def test_another_column_of_words_is_another_plan(texts, corpus, tmp_path):
     assert not np.array_equal(human.read_layer("3")[0], asr.read_layer("3")[0])
 
 
-def test_a_manifest_without_words_is_refused_with_the_mend(texts, corpus, tmp_path):
-    with pytest.raises(InputError, match=r"reads words, and the manifest has none in a column 'said'.*--text-column"):
-        extract(read_manifest(corpus), load_text_encoder(str(texts["bert"])), tmp_path / "x.zarr", text_column="said")
+def test_a_manifest_without_text_is_refused_with_advice(texts, corpus, tmp_path):
+    with pytest.raises(InputError, match=r"reads text, and the manifest has none in a column 'spoken'.*--text-column"):
+        extract(read_manifest(corpus), load_text_encoder(str(texts["bert"])), tmp_path / "x.zarr", text_column="spoken")
 
 
 def test_a_checkpoint_that_lacks_a_block_is_refused_and_a_pooler_is_not_missed(texts, tmp_path):
@@ -175,11 +175,11 @@ def test_a_checkpoint_that_lacks_a_block_is_refused_and_a_pooler_is_not_missed(t
     assert whole.weights_hash() == load_text_encoder(str(texts["bert"])).weights_hash()
     less = {k: v for k, v in without.items() if "layer.1.output.dense.bias" not in k}
     save_file(less, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"lacks encoder\.layer\.1\.output\.dense\.bias, which would be filled"):
+    with pytest.raises(InputError, match=r"lacks encoder\.layer\.1\.output\.dense\.bias, which would be initialised"):
         load_text_encoder(str(folder))
 
 
-def test_random_weights_are_a_control_and_leave_the_processs_chance_alone(texts):
+def test_random_weights_are_a_control_and_leave_the_processs_generator_alone(texts):
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -188,10 +188,10 @@ def test_random_weights_are_a_control_and_leave_the_processs_chance_alone(texts)
     assert len({one.weights_hash(), two.weights_hash(), load_text_encoder(str(texts["bert"])).weights_hash()}) == 3
 
 
-def test_what_reads_no_text_or_lacks_its_tokenizer_says_so(texts, folders, tmp_path):
-    with pytest.raises(InputError, match="is a 'hubert' model; words can be read by bert, camembert"):
+def test_an_encoder_of_audio_or_without_tokenizer_is_refused(texts, folders, tmp_path):
+    with pytest.raises(InputError, match="is a 'hubert' model, not a text encoder: these are bert, camembert"):
         load_text_encoder(str(folders["hubert"]))
-    with pytest.raises(InputError, match="reads text, in float32 alone"):
+    with pytest.raises(InputError, match="is a text encoder, which runs in float32 only"):
         load_encoder(str(texts["bert"]), precision="bfloat16")
     folder = tmp_path / "mute"
     shutil.copytree(texts["mpnet"], folder, ignore=shutil.ignore_patterns("tokenizer*"))

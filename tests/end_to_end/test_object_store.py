@@ -152,7 +152,7 @@ def test_every_command_takes_a_url_and_the_store_holds_the_bytes_of_a_folder(ten
     assert differences(open_cache(local), open_cache(url)) == []
     again = command(*extract_command(ten_voices, folders["hubert"], url))
     assert "0 utterances extracted" in again.stdout
-    assert "10 were there already" in again.stdout
+    assert "10 were cached before" in again.stdout
     shown = command("cache", "info", url, "--manifest", ten_voices.path).stdout
     assert f"{url}: 10 utterances" in shown
     assert "10 of 10 utterances are cached" in shown

@@ -1,4 +1,4 @@
-"""Controls that are caches: found beside the cache under study, made where they are missing, or asked for in words."""
+"""Control caches: found in the folder of the cache under study, extracted where missing, or requested by an error."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def corpus(tmp_path):
     return write_table(tmp_path, rows)
 
 
-def test_what_lies_beside_the_cache_is_taken_and_acoustic_features_are_made(corpus, folders, tmp_path):
+def test_existing_controls_are_used_and_acoustic_features_are_extracted(corpus, folders, tmp_path):
     manifest = read_manifest(corpus)
     extract(manifest, load_exact(folders["hubert"]), tmp_path / "h.zarr")
     cache = open_cache(tmp_path / "h.zarr")
     with pytest.raises(
         InputError,
-        match=r"from a folder called hubert, and where it lies is not known\. Make its control by layerprobe extract "
+        match=r"from a folder called hubert, whose path is not recorded\. Make its control by layerprobe extract "
         r".*my\.csv --encoder FOLDER --random-init 0 --out .*h-random-0\.zarr$",
     ):
         control_caches([cache], manifest, random_weights=[])
@@ -57,11 +57,11 @@ def test_one_flag_extracts_every_control_of_an_encoder_from_the_hub(corpus, fold
     (repository / "refs" / "main").write_text(COMMIT)
     cache, out = tmp_path / "tiny.zarr", tmp_path / "run"
     with ForkServer(HF_HUB_CACHE=str(tmp_path / "hub"), HF_HUB_OFFLINE="1") as forks:  # read when the hub's code is
-        for words in (
+        for arguments in (
             ("extract", corpus, "--encoder", "team/tiny", "--out", cache),
             ("sweep", cache, corpus, "--out", out, "--controls", "all", "--folds", 3, "--weighted-sum-seeds", 1),
         ):
-            done = forks.run(*words, module="layerprobe")
+            done = forks.run(*arguments, module="layerprobe")
             assert done.returncode == 0, done.stderr
     assert open_cache(cache).plan.revision == COMMIT
     swept = read_run(out)

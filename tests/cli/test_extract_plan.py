@@ -1,0 +1,108 @@
+"""extract --plan: a cache's plan gives the same bytes again; options of the command line take precedence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers.cache_rows import content_hash
+from helpers.command_line import refused, run
+
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.extraction.settings import encoder_name_in
+
+
+@pytest.fixture(scope="module")
+def first(ten_voices, tmp_path_factory):
+    """A cache of the embedded encoder in which no option has its default."""
+    path = tmp_path_factory.mktemp("first") / "a.zarr"
+    result = run(
+        "extract", ten_voices.path, "--encoder", "embedded", "--random-init", 3, "--precision", "bfloat16", "--pooling",
+        "max", "--pooling", "mean", "--storage-dtype", "float16", "--device", "cpu", "--out", path,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return path
+
+
+def test_a_plan_gives_the_same_bytes(ten_voices, first, tmp_path):
+    result = run("extract", ten_voices.path, "--plan", first, "--device", "cpu", "--out", tmp_path / "b.zarr")
+    assert result.exit_code == 0, result.output
+    assert f"Plan of {first}.\n" in result.stdout
+    assert "differs" not in result.stdout
+    assert open_cache(tmp_path / "b.zarr").plan == open_cache(first).plan
+    assert content_hash(tmp_path / "b.zarr") == content_hash(first)
+
+
+def test_options_of_the_command_line_win_and_are_named(ten_voices, first, tmp_path):
+    result = run(
+        "extract", ten_voices.path, "--plan", first, "--pooling", "min", "--precision", "float32", "--device", "cpu",
+        "--out", tmp_path / "b.zarr",
+    )  # fmt: skip
+    assert f"Plan of {first}; --precision, --pooling of the command line instead of its own.\n" in result.stdout
+    line = "The plan differs from that of --plan: poolings min, not max, mean; precision 'float32', not 'bfloat16'.\n"
+    assert line in result.stdout
+    plan = open_cache(tmp_path / "b.zarr").plan
+    assert (plan.poolings, plan.precision) == (("min",), "float32")
+    assert (plan.random_init, plan.storage_dtype) == (3, "float16")
+
+
+def test_a_default_that_is_named_wins_too(ten_voices, first, tmp_path):
+    result = run(
+        "extract", ten_voices.path, "--plan", first, "--storage-dtype", "float32", "--dry-run", "--out",
+        tmp_path / "b.zarr", "--device", "cpu",
+    )  # fmt: skip
+    assert "--storage-dtype of the command line" in result.stdout
+    assert "storage_dtype: float32\n" in result.stdout
+    assert "poolings: max, mean\n" in result.stdout
+
+
+def test_other_versions_of_libraries_are_named(ten_voices, first, tmp_path):
+    """A plan made elsewhere: what can't be had again is named before anything is encoded."""
+    copy = tmp_path / "elsewhere.zarr"
+    made = run("extract", ten_voices.path, "--plan", first, "--device", "cpu", "--out", copy)
+    assert made.exit_code == 0, made.output
+    group = json.loads((copy / "zarr.json").read_text())
+    text = json.dumps(group).replace("torch 2.", "torch 1.")
+    (copy / "zarr.json").write_text(text)
+    result = run(
+        "extract", ten_voices.path, "--plan", copy, "--device", "cpu", "--dry-run", "--out", tmp_path / "b.zarr"
+    )
+    assert "The plan differs from that of --plan: libraries 'torch 2." in result.stdout, result.output
+    assert ", not 'torch 1." in result.stdout
+
+
+def test_processes_take_the_plan_too(ten_voices, first, tmp_path):
+    result = run(
+        "extract", ten_voices.path, "--plan", first, "--processes", 1, "--device", "cpu", "--out", tmp_path / "b.zarr"
+    )
+    assert result.exit_code == 0, result.output
+    assert content_hash(tmp_path / "b.zarr") == content_hash(first)
+
+
+def test_a_folder_is_to_be_named_again(ten_voices, folders, tmp_path):
+    path = tmp_path / "a.zarr"
+    arguments = ("extract", ten_voices.path, "--encoder", folders["hubert"], "--precision", "float32", "--out", path)
+    assert run(*arguments).exit_code == 0
+    message = refused("extract", ten_voices.path, "--plan", path, "--out", tmp_path / "b.zarr")
+    assert f"{path} was extracted from a folder called hubert, whose path is not recorded." in message
+    again = ("extract", ten_voices.path, "--plan", path, "--encoder", folders["hubert"], "--out", tmp_path / "b.zarr")
+    result = run(*again)
+    assert "--encoder of the command line" in result.stdout
+    assert content_hash(tmp_path / "b.zarr") == content_hash(path)
+
+
+def test_without_encoder_and_plan_nothing_is_guessed(ten_voices, tmp_path):
+    message = refused("extract", ten_voices.path, "--out", tmp_path / "a.zarr")
+    assert "Name an --encoder, or a --plan whose encoder is used again." in message
+    message = refused("extract", ten_voices.path, "--plan", tmp_path / "none.zarr", "--out", tmp_path / "a.zarr")
+    assert "none.zarr" in message
+
+
+def test_the_hub_s_encoder_is_found_by_its_commit(first):
+    from dataclasses import replace
+
+    plan = open_cache(first).plan
+    assert encoder_name_in(plan) == "embedded"
+    assert encoder_name_in(replace(plan, upstream="team/hubert", revision="abc")) == "team/hubert@abc"
+    assert encoder_name_in(replace(plan, upstream="acoustic")) == "acoustic"
+    assert encoder_name_in(replace(plan, upstream="hubert")) == ""
