@@ -108,10 +108,7 @@ class _Inputs:
     notes: list[str] = field(default_factory=list)  # lines to be printed
 
 
-@app.command(
-    epilog="Examples: layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first; "
-    "layerprobe sweep --plan runs/first/plan.toml --out runs/again"
-)
+@app.command(epilog="Example: layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first")
 @reported
 def sweep(
     context: typer.Context,

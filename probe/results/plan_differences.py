@@ -42,7 +42,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str)
 
 
 def _plain(value: Any) -> Any:
-    """Lists of tables by their names, so that encoders are compared with themselves; tuples as lists."""
+    """Return tables by their names, so that encoders are compared with themselves, tuples as lists, [] as None."""
     if isinstance(value, list | tuple):
         if value and all(isinstance(v, dict) and "name" in v for v in value):
             return {str(v["name"]): v for v in value}

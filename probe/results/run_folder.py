@@ -167,7 +167,7 @@ def read_run(folder: Path | str) -> Run:
     """
     folder = Path(folder)
     plan = read_plan(folder / PLAN)
-    fingerprint = plan.pop("fingerprint")
+    fingerprint = plan.pop("fingerprint", "")
     scores = read_scores(folder, fingerprint)
     weights, quarantine = (_read_table(folder / name, fingerprint) for name in (WEIGHTS, QUARANTINE))
     return Run(fingerprint, plan, scores, weights, quarantine, folder)

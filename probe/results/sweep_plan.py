@@ -84,7 +84,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _fits(value: Any, kind: str) -> bool:
-    """Whether a value is of a field's type, down to the items of a tuple."""
+    """Return whether a value is of a field's type, down to the items of a tuple."""
     if kind.endswith("| None"):
         return value is None or _fits(value, kind.removesuffix(" | None"))
     if kind.startswith("tuple["):

@@ -20,7 +20,7 @@ MIXES = {
     "weighted_sum": "softmax mix of standardised layers",
     "uniform_mix": "mix of standardised layers with equal weights",
     "unstandardised_mix": "softmax mix of layers as they are: a weight also measures its layer's scale",
-    "gradient_descent_mix": "layers as they are, by gradient descent on 1 - CCC, as in SUPERB (Yang et al., 2021)",
+    "gradient_descent_mix": "layers as they are, by gradient descent on 1 - CCC, as is usual",
     "cumulative_mix": "softmax mix of layers 0 to l, for each l (Tenney et al., 2019)",
 }
 DEFAULT_MIXES = ("weighted_sum", "uniform_mix")

@@ -75,6 +75,23 @@ def describe_settings(
     }
 
 
+def settings_fingerprint(settings: dict[str, Any]) -> str:
+    """Return the fingerprint of a run: of its plan, its ratings, and the plans and utterances of all its caches.
+
+    Args:
+        settings: of `describe_settings`
+    """
+    tables = [*settings["encoders"], *settings["random_weights"], *settings["covariates"]]
+    caches = [table for table in tables if "rows_fingerprint" in table]
+    return combined_fingerprint(
+        settings["sweep"]["fingerprint"],
+        settings["corpus"]["content"],
+        *(table["fingerprint"] for table in caches),
+        *(table["rows_fingerprint"] for table in caches),
+        *(f"covariate {table['name']}" for table in settings["covariates"]),
+    )
+
+
 def with_counts(settings: dict[str, Any], data: SweepData, counts: dict[str, int]) -> dict[str, Any]:
     """Return the whole content of plan.toml: the settings, and how many utterances and speakers were used.
 

@@ -17,7 +17,6 @@ from layerprobe.probe.dask_client import cluster, n_workers
 from layerprobe.probe.data.schema import ASR_TRANSCRIPT, TRANSCRIPT, Manifest, rater_columns
 from layerprobe.probe.data.word_errors import WORD_ERRORS, word_error_table
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.layer_names import FINAL
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.partial import PartialResults
@@ -50,7 +49,7 @@ from layerprobe.probe.sweep.inputs import (
 )
 from layerprobe.probe.sweep.layer_probes import CovariateFeatures, banded_probe
 from layerprobe.probe.sweep.mix_probes import mix_probes
-from layerprobe.probe.sweep.provenance import describe_settings, joint_quarantine, rows_fingerprint, with_counts
+from layerprobe.probe.sweep.provenance import describe_settings, joint_quarantine, settings_fingerprint, with_counts
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.workers import Job, Task, fit_jobs, fit_layer, fit_on_cluster, with_threads
 from layerprobe.probe.weighted_sum.layers import ReadLayer
@@ -104,19 +103,13 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     names = encoder_names(studied)
     partners = [controlled_encoder(cache, studied, names) for cache in controls]
     named, untrained = dict(zip(names, studied, strict=True)), list(zip(partners, controls, strict=True))
-    others = [*controls, *(cache for covariate in parsed for cache in covariate.caches)]
-    fingerprint = combined_fingerprint(
-        plan.fingerprint(),
-        manifest.content_hash(),
-        *(c.plan.fingerprint() for c in [*studied, *others]),
-        *(rows_fingerprint(c) for c in [*studied, *others]),
-        *(f"covariate {covariate.name}" for covariate in parsed),
-    )
     described = [covariate.to_toml() for covariate in parsed]
     settings = describe_settings(named, untrained, manifest, plan, covariates=described, command=command)
+    fingerprint = settings_fingerprint(settings)
     check_same_run(out, fingerprint, settings)
     if plan.fused and len(studied) < 2:
         raise InputError("One encoder alone can't be fused. Give the caches of two, of audio and of text.")
+    others = [*controls, *(cache for covariate in parsed for cache in covariate.caches)]
     dataset = with_text_residuals(make_dataset([*studied, *others], manifest, plan), plan)
     partial_results = PartialResults(out, fingerprint)
     features = CovariateFeatures(JOINED.join(c.name for c in parsed), [c.features(dataset) for c in parsed])

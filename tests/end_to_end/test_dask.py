@@ -137,9 +137,9 @@ def test_a_sweep_resumes_from_partial_results_and_names_a_missing_scheduler(
     )
     probed = []
     monkeypatch.setattr("layerprobe.probe.sweep.workers.PartialResults.clear", lambda self: None)
-    keep = PartialResults.keep
+    save = PartialResults.save
     monkeypatch.setattr(
-        PartialResults, "keep", lambda self, name, done: (probed.append(name), keep(self, name, done))[1]
+        PartialResults, "save", lambda self, name, done: (probed.append(name), save(self, name, done))[1]
     )
     assert command(*arguments, "--dask", cluster.scheduler_address).exit_code == 0
     first = len(probed)
