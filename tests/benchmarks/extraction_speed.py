@@ -71,13 +71,13 @@ def pooled(states: list[torch.Tensor]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def hear_alone(model: HubertModel, path: Path) -> torch.Tensor:
+def encode_alone(model: HubertModel, path: Path) -> torch.Tensor:
     wave = torch.from_numpy(read(path))[None].to(next(model.parameters()).dtype)
     return pooled([s[0].float() for s in model(wave, output_hidden_states=True).hidden_states])
 
 
 @torch.no_grad()
-def hear_padded(model: HubertModel, paths: list[Path]) -> None:
+def encode_padded(model: HubertModel, paths: list[Path]) -> None:
     order = np.random.default_rng(0).permutation(len(paths))
     for begin in range(0, len(order), 8):
         waves = [torch.from_numpy(read(paths[k])) for k in order[begin : begin + 8]]
@@ -151,9 +151,9 @@ def compare(folder: Path, size: str, n: int, repeats: int) -> None:
 
     few, quarter = paths[::16], paths[::4]
     contenders: dict[str, tuple[list[Path], Callable[[], Any]]] = {
-        "loop float32": (few, lambda: [hear_alone(model, p) for p in few]),
-        "padded float32": (few, functools.partial(hear_padded, model, few)),
-        "loop bfloat16": (few, lambda: one_thread_a_core(functools.partial(hear_alone, mixed_precision), few)),
+        "loop float32": (few, lambda: [encode_alone(model, p) for p in few]),
+        "padded float32": (few, functools.partial(encode_padded, model, few)),
+        "loop bfloat16": (few, lambda: one_thread_a_core(functools.partial(encode_alone, mixed_precision), few)),
         "extract float32": (quarter, functools.partial(ours, "float32", quarter)),
         "extract bfloat16": (paths, functools.partial(ours, "bfloat16", paths)),
     }

@@ -67,12 +67,12 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--one", type=int)
     parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
-    if asked.one:
-        measure(asked.one, asked.out)
+    options = parser.parse_args()
+    if options.one:
+        measure(options.one, options.out)
         return
     print("utterances  ms each  again, s  memory above the manifest's, MB")
-    for n in asked.sizes:
+    for n in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
             words = [sys.executable, __file__, "--one", str(n), "--out", f"{folder}/a.zarr"]
             done = subprocess.run(words, capture_output=True, text=True, check=True)

@@ -112,7 +112,8 @@ class ForkServer:
             environment: what differs from this process's
             new_session: whether a signal to its process group reaches it and its children alone
         """
-        case = Case(code, module, list(map(str, arguments)), str(folder), _environment() | (environment or {}), new_session)
+        variables = _environment() | (environment or {})
+        case = Case(code, module, list(map(str, arguments)), str(folder), variables, new_session)
         output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `Forked` closes them
         reading, writing = os.pipe()
         with tempfile.TemporaryFile() as message, os.fdopen(writing, "wb"):
