@@ -2,7 +2,7 @@
 
 ``python tests/compare_checkouts.py ../before . --work /somewhere``; each checkout has its environment (``make env``).
 The work is the demo and, where there is real speech (LAYERPROBE_REAL_DATA), a run on it. Compared are caches, scores,
-weights, predictions, findings and the tables behind figures; paths of the work folder and what says which version made
+weights, predictions, findings and the tables behind figures; paths of the work folder and the version that made
 a file are left out. Exits with 1 if anything differs or is missing.
 """
 
@@ -28,12 +28,12 @@ SLEEPING = os.environ | {
 
 
 def work(checkout: Path, folder: Path, manifest: Path | None) -> None:
-    """Run the demo, and on real speech an extraction, a sweep with everything it can be asked, and the figures."""
+    """Run the demo, and on real speech an extraction, a sweep with all its options, and the figures."""
     command = checkout / ".venv" / "bin" / "layerprobe"
 
-    def run(*words: object) -> None:
-        print(checkout.name, *words, flush=True)
-        subprocess.run([command, *map(str, words), "--quiet"], check=True, cwd=folder, env=SLEEPING)
+    def run(*arguments: object) -> None:
+        print(checkout.name, *arguments, flush=True)
+        subprocess.run([command, *map(str, arguments), "--quiet"], check=True, cwd=folder, env=SLEEPING)
 
     folder.mkdir(parents=True)
     run("demo", "--out", "demo")
@@ -82,8 +82,8 @@ def main() -> int:
     parser.add_argument("new", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="an empty folder for what both make")
     parser.add_argument("--again", action="store_true", help="keep what --work has of the old checkout")
-    asked = parser.parse_args()
-    root = asked.work.resolve()
+    options = parser.parse_args()
+    root = options.work.resolve()
     root.mkdir(parents=True, exist_ok=True)
     manifest = root / "real.csv"
     if LIBRISPEECH.exists() and WHISPER.exists():
@@ -92,9 +92,9 @@ def main() -> int:
     else:
         print(f"no real speech at {LIBRISPEECH}: the demo alone is compared")
     real = manifest if manifest.exists() else None
-    if not (asked.again and (root / "old").exists()):
-        work(asked.old.resolve(), root / "old", real)
-    work(asked.new.resolve(), root / "new", real)
+    if not (options.again and (root / "old").exists()):
+        work(options.old.resolve(), root / "old", real)
+    work(options.new.resolve(), root / "new", real)
     found = differences(root / "old", root / "new")
     print("\n".join(found) or f"all {len(compared_files(root / 'new'))} files are the same")
     return 1 if found else 0

@@ -1,4 +1,4 @@
-"""What tests share: small encoders of the real architectures on disk, and sounds that a decoder decodes."""
+"""Fixtures of all tests: small encoders of the real architectures on disk, and audio files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ os.environ.update(
     {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     | {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "OPENBLAS_THREAD_TIMEOUT": "4"}
 )
-# An encoder takes a GPU where there is one; the tests are of the CPU, on every machine, unless a GPU is asked for.
+# An encoder takes a GPU where there is one; the tests are of the CPU, on every machine, unless a GPU is requested.
 if "LAYERPROBE_TEST_GPU" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

@@ -63,9 +63,9 @@ def test_what_can_not_be_read_is_no_commit(tmp_path, files):
 
 
 @pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="no git checkout here")
-def test_here_it_is_what_git_says():
-    asked = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    done = subprocess.run(asked, capture_output=True, text=True)
+def test_here_it_is_gits_commit():
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         pytest.skip("git does not read this checkout")
     assert commit_of(ROOT) == done.stdout.strip()
@@ -77,9 +77,9 @@ def test_an_installed_copy_has_a_number_alone_also_in_an_environment_within_a_ch
     for name in ("layerprobe/__init__.py", "layerprobe/probe/__init__.py", "layerprobe/probe/version.py"):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, site / name)
-    told = site / "layerprobe-9.8.7.dist-info" / "METADATA"
-    told.parent.mkdir()
-    told.write_text("Metadata-Version: 2.1\nName: layerprobe\nVersion: 9.8.7\n")
+    metadata = site / "layerprobe-9.8.7.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: layerprobe\nVersion: 9.8.7\n")
     done = subprocess.run(
         [sys.executable, "-c", PRINT], capture_output=True, text=True, check=True, cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(site)},
@@ -87,7 +87,7 @@ def test_an_installed_copy_has_a_number_alone_also_in_an_environment_within_a_ch
     assert done.stdout == "9.8.7\n"
 
 
-def test_a_cache_says_which_version_made_it_and_opens_without(tmp_path):
+def test_a_cache_records_the_version_that_made_it_and_opens_without(tmp_path):
     with CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM) as writer:
         for row in rows(3):
             writer.append(*row)

@@ -41,7 +41,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(corpus, folders):
-    """The four verbs of the README, on the corpus."""
+    """Run the four commands of the README on the corpus."""
     out = corpus.parent
     cache, folder = out / "hubert.zarr", out / "runs" / "first"
     results = [
@@ -55,7 +55,7 @@ def finished(corpus, folders):
     return cache, folder, results
 
 
-def test_each_verb_says_where_its_result_lies_and_what_to_type_next(finished, corpus):
+def test_each_command_prints_its_result_and_the_next_command(finished, corpus):
     cache, folder, (check, extract, sweep, heatmap) = finished
     assert "40 utterances, 20 speakers: valid." in check.stdout
     assert "arousal: 40 ratings, mean 4.00" in check.stdout
@@ -78,29 +78,29 @@ def test_curves_and_report_are_written(finished):
 
 
 @pytest.mark.parametrize(
-    ("verb", "function", "names"),
+    ("name", "function", "names"),
     [
-        ("sweep", plan_sweep, ("folds", "test", "weighted_sum_seeds", "seed", "permutations", "transfer")),
+        ("sweep", plan_sweep, ("folds", "test_split", "weighted_sum_seeds", "seed", "permutations", "cross_corpus")),
         ("extract", load_audio_encoder, ("random_init", "adapter", "device", "precision")),
-        ("extract", extract, ("words", "storage", "prune", "jobs")),
+        ("extract", extract, ("text_column", "storage_dtype", "prune", "jobs")),
         ("check-encoder", load_audio_encoder, ("random_init", "adapter", "device", "precision")),
         ("heatmap", draw, ("metric", "width")),
         ("depth", draw, ("metric", "width")),
         ("report", write_report, ("metric",)),
     ],
 )
-def test_the_command_line_has_the_defaults_of_the_functions(verb, function, names):
-    verbs = {c.name or c.callback.__name__: c.callback for c in app.registered_commands if c.callback}
-    command = inspect.signature(verbs[verb]).parameters
+def test_the_command_line_has_the_defaults_of_the_functions(name, function, names):
+    commands = {c.name or c.callback.__name__: c.callback for c in app.registered_commands if c.callback}
+    command = inspect.signature(commands[name]).parameters
     ours = inspect.signature(function).parameters
     assert {n: command[n].default for n in names} == {n: ours[n].default for n in names}
 
 
-def test_every_verb_of_a_picture_has_its_picture():
+def test_every_figure_command_has_its_figure():
     assert {*FIGURES, "similarity"} == set(PLOTS)
 
 
-def test_pictures_have_the_width_that_is_asked_for(finished):
+def test_figures_have_the_requested_width(finished):
     _, folder, _ = finished
     result = run("best-layer", folder, "--width", "column")
     assert result.exit_code == 0, result.output
@@ -124,7 +124,7 @@ def test_layers_are_compared_from_the_caches_of_the_run(finished, tmp_path):
         moved.rename(cache)
 
 
-def test_several_runs_are_drawn_side_by_side_if_they_can_be_compared(finished, corpus, folders, tmp_path):
+def test_several_runs_are_plotted_side_by_side_if_they_can_be_compared(finished, corpus, folders, tmp_path):
     _, folder, _ = finished
     cache = tmp_path / "whisper.zarr"
     run("extract", corpus, "--encoder", folders["whisper"], "--out", cache)
@@ -144,7 +144,7 @@ def test_a_control_is_sent_to_the_sweep_as_a_control(corpus, folders, tmp_path):
     assert f"Next: layerprobe sweep TRAINED.zarr --random-weights {out} {corpus} --out" in done.stdout
 
 
-def test_a_complete_cache_is_left_alone_and_quiet_says_nothing(finished, corpus, folders):
+def test_a_complete_cache_is_left_alone_and_quiet_prints_nothing(finished, corpus, folders):
     cache, _, _ = finished
     again = run("extract", corpus, "--encoder", folders["hubert"], "--out", cache)
     assert "0 utterances extracted" in again.stdout
@@ -153,7 +153,7 @@ def test_a_complete_cache_is_left_alone_and_quiet_says_nothing(finished, corpus,
     assert quiet.output == ""
 
 
-def test_mistakes_are_one_sentence_with_the_mend(finished, corpus, folders, tmp_path):
+def test_mistakes_are_one_sentence_with_a_remedy(finished, corpus, folders, tmp_path):
     cache, folder, _ = finished
     hubert = folders["hubert"]
     assert re.match(r"Error: .*no.csv does not exist\. Give", refused("manifest", "validate", tmp_path / "no.csv"))
@@ -216,33 +216,33 @@ def test_debug_shows_the_traceback(tmp_path):
 
 def test_features_without_a_network_go_the_same_way(corpus, tmp_path):
     cache, folder = tmp_path / "acoustic.zarr", tmp_path / "runs" / "a"
-    for words in (
+    for arguments in (
         ("extract", corpus, "--encoder", "acoustic", "--out", cache),
         ("sweep", cache, corpus, "--out", folder, "--weighted-sum-seeds", 1),
         ("heatmap", folder),
         ("curves", folder),
         ("report", folder),
     ):
-        result = run(*words)
+        result = run(*arguments)
         assert result.exit_code == 0, result.output
     layers = pd.read_csv(folder / "scores.csv", dtype=str)["layer"].unique()
     assert {"log_mel", "mfcc", "f0", "loudness", "duration"} <= set(layers)
-    words = ("extract", corpus, "--encoder", "acoustic", "--out", tmp_path / "b.zarr", "--random-init", 1)
-    assert "acoustic features have no weights: --random-init can't be chosen. Leave that out." in refused(*words)
+    arguments = ("extract", corpus, "--encoder", "acoustic", "--out", tmp_path / "b.zarr", "--random-init", 1)
+    assert "acoustic features have no weights: --random-init can't be chosen. Leave that out." in refused(*arguments)
     assert "acoustic features have no network to check" in refused("check-encoder", "--encoder", "acoustic")
 
 
 @pytest.mark.parametrize(
-    "verb",
+    "name",
     [
         ["manifest", "validate"], ["extract"], ["sweep"], ["check-encoder"], ["report"], ["similarity"], ["demo"],
-        *([verb] for verb in FIGURES),
+        *([name] for name in FIGURES),
     ],
 )  # fmt: skip
-def test_help_of_every_verb_has_an_example(verb):
-    result = run(*verb, "--help")
+def test_help_of_every_command_has_an_example(name):
+    result = run(*name, "--help")
     assert result.exit_code == 0
-    assert f"Example: layerprobe {' '.join(verb)}" in " ".join(result.stdout.split())
+    assert f"Example: layerprobe {' '.join(name)}" in " ".join(result.stdout.split())
 
 
 def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(corpus, folders, tmp_path):
@@ -252,13 +252,13 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(corpus, folder
     if made.returncode:
         pytest.skip("no right to mount a small disk here")
     try:
-        words = ("extract", corpus, "--encoder", folders["hubert"], "--out", mount / "a.zarr")
+        arguments = ("extract", corpus, "--encoder", folders["hubert"], "--out", mount / "a.zarr")
         assert re.search(
             r"No space left on device\. Free some disk space or allow writing, then run the same command again",
-            refused(*words),
+            refused(*arguments),
         )
         subprocess.run(["mount", "-o", "remount,size=8m", mount], check=True)
-        assert run(*words).exit_code == 0
+        assert run(*arguments).exit_code == 0
         assert len(open_cache(mount / "a.zarr").utterance_ids) == 40
     finally:
         subprocess.run(["umount", "-l", mount], check=True)
@@ -273,22 +273,31 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path, corpus, he
         for row in table.to_dict("records")
     ]
     manifest = write_table(tmp_path, rows, targets=("arousal", "valence"))
-    words = ["extract", str(manifest), "--encoder", "embedded", "--random-init", "0", "--out", str(tmp_path / "a.zarr")]
+    arguments = [
+        "extract",
+        str(manifest),
+        "--encoder",
+        "embedded",
+        "--random-init",
+        "0",
+        "--out",
+        str(tmp_path / "a.zarr"),
+    ]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen([*COMMAND, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
     journal = tmp_path / "a.zarr" / "extraction" / "journal.jsonl"
     deadline = time.monotonic() + 90
     while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)  # until the first block of 512 is whole
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Interrupted. Completed work is saved; run the same command again to resume." in said
-    assert "Traceback" not in said
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Interrupted. Completed work is saved; run the same command again to resume." in errors
+    assert "Traceback" not in errors
     before = len(open_cache(tmp_path / "a.zarr").utterance_ids)
-    assert 512 < before < 1000  # more than the whole block: the begun one was kept, too
-    done = forks.run(*words, module="layerprobe")
+    assert 512 < before < 1000  # more than the whole block: the partial one was saved, too
+    done = forks.run(*arguments, module="layerprobe")
     assert done.returncode == 0, done.stderr
     assert f"{1000 - before} utterances extracted" in done.stdout
     assert len(set(open_cache(tmp_path / "a.zarr").utterance_ids)) == 1000

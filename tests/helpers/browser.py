@@ -52,7 +52,7 @@ def open_at(page: Any, path: Path, *, width: int, height: int = 900) -> None:
 
 
 def requests_of(page: Any) -> list[str]:
-    """Addresses that the page asked for, data in the page itself left out."""
+    """Addresses that the page requested for, data in the page itself left out."""
     events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     sent = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
     return [url for url in sent if not url.startswith("data:")]

@@ -1,4 +1,4 @@
-"""The command line, run in this process, and what it refuses."""
+"""Run the command line in this process."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "layerprobe"]
 
 
-def run(*words):
-    return CliRunner().invoke(app, [str(w) for w in words])
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def refused(*words):
-    """The one sentence of a command that exits with 2."""
-    result = run(*words)
+def refused(*arguments):
+    """Return the error message of a command that must exit with code 2."""
+    result = run(*arguments)
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
     return result.stderr.strip()
 
 
 def script_environment() -> dict[str, str]:
-    """The environment of a Python process that a test starts: it finds the project and the tests' helpers."""
+    """Return the environment of a Python process that a test starts, with the project and the helpers on its path."""
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}

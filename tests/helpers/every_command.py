@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-NOT_RUN = {"demo"}  # takes a minute; its stages are the commands that are run
+NOT_RUN = {"demo", "distill", "synthesize"}  # a minute of commands that are run; aliases
 FEW = ("--epochs", 1, "--hidden", 8, "--batch-size", 4)
 
 
@@ -27,8 +27,8 @@ def make_material(folder: Path, encoder: Path) -> Path:
     rows: list[dict[str, object]] = []
     for i in range(12):
         soundfile.write(folder / f"s{i}.wav", voice(1.0, pitch=80 + 9 * i, seed=i), 16_000)
-        words = SENTENCES[i % len(SENTENCES)]
-        row = {"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i // 2}", "transcript": words}
+        text = SENTENCES[i % len(SENTENCES)]
+        row = {"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i // 2}", "transcript": text}
         rows.append(row | {"arousal": 1 + i / 2, "valence": 1 + (i * 5 % 12) / 2})
     write_table(folder, rows, targets=("arousal", "valence"))
     save_text_model("distilbert", folder / "text")
@@ -82,22 +82,22 @@ def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     yield "distil", table, "--teacher", speech, "--blocks", 1, "--out", "student", *few
     yield "pretrain", table, "--config", speech / "config.json", "--out", "pretrained", "--units", 4, *few
     yield "synthesise", material / "sentences.txt", "--out", "spoken"
-    yield "transcribe", table, "--asr", material / "ctc", "--out", "heard.csv"
-    yield "asr-impact", "heard.csv", "--text-encoder", text, "--out", "runs/cost", "--folds", 3
+    yield "transcribe", table, "--asr", material / "ctc", "--out", "transcribed.csv"
+    yield "asr-impact", "transcribed.csv", "--text-encoder", text, "--out", "runs/cost", "--folds", 3
 
 
 def known_commands() -> set[tuple[str, ...]]:
-    """The words of every command that the command line has."""
+    """Return every command that the command line has, as a tuple of its names."""
     import typer
 
     from layerprobe.cli.app import app
 
-    def below(group: object, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    def below(group: object, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         for name, command in group.commands.items():  # type: ignore[attr-defined]
             if hasattr(command, "commands"):
-                yield from below(command, (*words, name))
+                yield from below(command, (*names, name))
             else:
-                yield (*words, name)
+                yield (*names, name)
 
     return set(below(typer.main.get_command(app), ()))
 
@@ -109,14 +109,14 @@ def main(material: Path, *, quick: bool) -> None:
 
     print(layerprobe.__file__)
     commands = list((quick_commands if quick else all_commands)(material))
-    tried = {tuple(str(w) for w in words[:n]) for words in commands for n in (1, 2)}
-    missing = {words for words in known_commands() if words not in tried and words[0] not in NOT_RUN}
+    tried = {tuple(str(w) for w in arguments[:n]) for arguments in commands for n in (1, 2)}
+    missing = {arguments for arguments in known_commands() if arguments not in tried and arguments[0] not in NOT_RUN}
     if missing and not quick:
         raise SystemExit(f"never tried: {sorted(missing)}")
-    for words in commands:
-        code = app([str(w) for w in words], standalone_mode=False)
+    for arguments in commands:
+        code = app([str(w) for w in arguments], standalone_mode=False)
         if code:
-            raise SystemExit(f"layerprobe {' '.join(map(str, words))} ended with {code}")
+            raise SystemExit(f"layerprobe {' '.join(map(str, arguments))} ended with {code}")
     names = [m.name for m in pkgutil.walk_packages(layerprobe.__path__, "layerprobe.") if "__main__" not in m.name]
     for name in names:
         importlib.import_module(name)

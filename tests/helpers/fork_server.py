@@ -33,22 +33,22 @@ PRELOADED = (
 
 @dataclass(frozen=True)
 class Case:
-    """What ``python -c code`` or ``python -m module`` are told, where and with which environment."""
+    """Arguments, folder and environment of a ``python -c code`` or ``python -m module``."""
 
     code: str | None
     module: str | None
-    words: list[str]
+    arguments: list[str]
     folder: str
     environment: dict[str, str]
     new_session: bool
 
     def main(self) -> None:
-        """Do it as this process's main program."""
+        """Run the case as this process's main program."""
         if self.module is not None:
-            sys.argv[1:] = self.words
+            sys.argv[1:] = self.arguments
             runpy.run_module(self.module, run_name="__main__", alter_sys=True)
         else:
-            sys.argv = ["-c", *self.words]
+            sys.argv = ["-c", *self.arguments]
             sys.modules["__main__"] = types.ModuleType("__main__")
             exec(compile(str(self.code), "<string>", "exec"), vars(sys.modules["__main__"]))
 
@@ -64,7 +64,7 @@ class Forked:
         self.pid = int(pid)
 
     def wait(self, timeout: float) -> subprocess.CompletedProcess[str]:
-        """What it wrote, and its exit code, negative after a signal.
+        """Wait for its end and return its output and exit code, negative after a signal.
 
         Raises:
             subprocess.TimeoutExpired: if it has not ended after so many seconds; it is killed
@@ -72,13 +72,13 @@ class Forked:
         ended, _, _ = select.select([self._report], [], [], timeout)
         if not ended:
             os.kill(self.pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(self._case.words, timeout)
+            raise subprocess.TimeoutExpired(self._case.arguments, timeout)
         with self._report, self._output, self._errors:
             code = os.waitstatus_to_exitcode(int(self._report.readline()))
             self._output.seek(0)
             self._errors.seek(0)
             return subprocess.CompletedProcess(
-                self._case.words, code, self._output.read().decode(), self._errors.read().decode()
+                self._case.arguments, code, self._output.read().decode(), self._errors.read().decode()
             )
 
 
@@ -95,35 +95,36 @@ class ForkServer:
 
     def start(
         self,
-        *words: object,
+        *arguments: object,
         code: str | None = None,
         module: str | None = None,
         folder: Path = ROOT,
         environment: dict[str, str] | None = None,
         new_session: bool = False,
     ) -> Forked:
-        """Begin ``python -c code *words`` or ``python -m module *words``.
+        """Start ``python -c code *arguments`` or ``python -m module *arguments``.
 
         Args:
-            words: what follows on the command line
+            arguments: what follows on the command line
             code: for ``-c``
             module: for ``-m``
             folder: the working directory
             environment: what differs from this process's
             new_session: whether a signal to its process group reaches it and its children alone
         """
-        case = Case(code, module, list(map(str, words)), str(folder), _environment() | (environment or {}), new_session)
+        variables = _environment() | (environment or {})
+        case = Case(code, module, list(map(str, arguments)), str(folder), variables, new_session)
         output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `Forked` closes them
         reading, writing = os.pipe()
-        with tempfile.TemporaryFile() as told, os.fdopen(writing, "wb"):
-            told.write(json.dumps(asdict(case)).encode())
-            told.flush()
-            socket.send_fds(self._here, [b"."], [told.fileno(), output.fileno(), errors.fileno(), writing])
+        with tempfile.TemporaryFile() as message, os.fdopen(writing, "wb"):
+            message.write(json.dumps(asdict(case)).encode())
+            message.flush()
+            socket.send_fds(self._here, [b"."], [message.fileno(), output.fileno(), errors.fileno(), writing])
         return Forked(case, os.fdopen(reading, "r"), output, errors)
 
-    def run(self, *words: object, timeout: float = 300, **case: Any) -> subprocess.CompletedProcess[str]:
-        """What `start` begins, when it has ended."""
-        return self.start(*words, **case).wait(timeout)
+    def run(self, *arguments: object, timeout: float = 300, **case: Any) -> subprocess.CompletedProcess[str]:
+        """Run to the end what `start` starts."""
+        return self.start(*arguments, **case).wait(timeout)
 
     def __enter__(self) -> ForkServer:
         return self
@@ -145,21 +146,21 @@ def serve(there: socket.socket) -> Case | None:
             return None
         if os.fork() == 0:
             there.close()
-            return _watched(*files)
+            return _run_reported(*files)
         for file in files:
             os.close(file)
 
 
-def _watched(told: int, output: int, errors: int, report: int) -> Case:
+def _run_reported(message: int, output: int, errors: int, report: int) -> Case:
     """Fork the case itself, whose end this process waits for and reports."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # what a child leaves is waited for
     child = os.fork()
     if child:
         os.write(report, f"{child}\n".encode())
-        with suppress(BrokenPipeError):  # nobody waits for it any more
+        with suppress(BrokenPipeError):  # the test no longer waits for it
             os.write(report, f"{os.waitpid(child, 0)[1]}\n".encode())
         os._exit(0)
-    with os.fdopen(told, "rb") as file:
+    with os.fdopen(message, "rb") as file:
         file.seek(0)
         case = Case(**json.load(file))
     if case.new_session:
@@ -171,7 +172,7 @@ def _watched(told: int, output: int, errors: int, report: int) -> Case:
     os.chdir(case.folder)
     os.environ.clear()
     os.environ.update(case.environment)
-    tempfile.tempdir = None  # it is the environment's to say
+    tempfile.tempdir = None  # chosen anew from the environment
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return case
 

@@ -1,7 +1,7 @@
-"""EmoBank's rated sentences, spoken: the words and the ratings are real, arousal is in the prosody, valence is not.
+"""EmoBank's rated sentences as synthetic speech: text and ratings are real, prosody expresses arousal but not valence.
 
 Buechel and Hahn (2017): sentences that readers rated for valence, arousal and dominance, with an official split. Each
-part has talkers of its own, so that train, development and test share neither a sentence nor a speaker. The prosody
+part has talkers of its own, so that train, development and test have no sentence and no speaker in common. The prosody
 follows the sentence's rated arousal, in standard deviations of the training part, by the demo's rule.
 """
 
@@ -58,7 +58,7 @@ def chosen_sentences(n_train: int | None, n_other: int | None) -> pd.DataFrame:
 
 
 def write_spoken_emobank(folder: Path, *, n_train: int | None = None, n_other: int | None = None) -> Path:
-    """Speak the sentences into ``folder`` as FLAC at 16 kHz and return the manifest, ``emobank.csv``."""
+    """Synthesise the sentences into ``folder`` as FLAC at 16 kHz and return the manifest, ``emobank.csv``."""
     table, rng = chosen_sentences(n_train, n_other), np.random.default_rng(0)
     train = table[table["split"] == "train"]["arousal"]
     aroused = (table["arousal"] - train.mean()) / train.std(ddof=0)
@@ -67,8 +67,8 @@ def write_spoken_emobank(folder: Path, *, n_train: int | None = None, n_other: i
     (folder / "flac").mkdir(parents=True, exist_ok=True)
     paths = [f"flac/{name}.flac" for name in table["utterance_id"]]
     for path, (samples, rate) in zip(paths, synthesise(utterances), strict=True):
-        sound = soxr.resample(samples.astype(np.float32) / 32768, rate, RATE)
-        soundfile.write(folder / path, sound, RATE, subtype="PCM_16")
+        waveform = soxr.resample(samples.astype(np.float32) / 32768, rate, RATE)
+        soundfile.write(folder / path, waveform, RATE, subtype="PCM_16")
     rows = {
         "utterance_id": table["utterance_id"],
         "path": paths,

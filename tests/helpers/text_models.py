@@ -57,7 +57,7 @@ TEXT_KINDS: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel], int]]
 
 
 def small_tokenizer() -> PreTrainedTokenizerFast:
-    """Pieces of words, with a token before and one after."""
+    """Return a WordPiece tokenizer with a special token before and after each text."""
     tokenizer = Tokenizer(WordPiece(unk_token=UNKNOWN))
     tokenizer.normalizer, tokenizer.pre_tokenizer = BertNormalizer(lowercase=True), BertPreTokenizer()
     special = [UNKNOWN, PADDING, BEFORE, AFTER]
@@ -71,7 +71,7 @@ def small_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def small_text_model(kind: str) -> PreTrainedModel:
-    """A seeded model of three narrow blocks, every weight drawn."""
+    """Return a model of three narrow blocks with seeded random weights."""
     torch.manual_seed(5)
     config, architecture, first_position = TEXT_KINDS[kind]
     size = SMALL_DISTILBERT if kind == "distilbert" else SMALL
@@ -85,7 +85,7 @@ def small_text_model(kind: str) -> PreTrainedModel:
 
 
 def save_text_model(kind: str, folder: Path) -> Path:
-    """The model as a transformers folder with its tokenizer."""
+    """Save the model with its tokenizer as a transformers folder."""
     with torch.random.fork_rng():
         small_text_model(kind).save_pretrained(folder)
     small_tokenizer().save_pretrained(folder)

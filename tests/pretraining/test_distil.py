@@ -1,4 +1,4 @@
-"""Distillation: a student starts as the teacher's first blocks, learns to predict deeper layers, and survives a kill."""
+"""Distillation: a student starts as the teacher's first blocks, learns deeper layers, and survives a kill."""
 
 from __future__ import annotations
 

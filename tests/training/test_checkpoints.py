@@ -26,6 +26,6 @@ def test_another_format_version_is_refused(tmp_path, version):
     path.write_text(json.dumps({"steps": 7} if version is None else {"format_version": version, "steps": 7}))
     with pytest.raises(
         InputError,
-        match=rf"^\S+{VALUES} has format version {version}; this program reads version 1\. Train again, into another fol",
+        match=rf"^\S+{VALUES} has format version {version}; this program reads version 1\. Train",
     ):
         read_state(tmp_path / "state")
