@@ -15,6 +15,7 @@ from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.layers.selection import CHOSEN
+from layerprobe.analysis.model_comparison import compare
 from layerprobe.analysis.study import study
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import read_run
@@ -132,6 +133,31 @@ def test_encoders_are_compared_at_their_selected_layers_in_the_same_resamples(fo
             [min(1, 2 * smallest), max(min(1, 2 * smallest), largest)]
         )
         assert any(s.startswith(f"{encoder} predicts arousal worse than {reference}") for s in headlines(found))
+
+
+def test_sweeps_are_compared_by_their_selected_layers_and_weighted_sums(folders, first):
+    table = compare([folders / "first", folders / "second"])
+    names = [f"{run}: {encoder}, {kind}" for kind in ("cross-validated layer", "weighted sum")
+             for run, encoder in zip(("first", "second"), ("test", "other"), strict=True)]  # fmt: skip
+    assert set(table["regressor"]) == set(names)
+    assert set(table["reference"]) == {names[0]}
+    is_reference = table["regressor"] == table["reference"]
+    assert (
+        table.loc[is_reference, ["difference", "difference_ci_low", "difference_ci_high", "p_value"]]
+        .isna()
+        .all(axis=None)
+    )
+    assert table.loc[~is_reference, "p_value"].notna().all()
+    rows = table.set_index(["regressor", "target"])
+    for target, layer in (("arousal", "1"), ("valence", "3")):
+        own = rows.loc[(names[0], target)]
+        assert (own["encoder"], own["probe"], own["layer"], own["selected_layers"]) == ("test", "ridge", CHOSEN, layer)
+        found = next(f for f in collect_findings(first) if (f.name, f.target) == ("cv_selected_layer", target))
+        assert (own["estimate"], own["ci_low"]) == (pytest.approx(found.estimate), pytest.approx(found.ci_low))
+        other = rows.loc[(names[1], target)]
+        assert other["difference"] == pytest.approx(other["estimate"] - own["estimate"])
+    assert set(rows.loc[names[2]]["layer"]) == {"all"}
+    assert set(rows.loc[names[2]]["selected_layers"]) == {""}
 
 
 def test_a_study_is_made_from_a_path_a_text_a_run_or_a_list_and_shows_what_it_holds(folders, first):
