@@ -47,8 +47,8 @@ def collect_findings(study: Study | Run | Path | str | Sequence[Run | Path | str
         InputError: if a folder is no run, or runs differ in more than their encoders
     """
     of = study if isinstance(study, Study) else read_study(study)
-    parts = (_layers, _chance, _gain_over_random, _selectivity, _regrets, _depths, _depth_differences)
-    parts += (_variance_partition, _encoder_differences, _fusion, _subgroups, _cross_corpus)
+    parts = [_layers, _chance, _gain_over_random, _selectivity, _regrets, _depths, _depth_differences]
+    parts += [_variance_partition, _encoder_differences, _fusion, _subgroups, _cross_corpus]
     return _adjusted([finding for part in parts for finding in part(of)])
 
 
@@ -236,12 +236,11 @@ def _fusion(study: Study) -> Iterator[Finding]:
 
 def _subgroups(study: Study) -> Iterator[Finding]:
     for row in study.by_subgroup.to_dict("records"):
-        sizes = {"n_utterances": int(row["n"]), "n_speakers": int(row["n_speakers"])}
-        group = {"grouping": str(row["grouping"]), "group": str(row["group"])}
+        fields = {"grouping": str(row["grouping"]), "group": str(row["group"])}
+        sizes: dict[str, Any] = {"n_utterances": int(row["n"]), "n_speakers": int(row["n_speakers"])}
         detail = f"{row['grouping']}: {row['group']}"
-        yield _finding(
-            "subgroup", _untested(row), study.metric, method=BCA, source=EFRON, detail=detail, **group, **sizes
-        )
+        scored = _untested(row)
+        yield _finding("subgroup", scored, study.metric, method=BCA, source=EFRON, detail=detail, **fields, **sizes)
 
 
 def _cross_corpus(study: Study) -> Iterator[Finding]:
@@ -269,15 +268,17 @@ def _finding(
     estimate, low, high, p_value = (float(row.get(k, math.nan)) for k in ("estimate", "ci_low", "ci_high", "p_value"))
     has_interval = math.isfinite(low) and math.isfinite(high)
     return Finding(
-        name,
-        *(str(row[k]) for k in ("encoder", "target", "layer")),
-        metric,
-        estimate,
-        low,
-        high,
-        (interval or BCA_SPEAKERS) if has_interval else "",
-        method,
-        source,
+        name=name,
+        encoder=str(row["encoder"]),
+        target=str(row["target"]),
+        layer=str(row["layer"]),
+        metric=metric,
+        estimate=estimate,
+        ci_low=low,
+        ci_high=high,
+        interval=(interval or BCA_SPEAKERS) if has_interval else "",
+        method=method,
+        source=source,
         p_value=p_value,
         **fields,
     )

@@ -34,10 +34,13 @@ def layer_text(layer: object) -> str:
 def number_text(value: float | None, *, digits: int = 2) -> str:
     """Return a number with so many decimals, or a dash where it is not defined.
 
-    >>> number_text(0.456), number_text(float("nan"))
-    ('0.46', '–')
+    >>> number_text(0.456), number_text(-0.001), number_text(float("nan"))
+    ('0.46', '0.00', '–')
     """
-    return NONE if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+    if value is None or not np.isfinite(value):
+        return NONE
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def range_text(low: float | None, high: float | None, *, digits: int = 2) -> str:

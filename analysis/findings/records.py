@@ -121,7 +121,7 @@ def read_findings(path: Path | str) -> list[Finding]:
     floats = {f.name for f in fields(Finding) if f.type == "float"}
     found = []
     for record in content["findings"]:
-        values = {k: NAN if v is None and k in floats else v for k, v in record.items()}
+        values: dict[str, Any] = {k: NAN if v is None and k in floats else v for k, v in record.items()}
         values["layers"] = None if values["layers"] is None else tuple(values["layers"])
         found.append(Finding(**values))
     return found

@@ -76,7 +76,7 @@ def test_the_best_layer_has_the_score_that_the_sweep_wrote(found, scores):
             assert f.estimate == own[f.layer]
 
 
-def test_the_best_set_holds_every_layer_that_is_not_told_from_the_best(reported):
+def test_the_best_set_holds_every_layer_that_is_not_significantly_worse(reported):
     runs = study([reported])
     best = runs.best[(runs.best["control"] == "none") & (runs.best["p_not_best"] > 0.05)]
     sets = {f.target: f for f in collect_findings(runs) if f.name == "best_set"}
@@ -93,8 +93,8 @@ def test_chance_counts_the_permutations_whose_best_layer_is_as_good(found, score
         assert f.n_permutations == 19
         sign = -1 if f.metric == "rmse" else 1
         own = scores[(scores["target"] == f.target) & (scores["metric"] == f.metric) & (scores["fold"] == "pooled")]
-        drawn = own[(own["control"] == f.control) & (own["encoder"] == f.encoder)].assign(value=sign * own["value"])
-        best = drawn.groupby("seed")["value"].max()
+        permuted = own[(own["control"] == f.control) & (own["encoder"] == f.encoder)].assign(value=sign * own["value"])
+        best = permuted.groupby("seed")["value"].max()
         assert (len(best), f.control) == (19, "permuted_by_speaker")
         real = sign * named(found, "highest_scoring_layer", f.target).estimate
         assert f.p_value == pytest.approx((1 + (best >= real).sum()) / 20)
@@ -130,15 +130,15 @@ def test_what_training_and_controls_give_is_better_above_0_of_errors_too(found, 
     assert above.ci_low > 0
     for control in ("permuted_within_speaker", "random_per_speaker"):
         rows = scores[(scores["control"] == control) & (scores["layer"] == layer) & (scores["target"] == "valence")]
-        drawn = rows[(rows["metric"] == metric) & (rows["fold"] == "pooled")]["value"]
-        assert len(drawn) > 1
-        selectivity, gains = named(found, "selectivity", control=control), sign * (trained - drawn)
+        permuted = rows[(rows["metric"] == metric) & (rows["fold"] == "pooled")]["value"]
+        assert len(permuted) > 1
+        selectivity, gains = named(found, "selectivity", control=control), sign * (trained - permuted)
         assert selectivity.estimate == pytest.approx(gains.mean())
         assert (selectivity.draw_min, selectivity.draw_max) == (pytest.approx(gains.min()), pytest.approx(gains.max()))
         assert selectivity.estimate > 0
 
 
-def test_shares_are_of_the_layer_that_says_most_together_with_what_is_beside_it(found, kept):
+def test_variance_is_partitioned_at_the_layer_with_the_highest_r2_with_covariates(found, kept):
     truth = truth_of(kept)
     joint = {k: r2(truth, column(kept, "r2", layer=k, probe="banded_ridge")) for k in "01234"}
     layer = max(joint, key=joint.get)
@@ -150,8 +150,8 @@ def test_shares_are_of_the_layer_that_says_most_together_with_what_is_beside_it(
         "unique_covariates": joint[layer] - alone,
     }
     for about, value in (by_hand | {"shared": alone + covariate - joint[layer]}).items():
-        share = named(found, "unique_variance", component=about)
-        assert (share.layer, share.metric, share.estimate) == (layer, "r2", pytest.approx(value, abs=1e-9))
+        part = named(found, "unique_variance", component=about)
+        assert (part.layer, part.metric, part.estimate) == (layer, "r2", pytest.approx(value, abs=1e-9))
 
 
 def test_groups_and_transfers_are_scored_on_their_own_rows_and_no_p_is_given(found, kept):
@@ -199,15 +199,15 @@ def test_the_records_are_valid_json(found, tmp_path):
 
 
 def test_sentences_of_a_run_name_no_unknown_number(found):
-    said = headlines(found)
-    assert len(said) > 10
-    assert not any(re.search(r"\bnan\b", sentence) for sentence in said)
+    sentences = headlines(found)
+    assert len(sentences) > 10
+    assert not any(re.search(r"\bnan\b", sentence) for sentence in sentences)
     against = named(found, "depth_difference", "valence − arousal", measure="score_centre", control="difference")
     assert np.isnan(against.ci_low)  # random weights know nothing here, so that their depth is unknown
-    assert not any(sentence.startswith("The difference of depths") for sentence in said)
+    assert not any(sentence.startswith("The difference of depths") for sentence in sentences)
 
 
-def test_classes_are_found_scored_and_said_as_classes(reported, kept):
+def test_classes_are_scored_and_described_as_classes(reported, kept):
     of_classes = study([reported], metric="uar")
     findings = collect_findings(of_classes)
     best = named(findings, "highest_scoring_layer", "emotion")
@@ -226,7 +226,7 @@ def test_classes_are_found_scored_and_said_as_classes(reported, kept):
         assert value == pytest.approx(uar(codes[rows], predicted[rows]))
 
 
-def test_codes_of_classes_are_not_said_to_repeat_each_other(reported):
+def test_codes_of_classes_have_no_correlation(reported):
     """Two targets with the same classes: their codes are numbers only by the order of the header."""
     of_classes = study([reported], metric="uar")
     plan = of_classes.runs[0].plan

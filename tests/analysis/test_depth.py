@@ -18,11 +18,11 @@ TARGETS = ["arousal", "valence"]
 
 def contrast(rng, *, arousal, valence, n_resamples=400, probe="ridge"):
     predictions = simulated(rng, {"arousal": list(arousal), "valence": list(valence)}, probe=probe)
-    draws = bootstrap_scores(predictions, metric="pearson", n_resamples=n_resamples)
-    return contrasts(depths(draws, NO_WEIGHTS, layers=LAYERS, targets=TARGETS)).iloc[0]
+    bootstrap = bootstrap_scores(predictions, metric="pearson", n_resamples=n_resamples)
+    return contrasts(depths(bootstrap, NO_WEIGHTS, layers=LAYERS, targets=TARGETS)).iloc[0]
 
 
-def test_valence_planted_deep_and_arousal_shallow_are_told_apart_with_the_right_sign():
+def test_valence_planted_deep_and_arousal_shallow_differ_with_the_right_sign():
     rng = np.random.default_rng(0)
     rising = np.linspace(3.0, 1.0, N_LAYERS)
     found = [contrast(rng, arousal=rising[::-1], valence=rising) for _ in range(100)]
@@ -58,7 +58,7 @@ def test_the_expected_layer_weighs_gains_over_layer_0():
     assert np.isnan(expected_layer(np.full(5, 0.4), depth))
 
 
-def test_the_jackknife_undoes_what_folds_share():
+def test_the_jackknife_corrects_for_speakers_that_folds_have_in_common():
     """By hand: folds .4, .5, .6 have a variance of 2/3 × .02, and Student's t with 2 degrees is 4.303."""
     found = jackknifed(np.array([0.4, 0.5, 0.6]))
     assert found.estimate == pytest.approx(0.5)
@@ -82,10 +82,10 @@ def test_weights_have_a_centre_of_each_fold():
         for target, deep in (("arousal", 0.2), ("valence", 0.8)) for fold in "abc" for seed in (0, 1)
         for k, w in enumerate((1 - deep - 0.1 * seed, deep + 0.1 * seed))
     ]  # fmt: skip
-    draws = bootstrap_scores(
+    bootstrap = bootstrap_scores(
         simulated(np.random.default_rng(0), {t: [1.0, 1.0] for t in TARGETS}), metric="ccc", n_resamples=20
     )
-    found = depths(draws, pd.DataFrame(rows), layers={"e": ["0", "1"]}, targets=TARGETS)
+    found = depths(bootstrap, pd.DataFrame(rows), layers={"e": ["0", "1"]}, targets=TARGETS)
     centre = {d.target: d for d in found if d.measure == "weight_centre"}
     np.testing.assert_allclose(centre["arousal"].folds, 0.25)  # mean of seeds
     assert centre["valence"].less(centre["arousal"]).estimate == pytest.approx(0.6)
@@ -97,8 +97,8 @@ def test_random_weights_are_set_against_the_trained_ones_draw_by_draw(rng):
     untrained = both.columns["layer"].astype(int) >= 3
     both.columns["control"] = np.where(untrained, "random_init", "none")
     both.columns["layer"] = [str(int(k) % 3) for k in both.columns["layer"]]
-    draws = bootstrap_scores(both, metric="pearson", n_resamples=400)
-    table = contrasts(depths(draws, NO_WEIGHTS, layers={"e": ["0", "1", "2"]}, targets=TARGETS))
+    bootstrap = bootstrap_scores(both, metric="pearson", n_resamples=400)
+    table = contrasts(depths(bootstrap, NO_WEIGHTS, layers={"e": ["0", "1", "2"]}, targets=TARGETS))
     value = table.set_index("control")["estimate"]
     assert value["difference"] == pytest.approx(value["none"] - value["random_init"])
     assert table.set_index("control").loc["difference", "ci_low"] > 0
@@ -106,13 +106,13 @@ def test_random_weights_are_set_against_the_trained_ones_draw_by_draw(rng):
 
 def test_an_expected_layer_has_its_headroom(rng):
     noise = {"arousal": [2.0, 1.5, 1.0], "valence": [1.0, 1.0, 1.0]}
-    draws = bootstrap_scores(simulated(rng, noise, probe="cumulative_mix"), metric="pearson", n_resamples=400)
-    found = {d.target: d for d in depths(draws, NO_WEIGHTS, layers={"e": ["0", "1", "2"]}, targets=TARGETS)}
+    bootstrap = bootstrap_scores(simulated(rng, noise, probe="cumulative_mix"), metric="pearson", n_resamples=400)
+    found = {d.target: d for d in depths(bootstrap, NO_WEIGHTS, layers={"e": ["0", "1", "2"]}, targets=TARGETS)}
     assert found["arousal"].measure == "expected_layer"
     assert found["arousal"].headroom.ci_low > 0.05
     assert 0.5 <= found["arousal"].estimate().estimate <= 1
 
 
 def test_features_side_by_side_have_no_depth(rng):
-    draws = bootstrap_scores(simulated(rng, {"arousal": [1.0, 1.0]}), metric="ccc", n_resamples=20)
-    assert depths(draws, NO_WEIGHTS, layers={"e": ["f0", "loudness"]}, targets=["arousal"]) == []
+    bootstrap = bootstrap_scores(simulated(rng, {"arousal": [1.0, 1.0]}), metric="ccc", n_resamples=20)
+    assert depths(bootstrap, NO_WEIGHTS, layers={"e": ["f0", "loudness"]}, targets=["arousal"]) == []

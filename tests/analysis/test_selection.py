@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.held_out import DEFAULTS, predictions_of, bootstrap_scores_by_hand
+from helpers.held_out import DEFAULTS, bootstrap_scores_by_hand, predictions_of
 
 from layerprobe.analysis.layers.selection import CHOSEN, regrets, with_chosen
 from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
@@ -61,7 +61,7 @@ USUAL = {
 }  # fmt: skip
 
 
-def hand_draws(**keys):
+def by_hand(**keys):
     columns = [({"layer": CHOSEN, **keys}, CHOSEN_SCORES)]
     for (probe, layer), (_, score) in USUAL.items():
         columns.append(({"probe": probe, "layer": layer, **keys}, score + np.array(CHOSEN_SCORES) - 0.5))
@@ -69,31 +69,31 @@ def hand_draws(**keys):
 
 
 def test_a_regret_is_the_chosen_layers_score_less_that_of_a_usual_choice():
-    found = regrets(hand_draws(), layers=LAYERS, targets=["arousal", "valence"]).set_index("choice")
+    found = regrets(by_hand(), layers=LAYERS, targets=["arousal", "valence"]).set_index("choice")
     assert found["estimate"].to_dict() == pytest.approx({name: 0.5 - score for name, score in USUAL.values()})
     assert found["layer"].to_dict() == {name: layer for (_, layer), (name, _) in USUAL.items()}
     assert (found[["encoder", "target"]].drop_duplicates().to_numpy() == [["e", "arousal"]]).all()
-    # the draws move together, so that the difference does not move at all
+    # the resamples move together, so that the difference does not move at all
     assert found["ci_low"].to_dict() == pytest.approx(found["estimate"].to_dict())
 
 
 def test_a_regret_of_an_error_is_above_0_where_the_usual_choice_errs_more():
-    found = regrets(hand_draws(), layers=LAYERS, targets=["arousal"], lower_is_better=True).set_index("choice")
+    found = regrets(by_hand(), layers=LAYERS, targets=["arousal"], lower_is_better=True).set_index("choice")
     assert found.loc["last layer", "estimate"] == pytest.approx(-0.2)
     assert found.loc["weighted sum", "estimate"] == pytest.approx(0.1)
 
 
 def test_without_a_chosen_layer_and_for_features_side_by_side_there_is_no_regret():
-    draws = bootstrap_scores_by_hand([({"layer": "final"}, CHOSEN_SCORES)])
-    assert regrets(draws, layers=LAYERS, targets=["arousal"]).empty
-    assert regrets(hand_draws(encoder="features"), layers=LAYERS, targets=["arousal"]).empty
+    bootstrap = bootstrap_scores_by_hand([({"layer": "final"}, CHOSEN_SCORES)])
+    assert regrets(bootstrap, layers=LAYERS, targets=["arousal"]).empty
+    assert regrets(by_hand(encoder="features"), layers=LAYERS, targets=["arousal"]).empty
 
 
 @pytest.mark.parametrize(("n_blocks", "middle"), [(4, "2"), (12, "6"), (24, "12")])
 def test_the_middle_layer_is_half_way_through_the_blocks(n_blocks, middle):
     names = [*map(str, range(n_blocks + 1)), "final"]
-    draws = bootstrap_scores_by_hand([({"layer": k}, CHOSEN_SCORES) for k in (CHOSEN, *names)])
-    found = regrets(draws, layers={"e": names}, targets=["arousal"]).set_index("choice")["layer"]
+    bootstrap = bootstrap_scores_by_hand([({"layer": k}, CHOSEN_SCORES) for k in (CHOSEN, *names)])
+    found = regrets(bootstrap, layers={"e": names}, targets=["arousal"]).set_index("choice")["layer"]
     assert found.to_dict() == {"last layer": "final", "middle layer": middle}
 
 

@@ -30,7 +30,8 @@ def test_a_target_above_chance_has_its_selected_layer_the_highest_scoring_layer_
     assert headlines([finding(), best_set("1"), chance()]) == [
         "e predicts arousal above chance: its highest-scoring layer, 1, reaches a moment-matched CCC of 0.60 (95 % CI "
         f"over speakers 0.50 to 0.70); {LEVEL}, p = .010.",
-        "For arousal, the highest-scoring layer of e is 1; all others are significantly worse than the best (95 % set).",
+        "For arousal, the highest-scoring layer of e is 1; all others are significantly worse than the best (95 % "
+        "set).",
     ]
 
 
@@ -162,7 +163,7 @@ def test_the_partitioned_variance_names_layer_and_covariates():
         (0.1, 0.06, "f and e do not differ significantly for arousal (CCC, matched, each"),
     ],
 )
-def test_encoders_differ_where_the_adjusted_p_value_says_so(estimate, p_adjusted, text):
+def test_encoders_differ_where_the_adjusted_p_value_is_significant(estimate, p_adjusted, text):
     about = {"encoder": "f", "reference": "e", "layer": "cv_selected", "p_value": 0.01, "p_adjusted": p_adjusted}
     (sentence,) = headlines([finding("encoder_difference", estimate, estimate - 0.05, estimate + 0.05, **about)])
     assert sentence.startswith(text)

@@ -1,4 +1,4 @@
-"""The table of similarities: every pair of layers, on utterances spread over speakers; planted layers are found."""
+"""The table of similarities: every pair of layers, on utterances stratified by speaker; planted layers are found."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_table_has_every_pair_in_both_orders_with_the_same_numbers():
     np.testing.assert_allclose(itself["value"], 1, atol=1e-6)
 
 
-def test_the_table_says_what_the_pure_functions_say_of_standardised_layers():
+def test_the_table_equals_the_pure_functions_of_standardised_layers():
     stores, ratings, speakers = corpus()
     table = similarity_table(sources_of(stores), ratings, speakers, seed=0, n_permutations=99)
     a, b, rating = (standardised(v) for v in (stores["speech"]["2"], stores["text"]["0"], ratings[["valence"]].values))
@@ -98,7 +98,7 @@ def test_the_table_finds_the_layers_where_ratings_and_text_were_planted():
     assert value(table, "rsa", ("speech", "1"), ("text", "0"), "p_permutation") > 0.01
 
 
-def test_a_seed_repeats_the_table_bit_for_bit_and_another_draws_other_utterances():
+def test_a_seed_repeats_the_table_bit_for_bit_and_another_samples_other_utterances():
     stores, ratings, speakers = corpus()
 
     def table(seed):
@@ -108,7 +108,7 @@ def test_a_seed_repeats_the_table_bit_for_bit_and_another_draws_other_utterances
     assert not table(0)["value"].equals(table(1)["value"])
 
 
-def test_each_layer_is_read_once_for_the_same_rated_utterances_spread_over_speakers():
+def test_each_layer_is_read_once_for_the_same_rated_utterances_stratified_by_speaker():
     stores, ratings, speakers = corpus()
     ratings.loc[::3, "valence"] = np.nan
     seen = []
@@ -134,12 +134,12 @@ def test_cca_sees_no_likeness_in_sides_that_only_know_their_speakers():
     assert abs(value(table, "cca", ("a", "0"), ("b", "0"))) < 0.45  # two correlations over 20 speakers each
 
 
-def test_halves_share_no_speaker_and_are_about_equal(rng):
+def test_halves_have_no_common_speaker_and_are_about_equal(rng):
     speakers = rng.choice(np.arange(30), p=np.arange(1, 31) / 465, size=600)
     first, second = speaker_halves(speakers, rng=rng)
     assert not set(speakers[first]) & set(speakers[second])
     np.testing.assert_array_equal(np.sort(np.r_[first, second]), np.arange(600))
-    assert abs(len(first) - len(second)) <= 60  # no more than one speaker says
+    assert abs(len(first) - len(second)) <= 60  # no more than the utterances of one speaker
 
 
 def test_a_constant_layer_is_nan_and_leaves_the_others_alone():

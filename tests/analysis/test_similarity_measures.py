@@ -14,7 +14,7 @@ from sklearn.cross_decomposition import CCA
 from layerprobe.analysis.similarity import cka
 from layerprobe.analysis.similarity.cca import ridge_cca
 from layerprobe.analysis.similarity.cka import cka_square, debiased_cka
-from layerprobe.analysis.similarity.rsa import Rsa, sample_blocks, rsa
+from layerprobe.analysis.similarity.rsa import Rsa, rsa, sample_blocks
 from layerprobe.analysis.similarity.table import standardised
 
 
@@ -176,8 +176,8 @@ def test_rsa_ranks_equal_steps_of_ratings_as_equal(rng):
     )
 
 
-def test_p_is_the_share_of_exchanges_of_speakers_and_within_speakers_that_reach_the_correlation():
-    """Three speakers of two utterances: all 48 exchanges are gone through. The share of 20,000 draws has a
+def test_p_is_the_fraction_of_exchanges_of_speakers_and_within_speakers_that_reach_the_correlation():
+    """Three speakers of two utterances: all 48 exchanges are enumerated. The fraction of 20,000 samples has a
     standard deviation of 0.0035 at most. The order as it is counts as one that reaches it.
     """
     speakers = np.repeat(np.arange(3), 2)
@@ -193,7 +193,7 @@ def test_p_is_the_share_of_exchanges_of_speakers_and_within_speakers_that_reach_
     assert rsa(x, x, np.repeat(np.arange(15), 4), n_permutations=99, rng=rng) == Rsa(pytest.approx(1.0), 1 / 100)
 
 
-def test_p_is_uniform_where_both_sides_tell_speakers_apart_and_that_of_free_permutations_is_not():
+def test_p_is_uniform_where_both_sides_distinguish_speakers_and_that_of_free_permutations_is_not():
     rng = np.random.default_rng(3)
     speakers = np.repeat(np.arange(10), 4)
     first, second = np.triu_indices(40, k=1)
@@ -210,7 +210,7 @@ def test_p_is_uniform_where_both_sides_tell_speakers_apart_and_that_of_free_perm
     assert kstest([free_p(x, y) for x, y in unrelated], "uniform").pvalue < 1e-6
 
 
-def test_equally_many_utterances_of_each_speaker_are_drawn():
+def test_equally_many_utterances_of_each_speaker_are_sampled():
     speakers = np.repeat(["a", "b", "c", "d", "e"], [1, 30, 30, 30, 30])
     blocks = sample_blocks(speakers, max_utterances=50, rng=np.random.default_rng(0))
     assert blocks.shape == (4, 10)  # "a" with its single utterance would leave five in all

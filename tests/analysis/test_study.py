@@ -1,4 +1,4 @@
-"""A study of runs on disk: tables, findings, caveats and methods of what the sweep wrote."""
+"""A study of runs on disk: tables, findings, limitations and methods of what the sweep wrote."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.layers.selection import CHOSEN
+from layerprobe.analysis.model_comparison import compare
 from layerprobe.analysis.study import study
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import read_run
@@ -44,7 +45,7 @@ def first(folders):
     return study([folders / "first"])
 
 
-def test_scores_under_draws_are_those_that_the_sweep_wrote(folders, first):
+def test_bootstrap_estimates_are_the_scores_that_the_sweep_wrote(folders, first):
     written = read_run(folders / "first").scores
     written = written[(written["fold"] == "pooled") & (written["metric"] == "ccc_matched")]
     keys = ["encoder", "control", "probe", "target", "layer"]
@@ -62,7 +63,7 @@ def test_the_planted_layers_are_their_best_sets(first):
     assert first.evaluated_layers == {(encoder, "arousal"): CHOSEN, (encoder, "valence"): CHOSEN}
 
 
-def test_every_table_says_what_was_planted(first):
+def test_every_table_shows_what_was_planted(first):
     row = first.permutations.set_index(["target", "layer"])["p_permutation"]
     assert row["arousal", "1"] == row["valence", "3"] == 0.05
     assert (first.gain_over_random.set_index(["target", "layer"]).loc[("valence", "3"), "ci_low"]) > 0.3
@@ -124,14 +125,39 @@ def test_encoders_are_compared_at_their_selected_layers_in_the_same_resamples(fo
             assert f.estimate == pytest.approx(sign * (new.estimate - old.estimate))
             by_hand = (new - old).one() if sign == 1 else (old - new).one()
             assert (f.ci_low, f.ci_high, f.p_value) == (by_hand.ci_low, by_hand.ci_high, by_hand.p_value)
-            apart = new.one().ci_high - new.one().ci_low + old.one().ci_high - old.one().ci_low
-            assert f.ci_high - f.ci_low < apart  # paired: narrower than both intervals together
+            unpaired = new.one().ci_high - new.one().ci_low + old.one().ci_high - old.one().ci_low
+            assert f.ci_high - f.ci_low < unpaired  # paired: narrower than both intervals together
             assert f.ci_high < 0  # the second encoder is the first one with noise
         smallest, largest = sorted(f.p_value for f in found)
         assert sorted(f.p_adjusted for f in found) == pytest.approx(
             [min(1, 2 * smallest), max(min(1, 2 * smallest), largest)]
         )
         assert any(s.startswith(f"{encoder} predicts arousal worse than {reference}") for s in headlines(found))
+
+
+def test_sweeps_are_compared_by_their_selected_layers_and_weighted_sums(folders, first):
+    table = compare([folders / "first", folders / "second"])
+    names = [f"{run}: {encoder}, {kind}" for kind in ("cross-validated layer", "weighted sum")
+             for run, encoder in zip(("first", "second"), ("test", "other"), strict=True)]  # fmt: skip
+    assert set(table["regressor"]) == set(names)
+    assert set(table["reference"]) == {names[0]}
+    is_reference = table["regressor"] == table["reference"]
+    assert (
+        table.loc[is_reference, ["difference", "difference_ci_low", "difference_ci_high", "p_value"]]
+        .isna()
+        .all(axis=None)
+    )
+    assert table.loc[~is_reference, "p_value"].notna().all()
+    rows = table.set_index(["regressor", "target"])
+    for target, layer in (("arousal", "1"), ("valence", "3")):
+        own = rows.loc[(names[0], target)]
+        assert (own["encoder"], own["probe"], own["layer"], own["selected_layers"]) == ("test", "ridge", CHOSEN, layer)
+        found = next(f for f in collect_findings(first) if (f.name, f.target) == ("cv_selected_layer", target))
+        assert (own["estimate"], own["ci_low"]) == (pytest.approx(found.estimate), pytest.approx(found.ci_low))
+        other = rows.loc[(names[1], target)]
+        assert other["difference"] == pytest.approx(other["estimate"] - own["estimate"])
+    assert set(rows.loc[names[2]]["layer"]) == {"all"}
+    assert set(rows.loc[names[2]]["selected_layers"]) == {""}
 
 
 def test_a_study_is_made_from_a_path_a_text_a_run_or_a_list_and_shows_what_it_holds(folders, first):
@@ -183,21 +209,21 @@ def changed(of, *, plan=None, **fields):
     return replace(of, runs=runs, **fields)
 
 
-def test_a_sound_study_has_no_caveat(first):
+def test_a_study_without_weaknesses_has_no_limitation(first):
     scores = first.scores[(first.scores["metric"] != "alpha") & ~first.scores["control"].str.startswith("permuted")]
     assert limitations(changed(first, scores=scores)) == []
 
 
-def test_permutations_must_be_enough_for_all_that_is_asked(first):
+def test_permutations_must_be_enough_for_all_tests(first):
     """By hand: the least p-value of 19 permutations is .05, and Holm doubles it for two targets."""
     text = " ".join(limitations(first))
     assert (
-        "Ratings were permuted only 19 times: no p-value against chance, corrected for 2 encoders and targets, can be below "
-        "0.10. Sweep with --permutations 40 or more."
+        "Ratings were permuted only 19 times: no p-value against chance, corrected for 2 encoders and targets, can be "
+        "below 0.10. Sweep with --permutations 40 or more."
     ) in text
 
 
-def test_every_weakness_is_said(first):
+def test_every_weakness_has_its_sentence(first):
     run = first.runs[0]
     weak = changed(
         first,
@@ -240,7 +266,7 @@ def test_the_methods_are_those_of_this_run(first):
         "2,000 resamples",
     ):
         assert part in text
-    assert "banded" not in text  # nothing was fitted beside
+    assert "banded" not in text  # there were no covariates
     cited = references(text)
     assert any(work.startswith("Efron, B. (1987)") for work in cited)
     assert not any("NeuroImage" in work for work in cited)

@@ -29,12 +29,12 @@ def test_a_speaker_has_the_score_of_their_own_utterances(run):
     assert set(table["n"]) == {10}
 
 
-def test_of_nine_utterances_or_of_nobody_known_no_score_is_told(run):
+def test_speakers_with_nine_utterances_and_unknown_speakers_have_no_score(run):
     speaker = run.speaker_id.astype("U9")
     speaker[0] = "s001"
     speaker[run.speaker_id == "s005"] = "Unknown"
-    told = speaker_scores(replace(run, speaker_id=speaker), metric="ccc", layer=LAYER)["speaker_id"]
-    assert sorted(told) == [f"s{k:03d}" for k in (1, 2, 3, 4, 6, 7, 8, 9, 10, 11)]
+    scored = speaker_scores(replace(run, speaker_id=speaker), metric="ccc", layer=LAYER)["speaker_id"]
+    assert sorted(scored) == [f"s{k:03d}" for k in (1, 2, 3, 4, 6, 7, 8, 9, 10, 11)]
 
 
 def test_genders_have_their_scores_with_intervals_over_their_own_speakers(run):

@@ -1,4 +1,4 @@
-"""Weights beside contributions and unrest, entropy and divergence by hand."""
+"""Weights with contributions and variability over seeds; entropy and divergence by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_entropy_and_divergence_are_those_by_hand():
     assert (row["entropy"], row["divergence"]) == pytest.approx((1.0, 1.0))
 
 
-def test_a_weight_stands_beside_its_contribution_and_its_unrest_over_seeds():
+def test_a_weight_has_its_contribution_and_its_variability_over_seeds():
     summary = weight_summary(table([[0.2, 0.8], [0.4, 0.6]])).set_index("layer")
     assert summary["weight"].to_dict() == pytest.approx({"0": 0.3, "1": 0.7})
     assert summary["contribution"].to_dict() == pytest.approx({"0": 0.3, "1": 1.4})

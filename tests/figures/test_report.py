@@ -1,4 +1,4 @@
-"""The report: one page, whole in itself, that says what the run's numbers say and escapes what users write."""
+"""The report: one self-contained page that states the run's numbers and escapes what users write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def page(reported):
     return (reported / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_page_says_what_the_findings_say(folder, page):
+def test_the_page_states_the_findings(folder, page):
     text = unescape(page)
     findings = json.loads((folder / "findings.json").read_text())["findings"]
     best = {f["target"]: f for f in findings if f["name"] == "highest_scoring_layer"}
@@ -70,10 +70,10 @@ def test_the_best_layer_has_one_name_for_each_of_its_numbers(page):
     text = unescape(page)
     assert "at the layer selected by cross-validation" in text
     assert "a maximum over layers" in text
-    assert not re.search(r"\bbest layer\b|chosen inside|\btold\b", text)
+    assert not re.search(r"\bbest layer\b|chosen inside", text)
 
 
-def test_warnings_say_what_is_weak(page):
+def test_limitations_are_stated(page):
     assert "correlated with those of arousal (r = " in unescape(page)
 
 
@@ -137,8 +137,8 @@ def test_every_tag_is_closed(page):
     assert open_tags == []
 
 
-def test_the_table_behind_each_figure_lies_beside_it(folder):
-    drawn = {path.stem for path in (folder / "figures").glob("*.svg")}
+def test_each_figure_has_its_table(folder):
+    plotted = {path.stem for path in (folder / "figures").glob("*.svg")}
     assert {
         "heatmap",
         "heatmap-classes",
@@ -148,8 +148,8 @@ def test_the_table_behind_each_figure_lies_beside_it(folder):
         "gain-over-random",
         "layer-weights",
         "similarity",
-    } <= drawn
-    for name in drawn:
+    } <= plotted
+    for name in plotted:
         table = pd.read_csv(folder / "figures" / f"{name}.csv")
         assert len(table) > 0
         assert table["fingerprint"].nunique() == 1

@@ -82,12 +82,12 @@ def test_keys_reach_the_cells_too_and_a_tip_stays_on_a_phone(page, report):
     open_at(page, report, width=375)
     page.execute_script("document.getElementById('m0-cell-0').focus()")
     tip = page.find_element("id", "tip")
-    WebDriverWait(page, 10).until(lambda _: tip.is_displayed())  # a browser may tell of the focus a moment later
+    WebDriverWait(page, 10).until(lambda _: tip.is_displayed())  # a browser may report the focus a moment later
     assert tip.rect["x"] >= 0
     assert tip.rect["x"] + tip.rect["width"] <= 375
 
 
-def test_words_are_read_in_the_light_and_in_the_dark(page, report, tmp_path):
+def test_text_is_readable_in_light_and_dark_mode(page, report, tmp_path):
     open_at(page, report, width=1440)
     light = ink_and_paper(page)
     with chromium(tmp_path / "dark", dark=True) as browser:

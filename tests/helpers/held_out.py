@@ -1,4 +1,4 @@
-"""Held-out predictions made by hand, for tests of what is said of them."""
+"""Held-out predictions and bootstrap scores made by hand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def predictions_of(
     gender: np.ndarray | None = None,
     corpus: np.ndarray | None = None,
 ) -> Predictions:
-    """What a run keeps: a column for each pair of keys and held-out predictions, by default its own match.
+    """Return predictions with a column for each pair of keys and values; by default they are their own matched ones.
 
     Args:
         ratings: of each target
@@ -62,7 +62,7 @@ def predictions_of(
 def bootstrap_scores_by_hand(
     columns: Sequence[tuple[dict[str, object], Sequence[float]]], *, metric: str = "ccc_matched", n_speakers: int = 5
 ) -> BootstrapScores:
-    """Scores by hand: of each column its estimate, then its draws, then its scores without each speaker."""
+    """Return scores by hand: for each column its estimate, its resamples, and its scores without each speaker."""
     keys = pd.DataFrame([DEFAULTS | keys for keys, _ in columns])[KEYS]
     values = np.array([scores for _, scores in columns], dtype=float).T
     return BootstrapScores(

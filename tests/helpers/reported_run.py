@@ -21,14 +21,14 @@ CLASSES = ("calm", "glad")
 
 
 def reported_run(root: Path) -> Path:
-    """Arousal lies in layer 1 and valence in layer 3, partly in the words; all controls; two corpora; HTML as names."""
+    """Write a run: arousal in layer 1, valence in layer 3 and the text, all controls, two corpora, HTML as names."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(N, len(LAYERS), DIM))
     speaker = np.arange(N) % 24
     arousal = x[:, 1] @ rng.normal(size=DIM) + 0.5 * rng.normal(size=N)
-    words = rng.integers(2, size=N)
-    valence = x[:, 3] @ rng.normal(size=DIM) + 2.0 * words + 0.5 * rng.normal(size=N)
-    near = np.cumsum(0.5 * rng.normal(size=x.shape), axis=1)  # neighbours resemble each other
+    is_fine = rng.integers(2, size=N)
+    valence = x[:, 3] @ rng.normal(size=DIM) + 2.0 * is_fine + 0.5 * rng.normal(size=N)
+    near = np.cumsum(0.5 * rng.normal(size=x.shape), axis=1)  # adjacent layers resemble each other
     table = pd.DataFrame(
         {
             "utterance_id": [f"u{i}" for i in range(N)],
@@ -36,7 +36,7 @@ def reported_run(root: Path) -> Path:
             "speaker_id": [f"s{s:02d}" for s in speaker],
             "gender": ["female" if s % 2 else EVIL for s in speaker],
             "corpus": ["studio" if s < 12 else "street & <home>" for s in speaker],
-            "transcript": ["what a fine day" if w else "what a sad day" for w in words],
+            "transcript": ["what a fine day" if w else "what a sad day" for w in is_fine],
             "arousal": arousal,
             "valence": valence,
             "dominance": arousal + rng.normal(size=N),
@@ -50,8 +50,8 @@ def reported_run(root: Path) -> Path:
     control = store(
         root / "random.zarr", rng.normal(size=x.shape), upstream="facebook/hubert", random_init=3, weights="f"
     )
-    of_words = np.column_stack([words, *rng.normal(size=(DIM - 1, N))])[:, None].repeat(2, axis=1)
-    text = store(root / "text.zarr", of_words, layers=("0", "1"), upstream="bert")
+    of_text = np.column_stack([is_fine, *rng.normal(size=(DIM - 1, N))])[:, None].repeat(2, axis=1)
+    text = store(root / "text.zarr", of_text, layers=("0", "1"), upstream="bert")
     plan = plan_sweep(
         manifest,
         permutations=19,

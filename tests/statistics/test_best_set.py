@@ -1,4 +1,4 @@
-"""Which layers can't be told from the best: by hand, and on simulated corpora whose best layer is known."""
+"""The 95 % set of best layers: by hand, and on simulated corpora whose best layer is known."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def simulated(strength, rng, *, n_speakers=40, each=12, n_resamples=600, metric=
     sums = speaker_sums(np.broadcast_to(truth, prediction.shape), prediction, groups)
     counts = resample_speakers(n_speakers, n_resamples=n_resamples, rng=rng)
     parts = (sums.resampled(np.ones((1, n_speakers))), sums.resampled(counts), without_each_speaker(sums))
-    estimate, draws, left_out = (METRICS[metric](part) for part in parts)
-    return BootstrapSample(estimate[0], draws, left_out)
+    estimate, resamples, left_out = (METRICS[metric](part) for part in parts)
+    return BootstrapSample(estimate[0], resamples, left_out)
 
 
 def test_a_planted_winner_is_in_the_set_of_nearly_every_corpus_and_clear_losers_are_not():
-    """Layer 3's score is a little above its neighbours', and far above those of 0 and 6.
+    """Layer 3's score is a little above those of adjacent layers, and far above those of 0 and 6.
 
     At 95 % it would be in 285 of 300 sets; fewer than the binomial's 1 % quantile, 276, refutes that.
     """
@@ -50,7 +50,7 @@ def test_a_planted_winner_is_in_the_set_of_nearly_every_corpus_and_clear_losers_
     assert inside[3] >= binom.ppf(0.01, N_REPEATS, 0.95)
     assert inside[[0, 6]].max() < 0.02 * N_REPEATS
     assert inside[[1, 5]].max() < 0.5 * N_REPEATS
-    assert inside[[2, 4]].min() > 0.5 * N_REPEATS  # what can't be told is not left out
+    assert inside[[2, 4]].min() > 0.5 * N_REPEATS  # what does not differ significantly is not excluded
     assert inside[[2, 4]].max() < inside[3]
 
 
@@ -65,7 +65,7 @@ def test_of_layers_that_are_equally_good_each_is_in_the_set_of_nearly_every_corp
         wins += found.win_rate
         argmax += int(found.is_in[scores.estimate.argmax()])
     assert inside.min() >= binom.ppf(0.01 / 6, N_REPEATS, 0.95)
-    assert inside.max() < N_REPEATS  # and not because nothing is ever told
+    assert inside.max() < N_REPEATS  # and not because nothing ever differs significantly
     assert argmax == N_REPEATS
     np.testing.assert_allclose(wins / N_REPEATS, 1 / 6, atol=0.06)
 
@@ -76,12 +76,12 @@ def test_few_speakers_leave_the_best_layer_in_as_often():
     assert inside >= binom.ppf(0.01, N_REPEATS, 0.95)
 
 
-def test_p_worse_is_that_by_hand():
-    """Two layers: one standardised difference, against the standardised differences of draws."""
+def test_p_not_best_is_that_by_hand():
+    """Two layers: one standardised difference, against the standardised differences of resamples."""
     rng = np.random.default_rng(0)
     differences = rng.normal(0.1, 0.06, size=999)
-    draws = np.column_stack([0.5 + differences, np.full(999, 0.5)])
-    scores = BootstrapSample(np.array([0.6, 0.5]), draws, np.zeros((12, 2)))
+    resamples = np.column_stack([0.5 + differences, np.full(999, 0.5)])
+    scores = BootstrapSample(np.array([0.6, 0.5]), resamples, np.zeros((12, 2)))
     found = best_set(scores)
     off = differences - 0.1
     wider = expanded_quantile(12) / 1.959964
@@ -103,7 +103,7 @@ def test_a_lower_error_is_the_better_one(rng):
     assert not best_set(turned).is_in[1]
 
 
-def test_layers_that_predict_alike_are_never_told_apart(rng):
+def test_layers_with_equal_predictions_never_differ_significantly(rng):
     scores = simulated([0.9, 0.3], rng)
     twins = scores[np.array([0, 0, 1])]
     assert best_set(twins).is_in.tolist() == [True, True, False]
@@ -111,12 +111,12 @@ def test_layers_that_predict_alike_are_never_told_apart(rng):
     assert best_set(same).p_not_best.tolist() == [1.0, 1.0, 1.0]
 
 
-def test_win_shares_add_up_to_1_over_the_draws_that_have_all_scores(rng):
+def test_win_rates_add_up_to_1_over_the_resamples_that_have_all_scores(rng):
     scores = simulated([0.8, 0.82, 0.81, 0.6], rng)
     assert best_set(scores).win_rate.sum() == pytest.approx(1)
-    draws = scores.resamples.copy()
-    draws[:20, 3] = np.nan
-    lost = best_set(BootstrapSample(scores.estimate, draws, scores.left_out))
+    resamples = scores.resamples.copy()
+    resamples[:20, 3] = np.nan
+    lost = best_set(BootstrapSample(scores.estimate, resamples, scores.left_out))
     kept = best_set(BootstrapSample(scores.estimate, scores.resamples[20:], scores.left_out))
     np.testing.assert_array_equal(lost.p_not_best, kept.p_not_best)
     assert lost.win_rate.sum() == pytest.approx(1)

@@ -26,15 +26,15 @@ def corpus(rng, *, n_speakers=20, each=12, n_columns=3):
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_draws_equal_a_plain_loop_over_utterances(rng, name):
+def test_resamples_equal_a_plain_loop_over_utterances(rng, name):
     truth, prediction, groups = corpus(rng)
     counts = resample_speakers(20, n_resamples=50, rng=rng)
-    draws = METRICS[name](speaker_sums(truth, prediction, groups).resampled(counts))
+    resamples = METRICS[name](speaker_sums(truth, prediction, groups).resampled(counts))
     for k, row in enumerate(counts.astype(int)):
         rows = np.concatenate([np.flatnonzero(groups == s) for s in np.repeat(np.arange(20), row)])
         for column in range(3):
             plain = PLAIN[name](truth[rows, column], prediction[rows, column])
-            assert draws[k, column] == pytest.approx(plain, abs=1e-10)
+            assert resamples[k, column] == pytest.approx(plain, abs=1e-10)
 
 
 def test_a_draw_holds_as_many_speakers_as_there_are_each_equally_often(rng):
@@ -44,7 +44,7 @@ def test_a_draw_holds_as_many_speakers_as_there_are_each_equally_often(rng):
     assert counts[:, 0].var() == pytest.approx(29 / 30, abs=0.08)  # of a binomial with n = 30, p = 1 / 30
 
 
-def test_constants_score_as_the_metrics_say(rng):
+def test_constants_score_as_in_the_metrics(rng):
     truth, prediction, groups = corpus(rng, n_columns=2)
     prediction[:, 0] = 3.3
     sums = speaker_sums(truth, prediction, groups).resampled(resample_speakers(20, n_resamples=5, rng=rng))
@@ -62,10 +62,10 @@ def test_intervals_equal_those_of_scipy_where_speakers_are_single_numbers():
         (values,), np.mean, n_resamples=20_000, method="BCa", random_state=np.random.default_rng(1)
     ).confidence_interval
     counts = resample_speakers(60, n_resamples=20_000, rng=rng)
-    draws = (counts @ values / 60)[:, None]
+    resamples = (counts @ values / 60)[:, None]
     left_out = ((values.sum() - values) / 59)[:, None]
     estimate = np.array([values.mean()])
-    ours = bca_interval(estimate, draws, left_out, n_speakers=1e12)
+    ours = bca_interval(estimate, resamples, left_out, n_speakers=1e12)
     assert ours.ci_low[0] == pytest.approx(theirs.low, abs=0.01)
     assert ours.ci_high[0] == pytest.approx(theirs.high, abs=0.01)
 
@@ -100,9 +100,9 @@ def test_the_speaker_interval_covers_the_truth_and_that_of_utterances_does_not()
         for name, units in (("speakers", groups), ("utterances", np.arange(len(groups)))):
             sums = speaker_sums(truth, prediction, units)
             n = len(sums.n)
-            draws = METRICS["ccc"](sums.resampled(resample_speakers(n, n_resamples=400, rng=rng)))
+            resamples = METRICS["ccc"](sums.resampled(resample_speakers(n, n_resamples=400, rng=rng)))
             estimate = METRICS["ccc"](sums.resampled(np.ones((1, n))))[0]
-            interval = bca_interval(estimate, draws, METRICS["ccc"](without_each_speaker(sums)))
+            interval = bca_interval(estimate, resamples, METRICS["ccc"](without_each_speaker(sums)))
             covered[name] += int(interval.ci_low[0] <= expected <= interval.ci_high[0])
     assert 0.92 <= covered["speakers"] / 500 <= 0.98
     assert covered["utterances"] / 500 < 0.75

@@ -1,4 +1,4 @@
-"""Scores under draws of speakers: those of a plain loop, about the scores that a run wrote, paired between runs."""
+"""Scores in bootstrap resamples: equal to a plain loop, around the scores that a run wrote, paired between runs."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def truth_of(run, target):
 
 
 @pytest.mark.parametrize("metric", [*METRICS, *COUNTED_METRICS])
-def test_draws_equal_a_plain_loop_over_utterances_and_seeds(rng, metric):
+def test_resamples_equal_a_plain_loop_over_utterances_and_seeds(rng, metric):
     run = run_of(rng, n_speakers=8, seeds=3)
     found = bootstrap_scores(run, metric=metric, n_resamples=30)
     targets = ["emotion"] if metric in COUNTED_METRICS else ["arousal", "valence", "arousal"]
     assert found.keys["target"].tolist() == targets
     values = (run.matched if metric == "ccc_matched" else run.prediction).astype(float)
     _names, groups = np.unique(run.speaker_id, return_inverse=True)
-    drawn = resample_speakers(8, n_resamples=30, rng=np.random.default_rng(SEED)).astype(int)
+    sampled = resample_speakers(8, n_resamples=30, rng=np.random.default_rng(SEED)).astype(int)
     whole, without = np.ones((1, 8), dtype=int), 1 - np.eye(8, dtype=int)
-    parts = ((whole, found.scores.estimate[None]), (drawn, found.scores.resamples), (without, found.scores.left_out))
+    parts = ((whole, found.scores.estimate[None]), (sampled, found.scores.resamples), (without, found.scores.left_out))
     for counts, scores in parts:
         assert len(scores) == len(counts)
         for row, of_draw in zip(counts, scores, strict=True):
@@ -82,8 +82,8 @@ def test_fewer_speakers_give_wider_intervals_and_two_give_none(rng):
     assert two[["ci_low", "ci_high", "p_value"]].isna().all(axis=None)
 
 
-def test_runs_of_the_same_speakers_have_the_same_draws(rng):
-    """Scores of one column in two runs, in other places and beside others, so that a difference is paired."""
+def test_runs_of_the_same_speakers_have_the_same_resamples(rng):
+    """Scores of one column in two runs, at another index and among others, so that a difference is paired."""
     run = run_of(rng)
     order = [1, 0, 2]
     other = replace(
@@ -102,7 +102,7 @@ def test_runs_of_the_same_speakers_have_the_same_draws(rng):
     pd.testing.assert_frame_equal(first.table(), again.table())
 
 
-def test_layers_come_in_the_order_they_are_asked_for_and_not_at_all_where_one_is_missing(rng):
+def test_layers_come_in_the_requested_order_and_not_at_all_where_one_is_missing(rng):
     run = run_of(rng)
     relabelled = replace(run, columns=run.columns.assign(target=["arousal", "arousal", "arousal", "emotion"]))
     found = bootstrap_scores(relabelled, metric="rmse")
@@ -123,17 +123,17 @@ def test_columns_that_do_not_predict_every_utterance_are_left_out(rng):
 
 
 @pytest.mark.parametrize("metric", ["ccc", "uar"])
-def test_a_mask_scores_its_utterances_alone_while_the_same_speakers_are_drawn(rng, metric):
+def test_a_mask_scores_its_utterances_alone_while_the_same_speakers_are_resampled(rng, metric):
     run = run_of(rng, n_speakers=12)
     women = np.isin(run.speaker_id, [f"s{i}" for i in range(5)])
     mask = women & (rng.random(len(women)) < 0.5)
     found = bootstrap_scores(run, metric=metric, n_resamples=40, rows=mask)
     _names, groups = np.unique(run.speaker_id, return_inverse=True)
-    drawn = resample_speakers(12, n_resamples=40, rng=np.random.default_rng(SEED)).astype(int)
+    sampled = resample_speakers(12, n_resamples=40, rng=np.random.default_rng(SEED)).astype(int)
     column = 3 if metric == "uar" else 0
     truth, values = truth_of(run, found.keys["target"][0]), run.prediction[:, column].astype(float)
     assert found.scores.estimate[0] == pytest.approx(PLAIN[metric](truth[mask], values[mask]), abs=1e-6)
-    for row, score in zip(drawn, found.scores.resamples[:, 0], strict=True):
+    for row, score in zip(sampled, found.scores.resamples[:, 0], strict=True):
         rows = np.concatenate([np.flatnonzero((groups == s) & mask) for s in np.repeat(np.arange(12), row)])
         assert score == pytest.approx(PLAIN[metric](truth[rows], values[rows]), abs=1e-6)
     assert found.n_speakers == len(found.scores.left_out) == 5
@@ -141,17 +141,17 @@ def test_a_mask_scores_its_utterances_alone_while_the_same_speakers_are_drawn(rn
     assert found.scores.left_out[0, 0] == pytest.approx(PLAIN[metric](truth[first], values[first]), abs=1e-6)
 
 
-def test_draws_that_hold_nobody_of_the_mask_have_no_score(rng):
+def test_resamples_without_a_speaker_of_the_mask_have_no_score(rng):
     run = run_of(rng, n_speakers=12)
     for metric in (*METRICS, *COUNTED_METRICS):
-        draws = bootstrap_scores(run, metric=metric, n_resamples=200, rows=run.speaker_id == "s3").scores.resamples[
+        resamples = bootstrap_scores(run, metric=metric, n_resamples=200, rows=run.speaker_id == "s3").scores.resamples[
             :, 0
         ]
-        # (11 / 12)^12 = .352 of draws, with a standard deviation of .034
-        assert np.isnan(draws).mean() == pytest.approx(0.352, abs=0.12)
+        # (11 / 12)^12 = .352 of resamples, with a standard deviation of .034
+        assert np.isnan(resamples).mean() == pytest.approx(0.352, abs=0.12)
 
 
-def test_unknown_speakers_are_drawn_one_by_one(rng):
+def test_unknown_speakers_are_resampled_one_by_one(rng):
     run = run_of(rng, n_speakers=4)
     unknown = replace(run, speaker_id=np.where(run.speaker_id == "s0", "Unknown", run.speaker_id))
     assert bootstrap_scores(run, metric="ccc").n_speakers == 4

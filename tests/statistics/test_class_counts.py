@@ -1,4 +1,4 @@
-"""Recall and F1 under draws of speakers against a plain loop over their utterances."""
+"""Recall and F1 in resamples of speakers against a plain loop over their utterances."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from layerprobe.probe import metrics
 
 @pytest.fixture
 def corpus(rng):
-    """Twelve speakers with 1 to 12 utterances each, in any order; one alone has class 2, nobody has class 3."""
+    """Twelve speakers with 1 to 12 utterances each, in any order; only one has class 2, and none has class 3."""
     groups = rng.permutation(np.repeat(np.arange(12), np.arange(1, 13)))
     truth = rng.choice(2, size=(len(groups), 2), p=[0.7, 0.3])
     truth[groups == 5] = 2
@@ -20,18 +20,18 @@ def corpus(rng):
 
 
 @pytest.mark.parametrize("name", sums.COUNTED_METRICS)
-def test_draws_equal_a_plain_loop_over_utterances(corpus, rng, name):
+def test_resamples_equal_a_plain_loop_over_utterances(corpus, rng, name):
     truth, prediction, groups = corpus
     counts = resample_speakers(12, n_resamples=100, rng=rng)
-    draws = sums.COUNTED_METRICS[name](sums.class_sums(truth, prediction, groups).resampled(counts))
+    resamples = sums.COUNTED_METRICS[name](sums.class_sums(truth, prediction, groups).resampled(counts))
     n_labelled = set()
     for k, row in enumerate(counts.astype(int)):
         rows = np.concatenate([np.flatnonzero(groups == s) for s in np.repeat(np.arange(12), row)])
         for column in range(2):
             plain = metrics.CLASS_METRICS[name](truth[rows, column], prediction[rows, column])
-            assert draws[k, column] == pytest.approx(plain, abs=1e-12)
+            assert resamples[k, column] == pytest.approx(plain, abs=1e-12)
             n_labelled.add(len(np.unique(truth[rows, column])))
-    assert n_labelled == {2, 3}  # some draws are without the speaker of class 2
+    assert n_labelled == {2, 3}  # some resamples are without the speaker of class 2
 
 
 @pytest.mark.parametrize("name", sums.COUNTED_METRICS)

@@ -1,4 +1,4 @@
-"""Numbers with their draws: what follows from them is made draw by draw, and p-values agree with intervals."""
+"""Estimates with their resamples: functions are applied to each resample, and p-values agree with intervals."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from layerprobe.analysis.statistics.estimates import BootstrapSample
 def means(values, *, n_resamples=500, rng):
     """The mean over speakers of each column ``(n_speakers, n)``."""
     n = len(values)
-    draws = resample_speakers(n, n_resamples=n_resamples, rng=rng) @ values / n
-    return BootstrapSample(values.mean(axis=0), draws, (values.sum(axis=0) - values) / (n - 1))
+    resamples = resample_speakers(n, n_resamples=n_resamples, rng=rng) @ values / n
+    return BootstrapSample(values.mean(axis=0), resamples, (values.sum(axis=0) - values) / (n - 1))
 
 
 def test_functions_and_differences_are_those_of_each_draw(rng):
@@ -31,7 +31,7 @@ def test_functions_and_differences_are_those_of_each_draw(rng):
     assert first[1].one() == first.estimated()[1]
 
 
-def test_a_paired_difference_is_narrower_than_the_spreads_of_two(rng):
+def test_a_paired_difference_is_narrower_than_the_intervals_of_two(rng):
     speakers = rng.normal(size=(30, 1))
     scores = means(speakers + 0.1 * rng.normal(size=(30, 2)), rng=rng)
     difference, alone = (scores[0] - scores[1]).one(), scores[0].one()
@@ -39,7 +39,7 @@ def test_a_paired_difference_is_narrower_than_the_spreads_of_two(rng):
 
 
 def test_an_interval_without_skew_is_student_s(rng):
-    """Of a mean over many speakers BCa, expanded, is t's interval but for the noise of 20,000 draws."""
+    """Of a mean over many speakers BCa, expanded, is t's interval but for the noise of 20,000 resamples."""
     values = rng.normal(0.1, 1, size=(40, 1))
     found = means(values, n_resamples=20_000, rng=rng).one()
     error = values.std(ddof=1) / np.sqrt(40)
@@ -53,9 +53,9 @@ def test_an_interval_without_skew_is_student_s(rng):
 @pytest.mark.parametrize("n_speakers", [3, 5, 8, 10, 40])
 @pytest.mark.parametrize("skewed", [False, True])
 def test_p_is_below_5_percent_where_the_95_percent_interval_leaves_the_null_out(n_speakers, skewed):
-    """Of 1,000 means, but for nulls that lie beside the two draws between which an interval's end is interpolated.
+    """Of 1,000 means, except for nulls next to the two resamples between which an interval's end is interpolated.
 
-    Of under eight speakers the draws may all lie on one side of a null that p doesn't call impossible, because an
+    Of under eight speakers the resamples may all lie on one side of a null that p doesn't call impossible, because an
     interval can't end beyond them: p is then the more careful of the two.
     """
     rng = np.random.default_rng(n_speakers)
@@ -78,33 +78,33 @@ def test_p_is_below_5_percent_where_the_95_percent_interval_leaves_the_null_out(
 
 
 def test_a_p_value_is_that_of_bca_by_hand():
-    """Draws 1 to 999 about an estimate of 400, of 10 speakers whose scores without each in turn are given."""
-    draws, left_out = np.arange(1.0, 1000.0)[:, None], np.array([1, 1, 1, 1, 1, 1, 1, 1, 1, 5.0])[:, None]
+    """Resamples 1 to 999 about an estimate of 400, of 10 speakers whose scores without each in turn are given."""
+    resamples, left_out = np.arange(1.0, 1000.0)[:, None], np.array([1, 1, 1, 1, 1, 1, 1, 1, 1, 5.0])[:, None]
     off = np.array([0.4] * 9 + [-3.6])  # the mean is 1.4
     skew = np.sum(off**3) / (6 * np.sum(off**2) ** 1.5)
     bias = norm.ppf(399.5 / 999)
     reached = norm.ppf(49.5 / 999) - bias  # at a null of 50
     z = reached / (1 + skew * reached) - bias
     expected = 2 * student.sf(abs(z) * np.sqrt(9 / 10), 9)
-    assert bca_p_value(np.array([400.0]), draws, left_out, null=50.0) == pytest.approx(expected)
+    assert bca_p_value(np.array([400.0]), resamples, left_out, null=50.0) == pytest.approx(expected)
 
 
-def test_a_null_beyond_all_draws_has_the_least_p_and_one_in_the_middle_1():
-    """Draws that no null is among say no more than their number does."""
-    draws, left_out = np.arange(-49.0, 50)[:, None], np.array([[-1.0], [1.0]]).repeat(500, axis=0)
+def test_a_null_beyond_all_resamples_has_the_least_p_and_one_in_the_middle_1():
+    """Where the null is beyond all resamples, their number alone limits the p-value."""
+    resamples, left_out = np.arange(-49.0, 50)[:, None], np.array([[-1.0], [1.0]]).repeat(500, axis=0)
 
     def p(null, n_speakers=1e9):
-        return float(bca_p_value(np.zeros(1), draws, left_out, null=null, n_speakers=n_speakers)[0])
+        return float(bca_p_value(np.zeros(1), resamples, left_out, null=null, n_speakers=n_speakers)[0])
 
-    # half a draw of 99 lies beyond: two-sided 1 / 99, of which 1 / 100 is the least that is ever said
+    # half a draw of 99 lies beyond: two-sided 1 / 99, of which 1 / 100 is the lowest possible
     assert [p(100.0), p(-100.0)] == pytest.approx([1 / 99, 1 / 99])
     assert p(0.0) == pytest.approx(1)
     assert p(100.0, 4) > 0.05  # Student's tails
     lone = np.r_[np.zeros(99), -1.0][:, None]  # of one speaker unlike all others: skew takes p below the least
-    assert bca_p_value(np.zeros(1), draws, lone, null=-100.0, n_speakers=1e9) == 1 / 100
+    assert bca_p_value(np.zeros(1), resamples, lone, null=-100.0, n_speakers=1e9) == 1 / 100
 
 
-def test_up_to_5_percent_of_draws_may_be_undefined(rng):
+def test_up_to_5_percent_of_resamples_may_be_undefined(rng):
     scores = means(rng.normal(2, 1, size=(20, 1)), n_resamples=200, rng=rng)
     few, many, lost = (scores.resamples.copy() for _ in range(3))
     few[:10], many[:11] = np.nan, np.nan

@@ -24,8 +24,8 @@ def p_of_nothing(rng, control):
     voices = rng.normal(size=(N_SPEAKERS, N_LAYERS, DIM))[groups]
     layers = voices + 0.7 * rng.normal(size=voices.shape)
     splits = fold_splits(groups, n_folds=4, n_inner_folds=3, rng=rng)
-    dealt = [CONTROLS[control](ratings, groups, rng) for _ in range(N_PERMUTATIONS)]
-    y = np.column_stack([ratings, *dealt])
+    permuted = [CONTROLS[control](ratings, groups, rng) for _ in range(N_PERMUTATIONS)]
+    y = np.column_stack([ratings, *permuted])
     scores = np.empty((y.shape[1], N_LAYERS))
     for layer in range(N_LAYERS):
         predicted = np.empty_like(y)
@@ -37,11 +37,11 @@ def p_of_nothing(rng, control):
 
 
 def test_under_the_null_the_max_statistic_p_value_is_uniform():
-    """Kolmogorov-Smirnov on 300 corpora; a p-value among 40 is spread over its fortieth, as exact tests are checked."""
+    """Kolmogorov-Smirnov on 300 corpora; each of the 40 possible p-values is randomised within its fortieth."""
     rng = np.random.default_rng(0)
     p = np.array([p_of_nothing(rng, "permuted_by_speaker") for _ in range(300)])
-    spread = p - rng.uniform(size=len(p)) / (N_PERMUTATIONS + 1)
-    assert kstest(spread, "uniform").pvalue > 0.05
+    randomised = p - rng.uniform(size=len(p)) / (N_PERMUTATIONS + 1)
+    assert kstest(randomised, "uniform").pvalue > 0.05
     assert abs(np.mean(p <= 0.05) - 0.05) < 0.04  # three standard deviations
 
 

@@ -135,7 +135,12 @@ def test_rated_and_nominal_targets_have_figures_of_their_own(swept, corpus, tmp_
     assert ["emotion" in t for t in texts] == [False, True]
     assert ["arousal" in t for t in texts] == [True, False]
     page = write_report(out).read_text()
-    for heading in ("Heatmap, CCC, matched", "Heatmap, unweighted average recall", "What is unique", "Mixes of layers"):
+    for heading in (
+        "Heatmap, CCC, matched",
+        "Heatmap, unweighted average recall",
+        "Variance partitioning",
+        "Layer weighting",
+    ):
         assert heading in page
     assert "the transcript&#39;s words alone" in page
     only = quick(corpus[2], targets=("emotion",), weighted_sum_seeds=0)
