@@ -30,7 +30,7 @@ from layerprobe.figures.layout.width import check_panel, font_size, is_narrow
 from layerprobe.probe.layer_names import FINAL
 
 CELL_HEIGHT = 0.27  # inches
-CELL_WIDTH = (0.29, 0.62)  # inches of a cell at natural width: with many layers (room for "−.03"), with a few
+CELL_WIDTH = (0.29, 0.62)  # inches of a cell at natural width: with many layers (space for "−.03"), with a few
 LEAST_WIDTH = 1.7  # inches of all cells together at natural width, which headings need
 NARROWEST = 1.3  # inches of all cells together at a requested width
 EDGE, PAD, BAR, SPACE = 0.05, 0.08, 0.11, 0.2  # inches
