@@ -13,7 +13,7 @@ help: ## list the targets
 
 env: $(READY) ## make the environment in .venv, with the layerprobe command in it
 
-demo: $(READY) ## run the main job on a small spoken corpus: sound, cache, scores, heatmap, report
+demo: $(READY) ## run every stage on a small synthetic corpus: audio, cache, scores, heatmap, report
 	$(BIN)/layerprobe demo --out demo
 
 test: $(READY) ## run the tests, about seven minutes on two quiet cores
@@ -28,10 +28,11 @@ test-all: $(READY) ## run all tests
 coverage: $(READY) ## run the tests and fail where they reach less of the code than they did
 	$(PYTEST) -m "not long" --cov --cov-report term:skip-covered
 
-lint: $(READY) ## check style, spelling, types and the direction of imports
+lint: $(READY) ## check style, spelling, terms, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/python tests/word_list.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -59,8 +60,8 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 # Old libraries warn of what newer ones below them have deprecated, so warnings are no errors there. Left out is what
-# differs between transformers 4.57 and 5 and moves no layer: weights drawn at random, what tiny recognisers with such
-# weights say, DistilBERT's tokenizer in a reference, and the errors for folders without a tokenizer or a configuration,
+# differs between transformers 4.57 and 5 and moves no layer: random initial weights, the output of tiny recognisers with such
+# weights, DistilBERT's tokenizer in a reference, and the errors for folders without a tokenizer or a configuration,
 # which are not always one sentence on 4.57.
 .PHONY: test-oldest house
 OLDEST_PYTHON ?= python3.11

@@ -1,7 +1,7 @@
 """Layer-wise probing of speech and text encoders for emotion ratings.
 
-What stands here is the public interface, loaded when it is first asked for, so that ``import layerprobe`` loads no
-torch. Everything below it is private and may change.
+The names in ``__all__`` are the public interface, imported when they are first used, so that ``import layerprobe`` loads
+neither torch nor pandas. Everything else is private and may change.
 """
 
 from __future__ import annotations
@@ -10,67 +10,146 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerprobe.figures.draw import draw as draw
+    from layerprobe.analysis.corpus import describe as describe
+    from layerprobe.analysis.findings.collect import collect_findings as collect_findings
+    from layerprobe.analysis.findings.records import Finding as Finding
+    from layerprobe.analysis.model_comparison import compare as compare
+    from layerprobe.analysis.similarity.cca import ridge_cca as ridge_cca
+    from layerprobe.analysis.similarity.cka import debiased_cka as debiased_cka
+    from layerprobe.analysis.similarity.rsa import rsa as rsa
+    from layerprobe.analysis.study import Study as Study, study as study
+    from layerprobe.figures.draw import (
+        best_layer as best_layer,
+        curves as curves,
+        depth as depth,
+        draw as draw,
+        gain_over_random as gain_over_random,
+        heatmap as heatmap,
+        layer_weights as layer_weights,
+        similarity as similarity,
+    )
     from layerprobe.figures.report.report import write_report as write_report
     from layerprobe.probe import metrics as metrics
     from layerprobe.probe.cache.store import Cache as Cache, open_cache as open_cache
+    from layerprobe.probe.data.importers.registry import import_corpus as import_corpus
     from layerprobe.probe.data.read import read_manifest as read_manifest
+    from layerprobe.probe.data.schema import Manifest as Manifest
     from layerprobe.probe.data.write import write_manifest as write_manifest
     from layerprobe.probe.encoders.loading import load_encoder as load_encoder
     from layerprobe.probe.exceptions import InputError as InputError
     from layerprobe.probe.extraction.extract import extract as extract
+    from layerprobe.probe.extraction.sklearn_api import LayerEmbedder as LayerEmbedder
+    from layerprobe.probe.pretraining.distil import distil as distil
+    from layerprobe.probe.pretraining.pretrain import pretrain as pretrain
+    from layerprobe.probe.regressor.onnx import export_onnx as export_onnx
+    from layerprobe.probe.regressor.predict import predict as predict
+    from layerprobe.probe.regressor.train import train as train
     from layerprobe.probe.results.run_folder import Run as Run, read_run as read_run
     from layerprobe.probe.solvers.sklearn_api import LayerRidge as LayerRidge
+    from layerprobe.probe.splits import SpeakerKFold as SpeakerKFold
     from layerprobe.probe.sweep.settings import plan_sweep as plan_sweep
     from layerprobe.probe.sweep.sweep import sweep as sweep
     from layerprobe.probe.weighted_sum.sklearn_api import LayerWeightedSum as LayerWeightedSum
 
-_HOMES = {
-    "Cache": "layerprobe.probe.cache.store",
-    "InputError": "layerprobe.probe.exceptions",
-    "LayerWeightedSum": "layerprobe.probe.weighted_sum.sklearn_api",  # these two need scikit-learn
-    "LayerRidge": "layerprobe.probe.solvers.sklearn_api",
-    "Run": "layerprobe.probe.results.run_folder",
-    "draw": "layerprobe.figures.draw",
-    "extract": "layerprobe.probe.extraction.extract",
-    "load_encoder": "layerprobe.probe.encoders.loading",  # of speech, of text, or acoustic features
-    "metrics": "layerprobe.probe.metrics:*",  # the module itself
-    "open_cache": "layerprobe.probe.cache.store",
-    "plan_sweep": "layerprobe.probe.sweep.settings",
-    "read_manifest": "layerprobe.probe.data.read",
-    "read_run": "layerprobe.probe.results.run_folder",
-    "sweep": "layerprobe.probe.sweep.sweep",
-    "write_manifest": "layerprobe.probe.data.write",
-    "write_report": "layerprobe.figures.report.report",
-}
+    __version__: str
+
+_MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbedder need scikit-learn
+    "analysis.corpus": ("describe",),
+    "analysis.findings.collect": ("collect_findings",),
+    "analysis.findings.records": ("Finding",),
+    "analysis.model_comparison": ("compare",),
+    "analysis.similarity.cca": ("ridge_cca",),
+    "analysis.similarity.cka": ("debiased_cka",),
+    "analysis.similarity.rsa": ("rsa",),
+    "analysis.study": ("Study", "study"),
+    "figures.draw": (
+        "best_layer", "curves", "depth", "draw", "gain_over_random", "heatmap", "layer_weights", "similarity",
+    ),
+    "figures.report.report": ("write_report",),
+    "probe.cache.store": ("Cache", "open_cache"),
+    "probe.data.importers.registry": ("import_corpus",),
+    "probe.data.read": ("read_manifest",),
+    "probe.data.schema": ("Manifest",),
+    "probe.data.write": ("write_manifest",),
+    "probe.encoders.loading": ("load_encoder",),
+    "probe.exceptions": ("InputError",),
+    "probe.extraction.extract": ("extract",),
+    "probe.extraction.sklearn_api": ("LayerEmbedder",),
+    "probe.pretraining.distil": ("distil",),
+    "probe.pretraining.pretrain": ("pretrain",),
+    "probe.regressor.onnx": ("export_onnx",),
+    "probe.regressor.predict": ("predict",),
+    "probe.regressor.train": ("train",),
+    "probe.results.run_folder": ("Run", "read_run"),
+    "probe.solvers.sklearn_api": ("LayerRidge",),
+    "probe.splits": ("SpeakerKFold",),
+    "probe.sweep.settings": ("plan_sweep",),
+    "probe.sweep.sweep": ("sweep",),
+    "probe.weighted_sum.sklearn_api": ("LayerWeightedSum",),
+}  # fmt: skip
+_MODULE_OF = {name: f"layerprobe.{module}" for module, names in _MODULES.items() for name in names}
+
 __all__ = [
     "Cache",
+    "Finding",
     "InputError",
+    "LayerEmbedder",
     "LayerRidge",
     "LayerWeightedSum",
+    "Manifest",
     "Run",
+    "SpeakerKFold",
+    "Study",
+    "__version__",
+    "best_layer",
+    "collect_findings",
+    "compare",
+    "curves",
+    "debiased_cka",
+    "depth",
+    "describe",
+    "distil",
     "draw",
+    "export_onnx",
     "extract",
+    "gain_over_random",
+    "heatmap",
+    "import_corpus",
+    "layer_weights",
     "load_encoder",
     "metrics",
     "open_cache",
     "plan_sweep",
+    "predict",
+    "pretrain",
     "read_manifest",
     "read_run",
+    "ridge_cca",
+    "rsa",
+    "similarity",
+    "study",
     "sweep",
+    "train",
     "write_manifest",
     "write_report",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its home (PEP 562)."""
-    if name not in _HOMES:
+    """Import a public name from its module (PEP 562)."""
+    if name == "__version__":
+        from layerprobe.probe.version import layerprobe_version
+
+        found: Any = layerprobe_version()
+    elif name == "metrics":
+        found = import_module("layerprobe.probe.metrics")
+    elif name in _MODULE_OF:
+        found = getattr(import_module(_MODULE_OF[name]), name)
+    else:
         raise AttributeError(f"module 'layerprobe' has no attribute {name!r}")
-    home, _, own = _HOMES[name].partition(":")
-    found = globals()[name] = import_module(home) if own == "*" else getattr(import_module(home), own or name)
+    globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})

@@ -27,7 +27,7 @@ def load_list() -> tuple[list[tuple[re.Pattern[str], str]], list[dict[str, str]]
     content = tomllib.loads((ROOT / "tests" / "word_list.toml").read_text(encoding="utf-8"))
     # A word ends at anything but a letter, so that the parts of snake_case and CamelCase names count.
     words = [
-        (re.compile(rf"(?<![A-Za-z])(?:{pattern})(?![a-z])", re.IGNORECASE), term)
+        (re.compile(rf"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))(?i:{pattern})(?![a-z])"), term)
         for pattern, term in content["words"].items()
     ]
     for entry in content["allow"]:

@@ -53,4 +53,4 @@ def read_word_errors(folder: Path, fingerprint: str) -> pd.DataFrame | None:
     table = pd.read_csv(path, dtype={"utterance_id": str, "speaker_id": str, "fingerprint": str}, keep_default_na=False)
     if set(table["fingerprint"]) - {fingerprint}:
         raise InputError(f"{path} belongs to another run. Sweep again.")
-    return table.drop(columns="fingerprint")
+    return table.drop(columns=["fingerprint", "format_version"])

@@ -4,25 +4,51 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, cache_path, reported
+from layerprobe.cli.options import Output, cache_path, reported
+from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.options import option
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from layerprobe.probe.cache.store import Cache
+    from layerprobe.probe.data.schema import Manifest
+    from layerprobe.probe.results.run_folder import Run
+    from layerprobe.probe.results.sweep_plan import SweepPlan
+    from layerprobe.probe.sweep.covariates import Covariate
+    from layerprobe.probe.sweep.recorded import RecordedSweep
+
 app = typer.Typer()
+TABLES = (".csv", ".parquet")  # endings of manifests
+FOLDS_SHOWN = 8
+ARGUMENTS = {  # options whose argument of `probe.sweep.settings.plan_sweep` has another name
+    "target": "targets",
+    "layer_mixes": "mixes",
+    "probe": "probes",
+    "no_speakers": "speakers",
+}
 
 
 @dataclass(frozen=True)
 class ProbingOptions:
-    """What is probed, by what, against which controls."""
+    """Targets, probes, folds and control tasks."""
 
     target: tuple[str, ...] = option((), help="Target to probe (repeatable); all targets of the header by default.")
-    folds: int | None = option(None, help="Number of speaker-disjoint folds; by default the manifest's split, else 5.")
-    test_split: str | None = option(None, help="Split that is held out, such as test, test1 or development.")
+    folds: str | None = option(
+        None,
+        metavar="NUMBER|speakers",
+        help="Number of speaker-disjoint folds, or speakers to leave one speaker out at a time; by default the "
+        "manifest's split, else 5.",
+    )
+    test_split: str | None = option(
+        None, help="Split of the manifest that is held out, such as test, test1 or development."
+    )
     controls: tuple[str, ...] = option(
         (),
         help="Control task (repeatable): permuted, permuted_by_speaker, permuted_within_speaker, random_per_speaker, "
@@ -32,6 +58,11 @@ class ProbingOptions:
     permutations: int = option(
         49, low=1, help="Number of permutations of each control task; the smallest p-value is 1 / (number + 1)."
     )
+    random_weights: tuple[str, ...] = option(
+        (),
+        metavar="PATH",
+        help="Cache of the same architecture extracted with --random-init, as a control (repeatable).",
+    )
     layer_mixes: tuple[str, ...] = option(
         (),
         help="Mix of layers (repeatable): weighted_sum, uniform_mix, unstandardised_mix, gradient_descent_mix, "
@@ -40,101 +71,270 @@ class ProbingOptions:
     weighted_sum_seeds: int = option(3, low=0, help="Number of seeds of the weighted sum; 0 leaves all mixes out.")
     probe: tuple[str, ...] = option(
         (),
-        help="Probe to fit in addition to ridge (repeatable): mlp, mdl (minimum description length), logistic (for classes).",
+        help="Probe to fit in addition to ridge (repeatable): mlp, mdl (minimum description length), logistic (for "
+        "classes).",
     )
     covariate: tuple[str, ...] = option(
         (),
         help="Covariate that each layer is fitted with, for joint scores and unique variance (repeatable): "
-        "CACHE@LAYER, or transcript for its words.",
+        "CACHE@LAYER, or transcript for its bag of words.",
     )
     residualize_text: bool = option(
         False, help="Probe also the residuals of ratings after regressing out the transcript."
     )
     cross_corpus: bool = option(False, help="Train also on each corpus alone, and test on all (cross-corpus).")
     seed: int = option(0, low=0, help="Random seed of folds and permutations.")
+    no_speakers: bool = option(False, help="Accept unknown speakers; scores may then be too optimistic.")
 
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """Where probes are fitted; no number depends on it but by rounding on a GPU."""
+    """Where probes are fitted; results depend on it only through rounding on a GPU."""
 
     jobs: int | None = option(None, low=1, help="Layers probed in parallel; results do not depend on it.")
     device: str = option("cpu", help="Device that probes are fitted on: cpu or cuda.")
     dask: str | None = option(None, help="Address of a Dask scheduler whose workers fit the probes.")
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """Everything that a sweep is given, opened and checked."""
+
+    caches: list[Cache]
+    manifest: Manifest
+    plan: SweepPlan
+    random_weights: list[Cache]
+    covariates: list[Covariate]
+    notes: list[str] = field(default_factory=list)  # lines to be printed
+
+
 @app.command(epilog="Example: layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first")
 @reported
 def sweep(
-    caches: Annotated[
-        list[Path],
-        typer.Argument(parser=cache_path, metavar="CACHES...", help="Caches that extract made, one per encoder."),
-    ],
-    manifest: ManifestPath,
-    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    context: typer.Context,
     probing: ProbingOptions,
     compute: ComputeOptions,
-    random_weights: Annotated[
+    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    caches: Annotated[
         list[Path] | None,
-        typer.Option(
+        typer.Argument(
             parser=cache_path,
-            metavar="PATH",
-            help="Cache of the same architecture extracted with --random-init, as a control (repeatable).",
+            metavar="CACHES",
+            help="Caches that extract made, one per encoder; optional with --plan.",
+            show_default=False,
         ),
     ] = None,
-    no_speakers: NoSpeakers = False,
+    manifest: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="MANIFEST",
+            help="Manifest: a .csv or .parquet table with a .toml header; optional with --plan.",
+            show_default=False,
+        ),
+    ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PLAN.TOML",
+            help="The plan.toml of a run, whose caches, manifest and settings are used again; other options replace "
+            "its settings.",
+        ),
+    ] = None,
     *,
     output: Output,
 ) -> None:
     """Probe every layer for every target with speaker-independent cross-validation and control tasks."""
     from layerprobe.probe.cache.store import open_cache
-    from layerprobe.probe.data.read import read_manifest
-    from layerprobe.probe.extraction.control_caches import ControlCaches, control_caches
-    from layerprobe.probe.sweep.inputs import band_named
-    from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
-    from layerprobe.probe.sweep.settings import plan_sweep
+    from layerprobe.probe.extraction.control_caches import control_caches
+    from layerprobe.probe.sweep.covariates import parse_covariate
+    from layerprobe.probe.sweep.recorded import read_recorded
     from layerprobe.probe.sweep.sweep import sweep as sweep_stage
-    from layerprobe.probe.tasks.controls import CONTROLS
 
     progress = output.progress
     progress.log("Reading the manifest and the caches …")
-    checked = read_manifest(manifest, speakers=not no_speakers)
-    everything = probing.controls == ("all",)
-    plan = plan_sweep(
-        checked,
-        targets=probing.target,
-        folds=probing.folds,
-        test_split=probing.test_split,
-        weighted_sum_seeds=probing.weighted_sum_seeds,
-        mixes=tuple(MIXES) if probing.layer_mixes == ("all",) else probing.layer_mixes or DEFAULT_MIXES,
-        probes=probing.probe,
-        seed=probing.seed,
-        controls=tuple(CONTROLS) if everything else probing.controls or None,
-        permutations=probing.permutations,
-        residualize_text=probing.residualize_text or (None if everything else False),
-        cross_corpus=probing.cross_corpus,
-        speakers=not no_speakers,
-        device=compute.device,
-    )
-    studied, other = [open_cache(c) for c in caches], ControlCaches([open_cache(c) for c in random_weights or []], [])
-    if everything:
-        other = control_caches(studied, checked, random_weights=other.random_weights, progress=progress)
+    recorded = read_recorded(plan) if plan is not None else None
+    paths, manifest = _split_paths(caches or [], manifest, complete=recorded is None)
+    opened = [open_cache(path) for path in paths]
+    controls = [open_cache(path) for path in probing.random_weights]
+    covariates = [parse_covariate(name) for name in probing.covariate]
+    choices = _plan_choices(probing, compute)
+    if recorded is None:
+        inputs = _new_inputs(opened, manifest, controls, covariates, choices)
+    else:
+        given = {name: choices[name] for name in choices if name in _given_options(context)}
+        inputs = _recorded_inputs(recorded, opened, manifest, controls, covariates, given)
+    for note in inputs.notes:
+        output.print(note)
+    studied, controls = inputs.caches, inputs.random_weights
+    if probing.controls == ("all",):
+        made = control_caches(studied, inputs.manifest, random_weights=controls, progress=progress)
+        studied, controls = [*studied, *made.acoustic], made.random_weights
     run = sweep_stage(
-        [*studied, *other.acoustic],
-        checked,
-        plan,
+        studied,
+        inputs.manifest,
+        inputs.plan,
         out=out,
-        random_weights=other.random_weights,
-        covariate=[band_named(name) for name in probing.covariate],
+        random_weights=controls,
+        covariates=inputs.covariates,
         command=shlex.join(["layerprobe", *sys.argv[1:]]),
         jobs=compute.jobs,
         dask=compute.dask,
         progress=progress,
     )
-    corpus = run.plan["corpus"]
-    left_out = corpus["n_not_cached"] + corpus["n_not_rated"]
-    output.print(
-        f"{out}: {len(run.scores)} scores from {corpus['n_utterances']} utterances of {corpus['n_speakers']} speakers"
-        + (f"; {left_out} utterances of the manifest left out (not cached, or not rated)." if left_out else ".")
-    )
+    output.print("\n".join(_summary(run, inputs.manifest.path)))
     output.print(f"Next: layerprobe heatmap {out}")
+
+
+def _split_paths(caches: list[Path], manifest: Path | None, *, complete: bool) -> tuple[list[Path], Path | None]:
+    """Return the caches and the manifest among the arguments; the last one is a cache if it is no table."""
+    if manifest is not None and (complete or manifest.suffix in TABLES):
+        if complete and not caches:
+            raise InputError("One argument is missing: give CACHES and a MANIFEST, or --plan.")
+        return caches, manifest
+    if complete:
+        raise InputError("CACHES and MANIFEST are missing: give both, or --plan.")
+    return [*caches, cache_path(str(manifest))] if manifest is not None else caches, None
+
+
+def _plan_choices(probing: ProbingOptions, compute: ComputeOptions) -> dict[str, Any]:
+    """Return the arguments of `plan_sweep` that the options stand for."""
+    from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
+    from layerprobe.probe.tasks.controls import CONTROLS
+
+    every_control = probing.controls == ("all",)
+    return {
+        "targets": probing.target,
+        "folds": _n_folds(probing.folds),
+        "test_split": probing.test_split,
+        "weighted_sum_seeds": probing.weighted_sum_seeds,
+        "mixes": tuple(MIXES) if probing.layer_mixes == ("all",) else probing.layer_mixes or DEFAULT_MIXES,
+        "probes": probing.probe,
+        "seed": probing.seed,
+        "controls": tuple(CONTROLS) if every_control else probing.controls or None,
+        "permutations": probing.permutations,
+        "residualize_text": probing.residualize_text or (None if every_control else False),
+        "cross_corpus": probing.cross_corpus,
+        "speakers": not probing.no_speakers,
+        "device": compute.device,
+    }
+
+
+def _n_folds(folds: str | None) -> int | Literal["speakers"] | None:
+    if folds is None or folds.isdecimal():
+        return None if folds is None else int(folds)
+    if folds != "speakers":
+        raise InputError(f"--folds {folds} is neither a number nor speakers. Use --folds 5 or --folds speakers.")
+    return "speakers"
+
+
+def _new_inputs(
+    caches: list[Cache],
+    manifest: Path | None,
+    random_weights: list[Cache],
+    covariates: list[Covariate],
+    choices: dict[str, Any],
+) -> _Inputs:
+    """Return the inputs as the command line gives them."""
+    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.sweep.settings import plan_sweep
+
+    checked = read_manifest(manifest or Path(), speakers=choices["speakers"])
+    plan = plan_sweep(checked, **choices, caches=_all_caches(caches, random_weights, covariates))
+    return _Inputs(caches, checked, plan, random_weights, covariates, _split_notes(checked, choices["folds"]))
+
+
+def _recorded_inputs(
+    recorded: RecordedSweep,
+    caches: list[Cache],
+    manifest: Path | None,
+    random_weights: list[Cache],
+    covariates: list[Covariate],
+    changed: dict[str, Any],
+) -> _Inputs:
+    """Return the inputs of a recorded sweep, with those of the command line in their place; notes name the latter."""
+    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES
+    from layerprobe.probe.sweep.recorded import overridden, override, plan_arguments
+    from layerprobe.probe.sweep.settings import plan_sweep
+
+    notes = [
+        f"{name} of the command line, in place of those in {recorded.path}"
+        for name, replaced in (
+            ("CACHES", caches and recorded.encoders),
+            ("MANIFEST", manifest is not None and manifest.absolute() != recorded.manifest),
+            ("--random-weights", random_weights and recorded.random_weights),
+            ("--covariate", covariates and recorded.covariates),
+        )
+        if replaced
+    ]
+    caches = caches or recorded.open_encoders()
+    random_weights = random_weights or recorded.open_random_weights()
+    covariates = covariates or recorded.open_covariates()
+    arguments = plan_arguments(recorded.plan) | changed
+    if "folds" in changed or "test_split" in changed:  # one replaces the other
+        arguments |= {"folds": changed.get("folds"), "test_split": changed.get("test_split")}
+    if "weighted_sum_seeds" in changed:
+        arguments["mixes"] = arguments["mixes"] or DEFAULT_MIXES
+    checked = read_manifest(manifest or recorded.check_manifest(), speakers=arguments["speakers"])
+    used = _all_caches(caches, random_weights, covariates)
+    other = set() if checked.content_hash() == recorded.content else {"targets"}  # its classes may be others
+    plan = override(recorded.plan, plan_sweep(checked, **arguments, caches=used), {*changed, *other})
+    notes += overridden(recorded.plan, plan, recorded.path) + recorded.changes(checked, used)
+    return _Inputs(
+        caches, checked, plan, random_weights, covariates, notes + _split_notes(checked, changed.get("folds"))
+    )
+
+
+def _given_options(context: typer.Context) -> set[str]:
+    """Return the arguments of `plan_sweep` whose options are on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    names = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if context.params.get("controls") == ["all"] and "controls" in names:
+        names.append("residualize_text")
+    return {ARGUMENTS.get(name, name) for name in names}
+
+
+def _all_caches(
+    caches: Sequence[Cache], random_weights: Sequence[Cache], covariates: Sequence[Covariate]
+) -> list[Cache]:
+    return [*caches, *random_weights, *(cache for covariate in covariates for cache in covariate.caches)]
+
+
+def _split_notes(manifest: Manifest, folds: object) -> list[str]:
+    """Return a line if folds take the place of the manifest's split."""
+    if folds is None or "split" not in manifest.table:
+        return []
+    names = ", ".join(sorted(set(manifest.table["split"]) - {""}))
+    return [f"--folds {folds} replaces the split in {manifest.path} ({names})."] if names else []
+
+
+def _summary(run: Run, manifest: Path) -> list[str]:
+    """Return lines about how many utterances were scored, how they were held out, and which were left out."""
+    corpus, folds = run.plan["corpus"], run.plan["folds"]
+    total = f"{corpus['n_utterances']} utterances of {corpus['n_speakers']} speakers"
+    if run.sweep_plan.n_folds is None:
+        fold = folds[0]
+        held_out = (
+            f"{fold['n_train_utterances']} utterances of {fold['n_train_speakers']} speakers train, "
+            f"{fold['n_test_utterances']} of {fold['n_test_speakers']} speakers (split {fold['name']}) are held out"
+        )
+    else:
+        sizes = (_sizes([f[f"n_test_{kind}"] for f in folds]) + f" {kind}" for kind in ("utterances", "speakers"))
+        held_out = f"held out in {len(folds)} folds ({'; '.join(sizes)})"
+    lines = [f"{run.path}: {len(run.scores)} scores of {total}, {held_out}."]
+    if corpus["n_not_cached"] + corpus["n_not_rated"]:
+        lines.append(
+            f"Utterances of {manifest} that were left out: {corpus['n_not_cached']} not cached, "
+            f"{corpus['n_not_rated']} not rated."
+        )
+    lines += [
+        f"{encoder['name']}: {encoder['n_not_in_manifest']} of {encoder['n_utterances']} cached utterances are not in "
+        f"{manifest}, and were not used."
+        for encoder in run.plan["encoders"]
+        if encoder["n_not_in_manifest"]
+    ]
+    return lines
+
+
+def _sizes(values: list[int]) -> str:
+    return ", ".join(map(str, values)) if len(values) <= FOLDS_SHOWN else f"{min(values)} to {max(values)}"

@@ -136,8 +136,8 @@ def train(
     content = _content(manifest, material, command=command, n_not_rated=int((~rated).sum()))
     weights = pd.DataFrame(columns=list(WEIGHT_COLUMNS))
     quarantine = sounds.quarantine.assign(encoder=_name(plan))[["encoder", "utterance_id", "path", "reason"]]
-    run = Run(fingerprint, content, score_table(finished.scores), weights, quarantine)
-    write_run(out, run, held_out_predictions(finished.columns, data))
+    run = Run(fingerprint, content, score_table(finished.scores), weights, quarantine, out)
+    write_run(run, held_out_predictions(finished.columns, data))
     for seed in plan.seeds:
         for leftover in (LAST, BEST):
             shutil.rmtree(out / f"seed-{seed}" / leftover, ignore_errors=True)
@@ -250,7 +250,7 @@ def _predictions(
             match = MomentMatching.learn(ratings[shares.development, k], developed[:, k])
             builder.add(split, predicted[:, k], match)
             columns.append(builder.build())
-    return ProbeResults.of(columns, data), data
+    return ProbeResults.from_columns(columns, data), data
 
 
 def _content(manifest: Manifest, material: _Material, *, command: str, n_not_rated: int) -> dict[str, Any]:

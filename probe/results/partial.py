@@ -1,4 +1,4 @@
-"""What a sweep has finished so far, a file for each layer or mix, so that an interrupted one goes on there."""
+"""Partial results: a file for each finished layer or mix, so that an interrupted sweep resumes there."""
 
 from __future__ import annotations
 
@@ -18,55 +18,55 @@ FOLDER = "partial"
 
 
 class PartialResults:
-    """The folder ``unfinished`` in a run folder, whose files count for one fingerprint alone."""
+    """The folder ``partial`` in a run folder; its files are used by a run with the same fingerprint alone."""
 
     def __init__(self, run: Path, fingerprint: str) -> None:
-        """Nothing is written before the first unit is finished."""
+        """Take the run folder; nothing is written before the first result."""
         self._folder = run / FOLDER
         self._fingerprint = fingerprint
 
-    def unit(self, name: str, work: Callable[[], ProbeResults]) -> ProbeResults:
-        """What ``work`` gives, or what it gave to an earlier sweep with the same plan, data and caches."""
-        done = self.kept(name)
-        return self.keep(name, work()) if done is None else done
+    def load_or_compute(self, name: str, work: Callable[[], ProbeResults]) -> ProbeResults:
+        """Return the saved results of that name, or compute and save them."""
+        done = self.load(name)
+        return self.save(name, work()) if done is None else done
 
-    def kept(self, name: str) -> ProbeResults | None:
-        """What an earlier sweep kept of this unit; None if nothing, or if it is damaged."""
+    def load(self, name: str) -> ProbeResults | None:
+        """Return the saved results of that name; None if there are none, or the file is damaged."""
         file = self._file(name)
         return _read(file) if file.exists() else None
 
-    def keep(self, name: str, finished: ProbeResults) -> ProbeResults:
-        """Keep a unit, and give it back."""
+    def save(self, name: str, results: ProbeResults) -> ProbeResults:
+        """Save results under a name, and return them."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        _write(self._file(name), finished)
-        return finished
+        _write(self._file(name), results)
+        return results
 
     def has(self, name: str) -> bool:
-        """Whether an earlier sweep kept this unit."""
+        """Return whether there are saved results of that name."""
         return self._file(name).exists()
 
     def clear(self) -> None:
-        """Forget all of it: the run is whole."""
+        """Remove the folder, once the run is complete."""
         if self._folder.exists():
             shutil.rmtree(self._folder)
 
     def _file(self, name: str) -> Path:
-        readable = re.sub(r"[^\w.-]+", "-", name)[:80]  # of any name a file in the folder, and of each another
+        readable = re.sub(r"[^\w.-]+", "-", name)[:80]  # any name becomes one of a file in the folder
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         return self._folder / f"{self._fingerprint}-{readable}-{digest}.npz"
 
 
-def _write(file: Path, finished: ProbeResults) -> None:
-    """Whole or not at all."""
+def _write(file: Path, results: ProbeResults) -> None:
+    """Write a file atomically."""
     labels = [
         {"keys": c.keys, "alphas": c.alphas, "nominal": c.nominal, "inner_errors": c.inner_errors}
-        for c in finished.columns
+        for c in results.columns
     ]
     truth, prediction, matched = (
-        np.array([getattr(c, name) for c in finished.columns]) for name in ("truth", "prediction", "matched")
+        np.array([getattr(c, name) for c in results.columns]) for name in ("truth", "prediction", "matched")
     )
-    texts = {"labels": np.array(json.dumps(labels)), "weights": np.array(json.dumps(finished.weights))}
-    texts["scores"] = np.array(json.dumps(finished.scores))
+    texts = {"labels": np.array(json.dumps(labels)), "weights": np.array(json.dumps(results.weights))}
+    texts["scores"] = np.array(json.dumps(results.scores))
     temporary = file.with_suffix(".partial")
     with temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, truth=truth, prediction=prediction, matched=matched, **texts)
@@ -74,7 +74,7 @@ def _write(file: Path, finished: ProbeResults) -> None:
 
 
 def _read(file: Path) -> ProbeResults | None:
-    """What `_write` wrote; None if the file is damaged, so that the unit is done again."""
+    """Return the results that `_write` wrote; None if the file is damaged, so that they are computed again."""
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             arrays = [content[name] for name in ("truth", "prediction", "matched")]

@@ -1,4 +1,4 @@
-"""Held-out predictions of one probe for one target, and the scores that they earn."""
+"""Held-out predictions of one probe for one target, and their scores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALL_LAYERS = "all"  # the layer of a probe over the whole encoder
 
 @dataclass(frozen=True)
 class SweepData:
-    """What every probe of a sweep shares."""
+    """The data and folds that all probes of a sweep use."""
 
     utterance_ids: np.ndarray
     speaker_ids: np.ndarray
@@ -29,10 +29,8 @@ class SweepData:
     ratings: np.ndarray  # (n_utterances, n_targets)
     codes: np.ndarray  # (n_utterances, n_nominal) int, of the classes in the header's order
     splits: list[Split]
-    labels: dict[str, np.ndarray] = field(default_factory=dict)  # of `LABELS`, those that the manifest has
-    text_residuals: np.ndarray | None = (
-        None  # (n_utterances, n_splits, n_targets), as `probe.tasks.text_residuals` makes them
-    )
+    labels: dict[str, np.ndarray] = field(default_factory=dict)  # those of `LABELS` that the manifest has
+    text_residuals: np.ndarray | None = None  # (n_utterances, n_splits, n_targets) of `probe.tasks.text_residuals`
 
 
 @dataclass(frozen=True)
@@ -41,33 +39,35 @@ class HeldOutPrediction:
 
     keys: dict[str, Any]  # `PREDICTION_KEYS`
     truth: np.ndarray  # (n_utterances,)
-    prediction: np.ndarray  # (n_utterances,) float32 as they are kept, NaN where never held out; codes of classes
+    prediction: np.ndarray  # (n_utterances,) float32, NaN where never held out; codes of classes
     matched: np.ndarray  # (n_utterances,) float32; NaN for classes
     alphas: list[float]  # per split; empty for probes without one
     nominal: bool = False
     inner_errors: list[float] = field(default_factory=list)  # per split, mean squared; of ratings where it is known
 
     @property
-    def is_drawn(self) -> bool:
-        """Whether its ratings are those of a control."""
+    def is_control(self) -> bool:
+        """Whether its ratings are those of a control task."""
         return self.keys["control"] in CONTROLS
 
 
 @dataclass(frozen=True)
 class ProbeResults:
-    """What one layer, one encoder's mixes or the baselines give."""
+    """The results of one layer, of one encoder's mixes, or of the baselines."""
 
-    columns: list[HeldOutPrediction]  # on the real ratings; of a control only the scores are kept
+    columns: list[HeldOutPrediction]  # on the real ratings; of a control task only the scores are kept
     scores: list[dict[str, Any]]  # rows of the score table
-    weights: list[dict[str, Any]]  # rows of the weights' table, of a mix
+    weights: list[dict[str, Any]]  # rows of the layer weights, of a mix
 
     @classmethod
-    def of(
+    def from_columns(
         cls, columns: list[HeldOutPrediction], data: SweepData, weights: list[dict[str, Any]] | None = None
     ) -> ProbeResults:
-        """Score every column, and keep the real ones."""
+        """Score every column, and keep those on real ratings."""
         scores = [row for column in columns for row in prediction_scores(column, data.splits)]
-        kept = [replace(c, prediction=c.prediction.copy(), matched=c.matched.copy()) for c in columns if not c.is_drawn]
+        kept = [
+            replace(c, prediction=c.prediction.copy(), matched=c.matched.copy()) for c in columns if not c.is_control
+        ]
         return cls(kept, scores, weights or [])
 
     def __add__(self, other: ProbeResults) -> ProbeResults:
@@ -78,10 +78,10 @@ NO_RESULTS = ProbeResults([], [], [])
 
 
 class PredictionBuilder:
-    """Fills one column split by split."""
+    """The held-out predictions of one probe for one target, filled split by split."""
 
     def __init__(self, keys: dict[str, Any], truth: np.ndarray, *, nominal: bool = False) -> None:
-        """Begin with nothing predicted."""
+        """Start with no prediction."""
         self._keys, self._truth, self._nominal = keys, truth, nominal
         self._prediction, self._matched = (np.full(len(truth), np.nan, dtype=np.float32) for _ in range(2))
         self._alphas: list[float] = []
@@ -95,10 +95,10 @@ class PredictionBuilder:
         alpha: float | None = None,
         inner_error: float | None = None,
     ) -> None:
-        """What one split gives.
+        """Add the predictions of one split.
 
         Args:
-            split: whose test rows are predicted
+            split: its test rows are predicted
             prediction: ``(n_test,)``
             match: without it the column has no matched score
             alpha: the penalty that was chosen
@@ -113,24 +113,24 @@ class PredictionBuilder:
             self._inner_errors.append(inner_error)
 
     def build(self) -> HeldOutPrediction:
-        """The column."""
-        of_splits = {"alphas": self._alphas, "inner_errors": self._inner_errors}
+        """Return the column."""
+        by_split = {"alphas": self._alphas, "inner_errors": self._inner_errors}
         return HeldOutPrediction(
-            self._keys, self._truth, self._prediction, self._matched, nominal=self._nominal, **of_splits
+            self._keys, self._truth, self._prediction, self._matched, nominal=self._nominal, **by_split
         )
 
 
 def prediction_builder(fitted: FittedTarget, keys: dict[str, Any]) -> PredictionBuilder:
-    """A column for one target of one draw; ``keys`` name encoder, probe, layer, and control and seed of no draw."""
-    drawn = {"target": fitted.target} | ({} if fitted.control == "none" else {"control": fitted.control})
+    """Return a builder for one target, permuted or not; ``keys`` name encoder, probe, layer, control and seed."""
+    named = {"target": fitted.target} | ({} if fitted.control == "none" else {"control": fitted.control})
     seed = {} if fitted.control == "none" else {"seed": fitted.seed}
-    return PredictionBuilder({**keys, **drawn, **seed}, fitted.truth, nominal=fitted.n_classes > 0)
+    return PredictionBuilder({**keys, **named, **seed}, fitted.truth, nominal=fitted.n_classes > 0)
 
 
 def prediction_scores(column: HeldOutPrediction, splits: list[Split]) -> Iterator[dict[str, Any]]:
-    """Every metric of one column, per fold and pooled over all held-out utterances; of a draw the pooled ones alone."""
+    """Yield every metric of one column, per fold and pooled over all held-out utterances; of controls only pooled."""
     held_out = np.concatenate([split.test for split in splits])
-    folds = [] if column.is_drawn else [(split.name, split.test) for split in splits]
+    folds = [] if column.is_control else [(split.name, split.test) for split in splits]
     for fold, rows in [*folds, (POOLED, held_out)]:
         truth, raw, matched = column.truth[rows], column.prediction[rows], column.matched[rows]
         known = np.isfinite(truth) & np.isfinite(raw)
@@ -145,7 +145,7 @@ def prediction_scores(column: HeldOutPrediction, splits: list[Split]) -> Iterato
                 values["ccc_matched"] = ccc(truth, matched)
         for metric, value in values.items():
             yield {**column.keys, "fold": fold, "metric": metric, "value": value}
-    if column.is_drawn:
+    if column.is_control:
         return
     for metric, values_of_splits in (("alpha", column.alphas), (INNER_ERROR, np.sqrt(column.inner_errors).tolist())):
         for split, value in zip(splits, values_of_splits, strict=False):
@@ -153,7 +153,7 @@ def prediction_scores(column: HeldOutPrediction, splits: list[Split]) -> Iterato
 
 
 def held_out_predictions(columns: list[HeldOutPrediction], data: SweepData) -> Predictions:
-    """The held-out rows of columns on the real ratings."""
+    """Return the held-out rows of columns on the real ratings."""
     held_out = np.sort(np.concatenate([split.test for split in data.splits]))
     fold = np.empty(len(data.utterance_ids), dtype=object)
     for split in data.splits:

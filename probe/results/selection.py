@@ -1,4 +1,4 @@
-"""The layer of each fold, chosen without a look at the speakers that the fold holds out."""
+"""The layer of each fold, chosen without the speakers that the fold holds out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ INNER_ERROR = "inner_cv_rmse"  # the metric of a fit's error on the inner folds 
 
 
 def chosen_layers(scores: pd.DataFrame) -> pd.DataFrame:
-    """The layer of each fold with the least inner error, ``encoder, target, fold, layer``; empty where none is kept."""
+    """Return the layer of each fold with the least inner error, ``encoder, target, fold, layer``; may be empty."""
     rows = scores[(scores["metric"] == INNER_ERROR) & (scores["probe"] == "ridge") & (scores["control"] == "none")]
     rows = rows[(rows["train_corpus"] == "") & (rows["baseline"] == "")]
     if rows.empty:

@@ -1,4 +1,4 @@
-"""What float16 at rest costs a cache: in its numbers, and in the scores of a sweep."""
+"""The cost of storing a cache in float16: in its values, and in the scores of a sweep."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ METRIC = "ccc_matched"
 
 
 def float16_loss(cache: Cache, manifest: Manifest) -> pd.DataFrame:
-    """Hold a sample of a float32 cache's rows as float16 and sweep both.
+    """Round a sample of a float32 cache's rows to float16 and sweep both.
 
     Args:
         cache: in float32
         manifest: whose utterances are sampled, evenly, at most `SAMPLE` of those that the cache holds
 
     Returns:
-        a row for each layer: ``error``, the root mean square of what is lost over the layer's standard deviation;
+        a row for each layer: ``error``, the root mean square of the rounding error over the layer's standard deviation;
         ``beyond``, values that float16 can't hold; ``score``, by how much the score of any target moves at most, NaN
         where values are beyond
     """

@@ -1,10 +1,10 @@
-"""Several encoders' caches heard together: what all of them say of a rating, beside what each says alone.
+"""Fusion of several frozen encoders: probes on all of their caches, which are compared with each encoder alone.
 
-Two ways, both of frozen encoders. ``fused_ridge`` takes of each encoder the layer with the least error on the inner
-folds of a split's training speakers, per target, and fits them side by side with a penalty each (banded ridge:
-Nunez-Elizalde et al., 2019). ``fused_weighted_sum`` is one softmax over the layers of all encoders; each encoder has
-its own part of the linear head, so that a layer's weight times its part of the head is what it adds. Scores of one
-encoder alone are the sweep's own, on the same splits.
+``fused_ridge`` takes of each encoder the layer with the least error on the inner folds of a split's training speakers,
+per target, and fits them side by side with a penalty each (banded ridge: Nunez-Elizalde et al., 2019).
+``fused_weighted_sum`` is one softmax over the layers of all encoders; each encoder has its own part of the linear head,
+so that a layer's weight times its part of the head is what it adds. Scores of one encoder alone are the sweep's own, on
+the same splits.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 from layerprobe.probe.metrics import MomentMatching
 from layerprobe.probe.results.predictions import PredictionBuilder, ProbeResults, SweepData, prediction_builder
 from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM, JOINED
+from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.solvers.ridge import Bands, NestedRidge
-from layerprobe.probe.sweep.layer_probes import draws_of, make_targets
+from layerprobe.probe.sweep.layer_probes import make_targets, permuted_targets
 from layerprobe.probe.sweep.mix_probes import mix_probes
-from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.tasks.targets import ProbeTargets
 from layerprobe.probe.weighted_sum.layers import ReadLayer
 
@@ -36,11 +36,11 @@ def fused_ridge(
     algebra: Algebra,
     advance: Callable[[str], None],
 ) -> ProbeResults:
-    """Banded ridge of the chosen layers for every rated target, on the ratings and on the plan's draws of them.
+    """Fit banded ridge to the chosen layers for every rated target and for the plan's permutations of it.
 
     Args:
         read: an encoder's and a layer's name -> ``(n_utterances, n_features)``
-        choices: for each encoder by target and split the layer that is read (`probe.results.selection.chosen_layers`)
+        choices: for each encoder by target and split the layer that is used (`probe.results.selection.chosen_layers`)
         data: what is rated, and the splits
         plan: the sweep's
         algebra: where matrices are multiplied
@@ -61,7 +61,7 @@ def fused_ridge(
         for k in sorted({k for k, _ in pairs}):
             split, targets = data.splits[k], [t for j, t in pairs if j == k]
             ridge = NestedRidge(x, splits=[split], alphas=plan.alphas, bands=bands, algebra=algebra)
-            for part in _of_targets(make_targets(data, plan), targets), *_draws(data, plan, targets):
+            for part in _select_targets(make_targets(data, plan), targets), *_permuted(data, plan, targets):
                 (fit,) = ridge.fit(part.y)
                 for column, fitted in enumerate(part.fitted):
                     key = fitted.target, fitted.control, fitted.seed
@@ -74,7 +74,7 @@ def fused_ridge(
                     held[key].add(k)
         advance(JOINED.join(f"{encoder} {layer}" for encoder, layer in zip(encoders, layers, strict=True)))
     whole = [key for key in builders if len(held[key]) == len(data.splits)]
-    return ProbeResults.of([builders[key].build() for key in whole], data)
+    return ProbeResults.from_columns([builders[key].build() for key in whole], data)
 
 
 def fused_weighted_sum(
@@ -84,23 +84,23 @@ def fused_weighted_sum(
     *,
     advance: Callable[[str], None],
 ) -> ProbeResults:
-    """The weighted sum over the layers of all encoders; a layer is named by its encoder and its own name.
+    """Fit the weighted sum over the layers of all encoders; a layer is named by its encoder and its own name.
 
     Args:
-        readers: for each encoder what reads rows of a layer by its place, the layers' names, and a layer's width
+        readers: for each encoder a function that reads rows of a layer by its index, the layers' names, and their width
         data: what is rated, and the splits
         plan: whose seeds and penalties are used
         advance: called when it is done
     """
     names = [f"{encoder} {layer}" for encoder, (_, layers, _) in readers.items() for layer in layers]
-    places: list[tuple[ReadLayer, int, int, int]] = []  # reads, layer, first feature of its encoder, features of all
+    positions: list[tuple[ReadLayer, int, int, int]] = []  # reads, layer, first feature and width of its encoder
     total, first = sum(width for _, _, width in readers.values()), 0
     for reads, layers, width in readers.values():
-        places += [(reads, k, first, width) for k in range(len(layers))]
+        positions += [(reads, k, first, width) for k in range(len(layers))]
         first += width
 
     def read(layer: int, rows: np.ndarray) -> np.ndarray:
-        reads, k, begin, width = places[layer]
+        reads, k, begin, width = positions[layer]
         side_by_side = np.zeros((len(rows), total), dtype=np.float32)  # what is constant is standardised to nothing
         side_by_side[:, begin : begin + width] = reads(k, rows)
         return side_by_side
@@ -112,15 +112,15 @@ def fused_weighted_sum(
     return ProbeResults(columns, [row | name for row in mixed.scores], [row | name for row in mixed.weights])
 
 
-def _draws(data: SweepData, plan: SweepPlan, targets: list[str]) -> Iterator[ProbeTargets]:
-    for drawn in draws_of(
+def _permuted(data: SweepData, plan: SweepPlan, targets: list[str]) -> Iterator[ProbeTargets]:
+    for permuted in permuted_targets(
         replace(data, text_residuals=None), replace(plan, residuals=(), nominal=(), classes=(), text_residuals=())
     ):
-        yield _of_targets(drawn, targets)
+        yield _select_targets(permuted, targets)
 
 
-def _of_targets(every: ProbeTargets, names: list[str]) -> ProbeTargets:
-    """The columns of some rated targets alone."""
+def _select_targets(every: ProbeTargets, names: list[str]) -> ProbeTargets:
+    """Return the columns of some rated targets alone."""
     fitted = [f for f in every.fitted if f.target in names]
     columns = np.concatenate([f.columns for f in fitted])
     renumbered = [replace(f, columns=np.array([k])) for k, f in enumerate(fitted)]

@@ -1,9 +1,10 @@
-"""What a sweep is given, put in order: encoders' names, controls' partners, utterances that all hold, splits."""
+"""The inputs of a sweep: utterances that all caches hold, their splits, and the names of encoders and controls."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,113 +12,62 @@ import pandas as pd
 from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.results.run_folder import LABELS
-from layerprobe.probe.splits import fold_splits, manifest_split, speaker_groups
-from layerprobe.probe.sweep.plan import SweepPlan
-from layerprobe.probe.tasks.bag_of_words import WORD_FEATURES, word_counts
+from layerprobe.probe.results.sweep_plan import SweepPlan
+from layerprobe.probe.splits import Split, fold_splits, manifest_split, speaker_groups
+from layerprobe.probe.tasks.bag_of_words import word_counts
 from layerprobe.probe.tasks.cross_corpus import splits_within
 from layerprobe.probe.tasks.text_residuals import text_residuals
-from layerprobe.probe.version import layerprobe_version
-
-
-@dataclass(frozen=True)
-class LayerBand:
-    """One layer of a cache that every layer under study is fitted beside."""
-
-    cache: Cache
-    layer: str
-
-    @property
-    def name(self) -> str:
-        """Encoder and layer."""
-        return f"{self.cache.plan.upstream.rsplit('/', 1)[-1]} {self.layer}"
-
-    @property
-    def caches(self) -> list[Cache]:
-        """Those that must hold an utterance."""
-        return [self.cache]
-
-    def features(self, used: SweepDataset) -> np.ndarray:
-        """``(n_utterances, n_features)``."""
-        return self.cache.read_layer(self.layer, row_indices(self.cache, used))
-
-    def described(self) -> dict[str, Any]:
-        """For plan.toml."""
-        return {**described(self.cache, self.name), "layer": self.layer}
-
-
-@dataclass(frozen=True)
-class WordBand:
-    """The words of the manifest's transcripts, counted (`probe.tasks.bag_of_words`), beside every layer under study."""
-
-    @property
-    def name(self) -> str:
-        """As it is asked for."""
-        return TRANSCRIPT
-
-    @property
-    def caches(self) -> list[Cache]:
-        """None: the manifest has the words."""
-        return []
-
-    def features(self, used: SweepDataset) -> np.ndarray:
-        """``(n_utterances, n_features)``; nothing where an utterance has no words.
-
-        Raises:
-            InputError: if none of them has
-        """
-        texts = transcripts_of(used)
-        if texts is None:
-            raise InputError(f"No utterance has a {TRANSCRIPT} for the layers to stand beside. Leave --covariate out.")
-        return word_counts(texts)
-
-    def described(self) -> dict[str, Any]:
-        """For plan.toml."""
-        return {"name": self.name, "features": f"words and pairs of neighbours, counted into {WORD_FEATURES} by CRC-32"}
-
-
-Band = LayerBand | WordBand
-
-
-def band_named(name: str) -> Band:
-    """The band that ``CACHE@LAYER`` or ``transcript`` names.
-
-    Raises:
-        InputError: if there is no such cache or layer
-    """
-    if name == TRANSCRIPT:
-        return WordBand()
-    path, _, layer = name.rpartition("@")
-    if not path:
-        raise InputError(f"{name!r} names no layer. Write CACHE.zarr@LAYER, or {TRANSCRIPT}.")
-    cache = open_cache(path)
-    if layer not in cache.plan.layers:
-        raise InputError(f"{path} has no layer {layer!r}; it has {', '.join(cache.plan.layers)}.")
-    return LayerBand(cache, layer)
 
 
 @dataclass(frozen=True)
 class SweepDataset:
-    """What of the manifest is swept, and what is left out."""
+    """The utterances of the manifest that are probed, and how many are not."""
 
     data: SweepData
     rows: pd.DataFrame  # of the manifest, in the order of their ids
     counts: dict[str, int]
 
 
+def open_caches(caches: Sequence[Cache | Path | str]) -> list[Cache]:
+    """Return caches that are given as such or by their paths.
+
+    Raises:
+        InputError: if there is none at a path, or none is given
+    """
+    if isinstance(caches, Cache | Path | str):
+        caches = [caches]
+    return [c if isinstance(c, Cache) else open_cache(c) for c in caches]
+
+
+def usable_rows(
+    table: pd.DataFrame, caches: Sequence[Cache], targets: Sequence[str], nominal: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which utterances every cache holds, and which every target rates, both ``(n_utterances,)`` bool.
+
+    Args:
+        table: the manifest's
+        caches: none if all utterances count as cached
+        targets: rated ones
+        nominal: those with classes
+    """
+    rated = table[list(targets)].notna().all(axis=1).to_numpy()
+    rated = rated & (table[list(nominal)] != "").all(axis=1).to_numpy()
+    if not caches:
+        return np.ones(len(table), dtype=bool), rated
+    cached = set(caches[0].utterance_ids).intersection(*(c.utterance_ids for c in caches[1:]))
+    return table["utterance_id"].isin(list(cached)).to_numpy(), rated
+
+
 def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> SweepDataset:
-    """Utterances that every cache holds and every target rates, in the order of their ids, dealt into splits.
+    """Return the utterances that every cache holds and every target rates, in the order of their ids, with splits.
 
     Raises:
         InputError: if none is left, or nothing can be learnt of a target
     """
     table = manifest.table
-    cached = set(caches[0].utterance_ids).intersection(*(c.utterance_ids for c in caches[1:]))
-    in_cache = table["utterance_id"].isin(list(cached)).to_numpy()
-    rated = table[list(plan.targets)].notna().all(axis=1).to_numpy()
-    rated = rated & (table[list(plan.nominal)] != "").all(axis=1).to_numpy()
+    in_cache, rated = usable_rows(table, caches, plan.targets, plan.nominal)
     if not in_cache.any():
         raise InputError(
             f"None of the utterances of {', '.join(str(c.path) for c in caches)} is in {manifest.path}, so there are "
@@ -129,18 +79,7 @@ def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Sw
         )
     kept = table[in_cache & rated].sort_values("utterance_id")  # so that the order of rows changes nothing
     groups = speaker_groups(kept["speaker_id"].to_numpy())
-    rng = np.random.default_rng(plan.seed)
-    if plan.n_folds is None:
-        splits = manifest_split(
-            groups,
-            kept["split"].to_numpy(),
-            kept["speaker_id"].to_numpy(),
-            test=str(plan.test_split),
-            n_inner_folds=plan.n_inner_folds,
-            rng=rng,
-        )
-    else:
-        splits = fold_splits(groups, n_folds=plan.n_folds, n_inner_folds=plan.n_inner_folds, rng=rng)
+    splits = _splits(kept, groups, plan)
     ratings = kept[list(plan.targets)].to_numpy(dtype=np.float64)
     codes = np.empty((len(kept), len(plan.nominal)), dtype=np.int64)
     for k, (name, classes) in enumerate(plan.classes_of.items()):
@@ -150,7 +89,7 @@ def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Sw
         constant = np.flatnonzero(np.ptp(both[split.train], axis=0) == 0)
         if len(constant):
             name = (*plan.targets, *plan.nominal)[constant[0]]
-            raise InputError(f"{name} has one value only in the training speakers; nothing can be learnt of it.")
+            raise InputError(f"{name} has one value only in the training speakers, so no probe can learn it.")
     counts = {
         "n_utterances": len(kept),
         "n_speakers": len(np.unique(groups)),
@@ -162,38 +101,55 @@ def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Sw
     labels = {name: kept[name].to_numpy(dtype=object).astype(str) for name in LABELS if name in kept}
     data = SweepData(ids, speaker_ids, groups, ratings, codes, splits, labels)
     if plan.cross_corpus:
-        _refuse_poor_corpora(data, plan, both)
+        _check_corpora(data, plan, both)
     return SweepDataset(data, kept, counts)
 
 
-def with_text_residuals(used: SweepDataset, plan: SweepPlan) -> SweepDataset:
-    """The same with what the words leave of the ratings, if the plan asks for it.
+def _splits(kept: pd.DataFrame, groups: np.ndarray, plan: SweepPlan) -> list[Split]:
+    rng = np.random.default_rng(plan.seed)
+    if plan.n_folds is not None:
+        return fold_splits(groups, n_folds=plan.n_folds, n_inner_folds=plan.n_inner_folds, rng=rng)
+    if "split" not in kept:
+        raise InputError(f"The manifest has no column split, so there is no {plan.test_split} in it. Use --folds 5.")
+    return manifest_split(
+        groups,
+        kept["split"].to_numpy(),
+        kept["speaker_id"].to_numpy(),
+        test=str(plan.test_split),
+        n_inner_folds=plan.n_inner_folds,
+        rng=rng,
+    )
+
+
+def with_text_residuals(dataset: SweepDataset, plan: SweepPlan) -> SweepDataset:
+    """Return the dataset with the residuals of ratings given the transcript, if the plan has any.
 
     Raises:
-        InputError: if no utterance has words
+        InputError: if no utterance has a transcript
     """
     if not plan.text_residuals:
-        return used
-    texts = transcripts_of(used)
+        return dataset
+    texts = transcripts(dataset)
     if texts is None:
-        raise InputError("No utterance that is swept has a transcript. Leave --residualize-text out.")
-    rest = text_residuals(word_counts(texts), used.data.ratings, splits=used.data.splits, alphas=plan.alphas)
-    return replace(used, data=replace(used.data, text_residuals=rest))
+        raise InputError("No utterance that is probed has a transcript. Leave --residualize-text out.")
+    data = dataset.data
+    residuals = text_residuals(word_counts(texts), data.ratings, splits=data.splits, alphas=plan.alphas)
+    return replace(dataset, data=replace(data, text_residuals=residuals))
 
 
-def transcripts_of(used: SweepDataset) -> list[str] | None:
-    """The words of each utterance, None where the manifest has none of any."""
-    texts = used.rows[TRANSCRIPT].tolist() if TRANSCRIPT in used.rows else []
+def transcripts(dataset: SweepDataset) -> list[str] | None:
+    """Return the transcript of each utterance, or None where the manifest has none of any."""
+    texts = dataset.rows[TRANSCRIPT].tolist() if TRANSCRIPT in dataset.rows else []
     return texts if any(text.strip() for text in texts) else None
 
 
-def row_indices(cache: Cache, used: SweepDataset) -> np.ndarray:
-    """Where a cache has the utterances that are swept, ``(n_utterances,)``."""
-    return np.asarray(pd.Index(cache.utterance_ids).get_indexer(pd.Index(used.data.utterance_ids)))
+def row_indices(cache: Cache, dataset: SweepDataset) -> np.ndarray:
+    """Return the rows of a cache that hold the utterances of a dataset, ``(n_utterances,)``."""
+    return np.asarray(pd.Index(cache.utterance_ids).get_indexer(pd.Index(dataset.data.utterance_ids)))
 
 
-def _refuse_poor_corpora(data: SweepData, plan: SweepPlan, both: np.ndarray) -> None:
-    """Before any layer is fitted."""
+def _check_corpora(data: SweepData, plan: SweepPlan, both: np.ndarray) -> None:
+    """Check, before any layer is fitted, that each corpus can train each target."""
     corpus = data.labels["corpus"]
     for name in np.unique(corpus[corpus != ""]).tolist():
         for split in splits_within(data.splits, corpus, name):
@@ -201,13 +157,17 @@ def _refuse_poor_corpora(data: SweepData, plan: SweepPlan, both: np.ndarray) -> 
             if len(constant):
                 target = (*plan.targets, *plan.nominal)[constant[0]]
                 raise InputError(
-                    f"{target} has one value only in the training speakers of corpus {name!r}, so that it has nothing "
-                    "to transfer. Leave that target or --cross-corpus out."
+                    f"{target} has one value only in the training speakers of corpus {name!r}, so no probe can learn "
+                    "it there. Leave that target or --cross-corpus out."
                 )
 
 
-def names_of(caches: list[Cache]) -> list[str]:
-    """A short name per cache: the upstream's last part, with whatever tells two of the same apart."""
+def encoder_names(caches: list[Cache]) -> list[str]:
+    """Return a short name per cache: the last part of the upstream's, or more where two would have the same.
+
+    Raises:
+        InputError: if two caches have the same encoder and the same file name
+    """
     full = [
         c.plan.upstream + (f" (untrained {c.plan.random_init})" if c.plan.random_init is not None else "")
         for c in caches
@@ -222,8 +182,12 @@ def names_of(caches: list[Cache]) -> list[str]:
     return names
 
 
-def partner_of(control: Cache, caches: list[Cache], names: list[str]) -> str:
-    """The encoder that a random-weight cache is the control of."""
+def controlled_encoder(control: Cache, caches: list[Cache], names: list[str]) -> str:
+    """Return the name of the encoder that a cache with random weights is the control of.
+
+    Raises:
+        InputError: if its weights are trained, or no cache has its architecture and settings
+    """
     if control.plan.random_init is None:
         raise InputError(f"{control.path} has trained weights. Extract a control with --random-init SEED.")
     same = [
@@ -239,66 +203,3 @@ def partner_of(control: Cache, caches: list[Cache], names: list[str]) -> str:
             f"{len(control.plan.layers)} layers. Extract it with the same encoder and settings and --random-init."
         )
     return same[0]
-
-
-def rows_fingerprint(cache: Cache) -> str:
-    """Of the utterances that a cache holds, and the sounds that they were made from."""
-    return combined_fingerprint(
-        *sorted(f"{i} {s}" for i, s in zip(cache.utterance_ids, cache.audio_hashes, strict=True))
-    )
-
-
-def described(cache: Cache, name: str) -> dict[str, Any]:
-    """A cache in plan.toml; where it lies is no part of any fingerprint."""
-    plan = {"name": name, **cache.plan.to_json(), "fingerprint": cache.plan.fingerprint()}
-    width = cache.values_per_utterance // len(cache.plan.layers)
-    return {**plan, "n_features": width, "path": str(cache.path.absolute())}
-
-
-def provenance(
-    named: dict[str, Cache],
-    untrained: list[tuple[str, Cache]],
-    manifest: Manifest,
-    plan: SweepPlan,
-    used: SweepDataset,
-    bands: list[Band],
-    *,
-    command: str,
-) -> dict[str, Any]:
-    """The content of plan.toml: what was asked, of whom, by which weights.
-
-    Args:
-        named: encoders' names and their caches
-        untrained: the same of random weights, by the name of the encoder whose architecture they have
-        manifest: what was rated
-        plan: the sweep's
-        used: the utterances
-        bands: what each layer was fitted beside
-        command: the command line
-    """
-    return {
-        "command": command,
-        "layerprobe_version": layerprobe_version(),
-        "manifest": str(manifest.path),
-        "corpus": {
-            "name": manifest.header.corpus,
-            "version": manifest.header.version,
-            "notes": manifest.header.notes,
-            "content": manifest.content_hash(),
-            **used.counts,
-            "n_held_out": sum(len(s.test) for s in used.data.splits),
-        },
-        "sweep": {
-            **{k: v for k, v in asdict(plan).items() if v is not None},
-            "fingerprint": plan.fingerprint(),
-        },
-        "encoders": [described(c, n) for n, c in named.items()],
-        "covariates": [band.described() for band in bands],
-        "random_weights": [described(c, n) for n, c in untrained],
-    }
-
-
-def quarantine_of(caches: list[Cache], names: list[str]) -> pd.DataFrame:
-    """Refused utterances of all caches with the encoder's name."""
-    tables = [c.quarantine.assign(encoder=n) for c, n in zip(caches, names, strict=True)]
-    return pd.concat(tables)[["encoder", "utterance_id", "path", "reason"]]

@@ -1,9 +1,9 @@
-"""Every probe of one layer: ridge on all targets and draws, bands beside it, and those that were asked for."""
+"""Every probe of one layer: ridge on all targets and permutations, with covariates, and the optional ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,20 +17,28 @@ from layerprobe.probe.results.predictions import (
     prediction_builder,
 )
 from layerprobe.probe.results.run_folder import POOLED
+from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.solvers.logistic import nested_logistic
 from layerprobe.probe.solvers.mdl import online_code
 from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
 from layerprobe.probe.solvers.ridge import Bands, RidgeFit, nested_ridge
 from layerprobe.probe.splits import Split
-from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.tasks.cross_corpus import splits_within
 from layerprobe.probe.tasks.targets import FittedTarget, ProbeTargets, TargetBuilder, control_rng
 
-DRAWN_BYTES = 2**28  # of draws that are fitted at once
-DRAWN_BYTES_EACH = 24  # for each utterance: a rating, predictions, and a copy of either
-DRAWN_COLUMNS = (64, 1024)  # at least and at most
+PERMUTED_BYTES = 2**28  # of permuted ratings that are fitted together
+BYTES_PER_UTTERANCE = 24  # a rating, predictions, and a copy of either
+PERMUTED_COLUMNS = (64, 1024)  # fewest and most that are fitted together
 LOGISTIC_PENALTIES = (1e-3, 1e-2, 0.1, 1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class CovariateFeatures:
+    """The features of all covariates of a sweep; empty if it has none."""
+
+    name: str  # of all of them, for the column ``covariates``
+    features: list[np.ndarray]  # each (n_utterances, n_features)
 
 
 def layer_probes(
@@ -39,30 +47,31 @@ def layer_probes(
     plan: SweepPlan,
     keys: dict[str, Any],
     *,
-    bands: Sequence[np.ndarray] = (),
+    covariates: CovariateFeatures,
     algebra: Algebra,
 ) -> ProbeResults:
-    """All that the plan asks of one layer.
+    """Fit every probe of the plan to one layer.
 
     Args:
         x: embeddings, ``(n_utterances, n_features)``
         data: what is rated, and the splits
         plan: which probes and controls
         keys: encoder, layer, control and seed of the rows of the score table
-        bands: sources that are fitted beside the layer, each ``(n_utterances, n_other_features)``, with its own penalty
+        covariates: features that the layer is also fitted with, each with its own penalty
         algebra: where ridge multiplies matrices
     """
     real = keys["control"] == "none"
-    finished = _ridge(x, data, plan, {**keys, "probe": "ridge"}, draws=real and bool(plan.controls), algebra=algebra)
-    if len(bands) and real:
-        finished += banded_probe([x, *bands], data, plan, {**keys, "probe": "banded_ridge"}, algebra=algebra)
+    finished = _ridge(x, data, plan, {**keys, "probe": "ridge"}, permute=real and bool(plan.controls), algebra=algebra)
+    if covariates.features and real:
+        joint = {**keys, "probe": "banded_ridge", "covariates": covariates.name}
+        finished += banded_probe([x, *covariates.features], data, plan, joint, algebra=algebra)
     if plan.cross_corpus and real:
         for corpus in np.unique(data.labels["corpus"][data.labels["corpus"] != ""]).tolist():
             finished += _trained_on(corpus, x, data, plan, {**keys, "probe": "ridge"}, algebra=algebra)
     if "logistic" in plan.probes:
-        finished += ProbeResults.of(_logistic(x, data, plan, keys), data)
+        finished += ProbeResults.from_columns(_logistic(x, data, plan, keys), data)
     if "mlp" in plan.probes:
-        finished += ProbeResults.of(_mlp(x, data, plan, keys), data)
+        finished += ProbeResults.from_columns(_mlp(x, data, plan, keys), data)
     if "mdl" in plan.probes:
         finished += ProbeResults([], _mdl(x, data, plan, keys), [])
     return finished
@@ -71,7 +80,7 @@ def layer_probes(
 def banded_probe(
     sources: Sequence[np.ndarray], data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, algebra: Algebra
 ) -> ProbeResults:
-    """Ridge on sources side by side, each ``(n_utterances, n_features)``; several have a penalty each."""
+    """Fit ridge to sources side by side, each ``(n_utterances, n_features)``; several have a penalty each."""
     targets = make_targets(data, plan)
     bands = Bands.side_by_side([source.shape[1] for source in sources]) if len(sources) > 1 else None
     fits = nested_ridge(
@@ -83,27 +92,27 @@ def banded_probe(
         shared=targets.shared,
         algebra=algebra,
     )
-    return ProbeResults.of(ridge_columns(fits, targets, data.splits, keys), data)
+    return ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
 
 
 def make_targets(data: SweepData, plan: SweepPlan) -> ProbeTargets:
-    """The ratings and classes, with what others and the words leave of them."""
+    """Return the ratings and classes, with the residuals of ratings given other targets and given the transcript."""
     builder = _builder(data, plan)
     builder.add(data.ratings, data.codes, control="none", seed=0, text_residuals=data.text_residuals)
     return builder.build()
 
 
-def draws_of(data: SweepData, plan: SweepPlan, *, with_ratings: bool = False) -> Iterator[ProbeTargets]:
-    """The draws of the plan's controls, as many at a time as memory bears; before them the ratings, if asked for."""
-    n_columns = int(np.clip(DRAWN_BYTES // (DRAWN_BYTES_EACH * len(data.ratings)), *DRAWN_COLUMNS))
+def permuted_targets(data: SweepData, plan: SweepPlan, *, with_ratings: bool = False) -> Iterator[ProbeTargets]:
+    """Yield permutations of the plan's controls, as many at a time as memory allows; on request the ratings first."""
+    n_columns = int(np.clip(PERMUTED_BYTES // (BYTES_PER_UTTERANCE * len(data.ratings)), *PERMUTED_COLUMNS))
     builder = _builder(data, plan)
     if with_ratings:
         builder.add(data.ratings, data.codes, control="none", seed=0, text_residuals=data.text_residuals)
     for control in plan.controls:
         rng = control_rng(control, plan.seed)
-        for draw in range(plan.n_permutations):
+        for number in range(plan.n_permutations):
             builder.add_draw(
-                control, data.ratings, data.codes, data.groups, rng=rng, seed=draw, text_residuals=data.text_residuals
+                control, data.ratings, data.codes, data.groups, rng=rng, seed=number, text_residuals=data.text_residuals
             )
             if builder.n_columns >= n_columns:
                 yield builder.build()
@@ -118,38 +127,38 @@ def _builder(data: SweepData, plan: SweepPlan) -> TargetBuilder:
 
 
 def _ridge(
-    x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, draws: bool, algebra: Algebra
+    x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, permute: bool, algebra: Algebra
 ) -> ProbeResults:
-    """On the ratings, then on draws of them."""
+    """Fit ridge to the ratings, then to permutations of them."""
     targets = make_targets(data, plan)
-    if not draws:
+    if not permute:
         fits = nested_ridge(
             x, targets.y, splits=data.splits, alphas=plan.alphas, shared=targets.shared, algebra=algebra
         )
-        return ProbeResults.of(ridge_columns(fits, targets, data.splits, keys), data)
+        return ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
     ridge, finished = PermutedRidge(x, splits=data.splits, alphas=plan.alphas, algebra=algebra), NO_RESULTS
-    if not ridge.is_dual:  # else decompositions, which are not kept, are made for as many draws as there may be
+    if not ridge.is_dual:  # else decompositions, which are not saved, are made for as many permutations as possible
         fits = ridge.fit(targets.y, shared=targets.shared)
-        finished += ProbeResults.of(ridge_columns(fits, targets, data.splits, keys), data)
-    for drawn in draws_of(data, plan, with_ratings=ridge.is_dual):
-        fits = ridge.fit_permuted(drawn.y, shared=drawn.shared, of_split=drawn.of_split)
-        finished += ProbeResults.of(ridge_columns(fits, drawn, data.splits, keys), data)
+        finished += ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
+    for permuted in permuted_targets(data, plan, with_ratings=ridge.is_dual):
+        fits = ridge.fit_permuted(permuted.y, shared=permuted.shared, of_split=permuted.of_split)
+        finished += ProbeResults.from_columns(ridge_columns(fits, permuted, data.splits, keys), data)
     return finished
 
 
 def _trained_on(
     corpus: str, x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, algebra: Algebra
 ) -> ProbeResults:
-    """Ridge that one corpus trains and all test; the ratings as they are, for their residuals belong to all corpora."""
+    """Fit ridge on one corpus and test it on all; not to residuals of ratings, for those belong to all corpora."""
     within = replace(data, splits=splits_within(data.splits, data.labels["corpus"], corpus), text_residuals=None)
     plain = replace(plan, residuals=(), text_residuals=())
-    return _ridge(x, within, plain, {**keys, "train_corpus": corpus}, draws=False, algebra=algebra)
+    return _ridge(x, within, plain, {**keys, "train_corpus": corpus}, permute=False, algebra=algebra)
 
 
 def ridge_columns(
     fits: list[RidgeFit], targets: ProbeTargets, splits: list[Split], keys: dict[str, Any]
 ) -> list[HeldOutPrediction]:
-    """A column for each target of each draw."""
+    """Return a column of held-out predictions for each target, permuted or not."""
     columns = []
     for fitted in targets.fitted:
         builder = prediction_builder(fitted, keys)
@@ -159,8 +168,8 @@ def ridge_columns(
                 builder.add(split, chosen, None, float(fit.alpha[fitted.columns[0]]))
                 continue
             column = fitted.columns[k if fitted.by_split else 0]
-            mean, spread = float(fit.inner_mean[column]), float(fit.inner_std[column])
-            match = MomentMatching.of_moments(targets.y[split.train, column], mean=mean, spread=spread)
+            mean, deviation = float(fit.inner_mean[column]), float(fit.inner_std[column])
+            match = MomentMatching.of_moments(targets.y[split.train, column], mean=mean, spread=deviation)
             alpha, error = float(fit.alpha[column]), float(fit.inner_error[column])
             builder.add(split, fit.prediction[:, column], match, alpha, error)
         columns.append(builder.build())
@@ -168,13 +177,14 @@ def ridge_columns(
 
 
 def _most_likely(prediction: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
-    """The class whose fitted share exceeds its share of the training rows the most, as average recall asks.
+    """Return the class whose fitted probability exceeds its frequency in training the most, for average recall.
 
-    A class's fitted share over its frequency is what each class would have if all were as frequent; a class that is
-    absent from the training rows is never chosen.
+    A class's fitted probability over its frequency is what it would have if all classes were as frequent; a class that
+    is absent from the training rows is never chosen.
     """
-    share = one_hot.mean(axis=0)
-    return np.asarray(np.where(share > 0, prediction / np.where(share > 0, share, 1.0), -np.inf).argmax(axis=1))
+    frequency = one_hot.mean(axis=0)
+    ratio = prediction / np.where(frequency > 0, frequency, 1.0)
+    return np.asarray(np.where(frequency > 0, ratio, -np.inf).argmax(axis=1))
 
 
 def _logistic(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list[HeldOutPrediction]:
@@ -194,7 +204,7 @@ def _logistic(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, A
 
 
 def _mlp(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list[HeldOutPrediction]:
-    from layerprobe.probe.solvers.mlp import fit_mlp  # a network is loaded where one is asked for
+    from layerprobe.probe.solvers.mlp import fit_mlp  # imports torch's modules only where an MLP is requested
 
     fits = fit_mlp(x, data.ratings, splits=data.splits, seed=plan.seed, device=plan.device)
     columns = []
@@ -211,7 +221,7 @@ def _mlp(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) 
 
 
 def _mdl(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list[dict[str, Any]]:
-    """Score rows; there are no held-out predictions to keep."""
+    """Return rows of scores; online coding has no held-out predictions to save."""
     code = online_code(
         x, data.ratings, groups=data.groups, alphas=plan.alphas, rng=np.random.default_rng([plan.seed, 99])
     )

@@ -1,4 +1,4 @@
-"""The mixes of one encoder's layers: learnt, uniform, as the field makes them, and layer by layer from below."""
+"""Mixes of one encoder's layers: learnt weights, uniform weights, gradient descent, and layers 0 to l."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import numpy as np
 
 from layerprobe.probe.metrics import MomentMatching
 from layerprobe.probe.results.predictions import ALL_LAYERS, NO_RESULTS, PredictionBuilder, ProbeResults, SweepData
-from layerprobe.probe.sweep.plan import SweepPlan
+from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.system import usable_memory
 from layerprobe.probe.weighted_sum.gradient_descent import replay
 from layerprobe.probe.weighted_sum.layers import ReadLayer
 from layerprobe.probe.weighted_sum.solver import Chosen, Mixer, WeightedSumFit
 
-# What each asks; probes of the score table have these names
+# Names in the column probe of the scores
 MIXES = {
     "weighted_sum": "softmax mix of standardised layers",
-    "uniform_mix": "the same with equal weights",
+    "uniform_mix": "mix of standardised layers with equal weights",
     "unstandardised_mix": "softmax mix of layers as they are: a weight also measures its layer's scale",
-    "gradient_descent_mix": "layers as they are, by gradient descent on 1 - CCC, as the field does it",
+    "gradient_descent_mix": "layers as they are, by gradient descent on 1 - CCC, as is usual",
     "cumulative_mix": "softmax mix of layers 0 to l, for each l (Tenney et al., 2019)",
 }
 DEFAULT_MIXES = ("weighted_sum", "uniform_mix")
 
 
 class _Mixing:
-    """What the mixes of one encoder share."""
+    """The data of one encoder, and solvers that its mixes have in common."""
 
     def __init__(
         self, read: ReadLayer, layers: list[str], data: SweepData, plan: SweepPlan, keys: dict[str, Any]
@@ -37,7 +37,7 @@ class _Mixing:
         self._chosen: dict[bool, Chosen] = {}
 
     def mixer(self, *, standardise: bool) -> Mixer:
-        """Made once."""
+        """Return the solver, which is made once."""
         if standardise not in self._mixers:
             self._mixers.clear()  # one at a time: each may hold the layers
             self._mixers[standardise] = Mixer(
@@ -51,7 +51,7 @@ class _Mixing:
         return self._mixers[standardise]
 
     def chosen(self, *, standardise: bool) -> Chosen:
-        """The penalties, by the first seed."""
+        """Return the penalties, which the first seed chooses."""
         if standardise not in self._chosen:
             self._chosen[standardise] = self.mixer(standardise=standardise).choose(
                 self.plan.mix_penalties,
@@ -63,7 +63,7 @@ class _Mixing:
     def finished(
         self, probe: str, seed: int, fits: list[WeightedSumFit], chosen: Chosen, *, layer: str = ALL_LAYERS
     ) -> ProbeResults:
-        """Columns, scores and weights of one seed."""
+        """Return the columns, scores and weights of one seed."""
         columns, weights = [], []
         for t, target in enumerate(self.plan.targets):
             keys = {**self.keys, "probe": probe, "layer": layer, "target": target, "seed": seed}
@@ -75,12 +75,12 @@ class _Mixing:
                 if layer == ALL_LAYERS:
                     weights += self.weights(probe, seed, split.name, target, fit.layer_weights[t], fit.contributions[t])
             columns.append(builder.build())
-        return ProbeResults.of(columns, self.data, weights)
+        return ProbeResults.from_columns(columns, self.data, weights)
 
     def weights(
         self, probe: str, seed: int, fold: str, target: str, weights: np.ndarray, contributions: np.ndarray
     ) -> list[dict[str, Any]]:
-        """Rows of the weights' table."""
+        """Return rows of the table of layer weights."""
         label = {**self.keys, "probe": probe, "target": target, "fold": fold, "seed": seed}
         return [
             {**label, "layer": layer, "weight": float(w), "contribution": float(c)}
@@ -97,12 +97,12 @@ def mix_probes(
     *,
     advance: Callable[[str], None],
 ) -> ProbeResults:
-    """All mixes that the plan asks of one encoder.
+    """Fit all mixes of the plan to one encoder.
 
     Args:
-        read: gives rows of a layer by its place in ``layers``
-        layers: their names, without ``final``, which says again what the last block says
-        data: what is rated, and the splits
+        read: returns rows of a layer by its index in ``layers``
+        layers: their names, without ``final``, which is the last block once more, normed
+        data: the ratings and the splits
         plan: which mixes, seeds and penalties
         keys: encoder and control of the rows of the score table
         advance: called with the name of each mix that is done
@@ -137,7 +137,7 @@ def _uniform(mixing: _Mixing) -> ProbeResults:
 
 
 def _cumulative(mixing: _Mixing) -> ProbeResults:
-    """With the penalties that the mix of all layers chose, so that only the layers differ."""
+    """Fit layers 0 to l for each l, with the penalties of the mix of all layers, so that only the layers differ."""
     plan, finished = mixing.plan, NO_RESULTS
     penalty, seed = mixing.chosen(standardise=True).penalty, plan.weighted_sum_seeds[0]
     for k, layer in enumerate(mixing.layers):
@@ -170,7 +170,7 @@ def _gradient_descent(mixing: _Mixing) -> ProbeResults:
                     "gradient_descent_mix", seed, split.name, target, fit.layer_weights[t], fit.contributions[t]
                 )
             columns.append(builder.build())
-    return ProbeResults.of(columns, data, weights)
+    return ProbeResults.from_columns(columns, data, weights)
 
 
 _MAKERS: dict[str, Callable[[_Mixing], ProbeResults]] = {

@@ -1,32 +1,33 @@
-"""The choices of a sweep that depend on the manifest, settled and checked."""
+"""The plan of a sweep: the choices that depend on the manifest, with their defaults and checks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
+import numpy as np
+
+from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
+from layerprobe.probe.splits import speaker_groups
+from layerprobe.probe.sweep.inputs import usable_rows
 from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
-from layerprobe.probe.sweep.plan import SweepPlan
 from layerprobe.probe.tasks.controls import CONTROLS, DEFAULT_CONTROLS, WITHOUT_SPEAKERS
 from layerprobe.probe.tasks.cross_corpus import corpora_of
 from layerprobe.probe.tasks.targets import residual_targets
 from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES
 
 DEFAULT_FOLDS = 5
-
-
-DEFAULT_INNER_FOLDS = 4  # where the outer ones can't serve
-
-
+DEFAULT_INNER_FOLDS = 4  # where the outer folds can't serve
 DEFAULT_PERMUTATIONS = 49  # the least p is a fiftieth, and ridge takes about twice as long as without them
-
-
+SPEAKERS: Literal["speakers"] = "speakers"  # as many folds as there are speakers: leave one speaker out
 PROBES = {
     "mlp": "a small network with one hidden layer: is the finding linear only?",
     "logistic": "multinomial logistic regression of nominal targets",
-    "mdl": "bits that a layer saves in telling new speakers' ratings (Voita and Titov, 2020)",
+    "mdl": "bits that a layer saves in coding new speakers' ratings (Voita and Titov, 2020)",
 }
 
 
@@ -34,7 +35,7 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
     manifest: Manifest,
     *,
     targets: tuple[str, ...] = (),
-    folds: int | None = None,
+    folds: int | Literal["speakers"] | None = None,
     test_split: str | None = None,
     weighted_sum_seeds: int = 3,
     mixes: tuple[str, ...] = DEFAULT_MIXES,
@@ -47,34 +48,37 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
     fused: bool = False,
     speakers: bool = True,
     device: str = "cpu",
+    caches: Sequence[Cache] = (),
 ) -> SweepPlan:
-    """Settle the choices that depend on the manifest.
+    """Return the plan of a sweep of this manifest.
 
     Args:
-        manifest: what was rated
-        targets: those to sweep, rated or nominal; all of the manifest's if empty
-        folds: outer speaker-disjoint folds; None takes the manifest's split where it has one, else 5 folds
+        manifest: the ratings
+        targets: rated or nominal targets to probe; all of the manifest's if empty
+        folds: outer speaker-disjoint folds; ``"speakers"`` holds out one speaker after the other; None takes the
+            manifest's split where it has one, else 5 folds
         test_split: the split that is held out; None takes ``test``, else ``test1``, else ``development``
-        weighted_sum_seeds: of the weighted sum; 0 leaves all mixes out
+        weighted_sum_seeds: number of seeds of the weighted sum; 0 leaves all mixes out
         mixes: keys of `probe.sweep.mix_probes.MIXES`
-        probes: beside ridge, of `PROBES`
+        probes: keys of `PROBES`, in addition to ridge
         seed: of folds and permutations
         controls: keys of `probe.tasks.controls.CONTROLS`; None takes `probe.tasks.controls.DEFAULT_CONTROLS`, without
             speakers those of them that need none
-        permutations: draws of each control; a p-value from them is at least 1 / (permutations + 1)
-        residualize_text: also score rated targets on what the transcript's words leave of them; None: if there are any
+        permutations: number of permutations of each control; a p-value is at least 1 / (permutations + 1)
+        residualize_text: also score the residuals of rated targets given the transcript; None: if there are any
         cross_corpus: also train on each corpus of the manifest alone
         fused: also fit all encoders together
         speakers: False where every utterance counts as its own speaker
         device: where matrices are multiplied, cpu or cuda
+        caches: those that will be swept; ``folds="speakers"`` counts the speakers of utterances that all of them hold
 
     Raises:
-        InputError: if a target, control, mix or probe is unknown, or what is asked for needs a split, transcripts,
-            corpora or speakers that the manifest has not
+        InputError: if a target, control, mix or probe is unknown, or a choice needs a split, transcripts, corpora or
+            speakers that the manifest has not
     """
     if controls is None:
         controls = DEFAULT_CONTROLS if speakers else WITHOUT_SPEAKERS
-    _refuse_unknown(("control", controls, CONTROLS), ("mix", mixes, MIXES), ("probe", probes, PROBES))
+    _check_names(("control", controls, CONTROLS), ("mix", mixes, MIXES), ("probe", probes, PROBES))
     needs_speakers = [c for c in controls if c not in WITHOUT_SPEAKERS]
     if needs_speakers and not speakers:
         raise InputError(f"control {needs_speakers[0]!r} needs speakers. Leave it out, or name them in the manifest.")
@@ -87,21 +91,23 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
     if "logistic" in probes and not nominal:
         raise InputError(f"{manifest.path} has no target with classes for a logistic regression. Leave that probe out.")
     if permutations < 1:
-        raise InputError(f"{permutations} permutations draw nothing. Ask for 1 or more.")
+        raise InputError(f"{permutations} permutations can't test anything. Ask for 1 or more.")
     has_text = bool(rated) and _has_transcripts(manifest)
     if residualize_text and not has_text:
         missing = "no transcripts" if rated else "no rated target"
         raise InputError(
-            f"{manifest.path} has {missing}, so nothing lies beyond the text. Leave --residualize-text out."
+            f"{manifest.path} has {missing}, so there is nothing to residualize. Leave --residualize-text out."
         )
     if cross_corpus:
         corpora_of(manifest)
-    folds, test_split = _held_out(manifest, folds, test_split)
+    if folds == SPEAKERS:
+        folds = _n_speakers(manifest, caches, rated, nominal)
+    n_folds, test_split = _held_out(manifest, folds, test_split)
     return SweepPlan(
         targets=rated,
-        n_folds=folds,
+        n_folds=n_folds,
         test_split=test_split,
-        n_inner_folds=folds - 1 if folds is not None and folds > 2 else DEFAULT_INNER_FOLDS,
+        n_inner_folds=n_folds - 1 if n_folds is not None and n_folds > 2 else DEFAULT_INNER_FOLDS,
         alphas=DEFAULT_ALPHAS,
         controls=controls,
         n_permutations=permutations,
@@ -122,16 +128,23 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
     )
 
 
-def _refuse_unknown(*asked: tuple[str, tuple[str, ...], Mapping[str, object]]) -> None:
-    """Stop where a name is none of its kind; of each kind its name, what is asked for, and what is known."""
-    for kind, names, known in asked:
+def _check_names(*kinds: tuple[str, tuple[str, ...], Mapping[str, object]]) -> None:
+    """Check names against those that are known; of each kind its own name, the names, and the known ones."""
+    for kind, names, known in kinds:
         strange = [name for name in names if name not in known]
         if strange:
             raise InputError(f"{kind} {strange[0]!r} is unknown; choose all, or some of {', '.join(known)}.")
 
 
+def _n_speakers(manifest: Manifest, caches: Sequence[Cache], rated: tuple[str, ...], nominal: tuple[str, ...]) -> int:
+    """Return the number of speakers with utterances that all caches hold and all targets rate."""
+    cached, usable = usable_rows(manifest.table, caches, rated, nominal)
+    speakers = manifest.table["speaker_id"].to_numpy()[cached & usable]
+    return len(np.unique(speaker_groups(speakers))) if len(speakers) else 0
+
+
 def _held_out(manifest: Manifest, folds: int | None, test: str | None) -> tuple[int | None, str | None]:
-    """The number of folds, or the split that is held out; the other is None."""
+    """Return the number of folds, or the split that is held out; the other is None."""
     if test is not None and folds is not None:
         raise InputError("--folds and --test-split exclude each other: folds hold every speaker out in turn.")
     present = set(manifest.table["split"]) if "split" in manifest.table else set()
@@ -145,5 +158,5 @@ def _held_out(manifest: Manifest, folds: int | None, test: str | None) -> tuple[
 
 
 def _has_transcripts(manifest: Manifest) -> bool:
-    """Whether any utterance has words."""
+    """Return whether any utterance has a transcript."""
     return TRANSCRIPT in manifest.table and bool((manifest.table[TRANSCRIPT].str.strip() != "").any())

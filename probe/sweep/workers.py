@@ -1,4 +1,4 @@
-"""The layers of a sweep, one after the other here, several at once in processes, or on a cluster; the same bits."""
+"""The layers of a sweep, probed one after the other, in parallel processes, or on a cluster, with equal results."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.dask_client import RETRIES
 from layerprobe.probe.results.partial import PartialResults
 from layerprobe.probe.results.predictions import ProbeResults, SweepData
+from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.backends import Algebra
-from layerprobe.probe.sweep.layer_probes import layer_probes
-from layerprobe.probe.sweep.plan import SweepPlan
+from layerprobe.probe.sweep.layer_probes import CovariateFeatures, layer_probes
 from layerprobe.probe.system import cores, torch_threads
 
-THREADS = 2  # of one unit of work, always: sums are rounded alike however many units run at once
+THREADS = 2  # of one job, always: sums are rounded alike however many jobs run in parallel
 SPARE = 2**30  # bytes over one layer that a sweep may take by itself
-WORKER = 150 * 2**20  # bytes of a unit beside its layer
+WORKER = 150 * 2**20  # bytes of a job in addition to its layer
 
 
 @dataclass(frozen=True)
 class Job:
-    """One layer of one cache to be probed."""
+    """One layer of one cache that is to be probed."""
 
     cache: Cache
     layer: str
@@ -37,50 +37,50 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of what is kept of it."""
+        """The name under which the layer's results are saved until the run is complete."""
         return f"{self.keys['encoder']}-{self.keys['control']}-layer-{self.layer}"
 
     @property
-    def words(self) -> str:
-        """For who watches."""
+    def label(self) -> str:
+        """The encoder and the layer, for the progress."""
         return f"{self.keys['encoder']} layer {self.layer}"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker of a cluster does at once."""
+    """Work that one worker of a cluster does as a whole."""
 
-    name: str  # to keep it by
-    words: str  # for who watches
-    n_steps: int  # of the sweep
+    name: str  # under which its results are saved
+    label: str  # for the progress
+    n_steps: int  # of the sweep's progress
     work: Callable[[], ProbeResults]  # is pickled
 
 
-def layers_at_once(layer_bytes: int) -> int:
-    """Layers at once that leave each two threads and take no more memory than one layer and a GiB."""
+def parallel_layers(layer_bytes: int) -> int:
+    """Return how many layers may be probed in parallel, with two threads each, in a layer's memory and a GiB more."""
     by_memory = (layer_bytes + SPARE) // (layer_bytes + WORKER)
     return max(1, min(cores() // THREADS, by_memory))
 
 
-def fitted(
+def fit_jobs(
     units: list[Job],
     data: SweepData,
     plan: SweepPlan,
-    other: list[np.ndarray],
+    covariates: CovariateFeatures,
     algebra: Algebra,
-    unfinished: PartialResults,
+    partial_results: PartialResults,
     jobs: int | None,
 ) -> Iterator[ProbeResults]:
-    """What each unit gives, in order, in worker processes or here, where the next layer is read meanwhile."""
+    """Yield the results of each job in order, from worker processes, or from this one, which reads a layer ahead."""
     first = units[0]
     layer_bytes = len(data.utterance_ids) * 4 * first.cache.values_per_utterance // len(first.cache.plan.layers)
-    jobs = layers_at_once(layer_bytes) if jobs is None else jobs
+    jobs = parallel_layers(layer_bytes) if jobs is None else jobs
     if jobs > 1 and plan.device == "cpu":
-        work = joblib.delayed(_kept)
+        work = joblib.delayed(_fit_or_load)
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch=jobs, max_nbytes="1M")
-        yield from parallel(work(unit, data, plan, other, algebra, unfinished) for unit in units)
+        yield from parallel(work(unit, data, plan, covariates, algebra, partial_results) for unit in units)
         return
-    waiting = [unit for unit in units if not unfinished.has(unit.name)]
+    waiting = [unit for unit in units if not partial_results.has(unit.name)]
     with ThreadPoolExecutor(1) as reader:
         coming: dict[str, Future[np.ndarray]] = {}
         for unit in units:
@@ -89,55 +89,55 @@ def fitted(
                     if near.name not in coming:
                         coming[near.name] = reader.submit(near.cache.read_layer, near.layer, near.rows)
                 waiting.pop(0)
-            yield _kept(unit, data, plan, other, algebra, unfinished, coming.pop(unit.name, None))
+            yield _fit_or_load(unit, data, plan, covariates, algebra, partial_results, coming.pop(unit.name, None))
 
 
-def fitted_on_cluster(client: Any, tasks: list[Task], unfinished: PartialResults) -> Iterator[ProbeResults]:
-    """What each task gives, in order, through joblib's Dask backend; it is kept here, not where it was made.
+def fit_on_cluster(client: Any, tasks: list[Task], partial_results: PartialResults) -> Iterator[ProbeResults]:
+    """Yield the results of each task in order, through joblib's Dask backend; this process saves them.
 
     Args:
         client: of the scheduler
         tasks: layers and mixes
-        unfinished: what is kept already is not done again
+        partial_results: saved results are not computed again
     """
-    kept = [unfinished.kept(task.name) for task in tasks]
+    kept = [partial_results.load(task.name) for task in tasks]
     with joblib.parallel_config(backend="dask", client=client, retries=RETRIES):
         parallel = joblib.Parallel(return_as="generator", batch_size=1)
         made = parallel(joblib.delayed(task.work)() for task, done in zip(tasks, kept, strict=True) if done is None)
         for task, done in zip(tasks, kept, strict=True):
-            yield unfinished.keep(task.name, next(made)) if done is None else done
+            yield partial_results.save(task.name, next(made)) if done is None else done
 
 
-def fitted_unit(
+def fit_layer(
     unit: Job,
     data: SweepData,
     plan: SweepPlan,
-    other: list[np.ndarray],
+    covariates: CovariateFeatures,
     algebra: Algebra,
     coming: Future[np.ndarray] | None = None,
 ) -> ProbeResults:
-    """One layer, read or ``coming``, through every probe that the plan asks for."""
+    """Fit every probe of the plan to one layer, which is read here, or by another thread into ``coming``."""
 
     def work() -> ProbeResults:
         x = coming.result() if coming else unit.cache.read_layer(unit.layer, unit.rows)
-        return layer_probes(x, data, plan, {**unit.keys, "layer": unit.layer}, bands=other, algebra=algebra)
+        return layer_probes(x, data, plan, {**unit.keys, "layer": unit.layer}, covariates=covariates, algebra=algebra)
 
     return with_threads(THREADS, work)
 
 
 def with_threads(n: int, work: Callable[[], ProbeResults]) -> ProbeResults:
-    """Do some work with so many threads of BLAS and torch."""
+    """Run a function with a number of threads of BLAS and torch."""
     with torch_threads(n), threadpool_limits(n):
         return work()
 
 
-def _kept(
+def _fit_or_load(
     unit: Job,
     data: SweepData,
     plan: SweepPlan,
-    other: list[np.ndarray],
+    covariates: CovariateFeatures,
     algebra: Algebra,
-    unfinished: PartialResults,
+    partial_results: PartialResults,
     coming: Future[np.ndarray] | None = None,
 ) -> ProbeResults:
-    return unfinished.unit(unit.name, partial(fitted_unit, unit, data, plan, other, algebra, coming))
+    return partial_results.load_or_compute(unit.name, partial(fit_layer, unit, data, plan, covariates, algebra, coming))

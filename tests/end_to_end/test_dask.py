@@ -133,9 +133,9 @@ def test_a_sweep_goes_on_at_what_it_kept_and_names_a_missing_scheduler(corpus, c
     )
     probed = []
     monkeypatch.setattr("layerprobe.probe.sweep.workers.PartialResults.clear", lambda self: None)
-    keep = PartialResults.keep
+    save = PartialResults.save
     monkeypatch.setattr(
-        PartialResults, "keep", lambda self, name, done: (probed.append(name), keep(self, name, done))[1]
+        PartialResults, "save", lambda self, name, done: (probed.append(name), save(self, name, done))[1]
     )
     assert command(*words, "--dask", cluster.scheduler_address).exit_code == 0
     first = len(probed)

@@ -11,7 +11,7 @@ from helpers.planted import store
 
 from layerprobe.figures.report.report import write_report
 from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
-from layerprobe.probe.sweep.inputs import LayerBand
+from layerprobe.probe.sweep.covariates import LayerCovariate
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 
@@ -68,12 +68,14 @@ def reported_run(root: Path) -> Path:
         replace(plan, mix_iterations=10),
         out=folder,
         random_weights=[control],
-        covariate=[LayerBand(text, "1")],
+        covariates=[LayerCovariate(text, "1")],
         command="layerprobe sweep hubert.zarr my.csv --out run",
     )
     quarantined = pd.DataFrame([{"encoder": "hubert", "utterance_id": EVIL, "path": "x", "reason": "silent"}])
     run = (folder / "quarantine.csv").read_text().strip().split("\n")[0]
     fingerprint = pd.read_csv(folder / "scores.csv")["fingerprint"].iloc[0]
-    quarantined.assign(fingerprint=fingerprint)[run.split(",")].to_csv(folder / "quarantine.csv", index=False)
+    quarantined.assign(fingerprint=fingerprint, format_version=1)[run.split(",")].to_csv(
+        folder / "quarantine.csv", index=False
+    )
     write_report(folder)
     return folder

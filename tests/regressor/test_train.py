@@ -236,7 +236,7 @@ def test_frozen_sound_is_heard_once_and_gives_the_same_regressor(corpus, folders
 def test_seeds_differ_and_each_has_its_column(corpus, folders, text_folder, tmp_path):
     run = trained(corpus, folders, text_folder, tmp_path / "run", epochs=1, seeds=2, branches=("text",))
     predictions = read_predictions(tmp_path / "run")
-    assert predictions.columns["seed"].tolist() == ["0", "0", "1", "1"]
+    assert predictions.columns["seed"].tolist() == [0, 0, 1, 1]
     assert not np.array_equal(predictions.prediction[:, 0], predictions.prediction[:, 2])
     assert sorted(p.name for p in (tmp_path / "run").glob("seed-*")) == ["seed-0", "seed-1"]
     assert len(run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == "ccc")]) == 4

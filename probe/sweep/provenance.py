@@ -1,0 +1,129 @@
+"""The content of plan.toml: settings, manifest, caches, and the numbers of utterances and speakers of each fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from layerprobe.probe.cache.store import Cache
+from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.fingerprints import combined_fingerprint
+from layerprobe.probe.results.predictions import SweepData
+from layerprobe.probe.results.sweep_plan import SweepPlan
+from layerprobe.probe.version import layerprobe_version
+
+
+def rows_fingerprint(cache: Cache) -> str:
+    """Return the fingerprint of the utterances that a cache holds and of the audio that they were made from."""
+    return combined_fingerprint(
+        *sorted(f"{i} {s}" for i, s in zip(cache.utterance_ids, cache.audio_hashes, strict=True))
+    )
+
+
+def describe_cache(cache: Cache, name: str) -> dict[str, Any]:
+    """Return a cache's table in plan.toml; its path is no part of any fingerprint."""
+    plan = {"name": name, **cache.plan.to_json(), "fingerprint": cache.plan.fingerprint()}
+    return {
+        **plan,
+        "rows_fingerprint": rows_fingerprint(cache),
+        "n_utterances": len(cache.utterance_ids),
+        "n_features": cache.values_per_utterance // len(cache.plan.layers),
+        "path": str(cache.path.absolute()),
+    }
+
+
+def describe_settings(
+    named: dict[str, Cache],
+    untrained: list[tuple[str, Cache]],
+    manifest: Manifest,
+    plan: SweepPlan,
+    *,
+    covariates: list[dict[str, Any]],
+    command: str,
+) -> dict[str, Any]:
+    """Return what of plan.toml is known before anything is fitted.
+
+    Args:
+        named: encoders' names and their caches
+        untrained: the caches with random weights, by the name of the encoder whose architecture they have
+        manifest: the ratings
+        plan: the sweep's
+        covariates: the table of each covariate
+        command: the command line
+    """
+    ids = set(manifest.table["utterance_id"])
+    return {
+        "command": command,
+        "layerprobe_version": layerprobe_version(),
+        "manifest": str(manifest.path.absolute()),
+        "corpus": {
+            "name": manifest.header.corpus,
+            "version": manifest.header.version,
+            "notes": manifest.header.notes,
+            "content": manifest.content_hash(),
+        },
+        "sweep": plan.to_toml(),
+        "encoders": [
+            {**describe_cache(c, n), "n_not_in_manifest": sum(i not in ids for i in c.utterance_ids)}
+            for n, c in named.items()
+        ],
+        "covariates": covariates,
+        "random_weights": [describe_cache(c, n) for n, c in untrained],
+    }
+
+
+def settings_fingerprint(settings: dict[str, Any]) -> str:
+    """Return the fingerprint of a run: of its plan, its ratings, and the plans and utterances of all its caches.
+
+    Args:
+        settings: of `describe_settings`
+    """
+    tables = [*settings["encoders"], *settings["random_weights"], *settings["covariates"]]
+    caches = [table for table in tables if "rows_fingerprint" in table]
+    return combined_fingerprint(
+        settings["sweep"]["fingerprint"],
+        settings["corpus"]["content"],
+        *(table["fingerprint"] for table in caches),
+        *(table["rows_fingerprint"] for table in caches),
+        *(f"covariate {table['name']}" for table in settings["covariates"]),
+    )
+
+
+def with_counts(settings: dict[str, Any], data: SweepData, counts: dict[str, int]) -> dict[str, Any]:
+    """Return the whole content of plan.toml: the settings, and how many utterances and speakers were used.
+
+    Args:
+        settings: of `describe_settings`
+        data: the utterances and their splits
+        counts: of the utterances that were used and of those that were not
+    """
+    n_held_out = sum(len(s.test) for s in data.splits)
+    corpus = {**settings["corpus"], **counts, "n_held_out": n_held_out}
+    return {**settings, "corpus": corpus, "folds": fold_counts(data)}
+
+
+def fold_counts(data: SweepData) -> list[dict[str, Any]]:
+    """Return for each fold its name and the numbers of utterances and speakers that train and that are held out."""
+
+    def n_speakers(rows: np.ndarray) -> int:
+        return len(np.unique(data.groups[rows]))
+
+    return [
+        {
+            "name": split.name,
+            "n_train_utterances": len(split.train),
+            "n_train_speakers": n_speakers(split.train),
+            "n_test_utterances": len(split.test),
+            "n_test_speakers": n_speakers(split.test),
+        }
+        for split in data.splits
+    ]
+
+
+def joint_quarantine(caches: Sequence[Cache], names: Sequence[str]) -> pd.DataFrame:
+    """Return the quarantined utterances of all caches: ``encoder, utterance_id, path, reason``."""
+    tables = [c.quarantine.assign(encoder=n) for c, n in zip(caches, names, strict=True)]
+    return pd.concat(tables)[["encoder", "utterance_id", "path", "reason"]]

@@ -1,0 +1,142 @@
+"""docs/formats.md describes every file that a real run writes, every column of it, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from fnmatch import fnmatch
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from helpers.command_line import command
+from helpers.documented_formats import TYPES, differences, documented, fields_of, wrong_values
+from helpers.every_command import make_material
+
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.extraction.extract import extract
+
+COMPLETE = {"undocumented": [], "missing": []}
+FEW = ("--steps", 2, "--batch-size", 2, "--eval-every", 1)
+
+
+@pytest.fixture(scope="module")
+def cache(folders, ten_voices, tmp_path_factory):
+    """A cache in 16-bit precision, with all files that one can have, and an utterance in quarantine."""
+    path = tmp_path_factory.mktemp("caches") / "hubert.zarr"
+    return extract(ten_voices, load_encoder(str(folders["hubert"]), precision="bfloat16"), path)
+
+
+@pytest.fixture(scope="module")
+def models(folders, tmp_path_factory):
+    """A trained regressor, a pretrained and a distilled encoder."""
+    root = tmp_path_factory.mktemp("models")
+    (root / "material").mkdir()
+    material = make_material(root / "material", folders["hubert"])
+    table, speech = material / "my.csv", material / "speech"
+    for arguments in (
+        ("train", table, "--audio-encoder", speech, "--out", root / "trained", "--epochs", 1, "--hidden", 8),
+        ("pretrain", table, "--config", speech / "config.json", "--out", root / "pretrained", "--units", 4, *FEW),
+        ("distil", table, "--teacher", speech, "--blocks", 1, "--out", root / "distilled", *FEW),
+    ):
+        result = command(*arguments)
+        assert result.exit_code == 0, result.output
+    return root
+
+
+def text_of(path):
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def files_below(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def undocumented_files(folder, prefix):
+    known = [f.removeprefix(prefix) for s in documented() for f in s.files if f.startswith(prefix)]
+    return [name for name in files_below(folder) if not any(fnmatch(name, k) for k in known)]
+
+
+def test_the_page_is_well_formed():
+    for section in documented():
+        for column in section.fields.values():
+            assert column.type in TYPES or "(" in column.type, column
+            assert column.since == "0.1", column
+
+
+@pytest.mark.parametrize("kind", ["cache", "run", "trained", "pretrained", "distilled"])
+def test_every_file_is_described(kind, cache, reported, models):
+    folder = {"cache": cache.path, "run": reported}.get(kind) or models / kind
+    prefix = {"cache": "NAME.zarr/", "run": "RUN/", "trained": "TRAINED/"}.get(kind, "ENCODER/")
+    assert undocumented_files(folder, prefix) == []
+
+
+def test_every_column_of_a_runs_tables_is_described_with_its_type_and_values(reported):
+    tables = [name for name in files_below(reported) if name.endswith(".csv")]
+    assert {"scores.csv", "layer_weights.csv", "quarantine.csv", "figures/heatmap.csv"} <= set(tables)
+    described = [f for s in documented() for f in s.files]
+    for name in tables:
+        file = f"RUN/{name}" if f"RUN/{name}" in described else f"RUN/{name}".replace("-classes", "")
+        table = text_of(reported / name)
+        assert differences(file, list(table)) == COMPLETE, name
+        assert wrong_values(file, table) == []
+
+
+def test_the_parquet_scores_have_the_documented_types(reported):
+    schema = pq.read_schema(reported / "scores.parquet")
+    types = {"text": ("string", "large_string"), "integer": ("int",), "number": ("double", "float")}
+    fields = fields_of("RUN/scores.parquet")
+    assert differences("RUN/scores.parquet", schema.names) == COMPLETE
+    for column in schema:
+        assert str(column.type).startswith(types[fields[column.name].type]), column
+
+
+def test_every_array_of_the_predictions_is_described(reported):
+    with np.load(reported / "predictions.npz", allow_pickle=False) as file:
+        assert differences("RUN/predictions.npz", file.files) == COMPLETE
+        for name, column in fields_of("RUN/predictions.npz").items():
+            kind = {"text": "U", "float32": "f", "float64": "f", "int64": "i"}[column.type.split(" ")[0]]
+            assert file[name].dtype.kind == kind, name
+            assert column.type.count(",") - column.type.count(",)") + 1 >= file[name].ndim
+
+
+def test_every_key_of_plan_and_findings_is_described(reported):
+    plan = tomllib.loads((reported / "plan.toml").read_text())
+    names = list(plan) + [f"{k}.{n}" for k, v in plan.items() if isinstance(v, dict) for n in v]
+    names += [f"{k}.{n}" for k, v in plan.items() if isinstance(v, list) and v and isinstance(v[0], dict) for n in v[0]]
+    assert differences("RUN/plan.toml", names) == COMPLETE
+    content = json.loads((reported / "findings.json").read_text())
+    names = list(content) + [f"findings.{key}" for key in dict.fromkeys(k for f in content["findings"] for k in f)]
+    assert differences("RUN/findings.json", names) == COMPLETE
+    allowed = fields_of("RUN/findings.json")["findings.name"].values
+    assert {f["name"] for f in content["findings"]} <= set(allowed)
+
+
+def test_every_array_and_attribute_of_a_cache_is_described(cache):
+    group = zarr.open_group(cache.path, mode="r")
+    arrays = {name: array for name, array in group.arrays()}
+    fields = fields_of("NAME.zarr")
+    assert set(arrays) <= set(fields)
+    for name, array in arrays.items():
+        dimensions = ", ".join(array.metadata.dimension_names)
+        assert fields[name].type.partition(" ")[2] == f"({dimensions})", name
+    attributes = {f"attributes.{name}" for name in group.attrs}
+    attributes |= {f"attributes.plan.{name}" for name in group.attrs["plan"]}
+    assert {n for n, f in fields.items() if "(" not in f.type} == attributes
+
+
+def test_tables_of_caches_and_trainings_are_described(cache, models):
+    described = [f for s in documented() for f in s.files if f.endswith(".csv") and not f.startswith("RUN/")]
+    places = {"NAME.zarr": [cache.path], "TRAINED": [models / "trained"]}
+    places["ENCODER"] = [models / "pretrained", models / "distilled"]
+    seen = set()
+    for file in described:
+        root, _, name = file.partition("/")
+        for path in (p for folder in places.get(root, []) for p in folder.glob(name)):
+            table = text_of(path)
+            assert differences(file, list(table)) == COMPLETE, path
+            assert wrong_values(file, table) == []
+            seen.add(file)
+    assert len(seen) >= 3

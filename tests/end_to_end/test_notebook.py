@@ -1,0 +1,46 @@
+"""The README's example in a notebook: it runs, and its objects are shown as tables, quickly."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from helpers.command_line import ROOT
+from helpers.voices import voice, write_table
+from nbclient import NotebookClient
+
+import soundfile
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, folders):
+    """A folder as a user has it: a manifest, audio files, an encoder."""
+    folder, rows = tmp_path_factory.mktemp("notebook"), []
+    for i in range(20):
+        soundfile.write(folder / f"s{i}.wav", voice(0.3, pitch=80 + 9 * i, seed=i), 16_000)
+        rows.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i // 2}", "arousal": 1 + i / 4})
+    write_table(folder, rows)
+    return folder
+
+
+def test_the_readmes_example_runs_in_a_notebook(corpus, folders):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    example = example.replace("facebook/hubert-base-ls960", str(folders["hubert"]))
+    cells = [*example.strip().split("\n"), "manifest", "cache", "run", "lp.study(run)"]
+    timed = "import time; _t = time.perf_counter(); [x._repr_html_() for x in (manifest, cache, run, lp.study(run))]"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells if c])
+    notebook.cells.append(nbformat.v4.new_code_cell(f"{timed}\nprint(time.perf_counter() - _t)"))
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(corpus)}}
+    ).execute()
+    shown = {cell.source: cell.outputs for cell in notebook.cells}
+    for name in ("manifest", "cache", "run", "lp.study(run)"):
+        html = "".join(out["data"].get("text/html", "") for out in shown[name] if "data" in out)
+        assert "<table" in html, name
+        assert "<script" not in html
+    figures = [out for out in shown["lp.heatmap(run)"] if "image/png" in out.get("data", {})]
+    assert len(figures) == 1
+    assert float(notebook.cells[-1].outputs[-1]["text"]) < 1.0  # all four together
+    assert (Path(corpus) / "runs" / "first" / "scores.parquet").exists()
