@@ -10,9 +10,9 @@ All functions take the same arguments:
 * ``ax``: axes to plot one target of one encoder into; they keep their fonts, and their figure is not saved
 * ``out``: a file that ends in png, pdf or svg, or a folder for all three; the table is saved next to it as CSV
 
-Without ``ax`` they return the figure, which a notebook shows, and write nothing unless ``out`` is given; with ``ax`` they
-return the axes. They raise `InputError` where an argument or a run is wrong, and its subclass `NothingToPlotError` where
-the runs lack what the figure shows.
+Without ``ax`` they return the figure, which a notebook shows, and write nothing unless ``out`` is given; with ``ax``
+they return the axes. They raise `InputError` where an argument or a run is wrong, and its subclass
+`NothingToPlotError` where the runs lack what the figure shows.
 """
 
 from __future__ import annotations
@@ -38,103 +38,121 @@ Runs = Run | Path | str | Sequence[Run | Path | str]
 
 @overload
 def heatmap(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None, target: str | None = None,
-    encoder: str | None = None, out: Path | str | None = None,
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure: ...  # fmt: skip
 @overload
 def heatmap(
-    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None,
+    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
 ) -> Axes: ...  # fmt: skip
 def heatmap(
     runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
     target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
-    """Plot the scores of all layers and targets, with the 95 % set of best layers framed, and the controls; arguments as in `figures.public`."""
+    """Plot the scores of all layers and targets, the 95 % set of best layers, and the controls.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
     return _show("heatmap", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
 
 
 @overload
 def curves(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None, target: str | None = None,
-    encoder: str | None = None, out: Path | str | None = None,
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure: ...  # fmt: skip
 @overload
 def curves(
-    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None,
+    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
 ) -> Axes: ...  # fmt: skip
 def curves(
     runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
     target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
-    """Plot the score of each layer with its confidence interval over speakers, and the controls; arguments as in `figures.public`."""
+    """Plot the score of each layer with its confidence interval over speakers, and the controls.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
     return _show("curves", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
 
 
 @overload
 def layer_weights(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None, target: str | None = None,
-    encoder: str | None = None, out: Path | str | None = None,
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure: ...  # fmt: skip
 @overload
 def layer_weights(
-    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None,
+    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
 ) -> Axes: ...  # fmt: skip
 def layer_weights(
     runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
     target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
-    """Plot the layer weights of the weighted sum with each layer's contribution and score; arguments as in `figures.public`."""
+    """Plot the layer weights of the weighted sum with each layer's contribution and score.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
     return _show("layer-weights", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
 
 
 @overload
 def depth(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None, target: str | None = None,
-    encoder: str | None = None, out: Path | str | None = None,
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure: ...  # fmt: skip
 @overload
 def depth(
-    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None,
+    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
 ) -> Axes: ...  # fmt: skip
 def depth(
     runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
     target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
-    """Plot at what relative depth each target is predicted, and how the depths of two targets differ; arguments as in `figures.public`."""
+    """Plot at what relative depth each target is predicted, and how the depths of two targets differ.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
     return _show("depth", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
 
 
 @overload
 def best_layer(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None, target: str | None = None,
-    encoder: str | None = None, out: Path | str | None = None,
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure: ...  # fmt: skip
 @overload
 def best_layer(
-    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None,
+    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
 ) -> Axes: ...  # fmt: skip
 def best_layer(
     runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
     target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
-    """Plot how often each layer scores best in bootstrap resamples of the speakers; arguments as in `figures.public`."""
+    """Plot how often each layer scores best in bootstrap resamples of the speakers.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
     return _show("best-layer", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
 
 
 @overload
 def gain_over_random(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None, target: str | None = None,
-    encoder: str | None = None, out: Path | str | None = None,
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure: ...  # fmt: skip
 @overload
 def gain_over_random(
-    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None,
+    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
 ) -> Axes: ...  # fmt: skip
 def gain_over_random(
     runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
     target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
-    """Plot the gain of each layer over the same architecture with random weights; arguments as in `figures.public`."""
+    """Plot the gain of each layer over the same architecture with random weights.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
     return _show("gain-over-random", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
 
 
@@ -149,10 +167,10 @@ def similarity(
     runs: Runs, *, width: str | float | None = None, ax: Axes | None = None, encoder: str | None = None,
     out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
-    """Plot the similarity (CKA) of all layers with each other and with the ratings; arguments as in `figures.public`.
+    """Plot the similarity (CKA) of all layers with each other and with the ratings.
 
     The first run's layers are compared if they were not, which writes ``similarity.csv`` into its folder and needs its
-    caches. In ``ax`` an encoder is compared with itself.
+    caches. In ``ax`` an encoder is compared with itself. Arguments are those of `figures.public`.
     """
     folder = _folders(runs)[0]
     if not (folder / SIMILARITY).exists():

@@ -103,8 +103,7 @@ def cell_page(
         InputError: if ``width`` leaves too little for the cells
     """
     size, narrow = font_size(width), is_narrow(width)
-    label_space = 1.5 if not narrow or width is None else min(0.9, 0.26 * width)
-    names = [wrapped(shown_name(t), label_space, size) for t in targets]
+    names = [wrapped(shown_name(t), 0.9 if narrow else 1.5, size) for t in targets]
     row = max(CELL_HEIGHT, line_height(size, 1 + max(name.count("\n") for name in names)) + 0.02)
     square = 0.0 if correlations is None else len(targets) * row
     across = _across(layers, names, scale, square=square, width=width)

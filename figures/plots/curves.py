@@ -52,8 +52,8 @@ def plot_layer_curves(
     """Draw one line per encoder over relative depth, with its interval as a ribbon and its controls as thinner lines.
 
     Args:
-        table: rows of `analysis.layers.scores.with_intervals` for one target: ``encoder, control, probe, baseline, layer,
-            value, ci_low, ci_high, interval, fold_min, fold_max, draw_min, draw_max``
+        table: rows of `analysis.layers.scores.with_intervals` for one target: ``encoder, control, probe, baseline,
+            layer, value, ci_low, ci_high, interval, fold_min, fold_max, draw_min, draw_max``
         ax: axes to draw into
         layers: layers of each encoder, in order
         colours: of the encoders
