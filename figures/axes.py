@@ -17,6 +17,7 @@ from layerprobe.figures.plots.best_layer_frequency import Y_LABEL, plot_best_lay
 from layerprobe.figures.plots.curves import plot_layer_curves
 from layerprobe.figures.plots.depth import DEPTH_AXIS, plot_depth
 from layerprobe.figures.plots.heatmap import (
+    CONTROL_NAMES,
     cell_order,
     gain_limits,
     plot_gain_over_random,
@@ -70,6 +71,11 @@ def _heatmap(study: Study, ax: Axes, target: str, encoder: str) -> None:
     table, rows = _rows("heatmap", study, target, encoder)
     limits = score_limits(cell_order(table, layers=study.layers, targets=study.targets))
     plot_layer_heatmap(rows, ax, layers=study.layers[encoder], targets=[target], metric=study.metric, limits=limits)
+    for text in list(ax.texts):
+        if text.get_text() in CONTROL_NAMES.values():
+            text.remove()  # with one target, controls are labels of rows and not headings
+    controls = [name for control, name in CONTROL_NAMES.items() if control in set(rows["control"]) - {"none"}]
+    ax.set_yticks(ax.get_yticks(), [shown_name(target), *controls])
     ax.set_xlabel("layer")
     ax.set_title(f"{encoder}: {METRIC_NAMES[study.metric]}")
 
