@@ -30,7 +30,7 @@ from layerprobe.figures.layout.width import check_panel, font_size, is_narrow
 from layerprobe.probe.layer_names import FINAL
 
 CELL_HEIGHT = 0.27  # inches
-CELL_WIDTH = (0.29, 0.62)  # inches of a cell at natural width: with many layers (room for "−.03"), with a few
+CELL_WIDTH = (0.29, 0.62)  # inches of a cell at natural width: with many layers (space for "−.03"), with a few
 LEAST_WIDTH = 1.7  # inches of all cells together at natural width, which headings need
 NARROWEST = 1.3  # inches of all cells together at a requested width
 EDGE, PAD, BAR, SPACE = 0.05, 0.08, 0.11, 0.2  # inches
@@ -103,8 +103,7 @@ def cell_page(
         InputError: if ``width`` leaves too little for the cells
     """
     size, narrow = font_size(width), is_narrow(width)
-    label_space = 1.5 if not narrow or width is None else min(0.9, 0.26 * width)
-    names = [wrapped(shown_name(t), label_space, size) for t in targets]
+    names = [wrapped(shown_name(t), 0.9 if narrow else 1.5, size) for t in targets]
     row = max(CELL_HEIGHT, line_height(size, 1 + max(name.count("\n") for name in names)) + 0.02)
     square = 0.0 if correlations is None else len(targets) * row
     across = _across(layers, names, scale, square=square, width=width)

@@ -9,7 +9,7 @@ from layerprobe.probe.exceptions import InputError
 
 WIDTHS = {"column": 3.5, "double": 7.2}  # inches: one and two columns of IEEE's journals and proceedings
 MM = 25.4  # per inch
-UNITS = {"mm": 1 / MM, "cm": 10 / MM, "in": 1.0}  # inches
+UNITS = {"mm": MM, "cm": MM / 10, "in": 1.0}  # per inch
 LIMITS = (25.0, 500.0)  # millimetres
 NARROW = 5.5  # inches; a narrower figure is laid out as for one column: smaller font, colour bars below
 
@@ -35,7 +35,7 @@ def parse_width(width: str | float) -> float:
                 f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}, or give a length with its unit, "
                 "such as 89mm, 9cm or 3.5in."
             )
-        inches = float(length[1]) * UNITS[length[2]]
+        inches = float(length[1]) / UNITS[length[2]]
     else:
         inches = float(width)
     if not LIMITS[0] - 1e-9 <= inches * MM <= LIMITS[1] + 1e-9:

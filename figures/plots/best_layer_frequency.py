@@ -1,4 +1,4 @@
-"""How often each layer is the best one when other speakers are drawn."""
+"""The figure of best layers: how often each layer scores best in bootstrap resamples of the speakers."""
 
 from __future__ import annotations
 
@@ -25,26 +25,30 @@ from layerprobe.figures.layout.style import (
 from layerprobe.figures.layout.width import font_size
 
 HEIGHT = 0.9  # inches of a panel
-OTHERS = 0.35  # how much of its colour a layer outside the best set keeps
+IN_SET = "not significantly worse than the best (95 % set)"
+NOT_IN_SET = "significantly worse"
+Y_LABEL = "win rate"  # fraction of bootstrap resamples in which a layer scores best
+OTHERS = 0.35  # opacity of layers outside the 95 % set
 
 
 def plot_best_layer(table: pd.DataFrame, ax: Axes, *, layers: list[str], colour: Any) -> Axes:
-    """A bar per layer: the share of draws that it wins; layers of the best set in full colour, others lighter.
+    """Draw a bar per layer: the fraction of bootstrap resamples of the speakers in which it scores best.
+
+    Layers of the 95 % set of best layers have the full colour, others are lighter.
 
     Args:
-        table: rows ``layer, win_rate`` of one encoder and target, shares adding up to 1, with or without a column
-            ``in_best_set``; without it all bars are alike
-        ax: where to draw
+        table: rows ``layer, win_rate`` of one encoder and target, the rates adding up to 1, with or without a column
+            ``in_best_set``; without it all bars have the full colour
+        ax: axes to draw into
         layers: in order
         colour: of the bars
     """
     rows = table.set_index("layer").reindex(layers)
-    bars = ax.bar(
-        centres(layers), rows["win_rate"].fillna(0.0), width=0.8 * cell_width(layers), color=colour, linewidth=0
-    )
+    rates = rows["win_rate"].fillna(0.0)
+    bars = ax.bar(centres(layers), rates, width=0.8 * cell_width(layers), color=colour, linewidth=0)
     if "in_best_set" in rows:
-        for bar, among in zip(bars, rows["in_best_set"], strict=True):
-            bar.set_alpha(1.0 if among == True else OTHERS)  # noqa: E712
+        for bar, is_best in zip(bars, rows["in_best_set"].eq(True).fillna(False), strict=True):
+            bar.set_alpha(1.0 if is_best else OTHERS)
     ax.set_xlim(span(layers))
     return ax
 
@@ -52,11 +56,11 @@ def plot_best_layer(table: pd.DataFrame, ax: Axes, *, layers: list[str], colour:
 def best_layer_figure(
     table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], width: float | None = None
 ) -> Figure:
-    """A panel per encoder and target, all on one scale, encoders one below the other.
+    """Return a figure with a panel per encoder and target, all on one scale, encoders below each other.
 
     Args:
         table: rows ``encoder, target, layer, win_rate``, with or without ``in_best_set``
-        layers: for each encoder its layers in order; those without rows are left out
+        layers: layers of each encoder, in order; encoders without rows are left out
         targets: in order
         width: inches, or None for the natural width
     """
@@ -73,7 +77,7 @@ def best_layer_figure(
     blocks = [head + n_rows * (title + HEIGHT + ticks[e]) + 0.08 for e in layers]
     entries = {}
     if "in_best_set" in table:
-        entries = {"in the best set": Patch(color="0.3"), "not in it": Patch(color="0.3", alpha=OTHERS)}
+        entries = {IN_SET: Patch(color="0.3"), NOT_IN_SET: Patch(color="0.3", alpha=OTHERS)}
     legend = plan_legend(list(entries), space=across.all_width - 2 * EDGE, size=small)
     axis_label = wrapped("layer (0 enters the first block)", across.all_width - left - EDGE, size)
     height = EDGE + sum(blocks) + line_height(size, 1 + axis_label.count("\n")) + 0.04 + legend.height + EDGE
@@ -96,7 +100,7 @@ def best_layer_figure(
                 name_layers(ax, layer_names, size=small)
                 ax.tick_params(axis="y", labelsize=small, labelleft=column == 0)
                 if column == 0:
-                    ax.set_ylabel("share of draws", fontsize=small)
+                    ax.set_ylabel(Y_LABEL, fontsize=small)
         bottom = EDGE + legend.height + 0.02
         middle = (across.left + across.all_width) / 2 / across.all_width
         figure.text(middle, bottom / height, axis_label, ha="center", va="bottom")
@@ -105,7 +109,7 @@ def best_layer_figure(
 
 
 def _below(layers: list[str], panel: float, size: float) -> float:
-    """Inches that the names of layers take below a panel."""
+    """Return the height in inches of the layer labels below a panel."""
     low, high = span(layers)
     rotated = is_rotated(layers, panel * cell_width(layers) / (high - low), size)
     return 0.1 + (max(text_width(shown_name(n), size) for n in layers) if rotated else line_height(size))

@@ -1,4 +1,4 @@
-"""Scores of regressors against the parameters that were trained for them."""
+"""The figure of efficiency: scores of regressors against their numbers of trained parameters."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from layerprobe.figures.layout.width import font_size
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import METRIC_NAMES
 
-MOST_TICKS = 5
-MARKERS = "osD^vP*Xhp"  # told apart where colours repeat
+MAX_TICKS = 5
+MARKERS = "osD^vP*Xhp"  # which distinguish regressors where colours repeat
 
 
 def plot_efficiency(table: pd.DataFrame, ax: Axes, *, looks: dict[str, tuple[Any, str]]) -> Axes:
-    """A mark with its interval for each regressor, over its trained parameters on a logarithmic axis.
+    """Draw a marker with its interval per regressor, over its trained parameters on a logarithmic axis.
 
     Args:
         table: rows ``regressor, trainable_parameters, estimate, ci_low, ci_high`` of one target
-        ax: where to draw
+        ax: axes to draw into
         looks: colour and marker of each regressor
     """
     for row in table.to_dict("records"):
@@ -52,7 +52,7 @@ def plot_efficiency(table: pd.DataFrame, ax: Axes, *, looks: dict[str, tuple[Any
             ax.plot([x, x], [row["ci_low"], row["ci_high"]], color=colour, lw=1.2)
         ax.plot([x], [row["estimate"]], color=colour, marker=marker, ls="", markersize=5, label=row["regressor"])
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(numticks=MOST_TICKS))
+    ax.xaxis.set_major_locator(LogLocator(numticks=MAX_TICKS))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1k, 1M
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("trained parameters")
@@ -60,19 +60,19 @@ def plot_efficiency(table: pd.DataFrame, ax: Axes, *, looks: dict[str, tuple[Any
 
 
 def efficiency_figure(table: pd.DataFrame, *, metric: str, width: float | None = None) -> Figure:
-    """A panel per target with one scale.
+    """Return a figure with a panel per target, all on one scale.
 
     Args:
-        table: of `analysis.model_comparison.compare`; regressors whose parameters are not known are left out
+        table: of `analysis.model_comparison.compare`; regressors without a number of parameters are left out
         metric: a key of `METRIC_NAMES`
         width: inches, or None for the natural width
 
     Raises:
-        InputError: if of no regressor the parameters are known
+        InputError: if no regressor has a number of parameters
     """
     known = table[table["trainable_parameters"].notna()]
     if known.empty:
-        raise InputError("No run says how many parameters were trained. Make the runs again with this version.")
+        raise InputError("No run records its number of trained parameters. Run layerprobe train, fuse or sweep again.")
     regressors, targets = list(dict.fromkeys(known["regressor"])), list(dict.fromkeys(known["target"]))
     colours = encoder_colours(regressors)
     looks = {name: (colours[name], MARKERS[k % len(MARKERS)]) for k, name in enumerate(regressors)}

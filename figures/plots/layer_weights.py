@@ -1,4 +1,4 @@
-"""Weights of a mix beside their contributions and the layers' own scores, so that no weight passes for relevance."""
+"""The figure of layer weights: weights of the weighted sum, contributions, and the score of each layer alone."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ HEIGHT, GAP = 0.8, 0.1  # inches of a small plot, and between two
 def plot_layer_weights(
     table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], colours: dict[str, Any], quantity: str
 ) -> Axes:
-    """One quantity of each layer, a point each, with its spread over seeds; of weights also what uniform ones would be.
+    """Draw one quantity as a point per layer, with its standard deviation over seeds; with weights, the uniform weight.
 
-    Encoders of several sizes are compared in units of what a layer would get if all got the same.
+    Weights and contributions of several encoders are divided by the uniform weight, one over the number of layers.
 
     Args:
         table: rows ``encoder, layer, weight, weight_std, contribution, contribution_std, score`` of one target;
-            spreads may be NaN
-        ax: where to draw
-        layers: for each encoder its layers in order
-        colours: for each encoder
+            standard deviations may be NaN
+        ax: axes to draw into
+        layers: layers of each encoder, in order
+        colours: of the encoders
         quantity: one of `QUANTITIES`
     """
     for encoder, names in layers.items():
         rows = table[table["encoder"] == encoder].set_index("layer").reindex(names)
         unit = 1 / len(names) if len(layers) > 1 and quantity != "score" else 1.0
         x, y = centres(names), rows[quantity].to_numpy(dtype=float) / unit
-        n_joined = len(names) - (names[-1] == FINAL)  # final is the last block again, normalised
+        n_joined = len(names) - (names[-1] == FINAL)  # final is the last block again, after the final norm
         colour = colours[encoder]
         ax.plot(x[:n_joined], y[:n_joined], color=colour, lw=0.8, marker="o", markersize=2.5, label=encoder)
         ax.plot(x[n_joined:], y[n_joined:], color=colour, ls="", marker="o", markersize=2.5, fillstyle="none")
@@ -83,14 +83,16 @@ def layer_weights_figure(
     metric: str,
     width: float | None = None,
 ) -> Figure:
-    """For each target three small plots one above the other: weight, contribution, and the layer's own score.
+    """Return a figure with three panels per target: layer weights, contributions, and the score of each layer alone.
 
-    Weights and contributions are both shares of all and have one scale; scores have theirs; all targets share them.
+    A weight is no score: it multiplies a layer of some norm, and other seeds converge to other weights. Weights and
+    contributions are fractions of the sum over layers and have one scale; scores have another; scales are the same for
+    all targets.
 
     Args:
         table: rows ``encoder, probe, target, layer, weight, weight_std, contribution, contribution_std, score``
             of one probe
-        layers: for each encoder its layers in order
+        layers: layers of each encoder, in order
         targets: in order
         metric: a key of `METRIC_NAMES`, of the scores
         width: inches, or None for the natural width
@@ -125,7 +127,7 @@ def layer_weights_figure(
                 move(ax, across.at(column), top, across.panel, HEIGHT)
                 plot_layer_weights(rows, ax, layers=layers, colours=colours, quantity=quantity)
                 last = j == len(QUANTITIES) - 1
-                label_layers(ax, layers, size=small, entries=last)
+                label_layers(ax, layers, size=small, labelled=last)
                 ax.tick_params(axis="y", labelsize=small, labelleft=column == 0)
                 if j == 0:
                     ax.set_title(names[target])
@@ -142,14 +144,14 @@ def layer_weights_figure(
         return lay_out(figure)
 
 
-def label_layers(ax: Axes, layers: dict[str, list[str]], *, size: float, entries: bool) -> None:
-    """Name the layers of one encoder, or relative depth where several share an axis; only ticks if not ``entries``."""
+def label_layers(ax: Axes, layers: dict[str, list[str]], *, size: float, labelled: bool) -> None:
+    """Label the layers of one encoder, or the relative depth of several; draw only ticks if not ``labelled``."""
     if len(layers) == 1:
         name_layers(ax, next(iter(layers.values())), size=size)
         ax.tick_params(axis="x", length=2)
     else:
         ax.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
         ax.tick_params(axis="x", length=2, labelsize=size)
-    ax.tick_params(axis="x", labelbottom=entries)
-    if entries:
+    ax.tick_params(axis="x", labelbottom=labelled)
+    if labelled:
         ax.set_xlabel("layer" if len(layers) == 1 else "relative depth")

@@ -1,4 +1,4 @@
-"""Maps of similarity between layers: of one encoder with itself, of encoders with each other, and with the ratings."""
+"""The figure of similarity: maps of similarity between layers, within and between encoders, and with the ratings."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ NATURAL = {1: 2.8, 2: 2.2}  # inches of a map, by the number of encoders; 1.8 of
 def plot_similarity(
     table: pd.DataFrame, ax: Axes, *, layers_a: list[str], layers_b: list[str], limits: tuple[float, float]
 ) -> Axes:
-    """A map of one pair of encoders: layers of the first upwards, of the second to the right, on relative depth.
+    """Draw the similarity of each layer of one encoder with each layer of another, on axes of relative depth.
 
-    Values beyond the limits have the colour of the limit.
+    Layers of the first encoder run upwards, of the second to the right. Values beyond the limits have the colour of the
+    limit.
 
     Args:
-        table: rows ``layer_a, layer_b, value`` of the pair
-        ax: where to draw
+        table: rows ``layer_a, layer_b, value`` of one measure and one pair of encoders
+        ax: axes to draw into
         layers_a: in order, from the bottom
         layers_b: in order, from the left
-        limits: of the colours, so that panels can be compared
+        limits: of the colours, the same for panels that are to be compared
     """
     x, columns = _edges(layers_b)
     y, rows = _edges(layers_a)
@@ -57,11 +58,11 @@ def plot_similarity(
 def plot_ratings_strip(
     table: pd.DataFrame, ax: Axes, *, layers: list[str], targets: Sequence[str], limits: tuple[float, float]
 ) -> Axes:
-    """How similar each layer is to each target's ratings: layers upwards, a column per target.
+    """Draw the similarity of each layer with each target's ratings: layers upwards, a column per target.
 
     Args:
         table: rows ``layer_a, layer_b, value`` whose ``layer_b`` is a target
-        ax: where to draw
+        ax: axes to draw into
         layers: in order, from the bottom
         targets: in order, from the left
         limits: of the colours
@@ -80,17 +81,17 @@ def similarity_figure(
     targets: Sequence[str] | None = None,
     width: float | None = None,
 ) -> Figure:
-    """A map for each pair of encoders, on or above the diagonal, and at the right a strip for the ratings.
+    """Return a figure with a map for each pair of encoders, and at the right a strip for the ratings.
 
-    All maps share the scale from 0 to 1. The strips, whose values are a different order of magnitude, share one from 0
-    to their highest value.
+    Maps lie on or above the diagonal and have one scale, from 0 to 1. Values of the strips are of another order of
+    magnitude and have a scale from 0 to the highest of them.
 
     Args:
-        table: rows ``measure, encoder_a, layer_a, encoder_b, layer_b, value``, every pair a full square or oblong;
-            of encoder ``ratings`` the layers are targets
-        layers: for each encoder, of speech or text, its layers in order
+        table: rows ``measure, encoder_a, layer_a, encoder_b, layer_b, value`` with all layers of every pair; the layers
+            of encoder ``ratings`` are targets
+        layers: layers of each encoder, of speech or text, in order
         measure: a key of `MEASURE_NAMES`
-        targets: of the strips, in order; None for those in the table
+        targets: of the strips, in order; those of the table if None
         width: inches, or None for the natural width
     """
     layers = {e: names for e, names in layers.items() if e != RATINGS}
@@ -114,7 +115,7 @@ def similarity_figure(
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where maps, strips and colour bars stand, in inches from the figure's left and upper edge."""
+    """Positions of maps, strips and colour bars, in inches from the figure's left and upper edge."""
 
     size: float  # points of the font
     narrow: bool  # whether the colour bars are below the maps; else right of them
@@ -131,11 +132,11 @@ class _Grid:
     height: float
 
     def top(self, row: int) -> float:
-        """The upper edge of a row of maps."""
+        """Return the upper edge of a row of maps."""
         return self.head + row * (self.panel + self.down_gap)
 
     def bar(self, k: int) -> tuple[float, float, float, float]:
-        """Left, top, width and height of a colour bar."""
+        """Return left, top, width and height of colour bar ``k``."""
         if self.narrow:
             return self.left, self.bar_top + k * self.bar_step, self.all_width - self.left - self.right - 0.1, BAR
         return self.all_width - self.right + 0.15 + k * self.bar_step, self.head, BAR, min(self.panel, 2.2)
@@ -154,7 +155,7 @@ def _grid(layers: dict[str, list[str]], targets: Sequence[str], *, width: float 
         bar_step = 0.15 + BAR + text_width("0.05", size) + line_height(size, 2) + 0.12
         right = bar_step * n_bars
     panel, n_lines = NATURAL.get(n, 1.8), 1
-    for _ in range(3):  # the first encoder's name needs more lines beside a smaller map
+    for _ in range(3):  # the first encoder's name needs more lines next to a smaller map
         left = EDGE + line_height(size, n_lines) + y_names + 0.12
         around = left + (n - 1) * GAP + strip_gap + strip + right
         if width is not None:
@@ -178,7 +179,7 @@ def _grid(layers: dict[str, list[str]], targets: Sequence[str], *, width: float 
 def _draw_maps(
     figure: Figure, grid: _Grid, rows: pd.DataFrame, *, layers: dict[str, list[str]], limits: tuple[float, float]
 ) -> None:
-    """Every pair on or above the diagonal; layers are named on the diagonal alone."""
+    """Draw every pair on or above the diagonal; only maps on the diagonal have labels of layers."""
     names, size = list(layers), grid.size
     for i, first in enumerate(names):
         of_first = rows[rows["encoder_a"] == first]
@@ -200,12 +201,12 @@ def _draw_strips(
     figure: Figure, grid: _Grid, rows: pd.DataFrame, *, layers: dict[str, list[str]], targets: Sequence[str],
     limits: tuple[float, float],
 ) -> None:  # fmt: skip
-    """The ratings behind the last map of each row; targets are named below the last strip."""
+    """Draw the strip of the ratings after the last map of each row; targets are labelled below the last strip."""
     to_ratings = rows[rows["encoder_b"] == RATINGS]
     for i, (encoder, names) in enumerate(layers.items()):
         ax = place(figure, grid.strip_left, grid.top(i), grid.strip, grid.panel)
-        own = to_ratings[to_ratings["encoder_a"] == encoder]
-        plot_ratings_strip(own, ax, layers=names, targets=targets, limits=limits)
+        encoder_rows = to_ratings[to_ratings["encoder_a"] == encoder]
+        plot_ratings_strip(encoder_rows, ax, layers=names, targets=targets, limits=limits)
         _bare(ax)
         if i == len(layers) - 1:
             ax.set_xticks(range(len(targets)), [shown_name(t) for t in targets], rotation=90)
@@ -217,7 +218,7 @@ def _title(encoder: str, panel: float, size: float) -> str:
 
 
 def _edges(layers: list[str]) -> tuple[np.ndarray, list[str | None]]:
-    """Edges of the cells and whose they are; the gap before ``final`` is nobody's."""
+    """Return the edges of the cells and the layer of each cell, None for the gap before ``final``."""
     middle, half = centres(layers), cell_width(layers) / 2
     if layers[-1] != FINAL:
         return np.append(middle - half, middle[-1] + half), list(layers)

@@ -24,7 +24,7 @@ def test_a_target_above_chance_has_its_selected_layer_the_highest_scoring_layer_
     assert headlines([finding(), best_set("0", "1", "2"), selected, chance()]) == [
         "e predicts arousal above chance, with a moment-matched CCC of 0.55 (95 % CI over speakers 0.45 to 0.65) at "
         f"the layer selected by cross-validation; {LEVEL}, p = .010.",
-        "For arousal, the highest-scoring layer of e is 1 (CCC, matched 0.60, a maximum over layers); layers 0 to 2 "
+        "For arousal, the highest-scoring layer of e is 1 (moment-matched CCC 0.60, a maximum over layers); layers 0 to 2 "
         "are not significantly worse than the best (95 % set).",
     ]
     assert headlines([finding(), best_set("1"), chance()]) == [
@@ -157,10 +157,10 @@ def test_the_partitioned_variance_names_layer_and_covariates():
         (
             0.1,
             0.03,
-            "f predicts arousal better than e (CCC, matched, each at the layer selected by cross-validation): ",
+            "f predicts arousal better than e (moment-matched CCC, each at the layer selected by cross-validation): ",
         ),
-        (-0.1, 0.03, "f predicts arousal worse than e (CCC, matched, each"),
-        (0.1, 0.06, "f and e do not differ significantly for arousal (CCC, matched, each"),
+        (-0.1, 0.03, "f predicts arousal worse than e (moment-matched CCC, each"),
+        (0.1, 0.06, "f and e do not differ significantly for arousal (moment-matched CCC, each"),
     ],
 )
 def test_encoders_differ_where_the_adjusted_p_value_is_significant(estimate, p_adjusted, text):
@@ -185,4 +185,4 @@ def test_the_gain_of_fused_ridge_is_stated_and_that_of_the_weighted_sum_is_not(l
         for probe in ("fused_ridge", "fused_weighted_sum")
     ]
     (sentence,) = headlines(gains)  # names may hold anything, because no text is parsed
-    assert sentence.startswith(f"For arousal, adding bert to e over f, g {effect} (CCC, matched): Δ = ")
+    assert sentence.startswith(f"For arousal, adding bert to e over f, g {effect} (moment-matched CCC): Δ = ")

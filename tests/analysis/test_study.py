@@ -167,7 +167,7 @@ def test_a_study_is_made_from_a_path_a_text_a_run_or_a_list_and_shows_what_it_ho
         again = study(given)
         assert (again.folders, again.fingerprint, again.layers) == ([folder], first.fingerprint, first.layers)
     (encoder,) = first.layers
-    assert repr(first) == f"Study({folder}: CCC, matched; encoders {encoder}; targets arousal, valence)"
+    assert repr(first) == f"Study({folder}: moment-matched CCC; encoders {encoder}; targets arousal, valence)"
     assert len(collect_findings(folder)) == len(collect_findings(first))
     shown = first._repr_html_()
     row = first.table[(first.table["layer"] == "3") & (first.table["target"] == "valence")].iloc[0]

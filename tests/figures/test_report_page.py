@@ -70,7 +70,7 @@ def test_pointing_at_a_cell_shows_its_score_interval_and_penalty(page, report):
     tip = page.find_element("id", "tip")
     assert tip.is_displayed()
     assert tip.text == expected
-    for part in ("CCC, matched 0.", "95 % CI over speakers", "median alpha"):
+    for part in ("moment-matched CCC 0.", "95 % CI over speakers", "median alpha"):
         assert part in tip.text
     box, at = tip.rect, cell.rect
     assert abs(box["x"] + box["width"] / 2 - at["x"] - at["width"] / 2) < 200

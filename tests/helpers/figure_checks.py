@@ -46,7 +46,7 @@ def tables(layers, targets, **choices):
     return pd.concat([table(names, targets, encoder=e, **choices) for e, names in layers.items()])
 
 
-def drawn_texts(figure):
+def visible_texts(figure):
     """Every visible text with its box in pixels; figures are laid out before they are returned."""
     texts = list(figure.texts) + [text for legend in figure.legends for text in legend.get_texts()]
     for ax in figure.axes:
@@ -60,7 +60,7 @@ def drawn_texts(figure):
 
 def assert_readable(figure, width=None):
     """No text lies over another or over the axes of others, none is below 5 points, and all is on the sheet."""
-    texts = drawn_texts(figure)
+    texts = visible_texts(figure)
     names, boxes = [name for name, _ in texts], np.array([box.padded(-0.5).extents for _, box in texts])
     x0, y0, x1, y1 = boxes.T
     over = (x0[:, None] < x1) & (x0 < x1[:, None]) & (y0[:, None] < y1) & (y0 < y1[:, None])

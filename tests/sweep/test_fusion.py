@@ -188,12 +188,12 @@ def test_findings_and_the_report_state_what_text_adds(fused):
     page = write_report(out).read_text()
     found = [f for f in study([out]).fusion_gains.to_dict("records") if f["target"] == "valence"]
     assert found
-    assert "For valence, adding text to audio improves the score (CCC, matched): Δ = " in page
+    assert "For valence, adding text to audio improves the score (moment-matched CCC): Δ = " in page
     assert "For valence, adding audio to text does not change the score significantly" in page
     assert "<h2>Fusion</h2>" in page
     assert "<h2>Encoder comparison</h2>" in page
     assert (
-        "text predicts valence better than audio (CCC, matched, each at the layer selected by cross-validation)" in page
+        "text predicts valence better than audio (moment-matched CCC, each at the layer selected by cross-validation)" in page
     )
     assert "text predicts arousal worse than audio" in page
 

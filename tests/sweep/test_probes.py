@@ -136,7 +136,7 @@ def test_rated_and_nominal_targets_have_figures_of_their_own(swept, corpus, tmp_
     assert ["arousal" in t for t in texts] == [True, False]
     page = write_report(out).read_text()
     for heading in (
-        "Heatmap, CCC, matched",
+        "Heatmap, moment-matched CCC",
         "Heatmap, unweighted average recall",
         "Variance partitioning",
         "Layer weighting",
