@@ -11,6 +11,8 @@ from layerprobe.probe.data.schema import Manifest, rater_columns
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
+NO_SPLIT = "all"  # the split of the row of sizes where the manifest has none
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -24,7 +26,7 @@ class Agreement:
     leave_one_out_ccc: float  # mean CCC of a rater with the mean of the others
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Description:
     """Tables that describe one corpus, each tidy."""
 
@@ -35,6 +37,45 @@ class Description:
     agreement: list[Agreement]  # of targets with per-rater columns
     speakers: pd.DataFrame  # speaker_id, n_utterances; the most frequent first, without unknown speakers
     speakers_in_splits: pd.DataFrame  # speaker_id, splits; known speakers that are in several parts of the split
+
+    def __repr__(self) -> str:
+        """Return `summary`."""
+        return self.summary()
+
+    def summary(self) -> str:
+        """Return the description as text, a line per split, target, pair of targets and remark."""
+        lines = []
+        for row in self.sizes.to_dict("records"):
+            hours = "" if row["hours"] != row["hours"] else f", {row['hours']:.1f} h"
+            unknown = f" and {row['n_unknown']} utterances of unknown ones" if row["n_unknown"] else ""
+            utterances = f"{row['split']}: {row['n_utterances']} utterances"
+            lines.append(f"{utterances}{hours}, {row['n_speakers']} speakers{unknown}")
+        for row in self.ratings.to_dict("records"):
+            lines.append(
+                f"{row['target']}: {row['n']} ratings, mean {row['mean']:.2f}, standard deviation {row['std']:.2f}, "
+                f"skewness {row['skewness']:.2f}, {row['minimum']:g} to {row['maximum']:g}, "
+                f"{100 * row['fraction_at_bounds']:.1f} % at the ends of the scale"
+            )
+        names = [str(name) for name in self.correlations]
+        for k, a in enumerate(names):
+            lines += [f"{a} and {b}: r = {float(self.correlations[b][a]):.2f}" for b in names[k + 1 :]]
+        for one in self.agreement:
+            lines.append(
+                f"{one.target}, {one.n_raters:.1f} raters per utterance: ICC(1) {one.icc_single:.2f}, of their mean "
+                f"{one.icc_mean:.2f}; a rater compared with the others: CCC {one.leave_one_out_ccc:.2f}"
+            )
+        for target, rows in self.classes.groupby("target", sort=False):
+            lines.append(f"{target}: " + ", ".join(f"{r['class']} {r['n']}" for r in rows.to_dict("records")))
+        return "\n".join(lines + self._split_remark())
+
+    def _split_remark(self) -> list[str]:
+        if len(self.speakers_in_splits):
+            first = self.speakers_in_splits.iloc[0]
+            return [
+                f"{len(self.speakers_in_splits)} speakers are in several parts of the split (first: "
+                f"{first['speaker_id']}, in {first['splits']})"
+            ]
+        return ["no known speaker is in two parts of the split"] if list(self.sizes["split"]) != [NO_SPLIT] else []
 
 
 def describe(manifest: Manifest) -> Description:
@@ -48,7 +89,7 @@ def describe(manifest: Manifest) -> Description:
         of ratings at either end of the scale, and ``hours`` is NaN where a duration is unknown
     """
     table = manifest.table
-    split = table["split"] if "split" in table else pd.Series("all", index=table.index)
+    split = table["split"] if "split" in table else pd.Series(NO_SPLIT, index=table.index)
     seconds = _seconds(table)
     sizes = []
     for name, rows in table.groupby(split, sort=False):
@@ -130,18 +171,18 @@ def _seconds(table: pd.DataFrame) -> pd.Series[float]:
 def _ratings(manifest: Manifest) -> pd.DataFrame:
     rows = []
     for name, scale in manifest.header.targets.items():
-        given = manifest.table[name].dropna().to_numpy(dtype=float)
-        std = float(given.std()) if len(given) else float("nan")
-        centred = given - given.mean() if len(given) else given
+        ratings = manifest.table[name].dropna().to_numpy(dtype=float)
+        std = float(ratings.std()) if len(ratings) else float("nan")
+        centred = ratings - ratings.mean() if len(ratings) else ratings
         skew = float((centred**3).mean() / std**3) if std > 0 else float("nan")
-        ends = np.isin(given, [scale.minimum, scale.maximum])
+        ends = np.isin(ratings, [scale.minimum, scale.maximum])
         rows.append(
             {
-                "target": name, "n": len(given), "mean": float(given.mean()) if len(given) else float("nan"),
+                "target": name, "n": len(ratings), "mean": float(ratings.mean()) if len(ratings) else float("nan"),
                 "std": std, "skewness": skew,
-                "minimum": float(given.min()) if len(given) else float("nan"),
-                "maximum": float(given.max()) if len(given) else float("nan"),
-                "fraction_at_bounds": float(ends.mean()) if len(given) else float("nan"),
+                "minimum": float(ratings.min()) if len(ratings) else float("nan"),
+                "maximum": float(ratings.max()) if len(ratings) else float("nan"),
+                "fraction_at_bounds": float(ends.mean()) if len(ratings) else float("nan"),
             }
         )  # fmt: skip
     return pd.DataFrame(

@@ -208,6 +208,14 @@ class SpeakerKFold:
         del X, y, groups
         return self.n_splits
 
+    def get_metadata_routing(self) -> Any:
+        """Return the request for ``groups``, which scikit-learn reads if metadata routing is enabled."""
+        from sklearn.utils.metadata_routing import MetadataRequest
+
+        request = MetadataRequest(owner=self)
+        request.split.add_request(param="groups", alias=True)
+        return request
+
     def __repr__(self) -> str:
         return f"SpeakerKFold(n_splits={self.n_splits}, seed={self.seed})"
 

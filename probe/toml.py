@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+CONTROL = r"[\x00-\x08\x0b-\x1f\x7f]"  # characters that TOML takes as escapes only
+
 
 def toml_document(content: dict[str, Any]) -> str:
-    """Plain values first, then tables, then arrays of tables, each of plain values; in tables None is left out.
+    """Return a document: plain values, then tables and arrays of tables of plain values; None in a table is left out.
 
     >>> print(toml_document({"n": 2, "corpus": {"name": "a"}, "encoders": [{"layers": ["0", "1"]}]}), end="")
     n = 2
@@ -27,7 +29,7 @@ def toml_document(content: dict[str, Any]) -> str:
 
 
 def toml_value(value: Any) -> str:
-    r"""A number, a truth value, a text, or a list of these; anything else by its text.
+    r"""Return a number, a truth value, a text, or a list of these as TOML; anything else as its text.
 
     >>> toml_value(True), toml_value(0.1), toml_value([1, "a"])
     ('true', '0.1', '[1, "a"]')
@@ -41,11 +43,12 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(v) for v in value) + "]"
     text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{text}"'
+    escaped = re.sub(CONTROL, lambda found: f"\\u{ord(found[0]):04x}", text)
+    return f'"{escaped}"'
 
 
 def toml_key(name: str) -> str:
-    """A name as a key, in quotes where it is not bare.
+    """Return a name as a key, in quotes where it is not bare.
 
     >>> toml_key("arousal"), toml_key("how loud")
     ('arousal', '"how loud"')

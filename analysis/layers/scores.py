@@ -70,7 +70,7 @@ def with_intervals(table: pd.DataFrame, intervals: pd.DataFrame | None) -> pd.Da
 
 
 def score_range(rows: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[float], str]:
-    """Return the ends of what a figure draws around each score, and the name of that range for a legend.
+    """Return the ends of the range that a figure shows around each score, and its name for a legend.
 
     Args:
         rows: rows of `with_intervals`

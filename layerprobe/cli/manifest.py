@@ -10,9 +10,7 @@ import typer
 from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, reported
 
 if TYPE_CHECKING:
-    from layerprobe.analysis.corpus import Description
     from layerprobe.probe.data.importers.base import Imported
-    from layerprobe.probe.data.schema import Manifest
 
 WARNINGS_SHOWN = 10  # of one name
 
@@ -67,6 +65,7 @@ def validate(
     from layerprobe.probe.data.manifest_warnings import manifest_warnings
     from layerprobe.probe.data.read import read_numbered_manifest
     from layerprobe.probe.data.schema import ROW_COUNTING
+    from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
     numbered = read_numbered_manifest(manifest, speakers=not no_speakers)
     warnings = manifest_warnings(numbered, audio=audio, progress=output.progress)
@@ -80,6 +79,9 @@ def validate(
     for name, nominal in checked.header.nominal.items():
         counts = checked.table[name].value_counts().reindex(list(nominal.classes), fill_value=0)
         output.print(f"  {name}: " + ", ".join(f"{c} {n}" for c, n in counts.items()))
+    n_unknown = int((checked.table["speaker_id"] == UNKNOWN_SPEAKER).sum())
+    if n_unknown:
+        output.print(f"  unknown speakers: {n_unknown} utterances, each counts as a speaker of its own")
     shown: dict[str, int] = {}
     for warning in warnings:
         shown[warning.name] = shown.get(warning.name, 0) + 1
@@ -167,43 +169,8 @@ def describe(
     inches = None if width is None else parse_width(width)
     checked = read_manifest(manifest, speakers=not no_speakers)
     description = describe_corpus(checked)
-    for line in _description_lines(checked, description):
-        output.print(line)
+    output.print(description.summary())
     folder = out or manifest.with_name(f"{manifest.stem}-described")
     figure = corpus_figure(checked, description, width=inches)
     paths = save(figure, folder, "corpus", fingerprint=checked.content_hash(), table=description.ratings, width=inches)
     output.print("\n".join(map(str, paths)))
-
-
-def _description_lines(manifest: Manifest, description: Description) -> list[str]:
-    """Return a description as lines of text."""
-    lines = []
-    for row in description.sizes.to_dict("records"):
-        hours = "" if row["hours"] != row["hours"] else f", {row['hours']:.1f} h"
-        unknown = f" and {row['n_unknown']} utterances of unknown ones" if row["n_unknown"] else ""
-        lines.append(f"{row['split']}: {row['n_utterances']} utterances{hours}, {row['n_speakers']} speakers{unknown}")
-    for row in description.ratings.to_dict("records"):
-        lines.append(
-            f"{row['target']}: {row['n']} ratings, mean {row['mean']:.2f}, standard deviation {row['std']:.2f}, "
-            f"skewness {row['skewness']:.2f}, {row['minimum']:g} to {row['maximum']:g}, "
-            f"{100 * row['fraction_at_bounds']:.1f} % at the ends of the scale"
-        )
-    names = [str(name) for name in description.correlations]
-    for k, a in enumerate(names):
-        lines += [f"{a} and {b}: r = {float(description.correlations[b][a]):.2f}" for b in names[k + 1 :]]
-    for one in description.agreement:
-        lines.append(
-            f"{one.target}, {one.n_raters:.1f} raters per utterance: ICC(1) {one.icc_single:.2f}, of their mean "
-            f"{one.icc_mean:.2f}; a rater compared with the others: CCC {one.leave_one_out_ccc:.2f}"
-        )
-    for target, rows in description.classes.groupby("target", sort=False):
-        lines.append(f"{target}: " + ", ".join(f"{r['class']} {r['n']}" for r in rows.to_dict("records")))
-    if len(description.speakers_in_splits):
-        first = description.speakers_in_splits.iloc[0]
-        lines.append(
-            f"{len(description.speakers_in_splits)} speakers are in several parts of the split (first: "
-            f"{first['speaker_id']}, in {first['splits']})"
-        )
-    elif "split" in manifest.table:
-        lines.append("no known speaker is in two parts of the split")
-    return lines

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import click
 import typer
-from click.core import ParameterSource
 
-from layerprobe.cli.options import NoSpeakers, Output, cache_path, reported
+from layerprobe.cli.options import Output, cache_path, reported
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.options import option
 
@@ -86,6 +84,7 @@ class ProbingOptions:
     )
     cross_corpus: bool = option(False, help="Train also on each corpus alone, and test on all (cross-corpus).")
     seed: int = option(0, low=0, help="Random seed of folds and permutations.")
+    no_speakers: bool = option(False, help="Accept unknown speakers; scores may then be too optimistic.")
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,7 @@ class _Inputs:
 )
 @reported
 def sweep(
+    context: typer.Context,
     probing: ProbingOptions,
     compute: ComputeOptions,
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
@@ -143,7 +143,6 @@ def sweep(
             "its settings.",
         ),
     ] = None,
-    no_speakers: NoSpeakers = False,
     *,
     output: Output,
 ) -> None:
@@ -161,11 +160,12 @@ def sweep(
     opened = [open_cache(path) for path in paths]
     controls = [open_cache(path) for path in probing.random_weights]
     covariates = [parse_covariate(name) for name in probing.covariate]
-    choices = _plan_choices(probing, compute, no_speakers=no_speakers)
+    choices = _plan_choices(probing, compute)
     if recorded is None:
         inputs = _new_inputs(opened, manifest, controls, covariates, choices)
     else:
-        inputs = _recorded_inputs(recorded, opened, manifest, controls, covariates, choices)
+        given = {name: choices[name] for name in choices if name in _given_options(context)}
+        inputs = _recorded_inputs(recorded, opened, manifest, controls, covariates, given)
     for note in inputs.notes:
         output.print(note)
     studied, controls = inputs.caches, inputs.random_weights
@@ -199,7 +199,7 @@ def _split_paths(caches: list[Path], manifest: Path | None, *, complete: bool) -
     return [*caches, cache_path(str(manifest))] if manifest is not None else caches, None
 
 
-def _plan_choices(probing: ProbingOptions, compute: ComputeOptions, *, no_speakers: bool) -> dict[str, Any]:
+def _plan_choices(probing: ProbingOptions, compute: ComputeOptions) -> dict[str, Any]:
     """Return the arguments of `plan_sweep` that the options stand for."""
     from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
     from layerprobe.probe.tasks.controls import CONTROLS
@@ -217,7 +217,7 @@ def _plan_choices(probing: ProbingOptions, compute: ComputeOptions, *, no_speake
         "permutations": probing.permutations,
         "residualize_text": probing.residualize_text or (None if every_control else False),
         "cross_corpus": probing.cross_corpus,
-        "speakers": not no_speakers,
+        "speakers": not probing.no_speakers,
         "device": compute.device,
     }
 
@@ -226,7 +226,7 @@ def _n_folds(folds: str | None) -> int | Literal["speakers"] | None:
     if folds is None or folds.isdecimal():
         return None if folds is None else int(folds)
     if folds != "speakers":
-        raise InputError(f"--folds {folds} is neither a number nor speakers. Use --folds 5, say, or --folds speakers.")
+        raise InputError(f"--folds {folds} is neither a number nor speakers. Use --folds 5 or --folds speakers.")
     return "speakers"
 
 
@@ -252,7 +252,7 @@ def _recorded_inputs(
     manifest: Path | None,
     random_weights: list[Cache],
     covariates: list[Covariate],
-    choices: dict[str, Any],
+    changed: dict[str, Any],
 ) -> _Inputs:
     """Return the inputs of a recorded sweep, with those of the command line in their place; notes name the latter."""
     from layerprobe.probe.data.read import read_manifest
@@ -260,7 +260,6 @@ def _recorded_inputs(
     from layerprobe.probe.sweep.recorded import overridden, override, plan_arguments
     from layerprobe.probe.sweep.settings import plan_sweep
 
-    given = _given_options()
     notes = [
         f"{name} of the command line, in place of those in {recorded.path}"
         for name, replaced in (
@@ -274,7 +273,6 @@ def _recorded_inputs(
     caches = caches or recorded.open_encoders()
     random_weights = random_weights or recorded.open_random_weights()
     covariates = covariates or recorded.open_covariates()
-    changed = {a: choices[a] for a in choices if a in given}
     arguments = plan_arguments(recorded.plan) | changed
     if "folds" in changed or "test_split" in changed:  # one replaces the other
         arguments |= {"folds": changed.get("folds"), "test_split": changed.get("test_split")}
@@ -290,10 +288,10 @@ def _recorded_inputs(
     )
 
 
-def _given_options() -> set[str]:
+def _given_options(context: typer.Context) -> set[str]:
     """Return the arguments of `plan_sweep` whose options are on the command line."""
-    context = click.get_current_context()
-    names = [n for n in context.params if context.get_parameter_source(n) is ParameterSource.COMMANDLINE]
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    names = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     if context.params.get("controls") == ["all"] and "controls" in names:
         names.append("residualize_text")
     return {ARGUMENTS.get(name, name) for name in names}

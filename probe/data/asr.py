@@ -16,7 +16,7 @@ from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read
 from layerprobe.probe.data.inputs import MAX_DURATION, AudioReader
 from layerprobe.probe.data.transcripts import fill_column
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.hub import hub_commit, quiet_transformers, loading_error_message
+from layerprobe.probe.hub import hub_commit, loading_error_message, quiet_transformers
 from layerprobe.probe.progress import NullProgress
 
 CHUNK_SECONDS = 30.0  # of long audio; chunks overlap by a sixth on either side, as in the pipeline
@@ -77,7 +77,9 @@ def load_recogniser(name: str, *, device: str = "cpu", language: str | None = No
         except InputError:
             raise
         except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
-            raise InputError(loading_error_message(name, folder, error, needed_files="preprocessor and tokenizer")) from error
+            raise InputError(
+                loading_error_message(name, folder, error, needed_files="preprocessor and tokenizer")
+            ) from error
     options: dict[str, Any] = {"chunk_length_s": CHUNK_SECONDS}
     model = recogniser.model
     if model.config.model_type == "whisper" and getattr(model.generation_config, "is_multilingual", False):

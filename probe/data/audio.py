@@ -129,12 +129,15 @@ def _wav_data_bytes(path: Path) -> tuple[int, int]:
     size = path.stat().st_size
     with path.open("rb") as file:
         magic, _, _ = struct.unpack("<4sI4s", file.read(12))
+        position = 12
         while magic == b"RIFF" and len(header := file.read(8)) == 8:
             name, length = struct.unpack("<4sI", header)
+            position += len(header)
             if name == b"data":
                 streamed = length in (0, 0xFFFFFFFF)  # written to a pipe: the length was never known
-                return (0 if streamed else length), size - file.tell()
-            file.seek(length + length % 2, 1)
+                return (0 if streamed else length), size - position
+            position += length + length % 2
+            file.seek(position)
     return 0, 0  # big-endian or 64-bit variants, whose own headers libsndfile checks
 
 

@@ -58,7 +58,7 @@ class DraftHeader:
         lines = [
             f"# Header of {self.path.stem}, drafted by layerprobe manifest init. Check every line with a comment.",
             f"format_version = {MANIFEST_FORMAT_VERSION}",
-            f"corpus = {toml_value(self.path.stem)}  # check: the corpus' name as reports shall give it",
+            f"corpus = {toml_value(self.path.stem)}  # check: the name of the corpus in reports",
             '# version = "1.0"',
             '# licence = "CC BY 4.0"',
         ]
@@ -145,7 +145,7 @@ def _scale_lines(target: DraftTarget) -> list[str]:
         f"{title}  # check: delete this table if the column holds no ratings",
         f"minimum = {low:g}  # check: a guess, {run}",
         f"maximum = {high:g}  # check: a guess",
-        'meaning = ""  # such as "very calm to very active"',
+        'meaning = ""  # what the ends of the scale stand for, such as "very calm to very active"',
     ]
 
 

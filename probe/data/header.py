@@ -71,7 +71,7 @@ def read_header(path: Path, cells: pd.DataFrame, *, table_path: Path) -> Header:
 
 
 def check_format_version(content: dict[str, Any], path: Path) -> None:
-    """Refuse a header of another format version; one without ``format_version`` is read as version 1.
+    """Check that a header has the format version that is read; one without ``format_version`` counts as version 1.
 
     Raises:
         InputError: if the version is another

@@ -80,15 +80,15 @@ def _ratings_outside_raters(table: pd.DataFrame, targets: dict[str, Target]) -> 
         columns = rater_columns(table, target)
         if not columns:
             continue
-        given = table[columns]
-        low, high = given.min(axis=1), given.max(axis=1)  # NaN where no rater is known
+        ratings = table[columns]
+        low, high = ratings.min(axis=1), ratings.max(axis=1)  # NaN where no rater is known
         slack = RATING_TOLERANCE * (scale.maximum - scale.minimum)
         outside = (table[target] < low - slack) | (table[target] > high + slack)
         for row in np.flatnonzero(outside):
-            ratings = ", ".join(f"{r:g}" for r in given.iloc[row].dropna())
+            shown = ", ".join(f"{r:g}" for r in ratings.iloc[row].dropna())
             yield (
                 "rating-outside-raters",
-                f"{target} is {table[target].iloc[row]:g}, its raters gave {ratings}",
+                f"{target} is {table[target].iloc[row]:g}, its raters gave {shown}",
                 _rows(int(row)),
             )
 

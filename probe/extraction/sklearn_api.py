@@ -36,8 +36,8 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     The embeddings are those that `extract` writes into a cache for the same audio, encoder and poolings. Nothing is
     learnt from data: `fit` loads the encoder and checks the parameters. `transform` encodes every utterance each
-    time; give a ``Pipeline`` its ``memory``, or use a cache, where the same audio is embedded often. A clone shares an
-    encoder that was given loaded. If the encoder was given by name, a pickle holds the name and not the weights.
+    time; give a ``Pipeline`` its ``memory``, or use a cache, where the same audio is embedded often. A clone uses the
+    same encoder if it was given loaded. If the encoder was given by name, a pickle holds the name and not the weights.
 
     Args:
         encoder: a folder, a name on the hub with an optional ``@revision``, ``"embedded"`` (the small encoder that the

@@ -39,6 +39,7 @@ PREDICTIONS, WEIGHTS, PLAN = "predictions.npz", "layer_weights.csv", "plan.toml"
 WEIGHT_COLUMNS = ("encoder", "probe", "target", "control", "fold", "seed", "layer", "weight", "contribution")
 LABELS = ("gender", "corpus")  # columns of a manifest that travel with the predictions
 PREDICTION_KEYS = ("encoder", "probe", "layer", "target", "control", *CONDITIONS, "seed")
+ARRAYS = ("utterance_id", "speaker_id", "fold", *LABELS, "target", "rating", "prediction", "matched_prediction")
 CHOSEN = "cv_selected"  # the layer of columns whose layer was chosen inside the training speakers
 FUSED_RIDGE, FUSED_WEIGHTED_SUM = "fused_ridge", "fused_weighted_sum"  # of several encoders (`probe.sweep.fusion`)
 TRAINED = "trained"  # the probe of a regressor whose encoders were trained with it (`probe.regressor.train`)
@@ -200,7 +201,11 @@ def read_predictions(folder: Path | str) -> Predictions:
     if not path.exists():
         raise InputError(f"{path} is missing. Sweep again.")
     with np.load(path) as file:
+        arrays = ("fingerprint", *ARRAYS, *(f"column_{key}" for key in PREDICTION_KEYS))
+        missing = [name for name in arrays if name not in file]
         check_format_version(path, int(file["format_version"]) if "format_version" in file else None)
+        if missing:
+            raise InputError(f"{path} has no array {missing[0]}. Sweep again.")
         check_fingerprint(path, str(file["fingerprint"]), fingerprint)
         columns = pd.DataFrame({key: file[f"column_{key}"] for key in PREDICTION_KEYS})
         names = ("utterance_id", "speaker_id", "fold", *LABELS)

@@ -65,8 +65,9 @@ class LayerRidge(_Probe):
     """Ridge regression on the embeddings of one layer, standardised, with a penalty for each target.
 
     It is the probe of a sweep (Hoerl and Kennard, 1970): alpha is chosen by mean squared error over speaker-disjoint
-    folds of the training data, then all rows are fitted. In `cross_val_score` and `GridSearchCV` pass the speakers with
-    ``params={"groups": ...}``, and a `SpeakerKFold` as ``cv``.
+    folds of the training data, then all rows are fitted. In `cross_val_score` pass the speakers as ``groups`` and in
+    ``params={"groups": ...}``, with a `SpeakerKFold` as ``cv``; `GridSearchCV` passes them on to `fit` only if metadata
+    routing is enabled and requested by ``set_fit_request(groups=True)``.
 
     Args:
         alphas: penalties in rising order, relative to the mean eigenvalue of the standardised features' Gram matrix

@@ -111,7 +111,7 @@ def permuted_targets(data: SweepData, plan: SweepPlan, *, with_ratings: bool = F
     for control in plan.controls:
         rng = control_rng(control, plan.seed)
         for number in range(plan.n_permutations):
-            builder.add_draw(
+            builder.add_control(
                 control, data.ratings, data.codes, data.groups, rng=rng, seed=number, text_residuals=data.text_residuals
             )
             if builder.n_columns >= n_columns:

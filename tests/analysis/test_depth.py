@@ -16,9 +16,9 @@ NO_WEIGHTS = pd.DataFrame(columns=["encoder", "probe", "target", "control", "fol
 TARGETS = ["arousal", "valence"]
 
 
-def contrast(rng, *, arousal, valence, n_draws=400, probe="ridge"):
+def contrast(rng, *, arousal, valence, n_resamples=400, probe="ridge"):
     predictions = simulated(rng, {"arousal": list(arousal), "valence": list(valence)}, probe=probe)
-    draws = bootstrap_scores(predictions, metric="pearson", n_draws=n_draws)
+    draws = bootstrap_scores(predictions, metric="pearson", n_resamples=n_resamples)
     return contrasts(depths(draws, NO_WEIGHTS, layers=LAYERS, targets=TARGETS)).iloc[0]
 
 
@@ -83,7 +83,7 @@ def test_weights_have_a_centre_of_each_fold():
         for k, w in enumerate((1 - deep - 0.1 * seed, deep + 0.1 * seed))
     ]  # fmt: skip
     draws = bootstrap_scores(
-        simulated(np.random.default_rng(0), {t: [1.0, 1.0] for t in TARGETS}), metric="ccc", n_draws=20
+        simulated(np.random.default_rng(0), {t: [1.0, 1.0] for t in TARGETS}), metric="ccc", n_resamples=20
     )
     found = depths(draws, pd.DataFrame(rows), layers={"e": ["0", "1"]}, targets=TARGETS)
     centre = {d.target: d for d in found if d.measure == "weight_centre"}
@@ -97,7 +97,7 @@ def test_random_weights_are_set_against_the_trained_ones_draw_by_draw(rng):
     untrained = both.columns["layer"].astype(int) >= 3
     both.columns["control"] = np.where(untrained, "random_init", "none")
     both.columns["layer"] = [str(int(k) % 3) for k in both.columns["layer"]]
-    draws = bootstrap_scores(both, metric="pearson", n_draws=400)
+    draws = bootstrap_scores(both, metric="pearson", n_resamples=400)
     table = contrasts(depths(draws, NO_WEIGHTS, layers={"e": ["0", "1", "2"]}, targets=TARGETS))
     value = table.set_index("control")["estimate"]
     assert value["difference"] == pytest.approx(value["none"] - value["random_init"])
@@ -106,7 +106,7 @@ def test_random_weights_are_set_against_the_trained_ones_draw_by_draw(rng):
 
 def test_an_expected_layer_has_its_headroom(rng):
     noise = {"arousal": [2.0, 1.5, 1.0], "valence": [1.0, 1.0, 1.0]}
-    draws = bootstrap_scores(simulated(rng, noise, probe="cumulative_mix"), metric="pearson", n_draws=400)
+    draws = bootstrap_scores(simulated(rng, noise, probe="cumulative_mix"), metric="pearson", n_resamples=400)
     found = {d.target: d for d in depths(draws, NO_WEIGHTS, layers={"e": ["0", "1", "2"]}, targets=TARGETS)}
     assert found["arousal"].measure == "expected_layer"
     assert found["arousal"].headroom.ci_low > 0.05
@@ -114,5 +114,5 @@ def test_an_expected_layer_has_its_headroom(rng):
 
 
 def test_features_side_by_side_have_no_depth(rng):
-    draws = bootstrap_scores(simulated(rng, {"arousal": [1.0, 1.0]}), metric="ccc", n_draws=20)
+    draws = bootstrap_scores(simulated(rng, {"arousal": [1.0, 1.0]}), metric="ccc", n_resamples=20)
     assert depths(draws, NO_WEIGHTS, layers={"e": ["f0", "loudness"]}, targets=["arousal"]) == []

@@ -162,7 +162,9 @@ def test_tables_that_cannot_be_made_are_refused():
         similarity_table({"ratings": sources["text"]}, ratings, speakers, seed=0)
     with pytest.raises(ValueError, match=r"^ratings have 239 utterances and speakers 240; give both the same$"):
         similarity_table(sources, ratings[1:], speakers, seed=0)
-    with pytest.raises(ValueError, match=r"^text, layer 0: \(239, 2\) was read, not \(240, dim\); mend its read$"):
+    with pytest.raises(
+        ValueError, match=r"^text, layer 0: \(239, 2\) was read, not \(240, dim\); correct its read function$"
+    ):
         similarity_table({"text": (["0"], lambda layer, rows: np.zeros((239, 2)))}, ratings, speakers, seed=0)
     with pytest.raises(ValueError, match=r"^RSA needs 3 speakers and there are 2; add utterances of others$"):
         similarity_table(sources, ratings, speakers % 2, seed=0)

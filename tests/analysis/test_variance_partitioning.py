@@ -10,7 +10,7 @@ import pytest
 from helpers.held_out import CONDITION
 from helpers.simulated_corpus import simulated
 
-from layerprobe.analysis.layers.variance_partitioning import SHARES, variance_partition
+from layerprobe.analysis.layers.variance_partitioning import COLUMNS, variance_partition
 from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.probe.metrics import r2
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, Bands, nested_ridge
@@ -52,7 +52,7 @@ def test_shares_are_differences_of_r2_with_intervals_about_them(planted):
     assert row["unique_layer"] == pytest.approx(joint - covariate)
     assert row["unique_covariates"] == pytest.approx(joint - layer)
     assert row["unique_layer"] + row["unique_covariates"] + row["shared"] == pytest.approx(row["with_covariates"])
-    for share in SHARES:
+    for share in COLUMNS:
         assert row[f"{share}_ci_low"] < row[share] < row[f"{share}_ci_high"]
 
 
@@ -64,6 +64,6 @@ def test_planted_thirds_are_found(planted):
 
 
 def test_without_a_source_beside_there_are_no_shares(planted, rng):
-    assert variance_partition(bootstrap_scores(simulated(rng, {"valence": [1.0]}), metric="r2", n_draws=9)).empty
-    with pytest.raises(ValueError, match="shares of variance are differences of r2, not of ccc"):
-        variance_partition(bootstrap_scores(planted, metric="ccc", n_draws=9))
+    assert variance_partition(bootstrap_scores(simulated(rng, {"valence": [1.0]}), metric="r2", n_resamples=9)).empty
+    with pytest.raises(ValueError, match="variance partitioning needs scores of r2, not of ccc"):
+        variance_partition(bootstrap_scores(planted, metric="ccc", n_resamples=9))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,13 +18,8 @@ EPS = np.finfo(np.float64).eps
 
 def of_sums(truth, prediction, groups):
     sums = bootstrap.speaker_sums(truth[:, None], prediction[:, None], groups)
-    return float(
-        bootstrap.ccc(bootstrap.Sums(*(a.sum(axis=0, keepdims=True) for a in moments(sums)), sums.apart))[0, 0]
-    )
-
-
-def moments(sums):
-    return sums.n, sums.t, sums.p, sums.tt, sums.pp, sums.tp
+    total = {name: getattr(sums, name).sum(axis=0, keepdims=True) for name in ("n", "t", "p", "tt", "pp", "tp")}
+    return float(bootstrap.ccc(replace(sums, **total))[0, 0])
 
 
 def of_loss(truth, prediction):

@@ -34,8 +34,8 @@ def main() -> None:
     ratios = []
     for repeat in range(options.repeats):
         began = time.perf_counter()
-        counts = resample_speakers(options.speakers, n_draws=options.resamples, rng=np.random.default_rng(repeat))
-        scores = ccc(speaker_sums(truth, prediction, groups).drawn(counts))
+        counts = resample_speakers(options.speakers, n_resamples=options.resamples, rng=np.random.default_rng(repeat))
+        scores = ccc(speaker_sums(truth, prediction, groups).resampled(counts))
         ours = time.perf_counter() - began
         began = time.perf_counter()
         looped = np.empty((options.looped, options.columns))

@@ -34,7 +34,7 @@ from layerprobe.probe.results.run_folder import read_predictions
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 from layerprobe.probe.synthesis.demo_corpus import VOICES, write_corpus
-from layerprobe.probe.synthesis.espeak import Utterance, speak
+from layerprobe.probe.synthesis.espeak import Utterance, synthesise
 
 MIDDLE = "4"
 PER_VOICE, TERMS_PER_TEXT = 16, 4
@@ -84,7 +84,7 @@ def write_corpora(folder: Path) -> tuple[Path, Path]:
             utterances.append(Utterance(text, voice, rate=rate, pitch=pitch))
     folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)
-    for path, (samples, rate) in zip(table["path"], speak(utterances), strict=True):
+    for path, (samples, rate) in zip(table["path"], synthesise(utterances), strict=True):
         soundfile.write(folder / path, samples, rate)
     spoken = phones_of(table["transcript"].tolist())
     for name, letters in PHONES.items():

@@ -87,7 +87,7 @@ def test_missing_columns_are_named_together(tmp_path):
     ]
 
 
-def test_without_speakers_every_talker_is_unknown(rows, tmp_path):
+def test_without_speakers_every_speaker_is_unknown(rows, tmp_path):
     for row in rows:
         del row["speaker_id"]
     manifest = read_manifest(write_table(tmp_path, rows), speakers=False)
@@ -193,6 +193,14 @@ def test_blank_rows_are_left_out_and_rows_below_them_keep_the_number_of_a_spread
     numbered = read_numbered_manifest(path)
     assert numbered.row_numbers.tolist() == [4, 7]
     assert numbered.manifest.table["arousal"].tolist() == [3.5, 2.0]
+
+
+def test_rows_of_parquet_and_of_cells_with_several_lines_are_counted_alike(rows, tmp_path):
+    wrong = [rows[0] | {"transcript": "one\n\ntwo"}, rows[1] | {"arousal": 9, "transcript": ""}]
+    expected = ["row 3: arousal is 9, outside the scale 1..7 of my.toml"]
+    assert problems(write_table(tmp_path, wrong)) == expected
+    pd.DataFrame(wrong).astype(str).to_parquet(tmp_path / "my.parquet")
+    assert problems(tmp_path / "my.parquet") == expected
 
 
 def test_an_error_states_how_rows_are_counted(rows, tmp_path):

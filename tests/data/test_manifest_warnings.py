@@ -131,6 +131,13 @@ def test_the_command_calls_a_manifest_without_warnings_valid(tmp_path, rows):
     assert not any("Rows are counted" in line for line in lines)
 
 
+def test_the_command_counts_utterances_of_unknown_speakers(tmp_path, rows):
+    rows[0]["speaker_id"] = "Unknown"
+    lines = command("manifest", "validate", write_table(tmp_path, rows)).stdout.splitlines()
+    assert "  unknown speakers: 1 utterances, each counts as a speaker of its own" in lines
+    assert lines[-1] == "6 utterances, 3 speakers: valid."
+
+
 def test_many_warnings_of_one_name_are_cut_with_their_count(tmp_path, rows):
     many = [rows[0] | {"utterance_id": f"v{k}", "arousal": 7, "start": 0.01 * k} for k in range(15)]
     output = command("manifest", "validate", write_table(tmp_path, many)).stdout

@@ -154,7 +154,7 @@ def test_the_commands_add_a_recognisers_transcripts_and_compare_scores(corpus, r
     text = save_text_model("bert", tmp_path / "bert")
     result = command("asr-impact", out, "--text-encoder", text, "--out", tmp_path / "cost", "--folds", 3)
     assert result.exit_code == 0, result.output
-    assert "human, best layer" in result.stdout
+    assert "human, cross-validated layer" in result.stdout
     assert "recogniser, best layer" in result.stdout
     result = command("report", tmp_path / "cost")
     assert result.exit_code == 0, result.output

@@ -86,7 +86,7 @@ def test_the_interval_is_that_of_rates_of_each_bootstrap_resample_and_without_ea
     ]  # fmt: skip
     table = pd.DataFrame(rows)
     speakers = sorted(set(table["speaker_id"]))
-    counts = resample_speakers(len(speakers), n_draws=300, rng=np.random.default_rng(SEED))
+    counts = resample_speakers(len(speakers), n_resamples=300, rng=np.random.default_rng(SEED))
     resampled = [
         pooled_rate(pd.concat([table[table["speaker_id"] == s] for s in np.repeat(speakers, row.astype(int))]))
         for row in counts
@@ -95,8 +95,8 @@ def test_the_interval_is_that_of_rates_of_each_bootstrap_resample_and_without_ea
     slow = BootstrapSample(
         np.array([pooled_rate(table)]), np.array(resampled)[:, None], np.array(without)[:, None]
     ).one()
-    found = error_rates(table, n_draws=300)["word error rate"]
-    assert (found.estimate, found.low, found.high) == pytest.approx((slow.estimate, slow.low, slow.high))
+    found = error_rates(table, n_resamples=300)["word error rate"]
+    assert (found.estimate, found.ci_low, found.ci_high) == pytest.approx((slow.estimate, slow.ci_low, slow.ci_high))
 
 
 def test_an_interval_over_speakers_holds_the_truth_where_speakers_differ(rng):
@@ -109,6 +109,6 @@ def test_an_interval_over_speakers_holds_the_truth_where_speakers_differ(rng):
              "deletions": 0, "insertions": 0}
             for s, p in enumerate(of_speaker) for k in range(5)
         ]  # fmt: skip
-        rate = error_rates(pd.DataFrame(rows), n_draws=500)["word error rate"]
-        inside.append(rate.low <= 0.2 <= rate.high)
+        rate = error_rates(pd.DataFrame(rows), n_resamples=500)["word error rate"]
+        inside.append(rate.ci_low <= 0.2 <= rate.ci_high)
     assert 0.88 <= np.mean(inside) <= 0.99

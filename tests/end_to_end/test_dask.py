@@ -88,7 +88,7 @@ def test_the_error_of_a_shard_is_raised_and_a_missing_scheduler_is_named(corpus,
     job = ExtractionJob(corpus.path, True, EncoderSettings(str(tmp_path / "none"), device="cpu"), tmp_path / "a.zarr")
     with pytest.raises(InputError, match=r"shard \d/8: encoder .*none: no such folder"):
         extract_on_dask(job, cluster.scheduler_address)
-    monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
+    monkeypatch.setattr("layerprobe.probe.dask_client.CONNECTION_TIMEOUT", 2)
     with pytest.raises(InputError, match=r"No scheduler of Dask answers at tcp://127.0.0.1:1 "):
         extract_on_dask(job, "tcp://127.0.0.1:1")
 
@@ -147,6 +147,6 @@ def test_a_sweep_resumes_from_partial_results_and_names_a_missing_scheduler(
     next((tmp_path / "a" / "partial").glob("*.npz")).write_bytes(b"torn")
     assert command(*arguments, "--dask", cluster.scheduler_address).exit_code == 0
     assert len(probed) == first + 1
-    monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
+    monkeypatch.setattr("layerprobe.probe.dask_client.CONNECTION_TIMEOUT", 2)
     assert "No scheduler of Dask answers" in refused(*arguments, "--dask", "tcp://127.0.0.1:1")
     assert "Leave --device or --dask out" in refused(*arguments, "--device", "cuda", "--dask", "tcp://127.0.0.1:1")

@@ -70,5 +70,6 @@ def test_the_demo_finds_what_was_planted(tmp_path):
     above = findings[findings["name"] == "gain_over_random"].set_index("target")
     assert above["ci_low"]["arousal"] > 0  # what training added, by an interval over speakers
     assert above["ci_low"]["valence"] > 0
-    depth = findings[(findings["name"] == "depth_difference") & (findings["about"] == "score_centre")]
+    depth = findings[findings["control"] == "none"]
+    depth = depth[(depth["name"] == "depth_difference") & (depth["measure"] == "score_centre")]
     assert depth.set_index("encoder").loc["embedded", ["ci_low", "ci_high"]].notna().all()

@@ -119,7 +119,7 @@ def test_a_pipeline_predicts_from_paths_what_ridge_predicts_from_the_cache(cache
     assert np.isfinite(scores).all()
 
 
-def test_a_clone_shares_a_loaded_encoder_and_a_pickle_names_the_others(corpus, encoder, folders):
+def test_a_clone_uses_the_same_loaded_encoder_and_a_pickle_names_the_others(corpus, encoder, folders):
     paths = corpus.table["path"].iloc[3:6]  # a Series whose index does not begin at 0
     loaded = LayerEmbedder(encoder, 0).fit(paths)
     assert clone(loaded).encoder is encoder
@@ -197,7 +197,7 @@ def test_encoders_of_text_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("module", "name"), [("extraction", "LayerEmbedder"), ("solvers", "LayerRidge"), ("weighted_sum", "LayerRidge")]
 )
-def test_without_scikit_learn_one_sentence_says_how_to_install_it(module, name):
+def test_without_scikit_learn_one_sentence_states_how_to_install_it(module, name):
     code = f"import sys; sys.modules['sklearn'] = None; import layerprobe.probe.{module}.sklearn_api"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     last = result.stderr.strip().splitlines()[-1]

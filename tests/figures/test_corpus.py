@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.command_line import run as command
-from helpers.figure_checks import assert_readable
+from helpers.figure_checks import PRINTED, assert_readable
 from helpers.voices import write_table
 
 from layerprobe.analysis.corpus import agreement, describe
@@ -90,6 +90,20 @@ def test_sizes_ratings_and_speakers_by_hand(manifest):
     assert found.speakers.set_index("speaker_id")["n_utterances"].to_dict() == {"a": 2, "b": 2, "c": 1}
 
 
+def test_the_summary_has_a_line_for_each_thing_and_is_the_repr(manifest):
+    lines = describe(manifest).summary().splitlines()
+    assert lines[0] == "train: 4 utterances, 2.0 h, 2 speakers and 1 utterances of unknown ones"
+    assert lines[1] == "test: 2 utterances, 1.0 h, 2 speakers"
+    assert lines[2].startswith("arousal: 6 ratings, mean 3.67, standard deviation 1.97, skewness ")
+    assert lines[2].endswith("1 to 7, 33.3 % at the ends of the scale")
+    assert lines[4].startswith("arousal and valence: r = -")
+    assert lines[5:] == [
+        "emotion: glad 3, cross 3",
+        "1 speakers are in several parts of the split (first: b, in test, train)",
+    ]
+    assert repr(describe(manifest)).splitlines() == lines
+
+
 def test_hours_are_unknown_where_a_length_is(manifest):
     manifest.table.loc[0, "end"] = np.nan
     hours = describe(manifest).sizes["hours"].tolist()
@@ -112,7 +126,7 @@ def test_bars_count_the_ratings_and_colours_lie_around_zero():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a 1", "b 2"]
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize("n_targets", [1, 3, 8])
 def test_no_text_lies_over_another(tmp_path, width, n_targets, rng):
     names = ["arousal", "valence", "dominance", "a rather long name of a target", "joy", "anger", "fear", "surprise"]

@@ -40,7 +40,7 @@ def ink_and_paper(page):
 def test_it_opens_from_disk_without_a_request_or_a_word_in_the_console(page, report, width):
     page.get_log("browser"), page.get_log("performance")  # what was there before
     open_at(page, report, width=width)
-    assert page.title.endswith("what each layer knows")
+    assert page.title.endswith(": layer-wise probing")
     assert page.get_log("browser") == []
     assert requests_of(page) == [report.as_uri()]
     assert page.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")

@@ -1,4 +1,4 @@
-"""Targets measured from the sound of librispeech_mini, for tests and measurements on real speech."""
+"""Targets measured from the audio of librispeech_mini, for tests and measurements on real speech."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADER = Header(
     corpus="librispeech_mini",
     version="1",
     licence="CC BY 4.0",
-    notes="Targets measured from the sound, not rated.",
+    notes="Targets measured from the audio, not rated.",
     targets={
         "pitch": Target(50, 500, "mean F0 of voiced frames, Hz"),
         "loudness": Target(-80, 0, "mean level of the louder half of frames, dB of full scale"),

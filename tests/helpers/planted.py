@@ -38,5 +38,5 @@ def manifest_of(ratings, path, **columns):
 
 
 def quick(manifest, **options):
-    """A plan whose weighted sum is hasty and whose draws are few, for tests of everything else."""
+    """A plan with few iterations of the weighted sum and few permutations, for tests of everything else."""
     return replace(plan_sweep(manifest, **{"permutations": 5} | options), weighted_sum_seeds=(0,), mix_iterations=5)

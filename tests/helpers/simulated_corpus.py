@@ -1,4 +1,4 @@
-"""Corpora whose truth is known: speakers who differ, layers that know more or less of a rating."""
+"""Corpora whose truth is known: speakers who differ, layers that predict a rating more or less well."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def simulated(
     """Predictions of layers that are ratings with more or less noise, part of which is the speaker's own.
 
     Args:
-        rng: draws
+        rng: of ratings and errors
         noise: for each target the standard deviation of each layer's noise; ratings have 1.4
-        n_speakers: how many
-        each: utterances of each
-        control: of the columns
-        probe: of the columns
+        n_speakers: number of speakers
+        each: utterances of each speaker
+        control: the columns' control
+        probe: the columns' probe
     """
     groups = np.repeat(np.arange(n_speakers), each)
     n = len(groups)
@@ -34,7 +34,7 @@ def simulated(
     ratings = 4 + level + rng.normal(size=(n, len(noise)))
     columns, values = [], []
     for t, (target, of_layers) in enumerate(noise.items()):
-        shared = 0.5 * rng.normal(size=n_speakers)[groups] + 0.3 * rng.normal(size=n)  # neighbours err alike
+        shared = 0.5 * rng.normal(size=n_speakers)[groups] + 0.3 * rng.normal(size=n)  # layers have errors in common
         for layer, size in enumerate(of_layers):
             own = 0.7 * rng.normal(size=n_speakers)[groups] + 0.7 * rng.normal(size=n)
             values.append(ratings[:, t] + shared + size * own)

@@ -1,4 +1,4 @@
-"""Baselines by hand: words, raters, the mean."""
+"""Baselines by hand: transcript, raters, the mean."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def value(scores, **where):
     return found
 
 
-def test_the_mean_rating_errs_by_the_ratings_own_spread(swept):
+def test_the_error_of_the_mean_rating_is_the_ratings_deviation(swept):
     data, _ = swept
     scores = scores_of(swept)
     expected = np.concatenate([data.ratings[s.test, 0] - data.ratings[s.train, 0].mean() for s in data.splits])
@@ -58,7 +58,7 @@ def test_a_rater_is_compared_with_the_mean_of_the_others(swept, rng):
     data, _ = swept
     own = data.ratings[:, :1] + 0.5 * rng.normal(size=(N, 3))
     own[:50, 2] = np.nan  # two raters there
-    own[50:60, 1:] = np.nan  # one rater: nobody to compare with
+    own[50:60, 1:] = np.nan  # one rater: no other to compare with
     scores = scores_of(swept, raters={"arousal": own})
     by_hand = np.array([np.nanmean(np.delete(row, 0)) if np.isfinite(row[1:]).any() else np.nan for row in own])
     known = np.isfinite(by_hand)
@@ -70,10 +70,10 @@ def test_a_rater_is_compared_with_the_mean_of_the_others(swept, rng):
     assert set(scores[scores["baseline"] == "single_rater"]["target"]) == {"arousal"}
 
 
-def test_words_that_carry_a_rating_are_read(swept, rng):
+def test_a_transcript_that_carries_a_rating_predicts_it(swept, rng):
     data, _ = swept
     texts = [
-        f"It was a {'wonderful' if v > 4 else 'dreadful'} day, said {i % 7}" for i, v in enumerate(data.ratings[:, 1])
+        f"It was a {'wonderful' if v > 4 else 'dreadful'} day, number {i % 7}" for i, v in enumerate(data.ratings[:, 1])
     ]
     scores = scores_of(swept, transcripts=texts)
     assert value(scores, baseline="text_only", target="valence", metric="pearson") > 0.7
@@ -88,7 +88,7 @@ def test_duration_and_loudness_are_fitted_together(swept, rng):
         assert value(scores, baseline="duration_loudness", target=target, metric="pearson") > 0.9
 
 
-def test_words_and_pairs_are_counted_by_their_roots():
+def test_stems_and_their_pairs_are_counted():
     counts = word_counts(["Good good GOOD dog", "", "dog, good!", "don't"], n_features=2**16)
     # good 3 times, dog once, the pairs "good good" twice and "good dog" once
     assert sorted(np.abs(counts[0][counts[0] != 0]).tolist()) == pytest.approx([1, 1, 2**0.5, 3**0.5])

@@ -1,4 +1,4 @@
-"""Encoders fused: each is heard where it knows something, by what its training speakers alone could choose."""
+"""Fusion of encoders: each contributes where it predicts, by layers that training speakers alone choose."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from layerprobe.probe.sweep.inputs import make_dataset
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 
-SOUND_LAYERS, TEXT_LAYERS = ("0", "1", "2", "3"), ("0", "1", "2")
-SOUND, TEXT, BOTH = "audio", "text", "audio + text"
-SOUND_DIM, TEXT_DIM = 6, 4
+AUDIO_LAYERS, TEXT_LAYERS = ("0", "1", "2", "3"), ("0", "1", "2")
+AUDIO, TEXT, BOTH = "audio", "text", "audio + text"
+AUDIO_DIM, TEXT_DIM = 6, 4
 TARGETS = ("arousal", "valence", "dominance")
+NUMBERS = dict.fromkeys(("difference", "difference_ci_low", "difference_ci_high", "p_value"), [""])
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Arousal is in the sound's layer 2, valence in the text's layer 1, dominance in both."""
+    """Arousal is in the audio's layer 2, valence in the text's layer 1, dominance in both."""
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("fusion")
-    sound = rng.normal(size=(N, len(SOUND_LAYERS), SOUND_DIM))
+    audio = rng.normal(size=(N, len(AUDIO_LAYERS), AUDIO_DIM))
     text = rng.normal(size=(N, len(TEXT_LAYERS), TEXT_DIM))
-    arousal = sound[:, 2] @ rng.normal(size=SOUND_DIM)
+    arousal = audio[:, 2] @ rng.normal(size=AUDIO_DIM)
     valence = text[:, 1] @ rng.normal(size=TEXT_DIM)
     dominance = arousal / arousal.std() + valence / valence.std()
     ratings = np.stack([arousal, valence, dominance], axis=1)
@@ -48,7 +49,7 @@ def corpus(tmp_path_factory):
     manifest = Manifest(folder / "my.csv", Header("planted", "1", "none", {t: Target(-9, 9) for t in TARGETS}), table)
     caches = [
         store(folder / f"{name}.zarr", x, upstream=name, layers=layers)
-        for name, x, layers in ((SOUND, sound, SOUND_LAYERS), (TEXT, text, TEXT_LAYERS))
+        for name, x, layers in ((AUDIO, audio, AUDIO_LAYERS), (TEXT, text, TEXT_LAYERS))
     ]
     return caches, manifest
 
@@ -72,15 +73,15 @@ def pooled(run, **where):
 
 
 @pytest.mark.parametrize("probe", [FUSED_RIDGE, FUSED_WEIGHTED_SUM])
-def test_together_they_know_what_either_knows(fused, probe):
+def test_fused_encoders_predict_what_either_predicts(fused, probe):
     _, run = fused
     scores = pooled(run, probe=probe, control="none")
     assert set(run.scores[run.scores["probe"] == probe]["encoder"]) == {BOTH}
-    # the noise leaves r = 1 / sqrt(1.16) = .93 to a perfect reader
+    # the noise leaves r = 1 / sqrt(1.16) = .93 to a perfect probe
     assert scores[list(TARGETS)].min() > 0.85
     alone = run.scores[(run.scores["probe"] == "ridge") & (run.scores["target"] == "dominance")]
     alone = alone[(alone["fold"] == POOLED) & (alone["metric"] == "ccc_matched") & (alone["control"] == "none")]
-    assert alone[alone["encoder"].isin([SOUND, TEXT])]["value"].max() < 0.75
+    assert alone[alone["encoder"].isin([AUDIO, TEXT])]["value"].max() < 0.75
 
 
 def test_fused_ridge_is_banded_ridge_of_layers_chosen_by_their_inner_errors(fused, corpus):
@@ -97,9 +98,9 @@ def test_fused_ridge_is_banded_ridge_of_layers_chosen_by_their_inner_errors(fuse
         expected, matched = (pd.Series(np.nan, index=predictions.utterance_id) for _ in range(2))
         for split in data.splits:
             parts = [
-                c.read_layer(chosen[n, target, split.name])[order] for c, n in zip(caches, (SOUND, TEXT), strict=True)
+                c.read_layer(chosen[n, target, split.name])[order] for c, n in zip(caches, (AUDIO, TEXT), strict=True)
             ]
-            bands, y = Bands.side_by_side([SOUND_DIM, TEXT_DIM]), data.ratings[:, [t]]
+            bands, y = Bands.side_by_side([AUDIO_DIM, TEXT_DIM]), data.ratings[:, [t]]
             (fit,) = nested_ridge(np.concatenate(parts, axis=1), y, splits=[split], alphas=plan.alphas, bands=bands)
             match = MomentMatching.from_moments(y[split.train, 0], mean=fit.inner_mean[0], std=fit.inner_std[0])
             ids = data.utterance_ids[split.test]
@@ -108,15 +109,15 @@ def test_fused_ridge_is_banded_ridge_of_layers_chosen_by_their_inner_errors(fuse
         np.testing.assert_allclose(predictions.matched[:, k], matched, rtol=1e-5, atol=1e-5)
 
 
-def test_a_layers_share_in_the_mix_is_where_each_target_was_planted(fused):
+def test_layer_weights_are_highest_where_each_target_was_planted(fused):
     _, run = fused
     rows = run.layer_weights[run.layer_weights["probe"] == FUSED_WEIGHTED_SUM]
     weights = rows.groupby(["target", "layer"])["weight"].mean().unstack()
-    assert set(weights) == {f"{SOUND} {k}" for k in SOUND_LAYERS} | {f"{TEXT} {k}" for k in TEXT_LAYERS}
+    assert set(weights) == {f"{AUDIO} {k}" for k in AUDIO_LAYERS} | {f"{TEXT} {k}" for k in TEXT_LAYERS}
     np.testing.assert_allclose(rows.groupby(["target", "fold"])["weight"].sum(), 1.0)
-    assert weights.idxmax(axis=1)["arousal"] == f"{SOUND} 2"
+    assert weights.idxmax(axis=1)["arousal"] == f"{AUDIO} 2"
     assert weights.idxmax(axis=1)["valence"] == f"{TEXT} 1"
-    assert set(weights.loc["dominance"].nlargest(2).index) == {f"{SOUND} 2", f"{TEXT} 1"}
+    assert set(weights.loc["dominance"].nlargest(2).index) == {f"{AUDIO} 2", f"{TEXT} 1"}
 
 
 def test_nothing_is_found_in_permuted_ratings(fused):
@@ -152,42 +153,49 @@ def test_ratings_of_held_out_speakers_reach_no_fused_prediction(corpus, tmp_path
     np.testing.assert_allclose(*mixed, atol=1e-4)
 
 
-def test_what_one_adds_to_the_other_is_the_difference_of_their_scores(fused):
+def test_the_fusion_gain_is_the_difference_of_scores(fused):
     out, run = fused
     predictions = with_chosen(read_predictions(out), chosen_layers(run.scores))
-    draws = bootstrap_scores(predictions, metric="ccc_matched", n_draws=200)
-    gains = fusion_gains(draws).set_index(["target", "probe", "alone"])
+    scores = bootstrap_scores(predictions, metric="ccc_matched", n_resamples=200)
+    gains = fusion_gains(scores).set_index(["target", "probe", "alone"])
     assert len(gains) == 3 * 2 * 2
-    table = draws.keys.assign(value=draws.scores.estimate).set_index(["target", "encoder", "probe", "layer"])["value"]
+    table = scores.keys.assign(value=scores.scores.estimate).set_index(["target", "encoder", "probe", "layer"])["value"]
     for target in TARGETS:
-        for alone in (SOUND, TEXT):
+        for alone in (AUDIO, TEXT):
             expected = table[target, BOTH, FUSED_RIDGE, "cv_selected"] - table[target, alone, "ridge", "cv_selected"]
             assert gains.loc[(target, FUSED_RIDGE, alone), "estimate"] == pytest.approx(expected)
             mixed = table[target, BOTH, FUSED_WEIGHTED_SUM, "all"] - table[target, alone, "weighted_sum", "all"]
             assert gains.loc[(target, FUSED_WEIGHTED_SUM, alone), "estimate"] == pytest.approx(mixed)
-    assert gains.loc[("valence", FUSED_RIDGE, SOUND), "ci_low"] > 0.5  # text adds valence to sound
-    assert abs(gains.loc[("valence", FUSED_RIDGE, TEXT), "estimate"]) < 0.05  # and sound none to text
+    assert gains.loc[("valence", FUSED_RIDGE, AUDIO), "ci_low"] > 0.5  # text adds valence to audio
+    assert abs(gains.loc[("valence", FUSED_RIDGE, TEXT), "estimate"]) < 0.05  # and audio none to text
     assert gains.loc[("dominance", FUSED_RIDGE, TEXT), "ci_low"] > 0
-    assert (gains["added"] == gains.index.get_level_values("alone").map({SOUND: TEXT, TEXT: SOUND})).all()
+    assert (gains["added"] == gains.index.get_level_values("alone").map({AUDIO: TEXT, TEXT: AUDIO})).all()
 
 
-def test_findings_and_the_report_say_what_text_adds(fused):
+def test_findings_and_the_report_state_what_text_adds(fused):
     from layerprobe.analysis.findings.collect import collect_findings
     from layerprobe.figures.report.report import write_report
 
     out, _ = fused
-    kinds = {f.name: f for f in collect_findings(study([out]))}
-    assert kinds["fusion"].encoder == BOTH
-    assert kinds["fusion_gain"].detail in (
-        f"{a} over {b}, fused_weighted_sum" for a, b in ((SOUND, TEXT), (TEXT, SOUND))
-    )
+    findings = collect_findings(study(out))
+    assert {f.encoder for f in findings if f.name == "fusion"} == {BOTH}
+    gains = {(f.added, f.alone) for f in findings if f.name == "fusion_gain" and f.probe == FUSED_WEIGHTED_SUM}
+    assert gains == {(AUDIO, TEXT), (TEXT, AUDIO)}
+    assert {(f.encoder, f.reference, f.target) for f in findings if f.name == "encoder_difference"} == {
+        (TEXT, AUDIO, target) for target in (*TARGETS, "dominance_residual")
+    }
 
     page = write_report(out).read_text()
     found = [f for f in study([out]).fusion_gains.to_dict("records") if f["target"] == "valence"]
     assert found
-    assert "For valence, text adds" in page
-    assert "For valence, audio adds nothing that can be told to text alone" in page
-    assert "Encoders together" in page
+    assert "For valence, adding text to audio improves the score (CCC, matched): Δ = " in page
+    assert "For valence, adding audio to text does not change the score significantly" in page
+    assert "<h2>Fusion</h2>" in page
+    assert "<h2>Encoder comparison</h2>" in page
+    assert (
+        "text predicts valence better than audio (CCC, matched, each at the layer selected by cross-validation)" in page
+    )
+    assert "text predicts arousal worse than audio" in page
 
 
 def test_one_encoder_alone_is_refused(corpus, tmp_path):
@@ -211,7 +219,7 @@ def test_the_command_fuses_and_compares(corpus, tmp_path):
         (tmp_path / name).write_bytes(b"never opened")
     write_manifest(tmp_path / "my.csv", manifest.table, manifest.header)
     out = tmp_path / "fused"
-    words = (
+    arguments = (
         "fuse",
         *(c.path for c in caches),
         tmp_path / "my.csv",
@@ -222,29 +230,36 @@ def test_the_command_fuses_and_compares(corpus, tmp_path):
         "--weighted-sum-seeds",
         1,
     )
-    result = command(*words)
+    result = command(*arguments)
     assert result.exit_code == 0, result.output
-    assert "audio + text, best layers" in result.stdout
-    assert "valence, fused ridge: text adds 0." in result.stdout
+    assert "audio + text, cross-validated layers" in result.stdout
+    assert "valence, fused ridge: adding text to audio +0." in result.stdout
     assert read_run(out).plan["sweep"]["fused"] is True
     result = command("compare", out, "--out", tmp_path / "compared", "--width", "double")
     assert result.exit_code == 0, result.output
-    written = pd.read_csv(tmp_path / "compared" / "efficiency.csv")
+    assert "audio + text, cross-validated layers  0." in result.stdout
+    assert result.stdout.count("(reference)") == len(TARGETS) + 1  # and dominance_residual
+    written = pd.read_csv(
+        tmp_path / "compared" / "efficiency.csv",
+        dtype={"selected_layers": str},
+        keep_default_na=False,
+        na_values=NUMBERS,
+    )
     expected = compare([out])
     pd.testing.assert_frame_equal(written.drop(columns="fingerprint"), expected, check_dtype=False)
     assert (tmp_path / "compared" / "efficiency.svg").exists()
     sizes = expected.set_index("regressor")["trainable_parameters"]
-    assert set(sizes["audio, best layer"]) == {SOUND_DIM + 1}
-    assert set(sizes["audio + text, best layers"]) == {SOUND_DIM + TEXT_DIM + 1}
-    mixed = SOUND_DIM + TEXT_DIM + 1 + len(SOUND_LAYERS) + len(TEXT_LAYERS)
+    assert set(sizes["audio, cross-validated layer"]) == {AUDIO_DIM + 1}
+    assert set(sizes["audio + text, cross-validated layers"]) == {AUDIO_DIM + TEXT_DIM + 1}
+    mixed = AUDIO_DIM + TEXT_DIM + 1 + len(AUDIO_LAYERS) + len(TEXT_LAYERS)
     assert set(sizes["audio + text, weighted sum"]) == {mixed}
 
 
-def test_the_methods_paragraph_says_that_encoders_were_fitted_together(fused):
+def test_the_methods_paragraph_states_that_encoders_were_fused(fused):
     from layerprobe.analysis.findings.methods import methods_paragraph, references
 
     out, _ = fused
     paragraph = methods_paragraph(study([out]))
     assert "Encoders were also fitted together" in paragraph
     assert any("Nunez-Elizalde" in work for work in references(paragraph))
-    assert "pooled over the tokens" not in paragraph  # both of these caches are of sound
+    assert "pooled over the tokens" not in paragraph  # both of these caches are of audio

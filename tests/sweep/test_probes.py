@@ -1,4 +1,4 @@
-"""What a sweep can be asked beside ridge and two mixes: classes, residuals, bands, other probes, several at once."""
+"""A sweep with more than ridge and two mixes: classes, residuals, covariates, other probes, parallel layers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CLASSES = ("calm", "glad", "cross")
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Arousal in layer 3; dominance is arousal and what layer 2 says; the class in layer 1; valence in the words."""
+    """Arousal in layer 3; dominance is arousal and a part of layer 2; the class in layer 1; valence in the text."""
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("probes")
     x = rng.normal(size=(N, len(LAYERS), DIM))
     arousal, valence = x[:, 3] @ rng.normal(size=DIM), rng.normal(size=N)
@@ -50,8 +50,8 @@ def corpus(tmp_path_factory):
     scales = {t: Target(-100, 100) for t in ("arousal", "valence", "dominance")}
     header = Header("planted", "1", "none", scales, nominal={"emotion": Nominal(CLASSES)})
     cache = store(folder / "a.zarr", x)
-    words = np.column_stack([valence, *rng.normal(size=(DIM - 1, N))])[:, None].repeat(2, axis=1)
-    text = store(folder / "text.zarr", words, layers=("0", "1"), upstream="words")
+    encoded = np.column_stack([valence, *rng.normal(size=(DIM - 1, N))])[:, None].repeat(2, axis=1)
+    text = store(folder / "text.zarr", encoded, layers=("0", "1"), upstream="text")
     return cache, text, Manifest(folder / "my.csv", header, table)
 
 
@@ -104,7 +104,7 @@ def test_dominance_is_also_scored_on_what_arousal_and_valence_leave(swept):
     assert scores.loc["dominance_residual", "2"] > 0.9
 
 
-def test_words_raters_and_the_mean_stand_beside_the_layers(swept):
+def test_baselines_are_the_transcript_the_raters_and_the_mean(swept):
     _, run = swept
     base = pooled(run, "pearson", encoder="", baseline="text_only")[""]
     assert base["valence"] > 0.7
@@ -114,12 +114,12 @@ def test_words_raters_and_the_mean_stand_beside_the_layers(swept):
     assert rater[rater["metric"] == "rmse"]["value"].to_numpy() == pytest.approx(1.0)
 
 
-def test_a_layer_beside_the_words_says_what_each_adds(swept, corpus):
+def test_the_variance_of_a_layer_and_its_covariate_is_partitioned(swept, corpus):
     out, run = swept
-    shares = variance_partition(bootstrap_scores(read_predictions(out), metric="r2")).set_index(["target", "layer"])
-    assert shares.loc[("valence", "3"), "unique_beside"] > 0.9
-    assert abs(shares.loc[("valence", "3"), "unique_layer"]) < 0.1
-    assert shares.loc[("arousal", "3"), "unique_layer"] > 0.9
+    parts = variance_partition(bootstrap_scores(read_predictions(out), metric="r2")).set_index(["target", "layer"])
+    assert parts.loc[("valence", "3"), "unique_beside"] > 0.9
+    assert abs(parts.loc[("valence", "3"), "unique_layer"]) < 0.1
+    assert parts.loc[("arousal", "3"), "unique_layer"] > 0.9
     assert run.plan["covariates"][0]["layer"] == "1"
     with pytest.raises(InputError, match=r"text.zarr has no layer '7'; it has 0, 1"):
         parse_covariate(f"{corpus[1].path}@7")
@@ -127,7 +127,7 @@ def test_a_layer_beside_the_words_says_what_each_adds(swept, corpus):
         parse_covariate("text.zarr")
 
 
-def test_rated_and_nominal_targets_share_no_picture(swept, corpus, tmp_path):
+def test_rated_and_nominal_targets_have_figures_of_their_own(swept, corpus, tmp_path):
     out, _run = swept
     rated, classes = (draw("heatmap", [out], metric=m)[-1] for m in (None, "uar"))
     assert (rated.name, classes.name) == ("heatmap.svg", "heatmap-classes.svg")
@@ -146,7 +146,7 @@ def test_rated_and_nominal_targets_share_no_picture(swept, corpus, tmp_path):
         draw("heatmap", [tmp_path / "only"], metric="ccc")
 
 
-def test_several_layers_at_once_give_the_same_bits(corpus, tmp_path):
+def test_parallel_layers_give_the_same_bits(corpus, tmp_path):
     cache, _, manifest = corpus
     plan = quick(manifest)
     for jobs in (1, 2, 3):
@@ -197,7 +197,7 @@ def test_jobs_leave_each_two_threads_and_stay_within_a_gigabyte(monkeypatch):
     assert parallel_layers(10 * 2**20) == 1
 
 
-def test_every_mix_and_probe_can_be_asked_for(corpus, tmp_path):
+def test_every_mix_and_probe_is_fitted(corpus, tmp_path):
     cache, _, manifest = corpus
     plan = replace(
         quick(manifest, targets=("arousal", "valence"), mixes=tuple(MIXES), probes=("mlp", "mdl")),
@@ -221,7 +221,7 @@ def test_every_mix_and_probe_can_be_asked_for(corpus, tmp_path):
     assert read_run(tmp_path / "run").layer_weights.shape == run.layer_weights.shape
 
 
-def test_what_can_not_be_asked_for_is_one_sentence(corpus, tmp_path):
+def test_a_plan_that_can_not_be_carried_out_is_one_sentence(corpus, tmp_path):
     cache, _, manifest = corpus
     with pytest.raises(InputError, match=r"^mix 'top' is unknown; choose all, or some of weighted_sum, "):
         plan_sweep(manifest, mixes=("top",))
@@ -234,5 +234,5 @@ def test_what_can_not_be_asked_for_is_one_sentence(corpus, tmp_path):
         sweep([cache], one, quick(one), out=tmp_path / "no")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU, which is no mistake")
-    with pytest.raises(InputError, match=r"^device cuda is asked for, and torch sees no GPU\. Use --device cpu"):
+    with pytest.raises(InputError, match=r"^device cuda is requested, and torch finds no GPU\. Use --device cpu"):
         sweep([cache], manifest, quick(manifest, device="cuda"), out=tmp_path / "no")

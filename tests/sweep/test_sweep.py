@@ -1,4 +1,4 @@
-"""The sweep: planted signals are found where they are, nothing is found where nothing is, and it says what is wrong."""
+"""The sweep: planted signals are found in their layers, nothing is found elsewhere, and errors are sentences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from layerprobe.probe.sweep.sweep import sweep
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """Arousal in layer 3, valence in layer 1; the control has the same shape and knows nothing."""
+    """Arousal in layer 3, valence in layer 1; the control has the same shape and encodes neither."""
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("planted")
     x = rng.normal(size=(N, N_LAYERS, DIM))
     ratings = np.stack([x[:, 3] @ rng.normal(size=DIM), x[:, 1] @ rng.normal(size=DIM)], axis=1)
@@ -65,14 +65,14 @@ def test_permuted_ratings_and_random_weights_give_nothing(run):
     for control in ("permuted", "permuted_by_speaker", "random_init"):
         assert pooled(run, probe="ridge", control=control).abs().max().max() < 0.25
     for control in ("permuted", "permuted_by_speaker"):
-        drawn = run.scores[run.scores["control"] == control]
-        assert set(drawn["seed"]) == set(range(DEFAULT_PERMUTATIONS))
-        assert set(drawn["fold"]) == {POOLED}
-        assert "alpha" not in set(drawn["metric"])
+        permuted = run.scores[run.scores["control"] == control]
+        assert set(permuted["seed"]) == set(range(DEFAULT_PERMUTATIONS))
+        assert set(permuted["fold"]) == {POOLED}
+        assert "alpha" not in set(permuted["metric"])
     assert set(run.scores[(run.scores["control"] == "random_init") & (run.scores["probe"] == "ridge")]["seed"]) == {3}
 
 
-def test_the_weighted_sum_leans_on_the_planted_layer(run):
+def test_the_weighted_sum_weights_the_planted_layer(run):
     weights = run.layer_weights[run.layer_weights["control"] == "none"]
     means = weights.groupby(["target", "layer"])["weight"].mean().unstack()
     assert means.idxmax(axis=1).to_dict() == {"arousal": "3", "valence": "1"}
@@ -127,7 +127,10 @@ def test_the_order_of_rows_in_cache_and_manifest_changes_nothing(planted, tmp_pa
 
 def test_another_run_is_never_overwritten(run, planted, tmp_path):
     cache, _, manifest = planted
-    with pytest.raises(InputError, match=r"run holds another run .*Name another --out"):
+    with pytest.raises(
+        InputError,
+        match=r"run holds another run \(\w+, not \w+\): .*sweep.seed is 0 there, 1 here.*; .*Name another --out",
+    ):
         sweep([cache], manifest, quick(manifest, seed=1), out=tmp_path / "run")
     assert read_run(tmp_path / "run").fingerprint == run.fingerprint
 
@@ -135,7 +138,7 @@ def test_another_run_is_never_overwritten(run, planted, tmp_path):
 def test_a_folder_of_mixed_runs_is_refused(run, planted, tmp_path):
     cache, _, manifest = planted
     sweep([cache], manifest, quick(manifest, seed=1), out=tmp_path / "other")
-    for name in ("scores.csv", "predictions.npz"):
+    for name in ("scores.csv", "scores.parquet", "predictions.npz"):
         kept = (tmp_path / "run" / name).read_bytes()
         (tmp_path / "run" / name).write_bytes((tmp_path / "other" / name).read_bytes())
         with pytest.raises(InputError, match=rf"{name} belongs to run \w+, not to {run.fingerprint}"):
@@ -190,8 +193,8 @@ def test_what_can_not_be_swept_is_one_sentence(planted, tmp_path):
     refused("has no target 'anger'; its header describes arousal, valence", targets=("anger",))
     refused("None of the utterances of .* so there are no ratings", table=manifest.table.assign(utterance_id="x"))
     refused("rates no cached utterance for all of arousal, valence", table=manifest.table.assign(valence=np.nan))
-    refused("^1 speaker with 240 utterances can't be dealt", table=manifest.table.assign(speaker_id="one"))
-    refused("^3 speakers with 3 utterances can't be dealt", table=manifest.table.head(3))
+    refused("^1 speaker with 240 utterances can't be ", table=manifest.table.assign(speaker_id="one"))
+    refused("^3 speakers with 3 utterances can't be ", table=manifest.table.head(3))
     refused("arousal has one value only in the training speakers", table=manifest.table.assign(arousal=4.0))
     refused("has trained weights. Extract a control with --random-init", controls=[cache])
     other = store(tmp_path / "o.zarr", np.zeros((N, N_LAYERS, DIM)), random_init=0, upstream="other")
@@ -221,14 +224,14 @@ def test_mixes_can_be_left_out_and_descent_is_refused_where_memory_does_not_hold
 ):
     cache, _, manifest = planted
     monkeypatch.setattr("layerprobe.probe.sweep.mix_probes.usable_memory", lambda: 6553.6)
-    with pytest.raises(InputError, match=r"holds all layers, 0\.0 GiB, in memory, and there are 0\.0\. Leave that mix"):
+    with pytest.raises(InputError, match=r"in memory, 0\.0 GiB, and 0\.0 GiB are available\. Leave that"):
         sweep([cache], manifest, quick(manifest, mixes=("gradient_descent_mix",)), out=tmp_path / "no")
     run = sweep([cache], manifest, plan_sweep(manifest, weighted_sum_seeds=0), out=tmp_path / "r")
     assert set(run.scores["probe"]) == {"ridge", "mean"}
     assert read_run(tmp_path / "r").layer_weights.empty
 
 
-def test_controls_are_asked_for_by_name_and_stand_beside_the_ratings(planted, tmp_path):
+def test_controls_are_chosen_by_name(planted, tmp_path):
     cache, _, manifest = planted
     plan = quick(manifest, controls=("permuted", "permuted_within_speaker", "random_per_speaker"), weighted_sum_seeds=0)
     run = sweep([cache], manifest, replace(plan, weighted_sum_seeds=()), out=tmp_path / "run")
@@ -262,7 +265,7 @@ class Impatient(NullProgress):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_sweep_goes_on_at_the_layer_it_was_in(planted, tmp_path, monkeypatch):
+def test_an_interrupted_sweep_resumes_at_the_layer_it_was_in(planted, tmp_path, monkeypatch):
     cache, control, manifest = planted
     plan = quick(manifest)
     whole = sweep([cache], manifest, plan, out=tmp_path / "whole", random_weights=[control])
@@ -280,7 +283,7 @@ def test_an_interrupted_sweep_goes_on_at_the_layer_it_was_in(planted, tmp_path, 
     assert len(fitted) == 2 * N_LAYERS - 3
     pd.testing.assert_frame_equal(resumed.scores, whole.scores)
     pd.testing.assert_frame_equal(resumed.layer_weights, whole.layer_weights)
-    for name in ("scores.csv", "layer_weights.csv", "plan.toml"):
+    for name in ("scores.csv", "scores.parquet", "layer_weights.csv", "plan.toml", "predictions.npz"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (tmp_path / "run" / "partial").exists()
 

@@ -1,7 +1,8 @@
-"""What a sweep keeps for later stages: draws, inner errors, groups of speakers, transfer, what lies beyond words."""
+"""Options of a sweep: permutations, inner errors, groups of speakers, cross-corpus probes, text residuals."""
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from dataclasses import replace
 
@@ -19,19 +20,19 @@ from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 
 SCALES = {t: Target(-100, 100) for t in ("arousal", "valence")}
-WORDS = ("fine", "sad", "plain", "odd")
+VOCABULARY = ("fine", "sad", "plain", "odd")
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Two corpora of 12 speakers. Arousal in layer 3, the other way round in the second; valence in the words, which
-    layer 4 knows, and a lesser part of it in layer 1, which does not.
+    """Two corpora of 12 speakers. Arousal in layer 3, the other way round in the second; valence in the transcript,
+    which layer 4 encodes, and a lesser part of it in layer 1, which does not encode the transcript.
     """
     rng, folder = np.random.default_rng(5), tmp_path_factory.mktemp("asks")
     x = rng.normal(size=(N, len(LAYERS), DIM))
     speakers = np.arange(N) % 24
     second = speakers >= 12
-    word = rng.integers(len(WORDS), size=N)
+    word = rng.integers(len(VOCABULARY), size=N)
     meaning = np.array([2.0, -2.0, 0.5, -0.5])[word]
     x[:, 4, :4] = np.eye(4)[word] + 0.05 * rng.normal(size=(N, 4))
     arousal = np.where(second, -1, 1) * x[:, 3, 0] + 0.2 * rng.normal(size=N)
@@ -42,7 +43,7 @@ def corpus(tmp_path_factory):
             "speaker_id": [f"s{s}" for s in speakers],
             "gender": np.where(speakers % 2, "f", "m"),
             "corpus": np.where(second, "called", "acted"),
-            "transcript": [f"a {WORDS[w]} day" for w in word],
+            "transcript": [f"a {VOCABULARY[w]} day" for w in word],
             "arousal": arousal, "valence": valence,
             "emotion": np.where(valence > 0, "glad", "cross"),
         }
@@ -71,12 +72,12 @@ def pooled(run, metric, **where):
     return rows.groupby(["target", "layer"])["value"].mean().unstack()
 
 
-def test_of_draws_only_pooled_scores_are_kept_and_of_ratings_all(swept):
+def test_only_pooled_scores_are_kept_of_permutations_and_all_of_ratings(swept):
     _, run = swept
-    drawn = run.scores[run.scores["control"].isin(["permuted", "permuted_by_speaker"])]
-    assert set(drawn["fold"]) == {POOLED}
-    assert set(drawn["metric"]) == {"ccc", "ccc_matched", "pearson", "rmse", "r2", "uar", "macro_f1"}
-    one = drawn[(drawn["layer"] == "2") & (drawn["target"] == "arousal") & (drawn["control"] == "permuted")]
+    permuted = run.scores[run.scores["control"].isin(["permuted", "permuted_by_speaker"])]
+    assert set(permuted["fold"]) == {POOLED}
+    assert set(permuted["metric"]) == {"ccc", "ccc_matched", "pearson", "rmse", "r2", "uar", "macro_f1"}
+    one = permuted[(permuted["layer"] == "2") & (permuted["target"] == "arousal") & (permuted["control"] == "permuted")]
     assert sorted(one[one["metric"] == "ccc"]["seed"]) == list(range(8))
     assert len(one) == 8 * 5
     real = run.scores[(run.scores["control"] == "none") & (run.scores["probe"] == "ridge")]
@@ -84,7 +85,7 @@ def test_of_draws_only_pooled_scores_are_kept_and_of_ratings_all(swept):
 
 
 @pytest.mark.parametrize("control", ["permuted", "permuted_by_speaker"])
-def test_a_draw_is_the_same_for_every_layer_and_encoder_and_for_any_number_of_draws(corpus, tmp_path, control):
+def test_a_permutation_is_the_same_for_every_layer_encoder_and_number_of_permutations(corpus, tmp_path, control):
     cache, _, manifest = corpus
     twice = np.stack([cache.read_layer("3")] * 2, axis=1)
     same = store(tmp_path / "twice.zarr", twice, ids=cache.utterance_ids, layers=("0", "1"), upstream="twice")
@@ -99,13 +100,13 @@ def test_a_draw_is_the_same_for_every_layer_and_encoder_and_for_any_number_of_dr
     values = [r.set_index(["encoder", "layer", "target", "seed"])["value"].sort_index() for r in rows]
     pd.testing.assert_series_equal(values[0], values[1].loc[values[0].index], rtol=1e-4)
     for target in ("arousal", "valence"):
-        of_draws = [values[1].xs((e, k, target)) for e, k in (("test", "3"), ("twice", "0"), ("twice", "1"))]
-        np.testing.assert_allclose(of_draws[0], of_draws[1], atol=1e-4)
-        np.testing.assert_array_equal(of_draws[1], of_draws[2])
-        assert of_draws[0].nunique() == 6
+        by_layer = [values[1].xs((e, k, target)) for e, k in (("test", "3"), ("twice", "0"), ("twice", "1"))]
+        np.testing.assert_allclose(by_layer[0], by_layer[1], atol=1e-4)
+        np.testing.assert_array_equal(by_layer[1], by_layer[2])
+        assert by_layer[0].nunique() == 6
 
 
-def test_draws_that_do_not_fit_into_memory_at_once_give_the_same_scores(corpus, tmp_path, monkeypatch):
+def test_permutations_that_do_not_fit_into_memory_together_give_the_same_scores(corpus, tmp_path, monkeypatch):
     cache, _, manifest = corpus
     plan = quick(manifest, weighted_sum_seeds=0, permutations=6, residualize_text=True)
     whole = sweep([cache], manifest, plan, out=tmp_path / "whole").scores
@@ -127,15 +128,15 @@ def test_inner_rmse_is_of_training_speakers_and_ranks_layers_within_each_split(s
     real = real[real["baseline"] == ""]
     by_layer = real.set_index(["fold", "layer"])["value"].unstack()
     assert (by_layer.idxmin(axis=1) == "4").all()
-    spread = corpus[2].table["valence"].std()
-    assert by_layer["2"].to_numpy() == pytest.approx(spread, rel=0.1)  # it knows nothing
+    deviation = corpus[2].table["valence"].std()
+    assert by_layer["2"].to_numpy() == pytest.approx(deviation, rel=0.1)  # it predicts nothing
     untrained = inner[
         (inner["control"] == "random_init") & (inner["target"] == "valence") & (inner["probe"] == "ridge")
     ]
-    assert untrained["value"].to_numpy() == pytest.approx(spread, rel=0.1)
+    assert untrained["value"].to_numpy() == pytest.approx(deviation, rel=0.1)
 
 
-def test_inner_rmse_of_a_mix_is_below_the_ratings_spread_where_it_knows_them(swept, corpus):
+def test_inner_rmse_of_a_mix_is_below_the_deviation_of_ratings_that_it_predicts(swept, corpus):
     _, run = swept
     rows = run.scores[(run.scores["metric"] == "inner_cv_rmse") & (run.scores["control"] == "none")]
     mixed = rows[(rows["probe"] == "weighted_sum") & (rows["target"] == "valence")]["value"]
@@ -149,21 +150,18 @@ def test_gender_and_corpus_travel_with_the_predictions(swept, corpus, tmp_path):
     assert kept.gender.tolist() == table.loc[kept.utterance_id, "gender"].tolist()
     assert kept.corpus.tolist() == table.loc[kept.utterance_id, "corpus"].tolist()
     with np.load(out / "predictions.npz") as file:
-        older = {name: file[name] for name in file if name not in ("gender", "corpus")}
-    copy = tmp_path / "older"
-    copy.mkdir()
-    for path in out.iterdir():
-        if path.is_file() and path.suffix != ".npz":
-            (copy / path.name).write_bytes(path.read_bytes())
-    np.savez(copy / "predictions.npz", **older)
-    before = read_predictions(copy)
-    assert before.gender.tolist() == before.corpus.tolist() == [""] * N
+        fewer = {name: file[name] for name in file if name != "corpus"}
+    copy = tmp_path / "fewer"
+    shutil.copytree(out, copy)
+    np.savez(copy / "predictions.npz", **fewer)
+    with pytest.raises(InputError, match=r"predictions\.npz has no array corpus\. Sweep again\.$"):
+        read_predictions(copy)
     names = ("utterance_id", "speaker_id", "fold", "targets", "ratings", "columns", "prediction", "matched")
     by_hand = Predictions(**{name: getattr(kept, name) for name in names})
     assert by_hand.gender.tolist() == [""] * N
 
 
-def test_a_run_of_one_corpus_knows_no_gender_and_says_so_by_nothing(corpus, tmp_path):
+def test_without_the_columns_gender_and_corpus_are_empty(corpus, tmp_path):
     cache, _, manifest = corpus
     plain = replace(manifest, table=manifest.table.drop(columns=["gender", "corpus"]))
     sweep([cache], plain, quick(plain, weighted_sum_seeds=0, permutations=1), out=tmp_path / "run")
@@ -186,7 +184,7 @@ def test_each_corpus_trains_alone_and_is_tested_on_all(swept):
     assert len(found) == 4
     for name, other in (("acted", "called"), ("called", "acted")):
         assert found[name, name] > 0.9
-        assert found[name, other] < -0.9  # the sign of the other corpus is never heard
+        assert found[name, other] < -0.9  # it never trained on the sign of the other corpus
     rows = run.scores[run.scores["train_corpus"] == "acted"]
     assert set(rows["fold"]) == {"0", "1", "2", "3", "4", POOLED}
     assert set(rows["layer"]) == set(LAYERS)
@@ -217,7 +215,7 @@ def test_transfer_is_refused_where_a_corpus_can_not_train(corpus, tmp_path):
         plan_sweep(without, cross_corpus=True)
 
 
-def test_a_layer_that_knows_the_words_knows_nothing_beyond_them(swept):
+def test_a_layer_that_encodes_the_transcript_predicts_no_text_residual(swept):
     _, run = swept
     assert run.targets == ["arousal", "valence", "arousal_text_residual", "valence_text_residual"]
     scores = pooled(run, "pearson", probe="ridge", control="none")
@@ -225,8 +223,8 @@ def test_a_layer_that_knows_the_words_knows_nothing_beyond_them(swept):
     assert abs(scores.loc["valence_text_residual", "4"]) < 0.15
     assert scores.loc["valence", "1"] < 0.6
     assert scores.loc["valence_text_residual", "1"] > 0.9
-    drawn = {c: pooled(run, "pearson", probe="ridge", control=c) for c in ("permuted", "permuted_by_speaker")}
-    for chance in drawn.values():
+    permuted = {c: pooled(run, "pearson", probe="ridge", control=c) for c in ("permuted", "permuted_by_speaker")}
+    for chance in permuted.values():
         assert chance.loc["valence_text_residual"].abs().max() < 0.15
     untrained = pooled(run, "pearson", probe="ridge", control="random_init")
     assert untrained.loc["valence_text_residual"].abs().max() < 0.25
@@ -235,36 +233,40 @@ def test_a_layer_that_knows_the_words_knows_nothing_beyond_them(swept):
     assert abs(alone.loc["valence_text_residual", ""]) < 0.15
 
 
-def test_what_lies_beyond_the_text_needs_transcripts_and_ratings(corpus, tmp_path):
+def test_text_residuals_need_transcripts_and_ratings(corpus, tmp_path):
     cache, _, manifest = corpus
     for changed in (manifest.table.drop(columns="transcript"), manifest.table.assign(transcript=" ")):
         silent = replace(manifest, table=changed)
-        with pytest.raises(InputError, match=r"^.*my\.csv has no transcripts, so nothing lies beyond the text\. Leave"):
+        with pytest.raises(
+            InputError, match=r"^.*my\.csv has no transcripts, so there is nothing to residualize\. Leave"
+        ):
             plan_sweep(silent, residualize_text=True)
         assert plan_sweep(silent, residualize_text=None).text_residuals == ()
-        with pytest.raises(InputError, match=r"^No utterance has a transcript for the layers to stand beside\. Leave"):
+        with pytest.raises(InputError, match=r"^No utterance has a transcript to be a covariate of the layers\. Leave"):
             sweep([cache], silent, quick(silent), out=tmp_path / "no", covariates=[TranscriptCovariate()])
-    with pytest.raises(InputError, match="has no rated target, so nothing lies beyond the text"):
+    with pytest.raises(InputError, match="has no rated target, so there is nothing to residualize"):
         plan_sweep(manifest, targets=("emotion",), residualize_text=True)
     assert plan_sweep(manifest).text_residuals == ()
     assert plan_sweep(manifest, residualize_text=None).text_residuals == ("arousal", "valence")
 
 
-def test_words_of_the_manifest_stand_beside_each_layer(swept):
+def test_the_transcript_is_a_covariate_of_each_layer(swept):
     _, run = swept
     joint = pooled(run, "r2", probe="banded_ridge", control="none").loc["valence"]
     layer = pooled(run, "r2", probe="ridge", control="none").loc["valence"]
-    words = pooled(run, "r2", baseline="covariates_only").loc["valence", ""]
+    alone = pooled(run, "r2", baseline="covariates_only").loc["valence", ""]
     assert joint["1"] > 0.9
     assert joint["1"] - layer["1"] > 0.6
-    assert joint["1"] - words > 0.1
-    assert abs(joint["4"] - words) < 0.05
+    assert joint["1"] - alone > 0.1
+    assert abs(joint["4"] - alone) < 0.05
     assert isinstance(parse_covariate("transcript"), TranscriptCovariate)
-    (band,) = run.plan["covariates"]
-    assert band["name"] == "transcript"
+    assert [c["name"] for c in run.plan["covariates"]] == ["transcript"]
+    rows = run.scores[run.scores["probe"] == "banded_ridge"]
+    assert set(rows["covariates"]) == {"transcript"}
+    assert set(run.scores[run.scores["probe"] == "weighted_sum"]["covariates"]) == {""}
 
 
-def test_the_plan_says_where_caches_lie_and_what_was_typed_and_no_fingerprint_hangs_on_it(swept, corpus, tmp_path):
+def test_the_plan_names_paths_and_the_command_which_no_fingerprint_depends_on(swept, corpus, tmp_path):
     out, run = swept
     cache, control, manifest = corpus
     written = tomllib.loads((out / "plan.toml").read_text())
@@ -291,6 +293,6 @@ def test_controls_by_default_are_those_that_the_speakers_allow(corpus):
     assert plan_sweep(manifest, speakers=False).controls == ("permuted",)
     with pytest.raises(InputError, match=r"^control 'permuted_by_speaker' needs speakers"):
         plan_sweep(manifest, controls=("permuted", "permuted_by_speaker"), speakers=False)
-    with pytest.raises(InputError, match=r"^0 permutations draw nothing\. Ask for 1 or more\.$"):
+    with pytest.raises(InputError, match=r"^0 permutations can't test anything\. Ask for 1 or more\.$"):
         plan_sweep(manifest, permutations=0)
     assert plan_sweep(manifest, permutations=200).n_permutations == 200

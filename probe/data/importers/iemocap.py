@@ -45,7 +45,7 @@ PUBLISHED = {"utterances": 10_039}
 
 
 def import_iemocap(folder: Path) -> Imported:
-    """Read ``IEMOCAP_full_release``.
+    """Read IEMOCAP from its folder ``IEMOCAP_full_release``.
 
     Raises:
         InputError: if the folder is another corpus', or the evaluations or the audio are missing

@@ -46,7 +46,7 @@ PUBLISHED = {"utterances": 8_438}
 
 
 def import_msp_improv(folder: Path) -> Imported:
-    """Read a release.
+    """Read a release of MSP-IMPROV.
 
     Raises:
         InputError: if the folder is another corpus', or the labels or the audio are missing

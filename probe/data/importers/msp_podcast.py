@@ -57,7 +57,7 @@ _Ratings = dict[str, dict[str, list[tuple[str, float]]]]  # raters with their ra
 
 
 def import_msp_podcast(folder: Path) -> Imported:
-    """Read a release.
+    """Read a release of MSP-Podcast.
 
     Raises:
         InputError: if the folder is another corpus', or the labels or the audio are missing
