@@ -82,7 +82,7 @@ def test_curves_and_report_are_written(finished):
     [
         ("sweep", plan_sweep, ("folds", "test", "weighted_sum_seeds", "seed", "permutations", "transfer")),
         ("extract", load_audio_encoder, ("random_init", "adapter", "device", "precision")),
-        ("extract", extract, ("words", "storage", "prune", "jobs")),
+        ("extract", extract, ("text_column", "storage_dtype", "prune", "jobs")),
         ("check-encoder", load_audio_encoder, ("random_init", "adapter", "device", "precision")),
         ("heatmap", draw, ("metric", "width")),
         ("depth", draw, ("metric", "width")),
