@@ -43,7 +43,7 @@ def test_the_commands_report_what_they_find(ten_voices, folders, tmp_path):
     few.write_text(re.sub(r",(s\d)", rf",{ten_voices.path.parent}/\1", "".join(lines)))
     few.with_suffix(".toml").write_text(ten_voices.path.with_suffix(".toml").read_text())
     pruned = command("extract", few, *arguments[2:], "--prune")
-    assert "4 rows taken out" in pruned.output
+    assert "4 rows removed" in pruned.output
     assert "4 rows were removed" in command("cache", "info", path).stdout
     assert "of disk space were freed" in command("cache", "compact", path).stdout
     assert len(open_cache(path).utterance_ids) == 6
