@@ -1,4 +1,4 @@
-"""What a researcher checks of a corpus first: sizes, ratings, how well raters agree, speakers of two splits."""
+"""Description of a corpus: sizes, distributions of ratings, agreement of raters, speakers in several splits."""
 
 from __future__ import annotations
 
@@ -11,36 +11,85 @@ from layerprobe.probe.data.schema import Manifest, rater_columns
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
+NO_SPLIT = "all"  # the split of the row of sizes where the manifest has none
+
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well the raters of one target agree."""
+    """Inter-rater agreement of one target."""
 
     target: str
     n_utterances: int  # that two or more rated
-    raters: float  # mean number of ratings of these
-    icc_single: float  # ICC(1): one rater
-    icc_mean: float  # ICC(1, k): the mean of as many as there are
-    leave_one_out: float  # mean CCC of a rater with the mean of the others
+    n_raters: float  # mean number of ratings per utterance, of these utterances
+    icc_single: float  # ICC(1), the reliability of one rater
+    icc_mean: float  # ICC(1, k), the reliability of the raters' mean
+    leave_one_out_ccc: float  # mean CCC of a rater with the mean of the others
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Description:
-    """Tables of one corpus."""
+    """Tables that describe one corpus, each tidy."""
 
     sizes: pd.DataFrame  # split, n_utterances, n_speakers, n_unknown, hours (NaN where no spans or durations are known)
-    ratings: pd.DataFrame  # target, n, mean, std, skewness, lowest, highest, at_ends (share at either end of the scale)
+    ratings: pd.DataFrame  # target, n, mean, std (1/n), skewness, minimum, maximum (as rated), fraction_at_bounds
     classes: pd.DataFrame  # target, class, n
     correlations: pd.DataFrame  # targets × targets, Pearson r
-    agreement: list[Agreement]
-    speakers: pd.DataFrame  # speaker_id, n_utterances
-    on_both_sides: pd.DataFrame  # speaker_id, splits
+    agreement: list[Agreement]  # of targets with per-rater columns
+    speakers: pd.DataFrame  # speaker_id, n_utterances; the most frequent first, without unknown speakers
+    speakers_in_splits: pd.DataFrame  # speaker_id, splits; known speakers that are in several parts of the split
+
+    def __repr__(self) -> str:
+        """Return `summary`."""
+        return self.summary()
+
+    def summary(self) -> str:
+        """Return the description as text, a line per split, target, pair of targets and remark."""
+        lines = []
+        for row in self.sizes.to_dict("records"):
+            hours = "" if row["hours"] != row["hours"] else f", {row['hours']:.1f} h"
+            unknown = f" and {row['n_unknown']} utterances of unknown ones" if row["n_unknown"] else ""
+            utterances = f"{row['split']}: {row['n_utterances']} utterances"
+            lines.append(f"{utterances}{hours}, {row['n_speakers']} speakers{unknown}")
+        for row in self.ratings.to_dict("records"):
+            lines.append(
+                f"{row['target']}: {row['n']} ratings, mean {row['mean']:.2f}, standard deviation {row['std']:.2f}, "
+                f"skewness {row['skewness']:.2f}, {row['minimum']:g} to {row['maximum']:g}, "
+                f"{100 * row['fraction_at_bounds']:.1f} % at the ends of the scale"
+            )
+        names = [str(name) for name in self.correlations]
+        for k, a in enumerate(names):
+            lines += [f"{a} and {b}: r = {float(self.correlations[b][a]):.2f}" for b in names[k + 1 :]]
+        for one in self.agreement:
+            lines.append(
+                f"{one.target}, {one.n_raters:.1f} raters per utterance: ICC(1) {one.icc_single:.2f}, of their mean "
+                f"{one.icc_mean:.2f}; a rater compared with the others: CCC {one.leave_one_out_ccc:.2f}"
+            )
+        for target, rows in self.classes.groupby("target", sort=False):
+            lines.append(f"{target}: " + ", ".join(f"{r['class']} {r['n']}" for r in rows.to_dict("records")))
+        return "\n".join(lines + self._split_remark())
+
+    def _split_remark(self) -> list[str]:
+        if len(self.speakers_in_splits):
+            first = self.speakers_in_splits.iloc[0]
+            return [
+                f"{len(self.speakers_in_splits)} speakers are in several parts of the split (first: "
+                f"{first['speaker_id']}, in {first['splits']})"
+            ]
+        return ["no known speaker is in two parts of the split"] if list(self.sizes["split"]) != [NO_SPLIT] else []
 
 
 def describe(manifest: Manifest) -> Description:
-    """Look at a manifest; no sound is opened."""
+    """Describe a corpus by its manifest; no audio is opened.
+
+    Args:
+        manifest: as `probe.data.read.read_manifest` reads it
+
+    Returns:
+        tables of sizes, ratings, classes, correlations, agreement and speakers; ``fraction_at_bounds`` is the fraction
+        of ratings at either end of the scale, and ``hours`` is NaN where a duration is unknown
+    """
     table = manifest.table
-    split = table["split"] if "split" in table else pd.Series("all", index=table.index)
+    split = table["split"] if "split" in table else pd.Series(NO_SPLIT, index=table.index)
     seconds = _seconds(table)
     sizes = []
     for name, rows in table.groupby(split, sort=False):
@@ -63,15 +112,22 @@ def describe(manifest: Manifest) -> Description:
         correlations=table[list(manifest.targets)].astype(float).corr(),
         agreement=[a for t in manifest.targets if (a := agreement(table, t)) is not None],
         speakers=counts,
-        on_both_sides=_on_both_sides(known),
+        speakers_in_splits=_speakers_in_splits(known),
     )
 
 
 def agreement(table: pd.DataFrame, target: str) -> Agreement | None:
-    """Of utterances that two or more rated; None where nobody's own ratings are kept, or all rated once.
+    """Return the agreement of a target's raters over the utterances that two or more of them rated.
 
-    ICC(1) and ICC(1, k) of Shrout and Fleiss (1979), for raters who are others from utterance to utterance, with k the
-    mean number of ratings weighted as unequal groups ask (Searle, 1971).
+    ICC(1) and ICC(1, k) of Shrout and Fleiss (1979), for raters who differ from utterance to utterance; k is the mean
+    number of ratings, weighted for groups of unequal size (Searle, 1971).
+
+    Args:
+        table: of a manifest, with the per-rater columns ``TARGET_r1, …`` as floats
+        target: name of the target
+
+    Returns:
+        the agreement, or None where there are no per-rater columns, or fewer than two utterances with two ratings
     """
     columns = rater_columns(table, target)
     if not columns:
@@ -86,20 +142,21 @@ def agreement(table: pd.DataFrame, target: str) -> Agreement | None:
     between = float((n * (means - grand) ** 2).sum() / (len(n) - 1))
     within = float(np.nansum((values - means[:, None]) ** 2) / (n.sum() - len(n)))
     k = float((n.sum() - (n**2).sum() / n.sum()) / (len(n) - 1))
-    spread = between + (k - 1) * within
-    one = (between - within) / spread if spread > 0 else float("nan")
+    total = between + (k - 1) * within
+    single = (between - within) / total if total > 0 else float("nan")
     mean = (between - within) / between if between > 0 else float("nan")
-    return Agreement(target, len(n), float(n.mean()), one, mean, _leave_one_out(values, n))
+    return Agreement(target, len(n), float(n.mean()), single, mean, _leave_one_out(values, n))
 
 
 def _leave_one_out(values: np.ndarray, n: np.ndarray) -> float:
+    """Return the mean CCC of a rater with the mean of the others, over raters with three or more ratings."""
     total = np.nansum(values, axis=1)
     scores = []
     for k in range(values.shape[1]):
-        own = np.isfinite(values[:, k])
-        if own.sum() >= 3:
-            others = (total[own] - values[own, k]) / (n[own] - 1)
-            scores.append(ccc(others, values[own, k]))
+        rated = np.isfinite(values[:, k])
+        if rated.sum() >= 3:
+            others = (total[rated] - values[rated, k]) / (n[rated] - 1)
+            scores.append(ccc(others, values[rated, k]))
     return float(np.mean(scores)) if scores else float("nan")
 
 
@@ -114,21 +171,23 @@ def _seconds(table: pd.DataFrame) -> pd.Series[float]:
 def _ratings(manifest: Manifest) -> pd.DataFrame:
     rows = []
     for name, scale in manifest.header.targets.items():
-        given = manifest.table[name].dropna().to_numpy(dtype=float)
-        spread = float(given.std()) if len(given) else float("nan")
-        centred = given - given.mean() if len(given) else given
-        skew = float((centred**3).mean() / spread**3) if spread > 0 else float("nan")
-        ends = np.isin(given, [scale.minimum, scale.maximum])
+        ratings = manifest.table[name].dropna().to_numpy(dtype=float)
+        std = float(ratings.std()) if len(ratings) else float("nan")
+        centred = ratings - ratings.mean() if len(ratings) else ratings
+        skew = float((centred**3).mean() / std**3) if std > 0 else float("nan")
+        ends = np.isin(ratings, [scale.minimum, scale.maximum])
         rows.append(
             {
-                "target": name, "n": len(given), "mean": float(given.mean()) if len(given) else float("nan"),
-                "std": spread, "skewness": skew,
-                "lowest": float(given.min()) if len(given) else float("nan"),
-                "highest": float(given.max()) if len(given) else float("nan"),
-                "at_ends": float(ends.mean()) if len(given) else float("nan"),
+                "target": name, "n": len(ratings), "mean": float(ratings.mean()) if len(ratings) else float("nan"),
+                "std": std, "skewness": skew,
+                "minimum": float(ratings.min()) if len(ratings) else float("nan"),
+                "maximum": float(ratings.max()) if len(ratings) else float("nan"),
+                "fraction_at_bounds": float(ends.mean()) if len(ratings) else float("nan"),
             }
         )  # fmt: skip
-    return pd.DataFrame(rows, columns=["target", "n", "mean", "std", "skewness", "lowest", "highest", "at_ends"])
+    return pd.DataFrame(
+        rows, columns=["target", "n", "mean", "std", "skewness", "minimum", "maximum", "fraction_at_bounds"]
+    )
 
 
 def _classes(manifest: Manifest) -> pd.DataFrame:
@@ -140,9 +199,9 @@ def _classes(manifest: Manifest) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["target", "class", "n"])
 
 
-def _on_both_sides(known: pd.DataFrame) -> pd.DataFrame:
+def _speakers_in_splits(known: pd.DataFrame) -> pd.DataFrame:
     if "split" not in known:
         return pd.DataFrame(columns=["speaker_id", "splits"])
-    of = known.groupby("speaker_id", sort=True)["split"].agg(lambda s: ", ".join(sorted(set(s))))
-    both = of[of.str.contains(",")]
-    return both.rename("splits").reset_index()
+    splits = known.groupby("speaker_id", sort=True)["split"].agg(lambda s: ", ".join(sorted(set(s))))
+    several = splits[splits.str.contains(",")]
+    return several.rename("splits").reset_index()

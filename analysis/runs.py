@@ -1,4 +1,4 @@
-"""Runs that ask the same question, of other encoders perhaps, side by side."""
+"""Join runs on the same utterances and splits, and read the layer similarity of a run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES
 from layerprobe.probe.results.run_folder import Predictions, Run, read_predictions
 
+SIMILARITY = "similarity.csv"
+SIMILARITY_VERSION = 1  # format version of similarity.csv
+_NUMBERS = {"value": ["", "nan"], "p_permutation": ["", "nan"]}
+
 
 @dataclass(frozen=True)
 class SideBySide:
-    """The tables of all runs, each encoder under a name of its own."""
+    """The tables of several runs, each encoder under a unique name."""
 
-    layers: dict[str, list[str]]  # of each encoder, in order
-    scores: pd.DataFrame  # tidy rows
+    layers: dict[str, list[str]]  # for each encoder its layers in order
+    scores: pd.DataFrame  # tidy rows of `SCORE_COLUMNS`
     weights: pd.DataFrame
     predictions: Predictions
 
 
 def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
-    """Join runs; rows that belong to no encoder are taken from the first.
+    """Join the tables of runs; rows without an encoder, such as baselines, are taken from the first run.
+
+    An encoder whose name an earlier run has too is shown with the name of its run folder.
 
     Raises:
         InputError: if files are missing or mixed, or runs differ in more than their encoders
@@ -33,10 +39,10 @@ def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
     layers: dict[str, list[str]] = {}
     scores, weights, predictions = [], [], []
     for path, run in zip(paths, runs, strict=True):
-        _refuse_other_question(run, runs[0], path, paths[0])
+        _check_same_plan(run, runs[0], path, paths[0])
         shown = {e: e if e not in layers else f"{e} ({path.name})" for e in run.encoders}
         layers |= {shown[e]: run.layers(e) for e in run.encoders}
-        first = run is runs[0]  # rows of no encoder are the same for all, who share utterances and splits
+        first = run is runs[0]  # baselines are the same in all runs, which have the same utterances and splits
         scores.append(_renamed(run.scores, shown, others=first))
         weights.append(_renamed(run.layer_weights, shown, others=first))
         predictions.append(_renamed_columns(read_predictions(path), shown, others=first))
@@ -49,7 +55,7 @@ def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
 
 
 def chosen_metric(run: Run, metric: str | None, path: Path) -> str:
-    """The metric that is shown of a run: the matched CCC if None, or average recall where no target is rated.
+    """Return the metric to show: moment-matched CCC if None, or unweighted average recall where no target is rated.
 
     Raises:
         InputError: if there is no such metric, or the run has no target that it scores
@@ -63,8 +69,30 @@ def chosen_metric(run: Run, metric: str | None, path: Path) -> str:
     return metric
 
 
-def _refuse_other_question(run: Run, first: Run, path: Path, first_path: Path) -> None:
-    """Scores are comparable only on the same utterances, splits and settings."""
+def read_similarity(folder: Path, fingerprint: str) -> pd.DataFrame | None:
+    """Return the layer similarity of a run, or None where it was not computed.
+
+    Raises:
+        InputError: if the file belongs to another run, or was written in another format version
+    """
+    path = folder / SIMILARITY
+    if not path.exists():
+        return None
+    texts = ("measure", "encoder_a", "layer_a", "encoder_b", "layer_b", "fingerprint", "format_version")
+    table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=_NUMBERS)
+    if "format_version" not in table or set(table["format_version"]) - {str(SIMILARITY_VERSION)}:
+        found = ", ".join(sorted(set(table.get("format_version", ["none"]))))
+        raise InputError(
+            f"{path} has format version {found}, and this version of layerprobe reads {SIMILARITY_VERSION}. Make it "
+            "anew with layerprobe similarity."
+        )
+    if set(table["fingerprint"]) - {fingerprint}:
+        raise InputError(f"{path} belongs to another run. Delete it, or run layerprobe similarity again.")
+    return table.drop(columns=["fingerprint", "format_version"])
+
+
+def _check_same_plan(run: Run, first: Run, path: Path, first_path: Path) -> None:
+    """Check that two runs have the same utterances, splits and settings, without which scores can't be compared."""
     for key in ("corpus", "sweep"):
         if run.plan[key] != first.plan[key]:
             raise InputError(f"{path} and {first_path} differ in their {key}, so their scores can't be compared.")

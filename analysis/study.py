@@ -1,7 +1,8 @@
-"""One or several runs of the same question, and every table that findings and figures are made from."""
+"""Read one or several runs as a study, from whose tables findings and figures are made."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +16,8 @@ from layerprobe.analysis.layers.scores import best_layer, layer_scores, with_int
 from layerprobe.analysis.layers.selection import regrets, with_chosen
 from layerprobe.analysis.layers.variance_partitioning import variance_partition
 from layerprobe.analysis.layers.weights import weight_summary
-from layerprobe.analysis.model_comparison import fusion_gains
-from layerprobe.analysis.runs import chosen_metric, read_side_by_side
+from layerprobe.analysis.model_comparison import encoder_differences, fusion_gains
+from layerprobe.analysis.runs import SIMILARITY as SIMILARITY, chosen_metric, read_side_by_side, read_similarity
 from layerprobe.analysis.statistics.best_set import best_set
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores, bootstrap_scores
 from layerprobe.analysis.statistics.permutation import permutation_table
@@ -24,33 +25,53 @@ from layerprobe.analysis.statistics.word_error_rate import read_word_errors
 from layerprobe.analysis.subgroups import cross_corpus, group_scores, speaker_scores
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
-from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_METRIC, LOWER_IS_BETTER
+from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_METRIC, LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import CHOSEN, Predictions, Run, read_run
 from layerprobe.probe.results.selection import chosen_layers
 
-SIMILARITY = "similarity.csv"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
-    """Runs side by side; tables are made when they are asked for, and once."""
+    """Runs on the same utterances and splits; each table is computed when it is first read."""
 
     folders: list[Path]
     runs: list[Run]
-    metric: str
-    layers: dict[str, list[str]]  # of each encoder, by the name it is shown under
-    scores: pd.DataFrame  # tidy rows of all, without those of probes that one corpus trained
-    weights: pd.DataFrame
-    predictions: Predictions  # columns of all, with those of layers that were chosen inside the folds
+    metric: str  # a key of `METRIC_NAMES`
+    layers: dict[str, list[str]]  # for each encoder, by the name it is shown under, its layers in order
+    scores: pd.DataFrame  # tidy rows of all runs, without those of probes trained on a single corpus
+    weights: pd.DataFrame  # tidy rows of the layer weights of all runs
+    predictions: Predictions  # held-out predictions of all runs, and of the layers selected by cross-validation
+
+    def __repr__(self) -> str:
+        """Return the folders, the metric, the encoders and the targets in one line."""
+        folders = ", ".join(map(str, self.folders))
+        return (
+            f"Study({folders}: {METRIC_NAMES[self.metric]}; encoders {', '.join(self.layers)}; "
+            f"targets {', '.join(self.targets)})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of each encoder's highest-scoring layer for each target, for notebooks."""
+        ridge = self.scores[(self.scores["probe"] == "ridge") & self.scores["encoder"].isin(list(self.layers))]
+        table = layer_scores(ridge[ridge["control"] == "none"], metric=self.metric)
+        rows = []
+        for (encoder, target), part in table.dropna(subset=["value"]).groupby(["encoder", "target"], sort=False):
+            values = part.set_index("layer")["value"]
+            layer = best_layer(values, metric=self.metric)
+            cells = (encoder, target, layer, f"{values[layer]:.3f}")
+            rows.append("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>")
+        header = ("encoder", "target", "highest-scoring layer", METRIC_NAMES[self.metric])
+        head = "<tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in header) + "</tr>"
+        return f"<p>{html.escape(repr(self))}</p><table>{head}{''.join(rows)}</table>"
 
     @property
     def targets(self) -> list[str]:
-        """Those that the metric scores, rated or nominal."""
+        """Targets that the metric scores, rated or nominal."""
         return self.runs[0].nominal_targets if self.metric in CLASS_METRICS else self.runs[0].targets
 
     @property
     def fingerprint(self) -> str:
-        """Of the one run, or of all together."""
+        """Fingerprint of the run, or of all runs together."""
         prints = [run.fingerprint for run in self.runs]
         return prints[0] if len(prints) == 1 else combined_fingerprint(*prints)
 
@@ -60,14 +81,14 @@ class Study:
         return self.metric in LOWER_IS_BETTER
 
     @cached_property
-    def draws(self) -> BootstrapScores:
-        """Scores under draws of speakers."""
+    def bootstrap(self) -> BootstrapScores:
+        """Scores in bootstrap resamples of the speakers."""
         return bootstrap_scores(self.predictions, metric=self.metric)
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """`layer_scores` with intervals, and for the ridge ``in_best_set, p_not_best, share`` and ``alpha``."""
-        intervals = self.draws.table().dropna(subset=["low", "high"])
+        """`layer_scores` with intervals, and for ridge ``in_best_set, p_not_best, win_rate`` and median ``alpha``."""
+        intervals = self.bootstrap.table().dropna(subset=["ci_low", "ci_high"])
         table = with_intervals(layer_scores(self.scores, metric=self.metric), intervals)
         alpha = self.scores[(self.scores["metric"] == "alpha") & (self.scores["probe"] == "ridge")]
         keys = ["encoder", "control", "probe", "target", "layer"]
@@ -78,63 +99,70 @@ class Study:
 
     @cached_property
     def best(self) -> pd.DataFrame:
-        """Of every encoder, its random weights and target: which layers are not told from the best, and who wins."""
+        """The 95 % sets of best layers, of trained and randomly initialised encoders.
+
+        ``encoder, control, probe, target, layer, in_best_set, p_not_best, win_rate``; the columns are those of
+        `analysis.statistics.best_set.BestSet`. Empty where fewer than three speakers were held out.
+        """
         rows = []
         for encoder, names in self.layers.items():
             for control in ("none", "random_init"):
                 for target in self.targets:
                     label = {"encoder": encoder, "control": control, "probe": "ridge", "target": target}
-                    found = self.draws.of(names, **label)
-                    if found is None or not np.isfinite(found.estimate).all() or self.draws.n_speakers < 3:
+                    found = self.bootstrap.of(names, **label)
+                    if found is None or not np.isfinite(found.estimate).all() or self.bootstrap.n_speakers < 3:
                         continue
                     best = best_set(found, lower_is_better=self.lower_is_better)
                     rows += [
-                        {**label, "layer": name, "in_best_set": bool(inside), "p_not_best": p, "share": share}
-                        for name, inside, p, share in zip(
+                        {**label, "layer": name, "in_best_set": bool(inside), "p_not_best": p, "win_rate": win_rate}
+                        for name, inside, p, win_rate in zip(
                             names, best.is_in, best.p_not_best, best.win_rate, strict=True
                         )
                     ]
-        columns = ["encoder", "control", "probe", "target", "layer", "in_best_set", "p_not_best", "share"]
+        columns = ["encoder", "control", "probe", "target", "layer", "in_best_set", "p_not_best", "win_rate"]
         return pd.DataFrame(rows, columns=columns)
 
     @cached_property
-    def chosen(self) -> pd.DataFrame:
-        """The layer of each fold that was chosen inside its training speakers."""
+    def cv_selected(self) -> pd.DataFrame:
+        """The layer selected in each fold by cross-validation inside its training speakers."""
         return chosen_layers(self.scores)
 
     @cached_property
-    def judged(self) -> dict[tuple[str, str], str]:
-        """For each encoder and target the layer whose predictions stand for it: chosen in the folds, else the best."""
-        keys, judged = self.draws.keys, {}
+    def evaluated_layers(self) -> dict[tuple[str, str], str]:
+        """For each encoder and target ``cv_selected``, or the highest-scoring layer where none was selected."""
+        keys, layers = self.bootstrap.keys, {}
         for encoder in self.layers:
             for target in self.targets:
                 label = (keys["encoder"] == encoder) & (keys["target"] == target) & (keys["probe"] == "ridge")
-                own = keys[label & (keys["control"] == "none") & (keys["train_corpus"] == "")]
-                if own.empty:
+                rows = keys[label & (keys["control"] == "none") & (keys["train_corpus"] == "")]
+                if rows.empty:
                     continue
-                values = pd.Series(self.draws.scores.estimate[own.index], index=own["layer"])
-                has_chosen = CHOSEN in values.index
-                judged[encoder, target] = CHOSEN if has_chosen else best_layer(values, metric=self.metric)
-        return judged
+                values = pd.Series(self.bootstrap.scores.estimate[rows.index], index=rows["layer"])
+                is_selected = CHOSEN in values.index
+                layers[encoder, target] = CHOSEN if is_selected else best_layer(values, metric=self.metric)
+        return layers
 
     @cached_property
     def permutations(self) -> pd.DataFrame:
-        """What chance gives."""
+        """Permutation tests of the layers and the chance level; see `permutation_table`."""
         return permutation_table(self.scores, metric=self.metric)
 
     @cached_property
     def regrets(self) -> pd.DataFrame:
-        """What the usual choices of a layer give away."""
-        return regrets(self.draws, layers=self.layers, targets=self.targets, lower_is_better=self.lower_is_better)
+        """Losses of default choices of a layer; see `analysis.layers.selection.regrets`."""
+        return regrets(self.bootstrap, layers=self.layers, targets=self.targets, lower_is_better=self.lower_is_better)
 
     @cached_property
-    def above_random(self) -> pd.DataFrame:
-        """How much better each layer is than with random weights: ``encoder, target, layer, value, low, high, p``."""
+    def gain_over_random(self) -> pd.DataFrame:
+        """Gain of each layer over random initialisation.
+
+        ``encoder, target, layer, value, ci_low, ci_high, p_value``; above 0 where training made the layer better.
+        """
         rows = []
         for encoder, names in self.layers.items():
             for target in self.targets:
                 pair = [
-                    self.draws.of(names, encoder=encoder, target=target, probe="ridge", control=control)
+                    self.bootstrap.of(names, encoder=encoder, target=target, probe="ridge", control=control)
                     for control in ("none", "random_init")
                 ]
                 if pair[0] is None or pair[1] is None:
@@ -142,122 +170,128 @@ class Study:
                 better = pair[1] - pair[0] if self.lower_is_better else pair[0] - pair[1]
                 for layer, found in zip(names, better.estimated(), strict=True):
                     label = {"encoder": encoder, "target": target, "layer": layer, "value": found.estimate}
-                    rows.append({**label, "low": found.low, "high": found.high, "p": found.p})
-        return pd.DataFrame(rows, columns=["encoder", "target", "layer", "value", "low", "high", "p"])
+                    rows.append({**label, "ci_low": found.ci_low, "ci_high": found.ci_high, "p_value": found.p_value})
+        return pd.DataFrame(rows, columns=["encoder", "target", "layer", "value", "ci_low", "ci_high", "p_value"])
+
+    @cached_property
+    def encoder_differences(self) -> pd.DataFrame:
+        """Paired differences between encoders; see `analysis.model_comparison.encoder_differences`."""
+        names = list(self.layers)
+        return encoder_differences(
+            self.bootstrap, encoders=names, targets=self.targets, lower_is_better=self.lower_is_better
+        )
 
     @cached_property
     def depths(self) -> list[Depth]:
-        """Every measure of depth of every encoder and target; none of classes."""
+        """Every measure of depth of every encoder and target; none for classes."""
         if self.metric in CLASS_METRICS:
             return []
         metric = self.depth_metric
-        draws = self.draws if metric == self.metric else bootstrap_scores(self.predictions, metric=metric)
-        return depths(draws, self.weights, layers=self.layers, targets=self.targets)
+        bootstrap = self.bootstrap if metric == self.metric else bootstrap_scores(self.predictions, metric=metric)
+        return depths(bootstrap, self.weights, layers=self.layers, targets=self.targets)
 
     @cached_property
     def word_errors(self) -> pd.DataFrame | None:
-        """What a recogniser got wrong, if the first run has its words beside people's."""
+        """Errors of ASR against human transcripts, if the first run has both; else None."""
         return read_word_errors(self.folders[0], self.runs[0].fingerprint)
 
     @property
     def depth_metric(self) -> str:
-        """The metric whose scores have a centre of gravity."""
+        """Metric of the scores whose centre of gravity is a depth: one that is 0 at chance."""
         return self.metric if self.metric in CHANCE_IS_ZERO else DEFAULT_METRIC
 
     @cached_property
     def depth_table(self) -> pd.DataFrame:
-        """``encoder, control, target, measure, estimate, low, high`` and the headroom of the expected layer."""
+        """``encoder, control, target, measure, estimate, ci_low, ci_high`` and the headroom of the expected layer."""
+        ends = ("estimate", "ci_low", "ci_high")
         rows = []
         for depth in self.depths:
-            found, room = depth.estimate(), depth.headroom
+            found, headroom = depth.estimate(), depth.headroom
             rows.append(
                 {
                     **{k: getattr(depth, k) for k in ("encoder", "control", "target", "measure")},
-                    **{k: getattr(found, k) for k in ("estimate", "low", "high")},
-                    **{f"headroom_{k}": getattr(room, k, np.nan) for k in ("estimate", "low", "high")},
+                    **{k: getattr(found, k) for k in ends},
+                    **{f"headroom_{k}": getattr(headroom, k, np.nan) for k in ends},
                 }
             )
         return pd.DataFrame(rows)
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:
-        """How much deeper the claim's first target lies than its second."""
+        """Differences of depth between the two targets of the hypothesis; see `analysis.layers.depth.contrasts`."""
         return contrasts(self.depths)
 
     @cached_property
     def weights_table(self) -> pd.DataFrame:
-        """Weights and contributions of the learnt mix beside each layer's own score."""
+        """Weights and contributions of the weighted sum with each layer's own score."""
         summary = weight_summary(self.weights) if len(self.weights) else self.weights.assign(weight_std=0.0)
         summary = summary[(summary["control"] == "none") & (summary["probe"] == "weighted_sum")]
-        own = self.table[(self.table["probe"] == "ridge") & (self.table["control"] == "none")]
-        scores = own[["encoder", "target", "layer", "value"]].rename(columns={"value": "score"})
+        ridge = self.table[(self.table["probe"] == "ridge") & (self.table["control"] == "none")]
+        scores = ridge[["encoder", "target", "layer", "value"]].rename(columns={"value": "score"})
         merged: pd.DataFrame = summary.merge(scores, how="left", on=["encoder", "target", "layer"])
         return merged
 
     @cached_property
     def correlations(self) -> pd.DataFrame:
-        """Pearson r between the ratings of the targets, on the utterances that were held out, ``targets × targets``."""
+        """Pearson's r between the ratings of the held-out utterances, ``(n_targets, n_targets)``."""
         names = list(map(str, self.predictions.targets))
         shown = [t for t in self.targets if t in names]
         ratings = pd.DataFrame(self.predictions.ratings[:, [names.index(t) for t in shown]], columns=shown)
         return ratings.corr()
 
     @cached_property
-    def shares(self) -> pd.DataFrame:
-        """What each layer explains that a source beside it does not."""
+    def variance_partition(self) -> pd.DataFrame:
+        """R² of layers and covariates, partitioned; see `analysis.layers.variance_partitioning`."""
         return variance_partition(bootstrap_scores(self.predictions, metric="r2"))
 
     @cached_property
-    def gains(self) -> pd.DataFrame:
-        """What encoders that were heard together say more than each alone."""
-        return fusion_gains(self.draws, lower_is_better=self.lower_is_better)
+    def fusion_gains(self) -> pd.DataFrame:
+        """Gains of fused encoders over each alone; see `analysis.model_comparison.fusion_gains`."""
+        return fusion_gains(self.bootstrap, lower_is_better=self.lower_is_better)
 
     @cached_property
     def by_speaker(self) -> pd.DataFrame:
-        """Scores of speakers."""
-        return speaker_scores(self.predictions, metric=self.metric, layer=self.judged)
+        """Scores of single speakers; see `analysis.subgroups.speaker_scores`."""
+        return speaker_scores(self.predictions, metric=self.metric, layer=self.evaluated_layers)
 
     @cached_property
-    def by_group(self) -> pd.DataFrame:
-        """Scores of genders and corpora."""
-        return group_scores(self.predictions, metric=self.metric, layer=self.judged)
+    def by_subgroup(self) -> pd.DataFrame:
+        """Scores of genders and corpora; see `analysis.subgroups.group_scores`."""
+        return group_scores(self.predictions, metric=self.metric, layer=self.evaluated_layers)
 
     @cached_property
-    def transfers(self) -> pd.DataFrame:
-        """Scores from one corpus to another."""
+    def cross_corpus(self) -> pd.DataFrame:
+        """Scores on each corpus of probes trained on one; see `analysis.subgroups.cross_corpus`."""
         return cross_corpus(self.predictions, metric=self.metric)
 
     @cached_property
     def similarity(self) -> pd.DataFrame | None:
-        """The table of `layerprobe similarity`, if it was made of the first run."""
-        path = self.folders[0] / SIMILARITY
-        if not path.exists():
-            return None
-        table = pd.read_csv(path, dtype={c: str for c in ("layer_a", "layer_b", "fingerprint")})
-        if set(table["fingerprint"]) - {self.runs[0].fingerprint}:
-            raise InputError(f"{path} belongs to another run. Delete it, or run layerprobe similarity again.")
-        return table.drop(columns="fingerprint")
+        """The similarity.csv of the first run, or None where it has none."""
+        return read_similarity(self.folders[0], self.runs[0].fingerprint)
 
 
-def study(folders: Sequence[Path | str], *, metric: str | None = None) -> Study:
-    """Read runs that ask the same question, of other encoders perhaps.
+def study(folders: Path | str | Run | Sequence[Path | str | Run], metric: str | None = None) -> Study:
+    """Read one run, or several on the same utterances and splits, as a study.
 
     Args:
-        folders: run folders
-        metric: a key of `METRIC_NAMES`, which settles whether rated or nominal targets are shown; the matched CCC if
-            None, or the average recall where no target is rated
+        folders: a run folder, a run, or a list of these; encoders of several runs are shown side by side
+        metric: a key of `METRIC_NAMES`, which decides whether rated or nominal targets are shown; moment-matched CCC
+            if None, or unweighted average recall where no target is rated
 
     Raises:
-        InputError: if a folder is no run, its files are mixed, runs differ in more than their encoders, or no target
-            has that metric
+        InputError: if a folder is no run, its files belong to different runs, runs differ in more than their encoders,
+            or no target has that metric
     """
-    paths = [Path(folder) for folder in folders]
-    runs = [read_run(path) for path in paths]
+    given = [folders] if isinstance(folders, (str, Path, Run)) else list(folders)
+    if not given:
+        raise InputError("No run folder was given. Name one that layerprobe sweep made.")
+    paths = [item.path if isinstance(item, Run) else Path(item) for item in given]
+    runs = [item if isinstance(item, Run) else read_run(item) for item in given]
     for path, run in zip(paths, runs, strict=True):
         if not run.encoders:
             raise InputError(f"{path} is a trained regressor and has no layers to draw. Use layerprobe compare {path}.")
     metric = chosen_metric(runs[0], metric, paths[0])
-    both = read_side_by_side(paths, runs)
-    scores = both.scores[both.scores["train_corpus"] == ""].reset_index(drop=True)
-    predictions = with_chosen(both.predictions, chosen_layers(scores))
-    return Study(paths, runs, metric, both.layers, scores, both.weights, predictions)
+    joined = read_side_by_side(paths, runs)
+    scores = joined.scores[joined.scores["train_corpus"] == ""].reset_index(drop=True)
+    predictions = with_chosen(joined.predictions, chosen_layers(scores))
+    return Study(paths, runs, metric, joined.layers, scores, joined.weights, predictions)

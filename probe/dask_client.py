@@ -1,4 +1,4 @@
-"""A cluster of Dask that does our work (needs ``distributed``)."""
+"""Connection to a Dask cluster (needs ``distributed``)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import NullProgress
 
-SECONDS_TO_ANSWER = 30
-RETRIES = 5  # of a task whose worker died or failed
+CONNECTION_TIMEOUT = 30
+RETRIES = 5  # retries of a task whose worker died or failed
 
 
 @contextmanager
 def cluster(scheduler: str, progress: NullProgress) -> Iterator[Any]:
-    """A client of the scheduler at ``tcp://host:8786``, which has workers.
+    """Connect to the scheduler at an address such as ``tcp://host:8786`` and yield its client.
 
     Raises:
         InputError: if Dask is not installed, the scheduler does not answer, or it has no workers
@@ -24,13 +24,11 @@ def cluster(scheduler: str, progress: NullProgress) -> Iterator[Any]:
         from distributed import Client
     except ImportError as error:
         raise InputError("Dask is not installed. Install it: pip install distributed.") from error
-    progress.log(f"Asking {scheduler} for workers …")
+    progress.log(f"Connecting to {scheduler} …")
     try:
-        client: Any = Client(scheduler, timeout=SECONDS_TO_ANSWER)  # type: ignore[no-untyped-call]
+        client: Any = Client(scheduler, timeout=CONNECTION_TIMEOUT)  # type: ignore[no-untyped-call]
     except OSError as error:
-        raise InputError(
-            f"No scheduler of Dask answers at {scheduler} ({error}). Start one: dask scheduler."
-        ) from error
+        raise InputError(f"No Dask scheduler answers at {scheduler} ({error}). Start one: dask scheduler.") from error
     with client:
         if not n_workers(client):
             raise InputError(f"The scheduler at {scheduler} has no workers. Start some: dask worker {scheduler}.")
@@ -38,5 +36,5 @@ def cluster(scheduler: str, progress: NullProgress) -> Iterator[Any]:
 
 
 def n_workers(client: Any) -> int:
-    """How many there are now."""
+    """Return the scheduler's current number of workers."""
     return len(client.scheduler_info(n_workers=-1)["workers"])

@@ -1,9 +1,9 @@
-"""What a user can mend."""
+"""Errors of the user's input."""
 
 
 class InputError(ValueError):
-    """Something given is wrong: the text says what, where, and how to mend it.
+    """Error in the user's input; its message names what is wrong, where, and what to do.
 
-    The command line prints the text alone and exits with 2. Every other exception is our own mistake and
-    keeps its traceback.
+    The command line prints the message alone and exits with code 2. Any other exception is an error of this program
+    and keeps its traceback.
     """

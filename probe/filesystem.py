@@ -1,7 +1,7 @@
-"""Where a cache lies: a folder, or a prefix in an object store by its URL (needs ``s3fs`` for ``s3://``).
+"""Files in a folder, or in an object store by its URL (needs ``s3fs`` for ``s3://``).
 
-An object is written whole or not at all and is durable once the store has answered, so that what a folder needs
-renaming and fsync for comes by itself; in turn nothing is appended to an object, but it is written anew.
+An object is written whole or not at all and is durable once the store has answered, so that it needs neither the
+renaming nor the fsync of a file; in turn nothing can be appended to an object, and it is rewritten instead.
 """
 
 from __future__ import annotations
@@ -20,69 +20,77 @@ if TYPE_CHECKING:
     import pandas as pd
     from zarr.storage import FsspecStore
 
-CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "gcloud", "azure", "adlfs")  # whose errors stores raise
-QUARANTINE = "quarantine.csv"  # in a cache, a run, a trained encoder: what was refused, and why
+CLIENTS = (
+    "botocore",
+    "aiobotocore",
+    "aiohttp",
+    "gcsfs",
+    "gcloud",
+    "azure",
+    "adlfs",
+)  # packages that raise the errors of stores
+QUARANTINE = "quarantine.csv"  # in a cache, a run or a trained encoder: refused utterances and the reasons
 QUARANTINE_COLUMNS = ("utterance_id", "path", "reason")
 PARTIAL = ".partial"  # ends the names of files that are being written
 
 
-def place(where: str | Path) -> Path:
-    """A folder's path as it is, or what stands for one where ``where`` is a URL such as ``s3://bucket/h.zarr``.
+def resolve(location: str | Path) -> Path:
+    """Return the path of a folder, or an object with a path's interface for a URL such as ``s3://bucket/h.zarr``.
 
-    Nothing is asked of the store yet; `connect` does that.
+    No request is made to the store yet; `connect` does that.
 
     Raises:
         InputError: if the packages for such a URL are not installed
     """
-    if not isinstance(where, str) or "://" not in where:
-        return Path(where) if isinstance(where, str) else where
+    if not isinstance(location, str) or "://" not in location:
+        return Path(location) if isinstance(location, str) else location
     try:
         from upath import UPath
 
-        path: Any = UPath(where, use_listings_cache=False)  # others write, too
+        path: Any = UPath(location, use_listings_cache=False)  # other processes write, too
         path.fs  # noqa: B018  # its client is imported here
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"{where} can't be opened ({error}). For s3:// install what it needs: pip install s3fs universal-pathlib."
+            f"{location} can't be opened ({error}). s3:// needs two packages: pip install s3fs universal-pathlib."
         ) from error
     return path  # type: ignore[no-any-return]
 
 
 def is_remote(path: Path) -> bool:
-    """Whether it is in an object store."""
+    """Return whether a path is in an object store."""
     return not isinstance(path, Path)
 
 
-def connect(where: str | Path) -> Path:
-    """The `place`, after its object store was asked whether it answers; of a folder nothing is asked.
+def connect(location: str | Path) -> Path:
+    """Resolve a location and check that its object store, if it is in one, answers.
 
     Raises:
-        InputError: if the store does not answer, or does not let us in
+        InputError: if the store does not answer, or refuses access
     """
-    path = place(where)
+    path = resolve(location)
     if not is_remote(path):
         return path
     remote: Any = path
     try:
         if path.exists():
             return path
-        with suppress(PermissionError):  # who may not look at all of a bucket may well write into a part of it
+        with suppress(PermissionError):  # a user who may not list a bucket may still write into a part of it
             remote.fs.ls(remote.path.split("/")[0], detail=False)  # fails if there is none; we never make one
         return path
-    except Exception as error:  # each store's client has errors of its own; all of them are told
+    except Exception as error:  # each store's client has errors of its own
         raise InputError(
-            f"{path} can't be reached ({type(error).__name__}: {error}). See that the address is right, that its "
-            "bucket exists, and that this machine has credentials for it (AWS_ACCESS_KEY_ID and its fellows)."
+            f"{path} can't be reached ({type(error).__name__}: {error}). Check that the address is right, that its "
+            "bucket exists, and that this machine has credentials for it (AWS_ACCESS_KEY_ID and others)."
         ) from error
 
 
 def is_store_error(error: Exception) -> bool:
-    """Whether an object store's client raised it: a lost connection, say."""
+    """Return whether an object store's client raised an error, such as for a lost connection."""
     return type(error).__module__.split(".")[0] in CLIENTS
 
 
 def zarr_store(path: Path) -> Path | FsspecStore:
-    """What zarr opens."""
+    """Return what zarr opens for a path."""
     if not is_remote(path):
         return path
     from zarr.storage import FsspecStore
@@ -91,7 +99,7 @@ def zarr_store(path: Path) -> Path | FsspecStore:
 
 
 def digest_of(file: Path) -> str:
-    """Sixteen hex digits over a file's bytes."""
+    """Return sixteen hex digits of the SHA-256 of a file's bytes."""
     if is_remote(file):
         return hashlib.sha256(file.read_bytes()).hexdigest()[:16]  # in one request; a block is held whole
     with file.open("rb") as opened:
@@ -110,18 +118,28 @@ def make_durable(file: Path) -> None:
             os.close(descriptor)
 
 
-def replace_file(path: Path, text: str, *, mark: str = "") -> None:
-    """Write a small file whole or not at all; ``mark`` tells those apart that may write it at once."""
+def replace_file(path: Path, text: str, *, mark: str = "", durable: bool = False) -> None:
+    """Write a small file whole or not at all.
+
+    Args:
+        path: of the file, which may exist
+        text: its content
+        mark: distinguishes the temporary files of processes that may write at the same time
+        durable: whether the content is on disk before the file is replaced, so that a power failure leaves one or the
+            other
+    """
     if is_remote(path):
         path.write_bytes(text.encode())
         return
     temporary = path.with_name(f"{path.stem}{mark}{PARTIAL}")
     temporary.write_text(text, encoding="utf-8")
+    if durable:
+        make_durable(temporary)
     temporary.replace(path)
 
 
 def append_line(path: Path, text: str) -> None:
-    """Add a line to a small file; it is durable when this returns."""
+    """Append text to a small file; it is durable when this returns."""
     if is_remote(path):
         path.write_bytes(path.read_bytes() + text.encode())
         return
@@ -132,8 +150,8 @@ def append_line(path: Path, text: str) -> None:
 
 
 def read_table(file: Path, **options: Any) -> pd.DataFrame:
-    """A CSV file that `replace_file` wrote."""
-    import pandas as pd  # late, for the command line starts by this file
+    """Read a CSV file that `replace_file` wrote; empty cells are empty text."""
+    import pandas as pd  # here, because every start of the command line imports this file
 
     with file.open("rb") as opened:
         table: pd.DataFrame = pd.read_csv(opened, keep_default_na=False, **options)
@@ -141,7 +159,7 @@ def read_table(file: Path, **options: Any) -> pd.DataFrame:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of all files under ``path``."""
+    """Return the bytes of all files under a path."""
     if is_remote(path):
         remote: Any = path
         return int(remote.fs.du(remote.path))
@@ -151,13 +169,13 @@ def size_of(path: Path) -> int:
 def _size(file: Path) -> int:
     try:
         status = file.stat()
-    except FileNotFoundError:  # of another process, which has renamed it since it was listed
+    except FileNotFoundError:  # renamed by another process since it was listed
         return 0
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def remove(path: Path) -> None:
-    """A folder, or a prefix, with all that is under it."""
+    """Remove a folder, or the objects under a prefix."""
     if is_remote(path):
         remote: Any = path
         remote.fs.rm(remote.path, recursive=True)

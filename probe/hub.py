@@ -1,7 +1,7 @@
-"""Where a model's name leads: to a folder, or to the hub at a settled commit; and in what words it fails to.
+"""Resolution of a model's name to a folder or a commit on the hub, with clear messages where that fails.
 
-A checkpoint that is a pickle can run code when it is read, and a model's folder can ask to run its own. Neither is
-done unless the user says so for the whole process (`trust`).
+A checkpoint that is a pickle can run code when it is read, and a model's folder can bring code to be run. Both are
+refused unless the user allows them for the whole process (`trust`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from layerprobe.probe.exceptions import InputError
 
@@ -20,21 +21,21 @@ TRUST = {"pickle": "LAYERPROBE_TRUST_PICKLE", "remote_code": "LAYERPROBE_TRUST_R
 PICKLES = "pytorch_model*.bin"
 
 
-def trust(what: str) -> None:
-    """Allow ``pickle`` or ``remote_code`` in this process and those that it starts."""
-    os.environ[TRUST[what]] = "1"
+def trust(kind: str) -> None:
+    """Allow ``pickle`` or ``remote_code`` in this process and in those that it starts."""
+    os.environ[TRUST[kind]] = "1"
 
 
-def trusted(what: str) -> bool:
-    """Whether that was allowed, here or by the environment."""
-    return os.environ.get(TRUST[what]) == "1"
+def trusted(kind: str) -> bool:
+    """Return whether ``pickle`` or ``remote_code`` is allowed, by `trust` or by the environment."""
+    return os.environ.get(TRUST[kind]) == "1"
 
 
-def weights_asked_for(name: str, folder: Path) -> dict[str, Any]:
-    """What transformers is told of the files that it may read weights from.
+def weights_options(name: str, folder: Path) -> dict[str, Any]:
+    """Return the arguments of transformers' ``from_pretrained`` for the files that weights may be read from.
 
     Raises:
-        InputError: if a folder holds a pickle alone, and that is not trusted
+        InputError: if a folder holds its weights as a pickle only, and that is not trusted
     """
     if trusted("pickle"):
         return {}
@@ -47,7 +48,13 @@ def weights_asked_for(name: str, folder: Path) -> dict[str, Any]:
 
 
 def hub_commit(name: str) -> tuple[str, str]:
-    """Repository and commit of a hub name with an optional ``@revision``; a name that moves is settled once."""
+    """Return the repository and commit of a hub name with an optional ``@revision``.
+
+    A branch or tag is resolved to its commit once, here.
+
+    Raises:
+        InputError: if the name is a path to no folder
+    """
     repository, _, revision = name.partition("@")
     if name.startswith((".", "/", "~")) or repository.count("/") > 1:
         raise InputError(f"encoder {name}: no such folder. Give a transformers folder or a hub name.")
@@ -55,28 +62,46 @@ def hub_commit(name: str) -> tuple[str, str]:
     return repository, Path(config).parent.name
 
 
-def why_not_loaded(name: str, folder: Path, error: Exception, *, holds: str = "preprocessor_config.json") -> str:
-    """In one sentence with the mend, from what transformers or the hub said."""
+def has_file(source: str, file: str, *, revision: str | None) -> bool:
+    """Return whether a model's folder, or its hub repository at a commit, holds a file.
+
+    Without a connection the answer is True unless the hub's cache records that the file does not exist.
+    """
+    if Path(source).is_dir():
+        return (Path(source) / file).is_file()
+    try:
+        hf_hub_download(source, file, revision=revision)
+    except LocalEntryNotFoundError:
+        return try_to_load_from_cache(source, file, revision=revision) is not _CACHED_NO_EXIST
+    except EntryNotFoundError:
+        return False
+    return True
+
+
+def loading_error_message(
+    name: str, folder: Path, error: Exception, *, needed_files: str = "preprocessor_config.json"
+) -> str:
+    """Turn an error of transformers into one sentence on why a model can't be loaded and what to do."""
     first_line = str(error).strip().splitlines()[0].rstrip(".")
     if "trust_remote_code" in str(error):
         return (
-            f"encoder {name} asks to run code of its own. Read it, and add --trust-remote-code if you trust it; its "
+            f"encoder {name} brings code of its own. Read it, and add --trust-remote-code if you trust it; its "
             "layers need an --adapter then."
         )
     if folder.is_dir():
         return (
             f"encoder {name} can't be loaded: {first_line}. A transformers folder holds config.json, "
-            f"{holds} and the weights."
+            f"{needed_files} and the weights."
         )
     return (
-        f"encoder {name} is no folder here, and the hub did not give it: {first_line}. "
+        f"encoder {name} is no local folder, and the hub did not return it: {first_line}. "
         "Check the spelling, or the connection (HF_HUB_OFFLINE=1 allows only what is already downloaded)."
     )
 
 
 @contextmanager
 def quiet_transformers(*, bars: bool) -> Iterator[None]:
-    """Keep its reports, and its bars unless wanted, off the terminal; our own errors say what matters of them."""
+    """Silence transformers' reports, and its progress bars unless wanted; errors of this package name what matters."""
     from transformers.utils import logging
 
     verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""How long work reports itself: a bar in a terminal, plain lines elsewhere, or nothing."""
+"""Progress of long tasks: a bar in a terminal, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class NullProgress:
-    """Work that nobody watches; also the interface of the two that are watched."""
+    """Progress that prints nothing; the base class of those that print."""
 
     def begin(self, task: str, total: float, unit: str) -> None:
         """Start a task of ``total`` units, such as ``("extract", 300, "utterances")``."""
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
-        """Count ``amount`` more units; ``note`` is shown beside them, such as the number refused so far."""
+        """Count ``amount`` more units; ``note`` is shown next to them, such as the number of quarantined utterances."""
 
     def end(self) -> None:
-        """Close the task, also after an error."""
+        """End the task; to be called after an error, too."""
 
     def log(self, line: str) -> None:
-        """Print a line that is worth keeping."""
+        """Print a line that stays visible after the task has ended."""
 
 
 class LogProgress(NullProgress):
-    """One plain line every ten seconds, for logs; nothing for work under two seconds."""
+    """Progress as one plain line every ten seconds, for logs; none for tasks under two seconds."""
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream or sys.stderr
@@ -40,13 +40,13 @@ class LogProgress(NullProgress):
         self._began = self._next_line = 0.0
 
     def begin(self, task: str, total: float, unit: str) -> None:
-        """See `NullProgress.begin`."""
+        """Start a task; see `NullProgress.begin`."""
         self._task, self._total, self._unit, self._done = task, total, unit, 0.0
         self._began = self._clock()
         self._next_line = self._began + SECONDS_BEFORE_SHOWING
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
-        """See `NullProgress.advance`."""
+        """Count units; see `NullProgress.advance`."""
         self._done += amount
         now = self._clock()
         if now < self._next_line:
@@ -58,12 +58,12 @@ class LogProgress(NullProgress):
         self.log(text + (f", {note}" if note else ""))
 
     def log(self, line: str) -> None:
-        """See `NullProgress.log`."""
+        """Print a line; see `NullProgress.log`."""
         print(line, file=self._stream, flush=True)
 
 
 class BarProgress(NullProgress):
-    """A bar with rate and time left, shown once the work has taken two seconds."""
+    """Progress as a bar with rate and remaining time, shown once a task has taken two seconds."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -71,7 +71,7 @@ class BarProgress(NullProgress):
         self._began = self._done = 0.0
 
     def begin(self, task: str, total: float, unit: str) -> None:
-        """See `NullProgress.begin`."""
+        """Start a task; see `NullProgress.begin`."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -84,7 +84,7 @@ class BarProgress(NullProgress):
         self._began, self._done = time.monotonic(), 0.0
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
-        """See `NullProgress.advance`."""
+        """Count units; see `NullProgress.advance`."""
         if self._bar is None:
             return
         self._done += amount
@@ -95,18 +95,18 @@ class BarProgress(NullProgress):
         self._bar.update(self._bar.task_ids[0], advance=amount, rate=rate, note=note)
 
     def end(self) -> None:
-        """See `NullProgress.end`."""
+        """End the task; see `NullProgress.end`."""
         if self._bar is not None:
             self._bar.stop()
         self._bar = None
 
     def log(self, line: str) -> None:
-        """See `NullProgress.log`."""
+        """Print a line; see `NullProgress.log`."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def clock_text(seconds: float) -> str:
-    """Seconds as a person reads them.
+    """Return a duration as text.
 
     >>> clock_text(7.2), clock_text(754), clock_text(7540), clock_text(float("inf"))
     ('7 s', '12 min 34 s', '2 h 05 min', 'unknown time')
@@ -122,7 +122,7 @@ def clock_text(seconds: float) -> str:
 
 
 def make_progress(*, quiet: bool) -> NullProgress:
-    """What suits where we run: a bar in a terminal, plain lines elsewhere, nothing when quiet."""
+    """Return the progress for standard error: a bar in a terminal, plain lines elsewhere, nothing if quiet."""
     if quiet:
         return NullProgress()
     return BarProgress() if sys.stderr.isatty() else LogProgress()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from layerprobe.probe.exceptions import InputError
 
 @dataclass(frozen=True)
 class Split:
-    """One held-out set, and how its training utterances are divided again to choose settings."""
+    """One held-out set, and the inner folds of its training utterances, over which settings are chosen."""
 
     name: str  # the outer fold's number, or the manifest's split
     train: np.ndarray  # (n_train,) row numbers
@@ -20,21 +22,21 @@ class Split:
 
 
 def speaker_groups(speaker_ids: np.ndarray) -> np.ndarray:
-    """A number per speaker, ``(n_utterances,)``; every utterance of an unknown speaker is a group of its own.
+    """Return a number per speaker, ``(n_utterances,)``; each utterance of an unknown speaker is a group by itself.
 
     Args:
         speaker_ids: ``(n_utterances,)`` strings
     """
     names = np.asarray(speaker_ids, dtype=object).astype(str)
-    alone = names == UNKNOWN_SPEAKER
-    keys = np.where(alone, [f"unknown {i}" for i in range(len(names))], np.char.add("speaker ", names))
+    unknown = names == UNKNOWN_SPEAKER
+    keys = np.where(unknown, [f"unknown {i}" for i in range(len(names))], np.char.add("speaker ", names))
     return np.unique(keys, return_inverse=True)[1]
 
 
 def speaker_folds(groups: np.ndarray, *, n_folds: int, rng: np.random.Generator) -> np.ndarray:
-    """Deal whole speakers into folds of nearly equal numbers of utterances.
+    """Assign whole speakers to folds of nearly equal numbers of utterances.
 
-    Speakers come in random order, then by falling size, each into the fold that is smallest so far.
+    Speakers are taken in random order, sorted by falling size, each into the fold that is smallest so far.
 
     Args:
         groups: ``(n_utterances,)`` a number per speaker
@@ -52,7 +54,7 @@ def speaker_folds(groups: np.ndarray, *, n_folds: int, rng: np.random.Generator)
         raise InputError(f"{n_folds} folds leave nothing to train on. Ask for 2 or more.")
     if len(speakers) < n_folds:
         raise InputError(
-            f"{len(speakers)} speaker{'s' * (len(speakers) > 1)} with {len(groups)} utterances can't be dealt into "
+            f"{len(speakers)} speaker{'s' * (len(speakers) > 1)} with {len(groups)} utterances can't be split into "
             f"{n_folds} speaker-disjoint folds. Ask for fewer folds, or add speakers."
         )
     shuffled = rng.permutation(len(speakers))
@@ -66,9 +68,15 @@ def speaker_folds(groups: np.ndarray, *, n_folds: int, rng: np.random.Generator)
 
 
 def fold_splits(groups: np.ndarray, *, n_folds: int, n_inner_folds: int, rng: np.random.Generator) -> list[Split]:
-    """Each outer fold held out in turn; the other outer folds are its inner folds, so that fits can be shared.
+    """Hold out each outer fold in turn; the other outer folds are its inner folds, so that fits can be shared.
 
-    Of two outer folds one remains, which is dealt into ``n_inner_folds`` of its own.
+    With two outer folds only one remains to train on, which is split into ``n_inner_folds`` inner folds.
+
+    Args:
+        groups: ``(n_utterances,)`` a number per speaker
+        n_folds: outer folds, at least 2
+        n_inner_folds: inner folds where there are two outer ones
+        rng: orders speakers of equal size
 
     Raises:
         InputError: if the speakers do not suffice for the outer or the inner folds
@@ -94,10 +102,18 @@ def manifest_split(
     n_inner_folds: int,
     rng: np.random.Generator,
 ) -> list[Split]:
-    """The manifest's own split: train on ``train``, hold out ``test``.
+    """Return the split that the manifest states: train on ``train``, hold out ``test``.
+
+    Args:
+        groups: ``(n_utterances,)`` a number per speaker
+        splits: ``(n_utterances,)`` the manifest's split of each utterance
+        speaker_ids: ``(n_utterances,)`` strings, for messages
+        test: the split that is held out
+        n_inner_folds: of the training speakers
+        rng: orders speakers of equal size
 
     Raises:
-        InputError: if either is empty, or a speaker is on both sides
+        InputError: if either is empty, or a speaker is in both
     """
     train, held_out = np.flatnonzero(splits == "train"), np.flatnonzero(splits == test)
     for name, rows in (("train", train), (test, held_out)):
@@ -127,10 +143,81 @@ def _split(
 
 
 def assert_disjoint(split: Split, groups: np.ndarray) -> None:
-    """Stop if a speaker is on both sides, outer or inner: a mistake of ours, checked on every run."""
+    """Raise an AssertionError if a speaker is in train and test, or in two inner folds; checked on every run."""
     assert not np.intersect1d(groups[split.train], groups[split.test]).size, "a speaker trains and tests"
     pairs = np.unique(np.stack([groups[split.train], split.inner_folds]), axis=1)
     assert len(np.unique(pairs[0])) == pairs.shape[1], "a speaker is in two inner folds"
 
 
-UNKNOWN_SPEAKER = "Unknown"  # MSP-Podcast's word for a talker whom nobody has identified
+class SpeakerKFold:
+    """Speaker-independent k-fold cross-validation as a scikit-learn splitter, for its ``cv`` arguments.
+
+    The folds are those of a sweep with the same number of folds, seed and utterances. Speakers are given as ``groups``;
+    each utterance of the speaker ``"Unknown"`` is a group by itself, so only the folds of such utterances depend on the
+    order of rows (a sweep sorts them by utterance id).
+
+    Args:
+        n_splits: folds, at least 2
+        seed: orders speakers of equal size
+
+    >>> speakers = np.array(["a", "a", "b", "b", "c"])
+    >>> [test.tolist() for _, test in SpeakerKFold(n_splits=3).split(speakers, groups=speakers)]
+    [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(self, n_splits: int = 5, *, seed: int = 0) -> None:
+        self.n_splits = n_splits
+        self.seed = seed
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # noqa: N803
+        """Yield for each fold the row numbers to train on, ``(n_train,)``, and to test on, ``(n_test,)``.
+
+        Args:
+            X: whatever has ``n_utterances`` rows; its values are not read
+            y: not used
+            groups: ``(n_utterances,)`` the speaker of each row
+
+        Raises:
+            InputError: if groups are missing, of another length than X or hold a missing speaker, or if there are fewer
+                speakers than folds
+        """
+        del y
+        if groups is None:
+            raise InputError("SpeakerKFold needs the speaker of each row: give groups=frame['speaker_id'].")
+        speaker_ids = np.asarray(groups, dtype=object)
+        if speaker_ids.ndim != 1:
+            raise InputError(f"groups has shape {speaker_ids.shape}; give one speaker per row, in one dimension.")
+        n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
+        if len(speaker_ids) != n_rows:
+            raise InputError(
+                f"groups has {len(speaker_ids)} entries and X has {n_rows} rows; give one speaker per row."
+            )
+        missing = [k for k, s in enumerate(speaker_ids) if s is None or str(s) in ("", "nan", "<NA>")]
+        if missing:
+            raise InputError(
+                f"groups lacks the speaker of {len(missing)} rows, the first at position {missing[0]}; write "
+                f"{UNKNOWN_SPEAKER!r} where a speaker is not known."
+            )
+        rng = np.random.default_rng(self.seed)
+        folds = speaker_folds(speaker_groups(speaker_ids), n_folds=self.n_splits, rng=rng)
+        for k in range(self.n_splits):
+            yield np.flatnonzero(folds != k), np.flatnonzero(folds == k)
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: N803
+        """Return the number of folds; the arguments are scikit-learn's and not used."""
+        del X, y, groups
+        return self.n_splits
+
+    def get_metadata_routing(self) -> Any:
+        """Return the request for ``groups``, which scikit-learn reads if metadata routing is enabled."""
+        from sklearn.utils.metadata_routing import MetadataRequest
+
+        request = MetadataRequest(owner=self)
+        request.split.add_request(param="groups", alias=True)
+        return request
+
+    def __repr__(self) -> str:
+        return f"SpeakerKFold(n_splits={self.n_splits}, seed={self.seed})"
+
+
+UNKNOWN_SPEAKER = "Unknown"  # as MSP-Podcast writes it for a speaker who was not identified

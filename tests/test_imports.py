@@ -38,7 +38,7 @@ def test_no_file_is_a_surprise():
 
 
 def test_the_public_interface_is_what_it_names():
-    assert set(layerprobe.__all__) == set(layerprobe._HOMES)
+    assert set(layerprobe.__all__) == {*layerprobe._MODULE_OF, "__version__", "metrics"}
     for name in layerprobe.__all__:
         assert getattr(layerprobe, name) is not None
         assert name in dir(layerprobe)

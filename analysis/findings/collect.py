@@ -1,213 +1,293 @@
-"""Every answer that a study gives, as records."""
+"""Collect the results of a study as findings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from layerprobe.analysis.findings.formatting import shown_name
 from layerprobe.analysis.findings.records import Finding
 from layerprobe.analysis.layers.depth import MEASURES
-from layerprobe.analysis.layers.scores import SPEAKERS, best_layer
-from layerprobe.analysis.layers.variance_partitioning import OF_BOTH
+from layerprobe.analysis.layers.scores import best_layer
+from layerprobe.analysis.layers.variance_partitioning import COMPONENTS
 from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES
+from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, JACKKNIFE_FOLDS
 from layerprobe.analysis.statistics.permutation import BY_SPEAKER, holm
-from layerprobe.analysis.study import Study
-from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM
+from layerprobe.analysis.study import Study, study as read_study
+from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM, JOINED, Run
 
-RIDGE = "ridge per layer on standardised embeddings, alpha from inner speaker-disjoint folds"
-BCA = f"BCa over {N_RESAMPLES:,} draws of whole speakers, shared by all layers, targets and encoders; wider for few speakers"
+RIDGE = "ridge regression per layer on standardised embeddings, penalty chosen on inner speaker-disjoint folds"
+BCA = (
+    f"BCa bootstrap over {N_RESAMPLES:,} resamples of speakers, shared by all layers, targets and encoders; expanded "
+    "percentiles for few speakers"
+)
+SELECTED = "per fold the layer with the lowest error on the inner folds of the training speakers"
 LIN, EFRON = "Lin (1989), Biometrics 45", "Efron (1987), JASA 82; Hesterberg (2015), Am. Stat. 69"
-OVER_FOLDS = "95 % over folds"  # what a range is that has no speakers' draws: of weights
-FUSED_WAYS = {
-    FUSED_RIDGE: "banded ridge of each encoder's layer with the least error on the inner folds",
+BANDED = "Nunez-Elizalde et al. (2019), NeuroImage 197"
+FUSION = {
+    FUSED_RIDGE: "banded ridge regression on each encoder's layer with the lowest error on the inner folds",
     FUSED_WEIGHTED_SUM: "one softmax over the layers of all encoders, with a linear head for each",
 }
-OF_CONTROL = {"none": "", "random_init": ", random weights", "difference": ", less that of random weights"}
+CONTROL_NAMES = {"none": "", "random_init": "random initialisation", "difference": "minus random initialisation"}
 
 
-def collect_findings(study: Study) -> list[Finding]:
-    """Every answer that a study gives, in the order of a report."""
-    what = (_layers, _chance, _above_random, _selectivity, _regrets, _depths, _contrasts, _shares, _fusion)
-    whom = (_groups, _transfers)
-    return _adjusted([finding for part in what + whom for finding in part(study)])
+def collect_findings(study: Study | Run | Path | str | Sequence[Run | Path | str]) -> list[Finding]:
+    """Return the findings of a study in the order of a report, p-values adjusted by Holm's method.
+
+    Args:
+        study: a study, or what `layerprobe.analysis.study.study` makes one from: a run, its folder, or a list of these
+
+    Raises:
+        InputError: if a folder is no run, or runs differ in more than their encoders
+    """
+    of = study if isinstance(study, Study) else read_study(study)
+    parts = (_layers, _chance, _gain_over_random, _selectivity, _regrets, _depths, _depth_differences)
+    parts += (_variance_partition, _encoder_differences, _fusion, _subgroups, _cross_corpus)
+    return _adjusted([finding for part in parts for finding in part(of)])
 
 
 def _layers(study: Study) -> Iterator[Finding]:
-    """Best layers, their set, the layer chosen in the folds, the weighted sum, and the best of random weights."""
-    draws = study.draws.table()
+    """Highest-scoring and cross-validated layers, the best set, the weighted sum, and random initialisation."""
+    bootstrap = study.bootstrap.table()
     for (encoder, target), rows in study.table[study.table["encoder"] != ""].groupby(["encoder", "target"], sort=False):
         ridge = rows[rows["probe"] == "ridge"]
-        for control, name in (("none", "best_layer"), ("random_init", "random_weights")):
+        for control, name in (("none", "highest_scoring_layer"), ("random_init", "random_init")):
             part = ridge[(ridge["control"] == control) & ridge["value"].notna()]
             if part.empty:
                 continue
             row = _scored(_row(part, best_layer(part.set_index("layer")["value"], metric=study.metric)))
-            yield _finding(name, row, study.metric, spread=str(row["spread"]), method=RIDGE, source=LIN)
-            inside = [str(k) for k in part["layer"][part["in_best_set"]]]
+            method = f"maximum over layers, which is optimistic; {RIDGE}"
+            of_control = {} if control == "none" else {"control": control}
+            yield _finding(name, row, study.metric, method=method, source=LIN, **of_control)
+            inside = tuple(map(str, part["layer"][part["in_best_set"]]))
             if control == "none" and inside:
-                method = (
-                    f"multiple comparisons with the best: largest standardised difference over {N_RESAMPLES:,} draws"
-                )
-                source = "Hsu (1981), Ann. Stat. 9; Romano and Wolf (2005), Econometrica 73"
-                of_set = {**row, "layer": ", ".join(inside), "estimate": len(inside)}
-                yield _finding("best_set", of_set, study.metric, spread="layers", method=method, source=source)
-        own = (draws["encoder"] == encoder) & (draws["target"] == target) & (draws["control"] == "none")
-        for row in draws[own & (draws["layer"] == CHOSEN) & (draws["probe"] == "ridge")].to_dict("records"):
-            method = "per fold the layer with the least error on the inner folds of the training speakers; " + BCA
-            yield _finding(
-                "chosen_layer", {**row, "p": math.nan}, study.metric, spread=SPEAKERS, method=method, source=EFRON
-            )
+                yield _best_set(row, inside, study.metric)
+        is_own = (bootstrap["encoder"] == encoder) & (bootstrap["target"] == target) & (bootstrap["control"] == "none")
+        is_selected = is_own & (bootstrap["layer"] == CHOSEN) & (bootstrap["probe"] == "ridge")
+        for row in bootstrap[is_selected].to_dict("records"):
+            yield _finding("cv_selected_layer", _untested(row), study.metric, method=f"{SELECTED}; {BCA}", source=EFRON)
         for row in rows[(rows["probe"] == "weighted_sum") & (rows["control"] == "none")].to_dict("records"):
-            method = "softmax mix of standardised layers and a linear head, least squares, mean and spread matched"
+            method = "softmax-weighted sum of standardised layers with a linear head, least squares, moment-matched"
             source = "Yang et al. (2021), SUPERB"
-            yield _finding(
-                "weighted_sum", _scored(row), study.metric, spread=str(row["spread"]), method=method, source=source
-            )
+            of_probe = {"probe": "weighted_sum"}
+            yield _finding("weighted_sum", _scored(row), study.metric, method=method, source=source, **of_probe)
+
+
+def _best_set(best: Mapping[Any, Any], inside: tuple[str, ...], metric: str) -> Finding:
+    """The number of layers in the 95 % set, which is named by its highest-scoring layer."""
+    row = {**best, "estimate": len(inside), "ci_low": math.nan, "ci_high": math.nan}
+    method = f"multiple comparisons with the best: maximum standardised difference over {N_RESAMPLES:,} resamples"
+    source = "Hsu (1981), Ann. Stat. 9; Romano and Wolf (2005), Econometrica 73"
+    return _finding("best_set", row, metric, method=method, source=source, detail=", ".join(inside), layers=inside)
 
 
 def _chance(study: Study) -> Iterator[Finding]:
     for _, rows in study.permutations.groupby(["encoder", "target"], sort=False):
         row = rows.iloc[0].to_dict()
-        dealt = "speakers' levels and what is left of them dealt apart" if row["control"] == BY_SPEAKER else "all dealt"
+        n, control = int(row["n_permutations"]), str(row["control"])
+        scheme = "speakers' means and deviations permuted separately" if control == BY_SPEAKER else "all ratings"
         yield _finding(
             "chance",
-            {**row, "layer": "all", "estimate": row["chance"], "p": rows["p"].min()},
+            {**row, "layer": "all", "estimate": row["chance"], "p_value": rows["p_permutation"].min()},
             study.metric,
-            spread="permutations",
-            method=f"largest score of any layer in {row['n_permutations']} permutations ({dealt}), every fit redone",
+            method=f"95th percentile of the maximum over layers in {n} permutations ({scheme}), every fit repeated",
             source="Westfall and Young (1993); Phipson and Smyth (2010)",
-            about=str(row["control"]),
+            detail=shown_name(control),
+            control=control,
+            n_permutations=n,
         )
 
 
-def _above_random(study: Study) -> Iterator[Finding]:
-    for (encoder, target), rows in study.above_random.groupby(["encoder", "target"], sort=False):
+def _gain_over_random(study: Study) -> Iterator[Finding]:
+    for (encoder, target), rows in study.gain_over_random.groupby(["encoder", "target"], sort=False):
         row = _row(rows, _best(study, encoder, target))
-        yield _finding(
-            "above_random", {**row, "estimate": row["value"]}, study.metric, spread=SPEAKERS, method=BCA, source=EFRON
-        )
+        row["estimate"] = row["value"]
+        against = {"reference": "random_init", "reference_layer": str(row["layer"])}
+        yield _finding("gain_over_random", row, study.metric, method=BCA, source=EFRON, **against)
 
 
 def _selectivity(study: Study) -> Iterator[Finding]:
-    """The best layer's score less what it reaches on a control's ratings."""
+    """The score of the highest-scoring layer minus its mean score on the ratings of a control task."""
     ridge = study.table[(study.table["probe"] == "ridge") & (study.table["encoder"] != "")]
     sign = -1.0 if study.lower_is_better else 1.0
     for (encoder, target), rows in ridge.groupby(["encoder", "target"], sort=False):
         if not ((rows["control"] == "none") & rows["value"].notna()).any():
-            continue  # what is reached without an encoder
+            continue  # baselines have no encoder
         layer = _best(study, encoder, target)
         score = float(_row(rows[rows["control"] == "none"], layer)["value"])
         for control in ("permuted_within_speaker", "random_per_speaker"):
             for row in rows[(rows["control"] == control) & (rows["layer"] == layer)].to_dict("records"):
-                low, high = sorted(sign * (score - row[k]) for k in ("seed_min", "seed_max"))
-                row |= {"estimate": sign * (score - row["value"]), "low": low, "high": high}
-                method = "the layer's score less the mean of its scores on the control's draws"
-                source = "Hewitt and Liang (2019)"
+                low, high = sorted(sign * (score - row[k]) for k in ("draw_min", "draw_max"))
                 yield _finding(
-                    "selectivity", row, study.metric, spread="draws", method=method, source=source, about=control
+                    "selectivity",
+                    _untested({**row, "estimate": sign * (score - row["value"]), "interval": ""}),
+                    study.metric,
+                    method="score of the layer minus its mean score over permutations of the control task",
+                    source="Hewitt and Liang (2019)",
+                    detail=shown_name(control),
+                    control=control,
+                    draw_min=low,
+                    draw_max=high,
                 )
 
 
 def _regrets(study: Study) -> Iterator[Finding]:
-    method = f"score of the layer chosen inside the training speakers, less that of the usual choice; {BCA}"
+    method = f"score of the layer selected by cross-validation ({SELECTED}) minus that of the default choice; {BCA}"
     for row in study.regrets.to_dict("records"):
-        yield _finding(
-            "regret", row, study.metric, spread=SPEAKERS, method=method, source=EFRON, about=str(row["choice"])
-        )
+        choice, layer = str(row["choice"]), str(row["layer"])
+        against = {"detail": choice, "reference": choice, "reference_layer": layer}
+        yield _finding("regret", {**row, "layer": CHOSEN}, study.metric, method=method, source=EFRON, **against)
 
 
 def _depths(study: Study) -> Iterator[Finding]:
     for row in study.depth_table.to_dict("records"):
-        method = MEASURES[row["measure"]]
+        headroom = {}
         if row["measure"] == "expected_layer":
-            room = row["headroom_estimate"], row["headroom_low"], row["headroom_high"]
-            method += ", of {:.2f} headroom (95 % {:.2f} to {:.2f})".format(*room)
+            ends = ("estimate", "ci_low", "ci_high")
+            headroom = dict(
+                zip(
+                    ("headroom", "headroom_ci_low", "headroom_ci_high"),
+                    (row[f"headroom_{k}"] for k in ends),
+                    strict=True,
+                )
+            )
         yield _finding(
             "depth",
-            {**row, "layer": "all"},
+            _untested({**row, "layer": "all"}),
             study.depth_metric,
-            spread=OVER_FOLDS if row["measure"] == "weight_centre" else SPEAKERS,
-            method=f"{method}, on relative depth",
+            interval=JACKKNIFE_FOLDS if row["measure"] == "weight_centre" else BCA_SPEAKERS,
+            method=f"{MEASURES[row['measure']]}, as relative depth",
             source="Tenney et al. (2019)",
-            about=row["measure"] + OF_CONTROL[row["control"]],
+            **_measured(row),
+            **headroom,
         )
 
 
-def _contrasts(study: Study) -> Iterator[Finding]:
+def _depth_differences(study: Study) -> Iterator[Finding]:
     for row in study.contrasts.to_dict("records"):
-        folds = row["measure"] == "weight_centre"
+        over_folds = row["measure"] == "weight_centre"
         yield _finding(
             "depth_difference",
             {**row, "target": row["name"], "layer": "all"},
             study.depth_metric,
-            spread=OVER_FOLDS if folds else SPEAKERS,
-            method="delete-a-group jackknife over folds" if folds else BCA,
-            source="Kott (2001), J. Off. Stat. 17" if folds else EFRON,
-            about=row["measure"] + OF_CONTROL[row["control"]],
+            interval=JACKKNIFE_FOLDS if over_folds else BCA_SPEAKERS,
+            method="delete-a-group jackknife over folds" if over_folds else BCA,
+            source="Kott (2001), J. Off. Stat. 17" if over_folds else EFRON,
+            deeper=str(row["deeper"]),
+            shallower=str(row["shallower"]),
+            **_measured(row),
         )
 
 
-def _shares(study: Study) -> Iterator[Finding]:
-    """Of the layer with the highest joint share: what only it, and what only the source beside it, says."""
-    method = "banded ridge of the layer and what is beside it, against each alone; " + BCA
-    source = "Nunez-Elizalde et al. (2019), NeuroImage 197"
-    for _, rows in study.shares.groupby(["encoder", "target"], sort=False):
-        row = rows.iloc[int(np.nanargmax(rows["joint"]))].to_dict()
-        for share in OF_BOTH:
-            ends = {"estimate": row[share], "low": row[f"{share}_low"], "high": row[f"{share}_high"]}
-            yield _finding("unique", {**row, **ends}, "r2", spread=SPEAKERS, method=method, source=source, about=share)
+def _measured(row: Mapping[Any, Any]) -> dict[str, str]:
+    """Measure and control of a depth, as fields and as text."""
+    names = (MEASURES[row["measure"]], CONTROL_NAMES[row["control"]])
+    return {"detail": ", ".join(filter(None, names)), "measure": row["measure"], "control": row["control"]}
+
+
+def _variance_partition(study: Study) -> Iterator[Finding]:
+    """The components of R² of the layer that explains most together with the covariates."""
+    method = f"banded ridge regression of a layer with the covariates, compared with each alone; {BCA}"
+    covariates = JOINED.join(band["name"] for band in study.runs[0].plan.get("covariates", []))
+    for _, rows in study.variance_partition.groupby(["encoder", "target"], sort=False):
+        row = rows.iloc[int(np.nanargmax(rows["with_covariates"]))].to_dict()
+        for name in COMPONENTS:
+            ends = {"estimate": row[name], "ci_low": row[f"{name}_ci_low"], "ci_high": row[f"{name}_ci_high"]}
+            fields = {"detail": shown_name(name), "component": name, "covariates": covariates}
+            yield _finding("unique_variance", {**row, **ends}, "r2", method=method, source=BANDED, **fields)
+
+
+def _encoder_differences(study: Study) -> Iterator[Finding]:
+    method = f"paired difference of two encoders, each at the layer selected by cross-validation ({SELECTED}); {BCA}"
+    for row in study.encoder_differences.to_dict("records"):
+        against = {"reference": str(row["reference"]), "reference_layer": str(row["reference_layer"])}
+        detail = f"compared with {row['reference']}"
+        yield _finding("encoder_difference", row, study.metric, method=method, source=EFRON, detail=detail, **against)
 
 
 def _fusion(study: Study) -> Iterator[Finding]:
-    """What encoders say together, and how much more than each alone."""
-    source = "Nunez-Elizalde et al. (2019), NeuroImage 197"
-    draws = study.draws.table()
-    for probe, method in FUSED_WAYS.items():
-        for row in draws[(draws["probe"] == probe) & (draws["control"] == "none")].to_dict("records"):
-            kept = {**row, "p": math.nan}
+    """Scores of fused encoders, and their gain over each encoder alone."""
+    bootstrap = study.bootstrap.table()
+    for probe, method in FUSION.items():
+        for row in bootstrap[(bootstrap["probe"] == probe) & (bootstrap["control"] == "none")].to_dict("records"):
+            fields = {"detail": shown_name(probe), "probe": probe}
+            yield _finding("fusion", _untested(row), study.metric, method=f"{method}; {BCA}", source=BANDED, **fields)
+        for row in study.fusion_gains[study.fusion_gains["probe"] == probe].to_dict("records"):
+            added, alone = str(row["added"]), str(row["alone"])
             yield _finding(
-                "fused", kept, study.metric, spread=SPEAKERS, method=f"{method}; {BCA}", source=source, about=probe
+                "fusion_gain",
+                row,
+                study.metric,
+                method=f"{method}, minus the same probe of {alone} alone; {BCA}",
+                source=BANDED,
+                detail=f"{added} added to {alone}, {shown_name(probe)}",
+                reference=alone,
+                probe=probe,
+                added=added,
+                alone=alone,
             )
-        for row in study.gains[study.gains["probe"] == probe].to_dict("records"):
-            about = f"{row['added']} over {row['alone']}, {probe}"
-            less = f"{method}, less the same of {row['alone']} alone; {BCA}"
-            yield _finding("adds", row, study.metric, spread=SPEAKERS, method=less, source=source, about=about)
 
 
-def _groups(study: Study) -> Iterator[Finding]:
-    for row in study.by_group.to_dict("records"):
-        about = f"{row['grouping']}: {row['group']}"
-        row["p"] = math.nan  # that a score is 0 is nobody's question
-        yield _finding("group", row, study.metric, spread=SPEAKERS, method=BCA, source=EFRON, about=about)
+def _subgroups(study: Study) -> Iterator[Finding]:
+    for row in study.by_subgroup.to_dict("records"):
+        sizes = {"n_utterances": int(row["n"]), "n_speakers": int(row["n_speakers"])}
+        group = {"grouping": str(row["grouping"]), "group": str(row["group"])}
+        detail = f"{row['grouping']}: {row['group']}"
+        yield _finding(
+            "subgroup", _untested(row), study.metric, method=BCA, source=EFRON, detail=detail, **group, **sizes
+        )
 
 
-def _transfers(study: Study) -> Iterator[Finding]:
-    method = "trained on one corpus, on which the layer was chosen, tested on speakers held out of all; " + BCA
-    for row in study.transfers.to_dict("records"):
-        about = f"{row['source']} to {row['test']}"
-        row["p"] = math.nan
-        yield _finding("transfer", row, study.metric, spread=SPEAKERS, method=method, source=EFRON, about=about)
+def _cross_corpus(study: Study) -> Iterator[Finding]:
+    method = f"layer and probe chosen on one corpus, tested on held-out speakers of each; {BCA}"
+    for row in study.cross_corpus.to_dict("records"):
+        train, test = str(row["source"]), str(row["test"])
+        corpora = {"detail": f"{train} to {test}", "train_corpus": train, "test_corpus": test}
+        yield _finding("cross_corpus", _untested(row), study.metric, method=method, source=EFRON, **corpora)
 
 
 def _finding(
-    name: str, row: Mapping[Any, Any], metric: str, *, spread: str, method: str, source: str, about: str = ""
+    name: str,
+    row: Mapping[Any, Any],
+    metric: str,
+    *,
+    method: str,
+    source: str,
+    interval: str | None = None,
+    **fields: Any,
 ) -> Finding:
-    """A record from a row with ``encoder, target, layer, estimate`` and what it has of ``low, high, p``."""
-    encoder, target, layer = (str(row[k]) for k in ("encoder", "target", "layer"))
-    estimate, low, high, p = (float(row.get(k, math.nan)) for k in ("estimate", "low", "high", "p"))
-    return Finding(name, encoder, target, layer, metric, estimate, low, high, spread, method, source, about, p)
+    """Return a finding from a row with ``encoder, target, layer, estimate`` and its ``ci_low, ci_high, p_value``.
+
+    The interval is BCa over speakers if None; it is empty where the row has no ends.
+    """
+    estimate, low, high, p_value = (float(row.get(k, math.nan)) for k in ("estimate", "ci_low", "ci_high", "p_value"))
+    has_interval = math.isfinite(low) and math.isfinite(high)
+    return Finding(
+        name,
+        *(str(row[k]) for k in ("encoder", "target", "layer")),
+        metric,
+        estimate,
+        low,
+        high,
+        (interval or BCA_SPEAKERS) if has_interval else "",
+        method,
+        source,
+        p_value=p_value,
+        **fields,
+    )
 
 
 def _best(study: Study, encoder: object, target: object) -> str:
-    """The layer with the best score."""
-    own = study.table[(study.table["encoder"] == encoder) & (study.table["target"] == target)]
-    own = own[(own["probe"] == "ridge") & (own["control"] == "none")]
-    return best_layer(own.set_index("layer")["value"], metric=study.metric)
+    """Return the highest-scoring layer of an encoder for a target."""
+    rows = study.table[(study.table["encoder"] == encoder) & (study.table["target"] == target)]
+    rows = rows[(rows["probe"] == "ridge") & (rows["control"] == "none")]
+    return best_layer(rows.set_index("layer")["value"], metric=study.metric)
 
 
 def _row(table: pd.DataFrame, layer: str) -> dict[Any, Any]:
@@ -215,17 +295,22 @@ def _row(table: pd.DataFrame, layer: str) -> dict[Any, Any]:
 
 
 def _scored(row: Mapping[Any, Any]) -> dict[Any, Any]:
-    """A row of `Study.table` as one of an estimate; whether it is 0 is asked of chance, which knows all layers."""
-    return {**row, "estimate": row["value"], "low": row["lowest"], "high": row["highest"], "p": math.nan}
+    """Return a row of `Study.table` with an estimate; scores are tested against chance, and not one by one."""
+    return _untested({**row, "estimate": row["value"]})
+
+
+def _untested(row: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return the row without a p-value: that a score or a depth is 0 is no hypothesis."""
+    return {**row, "p_value": math.nan}
 
 
 def _adjusted(findings: list[Finding]) -> list[Finding]:
-    """Holm's correction over all that test the same: of one name, and of one measure or choice."""
-    families = pd.Series([f"{f.name} {f.about}" for f in findings], dtype=object)
-    p = np.array([f.p for f in findings])
-    corrected = np.full(len(p), np.nan)
+    """Return the findings with p-values adjusted by Holm's method within each name and comparison."""
+    families = pd.Series([repr(f.comparison) for f in findings], dtype=object)
+    p = np.array([f.p_value for f in findings])
+    adjusted = np.full(len(p), np.nan)
     for family in families.unique():
-        own = np.flatnonzero((families == family).to_numpy() & np.isfinite(p))
-        if len(own):
-            corrected[own] = holm(p[own])
-    return [replace(f, p_adjusted=float(c)) for f, c in zip(findings, corrected, strict=True)]
+        members = np.flatnonzero((families == family).to_numpy() & np.isfinite(p))
+        if len(members):
+            adjusted[members] = holm(p[members])
+    return [replace(f, p_adjusted=float(q)) for f, q in zip(findings, adjusted, strict=True)]

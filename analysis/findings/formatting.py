@@ -1,4 +1,4 @@
-"""Names and numbers as the report and the figures write them."""
+"""Names and numbers as the report, the figures and the command line write them."""
 
 from __future__ import annotations
 
@@ -6,29 +6,74 @@ from typing import Any
 
 import numpy as np
 
-ALPHA = 0.05  # what p-values are held against
+from layerprobe.analysis.statistics.estimates import INTERVAL_NAMES
+from layerprobe.probe.results.run_folder import CHOSEN
+
+ALPHA = 0.05  # level of significance
+NONE = "–"  # text of a number that is not defined, or of a cell that does not apply
 
 
 def shown_name(name: object) -> str:
-    """The name of a target, a feature or a control in a sentence, a table or a figure.
+    """Return the name of a target, a feature or a control in a sentence, a table or a figure.
 
     >>> shown_name("arousal_text_residual")
-    'arousal beyond text'
+    'arousal text residual'
     """
     return str(name).replace("_", " ")
 
 
+def layer_text(layer: object) -> str:
+    """Return a layer as a table shows it.
+
+    >>> layer_text("3"), layer_text("cv_selected")
+    ('3', 'cross-validated')
+    """
+    return "cross-validated" if layer == CHOSEN else str(layer)
+
+
+def number_text(value: float | None, *, digits: int = 2) -> str:
+    """Return a number with so many decimals, or a dash where it is not defined.
+
+    >>> number_text(0.456), number_text(float("nan"))
+    ('0.46', '–')
+    """
+    return NONE if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+
+
+def range_text(low: float | None, high: float | None, *, digits: int = 2) -> str:
+    """Return both ends of an interval or a range, or a dash where there is none.
+
+    >>> range_text(0.1, 0.25), range_text(float("nan"), 0.25)
+    ('0.10 to 0.25', '–')
+    """
+    ends = number_text(low, digits=digits), number_text(high, digits=digits)
+    return NONE if NONE in ends else " to ".join(ends)
+
+
+def value_text(estimate: float, low: float, high: float, interval: str, *, digits: int = 2) -> str:
+    """Return an estimate, followed in brackets by its interval where there is one.
+
+    >>> value_text(0.6, 0.5, 0.7, "bca_95_speakers")
+    '0.60 (95 % CI over speakers 0.50 to 0.70)'
+    """
+    ends = range_text(low, high, digits=digits)
+    text = number_text(estimate, digits=digits)
+    return text if ends == NONE else f"{text} ({INTERVAL_NAMES[interval]} {ends})"
+
+
 def ranged(row: dict[Any, Any], *, digits: int = 2) -> str:
-    """An estimate with its interval, if it has one; a dash where it is not defined."""
-    if not np.isfinite(row["estimate"]):
-        return "–"
-    text = f"{row['estimate']:.{digits}f}"
-    known = np.isfinite(row["low"]) and np.isfinite(row["high"])
-    return f"{text} ({row['low']:.{digits}f} to {row['high']:.{digits}f})" if known else text
+    """Return the estimate of a table's row with the ends of its interval, or a dash where it is not defined.
+
+    >>> ranged({"estimate": 0.6, "ci_low": 0.5, "ci_high": 0.7})
+    '0.60 (0.50 to 0.70)'
+    """
+    ends = range_text(row["ci_low"], row["ci_high"], digits=digits)
+    text = number_text(row["estimate"], digits=digits)
+    return text if NONE in (text, ends) else f"{text} ({ends})"
 
 
 def p_text(p: float) -> str:
-    """A p-value as journals write it.
+    """Return a p-value as journals write it.
 
     >>> p_text(0.034), p_text(0.0004), p_text(1.0)
     ('p = .034', 'p < .001', 'p = 1')
@@ -36,3 +81,12 @@ def p_text(p: float) -> str:
     if p < 0.001:
         return "p < .001"
     return f"p = {p:.3f}".replace("0.", ".") if p < 0.9995 else "p = 1"
+
+
+def p_cell(p: float | None) -> str:
+    """Return a p-value as a table shows it below the heading p, or a dash where nothing was tested.
+
+    >>> p_cell(0.034), p_cell(0.0004), p_cell(float("nan"))
+    ('.034', '< .001', '–')
+    """
+    return NONE if p is None or not np.isfinite(p) else p_text(p).removeprefix("p = ").removeprefix("p ")

@@ -1,4 +1,4 @@
-"""What a reader must know before believing the scores."""
+"""Limitations of a study that a reader of its scores must know."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from layerprobe.probe.splits import UNKNOWN_SPEAKER
 from layerprobe.probe.tasks.targets import RESIDUAL, TEXT_RESIDUAL
 
 FEW_SPEAKERS = 20
-REPEATS = 0.5  # the correlation of ratings from which two targets say much the same
+CORRELATED = 0.5  # |r| between ratings from which two targets are no separate findings
 
 
 def limitations(study: Study) -> list[str]:
-    """Sentences on a study's weaknesses, the gravest first."""
+    """Return the limitations of a study as sentences, the most serious first."""
     plan, scores = study.runs[0].plan, study.scores
     encoders = [encoder for run in study.runs for encoder in run.plan["encoders"]]
     found = [*_untrained(encoders), *_speakers(plan, study)]
     found += _alphas(plan, scores)
     if study.metric not in CLASS_METRICS:  # codes of classes have no correlation
-        found += _repeating(study.correlations)
+        found += _correlated(study.correlations)
     found += _permutations(study.permutations)
-    for key, what in (("n_not_cached", "not in the cache"), ("n_not_rated", "without a rating for every target")):
+    for key, reason in (("n_not_cached", "not in the cache"), ("n_not_rated", "without a rating for every target")):
         if plan["corpus"][key]:
-            found.append(f"{plan['corpus'][key]} utterances of the manifest were left out: {what}.")
+            found.append(f"{plan['corpus'][key]} utterances of the manifest were left out: {reason}.")
     return found
 
 
@@ -37,23 +37,25 @@ def _untrained(encoders: list[dict[str, Any]]) -> list[str]:
     if not names:
         return []
     return [
-        f"The weights of {', '.join(names)} are untrained: drawn at random, they have learnt nothing. Whatever "
-        "their layers predict is in the sound itself and passes through any such network."
+        f"The weights of {', '.join(names)} are untrained: they were initialised at random. What their layers predict "
+        "comes from the input and the architecture alone."
     ]
 
 
 def _speakers(plan: dict[str, Any], study: Study) -> list[str]:
     found = []
     if not plan["sweep"]["speakers"]:
-        found.append("No speakers were given: the same voice may train and test, so scores may be too good.")
+        found.append(
+            "No speakers were given: the same speaker may be in training and test data, so scores may be optimistic."
+        )
     n_speakers = plan["corpus"]["n_speakers"]
     if n_speakers < FEW_SPEAKERS:
-        found.append(f"Only {n_speakers} speakers: another set of talkers may rank the layers otherwise.")
+        found.append(f"Only {n_speakers} speakers: other speakers may give another ranking of the layers.")
     unknown = int(np.sum(study.predictions.speaker_id == UNKNOWN_SPEAKER)) if plan["sweep"]["speakers"] else 0
     if unknown:
         found.append(
-            f"{unknown} of {len(study.predictions.speaker_id)} held-out utterances are of unknown speakers, each taken "
-            "for a speaker of its own: some may be voices that trained the probe, and intervals may be too narrow."
+            f"{unknown} of {len(study.predictions.speaker_id)} held-out utterances are of unknown speakers, each "
+            "treated as a speaker of its own: some may be in the training data too, and intervals may be too narrow."
         )
     return found
 
@@ -65,35 +67,35 @@ def _alphas(plan: dict[str, Any], scores: pd.DataFrame) -> list[str]:
     if not n_edge:
         return []
     return [
-        f"Alpha lies at the edge of its grid in {n_edge} of {len(alphas)} fits; at the upper edge the ridge found "
-        "nothing to learn."
+        f"Alpha lies at the edge of its grid in {n_edge} of {len(alphas)} fits; at the upper edge ridge "
+        "regression predicts little but the mean."
     ]
 
 
 def _permutations(table: pd.DataFrame) -> list[str]:
-    """Too few of them for any p-value to count, once it is corrected for every encoder and target that is asked."""
+    """Too few permutations for a significant p-value after correction for all encoders and targets."""
     if table.empty:
         return []
-    n, n_questions = int(table["n_permutations"].min()), len(table[["encoder", "target"]].drop_duplicates())
-    least = n_questions / (n + 1)
+    n, n_tests = int(table["n_permutations"].min()), len(table[["encoder", "target"]].drop_duplicates())
+    least = n_tests / (n + 1)
     if least < ALPHA:
         return []
-    of_all = f", corrected for {n_questions} encoders and targets," if n_questions > 1 else ""
+    for_all = f", corrected for {n_tests} encoders and targets," if n_tests > 1 else ""
     return [
-        f"Ratings were permuted {n} times only: no p-value of chance{of_all} can be below {min(least, 1):.2f}. Sweep "
-        f"with --permutations {int(n_questions / ALPHA)} or more."
+        f"Ratings were permuted only {n} times: no p-value against chance{for_all} can be below {min(least, 1):.2f}. "
+        f"Sweep with --permutations {int(n_tests / ALPHA)} or more."
     ]
 
 
-def _repeating(correlations: pd.DataFrame) -> list[str]:
+def _correlated(correlations: pd.DataFrame) -> list[str]:
     names = [str(name) for name in correlations if not str(name).endswith((RESIDUAL, TEXT_RESIDUAL))]
     values, found = correlations.loc[names, names].to_numpy(), []
     for k, first in enumerate(names):
         for j, second in enumerate(names[k + 1 :], start=k + 1):
             r = float(values[k, j])
-            if abs(r) >= REPEATS:
+            if abs(r) >= CORRELATED:
                 found.append(
-                    f"Ratings of {shown_name(second)} repeat those of {shown_name(first)} (r = {r:.2f}): "
-                    "their rows are not two findings."
+                    f"Ratings of {shown_name(second)} are correlated with those of {shown_name(first)} (r = {r:.2f}): "
+                    "their results are not independent."
                 )
     return found

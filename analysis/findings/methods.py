@@ -1,4 +1,4 @@
-"""The methods of a study as a paragraph to paste, with its own numbers, and the works that it cites."""
+"""The methods paragraph of a study and its references."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ REFERENCES = {
 
 
 def methods_paragraph(study: Study) -> str:
-    """What was done, in the past tense, as far as this run did it."""
-    sentences = [*_probes(study), *_statistics(study), *_controls(study), *_depth_and_mixes(study), *_together(study)]
+    """Return the methods of a study in the past tense, with its numbers and with citations of `REFERENCES`."""
+    sentences = [*_probes(study), *_statistics(study), *_controls(study), *_depth_and_mixes(study), *_several(study)]
     return " ".join(sentences)
 
 
@@ -54,103 +54,110 @@ def _encoders(study: Study) -> list[dict[str, Any]]:
 
 
 def _probes(study: Study) -> Iterator[str]:
-    """Encoders, corpus, layers, and how they were fitted and scored."""
+    """Encoders, corpus, layers, and how probes were fitted and scored."""
     plan, corpus = study.runs[0].plan, study.runs[0].plan["corpus"]
     sweep, encoders = plan["sweep"], _encoders(study)
     names = ", ".join(f"{e['upstream']} ({len(e['layers'])} layers, {e['precision']})" for e in encoders)
     folds = sweep.get("n_folds")
-    held = (
+    split = (
         f"{folds}-fold cross-validation with disjoint speakers"
         if folds
-        else f"the corpus' own split, with {sweep.get('test')} held out and speakers of it removed from training"
+        else f"the split of the corpus, with {sweep.get('test')} held out and its speakers removed from training"
     )
     yield (
         f"We probed {names} on {corpus['n_utterances']:,} utterances of {corpus['n_speakers']:,} speakers of "
         f"{corpus['name']} {corpus['version']}".rstrip()
-        + f". Each layer was pooled over time ({', '.join(encoders[0]['poolings'])}); layer 0 enters the first "
-        "transformer block and layer k leaves block k."
+        + f". Each layer was pooled over time ({', '.join(encoders[0]['poolings'])}); layer 0 is the input of the "
+        "first transformer block and layer k the output of block k."
     )
     yield (
         f"Ridge regressions were fitted per layer and target to embeddings standardised on the training speakers, and "
-        f"scored in {held}; the penalty was chosen among {len(sweep['alphas'])} per target and layer on "
+        f"scored in {split}; the penalty was chosen among {len(sweep['alphas'])} per target and layer on "
         f"{sweep['n_inner_folds']} inner speaker-disjoint folds."
     )
     yield (
         f"Scores are {METRIC_NAMES[study.metric]} over all {corpus['n_held_out']:,} held-out utterances; the "
-        "concordance correlation coefficient divides by n (Lin, 1989), and its matched form gives predictions the mean "
-        "and spread that ratings have on training speakers."
+        "concordance correlation coefficient divides by n (Lin, 1989), and its moment-matched form gives predictions "
+        "the mean and standard deviation of the ratings of the training speakers."
     )
 
 
 def _statistics(study: Study) -> Iterator[str]:
-    """Intervals, the best set, chance, and whose layer stands for an encoder."""
+    """Intervals, the best set, chance, and selection of layers."""
     yield (
-        f"Intervals are 95 % bias-corrected and accelerated bootstrap intervals (Efron, 1987) over {N_RESAMPLES:,} draws "
-        "of whole speakers, the same for all layers, targets and encoders, widened for few speakers (Hesterberg, "
-        "2015)."
+        "Intervals are 95 % bias-corrected and accelerated bootstrap intervals (Efron, 1987) over "
+        f"{N_RESAMPLES:,} resamples of speakers, the same for all layers, targets and encoders, with expanded "
+        "percentiles for few speakers (Hesterberg, 2015)."
     )
     yield (
-        "Layers not told from the best are those that no other layer beats by more than the 95th percentile of the "
-        "largest standardised difference over draws (Hsu, 1981; Romano and Wolf, 2005)."
+        "The 95 % set of best layers holds the layers that no other layer exceeds by more than the 95th percentile of "
+        "the maximum standardised difference over resamples (Hsu, 1981; Romano and Wolf, 2005)."
     )
     if len(study.permutations):
         first = study.permutations.iloc[0]
-        dealt = (
-            "speakers' mean ratings dealt to other speakers and deviations within speakers "
+        scheme = (
+            "permuting speakers' mean ratings between speakers and deviations within speakers "
             "(Anderson and ter Braak, 2003)"
             if first["control"] == BY_SPEAKER
             else "over all utterances"
         )
         yield (
-            f"Chance is the largest score of any layer (Westfall and Young, 1993) over {first['n_permutations']} "
-            f"permutations of the ratings, {dealt}, with every fit redone; p-values of several targets and encoders "
-            "were corrected after Holm."
+            f"The chance level is the 95th percentile of the maximum score over layers (Westfall and Young, 1993) in "
+            f"{first['n_permutations']} permutations of the ratings, {scheme}, with every fit repeated; p-values of "
+            "several targets and encoders were adjusted by Holm's method."
         )
-    if CHOSEN in set(study.judged.values()):
-        yield "Where a single layer stands for an encoder, each fold's was chosen on its inner folds."
+    if CHOSEN in set(study.evaluated_layers.values()):
+        yield "Where a single layer represents an encoder, it was selected in each fold by cross-validation."
 
 
 def _controls(study: Study) -> Iterator[str]:
     controls = set(study.scores["control"])
     if "random_init" in controls:
-        yield "The same architecture with random weights served as a control."
+        yield "The same architecture with random initialisation served as a control."
     if controls & {"permuted_within_speaker", "random_per_speaker"}:
-        yield "Selectivity is the score above that on control ratings (Hewitt and Liang, 2019)."
+        yield "Selectivity is the score minus that on the ratings of a control task (Hewitt and Liang, 2019)."
 
 
 def _depth_and_mixes(study: Study) -> Iterator[str]:
     if len(study.weights_table):
-        yield "Learnt mixes are softmax-weighted sums of standardised layers (after Yang et al., 2021)."
+        yield "Weighted sums are softmax-weighted sums of standardised layers (after Yang et al., 2021)."
     if len(study.contrasts):
         yield (
             "Depth is the centre of gravity of the layers' scores above zero on relative depth (after Tenney et al., "
-            "2019); that valence lies deeper than arousal (de Oliveira et al., 2023) was tested on paired draws."
+            "2019); the hypothesis that valence lies deeper than arousal (de Oliveira et al., 2023) was tested in "
+            "paired resamples."
         )
 
 
-def _together(study: Study) -> Iterator[str]:
-    """What was fitted, or compared, side by side; and how words were read."""
-    if len(study.shares):
+def _several(study: Study) -> Iterator[str]:
+    """Covariates, fusion, comparisons of encoders, text and similarity."""
+    if len(study.variance_partition):
+        covariates = " and ".join(b["name"] for b in study.runs[0].plan.get("covariates", []))
         yield (
-            "Shares of variance come from banded ridge regressions of each layer beside "
-            f"{' and '.join(b['name'] for b in study.runs[0].plan.get('covariates', []))} (Nunez-Elizalde et al., 2019)."
+            f"Variance was partitioned by banded ridge regressions of each layer with the covariates {covariates} "
+            "(Nunez-Elizalde et al., 2019)."
         )
-    if len(study.gains):
+    if len(study.encoder_differences):
+        yield (
+            "Encoders were compared by paired differences, each at its layer selected by cross-validation; p-values "
+            "were adjusted by Holm's method over all pairs and targets."
+        )
+    if len(study.fusion_gains):
         yield (
             "Encoders were also fitted together: banded ridge regressions (Nunez-Elizalde et al., 2019) of each "
-            "encoder's layer with the least error on the inner folds, and one softmax over the layers of all encoders "
-            "with a linear head for each; what one adds to another is the paired difference from the same way of "
-            "reading the other alone."
+            "encoder's layer with the lowest error on the inner folds, and one softmax over the layers of all encoders "
+            "with a linear head for each; the gain of fusion is the paired difference from the same kind of probe of "
+            "one encoder alone."
         )
     if any(e.get("text_column") for e in _encoders(study)):
         yield "Layers of text encoders were pooled over the tokens of the transcript and at its first token."
     if study.similarity is not None:
         yield (
-            "Layers were compared by debiased linear CKA (Kornblith et al., 2019; Song et al., 2012) on a seeded "
-            "sample of utterances spread evenly over speakers."
+            "Layers were compared by debiased linear CKA (Kornblith et al., 2019; Song et al., 2012) on a random "
+            "sample of utterances stratified by speaker."
         )
 
 
 def references(paragraph: str) -> list[str]:
-    """The works that a paragraph cites, by name."""
+    """Return the references that a paragraph cites, in alphabetical order."""
     return sorted(full for short, full in REFERENCES.items() if short in paragraph)

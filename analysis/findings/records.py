@@ -1,64 +1,131 @@
-"""The Finding record and findings.json; every sentence of a report is made from a record."""
+"""The Finding record and findings.json; the sentences and tables of a report are written from these records."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
+from layerprobe.analysis.findings.formatting import value_text
+from layerprobe.probe.exceptions import InputError
+
+FORMAT_VERSION = 1
+FINDINGS = "findings.json"
 NAMES = {
-    "best_layer": "best layer",
-    "best_set": "layers not told from the best",
-    "chosen_layer": "layer chosen inside the training speakers",
-    "weighted_sum": "weighted sum",
-    "chance": "chance: the best layer on permuted ratings, in 95 % of permutations at most",
-    "random_weights": "best layer of random weights",
-    "above_random": "above the same layer with random weights",
-    "selectivity": "above a control",
-    "regret": "given away by a usual choice",
+    "highest_scoring_layer": "highest-scoring layer",
+    "best_set": "95 % set of best layers",
+    "cv_selected_layer": "layer selected by cross-validation",
+    "weighted_sum": "weighted sum of layers",
+    "chance": "chance level",
+    "random_init": "highest-scoring layer, random initialisation",
+    "gain_over_random": "gain over random initialisation",
+    "selectivity": "selectivity",
+    "regret": "loss of a default choice of layer",
     "depth": "depth",
-    "depth_difference": "depth difference",
-    "unique": "unique share of the variance",
-    "fused": "encoders together",
-    "adds": "added to another encoder",
-    "group": "score of a group",
-    "transfer": "from one corpus to another",
+    "depth_difference": "difference of depths",
+    "unique_variance": "variance partitioning",
+    "encoder_difference": "difference between encoders",
+    "fusion": "fused encoders",
+    "fusion_gain": "gain of fusion",
+    "subgroup": "score of a subgroup",
+    "cross_corpus": "cross-corpus score",
 }
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer with its interval, how it was found, and whose method that is."""
+    """One result of a study: an estimate with its interval and p-value, how it was computed, and what it is about.
+
+    Numbers that are not known are NaN. Fields below ``p_adjusted`` are None where they do not apply to a finding of
+    that name.
+    """
 
     name: str  # a key of `NAMES`
     encoder: str
-    target: str
-    layer: str
-    metric: str
-    estimate: float
-    low: float  # NaN where there is no interval
-    high: float
-    spread: str  # what low and high are
-    method: str
-    source: str
-    about: str = ""  # which choice, measure, control, source or group
-    p: float = float("nan")  # of chance alone, NaN where nothing was tested
-    p_adjusted: float = float("nan")  # Holm (1979), over all findings of the same name and kind
+    target: str  # of a depth difference "deeper − shallower"
+    layer: str  # layer name, "cv_selected" (selected by cross-validation), or "all"
+    metric: str  # a key of `METRIC_NAMES`
+    estimate: float  # a score, or a difference that is above 0 where the first is better, whatever the metric
+    ci_low: float  # 95 % confidence interval
+    ci_high: float
+    interval: str  # method of the interval, a key of `INTERVAL_NAMES`; empty where there is none
+    method: str  # how the estimate was computed
+    source: str  # reference of the method
+    detail: str = ""  # the fields below as a short text for people; not meant to be parsed
+    p_value: float = NAN  # two-sided test of estimate = 0; of chance, one-sided permutation test over all layers
+    p_adjusted: float = NAN  # adjusted by Holm (1979) within findings of the same name and comparison
+    layers: tuple[str, ...] | None = None  # best_set: its layers
+    reference: str | None = None  # differences: what is subtracted, an encoder, a control or a choice of layer
+    reference_layer: str | None = None  # encoder_difference, gain_over_random, regret: layer of the reference
+    control: str | None = None  # chance, selectivity, random_init, depth, depth_difference: control of the scores
+    n_permutations: int | None = None  # chance, selectivity: permutations, or random ratings, of the control
+    draw_min: float | None = None  # selectivity: range over the control's permutations or random ratings
+    draw_max: float | None = None
+    measure: str | None = None  # depth, depth_difference: a key of `MEASURES`
+    deeper: str | None = None  # depth_difference: target whose depth comes first in the difference
+    shallower: str | None = None  # depth_difference: target whose depth is subtracted
+    headroom: float | None = None  # depth by expected_layer: gain of the best mix of layers over layer 0
+    headroom_ci_low: float | None = None
+    headroom_ci_high: float | None = None
+    component: str | None = None  # unique_variance: with_covariates, unique_layer, unique_covariates or shared
+    covariates: str | None = None  # unique_variance: names of the covariates, joined by " + "
+    probe: str | None = None  # weighted_sum, fusion, fusion_gain: probe of the score
+    added: str | None = None  # fusion_gain: encoders that are added
+    alone: str | None = None  # fusion_gain: encoder that they are added to
+    grouping: str | None = None  # subgroup: gender or corpus
+    group: str | None = None  # subgroup: its name
+    n_utterances: int | None = None  # subgroup
+    n_speakers: int | None = None  # subgroup
+    train_corpus: str | None = None  # cross_corpus
+    test_corpus: str | None = None  # cross_corpus
+
+    @property
+    def comparison(self) -> tuple[str | None, ...]:
+        """Key of the findings whose p-values are adjusted together; all differences of encoders have the same."""
+        if self.name == "encoder_difference":
+            return (self.name,)
+        kind = (self.reference, self.control, self.measure, self.component, self.probe, self.added, self.alone)
+        return (self.name, *kind)
 
     @property
     def value(self) -> str:
-        """The estimate with its spread, in words."""
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            return f"{self.estimate:.2f}"
-        return f"{self.estimate:.2f} ({self.spread} {self.low:.2f} to {self.high:.2f})"
+        """The estimate with its 95 % confidence interval, as text."""
+        return value_text(self.estimate, self.ci_low, self.ci_high, self.interval)
 
 
 def write_findings(path: Path, findings: list[Finding], *, fingerprint: str) -> None:
-    """Write the records with the run's fingerprint; what is not known is null."""
-    records = [
-        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(f).items()}
-        for f in findings
-    ]
-    content = {"fingerprint": fingerprint, "findings": records}
+    """Write findings as JSON: ``format_version``, the run's ``fingerprint``, ``findings``; unknown values are null."""
+    records = [{key: _known(value) for key, value in asdict(finding).items()} for finding in findings]
+    content = {"format_version": FORMAT_VERSION, "fingerprint": fingerprint, "findings": records}
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_findings(path: Path | str) -> list[Finding]:
+    """Read the findings of a report.
+
+    Raises:
+        InputError: if the file is missing, or was written in another format version
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} is missing. Make it with layerprobe report.")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.get("format_version") != FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format version {content.get('format_version')}, and this version of layerprobe reads "
+            f"{FORMAT_VERSION}. Make it anew with layerprobe report."
+        )
+    floats = {f.name for f in fields(Finding) if f.type == "float"}
+    found = []
+    for record in content["findings"]:
+        values = {k: NAN if v is None and k in floats else v for k, v in record.items()}
+        values["layers"] = None if values["layers"] is None else tuple(values["layers"])
+        found.append(Finding(**values))
+    return found
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,9 +1,8 @@
-"""What the records say in words, whichever way the numbers fall."""
+"""Write sentences from findings: what an encoder predicts, from which layer, and how certain that is."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,35 +11,40 @@ from layerprobe.analysis.findings.records import Finding
 from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import FUSED_RIDGE
 
-CLAIMED = "as de Oliveira et al. (2023) found for HuBERT"
+HYPOTHESIS = "as de Oliveira et al. (2023) found for HuBERT"
 
 
-def headlines(findings: list[Finding]) -> list[str]:
-    """For each encoder what it knows of each target, what a usual choice of layer gives away, and which lies deeper."""
+def headlines(findings: Sequence[Finding]) -> list[str]:
+    """Return the main results as sentences: for each encoder its targets and depths, then encoders compared and fused.
+
+    Each states numbers with their 95 % confidence interval and p-value where the finding has them.
+    """
     sentences: list[str] = []
     for encoder in dict.fromkeys(f.encoder for f in findings):
-        own = [f for f in findings if f.encoder == encoder]
-        for target in dict.fromkeys(f.target for f in own if f.name == "best_layer"):
-            sentences += _of_target([f for f in own if f.target == target])
-        sentences += _of_depth(own)
-    return [*sentences, *_of_fusion(findings)]
+        of_encoder = [f for f in findings if f.encoder == encoder]
+        for target in dict.fromkeys(f.target for f in of_encoder if f.name == "highest_scoring_layer"):
+            sentences += _target_sentences([f for f in of_encoder if f.target == target])
+        sentences += _depth_sentences(of_encoder)
+    return [*sentences, *_encoder_sentences(findings), *_fusion_sentences(findings)]
 
 
-def knows(findings: list[Finding]) -> bool | None:
-    """Whether an encoder predicts a target better than chance does; None where chance was not drawn.
+def predicts_above_chance(findings: Sequence[Finding]) -> bool | None:
+    """Return whether an encoder predicts a target above chance at the 5 % level; None without a permutation test.
 
-    With fewer than 20 permutations no p-value can be below .05, and the best layer has to beat every permutation.
+    Fewer than 20 permutations can't give a p-value below .05; then the score must be higher than in all of them.
+
+    Args:
+        findings: of one encoder and target
     """
-    best, chance = _named(findings, "best_layer"), _named(findings, "chance")
-    if best is None or chance is None or not np.isfinite(chance.p):
+    chance = _named(findings, "chance")
+    if _named(findings, "highest_scoring_layer") is None or chance is None or not np.isfinite(chance.p_value):
         return None
-    n = re.search(r"in (\d+) permutations", chance.method)
-    least = 1 / (1 + int(n.group(1))) if n else 0.0
-    return bool(chance.p < ALPHA or (least >= ALPHA and np.isclose(chance.p, least)))
+    lowest = 0.0 if chance.n_permutations is None else 1 / (1 + chance.n_permutations)
+    return bool(chance.p_value < ALPHA or (lowest >= ALPHA and np.isclose(chance.p_value, lowest)))
 
 
-def layer_ranges(layers: list[str]) -> str:
-    """Runs of neighbours by their ends.
+def layer_ranges(layers: Sequence[str]) -> str:
+    """Return layer names with consecutive numbers joined into ranges.
 
     >>> layer_ranges(["2", "3", "4", "7", "final"])
     '2 to 4, 7, final'
@@ -55,130 +59,172 @@ def layer_ranges(layers: list[str]) -> str:
     return ", ".join(r[0] if len(r) == 1 else f"{r[0]}, {r[1]}" if len(r) == 2 else f"{r[0]} to {r[-1]}" for r in runs)
 
 
-def _of_target(findings: list[Finding]) -> Iterator[str]:
-    best, chance, chosen = (_named(findings, name) for name in ("best_layer", "chance", "chosen_layer"))
-    if best is None:
+def _target_sentences(findings: Sequence[Finding]) -> Iterator[str]:
+    highest, chance, selected = (
+        _named(findings, name) for name in ("highest_scoring_layer", "chance", "cv_selected_layer")
+    )
+    if highest is None:
         return
-    target, metric = shown_name(best.target), _metric(best)
-    against = "" if chance is None else f"chance ({_chance_text(chance)})"
-    if knows(findings) is False:
+    target, metric, above = shown_name(highest.target), _metric(highest), predicts_above_chance(findings)
+    if above is False and chance is not None:
         yield (
-            f"{best.encoder} shows nothing of {target}: its best layer, {best.layer}, reaches {metric} {best.value}, "
-            f"no better than {against}."
+            f"{highest.encoder} does not predict {target} above chance: its highest-scoring layer, {highest.layer}, "
+            f"reaches {metric} {highest.value}; {_chance_text(chance)}."
         )
         return
-    if chosen is None:
-        sentence = f"{best.encoder} predicts {target} best from layer {best.layer}, with {metric} {best.value}"
+    predicts = f"{highest.encoder} predicts {target}{' above chance' if above else ''}"
+    test = f"; {_chance_text(chance)}" if chance is not None and above else ""
+    if selected is None:
+        yield f"{predicts}: its highest-scoring layer, {highest.layer}, reaches {metric} {highest.value}{test}."
     else:
-        sentence = (
-            f"{best.encoder} predicts {target} with {metric} {chosen.value}, its layer chosen inside the training "
-            f"speakers; the best of all is layer {best.layer} ({best.estimate:.2f})"
-        )
-    inside = _named(findings, "best_set")
-    if inside is not None:
-        layers = inside.layer.split(", ")
-        if len(layers) == 1:
-            sentence += ", and no other layer is as good"
-        else:
-            sentence += f", from which layers {layer_ranges(layers)} can't be told"
-    yield sentence + (f"; better than {against}." if against else ".")
-    yield from _of_random(findings)
-    yield from _of_shares(findings)
-    lost = [f for f in findings if f.name == "regret" and f.low > 0]
-    if lost:
-        worst = ", ".join(f"the {f.about} {f.value}" for f in lost)
-        yield f"Taking a usual choice instead costs {target} in {best.encoder}: {worst}."
+        yield f"{predicts}, with {metric} {selected.value} at the layer selected by cross-validation{test}."
+    yield from _best_set_sentences(findings, highest, is_named=selected is None)
+    yield from _random_sentences(findings)
+    yield from _variance_sentences(findings)
+    yield from _regret_sentences(findings)
+
+
+def _best_set_sentences(findings: Sequence[Finding], highest: Finding, *, is_named: bool) -> Iterator[str]:
+    """The highest-scoring layer, if no sentence has named it, and the 95 % set of best layers."""
+    best, target = _named(findings, "best_set"), shown_name(highest.target)
+    layers = () if best is None else best.layers or ()
+    first = f"For {target}, the highest-scoring layer of {highest.encoder} is {highest.layer}"
+    first += "" if is_named else f" ({METRIC_NAMES[highest.metric]} {highest.estimate:.2f}, a maximum over layers)"
+    if len(layers) == 1:
+        yield f"{first}; all others are significantly worse than the best (95 % set)."
+    elif layers:
+        yield f"{first}; layers {layer_ranges(layers)} are not significantly worse than the best (95 % set)."
+    elif not is_named:
+        yield f"{first}."
 
 
 def _chance_text(chance: Finding) -> str:
-    reach = "no better than" if chance.metric in LOWER_IS_BETTER else "up to"
-    return (
-        f"the best layer on permuted ratings reaches {reach} {chance.estimate:.2f} in 95 % of draws; {p_text(chance.p)}"
+    of_best = "5th percentile of the minimum" if chance.metric in LOWER_IS_BETTER else "95th percentile of the maximum"
+    n = "" if chance.n_permutations is None else f"{chance.n_permutations} "
+    return f"chance level {chance.estimate:.2f} ({of_best} over layers in {n}permutations), {p_text(chance.p_value)}"
+
+
+def _random_sentences(findings: Sequence[Finding]) -> Iterator[str]:
+    gain = _named(findings, "gain_over_random")
+    if gain is None or not np.isfinite(gain.ci_low):
+        return
+    target, layer = shown_name(gain.target), f"layer {gain.layer} of {gain.encoder}"
+    if _is_significant(gain):
+        better = "better" if gain.estimate > 0 else "worse"
+        yield f"For {target}, {layer} scores {better} than with random initialisation: {_difference(gain)}."
+    else:
+        yield (
+            f"For {target}, {layer} does not differ significantly from the randomly initialised encoder: "
+            f"{_difference(gain)}. Its score may come from the input and the architecture alone."
+        )
+
+
+def _variance_sentences(findings: Sequence[Finding]) -> Iterator[str]:
+    parts = {f.component: f for f in findings if f.name == "unique_variance"}
+    if not parts:
+        return
+    both, layer, others = (parts[k] for k in ("with_covariates", "unique_layer", "unique_covariates"))
+    covariates = both.covariates or "the covariates"
+    yield (
+        f"Of the variance of {shown_name(both.target)}, layer {both.layer} of {both.encoder} and {covariates} together "
+        f"explain R² = {both.value}; {layer.value} is unique to the layer, and {others.value} to {covariates}."
     )
 
 
-def _of_random(findings: list[Finding]) -> Iterator[str]:
-    above, untrained = _named(findings, "above_random"), _named(findings, "random_weights")
-    if above is None or untrained is None:
-        return
-    where = f"layer {above.layer} of {above.encoder}"
-    by = f"{abs(above.estimate):.2f} (95 % of the difference {above.low:.2f} to {above.high:.2f})"
-    target = shown_name(above.target)
-    if above.low > 0:
-        yield f"For {target}, training made {where} better than random weights by {by}."
-    elif above.high < 0:
-        yield f"For {target}, {where} is worse than with random weights, by {by}."
-    else:
+def _regret_sentences(findings: Sequence[Finding]) -> Iterator[str]:
+    losses = [f for f in findings if f.name == "regret" and f.ci_low > 0]
+    if losses:
+        texts = "; ".join(f"the {f.reference} by {f.value}, {p_text(f.p_value)}" for f in losses)
         yield (
-            f"For {target}, {where} can't be told from the same layer with random weights "
-            f"(difference {above.value}): what it knows may be in the sound itself."
+            f"For {shown_name(losses[0].target)}, default choices score worse than the layer of {losses[0].encoder} "
+            f"selected by cross-validation: {texts}."
         )
 
 
-def _of_shares(findings: list[Finding]) -> Iterator[str]:
-    share = {f.about: f for f in findings if f.name == "unique"}
-    if share:
-        joint, layer, covariate = (share[k] for k in ("joint", "unique_layer", "unique_beside"))
-        yield (
-            f"Of the variance of {joint.target.replace('_', ' ')}, layer {joint.layer} of {joint.encoder} and what is "
-            f"beside it explain {joint.estimate:.2f} together; {layer.value} is the layer's alone, {covariate.value} that "
-            "of what is beside it."
-        )
-
-
-def _of_depth(findings: list[Finding]) -> Iterator[str]:
-    """The claim as a hypothesis: it needs two targets of which the encoder knows something."""
-    differences = [f for f in findings if f.name == "depth_difference" and f.about == "score_centre"]
-    for found in differences:
-        deeper, shallower = found.target.split(" − ")
+def _depth_sentences(findings: Sequence[Finding]) -> Iterator[str]:
+    """The hypothesis on depth, which needs two targets that the encoder predicts above chance."""
+    differences = [f for f in findings if f.name == "depth_difference" and f.measure == "score_centre"]
+    for found in (f for f in differences if f.control == "none"):
+        if found.deeper is None or found.shallower is None:
+            continue
+        targets = (found.deeper, found.shallower)
+        names = [shown_name(t) for t in targets]
         unknown = [
-            name
-            for name in (deeper, shallower)
-            if knows([f for f in findings if shown_name(f.target) == name]) is False
+            shown_name(t) for t in targets if predicts_above_chance([f for f in findings if f.target == t]) is False
         ]
         if unknown:
             yield (
-                f"How deep {' and '.join(unknown)} {'lie' if len(unknown) > 1 else 'lies'} in {found.encoder} can't be "
-                f"said, because it shows nothing of {'them' if len(unknown) > 1 else 'it'}."
+                f"The depths of {' and '.join(names)} in {found.encoder} can't be compared, because it does not "
+                f"predict {' and '.join(unknown)} above chance."
             )
             continue
-        if not np.isfinite(found.low):
+        if not np.isfinite(found.ci_low):
             continue
-        numbers = (
-            f"centres of gravity of the layers' scores on relative depth differ by {found.value}, {p_text(found.p)}"
-        )
-        if found.low > 0:
-            yield f"In {found.encoder} {deeper} lies deeper than {shallower}, {CLAIMED}: {numbers}."
-        elif found.high < 0:
-            yield f"In {found.encoder} {deeper} lies shallower than {shallower}, against what was claimed: {numbers}."
+        numbers = f"centres of gravity of the layer-wise scores on relative depth, {_difference(found)}"
+        if not _is_significant(found):
+            yield f"In {found.encoder}, the depths of {' and '.join(names)} do not differ significantly ({numbers})."
+        elif found.estimate > 0:
+            yield f"In {found.encoder}, {names[0]} lies deeper than {names[1]}, {HYPOTHESIS} ({numbers})."
         else:
-            yield f"In {found.encoder} {deeper} and {shallower} can't be told apart by depth: {numbers}."
-        beyond = [f for f in findings if f.name == "depth_difference" and f.target == found.target]
-        for other in beyond:
-            if other.about == "score_centre, less that of random weights" and np.isfinite(other.low):
-                more = "more than" if other.low > 0 else "less than" if other.high < 0 else "not told from"
-                yield f"That difference is {more} what random weights show (by {other.value}, {p_text(other.p)})."
+            contrary = f"{names[0]} lies shallower than {names[1]}, contrary to the hypothesis"
+            yield f"In {found.encoder}, {contrary} ({numbers})."
+        yield from _beyond_random([f for f in differences if f.target == found.target], names)
 
 
-def _of_fusion(findings: list[Finding]) -> Iterator[str]:
-    """What one encoder adds to another, by ridge, which takes one layer of each."""
+def _beyond_random(differences: Sequence[Finding], names: Sequence[str]) -> Iterator[str]:
+    """Whether the difference of depths is that of the randomly initialised encoder."""
+    for found in differences:
+        if found.control == "difference" and np.isfinite(found.ci_low):
+            larger = "larger" if found.estimate > 0 else "smaller"
+            verdict = f"is {larger} than" if _is_significant(found) else "does not differ significantly from"
+            yield (
+                f"The difference of depths of {' and '.join(names)} in {found.encoder} {verdict} that in the randomly "
+                f"initialised encoder: {_difference(found)}."
+            )
+
+
+def _encoder_sentences(findings: Sequence[Finding]) -> Iterator[str]:
+    """Differences between encoders, judged by the adjusted p-value."""
     for found in findings:
-        if found.name == "adds" and found.about.endswith(f", {FUSED_RIDGE}"):
-            added, alone = found.about.removesuffix(f", {FUSED_RIDGE}").split(" over ")
-            target, numbers = shown_name(found.target), f"({METRIC_NAMES[found.metric]}, {p_text(found.p)})"
-            if found.low > 0:
-                yield f"For {target}, {added} adds {found.value} to what {alone} says alone {numbers}."
-            elif found.high < 0:
-                yield f"For {target}, {added} takes from what {alone} says alone: {found.value} {numbers}."
-            else:
-                yield f"For {target}, {added} adds nothing that can be told to {alone} alone: {found.value} {numbers}."
+        if found.name != "encoder_difference" or not np.isfinite(found.ci_low):
+            continue
+        target, metric = shown_name(found.target), METRIC_NAMES[found.metric]
+        numbers = f"{_difference(found)}; Holm-adjusted {p_text(found.p_adjusted)}"
+        where = f"{metric}, each at the layer selected by cross-validation"
+        if found.p_adjusted < ALPHA:
+            better = "better" if found.estimate > 0 else "worse"
+            yield f"{found.encoder} predicts {target} {better} than {found.reference} ({where}): {numbers}."
+        else:
+            pair = f"{found.encoder} and {found.reference}"
+            yield f"{pair} do not differ significantly for {target} ({where}): {numbers}."
 
 
-def _named(findings: list[Finding], name: str) -> Finding | None:
+def _fusion_sentences(findings: Sequence[Finding]) -> Iterator[str]:
+    """Gains of fused ridge, which takes one layer of each encoder."""
+    for found in findings:
+        if found.name == "fusion_gain" and found.probe == FUSED_RIDGE:
+            target, metric = shown_name(found.target), METRIC_NAMES[found.metric]
+            effect = "does not change the score significantly"
+            if _is_significant(found):
+                effect = "improves the score" if found.estimate > 0 else "lowers the score"
+            yield f"For {target}, adding {found.added} to {found.alone} {effect} ({metric}): {_difference(found)}."
+
+
+def _difference(finding: Finding) -> str:
+    p = f", {p_text(finding.p_value)}" if np.isfinite(finding.p_value) else ""
+    return f"Δ = {finding.value}{p}"
+
+
+def _is_significant(finding: Finding) -> bool:
+    """Whether the 95 % confidence interval excludes 0."""
+    return finding.ci_low > 0 or finding.ci_high < 0
+
+
+def _named(findings: Sequence[Finding], name: str) -> Finding | None:
     return next((f for f in findings if f.name == name), None)
 
 
 def _metric(finding: Finding) -> str:
-    return {"ccc_matched": "a matched CCC of", "rmse": "an RMSE of"}.get(
+    return {"ccc_matched": "a moment-matched CCC of", "rmse": "an RMSE of"}.get(
         finding.metric, f"{METRIC_NAMES[finding.metric]} ="
     )

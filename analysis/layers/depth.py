@@ -1,11 +1,11 @@
-"""How deep a target lies: centres of gravity on relative depth, 0 where the first block begins, 1 where the last ends.
+"""Depth of targets: centres of gravity on relative depth, which is 0 at the input of the first block and 1 at the end.
 
-Of one idea there are three measures, none of them the truth (Tenney et al., 2019):
+There are three measures (after Tenney et al., 2019), which weigh the layers differently:
 
-* ``score_centre``: the mean depth of the layers, each weighing as much as it scores above chance, which is 0;
-* ``weight_centre``: the mean depth under the weights of the learnt mix of standardised layers;
-* ``expected_layer``: the mean depth at which the mix of layers 0 to l gains, of all that it gains over layer 0 (its
-  headroom), the running maximum being taken so that noise is no loss.
+* ``score_centre``: the mean depth of the layers, weighted by their scores above chance, which is 0;
+* ``weight_centre``: the mean depth of the layers, weighted by the weights of the weighted sum of standardised layers;
+* ``expected_layer``: the mean depth of the layers, weighted by the gain of the mix of layers 0 to l over that of layers
+  0 to l - 1. The running maximum is taken, so that noise is no loss; the sum of gains over layer 0 is the headroom.
 """
 
 from __future__ import annotations
@@ -21,50 +21,54 @@ from layerprobe.analysis.statistics.estimates import BootstrapSample, Estimate
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 from layerprobe.probe.tasks.targets import TEXT_RESIDUAL
 
-CLAIM = ("valence", "arousal")  # of which the first is said to lie deeper (arXiv 2305.19184)
+HYPOTHESIS = ("valence", "arousal")  # hypothesis: the first lies deeper than the second (arXiv 2305.19184)
 CHANCE_IS_ZERO = ("ccc_matched", "ccc", "pearson", "r2")  # metrics whose scores have a centre of gravity
 MEASURES = {
     "score_centre": "centre of gravity of the layers' scores",
-    "weight_centre": "centre of gravity of the mix's weights",
+    "weight_centre": "centre of gravity of the layer weights",
     "expected_layer": "expected layer",
 }
 
 
 @dataclass(frozen=True)
 class Depth:
-    """One measure of one target, in a form that can be subtracted."""
+    """One measure of depth of one target, with what a paired difference needs."""
 
     encoder: str
     control: str  # "none", or "random_init"
     target: str
     measure: str  # a key of `MEASURES`
-    sampled: BootstrapSample | None  # under draws of speakers
-    folds: np.ndarray | None  # of weights: (n_folds,), each learnt without that fold's speakers
-    headroom: Estimate | None = None  # of the expected layer: what all layers gain over layer 0
+    sampled: BootstrapSample | None  # in bootstrap resamples of the speakers; None of weights
+    folds: np.ndarray | None  # of weights: (n_folds,), each fitted without that fold's speakers
+    headroom: Estimate | None = None  # of the expected layer: gain of the best mix over layer 0
 
     def less(self, other: Depth) -> Estimate:
-        """The difference of two measured alike, draw by draw or fold by fold."""
+        """Return the paired difference of two depths by the same measure.
+
+        Raises:
+            ValueError: if the measures differ
+        """
         if self.sampled is not None and other.sampled is not None:
             return (self.sampled - other.sampled).one()
         if self.folds is not None and other.folds is not None:
             return jackknifed(self.folds - other.folds)
-        raise ValueError(f"{self.measure} and {other.measure} are measured otherwise and have no difference")
+        raise ValueError(f"{self.measure} and {other.measure} are different measures, which have no paired difference")
 
     def estimate(self) -> Estimate:
-        """The depth with its interval; its p-value means nothing."""
+        """Return the depth with its interval; that a depth is 0 is no hypothesis, so its p-value is of no use."""
         return self.sampled.one() if self.sampled is not None else jackknifed(np.asarray(self.folds))
 
 
 def depths(
-    draws: BootstrapScores, weights: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str]
+    bootstrap: BootstrapScores, weights: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str]
 ) -> list[Depth]:
-    """Every measure of every encoder, with its weights and with random ones, and target.
+    """Return every measure of depth of every target in every encoder, trained and randomly initialised.
 
     Args:
-        draws: scores of a metric in `CHANCE_IS_ZERO`
-        weights: tidy rows of the mixes' weights
-        layers: for each encoder its layers in order; features side by side have no depth
-        targets: rated ones
+        bootstrap: scores of a metric in `CHANCE_IS_ZERO`
+        weights: tidy rows of layer weights
+        layers: for each encoder its layers in order; features that are not stacked have no depth
+        targets: rated targets
     """
     found = []
     for encoder, names in layers.items():
@@ -74,34 +78,35 @@ def depths(
         depth = relative_depth(blocks)
         for control in ("none", "random_init"):
             for target in targets:
-                of = {"encoder": encoder, "control": control, "target": target}
-                label = encoder, control, target
-                alone = draws.of(blocks, probe="ridge", **of)
+                labels = {"encoder": encoder, "control": control, "target": target}
+                key = encoder, control, target
+                alone = bootstrap.of(blocks, probe="ridge", **labels)
                 if alone is not None:
                     centre = alone.map(lambda scores, depth=depth: score_centre(scores, depth))  # type: ignore[misc]
-                    found.append(Depth(*label, "score_centre", centre, None))
-                folds = _weight_centres(weights, of, blocks, depth)
+                    found.append(Depth(*key, "score_centre", centre, None))
+                folds = _weight_centres(weights, labels, blocks, depth)
                 if folds is not None:
-                    found.append(Depth(*label, "weight_centre", None, folds))
-                below = draws.of(blocks, probe="cumulative_mix", **of)
+                    found.append(Depth(*key, "weight_centre", None, folds))
+                below = bootstrap.of(blocks, probe="cumulative_mix", **labels)
                 if below is not None:
                     layer = below.map(lambda scores, depth=depth: expected_layer(scores, depth))  # type: ignore[misc]
-                    room = below.map(headroom).one()
-                    found.append(Depth(*label, "expected_layer", layer, None, room))
+                    gain = below.map(headroom).one()
+                    found.append(Depth(*key, "expected_layer", layer, None, gain))
     return found
 
 
 def contrasts(depths: list[Depth]) -> pd.DataFrame:
-    """How much deeper the claim's first target lies than its second, of each encoder and measure.
+    """Return the difference of depths between the targets of the hypothesis, for each encoder and measure.
 
     Returns:
-        ``encoder, control, measure, deeper, shallower, name, estimate, low, high, p``; ``control`` is ``none``,
-        ``random_init``, or ``difference`` for the first less the second; again for what the words leave of both
+        ``encoder, control, measure, deeper, shallower, name, estimate, ci_low, ci_high, p_value``; ``control`` is
+        ``none``, ``random_init``, or ``difference`` for the trained minus the randomly initialised encoder. There are
+        further rows for the text residuals of both targets where the run has them
     """
     by_key = {(d.encoder, d.control, d.target, d.measure): d for d in depths}
     rows = []
     for ending in ("", TEXT_RESIDUAL):
-        deeper, shallower = (target + ending for target in CLAIM)
+        deeper, shallower = (target + ending for target in HYPOTHESIS)
         name = f"{deeper} − {shallower}".replace("_", " ")
         for (encoder, control, target, measure), depth in by_key.items():
             other = by_key.get((encoder, control, shallower, measure))
@@ -113,12 +118,23 @@ def contrasts(depths: list[Depth]) -> pd.DataFrame:
             if control == "none" and first is not None and second is not None and first.sampled and second.sampled:
                 trained, untrained = depth.sampled - other.sampled, first.sampled - second.sampled  # type: ignore[operator]
                 rows.append({**label, "control": "difference", **vars((trained - untrained).one())})
-    columns = ["encoder", "control", "measure", "deeper", "shallower", "name", "estimate", "low", "high", "p"]
+    columns = [
+        "encoder",
+        "control",
+        "measure",
+        "deeper",
+        "shallower",
+        "name",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "p_value",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
 def score_centre(scores: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Mean depth weighted by the score above 0; NaN where no layer scores above it.
+    """Return the mean depth weighted by the scores above 0; NaN where no layer scores above 0.
 
     Args:
         scores: ``(…, n_layers)``
@@ -134,7 +150,7 @@ def score_centre(scores: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 
 def expected_layer(cumulative: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Mean depth weighted by what each layer adds to the mix of those below; NaN where none adds anything.
+    """Return the mean depth weighted by the gain of each layer over the mix of those below; NaN without any gain.
 
     Args:
         cumulative: scores of the mixes of layers 0 to l, ``(…, n_layers)``
@@ -150,15 +166,16 @@ def expected_layer(cumulative: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 
 def headroom(cumulative: np.ndarray) -> np.ndarray:
-    """What the best mix of layers 0 to l gains over layer 0; ``cumulative`` as in `expected_layer`."""
+    """Return the gain of the best mix of layers 0 to l over layer 0; ``cumulative`` is as in `expected_layer`."""
     return np.asarray(cumulative.max(axis=-1) - cumulative[..., 0])
 
 
 def jackknifed(folds: np.ndarray) -> Estimate:
-    """Mean over fits that each leave out a fold of speakers, with the delete-a-group jackknife's interval.
+    """Return the mean over fits that each leave out a fold of speakers, with its delete-a-group jackknife interval.
 
-    Fits that share most of their speakers differ little, which the jackknife undoes: variance (K - 1) / K times the sum
-    of squares, and Student's t with K - 1 degrees (Kott, 2001). One fold has no interval.
+    Fits have most of their speakers in common and differ little, for which the jackknife corrects: the variance is
+    (K - 1) / K times the sum of squares, with Student's t of K - 1 degrees of freedom (Kott, 2001). One fold has no
+    interval.
 
     >>> jackknifed(np.array([0.4, 0.5, 0.6])).estimate
     0.5
@@ -167,17 +184,17 @@ def jackknifed(folds: np.ndarray) -> Estimate:
     if k < 2 or not np.isfinite(folds).all():
         return Estimate(mean, float("nan"), float("nan"), float("nan"))
     error = float(np.sqrt((k - 1) / k * np.sum((folds - mean) ** 2)))
-    reach = float(student.ppf(0.975, k - 1)) * error
+    half_width = float(student.ppf(0.975, k - 1)) * error
     p = float(2 * student.sf(abs(mean) / error, k - 1)) if error > 0 else float(mean == 0)
-    return Estimate(mean, mean - reach, mean + reach, p)
+    return Estimate(mean, mean - half_width, mean + half_width, p)
 
 
 def _weight_centres(
-    weights: pd.DataFrame, of: dict[str, str], layers: list[str], depth: np.ndarray
+    weights: pd.DataFrame, labels: dict[str, str], layers: list[str], depth: np.ndarray
 ) -> np.ndarray | None:
-    """Centre of the weights of each fold, means over seeds, ``(n_folds,)``."""
+    """Return the centre of the weights of each fold, mean over seeds, ``(n_folds,)``; None without weights."""
     rows = weights[weights["probe"] == "weighted_sum"]
-    for name, value in of.items():
+    for name, value in labels.items():
         rows = rows[rows[name] == value]
     if rows.empty:
         return None

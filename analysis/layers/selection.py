@@ -1,8 +1,8 @@
-"""A layer chosen inside the training speakers, and what the usual choices of a layer give away against it.
+"""Selection of a layer by cross-validation inside the training speakers, and the loss of default choices.
 
-The best of many held-out scores is a little too good. Here each fold's layer is the one with the least error on the
-inner folds of its training speakers, and its predictions of the held-out speakers are joined: what a user who has to
-choose will get (Cawley and Talbot, 2010).
+The maximum of many held-out scores is optimistic. Here the layer of each fold is the one with the lowest error on the
+inner folds of its training speakers, and the predictions of the held-out speakers are joined over folds. Their score is
+what a user who has to select a layer can expect (Cawley and Talbot, 2010).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ DEFAULTS = ("last layer", "middle layer", "mean of all layers", "weighted sum")
 
 
 def with_chosen(predictions: Predictions, chosen: pd.DataFrame) -> Predictions:
-    """The same with a column for each encoder and target whose layer is ``chosen``.
+    """Return the predictions with a column ``cv_selected`` for each encoder and target whose layer was selected.
 
     Args:
         predictions: held-out predictions of a run
-        chosen: as of `probe.results.selection.chosen_layers`
+        chosen: the selected layers, as `probe.results.selection.chosen_layers` returns them
     """
     columns, rows, raw, matched = predictions.columns, [], [], []
     ridge = columns[(columns["probe"] == "ridge") & (columns["control"] == "none") & (columns["train_corpus"] == "")]
-    place = {(e, t, k): i for i, e, t, k in ridge[["encoder", "target", "layer"]].itertuples()}
+    index = {(e, t, k): i for i, e, t, k in ridge[["encoder", "target", "layer"]].itertuples()}
     for (encoder, target), folds in chosen.groupby(["encoder", "target"], sort=False):
         k = np.full(len(predictions.fold), -1)
         for fold, layer in zip(folds["fold"], folds["layer"], strict=True):
-            k[predictions.fold == fold] = place[encoder, target, layer]
+            k[predictions.fold == fold] = index[encoder, target, layer]
         if (k < 0).any():
             continue
         every = np.arange(len(k))
@@ -54,40 +54,42 @@ def with_chosen(predictions: Predictions, chosen: pd.DataFrame) -> Predictions:
 
 
 def regrets(
-    draws: BootstrapScores, *, layers: dict[str, list[str]], targets: list[str], lower_is_better: bool = False
+    bootstrap: BootstrapScores, *, layers: dict[str, list[str]], targets: list[str], lower_is_better: bool = False
 ) -> pd.DataFrame:
-    """What the usual choices give away against a layer that is chosen inside the training speakers.
+    """Return the loss of default choices of a layer, compared with the layer selected by cross-validation.
 
     Args:
-        draws: of predictions `with_chosen`
+        bootstrap: scores of predictions `with_chosen`
         layers: for each encoder its layers in order
-        targets: rated ones
-        lower_is_better: whether a low score is a good one
+        targets: rated targets
+        lower_is_better: whether the metric is an error
 
     Returns:
-        ``encoder, target, choice, layer, estimate, low, high, p``, above 0 where the usual choice is worse; where no
-        layer was chosen, no rows
+        ``encoder, target, choice, layer, estimate, ci_low, ci_high, p_value``; ``layer`` is that of the default choice,
+        and the estimate is above 0 where the default is worse. Targets without a selected layer have no rows
     """
     rows = []
     for encoder, names in layers.items():
         if not is_stack(names):
             continue
         for target in targets:
-            of = {"encoder": encoder, "control": "none", "target": target}
-            chosen = draws.of([CHOSEN], probe="ridge", **of)
+            labels = {"encoder": encoder, "control": "none", "target": target}
+            chosen = bootstrap.of([CHOSEN], probe="ridge", **labels)
             if chosen is None:
                 continue
             for choice, probe, layer in zip(DEFAULTS, *_defaults(names), strict=True):
-                usual = draws.of([layer], probe=probe, **of)
-                if usual is not None:
-                    lost = usual - chosen if lower_is_better else chosen - usual
-                    found: Estimate = lost.one()
+                default = bootstrap.of([layer], probe=probe, **labels)
+                if default is not None:
+                    loss = default - chosen if lower_is_better else chosen - default
+                    found: Estimate = loss.one()
                     rows.append({"encoder": encoder, "target": target, "choice": choice, "layer": layer, **vars(found)})
-    return pd.DataFrame(rows, columns=["encoder", "target", "choice", "layer", "estimate", "low", "high", "p"])
+    return pd.DataFrame(
+        rows, columns=["encoder", "target", "choice", "layer", "estimate", "ci_low", "ci_high", "p_value"]
+    )
 
 
 def _defaults(names: list[str]) -> tuple[list[str], list[str]]:
-    """Probe and layer of each of `DEFAULTS`."""
+    """Return the probes and the layers of `DEFAULTS`."""
     blocks = [name for name in names if name != FINAL]
     middle = blocks[int(np.argmin(np.abs(relative_depth(blocks) - 0.5)))]
     return ["ridge", "ridge", "uniform_mix", "weighted_sum"], [names[-1], middle, "all", "all"]

@@ -1,4 +1,4 @@
-"""What a layer and a source beside it each explain alone, together, and uniquely (commonality analysis)."""
+"""Variance partitioning (commonality analysis): what layers and covariates explain alone, together and uniquely."""
 
 from __future__ import annotations
 
@@ -7,42 +7,43 @@ import pandas as pd
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores
 from layerprobe.probe.results.run_folder import COVARIATES_ONLY
 
-OF_BOTH = ("joint", "unique_layer", "unique_beside", "shared")  # what a layer and the source explain together, in parts
-SHARES = ("layer_alone", "beside", *OF_BOTH)
+COMPONENTS = ("with_covariates", "unique_layer", "unique_covariates", "shared")  # R² of both, and its three parts
+COLUMNS = ("layer_alone", "covariates_only", *COMPONENTS)
 
 
-def variance_partition(draws: BootstrapScores) -> pd.DataFrame:
-    """Shares of the ratings' variance, held-out, by layer and target, with their 95 % intervals over speakers.
+def variance_partition(bootstrap: BootstrapScores) -> pd.DataFrame:
+    """Partition the explained variance of the ratings, by layer and target, with 95 % intervals over speakers.
 
     Args:
-        draws: R² of a run whose layers were fitted beside another source
+        bootstrap: R² of a run whose layers were fitted with covariates
 
     Returns:
-        ``encoder, target, layer`` with the R² of the layer (``layer_alone``), of the source (``covariate``) and of both
-        (``joint``), and ``unique_layer`` (joint less beside), ``unique_beside`` (joint less layer) and ``shared`` (the
-        rest of joint); each also with ``_low`` and ``_high``. Held-out shares can be a little below 0. Empty where
-        nothing was fitted beside the layers.
+        ``encoder, target, layer`` with held-out R²: ``layer_alone``, ``covariates_only``, both together
+        (``with_covariates``), ``unique_layer`` (with_covariates - covariates_only), ``unique_covariates``
+        (with_covariates - layer_alone) and ``shared`` (with_covariates - unique_layer - unique_covariates); each also
+        with ``_ci_low`` and ``_ci_high``. Held-out R² can be below 0. Empty where there were no covariates.
 
     Raises:
-        ValueError: if the draws are of another metric
+        ValueError: if the scores are of another metric
     """
-    if draws.metric != "r2":
-        raise ValueError(f"shares of variance are differences of r2, not of {draws.metric}")
-    keys = draws.keys
+    if bootstrap.metric != "r2":
+        raise ValueError(f"variance partitioning needs scores of r2, not of {bootstrap.metric}")
+    keys = bootstrap.keys
     rows = []
-    joined = keys[(keys["probe"] == "banded_ridge") & (keys["control"] == "none")]
-    for key in joined.to_dict("records"):
-        of = {k: key[k] for k in ("encoder", "target", "control")}
-        joint, layer = (draws.of([key["layer"]], probe=p, **of) for p in ("banded_ridge", "ridge"))
-        covariate = draws.of([""], **of | {"encoder": ""}, probe="ridge", baseline=COVARIATES_ONLY)
-        if joint is None or layer is None or covariate is None:
+    joint = keys[(keys["probe"] == "banded_ridge") & (keys["control"] == "none")]
+    for key in joint.to_dict("records"):
+        labels = {k: key[k] for k in ("encoder", "target", "control")}
+        both, layer = (bootstrap.of([key["layer"]], probe=p, **labels) for p in ("banded_ridge", "ridge"))
+        covariates = bootstrap.of([""], **labels | {"encoder": ""}, probe="ridge", baseline=COVARIATES_ONLY)
+        if both is None or layer is None or covariates is None:
             continue
-        unique_layer, unique_beside = joint - covariate, joint - layer
-        shared = joint - unique_layer - unique_beside
+        unique_layer, unique_covariates = both - covariates, both - layer
+        shared = both - unique_layer - unique_covariates
         row = {k: key[k] for k in ("encoder", "target", "layer")}
-        for name, share in zip(SHARES, (layer, covariate, joint, unique_layer, unique_beside, shared), strict=True):
-            found = share.one()
-            row |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
+        parts = (layer, covariates, both, unique_layer, unique_covariates, shared)
+        for name, part in zip(COLUMNS, parts, strict=True):
+            found = part.one()
+            row |= {name: found.estimate, f"{name}_ci_low": found.ci_low, f"{name}_ci_high": found.ci_high}
         rows.append(row)
-    ends = [f"{name}{end}" for name in SHARES for end in ("", "_low", "_high")]
+    ends = [f"{name}{end}" for name in COLUMNS for end in ("", "_ci_low", "_ci_high")]
     return pd.DataFrame(rows, columns=["encoder", "target", "layer", *ends])

@@ -1,4 +1,4 @@
-"""What a mix of layers settled on: weights, contributions, their unrest over seeds, and how far from uniform."""
+"""Weights and contributions of mixes of layers: their standard deviation over seeds, and their entropy."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ KEYS = ["encoder", "control", "probe", "target"]
 
 
 def weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
-    """One row per mix, target and layer.
+    """Return one row per mix, target and layer.
 
-    A weight alone is no relevance: it is a setting of a model that other starts settle otherwise, and it multiplies
-    a layer of some size. So it stands beside its contribution and its unrest; the layer's own score is a score.
+    A weight alone does not measure the importance of a layer: it differs between random seeds, and it is multiplied
+    with a layer of a certain norm. It is therefore given with the contribution and the standard deviations over seeds.
 
     Args:
         weights: tidy rows ``encoder, probe, target, control, fold, seed, layer, weight, contribution``
 
     Returns:
-        ``weight`` and ``contribution`` (weight times norm of the layer as it is mixed, a share of all), means over
-        folds and seeds, and ``weight_std`` and ``contribution_std``, the standard deviation over seeds of the
-        mean over folds (NaN with one seed)
+        ``weight`` and ``contribution`` (weight times the norm of the layer in the mix, as a fraction of the sum over
+        layers), means over folds and seeds, and ``weight_std`` and ``contribution_std``, the standard deviations over
+        seeds of the means over folds (NaN with one seed)
     """
     by_seed = weights.groupby([*KEYS, "layer", "seed"], sort=False)[["weight", "contribution"]].mean()
     by_layer = by_seed.groupby([*KEYS, "layer"], sort=False)
@@ -28,11 +28,12 @@ def weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def concentration(weights: pd.DataFrame) -> pd.DataFrame:
-    """One row per mix and target: how much the weights say, in bits (Tenney et al., 2019).
+    """Return the entropy of the weights of each mix and target, in bits (Tenney et al., 2019).
 
     Returns:
-        ``entropy``, from 0 (one layer) to log2 of the number of layers (uniform), and ``divergence`` from uniform
-        (Kullback-Leibler), which adds up with it to that number; means over folds and seeds
+        ``entropy``, from 0 (a single layer) to the binary logarithm of the number of layers (uniform weights), and
+        ``divergence`` from uniform weights (Kullback-Leibler); the two add up to that logarithm. Means over folds and
+        seeds
     """
     rows = weights.assign(bits=-weights["weight"] * np.log2(weights["weight"].clip(lower=1e-300)))
     fits = rows.groupby([*KEYS, "fold", "seed"], sort=False).agg(entropy=("bits", "sum"), n=("bits", "size"))

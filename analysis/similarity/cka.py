@@ -1,4 +1,4 @@
-"""Debiased linear CKA: how alike the layouts of the same utterances are in two representations."""
+"""Debiased linear centred kernel alignment (CKA) between two representations of the same utterances."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 MIN_UTTERANCES = 4  # the unbiased estimator divides by n - 3
-BLOCK_BYTES = 2**27  # of Gram matrices held at once
+BLOCK_BYTES = 2**27  # maximum size of the Gram matrices in memory
 
 
 def debiased_cka(x: np.ndarray, y: np.ndarray) -> float:
-    """Linear centred kernel alignment from the unbiased estimator of HSIC.
+    """Return linear centred kernel alignment from the unbiased estimator of HSIC.
 
     ``hsic(K, L) / sqrt(hsic(K, K) hsic(L, L))`` of the Gram matrices ``K`` and ``L`` of the centred sides, each without
     its diagonal, where ``hsic(K, L) = (tr(KL) + 1'K1 1'L1 / ((n - 1)(n - 2)) - 2 / (n - 2) 1'KL1) / (n (n - 3))``.
@@ -42,11 +42,11 @@ def debiased_cka(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def cka_square(layers: Sequence[np.ndarray]) -> np.ndarray:
-    """`debiased_cka` of all pairs, by whichever exact way takes fewer products.
+    """Return `debiased_cka` of all pairs of layers, by the exact algorithm with fewer products.
 
     Features by features costs ``n dim_a dim_b`` for each pair of layers; blocks of rows of all layers' Gram matrices
-    cost ``n^2 dim / 2`` for each layer, and are far cheaper where many layers share a few thousand utterances. No
-    more of the Gram matrices is held than `BLOCK_BYTES`.
+    cost ``n^2 dim / 2`` for each layer, and are far cheaper where many layers have a few thousand utterances in
+    common. The Gram matrices in memory are never larger than `BLOCK_BYTES`.
 
     Args:
         layers: each ``(n_utterances, dim)``, of mean 0 per feature; float32 gives values within 1e-5
@@ -62,10 +62,10 @@ def cka_square(layers: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def check_pair(x: np.ndarray, y: np.ndarray) -> None:
-    """Refuse sides that can't be compared.
+    """Check that two sides can be compared.
 
     Raises:
-        ValueError: if a side is no table, the numbers of utterances differ, or are below 4
+        ValueError: if a side is not two-dimensional, the numbers of utterances differ, or are below 4
     """
     if x.ndim != 2 or y.ndim != 2:
         raise ValueError(f"x has shape {x.shape} and y {y.shape}; each must be (n_utterances, dim)")
@@ -76,19 +76,19 @@ def check_pair(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def centred(x: np.ndarray) -> np.ndarray:
-    """A float64 copy of mean 0 per feature; constant features are exactly 0."""
+    """Return a float64 copy with mean 0 per feature; constant features are exactly 0."""
     away = np.asarray(x - x.mean(axis=0, dtype=np.float64))
     away[:, (x == x[0]).all(axis=0)] = 0.0  # the mean of a constant can miss it by rounding
     return away
 
 
 def _row_norms(layers: Sequence[np.ndarray]) -> np.ndarray:
-    """Squared length of each utterance in each layer, ``(n_layers, n_utterances)``: the Gram matrices' diagonals."""
+    """Return the diagonals of the Gram matrices, ``(n_layers, n_utterances)``: squared norms of the utterances."""
     return np.stack([np.einsum("ij,ij->i", layer, layer, dtype=np.float64) for layer in layers])
 
 
 def _cross_by_features(layers: Sequence[np.ndarray]) -> np.ndarray:
-    """Sum over i != j of K_ij L_ij for all pairs of Gram matrices, from ``|X'Y|^2`` less the diagonals' part."""
+    """Return the sums over i != j of K_ij L_ij for all pairs of Gram matrices: ``|X'Y|^2`` minus the diagonals."""
     norms = _row_norms(layers)
     cross = np.asarray(-(norms @ norms.T))
     for a, left in enumerate(layers):
@@ -99,7 +99,7 @@ def _cross_by_features(layers: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _cross_by_grams(layers: Sequence[np.ndarray]) -> np.ndarray:
-    """The same from blocks of rows of all Gram matrices above their diagonals."""
+    """Return the sums of `_cross_by_features` from blocks of rows of all Gram matrices above their diagonals."""
     n, n_layers = len(layers[0]), len(layers)
     n_rows = int(np.clip(BLOCK_BYTES // (n * n_layers * layers[0].itemsize), 1, n))
     cross = np.zeros((n_layers, n_layers))
@@ -112,7 +112,7 @@ def _cross_by_grams(layers: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _normalised(cross: np.ndarray, norms: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
-    """Debiased CKA from off-diagonal sums of products and the diagonals of the Gram matrices of centred layers."""
+    """Return debiased CKA from off-diagonal sums of products and the diagonals of centred Gram matrices."""
     # Song et al. (2012), eq. 5, times n (n - 3), which cancels. Rows of a centred Gram matrix sum to 0, so those of
     # one without its diagonal sum to minus the diagonal, and all of it to minus the trace.
     n, traces = norms.shape[1], norms.sum(axis=1)

@@ -1,4 +1,4 @@
-"""Stage: the caches of a run become similarity.csv: which layers say the same."""
+"""Compute the similarity of all layers of a run from its caches and write similarity.csv."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from layerprobe.analysis.runs import SIMILARITY, SIMILARITY_VERSION
 from layerprobe.analysis.similarity.table import similarity_table
-from layerprobe.analysis.study import SIMILARITY
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import place
+from layerprobe.probe.filesystem import resolve
 from layerprobe.probe.layer_names import is_stack
 from layerprobe.probe.results.run_folder import Predictions, Run, read_predictions, read_run
 
@@ -21,9 +21,13 @@ SEED = 0
 
 
 def compare_layers(folder: Path | str) -> Path:
-    """Compare every layer of a run's encoders with every other, and with the ratings; write ``similarity.csv``.
+    """Compare every layer of a run's encoders with every other and with the ratings, and write ``similarity.csv``.
 
-    The caches are looked for where the sweep found them. Features side by side are no layers and are left out.
+    The caches are read from the paths in the run's plan. Encoders whose layers are not stacked, such as acoustic
+    features, are left out.
+
+    Returns:
+        the path of ``similarity.csv``: the columns of `similarity_table` with ``fingerprint`` and ``format_version``
 
     Raises:
         InputError: if ``folder`` is no run, a cache is gone or holds other embeddings, or there is too little of it
@@ -31,11 +35,9 @@ def compare_layers(folder: Path | str) -> Path:
     folder = Path(folder)
     run, predictions = read_run(folder), read_predictions(folder)
     encoders = {e["name"]: e for e in run.plan["encoders"] if is_stack(list(e["layers"]))}
-    encoders |= {e["name"]: e for e in run.plan.get("beside", []) if "layers" in e and e["name"] not in encoders}
+    encoders |= {e["name"]: e for e in run.plan.get("covariates", []) if "layers" in e and e["name"] not in encoders}
     if not encoders:
-        raise InputError(
-            f"{folder} has no encoder whose layers lie one above the other, so there is nothing to compare."
-        )
+        raise InputError(f"{folder} has no encoder with stacked layers, so there is nothing to compare.")
     sources = {name: (list(e["layers"]), _reader(e, predictions)) for name, e in encoders.items()}
     names = [t for t in run.targets if t in run.plan["sweep"]["targets"]]
     places = [list(map(str, predictions.targets)).index(t) for t in names]
@@ -46,23 +48,24 @@ def compare_layers(folder: Path | str) -> Path:
     except ValueError as error:
         raise InputError(f"{folder}: its layers can't be compared: {error}.") from error
     path = folder / SIMILARITY
-    table.assign(fingerprint=run.fingerprint).to_csv(path, index=False, lineterminator="\n")
+    marked = table.assign(fingerprint=run.fingerprint, format_version=SIMILARITY_VERSION)
+    marked.to_csv(path, index=False, lineterminator="\n")
     return path
 
 
 def can_be_compared(run: Run) -> bool:
-    """Whether a run has encoders with layers, whose caches lie where its sweep found them."""
+    """Whether a run has encoders with stacked layers, and their caches are at the paths in its plan."""
     stacks = [e for e in run.plan["encoders"] if is_stack(list(e["layers"]))]
-    return bool(stacks) and all(e.get("path") and place(e["path"]).exists() for e in stacks)
+    return bool(stacks) and all(e.get("path") and resolve(e["path"]).exists() for e in stacks)
 
 
 def _reader(encoder: dict[str, Any], predictions: Predictions) -> Callable[[str, np.ndarray], np.ndarray]:
-    """Gives rows of a layer, in the order of the run's held-out utterances."""
+    """Return a function that reads rows of a layer, in the order of the run's held-out utterances."""
     from layerprobe.probe.cache.store import open_cache  # zarr is loaded where a cache is read
 
-    if not encoder.get("path") or not place(encoder["path"]).exists():
+    if not encoder.get("path") or not resolve(encoder["path"]).exists():
         where = encoder.get("path") or "its cache"
-        raise InputError(f"{encoder['name']}: {where} is gone. Put the cache back there, or sweep again.")
+        raise InputError(f"{encoder['name']}: {where} is missing. Move the cache back there, or sweep again.")
     cache = open_cache(encoder["path"])
     if cache.plan.fingerprint() != encoder["fingerprint"]:
         raise InputError(f"{encoder['path']} holds other embeddings than the run was made from. Sweep again.")

@@ -1,4 +1,4 @@
-"""Representational similarity between utterances of different speakers, with speakers as blocks of the null."""
+"""Representational similarity analysis (RSA) between utterances of different speakers, with a permutation test."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MAX_UTTERANCES = 400  # 79,800 pairs
 
 @dataclass(frozen=True)
 class Rsa:
-    """Spearman's correlation of two sets of dissimilarities, and how often chance reaches it."""
+    """Spearman's correlation of two sets of dissimilarities, with its permutation p-value."""
 
     value: float  # in [-1, 1]; NaN where a side's dissimilarities are all equal
-    p: float  # one-sided, in [1 / (1 + n_permutations), 1]
+    p_permutation: float  # one-sided, in [1 / (1 + n_permutations), 1]
 
 
 def rsa(
@@ -35,49 +35,51 @@ def rsa(
 
     Spearman's correlation, over the pairs (i, j), of the dissimilarities of the rows i and j in ``x`` and in ``y``.
 
-    Dissimilarity is 1 - Pearson's correlation over features; with one or two features, whose correlation says
-    nothing, it is the Euclidean distance. Chance exchanges speakers as blocks, and utterances within each: freely
-    permuted utterances would call any two sides similar that only both tell speakers apart. Blocks must be of one
-    size, so equally many utterances of each speaker are drawn.
+    Dissimilarity is 1 - Pearson's correlation over features; with one or two features, whose correlation is not
+    informative, it is the Euclidean distance. Permutations exchange speakers as blocks, and utterances within each:
+    with freely permuted utterances, any two sides that both distinguish speakers would be similar. Blocks must be of
+    one size, so equally many utterances of each speaker are sampled.
 
     Args:
         x: ``(n_utterances, dim_x)``
         y: ``(n_utterances, dim_y)``
-        speakers: ``(n_utterances,)`` who speaks
-        n_permutations: of the null distribution
-        rng: draws the utterances, then the permutations
-        max_utterances: the most that are drawn
+        speakers: ``(n_utterances,)`` speaker of each utterance
+        n_permutations: number of permutations
+        rng: generator for the sample of utterances, then for the permutations
+        max_utterances: maximum size of the sample
 
     Returns:
-        the correlation, and the share of permutations, the identity among them, that reach it
+        the correlation, and the fraction of permutations, including the identity, with at least that correlation
 
     Raises:
-        ValueError: if the numbers of utterances differ, or fewer than 3 speakers are there
+        ValueError: if the numbers of utterances differ, or there are fewer than 3 speakers
 
     >>> rng = np.random.default_rng(0)
     >>> x, speakers = rng.normal(size=(30, 8)), np.repeat(np.arange(10), 3)
     >>> same = rsa(x, 2 * x + 1, speakers, n_permutations=99, rng=rng)
-    >>> round(same.value, 6), same.p
+    >>> round(same.value, 6), same.p_permutation
     (1.0, 0.01)
     """
     check_pair(x, y)
     if len(speakers) != len(x):
         raise ValueError(f"x has {len(x)} utterances and speakers {len(speakers)}; give one speaker an utterance")
-    blocks = draw_blocks(speakers, max_utterances=max_utterances, rng=rng)
+    blocks = sample_blocks(speakers, max_utterances=max_utterances, rng=rng)
     ranks = np.stack([centred_ranks(side[blocks.ravel()], blocks.shape) for side in (x, y)])
     reached = n_reached(ranks[:1], ranks[1:], blocks.shape, n_permutations=n_permutations, rng=rng)
     value = float(ranks[0] @ ranks[1])
     return Rsa(value, float("nan") if np.isnan(value) else float(1 + reached[0, 0]) / (1 + n_permutations))
 
 
-def draw_blocks(speakers: np.ndarray, *, max_utterances: int = MAX_UTTERANCES, rng: np.random.Generator) -> np.ndarray:
-    """Row numbers of equally many utterances of each drawn speaker, ``(n_drawn_speakers, n_each)``.
+def sample_blocks(
+    speakers: np.ndarray, *, max_utterances: int = MAX_UTTERANCES, rng: np.random.Generator
+) -> np.ndarray:
+    """Return row numbers of equally many utterances of each sampled speaker, ``(n_sampled_speakers, n_each)``.
 
-    ``n_each`` is what all speakers could give within ``max_utterances``, or less where that keeps more utterances
-    because some speakers have few; speakers with fewer are left out, and of too many some are drawn.
+    ``n_each`` is ``max_utterances`` over the number of speakers, or less where that keeps more utterances because
+    some speakers have few; speakers with fewer are left out, and of too many speakers some are sampled.
 
     Raises:
-        ValueError: if fewer than 3 speakers are there
+        ValueError: if there are fewer than 3 speakers
     """
     names, number, counts = np.unique(speakers, return_inverse=True, return_counts=True)
     if len(names) < MIN_SPEAKERS:
@@ -86,12 +88,12 @@ def draw_blocks(speakers: np.ndarray, *, max_utterances: int = MAX_UTTERANCES, r
     n_speakers = np.minimum([(counts >= size).sum() for size in sizes], max_utterances // sizes)
     n_speakers[n_speakers < MIN_SPEAKERS] = 0
     best = int(np.argmax(n_speakers * sizes))  # the first of equals, with the most speakers
-    drawn = rng.permutation(np.flatnonzero(counts >= sizes[best]))[: n_speakers[best]]
-    return np.stack([rng.permutation(np.flatnonzero(number == s))[: sizes[best]] for s in np.sort(drawn)])
+    sampled = rng.permutation(np.flatnonzero(counts >= sizes[best]))[: n_speakers[best]]
+    return np.stack([rng.permutation(np.flatnonzero(number == s))[: sizes[best]] for s in np.sort(sampled)])
 
 
 def centred_ranks(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Ranks of the dissimilarities between speakers, of mean 0 and length 1, so that a product is Spearman's rho.
+    """Return ranks of the dissimilarities between speakers, with mean 0 and norm 1: products are Spearman's rho.
 
     Args:
         x: ``(n_speakers * n_each, dim)``, speaker by speaker
@@ -118,44 +120,44 @@ def centred_ranks(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def pairs_between_speakers(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """First and second of every pair of places in blocks ``(n_speakers, n_each)`` whose speakers differ."""
+    """Return both indices of every pair of rows in blocks ``(n_speakers, n_each)`` that differ in speaker."""
     first, second = np.triu_indices(shape[0] * shape[1], k=1)
-    apart = first // shape[1] != second // shape[1]
-    return first[apart], second[apart]
+    differ = first // shape[1] != second // shape[1]
+    return first[differ], second[differ]
 
 
 def n_reached(
     ranks_a: np.ndarray, ranks_b: np.ndarray, shape: tuple[int, ...], *, n_permutations: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """How many permutations of b's utterances give a correlation as high as there is, ``(n_a, n_b)``.
+    """Return how many permutations of b's utterances give at least the observed correlation, ``(n_a, n_b)``.
 
-    All pairs share the permutations; ranks are made once and only looked up.
+    Permutations are the same for all pairs; ranks are computed once and then looked up.
 
     Args:
-        ranks_a: ``(n_a, n_pairs)`` as of `centred_ranks`
+        ranks_a: ``(n_a, n_pairs)`` as `centred_ranks` returns them
         ranks_b: ``(n_b, n_pairs)``
         shape: ``(n_speakers, n_each)``
-        n_permutations: of the null distribution
-        rng: draws them
+        n_permutations: number of permutations
+        rng: generator for the permutations
     """
     first, second = pairs_between_speakers(shape)
     n = shape[0] * shape[1]
-    lookup = np.zeros((n, n, len(ranks_b)), dtype=np.float32)  # side by side, so that one look-up fetches all of b
+    lookup = np.zeros((n, n, len(ranks_b)), dtype=np.float32)  # contiguous in b, so that one look-up fetches all of b
     lookup[first, second] = lookup[second, first] = ranks_b.T
-    by_place = lookup.reshape(n * n, len(ranks_b))
+    by_pair = lookup.reshape(n * n, len(ranks_b))
     singles = ranks_a.astype(np.float32)
     enough = ranks_a @ ranks_b.T - 1e-6  # equal up to float32 counts as reached
     reached = np.zeros((len(ranks_a), len(ranks_b)), dtype=np.int64)
     permuted = np.empty((len(first), len(ranks_b)), dtype=np.float32)
     for order in _block_permutations(shape, n_permutations, rng):
-        places = order[first] * n + order[second]
-        np.take(by_place, places, axis=0, out=permuted, mode="clip")  # "raise" would copy once more
+        pairs = order[first] * n + order[second]
+        np.take(by_pair, pairs, axis=0, out=permuted, mode="clip")  # "raise" would copy once more
         reached += singles @ permuted >= enough
     return reached
 
 
 def _block_permutations(shape: tuple[int, ...], n_permutations: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """One permutation after another of speakers, and of utterances within each, ``(n_speakers * n_each,)``."""
-    places = np.arange(shape[0] * shape[1]).reshape(shape)
+    """Yield permutations of speakers, and of utterances within each speaker, ``(n_speakers * n_each,)``."""
+    rows = np.arange(shape[0] * shape[1]).reshape(shape)
     for _ in range(n_permutations):
-        yield rng.permuted(places[rng.permutation(shape[0])], axis=1).ravel()
+        yield rng.permuted(rows[rng.permutation(shape[0])], axis=1).ravel()

@@ -1,4 +1,4 @@
-"""Layer against layer, encoder against encoder, layer against text and ratings: one tidy table of similarities."""
+"""Similarity of all layers of all encoders with each other and with the ratings, in one tidy table."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pandas as pd
 
 from layerprobe.analysis.similarity.cca import canonical_correlations, whitened
 from layerprobe.analysis.similarity.cka import MIN_UTTERANCES, cka_square
-from layerprobe.analysis.similarity.rsa import centred_ranks, draw_blocks, n_reached
+from layerprobe.analysis.similarity.rsa import centred_ranks, n_reached, sample_blocks
 
 Read = Callable[[str, np.ndarray], np.ndarray]  # a layer's name, row numbers (n_rows,) -> (n_rows, dim)
-RATINGS = "ratings"  # the encoder that rated targets are layers of
-COLUMNS = ["measure", "encoder_a", "layer_a", "encoder_b", "layer_b", "value", "p"]
+RATINGS = "ratings"  # name under which rated targets are the layers of an encoder
+COLUMNS = ["measure", "encoder_a", "layer_a", "encoder_b", "layer_b", "value", "p_permutation"]
 MAX_UTTERANCES = 4000
 N_PERMUTATIONS = 999
 N_COMPONENTS = 10
@@ -24,13 +24,15 @@ PENALTY = 0.1  # of CCA, in units of the features' mean variance
 
 @dataclass(frozen=True)
 class _Layer:
-    """What is kept of one layer, or one target, after it was read."""
+    """What the measures need of one layer, or of one target."""
 
     encoder: str
     name: str
     embeddings: np.ndarray  # (n_sample, dim) float32, each feature of mean 0 and variance 1
     ranks: np.ndarray  # (n_pairs,) of dissimilarities
-    halves: tuple[np.ndarray, ...]  # two of (n_sample, rank), each whitened on one half of speakers; none of a target
+    halves: tuple[
+        np.ndarray, ...
+    ]  # two of (n_sample, rank), each whitened on one half of the speakers; empty for a target
 
 
 def similarity_table(  # noqa: PLR0913 - each is a choice that a caller can make
@@ -45,38 +47,38 @@ def similarity_table(  # noqa: PLR0913 - each is a choice that a caller can make
     max_rank: int = MAX_RANK,
     penalty: float = PENALTY,
 ) -> pd.DataFrame:
-    """Debiased CKA, held-out CCA and RSA of every layer with every layer, and of every layer with every rating.
+    """Return debiased CKA, held-out CCA and RSA of every layer with every layer and with every rating.
 
-    At most ``max_utterances`` are drawn among those with all ratings, spread evenly: speakers with few give all, the
-    others equally many, give or take one. Each layer is read once and held as float32, every feature of it brought
-    to mean 0 and variance 1 over the sample, because a few features of huge variance would otherwise stand for
-    the layer; so memory is ``4 n_sample`` bytes times all layers' widths. All pairs share the sample, the halves
-    of speakers, the utterances of RSA and its permutations. What a caller should know of time: eigenvectors take
-    most of it, and on cores that are shared with others a BLAS of one thread is several times as fast.
+    At most ``max_utterances`` are sampled among those with all ratings, stratified by speaker: speakers with few
+    contribute all, the others equally many up to one. Each layer is read once and kept as float32, with every feature
+    standardised over the sample, because a few features of huge variance would otherwise dominate the layer; memory is
+    ``4 n_sample`` bytes times the sum of all layers' dimensions. All pairs have the same sample, halves of speakers,
+    utterances of RSA and permutations. Eigenvectors take most of the time; on a busy machine, one BLAS thread is
+    several times faster than more.
 
     Args:
-        sources: by encoder, its layers' names and ``read(layer, rows)``, which gives those rows (ascending numbers of
-            the common order of utterances) as ``(n_rows, dim)``
-        ratings: ``(n_utterances, n_targets)``, a column a target; NaN where not rated; it may have no column
-        speakers: ``(n_utterances,)`` who speaks
-        seed: of every draw
-        max_utterances: the most that are sampled
-        n_permutations: of RSA
-        n_components: the most canonical components that CCA averages over
-        max_rank: principal components of each layer that CCA sees
-        penalty: CCA's ridge, in units of the features' mean variance
+        sources: for each encoder its layer names and ``read(layer, rows)``, which returns those rows (ascending numbers
+            in the common order of utterances) as ``(n_rows, dim)``
+        ratings: ``(n_utterances, n_targets)``, one column per target; NaN where not rated; there may be no column
+        speakers: ``(n_utterances,)`` speaker of each utterance
+        seed: of the sample, the halves and the permutations
+        max_utterances: maximum size of the sample
+        n_permutations: permutations of RSA
+        n_components: maximum number of canonical components that CCA averages over
+        max_rank: maximum number of principal components of each layer in CCA
+        penalty: ridge penalty of CCA, in units of the features' mean variance
 
     Returns:
-        tidy rows ``measure, encoder_a, layer_a, encoder_b, layer_b, value, p``, every pair in both orders with the
-        same numbers, a layer with itself too, so that each pair of encoders is a full square or oblong:
+        tidy rows ``measure, encoder_a, layer_a, encoder_b, layer_b, value, p_permutation``, every pair in both orders
+        with the same numbers, and every layer with itself, so that each pair of encoders is a full matrix:
 
-        * ``cka``: `analysis.similarity.cka.debiased_cka`, in [-1, 1]; ``p`` is NaN
-        * ``cca``: the mean held-out correlation, in [-1, 1], mean of fitting on either half of speakers; ``p`` is NaN;
-          of a single rating it would be a probe, so it has no rows with ratings
-        * ``rsa``: Spearman's correlation between speakers, in [-1, 1]; ``p`` is one-sided, speakers as blocks,
-          not corrected for the number of pairs
+        * ``cka``: `analysis.similarity.cka.debiased_cka`, in [-1, 1]; ``p_permutation`` is NaN
+        * ``cca``: mean held-out correlation, in [-1, 1], the mean of fits on either half of the speakers;
+          ``p_permutation`` is NaN; with a single rating it would be a probe, so it has no rows with ratings
+        * ``rsa``: Spearman's correlation between speakers, in [-1, 1]; ``p_permutation`` is one-sided, with speakers
+          as blocks, not corrected for the number of pairs
 
-        Targets are layers of the encoder ``ratings``. A constant layer has NaN.
+        Targets are layers of the encoder ``ratings``. Values of a constant layer are NaN.
 
     Raises:
         ValueError: if lengths differ, speakers or rated utterances are too few, a source is named ``ratings``, or a
@@ -91,7 +93,7 @@ def similarity_table(  # noqa: PLR0913 - each is a choice that a caller can make
             f"{len(rows)} of {len(ratings)} utterances have all ratings, and similarity needs "
             f"{2 * MIN_UTTERANCES}; add utterances, or leave out a target that is seldom rated"
         )
-    blocks = draw_blocks(speakers[rows], rng=rng_rsa)
+    blocks = sample_blocks(speakers[rows], rng=rng_rsa)
     halves = speaker_halves(speakers[rows], rng=rng_halves)
     if min(map(len, halves)) < MIN_UTTERANCES:
         raise ValueError(
@@ -99,7 +101,7 @@ def similarity_table(  # noqa: PLR0913 - each is a choice that a caller can make
             f"{MIN_UTTERANCES} in each; add utterances of other speakers"
         )
 
-    def kept(encoder: str, layer: str, values: np.ndarray) -> _Layer:
+    def prepared(encoder: str, layer: str, values: np.ndarray) -> _Layer:
         z = standardised(values)
         ranks = centred_ranks(z[blocks.ravel()], blocks.shape)
         fits = halves if encoder != RATINGS else ()
@@ -107,16 +109,16 @@ def similarity_table(  # noqa: PLR0913 - each is a choice that a caller can make
         return _Layer(encoder, layer, z.astype(np.float32), ranks, white)
 
     layers = [
-        kept(encoder, layer, _read(encoder, layer, read, rows))
+        prepared(encoder, layer, _read(encoder, layer, read, rows))
         for encoder, (names, read) in sources.items()
         for layer in names
     ]
-    targets = [kept(RATINGS, str(target), ratings[[target]].to_numpy(dtype=np.float64)[rows]) for target in ratings]
+    targets = [prepared(RATINGS, str(target), ratings[[target]].to_numpy(dtype=np.float64)[rows]) for target in ratings]
     everything = layers + targets
     ranks = np.stack([layer.ranks for layer in everything])
     rho = ranks @ ranks.T
     reached = n_reached(ranks, ranks, blocks.shape, n_permutations=n_permutations, rng=rng_rsa)
-    reached = np.triu(reached) + np.triu(reached, k=1).T  # the other order would count other permutations
+    reached = np.triu(reached) + np.triu(reached, k=1).T  # the other order would have other permutations
     p = np.where(np.isnan(rho), np.nan, (1 + reached) / (1 + n_permutations))
     return pd.concat(
         [
@@ -129,7 +131,7 @@ def similarity_table(  # noqa: PLR0913 - each is a choice that a caller can make
 
 
 def stratify_by_speaker(speakers: np.ndarray, *, max_utterances: int, rng: np.random.Generator) -> np.ndarray:
-    """Row numbers of at most so many utterances, ascending, with no speaker's share larger than it must be.
+    """Return ascending row numbers of at most so many utterances, with as equal numbers per speaker as possible.
 
     >>> speakers = np.array(["a"] * 7 + ["b"] * 2 + ["c"] * 5)
     >>> rows = stratify_by_speaker(speakers, max_utterances=9, rng=np.random.default_rng(0))
@@ -140,14 +142,14 @@ def stratify_by_speaker(speakers: np.ndarray, *, max_utterances: int, rng: np.ra
     number = np.unique(speakers, return_inverse=True)[1][order]
     by_speaker = np.argsort(number, kind="stable")
     begins = np.searchsorted(number[by_speaker], number)
-    turn = np.empty(len(order), dtype=int)  # the how-manieth of its speaker
+    turn = np.empty(len(order), dtype=int)  # rank of the utterance among those of its speaker
     turn[by_speaker] = np.arange(len(order))
     turn -= begins
     return np.sort(order[np.argsort(turn, kind="stable")[:max_utterances]])
 
 
 def speaker_halves(speakers: np.ndarray, *, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of two halves without a common speaker: each, the largest first, joins the half that has less."""
+    """Return row numbers of two halves without a common speaker; each speaker, the largest first, joins the smaller."""
     number, counts = np.unique(speakers, return_inverse=True, return_counts=True)[1:]
     order = rng.permutation(len(counts))
     side, sizes = np.zeros(len(counts), dtype=int), [0, 0]
@@ -158,11 +160,11 @@ def speaker_halves(speakers: np.ndarray, *, rng: np.random.Generator) -> tuple[n
 
 
 def standardised(x: np.ndarray) -> np.ndarray:
-    """Each feature at mean 0 and variance 1, float64; a feature constant up to float32's rounding is 0."""
+    """Return each feature with mean 0 and variance 1 in float64; features constant up to float32 rounding are 0."""
     x = x.astype(np.float64)
-    mean, spread = x.mean(axis=0), x.std(axis=0)
-    varies = spread > 1e-6 * np.abs(mean)
-    return np.where(varies, (x - mean) / np.where(varies, spread, 1.0), 0.0)
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    varies = deviation > 1e-6 * np.abs(mean)
+    return np.where(varies, (x - mean) / np.where(varies, deviation, 1.0), 0.0)
 
 
 def _check(sources: Mapping[str, tuple[Sequence[str], Read]], ratings: pd.DataFrame, speakers: np.ndarray) -> None:
@@ -175,7 +177,9 @@ def _check(sources: Mapping[str, tuple[Sequence[str], Read]], ratings: pd.DataFr
 def _read(encoder: str, layer: str, read: Read, rows: np.ndarray) -> np.ndarray:
     values = read(layer, rows)
     if values.ndim != 2 or len(values) != len(rows):
-        raise ValueError(f"{encoder}, layer {layer}: {values.shape} was read, not ({len(rows)}, dim); mend its read")
+        raise ValueError(
+            f"{encoder}, layer {layer}: {values.shape} was read, not ({len(rows)}, dim); correct its read function"
+        )
     if not np.isfinite(values).all():
         n = int((~np.isfinite(values)).any(axis=1).sum())
         raise ValueError(f"{encoder}, layer {layer}: {n} utterances are not finite; extract them again")
@@ -183,7 +187,7 @@ def _read(encoder: str, layer: str, read: Read, rows: np.ndarray) -> np.ndarray:
 
 
 def _cca_square(layers: list[_Layer], halves: tuple[np.ndarray, np.ndarray], *, n_components: int) -> np.ndarray:
-    """Mean held-out canonical correlation of all pairs, over both ways of fitting on one half of the speakers."""
+    """Return the mean held-out canonical correlation of all pairs, over fits on either half of the speakers."""
     square = np.empty((len(layers), len(layers)))
     for a, left in enumerate(layers):
         for b, right in enumerate(layers[: a + 1]):
@@ -197,7 +201,7 @@ def _cca_square(layers: list[_Layer], halves: tuple[np.ndarray, np.ndarray], *, 
 
 
 def _tidy(measure: str, layers: list[_Layer], square: np.ndarray, p: np.ndarray | None = None) -> pd.DataFrame:
-    """One row per ordered pair, row by row of ``square``."""
+    """Return one row per ordered pair, in the order of the rows of ``square``."""
     n = len(layers)
     encoders, names = np.array([x.encoder for x in layers], object), np.array([x.name for x in layers], object)
     p_values = np.full(n * n, np.nan) if p is None else p.ravel()

@@ -1,9 +1,9 @@
-"""Which layers are not worse than the best: not an argmax, but the set that the data can't tell from it.
+"""The 95 % set of best layers: all layers that are not significantly worse than the best.
 
-A layer is left out where some other layer beats it by more than chance allows, chance being the largest of its
-standardised differences to all others under draws of speakers (Hsu, 1981, multiple comparisons with the best; Romano
-and Wolf, 2005, for the resampled maximum). Whichever layer is truly best, it is left out in at most 5 % of corpora. The
-draws are of those who are heard in the test, with the probes as they were fitted.
+A layer is excluded where another layer exceeds it significantly: by more than the 95th percentile of the maximum
+standardised difference to all other layers over bootstrap resamples of the speakers (Hsu, 1981, multiple comparisons
+with the best; Romano and Wolf, 2005, for the resampled maximum). The truly best layer, whichever it is, is excluded in
+at most 5 % of corpora. The resamples are of the held-out speakers, with the fitted probes held fixed.
 """
 
 from __future__ import annotations
@@ -19,39 +19,41 @@ from layerprobe.analysis.statistics.estimates import BootstrapSample
 
 @dataclass(frozen=True)
 class BestSet:
-    """Of each layer, ``(n_layers,)``."""
+    """Which layers belong to the 95 % set of best layers, with what p-value and win rate; ``(n_layers,)`` each."""
 
-    p_not_best: np.ndarray  # that no other layer is better, corrected for the number of layers
-    win_rate: np.ndarray  # of the draws of speakers in which it is the best
+    p_not_best: np.ndarray  # p-value of "no other layer is better", corrected for the number of layers
+    win_rate: np.ndarray  # fraction of resamples in which the layer scores best; sums to 1
 
     @property
     def is_in(self) -> np.ndarray:
-        """Whether the layer is not told from the best."""
+        """Whether the layer is not significantly worse than the best, at the 5 % level."""
         return np.asarray(self.p_not_best > 1 - LEVEL)
 
 
 def best_set(scores: BootstrapSample, *, lower_is_better: bool = False) -> BestSet:
-    """Compare every layer with all others under the same draws of speakers.
+    """Return the 95 % set of best layers, from comparisons of every layer with all others in the same resamples.
 
     Args:
         scores: ``(n_layers,)``, finite
-        lower_is_better: whether a low score is a good one
+        lower_is_better: whether the metric is an error
     """
     sign = -1.0 if lower_is_better else 1.0
-    estimate, draws, n_speakers = sign * scores.estimate, sign * scores.draws, len(scores.left_out)
-    draws = draws[np.isfinite(draws).all(axis=1)]
-    wider = expanded_quantile(n_speakers) / norm.ppf((1 + LEVEL) / 2)  # as its intervals are, for few speakers
+    estimate, resamples, n_speakers = sign * scores.estimate, sign * scores.resamples, len(scores.left_out)
+    resamples = resamples[np.isfinite(resamples).all(axis=1)]
+    wider = expanded_quantile(n_speakers) / norm.ppf(
+        (1 + LEVEL) / 2
+    )  # expanded percentiles for few speakers, as for intervals
     p_not_best = np.empty(len(estimate))
     for layer in range(len(estimate)):
         ahead = estimate - estimate[layer]  # how far each other layer is ahead of this one
-        off = draws - draws[:, [layer]] - ahead
+        off = resamples - resamples[:, [layer]] - ahead
         error = off.std(axis=0) * wider
-        told = error > 1e-12  # layers that predict alike are never told apart
-        if not told.any():
+        differs = error > 1e-12  # layers with equal predictions never differ significantly
+        if not differs.any():
             p_not_best[layer] = 1.0
             continue
-        found = np.max(ahead[told] / error[told])
-        chance = np.max(off[:, told] / off[:, told].std(axis=0), axis=1)
-        p_not_best[layer] = (1 + np.sum(chance >= found)) / (1 + len(draws))
-    wins = np.bincount(draws.argmax(axis=1), minlength=len(estimate)) / len(draws)
+        found = np.max(ahead[differs] / error[differs])
+        chance = np.max(off[:, differs] / off[:, differs].std(axis=0), axis=1)
+        p_not_best[layer] = (1 + np.sum(chance >= found)) / (1 + len(resamples))
+    wins = np.bincount(resamples.argmax(axis=1), minlength=len(estimate)) / len(resamples)
     return BestSet(p_not_best, wins)

@@ -1,4 +1,4 @@
-"""Scores of a run's held-out predictions, each under the same draws of whole speakers."""
+"""Scores of a run's held-out predictions in bootstrap resamples of the speakers, the same for all predictions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from layerprobe.probe.results.run_folder import CONDITIONS, Predictions
 from layerprobe.probe.splits import speaker_groups
 
 KEYS = ["encoder", "control", *CONDITIONS, "probe", "target", "layer"]
-SEED = 0  # of the draws, which are the same for every picture of a run
-FEWEST_SPEAKERS = 3  # that have an interval
+SEED = 0  # of the resamples, which are the same for every figure of a run
+FEWEST_SPEAKERS = 3  # for an interval
 
 
 @dataclass(frozen=True)
 class BootstrapScores:
-    """The scores of all columns of a run that were fitted to real ratings; of several seeds their mean."""
+    """Scores of all columns of a run's predictions; of several seeds the mean."""
 
     metric: str
     keys: pd.DataFrame  # n_columns rows of `KEYS`
@@ -35,44 +35,46 @@ class BootstrapScores:
     n_speakers: int
 
     def of(self, layers: Sequence[str], **keys: str) -> BootstrapSample | None:
-        """The scores of some layers ``(n_layers,)`` in that order; None where one is missing or not defined.
+        """Return the scores of some layers ``(n_layers,)`` in that order; None where one is missing or not defined.
 
         Args:
-            layers: their names
-            keys: encoder, control, probe and target, all four; a condition that is not named is ""
+            layers: names of the layers
+            keys: encoder, control, probe and target; baseline and train_corpus are "" where they are not given
         """
         rows = self.keys
         conditions = {"baseline": "", "train_corpus": ""}
         for name, value in (conditions | keys).items():
             rows = rows[rows[name] == value]
-        place = pd.Series(rows.index.to_numpy(), index=rows["layer"])
-        if not set(layers) <= set(place.index):
+        index = pd.Series(rows.index.to_numpy(), index=rows["layer"])
+        if not set(layers) <= set(index.index):
             return None
-        return self.scores[place[list(layers)].to_numpy()]
+        return self.scores[index[list(layers)].to_numpy()]
 
     def table(self) -> pd.DataFrame:
-        """``KEYS`` with ``estimate, low, high, p``: 95 % intervals (BCa), NaN where there are none."""
-        found = pd.DataFrame([vars(e) for e in self.scores.estimated()], columns=["estimate", "low", "high", "p"])
+        """Return `KEYS` with ``estimate, ci_low, ci_high, p_value``: 95 % BCa intervals, NaN where there are none."""
+        found = pd.DataFrame(
+            [vars(e) for e in self.scores.estimated()], columns=["estimate", "ci_low", "ci_high", "p_value"]
+        )
         return pd.concat([self.keys.reset_index(drop=True), found], axis=1)
 
     def joined(self, other: BootstrapScores) -> BootstrapScores:
-        """Columns of two runs of the same speakers and metric side by side."""
+        """Return the columns of two runs of the same speakers and metric together."""
         pairs = zip(vars(self.scores).values(), vars(other.scores).values(), strict=True)
         both = BootstrapSample(*(np.concatenate(pair, axis=-1) for pair in pairs))
         return replace(self, keys=pd.concat([self.keys, other.keys], ignore_index=True), scores=both)
 
 
 def bootstrap_scores(
-    predictions: Predictions, *, metric: str, n_draws: int = N_RESAMPLES, rows: np.ndarray | None = None
+    predictions: Predictions, *, metric: str, n_resamples: int = N_RESAMPLES, rows: np.ndarray | None = None
 ) -> BootstrapScores:
-    """Score every column under each draw of speakers.
+    """Score every column in each bootstrap resample of the speakers.
 
     Args:
         predictions: held-out predictions of a run
         metric: a key of `analysis.statistics.bootstrap.METRICS`, or of
             `analysis.statistics.class_counts.COUNTED_METRICS` for nominal targets
-        n_draws: of speakers, the same for all columns, and for every call with the same speakers
-        rows: ``(n_utterances,)`` bool, the utterances that are scored; all speakers are drawn all the same
+        n_resamples: number of resamples, which are the same for all columns and for every call with the same speakers
+        rows: ``(n_utterances,)`` bool, the utterances that are scored; all speakers are resampled nevertheless
 
     Raises:
         ValueError: if the metric is unknown
@@ -84,16 +86,16 @@ def bootstrap_scores(
     wanted = predictions.columns["target"].isin(nominal).to_numpy() == (metric in COUNTED_METRICS)
     wanted &= np.isfinite(values).all(axis=0)
     columns = predictions.columns[wanted].reset_index(drop=True)
-    place = {str(name): k for k, name in enumerate(predictions.targets)}
-    truth = predictions.ratings[:, [place[t] for t in columns["target"]]]
+    column_of = {str(name): k for k, name in enumerate(predictions.targets)}
+    truth = predictions.ratings[:, [column_of[t] for t in columns["target"]]]
     groups = speaker_groups(predictions.speaker_id)
     n_speakers = len(np.unique(groups))
     chosen = np.ones(len(groups), dtype=bool) if rows is None else rows
     present = np.unique(groups[chosen])
-    counts = resample_speakers(n_speakers, n_draws=n_draws, rng=np.random.default_rng(SEED))[:, present]
+    counts = resample_speakers(n_speakers, n_resamples=n_resamples, rng=np.random.default_rng(SEED))[:, present]
     arrays = truth[chosen], values[:, wanted][chosen], groups[chosen]
     if columns.empty:
-        scores = BootstrapSample(np.empty(0), np.empty((n_draws, 0)), np.empty((len(present), 0)))
+        scores = BootstrapSample(np.empty(0), np.empty((n_resamples, 0)), np.empty((len(present), 0)))
     else:
         scores = _over_seeds(_scored(*arrays, counts, metric), columns)
     return BootstrapScores(metric, columns[KEYS].drop_duplicates().reset_index(drop=True), scores, len(present))
@@ -106,27 +108,27 @@ def _scored(
     if metric in COUNTED_METRICS:
         of_classes = class_sums(truth.astype(int), values.astype(int), groups)
         class_score = COUNTED_METRICS[metric]
-        parts = (of_classes.drawn(once), of_classes.drawn(counts), of_classes.without_each())
-        estimate, draws, left_out = (class_score(part) for part in parts)
+        parts = (of_classes.resampled(once), of_classes.resampled(counts), of_classes.without_each())
+        estimate, resamples, left_out = (class_score(part) for part in parts)
     else:
         sums = speaker_sums(truth, values.astype(np.float64), groups)
         score = METRICS[metric]
-        estimate, draws, left_out = (
-            score(part) for part in (sums.drawn(once), sums.drawn(counts), without_each_speaker(sums))
+        estimate, resamples, left_out = (
+            score(part) for part in (sums.resampled(once), sums.resampled(counts), without_each_speaker(sums))
         )
-    return BootstrapSample(estimate[0], draws, left_out)
+    return BootstrapSample(estimate[0], resamples, left_out)
 
 
 def _over_seeds(scores: BootstrapSample, columns: pd.DataFrame) -> BootstrapSample:
-    """The mean over seeds of each column, in the order of first appearance."""
+    """Return the mean over seeds of each column, in the order of first appearance."""
     groups = columns.groupby(KEYS, sort=False).ngroup().to_numpy()
     if len(np.unique(groups)) == len(groups):
         return scores
-    places = [np.flatnonzero(groups == g) for g in range(groups.max() + 1)]
-    return scores.map(lambda values: np.stack([values[..., p].mean(axis=-1) for p in places], axis=-1))
+    members = [np.flatnonzero(groups == g) for g in range(groups.max() + 1)]
+    return scores.map(lambda values: np.stack([values[..., p].mean(axis=-1) for p in members], axis=-1))
 
 
 def _nominal(predictions: Predictions) -> list[str]:
-    """Targets whose columns are codes of classes: those that have no matched prediction at all."""
+    """Return the nominal targets, whose columns are codes of classes: they have no moment-matched prediction."""
     matched = np.isfinite(predictions.matched).any(axis=0)
     return sorted(set(predictions.columns["target"]) - set(predictions.columns["target"][matched]))

@@ -1,4 +1,4 @@
-"""Recall and F1 of classes from counts over speakers, so that draws of speakers are products of matrices."""
+"""Recall and F1 of classes from counts per speaker, so that bootstrap resamples are matrix products."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ClassSums:
-    """Counts of utterances by speaker or by draw, each ``(n_rows, n_columns, n_classes)``."""
+    """Counts of utterances, one row per speaker or resample, ``(n_rows, n_columns, n_classes)`` each."""
 
-    hits: np.ndarray  # labelled and predicted so
+    hits: np.ndarray  # labelled with the class and predicted as it
     labelled: np.ndarray
     predicted: np.ndarray
 
-    def drawn(self, counts: np.ndarray) -> ClassSums:
-        """The counts of draws, given how often each holds each speaker, ``(n_draws, n_speakers)``."""
+    def resampled(self, counts: np.ndarray) -> ClassSums:
+        """Return the counts of resamples from counts of the speakers, ``(n_resamples, n_speakers)``."""
         return ClassSums(*(np.tensordot(counts, a, axes=1) for a in (self.hits, self.labelled, self.predicted)))
 
     def without_each(self) -> ClassSums:
-        """The counts of all speakers but one, for each one in turn."""
+        """Return the counts of all speakers but one, one row for each speaker left out."""
         return ClassSums(*(a.sum(axis=0) - a for a in (self.hits, self.labelled, self.predicted)))
 
 
 def class_sums(truth: np.ndarray, prediction: np.ndarray, groups: np.ndarray) -> ClassSums:
-    """Counts by speaker.
+    """Return the counts of each speaker.
 
     Args:
         truth: codes of the labelled classes, ``(n_utterances, n_columns)``
         prediction: codes, ``(n_utterances, n_columns)``
-        groups: ``(n_utterances,)`` a number per speaker
+        groups: ``(n_utterances,)``, the number of the speaker
     """
     n_classes = 1 + int(max(truth.max(), prediction.max()))
     order = np.argsort(groups, kind="stable")
@@ -43,12 +43,12 @@ def class_sums(truth: np.ndarray, prediction: np.ndarray, groups: np.ndarray) ->
 
 
 def uar(sums: ClassSums) -> np.ndarray:
-    """Unweighted average recall ``(n_rows, n_columns)`` over the classes that are labelled."""
+    """Return unweighted average recall ``(n_rows, n_columns)`` over the classes that are labelled."""
     return _mean(sums.hits, sums.labelled)
 
 
 def macro_f1(sums: ClassSums) -> np.ndarray:
-    """Mean F1 ``(n_rows, n_columns)`` over the classes that are labelled or predicted."""
+    """Return the mean F1 ``(n_rows, n_columns)`` over the classes that are labelled or predicted."""
     return _mean(2 * sums.hits, sums.labelled + sums.predicted)
 
 

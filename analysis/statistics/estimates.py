@@ -1,4 +1,4 @@
-"""Numbers with their draws of speakers, and what follows from them: any function of scores has an interval."""
+"""Estimates with bootstrap resamples and jackknife values, so that any function of scores has an interval."""
 
 from __future__ import annotations
 
@@ -9,36 +9,45 @@ import numpy as np
 
 from layerprobe.analysis.statistics.bootstrap import bca_interval, bca_p_value
 
-MOST_UNDEFINED = 0.05  # the share of draws without a value up to which an interval is made of the others
+BCA_SPEAKERS = "bca_95_speakers"  # 95 % BCa bootstrap interval over speakers
+JACKKNIFE_FOLDS = "jackknife_95_folds"  # 95 % delete-a-group jackknife interval over folds
+INTERVAL_NAMES = {
+    BCA_SPEAKERS: "95 % CI over speakers",
+    JACKKNIFE_FOLDS: "95 % CI over folds",
+    "": "range over folds",  # scores without an interval
+}
+MOST_UNDEFINED = 0.05  # fraction of undefined resamples up to which the interval is computed from the others
 
 
 @dataclass(frozen=True)
 class BootstrapSample:
-    """Scores as they are, under draws of speakers, and without each speaker in turn.
+    """Scores, their bootstrap resamples, and their jackknife values, each without one speaker.
 
-    The draws are the same for all, so that a difference of two is the difference of the same draws.
+    All scores have the same resamples, so that the difference of two samples is paired.
     """
 
     estimate: np.ndarray  # (…)
-    draws: np.ndarray  # (n_draws, …)
+    resamples: np.ndarray  # (n_resamples, …)
     left_out: np.ndarray  # (n_speakers, …)
 
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> BootstrapSample:
-        """A function of the last axes, applied to each draw: ``scores.map(lambda s: s.max(axis=-1))``."""
-        return BootstrapSample(*(np.asarray(function(a)) for a in (self.estimate, self.draws, self.left_out)))
+        """Return a function of the last axes, applied to each resample: ``scores.map(lambda s: s.max(axis=-1))``."""
+        return BootstrapSample(*(np.asarray(function(a)) for a in (self.estimate, self.resamples, self.left_out)))
 
     def __sub__(self, other: BootstrapSample) -> BootstrapSample:
-        """The difference, draw by draw."""
-        return BootstrapSample(self.estimate - other.estimate, self.draws - other.draws, self.left_out - other.left_out)
+        """Return the paired difference, resample by resample."""
+        return BootstrapSample(
+            self.estimate - other.estimate, self.resamples - other.resamples, self.left_out - other.left_out
+        )
 
-    def __getitem__(self, places: np.ndarray | int) -> BootstrapSample:
-        """Some of the last axis."""
-        return BootstrapSample(self.estimate[..., places], self.draws[..., places], self.left_out[..., places])
+    def __getitem__(self, index: np.ndarray | int) -> BootstrapSample:
+        """Return the sample of some elements of the last axis."""
+        return BootstrapSample(self.estimate[..., index], self.resamples[..., index], self.left_out[..., index])
 
     def estimated(self) -> list[Estimate]:
-        """Each number ``(n,)`` with its 95 % interval (BCa) and the p-value of its being 0."""
-        estimate, draws, left_out = np.atleast_1d(self.estimate), _flat(self.draws), _flat(self.left_out)
-        known = np.isfinite(draws).mean(axis=0) >= 1 - MOST_UNDEFINED
+        """Return each estimate ``(n,)`` with its 95 % BCa interval and the two-sided p-value of its being 0."""
+        estimate, resamples, left_out = np.atleast_1d(self.estimate), _flat(self.resamples), _flat(self.left_out)
+        known = np.isfinite(resamples).mean(axis=0) >= 1 - MOST_UNDEFINED
         known &= np.isfinite(left_out).all(axis=0) & np.isfinite(estimate)
         if len(left_out) < 3:
             known[:] = False
@@ -47,31 +56,33 @@ class BootstrapSample:
             if not known[k]:
                 found.append(Estimate(float(estimate[k]), float("nan"), float("nan"), float("nan")))
                 continue
-            own = draws[np.isfinite(draws[:, k]), k : k + 1]
-            arguments = estimate[k : k + 1], own, left_out[:, k : k + 1]
+            defined = resamples[np.isfinite(resamples[:, k]), k : k + 1]
+            arguments = estimate[k : k + 1], defined, left_out[:, k : k + 1]
             interval, p = bca_interval(*arguments), bca_p_value(*arguments)
-            found.append(Estimate(float(estimate[k]), float(interval.low[0]), float(interval.high[0]), float(p[0])))
+            found.append(
+                Estimate(float(estimate[k]), float(interval.ci_low[0]), float(interval.ci_high[0]), float(p[0]))
+            )
         return found
 
     def one(self) -> Estimate:
-        """The same of a single number."""
+        """Return the estimate and interval of a scalar sample."""
         (found,) = self.estimated()
         return found
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval and the two-sided p-value of its being 0; NaN where these are not known."""
+    """An estimate with its 95 % interval and the two-sided p-value of its being 0; NaN where these are not known."""
 
     estimate: float
-    low: float
-    high: float
-    p: float
+    ci_low: float
+    ci_high: float
+    p_value: float
 
     @property
     def is_known(self) -> bool:
         """Whether it has an interval."""
-        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+        return bool(np.isfinite(self.ci_low) and np.isfinite(self.ci_high))
 
 
 def _flat(values: np.ndarray) -> np.ndarray:

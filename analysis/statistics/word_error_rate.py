@@ -1,4 +1,4 @@
-"""How often a machine's transcript is wrong, with an interval over speakers."""
+"""Word error rate of ASR transcripts, with an interval over speakers."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from layerprobe.probe.data.word_errors import WORD_ERRORS
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import speaker_groups
 
-SEED = 0  # of the draws
+SEED = 0  # of the resamples
 KINDS = ("substitutions", "deletions", "insertions")
 
 
-def error_rates(table: pd.DataFrame, *, n_draws: int = N_RESAMPLES) -> dict[str, Estimate]:
-    """Errors over words, of all kinds together (``word error rate``) and of each, with 95 % intervals over speakers.
+def error_rates(table: pd.DataFrame, *, n_resamples: int = N_RESAMPLES) -> dict[str, Estimate]:
+    """Return the word error rate and the rate of each kind of error, with 95 % intervals over speakers.
 
     Args:
-        table: of `probe.data.word_errors.word_error_table`
-        n_draws: of whole speakers
+        table: as `probe.data.word_errors.word_error_table` returns it
+        n_resamples: number of bootstrap resamples of the speakers
     """
     groups = speaker_groups(table["speaker_id"].to_numpy(dtype=object))
     n_groups = int(groups.max()) + 1 if len(groups) else 0
     counts = np.stack([table[k].to_numpy(dtype=float) for k in ("n_words", *KINDS)], axis=1)
     sums = np.zeros((n_groups, counts.shape[1]))
     np.add.at(sums, groups, counts)
-    drawn = resample_speakers(n_groups, n_draws=n_draws, rng=np.random.default_rng(SEED)) @ sums
+    resamples = resample_speakers(n_groups, n_resamples=n_resamples, rng=np.random.default_rng(SEED)) @ sums
     total = sums.sum(axis=0)
-    every = BootstrapSample(total, drawn, total - sums)
+    every = BootstrapSample(total, resamples, total - sums)
 
     def rates(values: np.ndarray) -> np.ndarray:
         errors = values[..., 1:]
@@ -42,7 +42,7 @@ def error_rates(table: pd.DataFrame, *, n_draws: int = N_RESAMPLES) -> dict[str,
 
 
 def read_word_errors(folder: Path, fingerprint: str) -> pd.DataFrame | None:
-    """The word errors of a run, if its manifest had transcripts of people and of a machine.
+    """Return the word errors of a run, or None where its manifest has no human and ASR transcripts.
 
     Raises:
         InputError: if they belong to another run

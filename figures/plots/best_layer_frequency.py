@@ -10,18 +10,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from layerprobe.analysis.findings.formatting import shown_name
-from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span, stands_upright
+from layerprobe.figures.layout.layer_axis import cell_width, centres, is_rotated, name_layers, span
 from layerprobe.figures.layout.panels import EDGE, legend_below, panels_across, plan_legend, titles, titles_height
 from layerprobe.figures.layout.style import (
+    StyledFigure,
     encoder_colours,
-    font_size,
+    lay_out,
     line_height,
     place,
-    settled,
     styled,
     text_width,
     wrapped,
 )
+from layerprobe.figures.layout.width import font_size
 
 HEIGHT = 0.9  # inches of a panel
 OTHERS = 0.35  # how much of its colour a layer outside the best set keeps
@@ -31,14 +32,16 @@ def plot_best_layer(table: pd.DataFrame, ax: Axes, *, layers: list[str], colour:
     """A bar per layer: the share of draws that it wins; layers of the best set in full colour, others lighter.
 
     Args:
-        table: rows ``layer, share`` of one encoder and target, shares adding up to 1, with or without a column
+        table: rows ``layer, win_rate`` of one encoder and target, shares adding up to 1, with or without a column
             ``in_best_set``; without it all bars are alike
         ax: where to draw
         layers: in order
         colour: of the bars
     """
     rows = table.set_index("layer").reindex(layers)
-    bars = ax.bar(centres(layers), rows["share"].fillna(0.0), width=0.8 * cell_width(layers), color=colour, linewidth=0)
+    bars = ax.bar(
+        centres(layers), rows["win_rate"].fillna(0.0), width=0.8 * cell_width(layers), color=colour, linewidth=0
+    )
     if "in_best_set" in rows:
         for bar, among in zip(bars, rows["in_best_set"], strict=True):
             bar.set_alpha(1.0 if among == True else OTHERS)  # noqa: E712
@@ -47,15 +50,15 @@ def plot_best_layer(table: pd.DataFrame, ax: Axes, *, layers: list[str], colour:
 
 
 def best_layer_figure(
-    table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], width: str | None = None
+    table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], width: float | None = None
 ) -> Figure:
     """A panel per encoder and target, all on one scale, encoders one below the other.
 
     Args:
-        table: rows ``encoder, target, layer, share``, with or without ``in_best_set``
+        table: rows ``encoder, target, layer, win_rate``, with or without ``in_best_set``
         layers: for each encoder its layers in order; those without rows are left out
         targets: in order
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        width: inches, or None for the natural width
     """
     colours, size = encoder_colours(list(layers)), font_size(width)
     layers = {e: names for e, names in layers.items() if e in set(table["encoder"])}
@@ -68,14 +71,15 @@ def best_layer_figure(
     n_rows = -(-len(targets) // across.n_columns)
     head = line_height(size + 1, max(1 + name.count("\n") for name in encoders.values())) + 0.04
     blocks = [head + n_rows * (title + HEIGHT + ticks[e]) + 0.08 for e in layers]
-    said = {}
+    entries = {}
     if "in_best_set" in table:
-        said = {"in the best set": Patch(color="0.3"), "not in it": Patch(color="0.3", alpha=OTHERS)}
-    legend = plan_legend(list(said), room=across.all_width - 2 * EDGE, size=small)
-    height = EDGE + sum(blocks) + line_height(size) + 0.04 + legend.height + EDGE
-    highest = min(1.0, 1.05 * float(table["share"].max()))
+        entries = {"in the best set": Patch(color="0.3"), "not in it": Patch(color="0.3", alpha=OTHERS)}
+    legend = plan_legend(list(entries), space=across.all_width - 2 * EDGE, size=small)
+    axis_label = wrapped("layer (0 enters the first block)", across.all_width - left - EDGE, size)
+    height = EDGE + sum(blocks) + line_height(size, 1 + axis_label.count("\n")) + 0.04 + legend.height + EDGE
+    highest = min(1.0, 1.05 * float(table["win_rate"].max()))
     with styled(width):
-        figure = Figure(figsize=(across.all_width, height))
+        figure = StyledFigure(figsize=(across.all_width, height))
         for i, (encoder, layer_names) in enumerate(layers.items()):
             top = EDGE + sum(blocks[:i])
             figure.text(
@@ -95,13 +99,13 @@ def best_layer_figure(
                     ax.set_ylabel("share of draws", fontsize=small)
         bottom = EDGE + legend.height + 0.02
         middle = (across.left + across.all_width) / 2 / across.all_width
-        figure.text(middle, bottom / height, "layer (0 enters the first block)", ha="center", va="bottom")
-        legend_below(figure, list(said.values()), legend)
-        return settled(figure)
+        figure.text(middle, bottom / height, axis_label, ha="center", va="bottom")
+        legend_below(figure, list(entries.values()), legend)
+        return lay_out(figure)
 
 
 def _below(layers: list[str], panel: float, size: float) -> float:
     """Inches that the names of layers take below a panel."""
     low, high = span(layers)
-    upright = stands_upright(layers, panel * cell_width(layers) / (high - low), size)
-    return 0.1 + (max(text_width(shown_name(n), size) for n in layers) if upright else line_height(size))
+    rotated = is_rotated(layers, panel * cell_width(layers) / (high - low), size)
+    return 0.1 + (max(text_width(shown_name(n), size) for n in layers) if rotated else line_height(size))

@@ -1,4 +1,4 @@
-"""A corpus at a glance: distributions of ratings, how targets go together, how many utterances speakers have."""
+"""Figure of a corpus: distributions of ratings, correlations of targets, utterances per speaker."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from layerprobe.analysis.findings.formatting import shown_name
 from layerprobe.figures.layout.correlations import plot_correlations
 from layerprobe.figures.layout.panels import EDGE, panels_across
 from layerprobe.figures.layout.style import (
-    font_size,
+    lay_out,
     line_height,
     move,
-    settled,
     styled,
     text_width,
     wrapped,
 )
+from layerprobe.figures.layout.width import font_size
 from layerprobe.probe.data.schema import Manifest
 
 BINS = 24
-NAME_ROOM = 1.4  # inches for a name beside a panel
+NAME_WIDTH = 1.4  # inches for a name to the left of a panel
 BAR = "0.35"
 
 
 def plot_ratings(ratings: pd.Series[float], ax: Axes, *, scale: tuple[float, float]) -> Axes:
-    """How often each rating was given, over the whole scale."""
+    """Plot the histogram of ratings over the whole scale."""
     ax.hist(ratings.dropna(), bins=np.linspace(*scale, BINS + 1).tolist(), color=BAR)
     ax.set_xlim(*scale)
     return ax
 
 
 def plot_classes(counts: pd.DataFrame, ax: Axes) -> Axes:
-    """How often each class was chosen, the first at the top."""
+    """Plot the number of utterances per class as bars, the first class at the top."""
     ax.barh(range(len(counts)), counts["n"], color=BAR)
     ax.set_yticks(range(len(counts)), list(counts["class"]))
     ax.invert_yaxis()
@@ -44,7 +44,7 @@ def plot_classes(counts: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def plot_speakers(speakers: pd.DataFrame, ax: Axes) -> Axes:
-    """Utterances of each speaker, from the one with the most."""
+    """Plot the number of utterances per speaker in descending order."""
     ax.plot(np.arange(1, len(speakers) + 1), speakers["n_utterances"], drawstyle="steps-mid", color=BAR)
     ax.set_ylim(0, 1.08 * speakers["n_utterances"].max())
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
@@ -52,13 +52,13 @@ def plot_speakers(speakers: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def corpus_figure(manifest: Manifest, description: Description, *, width: str | None = None) -> Figure:
-    """A panel for each target, one for how they go together, one for speakers.
+def corpus_figure(manifest: Manifest, description: Description, *, width: float | None = None) -> Figure:
+    """Plot a corpus: a panel per target, one for their correlations, one for speakers.
 
     Args:
-        manifest: whose ratings are drawn
-        description: of it
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        manifest: whose ratings are plotted
+        description: of the same manifest, as `analysis.corpus.describe` returns it
+        width: inches, or None for the width that the content needs
     """
     size = font_size(width)
     targets = manifest.header.targets
@@ -66,18 +66,18 @@ def corpus_figure(manifest: Manifest, description: Description, *, width: str | 
     kinds += [("correlations", "")] if len(targets) > 1 else []
     kinds += [("speakers", "")] if len(description.speakers) > 1 else []
     classes = [c for nominal in manifest.header.nominal.values() for c in nominal.classes]
-    labels = [wrapped(label, NAME_ROOM, size) for label in [*classes, *map(shown_name, targets)]]
+    labels = [wrapped(label, NAME_WIDTH, size) for label in [*classes, *map(shown_name, targets)]]
     n_lines = max((1 + label.count("\n") for label in labels), default=1)
-    covariate = (
+    margin = (
         max([text_width(label, size) for label in labels] + [text_width("00000", size)]) + text_width(" 8", size) + 0.16
     )
-    left = EDGE + covariate
-    across = panels_across(len(kinds), width=width, left=left, natural=1.7, gap=covariate + 0.16, least=0.9, most=4)
+    left = EDGE + margin
+    across = panels_across(len(kinds), width=width, left=left, natural=1.7, gap=margin + 0.16, least=0.9, most=4)
     height = max(1.3, (len(targets) if len(targets) > 1 else 0) * n_lines * line_height(size))
     names = {t: wrapped(shown_name(t), across.panel, size + 1, bold=True) for _, t in kinds}
     title = line_height(size + 1, max(1 + n.count("\n") for n in names.values())) + 0.06
     n_rows = -(-len(kinds) // across.n_columns)
-    below = [2 * line_height(size) + 0.16] * n_rows  # room for ticks and what they are
+    below = [2 * line_height(size) + 0.16] * n_rows  # for tick labels and axis labels
     tops = [EDGE + k * (title + height) + sum(below[:k]) for k in range(n_rows)]
     with styled(width):
         figure = Figure()
@@ -92,11 +92,11 @@ def corpus_figure(manifest: Manifest, description: Description, *, width: str | 
                 ax.set_xlabel("rating")
             elif kind == "classes":
                 counts = description.classes[description.classes["target"] == target]
-                plot_classes(counts.assign(**{"class": [wrapped(c, NAME_ROOM, size) for c in counts["class"]]}), ax)
+                plot_classes(counts.assign(**{"class": [wrapped(c, NAME_WIDTH, size) for c in counts["class"]]}), ax)
                 ax.set_title(names[target])
                 ax.set_xlabel("utterances")
             elif kind == "correlations":
-                rows = [wrapped(shown_name(t), NAME_ROOM, size) for t in targets]
+                rows = [wrapped(shown_name(t), NAME_WIDTH, size) for t in targets]
                 r = description.correlations
                 plot_correlations(r, ax, targets=list(targets), names=rows, size=size, numbered=True)
                 ax.set_title("Pearson r")
@@ -104,4 +104,4 @@ def corpus_figure(manifest: Manifest, description: Description, *, width: str | 
                 plot_speakers(description.speakers, ax)
                 ax.set_title("speakers")
                 ax.set_xlabel("speaker, by utterances")
-        return settled(figure)
+        return lay_out(figure)

@@ -10,26 +10,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprobe.analysis.layers.scores import best_layer
+from layerprobe.analysis.layers.scores import best_layer, score_range
 from layerprobe.figures.layout.panels import (
     EDGE,
     legend_below,
     panels_across,
     plan_legend,
-    share_limits,
     titles,
     titles_height,
+    unify_limits,
 )
 from layerprobe.figures.layout.style import (
+    StyledFigure,
     encoder_colours,
-    font_size,
+    lay_out,
     line_height,
     move,
-    settled,
     styled,
     text_width,
     wrapped,
 )
+from layerprobe.figures.layout.width import font_size
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 from layerprobe.probe.metrics import METRIC_NAMES
 
@@ -72,15 +73,15 @@ def plot_layer_curves(
             ax.plot(depth[-1], last["value"], color=colour, marker="o", markersize=4, fillstyle="none")
             depth, names = depth[:-1], names[:-1]
         real, untrained = (of(c, names=names) for c in ("none", "random_init"))
-        spread = str(real["spread"].dropna().iloc[0])
-        ax.fill_between(depth, real["lowest"], real["highest"], color=colour, alpha=0.15, linewidth=0)
-        ax.plot(depth, real["value"], color=colour, marker="o", markersize=3, label=f"{encoder} (ribbon: {spread})")
+        low, high, name = score_range(real)
+        ax.fill_between(depth, low, high, color=colour, alpha=0.15, linewidth=0)
+        ax.plot(depth, real["value"], color=colour, marker="o", markersize=3, label=f"{encoder} (ribbon: {name})")
         if untrained["value"].notna().any():
             ax.plot(depth, untrained["value"], color=colour, ls="--", lw=1, label=f"{encoder}, random weights")
         chance = next((c for c in PERMUTATIONS if of(c, names=names)["value"].notna().any()), None)
         if chance is not None:
             permuted, label = of(chance, names=names), PERMUTATIONS[chance]
-            ax.fill_between(depth, permuted["seed_min"], permuted["seed_max"], color=PERMUTED, alpha=0.2, linewidth=0)
+            ax.fill_between(depth, permuted["draw_min"], permuted["draw_max"], color=PERMUTED, alpha=0.2, linewidth=0)
             said = label in ax.get_legend_handles_labels()[1]
             ax.plot(depth, permuted["value"], color=PERMUTED, ls=":", lw=1, label=None if said else label)
         mix = table[(table["encoder"] == encoder) & (table["control"] == "none") & (table["probe"] == "weighted_sum")]
@@ -104,7 +105,7 @@ def _level(table: pd.DataFrame, ax: Axes, encoder: str, *, colour: Any, metric: 
 
 
 def curves_figure(
-    table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], metric: str, width: str | None = None
+    table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], metric: str, width: float | None = None
 ) -> Figure:
     """A panel per target with one scale, at most four a row; arguments as in `figures.plots.heatmap.heatmap_figure`."""
     colours, size = encoder_colours(list(layers)), font_size(width)
@@ -113,9 +114,9 @@ def curves_figure(
     names = titles(targets, across.panel, size + 1)
     height = float(np.clip(0.9 * across.panel, 1.3, 2.2))
     with styled(width):
-        figure = Figure()
+        figure = StyledFigure()
         panels = [figure.add_axes((0, 0, 1, 1)) for _ in targets]
-        drawn: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for k, (ax, target) in enumerate(zip(panels, targets, strict=True)):
             plot_layer_curves(table[table["target"] == target], ax, layers=layers, colours=colours, metric=metric)
             ax.set_title(names[target])
@@ -123,13 +124,13 @@ def curves_figure(
                 ax.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
             ax.tick_params(labelleft=k % across.n_columns == 0)
             handles, labels = ax.get_legend_handles_labels()
-            drawn |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in drawn}
+            entries |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in entries}
         if any(layer_names[-1] == FINAL for layer_names in layers.values()):
-            drawn["final (after the final norm)"] = Line2D(
+            entries["final (after the final norm)"] = Line2D(
                 [], [], color="0.3", marker="o", markersize=4, fillstyle="none", ls=""
             )
-        share_limits(panels)
-        legend = plan_legend(list(drawn), room=across.all_width - 2 * EDGE, size=size - 1)
+        unify_limits(panels)
+        legend = plan_legend(list(entries), space=across.all_width - 2 * EDGE, size=size - 1)
         title, below = titles_height(names, size + 1), 2 * line_height(size) + 0.14
         n_rows = -(-len(targets) // across.n_columns)
         figure.set_size_inches(across.all_width, EDGE + n_rows * (title + height + below) + legend.height + EDGE)
@@ -138,5 +139,5 @@ def curves_figure(
             move(ax, across.at(column), EDGE + row * (title + height + below) + title, across.panel, height)
             if column == 0:
                 ax.set_ylabel(wrapped(METRIC_NAMES[metric], height, size))
-        legend_below(figure, list(drawn.values()), legend)
-        return settled(figure)
+        legend_below(figure, list(entries.values()), legend)
+        return lay_out(figure)

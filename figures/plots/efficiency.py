@@ -15,20 +15,21 @@ from layerprobe.figures.layout.panels import (
     legend_below,
     panels_across,
     plan_legend,
-    share_limits,
     titles,
     titles_height,
+    unify_limits,
 )
 from layerprobe.figures.layout.style import (
+    StyledFigure,
     encoder_colours,
-    font_size,
+    lay_out,
     line_height,
     move,
-    settled,
     styled,
     text_width,
     wrapped,
 )
+from layerprobe.figures.layout.width import font_size
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import METRIC_NAMES
 
@@ -40,15 +41,15 @@ def plot_efficiency(table: pd.DataFrame, ax: Axes, *, looks: dict[str, tuple[Any
     """A mark with its interval for each regressor, over its trained parameters on a logarithmic axis.
 
     Args:
-        table: rows ``regressor, trainable_parameters, estimate, low, high`` of one target
+        table: rows ``regressor, trainable_parameters, estimate, ci_low, ci_high`` of one target
         ax: where to draw
         looks: colour and marker of each regressor
     """
     for row in table.to_dict("records"):
         colour, marker = looks[row["regressor"]]
         x = row["trainable_parameters"]
-        if np.isfinite(row["low"]) and np.isfinite(row["high"]):
-            ax.plot([x, x], [row["low"], row["high"]], color=colour, lw=1.2)
+        if np.isfinite(row["ci_low"]) and np.isfinite(row["ci_high"]):
+            ax.plot([x, x], [row["ci_low"], row["ci_high"]], color=colour, lw=1.2)
         ax.plot([x], [row["estimate"]], color=colour, marker=marker, ls="", markersize=5, label=row["regressor"])
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(numticks=MOST_TICKS))
@@ -58,13 +59,13 @@ def plot_efficiency(table: pd.DataFrame, ax: Axes, *, looks: dict[str, tuple[Any
     return ax
 
 
-def efficiency_figure(table: pd.DataFrame, *, metric: str, width: str | None = None) -> Figure:
+def efficiency_figure(table: pd.DataFrame, *, metric: str, width: float | None = None) -> Figure:
     """A panel per target with one scale.
 
     Args:
         table: of `analysis.model_comparison.compare`; regressors whose parameters are not known are left out
         metric: a key of `METRIC_NAMES`
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        width: inches, or None for the natural width
 
     Raises:
         InputError: if of no regressor the parameters are known
@@ -82,18 +83,18 @@ def efficiency_figure(table: pd.DataFrame, *, metric: str, width: str | None = N
     height = float(np.clip(0.9 * across.panel, 1.3, 2.2))
     ends = known["trainable_parameters"].min() / 2, known["trainable_parameters"].max() * 2
     with styled(width):
-        figure = Figure()
+        figure = StyledFigure()
         panels = [figure.add_axes((0, 0, 1, 1)) for _ in targets]
-        drawn: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for k, (ax, target) in enumerate(zip(panels, targets, strict=True)):
             plot_efficiency(known[known["target"] == target], ax, looks=looks)
             ax.set_title(names[target])
             ax.set_xlim(*ends)
             ax.tick_params(labelleft=k % across.n_columns == 0)
             handles, labels = ax.get_legend_handles_labels()
-            drawn |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in drawn}
-        share_limits(panels)
-        legend = plan_legend(list(drawn), room=across.all_width - 2 * EDGE, size=size - 1)
+            entries |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in entries}
+        unify_limits(panels)
+        legend = plan_legend(list(entries), space=across.all_width - 2 * EDGE, size=size - 1)
         title, below = titles_height(names, size + 1), 2 * line_height(size) + 0.2
         n_rows = -(-len(targets) // across.n_columns)
         figure.set_size_inches(across.all_width, EDGE + n_rows * (title + height + below) + legend.height + EDGE)
@@ -102,5 +103,5 @@ def efficiency_figure(table: pd.DataFrame, *, metric: str, width: str | None = N
             move(ax, across.at(column), EDGE + row * (title + height + below) + title, across.panel, height)
             if column == 0:
                 ax.set_ylabel(wrapped(METRIC_NAMES[metric], height, size))
-        legend_below(figure, list(drawn.values()), legend)
-        return settled(figure)
+        legend_below(figure, list(entries.values()), legend)
+        return lay_out(figure)

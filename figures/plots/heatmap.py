@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from layerprobe.analysis.layers.scores import best_layer
-from layerprobe.figures.layout.cells import Writing, dot, fill_cells, frame, inches, value_text
-from layerprobe.figures.layout.heatmap_grid import Scale, Wording, cell_sheet, name_rows
+from layerprobe.figures.layout.cells import TextStyle, dot, fill_cells, frame, inches, value_text
+from layerprobe.figures.layout.heatmap_grid import Caption, Scale, cell_page, name_rows
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
-from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, settled, styled
+from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, lay_out, styled
 from layerprobe.probe.layer_names import FINAL, is_stack
 from layerprobe.probe.metrics import METRIC_NAMES
 
@@ -29,7 +29,7 @@ BEST_ALONE, BEST_SET = "the best is outlined", "outlined: the best set; dot: the
 
 
 def cell_order(table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str]) -> pd.DataFrame:
-    """The cells of `heatmap_figure` or `difference_figure` in the order they are drawn: row *k* has the gid ``cell-k``.
+    """The cells of `heatmap_figure` or `gain_over_random_figure` in the order they are drawn: row *k* has the gid ``cell-k``.
 
     Args:
         table: the rows that the figure is given
@@ -85,11 +85,11 @@ def plot_layer_heatmap(
     ax.set(xlim=across or span(layers), ylim=(y - 0.5, -0.5))
     cells = cell_order(table.assign(encoder=""), layers={"": layers}, targets=targets)
     cells["y"] = [row_of[key] for key in zip(cells["control"], cells["target"], strict=True)]
-    way = fill_cells(cells, ax, layers=layers, colours=SCORE_COLOURS, limits=limits, first_cell=first_cell)
+    style = fill_cells(cells, ax, layers=layers, colours=SCORE_COLOURS, limits=limits, first_cell=first_cell)
     for target in targets:
         real = cells[(cells["control"] == "none") & (cells["target"] == target)]
         if not real.empty:
-            _mark_best(real, ax, layers=layers, metric=metric, way=way, first_cell=first_cell)
+            _mark_best(real, ax, layers=layers, metric=metric, style=style, first_cell=first_cell)
     n_real = len(targets) if "none" in controls else 0
     name_rows(ax, list(row_of.values()), targets * len(controls), layers=layers, n_real=n_real)
     size = matplotlib.rcParams["font.size"]
@@ -108,7 +108,7 @@ def heatmap_figure(
     targets: list[str],
     metric: str,
     correlations: pd.DataFrame | None = None,
-    width: str | None = None,
+    width: float | None = None,
 ) -> Figure:
     """The heatmap of one encoder, or of several one above the other, aligned on relative depth.
 
@@ -118,7 +118,7 @@ def heatmap_figure(
         targets: in order, from the top
         metric: a key of `METRIC_NAMES`
         correlations: Pearson's r between the targets' ratings, targets by targets, drawn beside the first encoder
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        width: inches, or None for the natural width
     """
     cells = cell_order(table, layers=layers, targets=targets)
     limits = (min(0.0, float(cells["value"].min())), max(float(cells["value"].max()), 0.1))
@@ -126,12 +126,12 @@ def heatmap_figure(
     n_rows = {e: _n_rows(controls, len(targets)) for e, controls in n_controls.items()}
     columns = _columns_text(list(layers.values()))
     with styled(width):
-        figure, panels = cell_sheet(
+        figure, panels = cell_page(
             n_rows,
             layers=layers,
             targets=targets,
             texts=[value_text(value) for value in cells["value"]],
-            wording=Wording(columns, BEST_SET if _best_set(cells).any() else BEST_ALONE),
+            caption=Caption(columns, BEST_SET if _best_set(cells).any() else BEST_ALONE),
             scale=Scale(METRIC_NAMES[metric], SCORE_COLOURS, limits),
             correlations=correlations if len(targets) > 1 else None,
             width=width,
@@ -149,10 +149,10 @@ def heatmap_figure(
                 across=ax.get_xlim(),
             )
             n_drawn += int((cells["encoder"] == encoder).sum())
-        return settled(figure)
+        return lay_out(figure)
 
 
-def plot_difference(
+def plot_gain_over_random(
     table: pd.DataFrame,
     ax: Axes,
     *,
@@ -165,7 +165,7 @@ def plot_difference(
     """One row per target, one column per layer; a dot where the interval of the difference leaves zero out.
 
     Args:
-        table: tidy rows ``target, layer, value, low, high`` of one encoder; ``low`` and ``high`` may be NaN
+        table: tidy rows ``target, layer, value, ci_low, ci_high`` of one encoder; ``ci_low`` and ``ci_high`` may be NaN
         ax: where to draw, at its final place and size
         layers: in order
         targets: in order, from the top
@@ -176,49 +176,49 @@ def plot_difference(
     ax.set(xlim=across or span(layers), ylim=(len(targets) - 0.5, -0.5))
     cells = cell_order(table.assign(encoder=""), layers={"": layers}, targets=targets)
     cells["y"] = cells["target"].map({target: k for k, target in enumerate(targets)}).astype(float)
-    way = fill_cells(cells, ax, layers=layers, colours=DIFFERENCE_COLOURS, limits=limits, first_cell=first_cell)
+    style = fill_cells(cells, ax, layers=layers, colours=DIFFERENCE_COLOURS, limits=limits, first_cell=first_cell)
     x = dict(zip(layers, centres(layers), strict=True))
-    for k, cell in cells[(cells["low"] > 0) | (cells["high"] < 0)].iterrows():
-        dot(ax, x[cell["layer"]], cell["y"], way=way, gid=f"sure-{int(str(k)) + first_cell}")
+    for k, cell in cells[(cells["ci_low"] > 0) | (cells["ci_high"] < 0)].iterrows():
+        dot(ax, x[cell["layer"]], cell["y"], style=style, gid=f"sure-{int(str(k)) + first_cell}")
     name_rows(ax, [*range(len(targets))], targets, layers=layers, n_real=len(targets))
     name_layers(ax, layers, size=matplotlib.rcParams["font.size"])
     return ax
 
 
-def difference_figure(
+def gain_over_random_figure(
     table: pd.DataFrame,
     *,
     layers: dict[str, list[str]],
     targets: list[str],
     label: str = "gain over random weights",
-    width: str | None = None,
+    width: float | None = None,
 ) -> Figure:
     """What training adds to each layer: how much better it is than with random weights, around zero.
 
     Args:
-        table: tidy rows ``encoder, target, layer, value, low, high``
+        table: tidy rows ``encoder, target, layer, value, ci_low, ci_high``
         layers: for each encoder its layers in order
         targets: in order, from the top
         label: of the colour bar: what the differences are of
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        width: inches, or None for the natural width
     """
     cells = cell_order(table, layers=layers, targets=targets)
     furthest = max(float(cells["value"].abs().max()), 0.05)
     columns = _columns_text(list(layers.values()))
     with styled(width):
-        figure, panels = cell_sheet(
+        figure, panels = cell_page(
             dict.fromkeys(layers, float(len(targets))),
             layers=layers,
             targets=targets,
             texts=[value_text(value) for value in cells["value"]],
-            wording=Wording(columns, "dot: the interval leaves zero out"),
+            caption=Caption(columns, "dot: the interval leaves zero out"),
             scale=Scale(label, DIFFERENCE_COLOURS, (-furthest, furthest)),
             correlations=None,
             width=width,
         )
         n_drawn = 0
         for encoder, ax in panels.items():
-            plot_difference(
+            plot_gain_over_random(
                 table[table["encoder"] == encoder],
                 ax,
                 layers=layers[encoder],
@@ -228,7 +228,7 @@ def difference_figure(
                 across=ax.get_xlim(),
             )
             n_drawn += int((cells["encoder"] == encoder).sum())
-        return settled(figure)
+        return lay_out(figure)
 
 
 def _n_rows(controls: pd.Series[str], n_targets: int) -> float:
@@ -256,7 +256,7 @@ def _best_set(cells: pd.DataFrame) -> np.ndarray:
 
 
 def _mark_best(
-    real: pd.DataFrame, ax: Axes, *, layers: list[str], metric: str, way: Writing | None, first_cell: int
+    real: pd.DataFrame, ax: Axes, *, layers: list[str], metric: str, style: TextStyle | None, first_cell: int
 ) -> None:
     """Frame the best layers of one target, a frame around each run of neighbours."""
     number = {name: k for k, name in enumerate(layers)}
@@ -272,4 +272,4 @@ def _mark_best(
         gid = f"best-{cell_of[run[0]] + first_cell}"
         frame(ax, x[run[0]] - half, x[run[-1]] + half, y, cell=inches(ax), gid=gid)
     if chosen.any():
-        dot(ax, x[best], y, way=way, gid=f"dot-{cell_of[best] + first_cell}")
+        dot(ax, x[best], y, style=style, gid=f"dot-{cell_of[best] + first_cell}")

@@ -16,19 +16,20 @@ from layerprobe.figures.layout.heatmap_grid import Scale, colour_bar
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
 from layerprobe.figures.layout.style import (
     SIMILARITY_COLOURS,
-    WIDTHS,
-    font_size,
+    StyledFigure,
+    lay_out,
     line_height,
     place,
-    settled,
     styled,
     text_width,
     wrapped,
 )
+from layerprobe.figures.layout.width import check_panel, font_size, is_narrow
 from layerprobe.probe.layer_names import FINAL
 
 MEASURE_NAMES = {"cka": "CKA, debiased", "cca": "CCA, held out", "rsa": "RSA"}
 EDGE, GAP, BAR = 0.06, 0.12, 0.1  # inches
+NARROWEST = 0.4  # inches of a map
 NATURAL = {1: 2.8, 2: 2.2}  # inches of a map, by the number of encoders; 1.8 of more
 
 
@@ -77,7 +78,7 @@ def similarity_figure(
     layers: dict[str, list[str]],
     measure: str,
     targets: Sequence[str] | None = None,
-    width: str | None = None,
+    width: float | None = None,
 ) -> Figure:
     """A map for each pair of encoders, on or above the diagonal, and at the right a strip for the ratings.
 
@@ -90,7 +91,7 @@ def similarity_figure(
         layers: for each encoder, of speech or text, its layers in order
         measure: a key of `MEASURE_NAMES`
         targets: of the strips, in order; None for those in the table
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        width: inches, or None for the natural width
     """
     layers = {e: names for e, names in layers.items() if e != RATINGS}
     rows = table[table["measure"] == measure]
@@ -102,13 +103,13 @@ def similarity_figure(
         scales.append(Scale(f"{MEASURE_NAMES[measure]}, with ratings", SIMILARITY_COLOURS, (0.0, highest)))
     grid = _grid(layers, targets, width=width)
     with styled(width):
-        figure = Figure(figsize=(grid.all_width, grid.height))
+        figure = StyledFigure(figsize=(grid.all_width, grid.height))
         _draw_maps(figure, grid, rows, layers=layers, limits=scales[0].limits)
         if targets:
             _draw_strips(figure, grid, rows, layers=layers, targets=targets, limits=scales[1].limits)
         for k, scale in enumerate(scales):
             colour_bar(figure, place(figure, *grid.bar(k)), scale=scale, size=grid.size)
-        return settled(figure)
+        return lay_out(figure)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class _Grid:
     """Where maps, strips and colour bars stand, in inches from the figure's left and upper edge."""
 
     size: float  # points of the font
-    column: bool  # whether the bars lie below, and not at the right
+    narrow: bool  # whether the colour bars are below the maps; else right of them
     left: float  # of the maps
     head: float  # above them
     panel: float  # a map's side
@@ -135,18 +136,18 @@ class _Grid:
 
     def bar(self, k: int) -> tuple[float, float, float, float]:
         """Left, top, width and height of a colour bar."""
-        if self.column:
+        if self.narrow:
             return self.left, self.bar_top + k * self.bar_step, self.all_width - self.left - self.right - 0.1, BAR
         return self.all_width - self.right + 0.15 + k * self.bar_step, self.head, BAR, min(self.panel, 2.2)
 
 
-def _grid(layers: dict[str, list[str]], targets: Sequence[str], *, width: str | None) -> _Grid:
-    size, column, names, n = font_size(width), width == "column", list(layers), len(layers)
+def _grid(layers: dict[str, list[str]], targets: Sequence[str], *, width: float | None) -> _Grid:
+    size, narrow, names, n = font_size(width), is_narrow(width), list(layers), len(layers)
     every = [name for layer_names in layers.values() for name in layer_names]
     n_bars = 2 if targets else 1
-    strip, strip_gap = (0.14 if column else 0.2) * len(targets), GAP if targets else 0.0
+    strip, strip_gap = (0.14 if narrow else 0.2) * len(targets), GAP if targets else 0.0
     y_names = max(text_width(shown_name(name), size - 1) for name in every)
-    if column:
+    if narrow:
         bar_step = 0.1 + BAR + line_height(size, 2) + 0.14
         right = EDGE + (text_width(FINAL, size) / 2 if FINAL in every and not targets else 0.0)
     else:
@@ -157,7 +158,8 @@ def _grid(layers: dict[str, list[str]], targets: Sequence[str], *, width: str | 
         left = EDGE + line_height(size, n_lines) + y_names + 0.12
         around = left + (n - 1) * GAP + strip_gap + strip + right
         if width is not None:
-            panel = (WIDTHS[width] - around) / n
+            panel = (width - around) / n
+            check_panel(n * panel, least=max(n * NARROWEST, 0.9), width=width)
         n_lines = max(n_lines, 1 + wrapped("layer" if n == 1 else names[0], panel, size).count("\n"))
     title_lines = max(1 + _title(e, panel, size).count("\n") for e in names)
     head = EDGE + line_height(size, title_lines) + 0.08
@@ -167,9 +169,9 @@ def _grid(layers: dict[str, list[str]], targets: Sequence[str], *, width: str | 
     below = max(x_names, 0.06 + max((text_width(shown_name(t), size - 1) for t in targets), default=0.0))
     bottom = head + n * panel + (n - 1) * down_gap
     return _Grid(
-        size, column, left, head, panel, down_gap, left + n * (panel + GAP) - GAP + strip_gap, strip, right, bar_step,
-        bottom + below + 0.1, around + n * panel if width is None else WIDTHS[width],
-        bottom + below + (bar_step * n_bars if column else 0) + EDGE,
+        size, narrow, left, head, panel, down_gap, left + n * (panel + GAP) - GAP + strip_gap, strip, right, bar_step,
+        bottom + below + 0.1, around + n * panel if width is None else width,
+        bottom + below + (bar_step * n_bars if narrow else 0) + EDGE,
     )  # fmt: skip
 
 

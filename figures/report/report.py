@@ -1,4 +1,4 @@
-"""Stage: a run folder becomes findings and one self-contained HTML page, readable from disk without a network."""
+"""Write the findings of a run and its report, one self-contained HTML page that opens without a network."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import jinja2
 from layerprobe.analysis.findings.collect import collect_findings
 from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph, references
-from layerprobe.analysis.findings.records import Finding, write_findings
+from layerprobe.analysis.findings.records import FINDINGS, Finding, write_findings
 from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.similarity.compare_layers import can_be_compared, compare_layers
 from layerprobe.analysis.study import SIMILARITY, Study, study
 from layerprobe.figures.draw import PLOTS, NothingToPlotError, file_name
 from layerprobe.figures.layout.style import save
 from layerprobe.figures.plots.heatmap import cell_order
-from layerprobe.figures.report.sections import Section, all_findings, cell_texts, sections_of
+from layerprobe.figures.report.sections import make_sections
+from layerprobe.figures.report.tables import Section, cell_texts, findings_table
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_CLASS_METRIC, METRIC_NAMES
 from layerprobe.probe.progress import NullProgress
@@ -30,19 +31,24 @@ from layerprobe.probe.results.run_folder import Run, read_run
 
 @dataclass(frozen=True)
 class Page:
-    """What one metric shows."""
+    """The part of a report on one metric."""
 
     study: Study
     findings: list[Finding]
     sections: list[Section]
-    pictures: dict[str, Path]  # SVG of each picture that there is something to draw of
+    figures: dict[str, Path]  # SVG file of each figure that the run has data for
 
 
 def write_report(folder: Path | str, *, metric: str | None = None, progress: NullProgress | None = None) -> Path:
-    """Draw, find, and write ``findings.json`` and ``report.html`` into the run folder; return the page.
+    """Write ``findings.json``, ``report.html`` and the figures of a run into its folder, and return the report's path.
 
-    Layers are compared with one another (`analysis.similarity.compare_layers`) if that was not done and the
-    caches are where the sweep found them.
+    ``similarity.csv`` is computed first (`analysis.similarity.compare_layers`) if it is missing and the caches are at
+    the paths in the run's plan.
+
+    Args:
+        folder: a run folder
+        metric: a key of `METRIC_NAMES`; by default as in `analysis.study.study`
+        progress: receives a message for each step
 
     Raises:
         InputError: if ``folder`` is no run folder, or the metric is unknown
@@ -59,93 +65,93 @@ def write_report(folder: Path | str, *, metric: str | None = None, progress: Nul
     first = study([folder], metric=metric)
     studies = [first]
     if run.nominal_targets and first.metric not in CLASS_METRICS:
-        studies.append(study([folder], metric=DEFAULT_CLASS_METRIC))  # rated and nominal targets are drawn apart
+        studies.append(study([folder], metric=DEFAULT_CLASS_METRIC))  # nominal targets have their own figures
     pages = [make_page(s) for s in studies]
     findings = [finding for page in pages for finding in page.findings]
-    write_findings(folder / "findings.json", findings, fingerprint=run.fingerprint)
+    write_findings(folder / FINDINGS, findings, fingerprint=run.fingerprint)
     report = folder / "report.html"
     report.write_text(report_html(run, pages), encoding="utf-8")
     return report
 
 
 def make_page(of: Study) -> Page:
-    """Draw every picture that a study has something for, and say what it shows."""
-    pictures = {}
-    for name, picture in PLOTS.items():
+    """Draw every figure that a study has data for, and return them with its findings and sections."""
+    figures = {}
+    for name, plot in PLOTS.items():
         try:
-            drawn = picture(of, None)
+            plotted = plot(of, None)
         except NothingToPlotError:
-            continue  # its section is left out, or says so
+            continue  # its section has no figure
         paths = save(
-            drawn.figure,
+            plotted.figure,
             of.folders[0] / "figures",
             file_name(name, of),
             fingerprint=of.fingerprint,
-            table=drawn.table,
+            table=plotted.table,
         )
-        pictures[name] = next(p for p in paths if p.suffix == ".svg")
+        figures[name] = next(p for p in paths if p.suffix == ".svg")
     findings = collect_findings(of)
-    sections = [s for s in sections_of(of, findings) if s.rows or s.picture in pictures]
-    return Page(of, findings, sections, pictures)
+    sections = [s for s in make_sections(of, findings) if s.tables or s.figure in figures]
+    return Page(of, findings, sections, figures)
 
 
 def report_html(run: Run, pages: list[Page]) -> str:
-    """The page; whatever comes from a manifest is escaped.
+    """Return the report as HTML; text from a manifest is escaped.
 
     Args:
-        run: the tables and the plan
-        pages: of each metric that is shown, the first of which gives warnings and methods
+        run: the run folder's tables and plan
+        pages: one for each metric that is shown; limitations and methods are those of the first
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     methods = methods_paragraph(pages[0].study)
-    described = [(e, False) for e in run.plan["encoders"]] + [(e, True) for e in run.plan["random_weights"]]
+    encoders = [(e, False) for e in run.plan["encoders"]] + [(e, True) for e in run.plan["random_weights"]]
     sweep = run.plan["sweep"]
     split = f"over {sweep['n_folds']} speaker-disjoint folds" if "n_folds" in sweep else f"in the split {sweep['test']}"
     return environment.get_template("report.html").render(
         fingerprint=run.fingerprint,
         corpus=run.plan["corpus"],
         split=split,
-        warnings=limitations(pages[0].study),
+        limitations=limitations(pages[0].study),
         sentences=[sentence for page in pages for sentence in headlines(page.findings)],
         pages=[
             {
                 "metric": METRIC_NAMES[page.study.metric],
-                "heatmap": _inline(page.pictures["heatmap"], f"m{k}"),
+                "heatmap": _inline(page.figures["heatmap"], f"m{k}"),
                 "cells": _script_json(_cells(page.study)),
                 "prefix": f"m{k}",
                 "sections": page.sections,
-                "pictures": {name: _embedded(path) for name, path in page.pictures.items()},
+                "figures": {name: _embedded(path) for name, path in page.figures.items()},
             }
             for k, page in enumerate(pages)
         ],
-        all_findings=all_findings([f for page in pages for f in page.findings]),
+        all_findings=findings_table([f for page in pages for f in page.findings]),
         methods=methods,
         references=references(methods),
         quarantine=run.quarantine.to_dict("records"),
         commands=commands(run),
         encoders=[
             {"name": e["name"], "control": control, "fields": [(k, _text(v)) for k, v in e.items() if k != "name"]}
-            for e, control in described
+            for e, control in encoders
         ],
         sweep=[(k, _text(v)) for k, v in sweep.items()],
     )
 
 
 def commands(run: Run) -> list[str]:
-    """What to type to make the run again, as far as it knows: extractions, and the sweep as it was typed."""
+    """Return the command lines that make the run again: extractions from its plan, and the sweep as it was typed."""
     manifest = run.plan.get("manifest", "MANIFEST.csv")
     lines = []
     for encoder in [*run.plan["encoders"], *run.plan["random_weights"]]:
         name = encoder["upstream"] + (f"@{encoder['revision']}" if encoder.get("revision") else "")
-        words = f"layerprobe extract {manifest} --encoder {name} --precision {encoder['precision']}"
+        line = f"layerprobe extract {manifest} --encoder {name} --precision {encoder['precision']}"
         if encoder.get("random_init") is not None:
-            words += f" --random-init {encoder['random_init']}"
-        words += "".join(f" --pooling {p}" for p in encoder["poolings"])
+            line += f" --random-init {encoder['random_init']}"
+        line += "".join(f" --pooling {p}" for p in encoder["poolings"])
         if column := encoder.get("text_column"):
-            words += f" --text-column {column}"
-        lines.append(f"{words} --out {encoder.get('path', 'CACHE.zarr')}")
+            line += f" --text-column {column}"
+        lines.append(f"{line} --out {encoder.get('path', 'CACHE.zarr')}")
     if run.plan.get("command"):
         lines.append(run.plan["command"])
     return lines
@@ -157,7 +163,7 @@ def _cells(of: Study) -> list[str]:
 
 
 def _inline(svg: Path, prefix: str) -> str:
-    """An SVG as an element of the page, whose names are its own."""
+    """Return an SVG as an element of the page, with a prefix to its ids so that they are unique."""
     text = svg.read_text(encoding="utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
@@ -170,7 +176,7 @@ def _embedded(svg: Path) -> str:
 
 
 def _script_json(value: Any) -> str:
-    """JSON that can't end the script it stands in."""
+    """Return JSON without characters that could end the script element around it."""
     return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c").replace("&", "\\u0026")
 
 

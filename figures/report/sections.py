@@ -1,171 +1,144 @@
-"""The parts of a report: each a heading, some words, a picture, a table of texts."""
+"""The sections of a report between its heatmap and its methods: a heading, sentences, a figure, tables of texts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.findings.formatting import p_text, ranged, shown_name
+from layerprobe.analysis.findings.formatting import layer_text, number_text, p_cell, range_text, shown_name
 from layerprobe.analysis.findings.records import NAMES, Finding
 from layerprobe.analysis.layers.depth import MEASURES
-from layerprobe.analysis.layers.scores import SPEAKERS
-from layerprobe.analysis.layers.variance_partitioning import SHARES
+from layerprobe.analysis.layers.variance_partitioning import COLUMNS
 from layerprobe.analysis.layers.weights import concentration, weight_summary
 from layerprobe.analysis.similarity.table import RATINGS
+from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, INTERVAL_NAMES
 from layerprobe.analysis.statistics.word_error_rate import error_rates
 from layerprobe.analysis.study import Study
+from layerprobe.analysis.subgroups import FEWEST_UTTERANCES
 from layerprobe.figures.plots.curves import BASELINES
+from layerprobe.figures.report.tables import INTERVAL, Section, Table
 from layerprobe.probe.metrics import DEFAULT_METRIC, METRIC_NAMES
-from layerprobe.probe.results.run_folder import CHOSEN, POOLED
+from layerprobe.probe.results.run_folder import POOLED
+
+WEIGHTS = {"none": "trained", "random_init": "random initialisation", "difference": "trained minus random"}
 
 
-@dataclass(frozen=True)
-class Section:
-    """One part of the page; whatever is empty is left out."""
-
-    title: str
-    words: list[str] = field(default_factory=list)
-    picture: str = ""  # a key of the page's pictures
-    caption: str = ""
-    header: list[str] = field(default_factory=list)
-    rows: list[list[str]] = field(default_factory=list)
-    folded: bool = False  # whether the table is shown on demand
-
-
-def sections_of(study: Study, findings: list[Finding]) -> list[Section]:
-    """Every part between the heatmap and the methods, in the order of the page; those without content are left out."""
+def make_sections(study: Study, findings: list[Finding]) -> list[Section]:
+    """Return the sections between heatmap and methods in the order of the page, without those that have no content."""
     name = METRIC_NAMES[study.metric]
-    parts = [
+    sections = [
         Section(
             f"Curves, {name}",
-            picture="curves",
-            caption=f"The same scores over relative depth. Ribbons are intervals of each layer's score ({SPEAKERS}, "
-            "BCa); the draws are shared, so layers whose ribbons overlap may still differ.",
+            figure="curves",
+            caption="The same scores over relative depth. Ribbons are the intervals of each layer's score "
+            f"({INTERVAL_NAMES[BCA_SPEAKERS]}, BCa); differences are paired, so layers whose ribbons overlap may still "
+            "differ significantly.",
         ),
-        Section(
-            "Which layer",
-            [
-                "How often each layer is the best under draws of speakers; full bars can't be told from the best.",
-                "Below, what the usual choices give away against a layer chosen inside the training speakers; above 0 "
-                "is a loss.",
-            ],
-            picture="best-layer",
-            header=["encoder", "target", "usual choice", "layer", "gives away", "p"],
-            rows=[
-                [r["encoder"], shown_name(r["target"]), r["choice"], r["layer"], ranged(r), p_text(r["p"])]
-                for r in _records(study.regrets)
-            ],
-        ),
+        _layer_selection(study),
         _depth(study),
         Section(
-            "Beyond random weights",
-            ["What training adds to each layer: its score less that of the same layer with random weights."],
-            picture="gain-over-random",
-            caption="Blue and red around zero; marked cells have a 95 % interval over speakers that leaves zero out.",
+            "Gain over random initialisation",
+            ["The score of each layer minus that of the same layer with random initialisation."],
+            figure="gain-over-random",
+            caption=f"Blue and red diverge from zero; the {INTERVAL} over speakers of marked cells excludes zero.",
         ),
         _controls(findings),
-        _weights(study),
-        _shares(study),
+        _layer_weighting(study),
+        _variance_partitioning(study),
+        _encoders(findings),
         _fusion(findings),
-        _groups(study),
+        _performance(study),
         _similarity(study),
         _baselines(study.scores),
         _transcripts(study),
     ]
-    return [part for part in parts if part.picture or part.rows]
+    filled = []
+    for section in sections:
+        tables = [table for table in section.tables if table.rows]
+        if section.figure or tables:
+            filled.append(Section(section.title, section.text, section.figure, section.caption, tables))
+    return filled
 
 
-def all_findings(findings: list[Finding]) -> Section:
-    """Every record as a row."""
-    rows = [
-        [f.encoder, shown_name(f.target), NAMES[f.name], shown_name(f.about), f.layer, f.value, _p(f.p_adjusted)]
-        for f in findings
+def _layer_selection(study: Study) -> Section:
+    text = [
+        "How often each layer scores best in bootstrap resamples of the speakers. Full bars are layers that are not "
+        "significantly worse than the best (95 % set).",
+        "The table shows the loss of default choices of a layer: the score of the layer selected by cross-validation "
+        "inside the training speakers minus that of the default choice, above 0 where the default is worse.",
     ]
-    header = ["encoder", "target", "finding", "of", "layer", "value", "p, Holm"]
-    return Section("All findings", header=header, rows=rows, folded=True)
-
-
-def cell_texts(cells: pd.DataFrame, table: pd.DataFrame, metric: str) -> list[str]:
-    """What is said of each cell of the heatmap when it is pointed at.
-
-    Args:
-        cells: rows ``encoder, control, target, layer`` in drawing order
-        table: `Study.table` of the ridge
-        metric: a key of `METRIC_NAMES`
-    """
-    keys = ["encoder", "control", "target", "layer"]
-    texts = []
-    for row in cells[keys].merge(table, how="left", on=keys, validate="one_to_one").to_dict("records"):
-        text = f"{row['encoder']}, {shown_name(row['target'])}, layer {row['layer']}"
-        if row["control"] != "none":
-            text += f" ({shown_name(row['control'])})"
-        text += f": {METRIC_NAMES[metric]} {row['value']:.3f}"
-        if np.isfinite(row["lowest"]) and np.isfinite(row["highest"]):
-            text += f", {row['spread']} {row['lowest']:.3f} to {row['highest']:.3f}"
-        if np.isfinite(row.get("alpha", np.nan)):
-            text += f", median alpha {row['alpha']:g}"
-        if row["control"] == "none" and row["in_best_set"]:
-            text += ", not told from the best"
-        texts.append(text)
-    return texts
+    rows = [
+        [r["encoder"], shown_name(r["target"]), r["choice"], r["layer"], *_with_interval(r), p_cell(r["p_value"])]
+        for r in _records(study.regrets)
+    ]
+    header = ["encoder", "target", "default choice", "layer", "loss", INTERVAL, "p"]
+    return Section("Layer selection", text, figure="best-layer", tables=[Table(header, rows)])
 
 
 def _depth(study: Study) -> Section:
-    kinds = {"none": "", "random_init": "random weights", "difference": "less that of random weights"}
     rows = [
-        [r["encoder"], r["name"], MEASURES[r["measure"]], kinds[r["control"]], ranged(r), _p(r["p"])]
+        [
+            r["encoder"],
+            shown_name(r["deeper"]),
+            shown_name(r["shallower"]),
+            MEASURES[r["measure"]],
+            WEIGHTS[r["control"]],
+            *_with_interval(r),
+            p_cell(r["p_value"]),
+        ]
         for r in _records(study.contrasts)
     ]
-    words = [
-        "Where a target lies, on relative depth: 0 enters the first block, 1 leaves the last. Three measures of one "
-        "idea, none of them the truth; the expected layer needs cumulative mixes (--layer-mixes all)."
+    text = [
+        "Relative depth runs from 0, the input of the first block, to 1, the output of the last. The three measures "
+        "weigh the layers differently; the expected layer needs cumulative mixes (--layer-mixes all)."
     ]
     if rows:
-        words.append("The hypothesis is that valence lies deeper than arousal: a difference above 0.")
-    picture = "depth" if len(study.depth_table) else ""
-    header = ["encoder", "difference", "measure", "", "on relative depth", "p"]
-    return Section("Depth", words, picture=picture, header=header, rows=rows)
+        text.append("The hypothesis is that valence lies deeper than arousal: a difference of depths above 0.")
+    figure = "depth" if len(study.depth_table) else ""
+    header = ["encoder", "target", "minus", "measure", "weights", "difference of depths", INTERVAL, "p"]
+    return Section("Depth", text, figure=figure, tables=[Table(header, rows)])
 
 
 def _controls(findings: list[Finding]) -> Section:
-    wanted = ("chance", "above_random", "selectivity")
     rows = [
         [
-            f.encoder,
-            shown_name(f.target),
-            NAMES[f.name],
-            shown_name(f.about),
-            f.layer,
-            f.value,
-            _p(f.p),
-            _p(f.p_adjusted),
+            *(f.encoder, shown_name(f.target), NAMES[f.name], shown_name(f.control or f.reference), f.layer),
+            *(number_text(f.estimate), range_text(f.ci_low, f.ci_high), range_text(f.draw_min, f.draw_max)),
+            *(p_cell(f.p_value), p_cell(f.p_adjusted)),
         ]
         for f in findings
-        if f.name in wanted
+        if f.name in ("chance", "gain_over_random", "selectivity")
     ]
-    words = ["What the best layer's score must be held against. p of chance takes the number of layers into account."]
-    header = ["encoder", "target", "control", "", "layer", "value", "p", "p, Holm"]
-    return Section("Controls", words, header=header, rows=rows)
-
-
-def _weights(study: Study) -> Section:
-    words = [
-        "A weight is a setting of a model, not a measure of relevance: other starts settle on others, and it "
-        "multiplies a layer of some size. Contribution is weight times the norm of the layer as it is mixed, a share "
-        "of all; ± is the standard deviation over seeds. Read them beside the layers' own scores."
+    text = [
+        "What the score of the highest-scoring layer is compared with. The p-value of the chance level is corrected "
+        "for the number of layers; selectivity is the score minus the mean score on the ratings of a control task."
     ]
-    header = ["encoder", "mix", "target", METRIC_NAMES[DEFAULT_METRIC], "entropy, bits", "from uniform, bits"]
-    header.append("layers that contribute most: weight, contribution")
-    picture = "layer-weights" if len(study.weights_table) else ""
-    return Section("Mixes of layers", words, picture=picture, header=header, rows=mix_rows(study))
+    header = ["encoder", "target", "comparison", "control", "layer", "estimate", INTERVAL, "range over permutations"]
+    return Section("Controls", text, tables=[Table([*header, "p", "p (Holm)"], rows)])
 
 
-def mix_rows(study: Study) -> list[list[str]]:
-    """Each mix and target with the score it reaches, its weights' entropy, and the layers that contribute the most."""
+def _layer_weighting(study: Study) -> Section:
+    text = [
+        "A layer's weight is a parameter of the model and not its importance: it differs between random seeds, and is "
+        "multiplied with a layer of a certain norm. The contribution is the weight times the norm of the layer, as a "
+        "fraction of the sum over layers. Both are to be read together with the layers' own scores. The table lists "
+        "the three layers of each mix with the largest contribution."
+    ]
+    header = ["encoder", "probe", "target", METRIC_NAMES[DEFAULT_METRIC], "entropy (bits)", "divergence (bits)"]
+    header += ["layer", "weight", "SD over seeds", "contribution"]
+    figure = "layer-weights" if len(study.weights_table) else ""
+    return Section("Layer weighting", text, figure=figure, tables=[Table(header, weight_rows(study))])
+
+
+def weight_rows(study: Study) -> list[list[str]]:
+    """Return three rows for each mix and target: its score and entropy, and a layer with its weight and contribution.
+
+    The entropy of the weights and their divergence from uniform weights are in bits; they add up to the logarithm of
+    the number of layers.
+    """
     weights = study.weights
     if weights.empty:
         return []
@@ -174,67 +147,100 @@ def mix_rows(study: Study) -> list[list[str]]:
     rows = []
     for fit in bits[bits["control"] == "none"].to_dict("records"):
         same = {key: fit[key] for key in ("encoder", "control", "probe", "target")}
-        most = _matching(summary, same).sort_values("contribution", ascending=False).head(3)
-        layers = []
-        for layer in most.to_dict("records"):
-            spread = "" if np.isnan(layer["weight_std"]) else f" ± {layer['weight_std']:.2f}"
-            layers.append(f"{layer['layer']}: {layer['weight']:.2f}{spread}, {layer['contribution']:.2f}")
         score = _matching(scores, same)["value"].mean()
-        numbers = [f"{v:.2f}" for v in (score, fit["entropy"], fit["divergence"])]
-        rows.append([fit["encoder"], shown_name(fit["probe"]), shown_name(fit["target"]), *numbers, "; ".join(layers)])
+        names = [fit["encoder"], shown_name(fit["probe"]), shown_name(fit["target"])]
+        names += [number_text(v) for v in (score, fit["entropy"], fit["divergence"])]
+        for layer in _records(_matching(summary, same).sort_values("contribution", ascending=False).head(3)):
+            numbers = [number_text(layer[k]) for k in ("weight", "weight_std", "contribution")]
+            rows.append([*names, layer["layer"], *numbers])
     return rows
 
 
-def _shares(study: Study) -> Section:
-    covariate = " and ".join(band["name"] for band in study.runs[0].plan.get("beside", []))
+def _variance_partitioning(study: Study) -> Section:
+    covariates = " and ".join(band["name"] for band in study.runs[0].plan.get("covariates", []))
     rows = []
-    for row in _records(study.shares):
-        ends = [ranged({"estimate": row[k], "low": row[f"{k}_low"], "high": row[f"{k}_high"]}) for k in SHARES]
-        rows.append([row["encoder"], shown_name(row["target"]), row["layer"], *ends])
-    header = ["encoder", "target", "layer", "layer alone", "beside alone", "both", "only the layer", "only beside"]
-    words = [f"Shares of the ratings' variance, on speakers never heard, when each layer is fitted beside {covariate}."]
-    return Section("What is unique", words, header=[*header, "shared"], rows=rows, folded=len(rows) > 30)
+    for row in _records(study.variance_partition):
+        numbers = []
+        for name in COLUMNS:
+            numbers += [number_text(row[name]), range_text(row[f"{name}_ci_low"], row[f"{name}_ci_high"])]
+        rows.append([row["encoder"], shown_name(row["target"]), row["layer"], *numbers])
+    names = ("layer alone", "covariates alone", "both", "unique to layer", "unique to covariates", "shared")
+    header = ["encoder", "target", "layer", *(cell for name in names for cell in (name, INTERVAL))]
+    text = [f"R² of the ratings of unseen speakers, where each layer is fitted together with covariates: {covariates}."]
+    return Section("Variance partitioning", text, tables=[Table(header, rows, is_folded=len(rows) > 30)])
+
+
+def _encoders(findings: list[Finding]) -> Section:
+    rows = [
+        [
+            *(shown_name(f.target), f.encoder, str(f.reference), number_text(f.estimate)),
+            *(range_text(f.ci_low, f.ci_high), p_cell(f.p_value), p_cell(f.p_adjusted)),
+        ]
+        for f in findings
+        if f.name == "encoder_difference"
+    ]
+    text = [
+        "Paired differences between encoders, each at the layer selected by cross-validation; above 0 where the "
+        "encoder is better than the reference. p-values are adjusted over all pairs and targets."
+    ]
+    header = ["target", "encoder", "reference", "difference", INTERVAL, "p", "p (Holm)"]
+    return Section("Encoder comparison", text, tables=[Table(header, rows)])
 
 
 def _fusion(findings: list[Finding]) -> Section:
-    """A row for what each encoder adds, with the score that they reach together."""
-    together = {(f.about, f.target): f for f in findings if f.name == "fused"}
+    """The gain of fusion over each encoder alone, with the score of the fused encoders."""
+    together = {(f.probe, f.encoder, f.target): f for f in findings if f.name == "fusion"}
     rows = []
     for f in findings:
-        if f.name == "adds":
-            who, _, way = f.about.rpartition(", ")
-            added, _, alone = who.partition(" over ")
-            score = ranged(vars(together[way, f.target]))
-            p = [_p(f.p), _p(f.p_adjusted)]
+        if f.name == "fusion_gain":
+            score = together[f.probe, f.encoder, f.target]
             rows.append(
-                [shown_name(way), shown_name(f.target), score, f"{added} over {alone} alone", ranged(vars(f)), *p]
+                [
+                    *(shown_name(f.probe), shown_name(f.target), number_text(score.estimate)),
+                    *(range_text(score.ci_low, score.ci_high), str(f.added), str(f.alone), number_text(f.estimate)),
+                    *(range_text(f.ci_low, f.ci_high), p_cell(f.p_value), p_cell(f.p_adjusted)),
+                ]
             )
-    words = [
-        "Frozen encoders fitted side by side on the same speakers. Fused ridge takes of each the layer with the least "
-        "error inside the training speakers, with a penalty each; the fused weighted sum has one softmax over all "
-        "layers of all. What one adds over another is held against the same way of reading the other alone; intervals "
-        "are over speakers."
+    text = [
+        "Frozen encoders probed together. Fused ridge takes the layer of each encoder with the lowest error inside the "
+        "training speakers, with a penalty for each; the fused weighted sum has one softmax over the layers of all "
+        "encoders. The gain is the score minus that of the same kind of probe of one encoder alone."
     ]
-    header = ["way", "target", "together", "what is added", "by so much", "p", "p, Holm"]
-    return Section("Encoders together", words, header=header, rows=rows)
+    header = ["probe", "target", "score", INTERVAL, "added", "to", "gain", INTERVAL, "p", "p (Holm)"]
+    return Section("Fusion", text, tables=[Table(header, rows)])
 
 
-def _groups(study: Study) -> Section:
-    rows = []
-    for (encoder, target), own in study.by_speaker.groupby(["encoder", "target"], sort=False):
-        worst, best = (own.iloc[int(k)].to_dict() for k in (np.nanargmin(own["value"]), np.nanargmax(own["value"])))
-        quartiles = " / ".join(f"{q:.2f}" for q in own["value"].quantile([0.25, 0.5, 0.75]))
-        text = f"{quartiles}; from {worst['value']:.2f} ({worst['speaker_id']}) to {best['value']:.2f}"
-        who = f"{len(own)} speakers with 10 utterances or more: quartiles"
-        rows.append([str(encoder), shown_name(target), _layer(own["layer"].iloc[0]), who, text])
-    for row in _records(study.by_group):
-        who = f"{row['grouping']} {row['group']} ({row['n']} utterances, {row['n_speakers']} speakers)"
-        rows.append([row["encoder"], shown_name(row["target"]), _layer(row["layer"]), who, ranged(row)])
-    for row in _records(study.transfers):
-        who = f"trained on {row['source']}, tested on {row['test']}"
-        rows.append([row["encoder"], shown_name(row["target"]), row["layer"], who, ranged(row)])
-    words = ["Scores of some utterances alone; a score over all can hide that it fails somebody."]
-    return Section("Whom it fails", words, header=["encoder", "target", "layer", "who", "score"], rows=rows)
+def _performance(study: Study) -> Section:
+    """Scores of speakers, of subgroups, and between corpora."""
+    speakers = []
+    for (encoder, target), part in study.by_speaker.groupby(["encoder", "target"], sort=False):
+        values = part["value"]
+        if not values.notna().any():
+            continue
+        worst = str(part["speaker_id"].iloc[int(np.nanargmin(values))])
+        quartiles = [number_text(q) for q in values.quantile([0, 0.25, 0.5, 0.75, 1])]
+        names = [str(encoder), shown_name(target), layer_text(part["layer"].iloc[0]), str(len(part))]
+        speakers.append([*names, *quartiles, worst])
+    groups, corpora = [], []
+    for row in _records(study.by_subgroup):
+        sizes = [str(row["n"]), str(row["n_speakers"])]
+        names = [row["encoder"], shown_name(row["target"]), layer_text(row["layer"]), row["grouping"], row["group"]]
+        groups.append([*names, *sizes, *_with_interval(row)])
+    for row in _records(study.cross_corpus):
+        names = [row["encoder"], shown_name(row["target"]), row["layer"], row["source"], row["test"]]
+        corpora.append([*names, *_with_interval(row)])
+    text = [
+        f"Scores of single speakers (with {FEWEST_UTTERANCES} or more utterances), of genders and corpora, and of "
+        "probes trained on one corpus: a score over all utterances can hide a group for which predictions are poor."
+    ]
+    names = ["encoder", "target", "layer"]
+    quartile_names = ["minimum", "lower quartile", "median", "upper quartile", "maximum", "speaker with the minimum"]
+    tables = [
+        Table([*names, "speakers", *quartile_names], speakers),
+        Table([*names, "grouping", "group", "utterances", "speakers", "score", INTERVAL], groups),
+        Table([*names, "training corpus", "test corpus", "score", INTERVAL], corpora),
+    ]
+    return Section("Performance by speaker and group", text, tables=tables)
 
 
 def _similarity(study: Study) -> Section:
@@ -243,66 +249,57 @@ def _similarity(study: Study) -> Section:
         return Section("Similarity")
     rows = []
     to_ratings = table[(table["encoder_b"] == RATINGS) & (table["encoder_a"] != RATINGS)]
-    for (encoder, target, measure), own in to_ratings.groupby(["encoder_a", "layer_b", "measure"], sort=False):
-        if not own["value"].notna().any():
+    for (encoder, target, measure), part in to_ratings.groupby(["encoder_a", "layer_b", "measure"], sort=False):
+        if not part["value"].notna().any():
             continue
-        best = own.iloc[int(np.nanargmax(own["value"]))].to_dict()
-        p = p_text(best["p"]) if np.isfinite(best["p"]) else ""
-        rows.append(
-            [str(encoder), shown_name(target), str(measure).upper(), best["layer_a"], f"{best['value']:.3f}", p]
-        )
-    words = [
-        "Which layers say the same, without any probe: debiased linear CKA. Below, the layer that resembles each "
-        "rating the most; p of RSA is of that layer alone, not corrected for the choice."
+        best = part.iloc[int(np.nanargmax(part["value"]))].to_dict()
+        names = [str(encoder), shown_name(target), str(measure).upper(), best["layer_a"]]
+        rows.append([*names, number_text(best["value"], digits=3), p_cell(best["p_permutation"])])
+    text = [
+        "Similarity of layers without a probe: debiased linear CKA. The table lists the layer that is most similar to "
+        "each rating; p-values of RSA are not corrected for the choice of the layer."
     ]
-    header = ["encoder", "target", "measure", "most alike layer", "value", "p"]
-    return Section("Similarity", words, picture="similarity", header=header, rows=rows)
+    header = ["encoder", "target", "measure", "most similar layer", "similarity", "p"]
+    return Section("Similarity", text, figure="similarity", tables=[Table(header, rows)])
 
 
 def _baselines(scores: pd.DataFrame) -> Section:
-    """What is reached without a layer, for each target: r, CCC and the error."""
+    """Scores without an encoder: the mean rating, one rater, the transcript, duration and loudness."""
     rows = scores[scores["baseline"].isin(["mean_rating", *BASELINES]) & (scores["fold"] == POOLED)]
     if rows.empty:
-        return Section("Without any layer")
+        return Section("Baselines")
     means = rows.groupby(["baseline", "target", "metric"], sort=False)["value"].mean().unstack().reset_index()
     names = {"mean_rating": "mean of the training ratings"} | {c: name for c, (name, _) in BASELINES.items()}
-    shown = [m for m in ("pearson", "ccc", "rmse", "uar") if m in means]
-    texts = [
-        [
-            names[str(row["baseline"])],
-            shown_name(row["target"]),
-            ", ".join(f"{METRIC_NAMES[m]} {row[m]:.2f}" for m in shown if np.isfinite(row[m])),
-        ]
-        for row in means.to_dict("records")
+    metrics = [m for m in ("pearson", "ccc", "rmse", "uar") if m in means]
+    cells = [
+        [names[str(row["baseline"])], shown_name(row["target"]), *(number_text(row[m]) for m in metrics)]
+        for row in _records(means)
     ]
-    return Section("Without any layer", header=["", "target", "scores"], rows=texts)
+    header = ["baseline", "target", *(METRIC_NAMES[m] for m in metrics)]
+    return Section("Baselines", tables=[Table(header, cells)])
 
 
 def _transcripts(study: Study) -> Section:
     errors = study.word_errors
     if errors is None or errors.empty:
         return Section("Transcripts")
-    rows = [[name, ranged(vars(rate), digits=3)] for name, rate in error_rates(errors).items()]
-    words = [
-        f"The recogniser's words against people's, over {int(errors['n_words'].sum())} words; intervals over speakers."
-    ]
-    return Section("Transcripts", words, header=["errors over words", "rate"], rows=rows)
+    rows = [[name, *_with_interval(vars(rate), digits=3)] for name, rate in error_rates(errors).items()]
+    n_words = int(errors["n_words"].sum())
+    text = [f"Errors of the ASR transcripts over {n_words} words of the human transcripts; intervals over speakers."]
+    return Section("Transcripts", text, tables=[Table(["kind of error", "rate", INTERVAL], rows)])
 
 
 def _records(table: pd.DataFrame) -> Iterable[dict[Any, Any]]:
     return table.to_dict("records")
 
 
+def _with_interval(row: dict[str, Any], *, digits: int = 2) -> Sequence[str]:
+    """Return two cells: the estimate and its interval."""
+    return number_text(row["estimate"], digits=digits), range_text(row["ci_low"], row["ci_high"], digits=digits)
+
+
 def _matching(table: pd.DataFrame, same: dict[str, Any]) -> pd.DataFrame:
-    chosen = np.ones(len(table), dtype=bool)
+    matches = np.ones(len(table), dtype=bool)
     for key, value in same.items():
-        chosen &= (table[key] == value).to_numpy()
-    return table[chosen]
-
-
-def _layer(text: object) -> str:
-    return "chosen inside" if text == CHOSEN else str(text)
-
-
-def _p(p: float) -> str:
-    return p_text(p).removeprefix("p = ").removeprefix("p ") if np.isfinite(p) else ""
+        matches &= (table[key] == value).to_numpy()
+    return table[matches]

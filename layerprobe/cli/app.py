@@ -1,4 +1,4 @@
-"""The front door: ``layerprobe COMMAND``; each group of commands has a file beside this one."""
+"""The command line ``layerprobe COMMAND``; each group of commands has a module in this package."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from layerprobe.cli import (
     transcripts,
 )
 from layerprobe.cli.help import PanelGroup, assign_panels
-from layerprobe.cli.options import Output, reported
+from layerprobe.cli.options import Output, user_command
 from layerprobe.probe.version import layerprobe_version
 
-TRUSTING = ("--trust-pickle", "--trust-remote-code")
+TRUST_OPTIONS = ("--trust-pickle", "--trust-remote-code")
 app = typer.Typer(cls=PanelGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(cache.app, name="cache")
@@ -32,7 +32,7 @@ for _group in (transcripts, extract, sweep, compare, figures, regressor, pretrai
 
 
 @app.command(epilog="Example: layerprobe demo --out demo")
-@reported
+@user_command
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the corpus, the caches and the run.")] = Path("demo"),
     *,
@@ -41,14 +41,14 @@ def demo(
     """Run every stage on a small synthetic corpus whose answer is known, from audio to report."""
     from layerprobe.demo import run_demo
 
-    run_demo(out, say=output.print, progress=output.progress)
+    run_demo(out, log=output.print, progress=output.progress)
 
 
 assign_panels(app)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"layerprobe {layerprobe_version()}")
         raise typer.Exit
 
@@ -70,12 +70,12 @@ def program(
     from layerprobe.probe.hub import trust
 
     del version  # has been printed
-    for what, asked in (("pickle", trust_pickle), ("remote_code", trust_remote_code)):
-        if asked:
-            trust(what)
+    for permission, granted in (("pickle", trust_pickle), ("remote_code", trust_remote_code)):
+        if granted:
+            trust(permission)
 
 
 def main() -> None:
-    """Run the command line; what is trusted may stand anywhere in it."""
-    words = sys.argv[1:]
-    app([w for w in words if w in TRUSTING] + [w for w in words if w not in TRUSTING])
+    """Run the command line; ``--trust-pickle`` and ``--trust-remote-code`` are accepted after the command, too."""
+    arguments = sys.argv[1:]
+    app([a for a in arguments if a in TRUST_OPTIONS] + [a for a in arguments if a not in TRUST_OPTIONS])

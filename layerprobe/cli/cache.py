@@ -9,7 +9,6 @@ import typer
 
 from layerprobe.cli.options import Jobs, Output, UpstreamOptions, cache_path, reported
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import QUARANTINE
 
 app = typer.Typer(no_args_is_help=True, help="Inspect, verify and repair caches of embeddings.")
 
@@ -37,32 +36,34 @@ def info(
     from layerprobe.probe.sweep.float16_cost import float16_loss
 
     if precision_loss and manifest is None:
-        raise InputError("--precision-loss sweeps a sample: name a --manifest with ratings.")
+        raise InputError("--precision-loss sweeps a sample of the manifest: name a --manifest with ratings.")
     cache = open_cache(path)
-    n, size = len(cache.utterance_ids), size_of(path)
-    output.print(f"{path}: {n} utterances, {size / 1e6:.1f} MB, fingerprint {cache.plan.fingerprint()}")
+    size = size_of(path)
+    output.print(
+        f"{path}: {cache.n_utterances} utterances, {size / 1e6:.1f} MB, fingerprint {cache.plan.fingerprint()}"
+    )
     for line in cache.plan.lines():
         output.print(f"  {line}")
-    taken_out = cache.n_rows - n
-    if taken_out:
-        output.print(f"{taken_out} rows were taken out; layerprobe cache compact {path} gives their room back.")
+    if cache.n_removed:
+        output.print(f"{cache.n_removed} rows were removed; layerprobe cache compact {path} frees their disk space.")
     for reason, count in cache.quarantine["reason"].value_counts().items():
         output.print(f"quarantined: {count} × {reason}")
     if manifest is None:
         return
     checked = read_manifest(manifest, speakers=False)
-    held, refused, others = coverage(cache, checked.table["utterance_id"].tolist())
+    cached, refused, others = coverage(cache, checked.table["utterance_id"].tolist())
     output.print(
-        f"{manifest}: {held} of {len(checked.table)} utterances are cached, {refused} refused; {others} rows of the "
-        "cache are of no utterance of it."
+        f"{manifest}: {cached} of {len(checked.table)} utterances are cached, {refused} quarantined; {others} rows of "
+        "the cache are of utterances outside the manifest."
     )
     if precision_loss:
         if cache.plan.storage_dtype != "float32":
             raise InputError(
-                f"{path} holds {cache.plan.storage_dtype} already: what that cost can't be measured any more."
+                f"{path} is stored as {cache.plan.storage_dtype}: the loss against float32 can't be measured any more. "
+                "Extract the manifest with --storage-dtype float32 into another --out."
             )
         table = float16_loss(cache, checked)
-        output.print("float16 at rest (error in standard deviations of a layer; score: CCC, matched, at most):")
+        output.print("float16 storage (error in standard deviations of a layer; score: largest change of ccc_matched):")
         output.print(table.to_string(index=False, float_format=lambda x: f"{x:.2g}"))
 
 
@@ -74,14 +75,14 @@ def verify(path: CachePath, *, output: Output) -> None:
 
     damages = verify_stage(path, progress=output.progress)
     for damage in damages:
-        output.print(damage.words())
+        output.print(damage.summary())
     if damages:
         ids = {name for damage in damages for name in damage.utterance_ids}
         raise InputError(
-            f"{path}: {len(damages)} files are damaged, of {len(ids)} utterances. Mend them: "
+            f"{path}: {len(damages)} files are damaged, of {len(ids)} utterances. Repair them: "
             f"layerprobe cache repair {path} MANIFEST --encoder ENCODER"
         )
-    output.print(f"{path} is whole.")
+    output.print(f"{path} is intact.")
 
 
 @app.command(epilog="Example: layerprobe cache repair caches/h.zarr my.csv --encoder facebook/hubert-base-ls960")
@@ -95,6 +96,7 @@ def repair(
     output: Output,
 ) -> None:
     """Encode the utterances of damaged blocks again, and no others."""
+    from layerprobe.probe.cache.layout import CACHE_QUARANTINE
     from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.encoders.loading import load_encoder
     from layerprobe.probe.extraction.repair import repair as repair_stage
@@ -111,8 +113,8 @@ def repair(
         show_download=not output.quiet,
     )
     done = repair_stage(path, checked, encoder, jobs=jobs, progress=progress)
-    output.print(f"{path}: {len(done.damages)} damaged files, {done.n_encoded} utterances heard again.")
-    output.print_quarantined(done.lost, file=path / QUARANTINE)
+    output.print(f"{path}: {len(done.damages)} damaged files, {done.n_encoded} utterances encoded again.")
+    output.print_quarantined(done.lost, file=path / CACHE_QUARANTINE)
 
 
 @app.command(epilog="Example: layerprobe cache diff caches/monday.zarr caches/tuesday.zarr")
@@ -129,8 +131,8 @@ def diff(
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.cache.verify import differences
 
-    told = differences(open_cache(first), open_cache(second))
-    for line in told or [f"{first} and {second} hold the same."]:
+    sentences = differences(open_cache(first), open_cache(second))
+    for line in sentences or [f"{first} and {second} have the same content."]:
         output.print(line)
 
 
@@ -156,4 +158,4 @@ def compact(path: CachePath, *, output: Output) -> None:
     """Rewrite a cache without its removed rows to free their disk space."""
     from layerprobe.probe.cache.compact import compact as compact_stage
 
-    output.print(f"{path}: {compact_stage(path) / 1e6:.1f} MB became free.")
+    output.print(f"{path}: {compact_stage(path) / 1e6:.1f} MB of disk space were freed.")

@@ -1,4 +1,4 @@
-"""Commands that hold several encoders against each other: fuse, compare."""
+"""Commands that compare several encoders or regressors: fuse, compare."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app = typer.Typer()
 
 @dataclass(frozen=True)
 class FusionOptions:
-    """What is probed alone and together, and on which speakers."""
+    """Options of fuse: which targets are probed, and on which speakers."""
 
     target: tuple[str, ...] = option((), help="Target to probe (repeatable); all targets of the header by default.")
     folds: int | None = option(None, help="Number of speaker-disjoint folds; by default the manifest's split, else 5.")
@@ -49,7 +49,7 @@ def fuse(
     *,
     output: Output,
 ) -> None:
-    """Probe frozen encoders alone and together, and report what each adds to the other on unseen speakers."""
+    """Probe frozen encoders alone and fused, and report the gain of fusion on unseen speakers."""
     from layerprobe.analysis.model_comparison import compare as compare_runs
     from layerprobe.analysis.study import study
     from layerprobe.probe.cache.store import open_cache
@@ -73,11 +73,12 @@ def fuse(
     opened = [open_cache(c) for c in caches]
     command = shlex.join(["layerprobe", *sys.argv[1:]])
     run = sweep(opened, checked, plan, out=out, command=command, jobs=options.jobs, progress=progress)
-    progress.log("Drawing speakers …")
+    progress.log("Bootstrapping over speakers …")
     output.print(scores_text(compare_runs([out])))
-    for row in study([out]).gains.to_dict("records"):
-        adds = f"{row['added']} adds {_ranged(row['estimate'], row['low'], row['high'])} over {row['alone']}"
-        output.print(f"  {row['target']}, {row['probe'].replace('_', ' ')}: {adds} ({_p(row['p'])})")
+    for row in study(out).fusion_gains.to_dict("records"):
+        gain = f"{_with_interval(row['estimate'], row['ci_low'], row['ci_high'], sign=True)} ({_p(row['p_value'])})"
+        probe = row["probe"].replace("_", " ")
+        output.print(f"  {row['target']}, {probe}: adding {row['added']} to {row['alone']} {gain}")
     corpus = run.plan["corpus"]
     output.print(f"{out}: {corpus['n_held_out']} utterances held out. Next: layerprobe report {out}")
 
@@ -89,21 +90,28 @@ def compare(
     metric: Annotated[
         str, typer.Option(help="Metric to compare by: ccc_matched, ccc, pearson, rmse or r2.")
     ] = "ccc_matched",
-    out: Annotated[Path | None, typer.Option(help="Folder for the table and the figure.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the table (CSV) and the figure of scores against parameters.")
+    ] = None,
     width: Width = None,
     *,
     output: Output,
 ) -> None:
-    """Compare regressors on the utterances that all runs held out, with paired differences."""
+    """Compare regressors on the utterances that all runs held out, with paired differences from a reference.
+
+    A run of sweep has two regressors for each encoder: ridge on the layer selected by cross-validation (printed as
+    "cross-validated layer", with the layers that were selected in the folds), and the weighted sum of all layers. Fused
+    and trained regressors come first. The first regressor of a target is the reference of all differences. The
+    highest-scoring layer of a heatmap or a report is a maximum over layers, and therefore no regressor here.
+    """
     from layerprobe.analysis.model_comparison import compare as compare_runs
     from layerprobe.analysis.statistics.bootstrap import METRICS
-    from layerprobe.figures.layout.style import WIDTHS
+    from layerprobe.figures.layout.width import parse_width
     from layerprobe.probe.exceptions import InputError
 
     if metric not in METRICS:
         raise InputError(f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}.")
-    if width is not None and width not in WIDTHS:
-        raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
+    inches = None if width is None else parse_width(width)
     table = compare_runs(runs, metric=metric)
     output.print(scores_text(table))
     if out is not None:
@@ -113,26 +121,35 @@ def compare(
         from layerprobe.probe.results.run_folder import read_run
 
         fingerprint = combined_fingerprint(*(read_run(run).fingerprint for run in runs))
-        figure = efficiency_figure(table, metric=metric, width=width)
-        output.print("\n".join(map(str, save(figure, out, "efficiency", fingerprint=fingerprint, table=table))))
+        figure = efficiency_figure(table, metric=metric, width=inches)
+        paths = save(figure, out, "efficiency", fingerprint=fingerprint, table=table, width=inches)
+        output.print("\n".join(map(str, paths)))
 
 
 def scores_text(table: pd.DataFrame) -> str:
-    """A block for each target: score, interval, and the difference from the first."""
+    """Return a block of lines per target: each regressor's score, interval, and difference from the reference.
+
+    Args:
+        table: of `layerprobe.analysis.model_comparison.compare`
+    """
     lines = []
     width = max(len(name) for name in table["regressor"])
     for target, rows in table.groupby("target", sort=False):
         lines.append(f"{target} ({rows['n_utterances'].iloc[0]} utterances, {rows['n_speakers'].iloc[0]} speakers):")
         for row in rows.to_dict("records"):
-            text = f"  {row['regressor']:<{width}}  {_ranged(row['estimate'], row['low'], row['high'])}"
-            if math.isfinite(row["difference"]):
-                ends = row["difference"], row["difference_low"], row["difference_high"]
-                text += f"   {_ranged(*ends, sign=True)} ({_p(row['p'])})"
+            text = f"  {row['regressor']:<{width}}  {_with_interval(row['estimate'], row['ci_low'], row['ci_high'])}"
+            if row["regressor"] == row["reference"]:
+                text += "   (reference)"
+            elif math.isfinite(row["difference"]):
+                ends = row["difference"], row["difference_ci_low"], row["difference_ci_high"]
+                text += f"   {_with_interval(*ends, sign=True)} ({_p(row['p_value'])})"
+            if layers := row["selected_layers"]:
+                text += f"   layer{'s' * (', ' in layers)} {layers}"
             lines.append(text)
     return "\n".join(lines)
 
 
-def _ranged(estimate: float, low: float, high: float, *, sign: bool = False) -> str:
+def _with_interval(estimate: float, low: float, high: float, *, sign: bool = False) -> str:
     number = f"{estimate:+.3f}" if sign else f"{estimate:.3f}"
     return number if math.isnan(low) else f"{number} [{low:.3f}, {high:.3f}]"
 

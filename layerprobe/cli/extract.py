@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
+import click
 import typer
+from click.core import ParameterSource
 
 from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, UpstreamOptions, cache_path, reported
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.progress import clock_text
 from layerprobe.probe.training.options import option
+
+if TYPE_CHECKING:
+    from layerprobe.probe.cache.plan import ExtractionPlan
+    from layerprobe.probe.encoders.loading import EncoderSettings
+    from layerprobe.probe.extraction.multiprocess import ExtractionJob
+    from layerprobe.probe.extraction.settings import ExtractionSettings
 
 app = typer.Typer()
 
 
 @dataclass(frozen=True)
+class EncoderOptions(UpstreamOptions):
+    """The encoder to run; with a plan it may be omitted."""
+
+    encoder: str = option(
+        "",
+        help="Encoder: a hub name with an optional @revision, a local folder, embedded, or acoustic (features); may be "
+        "omitted with --plan.",
+    )
+
+
+@dataclass(frozen=True)
 class EmbeddingOptions:
-    """What is pooled of each utterance, and how a cache holds it."""
+    """What is pooled of each utterance, and how a cache stores it."""
 
     pooling: tuple[str, ...] = option(
         (),
@@ -29,11 +47,17 @@ class EmbeddingOptions:
     text_column: str = option("transcript", help="Column of the manifest that a text encoder reads.")
     storage_dtype: str = option("float32", help="Data type of the stored embeddings: float32 or float16.")
     prune: bool = option(False, help="Remove rows of utterances that the manifest no longer has.")
+    plan: Path | None = option(
+        None,
+        metavar="CACHE",
+        help="Cache whose plan is used again: encoder, random weights, precision, poolings, text column and storage "
+        "data type; options on the command line take precedence.",
+    )
 
 
 @dataclass(frozen=True)
 class ParallelOptions:
-    """Who encodes: threads here, processes, several machines."""
+    """Where utterances are encoded: threads of this process, several processes, or several machines."""
 
     jobs: int | None = option(None, low=1, help="Utterances encoded in parallel; one per core by default.")
     shard: str | None = option(None, help="Shard to fill, NUMBER/OF such as 3/16; cache merge joins all shards.")
@@ -53,7 +77,7 @@ def extract(
             parser=cache_path, metavar="PATH", help="Cache to write (NAME.zarr or s3://…); an existing one is resumed."
         ),
     ],
-    upstream: UpstreamOptions,
+    upstream: EncoderOptions,
     embedding: EmbeddingOptions,
     parallel: ParallelOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would be done and needed, and stop.")] = False,
@@ -62,62 +86,132 @@ def extract(
     output: Output,
 ) -> None:
     """Encode every utterance of a manifest and cache the pooled embeddings of all layers."""
-    from layerprobe.probe.cache.store import read_quarantine
+    from layerprobe.probe.cache.layout import CACHE_QUARANTINE
     from layerprobe.probe.data.read import read_manifest
-    from layerprobe.probe.encoders.loading import load_encoder
-    from layerprobe.probe.extraction.dask import extract_on_dask
-    from layerprobe.probe.extraction.extract import extract as extract_stage, rehearse
-    from layerprobe.probe.extraction.multiprocess import ExtractionJob, extract_in_processes
+    from layerprobe.probe.extraction.extract import plan_extraction, run_extraction
+    from layerprobe.probe.extraction.multiprocess import ExtractionJob
+    from layerprobe.probe.extraction.settings import extraction_plan
     from layerprobe.probe.extraction.shards import Shard, extract_shard
 
     if sum(map(bool, (parallel.shard, parallel.processes, parallel.dask, embedding.prune or dry_run))) > 1:
         raise InputError("Name one of --shard, --processes and --dask, and none with --prune or --dry-run.")
     shard = Shard.parse(parallel.shard) if parallel.shard else None
-    progress, encoder = output.progress, upstream.encoder
-    loading: dict[str, Any] = {k: v for k, v in asdict(upstream).items() if k != "encoder"}
-    poolings = tuple(dict.fromkeys(embedding.pooling)) or None
-    choices: dict[str, Any] = {
-        "poolings": poolings,
-        "text_column": embedding.text_column,
-        "storage_dtype": embedding.storage_dtype,
-        "jobs": parallel.jobs,
-    }
+    encoder_settings, settings, given = _chosen_settings(upstream, embedding, parallel.jobs, output)
     if parallel.processes or parallel.dask:
-        asked = ExtractionJob(manifest, not no_speakers, encoder, loading | {"show_download": False}, out, choices)
-        if parallel.dask:
-            added, whence = extract_on_dask(asked, parallel.dask, progress=progress), "on Dask"
-        else:
-            added = extract_in_processes(asked, parallel.processes or 1, progress=progress)
-            whence = f"by {parallel.processes} processes"
-        refused = read_quarantine(out)
-        output.print(f"{out}: {added} utterances extracted {whence}, {len(refused)} quarantined.")
-        output.print_quarantined(refused, file=out / QUARANTINE)
-        output.print(f"Next: layerprobe sweep {out} {manifest} --out runs/first")
+        job = ExtractionJob(manifest, not no_speakers, encoder_settings, out, settings)
+        _extract_in_parallel(job, parallel, given, output)
         return
     checked = read_manifest(manifest, speakers=not no_speakers)
-    progress.log(f"Loading {encoder} …")
-    loaded = load_encoder(encoder, **loading, show_download=not output.quiet)
+    progress = output.progress
+    progress.log(f"Loading {encoder_settings.name} …")
+    encoder = encoder_settings.load(show_download=not output.quiet)
+    if given is not None:
+        _print_differences(given, extraction_plan(encoder, settings), output)
     if dry_run:
-        for line in rehearse(checked, loaded, out, **choices, progress=progress):
+        for line in plan_extraction(checked, encoder, out, settings, progress=progress):
             output.print(line)
         return
     if shard:
-        done = extract_shard(checked, loaded, out, shard, **choices, progress=progress)
+        done = extract_shard(checked, encoder, out, shard, settings, progress=progress)
     else:
-        done = extract_stage(checked, loaded, out, prune=embedding.prune, **choices, progress=progress)
-    rate = f" ({done.audio_seconds / done.seconds:.1f} s of sound per s)" if done.audio_seconds else ""
+        done = run_extraction(checked, encoder, out, settings, prune=embedding.prune, progress=progress)
+    rate = f" ({done.audio_seconds / done.seconds:.1f} s of audio per s)" if done.audio_seconds else ""
     output.print(
         f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
-        f"{done.n_cached_before} were there already, {len(done.quarantine)} quarantined."
+        f"{done.n_cached_before} were cached before, {len(done.quarantine)} quarantined."
     )
-    output.print_quarantined(done.quarantine, file=done.path / QUARANTINE)
+    output.print_quarantined(done.quarantine, file=done.path / CACHE_QUARANTINE)
     if done.n_without_text:
-        output.print(f"  {done.n_without_text} of them have no words; they are read as the empty text.")
+        output.print(
+            f"  {done.n_without_text} cached utterances have no transcript; they are encoded as the empty text."
+        )
     if shard:
-        output.print(f"Next: layerprobe cache merge {out} {manifest}, when every share is whole")
+        output.print(f"Next: layerprobe cache merge {out} {manifest}, when every shard is complete")
         return
-    caches = str(done.path) if upstream.random_init is None else f"TRAINED.zarr --random-weights {done.path}"
+    trained = encoder_settings.random_init is None
+    caches = str(done.path) if trained else f"TRAINED.zarr --random-weights {done.path}"
     output.print(f"Next: layerprobe sweep {caches} {manifest} --out runs/first")
+
+
+def _chosen_settings(
+    upstream: EncoderOptions, embedding: EmbeddingOptions, jobs: int | None, output: Output
+) -> tuple[EncoderSettings, ExtractionSettings, ExtractionPlan | None]:
+    """Return the settings of the command line, completed from the plan of ``--plan`` where there is one, and that plan.
+
+    Raises:
+        InputError: if no encoder is named, or the plan does not suffice to find its encoder
+    """
+    from layerprobe.probe.cache.store import open_cache
+    from layerprobe.probe.encoders.loading import EncoderSettings
+    from layerprobe.probe.extraction.settings import ExtractionSettings, encoder_name_in
+
+    poolings = tuple(dict.fromkeys(embedding.pooling)) or None
+    if embedding.plan is None:
+        if not upstream.encoder:
+            raise InputError("Name an --encoder, or a --plan whose encoder is used again.")
+        encoder = EncoderSettings(
+            upstream.encoder, upstream.random_init, upstream.device, upstream.adapter, upstream.precision
+        )
+        settings = ExtractionSettings(poolings, embedding.text_column, embedding.storage_dtype, jobs=jobs)
+        return encoder, settings, None
+    plan = open_cache(embedding.plan).plan
+    context = click.get_current_context()
+    names = ("encoder", "random_init", "adapter", "precision", "pooling", "text_column", "storage_dtype")
+    chosen = {name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    name = upstream.encoder or encoder_name_in(plan)
+    if not name:
+        raise InputError(
+            f"{embedding.plan} was extracted from a folder called {plan.upstream}, whose path is not recorded. Name it "
+            "with --encoder."
+        )
+    if plan.adapter and upstream.adapter is None and not upstream.encoder:
+        raise InputError(f"{embedding.plan} was extracted with an adapter. Name its file with --adapter.")
+    encoder = EncoderSettings(
+        name,
+        upstream.random_init if "random_init" in chosen else plan.random_init,
+        upstream.device,
+        upstream.adapter,
+        upstream.precision if "precision" in chosen else plan.precision,
+    )
+    settings = ExtractionSettings(
+        poolings if "pooling" in chosen else plan.poolings,
+        embedding.text_column if "text_column" in chosen or plan.text_column is None else plan.text_column,
+        embedding.storage_dtype if "storage_dtype" in chosen else plan.storage_dtype,
+        jobs=jobs,
+    )
+    options = ", ".join(f"--{name.replace('_', '-')}" for name in names if name in chosen)
+    output.print(
+        f"Plan of {embedding.plan}" + (f"; {options} of the command line instead of its own." if options else ".")
+    )
+    return encoder, settings, plan
+
+
+def _extract_in_parallel(
+    job: ExtractionJob, parallel: ParallelOptions, given: ExtractionPlan | None, output: Output
+) -> None:
+    """Fill a cache by several processes or on Dask, and print what was done."""
+    from layerprobe.probe.cache.layout import CACHE_QUARANTINE, read_quarantine
+    from layerprobe.probe.cache.store import open_cache
+    from layerprobe.probe.extraction.dask import extract_on_dask
+    from layerprobe.probe.extraction.multiprocess import extract_in_processes
+
+    if parallel.dask:
+        added, where = extract_on_dask(job, parallel.dask, progress=output.progress), "on Dask"
+    else:
+        added = extract_in_processes(job, parallel.processes or 1, progress=output.progress)
+        where = f"by {parallel.processes} processes"
+    refused = read_quarantine(job.out)
+    output.print(f"{job.out}: {added} utterances extracted {where}, {len(refused)} quarantined.")
+    output.print_quarantined(refused, file=job.out / CACHE_QUARANTINE)
+    if given is not None:
+        _print_differences(given, open_cache(job.out).plan, output)
+    output.print(f"Next: layerprobe sweep {job.out} {job.manifest} --out runs/first")
+
+
+def _print_differences(given: ExtractionPlan, plan: ExtractionPlan, output: Output) -> None:
+    """Print one line if a plan differs from the one of ``--plan``, with the fields that do."""
+    if differences := plan.differences(given):
+        output.print(f"The plan differs from that of --plan: {'; '.join(differences)}.")
 
 
 @app.command("check-encoder", epilog="Example: layerprobe check-encoder --encoder facebook/hubert-base-ls960")
@@ -132,24 +226,32 @@ def check_encoder(
 ) -> None:
     """Check that an encoder's layers are read correctly, and measure its speed and precision."""
     from layerprobe.probe.data.read import read_manifest
-    from layerprobe.probe.encoders.diagnostics import examine, measure
+    from layerprobe.probe.encoders.diagnostics import measure, run_checks
     from layerprobe.probe.encoders.loading import load_audio_encoder
-    from layerprobe.probe.extraction.estimate import sample_sounds
+    from layerprobe.probe.extraction.estimate import sample_waveforms
 
     encoder = upstream.encoder
     if encoder == "acoustic":
-        raise InputError("acoustic features are measured, not heard by a network: extract them as they are.")
+        raise InputError("acoustic features have no network to check. Extract them without a check.")
     output.progress.log(f"Loading {encoder} …")
-    choices: dict[str, Any] = {k: v for k, v in asdict(upstream).items() if k != "encoder"}
-    loaded = load_audio_encoder(encoder, **choices, show_download=not output.quiet)
-    checks = examine(loaded)
+    loaded = load_audio_encoder(
+        encoder,
+        random_init=upstream.random_init,
+        device=upstream.device,
+        adapter=upstream.adapter,
+        precision=upstream.precision,
+        show_download=not output.quiet,
+    )
+    checks = run_checks(loaded)
     for check in checks:
-        output.print(f"{'kept  ' if check.kept else 'BROKEN'}  {check.name}: {check.found}")
+        output.print(f"{'ok    ' if check.passed else 'FAILED'}  {check.name}: {check.found}")
     table = None if manifest is None else read_manifest(manifest, speakers=False).table
-    sample = None if table is None else sample_sounds(table, loaded)
-    for figure in measure(loaded, sample):
-        output.print(f"        {figure.name}: {figure.found}")
-    broken = [check.name for check in checks if not check.kept]
-    if broken:
-        raise InputError(f"{encoder} breaks {len(broken)} promises: {'; '.join(broken)}. Correct its adapter.")
-    output.print(f"{loaded.architecture}: every utterance will be heard alone, in {loaded.precision}.")
+    waveforms = None if table is None else sample_waveforms(table, loaded)
+    for measurement in measure(loaded, waveforms):
+        output.print(f"        {measurement.name}: {measurement.found}")
+    failed = [check.name for check in checks if not check.passed]
+    if failed:
+        raise InputError(
+            f"{encoder} fails {len(failed)} of {len(checks)} checks: {'; '.join(failed)}. Correct its adapter."
+        )
+    output.print(f"{loaded.architecture}: encoding one utterance at a time (no padding), {loaded.precision}.")

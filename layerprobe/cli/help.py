@@ -1,4 +1,4 @@
-"""Help pages: commands in panels by group, flags without a type."""
+"""Help pages of the command line: commands in panels by group, flags without a type."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-PANELS = {  # in this order
-    "Corpus": ("manifest", "transcribe", "asr-impact", "synthesise", "synthesize"),
+PANELS = {  # in this order; aliases are in `ALIASES`
+    "Corpus": ("manifest", "transcribe", "asr-impact", "synthesise"),
     "Embeddings": ("extract", "cache", "check-encoder"),
     "Probing": ("sweep", "fuse"),
     "Figures": (
@@ -21,9 +21,10 @@ PANELS = {  # in this order
         "similarity",
         "report",
     ),
-    "Models": ("train", "predict", "export", "compare", "distil", "distill", "pretrain", "count-params"),
+    "Models": ("train", "predict", "export", "compare", "distil", "pretrain", "count-params"),
     "Utilities": ("demo",),
 }
+ALIASES = {"synthesize": "synthesise", "distill": "distil"}  # American spellings, hidden from the help
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 
 
@@ -31,31 +32,32 @@ class Command(TyperCommand):
     """A command whose help shows flags without ``<bool>``."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """See `typer.core.TyperCommand`."""
+        """Return the parameters without the type of flags; see `typer.core.TyperCommand`."""
         return _without_type(super().get_params(ctx))
 
 
 class Group(TyperGroup):
-    """A group of commands; likewise."""
+    """A group of commands whose help shows flags without ``<bool>``."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """See `typer.core.TyperGroup`."""
+        """Return the parameters without the type of flags; see `typer.core.TyperGroup`."""
         return _without_type(super().get_params(ctx))
 
 
 class PanelGroup(Group):
-    """The commands of the program, in the order of `PANELS`."""
+    """The commands of the program in the order of `PANELS`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """See `typer.core.TyperGroup`."""
-        return sorted(super().list_commands(ctx), key=list(PANEL_OF).index)
+        """Return the names of the commands that the help shows; see `typer.core.TyperGroup`."""
+        names = [name for name in super().list_commands(ctx) if name not in ALIASES]
+        return sorted(names, key=list(PANEL_OF).index)
 
 
 def assign_panels(app: typer.Typer) -> None:
-    """Give every command its panel and the class that shows its help, those of groups within included."""
+    """Give every command, including those of groups, its panel and the class that shows its help."""
     for command in app.registered_commands:
         name = command.name or (command.callback.__name__ if command.callback else "")
-        command.cls, command.rich_help_panel = Command, PANEL_OF[name]
+        command.cls, command.rich_help_panel = Command, PANEL_OF[ALIASES.get(name, name)]
     for group in app.registered_groups:
         group.cls, group.rich_help_panel = Group, PANEL_OF[str(group.name)]
         if group.typer_instance is not None:

@@ -1,26 +1,75 @@
-"""Commands on the table of utterances: import, validate, describe."""
+"""Commands on the table of utterances: init, import, validate, describe."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, reported
 
-app = typer.Typer(no_args_is_help=True, help="Import, check and describe the table of utterances.")
+if TYPE_CHECKING:
+    from layerprobe.probe.data.importers.base import Imported
+
+WARNINGS_SHOWN = 10  # of one name
+
+app = typer.Typer(no_args_is_help=True, help="Write, import, check and describe the table of utterances.")
 
 
-@app.command("validate", epilog="Example: layerprobe manifest validate my.csv")
+@app.command("init", epilog="Example: layerprobe manifest init my.csv")
 @reported
-def validate(manifest: ManifestPath, no_speakers: NoSpeakers = False, *, output: Output) -> None:
-    """Check every row of a manifest and report all problems together."""
-    from layerprobe.probe.data.read import read_manifest
+def init(
+    table: Annotated[Path, typer.Argument(help="Table of utterances (.csv or .parquet) without a header.")],
+    *,
+    output: Output,
+) -> None:
+    """Write a .toml header for a table, with scales guessed from its ratings; an existing header is kept."""
+    from layerprobe.probe.data.draft_header import draft_header, write_draft
 
-    checked = read_manifest(manifest, speakers=not no_speakers)
-    n_speakers = checked.table["speaker_id"].nunique()
-    output.print(f"{manifest} is in order: {len(checked.table)} utterances, {n_speakers} speakers.")
+    draft = draft_header(table)
+    write_draft(draft)
+    n_targets = sum(t.scale is not None for t in draft.targets) + len(draft.classes)
+    output.print(
+        f"{draft.path} written: {n_targets} target{'' if n_targets == 1 else 's'}. Check, and edit where wrong:"
+    )
+    output.print(f"  corpus: named {draft.path.stem!r} after the file")
+    for target in draft.targets:
+        ratings = f"ratings from {target.low:g} to {target.high:g}"
+        if target.scale is None:
+            output.print(
+                f"  {target.name}: {ratings}, no usual scale; left in a comment, state its scale if it is a target"
+            )
+        else:
+            low, high = target.scale
+            output.print(f"  {target.name}: scale {low:g} to {high:g}, guessed ({ratings})")
+    for name, classes in draft.classes.items():
+        output.print(f"  {name}: classes {', '.join(classes)}")
+    if draft.other:
+        output.print(f"  no targets: {', '.join(draft.other)}")
+    if draft.missing:
+        output.print(f"{table} lacks the column{'' if len(draft.missing) == 1 else 's'} {', '.join(draft.missing)}.")
+    output.print(f"Next: layerprobe manifest validate {table}")
+
+
+@app.command("validate", epilog="Example: layerprobe manifest validate my.csv --audio")
+@reported
+def validate(
+    manifest: ManifestPath,
+    audio: Annotated[bool, typer.Option("--audio", help="Decode every audio file, too; this takes a while.")] = False,
+    no_speakers: NoSpeakers = False,
+    *,
+    output: Output,
+) -> None:
+    """Check every row of a manifest; report all errors together, or warnings of doubtful entries."""
+    from layerprobe.probe.data.manifest_warnings import manifest_warnings
+    from layerprobe.probe.data.read import read_numbered_manifest
+    from layerprobe.probe.data.schema import ROW_COUNTING
+    from layerprobe.probe.splits import UNKNOWN_SPEAKER
+
+    numbered = read_numbered_manifest(manifest, speakers=not no_speakers)
+    warnings = manifest_warnings(numbered, audio=audio, progress=output.progress)
+    checked = numbered.manifest
     for name, target in checked.header.targets.items():
         ratings = checked.table[name]
         output.print(
@@ -30,12 +79,28 @@ def validate(manifest: ManifestPath, no_speakers: NoSpeakers = False, *, output:
     for name, nominal in checked.header.nominal.items():
         counts = checked.table[name].value_counts().reindex(list(nominal.classes), fill_value=0)
         output.print(f"  {name}: " + ", ".join(f"{c} {n}" for c, n in counts.items()))
+    n_unknown = int((checked.table["speaker_id"] == UNKNOWN_SPEAKER).sum())
+    if n_unknown:
+        output.print(f"  unknown speakers: {n_unknown} utterances, each counts as a speaker of its own")
+    shown: dict[str, int] = {}
+    for warning in warnings:
+        shown[warning.name] = shown.get(warning.name, 0) + 1
+        if shown[warning.name] <= WARNINGS_SHOWN:
+            output.print(f"warning {warning}.")
+    for name, n in shown.items():
+        if n > WARNINGS_SHOWN:
+            output.print(f"… and {n - WARNINGS_SHOWN} more warnings [{name}]")
+    if warnings:
+        output.print(ROW_COUNTING)
     output.print(f"Next: layerprobe extract {manifest} --encoder facebook/hubert-base-ls960 --out caches/NAME.zarr")
+    counts_text = f"{len(checked.table)} utterances, {checked.n_speakers} speakers"
+    n = len(warnings)
+    output.print(f"{counts_text}, {n} warning{'' if n == 1 else 's'}." if n else f"{counts_text}: valid.")
 
 
 @app.command("import", epilog="Example: layerprobe manifest import msp-podcast MSP-PODCAST-1.11 --out msp.csv")
 @reported
-def from_corpus(
+def import_(
     corpus: Annotated[
         str,
         typer.Argument(help="Corpus: msp-podcast, iemocap, msp-improv, crema-d, ravdess, emo-db, emobox or audformat."),
@@ -58,26 +123,30 @@ def from_corpus(
     if probe_audio:
         imported = with_durations(imported, progress=output.progress)
     write_imported(imported, out)
+    for line in _import_summary(imported, out):
+        output.print(line)
+    output.print(f"Next: layerprobe manifest describe {out}")
+
+
+def _import_summary(imported: Imported, out: Path) -> list[str]:
+    """Return lines on an imported corpus: counts, ratings, what was left out, warnings."""
     table = imported.table
     known = table["speaker_id"][table["speaker_id"] != "Unknown"].nunique()
-    output.print(f"{out}: {len(table)} utterances of {known} known speakers ({imported.header.corpus}).")
+    lines = [f"{out}: {len(table)} utterances of {known} known speakers ({imported.header.corpus})."]
     if "split" in table:
         counts = table["split"].value_counts()
-        output.print("  " + ", ".join(f"{name!s} {n}" for name, n in counts.items()))
+        lines.append("  " + ", ".join(f"{name!s} {n}" for name, n in counts.items()))
     rated = list(imported.header.targets)
     for name in rated:
-        output.print(f"  {name}: mean {table[name].mean():.2f}, standard deviation {table[name].std(ddof=0):.2f}")
+        lines.append(f"  {name}: mean {table[name].mean():.2f}, standard deviation {table[name].std(ddof=0):.2f}")
     if len(rated) > 1:
         pairs = [(a, b) for k, a in enumerate(rated) for b in rated[k + 1 :]]
-        output.print("  r: " + ", ".join(f"{a} and {b} {float(table[a].corr(table[b])):.2f}" for a, b in pairs))
+        lines.append("  r: " + ", ".join(f"{a} and {b} {float(table[a].corr(table[b])):.2f}" for a, b in pairs))
     for name in imported.header.nominal:
         counts = table[name][table[name] != ""].value_counts()
-        output.print(f"  {name}: " + ", ".join(f"{c!s} {n}" for c, n in counts.items()))
-    for reason, n in imported.dropped.items():
-        output.print(f"  left out: {n} ({reason})")
-    for remark in imported.warnings:
-        output.print(f"  {remark}")
-    output.print(f"Next: layerprobe manifest describe {out}")
+        lines.append(f"  {name}: " + ", ".join(f"{c!s} {n}" for c, n in counts.items()))
+    lines += [f"  left out: {n} ({reason})" for reason, n in imported.dropped.items()]
+    return lines + [f"  {warning}" for warning in imported.warnings]
 
 
 @app.command("describe", epilog="Example: layerprobe manifest describe my.csv --out described")
@@ -92,46 +161,16 @@ def describe(
 ) -> None:
     """Describe a corpus in text and a figure: sizes, ratings, inter-rater agreement, speakers per split."""
     from layerprobe.analysis.corpus import describe as describe_corpus
-    from layerprobe.figures.layout.style import WIDTHS, save
+    from layerprobe.figures.layout.style import save
+    from layerprobe.figures.layout.width import parse_width
     from layerprobe.figures.plots.corpus import corpus_figure
     from layerprobe.probe.data.read import read_manifest
-    from layerprobe.probe.exceptions import InputError
 
-    if width is not None and width not in WIDTHS:
-        raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
+    inches = None if width is None else parse_width(width)
     checked = read_manifest(manifest, speakers=not no_speakers)
-    found = describe_corpus(checked)
-    for row in found.sizes.to_dict("records"):
-        hours = "" if row["hours"] != row["hours"] else f", {row['hours']:.1f} h"
-        unknown = f" and {row['n_unknown']} utterances of unknown ones" if row["n_unknown"] else ""
-        output.print(f"{row['split']}: {row['n_utterances']} utterances{hours}, {row['n_speakers']} speakers{unknown}")
-    for row in found.ratings.to_dict("records"):
-        output.print(
-            f"{row['target']}: {row['n']} ratings, mean {row['mean']:.2f}, standard deviation {row['std']:.2f}, "
-            f"skewness {row['skewness']:.2f}, {row['lowest']:g} to {row['highest']:g}, "
-            f"{100 * row['at_ends']:.1f} % at the ends"
-        )
-    names = [str(name) for name in found.correlations]
-    for k, a in enumerate(names):
-        for b in names[k + 1 :]:
-            output.print(f"{a} and {b}: r = {float(found.correlations[b][a]):.2f}")
-    for one in found.agreement:
-        output.print(
-            f"{one.target}, {one.raters:.1f} raters an utterance: ICC(1) {one.icc_single:.2f}, of their mean "
-            f"{one.icc_mean:.2f}; a rater against the others: CCC {one.leave_one_out:.2f}"
-        )
-    for target, rows in found.classes.groupby("target", sort=False):
-        counts = ", ".join(f"{r['class']} {r['n']}" for r in rows.to_dict("records"))
-        output.print(f"{target}: {counts}")
-    if len(found.on_both_sides):
-        first = found.on_both_sides.iloc[0]
-        output.print(
-            f"{len(found.on_both_sides)} speakers are on several sides of the split, {first['speaker_id']} first "
-            f"({first['splits']})"
-        )
-    elif "split" in checked.table:
-        output.print("no known speaker is on two sides of the split")
+    description = describe_corpus(checked)
+    output.print(description.summary())
     folder = out or manifest.with_name(f"{manifest.stem}-described")
-    figure = corpus_figure(checked, found, width=width)
-    paths = save(figure, folder, "corpus", fingerprint=checked.content_hash(), table=found.ratings)
+    figure = corpus_figure(checked, description, width=inches)
+    paths = save(figure, folder, "corpus", fingerprint=checked.content_hash(), table=description.ratings, width=inches)
     output.print("\n".join(map(str, paths)))

@@ -1,4 +1,4 @@
-"""What every command shares: its options, what it prints, and errors in one sentence."""
+"""Common parts of all commands: options from dataclasses, output, and errors in one sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 import typer
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import is_store_error, place
+from layerprobe.probe.filesystem import is_store_error, resolve
 from layerprobe.probe.progress import NullProgress, make_progress
 from layerprobe.probe.training.options import option, read_options
 
@@ -29,7 +29,7 @@ UtterancesPath = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Device to run on: cpu or cuda; a GPU by default where there is one.")]
 RunPath = Annotated[Path, typer.Argument(help="Run folder that sweep made.")]
-RunPaths = Annotated[list[Path], typer.Argument(help="Run folders; several are drawn side by side.")]
+RunPaths = Annotated[list[Path], typer.Argument(help="Run folders; several are plotted side by side.")]
 Metric = Annotated[
     str | None,
     typer.Option(
@@ -37,14 +37,15 @@ Metric = Annotated[
     ),
 ]
 Width = Annotated[
-    str | None, typer.Option(help="Width of the figure: column (3.5 inches) or double (7.2); by content if omitted.")
+    str | None,
+    typer.Option(help="Width: column (3.5 in), double (7.2 in), or a length such as 89mm; by content if omitted."),
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Utterances encoded in parallel; one per core by default.")]
 
 
 @dataclass(frozen=True)
 class UpstreamOptions:
-    """The encoder whose layers are read, and how it runs."""
+    """Options of the encoder whose layers are extracted."""
 
     encoder: str = option(
         help="Encoder: a hub name with an optional @revision, a local folder, embedded, or acoustic (features)."
@@ -61,13 +62,13 @@ class UpstreamOptions:
 
 @dataclass(frozen=True)
 class Output:
-    """What a command prints: results on standard output, progress on standard error, nothing if quiet."""
+    """Output of a command: results on standard output, progress on standard error, nothing if quiet."""
 
     quiet: bool = option(False, help="Print nothing but errors.")
 
     @functools.cached_property
     def progress(self) -> NullProgress:
-        """Reports how far a stage is."""
+        """The progress of the command's stages."""
         return make_progress(quiet=self.quiet)
 
     def print(self, text: str) -> None:
@@ -76,52 +77,52 @@ class Output:
             typer.echo(text)
 
     def print_quarantined(self, quarantine: pd.DataFrame, *, file: Path | None = None) -> None:
-        """Print the first ten utterances that could not be used, each with its reason, and where the others are."""
+        """Print the first ten quarantined utterances, each with its reason, and the file that lists all."""
         for row in quarantine.head(10).to_dict("records"):
             self.print(f"  {row['utterance_id']}: {row['reason']}")
         if len(quarantine) > 10 and file is not None:
             self.print(f"  … all {len(quarantine)} in {file}")
 
 
-def cache_path(where: str) -> Path:
-    """A cache as it is named on the command line: a folder, or a URL."""
+def cache_path(name: str) -> Path:
+    """Return the path of a cache that is named on the command line: a folder or a URL."""
     try:
-        return place(where)
+        return resolve(name)
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
 
 
 def choose_device(device: str | None) -> str:
-    """The device that was asked for, or a GPU where there is one.
+    """Return the requested device, or by default a GPU where there is one.
 
     Raises:
-        InputError: if a GPU is asked for and there is none
+        InputError: if a GPU is requested and there is none
     """
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device {device} is asked for, and torch sees no GPU. Use --device cpu.")
+        raise InputError(f"device {device} is not available: torch finds no GPU. Use --device cpu.")
     return device
 
 
-def reported(command: Callable[..., None]) -> Callable[..., None]:
-    """Make a function what Typer registers as a command.
+def user_command(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn a function into one that Typer registers as a command.
 
-    Parameters that are dataclasses of options become an option for each field, `Output` among them; ``--debug`` is
-    added. What a user can mend becomes one sentence and exit code 2, and Ctrl-C becomes 130.
+    Parameters that are dataclasses of options, `Output` among them, become one option per field; ``--debug`` is added.
+    An error of the user's input becomes one sentence and exit code 2, and Ctrl-C exit code 130.
     """
-    own = inspect.signature(command, eval_str=True).parameters
-    kinds: dict[str, Any] = {name: p.annotation for name, p in own.items()}
+    declared = inspect.signature(command, eval_str=True).parameters
+    kinds: dict[str, Any] = {name: p.annotation for name, p in declared.items()}
     grouped: dict[str, Any] = {name: kind for name, kind in kinds.items() if is_dataclass(kind)}
 
     @functools.wraps(command)
-    def run(*, debug: bool = False, **given: Any) -> None:
-        options = {name: filled(kind, given) for name, kind in grouped.items()}
+    def run(*, debug: bool = False, **values: Any) -> None:
+        options = {name: fill_options(kind, values) for name, kind in grouped.items()}
         try:
-            command(**{name: given[name] for name in own if name not in options}, **options)
+            command(**{name: values[name] for name in declared if name not in options}, **options)
         except KeyboardInterrupt as interrupt:
-            typer.echo("Interrupted. What was finished is kept; run the same command to go on.", err=True)
+            typer.echo("Interrupted. Completed work is saved; run the same command again to resume.", err=True)
             raise typer.Exit(130) from interrupt
         except (InputError, OSError) as error:
             if debug:
@@ -132,66 +133,73 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
             if debug or not is_store_error(error):
                 raise
             typer.echo(
-                f"Error: the object store failed ({type(error).__name__}: {error}). What was finished is kept; run the "
-                "same command again when it answers.",
+                f"Error: the object store failed ({type(error).__name__}: {error}). Completed work is "
+                "saved; run the same command again when the store answers.",
                 err=True,
             )
             raise typer.Exit(2) from error
 
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, one in own.items()
-        for parameter in (typer_parameters(grouped[name]) if name in grouped else [one])
+        for name, single in declared.items()
+        for parameter in (typer_parameters(grouped[name]) if name in grouped else [single])
     ]
-    shown = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-    parameters.append(inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=shown))
+    debug_option = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+    parameters.append(
+        inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=debug_option)
+    )
     run.__dict__["__signature__"] = inspect.Signature(parameters, return_annotation=None)
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
 
 
+reported = user_command
+
+
 def typer_parameters(kind: type[Any]) -> list[inspect.Parameter]:
-    """A Typer option for each field of a dataclass of options, with the field's name, type, default, range and help."""
-    hints, made = get_type_hints(kind), []
-    for field, described in zip(fields(kind), read_options(kind).values(), strict=True):
-        several = get_origin(hints[field.name]) is tuple
+    """Return a Typer option for each field of a dataclass of options: name, type, default, range and help."""
+    hints, parameters = get_type_hints(kind), []
+    for field, declared in zip(fields(kind), read_options(kind).values(), strict=True):
+        repeatable = get_origin(hints[field.name]) is tuple
         annotation: Any = hints[field.name]
         default = inspect.Parameter.empty if field.default is MISSING else field.default
-        if several:
+        if repeatable:
             annotation, default = list[get_args(annotation)[0]] | None, None  # type: ignore[misc]
-        shown = typer.Option(
-            f"--{(described.name or field.name).replace('_', '-')}",
-            help=described.help,
-            min=described.low,
-            max=described.high,
-            metavar=described.metavar,
+        typer_option = typer.Option(
+            f"--{(declared.name or field.name).replace('_', '-')}",
+            help=declared.help,
+            min=declared.low,
+            max=declared.high,
+            metavar=declared.metavar,
             rich_help_panel=None if kind is Output else _panel(kind),
         )
         kind_of = inspect.Parameter.KEYWORD_ONLY
-        made.append(inspect.Parameter(field.name, kind_of, default=default, annotation=Annotated[annotation, shown]))
-    return made
+        parameters.append(
+            inspect.Parameter(field.name, kind_of, default=default, annotation=Annotated[annotation, typer_option])
+        )
+    return parameters
 
 
-def filled(kind: type[Any], given: dict[str, Any]) -> Any:
-    """The dataclass of options with what the command line gives; a repeated option becomes a tuple."""
+def fill_options(kind: type[Any], arguments: dict[str, Any]) -> Any:
+    """Return a dataclass of options with the command line's values; a repeatable option becomes a tuple."""
     hints, values = get_type_hints(kind), {}
     for field in fields(kind):
-        value = given[field.name]
+        value = arguments[field.name]
         values[field.name] = tuple(value or ()) if get_origin(hints[field.name]) is tuple else value
     return kind(**values)
 
 
 def _panel(kind: type[Any]) -> str:
-    """``EncoderOptions`` -> Encoder options."""
+    """Return a panel's title: ``EncoderOptions`` becomes Encoder options."""
     return re.sub(r"(?<!^)(?=[A-Z])", " ", kind.__name__).capitalize()
 
 
 def error_message(error: InputError | OSError) -> str:
-    """One sentence with the mend."""
+    """Return one sentence about an error, with what to do."""
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
+        path = f"{error.filename}: " if error.filename else ""
         return (
-            f"Error: {where}{error.strerror}. Mend that (free some space, allow writing) and run the same command "
-            "again; what was finished is kept."
+            f"Error: {path}{error.strerror}. Free some disk space or allow writing, then run the same "
+            "command again; completed work is saved."
         )
     return f"Error: {error}"

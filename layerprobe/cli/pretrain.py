@@ -1,4 +1,4 @@
-"""Commands that make an encoder from unlabelled audio: pretrain, distil, and speak, which synthesises the audio."""
+"""Commands that train encoders on unlabelled audio: synthesise, pretrain, distil."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import Device, Output, UtterancesPath, choose_device, reported
+from layerprobe.cli.options import Device, Output, UtterancesPath, choose_device, user_command
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
 
 app = typer.Typer()
-
-
-@app.command("synthesize", hidden=True)
-@app.command(
-    epilog="Example: layerprobe synthesise sentences.txt --out speech; then layerprobe pretrain speech/speech.csv …"
+SYNTHESISE_EXAMPLE = (
+    "Example: layerprobe synthesise sentences.txt --out speech; then layerprobe pretrain speech/speech.csv …"
 )
-@reported
+DISTIL_EXAMPLE = (
+    "Example: layerprobe distil my.csv --teacher facebook/hubert-base-ls960 --blocks 2 --out models/student"
+)
+
+
+@app.command("synthesize", hidden=True, epilog=SYNTHESISE_EXAMPLE)
+@app.command(epilog=SYNTHESISE_EXAMPLE)
+@user_command
 def synthesise(
     sentences: Annotated[Path, typer.Argument(help="Text file with one sentence per line.")],
     out: Annotated[Path, typer.Option(help="Folder for the audio files and their manifest, speech.csv.")],
@@ -37,7 +41,7 @@ def synthesise(
         lines = sentences.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{sentences} can't be read as text: {error}. Give a UTF-8 file, a sentence a line."
+            f"{sentences} can't be read as text: {error}. Give a UTF-8 file with one sentence per line."
         ) from error
     manifest = write_speech_corpus(lines, out, times=times, seed=seed, progress=output.progress)
     output.print(f"Next: layerprobe pretrain {manifest} --out models/first")
@@ -47,7 +51,7 @@ def synthesise(
     epilog="Example: layerprobe pretrain my.csv --out models/first; then "
     "layerprobe pretrain my.csv --label-source models/first@3 --units 200 --out models/second"
 )
-@reported
+@user_command
 def pretrain(
     manifest: UtterancesPath,
     out: Annotated[Path, typer.Option(help="Transformers folder to write; an interrupted pre-training is resumed.")],
@@ -57,44 +61,25 @@ def pretrain(
     output: Output,
 ) -> None:
     """Pre-train a small HuBERT on unlabelled audio by masked prediction of cluster units."""
-    from transformers import AutoFeatureExtractor
-
     from layerprobe.probe.data.read import read_utterances
-    from layerprobe.probe.encoders.loading import EMBEDDED, load_audio_encoder
-    from layerprobe.probe.pretraining.plans import MFCC, plan_pretraining
-    from layerprobe.probe.pretraining.pretrain import FramesOf, layer_frames, pretrain as pretrain_stage
-    from layerprobe.probe.pretraining.units import MfccFrames
+    from layerprobe.probe.pretraining.pretrain import pretrain as pretrain_stage
 
-    progress = output.progress
-    table = read_utterances(manifest)
-    plan_pretraining(options)  # what is wrong with it is said before an encoder is loaded
-    frames_of: FramesOf = MfccFrames()
-    weights = ""
-    if options.label_source != MFCC:
-        name, _, layer = options.label_source.rpartition("@")
-        if not name:
-            raise InputError(f"{options.label_source!r} names no layer. Write ENCODER@LAYER, or mfcc.")
-        progress.log(f"Loading {name} …")
-        encoder = load_audio_encoder(name, device=device, precision="float32", show_download=not output.quiet)
-        frames_of, weights = layer_frames(encoder, layer), encoder.weights_hash()
-    plan = plan_pretraining(options, weights=weights)
-    extractor = AutoFeatureExtractor.from_pretrained(EMBEDDED)
-    device = choose_device(device)
-    done = pretrain_stage(table, plan, frames_of, out=out, extractor=extractor, device=device, progress=progress)
-    last = done.log.iloc[-1]
-    output.print(
-        f"{out}: {100 * last['accuracy']:.1f} % of held-out speakers' hidden frames told right (the most frequent "
-        f"unit: {100 * last['chance']:.1f} %); {len(done.quarantine)} sounds could not be used."
+    progress = None if output.quiet else output.progress
+    trained = pretrain_stage(
+        read_utterances(manifest), options, out=out, device=choose_device(device), progress=progress
     )
-    output.print_quarantined(done.quarantine, file=out / QUARANTINE)
-    output.print(f"Next: layerprobe extract MANIFEST --encoder {out} --out caches/own.zarr")
+    last = trained.log.iloc[-1]
+    output.print(
+        f"{out}: accuracy {100 * last['accuracy']:.1f} % on masked frames of held-out speakers (always predicting the "
+        f"most frequent unit: {100 * last['majority_accuracy']:.1f} %); {len(trained.quarantine)} quarantined."
+    )
+    output.print_quarantined(trained.quarantine, file=out / QUARANTINE)
+    output.print(f"Next: layerprobe extract MANIFEST --encoder {out} --out caches/pretrained.zarr")
 
 
-@app.command("distill", hidden=True)
-@app.command(
-    epilog="Example: layerprobe distil my.csv --teacher facebook/hubert-base-ls960 --blocks 2 --out models/student"
-)
-@reported
+@app.command("distill", hidden=True, epilog=DISTIL_EXAMPLE)
+@app.command(epilog=DISTIL_EXAMPLE)
+@user_command
 def distil(
     manifest: UtterancesPath,
     teacher: Annotated[
@@ -108,21 +93,16 @@ def distil(
 ) -> None:
     """Distil a small student encoder from a larger one, which it learns to predict on unlabelled audio."""
     from layerprobe.probe.data.read import read_utterances
-    from layerprobe.probe.encoders.loading import load_model
     from layerprobe.probe.pretraining.distil import distil as distil_stage
-    from layerprobe.probe.pretraining.plans import plan_distillation
 
-    progress = output.progress
-    table = read_utterances(manifest)
-    progress.log(f"Loading {teacher} …")
-    loaded = load_model(teacher, show_download=not output.quiet)
-    plan = plan_distillation(loaded, options)
-    device = choose_device(device)
-    done = distil_stage(table, loaded, plan, out=out, device=device, progress=progress)
-    first, last = done.log["held_out"].iloc[0], done.log["held_out"].iloc[-1]
-    output.print(
-        f"{out}: {options.blocks} blocks; the loss on held-out speakers fell from {first:.3f} to {last:.3f}; "
-        f"{len(done.quarantine)} sounds could not be heard."
+    progress = None if output.quiet else output.progress
+    trained = distil_stage(
+        read_utterances(manifest), teacher, options, out=out, device=choose_device(device), progress=progress
     )
-    output.print_quarantined(done.quarantine, file=out / QUARANTINE)
+    first, last = trained.log["validation_loss"].iloc[0], trained.log["validation_loss"].iloc[-1]
+    output.print(
+        f"{out}: {options.blocks} blocks; loss on held-out speakers {first:.3f} before and {last:.3f} after training; "
+        f"{len(trained.quarantine)} quarantined."
+    )
+    output.print_quarantined(trained.quarantine, file=out / QUARANTINE)
     output.print(f"Next: layerprobe extract MANIFEST --encoder {out} --out caches/student.zarr")

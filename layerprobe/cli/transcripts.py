@@ -19,7 +19,7 @@ app = typer.Typer()
 
 @dataclass(frozen=True)
 class TranscriptOptions:
-    """Where transcripts come from, and which column they fill."""
+    """Options of the source of transcripts and the column to fill."""
 
     asr: str | None = option(None, help="Speech recogniser: a hub name with an optional @revision, or a folder.")
     from_folder: Path | None = option(
@@ -28,7 +28,7 @@ class TranscriptOptions:
     column: str | None = option(
         None, help="Column to fill: transcript by default, asr_transcript where there are human transcripts."
     )
-    language: str | None = option(None, help="Language of the audio, for a recogniser that knows several.")
+    language: str | None = option(None, help="Language of the audio, for a multilingual recogniser.")
 
 
 @app.command(epilog="Example: layerprobe transcribe my.csv --asr openai/whisper-small.en")
@@ -46,50 +46,53 @@ def transcribe(
     from layerprobe.probe.data.asr import load_recogniser, transcribe as transcribe_stage
     from layerprobe.probe.data.read import read_manifest
     from layerprobe.probe.data.schema import ASR_TRANSCRIPT, TRANSCRIPT
-    from layerprobe.probe.data.transcripts import read_transcripts, with_transcripts
+    from layerprobe.probe.data.transcripts import add_transcripts, read_transcripts
     from layerprobe.probe.data.write import write_manifest
 
     if (source.asr is None) == (source.from_folder is None):
-        raise InputError("Say where the words shall come from: --asr RECOGNISER, or --from FOLDER.")
+        raise InputError("Name one source of transcripts: --asr RECOGNISER, or --from FOLDER.")
     progress = output.progress
     checked = read_manifest(manifest, speakers=not no_speakers)
     out = out or manifest.with_name(f"{manifest.stem}-transcribed.csv")
     if out.resolve() == manifest.resolve():
         raise InputError("The new manifest would overwrite the old one. Name another --out.")
-    has_words = TRANSCRIPT in checked.table and bool((checked.table[TRANSCRIPT].str.strip() != "").any())
+    has_text = TRANSCRIPT in checked.table and bool((checked.table[TRANSCRIPT].str.strip() != "").any())
     if source.from_folder is not None:
         found = read_transcripts(source.from_folder)
         column = source.column or TRANSCRIPT
-        table = with_transcripts(checked.table, found, column=column)
+        table = add_transcripts(checked.table, found, column=column)
         n = int((table[column] != "").sum())
-        output.print(f"{found.kind}: {n} of {len(table)} utterances have words.")
+        output.print(f"{found.kind}: {n} of {len(table)} utterances have a transcript.")
     else:
-        column = source.column or (ASR_TRANSCRIPT if has_words else TRANSCRIPT)
+        column = source.column or (ASR_TRANSCRIPT if has_text else TRANSCRIPT)
         progress.log(f"Loading {source.asr} …")
         recogniser = load_recogniser(str(source.asr), device=choose_device(device), language=source.language)
-        notes = out.with_suffix(".asr-progress.jsonl")
-        done = transcribe_stage(checked.table, recogniser, column=column, notes=notes, progress=progress)
+        progress_file = out.with_suffix(".asr-progress.jsonl")
+        done = transcribe_stage(
+            checked.table, recogniser, column=column, progress_file=progress_file, progress=progress
+        )
         table = done.table
         output.print(
-            f"{recogniser.name}: {done.n_encoded} utterances transcribed, {done.n_without_text} without a word, "
-            f"{len(done.quarantine)} could not be heard."
+            f"{recogniser.name}: {done.n_encoded} utterances transcribed, {done.n_without_text} empty transcripts, "
+            f"{len(done.quarantine)} utterances could not be used."
         )
         output.print_quarantined(done.quarantine)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.parent.resolve() == manifest.parent.resolve():  # paths of the manifest begin at its folder
+    if out.parent.resolve() == manifest.parent.resolve():  # paths of the manifest start at its folder
         folder = manifest.parent.resolve()
-        table = table.assign(path=[_shown(Path(str(p)), folder) for p in table["path"]])
+        table = table.assign(path=[_relative_path(Path(str(p)), folder) for p in table["path"]])
     write_manifest(out, table, checked.header)
     if source.from_folder is None:
-        notes.unlink()
+        progress_file.unlink()
     if TRANSCRIPT in table and ASR_TRANSCRIPT in table:
-        output.print(_error_text(table))
+        output.print(_word_error_text(table))
     output.print(f"Next: layerprobe extract {out} --encoder distilbert-base-uncased --out caches/text.zarr")
 
 
 @app.command(
     "asr-impact",
-    epilog="Example: layerprobe asr-impact my-transcribed.csv --text-encoder distilbert-base-uncased --out runs/asr-impact",
+    epilog="Example: layerprobe asr-impact my-transcribed.csv --text-encoder distilbert-base-uncased "
+    "--out runs/asr-impact",
 )
 @reported
 def asr_impact(
@@ -119,22 +122,23 @@ def asr_impact(
     checked = read_manifest(manifest, speakers=not no_speakers)
     missing = [c for c in (TRANSCRIPT, ASR_TRANSCRIPT) if c not in checked.table]
     if missing:
-        raise InputError(f"{manifest} has no column {missing[0]!r}. layerprobe transcribe makes it.")
+        raise InputError(f"{manifest} has no column {missing[0]!r}. Add it with layerprobe transcribe.")
     progress.log(f"Loading {text_encoder} …")
     encoder = load_text_encoder(text_encoder, device=device, show_download=not output.quiet)
     caches = []
-    for name, words in (("people", TRANSCRIPT), ("recogniser", ASR_TRANSCRIPT)):
-        extract(checked, encoder, out / f"{name}.zarr", text_column=words, progress=progress)
+    for name, column in (("human", TRANSCRIPT), ("recogniser", ASR_TRANSCRIPT)):
+        extract(checked, encoder, out / f"{name}.zarr", text_column=column, progress=progress)
         caches.append(open_cache(out / f"{name}.zarr"))
     plan = plan_sweep(checked, folds=folds, weighted_sum_seeds=0, permutations=1, speakers=not no_speakers)
     command = shlex.join(["layerprobe", *sys.argv[1:]])
     sweep(caches, checked, plan, out=out, command=command, progress=progress)
-    output.print(_error_text(checked.table))
+    output.print(_word_error_text(checked.table))
     output.print(scores_text(compare([out])))
-    output.print(f"{out}: what stands beside the second is its difference from the first.")
+    output.print(f"{out}: differences are those of the recogniser's transcripts from the human ones.")
 
 
-def _error_text(table: object) -> str:
+def _word_error_text(table: object) -> str:
+    """Return a sentence on the word error rate with its interval over speakers."""
     import pandas as pd
 
     from layerprobe.analysis.findings.formatting import ranged
@@ -143,15 +147,17 @@ def _error_text(table: object) -> str:
     from layerprobe.probe.data.word_errors import word_error_table
 
     assert isinstance(table, pd.DataFrame)
-    errors = word_error_table(table, reference=TRANSCRIPT, heard=ASR_TRANSCRIPT)
+    errors = word_error_table(table, reference=TRANSCRIPT, hypothesis=ASR_TRANSCRIPT)
     if errors.empty:
-        return "No utterance has people's words, so there is no word error rate."
+        return "No utterance has a human transcript, so there is no word error rate."
     rates = error_rates(errors)
     whole = rates.pop("word error rate")
     parts = ", ".join(f"{name} {rate.estimate:.3f}" for name, rate in rates.items())
-    return f"Word error rate {ranged(vars(whole), digits=3)} over {int(errors['n_words'].sum())} words: {parts}."
+    return (
+        f"Word error rate {ranged(vars(whole), digits=3)} over {int(errors['n_words'].sum())} reference words: {parts}."
+    )
 
 
-def _shown(path: Path, folder: Path) -> str:
-    """Relative to the manifest where it lies below it."""
+def _relative_path(path: Path, folder: Path) -> str:
+    """Return a path relative to the manifest's folder where it is below it."""
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

@@ -1,1 +1,1 @@
-"""The zarr store of pooled layers: plan, journal, writer, verification; opens without torch."""
+"""The zarr store of pooled embeddings: plan, layout, journal, reader, writer, verification; opens without torch."""

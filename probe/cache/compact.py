@@ -1,4 +1,4 @@
-"""A cache is written anew without the rows that were taken out."""
+"""Rewriting a cache without its removed rows."""
 
 from __future__ import annotations
 
@@ -7,37 +7,38 @@ from pathlib import Path
 
 import numpy as np
 
-from layerprobe.probe.cache.journal import JOURNAL
+from layerprobe.probe.cache.journal import FILES, JOURNAL
+from layerprobe.probe.cache.layout import METADATA
 from layerprobe.probe.cache.lease import LEASE, LOCK, leased
 from layerprobe.probe.cache.store import BLOCK, Cache, open_cache
 from layerprobe.probe.cache.writer import CacheWriter, compaction_folders, resume_compaction
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, size_of
 
-OWN = (JOURNAL, LOCK, LEASE, "zarr.json")  # of every store; the rest is carried over
+REWRITTEN = {JOURNAL, LOCK, LEASE, f"{FILES}/{METADATA}"}  # the new cache has these; other files are copied
 
 
 def compact(path: Path) -> int:
-    """Give the room of rows that were taken out back; returns the bytes that became free.
+    """Rewrite a cache without its removed rows and return the bytes that became free.
 
-    The cache is written anew beside itself and then takes its own place, so that a kill leaves one or the other.
+    The new cache is written next to the old one and then replaces it, so that a kill leaves one or the other.
 
     Raises:
         InputError: if ``path`` is no cache, or another process writes to it
         CacheDamagedError: if a row can't be read
     """
     if is_remote(path):
-        raise InputError(f"{path} is in an object store, where nothing takes another's place at once. Extract it anew.")
+        raise InputError(f"{path} is in an object store, where a cache can't be replaced at once. Extract it anew.")
     resume_compaction(path)
     before = size_of(path)
-    open_cache(path)  # refuses what is none before a lock is put there
+    open_cache(path)  # raises before a lock is put into a folder that is no cache
     fresh, old = compaction_folders(path)
     shutil.rmtree(fresh, ignore_errors=True)
     with leased(path):
         _copy(open_cache(path), fresh)
-        for file in path.iterdir():  # the quarantine and what else lies beside the arrays; not what is the copy's own
-            if file.is_file() and file.name not in OWN:
-                shutil.copy2(file, fresh / file.name)
+        for file in (path / FILES).iterdir():  # the quarantine and others
+            if file.is_file() and f"{FILES}/{file.name}" not in REWRITTEN:
+                shutil.copy2(file, fresh / FILES / file.name)
         path.rename(old)
         fresh.rename(path)
     shutil.rmtree(old, ignore_errors=True)
@@ -46,7 +47,7 @@ def compact(path: Path) -> int:
 
 def _copy(cache: Cache, path: Path) -> None:
     with CacheWriter(path, cache.plan, dim=cache.dim) as writer:
-        for begin in range(0, len(cache.utterance_ids), BLOCK):
-            some = np.arange(begin, min(begin + BLOCK, len(cache.utterance_ids)))
-            for k, row in zip(some, cache.read_rows(some), strict=True):
+        for begin in range(0, cache.n_utterances, BLOCK):
+            block = np.arange(begin, min(begin + BLOCK, cache.n_utterances))
+            for k, row in zip(block, cache.read_rows(block), strict=True):
                 writer.append(cache.utterance_ids[k], cache.audio_hashes[k], row)

@@ -1,8 +1,8 @@
-"""The journal of a cache: which blocks are whole, written only after they are on disk, tolerant of a torn last line.
+"""The journal of a cache: which blocks are complete, named only after they are on disk; a torn last line is ignored.
 
-A line is ``{"block": 3, "rows": 512, "files": {"embeddings": "0f…", …}}``: the digests of the block's files as they
-were written, by which a file that was swapped for another, checksums and all, is found out. The last line on a block
-counts.
+A line is ``{"block": 3, "rows": 512, "files": {"embeddings": "0f…", …}}``. ``files`` holds the digest of each of the
+block's files as it was written, which reveals a file that was exchanged for another, checksums and all. The last line
+of a block counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import append_line, replace_file
 
-JOURNAL = "journal.jsonl"
+FILES = "extraction"  # folder in the cache of everything that is no array, see `probe.cache.layout`
+JOURNAL = f"{FILES}/journal.jsonl"
 
 
 class CacheDamagedError(InputError):
@@ -24,22 +25,22 @@ class CacheDamagedError(InputError):
 
 @dataclass(frozen=True)
 class BlockLine:
-    """What the journal says of a block."""
+    """An entry of the journal: a complete block and the digests of its files."""
 
     block: int
     rows: int
-    files: dict[str, str] = field(default_factory=dict)  # digest by array; empty while they are written anew
+    files: dict[str, str] = field(default_factory=dict)  # digest by array; empty while they are rewritten
 
 
-def read_journal(path: Path, *, mending: bool = False) -> dict[int, BlockLine]:
-    """The last word on each whole block, in order; a torn last line never became one and is left out.
+def read_journal(path: Path, *, tolerant: bool = False) -> dict[int, BlockLine]:
+    """Read the last entry of each complete block, in order; a torn last line is left out.
 
     Args:
         path: of the cache
-        mending: whether a line that can't be read is no reason to stop
+        tolerant: whether unreadable lines and missing blocks are skipped instead of raising
 
     Raises:
-        CacheDamagedError: if a line that others follow can't be read, or a block is not named before the last one
+        CacheDamagedError: if a line before the last can't be read, or a block before the last is missing
     """
     raw = (path / JOURNAL).read_bytes().split(b"\n")
     lines: dict[int, BlockLine] = {}
@@ -51,27 +52,27 @@ def read_journal(path: Path, *, mending: bool = False) -> dict[int, BlockLine]:
             files = {str(name): str(digest) for name, digest in entry.get("files", {}).items()}
             lines[int(entry["block"])] = BlockLine(int(entry["block"]), int(entry["rows"]), files)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if any(rest.strip(b"\0 ") for rest in raw[number + 1 :]) and not mending:
+            if any(rest.strip(b"\0 ") for rest in raw[number + 1 :]) and not tolerant:
                 raise CacheDamagedError(
-                    f"{path / JOURNAL}, line {number + 1} can't be read. Mend it with layerprobe cache repair."
+                    f"{path / JOURNAL}, line {number + 1} can't be read. Repair it with layerprobe cache repair."
                 ) from error
-    if not mending and sorted(lines) != list(range(len(lines))):
-        raise CacheDamagedError(f"{path / JOURNAL} does not name every block. Mend it with layerprobe cache repair.")
+    if not tolerant and sorted(lines) != list(range(len(lines))):
+        raise CacheDamagedError(f"{path / JOURNAL} does not name every block. Repair it with layerprobe cache repair.")
     return dict(sorted(lines.items()))
 
 
-def n_whole_rows(lines: dict[int, BlockLine]) -> int:
-    """Rows of whole blocks."""
+def n_complete_rows(lines: dict[int, BlockLine]) -> int:
+    """Return the number of rows in complete blocks, including removed ones."""
     return sum(line.rows for line in lines.values())
 
 
 def rewrite_journal(path: Path, lines: Iterable[BlockLine]) -> None:
-    """Start the journal of a new cache, or drop what was torn from one."""
+    """Write the journal anew: empty for a new cache, or without what was torn."""
     replace_file(path / JOURNAL, "".join(_text(line) for line in lines))
 
 
 def append_block(path: Path, line: BlockLine) -> None:
-    """Name a block whole; the line is on disk when this returns."""
+    """Name a block complete; the line is on disk when this returns."""
     append_line(path / JOURNAL, _text(line))
 
 

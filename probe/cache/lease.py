@@ -1,9 +1,9 @@
-"""One writer a store: who writes claims it, renews the claim while it lives, and a dead owner's claim is taken over.
+"""One writer per store: a writer takes a lease and renews it while it lives; an expired lease is taken over.
 
-On a folder the lock of the file ``lock`` tells the processes of one machine apart, and is gone with its process. It
-does not reach between machines on every shared folder, and object stores have none, so ``lease.json`` names the owner
-besides: a process of this machine that is gone has lost it at once, one of another machine when it was not renewed
-for `LEASE_SECONDS` seconds by the store's own clock.
+In a folder, a lock on the file ``lock`` excludes other processes of the same machine, and ends with its process. It
+does not reach other machines on every shared folder, and object stores have no locks, so ``lease.json`` also names the
+owner. The lease of a process of this machine ends with that process; the lease of a process of another machine
+expires if it is not renewed for `LEASE_SECONDS` seconds, by the clock of the store.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from layerprobe.probe.cache.journal import FILES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, replace_file
 
-LEASE, LOCK = "lease.json", "lock"
-RENEW_SECONDS = 20.0  # seconds between two renewals
-LEASE_SECONDS = 90.0  # seconds without one
-SETTLE_SECONDS = 1.0  # seconds after which of two that take a claim over at once one knows that it has lost it
+LEASE, LOCK = f"{FILES}/lease.json", f"{FILES}/lock"
+RENEW_SECONDS = 20.0  # between two renewals
+LEASE_SECONDS = 90.0  # without a renewal
+WAIT_SECONDS = 1.0  # until, of two processes that take over at once, the first can see that it has lost
 
 
 class Lease:
-    """That this process writes to a store."""
+    """The right of this process to write to a store."""
 
     def __init__(self, path: Path) -> None:
-        """Of the store at ``path``; nothing is written yet."""
+        """Name the store at ``path``; nothing is written yet."""
         self._path = path
         self._file = path / LEASE
         self._token = secrets.token_hex(8)
@@ -41,38 +42,38 @@ class Lease:
         self._lost = False
 
     def take(self) -> None:
-        """Write the claim, over that of a dead owner if there is one.
+        """Write the lease, or take over an expired one, and renew it from now on.
 
         Raises:
-            InputError: naming the owner, if it lives
+            InputError: naming the owner, if another process holds it
         """
         if not _created(self._file, self._text()):
             owner = _owner(self._file)
-            if not self._is_dead(owner):
-                whose = f" ({owner['pid']} on {owner['host']})" if owner else ""
+            if not self._has_expired(owner):
+                process = f" ({owner['pid']} on {owner['host']})" if owner else ""
                 raise InputError(
-                    f"{self._path} is being written by another process{whose}. "
-                    f"Wait for it to end; if it has died, its claim lapses after {LEASE_SECONDS:.0f} seconds."
+                    f"{self._path} is being written by another process{process}. "
+                    f"Wait for it to end; if it has died, its lease expires after {LEASE_SECONDS:.0f} seconds."
                 )
-            with suppress(FileNotFoundError):  # of another that was faster and has tidied up
+            with suppress(FileNotFoundError):  # of another process that was faster and has tidied up
                 self._write()
             if is_remote(self._path) or owner.get("machine") != _machine():  # on one machine the lock has decided
-                self._ends.wait(SETTLE_SECONDS)
-                self.refuse_lost()
+                self._ends.wait(WAIT_SECONDS)
+                self.check()
         threading.Thread(target=self._renew, daemon=True).start()
 
-    def refuse_lost(self) -> None:
-        """See that the claim is still ours.
+    def check(self) -> None:
+        """Check that this process still holds the lease.
 
         Raises:
-            InputError: if another process has taken it over, as it may where this one stood still for long
+            InputError: if another process has taken it over, as it may after a long suspension of this one
         """
         if self._lost or _owner(self._file).get("token") != self._token:
             self._lost = True
             raise InputError(f"{self._path} was taken over by another process. Wait for it to end, then run again.")
 
     def release(self) -> None:
-        """Give it up."""
+        """End the lease."""
         self._ends.set()
         if _owner(self._file).get("token") == self._token:
             self._file.unlink(missing_ok=True)
@@ -80,12 +81,12 @@ class Lease:
     def _renew(self) -> None:
         while not self._ends.wait(RENEW_SECONDS):
             try:
-                self.refuse_lost()
+                self.check()
                 self._write()
             except InputError:
-                return  # told by the next writing
-            except Exception:  # each store's client has errors of its own: what writes will tell them, in words
-                continue  # the next renewal may come through; if none does, another may take over, which we see
+                return  # the next write raises it
+            except Exception:  # each store's client has errors of its own, which the next write raises too
+                continue  # the next renewal may succeed; if none does, another process may take over, which we see
 
     def _write(self) -> None:
         replace_file(self._file, self._text(), mark=self._token)
@@ -95,7 +96,7 @@ class Lease:
             {"token": self._token, "pid": os.getpid(), "host": socket.gethostname(), "machine": _machine()}
         )
 
-    def _is_dead(self, owner: dict[str, Any]) -> bool:
+    def _has_expired(self, owner: dict[str, Any]) -> bool:
         if owner.get("machine") == _machine():
             return not is_remote(self._path) or not _lives(int(owner["pid"]))  # a folder's lock is ours already
         return _age(self._file) > LEASE_SECONDS
@@ -110,20 +111,21 @@ def leased(path: Path) -> Iterator[Lease]:
     """
     with ExitStack() as held:
         if not is_remote(path):
+            (path / FILES).mkdir(parents=True, exist_ok=True)
             lock = FileLock(path / LOCK, timeout=0)
             try:
                 lock.acquire()
             except Timeout as error:
                 raise InputError(f"{path} is being written by another process. Wait for it to end.") from error
             held.callback(lock.release)
-        claim = Lease(path)
-        claim.take()
-        held.callback(claim.release)
-        yield claim
+        lease = Lease(path)
+        lease.take()
+        held.callback(lease.release)
+        yield lease
 
 
 def _created(file: Path, text: str) -> bool:
-    """Whether the file was made, which it is not if there was one."""
+    """Create a file and return whether it is new; one that exists is left as it is."""
     try:
         if is_remote(file):
             remote: Any = file
@@ -137,7 +139,7 @@ def _created(file: Path, text: str) -> bool:
 
 
 def _owner(file: Path) -> dict[str, Any]:
-    """What a claim says; nothing if there is none, or it was torn when its owner died."""
+    """Read the owner of a lease; empty if there is none, or if its file was torn when the owner died."""
     try:
         owner = json.loads(file.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -146,7 +148,7 @@ def _owner(file: Path) -> dict[str, Any]:
 
 
 def _age(file: Path) -> float:
-    """Seconds since it was written, by the clock of the store: a file is written now to ask for it."""
+    """Return the seconds since a file was written, by the clock of the store, for which another file is written now."""
     now = file.with_name(f"now-{secrets.token_hex(4)}")
     now.write_bytes(b"")
     try:
@@ -156,7 +158,7 @@ def _age(file: Path) -> float:
 
 
 def _machine() -> str:
-    """This machine since it was started, and where it is divided, the container: whose numbers of processes we see."""
+    """Identify this machine since its last start, and its container, in which numbers of processes have a meaning."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"

@@ -11,7 +11,7 @@ from layerprobe.probe.layer_names import is_stack, n_blocks
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """What is heard, by which weights, and how it is pooled; equal plans mean equal embeddings."""
+    """Every choice of an extraction: inputs, encoder weights and pooling; equal plans mean equal embeddings."""
 
     upstream: str  # "facebook/hubert-base-ls960", or a folder's name
     revision: str  # the hub's commit, never a moving name; "" for a folder
@@ -28,48 +28,48 @@ class ExtractionPlan:
     text_column: str | None  # the manifest's column that a text encoder reads; None for a speech encoder
     chunking: str  # how inputs over an encoder's limit are cut into chunks
     poolings: tuple[str, ...]
-    forward: str  # whose forward pass: "transformers", or "native"
+    forward: str  # implementation of the forward pass: "transformers" or "native"
     precision: str  # of its matrix products
     storage_dtype: str  # of the embeddings on disk
     libraries: str  # versions that can change a number
 
     def fingerprint(self) -> str:
-        """Twelve hex digits that the cache and every later table carry."""
+        """Return twelve hex digits that the cache and every later table carry."""
         return plan_fingerprint(self)
 
     def differences(self, other: ExtractionPlan) -> list[str]:
-        """What differs, field by field: ``poolings mean, not mean, std``; ours first."""
+        """Return the fields that differ, each as text such as ``poolings mean, not mean, std``, this plan's first."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
-        return [f"{name} {_words(ours)}, not {_words(theirs)}" for name, ours, theirs in pairs if ours != theirs]
+        return [f"{name} {_quoted(ours)}, not {_quoted(theirs)}" for name, ours, theirs in pairs if ours != theirs]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types, for the cache's attributes."""
+        """Return the plan as a dict of plain types, for the cache's attributes."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> ExtractionPlan:
-        """The plan that `to_json` wrote."""
+        """Return the plan that `to_json` wrote."""
         values = {**content, "layers": tuple(content["layers"]), "poolings": tuple(content["poolings"])}
         return cls(**values)
 
     def lines(self) -> list[str]:
-        """Every choice, ``name: value``."""
-        return [f"{f.name}: {_shown(getattr(self, f.name))}" for f in fields(self)]
+        """Return every choice as a line ``name: value``."""
+        return [f"{f.name}: {_plain(getattr(self, f.name))}" for f in fields(self)]
 
     @property
     def is_stack(self) -> bool:
-        """Whether these are layers, one above the other, that can be mixed; not features side by side."""
+        """Whether these are consecutive layers of an encoder, which can be weighted, and not acoustic features."""
         return is_stack(self.layers)
 
     @property
     def n_blocks(self) -> int:
-        """Transformer blocks: layers without layer 0 and ``final``."""
+        """Number of transformer blocks: all layers except layer 0 and ``final``."""
         return n_blocks(self.layers)
 
 
-def _words(value: Any) -> str:
-    return _shown(value) if isinstance(value, tuple) else repr(value)
+def _quoted(value: Any) -> str:
+    return _plain(value) if isinstance(value, tuple) else repr(value)
 
 
-def _shown(value: Any) -> str:
+def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

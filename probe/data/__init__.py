@@ -1,1 +1,1 @@
-"""Manifests, audio files and transcripts: what is read before an encoder sees anything."""
+"""Manifests, audio files and transcripts: the input of encoders."""

@@ -1,4 +1,4 @@
-"""Stage: sounds become transcripts by a speech recogniser of transformers, resumable, one utterance at a time."""
+"""Stage: transcripts from a speech recogniser of transformers, one utterance at a time and resumable."""
 
 from __future__ import annotations
 
@@ -14,50 +14,51 @@ import torch
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row
 from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION, AudioReader
-from layerprobe.probe.data.transcripts import filled
+from layerprobe.probe.data.transcripts import fill_column
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.hub import hub_commit, quiet_transformers, why_not_loaded
+from layerprobe.probe.hub import hub_commit, loading_error_message, quiet_transformers
 from layerprobe.probe.progress import NullProgress
 
-CHUNK_SECONDS = 30.0  # of long sound, overlapping by a sixth on either side as the pipeline does
+CHUNK_SECONDS = 30.0  # of long audio; chunks overlap by a sixth on either side, as in the pipeline
+PROGRESS_FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Transcription:
-    """What a run of `transcribe` did."""
+    """Result of `transcribe`."""
 
-    table: pd.DataFrame  # with the column of words, and the one that says where they are from
-    n_encoded: int  # in this run
-    n_without_text: int  # utterances in which it heard no word
+    table: pd.DataFrame  # with the column of transcripts, and COLUMN_source with the source of each
+    n_encoded: int  # utterances transcribed in this run
+    n_without_text: int  # utterances whose transcript is empty
     quarantine: pd.DataFrame  # utterance_id, path, reason
 
 
 class Recogniser:
-    """A speech recogniser; made by `load_recogniser`."""
+    """A speech recogniser, as `load_recogniser` returns it."""
 
     def __init__(self, pipeline: Any, *, name: str, options: dict[str, Any]) -> None:
-        """Name it as it goes into the table."""
+        """Wrap a pipeline of transformers; ``name`` is the source that the table will state."""
         self._pipeline, self.name, self._options = pipeline, name, options
         self.sampling_rate = int(pipeline.feature_extractor.sampling_rate)
 
     def __call__(self, waveform: np.ndarray) -> str:
-        """The words of one sound ``(n_samples,)``; '' where it hears none."""
-        given = {"raw": waveform, "sampling_rate": self.sampling_rate}
+        """Return the transcript of one waveform ``(n_samples,)``; '' where nothing is recognised."""
+        audio = {"raw": waveform, "sampling_rate": self.sampling_rate}
         with quiet_transformers(bars=False), torch.inference_mode():
-            answer = self._pipeline(given, **self._options)
-        return " ".join(str(answer["text"]).split())
+            result = self._pipeline(audio, **self._options)
+        return " ".join(str(result["text"]).split())
 
 
 def load_recogniser(name: str, *, device: str = "cpu", language: str | None = None) -> Recogniser:
-    """Load a recogniser from a folder or the hub; weights are safetensors, and no code of the model's own is run.
+    """Load a recogniser from a folder or the hub; only safetensors are read, and no code of the model is run.
 
     Args:
         name: a hub name with an optional ``@revision``, or a folder
         device: cpu or cuda
-        language: of a Whisper that knows several; None lets it tell by itself
+        language: of the audio, for a multilingual Whisper; None for automatic detection
 
     Raises:
-        InputError: if nothing is found there, or it is no recogniser
+        InputError: if nothing is found there, it is no recogniser, or ``language`` is given to a monolingual one
     """
     from transformers import pipeline
 
@@ -65,7 +66,7 @@ def load_recogniser(name: str, *, device: str = "cpu", language: str | None = No
     with quiet_transformers(bars=not folder.is_dir()):
         try:
             source, revision = (str(folder), None) if folder.is_dir() else hub_commit(name)
-            made = pipeline(
+            recogniser = pipeline(
                 "automatic-speech-recognition",
                 model=source,
                 revision=revision,
@@ -76,83 +77,98 @@ def load_recogniser(name: str, *, device: str = "cpu", language: str | None = No
         except InputError:
             raise
         except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
-            raise InputError(why_not_loaded(name, folder, error, holds="preprocessor and tokenizer")) from error
+            raise InputError(
+                loading_error_message(name, folder, error, needed_files="preprocessor and tokenizer")
+            ) from error
     options: dict[str, Any] = {"chunk_length_s": CHUNK_SECONDS}
-    if made.model.config.model_type == "whisper" and getattr(made.model.generation_config, "is_multilingual", False):
+    model = recogniser.model
+    if model.config.model_type == "whisper" and getattr(model.generation_config, "is_multilingual", False):
         options["generate_kwargs"] = {"task": "transcribe", **({} if language is None else {"language": language})}
     elif language is not None:
-        raise InputError(f"{name} knows one language. Leave --language out.")
+        raise InputError(f"{name} recognises one language only. Leave --language out.")
     shown = folder.resolve().name if folder.is_dir() else source
-    return Recogniser(made, name=shown + (f"@{revision}" if revision else ""), options=options)
+    return Recogniser(recogniser, name=shown + (f"@{revision}" if revision else ""), options=options)
 
 
 def transcribe(
-    table: pd.DataFrame, recogniser: Recogniser, *, column: str, notes: Path, progress: NullProgress | None = None
+    table: pd.DataFrame,
+    recogniser: Recogniser,
+    *,
+    column: str,
+    progress_file: Path,
+    progress: NullProgress | None = None,
 ) -> Transcription:
-    """Transcribe every utterance that has no words in ``column``; those that have keep them.
+    """Transcribe every utterance that has no transcript in ``column``; existing transcripts are kept.
 
-    What was heard is noted at once in ``notes``, so that an interrupted run goes on where it was.
+    Each transcript is appended to ``progress_file`` at once, so that an interrupted run can be resumed.
 
     Args:
         table: of a manifest
-        recogniser: what hears
-        column: to be filled
-        notes: a file beside the table to come, which the caller deletes once that is written
+        recogniser: as `load_recogniser` returns it
+        column: to fill
+        progress_file: JSON lines; the caller deletes the file once the new table is written
         progress: receives the progress
 
     Raises:
-        InputError: if ``notes`` are of another recogniser
+        InputError: if ``progress_file`` is damaged, of another recogniser or of another format version
     """
     progress = progress or NullProgress()
     hashes = AudioHashes()
     source = AudioReader(hashes, sampling_rate=recogniser.sampling_rate, max_duration=MAX_DURATION)
-    known = _read_notes(notes, recogniser.name)
+    known = _read_progress(progress_file, recogniser.name)
     before = table[column].astype(str).str.strip() if column in table else pd.Series("", index=table.index)
     rows: list[Row] = table.to_dict("records")
-    wordless = [k for k, there in enumerate(before) if not there]
-    words: list[str | None] = [None] * len(rows)
+    missing = [k for k, text in enumerate(before) if not text]
+    texts: list[str | None] = [None] * len(rows)
     quarantine, n_encoded = Quarantine(), 0
 
     def read(row: Row) -> tuple[str, np.ndarray]:
-        material = source.read(row)
-        return material.content, decode_waveform(material)
+        model_input = source.read(row)
+        return model_input.content, decode_waveform(model_input)
 
-    with notes.open("a", encoding="utf-8") as file:
+    with progress_file.open("a", encoding="utf-8") as file:
         if not known:
-            file.write(json.dumps({"recogniser": recogniser.name}) + "\n")
-        asked = [rows[k] for k in wordless]
-        for place, (content, waveform) in read_audio(
-            asked, read, quarantine=quarantine, threads=1, task="transcribe", progress=progress
+            header = {"format_version": PROGRESS_FORMAT_VERSION, "recogniser": recogniser.name}
+            file.write(json.dumps(header) + "\n")
+        pending = [rows[k] for k in missing]
+        for index, (content, waveform) in read_audio(
+            pending, read, quarantine=quarantine, threads=1, task="transcribe", progress=progress
         ):
-            name = asked[place]["utterance_id"]
-            found = known.get((name, content))
-            if found is None:
-                found = recogniser(waveform)
+            name = pending[index]["utterance_id"]
+            text = known.get((name, content))
+            if text is None:
+                text = recogniser(waveform)
                 n_encoded += 1
-                file.write(json.dumps({"utterance_id": name, "content": content, "words": found}) + "\n")
+                file.write(json.dumps({"utterance_id": name, "content": content, "text": text}) + "\n")
                 file.flush()
-            words[wordless[place]] = found
-    done = filled(table, words, source=recogniser.name, column=column)
-    return Transcription(done, n_encoded, sum(w == "" for w in words), quarantine.table())
+            texts[missing[index]] = text
+    filled = fill_column(table, texts, source=recogniser.name, column=column)
+    return Transcription(filled, n_encoded, sum(t == "" for t in texts), quarantine.table())
 
 
-def _read_notes(notes: Path, name: str) -> dict[tuple[str, str], str]:
-    """Words by utterance and sound; a torn last line is left out."""
-    if not notes.exists():
+def _read_progress(path: Path, recogniser: str) -> dict[tuple[str, str], str]:
+    """Return transcripts by utterance and content hash; a torn last line is left out."""
+    if not path.exists():
         return {}
-    lines = notes.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     entries = []
     for number, line in enumerate(lines):
         try:
             entries += [json.loads(line)] if line.strip("\0 ") else []
         except ValueError as error:
             if any(rest.strip("\0 ") for rest in lines[number + 1 :]):
-                raise InputError(f"{notes}, line {number + 1} can't be read. Delete it to begin anew.") from error
-    if entries and entries[0].get("recogniser") != name:
+                raise InputError(f"{path}, line {number + 1} can't be read. Delete the file to start anew.") from error
+    if entries and entries[0].get("format_version") != PROGRESS_FORMAT_VERSION:
         raise InputError(
-            f"{notes} has what {entries[0].get('recogniser')} heard, not {name}. Delete it, or name another --out."
+            f"{path} has format_version {entries[0].get('format_version')}, not {PROGRESS_FORMAT_VERSION}. Delete the "
+            "file to start anew."
         )
-    if lines and lines[-1].strip("\0 "):  # the torn line goes, so that the next begins on its own
-        whole = "".join(json.dumps(entry) + "\n" for entry in entries)
-        notes.write_text(whole, encoding="utf-8")
-    return {(e["utterance_id"], e["content"]): e["words"] for e in entries[1:]}
+    if entries and entries[0].get("recogniser") != recogniser:
+        raise InputError(
+            f"{path} has transcripts of {entries[0].get('recogniser')}, not of {recogniser}. Delete it, or name "
+            "another --out."
+        )
+    if lines and lines[-1].strip("\0 "):  # the torn line is removed, so that the next one has a line of its own
+        complete = "".join(json.dumps(entry) + "\n" for entry in entries)
+        path.write_text(complete, encoding="utf-8")
+    return {(e["utterance_id"], e["content"]): e["text"] for e in entries[1:]}

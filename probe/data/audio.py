@@ -1,4 +1,4 @@
-"""A path and a span become mono float32 at the encoder's rate, or a reason why not.
+"""Audio files, or spans of them, decoded to mono float32 at the encoder's sampling rate.
 
 soundfile decodes (WAV, FLAC, OGG, MP3 of any rate, depth and channel count, no FFmpeg), channels are averaged,
 soxr resamples at its HQ setting: flat to 7 kHz and aliases below -140 dB from 44.1 to 16 kHz, where common
@@ -16,7 +16,7 @@ import soxr
 
 RESAMPLER = "soxr HQ"
 CHANNELS = "mean"
-# Label files round times, so a span may end this much after its sound; more is a wrong span.
+# Label files round times, so a span may end this much after the recording; more is a wrong span.
 SPAN_TOLERANCE_SECONDS = 0.01
 # Without a Xing header the length of an MP3 is an estimate that can be off by a frame or two of 1152 samples.
 MP3_LENGTH_TOLERANCE = 2 * 1152
@@ -24,52 +24,52 @@ OGG_HEADER_TYPE, OGG_END_OF_STREAM = 5, 0x04  # byte and bit of a page's header 
 
 
 class InvalidAudioError(Exception):
-    """Why one sound can't be used; the utterance is quarantined and the rest goes on."""
+    """The reason why an audio file can't be used; its utterance is quarantined, and the others are processed."""
 
 
 def read_audio_file(
     path: Path | str,
     *,
-    sampling_rate: int,
+    sampling_rate: int | None,
     start: float | None = None,
     end: float | None = None,
     max_duration: float = float("inf"),
 ) -> np.ndarray:
-    """Decode a sound, or only the span from ``start`` to ``end`` seconds of it.
+    """Decode an audio file, or only the span from ``start`` to ``end`` seconds of it.
 
     Args:
         path: a file that libsndfile decodes, whatever its name ends in
-        sampling_rate: of the result, Hz
-        start: seconds from the beginning, ``0`` if None
-        end: seconds from the beginning, the sound's end if None
-        max_duration: a longer span is refused before it is decoded
+        sampling_rate: of the result, Hz; None for the file's own
+        start: seconds from the beginning; None for the beginning
+        end: seconds from the beginning; None for the end of the file
+        max_duration: seconds; a longer span is refused before it is decoded
 
     Returns:
         the waveform, ``(n_samples,)`` float32, full scale -1 to 1
 
     Raises:
-        InvalidAudioError: if the file is missing, empty, no sound, or truncated, or if the span is outside the
-            sound, too long, not finite or silent
+        InvalidAudioError: if the file is missing, empty, no audio, or truncated, or if the span is outside the
+            recording, too long, not finite or silent
     """
     path = Path(path)
     try:
-        with soundfile.SoundFile(path) as sound:
-            channels, rate = _decode_span(sound, path, start, end, max_duration)
+        with soundfile.SoundFile(path) as file:
+            channels, rate = _decode_span(file, path, start, end, max_duration)
     except (soundfile.SoundFileRuntimeError, TypeError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
-        raise InvalidAudioError(_why_not_opened(path, error)) from error
+        raise InvalidAudioError(_opening_error(path, error)) from error
     if not np.isfinite(channels).all():
         raise InvalidAudioError("holds samples that are not finite")
     waveform = channels.mean(axis=1)
     if np.ptp(waveform) == 0:
         raise InvalidAudioError("silent: every sample is the same")
-    if rate != sampling_rate:
+    if sampling_rate is not None and rate != sampling_rate:
         waveform = soxr.resample(waveform, rate, sampling_rate, quality="HQ")
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
 def audio_duration(path: Path | str) -> float:
-    """Length of a sound by its header, without decoding it; 0 where it can't be opened."""
+    """Return the duration in seconds by the file's header, without decoding; 0 where it can't be opened."""
     try:
         return float(soundfile.info(str(path)).duration)
     except (soundfile.SoundFileRuntimeError, TypeError):
@@ -77,36 +77,35 @@ def audio_duration(path: Path | str) -> float:
 
 
 def _decode_span(
-    sound: soundfile.SoundFile, path: Path, start: float | None, end: float | None, max_duration: float
+    file: soundfile.SoundFile, path: Path, start: float | None, end: float | None, max_duration: float
 ) -> tuple[np.ndarray, int]:
-    """Samples ``(n_samples, n_channels)`` float32 at the file's own rate, and that rate."""
-    rate, seconds = sound.samplerate, sound.frames / sound.samplerate
+    """Return the samples ``(n_samples, n_channels)`` float32 at the file's own rate, and that rate."""
+    rate, seconds = file.samplerate, file.frames / file.samplerate
     whole = start is None and end is None
     begin = 0.0 if start is None else start
     stop = seconds if end is None else end
-    if sound.frames == 0:
+    if file.frames == 0:
         raise InvalidAudioError("empty: it holds no samples")
-    if whole and (reason := _truncation(path, sound.format)):
+    if whole and (reason := _truncation(path, file.format)):
         raise InvalidAudioError(reason)
     if begin >= seconds or stop > seconds + SPAN_TOLERANCE_SECONDS:
-        raise InvalidAudioError(f"span {begin:g} to {stop:g} s lies outside the sound of {seconds:g} s")
+        raise InvalidAudioError(f"span {begin:g} to {stop:g} s lies outside the recording of {seconds:g} s")
     if stop - begin > max_duration:
         raise InvalidAudioError(
-            f"{stop - begin:.0f} s long, over the {max_duration:g} s that are encoded in one piece; "
-            "cut it into spans with start and end"
+            f"{stop - begin:.0f} s long, over the maximum of {max_duration:g} s; cut it into spans with start and end"
         )
     first = round(begin * rate)
-    expected = min(round(stop * rate), sound.frames) - first
+    expected = min(round(stop * rate), file.frames) - first
     if first:
-        sound.seek(first)
-    channels = sound.read(expected, dtype="float32", always_2d=True)
-    slack = MP3_LENGTH_TOLERANCE if sound.format == "MP3" else 0
+        file.seek(first)
+    channels = file.read(expected, dtype="float32", always_2d=True)
+    slack = MP3_LENGTH_TOLERANCE if file.format == "MP3" else 0
     if len(channels) < expected - slack or len(channels) == 0:
         raise InvalidAudioError(f"truncated: {len(channels)} of {expected} samples could be decoded")
     return channels, rate
 
 
-def _why_not_opened(path: Path, error: Exception) -> str:
+def _opening_error(path: Path, error: Exception) -> str:
     if not path.exists():
         return "no such file"
     if path.stat().st_size == 0:
@@ -115,7 +114,7 @@ def _why_not_opened(path: Path, error: Exception) -> str:
 
 
 def _truncation(path: Path, container: str) -> str:
-    """Why a file ends too early, in the containers where libsndfile plays what is left and does not say."""
+    """Return why a file ends too early, in the containers where libsndfile reads what is left without an error."""
     if container in ("WAV", "WAVEX"):
         promised, present = _wav_data_bytes(path)
         if present < promised:
@@ -126,16 +125,19 @@ def _truncation(path: Path, container: str) -> str:
 
 
 def _wav_data_bytes(path: Path) -> tuple[int, int]:
-    """Bytes that the data chunk promises, and bytes that follow its header."""
+    """Return the bytes that the data chunk promises, and the bytes that follow its header."""
     size = path.stat().st_size
     with path.open("rb") as file:
         magic, _, _ = struct.unpack("<4sI4s", file.read(12))
+        position = 12
         while magic == b"RIFF" and len(header := file.read(8)) == 8:
             name, length = struct.unpack("<4sI", header)
+            position += len(header)
             if name == b"data":
                 streamed = length in (0, 0xFFFFFFFF)  # written to a pipe: the length was never known
-                return (0 if streamed else length), size - file.tell()
-            file.seek(length + length % 2, 1)
+                return (0 if streamed else length), size - position
+            position += length + length % 2
+            file.seek(position)
     return 0, 0  # big-endian or 64-bit variants, whose own headers libsndfile checks
 
 

@@ -1,4 +1,4 @@
-"""What sounds hold, by hash, remembered from run to run: a file is read again only if its size or time has changed."""
+"""Hashes of audio files, stored between runs: a file is hashed again only if its size or modification time changed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Row = dict[Hashable, Any]  # of the manifest, by column
 
 
 class AudioHashes:
-    """Sixteen hex digits over a file's bytes: the same after a move or a touch, another after an edit."""
+    """Hashes of sixteen hex digits over files' bytes; moving a file changes nothing, editing it does."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Remember what ``audio_hashes.csv`` in ``folder`` holds, if it is there."""
+        """Load ``audio_hashes.csv`` of ``folder`` where it exists; with None nothing is loaded or saved."""
         self._file = None if folder is None else folder / AUDIO_HASHES
         self._known: dict[str, tuple[int, int, str]] = {}
         self._used: dict[str, tuple[int, int, str]] = {}
@@ -31,39 +31,39 @@ class AudioHashes:
             columns = (table[name].tolist() for name in COLUMNS)
             self._known = {path: (size, time, digest) for path, size, time, digest in zip(*columns, strict=True)}
 
-    def of_file(self, path: str) -> str:
-        """The hash of one file.
+    def hash_file(self, path: str) -> str:
+        """Return the hash of one file.
 
         Raises:
             OSError: if it can't be read
         """
         status = Path(path).stat()
-        seen = self._known.get(path)
-        if seen is None or seen[:2] != (status.st_size, status.st_mtime_ns):
+        entry = self._known.get(path)
+        if entry is None or entry[:2] != (status.st_size, status.st_mtime_ns):
             with Path(path).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-            seen = self._known[path] = (status.st_size, status.st_mtime_ns, digest)
-        self._used[path] = seen
-        return seen[2]
+            entry = self._known[path] = (status.st_size, status.st_mtime_ns, digest)
+        self._used[path] = entry
+        return entry[2]
 
-    def of_row(self, row: Row) -> str:
-        """What an utterance was made from: its file's hash and the span, if it is one."""
-        return self.of_file(str(row["path"])) + "".join(f" {k} {v!r}" for k, v in span_of(row).items())
+    def hash_row(self, row: Row) -> str:
+        """Return what identifies an utterance's audio: its file's hash, and the span where it has one."""
+        return self.hash_file(str(row["path"])) + "".join(f" {k} {v!r}" for k, v in span_of(row).items())
 
     def save(self) -> None:
-        """Write down the files that were asked for."""
+        """Write the hashes of the files that were looked up."""
         if self._file is not None:
-            rows = [(path, *seen) for path, seen in self._used.items()]
+            rows = [(path, *entry) for path, entry in self._used.items()]
             table = pd.DataFrame(rows, columns=list(COLUMNS))
             replace_file(self._file, table.to_csv(index=False, lineterminator="\n"))
 
 
 def records(table: pd.DataFrame) -> Iterator[Row]:
-    """A manifest's rows one by one; never all at once, which would take a kilobyte each."""
+    """Yield a manifest's rows one by one; all at once they would take a kilobyte each."""
     for begin in range(0, len(table), ROWS_AT_ONCE):
         yield from table.iloc[begin : begin + ROWS_AT_ONCE].to_dict("records")
 
 
 def span_of(row: Row) -> dict[str, float]:
-    """Where in its file an utterance begins and ends, in seconds, as far as the manifest says."""
+    """Return ``start`` and ``end`` of an utterance in its file, in seconds, where the manifest states them."""
     return {name: float(row[name]) for name in ("start", "end") if pd.notna(row.get(name))}

@@ -1,4 +1,4 @@
-"""Reading utterances one after another: ahead in threads, what fails in quarantine, progress reported."""
+"""Utterances read in order, ahead of their use and in threads; those that can't be used are quarantined."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ Read = TypeVar("Read")
 
 
 class Quarantine:
-    """Utterances that can't be used, each with its path and the reason."""
+    """Utterances that can't be used, with their paths and reasons."""
 
     def __init__(self) -> None:
-        """Nothing is refused yet."""
+        """Start without any."""
         self.refused: dict[str, tuple[str, str]] = {}  # path and reason by utterance
 
     def __len__(self) -> int:
-        """Count the utterances that were refused."""
+        """Return the number of utterances."""
         return len(self.refused)
 
     def refuse(self, row: Row, reason: str) -> None:
-        """Keep an utterance's reason; one that was refused before keeps its place."""
+        """Add an utterance with the reason; one that is there already keeps its position."""
         self.refused[str(row["utterance_id"])] = (str(row["path"]), reason)
 
     def table(self) -> pd.DataFrame:
-        """Return ``utterance_id, path, reason`` in the order in which they were refused."""
+        """Return a table ``utterance_id, path, reason`` in the order in which utterances were added."""
         return pd.DataFrame([(name, *rest) for name, rest in self.refused.items()], columns=QUARANTINE_COLUMNS)
 
 
@@ -51,19 +51,19 @@ def read_audio(
     unit: str = "utterances",
     progress: NullProgress | None = None,
 ) -> Iterator[tuple[int, Read]]:
-    """Read utterances in order, a few ahead of the caller; those that can't be used go into quarantine.
+    """Read utterances in order, a few ahead of the caller; those that can't be used are quarantined.
 
     Args:
         rows: of a manifest
-        read: gives what is wanted of a row, in a thread; raises InvalidAudioError where it can't be used
-        quarantine: takes the utterances that are refused
-        threads: that read
-        task: under which progress is reported, an utterance when the caller asks for the next
-        unit: of the task
-        progress: receives the progress; None for a caller who reports by other means
+        read: called with each row, in a thread; raises InvalidAudioError where the utterance can't be used
+        quarantine: receives the utterances that can't be used
+        threads: number of threads that read
+        task: name under which progress is reported
+        unit: what the task counts
+        progress: receives the progress, an utterance when the caller requests the next; None to report none
 
     Yields:
-        the place of each usable utterance in ``rows``, and what was read
+        the index of each usable utterance in ``rows``, and the result of ``read``
     """
     progress = progress or NullProgress()
     progress.begin(task, len(rows), unit)
@@ -74,23 +74,23 @@ def read_audio(
                 while len(waiting) < AHEAD * threads and k + len(waiting) < len(rows):
                     waiting.append(pool.submit(read, rows[k + len(waiting)]))
                 try:
-                    found = waiting.popleft().result()
+                    result = waiting.popleft().result()
                 except InvalidAudioError as error:
                     quarantine.refuse(row, str(error))
                 else:
-                    yield k, found
+                    yield k, result
                 progress.advance(1, f"{len(quarantine)} quarantined")
     finally:
         progress.end()
 
 
-def decode_waveform(material: ModelInput) -> np.ndarray:
-    """Return the waveform of what a `AudioReader` read.
+def decode_waveform(model_input: ModelInput) -> np.ndarray:
+    """Return the waveform ``(n_samples,)`` that an `AudioReader` read.
 
     Raises:
-        InvalidAudioError: if it is refused
+        InvalidAudioError: if the audio can't be used
     """
-    if material.reason:
-        raise InvalidAudioError(material.reason)
-    assert isinstance(material.what, np.ndarray)
-    return material.what
+    if model_input.reason:
+        raise InvalidAudioError(model_input.reason)
+    assert isinstance(model_input.data, np.ndarray)
+    return model_input.data

@@ -1,4 +1,4 @@
-"""What an upstream hears or reads of each row of a manifest: its sound, or its words."""
+"""Inputs of encoders read from the rows of a manifest: waveforms, or transcripts."""
 
 from __future__ import annotations
 
@@ -13,68 +13,72 @@ from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row, span_of
 from layerprobe.probe.data.schema import TRANSCRIPT
 
-NO_TEXT = "no words"  # the content of a row whose transcript is empty
-# What is decoded ahead is held in memory; this much is 77 MB an utterance at 16 kHz.
+NO_TEXT = "no text"  # the content of a row whose transcript is empty
+# Seconds. Audio that is decoded ahead is held in memory; this much is 77 MB per utterance at 16 kHz.
 MAX_DURATION = 1200.0
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """One utterance as it is embedded, or why it can't be."""
+    """Input of an encoder for one utterance, or the reason why there is none."""
 
-    content: str  # changes with whatever was heard or read
-    what: np.ndarray | str  # waveform (n_samples,) float32, or words
-    seconds: float = 0.0  # of sound
-    reason: str = ""  # "" where it can be used
+    content: str  # hash, which changes with the audio or the transcript
+    data: np.ndarray | str  # waveform (n_samples,) float32, or transcript
+    seconds: float = 0.0  # duration of the audio
+    reason: str = ""  # why the utterance can't be used; "" where it can
 
 
 class InputReader(Protocol):
-    """Gives the material of a row."""
+    """Reader of an encoder's input for a row of a manifest."""
 
     def content(self, row: Row) -> str:
-        """What a row's embedding is made from; FileNotFoundError where its sound is gone."""
+        """Return the hash of a row's input.
+
+        Raises:
+            FileNotFoundError: if the audio file does not exist
+        """
 
     def read(self, row: Row) -> ModelInput:
-        """The row's material; never an error, for the rest goes on."""
+        """Return the row's input; one that can't be read has a reason, so that other rows can be processed."""
 
 
 class AudioReader:
-    """Decodes sounds at an encoder's rate."""
+    """Reader of waveforms at an encoder's sampling rate."""
 
     def __init__(self, hashes: AudioHashes, *, sampling_rate: int, max_duration: float = MAX_DURATION) -> None:
-        """Name the rate in Hz, and the length beyond which a sound is refused."""
-        self._hashes, self._rate, self._longest = hashes, sampling_rate, max_duration
+        """Set the sampling rate in Hz, and the duration in seconds above which audio is refused."""
+        self._hashes, self._rate, self._max_duration = hashes, sampling_rate, max_duration
 
     def content(self, row: Row) -> str:
-        """The file's hash and the span."""
-        return self._hashes.of_row(row)
+        """Return the file's hash and the span."""
+        return self._hashes.hash_row(row)
 
     def read(self, row: Row) -> ModelInput:
-        """The waveform."""
+        """Return the waveform, or the reason why there is none."""
         path, span = str(row["path"]), span_of(row)
         try:
-            waveform = read_audio_file(path, sampling_rate=self._rate, max_duration=self._longest, **span)
-            return ModelInput(self._hashes.of_row(row), waveform, len(waveform) / self._rate)
+            waveform = read_audio_file(path, sampling_rate=self._rate, max_duration=self._max_duration, **span)
+            return ModelInput(self._hashes.hash_row(row), waveform, len(waveform) / self._rate)
         except InvalidAudioError as error:
             return ModelInput("", np.empty(0, dtype=np.float32), reason=str(error))
 
 
 class TextReader:
-    """Takes the words from a column of the manifest."""
+    """Reader of transcripts from a column of the manifest."""
 
     def __init__(self, column: str = TRANSCRIPT) -> None:
-        """Name the column."""
+        """Set the column."""
         self._column = column
 
     def content(self, row: Row) -> str:
-        """A hash of the words, or `NO_TEXT`."""
-        words = self._words(row)
-        return f"words {hashlib.sha256(words.encode()).hexdigest()[:16]}" if words else NO_TEXT
+        """Return a hash of the transcript, or `NO_TEXT` where it is empty."""
+        text = self._transcript(row)
+        return f"text {hashlib.sha256(text.encode()).hexdigest()[:16]}" if text else NO_TEXT
 
     def read(self, row: Row) -> ModelInput:
-        """The words, without what is white around them."""
-        return ModelInput(self.content(row), self._words(row))
+        """Return the transcript without surrounding white space."""
+        return ModelInput(self.content(row), self._transcript(row))
 
-    def _words(self, row: Row) -> str:
-        words = row[self._column]
-        return "" if pd.isna(words) else str(words).strip()
+    def _transcript(self, row: Row) -> str:
+        text = row[self._column]
+        return "" if pd.isna(text) else str(text).strip()

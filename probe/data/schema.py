@@ -1,24 +1,29 @@
-"""What a manifest is: its header, the scales and classes of its targets, its table, and what can be wrong with one."""
+"""The manifest: a table of utterances, and a header with the scales and classes of its targets."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
-TRANSCRIPT = "transcript"  # the column of words, unless another is named
-ASR_TRANSCRIPT = "asr_transcript"  # the column of a machine's words beside people's
+MANIFEST_FORMAT_VERSION = 1  # of the header; another one is refused
+TRANSCRIPT = "transcript"  # default column of the transcript
+ASR_TRANSCRIPT = "asr_transcript"  # column of a recogniser's transcript where there are human ones, too
 PROBLEMS_SHOWN = 20
+ROW_COUNTING = "Rows are counted as a spreadsheet shows them: the header is row 1."
 
 
 @dataclass(frozen=True)
 class Target:
-    """The scale that listeners rated on."""
+    """A rated target: the ends of the scale that raters used, and what the scale means."""
 
     minimum: float
     maximum: float
@@ -27,7 +32,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Nominal:
-    """The classes among which listeners, or a script, chose one."""
+    """A nominal target: the classes among which raters, or a script, chose one."""
 
     classes: tuple[str, ...]
     meaning: str = ""
@@ -35,17 +40,20 @@ class Nominal:
 
 @dataclass(frozen=True)
 class Header:
-    """What a corpus is: its name, version, licence, the scale of rated targets, the classes of nominal ones."""
+    """Description of a corpus: name, version, licence, scales of rated targets, classes of nominal ones.
+
+    ``version``, ``licence`` and ``notes`` are '' where the header does not state them.
+    """
 
     corpus: str
-    version: str
-    licence: str
-    targets: dict[str, Target]
+    version: str = ""
+    licence: str = ""
+    targets: dict[str, Target] = field(default_factory=dict)
     notes: str = ""
     nominal: dict[str, Nominal] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
     """A checked table of utterances with the header that explains it.
 
@@ -55,35 +63,69 @@ class Manifest:
 
     path: Path
     header: Header
-    table: pd.DataFrame = field(repr=False)
+    table: pd.DataFrame
+
+    def __repr__(self) -> str:
+        """Return one line: file, corpus, numbers of utterances and speakers, targets with their scales."""
+        targets = ", ".join(f"{name} {scale}" for name, scale in self._scales()) or "no targets"
+        counts = f"{_count(len(self.table), 'utterance')}, {_count(self.n_speakers, 'speaker')}"
+        return f"<Manifest {self.path.name}: corpus {self.header.corpus!r}, {counts}; {targets}>"
+
+    def _repr_html_(self) -> str:
+        """Return the same as a small table, for notebooks."""
+        rows = [("corpus", " ".join(filter(None, (self.header.corpus, self.header.version))))]
+        rows += [("licence", self.header.licence)] if self.header.licence else []
+        rows += [("utterances", f"{len(self.table):,}"), ("speakers", f"{self.n_speakers:,}")]
+        if "split" in self.table:
+            rows.append(("split", ", ".join(f"{k} {n:,}" for k, n in self.table["split"].value_counts().items())))
+        for name, scale in self._scales():
+            n_rated = int((self.table[name].notna() & (self.table[name] != "")).sum())
+            rows.append((name, f"{scale}, {_count(n_rated, 'rating')}"))
+        cells = "".join(f"<tr><th>{escape(key)}</th><td>{escape(text)}</td></tr>" for key, text in rows)
+        return f"<table><caption>Manifest {escape(self.path.name)}</caption><tbody>{cells}</tbody></table>"
 
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the rated targets, in the header's order."""
         return tuple(self.header.targets)
 
+    @property
+    def n_speakers(self) -> int:
+        """Number of identified speakers; utterances of unknown ones are not counted."""
+        return int(self.table["speaker_id"][self.table["speaker_id"] != UNKNOWN_SPEAKER].nunique())
+
     def content_hash(self) -> str:
-        """Sixteen hex digits over every column that can change a score; moving the folder changes nothing."""
+        """Return sixteen hex digits over every column that can change a score; they do not depend on the folder."""
         rated = [c for target in self.targets for c in (target, *rater_columns(self.table, target))]
         texts = [c for c in ("split", TRANSCRIPT, ASR_TRANSCRIPT, "gender", "corpus") if c in self.table]
         columns = ["utterance_id", "speaker_id", *texts, *rated, *self.header.nominal]
         text = self.table.sort_values("utterance_id")[columns].to_csv(index=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def _scales(self) -> Iterable[tuple[str, str]]:
+        yield from ((name, f"{t.minimum:g} to {t.maximum:g}") for name, t in self.header.targets.items())
+        yield from ((name, f"({len(n.classes)} classes)") for name, n in self.header.nominal.items())
+
 
 class ManifestError(InputError):
-    """The problems of one manifest, all of them, each with its row."""
+    """All problems of one manifest; a problem of a row begins with the row's number."""
 
     def __init__(self, path: Path, problems: list[str]) -> None:
         self.problems = problems
         shown = [f"  {p}" for p in problems[:PROBLEMS_SHOWN]]
         if len(problems) > PROBLEMS_SHOWN:
             shown.append(f"  … and {len(problems) - PROBLEMS_SHOWN} more")
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"{path} has {count}:", *shown, "Correct them and run the command again."]))
+        advice = "Correct them and run the command again."
+        if any(re.match(r"row \d", p) for p in problems):
+            advice = f"{ROW_COUNTING} {advice}"
+        super().__init__("\n".join([f"{path} has {_count(len(problems), 'problem')}:", *shown, advice]))
 
 
 def rater_columns(table: pd.DataFrame, target: str) -> list[str]:
-    """Per-rater columns of one target, ``arousal_r1, arousal_r2, …``, in the raters' order."""
+    """Return the per-rater columns of one target, ``arousal_r1, arousal_r2, …``, ordered by the raters' numbers."""
     numbered = {m[1]: c for c in map(str, table) if (m := re.fullmatch(re.escape(target) + r"_r(\d+)", c))}
     return [numbered[n] for n in sorted(numbered, key=int)]
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

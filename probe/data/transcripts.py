@@ -1,4 +1,4 @@
-"""Transcripts as corpora ship them: a file for each sound, or lines with the utterance's name."""
+"""Transcripts as corpora distribute them: a text file per recording, or lines with the utterance's name."""
 
 from __future__ import annotations
 
@@ -11,71 +11,79 @@ import pandas as pd
 from layerprobe.probe.data.schema import TRANSCRIPT
 from layerprobe.probe.exceptions import InputError
 
-SOURCE = "_source"  # the ending of the column that says where a transcript is from
-HUMAN = "manifest"  # the source of words that were there before
+SOURCE = "_source"  # suffix of the column with the source of each transcript
+HUMAN = "manifest"  # source of transcripts that the manifest had before
 # Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.
 IEMOCAP_LINE = re.compile(r"^(Ses\d{2}[FM]\w*_[FM]\w*)\s+\[[\d.]+-[\d.]+\]:\s*(.*)$")
 
 
 @dataclass(frozen=True)
 class FoundTranscripts:
-    """Words by name, and in what they lay."""
+    """Transcripts by name, and the kind of files that they were read from."""
 
-    words: dict[str, str]  # of an utterance, or of a sound's file without its ending
+    texts: dict[str, str]  # by utterance, or by the audio file's name without its ending
     kind: str
 
 
 def read_transcripts(folder: Path | str) -> FoundTranscripts:
-    """Words of a folder: IEMOCAP's transcription files, or a text file for each sound, as MSP-Podcast has them.
+    """Read the transcripts of a folder: IEMOCAP's files, or a text file per recording as in MSP-Podcast.
 
-    Files that begin with ``._`` are another system's notes and left out.
+    Files that begin with ``._`` are metadata of macOS and left out.
 
     Raises:
-        InputError: if there is no text file, or two files say different words of one name
+        InputError: if there is no text file, or two files have different transcripts for one name
     """
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*.txt") if not p.name.startswith("._"))
     if not files:
         raise InputError(f"{folder} has no .txt files. Name the folder of the transcripts.")
     lines: dict[str, str] = {}
-    whole: dict[str, str] = {}
+    files_texts: dict[str, str] = {}
     for path in files:
-        text = _text(path)
+        text = _read_text(path)
         matched = [m for line in text.splitlines() if (m := IEMOCAP_LINE.match(line.strip()))]
         for m in matched:
             _add(lines, m[1], m[2].strip(), path)
         if not matched:
-            _add(whole, path.stem, " ".join(text.split()), path)
-    if lines:  # beside them lie files that hold no turn, which are no transcripts
+            _add(files_texts, path.stem, " ".join(text.split()), path)
+    if lines:  # other files in such a folder hold no turn and are no transcripts
         return FoundTranscripts(lines, "IEMOCAP transcriptions")
-    return FoundTranscripts(whole, "a text file for each sound")
+    return FoundTranscripts(files_texts, "a text file per recording")
 
 
-def with_transcripts(table: pd.DataFrame, found: FoundTranscripts, *, column: str = TRANSCRIPT) -> pd.DataFrame:
-    """The table with words where there were none; words that are there are never overwritten.
+def add_transcripts(table: pd.DataFrame, found: FoundTranscripts, *, column: str = TRANSCRIPT) -> pd.DataFrame:
+    """Return the table with transcripts where there were none; existing ones are never overwritten.
 
     Args:
         table: of a manifest
-        found: as of `read_transcripts`
-        column: to be filled
+        found: as `read_transcripts` returns them
+        column: to fill
 
     Raises:
-        InputError: if no name of the table is among those found
+        InputError: if no transcript has the name of an utterance or of its audio file
     """
     keys = [
-        u if u in found.words else Path(str(p)).stem for u, p in zip(table["utterance_id"], table["path"], strict=True)
+        u if u in found.texts else Path(str(p)).stem for u, p in zip(table["utterance_id"], table["path"], strict=True)
     ]
-    words = [found.words.get(key) for key in keys]
-    if not any(w is not None for w in words):
-        example = next(iter(found.words))
+    texts = [found.texts.get(key) for key in keys]
+    if not any(t is not None for t in texts):
+        example = next(iter(found.texts))
         raise InputError(
-            f"None of the {len(found.words)} transcripts ({example!r}, …) has the name of an utterance or of its sound."
+            f"None of the {len(found.texts)} transcripts ({example!r}, …) has the name of an utterance or of its audio "
+            "file. Rename the files, or name another folder."
         )
-    return filled(table, words, source=found.kind, column=column)
+    return fill_column(table, texts, source=found.kind, column=column)
 
 
-def filled(table: pd.DataFrame, words: list[str | None], *, source: str, column: str) -> pd.DataFrame:
-    """Fill what is empty in ``column`` and say in ``column_source`` where each came from; None leaves it as it is."""
+def fill_column(table: pd.DataFrame, transcripts: list[str | None], *, source: str, column: str) -> pd.DataFrame:
+    """Fill empty cells of ``column``, and ``COLUMN_source`` with the source of each.
+
+    Args:
+        table: of a manifest
+        transcripts: one for each row; None leaves the cell as it is
+        source: of the new transcripts
+        column: to fill; it is added where the table has none
+    """
     before = table[column].astype(str) if column in table else pd.Series("", index=table.index)
     sources = (
         table[column + SOURCE].astype(str)
@@ -83,13 +91,13 @@ def filled(table: pd.DataFrame, words: list[str | None], *, source: str, column:
         else before.str.strip().ne("").map({True: HUMAN, False: ""})
     )
     texts, origins = before.tolist(), sources.tolist()
-    for k, word in enumerate(words):
-        if word is not None and not texts[k].strip():
-            texts[k], origins[k] = word, source
+    for k, transcript in enumerate(transcripts):
+        if transcript is not None and not texts[k].strip():
+            texts[k], origins[k] = transcript, source
     return table.assign(**{column: texts, column + SOURCE: origins})
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     raw = path.read_bytes()
     try:
         return raw.decode("utf-8-sig")
@@ -97,6 +105,6 @@ def _text(path: Path) -> str:
         return raw.decode("latin-1")  # as some of IEMOCAP's files are
 
 
-def _add(words: dict[str, str], name: str, text: str, path: Path) -> None:
-    if words.setdefault(name, text) != text:
-        raise InputError(f"{path} says {text!r} of {name}, and another file {words[name]!r}. Remove one of them.")
+def _add(texts: dict[str, str], name: str, text: str, path: Path) -> None:
+    if texts.setdefault(name, text) != text:
+        raise InputError(f"{path} has {text!r} for {name}, and another file {texts[name]!r}. Remove one of them.")

@@ -1,4 +1,4 @@
-"""A manifest becomes files: a CSV table, and its TOML header beside it."""
+"""A manifest written to files: a CSV table, and its TOML header next to it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprobe.probe.data.schema import Header
+from layerprobe.probe.data.schema import MANIFEST_FORMAT_VERSION, Header
 from layerprobe.probe.toml import toml_key, toml_value
 
 
 def write_manifest(path: Path, table: pd.DataFrame, header: Header) -> None:
-    """Write ``table`` as CSV with its TOML header beside it; equal input gives equal bytes."""
+    """Write ``table`` as CSV with its TOML header next to it; equal input gives equal bytes.
+
+    Args:
+        path: of the table, ``NAME.csv``; the header is written to ``NAME.toml``
+        table: one row per utterance, with the columns that data_manifests/README.md lists
+        header: description of the corpus; keys that are '' are left out
+    """
     table.to_csv(path, index=False, lineterminator="\n")
-    lines = [f"{key} = {toml_value(getattr(header, key))}" for key in ("corpus", "version", "licence")]
-    if header.notes:
-        lines.append(f"notes = {toml_value(header.notes)}")
+    lines = [f"format_version = {MANIFEST_FORMAT_VERSION}", f"corpus = {toml_value(header.corpus)}"]
+    optional = {"version": header.version, "licence": header.licence, "notes": header.notes}
+    lines += [f"{key} = {toml_value(text)}" for key, text in optional.items() if text]
     for name, target in header.targets.items():
         lines += ["", f"[targets.{toml_key(name)}]", f"minimum = {target.minimum:g}", f"maximum = {target.maximum:g}"]
         lines.append(f"meaning = {toml_value(target.meaning)}")

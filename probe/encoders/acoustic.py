@@ -1,18 +1,18 @@
-"""Baselines without a network, as if they were layers: what simple measurements of a sound know.
+"""Acoustic features as a baseline without a network, in the form of an encoder's layers.
 
-Every layer is a row of frames, one every 10 ms, which the ordinary poolings summarise; the mean of the sound is taken
-off first. Columns beyond a layer's own are zeros, so that all layers have one width:
+Every layer is a sequence of frames, one every 10 ms, which the ordinary poolings summarise; the mean of the waveform is
+subtracted first. Layers narrower than the widest are padded with zero columns, so that all have one width:
 
 * ``log_mel``: natural log of the power in 80 mel bands
 * ``mfcc``: 13 cepstral coefficients of these bands, their deltas, and the deltas of those
-* ``f0``: of voiced frames alone, log2 of F0 in Hz, its absolute slope in octaves per second (mean of both sides; 0
-  without a voiced neighbour), and the voiced share of all frames. With none voiced there is one frame in their
-  stead, F0 in the middle of its range, slope 0, share 0: an F0 of 0 would be an outlier that tilts every probe
+* ``f0``: of voiced frames only, log2 of F0 in Hz, its absolute slope in octaves per second (mean of both sides; 0
+  without a voiced frame next to it), and the voiced fraction of all frames. With none voiced there is one frame
+  instead, F0 in the middle of its range, slope 0, fraction 0: an F0 of 0 would be an outlier that distorts every probe
 * ``loudness``: level in dB of full scale, -100 at least, and its delta
 * ``duration``: one frame, natural log of the seconds
 
-torchaudio has the mel bands, the cepstrum and the deltas. Its pitch is wrong by more than 15 % in a quarter of the
-voiced frames of LibriSpeech and tells no voicing, so F0 is found by autocorrelation as in Boersma (1993).
+torchaudio computes the mel bands, the cepstrum and the deltas. Its pitch is wrong by more than 15 % in a quarter of the
+voiced frames of LibriSpeech and has no voicing, so F0 is found by autocorrelation as in Boersma (1993).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchaudio.functional import compute_deltas, create_dct, melscale_fbanks
 
-from layerprobe.probe.encoders.base import FrameChunk
+from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
 from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
 
-DEFINITION = 1  # of the layers; raise it with every change here that moves a number
+DEFINITION = 1  # version of the layers; raise it with every change here that changes a number
 RATE = 16_000  # Hz
-BLOCK = 1_000  # frames that are transformed at once, so that long sound needs little memory
+BLOCK = 1_000  # frames that are transformed at once, so that long audio needs little memory
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,19 @@ class AcousticSettings:
     delta_window: int = 5  # frames of the regression
     pitch_floor: float = 75.0  # Hz
     pitch_ceiling: float = 600.0  # Hz
-    pitch_window: int = 640  # samples, three periods of the floor, about the same centre; Hann
+    pitch_window: int = 640  # samples, three periods of the floor, with the same centre; Hann
     pitch_fft: int = 864  # at least pitch_window and the longest lag
     pitch_oversampling: int = 2  # of the autocorrelation, whose peak can lie between two samples
     pitch_candidates: int = 4  # voiced ones of a frame
     voicing_threshold: float = 0.45
-    silence_threshold: float = 0.03  # of the sound's greatest amplitude
+    silence_threshold: float = 0.03  # of the waveform's maximum amplitude
     octave_cost: float = 0.01
     octave_jump_cost: float = 0.35
     voicing_change_cost: float = 0.14
 
 
 class AcousticEncoder:
-    """Measurements in the place of a speech encoder's layers, from any number of threads at once."""
+    """Acoustic features with the interface of a speech encoder, for any number of threads at once."""
 
     reads: Literal["audio"] = "audio"
     default_poolings = DEFAULT_POOLINGS
@@ -84,6 +84,7 @@ class AcousticEncoder:
     device = "cpu"
 
     def __init__(self, settings: AcousticSettings | None = None) -> None:
+        """Precompute windows and filters for ``settings``, by default those of `AcousticSettings`."""
         self.settings = s = settings or AcousticSettings()
         self.dim = max(s.mel_bands, 3 * s.n_mfcc)
         self.minimum_samples = s.window
@@ -95,12 +96,15 @@ class AcousticEncoder:
         self._lags = torch.arange(int(rate / s.pitch_ceiling) - 1, math.ceil(rate / s.pitch_floor) + 2)
         self._window_correlation = self._autocorrelation(torch.ones(1, s.pitch_window))
 
+    def __repr__(self) -> str:
+        return describe_encoder(self)
+
     def weights_hash(self) -> str:
-        """Sixteen hex digits over what stands in for weights: the definition of the layers and its parameters."""
+        """Return sixteen hex digits over the definition of the layers and its parameters, instead of weights."""
         return hashlib.sha256(f"{DEFINITION} {self.preprocessing}".encode()).hexdigest()[:16]
 
     def frame_chunks(self, waveform: np.ndarray) -> Iterator[FrameChunk]:
-        """Every layer's frames of one sound, in one stretch however long it is.
+        """Compute the features of one waveform, in one chunk whatever its length.
 
         Args:
             waveform: ``(n_samples,)`` at `sampling_rate`, at least `minimum_samples` long, full scale -1 to 1
@@ -117,53 +121,53 @@ class AcousticEncoder:
         yield FrameChunk(pad(frames, (0, self.dim - frames.shape[1])) for frames in self._layers(waveform))
 
     def hidden_states(self, waveform: np.ndarray) -> list[Tensor]:
-        """All frames of each layer, ``(n_frames, dim)``; arguments as in `frame_chunks`."""
+        """Return all frames of each layer, ``(n_frames, dim)``; arguments as of `frame_chunks`."""
         return [frames for frame_chunk in self.frame_chunks(waveform) for frames in frame_chunk.layers]
 
     def _layers(self, waveform: np.ndarray) -> Iterator[Tensor]:
         mean = float(waveform.mean(dtype=np.float64))
-        sound = torch.from_numpy((waveform - mean).astype(np.float32, copy=False))
-        log_mel = self._log_mel(sound)
+        samples = torch.from_numpy((waveform - mean).astype(np.float32, copy=False))
+        log_mel = self._log_mel(samples)
         yield log_mel
         cepstrum = log_mel @ self._cosines
         slope = self._deltas(cepstrum)
         yield torch.cat([cepstrum, slope, self._deltas(slope)], dim=1)
-        yield _voiced_frames(self._pitch(sound), self.settings)
-        level = self._level(sound)
+        yield _voiced_frames(self._pitch(samples), self.settings)
+        level = self._level(samples)
         yield torch.cat([level, self._deltas(level)], dim=1)
         yield torch.tensor([[math.log(len(waveform) / RATE)]])
 
-    def _log_mel(self, sound: Tensor) -> Tensor:
+    def _log_mel(self, samples: Tensor) -> Tensor:
         s = self.settings
-        blocks = [_power(frames * self._window, s.fft) @ self._mel for frames in self._frames(sound, s.window)]
+        blocks = [_power(frames * self._window, s.fft) @ self._mel for frames in self._frames(samples, s.window)]
         return torch.cat(blocks).clamp(min=s.power_floor).log()
 
-    def _level(self, sound: Tensor) -> Tensor:
+    def _level(self, samples: Tensor) -> Tensor:
         s = self.settings
-        blocks = [frames.square().mean(dim=1, keepdim=True) for frames in self._frames(sound, s.window)]
+        blocks = [frames.square().mean(dim=1, keepdim=True) for frames in self._frames(samples, s.window)]
         return 10 * torch.cat(blocks).clamp(min=s.power_floor).log10()
 
     def _deltas(self, frames: Tensor) -> Tensor:
         deltas: Tensor = compute_deltas(frames.T, win_length=self.settings.delta_window)
         return deltas.T
 
-    def _frames(self, sound: Tensor, length: int) -> Iterator[Tensor]:
-        """So many samples about the centre of each frame, zeros beyond the ends, in blocks ``(n, length)``."""
+    def _frames(self, samples: Tensor, length: int) -> Iterator[Tensor]:
+        """Yield ``length`` samples around each frame's centre, zeros beyond the ends, in blocks ``(n, length)``."""
         margin = (length - self.settings.window) // 2
-        yield from torch.split(pad(sound, (margin, margin)).unfold(0, length, self.settings.hop), BLOCK)
+        yield from torch.split(pad(samples, (margin, margin)).unfold(0, length, self.settings.hop), BLOCK)
 
-    def _pitch(self, sound: Tensor) -> Tensor:
-        """F0 of every frame in Hz, ``(n_frames,)``; NaN where the best path through all candidates is unvoiced."""
-        s, loudest = self.settings, sound.abs().amax()
-        blocks = [self._candidates(frames, loudest) for frames in self._frames(sound, s.pitch_window)]
+    def _pitch(self, samples: Tensor) -> Tensor:
+        """Return F0 of every frame in Hz, ``(n_frames,)``; NaN where the best path through the candidates is unvoiced."""
+        s, loudest = self.settings, samples.abs().amax()
+        blocks = [self._candidates(frames, loudest) for frames in self._frames(samples, s.pitch_window)]
         pitches, strengths = (torch.cat(parts).double().numpy() for parts in zip(*blocks, strict=True))
         return torch.from_numpy(pitches[np.arange(len(pitches)), _best_path(np.log2(pitches), strengths, s)]).float()
 
     def _candidates(self, frames: Tensor, loudest: Tensor) -> tuple[Tensor, Tensor]:
-        """F0 in Hz and strength of each frame's candidates, ``(n, 1 + pitch_candidates)`` both.
+        """Return F0 in Hz and strength of each frame's candidates, both ``(n, 1 + pitch_candidates)``.
 
-        First comes the unvoiced one, of NaN Hz and the stronger the fainter the frame; the others are the highest
-        peaks of the autocorrelation, which is divided by that of the window.
+        The first candidate is the unvoiced one, NaN Hz, whose strength grows as the frame's amplitude falls; the others
+        are the highest peaks of the autocorrelation, divided by that of the window.
         """
         s = self.settings
         frames = frames - frames.mean(dim=1, keepdim=True)
@@ -178,12 +182,12 @@ class AcousticEncoder:
         height = at - (before - after) * shift / 4
         pitch = RATE * s.pitch_oversampling / (self._lags[1:-1] + shift)
         strength = torch.where(height > 1, 1 / height, height) + s.octave_cost * (pitch / s.pitch_floor).log2()
-        strengths, places = torch.where(is_peak, strength, -1.0).topk(s.pitch_candidates, dim=1)
-        nowhere = torch.full_like(unvoiced, math.nan)
-        return torch.cat([nowhere, pitch.gather(1, places)], dim=1), torch.cat([unvoiced, strengths], dim=1)
+        strengths, peaks = torch.where(is_peak, strength, -1.0).topk(s.pitch_candidates, dim=1)
+        unvoiced_pitch = torch.full_like(unvoiced, math.nan)
+        return torch.cat([unvoiced_pitch, pitch.gather(1, peaks)], dim=1), torch.cat([unvoiced, strengths], dim=1)
 
     def _autocorrelation(self, frames: Tensor) -> Tensor:
-        """Of windowed frames, ``(n, n_lags)``, divided by that at lag 0."""
+        """Return the autocorrelation of windowed frames, ``(n, n_lags)``, divided by that at lag 0."""
         s = self.settings
         power = _power(frames * self._pitch_window, s.pitch_fft)
         correlation: Tensor = torch.fft.irfft(power, s.pitch_fft * s.pitch_oversampling)
@@ -196,7 +200,7 @@ def _power(frames: Tensor, fft: int) -> Tensor:
 
 
 def _best_path(log_pitches: np.ndarray, strengths: np.ndarray, s: AcousticSettings) -> np.ndarray:
-    """Each frame's candidate on the path of the greatest strength less the cost of its changes, ``(n_frames,)``."""
+    """Return each frame's candidate on the path of maximum strength minus the cost of changes, ``(n_frames,)``."""
     costs = s.octave_jump_cost * np.abs(log_pitches[:-1, :, None] - log_pitches[1:, None, :])
     costs = np.nan_to_num(costs, nan=s.voicing_change_cost)
     costs[:, 0, 0] = 0.0
@@ -213,7 +217,7 @@ def _best_path(log_pitches: np.ndarray, strengths: np.ndarray, s: AcousticSettin
 
 
 def _voiced_frames(pitch: Tensor, s: AcousticSettings) -> Tensor:
-    """log2 of F0, its absolute slope, and the share of voiced frames; of these, ``(n_voiced, 3)``."""
+    """Return log2 of F0, its absolute slope, and the voiced fraction, for voiced frames only, ``(n_voiced, 3)``."""
     voiced = ~pitch.isnan()
     if not voiced.any():
         return torch.tensor([[math.log2(s.pitch_floor * s.pitch_ceiling) / 2, 0.0, 0.0]])

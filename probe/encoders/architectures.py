@@ -1,8 +1,8 @@
-"""Speech architectures: where each keeps its blocks, and what becomes of a waveform before it is heard.
+"""Supported speech architectures: where each keeps its blocks, and how a waveform becomes its input.
 
-A family is all that `probe.encoders.speech` has to know of an architecture. For one that is not here, write your own in
-a file and name it to ``layerprobe extract --adapter``; ``layerprobe check-encoder --adapter`` checks it. The whole of an
-adapter for a model that hears waveforms through strided convolutions:
+An `Architecture` is all that `probe.encoders.speech` has to know of a model. For one that is not here, write your own
+in a file and pass it to ``layerprobe extract --adapter``; ``layerprobe check-encoder --adapter`` checks it. A complete
+adapter for a model that reads waveforms through strided convolutions:
 
     from layerprobe.probe.encoders.architectures import Architecture, convolutions_need, overlapping, waveform_chunks
 
@@ -33,50 +33,55 @@ from torch import Tensor, nn
 
 from layerprobe.probe.exceptions import InputError
 
-# Attention grows with the square of the length. Beyond this a sound is heard in pieces that overlap.
+# Attention grows with the square of the length. Longer audio is encoded in chunks that overlap.
 LONGEST_CHUNK = 60.0  # seconds
-CONTEXT = 5.0  # seconds that are heard on either side of a piece and not counted there
+CONTEXT = 5.0  # seconds that are encoded on either side of a chunk and not counted there
 
 
 @dataclass(frozen=True)
 class InputChunk:
-    """One forward pass: what the encoder is called with, and which frames of its answer count."""
+    """The input of one forward pass, and which of its frames count."""
 
     inputs: dict[str, Tensor]
-    counted: slice = field(default_factory=lambda: slice(None))  # those that are of the sound and of no other piece
-    first: int = 0  # place of the first of them in the utterance
+    counted: slice = field(default_factory=lambda: slice(None))  # frames of the audio that no other chunk counts
+    first: int = 0  # index of the first of them in the utterance
     total: int | None = None  # frames of the utterance; None where these are all
+
+
+def _no_default(config: Any) -> None:
+    """Return no feature extractor, because the settings of the architecture are not known."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One architecture, taken apart; each field is a function of what transformers loads for it."""
+    """How to reach the parts of a model; each field but ``tensors`` is a function of what transformers loads."""
 
-    encoder: Callable[[Any], nn.Module]  # what is called, out of the loaded model
+    encoder: Callable[[Any], nn.Module]  # the module to call, out of the loaded model
     tensors: str  # prefix of the encoder's tensors in the loaded model
     blocks: Callable[[Any], nn.ModuleList]  # of the encoder, in order
     final_norm: Callable[[Any], nn.Module | None]  # of the encoder; None where each block ends with its own
     input_chunks: Callable[[np.ndarray, Any, Any], Iterator[InputChunk]]  # of waveform (n_samples,), extractor, config
     minimum_samples: Callable[[Any, Any], int]  # that one frame needs; of extractor, config
-    chunking: Callable[[Any], str]  # how long sound is heard, in words for the plan; of the extractor
+    chunking: Callable[[Any], str]  # how long audio is cut, as the plan records it; of the extractor
+    default_extractor: Callable[[Any], Any] = _no_default  # where a checkpoint has none; of config; None if unknown
 
 
 def waveform_chunks(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[InputChunk]:
-    """The waveform, normalised as a whole if the extractor says so, in one piece or in overlapping ones."""
+    """Yield a waveform, normalised as a whole if the extractor does so, in one chunk or in overlapping ones."""
     inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt").input_values
     stride = math.prod(config.conv_stride) * getattr(config, "squeeze_factor", 1)
     reach = convolutions_need(extractor, config)
     n_frames = (inputs.shape[1] - reach) // stride + 1
-    for heard, counted in overlapping_windows(n_frames, frames_per_second=extractor.sampling_rate / stride):
-        if len(heard) == n_frames:
+    for encoded, counted in overlapping_windows(n_frames, frames_per_second=extractor.sampling_rate / stride):
+        if len(encoded) == n_frames:
             yield InputChunk({"input_values": inputs})
         else:
-            samples = slice(heard.start * stride, (heard.stop - 1) * stride + reach)
-            yield _part({"input_values": inputs[:, samples]}, heard, counted, n_frames)
+            samples = slice(encoded.start * stride, (encoded.stop - 1) * stride + reach)
+            yield _part({"input_values": inputs[:, samples]}, encoded, counted, n_frames)
 
 
 def overlapping_windows(n_frames: int, *, frames_per_second: float) -> Iterator[tuple[range, range]]:
-    """Windows of a sound: the frames that each hears, and those that it alone counts; equal but for rounding.
+    """Yield windows of equal length (but for rounding): the frames to encode, and those of them that count.
 
     >>> list(overlapping_windows(100, frames_per_second=1.0))
     [(range(0, 55), range(0, 50)), (range(45, 100), range(50, 100))]
@@ -88,13 +93,13 @@ def overlapping_windows(n_frames: int, *, frames_per_second: float) -> Iterator[
         yield range(max(0, begin - context), min(n_frames, end + context)), range(begin, end)
 
 
-def _part(inputs: dict[str, Tensor], heard: range, counted: range, n_frames: int) -> InputChunk:
-    begin = counted.start - heard.start
+def _part(inputs: dict[str, Tensor], encoded: range, counted: range, n_frames: int) -> InputChunk:
+    begin = counted.start - encoded.start
     return InputChunk(inputs, slice(begin, begin + len(counted)), counted.start, n_frames)
 
 
-def convolutions_need(extractor: Any, config: Any) -> int:  # noqa: ARG001 - as every family's `minimum_samples`
-    """Samples that reach one frame through the strided convolutions: 400 in most published encoders.
+def convolutions_need(extractor: Any, config: Any) -> int:  # noqa: ARG001 - as every architecture's `minimum_samples`
+    """Return the number of samples that the strided convolutions need for one frame, 400 in most encoders.
 
     SEW averages ``squeeze_factor`` frames into one before its blocks, so it needs as many.
     """
@@ -104,13 +109,13 @@ def convolutions_need(extractor: Any, config: Any) -> int:  # noqa: ARG001 - as 
     return int(needed)
 
 
-def overlapping(extractor: Any) -> str:  # noqa: ARG001 - as every family's `chunking`
-    """How `overlapping_windows` hears long sound, in words for the plan."""
-    return f"beyond {LONGEST_CHUNK:g} s in equal pieces with {CONTEXT:g} s of context, each frame counted once"
+def overlapping(extractor: Any) -> str:  # noqa: ARG001 - as every architecture's `chunking`
+    """Return how `overlapping_windows` cuts long audio, as the plan records it."""
+    return f"beyond {LONGEST_CHUNK:g} s in equal chunks with {CONTEXT:g} s of context, each frame counted once"
 
 
 def _log_mel_windows(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[InputChunk]:
-    """Whisper's windows of 30 s, padded with silence; a frame counts where it begins within the sound."""
+    """Yield Whisper's windows of 30 s, padded with silence; a frame counts where it begins within the audio."""
     stride = extractor.n_samples // config.max_source_positions  # 320 samples
     total, first = -(-len(waveform) // stride), 0
     for begin in range(0, len(waveform), extractor.n_samples):
@@ -122,20 +127,52 @@ def _log_mel_windows(waveform: np.ndarray, extractor: Any, config: Any) -> Itera
 
 
 def _filter_banks(waveform: np.ndarray, extractor: Any, _config: Any) -> Iterator[InputChunk]:
-    """w2v-BERT's stacked filter banks; a frame that is half padding is masked and not of the sound."""
+    """Yield w2v-BERT's stacked filter banks; a frame that is half padding is masked and does not count."""
     inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt", return_attention_mask=True)
     features, mask = inputs.input_features, inputs.attention_mask
     n_frames = int(mask.sum())
-    for heard, counted in overlapping_windows(n_frames, frames_per_second=100 / extractor.stride):
-        end = features.shape[1] if heard.stop == n_frames else heard.stop  # the masked frame goes with the last piece
-        part = {"input_features": features[:, heard.start : end], "attention_mask": mask[:, heard.start : end]}
-        yield _part(part, heard, counted, n_frames)
+    for encoded, counted in overlapping_windows(n_frames, frames_per_second=100 / extractor.stride):
+        # the masked frame belongs to the last chunk
+        end = features.shape[1] if encoded.stop == n_frames else encoded.stop
+        part = {"input_features": features[:, encoded.start : end], "attention_mask": mask[:, encoded.start : end]}
+        yield _part(part, encoded, counted, n_frames)
 
 
 def _stable_norm(encoder: Any) -> nn.Module | None:
-    """The wav2vec 2.0 kind has a final norm where it normalises before each block, which its config calls stable."""
+    """Return the final norm of a wav2vec 2.0 relative, which has one where it normalises before each block.
+
+    Its config calls that a stable layer norm.
+    """
     stable = getattr(encoder.config, "do_stable_layer_norm", False)
     return encoder.encoder.layer_norm if stable else None
+
+
+def _normalising_extractor(config: Any) -> Any:
+    """Return a feature extractor that scales each waveform to zero mean and unit variance.
+
+    These are the settings that transformers' conversion scripts write for wav2vec 2.0, HuBERT, data2vec and SEW.
+    """
+    from transformers import Wav2Vec2FeatureExtractor
+
+    return Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=config.feat_extract_norm == "layer")
+
+
+def _wavlm_extractor(config: Any) -> Any:
+    """Return WavLM's feature extractor: its Large model was trained on normalised waveforms, Base and Base+ were not.
+
+    The source are its authors (microsoft/unilm, issue 708, 2022). Only Large has layer norm in its convolutions.
+    """
+    from transformers import Wav2Vec2FeatureExtractor
+
+    large = config.feat_extract_norm == "layer"
+    return Wav2Vec2FeatureExtractor(do_normalize=large, return_attention_mask=large)
+
+
+def _log_mel_extractor(config: Any) -> Any:
+    """Return Whisper's log-mel extractor, whose settings differ between its checkpoints in the number of bands only."""
+    from transformers import WhisperFeatureExtractor
+
+    return WhisperFeatureExtractor(feature_size=config.num_mel_bins)
 
 
 _WAV2VEC2 = Architecture(
@@ -146,12 +183,16 @@ _WAV2VEC2 = Architecture(
     input_chunks=waveform_chunks,
     minimum_samples=convolutions_need,
     chunking=overlapping,
+    default_extractor=_normalising_extractor,
 )
+_UNISPEECH = replace(_WAV2VEC2, default_extractor=_no_default)  # published models differ in whether they normalise
+_WAVLM = replace(_WAV2VEC2, default_extractor=_wavlm_extractor)
 _WAV2VEC2_BERT = replace(
     _WAV2VEC2,
     final_norm=lambda _: None,  # each block of a conformer ends with its own
     input_chunks=_filter_banks,
     minimum_samples=lambda extractor, _: 400 + 160 * (extractor.stride - 1),  # windows of 25 ms every 10 ms
+    default_extractor=_no_default,
 )
 _WHISPER = Architecture(
     encoder=lambda model: model.encoder,
@@ -160,29 +201,30 @@ _WHISPER = Architecture(
     final_norm=lambda encoder: encoder.layer_norm,
     input_chunks=_log_mel_windows,
     minimum_samples=lambda extractor, _: int(extractor.n_fft),
-    chunking=lambda extractor: f"windows of {extractor.chunk_length} s, frames of the sound alone",
+    chunking=lambda extractor: f"windows of {extractor.chunk_length} s, frames of the audio alone",
+    default_extractor=_log_mel_extractor,
 )
 ARCHITECTURES = {
     "data2vec-audio": _WAV2VEC2,
     "hubert": _WAV2VEC2,
     "sew": _WAV2VEC2,
-    "unispeech": _WAV2VEC2,
-    "unispeech-sat": _WAV2VEC2,
+    "unispeech": _UNISPEECH,
+    "unispeech-sat": _UNISPEECH,
     "wav2vec2": _WAV2VEC2,  # XLS-R and MMS are wav2vec 2.0 in all but name
     "wav2vec2-bert": _WAV2VEC2_BERT,
-    "wavlm": _WAV2VEC2,
+    "wavlm": _WAVLM,
     "whisper": _WHISPER,
 }
 
 
 def read_adapter(path: Path) -> tuple[Architecture, str]:
-    """The ``ARCHITECTURE`` of a user's file, which is run for it, and the hash of the file for the plan.
+    """Run a user's file and return its ``ARCHITECTURE``, and the hash of the file for the plan.
 
     Raises:
         InputError: if the file is missing, does not run, or has no `Architecture` of that name
     """
     if not path.is_file():
-        raise InputError(f"adapter {path} does not exist. Name a Python file with a ARCHITECTURE in it.")
+        raise InputError(f"adapter {path} does not exist. Name a Python file that defines an ARCHITECTURE.")
     specification = importlib.util.spec_from_file_location("layerprobe_adapter", path)
     if specification is None or specification.loader is None:
         raise InputError(f"adapter {path} is no Python file. Name one that ends in .py.")
@@ -191,9 +233,10 @@ def read_adapter(path: Path) -> tuple[Architecture, str]:
         specification.loader.exec_module(module)
     except Exception as error:
         raise InputError(f"adapter {path} does not run: {type(error).__name__}: {error}. Correct it.") from error
-    family = getattr(module, "ARCHITECTURE", None)
-    if not isinstance(family, Architecture):
+    architecture = getattr(module, "ARCHITECTURE", None)
+    if not isinstance(architecture, Architecture):
         raise InputError(
-            f"adapter {path} has no ARCHITECTURE = Architecture(…). probe/encoders/architectures.py has one to start from."
+            f"adapter {path} has no ARCHITECTURE = Architecture(…). The docstring of probe/encoders/architectures.py has "
+            "one to start from."
         )
-    return family, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return architecture, hashlib.sha256(path.read_bytes()).hexdigest()[:16]

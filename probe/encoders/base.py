@@ -1,4 +1,4 @@
-"""What extraction asks of an upstream, be it an encoder of sound or of text, or features without a network."""
+"""Interfaces of the encoders that extraction runs: of audio, of text, or acoustic features without a network."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 
-class Layered(Protocol):
-    """Whatever has layers of frames; names are those of `probe.cache.plan.ExtractionPlan`."""
+class Encoder(Protocol):
+    """What every encoder has in common; the names are those of `probe.cache.plan.ExtractionPlan`."""
 
     default_poolings: tuple[str, ...]
     upstream: str
@@ -26,54 +26,70 @@ class Layered(Protocol):
 
     @property
     def forward(self) -> str:
-        """Whose forward pass is run."""
+        """Which implementation of the forward pass runs."""
 
     @property
     def preprocessing(self) -> str:
-        """What is done to a waveform or a text beforehand, as sorted JSON."""
+        """Steps before the encoder, such as normalisation or tokenisation, as sorted JSON."""
 
     def weights_hash(self) -> str:
-        """Sixteen hex digits that change with whatever would change a number."""
+        """Return sixteen hex digits that change with every weight that can change an embedding."""
 
 
-class AudioUpstream(Layered, Protocol):
-    """Turns a waveform into layers of frames."""
+class AudioEncoder(Encoder, Protocol):
+    """An encoder that turns a waveform into the frames of its layers."""
 
     reads: Literal["audio"]
     sampling_rate: int  # Hz
 
     @property
     def chunking(self) -> str:
-        """How a long sound is heard, in words for the plan."""
+        """How long audio is cut into chunks, as the plan records it."""
 
     @property
     def minimum_samples(self) -> int:
-        """Samples that one frame needs."""
+        """Number of samples that one frame needs."""
 
     def frame_chunks(self, waveform: np.ndarray) -> Iterator[FrameChunk]:
-        """Every layer's frames of one waveform ``(n_samples,)``, heard alone."""
+        """Yield the frames of every layer for one waveform ``(n_samples,)``, encoded without a batch."""
 
 
-class TextUpstream(Layered, Protocol):
-    """Turns words into layers of tokens."""
+class TextEncoder(Encoder, Protocol):
+    """An encoder that turns a text into the tokens of its layers."""
 
     reads: Literal["text"]
 
     @property
     def windows(self) -> str:
-        """How a long text is read, in words for the plan."""
+        """How a long text is cut into windows, as the plan records it."""
 
     def frame_chunks(self, text: str) -> Iterator[FrameChunk]:
-        """Every layer's tokens of one text, read alone."""
+        """Yield the tokens of every layer for one text, encoded without a batch."""
 
 
-Upstream = AudioUpstream | TextUpstream  # told apart by ``reads``
+AnyEncoder = AudioEncoder | TextEncoder  # ``reads`` distinguishes them
 
 
 @dataclass(frozen=True)
 class FrameChunk:
-    """Consecutive frames of one utterance, layer by layer: all of them, or those of one piece of a long sound."""
+    """Consecutive frames of one utterance in every layer: all of them, or those of one chunk of long audio."""
 
     layers: Iterable[Tensor]  # each (n_frames, dim)
-    first: int = 0  # place of the first of these frames in the utterance
+    first: int = 0  # index of the first of these frames in the utterance
     total: int | None = None  # frames of the utterance; None where these are all
+
+
+def describe_encoder(encoder: Encoder) -> str:
+    """Return the text of an encoder's ``repr``: name, revision, layers, width, precision and device.
+
+    The class is named first, as in ``SpeechEncoder('embedded', 9 layers of 256 (0 … 8), float32 on cpu)``.
+    """
+    facts = [repr(encoder.upstream)]
+    if encoder.revision:
+        facts.append(f"revision {encoder.revision[:12]}")
+    if encoder.random_init is not None:
+        facts.append(f"random weights of seed {encoder.random_init}")
+    names = encoder.layers if len(encoder.layers) <= 5 else (encoder.layers[0], "…", encoder.layers[-1])
+    facts.append(f"{len(encoder.layers)} layers of {encoder.dim} ({' '.join(names)})")
+    facts.append(f"{encoder.precision} on {encoder.device}")
+    return f"{type(encoder).__name__}({', '.join(facts)})"

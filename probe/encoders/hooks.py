@@ -1,4 +1,4 @@
-"""Hooks on an encoder's blocks tell the states between them, for sound and for text alike."""
+"""Forward hooks on an encoder's blocks record the hidden states between them, for audio and text alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from layerprobe.probe.layer_names import layer_names
 
 
 def tensors_hash(module: nn.Module, *, never_read: Collection[str] = ()) -> str:
-    """Sixteen hex digits over name, shape and bytes of every tensor but those that no layer is made of."""
+    """Return sixteen hex digits over name, shape and bytes of every tensor but those of ``never_read``."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         if name not in never_read:
@@ -23,54 +23,68 @@ def tensors_hash(module: nn.Module, *, never_read: Collection[str] = ()) -> str:
 
 
 class HookedEncoder:
-    """A transformers encoder whose blocks tell their states, in any number of threads at once."""
+    """A transformers encoder whose blocks record their hidden states, in any number of threads at once."""
 
     def __init__(self, encoder: Any, blocks: nn.ModuleList, final_norm: nn.Module | None) -> None:
-        """Hook what is called, its blocks in order, and the norm after the last of them where there is one."""
+        """Register hooks on the blocks, which are in order, and on the norm after the last where there is one."""
         self.encoder, self.blocks, self.final_norm = encoder, blocks, final_norm
-        self._told = threading.local()  # each thread's states of the pass that it runs
-        self.blocks[0].register_forward_pre_hook(self._enters, with_kwargs=True)
+        self._recorded = threading.local()  # each thread's states of the forward pass that it runs
+        self.blocks[0].register_forward_pre_hook(self._record_input, with_kwargs=True)
         for module in [*self.blocks] if self.final_norm is None else [*self.blocks, self.final_norm]:
-            module.register_forward_hook(self._leaves)
+            module.register_forward_hook(self._record_output)
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Their names."""
+        """Names of the layers, in order."""
         return layer_names(len(self.blocks), final_norm=self.final_norm is not None)
 
     @property
     def n_layers(self) -> int:
-        """States of a pass."""
+        """Number of hidden states that one forward pass gives."""
         return len(self.blocks) + (1 if self.final_norm is None else 2)
 
     def states(self, inputs: dict[str, Tensor]) -> list[Tensor]:
-        """All frames of each layer, ``n_layers`` tensors ``(n_inputs, n_frames, dim)`` float32."""
+        """Run the encoder and return the frames of each layer.
+
+        Args:
+            inputs: keyword arguments of the encoder, moved to its device and dtype here
+
+        Returns:
+            ``n_layers`` tensors ``(n_inputs, n_frames, dim)`` float32
+        """
         parameter = next(self.encoder.parameters())
-        placed = {
+        moved = {
             name: x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype)
             for name, x in inputs.items()
         }
-        return self.run_with_hooks(lambda: self.encoder(**placed))
+        return self.run_with_hooks(lambda: self.encoder(**moved))
 
     def run_with_hooks(self, run: Callable[[], object]) -> list[Tensor]:
-        """The same of whatever call passes once through all blocks."""
+        """Run a callable that calls every block once and return the hidden states recorded by the hooks.
+
+        Returns:
+            ``n_layers`` tensors ``(n_inputs, n_frames, dim)`` float32
+
+        Raises:
+            RuntimeError: if another number of states was recorded
+        """
         states: list[Tensor] = []
-        self._told.states = states
+        self._recorded.states = states
         try:
             run()
         finally:
-            self._told.states = None
+            self._recorded.states = None
         if len(states) != self.n_layers:
             name = type(self.encoder).__name__
             raise RuntimeError(f"{name} gave {len(states)} states for {self.n_layers} layers")
         return [state.float() for state in states]
 
-    def _enters(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._tell(args[0] if args else kwargs["hidden_states"])
+    def _record_input(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._record(args[0] if args else kwargs["hidden_states"])
 
-    def _leaves(self, _: nn.Module, __: Any, output: Any) -> None:
-        self._tell(output[0] if isinstance(output, tuple) else output)
+    def _record_output(self, _: nn.Module, __: Any, output: Any) -> None:
+        self._record(output[0] if isinstance(output, tuple) else output)
 
-    def _tell(self, state: Tensor) -> None:
-        if (states := getattr(self._told, "states", None)) is not None:
+    def _record(self, state: Tensor) -> None:
+        if (states := getattr(self._recorded, "states", None)) is not None:
             states.append(state)

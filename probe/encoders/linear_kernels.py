@@ -1,8 +1,8 @@
-"""Matrix products in 16 bits: weights laid out once as the processor's matrix units want them, GELU fused.
+"""Matrix products in 16 bits: weights packed once for the processor's matrix units, with GELU fused.
 
 The operators are those that torch's own compiler emits; with them the products of one utterance take a quarter to a
-half less time than with weights that are laid out anew for each. Where a build of torch lacks them, where the processor
-can't run them (AVX2 alone), or on a GPU, the plain ones are used: the same products of 16-bit numbers, more slowly.
+half less time than with weights that are packed again for each. Where a build of torch lacks them, where the processor
+can't run them (AVX2 only), or on a GPU, plain products are used: the same products of 16-bit numbers, more slowly.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-TYPICAL_ROWS = 256  # of a product, by which a layout is chosen; any number of rows may follow
-# A product of a shape that was not seen before is compiled first, which costs a third of a short utterance. So rows
-# come in multiples of this; those that are added are zeros, and no row of a product depends on another.
+TYPICAL_ROWS = 256  # of a product, for which a layout is chosen; any number of rows may follow
+# A product of a new shape is compiled first, which costs a third of a short utterance's time. So rows come in multiples
+# of this; the added rows are zeros, and no row of a product depends on another.
 ROWS = 16
 
 
 def processor_multiplies_bfloat16() -> bool:
-    """Ask oneDNN whether this processor has the instructions for bfloat16 products.
+    """Return whether this processor has the instructions for bfloat16 products, as oneDNN reports.
 
     On x86-64 these are AVX-512 (BW, VL and DQ) or AVX-NE-CONVERT, on Arm the BF16 extension. A limit that
     ``ONEDNN_MAX_CPU_ISA`` sets counts, too.
     """
-    asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return asked is not None and bool(asked())
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
 
 
 def packs() -> bool:
-    """Whether bfloat16 weights can be laid out beforehand: torch has the operators, and the processor runs them."""
+    """Return whether bfloat16 weights can be packed: torch has the operators, and the processor runs them."""
     operators = ("_reorder_linear_weight", "_linear_pointwise")
     return all(hasattr(torch.ops.mkldnn, name) for name in operators) and processor_multiplies_bfloat16()
 
 
 def products_used() -> str:
-    """One sentence that says how bfloat16 products are computed on this processor."""
+    """Return one sentence on how bfloat16 products are computed on this processor."""
     if packs():
         return "bfloat16 products: weights are packed once for this processor."
     return (
@@ -50,15 +50,15 @@ def products_used() -> str:
 
 @dataclass(frozen=True)
 class Linear:
-    """``x @ weight.T + bias`` in one precision."""
+    """A linear map ``x @ weight.T + bias`` in one precision."""
 
     weight: Tensor | None  # (n_out, n_in); None where it is packed
     bias: Tensor | None
-    packed: Tensor | None  # the weight as the matrix units want it
+    packed: Tensor | None  # the weight in the layout of the matrix units
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Linear:
-        """Take a weight ``(n_out, n_in)`` in any precision."""
+    def from_weights(cls, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Linear:
+        """Convert a weight ``(n_out, n_in)`` of any precision to ``dtype``, and pack it where `packs` allows."""
         weight = weight.detach().to(dtype).contiguous()
         bias = None if bias is None else bias.detach().to(dtype)
         if dtype != torch.bfloat16 or weight.device.type != "cpu" or not packs():
@@ -66,7 +66,7 @@ class Linear:
         return cls(None, bias, torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS))
 
     def __call__(self, x: Tensor, *, gelu: bool = False) -> Tensor:
-        """The product ``(…, n_out)`` with ``x`` ``(…, n_in)`` in that precision, and its GELU if wanted."""
+        """Return the product ``(…, n_out)`` of ``x`` ``(…, n_in)`` in that precision, followed by GELU if wanted."""
         if self.weight is None:
             rows = x.reshape(-1, x.shape[-1])
             lacking = -len(rows) % ROWS
@@ -79,31 +79,31 @@ class Linear:
 
 
 class MixedPrecisionLinears:
-    """The linear maps of a float32 model, doing their products in 16 bits where and while a thread wants that.
+    """The linear maps of a float32 model, with products in 16 bits inside `enabled`, for each thread separately.
 
     Everything between them (norms, residual stream, softmax, convolutions) stays in float32.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        """Take over the forward pass of every `torch.nn.Linear` in ``model``."""
-        self._wanted = threading.local()
+        """Replace the forward pass of every `torch.nn.Linear` in ``model``."""
+        self._enabled = threading.local()
         for module in model.modules():
             if type(module) is nn.Linear:
                 # an attribute of the instance comes before the method of its class
-                module.forward = self._either(module, Linear.of(module.weight, module.bias, dtype), dtype)  # type: ignore[method-assign]
+                module.forward = self._either(module, Linear.from_weights(module.weight, module.bias, dtype), dtype)  # type: ignore[method-assign]
 
     @contextmanager
-    def wanted(self) -> Iterator[None]:
-        """What this thread runs inside is done in 16 bits."""
-        self._wanted.now = True
+    def enabled(self) -> Iterator[None]:
+        """Compute products in 16 bits in what this thread runs inside."""
+        self._enabled.now = True
         try:
             yield
         finally:
-            self._wanted.now = False
+            self._enabled.now = False
 
     def _either(self, module: nn.Linear, mixed_precision: Linear, dtype: torch.dtype):  # type: ignore[no-untyped-def]
         def forward(x: Tensor) -> Tensor:
-            if getattr(self._wanted, "now", False):
+            if getattr(self._enabled, "now", False):
                 return mixed_precision(x.to(dtype)).to(x.dtype)
             return functional.linear(x, module.weight, module.bias)
 

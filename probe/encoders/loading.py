@@ -1,21 +1,31 @@
-"""A name becomes a speech encoder with every weight it needs: from a folder, or from the hub at a settled commit."""
+"""Loading of an encoder by its name, with every weight it needs: from a folder, or from the hub at a fixed commit."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
-from layerprobe.probe.encoders.base import Upstream
+from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import AUTO, NEVER_READ, LoadedModel, SpeechEncoder, precision_for
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES, load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.hub import hub_commit, quiet_transformers, trusted, weights_asked_for, why_not_loaded
+from layerprobe.probe.hub import (
+    has_file,
+    hub_commit,
+    loading_error_message,
+    quiet_transformers,
+    trusted,
+    weights_options,
+)
 
 OWN = "embedded"  # the name of the encoder that the package carries
+ACOUSTIC = "acoustic"  # the name of the features without a network
 EMBEDDED = Path(__file__).parents[1] / OWN
+EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")  # either may hold its settings
 
 
 def load_encoder(
@@ -26,20 +36,34 @@ def load_encoder(
     adapter: Path | str | None = None,
     precision: str = AUTO,
     show_download: bool = True,
-) -> Upstream:
-    """An encoder of sound (`load_audio_encoder`, arguments as there) or of text, or what is called ``acoustic``.
+) -> AnyEncoder:
+    """Load a speech or text encoder, or the acoustic features that serve as a baseline without a network.
 
-    ``acoustic`` are features without a network.
+    Args:
+        name: a transformers folder, a hub name with an optional ``@revision``, ``embedded`` (the small HuBERT that the
+            package carries), or ``acoustic`` (log-mel bands, MFCC, F0, loudness and duration)
+        random_init: seed of random weights, initialised as the architecture does before training; None for trained
+            weights
+        device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
+        adapter: a Python file whose ``ARCHITECTURE`` describes an architecture that
+            `probe.encoders.architectures` does not know; speech encoders only
+        precision: of matrix products: float32, bfloat16 or float16 (GPU); auto takes 16 bits where the hardware
+            multiplies them, which moves layers by about 1 %; text encoders run in float32
+        show_download: whether the hub's progress bars are shown
+
+    Returns:
+        an encoder for `probe.extraction.extract.extract`; its ``reads`` is ``"audio"`` or ``"text"``
 
     Raises:
-        InputError: as `load_audio_encoder` does, and where choices of a speech encoder are made for another upstream
+        InputError: if there is no such model, its architecture is unknown, a weight or a file is missing, or an
+            option does not apply to this kind of encoder
     """
     mixed_precision = precision not in (AUTO, "float32")
-    if name not in ("acoustic", OWN) and adapter is None and reads_text(name):
+    if name not in (ACOUSTIC, OWN) and adapter is None and reads_text(name):
         if mixed_precision:
-            raise InputError(f"{name} reads text, in float32 alone. Leave --precision out.")
+            raise InputError(f"{name} is a text encoder, which runs in float32 only. Leave --precision out.")
         return load_text_encoder(name, random_init=random_init, device=device, show_download=show_download)
-    if name != "acoustic":
+    if name != ACOUSTIC:
         return load_audio_encoder(
             name,
             random_init=random_init,
@@ -53,13 +77,35 @@ def load_encoder(
         "--adapter": adapter is not None,
         "--precision": mixed_precision,
     }
-    asked = ", ".join(option for option, is_chosen in choices.items() if is_chosen)
-    if asked:
-        raise InputError(f"acoustic features have no weights: {asked} can't be chosen. Leave that out.")
+    chosen = ", ".join(option for option, is_chosen in choices.items() if is_chosen)
+    if chosen:
+        raise InputError(f"acoustic features have no weights: {chosen} can't be chosen. Leave that out.")
     _check_torchaudio()
     from layerprobe.probe.encoders.acoustic import AcousticEncoder
 
     return AcousticEncoder()
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """Arguments of `load_encoder` as one value, which can be sent to other processes."""
+
+    name: str
+    random_init: int | None = None
+    device: str | None = None
+    adapter: Path | str | None = None
+    precision: str = AUTO
+
+    def load(self, *, show_download: bool = True) -> AnyEncoder:
+        """Load the encoder; errors as of `load_encoder`."""
+        return load_encoder(
+            self.name,
+            random_init=self.random_init,
+            device=self.device,
+            adapter=self.adapter,
+            precision=self.precision,
+            show_download=show_download,
+        )
 
 
 def load_audio_encoder(
@@ -71,19 +117,10 @@ def load_audio_encoder(
     precision: str = AUTO,
     show_download: bool = True,
 ) -> SpeechEncoder:
-    """Load a speech encoder from a folder or the hub, with every weight it needs, to be listened to.
-
-    Args:
-        name: a transformers folder, a hub name with an optional ``@revision``, or ``embedded``
-        random_init: seed for weights drawn as the architecture draws them before training; None for trained ones
-        device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
-        adapter: a file whose ``ARCHITECTURE`` takes an architecture apart that `probe.encoders.architectures` does not know
-        precision: float32, bfloat16 or float16 (GPU) of the products; auto takes 16 bits where the hardware
-            multiplies them, which moves layers by about 1 %
-        show_download: whether the hub's own bars are shown
+    """Load a speech encoder from a folder or the hub; arguments as of `load_encoder`.
 
     Raises:
-        InputError: if nothing is found there, the architecture is unknown, or an encoder tensor is missing
+        InputError: if there is no such model, its architecture is unknown, or an encoder tensor is missing
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision_for(precision, device=device, known=adapter is None)
@@ -94,68 +131,85 @@ def load_audio_encoder(
 def load_model(
     name: str, *, random_init: int | None = None, adapter: Path | str | None = None, show_download: bool = True
 ) -> LoadedModel:
-    """Load a speech model in float32, as it is; arguments and errors as of `load_audio_encoder`."""
+    """Load a speech model in float32 without changing it; arguments and errors as of `load_audio_encoder`."""
     _check_torchaudio()
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+    from transformers import AutoConfig, AutoModel
 
     folder = EMBEDDED if name == OWN else Path(name)
     local = folder.is_dir()
-    # the process's own chance is left alone: loading draws weights too, before it replaces them
+    # transformers samples weights before it reads them: the state of the process's generator is restored
     with quiet_transformers(bars=show_download and not local), torch.random.fork_rng(devices=[]):
         try:
             source, revision = (str(folder), None) if local else hub_commit(name)
             config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trusted("remote_code"))
             family, adapter_hash = _family(config, name, adapter)
-            extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision)
+            extractor, is_default = _feature_extractor(source, revision, config, family, name)
             if random_init is None:
                 model, report = AutoModel.from_pretrained(
                     source, revision=revision, dtype=torch.float32, output_loading_info=True,
-                    trust_remote_code=trusted("remote_code"), **weights_asked_for(name, folder),
+                    trust_remote_code=trusted("remote_code"), **weights_options(name, folder),
                 )  # fmt: skip
-                _refuse_missing(report["missing_keys"], family, name)
+                _check_complete(report["missing_keys"], family, name)
             else:
                 torch.manual_seed(random_init)
                 model = AutoModel.from_config(config, trust_remote_code=trusted("remote_code"))
         except InputError:
             raise
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise InputError(why_not_loaded(name, folder, error)) from error
+            raise InputError(loading_error_message(name, folder, error)) from error
     upstream = name if name == OWN else folder.resolve().name if local else source
     if upstream == OWN != name:
-        upstream = f"{folder.resolve().parent.name}/{OWN}"  # somebody else's
-    return LoadedModel(model, family, extractor, upstream, revision or "", adapter_hash)
+        upstream = f"{folder.resolve().parent.name}/{OWN}"  # a user's folder of that name is another encoder
+    return LoadedModel(model, family, extractor, upstream, revision or "", adapter_hash, is_default)
 
 
 def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Architecture, str]:
-    """The family of an architecture and, where an adapter tells it, that file's hash."""
+    """Return the architecture of a model and, where an adapter describes it, that file's hash."""
     if adapter is not None:
         return read_adapter(Path(adapter))
     if config.model_type not in ARCHITECTURES:
         raise InputError(
-            f"encoder {name} is a {config.model_type!r} model; layers can be read of {', '.join(sorted(ARCHITECTURES))}, "
-            f"and of text by {', '.join(sorted(TEXT_ARCHITECTURES))}. "
+            f"encoder {name} is a {config.model_type!r} model; supported are {', '.join(sorted(ARCHITECTURES))}, "
+            f"and for text {', '.join(sorted(TEXT_ARCHITECTURES))}. "
             "For another, write an adapter (probe/encoders/architectures.py has one to start from) and name it with "
             "--adapter."
         )
     return ARCHITECTURES[config.model_type], ""
 
 
-def _refuse_missing(missing: set[str], family: Architecture, name: str) -> None:
+def _feature_extractor(
+    source: str, revision: str | None, config: Any, family: Architecture, name: str
+) -> tuple[Any, bool]:
+    """Return the checkpoint's feature extractor, or its architecture's default and True where it has none."""
+    from transformers import AutoFeatureExtractor
+
+    if any(has_file(source, file, revision=revision) for file in EXTRACTOR_FILES):
+        return AutoFeatureExtractor.from_pretrained(source, revision=revision), False
+    default = family.default_extractor(config)
+    if default is None:
+        raise InputError(
+            f"encoder {name} has no {EXTRACTOR_FILES[0]}, and {config.model_type} models have no common default: "
+            "whether it was trained on normalised waveforms is not known. Add that file from the checkpoint it derives from."
+        )
+    return default, True
+
+
+def _check_complete(missing: set[str], family: Architecture, name: str) -> None:
     needed = sorted(k for k in missing if k.startswith(family.tensors) and k not in NEVER_READ)
     if needed:
         others = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
         raise InputError(
-            f"encoder {name}: the checkpoint lacks {needed[0]}{others}, which would be filled at random. "
-            "Take a whole checkpoint, or ask for untrained weights with --random-init SEED."
+            f"encoder {name}: the checkpoint lacks {needed[0]}{others}, which would be initialised at random. "
+            "Take a complete checkpoint, or choose untrained weights with --random-init SEED."
         )
 
 
 def _check_torchaudio() -> None:
-    """Transformers imports its speech models through torchaudio, whose failure it reports as something else."""
+    """Import torchaudio, without which transformers can't load speech models and reports another cause."""
     try:
         import torchaudio  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
         raise InputError(
-            f"torchaudio can't be imported beside torch {torch.__version__} ({error}). "
-            "Install a pair that fits: pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'."
+            f"torchaudio can't be imported with torch {torch.__version__} ({error}). "
+            "Install versions that fit: pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'."
         ) from error

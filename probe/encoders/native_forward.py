@@ -1,11 +1,11 @@
-"""The forward pass of HuBERT's kind written out for one utterance: transformers' layers, sooner, in two precisions.
+"""A native forward pass of wav2vec 2.0 and HuBERT for one utterance: transformers' layers in less time.
 
-Where the time goes in the usual implementation is less the blocks than the convolutions in front of them. Here these
-are matrix products over channels-last windows, tiled in time (valid convolutions make that exact); the group norm of
-the first is folded into its weights, its statistics being quadratic forms of the waveform's covariance over the ten
-samples of a window; the positional convolution goes through Fourier space (overlap-save). Utterances are never joined,
-so no neighbour, order or batch can change a bit. The residual stream, norms and pooling stay in float32 whatever the
-precision of the products.
+In the usual implementation most time is spent in the convolutions before the blocks. Here these are matrix products
+over channels-last windows, tiled in time (exact, since the convolutions have no padding); the group norm of the first
+is folded into its weights, its statistics being quadratic forms of the waveform's covariance over the ten samples of a
+window; the positional convolution is computed in the frequency domain (overlap-save). Utterances are never batched, so
+no order or batch can change a bit. The residual stream, norms and pooling stay in float32 whatever the precision of the
+products (float32 or bfloat16).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from torch.nn import functional
 from layerprobe.probe.encoders.linear_kernels import ROWS, Linear, packs
 
 NATIVE_ARCHITECTURES = frozenset({"HubertModel", "Wav2Vec2Model", "UniSpeechModel", "UniSpeechSatModel"})
-TILE = 64  # frames: what one pass of the convolutions holds stays near a core
+TILE = 64  # frames: what one pass of the convolutions holds fits a core's cache
 # Samples of a Fourier block of the positional convolution. Its spectrum is read once per utterance, which costs more
 # than the transforms, so it is as short as the published kernels of 128 allow.
 FOURIER = 256
 
 
 def has_native_forward(encoder: Any) -> bool:
-    """Whether `NativeForward` knows this encoder whole: its architecture, and no variation on it."""
+    """Return whether `NativeForward` covers every part of this encoder's architecture and configuration."""
     config = encoder.config
     return (
         type(encoder).__name__ in NATIVE_ARCHITECTURES
@@ -48,11 +48,11 @@ class _Norm:
     eps: float
 
     @classmethod
-    def of(cls, module: Any) -> _Norm:
+    def from_module(cls, module: Any) -> _Norm:
         return cls(module.weight.detach().float(), module.bias.detach().float(), module.eps)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Over the last axis, computed in float32, in the precision of ``x``."""
+        """Normalise over the last axis, in the precision of ``x``."""
         return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
@@ -77,25 +77,27 @@ class NativeForward:
         layers = encoder.feature_extractor.conv_layers
         self._multiple = ROWS if dtype == torch.bfloat16 and packs() else 1  # of rows in a product
         self._kernels, self._strides = tuple(config.conv_kernel), tuple(config.conv_stride)
-        self._reach = self._stride = 1  # samples that one frame hears, and from frame to frame
+        self._reach = self._stride = 1  # samples: receptive field of one frame, and step from frame to frame
         for kernel, stride in zip(self._kernels, self._strides, strict=True):
             self._reach, self._stride = self._reach + (kernel - 1) * self._stride, self._stride * stride
         self._group_norm: Any = layers[0].layer_norm if config.feat_extract_norm == "group" else None
         self._first = layers[0].conv
         self._convolutions = [self._as_product(layer.conv) for layer in layers]
-        self._norms = None if self._group_norm is not None else [_Norm.of(layer.layer_norm) for layer in layers]
+        self._norms = (
+            None if self._group_norm is not None else [_Norm.from_module(layer.layer_norm) for layer in layers]
+        )
         projection = encoder.feature_projection
-        self._project_norm = _Norm.of(projection.layer_norm) if hasattr(projection, "layer_norm") else None
+        self._project_norm = _Norm.from_module(projection.layer_norm) if hasattr(projection, "layer_norm") else None
         self._project = self._linear(projection.projection)
-        self._learn_positions(encoder.encoder.pos_conv_embed.conv)
+        self._transform_positions(encoder.encoder.pos_conv_embed.conv)
         self._heads: int = config.num_attention_heads
         self._pre_norm: bool = getattr(config, "do_stable_layer_norm", False)
-        self._norm = _Norm.of(encoder.encoder.layer_norm)
+        self._norm = _Norm.from_module(encoder.encoder.layer_norm)
         self._blocks = [self._block(layer) for layer in encoder.encoder.layers]
 
     @torch.inference_mode()
     def hidden_states(self, waveform: Tensor) -> Iterator[Tensor]:
-        """Layer by layer its frames, ``(n_frames, dim)`` float32, of a normalised waveform ``(n_samples,)`` float32."""
+        """Yield each layer's frames, ``(n_frames, dim)`` float32, of a normalised waveform ``(n_samples,)`` float32."""
         n_frames = (len(waveform) - self._reach) // self._stride + 1
         x = self._front_end(waveform, n_frames + -n_frames % self._multiple)
         if self._project_norm is not None:
@@ -112,16 +114,16 @@ class NativeForward:
             yield self._norm(x[:n_frames])
 
     def _run(self, block: _Block, x: Tensor, n_frames: int) -> Tensor:
-        heard = block.attention_norm(x) if self._pre_norm else x
-        x = x + self._attend(block, heard.to(self._dtype), n_frames).float()
+        normed = block.attention_norm(x) if self._pre_norm else x
+        x = x + self._attend(block, normed.to(self._dtype), n_frames).float()
         if not self._pre_norm:
             x = block.attention_norm(x)
-        heard = block.output_norm(x) if self._pre_norm else x
-        x = x + block.down(block.up(heard.to(self._dtype), gelu=True)).float()
+        normed = block.output_norm(x) if self._pre_norm else x
+        x = x + block.down(block.up(normed.to(self._dtype), gelu=True)).float()
         return x if self._pre_norm else block.output_norm(x)
 
     def _attend(self, block: _Block, x: Tensor, n_frames: int) -> Tensor:
-        """Each row of ``x`` attends to the first ``n_frames`` of them; those after these only fill up a product."""
+        """Let each row of ``x`` attend to its first ``n_frames`` rows; the others only pad a product."""
 
         def heads(project: Linear) -> Tensor:
             return project(x).view(len(x), self._heads, -1).transpose(0, 1)[None]
@@ -131,7 +133,7 @@ class NativeForward:
         return block.out(mixed.transpose(0, 1).reshape(len(x), -1))
 
     def _front_end(self, waveform: Tensor, n_frames: int) -> Tensor:
-        """Frames before the projection, ``(n_frames, channels)`` in the precision of the products."""
+        """Return the frames before the projection, ``(n_frames, channels)`` in the precision of the products."""
         first = self._convolutions[0] if self._group_norm is None else self._folded(waveform)
         n_samples = self._reach + (n_frames - 1) * self._stride
         samples = functional.pad(waveform.to(self._dtype), (0, n_samples - len(waveform)))
@@ -150,20 +152,20 @@ class NativeForward:
         return torch.cat(tiles)
 
     def _folded(self, waveform: Tensor) -> Linear:
-        """The first convolution with its group norm in it: one scale and shift per channel and utterance."""
+        """Return the first convolution with its group norm folded in: a scale and a shift per channel and utterance."""
         norm, kernel = self._group_norm, self._kernels[0]
         windows = _windows(waveform[:, None], kernel, self._strides[0]).double()
         mean = windows.mean(dim=0)
         centred = windows - mean
         covariance = centred.T @ centred / len(windows)
         weight = self._first.weight.detach()[:, 0].double()
-        variance = ((weight @ covariance) * weight).sum(dim=1)  # the convolution's own bias leaves no trace
+        variance = ((weight @ covariance) * weight).sum(dim=1)  # the convolution's bias cancels
         scale = norm.weight.detach().double() / torch.sqrt(variance + norm.eps)
         shift = norm.bias.detach().double() - (weight @ mean) * scale
-        return Linear.of((weight * scale[:, None]).float(), shift.float(), self._dtype)
+        return Linear.from_weights((weight * scale[:, None]).float(), shift.float(), self._dtype)
 
-    def _learn_positions(self, convolution: Any) -> None:
-        """The positional convolution's spectrum, per group, for overlap-save."""
+    def _transform_positions(self, convolution: Any) -> None:
+        """Compute the spectrum of the positional convolution, per group, for overlap-save."""
         weight = convolution.weight.detach().float()  # (dim, dim / groups, kernel)
         groups, self._kernel = convolution.groups, weight.shape[-1]
         shape = (groups, len(weight) // groups, weight.shape[1], self._kernel)
@@ -172,7 +174,7 @@ class NativeForward:
         self._position_bias = convolution.bias.detach().float()
 
     def _positions(self, x: Tensor) -> Tensor:
-        """GELU of the positional convolution of ``(n_frames, dim)``, same shape, float32."""
+        """Return GELU of the positional convolution of ``(n_frames, dim)``, same shape, float32."""
         n, dim = x.shape
         step, groups = FOURIER - self._kernel + 1, self._spectrum.shape[1]
         n_blocks = -(-n // step)
@@ -185,12 +187,12 @@ class NativeForward:
         return functional.gelu(y + self._position_bias)
 
     def _as_product(self, convolution: Any) -> Linear:
-        """Weights (out, in, kernel) in the order of a channels-last window: sample by sample, all channels of each."""
+        """Reorder weights (out, in, kernel) as a channels-last window is: sample by sample, all channels of each."""
         weight = convolution.weight.permute(0, 2, 1).flatten(1)
-        return Linear.of(weight, convolution.bias, self._dtype)
+        return Linear.from_weights(weight, convolution.bias, self._dtype)
 
     def _linear(self, module: Any) -> Linear:
-        return Linear.of(module.weight, module.bias, self._dtype)
+        return Linear.from_weights(module.weight, module.bias, self._dtype)
 
     def _block(self, layer: Any) -> _Block:
         attention, feed_forward = layer.attention, layer.feed_forward
@@ -201,13 +203,13 @@ class NativeForward:
             out=self._linear(attention.out_proj),
             up=self._linear(feed_forward.intermediate_dense),
             down=self._linear(feed_forward.output_dense),
-            attention_norm=_Norm.of(layer.layer_norm),
-            output_norm=_Norm.of(layer.final_layer_norm),
+            attention_norm=_Norm.from_module(layer.layer_norm),
+            output_norm=_Norm.from_module(layer.final_layer_norm),
         )
 
 
 def _windows(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Windows of a contiguous ``(n, channels)``, ``((n - kernel) // stride + 1, kernel * channels)``."""
+    """Return the windows of a contiguous ``(n, channels)``, ``((n - kernel) // stride + 1, kernel * channels)``."""
     n, channels = x.shape
     shape = ((n - kernel) // stride + 1, kernel * channels)
     return x.as_strided(shape, (stride * channels, 1), x.storage_offset()).contiguous()

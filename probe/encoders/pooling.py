@@ -1,4 +1,4 @@
-"""Frames become fixed vectors, padding left out, in one piece or piece by piece."""
+"""Pooling of frames to one vector per utterance and layer, from all frames at once or chunk by chunk."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from layerprobe.probe.encoders.base import FrameChunk
 from layerprobe.probe.exceptions import InputError
 
-DEFAULT_POOLINGS: tuple[str, ...] = ("mean", "std")  # of sound
+DEFAULT_POOLINGS: tuple[str, ...] = ("mean", "std")  # of audio
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """One way from an utterance's frames to a vector, in steps that merge, so that long sound is pooled by pieces."""
+    """A function from an utterance's frames to a vector, in steps that merge, so that chunks can be pooled in turn."""
 
-    counted: Callable[[int], range]  # of all n_frames of the utterance those that count
+    counted: Callable[[int], range]  # which of the utterance's n_frames are pooled
     summarise: Callable[[Tensor], Tensor]  # (n_frames, dim) -> (k, dim)
-    merge: Callable[[Tensor, Tensor, float], Tensor]  # two summaries, the second with that share of the frames
+    merge: Callable[[Tensor, Tensor, float], Tensor]  # two summaries, the second with that fraction of the frames
     vector: Callable[[Tensor], Tensor]  # (k, dim) -> (dim,)
 
     def __call__(self, hidden_states: Tensor) -> Tensor:
@@ -35,27 +35,28 @@ def _mean(frames: Tensor) -> Tensor:
 
 
 def _mean_and_variance(frames: Tensor) -> Tensor:
-    """Divided by ``n_frames``, in two passes."""
+    """Return mean and variance (divided by ``n_frames``), ``(2, dim)``, in two passes."""
     mean = _mean(frames)
     return torch.cat([mean, _mean((frames - mean).square())])
 
 
 def _normed_mean(frames: Tensor) -> Tensor:
-    """Mean of frames that were each layer-normalised without weights, as in s3prl's normalised weighted sum.
+    """Return the mean of frames after layer norm without weights, as in s3prl's normalised weighted sum.
 
-    A mix of these over layers is exactly the average of the mix over frames, so that sum can be replayed from a cache.
+    A weighted sum of these means over layers equals the mean over frames of the weighted sum, so that s3prl's can be
+    computed from a cache.
     """
     return _mean(torch.nn.functional.layer_norm(frames, frames.shape[-1:]))
 
 
-def _merge_means(a: Tensor, b: Tensor, share: float) -> Tensor:
-    return a + (b - a) * share
+def _merge_means(a: Tensor, b: Tensor, fraction: float) -> Tensor:
+    return a + (b - a) * fraction
 
 
-def _merge_variances(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """Means and variances joined (Chan, Golub and LeVeque, 1983)."""
-    merged = _merge_means(a, b, share)
-    merged[1] += share * (1 - share) * (a[0] - b[0]).square()
+def _merge_variances(a: Tensor, b: Tensor, fraction: float) -> Tensor:
+    """Return the means and variances of two sets of frames together (Chan, Golub and LeVeque, 1983)."""
+    merged = _merge_means(a, b, fraction)
+    merged[1] += fraction * (1 - fraction) * (a[0] - b[0]).square()
     return merged
 
 
@@ -73,8 +74,8 @@ POOLINGS: dict[str, Pooling] = {
     "std": Pooling(range, _mean_and_variance, _merge_variances, lambda summary: summary[1].sqrt()),
     "max": Pooling(range, lambda x: x.amax(dim=0)[None], lambda a, b, _: torch.maximum(a, b), _only),
     "min": Pooling(range, lambda x: x.amin(dim=0)[None], lambda a, b, _: torch.minimum(a, b), _only),
+    "first_token": Pooling(lambda _: range(1), _mean, _merge_means, _only),  # the first frame only; of text [CLS]
     # means over the first and the last third of the frames, rounded up
-    "first_token": Pooling(lambda _: range(1), _mean, _merge_means, _only),  # the first frame alone; of text [CLS]
     "first_third": Pooling(lambda n: range(_third(n)), _mean, _merge_means, _only),
     "last_third": Pooling(lambda n: range(n - _third(n), n), _mean, _merge_means, _only),
     "normed_mean": Pooling(range, _normed_mean, _merge_means, _only),
@@ -82,10 +83,10 @@ POOLINGS: dict[str, Pooling] = {
 
 
 def pooling_named(name: str) -> Pooling:
-    """The pooling of that name.
+    """Return the pooling of that name.
 
     Raises:
-        InputError: naming the choices, if there is none
+        InputError: if there is none; the message lists the choices
     """
     if name not in POOLINGS:
         raise InputError(f"pooling {name!r} is unknown; choose one of {', '.join(sorted(POOLINGS))}.")
@@ -93,7 +94,7 @@ def pooling_named(name: str) -> Pooling:
 
 
 def pool_layers(layers: Iterable[Tensor], *, poolings: tuple[str, ...]) -> Tensor:
-    """Pool every layer of one utterance that was heard in one piece.
+    """Pool every layer of one utterance that was encoded in one chunk.
 
     Args:
         layers: the valid frames of each layer, ``n_layers`` tensors ``(n_frames, dim)``, each read once
@@ -106,7 +107,11 @@ def pool_layers(layers: Iterable[Tensor], *, poolings: tuple[str, ...]) -> Tenso
 
 
 def pool_frame_chunks(frame_chunks: Iterable[FrameChunk], *, poolings: tuple[str, ...]) -> Tensor:
-    """Pool every layer of one utterance whose frames come in one or several stretches; no more than one is held.
+    """Pool every layer of one utterance whose frames come in one or several chunks, one of which is held at a time.
+
+    Args:
+        frame_chunks: in order; together they have every frame of the utterance once
+        poolings: keys of `POOLINGS`, in the order of the result
 
     Returns:
         the utterance's embeddings, ``(n_layers, n_poolings, dim)``

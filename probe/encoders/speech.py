@@ -1,4 +1,4 @@
-"""Speech upstreams: a waveform becomes the hidden states of every layer.
+"""Speech encoders: a waveform becomes the hidden states of every layer.
 
 The layer convention: layer 0 enters the first transformer block, layer k leaves block k before any final norm, so
 twelve blocks give thirteen layers, counted from 0 and never from the end. Encoders that normalise before each
@@ -7,7 +7,7 @@ transformers 5 changed what its own last hidden state of the wav2vec 2.0 kind is
 Scales differ by layer in such encoders: standardise each layer on the training speakers before comparing.
 
 Only this file, `probe.encoders.architectures`, `probe.encoders.hooks`, `probe.encoders.native_forward`
-and `probe.encoders.loading` know transformers for sound; `probe.encoders.text` is its like for words.
+and `probe.encoders.loading` know transformers for audio; `probe.encoders.text` does for text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from layerprobe.probe.encoders.architectures import Architecture, InputChunk, waveform_chunks
-from layerprobe.probe.encoders.base import FrameChunk
+from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
 from layerprobe.probe.encoders.hooks import HookedEncoder, tensors_hash
 from layerprobe.probe.encoders.linear_kernels import MixedPrecisionLinears
 from layerprobe.probe.encoders.native_forward import NativeForward, has_native_forward
@@ -39,16 +39,18 @@ NEVER_READ = frozenset({"masked_spec_embed"})
 
 
 def precision_for(precision: str, *, device: str, known: bool) -> str:
-    """What is meant by ``precision``: ``auto`` is 16 bits where the hardware multiplies them, in known architectures.
+    """Return the precision of matrix products, with ``auto`` resolved.
+
+    ``auto`` is 16 bits where the hardware multiplies them, in known architectures, and float32 elsewhere.
 
     Raises:
-        InputError: if it is unknown, or nothing for that device
+        InputError: if it is unknown, or not available on that device
     """
     if precision not in (AUTO, *PRECISIONS):
         raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join((AUTO, *PRECISIONS))}.")
     on_gpu = device.startswith("cuda")
     if precision == "float16" and not on_gpu:
-        raise InputError("float16 is for GPUs. On the CPU take bfloat16 or float32.")
+        raise InputError("float16 is for GPUs. On the CPU use bfloat16 or float32.")
     if precision != AUTO:
         return precision
     if not known:
@@ -60,7 +62,7 @@ def precision_for(precision: str, *, device: str, known: bool) -> str:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What transformers loads for a name, with all that has to be known of it."""
+    """A model that transformers loaded, with its feature extractor, its `Architecture` and its origin."""
 
     model: Any
     family: Architecture
@@ -68,10 +70,11 @@ class LoadedModel:
     upstream: str  # the hub's name, or the folder's
     revision: str  # the hub's commit; "" for a folder
     adapter: str  # hash of the adapter; "" without one
+    has_default_extractor: bool = False  # because the checkpoint lacks the file with its own
 
 
 class SpeechEncoder:
-    """A frozen speech encoder whose layers are read; made by `probe.encoders.loading.load_audio_encoder`."""
+    """A frozen speech encoder that returns the hidden states of all layers; `load_audio_encoder` makes it."""
 
     reads: Literal["audio"] = "audio"
     default_poolings = DEFAULT_POOLINGS
@@ -84,19 +87,20 @@ class SpeechEncoder:
         device: str = "cpu",
         precision: str = AUTO,
     ) -> None:
-        """Take the encoder out of a model (float32), put it on ``device``, in eval mode for good."""
+        """Take the encoder out of a model (float32) and move it to ``device``, in evaluation mode."""
         family, extractor, adapter = loaded.family, loaded.extractor, loaded.adapter
         encoder: Any = family.encoder(loaded.model)
         self._encoder: Any = encoder.float().eval().requires_grad_(False).to(device)
         self.device = device
         self._extractor, self._family = extractor, family
+        self._has_default_extractor = loaded.has_default_extractor
         self._config: Any = encoder.config
         self.upstream, self.revision, self.adapter = loaded.upstream, loaded.revision, adapter
         self.random_init = random_init
         self.precision = precision_for(precision, device=device, known=not adapter)
         dtype = PRECISIONS[self.precision]
         native = device == "cpu" and not adapter and has_native_forward(encoder)
-        with torch_threads(1):  # what is computed of the weights beforehand is the same on any number of cores
+        with torch_threads(1):  # so that what is precomputed from the weights is the same on any number of cores
             self._native = NativeForward(encoder, dtype=dtype) if native else None
         self._mixed_precision = (
             None if native or dtype == torch.float32 else MixedPrecisionLinears(self._encoder, dtype)
@@ -107,55 +111,71 @@ class SpeechEncoder:
         self.layers = self._hooked.layers
         self.dim = int(encoder.config.hidden_size)
 
+    def __repr__(self) -> str:
+        return describe_encoder(self)
+
     @property
     def blocks(self) -> nn.ModuleList:
-        """The stack whose states are the layers."""
+        """Transformer blocks, whose inputs and outputs are the layers."""
         return self._hooked.blocks
 
     @property
     def forward(self) -> str:
-        """Whose forward pass is run: our own, written out, or that of transformers."""
+        """Which forward pass runs: ``native``, this package's own, or that of ``transformers``."""
         return "native" if self._native else "transformers"
 
     @property
     def reads_waveforms(self) -> bool:
-        """Whether it is called with samples, so that sounds of different lengths could be padded into a batch."""
+        """Whether its input are samples, so that recordings of different lengths could be padded into a batch."""
         return self._family.input_chunks is waveform_chunks
 
     def modules(self) -> Iterator[nn.Module]:
-        """Every module of the encoder."""
+        """Yield every module of the encoder."""
         yield from self._encoder.modules()
 
     @property
     def minimum_samples(self) -> int:
-        """Samples that one frame needs, 400 (25 ms) in most encoders."""
+        """Number of samples that one frame needs, 400 (25 ms) in most encoders."""
         return self._family.minimum_samples(self._extractor, self._config)
 
     @property
     def chunking(self) -> str:
-        """How long sound is heard."""
+        """How long audio is cut into chunks, as the plan records it."""
         return self._family.chunking(self._extractor)
 
     @property
     def preprocessing(self) -> str:
-        """What the feature extractor does to a waveform, as sorted JSON."""
-        settings = self._extractor.to_dict()
+        """Settings of the feature extractor, as sorted JSON; ``architecture_default`` marks an assumed one."""
+        settings = self._extractor.to_dict() | ({"architecture_default": True} if self._has_default_extractor else {})
         naming = ("feature_extractor_type", "processor_class", "_processor_class", "image_processor_type")
         return json.dumps({k: v for k, v in settings.items() if k not in naming}, sort_keys=True, default=str)
 
+    @property
+    def preprocessing_note(self) -> str:
+        """One sentence on the default feature extractor that stands in for a missing one; empty otherwise."""
+        if not self._has_default_extractor:
+            return ""
+        normalised = getattr(self._extractor, "do_normalize", False)
+        scaling = "each waveform scaled to zero mean and unit variance" if normalised else "waveforms not normalised"
+        shape = scaling if self.reads_waveforms else f"{self._extractor.feature_size} log-mel bands"
+        return (
+            f"{self.upstream} has no preprocessor_config.json: the default feature extractor of its architecture is "
+            f"used ({type(self._extractor).__name__}, {self.sampling_rate} Hz, {shape})."
+        )
+
     def weights_hash(self) -> str:
-        """Sixteen hex digits over name, shape and bytes of every tensor of the encoder."""
+        """Return sixteen hex digits over name, shape and bytes of every tensor of the encoder."""
         return tensors_hash(self._encoder, never_read=NEVER_READ)
 
     def frame_chunks(self, waveform: np.ndarray) -> Iterator[FrameChunk]:
-        """Every layer's frames of one utterance, heard alone: no padding and no neighbour can reach it.
+        """Encode one utterance without a batch, so that no padding and no other utterance can change it.
 
         Args:
             waveform: ``(n_samples,)`` float32 at `sampling_rate`, at least `minimum_samples` long
 
         Yields:
-            for each piece of the sound, one if it is not long, its stretch of frames of each of `layers`: one every
-            20 ms in most, those of the sound itself, each counted once
+            the frames of each of `layers` for each chunk of the audio, a single chunk if it is not long: a frame every
+            20 ms in most encoders, those of the audio itself, each counted once
 
         Raises:
             ValueError: if the waveform is not one-dimensional or is too short
@@ -167,18 +187,18 @@ class SpeechEncoder:
         )
 
     def hidden_states(self, waveform: np.ndarray) -> list[Tensor]:
-        """All frames of each layer, ``(n_frames, dim)``, in one tensor each; arguments as in `frame_chunks`."""
+        """Return all frames of each layer, one tensor ``(n_frames, dim)`` each; arguments as of `frame_chunks`."""
         return _joined(self.frame_chunks(waveform))
 
     def reference_states(self, waveform: np.ndarray) -> list[Tensor]:
-        """The same by transformers' own forward pass in float32, read by hooks."""
+        """Return what `hidden_states` does, from transformers' own forward pass in float32."""
         return _joined(self._frame_chunks(waveform, self._reference_states))
 
     @torch.inference_mode()
     def _frame_chunks(
         self, waveform: np.ndarray, run: Callable[[InputChunk], Iterator[Tensor]]
     ) -> Iterator[FrameChunk]:
-        self._refuse_unfit(waveform)
+        self._check_waveform(waveform)
         for input_chunk in self._family.input_chunks(waveform, self._extractor, self._config):
             layers = (states[input_chunk.counted] for states in run(input_chunk))
             yield FrameChunk(layers, input_chunk.first, input_chunk.total)
@@ -191,25 +211,25 @@ class SpeechEncoder:
     @torch.inference_mode()
     def _mixed_precision_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
         assert self._mixed_precision is not None
-        with self._mixed_precision.wanted():
-            heard = self._hooked.states(input_chunk.inputs)
-        yield from (states[0] for states in heard)
+        with self._mixed_precision.enabled():
+            layers = self._hooked.states(input_chunk.inputs)
+        yield from (states[0] for states in layers)
 
     @torch.inference_mode()
     def _reference_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
         yield from (states[0] for states in self._hooked.states(input_chunk.inputs))
 
-    def _refuse_unfit(self, waveform: np.ndarray) -> None:
+    def _check_waveform(self, waveform: np.ndarray) -> None:
         if waveform.ndim != 1 or len(waveform) < self.minimum_samples:
             raise ValueError(f"waveform {waveform.shape} is not (n_samples,) with at least {self.minimum_samples}")
 
     @torch.inference_mode()
     def padded_hidden_states(self, waveforms: list[np.ndarray], *, masked: bool) -> list[Tensor]:
-        """As usual toolkits hear a batch, to measure what that costs; extraction never does.
+        """Encode a padded batch as other toolkits do, to measure the error of that; extraction never does.
 
         Args:
             waveforms: ``(n_samples,)`` each, at `sampling_rate`
-            masked: whether the attention mask says where each ends
+            masked: whether the attention mask marks where each ends
 
         Returns:
             for each layer all frames, padding included, ``(n_waveforms, n_frames, dim)``
@@ -227,5 +247,5 @@ class SpeechEncoder:
 
 
 def _joined(frame_chunks: Iterator[FrameChunk]) -> list[Tensor]:
-    heard = [list(frame_chunk.layers) for frame_chunk in frame_chunks]
-    return [torch.cat(layer) for layer in zip(*heard, strict=True)]
+    chunks = [list(frame_chunk.layers) for frame_chunk in frame_chunks]
+    return [torch.cat(layer) for layer in zip(*chunks, strict=True)]

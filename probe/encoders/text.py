@@ -1,12 +1,11 @@
-"""Text upstreams: the words of a transcript become the hidden states of every layer, by the layer convention of sound.
+"""Text encoders: a transcript becomes the hidden states of every layer, by the layer convention of speech encoders.
 
-Layer 0 is what enters the first block, the embeddings after their norm; layer k leaves block k
-(`probe.encoders.speech`). The frames of a text are its tokens, with those that the tokenizer sets before and after, as
-sentence encoders average them (Reimers and Gurevych, 2019). Each text is read alone, so there is no padding. A
-transcript without words is read as the encoder reads the empty text, and the cache names it
-(`probe.data.inputs.NO_TEXT`).
+Layer 0 enters the first block: the embeddings after their norm. Layer k leaves block k (`probe.encoders.speech`). The
+frames of a text are its tokens, including the special tokens before and after it, as sentence encoders average them
+(Reimers and Gurevych, 2019). Each text is encoded without a batch, so there is no padding. An empty transcript is
+encoded as the empty text, and the cache marks it (`probe.data.inputs.NO_TEXT`).
 
-Only this file knows transformers for text.
+Only this file uses transformers for text.
 """
 
 from __future__ import annotations
@@ -23,24 +22,26 @@ import torch
 from torch import Tensor, nn
 
 from layerprobe.probe.encoders.architectures import InputChunk
-from layerprobe.probe.encoders.base import FrameChunk
+from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
 from layerprobe.probe.encoders.hooks import HookedEncoder, tensors_hash
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.hub import hub_commit, quiet_transformers, weights_asked_for, why_not_loaded
+from layerprobe.probe.hub import hub_commit, loading_error_message, quiet_transformers, weights_options
 
-OVERLAP = 32  # tokens that two windows of a long text share; the outer half of them counts in neither
+OVERLAP = 32  # tokens that two windows of a long text have in common; each counts in one of them
 
 
 @dataclass(frozen=True)
 class TextArchitecture:
-    """One text architecture, taken apart."""
+    """How to reach the blocks and positions of one text architecture."""
 
     blocks: Callable[[Any], nn.ModuleList]  # of the loaded model, in order
-    first_position: int  # positions below it are no token's
+    first_position: int  # positions below it belong to no token
 
 
 _BERT = TextArchitecture(blocks=lambda model: model.encoder.layer, first_position=0)
-_ROBERTA = TextArchitecture(blocks=lambda model: model.encoder.layer, first_position=2)  # after the padding token's
+_ROBERTA = TextArchitecture(
+    blocks=lambda model: model.encoder.layer, first_position=2
+)  # after that of the padding token
 TEXT_ARCHITECTURES = {
     "bert": _BERT,  # MiniLM is BERT in all but width
     "camembert": _ROBERTA,
@@ -49,12 +50,12 @@ TEXT_ARCHITECTURES = {
     "roberta": _ROBERTA,  # DistilRoBERTa too
     "xlm-roberta": _ROBERTA,
 }
-SMALLEST_SHARE = 0.9  # of the vocabulary that a tokenizer knows; some are padded to a round number
-NEVER_READ = ("pooler.", "embeddings.position_ids")  # what stands above the last block, and a table of numbers
+MIN_COVERAGE = 0.9  # of the vocabulary by a tokenizer; some vocabularies are padded to a round number
+NEVER_READ = ("pooler.", "embeddings.position_ids")  # above the last block, and no weight
 
 
-class TextEncoder:
-    """A frozen text encoder whose layers are read; made by `load_text_encoder`."""
+class TranscriptEncoder:
+    """A frozen text encoder that returns the hidden states of all layers; `load_text_encoder` makes it."""
 
     reads: Literal["text"] = "text"
     default_poolings: tuple[str, ...] = ("mean", "first_token")
@@ -73,24 +74,30 @@ class TextEncoder:
         random_init: int | None = None,
         device: str = "cpu",
     ) -> None:
-        """Put ``model`` (float32) on ``device``, in eval mode for good."""
+        """Move ``model`` (float32) to ``device``, in evaluation mode."""
         self._model = model.float().eval().requires_grad_(False).to(device)
         self._hooked = HookedEncoder(self._model, family.blocks(self._model), None)
-        self._tokenizer, self._turn = tokenizer, threading.Lock()  # one text at a time: it keeps its settings in itself
+        self._tokenizer, self._lock = (
+            tokenizer,
+            threading.Lock(),
+        )  # one text at a time: a tokenizer changes its settings
         self.device, self.upstream, self.revision, self.random_init = device, upstream, revision, random_init
         self.architecture = type(model).__name__
         self.layers = self._hooked.layers
         self.dim = int(model.config.hidden_size)
         self.longest = min(model.config.max_position_embeddings - family.first_position, tokenizer.model_max_length)
 
+    def __repr__(self) -> str:
+        return describe_encoder(self)
+
     @property
     def windows(self) -> str:
-        """How a long text is read, in words for the plan."""
-        return f"windows of {self.longest} tokens that share {OVERLAP}, each token counted once"
+        """How a long text is cut into windows, as the plan records it."""
+        return f"windows of {self.longest} tokens that overlap by {OVERLAP}, each token counted once"
 
     @property
     def preprocessing(self) -> str:
-        """What becomes of a text before it is read, as sorted JSON."""
+        """Class of the tokenizer and hash of its rules, as sorted JSON."""
         rules = json.loads(self._tokenizer.backend_tokenizer.to_str())
         for changed_by_use in ("truncation", "padding"):
             del rules[changed_by_use]
@@ -98,22 +105,22 @@ class TextEncoder:
         return json.dumps({"tokenizer": type(self._tokenizer).__name__, "rules": digest}, sort_keys=True)
 
     def weights_hash(self) -> str:
-        """Sixteen hex digits over name, shape and bytes of every tensor that a layer is made of."""
+        """Return sixteen hex digits over name, shape and bytes of every tensor that a layer depends on."""
         names = self._model.state_dict()
         return tensors_hash(self._model, never_read={n for n in names if n.startswith(NEVER_READ)})
 
     def tokens(self, text: str) -> list[str]:
-        """What the encoder reads of a text that is not long, from its first token to its last."""
+        """Return the tokens of a text that fits one window, special tokens included."""
         return list(self._tokenizer.convert_ids_to_tokens(self._tokenizer(text).input_ids))
 
     def frame_chunks(self, text: str) -> Iterator[FrameChunk]:
-        """Every layer's tokens of one text, read alone.
+        """Encode one text without a batch.
 
         Args:
-            text: of any length, and of none
+            text: of any length, also empty
 
         Yields:
-            for each window of the text, one if it is not long, its stretch of tokens of each of `layers`
+            the tokens of each of `layers` for each window of the text, a single window if it is not long
         """
         for input_chunk in self._input_chunks(text):
             with torch.inference_mode():
@@ -121,21 +128,21 @@ class TextEncoder:
             yield FrameChunk([layer[0, input_chunk.counted] for layer in states], input_chunk.first, input_chunk.total)
 
     def hidden_states(self, text: str) -> list[Tensor]:
-        """All tokens of each layer, ``(n_tokens, dim)``, in one tensor each."""
-        read = [list(frame_chunk.layers) for frame_chunk in self.frame_chunks(text)]
-        return [torch.cat(layer) for layer in zip(*read, strict=True)]
+        """Return all tokens of each layer, one tensor ``(n_tokens, dim)`` each."""
+        chunks = [list(frame_chunk.layers) for frame_chunk in self.frame_chunks(text)]
+        return [torch.cat(layer) for layer in zip(*chunks, strict=True)]
 
     def _input_chunks(self, text: str) -> Iterator[InputChunk]:
-        """Windows with what the tokenizer sets around each; a shared token counts where it is less at the edge.
+        """Cut a text into windows with special tokens around each; a token of two windows counts away from the edge.
 
-        The text is tokenized whole and cut here, not by ``return_overflowing_tokens``: tokenizers 0.23.2 loses what is
-        behind the second window.
+        The text is tokenized as a whole and cut here, not by ``return_overflowing_tokens``: tokenizers 0.23.2 loses
+        what comes after the second window.
         """
-        with self._turn:
+        with self._lock:
             whole = self._tokenizer(text, return_special_tokens_mask=True, verbose=False)
         ids, special = whole["input_ids"], whole["special_tokens_mask"]
-        words = [k for k, is_special in enumerate(special) if not is_special]
-        before, after = (words[0], len(ids) - 1 - words[-1]) if words else (1, len(ids) - 1)
+        ordinary = [k for k, is_special in enumerate(special) if not is_special]
+        before, after = (ordinary[0], len(ids) - 1 - ordinary[-1]) if ordinary else (1, len(ids) - 1)
         head, body, tail = ids[:before], ids[before : len(ids) - after], ids[len(ids) - after :]
         n_fit = self.longest - len(head) - len(tail)  # tokens of the text in one window
         starts = range(0, max(1, len(body) - OVERLAP), n_fit - OVERLAP)
@@ -155,7 +162,7 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class LoadedText:
-    """What transformers loads for a name."""
+    """A text model that transformers loaded, with its tokenizer and its origin."""
 
     model: Any
     family: TextArchitecture
@@ -166,21 +173,22 @@ class LoadedText:
 
 def load_text_encoder(
     name: str, *, random_init: int | None = None, device: str | None = None, show_download: bool = True
-) -> TextEncoder:
-    """Load a text encoder from a folder or the hub, with every weight that its layers need, to be read with.
+) -> TranscriptEncoder:
+    """Load a text encoder from a folder or the hub, with every weight that its layers need.
 
     Args:
         name: a transformers folder, or a hub name with an optional ``@revision``
-        random_init: seed for weights drawn as the architecture draws them before training; None for trained ones
+        random_init: seed of random weights, initialised as the architecture does before training; None for trained
+            weights
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
-        show_download: whether the hub's own bars are shown
+        show_download: whether the hub's progress bars are shown
 
     Raises:
-        InputError: if nothing is found there, it reads no text, its tokenizer is missing, or a tensor is
+        InputError: if there is no such model, it is no text encoder, or its tokenizer or a tensor is missing
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_text_model(name, random_init=random_init, show_download=show_download)
-    return TextEncoder(
+    return TranscriptEncoder(
         loaded.model,
         loaded.family,
         loaded.tokenizer,
@@ -192,7 +200,7 @@ def load_text_encoder(
 
 
 def load_text_model(name: str, *, random_init: int | None = None, show_download: bool = True) -> LoadedText:
-    """Load a text model in float32, as it is; arguments and errors as of `load_text_encoder`."""
+    """Load a text model in float32 without changing it; arguments and errors as of `load_text_encoder`."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     folder = Path(name)
@@ -203,30 +211,30 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
             config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
             if config.model_type not in TEXT_ARCHITECTURES:
                 raise InputError(
-                    f"encoder {name} is a {config.model_type!r} model; words can be read by "
+                    f"encoder {name} is a {config.model_type!r} model, not a text encoder: these are "
                     f"{', '.join(sorted(TEXT_ARCHITECTURES))}."
                 )
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, use_fast=True)
             if random_init is None:
                 model, report = AutoModel.from_pretrained(
                     source, revision=revision, dtype=torch.float32, output_loading_info=True,
-                    **weights_asked_for(name, folder),
+                    **weights_options(name, folder),
                 )  # fmt: skip
-                _refuse_missing(report["missing_keys"], name)
+                _check_complete(report["missing_keys"], name)
             else:
                 torch.manual_seed(random_init)
                 model = AutoModel.from_config(config)
         except InputError:
             raise
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise InputError(why_not_loaded(name, folder, error, holds="the tokenizer")) from error
-    _refuse_foreign_tokenizer(tokenizer, config.vocab_size, name)
+            raise InputError(loading_error_message(name, folder, error, needed_files="the tokenizer")) from error
+    _check_tokenizer(tokenizer, config.vocab_size, name)
     upstream = folder.resolve().name if local else source
     return LoadedText(model, TEXT_ARCHITECTURES[config.model_type], tokenizer, upstream, revision or "")
 
 
 def reads_text(name: str) -> bool:
-    """Whether a name leads to a text encoder; False where it leads to nothing, which the loading of sound will tell."""
+    """Return whether a name is a text encoder's; False for a missing model, which `load_audio_encoder` reports."""
     from transformers import AutoConfig
 
     folder = Path(name)
@@ -239,20 +247,20 @@ def reads_text(name: str) -> bool:
         return False
 
 
-def _refuse_foreign_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
-    """Where its files are missing transformers makes an empty one, by which every word would be unknown."""
-    if not tokenizer.is_fast or not SMALLEST_SHARE * vocabulary <= len(tokenizer) <= vocabulary:
+def _check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
+    """Refuse the empty tokenizer that transformers makes where its files are missing; every token would be unknown."""
+    if not tokenizer.is_fast or not MIN_COVERAGE * vocabulary <= len(tokenizer) <= vocabulary:
         raise InputError(
             f"encoder {name} has a vocabulary of {vocabulary} tokens and no tokenizer of that size (found "
-            f"{len(tokenizer)}). Put its own tokenizer.json, or the files that one is made of, beside config.json."
+            f"{len(tokenizer)}). Add its own tokenizer.json, or the files that one is made of, to the folder."
         )
 
 
-def _refuse_missing(missing: set[str], name: str) -> None:
+def _check_complete(missing: set[str], name: str) -> None:
     needed = sorted(key for key in missing if not key.startswith(NEVER_READ))
     if needed:
         others = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
         raise InputError(
-            f"encoder {name}: the checkpoint lacks {needed[0]}{others}, which would be filled at random. "
-            "Take a whole checkpoint, or ask for untrained weights with --random-init SEED."
+            f"encoder {name}: the checkpoint lacks {needed[0]}{others}, which would be initialised at random. "
+            "Take a complete checkpoint, or choose untrained weights with --random-init SEED."
         )

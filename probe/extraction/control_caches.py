@@ -1,71 +1,70 @@
-"""The controls that are caches: random weights of each encoder, and features without a network; found or made."""
+"""Caches that serve as controls: each encoder with random weights, and acoustic features; resumed or extracted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from layerprobe.probe.cache.store import Cache, open_cache
-from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
-from layerprobe.probe.encoders.loading import OWN, load_encoder
+from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.encoders.loading import ACOUSTIC, load_encoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.extract import run_extraction
+from layerprobe.probe.extraction.settings import encoder_name_in, settings_in
 from layerprobe.probe.progress import NullProgress
-
-ACOUSTIC = "acoustic"
 
 
 @dataclass(frozen=True)
 class ControlCaches:
-    """What stands beside the encoders under study."""
+    """The caches that the encoders under study are compared with."""
 
     random_weights: list[Cache]
-    acoustic: list[Cache]  # one, or none where the caches under study hold it already
+    acoustic: list[Cache]  # one, or none where the caches under study include it
 
 
 def control_caches(
     caches: list[Cache], manifest: Manifest, *, random_weights: list[Cache], progress: NullProgress | None = None
 ) -> ControlCaches:
-    """Caches of random weights and of acoustic features for ``manifest``, beside the ones under study.
+    """Return caches of random weights and of acoustic features, in the folder of the caches under study.
 
-    They are called ``NAME-random-0.zarr`` and ``acoustic.zarr``. One that is there is gone on with, so that it holds
-    every utterance; one that is not is extracted.
+    They are called ``NAME-random-0.zarr`` and ``acoustic.zarr``. An existing one is resumed, so that it has every
+    utterance of the manifest; a missing one is extracted.
 
     Args:
         caches: under study
-        manifest: what is to be heard
-        random_weights: controls that are given already
+        manifest: the utterances
+        random_weights: controls that exist already
         progress: receives the progress
 
     Raises:
-        InputError: if an encoder can't be loaded again by what its cache says of it
+        InputError: if an encoder is a folder whose path is not known, or can't be loaded again
     """
     progress = progress or NullProgress()
-    given = {(c.plan.upstream, c.plan.layers) for c in random_weights}
-    made = []
+    existing = {(c.plan.upstream, c.plan.layers) for c in random_weights}
+    controls = []
     for cache in caches:
         plan = cache.plan
         trained = plan.random_init is None and plan.upstream != ACOUSTIC
-        if not trained or (plan.upstream, plan.layers) in given:
+        if not trained or (plan.upstream, plan.layers) in existing:
             continue
         path = cache.path.with_name(f"{cache.path.stem}-random-0.zarr")
-        name = f"{plan.upstream}@{plan.revision}" if plan.revision else OWN if plan.upstream == OWN else ""
+        name = encoder_name_in(plan)
         if not name and not path.exists():
             adapter = " --adapter FILE" if plan.adapter else ""
             raise InputError(
-                f"{cache.path} was extracted from a folder called {plan.upstream}, and where it lies is not known. "
+                f"{cache.path} was extracted from a folder called {plan.upstream}, whose path is not recorded. "
                 f"Make its control by layerprobe extract {manifest.path} --encoder FOLDER{adapter} --random-init 0 "
                 f"--out {path}"
             )
         if name:
             progress.log(f"Random weights of {plan.upstream} → {path}")
-            upstream = load_encoder(name, random_init=0, precision=plan.precision, show_download=False)
-            text_column = plan.text_column or TRANSCRIPT
-            extract(manifest, upstream, path, poolings=plan.poolings, text_column=text_column, progress=progress)
-        made.append(open_cache(path))
+            encoder = load_encoder(name, random_init=0, precision=plan.precision, show_download=False)
+            settings = replace(settings_in(plan), storage_dtype="float32")
+            run_extraction(manifest, encoder, path, settings, progress=progress)
+        controls.append(open_cache(path))
     acoustic = []
     if not any(c.plan.upstream == ACOUSTIC for c in caches):
         path = caches[0].path.with_name(f"{ACOUSTIC}.zarr")
-        progress.log(f"Features without a network → {path}")
-        extract(manifest, load_encoder(ACOUSTIC), path, progress=progress)
+        progress.log(f"Acoustic features → {path}")
+        run_extraction(manifest, load_encoder(ACOUSTIC), path, progress=progress)
         acoustic = [open_cache(path)]
-    return ControlCaches([*random_weights, *made], acoustic)
+    return ControlCaches([*random_weights, *controls], acoustic)

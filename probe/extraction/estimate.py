@@ -1,4 +1,4 @@
-"""Before a long extraction: how many utterances, hours, bytes and minutes, and what the precision will cost."""
+"""Estimate, before an extraction, of its utterances, hours of audio, disk space, memory and time."""
 
 from __future__ import annotations
 
@@ -14,135 +14,179 @@ from layerprobe.probe.cache.store import BLOCK
 from layerprobe.probe.data.audio import InvalidAudioError, audio_duration, read_audio_file
 from layerprobe.probe.data.audio_hashes import Row, span_of
 from layerprobe.probe.data.inputs import InputReader
-from layerprobe.probe.encoders.base import AudioUpstream, Upstream
+from layerprobe.probe.encoders.base import AnyEncoder, AudioEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.workers import embed
 from layerprobe.probe.filesystem import is_remote, size_of
 from layerprobe.probe.progress import clock_text
 from layerprobe.probe.system import peak_memory, resident_memory, torch_threads
 
-N_HEADERS = 500  # sounds whose length is read; beyond that hours are an estimate
-N_SAMPLES = 4  # sounds that are heard beforehand
+N_HEADERS = 500  # audio files whose duration is read; beyond that the hours are estimated
+N_SAMPLES = 4  # utterances that are encoded beforehand
 SAMPLE_SECONDS = 3.0  # of each
-WHOLE_SECONDS = 60.0  # of the one by which the speed is told
-# beyond embeddings, ids and paths: hash and span of a row, size, time and hash of a file, the arrays' descriptions
-BYTES_A_ROW, BYTES_A_FILE, BYTES_FIXED = 40, 50, 8_000
+WHOLE_SECONDS = 60.0  # at most, of the one that speed is measured on
+# in addition to embeddings, ids and paths: hash and span of a row, size, time and hash of a file, the arrays' metadata
+BYTES_PER_ROW, BYTES_PER_FILE, BYTES_FIXED = 40, 50, 8_000
 
 
 @dataclass(frozen=True)
 class ResourceEstimate:
-    """What an extraction will take."""
+    """What the remaining part of an extraction needs."""
 
-    n_utterances: int
-    audio_seconds: float
-    n_bytes: int  # on disk
-    memory: int  # bytes, of the whole process at its most
-    seconds: float  # infinite where it can't be told
+    n_utterances: int  # to extract
+    audio_seconds: float  # of these; 0 of text
+    n_bytes: int  # disk space in addition to what the cache takes already
+    memory: int  # bytes, maximum of the whole process
+    seconds: float  # infinite where it can't be estimated
+    n_bytes_written: int = 0  # of the rows, where an existing cache has space for some of them; else 0
 
-    def words(self) -> str:
-        """All of it in one line."""
-        sound = f"{self.audio_seconds / 3600:.2f} h of sound, " if self.audio_seconds else ""
-        time_left = "" if self.seconds == float("inf") else f"; about {clock_text(self.seconds)}"
-        room = f"{self.n_bytes / 1e6:.1f} MB on disk, {self.memory / 1e9:.1f} GB of memory"
-        return f"{self.n_utterances} utterances to extract, {sound}{room}{time_left}"
+    def summary(self, *, n_cached: int = 0) -> str:
+        """Return the estimate as one line, with ``n_cached``, the utterances that need no extraction."""
+        cached = f" ({n_cached} cached already)" if n_cached else ""
+        audio = f"{self.audio_seconds / 3600:.2f} h of audio, " if self.audio_seconds else ""
+        disk = f"{size_text(self.n_bytes)} on disk"
+        if self.n_bytes_written:
+            disk = f"{size_text(self.n_bytes_written)} to write ({size_text(self.n_bytes)} more on disk)"
+        duration = "" if self.seconds == float("inf") else f"; about {clock_text(self.seconds)}"
+        memory = f"{size_text(self.memory)} of memory"
+        return f"{self.n_utterances} utterances to extract{cached}, {audio}{disk}, {memory}{duration}"
+
+
+def size_text(n_bytes: float) -> str:
+    """Return a number of bytes in the largest decimal unit that it reaches, to a tenth.
+
+    >>> size_text(812), size_text(8_240), size_text(512_000), size_text(51_300_000), size_text(1.26e9)
+    ('812 B', '8.2 kB', '512.0 kB', '51.3 MB', '1.3 GB')
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if round(n_bytes / size, 1) >= 1:
+            return f"{n_bytes / size:.1f} {unit}"
+    return f"{n_bytes:.0f} B"
 
 
 def estimate_resources(
-    pending: pd.DataFrame, encoder: Upstream, source: InputReader, *, poolings: tuple[str, ...], storage_dtype: str, jobs: int,
-    n_rows: int = 0, n_replaced: int = 0,
+    pending: pd.DataFrame, encoder: AnyEncoder, reader: InputReader, *, poolings: tuple[str, ...], storage_dtype: str,
+    jobs: int, n_rows: int = 0, n_replaced: int = 0,
 ) -> ResourceEstimate:  # fmt: skip
-    """Estimate from the sounds' headers and from hearing one of them; if that can't be used, no time is foreseen.
+    """Estimate what an extraction needs, from the headers of audio files and by encoding one utterance, or a few texts.
 
-    Of words from reading a few. Memory is what the process has now, and for each utterance that is heard at once what
-    hearing the longest may add, in proportion to the one that was heard. ``n_rows`` are in the cache
-    already, of which ``n_replaced`` are made anew in their place.
+    Memory is what the process holds now, and for each utterance encoded in parallel what the longest may add, in
+    proportion to the one that was encoded. Where that one can't be used, the time is infinite.
+
+    Args:
+        pending: rows of the manifest to extract
+        encoder: of audio or text
+        reader: returns the input of each row
+        poolings: keys of `probe.encoders.pooling.POOLINGS`
+        storage_dtype: of the embeddings on disk
+        jobs: utterances encoded in parallel
+        n_rows: rows of the cache already, removed ones included
+        n_replaced: of these, rows that are computed again and replaced
     """
     n_values = len(encoder.layers) * len(poolings) * encoder.dim
+    itemsize = np.dtype(storage_dtype).itemsize
     files = pending["path"].astype(str).drop_duplicates() if encoder.reads == "audio" else pd.Series(dtype=str)
-    covariate = pending["utterance_id"].str.len().sum() + BYTES_A_ROW * len(pending) + BYTES_FIXED
-    covariate += files.str.len().sum() + BYTES_A_FILE * len(files)
-    n_blocks = -(-(n_rows + len(pending) - n_replaced) // BLOCK) - -(
-        -n_rows // BLOCK
-    )  # the last takes the room of a whole one
-    n_bytes = int(n_blocks * BLOCK * n_values * np.dtype(storage_dtype).itemsize + covariate)
-    before, blocks = resident_memory(), 2 * BLOCK * n_values * np.dtype(storage_dtype).itemsize
+    index = int(pending["utterance_id"].str.len().sum()) + BYTES_PER_ROW * len(pending) + BYTES_FIXED
+    index += int(files.str.len().sum()) + BYTES_PER_FILE * len(files)
+    # an incomplete last block takes the disk space of a complete one
+    n_blocks = -(-(n_rows + len(pending) - n_replaced) // BLOCK) - -(-n_rows // BLOCK)
+    n_bytes = n_blocks * BLOCK * n_values * itemsize + index
+    n_bytes_written = len(pending) * n_values * itemsize + index if n_rows else 0
+    before, blocks = resident_memory(), 2 * BLOCK * n_values * itemsize
     if encoder.reads == "text":
         rows = pending.iloc[_evenly(len(pending), N_SAMPLES)].to_dict("records")
-        each = np.mean([_seconds_for(encoder, source.read(row).what, poolings) for row in rows])
-        return ResourceEstimate(
-            len(pending), 0.0, n_bytes, resident_memory() + blocks, float(each) * len(pending) / jobs
-        )
-    lengths = sampled_lengths(pending)
-    sound = float(np.mean(lengths) * len(pending)) if lengths else 0.0
-    most, peak = before, peak_memory(anew=True)
-    one = sample_sounds(pending[:1], encoder, seconds=WHOLE_SECONDS)
+        each = float(np.mean([_seconds_for(encoder, reader.read(row).data, poolings) for row in rows]))
+        seconds, memory = each * len(pending) / jobs, resident_memory() + blocks
+        return ResourceEstimate(len(pending), 0.0, n_bytes, memory, seconds, n_bytes_written)
+    durations = sampled_durations(pending)
+    audio_seconds = float(np.mean(durations) * len(pending)) if durations else 0.0
+    highest, peak = before, peak_memory(anew=True)
+    waveforms = sample_waveforms(pending[:1], encoder, seconds=WHOLE_SECONDS)
+    seconds = float("inf")
     try:
-        seconds = float("inf")
-        if one:
-            rate = len(one[0]) / encoder.sampling_rate / _seconds_for(encoder, one[0], poolings)  # of one thread
-            seconds = sound / (jobs * rate)
+        for waveform in waveforms:
+            rate = len(waveform) / encoder.sampling_rate / _seconds_for(encoder, waveform, poolings)  # of one thread
+            seconds = audio_seconds / (jobs * rate)
             added = max(0, peak_memory() - max(before, peak))  # 0 where more was held before
-            most = before + int(jobs * added * max(1.0, max(lengths) * encoder.sampling_rate / len(one[0])))
+            highest = before + int(jobs * added * max(1.0, max(durations) * encoder.sampling_rate / len(waveform)))
     except InvalidAudioError:  # the extraction will name it
         seconds = float("inf")
-    return ResourceEstimate(len(pending), sound, n_bytes, most + blocks, seconds)
+    return ResourceEstimate(len(pending), audio_seconds, n_bytes, highest + blocks, seconds, n_bytes_written)
 
 
-def check_disk_space(out: Path, estimate: ResourceEstimate, *, shares: int = 1) -> None:
-    """Stop before anything is heard that could not be written; of ``shares`` all, less what is there of them already.
+def check_disk_space(out: Path, estimate: ResourceEstimate, *, n_shards: int = 1) -> None:
+    """Check that the disk of ``out`` can hold an extraction, before anything is encoded.
+
+    Args:
+        out: the cache
+        estimate: of it
+        n_shards: shards of its size, which the disk must hold together with one more while they are merged, less what
+            is there of them already
 
     Raises:
-        InputError: if the disk of ``out`` has less room than is needed
+        InputError: if the disk has less space
     """
     if is_remote(out):
         return
     free = shutil.disk_usage(next(p for p in (out, *out.absolute().parents) if p.exists())).free
-    needed, whose = estimate.n_bytes, str(out)
-    if shares > 1:
-        needed, whose = needed * (shares + 1) - size_of(out.parent), f"{out.parent}, with {shares} shares to be merged,"
+    needed, target = estimate.n_bytes, str(out)
+    if n_shards > 1:
+        needed = needed * (n_shards + 1) - size_of(out.parent)
+        target = f"{out.parent}, with {n_shards} shards to be merged,"
     if free < needed:
         raise InputError(
-            f"{whose} needs {needed / 1e6:.1f} MB, and its disk has {free / 1e6:.1f} MB free. Name an --out "
-            "on another disk, or take fewer --pooling or --storage-dtype float16."
+            f"{target} needs {size_text(needed)}, and its disk has {size_text(free)} free. Name an --out "
+            "on another disk, or use fewer --pooling or --storage-dtype float16."
         )
 
 
-def sampled_lengths(table: pd.DataFrame) -> list[float]:
-    """Seconds of utterances, from spans and headers; of many, of `N_HEADERS` evenly chosen ones."""
-    return [_seconds(row) for row in table.iloc[_evenly(len(table), N_HEADERS)].to_dict("records")]
+def sampled_durations(table: pd.DataFrame) -> list[float]:
+    """Return durations of utterances in seconds, from spans and headers, of at most `N_HEADERS` evenly spaced rows."""
+    return [_duration(row) for row in table.iloc[_evenly(len(table), N_HEADERS)].to_dict("records")]
 
 
-def sample_sounds(table: pd.DataFrame, encoder: AudioUpstream, *, seconds: float = SAMPLE_SECONDS) -> list[np.ndarray]:
-    """How a few utterances begin, evenly chosen; those that can't be used are left for the extraction to name."""
-    sounds = []
+def sample_waveforms(
+    table: pd.DataFrame, encoder: AudioEncoder, *, seconds: float = SAMPLE_SECONDS
+) -> list[np.ndarray]:
+    """Read the beginnings of a few evenly spaced utterances; those that can't be used are left out.
+
+    Args:
+        table: rows of a manifest
+        encoder: gives the sampling rate
+        seconds: longest duration of a beginning
+
+    Returns:
+        waveforms ``(n_samples,)`` at the encoder's sampling rate, at most `N_SAMPLES`
+    """
+    waveforms = []
     for row in table.iloc[_evenly(len(table), N_SAMPLES)].to_dict("records"):
         span = span_of(row)
         begin = span.get("start", 0.0)
         end = min(begin + seconds, span.get("end", float("inf")), audio_duration(row["path"]))
         try:
-            sounds.append(read_audio_file(row["path"], sampling_rate=encoder.sampling_rate, start=begin, end=end))
+            waveforms.append(read_audio_file(row["path"], sampling_rate=encoder.sampling_rate, start=begin, end=end))
         except InvalidAudioError:
             continue
-    return [sound for sound in sounds if len(sound) >= encoder.minimum_samples]
+    return [waveform for waveform in waveforms if len(waveform) >= encoder.minimum_samples]
 
 
-def _seconds_for(encoder: Upstream, material: np.ndarray | str, poolings: tuple[str, ...]) -> float:
-    """That one thread takes to embed it."""
+def _seconds_for(encoder: AnyEncoder, data: np.ndarray | str, poolings: tuple[str, ...]) -> float:
+    """Measure the seconds that one thread takes to embed an utterance."""
     with torch_threads(1):
-        embed(encoder, material, poolings=poolings)  # the first time is slower
+        embed(encoder, data, poolings=poolings)  # the first time is slower
         began = time.perf_counter()
-        embed(encoder, material, poolings=poolings)
+        embed(encoder, data, poolings=poolings)
         return time.perf_counter() - began
 
 
-def _seconds(row: Row) -> float:
+def _duration(row: Row) -> float:
     span = span_of(row)
     end = span["end"] if "end" in span else audio_duration(row["path"])
     return max(0.0, end - span.get("start", 0.0))
 
 
 def _evenly(n: int, at_most: int) -> list[int]:
-    """Indices of at most so many of n, from the first on.
+    """Return evenly spaced indices below ``n``, at most so many, from 0 on.
 
     >>> _evenly(10, 4), _evenly(2, 4)
     ([0, 2, 5, 7], [0, 1])

@@ -1,7 +1,7 @@
-"""One cache filled by many processes: each fills a cache of its own with a share of the manifest, and they are merged.
+"""Extraction by many processes: each fills a cache of its own with a shard of the manifest, and these are merged.
 
-The shares of ``NAME.zarr`` lie in ``NAME.zarr.shards``. They are ordinary caches, each with its own lock, which is gone
-with the process that holds it; a share is gone on with like any cache. Merged in the manifest's order they give the
+The shards of ``NAME.zarr`` lie in ``NAME.zarr.shards``. They are ordinary caches, each with its own lock, which ends
+with the process that holds it; a partial shard is resumed like any cache. Merged in the manifest's order they give the
 bytes that one process would have written.
 """
 
@@ -14,137 +14,118 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.cache.journal import JOURNAL
-from layerprobe.probe.cache.store import BLOCK, Cache, CacheMismatchError, open_cache, read_quarantine
+from layerprobe.probe.cache.layout import CacheMismatchError, check_format, read_quarantine
+from layerprobe.probe.cache.store import BLOCK, Cache, open_cache
 from layerprobe.probe.cache.writer import CacheWriter
-from layerprobe.probe.data.inputs import MAX_DURATION
-from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
-from layerprobe.probe.encoders.base import Upstream
+from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.extract import STORAGE_DTYPES, Extraction, extract, extraction_plan
+from layerprobe.probe.extraction.extract import Extraction, run_extraction
+from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, ExtractionSettings, extraction_plan
 from layerprobe.probe.filesystem import connect, is_remote, remove
 from layerprobe.probe.progress import NullProgress
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The share of one of many."""
+    """One of several consecutive parts of a manifest."""
 
     number: int  # from 1
     of: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """From ``3/16``.
+        """Parse a text such as ``3/16``.
 
         Raises:
-            InputError: if it is none
+            InputError: if it is no shard
         """
         number, slash, of = text.partition("/")
         if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-            raise InputError(f"{text!r} is no share. Write NUMBER/OF, such as 3/16; the first is 1/16.")
+            raise InputError(f"{text!r} is no shard. Write NUMBER/OF, such as 3/16; the first is 1/16.")
         return cls(int(number), int(of))
 
     def __str__(self) -> str:
-        """As it is parsed."""
+        """Return the shard as text such as ``3/16``."""
         return f"{self.number}/{self.of}"
 
     def of_table(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Its rows, one after the other; every row is in one share."""
+        """Return the shard's rows of a table, which are consecutive; every row is in exactly one shard."""
         begin, end = ((n * len(table)) // self.of for n in (self.number - 1, self.number))
         return table.iloc[begin:end]
 
     def path(self, out: Path) -> Path:
-        """Where its cache lies."""
+        """Return the path of the shard's cache."""
         return _folder(out) / f"{self.number:04d}-of-{self.of:04d}.zarr"
 
 
-def extract_shard(  # noqa: PLR0913 - each is a choice of `extract`, named there for whoever calls it
+def extract_shard(
     manifest: Manifest,
-    encoder: Upstream,
+    encoder: AnyEncoder,
     out: Path | str,
     shard: Shard,
+    settings: ExtractionSettings = DEFAULT_SETTINGS,
     *,
-    poolings: tuple[str, ...] | None = None,
-    text_column: str = TRANSCRIPT,
-    storage_dtype: str = STORAGE_DTYPES[0],
-    max_duration: float = MAX_DURATION,
-    jobs: int | None = None,
-    loaders: int = 2,
     progress: NullProgress | None = None,
 ) -> Extraction:
-    """Extract a share of a manifest, but what the cache at ``out`` has already.
+    """Extract a shard of a manifest, except utterances that the cache at ``out`` has already.
 
     Args:
-        manifest: the whole of it, the same for every share
-        encoder: what hears, or reads
-        out: the cache that `merge` will make or add to
-        shard: which share
-        poolings: as in `extract`, like all that follow
-        text_column: the manifest's column that a text encoder reads
-        storage_dtype: float32, or float16 for half of the disk
-        max_duration: a longer sound is quarantined
-        jobs: utterances heard at once
-        loaders: threads that decode
+        manifest: the whole manifest, the same for every shard
+        encoder: of speech or text
+        out: the cache that `merge` will create or extend
+        shard: the one to extract
+        settings: poolings, storage and parallelism
         progress: receives the progress
 
     Raises:
-        CacheMismatchError, InputError: as `extract` does, and if ``out`` was divided otherwise before
+        CacheMismatchError, InputError: as `extract` does, and if ``out`` was split into another number of shards before
     """
     out = connect(out)
-    of = divided(out)
+    check_format(out)
+    of = n_shards(out)
     if of not in (0, shard.of):
-        raise InputError(f"{_folder(out)} holds shares of {of}, not of {shard.of}. Go on with {of}, or merge first.")
+        raise InputError(
+            f"{_folder(out)} holds {of} shards, not {shard.of}. Use --shard NUMBER/{of}, or merge these first."
+        )
     elsewhere: dict[str, str] = {}
     if (out / JOURNAL).exists():
         cache = open_cache(out)
         elsewhere = dict(zip(cache.utterance_ids, cache.audio_hashes, strict=True))
-        plan = extraction_plan(encoder, poolings=poolings, text_column=text_column, storage_dtype=storage_dtype)
+        plan = extraction_plan(encoder, settings)
         if plan != cache.plan:
             raise CacheMismatchError(out, cache.plan, plan)
     path = shard.path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    share = replace(manifest, table=shard.of_table(manifest.table).reset_index(drop=True))
-    return extract(
-        share,
-        encoder,
-        path,
-        poolings=poolings,
-        text_column=text_column,
-        storage_dtype=storage_dtype,
-        elsewhere=elsewhere,
-        shares=shard.of,
-        max_duration=max_duration,
-        jobs=jobs,
-        loaders=loaders,
-        progress=progress,
-    )
+    part = replace(manifest, table=shard.of_table(manifest.table).reset_index(drop=True))
+    return run_extraction(part, encoder, path, settings, elsewhere=elsewhere, n_shards=shard.of, progress=progress)
 
 
 def merge(out: Path | str, manifest: Manifest, *, progress: NullProgress | None = None) -> int:
-    """Make the shares one cache, in the manifest's order, and remove each; returns how many rows were added.
+    """Merge all shards into one cache, in the manifest's order, and return how many rows were added.
 
-    A share is removed once its rows are durable, so that the disk holds all of them once and one of them twice. A kill
-    leaves the other shares and a cache that the next merge goes on with.
+    A shard is removed once its rows are durable, so that the disk holds all of them once and one of them twice. A kill
+    leaves the other shards and a cache that the next merge resumes.
 
     Raises:
-        InputError: naming the shares that are missing or not whole
-        CacheMismatchError: if they were not made alike
+        InputError: naming the shards that are missing or incomplete
+        CacheMismatchError: if the shards were made under different plans
     """
     out, progress = connect(out), progress or NullProgress()
     shards = _found(out)
     if not shards:
-        raise InputError(f"{_folder(out)} holds no shares. Fill them with layerprobe extract … --shard 1/N.")
+        raise InputError(f"{_folder(out)} holds no shards. Fill them with layerprobe extract … --shard 1/N.")
     caches = [open_cache(shard.path(out)) for shard in shards]
-    _refuse_unfinished(out, shards, caches, manifest)
+    _check_complete(out, shards, caches, manifest)
     for cache in caches[1:]:
         if cache.plan != caches[0].plan:
             raise CacheMismatchError(
-                cache.path, cache.plan, caches[0].plan, mend="Delete it and fill it like the others."
+                cache.path, cache.plan, caches[0].plan, advice="Delete it and fill it like the others."
             )
-    tried = {name for c in caches for name in (*c.utterance_ids, *c.quarantine["utterance_id"])}
+    refilled = {name for c in caches for name in (*c.utterance_ids, *c.quarantine["utterance_id"])}
     before = read_quarantine(out)
-    gone = ~before["utterance_id"].isin(list(tried)) & before["utterance_id"].isin(manifest.table["utterance_id"])
-    before = before[gone]  # of shares that were merged and are gone
+    gone = ~before["utterance_id"].isin(list(refilled)) & before["utterance_id"].isin(manifest.table["utterance_id"])
+    before = before[gone]  # of shards that were merged and removed
     added = 0
     progress.begin("merge", sum(len(c.utterance_ids) for c in caches), "utterances")
     try:
@@ -156,11 +137,11 @@ def merge(out: Path | str, manifest: Manifest, *, progress: NullProgress | None 
                 for row in cache.quarantine.itertuples(index=False, name=None):
                     writer.refuse(*row)
                 writer.flush()
-                _forget(cache.path)
+                _remove_shard(cache.path)
     finally:
         progress.end()
     for shard in (Shard(number, shards[0].of) for number in range(1, shards[0].of + 1)):
-        _forget(shard.path(out))  # what a kill left of one that was merged before
+        _remove_shard(shard.path(out))  # remains of one that was merged before a kill
     if not is_remote(out) and not any(_folder(out).iterdir()):
         _folder(out).rmdir()
     return added
@@ -179,16 +160,16 @@ def _add(cache: Cache, writer: CacheWriter, progress: NullProgress) -> int:
     return added
 
 
-def _refuse_unfinished(out: Path, shards: list[Shard], caches: list[Cache], manifest: Manifest) -> None:
+def _check_complete(out: Path, shards: list[Shard], caches: list[Cache], manifest: Manifest) -> None:
     of = shards[0].of
     merged = open_cache(out) if (out / JOURNAL).exists() else None
-    held = set() if merged is None else set(merged.utterance_ids)
+    cached = set() if merged is None else set(merged.utterance_ids)
     refused = set() if merged is None else set(merged.quarantine["utterance_id"])
     by_shard = dict(zip(shards, caches, strict=True))
     lacking = []
     for number in range(1, of + 1):
         shard = Shard(number, of)
-        wanted = set(shard.of_table(manifest.table)["utterance_id"]) - held
+        wanted = set(shard.of_table(manifest.table)["utterance_id"]) - cached
         cache = by_shard.get(shard)
         done = refused if cache is None else {*cache.utterance_ids, *cache.quarantine["utterance_id"]}
         if wanted - done:
@@ -196,28 +177,28 @@ def _refuse_unfinished(out: Path, shards: list[Shard], caches: list[Cache], mani
     if lacking:
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise InputError(
-            f"{out}: shares are not whole yet: {', '.join(lacking[:3])}{more}. Run layerprobe extract with --shard "
+            f"{out}: some shards are incomplete: {', '.join(lacking[:3])}{more}. Run layerprobe extract with --shard "
             f"{lacking[0].split()[0]} again."
         )
 
 
-def _forget(path: Path) -> None:
-    """Remove a share that was merged, at once for whoever looks for it, whatever a kill leaves of its files."""
+def _remove_shard(path: Path) -> None:
+    """Remove a merged shard; no process finds it any more, even if a kill leaves some of its files."""
     if is_remote(path):
         (path / JOURNAL).unlink(missing_ok=True)
         if path.exists():
             remove(path)
         return
     gone = path.with_suffix(".merged")
-    if gone.exists():  # of a kill
+    if gone.exists():  # since a kill
         remove(gone)
     if path.exists():
         path.rename(gone)
         remove(gone)
 
 
-def divided(out: Path) -> int:
-    """Of how many the shares are that are there; 0 if there are none."""
+def n_shards(out: Path) -> int:
+    """Return into how many shards a cache was split; 0 if there are none."""
     return max((shard.of for shard in _found(out)), default=0)
 
 

@@ -1,7 +1,7 @@
-"""Sounds or words become embeddings in order, several at once: read ahead, heard and pooled by a thread for each core.
+"""Embedding of utterances in order by parallel threads: inputs are read ahead, then encoded and pooled.
 
-Each utterance is heard by one thread alone, so how many work at once, and beside what, can't change a bit of it. Where
-memory runs out the number is halved and the utterance is heard again.
+Each utterance is encoded by one thread, without a batch, so the number of threads can't change a bit of it. Where
+memory runs out the number is halved and the utterance is encoded again.
 """
 
 from __future__ import annotations
@@ -20,62 +20,63 @@ import torch
 from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_hashes import Row, records
 from layerprobe.probe.data.inputs import InputReader, ModelInput
-from layerprobe.probe.encoders.base import FrameChunk, Upstream
+from layerprobe.probe.encoders.base import AnyEncoder, FrameChunk
 from layerprobe.probe.encoders.pooling import pool_frame_chunks
 from layerprobe.probe.system import cores
 
-AHEAD = 8  # utterances decoded or embedded beyond those that are being heard
+AHEAD = 8  # utterances decoded or embedded beyond those that are being encoded
 ALLOCATION_FAILED = ("can't allocate memory", "could not allocate", "out of memory", "bad allocation")
 
 
 @dataclass(frozen=True)
 class EmbeddedUtterance:
-    """One utterance's embeddings, or why there are none."""
+    """The embeddings of one utterance, or the reason why there are none."""
 
     row: Row
-    content: str  # of the sound or the words, see `probe.data.inputs`
+    content: str  # hash of the audio or the transcript, see `probe.data.inputs`
     embeddings: np.ndarray | None  # (n_layers, n_poolings, dim)
     reason: str  # "" where there are embeddings
-    audio_seconds: float  # 0 of words
-    seconds_at_work: float  # of the thread that heard it
+    audio_seconds: float  # 0 of text
+    seconds_at_work: float  # of the thread that encoded it
 
 
-def utterances_at_once(encoder: Upstream) -> int:
-    """Utterances that are heard at once: one for each core, or one on a GPU."""
+def utterances_at_once(encoder: AnyEncoder) -> int:
+    """Return the default number of utterances encoded in parallel: one per core, or one on a GPU."""
     return cores() if encoder.device == "cpu" else 1
 
 
 class ConcurrencyLimiter:
-    """How many may be heard at once; memory that runs out halves it."""
+    """A limit on utterances encoded in parallel, which is halved when memory runs out."""
 
     def __init__(self, jobs: int) -> None:
+        """Allow ``jobs`` utterances at first."""
         self.jobs = jobs
         self._inside = 0
         self._changed = threading.Condition()
 
     def enter(self) -> int:
-        """Wait for room; how many might be inside with this one, which is alone at 1."""
+        """Wait until another may start, and return the limit at that moment; at 1 it is the only one."""
         with self._changed:
             self._changed.wait_for(lambda: self._inside < self.jobs)
             self._inside += 1
             return self.jobs
 
     def leave(self) -> None:
-        """Make room for another."""
+        """Let another start."""
         with self._changed:
             self._inside -= 1
             self._changed.notify_all()
 
     def halve(self, jobs: int) -> None:
-        """Let in half of the ``jobs`` that were too many; of several that say so together, once."""
+        """Halve a limit of ``jobs`` that was too high; several threads that report the same limit halve it once."""
         with self._changed:
             self.jobs = min(self.jobs, max(1, jobs // 2))
 
 
 def embed_in_order(
     table: pd.DataFrame,
-    encoder: Upstream,
-    source: InputReader,
+    encoder: AnyEncoder,
+    reader: InputReader,
     *,
     poolings: tuple[str, ...],
     jobs: int,
@@ -84,92 +85,104 @@ def embed_in_order(
     """Embed the rows of a manifest's table, in their order.
 
     Args:
-        table: the columns that ``source`` asks for
-        encoder: what hears, or reads
-        source: gives each row's material
+        table: rows of a manifest, with the columns that ``reader`` needs
+        encoder: of audio or text
+        reader: returns the input of each row
         poolings: keys of `probe.encoders.pooling.POOLINGS`
-        jobs: threads that hear, one for each core on the CPU
-        loaders: threads that decode
+        jobs: threads that encode, one per core on the CPU
+        loaders: threads that decode audio
+
+    Yields:
+        one record per row, with a reason instead of embeddings where the input can't be used
     """
-    room = ConcurrencyLimiter(jobs)
+    limiter = ConcurrencyLimiter(jobs)
     threads_before = torch.get_num_threads()
     decoding = ThreadPoolExecutor(loaders)
-    hearing = ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,))
+    encoding = ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,))
     waiting: deque[Future[EmbeddedUtterance]] = deque()
     try:
         for row in records(table):
-            material = decoding.submit(source.read, row)
-            waiting.append(hearing.submit(_hear, row, material, encoder, poolings, room))
+            model_input = decoding.submit(reader.read, row)
+            waiting.append(encoding.submit(_encode, row, model_input, encoder, poolings, limiter))
             if len(waiting) >= jobs + AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        for pool in (hearing, decoding):
+        for pool in (encoding, decoding):
             pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads_before)
 
 
-def embed(encoder: Upstream, material: np.ndarray | str, *, poolings: tuple[str, ...]) -> np.ndarray:
-    """Embeddings ``(n_layers, n_poolings, dim)`` float32 of one sound ``(n_samples,)``, or of words.
+def embed(encoder: AnyEncoder, data: np.ndarray | str, *, poolings: tuple[str, ...]) -> np.ndarray:
+    """Encode one utterance and pool the frames of every layer.
+
+    Args:
+        encoder: of audio or text
+        data: waveform ``(n_samples,)`` at the encoder's sampling rate, or a text
+        poolings: keys of `probe.encoders.pooling.POOLINGS`
+
+    Returns:
+        embeddings ``(n_layers, n_poolings, dim)`` float32
 
     Raises:
-        InvalidAudioError: if it is too short, or the encoder's answer is not finite
+        InvalidAudioError: if the waveform is too short, or an embedding is not finite
     """
     with torch.inference_mode():
-        embeddings: np.ndarray = pool_frame_chunks(_frame_chunks(encoder, material), poolings=poolings).cpu().numpy()
+        embeddings: np.ndarray = pool_frame_chunks(_frame_chunks(encoder, data), poolings=poolings).cpu().numpy()
     if not np.isfinite(embeddings).all():
-        raise InvalidAudioError("the encoder's answer is not finite")
+        raise InvalidAudioError("the encoder returned values that are not finite")
     return embeddings
 
 
-def _frame_chunks(encoder: Upstream, material: np.ndarray | str) -> Iterator[FrameChunk]:
+def _frame_chunks(encoder: AnyEncoder, data: np.ndarray | str) -> Iterator[FrameChunk]:
     if encoder.reads == "text":
-        assert isinstance(material, str)
-        return encoder.frame_chunks(material)
-    assert isinstance(material, np.ndarray)
-    n, needed = len(material), encoder.minimum_samples
+        assert isinstance(data, str)
+        return encoder.frame_chunks(data)
+    assert isinstance(data, np.ndarray)
+    n, needed = len(data), encoder.minimum_samples
     if n < needed:
         raise InvalidAudioError(f"too short: {n} samples at {encoder.sampling_rate} Hz, one frame needs {needed}")
-    return encoder.frame_chunks(material)
+    return encoder.frame_chunks(data)
 
 
-def _hear(
-    row: Row, read: Future[ModelInput], encoder: Upstream, poolings: tuple[str, ...], room: ConcurrencyLimiter
+def _encode(
+    row: Row, read: Future[ModelInput], encoder: AnyEncoder, poolings: tuple[str, ...], limiter: ConcurrencyLimiter
 ) -> EmbeddedUtterance:
-    material = read.result()
+    model_input = read.result()
     began = time.perf_counter()
-    embeddings, reason = None, material.reason
+    embeddings, reason = None, model_input.reason
     if not reason:
         try:
-            embeddings = _embed_limited(encoder, material, poolings, room)
+            embeddings = _embed_limited(encoder, model_input, poolings, limiter)
         except InvalidAudioError as error:
             reason = str(error)
-    return EmbeddedUtterance(row, material.content, embeddings, reason, material.seconds, time.perf_counter() - began)
+    seconds_at_work = time.perf_counter() - began
+    return EmbeddedUtterance(row, model_input.content, embeddings, reason, model_input.seconds, seconds_at_work)
 
 
 def _embed_limited(
-    encoder: Upstream, material: ModelInput, poolings: tuple[str, ...], room: ConcurrencyLimiter
+    encoder: AnyEncoder, model_input: ModelInput, poolings: tuple[str, ...], limiter: ConcurrencyLimiter
 ) -> np.ndarray:
     while True:
-        jobs = room.enter()
+        jobs = limiter.enter()
         try:
-            return embed(encoder, material.what, poolings=poolings)
+            return embed(encoder, model_input.data, poolings=poolings)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
         finally:
-            room.leave()
+            limiter.leave()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if jobs == 1:
             raise InvalidAudioError(
-                f"{material.seconds:.0f} s need more memory than there is even alone; cut it into spans with start "
-                "and end"
+                f"{model_input.seconds:.0f} s need more memory than is free without other utterances, too; cut it "
+                "into spans with start and end"
             )
-        room.halve(jobs)
+        limiter.halve(jobs)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(words in str(error) for words in ALLOCATION_FAILED)
+    return known or any(message in str(error) for message in ALLOCATION_FAILED)

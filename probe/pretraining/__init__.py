@@ -1,1 +1,1 @@
-"""Pretrain a small encoder from audio alone, or distil one from a larger encoder."""
+"""Pre-train a small encoder on unlabelled audio, or distil one from a larger encoder."""

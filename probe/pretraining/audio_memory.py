@@ -1,4 +1,4 @@
-"""All sounds of a corpus in memory as 16-bit samples, 115 MB an hour, for trainings that hear them again and again."""
+"""All audio of a corpus in memory as 16-bit samples, 115 MB per hour, for trainings of many epochs."""
 
 from __future__ import annotations
 
@@ -24,25 +24,23 @@ FULL_SCALE = 32_767
 
 @dataclass(frozen=True)
 class InMemoryAudio:
-    """The sounds that can be used, at 16 kHz."""
+    """The usable recordings of a corpus at 16 kHz."""
 
-    rows: list[Row]  # of the manifest
+    rows: list[Row]  # rows of the manifest
     waveforms: list[np.ndarray]  # each (n_samples,) int16
-    levels: (
-        np.ndarray
-    )  # (n_audio_files, 2) float32: what a sound less the first is divided by, as the extractor does it
+    levels: np.ndarray  # (n_utterances, 2) float32: mean and standard deviation of `level`
     quarantine: pd.DataFrame  # utterance_id, path, reason
 
-    def samples(self, place: int) -> np.ndarray:
-        """One sound ``(n_samples,)`` float32 within ±1."""
-        return _floats(self.waveforms[place])
+    def samples(self, index: int) -> np.ndarray:
+        """Return one recording, ``(n_samples,)`` float32 within ±1."""
+        return _floats(self.waveforms[index])
 
     def column(self, name: str) -> list[str]:
-        """What the manifest says of each, "" where it says nothing."""
+        """Return a column of the manifest for all recordings, "" where it is empty or missing."""
         return [str(row.get(name, "")) for row in self.rows]
 
     def content_hash(self) -> str:
-        """Of the sounds and who speaks, not of where they lie."""
+        """Return a SHA-256 of samples, utterance ids and speakers, independent of paths."""
         digest = hashlib.sha256()
         for row, waveform in zip(self.rows, self.waveforms, strict=True):
             digest.update(f"{row['utterance_id']} {row['speaker_id']} {len(waveform)}\n".encode())
@@ -51,20 +49,20 @@ class InMemoryAudio:
 
 
 def read_into_memory(table: pd.DataFrame, extractor: Any, *, progress: NullProgress) -> InMemoryAudio:
-    """Decode every sound of a manifest; those that can't be used, or are under half a second, are quarantined.
+    """Decode every recording of a manifest; unusable ones and those under half a second are quarantined.
 
     Args:
-        table: of the manifest
-        extractor: transformers' feature extractor, which normalises each sound as a whole if it says so
+        table: the manifest's table
+        extractor: feature extractor of transformers, whose ``do_normalize`` decides whether recordings are normalised
         progress: receives the progress
 
     Raises:
-        InputError: if no sound can be used
+        InputError: if no recording can be used
     """
-    source = AudioReader(AudioHashes(), sampling_rate=RATE, max_duration=MAX_DURATION)
+    reader = AudioReader(AudioHashes(), sampling_rate=RATE, max_duration=MAX_DURATION)
 
     def read(row: Row) -> np.ndarray:
-        waveform = decode_waveform(source.read(row))
+        waveform = decode_waveform(reader.read(row))
         if len(waveform) < RATE // 2:
             raise InvalidAudioError("shorter than half a second")
         return np.round(waveform * FULL_SCALE).astype(np.int16)
@@ -76,20 +74,20 @@ def read_into_memory(table: pd.DataFrame, extractor: Any, *, progress: NullProgr
         read,
         quarantine=quarantine,
         threads=cores(),
-        task="look at every sound",
-        unit="sounds",
+        task="read all audio",
+        unit="recordings",
         progress=progress,
     ):
         rows.append(candidates[k])
         waveforms.append(waveform)
     if not rows:
-        raise InputError("No sound can be used. Look at the manifest with layerprobe manifest validate.")
+        raise InputError("No recording can be used. Check the manifest with layerprobe manifest validate.")
     levels = np.array([level(_floats(w), extractor) for w in waveforms], dtype=np.float32)
     return InMemoryAudio(rows, waveforms, levels, quarantine.table())
 
 
 def level(waveform: np.ndarray, extractor: Any) -> tuple[float, float]:
-    """What is subtracted from the whole of a sound, and what it is divided by, as transformers' extractors do it."""
+    """Return the mean and standard deviation by which transformers' extractors normalise a recording, or 0 and 1."""
     return (float(waveform.mean()), float(np.sqrt(waveform.var() + 1e-7))) if extractor.do_normalize else (0.0, 1.0)
 
 

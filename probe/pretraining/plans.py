@@ -19,30 +19,30 @@ MFCC = "mfcc"
 
 @dataclass(frozen=True)
 class DistilPlan:
-    """Every choice of a distillation; equal plans on equal sounds mean equal students, on the CPU bit for bit."""
+    """Every choice of a distillation; equal plans on equal audio give equal weights on the CPU."""
 
-    teacher: str
-    revision: str
+    teacher: str  # hub name, or a folder's name
+    revision: str  # the hub's commit; "" for a folder
     weights: str  # hash of the teacher's tensors
-    n_blocks: int
-    layers: tuple[str, ...]  # of the teacher that are predicted
-    random_init: int | None  # seed of a student that begins without the teacher's weights
-    freeze_student: bool  # whether the student stays as it began, the fair comparison
+    n_blocks: int  # of the student
+    layers: tuple[str, ...]  # layers of the teacher that are predicted
+    random_init: int | None  # seed of random weights of the student; None for the teacher's
+    freeze_student: bool  # whether only the prediction heads are trained, as a baseline
     train_front_end: bool
     cosine_weight: float
     steps: int
-    batch_size: int  # utterances a step, each heard alone
-    crop_seconds: float  # of longer sounds a piece of this length at a random place is heard
+    batch_size: int  # utterances per step, encoded one at a time
+    crop_seconds: float  # length of the random crop of longer recordings
     learning_rate: float
-    warmup: float  # share of the steps
-    max_grad_norm: float  # the gradient's largest norm
-    held_out: float  # share of the speakers
-    eval_every: int  # steps between two looks at the held-out loss
+    warmup: float  # fraction of the steps
+    max_grad_norm: float  # maximum norm of the gradient
+    held_out: float  # fraction of the speakers
+    eval_every: int  # steps between two evaluations
     seed: int
 
 
 def default_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
-    """Three layers spread over the depth, as in the paper 4, 8 and 12 of twelve blocks.
+    """Return three layers at equal distances, such as 4, 8 and 12 of twelve blocks (Chang, Yang and Lee, 2022).
 
     >>> default_layers(tuple(map(str, range(13)))), default_layers(("0", "1", "2", "3", "4", "final"))
     (('4', '8', '12'), ('1', '3', '4'))
@@ -52,11 +52,11 @@ def default_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def plan_distillation(teacher: LoadedModel, options: DistilOptions) -> DistilPlan:
-    """Settle every choice of a distillation; a teacher in half precision becomes one in float32.
+    """Make the plan of a distillation; a teacher in half precision is converted to float32.
 
     Args:
         teacher: as `probe.encoders.loading.load_model` loads it
-        options: what is asked for
+        options: options of the distillation
     """
     encoder: Any = teacher.family.encoder(teacher.model).float()
     final_norm = teacher.family.final_norm(encoder)
@@ -85,7 +85,7 @@ def plan_distillation(teacher: LoadedModel, options: DistilOptions) -> DistilPla
 
 @dataclass(frozen=True)
 class PretrainPlan:
-    """Every choice of a pre-training; equal plans on equal sounds mean equal encoders, on the CPU bit for bit."""
+    """Every choice of a pre-training; equal plans on equal audio give equal weights on the CPU."""
 
     config: str  # of the encoder, as JSON
     label_source: str  # "mfcc", or an encoder and the layer of it that is clustered
@@ -95,21 +95,21 @@ class PretrainPlan:
     batch_size: int
     crop_seconds: float
     learning_rate: float
-    warmup: float  # share of the steps
+    warmup: float  # fraction of the steps
     max_grad_norm: float
-    mask_share: float
-    mask_span: int
-    held_out: float  # share of the speakers
-    eval_every: int  # steps between two looks at held-out speakers, and two saved states
+    mask_fraction: float  # fraction of frames that start a masked span
+    mask_span: int  # frames
+    held_out: float  # fraction of the speakers
+    eval_every: int  # steps between two evaluations and checkpoints
     precision: str  # float32 or bfloat16
     seed: int
 
 
 def plan_pretraining(options: PretrainOptions, *, weights: str = "") -> PretrainPlan:
-    """Settle every choice of a pre-training.
+    """Make the plan of a pre-training.
 
     Args:
-        options: what is asked for
+        options: options of the pre-training
         weights: hash of the encoder whose layer is clustered; "" for MFCC
 
     Raises:
@@ -128,7 +128,7 @@ def plan_pretraining(options: PretrainOptions, *, weights: str = "") -> Pretrain
         learning_rate=options.learning_rate,
         warmup=0.08,
         max_grad_norm=5.0,
-        mask_share=0.08,
+        mask_fraction=0.08,
         mask_span=10,
         held_out=0.05,
         eval_every=options.eval_every,
@@ -138,12 +138,12 @@ def plan_pretraining(options: PretrainOptions, *, weights: str = "") -> Pretrain
 
 
 def _configuration(path: Path | None) -> str:
-    """A HuBERT's configuration as JSON, without what does not describe the model; this project's own if None."""
+    """Return a HuBERT's configuration as JSON, reduced to what describes the model; the embedded one if None."""
     try:
-        given = json.loads((path or EMBEDDED / "config.json").read_text(encoding="utf-8"))
+        content = json.loads((path or EMBEDDED / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} can't be read as JSON: {error}. Give the config.json of a HuBERT.") from error
-    if not isinstance(given, dict) or given.get("model_type") != "hubert":
-        raise InputError(f"{path} is no configuration of a HuBERT: its model_type is another. Name one that is.")
+    if not isinstance(content, dict) or content.get("model_type") != "hubert":
+        raise InputError(f"{path} has another model_type. Give the config.json of a HuBERT.")
     left_out = ("architectures", "model_type", "transformers_version")
-    return json.dumps({k: v for k, v in given.items() if k not in left_out}, sort_keys=True)
+    return json.dumps({k: v for k, v in content.items() if k not in left_out}, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Options of a distillation and of a pre-training, from which plans and the command line's parameters are made."""
+"""Options of distillation and pre-training, from which plans and the parameters of the command line are made."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from layerprobe.probe.training.options import option
 
 @dataclass(frozen=True)
 class DistilOptions:
-    """What a student is made of, what it predicts, and how it learns."""
+    """Options of a distillation: the student, the teacher's layers that it predicts, and its training."""
 
     blocks: int = option(low=1, help="Number of blocks of the student, taken from the teacher's first.")
     layers: tuple[str, ...] = option(
-        (), name="layer", help="Layer of the teacher to predict (repeatable); three spread over its depth by default."
+        (), name="layer", help="Layer of the teacher to predict (repeatable); three at equal distances by default."
     )
     steps: int = option(2000, low=1, help="Number of training steps.")
     batch_size: int = option(8, low=1, help="Utterances per step.")
@@ -32,7 +32,7 @@ class DistilOptions:
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """What is clustered into units, which encoder learns to predict them, and how."""
+    """Options of a pre-training: cluster units, the encoder's configuration, and its training."""
 
     label_source: str = option("mfcc", help="Source of the cluster units: mfcc, or ENCODER@LAYER of an earlier round.")
     units: int = option(100, low=2, help="Number of clusters.")

@@ -1,7 +1,7 @@
-"""A student of an encoder: its front end and first blocks, and heads that say what deeper layers of the teacher say.
+"""Student of an encoder: its front end and first blocks, with heads that predict deeper layers of the teacher.
 
-The loss is that of DistilHuBERT (Chang, Yang and Lee, 2022): for each teacher layer the mean absolute difference, and
-less the log of the sigmoid of the cosine, over the frames of the sound.
+The loss is that of DistilHuBERT (Chang, Yang and Lee, 2022): for each teacher layer the mean absolute difference minus
+the log sigmoid of the cosine similarity, averaged over frames.
 """
 
 from __future__ import annotations
@@ -20,64 +20,64 @@ from layerprobe.probe.training.encoder_folder import save_encoder
 
 
 def make_student(teacher: LoadedModel, *, n_blocks: int, random_init: int | None = None) -> AudioBranch:
-    """An encoder of the teacher's architecture with its first blocks, and everything else but the blocks above them.
+    """Return an encoder of the teacher's architecture with its first blocks only.
 
-    A final norm, where encoders have one, begins as the teacher's; that of the positions and the front end likewise.
+    Front end, positions and a final norm are initialised from the teacher, too.
 
     Args:
         teacher: as `probe.encoders.loading.load_model` loads it
-        n_blocks: of the student, at least 1 and fewer than the teacher has
-        random_init: seed for weights drawn instead of the teacher's, the control
+        n_blocks: number of blocks of the student, at least 1 and fewer than the teacher has
+        random_init: seed of random weights instead of the teacher's, as a control
 
     Raises:
-        InputError: if there are not so many blocks
+        InputError: if the number of blocks is out of that range
     """
     encoder = teacher.family.encoder(teacher.model)
     n_teacher = len(teacher.family.blocks(encoder))
     if not 1 <= n_blocks < n_teacher:
         raise InputError(f"the teacher has {n_teacher} blocks; a student has 1 to {n_teacher - 1}, not {n_blocks}.")
     if random_init is None:
-        own = copy.deepcopy(encoder)
+        student = copy.deepcopy(encoder)
     else:
         from transformers import AutoModel
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_init)
-            own = teacher.family.encoder(AutoModel.from_config(copy.deepcopy(teacher.model.config)))
-    return AudioBranch(own, teacher.family, teacher.extractor, layer=str(n_blocks))
+            student = teacher.family.encoder(AutoModel.from_config(copy.deepcopy(teacher.model.config)))
+    return AudioBranch(student, teacher.family, teacher.extractor, layer=str(n_blocks))
 
 
 class Heads(nn.Module):
-    """A linear head for each teacher layer, on the student's last state."""
+    """Linear prediction heads on the student's last layer, one for each teacher layer."""
 
     def __init__(self, dim: int, *, n_layers: int, teacher_dim: int) -> None:
-        """Draw them by torch's chance."""
+        """Initialise the heads from torch's random state."""
         super().__init__()
         self.heads = nn.ModuleList(nn.Linear(dim, teacher_dim) for _ in range(n_layers))
 
     def forward(self, states: Tensor) -> list[Tensor]:
-        """States ``(n_frames, dim)`` -> for each layer ``(n_frames, teacher_dim)``."""
+        """Predict each teacher layer, ``(n_frames, teacher_dim)``, from states ``(n_frames, dim)``."""
         return [head(states) for head in self.heads]
 
 
-def distillation_loss(predicted: list[Tensor], told: list[Tensor], *, cosine_weight: float) -> Tensor:
-    """The mean over layers and frames of L1 and ``cosine_weight`` times minus the log sigmoid of the cosine.
+def distillation_loss(predicted: list[Tensor], targets: list[Tensor], *, cosine_weight: float) -> Tensor:
+    """Return the distillation loss, a scalar: L1 minus ``cosine_weight`` times the log sigmoid of the cosine.
 
     Args:
-        predicted: of each layer ``(n_frames, dim)``
-        told: by the teacher, the same
-        cosine_weight: 1 in the paper
+        predicted: predictions of the heads, for each layer ``(n_frames, dim)``
+        targets: the teacher's layers, of the same shapes
+        cosine_weight: weight of the cosine term, 1 in the paper
     """
     losses = []
-    for ours, theirs in zip(predicted, told, strict=True):
-        near = nn.functional.l1_loss(ours, theirs)
-        cosine = nn.functional.cosine_similarity(ours, theirs, dim=-1)
-        losses.append(near - cosine_weight * nn.functional.logsigmoid(cosine).mean())
+    for prediction, target in zip(predicted, targets, strict=True):
+        l1 = nn.functional.l1_loss(prediction, target)
+        cosine = nn.functional.cosine_similarity(prediction, target, dim=-1)
+        losses.append(l1 - cosine_weight * nn.functional.logsigmoid(cosine).mean())
     return torch.stack(losses).mean()
 
 
 def save_student(student: AudioBranch, teacher: LoadedModel, folder: Path) -> None:
-    """A transformers folder that `extract` and `train` take like any other: configuration, preprocessor, weights."""
+    """Write a student as a transformers folder: configuration, feature extractor and weights."""
     config: Any = copy.deepcopy(teacher.model.config)
     config.num_hidden_layers = student.n_blocks
     tensors = {teacher.family.tensors + name: tensor for name, tensor in student.encoder.state_dict().items()}

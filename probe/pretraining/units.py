@@ -1,4 +1,4 @@
-"""Units of speech without labels: k-means over frames, the targets of masked prediction (Hsu et al., 2021, HuBERT)."""
+"""Cluster units of speech: k-means over frames, the targets of masked prediction (Hsu et al., 2021, HuBERT)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import torch
 import torchaudio
 
 RATE = 16_000  # Hz
-HOP, WINDOW = 320, 400  # samples: the stride and the reach of HuBERT's convolutions
+HOP, WINDOW = 320, 400  # samples: stride and receptive field of HuBERT's convolutions
 N_MFCC = 13
-MOST_FRAMES = 100_000  # on which k-means is fitted
+MAX_FRAMES = 100_000  # maximum number of frames on which k-means is fitted
 ITERATIONS = 25
 
 
 class MfccFrames:
-    """39 coefficients, MFCC with their deltas and the deltas of those, of frames that are HuBERT's own."""
+    """MFCC with deltas and double deltas, 39 features, at HuBERT's frames."""
 
     def __init__(self, *, level: bool = True) -> None:
-        """25 ms every 20 ms, 40 mel bands; ``level`` brings a sound to unit variance first, as the encoder hears it."""
+        """Create the transform: 25 ms windows every 20 ms, 40 mel bands; ``level`` standardises a recording first."""
         self._level = level
         self._mfcc = torchaudio.transforms.MFCC(
             sample_rate=RATE,
@@ -26,56 +26,56 @@ class MfccFrames:
         )
 
     def __call__(self, waveform: np.ndarray) -> np.ndarray:
-        """``(n_samples,)`` at 16 kHz -> ``(n_frames, 39)`` float32, a frame for each of HuBERT's."""
+        """Return the features ``(n_frames, 39)`` float32 of a waveform ``(n_samples,)`` at 16 kHz."""
         n_frames = (len(waveform) - WINDOW) // HOP + 1
         if self._level:
             waveform = (waveform - waveform.mean()) / max(float(waveform.std()), 1e-7)
-        # a window lies in the middle of torch's longer frame
+        # torch centres a window in its longer frame
         padded = torch.nn.functional.pad(torch.from_numpy(waveform), (56, 512))
-        told = self._mfcc(padded)[:, :n_frames]
-        deltas = torchaudio.functional.compute_deltas(told)
-        stacked = torch.cat([told, deltas, torchaudio.functional.compute_deltas(deltas)])
+        mfcc = self._mfcc(padded)[:, :n_frames]
+        deltas = torchaudio.functional.compute_deltas(mfcc)
+        stacked = torch.cat([mfcc, deltas, torchaudio.functional.compute_deltas(deltas)])
         return np.ascontiguousarray(stacked.T.numpy(), dtype=np.float32)
 
 
 class UnitClusters:
-    """Centres of clusters, and which of them a frame is nearest to."""
+    """Cluster centres of standardised frames; a unit is the index of the nearest one."""
 
-    def __init__(self, mean: np.ndarray, spread: np.ndarray, centres: np.ndarray) -> None:
-        """Frames are standardised by ``mean`` and ``spread`` before they are held against ``centres``."""
-        self.mean, self.spread, self.centres = mean, spread, centres
+    def __init__(self, mean: np.ndarray, std: np.ndarray, centres: np.ndarray) -> None:
+        """Hold mean and standard deviation of frames, ``(n_features,)``, and centres ``(n_units, n_features)``."""
+        self.mean, self.std, self.centres = mean, std, centres
 
     @classmethod
     def fit(cls, frames: np.ndarray, *, n_units: int, rng: np.random.Generator, tied: int = 0) -> UnitClusters:
-        """Cluster ``(n_frames, n_features)``, at most `MOST_FRAMES` of them, by chance chosen.
+        """Fit k-means to a random sample of at most `MAX_FRAMES` frames.
 
         Args:
-            frames: each feature is standardised first
-            n_units: clusters
-            rng: chooses
-            tied: features k + tied, k + 2 tied … are brought to the spread of feature k, not their own: deltas keep
-                the small share that they have in a distance, and units change with sounds, not with every frame
+            frames: ``(n_frames, n_features)``; each feature is standardised first
+            n_units: number of clusters
+            rng: random generator
+            tied: features k + tied, k + 2 tied … are divided by the standard deviation of feature k: deltas keep their
+                small weight in a distance, so that units follow phones and do not change with every frame
 
         Raises:
             ValueError: if there are fewer frames than units
         """
         if len(frames) < n_units:
             raise ValueError(f"{len(frames)} frames can't be {n_units} units")
-        chosen = frames[rng.permutation(len(frames))[:MOST_FRAMES]].astype(np.float64)
-        mean, spread = chosen.mean(axis=0), chosen.std(axis=0)
-        spread = np.where(spread > 0, spread, 1.0)
+        chosen = frames[rng.permutation(len(frames))[:MAX_FRAMES]].astype(np.float64)
+        mean, std = chosen.mean(axis=0), chosen.std(axis=0)
+        std = np.where(std > 0, std, 1.0)
         if tied:
-            spread = np.resize(spread[:tied], len(spread))
-        return cls(mean, spread, _k_means((chosen - mean) / spread, n_units, rng))
+            std = np.resize(std[:tied], len(std))
+        return cls(mean, std, _k_means((chosen - mean) / std, n_units, rng))
 
-    def of(self, frames: np.ndarray) -> np.ndarray:
-        """The unit of each frame, ``(n_frames,)`` int16."""
-        found, _ = _nearest((frames.astype(np.float64) - self.mean) / self.spread, self.centres)
+    def predict(self, frames: np.ndarray) -> np.ndarray:
+        """Return the unit of each frame, ``(n_frames,)`` int16."""
+        found, _ = _nearest((frames.astype(np.float64) - self.mean) / self.std, self.centres)
         return found.astype(np.int16)
 
 
 def _nearest(z: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest centre of each row, and its squared distance."""
+    """Return the index of the nearest centre of each row, and its squared distance."""
     distances = z @ (-2 * centres.T)
     distances += (centres**2).sum(axis=1)  # |z|² is the same for every centre
     found = distances.argmin(axis=1)
@@ -83,7 +83,7 @@ def _nearest(z: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _k_means(z: np.ndarray, n_centres: int, rng: np.random.Generator) -> np.ndarray:
-    """Lloyd's iterations from k-means++ (Arthur and Vassilvitskii, 2007), as matrix products.
+    """Return k-means centres: k-means++ (Arthur and Vassilvitskii, 2007), then Lloyd's iterations.
 
     scipy's kmeans2 takes 25 times as long on 100,000 frames of 256 features.
     """
@@ -98,7 +98,7 @@ def _k_means(z: np.ndarray, n_centres: int, rng: np.random.Generator) -> np.ndar
         found, far = _nearest(z, centres)
         order = found.argsort(kind="stable")
         filled, begins, sizes = np.unique(found[order], return_index=True, return_counts=True)
-        moved = z[far.argsort()[-n_centres:]]  # a centre that is nobody's begins anew at a frame far from all
+        moved = z[far.argsort()[-n_centres:]]  # an empty cluster restarts at a frame far from all centres
         moved[filled] = np.add.reduceat(z[order], begins) / sizes[:, None]
         if np.array_equal(moved, centres):
             break
@@ -106,19 +106,19 @@ def _k_means(z: np.ndarray, n_centres: int, rng: np.random.Generator) -> np.ndar
     return centres
 
 
-def span_mask(n: int, n_frames: int, *, share: float, span: int, rng: np.random.Generator) -> np.ndarray:
-    """Frames that are hidden, in spans, bool ``(n, n_frames)``: each frame begins one by chance, as often as it needs.
+def span_mask(n: int, n_frames: int, *, fraction: float, span: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the mask of randomly placed spans, bool ``(n, n_frames)``, True for masked frames.
 
     Args:
-        n: utterances
-        n_frames: of each
-        share: of frames that begin a span (.08 in HuBERT); spans may overlap
-        span: frames (10 in HuBERT)
-        rng: chooses; every utterance has one span at least
+        n: number of utterances
+        n_frames: frames of each
+        fraction: fraction of frames that start a span (.08 in HuBERT); spans may overlap
+        span: frames of a span (10 in HuBERT)
+        rng: random generator; every utterance has one span at least
     """
     mask = np.zeros((n, n_frames), dtype=bool)
     for row in mask:
-        begins = rng.choice(n_frames, size=max(1, round(share * n_frames)), replace=False)
+        begins = rng.choice(n_frames, size=max(1, round(fraction * n_frames)), replace=False)
         for begin in begins:
             row[begin : begin + span] = True
     return mask

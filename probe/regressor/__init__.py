@@ -1,1 +1,1 @@
-"""The audio-textual regressor: train, predict, export."""
+"""The audio-textual regressor: training, prediction, export and counts of parameters."""

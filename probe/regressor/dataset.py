@@ -1,4 +1,4 @@
-"""A manifest's utterances as a regressor takes them: looked at once, loaded ahead, frozen states kept."""
+"""Dataset of a regressor: utterances of a manifest, checked once, loaded ahead, with states of a frozen encoder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from layerprobe.probe.regressor.model import AudioTextRegressor, Utterance
 from layerprobe.probe.regressor.plan import TrainPlan, autocast
 from layerprobe.probe.training.branches import AudioBranch, Prepared, TextBranch
 
-LOADERS = 2  # threads that decode
+LOADERS = 2  # threads that decode audio
 
 
 class UtteranceDataset:
-    """Rows of a manifest, in its order; those that can't be used are left out and named in `quarantine`."""
+    """The usable utterances of a manifest, in its order; `quarantine` lists the others with the reason."""
 
     def __init__(
         self,
@@ -37,20 +37,20 @@ class UtteranceDataset:
         max_duration: float,
         progress: NullProgress,
     ) -> None:
-        """Load every utterance once, to know how long it is and whether it can be used at all.
+        """Load every utterance once to check that it can be used.
 
         Args:
-            table: of a manifest
-            regressor: whose branches say what becomes of sounds and words
-            text_column: the column that is read
-            max_duration: a longer sound is refused
+            table: the manifest's table
+            regressor: its branches prepare audio and text
+            text_column: the column with the transcripts
+            max_duration: maximum duration in seconds; longer utterances are quarantined
             progress: receives the progress
         """
         self._audio, self._text = regressor.audio, regressor.text
         rate = 0 if self._audio is None else self._audio.sampling_rate
-        self._sounds = AudioReader(AudioHashes(), sampling_rate=rate, max_duration=max_duration)
+        self._audio_reader = AudioReader(AudioHashes(), sampling_rate=rate, max_duration=max_duration)
         self._text_reader = TextReader(text_column)
-        self._kept: _KeptStates | None = None
+        self._frozen_states: _StatesFile | None = None
         candidates: list[Row] = table.to_dict("records")
         quarantine = Quarantine()
         usable = read_audio(
@@ -58,7 +58,7 @@ class UtteranceDataset:
             self._check,
             quarantine=quarantine,
             threads=LOADERS,
-            task="look at every utterance",
+            task="check every utterance",
             progress=progress,
         )
         self._rows = [candidates[k] for k, _ in usable]
@@ -66,99 +66,100 @@ class UtteranceDataset:
         self.quarantine = quarantine.table()
 
     def __len__(self) -> int:
-        """Utterances that can be used."""
+        """Number of usable utterances."""
         return len(self._rows)
 
     def close(self) -> None:
-        """Let go of what `keep_frozen_states` keeps."""
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
+        """Delete the file of `save_frozen_states`."""
+        if self._frozen_states is not None:
+            self._frozen_states.close()
+            self._frozen_states = None
 
-    def keep_frozen_states(self, folder: Path, plan: TrainPlan, *, progress: NullProgress) -> None:
-        """Hear every sound with an audio encoder of which nothing learns once, and keep its states in a file.
+    def save_frozen_states(self, folder: Path, plan: TrainPlan, *, progress: NullProgress) -> None:
+        """Encode every recording once if the audio encoder is frozen, and store its states in a temporary file.
 
-        The file has no name of its own where the system allows that, so that nothing is left behind by a kill.
+        The file has no name where the system allows that, so that a kill leaves nothing behind.
         """
         branch = self._audio
         if branch is None or not is_frozen(branch):
             return
         folder.mkdir(parents=True, exist_ok=True)
-        kept = _KeptStates(folder, branch.dim)
-        progress.begin("hear with the frozen encoder", len(self._rows), "utterances")
+        states_file = _StatesFile(folder, branch.dim)
+        progress.begin("encode with the frozen encoder", len(self._rows), "utterances")
         try:
             for k in range(len(self._rows)):
-                sound = self._sound(self._rows[k])
-                assert sound is not None
+                prepared = self._prepare_audio(self._rows[k])
+                assert prepared is not None
                 with torch.no_grad(), autocast(plan, next(branch.encoder.parameters()).device):
-                    states, _ = branch([sound])
-                kept.add(states[0].float().cpu().numpy(), sound)
+                    states, _ = branch([prepared])
+                states_file.add(states[0].float().cpu().numpy(), prepared)
                 progress.advance()
         finally:
             progress.end()
-        self._kept = kept
+        self._frozen_states = states_file
 
     def load(self, k: int) -> Utterance:
-        """One utterance; InvalidAudioError only if its file has changed since it was looked at."""
+        """Return one utterance's inputs; raises InvalidAudioError only if its file changed since it was checked."""
         row = self._rows[k]
-        sound = self._kept.prepared(k) if self._kept is not None else self._sound(row)
-        return Utterance(sound, self._read(row))
+        saved = self._frozen_states
+        audio = self._prepare_audio(row) if saved is None else saved.read(k)
+        return Utterance(audio, self._prepare_text(row))
 
     def load_ahead(self, batches: Sequence[np.ndarray]) -> Iterator[list[Utterance]]:
-        """Batches of utterances in order; the next is loaded while one is worked on."""
+        """Yield batches of utterances in order; the next is loaded while one is processed."""
         with ThreadPoolExecutor(LOADERS) as pool:
-            coming: list[list[Future[Utterance]]] = []
+            pending: list[list[Future[Utterance]]] = []
             for batch in batches:
-                coming.append([pool.submit(self.load, int(k)) for k in batch])
-                if len(coming) > 1:
-                    yield [future.result() for future in coming.pop(0)]
-            while coming:
-                yield [future.result() for future in coming.pop(0)]
+                pending.append([pool.submit(self.load, int(k)) for k in batch])
+                if len(pending) > 1:
+                    yield [future.result() for future in pending.pop(0)]
+            while pending:
+                yield [future.result() for future in pending.pop(0)]
 
     def _check(self, row: Row) -> None:
         """Prepare an utterance as a batch would; InvalidAudioError where that fails."""
-        self._sound(row)
-        self._read(row)
+        self._prepare_audio(row)
+        self._prepare_text(row)
 
-    def _sound(self, row: Row) -> Prepared | None:
+    def _prepare_audio(self, row: Row) -> Prepared | None:
         if not isinstance(self._audio, AudioBranch):
             return None
-        return self._audio.prepare(decode_waveform(self._sounds.read(row)))
+        return self._audio.prepare(decode_waveform(self._audio_reader.read(row)))
 
-    def _read(self, row: Row) -> Prepared | None:
+    def _prepare_text(self, row: Row) -> Prepared | None:
         if not isinstance(self._text, TextBranch):
             return None
-        return self._text.prepare(str(self._text_reader.read(row).what))
+        return self._text.prepare(str(self._text_reader.read(row).data))
 
 
-class _KeptStates:
-    """States of one utterance after another in a file, float32."""
+class _StatesFile:
+    """Temporary file with the states of all utterances, float32, one after another."""
 
     def __init__(self, folder: Path, dim: int) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this does
-        self._dim, self._ends, self._sounds = dim, [0], list[Prepared]()
+        self._dim, self._ends, self._inputs = dim, [0], list[Prepared]()
 
-    def add(self, states: np.ndarray, sound: Prepared) -> None:
+    def add(self, states: np.ndarray, prepared: Prepared) -> None:
         self._file.write(np.ascontiguousarray(states, dtype=np.float32).tobytes())
         self._ends.append(self._ends[-1] + len(states))
-        self._sounds.append(replace(sound, inputs={}))
+        self._inputs.append(replace(prepared, inputs={}))
 
     def close(self) -> None:
         self._file.close()
 
-    def prepared(self, k: int) -> Prepared:
+    def read(self, k: int) -> Prepared:
         self._file.flush()
         begin, end = self._ends[k], self._ends[k + 1]
         size = 4 * self._dim
         content = os.pread(self._file.fileno(), (end - begin) * size, begin * size)
         states = np.frombuffer(content, dtype=np.float32).reshape(end - begin, self._dim)
-        return replace(self._sounds[k], states=torch.from_numpy(states.copy()))
+        return replace(self._inputs[k], states=torch.from_numpy(states.copy()))
 
 
 def batches(n: int, *, size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """All of ``n`` utterances in a random order, cut into batches of about ``size``, none of them smaller than half.
+    """Return random batches of ``n`` utterances, each of about ``size`` and none smaller than half of it.
 
-    A batch is drawn at random, not by length, so that its CCC is one of the corpus.
+    Batches are random, not sorted by length, so that a batch's CCC estimates that of the corpus.
 
     >>> [len(b) for b in batches(10, size=4, rng=np.random.default_rng(0))]
     [5, 5]
@@ -167,21 +168,24 @@ def batches(n: int, *, size: int, rng: np.random.Generator) -> list[np.ndarray]:
     return np.array_split(order, max(1, round(n / size)))
 
 
-def parts(n_frames: Sequence[int], *, budget: int) -> list[np.ndarray]:
-    """Places in a batch, sorted by length and cut so that no part pads to more than ``budget`` frames; one always fits.
+def split_by_budget(n_frames: Sequence[int], *, budget: int) -> list[np.ndarray]:
+    """Split a batch, sorted by length, into parts that pad to at most ``budget`` frames, or hold one utterance.
 
     Args:
-        n_frames: of each utterance of the batch
-        budget: the longest of a part times its utterances is at most this
+        n_frames: frames and tokens of each utterance of the batch
+        budget: maximum of a part's longest utterance times its number of utterances
 
-    >>> [p.tolist() for p in parts([5, 1, 4, 1], budget=8)]
+    Returns:
+        positions in the batch, one array per part
+
+    >>> [p.tolist() for p in split_by_budget([5, 1, 4, 1], budget=8)]
     [[0], [2, 1], [3]]
     """
     order = sorted(range(len(n_frames)), key=lambda k: (-n_frames[k], k))
-    cut: list[list[int]] = []
-    for place in order:
-        if cut and n_frames[cut[-1][0]] * (len(cut[-1]) + 1) <= budget:
-            cut[-1].append(place)
+    split: list[list[int]] = []
+    for position in order:
+        if split and n_frames[split[-1][0]] * (len(split[-1]) + 1) <= budget:
+            split[-1].append(position)
         else:
-            cut.append([place])
-    return [np.array(part) for part in cut]
+            split.append([position])
+    return [np.array(part) for part in split]

@@ -1,4 +1,4 @@
-"""What of a regressor learns, and how fast: frozen parts, and learning rates that fall from block to block."""
+"""Trainable parts of a regressor: frozen parameters, and learning rates that decay from block to block."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from layerprobe.probe.training.branches import EMBEDDINGS, FRONT_END, REST, Bran
 
 
 def freeze(regressor: AudioTextRegressor, frozen: tuple[str, ...]) -> None:
-    """Take the gradient from whole encoders (``audio``) or parts of them (``audio.front_end``, ``text.0``).
+    """Freeze whole encoders (``audio``) or parts of them (``audio.front_end``, ``text.0``).
 
     Raises:
         InputError: if there is no such part
     """
     parts = {name: {part for part, _ in named_parts(branch)} for name, branch in regressor.branches.items()}
-    for asked in frozen:
-        name, _, part = asked.partition(".")
+    for requested in frozen:
+        name, _, part = requested.partition(".")
         if name not in parts or (part and part not in parts[name]):
-            known = [f"{n}{'.' + p if p else ''}" for n, own in parts.items() for p in ["", *sorted(own)]]
-            raise InputError(f"nothing is called {asked!r} to be frozen; choose of {', '.join(known)}.")
+            known = [f"{n}{'.' + p if p else ''}" for n, names in parts.items() for p in ["", *sorted(names)]]
+            raise InputError(f"part {requested!r} can't be frozen: it is unknown. Choose from {', '.join(known)}.")
     for name, branch in regressor.branches.items():
         for part, parameter in named_parts(branch):
             parameter.requires_grad_(name not in frozen and f"{name}.{part}" not in frozen)
 
 
 def is_frozen(branch: Branch) -> bool:
-    """Whether nothing of an encoder learns and one state of it is taken, so that it always says the same."""
+    """Return whether an encoder is frozen and one layer of it is used, so that its states never change."""
     return branch.mix is None and not any(p.requires_grad for p in branch.encoder.parameters())
 
 
 def set_training(regressor: AudioTextRegressor, training: bool) -> None:
-    """Dropout everywhere but in frozen encoders."""
+    """Switch training mode (dropout) on or off; frozen encoders stay in eval mode."""
     regressor.train(training)
     for branch in regressor.branches.values():
         if not any(p.requires_grad for p in branch.encoder.parameters()):
@@ -43,10 +43,10 @@ def set_training(regressor: AudioTextRegressor, training: bool) -> None:
 
 
 def parameter_groups(regressor: AudioTextRegressor, plan: TrainPlan) -> list[dict[str, Any]]:
-    """Parameters by learning rate and weight decay, for AdamW; ``rate`` is the group's own, which the schedule scales.
+    """Return AdamW's parameter groups by learning rate and weight decay; the schedule scales a group's ``rate``.
 
-    The top block has the plan's learning rate, each block below it ``layer_decay`` of the one above (Howard and Ruder,
-    2018), what is before the blocks that of one more block. Biases and norms do not decay.
+    The top block has the plan's learning rate, each block below it ``layer_decay`` times that of the one above (Howard
+    and Ruder, 2018), and the parameters before the blocks that of one more block. Biases and norms do not decay.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
 

@@ -1,8 +1,8 @@
-"""1 - CCC as a loss, over a batch that need not fit in memory at once.
+"""The loss 1 - CCC, over a batch that need not fit in memory at once.
 
-CCC is no mean over utterances: what one adds to it depends on all others. So the gradient of a batch is made in two
-rounds: predictions of every part without a gradient, then the loss's slope at these predictions, then every part once
-more with its share of that slope. Both rounds draw the same chance (dropout), so the gradient is that of the batch.
+CCC is no mean over utterances: the contribution of one depends on all others. So the gradient of a batch is computed in
+two passes: first predictions of every part without gradient and the loss's gradient at these predictions, then every
+part again with its slice of that gradient. Both passes use the same random state (dropout), so the gradient is exact.
 """
 
 from __future__ import annotations
@@ -14,58 +14,58 @@ import torch
 from torch import Tensor
 
 Part = TypeVar("Part")
-SMALLEST = 1e-8  # added to the spread, so that a constant batch has a slope
+SMALLEST = 1e-8  # added to the denominator, so that a constant batch has a gradient
 
 
 def ccc_loss(prediction: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
-    """The weighted sum over targets of 1 - CCC; moments are divided by n (Lin, 1989).
+    """Return the weighted sum over targets of 1 - CCC, a scalar; moments are divided by n (Lin, 1989).
 
     Args:
         prediction: ``(n_utterances, n_targets)``
-        truth: the same
-        weights: ``(n_targets,)``
+        truth: ratings in the same unit, ``(n_utterances, n_targets)``
+        weights: weight of each target, ``(n_targets,)``
     """
     prediction, truth = (x.double() if x.dtype == torch.float64 else x.float() for x in (prediction, truth))
-    apart, mean = prediction - prediction.mean(dim=0), prediction.mean(dim=0) - truth.mean(dim=0)
+    centred, mean = prediction - prediction.mean(dim=0), prediction.mean(dim=0) - truth.mean(dim=0)
     other = truth - truth.mean(dim=0)
-    covariance = (apart * other).mean(dim=0)
-    spread = apart.square().mean(dim=0) + other.square().mean(dim=0) + mean.square()
-    return (weights * (1 - 2 * covariance / (spread + SMALLEST))).sum()
+    covariance = (centred * other).mean(dim=0)
+    denominator = centred.square().mean(dim=0) + other.square().mean(dim=0) + mean.square()
+    return (weights * (1 - 2 * covariance / (denominator + SMALLEST))).sum()
 
 
 def backward_in_parts(
     predict: Callable[[Part], Tensor], parts: Sequence[Part], truth: Tensor, weights: Tensor
 ) -> float:
-    """Add the gradient of the whole batch's loss to the parameters, a part at a time; the loss.
+    """Accumulate the gradient of the whole batch's loss, part by part, and return the loss.
 
     Args:
-        predict: predictions ``(n_part, n_targets)`` of one part
-        parts: of the batch, in the order of ``truth``
-        truth: ``(n_utterances, n_targets)``
-        weights: ``(n_targets,)``
+        predict: returns predictions ``(n_part, n_targets)`` of one part
+        parts: the parts of the batch, in the order of ``truth``
+        truth: ratings, ``(n_utterances, n_targets)``
+        weights: weight of each target, ``(n_targets,)``
     """
     if len(parts) == 1:
         loss = ccc_loss(predict(parts[0]), truth, weights)
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
-    chances, predictions = [], []
+    rng_states, predictions = [], []
     with torch.no_grad():
         for part in parts:
-            chances.append(_rng_state(truth.device))
+            rng_states.append(_rng_state(truth.device))
             predictions.append(predict(part).detach())
-    eval_every = torch.cat(predictions).requires_grad_(True)
-    loss = ccc_loss(eval_every, truth, weights)
+    joined = torch.cat(predictions).requires_grad_(True)
+    loss = ccc_loss(joined, truth, weights)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert eval_every.grad is not None
-    slopes = torch.split(eval_every.grad, [len(p) for p in predictions])
-    for part, chance, slope in zip(parts, chances, slopes, strict=True):
-        _set_rng_state(chance, truth.device)
-        predict(part).backward(slope)  # type: ignore[no-untyped-call]
+    assert joined.grad is not None
+    gradients = torch.split(joined.grad, [len(p) for p in predictions])
+    for part, rng_state, gradient in zip(parts, rng_states, gradients, strict=True):
+        _set_rng_state(rng_state, truth.device)
+        predict(part).backward(gradient)  # type: ignore[no-untyped-call]
     return float(loss.detach())
 
 
 def _rng_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """The state of what draws dropout, on the CPU and on a GPU."""
+    """Return the random states that dropout uses, of the CPU and of a GPU."""
     return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 

@@ -1,8 +1,8 @@
-"""The audio-textual regressor: encoders of sound and of words, pooled, fused, and a head for all targets at once.
+"""The audio-textual regressor: an audio and a text encoder, pooled and fused, with one head for all targets.
 
-One branch alone is the same class, so that audio-only, text-only and both differ in nothing else. The head is that of
-the MSP-Podcast challenge's baseline (Goncalves et al., 2024): linear, layer norm, ReLU, dropout, linear. It predicts
-ratings in standard deviations of the training part; `AudioTextRegressor.scale` brings them back.
+A regressor of one branch is the same class, so that audio-only and text-only differ in nothing else. The head is that
+of the MSP-Podcast challenge's baseline (Goncalves et al., 2024): linear, layer norm, ReLU, dropout, linear. It predicts
+ratings standardised on the training speakers; `AudioTextRegressor.scale` converts them to the ratings' unit.
 """
 
 from __future__ import annotations
@@ -16,79 +16,79 @@ from torch import Tensor, nn
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.branches import AudioBranch, Branch, Prepared, TextBranch
 
-HEADS = 4  # of the cross attention
+HEADS = 4  # attention heads of the cross attention
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One utterance as the regressor takes it."""
+    """The inputs of one utterance, None for a branch that the regressor lacks."""
 
-    sound: Prepared | None
-    words: Prepared | None
+    audio: Prepared | None
+    text: Prepared | None
 
     @property
     def n_frames(self) -> int:
-        """What it costs: frames and tokens."""
-        return sum(part.n_frames for part in (self.sound, self.words) if part is not None)
+        """Number of frames and tokens, the cost of encoding it."""
+        return sum(part.n_frames for part in (self.audio, self.text) if part is not None)
 
 
 class Concatenation(nn.Module):
-    """Pooled vectors side by side."""
+    """Fusion by concatenation of the pooled vectors and a linear layer."""
 
     def __init__(self, widths: Sequence[int], hidden: int) -> None:
-        """``widths`` of the pooled vectors, which become ``hidden`` features."""
+        """Create a layer from pooled vectors of these ``widths`` to ``hidden`` features."""
         super().__init__()
         self.join = nn.Linear(sum(widths), hidden)
 
     def forward(self, pooled: list[Tensor], _states: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Pooled vectors ``(n, width)`` of each branch -> ``(n, hidden)``."""
+        """Fuse the branches' pooled vectors, each ``(n, width)``, into ``(n, hidden)``."""
         return self.join(torch.cat(pooled, dim=1))  # type: ignore[no-any-return]
 
 
 class Gate(nn.Module):
-    """A gate for each feature says how much of it is of the sound, how much of the words (Arevalo et al., 2017)."""
+    """Fusion by a gate that weighs audio against text for each feature (Arevalo et al., 2017)."""
 
     def __init__(self, widths: Sequence[int], hidden: int) -> None:
-        """See `Concatenation`."""
+        """Create projections and the gate; see `Concatenation`."""
         super().__init__()
         self.project = nn.ModuleList(nn.Linear(width, hidden) for width in widths)
         self.gate = nn.Linear(sum(widths), hidden)
 
     def forward(self, pooled: list[Tensor], _states: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """See `Concatenation`."""
+        """Fuse pooled vectors; see `Concatenation.forward`."""
         if len(pooled) == 1:
             return self.project[0](pooled[0])  # type: ignore[no-any-return]
         first, second = (project(p) for project, p in zip(self.project, pooled, strict=True))
-        share = torch.sigmoid(self.gate(torch.cat(pooled, dim=1)))
-        return share * first + (1 - share) * second  # type: ignore[no-any-return]
+        audio_weight = torch.sigmoid(self.gate(torch.cat(pooled, dim=1)))
+        return audio_weight * first + (1 - audio_weight) * second  # type: ignore[no-any-return]
 
 
 class CrossAttention(nn.Module):
-    """Each word attends to the frames of the sound (Tsai et al., 2019); what it finds joins the pooled vectors."""
+    """Fusion by attention of each token to the audio frames (Tsai et al., 2019), added to the pooled vectors."""
 
     def __init__(self, widths: Sequence[int], hidden: int, dims: Sequence[int]) -> None:
-        """See `Concatenation`; ``dims`` are the widths of a frame and of a token."""
+        """Create the attention between frames and tokens of widths ``dims``; see `Concatenation`."""
         super().__init__()
         self.join = nn.Linear(sum(widths) + (hidden if len(widths) > 1 else 0), hidden)
         self.frames, self.tokens = nn.Linear(dims[0], hidden), nn.Linear(dims[-1], hidden)
         self.attention = nn.MultiheadAttention(hidden, HEADS, batch_first=True)
 
     def forward(self, pooled: list[Tensor], states: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """See `Concatenation`; states ``(n, n_frames, dim)`` with their masks."""
+        """Fuse pooled vectors and states ``(n, n_frames, dim)`` with their masks; see `Concatenation.forward`."""
         if len(pooled) == 1:
             return self.join(pooled[0])  # type: ignore[no-any-return]
-        (frames, heard), (tokens, read) = states
+        (frames, frame_mask), (tokens, token_mask) = states
         keys = self.frames(frames)
-        found, _ = self.attention(self.tokens(tokens), keys, keys, key_padding_mask=~heard, need_weights=False)
-        shares = read / read.sum(dim=1, keepdim=True)
-        return self.join(torch.cat([*pooled, (shares[:, None] @ found.float())[:, 0]], dim=1))  # type: ignore[no-any-return]
+        found, _ = self.attention(self.tokens(tokens), keys, keys, key_padding_mask=~frame_mask, need_weights=False)
+        weights = token_mask / token_mask.sum(dim=1, keepdim=True)
+        return self.join(torch.cat([*pooled, (weights[:, None] @ found.float())[:, 0]], dim=1))  # type: ignore[no-any-return]
 
 
 FUSIONS = ("concatenation", "gate", "cross_attention")
 
 
 class AudioTextRegressor(nn.Module):
-    """One or two branches with a pooling each, a fusion and a head."""
+    """Audio and text branches, each with a pooling, a fusion and a regression head."""
 
     def __init__(
         self,
@@ -101,16 +101,16 @@ class AudioTextRegressor(nn.Module):
         hidden: int,
         dropout: float,
     ) -> None:
-        """Join the branches that there are.
+        """Create poolings, fusion and head for one or two branches.
 
         Args:
-            audio: hears
-            text: reads
-            n_targets: ratings that are predicted at once
+            audio: the speech encoder, None for a text-only regressor
+            text: the text encoder, None for an audio-only regressor
+            n_targets: number of ratings predicted
             pooling: a key of `FRAME_POOLINGS`
             fusion: one of `FUSIONS`
-            hidden: features of the head
-            dropout: of them, 0 to 1
+            hidden: number of hidden features of the head
+            dropout: dropout rate of these features, 0 to 1
 
         Raises:
             InputError: if there is no branch, or a choice is unknown
@@ -132,90 +132,88 @@ class AudioTextRegressor(nn.Module):
             self.fusion = Gate(widths, hidden) if fusion == "gate" else Concatenation(widths, hidden)
         self.head = nn.Sequential(nn.LayerNorm(hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, n_targets))
         self.register_buffer("mean", torch.zeros(n_targets))
-        self.register_buffer("spread", torch.ones(n_targets))
+        self.register_buffer("std", torch.ones(n_targets))
 
     @property
     def branches(self) -> dict[str, Branch]:
-        """``audio`` and ``text``, those that there are."""
+        """The branches that exist, by the names ``audio`` and ``text``."""
         return {name: b for name, b in (("audio", self.audio), ("text", self.text)) if b is not None}
 
     def states(self, batch: Sequence[Utterance]) -> list[tuple[Tensor, Tensor]]:
-        """Of each branch the states and which of them count."""
-        taken = []
+        """Return the states of each branch with their mask, see `Branch.forward`."""
+        states = []
         for name, branch in self.branches.items():
-            parts = [u.sound if name == "audio" else u.words for u in batch]
-            taken.append(branch([part for part in parts if part is not None]))
-        return taken
+            parts = [u.audio if name == "audio" else u.text for u in batch]
+            states.append(branch([part for part in parts if part is not None]))
+        return states
 
     def from_states(self, states: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """What pooling, fusion and head make of the branches' states."""
+        """Return standardised predictions ``(n, n_targets)`` from the branches' states."""
         pooled = [pooling(*state) for pooling, state in zip(self.poolings, states, strict=True)]
         return self.head(self.fusion(pooled, states)).float()  # type: ignore[no-any-return]
 
     def forward(self, batch: Sequence[Utterance]) -> Tensor:
-        """Predictions ``(n, n_targets)`` in standard deviations of the training ratings."""
+        """Return predictions ``(n, n_targets)``, standardised as the training ratings."""
         return self.from_states(self.states(batch))
 
     def scale(self, standardised: Tensor) -> Tensor:
-        """Predictions in the ratings' unit."""
-        mean, spread = self.get_buffer("mean"), self.get_buffer("spread")
-        return standardised * spread + mean
+        """Convert standardised predictions to the ratings' unit."""
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        return standardised * std + mean
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Whatever is no encoder's: poolings, fusion, head, and mixes of layers."""
+        """Return the parameters outside the encoders: poolings, fusion, head and layer weights."""
         encoders = {id(p) for branch in self.branches.values() for p in branch.encoder.parameters()}
         return [p for p in self.parameters() if id(p) not in encoders]
 
 
-LEAST_VARIANCE = 1e-6  # under which a standard deviation has no usable slope
-
-
+LEAST_VARIANCE = 1e-6  # below it a standard deviation has no usable gradient
 ATTENTION = 128  # hidden units of the attention
 
 
 class MeanPooling(nn.Module):
-    """The mean over the frames that count."""
+    """Pooling by the mean over frames, without padding."""
 
     n_parts = 1
 
     def __init__(self, _dim: int) -> None:
-        """Take the width of a frame as poolings that learn do; nothing is learnt here."""
+        """Accept the width of a frame as other poolings do; nothing is learnt."""
         super().__init__()
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """``(n, n_frames, dim)`` and bool ``(n, n_frames)`` -> ``(n, dim)``."""
-        return _weighted(states, _shares(mask))[0]
+        """Pool states ``(n, n_frames, dim)`` under a mask ``(n, n_frames)`` into ``(n, dim)``."""
+        return _weighted_statistics(states, _uniform_weights(mask))[0]
 
 
 class MeanStdPooling(nn.Module):
-    """Mean and standard deviation over the frames that count, side by side."""
+    """Pooling by mean and standard deviation over frames, concatenated, without padding."""
 
     n_parts = 2
 
     def __init__(self, _dim: int) -> None:
-        """Take the width of a frame as poolings that learn do; nothing is learnt here."""
+        """Accept the width of a frame as other poolings do; nothing is learnt."""
         super().__init__()
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """``(n, n_frames, dim)`` and bool ``(n, n_frames)`` -> ``(n, 2 dim)``."""
-        return torch.cat(_weighted(states, _shares(mask)), dim=1)
+        """Pool states ``(n, n_frames, dim)`` under a mask ``(n, n_frames)`` into ``(n, 2 dim)``."""
+        return torch.cat(_weighted_statistics(states, _uniform_weights(mask)), dim=1)
 
 
 class AttentiveStatistics(nn.Module):
-    """Mean and standard deviation under learnt weights of the frames (Okabe, Koshinaka and Shinoda, 2018)."""
+    """Attentive statistics pooling: weighted mean and standard deviation (Okabe, Koshinaka and Shinoda, 2018)."""
 
     n_parts = 2
 
     def __init__(self, dim: int) -> None:
-        """A network with one hidden layer says how much a frame of ``dim`` features counts."""
+        """Create the attention network, one hidden layer from ``dim`` features to a frame's score."""
         super().__init__()
         # a constant on all scores would change no weight
         self.attention = nn.Sequential(nn.Linear(dim, ATTENTION), nn.Tanh(), nn.Linear(ATTENTION, 1, bias=False))
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """``(n, n_frames, dim)`` and bool ``(n, n_frames)`` -> ``(n, 2 dim)``."""
+        """Pool states ``(n, n_frames, dim)`` under a mask ``(n, n_frames)`` into ``(n, 2 dim)``."""
         scores = self.attention(states)[:, :, 0].float().masked_fill(~mask, float("-inf"))
-        return torch.cat(_weighted(states, scores.softmax(dim=1)), dim=1)
+        return torch.cat(_weighted_statistics(states, scores.softmax(dim=1)), dim=1)
 
 
 FRAME_POOLINGS: dict[str, type[MeanPooling] | type[MeanStdPooling] | type[AttentiveStatistics]] = {
@@ -225,13 +223,13 @@ FRAME_POOLINGS: dict[str, type[MeanPooling] | type[MeanStdPooling] | type[Attent
 }
 
 
-def _shares(mask: Tensor) -> Tensor:
+def _uniform_weights(mask: Tensor) -> Tensor:
     return mask / mask.sum(dim=1, keepdim=True)
 
 
-def _weighted(states: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation ``(n, dim)`` in float32; the deviation in two passes."""
-    states, shares = states.float(), shares[:, None]
-    mean = shares @ states
-    variance = shares @ (states - mean).square()
+def _weighted_statistics(states: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weighted mean and standard deviation ``(n, dim)`` in float32, the latter in two passes."""
+    states, weights = states.float(), weights[:, None]
+    mean = weights @ states
+    variance = weights @ (states - mean).square()
     return mean[:, 0], variance[:, 0].clamp_min(LEAST_VARIANCE).sqrt()

@@ -1,8 +1,8 @@
-"""The parameter account: what a model is made of, what of it is trained under each rule, and what a second of it costs.
+"""Counts of parameters by part, of trainable parameters under each freezing rule, and of multiply-adds.
 
 Models are built from their configurations alone, without weights and without memory for them. A model's parts are its
-convolutional front end, what follows it before the first block (projection and positions), text embeddings, blocks,
-whatever is left (norms, biases of positions), and a head.
+convolutional front end, the projection and positions between it and the first block, text embeddings, blocks, the rest
+(norms, biases of positions), and a head.
 """
 
 from __future__ import annotations
@@ -23,70 +23,70 @@ from torch.utils.flop_counter import FlopCounterMode
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.text import NEVER_READ, TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.hub import hub_commit, quiet_transformers, why_not_loaded
+from layerprobe.probe.hub import hub_commit, loading_error_message, quiet_transformers
 
 PARTS = ("front_end", "projection", "embeddings", "blocks", "rest", "head")
 FRONT_END = ("feature_extractor", "conv1", "conv2")
 PROJECTION = ("feature_projection", "masked_spec_embed", "embed_positions", "pos_conv_embed")
-RULES = {  # what is trained, and which parts are not
+RULES = {  # name of a freezing rule: the parts that it freezes
     "everything": (),
     "front end frozen": ("front_end",),
     "front end and embeddings frozen": ("front_end", "embeddings"),
 }
-USUAL = "front end frozen"  # the rule under which a share is taken of another model
-HIDDEN = 256  # features of the plain head
-ROUNDS = 5
+REFERENCE_RULE = "front end frozen"  # under which trainable parameters of a reference model are counted
+HIDDEN = 256  # hidden features of the default head
+ROUNDS = 5  # of timing
 
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """One model's parameters by part; a joined model is the sum of its branches and a head."""
+    """Parameters of a model by part; those of a combined model are the sum of its branches and a head."""
 
     name: str
     parts: dict[str, int]  # by `PARTS`
-    multiply_adds: float  # of the sound or text that was asked for; NaN where it is not counted
+    multiply_adds: float  # for the given audio or text; NaN if not counted
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Total number of parameters."""
         return sum(self.parts.values())
 
-    def trained(self, rule: str) -> int:
-        """Those that learn under one of `RULES`."""
+    def trainable(self, rule: str) -> int:
+        """Return the number of trainable parameters under one of `RULES`."""
         return sum(n for part, n in self.parts.items() if part not in RULES[rule])
 
-    def share_of(self, other: ParameterCount, rule: str) -> float:
-        """Trained parameters over those of another model under `USUAL`."""
-        return self.trained(rule) / other.trained(USUAL)
+    def fraction_of(self, other: ParameterCount, rule: str) -> float:
+        """Return trainable parameters as a fraction of another model's under `REFERENCE_RULE`."""
+        return self.trainable(rule) / other.trainable(REFERENCE_RULE)
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as its configuration describes it."""
+    """A model described by its configuration, without weights."""
 
     name: str
     config: Any
     is_text: bool
 
     def build(self) -> Any:
-        """What is called, with weights drawn; on the device that is in force."""
+        """Return the model with random weights, on torch's current device."""
         from transformers import AutoModel
 
         model = AutoModel.from_config(self.config, attn_implementation="eager").eval()
         if self.is_text:
             if getattr(model, "pooler", None) is not None:
-                model.pooler = None  # it stands above the states
+                model.pooler = None  # it comes after the last hidden state
             return model
         return ARCHITECTURES[self.config.model_type].encoder(model)
 
     def blocks(self, model: Any) -> nn.ModuleList:
-        """In order."""
+        """Return the transformer blocks of a built model, in order."""
         if self.is_text:
             return TEXT_ARCHITECTURES[self.config.model_type].blocks(model)
         return ARCHITECTURES[self.config.model_type].blocks(model)
 
     def inputs(self, amount: int) -> dict[str, torch.Tensor]:
-        """Seconds of sound, or tokens, of no content."""
+        """Return zeros as inputs for ``amount`` seconds of audio or tokens of text."""
         if self.is_text:
             return {"input_ids": torch.zeros(1, amount, dtype=torch.long)}
         kind = self.config.model_type
@@ -97,11 +97,11 @@ class ModelSpec:
         return {"input_values": torch.zeros(1, 16_000 * amount)}
 
 
-def describe(name: str) -> ModelSpec:
-    """Read a model's configuration from a folder or the hub; nothing else of it.
+def load_model_spec(name: str) -> ModelSpec:
+    """Read a model's configuration, and nothing else of it, from a folder or the hub.
 
     Raises:
-        InputError: if there is none, or the architecture is unknown
+        InputError: if there is no configuration, or the architecture is unknown
     """
     from transformers import AutoConfig
 
@@ -113,41 +113,40 @@ def describe(name: str) -> ModelSpec:
         except InputError:
             raise
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise InputError(why_not_loaded(name, folder, error)) from error
+            raise InputError(loading_error_message(name, folder, error)) from error
     if config.model_type not in (*ARCHITECTURES, *TEXT_ARCHITECTURES):
         known = ", ".join(sorted((*ARCHITECTURES, *TEXT_ARCHITECTURES)))
-        raise InputError(f"{name} is a {config.model_type!r} model; an account can be made of {known}.")
+        raise InputError(f"{name} is a {config.model_type!r} model; parameters can be counted for {known}.")
     shown = folder.resolve().name if folder.is_dir() else source
     return ModelSpec(shown, config, config.model_type in TEXT_ARCHITECTURES)
 
 
 def count_parameters(model: ModelSpec, *, amount: int | None = None) -> ParameterCount:
-    """Count a model's parameters, and its multiply-adds for ``amount`` seconds of sound or tokens.
+    """Count a model's parameters, and its multiply-adds for ``amount`` seconds of audio or tokens of text.
 
-    Multiply-adds are those of convolutions and matrix products, attention's among them; norms and activations are left
-    out.
+    Multiply-adds are those of convolutions and matrix products, including attention, without norms and activations.
     """
     with torch.device("meta"):
         built = model.build()
-        own = {id(p) for block in model.blocks(built) for p in block.parameters()}
+        in_blocks = {id(p) for block in model.blocks(built) for p in block.parameters()}
         parts = dict.fromkeys(PARTS, 0)
         for name, parameter in built.named_parameters():
             if not name.startswith(NEVER_READ):
-                parts["blocks" if id(parameter) in own else _part_of(name)] += parameter.numel()
+                parts["blocks" if id(parameter) in in_blocks else _part_name(name)] += parameter.numel()
         cost = float("nan") if amount is None else multiply_adds(built, model.inputs(amount))
     return ParameterCount(model.name, parts, cost)
 
 
 def combined(audio: ParameterCount | None, text: ParameterCount | None, head: nn.Module) -> ParameterCount:
-    """A regressor of one or two branches with a head."""
+    """Return the count of a regressor of one or two branches with a head."""
     branches = [a for a in (audio, text) if a is not None]
     parts = {part: sum(b.parts[part] for b in branches) for part in PARTS}
     parts["head"] += sum(p.numel() for p in head.parameters())
     return ParameterCount(" + ".join(b.name for b in branches), parts, sum(b.multiply_adds for b in branches))
 
 
-def head_for(audio: ModelSpec | None, text: ModelSpec | None, *, n_targets: int = 3) -> nn.Module:
-    """Poolings, fusion and head as `probe.regressor.model` has them by default."""
+def make_head(audio: ModelSpec | None, text: ModelSpec | None, *, n_targets: int = 3) -> nn.Module:
+    """Return poolings, fusion and head as `probe.regressor.model` builds them by default."""
     from layerprobe.probe.regressor.model import AttentiveStatistics, Concatenation
 
     dims = [int(m.config.hidden_size) for m in (audio, text) if m is not None]
@@ -158,56 +157,62 @@ def head_for(audio: ModelSpec | None, text: ModelSpec | None, *, n_targets: int 
 
 
 def multiply_adds(model: Any, inputs: dict[str, torch.Tensor]) -> float:
-    """Of one forward pass, without running it if the model lies on no device."""
+    """Return the multiply-adds of one forward pass; a model on the meta device is not executed."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**inputs)
     return float(counter.get_total_flops()) / 2
 
 
-def accounts_table(accounts: list[ParameterCount], against: list[ParameterCount]) -> pd.DataFrame:
-    """``model, part or rule, parameters`` and a column with the share of each model in ``against``."""
+def parameter_table(counts: list[ParameterCount], references: list[ParameterCount]) -> pd.DataFrame:
+    """Return one row per model and part or freezing rule.
+
+    Columns are ``model``, ``part`` (one of `PARTS`, or ``trainable, RULE``), ``parameters``, and for each reference
+    ``fraction of NAME``, empty for parts.
+    """
     rows: list[dict[str, Any]] = []
-    for one in accounts:
+    for one in counts:
         label = {"model": one.name}
-        rows += [{**label, "what": part, "parameters": n} for part, n in one.parts.items() if n]
+        rows += [{**label, "part": part, "parameters": n} for part, n in one.parts.items() if n]
         for rule in RULES:
-            shares = {f"of {other.name}": one.share_of(other, rule) for other in against}
-            rows.append({**label, "what": f"trained, {rule}", "parameters": one.trained(rule), **shares})
+            fractions = {f"fraction of {other.name}": one.fraction_of(other, rule) for other in references}
+            rows.append({**label, "part": f"trainable, {rule}", "parameters": one.trainable(rule), **fractions})
     return pd.DataFrame(rows)
 
 
 def real_time_factors(
     models: list[tuple[ModelSpec, int]], *, seconds: float, clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:
-    """Time of a forward pass in float32 over the length of the sound, with drawn weights: the median of rounds in turn.
+    """Return real-time factors: seconds of a forward pass per second of audio, in float32 with random weights.
+
+    Models take turns; a factor is the median over rounds.
 
     Args:
-        models: each with the seconds or tokens that it is given
-        seconds: of sound that these belong to
-        clock: tells seconds
+        models: each with its seconds of audio or tokens of text
+        seconds: duration of the audio
+        clock: returns the time in seconds
     """
     built = [(m.build(), m.inputs(amount)) for m, amount in models]
     times: list[list[float]] = [[] for _ in built]
     with torch.inference_mode():
         for model, inputs in built:
-            model(**inputs)  # the first time is slower
+            model(**inputs)  # the first pass is slower
         for _ in range(ROUNDS):
             for k, (model, inputs) in enumerate(built):
                 began = clock()
                 model(**inputs)
                 times[k].append(clock() - began)
-    return [statistics.median(own) / seconds for own in times]
+    return [statistics.median(rounds) / seconds for rounds in times]
 
 
 def count_tokens(seconds: float, tokens_per_second: float) -> int:
-    """Tokens that a text of that much speech has, with the two around it."""
+    """Return the number of tokens of a transcript of that duration, including the two special tokens."""
     return int(np.ceil(seconds * tokens_per_second)) + 2
 
 
-def _part_of(name: str) -> str:
-    input_chunks = name.split(".")
-    if input_chunks[0] in FRONT_END:
+def _part_name(name: str) -> str:
+    modules = name.split(".")
+    if modules[0] in FRONT_END:
         return "front_end"
-    if input_chunks[0] == "embeddings":
+    if modules[0] == "embeddings":
         return "embeddings"
-    return "projection" if any(p in PROJECTION for p in input_chunks) else "rest"
+    return "projection" if any(p in PROJECTION for p in modules) else "rest"

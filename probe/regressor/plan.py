@@ -1,4 +1,4 @@
-"""Every choice of a training, frozen: equal plans on equal sounds mean equal regressors, on the CPU bit for bit."""
+"""The plan of a training: equal plans on equal audio give equal weights, on the CPU bit for bit."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Encoders:
-    """Encoders that a regressor is built of, loaded or made from configurations."""
+    """The encoders of a regressor, loaded or built from configurations."""
 
-    audio: Any = None  # the speech encoder, and its feature extractor
-    extractor: Any = None
-    text: Any = None  # the text encoder, and its tokenizer
+    audio: Any = None  # speech encoder
+    extractor: Any = None  # its feature extractor
+    text: Any = None  # text encoder
     tokenizer: Any = None
 
 
 @dataclass(frozen=True)
 class EncoderChoice:
-    """One encoder as it was before training."""
+    """Identity of an encoder before training, and the layer that is pooled."""
 
     upstream: str  # "ntu-spml/distilhubert", or a folder's name
     revision: str  # the hub's commit; "" for a folder
@@ -47,46 +47,46 @@ class EncoderChoice:
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """What is trained on whom, and how; see `plan_training` for what each means."""
+    """Every choice of a training that can change a number."""
 
     audio: EncoderChoice | None
     text: EncoderChoice | None
-    text_column: str  # the manifest's column that is read
+    text_column: str  # the manifest's column with the transcripts
     targets: tuple[str, ...]
     target_weights: tuple[float, ...]
-    test_split: str | None  # the split that is held out; None where speakers are dealt by the seed
+    test_split: str | None  # the split that is held out; None for speakers assigned at random by the first seed
     seeds: tuple[int, ...]
     pooling: str
     fusion: str
     hidden: int
     dropout: float
     frozen: tuple[str, ...]  # audio, text, or parts of them: audio.front_end, text.embeddings, audio.0, …
-    batch_size: int  # utterances over which a CCC is taken
-    max_batch_frames: int  # padded frames and tokens that are heard at once
-    max_duration: float
+    batch_size: int  # utterances over which the CCC loss is computed
+    max_batch_frames: int  # padded frames and tokens that are encoded at once
+    max_duration: float  # seconds; longer utterances are quarantined
     epochs: int
-    patience: int  # epochs without a better development score after which it ends
-    learning_rate: float  # of the top block of an encoder
-    head_learning_rate: float
-    layer_decay: float  # of the learning rate from each block to the one below
+    patience: int  # epochs without a better development score before training stops
+    learning_rate: float  # of each encoder's top block
+    head_learning_rate: float  # of all parameters outside the encoders
+    layer_decay: float  # factor of the learning rate from each block to the one below
     weight_decay: float
-    warmup: float  # share of the steps in which learning rates rise from 0
-    max_grad_norm: float  # the gradient's largest norm
-    precision: str  # float32, or bfloat16 for what autocast takes
-    gradient_checkpointing: bool  # whether activations are made again instead of kept
-    libraries: str  # versions that can change a number
+    warmup: float  # fraction of the steps in which learning rates rise from 0
+    max_grad_norm: float  # maximum norm of the gradient
+    precision: str  # float32, or bfloat16 (autocast)
+    gradient_checkpointing: bool  # whether activations are recomputed in the backward pass
+    libraries: str  # versions of libraries that can change a number
 
     def fingerprint(self) -> str:
-        """Twelve hex digits."""
+        """Return twelve hex digits that identify the plan."""
         return plan_fingerprint(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types, for ``regressor.json``."""
+        """Return the plan in plain types, for ``regressor.json``."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrainPlan:
-        """The plan that `to_json` wrote."""
+        """Return the plan from what `to_json` returned."""
         tuples = ("targets", "target_weights", "seeds", "frozen")
         values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in content.items()}
         for name in ("audio", "text"):
@@ -103,15 +103,18 @@ def plan_training(
     device: str = "cpu",
     show_download: bool = True,
 ) -> tuple[Encoders, TrainPlan]:
-    """Load what is to be trained and settle how.
+    """Load the encoders and make the plan of a training.
 
     Args:
-        manifest: what was rated
-        encoders: which encoders, and what of them learns; blocks above the layer that is pooled are dropped
-        head: what is predicted, and by what; None for the defaults
-        optimiser: how it is fitted; None for the defaults
+        manifest: manifest with ratings
+        encoders: encoders and their frozen parts; blocks above the pooled layer are dropped
+        head: targets, pooling, fusion and head; the defaults if None
+        optimiser: split, batches, learning rates and early stopping; the defaults if None
         device: cpu or cuda, on which the precision ``auto`` depends
-        show_download: whether the hub's own bars are shown
+        show_download: whether the hub's progress bars are shown
+
+    Returns:
+        the loaded encoders and the plan
 
     Raises:
         InputError: if an encoder can't be loaded or a choice is unknown
@@ -121,7 +124,7 @@ def plan_training(
         raise InputError("A regressor needs an encoder: give --audio-encoder, --text-encoder or both.")
     if optimiser.precision not in PRECISIONS:
         raise InputError(f"precision {optimiser.precision!r} is unknown; choose auto, float32 or bfloat16.")
-    parts, audio, text = _loaded(encoders, show_download=show_download)
+    loaded, audio, text = _load_encoders(encoders, show_download=show_download)
     targets = head.targets or tuple(manifest.targets)
     plan = TrainPlan(
         audio=audio,
@@ -135,7 +138,7 @@ def plan_training(
         fusion=head.fusion,
         hidden=head.hidden,
         dropout=head.dropout,
-        frozen=_frozen(encoders, parts),
+        frozen=_frozen(encoders, loaded),
         batch_size=optimiser.batch_size,
         max_batch_frames=optimiser.max_batch_frames,
         max_duration=encoders.max_duration,
@@ -151,55 +154,55 @@ def plan_training(
         gradient_checkpointing=optimiser.gradient_checkpointing,
         libraries=", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in LIBRARIES),
     )
-    return parts, plan
+    return loaded, plan
 
 
-def _loaded(
+def _load_encoders(
     options: EncoderOptions, *, show_download: bool
 ) -> tuple[Encoders, EncoderChoice | None, EncoderChoice | None]:
-    """Both encoders in float32, and how they are named in the plan."""
-    parts, audio, text, seed = Encoders(), None, None, options.random_init
+    """Load both encoders in float32, each with its identity for the plan."""
+    loaded, audio, text, seed = Encoders(), None, None, options.random_init
     if options.audio_encoder is not None:
-        heard = load_model(options.audio_encoder, random_init=seed, show_download=show_download)
-        encoder = heard.family.encoder(heard.model).float()
-        parts = Encoders(audio=encoder, extractor=heard.extractor)
+        speech = load_model(options.audio_encoder, random_init=seed, show_download=show_download)
+        encoder = speech.family.encoder(speech.model).float()
+        loaded = Encoders(audio=encoder, extractor=speech.extractor)
         weights = tensors_hash(encoder, never_read=NEVER_READ)
-        audio = EncoderChoice(heard.upstream, heard.revision, weights, seed, options.audio_layer)
+        audio = EncoderChoice(speech.upstream, speech.revision, weights, seed, options.audio_layer)
     if options.text_encoder is not None:
-        read = load_text_model(options.text_encoder, random_init=seed, show_download=show_download)
-        parts = Encoders(parts.audio, parts.extractor, read.model.float(), read.tokenizer)
-        text = EncoderChoice(read.upstream, read.revision, tensors_hash(read.model), seed, options.text_layer)
-    return parts, audio, text
+        written = load_text_model(options.text_encoder, random_init=seed, show_download=show_download)
+        loaded = Encoders(loaded.audio, loaded.extractor, written.model.float(), written.tokenizer)
+        text = EncoderChoice(written.upstream, written.revision, tensors_hash(written.model), seed, options.text_layer)
+    return loaded, audio, text
 
 
 def _test_split(manifest: Manifest) -> str | None:
-    """The split that is held out unless another is named; None where the manifest has none."""
+    """Return the split that is held out by default, or None where the manifest has no test split."""
     present = set(manifest.table["split"]) if "split" in manifest.table else set()
     return next((name for name in ("test", "test1") if name in present), None)
 
 
-def _frozen(options: EncoderOptions, parts: Encoders) -> tuple[str, ...]:
-    """Parts that do not learn: the convolutional front end unless it is asked for, and those that are named."""
+def _frozen(options: EncoderOptions, encoders: Encoders) -> tuple[str, ...]:
+    """Return the frozen parts: the convolutional front end unless it is to be trained, and those of the options."""
     # w2v-BERT takes filter banks and has none
-    names = () if parts.audio is None else (name.split(".")[0] for name, _ in parts.audio.named_parameters())
+    names = () if encoders.audio is None else (name.split(".")[0] for name, _ in encoders.audio.named_parameters())
     has_front_end = any(name in ("feature_extractor", "conv1") for name in names)
     always = (ALWAYS_FROZEN,) if has_front_end and not options.train_front_end else ()
     return tuple(dict.fromkeys((*always, *options.freeze)))
 
 
-def _precision(asked: str, device: str) -> str:
-    """``auto`` is bfloat16 on a GPU that multiplies in it."""
-    if asked != "auto":
-        return asked
-    sixteen = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if sixteen else "float32"
+def _precision(precision: str, device: str) -> str:
+    """Resolve ``auto``: bfloat16 on a GPU with hardware support for it, else float32."""
+    if precision != "auto":
+        return precision
+    supported = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if supported else "float32"
 
 
 def check_training(plan: TrainPlan, manifest: Manifest) -> None:
-    """Refuse what can't be trained, before anything is loaded or heard.
+    """Check that a plan can be carried out on a manifest, before any audio is read.
 
     Raises:
-        InputError: naming the choice and the mend
+        InputError: if a target, column, split or choice does not fit; the message names it and a remedy
     """
     unknown = [t for t in plan.targets if t not in manifest.targets]
     if unknown or not plan.targets:
@@ -212,8 +215,8 @@ def check_training(plan: TrainPlan, manifest: Manifest) -> None:
             raise InputError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}.")
     if plan.text is not None and plan.text_column not in manifest.table:
         raise InputError(
-            f"{manifest.path} has no column {plan.text_column!r} to read. layerprobe transcribe makes it, or name another "
-            "with --text-column."
+            f"{manifest.path} has no column {plan.text_column!r} of transcripts. Make it with layerprobe transcribe, "
+            "or name another one with --text-column."
         )
     if plan.batch_size < 2:
         raise InputError("A CCC needs two utterances or more in a batch. Raise --batch-size.")
@@ -222,11 +225,11 @@ def check_training(plan: TrainPlan, manifest: Manifest) -> None:
         missing = [split for split in (TRAIN, DEVELOPMENT, plan.test_split) if split not in present]
         if missing:
             raise InputError(
-                f"{manifest.path} has no split {missing[0]!r}. Training learns from {TRAIN!r}, stops by "
-                f"{DEVELOPMENT!r} and is judged on {plan.test_split!r}; leave --test-split out to have speakers dealt."
+                f"{manifest.path} has no split {missing[0]!r}. Training uses {TRAIN!r}, early stopping "
+                f"{DEVELOPMENT!r}, evaluation {plan.test_split!r}. Omit --test-split to assign speakers at random."
             )
 
 
 def autocast(plan: TrainPlan, device: torch.device) -> torch.autocast:
-    """What multiplies in 16 bits if the plan says so."""
+    """Return the autocast context of the plan's precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=plan.precision == "bfloat16")

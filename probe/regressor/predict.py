@@ -1,4 +1,4 @@
-"""Stage: a trained regressor and a table of utterances become ratings, each with its interval."""
+"""Stage: predict ratings of utterances with a trained regressor, each with a prediction interval."""
 
 from __future__ import annotations
 
@@ -9,64 +9,68 @@ import numpy as np
 import pandas as pd
 import torch
 
+from layerprobe.probe.data.read import read_utterances
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor.dataset import UtteranceDataset
 from layerprobe.probe.regressor.saving import load_regressors, read_regressor
 from layerprobe.probe.regressor.trainer import predict_batch
 
-AT_ONCE = 64  # utterances
+UTTERANCES_PER_BATCH = 64
 
 
 def predict(
-    folder: Path | str, table: pd.DataFrame, *, device: str = "cpu", progress: NullProgress | None = None
+    run: Path | str, table: pd.DataFrame | Path | str, *, device: str = "cpu", progress: NullProgress | None = None
 ) -> pd.DataFrame:
-    """Ratings of utterances by the mean of a regressor's seeds.
+    """Predict ratings of utterances by the mean over a regressor's seeds.
 
     Args:
-        folder: as `layerprobe train` made it
-        table: as `probe.data.read.read_utterances` reads it
+        run: run folder that `train` wrote
+        table: file (.csv, .parquet) with ``utterance_id``, ``path`` and, if the regressor reads text, transcripts; or a
+            manifest's table
         device: cpu or cuda
         progress: receives the progress
 
     Returns:
-        in the table's order ``utterance_id``, then of each target its rating, ``_low`` and ``_high``: between them lay
-        as many of the development speakers' ratings as the regressor's level says (split conformal); and ``reason``,
-        why there is no rating, '' where there is one
+        one row per utterance, in the table's order: ``utterance_id``; for each target the rating in its own unit and
+        the bounds of its prediction interval, ``<target>_low`` and ``<target>_high`` (split conformal: Lei et al.,
+        2018; the level is in ``regressor.json``); ``reason`` why an utterance has no rating, '' where it has one
 
     Raises:
-        InputError: if ``folder`` holds no regressor, or the table lacks what it reads
+        InputError: if ``run`` holds no trained regressor, or the table lacks the column of transcripts
     """
-    progress, trained = progress or NullProgress(), read_regressor(folder)
+    if not isinstance(table, pd.DataFrame):
+        table = read_utterances(Path(table))
+    progress, trained = progress or NullProgress(), read_regressor(run)
     plan = trained.plan
     if not trained.intervals:
-        raise InputError(f"{folder} has not been trained to its end. Run layerprobe train again: it goes on there.")
+        raise InputError(f"{run}: the training has not finished. Run layerprobe train again to resume it.")
     if plan.text is not None and plan.text_column not in table:
         raise InputError(
-            f"the regressor reads words, and the table has no column {plan.text_column!r}. Add the transcripts."
+            f"the regressor reads text, and the table has no column {plan.text_column!r}. Add the transcripts."
         )
-    total, ratings, sounds = len(plan.seeds), list[np.ndarray](), None
+    total, ratings, dataset = len(plan.seeds), list[np.ndarray](), None
     for number, regressor in enumerate(load_regressors(trained, device=device), start=1):
-        sounds = UtteranceDataset(
+        dataset = UtteranceDataset(
             table, regressor, text_column=plan.text_column, max_duration=plan.max_duration, progress=progress
         )
-        chunks = np.array_split(np.arange(len(sounds)), max(1, math.ceil(len(sounds) / AT_ONCE)))
-        progress.begin(f"predict, seed {number} of {total}", len(sounds), "utterances")
+        chunks = np.array_split(np.arange(len(dataset)), max(1, math.ceil(len(dataset) / UTTERANCES_PER_BATCH)))
+        progress.begin(f"predict, seed {number} of {total}", len(dataset), "utterances")
         found = [np.empty((0, len(plan.targets)))]
         try:
             with torch.inference_mode():
-                for utterances in sounds.load_ahead(chunks if len(sounds) else []):
+                for utterances in dataset.load_ahead(chunks if len(dataset) else []):
                     found.append(predict_batch(regressor, utterances, plan))
                     progress.advance(len(utterances))
         finally:
             progress.end()
         ratings.append(np.concatenate(found))
-    assert sounds is not None
-    used = pd.DataFrame({"utterance_id": sounds.table["utterance_id"]})
+    assert dataset is not None
+    used = pd.DataFrame({"utterance_id": dataset.table["utterance_id"]})
     for k, target in enumerate(plan.targets):
         width = trained.intervals["half_width"][target]
         used[target] = np.mean([r[:, k] for r in ratings], axis=0)
         used[f"{target}_low"], used[f"{target}_high"] = used[target] - width, used[target] + width
-    refused = sounds.quarantine[["utterance_id", "reason"]]
+    refused = dataset.quarantine[["utterance_id", "reason"]]
     merged = table[["utterance_id"]].merge(used, how="left", on="utterance_id")
     return merged.merge(refused, how="left", on="utterance_id").fillna({"reason": ""})

@@ -1,8 +1,8 @@
-"""A trained regressor on disk: weights as safetensors, everything else as text that a person can read.
+"""Files of a trained regressor: weights as safetensors, everything else as readable text.
 
-``regressor.json`` has the plan and how far development speakers' ratings were from their predictions; ``audio`` and
-``text`` have the configurations of the encoders, with the preprocessor and the tokenizer; each seed's weights lie in
-``seed-N/model.safetensors``. Nothing else is needed to predict: no hub, no pickle.
+``regressor.json`` holds the plan and the half-widths of the prediction intervals; ``audio`` and ``text`` hold the
+configurations of the encoders, with the feature extractor and the tokenizer; ``seed-N/model.safetensors`` holds the
+weights of a seed. Nothing else is needed to predict: no hub, no pickle.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.regressor.model import AudioTextRegressor
 from layerprobe.probe.regressor.plan import Encoders, TrainPlan
 from layerprobe.probe.training.branches import AudioBranch, TextBranch
+from layerprobe.probe.training.checkpoints import FORMAT_VERSION, check_format_version
 
 REGRESSOR, MODEL = "regressor.json", "model.safetensors"
 AUDIO, TEXT = "audio", "text"
@@ -31,23 +32,24 @@ AUDIO, TEXT = "audio", "text"
 
 @dataclass(frozen=True)
 class TrainedRegressor:
-    """A regressor's folder, read."""
+    """The content of a trained regressor's ``regressor.json``."""
 
     folder: Path
     plan: TrainPlan
     fingerprint: str
-    intervals: dict[str, Any]  # ``level``, and ``half_width`` of each target
+    intervals: dict[str, Any]  # ``level``, and ``half_width`` by target; empty before the training has finished
 
 
-def build(parts: Encoders, plan: TrainPlan) -> AudioTextRegressor:
-    """Encoders as they are in ``parts``, which are copied, and a head drawn by torch's chance."""
+def build(encoders: Encoders, plan: TrainPlan) -> AudioTextRegressor:
+    """Return a regressor of copies of these encoders and a head initialised from torch's random state."""
     audio = text = None
     if plan.audio is not None:
-        encoder = copy.deepcopy(parts.audio)
-        audio = AudioBranch(encoder, ARCHITECTURES[encoder.config.model_type], parts.extractor, layer=plan.audio.layer)
+        encoder = copy.deepcopy(encoders.audio)
+        architecture = ARCHITECTURES[encoder.config.model_type]
+        audio = AudioBranch(encoder, architecture, encoders.extractor, layer=plan.audio.layer)
     if plan.text is not None:
-        model = copy.deepcopy(parts.text)
-        text = TextBranch(model, TEXT_ARCHITECTURES[model.config.model_type], parts.tokenizer, layer=plan.text.layer)
+        model = copy.deepcopy(encoders.text)
+        text = TextBranch(model, TEXT_ARCHITECTURES[model.config.model_type], encoders.tokenizer, layer=plan.text.layer)
     regressor = AudioTextRegressor(
         audio,
         text,
@@ -59,23 +61,23 @@ def build(parts: Encoders, plan: TrainPlan) -> AudioTextRegressor:
     )
     for branch in regressor.branches.values():
         if plan.gradient_checkpointing:
-            branch.make_activations_again()
+            branch.recompute_activations()
     return regressor
 
 
-def write_configurations(folder: Path, parts: Encoders) -> None:
-    """What encoders are made from, as transformers writes it."""
+def write_configurations(folder: Path, encoders: Encoders) -> None:
+    """Write the encoders' configurations, feature extractor and tokenizer in the format of transformers."""
     with quiet_transformers(bars=False):
-        if parts.audio is not None:
-            parts.audio.config.save_pretrained(folder / AUDIO)
-            parts.extractor.save_pretrained(folder / AUDIO)
-        if parts.text is not None:
-            parts.text.config.save_pretrained(folder / TEXT)
-            parts.tokenizer.save_pretrained(folder / TEXT)
+        if encoders.audio is not None:
+            encoders.audio.config.save_pretrained(folder / AUDIO)
+            encoders.extractor.save_pretrained(folder / AUDIO)
+        if encoders.text is not None:
+            encoders.text.config.save_pretrained(folder / TEXT)
+            encoders.tokenizer.save_pretrained(folder / TEXT)
 
 
 def write_weights(regressor: AudioTextRegressor, folder: Path) -> None:
-    """All tensors of a regressor."""
+    """Write all tensors of a regressor as ``model.safetensors``."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: t.detach().cpu().contiguous() for name, t in regressor.state_dict().items()}
     temporary = folder / f"{MODEL}.new"
@@ -84,16 +86,18 @@ def write_weights(regressor: AudioTextRegressor, folder: Path) -> None:
 
 
 def write_regressor(folder: Path, plan: TrainPlan, *, fingerprint: str, intervals: dict[str, Any]) -> None:
-    """The plan and the intervals."""
-    content = {"fingerprint": fingerprint, "plan": plan.to_json(), "intervals": intervals}
+    """Write ``regressor.json`` with the plan and the prediction intervals."""
+    content = {
+        "format_version": FORMAT_VERSION, "fingerprint": fingerprint, "plan": plan.to_json(), "intervals": intervals,
+    }  # fmt: skip
     (folder / REGRESSOR).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def read_regressor(folder: Path | str) -> TrainedRegressor:
-    """Read what `write_regressor` wrote.
+    """Return the plan and intervals of a trained regressor's folder.
 
     Raises:
-        InputError: if ``folder`` holds no trained regressor
+        InputError: if ``folder`` holds no trained regressor, or one of another format version
     """
     folder = Path(folder)
     path = folder / REGRESSOR
@@ -101,25 +105,28 @@ def read_regressor(folder: Path | str) -> TrainedRegressor:
         raise InputError(f"{folder} holds no trained regressor: it has no {REGRESSOR}. Make one with layerprobe train.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        check_format_version(content, path)
         plan = TrainPlan.from_json(content["plan"])
         return TrainedRegressor(folder, plan, str(content["fingerprint"]), dict(content["intervals"]))
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} can't be read ({error}). Train again, or restore it.") from error
 
 
 def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterator[AudioTextRegressor]:
-    """The regressor of each seed in turn, in eval mode.
+    """Yield the regressor of each seed, in eval mode.
 
     Raises:
-        InputError: if its files are missing or do not fit the plan
+        InputError: if a file is missing or does not fit the plan
     """
-    parts = _parts_from_configurations(trained)
+    encoders = _encoders_from_configurations(trained)
     for seed in trained.plan.seeds:
         path = trained.folder / f"seed-{seed}" / MODEL
         if not path.exists():
-            raise InputError(f"{path} is missing. Run layerprobe train again: it goes on where it was.")
+            raise InputError(f"{path} is missing. Run layerprobe train again to resume it.")
         with torch.random.fork_rng(devices=[]):
-            regressor = build(parts, trained.plan)
+            regressor = build(encoders, trained.plan)
         try:
             regressor.load_state_dict(load_file(path))
         except (RuntimeError, OSError, ValueError) as error:
@@ -127,7 +134,7 @@ def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterat
         yield regressor.eval().requires_grad_(False).to(device)
 
 
-def _parts_from_configurations(trained: TrainedRegressor) -> Encoders:
+def _encoders_from_configurations(trained: TrainedRegressor) -> Encoders:
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer
 
     audio = extractor = text = tokenizer = None

@@ -1,4 +1,4 @@
-"""Options of a training, from which `plan_training` makes a plan and the command line its parameters."""
+"""Options of a training, from which its plan and the parameters of the command line are made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from layerprobe.probe.training.options import option
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """Encoders that are trained, what they take in, and which of their parts learn."""
+    """Encoders to train, their inputs, and which of their parts are frozen."""
 
     audio_encoder: str | None = option(None, help="Speech encoder: a hub name with an optional @revision, or a folder.")
     text_encoder: str | None = option(None, help="Text encoder: a hub name with an optional @revision, or a folder.")
@@ -34,7 +34,7 @@ class EncoderOptions:
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """Targets, and what stands on the encoders to predict them."""
+    """Targets, and the head that predicts them."""
 
     targets: tuple[str, ...] = option(
         (), name="target", help="Target to predict (repeatable); all rated targets by default."
@@ -50,7 +50,7 @@ class HeadOptions:
 
 @dataclass(frozen=True)
 class OptimiserOptions:
-    """How parameters are fitted, on which speakers, and when that ends."""
+    """Optimisation: speakers, batches, learning rates and early stopping."""
 
     test_split: str | None = option(
         None,

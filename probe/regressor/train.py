@@ -1,4 +1,4 @@
-"""Stage: a manifest and encoders become a trained regressor, its held-out predictions and scores."""
+"""Stage: train a regressor on a manifest, predict its held-out speakers and score the predictions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
@@ -20,7 +21,7 @@ from layerprobe.probe.metrics import MomentMatching
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor.dataset import UtteranceDataset
 from layerprobe.probe.regressor.freezing import freeze
-from layerprobe.probe.regressor.plan import DEVELOPMENT, TRAIN, Encoders, TrainPlan, check_training
+from layerprobe.probe.regressor.plan import DEVELOPMENT, TRAIN, Encoders, TrainPlan, check_training, plan_training
 from layerprobe.probe.regressor.saving import (
     MODEL,
     REGRESSOR,
@@ -31,6 +32,7 @@ from layerprobe.probe.regressor.saving import (
     write_regressor,
     write_weights,
 )
+from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 from layerprobe.probe.regressor.trainer import BEST, LAST, Training
 from layerprobe.probe.results.predictions import (
     ALL_LAYERS,
@@ -52,13 +54,13 @@ from layerprobe.probe.results.run_folder import (
 from layerprobe.probe.splits import Split, speaker_groups
 from layerprobe.probe.version import layerprobe_version
 
-LEVEL = 0.9  # of the intervals around a prediction
-DEALT = "dealt"  # the name of the split where speakers are dealt
+LEVEL = 0.9  # coverage of the prediction intervals
+RANDOM_SPLIT = "random"  # name of the split where speakers are assigned at random
 
 
 @dataclass(frozen=True)
 class SpeakerSplit:
-    """Rows of the sounds, by what they are for."""
+    """Row indices of the utterances to train on, to stop early by and to evaluate on."""
 
     train: np.ndarray
     development: np.ndarray
@@ -66,19 +68,57 @@ class SpeakerSplit:
 
 
 @dataclass(frozen=True)
-class _Material:
-    """What every seed of a training shares."""
+class _TrainingData:
+    """Encoders, plan, utterances, ratings and split, which all seeds of a training have in common."""
 
-    parts: Encoders
+    encoders: Encoders
     plan: TrainPlan
-    sounds: UtteranceDataset
+    dataset: UtteranceDataset
     ratings: np.ndarray  # (n_utterances, n_targets)
-    shares: SpeakerSplit
+    rows: SpeakerSplit
 
 
 def train(
+    manifest: Manifest | Path | str,
+    encoders: EncoderOptions,
+    *,
+    out: Path | str,
+    head: HeadOptions | None = None,
+    optimiser: OptimiserOptions | None = None,
+    device: str = "cpu",
+    progress: NullProgress | None = None,
+) -> Run:
+    """Fine-tune speech and text encoders jointly to predict ratings, and evaluate them on held-out speakers.
+
+    An interrupted training resumes at its last checkpoint, on the CPU to the same weights. Unusable utterances are
+    quarantined with the reason.
+
+    Args:
+        manifest: manifest with ratings, or its path
+        encoders: speech encoder, text encoder or both, the layers that are pooled, and frozen parts
+        out: run folder to write
+        head: targets, pooling, fusion and head; the defaults if None
+        optimiser: split, batches, learning rates, early stopping and seeds; the defaults if None
+        device: cpu or cuda
+        progress: receives the progress
+
+    Returns:
+        the run, as `read_run` reads it: scores on held-out speakers, plan and quarantine
+
+    Raises:
+        InputError: if an encoder can't be loaded, a choice does not fit the manifest, or ``out`` holds another run
+    """
+    if not isinstance(manifest, Manifest):
+        manifest = read_manifest(manifest)
+    loaded, plan = plan_training(
+        manifest, encoders=encoders, head=head, optimiser=optimiser, device=device, show_download=progress is not None
+    )
+    return run_training(manifest, loaded, plan, out=out, device=device, progress=progress)
+
+
+def run_training(
     manifest: Manifest,
-    parts: Encoders,
+    encoders: Encoders,
     plan: TrainPlan,
     *,
     out: Path | str,
@@ -86,58 +126,55 @@ def train(
     command: str = "",
     progress: NullProgress | None = None,
 ) -> Run:
-    """Train a regressor of each seed, predict the speakers that were held out, and write ``out``.
-
-    A training that was interrupted goes on at its last saved step; the weights are those it would have had. Sounds that
-    can't be used are quarantined with their reason.
+    """Carry out a plan of `plan_training`: train each seed, predict the held-out speakers, and write the run folder.
 
     Args:
-        manifest: what was rated
-        parts: the encoders, as `probe.regressor.plan.plan_training` loads them
-        plan: with the choices that came of that
-        out: the run folder
+        manifest: manifest with ratings
+        encoders: the encoders that `plan_training` loaded
+        plan: the plan that it made
+        out: run folder to write; an interrupted training is resumed
         device: cpu or cuda
-        command: the command line, to be written down
+        command: the command line, for the run's provenance
         progress: receives the progress
 
     Raises:
-        InputError: if the plan can't be carried out on this manifest, or ``out`` holds another run
+        InputError: if the plan does not fit the manifest, or ``out`` holds another run
     """
     progress, out = progress or NullProgress(), Path(out)
     check_training(plan, manifest)
     fingerprint = combined_fingerprint(plan.fingerprint(), manifest.content_hash())
     check_same_run(out, fingerprint)
-    _refuse_other_training(out, fingerprint)
+    _check_same_training(out, fingerprint)
     rated = manifest.table[list(plan.targets)].notna().all(axis=1)
     table = manifest.table[rated].sort_values("utterance_id")
     with torch.random.fork_rng(devices=[]), contextlib.ExitStack() as stack:
-        regressor = build(parts, plan)
+        regressor = build(encoders, plan)
         freeze(regressor, plan.frozen)
         regressor.to(device)
-        sounds = UtteranceDataset(
+        dataset = UtteranceDataset(
             table, regressor, text_column=plan.text_column, max_duration=plan.max_duration, progress=progress
         )
-        stack.callback(sounds.close)
-        shares = assign_speakers(sounds.table, plan)
-        ratings = sounds.table[list(plan.targets)].to_numpy(dtype=np.float64)
-        _refuse_constant(ratings[shares.train], plan)
-        sounds.keep_frozen_states(out, plan, progress=progress)
-        write_configurations(out, parts)
+        stack.callback(dataset.close)
+        rows = assign_speakers(dataset.table, plan)
+        ratings = dataset.table[list(plan.targets)].to_numpy(dtype=np.float64)
+        _check_constant_targets(ratings[rows.train], plan)
+        dataset.save_frozen_states(out, plan, progress=progress)
+        write_configurations(out, encoders)
         write_regressor(out, plan, fingerprint=fingerprint, intervals={})
-        material = _Material(parts, plan, sounds, ratings, shares)
-        inner, outer = [], []
+        data = _TrainingData(encoders, plan, dataset, ratings, rows)
+        development, test = [], []
         for seed in plan.seeds:
-            fitted = _of_seed(material, seed, out, device=device, progress=progress)
-            inner.append(fitted.predict(shares.development))
-            outer.append(fitted.predict(shares.test))
-    intervals = half_widths(ratings[shares.development] - np.mean(inner, axis=0), plan.targets)
+            fitted = _train_seed(data, seed, out, device=device, progress=progress)
+            development.append(fitted.predict(rows.development))
+            test.append(fitted.predict(rows.test))
+    intervals = half_widths(ratings[rows.development] - np.mean(development, axis=0), plan.targets)
     write_regressor(out, plan, fingerprint=fingerprint, intervals=intervals)
-    finished, data = _predictions(material, inner, outer)
-    content = _content(manifest, material, command=command, n_not_rated=int((~rated).sum()))
+    results, sweep_data = _score(data, development, test)
+    content = _plan_content(manifest, data, command=command, n_not_rated=int((~rated).sum()))
     weights = pd.DataFrame(columns=list(WEIGHT_COLUMNS))
-    quarantine = sounds.quarantine.assign(encoder=_name(plan))[["encoder", "utterance_id", "path", "reason"]]
-    run = Run(fingerprint, content, score_table(finished.scores), weights, quarantine, out)
-    write_run(run, held_out_predictions(finished.columns, data))
+    quarantine = dataset.quarantine.assign(encoder=_encoder_name(plan))[["encoder", "utterance_id", "path", "reason"]]
+    run = Run(fingerprint, content, score_table(results.scores), weights, quarantine, out)
+    write_run(run, held_out_predictions(results.columns, sweep_data))
     for seed in plan.seeds:
         for leftover in (LAST, BEST):
             shutil.rmtree(out / f"seed-{seed}" / leftover, ignore_errors=True)
@@ -145,9 +182,9 @@ def train(
 
 
 def assign_speakers(table: pd.DataFrame, plan: TrainPlan) -> SpeakerSplit:
-    """Rows to learn from, to stop by and to be judged on, with no speaker in two.
+    """Split utterances into training, development and test rows, with no speaker in two of them.
 
-    Without a split in the plan a fifth of the speakers is held out and a fifth stops, dealt by the first seed.
+    Without a split in the plan the first seed assigns a fifth of the speakers to test and a fifth to development.
 
     Raises:
         InputError: if one of the three is empty, or a speaker is in two
@@ -155,37 +192,35 @@ def assign_speakers(table: pd.DataFrame, plan: TrainPlan) -> SpeakerSplit:
     groups = speaker_groups(table["speaker_id"].to_numpy())
     if plan.test_split is not None:
         split = table["split"].to_numpy()
-        shares = SpeakerSplit(*(np.flatnonzero(split == name) for name in (TRAIN, DEVELOPMENT, plan.test_split)))
+        assigned = SpeakerSplit(*(np.flatnonzero(split == name) for name in (TRAIN, DEVELOPMENT, plan.test_split)))
         for a, b in (
-            (shares.train, shares.development),
-            (shares.train, shares.test),
-            (shares.development, shares.test),
+            (assigned.train, assigned.development),
+            (assigned.train, assigned.test),
+            (assigned.development, assigned.test),
         ):
             both = np.intersect1d(groups[a], groups[b])
             if len(both):
                 name = table["speaker_id"].to_numpy()[groups == both[0]][0]
-                raise InputError(
-                    f"speaker {name!r} is on both sides of the split. Correct it, or leave --test-split out."
-                )
+                raise InputError(f"speaker {name!r} is in two splits. Correct the manifest, or omit --test-split.")
     else:
         speakers = np.random.default_rng(plan.seeds[0]).permutation(np.unique(groups))
         fifth = max(1, round(len(speakers) / 5))
-        of = np.full(groups.max() + 1, 0)
-        of[speakers[:fifth]], of[speakers[fifth : 2 * fifth]] = 2, 1
-        shares = SpeakerSplit(*(np.flatnonzero(of[groups] == k) for k in range(3)))
-    for name, rows in asdict(shares).items():
+        part = np.full(groups.max() + 1, 0)
+        part[speakers[:fifth]], part[speakers[fifth : 2 * fifth]] = 2, 1
+        assigned = SpeakerSplit(*(np.flatnonzero(part[groups] == k) for k in range(3)))
+    for name, rows in asdict(assigned).items():
         if len(rows) < 2:
             raise InputError(f"there are {len(rows)} usable utterances for {name}; two are needed at least.")
-    return shares
+    return assigned
 
 
 def half_widths(residuals: np.ndarray, targets: tuple[str, ...], *, level: float = LEVEL) -> dict[str, Any]:
-    """How far ratings are from predictions in that share of cases (split conformal: Lei et al., 2018).
+    """Return the half-widths of prediction intervals from residuals (split conformal: Lei et al., 2018).
 
     Args:
-        residuals: ``(n_utterances, n_targets)`` of utterances that nothing was fitted to
-        targets: their names
-        level: share of ratings within the interval
+        residuals: ``(n_utterances, n_targets)`` of utterances that were not trained on
+        targets: names of the targets
+        level: coverage, the fraction of ratings within the interval
     """
     n = len(residuals)
     rank = min(n, math.ceil((n + 1) * level)) - 1
@@ -193,70 +228,71 @@ def half_widths(residuals: np.ndarray, targets: tuple[str, ...], *, level: float
     return {"level": level, "half_width": dict(zip(targets, map(float, widths), strict=True))}
 
 
-def parameter_counts(parts: Encoders, plan: TrainPlan) -> dict[str, int]:
-    """All parameters of the regressor, and those that were trained."""
+def parameter_counts(encoders: Encoders, plan: TrainPlan) -> dict[str, int]:
+    """Return the numbers of ``total`` and ``trainable`` parameters of a regressor."""
     with torch.random.fork_rng(devices=[]):
-        regressor = build(parts, plan)
+        regressor = build(encoders, plan)
     freeze(regressor, plan.frozen)
-    eval_every = list(regressor.parameters())
+    parameters = list(regressor.parameters())
     return {
-        "total": sum(p.numel() for p in eval_every),
-        "trainable": sum(p.numel() for p in eval_every if p.requires_grad),
+        "total": sum(p.numel() for p in parameters),
+        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
     }
 
 
-def _of_seed(material: _Material, seed: int, out: Path, *, device: str, progress: NullProgress) -> Training:
-    """Train one seed, or load it where it is done."""
-    plan, sounds, ratings, shares = material.plan, material.sounds, material.ratings, material.shares
+def _train_seed(data: _TrainingData, seed: int, out: Path, *, device: str, progress: NullProgress) -> Training:
+    """Train one seed, or load it if it has been trained."""
+    plan, dataset, ratings, rows = data.plan, data.dataset, data.ratings, data.rows
     folder = out / f"seed-{seed}"
     if (folder / MODEL).exists():
         found = zip(plan.seeds, load_regressors(read_regressor(out), device=device), strict=False)  # up to this seed
         loaded = next(regressor for one, regressor in found if one == seed)
-        return Training(loaded, sounds, plan, folder=folder)
+        return Training(loaded, dataset, plan, folder=folder)
     torch.manual_seed(seed)
-    regressor = build(material.parts, plan)
+    regressor = build(data.encoders, plan)
     freeze(regressor, plan.frozen)
-    regressor.get_buffer("mean").copy_(torch.tensor(ratings[shares.train].mean(axis=0)))
-    regressor.get_buffer("spread").copy_(torch.tensor(ratings[shares.train].std(axis=0)))
-    training = Training(regressor.to(device), sounds, plan, folder=folder)
-    fit = training.run(ratings, train=shares.train, development=shares.development, seed=seed, progress=progress)
+    regressor.get_buffer("mean").copy_(torch.tensor(ratings[rows.train].mean(axis=0)))
+    regressor.get_buffer("std").copy_(torch.tensor(ratings[rows.train].std(axis=0)))
+    training = Training(regressor.to(device), dataset, plan, folder=folder)
+    fit = training.run(ratings, train=rows.train, development=rows.development, seed=seed, progress=progress)
     progress.log(f"seed {seed}: best after epoch {fit.best_epoch}, development CCC {fit.best_score:.3f}")
     write_weights(regressor, folder)
     return training
 
 
-def _name(plan: TrainPlan) -> str:
-    """Both encoders' names as one, for the column ``encoder``."""
+def _encoder_name(plan: TrainPlan) -> str:
+    """Return the joined names of both encoders, for the column ``encoder``."""
     return JOINED.join(c.upstream.rsplit("/", 1)[-1] for c in (plan.audio, plan.text) if c is not None)
 
 
-def _predictions(
-    material: _Material, inner: list[np.ndarray], outer: list[np.ndarray]
+def _score(
+    data: _TrainingData, development: list[np.ndarray], test: list[np.ndarray]
 ) -> tuple[ProbeResults, SweepData]:
-    """Held-out predictions of all seeds with their scores, ``outer``; matched by those of development, ``inner``."""
-    plan, table, ratings, shares = material.plan, material.sounds.table, material.ratings, material.shares
+    """Score the test predictions of all seeds; moment matching is learnt from the development predictions."""
+    plan, table, ratings, rows = data.plan, data.dataset.table, data.ratings, data.rows
     split = Split(
-        plan.test_split or DEALT, shares.train, shares.test, inner_folds=np.zeros(len(shares.train), dtype=int)
+        plan.test_split or RANDOM_SPLIT, rows.train, rows.test, inner_folds=np.zeros(len(rows.train), dtype=int)
     )
     labels = {k: table[k].to_numpy(dtype=object).astype(str) for k in LABELS if k in table}
     speaker_ids = table["speaker_id"].to_numpy(dtype=object)
     ids, groups = table["utterance_id"].to_numpy(dtype=object), speaker_groups(speaker_ids)
-    data = SweepData(ids, speaker_ids, groups, ratings, np.empty((len(table), 0), dtype=np.int64), [split], labels)
-    columns = []
-    for seed, developed, predicted in zip(plan.seeds, inner, outer, strict=True):
+    no_layers = np.empty((len(table), 0), dtype=np.int64)
+    sweep_data = SweepData(ids, speaker_ids, groups, ratings, no_layers, [split], labels)
+    name, columns = _encoder_name(plan), []
+    for seed, developed, predicted in zip(plan.seeds, development, test, strict=True):
         for k, target in enumerate(plan.targets):
-            keys = {"encoder": _name(plan), "probe": TRAINED, "layer": ALL_LAYERS, "target": target, "control": "none"}
+            keys = {"encoder": name, "probe": TRAINED, "layer": ALL_LAYERS, "target": target, "control": "none"}
             builder = PredictionBuilder({**keys, "seed": seed}, ratings[:, k])
-            match = MomentMatching.learn(ratings[shares.development, k], developed[:, k])
+            match = MomentMatching.learn(ratings[rows.development, k], developed[:, k])
             builder.add(split, predicted[:, k], match)
             columns.append(builder.build())
-    return ProbeResults.from_columns(columns, data), data
+    return ProbeResults.from_columns(columns, sweep_data), sweep_data
 
 
-def _content(manifest: Manifest, material: _Material, *, command: str, n_not_rated: int) -> dict[str, Any]:
-    """The content of plan.toml: what was trained, on whom, by which choices."""
-    plan, sounds, shares = material.plan, material.sounds, material.shares
-    table = sounds.table
+def _plan_content(manifest: Manifest, data: _TrainingData, *, command: str, n_not_rated: int) -> dict[str, Any]:
+    """Return the content of plan.toml: corpus, settings, encoders and numbers of parameters."""
+    plan, dataset, rows = data.plan, data.dataset, data.rows
+    table = dataset.table
     content: dict[str, Any] = {
         "command": command,
         "layerprobe_version": layerprobe_version(),
@@ -268,16 +304,16 @@ def _content(manifest: Manifest, material: _Material, *, command: str, n_not_rat
             "content": manifest.content_hash(),
             "n_utterances": len(table),
             "n_speakers": len(np.unique(speaker_groups(table["speaker_id"].to_numpy(dtype=object)))),
-            "n_quarantined": len(sounds.quarantine),
+            "n_quarantined": len(dataset.quarantine),
             "n_not_rated": n_not_rated,
             "n_without_text": 0 if plan.text is None else int((table[plan.text_column].str.strip() == "").sum()),
-            "n_train": len(shares.train),
-            "n_development": len(shares.development),
-            "n_held_out": len(shares.test),
+            "n_train": len(rows.train),
+            "n_development": len(rows.development),
+            "n_held_out": len(rows.test),
         },
         "sweep": {
             "targets": list(plan.targets),
-            "test_split": plan.test_split or DEALT,
+            "test_split": plan.test_split or RANDOM_SPLIT,
             "fingerprint": plan.fingerprint(),
         },
         "training": {k: v for k, v in plan.to_json().items() if v is not None and k not in ("audio", "text")},
@@ -287,11 +323,11 @@ def _content(manifest: Manifest, material: _Material, *, command: str, n_not_rat
         if choice is not None:
             content[kind] = {k: v for k, v in asdict(choice).items() if v is not None}
     content["encoders"] = []
-    content["parameters"] = parameter_counts(material.parts, plan)
+    content["parameters"] = parameter_counts(data.encoders, plan)
     return content
 
 
-def _refuse_other_training(out: Path, fingerprint: str) -> None:
+def _check_same_training(out: Path, fingerprint: str) -> None:
     if (out / REGRESSOR).exists() and (found := read_regressor(out).fingerprint) != fingerprint:
         raise InputError(
             f"{out} holds another training ({found}, not {fingerprint}): other encoders, ratings or settings. "
@@ -299,7 +335,7 @@ def _refuse_other_training(out: Path, fingerprint: str) -> None:
         )
 
 
-def _refuse_constant(ratings: np.ndarray, plan: TrainPlan) -> None:
+def _check_constant_targets(ratings: np.ndarray, plan: TrainPlan) -> None:
     for k, target in enumerate(plan.targets):
         if np.ptp(ratings[:, k]) == 0:
-            raise InputError(f"{target} has one value only in the training speakers; nothing can be learnt of it.")
+            raise InputError(f"{target} has one value only in the training speakers; nothing can be learnt from it.")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.metrics import CLASS_METRICS, METRICS, MomentMatching, ccc
+from layerprobe.probe.metrics import CLASS_METRICS, RATING_METRICS, MomentMatching, ccc
 from layerprobe.probe.results.run_folder import CONDITIONS, LABELS, POOLED, PREDICTION_KEYS, Predictions
 from layerprobe.probe.results.selection import INNER_ERROR
 from layerprobe.probe.splits import Split
@@ -140,7 +140,7 @@ def prediction_scores(column: HeldOutPrediction, splits: list[Split]) -> Iterato
         if column.nominal:
             values = {name: score(truth.astype(int), raw.astype(int)) for name, score in CLASS_METRICS.items()}
         else:
-            values = {name: metric(truth, raw) for name, metric in METRICS.items()}
+            values = {name: metric(truth, raw) for name, metric in RATING_METRICS.items()}
             if np.isfinite(matched).all():
                 values["ccc_matched"] = ccc(truth, matched)
         for metric, value in values.items():

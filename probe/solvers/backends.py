@@ -1,4 +1,4 @@
-"""From sums of products to ridge solutions for every penalty, and to their errors on rows known by sums alone."""
+"""Ridge solutions for every penalty from sums of products, and their errors on rows of which only sums are known."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Protocol
 import numpy as np
 from scipy.linalg.blas import dsymm
 
-from layerprobe.probe.solvers.gram import Moments, moments_of
+from layerprobe.probe.solvers.gram import Moments, sum_moments
 from layerprobe.probe.solvers.tridiagonal import Tridiagonal
 
 
 @dataclass(frozen=True)
 class Path:
-    """Ridge solutions for every candidate, on features as they are but for a shift."""
+    """Ridge solutions for every candidate, for features less a shift."""
 
     coefficients: np.ndarray  # (n_candidates, n_features, n_targets)
     intercepts: np.ndarray  # (n_candidates, n_targets)
 
     def chosen(self, candidate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients ``(n_features, n_targets)`` and intercepts of each target's own candidate ``(n_targets,)``."""
+        """Return each target's coefficients ``(n_features, n_targets)`` and intercepts ``(n_targets,)``."""
         targets = np.arange(len(candidate))
         return self.coefficients[candidate, :, targets].T, self.intercepts[candidate, targets]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Sums over the held-out predictions of one or all inner folds, each ``(n_candidates, n_targets)``."""
+    """Sums over the held-out predictions of inner folds, each ``(n_candidates, n_targets)``."""
 
     n: int
     prediction: np.ndarray
@@ -44,26 +44,26 @@ class HeldOut:
 
 
 class Factor(Protocol):
-    """The features of one training set standardised, centred, scaled and decomposed, ready for any ratings."""
+    """Decomposition of one training set's features, standardised and scaled, for any ratings."""
 
     def path(self, moments: Moments, alphas: tuple[float, ...]) -> Path:
-        """Solve for every penalty.
+        """Return the ridge solutions for every penalty.
 
         Args:
             moments: sums over the training rows
-            alphas: penalties relative to the mean eigenvalue of what is fitted; candidates are every alpha for the
-                first scale, then for the next
+            alphas: penalties relative to the mean eigenvalue of the Gram matrix; candidates are every alpha for
+                the first scale, then for the next
         """
 
 
 class Algebra(Protocol):
-    """Where the matrices are multiplied."""
+    """Backend for products and decompositions of matrices."""
 
     def sums(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> Moments:
-        """As `probe.solvers.gram.moments_of`."""
+        """Return the sums over rows, as `probe.solvers.gram.sum_moments` does."""
 
     def factor(self, moments: Moments, scales: np.ndarray) -> Factor:
-        """Standardise, centre, scale and decompose.
+        """Standardise, centre, scale and decompose the features of a training set.
 
         Args:
             moments: sums over the training rows
@@ -71,19 +71,19 @@ class Algebra(Protocol):
         """
 
     def held_out(self, path: Path, moments: Moments) -> HeldOut:
-        """What ``path`` predicts of rows of which only the sums are known."""
+        """Return sums over the predictions of ``path`` for rows of which only the sums are known."""
 
 
 @dataclass(frozen=True)
 class HostFactor:
-    """A tridiagonal form for each row of scales."""
+    """Decomposition on the CPU: one tridiagonal form for each row of scales."""
 
-    scales: np.ndarray  # (n_scales, n_features), of features as they are
-    mean_eigenvalues: list[float]  # of what is fitted, 1 for a layer that is constant
+    scales: np.ndarray  # (n_scales, n_features), factors of unstandardised features
+    mean_eigenvalues: list[float]  # of the Gram matrices, 1 for a constant layer
     forms: list[Tridiagonal]
 
     def path(self, moments: Moments, alphas: tuple[float, ...]) -> Path:
-        """See `Factor.path`."""
+        """Return the ridge solutions; see `Factor.path`."""
         mean, y_mean = moments.x / moments.n, moments.y / moments.n
         right = moments.xy - np.outer(moments.x, y_mean)
         solutions = []
@@ -95,16 +95,18 @@ class HostFactor:
 
 
 class HostAlgebra:
-    """numpy and LAPACK on the processor."""
+    """Backend on the CPU: numpy and LAPACK."""
 
     def sums(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> Moments:
-        """One pass over the rows."""
-        return moments_of(x, y, rows, shift=shift)
+        """Return the sums in one pass over the rows."""
+        return sum_moments(x, y, rows, shift=shift)
 
     def factor(self, moments: Moments, scales: np.ndarray) -> HostFactor:
-        """One tridiagonal form for each row of ``scales``."""
+        """Return one tridiagonal form for each row of ``scales``."""
         mean = moments.x / moments.n
-        covariance = moments.xx - np.outer(moments.x, mean).T  # symmetric; the transpose is laid out as the sums are
+        covariance = (
+            moments.xx - np.outer(moments.x, mean).T
+        )  # symmetric; the transpose has the memory layout of the sums
         variance = np.maximum(np.diag(covariance) / moments.n, 0.0)
         varies = (moments.high > moments.low) & (variance > 0)
         unit = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
@@ -112,13 +114,13 @@ class HostAlgebra:
         for scale in unit * scales:
             scaled = covariance * scale
             scaled *= scale[:, None]
-            # a layer that is constant predicts the mean
+            # a constant layer predicts the mean
             mean_eigenvalues.append(float(np.trace(scaled)) / min(moments.n, len(scale)) or 1.0)
-            forms.append(Tridiagonal.of(scaled))
+            forms.append(Tridiagonal.from_matrix(scaled))
         return HostFactor(unit * scales, mean_eigenvalues, forms)
 
     def held_out(self, path: Path, moments: Moments) -> HeldOut:
-        """A quadratic form for each candidate."""
+        """Return the sums from a quadratic form for each candidate."""
         w, b = path.coefficients, path.intercepts
         n_candidates, n_features, n_targets = w.shape
         columns = np.asfortranarray(w.transpose(1, 0, 2).reshape(n_features, -1))

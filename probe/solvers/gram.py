@@ -1,4 +1,4 @@
-"""Sums that say all a ridge needs of some rows, and that add up: one pass over a layer serves every training set.
+"""Additive sums that are all a ridge fit needs of its rows: one pass over a layer serves every training set.
 
 Rows that are in the same training sets form a cell. Each cell's sums of products are computed once; those of any
 training set, outer or inner, are a sum over its cells, and so are the squared errors of any linear prediction.
@@ -18,13 +18,13 @@ from layerprobe.probe.splits import Split
 BLOCK = 4096  # rows that are centred and multiplied at once
 # Products of float32 rows are done in float64 as long as that takes no more than a moment.
 EXACT_FLOPS = 4e9
-SHIFT_ROWS = 257  # of which the median is taken off
+SHIFT_ROWS = 257  # whose median is subtracted
 Sums = TypeVar("Sums", "Moments", "RatingSums")
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over some rows of ``x`` and ``y``, both less a constant; all float64."""
+    """Sums over some rows of ``x`` and ``y``, each after subtraction of a constant; all float64."""
 
     n: int
     x: np.ndarray  # (n_features,)
@@ -32,8 +32,8 @@ class Moments:
     xx: np.ndarray  # (n_features, n_features), the lower triangle
     xy: np.ndarray  # (n_features, n_targets)
     yy: np.ndarray  # (n_targets,)
-    low: np.ndarray  # (n_features,), the least of each feature
-    high: np.ndarray  # (n_features,), the greatest
+    low: np.ndarray  # (n_features,), the minimum of each feature
+    high: np.ndarray  # (n_features,), the maximum
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(
@@ -50,7 +50,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class RatingSums:
-    """The sums of `Moments` that ratings have a part in, for ratings that come after the first."""
+    """Those sums of `Moments` that depend on ratings, for ratings that are fitted after the first ones."""
 
     y: np.ndarray  # (n_targets,)
     xy: np.ndarray  # (n_features, n_targets)
@@ -60,8 +60,8 @@ class RatingSums:
         return RatingSums(self.y + other.y, self.xy + other.xy, self.yy + other.yy)
 
 
-def cells_of(splits: list[Split], n_rows: int) -> tuple[np.ndarray, list[list[set[int]]]]:
-    """Divide rows into cells by what they are in each split: not in training, or of which inner fold.
+def assign_cells(splits: list[Split], n_rows: int) -> tuple[np.ndarray, list[list[set[int]]]]:
+    """Divide rows into cells by their role in each split: not in training, or in which inner fold.
 
     Returns:
         the cell of each row, ``(n_rows,)``, -1 where no split trains on it; and for each split its training cells,
@@ -80,8 +80,8 @@ def cells_of(splits: list[Split], n_rows: int) -> tuple[np.ndarray, list[list[se
     return np.where(np.isin(cell, untrained), -1, cell), folds
 
 
-def total_of(cells: dict[int, Sums], chosen: frozenset[int]) -> Sums:
-    """Sums over some cells, added in the order of their numbers."""
+def sum_cells(cells: dict[int, Sums], chosen: frozenset[int]) -> Sums:
+    """Return the sums over some cells, added in the order of their numbers."""
     first, *others = sorted(chosen)
     total = cells[first]
     for cell in others:
@@ -89,17 +89,17 @@ def total_of(cells: dict[int, Sums], chosen: frozenset[int]) -> Sums:
     return total
 
 
-def shift_of(x: np.ndarray) -> np.ndarray:
-    """A constant near each feature's middle, ``(n_features,)``: what is left multiplies without loss in float32.
+def feature_shift(x: np.ndarray) -> np.ndarray:
+    """Return a constant near each feature's centre, ``(n_features,)``, which makes float32 products precise.
 
-    It drops out of every result; a median of some rows, so that an outlier does not move it.
+    It is subtracted and cancels in every result. It is the median of some rows, so that an outlier does not move it.
     """
     chosen = np.linspace(0, len(x) - 1, min(len(x), SHIFT_ROWS)).astype(int)
     return np.asarray(np.median(x[chosen], axis=0))
 
 
-def moments_of(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> Moments:
-    """Sums over ``rows`` of embeddings ``(n, n_features)`` less ``shift`` and ratings ``(n, n_targets)``."""
+def sum_moments(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> Moments:
+    """Return the sums over ``rows`` of embeddings ``(n, n_features)`` less ``shift`` and ratings ``(n, n_targets)``."""
     n_features, n_targets = x.shape[1], y.shape[1]
     xx: np.ndarray | None = None
     xy = np.zeros((n_features, n_targets))
@@ -116,10 +116,10 @@ def moments_of(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndar
     return Moments(len(rows), sums, chosen.sum(axis=0), xx, xy, np.square(chosen).sum(axis=0), low, high)
 
 
-def rating_sums_of(
+def sum_ratings(
     x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray, y_shift: np.ndarray
 ) -> RatingSums:
-    """The sums with ratings less ``y_shift`` ``(n_targets,)`` alone; other arguments as in `moments_of`."""
+    """Return the sums that depend on ratings less ``y_shift`` ``(n_targets,)``; other arguments as of `sum_moments`."""
     xy, total, squares = np.zeros((x.shape[1], y.shape[1])), *np.zeros((2, y.shape[1]))
     for block, ratings in _blocks(x, y, rows, shift):
         centred = ratings - y_shift

@@ -1,4 +1,4 @@
-"""Many smooth problems minimised side by side: L-BFGS with a history and a step length for each.
+"""L-BFGS for many smooth problems in parallel, with a history and a step length for each.
 
 One evaluation serves all problems that are still moving, so a pass over the data is paid once for hundreds of fits
 (Liu and Nocedal, 1989; step lengths by backtracking with Armijo's condition).
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 HISTORY = 12
-SUFFICIENT = 1e-4  # Armijo's share of the decrease that the slope promises
-SHORTEST = 2.0**-12  # of a step, before a problem counts as settled
+SUFFICIENT = 1e-4  # Armijo's fraction of the decrease that the slope predicts
+SHORTEST = 2.0**-12  # step length at which a problem counts as converged
 FIRST_STEP = 1.0  # the length of the first step, in units of the parameters
 
 # Which problems (n_active,), their parameters (n_active, n_parameters) -> values (n_active,), gradients as parameters
@@ -23,21 +23,21 @@ Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where the problems ended."""
+    """Minima that the search reached, one per problem."""
 
     parameters: Tensor  # (n_problems, n_parameters)
     values: Tensor  # (n_problems,)
-    settled: Tensor  # (n_problems,) bool, False where the iterations ran out
+    converged: Tensor  # (n_problems,) bool, False where the iterations ran out
     n_evaluations: int
 
 
 def minimise(evaluate: Evaluate, start: Tensor, *, max_iterations: int, tolerance: float) -> Minimum:
-    """Follow each problem from its row of ``start`` until its value falls by less than ``tolerance`` of itself, twice.
+    """Minimise each problem from its row of ``start`` until two steps decrease its value by less than ``tolerance``.
 
     Args:
         evaluate: values and gradients of some of the problems
         start: ``(n_problems, n_parameters)``
-        max_iterations: steps
+        max_iterations: steps of each problem
         tolerance: relative decrease of the value in a step
     """
     n_problems = len(start)
@@ -47,7 +47,7 @@ def minimise(evaluate: Evaluate, start: Tensor, *, max_iterations: int, toleranc
     n_evaluations = 1
     steps: list[Tensor] = []
     changes: list[Tensor] = []
-    curvatures: list[Tensor] = []  # 1 / (step . change), 0 where a problem learnt nothing of its curvature
+    curvatures: list[Tensor] = []  # 1 / (step . change), 0 where a problem has no curvature estimate
     small_steps = torch.zeros(n_problems, dtype=torch.int64, device=start.device)
     active = every
     for _ in range(max_iterations):
@@ -61,19 +61,19 @@ def minimise(evaluate: Evaluate, start: Tensor, *, max_iterations: int, toleranc
             length = (FIRST_STEP / direction.norm(dim=1).clamp_min(1e-30)).clamp_max(1.0)
         step, change = torch.zeros_like(x), torch.zeros_like(x)
         before = value.clone()
-        trying = torch.arange(len(active), device=start.device)  # places in ``active``
+        trying = torch.arange(len(active), device=start.device)  # positions in ``active``
         while len(trying):
             moved = length[trying, None] * direction[trying]
             tried, tried_gradient = evaluate(active[trying], x[active[trying]] + moved)
             n_evaluations += 1
-            promised = length[trying] * slope[trying]
-            good = tried <= value[active[trying]] + SUFFICIENT * promised
-            which = active[trying[good]]
-            step[which], change[which] = moved[good], tried_gradient[good] - gradient[which]
-            value[which], gradient[which] = tried[good], tried_gradient[good]
+            predicted = length[trying] * slope[trying]
+            good = tried <= value[active[trying]] + SUFFICIENT * predicted
+            accepted = active[trying[good]]
+            step[accepted], change[accepted] = moved[good], tried_gradient[good] - gradient[accepted]
+            value[accepted], gradient[accepted] = tried[good], tried_gradient[good]
             # the parabola through value, slope and the value tried, kept between a tenth and a half
-            excess = (tried - value[active[trying]] - promised).clamp_min(1e-30)
-            length[trying] *= torch.where(good, 1.0, (-promised / (2 * excess)).clamp(0.1, 0.5))
+            excess = (tried - value[active[trying]] - predicted).clamp_min(1e-30)
+            length[trying] *= torch.where(good, 1.0, (-predicted / (2 * excess)).clamp(0.1, 0.5))
             trying = trying[~good & (length[trying] > SHORTEST)]
         x = x + step
         product = (step * change).sum(dim=1)
@@ -85,15 +85,15 @@ def minimise(evaluate: Evaluate, start: Tensor, *, max_iterations: int, toleranc
         active = active[small_steps[active] < 2]
         if not len(active):
             break
-    settled = torch.ones(n_problems, dtype=torch.bool, device=start.device)
-    settled[active] = False
-    return Minimum(x, value, settled, n_evaluations)
+    converged = torch.ones(n_problems, dtype=torch.bool, device=start.device)
+    converged[active] = False
+    return Minimum(x, value, converged, n_evaluations)
 
 
 def _times_inverse_curvature(
     gradient: Tensor, active: Tensor, steps: list[Tensor], changes: list[Tensor], curvatures: list[Tensor]
 ) -> Tensor:
-    """The two loops of L-BFGS, each row with its own scalars."""
+    """Apply the two loops of L-BFGS to gradients ``(n_active, n_parameters)``, with scalars per row."""
     q, memory = gradient.clone(), []
     for step, change, curvature in zip(reversed(steps), reversed(changes), reversed(curvatures), strict=True):
         s, y, rho = step[active], change[active], curvature[active]

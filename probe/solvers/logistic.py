@@ -1,12 +1,12 @@
-"""Multinomial logistic regression of one nominal target on one layer, penalty chosen inside the training speakers.
+"""Multinomial logistic regression of one nominal target on one layer, with a penalty chosen on training speakers.
 
-A model is a training set and a penalty. It minimises the mean over its classes of their mean ``-log p``, so that a rare
-class counts as a common one does, plus ``penalty / 2 * |W|^2`` on features standardised on its own training rows.
+A model is a training set and a penalty. It minimises the mean over its classes of their mean ``-log p``, so that rare
+and common classes count equally, plus ``penalty / 2 * |W|^2`` on features standardised on its training rows.
 Penalties are relative to the mean eigenvalue of those features, as in `probe.solvers.ridge`, so one grid suits every
 width.
 
-All models are searched side by side (`probe.solvers.lbfgs`), so a pass over the rows is paid once a step. Each is
-searched in the coordinates in which its loss is about round where all classes are equally probable, and starts at the
+All models are optimised in parallel (`probe.solvers.lbfgs`), so each step passes over the rows once. Each is optimised
+in coordinates in which its Hessian is close to the identity where all classes are equally probable, and starts at the
 Newton step from there, so that few steps are needed.
 """
 
@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerprobe.probe.solvers.gram import Moments, moments_of, shift_of, total_of
+from layerprobe.probe.solvers.gram import Moments, feature_shift, sum_cells, sum_moments
 from layerprobe.probe.solvers.lbfgs import minimise
 from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.splits import Split
 
-BLOCK = 4096  # rows whose logits under all models are held at once
+BLOCK = 4096  # rows whose logits under all models are in memory at once
 TOLERANCE = 1e-7  # of the loss in a step; at 1e-6 a probability may still be off by 0.005, here by 0.0015
 
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """What one split gives."""
+    """Held-out probabilities of one split, with the penalty that its inner folds chose."""
 
     probability: np.ndarray  # (n_test, n_classes), of the held-out speakers
     penalty: float  # relative as in the grid
@@ -45,11 +45,11 @@ def nested_logistic(
     penalties: tuple[float, ...],
     max_iterations: int = 100,
 ) -> list[LogisticFit]:
-    """For each split choose the penalty by log loss on its inner folds, refit on all its training, predict the rest.
+    """For each split choose the penalty by log loss on inner folds, refit on all training rows, predict the test rows.
 
-    A class that a model has never seen has probability 0. The inner losses leave out a class that is in one inner fold
-    alone, as no penalty can help a model that hasn't seen it; with no class left they are NaN, and the first penalty is
-    taken.
+    A class that is absent from a training set has probability 0. The inner losses leave out a class that occurs in one
+    inner fold only, because no penalty can help a model without examples of it; if no class remains they are NaN, and
+    the first penalty is chosen.
 
     Args:
         x: embeddings of one layer, ``(n_utterances, n_features)`` float32
@@ -57,35 +57,35 @@ def nested_logistic(
         n_classes: columns of the probabilities
         splits: rows of ``x`` and ``codes``
         penalties: relative, positive
-        max_iterations: steps after which a search ends wherever it is
+        max_iterations: steps after which the solver stops without convergence
     """
-    problem = _Problem(x, codes, TrainingSets.of(splits, len(x)), n_classes=n_classes, penalties=penalties)
+    problem = _Problem(x, codes, TrainingSets.from_splits(splits, len(x)), n_classes=n_classes, penalties=penalties)
     heads = problem.minimise(max_iterations)
     fits = []
     for k, split in enumerate(splits):
         losses = problem.inner_losses(heads, k)
         chosen = int(losses.argmin())
-        models = problem.models_of(problem.sets.outer[k])[[chosen]]
-        log_p = problem.log_probabilities(heads, models, problem.place_of_row[split.test])
+        models = problem.models_on(problem.sets.outer[k])[[chosen]]
+        log_p = problem.log_probabilities(heads, models, problem.position_of_row[split.test])
         fits.append(LogisticFit(np.exp(log_p[:, :, 0]), penalties[chosen], losses))
     return fits
 
 
 @dataclass(frozen=True)
 class _TrainingSet:
-    """What one training set says of its features and classes, from its own rows alone."""
+    """Scaling, class weights and curvature of one training set, computed from its rows only."""
 
-    mean: Tensor  # (n_features,), of the means of the classes
+    mean: Tensor  # (n_features,), the mean of the class means
     scale: Tensor  # (n_features,), 0 for a constant feature
-    weight: Tensor  # (n_classes,), of a row of each class; 0 for a class that is absent
-    penalties: Tensor  # (n_penalties,) as they enter the loss
+    weight: Tensor  # (n_classes,), weight of a row of each class; 0 for a class that is absent
+    penalties: Tensor  # (n_penalties,), absolute, as in the loss
     vectors: Tensor  # (n_features, n_features), columns are eigenvectors of the correlations
     curvature: Tensor  # (n_features,), of the loss along them where all classes are equally probable
     slope: Tensor  # (n_classes, n_features), of the loss there, downhill
 
     @classmethod
     def learn(cls, moments: Moments, penalties: np.ndarray) -> _TrainingSet:
-        """From sums over the rows; the ratings of ``moments`` are 1 for a row's class and else 0."""
+        """Learn from sums over the rows; the ratings of ``moments`` are 1 for a row's class and 0 otherwise."""
         present = moments.y > 0
         n_present = present.sum()
         mean = moments.x / moments.n
@@ -114,40 +114,40 @@ class _TrainingSet:
 
 @dataclass(frozen=True)
 class _Heads:
-    """Some models as they read the stored rows."""
+    """Weights and intercepts of some models, for the rows as they are stored."""
 
     weights: Tensor  # (n_features, n_classes, n_models)
     intercepts: Tensor  # (n_classes, n_models), -inf for a class that is absent
 
     def logits(self, rows: Tensor, models: Tensor) -> Tensor:
-        """Of rows ``(n_rows, n_features)`` under some of the models, ``(n_rows, n_classes, n_chosen)``."""
+        """Return the logits of rows ``(n_rows, n_features)`` under some models, ``(n_rows, n_classes, n_chosen)``."""
         weights = self.weights[:, :, models]
         return (rows @ weights.flatten(1)).view(len(rows), *weights.shape[1:]) + self.intercepts[:, models]
 
 
 class _Problem:
-    """Rows, codes and training sets; models are numbered by training set, then by penalty."""
+    """Rows, codes and training sets of one layer; models are numbered by training set, then by penalty."""
 
     def __init__(
         self, x: np.ndarray, codes: np.ndarray, sets: TrainingSets, *, n_classes: int, penalties: tuple[float, ...]
     ) -> None:
         self.sets, self.n_classes, self.n_penalties = sets, n_classes, len(penalties)
-        self.place_of_row = np.full(len(x), -1)
-        self.place_of_row[sets.order] = np.arange(len(sets.order))
+        self.position_of_row = np.full(len(x), -1)
+        self.position_of_row[sets.order] = np.arange(len(sets.order))
         rows, truth = x[sets.order].astype(np.float32, copy=False), codes[sets.order].astype(np.int64)
         assert ((truth >= 0) & (truth < n_classes)).all(), "a code is no class"
-        rows -= shift_of(rows[sets.cells[-1].stop if -1 in sets.cells else 0 :])  # drops out of every result
+        rows -= feature_shift(rows[sets.cells[-1].stop if -1 in sets.cells else 0 :])  # cancels in every result
         zero, one_hot = np.zeros(x.shape[1], dtype=np.float32), np.eye(n_classes)[truth]
         self._cells = {c: s for c, s in sets.cells.items() if c >= 0}
-        sums = {c: moments_of(rows, one_hot, np.arange(s.start, s.stop), shift=zero) for c, s in self._cells.items()}
-        self._trained = [_TrainingSet.learn(total_of(sums, m), np.array(penalties)) for m in sets.members]
+        sums = {c: sum_moments(rows, one_hot, np.arange(s.start, s.stop), shift=zero) for c, s in self._cells.items()}
+        self._trained = [_TrainingSet.learn(sum_cells(sums, m), np.array(penalties)) for m in sets.members]
         self._rows, self._truth = torch.from_numpy(rows), torch.from_numpy(truth)
         self._set = np.arange(len(sets.members)).repeat(len(penalties))  # (n_models,)
         self._penalty = torch.cat([t.penalties for t in self._trained])  # (n_models,)
         self._weight = torch.stack([t.weight for t in self._trained])  # (n_sets, n_classes)
 
     def minimise(self, max_iterations: int) -> _Heads:
-        """All models at their minimum."""
+        """Return all models after optimisation."""
         every = torch.arange(len(self._set))
         start = torch.zeros(len(self._set), self.n_classes, self._rows.shape[1] + 1)
         for trained, models in self._by_set(every):
@@ -155,17 +155,17 @@ class _Problem:
         found = minimise(self._evaluate, start.flatten(1), max_iterations=max_iterations, tolerance=TOLERANCE)
         return self._heads(every, found.parameters)
 
-    def models_of(self, training_set: int) -> Tensor:
-        """One for each penalty, ``(n_penalties,)``."""
+    def models_on(self, training_set: int) -> Tensor:
+        """Return the numbers of a training set's models, one for each penalty, ``(n_penalties,)``."""
         return torch.from_numpy(np.flatnonzero(self._set == training_set))
 
-    def log_probabilities(self, heads: _Heads, models: Tensor, places: np.ndarray) -> np.ndarray:
-        """Of rows by their places under some models, ``(n, n_classes, n_chosen)`` float64."""
-        logits = heads.logits(self._rows[torch.from_numpy(places)], models)
+    def log_probabilities(self, heads: _Heads, models: Tensor, positions: np.ndarray) -> np.ndarray:
+        """Return log probabilities of rows under some models, ``(n, n_classes, n_chosen)`` float64."""
+        logits = heads.logits(self._rows[torch.from_numpy(positions)], models)
         return np.asarray(torch.log_softmax(logits.double(), dim=1).numpy())
 
     def inner_losses(self, heads: _Heads, split: int) -> np.ndarray:
-        """Mean over classes of the mean ``-log p`` of inner held-out rows, ``(n_penalties,)``."""
+        """Return the mean over classes of the mean ``-log p`` of inner held-out rows, ``(n_penalties,)``."""
         folds, trained = self.sets.inner[split], self._weight[self.sets.outer[split]].numpy()
         known = np.all([self._weight[s].numpy() > 0 for s, _ in folds], axis=0)
         if not known.any():
@@ -173,15 +173,15 @@ class _Problem:
         weight = np.where(known, trained, 0.0) * (trained > 0).sum() / known.sum()
         losses = np.zeros(self.n_penalties)
         for training_set, held_out in folds:
-            places = self.sets.places(held_out)
-            truth = self._truth.numpy()[places]
-            places, truth = places[known[truth]], truth[known[truth]]
-            log_p = self.log_probabilities(heads, self.models_of(training_set), places)
+            positions = self.sets.positions(held_out)
+            truth = self._truth.numpy()[positions]
+            positions, truth = positions[known[truth]], truth[known[truth]]
+            log_p = self.log_probabilities(heads, self.models_on(training_set), positions)
             losses -= weight[truth] @ log_p[np.arange(len(truth)), truth]
         return losses
 
     def _evaluate(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses in float64 and their gradients by the coordinates of the search."""
+        """Return the losses in float64 and their gradients in the coordinates of the solver."""
         heads = self._heads(active, parameters)
         loss = torch.zeros(len(active), dtype=torch.float64)
         weight_slope, intercept_slope = torch.zeros_like(heads.weights), torch.zeros_like(heads.intercepts)
@@ -194,12 +194,12 @@ class _Problem:
             for begin in range(s.start, s.stop, BLOCK):
                 block = slice(begin, min(begin + BLOCK, s.stop))
                 rows, truth = self._rows[block], self._truth[block]
-                own = torch.arange(len(rows)), truth
+                labelled = torch.arange(len(rows)), truth
                 of_row = weight[:, truth].T  # (n_rows, n_chosen)
                 log_p = torch.log_softmax(heads.logits(rows, models), dim=1)
-                loss[models] -= (log_p[own] * of_row).sum(dim=0, dtype=torch.float64)
+                loss[models] -= (log_p[labelled] * of_row).sum(dim=0, dtype=torch.float64)
                 residual = log_p.exp_()
-                residual[own] -= 1
+                residual[labelled] -= 1
                 residual *= of_row[:, None]
                 weight_slope[:, :, models] += (rows.T @ residual.flatten(1)).view(-1, *residual.shape[1:])
                 intercept_slope[:, models] += residual.sum(dim=0)
@@ -217,7 +217,7 @@ class _Problem:
         return loss, gradient.flatten(1)
 
     def _heads(self, active: Tensor, parameters: Tensor) -> _Heads:
-        """Models of the search's coordinates ``(n_active, n_classes * (n_features + 1))``."""
+        """Return the models with coordinates ``(n_active, n_classes * (n_features + 1))`` of the solver."""
         u = parameters.view(len(active), self.n_classes, -1)
         weights = torch.empty(u.shape[2] - 1, self.n_classes, len(u))
         intercepts = u[:, :, -1].T * self.n_classes**0.5
@@ -230,10 +230,10 @@ class _Problem:
         return _Heads(weights, intercepts)
 
     def _by_set(self, active: Tensor) -> list[tuple[_TrainingSet, Tensor]]:
-        """Training sets with the places of their models in ``active``."""
+        """Return the training sets, each with the positions of its models in ``active``."""
         sets = self._set[active.numpy()]
         return [(self._trained[s], torch.from_numpy(np.flatnonzero(sets == s))) for s in np.unique(sets)]
 
     def _unit(self, trained: _TrainingSet, models: Tensor) -> Tensor:
-        """What one step along each eigenvector is worth, ``(n_chosen, 1, n_features)``."""
+        """Return the scale of a unit step along each eigenvector, ``(n_chosen, 1, n_features)``."""
         return (trained.curvature + self._penalty[models, None, None]).rsqrt()

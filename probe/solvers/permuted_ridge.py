@@ -1,10 +1,11 @@
-"""Ridge of one layer for its ratings, then for the draws of controls by the hundred.
+"""Nested ridge regression of one layer on its ratings, then on hundreds of permutations of them.
 
-A draw is fitted as the ratings are: standardised features, a penalty chosen on the same inner folds, a refit on all
-training rows. Three things make many cheap. The decompositions of the ratings' own fit are used again. Products are in
-float32, as those of rows are. And penalties are tried from the strongest down until a draw's inner error has risen for
-two in a row, so that most draws, in which there is nothing to learn, try a third of the grid. An error that rises twice
-and then falls below all is missed by that: in 1 of 1,600 fits of draws on seven synthetic corpora.
+A permutation is fitted like the ratings: standardised features, a penalty chosen on the same inner folds, a refit on
+all training rows. Three things make many of them cheap. The decompositions of the fit to the ratings are reused.
+Products are in float32, like those of rows. And penalties are tried from the strongest to the weakest until the inner
+error has increased twice in a row, so that most permutations, in which there is nothing to learn, try a third of the
+grid. An error that increases twice and then falls below all others is missed: in 1 of 1,600 fits on seven synthetic
+corpora.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, HostFactor
-from layerprobe.probe.solvers.gram import BLOCK, Moments, RatingSums, rating_sums_of, total_of
+from layerprobe.probe.solvers.gram import BLOCK, Moments, RatingSums, sum_cells, sum_ratings
 from layerprobe.probe.solvers.ridge import NestedRidge, RidgeFit, least
 from layerprobe.probe.solvers.tridiagonal import solve_shifted
 from layerprobe.probe.splits import Split
 
-AT_ONCE = 3  # penalties that are tried before the error is looked at
-SOLVED_AT_ONCE = 512  # targets, over all training sets
-RISES = 2  # penalties in a row beyond the best that end the search
-CHEAP = 128  # features up to which every penalty is tried
+AT_ONCE = 3  # penalties that are tried before the error is checked
+SOLVED_AT_ONCE = 512  # targets of all training sets together
+RISES = 2  # successive penalties without improvement that end the search
+CHEAP = 128  # number of features up to which every penalty is tried
 
 
 @dataclass(frozen=True)
 class _Basis:
-    """The decomposition of one training set, in which its features are as they come."""
+    """Decomposition of one training set, for unstandardised features."""
 
     vectors: np.ndarray  # (n_features, n_features) float32, scales times Q
     diagonal: np.ndarray
@@ -36,31 +37,31 @@ class _Basis:
     mean_eigenvalue: float
 
     @classmethod
-    def of(cls, factor: HostFactor) -> _Basis:
+    def from_factor(cls, factor: HostFactor) -> _Basis:
         (form,), (scale,), (mean_eigenvalue,) = factor.forms, factor.scales, factor.mean_eigenvalues
         vectors = form.orthogonal()
         vectors *= scale[:, None]
         return cls(np.ascontiguousarray(vectors, dtype=np.float32), form.diagonal, form.off, mean_eigenvalue)
 
     def turned(self, right: np.ndarray) -> np.ndarray:
-        """Right sides ``(n_features, n_targets)`` in the basis, float32."""
+        """Return right-hand sides ``(n_features, n_targets)`` in the basis, float32."""
         return np.asarray(self.vectors.T @ right.astype(np.float32))
 
     def coefficients(self, turned: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-        """``(n_features, n_targets)`` float32, from right sides of that shape and an alpha for each target."""
+        """Return coefficients ``(n_features, n_targets)`` float32 for right-hand sides and one alpha per target."""
         u = solve_shifted(self.diagonal, self.off, turned, shift=alphas * self.mean_eigenvalue)
         return np.asarray(self.vectors @ u.astype(np.float32))
 
 
 def _coefficients(bases: list[_Basis], turned: list[np.ndarray], alphas: np.ndarray) -> list[np.ndarray]:
-    """The same for several training sets at once and every alpha, each ``(n_features, n_alphas, n_targets)``.
+    """Return coefficients of several training sets for every alpha, each ``(n_features, n_alphas, n_targets)``.
 
-    Elimination takes as long for one target as for a hundred, and sets with few targets share it.
+    Elimination takes as long for one target as for a hundred, so training sets with few targets are solved together.
 
     Args:
         bases: of the training sets
-        turned: right sides of each, ``(n_features, n_targets)``
-        alphas: ``(n_alphas,)``, for all
+        turned: right-hand sides of each, ``(n_features, n_targets)``
+        alphas: ``(n_alphas,)``, the same for all
     """
     widths = [t.shape[1] for t in turned]
     owner = np.repeat(np.arange(len(bases)), widths)
@@ -76,53 +77,53 @@ def _coefficients(bases: list[_Basis], turned: list[np.ndarray], alphas: np.ndar
 
 @dataclass
 class _Tried:
-    """Sums over inner held-out predictions, each ``(n_alphas, n_targets)``, of one split."""
+    """Sums over inner held-out predictions of one split for the penalties tried, each ``(n_alphas, n_targets)``."""
 
     prediction: np.ndarray
     square: np.ndarray
-    error: np.ndarray  # squared; infinite where a penalty is not tried
+    error: np.ndarray  # squared; infinite for a penalty that was not tried
 
     @classmethod
-    def nothing(cls, n_alphas: int, n_targets: int) -> _Tried:
+    def empty(cls, n_alphas: int, n_targets: int) -> _Tried:
         zeros = np.zeros((n_alphas, n_targets))
         return cls(zeros, zeros.copy(), np.full_like(zeros, np.inf))
 
 
 class PermutedRidge:
-    """One layer to be fitted to its ratings first, then to any number of draws of them."""
+    """Nested ridge of one layer, fitted to its ratings first and then to any number of permutations of them."""
 
     def __init__(
         self, x: np.ndarray, *, splits: list[Split], alphas: tuple[float, ...], algebra: Algebra = HOST
     ) -> None:
-        """Arguments as of `probe.solvers.ridge.nested_ridge`."""
+        """Take arguments as of `probe.solvers.ridge.nested_ridge`."""
         self._bases: dict[frozenset[int], _Basis] = {}
         self._products: dict[frozenset[int], np.ndarray] = {}  # of features of held-out rows, both triangles
-        self._ridge = NestedRidge(x, splits=splits, alphas=alphas, algebra=algebra, on_factor=self._remember)
+        self._ridge = NestedRidge(x, splits=splits, alphas=alphas, algebra=algebra, on_factor=self._store_basis)
 
     @property
     def is_dual(self) -> bool:
-        """Whether utterances' Gram matrices are decomposed, anew for each call."""
+        """Whether Gram matrices of utterances are decomposed, anew for each call."""
         return self._ridge.is_dual
 
     def fit(self, y: np.ndarray, *, shared: np.ndarray | None = None) -> list[RidgeFit]:
-        """The ratings ``(n_utterances, n_targets)``, as `probe.solvers.ridge.nested_ridge` fits them."""
+        """Fit the ratings ``(n_utterances, n_targets)`` as `probe.solvers.ridge.nested_ridge` does."""
         return self._ridge.fit(y, shared=shared)
 
     def fit_permuted(self, y: np.ndarray, *, shared: np.ndarray, of_split: np.ndarray) -> list[RidgeFit]:
-        """Draws, once the ratings are fitted; where these were not decomposed on the host, as the ratings are.
+        """Fit permutations after the ratings were fitted; without decompositions on the CPU, like ratings.
 
         Args:
             y: ``(n_utterances, n_targets)``
-            shared: ``(n_targets,)``, targets with the same number share alpha
-            of_split: ``(n_targets,)``, the number of the only split that a target is for, -1 if it is for all;
-                in others it has no result
+            shared: ``(n_targets,)``, targets with the same number have one alpha in common
+            of_split: ``(n_targets,)``, the number of the only split in which a target is fitted, -1 for all splits; its
+                results in other splits are NaN
         """
         if not self._bases:
             return self._ridge.fit(y, shared=shared)
         ridge, group = self._ridge, np.unique(shared, return_inverse=True)[1]
         y_shift, rows = y.mean(axis=0), {c: np.flatnonzero(ridge.cell_of_row == c) for c in ridge.cells}
         sums = {
-            c: rating_sums_of(ridge.x, y, rows_of_cell, shift=ridge.shift, y_shift=y_shift)
+            c: sum_ratings(ridge.x, y, rows_of_cell, shift=ridge.shift, y_shift=y_shift)
             for c, rows_of_cell in rows.items()
         }
         wanted = np.stack([(of_split == -1) | (of_split == k) for k in range(len(ridge.splits))])
@@ -132,7 +133,7 @@ class PermutedRidge:
             columns = np.flatnonzero(wanted[k])
             chosen = least(tried[k].error[:, columns], group[columns])
             everything = frozenset(set().union(*folds))
-            n, alpha = total_of(ridge.cells, everything).n, np.array(ridge.alphas)[chosen]
+            n, alpha = sum_cells(ridge.cells, everything).n, np.array(ridge.alphas)[chosen]
             turned, y_mean, x_mean = self._right(everything, sums)
             w = self._bases[everything].coefficients(turned[:, columns], alpha)
             intercept = y_mean[columns] - x_mean @ w + y_shift[columns]
@@ -141,26 +142,26 @@ class PermutedRidge:
             at = (chosen, columns)
             mean = tried[k].prediction[at] / n
             variance = np.maximum(tried[k].square[at] / n - mean**2, 0.0)
-            of_all = _spread(columns, y.shape[1])
+            scattered = _scatter(columns, y.shape[1])
             fits.append(
                 RidgeFit(
                     prediction=prediction,
-                    inner_mean=of_all(mean + y_shift[columns]),
-                    inner_std=of_all(np.sqrt(variance)),
-                    inner_error=of_all(np.maximum(tried[k].error[at], 0.0) / n),
-                    alpha=of_all(alpha),
+                    inner_mean=scattered(mean + y_shift[columns]),
+                    inner_std=scattered(np.sqrt(variance)),
+                    inner_error=scattered(np.maximum(tried[k].error[at], 0.0) / n),
+                    alpha=scattered(alpha),
                     ratio=np.zeros(y.shape[1], dtype=int),
                     inner_errors=tried[k].error / n,
                 )
             )
         return fits
 
-    def _remember(self, training: frozenset[int], factor: Factor) -> None:
+    def _store_basis(self, training: frozenset[int], factor: Factor) -> None:
         if isinstance(factor, HostFactor):
-            self._bases[training] = _Basis.of(factor)
+            self._bases[training] = _Basis.from_factor(factor)
 
     def _search(self, sums: dict[int, RatingSums], group: np.ndarray, wanted: np.ndarray) -> list[_Tried]:
-        """Try penalties from the strongest down, for each split and target until its error has risen."""
+        """Try penalties from the strongest to the weakest, for each split and target until its error has increased."""
         ridge = self._ridge
         n_alphas, n_targets = len(ridge.alphas), wanted.shape[1]
         uses: dict[frozenset[int], list[tuple[int, frozenset[int]]]] = {}
@@ -169,15 +170,15 @@ class PermutedRidge:
             for fold in map(frozenset, folds):
                 uses.setdefault(everything - fold, []).append((k, fold))
         rights = {training: self._right(training, sums) for training in uses}
-        held_out = {fold: total_of(sums, fold) for fold in {fold for of_set in uses.values() for _, fold in of_set}}
-        tried = [_Tried.nothing(n_alphas, n_targets) for _ in ridge.folds]
-        wanting, stop = wanted.copy(), n_alphas
-        while stop > 0 and wanting.any():
+        held_out = {fold: sum_cells(sums, fold) for fold in {fold for of_set in uses.values() for _, fold in of_set}}
+        tried = [_Tried.empty(n_alphas, n_targets) for _ in ridge.folds]
+        searching, stop = wanted.copy(), n_alphas
+        while stop > 0 and searching.any():
             begin = 0 if ridge.x.shape[1] <= CHEAP else max(0, stop - AT_ONCE)
             alphas = np.array(ridge.alphas[begin:stop])
-            for one, mine in zip(tried, wanting, strict=True):
-                one.error[begin:stop, mine] = 0.0
-            columns_of = {t: np.flatnonzero(np.any([wanting[k] for k, _ in uses[t]], axis=0)) for t in uses}
+            for one, selected in zip(tried, searching, strict=True):
+                one.error[begin:stop, selected] = 0.0
+            columns_of = {t: np.flatnonzero(np.any([searching[k] for k, _ in uses[t]], axis=0)) for t in uses}
             for sets in _batches({t: len(columns) for t, columns in columns_of.items()}):
                 bases, turned = (
                     [self._bases[t] for t in sets],
@@ -187,17 +188,17 @@ class PermutedRidge:
                     (_, y_mean, x_mean), columns = rights[training], columns_of[training]
                     b = y_mean[columns] - np.tensordot(x_mean, w, axes=1)
                     for k, fold in uses[training]:
-                        mine = np.flatnonzero(wanting[k, columns])
-                        part = w if len(mine) == len(columns) else np.take(w, mine, axis=2)
-                        self._add(tried[k], slice(begin, stop), columns[mine], part, b[:, mine], fold, held_out)
+                        selected = np.flatnonzero(searching[k, columns])
+                        part = w if len(selected) == len(columns) else np.take(w, selected, axis=2)
+                        self._add(tried[k], slice(begin, stop), columns[selected], part, b[:, selected], fold, held_out)
             stop = begin
-            for one, mine in zip(tried, wanting, strict=True):
-                mine &= least(one.error, group) < begin + RISES
+            for one, selected in zip(tried, searching, strict=True):
+                selected &= least(one.error, group) < begin + RISES
         return tried
 
     def _right(self, training: frozenset[int], sums: dict[int, RatingSums]) -> tuple[np.ndarray, ...]:
-        """Right sides in the basis of a training set, and the means of ratings and features."""
-        moments, total = total_of(self._ridge.cells, training), total_of(sums, training)
+        """Return right-hand sides in the basis of a training set, and the means of ratings and features."""
+        moments, total = sum_cells(self._ridge.cells, training), sum_cells(sums, training)
         y_mean = total.y / moments.n
         turned = self._bases[training].turned(total.xy - np.outer(moments.x, y_mean))
         return turned, y_mean, moments.x / moments.n
@@ -212,8 +213,8 @@ class PermutedRidge:
         fold: frozenset[int],
         held_out: dict[frozenset[int], RatingSums],
     ) -> None:
-        """Sums over what ``w (n_features, n_alphas, n_targets)`` and ``b`` predict of the rows of a fold."""
-        moments, ratings = total_of(self._ridge.cells, fold), held_out[fold]
+        """Add sums over the predictions of ``w (n_features, n_alphas, n_targets)`` and ``b`` for the rows of a fold."""
+        moments, ratings = sum_cells(self._ridge.cells, fold), held_out[fold]
         if fold not in self._products:
             self._products[fold] = _both_triangles(moments)
         turned = (self._products[fold] @ w.reshape(len(w), -1)).reshape(w.shape)
@@ -231,7 +232,7 @@ def _both_triangles(moments: Moments) -> np.ndarray:
 
 
 def _batches(widths: dict[frozenset[int], int]) -> Iterator[list[frozenset[int]]]:
-    """Training sets with any targets, as many as are solved at once."""
+    """Yield lists of training sets that have targets, each list as long as is solved at once."""
     batch: list[frozenset[int]] = []
     for training in (t for t, width in widths.items() if width):
         batch.append(training)
@@ -243,18 +244,18 @@ def _batches(widths: dict[frozenset[int], int]) -> Iterator[list[frozenset[int]]
 
 
 def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Products in float32, ``(n_rows, n_targets)``, each target's in one piece of memory."""
-    off = shift.astype(x.dtype)  # float32 where the layer is: products of its rows are in float32, too
+    """Return predictions in float32, ``(n_rows, n_targets)``, contiguous in memory for each target."""
+    off = shift.astype(x.dtype)  # float32 for a float32 layer, whose products of rows are in float32, too
     blocks = ((x[rows[k : k + BLOCK]] - off).astype(np.float32, copy=False) for k in range(0, len(rows), BLOCK))
     return np.concatenate([w.T @ block.T for block in blocks], axis=1).T
 
 
-def _spread(columns: np.ndarray, n_targets: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Puts values of some columns in their places among all, NaN elsewhere."""
+def _scatter(columns: np.ndarray, n_targets: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that puts values of some columns into all columns, NaN elsewhere."""
 
-    def place(values: np.ndarray) -> np.ndarray:
+    def scatter(values: np.ndarray) -> np.ndarray:
         out = np.full((*values.shape[:-1], n_targets), np.nan)
         out[..., columns] = values
         return out
 
-    return place
+    return scatter

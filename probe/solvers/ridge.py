@@ -1,6 +1,6 @@
-"""Ridge regression of all targets on one layer, alpha chosen per target inside the training speakers.
+"""Nested ridge regression of all targets on one layer, with an alpha per target chosen on training speakers.
 
-Penalties are relative to the mean eigenvalue of what is fitted, so one grid suits every layer, width and corpus.
+Penalties are relative to the mean eigenvalue of the Gram matrix, so one grid suits every layer, width and corpus.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, Path
-from layerprobe.probe.solvers.gram import BLOCK, Moments, cells_of, shift_of, total_of
+from layerprobe.probe.solvers.gram import BLOCK, Moments, assign_cells, feature_shift, sum_cells
 from layerprobe.probe.splits import Split
 
 # Half decades. The largest eigenvalue is at most min(n_train, n_features) times the mean one.
@@ -24,32 +24,32 @@ DEFAULT_BAND_DECADES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class RidgeFit:
-    """What one split gives for every target."""
+    """Held-out predictions of one split for every target, with the chosen penalties."""
 
     prediction: np.ndarray  # (n_test, n_targets), of the held-out speakers
-    inner_mean: np.ndarray  # (n_targets,), of predictions of training speakers held out by the inner folds
+    inner_mean: np.ndarray  # (n_targets,), of predictions of training speakers held out in inner folds
     inner_std: np.ndarray  # (n_targets,), their standard deviation
     inner_error: np.ndarray  # (n_targets,), their mean squared error at the chosen candidate
-    alpha: np.ndarray  # (n_targets,), relative as in the grid
-    ratio: np.ndarray  # (n_targets,), the row of `Bands.ratios`; 0 without bands
-    inner_errors: np.ndarray  # (n_candidates, n_targets), that of every candidate, by which alpha was chosen
-    inner_prediction: np.ndarray | None = None  # (n_train, n_targets), these predictions, where they were asked for
+    alpha: np.ndarray  # (n_targets,), relative, as in the grid
+    ratio: np.ndarray  # (n_targets,), the chosen row of `Bands.ratios`; 0 without bands
+    inner_errors: np.ndarray  # (n_candidates, n_targets), of every candidate; the smallest is chosen
+    inner_prediction: np.ndarray | None = None  # (n_train, n_targets), these predictions, if requested
 
 
 @dataclass(frozen=True)
 class Bands:
-    """Sources side by side, whose penalties may differ: banded ridge (Nunez-Elizalde et al., 2019)."""
+    """Groups of features with penalties that may differ: banded ridge (Nunez-Elizalde et al., 2019)."""
 
-    of_feature: np.ndarray  # (n_features,) the band of each, from 0
-    ratios: np.ndarray  # (n_ratios, n_bands), candidates for how freely each band is fitted: the larger the freer
+    of_feature: np.ndarray  # (n_features,) the band of each feature, from 0
+    ratios: np.ndarray  # (n_ratios, n_bands), candidates; a larger value is a weaker penalty on the band
 
     @classmethod
     def side_by_side(cls, widths: list[int], *, decades: tuple[float, ...] = DEFAULT_BAND_DECADES) -> Bands:
-        """Every combination of ``decades``, as powers of ten, against the first band.
+        """Return bands of adjacent features, with every combination of ``decades`` relative to the first band.
 
         Args:
-            widths: features of each band
-            decades: penalties of the first band over those of another, as powers of ten
+            widths: number of features of each band
+            decades: exponents of ten of the ratio of the first band's penalty to another's
         """
         of_feature = np.repeat(np.arange(len(widths)), widths)
         others = list(itertools.product(decades, repeat=len(widths) - 1))
@@ -58,7 +58,7 @@ class Bands:
 
     @property
     def scales(self) -> np.ndarray:
-        """What standardised features are multiplied by, ``(n_ratios, n_features)``; bands of any width weigh alike."""
+        """Factors of standardised features, ``(n_ratios, n_features)``, which give bands of any width equal weight."""
         widths = np.bincount(self.of_feature)
         return np.asarray(np.sqrt(self.ratios / widths * widths.mean())[:, self.of_feature])
 
@@ -73,26 +73,26 @@ def nested_ridge(
     shared: np.ndarray | None = None,
     algebra: Algebra = HOST,
 ) -> list[RidgeFit]:
-    """For each split choose alpha by squared error on its inner folds, refit on all its training, predict the rest.
+    """For each split choose alpha by squared error on inner folds, refit on all training rows, predict the test rows.
 
     Args:
-        x: embeddings of one layer, or of several sources side by side, ``(n_utterances, n_features)``
+        x: embeddings of one layer, or of several concatenated sources, ``(n_utterances, n_features)``
         y: ratings, ``(n_utterances, n_targets)``, finite
         splits: rows of ``x`` and ``y``
-        alphas: relative penalties, rising
-        bands: which features may be fitted more freely than others; that is chosen with alpha, per target
-        shared: ``(n_targets,)``, targets with the same number share alpha; each has its own if None
-        algebra: where matrices are multiplied
+        alphas: relative penalties in rising order
+        bands: groups of features whose penalties may differ; their ratio is chosen with alpha, per target
+        shared: ``(n_targets,)``, targets with the same number have one alpha in common; None for one each
+        algebra: the backend that multiplies matrices
     """
     return NestedRidge(x, splits=splits, alphas=alphas, bands=bands, algebra=algebra).fit(y, shared=shared)
 
 
 class NestedRidge:
-    """One layer whose sums and decompositions serve every training set, and more ratings than one.
+    """Nested ridge regression of one layer; Gram matrices and decompositions are reused between folds and targets.
 
-    One pass over the data serves every training set, outer and inner (`probe.solvers.gram`); where inner folds are the
-    other outer folds, two splits share each inner fit. Where no training set has more utterances than features, the
-    utterances' Gram matrices are decomposed instead.
+    One pass over the data is enough for every training set, outer and inner (`probe.solvers.gram`). Where inner folds
+    are the other outer folds, each inner fit is used by two splits. Where no training set has more utterances than
+    features, the Gram matrices of utterances are decomposed instead.
     """
 
     def __init__(
@@ -105,19 +105,25 @@ class NestedRidge:
         algebra: Algebra = HOST,
         on_factor: Callable[[frozenset[int], Factor], None] | None = None,
     ) -> None:
-        """Arguments as of `nested_ridge`; ``on_factor`` is given each training set with what it is decomposed into."""
+        """Take arguments as of `nested_ridge`; ``on_factor`` is called with each training set and its decomposition."""
         self.x, self.splits, self.alphas, self.algebra = x, splits, alphas, algebra
         self.scales = np.ones((1, x.shape[1])) if bands is None else bands.scales
         self.is_dual = bool(max(len(split.train) for split in splits) <= x.shape[1])
-        self.cell_of_row, self.folds = cells_of(splits, len(x))
-        self.shift = shift_of(x)
+        self.cell_of_row, self.folds = assign_cells(splits, len(x))
+        self.shift = feature_shift(x)
         self.cells: dict[int, Moments] = {}
         self._on_factor = on_factor
 
     def fit(
         self, y: np.ndarray, *, shared: np.ndarray | None = None, inner_predictions: bool = False
     ) -> list[RidgeFit]:
-        """What each split gives; with predictions of its training rows, each held out once, if they are asked for."""
+        """Fit ratings ``(n_utterances, n_targets)``, and return one fit per split.
+
+        Args:
+            y: ratings, finite
+            shared: as of `nested_ridge`
+            inner_predictions: whether the fits hold predictions of the training rows, each held out once
+        """
         if self.is_dual:
             fits = [_nested_dual(self.x, y, split, self.alphas, self.scales, shared) for split in self.splits]
             return fits if inner_predictions else [replace(fit, inner_prediction=None) for fit in fits]
@@ -133,7 +139,7 @@ class NestedRidge:
             everything = frozenset(set().union(*folds))
             inner = [self._path(everything - fold, paths) for fold in folds]
             parts = (
-                self.algebra.held_out(path, total_of(self.cells, frozenset(fold)))
+                self.algebra.held_out(path, sum_cells(self.cells, frozenset(fold)))
                 for path, fold in zip(inner, folds, strict=True)
             )
             sums = functools.reduce(operator.add, parts)
@@ -165,7 +171,7 @@ class NestedRidge:
 
     def _path(self, training: frozenset[int], paths: dict[frozenset[int], Path]) -> Path:
         if training not in paths:
-            moments = total_of(self.cells, training)
+            moments = sum_cells(self.cells, training)
             factor = self.algebra.factor(moments, self.scales)
             if self._on_factor is not None:
                 self._on_factor(training, factor)
@@ -174,13 +180,13 @@ class NestedRidge:
 
 
 def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Products in float64, a block at a time: a whole layer in float64 would be the largest thing in memory."""
+    """Return predictions in float64, block by block: a whole layer in float64 would dominate the memory."""
     parts = [(x[rows[k : k + BLOCK]].astype(np.float64) - shift) @ w for k in range(0, len(rows), BLOCK)]
     return np.concatenate(parts) if parts else np.empty((0, w.shape[1]))
 
 
 def least(errors: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
-    """The candidate with the least error for each target, ``(n_targets,)``, or for each group of them."""
+    """Return the candidate with the smallest error for each target, or group of targets, ``(n_targets,)``."""
     if shared is None:
         return np.asarray(errors.argmin(axis=0))
     group = np.unique(shared, return_inverse=True)[1]
@@ -196,7 +202,7 @@ def _nested_dual(
     scales: np.ndarray,
     shared: np.ndarray | None,
 ) -> RidgeFit:
-    """The same where utterances are fewer than features, with a fit of its own for each training set."""
+    """Nested ridge where there are fewer utterances than features, with a separate fit for each training set."""
     x_train, y_train = x[split.train], y[split.train]
     inner = np.empty((len(alphas) * len(scales), *y_train.shape))
     for fold in np.unique(split.inner_folds):
@@ -218,12 +224,12 @@ def _nested_dual(
 
 
 def fit_ridge(x: np.ndarray, y: np.ndarray, *, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients ``(n_features, n_targets)`` and intercepts ``(n_targets,)`` for features as they are.
+    """Return coefficients ``(n_features, n_targets)`` and intercepts ``(n_targets,)`` for unstandardised features.
 
     Args:
         x: ``(n_utterances, n_features)``
         y: ``(n_utterances, n_targets)``
-        alpha: ``(n_targets,)``, relative as in `ridge_path`
+        alpha: ``(n_targets,)``, relative, as in `ridge_path`
     """
     standardiser = Standardiser.learn(x)
     z, y_mean = standardiser(x), y.mean(axis=0, dtype=np.float64)
@@ -244,18 +250,18 @@ def ridge_path(
     alphas: tuple[float, ...],
     scales: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Predictions for every alpha from one decomposition, ``(n_alphas, n_test, n_targets)`` float64.
+    """Return predictions for every alpha from one decomposition, ``(n_alphas, n_test, n_targets)`` float64.
 
     Features are standardised on ``x_train``, the intercept is not penalised. The smaller of the two Gram matrices
-    is decomposed: features (n_features, n_features), or utterances (n_train, n_train) where these are fewer.
+    is decomposed: of features (n_features, n_features), or of utterances (n_train, n_train).
 
     Args:
         x_train: ``(n_train, n_features)``
         y_train: ``(n_train, n_targets)``
         x_test: ``(n_test, n_features)``
         alphas: relative to the mean eigenvalue of the decomposed matrix
-        scales: ``(n_scales, n_features)`` that standardised features are multiplied by, one decomposition for each; the
-            first axis of the result is then every alpha for the first, then for the next
+        scales: ``(n_scales, n_features)`` factors of standardised features, one decomposition for each; the first axis
+            of the result is then every alpha for the first, then for the next
     """
     standardiser = Standardiser.learn(x_train)
     z_train, z_test = standardiser(x_train), standardiser(x_test)
@@ -271,7 +277,7 @@ def _scaled_path(z_train: np.ndarray, y_train: np.ndarray, z_test: np.ndarray, a
     dual = n_train <= n_features
     eigenvalues, vectors = np.linalg.eigh(z_train @ z_train.T if dual else z_train.T @ z_train)
     eigenvalues = np.clip(eigenvalues, 0, None)
-    penalties = np.array(alphas) * (eigenvalues.mean() or 1.0)  # a layer that is constant predicts the mean
+    penalties = np.array(alphas) * (eigenvalues.mean() or 1.0)  # a constant layer predicts the mean
     if dual:
         left, right = z_test @ (z_train.T @ vectors), vectors.T @ residual
     else:
@@ -282,18 +288,18 @@ def _scaled_path(z_train: np.ndarray, y_train: np.ndarray, z_test: np.ndarray, a
 
 @dataclass(frozen=True)
 class Standardiser:
-    """Centres and scales each feature as training embeddings say; one that is constant there becomes 0."""
+    """Standardisation of each feature by its mean and standard deviation in training; a constant feature becomes 0."""
 
     mean: np.ndarray  # (n_features,) float64
     scale: np.ndarray  # (n_features,) float64
 
     @classmethod
     def learn(cls, train: np.ndarray) -> Standardiser:
-        """From ``(n_train, n_features)``."""
+        """Learn from training embeddings ``(n_train, n_features)``."""
         constant = np.ptp(train, axis=0) == 0
-        spread = train.std(axis=0, dtype=np.float64)
-        return cls(train.mean(axis=0, dtype=np.float64), np.where(constant, 0.0, 1 / np.where(constant, 1.0, spread)))
+        std = train.std(axis=0, dtype=np.float64)
+        return cls(train.mean(axis=0, dtype=np.float64), np.where(constant, 0.0, 1 / np.where(constant, 1.0, std)))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """``(n, n_features)`` in float64."""
+        """Return standardised embeddings, ``(n, n_features)`` float64."""
         return np.asarray((x - self.mean) * self.scale)

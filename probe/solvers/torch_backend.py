@@ -1,6 +1,6 @@
-"""The algebra of ridge on a GPU through torch: the same sums, solved by eigenvectors, which suit it better.
+"""Ridge backend on a GPU through torch, which solves with eigenvectors, faster there than tridiagonal forms.
 
-Products of rows are in float32 (never TensorFloat-32, whose error is that of 16 bits), all after them in float64.
+Products of rows are in float32 (never TensorFloat-32, whose error is that of 16 bits), all later steps in float64.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from layerprobe.probe.solvers.gram import BLOCK, EXACT_FLOPS, Moments
 
 @dataclass(frozen=True)
 class DeviceMoments(Moments):
-    """`Moments` whose features' products stay on the device."""
+    """`Moments` whose products of features stay on the device."""
 
     device_xx: Tensor  # (n_features, n_features) float64, both triangles
 
@@ -29,12 +29,12 @@ class DeviceMoments(Moments):
 
 @dataclass(frozen=True)
 class DeviceFactor:
-    """For each row of scales: the scale, eigenvalues, eigenvectors, and the mean eigenvalue."""
+    """Decomposition for each row of scales: the scale, eigenvalues, eigenvectors and the mean eigenvalue."""
 
     forms: list[tuple[Tensor, Tensor, Tensor, float]]
 
     def path(self, moments: Moments, alphas: tuple[float, ...]) -> Path:
-        """See `probe.solvers.backends.Factor.path`."""
+        """Return the ridge solutions; see `probe.solvers.backends.Factor.path`."""
         mean, y_mean = moments.x / moments.n, moments.y / moments.n
         right = moments.xy - np.outer(moments.x, y_mean)
         solutions = []
@@ -52,14 +52,14 @@ def _put(values: np.ndarray, device: torch.device) -> Tensor:
 
 
 class DeviceAlgebra:
-    """`probe.solvers.backends.Algebra` on a torch device; ``cpu`` runs the same code for tests."""
+    """Implementation of `probe.solvers.backends.Algebra` on a torch device; ``cpu`` runs the same code in tests."""
 
     def __init__(self, device: str) -> None:
-        """Name the device, such as ``cuda``."""
+        """Take the device, such as ``cuda``."""
         self._device = torch.device(device)
 
     def sums(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> DeviceMoments:
-        """One pass over the rows, a block at a time."""
+        """Return the sums in one pass over the rows, block by block."""
         exact = x.dtype != np.float32 or x.size * x.shape[1] < EXACT_FLOPS
         kind = torch.float64 if exact else torch.float32
         n_features = x.shape[1]
@@ -91,7 +91,7 @@ class DeviceAlgebra:
         )
 
     def factor(self, moments: Moments, scales: np.ndarray) -> DeviceFactor:
-        """One set of eigenvectors for each row of ``scales``."""
+        """Return the eigenvectors for each row of ``scales``."""
         assert isinstance(moments, DeviceMoments)
         mean = moments.x / moments.n
         covariance = moments.device_xx - self._put(np.outer(moments.x, mean))
@@ -106,7 +106,7 @@ class DeviceAlgebra:
         return DeviceFactor(forms)
 
     def held_out(self, path: Path, moments: Moments) -> HeldOut:
-        """A quadratic form for each candidate."""
+        """Return the sums from a quadratic form for each candidate."""
         assert isinstance(moments, DeviceMoments)
         w, b = path.coefficients, path.intercepts
         n_candidates, n_features, n_targets = w.shape

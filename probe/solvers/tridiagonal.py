@@ -1,4 +1,4 @@
-"""One symmetric matrix, many penalties: tridiagonalised once, then each penalty is a solution of linear cost.
+"""Solutions for many penalties from one tridiagonalisation of a symmetric matrix, each at linear cost.
 
 The matrix is Q T Q' with T tridiagonal, so (matrix + alpha I)^-1 B is Q (T + alpha I)^-1 Q' B. Half the work of the
 eigenvectors, and as exact (Golub and Van Loan, 2013, section 8.3).
@@ -16,16 +16,16 @@ from layerprobe.probe.exceptions import InputError
 
 @dataclass(frozen=True)
 class Tridiagonal:
-    """A symmetric matrix ``(n, n)`` as Q T Q'."""
+    """Decomposition Q T Q' of a symmetric matrix ``(n, n)`` with T tridiagonal."""
 
-    reflectors: np.ndarray  # (n - 1, n - 1), of Q but for its first row and column, which are the identity's
+    reflectors: np.ndarray  # (n - 1, n - 1), of Q without its first row and column, which are the identity's
     tau: np.ndarray  # (n - 1,), their scales
     diagonal: np.ndarray  # (n,), of T
-    off: np.ndarray  # (n - 1,), beside it
+    off: np.ndarray  # (n - 1,), the off-diagonal of T
 
     @classmethod
-    def of(cls, matrix: np.ndarray) -> Tridiagonal:
-        """From ``(n, n)`` float64, positive semi-definite but for rounding; the lower triangle is read."""
+    def from_matrix(cls, matrix: np.ndarray) -> Tridiagonal:
+        """Decompose ``(n, n)`` float64, positive semi-definite up to rounding; the lower triangle is read."""
         n = len(matrix)
         if n == 1:
             return cls(np.empty((0, 0)), np.empty(0), matrix[0].copy(), np.empty(0))
@@ -35,7 +35,7 @@ class Tridiagonal:
         return cls(np.asfortranarray(reflectors[1:, :-1]), tau, diagonal, off)
 
     def solve(self, right: np.ndarray, *, penalties: np.ndarray) -> np.ndarray:
-        """Solutions of ``(matrix + penalty I) w = right`` for every penalty, ``(n_penalties, n, n_right)``.
+        """Solve ``(matrix + penalty I) w = right`` for every penalty, ``(n_penalties, n, n_right)``.
 
         Args:
             right: ``(n, n_right)``
@@ -58,7 +58,7 @@ class Tridiagonal:
         return np.ascontiguousarray(w.reshape(n, len(penalties), n_right).transpose(1, 0, 2))
 
     def orthogonal(self) -> np.ndarray:
-        """Q, ``(n, n)``: products with it are faster than with its reflectors where there are many columns."""
+        """Return Q, ``(n, n)``, whose products are faster than those of its reflectors for many columns."""
         n = len(self.diagonal)
         q = np.eye(n, order="F")
         if n > 1:
@@ -70,38 +70,38 @@ class Tridiagonal:
 
 
 def solve_shifted(diagonal: np.ndarray, off: np.ndarray, right: np.ndarray, *, shift: np.ndarray) -> np.ndarray:
-    """Solutions of ``(T + shift I) u = right`` where each column may have a shift of its own.
+    """Solve ``(T + shift I) u = right``, where each column may have a different shift.
 
-    Elimination goes down and up once for all columns together, a row at a time (Golub and Van Loan, 2013, section 4.3).
+    Elimination passes down and up once for all columns together, row by row (Golub and Van Loan, 2013, section 4.3).
 
     Args:
-        diagonal: of T, ``(n,)``, or ``(n, …)`` for columns that have a T of their own
-        off: beside it, ``(n - 1,)``, or likewise
+        diagonal: of T, ``(n,)``, or ``(n, …)`` if columns have different T
+        off: off-diagonal of T, ``(n - 1,)``, or ``(n - 1, …)``
         right: ``(n, …)``
-        shift: positive, of any shape that goes with ``right[0]`` and ``diagonal[0]``
+        shift: positive, of any shape that broadcasts with ``right[0]`` and ``diagonal[0]``
 
     Returns:
-        ``(n, …)``, of the shape that ``right[0]`` and ``shift`` have together
+        ``(n, …)``, the broadcast shape of ``right[0]`` and ``shift``
     """
     n = len(diagonal)
-    pivot, share = np.empty((2, n, *np.broadcast_shapes(diagonal.shape[1:], shift.shape)))
+    pivot, factor = np.empty((2, n, *np.broadcast_shapes(diagonal.shape[1:], shift.shape)))
     pivot[0] = diagonal[0] + shift
     u = np.empty((n, *np.broadcast_shapes(right.shape[1:], shift.shape)))
     u[0], step = right[0], np.empty(u.shape[1:])
     for i in range(1, n):
-        share[i] = off[i - 1] / pivot[i - 1]
-        pivot[i] = diagonal[i] + shift - off[i - 1] * share[i]
-        np.multiply(u[i - 1], share[i], out=step)
+        factor[i] = off[i - 1] / pivot[i - 1]
+        pivot[i] = diagonal[i] + shift - off[i - 1] * factor[i]
+        np.multiply(u[i - 1], factor[i], out=step)
         np.subtract(right[i], step, out=u[i])
     u /= pivot
     for i in range(n - 1, 0, -1):
-        np.multiply(u[i], share[i], out=step)
+        np.multiply(u[i], factor[i], out=step)
         u[i - 1] -= step
     return u
 
 
 def _multiply(q: np.ndarray, tau: np.ndarray, columns: np.ndarray, *, transposed: bool) -> np.ndarray:
-    """Q or its transpose times columns; the first row of Q is that of the identity."""
+    """Multiply Q or its transpose by columns; the first row of Q is that of the identity."""
     trans = "T" if transposed else "N"
     below = np.asfortranarray(columns[1:])
     work = int(lapack.dormqr("L", trans, q, tau, below, -1)[1][0])

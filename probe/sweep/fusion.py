@@ -66,8 +66,8 @@ def fused_ridge(
                 for column, fitted in enumerate(part.fitted):
                     key = fitted.target, fitted.control, fitted.seed
                     builder = builders.setdefault(key, prediction_builder(fitted, keys))
-                    match = MomentMatching.of_moments(
-                        part.y[split.train, column], mean=fit.inner_mean[column], spread=fit.inner_std[column]
+                    match = MomentMatching.from_moments(
+                        part.y[split.train, column], mean=fit.inner_mean[column], std=fit.inner_std[column]
                     )
                     alpha, error = float(fit.alpha[column]), float(fit.inner_error[column])
                     builder.add(split, fit.prediction[:, column], match, alpha, error)

@@ -111,7 +111,7 @@ def permuted_targets(data: SweepData, plan: SweepPlan, *, with_ratings: bool = F
     for control in plan.controls:
         rng = control_rng(control, plan.seed)
         for number in range(plan.n_permutations):
-            builder.add_draw(
+            builder.add_control(
                 control, data.ratings, data.codes, data.groups, rng=rng, seed=number, text_residuals=data.text_residuals
             )
             if builder.n_columns >= n_columns:
@@ -169,7 +169,7 @@ def ridge_columns(
                 continue
             column = fitted.columns[k if fitted.by_split else 0]
             mean, deviation = float(fit.inner_mean[column]), float(fit.inner_std[column])
-            match = MomentMatching.of_moments(targets.y[split.train, column], mean=mean, spread=deviation)
+            match = MomentMatching.from_moments(targets.y[split.train, column], mean=mean, std=deviation)
             alpha, error = float(fit.alpha[column]), float(fit.inner_error[column])
             builder.add(split, fit.prediction[:, column], match, alpha, error)
         columns.append(builder.build())

@@ -10,7 +10,7 @@ from typing import Any
 from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.data.schema import Manifest
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import is_remote, place
+from layerprobe.probe.filesystem import is_remote, resolve
 from layerprobe.probe.results.run_folder import read_plan
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.sweep.covariates import Covariate, LayerCovariate, TranscriptCovariate
@@ -104,7 +104,7 @@ class RecordedSweep:
         return found
 
     def _open(self, table: dict[str, Any], argument: str = "CACHES") -> Cache:
-        path = place(str(table["path"]))
+        path = resolve(str(table["path"]))
         if not is_remote(path) and not path.exists():
             raise InputError(
                 f"{self.path} names the cache {path} of {table['name']}, which is gone. Give {argument}, too."

@@ -16,7 +16,7 @@ from layerprobe.probe.splits import speaker_groups
 from layerprobe.probe.sweep.inputs import usable_rows
 from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
 from layerprobe.probe.tasks.controls import CONTROLS, DEFAULT_CONTROLS, WITHOUT_SPEAKERS
-from layerprobe.probe.tasks.cross_corpus import corpora_of
+from layerprobe.probe.tasks.cross_corpus import corpus_names
 from layerprobe.probe.tasks.targets import residual_targets
 from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES
 
@@ -99,7 +99,7 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
             f"{manifest.path} has {missing}, so there is nothing to residualize. Leave --residualize-text out."
         )
     if cross_corpus:
-        corpora_of(manifest)
+        corpus_names(manifest)
     if folds == SPEAKERS:
         folds = _n_speakers(manifest, caches, rated, nominal)
     n_folds, test_split = _held_out(manifest, folds, test_split)

@@ -125,7 +125,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     )
     write_run(run, held_out_predictions(results.columns, dataset.data))
     if {TRANSCRIPT, ASR_TRANSCRIPT} <= set(dataset.rows):
-        errors = word_error_table(dataset.rows, reference=TRANSCRIPT, heard=ASR_TRANSCRIPT)
+        errors = word_error_table(dataset.rows, reference=TRANSCRIPT, hypothesis=ASR_TRANSCRIPT)
         write_table(out / WORD_ERRORS, errors, fingerprint)
     partial_results.clear()
     return run

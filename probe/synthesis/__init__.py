@@ -1,1 +1,1 @@
-"""Corpora that espeak-ng speaks, for the demo and for pretraining."""
+"""Synthetic speech corpora by espeak-ng, for the demo and for pre-training."""

@@ -1,6 +1,6 @@
-"""Stage: sentences become speech in many synthetic voices, for the pre-training of small encoders.
+"""Stage: synthesise sentences in many voices, as audio for the pre-training of small encoders.
 
-The voices are espeak-ng's, without the demo's, so that an encoder that learns from this has never heard the demo.
+The voices are espeak-ng's, without those of the demo, so that the demo's voices are unseen in pre-training.
 """
 
 from __future__ import annotations
@@ -16,79 +16,83 @@ from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.synthesis.demo_corpus import VARIANTS as DEMO_VARIANTS
-from layerprobe.probe.synthesis.espeak import Utterance, speak, variants
+from layerprobe.probe.synthesis.espeak import Utterance, synthesise, variants
 
 NAME = "speech"
 LANGUAGES = ("en-us", "en-gb-scotland", "en-gb-x-rp")
-LEFT_OUT = ("Demonic",)  # espeak-ng 1.52 dies of it at some pitches
-RATES, PITCHES, RANGES, VOLUMES = (110, 260), (15, 85), (10, 90), (40, 140)  # each drawn evenly
-LETTERS = (15, 160)  # of a sentence that is said
+EXCLUDED = ("Demonic",)  # espeak-ng 1.52 crashes on it at some pitches
+RATES, PITCHES, RANGES, VOLUMES = (110, 260), (15, 85), (10, 90), (40, 140)  # ranges of uniform distributions
+CHARACTERS = (15, 160)  # minimum and maximum number of characters of a sentence
 
 HEADER = Header(
     corpus="layerprobe speech",
     version="1",
     licence="of the sentences; spoken by espeak-ng",
-    notes="Synthetic: each sentence in a voice, rate, pitch, pitch range and loudness drawn by chance.",
+    notes="Synthetic: each sentence in a voice, rate, pitch, pitch range and loudness chosen at random.",
     targets={},
 )
 
 
 def voices() -> list[str]:
-    """Every language and variant that may be heard, none of them a variant of the demo's corpus."""
-    return [f"{language}+{v}" for v in variants() if v not in DEMO_VARIANTS + LEFT_OUT for language in LANGUAGES]
+    """Return every voice, language and variant, except the variants of the demo's corpus."""
+    return [f"{language}+{v}" for v in variants() if v not in DEMO_VARIANTS + EXCLUDED for language in LANGUAGES]
 
 
 def plan_speech(sentences: list[str], *, times: int = 1, seed: int = 0) -> tuple[pd.DataFrame, list[Utterance]]:
-    """Draw how each sentence is said; equal seeds on equal sentences give equal plans.
+    """Choose voice and prosody of each sentence at random; equal seeds and sentences give equal plans.
 
     Args:
-        sentences: of any kind; those out of `LETTERS` or without a letter are left out, and so are repetitions
-        times: how often each is said, in a voice drawn anew
-        seed: of the draws
+        sentences: texts; those with too few or too many `CHARACTERS`, without letters or repeated are left out
+        times: number of times each is synthesised, in a new voice each time
+        seed: random seed
 
     Returns:
         a manifest's table and the utterances of its rows
 
     Raises:
-        InputError: if no sentence can be said
+        InputError: if no sentence can be synthesised
     """
-    kept = [s for s in dict.fromkeys(t.strip() for t in sentences) if _sayable(s)]
-    if not kept:
-        raise InputError(f"No sentence can be said: each needs {LETTERS[0]} to {LETTERS[1]} characters, with letters.")
+    usable = [s for s in dict.fromkeys(t.strip() for t in sentences) if _is_usable(s)]
+    if not usable:
+        raise InputError(
+            f"No sentence can be synthesised: each needs {CHARACTERS[0]} to {CHARACTERS[1]} characters, with letters."
+        )
     rng = np.random.default_rng(seed)
-    every = voices()
+    all_voices = voices()
     rows: list[dict[str, str]] = []
     utterances: list[Utterance] = []
-    for k in np.concatenate([rng.permutation(len(kept)) for _ in range(times)]):
-        voice = every[rng.integers(len(every))]
-        utterance_id = f"said_{len(rows):06d}"
+    for k in np.concatenate([rng.permutation(len(usable)) for _ in range(times)]):
+        voice = all_voices[rng.integers(len(all_voices))]
+        utterance_id = f"utt_{len(rows):06d}"
         rows.append(
             {
                 "utterance_id": utterance_id,
                 "path": f"wav/{utterance_id}.wav",
                 "speaker_id": voice,
-                "transcript": kept[k],
+                "transcript": usable[k],
             }
         )
-        rate, pitch, spread, volume = (int(rng.integers(*b, endpoint=True)) for b in (RATES, PITCHES, RANGES, VOLUMES))
-        utterances.append(Utterance(kept[k], voice, rate=rate, pitch=pitch, pitch_range=spread, volume=volume))
+        rate, pitch, pitch_range, volume = (
+            int(rng.integers(*b, endpoint=True)) for b in (RATES, PITCHES, RANGES, VOLUMES)
+        )
+        utterances.append(Utterance(usable[k], voice, rate=rate, pitch=pitch, pitch_range=pitch_range, volume=volume))
     return pd.DataFrame(rows), utterances
 
 
 def write_speech_corpus(
     sentences: list[str], folder: Path, *, times: int = 1, seed: int = 0, progress: NullProgress | None = None
 ) -> Path:
-    """Speak the sentences into ``folder`` and return the manifest, ``speech.csv``.
+    """Synthesise sentences into ``folder`` and return the path of the manifest, ``speech.csv``.
 
     Raises:
-        InputError: if there is no synthesiser, or no sentence can be said
+        InputError: if no synthesiser is installed, or no sentence can be synthesised
     """
     progress = progress or NullProgress()
     table, utterances = plan_speech(sentences, times=times, seed=seed)
     (folder / "wav").mkdir(parents=True, exist_ok=True)
-    progress.begin("speak", len(utterances), "utterances")
+    progress.begin("synthesise", len(utterances), "utterances")
     try:
-        for path, (samples, rate) in zip(table["path"], speak(utterances), strict=True):
+        for path, (samples, rate) in zip(table["path"], synthesise(utterances), strict=True):
             soundfile.write(folder / path, samples, rate, subtype="PCM_16")
             progress.advance()
     finally:
@@ -98,5 +102,5 @@ def write_speech_corpus(
     return manifest
 
 
-def _sayable(sentence: str) -> bool:
-    return LETTERS[0] <= len(sentence) <= LETTERS[1] and any(c.isalpha() for c in sentence)
+def _is_usable(sentence: str) -> bool:
+    return CHARACTERS[0] <= len(sentence) <= CHARACTERS[1] and any(c.isalpha() for c in sentence)

@@ -1,4 +1,4 @@
-"""The words of transcripts as numbers, without a language model."""
+"""Hashed n-gram features of transcripts, without a language model."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ WORD_FEATURES = 1024
 
 
 def word_counts(transcripts: Sequence[str], *, n_features: int = WORD_FEATURES) -> np.ndarray:
-    """Words and pairs of neighbours, counted and hashed, ``(n_utterances, n_features)`` float32.
+    """Return hashed counts of unigrams and bigrams, ``(n_utterances, n_features)`` float32.
 
-    The text alone without a language model, and so a floor for what the words say. Nothing is learnt from the corpus:
-    each word or pair has a place and a sign by its CRC-32 (Weinberger et al., 2009), and adds the root of its count.
+    They are a baseline for what the text predicts without a language model. Nothing is learnt from the corpus: the
+    CRC-32 of each unigram or bigram selects a feature and a sign (Weinberger et al., 2009), to which the root of its
+    count is added.
     """
     counts = np.zeros((len(transcripts), n_features), dtype=np.float32)
     for row, text in enumerate(transcripts):
-        words = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower())
-        pairs = [f"{a} {b}" for a, b in pairwise(words)]
-        for token, count in Counter([*words, *pairs]).items():
+        tokens = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower())
+        pairs = [f"{a} {b}" for a, b in pairwise(tokens)]
+        for token, count in Counter([*tokens, *pairs]).items():
             code = zlib.crc32(token.encode())
             counts[row, (code >> 1) % n_features] += (1 if code & 1 else -1) * np.sqrt(count)
     return counts

@@ -1,4 +1,4 @@
-"""Training on one corpus of several, while every held-out utterance is predicted."""
+"""Cross-corpus splits: training on one corpus of several, with predictions for all held-out utterances."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import Split
 
 
-def corpora_of(manifest: Manifest) -> list[str]:
-    """The names in the manifest's column ``corpus``, in their order.
+def corpus_names(manifest: Manifest) -> list[str]:
+    """Return the names in the manifest's column ``corpus``, sorted.
 
     Raises:
         InputError: if there are fewer than two
@@ -27,27 +27,27 @@ def corpora_of(manifest: Manifest) -> list[str]:
 
 
 def splits_within(splits: list[Split], corpus: np.ndarray, name: str) -> list[Split]:
-    """Splits that train on the rows of one corpus, inner folds and all, and test what they did.
+    """Return splits that train on the rows of one corpus, inner folds included, and test all rows that they tested.
 
-    So a score on the corpus itself is one of speakers never heard, and one on another corpus comes from the same fits.
+    A score on the corpus itself is therefore one of unseen speakers, and a score on another corpus is of the same fits.
 
     Args:
         splits: of all rows
-        corpus: ``(n_utterances,)`` the corpus of each
-        name: the one that trains
+        corpus: ``(n_utterances,)`` the corpus of each utterance
+        name: the corpus to train on
 
     Raises:
-        InputError: if some split has not two inner folds with training speakers of it
+        InputError: if a split has fewer than two inner folds with training speakers of it
     """
     within = []
     for split in splits:
-        own = corpus[split.train] == name
-        numbers, inner_folds = np.unique(split.inner_folds[own], return_inverse=True)
+        in_corpus = corpus[split.train] == name
+        numbers, inner_folds = np.unique(split.inner_folds[in_corpus], return_inverse=True)
         if len(numbers) < 2:
             raise InputError(
                 f"Holding out {split.name} leaves corpus {name!r} training speakers in {len(numbers)} of the "
                 f"{len(np.unique(split.inner_folds))} inner folds, and choosing alpha takes two. Ask for more folds, "
-                "add speakers, or leave --cross-corpus."
+                "add speakers, or leave out --cross-corpus."
             )
-        within.append(replace(split, train=split.train[own], inner_folds=inner_folds))
+        within.append(replace(split, train=split.train[in_corpus], inner_folds=inner_folds))
     return within

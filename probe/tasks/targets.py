@@ -1,4 +1,4 @@
-"""What a probe is fitted to: ratings, classes as codes, what two ratings leave of a third, and the controls' draws."""
+"""Targets of a probe: ratings, classes as codes, residuals, and all of them under control tasks."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from layerprobe.probe.splits import Split
 from layerprobe.probe.tasks.controls import CONTROLS, classes_by_speaker, random_class_per_speaker
 
 RESIDUAL_OF = {"dominance": ("arousal", "valence")}  # listeners rate dominance much as they rate arousal
-RESIDUAL_CONTROLS = ("permuted", "permuted_by_speaker")  # whose draws have residuals: those that are chance
+RESIDUAL_CONTROLS = ("permuted", "permuted_by_speaker")  # those with residuals: those that are chance
 
 
 @dataclass(frozen=True)
 class FittedTarget:
-    """One target of one draw, and the columns of ``y`` that are fitted for it."""
+    """One target, under one control and seed, with the columns of ``y`` that are fitted for it."""
 
     target: str
     control: str  # "none" for the ratings themselves
-    seed: int  # of the draw
-    columns: np.ndarray  # one; or one for each class; or one for each split
-    truth: np.ndarray  # (n_utterances,) what its predictions are compared with; codes of a nominal target
+    seed: int  # of the control
+    columns: np.ndarray  # one, or one for each class, or one for each split
+    truth: np.ndarray  # (n_utterances,) ratings that predictions are compared with; codes of a nominal target
     n_classes: int = 0  # 0 for a rated target
-    by_split: bool = False  # whether each split has a column of its own
+    by_split: bool = False  # whether each split has a separate column
 
 
 @dataclass(frozen=True)
 class ProbeTargets:
-    """All columns that one layer is fitted to."""
+    """All columns of ratings and codes that one layer is fitted to."""
 
     y: np.ndarray  # (n_utterances, n_columns)
-    shared: np.ndarray  # (n_columns,), columns with the same number share their penalty
-    of_split: np.ndarray  # (n_columns,), the only split that a column is for, -1 if it is for all
+    shared: np.ndarray  # (n_columns,), columns with the same number have one penalty
+    of_split: np.ndarray  # (n_columns,), the only split in which a column is fitted, -1 for all splits
     fitted: list[FittedTarget]
 
 
 def residual_targets(targets: tuple[str, ...]) -> tuple[str, ...]:
-    """Targets that can also be scored on what others leave unexplained.
+    """Return the targets that also have residuals after other targets.
 
     >>> residual_targets(("arousal", "dominance")), residual_targets(("arousal", "valence", "dominance"))
     ((), ('dominance',))
@@ -46,7 +46,7 @@ def residual_targets(targets: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def residual(ratings: np.ndarray, others: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Ratings less what the other ratings predict of them, by least squares on the training rows.
+    """Return ratings minus their least-squares prediction from other ratings, fitted on the training rows.
 
     Args:
         ratings: ``(n_utterances,)``
@@ -57,13 +57,13 @@ def residual(ratings: np.ndarray, others: np.ndarray, train: np.ndarray) -> np.n
         ``(n_utterances,)``
     """
     design = np.column_stack([np.ones(len(ratings)), others])
-    known = design[train]  # the normal equations: few columns, well apart, and done anew for each draw
+    known = design[train]  # normal equations: few well-conditioned columns, solved again for each permutation
     coefficients = np.linalg.lstsq(known.T @ known, known.T @ ratings[train], rcond=None)[0]
     return np.asarray(ratings - design @ coefficients)
 
 
 class TargetBuilder:
-    """Collects columns draw by draw."""
+    """Builder of `ProbeTargets`: collects the columns of ratings and of each control."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class TargetBuilder:
         *,
         text_residuals: tuple[str, ...] = (),
     ) -> None:
-        """Name what there is.
+        """Take the names of the targets.
 
         Args:
             names: rated targets, in the order of the ratings' columns
-            residuals: those to be scored on what `RESIDUAL_OF` leaves of them, too
-            classes: nominal targets, in the order of the codes' columns, with how many classes each has
-            splits: whose training rows say what others explain
-            text_residuals: rated targets to be scored on what the words leave of them, too
+            residuals: those that also have residuals after `RESIDUAL_OF`
+            classes: nominal targets, in the order of the codes' columns, with the number of classes of each
+            splits: whose training rows the residuals are fitted on
+            text_residuals: rated targets that also have residuals after the text
         """
         self._names, self._residuals, self._classes, self._splits = names, residuals, classes, splits
         self._text_residuals = text_residuals
@@ -92,7 +92,7 @@ class TargetBuilder:
 
     @property
     def n_columns(self) -> int:
-        """How many there are so far."""
+        """Number of columns so far."""
         return len(self._columns)
 
     def add(
@@ -105,16 +105,16 @@ class TargetBuilder:
         text_residuals: np.ndarray | None = None,
         residuals: bool = True,
     ) -> None:
-        """One draw of ratings ``(n_utterances, n_targets)`` and codes ``(n_utterances, n_nominal)``.
+        """Add ratings ``(n_utterances, n_targets)`` and codes ``(n_utterances, n_nominal)``, observed or of a control.
 
         Args:
             ratings: of the rated targets
-            codes: of the nominal ones
+            codes: of the nominal targets
             control: "none" for the ratings themselves
-            seed: of the draw
-            text_residuals: ``(n_utterances, n_splits, n_targets)``, as `probe.tasks.text_residuals` makes them, if they
-                are wanted
-            residuals: whether the draw has any
+            seed: of the control
+            text_residuals: ``(n_utterances, n_splits, n_targets)``, from `probe.tasks.text_residuals`; None for
+                none
+            residuals: whether residuals are added
         """
         for k, name in enumerate(self._names):
             columns = self._append([ratings[:, k]], [-1])
@@ -132,7 +132,7 @@ class TargetBuilder:
             truth_codes = codes[:, k].astype(np.float64)
             self._fitted.append(FittedTarget(name, control, seed, columns, truth_codes, n_classes=n_classes))
 
-    def add_draw(
+    def add_control(
         self,
         control: str,
         ratings: np.ndarray,
@@ -143,36 +143,43 @@ class TargetBuilder:
         seed: int,
         text_residuals: np.ndarray | None = None,
     ) -> None:
-        """The next draw of one of `probe.tasks.controls.CONTROLS`; `RESIDUAL_CONTROLS` alone have residuals.
+        """Add one sample of `probe.tasks.controls.CONTROLS`; only `RESIDUAL_CONTROLS` have residuals.
 
-        What the words leave is dealt as it is, like ratings: residuals of a model without the layer are what is
-        exchangeable where the words predict and the layer does not (Freedman and Lane, 1983). Arguments as of `add`.
+        Text residuals are permuted like ratings: the residuals of a model without the layer are exchangeable if the
+        text predicts and the layer does not (Freedman and Lane, 1983). Arguments as of `add`.
         """
         residuals = control in RESIDUAL_CONTROLS
         rest = np.empty((len(ratings), 0)) if text_residuals is None or not residuals else text_residuals
         rated = np.column_stack([ratings, rest.reshape(len(ratings), -1)])
         if control in ("random_per_speaker", "permuted_by_speaker"):
-            drawn = CONTROLS[control](rated, groups, rng)
+            sampled = CONTROLS[control](rated, groups, rng)
             if control == "random_per_speaker":
                 classes = random_class_per_speaker(codes, groups, rng)
             else:
                 classes = classes_by_speaker(codes, groups, rng) if codes.shape[1] else codes
         else:
             both = CONTROLS[control](np.column_stack([rated, codes]), groups, rng)
-            drawn, classes = both[:, : rated.shape[1]], both[:, rated.shape[1] :].astype(codes.dtype)
+            sampled, classes = both[:, : rated.shape[1]], both[:, rated.shape[1] :].astype(codes.dtype)
         n_targets = ratings.shape[1]
-        dealt = drawn[:, n_targets:].reshape(rest.shape) if rest.ndim == 3 else None
-        self.add(drawn[:, :n_targets], classes, control=control, seed=seed, text_residuals=dealt, residuals=residuals)
+        permuted_rest = sampled[:, n_targets:].reshape(rest.shape) if rest.ndim == 3 else None
+        self.add(
+            sampled[:, :n_targets],
+            classes,
+            control=control,
+            seed=seed,
+            text_residuals=permuted_rest,
+            residuals=residuals,
+        )
 
     def build(self) -> ProbeTargets:
-        """All columns side by side."""
+        """Return all columns."""
         shared, of_split = np.array(self._shared), np.array(self._of_split)
         return ProbeTargets(
             np.stack(self._columns).T, shared, of_split, self._fitted
-        )  # each column in one piece of memory
+        )  # each column contiguous in memory
 
     def _add_by_split(self, target: str, rest: list[np.ndarray], control: str, seed: int) -> None:
-        """A target with a column for each split, which is compared with the rows that the split holds out."""
+        """Add a target with a column for each split, whose truth is that of the rows that the split holds out."""
         truth = np.full(len(rest[0]), np.nan)
         for split, column in zip(self._splits, rest, strict=True):
             truth[split.test] = column[split.test]
@@ -188,11 +195,11 @@ class TargetBuilder:
 
 
 def control_rng(control: str, seed: int) -> np.random.Generator:
-    """What draws a control, the same for every layer and encoder."""
+    """Return the generator of a control, the same for every layer and encoder."""
     return np.random.default_rng([seed, 1 + list(CONTROLS).index(control)])
 
 
-RESIDUAL = "_residual"  # the ending of a target that is scored on what others leave of it
+RESIDUAL = "_residual"  # suffix of a target that is the residual after other targets
 
 
-TEXT_RESIDUAL = "_text_residual"  # the same of what the transcript's words leave
+TEXT_RESIDUAL = "_text_residual"  # suffix of a target that is the residual after the text

@@ -1,4 +1,4 @@
-"""What the transcript's words leave of each rating, so that a layer can be asked for what lies beyond the text."""
+"""Residuals of ratings after the text, to measure what a layer predicts beyond the transcript."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from layerprobe.probe.splits import Split
 
 
 def text_residuals(
-    words: np.ndarray, ratings: np.ndarray, *, splits: list[Split], alphas: tuple[float, ...]
+    text_features: np.ndarray, ratings: np.ndarray, *, splits: list[Split], alphas: tuple[float, ...]
 ) -> np.ndarray:
-    """Ratings less what ridge on the words predicts of them, for each split.
+    """Return ratings minus the predictions of ridge regression on text features, for each split.
 
-    Every prediction is of speakers that its fit has not heard: a training row's comes from the inner folds that hold
-    it out, a test row's from all training rows, and the penalty is chosen on the inner folds. A fit that had seen the
-    training rows would leave too little of them, the less the more words there are, and no residual of a test row
-    would look like them (Chernozhukov et al., 2018, on cross-fitting).
+    Every prediction is for unseen speakers: that of a training row is from the inner fit that holds it out, that of a
+    test row from all training rows, and the penalty is chosen on the inner folds. A fit to the training rows themselves
+    would leave residuals that are too small, the smaller the more features there are, and unlike those of test rows
+    (Chernozhukov et al., 2018, on cross-fitting).
 
     Args:
-        words: ``(n_utterances, n_features)``, as `probe.tasks.bag_of_words.word_counts` gives them
+        text_features: ``(n_utterances, n_features)``, from `probe.tasks.bag_of_words.word_counts`
         ratings: ``(n_utterances, n_targets)``
-        splits: rows of both
-        alphas: relative penalties, rising
+        splits: rows of both arrays
+        alphas: relative penalties in rising order
 
     Returns:
-        ``(n_utterances, n_splits, n_targets)``; rows that a split neither trains on nor tests keep their ratings less
-        their mean in its training rows
+        ``(n_utterances, n_splits, n_targets)``; rows that a split neither trains on nor tests hold their ratings
+        minus the mean of its training rows
     """
-    fits = NestedRidge(words, splits=splits, alphas=alphas).fit(ratings, inner_predictions=True)
+    fits = NestedRidge(text_features, splits=splits, alphas=alphas).fit(ratings, inner_predictions=True)
     rest = np.empty((len(ratings), len(splits), ratings.shape[1]))
     for k, (split, fit) in enumerate(zip(splits, fits, strict=True)):
         assert fit.inner_prediction is not None

@@ -1,1 +1,1 @@
-"""What all trainings share: encoders as trainable branches, checkpoints, schedules, the loop."""
+"""Parts of every training: encoders as trainable branches, checkpoints, schedules and the loop over steps."""

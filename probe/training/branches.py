@@ -1,8 +1,8 @@
-"""Encoders as parts of a network: sounds or words of a batch become states that a gradient can reach.
+"""Encoders as trainable parts of a network: a batch of audio or text becomes hidden states with gradients.
 
-Nothing of a batch reaches another utterance in it. The convolutional front end normalises over time in some encoders,
-so each sound passes it alone, without padding; what follows is padded and masked. Architectures whose blocks can't be
-masked hear each sound alone.
+No utterance of a batch changes the states of another. The convolutional front end normalises over time in some
+encoders, so each recording passes it by itself, without padding; later modules take a padded batch with a mask.
+Architectures whose blocks can't be masked encode one recording at a time.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.text import TextArchitecture
 from layerprobe.probe.exceptions import InputError
 
-# data2vec-audio is not: its positional convolutions, one upon another, carry padding into the sound
+# data2vec-audio is not: its stacked positional convolutions carry padding into the audio
 MASKABLE = ("hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm")
 LAST, MIX = "last", "mix"
-FRONT_END, EMBEDDINGS, REST = "front_end", "embeddings", "rest"  # parts beside blocks
+FRONT_END, EMBEDDINGS, REST = "front_end", "embeddings", "rest"  # parts other than the blocks
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One utterance as a branch takes it."""
+    """The input of a branch for one utterance."""
 
     inputs: dict[str, Tensor]
-    counted: slice  # of its frames
-    n_frames: int  # frames or tokens that it costs
-    states: Tensor | None = None  # (n_frames, dim), where a frozen encoder has heard it before
+    counted: slice  # frames that are no padding
+    n_frames: int  # frames or tokens, the cost of encoding it
+    states: Tensor | None = None  # (n_frames, dim), where a frozen encoder has encoded it before
 
 
 class Branch(nn.Module):
-    """What sound and text have in common: blocks, the state that is taken of them, parts that can be frozen."""
+    """Base class of audio and text branches: an encoder, the layer that is pooled, and parts that can be frozen."""
 
     def __init__(self, encoder: Any, blocks: nn.ModuleList, final_norm: nn.Module | None, *, layer: str) -> None:
-        """Take ``layer`` of the states: a number or ``final``, ``last`` of all, or a learnt ``mix``.
+        """Wrap an encoder and choose its layer: a number, ``final``, ``last``, or ``mix`` (a learnt weighted sum).
 
         Raises:
             InputError: if there is no such layer
         """
         super().__init__()
         config = encoder.config
-        for chance in ("layerdrop", "encoder_layerdrop"):  # every block is heard, always
-            if hasattr(config, chance):
-                setattr(config, chance, 0.0)
+        for probability in ("layerdrop", "encoder_layerdrop"):  # no block is ever skipped
+            if hasattr(config, probability):
+                setattr(config, probability, 0.0)
         if layer.isdecimal() and 0 < int(layer) < len(blocks):
-            del blocks[int(layer) :]  # what is never heard is not carried along
+            del blocks[int(layer) :]  # blocks above the layer are dropped
             config.num_hidden_layers = len(blocks)
         self.encoder, self.layer = encoder, layer
         self._hooked = HookedEncoder(encoder, blocks, final_norm)
@@ -65,34 +65,34 @@ class Branch(nn.Module):
 
     @property
     def layer_weights(self) -> Tensor | None:
-        """Of the learnt mix, ``(n_layers,)``; None where one layer is taken."""
+        """Weights of the learnt weighted sum, ``(n_layers,)``; None where one layer is used."""
         return None if self.mix is None else self.mix.softmax(dim=0).detach()
 
     @property
     def n_blocks(self) -> int:
-        """Blocks of the encoder that are passed."""
+        """Number of blocks that the branch uses."""
         return len(self._hooked.blocks)
 
-    def make_activations_again(self) -> None:
-        """Keep those between blocks alone, and make the others again on the way back: less memory, more time."""
-        if hasattr(self.encoder, "activation_checkpointing_enable"):  # of newer transformers
+    def recompute_activations(self) -> None:
+        """Recompute activations within blocks in the backward pass: less memory, more time."""
+        if hasattr(self.encoder, "activation_checkpointing_enable"):  # transformers 5
             self.encoder.activation_checkpointing_enable({"use_reentrant": False})
         else:
             self.encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    def part_of(self, name: str) -> str:
-        """Which part a parameter of the encoder belongs to: a block's number, `FRONT_END`, `EMBEDDINGS`, `REST`."""
+    def part_name(self, name: str) -> str:
+        """Return the part a parameter belongs to: a block's number, `FRONT_END`, `EMBEDDINGS` or `REST`."""
         parameter = dict(self.encoder.named_parameters())[name]
         for k, block in enumerate(self._hooked.blocks):
-            if any(parameter is own for own in block.parameters()):
+            if any(parameter is other for other in block.parameters()):
                 return str(k)
         top = name.split(".")[0]
         if top in ("feature_extractor", "conv1", "conv2"):
             return FRONT_END
         return EMBEDDINGS if top == "embeddings" else REST
 
-    def taken(self, states: list[Tensor]) -> Tensor:
-        """The state that was asked for, ``(n, n_frames, dim)``."""
+    def select_layer(self, states: list[Tensor]) -> Tensor:
+        """Return the chosen layer or the weighted sum, ``(n, n_frames, dim)``, of the states of all layers."""
         if self.mix is None:
             return states[-1] if self.layer == LAST else states[self.layers.index(self.layer)]
         weights = self.mix.softmax(dim=0)
@@ -101,34 +101,34 @@ class Branch(nn.Module):
         return torch.stack([w * s for w, s in zip(weights, normed, strict=True)]).sum(dim=0)
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
-        """States ``(n, n_frames, dim)`` and bool ``(n, n_frames)``, which of them are the utterances'."""
+        """Return states ``(n, n_frames, dim)`` and their mask, bool ``(n, n_frames)``, False on padding."""
         known = [one.states for one in batch if one.states is not None]
         if len(known) == len(batch):
             device = next(self.encoder.parameters()).device
             return _padded([states.to(device) for states in known])
         if self.encoder.training:
-            return self.heard(batch)
-        # some versions of transformers draw a layerdrop even then, which would move the chance of what does learn
+            return self.encode_batch(batch)
+        # some versions of transformers sample a layerdrop even then, which would shift the random state
         with torch.random.fork_rng(devices=[]):
-            return self.heard(batch)
+            return self.encode_batch(batch)
 
-    def heard(self, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
-        """The same by the encoder itself."""
+    def encode_batch(self, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
+        """Run the encoder on a batch; returns what `forward` does."""
         raise NotImplementedError
 
-    def told(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The state of a whole call of the encoder."""
-        return self.taken(self._hooked.states(inputs))
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Run the encoder on one call's inputs and return the chosen layer, ``(n, n_frames, dim)``."""
+        return self.select_layer(self._hooked.states(inputs))
 
 
 class AudioBranch(Branch):
-    """A speech encoder."""
+    """A speech encoder as a branch of a regressor or a student."""
 
     def __init__(self, encoder: Any, family: Architecture, extractor: Any, *, layer: str = LAST) -> None:
         """Arguments as `probe.encoders.loading` loads them; see `Branch`."""
         super().__init__(encoder, family.blocks(encoder), family.final_norm(encoder), layer=layer)
         if hasattr(encoder.config, "apply_spec_augment"):
-            encoder.config.apply_spec_augment = False  # its masks come from numpy's own chance
+            encoder.config.apply_spec_augment = False  # its masks come from numpy's global random state
         if getattr(encoder, "masked_spec_embed", None) is not None:
             encoder.register_parameter("masked_spec_embed", None)  # no forward pass here reads it
         self._family, self._extractor = family, extractor
@@ -136,10 +136,10 @@ class AudioBranch(Branch):
         self.sampling_rate = int(extractor.sampling_rate)
 
     def prepare(self, waveform: np.ndarray) -> Prepared:
-        """One sound ``(n_samples,)`` at `sampling_rate`.
+        """Return the input for one waveform ``(n_samples,)`` at `sampling_rate`.
 
         Raises:
-            InvalidAudioError: if it is too short, or too long to be heard at once
+            InvalidAudioError: if it is too short, or too long to be encoded at once
         """
         needed = self._family.minimum_samples(self._extractor, self.encoder.config)
         if len(waveform) < needed:
@@ -151,63 +151,62 @@ class AudioBranch(Branch):
         n = input_chunk.total or int(len(waveform) / self.sampling_rate * 50)
         return Prepared(input_chunk.inputs, input_chunk.counted, n)
 
-    def heard(self, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
-        """See `Branch`."""
+    def encode_batch(self, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
+        """See `Branch.encode_batch`."""
         if not self._maskable:
-            alone = [self.told(one.inputs)[0, one.counted] for one in batch]
-            return _padded(alone)
+            return _padded([self.encode(one.inputs)[0, one.counted] for one in batch])
         device = next(self.encoder.parameters()).device
-        alone = [self.encoder.feature_extractor(one.inputs["input_values"].to(device))[0].T for one in batch]
-        padded, mask = _padded(alone)
+        features = [self.encoder.feature_extractor(one.inputs["input_values"].to(device))[0].T for one in batch]
+        padded, mask = _padded(features)
         projected = self.encoder.feature_projection(padded)
         projected = projected[0] if isinstance(projected, tuple) else projected
-        everywhere = bool(mask.all())
+        unpadded = bool(mask.all())
         with warnings.catch_warnings():  # WavLM mixes two kinds of mask, which torch is about to forbid
             warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
             states = self._hooked.run_with_hooks(
-                lambda: self.encoder.encoder(projected, attention_mask=None if everywhere else mask)
+                lambda: self.encoder.encoder(projected, attention_mask=None if unpadded else mask)
             )
-        return self.taken(states), mask
+        return self.select_layer(states), mask
 
 
 class TextBranch(Branch):
-    """A text encoder."""
+    """A text encoder as a branch of a regressor."""
 
     def __init__(self, model: Any, family: TextArchitecture, tokenizer: Any, *, layer: str = LAST) -> None:
         """Arguments as `probe.encoders.text` loads them; see `Branch`."""
         super().__init__(model, family.blocks(model), None, layer=layer)
         if getattr(model, "pooler", None) is not None:
-            model.pooler = None  # it stands above the states
+            model.pooler = None  # it comes after the last hidden state
         self._tokenizer = tokenizer
-        self.longest = min(model.config.max_position_embeddings - family.first_position, tokenizer.model_max_length)
+        self.max_tokens = min(model.config.max_position_embeddings - family.first_position, tokenizer.model_max_length)
 
-    def prepare(self, words: str) -> Prepared:
-        """One transcript.
+    def prepare(self, text: str) -> Prepared:
+        """Return the input for one transcript.
 
         Raises:
-            InvalidAudioError: if it has more tokens than the encoder reads at once
+            InvalidAudioError: if it has more tokens than the encoder's maximum
         """
-        ids = self._tokenizer(words).input_ids
-        if len(ids) > self.longest:
-            raise InvalidAudioError(f"its transcript has {len(ids)} tokens; {self.longest} are read at once")
+        ids = self._tokenizer(text).input_ids
+        if len(ids) > self.max_tokens:
+            raise InvalidAudioError(f"its transcript has {len(ids)} tokens; the maximum is {self.max_tokens}")
         return Prepared({"input_ids": torch.tensor(ids)}, slice(None), len(ids))
 
-    def heard(self, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
-        """See `Branch`."""
+    def encode_batch(self, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
+        """See `Branch.encode_batch`."""
         ids = [one.inputs["input_ids"] for one in batch]
         padding = self._tokenizer.pad_token_id or 0
         padded = pad_sequence(ids, batch_first=True, padding_value=padding)
         mask = torch.arange(padded.shape[1])[None] < torch.tensor([len(i) for i in ids])[:, None]
-        states = self.told({"input_ids": padded, "attention_mask": mask.long()})
+        states = self.encode({"input_ids": padded, "attention_mask": mask.long()})
         return states, mask.to(states.device)
 
 
 def named_parts(branch: Branch) -> Iterator[tuple[str, nn.Parameter]]:
-    """Every parameter of a branch's encoder with its part."""
+    """Yield every parameter of a branch's encoder with the part it belongs to."""
     for name, parameter in branch.encoder.named_parameters():
-        yield branch.part_of(name), parameter
+        yield branch.part_name(name), parameter
 
 
-def _padded(alone: list[Tensor]) -> tuple[Tensor, Tensor]:
-    mask = torch.arange(max(map(len, alone)))[None] < torch.tensor([len(a) for a in alone])[:, None]
-    return pad_sequence(alone, batch_first=True), mask.to(alone[0].device)
+def _padded(sequences: list[Tensor]) -> tuple[Tensor, Tensor]:
+    mask = torch.arange(max(map(len, sequences)))[None] < torch.tensor([len(s) for s in sequences])[:, None]
+    return pad_sequence(sequences, batch_first=True), mask.to(sequences[0].device)

@@ -1,4 +1,4 @@
-"""Tensors and plain values on disk, whole or not at all; nothing is ever unpickled."""
+"""Checkpoints of a training: tensors and plain values, written as a whole or not at all, without pickle."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from torch import Tensor
 from layerprobe.probe.exceptions import InputError
 
 TENSORS, VALUES = "tensors.safetensors", "state.json"
-LEARNT = "model."  # before the names of parameters
+MODEL_PREFIX = "model."  # before the names of parameters
+FORMAT_VERSION = 1
 
 
 def write_state(folder: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-    """Replace ``folder`` by one with these tensors and values; a kill leaves the old one or the new one."""
+    """Replace ``folder`` by a checkpoint of these tensors and values; a kill leaves the old or the new one."""
     fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     for leftover in (fresh, old):
         if leftover.exists():
             shutil.rmtree(leftover)
     fresh.mkdir(parents=True)
     save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, fresh / TENSORS)
-    (fresh / VALUES).write_text(json.dumps(values, indent=1), encoding="utf-8")
+    content = {"format_version": FORMAT_VERSION, **values}
+    (fresh / VALUES).write_text(json.dumps(content, indent=1), encoding="utf-8")
     for path in (fresh / TENSORS, fresh / VALUES):
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -39,10 +41,12 @@ def write_state(folder: Path, tensors: dict[str, Tensor], values: dict[str, Any]
 
 
 def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """What `write_state` wrote, also where it was killed between two renamings; None where there is nothing.
+    """Return the tensors and values that `write_state` wrote, or None where there is no checkpoint.
+
+    A kill between its two renamings is repaired.
 
     Raises:
-        InputError: if a file of it can't be read
+        InputError: if a file of it can't be read, or has another format version
     """
     old = folder.with_name(folder.name + ".old")
     if not folder.exists() and old.exists():
@@ -51,9 +55,26 @@ def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         return None
     try:
         values = json.loads((folder / VALUES).read_text(encoding="utf-8"))
+        check_format_version(values, folder / VALUES)
         return load_file(folder / TENSORS), values
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} can't be read ({error}). Delete it, and the training begins anew.") from error
+        raise InputError(f"{folder} can't be read ({error}). Delete it to start the training again.") from error
+
+
+def check_format_version(content: dict[str, Any], path: Path) -> None:
+    """Raise an error unless a JSON file of a training has the format version that this program reads.
+
+    Raises:
+        InputError: if it has another one, or none
+    """
+    found = content.get("format_version")
+    if found != FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format version {found}; this program reads version {FORMAT_VERSION}. Train again, "
+            "into another folder."
+        )
 
 
 def write_training(
@@ -64,9 +85,9 @@ def write_training(
     *,
     device: torch.device | str,
 ) -> None:
-    """Write the state of a training: parameters, the optimiser's moments, random numbers, and plain values."""
-    learnt = {f"{LEARNT}{name}": tensor for name, tensor in parameters.items()}
-    write_state(folder, learnt | optimiser_tensors(optimiser) | rng_tensors(device), values)
+    """Write a checkpoint: parameters, the optimiser's moments, random states, and plain values."""
+    model = {f"{MODEL_PREFIX}{name}": tensor for name, tensor in parameters.items()}
+    write_state(folder, model | optimiser_tensors(optimiser) | rng_tensors(device), values)
 
 
 def read_training(
@@ -77,14 +98,14 @@ def read_training(
     device: torch.device | str,
     check: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any] | None:
-    """Take back what `write_training` wrote and return its values; None where there is nothing.
+    """Restore a checkpoint that `write_training` wrote and return its values, or None where there is none.
 
     Args:
-        folder: of the state
+        folder: the checkpoint
         parameters: filled in place
         optimiser: filled in place
-        device: whose random numbers are put back
-        check: takes the values before anything is filled, and raises where they do not fit
+        device: whose random state is restored
+        check: receives the values before anything is restored, and raises an error where they do not fit
 
     Raises:
         InputError: if a file of it can't be read
@@ -102,29 +123,29 @@ def read_training(
 
 
 def fill_parameters(parameters: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    """Copy the parameters that a state holds into those of the same names."""
+    """Copy the tensors of a checkpoint into the parameters of the same names."""
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"{LEARNT}{name}"])
+            parameter.copy_(tensors[f"{MODEL_PREFIX}{name}"])
 
 
 def rng_tensors(device: torch.device | str) -> dict[str, Tensor]:
-    """The states of torch's random numbers, on the CPU and on that device."""
-    states = {"chance": torch.get_rng_state()}
+    """Return the states of torch's random number generators, of the CPU and of a GPU."""
+    states = {"rng": torch.get_rng_state()}
     if torch.device(device).type == "cuda":
-        states["chance_cuda"] = torch.cuda.get_rng_state(device)
+        states["rng_cuda"] = torch.cuda.get_rng_state(device)
     return states
 
 
 def restore_rng(tensors: dict[str, Tensor], device: torch.device | str) -> None:
-    """Put back what `rng_tensors` gave."""
-    torch.set_rng_state(tensors["chance"])
-    if "chance_cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["chance_cuda"], device)
+    """Restore the random states that `rng_tensors` returned."""
+    torch.set_rng_state(tensors["rng"])
+    if "rng_cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng_cuda"], device)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of every parameter by its place in the groups."""
+    """Return the optimiser's state of every parameter, named by the parameter's position in the groups."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     return {
         f"optimiser.{k}.{name}": value
@@ -134,13 +155,13 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave."""
+    """Restore the state that `optimiser_tensors` returned."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "optimiser":
-            place, _, key = rest.partition(".")
-            parameter = parameters[int(place)]
-            # the count of steps stays on the CPU, as AdamW keeps it
+            position, _, key = rest.partition(".")
+            parameter = parameters[int(position)]
+            # AdamW keeps the count of steps on the CPU
             moved = value if key == "step" else value.to(parameter.device)
             optimiser.state[parameter][key] = moved

@@ -1,7 +1,7 @@
-"""The loop of a training by steps: evaluation and a saved state every few steps, resumed to the same bits after a kill.
+"""The training loop: evaluation and a checkpoint every few steps; an interrupted training resumes to the same bits.
 
-On the CPU a training that was killed at any step ends with the weights that it would have had without that: a state
-holds parameters, the optimiser's moments and torch's random numbers, and what a step draws depends on its number alone.
+On the CPU a training that was killed at any step ends with the weights it would have had without that: a checkpoint
+holds parameters, the optimiser's moments and torch's random state, and what a step samples depends on its number alone.
 """
 
 from __future__ import annotations
@@ -21,62 +21,62 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.training.checkpoints import read_training, write_training
 
-STEPS_A_NOTE = 20  # between two looks at the loss, for which a GPU is waited for
+STEPS_PER_NOTE = 20  # steps between two displays of the loss, which synchronise with a GPU
 
-Loss = float | Tensor  # of a step; a tensor stays on its device until it is averaged
+Loss = float | Tensor  # loss of a step; a tensor stays on its device until it is averaged
 
 
 class Trainable(Protocol):
-    """What is trained: it makes steps and evaluates itself; the loop does the rest."""
+    """Interface of a training that `run_loop` runs: it makes steps and evaluates itself."""
 
     def parameters(self) -> dict[str, Tensor]:
-        """Return what is learnt, by name."""
+        """Return the trained parameters by name."""
 
     def steps(self, begin: int) -> Iterator[Loss]:
         """Make the steps from ``begin`` one by one and yield the loss of each; the loop stops after the last."""
 
     def evaluate(self) -> dict[str, float]:
-        """Return the columns of the log that speakers who are held out give."""
+        """Return the log's columns that are measured on held-out speakers."""
 
     def note(self, row: dict[str, Any]) -> str:
-        """Return what the progress says of the log's last row."""
+        """Return a short text about the log's last row, shown with the progress."""
 
     def values(self) -> dict[str, Any]:
-        """Return what a state holds beside tensors, as plain values."""
+        """Return the plain values that a checkpoint holds in addition to tensors."""
 
     def resume(self, values: dict[str, Any]) -> None:
-        """Take back what `values` gave; an InputError if the training can't be resumed with it."""
+        """Restore what `values` returned; raises an InputError if the training can't be resumed with it."""
 
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """How long a loop runs and where it keeps its state."""
+    """How long a loop runs and where it keeps its checkpoint."""
 
-    task: str  # under which progress is reported
+    task: str  # name of the progress bar
     n_steps: int
-    eval_every: int  # steps between two evaluations, each with a row of the log and a state
-    state: Path  # a folder
+    eval_every: int  # steps between two evaluations, each with a row of the log and a checkpoint
+    state: Path  # folder of the checkpoint
     device: str
-    evaluate_first: bool = False  # whether the log begins with step 0
-    stop_after: int | None = None  # steps after which it is left as a kill would leave it, for tests of that
+    evaluate_first: bool = False  # whether to evaluate before the first step
+    stop_after: int | None = None  # steps after which the loop stops as a kill would stop it, for tests
 
 
 def run_loop(
     training: Trainable, optimiser: torch.optim.Optimizer, plan: LoopPlan, *, progress: NullProgress | None = None
 ) -> pd.DataFrame:
-    """Train to the last step, resuming from a saved state, and return the log.
+    """Train to the last step, resuming from a checkpoint, and return the log.
 
     Args:
-        training: what is trained
-        optimiser: of its parameters, new
-        plan: how long, and where the state is kept
+        training: the training to run
+        optimiser: a new optimiser of its parameters
+        plan: number of steps, and where the checkpoint is kept
         progress: receives the progress
 
     Returns:
-        ``step, loss`` (mean since the last row) and what `Trainable.evaluate` gives, a row for each evaluation
+        one row per evaluation: ``step``, ``loss`` (mean since the row before) and the columns of `Trainable.evaluate`
 
     Raises:
-        InputError: if the loss is no number
+        InputError: if the loss is NaN or infinite, or the checkpoint can't be read
     """
     progress = progress or NullProgress()
     values = read_training(plan.state, training.parameters(), optimiser, device=plan.device, check=training.resume)
@@ -91,15 +91,15 @@ def run_loop(
     try:
         for step, loss in enumerate(islice(training.steps(begin), plan.n_steps - begin), start=begin + 1):
             losses.append(loss)
-            if step % STEPS_A_NOTE == 0:
-                shown = f"loss {mean_loss(losses[-STEPS_A_NOTE:]):.3f}"
+            if step % STEPS_PER_NOTE == 0:
+                shown = f"loss {mean_loss(losses[-STEPS_PER_NOTE:]):.3f}"
             progress.advance(1, ", ".join(filter(None, [shown, training.note(log[-1]) if log else ""])))
             if step == plan.stop_after:
                 break
             if step % plan.eval_every == 0 or step == plan.n_steps:
                 row = {"step": step, "loss": mean_loss(losses)}
                 if not np.isfinite(row["loss"]):
-                    raise InputError(f"The loss is no number after {step} steps. Lower --learning-rate.")
+                    raise InputError(f"The loss is not finite after {step} steps. Lower --learning-rate.")
                 log.append({**row, **training.evaluate()})
                 losses = []
                 values = {"steps": step, "log": log, **training.values()}
@@ -110,7 +110,7 @@ def run_loop(
 
 
 def mean_loss(losses: list[Loss]) -> float:
-    """Average losses of steps; tensors where they lie, so that a GPU is waited for once."""
+    """Return the mean of the steps' losses; tensors are averaged on their device, with one synchronisation."""
     tensors = [loss for loss in losses if isinstance(loss, Tensor)]
     if tensors:
         return torch.stack(tensors).mean().item()

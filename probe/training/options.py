@@ -1,6 +1,6 @@
-"""Options: choices of a stage as fields of a frozen dataclass, each with its help and range beside its default.
+"""Options of a stage as fields of a frozen dataclass, each with its default, range and help text.
 
-The command line is made from these fields, so that name, type, default, range and help stand in one place.
+The command line is generated from these fields, so that name, type, default, range and help are defined once.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-KEY = "option"  # of a field's metadata
+KEY = "option"  # key in a field's metadata
 
 
 @dataclass(frozen=True)
 class Option:
-    """What the command line shows and checks of one field."""
+    """Help text, name and range of one option."""
 
-    help: str  # a sentence that stands alone
-    name: str  # without dashes; a field that holds several has the name of one, for the option is repeated
-    low: float | None  # the least number that is taken
-    high: float | None  # the largest
+    help: str  # a full sentence
+    name: str  # without dashes; singular for a field that holds several values, since the option is repeated
+    low: float | None  # smallest number accepted
+    high: float | None  # largest number accepted
     metavar: str | None  # shown instead of the type
 
 

@@ -1,10 +1,16 @@
-"""Learning-rate schedules."""
+"""Learning-rate schedule: linear warm-up, then linear decay."""
 
 from __future__ import annotations
 
 
 def schedule(step: int, *, n_steps: int, warmup: float) -> float:
-    """What learning rates are multiplied by: up from 0 over the share ``warmup`` of all steps, then down to 0.
+    """Return the factor of the learning rate at a step: a linear warm-up, then a linear decay to 0.
+
+    Args:
+        step: counted from 0
+        n_steps: total number of steps
+        warmup: fraction of the steps in which the factor rises to 1, 0 to 1
+
 
     >>> [schedule(k, n_steps=10, warmup=0.2) for k in (0, 1, 2, 6, 9)]
     [0.5, 1.0, 1.0, 0.5, 0.125]

@@ -1,9 +1,9 @@
-"""The weighted sum as the field trains it: gradient descent on 1 - CCC over mini-batches, stopped on some speakers.
+"""The weighted sum of layers trained by gradient descent on 1 - CCC in mini-batches, with early stopping.
 
-The replay of a speech benchmark's featurizer (Yang et al., 2021, SUPERB): logits that begin at zero, their softmax,
-the mix of layers as they are, a linear head. There the mix is made of frames and then averaged over time; both are
-linear, so on mean-pooled layers it is the same model. The deterministic `probe.weighted_sum.solver` reaches the same
-scores sooner; this one is here so that both can be seen side by side.
+It reproduces the featurizer of a speech benchmark (Yang et al., 2021, SUPERB): logits that start at zero, their
+softmax, the weighted sum of unstandardised layers, a linear head. There frames are summed over layers and then averaged
+over time; both are linear, so on mean-pooled layers it is the same model. The deterministic `probe.weighted_sum.solver`
+reaches the same scores faster; this one allows a comparison of the two.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from layerprobe.probe.weighted_sum.objective import MixProblem
 BATCH = 32  # utterances, as in the benchmark
 LEARNING_RATE = 1e-3
 MAX_EPOCHS, MAX_STEPS = 60, 4000  # whichever is more
-PATIENCE, PATIENT_STEPS = 5, 400  # epochs or steps, whichever is more, without a better score on those speakers
+PATIENCE, PATIENT_STEPS = 5, 400  # epochs or steps, whichever is more, without a better validation score
 
 
 @dataclass(frozen=True)
 class ReplayFit:
-    """What one split and one seed give for every target."""
+    """Predictions and layer weights of one split and one seed for every target."""
 
     prediction: np.ndarray  # (n_test, n_targets), of the held-out speakers
-    development: np.ndarray  # (n_development,) row numbers: the training speakers of inner fold 0, kept to stop by
+    development: np.ndarray  # (n_development,) row numbers of inner fold 0, used for early stopping
     development_prediction: np.ndarray  # (n_development, n_targets)
     layer_weights: np.ndarray  # (n_targets, n_layers), each row sums to 1
-    contributions: np.ndarray  # (n_targets, n_layers), weight times norm of the layer as it is mixed; sums to 1
-    n_epochs: np.ndarray  # (n_targets,), at the best score
+    contributions: np.ndarray  # (n_targets, n_layers), weight times norm of the scaled layer; each row sums to 1
+    n_epochs: np.ndarray  # (n_targets,), the epoch with the best validation score
 
 
 def replay(
@@ -49,32 +49,33 @@ def replay(
     memory: float = float("inf"),
     device: str = "cpu",
 ) -> list[list[ReplayFit]]:
-    """Train the mixes of all seeds, splits and targets side by side on the same mini-batches.
+    """Train the weighted sums of all seeds, splits and targets in parallel on the same mini-batches.
 
     Args:
-        read: gives rows of a layer, ``(n_rows, n_features)``
-        n_layers: of the encoder
+        read: returns rows of a layer, ``(n_rows, n_features)``
+        n_layers: number of layers of the encoder
         y: ratings, ``(n_utterances, n_targets)``, finite
         splits: rows of ``y``
-        seeds: of the heads and the batches' order; each seed is a run of its own
-        standardise: each layer and feature on the rows that are trained on; the field mixes layers as they are
-        memory: bytes that all layers may take, for they are held
-        device: where torch multiplies
+        seeds: of the heads and the order of batches, one training per seed
+        standardise: whether each layer and feature is standardised on the training rows; the benchmark does not
+        memory: bytes that all layers may take; they are kept in memory
+        device: the torch device
 
     Raises:
         InputError: if the layers are larger than ``memory``
     """
     fitted = []
     for split in splits:
-        trained, kept = split.inner_folds != 0, split.inner_folds == 0
-        rows = np.concatenate([split.test, split.train[kept]])
+        trained, stopping = split.inner_folds != 0, split.inner_folds == 0
+        rows = np.concatenate([split.test, split.train[stopping]])
         fitted.append(Split(split.name, split.train[trained], rows, split.inner_folds[trained]))
-    sets = TrainingSets.of(fitted, len(y))
-    stack = LayerStack(read, n_layers, sets.order, hold=int(min(memory, 2**62)), device=device)
-    if not stack.is_held:
+    sets = TrainingSets.from_splits(fitted, len(y))
+    stack = LayerStack(read, n_layers, sets.order, memory=int(min(memory, 2**62)), device=device)
+    if not stack.in_memory:
+        needed = n_layers * len(sets.order) * stack.n_features * 4
         raise InputError(
-            f"Gradient descent holds all layers, {n_layers * len(sets.order) * stack.n_features * 4 / 2**30:.1f} GiB, "
-            f"in memory, and there are {memory / 2**30:.1f}. Leave that mix out."
+            f"Gradient descent keeps all layers in memory, {needed / 2**30:.1f} GiB, and "
+            f"{memory / 2**30:.1f} GiB are available. Leave that weighted sum out."
         )
     problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
     return [_train(problem, y, splits, seed) for seed in seeds]
@@ -83,21 +84,21 @@ def replay(
 def _train(problem: MixProblem, y: np.ndarray, splits: list[Split], seed: int) -> list[ReplayFit]:
     stack, sets, device = problem.stack, problem.sets, problem.stack.device
     n_splits, n_targets, n_rows = len(splits), y.shape[1], len(sets.order)
-    of_model = np.repeat(sets.outer, n_targets)  # split by split, targets inside
+    set_of_model = np.repeat(sets.outer, n_targets)  # split by split, with the targets in order
     target = np.tile(np.arange(n_targets), n_splits)
-    place = np.full(len(y), -1)
-    place[sets.order] = np.arange(n_rows)
-    trains = torch.zeros(n_rows, len(of_model), device=device)
-    for k, s in enumerate(of_model):
-        trains[torch.from_numpy(problem.places[s]).to(device), k] = 1.0
-    truth = (y[sets.order][:, target] - problem.mean[of_model, target]) / problem.spread[of_model, target]
+    position = np.full(len(y), -1)
+    position[sets.order] = np.arange(n_rows)
+    trains = torch.zeros(n_rows, len(set_of_model), device=device)
+    for k, s in enumerate(set_of_model):
+        trains[torch.from_numpy(problem.positions[s]).to(device), k] = 1.0
+    truth = (y[sets.order][:, target] - problem.mean[set_of_model, target]) / problem.std[set_of_model, target]
     t = torch.from_numpy(truth).float().to(device)
-    scale, mean = (a[of_model].to(device) for a in (problem.scaling.scale, problem.scaling.mean))
+    scale, mean = (a[set_of_model].to(device) for a in (problem.scaling.scale, problem.scaling.mean))
     generator = torch.Generator().manual_seed(seed)
-    logits = torch.zeros(len(of_model), stack.n_layers, device=device, requires_grad=True)
-    drawn = torch.randn(stack.n_features, len(of_model), generator=generator) / stack.n_features
-    head = drawn.to(device).requires_grad_()
-    offset = torch.zeros(len(of_model), device=device, requires_grad=True)
+    logits = torch.zeros(len(set_of_model), stack.n_layers, device=device, requires_grad=True)
+    initial_head = torch.randn(stack.n_features, len(set_of_model), generator=generator) / stack.n_features
+    head = initial_head.to(device).requires_grad_()
+    offset = torch.zeros(len(set_of_model), device=device, requires_grad=True)
     optimiser = torch.optim.Adam([logits, head, offset], lr=LEARNING_RATE)
 
     def predict(layers: list[Tensor]) -> Tensor:
@@ -108,9 +109,9 @@ def _train(problem: MixProblem, y: np.ndarray, splits: list[Split], seed: int) -
         return total
 
     development = [split.train[split.inner_folds == 0] for split in splits]
-    best = torch.full((len(of_model),), -2.0, dtype=torch.float64)
-    kept, epochs = torch.zeros(n_rows, len(of_model)), np.zeros(len(of_model), dtype=int)
-    kept_weights = torch.zeros(len(of_model), stack.n_layers)
+    best = torch.full((len(set_of_model),), -2.0, dtype=torch.float64)
+    kept, epochs = torch.zeros(n_rows, len(set_of_model)), np.zeros(len(set_of_model), dtype=int)
+    kept_weights = torch.zeros(len(set_of_model), stack.n_layers)
     n_steps = -(-n_rows // BATCH)  # in an epoch
     patience = max(PATIENCE, -(-PATIENT_STEPS // n_steps))
     for epoch in range(1, max(MAX_EPOCHS, MAX_STEPS // n_steps) + 1):
@@ -124,26 +125,26 @@ def _train(problem: MixProblem, y: np.ndarray, splits: list[Split], seed: int) -
             optimiser.step()
         with torch.no_grad():
             predicted = predict(list(stack)).cpu()
-        for k in range(len(of_model)):
-            rows = torch.from_numpy(place[development[k // n_targets]])
+        for k in range(len(set_of_model)):
+            rows = torch.from_numpy(position[development[k // n_targets]])
             score = float(concordance(t.cpu()[rows, k : k + 1], predicted[rows, k : k + 1], torch.ones(len(rows), 1)))
             if score > best[k]:
                 best[k], kept[:, k], epochs[k] = score, predicted[:, k], epoch
                 kept_weights[k] = torch.softmax(logits.detach()[k], dim=0).cpu()
         if (epoch - epochs >= patience).all():
             break
-    prediction = kept.double().numpy() * problem.spread[of_model, target] + problem.mean[of_model, target]
-    share = kept_weights.double().numpy() * problem.scaling.norm[of_model].cpu().numpy()
+    prediction = kept.double().numpy() * problem.std[set_of_model, target] + problem.mean[set_of_model, target]
+    contribution = kept_weights.double().numpy() * problem.scaling.norm[set_of_model].cpu().numpy()
     fits = []
     for k, split in enumerate(splits):
         columns = slice(k * n_targets, (k + 1) * n_targets)
         fits.append(
             ReplayFit(
-                prediction=prediction[place[split.test], columns],
+                prediction=prediction[position[split.test], columns],
                 development=development[k],
-                development_prediction=prediction[place[development[k]], columns],
+                development_prediction=prediction[position[development[k]], columns],
                 layer_weights=kept_weights[columns].double().numpy(),
-                contributions=share[columns] / share[columns].sum(axis=1, keepdims=True),
+                contributions=contribution[columns] / contribution[columns].sum(axis=1, keepdims=True),
                 n_epochs=epochs[columns],
             )
         )
@@ -151,15 +152,15 @@ def _train(problem: MixProblem, y: np.ndarray, splits: list[Split], seed: int) -
 
 
 def concordance(truth: Tensor, prediction: Tensor, counted: Tensor) -> Tensor:
-    """CCC of each column over its own rows (Lin, 1989), ``(n_columns,)``, 0 where they say nothing.
+    """Return the CCC of each column over its counted rows (Lin, 1989), ``(n_columns,)``; 0 if all values are equal.
 
     Args:
         truth: ``(n_rows, n_columns)``
         prediction: ``(n_rows, n_columns)``
-        counted: ``(n_rows, n_columns)``, 1 for rows that count and 0 for others
+        counted: ``(n_rows, n_columns)``, 1 for rows that are counted and 0 for others
     """
     n = counted.sum(dim=0).clamp_min(1)
     mean, truth_mean = (counted * prediction).sum(dim=0) / n, (counted * truth).sum(dim=0) / n
     off, truth_off = counted * (prediction - mean), counted * (truth - truth_mean)
-    spread = ((off**2).sum(dim=0) + (truth_off**2).sum(dim=0)) / n + (mean - truth_mean) ** 2
-    return 2 * (off * truth_off).sum(dim=0) / n / spread.clamp_min(1e-12)
+    denominator = ((off**2).sum(dim=0) + (truth_off**2).sum(dim=0)) / n + (mean - truth_mean) ** 2
+    return 2 * (off * truth_off).sum(dim=0) / n / denominator.clamp_min(1e-12)

@@ -1,4 +1,4 @@
-"""How each training set shifts and scales each layer before layers are mixed."""
+"""Mean and scale of each layer in each training set, for the weighted sum."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from layerprobe.probe.weighted_sum.layers import LayerStack
 
 @dataclass(frozen=True)
 class Scaling:
-    """How each training set shifts and scales each layer."""
+    """Mean, scale and norm of each layer in each training set."""
 
     mean: Tensor  # (n_sets, n_layers, n_features)
     scale: Tensor  # (n_sets, n_layers, n_features)
-    norm: Tensor  # (n_sets, n_layers), mean norm of a row as it enters the mix
+    norm: Tensor  # (n_sets, n_layers), root mean square norm of a scaled row
 
     @classmethod
     def learn(cls, stack: LayerStack, sets: TrainingSets, *, standardise: bool) -> Scaling:
-        """From each set's rows alone; without ``standardise`` one number serves all layers and features of a set."""
+        """Learn from each set's rows only; without ``standardise`` all layers and features have one scale."""
         means, variances, vary = [], [], []
         for layer in stack:
             sums = {c: _sums(layer[s]) for c, s in sets.cells.items() if c >= 0}
@@ -38,14 +38,14 @@ class Scaling:
             variance = variance.mean(dim=(1, 2), keepdim=True).expand_as(variance)
             varies = varies | (variance > 0)
         scale = torch.where(varies, 1 / variance.clamp_min(1e-300).sqrt(), 0.0)
-        # rows as they enter the mix; the raw mix is not centred by the field, its constant is taken up by the intercept
+        # of centred rows: benchmarks do not centre unstandardised layers, but the intercept absorbs the constant
         norm = (torch.stack(variances, dim=1) * scale**2).sum(dim=2).sqrt()
         return cls(mean.float(), scale.float(), norm.float())
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """Over some rows, each ``(n_features,)`` float64 but for the count."""
+    """Sums over some rows, each ``(n_features,)`` float64 except the count."""
 
     n: int
     x: Tensor

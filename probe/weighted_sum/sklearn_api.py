@@ -1,4 +1,4 @@
-"""The weighted sum as a scikit-learn estimator; needs scikit-learn, which nothing else here does."""
+"""The weighted sum of layers as a scikit-learn estimator, for notebooks and pipelines."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, Mixer
 
 
 class LayerWeightedSum(_Probe):
-    """The weighted sum: a softmax mix of standardised layers with a linear head, for each target.
+    """Softmax-weighted sum of standardised layers with a linear head, both fitted for each target.
+
+    The weighted sum is that of speech benchmarks (Yang et al., 2021, SUPERB), with a deterministic solver in place of
+    gradient descent.
 
     Args:
-        n_layers: that lie side by side in the features, each as wide as the others
-        penalties: of the head, relative to the mean eigenvalue of the uniform mix, rising
-        n_folds: over which the penalty is chosen, at least 2; groups (speakers) are never divided
-        max_iterations: of the search
-        seed: deals groups into folds, and starts the weights
+        n_layers: layers that are side by side in the features, all equally wide
+        penalties: of the head in rising order, relative to the mean eigenvalue of the uniform weighted sum
+        n_folds: folds over which the penalty is chosen, at least 2; groups (speakers) are never divided
+        max_iterations: of the solver
+        seed: of the initial weights, and of the order of groups of equal size when they are assigned to folds
+
+    Attributes:
+        layer_weights_: ``(n_layers,)``, or ``(n_targets, n_layers)`` for several targets; each row sums to 1
+        coef_: ``(n_features,)``, or ``(n_targets, n_features)``, of the features as they are
+        intercept_: a number, or ``(n_targets,)``
     """
 
     def __init__(
@@ -34,10 +42,23 @@ class LayerWeightedSum(_Probe):
         self.seed = seed
 
     def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> LayerWeightedSum:  # noqa: N803
-        """Choose penalties on folds of ``groups`` ``(n_utterances,)``, each row its own if None, and fit all rows."""
+        """Choose the penalty over folds of groups, then fit all rows.
+
+        Args:
+            X: embeddings of all layers, ``(n_utterances, n_layers * dim)``, layer after layer
+            y: ratings, ``(n_utterances,)`` or ``(n_utterances, n_targets)``
+            groups: ``(n_utterances,)`` the speaker of each row; if None each row is a group by itself
+
+        Raises:
+            ValueError: if X or y is not numeric, not finite or of another length, if X is not ``n_layers`` layers wide,
+                or if there are fewer than two groups
+        """
         X, y, split, one_target = self._inputs(X, y, groups)  # noqa: N806
         if X.shape[1] % self.n_layers:
-            raise ValueError(f"{X.shape[1]} features can't be {self.n_layers} layers of equal width")
+            raise ValueError(
+                f"{X.shape[1]} features can't be {self.n_layers} layers of equal width; "
+                "set n_layers to the number of layers."
+            )
         layers = X.reshape(len(X), self.n_layers, -1)
         mixer = Mixer(lambda layer, rows: layers[rows, layer], self.n_layers, y, splits=[split])
         chosen = mixer.choose(tuple(self.penalties), max_iterations=self.max_iterations, seed=self.seed)
@@ -46,5 +67,5 @@ class LayerWeightedSum(_Probe):
             chosen.penalty, max_iterations=self.max_iterations, seed=self.seed
         )
         self.layer_weights_ = fit[0].layer_weights[0] if one_target else fit[0].layer_weights
-        self._keep(coefficients.reshape(len(coefficients), -1), intercept, one_target=one_target)
+        self._store(coefficients.reshape(len(coefficients), -1), intercept, one_target=one_target)
         return self

@@ -1,9 +1,9 @@
-"""The weighted sum: a softmax mix of layers with a linear head, per target, for all splits and seeds together.
+"""The weighted sum of layers: softmax weights and a linear head, per target, for all splits and seeds in parallel.
 
-As speech benchmarks mix layers (Yang et al., 2021, SUPERB), but on pooled layers that are standardised first, so a
-layer's weight does not measure its scale. Squared error with a penalty on the head takes the place of 1 - CCC: once
-mean and spread are matched, as for every probe here, the two ask for the same direction. The weights are a model,
-not a measurement: seeds end in different ones, so read them beside the layers' own scores.
+It follows speech benchmarks (Yang et al., 2021, SUPERB), but on pooled layers that are standardised first, so that a
+layer's weight does not measure its scale. Squared error with a penalty on the head repositions 1 - CCC: after moment
+matching, as for every probe here, both have the same optimal direction. The weights are a model and not a measurement:
+they differ between seeds, so compare them with the scores of single layers.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import torch
 
 from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.splits import Split
-from layerprobe.probe.weighted_sum.layers import HOLD, LayerStack, ReadLayer
+from layerprobe.probe.weighted_sum.layers import MEMORY, LayerStack, ReadLayer
 from layerprobe.probe.weighted_sum.objective import LOGIT_UNIT, Basis, MixProblem, Models
 
 DEFAULT_PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
-LOGIT_SPREAD = 0.1  # of the first layer logits over seeds: near the uniform mix, from different sides
-TOLERANCE = 1e-3  # relative decrease of the error at which a fit counts as settled
-COARSE_ROWS = 4096  # on which the search begins where the layers are not held
+LOGIT_STD = 0.1  # standard deviation of the initial layer logits over seeds: close to uniform weights
+TOLERANCE = 1e-3  # relative decrease of the error at which a fit counts as converged
+SUBSET_ROWS = 4096  # rows on which the solver starts if the layers are not in memory
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the inner folds say."""
+    """Penalties that the inner folds choose, with the inner held-out predictions."""
 
     penalty: np.ndarray  # (n_splits, n_targets)
     inner_prediction: list[np.ndarray]  # (n_train, n_targets) of each split's training speakers, each held out once
@@ -34,19 +34,19 @@ class Chosen:
 
 @dataclass(frozen=True)
 class WeightedSumFit:
-    """What one split and one seed give for every target."""
+    """Predictions and layer weights of one split and one seed for every target."""
 
     prediction: np.ndarray  # (n_test, n_targets), of the held-out speakers
     layer_weights: np.ndarray  # (n_targets, n_layers), each row sums to 1
-    contributions: np.ndarray  # (n_targets, n_layers), weight times norm of the layer as it is mixed; sums to 1
+    contributions: np.ndarray  # (n_targets, n_layers), weight times norm of the scaled layer; each row sums to 1
 
 
-# A training set, a target, a penalty and a seed: what tells one model from another
+# Training set, target, penalty and seed, which identify a model
 _Key = tuple[int, int, float, int]
 
 
 class Mixer:
-    """All layers of one encoder, ready to be mixed in several ways."""
+    """Weighted sums of all layers of one encoder."""
 
     def __init__(
         self,
@@ -56,25 +56,25 @@ class Mixer:
         *,
         splits: list[Split],
         standardise: bool = True,
-        hold: int = HOLD,
+        memory: int = MEMORY,
         device: str = "cpu",
     ) -> None:
-        """Read the layers, learn how each training set scales them, and decompose its uniform mix.
+        """Read the layers, learn their scaling in each training set, and decompose its uniform weighted sum.
 
         Args:
-            read: gives rows of a layer, ``(n_rows, n_features)``
-            n_layers: of the encoder
+            read: returns rows of a layer, ``(n_rows, n_features)``
+            n_layers: number of layers of the encoder
             y: ratings, ``(n_utterances, n_targets)``, finite
             splits: rows of ``y``
-            standardise: each layer and feature; else layers are mixed as they are, all divided by one number
-            hold: bytes of layers that may be kept in memory; more are read again for each step
-            device: where torch multiplies
+            standardise: whether each layer and feature is standardised; otherwise one scale serves all layers
+            memory: bytes of layers that may be kept in memory; larger ones are read again for each step
+            device: the torch device
         """
-        sets = TrainingSets.of(splits, len(y))
-        self._open(LayerStack(read, n_layers, sets.order, hold=hold, device=device), sets, y, splits, standardise)
+        sets = TrainingSets.from_splits(splits, len(y))
+        self._open(LayerStack(read, n_layers, sets.order, memory=memory, device=device), sets, y, splits, standardise)
 
     def first(self, n_layers: int) -> Mixer:
-        """A mixer of the lowest layers alone (Tenney et al., 2019: the cumulative mix)."""
+        """Return the weighted sums of the lowest ``n_layers`` layers (Tenney et al., 2019, cumulative scoring)."""
         part = Mixer.__new__(Mixer)
         part._open(self._stack.first(n_layers), self._sets, self._y, self._splits, self._standardise)
         return part
@@ -82,13 +82,13 @@ class Mixer:
     def choose(
         self, penalties: tuple[float, ...] | np.ndarray, *, max_iterations: int, seed: int, learns: bool = True
     ) -> Chosen:
-        """The head's penalty with the least squared error on inner folds, per split and target.
+        """Choose the head's penalty with the smallest squared error on inner folds, per split and target.
 
         Args:
-            penalties: candidates relative to the mean eigenvalue of the uniform mix, for all alike ``(n,)`` or for each
-                ``(n_splits, n_targets, n)``
-            max_iterations: of the search
-            seed: of the first layer logits
+            penalties: candidates relative to the mean eigenvalue of the uniform weighted sum, ``(n,)`` for all or
+                ``(n_splits, n_targets, n)`` for each
+            max_iterations: of the solver
+            seed: of the initial layer logits
             learns: False keeps the weights uniform
         """
         n_splits, n_targets = len(self._splits), self._y.shape[1]
@@ -102,10 +102,10 @@ class Mixer:
         for k, folds in enumerate(self._sets.inner):
             inner = np.empty((candidates.shape[2], len(self._y), n_targets))
             for s, cells in folds:
-                places = self._sets.places(cells)
+                positions = self._sets.positions(cells)
                 for t, p in np.ndindex(n_targets, candidates.shape[2]):
                     one = column[s, t, float(candidates[k, t, p]), seed]
-                    inner[p, self._sets.order[places], t] = prediction[places, one]
+                    inner[p, self._sets.order[positions], t] = prediction[positions, one]
             inner = inner[:, self._splits[k].train]
             best = ((inner - self._y[self._splits[k].train]) ** 2).mean(axis=1).argmin(axis=0)
             chosen[k] = candidates[k, np.arange(n_targets), best]
@@ -115,12 +115,12 @@ class Mixer:
     def fit(
         self, penalty: np.ndarray, *, max_iterations: int, seeds: tuple[int, ...], learns: bool = True
     ) -> list[list[WeightedSumFit]]:
-        """For each seed and split fit the mixes of all targets on all training rows.
+        """For each seed and split fit the weighted sums of all targets on all training rows.
 
         Args:
-            penalty: ``(n_splits, n_targets)``, as `choose` gives them
-            max_iterations: of the search
-            seeds: of the first layer logits
+            penalty: ``(n_splits, n_targets)``, as `choose` returns them
+            max_iterations: of the solver
+            seeds: of the initial layer logits
             learns: False keeps the weights uniform
         """
         targets = range(self._y.shape[1])
@@ -132,12 +132,12 @@ class Mixer:
             fits.append([])
             for k, split in enumerate(self._splits):
                 chosen = next(columns)
-                share = weights[chosen] * self._problem.scaling.norm[self._sets.outer[k]].cpu().numpy()
+                contribution = weights[chosen] * self._problem.scaling.norm[self._sets.outer[k]].cpu().numpy()
                 fits[-1].append(
                     WeightedSumFit(
-                        prediction=prediction[np.ix_(self._place[split.test], chosen)],
+                        prediction=prediction[np.ix_(self._position[split.test], chosen)],
                         layer_weights=weights[chosen],
-                        contributions=share / share.sum(axis=1, keepdims=True),
+                        contributions=contribution / contribution.sum(axis=1, keepdims=True),
                     )
                 )
         return fits
@@ -145,12 +145,12 @@ class Mixer:
     def coefficients(
         self, penalty: np.ndarray, *, max_iterations: int, seed: int
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each split coefficients ``(n_targets, n_layers, n_features)`` of layers as they are, and intercepts."""
+        """Return per split coefficients ``(n_targets, n_layers, n_features)`` of raw layers, and intercepts."""
         targets = range(self._y.shape[1])
         fits = []
         for k, outer in enumerate(self._sets.outer):
             keys = [(outer, t, float(penalty[k, t]), seed) for t in targets]
-            models, parameters = self._search(keys, max_iterations, learns=True)
+            models, parameters = self._minimise(keys, max_iterations, learns=True)
             fits.append(self._problem.coefficients(models, parameters, self._basis))
         return fits
 
@@ -158,31 +158,31 @@ class Mixer:
         self, stack: LayerStack, sets: TrainingSets, y: np.ndarray, splits: list[Split], standardise: bool
     ) -> None:
         self._stack, self._sets, self._y, self._splits, self._standardise = stack, sets, y, splits, standardise
-        self._place = np.full(len(y), -1)
-        self._place[sets.order] = np.arange(len(sets.order))
-        if stack.is_held:
-            self._mixed_precision = self._problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
-        else:  # begin on some of the rows, so that few passes over all of them are needed
-            some, places = sets.thinned(COARSE_ROWS)
-            self._mixed_precision = MixProblem(stack.some(places), y[some.order], some, standardise=standardise)
+        self._position = np.full(len(y), -1)
+        self._position[sets.order] = np.arange(len(sets.order))
+        if stack.in_memory:
+            self._first_problem = self._problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
+        else:  # start on some of the rows, so that few passes over all of them are needed
+            some, positions = sets.thinned(SUBSET_ROWS)
+            self._first_problem = MixProblem(stack.some(positions), y[some.order], some, standardise=standardise)
             self._problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
-        self._basis = Basis(self._mixed_precision)
+        self._basis = Basis(self._first_problem)
 
     def _solve(self, keys: list[_Key], max_iterations: int, learns: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions of every row, ``(n_rows, n_models)``, and layer weights, ``(n_models, n_layers)``."""
-        models, parameters = self._search(keys, max_iterations, learns)
+        """Return predictions of every row, ``(n_rows, n_models)``, and layer weights, ``(n_models, n_layers)``."""
+        models, parameters = self._minimise(keys, max_iterations, learns)
         weights = torch.softmax(LOGIT_UNIT * parameters[:, : self._stack.n_layers], dim=1)
         return self._problem.predict(models, parameters, self._basis), weights.double().cpu().numpy()
 
-    def _search(self, keys: list[_Key], max_iterations: int, learns: bool) -> tuple[Models, torch.Tensor]:
+    def _minimise(self, keys: list[_Key], max_iterations: int, learns: bool) -> tuple[Models, torch.Tensor]:
         sets, targets, penalties, seeds = (np.array(column) for column in zip(*keys, strict=True))
         logits = np.zeros((len(keys), self._stack.n_layers))
         if learns:
-            drawn = {s: np.random.default_rng(s).normal(size=self._stack.n_layers) for s in set(seeds.tolist())}
-            logits = LOGIT_SPREAD * np.stack([drawn[s] for s in seeds.tolist()])
+            initial = {s: np.random.default_rng(s).normal(size=self._stack.n_layers) for s in set(seeds.tolist())}
+            logits = LOGIT_STD * np.stack([initial[s] for s in seeds.tolist()])
         models = Models(sets, targets, penalties, logits, learns)
         parameters = self._basis.start(models)
-        for problem in dict.fromkeys((self._mixed_precision, self._problem)):
+        for problem in dict.fromkeys((self._first_problem, self._problem)):
             parameters = problem.minimise(
                 models, parameters, self._basis, max_iterations=max_iterations, tolerance=TOLERANCE
             ).parameters

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.held_out import CONDITION
 
 from layerprobe.analysis.findings.collect import collect_findings
 from layerprobe.analysis.findings.limitations import limitations
@@ -22,7 +21,7 @@ from layerprobe.probe.results.run_folder import read_predictions, read_run
 @pytest.fixture(scope="module")
 def scores(reported):
     table = read_run(reported).scores
-    return table[table["probe"] == "ridge"]
+    return table[(table["probe"] == "ridge") & (table["train_corpus"] == "") & (table["baseline"] == "")]
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +34,16 @@ def found(request, reported):
     return collect_findings(study([reported], metric=request.param))
 
 
-def named(findings, name, target="valence", about=None):
-    return next(f for f in findings if (f.name, f.target) == (name, target) and about in (None, f.about))
+def named(findings, name, target="valence", **fields):
+    return next(f for f in findings if vars(f).items() >= ({"name": name, "target": target} | fields).items())
 
 
 def column(kept, metric, **keys):
     """Held-out predictions of one column, as the metric takes them."""
     own = np.ones(len(kept.columns), dtype=bool)
-    for key, value in ({"probe": "ridge", "control": "none", "target": "valence"} | CONDITION | keys).items():
+    for key, value in (
+        {"probe": "ridge", "control": "none", "target": "valence"} | {"baseline": "", "train_corpus": ""} | keys
+    ).items():
         own &= (kept.columns[key] == value).to_numpy()
     (place,) = np.flatnonzero(own)
     return (kept.matched if metric == "ccc_matched" else kept.prediction)[:, place].astype(float)
@@ -57,17 +58,18 @@ def score(metric, truth, prediction):
 
 
 def test_a_run_with_everything_has_every_kind_of_finding_each_with_its_method_and_source(found):
-    assert {f.name for f in found} == set(NAMES) - {"fused", "adds"}  # of several encoders: tests/test_fusion.py
-    assert all(f.method and f.source and f.spread for f in found)
-    untold = [f for f in found if not np.isfinite(f.estimate)]
-    assert {f.name for f in untold} <= {"depth", "depth_difference"}
-    assert all("random weights" in f.about for f in untold)  # what they do not know at all lies nowhere
+    of_several_encoders = {"fusion", "fusion_gain", "encoder_difference"}  # tests/sweep/test_fusion.py
+    assert {f.name for f in found} == set(NAMES) - of_several_encoders
+    assert all(f.method and f.source for f in found)
+    unknown = [f for f in found if not np.isfinite(f.estimate)]
+    assert {f.name for f in unknown} <= {"depth", "depth_difference"}
+    assert all(f.control in ("random_init", "difference") for f in unknown)  # scores at chance have no depth
 
 
 def test_the_best_layer_has_the_score_that_the_sweep_wrote(found, scores):
     for f in found:
-        if f.name in ("best_layer", "random_weights"):
-            control = {"best_layer": "none", "random_weights": "random_init"}[f.name]
+        if f.name in ("highest_scoring_layer", "random_init"):
+            control = {"highest_scoring_layer": "none", "random_init": "random_init"}[f.name]
             own = scores[(scores["target"] == f.target) & (scores["control"] == control) & (scores["fold"] == "pooled")]
             own = own[(own["metric"] == f.metric) & (own["encoder"] == f.encoder)].set_index("layer")["value"]
             assert f.estimate == pytest.approx(own.min() if f.metric == "rmse" else own.max())
@@ -79,7 +81,8 @@ def test_the_best_set_holds_every_layer_that_is_not_told_from_the_best(reported)
     best = runs.best[(runs.best["control"] == "none") & (runs.best["p_not_best"] > 0.05)]
     sets = {f.target: f for f in collect_findings(runs) if f.name == "best_set"}
     for target, layers in best.groupby("target")["layer"]:
-        assert sets[target].layer.split(", ") == layers.tolist()
+        assert list(sets[target].layers) == layers.tolist()
+        assert sets[target].layer in layers.tolist()
         assert sets[target].estimate == len(layers)
     assert sets["valence"].layer == "3"  # where it was planted, and far above the others
     assert sets.keys() == set(best["target"])
@@ -87,13 +90,14 @@ def test_the_best_set_holds_every_layer_that_is_not_told_from_the_best(reported)
 
 def test_chance_counts_the_permutations_whose_best_layer_is_as_good(found, scores):
     for f in (f for f in found if f.name == "chance"):
+        assert f.n_permutations == 19
         sign = -1 if f.metric == "rmse" else 1
         own = scores[(scores["target"] == f.target) & (scores["metric"] == f.metric) & (scores["fold"] == "pooled")]
-        drawn = own[(own["control"] == f.about) & (own["encoder"] == f.encoder)].assign(value=sign * own["value"])
+        drawn = own[(own["control"] == f.control) & (own["encoder"] == f.encoder)].assign(value=sign * own["value"])
         best = drawn.groupby("seed")["value"].max()
-        assert (len(best), f.about) == (19, "permuted_by_speaker")
-        real = sign * named(found, "best_layer", f.target).estimate
-        assert f.p == pytest.approx((1 + (best >= real).sum()) / 20)
+        assert (len(best), f.control) == (19, "permuted_by_speaker")
+        real = sign * named(found, "highest_scoring_layer", f.target).estimate
+        assert f.p_value == pytest.approx((1 + (best >= real).sum()) / 20)
         assert sign * f.estimate == pytest.approx(best.quantile(0.95))
 
 
@@ -107,30 +111,30 @@ def test_a_regret_is_what_the_predictions_of_each_folds_own_layer_gain(found, sc
         layer = inner[inner["fold"] == fold].set_index("layer")["value"].idxmin()
         chosen[kept.fold == fold] = column(kept, metric, layer=layer)[kept.fold == fold]
     ours = score(metric, truth_of(kept), chosen)
-    assert named(found, "chosen_layer").estimate == pytest.approx(ours)
+    assert named(found, "cv_selected_layer").estimate == pytest.approx(ours)
     usual = score(metric, truth_of(kept), column(kept, metric, layer="4"))
     lost = usual - ours if metric == "rmse" else ours - usual
-    regret = named(found, "regret", about="last layer")
-    assert (regret.estimate, regret.layer) == (pytest.approx(lost), "4")
-    assert regret.low > 0
+    regret = named(found, "regret", reference="last layer")
+    assert (regret.estimate, regret.layer, regret.reference_layer) == (pytest.approx(lost), "cv_selected", "4")
+    assert regret.ci_low > 0
 
 
 def test_what_training_and_controls_give_is_better_above_0_of_errors_too(found, kept, scores):
     metric = found[0].metric
-    layer, sign = named(found, "best_layer").layer, -1 if metric == "rmse" else 1
+    layer, sign = named(found, "highest_scoring_layer").layer, -1 if metric == "rmse" else 1
     trained, untrained = (
         score(metric, truth_of(kept), column(kept, metric, layer=layer, control=c)) for c in ("none", "random_init")
     )
-    above = named(found, "above_random")
+    above = named(found, "gain_over_random")
     assert (above.estimate, above.layer) == (pytest.approx(sign * (trained - untrained)), layer)
-    assert above.low > 0
+    assert above.ci_low > 0
     for control in ("permuted_within_speaker", "random_per_speaker"):
         rows = scores[(scores["control"] == control) & (scores["layer"] == layer) & (scores["target"] == "valence")]
         drawn = rows[(rows["metric"] == metric) & (rows["fold"] == "pooled")]["value"]
         assert len(drawn) > 1
-        selectivity, gains = named(found, "selectivity", about=control), sign * (trained - drawn)
+        selectivity, gains = named(found, "selectivity", control=control), sign * (trained - drawn)
         assert selectivity.estimate == pytest.approx(gains.mean())
-        assert (selectivity.low, selectivity.high) == (pytest.approx(gains.min()), pytest.approx(gains.max()))
+        assert (selectivity.draw_min, selectivity.draw_max) == (pytest.approx(gains.min()), pytest.approx(gains.max()))
         assert selectivity.estimate > 0
 
 
@@ -140,39 +144,43 @@ def test_shares_are_of_the_layer_that_says_most_together_with_what_is_beside_it(
     layer = max(joint, key=joint.get)
     alone = r2(truth, column(kept, "r2", layer=layer))
     covariate = r2(truth, column(kept, "r2", layer="", baseline="covariates_only"))
-    by_hand = {"joint": joint[layer], "unique_layer": joint[layer] - covariate, "unique_beside": joint[layer] - alone}
+    by_hand = {
+        "with_covariates": joint[layer],
+        "unique_layer": joint[layer] - covariate,
+        "unique_covariates": joint[layer] - alone,
+    }
     for about, value in (by_hand | {"shared": alone + covariate - joint[layer]}).items():
-        share = named(found, "unique", about=about)
+        share = named(found, "unique_variance", component=about)
         assert (share.layer, share.metric, share.estimate) == (layer, "r2", pytest.approx(value, abs=1e-9))
 
 
 def test_groups_and_transfers_are_scored_on_their_own_rows_and_no_p_is_given(found, kept):
-    group = named(found, "group", about="gender: female")
+    group = named(found, "subgroup", grouping="gender", group="female")
     assert group.layer == "cv_selected"
-    women = [f for f in found if f.name == "group" and f.about.startswith("gender: ")]
-    assert len({f.about for f in women}) == 2
-    home = named(found, "transfer", about="studio to studio")
+    women = [f for f in found if f.name == "subgroup" and f.grouping == "gender"]
+    assert len({f.group for f in women}) == 2
+    home = named(found, "cross_corpus", train_corpus="studio", test_corpus="studio")
     there = kept.corpus == "studio"
     prediction = column(kept, home.metric, layer=home.layer, train_corpus="studio")
     assert home.estimate == pytest.approx(score(home.metric, truth_of(kept)[there], prediction[there]))
-    away = named(found, "transfer", about="studio to street & <home>")
+    away = named(found, "cross_corpus", train_corpus="studio", test_corpus="street & <home>")
     assert away.layer == home.layer
     assert away.estimate == pytest.approx(score(home.metric, truth_of(kept)[~there], prediction[~there]))
-    assert all(np.isnan(f.p) and np.isnan(f.p_adjusted) for f in found if f.name in ("group", "transfer"))
+    assert all(np.isnan(f.p_value) and np.isnan(f.p_adjusted) for f in found if f.name in ("subgroup", "cross_corpus"))
 
 
 def test_p_values_are_corrected_with_all_that_test_the_same(found):
     families = {}
     for f in found:
-        if np.isfinite(f.p):
-            families.setdefault((f.name, f.about), []).append(f)
+        if np.isfinite(f.p_value):
+            families.setdefault((f.name, f.detail if f.name != "unique_variance" else f.component), []).append(f)
         else:
             assert np.isnan(f.p_adjusted)
     assert len(families) > 5
     for family in families.values():
-        stepped, highest = sorted(family, key=lambda f: f.p), 0.0
+        stepped, highest = sorted(family, key=lambda f: f.p_value), 0.0
         for rank, f in enumerate(stepped):  # Holm, step by step
-            highest = max(highest, min(1.0, f.p * (len(family) - rank)))
+            highest = max(highest, min(1.0, f.p_value * (len(family) - rank)))
             assert f.p_adjusted == pytest.approx(highest)
 
 
@@ -185,27 +193,30 @@ def test_the_records_are_valid_json(found, tmp_path):
     content = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"), parse_constant=refused)
     assert len(content["findings"]) == len(found)
     for record, f in zip(content["findings"], found, strict=True):
-        assert record["p"] == (f.p if np.isfinite(f.p) else None)
-        assert (record["name"], record["about"]) == (f.name, f.about)
-    assert any(record["low"] is None for record in content["findings"])
+        assert record["p_value"] == (f.p_value if np.isfinite(f.p_value) else None)
+        assert (record["name"], record["detail"]) == (f.name, f.detail)
+    assert any(record["ci_low"] is None for record in content["findings"])
 
 
 def test_sentences_of_a_run_name_no_unknown_number(found):
     said = headlines(found)
     assert len(said) > 10
     assert not any(re.search(r"\bnan\b", sentence) for sentence in said)
-    against = named(found, "depth_difference", "valence − arousal", "score_centre, less that of random weights")
-    assert np.isnan(against.low)  # random weights know nothing here, so that their depth is unknown
-    assert not any(sentence.startswith("That difference is") for sentence in said)
+    against = named(found, "depth_difference", "valence − arousal", measure="score_centre", control="difference")
+    assert np.isnan(against.ci_low)  # random weights know nothing here, so that their depth is unknown
+    assert not any(sentence.startswith("The difference of depths") for sentence in said)
 
 
 def test_classes_are_found_scored_and_said_as_classes(reported, kept):
     of_classes = study([reported], metric="uar")
     findings = collect_findings(of_classes)
-    best = named(findings, "best_layer", "emotion")
+    best = named(findings, "highest_scoring_layer", "emotion")
     assert best.layer == "1"
     assert not {"depth", "regret", "weighted_sum"} & {f.name for f in findings}
-    assert any(s.startswith("hubert predicts emotion best from layer 1, with unweighted") for s in headlines(findings))
+    assert any(
+        s.startswith("hubert predicts emotion above chance: its highest-scoring layer, 1, reaches unweighted average")
+        for s in headlines(findings)
+    )
     codes, predicted = truth_of(kept, "emotion"), column(kept, "uar", layer="1", target="emotion")
     assert best.estimate == pytest.approx(uar(codes, predicted))
     table = of_classes.by_speaker.set_index("speaker_id")["value"]
@@ -226,4 +237,6 @@ def test_codes_of_classes_are_not_said_to_repeat_each_other(reported):
         targets=np.array([*own.targets, "mood"]),
         ratings=np.column_stack([own.ratings, truth_of(own, "emotion")]),
     )
-    assert not any("repeat" in sentence for sentence in limitations(replace(of_classes, runs=[run], predictions=twice)))
+    assert not any(
+        "correlated" in sentence for sentence in limitations(replace(of_classes, runs=[run], predictions=twice))
+    )

@@ -16,9 +16,9 @@ NO_WEIGHTS = pd.DataFrame(columns=["encoder", "probe", "target", "control", "fol
 TARGETS = ["arousal", "valence"]
 
 
-def contrast(rng, *, arousal, valence, n_draws=400, probe="ridge"):
+def contrast(rng, *, arousal, valence, n_resamples=400, probe="ridge"):
     predictions = simulated(rng, {"arousal": list(arousal), "valence": list(valence)}, probe=probe)
-    draws = bootstrap_scores(predictions, metric="pearson", n_draws=n_draws)
+    draws = bootstrap_scores(predictions, metric="pearson", n_resamples=n_resamples)
     return contrasts(depths(draws, NO_WEIGHTS, layers=LAYERS, targets=TARGETS)).iloc[0]
 
 
@@ -26,11 +26,11 @@ def test_valence_planted_deep_and_arousal_shallow_are_told_apart_with_the_right_
     rng = np.random.default_rng(0)
     rising = np.linspace(3.0, 1.0, N_LAYERS)
     found = [contrast(rng, arousal=rising[::-1], valence=rising) for _ in range(100)]
-    assert sum(row["low"] > 0 for row in found) >= 98
-    assert sum(row["high"] < 0 for row in found) == 0
+    assert sum(row["ci_low"] > 0 for row in found) >= 98
+    assert sum(row["ci_high"] < 0 for row in found) == 0
     turned = contrast(rng, arousal=rising, valence=rising[::-1])
-    assert turned["high"] < 0
-    assert turned["p"] < 0.01
+    assert turned["ci_high"] < 0
+    assert turned["p_value"] < 0.01
 
 
 def test_planted_alike_the_interval_covers_zero_at_its_rate():
@@ -38,9 +38,9 @@ def test_planted_alike_the_interval_covers_zero_at_its_rate():
     rng = np.random.default_rng(1)
     noise = np.linspace(1.5, 1.0, N_LAYERS)
     found = [contrast(rng, arousal=noise, valence=noise) for _ in range(400)]
-    covered = np.mean([row["low"] <= 0 <= row["high"] for row in found])
+    covered = np.mean([row["ci_low"] <= 0 <= row["ci_high"] for row in found])
     assert 0.92 <= covered <= 0.98
-    agree = [(row["p"] < 0.05) == (row["low"] > 0 or row["high"] < 0) for row in found]
+    agree = [(row["p_value"] < 0.05) == (row["ci_low"] > 0 or row["ci_high"] < 0) for row in found]
     assert np.mean(agree) > 0.985
 
 
@@ -62,8 +62,8 @@ def test_the_jackknife_undoes_what_folds_share():
     """By hand: folds .4, .5, .6 have a variance of 2/3 × .02, and Student's t with 2 degrees is 4.303."""
     found = jackknifed(np.array([0.4, 0.5, 0.6]))
     assert found.estimate == pytest.approx(0.5)
-    assert found.high - found.estimate == pytest.approx(4.3027 * np.sqrt(2 / 3 * 0.02), rel=1e-4)
-    assert np.isnan(jackknifed(np.array([0.4])).low)
+    assert found.ci_high - found.estimate == pytest.approx(4.3027 * np.sqrt(2 / 3 * 0.02), rel=1e-4)
+    assert np.isnan(jackknifed(np.array([0.4])).ci_low)
 
 
 def test_the_jackknife_of_a_mean_equals_its_standard_error(rng):
@@ -72,7 +72,7 @@ def test_the_jackknife_of_a_mean_equals_its_standard_error(rng):
     left_out = np.array([np.delete(groups, k, axis=0).mean() for k in range(8)])
     found = jackknifed(left_out)
     error = groups.mean(axis=1).std(ddof=1) / np.sqrt(8)
-    assert (found.high - found.low) / 2 == pytest.approx(2.3646 * error, rel=1e-3)
+    assert (found.ci_high - found.ci_low) / 2 == pytest.approx(2.3646 * error, rel=1e-3)
 
 
 def test_weights_have_a_centre_of_each_fold():
@@ -83,7 +83,7 @@ def test_weights_have_a_centre_of_each_fold():
         for k, w in enumerate((1 - deep - 0.1 * seed, deep + 0.1 * seed))
     ]  # fmt: skip
     draws = bootstrap_scores(
-        simulated(np.random.default_rng(0), {t: [1.0, 1.0] for t in TARGETS}), metric="ccc", n_draws=20
+        simulated(np.random.default_rng(0), {t: [1.0, 1.0] for t in TARGETS}), metric="ccc", n_resamples=20
     )
     found = depths(draws, pd.DataFrame(rows), layers={"e": ["0", "1"]}, targets=TARGETS)
     centre = {d.target: d for d in found if d.measure == "weight_centre"}
@@ -97,22 +97,22 @@ def test_random_weights_are_set_against_the_trained_ones_draw_by_draw(rng):
     untrained = both.columns["layer"].astype(int) >= 3
     both.columns["control"] = np.where(untrained, "random_init", "none")
     both.columns["layer"] = [str(int(k) % 3) for k in both.columns["layer"]]
-    draws = bootstrap_scores(both, metric="pearson", n_draws=400)
+    draws = bootstrap_scores(both, metric="pearson", n_resamples=400)
     table = contrasts(depths(draws, NO_WEIGHTS, layers={"e": ["0", "1", "2"]}, targets=TARGETS))
     value = table.set_index("control")["estimate"]
     assert value["difference"] == pytest.approx(value["none"] - value["random_init"])
-    assert table.set_index("control").loc["difference", "low"] > 0
+    assert table.set_index("control").loc["difference", "ci_low"] > 0
 
 
 def test_an_expected_layer_has_its_headroom(rng):
     noise = {"arousal": [2.0, 1.5, 1.0], "valence": [1.0, 1.0, 1.0]}
-    draws = bootstrap_scores(simulated(rng, noise, probe="cumulative_mix"), metric="pearson", n_draws=400)
+    draws = bootstrap_scores(simulated(rng, noise, probe="cumulative_mix"), metric="pearson", n_resamples=400)
     found = {d.target: d for d in depths(draws, NO_WEIGHTS, layers={"e": ["0", "1", "2"]}, targets=TARGETS)}
     assert found["arousal"].measure == "expected_layer"
-    assert found["arousal"].headroom.low > 0.05
+    assert found["arousal"].headroom.ci_low > 0.05
     assert 0.5 <= found["arousal"].estimate().estimate <= 1
 
 
 def test_features_side_by_side_have_no_depth(rng):
-    draws = bootstrap_scores(simulated(rng, {"arousal": [1.0, 1.0]}), metric="ccc", n_draws=20)
+    draws = bootstrap_scores(simulated(rng, {"arousal": [1.0, 1.0]}), metric="ccc", n_resamples=20)
     assert depths(draws, NO_WEIGHTS, layers={"e": ["f0", "loudness"]}, targets=["arousal"]) == []

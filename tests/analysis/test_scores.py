@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.held_out import CONDITION
 
 from layerprobe.analysis.layers.scores import best_layer, layer_scores
 from layerprobe.probe.layer_names import n_blocks, relative_depth
@@ -12,7 +13,7 @@ from layerprobe.probe.metrics import CLASS_METRICS, METRIC_NAMES, METRICS
 
 
 def scores(rows):
-    base = {"encoder": "e", "control": "none", "probe": "ridge", "target": "t", "metric": "ccc"}
+    base = {"encoder": "e", "control": "none", "probe": "ridge", "target": "t", "metric": "ccc"} | CONDITION
     return pd.DataFrame([base | dict(zip(("layer", "fold", "seed", "value"), row, strict=True)) for row in rows])
 
 
@@ -24,12 +25,13 @@ def test_pooled_scores_are_averaged_over_seeds_and_folds_give_the_range():
     )  # fmt: skip
     (row,) = table.to_dict("records")
     assert row["value"] == pytest.approx(0.6)  # not the mean of folds, which is 0.55
-    assert (row["lowest"], row["highest"]) == (pytest.approx(0.2), pytest.approx(0.9))
+    assert (row["fold_min"], row["fold_max"]) == (pytest.approx(0.2), pytest.approx(0.9))
     assert (row["seed_min"], row["seed_max"]) == (0.5, 0.7)
 
 
 def test_encoders_stay_in_the_runs_order_also_where_some_have_no_folds():
     row = {"probe": "ridge", "layer": "0", "target": "a", "control": "none", "seed": 0, "metric": "ccc", "value": 0.5}
+    row |= CONDITION
     rows = [{**row, "encoder": e, "fold": f} for e in ("b", "a") for f in ("pooled", "0")]
     scores = pd.DataFrame([*rows, {**row, "encoder": "B", "fold": "pooled"}])
     assert layer_scores(scores, metric="ccc")["encoder"].tolist() == ["b", "a", "B"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.held_out import DEFAULTS, predictions_of, score_draws_of
+from helpers.held_out import DEFAULTS, predictions_of, bootstrap_scores_by_hand
 
 from layerprobe.analysis.layers.selection import CHOSEN, regrets, with_chosen
 from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
@@ -65,7 +65,7 @@ def hand_draws(**keys):
     columns = [({"layer": CHOSEN, **keys}, CHOSEN_SCORES)]
     for (probe, layer), (_, score) in USUAL.items():
         columns.append(({"probe": probe, "layer": layer, **keys}, score + np.array(CHOSEN_SCORES) - 0.5))
-    return score_draws_of(columns)
+    return bootstrap_scores_by_hand(columns)
 
 
 def test_a_regret_is_the_chosen_layers_score_less_that_of_a_usual_choice():
@@ -74,7 +74,7 @@ def test_a_regret_is_the_chosen_layers_score_less_that_of_a_usual_choice():
     assert found["layer"].to_dict() == {name: layer for (_, layer), (name, _) in USUAL.items()}
     assert (found[["encoder", "target"]].drop_duplicates().to_numpy() == [["e", "arousal"]]).all()
     # the draws move together, so that the difference does not move at all
-    assert found["low"].to_dict() == pytest.approx(found["estimate"].to_dict())
+    assert found["ci_low"].to_dict() == pytest.approx(found["estimate"].to_dict())
 
 
 def test_a_regret_of_an_error_is_above_0_where_the_usual_choice_errs_more():
@@ -84,7 +84,7 @@ def test_a_regret_of_an_error_is_above_0_where_the_usual_choice_errs_more():
 
 
 def test_without_a_chosen_layer_and_for_features_side_by_side_there_is_no_regret():
-    draws = score_draws_of([({"layer": "final"}, CHOSEN_SCORES)])
+    draws = bootstrap_scores_by_hand([({"layer": "final"}, CHOSEN_SCORES)])
     assert regrets(draws, layers=LAYERS, targets=["arousal"]).empty
     assert regrets(hand_draws(encoder="features"), layers=LAYERS, targets=["arousal"]).empty
 
@@ -92,7 +92,7 @@ def test_without_a_chosen_layer_and_for_features_side_by_side_there_is_no_regret
 @pytest.mark.parametrize(("n_blocks", "middle"), [(4, "2"), (12, "6"), (24, "12")])
 def test_the_middle_layer_is_half_way_through_the_blocks(n_blocks, middle):
     names = [*map(str, range(n_blocks + 1)), "final"]
-    draws = score_draws_of([({"layer": k}, CHOSEN_SCORES) for k in (CHOSEN, *names)])
+    draws = bootstrap_scores_by_hand([({"layer": k}, CHOSEN_SCORES) for k in (CHOSEN, *names)])
     found = regrets(draws, layers={"e": names}, targets=["arousal"]).set_index("choice")["layer"]
     assert found.to_dict() == {"last layer": "final", "middle layer": middle}
 
@@ -117,7 +117,7 @@ def test_the_best_of_useless_layers_looks_good_and_the_chosen_one_does_not():
                 scores.append(inner(str(layer), split.name, float(np.sqrt(fit.inner_errors.min()))))
             columns.append(({"layer": str(layer)}, prediction))
         run = predictions_of({"arousal": y[:, 0]}, columns, groups.astype(str), fold=fold.astype(str))
-        found = bootstrap_scores(with_chosen(run, chosen_layers(pd.DataFrame(scores))), metric="ccc", n_draws=1)
+        found = bootstrap_scores(with_chosen(run, chosen_layers(pd.DataFrame(scores))), metric="ccc", n_resamples=1)
         assert found.keys["layer"].iloc[-1] == CHOSEN
         best.append(found.scores.estimate[:-1].max())
         chosen.append(found.scores.estimate[-1])

@@ -1,73 +1,79 @@
-"""Sentences follow the numbers, whichever way they fall."""
+"""Sentences follow the numbers of the findings, whichever way they fall."""
 
 from __future__ import annotations
 
 import pytest
 from helpers.finding_records import NAN, finding
 
-from layerprobe.analysis.findings.sentences import headlines, knows
+from layerprobe.analysis.findings.sentences import headlines, predicts_above_chance
 
-METHOD = "largest score of any layer in 99 permutations (all dealt), every fit redone"
-
-
-def chance(p=0.01, *, method=METHOD, **fields):
-    return finding("chance", 0.1, NAN, NAN, p=p, method=method, about="permuted_by_speaker", layer="all", **fields)
+LEVEL = "chance level 0.10 (95th percentile of the maximum over layers in 99 permutations)"
 
 
-def of_set(layers):
-    return finding("best_set", len(layers.split(", ")), NAN, NAN, layer=layers)
+def chance(p=0.01, *, n=99, **fields):
+    control = {"control": "permuted_by_speaker", "layer": "all"}
+    return finding("chance", 0.1, NAN, NAN, p_value=p, n_permutations=n, **control, **fields)
 
 
-def test_what_is_known_is_said_with_the_chosen_layer_the_set_and_chance():
-    records = [finding(), of_set("0, 1, 2"), finding("chosen_layer", 0.55, 0.45, 0.65, layer="cv_selected"), chance()]
-    assert headlines(records) == [
-        "e predicts arousal with a matched CCC of 0.55 (95 % over speakers 0.45 to 0.65), its layer chosen inside the "
-        "training speakers; the best of all is layer 1 (0.60), from which layers 0 to 2 can't be told; better than "
-        "chance (the best layer on permuted ratings reaches up to 0.10 in 95 % of draws; p = .010)."
+def best_set(*layers):
+    return finding("best_set", len(layers), NAN, NAN, layers=layers)
+
+
+def test_a_target_above_chance_has_its_selected_layer_the_highest_scoring_layer_and_the_best_set():
+    selected = finding("cv_selected_layer", 0.55, 0.45, 0.65, layer="cv_selected")
+    assert headlines([finding(), best_set("0", "1", "2"), selected, chance()]) == [
+        "e predicts arousal above chance, with a moment-matched CCC of 0.55 (95 % CI over speakers 0.45 to 0.65) at "
+        f"the layer selected by cross-validation; {LEVEL}, p = .010.",
+        "For arousal, the highest-scoring layer of e is 1 (CCC, matched 0.60, a maximum over layers); layers 0 to 2 "
+        "are not significantly worse than the best (95 % set).",
     ]
-    alone = headlines([finding(), of_set("1"), chance()])[0]
-    assert alone.startswith("e predicts arousal best from layer 1, with a matched CCC of 0.60 (95 % over speakers")
-    assert "and no other layer is as good" in alone
+    assert headlines([finding(), best_set("1"), chance()]) == [
+        "e predicts arousal above chance: its highest-scoring layer, 1, reaches a moment-matched CCC of 0.60 (95 % CI "
+        f"over speakers 0.50 to 0.70); {LEVEL}, p = .010.",
+        "For arousal, the highest-scoring layer of e is 1; all others are significantly worse than the best (95 % set).",
+    ]
 
 
-def test_what_is_not_known_is_said_so():
-    (sentence,) = headlines([finding(estimate=0.05, low=-0.1, high=0.2), of_set("0, 1"), chance(p=0.4)])
+def test_a_target_that_is_not_above_chance_has_one_sentence():
+    (sentence,) = headlines([finding(estimate=0.05, ci_low=-0.1, ci_high=0.2), best_set("0", "1"), chance(p=0.4)])
     assert sentence == (
-        "e shows nothing of arousal: its best layer, 1, reaches a matched CCC of 0.05 (95 % over speakers -0.10 to "
-        "0.20), no better than chance (the best layer on permuted ratings reaches up to 0.10 in 95 % of draws; "
-        "p = .400)."
+        "e does not predict arousal above chance: its highest-scoring layer, 1, reaches a moment-matched CCC of 0.05 "
+        f"(95 % CI over speakers -0.10 to 0.20); {LEVEL}, p = .400."
     )
 
 
 @pytest.mark.parametrize(
     ("n", "p", "known"), [(99, 0.04, True), (99, 0.06, False), (5, 1 / 6, True), (5, 2 / 6, False)]
 )
-def test_few_permutations_must_all_be_beaten(n, p, known):
-    records = [finding(), chance(p, method=f"largest score in {n} permutations")]
-    assert knows(records) is known
-    assert knows(records[:1]) is None
+def test_the_score_must_be_above_all_of_few_permutations(n, p, known):
+    records = [finding(), chance(p, n=n, method="in 3 permutations")]  # the method is for people and is not parsed
+    assert predicts_above_chance(records) is known
+    assert predicts_above_chance(records[:1]) is None
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words"),
+    ("low", "high", "text"),
     [
+        (0.1, 0.3, "For arousal, layer 1 of e scores better than with random initialisation: Δ = 0.20 (95 % CI over"),
+        (-0.3, -0.1, "For arousal, layer 1 of e scores worse than with random initialisation: Δ = -0.20 (95 % CI over"),
         (
-            0.1,
-            0.3,
-            "For arousal, training made layer 1 of e better than random weights by 0.20 (95 % of the difference",
+            -0.1,
+            0.5,
+            "For arousal, layer 1 of e does not differ significantly from the randomly initialised encoder: Δ =",
         ),
-        (-0.3, -0.1, "For arousal, layer 1 of e is worse than with random weights, by 0.20"),
-        (-0.1, 0.5, "For arousal, layer 1 of e can't be told from the same layer with random weights"),
     ],
 )
-def test_random_weights_are_beaten_or_not(low, high, words):
-    above = finding("above_random", (low + high) / 2, low, high)
-    found = headlines([finding(), chance(), above, finding("random_weights", 0.4)])
-    assert any(s.startswith(words) for s in found)
+def test_the_gain_over_random_initialisation_has_its_difference_and_p(low, high, text):
+    gain = finding("gain_over_random", (low + high) / 2, low, high, p_value=0.03)
+    (sentence,) = [s for s in headlines([finding(), chance(), gain]) if "random" in s]
+    assert sentence.startswith(text)
+    assert f"{low:.2f} to {high:.2f}), p = .030" in sentence
 
 
-def difference(low, high, about="score_centre", target="valence − arousal"):
-    return finding("depth_difference", (low + high) / 2, low, high, p=0.02, about=about, target=target, layer="all")
+def difference(low, high, control="none", **fields):
+    about = {"deeper": "valence", "shallower": "arousal", "measure": "score_centre", "control": control}
+    about |= {"target": "valence − arousal", "layer": "all"}
+    return finding("depth_difference", (low + high) / 2, low, high, p_value=0.02, **about, **fields)
 
 
 def both(p_valence=0.01):
@@ -75,55 +81,107 @@ def both(p_valence=0.01):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words"),
+    ("low", "high", "text"),
     [
-        (0.05, 0.15, "In e valence lies deeper than arousal, as de Oliveira et al. (2023) found for HuBERT: centres"),
-        (-0.15, -0.05, "In e valence lies shallower than arousal, against what was claimed: centres"),
-        (-0.05, 0.15, "In e valence and arousal can't be told apart by depth: centres"),
+        (0.05, 0.15, "In e, valence lies deeper than arousal, as de Oliveira et al. (2023) found for HuBERT (centres"),
+        (-0.15, -0.05, "In e, valence lies shallower than arousal, contrary to the hypothesis (centres"),
+        (-0.05, 0.15, "In e, the depths of valence and arousal do not differ significantly (centres"),
     ],
 )
-def test_the_claim_is_a_hypothesis(low, high, words):
+def test_the_depths_of_two_targets_are_compared(low, high, text):
     (sentence,) = [s for s in headlines([*both(), difference(low, high)]) if s.startswith("In e")]
-    assert sentence.startswith(words)
-    assert f"({'95 % over speakers'} {low:.2f} to {high:.2f}), p = .020" in sentence
+    assert sentence.startswith(text)
+    assert f"(95 % CI over speakers {low:.2f} to {high:.2f}), p = .020" in sentence
 
 
-def test_depth_of_what_is_not_known_is_not_told():
+def test_the_depth_of_a_target_that_is_not_above_chance_is_not_compared():
     last = headlines([*both(p_valence=0.5), difference(0.05, 0.15)])[-1]
-    assert last == "How deep valence lies in e can't be said, because it shows nothing of it."
-
-
-@pytest.mark.parametrize(("low", "high", "word"), [(0.1, 0.2, "more than"), (-0.1, 0.2, "not told from")])
-def test_the_claim_is_held_against_random_weights(low, high, word):
-    against = difference(low, high, about="score_centre, less that of random weights")
-    last = headlines([*both(), difference(0.05, 0.15), against])[-1]
-    assert last.startswith(f"That difference is {word} what random weights show (by 0.")
-
-
-def test_a_depth_of_random_weights_that_is_not_known_is_not_told():
-    against = difference(NAN, NAN, about="score_centre, less that of random weights")
-    assert not any("random weights show" in s for s in headlines([*both(), difference(0.05, 0.15), against]))
-
-
-def test_an_error_is_held_against_what_chance_does_not_undercut():
-    records = [finding(metric="rmse"), chance(metric="rmse")]
-    assert headlines(records) == [
-        "e predicts arousal best from layer 1, with an RMSE of 0.60 (95 % over speakers 0.50 to 0.70); better than "
-        "chance (the best layer on permuted ratings reaches no better than 0.10 in 95 % of draws; p = .010)."
-    ]
-
-
-def test_usual_choices_that_cost_something_are_named():
-    cost = finding("regret", 0.1, 0.05, 0.15, about="last layer")
-    free = finding("regret", 0.0, -0.05, 0.05, about="middle layer")
-    last = headlines([finding(), chance(), cost, free])[-1]
     assert last == (
-        "Taking a usual choice instead costs arousal in e: the last layer 0.10 (95 % over speakers 0.05 to 0.15)."
+        "The depths of valence and arousal in e can't be compared, because it does not predict valence above chance."
     )
 
 
-def test_shares_are_said_of_both_sides():
-    shares = [finding("unique", v, v - 0.1, v + 0.1, about=k) for k, v in
-              (("joint", 0.5), ("unique_layer", 0.2), ("unique_beside", 0.3), ("shared", 0.0))]  # fmt: skip
-    last = headlines([finding(), chance(), *shares])[-1]
-    assert "explain 0.50 together; 0.20 (95 % over speakers 0.10 to 0.30) is the layer's alone, 0.30" in last
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.1, 0.2, "is larger than"),
+        (-0.2, -0.1, "is smaller than"),
+        (-0.1, 0.2, "does not differ significantly from"),
+    ],
+)
+def test_the_difference_of_depths_is_compared_with_that_of_random_initialisation(low, high, verdict):
+    last = headlines([*both(), difference(0.05, 0.15), difference(low, high, control="difference")])[-1]
+    assert last.startswith(
+        f"The difference of depths of valence and arousal in e {verdict} that in the randomly initialised encoder: Δ = "
+    )
+
+
+def test_an_unknown_depth_of_random_initialisation_has_no_sentence():
+    unknown = difference(NAN, NAN, control="difference")
+    assert not any("initialised" in s for s in headlines([*both(), difference(0.05, 0.15), unknown]))
+
+
+def test_an_error_is_compared_with_the_lower_end_of_chance():
+    assert headlines([finding(metric="rmse"), chance(metric="rmse")]) == [
+        "e predicts arousal above chance: its highest-scoring layer, 1, reaches an RMSE of 0.60 (95 % CI over speakers "
+        "0.50 to 0.70); chance level 0.10 (5th percentile of the minimum over layers in 99 permutations), p = .010."
+    ]
+
+
+def test_default_choices_that_are_significantly_worse_are_named():
+    worse = finding("regret", 0.1, 0.05, 0.15, reference="last layer", p_value=0.001)
+    equal = finding("regret", 0.0, -0.05, 0.05, reference="middle layer", p_value=0.9)
+    assert headlines([finding(), chance(), worse, equal])[-1] == (
+        "For arousal, default choices score worse than the layer of e selected by cross-validation: the last layer by "
+        "0.10 (95 % CI over speakers 0.05 to 0.15), p = .001."
+    )
+
+
+def test_the_partitioned_variance_names_layer_and_covariates():
+    values = {"with_covariates": 0.5, "unique_layer": 0.2, "unique_covariates": 0.3, "shared": 0.0}
+    parts = [
+        finding("unique_variance", v, v - 0.1, v + 0.1, component=k, covariates="bert", metric="r2")
+        for k, v in values.items()
+    ]
+    assert headlines([finding(), chance(), *parts])[-1] == (
+        "Of the variance of arousal, layer 1 of e and bert together explain R² = 0.50 (95 % CI over speakers 0.40 to "
+        "0.60); 0.20 (95 % CI over speakers 0.10 to 0.30) is unique to the layer, and 0.30 (95 % CI over speakers 0.20 "
+        "to 0.40) to bert."
+    )
+
+
+@pytest.mark.parametrize(
+    ("estimate", "p_adjusted", "text"),
+    [
+        (
+            0.1,
+            0.03,
+            "f predicts arousal better than e (CCC, matched, each at the layer selected by cross-validation): ",
+        ),
+        (-0.1, 0.03, "f predicts arousal worse than e (CCC, matched, each"),
+        (0.1, 0.06, "f and e do not differ significantly for arousal (CCC, matched, each"),
+    ],
+)
+def test_encoders_differ_where_the_adjusted_p_value_says_so(estimate, p_adjusted, text):
+    about = {"encoder": "f", "reference": "e", "layer": "cv_selected", "p_value": 0.01, "p_adjusted": p_adjusted}
+    (sentence,) = headlines([finding("encoder_difference", estimate, estimate - 0.05, estimate + 0.05, **about)])
+    assert sentence.startswith(text)
+    assert sentence.endswith(f"p = .010; Holm-adjusted p = .0{round(100 * p_adjusted)}0.")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "effect"),
+    [
+        (0.1, 0.3, "improves the score"),
+        (-0.3, -0.1, "lowers the score"),
+        (-0.1, 0.3, "does not change the score significantly"),
+    ],
+)
+def test_the_gain_of_fused_ridge_is_stated_and_that_of_the_weighted_sum_is_not(low, high, effect):
+    about = {"added": "bert", "alone": "e over f, g", "encoder": "e over f, g + bert", "p_value": 0.01}
+    gains = [
+        finding("fusion_gain", (low + high) / 2, low, high, probe=probe, **about)
+        for probe in ("fused_ridge", "fused_weighted_sum")
+    ]
+    (sentence,) = headlines(gains)  # names may hold anything, because no text is parsed
+    assert sentence.startswith(f"For arousal, adding bert to e over f, g {effect} (CCC, matched): Δ = ")

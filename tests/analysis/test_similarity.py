@@ -64,8 +64,8 @@ def test_the_table_has_every_pair_in_both_orders_with_the_same_numbers():
     swapped = table.rename(columns=dict(zip(COLUMNS[1:5], [*COLUMNS[3:5], *COLUMNS[1:3]], strict=True)))
     both = table.merge(swapped, on=COLUMNS[:5], suffixes=("", "_swapped"))
     assert len(both) == len(table)
-    np.testing.assert_array_equal(both[["value", "p"]], both[["value_swapped", "p_swapped"]])
-    assert table["p"].notna().equals(table["measure"] == "rsa")
+    np.testing.assert_array_equal(both[["value", "p_permutation"]], both[["value_swapped", "p_permutation_swapped"]])
+    assert table["p_permutation"].notna().equals(table["measure"] == "rsa")
     assert table["value"].between(-1, 1 + 1e-6).all()
     itself = table[(table["encoder_a"] == table["encoder_b"]) & (table["layer_a"] == table["layer_b"])]
     np.testing.assert_allclose(itself["value"], 1, atol=1e-6)
@@ -94,8 +94,8 @@ def test_the_table_finds_the_layers_where_ratings_and_text_were_planted():
             assert max(values, key=values.get) == layer
             assert abs(values["1"]) < 0.1
     assert value(table, "cca", ("speech", "2"), ("text", "0")) > 2 * value(table, "cca", ("speech", "1"), ("text", "0"))
-    assert value(table, "rsa", ("speech", "2"), ("text", "0"), "p") == 1 / 200
-    assert value(table, "rsa", ("speech", "1"), ("text", "0"), "p") > 0.01
+    assert value(table, "rsa", ("speech", "2"), ("text", "0"), "p_permutation") == 1 / 200
+    assert value(table, "rsa", ("speech", "1"), ("text", "0"), "p_permutation") > 0.01
 
 
 def test_a_seed_repeats_the_table_bit_for_bit_and_another_draws_other_utterances():
@@ -149,7 +149,7 @@ def test_a_constant_layer_is_nan_and_leaves_the_others_alone():
     stores["text"]["dead"] = np.full((240, 12), 0.1, dtype=np.float32) + rounding
     table = similarity_table(sources_of(stores), ratings, speakers, seed=0, n_permutations=19)
     dead = (table["layer_a"] == "dead") | (table["layer_b"] == "dead")
-    assert table.loc[dead, ["value", "p"]].isna().all(axis=None)
+    assert table.loc[dead, ["value", "p_permutation"]].isna().all(axis=None)
     pd.testing.assert_frame_equal(table[~dead].reset_index(drop=True), without, rtol=0, atol=1e-6)
 
 
@@ -162,7 +162,9 @@ def test_tables_that_cannot_be_made_are_refused():
         similarity_table({"ratings": sources["text"]}, ratings, speakers, seed=0)
     with pytest.raises(ValueError, match=r"^ratings have 239 utterances and speakers 240; give both the same$"):
         similarity_table(sources, ratings[1:], speakers, seed=0)
-    with pytest.raises(ValueError, match=r"^text, layer 0: \(239, 2\) was read, not \(240, dim\); mend its read$"):
+    with pytest.raises(
+        ValueError, match=r"^text, layer 0: \(239, 2\) was read, not \(240, dim\); correct its read function$"
+    ):
         similarity_table({"text": (["0"], lambda layer, rows: np.zeros((239, 2)))}, ratings, speakers, seed=0)
     with pytest.raises(ValueError, match=r"^RSA needs 3 speakers and there are 2; add utterances of others$"):
         similarity_table(sources, ratings, speakers % 2, seed=0)

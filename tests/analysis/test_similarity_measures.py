@@ -14,7 +14,7 @@ from sklearn.cross_decomposition import CCA
 from layerprobe.analysis.similarity import cka
 from layerprobe.analysis.similarity.cca import ridge_cca
 from layerprobe.analysis.similarity.cka import cka_square, debiased_cka
-from layerprobe.analysis.similarity.rsa import Rsa, draw_blocks, rsa
+from layerprobe.analysis.similarity.rsa import Rsa, sample_blocks, rsa
 from layerprobe.analysis.similarity.table import standardised
 
 
@@ -188,7 +188,7 @@ def test_p_is_the_share_of_exchanges_of_speakers_and_within_speakers_that_reach_
         exchanges = product(permutations(range(3)), product((0, 1), repeat=3))
         orders = [[2 * s + (u ^ flips[s]) for s in order for u in (0, 1)] for order, flips in exchanges]
         reached = np.mean([textbook_rho(x, y[order], speakers) >= observed - 1e-9 for order in orders])
-        assert rsa(x, y, speakers, n_permutations=20_000, rng=rng).p == pytest.approx(reached, abs=0.015)
+        assert rsa(x, y, speakers, n_permutations=20_000, rng=rng).p_permutation == pytest.approx(reached, abs=0.015)
     x = rng.normal(size=(60, 10))
     assert rsa(x, x, np.repeat(np.arange(15), 4), n_permutations=99, rng=rng) == Rsa(pytest.approx(1.0), 1 / 100)
 
@@ -205,18 +205,18 @@ def test_p_is_uniform_where_both_sides_tell_speakers_apart_and_that_of_free_perm
         return (1 + sum(a @ square[o[first], o[second]] >= a @ b for o in orders)) / 100
 
     unrelated = rng.normal(size=(200, 2, 10, 8))[:, :, speakers] + 0.5 * rng.normal(size=(200, 2, 40, 8))
-    blocks = [rsa(x, y, speakers, n_permutations=99, rng=rng).p for x, y in unrelated]
+    blocks = [rsa(x, y, speakers, n_permutations=99, rng=rng).p_permutation for x, y in unrelated]
     assert kstest(blocks, "uniform").pvalue > 0.01
     assert kstest([free_p(x, y) for x, y in unrelated], "uniform").pvalue < 1e-6
 
 
 def test_equally_many_utterances_of_each_speaker_are_drawn():
     speakers = np.repeat(["a", "b", "c", "d", "e"], [1, 30, 30, 30, 30])
-    blocks = draw_blocks(speakers, max_utterances=50, rng=np.random.default_rng(0))
+    blocks = sample_blocks(speakers, max_utterances=50, rng=np.random.default_rng(0))
     assert blocks.shape == (4, 10)  # "a" with its single utterance would leave five in all
     assert [set(speakers[row]) for row in blocks] == [{"b"}, {"c"}, {"d"}, {"e"}]
     assert len(np.unique(blocks)) == 40
-    many = draw_blocks(np.repeat(np.arange(500), 3), max_utterances=400, rng=np.random.default_rng(0))
+    many = sample_blocks(np.repeat(np.arange(500), 3), max_utterances=400, rng=np.random.default_rng(0))
     assert many.shape == (400, 1)
 
 
@@ -224,7 +224,7 @@ def test_rsa_of_a_constant_is_nan_and_speakers_that_are_too_few_or_of_other_utte
     x = rng.normal(size=(20, 3))
     for dim in (1, 6):
         result = rsa(x, np.full((20, dim), 0.1), np.repeat(np.arange(5), 4), n_permutations=9, rng=rng)
-        assert np.isnan([result.value, result.p]).all()
+        assert np.isnan([result.value, result.p_permutation]).all()
     with pytest.raises(ValueError, match=r"^RSA needs 3 speakers and there are 2; add utterances of others$"):
         rsa(x, x, np.repeat([0, 1], 10), n_permutations=9, rng=rng)
     with pytest.raises(ValueError, match=r"^x has 20 utterances and speakers 19; give one speaker an utterance$"):

@@ -13,6 +13,7 @@ from helpers.planted import DIM, N_LAYERS, N, manifest_of, store
 from layerprobe.analysis.findings.collect import collect_findings
 from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph, references
+from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.layers.selection import CHOSEN
 from layerprobe.analysis.study import study
 from layerprobe.probe.exceptions import InputError
@@ -47,7 +48,7 @@ def test_scores_under_draws_are_those_that_the_sweep_wrote(folders, first):
     written = read_run(folders / "first").scores
     written = written[(written["fold"] == "pooled") & (written["metric"] == "ccc_matched")]
     keys = ["encoder", "control", "probe", "target", "layer"]
-    found = first.draws.keys.assign(estimate=first.draws.scores.estimate)
+    found = first.bootstrap.keys.assign(estimate=first.bootstrap.scores.estimate)
     both = found.merge(written.groupby(keys)["value"].mean().reset_index(), on=keys)
     assert len(both) == len(found) - 2  # all but the chosen layers, which the analysis makes
     np.testing.assert_allclose(both["estimate"], both["value"], atol=1e-9)
@@ -57,16 +58,16 @@ def test_the_planted_layers_are_their_best_sets(first):
     best = first.best[(first.best["control"] == "none") & first.best["in_best_set"]]
     assert list(zip(best["target"], best["layer"], strict=True)) == [("arousal", "1"), ("valence", "3")]
     (encoder,) = first.layers
-    assert set(first.chosen["layer"][first.chosen["target"] == "valence"]) == {"3"}
-    assert first.judged == {(encoder, "arousal"): CHOSEN, (encoder, "valence"): CHOSEN}
+    assert set(first.cv_selected["layer"][first.cv_selected["target"] == "valence"]) == {"3"}
+    assert first.evaluated_layers == {(encoder, "arousal"): CHOSEN, (encoder, "valence"): CHOSEN}
 
 
 def test_every_table_says_what_was_planted(first):
-    row = first.permutations.set_index(["target", "layer"])["p"]
+    row = first.permutations.set_index(["target", "layer"])["p_permutation"]
     assert row["arousal", "1"] == row["valence", "3"] == 0.05
-    assert (first.above_random.set_index(["target", "layer"]).loc[("valence", "3"), "low"]) > 0.3
+    assert (first.gain_over_random.set_index(["target", "layer"]).loc[("valence", "3"), "ci_low"]) > 0.3
     contrast = first.contrasts[first.contrasts["measure"] == "score_centre"].set_index("control")
-    assert contrast.loc["none", "low"] > 0.1
+    assert contrast.loc["none", "ci_low"] > 0.1
     depth = first.depth_table[first.depth_table["measure"] == "score_centre"]
     depth = depth[depth["control"] == "none"].set_index("target")["estimate"]
     assert depth["arousal"] == pytest.approx(0.25, abs=0.15)
@@ -74,34 +75,80 @@ def test_every_table_says_what_was_planted(first):
     assert list(first.correlations) == ["arousal", "valence"]
     assert set(first.weights_table["layer"]) == set(map(str, range(N_LAYERS)))
     assert first.weights_table["score"].notna().all()
-    assert first.regrets.set_index(["target", "choice"]).loc[("arousal", "last layer"), "low"] > 0.3
+    assert first.regrets.set_index(["target", "choice"]).loc[("arousal", "last layer"), "ci_low"] > 0.3
     assert first.similarity is None
 
 
 def test_each_kind_of_finding_has_an_estimate_a_method_and_a_source(first):
     findings = collect_findings(first)
     names = {f.name for f in findings}
-    assert {"best_layer", "best_set", "chosen_layer", "weighted_sum", "chance", "random_weights", "above_random",
-            "regret", "depth", "depth_difference"} <= names  # fmt: skip
+    assert names >= {
+        *("highest_scoring_layer", "best_set", "cv_selected_layer", "weighted_sum", "chance", "random_init"),
+        *("gain_over_random", "regret", "depth", "depth_difference"),
+    }
     assert all(f.method and f.source for f in findings)
-    assert all(np.isfinite(f.estimate) for f in findings if f.name != "depth_difference" and "random" not in f.about)
+    assert all(np.isfinite(f.estimate) for f in findings if f.name != "depth_difference" and f.control != "random_init")
+    assert all((f.interval != "") == np.isfinite(f.ci_low) for f in findings)
+    assert "encoder_difference" not in names  # of one encoder
 
 
 def test_p_values_of_one_question_are_corrected_together(first):
     chance = [f for f in collect_findings(first) if f.name == "chance"]
-    assert [f.p for f in chance] == [0.05, 0.05]
+    assert [f.p_value for f in chance] == [0.05, 0.05]
     assert [f.p_adjusted for f in chance] == [0.1, 0.1]  # Holm: twice the smaller
 
 
 def test_runs_of_one_question_stand_side_by_side(folders, first):
     both = study([folders / "first", folders / "second"])
     assert len(both.layers) == 2
-    own = first.draws.scores.draws
-    np.testing.assert_allclose(both.draws.scores.draws[:, : own.shape[1] - 2], own[:, :-2])
-    assert set(both.table["encoder"]) == {*both.layers, "baseline"}
+    own = first.bootstrap.scores.resamples
+    np.testing.assert_allclose(both.bootstrap.scores.resamples[:, : own.shape[1] - 2], own[:, :-2])
+    assert set(both.table["encoder"]) == {*both.layers, ""}
     twice = study([folders / "first", folders / "first"])
     assert len(twice.layers) == 2
     assert any(name.endswith("(first)") for name in twice.layers)
+
+
+def test_encoders_are_compared_at_their_selected_layers_in_the_same_resamples(folders):
+    for metric, sign in (("ccc_matched", 1), ("rmse", -1)):
+        both = study([folders / "first", folders / "second"], metric=metric)
+        reference, encoder = both.layers
+        keys = both.bootstrap.keys
+        found = [f for f in collect_findings(both) if f.name == "encoder_difference"]
+        assert [(f.target, f.encoder, f.reference) for f in found] == [
+            (target, encoder, reference) for target in ("arousal", "valence")
+        ]
+        for f in found:
+            rows = keys[(keys["layer"] == CHOSEN) & (keys["target"] == f.target)].reset_index().set_index("encoder")
+            new, old = (both.bootstrap.scores[int(rows.loc[name, "index"])] for name in (encoder, reference))
+            assert f.estimate == pytest.approx(sign * (new.estimate - old.estimate))
+            by_hand = (new - old).one() if sign == 1 else (old - new).one()
+            assert (f.ci_low, f.ci_high, f.p_value) == (by_hand.ci_low, by_hand.ci_high, by_hand.p_value)
+            apart = new.one().ci_high - new.one().ci_low + old.one().ci_high - old.one().ci_low
+            assert f.ci_high - f.ci_low < apart  # paired: narrower than both intervals together
+            assert f.ci_high < 0  # the second encoder is the first one with noise
+        smallest, largest = sorted(f.p_value for f in found)
+        assert sorted(f.p_adjusted for f in found) == pytest.approx(
+            [min(1, 2 * smallest), max(min(1, 2 * smallest), largest)]
+        )
+        assert any(s.startswith(f"{encoder} predicts arousal worse than {reference}") for s in headlines(found))
+
+
+def test_a_study_is_made_from_a_path_a_text_a_run_or_a_list_and_shows_what_it_holds(folders, first):
+    folder = folders / "first"
+    run = read_run(folder)
+    for given in (folder, str(folder), run, [str(folder)], [run]):
+        again = study(given)
+        assert (again.folders, again.fingerprint, again.layers) == ([folder], first.fingerprint, first.layers)
+    (encoder,) = first.layers
+    assert repr(first) == f"Study({folder}: CCC, matched; encoders {encoder}; targets arousal, valence)"
+    assert len(collect_findings(folder)) == len(collect_findings(first))
+    shown = first._repr_html_()
+    row = first.table[(first.table["layer"] == "3") & (first.table["target"] == "valence")].iloc[0]
+    assert f"<tr><td>{encoder}</td><td>valence</td><td>3</td><td>{row['value']:.3f}</td></tr>" in shown
+    renamed = replace(first, layers={"<script>": []}, scores=first.scores.assign(encoder="<script>"))
+    assert "&lt;script&gt;" in renamed._repr_html_()
+    assert "<script" not in renamed._repr_html_()
 
 
 def test_what_can_not_be_compared_or_shown_is_refused(folders, tmp_path):
@@ -112,16 +159,23 @@ def test_what_can_not_be_compared_or_shown_is_refused(folders, tmp_path):
     shutil.copytree(folders / "first", tmp_path / "run")
     table = pd.DataFrame([{"measure": "cka", "layer_a": "0", "layer_b": "0", "fingerprint": "another"}])
     table.to_csv(tmp_path / "run" / "similarity.csv", index=False)
+    with pytest.raises(
+        InputError, match=r"similarity\.csv has format version none, and this version of layerprobe reads 1\. Make it"
+    ):
+        study(tmp_path / "run").similarity  # noqa: B018
+    table.assign(format_version=1).to_csv(tmp_path / "run" / "similarity.csv", index=False)
     with pytest.raises(InputError, match="belongs to another run"):
-        study([tmp_path / "run"]).similarity  # noqa: B018
+        study(tmp_path / "run").similarity  # noqa: B018
+    with pytest.raises(InputError, match=r"^No run folder was given\. Name one that layerprobe sweep made\.$"):
+        study([])
 
 
 def test_an_error_has_no_centre_of_gravity_of_its_own(folders):
     errors = study([folders / "first"], metric="rmse")
     assert errors.depth_metric == "ccc_matched"
     assert errors.best[errors.best["in_best_set"] & (errors.best["control"] == "none")]["layer"].tolist() == ["1", "3"]
-    above = errors.above_random.set_index(["target", "layer"])
-    assert above.loc[("arousal", "1"), "low"] > 0  # better is above 0 for errors, too
+    above = errors.gain_over_random.set_index(["target", "layer"])
+    assert above.loc[("arousal", "1"), "ci_low"] > 0  # better is above 0 for errors, too
 
 
 def changed(of, *, plan=None, **fields):
@@ -138,7 +192,7 @@ def test_permutations_must_be_enough_for_all_that_is_asked(first):
     """By hand: the least p-value of 19 permutations is .05, and Holm doubles it for two targets."""
     text = " ".join(limitations(first))
     assert (
-        "Ratings were permuted 19 times only: no p-value of chance, corrected for 2 encoders and targets, can be below "
+        "Ratings were permuted only 19 times: no p-value against chance, corrected for 2 encoders and targets, can be below "
         "0.10. Sweep with --permutations 40 or more."
     ) in text
 
@@ -162,12 +216,12 @@ def test_every_weakness_is_said(first):
     weak.scores.loc[edge, "value"] = run.plan["sweep"]["alphas"][-1]
     text = " ".join(limitations(weak))
     for part in (
-        "are untrained: drawn at random",
+        "are untrained: they were initialised at random",
         "Only 6 speakers",
         "10 of 240 held-out utterances are of unknown speakers",
         "Alpha lies at the edge of its grid",
-        "Ratings of valence repeat those of arousal (r = 1.00)",
-        "Ratings were permuted 5 times only: no p-value of chance, corrected for 2 encoders and targets,",
+        "Ratings of valence are correlated with those of arousal (r = 1.00)",
+        "Ratings were permuted only 5 times: no p-value against chance, corrected for 2 encoders and targets,",
         "2 utterances of the manifest were left out: not in the cache",
         "3 utterances of the manifest were left out: without a rating for every target",
     ):
@@ -178,7 +232,13 @@ def test_every_weakness_is_said(first):
 
 def test_the_methods_are_those_of_this_run(first):
     text = methods_paragraph(first)
-    for part in ("240 utterances of 24 speakers", "5-fold", "19 permutations", "random weights", "2,000 draws"):
+    for part in (
+        "240 utterances of 24 speakers",
+        "5-fold",
+        "19 permutations",
+        "random initialisation",
+        "2,000 resamples",
+    ):
         assert part in text
     assert "banded" not in text  # nothing was fitted beside
     cited = references(text)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.held_out import CONDITION
 from helpers.simulated_corpus import simulated
 
 from layerprobe.analysis.subgroups import cross_corpus, group_scores, speaker_scores
@@ -42,7 +43,7 @@ def test_genders_have_their_scores_with_intervals_over_their_own_speakers(run):
     for group, row in table.iterrows():
         rows = run.gender == group
         assert row["estimate"] == pytest.approx(pearson(run.ratings[rows, 0], run.prediction[rows, 1].astype(float)))
-        assert row["low"] < row["estimate"] < row["high"]
+        assert row["ci_low"] < row["estimate"] < row["ci_high"]
         assert (row["n"], row["n_speakers"]) == (60, 6)
 
 
@@ -61,7 +62,8 @@ def test_a_probe_is_taken_to_another_corpus_by_the_layer_that_is_best_at_home(ru
         own = corpus == source
         for layer, home, away in (("0", good, bad), ("1", good + 0.5 * bad, good)):
             key = {"encoder": "e", "probe": "ridge", "layer": layer, "target": "arousal", "seed": 0}
-            columns.append(key | {"control": f"trained_on_{source}"})
+            key |= CONDITION | {"control": "none"}
+            columns.append(key | {"train_corpus": source})
             values.append(np.where(own, home, away))
     prediction = np.stack(values, axis=1).astype(np.float32)
     trained = replace(run, corpus=corpus, columns=pd.DataFrame(columns), prediction=prediction, matched=prediction)

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.held_out import CONDITION
 from helpers.simulated_corpus import simulated
 
-from layerprobe.analysis.layers.variance_partitioning import SHARES, variance_partition
+from layerprobe.analysis.layers.variance_partitioning import COLUMNS, variance_partition
 from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.probe.metrics import r2
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, Bands, nested_ridge
@@ -34,10 +35,13 @@ def planted():
         fits = nested_ridge(x, y, splits=splits, alphas=DEFAULT_ALPHAS, bands=of)
         for split, fit in zip(splits, fits, strict=True):
             predicted[split.test, k] = fit.prediction[:, 0]
-    keys = [("e", "ridge", "3", "none"), ("beside", "ridge", "all", "beside_alone"), ("e", "banded_ridge", "3", "none")]
+    common = {"target": "valence", "control": "none", "seed": 0} | CONDITION
     columns = [
-        {"encoder": e, "probe": p, "layer": k, "target": "valence", "control": c, "seed": 0} for e, p, k, c in keys
+        {"encoder": "e", "probe": "ridge", "layer": "3"},
+        {"encoder": "", "probe": "ridge", "layer": "", "baseline": "covariates_only", "covariates": "text"},
+        {"encoder": "e", "probe": "banded_ridge", "layer": "3", "covariates": "text"},
     ]
+    columns = [common | column for column in columns]
     return replace(run, ratings=y, columns=pd.DataFrame(columns), prediction=predicted, matched=predicted)
 
 
@@ -46,20 +50,20 @@ def test_shares_are_differences_of_r2_with_intervals_about_them(planted):
     layer, covariate, joint = (r2(planted.ratings[:, 0], planted.prediction[:, k].astype(float)) for k in range(3))
     assert row["layer_alone"] == pytest.approx(layer)
     assert row["unique_layer"] == pytest.approx(joint - covariate)
-    assert row["unique_beside"] == pytest.approx(joint - layer)
-    assert row["unique_layer"] + row["unique_beside"] + row["shared"] == pytest.approx(row["joint"])
-    for share in SHARES:
-        assert row[f"{share}_low"] < row[share] < row[f"{share}_high"]
+    assert row["unique_covariates"] == pytest.approx(joint - layer)
+    assert row["unique_layer"] + row["unique_covariates"] + row["shared"] == pytest.approx(row["with_covariates"])
+    for share in COLUMNS:
+        assert row[f"{share}_ci_low"] < row[share] < row[f"{share}_ci_high"]
 
 
 def test_planted_thirds_are_found(planted):
     (row,) = variance_partition(bootstrap_scores(planted, metric="r2")).to_dict("records")
-    for share in ("unique_layer", "unique_beside", "shared"):
+    for share in ("unique_layer", "unique_covariates", "shared"):
         assert row[share] == pytest.approx(1 / 3, abs=0.04)
-        assert row[f"{share}_low"] < 1 / 3 < row[f"{share}_high"]
+        assert row[f"{share}_ci_low"] < 1 / 3 < row[f"{share}_ci_high"]
 
 
 def test_without_a_source_beside_there_are_no_shares(planted, rng):
-    assert variance_partition(bootstrap_scores(simulated(rng, {"valence": [1.0]}), metric="r2", n_draws=9)).empty
-    with pytest.raises(ValueError, match="shares of variance are differences of r2, not of ccc"):
-        variance_partition(bootstrap_scores(planted, metric="ccc", n_draws=9))
+    assert variance_partition(bootstrap_scores(simulated(rng, {"valence": [1.0]}), metric="r2", n_resamples=9)).empty
+    with pytest.raises(ValueError, match="variance partitioning needs scores of r2, not of ccc"):
+        variance_partition(bootstrap_scores(planted, metric="ccc", n_resamples=9))

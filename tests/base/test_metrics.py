@@ -1,4 +1,4 @@
-"""Metrics by hand, and the matched score against direct optimisation."""
+"""Metrics by hand, and the moment-matched score against direct optimisation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from layerprobe.probe.metrics import METRICS, MomentMatching, ccc, pearson, r2, rmse
+from layerprobe.probe.metrics import (
+    CLASS_METRICS,
+    LOWER_IS_BETTER,
+    METRIC_NAMES,
+    METRICS,
+    RATING_METRICS,
+    MomentMatching,
+    ccc,
+    pearson,
+    r2,
+    rmse,
+)
 
 
 def test_ccc_divides_by_n_and_not_by_n_minus_1():
@@ -39,7 +50,7 @@ def test_pearson_and_rmse_by_hand(rng):
     assert rmse(np.array([0.0, 0.0]), np.array([3.0, 4.0])) == pytest.approx(np.sqrt(12.5))
 
 
-def test_matching_mean_and_spread_is_the_best_line_for_ccc(rng):
+def test_matching_mean_and_standard_deviation_is_the_best_line_for_ccc(rng):
     truth = rng.normal(4, 1.3, size=200)
     prediction = 0.2 * truth + rng.normal(0, 0.3, size=200) - 7
     matched = ccc(truth, MomentMatching.learn(truth, prediction)(prediction))
@@ -53,11 +64,24 @@ def test_a_constant_prediction_is_matched_to_the_mean():
     assert match(np.array([9.0, 5.0])).tolist() == [2.0, 2.0]
 
 
-def test_the_metrics_are_named():
-    assert set(METRICS) == {"ccc", "pearson", "rmse", "r2"}
+def test_one_registry_has_every_metric_with_its_range_and_direction(rng):
+    assert list(METRICS) == ["ccc_matched", "ccc", "pearson", "rmse", "r2", "uar", "macro_f1"]
+    assert list(RATING_METRICS) == ["ccc", "pearson", "rmse", "r2"]
+    assert list(CLASS_METRICS) == ["uar", "macro_f1"]
+    assert METRIC_NAMES["ccc_matched"] == "moment-matched CCC"
+    assert {"rmse"} == LOWER_IS_BETTER
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.formula
+        assert metric.source[-1] == ")"  # ends in a year
+        truth = rng.integers(0, 3, size=50)
+        best = metric.range[1] if metric.higher_is_better else metric.range[0]
+        assert metric(truth, truth) == pytest.approx(best)
+        for _ in range(20):
+            assert metric.range[0] <= metric(truth, rng.integers(0, 4, size=50)) <= metric.range[1]
 
 
-def test_the_share_of_variance_is_that_by_hand():
+def test_the_explained_proportion_of_variance_is_that_by_hand():
     truth = np.array([1.0, 2.0, 3.0, 6.0])  # mean 3, squares 4 + 1 + 0 + 9
     assert r2(truth, np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx(1 - 4 / 14)
     assert r2(truth, np.full(4, 3.0)) == 0
@@ -79,7 +103,7 @@ def test_the_matched_head_is_the_best_that_any_gain_and_offset_reach(rng):
     assert ccc(truth, matched(prediction)) == pytest.approx(pearson(truth, prediction), abs=1e-12)
 
 
-def test_descent_on_the_ccc_loss_ends_in_the_least_squares_direction_with_mean_and_spread_matched(rng):
+def test_descent_on_the_ccc_loss_ends_in_the_least_squares_direction_with_moments_matched(rng):
     """So no probe here needs gradient descent on CCC: the linear head that maximises it is known in closed form."""
     x = rng.normal(size=(300, 5)) @ rng.normal(size=(5, 5))
     truth = x @ rng.normal(size=5) + 3 * rng.normal(size=300) + 2

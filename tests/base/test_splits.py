@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.solvers.mdl import speaker_portions
-from layerprobe.probe.splits import Split, assert_disjoint, fold_splits, manifest_split, speaker_folds, speaker_groups
+from layerprobe.probe.splits import (
+    SpeakerKFold,
+    Split,
+    assert_disjoint,
+    fold_splits,
+    manifest_split,
+    speaker_folds,
+    speaker_groups,
+)
 
 
 def corpora():
-    """Speaker ids of many shapes: even, lopsided, one utterance each, unknown talkers among them."""
+    """Speaker ids of many shapes: balanced, unbalanced, one utterance each, with unknown speakers."""
     rng = np.random.default_rng(3)
     yield np.repeat([f"s{i}" for i in range(20)], 5)
     yield rng.choice([f"s{i}" for i in range(30)], size=400, p=rng.dirichlet(np.full(30, 0.3)) * 0.7 + 0.01)
@@ -59,7 +70,7 @@ def folds_as_splits(groups, rng):
     return [Split(str(k), np.flatnonzero(folds != k), np.flatnonzero(folds == k), folds[folds != k]) for k in range(4)]
 
 
-# Everything in the project that divides utterances; who adds another adds it here
+# Every function of the project that splits utterances; a new one is added here
 SPLITTERS = {
     "fold_splits": lambda groups, rng: fold_splits(groups, n_folds=4, n_inner_folds=3, rng=rng),
     "manifest_split": one_manifest_split,
@@ -69,7 +80,7 @@ SPLITTERS = {
 
 
 def test_every_splitter_is_tried():
-    """Functions that deal rows by groups and a generator, wherever they are."""
+    """Every function of the package that takes groups and a generator and assigns rows is in `SPLITTERS`."""
     found = set()
     for path in (Path(__file__).parents[2] / "probe").rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
@@ -125,7 +136,7 @@ def test_an_unknown_speaker_is_a_group_of_its_own():
 
 def test_too_few_speakers_are_refused_with_their_number(rng):
     with pytest.raises(
-        InputError, match=r"^1 speaker with 9 utterances can't be dealt into 5 speaker-disjoint folds\."
+        InputError, match=r"^1 speaker with 9 utterances can't be split into 5 speaker-disjoint folds\."
     ):
         speaker_folds(np.zeros(9, dtype=int), n_folds=5, rng=rng)
     with pytest.raises(InputError, match=r"^3 speakers with 3 utterances .* Ask for fewer folds, or add speakers\.$"):
@@ -158,3 +169,54 @@ def test_the_run_time_check_can_fail():
         assert_disjoint(Split("x", np.array([0, 2]), np.array([1, 3]), np.array([0, 1])), groups)
     with pytest.raises(AssertionError, match="two inner folds"):
         assert_disjoint(Split("x", np.array([0, 1, 2]), np.array([3]), np.array([0, 1, 1])), groups)
+
+
+@pytest.mark.parametrize("speaker_ids", list(corpora()))
+@pytest.mark.parametrize("n_splits", [2, 5])
+def test_speaker_k_fold_gives_the_folds_of_a_sweep(speaker_ids, n_splits):
+    for seed in range(3):
+        splits = fold_splits(
+            speaker_groups(speaker_ids), n_folds=n_splits, n_inner_folds=3, rng=np.random.default_rng(seed)
+        )
+        folds = list(SpeakerKFold(n_splits, seed=seed).split(speaker_ids, groups=list(speaker_ids)))
+        assert len(folds) == len(splits) == n_splits
+        for (train, test), split in zip(folds, splits, strict=True):
+            np.testing.assert_array_equal(train, split.train)
+            np.testing.assert_array_equal(test, split.test)
+
+
+def test_speaker_k_fold_serves_cross_validation_and_grid_search_of_scikit_learn(rng):
+    x, speakers = rng.normal(size=(60, 4)), np.repeat([f"s{i}" for i in range(12)], 5)
+    y = x[:, 0] + 0.1 * rng.normal(size=60)
+    folds = SpeakerKFold(n_splits=3, seed=1)
+    scores = cross_val_score(Ridge(alpha=1.0), x, y, groups=speakers, cv=folds)
+    by_hand = [
+        Ridge(alpha=1.0).fit(x[train], y[train]).score(x[test], y[test]) for train, test in folds.split(x, y, speakers)
+    ]
+    np.testing.assert_array_equal(scores, by_hand)
+    search = GridSearchCV(Ridge(), {"alpha": [1.0, 1e6]}, cv=folds).fit(x, y, groups=speakers)
+    assert search.n_splits_ == 3
+    assert search.best_params_ == {"alpha": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (None, "SpeakerKFold needs the speaker of each row: give groups=frame['speaker_id']."),
+        (["a", "b"], "groups has 2 entries and X has 3 rows; give one speaker per row."),
+        ([["a"], ["b"], ["c"]], "groups has shape (3, 1); give one speaker per row, in one dimension."),
+        (
+            ["a", np.nan, None],
+            "groups lacks the speaker of 2 rows, the first at position 1; "
+            "write 'Unknown' where a speaker is not known.",
+        ),
+        (
+            ["a", "b", "b"],
+            "2 speakers with 3 utterances can't be split into 3 speaker-disjoint folds. Ask for fewer folds, or add "
+            "speakers.",
+        ),
+    ],
+)
+def test_speaker_k_fold_refuses_groups_that_do_not_fit(groups, message):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        next(SpeakerKFold(n_splits=3).split(np.zeros((3, 2)), groups=groups))

@@ -1,7 +1,7 @@
-"""2,000 draws of speakers for 25 layers and 3 targets of 20,000 utterances, against the plain loop over utterances.
+"""2,000 bootstrap resamples of speakers for 25 layers and 3 targets of 20,000 utterances, and the plain loop.
 
-The loop gathers each draw's utterances and scores every column of them; some draws are timed and stand for all. Both
-score the same draws, and their greatest difference is printed.
+The loop gathers each resample's utterances and scores every column of them; some resamples are timed and
+represent all. Both score the same resamples, and their greatest difference is printed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=20_000)
     parser.add_argument("--speakers", type=int, default=400)
     parser.add_argument("--columns", type=int, default=75)
-    parser.add_argument("--draws", type=int, default=2000)
-    parser.add_argument("--looped", type=int, default=20, help="draws of the plain loop that are timed")
+    parser.add_argument("--resamples", type=int, default=2000)
+    parser.add_argument("--looped", type=int, default=20, help="resamples of the plain loop that are timed")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -34,17 +34,17 @@ def main() -> None:
     ratios = []
     for repeat in range(options.repeats):
         began = time.perf_counter()
-        counts = resample_speakers(options.speakers, n_draws=options.draws, rng=np.random.default_rng(repeat))
-        draws = ccc(speaker_sums(truth, prediction, groups).drawn(counts))
+        counts = resample_speakers(options.speakers, n_resamples=options.resamples, rng=np.random.default_rng(repeat))
+        scores = ccc(speaker_sums(truth, prediction, groups).resampled(counts))
         ours = time.perf_counter() - began
         began = time.perf_counter()
         looped = np.empty((options.looped, options.columns))
         for k in range(options.looped):
             rows = np.concatenate([np.repeat(r, int(c)) for r, c in zip(rows_of, counts[k], strict=True)])
             looped[k] = [metrics.ccc(truth[rows, c], prediction[rows, c]) for c in range(options.columns)]
-        loop = (time.perf_counter() - began) * options.draws / options.looped
+        loop = (time.perf_counter() - began) * options.resamples / options.looped
         ratios.append(loop / ours)
-        error = np.abs(looped - draws[: options.looped]).max()
+        error = np.abs(looped - scores[: options.looped]).max()
         print(f"ours {ours:.3f} s, the plain loop {loop:.0f} s, greatest difference {error:.1e}", flush=True)
     print(f"the plain loop / ours: {statistics.median(ratios):.0f}")
 

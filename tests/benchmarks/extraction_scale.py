@@ -1,8 +1,8 @@
-"""Whether extraction stays as it is when sounds grow longer and more: seconds per second of sound, and memory.
+"""Whether extraction scales with the length and the number of audio files: seconds per second of audio, and memory.
 
-* length: HuBERT-base hears sounds of 1 to 30 s; seconds of work per second of sound, and attention's share of the
-  arithmetic, which alone may grow
-* number: a narrow HuBERT hears many sounds of 1 s; seconds per utterance and greatest memory, few against many
+* length: HuBERT-base encodes audio files of 1 to 30 s; seconds of work per second of audio, and attention's fraction of
+  the arithmetic, which alone may grow
+* number: a narrow HuBERT encodes many audio files of 1 s; seconds per utterance and peak memory, few compared with many
 * memory: HuBERT-base and -large over natural lengths; greatest memory above the model's own
 * again: the same command on a complete cache, from the command line
 
@@ -32,7 +32,7 @@ from transformers.utils import logging
 from layerprobe.probe.data.schema import Header, Manifest, Target
 from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.extract import run_extraction
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 NARROW = SMALL | {"conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
@@ -53,13 +53,13 @@ def save_encoder(size: str, folder: Path) -> str:
 def measure(table: Path, encoder: str, out: Path) -> None:
     """In a process of its own: print seconds of work and greatest memory as JSON."""
     rows = pd.read_csv(table, dtype=str)
-    heard = load_audio_encoder(encoder, device="cpu")
-    model = sum(p.nbytes for module in heard.modules() for p in module.parameters(recurse=False))
+    loaded = load_audio_encoder(encoder, device="cpu")
+    model = sum(p.nbytes for module in loaded.modules() for p in module.parameters(recurse=False))
     began = time.perf_counter()
-    done = extract(Manifest(table, HEADER, rows), heard, out)
+    done = run_extraction(Manifest(table, HEADER, rows), loaded, out)
     figures = {
         "seconds": time.perf_counter() - began,
-        "sound": done.audio_seconds,
+        "audio": done.audio_seconds,
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "model": model,
     }
@@ -72,9 +72,9 @@ def in_subprocess(table: Path, encoder: str, out: Path) -> dict[str, float]:
     return dict(json.loads(result.stdout.splitlines()[-1]))
 
 
-def write_table(path: Path, sounds: list[Path]) -> Path:
-    names = [f"u{i}" for i in range(len(sounds))]
-    table = pd.DataFrame({"utterance_id": names, "path": map(str, sounds), "speaker_id": names, "arousal": 2})
+def write_table(path: Path, paths: list[Path]) -> Path:
+    names = [f"u{i}" for i in range(len(paths))]
+    table = pd.DataFrame({"utterance_id": names, "path": map(str, paths), "speaker_id": names, "arousal": 2})
     write_manifest(path, table, HEADER)
     return path
 
@@ -82,11 +82,11 @@ def write_table(path: Path, sounds: list[Path]) -> Path:
 def lengths(folder: Path) -> None:
     encoder = save_encoder("base", folder)
     model = HubertModel(HubertConfig())
-    print("length: seconds of work per 100 s of sound, and attention's share of the arithmetic")
+    print("length: seconds of work per 100 s of audio, and attention's fraction of the arithmetic")
     for seconds in (1, 2, 5, 10, 20, 30):
         rng = np.random.default_rng(0)
-        sounds = [folder / f"{seconds}-{k}.flac" for k in range(max(8, 240 // seconds))]
-        for path in sounds:
+        paths = [folder / f"{seconds}-{k}.flac" for k in range(max(8, 240 // seconds))]
+        for path in paths:
             soundfile.write(path, 0.1 * rng.normal(size=seconds * RATE), RATE)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(torch.zeros(1, seconds * RATE))
@@ -94,25 +94,26 @@ def lengths(folder: Path) -> None:
         attention = (
             4 * n_frames**2 * model.config.hidden_size * model.config.num_hidden_layers
         )  # which torch counts not
-        share = attention / (attention + counter.get_total_flops())
-        figures = in_subprocess(write_table(folder / f"{seconds}.csv", sounds), encoder, folder / f"{seconds}.zarr")
+        fraction = attention / (attention + counter.get_total_flops())
+        figures = in_subprocess(write_table(folder / f"{seconds}.csv", paths), encoder, folder / f"{seconds}.zarr")
         print(
-            f"  {seconds:2d} s: {100 * figures['seconds'] / figures['sound']:.2f} s, attention {share:.1%}", flush=True
+            f"  {seconds:2d} s: {100 * figures['seconds'] / figures['audio']:.2f} s, attention {fraction:.1%}",
+            flush=True,
         )
 
 
 def numbers(folder: Path, many: int) -> None:
     encoder = save_encoder("narrow", folder)
     rng = np.random.default_rng(0)
-    sounds = [folder / f"n{k}.wav" for k in range(200)]
-    for path in sounds:
+    paths = [folder / f"n{k}.wav" for k in range(200)]
+    for path in paths:
         soundfile.write(path, 0.1 * rng.normal(size=RATE), RATE)
     print("number: milliseconds per utterance of 1 s, and greatest memory")
     for n in (1000, many):
-        table = write_table(folder / f"n{n}.csv", [sounds[k % len(sounds)] for k in range(n)])
+        table = write_table(folder / f"n{n}.csv", [paths[k % len(paths)] for k in range(n)])
         figures = in_subprocess(table, encoder, folder / f"n{n}.zarr")
-        words = f"{1000 * figures['seconds'] / n:.2f} ms, {figures['memory'] / 2**20:.0f} MiB"
-        print(f"  {n} utterances: {words}", flush=True)
+        line = f"{1000 * figures['seconds'] / n:.2f} ms, {figures['memory'] / 2**20:.0f} MiB"
+        print(f"  {n} utterances: {line}", flush=True)
 
 
 def memory(folder: Path, n: int) -> None:
@@ -121,10 +122,10 @@ def memory(folder: Path, n: int) -> None:
     idle += "import transformers.models.hubert.modeling_hubert; "
     idle += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     libraries = int(subprocess.run([sys.executable, "-c", idle], capture_output=True, text=True, check=True).stdout)
-    sounds = write_audio_files(folder, n)
+    paths = write_audio_files(folder, n)
     for size in ("base", "large"):
         figures = in_subprocess(
-            write_table(folder / f"{size}.csv", sounds), save_encoder(size, folder), folder / f"{size}.zarr"
+            write_table(folder / f"{size}.csv", paths), save_encoder(size, folder), folder / f"{size}.zarr"
         )
         above = figures["memory"] - figures["model"]
         print(
@@ -140,10 +141,10 @@ def again(folder: Path) -> None:
         if not (folder / f"{size}.zarr").exists():
             continue
         began = time.perf_counter()
-        heard = load_audio_encoder(save_encoder(size, folder), device="cpu")
+        loaded = load_audio_encoder(save_encoder(size, folder), device="cpu")
         loaded = time.perf_counter() - began
         table = pd.read_csv(folder / f"{size}.csv", dtype=str)
-        done = extract(Manifest(folder / f"{size}.csv", HEADER, table), heard, folder / f"{size}.zarr")
+        done = run_extraction(Manifest(folder / f"{size}.csv", HEADER, table), loaded, folder / f"{size}.zarr")
         print(f"  {size}: {loaded:.2f} s to load the encoder, {done.seconds:.2f} s of work", flush=True)
 
 

@@ -29,9 +29,9 @@ LAYERS, DIM = ("0", "1", "2"), 64
 
 
 class Costless:
-    """Reads words and answers with the same frames each time."""
+    """Text encoder without a network, which returns the same frames each time."""
 
-    reads, default_poolings, upstream, revision, architecture = "words", ("mean",), "costless", "", "None"
+    reads, default_poolings, upstream, revision, architecture = "text", ("mean",), "costless", "", "None"
     random_init, adapter, precision, layers, dim, device = None, "", "float32", LAYERS, DIM, "cpu"
     forward, preprocessing, windows = "none", "{}", ""
 
@@ -48,7 +48,7 @@ class Costless:
 def measure(n: int, out: Path) -> None:
     """Print seconds and memory as JSON."""
     ids = [f"MSP-PODCAST_{i:08d}" for i in range(n)]
-    same = {"speaker_id": "s", "transcript": "some words", "path": "", "arousal": 1.0}
+    same = {"speaker_id": "s", "transcript": "some text", "path": "", "arousal": 1.0}
     table = pd.DataFrame({"utterance_id": ids, **same})
     manifest = Manifest(Path("many.csv"), HEADER, table)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -67,15 +67,15 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--one", type=int)
     parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
-    if asked.one:
-        measure(asked.one, asked.out)
+    options = parser.parse_args()
+    if options.one:
+        measure(options.one, options.out)
         return
     print("utterances  ms each  again, s  memory above the manifest's, MB")
-    for n in asked.sizes:
+    for n in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            words = [sys.executable, __file__, "--one", str(n), "--out", f"{folder}/a.zarr"]
-            done = subprocess.run(words, capture_output=True, text=True, check=True)
+            arguments = [sys.executable, __file__, "--one", str(n), "--out", f"{folder}/a.zarr"]
+            done = subprocess.run(arguments, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout.splitlines()[-1])
         print(f"{n:10d}  {1e3 * found['first'] / n:7.3f}  {found['again']:8.1f}  {found['megabytes']:.0f}", flush=True)
 

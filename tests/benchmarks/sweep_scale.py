@@ -66,7 +66,9 @@ def main() -> None:
         table = pd.DataFrame({"utterance_id": names, "path": "none.wav", "speaker_id": speakers})
         header = Header("synthetic", "1", "none", {name: Target(1, 7, "none") for name in TARGETS})
         table = table.assign(**dict(zip(TARGETS, ratings.T, strict=True)))
-        manifest = Manifest(folder / "m.csv", header, table)  # of sounds that do not exist, so it is not read from disk
+        manifest = Manifest(
+            folder / "m.csv", header, table
+        )  # of audio files that do not exist, so it is not read from disk
         began = time.perf_counter()
         write_cache(folder / "c.zarr", ratings, options.layers, options.features)
         print(f"cache written in {time.perf_counter() - began:.0f} s", flush=True)

@@ -3,7 +3,7 @@
 * ours, one level: five folds choose alpha per target, then a fit on everything; what a grid search does
 * ours, nested: five outer folds, each choosing alpha on the other four, and its held-out predictions
 * scikit-learn: GridSearchCV(Ridge) over the same five folds, for all targets jointly; it can't choose per target
-* himalaya (if installed and asked for): RidgeCV on the torch backend with the same splits and an intercept
+* himalaya (if installed and requested): RidgeCV on the torch backend with the same splits and an intercept
 
 The machine's limit is the multiplications alone: the Gram matrices in float32 and the tridiagonal forms in float64, at
 the rates of matrix products measured in the same round. Exactness is against a float64 fit by normal equations.
@@ -105,7 +105,9 @@ def main() -> None:
     print(f"nested / one level: {ratio('nested', 'one level'):.2f}")
     print(f"one level / the multiplications alone: {ratio('one level', 'limit'):.2f}")
     fit = nested_ridge(x, y, splits=splits[:1], alphas=ALPHAS)[0]
-    print(f"greatest error against float64: {greatest_error(x, y, splits[0], fit):.1e} of the ratings' spread")
+    print(
+        f"greatest error against float64: {greatest_error(x, y, splits[0], fit):.1e} standard deviations of the ratings"
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """The weighted sum of 25 layers, 3 targets, 5 seeds and 5 folds, against gradient descent one model after another.
 
 * ours: the deterministic search, all 75 models together, with the penalty chosen beforehand and not timed
-* by descent together (if asked for): the same 75 models by mini-batches of gradient descent on 1 - CCC
+* by descent together (if requested): the same 75 models by mini-batches of gradient descent on 1 - CCC
 * the field's loop: each model alone, a stack of layers, softmax, sum, linear head, Adam on batches of 32; a few models
   are run, and their median stands for all
 
-Each stops by its own rule: ours when the error settles, descent when 5 epochs in a row have not raised the score on
-the development speakers (its time is to the best epoch, so the waiting is not counted against it). The score beside
+Each stops by its own rule: ours when the error converges, descent when 5 epochs in a row have not raised the score on
+the development speakers (its time is to the best epoch, so the waiting is not counted against it). The score next to
 each time is Pearson's r on held-out speakers, over all models that were run.
 """
 
@@ -38,8 +38,8 @@ def residual_stream(n: int, n_layers: int, dim: int, rng: np.random.Generator) -
         layer = 0.95 * layer + 0.35 * (rng.standard_normal((n, dim), dtype=np.float32) * spectrum) @ turn
         x[k] = layer
         for t in (t for t, home in enumerate(homes) if home == k):
-            said = layer @ (turn.T @ (rng.standard_normal(dim, dtype=np.float32) * np.sqrt(spectrum)))
-            y[:, t] = said / said.std() + rng.standard_normal(n)
+            signal = layer @ (turn.T @ (rng.standard_normal(dim, dtype=np.float32) * np.sqrt(spectrum)))
+            y[:, t] = signal / signal.std() + rng.standard_normal(n)
     return x, y
 
 

@@ -1,4 +1,4 @@
-"""Looking after a cache: rows replaced, taken out and given back, damage found, named and mended."""
+"""Maintenance of a cache: rows are replaced and removed, damage is found, named and repaired."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from helpers.command_line import script_environment
 from helpers.speech_models import load_exact
 
 import layerprobe.probe.cache.compact
+import layerprobe.probe.cache.create
 import layerprobe.probe.cache.store
 import layerprobe.probe.cache.verify
 import layerprobe.probe.cache.writer
@@ -26,7 +27,7 @@ from layerprobe.probe.cache.store import CacheMismatchError, block_file, open_ca
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.cache.writer import CacheWriter, compaction_folders, resume_compaction
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.extraction.repair import repair
 
 SMALL = 4  # utterances in a block
@@ -35,6 +36,7 @@ SMALL = 4  # utterances in a block
 @pytest.fixture
 def small_blocks(monkeypatch):
     for module in (
+        layerprobe.probe.cache.create,
         layerprobe.probe.cache.store,
         layerprobe.probe.cache.writer,
         layerprobe.probe.cache.compact,
@@ -59,7 +61,7 @@ def test_a_replaced_row_is_as_if_it_had_been_written_so_at_first(tmp_path, small
     assert verify(tmp_path / "a.zarr") == []
 
 
-def test_rows_taken_out_are_read_no_more_and_their_room_comes_back(tmp_path, small_blocks):
+def test_removed_rows_are_read_no_more_and_a_compaction_frees_their_space(tmp_path, small_blocks):
     path = tmp_path / "a.zarr"
     fill(path, 10)
     ids = open_cache(path).utterance_ids.tolist()
@@ -125,7 +127,7 @@ def damage(file, fault, other):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_file_in_turn_is_found_out_named_and_mended_to_the_same_bytes(
+def test_damage_to_every_file_in_turn_is_found_and_repaired_to_the_same_bytes(
     ten_voices, folders, tmp_path, small_blocks, fault
 ):
     encoder, path = load_exact(folders["hubert"]), tmp_path / "a.zarr"
@@ -150,7 +152,7 @@ def test_every_file_in_turn_is_found_out_named_and_mended_to_the_same_bytes(
             assert content_hash(path) == whole
 
 
-def test_a_flipped_bit_is_laid_at_the_door_of_its_layer(tmp_path):
+def test_a_flipped_bit_is_reported_for_its_layer(tmp_path):
     fill(tmp_path / "a.zarr", 6)
     file = block_file(tmp_path / "a.zarr", "embeddings", 0)
     content = bytearray(file.read_bytes())
@@ -159,7 +161,7 @@ def test_a_flipped_bit_is_laid_at_the_door_of_its_layer(tmp_path):
     file.write_bytes(content)
     (found,) = verify(tmp_path / "a.zarr")
     assert found.layers == ("1",)
-    assert found.words() == "block 0, embeddings, layers 1: the file is damaged; ü0, ü1, ü2 and 3 more"
+    assert found.summary() == "block 0, embeddings, layers 1: the file is damaged; ü0, ü1, ü2 and 3 more"
     np.testing.assert_array_equal(open_cache(tmp_path / "a.zarr").read_layer("0").shape, (6, 2 * DIM))
 
 
@@ -170,14 +172,14 @@ def test_a_repair_needs_what_made_the_cache(ten_voices, folders, tmp_path, small
         repair(path, ten_voices, load_exact(folders["hubert"], random_init=0))
     block_file(path, "embeddings", 1).unlink()
     few = replace(ten_voices, table=ten_voices.table[:6])
-    with pytest.raises(InputError, match=r"^2 damaged utterances are not in the manifest, u6 first"):
+    with pytest.raises(InputError, match=r"^2 damaged utterances are not in the manifest \(first: u6\)"):
         repair(path, few, load_exact(folders["hubert"]))
     block_file(path, "utterance_id", 1).unlink()
-    with pytest.raises(InputError, match=r"4 rows from 4 on have lost their names, and 2 utterances"):
+    with pytest.raises(InputError, match=r"4 rows from 4 on have lost their ids, and 2 utterances"):
         repair(path, few, load_exact(folders["hubert"]))
 
 
-def test_a_sound_that_is_gone_when_it_is_needed_again_is_quarantined(ten_voices, folders, tmp_path, small_blocks):
+def test_an_audio_file_that_is_missing_in_a_repair_is_quarantined(ten_voices, folders, tmp_path, small_blocks):
     path, encoder = tmp_path / "a.zarr", load_exact(folders["hubert"])
     extract(ten_voices, encoder, path)
     block_file(path, "embeddings", 0).unlink()
@@ -185,6 +187,7 @@ def test_a_sound_that_is_gone_when_it_is_needed_again_is_quarantined(ten_voices,
     table.loc[2, "path"] = str(tmp_path / "gone.wav")
     done = repair(path, replace(ten_voices, table=table), encoder)
     assert done.lost["utterance_id"].tolist() == ["u2"]
+    assert done.n_encoded == 3
     cache = open_cache(path)
     assert "u2" not in cache.utterance_ids
     assert cache.quarantine["utterance_id"].tolist() == ["u2"]
@@ -192,7 +195,7 @@ def test_a_sound_that_is_gone_when_it_is_needed_again_is_quarantined(ten_voices,
 
 
 @pytest.mark.parametrize("fault", ["broken", "lost", "twice"])
-def test_a_journal_with_a_bad_line_is_refused_and_mended(ten_voices, folders, tmp_path, small_blocks, fault):
+def test_a_journal_with_a_bad_line_is_refused_and_repaired(ten_voices, folders, tmp_path, small_blocks, fault):
     path, encoder = tmp_path / "a.zarr", load_exact(folders["hubert"])
     extract(ten_voices, encoder, path)
     whole, journal = content_hash(path), path / JOURNAL
@@ -213,7 +216,7 @@ def test_an_empty_journal_vouches_for_nothing_and_the_next_run_makes_the_same_st
     whole = content_hash(path)
     (path / JOURNAL).write_bytes(b"")
     assert len(open_cache(path).utterance_ids) == 0
-    assert extract(ten_voices, encoder, path).n_extracted == 10
+    assert run_extraction(ten_voices, encoder, path).n_extracted == 10
     assert content_hash(path) == whole
 
 
@@ -227,23 +230,23 @@ def test_a_store_shorter_than_its_journal_is_not_read(tmp_path):
         open_cache(tmp_path / "a.zarr")
 
 
-def test_differences_are_told_in_words(tmp_path):
+def test_differences_are_sentences(tmp_path):
     fill(tmp_path / "a.zarr", 5)
     with CacheWriter(tmp_path / "b.zarr", replace(PLAN, libraries="torch 2.12"), dim=DIM) as writer:
-        for k, (name, sound, embeddings) in enumerate(list(rows(6))[1:]):
-            writer.append(name, "edited" if k == 0 else sound, embeddings + (k == 2))
+        for k, (name, digest, embeddings) in enumerate(list(rows(6))[1:]):
+            writer.append(name, "edited" if k == 0 else digest, embeddings + (k == 2))
     first, second = open_cache(tmp_path / "a.zarr"), open_cache(tmp_path / "b.zarr")
     assert differences(first, first) == []
-    told = differences(first, second)
-    assert told[:4] == [
+    sentences = differences(first, second)
+    assert sentences[:4] == [
         "plan: libraries 'torch 2.11', not 'torch 2.12'",
-        f"1 utterances are in {first.path} alone, ü0 first",
-        f"1 utterances are in {second.path} alone, ü5 first",
-        "1 utterances were made from other sounds or words, ü1 first",
+        f"1 utterances are only in {first.path} (first: ü0)",
+        f"1 utterances are only in {second.path} (first: ü5)",
+        "1 utterances were made from other audio or text (first: ü1)",
     ]
-    assert [line.split(":")[0] for line in told[4:]] == ["layer 0", "layer 1", "layer 2"]
-    assert "1 of 3 rows differ, at most by 1 (" in told[4]
-    assert told[4].endswith("in ü3")
+    assert [line.split(":")[0] for line in sentences[4:]] == ["layer 0", "layer 1", "layer 2"]
+    assert "1 of 3 rows differ, at most by 1 (" in sentences[4]
+    assert sentences[4].endswith("in ü3")
 
 
 HOLDER = """

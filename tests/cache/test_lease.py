@@ -1,4 +1,4 @@
-"""One writer a store: a dead owner's claim is taken over, a living one's is not, on this machine and on others."""
+"""One writer per store: the lease of a dead owner is taken over, that of a living one is not, here and elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from helpers.cache_rows import DIM, PLAN, fill, rows
 from helpers.command_line import script_environment
 from helpers.leases import owner
 
-import layerprobe.probe.cache.lease as claims
+import layerprobe.probe.cache.lease as leases
 from layerprobe.probe.cache.lease import LEASE, leased
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.writer import CacheWriter
@@ -29,17 +29,17 @@ def aged(file, seconds):
     os.utime(file, (then, then))
 
 
-def test_a_claim_stands_while_a_store_is_written_and_goes_with_it(tmp_path):
+def test_a_lease_stands_while_a_store_is_written_and_goes_with_it(tmp_path):
     with CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM):
-        said = json.loads((tmp_path / "a.zarr" / LEASE).read_text())
-        assert said["pid"] == os.getpid()
-        assert said["host"]
+        content = json.loads((tmp_path / "a.zarr" / LEASE).read_text())
+        assert content["pid"] == os.getpid()
+        assert content["host"]
         with pytest.raises(InputError, match="is being written by another process"), leased(tmp_path / "a.zarr"):
             pass
     assert not (tmp_path / "a.zarr" / LEASE).exists()
 
 
-def test_the_claim_of_a_killed_process_of_this_machine_is_taken_over_at_once(tmp_path):
+def test_the_lease_of_a_killed_process_of_this_machine_is_taken_over_at_once(tmp_path):
     holder = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom layerprobe.probe.cache.lease import leased\n"
         "with leased(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -50,44 +50,45 @@ def test_the_claim_of_a_killed_process_of_this_machine_is_taken_over_at_once(tmp
     assert (tmp_path / "a.zarr" / LEASE).exists()
     began = time.monotonic()
     fill(tmp_path / "a.zarr", 5)
-    assert time.monotonic() - began < claims.LEASE_SECONDS
+    assert time.monotonic() - began < leases.LEASE_SECONDS
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
 
 
-def test_the_claim_of_another_machine_holds_until_it_lapses(tmp_path, monkeypatch):
+def test_the_lease_of_another_machine_holds_until_it_expires(tmp_path, monkeypatch):
     """As on a shared folder where locks do not reach from one machine to the next."""
-    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
     fill(tmp_path / "a.zarr", 3)
-    claim = tmp_path / "a.zarr" / LEASE
-    claim.write_text(owner(pid=77, machine="another boot", host="node7"))
-    aged(claim, claims.LEASE_SECONDS - 30)
-    with pytest.raises(InputError, match=r"another process \(77 on node7\).*lapses after 90 seconds"):
+    lease = tmp_path / "a.zarr" / LEASE
+    lease.write_text(owner(pid=77, machine="another boot", host="node7"))
+    aged(lease, leases.LEASE_SECONDS - 30)
+    with pytest.raises(InputError, match=r"another process \(77 on node7\).*lease expires after 90 seconds"):
         fill(tmp_path / "a.zarr", 5)
-    assert json.loads(claim.read_text())["host"] == "node7"
-    aged(claim, claims.LEASE_SECONDS + 1)
+    assert json.loads(lease.read_text())["host"] == "node7"
+    aged(lease, leases.LEASE_SECONDS + 1)
     fill(tmp_path / "a.zarr", 5)
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
-    assert not list((tmp_path / "a.zarr").glob("*.partial"))
+    assert not list((tmp_path / "a.zarr").rglob("*.partial"))
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"pid": 7', b"\0\0\0\0", b"[]"])
-def test_a_torn_claim_is_nobodys_once_it_lapsed(tmp_path, torn, monkeypatch):
-    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.01)
+def test_a_torn_lease_is_without_owner_once_it_expired(tmp_path, torn, monkeypatch):
+    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
     fill(tmp_path / "a.zarr", 3)
-    claim = tmp_path / "a.zarr" / LEASE
-    claim.write_bytes(torn)
-    aged(claim, claims.LEASE_SECONDS + 1)
+    lease = tmp_path / "a.zarr" / LEASE
+    lease.write_bytes(torn)
+    aged(lease, leases.LEASE_SECONDS + 1)
     fill(tmp_path / "a.zarr", 5)
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
 
 
-def test_of_two_that_take_a_claim_over_at_once_one_wins(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0.3)
-    claim = tmp_path / LEASE
-    claim.write_text(owner(machine="another"))
-    aged(claim, claims.LEASE_SECONDS + 1)
-    both = [claims.Lease(tmp_path), claims.Lease(tmp_path)]
-    monkeypatch.setattr(claims, "_age", lambda _: claims.LEASE_SECONDS + 1)  # both have seen it old
+def test_of_two_that_take_a_lease_over_at_once_one_wins(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.3)
+    lease = tmp_path / LEASE
+    lease.parent.mkdir()
+    lease.write_text(owner(machine="another"))
+    aged(lease, leases.LEASE_SECONDS + 1)
+    both = [leases.Lease(tmp_path), leases.Lease(tmp_path)]
+    monkeypatch.setattr(leases, "_age", lambda _: leases.LEASE_SECONDS + 1)  # both have seen it old
     won = []
 
     def take(one):
@@ -104,10 +105,10 @@ def test_of_two_that_take_a_claim_over_at_once_one_wins(tmp_path, monkeypatch):
         thread.join()
     assert len(won) == 1
     won[0].release()
-    assert not claim.exists()
+    assert not lease.exists()
 
 
-def test_whoever_stood_still_until_its_claim_was_taken_over_writes_no_more(tmp_path):
+def test_whoever_stood_still_until_its_lease_was_taken_over_writes_no_more(tmp_path):
     """A laptop that slept, a process that was stopped: the store is another's now."""
     every = list(rows(4))
     with (  # noqa: PT012 - it is taken over while it is written
@@ -124,12 +125,12 @@ def test_whoever_stood_still_until_its_claim_was_taken_over_writes_no_more(tmp_p
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 1
 
 
-def test_a_claim_is_renewed_while_its_owner_lives(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.02)
+def test_a_lease_is_renewed_while_its_owner_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.02)
     with leased(tmp_path):
         aged(tmp_path / LEASE, 1_000)
         for _ in range(500):
-            if claims._age(tmp_path / LEASE) < 100:
+            if leases._age(tmp_path / LEASE) < 100:
                 break
             time.sleep(0.02)
-        assert claims._age(tmp_path / LEASE) < 100
+        assert leases._age(tmp_path / LEASE) < 100

@@ -14,9 +14,10 @@ import pytest
 import zarr
 from helpers.cache_rows import DIM, PLAN, content_hash, fill, rows
 
-from layerprobe.probe.cache.journal import CacheDamagedError
+from layerprobe.probe.cache.journal import FILES, JOURNAL, CacheDamagedError
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.store import BLOCK, CacheMismatchError, open_cache
+from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.exceptions import InputError
 
@@ -24,15 +25,15 @@ from layerprobe.probe.exceptions import InputError
 def test_rows_come_back_as_they_were_appended(tmp_path):
     fill(tmp_path / "a.zarr", 3)
     cache = open_cache(tmp_path / "a.zarr")
-    ids, sounds, embeddings = zip(*rows(3), strict=True)
+    ids, hashes, embeddings = zip(*rows(3), strict=True)
     assert cache.utterance_ids.tolist() == list(ids)
-    assert cache.audio_hashes.tolist() == list(sounds)
+    assert cache.audio_hashes.tolist() == list(hashes)
     assert cache.plan == PLAN
     for k, layer in enumerate(PLAN.layers):
         np.testing.assert_array_equal(cache.read_layer(layer), np.stack(embeddings)[:, k].reshape(3, -1))
 
 
-def test_chosen_rows_are_read_in_the_order_asked_for(tmp_path, monkeypatch):
+def test_chosen_rows_are_read_in_the_order_of_the_request(tmp_path, monkeypatch):
     monkeypatch.setattr("layerprobe.probe.cache.store.READ_AT_ONCE", BLOCK)  # several reads
     fill(tmp_path / "a.zarr", 2 * BLOCK + 7)
     cache = open_cache(tmp_path / "a.zarr")
@@ -80,7 +81,7 @@ def test_an_error_in_the_middle_loses_no_appended_row(tmp_path):
 def test_a_block_that_the_journal_does_not_name_is_never_read(tmp_path):
     fill(tmp_path / "a.zarr", BLOCK + 5)
     whole = content_hash(tmp_path / "a.zarr")
-    journal = tmp_path / "a.zarr" / "journal.jsonl"
+    journal = tmp_path / "a.zarr" / JOURNAL
     journal.write_text(journal.read_text().splitlines()[0] + "\n")  # killed before the last line
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == BLOCK
     fill(tmp_path / "a.zarr", 5, start=BLOCK)
@@ -90,7 +91,7 @@ def test_a_block_that_the_journal_does_not_name_is_never_read(tmp_path):
 @pytest.mark.parametrize("tail", [b'{"block": 1, "ro', b"\0\0\0\0", b"\n\n", b'{"block": 1}\n', b"garbage"])
 def test_a_torn_last_line_is_left_out(tmp_path, tail):
     fill(tmp_path / "a.zarr", 5)
-    with (tmp_path / "a.zarr" / "journal.jsonl").open("ab") as journal:
+    with (tmp_path / "a.zarr" / JOURNAL).open("ab") as journal:
         journal.write(tail)
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
     fill(tmp_path / "a.zarr", 2, start=5)
@@ -99,7 +100,7 @@ def test_a_torn_last_line_is_left_out(tmp_path, tail):
 
 def test_a_broken_line_in_the_middle_is_damage(tmp_path):
     fill(tmp_path / "a.zarr", 5)
-    journal = tmp_path / "a.zarr" / "journal.jsonl"
+    journal = tmp_path / "a.zarr" / JOURNAL
     journal.write_text("broken\n" + journal.read_text())
     with pytest.raises(CacheDamagedError, match=r"journal.jsonl, line 1 can't be read"):
         open_cache(tmp_path / "a.zarr")
@@ -113,7 +114,9 @@ def test_a_flipped_bit_is_never_read(tmp_path, byte):
     content[byte] ^= 4
     shard.write_bytes(content)
     cache = open_cache(tmp_path / "a.zarr")
-    with pytest.raises(CacheDamagedError, match=r"embeddings is damaged .*Look at it with layerprobe cache verify"):
+    with pytest.raises(
+        CacheDamagedError, match=r"embeddings is damaged .*Run layerprobe cache verify to see what is damaged"
+    ):
         [cache.read_layer(layer) for layer in PLAN.layers]
 
 
@@ -132,7 +135,7 @@ def test_another_plan_is_refused_with_the_field_that_differs(tmp_path):
         fill(tmp_path / "a.zarr", 1, plan=other)
     assert str(caught.value) == (
         f"{tmp_path / 'a.zarr'} was extracted with poolings mean, std, not mean; "
-        "libraries 'torch 2.11', not 'torch 2.12'. Name another --out, or ask for what it holds."
+        "libraries 'torch 2.11', not 'torch 2.12'. Name another --out, or request what it holds."
     )
     assert content_hash(tmp_path / "a.zarr") == before
 
@@ -154,9 +157,14 @@ def test_what_is_no_cache_is_refused_and_left_alone(tmp_path):
     with pytest.raises(InputError, match="thesis exists and is no cache"):
         fill(tmp_path / "thesis", 1)
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]
+    (tmp_path / "thesis" / "chapter.txt").rename(tmp_path / "chapter.txt")
+    (tmp_path / "thesis" / FILES).mkdir()
+    (tmp_path / "chapter.txt").rename(tmp_path / "thesis" / FILES / "chapter.txt")  # a folder of the same name as ours
+    with pytest.raises(InputError, match="thesis exists and is no cache"):
+        fill(tmp_path / "thesis", 1)
 
 
-def test_a_store_of_somebody_else_is_left_alone_and_one_cut_short_is_made_anew(tmp_path):
+def test_a_store_of_other_software_is_left_alone_and_one_cut_short_is_made_anew(tmp_path):
     theirs = zarr.open_group(tmp_path / "theirs.zarr", mode="w", zarr_format=3)
     theirs.create_array("embeddings", shape=(2,), dtype="float32")[:] = 7
     with pytest.raises(InputError, match=r"theirs.zarr exists and is no cache"):
@@ -166,22 +174,21 @@ def test_a_store_of_somebody_else_is_left_alone_and_one_cut_short_is_made_anew(t
     with pytest.raises(InputError, match="file exists and is no cache"):
         fill(tmp_path / "file", 1)
     fill(tmp_path / "ours.zarr", 0)
-    (tmp_path / "ours.zarr" / "journal.jsonl").unlink()  # killed while it was being made
+    (tmp_path / "ours.zarr" / JOURNAL).unlink()  # killed while it was being made
     fill(tmp_path / "ours.zarr", 2)
-    (tmp_path / "ours.zarr" / "journal.jsonl").unlink()  # lost: the rows can't be vouched for, nor thrown away
+    (tmp_path / "ours.zarr" / JOURNAL).unlink()  # lost: the rows can't be vouched for, nor thrown away
     with pytest.raises(InputError, match=r"ours.zarr exists and is no cache"):
         fill(tmp_path / "ours.zarr", 2)
-    (tmp_path / "ours.zarr" / "journal.jsonl").write_text('{"block": 0, "rows": 2}\n')
+    (tmp_path / "ours.zarr" / JOURNAL).write_text('{"block": 0, "rows": 2}\n')
     assert len(open_cache(tmp_path / "ours.zarr").utterance_ids) == 2
 
 
-def test_an_unknown_layer_and_format_are_refused(tmp_path):
+def test_a_cache_of_another_format_is_refused(tmp_path):
     fill(tmp_path / "a.zarr", 1)
-    with pytest.raises(InputError, match=r"has no layer '12'; it has 0, 1, 2"):
-        open_cache(tmp_path / "a.zarr").read_layer("12")
-    zarr.open_group(tmp_path / "a.zarr", mode="r+").attrs["layerprobe_format"] = 99
-    with pytest.raises(InputError, match="has format 99; this version reads 1"):
-        open_cache(tmp_path / "a.zarr")
+    zarr.open_group(tmp_path / "a.zarr", mode="r+").attrs["format_version"] = 99
+    for use in (open_cache, verify, lambda path: fill(path, 1)):
+        with pytest.raises(InputError, match=r"has format 99, but this version .* reads format 2: make .* extract"):
+            use(tmp_path / "a.zarr")
 
 
 def test_a_cache_of_another_version_is_one_sentence(tmp_path):
@@ -192,7 +199,7 @@ def test_a_cache_of_another_version_is_one_sentence(tmp_path):
     group.attrs["plan"] = plan | {"newer": 1}
     for work in (open_cache, lambda path: fill(path, 1)):
         with pytest.raises(
-            InputError, match=r"made by another version, whose plans differ in adapter, newer\. Extract"
+            InputError, match=r"made by another version, whose plans differ in adapter, newer\. Make the cache anew"
         ):
             work(tmp_path / "a.zarr")
 
@@ -200,20 +207,33 @@ def test_a_cache_of_another_version_is_one_sentence(tmp_path):
 def test_the_quarantine_is_read_back_as_text(tmp_path):
     with CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM) as writer:
         writer.append(*next(rows(1)))
-        writer.refuse("007", "x/y.wav", "silent, they say")
+        writer.refuse("007", "x/y.wav", "silent, maybe")
     table = open_cache(tmp_path / "a.zarr").quarantine
-    assert table.to_dict("records") == [{"utterance_id": "007", "path": "x/y.wav", "reason": "silent, they say"}]
+    assert table.to_dict("records") == [{"utterance_id": "007", "path": "x/y.wav", "reason": "silent, maybe"}]
 
 
 def test_an_empty_cache_has_no_rows(tmp_path):
     fill(tmp_path / "a.zarr", 0)
-    assert open_cache(tmp_path / "a.zarr").read_layer("2").shape == (0, 2 * DIM)
+    cache = open_cache(tmp_path / "a.zarr")
+    assert cache.read_layer("2").shape == cache.frame(2).shape == (0, 2 * DIM)
+    assert (len(cache), cache.n_removed) == (0, 0)
+    assert "0 utterances" in repr(cache)
+
+
+def test_rows_stored_as_float16_are_removed_like_others(tmp_path):
+    plan = replace(PLAN, storage_dtype="float16")
+    fill(tmp_path / "a.zarr", 3, plan=plan)
+    with CacheWriter(tmp_path / "a.zarr", plan, dim=DIM) as writer:
+        writer.drop({"ü0"})
+    assert verify(tmp_path / "a.zarr") == []
+    expected = np.stack([e[1] for *_, e in rows(3)]).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(open_cache(tmp_path / "a.zarr").read_layer(1), expected.reshape(3, -1)[1:])
 
 
 def test_a_full_disk_stops_the_work_and_keeps_what_was_written(tmp_path):
     mount = tmp_path / "small"
     mount.mkdir()
-    size = 3 * BLOCK * 3 * 2 * DIM * 4  # room for two blocks and some change
+    size = 3 * BLOCK * 3 * 2 * DIM * 4  # enough for two blocks and some change
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", mount], capture_output=True)
     if made.returncode:
         pytest.skip("no right to mount a small disk here")
@@ -247,4 +267,4 @@ def test_files_are_synced_before_the_journal_names_them(tmp_path, monkeypatch):
 
     monkeypatch.setattr("layerprobe.probe.filesystem.os.fsync", noted)
     fill(tmp_path / "a.zarr", 2)
-    assert order.index("embeddings/c/0/0/0/0") < order.index("utterance_id/c/0") < order.index("journal.jsonl")
+    assert order.index("embeddings/c/0/0/0/0") < order.index("utterance_id/c/0") < order.index(JOURNAL)

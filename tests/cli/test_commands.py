@@ -57,7 +57,7 @@ def finished(corpus, folders):
 
 def test_each_verb_says_where_its_result_lies_and_what_to_type_next(finished, corpus):
     cache, folder, (check, extract, sweep, heatmap) = finished
-    assert f"{corpus} is in order: 40 utterances, 20 speakers." in check.stdout
+    assert "40 utterances, 20 speakers: valid." in check.stdout
     assert "arousal: 40 ratings, mean 4.00" in check.stdout
     assert f"{cache}: 40 utterances extracted in" in extract.stdout
     assert f"Next: layerprobe sweep {cache} {corpus} --out runs/first" in extract.stdout
@@ -161,7 +161,7 @@ def test_mistakes_are_one_sentence_with_the_mend(finished, corpus, folders, tmp_
     assert "pooling 'mode' is unknown; choose one of first_third" in refused(
         "extract", corpus, "--encoder", hubert, "--out", tmp_path / "a.zarr", "--pooling", "mode"
     )
-    assert "Name another --out, or ask for what it holds" in refused(
+    assert "Name another --out, or request what it holds" in refused(
         "extract", corpus, "--encoder", hubert, "--out", cache, "--pooling", "mean"
     )
     assert "is no cache of embeddings" in refused("sweep", tmp_path, corpus, "--out", tmp_path / "r")
@@ -195,7 +195,7 @@ def test_unknown_speakers_need_a_word_and_the_run_remembers(corpus, folders, tmp
     table = pd.read_csv(corpus).drop(columns="speaker_id")
     table["path"] = [str(corpus.parent / p) for p in table["path"]]
     path = write_table(tmp_path, table.to_dict("records"), targets=("arousal", "valence"))
-    assert "column speaker_id is missing (--no-speakers goes on without it" in refused("manifest", "validate", path)
+    assert "column speaker_id is missing (--no-speakers runs without it" in refused("manifest", "validate", path)
     cache = tmp_path / "a.zarr"
     assert run("extract", path, "--encoder", folders["hubert"], "--out", cache, "--no-speakers").exit_code == 0
     assert run("sweep", cache, path, "--out", tmp_path / "r", "--no-speakers").exit_code == 0
@@ -253,7 +253,10 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(corpus, folder
         pytest.skip("no right to mount a small disk here")
     try:
         words = ("extract", corpus, "--encoder", folders["hubert"], "--out", mount / "a.zarr")
-        assert re.search(r"No space left on device\. Mend that .* run the same command again", refused(*words))
+        assert re.search(
+            r"No space left on device\. Free some disk space or allow writing, then run the same command again",
+            refused(*words),
+        )
         subprocess.run(["mount", "-o", "remount,size=8m", mount], check=True)
         assert run(*words).exit_code == 0
         assert len(open_cache(mount / "a.zarr").utterance_ids) == 40
@@ -273,7 +276,7 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path, corpus, he
     words = ["extract", str(manifest), "--encoder", "embedded", "--random-init", "0", "--out", str(tmp_path / "a.zarr")]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen([*COMMAND, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
-    journal = tmp_path / "a.zarr" / "journal.jsonl"
+    journal = tmp_path / "a.zarr" / "extraction" / "journal.jsonl"
     deadline = time.monotonic() + 90
     while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)  # until the first block of 512 is whole
@@ -281,7 +284,7 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path, corpus, he
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "Interrupted. What was finished is kept; run the same command to go on." in said
+    assert "Interrupted. Completed work is saved; run the same command again to resume." in said
     assert "Traceback" not in said
     before = len(open_cache(tmp_path / "a.zarr").utterance_ids)
     assert 512 < before < 1000  # more than the whole block: the begun one was kept, too

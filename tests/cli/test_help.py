@@ -9,7 +9,7 @@ from helpers.command_line import run
 from typer.main import get_command
 
 from layerprobe.cli.app import app
-from layerprobe.cli.help import PANELS
+from layerprobe.cli.help import ALIASES, PANELS
 from layerprobe.probe.version import layerprobe_version
 
 WIDTH = {"COLUMNS": "80", "TERMINAL_WIDTH": "80"}
@@ -34,7 +34,8 @@ def is_sentence(text):
 def test_every_command_and_option_explains_itself(typed):
     command = COMMANDS[typed]
     assert is_sentence(command.help), command.help
-    assert re.match(rf"Example: layerprobe {typed} ", command.epilog + " ")
+    named = ALIASES.get(typed, typed)
+    assert re.match(rf"Example: layerprobe {named} ", command.epilog + " ")
     for parameter in command.params:
         assert is_sentence(parameter.help or ""), f"{typed}: {parameter.name}: {parameter.help}"
         assert not re.search(r"\b(likewise|the same of|if none|of them)\b", parameter.help.lower()), parameter.name
@@ -57,12 +58,22 @@ def test_help_fits_80_columns_and_shows_flags_without_a_type(typed, monkeypatch)
 
 def test_every_command_is_in_one_panel_and_panels_keep_their_order():
     listed = [name for names in PANELS.values() for name in names]
-    assert sorted(listed) == sorted(TOP.commands)
+    assert sorted([*listed, *ALIASES]) == sorted(TOP.commands)
     shown = run("--help").stdout
     titles = re.findall(r"─ (\w+) ─", shown)
     assert titles == ["Options", *PANELS]
     commands = re.findall(r"^│ ([a-z][a-z-]+) ", shown, flags=re.MULTILINE)
     assert commands == listed
+
+
+def test_an_american_spelling_runs_the_same_command_and_is_not_listed():
+    for alias, name in ALIASES.items():
+        assert [p.opts for p in TOP.commands[alias].params] == [p.opts for p in TOP.commands[name].params]
+        assert TOP.commands[alias].hidden
+        shown = run(alias, "--help")
+        assert shown.exit_code == 0
+        assert f"layerprobe {name} " in " ".join(shown.stdout.split())  # its example
+        assert alias not in run("--help").stdout
 
 
 def test_the_version_is_printed():

@@ -1,4 +1,4 @@
-"""Options of dataclasses on the command line: the defaults are the dataclass's, and what is typed arrives there."""
+"""Options of dataclasses on the command line: defaults are the dataclass's, and what is typed arrives there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from layerprobe.cli.app import app
-from layerprobe.cli.options import Output, reported
+from layerprobe.cli.options import Output, user_command
 from layerprobe.probe.data.inputs import TRANSCRIPT
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
@@ -61,11 +61,11 @@ def planned(monkeypatch):
 def test_without_options_a_training_has_the_defaults_of_the_dataclasses(manifest, planned, tmp_path):
     assert "enough" in run("train", manifest, "--out", tmp_path / "r").output
     assert (planned["encoders"], planned["head"], planned["optimiser"]) == tuple(kind() for kind in TRAIN)
-    assert planned["encoders"].words == TRANSCRIPT
+    assert planned["encoders"].text_column == TRANSCRIPT
 
 
 def other(field, described, kind):
-    """A value that is not the default, and the words that ask for it."""
+    """Return a value that is not the default, and the arguments that set it."""
     flag = f"--{(described.name or field.name).replace('_', '-')}"
     if kind is bool:
         return True, [flag]
@@ -83,21 +83,21 @@ def other(field, described, kind):
 
 
 def test_every_option_of_a_training_arrives_in_its_own_field(manifest, planned, tmp_path):
-    expected, words = {}, []
+    expected, arguments = {}, []
     for kind in TRAIN:
         hints, values = get_type_hints(kind), {}
         for field in fields(kind):
             values[field.name], typed = other(field, read_options(kind)[field.name], hints[field.name])
             assert values[field.name] != field.default
-            words += typed
+            arguments += typed
         expected[kind] = kind(**values)
-    assert "enough" in run("train", manifest, "--out", tmp_path / "r", *words).output
+    assert "enough" in run("train", manifest, "--out", tmp_path / "r", *arguments).output
     assert [planned["encoders"], planned["head"], planned["optimiser"]] == [expected[kind] for kind in TRAIN]
 
 
-@pytest.mark.parametrize(("words", "least"), [(("--batch-size", 1), "2"), (("--dropout", 0.99), "0.95")])
-def test_a_number_out_of_its_range_is_refused(manifest, planned, tmp_path, words, least):
-    result = run("train", manifest, "--out", tmp_path / "r", *words)
+@pytest.mark.parametrize(("arguments", "least"), [(("--batch-size", 1), "2"), (("--dropout", 0.99), "0.95")])
+def test_a_number_out_of_its_range_is_refused(manifest, planned, tmp_path, arguments, least):
+    result = run("train", manifest, "--out", tmp_path / "r", *arguments)
     assert (result.exit_code, planned) == (2, {})
     assert least in result.output
 
@@ -114,19 +114,19 @@ def test_a_command_takes_dataclasses_and_an_output_and_gets_quiet_and_debug():
     own, got = typer.Typer(), SimpleNamespace()
 
     @own.command()
-    @reported
+    @user_command
     def choose(name: str, choices: Choices, *, output: Output) -> None:
         """Choose some layers."""
         got.name, got.choices = name, choices
         output.print(f"chosen by {name}")
-        if name == "nobody":
-            raise InputError("nobody chooses")
+        if name == "none":
+            raise InputError("no one chooses")
 
     loud = CliRunner().invoke(own, ["me", "--layer", "3", "--layer", "1", "--folder", "x"])
     assert (loud.exit_code, loud.stdout) == (0, "chosen by me\n")
     assert (got.name, got.choices) == ("me", Choices(layers=(3, 1), folder=Path("x")))
     assert CliRunner().invoke(own, ["me", "--quiet"]).stdout == ""
     assert got.choices == Choices()
-    refused = CliRunner().invoke(own, ["nobody"])
-    assert (refused.exit_code, refused.stderr) == (2, "Error: nobody chooses\n")
-    assert isinstance(CliRunner().invoke(own, ["nobody", "--debug"]).exception, InputError)
+    refused = CliRunner().invoke(own, ["none"])
+    assert (refused.exit_code, refused.stderr) == (2, "Error: no one chooses\n")
+    assert isinstance(CliRunner().invoke(own, ["none", "--debug"]).exception, InputError)

@@ -66,7 +66,7 @@ def test_a_folders_own_code_is_not_run_unless_it_is_trusted(folders, tmp_path):
         f"from pathlib import Path\nfrom transformers import HubertConfig\nPath({str(mark)!r}).touch()\n"
         "class Own(HubertConfig):\n    model_type = 'theirs'\n"
     )
-    with pytest.raises(InputError, match=r"theirs asks to run code of its own\. Read it, and add --trust-remote-code"):
+    with pytest.raises(InputError, match=r"theirs brings code of its own\. Read it, and add --trust-remote-code"):
         load_audio_encoder(str(folder))
     assert not mark.exists()
     words = ["check-encoder", "--encoder", str(folder), "--trust-remote-code"]  # after the verb, as one would type it
@@ -75,4 +75,4 @@ def test_a_folders_own_code_is_not_run_unless_it_is_trusted(folders, tmp_path):
         env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")},
     )  # fmt: skip
     assert mark.exists()
-    assert "is a 'theirs' model; layers can be read of" in done.stderr  # it needs an adapter still
+    assert "is a 'theirs' model; supported are" in done.stderr  # it needs an adapter still

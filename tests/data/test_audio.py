@@ -1,4 +1,4 @@
-"""Sounds of every kind become mono float32 at the encoder's rate, or are refused with the reason."""
+"""Audio files of every kind become mono float32 at the encoder's rate, or are refused with the reason."""
 
 from __future__ import annotations
 
@@ -21,22 +21,26 @@ def reason(path, **options):
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT", "PCM_U8"])
-def test_depths_of_wav_give_the_same_sound(write_audio, subtype):
-    heard = read_audio_file(write_audio("a.wav", subtype=subtype), sampling_rate=16_000)
-    assert heard.dtype == np.float32
-    assert np.abs(heard - voice(1.0)).max() < (2 / 256 if subtype == "PCM_U8" else 2 / 32768)
+def test_depths_of_wav_give_the_same_waveform(write_audio, subtype):
+    waveform = read_audio_file(write_audio("a.wav", subtype=subtype), sampling_rate=16_000)
+    assert waveform.dtype == np.float32
+    assert np.abs(waveform - voice(1.0)).max() < (2 / 256 if subtype == "PCM_U8" else 2 / 32768)
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3"])
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_containers_rates_and_channels_give_the_same_voice(write_audio, ending, rate, channels):
-    heard = read_audio_file(write_audio(f"a.{ending}", 2.0, rate=rate, channels=channels), sampling_rate=16_000)
-    assert abs(len(heard) - 32_000) <= 2
+    waveform = read_audio_file(write_audio(f"a.{ending}", 2.0, rate=rate, channels=channels), sampling_rate=16_000)
+    assert abs(len(waveform) - 32_000) <= 2
     middle = slice(2_000, 30_000)
-    spectrum, expected = (np.abs(np.fft.rfft(w[middle])) for w in (heard, voice(2.0)[: len(heard)]))
+    spectrum, expected = (np.abs(np.fft.rfft(w[middle])) for w in (waveform, voice(2.0)[: len(waveform)]))
     audible = slice(100, 4_000)  # below 2.3 kHz, which every rate and codec keeps
     assert np.corrcoef(spectrum[audible], expected[audible])[0, 1] > 0.98
+
+
+def test_without_a_sampling_rate_the_files_own_is_kept(write_audio):
+    assert len(read_audio_file(write_audio("a.wav", rate=44_100), sampling_rate=None)) == 44_100
 
 
 def test_channels_are_averaged_and_not_read_as_a_batch(tmp_path):
@@ -63,20 +67,20 @@ def test_a_span_is_the_same_as_cutting_the_whole(write_audio, ending):
     np.testing.assert_allclose(read_audio_file(path, sampling_rate=16_000, end=0.25), whole[:4_000], atol=1e-6)
 
 
-def test_a_span_outside_the_sound_is_refused(write_audio):
+def test_a_span_outside_the_recording_is_refused(write_audio):
     path = write_audio("a.wav", 1.0)
-    assert reason(path, start=1.5, end=2.0) == "span 1.5 to 2 s lies outside the sound of 1 s"
-    assert reason(path, start=0.5, end=1.5) == "span 0.5 to 1.5 s lies outside the sound of 1 s"
+    assert reason(path, start=1.5, end=2.0) == "span 1.5 to 2 s lies outside the recording of 1 s"
+    assert reason(path, start=0.5, end=1.5) == "span 0.5 to 1.5 s lies outside the recording of 1 s"
     assert len(read_audio_file(path, sampling_rate=16_000, start=0.5, end=1.009)) == 8_000  # a rounded time
 
 
-def test_what_is_no_sound_is_refused_with_its_reason(tmp_path, write_audio):
+def test_files_that_are_no_audio_are_refused_with_the_reason(tmp_path, write_audio):
     assert reason(tmp_path / "gone.wav") == "no such file"
     (tmp_path / "zero.wav").write_bytes(b"")
     assert reason(tmp_path / "zero.wav") == "empty: it holds no bytes"
     soundfile.write(tmp_path / "header.wav", np.zeros(0), 16_000)
     assert reason(tmp_path / "header.wav") == "empty: it holds no samples"
-    (tmp_path / "text.flac").write_text("not a sound")
+    (tmp_path / "text.flac").write_text("not audio")
     assert reason(tmp_path / "text.flac").startswith("could not be decoded (")
     shutil.copy(write_audio("a.wav"), tmp_path / "a.raw")
     assert reason(tmp_path / "a.raw").startswith("could not be decoded (")
@@ -117,9 +121,9 @@ def test_a_wrong_ending_and_odd_names_do_not_matter(write_audio, tmp_path):
     np.testing.assert_array_equal(read_audio_file(link, sampling_rate=16_000), expected)
 
 
-def test_a_sound_too_long_for_one_piece_is_refused_before_it_is_decoded(write_audio):
+def test_audio_above_the_maximum_duration_is_refused_before_it_is_decoded(write_audio):
     path = write_audio("a.wav", 3.0)
-    assert reason(path, max_duration=2.0).startswith("3 s long, over the 2 s that are encoded in one piece;")
+    assert reason(path, max_duration=2.0).startswith("3 s long, over the maximum of 2 s; cut it into spans")
     assert len(read_audio_file(path, sampling_rate=16_000, start=1.0, max_duration=2.0)) == 32_000
 
 
@@ -137,15 +141,15 @@ def test_two_hours_in_one_file_are_refused_by_their_header_and_their_spans_are_r
 def test_six_channels_are_averaged_and_one_sample_is_refused(tmp_path):
     channels = np.stack([voice(0.5, seed=k) for k in range(6)], axis=1)
     soundfile.write(tmp_path / "surround.wav", channels, 16_000, subtype="FLOAT")
-    heard = read_audio_file(tmp_path / "surround.wav", sampling_rate=16_000)
-    np.testing.assert_allclose(heard, channels.mean(axis=1), atol=1e-6)
+    waveform = read_audio_file(tmp_path / "surround.wav", sampling_rate=16_000)
+    np.testing.assert_allclose(waveform, channels.mean(axis=1), atol=1e-6)
     soundfile.write(tmp_path / "one.wav", np.array([0.5]), 16_000)
     assert reason(tmp_path / "one.wav") == "silent: every sample is the same"
 
 
 def test_the_hash_follows_the_bytes_and_not_the_name(write_audio, tmp_path):
     path = write_audio("a.wav")
-    first = AudioHashes().of_file(str(path))
-    assert AudioHashes().of_file(str(shutil.copy(path, tmp_path / "b.wav"))) == first
+    first = AudioHashes().hash_file(str(path))
+    assert AudioHashes().hash_file(str(shutil.copy(path, tmp_path / "b.wav"))) == first
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    assert AudioHashes().of_file(str(path)) != first
+    assert AudioHashes().hash_file(str(path)) != first

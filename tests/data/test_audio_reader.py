@@ -39,12 +39,12 @@ class Progress(NullProgress):
 def test_usable_utterances_come_in_order_and_the_others_are_quarantined(threads):
     quarantine, progress = Quarantine(), Progress()
     found = list(
-        read_audio(ROWS, even, quarantine=quarantine, threads=threads, task="look", unit="sounds", progress=progress)
+        read_audio(ROWS, even, quarantine=quarantine, threads=threads, task="look", unit="files", progress=progress)
     )
     assert found == [(k, k) for k in range(0, 20, 2)]
     table = quarantine.table()
     assert table.to_numpy().tolist() == [[f"u{k}", f"{k}.wav", f"{k} is odd"] for k in range(1, 20, 2)]
-    assert progress.seen[0] == ("look", 20, "sounds")
+    assert progress.seen[0] == ("look", 20, "files")
     assert progress.seen[1:4] == [(1, "0 quarantined"), (1, "1 quarantined"), (1, "1 quarantined")]
     assert (len(progress.seen), progress.seen[-1]) == (22, "end")
 
@@ -67,17 +67,17 @@ def test_an_utterance_counts_once_its_caller_is_done_with_it():
 
 
 def test_no_more_than_a_few_are_read_ahead():
-    begun, lock = [], threading.Lock()
+    started, lock = [], threading.Lock()
 
     def read(row):
         with lock:
-            begun.append(row)
+            started.append(row)
         return row
 
     reader = read_audio(ROWS, read, quarantine=Quarantine(), threads=2)
     next(reader)
     reader.close()
-    assert len(begun) <= 4
+    assert len(started) <= 4
 
 
 def test_another_error_is_no_quarantine():

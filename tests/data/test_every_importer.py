@@ -1,4 +1,4 @@
-"""What holds of every importer alike, on a tree of its corpus."""
+"""Properties of every importer, on a tree of its corpus."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ TREES = {
 
 
 @pytest.mark.parametrize("corpus", list(IMPORTERS))
-def test_importing_twice_gives_the_same_bytes_and_opens_no_sound(tmp_path, corpus):
-    """The sounds of these trees are no sounds at all."""
+def test_importing_twice_gives_the_same_bytes_and_opens_no_audio(tmp_path, corpus):
+    """The audio files of these trees hold no audio."""
     folder = TREES[corpus](tmp_path / "corpus")
     for name in ("one", "two"):
         result = command("manifest", "import", corpus, folder, "--out", tmp_path / f"{name}.csv")
@@ -53,7 +53,7 @@ def test_importing_twice_gives_the_same_bytes_and_opens_no_sound(tmp_path, corpu
 
 @pytest.mark.parametrize("corpus", list(IMPORTERS))
 def test_from_the_folder_to_scores(tmp_path, corpus):
-    """Import, check, extract, sweep: on real sounds, several talkers each."""
+    """Import, check, extract, sweep: on real audio with several speakers each."""
     folder = TREES[corpus](tmp_path / "corpus")
     for k, path in enumerate(sorted((tmp_path / "corpus").rglob("*.wav"))):
         if not path.name.startswith("._"):
@@ -65,7 +65,7 @@ def test_from_the_folder_to_scores(tmp_path, corpus):
     assert "at 16000 Hz" in result.stdout
     targets = read_manifest(manifest)
     one = (targets.targets or tuple(targets.header.nominal))[0]
-    for words in (
+    for arguments in (
         ("manifest", "validate", manifest),
         ("extract", manifest, "--encoder", encoder, "--out", cache, "--precision", "float32"),
         (
@@ -84,23 +84,23 @@ def test_from_the_folder_to_scores(tmp_path, corpus):
             1,
         ),
     ):
-        result = command(*words)
+        result = command(*arguments)
         assert result.exit_code == 0, result.output
     assert (out / "scores.csv").exists()
 
 
-def test_unreadable_sounds_are_counted_where_durations_are_asked_for(tmp_path):
+def test_unreadable_audio_is_counted_with_durations(tmp_path):
     folder = emo_db(tmp_path / "corpus")
     result = command("manifest", "import", "emo-db", folder, "--out", tmp_path / "my.csv", "--probe-audio")
     assert result.exit_code == 0, result.output
-    assert "3 sounds can't be read; extract will name each" in result.stdout
+    assert "3 audio files can't be read; layerprobe manifest validate --audio names each" in result.stdout
 
 
-def test_an_unknown_corpus_or_folder_says_so(tmp_path):
+def test_an_unknown_corpus_or_folder_is_refused(tmp_path):
     result = command("manifest", "import", "meld", tmp_path, "--out", tmp_path / "my.csv")
     assert result.exit_code == 2
     assert "corpus 'meld' is unknown; choose one of msp-podcast, iemocap" in result.output
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         import_corpus("iemocap", tmp_path / "nowhere")
     with pytest.raises(InputError, match="has no folds of its own"):
         import_corpus("iemocap", iemocap(tmp_path), fold=1)

@@ -31,7 +31,7 @@ VERSIONS = ("1.6", "1.7", "1.8", "1.9", "1.10", "1.11", "2.0")
 
 
 def imported(corpus, folder, tmp_path, **options):
-    """The manifest as it is read back, and what was said of it."""
+    """Return the manifest as it is read back, and what the importer returned."""
     found = import_corpus(corpus, folder, **options)
     write_imported(found, tmp_path / "out.csv")
     return read_manifest(tmp_path / "out.csv"), found
@@ -56,36 +56,36 @@ def test_every_release_of_msp_podcast_gives_the_same_manifest(tmp_path, version)
     assert raters == [x for _, rating in sorted(MSP_RATERS.items()) for x in rating]
     assert first["transcript"] == "And, you know."
     assert table["emotion"].tolist() == ["neutral", "anger", "", "happiness", "sadness", "surprise", "contempt", "fear"]
-    assert found.dropped == {"a sound without labels, as Test3 is released": 1}
+    assert found.dropped == {"audio without labels, as Test3 is released": 1}
     assert any("2 utterances have no known speaker" in r for r in found.warnings)
 
 
 def test_old_labels_inside_a_release_are_not_taken_for_its_own(tmp_path):
-    """They lie in Previous_releases_information, misspelt, and rate the first sound 7, 7, 7."""
+    """They are in Previous_releases_information, misspelt, and rate the first utterance 7, 7, 7."""
     manifest, _ = imported("msp-podcast", msp_podcast(tmp_path, "1.11"), tmp_path)
     assert manifest.table["arousal"].iloc[0] == 2.2
 
 
-def test_counts_are_held_against_those_published_of_the_version(tmp_path):
+def test_counts_are_compared_with_those_published_for_the_version(tmp_path):
     _, found = imported("msp-podcast", msp_podcast(tmp_path, "1.10"), tmp_path)
-    assert any(r.startswith("counts differ from those published of 1.10: train 3 of 63,076") for r in found.warnings)
+    assert any(r.startswith("counts differ from those published for 1.10: train 3 of 63,076") for r in found.warnings)
 
 
-def test_speakers_of_training_who_are_also_tested_are_named(tmp_path):
+def test_speakers_of_training_who_are_also_in_a_test_set_are_counted(tmp_path):
     folder = msp_podcast(tmp_path, "1.11")
     labels = folder / "Labels" / "labels_consensus.csv"
     labels.write_text(labels.read_text().replace(",41,Male,Test2", ",30.0,Male,Test2"))
     _, found = imported("msp-podcast", folder, tmp_path)
-    assert "the training part shares speakers: 1 with test2" in found.warnings
+    assert "training has speakers in common: 1 with test2" in found.warnings
 
 
-def test_half_an_msp_podcast_and_no_msp_podcast_say_so(tmp_path):
+def test_an_incomplete_msp_podcast_and_another_corpus_are_refused(tmp_path):
     folder = msp_podcast(tmp_path, "1.11")
     shutil.rmtree(folder / "Audios")
     with pytest.raises(InputError, match="has labels, but no folder Audios"):
         import_corpus("msp-podcast", folder)
     (folder / "Audios").mkdir()
-    with pytest.raises(InputError, match="has none of the 8 labelled sounds"):
+    with pytest.raises(InputError, match="has none of the 8 labelled files"):
         import_corpus("msp-podcast", folder)
     (folder / "Labels" / "labels_consensus.csv").unlink()
     with pytest.raises(InputError, match=r"has no labels_consensus\.csv"):
@@ -94,13 +94,13 @@ def test_half_an_msp_podcast_and_no_msp_podcast_say_so(tmp_path):
         import_corpus("msp-podcast", iemocap(tmp_path))
 
 
-def test_labels_that_are_wrong_are_refused_with_their_place(tmp_path):
+def test_labels_that_are_wrong_are_refused_with_their_row(tmp_path):
     folder = msp_podcast(tmp_path, "1.11")
     labels = folder / "Labels" / "labels_consensus.csv"
     good = labels.read_text()
     for old, new, message in (
         (",N,2.2", ",Q,2.2", "EmoClass 'Q' is unknown"),
-        (",N,2.2", ",N,much", "row 2: EmoAct is no number"),
+        (",N,2.2", ",N,much", "row 2: EmoAct is not a number"),
         ("Test2", "Test7", "the split 'Test7' is unknown"),
         ("EmoAct", "Act", "has no column EmoAct"),
     ):
@@ -112,12 +112,12 @@ def test_labels_that_are_wrong_are_refused_with_their_place(tmp_path):
 # IEMOCAP
 
 
-def test_iemocaps_speaker_is_who_talks_and_its_ratings_come_in_their_own_order(tmp_path):
+def test_the_speaker_of_iemocap_is_who_speaks_and_ratings_come_in_their_own_order(tmp_path):
     manifest, found = imported("iemocap", iemocap(tmp_path), tmp_path)
     table = manifest.table.set_index("utterance_id")
     assert len(table) == 5 * 3
     assert table["speaker_id"].nunique() == 10
-    # Ses01F: who wears the markers; M003: the man talks
+    # Ses01F: who wears the markers; M003: the man speaks
     assert table.loc["Ses01F_impro01_M003", "speaker_id"] == "Ses01_M"
     assert table.loc["Ses01F_impro01_M003", "gender"] == "male"
     first = table.loc["Ses01F_impro01_F000"]
@@ -125,9 +125,9 @@ def test_iemocaps_speaker_is_who_talks_and_its_ratings_come_in_their_own_order(t
     assert first["transcript"] == "Café, please."
     assert first["emotion"] == "neutral"
     assert table.loc["Ses01F_impro01_M000", "emotion"] == ""  # xxx: no agreement
-    assert found.dropped == {"rated, but no sound": 5, "a sound that nobody rated": 5}
+    assert found.dropped == {"rated, but audio is missing": 5, "audio without ratings": 5}
     assert any(
-        "counts differ from those published of the full release: utterances 15 of 10,039" in r for r in found.warnings
+        "counts differ from those published for the full release: utterances 15 of 10,039" in r for r in found.warnings
     )
 
 
@@ -142,9 +142,9 @@ def test_iemocaps_raters_are_listeners_and_a_missing_dominance_shifts_nothing(tm
     assert "valence_r3" not in manifest.table
 
 
-def test_some_sessions_of_iemocap_are_said_to_be_some(tmp_path):
+def test_missing_sessions_of_iemocap_are_a_warning(tmp_path):
     _, found = imported("iemocap", iemocap(tmp_path, sessions=2), tmp_path)
-    assert "2 of 5 sessions are here" in found.warnings
+    assert "2 of 5 sessions are present" in found.warnings
     shutil.rmtree(tmp_path / "IEMOCAP_full_release" / "Session2" / "dialog" / "EmoEvaluation")
     with pytest.raises(InputError, match="Session2 has no evaluations"):
         import_corpus("iemocap", tmp_path / "IEMOCAP_full_release")
@@ -156,16 +156,16 @@ def test_some_sessions_of_iemocap_are_said_to_be_some(tmp_path):
 
 
 @pytest.mark.parametrize("calm_is_high", [False, True])
-def test_arousal_of_msp_improv_ends_with_high_as_active_and_the_header_says_how(tmp_path, calm_is_high):
+def test_high_arousal_of_msp_improv_is_active_and_the_header_states_how(tmp_path, calm_is_high):
     folder = msp_improv(tmp_path, calm_is_high=calm_is_high)
     manifest, found = imported("msp-improv", folder, tmp_path)
     table = manifest.table.set_index("utterance_id")
     assert table.loc["MSP-IMPROV-S01A-F01-P-FM01", "arousal"] == pytest.approx(4.5)
     assert table.loc["MSP-IMPROV-S03S-F02-S-MF01", "arousal"] == pytest.approx(2.0)
     notes = tomllib.loads((tmp_path / "out.toml").read_text())["notes"]
-    assert ("Arousal was turned, 6 - x" in notes) == calm_is_high
-    assert ("Arousal is taken as it is" in notes) != calm_is_high
-    # raters are turned with the mean, and one who rated twice counts once
+    assert ("Arousal was reversed, 6 - x" in notes) == calm_is_high
+    assert ("Arousal is left as it is" in notes) != calm_is_high
+    # ratings of raters are reversed with the mean, and a rater who rated twice counts once
     first = table.loc["MSP-IMPROV-S01A-F01-P-FM01"]
     if not calm_is_high:
         assert (first["arousal_r1"], first["arousal_r2"]) == (5.0, 4.25)
@@ -173,10 +173,10 @@ def test_arousal_of_msp_improv_ends_with_high_as_active_and_the_header_says_how(
         assert (first["arousal_r1"], first["arousal_r2"]) == pytest.approx((6 - 2.0, 6 - 1.25))
     assert first["valence_r1"] == 3.0
     assert pd.isna(first.get("dominance_r2", np.nan))
-    assert found.dropped == {"a sound without ratings": 1}
+    assert found.dropped == {"audio without ratings": 1}
 
 
-def test_msp_improvs_names_tell_who_talks_and_how(tmp_path):
+def test_names_of_msp_improv_give_speaker_and_recording(tmp_path):
     manifest, _ = imported("msp-improv", msp_improv(tmp_path, name="Evaluation.txt", audio="Audio"), tmp_path)
     table = manifest.table.set_index("utterance_id")
     assert table["speaker_id"].tolist() == ["F01", "M01", "F02", "M02"]
@@ -185,13 +185,13 @@ def test_msp_improvs_names_tell_who_talks_and_how(tmp_path):
     assert table["emotion"].tolist() == ["anger", "happiness", "sadness", "neutral"]
 
 
-def test_no_msp_improv_says_so(tmp_path):
+def test_another_corpus_than_msp_improv_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"is no MSP-IMPROV: it has no Evalution\.txt"):
         import_corpus("msp-improv", iemocap(tmp_path))
     folder = msp_improv(tmp_path)
     for session in folder.glob("session*"):
         shutil.rmtree(session)
-    with pytest.raises(InputError, match="none of the 5 rated clips has a sound"):
+    with pytest.raises(InputError, match="none of the 5 rated clips has audio"):
         import_corpus("msp-improv", folder)
 
 
@@ -206,38 +206,38 @@ def test_crema_d_has_classes_and_no_invented_ratings_and_leaves_the_silent_one_o
     assert table["emotion"].tolist() == ["anger", "happiness", "neutral", "fear"]
     assert table["gender"].tolist() == ["male", "male", "female", ""]
     assert table["intensity"].tolist() == ["", "high", "", "low"]
-    assert found.dropped == {"1076_MTI_SAD_XX is silent": 1, "not named as CREMA-D's sounds are": 1}
+    assert found.dropped == {"1076_MTI_SAD_XX is silent": 1, "name is not one of CREMA-D": 1}
 
 
-def test_pointers_of_git_lfs_are_no_sounds(tmp_path):
+def test_pointers_of_git_lfs_are_no_audio(tmp_path):
     folder = crema_d(tmp_path)
     for path in (folder / "AudioWAV").iterdir():
         path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
-    with pytest.raises(InputError, match="is a pointer of git-lfs, not CREMA-D's sound"):
+    with pytest.raises(InputError, match="is a pointer of git-lfs, not audio of CREMA-D"):
         import_corpus("crema-d", folder)
 
 
-def test_ravdess_actors_with_odd_numbers_are_men_and_songs_and_films_are_left_out(tmp_path):
+def test_ravdess_actors_with_odd_numbers_are_men_and_songs_and_videos_are_left_out(tmp_path):
     manifest, found = imported("ravdess", ravdess(tmp_path), tmp_path)
     table = manifest.table
     assert table["speaker_id"].tolist() == ["Actor_02", "Actor_01", "Actor_12"]
     assert table["gender"].tolist() == ["female", "male", "female"]
     assert table["emotion"].tolist() == ["anger", "fear", "surprise"]
     assert table["intensity"].tolist() == ["strong", "normal", "normal"]
-    assert found.dropped == {"sung": 1, "a film, not a sound alone": 1}
+    assert found.dropped == {"sung": 1, "video, not audio only": 1}
 
 
 @pytest.mark.parametrize("folder", ["wav", "wav_corpus"])
-def test_emo_dbs_names_tell_all(tmp_path, folder):
+def test_names_of_emo_db_give_speaker_gender_and_emotion(tmp_path, folder):
     manifest, found = imported("emo-db", emo_db(tmp_path, folder), tmp_path)
     assert manifest.table["speaker_id"].tolist() == ["03", "08", "16"]
     assert manifest.table["gender"].tolist() == ["male", "female", "female"]
     assert manifest.table["emotion"].tolist() == ["happiness", "anger", "sadness"]
-    assert found.dropped == {"not named as EMO-DB's sounds are": 1}
+    assert found.dropped == {"name is not one of EMO-DB": 1}
 
 
 @pytest.mark.parametrize(("corpus", "name"), [("crema-d", "CREMA-D"), ("ravdess", "RAVDESS"), ("emo-db", "EMO-DB")])
-def test_a_folder_that_is_another_corpus_says_so(tmp_path, corpus, name):
+def test_a_folder_of_another_corpus_is_refused(tmp_path, corpus, name):
     with pytest.raises(InputError, match=f"is no {name}"):
         import_corpus(corpus, msp_podcast(tmp_path))
 
@@ -256,7 +256,7 @@ def test_a_fold_of_emobox_is_the_split_and_speakers_come_from_the_names(tmp_path
         import_corpus("emobox", folder, fold=7)
 
 
-def test_emobox_speakers_of_iemocap_are_those_who_talk_and_unknown_ones_are_said_to_be(tmp_path):
+def test_emobox_speakers_of_iemocap_are_those_who_speak_and_unknown_ones_are_a_warning(tmp_path):
     manifest, _ = imported("emobox", emobox(tmp_path, "iemocap"), tmp_path)
     assert manifest.table["speaker_id"].tolist() == ["Ses01_F", "Ses01_M", "Ses02_F", "Ses03_M"]
     manifest, found = imported("emobox", emobox(tmp_path, "aesdd"), tmp_path)
@@ -264,13 +264,13 @@ def test_emobox_speakers_of_iemocap_are_those_who_talk_and_unknown_ones_are_said
     assert any("speakers are unknown" in r for r in found.warnings)
 
 
-def test_what_is_no_emobox_or_has_a_broken_line_says_so(tmp_path):
+def test_another_folder_than_emobox_or_a_broken_line_is_refused(tmp_path):
     with pytest.raises(InputError, match="is no corpus of EmoBox"):
         import_corpus("emobox", emo_db(tmp_path))
     folder = emobox(tmp_path)
     path = next(folder.glob("fold_1/*train*.jsonl"))
     path.write_text(path.read_text() + '{"key": "x"}\n')
-    with pytest.raises(InputError, match="line 4 is none of EmoBox's"):
+    with pytest.raises(InputError, match="line 4 is not in the format of EmoBox"):
         import_corpus("emobox", folder)
 
 
@@ -285,7 +285,7 @@ def test_an_audformat_database_gives_its_scales_classes_splits_and_spans(tmp_pat
     assert table.loc["audio_dev1", "emotion"] == ""
     assert "split" not in table
     assert any(
-        r.startswith("the database's split is left out, for 2 utterances are in no part") for r in found.warnings
+        r.startswith("the database's split is left out, because 2 utterances are in no part") for r in found.warnings
     )
     assert table.loc[["audio_long_0", "audio_long_1"], ["start", "end"]].to_numpy().tolist() == [[0, 1.5], [1.5, 3]]
     with pytest.raises(InputError, match=r"is no audformat database: it has no db\.yaml"):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.voices import write_table
 
-from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.data.schema import Header, ManifestError, Nominal, Target, rater_columns
+from layerprobe.probe.data.read import read_manifest, read_numbered_manifest
+from layerprobe.probe.data.schema import Header, Manifest, ManifestError, Nominal, Target, rater_columns
 from layerprobe.probe.data.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 
@@ -60,8 +62,8 @@ def test_all_problems_are_named_together_with_their_rows(rows, tmp_path):
         "row 4: split 'Train' is unknown; choose one of train, development, test, test1, test2, test3",
         "row 5: arousal is 'high', not a number",
         "row 5: arousal_r2 is 0, outside the scale 1..7 of my.toml",
-        "row 5: speaker_id is empty (write Unknown for a talker nobody knows)",
-        "row 5: start is -1 s, before the sound begins",
+        "row 5: speaker_id is empty (write Unknown for a speaker who is not identified)",
+        "row 5: start is -1 s, before the recording starts",
         "row 5: utterance_id is empty",
     ]
 
@@ -80,12 +82,12 @@ def test_an_empty_rating_is_no_problem(rows, tmp_path):
 def test_missing_columns_are_named_together(tmp_path):
     path = write_table(tmp_path, [{"utterance_id": "a", "path": "x.wav"}])
     assert problems(path) == [
-        "column speaker_id is missing (--no-speakers goes on without it; scores may then be too good)",
+        "column speaker_id is missing (--no-speakers runs without it; scores may then be too optimistic)",
         "column arousal is missing, but my.toml describes it as a target",
     ]
 
 
-def test_without_speakers_every_talker_is_unknown(rows, tmp_path):
+def test_without_speakers_every_speaker_is_unknown(rows, tmp_path):
     for row in rows:
         del row["speaker_id"]
     manifest = read_manifest(write_table(tmp_path, rows), speakers=False)
@@ -97,14 +99,8 @@ def test_a_missing_manifest_or_header_is_one_sentence(rows, tmp_path):
         read_manifest(tmp_path / "no.csv")
     path = write_table(tmp_path, rows)
     path.with_suffix(".toml").unlink()
-    with pytest.raises(InputError, match=r"my.csv has no header: .*my.toml does not exist. Write it with corpus"):
+    with pytest.raises(InputError, match=r"my.csv has no header: .*my.toml does not exist. layerprobe manifest init "):
         read_manifest(path)
-
-
-def test_a_header_with_a_turned_scale_is_refused(rows, tmp_path):
-    path = write_table(tmp_path, rows)
-    path.with_suffix(".toml").write_text('corpus = "c"\nversion = "1"\n[targets.arousal]\nminimum = 7\nmaximum = 1')
-    assert problems(path) == ["licence is missing", "[targets.arousal] needs numbers minimum < maximum, or classes"]
 
 
 def with_classes(rows, tmp_path, classes='["calm", "glad"]'):
@@ -185,6 +181,57 @@ def test_the_content_hash_follows_a_column_that_may_be_there(rows, tmp_path, col
     hashes = [hashed(), hashed("train", "test"), hashed("train", "train"), hashed("test", "train")]
     assert len(set(hashes)) == 4
     assert hashed("train", "test") == hashes[1]
+
+
+def test_blank_rows_are_left_out_and_rows_below_them_keep_the_number_of_a_spreadsheet(rows, tmp_path):
+    path = write_table(tmp_path, [rows[0], rows[1] | {"arousal": 9}])
+    header, first, second = path.read_text().splitlines()
+    blank = "," * header.count(",")
+    path.write_text("\n".join(["", header, "", first, blank, "", second, ""]))
+    assert problems(path) == ["row 7: arousal is 9, outside the scale 1..7 of my.toml"]
+    path.write_text(path.read_text().replace(second, second.replace(",9.0,", ",2,")))
+    numbered = read_numbered_manifest(path)
+    assert numbered.row_numbers.tolist() == [4, 7]
+    assert numbered.manifest.table["arousal"].tolist() == [3.5, 2.0]
+
+
+def test_rows_of_parquet_and_of_cells_with_several_lines_are_counted_alike(rows, tmp_path):
+    wrong = [rows[0] | {"transcript": "one\n\ntwo"}, rows[1] | {"arousal": 9, "transcript": ""}]
+    expected = ["row 3: arousal is 9, outside the scale 1..7 of my.toml"]
+    assert problems(write_table(tmp_path, wrong)) == expected
+    pd.DataFrame(wrong).astype(str).to_parquet(tmp_path / "my.parquet")
+    assert problems(tmp_path / "my.parquet") == expected
+
+
+def test_an_error_states_how_rows_are_counted(rows, tmp_path):
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(write_table(tmp_path, [rows[0] | {"arousal": 9}]))
+    assert str(caught.value).splitlines()[1:] == [
+        "  row 2: arousal is 9, outside the scale 1..7 of my.toml",
+        "Rows are counted as a spreadsheet shows them: the header is row 1. Correct them and run the command again.",
+    ]
+
+
+def test_the_repr_names_file_counts_and_scales_and_not_the_table(rows, tmp_path):
+    rows.append(rows[1] | {"utterance_id": "009", "speaker_id": "Unknown"})
+    manifest = read_manifest(with_classes(rows, tmp_path))
+    assert repr(manifest) == (
+        "<Manifest my.csv: corpus 'test', 3 utterances, 2 speakers; arousal 1 to 7, emotion (2 classes)>"
+    )
+    assert str(manifest) == repr(manifest)
+
+
+def test_the_table_for_notebooks_is_small_and_escaped(rows, tmp_path):
+    table = pd.DataFrame(rows).assign(split=["train", "test"])
+    header = Header("<b>&", version="2", targets={"arousal": Target(1, 7)})
+    html = Manifest(tmp_path / "<i>.csv", header, table)._repr_html_()
+    cells = re.findall(r"<tr><th>(.*?)</th><td>(.*?)</td></tr>", html)
+    assert cells == [
+        ("corpus", "&lt;b&gt;&amp; 2"), ("utterances", "2"), ("speakers", "2"), ("split", "train 1, test 1"),
+        ("arousal", "1 to 7, 2 ratings"),
+    ]  # fmt: skip
+    assert "<caption>Manifest &lt;i&gt;.csv</caption>" in html
+    assert "007" not in html
 
 
 def test_a_long_list_of_problems_is_cut_with_its_count(rows, tmp_path):

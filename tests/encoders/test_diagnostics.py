@@ -1,4 +1,4 @@
-"""The doctor: every family keeps its promises, a wrong adapter is found out, a right one opens what is unknown."""
+"""check-encoder: every architecture passes, a wrong adapter fails, a right one makes an unknown architecture usable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel, Wav2Vec2FeatureExtractor
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
-from layerprobe.probe.encoders.diagnostics import examine, measure
+from layerprobe.probe.encoders.diagnostics import measure, run_checks
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
 
@@ -31,15 +31,15 @@ ARCHITECTURE = Architecture(
 """
 
 
-def broken(encoder):
-    return {check.name for check in examine(encoder) if not check.kept}
+def failed(encoder):
+    return {check.name for check in run_checks(encoder) if not check.passed}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_family_keeps_its_promises(folders, kind):
+def test_every_architecture_passes_every_check(folders, kind):
     encoder = load_audio_encoder(str(folders[kind]))
-    assert broken(encoder) == set()
-    assert any(figure.name == "speed" for figure in measure(encoder))
+    assert failed(encoder) == set()
+    assert any(measurement.name == "speed" for measurement in measure(encoder))
 
 
 def wrong(models, **changes):
@@ -49,41 +49,41 @@ def wrong(models, **changes):
     )
 
 
-def test_a_wrong_adapter_is_found_out(models):
+def test_a_wrong_adapter_fails(models):
     some = wrong(models, blocks=lambda encoder: encoder.encoder.layers[1:])
-    assert broken(some) == set()  # a shorter stack is a stack
+    assert failed(some) == set()  # a shorter stack is a stack
     turned = wrong(models, blocks=lambda encoder: nn.ModuleList(list(encoder.encoder.layers)[::-1]))
-    assert "block k hears what layer k is" in broken(turned)
+    assert "the input of block k is layer k - 1" in failed(turned)
     gaps = wrong(models, blocks=lambda encoder: encoder.encoder.layers[::2])
-    assert "block k hears what layer k is" in broken(gaps)
+    assert "the input of block k is layer k - 1" in failed(gaps)
 
 
-def test_a_model_in_training_mode_is_found_out(models):
+def test_a_model_in_training_mode_fails(models):
     encoder = wrong(models)
     try:
-        for module in encoder.modules():  # of all of them, layerdrop would leave states out, which is refused before
+        for module in encoder.modules():  # dropout only: layerdrop would skip blocks, which is an error before
             module.training = isinstance(module, nn.Dropout)
-        assert {"nothing is in training mode", "hearing twice gives the same bits"} <= broken(encoder)
+        assert {"no module is in training mode", "a second forward pass gives the same bits"} <= failed(encoder)
     finally:
         models["hubert"].eval()
 
 
-def test_padding_is_measured_as_it_is(folders):
+def test_the_error_of_padding_is_measured(folders):
     """Group norm sees the padding even with the mask; layer norm with the mask does not."""
     grouped, layered = (measure(load_audio_encoder(str(folders[k]))) for k in ("hubert", "hubert-pre-norm"))
 
-    def greatest(figures, name):
-        (found,) = [f.found for f in figures if f.name == name]
+    def maximum(measurements, name):
+        (found,) = [m.found for m in measurements if m.name == name]
         return float(found.split(" to ")[1].split()[0])
 
-    assert greatest(grouped, "padded with the attention mask") > 1e-2
-    assert greatest(layered, "padded with the attention mask") < 1e-5
-    assert greatest(layered, "padded without a mask") > 1e-2
+    assert maximum(grouped, "padded with the attention mask") > 1e-2
+    assert maximum(layered, "padded with the attention mask") < 1e-5
+    assert maximum(layered, "padded without a mask") > 1e-2
 
 
 @pytest.fixture(scope="module")
 def conformer(tmp_path_factory):
-    """An architecture that no family describes, and an adapter for it."""
+    """An architecture that is not supported, and an adapter for it."""
     folder = tmp_path_factory.mktemp("conformer")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -93,25 +93,26 @@ def conformer(tmp_path_factory):
     return folder
 
 
-def test_an_adapter_opens_an_unknown_architecture(conformer):
+def test_an_adapter_makes_an_unknown_architecture_usable(conformer):
     name = str(conformer / "model")
-    assert "is a 'wav2vec2-conformer' model; layers can be read of" in refused("check-encoder", "--encoder", name)
+    assert "is a 'wav2vec2-conformer' model; supported are" in refused("check-encoder", "--encoder", name)
     result = run("check-encoder", "--encoder", name, "--adapter", conformer / "adapter.py")
     assert result.exit_code == 0, result.output
     assert "3 blocks, layers 0, 1, 2, 3, final" in result.stdout
-    assert "BROKEN" not in result.stdout
+    assert result.stdout.count("ok      ") == 9
+    assert "FAILED" not in result.stdout
     encoder = load_audio_encoder(name, adapter=conformer / "adapter.py")
     assert len(encoder.adapter) == 16
 
 
 def test_a_broken_adapter_is_one_sentence(conformer, tmp_path):
-    def words(text):
+    def error(text):
         (tmp_path / "bad.py").write_text(text)
         return refused("check-encoder", "--encoder", conformer / "model", "--adapter", tmp_path / "bad.py")
 
-    assert "does not run: SyntaxError" in words("def")
-    assert "has no ARCHITECTURE = Architecture(…)" in words("ARCHITECTURE = 3")
-    assert "breaks 1 promises: block k hears what layer k is" in words(
+    assert "does not run: SyntaxError" in error("def")
+    assert "has no ARCHITECTURE = Architecture(…)" in error("ARCHITECTURE = 3")
+    assert "fails 1 of 9 checks: the input of block k is layer k - 1" in error(
         ADAPTER.replace("encoder.encoder.layers,", "encoder.encoder.layers[::2],")
     )
     gone = tmp_path / "gone.py"

@@ -68,7 +68,7 @@ def road(request, monkeypatch):
 
 
 def test_the_processor_decides_whether_weights_are_packed(road):
-    linear = Linear.of(torch.ones(4, 8), torch.ones(4), torch.bfloat16)
+    linear = Linear.from_weights(torch.ones(4, 8), torch.ones(4), torch.bfloat16)
     assert (linear.packed is not None) == packs() == (road == "packed")
     assert linear(torch.ones(3, 8, dtype=torch.bfloat16)).tolist() == [[9.0] * 4] * 3
     assert ("plain products are used" in products_used()) == (road == "plain")
@@ -80,9 +80,9 @@ def test_both_roads_mean_the_same(monkeypatch):
         pytest.skip("this processor can't multiply packed bfloat16 weights")
     generator = torch.Generator().manual_seed(0)
     weight, x = (torch.randn(n, 64, generator=generator) for n in (48, 21))
-    packed = Linear.of(weight, None, torch.bfloat16)(x.bfloat16())
+    packed = Linear.from_weights(weight, None, torch.bfloat16)(x.bfloat16())
     monkeypatch.setattr("layerprobe.probe.encoders.linear_kernels.processor_multiplies_bfloat16", lambda: False)
-    plain = Linear.of(weight, None, torch.bfloat16)(x.bfloat16())
+    plain = Linear.from_weights(weight, None, torch.bfloat16)(x.bfloat16())
     torch.testing.assert_close(packed, plain, rtol=2**-7, atol=1e-2)
     exact = weight.bfloat16().double() @ x.bfloat16().double().T
     for product in (packed, plain):

@@ -20,7 +20,7 @@ from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.encoders.pooling import pool_frame_chunks
 from layerprobe.probe.encoders.text import OVERLAP, load_text_encoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.extract import extract, run_extraction
 
 KINDS = sorted(TEXT_KINDS)
 
@@ -130,7 +130,7 @@ def test_a_text_is_read_alone_so_its_company_changes_no_bit(texts, corpus, tmp_p
 
 
 def test_a_cache_of_words_needs_no_sound_and_names_what_has_no_words(texts, corpus, tmp_path):
-    done = extract(read_manifest(corpus), load_encoder(str(texts["distilbert"])), tmp_path / "words.zarr")
+    done = run_extraction(read_manifest(corpus), load_encoder(str(texts["distilbert"])), tmp_path / "words.zarr")
     cache = open_cache(tmp_path / "words.zarr")
     assert (done.n_extracted, done.n_without_text, len(done.quarantine)) == (4, 1, 0)
     assert cache.utterance_ids.tolist() == ["u0", "u1", "u2", "u3"]
@@ -145,7 +145,7 @@ def test_words_that_changed_are_not_passed_off_as_those_that_were_read(texts, co
     extract(read_manifest(corpus), encoder, out)
     corpus.write_text(corpus.read_text().replace("wonderful", "dreadful"))
     before = open_cache(out).read_layer("1")
-    assert extract(read_manifest(corpus), encoder, out).n_extracted == 1
+    assert run_extraction(read_manifest(corpus), encoder, out).n_extracted == 1
     after = open_cache(out).read_layer("1")
     assert (before != after).any(axis=1).tolist() == [True, *[False] * (len(after) - 1)]
 

@@ -17,10 +17,12 @@ from helpers.speech_models import load_exact
 from helpers.voices import voice, write_table
 
 from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.dask import extract_on_dask
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.extraction.multiprocess import ExtractionJob
+from layerprobe.probe.extraction.settings import ExtractionSettings
 from layerprobe.probe.results.partial import PartialResults
 
 
@@ -35,7 +37,7 @@ def corpus(tmp_path):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Of whose workers none is killed."""
+    """A cluster of which no worker is killed."""
     with two_workers() as started:
         yield started
 
@@ -46,11 +48,11 @@ def mortal_cluster():
         yield started
 
 
-def kill_one(cluster, folder, begun, killed):
-    """Kill a worker once a share or layer that the pattern finds is begun."""
+def kill_one(cluster, folder, pattern, killed):
+    """Kill a worker once there is a file that matches a pattern, of a shard or layer in progress."""
     with distributed.Client(cluster.scheduler_address) as client:
         pids = list(client.run(os.getpid).values())
-    while not list(folder.glob(begun)):
+    while not list(folder.glob(pattern)):
         time.sleep(0.001)
     os.kill(pids[0], signal.SIGKILL)
     killed.append(pids[0])
@@ -60,16 +62,16 @@ def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, mo
     cluster = mortal_cluster
     extract(corpus, load_exact(folders["hubert"]), tmp_path / "once.zarr")
     whole = content_hash(tmp_path / "once.zarr")
-    loading = {"device": "cpu", "precision": "float32"}
+    hubert = EncoderSettings(str(folders["hubert"]), device="cpu", precision="float32")
     for name, kill in (("both", False), ("killed", True)):
         out = tmp_path / f"{name}.zarr"
-        asked = ExtractionJob(corpus.path, True, str(folders["hubert"]), loading, out, {"jobs": 1})
+        job = ExtractionJob(corpus.path, True, hubert, out, ExtractionSettings(jobs=1))
         killed = []
 
         murderer = threading.Thread(target=kill_one, args=(cluster, out.parent, f"{out.name}.shards/*.zarr", killed))
         if kill:
             murderer.start()
-        assert extract_on_dask(asked, cluster.scheduler_address) == 160
+        assert extract_on_dask(job, cluster.scheduler_address) == 160
         if kill:
             murderer.join()
             assert killed
@@ -82,13 +84,13 @@ def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, mo
     assert content_hash(tmp_path / "cli.zarr") == whole
 
 
-def test_what_a_share_says_is_heard_and_a_missing_scheduler_is_named(corpus, cluster, tmp_path, monkeypatch):
-    asked = ExtractionJob(corpus.path, True, str(tmp_path / "none"), {"device": "cpu"}, tmp_path / "a.zarr", {})
-    with pytest.raises(InputError, match=r"share \d/8: encoder .*none: no such folder"):
-        extract_on_dask(asked, cluster.scheduler_address)
-    monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
+def test_the_error_of_a_shard_is_raised_and_a_missing_scheduler_is_named(corpus, cluster, tmp_path, monkeypatch):
+    job = ExtractionJob(corpus.path, True, EncoderSettings(str(tmp_path / "none"), device="cpu"), tmp_path / "a.zarr")
+    with pytest.raises(InputError, match=r"shard \d/8: encoder .*none: no such folder"):
+        extract_on_dask(job, cluster.scheduler_address)
+    monkeypatch.setattr("layerprobe.probe.dask_client.CONNECTION_TIMEOUT", 2)
     with pytest.raises(InputError, match=r"No scheduler of Dask answers at tcp://127.0.0.1:1 "):
-        extract_on_dask(asked, "tcp://127.0.0.1:1")
+        extract_on_dask(job, "tcp://127.0.0.1:1")
 
 
 def test_a_sweep_by_two_workers_one_of_them_killed_gives_the_scores_of_one_process(
@@ -97,15 +99,15 @@ def test_a_sweep_by_two_workers_one_of_them_killed_gives_the_scores_of_one_proce
     cluster = mortal_cluster
     cache = tmp_path / "h.zarr"
     extract(corpus, load_exact(folders["hubert"]), cache)
-    words = ("sweep", cache, corpus.path, "--folds", 3, "--permutations", 3, "--weighted-sum-seeds", 1, "--out")
-    assert command(*words, tmp_path / "here").exit_code == 0
+    arguments = ("sweep", cache, corpus.path, "--folds", 3, "--permutations", 3, "--weighted-sum-seeds", 1, "--out")
+    assert command(*arguments, tmp_path / "here").exit_code == 0
     for name, kill in (("both", False), ("killed", True)):
         out, killed = tmp_path / name, []
 
-        murderer = threading.Thread(target=kill_one, args=(cluster, out, "unfinished/*.npz", killed))
+        murderer = threading.Thread(target=kill_one, args=(cluster, out, "partial/*.npz", killed))
         if kill:
             murderer.start()
-        done = command(*words, out, "--dask", cluster.scheduler_address)
+        done = command(*arguments, out, "--dask", cluster.scheduler_address)
         assert done.exit_code == 0, done.output
         if kill:
             murderer.join()
@@ -115,10 +117,12 @@ def test_a_sweep_by_two_workers_one_of_them_killed_gives_the_scores_of_one_proce
         assert not (out / "partial").exists()
 
 
-def test_a_sweep_goes_on_at_what_it_kept_and_names_a_missing_scheduler(corpus, cluster, folders, tmp_path, monkeypatch):
+def test_a_sweep_resumes_from_partial_results_and_names_a_missing_scheduler(
+    corpus, cluster, folders, tmp_path, monkeypatch
+):
     cache = tmp_path / "h.zarr"
     extract(corpus, load_exact(folders["hubert"]), cache)
-    words = (
+    arguments = (
         "sweep",
         cache,
         corpus.path,
@@ -137,12 +141,12 @@ def test_a_sweep_goes_on_at_what_it_kept_and_names_a_missing_scheduler(corpus, c
     monkeypatch.setattr(
         PartialResults, "save", lambda self, name, done: (probed.append(name), save(self, name, done))[1]
     )
-    assert command(*words, "--dask", cluster.scheduler_address).exit_code == 0
+    assert command(*arguments, "--dask", cluster.scheduler_address).exit_code == 0
     first = len(probed)
     assert first == len(set(probed)) > 1
     next((tmp_path / "a" / "partial").glob("*.npz")).write_bytes(b"torn")
-    assert command(*words, "--dask", cluster.scheduler_address).exit_code == 0
+    assert command(*arguments, "--dask", cluster.scheduler_address).exit_code == 0
     assert len(probed) == first + 1
-    monkeypatch.setattr("layerprobe.probe.dask_client.SECONDS_TO_ANSWER", 2)
-    assert "No scheduler of Dask answers" in refused(*words, "--dask", "tcp://127.0.0.1:1")
-    assert "Leave --device or --dask out" in refused(*words, "--device", "cuda", "--dask", "tcp://127.0.0.1:1")
+    monkeypatch.setattr("layerprobe.probe.dask_client.CONNECTION_TIMEOUT", 2)
+    assert "No scheduler of Dask answers" in refused(*arguments, "--dask", "tcp://127.0.0.1:1")
+    assert "Leave --device or --dask out" in refused(*arguments, "--device", "cuda", "--dask", "tcp://127.0.0.1:1")

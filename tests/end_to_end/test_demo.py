@@ -17,11 +17,11 @@ from layerprobe.probe.synthesis import demo_corpus
 ENCODERS = ["embedded", "all-MiniLM-L6-v2", "acoustic"]
 
 
-def judged(out, said):
+def checked_demo(out, output):
     """Ridge's scores and the findings of a demo, after what holds of any."""
-    assert f"heatmap: {out / 'runs' / 'first' / 'figures' / 'heatmap.png'}" in said
-    assert f"report:  {out / 'runs' / 'first' / 'report.html'}" in said
-    assert re.findall(r"^  layerprobe (\w+)", said, flags=re.MULTILINE) == ["extract", "sweep", "heatmap"]
+    assert f"heatmap: {out / 'runs' / 'first' / 'figures' / 'heatmap.png'}" in output
+    assert f"report:  {out / 'runs' / 'first' / 'report.html'}" in output
+    assert re.findall(r"^  layerprobe (\w+)", output, flags=re.MULTILINE) == ["extract", "sweep", "heatmap"]
     scores = pd.read_csv(out / "runs" / "first" / "scores.csv", dtype={"layer": str, "fold": str})
     scores = scores[(scores["fold"] == "pooled") & (scores["metric"] == "ccc_matched") & (scores["probe"] == "ridge")]
     assert list(dict.fromkeys(scores["encoder"]))[:3] == ENCODERS
@@ -34,16 +34,16 @@ def best_of(scores):
 
 
 def test_a_small_demo_goes_the_whole_way(tmp_path, monkeypatch):
-    """Three utterances of each voice show arousal in the prosody and valence in the words, if not what training adds.
+    """Three utterances of each voice show arousal in the prosody and valence in the text.
 
-    Fewer permutations and seeds are asked of the sweep; everything else is the command's.
+    The sweep has fewer permutations and seeds; everything else is as in the command.
     """
     pytest.importorskip("espeakng_loader")
     monkeypatch.setattr(demo_corpus, "UTTERANCES_PER_VOICE", 3)
     monkeypatch.setattr("layerprobe.demo.plan_sweep", partial(plan_sweep, permutations=3, weighted_sum_seeds=1))
     done = run("demo", "--out", tmp_path / "demo")
     assert done.exit_code == 0, done.output
-    scores, findings = judged(tmp_path / "demo", done.stdout)
+    scores, findings = checked_demo(tmp_path / "demo", done.stdout)
     best = best_of(scores)  # of 72 utterances, so chance has a standard deviation of 0.12
     assert best["embedded", "arousal"] > 0.5
     assert best["acoustic", "arousal"] > 0.5
@@ -51,7 +51,7 @@ def test_a_small_demo_goes_the_whole_way(tmp_path, monkeypatch):
     assert best["all-MiniLM-L6-v2", "valence"] > 0.4
     assert best["acoustic", "valence"] < 0.36
     assert scores[scores["control"] == "permuted"].groupby("target")["value"].mean().max() < 0.15
-    assert {"above_random", "depth_difference", "best_layer"} <= set(findings["name"])
+    assert {"gain_over_random", "depth_difference", "highest_scoring_layer"} <= set(findings["name"])
 
 
 @pytest.mark.long
@@ -59,7 +59,7 @@ def test_the_demo_finds_what_was_planted(tmp_path):
     pytest.importorskip("espeakng_loader")
     out = tmp_path / "demo"
     done = subprocess.run([*COMMAND, "demo", "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=True)
-    scores, findings = judged(out, done.stdout)
+    scores, findings = checked_demo(out, done.stdout)
     best = best_of(scores)
     assert best["embedded", "arousal"] > 0.7
     assert best["acoustic", "arousal"] > 0.7  # it was planted in the prosody
@@ -67,8 +67,9 @@ def test_the_demo_finds_what_was_planted(tmp_path):
     assert best["all-MiniLM-L6-v2", "valence"] > 0.7
     assert best["acoustic", "valence"] < 0.15
     assert scores[scores["control"] == "permuted"].groupby("target")["value"].mean().max() < 0.15
-    above = findings[findings["name"] == "above_random"].set_index("target")
-    assert above["low"]["arousal"] > 0  # what training added, by an interval over speakers
-    assert above["low"]["valence"] > 0
-    depth = findings[(findings["name"] == "depth_difference") & (findings["about"] == "score_centre")]
-    assert depth.set_index("encoder").loc["embedded", ["low", "high"]].notna().all()
+    above = findings[findings["name"] == "gain_over_random"].set_index("target")
+    assert above["ci_low"]["arousal"] > 0  # what training added, by an interval over speakers
+    assert above["ci_low"]["valence"] > 0
+    depth = findings[findings["control"] == "none"]
+    depth = depth[(depth["name"] == "depth_difference") & (depth["measure"] == "score_centre")]
+    assert depth.set_index("encoder").loc["embedded", ["ci_low", "ci_high"]].notna().all()

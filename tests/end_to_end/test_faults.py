@@ -1,4 +1,4 @@
-"""Faults that no one part owns: forks, a store that can't be written, a table of a million rows, kills of a sweep."""
+"""Faults across parts: forks, a store that can't be written, a table of a million rows, kills of a sweep."""
 
 from __future__ import annotations
 
@@ -77,17 +77,17 @@ def test_a_forked_process_extracts_after_its_parent_has(ten_voices, folders, tmp
 
 
 @needs_fork
-def test_a_store_that_may_not_be_written_is_read_and_says_so_when_written():
-    """As nobody in particular, for root may write everywhere."""
+def test_a_store_that_may_not_be_written_is_read_and_refuses_to_be_written():
+    """As another user, for root may write everywhere."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.zarr"
         fill(path, 3)
         before = content_hash(path)
         for file in (*Path(folder).rglob("*"), Path(folder)):
             file.chmod(0o555 if file.is_dir() else 0o444)
-        told = Path(folder).with_name(f"{Path(folder).name}-told")
-        told.touch()
-        told.chmod(0o666)
+        report = Path(folder).with_name(f"{Path(folder).name}-error")
+        report.touch()
+        report.chmod(0o666)
         open_cache(path).read_layer("1")  # what is imported late is there before root is given up
         child = os.fork()
         if child == 0:
@@ -99,16 +99,16 @@ def test_a_store_that_may_not_be_written_is_read_and_says_so_when_written():
                 with CacheWriter(path, PLAN, dim=DIM) as writer:
                     writer.append(*next(rows(1)))
             except BaseException as error:
-                told.write_text(f"{type(error).__name__}: {error}")
+                report.write_text(f"{type(error).__name__}: {error}")
             os._exit(0)
         os.waitpid(child, 0)
-        said = told.read_text()
-        told.unlink()
+        message = report.read_text()
+        report.unlink()
         Path(folder).chmod(0o755)
         for file in Path(folder).rglob("*"):
             file.chmod(0o755)
-        assert said.startswith("PermissionError"), said
-        assert str(path) in said
+        assert message.startswith("PermissionError"), message
+        assert str(path) in message
         assert content_hash(path) == before
         assert verify(path) == []
 
@@ -138,20 +138,20 @@ def test_a_manifest_of_a_million_rows_is_checked_to_its_last(tmp_path, n_rows):
     ]
 
 
-def test_ctrl_c_reaches_every_process_and_the_same_command_goes_on(folders, tmp_path, forks):
+def test_ctrl_c_reaches_every_process_and_the_same_command_resumes(folders, tmp_path, forks):
     table = []
     for i in range(600):
         soundfile.write(tmp_path / f"s{i}.wav", voice(0.5, pitch=80 + i / 4, seed=i), 16_000)
         table.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 9}", "arousal": 1 + i / 150})
     manifest = write_table(tmp_path, table)
     out = tmp_path / "a.zarr"
-    words = [
+    arguments = [
         "extract", manifest, "--encoder", folders["hubert"], "--precision", "float32", "--device", "cpu", "--out", out,
         "--processes", 2,
     ]  # fmt: skip
-    process = forks.start(*words, module="layerprobe", new_session=True)
+    process = forks.start(*arguments, module="layerprobe", new_session=True)
     deadline = time.monotonic() + 90
-    while len(list(tmp_path.glob("a.zarr.shards/*/journal.jsonl"))) < 2 and time.monotonic() < deadline:
+    while len(list(tmp_path.glob("a.zarr.shards/*/extraction/journal.jsonl"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
@@ -159,7 +159,7 @@ def test_ctrl_c_reaches_every_process_and_the_same_command_goes_on(folders, tmp_
     assert stopped.returncode == 130, stopped.stderr
     assert "Traceback" not in stopped.stderr, stopped.stderr
     assert not out.exists()
-    done = forks.run(*words, module="layerprobe")
+    done = forks.run(*arguments, module="layerprobe")
     assert done.returncode == 0, done.stderr
     extract(read_manifest(manifest), load_exact(folders["hubert"]), tmp_path / "once.zarr")
     assert content_hash(out) == content_hash(tmp_path / "once.zarr")
@@ -167,7 +167,7 @@ def test_ctrl_c_reaches_every_process_and_the_same_command_goes_on(folders, tmp_
 
 def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_files(tmp_path, folders, ten_voices, forks):
     extract(ten_voices, load_exact(folders["hubert"]), tmp_path / "h.zarr")
-    words = [
+    arguments = [
         "sweep",
         "h.zarr",
         str(ten_voices.path),
@@ -188,12 +188,12 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_files(tmp_pat
     )
 
     def run(n, out):
-        return forks.run(n, *words, "--jobs", 1, "--out", out, code=script, folder=tmp_path)
+        return forks.run(n, *arguments, "--jobs", 1, "--out", out, code=script, folder=tmp_path)
 
     assert run(0, "whole").returncode == 0
     killed = 0
     for _ in range(20):
-        done = run(2, "killed")  # each goes on where the last was killed, and is killed at its second file
+        done = run(2, "killed")  # each resumes where the last was killed, and is killed at its second file
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr

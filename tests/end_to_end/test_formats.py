@@ -120,7 +120,7 @@ def test_every_array_and_attribute_of_a_cache_is_described(cache):
     fields = fields_of("NAME.zarr")
     assert set(arrays) <= set(fields)
     for name, array in arrays.items():
-        dimensions = ", ".join(array.metadata.dimension_names)
+        dimensions = ", ".join(array.metadata.dimension_names or ())
         assert fields[name].type.partition(" ")[2] == f"({dimensions})", name
     attributes = {f"attributes.{name}" for name in group.attrs}
     attributes |= {f"attributes.plan.{name}" for name in group.attrs["plan"]}

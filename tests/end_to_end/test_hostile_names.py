@@ -1,4 +1,4 @@
-"""Names that would lead out of the run folder: utterances, targets, classes and talkers called like paths."""
+"""Names that would lead out of the run folder: utterances, targets, classes and speakers called like paths."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ sys.addaudithook(note)
 from typer.testing import CliRunner
 from layerprobe.cli.app import app
 
-for words in json.loads(sys.argv[1]):
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 0, (words, done.output, done.exception)
+for arguments in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, (arguments, done.output, done.exception)
 print(json.dumps(sorted(set(written))))
 """
 NAMES = ("../../outside", "/etc/outside", "..", "a/../../../outside", "C:\\\\outside", "~/outside")
@@ -70,10 +70,10 @@ def test_nothing_is_ever_written_outside_the_run_folder(folders, forks, tmp_path
         ["extract", corpus / "my.csv", "--encoder", folders["hubert"], "--out", cache, "--device", "cpu"],
         ["sweep", cache, corpus / "my.csv", "--out", run, "--folds", 2, "--permutations", 2, "--weighted-sum-seeds", 1,
          "--probe", "logistic", "--jobs", 1],
-        *([verb, run] for verb in ("heatmap", "curves", "layer-weights", "depth", "best-layer", "report")),
+        *([command, run] for command in ("heatmap", "curves", "layer-weights", "depth", "best-layer", "report")),
         ["manifest", "describe", corpus / "my.csv", "--out", out / "described"],
     ]  # fmt: skip
-    text = json.dumps([[str(word) for word in words] for words in commands])
+    text = json.dumps([[str(word) for word in arguments] for arguments in commands])
     done = forks.run(text, code=SCRIPT, folder=out.parent, environment={"TMPDIR": str(tmp_path)})
     assert done.returncode == 0, done.stderr[-3000:]
     written = json.loads(done.stdout.splitlines()[-1])

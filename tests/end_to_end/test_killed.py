@@ -12,6 +12,7 @@ from helpers.command_line import script_environment
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
+import layerprobe.probe.cache.create
 import layerprobe.probe.cache.store
 import layerprobe.probe.cache.verify
 import layerprobe.probe.cache.writer
@@ -20,27 +21,27 @@ from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.cache.writer import CacheWriter
 
-for module in (layerprobe.probe.cache.store, layerprobe.probe.cache.writer, layerprobe.probe.cache.verify):
-    module.BLOCK = 4
+for name in ("create", "store", "writer", "verify"):
+    getattr(layerprobe.probe.cache, name).BLOCK = 4
 folder, every = Path(sys.argv[1]), int(sys.argv[2])
 
 
 def fill(path):
-    '''Ten rows in two runs; the second replaces a row of the first and takes one out.'''
+    '''Ten rows in two runs; the second replaces a row of the first and removes one.'''
     every = list(rows(10))
     with CacheWriter(path, PLAN, dim=DIM) as writer:
-        for name, sound, embeddings in every[:6]:
+        for name, digest, embeddings in every[:6]:
             if name not in writer.cached and name != "ü2":
-                writer.append(name, sound, embeddings)
+                writer.append(name, digest, embeddings)
             if name == "ü2" and "ü2" not in writer.cached and "ü5" not in writer.cached:
-                writer.append(name, sound, embeddings)
+                writer.append(name, digest, embeddings)
     with CacheWriter(path, PLAN, dim=DIM) as writer:
         if writer.cached["ü1"] != "edited":
             writer.append("ü1", "edited", every[1][2] + 1)
         writer.drop({"ü2"} & set(writer.cached))
-        for name, sound, embeddings in every[6:]:
+        for name, digest, embeddings in every[6:]:
             if name not in writer.cached:
-                writer.append(name, sound, embeddings)
+                writer.append(name, digest, embeddings)
 
 
 def forked(work):

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import soundfile
 from helpers.command_line import ROOT
 from helpers.voices import voice, write_table
 from nbclient import NotebookClient
-
-import soundfile
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import zarr
 from helpers.cache_rows import content_hash
 from helpers.command_line import refused, run as command, script_environment
 from helpers.leases import owner
@@ -26,7 +28,7 @@ from layerprobe.probe.cache.lease import LEASE
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.filesystem import place, size_of
+from layerprobe.probe.filesystem import resolve, size_of, zarr_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,12 +45,12 @@ from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.data.read import read_manifest
 from helpers.remote_caches import remote_hash
 
-layerprobe.probe.cache.lease.SETTLE_SECONDS = 0.05  # nobody else takes it over
+layerprobe.probe.cache.lease.WAIT_SECONDS = 0.05  # no other process takes it over
 manifest, folder, url, whole, every = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:5], int(sys.argv[5])
 
 
 def forked(n, there):
-    child = os.fork()  # before s3fs is used, which no fork may share
+    child = os.fork()  # before s3fs is used, which can't be used on both sides of a fork
     if child:
         return os.waitpid(child, 0)[1]
     try:
@@ -131,7 +133,7 @@ def url(server, request):
     return f"s3://corpora/{request.node.name[:40]}/h.zarr"
 
 
-def words(manifest, encoder, out):
+def extract_command(manifest, encoder, out):
     return ("extract", manifest.path, "--encoder", encoder, "--precision", "float32", "--device", "cpu", "--out", out)
 
 
@@ -142,21 +144,21 @@ def local(ten_voices, folders, tmp_path_factory):
     return path
 
 
-def test_every_verb_takes_a_url_and_the_store_holds_the_bytes_of_a_folder(ten_voices, folders, local, url, tmp_path):
-    done = command(*words(ten_voices, folders["hubert"], url))
+def test_every_command_takes_a_url_and_the_store_holds_the_bytes_of_a_folder(ten_voices, folders, local, url, tmp_path):
+    done = command(*extract_command(ten_voices, folders["hubert"], url))
     assert "10 utterances extracted" in done.stdout, done.output
     assert remote_hash(url) == content_hash(local)
-    assert not (place(url) / LEASE).exists()
+    assert not (resolve(url) / LEASE).exists()
     assert differences(open_cache(local), open_cache(url)) == []
-    again = command(*words(ten_voices, folders["hubert"], url))
+    again = command(*extract_command(ten_voices, folders["hubert"], url))
     assert "0 utterances extracted" in again.stdout
     assert "10 were there already" in again.stdout
     shown = command("cache", "info", url, "--manifest", ten_voices.path).stdout
     assert f"{url}: 10 utterances" in shown
     assert "10 of 10 utterances are cached" in shown
-    assert size_of(place(url)) == pytest.approx(size_of(local), rel=0.01)
-    assert "is whole" in command("cache", "verify", url).stdout
-    assert "hold the same" in command("cache", "diff", url, local).stdout
+    assert size_of(resolve(url)) == pytest.approx(size_of(local), rel=0.01)
+    assert "is intact" in command("cache", "verify", url).stdout
+    assert "have the same content" in command("cache", "diff", url, local).stdout
     assert "in an object store" in refused("cache", "compact", url)
     runs = []
     for k, cache in enumerate((url, local)):
@@ -166,15 +168,28 @@ def test_every_verb_takes_a_url_and_the_store_holds_the_bytes_of_a_folder(ten_vo
     assert runs[0] == runs[1]
 
 
-def test_a_damaged_object_is_named_and_mended_to_the_same_bytes(ten_voices, folders, local, url):
+def test_zarr_and_xarray_read_a_cache_there_without_a_warning(ten_voices, folders, local, url):
+    xarray = pytest.importorskip("xarray")
+    extract(ten_voices, load_exact(folders["hubert"]), url)
+    expected = open_cache(local).read_layer(1, pooling="mean")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        group = zarr.open_group(zarr_store(resolve(url)), mode="r", use_consolidated=False)
+        assert len(list(group.members(max_depth=None))) == 6
+        data = xarray.open_zarr(url, chunks=None)
+        assert (data["embeddings"].sel(layer="1", pooling="mean").values == expected).all()
+    assert (open_cache(url).to_xarray().sel(layer="1", pooling="mean").values == expected).all()
+
+
+def test_a_damaged_object_is_named_and_repaired_to_the_same_bytes(ten_voices, folders, local, url):
     extract(ten_voices, load_exact(folders["hubert"]), url)
     for name in ("embeddings/c/0/0/0/0", "utterance_id/c/0"):
-        file = place(url).joinpath(*name.split("/"))
+        file = resolve(url).joinpath(*name.split("/"))
         whole = file.read_bytes()
         file.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
         assert "1 files are damaged" in refused("cache", "verify", url)
-        mended = command("cache", "repair", url, ten_voices.path, "--encoder", folders["hubert"])
-        assert mended.exit_code == 0, mended.output
+        repaired = command("cache", "repair", url, ten_voices.path, "--encoder", folders["hubert"])
+        assert repaired.exit_code == 0, repaired.output
         assert verify(url) == []
         assert file.read_bytes() == whole
         file.unlink()
@@ -183,19 +198,19 @@ def test_a_damaged_object_is_named_and_mended_to_the_same_bytes(ten_voices, fold
     assert remote_hash(url) == content_hash(local)
 
 
-def test_shares_of_processes_are_merged_there(ten_voices, folders, local, url):
-    done = command(*words(ten_voices, folders["hubert"], url), "--processes", 2)
+def test_shards_of_processes_are_merged_there(ten_voices, folders, local, url):
+    done = command(*extract_command(ten_voices, folders["hubert"], url), "--processes", 2)
     assert done.exit_code == 0, done.output
     assert remote_hash(url) == content_hash(local)
-    shares = place(url).with_name("h.zarr.shards")
-    assert not [f for f in shares.rglob("*") if f.is_file()]
+    shards = resolve(url).with_name("h.zarr.shards")
+    assert not [f for f in shards.rglob("*") if f.is_file()]
 
 
 def test_a_cluster_fills_it_and_sweeps_from_it(ten_voices, folders, local, url, tmp_path):
     sweep = ("sweep", "--folds", 2, "--permutations", 1, "--weighted-sum-seeds", 1, "--out")
     with two_workers() as cluster:
         there = ("--dask", cluster.scheduler_address)
-        filled = command(*words(ten_voices, folders["hubert"], url), *there)
+        filled = command(*extract_command(ten_voices, folders["hubert"], url), *there)
         assert filled.exit_code == 0, filled.output
         swept = command(*sweep, tmp_path / "there", url, ten_voices.path, *there)
         assert swept.exit_code == 0, swept.output
@@ -207,30 +222,30 @@ def test_a_cluster_fills_it_and_sweeps_from_it(ten_voices, folders, local, url, 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.long)])
-def test_a_killed_writer_is_succeeded_and_the_store_ends_the_same(ten_voices, folders, local, url, forks, every):
-    """Killed at each request that writes, or at every sixth; succeeded at once, for its claim names this machine."""
+def test_a_killed_writer_is_resumed_and_the_store_ends_the_same(ten_voices, folders, local, url, forks, every):
+    """Killed at each request that writes, or at every sixth; resumed at once, for the lease names this machine."""
     done = forks.run(ten_voices.path, folders["hubert"], url, content_hash(local), every, code=KILLED)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.split()[-2]) > 15 // every, done.stdout
 
 
 def test_a_living_writer_is_not_disturbed(ten_voices, folders, url):
-    place(url).joinpath(LEASE).write_text(owner(pid=os.getppid()))
-    said = refused(*words(ten_voices, folders["hubert"], url))
-    assert f"is being written by another process ({os.getppid()} on here)" in said
-    place(url).joinpath(LEASE).write_text(owner(machine="another"))
-    assert "its claim lapses after 90 seconds" in refused(*words(ten_voices, folders["hubert"], url))
+    resolve(url).joinpath(LEASE).write_text(owner(pid=os.getppid()))
+    message = refused(*extract_command(ten_voices, folders["hubert"], url))
+    assert f"is being written by another process ({os.getppid()} on here)" in message
+    resolve(url).joinpath(LEASE).write_text(owner(machine="another"))
+    assert "its lease expires after 90 seconds" in refused(*extract_command(ten_voices, folders["hubert"], url))
 
 
-def test_what_does_not_answer_is_said_in_words(ten_voices, folders, server, monkeypatch):
+def test_a_store_that_does_not_answer_is_reported(ten_voices, folders, server, monkeypatch):
     assert "s3://nowhere/h.zarr can't be reached" in refused("cache", "verify", "s3://nowhere/h.zarr")
-    said = refused(*words(ten_voices, folders["hubert"], "s3://nowhere/h.zarr"))
-    assert "See that the address is right" in said
+    message = refused(*extract_command(ten_voices, folders["hubert"], "s3://nowhere/h.zarr"))
+    assert "Check that the address is right" in message
     assert "is no cache of embeddings" in refused("cache", "verify", "s3://corpora/nothing.zarr")
     assert "can't be opened" in command("cache", "verify", "ftpx://host/h.zarr").output
 
 
-def test_a_store_that_is_lost_half_way_is_said_in_words():
+def test_a_store_that_is_lost_half_way_is_reported():
     """With a server of its own, which dies between two blocks."""
     script = (
         "import os, signal, sys\nfrom helpers.cache_rows import DIM, PLAN, rows\n"
@@ -257,5 +272,5 @@ def test_a_store_that_is_lost_half_way_is_said_in_words():
 
 def test_a_journal_is_only_ever_written_whole(ten_voices, folders, url):
     extract(ten_voices, load_exact(folders["hubert"]), url)
-    lines = [json.loads(line) for line in (place(url) / JOURNAL).read_text().splitlines()]
+    lines = [json.loads(line) for line in (resolve(url) / JOURNAL).read_text().splitlines()]
     assert [(line["block"], line["rows"]) for line in lines] == [(0, 10)]

@@ -83,10 +83,10 @@ def users_folder(path, files):
     return path
 
 
-def ran(interpreter, folder, *words):
+def ran(interpreter, folder, *arguments):
     """What a process prints that runs in a user's folder, which is first on its path, as in a notebook."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": str(folder)}
-    command = [str(interpreter), *map(str, words)]
+    command = [str(interpreter), *map(str, arguments)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
@@ -105,22 +105,22 @@ def ran(interpreter, folder, *words):
 )
 def test_commands_and_modules_run_in_a_users_folder(how, files, quick, interpreters, material, tmp_path):
     folder = users_folder(tmp_path, THEIRS[files])
-    told = ran(interpreters[how], folder, ROOT / "tests" / "helpers" / "every_command.py", material, *quick)
-    assert "every command ran" in told
-    assert ("site-packages" in told.splitlines()[0]) == (how == "wheel")
-    assert int(re.search(r"(\d+) modules", told)[1]) > 100
+    output = ran(interpreters[how], folder, ROOT / "tests" / "helpers" / "every_command.py", material, *quick)
+    assert "every command ran" in output
+    assert ("site-packages" in output.splitlines()[0]) == (how == "wheel")
+    assert int(re.search(r"(\d+) modules", output)[1]) > 100
 
 
 @pytest.mark.parametrize("how", ["editable", "wheel"])
 def test_the_module_itself_starts_and_prints_the_same_numbers(how, interpreters, material, tmp_path):
     """``python -m layerprobe``, whose first path is the working folder: a user's own CCC was once printed."""
-    told = {}
+    output = {}
     for files in ("nothing", "folders"):
         (tmp_path / files).mkdir()
         folder = users_folder(tmp_path / files, THEIRS[files])
-        told[files] = ran(interpreters[how], folder, "-m", "layerprobe", "manifest", "describe", material / "my.csv")
-    assert "arousal" in told["nothing"]
-    assert told["folders"] == told["nothing"]
+        output[files] = ran(interpreters[how], folder, "-m", "layerprobe", "manifest", "describe", material / "my.csv")
+    assert "arousal" in output["nothing"]
+    assert output["folders"] == output["nothing"]
 
 
 @pytest.mark.parametrize("how", ["editable", "wheel"])
@@ -168,7 +168,7 @@ def test_nothing_is_imported_by_a_name_that_is_not_ours():
     assert {str(p): found for p in paths if (found := bare_imports(p.read_text()))} == {}
 
 
-def test_the_links_lead_to_the_folders_beside_them():
+def test_the_links_lead_to_the_folders_of_the_checkout():
     """A checkout that has text files in their place (Windows without core.symlinks) can't import anything."""
     for name in OURS:
         link = ROOT / "layerprobe" / name

@@ -1,4 +1,4 @@
-"""From sound files of every kind to a heatmap file, by the Python API; signals planted in the sound are found."""
+"""From audio files of every kind to a heatmap, with the Python API; signals planted in the audio are found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from layerprobe.figures.plots.heatmap import heatmap_figure
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.read import read_manifest
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 
@@ -31,9 +31,9 @@ def corpus(tmp_path_factory):
     for i in range(96):
         ending, rate, channels = kinds[i % len(kinds)]
         arousal = rng.uniform(1, 7)
-        sound = voice(rng.uniform(0.6, 1.6), rate=rate, pitch=80 + 25 * arousal, seed=i)
+        audio = voice(rng.uniform(0.6, 1.6), rate=rate, pitch=80 + 25 * arousal, seed=i)
         name = f"{ending}-{rate}-{channels}-{i}.{ending}"
-        soundfile.write(folder / name, np.stack([sound] * channels, axis=1), rate)
+        soundfile.write(folder / name, np.stack([audio] * channels, axis=1), rate)
         rows.append(
             {
                 "utterance_id": f"u{i:02d}",
@@ -46,10 +46,10 @@ def corpus(tmp_path_factory):
     return read_manifest(write_table(folder, rows, targets=("arousal", "valence")))
 
 
-def test_from_sounds_of_every_kind_to_a_heatmap(corpus, folders, tmp_path):
+def test_from_audio_of_every_kind_to_a_heatmap(corpus, folders, tmp_path):
     caches = []
     for kind in ("hubert", "whisper"):
-        done = extract(corpus, load_audio_encoder(str(folders[kind])), tmp_path / f"{kind}.zarr")
+        done = run_extraction(corpus, load_audio_encoder(str(folders[kind])), tmp_path / f"{kind}.zarr")
         assert (done.n_extracted, len(done.quarantine)) == (96, 0)
         caches.append(open_cache(tmp_path / f"{kind}.zarr"))
     extract(corpus, load_audio_encoder(str(folders["hubert"]), random_init=0), tmp_path / "random.zarr")

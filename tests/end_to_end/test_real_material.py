@@ -1,4 +1,4 @@
-"""On real speech and a really trained encoder, where the material is at hand: from the command line to the picture."""
+"""On real speech and a trained encoder, where these are available: from the command line to the figure."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def test_every_tensor_of_the_real_encoder_is_loaded_and_the_decoder_is_not_misse
 
 @pytest.mark.long
 def test_real_speech_through_the_real_encoder_to_a_heatmap(tmp_path):
-    """Loudness and pitch are in the sound: the first layers of Whisper carry them, the last have let go of loudness."""
+    """The first layers of Whisper carry information about loudness and pitch, the last less about loudness."""
     manifest = write_measured_manifest(tmp_path / "libri.csv", n_utterances=80)
     cache, folder = tmp_path / "whisper.zarr", tmp_path / "runs" / "first"
-    for words in (
+    for arguments in (
         ("manifest", "validate", manifest),
         ("extract", manifest, "--encoder", WHISPER, "--out", cache),
         ("sweep", cache, manifest, "--out", folder),
         ("heatmap", folder),
     ):
-        result = run(*words)
+        result = run(*arguments)
         assert result.exit_code == 0, result.output
     scores = pd.read_csv(folder / "scores.csv", dtype={"layer": str, "fold": str})
     scores = scores[(scores["fold"] == "pooled") & (scores["metric"] == "ccc_matched") & (scores["probe"] == "ridge")]
@@ -54,9 +54,9 @@ def test_16_bits_move_no_score_of_the_real_encoder_by_half_a_hundredth(tmp_path)
     scores = {}
     for precision in ("float32", "bfloat16"):
         cache, folder = tmp_path / f"{precision}.zarr", tmp_path / precision
-        words = ("extract", manifest, "--encoder", WHISPER, "--precision", precision, "--out", cache)
-        for verb in (words, ("sweep", cache, manifest, "--out", folder, "--weighted-sum-seeds", 0)):
-            result = run(*verb)
+        arguments = ("extract", manifest, "--encoder", WHISPER, "--precision", precision, "--out", cache)
+        for command in (arguments, ("sweep", cache, manifest, "--out", folder, "--weighted-sum-seeds", 0)):
+            result = run(*command)
             assert result.exit_code == 0, result.output
         table = pd.read_csv(folder / "scores.csv", dtype={"layer": str, "fold": str})
         table = table[(table["fold"] == "pooled") & (table["control"] == "none")]

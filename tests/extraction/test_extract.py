@@ -1,4 +1,4 @@
-"""Extraction: exact, resumable, and no sound is dropped without a reason."""
+"""Extraction: exact, resumable, and no utterance is dropped without a reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from helpers.cache_rows import content_hash
 from helpers.speech_models import load_exact
 from helpers.voices import write_table
 
-from layerprobe.probe.cache.store import CacheMismatchError, open_cache
+from layerprobe.probe.cache.store import Cache, CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.data.audio import read_audio_file
 from layerprobe.probe.data.audio_hashes import AudioHashes
@@ -24,9 +24,10 @@ from layerprobe.probe.encoders.linear_kernels import products_used
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.pooling import pool_layers
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.estimate import estimate_resources
-from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.extraction.estimate import estimate_resources, size_text
+from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.extraction.inputs import make_input_reader
+from layerprobe.probe.extraction.settings import ExtractionSettings
 from layerprobe.probe.filesystem import size_of
 from layerprobe.probe.progress import LogProgress
 from layerprobe.probe.system import peak_memory, resident_memory
@@ -39,7 +40,7 @@ def encoder(folders):
 
 @pytest.fixture
 def corpus(write_audio, tmp_path):
-    """Eight good sounds of different lengths and pitches."""
+    """Eight valid recordings of different durations and pitches."""
     rows = []
     for i in range(8):
         write_audio(f"s{i}.wav", 0.5 + 0.17 * i, pitch=90 + 10 * i)
@@ -52,7 +53,7 @@ def manifest_of(tmp_path, rows):
 
 
 @pytest.mark.parametrize("kind", ["hubert", "wavlm-pre-norm", "wav2vec2-bert", "whisper"])
-def test_rows_are_the_encoder_alone_on_the_utterance_alone(corpus, folders, tmp_path, kind):
+def test_rows_equal_the_encoder_on_a_single_utterance(corpus, folders, tmp_path, kind):
     encoder = load_exact(folders[kind])
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
     cache = open_cache(tmp_path / "a.zarr")
@@ -65,7 +66,7 @@ def test_rows_are_the_encoder_alone_on_the_utterance_alone(corpus, folders, tmp_
             np.testing.assert_allclose(rows[i], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_order_and_neighbours_change_nothing(corpus, encoder, tmp_path):
+def test_order_and_other_utterances_change_nothing(corpus, encoder, tmp_path):
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
     extract(manifest_of(tmp_path, corpus[::-1][:5]), encoder, tmp_path / "b.zarr")
     a, b = open_cache(tmp_path / "a.zarr"), open_cache(tmp_path / "b.zarr")
@@ -74,9 +75,9 @@ def test_order_and_neighbours_change_nothing(corpus, encoder, tmp_path):
 
 def test_resumed_extraction_equals_an_uninterrupted_one(corpus, encoder, tmp_path):
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "once.zarr")
-    first = extract(manifest_of(tmp_path, corpus[:3]), encoder, tmp_path / "twice.zarr")
-    second = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "twice.zarr")
-    third = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "twice.zarr")
+    first = run_extraction(manifest_of(tmp_path, corpus[:3]), encoder, tmp_path / "twice.zarr")
+    second = run_extraction(manifest_of(tmp_path, corpus), encoder, tmp_path / "twice.zarr")
+    third = run_extraction(manifest_of(tmp_path, corpus), encoder, tmp_path / "twice.zarr")
     assert [(x.n_cached_before, x.n_extracted) for x in (first, second, third)] == [(0, 3), (3, 5), (8, 0)]
     assert content_hash(tmp_path / "twice.zarr") == content_hash(tmp_path / "once.zarr")
 
@@ -89,102 +90,145 @@ def test_how_many_work_at_once_changes_no_byte(corpus, folders, tmp_path, kind):
     assert content_hash(tmp_path / "1.zarr") == content_hash(tmp_path / "4.zarr")
 
 
-def test_what_16_bits_cost_on_the_users_own_sound_is_said_and_left_in_the_cache(corpus, folders, tmp_path, capsys):
+def test_the_error_of_16_bits_on_the_users_audio_is_printed_and_written_into_the_cache(
+    corpus, folders, tmp_path, capsys
+):
     manifest = manifest_of(tmp_path, corpus)
     encoder = load_audio_encoder(str(folders["hubert"]), precision="bfloat16")
     extract(manifest, encoder, tmp_path / "a.zarr", progress=LogProgress())
-    told = capsys.readouterr().err
-    assert told.count(products_used()) == 1
-    table = pd.read_csv(tmp_path / "a.zarr" / "precision_error.csv", dtype={"layer": str})
+    printed = capsys.readouterr().err
+    assert printed.count(products_used()) == 1
+    table = pd.read_csv(tmp_path / "a.zarr" / "extraction" / "precision_error.csv", dtype={"layer": str})
     assert table["layer"].tolist() == list(encoder.layers)
     assert table["relative_error"].between(1e-5, 2e-2).all()
     assert table["cosine"].between(0.999, 1.0).all()
-    greatest = table["relative_error"].max()
-    assert f"to {greatest:.2%} against float32 (cosine at least {table['cosine'].min():.5f}), on 4 sounds" in told
-    # one of the sampled sounds by hand: none is worse than the table says
-    sound = read_audio_file(tmp_path / "s0.wav", sampling_rate=16_000)
+    highest = table["relative_error"].max()
+    summary = f"to {highest:.2%} against float32 (cosine at least {table['cosine'].min():.5f}), on 4 recordings"
+    assert summary in printed
+    # one of the sampled recordings by hand: none is worse than the table states
+    waveform = read_audio_file(tmp_path / "s0.wav", sampling_rate=16_000)
     ours, exact = (
         pool_layers(states, poolings=("mean", "std")).flatten(1)
-        for states in (encoder.hidden_states(sound), encoder.reference_states(sound))
+        for states in (encoder.hidden_states(waveform), encoder.reference_states(waveform))
     )
     errors = (ours - exact).norm(dim=1) / exact.norm(dim=1)
     assert (table["relative_error"].to_numpy() >= errors.numpy() * 0.999).all()
 
 
-def test_float32_has_no_precision_to_lose(corpus, encoder, tmp_path):
+def test_float32_has_no_table_of_precision(corpus, encoder, tmp_path):
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
-    assert not (tmp_path / "a.zarr" / "precision_error.csv").exists()
+    assert not (tmp_path / "a.zarr" / "extraction" / "precision_error.csv").exists()
 
 
-def test_before_it_begins_it_says_how_much_it_will_be(corpus, encoder, tmp_path, capsys):
+def test_an_estimate_is_printed_before_the_extraction(corpus, encoder, tmp_path, capsys):
     corpus[0] |= {"start": 0.1, "end": 0.4}
-    held = resident_memory() // 1e8 / 10  # GB, rounded down; what is told is rounded
-    done = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", progress=LogProgress())
+    held = resident_memory() // 1e8 / 10  # GB, rounded down; what is printed is rounded
+    done = run_extraction(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", progress=LogProgress())
     seconds = sum(0.5 + 0.17 * i for i in range(8)) - 0.2  # the span is 0.3 of 0.5 s
-    told = capsys.readouterr().err
-    said = re.search(r"8 utterances to extract, (\S+) h of sound, 0\.\d MB on disk, (\S+) GB of memory; about ", told)
-    assert said[1] == f"{seconds / 3600:.2f}"
-    assert -1 < float(said[2]) - held < 4  # what the process held before, and what hearing may add
+    pattern = r"8 utterances to extract, (\S+) h of audio, (\S+) kB on disk, (\S+) (MB|GB) of memory; about "
+    hours, disk, memory, unit = re.search(pattern, capsys.readouterr().err).groups()
+    assert hours == f"{seconds / 3600:.2f}"
+    assert float(disk) == pytest.approx(size_of(tmp_path / "a.zarr") / 1e3, rel=0.1)
+    # what the process held before, and what encoding may add
+    assert -1 < float(memory) / {"MB": 1e3, "GB": 1}[unit] - held < 4
     assert done.audio_seconds == pytest.approx(seconds, abs=1e-3)
-    assert 0.0 < done.encoder_share <= 1.0
+    assert 0.0 < done.encoder_utilisation <= 1.0
 
 
-def test_what_was_held_before_hides_nothing_of_what_hearing_adds():
-    """The memory that an encoder took while it was loaded and gave back is no measure of what it takes to hear."""
+def test_a_resumed_extraction_estimates_what_is_left(corpus, encoder, tmp_path, capsys):
+    extract(manifest_of(tmp_path, corpus[:3]), encoder, tmp_path / "a.zarr")
+    size = size_of(tmp_path / "a.zarr")
+    run_extraction(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", progress=LogProgress())
+    pattern = (
+        r"5 utterances to extract \(3 cached already\), 0.00 h of audio, (\S+) kB to write \((\S+) kB more on disk\), "
+    )
+    written, more = map(float, re.search(pattern, capsys.readouterr().err).groups())
+    n_values = len(encoder.layers) * len(encoder.default_poolings) * encoder.dim
+    assert 5 * n_values * 4 / 1e3 < written < 5 * n_values * 4 / 1e3 + 10  # float32, and an index
+    # the last block has space for them: what grows is the index
+    assert abs(size_of(tmp_path / "a.zarr") - size) / 1e3 <= more < 10
+
+
+def test_sizes_have_the_unit_that_fits():
+    assert [size_text(n) for n in (0, 950, 999.96, 50_000, 999_960, 2_345_678, 1e9)] == [
+        "0 B", "950 B", "1.0 kB", "50.0 kB", "1.0 MB", "2.3 MB", "1.0 GB",
+    ]  # fmt: skip
+
+
+def test_extract_takes_a_text_as_path_and_returns_the_cache(corpus, encoder, tmp_path):
+    (tmp_path / "s7.wav").write_bytes(b"")
+    cache = extract(manifest_of(tmp_path, corpus), encoder, str(tmp_path / "a.zarr"))
+    assert isinstance(cache, Cache)
+    assert cache.utterance_ids.tolist() == [f"u{i}" for i in range(7)]
+    assert cache.quarantine["utterance_id"].tolist() == ["u7"]
+    np.testing.assert_array_equal(cache.read_layer("2"), open_cache(tmp_path / "a.zarr").read_layer("2"))
+
+
+def test_a_cache_of_no_usable_utterance_can_be_opened(corpus, encoder, tmp_path):
+    (tmp_path / "s0.wav").write_bytes(b"")
+    cache = extract(manifest_of(tmp_path, corpus[:1]), encoder, tmp_path / "a.zarr")
+    assert (len(cache.utterance_ids), len(cache.quarantine)) == (0, 1)
+
+
+def test_memory_that_was_freed_before_does_not_hide_what_encoding_adds():
+    """Memory that an encoder took only while it was loaded is no measure of what encoding takes."""
     held = np.ones(2**28, dtype=np.uint8)
     assert peak_memory() >= held.nbytes
     before = resident_memory()
     del held
     if peak_memory(anew=True) > before - 2**27:
-        pytest.skip("the most that a process held can't be asked anew here")
+        pytest.skip("the maximum memory of a process can't be reset here")
     more = np.ones(2**26, dtype=np.uint8)
     assert peak_memory() - resident_memory() < 2**25
     assert more.nbytes
 
 
-def test_where_the_first_sound_can_not_be_used_no_time_is_told(corpus, encoder, tmp_path, capsys):
+def test_where_the_first_utterance_can_not_be_used_no_time_is_estimated(corpus, encoder, tmp_path, capsys):
     (tmp_path / "s0.wav").write_bytes(b"")
     extract(manifest_of(tmp_path, corpus[:3]), encoder, tmp_path / "a.zarr", progress=LogProgress())
-    assert "3 utterances to extract, 0.00 h of sound, 0.5 MB on disk, " in (told := capsys.readouterr().err)
-    assert "; about" not in told
+    printed = capsys.readouterr().err
+    assert "3 utterances to extract, 0.00 h of audio, " in printed
+    assert "; about" not in printed
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_sound_too_short_to_be_sampled_beforehand_stops_nothing(corpus, folders, tmp_path, precision):
+def test_audio_too_short_to_be_sampled_beforehand_stops_nothing(corpus, folders, tmp_path, precision):
     soundfile.write(tmp_path / "short.wav", 0.1 * np.sin(np.arange(300)), 16_000)
     rows = [{"utterance_id": "short", "path": "short.wav", "speaker_id": "t", "arousal": 2}, *corpus[:3]]
     encoder = load_audio_encoder(str(folders["hubert"]), precision=precision)
-    done = extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr")
+    done = run_extraction(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr")
     assert (done.n_extracted, done.quarantine["utterance_id"].tolist()) == (3, ["short"])
 
 
-def test_a_complete_cache_says_so_and_reads_no_sound_again(corpus, encoder, tmp_path, capsys):
+def test_a_complete_cache_is_reported_and_reads_no_audio_again(corpus, encoder, tmp_path, capsys):
     manifest = manifest_of(tmp_path, corpus)
     extract(manifest, encoder, tmp_path / "a.zarr")
-    sounds = sorted(tmp_path.glob("*.wav"))
-    for path in sounds:  # other bytes of the same size and time can be seen only by reading
+    files = sorted(tmp_path.glob("*.wav"))
+    for path in files:  # other bytes of the same size and time are noticed only by reading
         status = path.stat()
         path.write_bytes(b"x" * status.st_size)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    done = extract(manifest, encoder, tmp_path / "a.zarr", progress=LogProgress())
+    done = run_extraction(manifest, encoder, tmp_path / "a.zarr", progress=LogProgress())
     assert (done.n_cached_before, done.n_extracted) == (8, 0)
-    assert "All 8 utterances are cached already; nothing is to be done." in capsys.readouterr().err
-    sounds[0].touch()
+    assert "All 8 utterances of the manifest are cached already; nothing to extract." in capsys.readouterr().err
+    files[0].touch()
     before = open_cache(tmp_path / "a.zarr").read_layer("1")
-    done = extract(manifest, encoder, tmp_path / "a.zarr", progress=LogProgress())
-    assert "1 utterances have changed since they were cached, u0 first: heard again" in capsys.readouterr().err
-    assert done.quarantine["utterance_id"].tolist() == ["u0"]  # it is no sound any more, and its old row no answer
+    done = run_extraction(manifest, encoder, tmp_path / "a.zarr", progress=LogProgress())
+    assert "1 utterances changed since they were cached (first: u0); re-encoding them." in capsys.readouterr().err
+    assert done.quarantine["utterance_id"].tolist() == ["u0"]  # it is no audio any more, and its old row is outdated
     cache = open_cache(tmp_path / "a.zarr")
     assert cache.utterance_ids.tolist() == [f"u{i}" for i in range(1, 8)]
     np.testing.assert_array_equal(cache.read_layer("1"), before[1:])
 
 
-def test_every_bad_sound_is_quarantined_with_its_reason_and_the_rest_goes_on(corpus, encoder, tmp_path, write_audio):
+def test_all_invalid_audio_is_quarantined_with_its_reason_and_the_rest_is_extracted(
+    corpus, encoder, tmp_path, write_audio
+):
     soundfile.write(tmp_path / "silent.wav", np.zeros(8_000), 16_000)
     soundfile.write(tmp_path / "short.wav", 0.1 * np.ones(399) * np.arange(399) % 1, 16_000, subtype="FLOAT")
     soundfile.write(tmp_path / "nan.wav", np.array([0.1, np.nan] * 4_000), 16_000, subtype="FLOAT")
     (tmp_path / "zero.wav").write_bytes(b"")
-    (tmp_path / "text.mp3").write_text("not a sound")
+    (tmp_path / "text.mp3").write_text("no audio")
     whole = write_audio("cut.flac", 2.0).read_bytes()
     (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
     write_audio("gone.wav")
@@ -193,7 +237,7 @@ def test_every_bad_sound_is_quarantined_with_its_reason_and_the_rest_goes_on(cor
     rows.append({"utterance_id": "late", "path": "s7.wav", "speaker_id": "t", "arousal": 2, "start": 9, "end": 10})
     manifest = manifest_of(tmp_path, [*corpus[:4], *rows, *corpus[4:]])
     (tmp_path / "gone.wav").unlink()
-    done = extract(manifest, encoder, tmp_path / "a.zarr")
+    done = run_extraction(manifest, encoder, tmp_path / "a.zarr")
     assert done.n_extracted == 8
     reasons = dict(zip(done.quarantine["utterance_id"], done.quarantine["reason"], strict=True))
     assert reasons["silent.wav"] == "silent: every sample is the same"
@@ -201,19 +245,19 @@ def test_every_bad_sound_is_quarantined_with_its_reason_and_the_rest_goes_on(cor
     assert reasons["nan.wav"] == "holds samples that are not finite"
     assert reasons["zero.wav"] == "empty: it holds no bytes"
     assert reasons["gone.wav"] == "no such file"
-    assert reasons["late"].startswith("span 9 to 10 s lies outside the sound of")
+    assert reasons["late"].startswith("span 9 to 10 s lies outside the recording of")
     assert "decode" in reasons["text.mp3"]
     assert "decode" in reasons["cut.flac"]
     kept = open_cache(tmp_path / "a.zarr").quarantine
     assert kept.to_dict("records") == done.quarantine.to_dict("records")
 
 
-def test_a_mended_sound_is_taken_in_by_the_next_run(corpus, encoder, tmp_path, write_audio):
+def test_a_repaired_file_is_extracted_by_the_next_run(corpus, encoder, tmp_path, write_audio):
     (tmp_path / "late.wav").write_bytes(b"")
     rows = [*corpus, {"utterance_id": "late", "path": "late.wav", "speaker_id": "t", "arousal": 2}]
-    assert len(extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr").quarantine) == 1
+    assert len(run_extraction(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr").quarantine) == 1
     write_audio("late.wav")
-    done = extract(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr")
+    done = run_extraction(manifest_of(tmp_path, rows), encoder, tmp_path / "a.zarr")
     assert (done.n_extracted, len(done.quarantine)) == (1, 0)
     assert open_cache(tmp_path / "a.zarr").quarantine.empty
 
@@ -233,60 +277,60 @@ def test_spans_of_one_file_are_rows_of_their_own(encoder, tmp_path, write_audio)
     np.testing.assert_allclose(cache.read_layer("1")[0, :32], states[1].mean(0), rtol=1e-4, atol=1e-6)
 
 
-def test_spans_a_millisecond_apart_in_a_long_file_are_not_the_same_sound(encoder, tmp_path, write_audio):
+def test_spans_that_differ_by_less_than_a_millisecond_are_different_utterances(encoder, tmp_path, write_audio):
     write_audio("long.wav", 1.0)
     row = {"utterance_id": "a", "path": "long.wav", "speaker_id": "t", "arousal": 2, "start": 0.1234561, "end": 0.9}
     extract(manifest_of(tmp_path, [row]), encoder, tmp_path / "a.zarr")
     row["start"] = 0.1234564
-    assert extract(manifest_of(tmp_path, [row]), encoder, tmp_path / "a.zarr").n_extracted == 1
+    assert run_extraction(manifest_of(tmp_path, [row]), encoder, tmp_path / "a.zarr").n_extracted == 1
 
 
-def test_a_changed_sound_is_never_reused_and_a_moved_one_is(corpus, encoder, tmp_path, write_audio):
+def test_changed_audio_is_never_reused_and_a_moved_file_is(corpus, encoder, tmp_path, write_audio):
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
     (tmp_path / "s1.wav").rename(tmp_path / "moved.wav")
     corpus[1]["path"] = "moved.wav"
     (tmp_path / "s2.wav").touch()
-    assert extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 0
+    assert run_extraction(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 0
     write_audio("s3.wav", 1.0, pitch=300)
-    corpus[4] |= {"start": 0.1, "end": 0.4}  # another span of the same sound is another sound
-    assert extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 2
+    corpus[4] |= {"start": 0.1, "end": 0.4}  # another span of the same file is another utterance
+    assert run_extraction(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 2
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "b.zarr")  # all at once, as it is now
     assert differences(open_cache(tmp_path / "a.zarr"), open_cache(tmp_path / "b.zarr")) == []
     assert verify(tmp_path / "a.zarr") == []
 
 
-def test_what_the_manifest_dropped_is_taken_out_when_asked_for(corpus, encoder, tmp_path, capsys):
+def test_prune_removes_what_the_manifest_no_longer_has(corpus, encoder, tmp_path, capsys):
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr")
     fewer = manifest_of(tmp_path, corpus[2:])
     extract(fewer, encoder, tmp_path / "a.zarr")
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 8
-    done = extract(fewer, encoder, tmp_path / "a.zarr", prune=True, progress=LogProgress())
-    assert "2 rows taken out that the manifest no longer has" in capsys.readouterr().err
+    done = run_extraction(fewer, encoder, tmp_path / "a.zarr", prune=True, progress=LogProgress())
+    assert "2 rows removed that the manifest no longer has" in capsys.readouterr().err
     assert done.n_extracted == 0
     assert open_cache(tmp_path / "a.zarr").utterance_ids.tolist() == [f"u{i}" for i in range(2, 8)]
-    assert extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 2
+    assert run_extraction(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr").n_extracted == 2
 
 
-def test_the_disk_that_is_foreseen_is_the_disk_that_is_taken(corpus, encoder, tmp_path):
+def test_the_estimated_disk_space_is_the_disk_space_taken(corpus, encoder, tmp_path):
     rows = [row | {"utterance_id": f"{row['utterance_id']}-{k}"} for k in range(50) for row in corpus]
     manifest = manifest_of(tmp_path, rows)
-    source = make_input_reader(encoder, manifest.table, AudioHashes(), text_column="transcript", max_duration=60)
+    reader = make_input_reader(encoder, manifest.table, AudioHashes(), text_column="transcript", max_duration=60)
     for storage in ("float32", "float16"):
         estimate = estimate_resources(
-            manifest.table, encoder, source, poolings=encoder.default_poolings, storage_dtype=storage, jobs=2
+            manifest.table, encoder, reader, poolings=encoder.default_poolings, storage_dtype=storage, jobs=2
         )
         extract(manifest, encoder, tmp_path / f"{storage}.zarr", storage_dtype=storage)
         assert estimate.n_bytes == pytest.approx(size_of(tmp_path / f"{storage}.zarr"), rel=0.1)
 
 
-def test_a_disk_that_can_not_hold_it_is_said_before_anything_is_heard(corpus, encoder, tmp_path):
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_encoded(corpus, encoder, tmp_path):
     mount = tmp_path / "small"
     mount.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", mount], capture_output=True).returncode:
         pytest.skip("no right to mount a small disk here")
     try:
         rows = [row | {"utterance_id": f"{row['utterance_id']}-{k}"} for k in range(50) for row in corpus]
-        with pytest.raises(InputError, match=r"a.zarr needs 0\.\d MB, and its disk has 0\.\d MB free\. Name an --out"):
+        with pytest.raises(InputError, match=r"a.zarr needs \S+ [kM]B, and its disk has \S+ kB free\. Name an --out"):
             extract(manifest_of(tmp_path, rows), encoder, mount / "a.zarr")
     finally:
         subprocess.run(["umount", "-l", mount], check=True)
@@ -304,8 +348,10 @@ def test_another_encoder_pooling_or_seed_is_refused_by_name(corpus, encoder, fol
         extract(manifest, load_exact(folders["wavlm"]), tmp_path / "a.zarr")
 
 
-def test_a_sound_too_long_is_quarantined_and_not_cut(corpus, encoder, tmp_path):
-    done = extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", max_duration=1.5)
+def test_audio_over_the_maximum_duration_is_quarantined_and_not_cut(corpus, encoder, tmp_path):
+    done = run_extraction(
+        manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", ExtractionSettings(max_duration=1.5)
+    )
     assert done.quarantine["utterance_id"].tolist() == ["u6", "u7"]
     assert done.quarantine["reason"].str.contains("cut it into spans").all()
 

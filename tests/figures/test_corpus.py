@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.command_line import run as command
-from helpers.figure_checks import assert_readable
+from helpers.figure_checks import PRINTED, assert_readable
 from helpers.voices import write_table
 
 from layerprobe.analysis.corpus import agreement, describe
@@ -46,13 +46,13 @@ def test_unequal_numbers_of_raters_estimate_the_same(rng):
     found = agreement(rated(some), "arousal")
     assert found.icc_single == pytest.approx(0.5, abs=0.02)
     assert agreement(rated(full), "arousal").icc_single == pytest.approx(0.5, abs=0.02)
-    assert found.raters < 4
+    assert found.n_raters < 4
 
 
 def test_a_rater_is_held_against_the_mean_of_the_others():
     x = np.array([[1, 2, 3], [2, 2, 5], [5, 4, 6], [6, 7, 5.0]])
     by_hand = np.mean([ccc(np.delete(x, k, axis=1).mean(axis=1), x[:, k]) for k in range(3)])
-    assert agreement(rated(x), "arousal").leave_one_out == pytest.approx(by_hand)
+    assert agreement(rated(x), "arousal").leave_one_out_ccc == pytest.approx(by_hand)
 
 
 def test_without_raters_or_with_one_each_there_is_no_agreement():
@@ -82,12 +82,26 @@ def test_sizes_ratings_and_speakers_by_hand(manifest):
         {"split": "test", "n_utterances": 2, "n_speakers": 2, "n_unknown": 0, "hours": 1.0},
     ]
     arousal = found.ratings.set_index("target").loc["arousal"]
-    assert arousal[["n", "mean", "lowest", "highest"]].tolist() == [6, pytest.approx(22 / 6), 1, 7]
-    assert arousal["at_ends"] == pytest.approx(2 / 6)
+    assert arousal[["n", "mean", "minimum", "maximum"]].tolist() == [6, pytest.approx(22 / 6), 1, 7]
+    assert arousal["fraction_at_bounds"] == pytest.approx(2 / 6)
     assert found.correlations.loc["arousal", "valence"] == pytest.approx(-1, abs=0.02)
-    assert found.on_both_sides.to_dict("records") == [{"speaker_id": "b", "splits": "test, train"}]
+    assert found.speakers_in_splits.to_dict("records") == [{"speaker_id": "b", "splits": "test, train"}]
     assert found.classes["n"].tolist() == [3, 3]
     assert found.speakers.set_index("speaker_id")["n_utterances"].to_dict() == {"a": 2, "b": 2, "c": 1}
+
+
+def test_the_summary_has_a_line_for_each_thing_and_is_the_repr(manifest):
+    lines = describe(manifest).summary().splitlines()
+    assert lines[0] == "train: 4 utterances, 2.0 h, 2 speakers and 1 utterances of unknown ones"
+    assert lines[1] == "test: 2 utterances, 1.0 h, 2 speakers"
+    assert lines[2].startswith("arousal: 6 ratings, mean 3.67, standard deviation 1.97, skewness ")
+    assert lines[2].endswith("1 to 7, 33.3 % at the ends of the scale")
+    assert lines[4].startswith("arousal and valence: r = -")
+    assert lines[5:] == [
+        "emotion: glad 3, cross 3",
+        "1 speakers are in several parts of the split (first: b, in test, train)",
+    ]
+    assert repr(describe(manifest)).splitlines() == lines
 
 
 def test_hours_are_unknown_where_a_length_is(manifest):
@@ -112,7 +126,7 @@ def test_bars_count_the_ratings_and_colours_lie_around_zero():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a 1", "b 2"]
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize("n_targets", [1, 3, 8])
 def test_no_text_lies_over_another(tmp_path, width, n_targets, rng):
     names = ["arousal", "valence", "dominance", "a rather long name of a target", "joy", "anger", "fear", "surprise"]
@@ -137,7 +151,7 @@ def test_the_command_prints_and_draws(tmp_path, write_audio):
     result = command("manifest", "describe", path, "--out", tmp_path / "seen")
     assert result.exit_code == 0, result.output
     assert "train: 4 utterances, 3 speakers" in result.stdout
-    assert "2.0 raters an utterance: ICC(1) 0." in result.stdout
-    assert "2 speakers are on several sides of the split, s1 first (test, train)" in result.stdout
+    assert "2.0 raters per utterance: ICC(1) 0." in result.stdout
+    assert "2 speakers are in several parts of the split (first: s1, in test, train)" in result.stdout
     assert (tmp_path / "seen" / "corpus.svg").exists()
     assert read_manifest(path).targets == ("arousal",)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable, encoder_layers, layer_names
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable, encoder_layers, layer_names
+from helpers.held_out import CONDITION
 from matplotlib.figure import Figure
 
 from layerprobe.figures.plots.curves import curves_figure, plot_layer_curves
@@ -14,8 +15,8 @@ from layerprobe.figures.plots.curves import curves_figure, plot_layer_curves
 def table(layers, target="arousal", encoder="e"):
     rows = [
         {"encoder": encoder, "control": c, "probe": "ridge", "target": target, "layer": name, "value": base + k / 10,
-         "lowest": base + k / 10 - 0.1, "highest": base + k / 10 + 0.2, "seed_min": -1, "seed_max": 1,
-         "spread": "folds"}
+         "fold_min": base + k / 10 - 0.1, "fold_max": base + k / 10 + 0.2, "draw_min": -1, "draw_max": 1,
+         "ci_low": np.nan, "ci_high": np.nan, "interval": "", **CONDITION}
         for c, base in (("none", 0.3), ("random_init", 0.1), ("permuted", 0.0))
         for k, name in enumerate(layers)
     ]  # fmt: skip
@@ -36,7 +37,7 @@ def test_lines_and_ribbons_lie_at_the_scores():
     layers = layer_names(3)
     ax = drawn(table(layers), {"e": layers})
     named = lines(ax)
-    np.testing.assert_allclose(named["e (ribbon: folds)"].get_xydata(), [[0, 0.3], [0.5, 0.4], [1, 0.5]])
+    np.testing.assert_allclose(named["e (ribbon: range over folds)"].get_xydata(), [[0, 0.3], [0.5, 0.4], [1, 0.5]])
     np.testing.assert_allclose(named["e, random weights"].get_ydata(), [0.1, 0.2, 0.3])
     np.testing.assert_allclose(named["permuted ratings (band: permutations)"].get_ydata(), [0, 0.1, 0.2])
     assert set(named["e, weighted sum of layers"].get_ydata()) == {0.55}
@@ -47,7 +48,7 @@ def test_lines_and_ribbons_lie_at_the_scores():
 def test_final_stands_apart_and_is_not_joined():
     layers = layer_names(3, final=True)
     ax = drawn(table(layers), {"e": layers})
-    assert len(lines(ax)["e (ribbon: folds)"].get_xdata()) == 3
+    assert len(lines(ax)["e (ribbon: range over folds)"].get_xdata()) == 3
     (point,) = [line for line in ax.lines if len(line.get_xdata()) == 1]
     np.testing.assert_allclose(point.get_xydata(), [[1.5, 0.6]])
 
@@ -91,14 +92,14 @@ def test_what_only_one_target_has_is_in_the_legend():
     assert "one rater against the others" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize(
     ("sizes", "targets"), [((3,), TARGETS[0]), ((49,), TARGETS[1]), ((3, 13, 25), TARGETS[2]), ((7, 25), TARGETS[1])]
 )
 def test_no_text_lies_over_another_and_the_legend_over_no_axes(width, sizes, targets):
     layers = encoder_layers(*sizes)
     rows = pd.concat([table(names, target, e) for e, names in layers.items() for target in targets])
-    rows["spread"] = "95 % over speakers"
+    rows["interval"] = "bca_95_speakers"
     controls = ("single_rater", "text_only", "duration_loudness")
     levels = [rows.iloc[:1].assign(encoder="", probe="baseline", baseline=c) for c in controls]
     rows = pd.concat([rows, *levels])

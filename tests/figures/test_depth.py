@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -19,7 +19,7 @@ def depths(encoders, targets):
     rng = np.random.default_rng(0)
     rows = [
         {"encoder": e, "control": c, "target": t, "measure": m, "estimate": (x := rng.uniform(0.2, 0.8)),
-         "low": x - rng.uniform(0, 0.5), "high": x + rng.uniform(0, 0.5)}
+         "ci_low": x - rng.uniform(0, 0.5), "ci_high": x + rng.uniform(0, 0.5)}
         for e in encoders for c in ("none", "random_init") for t in targets for m in MEASURES
     ]  # fmt: skip
     return pd.DataFrame(rows)
@@ -29,7 +29,7 @@ def contrasts(encoders):
     rng = np.random.default_rng(1)
     rows = [
         {"encoder": e, "control": c, "measure": m, "name": n, "estimate": (x := rng.normal(0, 0.2)),
-         "low": x - 0.1, "high": x + 0.1, "p": rng.uniform() ** 4}
+         "ci_low": x - 0.1, "ci_high": x + 0.1, "p_value": rng.uniform() ** 4}
         for n in ("valence − arousal", "valence beyond text − arousal beyond text")
         for e in encoders for c in ("none", "random_init", "difference") for m in MEASURES
     ]  # fmt: skip
@@ -47,7 +47,7 @@ def artists(ax, gid):
 
 
 def test_a_marker_lies_at_the_estimate_and_its_whisker_over_the_interval():
-    ax = drawn(estimate=0.4, low=0.3, high=0.6)
+    ax = drawn(estimate=0.4, ci_low=0.3, ci_high=0.6)
     (mark,), (whisker,) = artists(ax, "estimate"), artists(ax, "whisker")
     assert list(mark.get_xdata()) == [0.4]
     assert list(whisker.get_xdata()) == [0.3, 0.6]
@@ -60,19 +60,19 @@ def test_a_marker_lies_at_the_estimate_and_its_whisker_over_the_interval():
     [(-0.5, 0.6, [0, 0.6], [(0, "<")]), (0.3, 1.2, [0.3, 1], [(1, ">")]), (-9, 9, [0, 1], [(0, "<"), (1, ">")])],
 )
 def test_intervals_beyond_the_encoder_are_cut_with_an_arrow(low, high, whisker, arrows):
-    ax = drawn(estimate=0.4, low=low, high=high)
+    ax = drawn(estimate=0.4, ci_low=low, ci_high=high)
     assert list(artists(ax, "whisker")[0].get_xdata()) == whisker
     assert [(line.get_xdata()[0], line.get_marker()) for line in artists(ax, "arrow")] == arrows
 
 
 def test_an_estimate_beyond_the_encoder_has_the_arrow_alone():
-    ax = drawn(estimate=1.3, low=1.1, high=1.6)
+    ax = drawn(estimate=1.3, ci_low=1.1, ci_high=1.6)
     assert artists(ax, "estimate") == artists(ax, "whisker") == []
     assert [(line.get_xdata()[0], line.get_marker()) for line in artists(ax, "arrow")] == [(1, ">")]
 
 
 def test_without_an_interval_the_marker_stands_alone():
-    ax = drawn(estimate=0.4, low=np.nan, high=np.nan)
+    ax = drawn(estimate=0.4, ci_low=np.nan, ci_high=np.nan)
     assert len(artists(ax, "estimate")) == 1
     assert artists(ax, "whisker") == artists(ax, "arrow") == []
 
@@ -88,7 +88,7 @@ def test_random_weights_are_hollow_and_grey_and_measures_have_their_markers():
 
 
 def test_differences_have_a_group_for_each_name_and_their_p_values():
-    rows = contrasts(["e"]).assign(p=[0.0321, 0.0004, np.nan] * 6)
+    rows = contrasts(["e"]).assign(p_value=[0.0321, 0.0004, np.nan] * 6)
     ax = plot_contrast(rows, Figure().add_subplot(), encoders=["e"], colours={"e": "blue"}, limits=(-1, 1))
     texts = [text.get_text() for text in ax.texts]
     assert [t for t in texts if "−" in t] == ["valence − arousal", "valence beyond text − arousal beyond text"]
@@ -96,7 +96,7 @@ def test_differences_have_a_group_for_each_name_and_their_p_values():
     assert len(artists(ax, "estimate")) == 18
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize("n_encoders", [1, 3])
 @pytest.mark.parametrize("targets", TARGETS)
 def test_no_text_lies_over_another(width, n_encoders, targets):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable
 from matplotlib.figure import Figure
 
 from layerprobe.figures.plots.efficiency import efficiency_figure, plot_efficiency
@@ -19,19 +19,19 @@ def table(regressors, targets):
         for target in targets:
             score = float(rng.uniform(0.2, 0.8))
             row = {"regressor": regressor, "target": target, "trainable_parameters": 10.0 ** (3 + 1.1 * k)}
-            rows.append({**row, "estimate": score, "low": score - 0.05, "high": score + 0.07})
+            rows.append({**row, "estimate": score, "ci_low": score - 0.05, "ci_high": score + 0.07})
     return pd.DataFrame(rows)
 
 
 def test_marks_lie_at_their_numbers_and_bars_at_their_intervals():
     rows = table(["small", "large"], ["valence"])
-    rows.loc[1, ["low", "high"]] = np.nan
+    rows.loc[1, ["ci_low", "ci_high"]] = np.nan
     ax = plot_efficiency(rows, Figure().add_subplot(), looks={"small": ("blue", "o"), "large": ("red", "s")})
     lines = [line.get_xydata().tolist() for line in ax.lines]
     first, second = rows.to_dict("records")
     x = first["trainable_parameters"]
     assert lines == [
-        [[x, first["low"]], [x, first["high"]]],
+        [[x, first["ci_low"]], [x, first["ci_high"]]],
         [[x, first["estimate"]]],
         [[second["trainable_parameters"], second["estimate"]]],
     ]
@@ -55,7 +55,7 @@ def test_a_regressor_of_unknown_size_is_left_out_and_if_all_are_it_is_said():
         efficiency_figure(rows.assign(trainable_parameters=np.nan), metric="ccc")
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize(("n", "targets"), [(1, TARGETS[0]), (4, TARGETS[1]), (9, TARGETS[2])])
 def test_no_text_lies_over_another(width, n, targets):
     names = [f"runs-{k}: facebook/hubert-large-ll60k + distilbert-base-uncased, trained" for k in range(n)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable, encoder_layers, layer_names
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable, encoder_layers, layer_names
 from matplotlib.figure import Figure
 
-from layerprobe.figures.plots.layer_weights import plot_weights, weights_figure
+from layerprobe.figures.plots.layer_weights import layer_weights_figure, plot_layer_weights
 
 
 def table(layers, targets, *, spread=0.02):
@@ -27,7 +27,7 @@ def table(layers, targets, *, spread=0.02):
 
 def drawn(rows, layers, quantity):
     colours = dict.fromkeys(layers, "blue")
-    return plot_weights(rows, Figure().add_subplot(), layers=layers, colours=colours, quantity=quantity)
+    return plot_layer_weights(rows, Figure().add_subplot(), layers=layers, colours=colours, quantity=quantity)
 
 
 @pytest.mark.parametrize("quantity", ["weight", "contribution", "score"])
@@ -68,7 +68,7 @@ def test_every_target_has_three_plots_whose_scales_are_shared():
     targets = ["arousal", "valence"]
     rows = table(layers, targets)
     rows.loc[rows["target"] == "valence", "score"] += 1
-    figure = weights_figure(rows, layers=layers, targets=targets, metric="ccc")
+    figure = layer_weights_figure(rows, layers=layers, targets=targets, metric="ccc")
     assert len(figure.axes) == 6
     shares = {ax.get_ylim() for k, ax in enumerate(figure.axes) if k % 3 < 2}
     scores = {ax.get_ylim() for k, ax in enumerate(figure.axes) if k % 3 == 2}
@@ -76,11 +76,11 @@ def test_every_target_has_three_plots_whose_scales_are_shared():
     assert [ax.get_ylabel() for ax in figure.axes[:3]] == ["weight", "contribution", "CCC"]
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize(("sizes", "targets"), [((3,), TARGETS[0]), ((25,), TARGETS[1]), ((3, 13, 49), TARGETS[2])])
 def test_no_text_lies_over_another(width, sizes, targets):
     layers = encoder_layers(*sizes) if len(sizes) > 1 else {"e": layer_names(*sizes, final=True)}
-    figure = weights_figure(
+    figure = layer_weights_figure(
         table(layers, targets), layers=layers, targets=list(targets), metric="ccc_matched", width=width
     )
     assert_readable(figure, width)

@@ -25,14 +25,16 @@ def page(reported):
 def test_the_page_says_what_the_findings_say(folder, page):
     text = unescape(page)
     findings = json.loads((folder / "findings.json").read_text())["findings"]
-    best = {f["target"]: f for f in findings if f["name"] == "best_layer"}
-    chosen = {f["target"]: f for f in findings if f["name"] == "chosen_layer"}
+    best = {f["target"]: f for f in findings if f["name"] == "highest_scoring_layer"}
+    chosen = {f["target"]: f for f in findings if f["name"] == "cv_selected_layer"}
     assert (best["arousal"]["layer"], best["valence"]["layer"]) == ("1", "3")
     for target in ("arousal", "valence"):
-        numbers = "{estimate:.2f} (95 % over speakers {low:.2f} to {high:.2f})".format(**chosen[target])
-        assert f"predicts {target} with a matched CCC of {numbers}, its layer chosen inside" in text
-        assert f"the best of all is layer {best[target]['layer']}" in text
-    assert "In hubert valence lies deeper than arousal, as de Oliveira et al. (2023) found for HuBERT" in text
+        numbers = "{estimate:.2f} (95 % CI over speakers {ci_low:.2f} to {ci_high:.2f})".format(**chosen[target])
+        assert (
+            f"predicts {target} above chance, with a moment-matched CCC of {numbers} at the layer selected by" in text
+        )
+        assert f"For {target}, the highest-scoring layer of hubert is {best[target]['layer']} (CCC, matched" in text
+    assert "In hubert, valence lies deeper than arousal, as de Oliveira et al. (2023) found for HuBERT" in text
     assert f"Run {json.loads((folder / 'findings.json').read_text())['fingerprint']}" in text
 
 
@@ -40,24 +42,46 @@ def test_the_page_says_what_the_findings_say(folder, page):
     "heading",
     [
         "Findings", "Heatmap, CCC, matched", "Heatmap, unweighted average recall", "Curves, CCC, matched",
-        "Which layer", "Depth", "Beyond random weights", "Controls", "Mixes of layers", "What is unique",
-        "Whom it fails", "Similarity", "Without any layer", "All findings", "Methods", "Quarantined sounds",
-        "Provenance",
+        "Layer selection", "Depth", "Gain over random initialisation", "Controls", "Layer weighting",
+        "Variance partitioning", "Performance by speaker and group", "Similarity", "Baselines", "All findings",
+        "Methods", "Quarantined utterances", "Provenance",
     ],
 )  # fmt: skip
 def test_every_part_is_there(page, heading):
     assert f"<h2>{heading}</h2>" in unescape(page)
 
 
+def test_cells_of_tables_hold_one_thing_each(page):
+    """No nan, no empty cell, and no number with its interval or layers in brackets behind it."""
+    results = page[: page.index("<h2>Methods</h2>")]
+    cells = [unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", results, flags=re.DOTALL)]
+    assert len(cells) > 500
+    assert not [cell for cell in cells if cell.strip() == "" or re.search(r"\bnan\b", cell)]
+    assert not [cell for cell in cells if re.match(r"-?\d+\.\d+ ?[(;,±/]", cell)]
+    assert "–" in cells
+    widths = [
+        {row.count("<td>") or row.count("<th>") for row in table.split("</tr>")[:-1]}
+        for table in re.findall(r"<table>(.*?)</table>", results, flags=re.DOTALL)
+    ]
+    assert all(len(width) == 1 for width in widths)
+
+
+def test_the_best_layer_has_one_name_for_each_of_its_numbers(page):
+    text = unescape(page)
+    assert "at the layer selected by cross-validation" in text
+    assert "a maximum over layers" in text
+    assert not re.search(r"\bbest layer\b|chosen inside|\btold\b", text)
+
+
 def test_warnings_say_what_is_weak(page):
-    assert "repeat those of arousal (r = " in unescape(page)
+    assert "correlated with those of arousal (r = " in unescape(page)
 
 
 def test_the_methods_hold_this_runs_numbers_and_their_citations(page):
     text = unescape(page)
     assert "on 240 utterances of 24 speakers of" in text
     assert "5-fold cross-validation with disjoint speakers" in text
-    assert "over 2,000 draws of whole speakers" in text
+    assert "over 2,000 resamples of speakers" in text
     for work in ("Biometrics 45, 255–268", "arXiv:2305.19184", "Annals of Statistics 9", "NeuroImage 197"):
         assert work in text
 
@@ -91,7 +115,7 @@ def test_every_cell_has_its_text_with_score_interval_and_alpha(folder, page):
     assert len(texts[1]) == len(re.findall(r'id="m1-cell-\d+"', page))
     (text,) = [t for t in texts[0] if t.startswith("hubert, valence, layer 3: ")]
     row = scores.query("control == 'none' and target == 'valence' and layer == '3'").iloc[0]
-    assert f"CCC, matched {row['value']:.3f}, 95 % over speakers {row['lowest']:.3f} to {row['highest']:.3f}" in text
+    assert f"CCC, matched {row['value']:.3f}, 95 % CI over speakers {row['ci_low']:.3f} to {row['ci_high']:.3f}" in text
     assert f"median alpha {row['alpha']:g}" in text
 
 
@@ -137,4 +161,13 @@ def test_records_have_an_estimate_a_method_and_a_source(folder):
         assert finding["method"]
         assert finding["source"]
     names = {f["name"] for f in findings}
-    assert {"best_set", "regret", "depth", "depth_difference", "unique", "group", "transfer", "selectivity"} <= names
+    assert {
+        "best_set",
+        "regret",
+        "depth",
+        "depth_difference",
+        "unique_variance",
+        "subgroup",
+        "cross_corpus",
+        "selectivity",
+    } <= names

@@ -40,7 +40,7 @@ def ink_and_paper(page):
 def test_it_opens_from_disk_without_a_request_or_a_word_in_the_console(page, report, width):
     page.get_log("browser"), page.get_log("performance")  # what was there before
     open_at(page, report, width=width)
-    assert page.title.endswith("what each layer knows")
+    assert page.title.endswith(": layer-wise probing")
     assert page.get_log("browser") == []
     assert requests_of(page) == [report.as_uri()]
     assert page.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
@@ -70,7 +70,7 @@ def test_pointing_at_a_cell_shows_its_score_interval_and_penalty(page, report):
     tip = page.find_element("id", "tip")
     assert tip.is_displayed()
     assert tip.text == expected
-    for part in ("CCC, matched 0.", "95 % over speakers", "median alpha"):
+    for part in ("CCC, matched 0.", "95 % CI over speakers", "median alpha"):
         assert part in tip.text
     box, at = tip.rect, cell.rect
     assert abs(box["x"] + box["width"] / 2 - at["x"] - at["width"] / 2) < 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable, encoder_layers, layer_names
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable, encoder_layers, layer_names
 from matplotlib.figure import Figure
 
 from layerprobe.figures.plots.similarity import plot_ratings_strip, plot_similarity, similarity_figure
@@ -82,7 +82,7 @@ def test_each_pair_has_a_map_and_all_maps_one_scale(n_encoders, n_maps):
     assert len(set(scales)) == 2
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize(
     ("sizes", "targets"),
     [((3,), TARGETS[0]), ((25,), TARGETS[1]), ((49,), TARGETS[2]), ((3, 13, 25), TARGETS[1]), ((13, 49), ())],

@@ -9,7 +9,8 @@ import pytest
 from helpers.figure_checks import layer_names, table
 from matplotlib.figure import Figure
 
-from layerprobe.figures.layout.style import WIDTHS, save, text_width, wrapped
+from layerprobe.figures.layout.style import save, text_width, wrapped
+from layerprobe.figures.layout.width import WIDTHS
 from layerprobe.figures.plots.heatmap import heatmap_figure
 
 PNG_DPI = 200

@@ -1,4 +1,4 @@
-"""Small speech recognisers of the real architectures on disk: their words mean nothing, their path is the real one."""
+"""Small speech recognisers of the real architectures on disk; weights are random and transcripts meaningless."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 
 
 def save_ctc(folder: Path) -> Path:
-    """wav2vec 2.0 with a letter for each frame."""
+    """Save a wav2vec 2.0 with CTC that outputs a letter for each frame."""
     from helpers.speech_models import NARROW
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def save_ctc(folder: Path) -> Path:
 
 
 def save_whisper(folder: Path) -> Path:
-    """Whisper for one language, with a vocabulary of a few sentences."""
+    """Save a Whisper for one language, with a vocabulary of a few sentences."""
     from helpers.speech_models import WHISPER
     from helpers.text_models import SENTENCES
 

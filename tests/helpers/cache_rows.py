@@ -27,7 +27,7 @@ PLAN = ExtractionPlan(
     resampler="soxr HQ",
     audio_channels="mean",
     text_column=None,
-    chunking="one piece",
+    chunking="one chunk",
     poolings=("mean", "std"),
     forward="transformers",
     precision="float32",
@@ -37,7 +37,7 @@ PLAN = ExtractionPlan(
 
 
 def rows(n, start=0):
-    """Ids, sounds and embeddings that depend on the number of the row alone."""
+    """Yield ids, audio hashes and embeddings that depend on the number of the row alone."""
     for i in range(start, start + n):
         yield f"ü{i}", f"hash{i}", np.random.default_rng(i).normal(size=(3, 2, DIM)).astype(np.float32)
 
@@ -49,7 +49,7 @@ def fill(path, n, start=0, plan=PLAN):
 
 
 def content_hash(path):
-    """Over every array as it is read and every shard as it lies on disk."""
+    """Hash the names and bytes of all chunks of a cache on disk."""
     digest = hashlib.sha256()
     for file in sorted(Path(path).glob("*/c/**/*")):
         if file.is_file():

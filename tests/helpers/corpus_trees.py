@@ -1,14 +1,14 @@
-"""Small trees of corpora in their exact layouts, with the traps that they hold."""
+"""Small trees of corpora in their exact layouts, with their peculiarities."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-SILENCE = b"no sound: importers open none"
+NO_AUDIO = b"no audio: importers open no file"
 
 
-def write(path: Path, text: str | bytes = SILENCE) -> Path:
+def write(path: Path, text: str | bytes = NO_AUDIO) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
@@ -25,7 +25,7 @@ MSP_ROWS = (
     ("MSP-PODCAST_0004_0002", "C", "3.0", "2.5", "4.5", "41", "Male", "Test2"),
     ("MSP-PODCAST_0005_0001", "F", "4.5", "2.5", "2.5", "42", "Female", "Test1"),
 )
-MSP_RATERS = {  # worker -> arousal, valence, dominance of the first sound
+MSP_RATERS = {  # arousal, valence, dominance of the first utterance, by rater
     "WORKER00000018": (1.0, 4.0, 2.0),
     "WORKER00000001": (3.0, 3.0, 4.0),
     "WORKER00000300": (2.6, 5.0, 1.8),
@@ -33,7 +33,7 @@ MSP_RATERS = {  # worker -> arousal, valence, dominance of the first sound
 
 
 def msp_podcast(root: Path, version: str = "1.11") -> Path:
-    """One release; what differs between releases does."""
+    """Write one release, with the layout and the spellings of its version."""
     number = tuple(map(int, version.split(".")))
     folder = root / f"MSP-PODCAST-{version}"
     labels = folder / {"1.6": "label", "1.9": "labels"}.get(version, "Labels")
@@ -49,14 +49,14 @@ def msp_podcast(root: Path, version: str = "1.11") -> Path:
         lines.append(",".join([*cells, speaker, gender, split] if own_columns else cells))
         write(audio / f"{name}.wav")
     write(labels / consensus, "\n".join(lines) + "\n")
-    if not own_columns:  # as text files beside the labels
+    if not own_columns:  # as text files next to the labels
         write(folder / "Speaker_ids.txt", "\n".join(f"{r[0]}.wav; {r[5]}" for r in MSP_ROWS))
         splits = (f"{r[7].replace('Development', 'Validation')}; {r[0]}.wav" for r in MSP_ROWS)
         write(folder / "Partitions.txt", "\n".join(splits))
     _msp_raters(labels, number)
     write(folder / "Transcripts" / "MSP-PODCAST_0001_0008.txt", "And, you know.\n")
-    write(audio / "MSP-PODCAST_9999_0001.wav")  # of Test3, whose labels are kept back
-    if version == "1.11":  # old labels lie inside, misspelt and with other numbers
+    write(audio / "MSP-PODCAST_9999_0001.wav")  # of Test3, whose labels are not released
+    if version == "1.11":  # old labels inside, misspelt and with other numbers
         old = folder / "Previous_releases_information" / "previous_releases_info" / "v1.6"
         write(
             old / "labels_concensus.csv", "FileName,EmoClass,EmoAct,EmoVal,EmoDom\nMSP-PODCAST_0001_0008.wav,S,7,7,7\n"
@@ -114,18 +114,18 @@ def iemocap(root: Path, sessions: int = 5) -> Path:
         write(evaluation / f"Ses0{s}F_impro01.txt", IEMOCAP_EVALUATION.replace("{s}", str(s)))
         write(evaluation / f"._Ses0{s}F_impro01.txt", b"\x00\x05\x16\x07\x00")
         write(evaluation / "Attribute" / f"Ses0{s}F_impro01_e1.txt", f"Ses0{s}F_impro01_F000 :act 9; :val 9;")
-        said = (
+        transcript = (
             f"Ses0{s}F_impro01_F000 [006.2901-008.2357]: Caf\xe9, please.\nSes0{s}F_impro01_FXX0 [008.3-008.9]: Hm.\n"
         )
-        write(session / "dialog" / "transcriptions" / f"Ses0{s}F_impro01.txt", said.encode("latin-1"))
-        for turn in ("F000", "M000", "M003", "M099"):  # F009 has no sound, M099 no ratings
+        write(session / "dialog" / "transcriptions" / f"Ses0{s}F_impro01.txt", transcript.encode("latin-1"))
+        for turn in ("F000", "M000", "M003", "M099"):  # F009 has no audio, M099 no ratings
             write(session / "sentences" / "wav" / f"Ses0{s}F_impro01" / f"Ses0{s}F_impro01_{turn}.wav")
         write(session / "sentences" / "wav" / f"Ses0{s}F_impro01" / f"._Ses0{s}F_impro01_F009.wav")
     return folder
 
 
 def msp_improv(root: Path, *, calm_is_high: bool = False, name: str = "Evalution.txt", audio: str = "") -> Path:
-    """Anger and happiness active, sadness and neutral calm, by whichever end is active in this copy."""
+    """Write a copy in which anger and happiness are active, sadness and neutral calm; the scale may be reversed."""
     folder, blocks = root / "MSP-IMPROV", []
     clips = (
         ("S01A-F01-P-FM01", "A", 4.5), ("S02H-M01-R-FM02", "H", 4.0), ("S03S-F02-S-MF01", "S", 2.0),
@@ -140,7 +140,7 @@ def msp_improv(root: Path, *, calm_is_high: bool = False, name: str = "Evalution
         session = f"session{int(clip[6:8])}"
         if k < 4 or not audio:
             write(folder / audio / session / clip[:4] / clip[9] / f"MSP-IMPROV-{clip}.wav")
-    write(folder / audio / "session1" / "S01A" / "P" / "MSP-IMPROV-S09A-F01-P-FM01.wav")  # nobody rated it
+    write(folder / audio / "session1" / "S01A" / "P" / "MSP-IMPROV-S09A-F01-P-FM01.wav")  # without ratings
     write(folder / name, "\n".join(blocks))
     return folder
 
@@ -180,7 +180,7 @@ def emo_db(root: Path, folder: str = "wav") -> Path:
 
 
 def emobox(root: Path, corpus: str = "emodb") -> Path:
-    """Two folds; sounds are named from EmoBox' own root."""
+    """Write two folds; audio files are named from EmoBox' own root."""
     stems = {
         "emodb": ("03a02Wb", "08a04Wc", "09a01Fb", "10b09Ta"),
         "iemocap": ("Ses01M_impro01_F000", "Ses01M_impro01_M001", "Ses02F_script01_1_F002", "Ses03F_impro02_M010"),

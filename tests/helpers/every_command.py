@@ -55,6 +55,8 @@ def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     table, speech, text = material / "my.csv", material / "speech", material / "text"
     sweep = ("--folds", 3, "--permutations", 5, "--weighted-sum-seeds", 1)
     yield "manifest", "import", "emo-db", material / "emo-db", "--out", "emo-db.csv"
+    Path("new.csv").write_bytes(table.read_bytes())  # a table without a header
+    yield "manifest", "init", "new.csv"
     yield from quick_commands(material)
     yield "extract", table, "--encoder", text, "--out", "t.zarr"
     yield "extract", table, "--encoder", speech, "--random-init", 0, "--out", "r.zarr"

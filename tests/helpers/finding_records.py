@@ -1,4 +1,4 @@
-"""Records of findings with plain values."""
+"""Findings with plain values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from layerprobe.analysis.findings.records import Finding
 NAN = float("nan")
 
 
-def finding(name="best_layer", estimate=0.6, low=0.5, high=0.7, **fields):
-    of = {"encoder": "e", "target": "arousal", "layer": "1", "metric": "ccc_matched", "spread": "95 % over speakers"}
-    return Finding(name, **{**of, "method": "m", "source": "s", **fields}, estimate=estimate, low=low, high=high)
+def finding(name="highest_scoring_layer", estimate=0.6, ci_low=0.5, ci_high=0.7, **fields):
+    plain = {"encoder": "e", "target": "arousal", "layer": "1", "metric": "ccc_matched", "interval": "bca_95_speakers"}
+    values = {**plain, "method": "m", "source": "s", **fields}
+    return Finding(name, **values, estimate=estimate, ci_low=ci_low, ci_high=ci_high)

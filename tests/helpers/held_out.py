@@ -59,7 +59,7 @@ def predictions_of(
     )
 
 
-def score_draws_of(
+def bootstrap_scores_by_hand(
     columns: Sequence[tuple[dict[str, object], Sequence[float]]], *, metric: str = "ccc_matched", n_speakers: int = 5
 ) -> BootstrapScores:
     """Scores by hand: of each column its estimate, then its draws, then its scores without each speaker."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from helpers.held_out import CONDITION
 
 from layerprobe.probe.results.run_folder import Predictions
 
@@ -38,7 +39,7 @@ def simulated(
             own = 0.7 * rng.normal(size=n_speakers)[groups] + 0.7 * rng.normal(size=n)
             values.append(ratings[:, t] + shared + size * own)
             key = {"encoder": "e", "probe": probe, "layer": str(layer), "target": target, "control": control, "seed": 0}
-            columns.append(key)
+            columns.append(key | CONDITION)
     prediction = np.stack(values, axis=1).astype(np.float32)
     return Predictions(
         utterance_id=np.array([f"u{i}" for i in range(n)]),

@@ -17,8 +17,8 @@ from helpers.measured_targets import REAL_DATA
 
 from layerprobe.probe.data.schema import Header, Target
 from layerprobe.probe.data.write import write_manifest
-from layerprobe.probe.synthesis.demo_corpus import spoken
-from layerprobe.probe.synthesis.espeak import speak
+from layerprobe.probe.synthesis.demo_corpus import utterance_of_arousal
+from layerprobe.probe.synthesis.espeak import synthesise
 
 SENTENCES = REAL_DATA / "emobank" / "sentences.csv"
 RATE = 16_000
@@ -63,10 +63,10 @@ def write_spoken_emobank(folder: Path, *, n_train: int | None = None, n_other: i
     train = table[table["split"] == "train"]["arousal"]
     aroused = (table["arousal"] - train.mean()) / train.std(ddof=0)
     voices = [rng.choice(PARTS[part][1]) for part in table["split"]]
-    utterances = [spoken(t, v, a, rng) for t, v, a in zip(table["text"], voices, aroused, strict=True)]
+    utterances = [utterance_of_arousal(t, v, a, rng) for t, v, a in zip(table["text"], voices, aroused, strict=True)]
     (folder / "flac").mkdir(parents=True, exist_ok=True)
     paths = [f"flac/{name}.flac" for name in table["utterance_id"]]
-    for path, (samples, rate) in zip(paths, speak(utterances), strict=True):
+    for path, (samples, rate) in zip(paths, synthesise(utterances), strict=True):
         sound = soxr.resample(samples.astype(np.float32) / 32768, rate, RATE)
         soundfile.write(folder / path, sound, RATE, subtype="PCM_16")
     rows = {

@@ -1,4 +1,4 @@
-"""Distillation: a student that begins as the teacher's front, learns what deeper layers say, and survives a kill."""
+"""Distillation: a student starts as the teacher's first blocks, learns to predict deeper layers, and survives a kill."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from layerprobe.analysis.similarity.cka import debiased_cka
 from layerprobe.probe.encoders.loading import load_model
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.workers import embed
-from layerprobe.probe.pretraining.distil import distil
+from layerprobe.probe.pretraining.distil import run_distillation
 from layerprobe.probe.pretraining.plans import DistilPlan, default_layers
 from layerprobe.probe.pretraining.student import distillation_loss, make_student
 from layerprobe.probe.training.encoder_folder import LOG, STATE
@@ -34,10 +34,10 @@ PLAN = DistilPlan(
 
 
 @pytest.fixture(scope="module")
-def sounds(tmp_path_factory):
+def corpus(tmp_path_factory):
     import soundfile
 
-    folder, rows = tmp_path_factory.mktemp("sounds"), []
+    folder, rows = tmp_path_factory.mktemp("corpus"), []
     for k in range(20):
         soundfile.write(folder / f"u{k:02d}.wav", voice(0.3 + 0.02 * k, pitch=90 + 7 * k, seed=k), 16_000)
         rows.append({"utterance_id": f"u{k:02d}", "path": str(folder / f"u{k:02d}.wav"), "speaker_id": f"s{k % 10}"})
@@ -63,10 +63,10 @@ def test_a_student_begins_as_the_teachers_first_blocks(folders, tmp_path, kind):
     teacher = load_model(str(folders[kind]))
     save_student(make_student(teacher, n_blocks=2), teacher, tmp_path)
     small, large = load_exact(tmp_path), load_exact(folders[kind])
-    sound = voice(0.7)
+    waveform = voice(0.7)
     assert small.layers == tuple(name for name in large.layers if name != "3")
     for k in range(3):
-        np.testing.assert_allclose(small.hidden_states(sound)[k], large.hidden_states(sound)[k], atol=1e-5)
+        np.testing.assert_allclose(small.hidden_states(waveform)[k], large.hidden_states(waveform)[k], atol=1e-5)
 
 
 def without_dropout(folder):
@@ -81,16 +81,20 @@ def without_dropout(folder):
     return loaded
 
 
-def test_held_out_speakers_show_that_it_learns_and_the_front_end_stays(sounds, folders, tmp_path):
+def test_held_out_speakers_show_that_it_learns_and_the_front_end_stays(corpus, folders, tmp_path):
     plan = replace(PLAN, steps=60, eval_every=20)
-    done = distil(sounds, without_dropout(folders["hubert"]), plan, out=tmp_path / "student")
-    heads = distil(
-        sounds, without_dropout(folders["hubert"]), replace(plan, freeze_student=True), out=tmp_path / "heads"
+    done = run_distillation(corpus, without_dropout(folders["hubert"]), plan, out=tmp_path / "student")
+    heads = run_distillation(
+        corpus, without_dropout(folders["hubert"]), replace(plan, freeze_student=True), out=tmp_path / "heads"
     )  # fmt: skip
     assert done.log["step"].tolist() == [0, 20, 40, 60]
-    assert done.log["held_out"].is_monotonic_decreasing
+    assert done.log["validation_loss"].is_monotonic_decreasing
     # the fair comparison: heads that learnt as long on the student as it began
-    assert done.log["held_out"].iloc[-1] < heads.log["held_out"].iloc[-1] < heads.log["held_out"].iloc[0]
+    assert (
+        done.log["validation_loss"].iloc[-1]
+        < heads.log["validation_loss"].iloc[-1]
+        < heads.log["validation_loss"].iloc[0]
+    )
     own, theirs = (
         load_file(tmp_path / "student" / "model.safetensors"),
         load_file(folders["hubert"] / "model.safetensors"),
@@ -107,34 +111,34 @@ def test_held_out_speakers_show_that_it_learns_and_the_front_end_stays(sounds, f
 
 
 @pytest.fixture(scope="module")
-def whole(sounds, folders, tmp_path_factory):
+def whole(corpus, folders, tmp_path_factory):
     """A distillation that nothing stops."""
     out = tmp_path_factory.mktemp("unstopped") / "whole"
-    distil(sounds, load_model(str(folders["hubert"])), PLAN, out=out)
+    run_distillation(corpus, load_model(str(folders["hubert"])), PLAN, out=out)
     return out
 
 
 @pytest.mark.parametrize("stop_after", [2, 4, 7])
-def test_a_killed_distillation_resumes_to_the_same_student_bit_for_bit(whole, sounds, folders, tmp_path, stop_after):
+def test_a_killed_distillation_resumes_to_the_same_student_bit_for_bit(whole, corpus, folders, tmp_path, stop_after):
     cut = tmp_path / "cut"
-    distil(sounds, load_model(str(folders["hubert"])), PLAN, out=cut, stop_after=stop_after)
+    run_distillation(corpus, load_model(str(folders["hubert"])), PLAN, out=cut, stop_after=stop_after)
     assert not (cut / "model.safetensors").exists()
     assert (cut / STATE).exists() == (stop_after > 3)  # a state is kept at every third step
-    distil(sounds, load_model(str(folders["hubert"])), PLAN, out=cut)
+    run_distillation(corpus, load_model(str(folders["hubert"])), PLAN, out=cut)
     assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
-    assert pd.read_csv(whole / LOG)["held_out"].tolist() == pd.read_csv(cut / LOG)["held_out"].tolist()
+    assert pd.read_csv(whole / LOG)["validation_loss"].tolist() == pd.read_csv(cut / LOG)["validation_loss"].tolist()
     assert not (cut / STATE).exists()
 
 
-def test_bad_sounds_are_named_and_the_rest_goes_on(sounds, folders, tmp_path):
-    (tmp_path / "bad.wav").write_bytes(b"no sound")
+def test_bad_recordings_are_named_and_the_rest_is_used(corpus, folders, tmp_path):
+    (tmp_path / "bad.wav").write_bytes(b"no audio")
     bad = pd.DataFrame({"utterance_id": ["a0"], "path": [str(tmp_path / "bad.wav")], "speaker_id": ["s0"]})
-    done = distil(
-        pd.concat([bad, sounds]), load_model(str(folders["hubert"])), replace(PLAN, steps=20, batch_size=8),
+    done = run_distillation(
+        pd.concat([bad, corpus]), load_model(str(folders["hubert"])), replace(PLAN, steps=20, batch_size=8),
         out=tmp_path / "student",
     )  # fmt: skip
     assert done.quarantine["utterance_id"].tolist() == ["a0"]
-    assert np.isfinite(done.log["held_out"]).all()
+    assert np.isfinite(done.log["validation_loss"]).all()
 
 
 def test_default_layers_are_those_of_the_paper():
@@ -142,29 +146,29 @@ def test_default_layers_are_those_of_the_paper():
     assert default_layers(("0", "1", "2")) == ("1", "2")
 
 
-def test_what_can_not_be_done_is_refused(sounds, folders, tmp_path):
+def test_what_can_not_be_done_is_refused(corpus, folders, tmp_path):
     for change, message in (
         ({"n_blocks": 3}, "the teacher has 3 blocks; a student has 1 to 2, not 3"),
         ({"layers": ("9",)}, "the teacher has no layer '9'; it has 0, 1, 2, 3"),
     ):
         with pytest.raises(InputError, match=message):
-            distil(sounds, load_model(str(folders["hubert"])), replace(PLAN, **change), out=tmp_path / "x")
+            run_distillation(corpus, load_model(str(folders["hubert"])), replace(PLAN, **change), out=tmp_path / "x")
     with pytest.raises(InputError, match="1 speakers are too few to hold 1 out"):
-        distil(sounds.assign(speaker_id="s"), load_model(str(folders["hubert"])), PLAN, out=tmp_path / "x")
-    distil(sounds, load_model(str(folders["hubert"])), replace(PLAN, steps=1), out=tmp_path / "y")
+        run_distillation(corpus.assign(speaker_id="s"), load_model(str(folders["hubert"])), PLAN, out=tmp_path / "x")
+    run_distillation(corpus, load_model(str(folders["hubert"])), replace(PLAN, steps=1), out=tmp_path / "y")
     with pytest.raises(InputError, match="holds another distillation"):
-        distil(sounds, load_model(str(folders["hubert"])), PLAN, out=tmp_path / "y")
+        run_distillation(corpus, load_model(str(folders["hubert"])), PLAN, out=tmp_path / "y")
     with pytest.raises(InputError, match="holds a model already"):
-        distil(sounds, load_model(str(folders["hubert"])), PLAN, out=folders["wavlm"])
+        run_distillation(corpus, load_model(str(folders["hubert"])), PLAN, out=folders["wavlm"])
 
 
-def test_the_command_makes_a_student_that_extract_takes(sounds, folders, tmp_path):
-    sounds.to_csv(tmp_path / "my.csv", index=False)
+def test_the_command_makes_a_student_that_extract_takes(corpus, folders, tmp_path):
+    corpus.to_csv(tmp_path / "my.csv", index=False)
     out = tmp_path / "student"
     few = ("--steps", 2, "--batch-size", 2, "--eval-every", 1)
     result = command("distil", tmp_path / "my.csv", "--teacher", folders["whisper"], "--blocks", 1, "--out", out, *few)
     assert result.exit_code == 0, result.output
-    assert "1 blocks; the loss on held-out speakers fell from" in result.stdout
+    assert "1 blocks; loss on held-out speakers" in result.stdout
     plan = json.loads((out / "distil.json").read_text())
     assert plan["layers"] == ["1", "2", "3"]
     assert plan["layerprobe_version"] == layerprobe_version()
@@ -180,10 +184,10 @@ def test_a_student_of_the_real_encoder_tracks_its_layers(tmp_path):
     table = read_manifest(write_measured_manifest(tmp_path / "libri.csv", n_utterances=24)).table
     plan = replace(PLAN, layers=("2", "4"), steps=15, batch_size=2, crop_seconds=5.0, learning_rate=1e-3, eval_every=15)
     made = {
-        name: distil(table, load_model(str(WHISPER)), replace(plan, **change), out=tmp_path / name)
+        name: run_distillation(table, load_model(str(WHISPER)), replace(plan, **change), out=tmp_path / name)
         for name, change in {"own": {}, "heads": {"freeze_student": True}, "random": {"random_init": 0}}.items()
     }
-    last = {name: one.log["held_out"].iloc[-1] for name, one in made.items()}
+    last = {name: one.log["validation_loss"].iloc[-1] for name, one in made.items()}
     assert last["own"] < last["heads"]
     assert last["own"] < last["random"]
     encoders = {name: load_exact(one.folder) for name, one in made.items()} | {"teacher": load_exact(WHISPER)}

@@ -51,7 +51,9 @@ class Walk:
 
 
 def plan(folder, **changes):
-    return LoopPlan(**{"task": "walk", "n_steps": 10, "every": 4, "state": folder / "state", "device": "cpu"} | changes)
+    return LoopPlan(
+        **{"task": "walk", "n_steps": 10, "eval_every": 4, "state": folder / "state", "device": "cpu"} | changes
+    )
 
 
 @pytest.mark.parametrize("tensors", [False, True])
@@ -87,8 +89,8 @@ def test_it_evaluates_every_few_steps_and_at_the_end(tmp_path):
 def test_a_training_may_refuse_to_resume_and_nothing_is_filled(tmp_path):
     first, second = Walk(), Walk()
     run_loop(first, first.optimiser, plan(tmp_path, stop_after=6))
-    second.refused_to = "the sounds have changed"
-    with pytest.raises(InputError, match="the sounds have changed"):
+    second.refused_to = "the audio has changed"
+    with pytest.raises(InputError, match="the audio has changed"):
         run_loop(second, second.optimiser, plan(tmp_path))
     assert not second.parameter.any()
     second.refused_to = None
@@ -99,7 +101,7 @@ def test_a_training_may_refuse_to_resume_and_nothing_is_filled(tmp_path):
 def test_a_loss_that_is_no_number_is_not_saved(tmp_path):
     walk = Walk()
     walk.steps = lambda begin: iter([1.0, math.inf, 1.0, 1.0])
-    with pytest.raises(InputError, match=r"The loss is no number after 4 steps\. Lower --learning-rate\."):
+    with pytest.raises(InputError, match=r"The loss is not finite after 4 steps\. Lower --learning-rate\."):
         run_loop(walk, walk.optimiser, plan(tmp_path))
     assert not (tmp_path / "state").exists()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from layerprobe.probe.metrics import ccc
-from layerprobe.probe.regressor.dataset import batches, parts
+from layerprobe.probe.regressor.dataset import batches, split_by_budget
 from layerprobe.probe.regressor.loss import backward_in_parts, ccc_loss
 
 WEIGHTS = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
@@ -55,8 +55,8 @@ def test_the_mean_of_the_parts_own_losses_would_have_another_gradient(rng):
         part = slice(10 * k, 10 * k + 10)
         (ccc_loss(naive(x[part]), y[part], WEIGHTS) / 3).backward()
     pairs = list(zip(exact.parameters(), naive.parameters(), strict=True))
-    apart = [(a.grad - b.grad).norm() / a.grad.norm() for a, b in pairs]
-    assert max(apart) > 0.1
+    differences = [(a.grad - b.grad).norm() / a.grad.norm() for a, b in pairs]
+    assert max(differences) > 0.1
 
 
 def test_both_rounds_drop_the_same_units(rng):
@@ -69,7 +69,7 @@ def test_both_rounds_drop_the_same_units(rng):
     torch.manual_seed(9)
     predictions = torch.cat([by_hand(part) for part in x.split(10)])
     ccc_loss(predictions, y, WEIGHTS).backward()
-    assert torch.equal(torch.rand(1), after)  # and the chance goes on as after one round
+    assert torch.equal(torch.rand(1), after)  # and the random state is that after one pass
     for a, b in zip(by_hand.parameters(), split.parameters(), strict=True):
         np.testing.assert_allclose(b.grad, a.grad, rtol=1e-10, atol=1e-14)
 
@@ -93,7 +93,7 @@ def test_batches_hold_every_utterance_once_and_are_another_order_each_epoch():
 
 def test_parts_pad_to_no_more_than_the_budget_and_a_long_one_goes_alone(rng):
     n_frames = [*rng.integers(1, 500, size=64).tolist(), 5000]
-    cut = parts(n_frames, budget=1000)
+    cut = split_by_budget(n_frames, budget=1000)
     assert sorted(np.concatenate(cut).tolist()) == list(range(65))
     for part in cut:
         longest = max(n_frames[k] for k in part)

@@ -21,7 +21,7 @@ from layerprobe.probe.regressor.plan import TrainPlan
 from layerprobe.probe.training.schedules import schedule
 
 LENGTHS = ((1.3, 100), (0.4, 180), (0.9, 140))  # seconds and pitch
-SOUNDS = [voice(seconds, pitch=pitch, seed=k) for k, (seconds, pitch) in enumerate(LENGTHS)]
+WAVEFORMS = [voice(seconds, pitch=pitch, seed=k) for k, (seconds, pitch) in enumerate(LENGTHS)]
 KINDS = ["hubert", "hubert-pre-norm", "wav2vec2", "wavlm", "wavlm-pre-norm", "data2vec-audio", "unispeech-sat", "sew"]
 KINDS += ["wav2vec2-bert", "whisper"]
 
@@ -32,19 +32,19 @@ def text_folder(tmp_path_factory):
 
 
 def utterances(regressor):
-    sounds = [None if regressor.audio is None else regressor.audio.prepare(s) for s in SOUNDS]
-    words = [None if regressor.text is None else regressor.text.prepare(t) for t in (*SENTENCES[:2], "")]
-    return [Utterance(s, w) for s, w in zip(sounds, words, strict=True)]
+    audio = [None if regressor.audio is None else regressor.audio.prepare(s) for s in WAVEFORMS]
+    text = [None if regressor.text is None else regressor.text.prepare(t) for t in (*SENTENCES[:2], "")]
+    return [Utterance(s, w) for s, w in zip(audio, text, strict=True)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_branchs_last_state_is_the_encoders_of_that_sound_alone(folders, kind):
+def test_a_branchs_last_state_is_the_encoders_of_that_recording_alone(folders, kind):
     branch = audio_branch(folders[kind])
     encoder = load_audio_encoder(str(folders[kind]), precision="float32")
     with torch.no_grad():
-        states, mask = branch([branch.prepare(s) for s in SOUNDS])
-    for k, sound in enumerate(SOUNDS):
-        expected = encoder.hidden_states(sound)[-1]
+        states, mask = branch([branch.prepare(s) for s in WAVEFORMS])
+    for k, waveform in enumerate(WAVEFORMS):
+        expected = encoder.hidden_states(waveform)[-1]
         assert int(mask[k].sum()) == len(expected)
         np.testing.assert_allclose(states[k][mask[k]], expected, atol=2e-5)
 
@@ -80,11 +80,11 @@ def test_one_branch_alone_is_the_same_class(folders, text_folder, fusion, branch
     assert regressor(utterances(regressor)).shape == (3, 3)
 
 
-def test_the_other_branch_alone_can_tell_what_only_it_hears(folders, text_folder):
+def test_each_branch_depends_on_its_own_input_alone(folders, text_folder):
     regressor = regressor_of(folders, text_folder)
     first, second, _ = utterances(regressor)
     with torch.no_grad():
-        both = regressor([first, Utterance(first.sound, second.words), Utterance(second.sound, first.words)])
+        both = regressor([first, Utterance(first.audio, second.text), Utterance(second.audio, first.text)])
     assert (both[0] - both[1]).abs().max() > 1e-4
     assert (both[0] - both[2]).abs().max() > 1e-4
 
@@ -102,17 +102,17 @@ def test_attentive_statistics_by_hand():
     with torch.no_grad():  # a score of tanh(x1) * 3: the frame with the larger first feature counts more
         pooling.attention[0].weight[0, 0] = 1.0
         pooling.attention[2].weight[0, 0] = 3.0
-    shares = np.exp(3 * np.tanh([1.0, 3.0]))
-    shares /= shares.sum()
-    assert float(pooling(states, mask)[0, 0].detach()) == pytest.approx(shares @ [1.0, 3.0], rel=1e-5)
+    weights = np.exp(3 * np.tanh([1.0, 3.0]))
+    weights /= weights.sum()
+    assert float(pooling(states, mask)[0, 0].detach()) == pytest.approx(weights @ [1.0, 3.0], rel=1e-5)
 
 
 def test_a_mix_starts_as_the_mean_of_normalised_layers_and_a_layer_drops_the_blocks_above(folders):
     mixed, second = audio_branch(folders["hubert"], "mix"), audio_branch(folders["hubert"], "2")
-    states = load_audio_encoder(str(folders["hubert"]), precision="float32").hidden_states(SOUNDS[0])
+    states = load_audio_encoder(str(folders["hubert"]), precision="float32").hidden_states(WAVEFORMS[0])
     with torch.no_grad():
-        found, _ = mixed([mixed.prepare(SOUNDS[0])])
-        taken, _ = second([second.prepare(SOUNDS[0])])
+        found, _ = mixed([mixed.prepare(WAVEFORMS[0])])
+        taken, _ = second([second.prepare(WAVEFORMS[0])])
     expected = torch.stack([torch.nn.functional.layer_norm(s, s.shape[-1:]) for s in states]).mean(dim=0)
     np.testing.assert_allclose(found[0], expected, atol=2e-5)
     np.testing.assert_allclose(taken[0], states[2], atol=2e-5)
@@ -151,7 +151,7 @@ def test_frozen_parts_learn_nothing_and_the_rest_learns_the_slower_the_deeper_it
     assert not regressor.audio.encoder.training
     assert regressor.text.encoder.training
     with pytest.raises(
-        InputError, match=r"nothing is called 'audio.9' to be frozen; choose of audio, audio.0, audio.1"
+        InputError, match=r"part 'audio.9' can't be frozen: it is unknown. Choose from audio, audio.0, audio.1"
     ):
         freeze(regressor, ("audio.9",))
 
@@ -172,7 +172,7 @@ def test_activations_made_again_give_the_same_gradient(folders, text_folder):
         regressor = regressor_of(folders, text_folder)
         if again:
             for branch in regressor.branches.values():
-                branch.make_activations_again()
+                branch.recompute_activations()
         for module in regressor.modules():  # checkpointing is of training alone; dropout would differ
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -201,7 +201,7 @@ def test_what_is_too_short_or_too_long_is_refused_with_its_size(folders, text_fo
         regressor.audio.prepare(np.zeros(100, dtype=np.float32))
     with pytest.raises(InvalidAudioError, match="70 s are too long to be trained on at once"):
         regressor.audio.prepare(voice(70))
-    with pytest.raises(InvalidAudioError, match=r"its transcript has \d+ tokens; 40 are read at once"):
+    with pytest.raises(InvalidAudioError, match=r"its transcript has \d+ tokens; the maximum is 40"):
         regressor.text.prepare(" ".join(SENTENCES * 3))
 
 
@@ -215,7 +215,7 @@ def test_a_regressor_without_branches_or_with_unknown_choices_is_refused(folders
 
 
 def test_a_frozen_encoder_leaves_chance_alone(folders):
-    """Transformers 5.17 draws a layerdrop in evaluation, too; dropout elsewhere must not depend on that."""
+    """Transformers 5.17 samples a layerdrop in evaluation, too; dropout elsewhere must not depend on that."""
 
     def draw(*_):
         torch.rand(1)
@@ -224,5 +224,5 @@ def test_a_frozen_encoder_leaves_chance_alone(folders):
     branch.encoder.encoder.register_forward_pre_hook(draw)
     before = torch.get_rng_state()
     with torch.no_grad():
-        branch([branch.prepare(SOUNDS[0])])
+        branch([branch.prepare(WAVEFORMS[0])])
     assert torch.equal(torch.get_rng_state(), before)

@@ -14,15 +14,15 @@ from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.regressor.parameter_count import (
+    REFERENCE_RULE,
     RULES,
-    USUAL,
     ModelSpec,
-    accounts_table,
     combined,
     count_parameters,
     count_tokens,
-    describe,
-    head_for,
+    load_model_spec,
+    make_head,
+    parameter_table,
     real_time_factors,
 )
 
@@ -57,7 +57,7 @@ def configurations(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def accounts(configurations):
-    return {name: count_parameters(describe(str(configurations / name))) for name in PUBLISHED}
+    return {name: count_parameters(load_model_spec(str(configurations / name))) for name in PUBLISHED}
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -71,10 +71,10 @@ def test_the_fifth_of_the_paper_holds_under_one_rule_and_not_under_others(accoun
     """DistilHuBERT without its front end and DistilBERT's blocks over HuBERT-large without its front end."""
     small, text, large = (accounts[name] for name in ("distilhubert", "distilbert", "hubert-large"))
     both = combined(small, text, torch.nn.Identity())
-    assert both.trained("front end and embeddings frozen") == 61_818_752
-    assert large.trained(USUAL) == 311_228_544
-    shares = {rule: round(100 * both.share_of(large, rule), 1) for rule in RULES}
-    assert shares == {"everything": 28.9, "front end frozen": 27.5, "front end and embeddings frozen": 19.9}
+    assert both.trainable("front end and embeddings frozen") == 61_818_752
+    assert large.trainable(REFERENCE_RULE) == 311_228_544
+    percentages = {rule: round(100 * both.fraction_of(large, rule), 1) for rule in RULES}
+    assert percentages == {"everything": 28.9, "front end frozen": 27.5, "front end and embeddings frozen": 19.9}
 
 
 def described(kind):
@@ -118,7 +118,7 @@ def test_multiply_adds_by_hand():
     assert count_parameters(described("hubert"), amount=2).multiply_adds == by_hand
 
 
-def test_multiply_adds_of_words_by_hand():
+def test_multiply_adds_of_text_by_hand():
     config, n = small_text_model("bert").config, 12
     width, inner = config.hidden_size, config.intermediate_size
     by_hand = config.num_hidden_layers * (4 * n * width**2 + 2 * n * n * width + 2 * n * width * inner)
@@ -141,33 +141,33 @@ def test_the_head_is_that_of_the_regressor(folders, tmp_path):
         audio_branch(folders["hubert"]), text_branch(text), n_targets=3, pooling="attentive", fusion="concatenation",
         hidden=256, dropout=0.5,
     )  # fmt: skip
-    head = head_for(describe(str(folders["hubert"])), describe(str(text)))
+    head = make_head(load_model_spec(str(folders["hubert"])), load_model_spec(str(text)))
     assert sum(p.numel() for p in head.parameters()) == sum(p.numel() for p in regressor.head_parameters())
 
 
-def test_a_real_time_factor_is_the_median_of_rounds_over_the_sounds_length():
+def test_a_real_time_factor_is_the_median_of_rounds_over_the_duration():
     ticks = iter([0, 2, 10, 11, 20, 29, 30, 33, 40, 44, 50, 52, 60, 69, 70, 71, 80, 83, 90, 91])
     models = [(described("hubert"), 1), (described("bert"), 5)]
-    # the first took 2, 9, 4, 9 and 3 s, the second 1, 3, 2, 1 and 1 s, for 2 s of sound
+    # the first took 2, 9, 4, 9 and 3 s, the second 1, 3, 2, 1 and 1 s, for 2 s of audio
     assert real_time_factors(models, seconds=2.0, clock=lambda: next(ticks)) == [2.0, 0.5]
 
 
-def test_tokens_are_those_of_the_words_and_two_around_them():
+def test_tokens_are_those_of_the_transcript_and_two_special_ones():
     assert count_tokens(10, 3.5) == 37
 
 
-def test_the_table_has_a_share_of_each_model_that_it_is_held_against(accounts):
+def test_the_table_has_a_fraction_of_each_reference(accounts):
     small, large, base = (accounts[name] for name in ("distilhubert", "hubert-large", "hubert-base"))
-    table = accounts_table([small], [large, base])
-    row = table[table["what"] == "trained, front end frozen"].iloc[0]
+    table = parameter_table([small], [large, base])
+    row = table[table["part"] == "trainable, front end frozen"].iloc[0]
     assert row["parameters"] == 19_291_520
-    assert row["of hubert-large"] == pytest.approx(19_291_520 / 311_228_544)
-    assert row["of hubert-base"] == pytest.approx(19_291_520 / 90_171_264)
+    assert row["fraction of hubert-large"] == pytest.approx(19_291_520 / 311_228_544)
+    assert row["fraction of hubert-base"] == pytest.approx(19_291_520 / 90_171_264)
 
 
-def test_the_command_says_the_fifth(configurations, tmp_path):
+def test_the_command_prints_the_papers_fifth(configurations, tmp_path):
     names = {k: configurations / k for k in PUBLISHED}
-    words = (
+    arguments = (
         "--audio-encoder",
         names["distilhubert"],
         "--text-encoder",
@@ -175,7 +175,7 @@ def test_the_command_says_the_fifth(configurations, tmp_path):
         "--reference",
         names["hubert-large"],
     )
-    result = command("count-params", *words, "--csv", tmp_path / "table.csv")
+    result = command("count-params", *arguments, "--csv", tmp_path / "table.csv")
     assert result.exit_code == 0, result.output
     assert "23,491,968" in result.stdout
     assert "315,438,720" in result.stdout
@@ -184,9 +184,9 @@ def test_the_command_says_the_fifth(configurations, tmp_path):
     assert len(pd.read_csv(tmp_path / "table.csv")) > 10
 
 
-def test_what_has_no_configuration_or_no_encoder_says_so(tmp_path):
+def test_a_missing_configuration_or_encoder_is_refused(tmp_path):
     with pytest.raises(InputError, match="can't be loaded"):
-        describe(str(tmp_path))
+        load_model_spec(str(tmp_path))
     result = command("count-params")
     assert result.exit_code == 2
     assert "Name an encoder" in result.output

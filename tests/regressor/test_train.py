@@ -1,4 +1,4 @@
-"""Training: it learns what is there, from whom it should, and a kill changes nothing."""
+"""Training: it learns planted targets from the training speakers, and a kill changes no bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from layerprobe.probe.regressor.plan import Encoders, plan_training
 from layerprobe.probe.regressor.predict import predict
 from layerprobe.probe.regressor.saving import build, load_regressors, read_regressor
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
-from layerprobe.probe.regressor.train import assign_speakers, half_widths, train
+from layerprobe.probe.regressor.train import assign_speakers, half_widths, run_training
 from layerprobe.probe.regressor.trainer import LAST, Training
 from layerprobe.probe.results.run_folder import POOLED, TRAINED, read_predictions, read_run
 from layerprobe.probe.version import layerprobe_version
@@ -84,7 +84,7 @@ def trained(manifest, folders, text_folder, out, *, branches=("audio", "text"), 
         text_encoder=str(text_folder) if "text" in branches else None,
         **SMALL | options,
     )
-    return train(manifest, parts, plan, out=out)
+    return run_training(manifest, parts, plan, out=out)
 
 
 def scores_of(run, metric="ccc"):
@@ -110,8 +110,8 @@ def brief(corpus, folders, text_folder, tmp_path_factory):
 
 
 @pytest.mark.long  # three trainings of sixty epochs
-def test_a_lexical_valence_is_learnt_by_the_text_branch_and_not_by_the_sound(learnt):
-    """The sounds hold no words at all: their branch can know of pitch alone."""
+def test_a_lexical_valence_is_learnt_by_the_text_branch_and_not_by_the_audio(learnt):
+    """The recordings hold no speech at all: their branch can learn pitch alone."""
     both, text, audio = (scores_of(learnt[name][1]) for name in ("both", "text", "audio"))
     assert both["valence"] > 0.8
     assert text["valence"] > 0.8
@@ -148,11 +148,11 @@ def test_it_overfits_64_utterances(corpus, folders, text_folder, tmp_path):
     )  # fmt: skip
     torch.manual_seed(0)
     regressor = build(parts, plan)
-    sounds = UtteranceDataset(some, regressor, text_column="transcript", max_duration=30, progress=NullProgress())
+    dataset = UtteranceDataset(some, regressor, text_column="transcript", max_duration=30, progress=NullProgress())
     ratings, rows = some[["arousal"]].to_numpy(), np.arange(64)
     regressor.get_buffer("mean").copy_(torch.from_numpy(ratings.mean(axis=0)))
-    regressor.get_buffer("spread").copy_(torch.from_numpy(ratings.std(axis=0)))
-    training = Training(regressor, sounds, plan, folder=tmp_path)
+    regressor.get_buffer("std").copy_(torch.from_numpy(ratings.std(axis=0)))
+    training = Training(regressor, dataset, plan, folder=tmp_path)
     training.run(ratings, train=rows, development=rows, seed=0, progress=NullProgress())
     assert ccc(ratings[:, 0], training.predict(rows)[:, 0]) > 0.95
 
@@ -170,7 +170,7 @@ def whole(corpus, folders, text_folder, tmp_path_factory):
     """A training that nothing stops, with a state at every second step."""
     out = tmp_path_factory.mktemp("unstopped") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "STEPS_BETWEEN_STATES", 2)
+        patch.setattr(trainer, "STEPS_BETWEEN_CHECKPOINTS", 2)
         trained(corpus, folders, text_folder, out, **CHANCY)
     return out
 
@@ -180,7 +180,7 @@ def test_a_killed_training_resumes_to_the_same_weights_bit_for_bit(
     whole, corpus, folders, text_folder, tmp_path, stop_after, monkeypatch
 ):
     """Three steps an epoch, a state every second step: killed before a state, at one, after an epoch and in another."""
-    monkeypatch.setattr(trainer, "STEPS_BETWEEN_STATES", 2)
+    monkeypatch.setattr(trainer, "STEPS_BETWEEN_CHECKPOINTS", 2)
     cut = tmp_path / "cut"
     run_to_its_end = Training.run
 
@@ -214,14 +214,14 @@ def test_a_finished_training_is_found_finished_and_another_is_refused(corpus, fo
         trained(corpus, folders, text_folder, out, epochs=2)
 
 
-def test_frozen_sound_is_heard_once_and_gives_the_same_regressor(corpus, folders, text_folder, tmp_path, monkeypatch):
+def test_a_frozen_encoder_runs_once_and_gives_the_same_regressor(corpus, folders, text_folder, tmp_path, monkeypatch):
     options = {"freeze": ("audio", "text.embeddings"), "epochs": 2}
     trained(corpus, folders, text_folder, tmp_path / "kept", **options)
-    monkeypatch.setattr(UtteranceDataset, "keep_frozen_states", lambda self, folder, plan, progress: None)
-    trained(corpus, folders, text_folder, tmp_path / "heard", **options)
-    kept, heard = weights_of(tmp_path / "kept"), weights_of(tmp_path / "heard")
+    monkeypatch.setattr(UtteranceDataset, "save_frozen_states", lambda self, folder, plan, progress: None)
+    trained(corpus, folders, text_folder, tmp_path / "encoded", **options)
+    kept, encoded = weights_of(tmp_path / "kept"), weights_of(tmp_path / "encoded")
     for name, tensor in kept.items():
-        np.testing.assert_allclose(tensor, heard[name], atol=2e-4, err_msg=name)
+        np.testing.assert_allclose(tensor, encoded[name], atol=2e-4, err_msg=name)
     original = weights_of(tmp_path / "kept")
     (fresh,) = (
         build(*planned(corpus, audio_encoder=str(folders["hubert"]), text_encoder=str(text_folder), **SMALL))
@@ -242,13 +242,13 @@ def test_seeds_differ_and_each_has_its_column(corpus, folders, text_folder, tmp_
     assert len(run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == "ccc")]) == 4
 
 
-def test_without_a_split_speakers_are_dealt_and_none_is_in_two_shares(corpus, folders, text_folder):
+def test_without_a_split_speakers_are_assigned_at_random_and_none_is_in_two_splits(corpus, folders, text_folder):
     table = corpus.table.drop(columns="split")
     _, plan = planned(replace(corpus, table=table), audio_encoder=None, text_encoder=str(text_folder), **SMALL)
     assert plan.test_split is None
-    shares = assign_speakers(table.sort_values("utterance_id"), plan)
+    rows_of = assign_speakers(table.sort_values("utterance_id"), plan)
     ids = table.sort_values("utterance_id")["speaker_id"].to_numpy()
-    parts = [set(ids[rows]) for rows in (shares.train, shares.development, shares.test)]
+    parts = [set(ids[rows]) for rows in (rows_of.train, rows_of.development, rows_of.test)]
     assert [len(p) for p in parts] == [10, 3, 3]
     assert len(set.union(*parts)) == N_SPEAKERS
 
@@ -256,7 +256,7 @@ def test_without_a_split_speakers_are_dealt_and_none_is_in_two_shares(corpus, fo
 def test_a_speaker_on_both_sides_is_refused(corpus, folders, text_folder, tmp_path):
     table = corpus.table.copy()
     table.loc[table.index[0], "split"] = "test"
-    with pytest.raises(InputError, match="speaker 's0' is on both sides of the split"):
+    with pytest.raises(InputError, match="speaker 's0' is in two splits"):
         trained(replace(corpus, table=table), folders, text_folder, tmp_path / "run")
 
 
@@ -267,8 +267,8 @@ def test_half_widths_by_hand():
     assert found == {"level": 0.8, "half_width": {"a": 8.0, "b": 0.5}}
 
 
-def test_intervals_hold_as_many_ratings_as_they_say(rng):
-    """Split conformal intervals of fresh draws, over many calibrations (Lei et al., 2018)."""
+def test_intervals_have_their_stated_coverage(rng):
+    """Split conformal intervals of fresh samples, over many calibrations (Lei et al., 2018)."""
     inside = []
     for _ in range(300):
         width = half_widths(rng.standard_t(4, size=(50, 1)), ("a",))["half_width"]["a"]
@@ -276,7 +276,7 @@ def test_intervals_hold_as_many_ratings_as_they_say(rng):
     assert np.mean(inside) == pytest.approx(0.9, abs=0.01)
 
 
-def test_new_sounds_are_rated_as_the_run_rated_them(brief, corpus, tmp_path):
+def test_new_utterances_are_rated_as_the_run_rated_them(brief, corpus, tmp_path):
     out, _ = brief
     test = corpus.table[corpus.table["split"] == "test"][["utterance_id", "path", "transcript"]]
     (tmp_path / "empty.wav").write_bytes(b"")
@@ -296,14 +296,14 @@ def test_new_sounds_are_rated_as_the_run_rated_them(brief, corpus, tmp_path):
         np.testing.assert_allclose(found[f"{target}_high"] - found[target], np.where(found["reason"], np.nan, width))
 
 
-def test_a_regressor_that_is_not_there_or_lacks_words_says_so(brief, corpus, tmp_path):
+def test_a_missing_regressor_or_transcript_is_refused(brief, corpus, tmp_path):
     with pytest.raises(InputError, match="holds no trained regressor"):
         predict(tmp_path, corpus.table)
     with pytest.raises(InputError, match="the table has no column 'transcript'"):
         predict(brief[0], corpus.table.drop(columns="transcript"))
 
 
-def test_utterances_without_words_are_trained_on_and_counted(corpus, folders, text_folder, tmp_path):
+def test_utterances_without_transcript_are_trained_on_and_counted(corpus, folders, text_folder, tmp_path):
     table = corpus.table.copy()
     table.loc[table.index[:3], "transcript"] = " "
     run = trained(replace(corpus, table=table), folders, text_folder, tmp_path / "run", epochs=1, branches=("text",))
@@ -315,11 +315,11 @@ def test_what_can_not_be_trained_is_refused_before_it_is_loaded(corpus, folders,
     for options, message in (
         ({"targets": ("joy",)}, "no rated target 'joy'"),
         ({"target_weights": (1.0,)}, "2 targets need as many weights, not 1"),
-        ({"test": "test9"}, "no split 'test9'"),
-        ({"freeze": ("audio.77",)}, "nothing is called 'audio.77'"),
+        ({"test_split": "test9"}, "no split 'test9'"),
+        ({"freeze": ("audio.77",)}, "part 'audio.77' can't be frozen"),
         ({"audio_layer": "12"}, "there is no layer '12'"),
         ({"precision": "int8"}, "precision 'int8' is unknown"),
-        ({"words": "said"}, "no column 'said' to read"),
+        ({"text_column": "spoken"}, "no column 'spoken' of transcripts"),
     ):
         with pytest.raises(InputError, match=message):
             trained(corpus, folders, text_folder, tmp_path / "run", **options)
@@ -338,7 +338,9 @@ def test_the_command_trains_predicts_and_compares(corpus, folders, text_folder, 
         "train", corpus.path, "--text-encoder", text_folder, "--audio-encoder", folders["hubert"], "--out", out, *small
     )
     assert result.exit_code == 0, result.output
-    assert "parameters trained on 60 utterances, stopped by 18, judged on 18; 0 quarantined" in result.stdout
+    assert (
+        "parameters are trainable; 60 training, 18 development and 18 test utterances; 0 quarantined" in result.stdout
+    )
     result = command("predict", out, corpus.path, "--out", tmp_path / "found.csv")
     assert result.exit_code == 0, result.output
     assert len(pd.read_csv(tmp_path / "found.csv")) == N_SPEAKERS * EACH

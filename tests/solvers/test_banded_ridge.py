@@ -56,7 +56,7 @@ def test_choice_and_predictions_equal_one_fit_at_a_time(rng, widths):
 
 
 def test_a_band_of_noise_is_held_back(rng):
-    """Ten features that tell and a thousand that do not: one penalty for all pays for the noise, two do not."""
+    """Ten informative features and a thousand of noise: one penalty for all loses by the noise, two do not."""
     n = 300
     x = rng.normal(size=(n, 1010)).astype(np.float32)
     y = (x[:, :10] @ rng.normal(size=10) + rng.normal(size=n))[:, None]
@@ -82,7 +82,7 @@ def test_equal_ratios_of_equal_widths_are_plain_ridge(rng):
         np.testing.assert_allclose(a.prediction, b.prediction, atol=1e-10)
 
 
-def test_targets_that_share_a_penalty_take_the_one_with_the_least_summed_error(rng):
+def test_targets_with_one_penalty_take_the_one_with_the_smallest_summed_error(rng):
     x, y = rng.normal(size=(150, 6)), rng.normal(size=(150, 3))
     y[:, 0] += 3 * x[:, 0]
     splits = fold_splits(np.arange(150) // 5, n_folds=3, n_inner_folds=2, rng=rng)

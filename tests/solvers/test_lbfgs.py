@@ -29,7 +29,7 @@ def test_quadratics_end_at_the_solution_of_their_equations(rng):
     matrices, right = quadratics(rng)
     start = torch.from_numpy(rng.normal(size=right.shape))
     found = minimise(evaluate_quadratics(matrices, right), start, max_iterations=200, tolerance=1e-14)
-    assert found.settled.all()
+    assert found.converged.all()
     np.testing.assert_allclose(found.parameters, np.linalg.solve(matrices, right[:, :, None])[:, :, 0], atol=1e-5)
 
 
@@ -58,11 +58,11 @@ def test_a_curved_valley_is_followed_as_scipy_follows_it(rng):
         assert value <= theirs + 1e-6
 
 
-def test_what_is_not_settled_when_iterations_run_out_is_told(rng):
+def test_what_has_not_converged_when_iterations_run_out_is_reported(rng):
     matrices, right = quadratics(rng)
     start = torch.zeros(*right.shape, dtype=torch.float64)
     found = minimise(evaluate_quadratics(matrices, right), start, max_iterations=1, tolerance=1e-14)
-    assert not found.settled.any()
+    assert not found.converged.any()
     at_start = evaluate_quadratics(matrices, right)(torch.arange(5), start)[0]
     assert (found.values < at_start).all()
 

@@ -15,10 +15,10 @@ PENALTIES = (1e-2, 0.1, 1.0, 10.0)
 SPEAKERS = np.repeat(np.arange(30), 5)
 
 
-def problem(n, p, rng, *, shares=(0.6, 0.3, 0.1)):
+def problem(n, p, rng, *, priors=(0.6, 0.3, 0.1)):
     """Overlapping classes of unequal size; features a thousand times larger, constant, collinear, and far from 0."""
-    codes = rng.choice(len(shares), size=n, p=shares)
-    x = (rng.normal(size=(n, p)) + 0.7 * rng.normal(size=(len(shares), p))[codes]) @ rng.normal(size=(p, p))
+    codes = rng.choice(len(priors), size=n, p=priors)
+    x = (rng.normal(size=(n, p)) + 0.7 * rng.normal(size=(len(priors), p))[codes]) @ rng.normal(size=(p, p))
     x = x / np.sqrt(p) + rng.normal(size=p)
     x[:, 0] = 1000 * x[:, 0] + 5e4
     x[:, 1] = 3.25
@@ -61,7 +61,7 @@ def nested_by_scikit_learn(x, codes, split):
 
 
 @pytest.mark.parametrize(
-    ("n_folds", "p", "shares"),
+    ("n_folds", "p", "priors"),
     [
         (5, 12, (0.6, 0.3, 0.1)),
         (3, 12, (0.5, 0.2, 0.2, 0.1)),
@@ -71,10 +71,10 @@ def nested_by_scikit_learn(x, codes, split):
         (3, 140, (0.6, 0.3, 0.1)),
     ],
 )
-def test_choice_and_probabilities_equal_those_of_one_fit_at_a_time(rng, n_folds, p, shares):
-    x, codes = problem(150, p, rng, shares=shares)
+def test_choice_and_probabilities_equal_those_of_one_fit_at_a_time(rng, n_folds, p, priors):
+    x, codes = problem(150, p, rng, priors=priors)
     splits = fold_splits(SPEAKERS, n_folds=n_folds, n_inner_folds=3, rng=rng)
-    fits = nested_logistic(x, codes, n_classes=len(shares), splits=splits, penalties=PENALTIES)
+    fits = nested_logistic(x, codes, n_classes=len(priors), splits=splits, penalties=PENALTIES)
     for split, ours in zip(splits, fits, strict=True):
         penalty, probability, losses = nested_by_scikit_learn(x, codes, split)
         assert ours.penalty == penalty
@@ -115,7 +115,7 @@ def test_nothing_fitted_sees_a_held_out_class_or_embedding(rng):
 
 
 def test_an_inner_model_sees_nothing_of_the_fold_it_is_judged_on(rng):
-    """Where the inner folds' speakers stand far apart, scaling on all of them would change every loss."""
+    """Where the speakers of inner folds differ much, scaling on all of them would change every loss."""
     x, codes = problem(150, 12, rng)
     split = fold_splits(SPEAKERS, n_folds=3, n_inner_folds=2, rng=rng)[0]
     x[split.train[split.inner_folds == 0]] += 3 * x.std(axis=0)
@@ -150,7 +150,7 @@ def test_planted_classes_are_found_and_noise_gives_chance(rng):
 
 
 def test_a_rare_class_is_recalled_as_often_as_a_common_one(rng):
-    """Means are two standard deviations apart: recall is 0.84 for both, and 0.32 if a class counts by its size."""
+    """Means differ by two standard deviations: recall is 0.84 for both, and 0.32 if a class counts by its size."""
     codes = (np.arange(1500) % 20 == 0).astype(int)
     x = rng.normal(size=(1500, 3)).astype(np.float32)
     x[:, 0] += 2 * codes
@@ -201,7 +201,7 @@ def test_where_no_class_is_in_two_inner_folds_there_is_no_inner_loss(rng):
 
 
 @pytest.mark.parametrize("n_features", [3, 300])
-def test_embeddings_that_say_nothing_at_all_give_every_class_the_same(n_features):
+def test_constant_embeddings_give_every_class_the_same_probability(n_features):
     x, codes = np.full((40, n_features), 0.1, dtype=np.float32), np.arange(40) % 5 // 2
     split = Split("0", np.arange(30), np.arange(30, 40), np.arange(30) % 3)
     (fit,) = nested_logistic(x, codes, n_classes=3, splits=[split], penalties=PENALTIES)
@@ -209,7 +209,7 @@ def test_embeddings_that_say_nothing_at_all_give_every_class_the_same(n_features
     np.testing.assert_allclose(fit.inner_losses, np.log(3), atol=1e-6)
 
 
-def test_a_penalty_means_the_same_for_an_embedding_that_says_everything_twice(rng):
+def test_a_penalty_means_the_same_for_an_embedding_whose_features_are_all_duplicated(rng):
     """Where features outnumber utterances; a penalty that isn't relative would count for half as much."""
     x, codes = problem(60, 80, rng)
     split = Split("0", np.arange(40), np.arange(40, 60), np.arange(40) % 2)

@@ -58,12 +58,12 @@ def test_portions_keep_speakers_whole_and_draw_their_order(rng):
 
 
 @pytest.mark.parametrize(
-    ("n_speakers", "n_each", "words"), [(1, 50, "speaker"), (4, 50, "speakers"), (16, 1, "speakers")]
+    ("n_speakers", "n_each", "noun"), [(1, 50, "speaker"), (4, 50, "speakers"), (16, 1, "speakers")]
 )
-def test_too_few_speakers_are_refused_in_a_sentence(rng, n_speakers, n_each, words):
+def test_too_few_speakers_are_refused_in_a_sentence(rng, n_speakers, n_each, noun):
     groups = np.repeat(np.arange(n_speakers), n_each)
     text = (
-        f"{n_speakers} {words} with {n_speakers * n_each} utterances are too few for an online code: it learns from 4 "
+        f"{n_speakers} {noun} with {n_speakers * n_each} utterances are too few for an online code: it learns from 4 "
         "speakers with 16 utterances, or more, before it codes another speaker. Add speakers."
     )
     with pytest.raises(InputError, match=f"^{re.escape(text)}$"):
@@ -124,7 +124,7 @@ def test_code_lengths_equal_those_of_one_fit_at_a_time(rng, n_features, n_inner_
 
 
 @pytest.mark.parametrize("n_features", [5, 60])
-def test_a_layer_that_says_nothing_gains_nothing(rng, n_features):
+def test_an_uninformative_layer_gains_nothing(rng, n_features):
     """Fitting n_features numbers in vain loses about n_features / (2 ln 2 n_seen) bits; shrinkage loses less."""
     x, y, groups = rng.normal(size=(3000, n_features)), rng.normal(3, 1, size=(3000, 3)), np.repeat(np.arange(300), 10)
     assert np.all(gain(x, y, groups) < 0.005)
@@ -151,7 +151,7 @@ def test_the_better_of_two_layers_gains_more(rng):
     assert np.all(gain(faint, y, groups) > 0.01)
 
 
-def test_a_layer_that_only_tells_speakers_apart_gains_nothing(rng):
+def test_a_layer_that_only_identifies_speakers_gains_nothing(rng):
     """The same layer gains bits where a speaker's utterances may be on both sides: each a group of its own."""
     groups = np.repeat(np.arange(200), 8)
     codes, ratings = np.eye(200), rng.normal(size=(200, 1))

@@ -88,7 +88,7 @@ def test_nothing_fitted_sees_a_held_out_rating_or_embedding(rng):
     np.testing.assert_array_equal(after.prediction[0], before.prediction[0])
 
 
-def test_speakers_who_settle_when_to_stop_are_not_trained_on(rng):
+def test_speakers_of_early_stopping_are_not_trained_on(rng):
     x, y = small(rng)
     split = splits_of(200, rng)[0]
     (before,) = fit_mlp(x, y, splits=[split], seed=0, max_epochs=1)
@@ -192,7 +192,7 @@ def test_the_scale_and_offset_of_a_feature_do_not_matter(rng):
 
 
 @pytest.mark.parametrize("constant", ["embeddings", "ratings"])
-def test_where_either_says_nothing_the_mean_of_the_ratings_trained_on_is_predicted(rng, constant):
+def test_where_either_is_constant_the_mean_of_the_ratings_trained_on_is_predicted(rng, constant):
     x, y = small(rng)
     if constant == "embeddings":
         x[:] = 7

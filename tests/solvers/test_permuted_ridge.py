@@ -1,4 +1,4 @@
-"""Draws by the hundred against the ridge of the ratings, a draw for a draw."""
+"""Hundreds of permutations against the ridge of the ratings, one by one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ GROUPS = np.arange(N) // 10
 
 
 def problem(rng, p):
-    """A layer with an offset, a large, a constant and a collinear feature; draws that say nothing, little, and much."""
+    """A layer with an offset, a large, a constant and a collinear feature; columns of no, little and much signal."""
     x = rng.normal(size=(N, p)) @ rng.normal(size=(p, p)) / np.sqrt(p) + rng.normal(size=p)
     x[:, 0] = 100 * x[:, 0] + 500
     x[:, 1] = 3.25
     x[:, 2] = 2 * x[:, 3] - 1
-    told = x[:, 4:8] @ rng.normal(size=(4, 3))
+    signal = x[:, 4:8] @ rng.normal(size=(4, 3))
     y = np.concatenate(
-        [rng.normal(size=(N, 20)), told + 3 * rng.normal(size=(N, 3)), told + 0.2 * rng.normal(size=(N, 3))], axis=1
+        [rng.normal(size=(N, 20)), signal + 3 * rng.normal(size=(N, 3)), signal + 0.2 * rng.normal(size=(N, 3))], axis=1
     )
     return x.astype(np.float32), y + 4
 
@@ -37,15 +37,15 @@ def splits_of(kind, rng):
 
 @pytest.mark.parametrize("kind", [2, 5, "manifest"])
 @pytest.mark.parametrize("p", [12, 60, 140])
-def test_a_draw_is_fitted_as_the_ratings_are(rng, kind, p):
+def test_a_permutation_is_fitted_as_the_ratings_are(rng, kind, p):
     (x, y), splits = problem(rng, p), splits_of(kind, rng)
     ridge = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
     ridge.fit(y[:, :2])
     shared = np.arange(26)
-    shared[[3, 20, 25]] = 3  # noise, a little and much
+    shared[[3, 20, 25]] = 3  # no, little and much signal
     ours = ridge.fit_permuted(y, shared=shared, of_split=np.full(26, -1))
     for fit, one in zip(ours, nested_ridge(x, y, splits=splits, alphas=DEFAULT_ALPHAS, shared=shared), strict=True):
-        # another penalty only where float32 can't tell their errors apart, or the search ended before a second dip
+        # another penalty only where float32 can't distinguish their errors, or the search ended before a second dip
         same = fit.alpha == one.alpha
         assert np.mean(same) > 0.95
         np.testing.assert_allclose(fit.inner_error, one.inner_error, rtol=2e-3)
@@ -77,7 +77,7 @@ def test_of_few_features_the_whole_grid_is_tried(rng):
     assert all(np.isfinite(fit.inner_errors).all() for fit in fits)
 
 
-def test_the_ratings_themselves_are_fitted_bit_for_bit_as_without_draws(rng):
+def test_the_ratings_themselves_are_fitted_bit_for_bit_as_without_permutations(rng):
     (x, y), splits = problem(rng, 20), splits_of(5, rng)
     ours = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS).fit(y[:, 18:])
     for fit, one in zip(ours, nested_ridge(x, y[:, 18:], splits=splits, alphas=DEFAULT_ALPHAS), strict=True):

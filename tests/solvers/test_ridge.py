@@ -53,7 +53,7 @@ def test_a_constant_layer_predicts_the_mean_of_the_training_ratings(rng, n_featu
 
 
 def by_scikit_learn(x, y, split, target):
-    """Chosen alpha, mean and spread of the inner held-out predictions, and predictions, one fit at a time."""
+    """Return alpha, moments of the inner held-out predictions, and predictions, one fit at a time."""
     errors, held_outs = [], []
     for alpha in ALPHAS:
         held_out = np.empty(len(split.train))
@@ -80,12 +80,12 @@ def test_nested_choice_and_predictions_equal_one_fit_at_a_time(rng, n_folds, p, 
     splits = fold_splits(np.repeat(np.arange(30), 5), n_folds=n_folds, n_inner_folds=3, rng=rng)
     for split, ours in zip(splits, nested_ridge(x, y, splits=splits, alphas=ALPHAS), strict=True):
         for target in range(2):
-            alpha, mean, spread, prediction, errors = by_scikit_learn(x, y, split, target)
+            alpha, mean, std, prediction, errors = by_scikit_learn(x, y, split, target)
             assert ours.alpha[target] == alpha
             tolerance = (1e-4 if exact else 1e-3) * y[:, target].std()  # scikit-learn fits float32 here as it comes
             np.testing.assert_allclose(ours.inner_errors[:, target], errors, rtol=2e-3)
             np.testing.assert_allclose(ours.prediction[:, target], prediction, atol=tolerance)
-            np.testing.assert_allclose([ours.inner_mean[target], ours.inner_std[target]], [mean, spread], atol=1e-3)
+            np.testing.assert_allclose([ours.inner_mean[target], ours.inner_std[target]], [mean, std], atol=1e-3)
 
 
 def test_one_speaker_in_each_fold_is_fitted_as_it_is(rng):
@@ -98,7 +98,7 @@ def test_one_speaker_in_each_fold_is_fitted_as_it_is(rng):
         np.testing.assert_allclose(ours.prediction[:, 0], prediction, atol=1e-4 * y.std())
 
 
-def test_float32_products_stay_within_a_ten_thousandth_of_the_ratings_spread(rng, monkeypatch):
+def test_float32_products_stay_within_a_ten_thousandth_of_the_ratings_standard_deviation(rng, monkeypatch):
     """Against a float64 reference, at every penalty, with an outlying feature, an offset and a collinear pair."""
     x, y = problem(3000, 60, rng)
     (split,) = fold_splits(np.repeat(np.arange(300), 10), n_folds=5, n_inner_folds=4, rng=rng)[:1]
@@ -168,6 +168,6 @@ def test_a_constant_feature_becomes_zero_and_never_infinite():
     assert standardiser(np.array([[0.2, 2.0]])).tolist() == [[0.0, 0.0]]
 
 
-def test_embeddings_that_say_nothing_at_all_give_the_mean():
+def test_constant_embeddings_give_the_mean():
     predicted = ridge_path(np.ones((6, 3)), np.arange(6.0)[:, None], np.ones((2, 3)), alphas=ALPHAS)
     np.testing.assert_allclose(predicted, 2.5)

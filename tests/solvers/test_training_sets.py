@@ -26,13 +26,13 @@ def cases(rng):
 @pytest.mark.parametrize("case", ["5 folds", "2 folds", "the manifest's"])
 def test_sets_hold_the_rows_of_the_splits(rng, case):
     splits, n_sets = cases(rng)[case]
-    sets = TrainingSets.of(splits, 120)
+    sets = TrainingSets.from_splits(splits, 120)
     assert len(sets.members) == n_sets  # 5 outer and 10 inner sets, each shared by two splits
     used = np.unique(np.concatenate([np.concatenate([s.train, s.test]) for s in splits]))
     assert sorted(sets.order.tolist()) == used.tolist()
 
     def rows(cells):
-        return set(sets.order[sets.places(cells)].tolist())
+        return set(sets.order[sets.positions(cells)].tolist())
 
     for k, split in enumerate(splits):
         assert rows(sets.members[sets.outer[k]]) == set(split.train.tolist())
@@ -43,10 +43,10 @@ def test_sets_hold_the_rows_of_the_splits(rng, case):
 
 def test_thinned_sets_are_parts_of_the_whole_ones(rng):
     splits, _ = cases(rng)["5 folds"]
-    sets = TrainingSets.of(splits, 120)
+    sets = TrainingSets.from_splits(splits, 120)
     thin, places = sets.thinned(40)
     assert 40 <= len(thin.order) <= 45
     np.testing.assert_array_equal(thin.order, sets.order[places])
     for member in sets.members:
-        assert set(thin.order[thin.places(member)]) <= set(sets.order[sets.places(member)])
-        assert len(thin.places(member)) >= len(sets.places(member)) // 3
+        assert set(thin.order[thin.positions(member)]) <= set(sets.order[sets.positions(member)])
+        assert len(thin.positions(member)) >= len(sets.positions(member)) // 3

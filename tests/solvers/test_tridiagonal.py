@@ -17,7 +17,7 @@ def test_solutions_equal_a_plain_solve_for_each_penalty(rng, n, rank):
     half = rng.normal(size=(n, min(n, rank)))
     matrix, right = half @ half.T, rng.normal(size=(n, 4))
     lower = np.tril(matrix) + np.triu(np.full((n, n), 1e9), 1)  # only the lower triangle may be read
-    solved = Tridiagonal.of(lower).solve(right, penalties=PENALTIES)
+    solved = Tridiagonal.from_matrix(lower).solve(right, penalties=PENALTIES)
     assert solved.shape == (3, n, 4)
     for penalty, ours in zip(PENALTIES, solved, strict=True):
         np.testing.assert_allclose(ours, np.linalg.solve(matrix + penalty * np.eye(n), right), rtol=1e-7, atol=1e-9)
@@ -26,7 +26,7 @@ def test_solutions_equal_a_plain_solve_for_each_penalty(rng, n, rank):
 def test_what_is_given_is_left_as_it_was(rng):
     matrix, right = np.diag(rng.uniform(1, 2, size=5)), rng.normal(size=(5, 2))
     before = matrix.copy(), right.copy()
-    Tridiagonal.of(matrix).solve(right, penalties=PENALTIES)
+    Tridiagonal.from_matrix(matrix).solve(right, penalties=PENALTIES)
     np.testing.assert_array_equal(matrix, before[0])
     np.testing.assert_array_equal(right, before[1])
 
@@ -36,14 +36,14 @@ def test_a_penalty_below_the_rounding_is_refused():
     with pytest.raises(
         InputError, match=r"^penalty 0\.0001 is lost in the rounding of the data\. Ask for greater alphas"
     ):
-        Tridiagonal.of(matrix).solve(np.ones((3, 1)), penalties=np.array([1e-4]))
+        Tridiagonal.from_matrix(matrix).solve(np.ones((3, 1)), penalties=np.array([1e-4]))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 40])
 def test_the_form_is_the_matrix_turned_and_each_column_can_have_a_shift_of_its_own(rng, n):
     half = rng.normal(size=(n, n))
     matrix, right = half @ half.T, rng.normal(size=(n, 3))
-    form = Tridiagonal.of(matrix)
+    form = Tridiagonal.from_matrix(matrix)
     q, t = form.orthogonal(), np.diag(form.diagonal) + np.diag(form.off, 1) + np.diag(form.off, -1)
     np.testing.assert_allclose(q @ t @ q.T, matrix, atol=1e-10 * np.trace(matrix))
     np.testing.assert_allclose(q @ q.T, np.eye(n), atol=1e-12)

@@ -19,7 +19,7 @@ from layerprobe.analysis.statistics.estimates import BootstrapSample
 N_REPEATS = 300
 
 
-def simulated(strength, rng, *, n_speakers=40, each=12, n_draws=600, metric="pearson"):
+def simulated(strength, rng, *, n_speakers=40, each=12, n_resamples=600, metric="pearson"):
     """Scores of layers that predict a rating with some strength each ``(n_layers,)``, and err alike and alone.
 
     Speakers differ in how they are rated and in how each layer errs about them, so that utterances are not independent.
@@ -32,8 +32,8 @@ def simulated(strength, rng, *, n_speakers=40, each=12, n_draws=600, metric="pea
     truth = noise(1)
     prediction = np.asarray(strength) * truth + 0.8 * noise(1) + 0.6 * noise(n_layers)
     sums = speaker_sums(np.broadcast_to(truth, prediction.shape), prediction, groups)
-    counts = resample_speakers(n_speakers, n_draws=n_draws, rng=rng)
-    parts = (sums.drawn(np.ones((1, n_speakers))), sums.drawn(counts), without_each_speaker(sums))
+    counts = resample_speakers(n_speakers, n_resamples=n_resamples, rng=rng)
+    parts = (sums.resampled(np.ones((1, n_speakers))), sums.resampled(counts), without_each_speaker(sums))
     estimate, draws, left_out = (METRICS[metric](part) for part in parts)
     return BootstrapSample(estimate[0], draws, left_out)
 
@@ -114,9 +114,9 @@ def test_layers_that_predict_alike_are_never_told_apart(rng):
 def test_win_shares_add_up_to_1_over_the_draws_that_have_all_scores(rng):
     scores = simulated([0.8, 0.82, 0.81, 0.6], rng)
     assert best_set(scores).win_rate.sum() == pytest.approx(1)
-    draws = scores.draws.copy()
+    draws = scores.resamples.copy()
     draws[:20, 3] = np.nan
     lost = best_set(BootstrapSample(scores.estimate, draws, scores.left_out))
-    kept = best_set(BootstrapSample(scores.estimate, scores.draws[20:], scores.left_out))
+    kept = best_set(BootstrapSample(scores.estimate, scores.resamples[20:], scores.left_out))
     np.testing.assert_array_equal(lost.p_not_best, kept.p_not_best)
     assert lost.win_rate.sum() == pytest.approx(1)

@@ -28,8 +28,8 @@ def corpus(rng, *, n_speakers=20, each=12, n_columns=3):
 @pytest.mark.parametrize("name", METRICS)
 def test_draws_equal_a_plain_loop_over_utterances(rng, name):
     truth, prediction, groups = corpus(rng)
-    counts = resample_speakers(20, n_draws=50, rng=rng)
-    draws = METRICS[name](speaker_sums(truth, prediction, groups).drawn(counts))
+    counts = resample_speakers(20, n_resamples=50, rng=rng)
+    draws = METRICS[name](speaker_sums(truth, prediction, groups).resampled(counts))
     for k, row in enumerate(counts.astype(int)):
         rows = np.concatenate([np.flatnonzero(groups == s) for s in np.repeat(np.arange(20), row)])
         for column in range(3):
@@ -38,7 +38,7 @@ def test_draws_equal_a_plain_loop_over_utterances(rng, name):
 
 
 def test_a_draw_holds_as_many_speakers_as_there_are_each_equally_often(rng):
-    counts = resample_speakers(30, n_draws=4000, rng=rng)
+    counts = resample_speakers(30, n_resamples=4000, rng=rng)
     assert set(counts.sum(axis=1)) == {30.0}
     np.testing.assert_allclose(counts.mean(axis=0), 1, atol=0.1)
     assert counts[:, 0].var() == pytest.approx(29 / 30, abs=0.08)  # of a binomial with n = 30, p = 1 / 30
@@ -47,7 +47,7 @@ def test_a_draw_holds_as_many_speakers_as_there_are_each_equally_often(rng):
 def test_constants_score_as_the_metrics_say(rng):
     truth, prediction, groups = corpus(rng, n_columns=2)
     prediction[:, 0] = 3.3
-    sums = speaker_sums(truth, prediction, groups).drawn(resample_speakers(20, n_draws=5, rng=rng))
+    sums = speaker_sums(truth, prediction, groups).resampled(resample_speakers(20, n_resamples=5, rng=rng))
     assert (METRICS["ccc"](sums)[:, 0] == 0).all()
     assert np.isnan(METRICS["pearson"](sums)[:, 0]).all()
     same = speaker_sums(np.full((240, 1), 2.0), np.full((240, 1), 2.0), groups)
@@ -61,13 +61,13 @@ def test_intervals_equal_those_of_scipy_where_speakers_are_single_numbers():
     theirs = scipy_bootstrap(
         (values,), np.mean, n_resamples=20_000, method="BCa", random_state=np.random.default_rng(1)
     ).confidence_interval
-    counts = resample_speakers(60, n_draws=20_000, rng=rng)
+    counts = resample_speakers(60, n_resamples=20_000, rng=rng)
     draws = (counts @ values / 60)[:, None]
     left_out = ((values.sum() - values) / 59)[:, None]
     estimate = np.array([values.mean()])
     ours = bca_interval(estimate, draws, left_out, n_speakers=1e12)
-    assert ours.low[0] == pytest.approx(theirs.low, abs=0.01)
-    assert ours.high[0] == pytest.approx(theirs.high, abs=0.01)
+    assert ours.ci_low[0] == pytest.approx(theirs.low, abs=0.01)
+    assert ours.ci_high[0] == pytest.approx(theirs.high, abs=0.01)
 
 
 def test_leaving_a_speaker_out_is_a_score_without_that_speaker(rng):
@@ -93,16 +93,16 @@ def test_the_speaker_interval_covers_the_truth_and_that_of_utterances_does_not()
         truth = level + rng.normal(size=(len(groups), 1))
         return truth, 0.6 * truth + 0.7 * error + 0.5 * rng.normal(size=truth.shape), groups
 
-    expected = float(METRICS["ccc"](speaker_sums(*simulated(100_000)).drawn(np.ones((1, 100_000))))[0, 0])
+    expected = float(METRICS["ccc"](speaker_sums(*simulated(100_000)).resampled(np.ones((1, 100_000))))[0, 0])
     covered = {"speakers": 0, "utterances": 0}
     for _ in range(500):
         truth, prediction, groups = simulated(40)
         for name, units in (("speakers", groups), ("utterances", np.arange(len(groups)))):
             sums = speaker_sums(truth, prediction, units)
             n = len(sums.n)
-            draws = METRICS["ccc"](sums.drawn(resample_speakers(n, n_draws=400, rng=rng)))
-            estimate = METRICS["ccc"](sums.drawn(np.ones((1, n))))[0]
+            draws = METRICS["ccc"](sums.resampled(resample_speakers(n, n_resamples=400, rng=rng)))
+            estimate = METRICS["ccc"](sums.resampled(np.ones((1, n))))[0]
             interval = bca_interval(estimate, draws, METRICS["ccc"](without_each_speaker(sums)))
-            covered[name] += int(interval.low[0] <= expected <= interval.high[0])
+            covered[name] += int(interval.ci_low[0] <= expected <= interval.ci_high[0])
     assert 0.92 <= covered["speakers"] / 500 <= 0.98
     assert covered["utterances"] / 500 < 0.75

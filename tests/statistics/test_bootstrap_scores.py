@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.held_out import predictions_of
+from helpers.held_out import CONDITION, predictions_of
 
 from layerprobe.analysis.layers.scores import layer_scores, with_intervals
 from layerprobe.analysis.statistics.bootstrap import METRICS, resample_speakers
@@ -40,14 +40,14 @@ def truth_of(run, target):
 @pytest.mark.parametrize("metric", [*METRICS, *COUNTED_METRICS])
 def test_draws_equal_a_plain_loop_over_utterances_and_seeds(rng, metric):
     run = run_of(rng, n_speakers=8, seeds=3)
-    found = bootstrap_scores(run, metric=metric, n_draws=30)
+    found = bootstrap_scores(run, metric=metric, n_resamples=30)
     targets = ["emotion"] if metric in COUNTED_METRICS else ["arousal", "valence", "arousal"]
     assert found.keys["target"].tolist() == targets
     values = (run.matched if metric == "ccc_matched" else run.prediction).astype(float)
     _names, groups = np.unique(run.speaker_id, return_inverse=True)
-    drawn = resample_speakers(8, n_draws=30, rng=np.random.default_rng(SEED)).astype(int)
+    drawn = resample_speakers(8, n_resamples=30, rng=np.random.default_rng(SEED)).astype(int)
     whole, without = np.ones((1, 8), dtype=int), 1 - np.eye(8, dtype=int)
-    parts = ((whole, found.scores.estimate[None]), (drawn, found.scores.draws), (without, found.scores.left_out))
+    parts = ((whole, found.scores.estimate[None]), (drawn, found.scores.resamples), (without, found.scores.left_out))
     for counts, scores in parts:
         assert len(scores) == len(counts)
         for row, of_draw in zip(counts, scores, strict=True):
@@ -66,20 +66,20 @@ def test_an_interval_lies_about_its_own_score(rng):
     labels = (("ridge", "0", "arousal"), ("ridge", "1", "valence"), ("weighted_sum", "all", "arousal"))
     for k, (probe, layer, target) in enumerate(labels):
         score = metrics.ccc(truth_of(run, target), run.matched[:, k].astype(float))
-        low, high, estimate = table.loc[(probe, layer), ["low", "high", "estimate"]]
+        low, high, estimate = table.loc[(probe, layer), ["ci_low", "ci_high", "estimate"]]
         assert estimate == pytest.approx(score)
         assert low < score < high
         assert high - low < 0.3
     raw = bootstrap_scores(run, metric="ccc").table().set_index(["probe", "layer"])
-    assert raw.loc[("ridge", "0"), "high"] < table.loc[("ridge", "0"), "high"]  # raw ones are off by one point
+    assert raw.loc[("ridge", "0"), "ci_high"] < table.loc[("ridge", "0"), "ci_high"]  # raw ones are off by one point
 
 
 def test_fewer_speakers_give_wider_intervals_and_two_give_none(rng):
     few, many = (bootstrap_scores(run_of(rng, n_speakers=n), metric="pearson").table() for n in (8, 120))
-    assert (few["high"] - few["low"]).min() > 1.5 * (many["high"] - many["low"]).max()
+    assert (few["ci_high"] - few["ci_low"]).min() > 1.5 * (many["ci_high"] - many["ci_low"]).max()
     two = bootstrap_scores(run_of(rng, n_speakers=2), metric="pearson").table()
     assert two["estimate"].notna().all()
-    assert two[["low", "high", "p"]].isna().all(axis=None)
+    assert two[["ci_low", "ci_high", "p_value"]].isna().all(axis=None)
 
 
 def test_runs_of_the_same_speakers_have_the_same_draws(rng):
@@ -97,7 +97,7 @@ def test_runs_of_the_same_speakers_have_the_same_draws(rng):
     assert len(both.keys) == len(both.scores.estimate) == 6
     of = {"control": "none", "probe": "ridge", "target": "arousal"}
     mine, theirs = (both.of(["0"], encoder=e, **of) for e in ("e", "other"))
-    assert set(np.ravel((mine - theirs).draws)) == {0.0}
+    assert set(np.ravel((mine - theirs).resamples)) == {0.0}
     again = bootstrap_scores(run, metric="ccc")
     pd.testing.assert_frame_equal(first.table(), again.table())
 
@@ -108,7 +108,7 @@ def test_layers_come_in_the_order_they_are_asked_for_and_not_at_all_where_one_is
     found = bootstrap_scores(relabelled, metric="rmse")
     of = {"encoder": "e", "control": "none", "probe": "ridge", "target": "arousal"}
     forward, back = found.of(["0", "1"], **of), found.of(["1", "0"], **of)
-    np.testing.assert_array_equal(forward.draws, back.draws[:, ::-1])
+    np.testing.assert_array_equal(forward.resamples, back.resamples[:, ::-1])
     assert forward.estimate[0] != forward.estimate[1]
     assert found.of(["0", "2"], **of) is None
     assert found.of(["0"], **{**of, "encoder": "x"}) is None
@@ -127,13 +127,13 @@ def test_a_mask_scores_its_utterances_alone_while_the_same_speakers_are_drawn(rn
     run = run_of(rng, n_speakers=12)
     women = np.isin(run.speaker_id, [f"s{i}" for i in range(5)])
     mask = women & (rng.random(len(women)) < 0.5)
-    found = bootstrap_scores(run, metric=metric, n_draws=40, rows=mask)
+    found = bootstrap_scores(run, metric=metric, n_resamples=40, rows=mask)
     _names, groups = np.unique(run.speaker_id, return_inverse=True)
-    drawn = resample_speakers(12, n_draws=40, rng=np.random.default_rng(SEED)).astype(int)
+    drawn = resample_speakers(12, n_resamples=40, rng=np.random.default_rng(SEED)).astype(int)
     column = 3 if metric == "uar" else 0
     truth, values = truth_of(run, found.keys["target"][0]), run.prediction[:, column].astype(float)
     assert found.scores.estimate[0] == pytest.approx(PLAIN[metric](truth[mask], values[mask]), abs=1e-6)
-    for row, score in zip(drawn, found.scores.draws[:, 0], strict=True):
+    for row, score in zip(drawn, found.scores.resamples[:, 0], strict=True):
         rows = np.concatenate([np.flatnonzero((groups == s) & mask) for s in np.repeat(np.arange(12), row)])
         assert score == pytest.approx(PLAIN[metric](truth[rows], values[rows]), abs=1e-6)
     assert found.n_speakers == len(found.scores.left_out) == 5
@@ -144,7 +144,9 @@ def test_a_mask_scores_its_utterances_alone_while_the_same_speakers_are_drawn(rn
 def test_draws_that_hold_nobody_of_the_mask_have_no_score(rng):
     run = run_of(rng, n_speakers=12)
     for metric in (*METRICS, *COUNTED_METRICS):
-        draws = bootstrap_scores(run, metric=metric, n_draws=200, rows=run.speaker_id == "s3").scores.draws[:, 0]
+        draws = bootstrap_scores(run, metric=metric, n_resamples=200, rows=run.speaker_id == "s3").scores.resamples[
+            :, 0
+        ]
         # (11 / 12)^12 = .352 of draws, with a standard deviation of .034
         assert np.isnan(draws).mean() == pytest.approx(0.352, abs=0.12)
 
@@ -174,13 +176,28 @@ def test_a_run_without_classes_has_no_columns_of_a_class_metric(rng):
 def test_scores_without_an_interval_keep_their_range_over_folds():
     rows = [
         {"encoder": "e", "probe": "ridge", "layer": layer, "target": "a", "control": c, "fold": fold, "seed": 0,
-         "metric": "ccc", "value": 0.5 + 0.1 * (fold == "1")}
+         "metric": "ccc", "value": 0.5 + 0.1 * (fold == "1")} | CONDITION
         for layer in "01" for c in ("none", "permuted") for fold in ("0", "1", "pooled")
     ]  # fmt: skip
     table = layer_scores(pd.DataFrame(rows), metric="ccc")
-    own = {"encoder": "e", "probe": "ridge", "layer": "1", "target": "a", "control": "none", "low": 0.1, "high": 0.9}
-    both = with_intervals(table, pd.DataFrame([own])).set_index(["control", "layer"])
-    assert both.loc[("none", "1"), ["lowest", "highest", "spread"]].tolist() == [0.1, 0.9, "95 % over speakers"]
-    assert both.loc[("none", "0"), ["lowest", "highest", "spread"]].tolist() == [0.5, pytest.approx(0.6), "folds"]
-    assert both.loc[("permuted", "1"), "spread"] == "folds"
+    own = {
+        "encoder": "e",
+        "probe": "ridge",
+        "layer": "1",
+        "target": "a",
+        "control": "none",
+        "ci_low": 0.1,
+        "ci_high": 0.9,
+    }
+    both = with_intervals(table, pd.DataFrame([own | CONDITION])).set_index(["control", "layer"])
+    assert both.loc[("none", "1"), ["ci_low", "ci_high", "interval"]].tolist() == [0.1, 0.9, "bca_95_speakers"]
+    assert both.loc[("none", "0"), ["fold_min", "fold_max", "interval"]].tolist() == [0.5, pytest.approx(0.6), ""]
+    assert both.loc["none"][["fold_min", "fold_max", "seed_min", "seed_max"]].notna().all(axis=None)
+    assert both.loc[("none", "0"), ["ci_low", "ci_high", "draw_min", "draw_max"]].isna().all()
+    assert (
+        both.loc["permuted"][["fold_min", "fold_max", "seed_min", "seed_max", "ci_low", "ci_high"]]
+        .isna()
+        .all(axis=None)
+    )
+    assert both.loc[("permuted", "1"), ["draw_min", "draw_max", "interval"]].tolist() == [0.5, 0.5, ""]
     assert len(both) == len(table)

@@ -22,8 +22,8 @@ def corpus(rng):
 @pytest.mark.parametrize("name", sums.COUNTED_METRICS)
 def test_draws_equal_a_plain_loop_over_utterances(corpus, rng, name):
     truth, prediction, groups = corpus
-    counts = resample_speakers(12, n_draws=100, rng=rng)
-    draws = sums.COUNTED_METRICS[name](sums.class_sums(truth, prediction, groups).drawn(counts))
+    counts = resample_speakers(12, n_resamples=100, rng=rng)
+    draws = sums.COUNTED_METRICS[name](sums.class_sums(truth, prediction, groups).resampled(counts))
     n_labelled = set()
     for k, row in enumerate(counts.astype(int)):
         rows = np.concatenate([np.flatnonzero(groups == s) for s in np.repeat(np.arange(12), row)])
@@ -48,4 +48,4 @@ def test_leaving_a_speaker_out_is_a_score_without_that_speaker(corpus, name):
 def test_a_draw_without_utterances_has_no_score():
     counted = sums.class_sums(np.array([[0], [1]]), np.array([[0], [0]]), np.array([0, 1]))
     for score in sums.COUNTED_METRICS.values():
-        assert np.isnan(score(counted.drawn(np.zeros((1, 2))))).all()
+        assert np.isnan(score(counted.resampled(np.zeros((1, 2))))).all()

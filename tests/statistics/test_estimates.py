@@ -10,24 +10,24 @@ from layerprobe.analysis.statistics.bootstrap import bca_interval, bca_p_value, 
 from layerprobe.analysis.statistics.estimates import BootstrapSample
 
 
-def means(values, *, n_draws=500, rng):
+def means(values, *, n_resamples=500, rng):
     """The mean over speakers of each column ``(n_speakers, n)``."""
     n = len(values)
-    draws = resample_speakers(n, n_draws=n_draws, rng=rng) @ values / n
+    draws = resample_speakers(n, n_resamples=n_resamples, rng=rng) @ values / n
     return BootstrapSample(values.mean(axis=0), draws, (values.sum(axis=0) - values) / (n - 1))
 
 
 def test_functions_and_differences_are_those_of_each_draw(rng):
-    first, second = (means(rng.normal(size=(8, 3)), n_draws=20, rng=rng) for _ in range(2))
+    first, second = (means(rng.normal(size=(8, 3)), n_resamples=20, rng=rng) for _ in range(2))
     less, best = first - second, first.map(lambda scores: scores.max(axis=-1))
-    for name in ("draws", "left_out"):
+    for name in ("resamples", "left_out"):
         a, b = getattr(first, name), getattr(second, name)
         for k in range(len(a)):
             np.testing.assert_array_equal(getattr(less, name)[k], a[k] - b[k])
             assert getattr(best, name)[k] == max(a[k])
     np.testing.assert_array_equal(less.estimate, first.estimate - second.estimate)
     assert best.estimate == max(first.estimate)
-    np.testing.assert_array_equal(first[np.array([2, 0])].draws, first.draws[:, [2, 0]])
+    np.testing.assert_array_equal(first[np.array([2, 0])].resamples, first.resamples[:, [2, 0]])
     assert first[1].one() == first.estimated()[1]
 
 
@@ -35,19 +35,19 @@ def test_a_paired_difference_is_narrower_than_the_spreads_of_two(rng):
     speakers = rng.normal(size=(30, 1))
     scores = means(speakers + 0.1 * rng.normal(size=(30, 2)), rng=rng)
     difference, alone = (scores[0] - scores[1]).one(), scores[0].one()
-    assert difference.high - difference.low < 0.3 * (alone.high - alone.low)
+    assert difference.ci_high - difference.ci_low < 0.3 * (alone.ci_high - alone.ci_low)
 
 
 def test_an_interval_without_skew_is_student_s(rng):
     """Of a mean over many speakers BCa, expanded, is t's interval but for the noise of 20,000 draws."""
     values = rng.normal(0.1, 1, size=(40, 1))
-    found = means(values, n_draws=20_000, rng=rng).one()
+    found = means(values, n_resamples=20_000, rng=rng).one()
     error = values.std(ddof=1) / np.sqrt(40)
     reach = student.ppf(0.975, 39) * error
     # an end is a quantile at .025, whose standard error is sqrt(.025 * .975 / 20,000) / .058 of a standard deviation
-    assert found.low == pytest.approx(values.mean() - reach, abs=0.1 * error)
-    assert found.high == pytest.approx(values.mean() + reach, abs=0.1 * error)
-    assert found.p == pytest.approx(2 * student.sf(abs(values.mean()) / error, 39), abs=0.03)
+    assert found.ci_low == pytest.approx(values.mean() - reach, abs=0.1 * error)
+    assert found.ci_high == pytest.approx(values.mean() + reach, abs=0.1 * error)
+    assert found.p_value == pytest.approx(2 * student.sf(abs(values.mean()) / error, 39), abs=0.03)
 
 
 @pytest.mark.parametrize("n_speakers", [3, 5, 8, 10, 40])
@@ -60,11 +60,11 @@ def test_p_is_below_5_percent_where_the_95_percent_interval_leaves_the_null_out(
     """
     rng = np.random.default_rng(n_speakers)
     values = rng.exponential(size=(n_speakers, 1000)) if skewed else rng.normal(1, 1, size=(n_speakers, 1000))
-    scores = means(values - rng.uniform(0, 2, size=1000), n_draws=2000, rng=rng)
-    arguments = scores.estimate, scores.draws, scores.left_out
+    scores = means(values - rng.uniform(0, 2, size=1000), n_resamples=2000, rng=rng)
+    arguments = scores.estimate, scores.resamples, scores.left_out
     interval, p = bca_interval(*arguments), bca_p_value(*arguments)
-    outside = (interval.low > 0) | (interval.high < 0)
-    below, low, high = (np.sum(scores.draws < end, axis=0) for end in (0.0, interval.low, interval.high))
+    outside = (interval.ci_low > 0) | (interval.ci_high < 0)
+    below, low, high = (np.sum(scores.resamples < end, axis=0) for end in (0.0, interval.ci_low, interval.ci_high))
     clear = (np.abs(below - low) > 1) & (np.abs(below - high) > 1)
     within = clear & (below > 0) & (below < 2000)
     assert within.sum() > 400
@@ -105,15 +105,15 @@ def test_a_null_beyond_all_draws_has_the_least_p_and_one_in_the_middle_1():
 
 
 def test_up_to_5_percent_of_draws_may_be_undefined(rng):
-    scores = means(rng.normal(2, 1, size=(20, 1)), n_draws=200, rng=rng)
-    few, many, lost = (scores.draws.copy() for _ in range(3))
+    scores = means(rng.normal(2, 1, size=(20, 1)), n_resamples=200, rng=rng)
+    few, many, lost = (scores.resamples.copy() for _ in range(3))
     few[:10], many[:11] = np.nan, np.nan
     kept = BootstrapSample(scores.estimate, few, scores.left_out).one()
-    assert kept == BootstrapSample(scores.estimate, scores.draws[10:], scores.left_out).one()
+    assert kept == BootstrapSample(scores.estimate, scores.resamples[10:], scores.left_out).one()
     assert kept.is_known
     unknown = BootstrapSample(scores.estimate, many, scores.left_out).one()
     assert unknown.estimate == pytest.approx(2, abs=1)
-    assert np.isnan([unknown.low, unknown.high, unknown.p]).all()
+    assert np.isnan([unknown.ci_low, unknown.ci_high, unknown.p_value]).all()
     gone = scores.left_out.copy()
     gone[3] = np.nan
     assert not BootstrapSample(scores.estimate, lost, gone).one().is_known

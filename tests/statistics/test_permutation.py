@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.held_out import CONDITION
 from scipy.stats import kstest
 
 from layerprobe.analysis.statistics.permutation import holm, max_statistic_p, permutation_table
@@ -58,7 +59,7 @@ def test_a_p_value_counts_permutations_whose_best_layer_is_as_good():
 
 
 def scores(rows):
-    base = {"encoder": "e", "probe": "ridge", "target": "t", "fold": "pooled"}
+    base = {"encoder": "e", "probe": "ridge", "target": "t", "fold": "pooled"} | CONDITION
     names = ("control", "seed", "layer", "metric", "value")
     return pd.DataFrame([base | dict(zip(names, row, strict=True)) for row in rows])
 
@@ -68,19 +69,19 @@ def test_the_table_takes_the_permutations_that_keep_speakers_together():
     kept = [("permuted_by_speaker", s, k, "ccc", v) for s, v in enumerate((0.4, 0.6)) for k in ("0", "1")]
     loose = [("permuted", s, k, "ccc", 0.0) for s in range(9) for k in ("0", "1")]
     table = permutation_table(scores(real + kept + loose), metric="ccc").set_index("layer")
-    assert table["p"].tolist() == [1.0, pytest.approx(2 / 3)]
+    assert table["p_permutation"].tolist() == [1.0, pytest.approx(2 / 3)]
     assert set(table["control"]) == {"permuted_by_speaker"}
     assert set(table["n_permutations"]) == {2}
     assert table["chance"].tolist() == [pytest.approx(0.59)] * 2  # 95 % of the way from .4 to .6
     only = permutation_table(scores(real + loose), metric="ccc")
-    assert only["p"].tolist() == [0.1, 0.1]
+    assert only["p_permutation"].tolist() == [0.1, 0.1]
     assert permutation_table(scores(real), metric="ccc").empty
 
 
 def test_a_low_error_is_far_from_chance():
     rows = [("none", 0, "0", "rmse", 0.5)] + [("permuted", s, "0", "rmse", 1.0 + s / 10) for s in range(4)]
     (row,) = permutation_table(scores(rows), metric="rmse").to_dict("records")
-    assert row["p"] == 0.2
+    assert row["p_permutation"] == 0.2
     assert 1.0 <= row["chance"] <= 1.05
 
 

@@ -29,6 +29,7 @@ AUDIO_LAYERS, TEXT_LAYERS = ("0", "1", "2", "3"), ("0", "1", "2")
 AUDIO, TEXT, BOTH = "audio", "text", "audio + text"
 AUDIO_DIM, TEXT_DIM = 6, 4
 TARGETS = ("arousal", "valence", "dominance")
+NUMBERS = {name: [""] for name in ("difference", "difference_ci_low", "difference_ci_high", "p_value")}
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_fused_ridge_is_banded_ridge_of_layers_chosen_by_their_inner_errors(fuse
             ]
             bands, y = Bands.side_by_side([AUDIO_DIM, TEXT_DIM]), data.ratings[:, [t]]
             (fit,) = nested_ridge(np.concatenate(parts, axis=1), y, splits=[split], alphas=plan.alphas, bands=bands)
-            match = MomentMatching.of_moments(y[split.train, 0], mean=fit.inner_mean[0], spread=fit.inner_std[0])
+            match = MomentMatching.from_moments(y[split.train, 0], mean=fit.inner_mean[0], std=fit.inner_std[0])
             ids = data.utterance_ids[split.test]
             expected[ids], matched[ids] = fit.prediction[:, 0], match(fit.prediction[:, 0])
         np.testing.assert_allclose(predictions.prediction[:, k], expected, rtol=1e-5, atol=1e-5)
@@ -155,7 +156,7 @@ def test_ratings_of_held_out_speakers_reach_no_fused_prediction(corpus, tmp_path
 def test_the_fusion_gain_is_the_difference_of_scores(fused):
     out, run = fused
     predictions = with_chosen(read_predictions(out), chosen_layers(run.scores))
-    scores = bootstrap_scores(predictions, metric="ccc_matched", n_draws=200)
+    scores = bootstrap_scores(predictions, metric="ccc_matched", n_resamples=200)
     gains = fusion_gains(scores).set_index(["target", "probe", "alone"])
     assert len(gains) == 3 * 2 * 2
     table = scores.keys.assign(value=scores.scores.estimate).set_index(["target", "encoder", "probe", "layer"])["value"]
@@ -165,9 +166,9 @@ def test_the_fusion_gain_is_the_difference_of_scores(fused):
             assert gains.loc[(target, FUSED_RIDGE, alone), "estimate"] == pytest.approx(expected)
             mixed = table[target, BOTH, FUSED_WEIGHTED_SUM, "all"] - table[target, alone, "weighted_sum", "all"]
             assert gains.loc[(target, FUSED_WEIGHTED_SUM, alone), "estimate"] == pytest.approx(mixed)
-    assert gains.loc[("valence", FUSED_RIDGE, AUDIO), "low"] > 0.5  # text adds valence to audio
+    assert gains.loc[("valence", FUSED_RIDGE, AUDIO), "ci_low"] > 0.5  # text adds valence to audio
     assert abs(gains.loc[("valence", FUSED_RIDGE, TEXT), "estimate"]) < 0.05  # and audio none to text
-    assert gains.loc[("dominance", FUSED_RIDGE, TEXT), "low"] > 0
+    assert gains.loc[("dominance", FUSED_RIDGE, TEXT), "ci_low"] > 0
     assert (gains["added"] == gains.index.get_level_values("alone").map({AUDIO: TEXT, TEXT: AUDIO})).all()
 
 
@@ -176,16 +177,25 @@ def test_findings_and_the_report_state_what_text_adds(fused):
     from layerprobe.figures.report.report import write_report
 
     out, _ = fused
-    kinds = {f.name: f for f in collect_findings(study([out]))}
-    assert kinds["fused"].encoder == BOTH
-    assert kinds["adds"].about in (f"{a} over {b}, fused_weighted_sum" for a, b in ((AUDIO, TEXT), (TEXT, AUDIO)))
+    findings = collect_findings(study(out))
+    assert {f.encoder for f in findings if f.name == "fusion"} == {BOTH}
+    gains = {(f.added, f.alone) for f in findings if f.name == "fusion_gain" and f.probe == FUSED_WEIGHTED_SUM}
+    assert gains == {(AUDIO, TEXT), (TEXT, AUDIO)}
+    assert {(f.encoder, f.reference, f.target) for f in findings if f.name == "encoder_difference"} == {
+        (TEXT, AUDIO, target) for target in (*TARGETS, "dominance_residual")
+    }
 
     page = write_report(out).read_text()
-    found = [f for f in study([out]).gains.to_dict("records") if f["target"] == "valence"]
+    found = [f for f in study([out]).fusion_gains.to_dict("records") if f["target"] == "valence"]
     assert found
-    assert "For valence, text adds" in page
-    assert "For valence, audio adds nothing that can be told to text alone" in page
-    assert "Encoders together" in page
+    assert "For valence, adding text to audio improves the score (CCC, matched): Δ = " in page
+    assert "For valence, adding audio to text does not change the score significantly" in page
+    assert "<h2>Fusion</h2>" in page
+    assert "<h2>Encoder comparison</h2>" in page
+    assert (
+        "text predicts valence better than audio (CCC, matched, each at the layer selected by cross-validation)" in page
+    )
+    assert "text predicts arousal worse than audio" in page
 
 
 def test_one_encoder_alone_is_refused(corpus, tmp_path):
@@ -222,18 +232,25 @@ def test_the_command_fuses_and_compares(corpus, tmp_path):
     )
     result = command(*arguments)
     assert result.exit_code == 0, result.output
-    assert "audio + text, best layers" in result.stdout
-    assert "valence, fused ridge: text adds 0." in result.stdout
+    assert "audio + text, cross-validated layers" in result.stdout
+    assert "valence, fused ridge: adding text to audio +0." in result.stdout
     assert read_run(out).plan["sweep"]["fused"] is True
     result = command("compare", out, "--out", tmp_path / "compared", "--width", "double")
     assert result.exit_code == 0, result.output
-    written = pd.read_csv(tmp_path / "compared" / "efficiency.csv")
+    assert "audio + text, cross-validated layers  0." in result.stdout
+    assert result.stdout.count("(reference)") == len(TARGETS) + 1  # and dominance_residual
+    written = pd.read_csv(
+        tmp_path / "compared" / "efficiency.csv",
+        dtype={"selected_layers": str},
+        keep_default_na=False,
+        na_values=NUMBERS,
+    )
     expected = compare([out])
     pd.testing.assert_frame_equal(written.drop(columns="fingerprint"), expected, check_dtype=False)
     assert (tmp_path / "compared" / "efficiency.svg").exists()
     sizes = expected.set_index("regressor")["trainable_parameters"]
-    assert set(sizes["audio, best layer"]) == {AUDIO_DIM + 1}
-    assert set(sizes["audio + text, best layers"]) == {AUDIO_DIM + TEXT_DIM + 1}
+    assert set(sizes["audio, cross-validated layer"]) == {AUDIO_DIM + 1}
+    assert set(sizes["audio + text, cross-validated layers"]) == {AUDIO_DIM + TEXT_DIM + 1}
     mixed = AUDIO_DIM + TEXT_DIM + 1 + len(AUDIO_LAYERS) + len(TEXT_LAYERS)
     assert set(sizes["audio + text, weighted sum"]) == {mixed}
 

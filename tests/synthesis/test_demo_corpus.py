@@ -1,4 +1,4 @@
-"""The demo's corpus: planted as it says, byte for byte the same, and a manifest like anyone's."""
+"""The demo's corpus: prosody and text determine its ratings as stated, and its bytes are reproducible."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from layerprobe.probe.synthesis.demo_corpus import (
 
 pytest.importorskip("espeakng_loader")
 PUBLISHED = Path(__file__).parents[2] / "data_manifests"
+NEGATIONS = {"not", "never", NEGATED[1].split()[0]}
 
 
 def valence_of(text):
-    """What a reader makes of a sentence: the adjectives' side, turned where it negates."""
-    words = text.split()
+    """Return a sentence's valence: that of its adjectives, with the opposite sign if it is negated."""
+    tokens = text.split()
     side = {w: v for v, adjectives in ADJECTIVES.items() for w in adjectives}
-    (value,) = {side[w] for w in words if w in side}
-    return -value if {"not", "nobody", "never"} & set(words) else value
+    (value,) = {side[t] for t in tokens if t in side}
+    return -value if NEGATIONS & set(tokens) else value
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_the_published_manifest_is_the_one_that_is_made(spoken):
         assert (PUBLISHED / name).read_bytes() == (spoken[0].parent / name).read_bytes()
 
 
-def test_arousal_is_in_the_prosody_and_valence_in_the_words_alone():
+def test_arousal_is_in_the_prosody_and_valence_in_the_text_alone():
     planned = plan_corpus(seed=1)
     table = planned.table
     for name in ("rate", "pitch", "pitch_range", "volume"):
@@ -80,11 +81,11 @@ def test_no_single_word_decides():
     for word in (w for side in (1, -1) for w in ADJECTIVES[side]):
         positive, negative = by_word[word, 1], by_word[word, -1]
         assert min(positive, negative) / max(positive, negative) > 0.3, word
-    assert all(any(w in frame.split() for w in ("not", "nobody", "never")) for frame in NEGATED)
+    assert all(NEGATIONS & set(frame.split()) for frame in NEGATED)
 
 
 def test_dominance_is_the_stated_mix():
-    # raters' noise is drawn anew for each target, so it leaves covariances alone; one in points is 1.2 * 1.2 in sd
+    # raters' noise is independent for each target, so it leaves covariances alone; one in points is 1.2 * 1.2 in sd
     covariances = [plan_corpus(seed).table[[*HEADER.targets]].cov()["dominance"] / 1.2**2 for seed in range(6)]
     mean = sum(covariances) / 6
     assert mean["arousal"] == pytest.approx(0.7, abs=0.06)

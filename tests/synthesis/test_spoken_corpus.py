@@ -1,4 +1,4 @@
-"""Speech for pre-training: what is said, by whom, and never in the demo's voices."""
+"""Speech for pre-training: its sentences and voices, none of them the demo's."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.synthesis.demo_corpus import VARIANTS, plan_corpus
 from layerprobe.probe.synthesis.spoken_corpus import RATES, plan_speech, voices, write_speech_corpus
 
-SENTENCES = [f"Sentence number {k} tells of something else." for k in range(60)]
+SENTENCES = [f"Sentence number {k} describes something else." for k in range(60)]
 
 
-def test_the_demos_voices_are_not_heard():
+def test_the_demos_voices_are_not_used():
     demo = {voice.partition("+")[2] for voice in plan_corpus().table["speaker_id"]}
     assert demo == set(VARIANTS)
     assert len(voices()) > 200
     assert not demo & {voice.partition("+")[2] for voice in voices()}
 
 
-def test_each_sentence_is_said_once_as_the_seed_says():
+def test_each_sentence_is_spoken_once_and_the_seed_decides_how():
     table, utterances = plan_speech([*SENTENCES, SENTENCES[0], " ", "12345 67890 12345", "too short"], seed=3)
     assert sorted(table["transcript"]) == sorted(SENTENCES)
     assert [u.text for u in utterances] == table["transcript"].tolist()
@@ -34,7 +34,7 @@ def test_each_sentence_is_said_once_as_the_seed_says():
     assert sorted(twice["transcript"]) == sorted([*SENTENCES, *SENTENCES])
     assert twice["utterance_id"].is_unique
     voices_of = twice.groupby("transcript")["speaker_id"].nunique()
-    assert (voices_of == 2).mean() > 0.9  # drawn anew
+    assert (voices_of == 2).mean() > 0.9  # a new voice each time
     with pytest.raises(InputError, match="needs 15 to 160 characters"):
         plan_speech(["no"])
 
@@ -44,14 +44,14 @@ def test_speech_is_written_with_a_manifest_that_can_be_read(tmp_path):
     table = read_utterances(manifest)
     assert len(table) == 6
     for path in table["path"]:
-        sound, rate = soundfile.read(path)
-        assert len(sound) > rate
-        assert np.abs(sound).max() > 0.01
+        waveform, rate = soundfile.read(path)
+        assert len(waveform) > rate
+        assert np.abs(waveform).max() > 0.01
     again = write_speech_corpus(SENTENCES[:6], tmp_path / "again")
     assert again.read_bytes() == manifest.read_bytes()
 
 
-def test_the_verb_speaks_a_file_and_refuses_what_is_no_text(tmp_path):
+def test_the_command_synthesises_a_text_file_and_refuses_other_files(tmp_path):
     (tmp_path / "my.txt").write_text("\n".join(SENTENCES[:3]))
     result = command("synthesise", tmp_path / "my.txt", "--out", tmp_path / "speech")
     assert result.exit_code == 0, result.output

@@ -1,4 +1,4 @@
-"""Training on one corpus: the same speakers are held out, and nothing of another corpus is heard."""
+"""Training on one corpus: the same speakers are held out, and no other corpus is used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from layerprobe.probe.data.schema import Header, Manifest, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import assert_disjoint, fold_splits
-from layerprobe.probe.tasks.cross_corpus import corpora_of, splits_within
+from layerprobe.probe.tasks.cross_corpus import corpus_names, splits_within
 
 N = 120
 GROUPS = np.arange(N) // 5
@@ -34,7 +34,7 @@ def test_a_corpus_with_training_speakers_in_one_inner_fold_is_refused(rng):
     with pytest.raises(
         InputError,
         match=r"^Holding out 0 leaves corpus 'small' training speakers in 0 of the 3 inner folds, and choosing alpha "
-        r"takes two\. Ask for more folds, add speakers, or leave --cross-corpus\.$",
+        r"takes two\. Ask for more folds, add speakers, or leave out --cross-corpus\.$",
     ):
         splits_within(splits, corpus, "small")
 
@@ -42,10 +42,10 @@ def test_a_corpus_with_training_speakers_in_one_inner_fold_is_refused(rng):
 def test_fewer_than_two_corpora_are_refused(tmp_path):
     header = Header("two", "1", "none", {"arousal": Target(1, 7)})
     table = pd.DataFrame({"utterance_id": ["a", "b", "c"], "corpus": ["x", "", "y"]})
-    assert corpora_of(Manifest(tmp_path / "my.csv", header, table)) == ["x", "y"]
+    assert corpus_names(Manifest(tmp_path / "my.csv", header, table)) == ["x", "y"]
     with pytest.raises(
         InputError, match=r"my\.csv names 1 in its column corpus; --cross-corpus needs two or more there\."
     ):
-        corpora_of(Manifest(tmp_path / "my.csv", header, table.assign(corpus="x")))
+        corpus_names(Manifest(tmp_path / "my.csv", header, table.assign(corpus="x")))
     with pytest.raises(InputError, match=r"my\.csv has no column corpus; --cross-corpus needs two or more there\."):
-        corpora_of(Manifest(tmp_path / "my.csv", header, table.drop(columns="corpus")))
+        corpus_names(Manifest(tmp_path / "my.csv", header, table.drop(columns="corpus")))

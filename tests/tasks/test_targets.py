@@ -1,4 +1,4 @@
-"""What is fitted: residuals that only training rows define, classes as codes, draws of controls."""
+"""Targets: residuals that only training rows define, classes as codes, control tasks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def builder(splits, classes=None):
     return TargetBuilder(("arousal", "valence", "dominance"), ("dominance",), classes or {}, splits)
 
 
-def test_dominance_has_a_residual_only_beside_arousal_and_valence():
+def test_dominance_has_a_residual_only_with_arousal_and_valence():
     assert residual_targets(("arousal", "valence", "dominance")) == ("dominance",)
     assert residual_targets(("dominance", "valence")) == ()
 
@@ -55,7 +55,7 @@ def test_each_split_has_a_residual_of_its_own_and_is_compared_with_it(ratings, s
         np.testing.assert_array_equal(fitted.truth[split.test], targets.y[split.test, column])
 
 
-def test_classes_are_one_hot_and_share_a_penalty(ratings, splits, rng):
+def test_classes_are_one_hot_with_one_penalty(ratings, splits, rng):
     codes = rng.integers(0, 3, size=(N, 1))
     both = builder(splits, {"emotion": 4})
     both.add(ratings, codes, control="none", seed=0)
@@ -68,12 +68,12 @@ def test_classes_are_one_hot_and_share_a_penalty(ratings, splits, rng):
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_draws_keep_targets_and_classes_of_an_utterance_together(ratings, splits, control):
+def test_controls_keep_targets_and_classes_of_an_utterance_together(ratings, splits, control):
     codes = (ratings[:, :1] > 0).astype(int)
     both = builder(splits, {"emotion": 2})
     rng = control_rng(control, 3)
-    for draw in range(2):
-        both.add_draw(control, ratings, codes, GROUPS, rng=rng, seed=draw)
+    for number in range(2):
+        both.add_control(control, ratings, codes, GROUPS, rng=rng, seed=number)
     targets = both.build()
     assert {f.control for f in targets.fitted} == {control}
     assert [f.seed for f in targets.fitted if f.target == "arousal"] == [0, 1]
@@ -92,12 +92,12 @@ def test_draws_keep_targets_and_classes_of_an_utterance_together(ratings, splits
         assert (arousal != ratings[:, 0]).any()
 
 
-def test_what_the_words_leave_has_a_column_for_each_split_and_is_dealt_as_it_is(ratings, splits, rng):
+def test_text_residuals_have_a_column_for_each_split_and_are_permuted_as_they_are(ratings, splits, rng):
     rest, no_codes = rng.normal(size=(N, 3, 2)), np.empty((N, 0), dtype=int)
     both = TargetBuilder(("arousal", "valence", "dominance"), (), {}, splits, text_residuals=("arousal", "dominance"))
     both.add(ratings, no_codes, control="none", seed=0, text_residuals=rest)
     for control in ("permuted", "permuted_within_speaker"):
-        both.add_draw(control, ratings, no_codes, GROUPS, rng=control_rng(control, 3), seed=0, text_residuals=rest)
+        both.add_control(control, ratings, no_codes, GROUPS, rng=control_rng(control, 3), seed=0, text_residuals=rest)
     targets = both.build()
     names = [f.target for f in targets.fitted if f.control == "none"]
     assert names == ["arousal", "valence", "dominance", "arousal_text_residual", "dominance_text_residual"]
@@ -109,19 +109,23 @@ def test_what_the_words_leave_has_a_column_for_each_split_and_is_dealt_as_it_is(
     for k, split in enumerate(splits):
         np.testing.assert_array_equal(last.truth[split.test], rest[split.test, k, 1])
     assert {f.control for f in targets.fitted if f.target.endswith("_text_residual")} == {"none", "permuted"}
-    drawn = {f.target: f for f in targets.fitted if f.control == "permuted"}
-    dealt = np.column_stack([drawn["dominance"].truth, targets.y[:, drawn["dominance_text_residual"].columns]])
+    permuted = {f.target: f for f in targets.fitted if f.control == "permuted"}
+    permuted_rows = np.column_stack(
+        [permuted["dominance"].truth, targets.y[:, permuted["dominance_text_residual"].columns]]
+    )
     kept = np.column_stack([ratings[:, 2], rest[:, :, 1]])
-    assert sorted(map(tuple, dealt)) == sorted(map(tuple, kept))  # an utterance's own rating and residuals together
+    assert sorted(map(tuple, permuted_rows)) == sorted(
+        map(tuple, kept)
+    )  # an utterance's own rating and residuals together
 
 
-def test_draws_of_a_control_stay_what_they_were(ratings, splits):
-    """By hand, as they were drawn before there were many: a change here changes every published floor."""
+def test_permutations_of_a_control_do_not_change_between_versions(ratings, splits):
+    """By hand: a change here changes every published chance level."""
     both = builder(splits)
     rng, expected = control_rng("permuted", 3), np.random.default_rng([3, 1])
-    for draw in range(2):
-        both.add_draw("permuted", ratings, np.empty((N, 0), dtype=int), GROUPS, rng=rng, seed=draw)
-    drawn = [f.truth for f in both.build().fitted if f.target == "arousal"]
-    for truth in drawn:
+    for number in range(2):
+        both.add_control("permuted", ratings, np.empty((N, 0), dtype=int), GROUPS, rng=rng, seed=number)
+    permuted = [f.truth for f in both.build().fitted if f.target == "arousal"]
+    for truth in permuted:
         np.testing.assert_array_equal(truth, ratings[expected.permutation(N), 0])
     assert list(CONTROLS)[:3] == ["permuted", "permuted_within_speaker", "random_per_speaker"]

@@ -1,4 +1,4 @@
-"""A stack of layers gives the same bits held and read again."""
+"""A stack of layers gives the same bits in memory and read again."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def values(stack):
     return np.stack([layer.numpy() for layer in stack])
 
 
-def test_layers_that_are_read_again_equal_those_that_are_held(layers, rng):
+def test_layers_that_are_read_again_equal_those_in_memory(layers, rng):
     rows, reads = rng.permutation(300)[:250], []
 
     def read(layer, rows):
         reads.append(layer)
         return layers[layer, rows]
 
-    held, streamed = (LayerStack(read, 5, rows, hold=hold) for hold in (10**9, 0))
-    assert (held.is_held, streamed.is_held) == (True, False)
-    expected = values(held)
+    kept, streamed = (LayerStack(read, 5, rows, memory=memory) for memory in (10**9, 0))
+    assert (kept.in_memory, streamed.in_memory) == (True, False)
+    expected = values(kept)
     reads.clear()
     for _ in range(2):
         np.testing.assert_array_equal(values(streamed), expected)
@@ -35,7 +35,7 @@ def test_layers_that_are_read_again_equal_those_that_are_held(layers, rng):
 
 
 def test_parts_are_those_rows_and_layers(layers):
-    stack = LayerStack(lambda layer, rows: layers[layer, rows], 5, np.arange(300), hold=0)
+    stack = LayerStack(lambda layer, rows: layers[layer, rows], 5, np.arange(300), memory=0)
     places = np.array([7, 3, 200])
     np.testing.assert_array_equal(values(stack.some(places)), values(stack)[:, places])
     for part in (stack.first(2), stack.some(places).first(2)):
@@ -49,6 +49,6 @@ def test_a_reader_s_error_is_not_lost(layers):
             raise OSError("the disk is gone")
         return layers[layer, rows]
 
-    stack = LayerStack(read, 5, np.arange(300), hold=0)
+    stack = LayerStack(read, 5, np.arange(300), memory=0)
     with pytest.raises(OSError, match="the disk is gone"):
         values(stack)

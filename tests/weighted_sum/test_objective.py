@@ -21,7 +21,7 @@ def problem(rng):
     x[1, :, 2] = 5.0  # a constant feature
     y = rng.normal(3, 2, size=(N, 2))
     splits = fold_splits(np.arange(N) // 5, n_folds=3, n_inner_folds=2, rng=rng)
-    sets = TrainingSets.of(splits, N)
+    sets = TrainingSets.from_splits(splits, N)
     stack = LayerStack(lambda layer, rows: x[layer, rows], LAYERS, sets.order)
     return x, y, sets, stack
 
@@ -34,14 +34,12 @@ def models_of(sets, rng, n=7):
 
 def slow_value(x, y, sets, models, k, weights, head, penalty, standardise):  # noqa: PLR0913 - the definition has them
     """One model's error, straight from the definition, in float64."""
-    rows = sets.order[sets.places(sets.members[models.training_set[k]])]
+    rows = sets.order[sets.positions(sets.members[models.training_set[k]])]
     z = x[:, rows].astype(float)
     z = z - z.mean(axis=1, keepdims=True)
-    spread = z.std(axis=1, keepdims=True)
-    if standardise:
-        z = np.where(spread > 1e-9, z / np.where(spread > 1e-9, spread, 1), 0)
-    else:
-        z = z / np.sqrt((z**2).mean())
+    std = z.std(axis=1, keepdims=True)
+    scaled = np.where(std > 1e-9, z / np.where(std > 1e-9, std, 1), 0)
+    z = scaled if standardise else z / np.sqrt((z**2).mean())
     t = y[rows, models.target[k]]
     t = (t - t.mean()) / t.std()
     return np.mean((np.einsum("l,lnd,d->n", weights, z, head) - t) ** 2) + penalty * np.sum(head**2)
@@ -81,9 +79,9 @@ def test_the_start_is_ridge_on_the_uniform_mix(problem, rng):
     models = Models(np.array([0, 3]), np.array([1, 0]), np.array([0.1, 1.0]), np.zeros((2, LAYERS)))
     prediction = mixes.predict(models, basis.start(models), basis)
     for k in range(2):
-        rows = sets.order[sets.places(sets.members[models.training_set[k]])]
-        mean, spread = x[:, rows].mean(axis=1, keepdims=True), x[:, rows].std(axis=1, dtype=float, keepdims=True)
-        z = np.where(spread > 1e-6, (x - mean) / np.where(spread > 1e-6, spread, 1), 0).mean(axis=0)
+        rows = sets.order[sets.positions(sets.members[models.training_set[k]])]
+        mean, std = x[:, rows].mean(axis=1, keepdims=True), x[:, rows].std(axis=1, dtype=float, keepdims=True)
+        z = np.where(std > 1e-6, (x - mean) / np.where(std > 1e-6, std, 1), 0).mean(axis=0)
         penalty = models.penalty[k] * np.trace(z[rows].T @ z[rows]) / DIM
         model = Ridge(alpha=penalty).fit(z[rows], y[rows, models.target[k]])
         np.testing.assert_allclose(prediction[:, k], model.predict(z[sets.order]), atol=2e-4)

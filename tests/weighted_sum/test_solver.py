@@ -114,11 +114,11 @@ def test_one_layer_is_the_ridge_of_scikit_learn(rng):
         assert fit.layer_weights.tolist() == [[1.0]]
 
 
-def test_layers_that_are_read_again_give_the_same_scores_as_those_that_are_held(planted, monkeypatch):
+def test_layers_that_are_read_again_give_the_same_scores_as_those_in_memory(planted, monkeypatch):
     x, y, splits = planted
     _, (held,) = fitted(x, y, splits)
-    monkeypatch.setattr("layerprobe.probe.weighted_sum.solver.COARSE_ROWS", 100)
-    _, (streamed,) = fitted(x, y, splits, hold=0)
+    monkeypatch.setattr("layerprobe.probe.weighted_sum.solver.SUBSET_ROWS", 100)
+    _, (streamed,) = fitted(x, y, splits, memory=0)
     for split, a, b in zip(splits, held, streamed, strict=True):
         assert b.layer_weights.argmax(axis=1).tolist() == [3, 1]
         for target in range(2):

@@ -1,1 +1,1 @@
-"""One file for each corpus that is imported as it ships."""
+"""Importers of corpora from their own folders and label files, one module per corpus."""

@@ -1,4 +1,4 @@
-"""Corpora of actors whose file names say it all: CREMA-D, RAVDESS, EMO-DB. Nobody rated arousal or valence in them."""
+"""Acted corpora without ratings, described by their file names: CREMA-D, RAVDESS, EMO-DB."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import pandas as pd
 
 from layerprobe.probe.data.importers.base import (
     Imported,
-    against_published,
     audio_files_below,
     check_no_lfs_pointers,
-    inside,
+    compare_with_published,
+    find_entry,
     tidy,
 )
 from layerprobe.probe.data.schema import Header, Nominal
 from layerprobe.probe.exceptions import InputError
 
-NO_RATINGS = "nobody rated arousal, valence or dominance here: the target is the emotion, and no rating is made of it"
+NO_RATINGS = "no ratings of arousal, valence or dominance: the target is the emotion, and no rating is derived from it"
 
 CREMA_D = re.compile(r"^(?P<actor>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<level>[A-Z]{2})$")
 CREMA_D_EMOTIONS = {
@@ -46,9 +46,9 @@ def import_crema_d(folder: Path) -> Imported:
     """Read CREMA-D (Cao et al., 2014).
 
     Raises:
-        InputError: if it is none, or its sounds were not fetched
+        InputError: if the folder is another corpus', or its audio was not fetched
     """
-    audio = inside(folder, "AudioWAV")
+    audio = find_entry(folder, "AudioWAV")
     if audio is None:
         raise InputError(f"{folder} is no CREMA-D: it has no folder AudioWAV.")
     sexes = _demographics(folder)
@@ -65,25 +65,28 @@ def import_crema_d(folder: Path) -> Imported:
             "emotion": CREMA_D_EMOTIONS[m["emotion"]],
         }
 
-    sounds = audio_files_below(audio)
-    check_no_lfs_pointers(list(sounds.values())[:1], "CREMA-D")
-    dropped = Counter({f"{CREMA_D_SILENT} is silent": int(sounds.pop(CREMA_D_SILENT, None) is not None)})
-    table = _acted(sounds, row, folder, "CREMA-D", dropped)
-    warnings = [NO_RATINGS, "all say the same twelve sentences, so no word tells the emotion"]
+    files = audio_files_below(audio)
+    check_no_lfs_pointers(list(files.values())[:1], "CREMA-D")
+    dropped = Counter({f"{CREMA_D_SILENT} is silent": int(files.pop(CREMA_D_SILENT, None) is not None)})
+    table = _make_table(files, row, folder, "CREMA-D", dropped)
+    warnings = [
+        NO_RATINGS,
+        "all actors speak the same twelve sentences, so the text carries no information about the emotion",
+    ]
     warnings.append(
-        against_published({"utterances": len(table)}, {"utterances": 7_441}, "the release, less the silent one")
+        compare_with_published({"utterances": len(table)}, {"utterances": 7_441}, "the release without the silent file")
     )
     if not sexes:
-        warnings.append("VideoDemographics.csv is not here, so genders are unknown")
+        warnings.append("VideoDemographics.csv is missing, so genders are unknown")
     classes = tuple(CREMA_D_EMOTIONS.values())
     return Imported(table, _header("CREMA-D", "1", "ODbL 1.0", classes), +dropped, warnings)
 
 
 def import_ravdess(folder: Path) -> Imported:
-    """Read RAVDESS (Livingstone and Russo, 2018), its spoken sounds; actors with odd numbers are men.
+    """Read the spoken part of RAVDESS (Livingstone and Russo, 2018); actors with odd numbers are men.
 
     Raises:
-        InputError: if it is none
+        InputError: if the folder is another corpus'
     """
     dropped = Counter[str]()
 
@@ -92,7 +95,7 @@ def import_ravdess(folder: Path) -> Imported:
         if m is None or not 1 <= int(m[3]) <= len(RAVDESS_EMOTIONS) or not 1 <= int(m[7]) <= 24:
             return None
         if m[1] != "03":
-            dropped["a film, not a sound alone"] += 1
+            dropped["video, not audio only"] += 1
             return {}
         if m[2] != "01":
             dropped["sung"] += 1
@@ -105,8 +108,11 @@ def import_ravdess(folder: Path) -> Imported:
             "emotion": RAVDESS_EMOTIONS[int(m[3]) - 1],
         }
 
-    table = _acted(audio_files_below(folder), row, folder, "RAVDESS", dropped)
-    warnings = [NO_RATINGS, against_published({"utterances": len(table)}, {"utterances": 1_440}, "the spoken part")]
+    table = _make_table(audio_files_below(folder), row, folder, "RAVDESS", dropped)
+    warnings = [
+        NO_RATINGS,
+        compare_with_published({"utterances": len(table)}, {"utterances": 1_440}, "the spoken part"),
+    ]
     return Imported(table, _header("RAVDESS", "1", "CC BY-NC-SA 4.0", RAVDESS_EMOTIONS), +dropped, warnings)
 
 
@@ -114,7 +120,7 @@ def import_emo_db(folder: Path) -> Imported:
     """Read EMO-DB (Burkhardt et al., 2005).
 
     Raises:
-        InputError: if it is none
+        InputError: if the folder is another corpus'
     """
     dropped = Counter[str]()
 
@@ -129,40 +135,42 @@ def import_emo_db(folder: Path) -> Imported:
             "emotion": EMO_DB_EMOTIONS[m["emotion"]],
         }
 
-    table = _acted(audio_files_below(folder), row, folder, "EMO-DB", dropped)
-    warnings = [NO_RATINGS, against_published({"utterances": len(table)}, {"utterances": 535}, "the release")]
-    return Imported(
-        table, _header("EMO-DB", "1", "as its authors say", tuple(EMO_DB_EMOTIONS.values())), +dropped, warnings
-    )
+    table = _make_table(audio_files_below(folder), row, folder, "EMO-DB", dropped)
+    warnings = [NO_RATINGS, compare_with_published({"utterances": len(table)}, {"utterances": 535}, "the release")]
+    return Imported(table, _header("EMO-DB", "1", "", tuple(EMO_DB_EMOTIONS.values())), +dropped, warnings)
 
 
-def _acted(
-    sounds: dict[str, Path],
+def _make_table(
+    files: dict[str, Path],
     row: Callable[[str], dict[str, Any] | None],
     folder: Path,
     corpus: str,
     dropped: Counter[str],
 ) -> pd.DataFrame:
-    """Rows of names that are the corpus'; ``{}`` for one that was counted as dropped, None for one that is not."""
+    """Return the table of all files whose name is the corpus'.
+
+    ``row`` returns the columns that a name encodes, ``{}`` for a file that it counted as dropped itself, or None for
+    a name that is not the corpus'.
+    """
     rows = []
-    for name, path in sounds.items():
-        told = row(name)
-        if told is None:
-            dropped[f"not named as {corpus}'s sounds are"] += 1
-        elif told:
-            rows.append({"utterance_id": name, "path": str(path.absolute()), **told})
+    for name, path in files.items():
+        columns = row(name)
+        if columns is None:
+            dropped[f"name is not one of {corpus}"] += 1
+        elif columns:
+            rows.append({"utterance_id": name, "path": str(path.absolute()), **columns})
     if not rows:
-        raise InputError(f"{folder} is no {corpus}: no sound in it is named as its sounds are.")
+        raise InputError(f"{folder} is no {corpus}: no audio file in it has a name of that corpus.")
     return tidy(pd.DataFrame(rows))
 
 
 def _header(corpus: str, version: str, licence: str, classes: tuple[str, ...]) -> Header:
-    nominal = {"emotion": Nominal(classes, "what the actor was asked to express")}
+    nominal = {"emotion": Nominal(classes, "emotion that the actor was instructed to express")}
     return Header(corpus, version, licence, {}, notes=f"{NO_RATINGS[0].upper()}{NO_RATINGS[1:]}.", nominal=nominal)
 
 
 def _demographics(folder: Path) -> dict[str, str]:
-    path = inside(folder, "VideoDemographics.csv")
+    path = find_entry(folder, "VideoDemographics.csv")
     if path is None:
         return {}
     with path.open(newline="", encoding="utf-8-sig") as file:

@@ -1,8 +1,8 @@
-"""Databases in audformat (Wagner et al., 2023): tables beside sounds, read by the format's own library.
+"""Databases in audformat (Wagner et al., 2023), read by the format's own library.
 
 Rated columns are those whose scheme has a smallest and a largest value; classes are those whose scheme has labels.
 Only arousal, valence, dominance and ``emotion`` are taken, and a table's part of the split, ``train``, ``dev`` or
-``test``, from its split or its name.
+``test``, is that of its split or its name.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SPLITS = {"train": "train", "dev": "development", "test": "test"}
 
 
 def import_audformat(folder: Path) -> Imported:
-    """Read a database.
+    """Read an audformat database.
 
     Raises:
-        InputError: if it is none, the library is missing, or no table has a target
+        InputError: if the folder is none, the library is missing, or no table has a target
     """
     try:
         import audformat
@@ -57,20 +57,20 @@ def import_audformat(folder: Path) -> Imported:
     if not parts:
         raise InputError(f"{folder}: no table has a column {', '.join((*TARGETS, EMOTION))}.")
     joined = _joined(parts)
-    there = [Path(p).is_file() for p in joined["path"]]
-    dropped = Counter({"listed, but no sound": len(joined) - sum(there)})
-    if not any(there):
-        raise InputError(f"{folder}: none of the {len(joined)} sounds listed is here. Load the media, too.")
-    table = tidy(joined[there])
+    exists = [Path(p).is_file() for p in joined["path"]]
+    dropped = Counter({"listed, but audio is missing": len(joined) - sum(exists)})
+    if not any(exists):
+        raise InputError(f"{folder}: none of the {len(joined)} listed audio files exists. Load the media, too.")
+    table = tidy(joined[exists])
     warnings = (
-        [] if (table["speaker_id"] != UNKNOWN_SPEAKER).any() else ["no speakers are named; each utterance is one"]
+        [] if (table["speaker_id"] != UNKNOWN_SPEAKER).any() else ["speakers are unknown; each utterance counts as one"]
     )
     if "split" in table and (table["split"] == "").any():
         n = int((table["split"] == "").sum())
-        warnings.append(f"the database's split is left out, for {n} utterances are in no part of it")
+        warnings.append(f"the database's split is left out, because {n} utterances are in no part of it")
         table = table.drop(columns="split")
     header = Header(
-        str(database.name), str(database.meta.get("version", "1")), str(database.license or "as its authors say"),
+        str(database.name), str(database.meta.get("version", "1")), str(database.license or ""),
         {t: targets[t] for t in TARGETS if t in targets and t in table},
         notes="Imported from audformat tables.", nominal={k: v for k, v in classes.items() if k in table},
     )  # fmt: skip
@@ -78,14 +78,14 @@ def import_audformat(folder: Path) -> Imported:
 
 
 def _rows(database: Any, table: Any, name: str, columns: list[str]) -> pd.DataFrame:
-    """Rows of one table with a segment's begin and end, if it has segments."""
-    wanted = [c for c in columns if c in table.columns]
-    frame = table.df[wanted].reset_index()
+    """Return the rows of one table, with start and end in seconds where it has segments."""
+    present = [c for c in columns if c in table.columns]
+    frame = table.df[present].reset_index()
     rows = pd.DataFrame({"file": frame["file"].astype(str)})
     if "start" in frame:
         rows["start"] = frame["start"].dt.total_seconds()
         rows["end"] = frame["end"].dt.total_seconds()
-    for column in wanted:
+    for column in present:
         rows[column] = frame[column]
     part = str(table.split_id or "")
     kind = str(database.splits[part].type) if part else name.rsplit(".", 1)[-1]
@@ -96,10 +96,10 @@ def _rows(database: Any, table: Any, name: str, columns: list[str]) -> pd.DataFr
 
 
 def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """One row an utterance, whatever its columns' tables."""
+    """Return one row per utterance with the columns of all tables."""
     keys = ["file", *(k for k in ("start", "end") if any(k in p for p in parts))]
-    every = pd.concat([p.reindex(columns=list(dict.fromkeys([*p.columns, *keys]))) for p in parts], ignore_index=True)
-    joined = every.replace("", None).groupby(keys, sort=True, dropna=False).first().reset_index()
+    rows = pd.concat([p.reindex(columns=list(dict.fromkeys([*p.columns, *keys]))) for p in parts], ignore_index=True)
+    joined = rows.replace("", None).groupby(keys, sort=True, dropna=False).first().reset_index()
     name = joined["file"].map(lambda f: str(Path(f).with_suffix("")).replace("/", "_"))
     repeated = name.duplicated(keep=False)
     numbers = joined.groupby("file").cumcount().astype(str)
@@ -116,5 +116,5 @@ def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _texts(column: pd.Series[Any]) -> pd.Series[str]:
-    """'' where there is nothing."""
+    """Return a column as text, '' where it is empty."""
     return column.astype(object).where(column.notna(), "").astype(str)

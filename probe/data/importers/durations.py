@@ -1,4 +1,4 @@
-"""Durations and sampling rates of a corpus' sounds, from their headers, if they are asked for."""
+"""Durations and sampling rates of a corpus, from the headers of its audio files."""
 
 from __future__ import annotations
 
@@ -12,34 +12,37 @@ import soundfile
 from layerprobe.probe.data.importers.base import Imported
 from layerprobe.probe.progress import NullProgress
 
-THREADS = 8  # that wait for the disk
+THREADS = 8  # they wait for the disk
 
 
 def with_durations(imported: Imported, *, progress: NullProgress) -> Imported:
-    """Add ``duration`` (seconds) and ``sampling_rate`` (Hz); what can't be read has none, and is counted."""
+    """Add ``duration`` (seconds) and ``sampling_rate`` (Hz), NaN for files that can't be read; these are counted."""
     paths = imported.table["path"].tolist()
-    progress.begin("open every sound", len(paths), "sounds")
+    progress.begin("read audio headers", len(paths), "files")
     found: list[tuple[float, float]] = []
     try:
         with ThreadPoolExecutor(THREADS) as pool:
-            for one in pool.map(_told, paths):
+            for one in pool.map(_read_header, paths):
                 found.append(one)
                 progress.advance()
     finally:
         progress.end()
     seconds, rates = (np.array(column) for column in zip(*found, strict=True))
-    unread = int(np.isnan(seconds).sum())
+    n_unread = int(np.isnan(seconds).sum())
     kinds = Counter(int(r) for r in rates[np.isfinite(rates)])
     warnings = [
-        f"{np.nansum(seconds) / 3600:.2f} h of sound; " + ", ".join(f"{n} at {r} Hz" for r, n in sorted(kinds.items()))
+        f"{np.nansum(seconds) / 3600:.2f} h of audio; " + ", ".join(f"{n} at {r} Hz" for r, n in sorted(kinds.items()))
     ]
-    if unread:
-        warnings.append(f"{unread} sounds can't be read; extract will name each with its reason")
+    if n_unread:
+        warnings.append(
+            f"{n_unread} audio files can't be read; layerprobe manifest validate --audio names each with its reason"
+        )
     table = imported.table.assign(duration=np.round(seconds, 4), sampling_rate=rates)
     return replace(imported, table=table, warnings=[*imported.warnings, *warnings])
 
 
-def _told(path: str) -> tuple[float, float]:
+def _read_header(path: str) -> tuple[float, float]:
+    """Return the duration in seconds and the sampling rate in Hz; NaN where the file can't be read."""
     try:
         header = soundfile.info(path)
     except soundfile.LibsndfileError:

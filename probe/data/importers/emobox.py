@@ -1,7 +1,7 @@
-"""Folds of EmoBox (Ma et al., 2024): a line of JSON for each sound, in files of a training and a test part.
+"""Folds of EmoBox (Ma et al., 2024): JSON lines, one per recording, in a file for training and one for test.
 
-They name no speakers. Of corpora whose file names do, they are read from these; of others every utterance counts as a
-speaker of its own, and the manifest says so.
+They name no speakers. For corpora whose file names contain the speaker, speakers are read from these; in others every
+utterance counts as a speaker of its own, which a warning states.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from layerprobe.probe.data.schema import Header, Nominal
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
-SPEAKERS = {  # what tells the speaker in a sound's name
+SPEAKERS = {  # the speaker in a file's name
     "emodb": re.compile(r"^(\d{2})[ab]\d{2}[A-Z]"),
-    "iemocap": re.compile(r"^(Ses\d{2})[FM]_\w+_([FM])\w+$"),  # the talker, not who wears the markers
+    "iemocap": re.compile(r"^(Ses\d{2})[FM]_\w+_([FM])\w+$"),  # the one who speaks, not the one who wears the markers
     "cremad": re.compile(r"^(1\d{3})_"),
     "ravdess": re.compile(r"^(?:\d{2}-){6}(\d{2})$"),
     "mspimprov": re.compile(r"^MSP-IMPROV-S\d{2}[AHNS]-([FM]\d{2})-"),
@@ -32,7 +32,7 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
     """Read one fold of one corpus, ``data/CORPUS`` of EmoBox.
 
     Raises:
-        InputError: if it is none, or has no such fold
+        InputError: if the folder is none of EmoBox, or has no such fold
     """
     files = {
         split: sorted(folder.glob(f"fold_{fold}/*_{name}_fold_{fold}.jsonl"))
@@ -47,38 +47,40 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
     for split, paths in files.items():
         for path in paths:
             for entry in _lines(path):
-                sound = _found(Path(entry["wav"]), folder)
+                audio = _find_audio(Path(entry["wav"]), folder)
                 name = str(entry["key"])
                 if name in seen:
                     raise InputError(f"{path}: {name} is in two parts of fold {fold}.")
                 seen.add(name)
-                if sound is None:
-                    dropped["listed, but no sound"] += 1
+                if audio is None:
+                    dropped["listed, but audio is missing"] += 1
                     continue
                 corpus = str(entry.get("dataset", folder.name))
                 rows.append(
                     {
                         "utterance_id": name,
-                        "path": str(sound.absolute()),
-                        "speaker_id": _speaker(corpus, sound.stem),
+                        "path": str(audio.absolute()),
+                        "speaker_id": _speaker(corpus, audio.stem),
                         "split": split,
                         "emotion": str(entry["emo"]),
                     }
                 )
     if not rows:
-        raise InputError(f"{folder}: none of the {len(seen)} sounds listed is here. Put them where EmoBox has them.")
+        raise InputError(
+            f"{folder}: none of the {len(seen)} listed audio files exists. Put them where EmoBox expects them."
+        )
     table = tidy(pd.DataFrame(rows))
     warnings = ["the target is the emotion; EmoBox has no ratings"]
     if (table["speaker_id"] == UNKNOWN_SPEAKER).all():
-        warnings.append("speakers are unknown, so each utterance counts as one, and scores may be too good")
+        warnings.append("speakers are unknown, so each utterance counts as one, and scores may be too optimistic")
     classes = tuple(sorted(set(table["emotion"])))
     header = Header(
         f"EmoBox {folder.name}",
         f"fold {fold}",
-        "that of the corpus",
+        "that of the corpus itself",
         {},
         notes="Emotions and folds of EmoBox.",
-        nominal={"emotion": Nominal(classes, "as EmoBox has it")},
+        nominal={"emotion": Nominal(classes, "label of EmoBox")},
     )
     return Imported(table, header, +dropped, warnings)
 
@@ -91,13 +93,13 @@ def _lines(path: Path) -> list[dict[str, Any]]:
                 entry = json.loads(line)
                 entry["key"], entry["wav"], entry["emo"]
             except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{path}, line {number} is none of EmoBox's: {error}.") from error
+                raise InputError(f"{path}, line {number} is not in the format of EmoBox: {error}.") from error
             entries.append(entry)
     return entries
 
 
-def _found(wav: Path, folder: Path) -> Path | None:
-    """The sound from the folder itself or any above it, as EmoBox names sounds from its own root."""
+def _find_audio(wav: Path, folder: Path) -> Path | None:
+    """Return the audio file below the folder or any of its parents, as EmoBox names files from its own root."""
     if wav.is_absolute():
         return wav if wav.is_file() else None
     return next((base / wav for base in (folder, *folder.absolute().parents) if (base / wav).is_file()), None)

@@ -1,7 +1,8 @@
 """IEMOCAP (Busso et al., 2008): sessions of two actors, rated for valence, activation and dominance, in that order.
 
-``Ses01F_impro01_M003`` is said by the man of session 1: the letter beside the session says who wore the markers, the
-last part who talks. Only people who listened count as raters; the actors' own answers are left out.
+``Ses01F_impro01_M003`` is spoken by the man of session 1: the letter after the session is the actor who wore the
+markers, the letter of the last part the one who speaks. Raters are listeners only; self-reports of the actors are left
+out.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import pandas as pd
 from layerprobe.probe.data.importers.base import (
     GENDERS,
     Imported,
-    against_published,
     audio_files_below,
-    by_rank,
+    compare_with_published,
+    numbered_rater_columns,
     rating_scale,
     tidy,
 )
@@ -31,7 +32,7 @@ TURN = re.compile(
     r"\[(?P<valence>[\d.]+), (?P<arousal>[\d.]+), (?P<dominance>[\d.]+)\]"
 )
 RATER = re.compile(
-    r"^A-(?P<who>E\d+):\s*(?:val\s+(?P<valence>[\d.]+);)?\s*(?:act\s+(?P<arousal>[\d.]+);)?"
+    r"^A-(?P<rater>E\d+):\s*(?:val\s+(?P<valence>[\d.]+);)?\s*(?:act\s+(?P<arousal>[\d.]+);)?"
     r"\s*(?:dom\s+(?P<dominance>[\d.]+);)?"
 )
 TARGETS = ("arousal", "valence", "dominance")
@@ -44,18 +45,18 @@ PUBLISHED = {"utterances": 10_039}
 
 
 def import_iemocap(folder: Path) -> Imported:
-    """Read ``IEMOCAP_full_release``.
+    """Read IEMOCAP from its folder ``IEMOCAP_full_release``.
 
     Raises:
-        InputError: if it is none, or half of it is missing
+        InputError: if the folder is another corpus', or the evaluations or the audio are missing
     """
     sessions = sorted(p for p in folder.glob("Session*") if p.is_dir())
     if not sessions:
         raise InputError(f"{folder} is no IEMOCAP: it has no folders Session1 to Session5.")
     turns: list[dict[str, Any]] = []
     ratings: dict[str, dict[str, list[tuple[str, float]]]] = {t: defaultdict(list) for t in TARGETS}
-    words: dict[str, str] = {}
-    sounds: dict[str, Path] = {}
+    transcripts: dict[str, str] = {}
+    audio: dict[str, Path] = {}
     for session in sessions:
         files = sorted(p for p in (session / "dialog" / "EmoEvaluation").glob("Ses*.txt"))  # not those below it
         if not files:
@@ -64,41 +65,44 @@ def import_iemocap(folder: Path) -> Imported:
             turns += _turns(file, ratings)
         transcriptions = session / "dialog" / "transcriptions"
         if transcriptions.is_dir():
-            words |= read_transcripts(transcriptions).words
-        sounds |= audio_files_below(session / "sentences")
+            transcripts |= read_transcripts(transcriptions).texts
+        audio |= audio_files_below(session / "sentences")
     dropped = Counter[str]()
-    kept = [turn for turn in turns if turn["utterance_id"] in sounds]
-    dropped["rated, but no sound"] += len(turns) - len(kept)
-    dropped["a sound that nobody rated"] += len(set(sounds) - {t["utterance_id"] for t in turns})
+    kept = [turn for turn in turns if turn["utterance_id"] in audio]
+    dropped["rated, but audio is missing"] += len(turns) - len(kept)
+    dropped["audio without ratings"] += len(set(audio) - {t["utterance_id"] for t in turns})
     if not kept:
-        raise InputError(f"{folder}: none of the {len(turns)} rated turns has a sound in sentences/wav. Unpack them.")
+        raise InputError(
+            f"{folder}: none of the {len(turns)} rated turns has audio in sentences/wav. Unpack the audio."
+        )
     ids = [turn["utterance_id"] for turn in kept]
     rows: dict[str, Any] = {name: [turn[name] for turn in kept] for name in kept[0]}
-    rows["path"] = [str(sounds[name].absolute()) for name in ids]
-    rows["transcript"] = [words.get(name, "") for name in ids]
+    rows["path"] = [str(audio[name].absolute()) for name in ids]
+    rows["transcript"] = [transcripts.get(name, "") for name in ids]
     for target in TARGETS:
-        rows |= by_rank(ratings[target], ids, target)
+        rows |= numbered_rater_columns(ratings[target], ids, target)
     table = tidy(pd.DataFrame(rows))
     warnings = [
-        "the speaker is the one who talks, not the one who wears the markers; two talk to each other in each session, "
+        "the speaker is the one who speaks, not the one who wears the markers; each session is a dialogue of two, "
         "so folds that hold out whole sessions (column session) are stricter than speaker-disjoint ones",
     ]
     if len(sessions) == 5:
-        warnings.append(against_published({"utterances": len(table)}, PUBLISHED, "the full release"))
+        warnings.append(compare_with_published({"utterances": len(table)}, PUBLISHED, "the full release"))
     else:
-        warnings.append(f"{len(sessions)} of 5 sessions are here")
+        warnings.append(f"{len(sessions)} of 5 sessions are present")
     header = Header(
         "IEMOCAP",
         "full release",
         "academic, by agreement",
         rating_scale(1, 5),
-        notes="Evaluations list valence, activation, dominance; raters are listeners (E), not the actors themselves.",
+        notes="Evaluations list valence, activation, dominance; raters are listeners (E), not the actors.",
         nominal={"emotion": Nominal(tuple(CLASSES.values()), "what most listeners chose; empty without agreement")},
     )
     return Imported(table, header, +dropped, warnings)
 
 
 def _turns(file: Path, ratings: dict[str, dict[str, list[tuple[str, float]]]]) -> list[dict[str, Any]]:
+    """Return the turns of an evaluation file, and add the ratings of its listeners to ``ratings``."""
     turns, name = [], ""
     for line in file.read_text(encoding="latin-1").splitlines():
         if m := TURN.match(line):
@@ -106,14 +110,14 @@ def _turns(file: Path, ratings: dict[str, dict[str, list[tuple[str, float]]]]) -
             code = m["code"]
             if code != NO_AGREEMENT and code not in CLASSES:
                 raise InputError(f"{file}: {name} has the emotion {code!r}; known are {', '.join(CLASSES)}.")
-            talker = name.rsplit("_", 1)[1][0]
+            gender = name.rsplit("_", 1)[1][0]
             turns.append(
                 {
                     "utterance_id": name,
                     "path": "",
-                    "speaker_id": f"{name[:5]}_{talker}",
+                    "speaker_id": f"{name[:5]}_{gender}",
                     "session": int(name[3:5]),
-                    "gender": GENDERS[talker],
+                    "gender": GENDERS[gender],
                     "scripted": "scripted" if "script" in name else "improvised",
                     "emotion": CLASSES.get(code, ""),
                     **{target: float(m[target]) for target in TARGETS},
@@ -122,5 +126,5 @@ def _turns(file: Path, ratings: dict[str, dict[str, list[tuple[str, float]]]]) -
         elif name and (r := RATER.match(line)):
             for target in TARGETS:
                 if r[target]:
-                    ratings[target][name].append((r["who"], float(r[target])))
+                    ratings[target][name].append((r["rater"], float(r[target])))
     return turns

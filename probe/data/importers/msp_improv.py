@@ -1,7 +1,7 @@
 """MSP-IMPROV (Busso et al., 2017): twelve actors in six pairs, rated on 1 to 5.
 
-Copies disagree on which end of the arousal scale is active. So it is told from the data: where anger and happiness are
-rated lower than sadness and neutral, 1 was the active end, and ratings are turned (6 - x).
+Copies disagree on which end of the arousal scale is active. So the data decide: where anger and happiness are rated
+lower than sadness and neutral, 1 was the active end, and ratings are reversed (6 - x).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import pandas as pd
 from layerprobe.probe.data.importers.base import (
     GENDERS,
     Imported,
-    against_published,
     audio_files_below,
-    by_rank,
-    inside,
+    compare_with_published,
+    find_entry,
+    numbered_rater_columns,
     rating_scale,
     tidy,
 )
@@ -33,7 +33,7 @@ SCORES = (
     rf"\s*N:(?P<naturalness>{NUMBER})\s*;"
 )
 CLIP = re.compile(rf"^UTD-IMPROV-(?P<name>[A-Z0-9-]+)\.avi;\s*(?P<code>[A-Z]);\s*{SCORES}")
-RATER = re.compile(rf"^(?P<who>[^;]+);.*?{SCORES}")
+RATER = re.compile(rf"^(?P<rater>[^;]+);.*?{SCORES}")
 FIELDS = re.compile(
     r"^S(?P<sentence>\d{2})(?P<acted>[AHNS])-(?P<sex>[FM])(?P<pair>\d{2})-(?P<kind>[PRST])-(?P<turn>\w+)$"
 )
@@ -46,38 +46,36 @@ PUBLISHED = {"utterances": 8_438}
 
 
 def import_msp_improv(folder: Path) -> Imported:
-    """Read a release.
+    """Read a release of MSP-IMPROV.
 
     Raises:
-        InputError: if it is none, or half of it is missing
+        InputError: if the folder is another corpus', or the labels or the audio are missing
     """
-    labels = inside(folder, "Evalution.txt") or inside(folder, "Evaluation.txt")
+    labels = find_entry(folder, "Evalution.txt") or find_entry(folder, "Evaluation.txt")
     if labels is None:
         raise InputError(f"{folder} is no MSP-IMPROV: it has no Evalution.txt (nor Evaluation.txt).")
-    sounds = audio_files_below(folder)
+    audio = audio_files_below(folder)
     clips, ratings = _clips(labels)
     if not clips:
-        raise InputError(f"{labels} has no line UTD-IMPROV-….avi; … of MSP-IMPROV's.")
+        raise InputError(f"{labels} has no line UTD-IMPROV-….avi; …, so it is not the label file of MSP-IMPROV.")
     dropped = Counter[str]()
-    kept = [clip for clip in clips if clip["utterance_id"] in sounds]
-    dropped["rated, but no sound"] += len(clips) - len(kept)
+    kept = [clip for clip in clips if clip["utterance_id"] in audio]
+    dropped["rated, but audio is missing"] += len(clips) - len(kept)
     if not kept:
         raise InputError(
-            f"{folder}: none of the {len(clips)} rated clips has a sound. Unpack the folders session1 to 6."
+            f"{folder}: none of the {len(clips)} rated clips has audio. Unpack the folders session1 to session6."
         )
     named = {clip["utterance_id"] for clip in clips}
-    dropped["a sound without ratings"] += sum(
-        1 for name in sounds if name.startswith("MSP-IMPROV-") and name not in named
-    )
+    dropped["audio without ratings"] += sum(1 for name in audio if name.startswith("MSP-IMPROV-") and name not in named)
     ids = [clip["utterance_id"] for clip in kept]
     rows: dict[str, Any] = {name: [clip[name] for clip in kept] for name in kept[0]}
-    rows["path"] = [str(sounds[name].absolute()) for name in ids]
+    rows["path"] = [str(audio[name].absolute()) for name in ids]
     for target in TARGETS:
-        rows |= by_rank({n: _once(r) for n, r in ratings[target].items()}, ids, target)
+        rows |= numbered_rater_columns({n: _average_repeats(r) for n, r in ratings[target].items()}, ids, target)
     table = tidy(pd.DataFrame(rows))
-    note = _turn_arousal(table)
-    warnings = [note, against_published({"utterances": len(table)}, PUBLISHED, "the release")]
-    warnings.append("no official split; two talk to each other in each pair (column pair)")
+    note = _align_arousal(table)
+    warnings = [note, compare_with_published({"utterances": len(table)}, PUBLISHED, "the release")]
+    warnings.append("no official split; each pair of actors (column pair) is a dialogue")
     header = Header(
         "MSP-IMPROV",
         "1",
@@ -97,7 +95,7 @@ def _clips(labels: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, list
         if m := CLIP.match(line.strip()):
             parts = FIELDS.match(m["name"])
             if parts is None:
-                raise InputError(f"{labels}: {m['name']} is no name of MSP-IMPROV's.")
+                raise InputError(f"{labels}: {m['name']} is not a clip name of MSP-IMPROV.")
             name = f"MSP-IMPROV-{m['name']}"
             code = m["code"]
             if code != NO_AGREEMENT and code not in CLASSES:
@@ -119,27 +117,27 @@ def _clips(labels: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, list
             for target in TARGETS:
                 value = float(r[target])
                 if np.isfinite(value):
-                    ratings[target][name].append((r["who"].strip(), value))
+                    ratings[target][name].append((r["rater"].strip(), value))
     return clips, ratings
 
 
-def _once(given: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """One rating a person, the mean of what he said of a clip that he was shown twice."""
+def _average_repeats(ratings: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Return one rating per rater: the mean where a rater rated a clip twice."""
     by_name: dict[str, list[float]] = defaultdict(list)
-    for who, value in given:
-        by_name[who].append(value)
-    return [(who, float(np.mean(values))) for who, values in by_name.items()]
+    for rater, value in ratings:
+        by_name[rater].append(value)
+    return [(rater, float(np.mean(values))) for rater, values in by_name.items()]
 
 
-def _turn_arousal(table: pd.DataFrame) -> str:
-    """Turn arousal in place where 1 is its active end; the sentence that says so."""
+def _align_arousal(table: pd.DataFrame) -> str:
+    """Reverse arousal in place where 1 is its active end, and return a clause on what was done."""
     active, calm = (table["arousal"][table["emotion"].isin(group)].mean() for group in (ACTIVE, CALM))
     means = f"anger and happiness {active:.2f}, sadness and neutral {calm:.2f}"
     if np.isnan(active) or np.isnan(calm):
-        return "the direction of arousal could not be checked, for too few emotions are here; it is taken as it is"
+        return "the direction of arousal could not be checked, because emotions are missing; it is left as it is"
     if active > calm:
-        return f"arousal is taken as it is, for high is active ({means})"
+        return f"arousal is left as it is, because high is active ({means})"
     columns = [str(c) for c in table if str(c) == "arousal" or re.fullmatch(r"arousal_r\d+", str(c))]
     for column in columns:
         table[column] = 6 - table[column]
-    return f"arousal was turned, 6 - x, for in this copy 1 is the active end ({means} before)"
+    return f"arousal was reversed, 6 - x, because 1 is the active end in this copy ({means} before)"

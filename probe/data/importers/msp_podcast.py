@@ -1,8 +1,8 @@
-"""MSP-Podcast, 1.6 to 2.0 with all their spellings (Lotfian and Busso, 2019; Busso et al., 2025).
+"""MSP-Podcast, releases 1.6 to 2.0 with all their spellings (Lotfian and Busso, 2019; Busso et al., 2025).
 
-The consensus file names its columns, whose order is arousal, valence, dominance, not that of other corpora. Ratings of
-each person come from ``labels_detailed.json``, ``labels_detailed.csv`` or ``labels.txt``, whichever is there. The place
-of a person among an utterance's raters says nothing of who it is: thousands rated.
+The consensus file names its columns; their order is arousal, valence, dominance, unlike other corpora. Ratings of
+single raters come from ``labels_detailed.json``, ``labels_detailed.csv`` or ``labels.txt``, whichever exists. As there
+were thousands of raters, ``arousal_r1`` of two utterances are in general ratings of different people.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import pandas as pd
 
 from layerprobe.probe.data.importers.base import (
     Imported,
-    against_published,
     audio_files_below,
-    by_rank,
-    inside,
+    compare_with_published,
+    find_entry,
+    numbered_rater_columns,
     rating_scale,
     tidy,
 )
@@ -50,17 +50,17 @@ PUBLISHED = {
     "2.0": {"train": 169_190, "development": 34_399, "test1": 46_294, "test2": 14_822},
 }
 RATER = re.compile(
-    r"(?P<who>[^;]+);.*?A:\s*(?P<A>[\d.]+|nan);\s*V:\s*(?P<V>[\d.]+|nan);\s*D:\s*(?P<D>[\d.]+|nan)", re.IGNORECASE
+    r"(?P<rater>[^;]+);.*?A:\s*(?P<A>[\d.]+|nan);\s*V:\s*(?P<V>[\d.]+|nan);\s*D:\s*(?P<D>[\d.]+|nan)", re.IGNORECASE
 )
 
-_Ratings = dict[str, dict[str, list[tuple[str, float]]]]  # target -> utterance -> rater and rating
+_Ratings = dict[str, dict[str, list[tuple[str, float]]]]  # raters with their ratings, by target and utterance
 
 
 def import_msp_podcast(folder: Path) -> Imported:
-    """Read a release.
+    """Read a release of MSP-Podcast.
 
     Raises:
-        InputError: if it is none, or half of it is missing
+        InputError: if the folder is another corpus', or the labels or the audio are missing
     """
     labels, consensus = _consensus(folder)
     table = pd.read_csv(consensus, dtype=str, keep_default_na=False)
@@ -69,19 +69,19 @@ def import_msp_podcast(folder: Path) -> Imported:
         raise InputError(f"{consensus} has no column {missing[0]}, so it is no consensus file of MSP-Podcast.")
     dropped, warnings = Counter[str](), list[str]()
     stems = table["FileName"].map(lambda name: Path(name).stem)
-    sounds = audio_files_below(_audio(folder))
-    there = stems.isin(list(sounds))
-    if not there.any():
-        raise InputError(f"{_audio(folder)} has none of the {len(table)} labelled sounds. Unpack the audio.")
-    dropped["labelled, but no sound"] += int((~there).sum())
-    dropped["a sound without labels, as Test3 is released"] += len(set(sounds) - set(stems))
-    table, stems = table[there].reset_index(drop=True), stems[there].reset_index(drop=True)
+    audio = audio_files_below(_audio_folder(folder))
+    exists = stems.isin(list(audio))
+    if not exists.any():
+        raise InputError(f"{_audio_folder(folder)} has none of the {len(table)} labelled files. Unpack the audio.")
+    dropped["labelled, but audio is missing"] += int((~exists).sum())
+    dropped["audio without labels, as Test3 is released"] += len(set(audio) - set(stems))
+    table, stems = table[exists].reset_index(drop=True), stems[exists].reset_index(drop=True)
     ids = stems.tolist()
     ratings = {target: _numbers(table[c], consensus) for c, target in COLUMNS.items()}
     speakers = _speakers(folder, table, stems)
     rows: dict[str, Any] = {
         "utterance_id": ids,
-        "path": [str(sounds[s].absolute()) for s in ids],
+        "path": [str(audio[s].absolute()) for s in ids],
         "speaker_id": speakers,
         "split": _splits(folder, table, stems),
         "gender": table["Gender"].str.lower().replace("unknown", "") if "Gender" in table else "",
@@ -89,23 +89,23 @@ def import_msp_podcast(folder: Path) -> Imported:
         **ratings,
         "emotion": [_class(c, consensus) for c in table["EmoClass"]] if "EmoClass" in table else "",
     }
-    detailed, source = _detailed(labels)
+    detailed, source = _single_ratings(labels)
     for target in COLUMNS.values():
-        rows |= by_rank(detailed.get(target, {}), ids, target)
+        rows |= numbered_rater_columns(detailed.get(target, {}), ids, target)
     warnings.append(
-        f"ratings of each person from {source}" if source else "no ratings of single persons in this folder"
+        f"ratings of single raters from {source}" if source else "no ratings of single raters in this folder"
     )
-    unknown = int((speakers == UNKNOWN_SPEAKER).sum())
-    if unknown:
-        warnings.append(f"{unknown} utterances have no known speaker; each counts as one, and may be anybody's")
+    n_unknown = int((speakers == UNKNOWN_SPEAKER).sum())
+    if n_unknown:
+        warnings.append(f"{n_unknown} utterances have no known speaker; each counts as a speaker of its own")
     found = tidy(pd.DataFrame(rows))
     version = _version(folder, found)
     counts = {str(k): int(v) for k, v in found["split"].value_counts().items()} if "split" in found else {}
     if version in PUBLISHED:
-        warnings.append(against_published(counts, PUBLISHED[version], version))
-    both = _overlap(found)
-    if both:
-        warnings.append(both)
+        warnings.append(compare_with_published(counts, PUBLISHED[version], version))
+    overlap = _speaker_overlap(found)
+    if overlap:
+        warnings.append(overlap)
     header = Header(
         "MSP-Podcast",
         version,
@@ -121,7 +121,7 @@ def import_msp_podcast(folder: Path) -> Imported:
 
 def _consensus(folder: Path) -> tuple[Path, Path]:
     for name in ("labels", "label"):
-        labels = inside(folder, name)
+        labels = find_entry(folder, name)
         if labels is not None and labels.is_dir():
             files = [p for p in sorted(labels.iterdir()) if CONSENSUS.search(p.name)]
             if files:
@@ -130,12 +130,12 @@ def _consensus(folder: Path) -> tuple[Path, Path]:
     raise InputError(f"{folder} is no MSP-Podcast: it has no folder Labels with labels_consensus.csv in it.")
 
 
-def _audio(folder: Path) -> Path:
+def _audio_folder(folder: Path) -> Path:
     for name in ("audios", "audio", "wav", "wavs"):
-        found = inside(folder, name)
+        found = find_entry(folder, name)
         if found is not None and found.is_dir():
             return found
-    raise InputError(f"{folder} has labels, but no folder Audios. Unpack the audio beside them.")
+    raise InputError(f"{folder} has labels, but no folder Audios. Unpack the audio next to them.")
 
 
 def _numbers(column: pd.Series[str], consensus: Path) -> pd.Series[float]:
@@ -143,7 +143,7 @@ def _numbers(column: pd.Series[str], consensus: Path) -> pd.Series[float]:
     values = pd.to_numeric(text, errors="coerce").astype(float)
     wrong = (text != "") & values.isna() & (text.str.lower() != "nan")
     if wrong.any():
-        raise InputError(f"{consensus}, row {int(np.flatnonzero(wrong)[0]) + 2}: {column.name} is no number.")
+        raise InputError(f"{consensus}, row {int(np.flatnonzero(wrong)[0]) + 2}: {column.name} is not a number.")
     return values
 
 
@@ -159,7 +159,7 @@ def _class(code: str, consensus: Path) -> str:
 
 
 def _two_columns(path: Path) -> dict[str, str]:
-    """Lines of a sound's name and something else, in either order."""
+    """Read lines of a file name and another entry, in either order, as entries by name."""
     pairs = {}
     for line in path.read_text(encoding="utf-8-sig").splitlines():
         parts = [p.strip() for p in re.split(r"[;,\t]", line) if p.strip()]
@@ -170,9 +170,10 @@ def _two_columns(path: Path) -> dict[str, str]:
     return pairs
 
 
-def _beside(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+def _read_pairs(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """Return the entries of the first file of these names, or none."""
     for name in names:
-        path = inside(folder, name)
+        path = find_entry(folder, name)
         if path is not None:
             return _two_columns(path)
     return {}
@@ -182,10 +183,12 @@ def _speakers(folder: Path, table: pd.DataFrame, stems: pd.Series[str]) -> pd.Se
     if "SpkrID" in table:
         known = table["SpkrID"].str.strip()
     else:  # up to 1.7 in a file of its own
-        pairs = _beside(folder, ("Speaker_ids.txt", "Speaker_id.txt"))
+        pairs = _read_pairs(folder, ("Speaker_ids.txt", "Speaker_id.txt"))
         known = stems.map(lambda s: pairs.get(s, ""))
     known = known.where(known.str.lower() != "unknown", "")
-    numbers = known.str.replace(r"\.0$", "", regex=True)  # as a table program writes whole numbers beside gaps
+    numbers = known.str.replace(
+        r"\.0$", "", regex=True
+    )  # as a table program writes whole numbers in a column with gaps
     return numbers.where(numbers != "", UNKNOWN_SPEAKER)
 
 
@@ -193,7 +196,7 @@ def _splits(folder: Path, table: pd.DataFrame, stems: pd.Series[str]) -> list[st
     if "Split_Set" in table:
         named = table["Split_Set"].tolist()
     else:
-        pairs = _beside(folder, ("Partitions.txt", "Partition.txt"))
+        pairs = _read_pairs(folder, ("Partitions.txt", "Partition.txt"))
         if not pairs:
             return [""] * len(table)
         named = [pairs.get(s, "") for s in stems]
@@ -207,41 +210,42 @@ def _splits(folder: Path, table: pd.DataFrame, stems: pd.Series[str]) -> list[st
 
 
 def _transcripts(folder: Path, ids: list[str]) -> list[str]:
-    found = inside(folder, "transcripts")
+    found = find_entry(folder, "transcripts")
     if found is None or not any(found.rglob("*.txt")):
         return [""] * len(ids)
-    words = read_transcripts(found).words
-    return [words.get(name, "") for name in ids]
+    texts = read_transcripts(found).texts
+    return [texts.get(name, "") for name in ids]
 
 
-def _detailed(labels: Path) -> tuple[_Ratings, str]:
+def _single_ratings(labels: Path) -> tuple[_Ratings, str]:
+    """Return the ratings of single raters and the name of their file, '' where there is none."""
     for name, read in (
         ("labels_detailed.json", _from_json), ("labels_detailed.csv", _from_csv), ("labels.txt", _from_text),
     ):  # fmt: skip
-        path = inside(labels, name)
+        path = find_entry(labels, name)
         if path is not None:
             return read(path), path.name
     return {}, ""
 
 
 def _from_json(path: Path) -> _Ratings:
-    ratings = _none()
+    ratings = _no_ratings()
     for name, raters in json.loads(path.read_text(encoding="utf-8")).items():
-        for who, given in raters.items():
+        for rater, labels in raters.items():
             for column, target in COLUMNS.items():
-                _add(ratings, target, Path(name).stem, who, given.get(column))
+                _add(ratings, target, Path(name).stem, rater, labels.get(column))
     return ratings
 
 
 def _from_csv(path: Path) -> _Ratings:
-    """1.6 and 2.0 have columns, the versions between them one raw line a person."""
-    ratings, table = _none(), pd.read_csv(path, dtype=str, keep_default_na=False)
+    """Read ``labels_detailed.csv``: releases 1.6 and 2.0 have columns, those between a raw line per rater."""
+    ratings, table = _no_ratings(), pd.read_csv(path, dtype=str, keep_default_na=False)
     names = [Path(name).stem for name in table["FileName"]]
     if "EmoDetail" in table:
         for name, line in zip(names, table["EmoDetail"], strict=True):
             _add_line(ratings, name, line)
         return ratings
-    who = (
+    workers = (
         table["Workers"]
         if "Workers" in table
         else table["WorkerID"]
@@ -250,13 +254,13 @@ def _from_csv(path: Path) -> _Ratings:
     )
     for column, target in COLUMNS.items():
         if column in table:
-            for name, rater, value in zip(names, who, table[column], strict=True):
+            for name, rater, value in zip(names, workers, table[column], strict=True):
                 _add(ratings, target, name, str(rater), value)
     return ratings
 
 
 def _from_text(path: Path) -> _Ratings:
-    ratings, name = _none(), ""
+    ratings, name = _no_ratings(), ""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         first = line.split(";", 1)[0].strip()
         if first.lower().endswith(".wav"):
@@ -266,20 +270,20 @@ def _from_text(path: Path) -> _Ratings:
     return ratings
 
 
-def _none() -> _Ratings:
+def _no_ratings() -> _Ratings:
     return {target: defaultdict(list) for target in COLUMNS.values()}
 
 
 def _add_line(ratings: _Ratings, name: str, line: str) -> None:
     if m := RATER.match(line.strip()):
         for key, target in KEYS.items():
-            _add(ratings, target, name, m["who"].strip(), m[key])
+            _add(ratings, target, name, m["rater"].strip(), m[key])
 
 
-def _add(ratings: _Ratings, target: str, name: str, who: str, value: Any) -> None:
+def _add(ratings: _Ratings, target: str, name: str, rater: str, value: Any) -> None:
     number = float(value) if value not in (None, "") else math.nan  # of half a million, pandas would take a minute
     if math.isfinite(number):
-        ratings[target][name].append((sys.intern(who), number))
+        ratings[target][name].append((sys.intern(rater), number))
 
 
 def _version(folder: Path, table: pd.DataFrame) -> str:
@@ -290,15 +294,15 @@ def _version(folder: Path, table: pd.DataFrame) -> str:
     return next((v for v, published in PUBLISHED.items() if published.items() <= counts.items()), "unknown")
 
 
-def _overlap(table: pd.DataFrame) -> str:
+def _speaker_overlap(table: pd.DataFrame) -> str:
     if "split" not in table:
         return ""
     known = table[table["speaker_id"] != UNKNOWN_SPEAKER]
     train = set(known["speaker_id"][known["split"] == "train"])
-    shared = {
+    common = {
         s: len(train & set(known["speaker_id"][known["split"] == s]))
         for s in sorted(set(known["split"]))
         if s != "train"
     }
-    apart = [f"{n} with {s}" for s, n in shared.items() if n]
-    return f"the training part shares speakers: {', '.join(apart)}" if apart else ""
+    counts = [f"{n} with {s}" for s, n in common.items() if n]
+    return f"training has speakers in common: {', '.join(counts)}" if counts else ""

@@ -1,4 +1,4 @@
-"""Every corpus that can be imported, by the name that is typed."""
+"""Importers by the name of their corpus on the command line."""
 
 from __future__ import annotations
 
@@ -27,22 +27,24 @@ IMPORTERS: dict[str, Callable[[Path], Imported]] = {
 
 
 def import_corpus(corpus: str, folder: Path, *, fold: int | None = None) -> Imported:
-    """Read a corpus from the folder as it ships.
+    """Read a corpus from its folder as it is distributed.
 
     Args:
         corpus: a key of `IMPORTERS`
         folder: of the corpus
-        fold: of EmoBox; its first if None
+        fold: of EmoBox; None for its first
 
     Raises:
-        InputError: if the corpus is unknown, or the folder is not its
+        InputError: if the corpus is unknown, the folder is another corpus', or a fold is given for another than EmoBox
     """
     if corpus not in IMPORTERS:
         raise InputError(f"corpus {corpus!r} is unknown; choose one of {', '.join(IMPORTERS)}.")
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder. Name the folder of the corpus as it was unpacked.")
+        raise InputError(f"{folder} is not a folder. Name the folder of the corpus as it was unpacked.")
     if fold is not None:
         if corpus != "emobox":
-            raise InputError(f"{corpus} has no folds of its own. Leave --fold out; sweep --folds deals speakers.")
+            raise InputError(
+                f"{corpus} has no folds of its own. Leave --fold out; sweep --folds assigns speakers to folds."
+            )
         return import_emobox(folder, fold=fold)
     return IMPORTERS[corpus](folder)

@@ -1,0 +1,77 @@
+"""Creating the zarr group of a new cache, with all arrays empty."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from layerprobe.probe.cache.journal import FILES
+from layerprobe.probe.cache.layout import ARRAYS, BLOCK, COORDINATES, FORMAT_VERSION, METADATA, group_attributes
+from layerprobe.probe.cache.lease import LEASE, LOCK
+from layerprobe.probe.cache.plan import ExtractionPlan
+from layerprobe.probe.filesystem import PARTIAL, zarr_store
+from layerprobe.probe.version import layerprobe_version
+
+
+def is_partial(path: Path) -> bool:
+    """Return whether a folder is empty, or a cache whose creation was cut short before it had a journal."""
+    if not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir() if entry.suffix != PARTIAL}
+    files = {f"{FILES}/{file.name}" for file in (path / FILES).iterdir()} if FILES in names else set()
+    known = {LOCK, LEASE, f"{FILES}/{METADATA}"}
+    others = {name for name in files - known if not name.endswith(PARTIAL) and not name.startswith(f"{FILES}/now-")}
+    if names <= {FILES, METADATA} and not others:
+        return True
+    if METADATA not in names or (path / "embeddings" / "c").exists():
+        return False  # rows that were written are never overwritten
+    return "fingerprint" in group_attributes(path)
+
+
+def create_group(path: Path, plan: ExtractionPlan, shape: tuple[int, int, int]) -> zarr.Group:
+    """Create the group of a cache and its arrays, empty, over what a creation that was cut short has left.
+
+    Args:
+        path: of the cache
+        plan: under which it will be filled
+        shape: of one utterance, ``(n_layers, n_poolings, dim)``
+    """
+    # "a", not "w", which would empty the folder, lock and all
+    group = zarr.open_group(zarr_store(path), mode="a", zarr_format=3, use_consolidated=False)
+    group.attrs.update(
+        {
+            "format_version": FORMAT_VERSION,
+            "layerprobe_version": layerprobe_version(),
+            "layers": list(plan.layers),
+            "poolings": list(plan.poolings),
+            "plan": plan.to_json(),
+            "fingerprint": plan.fingerprint(),
+        }
+    )
+    if FILES not in group:
+        note = "No data: the folder of this array holds those files of the cache that are not arrays."
+        group.create_array(FILES, shape=(), dtype="int8", fill_value=0, attributes={"description": note})
+    # Embeddings hardly compress; the checksum is what is wanted.
+    common: dict[str, Any] = {"compressors": [Crc32cCodec()], "overwrite": True}
+    for name, labels in zip(COORDINATES, (plan.layers, plan.poolings), strict=True):
+        size = (len(labels),)
+        array = group.create_array(name, shape=size, chunks=size, dtype=str, dimension_names=(name,), **common)
+        array[:] = np.array(labels, dtype=object)
+    group.create_array(
+        "embeddings",
+        shape=(0, *shape),
+        chunks=(BLOCK, 1, *shape[1:]),
+        shards=(BLOCK, *shape),
+        dtype=plan.storage_dtype,
+        fill_value=float("nan"),  # a row that was never written can't pass for one that was
+        dimension_names=("utterance", "layer", "pooling", "feature"),
+        attributes={"coordinates": " ".join(ARRAYS[1:])},  # of the CF conventions, which xarray follows
+        **common,
+    )
+    for name in ARRAYS[1:]:
+        group.create_array(name, shape=(0,), chunks=(BLOCK,), dtype=str, dimension_names=("utterance",), **common)
+    return group

@@ -1,0 +1,219 @@
+"""On-disk layout of a cache: a zarr group of format 3 that zarr and xarray open as it is.
+
+========================  ============================================  ==========================================
+array                     dimensions                                    content
+========================  ============================================  ==========================================
+``embeddings``            ``(utterance, layer, pooling, feature)``      float32 or float16; NaN in removed rows
+``utterance_id``          ``(utterance,)``                              str; "" in removed rows
+``audio_hash``            ``(utterance,)``                              str, hash and span of the input; "" as above
+``layer``, ``pooling``    ``(layer,)``, ``(pooling,)``                  str, coordinates
+``extraction``            ``()``                                        int8, a container variable; its value is 0
+========================  ============================================  ==========================================
+
+A shard of ``embeddings`` holds a block of 512 utterances and an inner chunk one layer of it, so that writing a block
+and reading one layer over all utterances are both sequential; every chunk of every array carries its crc32c. A block
+is written, made durable, and only then named in the journal: rows that the journal does not name are never read.
+
+Files that are not arrays (journal, lease, lock, quarantine, hashes of audio files, measured precision) lie in the
+folder of the array ``extraction``: zarr lists the members of a group and warns of foreign files there, but never looks
+into the folder of an array. A scalar that carries nothing but attributes is a container variable in the CF conventions.
+
+The group's attribute ``format_version`` governs the arrays and all these files. The group's metadata are consolidated
+after each block, so that a reader that uses them sees the rows of finished blocks alone.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+
+from layerprobe.probe.cache.journal import FILES, JOURNAL, BlockLine, CacheDamagedError
+from layerprobe.probe.cache.plan import ExtractionPlan
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import (
+    QUARANTINE,
+    QUARANTINE_COLUMNS,
+    digest_of,
+    is_remote,
+    read_table,
+    replace_file,
+    zarr_store,
+)
+
+FORMAT_VERSION = 2
+BLOCK = 512  # utterances in a shard: 50 MB for 25 layers of 1024 in one pooling
+ARRAYS = ("embeddings", "utterance_id", "audio_hash")  # those with a row per utterance
+COORDINATES = ("layer", "pooling")
+CACHE_QUARANTINE = f"{FILES}/{QUARANTINE}"
+METADATA = "zarr.json"
+REQUESTS_AT_ONCE = 16  # to an object store, which takes its time to answer
+ADVICE = "Run layerprobe cache verify to see what is damaged."
+
+
+class CacheMismatchError(InputError):
+    """The cache was made under another plan than the one requested."""
+
+    def __init__(
+        self,
+        path: Path,
+        plan: ExtractionPlan,
+        requested: ExtractionPlan,
+        advice: str = "Name another --out, or request what it holds.",
+    ) -> None:
+        """Name every field that differs, with both values."""
+        super().__init__(f"{path} was extracted with {'; '.join(plan.differences(requested))}. {advice}")
+
+
+def group_attributes(path: Path) -> dict[str, Any]:
+    """Return the attributes of the zarr group at ``path``; none if there is no group."""
+    try:
+        content = json.loads((path / METADATA).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    attributes = content.get("attributes", {}) if isinstance(content, dict) else {}
+    return attributes if isinstance(attributes, dict) else {}
+
+
+def check_format(path: Path) -> None:
+    """Check that a cache at ``path``, if there is one, has the format of this version.
+
+    Raises:
+        InputError: if it was written in another format
+    """
+    attributes = group_attributes(path)
+    found = attributes.get("format_version", attributes.get("layerprobe_format"))
+    if "fingerprint" in attributes and found != FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format {found}, but this version of layerprobe reads format {FORMAT_VERSION}: make the cache "
+            "anew with layerprobe extract and another --out."
+        )
+
+
+def open_group(path: Path, mode: str) -> zarr.Group:
+    """Open the zarr group of a cache to read (``r``) or to write (``r+``).
+
+    Raises:
+        InputError: if there is no cache at ``path``, or one of another format
+    """
+    check_format(path)
+    if not (path / JOURNAL).exists() or not (path / METADATA).exists():
+        raise InputError(f"{path} is no cache of embeddings. Make one with layerprobe extract.")
+    # Consolidated metadata may be of an earlier block than the arrays' own.
+    return zarr.open_group(zarr_store(path), mode="r" if mode == "r" else "r+", use_consolidated=False)
+
+
+def consolidate(path: Path) -> None:
+    """Copy the metadata of all arrays into the group's, so that a reader needs one request for them.
+
+    Xarray warns of a group without. ``zarr.consolidate_metadata`` does the same, but is not durable.
+    """
+    group = json.loads((path / METADATA).read_bytes())
+    names = [*ARRAYS, *COORDINATES, FILES]
+    metadata = {name: json.loads((path / name / METADATA).read_bytes()) for name in names}
+    group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": metadata}
+    replace_file(path / METADATA, json.dumps(group, indent=2), durable=True)
+
+
+def read_plan(path: Path, group: zarr.Group) -> ExtractionPlan:
+    """Read the plan under which a cache was extracted.
+
+    Raises:
+        InputError: if the plan has other fields than those of this version
+    """
+    content: Any = dict(group.attrs)["plan"]
+    known = {field.name for field in fields(ExtractionPlan)}
+    other = sorted(known.symmetric_difference(content))
+    if other:
+        raise InputError(
+            f"{path} was made by another version, whose plans differ in {', '.join(other)}. Make the cache anew with "
+            "layerprobe extract and another --out."
+        )
+    return ExtractionPlan.from_json(content)
+
+
+def open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """Open one of `ARRAYS`.
+
+    Raises:
+        CacheDamagedError: if the group has no such array
+    """
+    array = group.get(name)
+    if not isinstance(array, zarr.Array):
+        raise CacheDamagedError(f"{group.store_path}: {name} is no array. {ADVICE}")
+    return array
+
+
+def read_array(
+    path: Path, array: zarr.Array[Any], *index: slice | int, first: int = 0, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """Read a part of an array and check that none of its rows is missing.
+
+    Args:
+        path: of the cache
+        array: the array
+        index: the part, as zarr takes it
+        first: number of the first row in the part, for messages
+        rows: ``(n_rows,)`` bool, rows of the part that must be there; None for all. Removed rows are not.
+
+    Raises:
+        CacheDamagedError: if a chunk's checksum does not match, or a row is missing
+    """
+    try:
+        values = np.asarray(array[index])
+    except (ValueError, OSError, RuntimeError) as error:
+        raise CacheDamagedError(f"{path}: {array.name} is damaged ({error}). {ADVICE}") from error
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        missing = np.isnan(values.reshape(len(values), -1)).any(axis=1) & (True if rows is None else rows)
+        if missing.any():
+            numbers = np.flatnonzero(missing)
+            raise CacheDamagedError(f"{path}: {len(numbers)} rows from {first + numbers[0]} on are missing. {ADVICE}")
+    return values
+
+
+def check_digests(path: Path, lines: dict[int, BlockLine]) -> None:
+    """Check that utterance ids and audio hashes are those that were written.
+
+    The embeddings, which are large, are left to `probe.cache.verify.verify`.
+
+    Raises:
+        CacheDamagedError: if a file is missing or another
+    """
+    written = [(name, line) for line in lines.values() for name in ARRAYS[1:] if line.files]
+
+    def matches(name: str, line: BlockLine) -> bool:
+        try:
+            return digest_of(block_file(path, name, line.block)) == line.files.get(name)
+        except FileNotFoundError:
+            return False
+
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE if is_remote(path) else 1) as pool:
+        found = pool.map(lambda pair: matches(*pair), written)
+        for (name, line), same in zip(written, found, strict=True):
+            if not same:
+                raise CacheDamagedError(f"{path}: {name} of block {line.block} is not what was written. {ADVICE}")
+
+
+def block_file(path: Path, name: str, block: int) -> Path:
+    """Return the path of one block's file of one of `ARRAYS`."""
+    return path.joinpath(name, "c", str(block), *(["0"] * (3 if name == "embeddings" else 0)))
+
+
+def read_quarantine(path: Path) -> pd.DataFrame:
+    """Read the quarantined utterances of a cache: ``utterance_id, path, reason``, as text."""
+    file = path / CACHE_QUARANTINE
+    if not file.exists():
+        return pd.DataFrame(columns=list(QUARANTINE_COLUMNS), dtype=str)
+    return read_table(file, dtype=str)
+
+
+def write_quarantine(path: Path, rows: list[tuple[str, str, str]]) -> None:
+    """Write the quarantined utterances of a cache, each ``(utterance_id, path, reason)``."""
+    table = pd.DataFrame(rows, columns=list(QUARANTINE_COLUMNS))
+    replace_file(path / CACHE_QUARANTINE, table.to_csv(index=False, lineterminator="\n"))

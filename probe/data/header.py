@@ -1,0 +1,130 @@
+"""The header of a manifest, read from its TOML file; every problem is reported with what to state instead."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from layerprobe.probe.data.scales import finite_numbers, observed_range, usual_scale
+from layerprobe.probe.data.schema import MANIFEST_FORMAT_VERSION, Header, ManifestError, Nominal, Target
+from layerprobe.probe.exceptions import InputError
+
+NAMES_SHOWN = 5
+
+
+def read_header(path: Path, cells: pd.DataFrame, *, table_path: Path) -> Header:
+    """Read the header of a manifest.
+
+    Args:
+        path: the header, ``NAME.toml``
+        cells: the table as text, whose ratings are named where a target states no scale
+        table_path: of the table, for messages
+
+    Raises:
+        InputError: if the file is missing, no TOML, or of another format version
+        ManifestError: naming all other problems together
+    """
+    if not path.exists():
+        raise InputError(
+            f"{table_path} has no header: {path} does not exist. layerprobe manifest init {table_path} writes one from "
+            "the table; data_manifests/README.md lists its keys."
+        )
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}. Correct it.") from error
+    check_format_version(content, path)
+    problems = [] if "corpus" in content else ['corpus is missing: state the name of the corpus, corpus = "…"']
+    licences = {str(content[key]) for key in ("licence", "license") if key in content}
+    if len(licences) > 1:
+        problems.append(
+            f"licence is {content['licence']!r} and license {content['license']!r}; they are one key, so keep only one"
+        )
+    targets: dict[str, Target] = {}
+    nominal: dict[str, Nominal] = {}
+    tables = content.get("targets", {})
+    for name, keys in tables.items() if isinstance(tables, dict) else ():
+        ratings: Any = cells.get(name)
+        found = _target(name, keys if isinstance(keys, dict) else {}, ratings, header_name=path.name)
+        if isinstance(found, str):
+            problems.append(found)
+        elif isinstance(found, Nominal):
+            nominal[name] = found
+        else:
+            targets[name] = found
+    if not tables:
+        problems.append(f"{path.name} describes no target; add [targets.NAME] for each column of ratings or classes")
+    if problems:
+        raise ManifestError(table_path, problems)
+    return Header(
+        corpus=str(content["corpus"]),
+        version=str(content.get("version", "")),
+        licence="".join(licences),
+        targets=targets,
+        notes=str(content.get("notes", "")),
+        nominal=nominal,
+    )
+
+
+def check_format_version(content: dict[str, Any], path: Path) -> None:
+    """Check that a header has the format version that is read; one without ``format_version`` counts as version 1.
+
+    Raises:
+        InputError: if the version is another
+    """
+    version = content.get("format_version", MANIFEST_FORMAT_VERSION)
+    if version != MANIFEST_FORMAT_VERSION or isinstance(version, bool):
+        raise InputError(
+            f"{path} has format_version {version!r}, and this layerprobe reads {MANIFEST_FORMAT_VERSION} only: write "
+            f"format_version = {MANIFEST_FORMAT_VERSION} if the header follows data_manifests/README.md, or update "
+            "layerprobe."
+        )
+
+
+def _target(
+    name: str, keys: dict[str, Any], cells: pd.Series[str] | None, *, header_name: str
+) -> Target | Nominal | str:
+    """Return the target that a table of the header describes, or the problem that it has."""
+    meaning = str(keys.get("meaning", ""))
+    if "classes" in keys:
+        classes = keys["classes"]
+        texts = isinstance(classes, list) and all(isinstance(c, str) and c.strip() for c in classes)
+        if not texts or len(set(classes)) < 2 or len(set(classes)) < len(classes):
+            return f"[targets.{name}] needs classes, a list of two or more different names"
+        return Nominal(tuple(classes), meaning)
+    missing = [key for key in ("minimum", "maximum") if key not in keys]
+    if missing:
+        return _scale_question(name, missing, cells, header_name=header_name)
+    ends = [keys["minimum"], keys["maximum"]]
+    if not all(isinstance(e, int | float) and not isinstance(e, bool) and math.isfinite(e) for e in ends):
+        return f"[targets.{name}] has minimum {ends[0]!r} and maximum {ends[1]!r}; both must be numbers"
+    if ends[0] >= ends[1]:
+        return f"[targets.{name}] has minimum {ends[0]:g} and maximum {ends[1]:g}; the minimum must be the smaller"
+    return Target(float(ends[0]), float(ends[1]), meaning)
+
+
+def _scale_question(name: str, missing: list[str], cells: pd.Series[str] | None, *, header_name: str) -> str:
+    """Return the question for a missing scale, with what the column holds."""
+    stated = "scale" if len(missing) == 2 else missing[0]
+    opening = f"{header_name} states no {stated} for {name}"
+    example = "minimum = 1, maximum = 7"
+    ratings = None if cells is None else finite_numbers(cells)
+    if cells is None or ratings is None:
+        return f"{opening}, and the table has no such column. State {' and '.join(missing)}, e.g. {example}."
+    if ratings.empty:
+        texts = sorted(set(cells[cells.str.strip() != ""]))
+        shown = ", ".join(texts[:NAMES_SHOWN]) + (", …" if len(texts) > NAMES_SHOWN else "")
+        listed = ", ".join(f'"{t}"' for t in texts[:2])
+        if not texts:
+            return f"{opening}; its column is empty. State {' and '.join(missing)}, e.g. {example}."
+        return f"{opening}; its column holds texts: {shown}. State its classes, e.g. classes = [{listed}]."
+    low, high = observed_range(ratings)
+    scale = usual_scale(low, high) or (math.floor(low), math.ceil(high))
+    example = ", ".join(
+        f"{key} = {end:g}" for key, end in zip(("minimum", "maximum"), scale, strict=True) if key in missing
+    )
+    return f"{opening}; its ratings run from {low:g} to {high:g}. State {' and '.join(missing)}, e.g. {example}."

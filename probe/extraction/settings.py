@@ -1,0 +1,80 @@
+"""Settings of an extraction, and the plan that follows from them and an encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from layerprobe.probe.cache.plan import ExtractionPlan
+from layerprobe.probe.data.audio import CHANNELS, RESAMPLER
+from layerprobe.probe.data.inputs import MAX_DURATION
+from layerprobe.probe.data.schema import TRANSCRIPT
+from layerprobe.probe.encoders.base import AnyEncoder
+from layerprobe.probe.encoders.loading import ACOUSTIC, OWN
+from layerprobe.probe.encoders.pooling import pooling_named
+from layerprobe.probe.encoders.speech import LAYER_CONVENTION
+from layerprobe.probe.exceptions import InputError
+
+STORAGE_DTYPES = ("float32", "float16")  # of embeddings on disk
+LIBRARIES = ("torch", "transformers", "soxr", "soundfile")
+
+
+@dataclass(frozen=True)
+class ExtractionSettings:
+    """What is pooled and stored of each utterance, and how many are processed in parallel; see `extract`."""
+
+    poolings: tuple[str, ...] | None = None  # the encoder's default if None
+    text_column: str = TRANSCRIPT
+    storage_dtype: str = STORAGE_DTYPES[0]
+    max_duration: float = MAX_DURATION  # seconds
+    jobs: int | None = None  # one per core, or one on a GPU, if None
+    loaders: int = 2
+
+
+DEFAULT_SETTINGS = ExtractionSettings()
+
+
+def extraction_plan(encoder: AnyEncoder, settings: ExtractionSettings = DEFAULT_SETTINGS) -> ExtractionPlan:
+    """Return the plan under which ``encoder`` fills a cache.
+
+    Raises:
+        InputError: if a pooling or the storage dtype is unknown
+    """
+    if settings.storage_dtype not in STORAGE_DTYPES:
+        raise InputError(f"storage dtype {settings.storage_dtype!r} is unknown; choose {' or '.join(STORAGE_DTYPES)}.")
+    poolings = settings.poolings or encoder.default_poolings
+    for name in poolings:
+        pooling_named(name)
+    return ExtractionPlan(
+        upstream=encoder.upstream,
+        revision=encoder.revision,
+        architecture=encoder.architecture,
+        weights=encoder.weights_hash(),
+        random_init=encoder.random_init,
+        layers=encoder.layers,
+        layer_convention=LAYER_CONVENTION,
+        adapter=encoder.adapter,
+        preprocessing=encoder.preprocessing,
+        sampling_rate=encoder.sampling_rate if encoder.reads == "audio" else 0,
+        resampler=RESAMPLER if encoder.reads == "audio" else "",
+        audio_channels=CHANNELS if encoder.reads == "audio" else "",
+        text_column=None if encoder.reads == "audio" else settings.text_column,
+        chunking=encoder.chunking if encoder.reads == "audio" else encoder.windows,
+        poolings=poolings,
+        forward=encoder.forward,
+        precision=encoder.precision,
+        storage_dtype=settings.storage_dtype,
+        libraries=", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in LIBRARIES),
+    )
+
+
+def encoder_name_in(plan: ExtractionPlan) -> str:
+    """Return the name by which `load_encoder` finds a plan's encoder; empty for a folder, whose path no plan holds."""
+    if plan.revision:
+        return f"{plan.upstream}@{plan.revision}"
+    return plan.upstream if plan.upstream in (OWN, ACOUSTIC) else ""
+
+
+def settings_in(plan: ExtractionPlan) -> ExtractionSettings:
+    """Return the settings that lead to a plan again."""
+    return ExtractionSettings(plan.poolings, plan.text_column or TRANSCRIPT, plan.storage_dtype)
