@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from layerprobe.analysis.similarity.cka import debiased_cka as debiased_cka
     from layerprobe.analysis.similarity.rsa import rsa as rsa
     from layerprobe.analysis.study import Study as Study, study as study
-    from layerprobe.figures.draw import (
+    from layerprobe.figures.draw import draw as draw
+    from layerprobe.figures.public import (
         best_layer as best_layer,
         curves as curves,
         depth as depth,
-        draw as draw,
         gain_over_random as gain_over_random,
         heatmap as heatmap,
         layer_weights as layer_weights,
@@ -41,8 +41,17 @@ if TYPE_CHECKING:
     from layerprobe.probe.extraction.sklearn_api import LayerEmbedder as LayerEmbedder
     from layerprobe.probe.pretraining.distil import distil as distil
     from layerprobe.probe.pretraining.pretrain import pretrain as pretrain
+    from layerprobe.probe.pretraining.settings import (
+        DistilOptions as DistilOptions,
+        PretrainOptions as PretrainOptions,
+    )
     from layerprobe.probe.regressor.onnx import export_onnx as export_onnx
     from layerprobe.probe.regressor.predict import predict as predict
+    from layerprobe.probe.regressor.settings import (
+        EncoderOptions as EncoderOptions,
+        HeadOptions as HeadOptions,
+        OptimiserOptions as OptimiserOptions,
+    )
     from layerprobe.probe.regressor.train import train as train
     from layerprobe.probe.results.run_folder import Run as Run, read_run as read_run
     from layerprobe.probe.solvers.sklearn_api import LayerRidge as LayerRidge
@@ -62,8 +71,9 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "analysis.similarity.cka": ("debiased_cka",),
     "analysis.similarity.rsa": ("rsa",),
     "analysis.study": ("Study", "study"),
-    "figures.draw": (
-        "best_layer", "curves", "depth", "draw", "gain_over_random", "heatmap", "layer_weights", "similarity",
+    "figures.draw": ("draw",),
+    "figures.public": (
+        "best_layer", "curves", "depth", "gain_over_random", "heatmap", "layer_weights", "similarity",
     ),
     "figures.report.report": ("write_report",),
     "probe.cache.store": ("Cache", "open_cache"),
@@ -77,8 +87,10 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "probe.extraction.sklearn_api": ("LayerEmbedder",),
     "probe.pretraining.distil": ("distil",),
     "probe.pretraining.pretrain": ("pretrain",),
+    "probe.pretraining.settings": ("DistilOptions", "PretrainOptions"),
     "probe.regressor.onnx": ("export_onnx",),
     "probe.regressor.predict": ("predict",),
+    "probe.regressor.settings": ("EncoderOptions", "HeadOptions", "OptimiserOptions"),
     "probe.regressor.train": ("train",),
     "probe.results.run_folder": ("Run", "read_run"),
     "probe.solvers.sklearn_api": ("LayerRidge",),
@@ -91,12 +103,17 @@ _MODULE_OF = {name: f"layerprobe.{module}" for module, names in _MODULES.items()
 
 __all__ = [
     "Cache",
+    "DistilOptions",
+    "EncoderOptions",
     "Finding",
+    "HeadOptions",
     "InputError",
     "LayerEmbedder",
     "LayerRidge",
     "LayerWeightedSum",
     "Manifest",
+    "OptimiserOptions",
+    "PretrainOptions",
     "Run",
     "SpeakerKFold",
     "Study",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import Jobs, Output, UpstreamOptions, cache_path, reported
+from layerprobe.cli.options import Jobs, Output, UpstreamOptions, cache_path, user_command
 from layerprobe.probe.exceptions import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Inspect, verify and repair caches of embeddings.")
@@ -18,7 +18,7 @@ CachePath = Annotated[
 
 
 @app.command(epilog="Example: layerprobe cache info caches/hubert-base.zarr --manifest my.csv")
-@reported
+@user_command
 def info(
     path: CachePath,
     manifest: Annotated[Path | None, typer.Option(help="Manifest whose utterances are looked up in the cache.")] = None,
@@ -68,7 +68,7 @@ def info(
 
 
 @app.command(epilog="Example: layerprobe cache verify caches/hubert-base.zarr")
-@reported
+@user_command
 def verify(path: CachePath, *, output: Output) -> None:
     """Check every file of a cache against its digest and name the utterances of damaged files."""
     from layerprobe.probe.cache.verify import verify as verify_stage
@@ -86,7 +86,7 @@ def verify(path: CachePath, *, output: Output) -> None:
 
 
 @app.command(epilog="Example: layerprobe cache repair caches/h.zarr my.csv --encoder facebook/hubert-base-ls960")
-@reported
+@user_command
 def repair(
     path: CachePath,
     manifest: Annotated[Path, typer.Argument(help="Manifest that the cache was extracted from.")],
@@ -118,7 +118,7 @@ def repair(
 
 
 @app.command(epilog="Example: layerprobe cache diff caches/monday.zarr caches/tuesday.zarr")
-@reported
+@user_command
 def diff(
     first: CachePath,
     second: Annotated[
@@ -137,7 +137,7 @@ def diff(
 
 
 @app.command(epilog="Example: layerprobe cache merge caches/hubert-base.zarr my.csv")
-@reported
+@user_command
 def merge(
     path: CachePath,
     manifest: Annotated[Path, typer.Argument(help="Manifest whose shards were extracted.")],
@@ -153,7 +153,7 @@ def merge(
 
 
 @app.command(epilog="Example: layerprobe cache compact caches/hubert-base.zarr")
-@reported
+@user_command
 def compact(path: CachePath, *, output: Output) -> None:
     """Rewrite a cache without its removed rows to free their disk space."""
     from layerprobe.probe.cache.compact import compact as compact_stage

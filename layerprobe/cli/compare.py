@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, cache_path, reported
+from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, cache_path, user_command
 from layerprobe.probe.training.options import option
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class FusionOptions:
 
 
 @app.command(epilog="Example: layerprobe fuse caches/distilhubert.zarr caches/distilbert.zarr my.csv --out runs/fused")
-@reported
+@user_command
 def fuse(
     caches: Annotated[
         list[Path],
@@ -84,7 +84,7 @@ def fuse(
 
 
 @app.command(epilog="Example: layerprobe compare runs/audio-text runs/hubert-large runs/audio-only runs/text-only")
-@reported
+@user_command
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders that fuse, train or sweep made.")],
     metric: Annotated[

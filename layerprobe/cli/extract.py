@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, UpstreamOptions, cache_path, reported
+from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, UpstreamOptions, cache_path, user_command
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import clock_text
 from layerprobe.probe.training.options import option
@@ -66,7 +66,7 @@ class ParallelOptions:
 @app.command(
     epilog="Example: layerprobe extract my.csv --encoder facebook/hubert-base-ls960 --out caches/hubert-base.zarr"
 )
-@reported
+@user_command
 def extract(  # noqa: PLR0913 - each is an option, or a group of them
     context: typer.Context,
     manifest: ManifestPath,
@@ -214,7 +214,7 @@ def _print_differences(given: ExtractionPlan, plan: ExtractionPlan, output: Outp
 
 
 @app.command("check-encoder", epilog="Example: layerprobe check-encoder --encoder facebook/hubert-base-ls960")
-@reported
+@user_command
 def check_encoder(
     upstream: UpstreamOptions,
     manifest: Annotated[

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from layerprobe.cli.options import Metric, Output, RunPath, RunPaths, Width, reported
+from layerprobe.cli.options import Metric, Output, RunPath, RunPaths, Width, user_command
 
 app = typer.Typer()
 
@@ -23,7 +23,7 @@ FIGURES = {
 def figure_command(figure: str) -> Callable[..., None]:
     """Return the command of one figure."""
 
-    @reported
+    @user_command
     def command(runs: RunPaths, metric: Metric = None, width: Width = None, *, output: Output) -> None:
         from layerprobe.figures.draw import draw
 
@@ -38,7 +38,7 @@ for _figure, _help in FIGURES.items():
 
 
 @app.command(epilog="Example: layerprobe similarity runs/first")
-@reported
+@user_command
 def similarity(run: RunPath, width: Width = None, *, output: Output) -> None:
     """Compare all layers of a run with each other and with the ratings (CKA, CCA, RSA), and plot their similarity."""
     from layerprobe.analysis.similarity.compare_layers import compare_layers
@@ -52,7 +52,7 @@ def similarity(run: RunPath, width: Width = None, *, output: Output) -> None:
 
 
 @app.command(epilog="Example: layerprobe report runs/first")
-@reported
+@user_command
 def report(run: RunPath, metric: Metric = None, *, output: Output) -> None:
     """Write the findings of a run and one HTML page with all figures."""
     from layerprobe.figures.report.report import write_report

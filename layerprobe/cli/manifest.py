@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, reported
+from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, user_command
 
 if TYPE_CHECKING:
     from layerprobe.probe.data.importers.base import Imported
@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Write, import, check and describe 
 
 
 @app.command("init", epilog="Example: layerprobe manifest init my.csv")
-@reported
+@user_command
 def init(
     table: Annotated[Path, typer.Argument(help="Table of utterances (.csv or .parquet) without a header.")],
     *,
@@ -53,7 +53,7 @@ def init(
 
 
 @app.command("validate", epilog="Example: layerprobe manifest validate my.csv --audio")
-@reported
+@user_command
 def validate(
     manifest: ManifestPath,
     audio: Annotated[bool, typer.Option("--audio", help="Decode every audio file, too; this takes a while.")] = False,
@@ -99,7 +99,7 @@ def validate(
 
 
 @app.command("import", epilog="Example: layerprobe manifest import msp-podcast MSP-PODCAST-1.11 --out msp.csv")
-@reported
+@user_command
 def import_(
     corpus: Annotated[
         str,
@@ -150,7 +150,7 @@ def _import_summary(imported: Imported, out: Path) -> list[str]:
 
 
 @app.command("describe", epilog="Example: layerprobe manifest describe my.csv --out described")
-@reported
+@user_command
 def describe(
     manifest: ManifestPath,
     out: Annotated[Path | None, typer.Option(help="Folder for the figure; NAME-described by default.")] = None,

@@ -153,7 +153,6 @@ def user_command(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-reported = user_command
 
 
 def typer_parameters(kind: type[Any]) -> list[inspect.Parameter]:

@@ -124,7 +124,7 @@ def count_params(
     ] = None,
     reference: Annotated[
         list[str] | None,
-        typer.Option(help="Reference model, of whose trainable parameters percentages are reported (repeatable)."),
+        typer.Option(help="Reference model, of whose trainable parameters percentages are user_command (repeatable)."),
     ] = None,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Duration of the audio for which multiply-adds are counted.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from layerprobe.cli.options import Output, cache_path, reported
+from layerprobe.cli.options import Output, cache_path, user_command
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.options import option
 
@@ -109,7 +109,7 @@ class _Inputs:
 
 
 @app.command(epilog="Example: layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first")
-@reported
+@user_command
 def sweep(
     context: typer.Context,
     probing: ProbingOptions,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import Device, ManifestPath, NoSpeakers, Output, choose_device, reported
+from layerprobe.cli.options import Device, ManifestPath, NoSpeakers, Output, choose_device, user_command
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.options import option
 
@@ -32,7 +32,7 @@ class TranscriptOptions:
 
 
 @app.command(epilog="Example: layerprobe transcribe my.csv --asr openai/whisper-small.en")
-@reported
+@user_command
 def transcribe(
     manifest: ManifestPath,
     source: TranscriptOptions,
@@ -94,7 +94,7 @@ def transcribe(
     epilog="Example: layerprobe asr-impact my-transcribed.csv --text-encoder distilbert-base-uncased "
     "--out runs/asr-impact",
 )
-@reported
+@user_command
 def asr_impact(
     manifest: ManifestPath,
     text_encoder: Annotated[str, typer.Option(help="Text encoder that reads both transcripts.")],

@@ -29,7 +29,7 @@ AUDIO_LAYERS, TEXT_LAYERS = ("0", "1", "2", "3"), ("0", "1", "2")
 AUDIO, TEXT, BOTH = "audio", "text", "audio + text"
 AUDIO_DIM, TEXT_DIM = 6, 4
 TARGETS = ("arousal", "valence", "dominance")
-NUMBERS = {k: [""] for k in ("difference", "difference_ci_low", "difference_ci_high", "p_value")}
+NUMBERS = {name: [""] for name in ("difference", "difference_ci_low", "difference_ci_high", "p_value")}
 
 
 @pytest.fixture(scope="module")
