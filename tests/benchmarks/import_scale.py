@@ -1,4 +1,4 @@
-"""How long the import of 100,000 recordings takes, and what memory it needs, compared with one walk over the folder alone."""
+"""Time and memory of the import of 100,000 recordings, compared with one walk over the folder."""
 
 from __future__ import annotations
 

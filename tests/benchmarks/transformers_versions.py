@@ -1,7 +1,7 @@
 """The layers of every architecture that the tests know, on transformers 4.57 and on the installed one.
 
 The small models of the tests are saved by the installed version. Two processes, one for each version, load them by
-`probe.encoders.loading.load_audio_encoder` and hear the same waveform in float32. Told is the norm of the difference over the
+`load_audio_encoder` and encode the same waveform in float32. Printed is the norm of the difference over the
 norm, the greatest of all layers: ``layers`` are what layerprobe gives, ``hooked`` what hooks read of transformers' own
 forward pass. Exits with 1 if one exceeds the tolerance or layers have other names, which counts as infinite.
 
