@@ -87,7 +87,7 @@ def test_what_a_share_says_is_heard_and_a_missing_scheduler_is_named(corpus, clu
     with pytest.raises(InputError, match=r"share \d/8: encoder .*none: no such folder"):
         extract_on_dask(asked, cluster.scheduler_address)
     monkeypatch.setattr("layerprobe.probe.dask_client.CONNECTION_TIMEOUT", 2)
-    with pytest.raises(InputError, match=r"No scheduler of Dask answers at tcp://127.0.0.1:1 "):
+    with pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127.0.0.1:1 "):
         extract_on_dask(asked, "tcp://127.0.0.1:1")
 
 
@@ -144,5 +144,5 @@ def test_a_sweep_goes_on_at_what_it_kept_and_names_a_missing_scheduler(corpus, c
     assert command(*words, "--dask", cluster.scheduler_address).exit_code == 0
     assert len(probed) == first + 1
     monkeypatch.setattr("layerprobe.probe.dask_client.CONNECTION_TIMEOUT", 2)
-    assert "No scheduler of Dask answers" in refused(*words, "--dask", "tcp://127.0.0.1:1")
+    assert "No Dask scheduler answers" in refused(*words, "--dask", "tcp://127.0.0.1:1")
     assert "Leave --device or --dask out" in refused(*words, "--device", "cuda", "--dask", "tcp://127.0.0.1:1")
