@@ -1,4 +1,4 @@
-"""How long the import of 100,000 utterances takes, and what memory it needs, compared with a walk over the folder."""
+"""Time and memory of the import of 100,000 recordings, compared with one walk over the folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPLITS = ("Train", "Train", "Train", "Development", "Test1", "Test2")
 
 
 def make_tree(root: Path, n: int, raters: int) -> Path:
-    """An MSP-Podcast of ``n`` empty audio files, each rated by so many ``raters``."""
+    """An MSP-Podcast of ``n`` empty files, in which each was rated by so many."""
     folder = root / "MSP-PODCAST-1.11"
     (folder / "Audios").mkdir(parents=True)
     (folder / "Labels").mkdir()
@@ -52,7 +52,7 @@ def main() -> None:
         write_imported(imported, options.child.parent / "my.csv")
         seconds = time.perf_counter() - began
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"{len(imported.table)} utterances: {seconds:.1f} s, memory rose by {(after - before) / 1024:.0f} MiB")
+        print(f"{len(imported.table)} recordings: {seconds:.1f} s, memory rose by {(after - before) / 1024:.0f} MiB")
         return
     with tempfile.TemporaryDirectory() as root:
         for n in (options.n // 4, options.n):

@@ -105,9 +105,7 @@ def main() -> None:
     print(f"nested / one level: {ratio('nested', 'one level'):.2f}")
     print(f"one level / the multiplications alone: {ratio('one level', 'limit'):.2f}")
     fit = nested_ridge(x, y, splits=splits[:1], alphas=ALPHAS)[0]
-    print(
-        f"greatest error against float64: {greatest_error(x, y, splits[0], fit):.1e} of the ratings' standard deviation"
-    )
+    print(f"greatest error against float64: {greatest_error(x, y, splits[0], fit):.1e} of the ratings' SD")
 
 
 if __name__ == "__main__":

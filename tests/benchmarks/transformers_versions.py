@@ -1,10 +1,9 @@
 """The layers of every architecture that the tests know, on transformers 4.57 and on the installed one.
 
 The small models of the tests are saved by the installed version. Two processes, one for each version, load them by
-`probe.encoders.loading.load_audio_encoder` and encode the same waveform in float32. Printed is the norm of the
-difference over the norm, the greatest of all layers: ``layers`` are what layerprobe gives, ``hooked`` what hooks
-read of transformers' own forward pass. Exits with 1 if one exceeds the tolerance or layers have other names,
-which counts as infinite.
+`load_audio_encoder` and encode the same waveform in float32. Printed is the norm of the difference over the
+norm, the greatest of all layers: ``layers`` are what layerprobe gives, ``hooked`` what hooks read of transformers' own
+forward pass. Exits with 1 if one exceeds the tolerance or layers have other names, which counts as infinite.
 
 The second table has what transformers itself calls its last hidden state where a final norm follows the blocks, and
 which of the layers that is in either version: the reason for hooks.
@@ -69,8 +68,8 @@ def own_last_state(folder: Path) -> np.ndarray:
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
     family = ARCHITECTURES[model.config.model_type]
     input_chunk = next(family.input_chunks(waveform(), extractor, model.config))
-    outputs: Any = family.encoder(model)(**input_chunk.inputs, output_hidden_states=True)
-    return np.asarray(outputs.hidden_states[-1][0, input_chunk.counted])
+    told: Any = family.encoder(model)(**input_chunk.inputs, output_hidden_states=True)
+    return np.asarray(told.hidden_states[-1][0, input_chunk.counted])
 
 
 def dump(models: Path, out: Path) -> None:
@@ -78,8 +77,8 @@ def dump(models: Path, out: Path) -> None:
     (out / "version").write_text(transformers.__version__)
     for folder in sorted(models.iterdir()):
         encoder = load_audio_encoder(str(folder), precision="float32", device="cpu")
-        pairs = zip(OURS, (encoder.hidden_states(waveform()), encoder.reference_states(waveform())), strict=True)
-        states = {f"{how} {k}": x.numpy() for how, layers in pairs for k, x in zip(encoder.layers, layers, strict=True)}
+        heard = zip(OURS, (encoder.hidden_states(waveform()), encoder.reference_states(waveform())), strict=True)
+        states = {f"{how} {k}": x.numpy() for how, told in heard for k, x in zip(encoder.layers, told, strict=True)}
         np.savez(out / folder.name, allow_pickle=False, own=own_last_state(folder), **states)
 
 
