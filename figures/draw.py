@@ -1,4 +1,4 @@
-"""Stage: run folders become pictures, each with the table behind it."""
+"""Stage: run folders become figures, each with the table behind it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,24 @@ from matplotlib.figure import Figure
 
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.study import Study, study
-from layerprobe.figures.layout.style import WIDTHS, save
+from layerprobe.figures.layout.style import save
+from layerprobe.figures.layout.width import parse_width
 from layerprobe.figures.plots.best_layer_frequency import best_layer_figure
 from layerprobe.figures.plots.curves import curves_figure
 from layerprobe.figures.plots.depth import depth_figure
-from layerprobe.figures.plots.heatmap import difference_figure, heatmap_figure
-from layerprobe.figures.plots.layer_weights import weights_figure
+from layerprobe.figures.plots.heatmap import GAIN, gain_over_random_figure, heatmap_figure
+from layerprobe.figures.plots.layer_weights import layer_weights_figure
 from layerprobe.figures.plots.similarity import similarity_figure
+from layerprobe.figures.tables import (
+    NothingToPlotError as NothingToPlotError,
+    best_layer_table,
+    curves_table,
+    depth_table,
+    gain_table,
+    heatmap_table,
+    layer_weights_table,
+    similarity_rows,
+)
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import CLASS_METRICS, METRIC_NAMES
 
@@ -30,112 +41,180 @@ class FigureWithData:
     table: pd.DataFrame
 
 
-class NothingToPlotError(InputError):
-    """The run lacks what a picture shows."""
+@dataclass(frozen=True)
+class Selection:
+    """Targets and encoders of a study that a figure shows."""
+
+    targets: list[str]
+    layers: dict[str, list[str]]  # layers of each encoder, in order
+
+    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of these targets and encoders, and of baselines, which have no encoder."""
+        chosen = table["target"].isin(self.targets) & table["encoder"].isin([*self.layers, ""])
+        return table[chosen].reset_index(drop=True)
+
+    def present(self, table: pd.DataFrame) -> Selection:
+        """Return the targets and encoders that have rows in a table."""
+        targets, encoders = set(table["target"]), set(table["encoder"])
+        layers = {e: names for e, names in self.layers.items() if e in encoders}
+        return Selection([t for t in self.targets if t in targets], layers)
 
 
-def _heatmap(of: Study, width: str | None) -> FigureWithData:
-    table = of.table[(of.table["probe"] == "ridge") & (of.table["baseline"] == "")]
-    correlations = of.correlations if len(of.targets) > 1 and of.metric not in CLASS_METRICS else None
+def select(study: Study, *, target: str | None = None, encoder: str | None = None) -> Selection:
+    """Return one target or all, and one encoder or all.
+
+    Raises:
+        InputError: if the study has no such target or encoder
+    """
+    for kind, name, known in (("target", target, study.targets), ("encoder", encoder, list(study.layers))):
+        if name is not None and name not in known:
+            raise InputError(f"{kind} {name!r} is not in {study.folders[0]}; choose one of {', '.join(known)}.")
+    layers = study.layers if encoder is None else {encoder: study.layers[encoder]}
+    return Selection(study.targets if target is None else [target], layers)
+
+
+def _heatmap(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
+    selection = selection or select(study)
+    table = _any(selection.rows(heatmap_table(study)))
+    correlations = study.correlations if len(selection.targets) > 1 and study.metric not in CLASS_METRICS else None
     figure = heatmap_figure(
-        table, layers=of.layers, targets=of.targets, metric=of.metric, correlations=correlations, width=width
+        table,
+        layers=selection.layers,
+        targets=selection.targets,
+        metric=study.metric,
+        correlations=correlations,
+        width=width,
     )
     return FigureWithData(figure, table)
 
 
-def _curves(of: Study, width: str | None) -> FigureWithData:
-    figure = curves_figure(of.table, layers=of.layers, targets=of.targets, metric=of.metric, width=width)
-    return FigureWithData(figure, of.table)
+def _curves(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
+    selection = selection or select(study)
+    table = _any(selection.rows(curves_table(study)))
+    figure = curves_figure(table, layers=selection.layers, targets=selection.targets, metric=study.metric, width=width)
+    return FigureWithData(figure, table)
 
 
-def _difference(of: Study, width: str | None) -> FigureWithData:
-    table = of.gain_over_random
-    if table.empty:
-        raise NothingToPlotError(
-            "No cache with random weights was swept. Sweep with --random-weights or --controls all."
-        )
-    layers = {e: names for e, names in of.layers.items() if e in set(table["encoder"])}
-    label = f"{METRIC_NAMES[of.metric]}, trained better than random weights by"
-    return FigureWithData(difference_figure(table, layers=layers, targets=of.targets, label=label, width=width), table)
+def _gain_over_random(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
+    selection = selection or select(study)
+    table = _any(selection.rows(gain_table(study)))
+    figure = gain_over_random_figure(
+        table,
+        layers=selection.present(table).layers,
+        targets=selection.targets,
+        label=f"{METRIC_NAMES[study.metric]}: {GAIN}",
+        width=width,
+    )
+    return FigureWithData(figure, table)
 
 
-def _weights(of: Study, width: str | None) -> FigureWithData:
-    table = of.weights_table
-    targets = [t for t in of.targets if t in set(table["target"])]
-    if not targets:
-        raise NothingToPlotError("No weighted sum was learnt. Sweep with --weighted-sum-seeds 3.")
-    layers = {e: names for e, names in of.layers.items() if e in set(table["encoder"])}
-    return FigureWithData(weights_figure(table, layers=layers, targets=targets, metric=of.metric, width=width), table)
+def _layer_weights(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
+    selection = selection or select(study)
+    table = _any(selection.rows(layer_weights_table(study)))
+    selection = selection.present(table)
+    figure = layer_weights_figure(
+        table, layers=selection.layers, targets=selection.targets, metric=study.metric, width=width
+    )
+    return FigureWithData(figure, table)
 
 
-def _depth(of: Study, width: str | None) -> FigureWithData:
-    table = of.depth_table
-    if table.empty:
-        raise NothingToPlotError("No encoder has layers one above the other whose depth could be told.")
-    encoders = [e for e in of.layers if e in set(table["encoder"])]
-    figure = depth_figure(table, of.contrasts, encoders=encoders, targets=of.targets, width=width)
-    return FigureWithData(figure, pd.concat([table, of.contrasts], ignore_index=True))
+def _depth(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
+    whole, selection = selection is None, selection or select(study)
+    table = selection.rows(depth_table(study))
+    if not whole and len(selection.targets) == 1:
+        table = table[table["reference_target"] == ""].reset_index(drop=True)  # of one target alone there is none
+    depths = _any(selection.rows(study.depth_table))
+    contrasts = study.contrasts[study.contrasts["encoder"].isin(list(selection.layers))]
+    figure = depth_figure(
+        depths,
+        contrasts if len(selection.targets) > 1 else None,
+        encoders=list(selection.present(depths).layers),
+        targets=selection.targets,
+        width=width,
+    )
+    return FigureWithData(figure, table)
 
 
-def _wins(of: Study, width: str | None) -> FigureWithData:
-    table = of.best[of.best["control"] == "none"]
-    if table.empty:
-        raise NothingToPlotError("Too few speakers were held out to draw any: it takes three.")
-    return FigureWithData(best_layer_figure(table, layers=of.layers, targets=of.targets, width=width), table)
+def _best_layer(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
+    selection = selection or select(study)
+    table = _any(selection.rows(best_layer_table(study)))
+    figure = best_layer_figure(table, layers=selection.layers, targets=selection.targets, width=width)
+    return FigureWithData(figure, table)
 
 
-def _similarity(of: Study, width: str | None) -> FigureWithData:
-    if of.similarity is None:
-        raise NothingToPlotError(f"{of.folders[0]} has no similarity.csv. Run layerprobe similarity on it.")
-    table = of.similarity[of.similarity["measure"] == "cka"]
+def _similarity(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
+    table = similarity_rows(study)
+    rows = table[table["measure"] == "cka"]
     layers = {
-        str(encoder): list(rows["layer_a"].unique())
-        for encoder, rows in table.groupby("encoder_a", sort=False)
-        if encoder != RATINGS
+        str(encoder): list(group["layer_a"].unique())
+        for encoder, group in rows.groupby("encoder_a", sort=False)
+        if encoder != RATINGS and (selection is None or encoder in selection.layers)
     }
-    return FigureWithData(similarity_figure(table, layers=layers, measure="cka", width=width), of.similarity)
+    if selection is not None:
+        kept = [*layers, RATINGS]
+        table = table[table["encoder_a"].isin(kept) & table["encoder_b"].isin(kept)].reset_index(drop=True)
+    return FigureWithData(similarity_figure(rows, layers=layers, measure="cka", width=width), table)
 
 
-PLOTS: dict[str, Callable[[Study, str | None], FigureWithData]] = {
+PLOTS: dict[str, Callable[..., FigureWithData]] = {  # of a study, a width in inches or None, and perhaps a selection
     "heatmap": _heatmap,
     "curves": _curves,
-    "gain-over-random": _difference,
-    "layer-weights": _weights,
+    "gain-over-random": _gain_over_random,
+    "layer-weights": _layer_weights,
     "depth": _depth,
-    "best-layer": _wins,
+    "best-layer": _best_layer,
     "similarity": _similarity,
 }
 
 
 def draw(
-    picture: str, folders: Sequence[Path | str], *, metric: str | None = None, width: str | None = None
+    figure: str, runs: Sequence[Path | str], *, metric: str | None = None, width: str | float | None = None
 ) -> list[Path]:
-    """Draw one picture of one or several runs into the first one's folder.
+    """Plot one figure of one or several runs and save it in the first run's folder ``figures``.
 
     Args:
-        picture: a key of `PLOTS`
-        folders: run folders; the encoders of several are put side by side
-        metric: a key of `probe.metrics.METRIC_NAMES`, which settles whether rated or nominal targets are
-            drawn; the matched CCC if None, or the average recall where no target is rated
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        figure: a key of `PLOTS`
+        runs: run folders; the encoders of several are plotted side by side
+        metric: a key of `probe.metrics.METRIC_NAMES`, which decides whether targets with ratings or with classes are
+            plotted; moment-matched CCC if None, or unweighted average recall where no target has ratings
+        width: ``"column"``, ``"double"``, a length such as ``"89mm"``, or inches; None for the natural width
 
     Returns:
-        the files, as PNG, PDF and SVG; the table behind them lies beside them as CSV
+        the paths of PNG, PDF and SVG; the table behind them is next to them as CSV
 
     Raises:
-        InputError: if a folder is no run, its files are mixed, or runs differ in more than their encoders
-        NothingToPlotError: if the runs lack what the picture shows
+        InputError: if a folder is no run, its files are mixed, runs differ in more than their encoders, or the width
+            is unknown or too narrow
+        NothingToPlotError: if the runs lack what the figure shows
     """
-    if width is not None and width not in WIDTHS:
-        raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
-    of = study(folders, metric=metric)
-    drawn = PLOTS[picture](of, width)
+    inches = None if width is None else parse_width(width)
+    read = study(runs, metric=metric)
+    plotted = PLOTS[figure](read, inches)
     return save(
-        drawn.figure, of.folders[0] / "figures", file_name(picture, of), fingerprint=of.fingerprint, table=drawn.table
+        plotted.figure,
+        read.folders[0] / "figures",
+        file_name(figure, read),
+        fingerprint=read.fingerprint,
+        table=plotted.table,
+        width=inches,
     )
 
 
-def file_name(picture: str, of: Study) -> str:
-    """What the files of a picture are called: of several runs, and of classes beside ratings, they have their own."""
-    shown = f"{picture}-classes" if of.metric in CLASS_METRICS and of.runs[0].targets else picture
-    return shown if len(of.folders) == 1 else "-".join([shown, *(path.name for path in of.folders)])
+def file_name(figure: str, study: Study) -> str:
+    """Return the name of a figure's files, without ending.
+
+    Figures of classes in a run that also has ratings, and figures of several runs, have names of their own.
+    """
+    name = f"{figure}-classes" if study.metric in CLASS_METRICS and study.runs[0].targets else figure
+    return name if len(study.folders) == 1 else "-".join([name, *(path.name for path in study.folders)])
+
+
+def _any(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table that has rows.
+
+    Raises:
+        NothingToPlotError: if it has none
+    """
+    if table.empty:
+        raise NothingToPlotError("The run has no results of this target and encoder for this figure.")
+    return table

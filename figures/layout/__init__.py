@@ -1,1 +1,1 @@
-"""What figures share: style, the layer axis, grids and panels."""
+"""Parts of all figures: style, widths, the layer axis, grids and panels."""

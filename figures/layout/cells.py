@@ -1,4 +1,4 @@
-"""Coloured cells with their values: how they are filled, written on, framed and marked."""
+"""Coloured cells with their values: fill, text, frames and dots."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from layerprobe.figures.layout.layer_axis import cell_width, centres
 from layerprobe.figures.layout.style import size_in_inches, text_width
 
 SIZES = (6.5, 6.0, 5.5)  # points
-UPRIGHT_HEIGHT = 0.36  # inches of a row whose values stand upright, with a mark above them
-AIR = 2.0  # points between a value and the edges of its cell
+UPRIGHT_HEIGHT = 0.36  # inches of a row whose values are rotated by 90 degrees, with a dot above them
+MARGIN = 2.0  # points between a value and the edges of its cell
 
 
 @dataclass(frozen=True)
-class Writing:
-    """How values are written into cells."""
+class TextStyle:
+    """Size and rotation of the values in cells."""
 
     size: float  # points
     rotation: int  # degrees
 
 
-def writing(texts: Iterable[str], width: float) -> Writing | None:
-    """The largest way of writing these values into cells of ``width`` inches; None if they get no room.
+def text_style(texts: Iterable[str], width: float) -> TextStyle | None:
+    """Return the largest text style that fits values into cells of ``width`` inches; None if none fits.
 
-    They lie if one of `SIZES` fits; they stand upright in cells that are half as wide again as the smallest font is
-    high, which needs rows of `UPRIGHT_HEIGHT`; in narrower ones colour has to say it alone.
+    Values are horizontal if one of `SIZES` fits. They are rotated by 90 degrees in cells at least 1.5 times as wide as
+    the smallest font is high, which needs rows of `UPRIGHT_HEIGHT`. Narrower cells show their colour only.
     """
     longest = max((text_width(text, 1.0) for text in texts), default=0.0)
     for size in SIZES:
-        if longest * size + AIR / 72 <= width:
-            return Writing(size, 0)
-    return Writing(SIZES[-1], 90) if width * 72 >= 1.5 * SIZES[-1] else None
+        if longest * size + MARGIN / 72 <= width:
+            return TextStyle(size, 0)
+    return TextStyle(SIZES[-1], 90) if width * 72 >= 1.5 * SIZES[-1] else None
 
 
 def value_text(value: float) -> str:
-    """Two decimals without the zero before the point, as tables of correlations have it.
+    """Return a value with two decimals and no leading zero, as in tables of correlations.
 
     >>> value_text(0.617), value_text(-0.034), value_text(-0.001), value_text(12.3)
     ('.62', '−.03', '.00', '12')
@@ -58,54 +58,63 @@ def value_text(value: float) -> str:
 
 
 def inches(ax: Axes) -> tuple[float, float]:
-    """What an inch is on the two axes, as they are placed."""
+    """Return the length of one inch in data units of the x and the y axis."""
     (left, right), (bottom, top), (across, down) = ax.get_xlim(), ax.get_ylim(), size_in_inches(ax)
     return (right - left) / across, abs(top - bottom) / down
 
 
 def fill_cell(
-    ax: Axes, x: float, y: float, width: float, *, colour: Any, text: str, way: Writing | None, gid: str | None
+    ax: Axes, x: float, y: float, width: float, *, colour: Any, text: str, style: TextStyle | None, gid: str | None
 ) -> None:
-    """One cell of height 1 around ``(x, y)`` in its colour, its value in black or white, whichever is seen better."""
+    """Draw a cell of height 1 around ``(x, y)``; its value is black or white, whichever contrasts more."""
     cell = Rectangle((x - width / 2, y - 0.5), width, 1, color=colour, linewidth=0)
     cell.set_gid(gid)
     ax.add_patch(cell)
-    if way is None or not text:
+    if style is None or not text:
         return
     luminance = np.dot(colour[:3], (0.2126, 0.7152, 0.0722))
     ink = "white" if luminance < 0.45 else "black"
-    middle = y + 0.08 if way.rotation else y  # room for a mark above
-    ax.text(x, middle, text, ha="center", va="center", color=ink, fontsize=way.size, rotation=way.rotation)
+    middle = y + 0.08 if style.rotation else y  # leaves space for a dot above
+    ax.text(x, middle, text, ha="center", va="center", color=ink, fontsize=style.size, rotation=style.rotation)
 
 
 def fill_cells(
     cells: pd.DataFrame, ax: Axes, *, layers: list[str], colours: str, limits: tuple[float, float], first_cell: int
-) -> Writing | None:
-    """Draw the cells at their ``y``, and say how their values were written."""
+) -> TextStyle | None:
+    """Draw the cells of a table and return the text style of their values.
+
+    Args:
+        cells: rows ``layer, y, value``
+        ax: axes with their final position, size and limits
+        layers: in order
+        colours: name of a colour map
+        limits: values of the first and the last colour
+        first_cell: number in the first cell's gid, ``cell-0``, ``cell-1``, …
+    """
     inch = inches(ax)
     width = cell_width(layers)
     texts = [value_text(value) for value in cells["value"]]
-    way = writing(texts, width / inch[0])
-    if way is not None and way.rotation and 1 / inch[1] < UPRIGHT_HEIGHT - 0.01:
-        way = None
+    style = text_style(texts, width / inch[0])
+    if style is not None and style.rotation and 1 / inch[1] < UPRIGHT_HEIGHT - 0.01:
+        style = None
     x = dict(zip(layers, centres(layers), strict=True))
     shades = matplotlib.colormaps[colours](Normalize(*limits)(cells["value"].to_numpy(dtype=float)))
     for k, (text, shade) in enumerate(zip(texts, shades, strict=True)):
         gid = f"cell-{k + first_cell}"
         place = x[cells["layer"].iloc[k]], cells["y"].iloc[k]
-        fill_cell(ax, *place, width, colour=tuple(shade), text=text, way=way, gid=gid)
-    return way
+        fill_cell(ax, *place, width, colour=tuple(shade), text=text, style=style, gid=gid)
+    return style
 
 
 def frame(ax: Axes, left: float, right: float, y: float, *, cell: tuple[float, float], gid: str) -> None:
-    """A white line in a black one, seen on every colour, inside the cells it runs around.
+    """Frame adjacent cells of a row, inside their edges, with a white line on a black one that shows on every colour.
 
     Args:
-        ax: where the cells are
-        left: edge of the first cell
-        right: edge of the last cell
-        y: of their row
-        cell: what an inch is on the two axes
+        ax: axes of the cells
+        left: left edge of the first cell
+        right: right edge of the last cell
+        y: centre of their row
+        cell: length of one inch in data units, as `inches` returns it
         gid: of the frame
     """
     narrow = (right - left) / cell[0] < 0.15
@@ -119,9 +128,9 @@ def frame(ax: Axes, left: float, right: float, y: float, *, cell: tuple[float, f
     ax.add_patch(outline)
 
 
-def dot(ax: Axes, x: float, y: float, *, way: Writing | None, gid: str) -> None:
-    """A white dot with a black edge: above the value, or in the middle of a cell without one."""
-    up = {None: 0.0, 0: 0.3, 90: 0.31}[None if way is None else way.rotation]
+def dot(ax: Axes, x: float, y: float, *, style: TextStyle | None, gid: str) -> None:
+    """Draw a white dot with a black edge: above the value, or in the middle of a cell without text."""
+    up = {None: 0.0, 0: 0.3, 90: 0.31}[None if style is None else style.rotation]
     (mark,) = ax.plot(
         x, y - up, marker="o", markersize=2.2, color="white", markeredgecolor="black", markeredgewidth=0.5
     )

@@ -1,4 +1,4 @@
-"""How much the targets' ratings say the same: a grid of their correlations, drawn as cells."""
+"""A grid of correlations between the ratings of targets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from layerprobe.figures.layout.cells import fill_cell, value_text, writing
+from layerprobe.figures.layout.cells import fill_cell, text_style, value_text
 from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, size_in_inches, text_width
 
 
@@ -20,26 +20,28 @@ def plot_correlations(
     size: float,
     numbered: bool = False,
 ) -> Axes:
-    """Pearson's r of each pair of targets, from −1 to 1 around a meaningful zero, written where a cell has room for it.
+    """Draw Pearson's r of each pair of targets as a grid of cells, on a diverging scale from −1 to 1.
+
+    Values are written into the cells where they fit.
 
     Args:
-        correlations: targets by targets
-        ax: where to draw
+        correlations: r, targets by targets
+        ax: axes to draw into
         targets: in order, from the top and from the left
-        names: of the targets, as they are written
+        names: labels of the targets
         size: of the font in points
-        numbered: whether rows have a number behind their name, and columns that number alone
+        numbered: whether rows carry a number after their name and columns carry only that number
     """
     colours, norm = matplotlib.colormaps[DIFFERENCE_COLOURS], Normalize(-1, 1)
     square = correlations.reindex(index=targets, columns=targets).to_numpy(dtype=float)
     texts = [value_text(value) for value in square.ravel()]
     n, (across, down) = len(targets), size_in_inches(ax)
-    way = writing(texts, across / n)
-    if way is not None and way.rotation and max(text_width(text, way.size) for text in texts) > down / n:
-        way = None
+    style = text_style(texts, across / n)
+    if style is not None and style.rotation and max(text_width(text, style.size) for text in texts) > down / n:
+        style = None
     for k, (value, text) in enumerate(zip(square.ravel(), texts, strict=True)):
         if text:
-            fill_cell(ax, k % n, k // n, 1, colour=colours(norm(value)), text=text, way=way, gid=None)
+            fill_cell(ax, k % n, k // n, 1, colour=colours(norm(value)), text=text, style=style, gid=None)
     ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
     if numbered:
         ax.set_yticks(range(n), [f"{name} {k + 1}" for k, name in enumerate(names)])

@@ -1,4 +1,4 @@
-"""The axis of layers: where each stands, and which of them are named."""
+"""The axis of layers: their positions, and which of them get a tick label."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ from layerprobe.analysis.findings.formatting import shown_name
 from layerprobe.figures.layout.style import size_in_inches, text_width
 from layerprobe.probe.layer_names import FINAL, is_stack, n_blocks, relative_depth
 
-GAP = 0.35  # cells between the last block and ``final``, which is that block again, normalised
+GAP = 0.35  # cells between the last block and ``final``, the same block after the final norm
 STEPS = (1, 2, 4, 6, 8, 12, 16, 24, 48, 96)
 
 
 def centres(layers: list[str]) -> np.ndarray:
-    """Relative depths, with ``final`` a little apart from the blocks."""
+    """Return the positions of layers on the axis of relative depth, with a small gap before ``final``."""
     return relative_depth(layers) + np.where([name == FINAL for name in layers], GAP / max(1, n_blocks(layers)), 0)
 
 
 def cell_width(layers: list[str]) -> float:
-    """What a layer takes on the axis of relative depth."""
+    """Return the width of a layer's cell on the axis of relative depth."""
     return 1 / max(1, n_blocks(layers))
 
 
 def span(layers: list[str]) -> tuple[float, float]:
-    """From the left edge of the first cell to the right edge of the last."""
+    """Return the left edge of the first layer's cell and the right edge of the last one's."""
     middle, half = centres(layers), cell_width(layers) / 2
     return float(middle[0] - half), float(middle[-1] + half)
 
 
 def common_span(layers: list[list[str]]) -> tuple[float, float]:
-    """The span that holds those of several encoders."""
+    """Return the smallest span that holds the layers of every encoder."""
     spans = [span(names) for names in layers]
     return min(low for low, _ in spans), max(high for _, high in spans)
 
 
 def named_layers(layers: list[str], cell: float, size: float) -> list[int]:
-    """Which layers have room for their name: each, or every 2nd, 4th, …; features have theirs always.
+    """Return the positions in ``layers`` of those with a tick label: all, or every 2nd, 4th and so on.
+
+    Features without depth always have one.
 
     Args:
         layers: in order
-        cell: inches from one layer to the next
+        cell: inches between adjacent layers
         size: of the font in points
 
     >>> named_layers([*map(str, range(13)), "final"], 0.1, 8.0)
@@ -50,39 +52,39 @@ def named_layers(layers: list[str], cell: float, size: float) -> list[int]:
     """
     if not is_stack(layers):
         return list(range(len(layers)))
-    air = 0.7 * size / 72
+    margin = 0.7 * size / 72
     numbers = [k for k, name in enumerate(layers) if name != FINAL]
-    widest = max(text_width(layers[k], size) for k in numbers) + air
+    widest = max(text_width(layers[k], size) for k in numbers) + margin
     step = next((s for s in STEPS if s * cell >= widest), STEPS[-1])
     shown = [k for k in numbers if int(layers[k]) % step == 0]
     if layers[-1] != FINAL:
         return shown
     at, half = centres(layers) / cell_width(layers) * cell, text_width(FINAL, size) / 2
-    return [k for k in shown if at[-1] - at[k] >= half + text_width(layers[k], size) / 2 + air] + [len(layers) - 1]
+    return [k for k in shown if at[-1] - at[k] >= half + text_width(layers[k], size) / 2 + margin] + [len(layers) - 1]
 
 
-def stands_upright(layers: list[str], cell: float, size: float) -> bool:
-    """Whether names of features are turned, because one beside the other they don't fit."""
+def is_rotated(layers: list[str], cell: float, size: float) -> bool:
+    """Return whether tick labels are rotated by 90 degrees, because names of features do not fit side by side."""
     return not is_stack(layers) and max(text_width(shown_name(n), size) for n in layers) + 0.4 * size / 72 > cell
 
 
 def name_layers(ax: Axes, layers: list[str], *, size: float, axis: Literal["x", "y"] = "x") -> Axes:
-    """Put the names of layers on an axis whose limits and place are settled.
+    """Label the layers on an axis whose limits and position are final, and return the axes.
 
     Args:
-        ax: where layers stand at their `centres`
+        ax: axes with layers at their `centres`
         layers: in order
         size: of the font in points
         axis: ``x`` or ``y``
     """
     low, high = sorted(ax.get_xlim() if axis == "x" else ax.get_ylim())
-    room = size_in_inches(ax)[0 if axis == "x" else 1]
-    cell = room * cell_width(layers) / (high - low)
+    space = size_in_inches(ax)[0 if axis == "x" else 1]
+    cell = space * cell_width(layers) / (high - low)
     if axis == "y" and is_stack(layers):
-        cell *= 1.5  # lines of digits are less high than they are wide
+        cell *= 1.5  # a line of digits is lower than it is wide
     shown = named_layers(layers, cell, size)
     names = [shown_name(layers[k]) for k in shown]
-    upright = axis == "x" and stands_upright(layers, cell, size)
-    (ax.set_xticks if axis == "x" else ax.set_yticks)(centres(layers)[shown], names, rotation=90 if upright else 0)
+    rotated = axis == "x" and is_rotated(layers, cell, size)
+    (ax.set_xticks if axis == "x" else ax.set_yticks)(centres(layers)[shown], names, rotation=90 if rotated else 0)
     ax.tick_params(axis=axis, length=0, labelsize=size)
     return ax

@@ -1,4 +1,4 @@
-"""Panels of one size in rows, each with its target's name, and the legend below them."""
+"""Panels of one size in rows, each titled with its target, and the legend below them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 from layerprobe.analysis.findings.formatting import shown_name
-from layerprobe.figures.layout.style import WIDTHS, line_height, text_width, wrapped
+from layerprobe.figures.layout.style import line_height, text_width, wrapped
+from layerprobe.figures.layout.width import check_panel
 
-HANDLE, BETWEEN = 2.9, 1.5  # font sizes: a legend's handle with its air, and the room between two columns
+HANDLE, BETWEEN = 2.9, 1.5  # font sizes: a legend's handle with its margin, and the gap between two columns
 EDGE = 0.06  # inches
+NARROWEST = 0.9  # inches of a panel
 
 
 @dataclass(frozen=True)
 class Panels:
-    """How many panels stand in a row, and what they take across, in inches."""
+    """Number of panels in a row, and their horizontal positions and widths in inches."""
 
     n_columns: int
     panel: float
@@ -29,45 +31,50 @@ class Panels:
     all_width: float
 
     def at(self, k: int) -> float:
-        """The left edge of panel ``k`` of a row."""
+        """Return the left edge of panel ``k`` of a row."""
         return self.left + k * (self.panel + self.gap)
 
 
 def panels_across(
-    n: int, *, width: str | None, left: float, natural: float, gap: float = 0.14, least: float = 1.0, most: int = 4
+    n: int, *, width: float | None, left: float, natural: float, gap: float = 0.14, least: float = 1.0, most: int = 4
 ) -> Panels:
-    """Share a figure's width among panels: at most ``most`` a row, rows as even as can be.
+    """Divide a figure's width into panels: at most ``most`` a row, rows as even as possible.
 
     Args:
-        n: panels in all
-        width: a key of `WIDTHS`, or None for panels of their natural width
-        left: inches before the first
+        n: number of panels
+        width: inches, or None for panels of their natural width
+        left: inches before the first panel
         natural: inches of a panel in a figure of natural width
-        gap: inches between two
-        least: inches that a panel needs
-        most: panels in a row
+        gap: inches between two panels
+        least: inches that a panel needs where several stand in a row
+        most: largest number of panels in a row
+
+    Raises:
+        InputError: if ``width`` leaves even one panel a row less than `NARROWEST`
     """
     if width is not None:
-        most = max(1, min(most, int((WIDTHS[width] - left - EDGE + gap) / (least + gap))))
+        most = max(1, min(most, int((width - left - EDGE + gap) / (least + gap))))
     n_columns = math.ceil(n / math.ceil(n / most))
     if width is None:
         return Panels(n_columns, natural, left, gap, left + n_columns * (natural + gap) - gap + 2 * EDGE)
-    room = WIDTHS[width] - left - 2 * EDGE
-    return Panels(n_columns, (room + gap) / n_columns - gap, left, gap, WIDTHS[width])
+    space = width - left - 2 * EDGE
+    panel = (space + gap) / n_columns - gap
+    check_panel(panel, least=NARROWEST, width=width)
+    return Panels(n_columns, panel, left, gap, width)
 
 
-def titles(targets: Sequence[str], room: float, size: float) -> dict[str, str]:
-    """Names of targets in bold, in lines that fit above a panel."""
-    return {target: wrapped(shown_name(target), room, size, bold=True) for target in targets}
+def titles(targets: Sequence[str], space: float, size: float) -> dict[str, str]:
+    """Return the titles of panels by target, broken into lines of at most ``space`` inches."""
+    return {target: wrapped(shown_name(target), space, size, bold=True) for target in targets}
 
 
 def titles_height(names: dict[str, str], size: float) -> float:
-    """Inches that the highest of them takes."""
+    """Return the height in inches of the highest of several titles."""
     return line_height(size, max(1 + name.count("\n") for name in names.values())) + 0.08
 
 
-def share_limits(panels: Sequence[Axes]) -> None:
-    """Give all panels the y axis that holds what any of them shows."""
+def unify_limits(panels: Sequence[Axes]) -> None:
+    """Give all panels the same y limits, which hold the data of each."""
     limits = [ax.get_ylim() for ax in panels]
     for ax in panels:
         ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
@@ -75,7 +82,7 @@ def share_limits(panels: Sequence[Axes]) -> None:
 
 @dataclass(frozen=True)
 class LegendPlan:
-    """A legend that fits, before the figure is there."""
+    """Labels, columns and height of a legend, planned before the figure exists."""
 
     labels: list[str]
     n_columns: int
@@ -83,14 +90,14 @@ class LegendPlan:
     size: float
 
 
-def plan_legend(labels: Sequence[str], *, room: float, size: float) -> LegendPlan:
-    """As many columns as fit into ``room`` inches; labels that are longer than that are broken."""
+def plan_legend(labels: Sequence[str], *, space: float, size: float) -> LegendPlan:
+    """Plan a legend of as many columns as fit into ``space`` inches; labels that are longer are broken into lines."""
     if not labels:
         return LegendPlan([], 1, 0.0, size)
     em = size / 72
-    broken = [wrapped(label, room - HANDLE * em, size) for label in labels]
+    broken = [wrapped(label, space - HANDLE * em, size) for label in labels]
     widest = max(text_width(label, size) for label in broken) + HANDLE * em
-    n_columns = max(1, min(len(labels), int((room + BETWEEN * em) / (widest + BETWEEN * em))))
+    n_columns = max(1, min(len(labels), int((space + BETWEEN * em) / (widest + BETWEEN * em))))
     n_rows = math.ceil(len(labels) / n_columns)
     column = [broken[k : k + n_rows] for k in range(0, len(broken), n_rows)]
     n_lines = max(sum(1 + label.count("\n") for label in part) for part in column)
@@ -98,7 +105,7 @@ def plan_legend(labels: Sequence[str], *, room: float, size: float) -> LegendPla
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], plan: LegendPlan) -> Legend | None:
-    """Put a planned legend at the figure's lower edge."""
+    """Draw a planned legend at the figure's lower edge; None if it has no labels."""
     if not plan.labels:
         return None
     bottom = EDGE / float(figure.get_size_inches()[1])

@@ -1,1 +1,1 @@
-"""One file for each figure."""
+"""One module for each figure."""

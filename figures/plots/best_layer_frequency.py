@@ -1,4 +1,4 @@
-"""How often each layer is the best one when other speakers are drawn."""
+"""The figure of best layers: how often each layer scores best in bootstrap resamples of the speakers."""
 
 from __future__ import annotations
 
@@ -10,54 +10,59 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from layerprobe.analysis.findings.formatting import shown_name
-from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span, stands_upright
+from layerprobe.figures.layout.layer_axis import cell_width, centres, is_rotated, name_layers, span
 from layerprobe.figures.layout.panels import EDGE, legend_below, panels_across, plan_legend, titles, titles_height
 from layerprobe.figures.layout.style import (
+    StyledFigure,
     encoder_colours,
-    font_size,
+    lay_out,
     line_height,
     place,
-    settled,
     styled,
     text_width,
     wrapped,
 )
+from layerprobe.figures.layout.width import font_size
 
 HEIGHT = 0.9  # inches of a panel
-OTHERS = 0.35  # how much of its colour a layer outside the best set keeps
+IN_SET = "not significantly worse than the best (95 % set)"
+NOT_IN_SET = "significantly worse"
+Y_LABEL = "win rate"  # fraction of bootstrap resamples in which a layer scores best
+OTHERS = 0.35  # opacity of layers outside the 95 % set
 
 
 def plot_best_layer(table: pd.DataFrame, ax: Axes, *, layers: list[str], colour: Any) -> Axes:
-    """A bar per layer: the share of draws that it wins; layers of the best set in full colour, others lighter.
+    """Draw a bar per layer: the fraction of bootstrap resamples of the speakers in which it scores best.
+
+    Layers of the 95 % set of best layers have the full colour, others are lighter.
 
     Args:
-        table: rows ``layer, win_rate`` of one encoder and target, shares adding up to 1, with or without a column
-            ``in_best_set``; without it all bars are alike
-        ax: where to draw
+        table: rows ``layer, win_rate`` of one encoder and target, the rates adding up to 1, with or without a column
+            ``in_best_set``; without it all bars have the full colour
+        ax: axes to draw into
         layers: in order
         colour: of the bars
     """
     rows = table.set_index("layer").reindex(layers)
-    bars = ax.bar(
-        centres(layers), rows["win_rate"].fillna(0.0), width=0.8 * cell_width(layers), color=colour, linewidth=0
-    )
+    rates = rows["win_rate"].fillna(0.0)
+    bars = ax.bar(centres(layers), rates, width=0.8 * cell_width(layers), color=colour, linewidth=0)
     if "in_best_set" in rows:
-        for bar, among in zip(bars, rows["in_best_set"], strict=True):
-            bar.set_alpha(1.0 if among == True else OTHERS)  # noqa: E712
+        for bar, is_best in zip(bars, rows["in_best_set"].eq(True).fillna(False), strict=True):
+            bar.set_alpha(1.0 if is_best else OTHERS)
     ax.set_xlim(span(layers))
     return ax
 
 
 def best_layer_figure(
-    table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], width: str | None = None
+    table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], width: float | None = None
 ) -> Figure:
-    """A panel per encoder and target, all on one scale, encoders one below the other.
+    """Return a figure with a panel per encoder and target, all on one scale, encoders below each other.
 
     Args:
         table: rows ``encoder, target, layer, win_rate``, with or without ``in_best_set``
-        layers: for each encoder its layers in order; those without rows are left out
+        layers: layers of each encoder, in order; encoders without rows are left out
         targets: in order
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        width: inches, or None for the natural width
     """
     colours, size = encoder_colours(list(layers)), font_size(width)
     layers = {e: names for e, names in layers.items() if e in set(table["encoder"])}
@@ -70,14 +75,15 @@ def best_layer_figure(
     n_rows = -(-len(targets) // across.n_columns)
     head = line_height(size + 1, max(1 + name.count("\n") for name in encoders.values())) + 0.04
     blocks = [head + n_rows * (title + HEIGHT + ticks[e]) + 0.08 for e in layers]
-    said = {}
+    entries = {}
     if "in_best_set" in table:
-        said = {"in the best set": Patch(color="0.3"), "not in it": Patch(color="0.3", alpha=OTHERS)}
-    legend = plan_legend(list(said), room=across.all_width - 2 * EDGE, size=small)
-    height = EDGE + sum(blocks) + line_height(size) + 0.04 + legend.height + EDGE
+        entries = {IN_SET: Patch(color="0.3"), NOT_IN_SET: Patch(color="0.3", alpha=OTHERS)}
+    legend = plan_legend(list(entries), space=across.all_width - 2 * EDGE, size=small)
+    axis_label = wrapped("layer (0 enters the first block)", across.all_width - left - EDGE, size)
+    height = EDGE + sum(blocks) + line_height(size, 1 + axis_label.count("\n")) + 0.04 + legend.height + EDGE
     highest = min(1.0, 1.05 * float(table["win_rate"].max()))
     with styled(width):
-        figure = Figure(figsize=(across.all_width, height))
+        figure = StyledFigure(figsize=(across.all_width, height))
         for i, (encoder, layer_names) in enumerate(layers.items()):
             top = EDGE + sum(blocks[:i])
             figure.text(
@@ -94,16 +100,16 @@ def best_layer_figure(
                 name_layers(ax, layer_names, size=small)
                 ax.tick_params(axis="y", labelsize=small, labelleft=column == 0)
                 if column == 0:
-                    ax.set_ylabel("share of draws", fontsize=small)
+                    ax.set_ylabel(Y_LABEL, fontsize=small)
         bottom = EDGE + legend.height + 0.02
         middle = (across.left + across.all_width) / 2 / across.all_width
-        figure.text(middle, bottom / height, "layer (0 enters the first block)", ha="center", va="bottom")
-        legend_below(figure, list(said.values()), legend)
-        return settled(figure)
+        figure.text(middle, bottom / height, axis_label, ha="center", va="bottom")
+        legend_below(figure, list(entries.values()), legend)
+        return lay_out(figure)
 
 
 def _below(layers: list[str], panel: float, size: float) -> float:
-    """Inches that the names of layers take below a panel."""
+    """Return the height in inches of the layer labels below a panel."""
     low, high = span(layers)
-    upright = stands_upright(layers, panel * cell_width(layers) / (high - low), size)
-    return 0.1 + (max(text_width(shown_name(n), size) for n in layers) if upright else line_height(size))
+    rotated = is_rotated(layers, panel * cell_width(layers) / (high - low), size)
+    return 0.1 + (max(text_width(shown_name(n), size) for n in layers) if rotated else line_height(size))

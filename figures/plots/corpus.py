@@ -13,14 +13,14 @@ from layerprobe.analysis.findings.formatting import shown_name
 from layerprobe.figures.layout.correlations import plot_correlations
 from layerprobe.figures.layout.panels import EDGE, panels_across
 from layerprobe.figures.layout.style import (
-    font_size,
+    lay_out,
     line_height,
     move,
-    settled,
     styled,
     text_width,
     wrapped,
 )
+from layerprobe.figures.layout.width import font_size
 from layerprobe.probe.data.schema import Manifest
 
 BINS = 24
@@ -52,13 +52,13 @@ def plot_speakers(speakers: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def corpus_figure(manifest: Manifest, description: Description, *, width: str | None = None) -> Figure:
+def corpus_figure(manifest: Manifest, description: Description, *, width: float | None = None) -> Figure:
     """A panel for each target, one for how they go together, one for speakers.
 
     Args:
         manifest: whose ratings are drawn
         description: of it
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        width: inches, or None for the natural width
     """
     size = font_size(width)
     targets = manifest.header.targets
@@ -104,4 +104,4 @@ def corpus_figure(manifest: Manifest, description: Description, *, width: str | 
                 plot_speakers(description.speakers, ax)
                 ax.set_title("speakers")
                 ax.set_xlabel("speaker, by utterances")
-        return settled(figure)
+        return lay_out(figure)

@@ -1,4 +1,4 @@
-"""Scores over layers, with their intervals and the controls in the same axes."""
+"""The figure of curves: scores over layers with their intervals, and the controls in the same axes."""
 
 from __future__ import annotations
 
@@ -16,45 +16,47 @@ from layerprobe.figures.layout.panels import (
     legend_below,
     panels_across,
     plan_legend,
-    share_limits,
     titles,
     titles_height,
+    unify_limits,
 )
 from layerprobe.figures.layout.style import (
+    StyledFigure,
     encoder_colours,
-    font_size,
+    lay_out,
     line_height,
     move,
-    settled,
     styled,
     text_width,
     wrapped,
 )
+from layerprobe.figures.layout.width import font_size
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 from layerprobe.probe.metrics import METRIC_NAMES
 
 PERMUTED = "0.55"
-PERMUTATIONS = {  # whichever a run has first stands for chance
+PERMUTATIONS = {  # the first that a run has is the chance level
     "permuted_by_speaker": "ratings permuted by speaker (band: permutations)",
     "permuted": "permuted ratings (band: permutations)",
 }
-BASELINES = {  # control of the baseline's rows: how the line is called, and its dashes
+BASELINES = {  # label and dashes of each baseline
     "single_rater": ("one rater against the others", (0, (1, 1))),
-    "text_only": ("the transcript's words alone", (0, (6, 2))),
-    "duration_loudness": ("duration and loudness alone", (0, (3, 1, 1, 1, 1, 1))),
+    "text_only": ("text baseline (bag of words)", (0, (6, 2))),
+    "duration_loudness": ("duration and loudness only", (0, (3, 1, 1, 1, 1, 1))),
 }
 
 
 def plot_layer_curves(
     table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], colours: dict[str, Any], metric: str
 ) -> Axes:
-    """One line per encoder over relative depth; the range of its scores as a ribbon, its controls thinner.
+    """Draw one line per encoder over relative depth, with its interval as a ribbon and its controls as thinner lines.
 
     Args:
-        table: rows of `analysis.layers.scores.with_intervals` for one target
-        ax: where to draw
-        layers: for each encoder its layers in order
-        colours: for each encoder
+        table: rows of `analysis.layers.scores.with_intervals` for one target: ``encoder, control, probe, baseline,
+            layer, value, ci_low, ci_high, interval, fold_min, fold_max, draw_min, draw_max``
+        ax: axes to draw into
+        layers: layers of each encoder, in order
+        colours: of the encoders
         metric: a key of `METRIC_NAMES`
     """
     for encoder, names in layers.items():
@@ -67,7 +69,7 @@ def plot_layer_curves(
             rows = table[(table["encoder"] == encoder) & (table["control"] == control) & (table["probe"] == "ridge")]
             return rows.set_index("layer").reindex(names)
 
-        if names[-1] == FINAL:  # stands apart: it is the last block again, normalised
+        if names[-1] == FINAL:  # separate: it is the last block again, after the final norm
             last = of("none").iloc[-1]
             ax.plot(depth[-1], last["value"], color=colour, marker="o", markersize=4, fillstyle="none")
             depth, names = depth[:-1], names[:-1]
@@ -81,8 +83,8 @@ def plot_layer_curves(
         if chance is not None:
             permuted, label = of(chance, names=names), PERMUTATIONS[chance]
             ax.fill_between(depth, permuted["draw_min"], permuted["draw_max"], color=PERMUTED, alpha=0.2, linewidth=0)
-            said = label in ax.get_legend_handles_labels()[1]
-            ax.plot(depth, permuted["value"], color=PERMUTED, ls=":", lw=1, label=None if said else label)
+            has_label = label in ax.get_legend_handles_labels()[1]
+            ax.plot(depth, permuted["value"], color=PERMUTED, ls=":", lw=1, label=None if has_label else label)
         mix = table[(table["encoder"] == encoder) & (table["control"] == "none") & (table["probe"] == "weighted_sum")]
         for value in mix["value"]:
             ax.axhline(value, color=colour, lw=0.8, ls="-.", alpha=0.7, label=f"{encoder}, weighted sum of layers")
@@ -96,26 +98,34 @@ def plot_layer_curves(
 
 
 def _level(table: pd.DataFrame, ax: Axes, encoder: str, *, colour: Any, metric: str) -> None:
-    """Features without depth as one line: what the best of them reaches."""
+    """Draw features without depth as one horizontal line at the score of the best feature."""
     rows = table[(table["encoder"] == encoder) & (table["control"] == "none") & (table["probe"] == "ridge")]
     scores = rows.set_index("layer")["value"]
-    label = f"{encoder}, its best feature"
+    label = f"{encoder}, best feature"
     ax.axhline(scores[best_layer(scores, metric=metric)], color=colour, lw=1.2, ls=(0, (5, 1, 1, 1)), label=label)
 
 
 def curves_figure(
-    table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], metric: str, width: str | None = None
+    table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], metric: str, width: float | None = None
 ) -> Figure:
-    """A panel per target with one scale, at most four a row; arguments as in `figures.plots.heatmap.heatmap_figure`."""
+    """Return a figure with a panel per target, all on one scale, at most four a row.
+
+    Args:
+        table: as `plot_layer_curves` takes it, with a column ``target``
+        layers: layers of each encoder, in order
+        targets: in order
+        metric: a key of `METRIC_NAMES`
+        width: inches, or None for the natural width
+    """
     colours, size = encoder_colours(list(layers)), font_size(width)
     left = EDGE + line_height(size) + text_width("−0.25", size) + 0.12
     across = panels_across(len(targets), width=width, left=left, natural=2.1)
     names = titles(targets, across.panel, size + 1)
     height = float(np.clip(0.9 * across.panel, 1.3, 2.2))
     with styled(width):
-        figure = Figure()
+        figure = StyledFigure()
         panels = [figure.add_axes((0, 0, 1, 1)) for _ in targets]
-        drawn: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for k, (ax, target) in enumerate(zip(panels, targets, strict=True)):
             plot_layer_curves(table[table["target"] == target], ax, layers=layers, colours=colours, metric=metric)
             ax.set_title(names[target])
@@ -123,13 +133,13 @@ def curves_figure(
                 ax.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
             ax.tick_params(labelleft=k % across.n_columns == 0)
             handles, labels = ax.get_legend_handles_labels()
-            drawn |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in drawn}
+            entries |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in entries}
         if any(layer_names[-1] == FINAL for layer_names in layers.values()):
-            drawn["final (after the final norm)"] = Line2D(
+            entries["final (after the final norm)"] = Line2D(
                 [], [], color="0.3", marker="o", markersize=4, fillstyle="none", ls=""
             )
-        share_limits(panels)
-        legend = plan_legend(list(drawn), room=across.all_width - 2 * EDGE, size=size - 1)
+        unify_limits(panels)
+        legend = plan_legend(list(entries), space=across.all_width - 2 * EDGE, size=size - 1)
         title, below = titles_height(names, size + 1), 2 * line_height(size) + 0.14
         n_rows = -(-len(targets) // across.n_columns)
         figure.set_size_inches(across.all_width, EDGE + n_rows * (title + height + below) + legend.height + EDGE)
@@ -138,5 +148,5 @@ def curves_figure(
             move(ax, across.at(column), EDGE + row * (title + height + below) + title, across.panel, height)
             if column == 0:
                 ax.set_ylabel(wrapped(METRIC_NAMES[metric], height, size))
-        legend_below(figure, list(drawn.values()), legend)
-        return settled(figure)
+        legend_below(figure, list(entries.values()), legend)
+        return lay_out(figure)

@@ -1,4 +1,4 @@
-"""The depth plot: where on the way through each encoder a target lies, as a forest of estimates with intervals."""
+"""The figure of depth: the relative depth at which each target is predicted, as estimates with intervals."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from layerprobe.analysis.findings.formatting import p_text, shown_name
-from layerprobe.figures.layout.panels import EDGE, legend_below, plan_legend
+from layerprobe.figures.layout.panels import EDGE, NARROWEST, legend_below, plan_legend
 from layerprobe.figures.layout.style import (
-    WIDTHS,
+    StyledFigure,
     encoder_colours,
-    font_size,
+    lay_out,
     line_height,
     move,
-    settled,
     styled,
     text_width,
     wrapped,
 )
+from layerprobe.figures.layout.width import check_panel, font_size, is_narrow
 
-MARKS = {  # of each measure, from the top: how it is called beside its row, and its marker
+MARKERS = {  # from the top: the label and the marker of each measure
     "score_centre": ("centre of scores", "o"),
     "weight_centre": ("centre of weights", "s"),
     "expected_layer": ("expected layer", "D"),
 }
-CONTROLS = {  # from the top: how a row is called, and how its marker is filled
+CONTROLS = {  # from the top: the label of each control and the fill of its marker
     "none": ("trained weights", "full"),
     "random_init": ("random weights", "none"),
     "difference": ("trained minus random weights", "left"),
 }
 UNTRAINED = "0.45"
 HEADING, BETWEEN = 0.2, 0.06  # inches: of a group's name, and below a group
-LANE = {"depth": 0.1, "contrast": 0.13}  # inches of one estimate; those of the contrast have a text beside them
+LANE = {"depth": 0.1, "contrast": 0.13}  # inches of one estimate; a contrast has a text next to it
 DEPTH_AXIS = "relative depth (0: input, 1: last block)"
 
 
@@ -50,23 +50,23 @@ def plot_depth(
     encoders: Sequence[str],
     targets: Sequence[str],
     colours: dict[str, Any],
-    room: float = math.inf,
+    space: float = math.inf,
 ) -> Axes:
-    """A group per target, a row per encoder and measure: the estimate with its interval on relative depth.
+    """Draw a group per target with a row per encoder and measure: the estimate with its interval on relative depth.
 
-    Filled markers are of trained weights, grey hollow ones of random weights. An interval that reaches beyond 0 or 1 is
-    cut there and ends in an arrow; an estimate beyond has the arrow alone.
+    Filled markers show trained weights, grey hollow ones random weights. An interval that reaches beyond 0 or 1 is cut
+    there and ends in an arrow; an estimate beyond 0 or 1 is an arrow alone.
 
     Args:
-        table: rows ``encoder, control, target, measure, estimate, ci_low, ci_high``; ``ci_low`` and ``ci_high`` may be NaN
-        ax: where to draw
+        table: rows ``encoder, control, target, measure, estimate, ci_low, ci_high``; the interval may be NaN
+        ax: axes to draw into
         encoders: in order, from the top
         targets: in order, from the top
-        colours: for each encoder
-        room: inches for a group's name, which is broken into lines where it is longer
+        colours: of the encoders
+        space: inches for a group's name; a longer one is broken into lines
     """
     groups = {shown_name(target): table[table["target"] == target] for target in targets}
-    _forest(groups, ax, encoders=encoders, colours=colours, limits=(0.0, 1.0), lane=LANE["depth"], room=room)
+    _forest(groups, ax, encoders=encoders, colours=colours, limits=(0.0, 1.0), lane=LANE["depth"], space=space)
     for x in (0, 0.5, 1):
         ax.axvline(x, color="0.85", lw=0.6, zorder=0)
     ax.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
@@ -80,20 +80,20 @@ def plot_contrast(
     encoders: Sequence[str],
     colours: dict[str, Any],
     limits: tuple[float, float],
-    room: float = math.inf,
+    space: float = math.inf,
 ) -> Axes:
-    """Differences between the depths of two targets around zero, rows as in `plot_depth`, each with its p-value.
+    """Draw differences between the depths of two targets around zero, rows as in `plot_depth`, each with its p-value.
 
     Args:
         table: rows ``encoder, control, measure, name, estimate, ci_low, ci_high, p_value``; a group for each ``name``
-        ax: where to draw
+        ax: axes to draw into
         encoders: in order, from the top
-        colours: for each encoder
+        colours: of the encoders
         limits: of the x axis; intervals beyond are cut and end in an arrow
-        room: inches for a group's name, which is broken into lines where it is longer
+        space: inches for a group's name; a longer one is broken into lines
     """
     groups = {name: table[table["name"] == name] for name in dict.fromkeys(table["name"])}
-    places = _forest(groups, ax, encoders=encoders, colours=colours, limits=limits, lane=LANE["contrast"], room=room)
+    places = _forest(groups, ax, encoders=encoders, colours=colours, limits=limits, lane=LANE["contrast"], space=space)
     ax.axvline(0, color="0.5", lw=0.8, zorder=0)
     size = matplotlib.rcParams["font.size"] - 1.5
     for row, y in places:
@@ -111,71 +111,80 @@ def depth_figure(
     *,
     encoders: Sequence[str] | None = None,
     targets: Sequence[str] | None = None,
-    width: str | None = None,
+    width: float | None = None,
 ) -> Figure:
-    """The depths of all targets, and beside them (in a column below) their differences.
+    """Return a figure with the depths of all targets, and their differences to the right, or below if it is narrow.
 
     Args:
         table: as `plot_depth` takes it
         contrast: as `plot_contrast` takes it; None or empty leaves the second panel out
         encoders: in order, from the top; those of the table if None
-        targets: in order, from the top, those without rows left out; those of the table if None
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        targets: in order, from the top; targets without rows are left out; those of the table if None
+        width: inches, or None for the natural width
     """
     encoders = list(dict.fromkeys(table["encoder"])) if encoders is None else encoders
     known = list(dict.fromkeys(table["target"]))
     targets = known if targets is None else [t for t in targets if t in known]
-    colours, size, column = encoder_colours(list(encoders)), font_size(width), width == "column"
+    colours, size, narrow = encoder_colours(list(encoders)), font_size(width), is_narrow(width)
     both = contrast is not None and not contrast.empty
-    measures = _measures(table)
+    measures = _measures([table])
     one = len(encoders) == 1
-    room = 1.4 if one or not column else 0.95
-    labels = [MARKS[m][0] for m in measures] if one else list(encoders)
-    left = EDGE + max(text_width(wrapped(label, room, size), size) for label in labels) + 0.1
+    space = 1.4 if one or not narrow else 0.95
+    labels = [MARKERS[m][0] for m in measures] if one else list(encoders)
+    left = EDGE + max(text_width(wrapped(label, space, size), size) for label in labels) + 0.1
     after = text_width("p < .001", size) + 0.1
     if width is None:
         panels = [2.8, 1.9]
         all_width = left + panels[0] + 0.15 + ((left + 0.1 + panels[1] + after) if both else 0)
     else:
-        all_width = WIDTHS[width]
-        if both and not column:
+        all_width = width
+        if both and not narrow:
             panel = (all_width - 2 * left - after - 0.25) / 2
             panels = [panel * 1.15, panel * 0.85]
         else:
             panels = [all_width - left - 0.15, all_width - left - after]
+        check_panel(min(panels), least=NARROWEST, width=width)
     with styled(width):
-        figure = Figure()
+        figure = StyledFigure()
         axes = [figure.add_axes((0, 0, 1, 1))]
-        plot_depth(table, axes[0], encoders=encoders, targets=targets, colours=colours, room=panels[0])
+        plot_depth(table, axes[0], encoders=encoders, targets=targets, colours=colours, space=panels[0])
         axes[0].set_xlabel(wrapped(DEPTH_AXIS, panels[0] + 2 * min(left, 0.1), size))
         if contrast is not None and both:
             reach = pd.concat([contrast[c].abs() for c in ("estimate", "ci_low", "ci_high")]).max()
             limit = float(np.clip(1.05 * reach, 0.1, 1.0)) if np.isfinite(reach) else 0.1
             axes.append(figure.add_axes((0, 0, 1, 1)))
             plot_contrast(
-                contrast, axes[1], encoders=encoders, colours=colours, limits=(-limit, limit), room=panels[1] + after
+                contrast, axes[1], encoders=encoders, colours=colours, limits=(-limit, limit), space=panels[1] + after
             )
             axes[1].set_xlabel(wrapped("difference of relative depths", panels[1], size))
         for ax in axes:
-            ax.set_yticks(ax.get_yticks(), [wrapped(t.get_text(), room, size) for t in ax.get_yticklabels()])
+            ax.set_yticks(ax.get_yticks(), [wrapped(t.get_text(), space, size) for t in ax.get_yticklabels()])
         heights = [float(ax.get_ylim()[0]) for ax in axes]  # y is in inches
         below = line_height(size) + 0.08 + line_height(size, 2) + 0.06
-        handles = _legend(table if not both else pd.concat([table, contrast]), one=one)
-        legend = plan_legend(list(handles), room=all_width - 2 * EDGE, size=size - 1)
-        stacked = sum(heights) + below if column else max(heights)
+        handles = _legend([table, contrast] if contrast is not None and both else [table], one=one)
+        legend = plan_legend(list(handles), space=all_width - 2 * EDGE, size=size - 1)
+        stacked = sum(heights) + below if narrow else max(heights)
         figure.set_size_inches(all_width, EDGE + 0.05 + stacked + below + legend.height + EDGE)
         corners = [(left, EDGE + 0.05)]
         if both:
-            covariate = (left + panels[0] + 0.1 + left, EDGE + 0.05)
-            corners.append((left, EDGE + 0.05 + heights[0] + below) if column else covariate)
+            right_corner = (left + panels[0] + 0.1 + left, EDGE + 0.05)
+            corners.append((left, EDGE + 0.05 + heights[0] + below) if narrow else right_corner)
         for ax, corner, across, height in zip(axes, corners, panels, heights, strict=False):
             move(ax, *corner, across, height)
         legend_below(figure, list(handles.values()), legend)
-        return settled(figure)
+        return lay_out(figure)
 
 
-def _measures(table: pd.DataFrame) -> list[str]:
-    return [m for m in MARKS if m in set(table["measure"])]
+def _measures(tables: Sequence[pd.DataFrame]) -> list[str]:
+    """Return the measures of any of the tables, in the order of `MARKERS`."""
+    found = {measure for table in tables for measure in table["measure"]}
+    return [m for m in MARKERS if m in found]
+
+
+def _controls(tables: Sequence[pd.DataFrame]) -> list[str]:
+    """Return the controls of any of the tables, in the order of `CONTROLS`."""
+    found = {control for table in tables for control in table["control"]}
+    return [c for c in CONTROLS if c in found]
 
 
 def _forest(
@@ -186,20 +195,19 @@ def _forest(
     colours: dict[str, Any],
     limits: tuple[float, float],
     lane: float,
-    room: float,
+    space: float,
 ) -> list[tuple[Any, float]]:
-    """Draw the groups one below the other, y in inches from the top; return each row with its place."""
-    rows = pd.concat(groups.values())
-    measures = _measures(rows)
-    controls = [c for c in CONTROLS if c in set(rows["control"])]
+    """Draw groups of rows below each other, y in inches from the top, and return each row with its y."""
+    tables = list(groups.values())
+    measures, controls = _measures(tables), _controls(tables)
     size = matplotlib.rcParams["font.size"]
     lane = max(lane, 0.15 / len(controls))
-    if len(encoders) > 1:  # three lines of a name have room beside its rows
+    if len(encoders) > 1:  # so that three lines of a name fit next to its rows
         lane = max(lane, line_height(size, 3) / (len(measures) * len(controls)))
-    y, drawn = 0.0, []
+    y, rows = 0.0, []
     ticks: list[tuple[float, str]] = []
     for group, table in groups.items():
-        name = wrapped(group, room, size, bold=True)
+        name = wrapped(group, space, size, bold=True)
         height = HEADING + line_height(size, name.count("\n"))
         ax.text(
             0.0, y + height / 2, name, transform=ax.get_yaxis_transform(), va="center", ha="left", weight="bold",
@@ -210,14 +218,14 @@ def _forest(
             top = y
             for measure in measures:
                 if len(encoders) == 1:
-                    ticks.append((y + len(controls) * lane / 2, MARKS[measure][0]))
+                    ticks.append((y + len(controls) * lane / 2, MARKERS[measure][0]))
                 for control in controls:
                     chosen = table[
                         (table["encoder"] == encoder) & (table["measure"] == measure) & (table["control"] == control)
                     ]
                     for row in chosen.to_dict("records"):
                         _estimate(ax, row, y + lane / 2, colour=colours[encoder], limits=limits)
-                        drawn.append((row, y + lane / 2))
+                        rows.append((row, y + lane / 2))
                     y += lane
             if len(encoders) > 1:
                 ticks.append(((top + y) / 2, encoder))
@@ -228,11 +236,11 @@ def _forest(
     ax.set_yticks([place for place, _ in ticks], [name for _, name in ticks])
     ax.tick_params(axis="y", length=0, labelsize=size)
     ax.spines["left"].set_visible(False)
-    return drawn
+    return rows
 
 
 def _estimate(ax: Axes, row: Any, y: float, *, colour: Any, limits: tuple[float, float]) -> None:
-    """A marker, its whisker inside the limits, and arrows where one of them reaches beyond."""
+    """Draw a marker, its whisker inside the limits, and an arrow where either reaches beyond a limit."""
     trained = row["control"] != "random_init"
     ink = colour if trained else UNTRAINED
     estimate, low, high = float(row["estimate"]), float(row["ci_low"]), float(row["ci_high"])
@@ -250,7 +258,7 @@ def _estimate(ax: Axes, row: Any, y: float, *, colour: Any, limits: tuple[float,
             ax.plot(limit, y, color=ink, marker=arrow, markersize=3.5, ls="", clip_on=False, zorder=3, gid="arrow")
     if limits[0] <= estimate <= limits[1]:
         fill = _filling(row["control"])
-        (mark,) = ax.plot(estimate, y, color=ink, marker=MARKS[row["measure"]][1], markersize=4, fillstyle=fill)
+        (mark,) = ax.plot(estimate, y, color=ink, marker=MARKERS[row["measure"]][1], markersize=4, fillstyle=fill)
         mark.set(zorder=4, clip_on=False, gid="estimate")
         mark.set_markerfacecoloralt("white")
         if fill == "none":
@@ -258,17 +266,17 @@ def _estimate(ax: Axes, row: Any, y: float, *, colour: Any, limits: tuple[float,
 
 
 def _filling(control: str) -> Any:
-    """How a marker is filled, in the words of matplotlib."""
+    """Return matplotlib's fill style of a control's marker."""
     return CONTROLS[control][1]
 
 
-def _legend(rows: pd.DataFrame, *, one: bool) -> dict[str, Any]:
-    """What markers and fillings mean, where there is more than one."""
+def _legend(tables: Sequence[pd.DataFrame], *, one: bool) -> dict[str, Any]:
+    """Return legend entries of markers and fills, of each where there is more than one."""
     handles: dict[str, Any] = {}
-    measures, controls = _measures(rows), [c for c in CONTROLS if c in set(rows["control"])]
+    measures, controls = _measures(tables), _controls(tables)
     if not one and len(measures) > 1:
         for measure in measures:
-            name, marker = MARKS[measure]
+            name, marker = MARKERS[measure]
             handles[name] = Line2D([], [], color="0.3", marker=marker, markersize=4, ls="")
     for control in controls if len(controls) > 1 else []:
         name, fill = CONTROLS[control][0], _filling(control)

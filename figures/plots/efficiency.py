@@ -1,4 +1,4 @@
-"""Scores of regressors against the parameters that were trained for them."""
+"""The figure of efficiency: scores of regressors against their numbers of trained parameters."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from layerprobe.figures.layout.panels import (
     legend_below,
     panels_across,
     plan_legend,
-    share_limits,
     titles,
     titles_height,
+    unify_limits,
 )
 from layerprobe.figures.layout.style import (
+    StyledFigure,
     encoder_colours,
-    font_size,
+    lay_out,
     line_height,
     move,
-    settled,
     styled,
     text_width,
     wrapped,
 )
+from layerprobe.figures.layout.width import font_size
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import METRIC_NAMES
 
-MOST_TICKS = 5
-MARKERS = "osD^vP*Xhp"  # told apart where colours repeat
+MAX_TICKS = 5
+MARKERS = "osD^vP*Xhp"  # which distinguish regressors where colours repeat
 
 
 def plot_efficiency(table: pd.DataFrame, ax: Axes, *, looks: dict[str, tuple[Any, str]]) -> Axes:
-    """A mark with its interval for each regressor, over its trained parameters on a logarithmic axis.
+    """Draw a marker with its interval per regressor, over its trained parameters on a logarithmic axis.
 
     Args:
         table: rows ``regressor, trainable_parameters, estimate, ci_low, ci_high`` of one target
-        ax: where to draw
+        ax: axes to draw into
         looks: colour and marker of each regressor
     """
     for row in table.to_dict("records"):
@@ -51,27 +52,27 @@ def plot_efficiency(table: pd.DataFrame, ax: Axes, *, looks: dict[str, tuple[Any
             ax.plot([x, x], [row["ci_low"], row["ci_high"]], color=colour, lw=1.2)
         ax.plot([x], [row["estimate"]], color=colour, marker=marker, ls="", markersize=5, label=row["regressor"])
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(numticks=MOST_TICKS))
+    ax.xaxis.set_major_locator(LogLocator(numticks=MAX_TICKS))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1k, 1M
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("trained parameters")
     return ax
 
 
-def efficiency_figure(table: pd.DataFrame, *, metric: str, width: str | None = None) -> Figure:
-    """A panel per target with one scale.
+def efficiency_figure(table: pd.DataFrame, *, metric: str, width: float | None = None) -> Figure:
+    """Return a figure with a panel per target, all on one scale.
 
     Args:
-        table: of `analysis.model_comparison.compare`; regressors whose parameters are not known are left out
+        table: of `analysis.model_comparison.compare`; regressors without a number of parameters are left out
         metric: a key of `METRIC_NAMES`
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        width: inches, or None for the natural width
 
     Raises:
-        InputError: if of no regressor the parameters are known
+        InputError: if no regressor has a number of parameters
     """
     known = table[table["trainable_parameters"].notna()]
     if known.empty:
-        raise InputError("No run says how many parameters were trained. Make the runs again with this version.")
+        raise InputError("No run records its number of trained parameters. Run layerprobe train, fuse or sweep again.")
     regressors, targets = list(dict.fromkeys(known["regressor"])), list(dict.fromkeys(known["target"]))
     colours = encoder_colours(regressors)
     looks = {name: (colours[name], MARKERS[k % len(MARKERS)]) for k, name in enumerate(regressors)}
@@ -82,18 +83,18 @@ def efficiency_figure(table: pd.DataFrame, *, metric: str, width: str | None = N
     height = float(np.clip(0.9 * across.panel, 1.3, 2.2))
     ends = known["trainable_parameters"].min() / 2, known["trainable_parameters"].max() * 2
     with styled(width):
-        figure = Figure()
+        figure = StyledFigure()
         panels = [figure.add_axes((0, 0, 1, 1)) for _ in targets]
-        drawn: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for k, (ax, target) in enumerate(zip(panels, targets, strict=True)):
             plot_efficiency(known[known["target"] == target], ax, looks=looks)
             ax.set_title(names[target])
             ax.set_xlim(*ends)
             ax.tick_params(labelleft=k % across.n_columns == 0)
             handles, labels = ax.get_legend_handles_labels()
-            drawn |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in drawn}
-        share_limits(panels)
-        legend = plan_legend(list(drawn), room=across.all_width - 2 * EDGE, size=size - 1)
+            entries |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in entries}
+        unify_limits(panels)
+        legend = plan_legend(list(entries), space=across.all_width - 2 * EDGE, size=size - 1)
         title, below = titles_height(names, size + 1), 2 * line_height(size) + 0.2
         n_rows = -(-len(targets) // across.n_columns)
         figure.set_size_inches(across.all_width, EDGE + n_rows * (title + height + below) + legend.height + EDGE)
@@ -102,5 +103,5 @@ def efficiency_figure(table: pd.DataFrame, *, metric: str, width: str | None = N
             move(ax, across.at(column), EDGE + row * (title + height + below) + title, across.panel, height)
             if column == 0:
                 ax.set_ylabel(wrapped(METRIC_NAMES[metric], height, size))
-        legend_below(figure, list(drawn.values()), legend)
-        return settled(figure)
+        legend_below(figure, list(entries.values()), legend)
+        return lay_out(figure)

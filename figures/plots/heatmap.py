@@ -1,4 +1,4 @@
-"""The relevance heatmap: layer by target, with the controls as rows of their own."""
+"""The heatmap of scores, layer by target with controls as further rows, and that of the gain over random weights."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from layerprobe.analysis.layers.scores import best_layer
-from layerprobe.figures.layout.cells import Writing, dot, fill_cells, frame, inches, value_text
-from layerprobe.figures.layout.heatmap_grid import Scale, Wording, cell_sheet, name_rows
+from layerprobe.figures.layout.cells import TextStyle, dot, fill_cells, frame, inches, value_text
+from layerprobe.figures.layout.heatmap_grid import Caption, Scale, cell_page, name_rows
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
-from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, settled, styled
+from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, lay_out, styled
 from layerprobe.probe.layer_names import FINAL, is_stack
 from layerprobe.probe.metrics import METRIC_NAMES
 
@@ -24,16 +24,18 @@ CONTROL_NAMES = {
     "permuted_within_speaker": "permuted within speaker",
     "random_per_speaker": "random per speaker",
 }
+GAIN = "gain over random initialisation"
 HEADING = 0.75  # rows that a group's name takes, above the group
-BEST_ALONE, BEST_SET = "the best is outlined", "outlined: the best set; dot: the best"
+BEST_ONLY = "frame: best layer"
+BEST_SET = "frame: not significantly worse than the best (95 % set); dot: best"
 
 
 def cell_order(table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str]) -> pd.DataFrame:
-    """The cells of `heatmap_figure` or `difference_figure` in the order they are drawn: row *k* has the gid ``cell-k``.
+    """Return the cells of `heatmap_figure` or `gain_over_random_figure` in drawing order: row *k* has gid ``cell-k``.
 
     Args:
-        table: the rows that the figure is given
-        layers: for each encoder its layers in order
+        table: rows of the figure
+        layers: layers of each encoder, in order
         targets: in order, from the top
 
     Returns:
@@ -46,8 +48,19 @@ def cell_order(table: pd.DataFrame, *, layers: dict[str, list[str]], targets: li
     )
     number = {(encoder, name): k for encoder, names in layers.items() for k, name in enumerate(names)}
     ranks["layer"] = [number.get(pair, np.nan) for pair in zip(rows["encoder"], rows["layer"], strict=True)]
-    drawn = ranks[ranks.notna().all(axis=1) & np.isfinite(rows["value"].astype(float))]
-    return rows.loc[drawn.sort_values(list(ranks.columns)).index].reset_index(drop=True)
+    present = ranks[ranks.notna().all(axis=1) & np.isfinite(rows["value"].astype(float))]
+    return rows.loc[present.sort_values(list(ranks.columns)).index].reset_index(drop=True)
+
+
+def score_limits(cells: pd.DataFrame) -> tuple[float, float]:
+    """Return the limits of the colours of scores: from 0, or the lowest below it, to the highest."""
+    return min(0.0, float(cells["value"].min())), max(float(cells["value"].max()), 0.1)
+
+
+def gain_limits(cells: pd.DataFrame) -> tuple[float, float]:
+    """Return the limits of the colours of gains, the same on both sides of zero."""
+    furthest = max(float(cells["value"].abs().max()), 0.05)
+    return -furthest, furthest
 
 
 def plot_layer_heatmap(
@@ -61,19 +74,18 @@ def plot_layer_heatmap(
     first_cell: int = 0,
     across: tuple[float, float] | None = None,
 ) -> Axes:
-    """One row per target, again for each control; one column per layer at its relative depth.
+    """Draw a row of cells per target, again for each control, with a column per layer at its relative depth.
 
     Args:
-        table: tidy rows ``control, target, layer, value`` of one encoder. Where a column ``in_best_set`` says which
-            layers of the real ratings are among the best, they are framed and the best has a dot; else the best is
-            framed
-        ax: where to draw, at its final place and size, which decides how values are written
+        table: tidy rows ``control, target, layer, value`` of one encoder. With a column ``in_best_set``, layers of the
+            95 % set for the real ratings are framed and the best has a dot; without it, the best is framed
+        ax: axes to draw into, with their final position and size, which decide the size of the values
         layers: in order
         targets: in order, from the top
-        metric: a key of `METRIC_NAMES`; says which layer is best
-        limits: of the colours, so that panels can be compared
-        first_cell: the number in the first cell's gid, ``cell-0``, ``cell-1``, …
-        across: limits of the x axis, if they are not those of these layers
+        metric: a key of `METRIC_NAMES`, which decides which layer is best
+        limits: of the colours, the same for panels that are to be compared
+        first_cell: number in the first cell's gid, ``cell-0``, ``cell-1``, …
+        across: limits of the x axis; the span of the layers if None
     """
     controls = [c for c in CONTROL_NAMES if c in set(table["control"])]
     row_of: dict[tuple[str, str], float] = {}
@@ -85,11 +97,11 @@ def plot_layer_heatmap(
     ax.set(xlim=across or span(layers), ylim=(y - 0.5, -0.5))
     cells = cell_order(table.assign(encoder=""), layers={"": layers}, targets=targets)
     cells["y"] = [row_of[key] for key in zip(cells["control"], cells["target"], strict=True)]
-    way = fill_cells(cells, ax, layers=layers, colours=SCORE_COLOURS, limits=limits, first_cell=first_cell)
+    style = fill_cells(cells, ax, layers=layers, colours=SCORE_COLOURS, limits=limits, first_cell=first_cell)
     for target in targets:
         real = cells[(cells["control"] == "none") & (cells["target"] == target)]
         if not real.empty:
-            _mark_best(real, ax, layers=layers, metric=metric, way=way, first_cell=first_cell)
+            _mark_best(real, ax, layers=layers, metric=metric, style=style, first_cell=first_cell)
     n_real = len(targets) if "none" in controls else 0
     name_rows(ax, list(row_of.values()), targets * len(controls), layers=layers, n_real=n_real)
     size = matplotlib.rcParams["font.size"]
@@ -108,35 +120,35 @@ def heatmap_figure(
     targets: list[str],
     metric: str,
     correlations: pd.DataFrame | None = None,
-    width: str | None = None,
+    width: float | None = None,
 ) -> Figure:
-    """The heatmap of one encoder, or of several one above the other, aligned on relative depth.
+    """Return the heatmap of one encoder, or of several below each other, aligned on relative depth.
 
     Args:
-        table: rows of `analysis.layers.scores.layer_scores` for the ridge, with or without a column ``in_best_set``
-        layers: for each encoder its layers in order
+        table: rows as `plot_layer_heatmap` takes them, with a column ``encoder``
+        layers: layers of each encoder, in order
         targets: in order, from the top
         metric: a key of `METRIC_NAMES`
-        correlations: Pearson's r between the targets' ratings, targets by targets, drawn beside the first encoder
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        correlations: Pearson's r between the targets' ratings, targets by targets, plotted next to the first encoder
+        width: inches, or None for the natural width
     """
     cells = cell_order(table, layers=layers, targets=targets)
-    limits = (min(0.0, float(cells["value"].min())), max(float(cells["value"].max()), 0.1))
+    limits = score_limits(cells)
     n_controls = {e: table.loc[table["encoder"] == e, "control"] for e in layers}
     n_rows = {e: _n_rows(controls, len(targets)) for e, controls in n_controls.items()}
     columns = _columns_text(list(layers.values()))
     with styled(width):
-        figure, panels = cell_sheet(
+        figure, panels = cell_page(
             n_rows,
             layers=layers,
             targets=targets,
             texts=[value_text(value) for value in cells["value"]],
-            wording=Wording(columns, BEST_SET if _best_set(cells).any() else BEST_ALONE),
+            caption=Caption(columns, BEST_SET if _best_set(cells).any() else BEST_ONLY),
             scale=Scale(METRIC_NAMES[metric], SCORE_COLOURS, limits),
             correlations=correlations if len(targets) > 1 else None,
             width=width,
         )
-        n_drawn = 0
+        n_cells = 0
         for encoder, ax in panels.items():
             plot_layer_heatmap(
                 table[table["encoder"] == encoder],
@@ -145,14 +157,14 @@ def heatmap_figure(
                 targets=targets,
                 metric=metric,
                 limits=limits,
-                first_cell=n_drawn,
+                first_cell=n_cells,
                 across=ax.get_xlim(),
             )
-            n_drawn += int((cells["encoder"] == encoder).sum())
-        return settled(figure)
+            n_cells += int((cells["encoder"] == encoder).sum())
+        return lay_out(figure)
 
 
-def plot_difference(
+def plot_gain_over_random(
     table: pd.DataFrame,
     ax: Axes,
     *,
@@ -162,83 +174,83 @@ def plot_difference(
     first_cell: int = 0,
     across: tuple[float, float] | None = None,
 ) -> Axes:
-    """One row per target, one column per layer; a dot where the interval of the difference leaves zero out.
+    """Draw a row of cells per target with a column per layer, and a dot where the interval of the gain excludes zero.
 
     Args:
         table: tidy rows ``target, layer, value, ci_low, ci_high`` of one encoder; ``ci_low`` and ``ci_high`` may be NaN
-        ax: where to draw, at its final place and size
+        ax: axes to draw into, with their final position and size
         layers: in order
         targets: in order, from the top
         limits: of the colours, the same on both sides of zero
-        first_cell: the number in the first cell's gid
-        across: limits of the x axis, if they are not those of these layers
+        first_cell: number in the first cell's gid
+        across: limits of the x axis; the span of the layers if None
     """
     ax.set(xlim=across or span(layers), ylim=(len(targets) - 0.5, -0.5))
     cells = cell_order(table.assign(encoder=""), layers={"": layers}, targets=targets)
     cells["y"] = cells["target"].map({target: k for k, target in enumerate(targets)}).astype(float)
-    way = fill_cells(cells, ax, layers=layers, colours=DIFFERENCE_COLOURS, limits=limits, first_cell=first_cell)
+    style = fill_cells(cells, ax, layers=layers, colours=DIFFERENCE_COLOURS, limits=limits, first_cell=first_cell)
     x = dict(zip(layers, centres(layers), strict=True))
     for k, cell in cells[(cells["ci_low"] > 0) | (cells["ci_high"] < 0)].iterrows():
-        dot(ax, x[cell["layer"]], cell["y"], way=way, gid=f"sure-{int(str(k)) + first_cell}")
+        dot(ax, x[cell["layer"]], cell["y"], style=style, gid=f"sure-{int(str(k)) + first_cell}")
     name_rows(ax, [*range(len(targets))], targets, layers=layers, n_real=len(targets))
     name_layers(ax, layers, size=matplotlib.rcParams["font.size"])
     return ax
 
 
-def difference_figure(
+def gain_over_random_figure(
     table: pd.DataFrame,
     *,
     layers: dict[str, list[str]],
     targets: list[str],
-    label: str = "gain over random weights",
-    width: str | None = None,
+    label: str = GAIN,
+    width: float | None = None,
 ) -> Figure:
-    """What training adds to each layer: how much better it is than with random weights, around zero.
+    """Return the heatmap of the gain of each layer over the same layer with random weights, around zero.
 
     Args:
         table: tidy rows ``encoder, target, layer, value, ci_low, ci_high``
-        layers: for each encoder its layers in order
+        layers: layers of each encoder, in order
         targets: in order, from the top
-        label: of the colour bar: what the differences are of
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        label: of the colour bar
+        width: inches, or None for the natural width
     """
     cells = cell_order(table, layers=layers, targets=targets)
-    furthest = max(float(cells["value"].abs().max()), 0.05)
+    limits = gain_limits(cells)
     columns = _columns_text(list(layers.values()))
     with styled(width):
-        figure, panels = cell_sheet(
+        figure, panels = cell_page(
             dict.fromkeys(layers, float(len(targets))),
             layers=layers,
             targets=targets,
             texts=[value_text(value) for value in cells["value"]],
-            wording=Wording(columns, "dot: the interval leaves zero out"),
-            scale=Scale(label, DIFFERENCE_COLOURS, (-furthest, furthest)),
+            caption=Caption(columns, "dot: 95 % CI excludes zero"),
+            scale=Scale(label, DIFFERENCE_COLOURS, limits),
             correlations=None,
             width=width,
         )
-        n_drawn = 0
+        n_cells = 0
         for encoder, ax in panels.items():
-            plot_difference(
+            plot_gain_over_random(
                 table[table["encoder"] == encoder],
                 ax,
                 layers=layers[encoder],
                 targets=targets,
-                limits=(-furthest, furthest),
-                first_cell=n_drawn,
+                limits=limits,
+                first_cell=n_cells,
                 across=ax.get_xlim(),
             )
-            n_drawn += int((cells["encoder"] == encoder).sum())
-        return settled(figure)
+            n_cells += int((cells["encoder"] == encoder).sum())
+        return lay_out(figure)
 
 
 def _n_rows(controls: pd.Series[str], n_targets: int) -> float:
-    """Rows of a panel, with the headings of its controls."""
+    """Return the height of a panel in rows, with the headings of its controls."""
     groups = set(controls) & set(CONTROL_NAMES)
     return len(groups) * n_targets + HEADING * len(groups - {"none"})
 
 
 def _columns_text(layers: list[list[str]]) -> str:
-    """What the columns are."""
+    """Return the caption of the columns."""
     if not any(is_stack(names) for names in layers):
         return "feature"
     aligned = ", placed at its relative depth" if len(layers) > 1 else ""
@@ -246,30 +258,28 @@ def _columns_text(layers: list[list[str]]) -> str:
 
 
 def _best_set(cells: pd.DataFrame) -> np.ndarray:
-    """Which cells are said to be among the best; none where the table says nothing."""
+    """Return which cells are in the 95 % set of best layers for the real ratings; none without that column."""
     if "in_best_set" not in cells:
         return np.zeros(len(cells), dtype=bool)
-    return (
-        np.array([value is True or value is np.True_ for value in cells["in_best_set"]])
-        & (cells["control"] == "none").to_numpy()
-    )
+    is_best = cells["in_best_set"].eq(True).fillna(False).to_numpy(dtype=bool)
+    return is_best & (cells["control"] == "none").to_numpy()
 
 
 def _mark_best(
-    real: pd.DataFrame, ax: Axes, *, layers: list[str], metric: str, way: Writing | None, first_cell: int
+    real: pd.DataFrame, ax: Axes, *, layers: list[str], metric: str, style: TextStyle | None, first_cell: int
 ) -> None:
-    """Frame the best layers of one target, a frame around each run of neighbours."""
+    """Frame the best layers of one target, with one frame around adjacent layers."""
     number = {name: k for k, name in enumerate(layers)}
     places = np.array([number[name] for name in real["layer"]])
     best = number[best_layer(real.set_index("layer")["value"], metric=metric)]
     y, x, half = float(real["y"].iloc[0]), centres(layers), cell_width(layers) / 2
     chosen = _best_set(real)
     framed = places[chosen] if chosen.any() else np.array([best])
-    apart = [k for k, name in enumerate(layers) if name == FINAL]
-    cuts = [i for i in range(1, len(framed)) if framed[i] != framed[i - 1] + 1 or framed[i] in apart]
+    separate = [k for k, name in enumerate(layers) if name == FINAL]
+    cuts = [i for i in range(1, len(framed)) if framed[i] != framed[i - 1] + 1 or framed[i] in separate]
     cell_of = dict(zip(places, real.index, strict=True))
     for run in np.split(framed, cuts):
         gid = f"best-{cell_of[run[0]] + first_cell}"
         frame(ax, x[run[0]] - half, x[run[-1]] + half, y, cell=inches(ax), gid=gid)
     if chosen.any():
-        dot(ax, x[best], y, way=way, gid=f"dot-{cell_of[best] + first_cell}")
+        dot(ax, x[best], y, style=style, gid=f"dot-{cell_of[best] + first_cell}")

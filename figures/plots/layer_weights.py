@@ -1,4 +1,4 @@
-"""Weights of a mix beside their contributions and the layers' own scores, so that no weight passes for relevance."""
+"""The figure of layer weights: weights of the weighted sum, contributions, and the score of each layer alone."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from layerprobe.figures.layout.panels import (
     legend_below,
     panels_across,
     plan_legend,
-    share_limits,
     titles,
     titles_height,
+    unify_limits,
 )
 from layerprobe.figures.layout.style import (
+    StyledFigure,
     encoder_colours,
-    font_size,
+    lay_out,
     line_height,
     move,
-    settled,
     styled,
     text_width,
     wrapped,
 )
+from layerprobe.figures.layout.width import font_size
 from layerprobe.probe.layer_names import FINAL
 from layerprobe.probe.metrics import METRIC_NAMES
 
@@ -37,33 +38,33 @@ QUANTITIES = ("weight", "contribution", "score")  # from the top
 HEIGHT, GAP = 0.8, 0.1  # inches of a small plot, and between two
 
 
-def plot_weights(
+def plot_layer_weights(
     table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], colours: dict[str, Any], quantity: str
 ) -> Axes:
-    """One quantity of each layer, a point each, with its spread over seeds; of weights also what uniform ones would be.
+    """Draw one quantity as a point per layer, with its standard deviation over seeds; with weights, the uniform weight.
 
-    Encoders of several sizes are compared in units of what a layer would get if all got the same.
+    Weights and contributions of several encoders are divided by the uniform weight, one over the number of layers.
 
     Args:
         table: rows ``encoder, layer, weight, weight_std, contribution, contribution_std, score`` of one target;
-            spreads may be NaN
-        ax: where to draw
-        layers: for each encoder its layers in order
-        colours: for each encoder
+            standard deviations may be NaN
+        ax: axes to draw into
+        layers: layers of each encoder, in order
+        colours: of the encoders
         quantity: one of `QUANTITIES`
     """
     for encoder, names in layers.items():
         rows = table[table["encoder"] == encoder].set_index("layer").reindex(names)
         unit = 1 / len(names) if len(layers) > 1 and quantity != "score" else 1.0
         x, y = centres(names), rows[quantity].to_numpy(dtype=float) / unit
-        n_joined = len(names) - (names[-1] == FINAL)  # final is the last block again, normalised
+        n_joined = len(names) - (names[-1] == FINAL)  # final is the last block again, after the final norm
         colour = colours[encoder]
         ax.plot(x[:n_joined], y[:n_joined], color=colour, lw=0.8, marker="o", markersize=2.5, label=encoder)
         ax.plot(x[n_joined:], y[n_joined:], color=colour, ls="", marker="o", markersize=2.5, fillstyle="none")
         if f"{quantity}_std" in rows:
-            spread = rows[f"{quantity}_std"].to_numpy(dtype=float) / unit
-            known = np.isfinite(spread) & np.isfinite(y)
-            ax.vlines(x[known], (y - spread)[known], (y + spread)[known], color=colour, lw=0.8, alpha=0.6)
+            std = rows[f"{quantity}_std"].to_numpy(dtype=float) / unit
+            known = np.isfinite(std) & np.isfinite(y)
+            ax.vlines(x[known], (y - std)[known], (y + std)[known], color=colour, lw=0.8, alpha=0.6)
         if quantity == "weight":
             ax.axhline(1 / len(names) / unit, color=colour if unit == 1 else "0.4", lw=0.7, ls=(0, (4, 2)), alpha=0.8)
     if quantity == "score":
@@ -74,25 +75,27 @@ def plot_weights(
     return ax
 
 
-def weights_figure(
+def layer_weights_figure(
     table: pd.DataFrame,
     *,
     layers: dict[str, list[str]],
     targets: list[str],
     metric: str,
-    width: str | None = None,
+    width: float | None = None,
 ) -> Figure:
-    """For each target three small plots one above the other: weight, contribution, and the layer's own score.
+    """Return a figure with three panels per target: layer weights, contributions, and the score of each layer alone.
 
-    Weights and contributions are both shares of all and have one scale; scores have theirs; all targets share them.
+    A weight is no score: it multiplies a layer of some norm, and other seeds converge to other weights. Weights and
+    contributions are fractions of the sum over layers and have one scale; scores have another; scales are the same for
+    all targets.
 
     Args:
         table: rows ``encoder, probe, target, layer, weight, weight_std, contribution, contribution_std, score``
             of one probe
-        layers: for each encoder its layers in order
+        layers: layers of each encoder, in order
         targets: in order
         metric: a key of `METRIC_NAMES`, of the scores
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        width: inches, or None for the natural width
     """
     colours, size = encoder_colours(list(layers)), font_size(width)
     left = EDGE + line_height(size, 3) + text_width("−0.25", size) + 0.12
@@ -101,19 +104,19 @@ def weights_figure(
     title, small = titles_height(names, size + 1), size - 1
     block = title + len(QUANTITIES) * (HEIGHT + GAP) + line_height(small) + line_height(size) + 0.14
     n_blocks = -(-len(targets) // across.n_columns)
-    said = {"uniform weights": Line2D([], [], color="0.4", lw=0.8, ls=(0, (4, 2)))}
+    entries = {"uniform weights": Line2D([], [], color="0.4", lw=0.8, ls=(0, (4, 2)))}
     if table[["weight_std", "contribution_std"]].notna().any(axis=None):
-        said["standard deviation over seeds"] = Line2D([], [], color="0.4", marker="|", markersize=8, ls="")
+        entries["standard deviation over seeds"] = Line2D([], [], color="0.4", marker="|", markersize=8, ls="")
     if any(layer_names[-1] == FINAL for layer_names in layers.values()):
-        said["final (after the final norm)"] = Line2D(
+        entries["final (after the final norm)"] = Line2D(
             [], [], color="0.4", marker="o", markersize=2.5, fillstyle="none", ls=""
         )
     if len(layers) > 1:
         lines = {e: Line2D([], [], color=colours[e], lw=0.8, marker="o", markersize=2.5) for e in layers}
-        said = {**lines, **said}
-    legend = plan_legend(list(said), room=across.all_width - 2 * EDGE, size=small)
+        entries = {**lines, **entries}
+    legend = plan_legend(list(entries), space=across.all_width - 2 * EDGE, size=small)
     with styled(width):
-        figure = Figure(figsize=(across.all_width, EDGE + n_blocks * block + legend.height + EDGE))
+        figure = StyledFigure(figsize=(across.all_width, EDGE + n_blocks * block + legend.height + EDGE))
         panels: dict[str, list[Axes]] = {quantity: [] for quantity in QUANTITIES}
         for k, target in enumerate(targets):
             row, column = divmod(k, across.n_columns)
@@ -122,9 +125,9 @@ def weights_figure(
                 ax = figure.add_axes((0, 0, 1, 1))
                 top = EDGE + row * block + title + j * (HEIGHT + GAP)
                 move(ax, across.at(column), top, across.panel, HEIGHT)
-                plot_weights(rows, ax, layers=layers, colours=colours, quantity=quantity)
+                plot_layer_weights(rows, ax, layers=layers, colours=colours, quantity=quantity)
                 last = j == len(QUANTITIES) - 1
-                label_layers(ax, layers, size=small, said=last)
+                label_layers(ax, layers, size=small, labelled=last)
                 ax.tick_params(axis="y", labelsize=small, labelleft=column == 0)
                 if j == 0:
                     ax.set_title(names[target])
@@ -133,22 +136,22 @@ def weights_figure(
                     label += " × layers" if len(layers) > 1 and quantity != "score" else ""
                     ax.set_ylabel(wrapped(label, HEIGHT + GAP, small), fontsize=small)
                 panels[quantity].append(ax)
-        share_limits(panels["weight"] + panels["contribution"])
-        share_limits(panels["score"])
+        unify_limits(panels["weight"] + panels["contribution"])
+        unify_limits(panels["score"])
         for axes in panels.values():
             figure.align_ylabels(axes[:: across.n_columns])
-        legend_below(figure, list(said.values()), legend)
-        return settled(figure)
+        legend_below(figure, list(entries.values()), legend)
+        return lay_out(figure)
 
 
-def label_layers(ax: Axes, layers: dict[str, list[str]], *, size: float, said: bool) -> None:
-    """Name the layers of one encoder, or relative depth where several share an axis; only ticks if not ``said``."""
+def label_layers(ax: Axes, layers: dict[str, list[str]], *, size: float, labelled: bool) -> None:
+    """Label the layers of one encoder, or the relative depth of several; draw only ticks if not ``labelled``."""
     if len(layers) == 1:
         name_layers(ax, next(iter(layers.values())), size=size)
         ax.tick_params(axis="x", length=2)
     else:
         ax.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
         ax.tick_params(axis="x", length=2, labelsize=size)
-    ax.tick_params(axis="x", labelbottom=said)
-    if said:
+    ax.tick_params(axis="x", labelbottom=labelled)
+    if labelled:
         ax.set_xlabel("layer" if len(layers) == 1 else "relative depth")

@@ -1,4 +1,4 @@
-"""Maps of similarity between layers: of one encoder with itself, of encoders with each other, and with the ratings."""
+"""The figure of similarity: maps of similarity between layers, within and between encoders, and with the ratings."""
 
 from __future__ import annotations
 
@@ -16,35 +16,37 @@ from layerprobe.figures.layout.heatmap_grid import Scale, colour_bar
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
 from layerprobe.figures.layout.style import (
     SIMILARITY_COLOURS,
-    WIDTHS,
-    font_size,
+    StyledFigure,
+    lay_out,
     line_height,
     place,
-    settled,
     styled,
     text_width,
     wrapped,
 )
+from layerprobe.figures.layout.width import check_panel, font_size, is_narrow
 from layerprobe.probe.layer_names import FINAL
 
 MEASURE_NAMES = {"cka": "CKA, debiased", "cca": "CCA, held out", "rsa": "RSA"}
 EDGE, GAP, BAR = 0.06, 0.12, 0.1  # inches
+NARROWEST = 0.4  # inches of a map
 NATURAL = {1: 2.8, 2: 2.2}  # inches of a map, by the number of encoders; 1.8 of more
 
 
 def plot_similarity(
     table: pd.DataFrame, ax: Axes, *, layers_a: list[str], layers_b: list[str], limits: tuple[float, float]
 ) -> Axes:
-    """A map of one pair of encoders: layers of the first upwards, of the second to the right, on relative depth.
+    """Draw the similarity of each layer of one encoder with each layer of another, on axes of relative depth.
 
-    Values beyond the limits have the colour of the limit.
+    Layers of the first encoder run upwards, of the second to the right. Values beyond the limits have the colour of the
+    limit.
 
     Args:
-        table: rows ``layer_a, layer_b, value`` of the pair
-        ax: where to draw
+        table: rows ``layer_a, layer_b, value`` of one measure and one pair of encoders
+        ax: axes to draw into
         layers_a: in order, from the bottom
         layers_b: in order, from the left
-        limits: of the colours, so that panels can be compared
+        limits: of the colours, the same for panels that are to be compared
     """
     x, columns = _edges(layers_b)
     y, rows = _edges(layers_a)
@@ -56,11 +58,11 @@ def plot_similarity(
 def plot_ratings_strip(
     table: pd.DataFrame, ax: Axes, *, layers: list[str], targets: Sequence[str], limits: tuple[float, float]
 ) -> Axes:
-    """How similar each layer is to each target's ratings: layers upwards, a column per target.
+    """Draw the similarity of each layer with each target's ratings: layers upwards, a column per target.
 
     Args:
         table: rows ``layer_a, layer_b, value`` whose ``layer_b`` is a target
-        ax: where to draw
+        ax: axes to draw into
         layers: in order, from the bottom
         targets: in order, from the left
         limits: of the colours
@@ -77,20 +79,20 @@ def similarity_figure(
     layers: dict[str, list[str]],
     measure: str,
     targets: Sequence[str] | None = None,
-    width: str | None = None,
+    width: float | None = None,
 ) -> Figure:
-    """A map for each pair of encoders, on or above the diagonal, and at the right a strip for the ratings.
+    """Return a figure with a map for each pair of encoders, and at the right a strip for the ratings.
 
-    All maps share the scale from 0 to 1. The strips, whose values are a different order of magnitude, share one from 0
-    to their highest value.
+    Maps lie on or above the diagonal and have one scale, from 0 to 1. Values of the strips are of another order of
+    magnitude and have a scale from 0 to the highest of them.
 
     Args:
-        table: rows ``measure, encoder_a, layer_a, encoder_b, layer_b, value``, every pair a full square or oblong;
-            of encoder ``ratings`` the layers are targets
-        layers: for each encoder, of speech or text, its layers in order
+        table: rows ``measure, encoder_a, layer_a, encoder_b, layer_b, value`` with all layers of every pair; the layers
+            of encoder ``ratings`` are targets
+        layers: layers of each encoder, of speech or text, in order
         measure: a key of `MEASURE_NAMES`
-        targets: of the strips, in order; None for those in the table
-        width: a key of `figures.layout.style.WIDTHS`, or None for the natural one
+        targets: of the strips, in order; those of the table if None
+        width: inches, or None for the natural width
     """
     layers = {e: names for e, names in layers.items() if e != RATINGS}
     rows = table[table["measure"] == measure]
@@ -102,21 +104,21 @@ def similarity_figure(
         scales.append(Scale(f"{MEASURE_NAMES[measure]}, with ratings", SIMILARITY_COLOURS, (0.0, highest)))
     grid = _grid(layers, targets, width=width)
     with styled(width):
-        figure = Figure(figsize=(grid.all_width, grid.height))
+        figure = StyledFigure(figsize=(grid.all_width, grid.height))
         _draw_maps(figure, grid, rows, layers=layers, limits=scales[0].limits)
         if targets:
             _draw_strips(figure, grid, rows, layers=layers, targets=targets, limits=scales[1].limits)
         for k, scale in enumerate(scales):
             colour_bar(figure, place(figure, *grid.bar(k)), scale=scale, size=grid.size)
-        return settled(figure)
+        return lay_out(figure)
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where maps, strips and colour bars stand, in inches from the figure's left and upper edge."""
+    """Positions of maps, strips and colour bars, in inches from the figure's left and upper edge."""
 
     size: float  # points of the font
-    column: bool  # whether the bars lie below, and not at the right
+    narrow: bool  # whether the colour bars are below the maps; else right of them
     left: float  # of the maps
     head: float  # above them
     panel: float  # a map's side
@@ -130,34 +132,35 @@ class _Grid:
     height: float
 
     def top(self, row: int) -> float:
-        """The upper edge of a row of maps."""
+        """Return the upper edge of a row of maps."""
         return self.head + row * (self.panel + self.down_gap)
 
     def bar(self, k: int) -> tuple[float, float, float, float]:
-        """Left, top, width and height of a colour bar."""
-        if self.column:
+        """Return left, top, width and height of colour bar ``k``."""
+        if self.narrow:
             return self.left, self.bar_top + k * self.bar_step, self.all_width - self.left - self.right - 0.1, BAR
         return self.all_width - self.right + 0.15 + k * self.bar_step, self.head, BAR, min(self.panel, 2.2)
 
 
-def _grid(layers: dict[str, list[str]], targets: Sequence[str], *, width: str | None) -> _Grid:
-    size, column, names, n = font_size(width), width == "column", list(layers), len(layers)
+def _grid(layers: dict[str, list[str]], targets: Sequence[str], *, width: float | None) -> _Grid:
+    size, narrow, names, n = font_size(width), is_narrow(width), list(layers), len(layers)
     every = [name for layer_names in layers.values() for name in layer_names]
     n_bars = 2 if targets else 1
-    strip, strip_gap = (0.14 if column else 0.2) * len(targets), GAP if targets else 0.0
+    strip, strip_gap = (0.14 if narrow else 0.2) * len(targets), GAP if targets else 0.0
     y_names = max(text_width(shown_name(name), size - 1) for name in every)
-    if column:
+    if narrow:
         bar_step = 0.1 + BAR + line_height(size, 2) + 0.14
         right = EDGE + (text_width(FINAL, size) / 2 if FINAL in every and not targets else 0.0)
     else:
         bar_step = 0.15 + BAR + text_width("0.05", size) + line_height(size, 2) + 0.12
         right = bar_step * n_bars
     panel, n_lines = NATURAL.get(n, 1.8), 1
-    for _ in range(3):  # the first encoder's name needs more lines beside a smaller map
+    for _ in range(3):  # the first encoder's name needs more lines next to a smaller map
         left = EDGE + line_height(size, n_lines) + y_names + 0.12
         around = left + (n - 1) * GAP + strip_gap + strip + right
         if width is not None:
-            panel = (WIDTHS[width] - around) / n
+            panel = (width - around) / n
+            check_panel(n * panel, least=max(n * NARROWEST, 0.9), width=width)
         n_lines = max(n_lines, 1 + wrapped("layer" if n == 1 else names[0], panel, size).count("\n"))
     title_lines = max(1 + _title(e, panel, size).count("\n") for e in names)
     head = EDGE + line_height(size, title_lines) + 0.08
@@ -167,16 +170,16 @@ def _grid(layers: dict[str, list[str]], targets: Sequence[str], *, width: str | 
     below = max(x_names, 0.06 + max((text_width(shown_name(t), size - 1) for t in targets), default=0.0))
     bottom = head + n * panel + (n - 1) * down_gap
     return _Grid(
-        size, column, left, head, panel, down_gap, left + n * (panel + GAP) - GAP + strip_gap, strip, right, bar_step,
-        bottom + below + 0.1, around + n * panel if width is None else WIDTHS[width],
-        bottom + below + (bar_step * n_bars if column else 0) + EDGE,
+        size, narrow, left, head, panel, down_gap, left + n * (panel + GAP) - GAP + strip_gap, strip, right, bar_step,
+        bottom + below + 0.1, around + n * panel if width is None else width,
+        bottom + below + (bar_step * n_bars if narrow else 0) + EDGE,
     )  # fmt: skip
 
 
 def _draw_maps(
     figure: Figure, grid: _Grid, rows: pd.DataFrame, *, layers: dict[str, list[str]], limits: tuple[float, float]
 ) -> None:
-    """Every pair on or above the diagonal; layers are named on the diagonal alone."""
+    """Draw every pair on or above the diagonal; only maps on the diagonal have labels of layers."""
     names, size = list(layers), grid.size
     for i, first in enumerate(names):
         of_first = rows[rows["encoder_a"] == first]
@@ -198,12 +201,12 @@ def _draw_strips(
     figure: Figure, grid: _Grid, rows: pd.DataFrame, *, layers: dict[str, list[str]], targets: Sequence[str],
     limits: tuple[float, float],
 ) -> None:  # fmt: skip
-    """The ratings behind the last map of each row; targets are named below the last strip."""
+    """Draw the strip of the ratings after the last map of each row; targets are labelled below the last strip."""
     to_ratings = rows[rows["encoder_b"] == RATINGS]
     for i, (encoder, names) in enumerate(layers.items()):
         ax = place(figure, grid.strip_left, grid.top(i), grid.strip, grid.panel)
-        own = to_ratings[to_ratings["encoder_a"] == encoder]
-        plot_ratings_strip(own, ax, layers=names, targets=targets, limits=limits)
+        encoder_rows = to_ratings[to_ratings["encoder_a"] == encoder]
+        plot_ratings_strip(encoder_rows, ax, layers=names, targets=targets, limits=limits)
         _bare(ax)
         if i == len(layers) - 1:
             ax.set_xticks(range(len(targets)), [shown_name(t) for t in targets], rotation=90)
@@ -215,7 +218,7 @@ def _title(encoder: str, panel: float, size: float) -> str:
 
 
 def _edges(layers: list[str]) -> tuple[np.ndarray, list[str | None]]:
-    """Edges of the cells and whose they are; the gap before ``final`` is nobody's."""
+    """Return the edges of the cells and the layer of each cell, None for the gap before ``final``."""
     middle, half = centres(layers), cell_width(layers) / 2
     if layers[-1] != FINAL:
         return np.append(middle - half, middle[-1] + half), list(layers)

@@ -106,13 +106,12 @@ def compare(
     """
     from layerprobe.analysis.model_comparison import compare as compare_runs
     from layerprobe.analysis.statistics.bootstrap import METRICS
-    from layerprobe.figures.layout.style import WIDTHS
+    from layerprobe.figures.layout.width import parse_width
     from layerprobe.probe.exceptions import InputError
 
     if metric not in METRICS:
         raise InputError(f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}.")
-    if width is not None and width not in WIDTHS:
-        raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
+    inches = None if width is None else parse_width(width)
     table = compare_runs(runs, metric=metric)
     output.print(scores_text(table))
     if out is not None:
@@ -122,8 +121,9 @@ def compare(
         from layerprobe.probe.results.run_folder import read_run
 
         fingerprint = combined_fingerprint(*(read_run(run).fingerprint for run in runs))
-        figure = efficiency_figure(table, metric=metric, width=width)
-        output.print("\n".join(map(str, save(figure, out, "efficiency", fingerprint=fingerprint, table=table))))
+        figure = efficiency_figure(table, metric=metric, width=inches)
+        paths = save(figure, out, "efficiency", fingerprint=fingerprint, table=table, width=inches)
+        output.print("\n".join(map(str, paths)))
 
 
 def scores_text(table: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""Commands that draw a run, and its report: heatmap, curves, layer-weights, …."""
+"""Commands that draw figures of a run, and its report: heatmap, curves, layer-weights, …."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from layerprobe.cli.options import Metric, Output, RunPath, RunPaths, Width, rep
 app = typer.Typer()
 
 FIGURES = {
-    "heatmap": "Draw the scores of all layers and targets, with the 95 % set of best layers framed, and the controls.",
-    "curves": "Draw the score of each layer with its confidence interval over speakers, and the controls.",
-    "layer-weights": "Draw the layer weights of the weighted sum with each layer's contribution and own score.",
-    "depth": "Draw at what depth each target is predicted best, and how much deeper valence lies than arousal.",
-    "best-layer": "Draw how often each layer scores best in bootstrap resamples of the speakers.",
-    "gain-over-random": "Draw the gain of each layer over the same architecture with random weights.",
+    "heatmap": "Plot the scores of all layers and targets, with the 95 % set of best layers framed, and the controls.",
+    "curves": "Plot the score of each layer with its confidence interval over speakers, and the controls.",
+    "layer-weights": "Plot the layer weights of the weighted sum with each layer's contribution and score.",
+    "depth": "Plot the relative depth at which each target is predicted, and the difference between valence and arousal.",
+    "best-layer": "Plot how often each layer scores best in bootstrap resamples of the speakers.",
+    "gain-over-random": "Plot the gain of each layer over the same architecture with random weights.",
 }
 
 
 def figure_command(figure: str) -> Callable[..., None]:
-    """The command that draws one figure."""
+    """Return the command of one figure."""
 
     @reported
     def command(runs: RunPaths, metric: Metric = None, width: Width = None, *, output: Output) -> None:
         from layerprobe.figures.draw import draw
 
-        output.progress.log("Drawing …")
+        output.progress.log("Plotting …")
         output.print("\n".join(map(str, draw(figure, runs, metric=metric, width=width))))
 
     return command
@@ -40,14 +40,14 @@ for _figure, _help in FIGURES.items():
 @app.command(epilog="Example: layerprobe similarity runs/first")
 @reported
 def similarity(run: RunPath, width: Width = None, *, output: Output) -> None:
-    """Compare all layers of a run with each other and with the ratings (CKA, CCA, RSA), and draw their similarity."""
+    """Compare all layers of a run with each other and with the ratings (CKA, CCA, RSA), and plot their similarity."""
     from layerprobe.analysis.similarity.compare_layers import compare_layers
     from layerprobe.figures.draw import draw
 
     progress = output.progress
     progress.log("Comparing layers …")
     table = compare_layers(run)
-    progress.log("Drawing …")
+    progress.log("Plotting …")
     output.print("\n".join(map(str, [table, *draw("similarity", [run], width=width)])))
 
 

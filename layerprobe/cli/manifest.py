@@ -92,13 +92,12 @@ def describe(
 ) -> None:
     """Describe a corpus in text and a figure: sizes, ratings, inter-rater agreement, speakers per split."""
     from layerprobe.analysis.corpus import describe as describe_corpus
-    from layerprobe.figures.layout.style import WIDTHS, save
+    from layerprobe.figures.layout.style import save
+    from layerprobe.figures.layout.width import parse_width
     from layerprobe.figures.plots.corpus import corpus_figure
     from layerprobe.probe.data.read import read_manifest
-    from layerprobe.probe.exceptions import InputError
 
-    if width is not None and width not in WIDTHS:
-        raise InputError(f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}.")
+    inches = None if width is None else parse_width(width)
     checked = read_manifest(manifest, speakers=not no_speakers)
     found = describe_corpus(checked)
     for row in found.sizes.to_dict("records"):
@@ -132,6 +131,6 @@ def describe(
     elif "split" in checked.table:
         output.print("no known speaker is on two sides of the split")
     folder = out or manifest.with_name(f"{manifest.stem}-described")
-    figure = corpus_figure(checked, found, width=width)
-    paths = save(figure, folder, "corpus", fingerprint=checked.content_hash(), table=found.ratings)
+    figure = corpus_figure(checked, found, width=inches)
+    paths = save(figure, folder, "corpus", fingerprint=checked.content_hash(), table=found.ratings, width=inches)
     output.print("\n".join(map(str, paths)))

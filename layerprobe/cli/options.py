@@ -37,7 +37,8 @@ Metric = Annotated[
     ),
 ]
 Width = Annotated[
-    str | None, typer.Option(help="Width of the figure: column (3.5 inches) or double (7.2); by content if omitted.")
+    str | None,
+    typer.Option(help="Width: column (3.5 in), double (7.2 in), or a length such as 89mm; by content if omitted."),
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Utterances encoded in parallel; one per core by default.")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -36,7 +36,7 @@ def contrasts(encoders):
     return pd.DataFrame(rows)
 
 
-def drawn(**columns):
+def plotted(**columns):
     row = {"encoder": "e", "control": "none", "target": "arousal", "measure": "score_centre", **columns}
     ax = Figure().add_subplot()
     return plot_depth(pd.DataFrame([row]), ax, encoders=["e"], targets=["arousal"], colours={"e": "#123456"})
@@ -47,7 +47,7 @@ def artists(ax, gid):
 
 
 def test_a_marker_lies_at_the_estimate_and_its_whisker_over_the_interval():
-    ax = drawn(estimate=0.4, ci_low=0.3, ci_high=0.6)
+    ax = plotted(estimate=0.4, ci_low=0.3, ci_high=0.6)
     (mark,), (whisker,) = artists(ax, "estimate"), artists(ax, "whisker")
     assert list(mark.get_xdata()) == [0.4]
     assert list(whisker.get_xdata()) == [0.3, 0.6]
@@ -60,19 +60,19 @@ def test_a_marker_lies_at_the_estimate_and_its_whisker_over_the_interval():
     [(-0.5, 0.6, [0, 0.6], [(0, "<")]), (0.3, 1.2, [0.3, 1], [(1, ">")]), (-9, 9, [0, 1], [(0, "<"), (1, ">")])],
 )
 def test_intervals_beyond_the_encoder_are_cut_with_an_arrow(low, high, whisker, arrows):
-    ax = drawn(estimate=0.4, ci_low=low, ci_high=high)
+    ax = plotted(estimate=0.4, ci_low=low, ci_high=high)
     assert list(artists(ax, "whisker")[0].get_xdata()) == whisker
     assert [(line.get_xdata()[0], line.get_marker()) for line in artists(ax, "arrow")] == arrows
 
 
 def test_an_estimate_beyond_the_encoder_has_the_arrow_alone():
-    ax = drawn(estimate=1.3, ci_low=1.1, ci_high=1.6)
+    ax = plotted(estimate=1.3, ci_low=1.1, ci_high=1.6)
     assert artists(ax, "estimate") == artists(ax, "whisker") == []
     assert [(line.get_xdata()[0], line.get_marker()) for line in artists(ax, "arrow")] == [(1, ">")]
 
 
 def test_without_an_interval_the_marker_stands_alone():
-    ax = drawn(estimate=0.4, ci_low=np.nan, ci_high=np.nan)
+    ax = plotted(estimate=0.4, ci_low=np.nan, ci_high=np.nan)
     assert len(artists(ax, "estimate")) == 1
     assert artists(ax, "whisker") == artists(ax, "arrow") == []
 
@@ -96,7 +96,7 @@ def test_differences_have_a_group_for_each_name_and_their_p_values():
     assert len(artists(ax, "estimate")) == 18
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize("n_encoders", [1, 3])
 @pytest.mark.parametrize("targets", TARGETS)
 def test_no_text_lies_over_another(width, n_encoders, targets):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable
 from matplotlib.figure import Figure
 
 from layerprobe.figures.plots.efficiency import efficiency_figure, plot_efficiency
@@ -38,7 +38,7 @@ def test_marks_lie_at_their_numbers_and_bars_at_their_intervals():
     assert ax.get_xscale() == "log"
 
 
-def test_panels_share_both_scales_and_ticks_read_as_thousands_and_millions():
+def test_panels_have_both_scales_and_ticks_read_as_thousands_and_millions():
     figure = efficiency_figure(table(["a", "b", "c", "d"], ["arousal", "valence"]), metric="ccc_matched")
     assert len({ax.get_ylim() for ax in figure.axes}) == len({ax.get_xlim() for ax in figure.axes}) == 1
     texts = {text.get_text() for text in figure.axes[0].get_xticklabels()}
@@ -46,16 +46,16 @@ def test_panels_share_both_scales_and_ticks_read_as_thousands_and_millions():
     assert not any("$" in text for text in texts)
 
 
-def test_a_regressor_of_unknown_size_is_left_out_and_if_all_are_it_is_said():
+def test_a_regressor_of_unknown_size_is_left_out_and_all_being_unknown_is_an_error():
     rows = table(["a", "b"], ["valence"])
     rows.loc[0, "trainable_parameters"] = np.nan
     figure = efficiency_figure(rows, metric="ccc")
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["b"]
-    with pytest.raises(InputError, match="No run says how many parameters"):
+    with pytest.raises(InputError, match="No run records its number of trained parameters"):
         efficiency_figure(rows.assign(trainable_parameters=np.nan), metric="ccc")
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize(("n", "targets"), [(1, TARGETS[0]), (4, TARGETS[1]), (9, TARGETS[2])])
 def test_no_text_lies_over_another(width, n, targets):
     names = [f"runs-{k}: facebook/hubert-large-ll60k + distilbert-base-uncased, trained" for k in range(n)]

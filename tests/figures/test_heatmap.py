@@ -10,25 +10,27 @@ import pandas as pd
 import pytest
 from helpers.figure_checks import (
     CONTROLS,
+    PRINTED,
     SIZES,
     TARGETS,
     assert_readable,
-    drawn_texts,
     encoder_layers,
     layer_names,
     table,
     tables,
+    visible_texts,
 )
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from layerprobe.figures.layout.cells import value_text
-from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, WIDTHS, place, save
+from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, place, save
+from layerprobe.figures.layout.width import WIDTHS, is_narrow
 from layerprobe.figures.plots.heatmap import (
     cell_order,
-    difference_figure,
+    gain_over_random_figure,
     heatmap_figure,
-    plot_difference,
+    plot_gain_over_random,
     plot_layer_heatmap,
 )
 
@@ -56,7 +58,7 @@ def frames_of(ax):
     }
 
 
-def drawn(rows, layers, targets, *, metric="ccc", limits=(0.0, 1.0), **choices):
+def plotted(rows, layers, targets, *, metric="ccc", limits=(0.0, 1.0), **choices):
     figure = Figure(figsize=(6, 4))
     ax = place(figure, 1, 1, 4, 0.27 * (len(targets) * rows["control"].nunique() + 1))
     return plot_layer_heatmap(rows, ax, layers=layers, targets=targets, metric=metric, limits=limits, **choices)
@@ -70,10 +72,10 @@ def test_no_text_lies_over_another(n_layers, targets):
     r = correlations(targets)
     figure = heatmap_figure(rows, layers={"e": layers}, targets=list(targets), metric="ccc_matched", correlations=r)
     assert_readable(figure)
-    assert len(drawn_texts(figure)) > n_layers * len(targets) * len(CONTROLS)  # each cell has its value
+    assert len(visible_texts(figure)) > n_layers * len(targets) * len(CONTROLS)  # each cell has its value
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", PRINTED[1:])
 @pytest.mark.parametrize(
     ("sizes", "targets"),
     [((3,), TARGETS[0]), ((3,), TARGETS[2]), ((7, 13), TARGETS[1]), ((25,), TARGETS[1]), ((49,), TARGETS[0]),
@@ -91,24 +93,24 @@ def test_presets_are_kept_and_stay_readable(width, sizes, targets):
 def test_values_lie_stand_or_are_left_out_as_cells_get_narrower():
     targets, ways = ["arousal"], []
     for n_layers, width in ((13, "column"), (25, "double"), (34, "double"), (49, "column")):
-        layers = {"e": layer_names(n_layers)}
-        figure = heatmap_figure(tables(layers, targets), layers=layers, targets=targets, metric="ccc", width=width)
+        layers, inches = {"e": layer_names(n_layers)}, WIDTHS[width]
+        figure = heatmap_figure(tables(layers, targets), layers=layers, targets=targets, metric="ccc", width=inches)
         values = [t for t in figure.axes[0].texts if t.get_text().startswith((".", "−"))]
         ways.append({t.get_rotation() for t in values})
     assert ways == [{0.0}, {0.0}, {90.0}, set()]
 
 
-@pytest.mark.parametrize("beside", [None, 13, 25])
-def test_features_without_depth_have_their_names(covariate):
+@pytest.mark.parametrize("n_layers", [None, 13, 25])
+def test_features_without_depth_have_their_names(n_layers):
     features = ["log_mel", "mfcc", "f0", "loudness", "duration"]
-    layers = {"acoustic": features} | ({} if covariate is None else {"e": layer_names(covariate)})
+    layers = {"acoustic": features} | ({} if n_layers is None else {"e": layer_names(n_layers)})
     rows = tables(layers, ["arousal"])
-    for width in (None, "column"):
+    for width in (None, WIDTHS["column"]):
         figure = heatmap_figure(rows, layers=layers, targets=["arousal"], metric="ccc", width=width)
         assert_readable(figure, width)
-        texts = {text for text, _ in drawn_texts(figure)}
+        texts = {text for text, _ in visible_texts(figure)}
         assert {"log mel", "mfcc", "f0", "loudness", "duration"} <= texts
-        assert ("feature; the best is outlined" in texts) == (covariate is None)
+        assert ("feature; the best is outlined" in texts) == (n_layers is None)
 
 
 @pytest.mark.parametrize("sizes", [(3, 13, 25), (7, 7), (25, 5)])
@@ -127,7 +129,7 @@ def test_several_encoders_line_up_on_relative_depth(sizes):
 
 def test_a_cell_has_the_colour_and_text_of_its_score():
     layers, targets = layer_names(3), ["arousal"]
-    ax = drawn(table(layers, targets, controls=("none",)).assign(value=[0.0, 0.25, 1.0]), layers, targets)
+    ax = plotted(table(layers, targets, controls=("none",)).assign(value=[0.0, 0.25, 1.0]), layers, targets)
     colours = matplotlib.colormaps[SCORE_COLOURS]
     for cell, value in zip(cells_of(ax), (0.0, 0.25, 1.0), strict=True):
         assert cell.get_facecolor() == pytest.approx(colours(value))
@@ -139,18 +141,18 @@ def test_the_best_layer_of_the_real_ratings_is_outlined(metric, best):
     layers, targets = layer_names(3), ["arousal", "valence"]
     rows = table(layers, targets, controls=("none", "permuted"))
     rows["value"] = rows["layer"].astype(float)
-    ax = drawn(rows, layers, targets, metric=metric, limits=(0.0, 2.0))
+    ax = plotted(rows, layers, targets, metric=metric, limits=(0.0, 2.0))
     assert frames_of(ax) == {(best / 2, 0.0, 1), (best / 2, 1.0, 1)}
     assert not ax.lines
 
 
-def test_runs_of_the_best_set_share_a_frame_and_the_best_has_a_dot():
+def test_adjacent_layers_of_the_best_set_have_one_frame_and_the_best_has_a_dot():
     layers, targets = layer_names(5, final=True), ["arousal", "valence"]
     rows = table(layers, targets, controls=("none", "random_init"))
     rows["value"] = [0.1, 0.5, 0.6, 0.1, 0.5, 0.5, *[0.1] * 5, 0.9, *[0.9] * 12]
     rows["in_best_set"] = rows["value"] >= 0.5  # of random weights, too, where nothing is framed
-    ax = drawn(rows, layers, targets)
-    # layers 1 and 2; 4; final, which has no neighbour; a quarter is a layer
+    ax = plotted(rows, layers, targets)
+    # layers 1 and 2; 4; final, which is separate; a quarter is a layer
     assert frames_of(ax) == {(0.375, 0.0, 2), (1.0, 0.0, 1), (1.3375, 0.0, 1), (1.3375, 1.0, 1)}
     dots = {line.get_gid(): float(line.get_xdata()[0]) for line in ax.lines}
     assert dots == {"dot-2": pytest.approx(0.5), "dot-11": pytest.approx(1.3375)}
@@ -159,7 +161,7 @@ def test_runs_of_the_best_set_share_a_frame_and_the_best_has_a_dot():
 def test_controls_stand_in_groups_of_their_own_under_their_name():
     layers, targets = layer_names(3), ["arousal", "valence"]
     controls = ("none", "permuted_by_speaker", "random_init", "permuted_within_speaker", "random_per_speaker")
-    ax = drawn(table(layers, targets, controls=controls), layers, targets)
+    ax = plotted(table(layers, targets, controls=controls), layers, targets)
     headings = [t.get_text() for t in ax.texts if " " in t.get_text()]
     assert headings == ["random weights", "permuted by speaker", "permuted within speaker", "random per speaker"]
     assert [t.get_text() for t in ax.get_yticklabels()] == targets * 5
@@ -168,7 +170,7 @@ def test_controls_stand_in_groups_of_their_own_under_their_name():
 
 def test_a_layer_without_a_score_is_left_blank():
     layers = layer_names(3)
-    ax = drawn(table(layers, ["arousal"], controls=("none",)).assign(value=[0.1, np.nan, 0.3]), layers, ["arousal"])
+    ax = plotted(table(layers, ["arousal"], controls=("none",)).assign(value=[0.1, np.nan, 0.3]), layers, ["arousal"])
     assert [t.get_text() for t in ax.texts] == [".10", ".30"]
 
 
@@ -192,8 +194,8 @@ def test_each_cell_of_the_svg_is_a_row_of_the_cell_order(tmp_path):
         assert cell.get_facecolor() == pytest.approx(matplotlib.colormaps[SCORE_COLOURS](norm(order["value"][k])))
 
 
-@pytest.mark.parametrize("width", [None, "column"])
-def test_correlations_stand_beside_or_below_with_their_values(width):
+@pytest.mark.parametrize("width", [None, WIDTHS["column"]])
+def test_correlations_are_at_the_right_or_below_with_their_values(width):
     layers, targets = layer_names(13), ["arousal", "valence"]
     r = pd.DataFrame([[1, -0.4], [-0.4, 1]], index=["valence", "arousal"], columns=["valence", "arousal"])
     figure = heatmap_figure(
@@ -213,18 +215,18 @@ def test_correlations_stand_beside_or_below_with_their_values(width):
         assert r_box.y1 < cells.y0
 
 
-@pytest.mark.parametrize("width", [None, *WIDTHS])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize("sizes", [(3,), (25, 49)])
-def test_the_difference_picture_is_readable_and_even_around_zero(width, sizes):
+def test_the_figure_of_gains_is_readable_and_even_around_zero(width, sizes):
     layers = encoder_layers(*sizes)
     rows = tables(layers, TARGETS[1], controls=("none",)).drop(columns="control")
     rows = rows.assign(value=rows["value"] - 0.3, low=np.nan, high=np.nan)
-    figure = difference_figure(
+    figure = gain_over_random_figure(
         rows, layers=layers, targets=list(TARGETS[1]), label="CCC, trained better than random weights by", width=width
     )
     assert_readable(figure, width)
     (bar,) = [ax for ax in figure.axes if ax.collections]
-    limits = bar.get_ylim() if width != "column" else bar.get_xlim()
+    limits = bar.get_ylim() if not is_narrow(width) else bar.get_xlim()
     assert limits == pytest.approx((-rows["value"].abs().max(), rows["value"].abs().max()))
 
 
@@ -232,7 +234,7 @@ def test_differences_whose_interval_leaves_zero_out_have_a_dot():
     rows = pd.DataFrame({"target": "arousal", "layer": layer_names(4), "value": [0.2, 0.2, -0.2, 0.0],
                          "ci_low": [0.1, -0.1, -0.3, np.nan], "ci_high": [0.3, 0.3, -0.1, np.nan]})  # fmt: skip
     ax = place(Figure(figsize=(5, 3)), 1, 1, 3, 0.27)
-    plot_difference(rows, ax, layers=layer_names(4), targets=["arousal"], limits=(-1.0, 1.0))
+    plot_gain_over_random(rows, ax, layers=layer_names(4), targets=["arousal"], limits=(-1.0, 1.0))
     assert [line.get_gid() for line in ax.lines] == ["sure-0", "sure-2"]
     colours = matplotlib.colormaps[DIFFERENCE_COLOURS]
     assert [c.get_facecolor() for c in cells_of(ax)] == [pytest.approx(colours((v + 1) / 2)) for v in rows["value"]]

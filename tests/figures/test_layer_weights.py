@@ -1,17 +1,17 @@
-"""Weights beside contributions and scores: what is drawn where, on which scale."""
+"""Weights, contributions and scores of layers: their points, error bars and scales."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable, encoder_layers, layer_names
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable, encoder_layers, layer_names
 from matplotlib.figure import Figure
 
-from layerprobe.figures.plots.layer_weights import plot_weights, weights_figure
+from layerprobe.figures.plots.layer_weights import layer_weights_figure, plot_layer_weights
 
 
-def table(layers, targets, *, spread=0.02):
+def table(layers, targets, *, std=0.02):
     rng = np.random.default_rng(0)
     rows = []
     for encoder, names in layers.items():
@@ -19,22 +19,22 @@ def table(layers, targets, *, spread=0.02):
             weight, contribution = rng.dirichlet(np.ones(len(names)), size=2)
             rows += [
                 {"encoder": encoder, "probe": "weighted_sum", "target": target, "layer": name, "weight": w,
-                 "weight_std": spread, "contribution": c, "contribution_std": spread, "score": s}
+                 "weight_std": std, "contribution": c, "contribution_std": std, "score": s}
                 for name, w, c, s in zip(names, weight, contribution, rng.uniform(-0.1, 0.6, len(names)), strict=True)
             ]  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def drawn(rows, layers, quantity):
+def plotted(rows, layers, quantity):
     colours = dict.fromkeys(layers, "blue")
-    return plot_weights(rows, Figure().add_subplot(), layers=layers, colours=colours, quantity=quantity)
+    return plot_layer_weights(rows, Figure().add_subplot(), layers=layers, colours=colours, quantity=quantity)
 
 
 @pytest.mark.parametrize("quantity", ["weight", "contribution", "score"])
 def test_points_lie_at_the_values_and_final_is_not_joined(quantity):
     layers = {"e": layer_names(3, final=True)}
     rows = table(layers, ["arousal"])
-    ax = drawn(rows, layers, quantity)
+    ax = plotted(rows, layers, quantity)
     np.testing.assert_allclose(ax.lines[0].get_ydata(), rows[quantity][:3])
     np.testing.assert_allclose(ax.lines[1].get_ydata(), rows[quantity][3:])
     assert ax.lines[1].get_xdata()[0] > 1.5
@@ -48,16 +48,16 @@ def test_points_lie_at_the_values_and_final_is_not_joined(quantity):
 
 def test_only_weights_have_the_uniform_line_and_it_is_at_one_over_n():
     layers = {"e": layer_names(4)}
-    rows = table(layers, ["arousal"], spread=np.nan)
-    assert drawn(rows, layers, "weight").lines[-1].get_ydata()[0] == pytest.approx(1 / 4)
-    assert len(drawn(rows, layers, "contribution").lines) == 2
-    assert not [path for c in drawn(rows, layers, "weight").collections for path in c.get_paths()]
+    rows = table(layers, ["arousal"], std=np.nan)
+    assert plotted(rows, layers, "weight").lines[-1].get_ydata()[0] == pytest.approx(1 / 4)
+    assert len(plotted(rows, layers, "contribution").lines) == 2
+    assert not [path for c in plotted(rows, layers, "weight").collections for path in c.get_paths()]
 
 
 def test_encoders_of_several_sizes_are_compared_with_uniform():
     layers = {"a": layer_names(3), "b": layer_names(13)}
     rows = table(layers, ["arousal"])
-    ax = drawn(rows, layers, "weight")
+    ax = plotted(rows, layers, "weight")
     values = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) in (3, 13)]
     np.testing.assert_allclose(np.concatenate(values), rows["weight"] * np.repeat([3, 13], [3, 13]))
     assert {line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"} == {1.0}
@@ -68,19 +68,19 @@ def test_every_target_has_three_plots_whose_scales_are_shared():
     targets = ["arousal", "valence"]
     rows = table(layers, targets)
     rows.loc[rows["target"] == "valence", "score"] += 1
-    figure = weights_figure(rows, layers=layers, targets=targets, metric="ccc")
+    figure = layer_weights_figure(rows, layers=layers, targets=targets, metric="ccc")
     assert len(figure.axes) == 6
-    shares = {ax.get_ylim() for k, ax in enumerate(figure.axes) if k % 3 < 2}
+    fractions = {ax.get_ylim() for k, ax in enumerate(figure.axes) if k % 3 < 2}
     scores = {ax.get_ylim() for k, ax in enumerate(figure.axes) if k % 3 == 2}
-    assert len(shares) == len(scores) == 1
+    assert len(fractions) == len(scores) == 1
     assert [ax.get_ylabel() for ax in figure.axes[:3]] == ["weight", "contribution", "CCC"]
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize(("sizes", "targets"), [((3,), TARGETS[0]), ((25,), TARGETS[1]), ((3, 13, 49), TARGETS[2])])
 def test_no_text_lies_over_another(width, sizes, targets):
     layers = encoder_layers(*sizes) if len(sizes) > 1 else {"e": layer_names(*sizes, final=True)}
-    figure = weights_figure(
+    figure = layer_weights_figure(
         table(layers, targets), layers=layers, targets=list(targets), metric="ccc_matched", width=width
     )
     assert_readable(figure, width)

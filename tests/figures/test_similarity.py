@@ -1,11 +1,11 @@
-"""Maps of similarity: a map per pair, one scale, layers where the axes say, strips for the ratings."""
+"""Maps of similarity: a map per pair, one scale, layers at the places of the axes, strips for the ratings."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figure_checks import TARGETS, assert_readable, encoder_layers, layer_names
+from helpers.figure_checks import PRINTED, TARGETS, assert_readable, encoder_layers, layer_names
 from matplotlib.figure import Figure
 
 from layerprobe.figures.plots.similarity import plot_ratings_strip, plot_similarity, similarity_figure
@@ -51,7 +51,7 @@ def test_rows_of_the_map_are_layers_of_the_first_encoder_from_below():
     assert low < high
 
 
-def test_final_stands_apart_on_both_axes():
+def test_final_is_separate_on_both_axes():
     layers = layer_names(3, final=True)
     rows = table({"e": layers})
     ax = plot_similarity(rows, Figure().add_subplot(), layers_a=layers, layers_b=layers, limits=(0.0, 1.0))
@@ -82,7 +82,7 @@ def test_each_pair_has_a_map_and_all_maps_one_scale(n_encoders, n_maps):
     assert len(set(scales)) == 2
 
 
-@pytest.mark.parametrize("width", [None, "column", "double"])
+@pytest.mark.parametrize("width", PRINTED)
 @pytest.mark.parametrize(
     ("sizes", "targets"),
     [((3,), TARGETS[0]), ((25,), TARGETS[1]), ((49,), TARGETS[2]), ((3, 13, 25), TARGETS[1]), ((13, 49), ())],
@@ -93,7 +93,7 @@ def test_no_text_lies_over_another(width, sizes, targets):
     assert_readable(figure, width)
 
 
-def test_features_have_their_names_beside_an_encoder():
+def test_features_have_their_names_next_to_an_encoder():
     layers = {"acoustic": ["log_mel", "mfcc", "f0", "loudness", "duration"], "e": layer_names(13)}
     figure = similarity_figure(table(layers, ["arousal"]), layers=layers, measure="cka")
     assert_readable(figure)

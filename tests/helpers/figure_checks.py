@@ -6,9 +6,10 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from layerprobe.figures.layout.style import WIDTHS
+from layerprobe.figures.layout.width import WIDTHS, parse_width
 
 SIZES = [3, 7, 13, 25, 49]
+PRINTED = [None, *map(parse_width, (*WIDTHS, "120mm"))]  # inches; None is the natural width
 
 
 TARGETS = [
@@ -45,8 +46,8 @@ def tables(layers, targets, **choices):
     return pd.concat([table(names, targets, encoder=e, **choices) for e, names in layers.items()])
 
 
-def drawn_texts(figure):
-    """Every visible text with its box in pixels; figures are settled before they are returned."""
+def visible_texts(figure):
+    """Every visible text with its box in pixels; figures are laid out before they are returned."""
     texts = list(figure.texts) + [text for legend in figure.legends for text in legend.get_texts()]
     for ax in figure.axes:
         texts += [*ax.texts, ax.title, ax._left_title, ax._right_title, ax.xaxis.label, ax.yaxis.label]
@@ -59,7 +60,7 @@ def drawn_texts(figure):
 
 def assert_readable(figure, width=None):
     """No text lies over another or over the axes of others, none is below 5 points, and all is on the sheet."""
-    texts = drawn_texts(figure)
+    texts = visible_texts(figure)
     names, boxes = [name for name, _ in texts], np.array([box.padded(-0.5).extents for _, box in texts])
     x0, y0, x1, y1 = boxes.T
     over = (x0[:, None] < x1) & (x0 < x1[:, None]) & (y0[:, None] < y1) & (y0 < y1[:, None])
@@ -73,7 +74,7 @@ def assert_readable(figure, width=None):
     assert not any(a.padded(-0.5).overlaps(b.padded(-0.5)) for k, a in enumerate(panels) for b in panels[k + 1 :])
     if width is None:
         return
-    assert figure.get_figwidth() == WIDTHS[width]
+    assert figure.get_figwidth() == width
     right, top = figure.bbox.size
     outside = (x0 < 0) | (y0 < 0) | (x1 > right) | (y1 > top)
     assert [names[k] for k in np.flatnonzero(outside)] == []

@@ -1,0 +1,152 @@
+"""One target of one encoder, plotted into axes of the user: a panel of each figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.text import Text
+
+from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.analysis.study import Study
+from layerprobe.figures.draw import select
+from layerprobe.figures.layout.layer_axis import name_layers
+from layerprobe.figures.layout.style import encoder_colours
+from layerprobe.figures.plots.best_layer_frequency import Y_LABEL, plot_best_layer
+from layerprobe.figures.plots.curves import plot_layer_curves
+from layerprobe.figures.plots.depth import DEPTH_AXIS, plot_depth
+from layerprobe.figures.plots.heatmap import (
+    CONTROL_NAMES,
+    cell_order,
+    gain_limits,
+    plot_gain_over_random,
+    plot_layer_heatmap,
+    score_limits,
+)
+from layerprobe.figures.plots.layer_weights import label_layers, plot_layer_weights
+from layerprobe.figures.plots.similarity import plot_similarity
+from layerprobe.figures.tables import TABLES, NothingToPlotError
+from layerprobe.probe.metrics import METRIC_NAMES
+
+
+def draw_panel(figure: str, study: Study, ax: Axes, *, target: str | None = None, encoder: str | None = None) -> Axes:
+    """Plot one target of one encoder into given axes, with the fonts that are set for these axes, and return them.
+
+    Args:
+        figure: a key of `PANELS`
+        study: of one or several runs
+        ax: axes with their final position and size, which decide whether cells show their values
+        target: the first of the study if None
+        encoder: the first of the study if None
+
+    Raises:
+        InputError: if the study has no such target or encoder
+        NothingToPlotError: if the study lacks what the figure shows
+    """
+    selection = select(study, target=target, encoder=encoder)
+    target = target or (selection.targets[0] if selection.targets else "")
+    encoder = encoder or next(iter(selection.layers))
+    PANELS[figure](study, ax, target, encoder)
+    for text in ax.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)  # names of users may hold a dollar
+    return ax
+
+
+def _rows(figure: str, study: Study, target: str, encoder: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return all rows of a figure, and those of one target and encoder.
+
+    Raises:
+        NothingToPlotError: if these have none
+    """
+    table = TABLES[figure](study)
+    rows = table[(table["target"] == target) & (table["encoder"] == encoder)].reset_index(drop=True)
+    if rows.empty:
+        raise NothingToPlotError(f"The run has no results of {target!r} and {encoder!r} for the figure {figure}.")
+    return table, rows
+
+
+def _heatmap(study: Study, ax: Axes, target: str, encoder: str) -> None:
+    table, rows = _rows("heatmap", study, target, encoder)
+    limits = score_limits(cell_order(table, layers=study.layers, targets=study.targets))
+    plot_layer_heatmap(rows, ax, layers=study.layers[encoder], targets=[target], metric=study.metric, limits=limits)
+    for text in list(ax.texts):
+        if text.get_text() in CONTROL_NAMES.values():
+            text.remove()  # with one target, controls are labels of rows and not headings
+    controls = [name for control, name in CONTROL_NAMES.items() if control in set(rows["control"]) - {"none"}]
+    ax.set_yticks(ax.get_yticks(), [shown_name(target), *controls])
+    ax.set_xlabel("layer")
+    ax.set_title(f"{encoder}: {METRIC_NAMES[study.metric]}")
+
+
+def _curves(study: Study, ax: Axes, target: str, encoder: str) -> None:
+    table, _ = _rows("curves", study, target, encoder)
+    rows = table[(table["target"] == target) & table["encoder"].isin([encoder, ""])]
+    layers = {encoder: study.layers[encoder]}
+    plot_layer_curves(rows, ax, layers=layers, colours=encoder_colours([encoder]), metric=study.metric)
+    ax.set_ylabel(METRIC_NAMES[study.metric])
+    ax.set_title(shown_name(target))
+
+
+def _gain_over_random(study: Study, ax: Axes, target: str, encoder: str) -> None:
+    table, rows = _rows("gain-over-random", study, target, encoder)
+    limits = gain_limits(cell_order(table, layers=study.layers, targets=study.targets))
+    plot_gain_over_random(rows, ax, layers=study.layers[encoder], targets=[target], limits=limits)
+    ax.set_xlabel("layer")
+    ax.set_title(f"{encoder}: gain in {METRIC_NAMES[study.metric]}")
+
+
+def _layer_weights(study: Study, ax: Axes, target: str, encoder: str) -> None:
+    _, rows = _rows("layer-weights", study, target, encoder)
+    layers = {encoder: study.layers[encoder]}
+    for quantity, colour in encoder_colours(["weight", "contribution"]).items():
+        before = len(ax.lines)
+        plot_layer_weights(rows, ax, layers=layers, colours={encoder: colour}, quantity=quantity)
+        ax.lines[before].set_label(quantity)
+    label_layers(ax, layers, size=_tick_size(ax), labelled=True)
+    ax.set_ylabel("fraction of the sum over layers")
+    ax.set_title(shown_name(target))
+
+
+def _depth(study: Study, ax: Axes, target: str, encoder: str) -> None:
+    _, rows = _rows("depth", study, target, encoder)
+    depths = rows[rows["reference_target"] == ""]
+    plot_depth(depths, ax, encoders=[encoder], targets=[target], colours=encoder_colours([encoder]))
+    ax.set_xlabel(DEPTH_AXIS)
+
+
+def _best_layer(study: Study, ax: Axes, target: str, encoder: str) -> None:
+    _, rows = _rows("best-layer", study, target, encoder)
+    names = study.layers[encoder]
+    plot_best_layer(rows, ax, layers=names, colour=encoder_colours([encoder])[encoder])
+    name_layers(ax, names, size=_tick_size(ax))
+    ax.set(xlabel="layer", ylabel=Y_LABEL, title=shown_name(target))
+
+
+def _similarity(study: Study, ax: Axes, target: str, encoder: str) -> None:  # noqa: ARG001 - ratings are no layers
+    table = TABLES["similarity"](study)
+    rows = table[(table["measure"] == "cka") & (table["encoder_a"] == encoder) & (table["encoder_b"] == encoder)]
+    if rows.empty:
+        raise NothingToPlotError(f"{study.folders[0]} has no similarities of {encoder!r}, which has no stacked layers.")
+    names = study.layers[encoder]
+    plot_similarity(rows, ax, layers_a=names, layers_b=names, limits=(0.0, 1.0))
+    name_layers(ax, names, size=_tick_size(ax))
+    name_layers(ax, names, size=_tick_size(ax), axis="y")
+    ax.set(xlabel="layer", ylabel="layer", title=encoder)
+
+
+def _tick_size(ax: Axes) -> float:
+    """Return the font size of the axes' tick labels in points."""
+    return float(ax.xaxis.get_major_ticks()[0].label1.get_fontsize())
+
+
+PANELS: dict[str, Callable[[Study, Axes, str, str], None]] = {
+    "heatmap": _heatmap,
+    "curves": _curves,
+    "gain-over-random": _gain_over_random,
+    "layer-weights": _layer_weights,
+    "depth": _depth,
+    "best-layer": _best_layer,
+    "similarity": _similarity,
+}

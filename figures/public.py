@@ -1,0 +1,231 @@
+"""Figures by one call each: a matplotlib figure of a run, or one panel of it in axes of the user.
+
+All functions take the same arguments:
+
+* ``runs``: a `Run`, the path of a run folder, or a list of these, whose encoders are plotted side by side
+* ``metric``: a key of `probe.metrics.METRIC_NAMES`; moment-matched CCC if None, or unweighted average recall where no
+  target has ratings
+* ``width``: ``"column"``, ``"double"``, a length such as ``"89mm"``, or inches; None for the natural width
+* ``target``, ``encoder``: one of each to plot; None is all of them in a figure, and the first of them in ``ax``
+* ``ax``: axes to plot one target of one encoder into; they keep their fonts, and their figure is not saved
+* ``out``: a file that ends in png, pdf or svg, or a folder for all three; the table is saved next to it as CSV
+
+Without ``ax`` they return the figure, which a notebook shows, and write nothing unless ``out`` is given; with ``ax``
+they return the axes. They raise `InputError` where an argument or a run is wrong, and its subclass
+`NothingToPlotError` where the runs lack what the figure shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from layerprobe.analysis.similarity.compare_layers import compare_layers
+from layerprobe.analysis.study import SIMILARITY, study
+from layerprobe.figures.axes import draw_panel
+from layerprobe.figures.draw import PLOTS, FigureWithData, file_name, select
+from layerprobe.figures.layout.style import FORMATS, save, write_figure, write_table
+from layerprobe.figures.layout.width import parse_width
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.results.run_folder import Run
+
+Runs = Run | Path | str | Sequence[Run | Path | str]
+
+
+@overload
+def heatmap(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure: ...  # fmt: skip
+@overload
+def heatmap(
+    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
+) -> Axes: ...  # fmt: skip
+def heatmap(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot the scores of all layers and targets, the 95 % set of best layers, and the controls.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
+    return _show("heatmap", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
+
+
+@overload
+def curves(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure: ...  # fmt: skip
+@overload
+def curves(
+    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
+) -> Axes: ...  # fmt: skip
+def curves(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot the score of each layer with its confidence interval over speakers, and the controls.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
+    return _show("curves", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
+
+
+@overload
+def layer_weights(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure: ...  # fmt: skip
+@overload
+def layer_weights(
+    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
+) -> Axes: ...  # fmt: skip
+def layer_weights(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot the layer weights of the weighted sum with each layer's contribution and score.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
+    return _show("layer-weights", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
+
+
+@overload
+def depth(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure: ...  # fmt: skip
+@overload
+def depth(
+    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
+) -> Axes: ...  # fmt: skip
+def depth(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot at what relative depth each target is predicted, and how the depths of two targets differ.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
+    return _show("depth", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
+
+
+@overload
+def best_layer(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure: ...  # fmt: skip
+@overload
+def best_layer(
+    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
+) -> Axes: ...  # fmt: skip
+def best_layer(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot how often each layer scores best in bootstrap resamples of the speakers.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
+    return _show("best-layer", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
+
+
+@overload
+def gain_over_random(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure: ...  # fmt: skip
+@overload
+def gain_over_random(
+    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
+) -> Axes: ...  # fmt: skip
+def gain_over_random(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
+    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot the gain of each layer over the same architecture with random weights.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
+    return _show("gain-over-random", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
+
+
+@overload
+def similarity(
+    runs: Runs, *, width: str | float | None = None, ax: None = None, encoder: str | None = None,
+    out: Path | str | None = None,
+) -> Figure: ...  # fmt: skip
+@overload
+def similarity(runs: Runs, *, ax: Axes, encoder: str | None = None) -> Axes: ...
+def similarity(
+    runs: Runs, *, width: str | float | None = None, ax: Axes | None = None, encoder: str | None = None,
+    out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot the similarity (CKA) of all layers with each other and with the ratings.
+
+    The first run's layers are compared if they were not, which writes ``similarity.csv`` into its folder and needs its
+    caches. In ``ax`` an encoder is compared with itself. Arguments are those of `figures.public`.
+    """
+    folder = _folders(runs)[0]
+    if not (folder / SIMILARITY).exists():
+        compare_layers(folder)
+    return _show("similarity", runs, metric=None, width=width, ax=ax, target=None, encoder=encoder, out=out)
+
+
+def _show(
+    name: str, runs: Runs, *, metric: str | None, width: str | float | None, ax: Axes | None, target: str | None,
+    encoder: str | None, out: Path | str | None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot a figure, save it if requested, and return it, or plot into given axes and return them."""
+    if ax is not None and (width is not None or out is not None):
+        raise InputError("width and out need a figure of their own. Set the size of your figure and save it yourself.")
+    inches = None if width is None else parse_width(width)
+    file = None if out is None else _output(Path(out))
+    read = study(_folders(runs), metric=metric)
+    if ax is not None:
+        return draw_panel(name, read, ax, target=target, encoder=encoder)
+    chosen = None if target is None and encoder is None else select(read, target=target, encoder=encoder)
+    plotted = PLOTS[name](read, inches, chosen)
+    if file is not None:
+        _save(plotted, file, file_name(name, read), fingerprint=read.fingerprint, width=inches)
+    return plotted.figure
+
+
+def _folders(runs: Runs) -> list[Path]:
+    """Return the folders of runs.
+
+    Raises:
+        InputError: if there is none
+    """
+    several = [runs] if isinstance(runs, Run | Path | str) else list(runs)
+    if not several:
+        raise InputError("No run is given. Name at least one run folder.")
+    return [run.path if isinstance(run, Run) else Path(run) for run in several]
+
+
+def _output(out: Path) -> Path:
+    """Return the path of a figure's file, or of a folder for its files.
+
+    Raises:
+        InputError: if it ends in another format
+    """
+    ending = out.suffix.removeprefix(".")
+    if ending.isalpha() and ending not in FORMATS and not out.is_dir():
+        raise InputError(f"out {out} ends in .{ending}; a figure is saved as {', '.join(FORMATS)}, or into a folder.")
+    return out
+
+
+def _save(plotted: FigureWithData, out: Path, name: str, *, fingerprint: str, width: float | None) -> None:
+    """Save a figure with its table: as one file, or as all formats in a folder."""
+    if out.suffix.removeprefix(".") not in FORMATS or out.is_dir():
+        save(plotted.figure, out, name, fingerprint=fingerprint, table=plotted.table, width=width)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_figure(plotted.figure, out, fingerprint=fingerprint, width=width)
+    write_table(plotted.table, out.with_suffix(".csv"), fingerprint=fingerprint)

@@ -1,0 +1,187 @@
+"""Tidy rows behind each figure, with the columns of the CSV that is saved next to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, JACKKNIFE_FOLDS
+from layerprobe.analysis.study import Study
+from layerprobe.figures.plots.curves import BASELINES, PERMUTATIONS
+from layerprobe.figures.plots.heatmap import CONTROL_NAMES
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.layer_names import is_stack, relative_depth
+
+INTERVAL = ["ci_low", "ci_high", "interval"]
+BEST = ["in_best_set", "p_not_best", "win_rate"]
+
+
+class NothingToPlotError(InputError):
+    """A run lacks the results that a figure shows."""
+
+
+def heatmap_table(study: Study) -> pd.DataFrame:
+    """Return the scores of the ridge by encoder, control, target and layer.
+
+    Returns:
+        ``encoder, control, target, layer, relative_depth, metric, value``, the 95 % interval ``ci_low, ci_high,
+        interval``, the ranges ``fold_min, fold_max, draw_min, draw_max``, ``in_best_set, p_not_best, win_rate``
+        (missing for control tasks), and ``alpha``, the median over folds
+    """
+    rows = _of_layers(study, study.table)
+    rows = rows[(rows["probe"] == "ridge") & rows["control"].isin(list(CONTROL_NAMES))]
+    rows = rows.assign(in_best_set=rows["in_best_set"].astype("boolean").where(rows["p_not_best"].notna()))
+    ranges = [*INTERVAL, "fold_min", "fold_max", "draw_min", "draw_max"]
+    keys = ["encoder", "control", "target", "layer", "relative_depth", "metric"]
+    return _columns(rows, [*keys, "value", *ranges, *BEST, "alpha"])
+
+
+def curves_table(study: Study) -> pd.DataFrame:
+    """Return the scores of layers, weighted sums and baselines that the curves show.
+
+    Returns:
+        ``encoder, probe, control, baseline, target, layer, relative_depth, metric, value``, the 95 % interval ``ci_low,
+        ci_high, interval``, and the ranges ``fold_min, fold_max, seed_min, seed_max, draw_min, draw_max``; baselines
+        have neither encoder nor layer
+    """
+    rows = _of_layers(study, study.table, others=True)
+    layers = (rows["probe"] == "ridge") & rows["control"].isin(["none", "random_init", *PERMUTATIONS])
+    mixes = (rows["probe"] == "weighted_sum") & (rows["control"] == "none")
+    of_encoders = (rows["baseline"] == "") & rows["encoder"].isin(list(study.layers)) & (layers | mixes)
+    ranges = [*INTERVAL, "fold_min", "fold_max", "seed_min", "seed_max", "draw_min", "draw_max"]
+    keys = ["encoder", "probe", "control", "baseline", "target", "layer", "relative_depth", "metric"]
+    return _columns(rows[of_encoders | rows["baseline"].isin(list(BASELINES))], [*keys, "value", *ranges])
+
+
+def gain_table(study: Study) -> pd.DataFrame:
+    """Return the gain of each layer over the same layer with random weights, above 0 where training helps.
+
+    Returns:
+        ``encoder, target, layer, relative_depth, metric, value``, the 95 % interval ``ci_low, ci_high, interval``, and
+        ``p_value`` of a gain of 0
+
+    Raises:
+        NothingToPlotError: if the run has no random weights
+    """
+    rows = study.gain_over_random
+    if rows.empty:
+        raise NothingToPlotError(
+            "No cache with random weights was swept. Sweep with --random-weights or --controls all."
+        )
+    rows = _with_interval(_placed(study, rows), BCA_SPEAKERS)
+    return _columns(rows, ["encoder", "target", "layer", "relative_depth", "metric", "value", *INTERVAL, "p_value"])
+
+
+def layer_weights_table(study: Study) -> pd.DataFrame:
+    """Return the layer weights of the weighted sum, with the contribution and the score of each layer.
+
+    Returns:
+        ``encoder, probe, target, layer, relative_depth, weight, weight_std, contribution, contribution_std, metric,
+        score``
+
+    Raises:
+        NothingToPlotError: if the run has no weighted sum for these targets
+    """
+    rows = study.weights_table
+    rows = rows[rows["target"].isin(study.targets)]
+    if rows.empty:
+        raise NothingToPlotError("No weighted sum was learnt. Sweep with --weighted-sum-seeds 3.")
+    weights = ["weight", "weight_std", "contribution", "contribution_std"]
+    keys = ["encoder", "probe", "target", "layer", "relative_depth"]
+    return _columns(_placed(study, rows), [*keys, *weights, "metric", "score"])
+
+
+def depth_table(study: Study) -> pd.DataFrame:
+    """Return the depths of all targets, and below them the differences of depth between two targets.
+
+    Returns:
+        ``encoder, measure, control, target, reference_target, metric, estimate``, the 95 % interval ``ci_low, ci_high,
+        interval``, ``p_value`` of a difference of 0, and ``headroom_estimate, headroom_ci_low, headroom_ci_high`` of
+        expected layers. Rows with a ``reference_target`` are the depth of ``target`` minus that of the reference
+
+    Raises:
+        NothingToPlotError: if no encoder has layers with a depth
+    """
+    depths = study.depth_table
+    if depths.empty:
+        raise NothingToPlotError("No encoder of the run has stacked layers, so no target has a depth.")
+    differences = study.contrasts.rename(columns={"deeper": "target", "shallower": "reference_target"})
+    # From records, not by concatenation: pandas 2.2 warns of columns without a value, whose type is about to change.
+    rows = pd.DataFrame([*depths.assign(reference_target="").to_dict("records"), *differences.to_dict("records")])
+    by_folds = rows["measure"] == "weight_centre"
+    rows = _with_interval(rows, np.where(by_folds, JACKKNIFE_FOLDS, BCA_SPEAKERS)).assign(metric=study.depth_metric)
+    headroom = [f"headroom_{name}" for name in ("estimate", "ci_low", "ci_high")]
+    keys = ["encoder", "measure", "control", "target", "reference_target", "metric"]
+    return _columns(rows, [*keys, "estimate", *INTERVAL, "p_value", *headroom])
+
+
+def best_layer_table(study: Study) -> pd.DataFrame:
+    """Return how often each layer scores best in bootstrap resamples of the speakers.
+
+    Returns:
+        ``encoder, target, layer, relative_depth, metric, win_rate, in_best_set, p_not_best``
+
+    Raises:
+        NothingToPlotError: if too few speakers were held out to resample them
+    """
+    rows = study.best[study.best["control"] == "none"]
+    if rows.empty:
+        raise NothingToPlotError("Fewer than three speakers were held out, too few for bootstrap resamples.")
+    keys = ["encoder", "target", "layer", "relative_depth", "metric"]
+    return _columns(_placed(study, rows), [*keys, "win_rate", "in_best_set", "p_not_best"])
+
+
+def similarity_rows(study: Study) -> pd.DataFrame:
+    """Return the run's table of similarities between layers, in both orders of each pair.
+
+    Returns:
+        ``measure, encoder_a, layer_a, encoder_b, layer_b, value`` and ``p_permutation``
+
+    Raises:
+        NothingToPlotError: if the layers of the run were not compared
+    """
+    if study.similarity is None:
+        raise NothingToPlotError(f"{study.folders[0]} has no similarity.csv. Run layerprobe similarity on it.")
+    return study.similarity
+
+
+TABLES: dict[str, Callable[[Study], pd.DataFrame]] = {
+    "heatmap": heatmap_table,
+    "curves": curves_table,
+    "gain-over-random": gain_table,
+    "layer-weights": layer_weights_table,
+    "depth": depth_table,
+    "best-layer": best_layer_table,
+    "similarity": similarity_rows,
+}
+
+
+def _of_layers(study: Study, table: pd.DataFrame, *, others: bool = False) -> pd.DataFrame:
+    """Return rows of single layers of the study's encoders, or with ``others`` also those of baselines."""
+    rows = table[(table["train_corpus"] == "") & (table["covariates"] == "")]
+    if not others:
+        rows = rows[(rows["baseline"] == "") & rows["encoder"].isin(list(study.layers))]
+    return _placed(study, rows)
+
+
+def _placed(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """Add the metric, and the relative depth of each layer, NaN for features without depth."""
+    depths: dict[tuple[str, str], float] = {}
+    for encoder, names in study.layers.items():
+        if is_stack(names):
+            depths |= {(encoder, name): float(d) for name, d in zip(names, relative_depth(names), strict=True)}
+    found = [depths.get(pair, np.nan) for pair in zip(rows["encoder"], rows["layer"], strict=True)]
+    return rows.assign(relative_depth=found, metric=study.metric)
+
+
+def _with_interval(rows: pd.DataFrame, method: str | np.ndarray) -> pd.DataFrame:
+    """Add how the interval was made, empty where there is none."""
+    known = rows["ci_low"].notna() & rows["ci_high"].notna()
+    return rows.assign(interval=np.where(known, method, ""))
+
+
+def _columns(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return these columns in this order; a column that no row has is NaN."""
+    return rows.reindex(columns=list(names)).reset_index(drop=True)
