@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from layerprobe.analysis.similarity.cka import debiased_cka as debiased_cka
     from layerprobe.analysis.similarity.rsa import rsa as rsa
     from layerprobe.analysis.study import Study as Study, study as study
-    from layerprobe.figures.draw import (
+    from layerprobe.figures.public import (
         best_layer as best_layer,
         curves as curves,
         depth as depth,
@@ -62,7 +62,7 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "analysis.similarity.cka": ("debiased_cka",),
     "analysis.similarity.rsa": ("rsa",),
     "analysis.study": ("Study", "study"),
-    "figures.draw": (
+    "figures.public": (
         "best_layer", "curves", "depth", "draw", "gain_over_random", "heatmap", "layer_weights", "similarity",
     ),
     "figures.report.report": ("write_report",),
