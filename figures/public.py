@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from layerprobe.analysis.similarity.compare_layers import compare_layers
 from layerprobe.analysis.study import SIMILARITY, study
 from layerprobe.figures.axes import draw_panel
-from layerprobe.figures.draw import PLOTS, FigureWithData, file_name, select
+from layerprobe.figures.draw import PLOTS, FigureWithData, draw as draw, file_name, select
 from layerprobe.figures.layout.style import FORMATS, save, write_figure, write_table
 from layerprobe.figures.layout.width import parse_width
 from layerprobe.probe.exceptions import InputError

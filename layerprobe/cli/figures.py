@@ -14,7 +14,7 @@ FIGURES = {
     "heatmap": "Plot the scores of all layers and targets, with the 95 % set of best layers framed, and the controls.",
     "curves": "Plot the score of each layer with its confidence interval over speakers, and the controls.",
     "layer-weights": "Plot the layer weights of the weighted sum with each layer's contribution and score.",
-    "depth": "Plot the relative depth at which each target is predicted, and the difference between valence and arousal.",
+    "depth": "Plot the relative depth at which each target is predicted, and valence minus arousal.",
     "best-layer": "Plot how often each layer scores best in bootstrap resamples of the speakers.",
     "gain-over-random": "Plot the gain of each layer over the same architecture with random weights.",
 }

@@ -58,7 +58,7 @@ def test_features_without_depth_are_a_line_at_the_best_of_them():
     rows = pd.concat([table(names, encoder=encoder) for encoder, names in layers.items()])
     for metric, best in (("ccc", 0.5), ("rmse", 0.3)):
         named = lines(plotted(rows, layers, metric))
-        assert set(named["acoustic, its best feature"].get_ydata()) == {best}
+        assert set(named["acoustic, best feature"].get_ydata()) == {best}
         assert not [name for name in named if name.startswith("acoustic (ribbon")]
 
 

@@ -110,7 +110,7 @@ def test_features_without_depth_have_their_names(n_layers):
         assert_readable(figure, width)
         texts = {text for text, _ in visible_texts(figure)}
         assert {"log mel", "mfcc", "f0", "loudness", "duration"} <= texts
-        assert ("feature; the best is outlined" in texts) == (n_layers is None)
+        assert ("feature; frame: best layer" in texts) == (n_layers is None)
 
 
 @pytest.mark.parametrize("sizes", [(3, 13, 25), (7, 7), (25, 5)])
