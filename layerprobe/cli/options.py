@@ -153,8 +153,6 @@ def user_command(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-
-
 def typer_parameters(kind: type[Any]) -> list[inspect.Parameter]:
     """Return a Typer option for each field of a dataclass of options: name, type, default, range and help."""
     hints, parameters = get_type_hints(kind), []

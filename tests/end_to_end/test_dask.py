@@ -90,7 +90,7 @@ def test_the_error_of_a_shard_is_raised_and_a_missing_scheduler_is_named(corpus,
         extract_on_dask(job, cluster.scheduler_address)
     monkeypatch.setattr("layerprobe.probe.dask_client.CONNECTION_TIMEOUT", 2)
     with pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127.0.0.1:1 "):
-        extract_on_dask(asked, "tcp://127.0.0.1:1")
+        extract_on_dask(job, "tcp://127.0.0.1:1")
 
 
 def test_a_sweep_by_two_workers_one_of_them_killed_gives_the_scores_of_one_process(
@@ -148,5 +148,5 @@ def test_a_sweep_resumes_from_partial_results_and_names_a_missing_scheduler(
     assert command(*arguments, "--dask", cluster.scheduler_address).exit_code == 0
     assert len(probed) == first + 1
     monkeypatch.setattr("layerprobe.probe.dask_client.CONNECTION_TIMEOUT", 2)
-    assert "No Dask scheduler answers" in refused(*words, "--dask", "tcp://127.0.0.1:1")
-    assert "Leave --device or --dask out" in refused(*words, "--device", "cuda", "--dask", "tcp://127.0.0.1:1")
+    assert "No Dask scheduler answers" in refused(*arguments, "--dask", "tcp://127.0.0.1:1")
+    assert "Leave --device or --dask out" in refused(*arguments, "--device", "cuda", "--dask", "tcp://127.0.0.1:1")

@@ -33,7 +33,9 @@ def test_the_page_states_the_findings(folder, page):
         assert (
             f"predicts {target} above chance, with a moment-matched CCC of {numbers} at the layer selected by" in text
         )
-        assert f"For {target}, the highest-scoring layer of hubert is {best[target]['layer']} (moment-matched CCC" in text
+        assert (
+            f"For {target}, the highest-scoring layer of hubert is {best[target]['layer']} (moment-matched CCC" in text
+        )
     assert "In hubert, valence lies deeper than arousal, as de Oliveira et al. (2023) found for HuBERT" in text
     assert f"Run {json.loads((folder / 'findings.json').read_text())['fingerprint']}" in text
 
@@ -115,7 +117,10 @@ def test_every_cell_has_its_text_with_score_interval_and_alpha(folder, page):
     assert len(texts[1]) == len(re.findall(r'id="m1-cell-\d+"', page))
     (text,) = [t for t in texts[0] if t.startswith("hubert, valence, layer 3: ")]
     row = scores.query("control == 'none' and target == 'valence' and layer == '3'").iloc[0]
-    assert f"moment-matched CCC {row['value']:.3f}, 95 % CI over speakers {row['ci_low']:.3f} to {row['ci_high']:.3f}" in text
+    assert (
+        f"moment-matched CCC {row['value']:.3f}, 95 % CI over speakers {row['ci_low']:.3f} to {row['ci_high']:.3f}"
+        in text
+    )
     assert f"median alpha {row['alpha']:g}" in text
 
 

@@ -193,7 +193,8 @@ def test_findings_and_the_report_state_what_text_adds(fused):
     assert "<h2>Fusion</h2>" in page
     assert "<h2>Encoder comparison</h2>" in page
     assert (
-        "text predicts valence better than audio (moment-matched CCC, each at the layer selected by cross-validation)" in page
+        "text predicts valence better than audio (moment-matched CCC, each at the layer selected by cross-validation)"
+        in page
     )
     assert "text predicts arousal worse than audio" in page
 
