@@ -1,7 +1,7 @@
 """Layer-wise probing of speech and text encoders for emotion ratings.
 
-The names in ``__all__`` are the public interface, imported when they are first used, so that ``import layerprobe`` loads
-neither torch nor pandas. Everything else is private and may change.
+The names in ``__all__`` are the public interface, imported when they are first used, so that ``import layerprobe``
+loads neither torch nor pandas. Everything else is private and may change.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""From speech and text to scores: what every stage shares, and a package for each stage."""
+"""From speech and text to scores: what all stages need, and a package for each stage."""

@@ -1,4 +1,4 @@
-"""What the project's files say of the code, of its versions and of each other is true."""
+"""What the project's files state about the code, its versions and each other is true."""
 
 from __future__ import annotations
 

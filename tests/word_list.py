@@ -1,4 +1,4 @@
-"""Check that text and code use the terms of the field: ``python tests/word_list.py [FILES]``, all tracked files if none.
+"""Check that text and code use the terms of the field: ``python tests/word_list.py [FILES]``; all files if none.
 
 Prints ``file:line: word -> term`` for each word of word_list.toml that no entry of its allow-list covers, and exits
 with 1 where there is one.

@@ -24,7 +24,8 @@ def test_a_target_above_chance_has_its_selected_layer_the_highest_scoring_layer_
     assert headlines([finding(), best_set("0", "1", "2"), selected, chance()]) == [
         "e predicts arousal above chance, with a moment-matched CCC of 0.55 (95 % CI over speakers 0.45 to 0.65) at "
         f"the layer selected by cross-validation; {LEVEL}, p = .010.",
-        "For arousal, the highest-scoring layer of e is 1 (moment-matched CCC 0.60, a maximum over layers); layers 0 to 2 "
+        "For arousal, the highest-scoring layer of e is 1 (moment-matched CCC 0.60, a maximum over layers); "
+        "layers 0 to 2 "
         "are not significantly worse than the best (95 % set).",
     ]
     assert headlines([finding(), best_set("1"), chance()]) == [

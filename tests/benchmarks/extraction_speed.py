@@ -6,10 +6,10 @@
 * loop bfloat16: the first loop on a bfloat16 copy of the model, one thread for each core, as ours runs
 * extract: ours, reading, decoding, pooling and writing its checksummed cache included
 
-The loops hear every sixteenth of the files, ours in float32 every fourth, in bfloat16 all: what it does once (hashing
-weights, measuring its precision, two to three seconds) is spread over more sound in a corpus than over a few files.
+The loops encode every sixteenth of the files, ours in float32 every fourth, in bfloat16 all: what it does once (hashing
+weights, measuring its precision, two to three seconds) is divided over more audio in a corpus than over a few files.
 They take turns; medians of ratios within a round count, not seconds. The machine's own limit, matrix products in each
-precision with one thread for each core, is measured in every round, and so is what share of it the encoder's
+precision with one thread for each core, is measured in every round, and so is the fraction of it that the encoder's
 arithmetic reaches (counted by torch's flop counter on transformers' model,
 which leaves out attention's own, 3 % at these lengths).
 """
@@ -114,7 +114,7 @@ def matrix_rate(dtype: torch.dtype) -> float:
 
 
 def work_per_second(model: HubertModel) -> float:
-    """GFLOP per second of sound, of a sound of 5.5 s."""
+    """Return GFLOP per second of audio, for an utterance of 5.5 s."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, int(5.5 * RATE)))
     return float(counter.get_total_flops()) / 5.5 / 1e9
@@ -141,7 +141,7 @@ def compare(folder: Path, size: str, n: int, repeats: int) -> None:
     encoders = {p: load_audio_encoder(upstream, device="cpu", precision=p) for p in ("float32", "bfloat16")}
     mixed_precision = copy.deepcopy(model).to(torch.bfloat16)
     work = work_per_second(model)
-    print(f"HuBERT-{size}, {n} utterances, {seconds:.0f} s, {cores()} cores, {work:.1f} GFLOP per s of sound")
+    print(f"HuBERT-{size}, {n} utterances, {seconds:.0f} s, {cores()} cores, {work:.1f} GFLOP per s of audio")
 
     def ours(precision: str, files: list[Path]) -> Extraction:
         shutil.rmtree(folder / "c.zarr", ignore_errors=True)
@@ -158,23 +158,23 @@ def compare(folder: Path, size: str, n: int, repeats: int) -> None:
         "extract bfloat16": (paths, functools.partial(ours, "bfloat16", paths)),
     }
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
-    shares: dict[str, list[float]] = {p: [] for p in encoders}
+    rates_of: dict[str, list[float]] = {p: [] for p in encoders}
     busy: list[float] = []
     for _ in range(repeats):
         for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-            shares[precision].append(matrix_rate(dtype))
+            rates_of[precision].append(matrix_rate(dtype))
         for name, (files, run) in contenders.items():
             began, worked = time.perf_counter(), time.process_time()
             done = run()
             wall = time.perf_counter() - began
-            heard = sum(soundfile.info(p).duration for p in files)
-            speeds[name].append(heard / wall)
+            encoded = sum(soundfile.info(p).duration for p in files)
+            speeds[name].append(encoded / wall)
             print(
-                f"  {name}: {heard / wall:.1f} s/s (cpu/wall {(time.process_time() - worked) / wall:.2f})", flush=True
+                f"  {name}: {encoded / wall:.1f} s/s (cpu/wall {(time.process_time() - worked) / wall:.2f})", flush=True
             )
             if isinstance(done, Extraction):
-                busy.append(done.encoder_share)
-        for precision, rates in shares.items():
+                busy.append(done.encoder_utilisation)
+        for precision, rates in rates_of.items():
             rates[-1] = speeds[f"extract {precision}"][-1] * work / rates[-1]
     for ours_name, theirs in (
         ("extract bfloat16", "loop float32"),
@@ -186,7 +186,7 @@ def compare(folder: Path, size: str, n: int, repeats: int) -> None:
         print(
             f"{ours_name} / {theirs}: median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         )
-    for precision, rates in shares.items():
+    for precision, rates in rates_of.items():
         print(f"{precision}: {statistics.median(rates):.0%} of the machine's matrix rate")
     print(f"the encoder's threads were at work {min(busy):.1%} of the time or more")
 

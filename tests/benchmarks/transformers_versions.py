@@ -68,8 +68,8 @@ def own_last_state(folder: Path) -> np.ndarray:
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
     family = ARCHITECTURES[model.config.model_type]
     input_chunk = next(family.input_chunks(waveform(), extractor, model.config))
-    told: Any = family.encoder(model)(**input_chunk.inputs, output_hidden_states=True)
-    return np.asarray(told.hidden_states[-1][0, input_chunk.counted])
+    outputs: Any = family.encoder(model)(**input_chunk.inputs, output_hidden_states=True)
+    return np.asarray(outputs.hidden_states[-1][0, input_chunk.counted])
 
 
 def dump(models: Path, out: Path) -> None:
@@ -77,8 +77,8 @@ def dump(models: Path, out: Path) -> None:
     (out / "version").write_text(transformers.__version__)
     for folder in sorted(models.iterdir()):
         encoder = load_audio_encoder(str(folder), precision="float32", device="cpu")
-        heard = zip(OURS, (encoder.hidden_states(waveform()), encoder.reference_states(waveform())), strict=True)
-        states = {f"{how} {k}": x.numpy() for how, told in heard for k, x in zip(encoder.layers, told, strict=True)}
+        pairs = zip(OURS, (encoder.hidden_states(waveform()), encoder.reference_states(waveform())), strict=True)
+        states = {f"{how} {k}": x.numpy() for how, layers in pairs for k, x in zip(encoder.layers, layers, strict=True)}
         np.savez(out / folder.name, allow_pickle=False, own=own_last_state(folder), **states)
 
 

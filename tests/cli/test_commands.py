@@ -166,7 +166,7 @@ def test_mistakes_are_one_sentence_with_a_remedy(finished, corpus, folders, tmp_
     )
     assert "is no cache of embeddings" in refused("sweep", tmp_path, corpus, "--out", tmp_path / "r")
     assert "has no target 'anger'" in refused("sweep", cache, corpus, "--out", tmp_path / "r", "--target", "anger")
-    assert "can't be dealt into 50 speaker-disjoint folds" in refused(
+    assert "can't be split into 50 speaker-disjoint folds" in refused(
         "sweep", cache, corpus, "--out", tmp_path / "r", "--folds", 50
     )
     assert "is no run folder" in refused("heatmap", tmp_path)
@@ -186,7 +186,7 @@ def test_one_speaker_and_too_few_utterances_are_one_sentence(finished, corpus, t
     table = pd.read_csv(corpus)
     table["path"] = [str(corpus.parent / p) for p in table["path"]]
     one = write_table(tmp_path, table.assign(speaker_id="me").to_dict("records"), targets=("arousal", "valence"))
-    assert "1 speaker with 40 utterances can't be dealt into 5" in refused("sweep", cache, one, "--out", tmp_path / "r")
+    assert "1 speaker with 40 utterances can't be split into 5" in refused("sweep", cache, one, "--out", tmp_path / "r")
     three = write_table(tmp_path, table.head(3).to_dict("records"), targets=("arousal", "valence"))
     assert "3 speakers with 3 utterances can't be" in refused("sweep", cache, three, "--out", tmp_path / "r")
 

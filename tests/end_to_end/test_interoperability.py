@@ -73,7 +73,7 @@ def test_duckdb_queries_scores(reported, scores):
         f"select avg(value) from '{reported / 'scores.parquet'}' "
         f"where layer_index = {LAYER} and fold = 'pooled' and metric = 'ccc'"
     )
-    (found,) = duckdb.sql(query).fetchone()
+    ((found,),) = duckdb.sql(query).fetchall()
     assert found == pytest.approx(mean_of_layer(scores), rel=1e-12)
 
 

@@ -119,9 +119,9 @@ def test_bars_count_the_ratings_and_colours_lie_around_zero():
     assert ax.get_xlim() == (1, 7)
     r = pd.DataFrame([[1, -0.5], [-0.5, 1]], index=["a", "b"], columns=["a", "b"])
     ax = plot_correlations(r, Figure().add_subplot(), targets=["a", "b"], names=["a", "b"], size=8, numbered=True)
-    same, apart = (ax.patches[k].get_facecolor() for k in (0, 1))
+    same, other = (ax.patches[k].get_facecolor() for k in (0, 1))
     assert same[0] > same[2]
-    assert apart[0] < apart[2]
+    assert other[0] < other[2]
     assert {t.get_text() for t in ax.texts} == {"1.0", "−.50"}
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a 1", "b 2"]
 
@@ -141,7 +141,7 @@ def test_no_text_lies_over_another(tmp_path, width, n_targets, rng):
     assert_readable(figure, width)
 
 
-def test_the_command_prints_and_draws(tmp_path, write_audio):
+def test_the_command_prints_and_plots(tmp_path, write_audio):
     rows = [
         {"utterance_id": f"u{k}", "path": write_audio(f"u{k}.wav", 0.2).name, "speaker_id": f"s{k % 3}",
          "arousal": 1 + k, "arousal_r1": 1 + k, "arousal_r2": min(7, 2 + k), "split": "train" if k < 4 else "test"}

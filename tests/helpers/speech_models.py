@@ -1,4 +1,4 @@
-"""Small speech encoders of the real architectures, drawn at random and saved as transformers folders."""
+"""Small speech encoders of the real architectures, initialised at random and saved as transformers folders."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ KINDS: dict[str, tuple[PretrainedConfig, type[PreTrainedModel]]] = {
 
 
 def small_model(kind: str) -> PreTrainedModel:
-    """A seeded model of three narrow blocks; every weight is drawn, so that norms are no identities."""
+    """A seeded model of three narrow blocks; every weight is random, so that norms are no identities."""
     torch.manual_seed(7)
     config, architecture = KINDS[kind]
     model = architecture(config)

@@ -22,6 +22,6 @@ def textbook_cka(x, y):
 
 def textbook_rho(x, y, speakers):
     """Spearman's rho over the dissimilarities of utterances of different speakers."""
-    apart = squareform(speakers[:, None] != speakers, checks=False)
-    far = [pdist(side, "euclidean" if side.shape[1] < 3 else "correlation")[apart] for side in (x, y)]
+    differs = squareform(speakers[:, None] != speakers, checks=False)
+    far = [pdist(side, "euclidean" if side.shape[1] < 3 else "correlation")[differs] for side in (x, y)]
     return spearmanr(*far).statistic

@@ -117,7 +117,7 @@ def test_baselines_are_the_transcript_the_raters_and_the_mean(swept):
 def test_the_variance_of_a_layer_and_its_covariate_is_partitioned(swept, corpus):
     out, run = swept
     parts = variance_partition(bootstrap_scores(read_predictions(out), metric="r2")).set_index(["target", "layer"])
-    assert parts.loc[("valence", "3"), "unique_beside"] > 0.9
+    assert parts.loc[("valence", "3"), "unique_covariates"] > 0.9
     assert abs(parts.loc[("valence", "3"), "unique_layer"]) < 0.1
     assert parts.loc[("arousal", "3"), "unique_layer"] > 0.9
     assert run.plan["covariates"][0]["layer"] == "1"
@@ -142,7 +142,7 @@ def test_rated_and_nominal_targets_have_figures_of_their_own(swept, corpus, tmp_
         "Layer weighting",
     ):
         assert heading in page
-    assert "the transcript&#39;s words alone" in page
+    assert "text baseline" in page
     only = quick(corpus[2], targets=("emotion",), weighted_sum_seeds=0)
     alone = sweep([corpus[0]], corpus[2], only, out=tmp_path / "only")
     assert draw("heatmap", [tmp_path / "only"])[-1].name == "heatmap.svg"
