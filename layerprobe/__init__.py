@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layerprobe.analysis.corpus import describe as describe
     from layerprobe.analysis.findings.collect import collect_findings as collect_findings
-    from layerprobe.analysis.findings.records import Finding as Finding
+    from layerprobe.analysis.findings.records import Finding as Finding, read_findings as read_findings
     from layerprobe.analysis.model_comparison import compare as compare
     from layerprobe.analysis.similarity.cca import ridge_cca as ridge_cca
     from layerprobe.analysis.similarity.cka import debiased_cka as debiased_cka
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbedder need scikit-learn
     "analysis.corpus": ("describe",),
     "analysis.findings.collect": ("collect_findings",),
-    "analysis.findings.records": ("Finding",),
+    "analysis.findings.records": ("Finding", "read_findings"),
     "analysis.model_comparison": ("compare",),
     "analysis.similarity.cca": ("ridge_cca",),
     "analysis.similarity.cka": ("debiased_cka",),
@@ -139,6 +139,7 @@ __all__ = [
     "plan_sweep",
     "predict",
     "pretrain",
+    "read_findings",
     "read_manifest",
     "read_run",
     "ridge_cca",

@@ -11,6 +11,8 @@ import yaml
 from house_table import DOCUMENT, cells, shown_table, table
 from packaging.requirements import Requirement
 
+import layerprobe
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 WORKFLOWS_AND_FORMS = sorted(p.name for p in (ROOT / ".github").rglob("*.yml"))
@@ -81,3 +83,11 @@ def test_workflows_and_forms_can_be_read(name):
         assert set(kinds) <= {"markdown", "textarea", "input", "dropdown", "checkboxes"}
         ids = [field["id"] for field in content["body"] if field["type"] != "markdown"]
         assert len(ids) == len(set(ids))
+
+
+def test_the_page_of_the_public_interface_lists_it():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    names = [
+        n for line in page.splitlines() if line.startswith("| `") for n in re.findall(r"`(\w+)`", line.split("|")[1])
+    ]
+    assert sorted(names) == sorted(layerprobe.__all__)
