@@ -143,7 +143,7 @@ def sweep(
     *,
     output: Output,
 ) -> None:
-    """Probe every layer for every target with speaker-independent cross-validation and control tasks."""
+    """Layer-wise probing: score every layer for every target by speaker-independent cross-validation, with controls."""
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.extraction.control_caches import control_caches
     from layerprobe.probe.sweep.covariates import parse_covariate
