@@ -119,7 +119,7 @@ def test_layers_are_compared_from_the_caches_of_the_run(finished, tmp_path):
     assert (folder / "figures" / "similarity.svg").exists()
     moved = cache.rename(cache.with_name("moved.zarr"))
     try:
-        assert f"{cache} is gone. Put the cache back there, or sweep again." in refused("similarity", folder)
+        assert f"{cache} is missing. Move the cache back there, or sweep again." in refused("similarity", folder)
     finally:
         moved.rename(cache)
 

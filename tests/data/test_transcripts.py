@@ -155,7 +155,7 @@ def test_the_commands_add_a_recognisers_transcripts_and_compare_scores(corpus, r
     result = command("asr-impact", out, "--text-encoder", text, "--out", tmp_path / "cost", "--folds", 3)
     assert result.exit_code == 0, result.output
     assert "human, cross-validated layer" in result.stdout
-    assert "recogniser, best layer" in result.stdout
+    assert "recogniser, cross-validated layer" in result.stdout
     result = command("report", tmp_path / "cost")
     assert result.exit_code == 0, result.output
     assert "word error rate" in (tmp_path / "cost" / "report.html").read_text()

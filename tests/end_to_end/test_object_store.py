@@ -250,8 +250,8 @@ def test_a_store_that_is_lost_half_way_is_reported():
     script = (
         "import os, signal, sys\nfrom helpers.cache_rows import DIM, PLAN, rows\n"
         "from layerprobe.probe.cache.writer import CacheWriter\n"
-        "import typer\nfrom layerprobe.cli.options import reported\napp = typer.Typer()\n"
-        "@app.command()\n@reported\ndef fill() -> None:\n"
+        "import typer\nfrom layerprobe.cli.options import user_command\napp = typer.Typer()\n"
+        "@app.command()\n@user_command\ndef fill() -> None:\n"
         "    with CacheWriter('s3://corpora/lost.zarr', PLAN, dim=DIM) as writer:\n"
         "        for row in rows(2):\n"
         "            writer.append(*row)\n            writer.flush()\n"

@@ -129,9 +129,10 @@ def test_the_readmes_python_example_runs_in_a_users_folder(how, interpreters, ma
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     example = example.replace('"my.csv"', repr(str(material / "my.csv")))
     example = example.replace('"facebook/hubert-base-ls960"', repr(str(material / "speech")))
-    (folder / "notebook.py").write_text(example)
+    (folder / "notebook.py").write_text(example.replace("lp.heatmap(run)", 'lp.heatmap(run, out="heatmap.png")'))
     ran(interpreters[how], folder, "notebook.py")
-    assert (folder / "runs" / "first" / "figures" / "heatmap.png").exists()
+    assert (folder / "runs" / "first" / "scores.parquet").exists()
+    assert (folder / "heatmap.png").exists()
 
 
 def test_an_installation_brings_one_name_and_everything_that_is_read_at_run_time(distributions):

@@ -220,7 +220,7 @@ def test_correlations_are_at_the_right_or_below_with_their_values(width):
 def test_the_figure_of_gains_is_readable_and_even_around_zero(width, sizes):
     layers = encoder_layers(*sizes)
     rows = tables(layers, TARGETS[1], controls=("none",)).drop(columns="control")
-    rows = rows.assign(value=rows["value"] - 0.3, low=np.nan, high=np.nan)
+    rows = rows.assign(value=rows["value"] - 0.3, ci_low=np.nan, ci_high=np.nan)
     figure = gain_over_random_figure(
         rows, layers=layers, targets=list(TARGETS[1]), label="CCC, trained better than random weights by", width=width
     )
