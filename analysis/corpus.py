@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.schema import Manifest, rater_columns
+from layerprobe.probe.data.manifest.schema import Manifest, rater_columns
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
@@ -82,7 +82,7 @@ def describe(manifest: Manifest) -> Description:
     """Describe a corpus by its manifest; no audio is opened.
 
     Args:
-        manifest: as `probe.data.read.read_manifest` reads it
+        manifest: as `probe.data.manifest.read.read_manifest` reads it
 
     Returns:
         tables of sizes, ratings, classes, correlations, agreement and speakers; ``fraction_at_bounds`` is the fraction

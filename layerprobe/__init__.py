@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from layerprobe.probe import metrics as metrics
     from layerprobe.probe.cache.store import Cache as Cache, open_cache as open_cache
     from layerprobe.probe.data.importers.registry import import_corpus as import_corpus
-    from layerprobe.probe.data.read import read_manifest as read_manifest
-    from layerprobe.probe.data.schema import Manifest as Manifest
-    from layerprobe.probe.data.write import write_manifest as write_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest as read_manifest
+    from layerprobe.probe.data.manifest.schema import Manifest as Manifest
+    from layerprobe.probe.data.manifest.write import write_manifest as write_manifest
     from layerprobe.probe.encoders.loading import load_encoder as load_encoder
     from layerprobe.probe.exceptions import InputError as InputError
     from layerprobe.probe.extraction.extract import extract as extract
@@ -78,9 +78,9 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "figures.report.report": ("write_report",),
     "probe.cache.store": ("Cache", "open_cache"),
     "probe.data.importers.registry": ("import_corpus",),
-    "probe.data.read": ("read_manifest",),
-    "probe.data.schema": ("Manifest",),
-    "probe.data.write": ("write_manifest",),
+    "probe.data.manifest.read": ("read_manifest",),
+    "probe.data.manifest.schema": ("Manifest",),
+    "probe.data.manifest.write": ("write_manifest",),
     "probe.encoders.loading": ("load_encoder",),
     "probe.exceptions": ("InputError",),
     "probe.extraction.extract": ("extract",),

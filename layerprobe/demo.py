@@ -12,7 +12,7 @@ from pathlib import Path
 
 from layerprobe.figures.report.report import write_report
 from layerprobe.probe.cache.store import Cache
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import OWN, load_encoder
 from layerprobe.probe.encoders.text import load_text_encoder

@@ -104,7 +104,7 @@ def write_audio(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def ten_voices(tmp_path_factory):
     """A manifest of ten short utterances of ten speakers."""
-    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest
 
     folder, table = tmp_path_factory.mktemp("ten-voices"), []
     for i in range(10):

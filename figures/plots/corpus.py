@@ -21,7 +21,7 @@ from layerprobe.figures.layout.style import (
     wrapped,
 )
 from layerprobe.figures.layout.width import font_size
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 
 BINS = 24
 NAME_WIDTH = 1.4  # inches for a name to the left of a panel

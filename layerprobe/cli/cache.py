@@ -31,7 +31,7 @@ def info(
     """Show what a cache holds, how it was made, what was quarantined, and its size."""
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.cache.verify import coverage
-    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.filesystem import size_of
     from layerprobe.probe.sweep.float16_cost import float16_loss
 
@@ -97,7 +97,7 @@ def repair(
 ) -> None:
     """Encode the utterances of damaged blocks again, and no others."""
     from layerprobe.probe.cache.layout import CACHE_QUARANTINE
-    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.encoders.loading import load_encoder
     from layerprobe.probe.extraction.repair import repair as repair_stage
 
@@ -145,7 +145,7 @@ def merge(
     output: Output,
 ) -> None:
     """Merge the shards that extract --shard filled, once all are complete."""
-    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.extraction.shards import merge as merge_stage
 
     added = merge_stage(path, read_manifest(manifest, speakers=False), progress=output.progress)

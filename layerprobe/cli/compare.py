@@ -53,7 +53,7 @@ def fuse(
     from layerprobe.analysis.model_comparison import compare as compare_runs
     from layerprobe.analysis.study import study
     from layerprobe.probe.cache.store import open_cache
-    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.sweep.settings import plan_sweep
     from layerprobe.probe.sweep.sweep import sweep
 

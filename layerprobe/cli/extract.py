@@ -86,7 +86,7 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
 ) -> None:
     """Encode every utterance of a manifest and cache the pooled embeddings of all layers."""
     from layerprobe.probe.cache.layout import CACHE_QUARANTINE
-    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.extraction.extract import plan_extraction, run_extraction
     from layerprobe.probe.extraction.multiprocess import ExtractionJob
     from layerprobe.probe.extraction.settings import extraction_plan
@@ -224,7 +224,7 @@ def check_encoder(
     output: Output,
 ) -> None:
     """Check that an encoder's layers are read correctly, and measure its speed and precision."""
-    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.encoders.diagnostics import measure, run_checks
     from layerprobe.probe.encoders.loading import load_audio_encoder
     from layerprobe.probe.extraction.estimate import sample_waveforms

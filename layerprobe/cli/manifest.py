@@ -25,7 +25,7 @@ def init(
     output: Output,
 ) -> None:
     """Write a .toml header for a table, with scales guessed from its ratings; an existing header is kept."""
-    from layerprobe.probe.data.draft_header import draft_header, write_draft
+    from layerprobe.probe.data.manifest.draft_header import draft_header, write_draft
 
     draft = draft_header(table)
     write_draft(draft)
@@ -62,9 +62,9 @@ def validate(
     output: Output,
 ) -> None:
     """Check every row of a manifest; report all errors together, or warnings of doubtful entries."""
+    from layerprobe.probe.data.manifest.read import read_numbered_manifest
+    from layerprobe.probe.data.manifest.schema import ROW_COUNTING
     from layerprobe.probe.data.manifest_warnings import manifest_warnings
-    from layerprobe.probe.data.read import read_numbered_manifest
-    from layerprobe.probe.data.schema import ROW_COUNTING
     from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
     numbered = read_numbered_manifest(manifest, speakers=not no_speakers)
@@ -164,7 +164,7 @@ def describe(
     from layerprobe.figures.layout.style import save
     from layerprobe.figures.layout.width import parse_width
     from layerprobe.figures.plots.corpus import corpus_figure
-    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest
 
     inches = None if width is None else parse_width(width)
     checked = read_manifest(manifest, speakers=not no_speakers)

@@ -61,7 +61,7 @@ def pretrain(
     output: Output,
 ) -> None:
     """Pre-train a small HuBERT on unlabelled audio by masked prediction of cluster units."""
-    from layerprobe.probe.data.read import read_utterances
+    from layerprobe.probe.data.manifest.read import read_utterances
     from layerprobe.probe.pretraining.pretrain import pretrain as pretrain_stage
 
     progress = None if output.quiet else output.progress
@@ -92,7 +92,7 @@ def distil(
     output: Output,
 ) -> None:
     """Distil a small student encoder from a larger one, which it learns to predict on unlabelled audio."""
-    from layerprobe.probe.data.read import read_utterances
+    from layerprobe.probe.data.manifest.read import read_utterances
     from layerprobe.probe.pretraining.distil import distil as distil_stage
 
     progress = None if output.quiet else output.progress

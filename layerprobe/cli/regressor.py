@@ -35,7 +35,7 @@ def train(
     output: Output,
 ) -> None:
     """Fine-tune speech and text encoders jointly to predict all ratings, evaluated on unseen speakers."""
-    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.regressor.plan import plan_training
     from layerprobe.probe.regressor.train import run_training
     from layerprobe.probe.results.run_folder import POOLED
@@ -75,7 +75,7 @@ def predict(
     output: Output,
 ) -> None:
     """Rate audio files with a trained regressor, each rating with its prediction interval."""
-    from layerprobe.probe.data.read import read_utterances
+    from layerprobe.probe.data.manifest.read import read_utterances
     from layerprobe.probe.regressor.predict import predict as predict_stage
 
     found = predict_stage(run, read_utterances(table), device=choose_device(device), progress=output.progress)

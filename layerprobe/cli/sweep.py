@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from layerprobe.probe.cache.store import Cache
-    from layerprobe.probe.data.schema import Manifest
+    from layerprobe.probe.data.manifest.schema import Manifest
     from layerprobe.probe.results.run_folder import Run
     from layerprobe.probe.results.sweep_plan import SweepPlan
     from layerprobe.probe.sweep.covariates import Covariate
@@ -235,7 +235,7 @@ def _new_inputs(
     choices: dict[str, Any],
 ) -> _Inputs:
     """Return the inputs as the command line gives them."""
-    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.sweep.settings import plan_sweep
 
     checked = read_manifest(manifest or Path(), speakers=choices["speakers"])
@@ -252,7 +252,7 @@ def _recorded_inputs(
     changed: dict[str, Any],
 ) -> _Inputs:
     """Return the inputs of a recorded sweep, with those of the command line in their place; notes name the latter."""
-    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES
     from layerprobe.probe.sweep.recorded import overridden, override, plan_arguments
     from layerprobe.probe.sweep.settings import plan_sweep

@@ -44,10 +44,10 @@ def transcribe(
 ) -> None:
     """Write a manifest with transcripts from a folder or a speech recogniser; existing transcripts are kept."""
     from layerprobe.probe.data.asr import load_recogniser, transcribe as transcribe_stage
-    from layerprobe.probe.data.read import read_manifest
-    from layerprobe.probe.data.schema import ASR_TRANSCRIPT, TRANSCRIPT
+    from layerprobe.probe.data.manifest.read import read_manifest
+    from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, TRANSCRIPT
+    from layerprobe.probe.data.manifest.write import write_manifest
     from layerprobe.probe.data.transcripts import add_transcripts, read_transcripts
-    from layerprobe.probe.data.write import write_manifest
 
     if (source.asr is None) == (source.from_folder is None):
         raise InputError("Name one source of transcripts: --asr RECOGNISER, or --from FOLDER.")
@@ -111,8 +111,8 @@ def asr_impact(
     from layerprobe.analysis.model_comparison import compare
     from layerprobe.cli.compare import scores_text
     from layerprobe.probe.cache.store import open_cache
-    from layerprobe.probe.data.read import read_manifest
-    from layerprobe.probe.data.schema import ASR_TRANSCRIPT, TRANSCRIPT
+    from layerprobe.probe.data.manifest.read import read_manifest
+    from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, TRANSCRIPT
     from layerprobe.probe.encoders.text import load_text_encoder
     from layerprobe.probe.extraction.extract import extract
     from layerprobe.probe.sweep.settings import plan_sweep
@@ -143,7 +143,7 @@ def _word_error_text(table: object) -> str:
 
     from layerprobe.analysis.findings.formatting import ranged
     from layerprobe.analysis.statistics.word_error_rate import error_rates
-    from layerprobe.probe.data.schema import ASR_TRANSCRIPT, TRANSCRIPT
+    from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, TRANSCRIPT
     from layerprobe.probe.data.word_errors import word_error_table
 
     assert isinstance(table, pd.DataFrame)

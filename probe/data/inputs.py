@@ -11,7 +11,7 @@ import pandas as pd
 
 from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row, span_of
-from layerprobe.probe.data.schema import TRANSCRIPT
+from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 
 NO_TEXT = "no text"  # the content of a row whose transcript is empty
 # Seconds. Audio that is decoded ahead is held in memory; this much is 77 MB per utterance at 16 kHz.

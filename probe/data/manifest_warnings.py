@@ -14,8 +14,8 @@ from layerprobe.probe.data.audio import read_audio_file
 from layerprobe.probe.data.audio_hashes import Row, span_of
 from layerprobe.probe.data.audio_reader import Quarantine, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION
-from layerprobe.probe.data.read import NumberedManifest
-from layerprobe.probe.data.schema import Target, rater_columns
+from layerprobe.probe.data.manifest.read import NumberedManifest
+from layerprobe.probe.data.manifest.schema import Target, rater_columns
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprobe.probe.data.schema import TRANSCRIPT
+from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.exceptions import InputError
 
 SOURCE = "_source"  # suffix of the column with the source of each transcript

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from layerprobe.probe.cache.store import Cache, open_cache
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.loading import ACOUSTIC, load_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import run_extraction

@@ -8,8 +8,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from layerprobe.probe.dask_client import RETRIES, cluster, n_workers
-from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.manifest.read import read_manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError

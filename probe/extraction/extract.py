@@ -13,7 +13,7 @@ from layerprobe.probe.cache.store import Cache, CacheMismatchError, open_cache
 from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError
 from layerprobe.probe.data.audio_hashes import AudioHashes, records
 from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
-from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
+from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.diagnostics import precision_error, precision_summary
 from layerprobe.probe.encoders.linear_kernels import products_used

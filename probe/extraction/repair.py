@@ -27,7 +27,7 @@ from layerprobe.probe.cache.verify import Damage, block_ids, verify
 from layerprobe.probe.cache.writer import StorageOverflowError, stored
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import MAX_DURATION, InputReader
-from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
+from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.inputs import make_input_reader

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.data.audio import CHANNELS, RESAMPLER
 from layerprobe.probe.data.inputs import MAX_DURATION
-from layerprobe.probe.data.schema import TRANSCRIPT
+from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import ACOUSTIC, OWN
 from layerprobe.probe.encoders.pooling import pooling_named

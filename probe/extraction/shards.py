@@ -17,7 +17,7 @@ from layerprobe.probe.cache.journal import JOURNAL
 from layerprobe.probe.cache.layout import CacheMismatchError, check_format, read_quarantine
 from layerprobe.probe.cache.store import BLOCK, Cache, open_cache
 from layerprobe.probe.cache.writer import CacheWriter
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import Extraction, run_extraction

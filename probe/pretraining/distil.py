@@ -15,7 +15,7 @@ from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row
 from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION, AudioReader
-from layerprobe.probe.data.read import read_utterances
+from layerprobe.probe.data.manifest.read import read_utterances
 from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.loading import load_model
 from layerprobe.probe.encoders.speech import LoadedModel

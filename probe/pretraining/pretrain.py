@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import AutoFeatureExtractor, HubertConfig
 
-from layerprobe.probe.data.read import read_utterances
+from layerprobe.probe.data.manifest.read import read_utterances
 from layerprobe.probe.encoders.loading import EMBEDDED, load_audio_encoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError

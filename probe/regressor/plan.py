@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.hooks import tensors_hash
 from layerprobe.probe.encoders.loading import load_model
 from layerprobe.probe.encoders.speech import NEVER_READ

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from layerprobe.probe.data.read import read_utterances
+from layerprobe.probe.data.manifest.read import read_utterances
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor.dataset import UtteranceDataset

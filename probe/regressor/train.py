@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.manifest.read import read_manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.metrics import MomentMatching

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from layerprobe.probe.cache.store import Cache, open_cache
-from layerprobe.probe.data.schema import TRANSCRIPT
+from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.sweep.inputs import SweepDataset, row_indices, transcripts
 from layerprobe.probe.sweep.provenance import describe_cache

@@ -11,7 +11,7 @@ import pandas as pd
 
 from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.cache.writer import CacheWriter
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.results.run_folder import POOLED
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.cache.store import Cache, open_cache
-from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
+from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.results.run_folder import LABELS

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.cache.store import Cache
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.results.sweep_plan import SweepPlan

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from layerprobe.probe.cache.store import Cache, open_cache
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, resolve
 from layerprobe.probe.results.run_folder import read_plan

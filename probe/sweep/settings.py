@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from layerprobe.probe.cache.store import Cache
-from layerprobe.probe.data.schema import TRANSCRIPT, Manifest
+from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS

@@ -14,7 +14,7 @@ import torch
 
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.dask_client import cluster, n_workers
-from layerprobe.probe.data.schema import ASR_TRANSCRIPT, TRANSCRIPT, Manifest, rater_columns
+from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, TRANSCRIPT, Manifest, rater_columns
 from layerprobe.probe.data.word_errors import WORD_ERRORS, word_error_table
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import FINAL

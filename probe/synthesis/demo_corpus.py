@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from layerprobe.probe.data.schema import Header, Target
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.schema import Header, Target
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.synthesis.espeak import Utterance, synthesise
 

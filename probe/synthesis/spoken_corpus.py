@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from layerprobe.probe.data.schema import Header
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.schema import Header
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.synthesis.demo_corpus import VARIANTS as DEMO_VARIANTS

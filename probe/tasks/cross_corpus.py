@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import Split
 

@@ -25,9 +25,9 @@ from helpers.measured_targets import LIBRISPEECH, write_measured_manifest
 
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores, bootstrap_scores
 from layerprobe.probe.cache.store import Cache, open_cache
-from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
+from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.results.run_folder import read_predictions

@@ -29,8 +29,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 from transformers.utils import logging
 
-from layerprobe.probe.data.schema import Header, Manifest, Target
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.extraction.extract import run_extraction
 

@@ -36,7 +36,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from layerprobe.probe.data.schema import Header, Manifest
+from layerprobe.probe.data.manifest.schema import Header, Manifest
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.extraction.extract import Extraction, extract
 from layerprobe.probe.system import cores

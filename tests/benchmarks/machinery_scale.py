@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from layerprobe.probe.data.schema import Header, Manifest, Target
+from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
 from layerprobe.probe.encoders.base import FrameChunk
 from layerprobe.probe.extraction.extract import extract
 

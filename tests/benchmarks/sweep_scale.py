@@ -19,7 +19,7 @@ import pandas as pd
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.writer import CacheWriter
-from layerprobe.probe.data.schema import Header, Manifest, Target
+from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from helpers.command_line import run as command
 
-from layerprobe.probe.data.draft_header import DraftTarget, draft_header, write_draft
-from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.data.scales import usual_scale
-from layerprobe.probe.data.schema import Nominal, Target
+from layerprobe.probe.data.manifest.draft_header import DraftTarget, draft_header, write_draft
+from layerprobe.probe.data.manifest.read import read_manifest
+from layerprobe.probe.data.manifest.scales import usual_scale
+from layerprobe.probe.data.manifest.schema import Nominal, Target
 from layerprobe.probe.exceptions import InputError
 
 

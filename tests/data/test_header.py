@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from layerprobe.probe.data.header import read_header
-from layerprobe.probe.data.schema import Header, ManifestError, Target
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.header import read_header
+from layerprobe.probe.data.manifest.schema import Header, ManifestError, Target
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 
 SCALE = "[targets.arousal]\nminimum = 1\nmaximum = 7\n"

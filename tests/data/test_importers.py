@@ -23,7 +23,7 @@ from helpers.corpus_trees import (
 
 from layerprobe.probe.data.importers.base import write_imported
 from layerprobe.probe.data.importers.registry import import_corpus
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # audformat's own calls of pandas

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from helpers.voices import write_table
 
-from layerprobe.probe.data.read import read_manifest, read_numbered_manifest
-from layerprobe.probe.data.schema import Header, Manifest, ManifestError, Nominal, Target, rater_columns
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.read import read_manifest, read_numbered_manifest
+from layerprobe.probe.data.manifest.schema import Header, Manifest, ManifestError, Nominal, Target, rater_columns
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 
 

@@ -8,8 +8,8 @@ import pytest
 from helpers.command_line import run as command
 from helpers.voices import write_table
 
+from layerprobe.probe.data.manifest.read import read_numbered_manifest
 from layerprobe.probe.data.manifest_warnings import manifest_warnings
-from layerprobe.probe.data.read import read_numbered_manifest
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from helpers.text_models import save_text_model
 from helpers.voices import voice, write_table
 
 from layerprobe.probe.data.asr import load_recogniser, transcribe
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.transcripts import FoundTranscripts, add_transcripts, read_transcripts
 from layerprobe.probe.exceptions import InputError
 

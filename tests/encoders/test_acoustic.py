@@ -12,7 +12,7 @@ from scipy.fft import dct
 
 from layerprobe.probe.cache.store import CacheMismatchError, open_cache
 from layerprobe.probe.data.audio import read_audio_file
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders import acoustic
 from layerprobe.probe.encoders.acoustic import AcousticEncoder, AcousticSettings
 from layerprobe.probe.encoders.pooling import POOLINGS

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.probe.cache.store import open_cache
-from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.encoders.loading import EMBEDDED, load_audio_encoder, load_encoder
 from layerprobe.probe.extraction.control_caches import control_caches
 from layerprobe.probe.extraction.extract import extract

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.inputs import NO_TEXT
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.encoders.pooling import pool_frame_chunks
 from layerprobe.probe.encoders.text import OVERLAP, load_text_encoder

@@ -16,7 +16,7 @@ from helpers.preloaded import two_workers
 from helpers.speech_models import load_exact
 from helpers.voices import voice, write_table
 
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.dask import extract_on_dask

@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.cache.writer import CacheWriter
-from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.data.schema import Header, ManifestError, Target
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
+from layerprobe.probe.data.manifest.schema import Header, ManifestError, Target
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.extraction.extract import extract
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -61,7 +61,7 @@ def test_a_forked_process_extracts_after_its_parent_has(ten_voices, folders, tmp
     script = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom helpers.speech_models import load_exact\n"
         "from layerprobe.probe.extraction.extract import extract\n"
-        "from layerprobe.probe.data.read import read_manifest\n"
+        "from layerprobe.probe.data.manifest.read import read_manifest\n"
         "manifest, encoder = read_manifest(Path(sys.argv[1])), load_exact(Path(sys.argv[2]))\n"
         "extract(manifest, encoder, Path(sys.argv[3]) / 'parent.zarr')\n"
         "child = os.fork()\n"

@@ -9,8 +9,8 @@ import numpy as np
 import soundfile
 from helpers.voices import voice
 
-from layerprobe.probe.data.schema import Header, Nominal, Target
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.schema import Header, Nominal, Target
+from layerprobe.probe.data.manifest.write import write_manifest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """

@@ -42,7 +42,7 @@ import layerprobe.probe.cache.lease
 from helpers.speech_models import load_exact
 from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from helpers.remote_caches import remote_hash
 
 layerprobe.probe.cache.lease.WAIT_SECONDS = 0.05  # no other process takes it over

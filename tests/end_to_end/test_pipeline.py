@@ -13,7 +13,7 @@ from layerprobe.analysis.layers.scores import layer_scores
 from layerprobe.figures.layout.style import save
 from layerprobe.figures.plots.heatmap import heatmap_figure
 from layerprobe.probe.cache.store import open_cache
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.sweep.settings import plan_sweep

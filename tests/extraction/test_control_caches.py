@@ -11,7 +11,7 @@ from helpers.speech_models import load_exact
 from helpers.voices import voice, write_table
 
 from layerprobe.probe.cache.store import open_cache
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.control_caches import control_caches
 from layerprobe.probe.extraction.extract import extract

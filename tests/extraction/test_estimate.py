@@ -11,7 +11,7 @@ from helpers.speech_models import load_exact
 from helpers.voices import write_table
 
 from layerprobe.probe.data.audio_hashes import AudioHashes
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.estimate import estimate_resources, size_text
 from layerprobe.probe.extraction.extract import extract, run_extraction

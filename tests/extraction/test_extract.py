@@ -16,7 +16,7 @@ from helpers.voices import write_table
 from layerprobe.probe.cache.store import Cache, CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.data.audio import read_audio_file
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders.linear_kernels import products_used
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.pooling import pool_layers

@@ -22,7 +22,7 @@ from helpers.voices import voice, write_table
 
 from layerprobe.probe.cache.store import BLOCK, CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import verify
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract

@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.audio import read_audio_file
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract

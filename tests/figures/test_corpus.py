@@ -12,8 +12,8 @@ from helpers.voices import write_table
 from layerprobe.analysis.corpus import agreement, describe
 from layerprobe.figures.layout.correlations import plot_correlations
 from layerprobe.figures.plots.corpus import corpus_figure, plot_ratings
-from layerprobe.probe.data.read import read_manifest
-from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
+from layerprobe.probe.data.manifest.read import read_manifest
+from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.metrics import ccc
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from scipy.signal import butter, find_peaks, sosfiltfilt
 
 from layerprobe.probe.data.audio import read_audio_file
-from layerprobe.probe.data.schema import Header, Target
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.schema import Header, Target
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.encoders.acoustic import AcousticEncoder
 
 RATE = 16_000

@@ -9,7 +9,7 @@ from helpers.cache_rows import PLAN
 
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.writer import CacheWriter
-from layerprobe.probe.data.schema import Header, Manifest, Target
+from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
 from layerprobe.probe.sweep.settings import plan_sweep
 
 N, N_LAYERS, DIM = 240, 5, 6

@@ -10,7 +10,7 @@ import pandas as pd
 from helpers.planted import store
 
 from layerprobe.figures.report.report import write_report
-from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
+from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.sweep.covariates import LayerCovariate
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep

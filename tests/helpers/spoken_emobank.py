@@ -15,8 +15,8 @@ import soundfile
 import soxr
 from helpers.measured_targets import REAL_DATA
 
-from layerprobe.probe.data.schema import Header, Target
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.schema import Header, Target
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.synthesis.demo_corpus import utterance_of_arousal
 from layerprobe.probe.synthesis.espeak import synthesise
 

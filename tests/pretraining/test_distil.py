@@ -179,7 +179,7 @@ def test_the_command_makes_a_student_that_extract_takes(corpus, folders, tmp_pat
 @pytest.mark.skipif(not (LIBRISPEECH.exists() and WHISPER.exists()), reason="no real speech here")
 def test_a_student_of_the_real_encoder_tracks_its_layers(tmp_path):
     """On real speech: better than heads on the student as it began, and than a student of random weights."""
-    from layerprobe.probe.data.read import read_manifest
+    from layerprobe.probe.data.manifest.read import read_manifest
 
     table = read_manifest(write_measured_manifest(tmp_path / "libri.csv", n_utterances=24)).table
     plan = replace(PLAN, layers=("2", "4"), steps=15, batch_size=2, crop_seconds=5.0, learning_rate=1e-3, eval_every=15)

@@ -12,7 +12,7 @@ import torch
 from helpers.text_models import save_text_model
 from helpers.voices import write_table
 
-from layerprobe.probe.data.read import read_manifest, read_utterances
+from layerprobe.probe.data.manifest.read import read_manifest, read_utterances
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.progress import NullProgress

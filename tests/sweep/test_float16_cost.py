@@ -13,7 +13,7 @@ from helpers.voices import voice, write_table
 
 from layerprobe.probe.cache.store import CacheMismatchError, block_file, open_cache
 from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError, stored
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.sweep.float16_cost import float16_loss

@@ -14,8 +14,8 @@ from layerprobe.analysis.layers.selection import with_chosen
 from layerprobe.analysis.model_comparison import compare, fusion_gains
 from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.analysis.study import study
-from layerprobe.probe.data.schema import Header, Manifest, Target
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import MomentMatching
 from layerprobe.probe.results.run_folder import FUSED_RIDGE, FUSED_WEIGHTED_SUM, POOLED, read_predictions, read_run

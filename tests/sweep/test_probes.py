@@ -15,7 +15,7 @@ from layerprobe.analysis.layers.variance_partitioning import variance_partition
 from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.figures.draw import draw
 from layerprobe.figures.report.report import write_report
-from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
+from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import POOLED, read_predictions, read_run
 from layerprobe.probe.sweep.covariates import LayerCovariate, parse_covariate

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.planted import DIM, TARGETS, N, manifest_of, quick, store
 
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.display import run_html
 from layerprobe.probe.results.run_folder import (

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from helpers.planted import DIM, LAYERS, N_LAYERS, N, manifest_of, quick, store
 
-from layerprobe.probe.data.schema import Manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc, pearson, rmse
 from layerprobe.probe.progress import NullProgress

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from helpers.planted import DIM, LAYERS, N, quick, store
 
-from layerprobe.probe.data.schema import Header, Manifest, Nominal, Target
+from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.results.run_folder import POOLED, Predictions, read_predictions, read_run

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerprobe.probe.data.read import read_manifest
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.synthesis.demo_corpus import (
     ADJECTIVES,
     HEADER,

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from helpers.command_line import run as command
 
-from layerprobe.probe.data.read import read_utterances
+from layerprobe.probe.data.manifest.read import read_utterances
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.synthesis.demo_corpus import VARIANTS, plan_corpus
 from layerprobe.probe.synthesis.spoken_corpus import RATES, plan_speech, voices, write_speech_corpus

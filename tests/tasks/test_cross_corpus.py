@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from layerprobe.probe.data.schema import Header, Manifest, Target
+from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import assert_disjoint, fold_splits
 from layerprobe.probe.tasks.cross_corpus import corpus_names, splits_within

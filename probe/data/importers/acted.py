@@ -19,7 +19,7 @@ from layerprobe.probe.data.importers.base import (
     find_entry,
     tidy,
 )
-from layerprobe.probe.data.schema import Header, Nominal
+from layerprobe.probe.data.manifest.schema import Header, Nominal
 from layerprobe.probe.exceptions import InputError
 
 NO_RATINGS = "no ratings of arousal, valence or dominance: the target is the emotion, and no rating is derived from it"

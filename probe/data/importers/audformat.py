@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from layerprobe.probe.data.importers.base import SAM, Imported, tidy
-from layerprobe.probe.data.schema import TRANSCRIPT, Header, Nominal, Target
+from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Header, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 

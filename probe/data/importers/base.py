@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprobe.probe.data.schema import Header, Target
-from layerprobe.probe.data.write import write_manifest
+from layerprobe.probe.data.manifest.schema import Header, Target
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 
 SAM = {  # self-assessment manikins (Bradley and Lang, 1994), in their order in most papers

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from layerprobe.probe.data.importers.base import Imported, tidy
-from layerprobe.probe.data.schema import Header, Nominal
+from layerprobe.probe.data.manifest.schema import Header, Nominal
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 

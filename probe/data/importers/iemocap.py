@@ -23,7 +23,7 @@ from layerprobe.probe.data.importers.base import (
     rating_scale,
     tidy,
 )
-from layerprobe.probe.data.schema import Header, Nominal
+from layerprobe.probe.data.manifest.schema import Header, Nominal
 from layerprobe.probe.data.transcripts import read_transcripts
 from layerprobe.probe.exceptions import InputError
 

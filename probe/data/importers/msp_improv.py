@@ -24,7 +24,7 @@ from layerprobe.probe.data.importers.base import (
     rating_scale,
     tidy,
 )
-from layerprobe.probe.data.schema import Header, Nominal
+from layerprobe.probe.data.manifest.schema import Header, Nominal
 from layerprobe.probe.exceptions import InputError
 
 NUMBER = r"(?:[\d.]+|NaN)"

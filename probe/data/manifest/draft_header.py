@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprobe.probe.data.scales import finite_numbers, observed_range, usual_scale
-from layerprobe.probe.data.schema import ASR_TRANSCRIPT, MANIFEST_FORMAT_VERSION, TRANSCRIPT, rater_columns
-from layerprobe.probe.data.table import read_text_table
-from layerprobe.probe.data.validate import REQUIRED, TIMES
+from layerprobe.probe.data.manifest.scales import finite_numbers, observed_range, usual_scale
+from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, MANIFEST_FORMAT_VERSION, TRANSCRIPT, rater_columns
+from layerprobe.probe.data.manifest.table import read_text_table
+from layerprobe.probe.data.manifest.validate import REQUIRED, TIMES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.toml import toml_key, toml_value
 

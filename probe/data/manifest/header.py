@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from layerprobe.probe.data.scales import finite_numbers, observed_range, usual_scale
-from layerprobe.probe.data.schema import MANIFEST_FORMAT_VERSION, Header, ManifestError, Nominal, Target
+from layerprobe.probe.data.manifest.scales import finite_numbers, observed_range, usual_scale
+from layerprobe.probe.data.manifest.schema import MANIFEST_FORMAT_VERSION, Header, ManifestError, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 
 NAMES_SHOWN = 5

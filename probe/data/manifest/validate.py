@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.schema import Header, ManifestError, Nominal, Target, rater_columns
+from layerprobe.probe.data.manifest.schema import Header, ManifestError, Nominal, Target, rater_columns
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 REQUIRED = ("utterance_id", "path", "speaker_id")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprobe.probe.data.schema import MANIFEST_FORMAT_VERSION, Header
+from layerprobe.probe.data.manifest.schema import MANIFEST_FORMAT_VERSION, Header
 from layerprobe.probe.toml import toml_key, toml_value
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.header import read_header
-from layerprobe.probe.data.schema import Manifest, ManifestError
-from layerprobe.probe.data.table import read_text_table
-from layerprobe.probe.data.validate import RowProblems, check_targets, check_utterances, missing_columns
+from layerprobe.probe.data.manifest.header import read_header
+from layerprobe.probe.data.manifest.schema import Manifest, ManifestError
+from layerprobe.probe.data.manifest.table import read_text_table
+from layerprobe.probe.data.manifest.validate import RowProblems, check_targets, check_utterances, missing_columns
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
