@@ -149,3 +149,18 @@ def test_tables_of_caches_and_trainings_are_described(cache, trained_models):
             assert wrong_values(file, table) == []
             seen.add(file)
     assert len(seen) >= 3
+
+
+def test_journal_and_regressor_have_the_documented_keys(cache, trained_models):
+    for line in (cache.path / "extraction" / "journal.jsonl").read_text().splitlines():
+        assert differences("NAME.zarr/extraction/journal.jsonl", list(json.loads(line))) == COMPLETE
+    content = json.loads((trained_models / "trained" / "regressor.json").read_text())
+    assert differences("TRAINED/regressor.json", list(content)) == COMPLETE
+
+
+def test_the_table_of_a_comparison_is_described(reported, tmp_path):
+    result = command("compare", reported, "--out", tmp_path / "compared")
+    assert result.exit_code == 0, result.output
+    table = text_of(tmp_path / "compared" / "efficiency.csv")
+    assert differences("COMPARED/efficiency.csv", list(table)) == COMPLETE
+    assert wrong_values("COMPARED/efficiency.csv", table) == []
