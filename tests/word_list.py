@@ -60,6 +60,7 @@ if __name__ == "__main__":
     lines = [
         line
         for name in sys.argv[1:] or tracked_files()
+        if Path(name).suffix in ENDINGS
         for line in findings(name, (ROOT / name).read_text(encoding="utf-8"))
     ]
     print("\n".join(lines))
