@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 
+import dask
 import distributed
 import pytest
 import soundfile
@@ -50,7 +51,8 @@ def mortal_cluster():
 
 def kill_one(cluster, folder, pattern, killed):
     """Kill a worker once there is a file that matches a pattern, of a shard or layer in progress."""
-    with distributed.Client(cluster.scheduler_address) as client:
+    # not the default client: it would exchange the default of the process with the one of the main thread
+    with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
         pids = list(client.run(os.getpid).values())
     while not list(folder.glob(pattern)):
         time.sleep(0.001)
@@ -91,6 +93,7 @@ def test_the_error_of_a_shard_is_raised_and_a_missing_scheduler_is_named(corpus,
     monkeypatch.setattr("layerprobe.probe.dask_client.CONNECTION_TIMEOUT", 2)
     with pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127.0.0.1:1 "):
         extract_on_dask(job, "tcp://127.0.0.1:1")
+    assert dask.config.get("scheduler", None) is None  # else it would compute every dask array of this process
 
 
 def test_a_sweep_by_two_workers_one_of_them_killed_gives_the_scores_of_one_process(
