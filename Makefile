@@ -70,10 +70,10 @@ OLDEST_TESTS := base solvers weighted_sum cache data tasks statistics figures en
 OLDEST_LEFT_OUT := encoders/test_speech.py::test_golden_values_of_a_seeded_model \
 	encoders/test_speech.py::test_what_can_not_be_loaded_is_one_sentence \
 	encoders/test_text.py::test_layers_are_those_of_transformers[distilbert] \
-	encoders/test_text.py::test_what_reads_no_text_or_lacks_its_tokenizer_says_so \
-	data/test_transcripts.py::test_a_recogniser_hears_every_sound_and_says_who_heard_it[whisper] \
-	data/test_transcripts.py::test_long_sound_is_heard_to_its_end \
-	data/test_transcripts.py::test_what_is_no_recogniser_says_so
+	encoders/test_text.py::test_an_encoder_of_audio_or_without_tokenizer_is_refused \
+	data/test_transcripts.py::test_a_recogniser_transcribes_every_utterance_and_its_name_is_the_source[whisper] \
+	data/test_transcripts.py::test_long_audio_is_transcribed_to_its_end \
+	data/test_transcripts.py::test_another_model_than_a_recogniser_is_refused
 
 .venv-oldest/ready: pyproject.toml constraints-oldest.txt
 	$(OLDEST_PYTHON) -m venv .venv-oldest

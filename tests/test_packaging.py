@@ -91,3 +91,12 @@ def test_the_page_of_the_public_interface_lists_it():
         n for line in page.splitlines() if line.startswith("| `") for n in re.findall(r"`(\w+)`", line.split("|")[1])
     ]
     assert sorted(names) == sorted(layerprobe.__all__)
+
+
+def test_tests_that_the_oldest_versions_leave_out_exist():
+    named = re.findall(r"(\w+/test_\w+\.py)::(test_\w+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert len(named) > 3
+    missing = [
+        pair for pair in named if f"def {pair[1]}(" not in (ROOT / "tests" / pair[0]).read_text(encoding="utf-8")
+    ]
+    assert missing == []

@@ -53,14 +53,19 @@ def findings(name: str, text: str) -> Iterator[str]:
 def tracked_files() -> list[str]:
     """Names of the text files under version control; links into the same folders are left out."""
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
-    return [n for n in names if Path(n).suffix in ENDINGS and not (ROOT / n).is_symlink()]
+    return [n for n in names if is_checked(n)]
+
+
+def is_checked(name: str) -> bool:
+    """Return whether a file has text of this project; the links into the same folders have not."""
+    return (Path(name).suffix in ENDINGS or Path(name).name == "Makefile") and not (ROOT / name).is_symlink()
 
 
 if __name__ == "__main__":
     lines = [
         line
         for name in sys.argv[1:] or tracked_files()
-        if Path(name).suffix in ENDINGS
+        if is_checked(name)
         for line in findings(name, (ROOT / name).read_text(encoding="utf-8"))
     ]
     print("\n".join(lines))
