@@ -139,7 +139,7 @@ def _scores_of(scores: BootstrapScores, target: str, layers: tuple[str, ...]) ->
     for name, k in (("best", best), ("middle", layers.index(MIDDLE))):
         for against, theirs in (("random", random[[other]]), ("mfcc", mfcc)):
             (e,) = (ours[[k]] - theirs).estimated()
-            row[f"{name} − {against}"] = f"{e.estimate:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+            row[f"{name} − {against}"] = f"{e.estimate:+.3f} [{e.ci_low:+.3f}, {e.ci_high:+.3f}]"
     return row
 
 

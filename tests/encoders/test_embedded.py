@@ -96,4 +96,4 @@ def test_on_real_speakers_it_predicts_pitch_and_speech_rate_better_than_mfcc(tmp
         best = int(ours.estimate.argmax())
         (difference,) = (ours[[best]] - mfcc).estimated()
         assert difference.estimate > 0.3
-        assert difference.low > 0
+        assert difference.ci_low > 0

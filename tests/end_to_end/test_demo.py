@@ -22,7 +22,7 @@ def checked_demo(out, output):
     assert f"heatmap: {out / 'runs' / 'first' / 'figures' / 'heatmap.png'}" in output
     assert f"report:  {out / 'runs' / 'first' / 'report.html'}" in output
     assert re.findall(r"^  layerprobe (\w+)", output, flags=re.MULTILINE) == ["extract", "sweep", "heatmap"]
-    scores = pd.read_csv(out / "runs" / "first" / "scores.csv", dtype={"layer": str, "fold": str})
+    scores = pd.read_parquet(out / "runs" / "first" / "scores.parquet")
     scores = scores[(scores["fold"] == "pooled") & (scores["metric"] == "ccc_matched") & (scores["probe"] == "ridge")]
     assert list(dict.fromkeys(scores["encoder"]))[:3] == ENCODERS
     assert "arousal was planted in pitch" in (out / "runs" / "first" / "report.html").read_text()

@@ -38,7 +38,7 @@ def test_real_speech_through_the_real_encoder_to_a_heatmap(tmp_path):
     ):
         result = run(*arguments)
         assert result.exit_code == 0, result.output
-    scores = pd.read_csv(folder / "scores.csv", dtype={"layer": str, "fold": str})
+    scores = pd.read_parquet(folder / "scores.parquet")
     scores = scores[(scores["fold"] == "pooled") & (scores["metric"] == "ccc_matched") & (scores["probe"] == "ridge")]
     real = scores[scores["control"] == "none"].set_index(["target", "layer"])["value"]
     permuted = scores[scores["control"] == "permuted"].groupby("target")["value"].mean()
@@ -58,8 +58,8 @@ def test_16_bits_move_no_score_of_the_real_encoder_by_half_a_hundredth(tmp_path)
         for command in (arguments, ("sweep", cache, manifest, "--out", folder, "--weighted-sum-seeds", 0)):
             result = run(*command)
             assert result.exit_code == 0, result.output
-        table = pd.read_csv(folder / "scores.csv", dtype={"layer": str, "fold": str})
-        table = table[(table["fold"] == "pooled") & (table["control"] == "none")]
+        table = pd.read_parquet(folder / "scores.parquet")
+        table = table[(table["fold"] == "pooled") & (table["control"] == "none") & (table["baseline"] == "")]
         scores[precision] = table.set_index(["metric", "target", "layer"])["value"]
     moved = (scores["bfloat16"] - scores["float32"]).abs()
     assert len(moved["ccc_matched"]) == 18  # three targets at six layers
