@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,14 +15,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.options import option
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from layerprobe.probe.cache.store import Cache
-    from layerprobe.probe.data.manifest.schema import Manifest
     from layerprobe.probe.results.run_folder import Run
-    from layerprobe.probe.results.sweep_plan import SweepPlan
-    from layerprobe.probe.sweep.covariates import Covariate
-    from layerprobe.probe.sweep.recorded import RecordedSweep
 
 app = typer.Typer()
 TABLES = (".csv", ".parquet")  # endings of manifests
@@ -96,18 +89,6 @@ class ComputeOptions:
     dask: str | None = option(None, help="Address of a Dask scheduler whose workers fit the probes.")
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """Everything that a sweep is given, opened and checked."""
-
-    caches: list[Cache]
-    manifest: Manifest
-    plan: SweepPlan
-    random_weights: list[Cache]
-    covariates: list[Covariate]
-    notes: list[str] = field(default_factory=list)  # lines to be printed
-
-
 @app.command(epilog="Example: layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first")
 @user_command
 def sweep(
@@ -147,6 +128,7 @@ def sweep(
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.extraction.control_caches import control_caches
     from layerprobe.probe.sweep.covariates import parse_covariate
+    from layerprobe.probe.sweep.prepared import prepare, prepare_recorded
     from layerprobe.probe.sweep.recorded import read_recorded
     from layerprobe.probe.sweep.sweep import sweep as sweep_stage
 
@@ -158,11 +140,13 @@ def sweep(
     controls = [open_cache(path) for path in probing.random_weights]
     covariates = [parse_covariate(name) for name in probing.covariate]
     choices = _plan_choices(probing, compute)
-    if recorded is None:
-        inputs = _new_inputs(opened, manifest, controls, covariates, choices)
+    if recorded is not None:
+        given = _given_options(context)
+        changed = {name: choice for name, choice in choices.items() if name in given}
+        inputs = prepare_recorded(recorded, opened, manifest, controls, covariates, changed)
     else:
-        given = {name: choices[name] for name in choices if name in _given_options(context)}
-        inputs = _recorded_inputs(recorded, opened, manifest, controls, covariates, given)
+        assert manifest is not None  # of `_split_paths`, complete
+        inputs = prepare(opened, manifest, controls, covariates, choices)
     for note in inputs.notes:
         output.print(note)
     studied, controls = inputs.caches, inputs.random_weights
@@ -227,64 +211,6 @@ def _n_folds(folds: str | None) -> int | Literal["speakers"] | None:
     return "speakers"
 
 
-def _new_inputs(
-    caches: list[Cache],
-    manifest: Path | None,
-    random_weights: list[Cache],
-    covariates: list[Covariate],
-    choices: dict[str, Any],
-) -> _Inputs:
-    """Return the inputs as the command line gives them."""
-    from layerprobe.probe.data.manifest.read import read_manifest
-    from layerprobe.probe.sweep.settings import plan_sweep
-
-    checked = read_manifest(manifest or Path(), speakers=choices["speakers"])
-    plan = plan_sweep(checked, **choices, caches=_all_caches(caches, random_weights, covariates))
-    return _Inputs(caches, checked, plan, random_weights, covariates, _split_notes(checked, choices["folds"]))
-
-
-def _recorded_inputs(
-    recorded: RecordedSweep,
-    caches: list[Cache],
-    manifest: Path | None,
-    random_weights: list[Cache],
-    covariates: list[Covariate],
-    changed: dict[str, Any],
-) -> _Inputs:
-    """Return the inputs of a recorded sweep, with those of the command line in their place; notes name the latter."""
-    from layerprobe.probe.data.manifest.read import read_manifest
-    from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES
-    from layerprobe.probe.sweep.recorded import overridden, override, plan_arguments
-    from layerprobe.probe.sweep.settings import plan_sweep
-
-    notes = [
-        f"{name} of the command line, in place of those in {recorded.path}"
-        for name, replaced in (
-            ("CACHES", caches and recorded.encoders),
-            ("MANIFEST", manifest is not None and manifest.absolute() != recorded.manifest),
-            ("--random-weights", random_weights and recorded.random_weights),
-            ("--covariate", covariates and recorded.covariates),
-        )
-        if replaced
-    ]
-    caches = caches or recorded.open_encoders()
-    random_weights = random_weights or recorded.open_random_weights()
-    covariates = covariates or recorded.open_covariates()
-    arguments = plan_arguments(recorded.plan) | changed
-    if "folds" in changed or "test_split" in changed:  # one replaces the other
-        arguments |= {"folds": changed.get("folds"), "test_split": changed.get("test_split")}
-    if "weighted_sum_seeds" in changed:
-        arguments["mixes"] = arguments["mixes"] or DEFAULT_MIXES
-    checked = read_manifest(manifest or recorded.check_manifest(), speakers=arguments["speakers"])
-    used = _all_caches(caches, random_weights, covariates)
-    other = set() if checked.content_hash() == recorded.content else {"targets"}  # its classes may be others
-    plan = override(recorded.plan, plan_sweep(checked, **arguments, caches=used), {*changed, *other})
-    notes += overridden(recorded.plan, plan, recorded.path) + recorded.changes(checked, used)
-    return _Inputs(
-        caches, checked, plan, random_weights, covariates, notes + _split_notes(checked, changed.get("folds"))
-    )
-
-
 def _given_options(context: typer.Context) -> set[str]:
     """Return the arguments of `plan_sweep` whose options are on the command line."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
@@ -292,20 +218,6 @@ def _given_options(context: typer.Context) -> set[str]:
     if context.params.get("controls") == ["all"] and "controls" in names:
         names.append("residualize_text")
     return {ARGUMENTS.get(name, name) for name in names}
-
-
-def _all_caches(
-    caches: Sequence[Cache], random_weights: Sequence[Cache], covariates: Sequence[Covariate]
-) -> list[Cache]:
-    return [*caches, *random_weights, *(cache for covariate in covariates for cache in covariate.caches)]
-
-
-def _split_notes(manifest: Manifest, folds: object) -> list[str]:
-    """Return a line if folds take the place of the manifest's split."""
-    if folds is None or "split" not in manifest.table:
-        return []
-    names = ", ".join(sorted(set(manifest.table["split"]) - {""}))
-    return [f"--folds {folds} replaces the split in {manifest.path} ({names})."] if names else []
 
 
 def _summary(run: Run, manifest: Path) -> list[str]:

@@ -1,0 +1,116 @@
+"""Everything that a sweep is given, opened and checked: anew, or as a plan.toml records it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from layerprobe.probe.cache.store import Cache
+from layerprobe.probe.data.manifest.read import read_manifest
+from layerprobe.probe.data.manifest.schema import Manifest
+from layerprobe.probe.results.sweep_plan import SweepPlan
+from layerprobe.probe.sweep.covariates import Covariate
+from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES
+from layerprobe.probe.sweep.recorded import RecordedSweep, overridden, override, plan_arguments
+from layerprobe.probe.sweep.settings import plan_sweep
+
+
+@dataclass(frozen=True)
+class PreparedSweep:
+    """The inputs of a sweep and its plan, with the lines that a command prints about them."""
+
+    caches: list[Cache]
+    manifest: Manifest
+    plan: SweepPlan
+    random_weights: list[Cache]
+    covariates: list[Covariate]
+    notes: list[str]
+
+
+def prepare(
+    caches: list[Cache],
+    manifest: Path,
+    random_weights: list[Cache],
+    covariates: list[Covariate],
+    arguments: dict[str, Any],
+) -> PreparedSweep:
+    """Return the inputs as they are given, and their plan.
+
+    Args:
+        caches: of the encoders under study
+        manifest: path of the ratings
+        random_weights: caches of controls
+        covariates: of every layer
+        arguments: of `probe.sweep.settings.plan_sweep`
+
+    Raises:
+        InputError: if the manifest can't be read, or has no plan with these arguments
+    """
+    checked = read_manifest(manifest, speakers=arguments["speakers"])
+    plan = plan_sweep(checked, **arguments, caches=_all_caches(caches, random_weights, covariates))
+    return PreparedSweep(caches, checked, plan, random_weights, covariates, _split_notes(checked, arguments["folds"]))
+
+
+def prepare_recorded(
+    recorded: RecordedSweep,
+    caches: list[Cache],
+    manifest: Path | None,
+    random_weights: list[Cache],
+    covariates: list[Covariate],
+    changed: dict[str, Any],
+) -> PreparedSweep:
+    """Return the inputs of a recorded sweep, with those that are given in their place; notes name the latter.
+
+    Args:
+        recorded: the sweep, from its plan.toml
+        caches: of the encoders under study; if empty, the recorded ones
+        manifest: path of the ratings; if None, the recorded one
+        random_weights: caches of controls; if empty, the recorded ones
+        covariates: of every layer; if empty, the recorded ones
+        changed: arguments of `probe.sweep.settings.plan_sweep` that replace recorded settings
+
+    Raises:
+        InputError: if a recorded file is gone, or the manifest has no plan with these arguments
+    """
+    notes = [
+        f"{name} of the command line, in place of those in {recorded.path}"
+        for name, replaced in (
+            ("CACHES", caches and recorded.encoders),
+            ("MANIFEST", manifest is not None and manifest.absolute() != recorded.manifest),
+            ("--random-weights", random_weights and recorded.random_weights),
+            ("--covariate", covariates and recorded.covariates),
+        )
+        if replaced
+    ]
+    caches = caches or recorded.open_encoders()
+    random_weights = random_weights or recorded.open_random_weights()
+    covariates = covariates or recorded.open_covariates()
+    arguments = plan_arguments(recorded.plan) | changed
+    if "folds" in changed or "test_split" in changed:  # one replaces the other
+        arguments |= {"folds": changed.get("folds"), "test_split": changed.get("test_split")}
+    if "weighted_sum_seeds" in changed:
+        arguments["mixes"] = arguments["mixes"] or DEFAULT_MIXES
+    checked = read_manifest(manifest or recorded.check_manifest(), speakers=arguments["speakers"])
+    used = _all_caches(caches, random_weights, covariates)
+    other = set() if checked.content_hash() == recorded.content else {"targets"}  # its classes may be others
+    plan = override(recorded.plan, plan_sweep(checked, **arguments, caches=used), {*changed, *other})
+    notes += overridden(recorded.plan, plan, recorded.path) + recorded.changes(checked, used)
+    return PreparedSweep(
+        caches, checked, plan, random_weights, covariates, notes + _split_notes(checked, changed.get("folds"))
+    )
+
+
+def _all_caches(
+    caches: Sequence[Cache], random_weights: Sequence[Cache], covariates: Sequence[Covariate]
+) -> list[Cache]:
+    return [*caches, *random_weights, *(cache for covariate in covariates for cache in covariate.caches)]
+
+
+def _split_notes(manifest: Manifest, folds: object) -> list[str]:
+    """Return a line if folds take the place of the manifest's split."""
+    if folds is None or "split" not in manifest.table:
+        return []
+    names = ", ".join(sorted(set(manifest.table["split"]) - {""}))
+    return [f"--folds {folds} replaces the split in {manifest.path} ({names})."] if names else []
