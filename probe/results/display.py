@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from layerprobe.probe.metrics import DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES
+
 LAYER_PROBES = ("ridge", "trained")
-METRICS = {"ccc_matched": "CCC (moment-matched)", "uar": "unweighted average recall"}
+METRICS = (DEFAULT_METRIC, DEFAULT_CLASS_METRIC)
 ROWS_SHOWN = 40
 
 
@@ -40,7 +42,7 @@ def run_html(text: str, scores: pd.DataFrame) -> str:
     heads = ("target", "encoder", "highest-scoring layer", "metric", "score")
     lines = ["<tr>" + "".join(f"<th>{name}</th>" for name in heads) + "</tr>"]
     for row in best.head(ROWS_SHOWN).to_dict("records"):
-        cells = (row["target"], row["encoder"], row["layer"], METRICS[row["metric"]], f"{row['value']:.3f}")
+        cells = (row["target"], row["encoder"], row["layer"], METRIC_NAMES[row["metric"]], f"{row['value']:.3f}")
         lines.append("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>")
     more = f"<p>… {len(best) - ROWS_SHOWN} more rows</p>" if len(best) > ROWS_SHOWN else ""
     return f"<div><p>{escape(text)}</p><table>{''.join(lines)}</table>{more}</div>"
@@ -57,7 +59,7 @@ def best_layers(scores: pd.DataFrame) -> pd.DataFrame:
         predictions, the mean over its seeds), by the moment-matched CCC or, for classes, the unweighted average recall
     """
     plain = (scores["control"] == "none") & (scores["fold"] == "pooled") & (scores["baseline"] == "")
-    plain &= (scores["train_corpus"] == "") & scores["probe"].isin(LAYER_PROBES) & scores["metric"].isin(list(METRICS))
+    plain &= (scores["train_corpus"] == "") & scores["probe"].isin(LAYER_PROBES) & scores["metric"].isin(METRICS)
     keys = ["target", "encoder", "layer", "metric"]
     means = scores[plain].groupby(keys, sort=False)["value"].mean().dropna().reset_index()
     return means.loc[means.groupby(["target", "encoder"], sort=False)["value"].idxmax()]

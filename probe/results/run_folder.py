@@ -228,13 +228,18 @@ def check_same_run(folder: Path, fingerprint: str, plan: dict[str, Any] | None =
         plan: its settings, as in plan.toml; those that differ from the folder's are named in the error
 
     Raises:
-        InputError: if the folder is a file, or holds a run with another fingerprint
+        InputError: if the folder is a file, its plan can't be read, or it holds a run with another fingerprint
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file. Name a folder as --out.")
     if not (folder / PLAN).exists():
         return
-    written = tomllib.loads((folder / PLAN).read_text(encoding="utf-8"))
+    try:
+        written = tomllib.loads((folder / PLAN).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{folder / PLAN} can't be read ({error}). Remove the folder, or name another --out."
+        ) from error
     if written.get("fingerprint") == fingerprint:
         return
     different = plan_differences(written, plan) if plan is not None else []

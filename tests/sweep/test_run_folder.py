@@ -97,7 +97,8 @@ def test_equal_scores_are_written_as_equal_bytes(swept, tmp_path):
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         write_scores(tmp_path / name, swept.scores, swept.fingerprint)
-        time.sleep(1.1)  # a time stamp would differ
+        if name == "first":
+            time.sleep(1.1)  # a time stamp would differ
     for file in ("scores.parquet", "scores.csv"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
         assert (tmp_path / "first" / file).read_bytes() == (swept.path / file).read_bytes()
@@ -160,15 +161,15 @@ def test_a_run_shows_what_it_is(swept):
         f"Run({str(path)!r}: corpus 'planted'; encoders test; targets arousal, valence; {N} utterances of 24 speakers; "
         "5 folds)"
     )  # fmt: skip
-    began = time.perf_counter()
+    began = time.process_time()  # of this process, so that other work on the machine does not count
     html = swept._repr_html_()
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 1
     assert html.count("<tr>") == 1 + len(TARGETS)
     best = swept.scores[
         (swept.scores["layer"] == "1") & (swept.scores["metric"] == "ccc_matched") & (swept.scores["fold"] == "pooled")
         & (swept.scores["control"] == "none") & (swept.scores["target"] == "arousal")
     ]["value"].item()  # fmt: skip
-    assert f"<td>arousal</td><td>test</td><td>1</td><td>CCC (moment-matched)</td><td>{best:.3f}</td>" in html
+    assert f"<td>arousal</td><td>test</td><td>1</td><td>moment-matched CCC</td><td>{best:.3f}</td>" in html
 
 
 def test_what_a_run_shows_is_escaped(swept):
@@ -271,6 +272,13 @@ def test_another_run_is_refused_with_the_settings_that_differ(material, swept, t
     assert "encoders.second is missing there" in refused([cache, second], manifest, quick(manifest))
     with pytest.raises(InputError, match=r"holds another run .*: its caches, ratings or settings are others"):
         check_same_run(swept.path, "0" * 12)
+
+
+def test_a_folder_whose_plan_was_cut_off_is_refused_in_one_sentence(folder):
+    text = (folder / "plan.toml").read_text()
+    (folder / "plan.toml").write_text(text[: text.index("[corpus]") + 4])
+    with pytest.raises(InputError, match=r"plan\.toml can't be read \(.*\)\. Remove the folder, or name another"):
+        check_same_run(folder, "0" * 12)
 
 
 def test_any_text_is_read_back_from_toml():
