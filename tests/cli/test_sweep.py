@@ -6,6 +6,7 @@ import inspect
 import shutil
 import sys
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from layerprobe.cli.app import app
 from layerprobe.cli.sweep import sweep
 from layerprobe.probe.results.run_folder import read_run
 from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.tasks.controls import CONTROLS
 from layerprobe.probe.version import layerprobe_version
 
 N = 60
@@ -58,7 +60,8 @@ def edit_table(path, **columns):
 
 def test_defaults_are_those_of_the_plan():
     command, ours = (inspect.signature(f).parameters for f in (sweep, plan_sweep))
-    for name in ("permutations", "residualize_text", "cross_corpus"):
+    same = ("folds", "test_split", "weighted_sum_seeds", "seed", "permutations", "residualize_text", "cross_corpus")
+    for name in (*same, "device"):
         assert command[name].default == ours[name].default
 
 
@@ -144,6 +147,23 @@ def test_options_and_files_win_over_the_plan_and_what_they_replace_is_printed(ma
     lines = swept(monkeypatch, "--plan", plan, copy / "my.csv", "--out", tmp_path / "fourth", quiet=False)
     assert lines[0] == f"MANIFEST of the command line, in place of those in {plan}"
     assert read_run(tmp_path / "fourth").fingerprint == read_run(first).fingerprint
+
+
+def test_all_controls_are_added_to_a_plan_that_is_given_back(material, tmp_path, monkeypatch):
+    _, manifest = material
+    x = np.random.default_rng(4).normal(size=(N, 2, DIM))
+    cache = store(tmp_path / "features.zarr", x, layers=("f0", "loudness"), upstream="acoustic")
+    first, second = tmp_path / "first", tmp_path / "second"
+    swept(monkeypatch, cache.path, manifest, "--out", first, *QUICK)
+    plan = first / "plan.toml"
+    lines = swept(monkeypatch, "--plan", plan, "--out", second, "--controls", "all", quiet=False)
+    assert lines[:2] == [
+        f"controls is {', '.join(CONTROLS)}, in place of permuted, permuted_by_speaker in {plan}",
+        f"text_residuals is arousal, in place of none in {plan}",
+    ]
+    changed, recorded = read_run(second).sweep_plan, read_run(first).sweep_plan
+    assert changed == replace(recorded, controls=tuple(CONTROLS), text_residuals=("arousal",))
+    assert set(CONTROLS) < set(read_run(second).scores["control"])
 
 
 def test_files_that_changed_since_the_plan_are_named(material, tmp_path, monkeypatch):
