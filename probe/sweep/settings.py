@@ -133,7 +133,7 @@ def _check_names(*kinds: tuple[str, tuple[str, ...], Mapping[str, object]]) -> N
     for kind, names, known in kinds:
         strange = [name for name in names if name not in known]
         if strange:
-            raise InputError(f"{kind} {strange[0]!r} is unknown; choose all, or some of {', '.join(known)}.")
+            raise InputError(f"{kind} {strange[0]!r} is unknown; choose from {', '.join(known)}.")
 
 
 def _n_speakers(manifest: Manifest, caches: Sequence[Cache], rated: tuple[str, ...], nominal: tuple[str, ...]) -> int:

@@ -228,9 +228,9 @@ def test_every_mix_and_probe_is_fitted(corpus, tmp_path):
 
 def test_a_plan_that_can_not_be_carried_out_is_one_sentence(corpus, tmp_path):
     cache, _, manifest = corpus
-    with pytest.raises(InputError, match=r"^mix 'top' is unknown; choose all, or some of weighted_sum, "):
+    with pytest.raises(InputError, match=r"^mix 'top' is unknown; choose from weighted_sum, "):
         plan_sweep(manifest, mixes=("top",))
-    with pytest.raises(InputError, match=r"^probe 'forest' is unknown; choose all, or some of mlp, "):
+    with pytest.raises(InputError, match=r"^probe 'forest' is unknown; choose from mlp, "):
         plan_sweep(manifest, probes=("forest",))
     with pytest.raises(InputError, match=r"has no target with classes for a logistic regression\. Leave that probe"):
         plan_sweep(manifest, targets=("arousal",), probes=("logistic",))

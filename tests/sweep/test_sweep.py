@@ -247,7 +247,7 @@ def test_controls_are_chosen_by_name(planted, tmp_path):
     assert best.drop("random_per_speaker").abs().max() < 0.35
     assert best.max() < 0.35
     assert set(read_predictions(tmp_path / "run").columns["control"]) == {"none"}
-    with pytest.raises(InputError, match=r"^control 'shuffled' is unknown; choose all, or some of permuted, "):
+    with pytest.raises(InputError, match=r"^control 'shuffled' is unknown; choose from permuted, "):
         plan_sweep(manifest, controls=("shuffled",))
     with pytest.raises(InputError, match=r"^control 'random_per_speaker' needs speakers\. Leave it out, or name them"):
         plan_sweep(manifest, controls=("random_per_speaker",), speakers=False)
