@@ -2,7 +2,7 @@
 
 Every metric takes two array-likes of one dimension and equal length (arrays, lists, pandas Series, CPU tensors) and
 checks them. The policy for missing values is to refuse: a NaN or an infinity raises a ValueError with the number of
-them and the place of the first, because leaving rows out silently would compare scores over different utterances.
+them and the position of the first, because leaving rows out silently would compare scores over different utterances.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Metric:
     function: Callable[[ArrayLike, ArrayLike], float]  # of ratings or classes, and predictions
     formula: str
     source: str  # paper and year
-    range: tuple[float, float]  # the least and the greatest value
+    range: tuple[float, float]  # minimum and maximum
     higher_is_better: bool
     kind: Literal["ratings", "classes"]  # what it is a metric of
 

@@ -104,9 +104,8 @@ class HostAlgebra:
     def factor(self, moments: Moments, scales: np.ndarray) -> HostFactor:
         """Return one tridiagonal form for each row of ``scales``."""
         mean = moments.x / moments.n
-        covariance = (
-            moments.xx - np.outer(moments.x, mean).T
-        )  # symmetric; the transpose has the memory layout of the sums
+        # symmetric; the transpose has the memory layout of the sums
+        covariance = moments.xx - np.outer(moments.x, mean).T
         variance = np.maximum(np.diag(covariance) / moments.n, 0.0)
         varies = (moments.high > moments.low) & (variance > 0)
         unit = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)

@@ -92,9 +92,8 @@ class _Problem:
         trained = [split.train[split.inner_folds != 0] for split in splits]
         self.mean = np.stack([y[rows].mean(axis=0) for rows in trained])  # (n_splits, n_targets)
         varies = np.stack([np.ptp(y[rows], axis=0) > 0 for rows in trained])
-        self.std_of_ratings = varies * np.stack(
-            [y[rows].std(axis=0) for rows in trained]
-        )  # 0 for constant ratings, for which the mean is predicted
+        # 0 for constant ratings, for which the mean is predicted
+        self.std_of_ratings = varies * np.stack([y[rows].std(axis=0) for rows in trained])
         truth = (y - self.mean[:, None]) / np.where(varies, self.std_of_ratings, 1.0)[:, None]
         scales = [Standardiser.learn(x[rows]) for rows in trained]
         tensor = partial(torch.tensor, dtype=torch.float32, device=device)

@@ -18,9 +18,7 @@ class TrainingSets:
     cells: dict[int, slice]  # positions in ``order`` of each cell's rows; -1 holds rows that no split trains on
     members: list[frozenset[int]]  # cells of each set
     outer: list[int]  # for each split the set of all its training rows
-    inner: list[
-        list[tuple[int, frozenset[int]]]
-    ]  # for each split and inner fold: the set without the fold, and the cells of the fold
+    inner: list[list[tuple[int, frozenset[int]]]]  # by split and inner fold: the set without the fold, and its cells
 
     @classmethod
     def from_splits(cls, splits: list[Split], n_rows: int) -> TrainingSets:

@@ -12,12 +12,12 @@ import pandas as pd
 from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.manifest.schema import Manifest
+from layerprobe.probe.metrics import DEFAULT_METRIC
 from layerprobe.probe.results.run_folder import POOLED
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 
 SAMPLE = 2_000  # utterances at most
-METRIC = "ccc_matched"
 
 
 def float16_loss(cache: Cache, manifest: Manifest) -> pd.DataFrame:
@@ -70,5 +70,5 @@ def _scores(
             writer.append(str(cache.utterance_ids[row]), str(cache.audio_hashes[row]), embeddings)
     plan = plan_sweep(manifest, permutations=1, weighted_sum_seeds=0)
     scores = sweep([open_cache(folder / "sample.zarr")], manifest, plan, out=folder / "run").scores
-    kept = (scores["fold"] == POOLED) & (scores["metric"] == METRIC) & (scores["control"] == "none")
+    kept = (scores["fold"] == POOLED) & (scores["metric"] == DEFAULT_METRIC) & (scores["control"] == "none")
     return scores[kept & (scores["probe"] == "ridge")].set_index(["layer", "target"])["value"]

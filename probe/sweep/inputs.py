@@ -34,7 +34,7 @@ def open_caches(caches: Sequence[Cache | Path | str]) -> list[Cache]:
     """Return caches that are given as such or by their paths.
 
     Raises:
-        InputError: if there is none at a path, or none is given
+        InputError: if there is none at a path
     """
     if isinstance(caches, Cache | Path | str):
         caches = [caches]

@@ -11,7 +11,7 @@ from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, resolve
-from layerprobe.probe.results.run_folder import read_plan
+from layerprobe.probe.results.run_folder import PLAN, read_plan
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.sweep.covariates import Covariate, LayerCovariate, TranscriptCovariate
 from layerprobe.probe.sweep.provenance import rows_fingerprint
@@ -119,7 +119,7 @@ def read_recorded(path: Path | str) -> RecordedSweep:
         InputError: if there is none, it has another format version, or it is not of a sweep
     """
     path = Path(path)
-    path = path / "plan.toml" if path.is_dir() else path
+    path = path / PLAN if path.is_dir() else path
     if not path.exists():
         raise InputError(f"{path} does not exist. Give the plan.toml of a run folder.")
     content = read_plan(path)

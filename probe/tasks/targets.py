@@ -174,9 +174,8 @@ class TargetBuilder:
     def build(self) -> ProbeTargets:
         """Return all columns."""
         shared, of_split = np.array(self._shared), np.array(self._of_split)
-        return ProbeTargets(
-            np.stack(self._columns).T, shared, of_split, self._fitted
-        )  # each column contiguous in memory
+        y = np.stack(self._columns).T  # each column contiguous in memory
+        return ProbeTargets(y, shared, of_split, self._fitted)
 
     def _add_by_split(self, target: str, rest: list[np.ndarray], control: str, seed: int) -> None:
         """Add a target with a column for each split, whose truth is that of the rows that the split holds out."""

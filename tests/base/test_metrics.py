@@ -32,7 +32,7 @@ def test_ccc_of_constants():
     assert ccc(np.full(3, 0.1), np.full(3, 0.2)) == 0
 
 
-def test_ccc_knows_scale_and_shift(rng):
+def test_ccc_depends_on_scale_and_shift(rng):
     truth = rng.normal(size=100)
     assert ccc(truth, truth) == pytest.approx(1)
     assert ccc(truth, -truth + 2 * truth.mean()) == pytest.approx(-1)

@@ -50,7 +50,7 @@ def test_portions_double_from_the_smallest_that_can_choose_alpha(rng, n_speakers
     assert np.bincount(portion).tolist() == sizes
 
 
-def test_portions_keep_speakers_whole_and_draw_their_order(rng):
+def test_portions_keep_speakers_whole_in_random_order(rng):
     groups = rng.permutation(np.repeat(np.arange(40) * 7 + 3, rng.integers(1, 30, size=40)))
     portion = speaker_portions(groups, rng=np.random.default_rng(1))
     assert all(len(np.unique(portion[groups == speaker])) == 1 for speaker in np.unique(groups))

@@ -101,7 +101,7 @@ def test_a_column_for_one_split_is_fitted_there_and_nowhere_else(rng):
         assert np.isnan(fit.alpha[~mine]).all()
 
 
-def test_no_held_out_rating_moves_a_draw_s_prediction(rng):
+def test_no_held_out_rating_changes_the_prediction_of_a_permutation(rng):
     (x, y), splits = problem(rng, 20), splits_of("manifest", rng)
     ridge = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
     ridge.fit(y[:, :2])
@@ -110,13 +110,12 @@ def test_no_held_out_rating_moves_a_draw_s_prediction(rng):
     changed[splits[0].test] *= -50
     (after,) = ridge.fit_permuted(changed, shared=np.arange(26), of_split=np.full(26, -1))
     np.testing.assert_array_equal(after.alpha, before.alpha)
-    np.testing.assert_allclose(
-        after.prediction, before.prediction, atol=1e-3
-    )  # a mean of all rows drops out in float32
+    # the mean of all rows cancels in float32 only
+    np.testing.assert_allclose(after.prediction, before.prediction, atol=1e-3)
 
 
 @pytest.mark.parametrize(("p", "algebra"), [(400, HOST), (20, DeviceAlgebra("cpu"))])
-def test_where_the_host_decomposes_no_features_a_draw_is_fitted_by_the_same_code(rng, p, algebra):
+def test_where_the_host_decomposes_no_features_a_permutation_is_fitted_by_the_same_code(rng, p, algebra):
     x, splits = rng.normal(size=(N, p)).astype(np.float32), splits_of(5, rng)
     y = rng.normal(size=(N, 4))
     ridge = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS, algebra=algebra)

@@ -15,7 +15,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("exact", [True, False])
-def test_predictions_and_choices_are_those_of_the_processor(rng, device, exact, monkeypatch):
+def test_predictions_and_choices_are_those_of_the_host(rng, device, exact, monkeypatch):
     if not exact:
         for module in ("layerprobe.probe.solvers.gram", "layerprobe.probe.solvers.torch_backend"):
             monkeypatch.setattr(f"{module}.EXACT_FLOPS", 0)

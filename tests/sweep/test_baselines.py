@@ -88,7 +88,7 @@ def test_duration_and_loudness_are_fitted_together(swept, rng):
         assert value(scores, baseline="duration_loudness", target=target, metric="pearson") > 0.9
 
 
-def test_stems_and_their_pairs_are_counted():
+def test_unigrams_and_bigrams_are_counted():
     counts = word_counts(["Good good GOOD dog", "", "dog, good!", "don't"], n_features=2**16)
     # good 3 times, dog once, the pairs "good good" twice and "good dog" once
     assert sorted(np.abs(counts[0][counts[0] != 0]).tolist()) == pytest.approx([1, 1, 2**0.5, 3**0.5])

@@ -28,7 +28,7 @@ def corpus(tmp_path_factory):
     """Two corpora of 12 speakers. Arousal in layer 3, the other way round in the second; valence in the transcript,
     which layer 4 encodes, and a lesser part of it in layer 1, which does not encode the transcript.
     """
-    rng, folder = np.random.default_rng(5), tmp_path_factory.mktemp("asks")
+    rng, folder = np.random.default_rng(5), tmp_path_factory.mktemp("options")
     x = rng.normal(size=(N, len(LAYERS), DIM))
     speakers = np.arange(N) % 24
     second = speakers >= 12
@@ -194,7 +194,7 @@ def test_each_corpus_trains_alone_and_is_tested_on_all(swept):
     assert set(kept.columns["baseline"]) == {"", "covariates_only"}
 
 
-def test_transfer_is_refused_where_a_corpus_can_not_train(corpus, tmp_path):
+def test_cross_corpus_is_refused_where_a_corpus_can_not_train(corpus, tmp_path):
     cache, _, manifest = corpus
 
     def refused(match, **columns):

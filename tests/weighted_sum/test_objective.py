@@ -62,14 +62,14 @@ def test_values_and_gradients_are_those_of_the_definition(problem, rng, standard
         weights, head = weights / weights.sum(), head[:, 0].double().numpy()
         return slow_value(x, y, sets, models, k, weights, head, float(penalty[k]), standardise)
 
-    for place, k in enumerate(active.tolist()):
+    for position, k in enumerate(active.tolist()):
         row = parameters[k].double().numpy()
-        assert float(value[place]) == pytest.approx(slow(k, row), rel=2e-5)
+        assert float(value[position]) == pytest.approx(slow(k, row), rel=2e-5)
         for i in (0, 1, LAYERS, LAYERS + 3, LAYERS + DIM - 1):
             nudge = np.zeros(len(row))
             nudge[i] = 1e-2
             slope = (slow(k, row + nudge) - slow(k, row - nudge)) / 2e-2
-            assert float(gradient[place, i]) == pytest.approx(slope, rel=0.02, abs=2e-3)
+            assert float(gradient[position, i]) == pytest.approx(slope, rel=0.02, abs=2e-3)
 
 
 def test_the_start_is_ridge_on_the_uniform_mix(problem, rng):

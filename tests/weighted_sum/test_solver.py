@@ -174,7 +174,7 @@ def test_seeds_repeat_and_differ(planted):
     assert (first[0].layer_weights != other[0].layer_weights).any()
 
 
-def test_the_lowest_layers_alone_do_not_know_what_is_above(planted):
+def test_the_lowest_layers_alone_do_not_depend_on_those_above(planted):
     x, y, splits = planted
     mixer = Mixer(reader(x), 5, y, splits=splits)
     chosen = mixer.choose(DEFAULT_PENALTIES, max_iterations=60, seed=0)
