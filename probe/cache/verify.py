@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import zarr
 
-from layerprobe.probe.cache.journal import BlockLine, CacheDamagedError, read_journal
-from layerprobe.probe.cache.layout import ARRAYS, block_file, open_array, open_group, read_array, read_plan
+from layerprobe.probe.cache.journal import FILES, BlockLine, CacheDamagedError, read_journal
+from layerprobe.probe.cache.layout import ARRAYS, METADATA, block_file, open_array, open_group, read_array, read_plan
+from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.store import BLOCK, Cache
 from layerprobe.probe.filesystem import connect, digest_of
 from layerprobe.probe.progress import NullProgress
@@ -16,9 +20,9 @@ from layerprobe.probe.progress import NullProgress
 
 @dataclass(frozen=True)
 class Damage:
-    """A file of a block that is not what was written, and the utterances that this affects."""
+    """A file that is not what was written, and the utterances that this affects."""
 
-    block: int
+    block: int | None  # None for an array without a row per utterance, such as the names of layers
     rows: range  # of the arrays
     array: str
     fault: str  # human-readable
@@ -27,6 +31,8 @@ class Damage:
 
     def summary(self) -> str:
         """Return one sentence, with the first utterances."""
+        if self.block is None:
+            return f"{self.array}: {self.fault}"
         ids = self.utterance_ids
         more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
         affected = f"{', '.join(ids[:3])}{more}" if ids else f"rows {self.rows.start} to {self.rows.stop - 1}"
@@ -37,6 +43,9 @@ class Damage:
 def verify(path: Path | str, *, progress: NullProgress | None = None) -> list[Damage]:
     """Compare every file of every complete block with its digest in the journal, and read those that differ.
 
+    The arrays ``layer``, ``pooling`` and ``extraction``, which the journal does not name, are compared with the plan
+    and with the copy of their metadata in the group.
+
     Returns:
         the damaged files; none if the cache is intact
 
@@ -45,13 +54,13 @@ def verify(path: Path | str, *, progress: NullProgress | None = None) -> list[Da
         CacheDamagedError: if its journal can't be read
     """
     path, progress = connect(path), progress or NullProgress()
-    layers = read_plan(path, open_group(path, "r")).layers
-    lines = read_journal(path)
+    group = open_group(path, "r")
+    plan, lines = read_plan(path, group), read_journal(path)
     progress.begin("verify", len(lines), "blocks")
-    found: list[Damage] = []
+    found = _label_damages(path, group, plan)
     try:
         for block in sorted(lines):
-            found += _damages(path, lines[block], layers)
+            found += _damages(path, lines[block], plan.layers)
             progress.advance(1, f"{len(found)} damaged files")
     finally:
         progress.end()
@@ -70,15 +79,16 @@ def block_ids(path: Path, line: BlockLine) -> tuple[str, ...] | None:
 def differences(first: Cache, second: Cache) -> list[str]:
     """Return how two caches differ, in sentences; none if their content is the same."""
     sentences = [f"plan: {text}" for text in first.plan.differences(second.plan)]
-    own, other = (dict(zip(c.utterance_ids, c.audio_hashes, strict=True)) for c in (first, second))
-    for cache, missing in ((first, [u for u in own if u not in other]), (second, [u for u in other if u not in own])):
-        if missing:
-            sentences.append(f"{len(missing)} utterances are only in {cache.path} (first: {missing[0]})")
-    common = [u for u in own if u in other]
-    changed = [u for u in common if own[u] != other[u]]
+    hashes, others = (dict(zip(c.utterance_ids, c.audio_hashes, strict=True)) for c in (first, second))
+    for cache, present, absent in ((first, hashes, others), (second, others, hashes)):
+        only = [u for u in present if u not in absent]
+        if only:
+            sentences.append(f"{len(only)} utterances are only in {cache.path} (first: {only[0]})")
+    common = [u for u in hashes if u in others]
+    changed = [u for u in common if hashes[u] != others[u]]
     if changed:
         sentences.append(f"{len(changed)} utterances were made from other audio or text (first: {changed[0]})")
-    same = [u for u in common if own[u] == other[u]]
+    same = [u for u in common if hashes[u] == others[u]]
     for layer in [name for name in first.layers if name in second.layers]:
         if first.poolings != second.poolings or first.dim != second.dim or not same:
             break
@@ -107,6 +117,37 @@ def coverage(cache: Cache, utterance_ids: list[str]) -> tuple[int, int, int]:
 def _read_utterances(cache: Cache, layer: str, utterance_ids: list[str]) -> np.ndarray:
     row_of = {name: k for k, name in enumerate(cache.utterance_ids)}
     return cache.read_layer(layer, np.array([row_of[u] for u in utterance_ids]))
+
+
+def _label_damages(path: Path, group: zarr.Group, plan: ExtractionPlan) -> list[Damage]:
+    """Return the damages of the arrays that have no row per utterance."""
+    copies = json.loads((path / METADATA).read_bytes()).get("consolidated_metadata", {}).get("metadata", {})
+    expected = {"layer": list(plan.layers), "pooling": list(plan.poolings), FILES: 0}
+    faults = {name: _label_fault(path, group, name, values, copies.get(name)) for name, values in expected.items()}
+    return [Damage(None, range(0), name, fault, (), ()) for name, fault in faults.items() if fault]
+
+
+def _label_fault(path: Path, group: zarr.Group, name: str, expected: object, metadata: Any) -> str:
+    """Return what is wrong with an array that has no row per utterance; "" if nothing is.
+
+    Args:
+        path: of the cache
+        group: the cache
+        name: of the array
+        expected: its values
+        metadata: its metadata as the group has them, None if it has none
+    """
+    try:
+        if json.loads((path / name / METADATA).read_bytes()) != metadata:
+            return f"its {METADATA} differs from the copy in that of the group"
+        values = read_array(path, open_array(group, name)).tolist()
+    except FileNotFoundError:
+        return f"its {METADATA} is missing"
+    except CacheDamagedError:
+        return "the file is damaged"
+    except ValueError:  # no JSON
+        return f"its {METADATA} is damaged"
+    return "" if values == expected else "its values are not those of the plan"
 
 
 def _damages(path: Path, line: BlockLine, layers: tuple[str, ...]) -> list[Damage]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from layerprobe.probe.cache.create import create_labels
 from layerprobe.probe.cache.journal import FILES, BlockLine, append_block, read_journal, rewrite_journal
 from layerprobe.probe.cache.layout import (
     ARRAYS,
@@ -56,7 +57,8 @@ def repair(
 ) -> Repair:
     """Encode the utterances of damaged blocks again and rewrite those blocks, rows in the same order.
 
-    A journal with unreadable lines is rewritten, too: files whose checksums match are taken as they are.
+    A journal with unreadable lines is rewritten, too: files whose checksums match are taken as they are. Names of
+    layers and poolings are written anew from the plan if they are damaged.
 
     Args:
         path: of the cache
@@ -78,7 +80,10 @@ def repair(
     with leased(path):
         _repair_journal(path)
         damages = verify(path, progress=progress)
-        ids = _utterances_of_blocks(path, manifest, sorted({d.block for d in damages}))
+        if any(damage.block is None for damage in damages):
+            create_labels(path, open_group(path, "r+"), plan)
+            consolidate(path)
+        ids = _utterances_of_blocks(path, manifest, sorted({d.block for d in damages if d.block is not None}))
         hashes = AudioHashes(path / FILES if encoder.reads == "audio" else None)
         source = make_input_reader(encoder, manifest.table, hashes, text_column=text_column, max_duration=MAX_DURATION)
         jobs = jobs or utterances_at_once(encoder)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import zarr
 from helpers.cache_rows import DIM, PLAN, content_hash, fill, rows
 from helpers.command_line import script_environment
 from helpers.speech_models import load_exact
@@ -150,6 +151,40 @@ def test_damage_to_every_file_in_turn_is_found_and_repaired_to_the_same_bytes(
             assert done.n_encoded == sum(len(ids[b * SMALL : (b + 1) * SMALL]) for b in hit)
             assert verify(path) == []
             assert content_hash(path) == whole
+
+
+@pytest.mark.parametrize("fault", ["flip", "halve", "empty", "delete"])
+@pytest.mark.parametrize("name", ["layer", "pooling", "extraction"])
+def test_damage_to_arrays_without_utterances_is_found_and_repaired(ten_voices, folders, tmp_path, name, fault):
+    encoder, path = load_exact(folders["hubert"]), tmp_path / "a.zarr"
+    extract(ten_voices, encoder, path)
+    whole, journal = content_hash(path), (path / JOURNAL).read_text()
+    metadata = {file: file.read_text() for file in path.rglob("zarr.json")}
+    for file in [path / name / "zarr.json", *path.glob(f"{name}/c/0")]:
+        damage(file, fault, None)
+        (found,) = verify(path)
+        assert (found.array, found.block, found.utterance_ids) == (name, None, ())
+        assert found.summary().startswith(f"{name}: ")
+        done = repair(path, ten_voices, encoder)
+        assert (done.damages, done.n_encoded) == ([found], 0)
+        assert verify(path) == []
+        assert content_hash(path) == whole
+        assert {file: file.read_text() for file in metadata} == metadata
+        assert (path / JOURNAL).read_text() == journal
+
+
+def test_names_of_layers_that_are_not_those_of_the_plan_are_damage(tmp_path):
+    fill(tmp_path / "a.zarr", 3)
+    zarr.open_group(tmp_path / "a.zarr", mode="r+", use_consolidated=False)["layer"][1] = "7"
+    (found,) = verify(tmp_path / "a.zarr")
+    assert found.summary() == "layer: its values are not those of the plan"
+
+
+def test_a_writer_names_metadata_that_are_gone(tmp_path):
+    fill(tmp_path / "a.zarr", 3)
+    (tmp_path / "a.zarr" / "pooling" / "zarr.json").unlink()
+    with pytest.raises(CacheDamagedError, match=r"metadata of an array can't be read .*pooling.*cache verify"):
+        fill(tmp_path / "a.zarr", 5)
 
 
 def test_a_flipped_bit_is_reported_for_its_layer(tmp_path):
