@@ -125,6 +125,12 @@ def consolidate(path: Path) -> None:
     replace_file(path / METADATA, json.dumps(group, indent=2), durable=True)
 
 
+def consolidated_metadata(path: Path) -> dict[str, Any]:
+    """Return the copies of the arrays' metadata that the group has, by name of the array."""
+    content = json.loads((path / METADATA).read_bytes()).get("consolidated_metadata") or {}
+    return dict(content.get("metadata", {}))
+
+
 def read_plan(path: Path, group: zarr.Group) -> ExtractionPlan:
     """Read the plan under which a cache was extracted.
 

@@ -10,19 +10,30 @@ from typing import Any
 import numpy as np
 import zarr
 
-from layerprobe.probe.cache.journal import FILES, BlockLine, CacheDamagedError, read_journal
-from layerprobe.probe.cache.layout import ARRAYS, METADATA, block_file, open_array, open_group, read_array, read_plan
+from layerprobe.probe.cache.journal import FILES, BlockLine, CacheDamagedError, n_complete_rows, read_journal
+from layerprobe.probe.cache.layout import (
+    ARRAYS,
+    METADATA,
+    block_file,
+    consolidated_metadata,
+    open_array,
+    open_group,
+    read_array,
+    read_plan,
+)
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.store import BLOCK, Cache
 from layerprobe.probe.filesystem import connect, digest_of
 from layerprobe.probe.progress import NullProgress
+
+DIFFERENT = f"its {METADATA} differs from the copy in that of the group"
 
 
 @dataclass(frozen=True)
 class Damage:
     """A file that is not what was written, and the utterances that this affects."""
 
-    block: int | None  # None for an array without a row per utterance, such as the names of layers
+    block: int | None  # None for metadata, and for an array without a row per utterance, such as the names of layers
     rows: range  # of the arrays
     array: str
     fault: str  # human-readable
@@ -43,8 +54,8 @@ class Damage:
 def verify(path: Path | str, *, progress: NullProgress | None = None) -> list[Damage]:
     """Compare every file of every complete block with its digest in the journal, and read those that differ.
 
-    The arrays ``layer``, ``pooling`` and ``extraction``, which the journal does not name, are compared with the plan
-    and with the copy of their metadata in the group.
+    The arrays ``layer``, ``pooling`` and ``extraction``, which the journal does not name, are compared with the plan;
+    the metadata of all arrays with their copy in the group. Blocks can't be read before damaged metadata are repaired.
 
     Returns:
         the damaged files; none if the cache is intact
@@ -56,10 +67,11 @@ def verify(path: Path | str, *, progress: NullProgress | None = None) -> list[Da
     path, progress = connect(path), progress or NullProgress()
     group = open_group(path, "r")
     plan, lines = read_plan(path, group), read_journal(path)
+    found = _metadata_damages(path, group, plan, n_complete_rows(lines))
+    readable = not {damage.array for damage in found} & set(ARRAYS)
     progress.begin("verify", len(lines), "blocks")
-    found = _label_damages(path, group, plan)
     try:
-        for block in sorted(lines):
+        for block in sorted(lines) if readable else ():
             found += _damages(path, lines[block], plan.layers)
             progress.advance(1, f"{len(found)} damaged files")
     finally:
@@ -119,34 +131,47 @@ def _read_utterances(cache: Cache, layer: str, utterance_ids: list[str]) -> np.n
     return cache.read_layer(layer, np.array([row_of[u] for u in utterance_ids]))
 
 
-def _label_damages(path: Path, group: zarr.Group, plan: ExtractionPlan) -> list[Damage]:
-    """Return the damages of the arrays that have no row per utterance."""
-    copies = json.loads((path / METADATA).read_bytes()).get("consolidated_metadata", {}).get("metadata", {})
-    expected = {"layer": list(plan.layers), "pooling": list(plan.poolings), FILES: 0}
-    faults = {name: _label_fault(path, group, name, values, copies.get(name)) for name, values in expected.items()}
+def _metadata_damages(path: Path, group: zarr.Group, plan: ExtractionPlan, n_rows: int) -> list[Damage]:
+    """Return the damages of the arrays' metadata, and of the arrays that have no row per utterance."""
+    copies = consolidated_metadata(path)
+    labels = {"layer": list(plan.layers), "pooling": list(plan.poolings), FILES: 0}
+    faults = {}
+    for name in (*ARRAYS, *labels):
+        fault = _metadata_fault(path, name, copies.get(name), n_rows if name in ARRAYS else None)
+        faults[name] = fault or (_label_fault(path, group, name, labels[name]) if name in labels else "")
     return [Damage(None, range(0), name, fault, (), ()) for name, fault in faults.items() if fault]
 
 
-def _label_fault(path: Path, group: zarr.Group, name: str, expected: object, metadata: Any) -> str:
-    """Return what is wrong with an array that has no row per utterance; "" if nothing is.
+def _metadata_fault(path: Path, name: str, copy: Any, n_rows: int | None) -> str:
+    """Return what is wrong with the metadata of an array; "" if nothing is.
 
     Args:
         path: of the cache
-        group: the cache
         name: of the array
-        expected: its values
-        metadata: its metadata as the group has them, None if it has none
+        copy: its metadata as the group has them, None if it has none
+        n_rows: that the journal names; None for an array that has no row per utterance
     """
     try:
-        if json.loads((path / name / METADATA).read_bytes()) != metadata:
-            return f"its {METADATA} differs from the copy in that of the group"
-        values = read_array(path, open_array(group, name)).tolist()
+        metadata = json.loads((path / name / METADATA).read_bytes())
     except FileNotFoundError:
         return f"its {METADATA} is missing"
+    except ValueError:
+        return f"its {METADATA} is damaged"
+    if copy is None or not isinstance(metadata, dict):
+        return DIFFERENT
+    n_free = 0 if n_rows is None else 1  # the copy may have the number of rows of an earlier block
+    free, fixed = metadata.get("shape", [])[:n_free], metadata.get("shape", [])[n_free:]
+    if metadata | {"shape": fixed} != copy | {"shape": copy.get("shape", [])[n_free:]}:
+        return DIFFERENT
+    return f"its {METADATA} has fewer rows than the journal" if n_rows is not None and free[0] < n_rows else ""
+
+
+def _label_fault(path: Path, group: zarr.Group, name: str, expected: object) -> str:
+    """Return what is wrong with an array that has no row per utterance; "" if it has the values expected."""
+    try:
+        values = read_array(path, open_array(group, name)).tolist()
     except CacheDamagedError:
         return "the file is damaged"
-    except ValueError:  # no JSON
-        return f"its {METADATA} is damaged"
     return "" if values == expected else "its values are not those of the plan"
 
 
