@@ -1,4 +1,4 @@
-"""The version of this program, with the commit where it runs from a git checkout."""
+"""The version of this program, with the commit where it runs from a git checkout, and of the format of its caches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+CACHE_FORMAT_VERSION = 2  # of a cache's arrays and of every file in it; a reader takes no other
 DISTRIBUTION = "layerprobe"
 COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")  # SHA-1, or SHA-256 where a repository was made for it
 DIGITS = 7  # of a commit that are shown

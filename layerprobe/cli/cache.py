@@ -78,8 +78,9 @@ def verify(path: CachePath, *, output: Output) -> None:
         output.print(damage.summary())
     if damages:
         ids = {name for damage in damages for name in damage.utterance_ids}
+        affected = f", of {len(ids)} utterances" if ids else ""
         raise InputError(
-            f"{path}: {len(damages)} files are damaged, of {len(ids)} utterances. Repair them: "
+            f"{path}: {len(damages)} files are damaged{affected}. Repair them: "
             f"layerprobe cache repair {path} MANIFEST --encoder ENCODER"
         )
     output.print(f"{path} is intact.")

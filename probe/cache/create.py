@@ -10,11 +10,16 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from layerprobe.probe.cache.journal import FILES
-from layerprobe.probe.cache.layout import ARRAYS, BLOCK, COORDINATES, FORMAT_VERSION, METADATA, group_attributes
+from layerprobe.probe.cache.layout import ARRAYS, BLOCK, COORDINATES, METADATA, group_attributes
 from layerprobe.probe.cache.lease import LEASE, LOCK
 from layerprobe.probe.cache.plan import ExtractionPlan
-from layerprobe.probe.filesystem import PARTIAL, zarr_store
-from layerprobe.probe.version import layerprobe_version
+from layerprobe.probe.filesystem import PARTIAL, make_durable, zarr_store
+from layerprobe.probe.version import CACHE_FORMAT_VERSION, layerprobe_version
+
+COMMON: dict[str, Any] = {
+    "compressors": [Crc32cCodec()],
+    "overwrite": True,
+}  # embeddings hardly compress; the checksum is what is wanted
 
 
 def is_partial(path: Path) -> bool:
@@ -44,7 +49,7 @@ def create_group(path: Path, plan: ExtractionPlan, shape: tuple[int, int, int]) 
     group = zarr.open_group(zarr_store(path), mode="a", zarr_format=3, use_consolidated=False)
     group.attrs.update(
         {
-            "format_version": FORMAT_VERSION,
+            "format_version": CACHE_FORMAT_VERSION,
             "layerprobe_version": layerprobe_version(),
             "layers": list(plan.layers),
             "poolings": list(plan.poolings),
@@ -52,15 +57,7 @@ def create_group(path: Path, plan: ExtractionPlan, shape: tuple[int, int, int]) 
             "fingerprint": plan.fingerprint(),
         }
     )
-    if FILES not in group:
-        note = "No data: the folder of this array holds those files of the cache that are not arrays."
-        group.create_array(FILES, shape=(), dtype="int8", fill_value=0, attributes={"description": note})
-    # Embeddings hardly compress; the checksum is what is wanted.
-    common: dict[str, Any] = {"compressors": [Crc32cCodec()], "overwrite": True}
-    for name, labels in zip(COORDINATES, (plan.layers, plan.poolings), strict=True):
-        size = (len(labels),)
-        array = group.create_array(name, shape=size, chunks=size, dtype=str, dimension_names=(name,), **common)
-        array[:] = np.array(labels, dtype=object)
+    create_labels(path, group, plan)
     group.create_array(
         "embeddings",
         shape=(0, *shape),
@@ -70,8 +67,25 @@ def create_group(path: Path, plan: ExtractionPlan, shape: tuple[int, int, int]) 
         fill_value=float("nan"),  # a row that was never written can't pass for one that was
         dimension_names=("utterance", "layer", "pooling", "feature"),
         attributes={"coordinates": " ".join(ARRAYS[1:])},  # of the CF conventions, which xarray follows
-        **common,
+        **COMMON,
     )
     for name in ARRAYS[1:]:
-        group.create_array(name, shape=(0,), chunks=(BLOCK,), dtype=str, dimension_names=("utterance",), **common)
+        group.create_array(name, shape=(0,), chunks=(BLOCK,), dtype=str, dimension_names=("utterance",), **COMMON)
     return group
+
+
+def create_labels(path: Path, group: zarr.Group, plan: ExtractionPlan) -> None:
+    """Create those arrays of a cache that have no row per utterance, or create them anew.
+
+    These are the coordinates and the container of other files, whose folder is left as it is.
+    """
+    (path / FILES / METADATA).unlink(missing_ok=True)
+    note = "No data: the folder of this array holds those files of the cache that are not arrays."
+    group.create_array(FILES, shape=(), dtype="int8", fill_value=0, attributes={"description": note})
+    make_durable(path / FILES / METADATA)
+    for name, labels in zip(COORDINATES, (plan.layers, plan.poolings), strict=True):
+        size = (len(labels),)
+        array = group.create_array(name, shape=size, chunks=size, dtype=str, dimension_names=(name,), **COMMON)
+        array[:] = np.array(labels, dtype=object)
+        for file in (path / name / "c" / "0", path / name / METADATA):
+            make_durable(file)

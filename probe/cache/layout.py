@@ -18,8 +18,9 @@ Files that are not arrays (journal, lease, lock, quarantine, hashes of audio fil
 folder of the array ``extraction``: zarr lists the members of a group and warns of foreign files there, but never looks
 into the folder of an array. A scalar that carries nothing but attributes is a container variable in the CF conventions.
 
-The group's attribute ``format_version`` governs the arrays and all these files. The group's metadata are consolidated
-after each block, so that a reader that uses them sees the rows of finished blocks alone.
+The group's attribute ``format_version`` governs the arrays; the files have it too, as a column or key of each line.
+The group's metadata are consolidated after each block, so that a reader that uses them sees the rows of finished blocks
+alone.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from layerprobe.probe.cache.journal import FILES, JOURNAL, BlockLine, CacheDamagedError
+from layerprobe.probe.cache.journal import FILES, JOURNAL, BlockLine, CacheDamagedError, check_format_version
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import (
@@ -46,8 +47,8 @@ from layerprobe.probe.filesystem import (
     replace_file,
     zarr_store,
 )
+from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
-FORMAT_VERSION = 2
 BLOCK = 512  # utterances in a shard: 50 MB for 25 layers of 1024 in one pooling
 ARRAYS = ("embeddings", "utterance_id", "audio_hash")  # those with a row per utterance
 COORDINATES = ("layer", "pooling")
@@ -89,11 +90,8 @@ def check_format(path: Path) -> None:
     """
     attributes = group_attributes(path)
     found = attributes.get("format_version", attributes.get("layerprobe_format"))
-    if "fingerprint" in attributes and found != FORMAT_VERSION:
-        raise InputError(
-            f"{path} has format {found}, but this version of layerprobe reads format {FORMAT_VERSION}: make the cache "
-            "anew with layerprobe extract and another --out."
-        )
+    if "fingerprint" in attributes:
+        check_format_version(path, found)
 
 
 def open_group(path: Path, mode: str) -> zarr.Group:
@@ -113,12 +111,24 @@ def consolidate(path: Path) -> None:
     """Copy the metadata of all arrays into the group's, so that a reader needs one request for them.
 
     Xarray warns of a group without. ``zarr.consolidate_metadata`` does the same, but is not durable.
+
+    Raises:
+        CacheDamagedError: if the metadata of an array are missing or can't be read
     """
     group = json.loads((path / METADATA).read_bytes())
     names = [*ARRAYS, *COORDINATES, FILES]
-    metadata = {name: json.loads((path / name / METADATA).read_bytes()) for name in names}
+    try:
+        metadata = {name: json.loads((path / name / METADATA).read_bytes()) for name in names}
+    except (FileNotFoundError, ValueError) as error:
+        raise CacheDamagedError(f"{path}: the metadata of an array can't be read ({error}). {ADVICE}") from error
     group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": metadata}
     replace_file(path / METADATA, json.dumps(group, indent=2), durable=True)
+
+
+def consolidated_metadata(path: Path) -> dict[str, Any]:
+    """Return the copies of the arrays' metadata that the group has, by name of the array."""
+    content = json.loads((path / METADATA).read_bytes()).get("consolidated_metadata") or {}
+    return dict(content.get("metadata", {}))
 
 
 def read_plan(path: Path, group: zarr.Group) -> ExtractionPlan:
@@ -206,14 +216,21 @@ def block_file(path: Path, name: str, block: int) -> Path:
 
 
 def read_quarantine(path: Path) -> pd.DataFrame:
-    """Read the quarantined utterances of a cache: ``utterance_id, path, reason``, as text."""
+    """Read the quarantined utterances of a cache: ``utterance_id, path, reason``, as text.
+
+    Raises:
+        InputError: if the file has another format version
+    """
     file = path / CACHE_QUARANTINE
     if not file.exists():
         return pd.DataFrame(columns=list(QUARANTINE_COLUMNS), dtype=str)
-    return read_table(file, dtype=str)
+    table = read_table(file, dtype=str)
+    for version in table["format_version"].unique() if "format_version" in table else [""]:
+        check_format_version(file, version)
+    return table[list(QUARANTINE_COLUMNS)]
 
 
 def write_quarantine(path: Path, rows: list[tuple[str, str, str]]) -> None:
     """Write the quarantined utterances of a cache, each ``(utterance_id, path, reason)``."""
-    table = pd.DataFrame(rows, columns=list(QUARANTINE_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(QUARANTINE_COLUMNS)).assign(format_version=CACHE_FORMAT_VERSION)
     replace_file(path / CACHE_QUARANTINE, table.to_csv(index=False, lineterminator="\n"))

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from layerprobe.probe.cache.journal import FILES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, replace_file
+from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
 LEASE, LOCK = f"{FILES}/lease.json", f"{FILES}/lock"
 RENEW_SECONDS = 20.0  # between two renewals
@@ -92,9 +93,8 @@ class Lease:
         replace_file(self._file, self._text(), mark=self._token)
 
     def _text(self) -> str:
-        return json.dumps(
-            {"token": self._token, "pid": os.getpid(), "host": socket.gethostname(), "machine": _machine()}
-        )
+        owner = {"token": self._token, "pid": os.getpid(), "host": socket.gethostname(), "machine": _machine()}
+        return json.dumps({"format_version": CACHE_FORMAT_VERSION, **owner})
 
     def _has_expired(self, owner: dict[str, Any]) -> bool:
         if owner.get("machine") == _machine():
@@ -139,12 +139,17 @@ def _created(file: Path, text: str) -> bool:
 
 
 def _owner(file: Path) -> dict[str, Any]:
-    """Read the owner of a lease; empty if there is none, or if its file was torn when the owner died."""
+    """Read the owner of a lease; empty if there is none, or if it can't be known.
+
+    A file that was torn when the owner died, or that has another format version, holds until it expires.
+    """
     try:
         owner = json.loads(file.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    return owner if isinstance(owner, dict) and {"pid", "host"} <= set(owner) else {}
+    if not isinstance(owner, dict) or owner.get("format_version") != CACHE_FORMAT_VERSION:
+        return {}
+    return owner if {"pid", "host"} <= set(owner) else {}
 
 
 def _age(file: Path) -> float:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import zarr
 
-from layerprobe.probe.cache.journal import BlockLine, CacheDamagedError, read_journal
-from layerprobe.probe.cache.layout import ARRAYS, block_file, open_array, open_group, read_array, read_plan
+from layerprobe.probe.cache.journal import FILES, BlockLine, CacheDamagedError, n_complete_rows, read_journal
+from layerprobe.probe.cache.layout import (
+    ARRAYS,
+    METADATA,
+    block_file,
+    consolidated_metadata,
+    open_array,
+    open_group,
+    read_array,
+    read_plan,
+)
+from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.store import BLOCK, Cache
 from layerprobe.probe.filesystem import connect, digest_of
 from layerprobe.probe.progress import NullProgress
 
+DIFFERENT = f"its {METADATA} differs from the copy in that of the group"
+
 
 @dataclass(frozen=True)
 class Damage:
-    """A file of a block that is not what was written, and the utterances that this affects."""
+    """A file that is not what was written, and the utterances that this affects."""
 
-    block: int
+    block: int | None  # None for metadata, and for an array without a row per utterance, such as the names of layers
     rows: range  # of the arrays
     array: str
     fault: str  # human-readable
@@ -27,6 +42,8 @@ class Damage:
 
     def summary(self) -> str:
         """Return one sentence, with the first utterances."""
+        if self.block is None:
+            return f"{self.array}: {self.fault}"
         ids = self.utterance_ids
         more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
         affected = f"{', '.join(ids[:3])}{more}" if ids else f"rows {self.rows.start} to {self.rows.stop - 1}"
@@ -37,6 +54,9 @@ class Damage:
 def verify(path: Path | str, *, progress: NullProgress | None = None) -> list[Damage]:
     """Compare every file of every complete block with its digest in the journal, and read those that differ.
 
+    The arrays ``layer``, ``pooling`` and ``extraction``, which the journal does not name, are compared with the plan;
+    the metadata of all arrays with their copy in the group. Blocks can't be read before damaged metadata are repaired.
+
     Returns:
         the damaged files; none if the cache is intact
 
@@ -45,13 +65,14 @@ def verify(path: Path | str, *, progress: NullProgress | None = None) -> list[Da
         CacheDamagedError: if its journal can't be read
     """
     path, progress = connect(path), progress or NullProgress()
-    layers = read_plan(path, open_group(path, "r")).layers
-    lines = read_journal(path)
+    group = open_group(path, "r")
+    plan, lines = read_plan(path, group), read_journal(path)
+    found = _metadata_damages(path, group, plan, n_complete_rows(lines))
+    readable = not {damage.array for damage in found} & set(ARRAYS)
     progress.begin("verify", len(lines), "blocks")
-    found: list[Damage] = []
     try:
-        for block in sorted(lines):
-            found += _damages(path, lines[block], layers)
+        for block in sorted(lines) if readable else ():
+            found += _damages(path, lines[block], plan.layers)
             progress.advance(1, f"{len(found)} damaged files")
     finally:
         progress.end()
@@ -70,15 +91,16 @@ def block_ids(path: Path, line: BlockLine) -> tuple[str, ...] | None:
 def differences(first: Cache, second: Cache) -> list[str]:
     """Return how two caches differ, in sentences; none if their content is the same."""
     sentences = [f"plan: {text}" for text in first.plan.differences(second.plan)]
-    own, other = (dict(zip(c.utterance_ids, c.audio_hashes, strict=True)) for c in (first, second))
-    for cache, missing in ((first, [u for u in own if u not in other]), (second, [u for u in other if u not in own])):
-        if missing:
-            sentences.append(f"{len(missing)} utterances are only in {cache.path} (first: {missing[0]})")
-    common = [u for u in own if u in other]
-    changed = [u for u in common if own[u] != other[u]]
+    hashes, others = (dict(zip(c.utterance_ids, c.audio_hashes, strict=True)) for c in (first, second))
+    for cache, present, absent in ((first, hashes, others), (second, others, hashes)):
+        only = [u for u in present if u not in absent]
+        if only:
+            sentences.append(f"{len(only)} utterances are only in {cache.path} (first: {only[0]})")
+    common = [u for u in hashes if u in others]
+    changed = [u for u in common if hashes[u] != others[u]]
     if changed:
         sentences.append(f"{len(changed)} utterances were made from other audio or text (first: {changed[0]})")
-    same = [u for u in common if own[u] == other[u]]
+    same = [u for u in common if hashes[u] == others[u]]
     for layer in [name for name in first.layers if name in second.layers]:
         if first.poolings != second.poolings or first.dim != second.dim or not same:
             break
@@ -107,6 +129,50 @@ def coverage(cache: Cache, utterance_ids: list[str]) -> tuple[int, int, int]:
 def _read_utterances(cache: Cache, layer: str, utterance_ids: list[str]) -> np.ndarray:
     row_of = {name: k for k, name in enumerate(cache.utterance_ids)}
     return cache.read_layer(layer, np.array([row_of[u] for u in utterance_ids]))
+
+
+def _metadata_damages(path: Path, group: zarr.Group, plan: ExtractionPlan, n_rows: int) -> list[Damage]:
+    """Return the damages of the arrays' metadata, and of the arrays that have no row per utterance."""
+    copies = consolidated_metadata(path)
+    labels = {"layer": list(plan.layers), "pooling": list(plan.poolings), FILES: 0}
+    faults = {}
+    for name in (*ARRAYS, *labels):
+        fault = _metadata_fault(path, name, copies.get(name), n_rows if name in ARRAYS else None)
+        faults[name] = fault or (_label_fault(path, group, name, labels[name]) if name in labels else "")
+    return [Damage(None, range(0), name, fault, (), ()) for name, fault in faults.items() if fault]
+
+
+def _metadata_fault(path: Path, name: str, copy: Any, n_rows: int | None) -> str:
+    """Return what is wrong with the metadata of an array; "" if nothing is.
+
+    Args:
+        path: of the cache
+        name: of the array
+        copy: its metadata as the group has them, None if it has none
+        n_rows: that the journal names; None for an array that has no row per utterance
+    """
+    try:
+        metadata = json.loads((path / name / METADATA).read_bytes())
+    except FileNotFoundError:
+        return f"its {METADATA} is missing"
+    except ValueError:
+        return f"its {METADATA} is damaged"
+    if copy is None or not isinstance(metadata, dict):
+        return DIFFERENT
+    n_free = 0 if n_rows is None else 1  # the copy may have the number of rows of an earlier block
+    free, fixed = metadata.get("shape", [])[:n_free], metadata.get("shape", [])[n_free:]
+    if metadata | {"shape": fixed} != copy | {"shape": copy.get("shape", [])[n_free:]}:
+        return DIFFERENT
+    return f"its {METADATA} has fewer rows than the journal" if n_rows is not None and free[0] < n_rows else ""
+
+
+def _label_fault(path: Path, group: zarr.Group, name: str, expected: object) -> str:
+    """Return what is wrong with an array that has no row per utterance; "" if it has the values expected."""
+    try:
+        values = read_array(path, open_array(group, name)).tolist()
+    except CacheDamagedError:
+        return "the file is damaged"
+    return "" if values == expected else "its values are not those of the plan"
 
 
 def _damages(path: Path, line: BlockLine, layers: tuple[str, ...]) -> list[Damage]:

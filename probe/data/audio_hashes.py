@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from layerprobe.probe.filesystem import read_table, replace_file
+from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
 AUDIO_HASHES = "audio_hashes.csv"
 ROWS_AT_ONCE = 4_096
@@ -22,12 +23,17 @@ class AudioHashes:
     """Hashes of sixteen hex digits over files' bytes; moving a file changes nothing, editing it does."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Load ``audio_hashes.csv`` of ``folder`` where it exists; with None nothing is loaded or saved."""
+        """Load ``audio_hashes.csv`` of ``folder`` where it exists; with None nothing is loaded or saved.
+
+        A file of another format version is not trusted: all audio files are hashed anew, and it is replaced.
+        """
         self._file = None if folder is None else folder / AUDIO_HASHES
         self._known: dict[str, tuple[int, int, str]] = {}
         self._used: dict[str, tuple[int, int, str]] = {}
         if self._file is not None and self._file.exists():
             table = read_table(self._file, dtype={"path": str, "hash": str})
+            if "format_version" not in table or (table["format_version"] != CACHE_FORMAT_VERSION).any():
+                return
             columns = (table[name].tolist() for name in COLUMNS)
             self._known = {path: (size, time, digest) for path, size, time, digest in zip(*columns, strict=True)}
 
@@ -54,7 +60,7 @@ class AudioHashes:
         """Write the hashes of the files that were looked up."""
         if self._file is not None:
             rows = [(path, *entry) for path, entry in self._used.items()]
-            table = pd.DataFrame(rows, columns=list(COLUMNS))
+            table = pd.DataFrame(rows, columns=list(COLUMNS)).assign(format_version=CACHE_FORMAT_VERSION)
             replace_file(self._file, table.to_csv(index=False, lineterminator="\n"))
 
 

@@ -29,6 +29,7 @@ from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, STORAGE_DTYPE
 from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, replace_file
 from layerprobe.probe.progress import NullProgress
+from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
 PRECISION = f"{FILES}/precision_error.csv"  # in the cache: error of 16-bit products on a sample of its utterances
 
@@ -298,7 +299,8 @@ def _log_numerics(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, p
     if not waveforms or (folder / PRECISION).exists():
         return
     table = precision_error(encoder, waveforms)
-    replace_file(folder / PRECISION, table.to_csv(index=False, lineterminator="\n"))
+    marked = table.assign(format_version=CACHE_FORMAT_VERSION)
+    replace_file(folder / PRECISION, marked.to_csv(index=False, lineterminator="\n"))
     summary = precision_summary(table, precision=encoder.precision, n_audio_files=len(waveforms))
     progress.log(f"{summary}, see {folder / PRECISION}.")
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.cache.journal import FILES, BlockLine, append_block, read_journal, rewrite_journal
+from layerprobe.probe.cache.create import create_labels
+from layerprobe.probe.cache.journal import (
+    FILES,
+    BlockLine,
+    append_block,
+    n_complete_rows,
+    read_journal,
+    rewrite_journal,
+)
 from layerprobe.probe.cache.layout import (
     ARRAYS,
     METADATA,
     CacheMismatchError,
     block_file,
     consolidate,
+    consolidated_metadata,
     open_array,
     open_group,
     read_plan,
@@ -22,8 +32,9 @@ from layerprobe.probe.cache.layout import (
     write_quarantine,
 )
 from layerprobe.probe.cache.lease import leased
+from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.store import BLOCK
-from layerprobe.probe.cache.verify import Damage, block_ids, verify
+from layerprobe.probe.cache.verify import DIFFERENT, Damage, block_ids, verify
 from layerprobe.probe.cache.writer import StorageOverflowError, stored
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import MAX_DURATION, InputReader
@@ -33,7 +44,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.settings import extraction_plan, settings_in
 from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
-from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, digest_of, make_durable
+from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, digest_of, make_durable, replace_file
 from layerprobe.probe.progress import NullProgress
 
 
@@ -56,7 +67,8 @@ def repair(
 ) -> Repair:
     """Encode the utterances of damaged blocks again and rewrite those blocks, rows in the same order.
 
-    A journal with unreadable lines is rewritten, too: files whose checksums match are taken as they are.
+    A journal with unreadable lines is rewritten, too: files whose checksums match are taken as they are. Names of
+    layers and poolings are written anew from the plan if they are damaged; other metadata are restored from their copy.
 
     Args:
         path: of the cache
@@ -78,7 +90,11 @@ def repair(
     with leased(path):
         _repair_journal(path)
         damages = verify(path, progress=progress)
-        ids = _utterances_of_blocks(path, manifest, sorted({d.block for d in damages}))
+        of_metadata = [damage for damage in damages if damage.block is None]
+        if of_metadata:
+            _repair_metadata(path, plan, of_metadata)
+            damages = of_metadata + verify(path, progress=progress)
+        ids = _utterances_of_blocks(path, manifest, sorted({d.block for d in damages if d.block is not None}))
         hashes = AudioHashes(path / FILES if encoder.reads == "audio" else None)
         source = make_input_reader(encoder, manifest.table, hashes, text_column=text_column, max_duration=MAX_DURATION)
         jobs = jobs or utterances_at_once(encoder)
@@ -148,6 +164,24 @@ def _utterances_of_blocks(path: Path, manifest: Manifest, blocks: list[int]) -> 
             f"that {path} was extracted from."
         )
     return found
+
+
+def _repair_metadata(path: Path, plan: ExtractionPlan, damages: list[Damage]) -> None:
+    """Restore the metadata of arrays from their copy in the group, and write names of layers and poolings anew.
+
+    Raises:
+        InputError: if the metadata of an array and their copy can both be read: which of them is damaged is unknown
+    """
+    copies, n_rows = consolidated_metadata(path), n_complete_rows(read_journal(path))
+    for damage in [damage for damage in damages if damage.array in ARRAYS]:
+        if damage.fault == DIFFERENT or damage.array not in copies:
+            raise InputError(f"{path}: {damage.summary()}. It can't be repaired: extract anew and name another --out.")
+        content = copies[damage.array]
+        content["shape"][0] = n_rows
+        replace_file(path / damage.array / METADATA, json.dumps(content, indent=2), durable=True)
+    if any(damage.array not in ARRAYS for damage in damages):
+        create_labels(path, open_group(path, "r+"), plan)
+    consolidate(path)
 
 
 def _repair_journal(path: Path) -> None:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
+import zarr
 from helpers.cache_rows import DIM, PLAN, content_hash, fill, rows
 from helpers.command_line import script_environment
 from helpers.speech_models import load_exact
@@ -23,6 +25,7 @@ import layerprobe.probe.cache.writer
 import layerprobe.probe.extraction.repair
 from layerprobe.probe.cache.compact import compact
 from layerprobe.probe.cache.journal import JOURNAL, CacheDamagedError
+from layerprobe.probe.cache.layout import ARRAYS
 from layerprobe.probe.cache.store import CacheMismatchError, block_file, open_cache
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.cache.writer import CacheWriter, compaction_folders, resume_compaction
@@ -152,6 +155,48 @@ def test_damage_to_every_file_in_turn_is_found_and_repaired_to_the_same_bytes(
             assert content_hash(path) == whole
 
 
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        *product(("layer", "pooling", "extraction"), ("flip", "halve", "empty", "delete")),
+        # a flipped bit may leave valid JSON, which is reported and not repaired
+        *product(ARRAYS, ("halve", "empty", "delete")),
+    ],
+)
+def test_damage_to_metadata_and_to_names_of_layers_is_found_and_repaired(ten_voices, folders, tmp_path, name, fault):
+    encoder, path = load_exact(folders["hubert"]), tmp_path / "a.zarr"
+    extract(ten_voices, encoder, path)
+    whole, journal = content_hash(path), (path / JOURNAL).read_text()
+    metadata = {file: file.read_text() for file in path.rglob("zarr.json")}
+    for file in [path / name / "zarr.json", *path.glob(f"{name}/c/0")]:
+        if name in ARRAYS and file.name == "0":
+            continue  # a block of utterances
+        damage(file, fault, None)
+        (found,) = verify(path)
+        assert (found.array, found.block, found.utterance_ids) == (name, None, ())
+        assert found.summary().startswith(f"{name}: ")
+        done = repair(path, ten_voices, encoder)
+        assert (done.damages, done.n_encoded) == ([found], 0)
+        assert verify(path) == []
+        assert content_hash(path) == whole
+        assert {file: file.read_text() for file in metadata} == metadata
+        assert (path / JOURNAL).read_text() == journal
+
+
+def test_names_of_layers_that_are_not_those_of_the_plan_are_damage(tmp_path):
+    fill(tmp_path / "a.zarr", 3)
+    zarr.open_group(tmp_path / "a.zarr", mode="r+", use_consolidated=False)["layer"][1] = "7"
+    (found,) = verify(tmp_path / "a.zarr")
+    assert found.summary() == "layer: its values are not those of the plan"
+
+
+def test_a_writer_names_metadata_that_are_gone(tmp_path):
+    fill(tmp_path / "a.zarr", 3)
+    (tmp_path / "a.zarr" / "pooling" / "zarr.json").unlink()
+    with pytest.raises(CacheDamagedError, match=r"metadata of an array can't be read .*pooling.*cache verify"):
+        fill(tmp_path / "a.zarr", 5)
+
+
 def test_a_flipped_bit_is_reported_for_its_layer(tmp_path):
     fill(tmp_path / "a.zarr", 6)
     file = block_file(tmp_path / "a.zarr", "embeddings", 0)
@@ -220,14 +265,32 @@ def test_an_empty_journal_vouches_for_nothing_and_the_next_run_makes_the_same_st
     assert content_hash(path) == whole
 
 
-def test_a_store_shorter_than_its_journal_is_not_read(tmp_path):
-    fill(tmp_path / "a.zarr", 5)
-    metadata = tmp_path / "a.zarr" / "embeddings" / "zarr.json"
+def test_metadata_that_differ_from_their_copy_are_reported_and_not_guessed(ten_voices, folders, tmp_path):
+    encoder, path = load_exact(folders["hubert"]), tmp_path / "a.zarr"
+    extract(ten_voices, encoder, path)
+    file = path / "utterance_id" / "zarr.json"
+    file.write_text(file.read_text().replace("utterance", "utterancf"))
+    (found,) = verify(path)
+    assert found.summary() == "utterance_id: its zarr.json differs from the copy in that of the group"
+    with pytest.raises(InputError, match="It can't be repaired: extract anew and name another --out"):
+        repair(path, ten_voices, encoder)
+
+
+def test_a_store_shorter_than_its_journal_is_refused_and_repaired(ten_voices, folders, tmp_path):
+    encoder, path = load_exact(folders["hubert"]), tmp_path / "a.zarr"
+    extract(ten_voices, encoder, path)
+    whole = content_hash(path)
+    metadata = path / "embeddings" / "zarr.json"
     content = json.loads(metadata.read_text())
     content["shape"][0] = 3  # an older copy came back
     metadata.write_text(json.dumps(content))
-    with pytest.raises(CacheDamagedError, match="embeddings is shorter than the 5 rows that the journal names"):
-        open_cache(tmp_path / "a.zarr")
+    with pytest.raises(CacheDamagedError, match="embeddings is shorter than the 10 rows that the journal names"):
+        open_cache(path)
+    (found,) = verify(path)
+    assert found.summary() == "embeddings: its zarr.json has fewer rows than the journal"
+    assert repair(path, ten_voices, encoder).n_encoded == 0
+    assert len(open_cache(path)) == 10
+    assert content_hash(path) == whole
 
 
 def test_differences_are_sentences(tmp_path):

@@ -81,6 +81,19 @@ def test_a_torn_lease_is_without_owner_once_it_expired(tmp_path, torn, monkeypat
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
 
 
+def test_the_lease_of_another_format_version_is_respected_until_it_expires(tmp_path, monkeypatch):
+    """Whether its process lives can't be known: the meaning of its keys may have changed."""
+    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
+    fill(tmp_path / "a.zarr", 3)
+    lease = tmp_path / "a.zarr" / LEASE
+    lease.write_text(owner(version=3))
+    with pytest.raises(InputError, match="is being written by another process"):
+        fill(tmp_path / "a.zarr", 5)
+    aged(lease, leases.LEASE_SECONDS + 1)
+    fill(tmp_path / "a.zarr", 5)
+    assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
+
+
 def test_of_two_that_take_a_lease_over_at_once_one_wins(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "WAIT_SECONDS", 0.3)
     lease = tmp_path / LEASE

@@ -265,9 +265,9 @@ def test_a_cache_is_shown_in_one_line_and_in_a_notebook_as_a_table(tmp_path):
     path = tmp_path / "<i>a.zarr"
     fill(path, 5, plan=replace(PLAN, upstream="<b>hubert", random_init=3))
     cache = open_cache(path)
-    began = time.monotonic()
+    began = time.process_time()
     shown, table = repr(cache), cache._repr_html_()
-    assert time.monotonic() - began < 0.2
+    assert time.process_time() - began < 0.2  # processor time, which a busy machine does not lengthen
     fingerprint = cache.plan.fingerprint()
     assert shown == (
         f"<Cache {str(path)!r}: <b>hubert, random weights, 5 utterances, 3 layers (0 to 2), mean and std pooling, "

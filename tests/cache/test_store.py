@@ -15,6 +15,8 @@ import zarr
 from helpers.cache_rows import DIM, PLAN, content_hash, fill, rows
 
 from layerprobe.probe.cache.journal import FILES, JOURNAL, CacheDamagedError
+from layerprobe.probe.cache.layout import CACHE_QUARANTINE
+from layerprobe.probe.cache.lease import LEASE
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.store import BLOCK, CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import verify
@@ -179,7 +181,7 @@ def test_a_store_of_other_software_is_left_alone_and_one_cut_short_is_made_anew(
     (tmp_path / "ours.zarr" / JOURNAL).unlink()  # lost: the rows can't be vouched for, nor thrown away
     with pytest.raises(InputError, match=r"ours.zarr exists and is no cache"):
         fill(tmp_path / "ours.zarr", 2)
-    (tmp_path / "ours.zarr" / JOURNAL).write_text('{"block": 0, "rows": 2}\n')
+    (tmp_path / "ours.zarr" / JOURNAL).write_text('{"format_version": 2, "block": 0, "rows": 2}\n')
     assert len(open_cache(tmp_path / "ours.zarr").utterance_ids) == 2
 
 
@@ -189,6 +191,42 @@ def test_a_cache_of_another_format_is_refused(tmp_path):
     for use in (open_cache, verify, lambda path: fill(path, 1)):
         with pytest.raises(InputError, match=r"has format 99, but this version .* reads format 2: make .* extract"):
             use(tmp_path / "a.zarr")
+
+
+def test_every_line_and_table_states_the_format_version(tmp_path):
+    with CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM) as writer:
+        writer.append(*next(rows(1)))
+        writer.refuse("ü9", "x.wav", "silent")
+        assert json.loads((tmp_path / "a.zarr" / LEASE).read_text())["format_version"] == 2
+    (line,) = (tmp_path / "a.zarr" / JOURNAL).read_text().splitlines()
+    assert json.loads(line)["format_version"] == 2
+    quarantine = (tmp_path / "a.zarr" / CACHE_QUARANTINE).read_text()
+    assert quarantine == "utterance_id,path,reason,format_version\nü9,x.wav,silent,2\n"
+    assert list(open_cache(tmp_path / "a.zarr").quarantine) == ["utterance_id", "path", "reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "has"),
+    [
+        (JOURNAL, '"format_version": 2', '"format_version": 3', "format 3"),
+        (JOURNAL, '"format_version": 2, ', "", "no format_version"),
+        (CACHE_QUARANTINE, "silent,2", "silent,3", "format 3"),
+        (CACHE_QUARANTINE, "format_version", "version", "no format_version"),
+    ],
+)
+def test_a_file_of_another_format_version_is_refused_in_one_sentence(tmp_path, name, old, new, has):
+    with CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM) as writer:
+        writer.append(*next(rows(1)))
+        writer.refuse("ü9", "x.wav", "silent")
+    file = tmp_path / "a.zarr" / name
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(InputError) as caught:
+        open_cache(tmp_path / "a.zarr")
+    assert str(caught.value) == (
+        f"{file} has {has}, but this version of layerprobe reads format 2: make the cache anew with layerprobe "
+        "extract and another --out."
+    )
 
 
 def test_a_cache_of_another_version_is_one_sentence(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from helpers.voices import voice
@@ -153,3 +154,17 @@ def test_the_hash_follows_the_bytes_and_not_the_name(write_audio, tmp_path):
     assert AudioHashes().hash_file(str(shutil.copy(path, tmp_path / "b.wav"))) == first
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     assert AudioHashes().hash_file(str(path)) != first
+
+
+@pytest.mark.parametrize("version", [2, 3, None])
+def test_saved_hashes_are_trusted_in_the_format_version_that_is_read(write_audio, tmp_path, version):
+    path, file = write_audio("a.wav"), tmp_path / "audio_hashes.csv"
+    hashes = AudioHashes(tmp_path)
+    whole = hashes.hash_file(str(path))
+    hashes.save()
+    saved = pd.read_csv(file, dtype=str)
+    assert saved["format_version"].tolist() == ["2"]
+    saved["hash"] = "another"
+    saved = saved.drop(columns="format_version") if version is None else saved.assign(format_version=version)
+    saved.to_csv(file, index=False)
+    assert AudioHashes(tmp_path).hash_file(str(path)) == ("another" if version == 2 else whole)

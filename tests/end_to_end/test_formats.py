@@ -15,6 +15,7 @@ from helpers.command_line import run as command
 from helpers.documented_formats import TYPES, differences, documented, fields_of, wrong_values
 from helpers.every_command import make_material
 
+from layerprobe.probe.cache.lease import leased
 from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.extraction.extract import extract
 
@@ -151,7 +152,10 @@ def test_tables_of_caches_and_trainings_are_described(cache, trained_models):
     assert len(seen) >= 3
 
 
-def test_journal_and_regressor_have_the_documented_keys(cache, trained_models):
+def test_journal_lease_and_regressor_have_the_documented_keys(cache, trained_models, tmp_path):
+    with leased(tmp_path):
+        lease = json.loads((tmp_path / "extraction" / "lease.json").read_text())
+    assert differences("NAME.zarr/extraction/lease.json", list(lease)) == COMPLETE
     for line in (cache.path / "extraction" / "journal.jsonl").read_text().splitlines():
         assert differences("NAME.zarr/extraction/journal.jsonl", list(json.loads(line))) == COMPLETE
     content = json.loads((trained_models / "trained" / "regressor.json").read_text())

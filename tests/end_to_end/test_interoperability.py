@@ -42,7 +42,7 @@ def mean_of_layer(scores):
 
 def test_pandas_finds_a_layer_by_its_name_and_by_its_number(reported, scores):
     table = pd.read_parquet(reported / "scores.parquet")
-    assert list(table)[: len(SCORE_COLUMNS)] == [*SCORE_COLUMNS][: len(SCORE_COLUMNS)]
+    assert list(table)[: len(SCORE_COLUMNS)] == list(SCORE_COLUMNS)
     assert table["layer_index"].dtype.kind in "iuf" or str(table["layer_index"].dtype).startswith("Int")
     by_name, by_number = table[table["layer"] == LAYER], table[table["layer_index"] == int(LAYER)]
     assert len(by_name) == len(by_number) > 0
