@@ -51,7 +51,7 @@ class FigureFunction(Protocol):
 
 
 def _figure_or_axes(function: Callable[..., Figure | Axes]) -> FigureFunction:
-    """Return the function unchanged, with a type that says when it returns a figure."""
+    """Return the function unchanged, typed by whether it is given axes."""
     return cast(FigureFunction, function)
 
 
