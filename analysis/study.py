@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from layerprobe.analysis.findings.formatting import number_text
 from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO, Depth, contrasts, depths
 from layerprobe.analysis.layers.scores import best_layer, layer_scores, with_intervals
 from layerprobe.analysis.layers.selection import regrets, with_chosen
@@ -20,6 +21,7 @@ from layerprobe.analysis.model_comparison import encoder_differences, fusion_gai
 from layerprobe.analysis.runs import SIMILARITY as SIMILARITY, chosen_metric, read_side_by_side, read_similarity
 from layerprobe.analysis.statistics.best_set import best_set
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores, bootstrap_scores
+from layerprobe.analysis.statistics.estimates import FEWEST_SPEAKERS
 from layerprobe.analysis.statistics.permutation import permutation_table
 from layerprobe.analysis.statistics.word_error_rate import read_word_errors
 from layerprobe.analysis.subgroups import cross_corpus, group_scores, speaker_scores
@@ -58,7 +60,7 @@ class Study:
         for (encoder, target), part in table.dropna(subset=["value"]).groupby(["encoder", "target"], sort=False):
             values = part.set_index("layer")["value"]
             layer = best_layer(values, metric=self.metric)
-            cells = (encoder, target, layer, f"{values[layer]:.3f}")
+            cells = (encoder, target, layer, number_text(values[layer], digits=3))
             rows.append("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>")
         header = ("encoder", "target", "highest-scoring layer", METRIC_NAMES[self.metric])
         head = "<tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in header) + "</tr>"
@@ -104,13 +106,13 @@ class Study:
         ``encoder, control, probe, target, layer, in_best_set, p_not_best, win_rate``; the columns are those of
         `analysis.statistics.best_set.BestSet`. Empty where fewer than three speakers were held out.
         """
-        rows = []
+        rows, few = [], self.bootstrap.n_speakers < FEWEST_SPEAKERS
         for encoder, names in self.layers.items():
             for control in ("none", "random_init"):
                 for target in self.targets:
                     label = {"encoder": encoder, "control": control, "probe": "ridge", "target": target}
                     found = self.bootstrap.of(names, **label)
-                    if found is None or not np.isfinite(found.estimate).all() or self.bootstrap.n_speakers < 3:
+                    if found is None or few or not np.isfinite(found.estimate).all():
                         continue
                     best = best_set(found, lower_is_better=self.lower_is_better)
                     rows += [

@@ -67,7 +67,7 @@ def _rows(figure: str, study: Study, target: str, encoder: str) -> tuple[pd.Data
     return table, rows
 
 
-def _heatmap(study: Study, ax: Axes, target: str, encoder: str) -> None:
+def _heatmap_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
     table, rows = _rows("heatmap", study, target, encoder)
     limits = score_limits(cell_order(table, layers=study.layers, targets=study.targets))
     plot_layer_heatmap(rows, ax, layers=study.layers[encoder], targets=[target], metric=study.metric, limits=limits)
@@ -80,7 +80,7 @@ def _heatmap(study: Study, ax: Axes, target: str, encoder: str) -> None:
     ax.set_title(f"{encoder}: {METRIC_NAMES[study.metric]}")
 
 
-def _curves(study: Study, ax: Axes, target: str, encoder: str) -> None:
+def _curves_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
     table, _ = _rows("curves", study, target, encoder)
     rows = table[(table["target"] == target) & table["encoder"].isin([encoder, ""])]
     layers = {encoder: study.layers[encoder]}
@@ -89,7 +89,7 @@ def _curves(study: Study, ax: Axes, target: str, encoder: str) -> None:
     ax.set_title(shown_name(target))
 
 
-def _gain_over_random(study: Study, ax: Axes, target: str, encoder: str) -> None:
+def _gain_over_random_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
     table, rows = _rows("gain-over-random", study, target, encoder)
     limits = gain_limits(cell_order(table, layers=study.layers, targets=study.targets))
     plot_gain_over_random(rows, ax, layers=study.layers[encoder], targets=[target], limits=limits)
@@ -97,7 +97,7 @@ def _gain_over_random(study: Study, ax: Axes, target: str, encoder: str) -> None
     ax.set_title(f"{encoder}: gain in {METRIC_NAMES[study.metric]}")
 
 
-def _layer_weights(study: Study, ax: Axes, target: str, encoder: str) -> None:
+def _layer_weights_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
     _, rows = _rows("layer-weights", study, target, encoder)
     layers = {encoder: study.layers[encoder]}
     for quantity, colour in encoder_colours(["weight", "contribution"]).items():
@@ -109,14 +109,14 @@ def _layer_weights(study: Study, ax: Axes, target: str, encoder: str) -> None:
     ax.set_title(shown_name(target))
 
 
-def _depth(study: Study, ax: Axes, target: str, encoder: str) -> None:
+def _depth_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
     _, rows = _rows("depth", study, target, encoder)
     depths = rows[rows["reference_target"] == ""]
     plot_depth(depths, ax, encoders=[encoder], targets=[target], colours=encoder_colours([encoder]))
     ax.set_xlabel(DEPTH_AXIS)
 
 
-def _best_layer(study: Study, ax: Axes, target: str, encoder: str) -> None:
+def _best_layer_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
     _, rows = _rows("best-layer", study, target, encoder)
     names = study.layers[encoder]
     plot_best_layer(rows, ax, layers=names, colour=encoder_colours([encoder])[encoder])
@@ -124,7 +124,7 @@ def _best_layer(study: Study, ax: Axes, target: str, encoder: str) -> None:
     ax.set(xlabel="layer", ylabel=Y_LABEL, title=shown_name(target))
 
 
-def _similarity(study: Study, ax: Axes, target: str, encoder: str) -> None:  # noqa: ARG001 - ratings are no layers
+def _similarity_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:  # noqa: ARG001 - ratings are no layers
     table = TABLES["similarity"](study)
     rows = table[(table["measure"] == "cka") & (table["encoder_a"] == encoder) & (table["encoder_b"] == encoder)]
     if rows.empty:
@@ -142,11 +142,11 @@ def _tick_size(ax: Axes) -> float:
 
 
 PANELS: dict[str, Callable[[Study, Axes, str, str], None]] = {
-    "heatmap": _heatmap,
-    "curves": _curves,
-    "gain-over-random": _gain_over_random,
-    "layer-weights": _layer_weights,
-    "depth": _depth,
-    "best-layer": _best_layer,
-    "similarity": _similarity,
+    "heatmap": _heatmap_panel,
+    "curves": _curves_panel,
+    "gain-over-random": _gain_over_random_panel,
+    "layer-weights": _layer_weights_panel,
+    "depth": _depth_panel,
+    "best-layer": _best_layer_panel,
+    "similarity": _similarity_panel,
 }

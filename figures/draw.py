@@ -75,7 +75,7 @@ def select(study: Study, *, target: str | None = None, encoder: str | None = Non
 
 def _heatmap(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
-    table = _any(selection.rows(heatmap_table(study)))
+    table = _filled(selection.rows(heatmap_table(study)))
     correlations = study.correlations if len(selection.targets) > 1 and study.metric not in CLASS_METRICS else None
     figure = heatmap_figure(
         table,
@@ -90,14 +90,14 @@ def _heatmap(study: Study, width: float | None, selection: Selection | None = No
 
 def _curves(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
-    table = _any(selection.rows(curves_table(study)))
+    table = _filled(selection.rows(curves_table(study)))
     figure = curves_figure(table, layers=selection.layers, targets=selection.targets, metric=study.metric, width=width)
     return FigureWithData(figure, table)
 
 
 def _gain_over_random(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
-    table = _any(selection.rows(gain_table(study)))
+    table = _filled(selection.rows(gain_table(study)))
     figure = gain_over_random_figure(
         table,
         layers=selection.present(table).layers,
@@ -110,7 +110,7 @@ def _gain_over_random(study: Study, width: float | None, selection: Selection | 
 
 def _layer_weights(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
-    table = _any(selection.rows(layer_weights_table(study)))
+    table = _filled(selection.rows(layer_weights_table(study)))
     selection = selection.present(table)
     figure = layer_weights_figure(
         table, layers=selection.layers, targets=selection.targets, metric=study.metric, width=width
@@ -119,11 +119,11 @@ def _layer_weights(study: Study, width: float | None, selection: Selection | Non
 
 
 def _depth(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
-    whole, selection = selection is None, selection or select(study)
+    selection = selection or select(study)
     table = selection.rows(depth_table(study))
-    if not whole and len(selection.targets) == 1:
+    if len(selection.targets) == 1:
         table = table[table["reference_target"] == ""].reset_index(drop=True)  # of one target alone there is none
-    depths = _any(selection.rows(study.depth_table))
+    depths = _filled(selection.rows(study.depth_table))
     contrasts = study.contrasts[study.contrasts["encoder"].isin(list(selection.layers))]
     figure = depth_figure(
         depths,
@@ -137,7 +137,7 @@ def _depth(study: Study, width: float | None, selection: Selection | None = None
 
 def _best_layer(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
-    table = _any(selection.rows(best_layer_table(study)))
+    table = _filled(selection.rows(best_layer_table(study)))
     figure = best_layer_figure(table, layers=selection.layers, targets=selection.targets, width=width)
     return FigureWithData(figure, table)
 
@@ -209,7 +209,7 @@ def file_name(figure: str, study: Study) -> str:
     return name if len(study.folders) == 1 else "-".join([name, *(path.name for path in study.folders)])
 
 
-def _any(table: pd.DataFrame) -> pd.DataFrame:
+def _filled(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table that has rows.
 
     Raises:

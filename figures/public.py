@@ -17,9 +17,9 @@ they return the axes. They raise `InputError` where an argument or a run is wron
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Protocol, cast, overload
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from layerprobe.analysis.similarity.compare_layers import compare_layers
 from layerprobe.analysis.study import SIMILARITY, study
 from layerprobe.figures.axes import draw_panel
-from layerprobe.figures.draw import PLOTS, FigureWithData, draw as draw, file_name, select
+from layerprobe.figures.draw import PLOTS, FigureWithData, file_name, select
 from layerprobe.figures.layout.style import FORMATS, save, write_figure, write_table
 from layerprobe.figures.layout.width import parse_width
 from layerprobe.probe.exceptions import InputError
@@ -36,15 +36,26 @@ from layerprobe.probe.results.run_folder import Run
 Runs = Run | Path | str | Sequence[Run | Path | str]
 
 
-@overload
-def heatmap(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
-    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
-) -> Figure: ...  # fmt: skip
-@overload
-def heatmap(
-    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
-) -> Axes: ...  # fmt: skip
+class FigureFunction(Protocol):
+    """Type of a function that returns axes where it is given axes, and else a figure."""
+
+    @overload
+    def __call__(
+        self, runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+        target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+    ) -> Figure: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
+    ) -> Axes: ...  # fmt: skip
+
+
+def _figure_or_axes(function: Callable[..., Figure | Axes]) -> FigureFunction:
+    """Return the function unchanged, typed by whether it is given axes."""
+    return cast(FigureFunction, function)
+
+
+@_figure_or_axes
 def heatmap(
     runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
     target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
@@ -56,15 +67,7 @@ def heatmap(
     return _show("heatmap", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
 
 
-@overload
-def curves(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
-    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
-) -> Figure: ...  # fmt: skip
-@overload
-def curves(
-    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
-) -> Axes: ...  # fmt: skip
+@_figure_or_axes
 def curves(
     runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
     target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
@@ -76,15 +79,7 @@ def curves(
     return _show("curves", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
 
 
-@overload
-def layer_weights(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
-    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
-) -> Figure: ...  # fmt: skip
-@overload
-def layer_weights(
-    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
-) -> Axes: ...  # fmt: skip
+@_figure_or_axes
 def layer_weights(
     runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
     target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
@@ -96,15 +91,7 @@ def layer_weights(
     return _show("layer-weights", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
 
 
-@overload
-def depth(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
-    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
-) -> Figure: ...  # fmt: skip
-@overload
-def depth(
-    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
-) -> Axes: ...  # fmt: skip
+@_figure_or_axes
 def depth(
     runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
     target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
@@ -116,15 +103,7 @@ def depth(
     return _show("depth", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
 
 
-@overload
-def best_layer(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
-    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
-) -> Figure: ...  # fmt: skip
-@overload
-def best_layer(
-    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
-) -> Axes: ...  # fmt: skip
+@_figure_or_axes
 def best_layer(
     runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
     target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
@@ -136,15 +115,7 @@ def best_layer(
     return _show("best-layer", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
 
 
-@overload
-def gain_over_random(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
-    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
-) -> Figure: ...  # fmt: skip
-@overload
-def gain_over_random(
-    runs: Runs, *, ax: Axes, metric: str | None = None, target: str | None = None, encoder: str | None = None
-) -> Axes: ...  # fmt: skip
+@_figure_or_axes
 def gain_over_random(
     runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
     target: str | None = None, encoder: str | None = None, out: Path | str | None = None,

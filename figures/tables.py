@@ -70,7 +70,7 @@ def gain_table(study: Study) -> pd.DataFrame:
         raise NothingToPlotError(
             "No cache with random weights was swept. Sweep with --random-weights or --controls all."
         )
-    rows = _with_interval(_placed(study, rows), BCA_SPEAKERS)
+    rows = _with_interval(_with_depth(study, rows), BCA_SPEAKERS)
     return _columns(rows, ["encoder", "target", "layer", "relative_depth", "metric", "value", *INTERVAL, "p_value"])
 
 
@@ -90,7 +90,7 @@ def layer_weights_table(study: Study) -> pd.DataFrame:
         raise NothingToPlotError("No weighted sum was learnt. Sweep with --weighted-sum-seeds 3.")
     weights = ["weight", "weight_std", "contribution", "contribution_std"]
     keys = ["encoder", "probe", "target", "layer", "relative_depth"]
-    return _columns(_placed(study, rows), [*keys, *weights, "metric", "score"])
+    return _columns(_with_depth(study, rows), [*keys, *weights, "metric", "score"])
 
 
 def depth_table(study: Study) -> pd.DataFrame:
@@ -130,7 +130,7 @@ def best_layer_table(study: Study) -> pd.DataFrame:
     if rows.empty:
         raise NothingToPlotError("Fewer than three speakers were held out, too few for bootstrap resamples.")
     keys = ["encoder", "target", "layer", "relative_depth", "metric"]
-    return _columns(_placed(study, rows), [*keys, "win_rate", "in_best_set", "p_not_best"])
+    return _columns(_with_depth(study, rows), [*keys, "win_rate", "in_best_set", "p_not_best"])
 
 
 def similarity_rows(study: Study) -> pd.DataFrame:
@@ -163,10 +163,10 @@ def _of_layers(study: Study, table: pd.DataFrame, *, others: bool = False) -> pd
     rows = table[(table["train_corpus"] == "") & (table["covariates"] == "")]
     if not others:
         rows = rows[(rows["baseline"] == "") & rows["encoder"].isin(list(study.layers))]
-    return _placed(study, rows)
+    return _with_depth(study, rows)
 
 
-def _placed(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+def _with_depth(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     """Add the metric, and the relative depth of each layer, NaN for features without depth."""
     depths: dict[tuple[str, str], float] = {}
     for encoder, names in study.layers.items():

@@ -126,7 +126,7 @@ def _selectivity(study: Study) -> Iterator[Finding]:
                 low, high = sorted(sign * (score - row[k]) for k in ("draw_min", "draw_max"))
                 yield _finding(
                     "selectivity",
-                    _untested({**row, "estimate": sign * (score - row["value"]), "interval": ""}),
+                    _untested({**row, "estimate": sign * (score - row["value"])}),
                     study.metric,
                     method="score of the layer minus its mean score over permutations of the control task",
                     source="Hewitt and Liang (2019)",
@@ -149,14 +149,8 @@ def _depths(study: Study) -> Iterator[Finding]:
     for row in study.depth_table.to_dict("records"):
         headroom = {}
         if row["measure"] == "expected_layer":
-            ends = ("estimate", "ci_low", "ci_high")
-            headroom = dict(
-                zip(
-                    ("headroom", "headroom_ci_low", "headroom_ci_high"),
-                    (row[f"headroom_{k}"] for k in ends),
-                    strict=True,
-                )
-            )
+            headroom = {"headroom": row["headroom_estimate"]}
+            headroom |= {key: row[key] for key in ("headroom_ci_low", "headroom_ci_high")}
         yield _finding(
             "depth",
             _untested({**row, "layer": "all"}),

@@ -1,4 +1,4 @@
-"""Names and numbers as the report, the figures and the command line write them."""
+"""Names and numbers as the report and the figures write them."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def layer_text(layer: object) -> str:
 
 
 def number_text(value: float | None, *, digits: int = 2) -> str:
-    """Return a number with so many decimals, or a dash where it is not defined.
+    """Return a number with so many decimals and the sign −, or a dash where it is not defined.
 
-    >>> number_text(0.456), number_text(-0.001), number_text(float("nan"))
-    ('0.46', '0.00', '–')
+    >>> number_text(0.456), number_text(-0.25), number_text(-0.001), number_text(float("nan"))
+    ('0.46', '−0.25', '0.00', '–')
     """
     if value is None or not np.isfinite(value):
         return NONE
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
+    text = f"{abs(value):.{digits}f}"
+    return f"−{text}" if value < 0 and float(text) else text
 
 
 def range_text(low: float | None, high: float | None, *, digits: int = 2) -> str:

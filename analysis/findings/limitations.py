@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.findings.formatting import ALPHA, shown_name
+from layerprobe.analysis.findings.formatting import ALPHA, number_text, shown_name
 from layerprobe.analysis.study import Study
 from layerprobe.probe.metrics import CLASS_METRICS
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
@@ -95,7 +95,7 @@ def _correlated(correlations: pd.DataFrame) -> list[str]:
             r = float(values[k, j])
             if abs(r) >= CORRELATED:
                 found.append(
-                    f"Ratings of {shown_name(second)} are correlated with those of {shown_name(first)} (r = {r:.2f}): "
-                    "their results are not independent."
+                    f"Ratings of {shown_name(second)} are correlated with those of {shown_name(first)} "
+                    f"(r = {number_text(r)}): their results are not independent."
                 )
     return found

@@ -61,7 +61,7 @@ class Finding:
     reference: str | None = None  # differences: what is subtracted, an encoder, a control or a choice of layer
     reference_layer: str | None = None  # encoder_difference, gain_over_random, regret: layer of the reference
     control: str | None = None  # chance, selectivity, random_init, depth, depth_difference: control of the scores
-    n_permutations: int | None = None  # chance, selectivity: permutations, or random ratings, of the control
+    n_permutations: int | None = None  # chance: number of permutations of the ratings
     draw_min: float | None = None  # selectivity: range over the control's permutations or random ratings
     draw_max: float | None = None
     measure: str | None = None  # depth, depth_difference: a key of `MEASURES`

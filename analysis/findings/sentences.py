@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from layerprobe.analysis.findings.formatting import ALPHA, p_text, shown_name
+from layerprobe.analysis.findings.formatting import ALPHA, number_text, p_text, shown_name
 from layerprobe.analysis.findings.records import Finding
 from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import FUSED_RIDGE
@@ -89,7 +89,8 @@ def _best_set_sentences(findings: Sequence[Finding], highest: Finding, *, is_nam
     best, target = _named(findings, "best_set"), shown_name(highest.target)
     layers = () if best is None else best.layers or ()
     first = f"For {target}, the highest-scoring layer of {highest.encoder} is {highest.layer}"
-    first += "" if is_named else f" ({METRIC_NAMES[highest.metric]} {highest.estimate:.2f}, a maximum over layers)"
+    score = f"{METRIC_NAMES[highest.metric]} {number_text(highest.estimate)}"
+    first += "" if is_named else f" ({score}, a maximum over layers)"
     if len(layers) == 1:
         yield f"{first}; all others are significantly worse than the best (95 % set)."
     elif layers:
@@ -101,7 +102,8 @@ def _best_set_sentences(findings: Sequence[Finding], highest: Finding, *, is_nam
 def _chance_text(chance: Finding) -> str:
     of_best = "5th percentile of the minimum" if chance.metric in LOWER_IS_BETTER else "95th percentile of the maximum"
     n = "" if chance.n_permutations is None else f"{chance.n_permutations} "
-    return f"chance level {chance.estimate:.2f} ({of_best} over layers in {n}permutations), {p_text(chance.p_value)}"
+    level = f"chance level {number_text(chance.estimate)}"
+    return f"{level} ({of_best} over layers in {n}permutations), {p_text(chance.p_value)}"
 
 
 def _random_sentences(findings: Sequence[Finding]) -> Iterator[str]:

@@ -30,9 +30,8 @@ class _Layer:
     name: str
     embeddings: np.ndarray  # (n_sample, dim) float32, each feature of mean 0 and variance 1
     ranks: np.ndarray  # (n_pairs,) of dissimilarities
-    halves: tuple[
-        np.ndarray, ...
-    ]  # two of (n_sample, rank), each whitened on one half of the speakers; empty for a target
+    # Two of (n_sample, rank), each whitened on one half of the speakers; empty for a target
+    halves: tuple[np.ndarray, ...]
 
 
 def similarity_table(  # noqa: PLR0913 - each is a choice that a caller can make

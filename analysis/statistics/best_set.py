@@ -40,9 +40,8 @@ def best_set(scores: BootstrapSample, *, lower_is_better: bool = False) -> BestS
     sign = -1.0 if lower_is_better else 1.0
     estimate, resamples, n_speakers = sign * scores.estimate, sign * scores.resamples, len(scores.left_out)
     resamples = resamples[np.isfinite(resamples).all(axis=1)]
-    wider = expanded_quantile(n_speakers) / norm.ppf(
-        (1 + LEVEL) / 2
-    )  # expanded percentiles for few speakers, as for intervals
+    # Expanded percentiles for few speakers, as for intervals
+    wider = expanded_quantile(n_speakers) / norm.ppf((1 + LEVEL) / 2)
     p_not_best = np.empty(len(estimate))
     for layer in range(len(estimate)):
         ahead = estimate - estimate[layer]  # how far each other layer is ahead of this one

@@ -22,7 +22,6 @@ from layerprobe.probe.splits import speaker_groups
 
 KEYS = ["encoder", "control", *CONDITIONS, "probe", "target", "layer"]
 SEED = 0  # of the resamples, which are the same for every figure of a run
-FEWEST_SPEAKERS = 3  # for an interval
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ INTERVAL_NAMES = {
     JACKKNIFE_FOLDS: "95 % CI over folds",
     "": "range over folds",  # scores without an interval
 }
+FEWEST_SPEAKERS = 3  # for an interval
 MOST_UNDEFINED = 0.05  # fraction of undefined resamples up to which the interval is computed from the others
 
 
@@ -49,7 +50,7 @@ class BootstrapSample:
         estimate, resamples, left_out = np.atleast_1d(self.estimate), _flat(self.resamples), _flat(self.left_out)
         known = np.isfinite(resamples).mean(axis=0) >= 1 - MOST_UNDEFINED
         known &= np.isfinite(left_out).all(axis=0) & np.isfinite(estimate)
-        if len(left_out) < 3:
+        if len(left_out) < FEWEST_SPEAKERS:
             known[:] = False
         found = []
         for k in range(len(estimate)):

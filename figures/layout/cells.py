@@ -52,7 +52,7 @@ def value_text(value: float) -> str:
     if not np.isfinite(value):
         return ""
     if abs(value) >= 0.995:
-        return f"{value:.0f}" if abs(value) >= 9.95 else f"{value:.1f}".replace("-", "−")
+        return f"{value:.{0 if abs(value) >= 9.95 else 1}f}".replace("-", "−")
     text = f"{abs(value):.2f}".removeprefix("0")
     return f"−{text}" if value < 0 and text != ".00" else text
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.findings.formatting import layer_text, number_text, p_cell, range_text, shown_name
+from layerprobe.analysis.findings.formatting import NONE, layer_text, number_text, p_cell, range_text, shown_name
 from layerprobe.analysis.findings.records import NAMES, Finding
 from layerprobe.analysis.layers.depth import MEASURES
 from layerprobe.analysis.layers.variance_partitioning import COLUMNS
@@ -125,7 +125,7 @@ def _layer_weighting(study: Study) -> Section:
         "A layer's weight is a parameter of the model and not its importance: it differs between random seeds, and is "
         "multiplied with a layer of a certain norm. The contribution is the weight times the norm of the layer, as a "
         "fraction of the sum over layers. Both are to be read together with the layers' own scores. The table lists "
-        "the three layers of each mix with the largest contribution."
+        "the three layers of each mix with the largest contribution; a uniform mix gives all layers the same weight."
     ]
     header = ["encoder", "probe", "target", METRIC_NAMES[DEFAULT_METRIC], "entropy (bits)", "divergence (bits)"]
     header += ["layer", "weight", "SD over seeds", "contribution"]
@@ -135,6 +135,8 @@ def _layer_weighting(study: Study) -> Section:
 
 def weight_rows(study: Study) -> list[list[str]]:
     """Return three rows for each mix and target: its score and entropy, and a layer with its weight and contribution.
+
+    A uniform mix has one row for all its layers, which have the same weight.
 
     The entropy of the weights and their divergence from uniform weights are in bits; they add up to the logarithm of
     the number of layers.
@@ -150,6 +152,9 @@ def weight_rows(study: Study) -> list[list[str]]:
         score = _matching(scores, same)["value"].mean()
         names = [fit["encoder"], shown_name(fit["probe"]), shown_name(fit["target"])]
         names += [number_text(v) for v in (score, fit["entropy"], fit["divergence"])]
+        if fit["probe"] == "uniform_mix":
+            rows.append([*names, "all", number_text(_matching(summary, same)["weight"].mean()), NONE, NONE])
+            continue
         for layer in _records(_matching(summary, same).sort_values("contribution", ascending=False).head(3)):
             numbers = [number_text(layer[k]) for k in ("weight", "weight_std", "contribution")]
             rows.append([*names, layer["layer"], *numbers])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.findings.formatting import layer_text, number_text, p_cell, range_text, shown_name
+from layerprobe.analysis.findings.formatting import NONE, layer_text, number_text, p_cell, range_text, shown_name
 from layerprobe.analysis.findings.records import NAMES, Finding
 from layerprobe.analysis.statistics.estimates import INTERVAL_NAMES
 from layerprobe.probe.metrics import METRIC_NAMES
@@ -40,7 +40,7 @@ def findings_table(findings: list[Finding]) -> Table:
     rows = []
     for f in findings:
         estimate = number_text(f.estimate, digits=0 if f.name == "best_set" else 2)
-        names = [f.encoder, shown_name(f.target), NAMES[f.name], f.detail or "–", layer_text(f.layer)]
+        names = [f.encoder, shown_name(f.target), NAMES[f.name], f.detail or NONE, layer_text(f.layer)]
         numbers = [METRIC_NAMES[f.metric], estimate, range_text(f.ci_low, f.ci_high)]
         rows.append([*names, *numbers, p_cell(f.p_value), p_cell(f.p_adjusted)])
     names = ["encoder", "target", "finding", "detail", "layer", "metric", "estimate", INTERVAL, "p", "p (Holm)"]
@@ -61,9 +61,9 @@ def cell_texts(cells: pd.DataFrame, table: pd.DataFrame, metric: str) -> list[st
         text = f"{row['encoder']}, {shown_name(row['target'])}, layer {row['layer']}"
         if row["control"] != "none":
             text += f" ({shown_name(row['control'])})"
-        text += f": {METRIC_NAMES[metric]} {row['value']:.3f}"
+        text += f": {METRIC_NAMES[metric]} {number_text(row['value'], digits=3)}"
         if np.isfinite(row["ci_low"]) and np.isfinite(row["ci_high"]):
-            text += f", {INTERVAL_NAMES[row['interval']]} {row['ci_low']:.3f} to {row['ci_high']:.3f}"
+            text += f", {INTERVAL_NAMES[row['interval']]} {range_text(row['ci_low'], row['ci_high'], digits=3)}"
         if np.isfinite(row.get("alpha", np.nan)):
             text += f", median alpha {row['alpha']:g}"
         if row["control"] == "none" and row["in_best_set"]:

@@ -50,6 +50,7 @@ def fuse(
     output: Output,
 ) -> None:
     """Probe frozen encoders alone and fused, and report the gain of fusion on unseen speakers."""
+    from layerprobe.analysis.findings.formatting import shown_name
     from layerprobe.analysis.model_comparison import compare as compare_runs
     from layerprobe.analysis.study import study
     from layerprobe.probe.cache.store import open_cache
@@ -77,7 +78,7 @@ def fuse(
     output.print(scores_text(compare_runs([out])))
     for row in study(out).fusion_gains.to_dict("records"):
         gain = f"{_with_interval(row['estimate'], row['ci_low'], row['ci_high'], sign=True)} ({_p(row['p_value'])})"
-        probe = row["probe"].replace("_", " ")
+        probe = shown_name(row["probe"])
         output.print(f"  {row['target']}, {probe}: adding {row['added']} to {row['alone']} {gain}")
     corpus = run.plan["corpus"]
     output.print(f"{out}: {corpus['n_held_out']} utterances held out. Next: layerprobe report {out}")

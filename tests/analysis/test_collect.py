@@ -154,7 +154,7 @@ def test_variance_is_partitioned_at_the_layer_with_the_highest_r2_with_covariate
         assert (part.layer, part.metric, part.estimate) == (layer, "r2", pytest.approx(value, abs=1e-9))
 
 
-def test_groups_and_transfers_are_scored_on_their_own_rows_and_no_p_is_given(found, kept):
+def test_groups_and_corpora_are_scored_on_their_own_rows_without_a_p_value(found, kept):
     group = named(found, "subgroup", grouping="gender", group="female")
     assert group.layer == "cv_selected"
     women = [f for f in found if f.name == "subgroup" and f.grouping == "gender"]

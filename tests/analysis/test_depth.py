@@ -91,7 +91,7 @@ def test_weights_have_a_centre_of_each_fold():
     assert centre["valence"].less(centre["arousal"]).estimate == pytest.approx(0.6)
 
 
-def test_random_weights_are_set_against_the_trained_ones_draw_by_draw(rng):
+def test_trained_and_random_weights_are_compared_resample_by_resample(rng):
     noise = {"arousal": [1.0, 2.0, 3.0, 2.0, 2.0, 2.0], "valence": [3.0, 2.0, 1.0, 2.0, 2.0, 2.0]}
     both = simulated(rng, noise)
     untrained = both.columns["layer"].astype(int) >= 3

@@ -55,7 +55,7 @@ def test_the_chosen_predictions_are_those_of_each_folds_layer(rng):
 
 LAYERS = {"e": ["0", "1", "2", "final"], "features": ["log_mel", "f0"]}
 CHOSEN_SCORES = [0.5, 0.5, 0.51, 0.49, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
-USUAL = {
+DEFAULT = {
     ("ridge", "final"): ("last layer", 0.3), ("ridge", "1"): ("middle layer", 0.52),
     ("uniform_mix", "all"): ("mean of all layers", 0.45), ("weighted_sum", "all"): ("weighted sum", 0.6),
 }  # fmt: skip
@@ -63,21 +63,21 @@ USUAL = {
 
 def by_hand(**keys):
     columns = [({"layer": CHOSEN, **keys}, CHOSEN_SCORES)]
-    for (probe, layer), (_, score) in USUAL.items():
+    for (probe, layer), (_, score) in DEFAULT.items():
         columns.append(({"probe": probe, "layer": layer, **keys}, score + np.array(CHOSEN_SCORES) - 0.5))
     return bootstrap_scores_by_hand(columns)
 
 
-def test_a_regret_is_the_chosen_layers_score_less_that_of_a_usual_choice():
+def test_a_regret_is_the_chosen_layers_score_minus_that_of_a_default_choice():
     found = regrets(by_hand(), layers=LAYERS, targets=["arousal", "valence"]).set_index("choice")
-    assert found["estimate"].to_dict() == pytest.approx({name: 0.5 - score for name, score in USUAL.values()})
-    assert found["layer"].to_dict() == {name: layer for (_, layer), (name, _) in USUAL.items()}
+    assert found["estimate"].to_dict() == pytest.approx({name: 0.5 - score for name, score in DEFAULT.values()})
+    assert found["layer"].to_dict() == {name: layer for (_, layer), (name, _) in DEFAULT.items()}
     assert (found[["encoder", "target"]].drop_duplicates().to_numpy() == [["e", "arousal"]]).all()
     # the resamples move together, so that the difference does not move at all
     assert found["ci_low"].to_dict() == pytest.approx(found["estimate"].to_dict())
 
 
-def test_a_regret_of_an_error_is_above_0_where_the_usual_choice_errs_more():
+def test_a_regret_of_an_error_is_above_0_where_the_default_choice_errs_more():
     found = regrets(by_hand(), layers=LAYERS, targets=["arousal"], lower_is_better=True).set_index("choice")
     assert found.loc["last layer", "estimate"] == pytest.approx(-0.2)
     assert found.loc["weighted sum", "estimate"] == pytest.approx(0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers.finding_records import NAN, finding
 
+from layerprobe.analysis.findings.formatting import range_text
 from layerprobe.analysis.findings.sentences import headlines, predicts_above_chance
 
 LEVEL = "chance level 0.10 (95th percentile of the maximum over layers in 99 permutations)"
@@ -24,9 +25,8 @@ def test_a_target_above_chance_has_its_selected_layer_the_highest_scoring_layer_
     assert headlines([finding(), best_set("0", "1", "2"), selected, chance()]) == [
         "e predicts arousal above chance, with a moment-matched CCC of 0.55 (95 % CI over speakers 0.45 to 0.65) at "
         f"the layer selected by cross-validation; {LEVEL}, p = .010.",
-        "For arousal, the highest-scoring layer of e is 1 (moment-matched CCC 0.60, a maximum over layers); "
-        "layers 0 to 2 "
-        "are not significantly worse than the best (95 % set).",
+        "For arousal, the highest-scoring layer of e is 1 (moment-matched CCC 0.60, a maximum over layers); layers "
+        "0 to 2 are not significantly worse than the best (95 % set).",
     ]
     assert headlines([finding(), best_set("1"), chance()]) == [
         "e predicts arousal above chance: its highest-scoring layer, 1, reaches a moment-matched CCC of 0.60 (95 % CI "
@@ -40,7 +40,7 @@ def test_a_target_that_is_not_above_chance_has_one_sentence():
     (sentence,) = headlines([finding(estimate=0.05, ci_low=-0.1, ci_high=0.2), best_set("0", "1"), chance(p=0.4)])
     assert sentence == (
         "e does not predict arousal above chance: its highest-scoring layer, 1, reaches a moment-matched CCC of 0.05 "
-        f"(95 % CI over speakers -0.10 to 0.20); {LEVEL}, p = .400."
+        f"(95 % CI over speakers −0.10 to 0.20); {LEVEL}, p = .400."
     )
 
 
@@ -57,7 +57,7 @@ def test_the_score_must_be_above_all_of_few_permutations(n, p, known):
     ("low", "high", "text"),
     [
         (0.1, 0.3, "For arousal, layer 1 of e scores better than with random initialisation: Δ = 0.20 (95 % CI over"),
-        (-0.3, -0.1, "For arousal, layer 1 of e scores worse than with random initialisation: Δ = -0.20 (95 % CI over"),
+        (-0.3, -0.1, "For arousal, layer 1 of e scores worse than with random initialisation: Δ = −0.20 (95 % CI over"),
         (
             -0.1,
             0.5,
@@ -69,7 +69,7 @@ def test_the_gain_over_random_initialisation_has_its_difference_and_p(low, high,
     gain = finding("gain_over_random", (low + high) / 2, low, high, p_value=0.03)
     (sentence,) = [s for s in headlines([finding(), chance(), gain]) if "random" in s]
     assert sentence.startswith(text)
-    assert f"{low:.2f} to {high:.2f}), p = .030" in sentence
+    assert f"{range_text(low, high)}), p = .030" in sentence
 
 
 def difference(low, high, control="none", **fields):
@@ -82,39 +82,33 @@ def both(p_valence=0.01):
     return [finding(), chance(), finding(target="valence"), chance(p_valence, target="valence")]
 
 
+CONTRAST = "The difference of depths of valence and arousal in e"
+
+
 @pytest.mark.parametrize(
-    ("low", "high", "text"),
+    ("low", "high", "control", "text"),
     [
-        (0.05, 0.15, "In e, valence lies deeper than arousal, as de Oliveira et al. (2023) found for HuBERT (centres"),
-        (-0.15, -0.05, "In e, valence lies shallower than arousal, contrary to the hypothesis (centres"),
-        (-0.05, 0.15, "In e, the depths of valence and arousal do not differ significantly (centres"),
+        (0.05, 0.15, "none", "In e, valence lies deeper than arousal, as de Oliveira et al. (2023) found for HuBERT ("),
+        (-0.15, -0.05, "none", "In e, valence lies shallower than arousal, contrary to the hypothesis (centres"),
+        (-0.05, 0.15, "none", "In e, the depths of valence and arousal do not differ significantly (centres"),
+        (0.1, 0.2, "difference", f"{CONTRAST} is larger than that in the randomly initialised encoder: Δ = 0.15"),
+        (-0.2, -0.1, "difference", f"{CONTRAST} is smaller than that in the randomly initialised encoder: Δ = −0.15"),
+        (-0.1, 0.2, "difference", f"{CONTRAST} does not differ significantly from that in the randomly initialised"),
     ],
 )
-def test_the_depths_of_two_targets_are_compared(low, high, text):
-    (sentence,) = [s for s in headlines([*both(), difference(low, high)]) if s.startswith("In e")]
-    assert sentence.startswith(text)
-    assert f"(95 % CI over speakers {low:.2f} to {high:.2f}), p = .020" in sentence
+def test_the_depths_of_two_targets_are_compared_and_their_difference_with_random_initialisation(
+    low, high, control, text
+):
+    trained = [difference(0.05, 0.15)] if control == "difference" else []
+    last = headlines([*both(), *trained, difference(low, high, control=control)])[-1]
+    assert last.startswith(text)
+    assert f"(95 % CI over speakers {range_text(low, high)}), p = .020" in last
 
 
 def test_the_depth_of_a_target_that_is_not_above_chance_is_not_compared():
     last = headlines([*both(p_valence=0.5), difference(0.05, 0.15)])[-1]
     assert last == (
         "The depths of valence and arousal in e can't be compared, because it does not predict valence above chance."
-    )
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (0.1, 0.2, "is larger than"),
-        (-0.2, -0.1, "is smaller than"),
-        (-0.1, 0.2, "does not differ significantly from"),
-    ],
-)
-def test_the_difference_of_depths_is_compared_with_that_of_random_initialisation(low, high, verdict):
-    last = headlines([*both(), difference(0.05, 0.15), difference(low, high, control="difference")])[-1]
-    assert last.startswith(
-        f"The difference of depths of valence and arousal in e {verdict} that in the randomly initialised encoder: Δ = "
     )
 
 

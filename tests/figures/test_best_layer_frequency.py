@@ -41,7 +41,7 @@ def test_without_a_best_set_all_bars_are_alike():
 def test_panels_have_one_scale_and_encoders_without_resamples_are_left_out():
     layers = {"a": layer_names(3), "b": layer_names(7)}
     rows = table(layers, ["arousal", "valence"])
-    figure = best_layer_figure(rows, layers={**layers, "unheard": layer_names(4)}, targets=["arousal", "valence"])
+    figure = best_layer_figure(rows, layers={**layers, "absent": layer_names(4)}, targets=["arousal", "valence"])
     assert len(figure.axes) == 4
     assert len({ax.get_ylim() for ax in figure.axes}) == 1
     assert [text.get_text() for text in figure.texts[:2]] == ["a", "b"]

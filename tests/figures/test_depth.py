@@ -30,7 +30,7 @@ def contrasts(encoders):
     rows = [
         {"encoder": e, "control": c, "measure": m, "name": n, "estimate": (x := rng.normal(0, 0.2)),
          "ci_low": x - 0.1, "ci_high": x + 0.1, "p_value": rng.uniform() ** 4}
-        for n in ("valence − arousal", "valence beyond text − arousal beyond text")
+        for n in ("valence − arousal", "valence text residual − arousal text residual")
         for e in encoders for c in ("none", "random_init", "difference") for m in MEASURES
     ]  # fmt: skip
     return pd.DataFrame(rows)
@@ -91,7 +91,7 @@ def test_differences_have_a_group_for_each_name_and_their_p_values():
     rows = contrasts(["e"]).assign(p_value=[0.0321, 0.0004, np.nan] * 6)
     ax = plot_contrast(rows, Figure().add_subplot(), encoders=["e"], colours={"e": "blue"}, limits=(-1, 1))
     texts = [text.get_text() for text in ax.texts]
-    assert [t for t in texts if "−" in t] == ["valence − arousal", "valence beyond text − arousal beyond text"]
+    assert [t for t in texts if "−" in t] == ["valence − arousal", "valence text residual − arousal text residual"]
     assert (texts.count("p = .032"), texts.count("p < .001")) == (6, 6)
     assert len(artists(ax, "estimate")) == 18
 

@@ -241,5 +241,5 @@ def test_differences_whose_interval_leaves_zero_out_have_a_dot():
 
 
 def test_values_are_written_as_tables_of_correlations_have_them():
-    values = (0.5, 1.0, -1.0, 12.34, -0.049, 0.997, np.nan)
-    assert [value_text(v) for v in values] == [".50", "1.0", "−1.0", "12", "−.05", "1.0", ""]
+    values = (0.5, 1.0, -1.0, 12.34, -12.34, -0.049, 0.997, np.nan)
+    assert [value_text(v) for v in values] == [".50", "1.0", "−1.0", "12", "−12", "−.05", "1.0", ""]

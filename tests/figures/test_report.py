@@ -59,13 +59,29 @@ def test_cells_of_tables_hold_one_thing_each(page):
     cells = [unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", results, flags=re.DOTALL)]
     assert len(cells) > 500
     assert not [cell for cell in cells if cell.strip() == "" or re.search(r"\bnan\b", cell)]
-    assert not [cell for cell in cells if re.match(r"-?\d+\.\d+ ?[(;,±/]", cell)]
+    assert not [cell for cell in cells if re.match(r"−?\d+\.\d+ ?[(;,±/]", cell)]
     assert "–" in cells
     widths = [
         {row.count("<td>") or row.count("<th>") for row in table.split("</tr>")[:-1]}
         for table in re.findall(r"<table>(.*?)</table>", results, flags=re.DOTALL)
     ]
     assert all(len(width) == 1 for width in widths)
+
+
+def test_negative_numbers_have_one_sign(page):
+    results = unescape(page[: page.index("<h2>Provenance</h2>")])
+    texts = re.sub(r"<svg.*?</svg>|<style>.*?</style>", "", results, flags=re.DOTALL)
+    assert re.findall(r"−\d", texts)
+    assert not re.findall(r"(?:^|[\s>(])-\.?\d[^<]*", texts)
+
+
+def test_a_uniform_mix_has_one_row_for_all_its_layers(page):
+    tables = [table for table in re.findall(r"<table>(.*?)</table>", page, flags=re.DOTALL) if "entropy" in table]
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in tables[0].split("</tr>")]
+    mixes = [row for row in rows if row[1:2] == ["uniform mix"]]
+    assert [row[2] for row in mixes] == ["arousal", "valence", "dominance"]
+    assert all(row[4:] == ["2.32", "0.00", "all", "0.20", "–", "–"] for row in mixes)  # five layers
+    assert sum(row[1:3] == ["weighted sum", "valence"] for row in rows) == 3
 
 
 def test_the_best_layer_has_one_name_for_each_of_its_numbers(page):

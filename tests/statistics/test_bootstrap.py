@@ -37,7 +37,7 @@ def test_resamples_equal_a_plain_loop_over_utterances(rng, name):
             assert resamples[k, column] == pytest.approx(plain, abs=1e-10)
 
 
-def test_a_draw_holds_as_many_speakers_as_there_are_each_equally_often(rng):
+def test_a_resample_holds_as_many_speakers_as_there_are_each_equally_often(rng):
     counts = resample_speakers(30, n_resamples=4000, rng=rng)
     assert set(counts.sum(axis=1)) == {30.0}
     np.testing.assert_allclose(counts.mean(axis=0), 1, atol=0.1)

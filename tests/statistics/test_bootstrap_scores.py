@@ -50,14 +50,14 @@ def test_resamples_equal_a_plain_loop_over_utterances_and_seeds(rng, metric):
     parts = ((whole, found.scores.estimate[None]), (sampled, found.scores.resamples), (without, found.scores.left_out))
     for counts, scores in parts:
         assert len(scores) == len(counts)
-        for row, of_draw in zip(counts, scores, strict=True):
+        for row, of_resample in zip(counts, scores, strict=True):
             rows = np.concatenate([np.flatnonzero(groups == s) for s in np.repeat(np.arange(8), row)])
             for k, key in enumerate(found.keys.to_dict("records")):
                 own = (run.columns[KEYS] == pd.Series(key)).all(axis=1)
                 truth = truth_of(run, key["target"])
                 plain = [PLAIN[metric](truth[rows], values[rows, c]) for c in np.flatnonzero(own)]
                 assert len(plain) == (3 if key["layer"] == "all" else 1)
-                assert of_draw[k] == pytest.approx(np.mean(plain), abs=1e-6)  # predictions are kept in float32
+                assert of_resample[k] == pytest.approx(np.mean(plain), abs=1e-6)  # predictions are kept in float32
 
 
 def test_an_interval_lies_about_its_own_score(rng):

@@ -45,7 +45,7 @@ def test_leaving_a_speaker_out_is_a_score_without_that_speaker(corpus, name):
         assert left_out[speaker, 1] == pytest.approx(plain, abs=1e-12)
 
 
-def test_a_draw_without_utterances_has_no_score():
+def test_a_resample_without_utterances_has_no_score():
     counted = sums.class_sums(np.array([[0], [1]]), np.array([[0], [0]]), np.array([0, 1]))
     for score in sums.COUNTED_METRICS.values():
         assert np.isnan(score(counted.resampled(np.zeros((1, 2))))).all()

@@ -17,7 +17,7 @@ def means(values, *, n_resamples=500, rng):
     return BootstrapSample(values.mean(axis=0), resamples, (values.sum(axis=0) - values) / (n - 1))
 
 
-def test_functions_and_differences_are_those_of_each_draw(rng):
+def test_functions_and_differences_are_those_of_each_resample(rng):
     first, second = (means(rng.normal(size=(8, 3)), n_resamples=20, rng=rng) for _ in range(2))
     less, best = first - second, first.map(lambda scores: scores.max(axis=-1))
     for name in ("resamples", "left_out"):
@@ -96,7 +96,7 @@ def test_a_null_beyond_all_resamples_has_the_least_p_and_one_in_the_middle_1():
     def p(null, n_speakers=1e9):
         return float(bca_p_value(np.zeros(1), resamples, left_out, null=null, n_speakers=n_speakers)[0])
 
-    # half a draw of 99 lies beyond: two-sided 1 / 99, of which 1 / 100 is the lowest possible
+    # half a resample of 99 lies beyond: two-sided 1 / 99, of which 1 / 100 is the lowest possible
     assert [p(100.0), p(-100.0)] == pytest.approx([1 / 99, 1 / 99])
     assert p(0.0) == pytest.approx(1)
     assert p(100.0, 4) > 0.05  # Student's tails
