@@ -99,20 +99,12 @@ def repair(
     """Encode the utterances of damaged blocks again, and no others."""
     from layerprobe.probe.cache.layout import CACHE_QUARANTINE
     from layerprobe.probe.data.manifest.read import read_manifest
-    from layerprobe.probe.encoders.loading import load_encoder
     from layerprobe.probe.extraction.repair import repair as repair_stage
 
     progress = output.progress
     checked = read_manifest(manifest, speakers=False)
     progress.log(f"Loading {upstream.encoder} …")
-    encoder = load_encoder(
-        upstream.encoder,
-        random_init=upstream.random_init,
-        device=upstream.device,
-        adapter=upstream.adapter,
-        precision=upstream.precision,
-        show_download=not output.quiet,
-    )
+    encoder = upstream.settings().load(show_download=not output.quiet)
     done = repair_stage(path, checked, encoder, jobs=jobs, progress=progress)
     output.print(f"{path}: {len(done.damages)} damaged files, {done.n_encoded} utterances encoded again.")
     output.print_quarantined(done.lost, file=path / CACHE_QUARANTINE)

@@ -148,11 +148,8 @@ def _chosen_settings(
     if embedding.plan is None:
         if not upstream.encoder:
             raise InputError("Name an --encoder, or a --plan whose encoder is used again.")
-        encoder = EncoderSettings(
-            upstream.encoder, upstream.random_init, upstream.device, upstream.adapter, upstream.precision
-        )
         settings = ExtractionSettings(poolings, embedding.text_column, embedding.storage_dtype, jobs=jobs)
-        return encoder, settings, None
+        return upstream.settings(), settings, None
     plan = open_cache(embedding.plan).plan
     names = ("encoder", "random_init", "adapter", "precision", "pooling", "text_column", "storage_dtype")
     sources = {name: context.get_parameter_source(name) for name in names}

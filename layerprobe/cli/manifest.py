@@ -92,10 +92,10 @@ def validate(
             output.print(f"… and {n - WARNINGS_SHOWN} more warnings [{name}]")
     if warnings:
         output.print(ROW_COUNTING)
-    output.print(f"Next: layerprobe extract {manifest} --encoder facebook/hubert-base-ls960 --out caches/NAME.zarr")
     counts_text = f"{len(checked.table)} utterances, {checked.n_speakers} speakers"
     n = len(warnings)
     output.print(f"{counts_text}, {n} warning{'' if n == 1 else 's'}." if n else f"{counts_text}: valid.")
+    output.print(f"Next: layerprobe extract {manifest} --encoder facebook/hubert-base-ls960 --out caches/NAME.zarr")
 
 
 @app.command("import", epilog="Example: layerprobe manifest import msp-podcast MSP-PODCAST-1.11 --out msp.csv")
@@ -130,8 +130,10 @@ def import_(
 
 def _import_summary(imported: Imported, out: Path) -> list[str]:
     """Return lines on an imported corpus: counts, ratings, what was left out, warnings."""
+    from layerprobe.probe.splits import UNKNOWN_SPEAKER
+
     table = imported.table
-    known = table["speaker_id"][table["speaker_id"] != "Unknown"].nunique()
+    known = table["speaker_id"][table["speaker_id"] != UNKNOWN_SPEAKER].nunique()
     lines = [f"{out}: {len(table)} utterances of {known} known speakers ({imported.header.corpus})."]
     if "split" in table:
         counts = table["split"].value_counts()

@@ -20,6 +20,8 @@ from layerprobe.probe.training.options import option, read_options
 if TYPE_CHECKING:
     import pandas as pd
 
+    from layerprobe.probe.encoders.loading import EncoderSettings
+
 NoSpeakers = Annotated[
     bool, typer.Option("--no-speakers", help="Accept unknown speakers; scores may then be too optimistic.")
 ]
@@ -58,6 +60,12 @@ class UpstreamOptions:
     precision: str = option(
         "auto", help="Precision: float32, bfloat16, float16 (GPU), or auto (16 bits where the hardware supports it)."
     )
+
+    def settings(self) -> EncoderSettings:
+        """Return the options as settings, which load the encoder."""
+        from layerprobe.probe.encoders.loading import EncoderSettings
+
+        return EncoderSettings(self.encoder, self.random_init, self.device, self.adapter, self.precision)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,16 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from layerprobe.cli.options import Device, ManifestPath, NoSpeakers, Output, choose_device, user_command
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.options import option
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = typer.Typer()
 
@@ -46,7 +49,7 @@ def transcribe(
     from layerprobe.probe.data.asr import load_recogniser, transcribe as transcribe_stage
     from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, TRANSCRIPT
-    from layerprobe.probe.data.manifest.write import write_manifest
+    from layerprobe.probe.data.manifest.write import relative_paths, write_manifest
     from layerprobe.probe.data.transcripts import add_transcripts, read_transcripts
 
     if (source.asr is None) == (source.from_folder is None):
@@ -80,7 +83,7 @@ def transcribe(
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.parent.resolve() == manifest.parent.resolve():  # paths of the manifest start at its folder
         folder = manifest.parent.resolve()
-        table = table.assign(path=[_relative_path(Path(str(p)), folder) for p in table["path"]])
+        table = table.assign(path=relative_paths(table["path"], folder))
     write_manifest(out, table, checked.header)
     if source.from_folder is None:
         progress_file.unlink()
@@ -137,16 +140,13 @@ def asr_impact(
     output.print(f"{out}: differences are those of the recogniser's transcripts from the human ones.")
 
 
-def _word_error_text(table: object) -> str:
+def _word_error_text(table: pd.DataFrame) -> str:
     """Return a sentence on the word error rate with its interval over speakers."""
-    import pandas as pd
-
     from layerprobe.analysis.findings.formatting import ranged
     from layerprobe.analysis.statistics.word_error_rate import error_rates
     from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, TRANSCRIPT
     from layerprobe.probe.data.word_errors import word_error_table
 
-    assert isinstance(table, pd.DataFrame)
     errors = word_error_table(table, reference=TRANSCRIPT, hypothesis=ASR_TRANSCRIPT)
     if errors.empty:
         return "No utterance has a human transcript, so there is no word error rate."
@@ -156,8 +156,3 @@ def _word_error_text(table: object) -> str:
     return (
         f"Word error rate {ranged(vars(whole), digits=3)} over {int(errors['n_words'].sum())} reference words: {parts}."
     )
-
-
-def _relative_path(path: Path, folder: Path) -> str:
-    """Return a path relative to the manifest's folder where it is below it."""
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

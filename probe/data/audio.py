@@ -58,12 +58,29 @@ def read_audio_file(
     except (soundfile.SoundFileRuntimeError, TypeError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
         raise InvalidAudioError(_opening_error(path, error)) from error
+    return to_mono(channels, rate, sampling_rate=rate if sampling_rate is None else sampling_rate)
+
+
+def to_mono(channels: np.ndarray, rate: int, *, sampling_rate: int) -> np.ndarray:
+    """Average the channels of a recording and resample it.
+
+    Args:
+        channels: ``(n_samples, n_channels)`` float32, at least one sample
+        rate: of ``channels``, Hz
+        sampling_rate: of the result, Hz
+
+    Returns:
+        the waveform, ``(n_samples,)`` float32
+
+    Raises:
+        InvalidAudioError: if a sample is not finite, or all are the same
+    """
     if not np.isfinite(channels).all():
         raise InvalidAudioError("holds samples that are not finite")
     waveform = channels.mean(axis=1)
     if np.ptp(waveform) == 0:
         raise InvalidAudioError("silent: every sample is the same")
-    if sampling_rate is not None and rate != sampling_rate:
+    if rate != sampling_rate:
         waveform = soxr.resample(waveform, rate, sampling_rate, quality="HQ")
     return np.ascontiguousarray(waveform, dtype=np.float32)
 

@@ -13,9 +13,9 @@ import pandas as pd
 from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_hashes import Row
 from layerprobe.probe.data.inputs import ModelInput
+from layerprobe.probe.filesystem import QUARANTINE_COLUMNS
 from layerprobe.probe.progress import NullProgress
 
-QUARANTINE_COLUMNS = ["utterance_id", "path", "reason"]
 AHEAD = 2  # utterances per thread that wait in memory
 
 Read = TypeVar("Read")
@@ -38,7 +38,7 @@ class Quarantine:
 
     def table(self) -> pd.DataFrame:
         """Return a table ``utterance_id, path, reason`` in the order in which utterances were added."""
-        return pd.DataFrame([(name, *rest) for name, rest in self.refused.items()], columns=QUARANTINE_COLUMNS)
+        return pd.DataFrame([(name, *rest) for name, rest in self.refused.items()], columns=list(QUARANTINE_COLUMNS))
 
 
 def read_audio(

@@ -150,11 +150,12 @@ def _stable_norm(encoder: Any) -> nn.Module | None:
 def _normalising_extractor(config: Any) -> Any:
     """Return a feature extractor that scales each waveform to zero mean and unit variance.
 
-    These are the settings that transformers' conversion scripts write for wav2vec 2.0, HuBERT, data2vec and SEW.
+    These are the settings that transformers' conversion scripts write for wav2vec 2.0, HuBERT and SEW; that of
+    data2vec copies wav2vec2-large-lv60's.
     """
     from transformers import Wav2Vec2FeatureExtractor
 
-    norm = getattr(config, "feat_extract_norm", "layer")  # data2vec has no other and does not name it
+    norm = getattr(config, "feat_extract_norm", "layer")  # data2vec has no group norm, so its config lacks the key
     return Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=norm == "layer")
 
 

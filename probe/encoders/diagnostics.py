@@ -107,7 +107,7 @@ def measure(encoder: SpeechEncoder, waveforms: list[np.ndarray] | None = None) -
     waveforms = waveforms or [audio]
     if encoder.precision != "float32":
         table = precision_error(encoder, waveforms)
-        summary = precision_summary(table, precision=encoder.precision, n_audio_files=len(waveforms))
+        summary = precision_summary(table, precision=encoder.precision, n_recordings=len(waveforms))
         measurements.append(Measurement("precision", summary))
     if encoder.reads_waveforms:
         short = audio[: round(SHORT_SECONDS * rate)]
@@ -179,10 +179,10 @@ def precision_error(encoder: SpeechEncoder, waveforms: list[np.ndarray]) -> pd.D
     )
 
 
-def precision_summary(table: pd.DataFrame, *, precision: str, n_audio_files: int) -> str:
+def precision_summary(table: pd.DataFrame, *, precision: str, n_recordings: int) -> str:
     """Summarise the table of `precision_error` in one sentence."""
     lowest, highest = table["relative_error"].min(), table["relative_error"].max()
     return (
         f"{precision} moves pooled layers by {lowest:.2%} to {highest:.2%} against float32 (cosine at least "
-        f"{table['cosine'].min():.5f}), on {n_audio_files} recordings"
+        f"{table['cosine'].min():.5f}), on {n_recordings} recording{'' if n_recordings == 1 else 's'}"
     )

@@ -295,13 +295,12 @@ def _log_numerics(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, p
         return
     if encoder.precision == "bfloat16" and encoder.device == "cpu":
         progress.log(products_used())
-    waveforms = sample_waveforms(pending, encoder)
-    if not waveforms or (folder / PRECISION).exists():
+    if (folder / PRECISION).exists() or not (waveforms := sample_waveforms(pending, encoder)):
         return
     table = precision_error(encoder, waveforms)
     marked = table.assign(format_version=CACHE_FORMAT_VERSION)
     replace_file(folder / PRECISION, marked.to_csv(index=False, lineterminator="\n"))
-    summary = precision_summary(table, precision=encoder.precision, n_audio_files=len(waveforms))
+    summary = precision_summary(table, precision=encoder.precision, n_recordings=len(waveforms))
     progress.log(f"{summary}, see {folder / PRECISION}.")
 
 

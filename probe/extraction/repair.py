@@ -40,6 +40,7 @@ from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import MAX_DURATION, InputReader
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
+from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.settings import extraction_plan, settings_in
@@ -87,6 +88,8 @@ def repair(
     given = extraction_plan(encoder, settings_in(plan))
     if plan != given:
         raise CacheMismatchError(path, plan, given, advice="A repair needs the encoder that the cache was made with.")
+    if isinstance(encoder, SpeechEncoder) and encoder.preprocessing_note:
+        progress.log(encoder.preprocessing_note)
     with leased(path):
         _repair_journal(path)
         damages = verify(path, progress=progress)
@@ -96,13 +99,13 @@ def repair(
             damages = of_metadata + verify(path, progress=progress)
         ids = _utterances_of_blocks(path, manifest, sorted({d.block for d in damages if d.block is not None}))
         hashes = AudioHashes(path / FILES if encoder.reads == "audio" else None)
-        source = make_input_reader(encoder, manifest.table, hashes, text_column=text_column, max_duration=MAX_DURATION)
+        reader = make_input_reader(encoder, manifest.table, hashes, text_column=text_column, max_duration=MAX_DURATION)
         jobs = jobs or utterances_at_once(encoder)
         progress.begin("repair", sum(map(len, ids.values())), "utterances")
         lost: list[tuple[str, str, str]] = []
         try:
             for block, names in ids.items():
-                lost += _encode_block(path, block, names, manifest, encoder, source, jobs, progress)
+                lost += _encode_block(path, block, names, manifest, encoder, reader, jobs, progress)
         finally:
             progress.end()
         if lost:
@@ -112,7 +115,7 @@ def repair(
 
 
 def _encode_block(
-    path: Path, block: int, ids: list[str], manifest: Manifest, encoder: AnyEncoder, source: InputReader, jobs: int,
+    path: Path, block: int, ids: list[str], manifest: Manifest, encoder: AnyEncoder, reader: InputReader, jobs: int,
     progress: NullProgress,
 ) -> list[tuple[str, str, str]]:  # fmt: skip
     plan = read_plan(path, open_group(path, "r"))
@@ -121,7 +124,7 @@ def _encode_block(
     shape = (len(ids), len(plan.layers), len(plan.poolings), encoder.dim)
     rows = np.full(shape, np.nan, dtype=plan.storage_dtype)  # as of removed rows
     digests, lost = [""] * len(ids), []
-    for embedded in embed_in_order(table, encoder, source, poolings=plan.poolings, jobs=jobs, loaders=2):
+    for embedded in embed_in_order(table, encoder, reader, poolings=plan.poolings, jobs=jobs, loaders=2):
         name = str(embedded.row["utterance_id"])
         reason = embedded.reason
         if embedded.embeddings is not None:

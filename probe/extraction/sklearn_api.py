@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import soxr
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin
@@ -19,7 +18,7 @@ except ImportError as missing:
         "LayerEmbedder needs scikit-learn; install it with pip install 'layerprobe[sklearn]'."
     ) from missing
 
-from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file
+from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file, to_mono
 from layerprobe.probe.data.audio_hashes import Row
 from layerprobe.probe.data.inputs import MAX_DURATION, ModelInput
 from layerprobe.probe.encoders.base import AnyEncoder
@@ -197,16 +196,10 @@ class _RecordingReader:
             raise InvalidAudioError(f"a waveform of shape {waveform.shape}; give one channel, (n_samples,)")
         if waveform.dtype.kind != "f":
             raise InvalidAudioError(f"a waveform of {waveform.dtype}; give floating-point samples from -1 to 1")
-        if not np.isfinite(waveform).all():
-            raise InvalidAudioError("holds samples that are not finite")
         if len(waveform) == 0:
             raise InvalidAudioError("empty: it holds no samples")
-        if np.ptp(waveform) == 0:
-            raise InvalidAudioError("silent: every sample is the same")
-        waveform = waveform.astype(np.float32, copy=False)
-        if self._rate != self._encoder_rate:
-            waveform = soxr.resample(waveform, self._rate, self._encoder_rate, quality="HQ")
-        return np.ascontiguousarray(waveform, dtype=np.float32)
+        samples = waveform.astype(np.float32, copy=False)[:, None]
+        return to_mono(samples, self._rate, sampling_rate=self._encoder_rate)
 
 
 def _recordings(given: Any) -> list[Any]:

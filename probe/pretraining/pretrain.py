@@ -280,6 +280,8 @@ def load_label_source(source: str, *, device: str | None, progress: NullProgress
         raise InputError(f"{source!r} names no layer. Write ENCODER@LAYER, or mfcc.")
     (progress or NullProgress()).log(f"Loading {name} …")
     encoder = load_audio_encoder(name, device=device, precision="float32", show_download=progress is not None)
+    if encoder.preprocessing_note:
+        (progress or NullProgress()).log(encoder.preprocessing_note)
     return layer_frames(encoder, layer), encoder.weights_hash()
 
 

@@ -34,6 +34,13 @@ def test_a_corpus_and_a_target_are_enough(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("targets", ['["arousal"]', '"arousal"', "3", "{}"])
+def test_targets_that_are_no_tables_are_no_targets(tmp_path, targets):
+    assert problems(tmp_path, f'corpus = "c"\ntargets = {targets}\n') == [
+        "my.toml describes no target; add [targets.NAME] for each column of ratings or classes"
+    ]
+
+
 def test_licence_has_two_spellings_which_may_not_contradict(tmp_path):
     for keys in ('licence = "CC0"', 'license = "CC0"', 'licence = "CC0"\nlicense = "CC0"'):
         assert header(tmp_path, f'corpus = "c"\n{keys}\n{SCALE}').licence == "CC0"

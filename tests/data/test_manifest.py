@@ -140,6 +140,14 @@ def test_a_broken_table_is_one_sentence(rows, tmp_path, content):
         read_manifest(path)
 
 
+@pytest.mark.parametrize("content", [b"", b"no parquet", b"PAR1 cut PAR1"])
+def test_a_broken_parquet_file_is_one_sentence(rows, tmp_path, content):
+    write_table(tmp_path, rows)
+    (tmp_path / "my.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"my\.parquet can't be read as a table: .*\. Save it again"):
+        read_manifest(tmp_path / "my.parquet")
+
+
 def test_rows_longer_than_the_header_are_one_sentence(rows, tmp_path):
     path = write_table(tmp_path, rows)
     header, *lines = path.read_text().splitlines()

@@ -122,12 +122,13 @@ def test_the_command_prints_each_warning_counts_them_and_succeeds(tmp_path, rows
         "warning [undecodable-audio] row 4: 2.wav: empty: it holds no bytes.",
     ]
     assert "Rows are counted as a spreadsheet shows them: the header is row 1." in lines
-    assert lines[-1] == "6 utterances, 4 speakers, 3 warnings."
+    assert lines[-2] == "6 utterances, 4 speakers, 3 warnings."
+    assert lines[-1].startswith(f"Next: layerprobe extract {tmp_path / 'my.csv'} --encoder ")
 
 
 def test_the_command_calls_a_manifest_without_warnings_valid(tmp_path, rows):
     lines = command("manifest", "validate", write_table(tmp_path, rows)).stdout.splitlines()
-    assert lines[-1] == "6 utterances, 3 speakers: valid."
+    assert lines[-2] == "6 utterances, 3 speakers: valid."
     assert not any("Rows are counted" in line for line in lines)
 
 
@@ -135,7 +136,7 @@ def test_the_command_counts_utterances_of_unknown_speakers(tmp_path, rows):
     rows[0]["speaker_id"] = "Unknown"
     lines = command("manifest", "validate", write_table(tmp_path, rows)).stdout.splitlines()
     assert "  unknown speakers: 1 utterances, each counts as a speaker of its own" in lines
-    assert lines[-1] == "6 utterances, 3 speakers: valid."
+    assert lines[-2] == "6 utterances, 3 speakers: valid."
 
 
 def test_many_warnings_of_one_name_are_cut_with_their_count(tmp_path, rows):
@@ -143,4 +144,4 @@ def test_many_warnings_of_one_name_are_cut_with_their_count(tmp_path, rows):
     output = command("manifest", "validate", write_table(tmp_path, many)).stdout
     assert len(re.findall(r"^warning \[rating-outside-raters\]", output, re.MULTILINE)) == 10
     assert "… and 5 more warnings [rating-outside-raters]" in output
-    assert output.splitlines()[-1] == "15 utterances, 1 speakers, 15 warnings."
+    assert output.splitlines()[-2] == "15 utterances, 1 speakers, 15 warnings."

@@ -16,6 +16,7 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract, plan_extraction, run_extraction
+from layerprobe.probe.extraction.repair import repair
 from layerprobe.probe.progress import LogProgress
 
 FILE = "preprocessor_config.json"
@@ -95,6 +96,8 @@ def test_the_default_is_reported_and_keys_the_cache(folders, ten_voices, tmp_pat
     assert "architecture_default" not in whole.preprocessing
     with pytest.raises(InputError, match="with preprocessing "):
         extract(ten_voices, whole, tmp_path / "a.zarr")
+    repair(tmp_path / "a.zarr", ten_voices, bare, progress=LogProgress())
+    assert capsys.readouterr().err.count(note) == 1
     printed = run("check-encoder", "--encoder", tmp_path / "hubert").stdout
     assert f"preprocessing: {note}" in printed
 

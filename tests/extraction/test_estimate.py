@@ -7,11 +7,9 @@ import subprocess
 
 import numpy as np
 import pytest
-from helpers.speech_models import load_exact
-from helpers.voices import write_table
+from helpers.voices import manifest_of
 
 from layerprobe.probe.data.audio_hashes import AudioHashes
-from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.estimate import estimate_resources, size_text
 from layerprobe.probe.extraction.extract import extract, run_extraction
@@ -19,25 +17,6 @@ from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.filesystem import size_of
 from layerprobe.probe.progress import LogProgress
 from layerprobe.probe.system import peak_memory, resident_memory
-
-
-@pytest.fixture
-def encoder(folders):
-    return load_exact(folders["hubert"])
-
-
-@pytest.fixture
-def corpus(write_audio, tmp_path):
-    """Eight valid recordings of different durations and pitches."""
-    rows = []
-    for i in range(8):
-        write_audio(f"s{i}.wav", 0.5 + 0.17 * i, pitch=90 + 10 * i)
-        rows.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 4}", "arousal": 1 + i % 5})
-    return rows
-
-
-def manifest_of(tmp_path, rows):
-    return read_manifest(write_table(tmp_path, rows))
 
 
 def test_an_estimate_is_printed_before_the_extraction(corpus, encoder, tmp_path, capsys):

@@ -11,37 +11,17 @@ import pytest
 import soundfile
 from helpers.cache_rows import content_hash
 from helpers.speech_models import load_exact
-from helpers.voices import write_table
+from helpers.voices import manifest_of
 
 from layerprobe.probe.cache.store import Cache, CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.data.audio import read_audio_file
-from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders.linear_kernels import products_used
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.pooling import pool_layers
 from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.extraction.settings import ExtractionSettings
 from layerprobe.probe.progress import LogProgress
-
-
-@pytest.fixture
-def encoder(folders):
-    return load_exact(folders["hubert"])
-
-
-@pytest.fixture
-def corpus(write_audio, tmp_path):
-    """Eight valid recordings of different durations and pitches."""
-    rows = []
-    for i in range(8):
-        write_audio(f"s{i}.wav", 0.5 + 0.17 * i, pitch=90 + 10 * i)
-        rows.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 4}", "arousal": 1 + i % 5})
-    return rows
-
-
-def manifest_of(tmp_path, rows):
-    return read_manifest(write_table(tmp_path, rows))
 
 
 @pytest.mark.parametrize("kind", ["hubert", "wavlm-pre-norm", "wav2vec2-bert", "whisper"])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from layerprobe.probe.data.manifest.schema import Manifest
 
 
 def voice(seconds: float, *, rate: int = 16_000, pitch: float = 120.0, seed: int = 0) -> np.ndarray:
@@ -27,3 +31,10 @@ def write_table(folder: Path, rows: list[dict[str, object]], *, targets: tuple[s
         lines += [f"[targets.{target}]", "minimum = 1", "maximum = 7"]
     path.with_suffix(".toml").write_text("\n".join(lines))
     return path
+
+
+def manifest_of(folder: Path, rows: list[dict[str, object]]) -> Manifest:
+    """A manifest of these rows as it is read from ``my.csv``."""
+    from layerprobe.probe.data.manifest.read import read_manifest
+
+    return read_manifest(write_table(folder, rows))

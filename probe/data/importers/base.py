@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from layerprobe.probe.data.manifest.schema import Header, Target
-from layerprobe.probe.data.manifest.write import write_manifest
+from layerprobe.probe.data.manifest.write import relative_paths, write_manifest
 from layerprobe.probe.exceptions import InputError
 
 SAM = {  # self-assessment manikins (Bradley and Lang, 1994), in their order in most papers
@@ -104,9 +104,8 @@ def write_imported(imported: Imported, out: Path) -> None:
     """Write the manifest, with paths relative to its folder where audio is below it; equal input gives equal bytes."""
     folder = out.absolute().parent
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [Path(p) for p in imported.table["path"]]
-    shown = [str(p.relative_to(folder)) if p.is_relative_to(folder) else str(p) for p in paths]
-    write_manifest(out, imported.table.assign(path=shown), imported.header)
+    paths = relative_paths(imported.table["path"], folder)
+    write_manifest(out, imported.table.assign(path=paths), imported.header)
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:

@@ -26,8 +26,11 @@ OTHER_COLUMNS = {
     "corpus",
     "duration",
     "sampling_rate",
+    "age",
+    "language",
+    "sex",
+    "session",
 }
-OTHER_COLUMNS |= {"age", "language", "sex", "session"}
 NUMERIC_FRACTION = 0.8  # of the cells that are not empty; other cells of a numeric column are reported by validate
 MAX_CLASSES = 20
 MIN_ROWS_PER_CLASS = 2  # on average; identifiers and texts have one row for each value

@@ -47,7 +47,10 @@ def read_header(path: Path, cells: pd.DataFrame, *, table_path: Path) -> Header:
     targets: dict[str, Target] = {}
     nominal: dict[str, Nominal] = {}
     tables = content.get("targets", {})
-    for name, keys in tables.items() if isinstance(tables, dict) else ():
+    if not (isinstance(tables, dict) and tables):
+        problems.append(f"{path.name} describes no target; add [targets.NAME] for each column of ratings or classes")
+        tables = {}
+    for name, keys in tables.items():
         ratings: Any = cells.get(name)
         found = _target(name, keys if isinstance(keys, dict) else {}, ratings, header_name=path.name)
         if isinstance(found, str):
@@ -56,8 +59,6 @@ def read_header(path: Path, cells: pd.DataFrame, *, table_path: Path) -> Header:
             nominal[name] = found
         else:
             targets[name] = found
-    if not tables:
-        problems.append(f"{path.name} describes no target; add [targets.NAME] for each column of ratings or classes")
     if problems:
         raise ManifestError(table_path, problems)
     return Header(

@@ -29,7 +29,7 @@ def read_text_table(path: Path) -> TextTable:
         if path.suffix.lower() == ".csv":
             table = _read_csv(path)
         elif path.suffix.lower() == ".parquet":
-            columns = pd.read_parquet(path)
+            columns = _read_parquet(path)
             texts = {c: columns[c].map(lambda v: "" if pd.isna(v) else str(v)) for c in columns}
             table = TextTable(pd.DataFrame(texts), np.arange(len(columns)) + 2)
         else:
@@ -39,6 +39,13 @@ def read_text_table(path: Path) -> TextTable:
     if table.cells.empty:
         raise InputError(f"{path} has no utterances. Add a row for each.")
     return table
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except ValueError as error:  # what Arrow raises for a file that is not, or not only, parquet
+        raise InputError(f"{path} can't be read as a table: {str(error).rstrip('.')}. Save it again.") from error
 
 
 def _read_csv(path: Path) -> TextTable:
