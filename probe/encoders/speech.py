@@ -72,6 +72,20 @@ class LoadedModel:
     adapter: str  # hash of the adapter; "" without one
     has_default_extractor: bool = False  # because the checkpoint lacks the file with its own
 
+    @property
+    def preprocessing_note(self) -> str:
+        """One sentence on the default feature extractor that stands in for a missing one; empty otherwise."""
+        if not self.has_default_extractor:
+            return ""
+        normalised = getattr(self.extractor, "do_normalize", False)
+        scaling = "each waveform scaled to zero mean and unit variance" if normalised else "waveforms not normalised"
+        reads_waveforms = self.family.input_chunks is waveform_chunks
+        shape = scaling if reads_waveforms else f"{self.extractor.feature_size} log-mel bands"
+        return (
+            f"{self.upstream} has no preprocessor_config.json: the default feature extractor of its architecture is "
+            f"used ({type(self.extractor).__name__}, {self.extractor.sampling_rate} Hz, {shape})."
+        )
+
 
 class SpeechEncoder:
     """A frozen speech encoder that returns the hidden states of all layers; `load_audio_encoder` makes it."""
@@ -94,6 +108,7 @@ class SpeechEncoder:
         self.device = device
         self._extractor, self._family = extractor, family
         self._has_default_extractor = loaded.has_default_extractor
+        self.preprocessing_note = loaded.preprocessing_note
         self._config: Any = encoder.config
         self.upstream, self.revision, self.adapter = loaded.upstream, loaded.revision, adapter
         self.random_init = random_init
@@ -149,19 +164,6 @@ class SpeechEncoder:
         settings = self._extractor.to_dict() | ({"architecture_default": True} if self._has_default_extractor else {})
         naming = ("feature_extractor_type", "processor_class", "_processor_class", "image_processor_type")
         return json.dumps({k: v for k, v in settings.items() if k not in naming}, sort_keys=True, default=str)
-
-    @property
-    def preprocessing_note(self) -> str:
-        """One sentence on the default feature extractor that stands in for a missing one; empty otherwise."""
-        if not self._has_default_extractor:
-            return ""
-        normalised = getattr(self._extractor, "do_normalize", False)
-        scaling = "each waveform scaled to zero mean and unit variance" if normalised else "waveforms not normalised"
-        shape = scaling if self.reads_waveforms else f"{self._extractor.feature_size} log-mel bands"
-        return (
-            f"{self.upstream} has no preprocessor_config.json: the default feature extractor of its architecture is "
-            f"used ({type(self._extractor).__name__}, {self.sampling_rate} Hz, {shape})."
-        )
 
     def weights_hash(self) -> str:
         """Return sixteen hex digits over name, shape and bytes of every tensor of the encoder."""

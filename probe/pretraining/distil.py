@@ -68,6 +68,8 @@ def distil(
         table = read_utterances(table)
     (progress or NullProgress()).log(f"Loading {teacher} …")
     loaded = load_model(teacher, show_download=progress is not None)
+    if progress is not None and loaded.preprocessing_note:
+        progress.log(loaded.preprocessing_note)
     plan = plan_distillation(loaded, options)
     return run_distillation(table, loaded, plan, out=out, device=device, progress=progress)
 
