@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -56,7 +56,7 @@ def train(
         f"utterances; {corpus['n_quarantined']} quarantined."
     )
     if corpus["n_without_text"]:
-        output.print(f"  {corpus['n_without_text']} of them have no transcript; the empty text was used.")
+        output.print(f"  {corpus['n_without_text']} utterances have no transcript; the empty text was used.")
     pooled = run.scores[(run.scores["fold"] == POOLED) & (run.scores["metric"] == "ccc")]
     for name in plan.targets:
         values = pooled[pooled["target"] == name]["value"]
@@ -124,7 +124,7 @@ def count_params(
     ] = None,
     reference: Annotated[
         list[str] | None,
-        typer.Option(help="Reference model, of whose trainable parameters percentages are user_command (repeatable)."),
+        typer.Option(help="Reference model, of whose trainable parameters percentages are printed (repeatable)."),
     ] = None,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Duration of the audio for which multiply-adds are counted.")
@@ -140,32 +140,26 @@ def count_params(
     """Count total and trainable parameters and multiply-adds of encoders from their configurations."""
     import math
 
-    from layerprobe.probe.regressor.parameter_count import (
-        combined,
-        count_parameters,
-        count_tokens,
-        load_model_spec,
-        make_head,
-        parameter_table,
-        real_time_factors,
-    )
+    from layerprobe.probe.regressor import parameter_count
 
     if audio_encoder is None and text_encoder is None:
         raise InputError("Name an encoder: --audio-encoder, --text-encoder or both.")
-    audio, text = (None if name is None else load_model_spec(name) for name in (audio_encoder, text_encoder))
-    references = [load_model_spec(name) for name in reference or []]
-    n_tokens, n_seconds = count_tokens(seconds, tokens_per_second), max(1, math.ceil(seconds))
+    audio, text = (
+        None if name is None else parameter_count.load_model_spec(name) for name in (audio_encoder, text_encoder)
+    )
+    references = [parameter_count.load_model_spec(name) for name in reference or []]
+    n_tokens, n_seconds = parameter_count.count_tokens(seconds, tokens_per_second), max(1, math.ceil(seconds))
     amounts = [(m, n_tokens if m.is_text else n_seconds) for m in (audio, text, *references) if m is not None]
-    counts = {m.name: count_parameters(m, amount=n) for m, n in amounts}
+    counts = {m.name: parameter_count.count_parameters(m, amount=n) for m, n in amounts}
     branches = [None if m is None else counts[m.name] for m in (audio, text)]
-    both = combined(branches[0], branches[1], make_head(audio, text))
+    both = parameter_count.combined(branches[0], branches[1], parameter_count.make_head(audio, text))
     shown = [*(b for b in branches if b is not None), both, *(counts[m.name] for m in references)]
     compared = [counts[m.name] for m in references]
     for one in shown:
         output.print(f"{one.name}: {one.total:,} parameters")
         output.print("  " + ", ".join(f"{part.replace('_', ' ')} {n:,}" for part, n in one.parts.items() if n))
         output.print(f"  {one.multiply_adds / seconds / 1e9:.2f} G multiply-adds per second of audio")
-    headless = combined(branches[0], branches[1], head=_no_head())
+    headless = parameter_count.combined(branches[0], branches[1], head=None)
     for title, one in (("with its head", both), ("encoders alone", headless)):
         output.print(f"{one.name}, {title}, trainable parameters:")
         for rule in ("everything", "front end frozen", "front end and embeddings frozen"):
@@ -175,17 +169,11 @@ def count_params(
         output.print("Percentages refer to the trainable parameters of the reference model with its front end frozen.")
     if benchmark:
         output.progress.log("Measuring …")
-        factors = real_time_factors(amounts, seconds=float(n_seconds))
+        factors = parameter_count.real_time_factors(amounts, seconds=float(n_seconds))
         for (model, _), factor in zip(amounts, factors, strict=True):
             output.print(f"{model.name}: real-time factor {factor:.4f} (float32, {n_seconds} s)")
         total = sum(f for (m, _), f in zip(amounts, factors, strict=True) if m in (audio, text))
         output.print(f"{both.name}: real-time factor {total:.4f}, the sum of its branches")
     if csv is not None:
-        parameter_table(shown, compared).to_csv(csv, index=False, lineterminator="\n")
+        parameter_count.parameter_table(shown, compared).to_csv(csv, index=False, lineterminator="\n")
         output.print(str(csv))
-
-
-def _no_head() -> Any:
-    import torch
-
-    return torch.nn.Identity()

@@ -29,6 +29,7 @@ from layerprobe.probe.pretraining.settings import PretrainOptions
 from layerprobe.probe.pretraining.units import HOP, N_MFCC, RATE, WINDOW, MfccFrames, UnitClusters, span_mask
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import cores, torch_threads
+from layerprobe.probe.training.checkpoints import write_table
 from layerprobe.probe.training.encoder_folder import (
     STATE,
     TrainedEncoder,
@@ -106,7 +107,7 @@ def run_pretraining(
         log, quarantine = run.train(out / STATE, stop_after), run.audio.quarantine
         if stop_after is not None and stop_after < plan.steps:
             return TrainedEncoder(out, log, quarantine)
-        run.validation_table().to_csv(out / VALIDATION, index=False, lineterminator="\n")
+        write_table(run.validation_table(), out / VALIDATION)
         halves = {name: tensor.half() for name, tensor in run.model.encoder.state_dict().items()}
         save_encoder(run.model.encoder.config, extractor, halves, out)
     return complete_folder(TrainedEncoder(out, log, quarantine))
@@ -268,7 +269,7 @@ def load_label_source(source: str, *, device: str | None, progress: NullProgress
     Args:
         source: ``mfcc``, or ENCODER@LAYER
         device: of the encoder
-        progress: receives a line while the encoder is loaded
+        progress: receives a line while the encoder is loaded, and a note if its feature extractor is a default
 
     Raises:
         InputError: if no layer is named, or the encoder can't be loaded

@@ -13,6 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from layerprobe.probe.training.checkpoints import restore_rng, rng_tensors
+
 Part = TypeVar("Part")
 SMALLEST = 1e-8  # added to the denominator, so that a constant batch has a gradient
 
@@ -51,7 +53,7 @@ def backward_in_parts(
     rng_states, predictions = [], []
     with torch.no_grad():
         for part in parts:
-            rng_states.append(_rng_state(truth.device))
+            rng_states.append(rng_tensors(truth.device))
             predictions.append(predict(part).detach())
     joined = torch.cat(predictions).requires_grad_(True)
     loss = ccc_loss(joined, truth, weights)
@@ -59,17 +61,6 @@ def backward_in_parts(
     assert joined.grad is not None
     gradients = torch.split(joined.grad, [len(p) for p in predictions])
     for part, rng_state, gradient in zip(parts, rng_states, gradients, strict=True):
-        _set_rng_state(rng_state, truth.device)
+        restore_rng(rng_state, truth.device)
         predict(part).backward(gradient)  # type: ignore[no-untyped-call]
     return float(loss.detach())
-
-
-def _rng_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Return the random states that dropout uses, of the CPU and of a GPU."""
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-def _set_rng_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1], device)

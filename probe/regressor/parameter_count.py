@@ -137,11 +137,12 @@ def count_parameters(model: ModelSpec, *, amount: int | None = None) -> Paramete
     return ParameterCount(model.name, parts, cost)
 
 
-def combined(audio: ParameterCount | None, text: ParameterCount | None, head: nn.Module) -> ParameterCount:
-    """Return the count of a regressor of one or two branches with a head."""
+def combined(audio: ParameterCount | None, text: ParameterCount | None, head: nn.Module | None) -> ParameterCount:
+    """Return the count of a regressor of one or two branches with a head, or without one."""
     branches = [a for a in (audio, text) if a is not None]
     parts = {part: sum(b.parts[part] for b in branches) for part in PARTS}
-    parts["head"] += sum(p.numel() for p in head.parameters())
+    if head is not None:
+        parts["head"] += sum(p.numel() for p in head.parameters())
     return ParameterCount(" + ".join(b.name for b in branches), parts, sum(b.multiply_adds for b in branches))
 
 

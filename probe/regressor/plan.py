@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -32,6 +32,7 @@ class Encoders:
     extractor: Any = None  # its feature extractor
     text: Any = None  # text encoder
     tokenizer: Any = None
+    preprocessing_note: str = ""  # on a default feature extractor of the speech encoder
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,15 @@ def _load_encoders(
     if options.audio_encoder is not None:
         speech = load_model(options.audio_encoder, random_init=seed, show_download=show_download)
         encoder = speech.family.encoder(speech.model).float()
-        loaded = Encoders(audio=encoder, extractor=speech.extractor)
+        loaded = Encoders(audio=encoder, extractor=speech.extractor, preprocessing_note=speech.preprocessing_note)
         weights = tensors_hash(encoder, never_read=NEVER_READ)
         audio = EncoderChoice(speech.upstream, speech.revision, weights, seed, options.audio_layer)
     if options.text_encoder is not None:
-        written = load_text_model(options.text_encoder, random_init=seed, show_download=show_download)
-        loaded = Encoders(loaded.audio, loaded.extractor, written.model.float(), written.tokenizer)
-        text = EncoderChoice(written.upstream, written.revision, tensors_hash(written.model), seed, options.text_layer)
+        text_model = load_text_model(options.text_encoder, random_init=seed, show_download=show_download)
+        loaded = replace(loaded, text=text_model.model.float(), tokenizer=text_model.tokenizer)
+        text = EncoderChoice(
+            text_model.upstream, text_model.revision, tensors_hash(text_model.model), seed, options.text_layer
+        )
     return loaded, audio, text
 
 

@@ -145,6 +145,8 @@ def run_training(
     fingerprint = combined_fingerprint(plan.fingerprint(), manifest.content_hash())
     check_same_run(out, fingerprint)
     _check_same_training(out, fingerprint)
+    if encoders.preprocessing_note:
+        progress.log(encoders.preprocessing_note)
     rated = manifest.table[list(plan.targets)].notna().all(axis=1)
     table = manifest.table[rated].sort_values("utterance_id")
     with torch.random.fork_rng(devices=[]), contextlib.ExitStack() as stack:

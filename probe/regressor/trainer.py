@@ -27,6 +27,7 @@ from layerprobe.probe.training.checkpoints import (
     read_state,
     read_training,
     write_state,
+    write_table,
     write_training,
 )
 from layerprobe.probe.training.schedules import schedule
@@ -110,7 +111,7 @@ class Training:
         assert state is not None
         fill_parameters(self._trainable_parameters(), state[0])
         table = pd.DataFrame(log)
-        table.to_csv(self.folder / LOG, index=False, lineterminator="\n")
+        write_table(table, self.folder / LOG)
         return Fit(_best_epoch(log), max(row["mean"] for row in log), table)
 
     def predict(self, rows: np.ndarray) -> np.ndarray:

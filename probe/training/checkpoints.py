@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -75,6 +76,11 @@ def check_format_version(content: dict[str, Any], path: Path) -> None:
             f"{path} has format version {found}; this program reads version {FORMAT_VERSION}. Train again, "
             "into another folder."
         )
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table of a training's folder as CSV, with the column ``format_version`` added as the last."""
+    table.assign(format_version=FORMAT_VERSION).to_csv(path, index=False, lineterminator="\n")
 
 
 def write_training(

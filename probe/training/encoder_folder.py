@@ -19,7 +19,7 @@ from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.fingerprints import text_fingerprint
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.splits import speaker_groups
-from layerprobe.probe.training.checkpoints import FORMAT_VERSION, check_format_version
+from layerprobe.probe.training.checkpoints import FORMAT_VERSION, check_format_version, write_table
 from layerprobe.probe.version import layerprobe_version
 
 STATE, LOG = "partial", "log.csv"
@@ -46,7 +46,8 @@ def check_folder(out: Path, name: str, plan: Any, table: pd.DataFrame, *, kind: 
         kind: kind of training, for the error message
 
     Raises:
-        InputError: if ``out`` is a file, belongs to another training or another version of the format, or holds a model
+        InputError: if ``out`` is a file, belongs to another training or another version of the format, holds a model,
+            or its plan can't be read
     """
     text = json.dumps(asdict(plan), sort_keys=True) + "\n".join(sorted(map(str, table["utterance_id"])))
     fingerprint = text_fingerprint(text)
@@ -54,7 +55,10 @@ def check_folder(out: Path, name: str, plan: Any, table: pd.DataFrame, *, kind: 
         raise InputError(f"{out} is a file. Name a folder as --out.")
     path = out / name
     if path.exists():
-        content = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} can't be read ({error}). Delete it, or name another --out.") from error
         check_format_version(content, path)
         if (found := content.get("fingerprint")) != fingerprint:
             raise InputError(
@@ -124,7 +128,7 @@ def save_encoder(config: Any, extractor: Any, tensors: dict[str, Tensor], folder
 
 def complete_folder(trained: TrainedEncoder) -> TrainedEncoder:
     """Write the log and the quarantine, and remove the checkpoint that an interrupted training would have resumed."""
-    trained.log.to_csv(trained.folder / LOG, index=False, lineterminator="\n")
-    trained.quarantine.to_csv(trained.folder / QUARANTINE, index=False, lineterminator="\n")
+    write_table(trained.log, trained.folder / LOG)
+    write_table(trained.quarantine, trained.folder / QUARANTINE)
     shutil.rmtree(trained.folder / STATE, ignore_errors=True)
     return trained

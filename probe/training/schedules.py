@@ -11,7 +11,6 @@ def schedule(step: int, *, n_steps: int, warmup: float) -> float:
         n_steps: total number of steps
         warmup: fraction of the steps in which the factor rises to 1, 0 to 1
 
-
     >>> [schedule(k, n_steps=10, warmup=0.2) for k in (0, 1, 2, 6, 9)]
     [0.5, 1.0, 1.0, 0.5, 0.125]
     """

@@ -125,13 +125,13 @@ def judge(manifest: Manifest, folder: Path, *, metric: str, run: str) -> pd.Data
 
 
 def _scores_of(scores: BootstrapScores, target: str, layers: tuple[str, ...]) -> dict[str, str | float]:
-    def scores(encoder: str, names: tuple[str, ...], control: str = "none"):
+    def ridge(encoder: str, names: tuple[str, ...], control: str = "none"):
         found = scores.of(names, encoder=encoder, control=control, probe="ridge", target=target)
         assert found is not None
         return found
 
     ours, random, mfcc = (
-        scores("embedded", layers), scores("embedded", layers, "random_init"), scores("acoustic", ("mfcc",))
+        ridge("embedded", layers), ridge("embedded", layers, "random_init"), ridge("acoustic", ("mfcc",))
     )  # fmt: skip
     best, other = int(ours.estimate.argmax()), int(random.estimate.argmax())
     row: dict[str, str | float] = {"target": target, "layer": layers[best], "score": float(ours.estimate[best])}

@@ -67,7 +67,7 @@ def measure(table: Path, encoder: str, out: Path) -> None:
 
 
 def in_subprocess(table: Path, encoder: str, out: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--benchmark", str(table), encoder, str(out)]
+    command = [sys.executable, __file__, "--measure", str(table), encoder, str(out)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(result.stdout.splitlines()[-1]))
 
@@ -150,7 +150,7 @@ def again(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--benchmark", nargs=3, metavar=("TABLE", "ENCODER", "OUT"))
+    parser.add_argument("--measure", nargs=3, metavar=("TABLE", "ENCODER", "OUT"))
     parser.add_argument("--many", type=int, default=20_000)
     parser.add_argument("--utterances", type=int, default=64, help="for memory")
     options = parser.parse_args()

@@ -32,7 +32,7 @@ def plan(n_layers: int) -> ExtractionPlan:
     texts |= dict.fromkeys(("audio_channels", "chunking", "forward", "libraries"), "")
     return ExtractionPlan(
         upstream="synthetic", architecture="none", random_init=None, layers=layers, sampling_rate=16_000,
-        poolings=("mean",), precision="float32", storage_dtype="float32", **texts,
+        text_column=None, poolings=("mean",), precision="float32", storage_dtype="float32", **texts,
     )  # fmt: skip
 
 

@@ -17,7 +17,12 @@ from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract, plan_extraction, run_extraction
 from layerprobe.probe.extraction.repair import repair
+from layerprobe.probe.pretraining.distil import distil
+from layerprobe.probe.pretraining.pretrain import load_label_source
+from layerprobe.probe.pretraining.settings import DistilOptions
 from layerprobe.probe.progress import LogProgress
+from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
+from layerprobe.probe.regressor.train import train
 
 FILE = "preprocessor_config.json"
 AUDIO = voice(1.3)
@@ -100,6 +105,22 @@ def test_the_default_is_reported_and_keys_the_cache(folders, ten_voices, tmp_pat
     assert capsys.readouterr().err.count(note) == 1
     printed = run("check-encoder", "--encoder", tmp_path / "hubert").stdout
     assert f"preprocessing: {note}" in printed
+
+
+def test_trainings_report_the_default_too(folders, ten_voices, tmp_path, capsys):
+    bare, note = (
+        without_extractor(folders["hubert"], tmp_path),
+        NOTE.format("hubert", "Wav2Vec2FeatureExtractor", SCALED),
+    )
+    few = {"steps": 1, "batch_size": 2, "eval_every": 1}
+    distil(ten_voices.table, str(bare), DistilOptions(blocks=1, **few), out=tmp_path / "a", progress=LogProgress())
+    assert capsys.readouterr().err.count(note) == 1
+    load_label_source(f"{bare}@1", device="cpu", progress=LogProgress())
+    assert capsys.readouterr().err.count(note) == 1
+    options = {"head": HeadOptions(hidden=8), "optimiser": OptimiserOptions(epochs=1, batch_size=4)}
+    chosen = EncoderOptions(audio_encoder=str(bare))
+    train(ten_voices, chosen, out=tmp_path / "b", progress=LogProgress(), **options)
+    assert capsys.readouterr().err.count(note) == 1
 
 
 def test_a_broken_file_is_an_error_and_no_reason_for_a_default(folders, tmp_path):

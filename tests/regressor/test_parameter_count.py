@@ -1,4 +1,4 @@
-"""The parameter account: published totals from configurations alone, parts that sum, multiply-adds by hand."""
+"""Counts of parameters: published totals from configurations alone, parts that sum, multiply-adds by hand."""
 
 from __future__ import annotations
 

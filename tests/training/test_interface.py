@@ -18,6 +18,7 @@ from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
 from layerprobe.probe.regressor.predict import predict
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 from layerprobe.probe.regressor.train import train
+from layerprobe.probe.training.encoder_folder import check_folder
 
 CONFIG = {
     "model_type": "hubert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -64,7 +65,16 @@ def test_pretrain_and_distil_take_paths_and_options(table, tmp_path):
     first = pretrain(table, small, out=str(tmp_path / "first"))
     assert list(first.log.columns) == ["step", "loss", "accuracy", "majority_accuracy"]
     validation = pd.read_csv(first.folder / "validation.csv")
-    assert list(validation.columns) == ["utterance_id", "speaker_id", "masked_frames", "correct_frames"]
+    assert list(validation.columns) == [
+        "utterance_id",
+        "speaker_id",
+        "masked_frames",
+        "correct_frames",
+        "format_version",
+    ]
+    for name in ("log.csv", "quarantine.csv"):
+        assert pd.read_csv(first.folder / name).columns[-1] == "format_version"
+    assert set(validation["format_version"]) == {1}
     options = DistilOptions(blocks=1, steps=2, batch_size=2, eval_every=1, layers=("2",))
     student = distil(table, str(first.folder), options, out=str(tmp_path / "student"))
     assert list(student.log.columns) == ["step", "loss", "validation_loss"]
@@ -72,6 +82,12 @@ def test_pretrain_and_distil_take_paths_and_options(table, tmp_path):
         student.folder / "distil.json", lambda: distil(table, str(first.folder), options, out=student.folder)
     )
     check_other_version_is_refused(first.folder / "pretrain.json", lambda: pretrain(table, small, out=first.folder))
+
+
+def test_a_plan_that_can_not_be_read_is_one_sentence(tmp_path):
+    (tmp_path / "distil.json").write_text('{"format_version": 1, "fing')
+    with pytest.raises(InputError, match=r"distil\.json can't be read \(.*\)\. Delete it, or name another --out\.$"):
+        check_folder(tmp_path, "distil.json", DistilOptions(blocks=1), pd.DataFrame({"utterance_id": []}), kind="x")
 
 
 def test_a_label_source_without_a_layer_is_refused(table, tmp_path):
