@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.findings.formatting import number_text
+from layerprobe.analysis.formatting import number_text
 from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO, Depth, contrasts, depths
 from layerprobe.analysis.layers.scores import best_layer, layer_scores, with_intervals
 from layerprobe.analysis.layers.selection import regrets, with_chosen
@@ -27,6 +27,7 @@ from layerprobe.analysis.statistics.word_error_rate import read_word_errors
 from layerprobe.analysis.subgroups import cross_corpus, group_scores, speaker_scores
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
+from layerprobe.probe.layer_names import FINAL
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_METRIC, LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import CHOSEN, Predictions, Run, read_run
 from layerprobe.probe.results.selection import chosen_layers
@@ -225,13 +226,15 @@ class Study:
 
     @cached_property
     def weights_table(self) -> pd.DataFrame:
-        """Weights and contributions of the weighted sum with each layer's own score."""
+        """Weights and contributions of the weighted sum with each layer's own score; ``final`` has a score alone."""
         summary = weight_summary(self.weights) if len(self.weights) else self.weights.assign(weight_std=0.0)
         summary = summary[(summary["control"] == "none") & (summary["probe"] == "weighted_sum")]
         ridge = self.table[(self.table["probe"] == "ridge") & (self.table["control"] == "none")]
         scores = ridge[["encoder", "target", "layer", "value"]].rename(columns={"value": "score"})
         merged: pd.DataFrame = summary.merge(scores, how="left", on=["encoder", "target", "layer"])
-        return merged
+        keys = ["encoder", "control", "probe", "target"]
+        final = scores[scores["layer"] == FINAL].merge(summary[keys].drop_duplicates(), on=["encoder", "target"])
+        return pd.concat([merged, final], ignore_index=True) if len(final) else merged
 
     @cached_property
     def correlations(self) -> pd.DataFrame:

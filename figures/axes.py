@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
-from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.study import Study
 from layerprobe.figures.draw import select
 from layerprobe.figures.layout.layer_axis import name_layers

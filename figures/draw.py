@@ -180,7 +180,7 @@ def draw(
         width: ``"column"``, ``"double"``, a length such as ``"89mm"``, or inches; None for the natural width
 
     Returns:
-        the paths of PNG, PDF and SVG; the table behind them is next to them as CSV
+        the paths of PNG, PDF, SVG, and of the table behind them as CSV
 
     Raises:
         InputError: if a folder is no run, its files are mixed, runs differ in more than their encoders, or the width

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.findings.formatting import shown_name
 from layerprobe.analysis.findings.records import Finding
+from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.layers.depth import MEASURES
 from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.analysis.layers.variance_partitioning import COMPONENTS

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.findings.formatting import ALPHA, number_text, shown_name
+from layerprobe.analysis.formatting import ALPHA, number_text, shown_name
 from layerprobe.analysis.study import Study
 from layerprobe.probe.metrics import CLASS_METRICS
 from layerprobe.probe.splits import UNKNOWN_SPEAKER

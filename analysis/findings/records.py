@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from layerprobe.analysis.findings.formatting import value_text
+from layerprobe.analysis.formatting import value_text
 from layerprobe.probe.exceptions import InputError
 
 FORMAT_VERSION = 1

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from layerprobe.analysis.findings.formatting import ALPHA, number_text, p_text, shown_name
 from layerprobe.analysis.findings.records import Finding
+from layerprobe.analysis.formatting import ALPHA, number_text, p_text, shown_name
 from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import FUSED_RIDGE
 
@@ -72,7 +72,7 @@ def _target_sentences(findings: Sequence[Finding]) -> Iterator[str]:
             f"reaches {metric} {highest.value}; {_chance_text(chance)}."
         )
         return
-    predicts = f"{highest.encoder} predicts {target}{' above chance' if above else ''}"
+    predicts = f"{highest.encoder} predicts {target}{_above_chance_text(chance) if above else ''}"
     test = f"; {_chance_text(chance)}" if chance is not None and above else ""
     if selected is None:
         yield f"{predicts}: its highest-scoring layer, {highest.layer}, reaches {metric} {highest.value}{test}."
@@ -97,6 +97,13 @@ def _best_set_sentences(findings: Sequence[Finding], highest: Finding, *, is_nam
         yield f"{first}; layers {layer_ranges(layers)} are not significantly worse than the best (95 % set)."
     elif not is_named:
         yield f"{first}."
+
+
+def _above_chance_text(chance: Finding | None) -> str:
+    """Return "above chance", or what can be stated where permutations are too few for the 5 % level."""
+    if chance is None or chance.p_value <= ALPHA or np.isclose(chance.p_value, ALPHA):
+        return " above chance"
+    return f" better than in all {chance.n_permutations} permutations, too few for a test at the 5 % level"
 
 
 def _chance_text(chance: Finding) -> str:

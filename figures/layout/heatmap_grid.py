@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.analysis.formatting import shown_name
 from layerprobe.figures.layout.cells import UPRIGHT_HEIGHT, inches, text_style
 from layerprobe.figures.layout.correlations import plot_correlations
 from layerprobe.figures.layout.layer_axis import cell_width, common_span, is_rotated, span

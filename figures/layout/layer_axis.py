@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 
-from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.analysis.formatting import shown_name
 from layerprobe.figures.layout.style import size_in_inches, text_width
 from layerprobe.probe.layer_names import FINAL, is_stack, n_blocks, relative_depth
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.analysis.formatting import shown_name
 from layerprobe.figures.layout.style import line_height, text_width, wrapped
 from layerprobe.figures.layout.width import check_panel
 

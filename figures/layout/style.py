@@ -158,14 +158,15 @@ def save(
         width: inches that the figure was made for and that its files keep; None crops the files to their content
 
     Returns:
-        the paths of PNG, PDF and SVG in this order, without the table
+        the paths of PNG, PDF and SVG in this order, then of the table if there is one
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{ending}" for ending in FORMATS]
     for path in paths:
         write_figure(figure, path, fingerprint=fingerprint, width=width)
     if table is not None:
-        write_table(table, folder / f"{name}.csv", fingerprint=fingerprint)
+        paths.append(folder / f"{name}.csv")
+        write_table(table, paths[-1], fingerprint=fingerprint)
     return paths
 
 

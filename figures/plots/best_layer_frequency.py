@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.analysis.formatting import shown_name
 from layerprobe.figures.layout.layer_axis import cell_width, centres, is_rotated, name_layers, span
 from layerprobe.figures.layout.panels import EDGE, legend_below, panels_across, plan_legend, titles, titles_height
 from layerprobe.figures.layout.style import (

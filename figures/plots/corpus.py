@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from layerprobe.analysis.corpus import Description
-from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.analysis.formatting import shown_name
 from layerprobe.figures.layout.correlations import plot_correlations
 from layerprobe.figures.layout.panels import EDGE, panels_across
 from layerprobe.figures.layout.style import (

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprobe.analysis.findings.formatting import p_text, shown_name
+from layerprobe.analysis.formatting import p_text, shown_name
 from layerprobe.figures.layout.panels import EDGE, NARROWEST, legend_below, plan_legend
 from layerprobe.figures.layout.style import (
     StyledFigure,

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from layerprobe.analysis.findings.formatting import shown_name
+from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.figures.layout.heatmap_grid import Scale, colour_bar
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.findings.formatting import NONE, layer_text, number_text, p_cell, range_text, shown_name
 from layerprobe.analysis.findings.records import NAMES, Finding
+from layerprobe.analysis.formatting import NONE, layer_text, number_text, p_cell, range_text, shown_name
 from layerprobe.analysis.layers.depth import MEASURES
 from layerprobe.analysis.layers.variance_partitioning import COLUMNS
 from layerprobe.analysis.layers.weights import concentration, weight_summary

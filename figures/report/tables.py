@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.findings.formatting import NONE, layer_text, number_text, p_cell, range_text, shown_name
 from layerprobe.analysis.findings.records import NAMES, Finding
+from layerprobe.analysis.formatting import NONE, layer_text, number_text, p_cell, range_text, shown_name
 from layerprobe.analysis.statistics.estimates import INTERVAL_NAMES
 from layerprobe.probe.metrics import METRIC_NAMES
 

@@ -50,7 +50,7 @@ def fuse(
     output: Output,
 ) -> None:
     """Probe frozen encoders alone and fused, and report the gain of fusion on unseen speakers."""
-    from layerprobe.analysis.findings.formatting import shown_name
+    from layerprobe.analysis.formatting import shown_name
     from layerprobe.analysis.model_comparison import compare as compare_runs
     from layerprobe.analysis.study import study
     from layerprobe.probe.cache.store import open_cache
@@ -156,6 +156,6 @@ def _with_interval(estimate: float, low: float, high: float, *, sign: bool = Fal
 
 
 def _p(p: float) -> str:
-    from layerprobe.analysis.findings.formatting import p_text
+    from layerprobe.analysis.formatting import p_text
 
     return p_text(p) if math.isfinite(p) else "p unknown"

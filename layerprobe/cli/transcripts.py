@@ -142,7 +142,7 @@ def asr_impact(
 
 def _word_error_text(table: pd.DataFrame) -> str:
     """Return a sentence on the word error rate with its interval over speakers."""
-    from layerprobe.analysis.findings.formatting import ranged
+    from layerprobe.analysis.formatting import ranged
     from layerprobe.analysis.statistics.word_error_rate import error_rates
     from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, TRANSCRIPT
     from layerprobe.probe.data.word_errors import word_error_table

@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
+from layerprobe.probe.encoders.loading import EMBEDDED, OWN
 from layerprobe.probe.encoders.text import NEVER_READ, TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import hub_commit, loading_error_message, quiet_transformers
@@ -105,7 +106,7 @@ def load_model_spec(name: str) -> ModelSpec:
     """
     from transformers import AutoConfig
 
-    folder = Path(name)
+    folder = EMBEDDED if name == OWN else Path(name)
     with quiet_transformers(bars=False):
         try:
             source, revision = (str(folder), None) if folder.is_dir() else hub_commit(name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from helpers.finding_records import NAN, finding
 
-from layerprobe.analysis.findings.formatting import range_text
 from layerprobe.analysis.findings.sentences import headlines, predicts_above_chance
+from layerprobe.analysis.formatting import range_text
 
 LEVEL = "chance level 0.10 (95th percentile of the maximum over layers in 99 permutations)"
 
@@ -51,6 +51,16 @@ def test_the_score_must_be_above_all_of_few_permutations(n, p, known):
     records = [finding(), chance(p, n=n, method="in 3 permutations")]  # the method is for people and is not parsed
     assert predicts_above_chance(records) is known
     assert predicts_above_chance(records[:1]) is None
+
+
+def test_too_few_permutations_are_stated_and_not_called_a_test():
+    (sentence,) = headlines([finding(), chance(0.1, n=9)])
+    assert sentence.startswith(
+        "e predicts arousal better than in all 9 permutations, too few for a test at the 5 % level: its highest-scoring"
+    )
+    assert sentence.endswith("p = .100.")
+    (sentence,) = headlines([finding(), chance(0.05, n=19)])
+    assert sentence.startswith("e predicts arousal above chance: ")
 
 
 @pytest.mark.parametrize(

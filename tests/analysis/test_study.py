@@ -270,3 +270,16 @@ def test_the_methods_are_those_of_this_run(first):
     cited = references(text)
     assert any(work.startswith("Efron, B. (1987)") for work in cited)
     assert not any("NeuroImage" in work for work in cited)
+
+
+def test_the_state_after_the_final_norm_has_a_score_and_no_weight(tmp_path, rng):
+    x = rng.normal(size=(N, 4, DIM))
+    manifest = manifest_of(np.stack([x[:, k] @ rng.normal(size=DIM) for k in (1, 2)], axis=1), tmp_path / "my.csv")
+    plan = replace(plan_sweep(manifest, permutations=1, weighted_sum_seeds=1), mix_iterations=5)
+    cache = store(tmp_path / "a.zarr", x, layers=("0", "1", "2", "final"))
+    table = study(sweep([cache], manifest, plan, out=tmp_path / "run")).weights_table
+    assert set(table["layer"][table["weight"].notna()]) == {"0", "1", "2"}
+    assert table[table["weight"].isna()][["target", "layer"]].values.tolist() == [
+        ["arousal", "final"], ["valence", "final"],
+    ]  # fmt: skip
+    assert table["score"].notna().all()

@@ -128,7 +128,7 @@ def test_a_notebook_shows_a_figure_without_pyplot():
 def test_the_table_is_next_to_the_figure_with_its_format_and_the_fingerprint(tmp_path):
     figure, rows = heatmap()
     paths = save(figure, tmp_path, "heatmap", fingerprint="007", table=rows)
-    assert [p.suffix for p in paths] == [".png", ".pdf", ".svg"]
+    assert [p.suffix for p in paths] == [".png", ".pdf", ".svg", ".csv"]
     found = pd.read_csv(tmp_path / "heatmap.csv", dtype={"layer": str, "fingerprint": str})
     assert (found.columns[0], found.columns[-1]) == ("format_version", "fingerprint")
     assert set(found.pop("fingerprint")) == {"007"}

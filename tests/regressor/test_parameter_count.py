@@ -190,3 +190,10 @@ def test_a_missing_configuration_or_encoder_is_refused(tmp_path):
     result = command("count-params")
     assert result.exit_code == 2
     assert "Name an encoder" in result.output
+
+
+def test_the_embedded_encoder_is_counted_by_its_name():
+    result = command("count-params", "--audio-encoder", "embedded")
+    assert result.exit_code == 0, result.output
+    encoder = load_model_spec("embedded").build()
+    assert f"embedded: {sum(p.numel() for p in encoder.parameters()):,} parameters" in result.stdout

@@ -129,7 +129,7 @@ def test_the_variance_of_a_layer_and_its_covariate_is_partitioned(swept, corpus)
 
 def test_rated_and_nominal_targets_have_figures_of_their_own(swept, corpus, tmp_path):
     out, _run = swept
-    rated, classes = (draw("heatmap", [out], metric=m)[-1] for m in (None, "uar"))
+    rated, classes = (draw("heatmap", [out], metric=m)[2] for m in (None, "uar"))
     assert (rated.name, classes.name) == ("heatmap.svg", "heatmap-classes.svg")
     texts = rated.read_text(), classes.read_text()
     assert ["emotion" in t for t in texts] == [False, True]
@@ -145,7 +145,7 @@ def test_rated_and_nominal_targets_have_figures_of_their_own(swept, corpus, tmp_
     assert "text baseline" in page
     only = quick(corpus[2], targets=("emotion",), weighted_sum_seeds=0)
     alone = sweep([corpus[0]], corpus[2], only, out=tmp_path / "only")
-    assert draw("heatmap", [tmp_path / "only"])[-1].name == "heatmap.svg"
+    assert draw("heatmap", [tmp_path / "only"])[2].name == "heatmap.svg"
     assert (alone.targets, alone.nominal_targets) == ([], ["emotion"])
     with pytest.raises(InputError, match="has no target with ratings, which CCC is a score of"):
         draw("heatmap", [tmp_path / "only"], metric="ccc")
