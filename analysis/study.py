@@ -233,8 +233,11 @@ class Study:
         scores = ridge[["encoder", "target", "layer", "value"]].rename(columns={"value": "score"})
         merged: pd.DataFrame = summary.merge(scores, how="left", on=["encoder", "target", "layer"])
         keys = ["encoder", "control", "probe", "target"]
-        final = scores[scores["layer"] == FINAL].merge(summary[keys].drop_duplicates(), on=["encoder", "target"])
-        return pd.concat([merged, final], ignore_index=True) if len(final) else merged
+        final = scores[scores["layer"] == FINAL]
+        if summary.empty or final.empty:
+            return merged
+        final = final.merge(summary[keys].drop_duplicates(), on=["encoder", "target"])
+        return pd.concat([merged, final], ignore_index=True)
 
     @cached_property
     def correlations(self) -> pd.DataFrame:

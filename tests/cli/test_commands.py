@@ -63,7 +63,7 @@ def test_each_command_prints_its_result_and_the_next_command(finished, corpus):
     assert f"Next: layerprobe sweep {cache} {corpus} --out runs/first" in extract.stdout
     assert f"{folder}:" in sweep.stdout
     assert f"Next: layerprobe heatmap {folder}" in sweep.stdout
-    assert heatmap.stdout.split() == [str(folder / "figures" / f"heatmap.{e}") for e in ("png", "pdf", "svg")]
+    assert heatmap.stdout.split() == [str(folder / "figures" / f"heatmap.{e}") for e in ("png", "pdf", "svg", "csv")]
     assert all(Path(p).exists() for p in heatmap.stdout.split())
 
 
