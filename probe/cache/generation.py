@@ -31,9 +31,14 @@ class CacheChangedError(InputError):
     def __init__(self, path: Path) -> None:
         """Name the cache."""
         super().__init__(
-            f"{path} has changed since it was opened: it was compacted, repaired, or extracted anew, or utterances were "
+            f"{path} has changed since it was opened: it was compacted, repaired or extracted anew, or utterances were "
             "replaced or removed. Nothing that was read since is used. Open it again, or run the same command again."
         )
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[CacheChangedError], tuple[Path]]:
+        """Return what makes the error anew in another process."""
+        return type(self), (self.path,)
 
 
 @dataclass(frozen=True)

@@ -183,12 +183,12 @@ def _lives(pid: int) -> bool:
 
 
 def is_leased(path: Path) -> bool:
-    """Return whether a process writes to a store, as far as its lease tells; nothing is changed."""
+    """Return whether a process writes to a store, according to its lease; nothing is changed."""
     file = path / LEASE
     owner = _owner(file)
     if owner.get("machine") == _machine():
         return _lives(int(owner["pid"]))
     try:
         return file.exists() and _age(file) <= LEASE_SECONDS
-    except OSError:  # the store can only be read, so that its clock can't be asked
+    except OSError:  # the store can only be read, so that its clock can't be read
         return time.time() - file.stat().st_mtime <= LEASE_SECONDS

@@ -34,8 +34,8 @@ from layerprobe.probe.cache.layout import (
 )
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.filesystem import connect
+from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.layer_names import describe_layers, resolve_layer
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ class PartialResults:
     """
 
     def __init__(self, run: Path, fingerprint: str, utterance_ids: Iterable[str]) -> None:
-        """Take the run folder, and the utterances in the order of the rows; nothing is written before the first result."""
+        """Take the run folder and the utterances, in the order of the rows; nothing is written yet."""
         self._folder = run / FOLDER
         self._fingerprint = f"{fingerprint}-{combined_fingerprint(*utterance_ids)}"
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.cache_rows import DIM, PLAN, content_hash, fill, rows
+from helpers.cache_rows import DIM, PLAN, content_hash, fill
 
 from layerprobe.probe.cache.compact import compact
 from layerprobe.probe.cache.generation import GENERATION, CacheChangedError, read_generation, start_generation
+from layerprobe.probe.cache.layout import CacheMismatchError
 from layerprobe.probe.cache.lease import LEASE, leased
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import verify
@@ -43,9 +46,15 @@ def extract_anew(path):
 
 @pytest.mark.parametrize(
     "change",
-    [compact, lambda path: drop(path, "ü5"), lambda path: replace(path, "ü5"), lambda path: replace(path, "ü9"), extract_anew],
+    [
+        compact,
+        lambda path: drop(path, "ü5"),
+        lambda path: replace(path, "ü5"),
+        lambda path: replace(path, "ü9"),
+        extract_anew,
+    ],
     ids=["compacted", "removed", "replaced", "replaced in the last block", "extracted anew"],
-)  # fmt: skip
+)
 def test_rows_that_were_changed_or_moved_since_the_opening_are_never_returned(path, change):
     drop(path, "ü0", "ü1")  # a compaction moves every row after these
     cache = open_cache(path)
@@ -127,7 +136,7 @@ def test_no_cache_is_opened_while_rows_are_changed_and_any_after_a_kill(path):
         with pytest.raises(InputError, match="while another process replaces or removes utterances"):
             open_cache(path)
     shutil.copytree(path, path.with_name("killed.zarr"))
-    cache = open_cache(path.with_name("killed.zarr"))  # nobody holds its lease
+    cache = open_cache(path.with_name("killed.zarr"))  # no process holds its lease
     assert cache.n_utterances == 10
     fill(path.with_name("killed.zarr"), 0)
     assert not read_generation(path.with_name("killed.zarr")).rewriting
@@ -177,6 +186,17 @@ def test_a_verification_during_which_rows_change_reports_no_damage(path, monkeyp
         verify(path)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        CacheChangedError(Path("a.zarr")),
+        CacheMismatchError(Path("a.zarr"), PLAN, dataclasses.replace(PLAN, precision="bfloat16")),
+    ],
+)
+def test_an_error_of_a_worker_process_is_worded_as_it_was(error):
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
 def test_rows_have_one_fingerprint_in_any_order_and_another_for_other_recordings(path):
     cache = open_cache(path)
     ids = cache.utterance_ids
@@ -187,6 +207,5 @@ def test_rows_have_one_fingerprint_in_any_order_and_another_for_other_recordings
     assert open_cache(path).rows_fingerprint() != cache.rows_fingerprint()
     replace(path, "ü2")
     assert open_cache(path).rows_fingerprint(ids[:5]) != some
-    assert [*rows(1)][0][0] == "ü0"
     drop(path, "ü0")
     assert open_cache(path).rows_fingerprint(["ü0"]) != cache.rows_fingerprint(["ü0"])

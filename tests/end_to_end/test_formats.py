@@ -112,7 +112,9 @@ def test_every_key_of_plan_and_findings_is_described(reported):
     caches = ("encoders", "random_weights", "covariates")
     extra = {f"covariates.{n}" for n in ("layer", "name", "n_features", "n_utterances", "path", "fingerprint")}
     extra |= {f"random_weights.{n.removeprefix('covariates.')}" for n in extra}
-    extra |= {f"{c}.{n}" for c in caches[1:] for n in ("rows_fingerprint", "held_out_fingerprint")} | {f"{c}.{n}" for c in caches for n in of_extraction}
+    extra |= {f"{c}.{n}" for c in caches[1:] for n in ("rows_fingerprint", "held_out_fingerprint")} | {
+        f"{c}.{n}" for c in caches for n in of_extraction
+    }
     own = fields_of("RUN/plan.toml")
     assert differences("RUN/plan.toml", [n for n in names if n in own or n not in extra]) == COMPLETE
     content = json.loads((reported / "findings.json").read_text())
