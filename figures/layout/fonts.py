@@ -13,16 +13,16 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager, get_f
 from matplotlib.text import Text
 
 FONT = "DejaVu Sans"  # the one that matplotlib ships
-NOTHING_DRAWN = {"Cc", "Cf", "Zl", "Zp"}  # Unicode categories: control and format characters, separators of lines
+INVISIBLE = {"Cc", "Cf", "Zl", "Zp"}  # Unicode categories: control and format characters, separators of lines
 PLACEHOLDERS = "Last Resort"  # a font of this name has a box for every character
 
 
 class MissingGlyphWarning(UserWarning):
-    """A character is drawn as an empty box, because no installed font has it."""
+    """A character appears as an empty box, because no installed font has it."""
 
 
 def font_families(text: str) -> list[str]:
-    """Return the families in which a text is drawn: the figures' own, then installed ones with characters it lacks."""
+    """Return the font families of a text: the figures' own, then installed ones with characters it lacks."""
     return [FONT, *_fallbacks(_lacking(text))[0]]
 
 
@@ -64,7 +64,7 @@ def without_matplotlibs_glyph_warnings() -> Iterator[None]:
 def _lacking(text: str) -> frozenset[str]:
     """Return the visible characters of a text that the figures' own font lacks."""
     own = _characters(findfont(FontProperties(family=FONT)))
-    return frozenset(c for c in text if ord(c) not in own and unicodedata.category(c) not in NOTHING_DRAWN)
+    return frozenset(c for c in text if ord(c) not in own and unicodedata.category(c) not in INVISIBLE)
 
 
 def _fallbacks(lacking: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:

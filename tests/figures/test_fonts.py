@@ -1,4 +1,4 @@
-"""Names in any script are drawn in a font that has their characters, or the user is told which are missing."""
+"""Names in any script appear in a font that has their characters, or a warning names those that none has."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def test_characters_that_the_own_font_lacks_come_from_an_installed_one(font):
     assert text_width(NAME[:2], 72) == pytest.approx(2.0, rel=0.05)  # two squares of 72 points
 
 
-def test_a_name_in_another_script_is_drawn_with_its_characters(font):
+def test_a_name_in_another_script_appears_with_its_characters(font):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        drawn = figure(NAME[:2])
-    label = next(t for t in drawn.findobj(matplotlib.text.Text) if t.get_text() == NAME[:2])
+        plotted = figure(NAME[:2])
+    label = next(t for t in plotted.findobj(matplotlib.text.Text) if t.get_text() == NAME[:2])
     assert label.get_fontfamily() == [FONT, font]
-    canvas = FigureCanvasAgg(drawn)
+    canvas = FigureCanvasAgg(plotted)
     canvas.draw()
     box, page = label.get_window_extent(), np.asarray(canvas.buffer_rgba())
     rows = slice(len(page) - int(box.y1) + 1, len(page) - int(box.y0) - 1)
@@ -78,11 +78,11 @@ def test_a_name_in_another_script_is_drawn_with_its_characters(font):
 
 def test_characters_that_no_font_has_are_named_once_with_what_to_do(font, tmp_path):
     with pytest.warns(MissingGlyphWarning, match=f"^No installed font has the characters {NAME[2]} .*Install a font"):
-        drawn = figure(NAME)
+        plotted = figure(NAME)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        _, _, svg = save(drawn, tmp_path, "heatmap", fingerprint="f")
-    assert NAME in svg.read_text()  # as text, which a browser draws in a font of its own
+        _, _, svg = save(plotted, tmp_path, "heatmap", fingerprint="f")
+    assert NAME in svg.read_text()  # as text, which a browser shows in a font of its own
 
 
 @pytest.mark.parametrize("n", [1, 10, 12, 30, 45])
@@ -106,9 +106,9 @@ def test_twelve_encoders_look_different_in_the_legend(plot):
     unknown = ("fold_min", "fold_max", "draw_min", "draw_max", "ci_low", "ci_high", "weight_std", "contribution_std")
     rows = rows.assign(**CONDITION, probe="ridge", interval="", weight=0.3, contribution=0.3, score=0.5)
     rows = rows.assign(**dict.fromkeys(unknown, np.nan))
-    drawn = plot(rows, layers=layers, targets=["arousal"], metric="ccc")
-    handles = [h for legend in drawn.legends for h in legend.legend_handles]
-    labels = [t.get_text() for legend in drawn.legends for t in legend.get_texts()]
+    plotted = plot(rows, layers=layers, targets=["arousal"], metric="ccc")
+    handles = [h for legend in plotted.legends for h in legend.legend_handles]
+    labels = [t.get_text() for legend in plotted.legends for t in legend.get_texts()]
     looks = {
         label: (matplotlib.colors.to_hex(h.get_color()), h.get_marker(), h.get_linestyle())
         for h, label in zip(handles, labels, strict=True)
