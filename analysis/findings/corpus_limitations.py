@@ -1,4 +1,4 @@
-"""Limitations of the held-out utterances: one speaker's share, classes of one speaker, folds of one value."""
+"""Limitations of the held-out utterances: one dominant speaker, classes of one speaker, folds of one value."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def corpus_limitations(predictions: Predictions, sweep: dict[str, Any]) -> list[
             codes = predictions.ratings[:, names.index(target)]
             found += _classes_of_one_speaker(target, labels, codes, predictions.speaker_id)
     for k, target in enumerate(names):
-        found += _folds_without_spread(target, predictions.ratings[:, k], predictions.fold)
+        found += _folds_of_one_value(target, predictions.ratings[:, k], predictions.fold)
     return found
 
 
@@ -59,7 +59,7 @@ def _classes_of_one_speaker(target: str, labels: Sequence[str], codes: np.ndarra
     return found
 
 
-def _folds_without_spread(target: str, ratings: np.ndarray, fold: np.ndarray) -> list[str]:
+def _folds_of_one_value(target: str, ratings: np.ndarray, fold: np.ndarray) -> list[str]:
     folds = []
     for name in dict.fromkeys(fold.tolist()):
         rated = ratings[fold == name]

@@ -55,8 +55,8 @@ def test_a_class_of_one_speaker_alone_is_named(even):
     found = corpus_limitations(of_one, SWEEP)
     assert [s for s in found if s.startswith("Class 'fear' of emotion has 1 held-out utterance, all of speaker s1")]
     assert not [s for s in found if "'calm'" in s]
-    nobody = rated(even, "emotion", [0, 0, 0, 0, 0, 0, 0, 0])
-    assert not [s for s in corpus_limitations(nobody, SWEEP) if "Class" in s]
+    no_fear = rated(even, "emotion", [0, 0, 0, 0, 0, 0, 0, 0])
+    assert not [s for s in corpus_limitations(no_fear, SWEEP) if "Class" in s]
 
 
 @pytest.mark.parametrize("values", [[3, 3, 3, 3, 1, 2, 3, 4], [np.nan, 5, np.nan, np.nan, 1, 2, 3, 4]])
