@@ -90,6 +90,8 @@ def decode_audio_file(
     path = Path(path)
     try:
         length = inspect_length(path)
+        if length.fault and start is None and end is None:
+            raise InvalidAudioError(length.fault)
         with _open(path, length) as file:
             channels = _decode_span(file, length, start, end, max_duration)
             return Recording(channels, file.samplerate, length.remark)
@@ -144,12 +146,6 @@ def audio_header(path: Path | str) -> AudioHeader | None:
         return None
 
 
-def audio_duration(path: Path | str) -> float | None:
-    """Return the duration in seconds without decoding; 0 where a file can't be opened, None where it isn't known."""
-    header = audio_header(path)
-    return 0.0 if header is None else header.duration
-
-
 class _ForwardFile(soundfile.SoundFile):
     """An audio file read forward: soundfile seeks after each block, behind which MP3 is decoded to other values."""
 
@@ -177,8 +173,6 @@ def _decode_span(
     begin, stop = 0.0 if start is None else start, seconds if end is None else end
     if frames == 0:
         raise InvalidAudioError("empty: it holds no samples")
-    if start is None and end is None and length.fault:
-        raise InvalidAudioError(length.fault)
     if begin >= seconds or (frames is not None and stop > seconds + SPAN_TOLERANCE_SECONDS):
         raise InvalidAudioError(f"span {begin:g} to {stop:g} s lies outside the recording of {seconds:g} s")
     if stop - begin > max_duration and stop != float("inf"):
@@ -231,9 +225,8 @@ def _read_forward(file: soundfile.SoundFile, first: int, n_samples: int | None) 
             blocks.append(block)
             done += len(block)
     except soundfile.SoundFileRuntimeError as error:
-        if done == 0:
-            raise
-        raise InvalidAudioError(f"truncated or damaged: {done} samples could be decoded ({_text(error)})") from error
+        text = f"truncated or damaged: not all samples could be decoded ({_text(error)})"
+        raise InvalidAudioError(text) from error
     return blocks[1] if len(blocks) == 2 else np.concatenate(blocks)
 
 

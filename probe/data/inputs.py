@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -48,6 +49,7 @@ class AudioReader:
     def __init__(self, hashes: AudioHashes, *, sampling_rate: int, max_duration: float = MAX_DURATION) -> None:
         """Set the sampling rate in Hz, and the duration in seconds above which audio is refused."""
         self._hashes, self._rate, self._max_duration = hashes, sampling_rate, max_duration
+        self.remarks: dict[str, str] = {}  # by path: what a header misstates, of files that were read nevertheless
 
     def content(self, row: Row) -> str:
         """Return the file's hash and the span."""
@@ -57,10 +59,32 @@ class AudioReader:
         """Return the waveform, or the reason why there is none."""
         path, span = str(row["path"]), span_of(row)
         try:
-            waveform = read_audio_file(path, sampling_rate=self._rate, max_duration=self._max_duration, **span)
+            waveform = read_audio_file(
+                path,
+                sampling_rate=self._rate,
+                max_duration=self._max_duration,
+                remark=lambda text: self.remarks.setdefault(path, text) and None,
+                **span,
+            )
             return ModelInput(self._hashes.hash_row(row), waveform, len(waveform) / self._rate)
         except InvalidAudioError as error:
             return ModelInput("", np.empty(0, dtype=np.float32), reason=str(error))
+
+
+def remarks_summary(remarks: dict[str, str]) -> str:
+    """Return a sentence on files whose headers misstate their length and that were read; "" where there are none.
+
+    Args:
+        remarks: by path
+    """
+    if not remarks:
+        return ""
+    path, first = next(iter(remarks.items()))
+    one = len(remarks) == 1
+    return (
+        f"{len(remarks)} audio file{'' if one else 's'} with a header that misstates {'its' if one else 'their'} length "
+        f"{'was' if one else 'were'} read (first: {Path(path).name}: {first})."
+    )
 
 
 class TextReader:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerprobe.probe.data.containers.length import Bytes, StreamLength, after_tag, end_without_tags
+from layerprobe.probe.data.containers.length import TOLERANCE_SECONDS, Bytes, StreamLength, after_tag, end_without_tags
 
 STREAMINFO = 4  # offset of its block from the marker
 TOTAL = STREAMINFO + 4 + 13  # offset from the marker of the 36 bits that state the number of samples
 BLOCK_SIZES = {1: 192, **{k: 576 << (k - 2) for k in range(2, 6)}, **{k: 256 << (k - 8) for k in range(8, 16)}}
 UNUSED_RATE = 15
+UNSTATED = 2**36 - 1  # besides 0
 FRAME_OVERHEAD = 64  # bytes of a frame in addition to its samples, at most
 
 
@@ -54,13 +55,19 @@ def flac_length(data: Bytes) -> StreamLength:
     stated = int.from_bytes(data[begin + TOTAL : begin + TOTAL + 5]) & (1 << 36) - 1
     if data.find(b"fLaC\0\0\0\x22", first) >= 0:
         return StreamLength(fault="several FLAC streams follow each other in it; split it into a file for each")
+    stated = 0 if stated == UNSTATED else stated
     last = _last_sample(data, begin, first, stated)
     if last == stated and stated:
         return StreamLength()
     if last is None:  # something else may follow the last frame; the decoder will count what is stated
-        fault = "" if stated else "truncated: it states no length, and does not end with a whole FLAC frame"
+        fault = (
+            ""
+            if stated
+            else "truncated, or followed by something else: it states no length, and no whole FLAC frame ends it"
+        )
         return StreamLength(stated=stated > 0, fault=fault)
-    if stated > last:
+    rate = int.from_bytes(data[begin + 18 : begin + 21]) >> 4
+    if stated - last > TOLERANCE_SECONDS * rate:
         return StreamLength(fault=f"truncated: {last} of {stated} samples are there")
     corrected = bytearray(data[begin : begin + TOTAL + 5])
     corrected[TOTAL:] = ((corrected[TOTAL] & 0xF0) << 32 | last).to_bytes(5)

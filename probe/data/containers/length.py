@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Bytes = bytes | mmap.mmap  # a file, without reading all of it
+# A header may state so many seconds more or less than there are; more is a file that was cut, or something appended.
+TOLERANCE_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,13 @@ class StreamLength:
     remark: str = ""  # what the header misstates, where the sound is read whole nevertheless
     header: bytes = b""  # with the true length, in place of the first ``skipped`` bytes; empty where none is needed
     skipped: int = 0
+    end: int = 0  # offset at which a decoder must find the end of the file; 0 for where it is
     size: int = 0  # bytes, at least, that a decoder must find, by zeros at the end if need be
 
     @property
     def corrects(self) -> bool:
-        """Whether a decoder must see the file with a true header or another size."""
-        return self.skipped > 0 or self.size > 0
+        """Whether a decoder must see the file with a true header, or another end."""
+        return self.skipped > 0 or self.end > 0 or self.size > 0
 
 
 class CorrectedFile(io.RawIOBase):
@@ -37,7 +40,9 @@ class CorrectedFile(io.RawIOBase):
         super().__init__()
         self._file = path.open("rb")
         self._header, self._skipped = length.header, length.skipped
-        self._size = max(len(self._header) + path.stat().st_size - self._skipped, length.size)
+        n_kept = (length.end or path.stat().st_size) - self._skipped
+        self._end = len(self._header) + n_kept  # of what isn't zeros
+        self._size = max(self._end, length.size)
         self._position = 0
 
     def readable(self) -> bool:
@@ -63,8 +68,9 @@ class CorrectedFile(io.RawIOBase):
         n = len(buffer)
         content = self._header[self._position : self._position + n]
         if len(content) < n:
-            self._file.seek(self._skipped + self._position + len(content) - len(self._header))
-            content += self._file.read(n - len(content))
+            at = self._position + len(content)
+            self._file.seek(self._skipped + at - len(self._header))
+            content += self._file.read(max(0, min(n - len(content), self._end - at)))
             content = content.ljust(min(n, max(0, self._size - self._position)), b"\0")
         buffer[: len(content)] = content
         self._position += len(content)

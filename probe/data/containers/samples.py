@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from layerprobe.probe.data.containers.chunks import SampleBytes, find_samples
-from layerprobe.probe.data.containers.length import Bytes, StreamLength, after_tag
+from layerprobe.probe.data.containers.length import TOLERANCE_SECONDS, Bytes, StreamLength, after_tag
 
-# A header may state so many seconds more or less than there are; more is a file that was cut, or something appended.
-TOLERANCE_SECONDS = 0.01
 # Numbers that programs write before they know the length and leave there in a pipe: sox, mplayer, espeak and festival
 # 0x7FFFF000 and near, ffmpeg 0xFFFFFFFF, arecord 0x7FFFFFFF and 0x80000000. No file is cut to just so much less.
 UNSTATED_32 = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 0x100000000))
-FILES_OF_THEIR_OWN = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"data")  # no chunks of metadata
+OF_THEIR_OWN = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"caff", b".snd", b"NIST", b"data")  # no metadata
+READ_TO_THE_END = (b"riff", b"NIST", b".snd", b"dns.")  # whose samples libsndfile reads to the end of the file
 UNSTATED_64 = 2**62  # bytes, and any larger number
 
 
@@ -36,12 +35,15 @@ def samples_length(data: Bytes) -> StreamLength | None:
         if stated - present > slight:
             return StreamLength(fault=f"truncated: {text}")
         return _corrected(data, samples, present, f"its header states too much: {text}, which were read")
-    extra = present - stated
+    extra, end = present - stated, samples.begin + stated
+    limit = end if extra and data[:4] in READ_TO_THE_END else 0
     if extra < samples.block or _only_chunks(data, samples):
-        return StreamLength()
-    rest = data[samples.begin + stated :]
+        return StreamLength(end=limit)
+    rest = data[end:]
     if rest.count(0) == extra:
-        return StreamLength(remark=f"{extra} bytes of zeros follow its samples, which were not read")
+        return StreamLength(end=limit, remark=f"{extra} bytes of zeros follow its samples, which were not read")
+    if rest[:4] in OF_THEIR_OWN:
+        return StreamLength(fault=f"a second {rest[:4].decode()} follows its samples at byte {end}; split it into two")
     text = f"its header states {stated} bytes of samples, and {extra} more follow that are no metadata"
     if extra <= slight:
         return _corrected(data, samples, present, f"{text}; these were read, too")
@@ -79,7 +81,7 @@ def _only_chunks(data: Bytes, samples: SampleBytes) -> bool:
 def _chunks_to_end(data: Bytes, at: int, samples: SampleBytes) -> bool:
     while at < len(data):
         behind = after_tag(data, at)
-        if not behind and samples.next_chunk is not None and data[at : at + 4] not in FILES_OF_THEIR_OWN:
+        if not behind and samples.next_chunk is not None and data[at : at + 4] not in OF_THEIR_OWN:
             behind = samples.next_chunk(data, at)
         if not behind:
             return len(data) - at < samples.block
