@@ -146,7 +146,7 @@ def audio_header(path: Path | str) -> AudioHeader | None:
         return None
 
 
-class _ForwardFile(soundfile.SoundFile):
+class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile's own types are not installed
     """An audio file read forward: soundfile seeks after each block, behind which MP3 is decoded to other values."""
 
     def seekable(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import pandas as pd
 from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row, span_of
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
+from layerprobe.probe.progress import NullProgress
 
 NO_TEXT = "no text"  # the content of a row whose transcript is empty
 # Seconds. Audio that is decoded ahead is held in memory; this much is 77 MB per utterance at 16 kHz.
@@ -63,12 +65,17 @@ class AudioReader:
                 path,
                 sampling_rate=self._rate,
                 max_duration=self._max_duration,
-                remark=lambda text: self.remarks.setdefault(path, text) and None,
+                remark=partial(self.remarks.__setitem__, path),
                 **span,
             )
             return ModelInput(self._hashes.hash_row(row), waveform, len(waveform) / self._rate)
         except InvalidAudioError as error:
             return ModelInput("", np.empty(0, dtype=np.float32), reason=str(error))
+
+    def log_remarks(self, progress: NullProgress) -> None:
+        """Log a line on the files so far whose headers misstate their length and that were read nevertheless."""
+        if summary := remarks_summary(self.remarks):
+            progress.log(summary)
 
 
 def remarks_summary(remarks: dict[str, str]) -> str:
@@ -79,12 +86,9 @@ def remarks_summary(remarks: dict[str, str]) -> str:
     """
     if not remarks:
         return ""
-    path, first = next(iter(remarks.items()))
-    one = len(remarks) == 1
-    return (
-        f"{len(remarks)} audio file{'' if one else 's'} with a header that misstates {'its' if one else 'their'} length "
-        f"{'was' if one else 'were'} read (first: {Path(path).name}: {first})."
-    )
+    path, first = min(remarks.items())
+    which = "1 audio file was" if len(remarks) == 1 else f"{len(remarks)} audio files were"
+    return f"{which} read although the header misstates the length (first: {Path(path).name}: {first})."
 
 
 class TextReader:

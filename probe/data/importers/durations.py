@@ -1,4 +1,4 @@
-"""Durations and sampling rates of a corpus, from the headers of its audio files, and counted where these misstate them."""
+"""Durations and sampling rates of a corpus, from the headers of its audio files, or counted."""
 
 from __future__ import annotations
 
