@@ -11,6 +11,7 @@ is taken for samples that are promised and not there.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +21,13 @@ import soundfile
 import soxr
 
 from layerprobe.probe.data.containers.inspect import foreign_format, inspect_length
-from layerprobe.probe.data.containers.length import CorrectedFile, StreamLength
+from layerprobe.probe.data.forward_decoding import ForwardDecoder, OpenDecoders
 
 RESAMPLER = "soxr HQ"
 CHANNELS = "mean"
 # Label files round times, so a span may end this much after the recording; more is a wrong span.
 SPAN_TOLERANCE_SECONDS = 0.01
-BLOCK = 2**20  # samples of each channel that are decoded at once
-UNKNOWN_FRAMES = 2**62  # libsndfile's count where a stream states none is this or more
-# Seeking in these gives other bits than decoding up to there, or isn't possible.
-EXACT_SEEKING = frozenset(
-    {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS"}
-)
+_DECODERS = OpenDecoders()
 
 
 class InvalidAudioError(Exception):
@@ -92,9 +88,12 @@ def decode_audio_file(
         length = inspect_length(path)
         if length.fault and start is None and end is None:
             raise InvalidAudioError(length.fault)
-        with _open(path, length) as file:
-            channels = _decode_span(file, length, start, end, max_duration)
-            return Recording(channels, file.samplerate, length.remark)
+        whole = start is None and end is None
+        with (
+            contextlib.closing(ForwardDecoder(path, length)) if whole else _DECODERS.lend(path, length, start or 0.0)
+        ) as decoder:
+            channels = _decode_span(decoder, start, end, max_duration)
+            return Recording(channels, decoder.rate, length.remark)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
         raise InvalidAudioError(_opening_error(path, error)) from error
@@ -139,36 +138,16 @@ def audio_header(path: Path | str) -> AudioHeader | None:
     path = Path(path)
     try:
         length = inspect_length(path)
-        with _open(path, length) as file:
-            frames, rate = _known_frames(file, length), file.samplerate
-            return AudioHeader(None if frames is None else frames / rate, rate, length.stated, length.fault)
+        with contextlib.closing(ForwardDecoder(path, length)) as decoder:
+            duration = None if decoder.frames is None else decoder.frames / decoder.rate
+            return AudioHeader(duration, decoder.rate, length.stated, length.fault)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError):
         return None
 
 
-class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile's own types are not installed
-    """An audio file read forward: soundfile seeks after each block, behind which MP3 is decoded to other values."""
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _open(path: Path, length: StreamLength) -> soundfile.SoundFile:
-    return _ForwardFile(CorrectedFile(path, length) if length.corrects else path)
-
-
-def _known_frames(file: soundfile.SoundFile, length: StreamLength) -> int | None:
-    """Return the samples of each channel; None where only decoding shows their number."""
-    if length.frames is not None:
-        return length.frames
-    return file.frames if file.frames < UNKNOWN_FRAMES else None
-
-
-def _decode_span(
-    file: soundfile.SoundFile, length: StreamLength, start: float | None, end: float | None, max_duration: float
-) -> np.ndarray:
+def _decode_span(decoder: ForwardDecoder, start: float | None, end: float | None, max_duration: float) -> np.ndarray:
     """Return the samples of a file or a span, ``(n_samples, n_channels)`` float32."""
-    rate, frames = file.samplerate, _known_frames(file, length)
+    rate, frames = decoder.rate, decoder.frames
     seconds = float("inf") if frames is None else frames / rate
     begin, stop = 0.0 if start is None else start, seconds if end is None else end
     if frames == 0:
@@ -179,18 +158,18 @@ def _decode_span(
         raise InvalidAudioError(_too_long(f"{stop - begin:.0f} s long", max_duration))
     first = round(begin * rate)
     if stop == float("inf"):
-        return _decode_to_the_end(file, first, max_duration)
+        return _decode_to_the_end(decoder, first, max_duration)
     expected = round(stop * rate) - first if frames is None else min(round(stop * rate), frames) - first
-    channels = _read_forward(file, first, expected)
+    channels = _read(decoder, first, expected)
     if len(channels) < expected or len(channels) == 0:
         raise InvalidAudioError(f"truncated: {len(channels)} of {expected} samples could be decoded")
     return channels
 
 
-def _decode_to_the_end(file: soundfile.SoundFile, first: int, max_duration: float) -> np.ndarray:
+def _decode_to_the_end(decoder: ForwardDecoder, first: int, max_duration: float) -> np.ndarray:
     """Return all samples from one on, where nothing states how many there are."""
-    most = None if max_duration == float("inf") else round(max_duration * file.samplerate)
-    channels = _read_forward(file, first, None if most is None else most + 1)
+    most = None if max_duration == float("inf") else round(max_duration * decoder.rate)
+    channels = _read(decoder, first, None if most is None else most + 1)
     if most is not None and len(channels) > most:
         raise InvalidAudioError(_too_long("of unknown length", max_duration))
     if len(channels) == 0:
@@ -202,32 +181,12 @@ def _too_long(text: str, max_duration: float) -> str:
     return f"{text}, over the maximum of {max_duration:g} s; cut it into spans with start and end"
 
 
-def _read_forward(file: soundfile.SoundFile, first: int, n_samples: int | None) -> np.ndarray:
-    """Return ``n_samples`` from ``first`` on, ``(n_samples, n_channels)`` float32; fewer where the file ends.
-
-    Memory is taken for what is decoded, a block at a time.
-    """
-    done = 0
+def _read(decoder: ForwardDecoder, first: int, n_samples: int | None) -> np.ndarray:
     try:
-        if first and file.subtype in EXACT_SEEKING and file.frames < UNKNOWN_FRAMES:
-            done = file.seek(first)
-        while done < first:
-            n_read = len(file.read(min(BLOCK, first - done), dtype="float32", always_2d=True))
-            if n_read == 0:
-                return np.empty((0, file.channels), dtype=np.float32)
-            done += n_read
-        blocks = [np.empty((0, file.channels), dtype=np.float32)]
-        while n_samples is None or done - first < n_samples:
-            wanted = BLOCK if n_samples is None else min(BLOCK, n_samples - (done - first))
-            block = file.read(wanted, dtype="float32", always_2d=True)
-            if len(block) == 0:
-                break
-            blocks.append(block)
-            done += len(block)
+        return decoder.read(first, n_samples)
     except soundfile.SoundFileRuntimeError as error:
         text = f"truncated or damaged: not all samples could be decoded ({_text(error)})"
         raise InvalidAudioError(text) from error
-    return blocks[1] if len(blocks) == 2 else np.concatenate(blocks)
 
 
 def _text(error: Exception) -> str:

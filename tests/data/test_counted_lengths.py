@@ -221,7 +221,7 @@ def test_formats_that_cannot_seek_are_decoded_forward(tmp_path, container, subty
 def test_a_long_recording_of_unknown_length_is_decoded_in_blocks_of_the_same_bits(tmp_path, monkeypatch, signals):
     path = without_xing(write_vbr(tmp_path / "a.mp3", signals["quiet first"]))
     whole = decode_audio_file(path).channels
-    monkeypatch.setattr("layerprobe.probe.data.audio.BLOCK", 1_000)
+    monkeypatch.setattr("layerprobe.probe.data.forward_decoding.BLOCK", 1_000)
     np.testing.assert_array_equal(decode_audio_file(path).channels, whole)
     np.testing.assert_array_equal(decode_audio_file(path, start=1.0).channels, whole[RATE:])
 
