@@ -40,7 +40,7 @@ class Recording:
 
     channels: np.ndarray  # (n_samples, n_channels) float32, at least one sample
     rate: int  # Hz
-    remark: str = ""  # what the file's header misstates, where the sound was read whole nevertheless
+    remark: str = ""  # what the file's header misstates, where it was read whole nevertheless
 
 
 def read_audio_file(
@@ -60,7 +60,7 @@ def read_audio_file(
         start: seconds from the beginning; None for the beginning
         end: seconds from the beginning; None for the end of the file
         max_duration: seconds; a longer span is refused before it is decoded, as far as its length is known
-        remark: called with what the file's header misstates, where the sound is read whole nevertheless
+        remark: called with what the file's header misstates, where it is read whole nevertheless
 
     Returns:
         the waveform, ``(n_samples,)`` float32, full scale -1 to 1

@@ -81,7 +81,7 @@ def test_an_mp3_of_constant_rate_without_a_length_is_read_whole(tmp_path, signal
     ("before", "behind"),
     [(ID3V2, b""), (b"", ID3V1), (ID3V2, bytes(8) + APE + ID3V1), (b"", ID3V2), (ID3V2 + ID3V2, b"")],
 )
-def test_tags_around_an_mp3_are_no_sound(tmp_path, signals, stated, before, behind):
+def test_tags_around_an_mp3_are_no_audio(tmp_path, signals, stated, before, behind):
     path = write_vbr(tmp_path / "a.mp3", signals["loud first"])
     if not stated:
         without_xing(path)
@@ -91,7 +91,7 @@ def test_tags_around_an_mp3_are_no_sound(tmp_path, signals, stated, before, behi
 
 
 @pytest.mark.parametrize("stated", [True, False])
-def test_bytes_in_an_mp3_that_are_no_frames_are_said(tmp_path, signals, stated):
+def test_bytes_in_an_mp3_that_are_no_frames_are_reported(tmp_path, signals, stated):
     path = write_vbr(tmp_path / "a.mp3", signals["steady"])
     if not stated:
         without_xing(path)
@@ -101,7 +101,7 @@ def test_bytes_in_an_mp3_that_are_no_frames_are_said(tmp_path, signals, stated):
         decode_audio_file(path).remark == f"198 bytes from byte {len(content)} on are no MPEG audio, and were skipped"
     )
     np.testing.assert_array_equal(decode_audio_file(path).channels, plain)
-    path.write_bytes(b"some words" * 9 + content)
+    path.write_bytes(b"some lines" * 9 + content)
     np.testing.assert_array_equal(decode_audio_file(path).channels, plain)
     path.write_bytes(content[:5_000] + bytes(3_000) + content[5_000:])
     assert reason(path).endswith("are no MPEG audio; cut them out")
@@ -129,7 +129,7 @@ def test_two_mp3_files_in_one_are_read_to_the_end_of_the_second(tmp_path, signal
 
 
 @pytest.mark.parametrize("difference", [1, -1, -20])
-def test_a_number_of_frames_that_is_wrong_is_said_and_the_sound_is_read_whole(tmp_path, signals, difference):
+def test_a_number_of_frames_that_is_wrong_is_reported_and_all_is_read(tmp_path, signals, difference):
     path = write_vbr(tmp_path / "a.mp3", signals["steady"])
     plain = decode_audio_file(path).channels
     content = bytearray(path.read_bytes())
@@ -243,7 +243,7 @@ def test_a_corrected_file_is_the_header_the_rest_and_zeros(tmp_path):
         assert file.read() == b"abc45678" + bytes(4)
         assert file.seek(-6, 2) == 6
         assert file.read(3) == b"78\0"
-        assert (file.tell(), file.seek(1), file.read(4)) == (9, 1, b"bc45")
+        assert (file.seek(0, 1), file.seek(1), file.read(4)) == (9, 1, b"bc45")
 
 
 FFMPEG_CASES = {

@@ -47,7 +47,7 @@ def assert_whole(path, samples, remark=""):
     np.testing.assert_array_equal(span, samples[4_000:12_000])
 
 
-# by whom: sox, mplayer, espeak; arecord; ffmpeg; GStreamer; the same less the size of a header
+# written by sox, mplayer, espeak; arecord; ffmpeg; GStreamer; the same less the size of a header
 UNKNOWN = [0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0, 0x7FFFFFFF - 36, 0xFFFFFFFF - 36]
 
 
@@ -84,7 +84,7 @@ def test_many_more_bytes_than_stated_are_refused(write):
 
 
 @pytest.mark.parametrize("behind", [LIST, LIST + LIST, b"\0" + LIST, b"TAG" + bytes(125)])
-def test_metadata_behind_the_samples_is_no_sound(write, behind):
+def test_metadata_behind_the_samples_is_no_audio(write, behind):
     path, samples = write(subtype="PCM_U8")
     path.write_bytes(path.read_bytes() + behind)
     if behind.startswith(b"\0L"):
@@ -103,7 +103,7 @@ def test_a_header_with_metadata_alone_is_empty(write):
     assert reason(path) == "empty: it holds no samples"
 
 
-def test_zeros_behind_the_samples_are_no_sound(write):
+def test_zeros_behind_the_samples_are_no_audio(write):
     path, samples = write()
     path.write_bytes(path.read_bytes() + bytes(4_096))
     assert_whole(path, samples, "4096 bytes of zeros follow its samples, which were not read")

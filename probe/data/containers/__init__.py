@@ -1,1 +1,1 @@
-"""Containers of audio: how long the sound in a file is by its bytes, whatever its header states."""
+"""Containers of audio: how much audio is in a file by its bytes, whatever its header states."""

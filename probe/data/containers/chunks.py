@@ -1,4 +1,4 @@
-"""Where the headers of uncompressed containers say that samples lie: WAV, RF64, W64, AIFF, CAF, AU, NIST SPHERE.
+"""Where samples lie by the headers of uncompressed containers: WAV, RF64, W64, AIFF, CAF, AU, NIST SPHERE.
 
 WAV and RF64: EBU Tech 3306. W64: Sony's Wave64. AIFF: Apple, 1989. CAF: Apple's Core Audio Format. AU: Sun's audio(4).
 """
@@ -22,7 +22,7 @@ UNSTATED_32, UNSTATED_64 = 0xFFFFFFFF, 2**64 - 1
 
 @dataclass(frozen=True)
 class SampleBytes:
-    """Where a header says that the samples of a file lie."""
+    """Where the samples of a file lie by its header."""
 
     begin: int  # offset of the first
     stated: int  # bytes
@@ -34,7 +34,7 @@ class SampleBytes:
 
 
 def find_samples(data: Bytes) -> SampleBytes | None:
-    """Return where a file's header says that its samples lie; None for another container or a damaged header."""
+    """Return where a file's samples lie by its header; None for another container or a damaged header."""
     reader = READERS.get(data[:4])
     try:
         return None if reader is None else reader(data)

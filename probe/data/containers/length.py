@@ -19,8 +19,8 @@ class StreamLength:
 
     stated: bool = True  # whether the header states a length
     frames: int | None = None  # samples of each channel, where the decoder can't know their number
-    fault: str = ""  # why the sound can't be read whole; "" where it can
-    remark: str = ""  # what the header misstates, where the sound is read whole nevertheless
+    fault: str = ""  # why the audio can't be read whole; "" where it can
+    remark: str = ""  # what the header misstates, where the audio is read whole nevertheless
     header: bytes = b""  # with the true length, in place of the first ``skipped`` bytes; empty where none is needed
     skipped: int = 0
     end: int = 0  # offset at which a decoder must find the end of the file; 0 for where it is
@@ -57,10 +57,6 @@ class CorrectedFile(io.RawIOBase):
         """Move to a position and return it."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = max(0, base + offset)
-        return self._position
-
-    def tell(self) -> int:
-        """Return the position."""
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]

@@ -70,7 +70,7 @@ def mpeg_length(data: Bytes) -> StreamLength:
     assert header is not None
     at = _xing_offset(data, scan.first, header)
     vbri = data[scan.first + VBRI : scan.first + VBRI + 4] == b"VBRI"
-    described = at is not None or vbri  # the first frame holds no sound then
+    described = at is not None or vbri  # the first frame holds no audio then
     n_frames = scan.n_frames - described
     stated = _stated_frames(data, at) if at is not None else 0
     if vbri and at is None:
