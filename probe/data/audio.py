@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from layerprobe.probe.data.containers.inspect import foreign_format, inspect_length
+from layerprobe.probe.data.containers.inspection import foreign_format, inspect_length
 from layerprobe.probe.data.forward_decoding import ForwardDecoder, OpenDecoders
 
 RESAMPLER = "soxr HQ"
@@ -92,7 +92,7 @@ def decode_audio_file(
         with (
             contextlib.closing(ForwardDecoder(path, length)) if whole else _DECODERS.lend(path, length, start or 0.0)
         ) as decoder:
-            channels = _decode_span(decoder, start, end, max_duration)
+            channels = _decode_span(decoder, length.fault, start, end, max_duration)
             return Recording(channels, decoder.rate, length.remark)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
@@ -145,15 +145,18 @@ def audio_header(path: Path | str) -> AudioHeader | None:
         return None
 
 
-def _decode_span(decoder: ForwardDecoder, start: float | None, end: float | None, max_duration: float) -> np.ndarray:
-    """Return the samples of a file or a span, ``(n_samples, n_channels)`` float32."""
+def _decode_span(
+    decoder: ForwardDecoder, fault: str, start: float | None, end: float | None, max_duration: float
+) -> np.ndarray:
+    """Return the samples of a file, or of a span of one that may have a fault, ``(n_samples, n_channels)`` float32."""
     rate, frames = decoder.rate, decoder.frames
     seconds = float("inf") if frames is None else frames / rate
     begin, stop = 0.0 if start is None else start, seconds if end is None else end
     if frames == 0:
         raise InvalidAudioError("empty: it holds no samples")
     if begin >= seconds or (frames is not None and stop > seconds + SPAN_TOLERANCE_SECONDS):
-        raise InvalidAudioError(f"span {begin:g} to {stop:g} s lies outside the recording of {seconds:g} s")
+        cause = f" ({fault})" if fault else ""
+        raise InvalidAudioError(f"span {begin:g} to {stop:g} s lies outside the recording of {seconds:g} s{cause}")
     if stop - begin > max_duration and stop != float("inf"):
         raise InvalidAudioError(_too_long(f"{stop - begin:.0f} s long", max_duration))
     first = round(begin * rate)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from helpers.audio_bytes import RATE, decoded_by_ffmpeg, ffmpeg, with_flac_total, without_xing, write_vbr
+from helpers.audio_bytes import (
+    RATE,
+    decoded_by_ffmpeg,
+    ffmpeg,
+    with_flac_total,
+    with_ogg_position,
+    without_xing,
+    write_vbr,
+)
 from helpers.voices import voice
 
 from layerprobe.probe.data.audio import InvalidAudioError, audio_header, decode_audio_file
 from layerprobe.probe.data.containers.flac import crc16
 from layerprobe.probe.data.containers.length import CorrectedFile, StreamLength
 from layerprobe.probe.data.containers.mpeg import scan_frames
+from layerprobe.probe.data.forward_decoding import OpenDecoders
 
 SECONDS = 3.0
 N = round(SECONDS * RATE)
@@ -208,6 +220,17 @@ def test_an_ogg_without_its_last_page_or_the_end_of_it_is_refused(tmp_path, subt
     assert reason(path) == "truncated: the stream has no end page"
 
 
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("position", [2**61, 2**40, 0])
+def test_an_ogg_with_an_impossible_position_is_refused_without_taking_memory(tmp_path, subtype, position):
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, voice(SECONDS), RATE, subtype=subtype)
+    same = int.from_bytes(path.read_bytes()[path.read_bytes().rindex(b"OggS") + 6 :][:8], "little")
+    before = path.read_bytes()
+    assert with_ogg_position(path, same).read_bytes() == before  # the checksum is right
+    assert f"states the position {position}, which can't follow" in reason(with_ogg_position(path, position))
+
+
 @pytest.mark.parametrize(
     ("container", "subtype"),
     [("WAV", "GSM610"), ("WAV", "G721_32"), ("AU", "G723_24"), ("XI", "DPCM_16"), ("MP3", None)],
@@ -216,6 +239,49 @@ def test_formats_that_cannot_seek_are_decoded_forward(tmp_path, container, subty
     path = tmp_path / "a.x"
     soundfile.write(path, voice(SECONDS), RATE, format=container, subtype=subtype)
     assert len(assert_spans_are_cut_from_the_whole(path)) == N
+
+
+def test_spans_of_one_file_are_the_same_in_any_order_and_thread(tmp_path, signals):
+    path = without_xing(write_vbr(tmp_path / "a.mp3", signals["steady"]))
+    whole = decode_audio_file(path).channels
+    starts = [0.0, 0.5, 1.0, 1.25, 0.25, 2.5, 0.75, 2.0]
+    spans = [(round(s * RATE), decode_audio_file(path, start=s, end=s + 0.25).channels) for s in starts]
+    with ThreadPoolExecutor(4) as pool:
+        reading = [(s, pool.submit(decode_audio_file, path, start=s, end=s + 0.25)) for s in starts * 3]
+        spans += [(round(s * RATE), one.result().channels) for s, one in reading]
+    for first, span in spans:
+        np.testing.assert_array_equal(span, whole[first : first + RATE // 4])
+
+
+def test_a_decoder_goes_on_where_the_last_span_ended_unless_the_file_changed(tmp_path, signals, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        "layerprobe.probe.data.forward_decoding.CorrectedFile",
+        lambda path, length: opened.append(path) or CorrectedFile(path, length),
+    )
+    path = without_xing(write_vbr(tmp_path / "a.mp3", signals["steady"]))
+    for start in (0.0, 0.5, 1.0):
+        decode_audio_file(path, start=start, end=start + 0.25)
+    assert len(opened) == 1
+    other = without_xing(write_vbr(tmp_path / "b.mp3", signals["loud first"]))
+    path.write_bytes(other.read_bytes())
+    span = decode_audio_file(path, start=2.0, end=2.5).channels
+    np.testing.assert_array_equal(span, decode_audio_file(other).channels[2 * RATE : 5 * RATE // 2])
+
+
+def test_no_more_than_a_few_decoders_stay_open(tmp_path, signals):
+    decoders = OpenDecoders(most=2)
+    first = write_vbr(tmp_path / "0.mp3", signals["steady"])
+    paths = [first, *(Path(shutil.copy(first, tmp_path / f"{k}.mp3")) for k in range(1, 4))]
+    lent = []
+    for path in paths:
+        with decoders.lend(path, StreamLength(), 0.0) as decoder:
+            lent.append(decoder)
+            assert len(decoder.read(0, 100)) == 100
+    with decoders.lend(paths[3], StreamLength(), 1.0) as decoder:
+        assert decoder is lent[3]
+    with decoders.lend(paths[0], StreamLength(), 1.0) as decoder:
+        assert decoder is not lent[0]
 
 
 def test_a_long_recording_of_unknown_length_is_decoded_in_blocks_of_the_same_bits(tmp_path, monkeypatch, signals):

@@ -60,3 +60,19 @@ def ffmpeg(*arguments: object) -> bytes:
 def decoded_by_ffmpeg(path: Path, n_channels: int = 1) -> np.ndarray:
     """Return ffmpeg's decoding of a file at its own rate, ``(n_samples, n_channels)`` float32."""
     return np.frombuffer(ffmpeg("-i", path, "-f", "f32le", "-c:a", "pcm_f32le", "-"), "<f4").reshape(-1, n_channels)
+
+
+def with_ogg_position(path: Path, position: int) -> Path:
+    """Write the position that the last page of an Ogg states, and the page's checksum (RFC 3533, section 6)."""
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"OggS")
+    struct.pack_into("<q", content, at + 6, position)
+    content[at + 22 : at + 26] = bytes(4)
+    crc = 0
+    for byte in content[at:]:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+    struct.pack_into("<I", content, at + 22, crc)
+    path.write_bytes(content)
+    return path

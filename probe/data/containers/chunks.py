@@ -83,7 +83,7 @@ def _riff(data: Bytes) -> SampleBytes | None:
         if name == b"ds64":
             wide = at + 8
         elif name == b"fmt ":
-            _, _, _, per_second, block = struct.unpack(order + "HHIIH", data[at : at + 14])
+            block, per_second = _wave_format(data, at, order)
         elif name == b"data":
             write = _writer((4, order + "I", at - 8), (at - 4, order + "I", 0))
             if wide and size == UNSTATED_32:
@@ -93,13 +93,19 @@ def _riff(data: Bytes) -> SampleBytes | None:
     return None
 
 
+def _wave_format(data: Bytes, at: int, order: str) -> tuple[int, float]:
+    """Return the bytes of a block, and those of a second, of which there are no more than blocks in it."""
+    _, _, rate, per_second, block = struct.unpack(order + "HHIIH", data[at : at + 14])
+    return block, float(min(per_second, rate * block))
+
+
 def _w64(data: Bytes) -> SampleBytes | None:
     block, per_second = 1, 0.0
     at = 40
     while at + 24 <= len(data):
         size = int(struct.unpack("<Q", data[at + 16 : at + 24])[0])
         if data[at : at + 4] == b"fmt ":
-            _, _, _, per_second, block = struct.unpack("<HHIIH", data[at + 24 : at + 38])
+            block, per_second = _wave_format(data, at + 24, "<")
         if data[at : at + 16] == W64_DATA:
             write = _writer((16, "<Q", at + 24), (at + 16, "<Q", 24))
             return SampleBytes(at + 24, max(0, size - 24), max(1, block), per_second, _next_w64, write, wide=True)

@@ -7,6 +7,7 @@ from layerprobe.probe.data.containers.length import Bytes, StreamLength
 PAGE = b"OggS\0"  # the marker and the version
 BEGINNING, END = 0x02, 0x04  # bits of the sixth byte: the first and the last page of a stream
 HEADER = 27  # bytes, before the table of segments
+MOST_SAMPLES = 255 * 8192  # of a page: as many packets, each of the largest block that Vorbis has
 PAGE_BYTES = 2**16  # a page is smaller
 
 
@@ -29,6 +30,11 @@ def ogg_length(data: Bytes) -> StreamLength:
         return StreamLength(fault="several Ogg streams follow each other in it; split it into a file for each")
     if not data[last + 5] & END:
         return StreamLength(fault="truncated: the stream has no end page")
+    earlier = data.rfind(PAGE, max(0, last - PAGE_BYTES), last)
+    if earlier >= 0 and data[earlier + 14 : earlier + 18] == data[last + 14 : last + 18]:  # pages of one stream
+        before, stated = (int.from_bytes(data[k + 6 : k + 14], "little", signed=True) for k in (earlier, last))
+        if before >= 0 and not before <= stated <= before + MOST_SAMPLES:
+            return StreamLength(fault=f"its last Ogg page states the position {stated}, which can't follow {before}")
     return StreamLength()
 
 

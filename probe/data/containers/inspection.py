@@ -8,7 +8,7 @@ from pathlib import Path
 
 from layerprobe.probe.data.containers.flac import flac_length
 from layerprobe.probe.data.containers.length import Bytes, StreamLength, after_tag
-from layerprobe.probe.data.containers.mpeg import mpeg_length
+from layerprobe.probe.data.containers.mpeg import mpeg_length, parse_header
 from layerprobe.probe.data.containers.ogg import ogg_length
 from layerprobe.probe.data.containers.samples import samples_length
 
@@ -59,7 +59,7 @@ def _length_of(data: Bytes, ending: str) -> StreamLength:
     length = samples_length(data)
     if length is not None:
         return length
-    if magic[:1] == b"\xff" or ending in MPEG_ENDINGS:
+    if parse_header(data, begin) is not None or ending in MPEG_ENDINGS:
         return mpeg_length(data)
     return StreamLength()
 
