@@ -3,28 +3,44 @@
 soundfile decodes (WAV, FLAC, OGG, MP3 of any rate, depth and channel count, no FFmpeg), channels are averaged,
 soxr resamples at its HQ setting: flat to 7 kHz and aliases below -140 dB from 44.1 to 16 kHz, where common
 defaults leave them at -17 to -31 dB.
+
+No stated length is believed: `probe.data.containers` counts what is there, and a header that states another length is
+replaced by one that states the true one before anything is decoded. Decoding goes forward in blocks, so that no memory
+is taken for samples that are promised and not there.
 """
 
 from __future__ import annotations
 
-import struct
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
+from layerprobe.probe.data.containers.inspection import foreign_format, inspect_length
+from layerprobe.probe.data.forward_decoding import ForwardDecoder, OpenDecoders
+
 RESAMPLER = "soxr HQ"
 CHANNELS = "mean"
 # Label files round times, so a span may end this much after the recording; more is a wrong span.
 SPAN_TOLERANCE_SECONDS = 0.01
-# Without a Xing header the length of an MP3 is an estimate that can be off by a frame or two of 1152 samples.
-MP3_LENGTH_TOLERANCE = 2 * 1152
-OGG_HEADER_TYPE, OGG_END_OF_STREAM = 5, 0x04  # byte and bit of a page's header (RFC 3533, section 6)
+_DECODERS = OpenDecoders()
 
 
 class InvalidAudioError(Exception):
     """The reason why an audio file can't be used; its utterance is quarantined, and the others are processed."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Decoded audio, before its channels are averaged."""
+
+    channels: np.ndarray  # (n_samples, n_channels) float32, at least one sample
+    rate: int  # Hz
+    remark: str = ""  # what the file's header misstates, where it was read whole nevertheless
 
 
 def read_audio_file(
@@ -34,6 +50,7 @@ def read_audio_file(
     start: float | None = None,
     end: float | None = None,
     max_duration: float = float("inf"),
+    remark: Callable[[str], None] | None = None,
 ) -> np.ndarray:
     """Decode an audio file, or only the span from ``start`` to ``end`` seconds of it.
 
@@ -42,7 +59,8 @@ def read_audio_file(
         sampling_rate: of the result, Hz; None for the file's own
         start: seconds from the beginning; None for the beginning
         end: seconds from the beginning; None for the end of the file
-        max_duration: seconds; a longer span is refused before it is decoded
+        max_duration: seconds; a longer span is refused before it is decoded, as far as its length is known
+        remark: called with what the file's header misstates, where it is read whole nevertheless
 
     Returns:
         the waveform, ``(n_samples,)`` float32, full scale -1 to 1
@@ -51,14 +69,34 @@ def read_audio_file(
         InvalidAudioError: if the file is missing, empty, no audio, or truncated, or if the span is outside the
             recording, too long, not finite or silent
     """
+    recording = decode_audio_file(path, start=start, end=end, max_duration=max_duration)
+    if remark is not None and recording.remark:
+        remark(recording.remark)
+    rate = recording.rate
+    return to_mono(recording.channels, rate, sampling_rate=rate if sampling_rate is None else sampling_rate)
+
+
+def decode_audio_file(
+    path: Path | str, *, start: float | None = None, end: float | None = None, max_duration: float = float("inf")
+) -> Recording:
+    """Decode an audio file, or a span of it, with all its channels at its own rate.
+
+    Arguments and errors are those of `read_audio_file`, which finds samples that can't be used, too.
+    """
     path = Path(path)
     try:
-        with soundfile.SoundFile(path) as file:
-            channels, rate = _decode_span(file, path, start, end, max_duration)
-    except (soundfile.SoundFileRuntimeError, TypeError) as error:
+        length = inspect_length(path)
+        if length.fault and start is None and end is None:
+            raise InvalidAudioError(length.fault)
+        whole = start is None and end is None
+        with (
+            contextlib.closing(ForwardDecoder(path, length)) if whole else _DECODERS.lend(path, length, start or 0.0)
+        ) as decoder:
+            channels = _decode_span(decoder, length.fault, start, end, max_duration)
+            return Recording(channels, decoder.rate, length.remark)
+    except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
         raise InvalidAudioError(_opening_error(path, error)) from error
-    return to_mono(channels, rate, sampling_rate=rate if sampling_rate is None else sampling_rate)
 
 
 def to_mono(channels: np.ndarray, rate: int, *, sampling_rate: int) -> np.ndarray:
@@ -85,82 +123,88 @@ def to_mono(channels: np.ndarray, rate: int, *, sampling_rate: int) -> np.ndarra
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
-def audio_duration(path: Path | str) -> float:
-    """Return the duration in seconds by the file's header, without decoding; 0 where it can't be opened."""
+@dataclass(frozen=True)
+class AudioHeader:
+    """What is known of an audio file without decoding it."""
+
+    duration: float | None  # seconds, by the bytes that are there; None where only decoding shows it
+    rate: int  # Hz
+    stated: bool  # whether the file states its length
+    fault: str  # why it can't be read whole; "" where it can
+
+
+def audio_header(path: Path | str) -> AudioHeader | None:
+    """Return what is known of an audio file without decoding it; None where it can't be opened."""
+    path = Path(path)
     try:
-        return float(soundfile.info(str(path)).duration)
-    except (soundfile.SoundFileRuntimeError, TypeError):
-        return 0.0
+        length = inspect_length(path)
+        with contextlib.closing(ForwardDecoder(path, length)) as decoder:
+            duration = None if decoder.frames is None else decoder.frames / decoder.rate
+            return AudioHeader(duration, decoder.rate, length.stated, length.fault)
+    except (soundfile.SoundFileRuntimeError, TypeError, OSError):
+        return None
 
 
 def _decode_span(
-    file: soundfile.SoundFile, path: Path, start: float | None, end: float | None, max_duration: float
-) -> tuple[np.ndarray, int]:
-    """Return the samples ``(n_samples, n_channels)`` float32 at the file's own rate, and that rate."""
-    rate, seconds = file.samplerate, file.frames / file.samplerate
-    whole = start is None and end is None
-    begin = 0.0 if start is None else start
-    stop = seconds if end is None else end
-    if file.frames == 0:
+    decoder: ForwardDecoder, fault: str, start: float | None, end: float | None, max_duration: float
+) -> np.ndarray:
+    """Return the samples of a file, or of a span of one that may have a fault, ``(n_samples, n_channels)`` float32."""
+    rate, frames = decoder.rate, decoder.frames
+    seconds = float("inf") if frames is None else frames / rate
+    begin, stop = 0.0 if start is None else start, seconds if end is None else end
+    if frames == 0:
         raise InvalidAudioError("empty: it holds no samples")
-    if whole and (reason := _truncation(path, file.format)):
-        raise InvalidAudioError(reason)
-    if begin >= seconds or stop > seconds + SPAN_TOLERANCE_SECONDS:
-        raise InvalidAudioError(f"span {begin:g} to {stop:g} s lies outside the recording of {seconds:g} s")
-    if stop - begin > max_duration:
-        raise InvalidAudioError(
-            f"{stop - begin:.0f} s long, over the maximum of {max_duration:g} s; cut it into spans with start and end"
-        )
+    if begin >= seconds or (frames is not None and stop > seconds + SPAN_TOLERANCE_SECONDS):
+        cause = f" ({fault})" if fault else ""
+        raise InvalidAudioError(f"span {begin:g} to {stop:g} s lies outside the recording of {seconds:g} s{cause}")
+    if stop - begin > max_duration and stop != float("inf"):
+        raise InvalidAudioError(_too_long(f"{stop - begin:.0f} s long", max_duration))
     first = round(begin * rate)
-    expected = min(round(stop * rate), file.frames) - first
-    if first:
-        file.seek(first)
-    channels = file.read(expected, dtype="float32", always_2d=True)
-    slack = MP3_LENGTH_TOLERANCE if file.format == "MP3" else 0
-    if len(channels) < expected - slack or len(channels) == 0:
+    if stop == float("inf"):
+        return _decode_to_the_end(decoder, first, max_duration)
+    expected = round(stop * rate) - first if frames is None else min(round(stop * rate), frames) - first
+    channels = _read(decoder, first, expected)
+    if len(channels) < expected or len(channels) == 0:
         raise InvalidAudioError(f"truncated: {len(channels)} of {expected} samples could be decoded")
-    return channels, rate
+    return channels
+
+
+def _decode_to_the_end(decoder: ForwardDecoder, first: int, max_duration: float) -> np.ndarray:
+    """Return all samples from one on, where nothing states how many there are."""
+    most = None if max_duration == float("inf") else round(max_duration * decoder.rate)
+    channels = _read(decoder, first, None if most is None else most + 1)
+    if most is not None and len(channels) > most:
+        raise InvalidAudioError(_too_long("of unknown length", max_duration))
+    if len(channels) == 0:
+        raise InvalidAudioError("empty: it holds no samples there")
+    return channels
+
+
+def _too_long(text: str, max_duration: float) -> str:
+    return f"{text}, over the maximum of {max_duration:g} s; cut it into spans with start and end"
+
+
+def _read(decoder: ForwardDecoder, first: int, n_samples: int | None) -> np.ndarray:
+    try:
+        return decoder.read(first, n_samples)
+    except soundfile.SoundFileRuntimeError as error:
+        text = f"truncated or damaged: not all samples could be decoded ({_text(error)})"
+        raise InvalidAudioError(text) from error
+
+
+def _text(error: Exception) -> str:
+    return str(error).strip().rstrip(".")
 
 
 def _opening_error(path: Path, error: Exception) -> str:
     if not path.exists():
         return "no such file"
+    if not path.is_file():
+        return "is a folder, not a file"
+    if isinstance(error, OSError):
+        return f"could not be read ({_text(error)})"
     if path.stat().st_size == 0:
         return "empty: it holds no bytes"
-    return f"could not be decoded ({str(error).strip().rstrip('.')})"
-
-
-def _truncation(path: Path, container: str) -> str:
-    """Return why a file ends too early, in the containers where libsndfile reads what is left without an error."""
-    if container in ("WAV", "WAVEX"):
-        promised, present = _wav_data_bytes(path)
-        if present < promised:
-            return f"truncated: {present} of {promised} bytes of samples are there"
-    elif container == "OGG" and not _ogg_stream_ends(path):
-        return "truncated: the stream has no end page"
-    return ""
-
-
-def _wav_data_bytes(path: Path) -> tuple[int, int]:
-    """Return the bytes that the data chunk promises, and the bytes that follow its header."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        magic, _, _ = struct.unpack("<4sI4s", file.read(12))
-        position = 12
-        while magic == b"RIFF" and len(header := file.read(8)) == 8:
-            name, length = struct.unpack("<4sI", header)
-            position += len(header)
-            if name == b"data":
-                streamed = length in (0, 0xFFFFFFFF)  # written to a pipe: the length was never known
-                return (0 if streamed else length), size - position
-            position += length + length % 2
-            file.seek(position)
-    return 0, 0  # big-endian or 64-bit variants, whose own headers libsndfile checks
-
-
-def _ogg_stream_ends(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 2**16))  # a page is smaller than 64 KiB
-        tail = file.read()
-    page = tail.rfind(b"OggS")
-    return page >= 0 and len(tail) > page + OGG_HEADER_TYPE and bool(tail[page + OGG_HEADER_TYPE] & OGG_END_OF_STREAM)
+    if name := foreign_format(path):
+        return f"is {name}, which can't be decoded; convert it to FLAC, for example with ffmpeg -i IN OUT.flac"
+    return f"could not be decoded ({_text(error)})"

@@ -50,7 +50,7 @@ def manifest_warnings(
     differ in case or spaces only. ``speaker-gender``: a speaker with several genders. ``duplicate-audio``: several
     utterances from the same span of one file. ``speaker-in-splits``: a speaker in several of training, development
     and test. ``path-outside-corpus``: files outside the manifest's folder. ``undecodable-audio``: audio that
-    extraction would quarantine.
+    extraction would quarantine. ``misstated-length``: audio that is read although its header states another length.
 
     Args:
         numbered: a manifest that has been checked, with its row numbers
@@ -66,7 +66,7 @@ def manifest_warnings(
         *_duplicate_audio(table),
         *_speakers_in_splits(table),
         *_paths_outside(table["path"], manifest.path.absolute().parent),
-        *(_undecodable_audio(table, progress or NullProgress()) if audio else ()),
+        *(_audio_findings(table, progress or NullProgress()) if audio else ()),
     ]
     return [ManifestWarning(name, message, tuple(int(n) for n in numbers[rows])) for name, message, rows in found]
 
@@ -149,18 +149,24 @@ def _paths_outside(paths: pd.Series[str], folder: Path) -> Iterator[Finding]:
         yield "path-outside-corpus", message, rows.index.to_numpy()
 
 
-def _undecodable_audio(table: pd.DataFrame, progress: NullProgress) -> Iterator[Finding]:
+def _audio_findings(table: pd.DataFrame, progress: NullProgress) -> Iterator[Finding]:
     quarantine = Quarantine()
     rows: list[Row] = table.to_dict("records")
 
-    def decode(row: Row) -> None:
-        read_audio_file(str(row["path"]), sampling_rate=None, max_duration=MAX_DURATION, **span_of(row))
+    def decode(row: Row) -> str:
+        remarks: list[str] = []
+        read_audio_file(
+            str(row["path"]), sampling_rate=None, max_duration=MAX_DURATION, remark=remarks.append, **span_of(row)
+        )
+        return "".join(remarks)
 
-    for _ in read_audio(rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress):
-        pass
+    reading = read_audio(rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress)
+    misstated = [(k, remark) for k, remark in reading if remark]
     positions = {name: k for k, name in enumerate(table["utterance_id"])}
     for name, (path, reason) in quarantine.refused.items():
         yield "undecodable-audio", f"{Path(path).name}: {reason}", _rows(positions[name])
+    for k, remark in misstated:
+        yield "misstated-length", f"{Path(str(rows[k]['path'])).name}: {remark}", _rows(k)
 
 
 def _varying(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.Series[str]]]:

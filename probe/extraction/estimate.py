@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.cache.store import BLOCK
-from layerprobe.probe.data.audio import InvalidAudioError, audio_duration, read_audio_file
-from layerprobe.probe.data.audio_hashes import Row, span_of
+from layerprobe.probe.data.audio import InvalidAudioError, audio_header, read_audio_file
+from layerprobe.probe.data.audio_hashes import span_of
 from layerprobe.probe.data.inputs import InputReader
 from layerprobe.probe.encoders.base import AnyEncoder, AudioEncoder
 from layerprobe.probe.exceptions import InputError
@@ -39,11 +39,14 @@ class ResourceEstimate:
     memory: int  # bytes, maximum of the whole process
     seconds: float  # infinite where it can't be estimated
     n_bytes_written: int = 0  # of the rows, where an existing cache has space for some of them; else 0
+    n_unknown_length: int = 0  # of the utterances whose headers were read, those whose file states no length
 
     def summary(self, *, n_cached: int = 0) -> str:
         """Return the estimate as one line, with ``n_cached``, the utterances that need no extraction."""
         cached = f" ({n_cached} cached already)" if n_cached else ""
         audio = f"{self.audio_seconds / 3600:.2f} h of audio, " if self.audio_seconds else ""
+        if self.n_unknown_length:
+            audio += f"{self.n_unknown_length} of them of unknown length by their headers, "
         disk = f"{size_text(self.n_bytes)} on disk"
         if self.n_bytes_written:
             disk = f"{size_text(self.n_bytes_written)} to write ({size_text(self.n_bytes)} more on disk)"
@@ -99,19 +102,24 @@ def estimate_resources(
         seconds, memory = each * len(pending) / jobs, resident_memory() + blocks
         return ResourceEstimate(len(pending), 0.0, n_bytes, memory, seconds, n_bytes_written)
     durations = sampled_durations(pending)
-    audio_seconds = float(np.mean(durations) * len(pending)) if durations else 0.0
+    known = [duration for duration in durations.seconds if duration is not None]
+    audio_seconds = float(np.mean(known) * len(pending)) if known else 0.0
     highest, peak = before, peak_memory(anew=True)
     waveforms = sample_waveforms(pending[:1], encoder, seconds=WHOLE_SECONDS)
     seconds = float("inf")
     try:
         for waveform in waveforms:
             rate = len(waveform) / encoder.sampling_rate / _seconds_for(encoder, waveform, poolings)  # of one thread
-            seconds = audio_seconds / (jobs * rate)
+            seconds = audio_seconds / (jobs * rate) if known else float("inf")
             added = max(0, peak_memory() - max(before, peak))  # 0 where more was held before
-            highest = before + int(jobs * added * max(1.0, max(durations) * encoder.sampling_rate / len(waveform)))
+            longest = max(known, default=0.0) * encoder.sampling_rate
+            highest = before + int(jobs * added * max(1.0, longest / len(waveform)))
     except InvalidAudioError:  # the extraction will name it
         seconds = float("inf")
-    return ResourceEstimate(len(pending), audio_seconds, n_bytes, highest + blocks, seconds, n_bytes_written)
+    memory = highest + blocks
+    return ResourceEstimate(
+        len(pending), audio_seconds, n_bytes, memory, seconds, n_bytes_written, durations.n_unknown_length
+    )
 
 
 def check_disk_space(out: Path, estimate: ResourceEstimate, *, n_shards: int = 1) -> None:
@@ -140,9 +148,27 @@ def check_disk_space(out: Path, estimate: ResourceEstimate, *, n_shards: int = 1
         )
 
 
-def sampled_durations(table: pd.DataFrame) -> list[float]:
-    """Return durations of utterances in seconds, from spans and headers, of at most `N_HEADERS` evenly spaced rows."""
-    return [_duration(row) for row in table.iloc[_evenly(len(table), N_HEADERS)].to_dict("records")]
+@dataclass(frozen=True)
+class SampledDurations:
+    """Durations of some utterances of a manifest, known without decoding."""
+
+    seconds: list[float | None]  # None where only decoding shows it
+    n_unknown_length: int  # those whose file states no length
+
+
+def sampled_durations(table: pd.DataFrame) -> SampledDurations:
+    """Return durations of utterances from spans and headers, of at most `N_HEADERS` evenly spaced rows."""
+    seconds: list[float | None] = []
+    n_unknown_length = 0
+    for row in table.iloc[_evenly(len(table), N_HEADERS)].to_dict("records"):
+        span = span_of(row)
+        end: float | None = span.get("end")
+        if end is None:
+            header = audio_header(row["path"])
+            end = 0.0 if header is None else header.duration
+            n_unknown_length += header is not None and not header.stated
+        seconds.append(None if end is None else max(0.0, end - span.get("start", 0.0)))
+    return SampledDurations(seconds, n_unknown_length)
 
 
 def sample_waveforms(
@@ -162,7 +188,9 @@ def sample_waveforms(
     for row in table.iloc[_evenly(len(table), N_SAMPLES)].to_dict("records"):
         span = span_of(row)
         begin = span.get("start", 0.0)
-        end = min(begin + seconds, span.get("end", float("inf")), audio_duration(row["path"]))
+        header = audio_header(row["path"])
+        known = header.duration if header is not None and header.duration is not None else float("inf")
+        end = min(begin + seconds, span.get("end", float("inf")), known)
         try:
             waveforms.append(read_audio_file(row["path"], sampling_rate=encoder.sampling_rate, start=begin, end=end))
         except InvalidAudioError:
@@ -177,12 +205,6 @@ def _seconds_for(encoder: AnyEncoder, data: np.ndarray | str, poolings: tuple[st
         began = time.perf_counter()
         embed(encoder, data, poolings=poolings)
         return time.perf_counter() - began
-
-
-def _duration(row: Row) -> float:
-    span = span_of(row)
-    end = span["end"] if "end" in span else audio_duration(row["path"])
-    return max(0.0, end - span.get("start", 0.0))
 
 
 def _evenly(n: int, at_most: int) -> list[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ except ImportError as missing:
 
 from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file, to_mono
 from layerprobe.probe.data.audio_hashes import Row
-from layerprobe.probe.data.inputs import MAX_DURATION, ModelInput
+from layerprobe.probe.data.inputs import MAX_DURATION, ModelInput, remarks_summary
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.encoders.pooling import pooling_named
@@ -128,6 +130,8 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 name = f" ({recordings[k]})" if isinstance(recordings[k], str | Path) else ""
                 raise InputError(f"utterance {k}{name}: {embedded.reason}. Leave it out, or repair it.")
             vectors.append(embedded.embeddings[layer].ravel())
+        if summary := remarks_summary(reader.remarks):
+            warnings.warn(summary, stacklevel=2)
         return np.stack(vectors)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -173,6 +177,7 @@ class _RecordingReader:
 
     def __init__(self, recordings: list[Any], *, sampling_rate: int, encoder_rate: int) -> None:
         self._recordings, self._rate, self._encoder_rate = recordings, sampling_rate, encoder_rate
+        self.remarks: dict[str, str] = {}  # by path, as in `AudioReader`
 
     def content(self, row: Row) -> str:
         """Return nothing: these embeddings are not cached."""
@@ -184,7 +189,12 @@ class _RecordingReader:
         recording = self._recordings[int(row["position"])]
         try:
             if isinstance(recording, str | Path):
-                waveform = read_audio_file(recording, sampling_rate=self._encoder_rate, max_duration=MAX_DURATION)
+                waveform = read_audio_file(
+                    recording,
+                    sampling_rate=self._encoder_rate,
+                    max_duration=MAX_DURATION,
+                    remark=partial(self.remarks.__setitem__, str(recording)),
+                )
             else:
                 waveform = self._resampled(np.asarray(recording))
         except InvalidAudioError as error:

@@ -80,6 +80,7 @@ def read_into_memory(table: pd.DataFrame, extractor: Any, *, progress: NullProgr
     ):
         rows.append(candidates[k])
         waveforms.append(waveform)
+    reader.log_remarks(progress)
     if not rows:
         raise InputError("No recording can be used. Check the manifest with layerprobe manifest validate.")
     levels = np.array([level(_floats(w), extractor) for w in waveforms], dtype=np.float32)

@@ -145,7 +145,9 @@ class _Run:
             evaluate_first=True,
             stop_after=stop_after,
         )
-        return run_loop(self, self._optimiser, plan, progress=progress)
+        losses = run_loop(self, self._optimiser, plan, progress=progress)
+        self._reader.log_remarks(progress)
+        return losses
 
     def quarantine(self) -> pd.DataFrame:
         return self._quarantine.table().sort_values("utterance_id", ignore_index=True)

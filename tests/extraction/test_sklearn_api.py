@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from helpers.audio_bytes import with_number
 from helpers.voices import voice, write_table
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -203,3 +204,15 @@ def test_without_scikit_learn_one_sentence_states_how_to_install_it(module, name
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith(f"ImportError: {name} ")
     assert last.endswith("scikit-learn; install it with pip install 'layerprobe[sklearn]'.")
+
+
+def test_audio_whose_header_misstates_the_length_is_read_whole_with_a_warning(tmp_path, encoder):
+    plain, piped = tmp_path / "plain.wav", tmp_path / "piped.wav"
+    for path in (plain, piped):
+        soundfile.write(path, voice(0.5), 16_000)
+    with_number(piped, b"data", 0xFFFFFFFF)
+    with pytest.warns(
+        UserWarning, match=r"1 audio file was read although .* \(first: piped\.wav: its header states no"
+    ):
+        found = LayerEmbedder(encoder).fit_transform([plain, piped])
+    np.testing.assert_array_equal(found[0], found[1])
