@@ -1,8 +1,7 @@
 """Audio files, or spans of them, decoded to mono float32 at the encoder's sampling rate.
 
-soundfile decodes (WAV, FLAC, OGG, MP3 of any rate, depth and channel count, no FFmpeg), channels are averaged,
-soxr resamples at its HQ setting: flat to 7 kHz and aliases below -140 dB from 44.1 to 16 kHz, where common
-defaults leave them at -17 to -31 dB.
+soundfile decodes (WAV, FLAC, OGG, MP3 of any rate, depth and channel count, no FFmpeg); `probe.data.reading` averages
+channels and resamples.
 """
 
 from __future__ import annotations
@@ -12,19 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
-RESAMPLER = "soxr HQ"
-CHANNELS = "mean"
+from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions, Recording, make_recording
+from layerprobe.probe.exceptions import InvalidAudioError as InvalidAudioError
+
 # Label files round times, so a span may end this much after the recording; more is a wrong span.
 SPAN_TOLERANCE_SECONDS = 0.01
 # Without a Xing header the length of an MP3 is an estimate that can be off by a frame or two of 1152 samples.
 MP3_LENGTH_TOLERANCE = 2 * 1152
 OGG_HEADER_TYPE, OGG_END_OF_STREAM = 5, 0x04  # byte and bit of a page's header (RFC 3533, section 6)
-
-
-class InvalidAudioError(Exception):
-    """The reason why an audio file can't be used; its utterance is quarantined, and the others are processed."""
 
 
 def read_audio_file(
@@ -34,7 +29,23 @@ def read_audio_file(
     start: float | None = None,
     end: float | None = None,
     max_duration: float = float("inf"),
+    reading: ReadingOptions = DEFAULT_READING,
 ) -> np.ndarray:
+    """Return the waveform ``(n_samples,)`` float32 of `read_recording`, without its remarks."""
+    return read_recording(
+        path, sampling_rate=sampling_rate, start=start, end=end, max_duration=max_duration, reading=reading
+    ).waveform
+
+
+def read_recording(
+    path: Path | str,
+    *,
+    sampling_rate: int | None,
+    start: float | None = None,
+    end: float | None = None,
+    max_duration: float = float("inf"),
+    reading: ReadingOptions = DEFAULT_READING,
+) -> Recording:
     """Decode an audio file, or only the span from ``start`` to ``end`` seconds of it.
 
     Args:
@@ -43,13 +54,11 @@ def read_audio_file(
         start: seconds from the beginning; None for the beginning
         end: seconds from the beginning; None for the end of the file
         max_duration: seconds; a longer span is refused before it is decoded
-
-    Returns:
-        the waveform, ``(n_samples,)`` float32, full scale -1 to 1
+        reading: the channel, and whether silence at the ends of the span is trimmed
 
     Raises:
         InvalidAudioError: if the file is missing, empty, no audio, or truncated, or if the span is outside the
-            recording, too long, not finite or silent
+            recording, too long, not finite, beyond full scale or silent, or if its channels cancel
     """
     path = Path(path)
     try:
@@ -58,31 +67,9 @@ def read_audio_file(
     except (soundfile.SoundFileRuntimeError, TypeError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
         raise InvalidAudioError(_opening_error(path, error)) from error
-    return to_mono(channels, rate, sampling_rate=rate if sampling_rate is None else sampling_rate)
-
-
-def to_mono(channels: np.ndarray, rate: int, *, sampling_rate: int) -> np.ndarray:
-    """Average the channels of a recording and resample it.
-
-    Args:
-        channels: ``(n_samples, n_channels)`` float32, at least one sample
-        rate: of ``channels``, Hz
-        sampling_rate: of the result, Hz
-
-    Returns:
-        the waveform, ``(n_samples,)`` float32
-
-    Raises:
-        InvalidAudioError: if a sample is not finite, or all are the same
-    """
-    if not np.isfinite(channels).all():
-        raise InvalidAudioError("holds samples that are not finite")
-    waveform = channels.mean(axis=1)
-    if np.ptp(waveform) == 0:
-        raise InvalidAudioError("silent: every sample is the same")
-    if rate != sampling_rate:
-        waveform = soxr.resample(waveform, rate, sampling_rate, quality="HQ")
-    return np.ascontiguousarray(waveform, dtype=np.float32)
+    return make_recording(
+        channels, rate, sampling_rate=rate if sampling_rate is None else sampling_rate, reading=reading
+    )
 
 
 def audio_duration(path: Path | str) -> float:

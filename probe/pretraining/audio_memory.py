@@ -13,6 +13,7 @@ from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row
 from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
 from layerprobe.probe.data.inputs import AudioReader
+from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.pretraining.units import RATE
 from layerprobe.probe.progress import NullProgress
@@ -48,18 +49,21 @@ class InMemoryAudio:
         return digest.hexdigest()
 
 
-def read_into_memory(table: pd.DataFrame, extractor: Any, *, progress: NullProgress) -> InMemoryAudio:
+def read_into_memory(
+    table: pd.DataFrame, extractor: Any, *, reading: ReadingOptions = DEFAULT_READING, progress: NullProgress
+) -> InMemoryAudio:
     """Decode every recording of a manifest; unusable ones and those under half a second are quarantined.
 
     Args:
         table: the manifest's table
         extractor: feature extractor of transformers, whose ``do_normalize`` decides whether recordings are normalised
+        reading: what is read of recordings
         progress: receives the progress
 
     Raises:
         InputError: if no recording can be used
     """
-    reader = AudioReader(AudioHashes(), sampling_rate=RATE, max_duration=MAX_DURATION)
+    reader = AudioReader(AudioHashes(), sampling_rate=RATE, max_duration=MAX_DURATION, reading=reading)
 
     def read(row: Row) -> np.ndarray:
         waveform = decode_waveform(reader.read(row))
