@@ -26,7 +26,7 @@ def over_scale(peak: float) -> str:
     >>> over_scale(1.2)
     ''
     >>> over_scale(20_000)
-    'values reach 20,000 times full scale (1.0); divide the samples by 32,768, as they are 16-bit integers'
+    'values reach 20,000 times full scale (1.0); divide the samples by 32768, the scale of 16-bit integers'
     >>> over_scale(4.0)
     'values reach 4 times full scale (1.0); lower their level by at least 12.1 dB'
     """
@@ -35,7 +35,7 @@ def over_scale(peak: float) -> str:
     found = f"values reach {_factor(peak)} times full scale (1.0)"
     for bits in INTEGER_BITS if peak > LARGEST_8_BIT else ():
         if peak <= 2 ** (bits - 1):
-            return f"{found}; divide the samples by {2 ** (bits - 1):,}, as they are {bits}-bit integers"
+            return f"{found}; divide the samples by {2 ** (bits - 1)}, the scale of {bits}-bit integers"
     decibels = np.ceil(200 * np.log10(peak)) / 10
     return f"{found}; lower their level by at least {decibels:.1f} dB"
 

@@ -16,6 +16,7 @@ from layerprobe.probe.data.audio_reader import Quarantine, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION
 from layerprobe.probe.data.manifest.read import NumberedManifest
 from layerprobe.probe.data.manifest.schema import Target, rater_columns
+from layerprobe.probe.data.reading import DEFAULT_READING
 from layerprobe.probe.data.remarks import Remark
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
@@ -156,7 +157,10 @@ def _doubtful_audio(table: pd.DataFrame, progress: NullProgress) -> Iterator[Fin
     rows: list[Row] = table.to_dict("records")
 
     def decode(row: Row) -> tuple[Remark, ...]:
-        return read_recording(str(row["path"]), sampling_rate=None, max_duration=MAX_DURATION, **span_of(row)).remarks
+        path, span = str(row["path"]), span_of(row)
+        return read_recording(
+            path, sampling_rate=None, max_duration=MAX_DURATION, reading=DEFAULT_READING, **span
+        ).remarks
 
     remarked = [
         (k, remark)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from layerprobe.probe.data.channels import KEPT_USUALLY, ChannelEnergy, cancelling, channel_energy
+from layerprobe.probe.data.channels import KEPT_USUALLY, ChannelEnergy, channel_energy
 from layerprobe.probe.data.levels import SILENCE_DB, is_silent, over_scale
 from layerprobe.probe.data.remarks import CANCELS_IN_PART, LONG_SILENCE, SILENT_CHANNEL, TRIMMED, Remark
 from layerprobe.probe.data.silence import silent_ends
@@ -126,14 +126,13 @@ def _check_levels(channels: np.ndarray) -> None:
 
 def _one_channel(channels: np.ndarray, rate: int, reading: ReadingOptions) -> tuple[np.ndarray, list[Remark]]:
     """Return the waveform ``(n_samples,)`` of channels, with remarks on these."""
-    n_channels = channels.shape[1]
-    if n_channels == 1:
+    if channels.shape[1] == 1:
         return channels.mean(axis=1), []
     energy = channel_energy(channels, rate)
     if reading.channel == "loudest":
         return channels[:, energy.loudest], []
-    if reading.channel is None and (reason := cancelling(energy.kept, n_channels)):
-        raise InvalidAudioError(reason)
+    if reading.channel is None and energy.reason:
+        raise InvalidAudioError(energy.reason)
     return channels.mean(axis=1), _remarks_on_channels(channels, energy)
 
 
