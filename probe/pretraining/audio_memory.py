@@ -69,7 +69,8 @@ def read_into_memory(
         waveform = decode_waveform(reader.read(row))
         if len(waveform) < RATE // 2:
             raise InvalidAudioError("shorter than half a second")
-        return np.round(waveform * FULL_SCALE).astype(np.int16)
+        # a mild overshoot of full scale is clipped; as 16 bits it would change its sign
+        return np.clip(np.round(waveform * FULL_SCALE), -FULL_SCALE, FULL_SCALE).astype(np.int16)
 
     candidates: list[Row] = table.to_dict("records")
     quarantine, rows, waveforms = Quarantine(), [], []
