@@ -2,7 +2,7 @@
 
 Channels of opposite phase (a cable or a plug-in with swapped polarity, a side signal) cancel in the mean, in part or
 altogether, and what is left is noise. In each second the energy of the channels' sum is compared with the sum of the
-channels' energies: their ratio is 1 for channels without relation, and for one that sounds beside silent ones, up to
+channels' energies: their ratio is 1 for channels without relation, and where only one is not silent, up to
 the number of channels where these agree, and 0 where they cancel. What a ratio below 1 lacks is lost.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 BLOCK_SECONDS = 1.0
 # Fractions of the channels' energy. In a second whose mean keeps less than a quarter (6 dB lost), little but noise may
 # be left; with two channels of equal level that takes a correlation below -0.75. Two microphones whose distances from
-# the speaker differ (by up to 5 ms, without a room's echoes, LibriSpeech) are refused in 3 of 410 cases, and less than
+# the speaker differ (by up to 5 ms, without echoes, LibriSpeech) are refused in 3 of 410 cases, and less than
 # three quarters is left in 69.
 KEPT_AT_LEAST = 0.25
 KEPT_USUALLY = 0.75
@@ -42,8 +42,8 @@ class ChannelEnergy:
             return ""
         n, percent = len(self.of_channels), 100 * self.cancelled
         return (
-            f"its {n} channels cancel in their mean (opposite phase), in {percent:.0f} % of the sound; read one with "
-            "--channel first or --channel loudest, or accept the mean with --channel mean"
+            f"its {n} channels cancel in their mean (opposite phase), in {percent:.0f} % of the recording; read one "
+            "with --channel first or --channel loudest, or accept the mean with --channel mean"
         )
 
 
@@ -57,10 +57,10 @@ def channel_energy(channels: np.ndarray, rate: int) -> ChannelEnergy:
     of_channels, kept, cancelled = np.zeros(channels.shape[1]), 0.0, 0.0
     step = max(1, round(BLOCK_SECONDS * rate))
     for begin in range(0, len(channels), step):
-        block = channels[begin : begin + step].astype(np.float64)
-        block -= block.mean(axis=0)
-        energies = np.einsum("nc,nc->c", block, block)
-        summed = block.sum(axis=1)
+        block = np.ascontiguousarray(channels[begin : begin + step].T, dtype=np.float64)
+        block -= block.mean(axis=1, keepdims=True)
+        energies = np.einsum("cn,cn->c", block, block)
+        summed = block.sum(axis=0)
         of_sum, total = float(summed @ summed), float(energies.sum())
         of_channels += energies
         kept += min(of_sum, total)

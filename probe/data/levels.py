@@ -15,6 +15,12 @@ INTEGER_BITS = (16, 24, 32)
 LARGEST_8_BIT = 128
 
 
+def level_range(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest sample of each channel of ``(n_samples, n_channels)``; NaN where one is NaN."""
+    each = channels.T  # one pass over each is several times as fast as a pass over pairs
+    return np.array([channel.min() for channel in each]), np.array([channel.max() for channel in each])
+
+
 def is_silent(lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
     """Return whether samples from ``lowest`` to ``highest`` are silence, whatever constant was added to them."""
     return np.asarray(highest - lowest <= 2 * SILENCE)

@@ -12,13 +12,13 @@ import numpy as np
 import soxr
 
 from layerprobe.probe.data.channels import KEPT_USUALLY, ChannelEnergy, channel_energy
-from layerprobe.probe.data.levels import SILENCE_DB, is_silent, over_scale
+from layerprobe.probe.data.levels import SILENCE_DB, is_silent, level_range, over_scale
 from layerprobe.probe.data.remarks import CANCELS_IN_PART, LONG_SILENCE, SILENT_CHANNEL, TRIMMED, Remark
 from layerprobe.probe.data.silence import silent_ends
 from layerprobe.probe.exceptions import InputError, InvalidAudioError
 
 RESAMPLER = "soxr HQ"
-# In plans. The mean that is asked for differs from the default one: channels that cancel in it are read, too.
+# In plans. The mean that is requested differs from the default one: channels that cancel in it are read, too.
 CHANNELS_IN_PLAN = {
     None: "mean",
     "mean": "mean, of channels that cancel too",
@@ -75,7 +75,7 @@ class Recording:
 def make_recording(
     channels: np.ndarray, rate: int, *, sampling_rate: int, reading: ReadingOptions = DEFAULT_READING
 ) -> Recording:
-    """Make one channel of several, trim it if that is asked for, and resample it.
+    """Make one channel of several, trim it if that is requested, and resample it.
 
     Silence is measured and trimmed before resampling, so that the result is that of a file without it.
 
@@ -91,7 +91,8 @@ def make_recording(
     """
     if reading.channel == "first":
         channels = channels[:, :1]
-    _check_levels(channels)
+    lowest, highest = level_range(channels)
+    _check_levels(lowest, highest)
     waveform, remarks = _one_channel(channels, rate, reading)
     if is_silent(waveform.min(), waveform.max()):
         raise InvalidAudioError(
@@ -109,9 +110,8 @@ def make_recording(
     return Recording(np.ascontiguousarray(waveform, dtype=np.float32), tuple(remarks))
 
 
-def _check_levels(channels: np.ndarray) -> None:
-    """Raise InvalidAudioError where channels can't be used whatever becomes of them."""
-    lowest, highest = channels.min(axis=0), channels.max(axis=0)  # NaN where a sample is
+def _check_levels(lowest: np.ndarray, highest: np.ndarray) -> None:
+    """Raise InvalidAudioError where channels from ``lowest`` to ``highest`` can't be used whatever becomes of them."""
     if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
         raise InvalidAudioError("holds samples that are not finite")
     if reason := over_scale(float(max(-lowest.min(), highest.max()))):
@@ -120,7 +120,7 @@ def _check_levels(channels: np.ndarray) -> None:
         raise InvalidAudioError("silent: every sample is the same")
     if is_silent(lowest, highest).all():
         raise InvalidAudioError(
-            f"silent: apart from a constant no sample exceeds {SILENCE_DB:g} dB of full scale, a step of 16 bits"
+            f"silent: no sample is further from a constant than {SILENCE_DB:g} dB of full scale, a step of 16 bits"
         )
 
 
@@ -140,7 +140,7 @@ def _remarks_on_channels(channels: np.ndarray, energy: ChannelEnergy) -> list[Re
     remarks = []
     if energy.kept < KEPT_USUALLY:
         remarks.append(Remark(CANCELS_IN_PART, energy.kept))
-    n_silent = int(is_silent(channels.min(axis=0), channels.max(axis=0)).sum())
+    n_silent = int(is_silent(*level_range(channels)).sum())
     if n_silent:
         remarks.append(Remark(SILENT_CHANNEL, n_silent))
     return remarks

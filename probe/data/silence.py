@@ -9,25 +9,25 @@ import numpy as np
 from layerprobe.probe.data.levels import is_silent
 
 STEP = 4_096  # samples that are looked at together
-# A sound may stay on one level for a few samples, so that less than this is no silence: the period of 100 Hz.
+# A recording may stay on one level for a few samples, so that less than this is no silence: the period of 100 Hz.
 SHORTEST_SECONDS = 0.01
-# Above either, silence at the ends is worth a remark: it moves the mean over frames in proportion to its share.
+# Above either, silence at the ends is worth a remark: it moves the mean over frames in proportion to its length.
 LONG_SECONDS = 1.0
-LONG_SHARE = 0.2
+LONG_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
 class SilentEnds:
-    """Samples of digital silence before the first sound and after the last."""
+    """Samples of digital silence before the first other sample and after the last."""
 
     before: int
     after: int
     n_samples: int  # of the whole waveform
 
     def is_long(self, rate: int) -> bool:
-        """Whether an end is longer than `LONG_SECONDS`, or both together than `LONG_SHARE` of the waveform."""
-        share = (self.before + self.after) / self.n_samples
-        return max(self.before, self.after) > LONG_SECONDS * rate or share > LONG_SHARE
+        """Whether an end is longer than `LONG_SECONDS`, or both together than `LONG_FRACTION` of the waveform."""
+        fraction = (self.before + self.after) / self.n_samples
+        return max(self.before, self.after) > LONG_SECONDS * rate or fraction > LONG_FRACTION
 
 
 def silent_ends(waveform: np.ndarray, rate: int) -> SilentEnds:
@@ -51,8 +51,8 @@ def _silent_samples(waveform: np.ndarray) -> int:
         block = waveform[begin : begin + STEP]
         lows = np.minimum(np.minimum.accumulate(block), lowest)
         highs = np.maximum(np.maximum.accumulate(block), highest)
-        sounding = ~is_silent(lows, highs)
-        if sounding.any():
-            return begin + int(sounding.argmax())
+        audible = ~is_silent(lows, highs)
+        if audible.any():
+            return begin + int(audible.argmax())
         lowest, highest = lows[-1:], highs[-1:]
     return len(waveform)

@@ -116,19 +116,22 @@ def test_the_hub_s_encoder_is_found_by_its_commit(first):
 @pytest.fixture
 def opposite(tmp_path):
     """Two utterances: one whose channels cancel, and one with three seconds of zeros behind it."""
-    sound = voice(1.0)
-    soundfile.write(tmp_path / "a.wav", np.stack([sound, -sound], axis=1), 16_000)
-    soundfile.write(tmp_path / "b.wav", np.concatenate([sound, np.zeros(48_000, dtype=np.float32)]), 16_000)
+    waveform = voice(1.0)
+    soundfile.write(tmp_path / "a.wav", np.stack([waveform, -waveform], axis=1), 16_000)
+    soundfile.write(tmp_path / "b.wav", np.concatenate([waveform, np.zeros(48_000, dtype=np.float32)]), 16_000)
     rows = [{"utterance_id": n, "path": f"{n}.wav", "speaker_id": n, "arousal": k} for k, n in enumerate("ab", 1)]
     return write_table(tmp_path, rows)
 
 
 @pytest.mark.parametrize("parallel", [(), pytest.param(("--processes", 2), marks=pytest.mark.long)])
-def test_what_cancels_and_what_is_silent_is_said_with_what_to_do(opposite, tmp_path, parallel):
+def test_what_cancels_and_what_is_silent_is_printed_with_what_to_do(opposite, tmp_path, parallel):
     out = tmp_path / "a.zarr"
     result = run("extract", opposite, "--encoder", ACOUSTIC, "--out", out, *parallel)
     assert result.exit_code == 0, result.output
-    assert "  a: its 2 channels cancel in their mean (opposite phase), in 100 % of the sound; read one" in result.stdout
+    assert (
+        "  a: its 2 channels cancel in their mean (opposite phase), in 100 % of the recording; read one"
+        in result.stdout
+    )
     silence = "1 utterance has long digital silence at an end (longest 3.0 s: b), which counts in the pooling; --trim"
     assert f"  {silence}" in result.stdout
     assert f"\n{silence}" in run("cache", "info", out).stdout

@@ -112,20 +112,20 @@ def test_audio_that_cannot_be_decoded_is_found_with_the_option_for_it(tmp_path, 
 
 
 def test_audio_that_is_not_what_was_meant_is_found_with_the_option_for_it(tmp_path, rows):
-    sound, zeros = voice(0.4), np.zeros(20_000, dtype=np.float32)
-    sounds = [
-        np.stack([sound, -sound], axis=1),
-        20_000 * sound / np.abs(sound).max(),
-        np.concatenate([sound, zeros]),
-        np.stack([sound, 0 * sound], axis=1),
-        np.stack([sound, -0.4 * sound], axis=1),
+    waveform, zeros = voice(0.4), np.zeros(20_000, dtype=np.float32)
+    recordings = [
+        np.stack([waveform, -waveform], axis=1),
+        20_000 * waveform / np.abs(waveform).max(),
+        np.concatenate([waveform, zeros]),
+        np.stack([waveform, 0 * waveform], axis=1),
+        np.stack([waveform, -0.4 * waveform], axis=1),
     ]
-    for k, samples in enumerate(sounds):
+    for k, samples in enumerate(recordings):
         soundfile.write(tmp_path / str(rows[k]["path"]), samples, 16_000, subtype="FLOAT")
     assert warnings(tmp_path, rows) == []
     cancels, beyond, in_part, silence, silent = warnings(tmp_path, rows, audio=True)
     assert cancels[0] == beyond[0] == "undecodable-audio"
-    assert "0.wav: its 2 channels cancel in their mean (opposite phase), in 100 % of the sound; read" in cancels[1]
+    assert "0.wav: its 2 channels cancel in their mean (opposite phase), in 100 % of the recording; read" in cancels[1]
     assert "1.wav: values reach 20,000 times full scale (1.0); divide the samples by 32768" in beyond[1]
     assert in_part == (
         "channels-cancel-in-part", "4.wav: the channels cancel in part: their mean keeps 31 % of their energy", (6,)

@@ -19,8 +19,8 @@ RATE = 16_000
 STEP = np.float32(1 / 32_768)  # of 16-bit samples
 LOW, HIGH = voice(2.0, pitch=110), voice(2.0, pitch=170, seed=1)
 CANCELS = (
-    r"its \d channels cancel in their mean \(opposite phase\), in {} % of the sound; read one with --channel first or "
-    "--channel loudest, or accept the mean with --channel mean"
+    r"its \d channels cancel in their mean \(opposite phase\), in {} % of the recording; read one with --channel "
+    "first or --channel loudest, or accept the mean with --channel mean"
 )
 
 
@@ -69,8 +69,8 @@ def test_channels_of_opposite_phase_are_refused_by_that_reason(channels, rng):
 
 def test_a_part_of_opposite_phase_is_refused_if_it_holds_much_of_the_energy():
     turned = np.concatenate([LOW[:RATE], -LOW[RATE:]])  # by hand: the second of two seconds cancels
-    share = 100 * float(np.var(LOW[RATE:]) / (np.var(LOW[:RATE]) + np.var(LOW[RATE:])))
-    with pytest.raises(InvalidAudioError, match=CANCELS.format(f"{share:.0f}")):
+    percent = 100 * float(np.var(LOW[RATE:]) / (np.var(LOW[:RATE]) + np.var(LOW[RATE:])))
+    with pytest.raises(InvalidAudioError, match=CANCELS.format(f"{percent:.0f}")):
         recording(LOW, turned)
 
 
@@ -91,7 +91,7 @@ def test_channels_that_cancel_in_part_are_averaged_with_a_remark():
 
 
 @pytest.mark.parametrize("silent", [0 * LOW, 0 * LOW + 0.1])
-def test_a_silent_channel_beside_a_sounding_one_is_a_remark(silent):
+def test_a_silent_channel_next_to_another_is_a_remark(silent):
     assert remarks_on(LOW, silent) == {SILENT_CHANNEL: 1}
     np.testing.assert_allclose(recording(LOW, silent).waveform, (LOW + silent) / 2, atol=1e-7)
     np.testing.assert_array_equal(recording(silent, LOW, channel="loudest").waveform, LOW)
@@ -155,9 +155,9 @@ def test_integers_at_full_scale_are_read(tmp_path, bits):
     assert np.abs(read_audio_file(tmp_path / "a.wav", sampling_rate=RATE)).max() == pytest.approx(1, abs=0.01)
 
 
-def test_a_sound_whose_spread_is_rounding_is_silent(rng):
+def test_a_constant_with_rounding_is_silent(rng):
     dither = rng.integers(-1, 2, RATE).astype(np.float32) * STEP
-    reason = "silent: apart from a constant no sample exceeds -90 dB of full scale, a step of 16 bits"
+    reason = "silent: no sample is further from a constant than -90 dB of full scale, a step of 16 bits"
     assert refused(np.full(RATE, 0.25)) == "silent: every sample is the same"
     assert refused(np.full(RATE, 0.1), np.full(RATE, 0.3)) == "silent: every sample is the same"
     assert refused(dither) == refused(dither + np.float32(0.1)) == refused(dither, -dither) == reason
@@ -171,12 +171,12 @@ def test_silence_at_the_ends_is_counted_to_the_sample(around, dithered, rng):
     before, after = (np.full(n, around, dtype=np.float32) for n in (RATE // 2, 3 * RATE))
     if dithered:
         before, after = (end + rng.integers(-1, 2, len(end)).astype(np.float32) * STEP for end in (before, after))
-    sound = np.float32(around) + np.where(np.abs(LOW) < 4 * STEP, 4 * STEP, LOW)  # every sample sounds
-    waveform = np.concatenate([before, sound, after])
+    waveform = np.float32(around) + np.where(np.abs(LOW) < 4 * STEP, 4 * STEP, LOW)  # every sample recordings
+    waveform = np.concatenate([before, waveform, after])
     assert silent_ends(waveform, RATE) == SilentEnds(len(before), len(after), len(waveform))
 
 
-def test_a_sound_that_rests_for_less_than_ten_milliseconds_has_no_silent_end():
+def test_a_waveform_that_rests_for_less_than_ten_milliseconds_has_no_silent_end():
     rest = np.zeros(159, dtype=np.float32)
     assert silent_ends(np.concatenate([rest, LOW, rest]), RATE) == SilentEnds(0, 0, len(LOW) + 2 * 159)
     assert silent_ends(np.tile(np.float32([0.5, -0.5]), 8_000), RATE) == SilentEnds(0, 0, 16_000)
@@ -194,10 +194,10 @@ def test_long_silence_is_a_remark(before, after, expected):
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100])
 def test_trimming_is_cutting_by_hand_before_resampling(tmp_path, rate):
-    sound = np.stack([voice(1.0, rate=rate), voice(1.0, rate=rate, pitch=170)], axis=1)
-    whole = np.concatenate([np.zeros((rate + 7, 2)), sound, np.zeros((3 * rate + 1, 2))])
+    waveform = np.stack([voice(1.0, rate=rate), voice(1.0, rate=rate, pitch=170)], axis=1)
+    whole = np.concatenate([np.zeros((rate + 7, 2)), waveform, np.zeros((3 * rate + 1, 2))])
     soundfile.write(tmp_path / "whole.flac", whole, rate)
-    soundfile.write(tmp_path / "cut.flac", sound, rate)
+    soundfile.write(tmp_path / "cut.flac", waveform, rate)
     trim = ReadingOptions(trim_silence=True)
     trimmed = read_recording(tmp_path / "whole.flac", sampling_rate=RATE, reading=trim)
     np.testing.assert_array_equal(trimmed.waveform, read_audio_file(tmp_path / "cut.flac", sampling_rate=RATE))
@@ -213,7 +213,7 @@ def test_trimming_is_cutting_by_hand_before_resampling(tmp_path, rate):
     assert len(span) == pytest.approx(RATE / 2, abs=0.02 * RATE)  # of the span, too
 
 
-def test_trimming_a_trimmed_sound_changes_nothing():
+def test_trimming_a_trimmed_waveform_changes_nothing():
     once = recording(np.concatenate([np.zeros(RATE), LOW, np.zeros(RATE)]), trim=True).waveform
     twice = recording(once, trim=True)
     np.testing.assert_array_equal(once, LOW)
@@ -223,11 +223,11 @@ def test_trimming_a_trimmed_sound_changes_nothing():
 
 def test_sentences_count_utterances_and_name_the_worst():
     zeros = [np.zeros(int(seconds * RATE)) for seconds in (3, 20)]
-    sounds = {
+    recordings = {
         "a": (np.concatenate([LOW, zeros[0]]),), "b": (np.concatenate([zeros[1], LOW]),), "c": (LOW, 0 * LOW),
         "d": (LOW, -0.4 * LOW), "e": (LOW,),
     }  # fmt: skip
-    remarks = [(name, remark) for name, channels in sounds.items() for remark in recording(*channels).remarks]
+    remarks = [(name, remark) for name, channels in recordings.items() for remark in recording(*channels).remarks]
     assert remark_sentences(remarks) == [
         "1 utterance has channels that cancel in part (least kept: 31 % of their energy, d); --channel first or "
         "--channel loudest reads one of them.",

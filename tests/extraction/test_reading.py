@@ -35,15 +35,15 @@ LONG_TAIL = (
 @pytest.fixture
 def mixed(tmp_path):
     """Recordings whose channels cancel, that end in silence, or are in order; and each as it is cut by hand."""
-    sounds = {
+    recordings = {
         "opposite": np.stack([LOW, -LOW], axis=1),
         "tail": np.concatenate([HIGH, np.zeros(3 * RATE)]),
         "plain": np.stack([LOW, HIGH], axis=1),
     }
     cut = {"opposite": LOW, "tail": HIGH, "plain": LOW}  # the first channels
     rows = []
-    for number, (name, sound) in enumerate(sounds.items()):
-        soundfile.write(tmp_path / f"{name}.wav", sound, RATE, subtype="FLOAT")
+    for number, (name, waveform) in enumerate(recordings.items()):
+        soundfile.write(tmp_path / f"{name}.wav", waveform, RATE, subtype="FLOAT")
         soundfile.write(tmp_path / f"cut-{name}.wav", cut[name], RATE, subtype="FLOAT")
         rows.append({"utterance_id": name, "path": f"{name}.wav", "speaker_id": f"s{number}", "arousal": 1 + number})
     return rows
@@ -53,12 +53,12 @@ def by_hand(rows):
     return [row | {"path": f"cut-{row['path']}"} for row in rows]
 
 
-def test_the_default_quarantines_what_cancels_and_says_what_is_silent(mixed, encoder, tmp_path, capsys):
+def test_the_default_quarantines_what_cancels_and_reports_what_is_silent(mixed, encoder, tmp_path, capsys):
     cache = extract(manifest_of(tmp_path, mixed), encoder, tmp_path / "a.zarr", progress=LogProgress())
     assert cache.utterance_ids.tolist() == ["tail", "plain"]
     assert cache.quarantine["reason"].tolist() == [
-        "its 2 channels cancel in their mean (opposite phase), in 100 % of the sound; read one with --channel first or "
-        "--channel loudest, or accept the mean with --channel mean"
+        "its 2 channels cancel in their mean (opposite phase), in 100 % of the recording; read one with --channel "
+        "first or --channel loudest, or accept the mean with --channel mean"
     ]
     assert LONG_TAIL in capsys.readouterr().err
     table = pd.read_csv(tmp_path / "a.zarr" / AUDIO_REMARKS)

@@ -164,16 +164,16 @@ def test_wrong_parameters_are_refused_by_fit(encoder, choices, message):
 
 
 def test_what_is_read_of_recordings_is_a_parameter(encoder, tmp_path):
-    sound = voice(0.5)
-    soundfile.write(tmp_path / "mono.wav", sound, 16_000, subtype="FLOAT")
-    padded = np.concatenate([sound, np.zeros(16_000, dtype=np.float32)])
+    waveform = voice(0.5)
+    soundfile.write(tmp_path / "mono.wav", waveform, 16_000, subtype="FLOAT")
+    padded = np.concatenate([waveform, np.zeros(16_000, dtype=np.float32)])
     soundfile.write(tmp_path / "opposite.wav", np.stack([padded, -padded], axis=1), 16_000, subtype="FLOAT")
     with pytest.raises(InputError, match=r"its 2 channels cancel in their mean .* --channel mean\. Leave it out"):
         LayerEmbedder(encoder).fit_transform([str(tmp_path / "opposite.wav")])
     embedder = LayerEmbedder(encoder, channel="first", trim_silence=True)
     recordings = [str(tmp_path / "opposite.wav"), padded, str(tmp_path / "mono.wav")]
     found = clone(embedder).fit_transform(recordings)
-    np.testing.assert_array_equal(found, LayerEmbedder(encoder).fit_transform([sound] * 3))
+    np.testing.assert_array_equal(found, LayerEmbedder(encoder).fit_transform([waveform] * 3))
 
 
 TAKES = "LayerEmbedder takes a list with one path or one waveform of shape (n_samples,) per utterance"

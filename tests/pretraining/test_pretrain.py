@@ -166,10 +166,10 @@ def test_it_is_judged_on_every_held_out_utterance(corpus, tmp_path):
 def test_what_is_read_of_recordings_is_in_the_plan_and_overshoot_is_clipped(tmp_path):
     loud = voice(0.7, seed=3)
     loud *= 1.5 / np.abs(loud).max()
-    sounds = {"opposite": np.stack([loud, -loud], axis=1), "tail": np.concatenate([loud, np.zeros(RATE)])}
-    for name, sound in sounds.items():
-        soundfile.write(tmp_path / f"{name}.wav", sound, RATE, subtype="FLOAT")
-    table = pd.DataFrame({"utterance_id": list(sounds), "path": [str(tmp_path / f"{n}.wav") for n in sounds]})
+    recordings = {"opposite": np.stack([loud, -loud], axis=1), "tail": np.concatenate([loud, np.zeros(RATE)])}
+    for name, waveform in recordings.items():
+        soundfile.write(tmp_path / f"{name}.wav", waveform, RATE, subtype="FLOAT")
+    table = pd.DataFrame({"utterance_id": list(recordings), "path": [str(tmp_path / f"{n}.wav") for n in recordings]})
     table["speaker_id"] = "s"
     plan = plan_pretraining(PretrainOptions(channel="first", trim_silence=True))
     assert plan.reading == ReadingOptions("first", trim_silence=True)
