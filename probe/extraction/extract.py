@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from layerprobe.probe.cache.journal import FILES, JOURNAL
-from layerprobe.probe.cache.store import Cache, CacheMismatchError, open_cache
+from layerprobe.probe.cache.store import BLOCK, Cache, CacheMismatchError, open_cache
 from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError
 from layerprobe.probe.data.audio_hashes import AudioHashes, records
 from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
@@ -159,7 +159,8 @@ def run_extraction(
             n_without_text = sum(content == NO_TEXT for content in writer.cached.values())
         finally:
             hashes.save()
-            remarks.save(writer.cached)
+            remarks.keep(writer.cached)
+            remarks.save()
     return Extraction(
         path=writer.path,
         n_cached_before=len(cached),
@@ -271,9 +272,11 @@ def _encode(
             reason = embedded.reason
             if embedded.embeddings is not None:
                 try:
+                    remarks.put(embedded.row["utterance_id"], embedded.remarks)
+                    if (writer.n_rows + 1) % BLOCK == 0:
+                        remarks.save()  # before the block's rows are durable, so that a kill loses none of them
                     writer.append(embedded.row["utterance_id"], embedded.content, embedded.embeddings)
                     audio_seconds += embedded.audio_seconds
-                    remarks.put(embedded.row["utterance_id"], embedded.remarks)
                 except StorageOverflowError as error:
                     reason = str(error)
             if reason:

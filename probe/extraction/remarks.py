@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from layerprobe.probe.cache.journal import FILES, check_format_version
+from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.remarks import Remark, remark_sentences
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import read_table, replace_file
@@ -28,6 +29,7 @@ class AudioRemarks:
         """
         self._file = cache / AUDIO_REMARKS
         self._remarks: dict[str, tuple[Remark, ...]] = {}
+        self._changed = False
         if not self._file.exists():
             return
         try:
@@ -43,18 +45,26 @@ class AudioRemarks:
 
     def put(self, utterance_id: str, remarks: tuple[Remark, ...]) -> None:
         """Replace the remarks on an utterance whose audio was read."""
-        self._remarks.pop(utterance_id, None)
+        before = self._remarks.pop(utterance_id, ())
+        self._changed |= before != remarks
         if remarks:
             self._remarks[utterance_id] = remarks
 
-    def add(self, other: AudioRemarks) -> None:
-        """Take over the remarks of another cache."""
-        self._remarks |= other._remarks
+    def take_over(self, cache: Cache) -> None:
+        """Replace the remarks on the utterances of another cache by those that it has."""
+        theirs = AudioRemarks(cache.path)._remarks
+        for name in map(str, cache.utterance_ids):
+            self.put(name, theirs.get(name, ()))
 
-    def save(self, cached: Collection[str]) -> None:
-        """Write the remarks on utterances that are cached, if there were some or are some."""
-        self._remarks = {name: remarks for name, remarks in self._remarks.items() if name in cached}
-        if self._remarks or self._file.exists():
+    def keep(self, cached: Collection[str]) -> None:
+        """Remove the remarks on utterances that are not cached."""
+        for name in [name for name in self._remarks if name not in cached]:
+            self.put(name, ())
+
+    def save(self) -> None:
+        """Write the remarks if they have changed."""
+        if self._changed:
+            self._changed = False
             rows = [(name, remark.name, remark.value) for name, remark in self._pairs()]
             table = pd.DataFrame(rows, columns=list(COLUMNS)).assign(format_version=CACHE_FORMAT_VERSION)
             replace_file(self._file, table.to_csv(index=False, lineterminator="\n"))

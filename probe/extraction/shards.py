@@ -136,12 +136,14 @@ def merge(out: Path | str, manifest: Manifest, *, progress: NullProgress | None 
                 writer.refuse(*row)
             for cache in caches:
                 added += _add(cache, writer, progress)
-                remarks.add(AudioRemarks(cache.path))
-                remarks.save(writer.cached)  # before the shard is removed
+                remarks.take_over(cache)
+                remarks.save()  # before the shard is removed
                 for row in cache.quarantine.itertuples(index=False, name=None):
                     writer.refuse(*row)
                 writer.flush()
                 _remove_shard(cache.path)
+            remarks.keep(writer.cached)
+            remarks.save()
     finally:
         progress.end()
     for shard in (Shard(number, shards[0].of) for number in range(1, shards[0].of + 1)):

@@ -148,6 +148,24 @@ def test_shards_take_the_choice_along_and_their_remarks_are_merged(mixed, encode
     assert one.plan == many.plan
     np.testing.assert_array_equal(one.read_rows(np.arange(3)), many.read_rows(np.arange(3)))
     assert AudioRemarks(tmp_path / "many.zarr").sentences() == [LONG_TAIL]
+    soundfile.write(tmp_path / "tail.wav", HIGH, RATE, subtype="FLOAT")
+    for number in (1, 2):
+        extract_shard(manifest, encoder, tmp_path / "many.zarr", Shard(number, 2), settings)
+    merge(tmp_path / "many.zarr", manifest)
+    assert AudioRemarks(tmp_path / "many.zarr").sentences() == []
+
+
+def test_remarks_are_written_before_the_rows_of_their_block(mixed, encoder, tmp_path, monkeypatch):
+    """A kill after a block was written, here of two rows, loses no remark on it."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("layerprobe.probe.extraction.extract.BLOCK", 2)
+    monkeypatch.setattr(AudioRemarks, "keep", killed)
+    with pytest.raises(KeyboardInterrupt):
+        extract(manifest_of(tmp_path, mixed), encoder, tmp_path / "a.zarr")
+    assert AudioRemarks(tmp_path / "a.zarr").sentences() == [LONG_TAIL]
 
 
 def test_a_repair_reads_what_the_extraction_read(mixed, encoder, tmp_path):
