@@ -12,7 +12,7 @@ from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.study import Study
 from layerprobe.figures.draw import select
 from layerprobe.figures.layout.layer_axis import name_layers
-from layerprobe.figures.layout.style import encoder_colours
+from layerprobe.figures.layout.style import encoder_colours, encoder_looks
 from layerprobe.figures.plots.best_layer_frequency import Y_LABEL, plot_best_layer
 from layerprobe.figures.plots.curves import plot_layer_curves
 from layerprobe.figures.plots.depth import DEPTH_AXIS, plot_depth
@@ -84,7 +84,7 @@ def _curves_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
     table, _ = _rows("curves", study, target, encoder)
     rows = table[(table["target"] == target) & table["encoder"].isin([encoder, ""])]
     layers = {encoder: study.layers[encoder]}
-    plot_layer_curves(rows, ax, layers=layers, colours=encoder_colours([encoder]), metric=study.metric)
+    plot_layer_curves(rows, ax, layers=layers, looks=encoder_looks([encoder]), metric=study.metric)
     ax.set_ylabel(METRIC_NAMES[study.metric])
     ax.set_title(shown_name(target))
 
@@ -100,9 +100,9 @@ def _gain_over_random_panel(study: Study, ax: Axes, target: str, encoder: str) -
 def _layer_weights_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
     _, rows = _rows("layer-weights", study, target, encoder)
     layers = {encoder: study.layers[encoder]}
-    for quantity, colour in encoder_colours(["weight", "contribution"]).items():
+    for quantity, look in encoder_looks(["weight", "contribution"]).items():
         before = len(ax.lines)
-        plot_layer_weights(rows, ax, layers=layers, colours={encoder: colour}, quantity=quantity)
+        plot_layer_weights(rows, ax, layers=layers, looks={encoder: look}, quantity=quantity)
         ax.lines[before].set_label(quantity)
     label_layers(ax, layers, size=_tick_size(ax), labelled=True)
     ax.set_ylabel("fraction of the sum over layers")

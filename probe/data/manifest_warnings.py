@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.audio import read_audio_file
+from layerprobe.probe.data.audio import read_recording
 from layerprobe.probe.data.audio_hashes import Row, span_of
 from layerprobe.probe.data.audio_reader import Quarantine, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION
 from layerprobe.probe.data.manifest.read import NumberedManifest
 from layerprobe.probe.data.manifest.schema import Target, rater_columns
+from layerprobe.probe.data.reading import DEFAULT_READING
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
@@ -51,6 +52,8 @@ def manifest_warnings(
     utterances from the same span of one file. ``speaker-in-splits``: a speaker in several of training, development
     and test. ``path-outside-corpus``: files outside the manifest's folder. ``undecodable-audio``: audio that
     extraction would quarantine. ``misstated-length``: audio that is read although its header states another length.
+    ``silence-at-ends``, ``channels-cancel-in-part``, ``silent-channel``: audio on which extraction would remark, see
+    `probe.data.remarks`.
 
     Args:
         numbered: a manifest that has been checked, with its row numbers
@@ -66,7 +69,7 @@ def manifest_warnings(
         *_duplicate_audio(table),
         *_speakers_in_splits(table),
         *_paths_outside(table["path"], manifest.path.absolute().parent),
-        *(_audio_findings(table, progress or NullProgress()) if audio else ()),
+        *(_doubtful_audio(table, progress or NullProgress()) if audio else ()),
     ]
     return [ManifestWarning(name, message, tuple(int(n) for n in numbers[rows])) for name, message, rows in found]
 
@@ -149,24 +152,23 @@ def _paths_outside(paths: pd.Series[str], folder: Path) -> Iterator[Finding]:
         yield "path-outside-corpus", message, rows.index.to_numpy()
 
 
-def _audio_findings(table: pd.DataFrame, progress: NullProgress) -> Iterator[Finding]:
+def _doubtful_audio(table: pd.DataFrame, progress: NullProgress) -> Iterator[Finding]:
     quarantine = Quarantine()
     rows: list[Row] = table.to_dict("records")
 
-    def decode(row: Row) -> str:
-        remarks: list[str] = []
-        read_audio_file(
-            str(row["path"]), sampling_rate=None, max_duration=MAX_DURATION, remark=remarks.append, **span_of(row)
-        )
-        return "".join(remarks)
+    def decode(row: Row) -> list[tuple[str, str]]:
+        path, span = str(row["path"]), span_of(row)
+        recording = read_recording(path, sampling_rate=None, max_duration=MAX_DURATION, reading=DEFAULT_READING, **span)
+        misstated = [("misstated-length", recording.misstated)] if recording.misstated else []
+        return [*misstated, *((remark.name, str(remark)) for remark in recording.remarks)]
 
-    reading = read_audio(rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress)
-    misstated = [(k, remark) for k, remark in reading if remark]
+    decoded = read_audio(rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress)
+    remarked = [(name, k, text) for k, remarks in decoded for name, text in remarks]
     positions = {name: k for k, name in enumerate(table["utterance_id"])}
     for name, (path, reason) in quarantine.refused.items():
         yield "undecodable-audio", f"{Path(path).name}: {reason}", _rows(positions[name])
-    for k, remark in misstated:
-        yield "misstated-length", f"{Path(str(rows[k]['path'])).name}: {remark}", _rows(k)
+    for name, k, text in sorted(remarked):
+        yield name, f"{Path(str(rows[k]['path'])).name}: {text}", _rows(k)
 
 
 def _varying(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.Series[str]]]:

@@ -38,8 +38,8 @@ from layerprobe.probe.cache.store import BLOCK
 from layerprobe.probe.cache.verify import DIFFERENT, Damage, block_ids, verify
 from layerprobe.probe.cache.writer import StorageOverflowError, stored
 from layerprobe.probe.data.audio_hashes import AudioHashes
-from layerprobe.probe.data.inputs import MAX_DURATION, InputReader
-from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
+from layerprobe.probe.data.inputs import InputReader
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
@@ -111,8 +111,7 @@ def _repair_files(
         damages = of_metadata + verify(path, progress=progress)
     ids = _utterances_of_blocks(path, manifest, sorted({d.block for d in damages if d.block is not None}))
     hashes = AudioHashes(path / FILES if encoder.reads == "audio" else None)
-    text_column = plan.text_column or TRANSCRIPT
-    reader = make_input_reader(encoder, manifest.table, hashes, text_column=text_column, max_duration=MAX_DURATION)
+    reader = make_input_reader(encoder, manifest.table, hashes, settings_in(plan))
     progress.begin("repair", sum(map(len, ids.values())), "utterances")
     lost: list[tuple[str, str, str]] = []
     try:
