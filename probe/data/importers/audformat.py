@@ -36,6 +36,7 @@ from layerprobe.probe.data.importers.audformat_raters import (
     describe_target,
     join,
 )
+from layerprobe.probe.data.importers.audformat_unmapped import unmapped_labels
 from layerprobe.probe.data.importers.audio_files import HIDDEN, walk_audio
 from layerprobe.probe.data.importers.base import Imported, tidy
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Header, Nominal, Target
@@ -71,7 +72,7 @@ def import_audformat(folder: Path) -> Imported:
     table = pd.DataFrame({**keys.to_frame(index=False), **columns})
     remarks += [*of_files, *notes, *split_notes]
     table, dropped = _present(_named(table.assign(**split)), database, annotations, folder)
-    remarks += _on_speakers(table, annotations)
+    remarks += [*_on_speakers(table, annotations), *unmapped_labels(database, folder)]
     if annotations.unread:
         remarks.append(f"tables without files in their index are not read: {'; '.join(annotations.unread)}")
     in_table = {name: d for name, (d, _) in described.items() if name in table}

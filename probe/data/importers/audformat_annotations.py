@@ -26,6 +26,7 @@ CONSENSUS = {"gold", "goldstandard", "consensus", "majority", "vote", "mean", "a
 CONSENSUS_TYPES = ("vote", "ground truth")  # of raters
 FILE, START, END = "file", "start", "end"
 KEYS = [FILE, START, END]
+RATER_LEVELS = ("rater", "rater_id", "annotator", "worker")  # in the index of a misc table, next to files
 SPLITS = {
     "train": "train", "dev": "development", "devel": "development", "development": "development",
     "val": "development", "valid": "development", "validation": "development",
@@ -73,15 +74,19 @@ def read_annotations(database: Any) -> Annotations:
     for table_id in sorted([*database.tables, *database.misc_tables]):
         table = database[table_id]
         levels = list(table.df.index.names)
-        if levels not in ([FILE], KEYS):
+        by_rater = [n for n in levels if n not in KEYS and n in RATER_LEVELS]
+        if [n for n in levels if n not in by_rater] not in ([FILE], KEYS) or len(by_rater) > 1:
             if table_id not in looked_up:
                 unread.append(f"{table_id} (its index is {', '.join(map(str, levels))})")
             continue
         index = rows[table_id] = _seconds(table.df.index)
         splits[table_id] = _split_of(database, table, table_id)
+        raters = table.df.index.get_level_values(by_rater[0]).map(text) if by_rater else pd.Index([""] * len(index))
         for column_id, column in table.columns.items():
             texts = pd.Series(map(text, table.df[column_id]), index=index, dtype=object)
-            found += _read_column(database, f"{table_id}.{column_id}", column_id, column, texts)
+            for rater in raters.unique():
+                values = texts[raters == rater]
+                found += _read_column(database, f"{table_id}.{column_id}", column_id, column, values, rater)
     return Annotations(tuple(found), rows, splits, tuple(unread))
 
 
@@ -144,11 +149,16 @@ def _role(*names: str | None) -> str:
     return next((ROLES[n.lower()] for n in names if n is not None and n.lower() in ROLES), "")
 
 
-def _read_column(database: Any, source: str, column_id: str, column: Any, codes: pd.Series[str]) -> list[Annotation]:
-    """Return a column's values and, for each field of its labels, the values that these have."""
+def _read_column(
+    database: Any, source: str, column_id: str, column: Any, codes: pd.Series[str], level: str
+) -> list[Annotation]:
+    """Return a column's values and, for each field of its labels, the values that these have.
+
+    ``level`` is the rater in the index of a misc table, '' where there is none.
+    """
     scheme = _scheme(database, column)
     name = _role(column.scheme_id, column_id) or _own_name(database, column_id, column)
-    rater = _rater(database, column_id, column, name)
+    rater = _rater(database, column_id, column, name) if level == "" else "" if _is_consensus(level) else level
     fields = _label_fields(database, column_id, column, scheme)
     own = next((f for f in fields if f.name == name), None)
     if own is None and len(fields) == 1 and name in (EMOTION, TRANSCRIPTION):

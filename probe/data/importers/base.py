@@ -155,10 +155,8 @@ def check_once(names: Iterable[str], where: Path) -> None:
     """
     repeated = [name for name, n in Counter(names).items() if n > 1]
     if repeated:
-        raise InputError(
-            f"{where} labels {_count(len(repeated), 'utterance')} more than once, {repeated[0]} first. Keep one line of "
-            "each."
-        )
+        n = _count(len(repeated), "utterance")
+        raise InputError(f"{where} labels {n} more than once, {repeated[0]} first. Keep one line of each.")
 
 
 def _count(n: int, noun: str) -> str:
