@@ -38,7 +38,7 @@ from layerprobe.probe.data.importers.audformat_raters import (
 )
 from layerprobe.probe.data.importers.audformat_unmapped import unmapped_labels
 from layerprobe.probe.data.importers.audio_files import HIDDEN, walk_audio
-from layerprobe.probe.data.importers.base import Imported, tidy
+from layerprobe.probe.data.importers.base import Imported, counted, tidy
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Header, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
@@ -58,11 +58,12 @@ def import_audformat(folder: Path) -> Imported:
     annotations = read_annotations(database)
     names = list(dict.fromkeys(a.name for a in annotations.found))
     joined, remarks = _joined(annotations, names, folder)
+    remarks += annotations.remarks
     targets = [joined[name] for name in (*RATED, EMOTION) if name in joined]
     if not targets:
         raise InputError(
             f"{folder}: none of its {len(annotations.rows)} tables of files or segments has a column, a scheme or a "
-            f"field of labels named {', '.join((*RATED, EMOTION))}."
+            f"field of labels named {', '.join((*RATED, EMOTION))} (there are {', '.join(names) or 'none'})."
         )
     described = {t.name: describe_target(t, str(folder)) for t in targets}
     remarks += [r for t in targets for r in (*t.remarks, *described[t.name][1])]
@@ -73,8 +74,6 @@ def import_audformat(folder: Path) -> Imported:
     remarks += [*of_files, *notes, *split_notes]
     table, dropped = _present(_named(table.assign(**split)), database, annotations, folder)
     remarks += [*_on_speakers(table, annotations), *unmapped_labels(database, folder)]
-    if annotations.unread:
-        remarks.append(f"tables without files in their index are not read: {'; '.join(annotations.unread)}")
     in_table = {name: d for name, (d, _) in described.items() if name in table}
     header = Header(
         str(database.name),
@@ -142,9 +141,11 @@ def _utterances(targets: list[Joined]) -> tuple[pd.MultiIndex, list[str]]:
     kept = [k[1:] != WHOLE or k[0] not in in_segments or k[0] in both for k in keys]
     remarks = []
     if not all(kept):
-        remarks.append(f"{len(kept) - sum(kept)} files are annotated as a whole and in segments: segments are taken")
+        remarks.append(
+            f"{counted(len(kept) - sum(kept), 'file')} annotated as a whole and in segments: segments are taken"
+        )
     if both:
-        remarks.append(f"{len(both)} files are an utterance as a whole, and their segments are others")
+        remarks.append(f"{counted(len(both), 'file')} rated as a whole and in segments, as different utterances")
     return keys[kept], remarks
 
 
@@ -153,15 +154,19 @@ def _columns(keys: pd.MultiIndex, joined: dict[str, Joined]) -> tuple[dict[str, 
     columns: dict[str, Any] = {}
     remarks: list[str] = []
     for name, one in joined.items():
+        if name == SPLIT:
+            continue
+        if name == SPLIT:
+            continue
         if name in RESERVED:
             remarks.append(f"column {name} is left out, because a manifest's column of that name is another")
             continue
         target = name in (*RATED, EMOTION)
         values, n_of_file, n_lifted = _looked_up(keys, one.values, target=target)
         if n_of_file and (target or name == TRANSCRIPTION):
-            remarks.append(f"{n_of_file} segments have the {name} of their whole file")
+            remarks.append(f"{counted(n_of_file, 'segment')} with the {name} of the whole file")
         if n_lifted:
-            remarks.append(f"{n_lifted} whole files have the {name} that all their segments have")
+            remarks.append(f"{counted(n_lifted, 'whole file')} with the {name} that all segments have")
         as_numbers = one.is_numeric and name in RATED
         columns[name] = pd.to_numeric(pd.Series(values), errors="coerce").astype(float) if as_numbers else values
         for k, rated in enumerate(one.raters.values()):
@@ -219,7 +224,8 @@ def _splits(keys: pd.MultiIndex, annotations: Annotations) -> tuple[dict[str, li
     several = [k for k, p in enumerate(found) if len(p) > 1]
     if several:
         first = f"{key_text(keys[several[0]])}: {', '.join(sorted(found[several[0]]))}"
-        reason = f"{len(several)} utterances are in several parts of it ({first})"
+        verb = "is" if len(several) == 1 else "are"
+        reason = f"{counted(len(several), 'utterance')} {verb} in several parts of it ({first})"
     elif "" in texts:
         reason = f"{texts.count('')} utterances are in no part of it"
     elif not set(texts) <= set(SPLITS.values()):
@@ -287,7 +293,7 @@ def _on_speakers(table: pd.DataFrame, annotations: Annotations) -> list[str]:
     if not n_unknown:
         return []
     if annotations.named(SPEAKER):
-        return [f"{n_unknown} utterances have no speaker; each counts as a speaker of its own"]
+        return [f"{counted(n_unknown, 'utterance')} without a speaker; each counts as a speaker of its own"]
     found = sorted({a.name for a in annotations.found})
     return [
         f"speakers are unknown, so each utterance counts as one: no column, scheme or field of labels in "

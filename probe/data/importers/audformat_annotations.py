@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -26,6 +26,7 @@ CONSENSUS = {"gold", "goldstandard", "consensus", "majority", "vote", "mean", "a
 CONSENSUS_TYPES = ("vote", "ground truth")  # of raters
 FILE, START, END = "file", "start", "end"
 KEYS = [FILE, START, END]
+TEXT_FIELDS = ("name", "label", "category", "word", "words", "sentence")  # of labels that are codes
 RATER_LEVELS = ("rater", "rater_id", "annotator", "worker")  # in the index of a misc table, next to files
 SPLITS = {
     "train": "train", "dev": "development", "devel": "development", "development": "development",
@@ -58,7 +59,7 @@ class Annotations:
     found: tuple[Annotation, ...]
     rows: dict[str, pd.MultiIndex]  # file, start and end of the rows of each table, by its name
     splits: dict[str, str]  # part of the split that a table is, by its name; '' for none
-    unread: tuple[str, ...]  # tables that annotate no audio, with their index
+    remarks: list[str]  # what is not read, or under another name
 
     def named(self, name: str) -> list[Annotation]:
         """Return the annotations of one name, in the order of their tables."""
@@ -87,7 +88,13 @@ def read_annotations(database: Any) -> Annotations:
             for rater in raters.unique():
                 values = texts[raters == rater]
                 found += _read_column(database, f"{table_id}.{column_id}", column_id, column, values, rater)
-    return Annotations(tuple(found), rows, splits, tuple(unread))
+    remarks = [f"tables without files in their index are not read: {'; '.join(unread)}"] if unread else []
+    for role in (*RATED, EMOTION, SPEAKER, GENDER):
+        variants = sorted({a.name for a in found if a.name.startswith(f"{role}-")})
+        if len(variants) == 1 and all(a.name != role for a in found):  # as in emotion-felt
+            found = [replace(a, name=role) if a.name == variants[0] else a for a in found]
+            remarks.append(f"{role} is read from {variants[0]}")
+    return Annotations(tuple(found), rows, splits, remarks)
 
 
 def text(value: Any) -> str:
@@ -157,12 +164,11 @@ def _read_column(
     ``level`` is the rater in the index of a misc table, '' where there is none.
     """
     scheme = _scheme(database, column)
-    name = _role(column.scheme_id, column_id) or _own_name(database, column_id, column)
+    name = _role(column.scheme_id, column_id) or _own_name(database, source, column_id, column)
     rater = _rater(database, column_id, column, name) if level == "" else "" if _is_consensus(level) else level
     fields = _label_fields(database, column_id, column, scheme)
-    own = next((f for f in fields if f.name == name), None)
-    if own is None and len(fields) == 1 and name in (EMOTION, TRANSCRIPTION):
-        own = fields[0]  # the text of a code, whatever its field is called
+    texts_of = (name, *TEXT_FIELDS) if name in (EMOTION, TRANSCRIPTION) else (name,)
+    own = next((f for n in texts_of for f in fields if f.name == n), None)
     if own is not None and (name != SPEAKER or _one_to_one(own.mapping)):
         fields = [f for f in fields if f is not own]
         direct = Annotation(name, source, rater, codes.map(own.mapping).fillna(""), own.scheme or scheme, own.labels)
@@ -175,10 +181,12 @@ def _read_column(
     return [direct, *(Annotation(f.name, f"{source} ({f.name})", "", v, f.scheme, f.labels) for f, v in values)]
 
 
-def _own_name(database: Any, column_id: str, column: Any) -> str:
-    """Return the name of a column that has no role: its scheme's where it is named after a rater."""
+def _own_name(database: Any, source: str, column_id: str, column: Any) -> str:
+    """Return the name of a column without a role; of one that is named after a rater, its scheme's or its table's."""
     named_after_rater = column_id == column.rater_id or column_id in database.raters or _is_consensus(column_id)
-    return str(column.scheme_id if named_after_rater and column.scheme_id else column_id)
+    if not named_after_rater:
+        return column_id
+    return str(column.scheme_id or _role(source.split(".", 1)[0]) or column_id)
 
 
 def _rater(database: Any, column_id: str, column: Any, name: str) -> str:
@@ -210,18 +218,15 @@ def _label_fields(database: Any, column_id: str, column: Any, scheme: Any) -> li
     Labels are dictionaries of fields, or name a misc table whose rows they are. Where a scheme has no labels, the rows
     of a misc table that has its name, or the column's, are looked up.
     """
-    labels = None if scheme is None else scheme.labels
+    labels, fields = None if scheme is None else scheme.labels, list[_Field]()
     if isinstance(labels, dict):
-        names = dict.fromkeys(str(n) for fields in labels.values() if isinstance(fields, dict) for n in fields)
-        return [
-            _Field(
-                _role(n) or n,
-                {text(code): text(f.get(n)) for code, f in labels.items() if isinstance(f, dict)},
-                database.schemes.get(n),
-                (),
-            )
-            for n in names
-        ]
+        by_code = {text(code): of_code for code, of_code in labels.items() if isinstance(of_code, dict)}
+        for n in dict.fromkeys(str(n) for of_code in by_code.values() for n in of_code):
+            own = database.schemes.get(n)
+            texts = _label_texts(own)
+            mapping = {c: texts.get(text(f.get(n)), text(f.get(n))) for c, f in by_code.items()}
+            fields.append(_Field(_role(n) or n, mapping, own, _allowed(database, own, texts)))
+        return fields
     if isinstance(labels, str):
         misc_id = labels
     else:
@@ -229,7 +234,7 @@ def _label_fields(database: Any, column_id: str, column: Any, scheme: Any) -> li
     if misc_id not in database.misc_tables:
         return []
     misc = database.misc_tables[misc_id]
-    codes, fields = [text(code) for code in misc.df.index], []
+    codes = [text(code) for code in misc.df.index]
     for field_id, field in misc.columns.items():
         own = _scheme(database, field)
         texts = _label_texts(own)

@@ -38,8 +38,8 @@ class Imported:
         speakers = self.table["speaker_id"]
         n_unknown = int((speakers == UNKNOWN_SPEAKER).sum())
         written = (
-            f"{_count(len(self.table), 'utterance')} of "
-            f"{_count(speakers[speakers != UNKNOWN_SPEAKER].nunique(), 'speaker')} written"
+            f"{counted(len(self.table), 'utterance')} of "
+            f"{counted(speakers[speakers != UNKNOWN_SPEAKER].nunique(), 'speaker')} written"
         )
         if n_unknown:
             written += f", {n_unknown:,} of them of unknown speakers"
@@ -128,7 +128,7 @@ def without_impossible_ratings(imported: Imported) -> Imported:
             table[column] = table[column].mask(outside)
     if not found:
         return imported
-    remark = f"{_count(len(found), 'rating')} outside the scale left empty ({found[0][0]}: {found[0][1]}, first)"
+    remark = f"{counted(len(found), 'rating')} outside the scale left empty ({found[0][0]}: {found[0][1]}, first)"
     return replace(imported, table=table, warnings=[*imported.warnings, remark])
 
 
@@ -155,11 +155,12 @@ def check_once(names: Iterable[str], where: Path) -> None:
     """
     repeated = [name for name, n in Counter(names).items() if n > 1]
     if repeated:
-        n = _count(len(repeated), "utterance")
+        n = counted(len(repeated), "utterance")
         raise InputError(f"{where} labels {n} more than once, {repeated[0]} first. Keep one line of each.")
 
 
-def _count(n: int, noun: str) -> str:
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is one."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
