@@ -45,18 +45,23 @@ def audio_files_below(*folders: Path) -> AudioFiles:
     """
     paths: dict[str, Path] = {}
     spelling: dict[str, str] = {}
+    of_ending: dict[tuple[str, str], Path] = {}  # by name and ending
     skipped = Counter[str]()
     for folder in folders:
         for path, reason in walk_audio(folder):
             if reason:
                 skipped[reason] += 1
                 continue
-            stem = os.path.splitext(path.name)[0]  # noqa: PTH122 - a hundred thousand paths are slow to make
-            first = spelling.setdefault(_plain(stem), stem)
-            if first not in paths:
-                paths[stem] = path
+            stem, ending = os.path.splitext(path.name)  # noqa: PTH122 - a hundred thousand paths are slow to make
+            name = _plain(stem)
+            first = of_ending.setdefault((name, ending.lower()), path)
+            if first is not path:
+                _check_copy(first, path)
+                skipped["copy of the same name"] += 1
+            elif name in spelling:
+                skipped["same name with another ending"] += 1
             else:
-                skipped[_copy(paths[first], path)] += 1
+                spelling[name], paths[stem] = stem, path
     return AudioFiles(paths, skipped, spelling)
 
 
@@ -80,19 +85,16 @@ def walk_audio(folder: Path) -> Iterator[tuple[Path, str]]:
                 yield Path(root, name), "video"
 
 
-def _copy(first: Path, second: Path) -> str:
-    """Return why the second of two files of one name is skipped.
+def _check_copy(first: Path, second: Path) -> None:
+    """Check that two files of one name are the same.
 
     Raises:
-        InputError: if they differ though their endings are the same
+        InputError: if they are not
     """
-    if first.suffix.lower() != second.suffix.lower():
-        return "same name with another ending"
-    if filecmp.cmp(first, second, shallow=False):
-        return "copy of a file in another folder"
-    raise InputError(
-        f"{first} and {second} have the same name and different content. Remove the one that is not the corpus'."
-    )
+    if not filecmp.cmp(first, second, shallow=False):
+        raise InputError(
+            f"{first} and {second} have the same name and different content. Remove the one that is not the corpus'."
+        )
 
 
 def _plain(name: str) -> str:
