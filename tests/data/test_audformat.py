@@ -161,8 +161,13 @@ def test_splits_are_those_of_the_tables_or_a_column_with_the_reason(tmp_path):
 def test_a_column_of_splits_is_read(tmp_path):
     db = speaker_labels()
     add(db, "files", "split", ["train"] * 2 + ["valid"] * 2 + ["test"] * 2)
-    table, _ = imported(db, tmp_path)
+    table, _ = imported(db, tmp_path / "a")
     assert table["split"].tolist() == ["train"] * 2 + ["development"] * 2 + ["test"] * 2
+    db["files"]["split"].set(["train"] * 5 + [None])
+    table, found = imported(db, tmp_path / "b")
+    assert "split" not in table
+    assert table["database_split"].tolist() == ["train"] * 5 + [""]
+    assert any("because 1 utterance is in no part of it" in w for w in found.warnings)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +286,21 @@ def test_that_no_speaker_is_named_is_stated_with_where_it_was_looked_for(tmp_pat
     ]
 
 
+def test_a_misc_table_named_after_a_column_is_looked_up_by_it(tmp_path):
+    """The scheme of speakers has no labels, so the format itself does not connect them."""
+    db = new()
+    db.schemes["emotion"] = audformat.Scheme(labels=CLASSES)
+    db.schemes["speaker"] = audformat.Scheme("int")
+    db["people"] = audformat.MiscTable(pd.Index([3, 8], name="speaker"))
+    db["people"]["gender"] = audformat.Column()
+    db["people"]["gender"].set(["male", "female"])
+    add(db, "emotion", "emotion", EMOTIONS, scheme_id="emotion")
+    add(db, "files", "speaker", [3, 3, 8, 8, 16, 16], scheme_id="speaker")
+    table, found = imported(db, tmp_path)
+    assert table["gender"].tolist() == ["male"] * 2 + ["female"] * 2 + [""] * 2
+    assert found.warnings == []
+
+
 def test_speakers_of_segments_are_those_of_their_file_where_they_are_the_same(tmp_path):
     db = new()
     db.schemes["emotion"] = audformat.Scheme(labels=CLASSES)
@@ -335,7 +355,7 @@ def test_a_scale_of_numbered_labels_is_a_scale(tmp_path):
     assert table["arousal"].tolist() == pytest.approx([1, 2, 4, 4, np.nan, 3], nan_ok=True)
 
 
-def test_speakers_of_one_label_text_stay_apart(tmp_path):
+def test_speakers_of_one_label_text_stay_separate(tmp_path):
     db = new()
     db.schemes["emotion"] = audformat.Scheme(labels=CLASSES)
     db.schemes["speaker"] = audformat.Scheme(labels={1: "a man", 2: "a man", 3: "a woman"})

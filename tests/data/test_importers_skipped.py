@@ -194,8 +194,10 @@ def improv(tmp_path, old, new):
 
 
 def test_msp_improv_counts_clips_and_lines_of_raters_that_it_cannot_read(tmp_path):
-    found = import_corpus("msp-improv", improv(tmp_path / "a", "FM01.avi; A; A:4.5", "FM01.avi; A; A:none"))
+    whole = import_corpus("msp-improv", msp_improv(tmp_path / "whole")).table
+    found = import_corpus("msp-improv", improv(tmp_path / "a", "FM02.avi; H; A:4.0", "FM02.avi; H; A:none"))
     assert found.dropped["clip without an emotion and three ratings"] == 1
+    assert found.table.iloc[0].drop("path").equals(whole.iloc[0].drop("path"))  # the raters below are not its own
     assert found.dropped["audio without ratings"] == 2
     found = import_corpus("msp-improv", improv(tmp_path / "b", "P02; Neutral; ; A:4.250000; ", "P02; Neutral; ; "))
     assert "1 lines of raters in Evalution.txt are not in its format and left out" in found.warnings
@@ -355,3 +357,9 @@ def test_the_last_sentence_counts_what_was_written_and_what_was_skipped(tmp_path
         "15 utterances of 10 speakers written; 15 skipped: rated, but audio is missing (5), audio without ratings (5), "
         "hidden file (5)."
     )
+
+
+def test_a_manifest_is_written_as_csv_alone(tmp_path):
+    result = command("manifest", "import", "emo-db", emo_db(tmp_path), "--out", tmp_path / "my.parquet")
+    assert result.exit_code == 2
+    assert "my.parquet is not a .csv file" in " ".join(result.output.split())

@@ -156,8 +156,6 @@ def _columns(keys: pd.MultiIndex, joined: dict[str, Joined]) -> tuple[dict[str, 
     for name, one in joined.items():
         if name == SPLIT:
             continue
-        if name == SPLIT:
-            continue
         if name in RESERVED:
             remarks.append(f"column {name} is left out, because a manifest's column of that name is another")
             continue
@@ -188,11 +186,11 @@ def _looked_up(keys: pd.MultiIndex, values: pd.Series[str], *, target: bool) -> 
     Returns:
         the values, how many segments have that of their file, and how many files that of their segments
     """
-    filled = {k: v for k, v in values.items() if v != ""}
+    filled: dict[Any, str] = {k: v for k, v in values.items() if v != ""}
     of_segments: dict[str, set[str]] = {}
-    for (file, *span), value in filled.items():  # type: ignore[misc]
-        if tuple(span) != WHOLE:
-            of_segments.setdefault(file, set()).add(value)
+    for key, value in filled.items():
+        if key[1:] != WHOLE:
+            of_segments.setdefault(key[0], set()).add(value)
     found, n_of_file, n_lifted = [], 0, 0
     for key in keys:
         value, inside = filled.get(key, ""), of_segments.get(key[0], set())
@@ -221,13 +219,14 @@ def _splits(keys: pd.MultiIndex, annotations: Annotations) -> tuple[dict[str, li
         return {}, []
     found = [parts.get(key) or parts.get((key[0], *WHOLE)) or set() for key in keys]
     texts = ["+".join(sorted(p)) for p in found]
+    n_without = texts.count("")
     several = [k for k, p in enumerate(found) if len(p) > 1]
     if several:
-        first = f"{key_text(keys[several[0]])}: {', '.join(sorted(found[several[0]]))}"
-        verb = "is" if len(several) == 1 else "are"
-        reason = f"{counted(len(several), 'utterance')} {verb} in several parts of it ({first})"
-    elif "" in texts:
-        reason = f"{texts.count('')} utterances are in no part of it"
+        span: Any = keys[several[0]]
+        first = f"{key_text(span)}: {', '.join(sorted(found[several[0]]))}"
+        reason = f"{_are(len(several))} in several parts of it ({first})"
+    elif n_without:
+        reason = f"{_are(n_without)} in no part of it"
     elif not set(texts) <= set(SPLITS.values()):
         reason = f"{sorted(set(texts) - set(SPLITS.values()))[0]!r} is no part that a manifest has"
     else:
@@ -235,6 +234,10 @@ def _splits(keys: pd.MultiIndex, annotations: Annotations) -> tuple[dict[str, li
     return {"database_split": texts}, [
         f"the database's split is left out, because {reason}; column database_split has what is known"
     ]
+
+
+def _are(n: int) -> str:
+    return f"{counted(n, 'utterance')} {'is' if n == 1 else 'are'}"
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:

@@ -26,7 +26,7 @@ CONSENSUS = {"gold", "goldstandard", "consensus", "majority", "vote", "mean", "a
 CONSENSUS_TYPES = ("vote", "ground truth")  # of raters
 FILE, START, END = "file", "start", "end"
 KEYS = [FILE, START, END]
-TEXT_FIELDS = ("name", "label", "category", "word", "words", "sentence")  # of labels that are codes
+TEXT_FIELDS = ("name", "label", "category", "word", "sentence")  # of labels that are codes
 RATER_LEVELS = ("rater", "rater_id", "annotator", "worker")  # in the index of a misc table, next to files
 SPLITS = {
     "train": "train", "dev": "development", "devel": "development", "development": "development",
@@ -84,7 +84,7 @@ def read_annotations(database: Any) -> Annotations:
         splits[table_id] = _split_of(database, table, table_id)
         raters = table.df.index.get_level_values(by_rater[0]).map(text) if by_rater else pd.Index([""] * len(index))
         for column_id, column in table.columns.items():
-            texts = pd.Series(map(text, table.df[column_id]), index=index, dtype=object)
+            texts = pd.Series(list(map(text, table.df[column_id])), index=index, dtype=object)
             for rater in raters.unique():
                 values = texts[raters == rater]
                 found += _read_column(database, f"{table_id}.{column_id}", column_id, column, values, rater)
@@ -238,7 +238,7 @@ def _label_fields(database: Any, column_id: str, column: Any, scheme: Any) -> li
     for field_id, field in misc.columns.items():
         own = _scheme(database, field)
         texts = _label_texts(own)
-        values = _decoded(pd.Series(map(text, misc.df[field_id]), dtype=object), texts)
+        values = _decoded(pd.Series(list(map(text, misc.df[field_id])), dtype=object), texts)
         name = _role(field.scheme_id, field_id) or field_id
         fields.append(_Field(name, dict(zip(codes, values, strict=True)), own, _allowed(database, own, texts)))
     return fields

@@ -109,7 +109,13 @@ def compare_with_published(found: dict[str, int], published: dict[str, int], ver
 
 
 def write_imported(imported: Imported, out: Path) -> None:
-    """Write the manifest, with paths relative to its folder where audio is below it; equal input gives equal bytes."""
+    """Write the manifest, with paths relative to its folder where audio is below it; equal input gives equal bytes.
+
+    Raises:
+        InputError: if ``out`` is not ``NAME.csv``
+    """
+    if out.suffix.lower() != ".csv":
+        raise InputError(f"{out} is not a .csv file, which is what is written. Name it {out.with_suffix('.csv').name}.")
     folder = out.absolute().parent
     folder.mkdir(parents=True, exist_ok=True)
     paths = relative_paths(imported.table["path"], folder)

@@ -67,8 +67,8 @@ def import_msp_podcast(folder: Path) -> Imported:
     stems = table["FileName"].map(lambda name: Path(name.strip()).stem)
     check_once(stems, consensus)
     audio = audio_files_below(_audio_folder(folder))
-    paths = {name: audio.find(name) for name in stems}
-    exists = stems.map(paths).notna()
+    paths = {name: path for name in stems if (path := audio.find(name)) is not None}
+    exists = stems.isin(list(paths))
     if not exists.any():
         raise InputError(f"{_audio_folder(folder)} has none of the {len(table)} labelled files. Unpack the audio.")
     dropped["labelled, but audio is missing"] += int((~exists).sum())
