@@ -46,7 +46,7 @@ def check_speakers_known(speaker_ids: np.ndarray) -> None:
         raise InputError(
             f"All {len(speaker_ids)} utterances have the speaker_id {UNKNOWN_SPEAKER}, so one voice can be in training "
             "and test data. Name the speakers in the manifest, or accept that scores may be too optimistic with "
-            "--no-speakers."
+            "--no-speakers (in Python: speakers=False)."
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import audformat
 import numpy as np
 import pandas as pd
@@ -382,3 +384,35 @@ def test_a_broken_database_is_refused_in_one_sentence(tmp_path):
     (root / "db.yaml").write_text("[")
     with pytest.raises(InputError, match="audformat can't read the database"):
         import_corpus("audformat", root)
+
+
+@pytest.mark.parametrize(
+    "call", ["!!python/object/apply:pathlib.Path.touch", "!!python/object/apply:os.mkdir", "!!python/name:os.system"]
+)
+def test_a_header_that_names_python_objects_runs_nothing(tmp_path, call):
+    """audformat itself would call the function."""
+    root = save(emodb(), tmp_path / "db")
+    header = root / "db.yaml"
+    header.write_text(f"{header.read_text()}\ntrap: {call} ['{tmp_path / 'trap'}']\n")
+    with pytest.raises(InputError, match=r"db\.yaml names Python objects, which could run code"):
+        import_corpus("audformat", root)
+    assert not (tmp_path / "trap").exists()
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return type(self.path).touch, (self.path,)
+
+
+def test_tables_that_are_pickles_are_not_opened(tmp_path):
+    root = save(emodb(), tmp_path / "db")
+    trap = pickle.dumps(Trap(tmp_path / "trap"))
+    (root / "db.files.pkl").write_bytes(trap)
+    assert import_corpus("audformat", root).table["speaker_id"].nunique() == 3
+    (root / "db.files.parquet").unlink()
+    with pytest.raises(InputError, match=r"db\.files\.pkl is a table that is stored as a pickle alone"):
+        import_corpus("audformat", root)
+    assert not (tmp_path / "trap").exists()

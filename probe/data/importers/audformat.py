@@ -30,6 +30,7 @@ from layerprobe.probe.data.importers.audformat_annotations import (
     key_text,
     read_annotations,
 )
+from layerprobe.probe.data.importers.audformat_load import load_database
 from layerprobe.probe.data.importers.audformat_raters import (
     AnnotationConflictError,
     Joined,
@@ -54,7 +55,7 @@ def import_audformat(folder: Path) -> Imported:
         InputError: if the folder is none, the library is missing, no table has a target, or tables disagree on a
             target or a speaker
     """
-    database = _load(folder)
+    database = load_database(folder)
     annotations = read_annotations(database)
     names = list(dict.fromkeys(a.name for a in annotations.found))
     joined, remarks = _joined(annotations, names, folder)
@@ -72,7 +73,7 @@ def import_audformat(folder: Path) -> Imported:
     split, split_notes = _splits(keys, annotations)
     table = pd.DataFrame({**keys.to_frame(index=False), **columns})
     remarks += [*of_files, *notes, *split_notes]
-    table, dropped = _present(_named(table.assign(**split)), database, annotations, folder)
+    table, dropped = _present(_named(table.assign(**split)), annotations, folder)
     remarks += [*_on_speakers(table, annotations), *unmapped_labels(database, folder)]
     in_table = {name: d for name, (d, _) in described.items() if name in table}
     header = Header(
@@ -84,25 +85,6 @@ def import_audformat(folder: Path) -> Imported:
         nominal={name: d for name, d in in_table.items() if isinstance(d, Nominal)},
     )
     return Imported(table, header, +dropped, remarks)
-
-
-def _load(folder: Path) -> Any:
-    """Load a database with all its tables.
-
-    Raises:
-        InputError: if the library is missing, or can't read the database
-    """
-    try:
-        import audformat
-    except ImportError as error:
-        raise InputError("audformat databases are read by audformat. Install it: pip install audformat.") from error
-    if not (folder / "db.yaml").exists():
-        raise InputError(f"{folder} is no audformat database: it has no db.yaml.")
-    try:
-        return audformat.Database.load(str(folder), load_data=True)
-    except Exception as error:  # of YAML, of tables, of audformat itself
-        reason = f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}"
-        raise InputError(f"audformat can't read the database {folder} ({reason}). Download it again.") from error
 
 
 def _joined(annotations: Annotations, names: Iterable[str], folder: Path) -> tuple[dict[str, Joined], list[str]]:
@@ -259,21 +241,18 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     return table[order]
 
 
-def _present(
-    table: pd.DataFrame, database: Any, annotations: Annotations, folder: Path
-) -> tuple[pd.DataFrame, Counter[str]]:
+def _present(table: pd.DataFrame, annotations: Annotations, folder: Path) -> tuple[pd.DataFrame, Counter[str]]:
     """Return the utterances whose audio exists, and how many are left out for which reason.
 
     Raises:
         InputError: if none is left
     """
-    root = Path(str(database.root))
-    paths = {f: (root / f).absolute() for f in table[FILE].unique()}
+    paths = {f: (folder / f).absolute() for f in table[FILE].unique()}
     exists = table[FILE].map({f: p.is_file() for f, p in paths.items()}).astype(bool)
     empty = table[END].notna() & (table[END] <= table[START].fillna(0))
     listed = {f for index in annotations.rows.values() for f in index.get_level_values(FILE)}
-    named = {str((root / f).absolute()) for f in listed}
-    found = [reason for path, reason in walk_audio(root) if str(path.absolute()) not in named]
+    named = {str((folder / f).absolute()) for f in listed}
+    found = [reason for path, reason in walk_audio(folder) if str(path.absolute()) not in named]
     dropped = Counter(
         {
             "listed, but audio is missing": int((~exists).sum()),
