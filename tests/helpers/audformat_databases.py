@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import audformat
+import numpy as np
 import pandas as pd
+
+from layerprobe.probe.data.importers.base import write_imported
+from layerprobe.probe.data.importers.registry import import_corpus
+from layerprobe.probe.data.manifest.read import read_manifest
 
 FILES = [f"wav/{name}.wav" for name in ("03a01Fa", "03a01Nc", "08a02Wb", "08b01Fd", "16a01Ec", "16b03Te")]
 SPEAKERS = ["s03", "s03", "s08", "s08", "s16", "s16"]
@@ -225,3 +230,15 @@ def save(db: Any, root: Path, storage_format: str = "parquet") -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return root
+
+
+def imported(db, tmp_path, storage_format="parquet"):
+    """Return the manifest's table by file and span, as it is read back, and what the importer returned."""
+    found = import_corpus("audformat", save(db, tmp_path / "db", storage_format))
+    write_imported(found, tmp_path / "out.csv")
+    manifest = read_manifest(tmp_path / "out.csv")
+    table = manifest.table
+    start = table["start"].fillna(0.0) if "start" in table else 0.0
+    end = table["end"].fillna(np.inf) if "end" in table else np.inf
+    file = [p.removeprefix(f"{tmp_path}/db/") for p in table["path"]]
+    return table.set_index(pd.MultiIndex.from_frame(pd.DataFrame({"file": file, "start": start, "end": end}))), found
