@@ -57,6 +57,8 @@ def as_texts(column):
 @pytest.mark.parametrize("storage_format", ["parquet", "csv"])
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 def test_the_manifest_has_what_the_formats_own_look_up_finds(tmp_path, layout, storage_format):
+    if layout == "segments-of-files" and not hasattr(audformat.Database, "_expand_filewise_to_segmented"):
+        pytest.skip("this version's own look-up gives segments nothing of their files")
     make, target, schemes = LAYOUTS[layout]
     tables = ["arousal.gold_standard"] if layout == "gold-standard" else None  # raters have the same scheme
     table, _ = imported(make(), tmp_path, storage_format)

@@ -49,9 +49,12 @@ def load_database(folder: Path) -> Any:
         for path in [header, *(p for ending in STORED for p in folder.glob(f"db.*{ending}"))] if pickles else []:
             (Path(scratch) / path.name).symlink_to(path.absolute())
         try:
-            return audformat.Database.load(scratch if pickles else str(folder), load_data=True)
+            database = audformat.Database.load(scratch if pickles else str(folder), load_data=False)
+            for name in [*database.misc_tables, *database.tables]:  # labels first, without which values are dropped
+                _ = database[name].df
         except Exception as error:  # of tables, of schemes, of audformat itself
             raise _unreadable(folder, error) from error
+    return database
 
 
 def _unreadable(folder: Path, error: Exception) -> InputError:
