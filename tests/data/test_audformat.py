@@ -214,6 +214,24 @@ def test_a_scale_that_the_scheme_does_not_state_is_guessed_and_this_is_stated(tm
         import_corpus("audformat", save(db, tmp_path / "wide"))
 
 
+def test_a_target_without_values_or_with_one_class_is_none(tmp_path):
+    db = new()
+    db.schemes["arousal"] = audformat.Scheme("float")
+    db.schemes["valence"] = audformat.Scheme("float", minimum=1, maximum=7)
+    add(db, "arousal", "arousal", [None] * 6, scheme_id="arousal")
+    add(db, "classes", "emotion", ["calm"] * 6)
+    with pytest.raises(InputError, match="with ratings or two classes"):
+        import_corpus("audformat", save(db, tmp_path / "none"))
+    add(db, "valence", "valence", [1, 2, 3, 4, 5, 6], scheme_id="valence")
+    table, found = imported(db, tmp_path)
+    assert list(found.header.targets) == ["valence"]
+    assert not found.header.nominal
+    assert table["emotion"].tolist() == ["calm"] * 6
+    assert found.warnings[:2] == [
+        "arousal has no values", "emotion is no target, because it has one class only (calm)"
+    ]  # fmt: skip
+
+
 def test_a_scale_of_numbered_labels_is_a_scale(tmp_path):
     db = new()
     db.schemes["arousal"] = audformat.Scheme(labels=[1, 2, 3, 4, 5])

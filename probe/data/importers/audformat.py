@@ -60,14 +60,14 @@ def import_audformat(folder: Path) -> Imported:
     names = list(dict.fromkeys(a.name for a in annotations.found))
     joined, remarks = _joined(annotations, names, folder)
     remarks += annotations.remarks
-    targets = [joined[name] for name in (*RATED, EMOTION) if name in joined]
+    targets, described, notes = _targets(joined, folder)
     if not targets:
         raise InputError(
             f"{folder}: none of its {len(annotations.rows)} tables of files or segments has a column, a scheme or a "
-            f"field of labels named {', '.join((*RATED, EMOTION))} (there are {', '.join(names) or 'none'})."
+            f"field of labels named {', '.join((*RATED, EMOTION))}, with ratings or two classes (there are "
+            f"{', '.join(names) or 'none'})."
         )
-    described = {t.name: describe_target(t, str(folder)) for t in targets}
-    remarks += [r for t in targets for r in (*t.remarks, *described[t.name][1])]
+    remarks += notes
     keys, of_files = _utterances(targets)
     columns, notes = _columns(keys, joined)
     split, split_notes = _splits(keys, annotations)
@@ -75,7 +75,7 @@ def import_audformat(folder: Path) -> Imported:
     remarks += [*of_files, *notes, *split_notes]
     table, dropped = _present(_named(table.assign(**split)), annotations, folder)
     remarks += [*_on_speakers(table, annotations), *unmapped_labels(database, folder)]
-    in_table = {name: d for name, (d, _) in described.items() if name in table}
+    in_table = {name: d for name, d in described.items() if name in table}
     header = Header(
         str(database.name),
         str(database.meta.get("version", "1")),
@@ -85,6 +85,25 @@ def import_audformat(folder: Path) -> Imported:
         nominal={name: d for name, d in in_table.items() if isinstance(d, Nominal)},
     )
     return Imported(table, header, +dropped, remarks)
+
+
+def _targets(joined: dict[str, Joined], folder: Path) -> tuple[list[Joined], dict[str, Target | Nominal], list[str]]:
+    """Return the targets that have values, their scales and classes, and remarks."""
+    targets: list[Joined] = []
+    described: dict[str, Target | Nominal] = {}
+    remarks: list[str] = []
+    for one in (joined[name] for name in (*RATED, EMOTION) if name in joined):
+        if not any((values != "").any() for values in (one.values, *one.raters.values())):
+            remarks.append(f"{one.name} has no values")
+            continue
+        scale, notes = describe_target(one, str(folder))
+        if isinstance(scale, Nominal) and len(scale.classes) < 2:
+            remarks.append(f"{one.name} is no target, because it has one class only ({scale.classes[0]})")
+            continue
+        targets.append(one)
+        described[one.name] = scale
+        remarks += [*one.remarks, *notes]
+    return targets, described, remarks
 
 
 def _joined(annotations: Annotations, names: Iterable[str], folder: Path) -> tuple[dict[str, Joined], list[str]]:
