@@ -33,6 +33,23 @@ def speaker_groups(speaker_ids: np.ndarray) -> np.ndarray:
     return np.unique(keys, return_inverse=True)[1]
 
 
+def check_speakers_known(speaker_ids: np.ndarray) -> None:
+    """Check that some speaker is known, as speaker-disjoint folds need.
+
+    Args:
+        speaker_ids: ``(n_utterances,)`` strings
+
+    Raises:
+        InputError: if all are unknown
+    """
+    if len(speaker_ids) and all(name == UNKNOWN_SPEAKER for name in speaker_ids):
+        raise InputError(
+            f"All {len(speaker_ids)} utterances have the speaker_id {UNKNOWN_SPEAKER}, so one voice can be in training "
+            "and test data. Name the speakers in the manifest, or accept that scores may be too optimistic with "
+            "--no-speakers (in Python: speakers=False)."
+        )
+
+
 def speaker_folds(groups: np.ndarray, *, n_folds: int, rng: np.random.Generator) -> np.ndarray:
     """Assign whole speakers to folds of nearly equal numbers of utterances.
 

@@ -129,12 +129,9 @@ def import_(
 
 
 def _import_summary(imported: Imported, out: Path) -> list[str]:
-    """Return lines on an imported corpus: counts, ratings, what was left out, warnings."""
-    from layerprobe.probe.splits import UNKNOWN_SPEAKER
-
+    """Return lines on an imported corpus: splits, ratings, remarks, and what was written and skipped."""
     table = imported.table
-    known = table["speaker_id"][table["speaker_id"] != UNKNOWN_SPEAKER].nunique()
-    lines = [f"{out}: {len(table)} utterances of {known} known speakers ({imported.header.corpus})."]
+    lines = [f"{out} ({imported.header.corpus}):"]
     if "split" in table:
         counts = table["split"].value_counts()
         lines.append("  " + ", ".join(f"{name!s} {n}" for name, n in counts.items()))
@@ -147,8 +144,7 @@ def _import_summary(imported: Imported, out: Path) -> list[str]:
     for name in imported.header.nominal:
         counts = table[name][table[name] != ""].value_counts()
         lines.append(f"  {name}: " + ", ".join(f"{c!s} {n}" for c, n in counts.items()))
-    lines += [f"  left out: {n} ({reason})" for reason, n in imported.dropped.items()]
-    return lines + [f"  {warning}" for warning in imported.warnings]
+    return [*lines, *(f"  {warning}" for warning in imported.warnings), imported.summary()]
 
 
 @app.command("describe", epilog="Example: layerprobe manifest describe my.csv --out described")

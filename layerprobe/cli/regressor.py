@@ -39,9 +39,12 @@ def train(
     from layerprobe.probe.regressor.plan import plan_training
     from layerprobe.probe.regressor.train import run_training
     from layerprobe.probe.results.run_folder import POOLED
+    from layerprobe.probe.splits import check_speakers_known
 
     progress = output.progress
     checked = read_manifest(manifest, speakers=not no_speakers)
+    if not no_speakers:
+        check_speakers_known(checked.table["speaker_id"].to_numpy())
     device = choose_device(device)
     progress.log("Loading encoders …")
     loaded, plan = plan_training(

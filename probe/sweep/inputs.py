@@ -15,7 +15,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.results.run_folder import LABELS
 from layerprobe.probe.results.sweep_plan import SweepPlan
-from layerprobe.probe.splits import Split, fold_splits, manifest_split, speaker_groups
+from layerprobe.probe.splits import Split, check_speakers_known, fold_splits, manifest_split, speaker_groups
 from layerprobe.probe.tasks.bag_of_words import word_counts
 from layerprobe.probe.tasks.cross_corpus import splits_within
 from layerprobe.probe.tasks.text_residuals import text_residuals
@@ -78,6 +78,8 @@ def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Sw
             f"{manifest.path} rates no cached utterance for all of {', '.join([*plan.targets, *plan.nominal])}."
         )
     kept = table[in_cache & rated].sort_values("utterance_id")  # so that the order of rows changes nothing
+    if plan.speakers:
+        check_speakers_known(kept["speaker_id"].to_numpy())
     groups = speaker_groups(kept["speaker_id"].to_numpy())
     splits = _splits(kept, groups, plan)
     ratings = kept[list(plan.targets)].to_numpy(dtype=np.float64)

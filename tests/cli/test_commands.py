@@ -201,6 +201,9 @@ def test_unknown_speakers_need_a_word_and_the_run_remembers(corpus, folders, tmp
     assert run("sweep", cache, path, "--out", tmp_path / "r", "--no-speakers").exit_code == 0
     assert run("report", tmp_path / "r").exit_code == 0
     assert "No speakers were given" in (tmp_path / "r" / "report.html").read_text()
+    named = write_table(tmp_path, table.assign(speaker_id="Unknown").to_dict("records"), targets=("arousal", "valence"))
+    for command in (("sweep", cache, named), ("train", named)):
+        assert "speaker_id Unknown" in refused(*command, "--out", tmp_path / "other")
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -46,6 +47,14 @@ def test_importing_twice_gives_the_same_bytes_and_opens_no_audio(tmp_path, corpu
     for name in ("one", "two"):
         result = command("manifest", "import", corpus, folder, "--out", tmp_path / f"{name}.csv")
         assert result.exit_code == 0, result.output
+        last = result.stdout.splitlines()[-2]  # followed by the next command
+        skipped = r"(none skipped|[\d,]+ skipped: .+ \([\d,]+\))\."
+        assert re.fullmatch(
+            r"[\d,]+ utterances of [\d,]+ speakers written(, [\d,]+ of them of unknown speakers)?; " + skipped, last
+        )
+        assert sum(int(n) for n in re.findall(r"\((\d+)\)", last)) == int(
+            (re.findall(r"(\d+) skipped", last) or [0])[0]
+        )
     for ending in ("csv", "toml"):
         assert (tmp_path / f"one.{ending}").read_bytes() == (tmp_path / f"two.{ending}").read_bytes()
     assert not pd.read_csv(tmp_path / "one.csv")["path"].str.startswith("/").any()

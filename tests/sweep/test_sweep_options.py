@@ -296,3 +296,14 @@ def test_controls_by_default_are_those_that_the_speakers_allow(corpus):
     with pytest.raises(InputError, match=r"^0 permutations can't test anything\. Ask for 1 or more\.$"):
         plan_sweep(manifest, permutations=0)
     assert plan_sweep(manifest, permutations=200).n_permutations == 200
+
+
+def test_a_sweep_of_unknown_speakers_alone_asks_for_no_speakers(tmp_path, corpus):
+    cache, _, manifest = corpus
+    unknown = replace(manifest, table=manifest.table.assign(speaker_id="Unknown"))
+    with pytest.raises(InputError, match=rf"^All {N} utterances have the speaker_id Unknown, .* with --no-speakers "):
+        sweep([cache], unknown, quick(unknown, controls=("permuted",)), out=tmp_path / "run")
+    one = replace(manifest, table=unknown.table.assign(speaker_id=["s0"] + ["Unknown"] * (N - 1)))
+    for accepted, speakers in ((unknown, False), (one, True)):
+        run = sweep([cache], accepted, quick(accepted, controls=(), speakers=speakers), out=tmp_path / f"{speakers}")
+        assert len(run.scores)

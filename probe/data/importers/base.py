@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
-from layerprobe.probe.data.manifest.schema import Header, Target
+from layerprobe.probe.data.manifest.schema import Header, Target, rater_columns
 from layerprobe.probe.data.manifest.write import relative_paths, write_manifest
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 SAM = {  # self-assessment manikins (Bradley and Lang, 1994), in their order in most papers
     "arousal": "very calm to very active",
@@ -20,7 +20,7 @@ SAM = {  # self-assessment manikins (Bradley and Lang, 1994), in their order in 
     "dominance": "very weak to very strong",
 }
 GENDERS = {"M": "male", "F": "female"}
-AUDIO_ENDINGS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".opus")
+ROUNDING = 1e-9  # of the scale; a rating that is outside by less was rounded
 LFS_POINTER_BYTES = 200  # the pointer to a large file that git has not fetched is smaller, audio is not
 
 
@@ -30,23 +30,24 @@ class Imported:
 
     table: pd.DataFrame  # with absolute paths
     header: Header
-    dropped: Counter[str] = field(default_factory=Counter)  # number of utterances by reason
+    dropped: Counter[str] = field(default_factory=Counter)  # number of files or utterances by reason
     warnings: list[str] = field(default_factory=list)  # remarks for the user, each a clause
 
-
-def audio_files_below(folder: Path) -> dict[str, Path]:
-    """Find the audio files of a folder and its subfolders, by name without ending; none is opened.
-
-    Files that begin with ``._`` are metadata of macOS and left out. Of two with one name the first is taken.
-    """
-    found: dict[str, Path] = {}
-    for root, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in sorted(files):
-            stem, ending = os.path.splitext(name)  # noqa: PTH122 - a hundred thousand paths are slow to make
-            if ending.lower() in AUDIO_ENDINGS and not name.startswith("._"):
-                found.setdefault(stem, Path(root, name))
-    return found
+    def summary(self) -> str:
+        """Return one sentence: how many utterances of how many speakers, and what was skipped for which reason."""
+        speakers = self.table["speaker_id"]
+        n_unknown = int((speakers == UNKNOWN_SPEAKER).sum())
+        written = (
+            f"{counted(len(self.table), 'utterance')} of "
+            f"{counted(speakers[speakers != UNKNOWN_SPEAKER].nunique(), 'speaker')} written"
+        )
+        if n_unknown:
+            written += f", {n_unknown:,} of them of unknown speakers"
+        reasons = +self.dropped
+        if not reasons:
+            return f"{written}; none skipped."
+        listed = ", ".join(f"{reason} ({n:,})" for reason, n in reasons.items())
+        return f"{written}; {reasons.total():,} skipped: {listed}."
 
 
 def find_entry(folder: Path, name: str) -> Path | None:
@@ -60,11 +61,18 @@ def check_no_lfs_pointers(paths: Iterable[Path], corpus: str) -> None:
     """Check that audio files are not pointers of git-lfs to files that were not fetched.
 
     Raises:
-        InputError: if one is
+        InputError: if any is
     """
-    for path in paths:
-        if path.stat().st_size < LFS_POINTER_BYTES and path.read_bytes().startswith(b"version https://git-lfs"):
-            raise InputError(f"{path} is a pointer of git-lfs, not audio of {corpus}. Fetch the files: git lfs pull.")
+    found = [
+        path
+        for path in paths
+        if path.stat().st_size < LFS_POINTER_BYTES and path.read_bytes().startswith(b"version https://git-lfs")
+    ]
+    if found:
+        raise InputError(
+            f"{found[0]} is a pointer of git-lfs, not audio of {corpus}, as are {len(found) - 1} other files. Fetch "
+            "them: git lfs pull."
+        )
 
 
 def rating_scale(low: float, high: float) -> dict[str, Target]:
@@ -101,11 +109,65 @@ def compare_with_published(found: dict[str, int], published: dict[str, int], ver
 
 
 def write_imported(imported: Imported, out: Path) -> None:
-    """Write the manifest, with paths relative to its folder where audio is below it; equal input gives equal bytes."""
+    """Write the manifest, with paths relative to its folder where audio is below it; equal input gives equal bytes.
+
+    Raises:
+        InputError: if ``out`` is not ``NAME.csv``
+    """
+    if out.suffix.lower() != ".csv":
+        raise InputError(f"{out} is not a .csv file, which is what is written. Name it {out.with_suffix('.csv').name}.")
     folder = out.absolute().parent
     folder.mkdir(parents=True, exist_ok=True)
     paths = relative_paths(imported.table["path"], folder)
     write_manifest(out, imported.table.assign(path=paths), imported.header)
+
+
+def without_impossible_ratings(imported: Imported) -> Imported:
+    """Return the corpus with ratings outside their scale left empty, which a remark counts."""
+    table, found = imported.table.copy(), []
+    for name, target in imported.header.targets.items():
+        slack = ROUNDING * (target.maximum - target.minimum)
+        for column in (name, *rater_columns(table, name)):
+            outside = (table[column] < target.minimum - slack) | (table[column] > target.maximum + slack)
+            rows = zip(table.loc[outside, "utterance_id"], table.loc[outside, column], strict=True)
+            found += [(utterance, f"{column} {value:g}") for utterance, value in rows]
+            table[column] = table[column].mask(outside)
+    if not found:
+        return imported
+    remark = f"{counted(len(found), 'rating')} outside the scale left empty ({found[0][0]}: {found[0][1]}, first)"
+    return replace(imported, table=table, warnings=[*imported.warnings, remark])
+
+
+def read_text(path: Path, *encodings: str) -> str:
+    """Read a label file in the first of these encodings that fits, UTF-8 by default.
+
+    Raises:
+        InputError: if the file is in none of them
+    """
+    content = path.read_bytes()
+    for encoding in encodings or ("utf-8-sig",):
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError as failed:
+            error = failed
+    raise InputError(f"{path} is not text in {' or '.join(encodings or ('UTF-8',))}: {error.reason}.") from error
+
+
+def check_once(names: Iterable[str], where: Path) -> None:
+    """Check that no utterance is labelled twice.
+
+    Raises:
+        InputError: naming the first one that is
+    """
+    repeated = [name for name, n in Counter(names).items() if n > 1]
+    if repeated:
+        n = counted(len(repeated), "utterance")
+        raise InputError(f"{where} labels {n} more than once, {repeated[0]} first. Keep one line of each.")
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is one."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:

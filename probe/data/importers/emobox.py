@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from layerprobe.probe.data.importers.base import Imported, tidy
+from layerprobe.probe.data.importers.base import Imported, read_text, tidy
 from layerprobe.probe.data.manifest.schema import Header, Nominal
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
@@ -43,36 +43,44 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
         if not folds:
             raise InputError(f"{folder} is no corpus of EmoBox: it has no folders fold_1, …")
         raise InputError(f"{folder} has no fold {fold}; it has {', '.join(folds)}.")
-    rows, dropped, seen = [], Counter[str](), set[str]()
-    for split, paths in files.items():
-        for path in paths:
-            for entry in _lines(path):
-                audio = _find_audio(Path(entry["wav"]), folder)
-                name = str(entry["key"])
-                if name in seen:
-                    raise InputError(f"{path}: {name} is in two parts of fold {fold}.")
-                seen.add(name)
-                if audio is None:
-                    dropped["listed, but audio is missing"] += 1
-                    continue
-                corpus = str(entry.get("dataset", folder.name))
-                rows.append(
-                    {
-                        "utterance_id": name,
-                        "path": str(audio.absolute()),
-                        "speaker_id": _speaker(corpus, audio.stem),
-                        "split": split,
-                        "emotion": str(entry["emo"]),
-                    }
-                )
+    rows: list[dict[str, str]] = []
+    dropped = Counter[str]()
+    listed: dict[str, str] = {}  # split and emotion by key
+    parts: dict[Path, str] = {}  # split by audio file
+    for split, path, entry in ((s, p, e) for s, paths in files.items() for p in paths for e in _lines(p)):
+        name, emotion = str(entry["key"]), str(entry["emo"])
+        if name in listed:
+            if listed[name] != f"{split} {emotion}":
+                raise InputError(f"{path}: {name} is listed as {split} {emotion}, and before as {listed[name]}.")
+            dropped["listed twice"] += 1
+            continue
+        listed[name] = f"{split} {emotion}"
+        audio = _find_audio(Path(str(entry["wav"])), folder)
+        if audio is None:
+            dropped["listed, but audio is missing"] += 1
+            continue
+        if parts.setdefault(audio, split) != split:
+            raise InputError(f"{path}: {audio} is in {split} and in {parts[audio]} of fold {fold}.")
+        rows.append(
+            {
+                "utterance_id": name,
+                "path": str(audio.absolute()),
+                "speaker_id": _speaker(str(entry.get("dataset", folder.name)), audio.stem),
+                "split": split,
+                "emotion": emotion,
+            }
+        )
     if not rows:
         raise InputError(
-            f"{folder}: none of the {len(seen)} listed audio files exists. Put them where EmoBox expects them."
+            f"{folder}: none of the {len(listed)} listed audio files exists. Put them where EmoBox expects them."
         )
     table = tidy(pd.DataFrame(rows))
     warnings = ["the target is the emotion; EmoBox has no ratings"]
-    if (table["speaker_id"] == UNKNOWN_SPEAKER).all():
+    n_unknown = int((table["speaker_id"] == UNKNOWN_SPEAKER).sum())
+    if n_unknown == len(table):
         warnings.append("speakers are unknown, so each utterance counts as one, and scores may be too optimistic")
+    elif n_unknown:
+        warnings.append(f"{n_unknown} file names do not contain the speaker; each of them counts as one")
     classes = tuple(sorted(set(table["emotion"])))
     header = Header(
         f"EmoBox {folder.name}",
@@ -87,7 +95,7 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     entries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
             try:
                 entry = json.loads(line)

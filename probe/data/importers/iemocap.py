@@ -14,26 +14,29 @@ from typing import Any
 
 import pandas as pd
 
+from layerprobe.probe.data.importers.audio_files import audio_files_below
 from layerprobe.probe.data.importers.base import (
     GENDERS,
     Imported,
-    audio_files_below,
+    check_once,
     compare_with_published,
     numbered_rater_columns,
     rating_scale,
+    read_text,
     tidy,
 )
 from layerprobe.probe.data.manifest.schema import Header, Nominal
 from layerprobe.probe.data.transcripts import read_transcripts
 from layerprobe.probe.exceptions import InputError
 
+NUMBER = r"\d+(?:\.\d*)?"
 TURN = re.compile(
-    r"^\[(?P<start>[\d.]+) - (?P<end>[\d.]+)\]\t(?P<name>\w+)\t(?P<code>\w+)\t"
-    r"\[(?P<valence>[\d.]+), (?P<arousal>[\d.]+), (?P<dominance>[\d.]+)\]"
+    rf"^\[{NUMBER} - {NUMBER}\]\s+(?P<name>\w+)\s+(?P<code>\w+)\s+"
+    rf"\[(?P<valence>{NUMBER}), (?P<arousal>{NUMBER}), (?P<dominance>{NUMBER})\]"
 )
 RATER = re.compile(
-    r"^A-(?P<rater>E\d+):\s*(?:val\s+(?P<valence>[\d.]+);)?\s*(?:act\s+(?P<arousal>[\d.]+);)?"
-    r"\s*(?:dom\s+(?P<dominance>[\d.]+);)?"
+    rf"^A-(?P<rater>E\d+):\s*(?:val\s+(?P<valence>{NUMBER})?\s*;)?\s*(?:act\s+(?P<arousal>{NUMBER})?\s*;)?"
+    rf"\s*(?:dom\s+(?P<dominance>{NUMBER})?\s*;)?"
 )
 TARGETS = ("arousal", "valence", "dominance")
 CLASSES = {
@@ -41,6 +44,7 @@ CLASSES = {
     "fea": "fear", "sur": "surprise", "dis": "disgust", "oth": "other",
 }  # fmt: skip
 NO_AGREEMENT = "xxx"
+NAME = re.compile(r"^Ses(?P<session>\d{2})[FM]_(?P<kind>impro|script)\w*_(?P<speaker>[FM])[A-Za-z0-9]+$")
 PUBLISHED = {"utterances": 10_039}
 
 
@@ -56,28 +60,30 @@ def import_iemocap(folder: Path) -> Imported:
     turns: list[dict[str, Any]] = []
     ratings: dict[str, dict[str, list[tuple[str, float]]]] = {t: defaultdict(list) for t in TARGETS}
     transcripts: dict[str, str] = {}
-    audio: dict[str, Path] = {}
+    dropped = Counter[str]()
     for session in sessions:
         files = sorted(p for p in (session / "dialog" / "EmoEvaluation").glob("Ses*.txt"))  # not those below it
         if not files:
             raise InputError(f"{session} has no evaluations in dialog/EmoEvaluation. Unpack the whole release.")
         for file in files:
-            turns += _turns(file, ratings)
+            turns += _turns(file, ratings, dropped)
         transcriptions = session / "dialog" / "transcriptions"
         if transcriptions.is_dir():
             transcripts |= read_transcripts(transcriptions).texts
-        audio |= audio_files_below(session / "sentences")
-    dropped = Counter[str]()
-    kept = [turn for turn in turns if turn["utterance_id"] in audio]
+    check_once((turn["utterance_id"] for turn in turns), folder)
+    audio = audio_files_below(*(session / "sentences" for session in sessions))
+    paths = {turn["utterance_id"]: audio.find(turn["utterance_id"]) for turn in turns}
+    kept = [turn for turn in turns if paths[turn["utterance_id"]] is not None]
     dropped["rated, but audio is missing"] += len(turns) - len(kept)
-    dropped["audio without ratings"] += len(set(audio) - {t["utterance_id"] for t in turns})
+    dropped["audio without ratings"] += audio.n_other(set(paths))
+    dropped.update(audio.skipped)
     if not kept:
         raise InputError(
             f"{folder}: none of the {len(turns)} rated turns has audio in sentences/wav. Unpack the audio."
         )
     ids = [turn["utterance_id"] for turn in kept]
     rows: dict[str, Any] = {name: [turn[name] for turn in kept] for name in kept[0]}
-    rows["path"] = [str(audio[name].absolute()) for name in ids]
+    rows["path"] = [str(_in_session(path, name).absolute()) for name, path in paths.items() if path is not None]
     rows["transcript"] = [transcripts.get(name, "") for name in ids]
     for target in TARGETS:
         rows |= numbered_rater_columns(ratings[target], ids, target)
@@ -86,6 +92,9 @@ def import_iemocap(folder: Path) -> Imported:
         "the speaker is the one who speaks, not the one who wears the markers; each session is a dialogue of two, "
         "so folds that hold out whole sessions (column session) are stricter than speaker-disjoint ones",
     ]
+    n_without = rows["transcript"].count("")
+    if n_without:
+        warnings.append(f"{n_without} utterances have no transcript")
     if len(sessions) == 5:
         warnings.append(compare_with_published({"utterances": len(table)}, PUBLISHED, "the full release"))
     else:
@@ -101,30 +110,55 @@ def import_iemocap(folder: Path) -> Imported:
     return Imported(table, header, +dropped, warnings)
 
 
-def _turns(file: Path, ratings: dict[str, dict[str, list[tuple[str, float]]]]) -> list[dict[str, Any]]:
-    """Return the turns of an evaluation file, and add the ratings of its listeners to ``ratings``."""
+def _turns(
+    file: Path, ratings: dict[str, dict[str, list[tuple[str, float]]]], dropped: Counter[str]
+) -> list[dict[str, Any]]:
+    """Return the turns of an evaluation file, and add the ratings of its listeners to ``ratings``.
+
+    Raises:
+        InputError: if a turn is another session's, or has an unknown emotion
+    """
     turns, name = [], ""
-    for line in file.read_text(encoding="latin-1").splitlines():
+    for number, line in enumerate(read_text(file, "utf-8-sig", "latin-1").splitlines(), start=1):
         if m := TURN.match(line):
-            name = m["name"]
-            code = m["code"]
+            name, code = m["name"], m["code"]
+            parts = NAME.match(name)
+            if parts is None or name[:5] != file.stem[:5]:
+                raise InputError(f"{file}, line {number}: {name} is no turn of a dialogue of {file.stem[:5]}.")
             if code != NO_AGREEMENT and code not in CLASSES:
                 raise InputError(f"{file}: {name} has the emotion {code!r}; known are {', '.join(CLASSES)}.")
-            gender = name.rsplit("_", 1)[1][0]
             turns.append(
                 {
                     "utterance_id": name,
                     "path": "",
-                    "speaker_id": f"{name[:5]}_{gender}",
-                    "session": int(name[3:5]),
-                    "gender": GENDERS[gender],
-                    "scripted": "scripted" if "script" in name else "improvised",
+                    "speaker_id": f"{name[:5]}_{parts['speaker']}",
+                    "session": int(parts["session"]),
+                    "gender": GENDERS[parts["speaker"]],
+                    "scripted": "scripted" if parts["kind"] == "script" else "improvised",
                     "emotion": CLASSES.get(code, ""),
                     **{target: float(m[target]) for target in TARGETS},
                 }
             )
+        elif line.startswith("["):
+            name = ""  # its raters are not those of the turn above
+            dropped["turn without an emotion and three ratings"] += 1
         elif name and (r := RATER.match(line)):
             for target in TARGETS:
                 if r[target]:
                     ratings[target][name].append((r["rater"], float(r[target])))
     return turns
+
+
+def _in_session(path: Path, name: str) -> Path:
+    """Return the path of a turn's audio, which must be in the session that its name states.
+
+    Raises:
+        InputError: if it is in another session's folder
+    """
+    folder = next((p for p in reversed(path.parts[:-1]) if re.fullmatch(r"Session\d", p)), None)
+    if folder is not None and int(folder[-1]) != int(name[3:5]):
+        raise InputError(
+            f"{path} is in {folder}, and its name states session {int(name[3:5])}, so its speaker is uncertain. Move "
+            "it to its session, or remove it."
+        )
+    return path

@@ -14,29 +14,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from layerprobe.probe.data.importers.audio_files import audio_files_below
 from layerprobe.probe.data.importers.base import (
     GENDERS,
     Imported,
-    audio_files_below,
+    check_once,
     compare_with_published,
     find_entry,
     numbered_rater_columns,
     rating_scale,
+    read_text,
     tidy,
 )
 from layerprobe.probe.data.manifest.schema import Header, Nominal
 from layerprobe.probe.exceptions import InputError
 
-NUMBER = r"(?:[\d.]+|NaN)"
+NUMBER = r"(?:\d+(?:\.\d*)?|NaN)"
 SCORES = (
     rf"A:(?P<arousal>{NUMBER})\s*;\s*V:(?P<valence>{NUMBER})\s*;\s*D:(?P<dominance>{NUMBER})\s*;"
-    rf"\s*N:(?P<naturalness>{NUMBER})\s*;"
+    rf"(?:\s*N:(?P<naturalness>{NUMBER})\s*;)?"
 )
 CLIP = re.compile(rf"^UTD-IMPROV-(?P<name>[A-Z0-9-]+)\.avi;\s*(?P<code>[A-Z]);\s*{SCORES}")
 RATER = re.compile(rf"^(?P<rater>[^;]+);.*?{SCORES}")
 FIELDS = re.compile(
     r"^S(?P<sentence>\d{2})(?P<acted>[AHNS])-(?P<sex>[FM])(?P<pair>\d{2})-(?P<kind>[PRST])-(?P<turn>\w+)$"
 )
+SESSION = re.compile(r"^session(\d+)$", re.IGNORECASE)
 TARGETS = ("arousal", "valence", "dominance")
 CLASSES = {"A": "anger", "H": "happiness", "S": "sadness", "N": "neutral", "O": "other"}
 NO_AGREEMENT = "X"
@@ -55,26 +58,30 @@ def import_msp_improv(folder: Path) -> Imported:
     if labels is None:
         raise InputError(f"{folder} is no MSP-IMPROV: it has no Evalution.txt (nor Evaluation.txt).")
     audio = audio_files_below(folder)
-    clips, ratings = _clips(labels)
+    dropped = Counter[str]()
+    clips, ratings, n_unread = _clips(labels, dropped)
     if not clips:
         raise InputError(f"{labels} has no line UTD-IMPROV-….avi; …, so it is not the label file of MSP-IMPROV.")
-    dropped = Counter[str]()
-    kept = [clip for clip in clips if clip["utterance_id"] in audio]
-    dropped["rated, but audio is missing"] += len(clips) - len(kept)
+    check_once((clip["utterance_id"] for clip in clips), labels)
+    paths = {clip["utterance_id"]: audio.find(clip["utterance_id"]) for clip in clips}
+    kept = [clip for clip in clips if paths[clip["utterance_id"]] is not None]
     if not kept:
         raise InputError(
             f"{folder}: none of the {len(clips)} rated clips has audio. Unpack the folders session1 to session6."
         )
-    named = {clip["utterance_id"] for clip in clips}
-    dropped["audio without ratings"] += sum(1 for name in audio if name.startswith("MSP-IMPROV-") and name not in named)
+    dropped["rated, but audio is missing"] += len(clips) - len(kept)
+    dropped["audio without ratings"] += audio.n_other(set(paths))
+    dropped.update(audio.skipped)
     ids = [clip["utterance_id"] for clip in kept]
     rows: dict[str, Any] = {name: [clip[name] for clip in kept] for name in kept[0]}
-    rows["path"] = [str(audio[name].absolute()) for name in ids]
+    rows["path"] = [str(_in_session(path, name).absolute()) for name, path in paths.items() if path is not None]
     for target in TARGETS:
         rows |= numbered_rater_columns({n: _average_repeats(r) for n, r in ratings[target].items()}, ids, target)
     table = tidy(pd.DataFrame(rows))
     note = _align_arousal(table)
     warnings = [note, compare_with_published({"utterances": len(table)}, PUBLISHED, "the release")]
+    if n_unread:
+        warnings.append(f"{n_unread} lines of raters in {labels.name} are not in its format and left out")
     warnings.append("no official split; each pair of actors (column pair) is a dialogue")
     header = Header(
         "MSP-IMPROV",
@@ -87,11 +94,19 @@ def import_msp_improv(folder: Path) -> Imported:
     return Imported(table, header, +dropped, warnings)
 
 
-def _clips(labels: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[tuple[str, float]]]]]:
+def _clips(
+    labels: Path, dropped: Counter[str]
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[tuple[str, float]]]], int]:
+    """Return the clips, the ratings of their raters, and how many lines of raters can't be read.
+
+    Raises:
+        InputError: if a clip has no name or no emotion of the corpus
+    """
+    n_unread = 0
     clips: list[dict[str, Any]] = []
     ratings: dict[str, dict[str, list[tuple[str, float]]]] = {t: defaultdict(list) for t in TARGETS}
     name = ""
-    for line in labels.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_text(labels, "utf-8-sig", "latin-1").splitlines():
         if m := CLIP.match(line.strip()):
             parts = FIELDS.match(m["name"])
             if parts is None:
@@ -113,12 +128,33 @@ def _clips(labels: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, list
                     **{target: float(m[target]) for target in TARGETS},
                 }
             )
+        elif line.strip().upper().startswith("UTD-IMPROV-"):
+            name = ""  # its raters are not those of the clip above
+            dropped["clip without an emotion and three ratings"] += 1
         elif name and (r := RATER.match(line.strip())):
             for target in TARGETS:
                 value = float(r[target])
                 if np.isfinite(value):
                     ratings[target][name].append((r["rater"].strip(), value))
-    return clips, ratings
+        elif line.strip() and name:
+            n_unread += 1
+    return clips, ratings, n_unread
+
+
+def _in_session(path: Path, name: str) -> Path:
+    """Return the path of a clip, whose folder ``sessionN`` must be that of its pair of actors.
+
+    Raises:
+        InputError: if it is in another session's folder
+    """
+    pair = int(name.split("-")[3][1:])
+    folder = next((m for p in reversed(path.parts[:-1]) if (m := SESSION.match(p))), None)
+    if folder is not None and int(folder[1]) != pair:
+        raise InputError(
+            f"{path} is in {folder[0]}, and its name states pair {pair}, so its speaker is uncertain. Move it to its "
+            "session, or remove it."
+        )
+    return path
 
 
 def _average_repeats(ratings: list[tuple[str, float]]) -> list[tuple[str, float]]:

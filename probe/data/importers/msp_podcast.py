@@ -7,39 +7,38 @@ were thousands of raters, ``arousal_r1`` of two utterances are in general rating
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from layerprobe.probe.data.importers.audio_files import audio_files_below
 from layerprobe.probe.data.importers.base import (
     Imported,
-    audio_files_below,
+    check_once,
     compare_with_published,
     find_entry,
     numbered_rater_columns,
     rating_scale,
+    read_text,
     tidy,
 )
+from layerprobe.probe.data.importers.msp_podcast_raters import COLUMNS, read_csv, read_single_ratings
 from layerprobe.probe.data.manifest.schema import Header, Nominal
 from layerprobe.probe.data.transcripts import read_transcripts
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 CONSENSUS = re.compile(r"labels?_con[cs]en[cs]us\.csv$", re.IGNORECASE)
-COLUMNS = {"EmoAct": "arousal", "EmoVal": "valence", "EmoDom": "dominance"}
-KEYS = {"A": "arousal", "V": "valence", "D": "dominance"}
 CLASSES = {
     "A": "anger", "S": "sadness", "H": "happiness", "U": "surprise", "F": "fear", "D": "disgust", "C": "contempt",
     "N": "neutral", "O": "other",
 }  # fmt: skip
 NO_AGREEMENT = "X"
+UNKNOWN = ("unknown", "nan", "none", "na", "n/a")  # speakers
 SPLITS = {
     "train": "train", "development": "development", "validation": "development", "dev": "development",
     "test1": "test1", "test2": "test2", "test3": "test3",
@@ -49,11 +48,6 @@ PUBLISHED = {
     "1.11": {"train": 84_030, "development": 19_815, "test1": 30_647, "test2": 14_815},
     "2.0": {"train": 169_190, "development": 34_399, "test1": 46_294, "test2": 14_822},
 }
-RATER = re.compile(
-    r"(?P<rater>[^;]+);.*?A:\s*(?P<A>[\d.]+|nan);\s*V:\s*(?P<V>[\d.]+|nan);\s*D:\s*(?P<D>[\d.]+|nan)", re.IGNORECASE
-)
-
-_Ratings = dict[str, dict[str, list[tuple[str, float]]]]  # raters with their ratings, by target and utterance
 
 
 def import_msp_podcast(folder: Path) -> Imported:
@@ -63,25 +57,32 @@ def import_msp_podcast(folder: Path) -> Imported:
         InputError: if the folder is another corpus', or the labels or the audio are missing
     """
     labels, consensus = _consensus(folder)
-    table = pd.read_csv(consensus, dtype=str, keep_default_na=False)
+    table = read_csv(consensus)
     missing = [c for c in ("FileName", *COLUMNS) if c not in table]
     if missing:
         raise InputError(f"{consensus} has no column {missing[0]}, so it is no consensus file of MSP-Podcast.")
     dropped, warnings = Counter[str](), list[str]()
-    stems = table["FileName"].map(lambda name: Path(name).stem)
+    dropped["labelled twice"] += int(table.duplicated().sum())
+    table = table.drop_duplicates(ignore_index=True)
+    stems = table["FileName"].map(lambda name: Path(name.strip()).stem)
+    check_once(stems, consensus)
     audio = audio_files_below(_audio_folder(folder))
-    exists = stems.isin(list(audio))
+    paths = {name: path for name in stems if (path := audio.find(name)) is not None}
+    exists = stems.isin(list(paths))
     if not exists.any():
         raise InputError(f"{_audio_folder(folder)} has none of the {len(table)} labelled files. Unpack the audio.")
     dropped["labelled, but audio is missing"] += int((~exists).sum())
-    dropped["audio without labels, as Test3 is released"] += len(set(audio) - set(stems))
+    dropped["audio without labels"] += audio.n_other(set(stems))
+    dropped.update(audio.skipped)
+    if dropped["audio without labels"]:
+        warnings.append("Test3 is released without labels")
     table, stems = table[exists].reset_index(drop=True), stems[exists].reset_index(drop=True)
     ids = stems.tolist()
     ratings = {target: _numbers(table[c], consensus) for c, target in COLUMNS.items()}
     speakers = _speakers(folder, table, stems)
     rows: dict[str, Any] = {
         "utterance_id": ids,
-        "path": [str(audio[s].absolute()) for s in ids],
+        "path": [str(paths[s].absolute()) for s in ids],
         "speaker_id": speakers,
         "split": _splits(folder, table, stems),
         "gender": table["Gender"].str.lower().replace("unknown", "") if "Gender" in table else "",
@@ -89,12 +90,17 @@ def import_msp_podcast(folder: Path) -> Imported:
         **ratings,
         "emotion": [_class(c, consensus) for c in table["EmoClass"]] if "EmoClass" in table else "",
     }
-    detailed, source = _single_ratings(labels)
+    detailed, source, n_unread = read_single_ratings(labels)
     for target in COLUMNS.values():
         rows |= numbered_rater_columns(detailed.get(target, {}), ids, target)
     warnings.append(
         f"ratings of single raters from {source}" if source else "no ratings of single raters in this folder"
     )
+    if n_unread:
+        warnings.append(f"{n_unread} lines of raters in {source} are not in its format and left out")
+    n_transcripts = sum(t != "" for t in rows["transcript"])
+    if 0 < n_transcripts < len(ids):
+        warnings.append(f"{len(ids) - n_transcripts} utterances have no transcript")
     n_unknown = int((speakers == UNKNOWN_SPEAKER).sum())
     if n_unknown:
         warnings.append(f"{n_unknown} utterances have no known speaker; each counts as a speaker of its own")
@@ -161,7 +167,7 @@ def _class(code: str, consensus: Path) -> str:
 def _two_columns(path: Path) -> dict[str, str]:
     """Read lines of a file name and another entry, in either order, as entries by name."""
     pairs = {}
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    for line in read_text(path, "utf-8-sig", "latin-1").splitlines():
         parts = [p.strip() for p in re.split(r"[;,\t]", line) if p.strip()]
         name = next((p for p in parts if p.lower().endswith(".wav")), None)
         other = next((p for p in parts if p != name), None)
@@ -185,7 +191,7 @@ def _speakers(folder: Path, table: pd.DataFrame, stems: pd.Series[str]) -> pd.Se
     else:  # up to 1.7 in a file of its own
         pairs = _read_pairs(folder, ("Speaker_ids.txt", "Speaker_id.txt"))
         known = stems.map(lambda s: pairs.get(s, ""))
-    known = known.where(known.str.lower() != "unknown", "")
+    known = known.where(~known.str.lower().isin(UNKNOWN), "")
     numbers = known.str.replace(
         r"\.0$", "", regex=True
     )  # as a table program writes whole numbers in a column with gaps
@@ -201,6 +207,9 @@ def _splits(folder: Path, table: pd.DataFrame, stems: pd.Series[str]) -> list[st
             return [""] * len(table)
         named = [pairs.get(s, "") for s in stems]
     splits = []
+    without = [stem for stem, name in zip(stems, named, strict=True) if not name.strip()]
+    if without:
+        raise InputError(f"{folder}: {len(without)} labelled files are in no split, {without[0]} first. Complete it.")
     for name in named:
         key = re.sub(r"[\s_-]", "", name.lower())
         if key not in SPLITS:
@@ -215,75 +224,6 @@ def _transcripts(folder: Path, ids: list[str]) -> list[str]:
         return [""] * len(ids)
     texts = read_transcripts(found).texts
     return [texts.get(name, "") for name in ids]
-
-
-def _single_ratings(labels: Path) -> tuple[_Ratings, str]:
-    """Return the ratings of single raters and the name of their file, '' where there is none."""
-    for name, read in (
-        ("labels_detailed.json", _from_json), ("labels_detailed.csv", _from_csv), ("labels.txt", _from_text),
-    ):  # fmt: skip
-        path = find_entry(labels, name)
-        if path is not None:
-            return read(path), path.name
-    return {}, ""
-
-
-def _from_json(path: Path) -> _Ratings:
-    ratings = _no_ratings()
-    for name, raters in json.loads(path.read_text(encoding="utf-8")).items():
-        for rater, labels in raters.items():
-            for column, target in COLUMNS.items():
-                _add(ratings, target, Path(name).stem, rater, labels.get(column))
-    return ratings
-
-
-def _from_csv(path: Path) -> _Ratings:
-    """Read ``labels_detailed.csv``: releases 1.6 and 2.0 have columns, those between a raw line per rater."""
-    ratings, table = _no_ratings(), pd.read_csv(path, dtype=str, keep_default_na=False)
-    names = [Path(name).stem for name in table["FileName"]]
-    if "EmoDetail" in table:
-        for name, line in zip(names, table["EmoDetail"], strict=True):
-            _add_line(ratings, name, line)
-        return ratings
-    workers = (
-        table["Workers"]
-        if "Workers" in table
-        else table["WorkerID"]
-        if "WorkerID" in table
-        else table.index.astype(str)
-    )
-    for column, target in COLUMNS.items():
-        if column in table:
-            for name, rater, value in zip(names, workers, table[column], strict=True):
-                _add(ratings, target, name, str(rater), value)
-    return ratings
-
-
-def _from_text(path: Path) -> _Ratings:
-    ratings, name = _no_ratings(), ""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        first = line.split(";", 1)[0].strip()
-        if first.lower().endswith(".wav"):
-            name = Path(first).stem
-        elif line.strip() and name:
-            _add_line(ratings, name, line)
-    return ratings
-
-
-def _no_ratings() -> _Ratings:
-    return {target: defaultdict(list) for target in COLUMNS.values()}
-
-
-def _add_line(ratings: _Ratings, name: str, line: str) -> None:
-    if m := RATER.match(line.strip()):
-        for key, target in KEYS.items():
-            _add(ratings, target, name, m["rater"].strip(), m[key])
-
-
-def _add(ratings: _Ratings, target: str, name: str, rater: str, value: Any) -> None:
-    number = float(value) if value not in (None, "") else math.nan  # of half a million, pandas would take a minute
-    if math.isfinite(number):
-        ratings[target][name].append((sys.intern(rater), number))
 
 
 def _version(folder: Path, table: pd.DataFrame) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from layerprobe.probe.data.importers.acted import import_crema_d, import_emo_db, import_ravdess
 from layerprobe.probe.data.importers.audformat import import_audformat
-from layerprobe.probe.data.importers.base import Imported
+from layerprobe.probe.data.importers.base import Imported, without_impossible_ratings
 from layerprobe.probe.data.importers.emobox import import_emobox
 from layerprobe.probe.data.importers.iemocap import import_iemocap
 from layerprobe.probe.data.importers.msp_improv import import_msp_improv
@@ -47,4 +47,4 @@ def import_corpus(corpus: str, folder: Path, *, fold: int | None = None) -> Impo
                 f"{corpus} has no folds of its own. Leave --fold out; sweep --folds assigns speakers to folds."
             )
         return import_emobox(folder, fold=fold)
-    return IMPORTERS[corpus](folder)
+    return without_impossible_ratings(IMPORTERS[corpus](folder))

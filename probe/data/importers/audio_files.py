@@ -1,0 +1,101 @@
+"""Audio files of a corpus' folder, found by name; none is decoded."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from layerprobe.probe.exceptions import InputError
+
+AUDIO_ENDINGS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".opus")
+VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".flv")
+HIDDEN = "hidden file"
+
+
+@dataclass(frozen=True)
+class AudioFiles:
+    """Audio files by their names without ending, and how many files were skipped for which reason."""
+
+    paths: dict[str, Path]  # by the name without ending as it is spelt
+    skipped: Counter[str]
+    spelling: dict[str, str]  # of each name, by the name in lower case and composed Unicode
+
+    def find(self, name: str) -> Path | None:
+        """Return the file of that name, in whichever case and Unicode form; None if there is none."""
+        spelt = self.spelling.get(_plain(name))
+        return None if spelt is None else self.paths[spelt]
+
+    def n_other(self, names: set[str]) -> int:
+        """Return the number of files whose name is none of these."""
+        return len(set(self.spelling) - {_plain(n) for n in names})
+
+
+def audio_files_below(*folders: Path) -> AudioFiles:
+    """Find the audio files of folders and their subfolders; of copies one is taken, the others are counted.
+
+    Files whose name begins with a point, such as ``._x.wav`` of macOS, and videos are counted as skipped.
+
+    Raises:
+        InputError: if two files of one name and ending differ
+    """
+    paths: dict[str, Path] = {}
+    spelling: dict[str, str] = {}
+    of_ending: dict[tuple[str, str], Path] = {}  # by name and ending
+    skipped = Counter[str]()
+    for folder in folders:
+        for path, reason in walk_audio(folder):
+            if reason:
+                skipped[reason] += 1
+                continue
+            stem, ending = os.path.splitext(path.name)  # noqa: PTH122 - a hundred thousand paths are slow to make
+            name = _plain(stem)
+            first = of_ending.setdefault((name, ending.lower()), path)
+            if first is not path:
+                _check_copy(first, path)
+                skipped["copy of the same name"] += 1
+            elif name in spelling:
+                skipped["same name with another ending"] += 1
+            else:
+                spelling[name], paths[stem] = stem, path
+    return AudioFiles(paths, skipped, spelling)
+
+
+def walk_audio(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each audio file below a folder in a fixed order, with the reason why it is skipped, '' for none."""
+    seen = set[str]()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:  # a link to a folder above it
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        inside = Path(root).relative_to(folder).parts
+        hidden = any(part == "__MACOSX" or part.startswith(".") for part in inside)
+        for name in sorted(files):
+            ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - as above
+            if ending in AUDIO_ENDINGS:
+                yield Path(root, name), HIDDEN if hidden or name.startswith(".") else ""
+            elif ending in VIDEO_ENDINGS:
+                yield Path(root, name), "video"
+
+
+def _check_copy(first: Path, second: Path) -> None:
+    """Check that two files of one name are the same.
+
+    Raises:
+        InputError: if they are not
+    """
+    if not filecmp.cmp(first, second, shallow=False):
+        raise InputError(
+            f"{first} and {second} have the same name and different content. Remove the one that is not the corpus'."
+        )
+
+
+def _plain(name: str) -> str:
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
