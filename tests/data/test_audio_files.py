@@ -67,7 +67,7 @@ def test_the_duration_of_a_segment_is_that_of_its_span(tmp_path):
     assert found.warnings == ["0.00 h of audio; 1 at 16000 Hz", "1 segments start after the end of their file"]
 
 
-def test_a_length_that_a_header_does_not_state_is_no_duration(tmp_path):
+def test_a_length_that_a_header_does_not_state_is_counted(tmp_path):
     soundfile.write(tmp_path / "x.flac", np.zeros(16_000), 16_000)
     content = bytearray((tmp_path / "x.flac").read_bytes())
     content[21] &= 0xF0  # of STREAMINFO: 36 bits, the number of samples, where 0 is for unknown
@@ -77,5 +77,5 @@ def test_a_length_that_a_header_does_not_state_is_no_duration(tmp_path):
     found = with_durations(
         Imported(pd.DataFrame({"path": [str(tmp_path / "x.flac")]}), Header("x")), progress=NullProgress()
     )
-    assert found.table["duration"].isna().all()
-    assert "1 audio files are of unknown length; their durations are left empty" in found.warnings
+    assert found.table["duration"].tolist() == [1.0]
+    assert found.warnings == ["0.00 h of audio; 1 at 16000 Hz"]
