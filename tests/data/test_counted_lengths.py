@@ -187,8 +187,8 @@ def test_a_cut_flac_is_refused(tmp_path, total, kept):
     soundfile.write(path, voice(SECONDS), RATE)
     content = with_flac_total(path, total).read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    assert reason(path).startswith("truncated")
-    assert audio_header(path).duration != 0
+    expected = "truncated or damaged: not all" if total else "truncated, or followed by something else: it states no"
+    assert reason(path).startswith(expected)
 
 
 def test_a_flac_cut_between_two_frames_is_refused_by_its_stated_length(tmp_path):

@@ -103,8 +103,9 @@ def test_a_header_with_metadata_alone_is_empty(write):
     assert reason(path) == "empty: it holds no samples"
 
 
-def test_zeros_behind_the_samples_are_no_audio(write):
-    path, samples = write()
+@pytest.mark.parametrize("container", [*CHUNKED, *UNCHUNKED])
+def test_zeros_behind_the_samples_are_no_audio(write, container):
+    path, samples = write(container)
     path.write_bytes(path.read_bytes() + bytes(4_096))
     assert_whole(path, samples, "4096 bytes of zeros follow its samples, which were not read")
 
