@@ -32,6 +32,7 @@ def info(
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.cache.verify import coverage
     from layerprobe.probe.data.manifest.read import read_manifest
+    from layerprobe.probe.extraction.remarks import AudioRemarks
     from layerprobe.probe.filesystem import size_of
     from layerprobe.probe.sweep.float16_cost import float16_loss
 
@@ -48,6 +49,8 @@ def info(
         output.print(f"{cache.n_removed} rows were removed; layerprobe cache compact {path} frees their disk space.")
     for reason, count in cache.quarantine["reason"].value_counts().items():
         output.print(f"quarantined: {count} × {reason}")
+    for sentence in AudioRemarks(path).sentences():
+        output.print(sentence)
     if manifest is None:
         return
     checked = read_manifest(manifest, speakers=False)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, UpstreamOptions, cache_path, user_command
+from layerprobe.cli.options import (
+    AudioOptions,
+    ManifestPath,
+    NoSpeakers,
+    Output,
+    UpstreamOptions,
+    cache_path,
+    user_command,
+)
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import clock_text
 from layerprobe.probe.training.options import option
@@ -48,8 +56,8 @@ class EmbeddingOptions:
     plan: Path | None = option(
         None,
         metavar="CACHE",
-        help="Cache whose plan is used again: encoder, random weights, precision, poolings, text column and storage "
-        "data type; options on the command line take precedence.",
+        help="Cache whose plan is used again: encoder, random weights, precision, channel, trimming, poolings, text "
+        "column and storage data type; options on the command line take precedence.",
     )
 
 
@@ -77,6 +85,7 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
         ),
     ],
     upstream: EncoderOptions,
+    audio: AudioOptions,
     embedding: EmbeddingOptions,
     parallel: ParallelOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would be done and needed, and stop.")] = False,
@@ -95,7 +104,7 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
     if sum(map(bool, (parallel.shard, parallel.processes, parallel.dask, embedding.prune or dry_run))) > 1:
         raise InputError("Name one of --shard, --processes and --dask, and none with --prune or --dry-run.")
     shard = Shard.parse(parallel.shard) if parallel.shard else None
-    encoder_settings, settings, given = _chosen_settings(context, upstream, embedding, parallel.jobs, output)
+    encoder_settings, settings, given = _chosen_settings(context, upstream, audio, embedding, parallel.jobs, output)
     if parallel.processes or parallel.dask:
         job = ExtractionJob(manifest, not no_speakers, encoder_settings, out, settings)
         _extract_in_parallel(job, parallel, given, output)
@@ -120,6 +129,8 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
         f"{done.n_cached_before} were cached before, {len(done.quarantine)} quarantined."
     )
     output.print_quarantined(done.quarantine, file=done.path / CACHE_QUARANTINE)
+    for sentence in done.remarks:
+        output.print(f"  {sentence}")
     if done.n_without_text:
         output.print(
             f"  {done.n_without_text} cached utterances have no transcript; they are encoded as the empty text."
@@ -133,25 +144,36 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
 
 
 def _chosen_settings(
-    context: typer.Context, upstream: EncoderOptions, embedding: EmbeddingOptions, jobs: int | None, output: Output
+    context: typer.Context,
+    upstream: EncoderOptions,
+    audio: AudioOptions,
+    embedding: EmbeddingOptions,
+    jobs: int | None,
+    output: Output,
 ) -> tuple[EncoderSettings, ExtractionSettings, ExtractionPlan | None]:
     """Return the settings of the command line, completed from the plan of ``--plan`` where there is one, and that plan.
 
     Raises:
-        InputError: if no encoder is named, or the plan does not suffice to find its encoder
+        InputError: if no encoder is named, a channel is unknown, or the plan does not suffice to find its encoder
     """
     from layerprobe.probe.cache.store import open_cache
+    from layerprobe.probe.data.reading import ReadingOptions
     from layerprobe.probe.encoders.loading import EncoderSettings
-    from layerprobe.probe.extraction.settings import ExtractionSettings, encoder_name_in
+    from layerprobe.probe.extraction.settings import ExtractionSettings, encoder_name_in, settings_in
 
     poolings = tuple(dict.fromkeys(embedding.pooling)) or None
     if embedding.plan is None:
         if not upstream.encoder:
             raise InputError("Name an --encoder, or a --plan whose encoder is used again.")
-        settings = ExtractionSettings(poolings, embedding.text_column, embedding.storage_dtype, jobs=jobs)
+        settings = ExtractionSettings(
+            poolings, embedding.text_column, embedding.storage_dtype, jobs=jobs, reading=audio.reading()
+        )
         return upstream.settings(), settings, None
     plan = open_cache(embedding.plan).plan
-    names = ("encoder", "random_init", "adapter", "precision", "pooling", "text_column", "storage_dtype")
+    names = (
+        *("encoder", "random_init", "adapter", "precision"),
+        *("channel", "trim_silence", "pooling", "text_column", "storage_dtype"),
+    )
     sources = {name: context.get_parameter_source(name) for name in names}
     chosen = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     name = upstream.encoder or encoder_name_in(plan)
@@ -169,11 +191,17 @@ def _chosen_settings(
         upstream.adapter,
         upstream.precision if "precision" in chosen else plan.precision,
     )
+    before = settings_in(plan)
+    reading = ReadingOptions(
+        audio.channel if "channel" in chosen else before.reading.channel,
+        audio.trim_silence if "trim_silence" in chosen else before.reading.trim_silence,
+    )
     settings = ExtractionSettings(
-        poolings if "pooling" in chosen else plan.poolings,
-        embedding.text_column if "text_column" in chosen or plan.text_column is None else plan.text_column,
-        embedding.storage_dtype if "storage_dtype" in chosen else plan.storage_dtype,
+        poolings if "pooling" in chosen else before.poolings,
+        embedding.text_column if "text_column" in chosen or plan.text_column is None else before.text_column,
+        embedding.storage_dtype if "storage_dtype" in chosen else before.storage_dtype,
         jobs=jobs,
+        reading=reading,
     )
     options = ", ".join(f"--{name.replace('_', '-')}" for name in names if name in chosen)
     output.print(
@@ -190,6 +218,7 @@ def _extract_in_parallel(
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.extraction.dask import extract_on_dask
     from layerprobe.probe.extraction.multiprocess import extract_in_processes
+    from layerprobe.probe.extraction.remarks import AudioRemarks
 
     if parallel.dask:
         added, where = extract_on_dask(job, parallel.dask, progress=output.progress), "on Dask"
@@ -199,6 +228,8 @@ def _extract_in_parallel(
     refused = read_quarantine(job.out)
     output.print(f"{job.out}: {added} utterances extracted {where}, {len(refused)} quarantined.")
     output.print_quarantined(refused, file=job.out / CACHE_QUARANTINE)
+    for sentence in AudioRemarks(job.out).sentences():
+        output.print(f"  {sentence}")
     if given is not None:
         _print_differences(given, open_cache(job.out).plan, output)
     output.print(f"Next: layerprobe sweep {job.out} {job.manifest} --out runs/first")
@@ -214,6 +245,7 @@ def _print_differences(given: ExtractionPlan, plan: ExtractionPlan, output: Outp
 @user_command
 def check_encoder(
     upstream: UpstreamOptions,
+    audio: AudioOptions,
     manifest: Annotated[
         Path | None, typer.Option(help="Manifest on whose audio the numerical precision is measured.")
     ] = None,
@@ -226,7 +258,7 @@ def check_encoder(
     from layerprobe.probe.encoders.loading import load_audio_encoder
     from layerprobe.probe.extraction.estimate import sample_waveforms
 
-    encoder = upstream.encoder
+    encoder, reading = upstream.encoder, audio.reading()
     if encoder == "acoustic":
         raise InputError("acoustic features have no network to check. Extract them without a check.")
     output.progress.log(f"Loading {encoder} …")
@@ -242,7 +274,7 @@ def check_encoder(
     for check in checks:
         output.print(f"{'ok    ' if check.passed else 'FAILED'}  {check.name}: {check.found}")
     table = None if manifest is None else read_manifest(manifest, speakers=False).table
-    waveforms = None if table is None else sample_waveforms(table, loaded)
+    waveforms = None if table is None else sample_waveforms(table, loaded, reading=reading)
     for measurement in measure(loaded, waveforms):
         output.print(f"        {measurement.name}: {measurement.found}")
     failed = [check.name for check in checks if not check.passed]

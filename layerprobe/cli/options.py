@@ -15,11 +15,12 @@ import typer
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_store_error, resolve
 from layerprobe.probe.progress import NullProgress, make_progress
-from layerprobe.probe.training.options import option, read_options
+from layerprobe.probe.training.options import channel_option, option, read_options, trim_silence_option
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from layerprobe.probe.data.reading import ReadingOptions
     from layerprobe.probe.encoders.loading import EncoderSettings
 
 NoSpeakers = Annotated[
@@ -66,6 +67,24 @@ class UpstreamOptions:
         from layerprobe.probe.encoders.loading import EncoderSettings
 
         return EncoderSettings(self.encoder, self.random_init, self.device, self.adapter, self.precision)
+
+
+@dataclass(frozen=True)
+class AudioOptions:
+    """What is read of recordings."""
+
+    channel: str | None = channel_option()
+    trim_silence: bool = trim_silence_option()
+
+    def reading(self) -> ReadingOptions:
+        """Return the options as those of reading.
+
+        Raises:
+            InputError: if the channel is unknown
+        """
+        from layerprobe.probe.data.reading import ReadingOptions
+
+        return ReadingOptions(self.channel, self.trim_silence)
 
 
 @dataclass(frozen=True)

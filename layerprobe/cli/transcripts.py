@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerprobe.cli.options import Device, ManifestPath, NoSpeakers, Output, choose_device, user_command
+from layerprobe.cli.options import (
+    AudioOptions,
+    Device,
+    ManifestPath,
+    NoSpeakers,
+    Output,
+    choose_device,
+    user_command,
+)
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.options import option
 
@@ -39,6 +47,7 @@ class TranscriptOptions:
 def transcribe(
     manifest: ManifestPath,
     source: TranscriptOptions,
+    audio: AudioOptions,
     out: Annotated[Path | None, typer.Option(help="Manifest to write; NAME-transcribed.csv by default.")] = None,
     device: Device = None,
     no_speakers: NoSpeakers = False,
@@ -54,7 +63,7 @@ def transcribe(
 
     if (source.asr is None) == (source.from_folder is None):
         raise InputError("Name one source of transcripts: --asr RECOGNISER, or --from FOLDER.")
-    progress = output.progress
+    progress, reading = output.progress, audio.reading()
     checked = read_manifest(manifest, speakers=not no_speakers)
     out = out or manifest.with_name(f"{manifest.stem}-transcribed.csv")
     if out.resolve() == manifest.resolve():
@@ -72,7 +81,7 @@ def transcribe(
         recogniser = load_recogniser(str(source.asr), device=choose_device(device), language=source.language)
         progress_file = out.with_suffix(".asr-progress.jsonl")
         done = transcribe_stage(
-            checked.table, recogniser, column=column, progress_file=progress_file, progress=progress
+            checked.table, recogniser, column=column, progress_file=progress_file, reading=reading, progress=progress
         )
         table = done.table
         output.print(

@@ -25,6 +25,7 @@ class ExtractionPlan:
     sampling_rate: int  # Hz
     resampler: str
     audio_channels: str  # how channels become one, such as "mean"; "" for a text encoder
+    end_silence: str  # what becomes of digital silence at the ends: "kept" or "trimmed …"; "" for a text encoder
     text_column: str | None  # the manifest's column that a text encoder reads; None for a speech encoder
     chunking: str  # how inputs over an encoder's limit are cut into chunks
     poolings: tuple[str, ...]

@@ -14,6 +14,7 @@ import torch
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row
 from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION, AudioReader
+from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.data.transcripts import fill_column
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import hub_commit, loading_error_message, quiet_transformers
@@ -96,6 +97,7 @@ def transcribe(
     *,
     column: str,
     progress_file: Path,
+    reading: ReadingOptions = DEFAULT_READING,
     progress: NullProgress | None = None,
 ) -> Transcription:
     """Transcribe every utterance that has no transcript in ``column``; existing transcripts are kept.
@@ -107,15 +109,23 @@ def transcribe(
         recogniser: as `load_recogniser` returns it
         column: to fill
         progress_file: JSON lines; the caller deletes the file once the new table is written
+        reading: what is read of recordings
         progress: receives the progress
 
     Raises:
-        InputError: if ``progress_file`` is damaged, of another recogniser or of another format version
+        InputError: if ``progress_file`` is damaged, of another recogniser, other options of reading or another format
+            version
     """
     progress = progress or NullProgress()
     hashes = AudioHashes()
-    source = AudioReader(hashes, sampling_rate=recogniser.sampling_rate, max_duration=MAX_DURATION)
-    known = _read_progress(progress_file, recogniser.name)
+    source = AudioReader(hashes, sampling_rate=recogniser.sampling_rate, max_duration=MAX_DURATION, reading=reading)
+    header = {
+        "format_version": PROGRESS_FORMAT_VERSION,
+        "recogniser": recogniser.name,
+        "audio_channels": reading.channels_in_plan,
+        "end_silence": reading.silence_in_plan,
+    }
+    known = _read_progress(progress_file, header)
     before = table[column].astype(str).str.strip() if column in table else pd.Series("", index=table.index)
     rows: list[Row] = table.to_dict("records")
     missing = [k for k, text in enumerate(before) if not text]
@@ -128,7 +138,6 @@ def transcribe(
 
     with progress_file.open("a", encoding="utf-8") as file:
         if not known:
-            header = {"format_version": PROGRESS_FORMAT_VERSION, "recogniser": recogniser.name}
             file.write(json.dumps(header) + "\n")
         pending = [rows[k] for k in missing]
         for index, (content, waveform) in read_audio(
@@ -147,7 +156,7 @@ def transcribe(
     return Transcription(filled, n_encoded, sum(t == "" for t in texts), quarantine.table())
 
 
-def _read_progress(path: Path, recogniser: str) -> dict[tuple[str, str], str]:
+def _read_progress(path: Path, header: dict[str, Any]) -> dict[tuple[str, str], str]:
     """Return transcripts by utterance and content hash; a torn last line is left out."""
     if not path.exists():
         return {}
@@ -164,10 +173,16 @@ def _read_progress(path: Path, recogniser: str) -> dict[tuple[str, str], str]:
             f"{path} has format_version {entries[0].get('format_version')}, not {PROGRESS_FORMAT_VERSION}. Delete the "
             "file to start anew."
         )
-    if entries and entries[0].get("recogniser") != recogniser:
+    first = entries[0] if entries else header
+    if first.get("recogniser") != header["recogniser"]:
         raise InputError(
-            f"{path} has transcripts of {entries[0].get('recogniser')}, not of {recogniser}. Delete it, or name "
+            f"{path} has transcripts of {first.get('recogniser')}, not of {header['recogniser']}. Delete it, or name "
             "another --out."
+        )
+    if any(first.get(name) != header[name] for name in header):
+        raise InputError(
+            f"{path} has transcripts of audio that was read with another --channel or --trim-silence. Give the same "
+            "options, delete it, or name another --out."
         )
     if lines and lines[-1].strip("\0 "):  # the torn line is removed, so that the next one has a line of its own
         complete = "".join(json.dumps(entry) + "\n" for entry in entries)

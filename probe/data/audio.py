@@ -1,8 +1,7 @@
 """Audio files, or spans of them, decoded to mono float32 at the encoder's sampling rate.
 
-soundfile decodes (WAV, FLAC, OGG, MP3 of any rate, depth and channel count, no FFmpeg), channels are averaged,
-soxr resamples at its HQ setting: flat to 7 kHz and aliases below -140 dB from 44.1 to 16 kHz, where common
-defaults leave them at -17 to -31 dB.
+soundfile decodes (WAV, FLAC, OGG, MP3 of any rate, depth and channel count, no FFmpeg); `probe.data.reading` averages
+channels and resamples.
 
 No stated length is believed: `probe.data.containers` counts what is there, and a header that states another length is
 replaced by one that states the true one before anything is decoded. Decoding goes forward in blocks, so that no memory
@@ -12,31 +11,26 @@ is taken for samples that are promised and not there.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
 from layerprobe.probe.data.containers.inspection import foreign_format, inspect_length
 from layerprobe.probe.data.forward_decoding import ForwardDecoder, OpenDecoders
+from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions, Recording, make_recording
+from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark
+from layerprobe.probe.exceptions import InvalidAudioError as InvalidAudioError
 
-RESAMPLER = "soxr HQ"
-CHANNELS = "mean"
 # Label files round times, so a span may end this much after the recording; more is a wrong span.
 SPAN_TOLERANCE_SECONDS = 0.01
 _DECODERS = OpenDecoders()
 
 
-class InvalidAudioError(Exception):
-    """The reason why an audio file can't be used; its utterance is quarantined, and the others are processed."""
-
-
 @dataclass(frozen=True)
-class Recording:
-    """Decoded audio, before its channels are averaged."""
+class Decoded:
+    """Samples of an audio file, before its channels become one."""
 
     channels: np.ndarray  # (n_samples, n_channels) float32, at least one sample
     rate: int  # Hz
@@ -50,8 +44,23 @@ def read_audio_file(
     start: float | None = None,
     end: float | None = None,
     max_duration: float = float("inf"),
-    remark: Callable[[str], None] | None = None,
+    reading: ReadingOptions = DEFAULT_READING,
 ) -> np.ndarray:
+    """Return the waveform ``(n_samples,)`` float32 of `read_recording`, without its remarks."""
+    return read_recording(
+        path, sampling_rate=sampling_rate, start=start, end=end, max_duration=max_duration, reading=reading
+    ).waveform
+
+
+def read_recording(
+    path: Path | str,
+    *,
+    sampling_rate: int | None,
+    start: float | None = None,
+    end: float | None = None,
+    max_duration: float = float("inf"),
+    reading: ReadingOptions = DEFAULT_READING,
+) -> Recording:
     """Decode an audio file, or only the span from ``start`` to ``end`` seconds of it.
 
     Args:
@@ -60,28 +69,29 @@ def read_audio_file(
         start: seconds from the beginning; None for the beginning
         end: seconds from the beginning; None for the end of the file
         max_duration: seconds; a longer span is refused before it is decoded, as far as its length is known
-        remark: called with what the file's header misstates, where it is read whole nevertheless
-
-    Returns:
-        the waveform, ``(n_samples,)`` float32, full scale -1 to 1
+        reading: the channel, and whether silence at the ends of the span is trimmed
 
     Raises:
         InvalidAudioError: if the file is missing, empty, no audio, or truncated, or if the span is outside the
-            recording, too long, not finite or silent
+            recording, too long, not finite, beyond full scale or silent, or if its channels cancel
     """
-    recording = decode_audio_file(path, start=start, end=end, max_duration=max_duration)
-    if remark is not None and recording.remark:
-        remark(recording.remark)
-    rate = recording.rate
-    return to_mono(recording.channels, rate, sampling_rate=rate if sampling_rate is None else sampling_rate)
+    decoded = decode_audio_file(path, start=start, end=end, max_duration=max_duration)
+    rate = decoded.rate
+    recording = make_recording(
+        decoded.channels, rate, sampling_rate=rate if sampling_rate is None else sampling_rate, reading=reading
+    )
+    if not decoded.remark:
+        return recording
+    remark = Remark(MISSTATED_LENGTH, len(decoded.channels) / rate, decoded.remark)
+    return replace(recording, remarks=(*recording.remarks, remark))
 
 
 def decode_audio_file(
     path: Path | str, *, start: float | None = None, end: float | None = None, max_duration: float = float("inf")
-) -> Recording:
+) -> Decoded:
     """Decode an audio file, or a span of it, with all its channels at its own rate.
 
-    Arguments and errors are those of `read_audio_file`, which finds samples that can't be used, too.
+    Arguments and errors are those of `read_audio_file`, which checks the samples, too.
     """
     path = Path(path)
     try:
@@ -93,34 +103,10 @@ def decode_audio_file(
             contextlib.closing(ForwardDecoder(path, length)) if whole else _DECODERS.lend(path, length, start or 0.0)
         ) as decoder:
             channels = _decode_span(decoder, length.fault, start, end, max_duration)
-            return Recording(channels, decoder.rate, length.remark)
+            return Decoded(channels, decoder.rate, length.remark)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
         raise InvalidAudioError(_opening_error(path, error)) from error
-
-
-def to_mono(channels: np.ndarray, rate: int, *, sampling_rate: int) -> np.ndarray:
-    """Average the channels of a recording and resample it.
-
-    Args:
-        channels: ``(n_samples, n_channels)`` float32, at least one sample
-        rate: of ``channels``, Hz
-        sampling_rate: of the result, Hz
-
-    Returns:
-        the waveform, ``(n_samples,)`` float32
-
-    Raises:
-        InvalidAudioError: if a sample is not finite, or all are the same
-    """
-    if not np.isfinite(channels).all():
-        raise InvalidAudioError("holds samples that are not finite")
-    waveform = channels.mean(axis=1)
-    if np.ptp(waveform) == 0:
-        raise InvalidAudioError("silent: every sample is the same")
-    if rate != sampling_rate:
-        waveform = soxr.resample(waveform, rate, sampling_rate, quality="HQ")
-    return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file
+from layerprobe.probe.data.audio import InvalidAudioError, read_recording
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row, span_of
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
+from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
+from layerprobe.probe.data.remarks import Remark, remark_sentences
 from layerprobe.probe.progress import NullProgress
 
 NO_TEXT = "no text"  # the content of a row whose transcript is empty
@@ -25,10 +25,12 @@ MAX_DURATION = 1200.0
 class ModelInput:
     """Input of an encoder for one utterance, or the reason why there is none."""
 
-    content: str  # hash, which changes with the audio or the transcript
+    # hash, which changes with the file, the span or the transcript; what a plan states of reading them is not in it
+    content: str
     data: np.ndarray | str  # waveform (n_samples,) float32, or transcript
-    seconds: float = 0.0  # duration of the audio
+    seconds: float = 0.0  # duration of the audio, without silence that was trimmed
     reason: str = ""  # why the utterance can't be used; "" where it can
+    remarks: tuple[Remark, ...] = ()  # on audio that can be used
 
 
 class InputReader(Protocol):
@@ -48,10 +50,17 @@ class InputReader(Protocol):
 class AudioReader:
     """Reader of waveforms at an encoder's sampling rate."""
 
-    def __init__(self, hashes: AudioHashes, *, sampling_rate: int, max_duration: float = MAX_DURATION) -> None:
-        """Set the sampling rate in Hz, and the duration in seconds above which audio is refused."""
-        self._hashes, self._rate, self._max_duration = hashes, sampling_rate, max_duration
-        self.remarks: dict[str, str] = {}  # by path: what a header misstates, of files that were read nevertheless
+    def __init__(
+        self,
+        hashes: AudioHashes,
+        *,
+        sampling_rate: int,
+        max_duration: float = MAX_DURATION,
+        reading: ReadingOptions = DEFAULT_READING,
+    ) -> None:
+        """Set the sampling rate in Hz, the duration in seconds above which audio is refused, and what is read of it."""
+        self._hashes, self._rate, self._max_duration, self._reading = hashes, sampling_rate, max_duration, reading
+        self._remarks: dict[tuple[str, str], Remark] = {}  # by utterance and name
 
     def content(self, row: Row) -> str:
         """Return the file's hash and the span."""
@@ -61,34 +70,19 @@ class AudioReader:
         """Return the waveform, or the reason why there is none."""
         path, span = str(row["path"]), span_of(row)
         try:
-            waveform = read_audio_file(
-                path,
-                sampling_rate=self._rate,
-                max_duration=self._max_duration,
-                remark=partial(self.remarks.__setitem__, path),
-                **span,
+            recording = read_recording(
+                path, sampling_rate=self._rate, max_duration=self._max_duration, reading=self._reading, **span
             )
-            return ModelInput(self._hashes.hash_row(row), waveform, len(waveform) / self._rate)
+            self._remarks.update({(str(row.get("utterance_id", path)), one.name): one for one in recording.remarks})
+            seconds = len(recording.waveform) / self._rate
+            return ModelInput(self._hashes.hash_row(row), recording.waveform, seconds, remarks=recording.remarks)
         except InvalidAudioError as error:
             return ModelInput("", np.empty(0, dtype=np.float32), reason=str(error))
 
     def log_remarks(self, progress: NullProgress) -> None:
-        """Log a line on the files so far whose headers misstate their length and that were read nevertheless."""
-        if summary := remarks_summary(self.remarks):
-            progress.log(summary)
-
-
-def remarks_summary(remarks: dict[str, str]) -> str:
-    """Return a sentence on files whose headers misstate their length and that were read; "" where there are none.
-
-    Args:
-        remarks: by path
-    """
-    if not remarks:
-        return ""
-    path, first = min(remarks.items())
-    which = "1 audio file was" if len(remarks) == 1 else f"{len(remarks)} audio files were"
-    return f"{which} read although the header misstates the length (first: {Path(path).name}: {first})."
+        """Log a sentence for each kind of remark on the audio that was read so far."""
+        for sentence in remark_sentences((name, remark) for (name, _), remark in sorted(self._remarks.items())):
+            progress.log(sentence)
 
 
 class TextReader:

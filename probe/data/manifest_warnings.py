@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.audio import read_audio_file
+from layerprobe.probe.data.audio import read_recording
 from layerprobe.probe.data.audio_hashes import Row, span_of
 from layerprobe.probe.data.audio_reader import Quarantine, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION
 from layerprobe.probe.data.manifest.read import NumberedManifest
 from layerprobe.probe.data.manifest.schema import Target, rater_columns
+from layerprobe.probe.data.reading import DEFAULT_READING
+from layerprobe.probe.data.remarks import Remark
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
@@ -50,7 +52,8 @@ def manifest_warnings(
     differ in case or spaces only. ``speaker-gender``: a speaker with several genders. ``duplicate-audio``: several
     utterances from the same span of one file. ``speaker-in-splits``: a speaker in several of training, development
     and test. ``path-outside-corpus``: files outside the manifest's folder. ``undecodable-audio``: audio that
-    extraction would quarantine. ``misstated-length``: audio that is read although its header states another length.
+    extraction would quarantine. ``silence-at-ends``, ``channels-cancel-in-part``, ``silent-channel``,
+    ``misstated-length``: audio on which extraction would remark, see `probe.data.remarks`.
 
     Args:
         numbered: a manifest that has been checked, with its row numbers
@@ -66,7 +69,7 @@ def manifest_warnings(
         *_duplicate_audio(table),
         *_speakers_in_splits(table),
         *_paths_outside(table["path"], manifest.path.absolute().parent),
-        *(_audio_findings(table, progress or NullProgress()) if audio else ()),
+        *(_doubtful_audio(table, progress or NullProgress()) if audio else ()),
     ]
     return [ManifestWarning(name, message, tuple(int(n) for n in numbers[rows])) for name, message, rows in found]
 
@@ -149,24 +152,28 @@ def _paths_outside(paths: pd.Series[str], folder: Path) -> Iterator[Finding]:
         yield "path-outside-corpus", message, rows.index.to_numpy()
 
 
-def _audio_findings(table: pd.DataFrame, progress: NullProgress) -> Iterator[Finding]:
+def _doubtful_audio(table: pd.DataFrame, progress: NullProgress) -> Iterator[Finding]:
     quarantine = Quarantine()
     rows: list[Row] = table.to_dict("records")
 
-    def decode(row: Row) -> str:
-        remarks: list[str] = []
-        read_audio_file(
-            str(row["path"]), sampling_rate=None, max_duration=MAX_DURATION, remark=remarks.append, **span_of(row)
-        )
-        return "".join(remarks)
+    def decode(row: Row) -> tuple[Remark, ...]:
+        path, span = str(row["path"]), span_of(row)
+        return read_recording(
+            path, sampling_rate=None, max_duration=MAX_DURATION, reading=DEFAULT_READING, **span
+        ).remarks
 
-    reading = read_audio(rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress)
-    misstated = [(k, remark) for k, remark in reading if remark]
+    remarked = [
+        (k, remark)
+        for k, remarks in read_audio(
+            rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress
+        )
+        for remark in remarks
+    ]
     positions = {name: k for k, name in enumerate(table["utterance_id"])}
     for name, (path, reason) in quarantine.refused.items():
         yield "undecodable-audio", f"{Path(path).name}: {reason}", _rows(positions[name])
-    for k, remark in misstated:
-        yield "misstated-length", f"{Path(str(rows[k]['path'])).name}: {remark}", _rows(k)
+    for row, remark in sorted(remarked, key=lambda one: (one[1].name, one[0])):
+        yield remark.name, f"{Path(str(rows[row]['path'])).name}: {remark}", _rows(row)
 
 
 def _varying(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.Series[str]]]:

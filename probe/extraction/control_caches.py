@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.data.manifest.schema import Manifest
+from layerprobe.probe.data.reading import DEFAULT_READING
 from layerprobe.probe.encoders.loading import ACOUSTIC, load_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import run_extraction
-from layerprobe.probe.extraction.settings import encoder_name_in, settings_in
+from layerprobe.probe.extraction.settings import ExtractionSettings, encoder_name_in, settings_in
 from layerprobe.probe.progress import NullProgress
 
 
@@ -65,6 +66,8 @@ def control_caches(
     if not any(c.plan.upstream == ACOUSTIC for c in caches):
         path = caches[0].path.with_name(f"{ACOUSTIC}.zarr")
         progress.log(f"Acoustic features → {path}")
-        run_extraction(manifest, load_encoder(ACOUSTIC), path, progress=progress)
+        reading = next((settings_in(c.plan).reading for c in caches if c.plan.text_column is None), DEFAULT_READING)
+        settings = ExtractionSettings(reading=reading)  # the same samples as of the encoders under study
+        run_extraction(manifest, load_encoder(ACOUSTIC), path, settings, progress=progress)
         acoustic = [open_cache(path)]
     return ControlCaches([*random_weights, *controls], acoustic)

@@ -14,9 +14,11 @@ from layerprobe.probe.cache.store import BLOCK
 from layerprobe.probe.data.audio import InvalidAudioError, audio_header, read_audio_file
 from layerprobe.probe.data.audio_hashes import span_of
 from layerprobe.probe.data.inputs import InputReader
+from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder, AudioEncoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.workers import embed
+from layerprobe.probe.extraction.settings import ExtractionSettings
+from layerprobe.probe.extraction.workers import embed, utterances_at_once
 from layerprobe.probe.filesystem import is_remote, size_of
 from layerprobe.probe.progress import clock_text
 from layerprobe.probe.system import peak_memory, resident_memory, torch_threads
@@ -68,9 +70,14 @@ def size_text(n_bytes: float) -> str:
 
 
 def estimate_resources(
-    pending: pd.DataFrame, encoder: AnyEncoder, reader: InputReader, *, poolings: tuple[str, ...], storage_dtype: str,
-    jobs: int, n_rows: int = 0, n_replaced: int = 0,
-) -> ResourceEstimate:  # fmt: skip
+    pending: pd.DataFrame,
+    encoder: AnyEncoder,
+    reader: InputReader,
+    settings: ExtractionSettings,
+    *,
+    n_rows: int = 0,
+    n_replaced: int = 0,
+) -> ResourceEstimate:
     """Estimate what an extraction needs, from the headers of audio files and by encoding one utterance, or a few texts.
 
     Memory is what the process holds now, and for each utterance encoded in parallel what the longest may add, in
@@ -80,14 +87,13 @@ def estimate_resources(
         pending: rows of the manifest to extract
         encoder: of audio or text
         reader: returns the input of each row
-        poolings: keys of `probe.encoders.pooling.POOLINGS`
-        storage_dtype: of the embeddings on disk
-        jobs: utterances encoded in parallel
+        settings: what is read of a recording, poolings, storage and parallelism
         n_rows: rows of the cache already, removed ones included
         n_replaced: of these, rows that are computed again and replaced
     """
+    poolings, jobs = settings.poolings or encoder.default_poolings, settings.jobs or utterances_at_once(encoder)
     n_values = len(encoder.layers) * len(poolings) * encoder.dim
-    itemsize = np.dtype(storage_dtype).itemsize
+    itemsize = np.dtype(settings.storage_dtype).itemsize
     files = pending["path"].astype(str).drop_duplicates() if encoder.reads == "audio" else pd.Series(dtype=str)
     index = int(pending["utterance_id"].str.len().sum()) + BYTES_PER_ROW * len(pending) + BYTES_FIXED
     index += int(files.str.len().sum()) + BYTES_PER_FILE * len(files)
@@ -105,7 +111,7 @@ def estimate_resources(
     known = [duration for duration in durations.seconds if duration is not None]
     audio_seconds = float(np.mean(known) * len(pending)) if known else 0.0
     highest, peak = before, peak_memory(anew=True)
-    waveforms = sample_waveforms(pending[:1], encoder, seconds=WHOLE_SECONDS)
+    waveforms = sample_waveforms(pending[:1], encoder, seconds=WHOLE_SECONDS, reading=settings.reading)
     seconds = float("inf")
     try:
         for waveform in waveforms:
@@ -172,7 +178,11 @@ def sampled_durations(table: pd.DataFrame) -> SampledDurations:
 
 
 def sample_waveforms(
-    table: pd.DataFrame, encoder: AudioEncoder, *, seconds: float = SAMPLE_SECONDS
+    table: pd.DataFrame,
+    encoder: AudioEncoder,
+    *,
+    seconds: float = SAMPLE_SECONDS,
+    reading: ReadingOptions = DEFAULT_READING,
 ) -> list[np.ndarray]:
     """Read the beginnings of a few evenly spaced utterances; those that can't be used are left out.
 
@@ -180,6 +190,7 @@ def sample_waveforms(
         table: rows of a manifest
         encoder: gives the sampling rate
         seconds: longest duration of a beginning
+        reading: what is read of a recording
 
     Returns:
         waveforms ``(n_samples,)`` at the encoder's sampling rate, at most `N_SAMPLES`
@@ -192,7 +203,9 @@ def sample_waveforms(
         known = header.duration if header is not None and header.duration is not None else float("inf")
         end = min(begin + seconds, span.get("end", float("inf")), known)
         try:
-            waveforms.append(read_audio_file(row["path"], sampling_rate=encoder.sampling_rate, start=begin, end=end))
+            waveforms.append(
+                read_audio_file(row["path"], sampling_rate=encoder.sampling_rate, start=begin, end=end, reading=reading)
+            )
         except InvalidAudioError:
             continue
     return [waveform for waveform in waveforms if len(waveform) >= encoder.minimum_samples]

@@ -9,11 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from layerprobe.probe.cache.journal import FILES, JOURNAL
-from layerprobe.probe.cache.store import Cache, CacheMismatchError, open_cache
+from layerprobe.probe.cache.store import BLOCK, Cache, CacheMismatchError, open_cache
 from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError
 from layerprobe.probe.data.audio_hashes import AudioHashes, records
-from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, AudioReader, InputReader
+from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
+from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.diagnostics import precision_error, precision_summary
 from layerprobe.probe.encoders.linear_kernels import products_used
@@ -25,6 +26,7 @@ from layerprobe.probe.extraction.estimate import (
     sample_waveforms,
 )
 from layerprobe.probe.extraction.inputs import make_input_reader
+from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, STORAGE_DTYPES, ExtractionSettings, extraction_plan
 from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, replace_file
@@ -46,6 +48,7 @@ class Extraction:
     audio_seconds: float  # of extracted audio; 0 of text
     seconds: float  # duration of the run
     encoder_utilisation: float  # fraction of its threads' time in which they encoded and pooled, 0 to 1
+    remarks: list[str]  # sentences on the audio of cached utterances
 
 
 def extract(  # noqa: PLR0913 - each is a choice that a user can make
@@ -60,6 +63,8 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
     max_duration: float = MAX_DURATION,
     jobs: int | None = None,
     loaders: int = 2,
+    channel: str | None = None,
+    trim_silence: bool = False,
     progress: NullProgress | None = None,
 ) -> Cache:
     """Encode every utterance of a manifest, cache the pooled embeddings of all layers, and open the cache.
@@ -80,7 +85,10 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
         max_duration: longer recordings are quarantined, seconds
         jobs: utterances encoded in parallel; None for one per core, or one on a GPU
         loaders: threads that decode audio
-        progress: receives the progress
+        channel: of recordings with several: ``"first"``, ``"loudest"``, or ``"mean"`` even where they cancel in it; by
+            default the mean, and recordings whose channels cancel are quarantined
+        trim_silence: whether digital silence at the ends of recordings is left out
+        progress: receives the progress, and at the end remarks on audio that may not be what was meant
 
     Returns:
         the cache, opened for reading; its ``quarantine`` lists utterances that could not be used
@@ -90,8 +98,12 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
         InputError: if an option is unknown, the disk can't hold the cache, or there is no text to read
         OSError: if the disk is full or can't be written; finished rows are kept
     """
-    settings = ExtractionSettings(poolings, text_column, storage_dtype, max_duration, jobs, loaders)
-    return open_cache(run_extraction(manifest, encoder, out, settings, prune=prune, progress=progress).path)
+    reading = ReadingOptions(channel, trim_silence)
+    settings = ExtractionSettings(poolings, text_column, storage_dtype, max_duration, jobs, loaders, reading)
+    done = run_extraction(manifest, encoder, out, settings, prune=prune, progress=progress)
+    for sentence in done.remarks:
+        (progress or NullProgress()).log(sentence)
+    return open_cache(done.path)
 
 
 def run_extraction(
@@ -127,8 +139,9 @@ def run_extraction(
     with CacheWriter(out, plan, dim=encoder.dim) as writer:
         cached = writer.cached
         hashes = AudioHashes(writer.path / FILES if encoder.reads == "audio" else None)
+        remarks = AudioRemarks(writer.path)
         try:
-            reader = _input_reader(encoder, manifest, hashes, settings)
+            reader = make_input_reader(encoder, manifest.table, hashes, settings)
             if prune:
                 removed = set(cached) - set(manifest.table["utterance_id"])
                 writer.drop(removed)
@@ -141,13 +154,13 @@ def run_extraction(
                 estimate = _estimate(writer.path, pending, rows, encoder, reader, settings, n_shards)
                 progress.log(estimate.summary(n_cached=rows.n_current) + ".")
             if isinstance(encoder, SpeechEncoder) and not pending.empty:
-                _log_numerics(encoder, pending, writer.path, progress)
-            encoded = _encode(pending, encoder, reader, writer, settings, progress)
-            if isinstance(reader, AudioReader):
-                reader.log_remarks(progress)
+                _log_numerics(encoder, pending, writer.path, settings.reading, progress)
+            encoded = _encode(pending, encoder, reader, writer, remarks, settings, progress)
             n_without_text = sum(content == NO_TEXT for content in writer.cached.values())
         finally:
             hashes.save()
+            remarks.keep(writer.cached)
+            remarks.save()
     return Extraction(
         path=writer.path,
         n_cached_before=len(cached),
@@ -157,6 +170,7 @@ def run_extraction(
         audio_seconds=encoded.audio_seconds,
         seconds=time.monotonic() - began,
         encoder_utilisation=encoded.utilisation,
+        remarks=remarks.sentences(),
     )
 
 
@@ -184,7 +198,7 @@ def plan_extraction(
             dict(zip(cache.utterance_ids, cache.audio_hashes, strict=True)),
             cache.n_utterances + cache.n_removed,
         )
-    reader = _input_reader(encoder, manifest, AudioHashes(), settings)
+    reader = make_input_reader(encoder, manifest.table, AudioHashes(), settings)
     pending = _pending(manifest.table, cached, reader, progress)
     lines = plan.lines()
     if isinstance(encoder, SpeechEncoder) and encoder.preprocessing_note:
@@ -198,14 +212,6 @@ def plan_extraction(
 
 def _complete(manifest: Manifest) -> str:
     return f"All {len(manifest.table)} utterances of the manifest are cached already; nothing to extract."
-
-
-def _input_reader(
-    encoder: AnyEncoder, manifest: Manifest, hashes: AudioHashes, settings: ExtractionSettings
-) -> InputReader:
-    return make_input_reader(
-        encoder, manifest.table, hashes, text_column=settings.text_column, max_duration=settings.max_duration
-    )
 
 
 @dataclass(frozen=True)
@@ -228,11 +234,7 @@ def _estimate(
 ) -> ResourceEstimate:
     """Estimate what is needed, and check that the disk can hold it."""
     n_replaced = int(pending["utterance_id"].isin(list(rows.contents)).sum())
-    estimate = estimate_resources(
-        pending, encoder, reader, poolings=settings.poolings or encoder.default_poolings,
-        storage_dtype=settings.storage_dtype, jobs=settings.jobs or utterances_at_once(encoder), n_rows=rows.n_rows,
-        n_replaced=n_replaced,
-    )  # fmt: skip
+    estimate = estimate_resources(pending, encoder, reader, settings, n_rows=rows.n_rows, n_replaced=n_replaced)
     check_disk_space(out, estimate, n_shards=n_shards)
     return estimate
 
@@ -251,6 +253,7 @@ def _encode(
     encoder: AnyEncoder,
     reader: InputReader,
     writer: CacheWriter,
+    remarks: AudioRemarks,
     settings: ExtractionSettings,
     progress: NullProgress,
 ) -> _Encoded:
@@ -269,6 +272,9 @@ def _encode(
             reason = embedded.reason
             if embedded.embeddings is not None:
                 try:
+                    remarks.put(embedded.row["utterance_id"], embedded.remarks)
+                    if (writer.n_rows + 1) % BLOCK == 0:
+                        remarks.save()  # before the block's rows are durable, so that a kill loses none of them
                     writer.append(embedded.row["utterance_id"], embedded.content, embedded.embeddings)
                     audio_seconds += embedded.audio_seconds
                 except StorageOverflowError as error:
@@ -286,7 +292,9 @@ def _encode(
     return _Encoded(refused, audio_seconds, min(1.0, at_work / (jobs * elapsed)))
 
 
-def _log_numerics(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, progress: NullProgress) -> None:
+def _log_numerics(
+    encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, reading: ReadingOptions, progress: NullProgress
+) -> None:
     """Log an assumed feature extractor and the error of 16-bit products, measured on the corpus and left in the cache.
 
     The error is measured once per cache.
@@ -297,7 +305,7 @@ def _log_numerics(encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, p
         return
     if encoder.precision == "bfloat16" and encoder.device == "cpu":
         progress.log(products_used())
-    if (folder / PRECISION).exists() or not (waveforms := sample_waveforms(pending, encoder)):
+    if (folder / PRECISION).exists() or not (waveforms := sample_waveforms(pending, encoder, reading=reading)):
         return
     table = precision_error(encoder, waveforms)
     marked = table.assign(format_version=CACHE_FORMAT_VERSION)

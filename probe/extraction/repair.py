@@ -37,8 +37,8 @@ from layerprobe.probe.cache.store import BLOCK
 from layerprobe.probe.cache.verify import DIFFERENT, Damage, block_ids, verify
 from layerprobe.probe.cache.writer import StorageOverflowError, stored
 from layerprobe.probe.data.audio_hashes import AudioHashes
-from layerprobe.probe.data.inputs import MAX_DURATION, InputReader
-from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
+from layerprobe.probe.data.inputs import InputReader
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
@@ -84,8 +84,8 @@ def repair(
     """
     path, progress = connect(path), progress or NullProgress()
     plan = read_plan(path, open_group(path, "r"))
-    text_column = plan.text_column or TRANSCRIPT
-    given = extraction_plan(encoder, settings_in(plan))
+    settings = settings_in(plan)
+    given = extraction_plan(encoder, settings)
     if plan != given:
         raise CacheMismatchError(path, plan, given, advice="A repair needs the encoder that the cache was made with.")
     if isinstance(encoder, SpeechEncoder) and encoder.preprocessing_note:
@@ -99,7 +99,7 @@ def repair(
             damages = of_metadata + verify(path, progress=progress)
         ids = _utterances_of_blocks(path, manifest, sorted({d.block for d in damages if d.block is not None}))
         hashes = AudioHashes(path / FILES if encoder.reads == "audio" else None)
-        reader = make_input_reader(encoder, manifest.table, hashes, text_column=text_column, max_duration=MAX_DURATION)
+        reader = make_input_reader(encoder, manifest.table, hashes, settings)
         jobs = jobs or utterances_at_once(encoder)
         progress.begin("repair", sum(map(len, ids.values())), "utterances")
         lost: list[tuple[str, str, str]] = []

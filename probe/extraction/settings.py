@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from layerprobe.probe.cache.plan import ExtractionPlan
-from layerprobe.probe.data.audio import CHANNELS, RESAMPLER
 from layerprobe.probe.data.inputs import MAX_DURATION
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
+from layerprobe.probe.data.reading import DEFAULT_READING, RESAMPLER, ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import ACOUSTIC, OWN
 from layerprobe.probe.encoders.pooling import pooling_named
@@ -29,6 +29,7 @@ class ExtractionSettings:
     max_duration: float = MAX_DURATION  # seconds
     jobs: int | None = None  # one per core, or one on a GPU, if None
     loaders: int = 2
+    reading: ReadingOptions = DEFAULT_READING  # of audio
 
 
 DEFAULT_SETTINGS = ExtractionSettings()
@@ -57,7 +58,8 @@ def extraction_plan(encoder: AnyEncoder, settings: ExtractionSettings = DEFAULT_
         preprocessing=encoder.preprocessing,
         sampling_rate=encoder.sampling_rate if encoder.reads == "audio" else 0,
         resampler=RESAMPLER if encoder.reads == "audio" else "",
-        audio_channels=CHANNELS if encoder.reads == "audio" else "",
+        audio_channels=settings.reading.channels_in_plan if encoder.reads == "audio" else "",
+        end_silence=settings.reading.silence_in_plan if encoder.reads == "audio" else "",
         text_column=None if encoder.reads == "audio" else settings.text_column,
         chunking=encoder.chunking if encoder.reads == "audio" else encoder.windows,
         poolings=poolings,
@@ -77,4 +79,5 @@ def encoder_name_in(plan: ExtractionPlan) -> str:
 
 def settings_in(plan: ExtractionPlan) -> ExtractionSettings:
     """Return the settings that lead to a plan again."""
-    return ExtractionSettings(plan.poolings, plan.text_column or TRANSCRIPT, plan.storage_dtype)
+    reading = ReadingOptions.from_plan(plan.audio_channels, plan.end_silence)
+    return ExtractionSettings(plan.poolings, plan.text_column or TRANSCRIPT, plan.storage_dtype, reading=reading)

@@ -21,6 +21,7 @@ from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import Extraction, run_extraction
+from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, ExtractionSettings, extraction_plan
 from layerprobe.probe.filesystem import connect, is_remote, remove
 from layerprobe.probe.progress import NullProgress
@@ -130,14 +131,19 @@ def merge(out: Path | str, manifest: Manifest, *, progress: NullProgress | None 
     progress.begin("merge", sum(len(c.utterance_ids) for c in caches), "utterances")
     try:
         with CacheWriter(out, caches[0].plan, dim=caches[0].dim) as writer:
+            remarks = AudioRemarks(writer.path)
             for row in before.itertuples(index=False, name=None):
                 writer.refuse(*row)
             for cache in caches:
                 added += _add(cache, writer, progress)
+                remarks.take_over(cache)
+                remarks.save()  # before the shard is removed
                 for row in cache.quarantine.itertuples(index=False, name=None):
                     writer.refuse(*row)
                 writer.flush()
                 _remove_shard(cache.path)
+            remarks.keep(writer.cached)
+            remarks.save()
     finally:
         progress.end()
     for shard in (Shard(number, shards[0].of) for number in range(1, shards[0].of + 1)):

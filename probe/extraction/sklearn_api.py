@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,11 @@ except ImportError as missing:
         "LayerEmbedder needs scikit-learn; install it with pip install 'layerprobe[sklearn]'."
     ) from missing
 
-from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file, to_mono
+from layerprobe.probe.data.audio import InvalidAudioError, read_recording
 from layerprobe.probe.data.audio_hashes import Row
-from layerprobe.probe.data.inputs import MAX_DURATION, ModelInput, remarks_summary
+from layerprobe.probe.data.inputs import MAX_DURATION, ModelInput
+from layerprobe.probe.data.reading import ReadingOptions, Recording, make_recording
+from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark, remark_sentences
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.encoders.pooling import pooling_named
@@ -49,6 +50,8 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one. Not used for a loaded encoder
         precision: as of `load_encoder`. Not used for a loaded encoder
         n_jobs: utterances encoded in parallel; None for one per core, or one on a GPU
+        channel: of files with several channels, as of `extract`
+        trim_silence: whether digital silence at the ends is left out
 
     Attributes:
         encoder_: the loaded encoder
@@ -56,7 +59,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         poolings_: names of the poolings
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a parameter that a search can set
         self,
         encoder: str | Path | AnyEncoder = "embedded",
         layer: int | str | None = None,
@@ -66,6 +69,8 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         device: str | None = None,
         precision: str = "auto",
         n_jobs: int | None = None,
+        channel: str | None = None,
+        trim_silence: bool = False,
     ) -> None:
         self.encoder = encoder
         self.layer = layer
@@ -74,6 +79,8 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.precision = precision
         self.n_jobs = n_jobs
+        self.channel = channel
+        self.trim_silence = trim_silence
 
     def fit(self, X: Sequence[Any], y: Any = None) -> LayerEmbedder:  # noqa: N803
         """Load the encoder and check the parameters; the audio is not read.
@@ -102,6 +109,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"poolings is {self.poolings!r}; give a tuple of names, e.g. ('mean', 'std').")
         for name in poolings:
             pooling_named(name)
+        ReadingOptions(self.channel, self.trim_silence)
         self.encoder_, self.layer_, self.poolings_ = encoder, layer, poolings
         return self
 
@@ -113,7 +121,8 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 utterance
 
         Raises:
-            InputError: if an utterance can't be used (missing, silent, too short, not finite), with its position
+            InputError: if an utterance can't be used (missing, silent, too short, not finite, beyond full scale,
+                channels that cancel), with its position
         """
         check_is_fitted(self, "layer_")
         recordings = _recordings(X)
@@ -121,17 +130,20 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self.encoder_ = self._load()
         encoder = self.encoder_
         table = pd.DataFrame({"position": np.arange(len(recordings))})
-        reader = _RecordingReader(recordings, sampling_rate=self.sampling_rate, encoder_rate=encoder.sampling_rate)
+        reading = ReadingOptions(self.channel, self.trim_silence)
+        reader = _RecordingReader(recordings, self.sampling_rate, encoder.sampling_rate, reading)
         jobs = self.n_jobs or utterances_at_once(encoder)
         layer, vectors = encoder.layers.index(self.layer_), []
+        misstated: list[tuple[str, Remark]] = []
         in_order = embed_in_order(table, encoder, reader, poolings=self.poolings_, jobs=jobs, loaders=2)
         for k, embedded in enumerate(in_order):
             if embedded.embeddings is None:
                 name = f" ({recordings[k]})" if isinstance(recordings[k], str | Path) else ""
                 raise InputError(f"utterance {k}{name}: {embedded.reason}. Leave it out, or repair it.")
             vectors.append(embedded.embeddings[layer].ravel())
-        if summary := remarks_summary(reader.remarks):
-            warnings.warn(summary, stacklevel=2)
+            misstated += [(str(recordings[k]), one) for one in embedded.remarks if one.name == MISSTATED_LENGTH]
+        for sentence in remark_sentences(misstated):
+            warnings.warn(sentence, stacklevel=2)
         return np.stack(vectors)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -175,9 +187,8 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 class _RecordingReader:
     """Input of the encoder by position: decoded from a file, or resampled from an array."""
 
-    def __init__(self, recordings: list[Any], *, sampling_rate: int, encoder_rate: int) -> None:
-        self._recordings, self._rate, self._encoder_rate = recordings, sampling_rate, encoder_rate
-        self.remarks: dict[str, str] = {}  # by path, as in `AudioReader`
+    def __init__(self, recordings: list[Any], rate: int, encoder_rate: int, reading: ReadingOptions) -> None:
+        self._recordings, self._rate, self._encoder_rate, self._reading = recordings, rate, encoder_rate, reading
 
     def content(self, row: Row) -> str:
         """Return nothing: these embeddings are not cached."""
@@ -189,19 +200,16 @@ class _RecordingReader:
         recording = self._recordings[int(row["position"])]
         try:
             if isinstance(recording, str | Path):
-                waveform = read_audio_file(
-                    recording,
-                    sampling_rate=self._encoder_rate,
-                    max_duration=MAX_DURATION,
-                    remark=partial(self.remarks.__setitem__, str(recording)),
+                read = read_recording(
+                    recording, sampling_rate=self._encoder_rate, max_duration=MAX_DURATION, reading=self._reading
                 )
             else:
-                waveform = self._resampled(np.asarray(recording))
+                read = self._resampled(np.asarray(recording))
         except InvalidAudioError as error:
             return ModelInput("", np.empty(0, dtype=np.float32), reason=str(error))
-        return ModelInput("", waveform, len(waveform) / self._encoder_rate)
+        return ModelInput("", read.waveform, len(read.waveform) / self._encoder_rate, remarks=read.remarks)
 
-    def _resampled(self, waveform: np.ndarray) -> np.ndarray:
+    def _resampled(self, waveform: np.ndarray) -> Recording:
         if waveform.ndim != 1:
             raise InvalidAudioError(f"a waveform of shape {waveform.shape}; give one channel, (n_samples,)")
         if waveform.dtype.kind != "f":
@@ -209,7 +217,7 @@ class _RecordingReader:
         if len(waveform) == 0:
             raise InvalidAudioError("empty: it holds no samples")
         samples = waveform.astype(np.float32, copy=False)[:, None]
-        return to_mono(samples, self._rate, sampling_rate=self._encoder_rate)
+        return make_recording(samples, self._rate, sampling_rate=self._encoder_rate, reading=self._reading)
 
 
 def _recordings(given: Any) -> list[Any]:

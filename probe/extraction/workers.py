@@ -20,6 +20,7 @@ import torch
 from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_hashes import Row, records
 from layerprobe.probe.data.inputs import InputReader, ModelInput
+from layerprobe.probe.data.remarks import Remark
 from layerprobe.probe.encoders.base import AnyEncoder, FrameChunk
 from layerprobe.probe.encoders.pooling import pool_frame_chunks
 from layerprobe.probe.system import cores
@@ -38,6 +39,7 @@ class EmbeddedUtterance:
     reason: str  # "" where there are embeddings
     audio_seconds: float  # 0 of text
     seconds_at_work: float  # of the thread that encoded it
+    remarks: tuple[Remark, ...] = ()  # on its audio
 
 
 def utterances_at_once(encoder: AnyEncoder) -> int:
@@ -158,7 +160,9 @@ def _encode(
         except InvalidAudioError as error:
             reason = str(error)
     seconds_at_work = time.perf_counter() - began
-    return EmbeddedUtterance(row, model_input.content, embeddings, reason, model_input.seconds, seconds_at_work)
+    return EmbeddedUtterance(
+        row, model_input.content, embeddings, reason, model_input.seconds, seconds_at_work, model_input.remarks
+    )
 
 
 def _embed_limited(

@@ -13,6 +13,7 @@ from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row
 from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
 from layerprobe.probe.data.inputs import AudioReader
+from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.pretraining.units import RATE
 from layerprobe.probe.progress import NullProgress
@@ -48,24 +49,28 @@ class InMemoryAudio:
         return digest.hexdigest()
 
 
-def read_into_memory(table: pd.DataFrame, extractor: Any, *, progress: NullProgress) -> InMemoryAudio:
+def read_into_memory(
+    table: pd.DataFrame, extractor: Any, *, reading: ReadingOptions = DEFAULT_READING, progress: NullProgress
+) -> InMemoryAudio:
     """Decode every recording of a manifest; unusable ones and those under half a second are quarantined.
 
     Args:
         table: the manifest's table
         extractor: feature extractor of transformers, whose ``do_normalize`` decides whether recordings are normalised
+        reading: what is read of recordings
         progress: receives the progress
 
     Raises:
         InputError: if no recording can be used
     """
-    reader = AudioReader(AudioHashes(), sampling_rate=RATE, max_duration=MAX_DURATION)
+    reader = AudioReader(AudioHashes(), sampling_rate=RATE, max_duration=MAX_DURATION, reading=reading)
 
     def read(row: Row) -> np.ndarray:
         waveform = decode_waveform(reader.read(row))
         if len(waveform) < RATE // 2:
             raise InvalidAudioError("shorter than half a second")
-        return np.round(waveform * FULL_SCALE).astype(np.int16)
+        # a mild overshoot of full scale is clipped; as 16 bits it would change its sign
+        return np.clip(np.round(waveform * FULL_SCALE), -FULL_SCALE, FULL_SCALE).astype(np.int16)
 
     candidates: list[Row] = table.to_dict("records")
     quarantine, rows, waveforms = Quarantine(), [], []

@@ -127,7 +127,7 @@ class _Run:
         self.heads.to(device)
         self._trained = [p for p in (*self.student.parameters(), *self.heads.parameters()) if p.requires_grad]
         rate = int(teacher.extractor.sampling_rate)
-        self._reader = AudioReader(AudioHashes(), sampling_rate=rate, max_duration=MAX_DURATION)
+        self._reader = AudioReader(AudioHashes(), sampling_rate=rate, max_duration=MAX_DURATION, reading=plan.reading)
         self._rows: list[Row] = table.to_dict("records")
         speakers = table["speaker_id"].tolist()
         held_out, self._training_rows = hold_out_speakers(speakers, fraction=plan.held_out, seed=plan.seed)

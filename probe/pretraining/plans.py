@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.encoders.hooks import tensors_hash
 from layerprobe.probe.encoders.loading import EMBEDDED
 from layerprobe.probe.encoders.speech import NEVER_READ, LoadedModel
@@ -39,6 +40,13 @@ class DistilPlan:
     held_out: float  # fraction of the speakers
     eval_every: int  # steps between two evaluations
     seed: int
+    audio_channels: str = DEFAULT_READING.channels_in_plan  # how channels become one
+    end_silence: str = DEFAULT_READING.silence_in_plan  # what becomes of digital silence at the ends
+
+    @property
+    def reading(self) -> ReadingOptions:
+        """What is read of recordings."""
+        return ReadingOptions.from_plan(self.audio_channels, self.end_silence)
 
 
 def default_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -61,6 +69,7 @@ def plan_distillation(teacher: LoadedModel, options: DistilOptions) -> DistilPla
     encoder: Any = teacher.family.encoder(teacher.model).float()
     final_norm = teacher.family.final_norm(encoder)
     names = layer_names(len(teacher.family.blocks(encoder)), final_norm=final_norm is not None)
+    reading = ReadingOptions(options.channel, options.trim_silence)
     return DistilPlan(
         teacher=teacher.upstream,
         revision=teacher.revision,
@@ -80,6 +89,8 @@ def plan_distillation(teacher: LoadedModel, options: DistilOptions) -> DistilPla
         held_out=0.1,
         eval_every=options.eval_every,
         seed=options.seed,
+        audio_channels=reading.channels_in_plan,
+        end_silence=reading.silence_in_plan,
     )
 
 
@@ -103,6 +114,13 @@ class PretrainPlan:
     eval_every: int  # steps between two evaluations and checkpoints
     precision: str  # float32 or bfloat16
     seed: int
+    audio_channels: str = DEFAULT_READING.channels_in_plan  # how channels become one
+    end_silence: str = DEFAULT_READING.silence_in_plan  # what becomes of digital silence at the ends
+
+    @property
+    def reading(self) -> ReadingOptions:
+        """What is read of recordings."""
+        return ReadingOptions.from_plan(self.audio_channels, self.end_silence)
 
 
 def plan_pretraining(options: PretrainOptions, *, weights: str = "") -> PretrainPlan:
@@ -117,6 +135,7 @@ def plan_pretraining(options: PretrainOptions, *, weights: str = "") -> Pretrain
     """
     if options.precision not in ("float32", "bfloat16"):
         raise InputError(f"precision {options.precision!r} is unknown; choose float32 or bfloat16.")
+    reading = ReadingOptions(options.channel, options.trim_silence)
     return PretrainPlan(
         config=_configuration(options.config),
         label_source=MFCC if options.label_source == MFCC else Path(options.label_source).name,
@@ -134,6 +153,8 @@ def plan_pretraining(options: PretrainOptions, *, weights: str = "") -> Pretrain
         eval_every=options.eval_every,
         precision=options.precision,
         seed=options.seed,
+        audio_channels=reading.channels_in_plan,
+        end_silence=reading.silence_in_plan,
     )
 
 

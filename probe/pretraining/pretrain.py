@@ -101,7 +101,8 @@ def run_pretraining(
     progress, out = progress or NullProgress(), Path(out)
     fingerprint = check_folder(out, PLAN, plan, table, kind="pre-training")
     with torch.random.fork_rng(devices=[]):
-        audio = read_into_memory(table.sort_values("utterance_id"), extractor, progress=progress)
+        rows = table.sort_values("utterance_id")
+        audio = read_into_memory(rows, extractor, reading=plan.reading, progress=progress)
         run = _Run(audio, plan, frames_of, out=out, device=device, progress=progress)
         claim_folder(out, PLAN, plan, fingerprint)
         log, quarantine = run.train(out / STATE, stop_after), run.audio.quarantine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerprobe.probe.training.options import option
+from layerprobe.probe.training.options import channel_option, option, trim_silence_option
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class DistilOptions:
         None, low=0, help="Seed of a student with random weights instead of the teacher's, as a control."
     )
     train_front_end: bool = option(False, help="Train the convolutional front end of the student as well.")
+    channel: str | None = channel_option()
+    trim_silence: bool = trim_silence_option()
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,5 @@ class PretrainOptions:
     eval_every: int = option(250, low=1, help="Steps between two evaluations on held-out speakers.")
     precision: str = option("float32", help="Precision of training: float32 or bfloat16.")
     seed: int = option(0, low=0, help="Random seed of units, masks, batches and held-out speakers.")
+    channel: str | None = channel_option()
+    trim_silence: bool = trim_silence_option()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from layerprobe.probe.data.manifest.schema import Manifest
+from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.encoders.hooks import tensors_hash
 from layerprobe.probe.encoders.loading import load_model
 from layerprobe.probe.encoders.speech import NEVER_READ
@@ -76,6 +77,13 @@ class TrainPlan:
     precision: str  # float32, or bfloat16 (autocast)
     gradient_checkpointing: bool  # whether activations are recomputed in the backward pass
     libraries: str  # versions of libraries that can change a number
+    audio_channels: str = DEFAULT_READING.channels_in_plan  # how channels become one
+    end_silence: str = DEFAULT_READING.silence_in_plan  # what becomes of digital silence at the ends
+
+    @property
+    def reading(self) -> ReadingOptions:
+        """What is read of recordings."""
+        return ReadingOptions.from_plan(self.audio_channels, self.end_silence)
 
     def fingerprint(self) -> str:
         """Return twelve hex digits that identify the plan."""
@@ -125,6 +133,7 @@ def plan_training(
         raise InputError("A regressor needs an encoder: give --audio-encoder, --text-encoder or both.")
     if optimiser.precision not in PRECISIONS:
         raise InputError(f"precision {optimiser.precision!r} is unknown; choose auto, float32 or bfloat16.")
+    reading = ReadingOptions(encoders.channel, encoders.trim_silence)
     loaded, audio, text = _load_encoders(encoders, show_download=show_download)
     targets = head.targets or tuple(manifest.targets)
     plan = TrainPlan(
@@ -154,6 +163,8 @@ def plan_training(
         precision=_precision(optimiser.precision, device),
         gradient_checkpointing=optimiser.gradient_checkpointing,
         libraries=", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in LIBRARIES),
+        audio_channels=reading.channels_in_plan,
+        end_silence=reading.silence_in_plan,
     )
     return loaded, plan
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerprobe.probe.training.options import option
+from layerprobe.probe.training.options import channel_option, option, trim_silence_option
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class EncoderOptions:
         None, low=0, help="Seed of random weights instead of the checkpoints', as a control."
     )
     text_column: str = option("transcript", help="Column of the manifest that the text encoder reads.")
+    channel: str | None = channel_option()
+    trim_silence: bool = trim_silence_option()
     max_duration: float = option(30.0, low=0.1, help="Maximum duration; longer utterances are quarantined.")
     freeze: tuple[str, ...] = option(
         (),

@@ -154,7 +154,12 @@ def run_training(
         freeze(regressor, plan.frozen)
         regressor.to(device)
         dataset = UtteranceDataset(
-            table, regressor, text_column=plan.text_column, max_duration=plan.max_duration, progress=progress
+            table,
+            regressor,
+            text_column=plan.text_column,
+            max_duration=plan.max_duration,
+            reading=plan.reading,
+            progress=progress,
         )
         stack.callback(dataset.close)
         rows = assign_speakers(dataset.table, plan)

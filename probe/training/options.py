@@ -35,6 +35,20 @@ def option(
     return field(default=default, metadata={KEY: Option(help, name, low, high, metavar)})
 
 
+def channel_option() -> Any:
+    """Return the option of `probe.data.reading.ReadingOptions.channel`, which several stages have."""
+    return option(
+        None,
+        help="Channel to read of recordings with several: first, loudest, or mean even where they cancel in it; by "
+        "default the mean, and recordings whose channels cancel are quarantined.",
+    )
+
+
+def trim_silence_option() -> Any:
+    """Return the option of `probe.data.reading.ReadingOptions.trim_silence`, which several stages have."""
+    return option(False, help="Leave digital silence at the ends of recordings out.")
+
+
 def read_options(options: type[Any]) -> dict[str, Option]:
     """Return the option of each field of a dataclass, by the field's name."""
     return {f.name: f.metadata[KEY] for f in fields(options)}

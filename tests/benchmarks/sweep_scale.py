@@ -29,7 +29,7 @@ TARGETS = ("arousal", "valence", "dominance")
 def plan(n_layers: int) -> ExtractionPlan:
     layers = tuple(map(str, range(n_layers)))
     texts = dict.fromkeys(("revision", "weights", "layer_convention", "adapter", "preprocessing", "resampler"), "")
-    texts |= dict.fromkeys(("audio_channels", "chunking", "forward", "libraries"), "")
+    texts |= dict.fromkeys(("audio_channels", "end_silence", "chunking", "forward", "libraries"), "")
     return ExtractionPlan(
         upstream="synthetic", architecture="none", random_init=None, layers=layers, sampling_rate=16_000,
         text_column=None, poolings=("mean",), precision="float32", storage_dtype="float32", **texts,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+import soundfile
 from helpers.cache_rows import content_hash
 from helpers.command_line import refused, run
+from helpers.voices import voice, write_table
 
 from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.encoders.loading import ACOUSTIC
 from layerprobe.probe.extraction.settings import encoder_name_in
 
 
@@ -18,7 +22,8 @@ def first(ten_voices, tmp_path_factory):
     path = tmp_path_factory.mktemp("first") / "a.zarr"
     result = run(
         "extract", ten_voices.path, "--encoder", "embedded", "--random-init", 3, "--precision", "bfloat16", "--pooling",
-        "max", "--pooling", "mean", "--storage-dtype", "float16", "--device", "cpu", "--out", path,
+        "max", "--pooling", "mean", "--storage-dtype", "float16", "--channel", "loudest", "--trim-silence", "--device",
+        "cpu", "--out", path,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     return path
@@ -106,3 +111,55 @@ def test_the_hub_s_encoder_is_found_by_its_commit(first):
     assert encoder_name_in(replace(plan, upstream="team/hubert", revision="abc")) == "team/hubert@abc"
     assert encoder_name_in(replace(plan, upstream="acoustic")) == "acoustic"
     assert encoder_name_in(replace(plan, upstream="hubert")) == ""
+
+
+@pytest.fixture
+def opposite(tmp_path):
+    """Two utterances: one whose channels cancel, and one with three seconds of zeros behind it."""
+    waveform = voice(1.0)
+    soundfile.write(tmp_path / "a.wav", np.stack([waveform, -waveform], axis=1), 16_000)
+    soundfile.write(tmp_path / "b.wav", np.concatenate([waveform, np.zeros(48_000, dtype=np.float32)]), 16_000)
+    rows = [{"utterance_id": n, "path": f"{n}.wav", "speaker_id": n, "arousal": k} for k, n in enumerate("ab", 1)]
+    return write_table(tmp_path, rows)
+
+
+@pytest.mark.parametrize("parallel", [(), pytest.param(("--processes", 2), marks=pytest.mark.long)])
+def test_what_cancels_and_what_is_silent_is_printed_with_what_to_do(opposite, tmp_path, parallel):
+    out = tmp_path / "a.zarr"
+    result = run("extract", opposite, "--encoder", ACOUSTIC, "--out", out, *parallel)
+    assert result.exit_code == 0, result.output
+    assert (
+        "  a: its 2 channels cancel in their mean (opposite phase), in 100 % of the recording; read one"
+        in result.stdout
+    )
+    silence = "1 utterance has long digital silence at an end (longest 3.0 s: b), which counts in the pooling; --trim"
+    assert f"  {silence}" in result.stdout
+    assert f"\n{silence}" in run("cache", "info", out).stdout
+
+
+def test_a_channel_and_trimming_are_taken_from_a_plan_and_overruled(opposite, tmp_path):
+    first, second, third = (tmp_path / f"{name}.zarr" for name in ("first", "second", "third"))
+    result = run("extract", opposite, "--encoder", ACOUSTIC, "--channel", "first", "--trim-silence", "--out", first)
+    assert (
+        "0 were cached before, 0 quarantined.\n  1 utterance has digital silence at the ends, which was"
+        in result.stdout
+    )
+    result = run("extract", opposite, "--plan", first, "--out", second)
+    assert "differs" not in result.stdout
+    assert content_hash(first) == content_hash(second)
+    assert open_cache(first).plan == open_cache(second).plan
+    result = run("extract", opposite, "--plan", first, "--channel", "loudest", "--out", third)
+    assert f"Plan of {first}; --channel of the command line instead of its own.\n" in result.stdout
+    assert "The plan differs from that of --plan: audio_channels 'loudest', not 'first'.\n" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["extract", "check-encoder", "transcribe"])
+def test_an_unknown_channel_is_refused_by_every_command_that_reads_audio(opposite, tmp_path, command):
+    options = {
+        "extract": (opposite, "--encoder", "embedded", "--out", tmp_path / "a.zarr"),
+        "check-encoder": ("--encoder", "embedded", "--manifest", opposite),
+        "transcribe": (opposite, "--asr", "none"),
+    }[command]
+    assert refused(command, *options, "--channel", "left") == (
+        "Error: channel 'left' is unknown; choose first, loudest or mean."
+    )

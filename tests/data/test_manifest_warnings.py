@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
+import soundfile
 from helpers.command_line import run as command
-from helpers.voices import write_table
+from helpers.voices import voice, write_table
 
 from layerprobe.probe.data.manifest.read import read_numbered_manifest
 from layerprobe.probe.data.manifest_warnings import manifest_warnings
@@ -107,6 +109,29 @@ def test_audio_that_cannot_be_decoded_is_found_with_the_option_for_it(tmp_path, 
     assert (name, row) == ("undecodable-audio", (4,))
     assert message.startswith("2.wav: could not be decoded")
     assert late == ("undecodable-audio", "4.wav: span 0.1 to 9 s lies outside the recording of 0.2 s", (6,))
+
+
+def test_audio_that_is_not_what_was_meant_is_found_with_the_option_for_it(tmp_path, rows):
+    waveform, zeros = voice(0.4), np.zeros(20_000, dtype=np.float32)
+    recordings = [
+        np.stack([waveform, -waveform], axis=1),
+        20_000 * waveform / np.abs(waveform).max(),
+        np.concatenate([waveform, zeros]),
+        np.stack([waveform, 0 * waveform], axis=1),
+        np.stack([waveform, -0.4 * waveform], axis=1),
+    ]
+    for k, samples in enumerate(recordings):
+        soundfile.write(tmp_path / str(rows[k]["path"]), samples, 16_000, subtype="FLOAT")
+    assert warnings(tmp_path, rows) == []
+    cancels, beyond, in_part, silence, silent = warnings(tmp_path, rows, audio=True)
+    assert cancels[0] == beyond[0] == "undecodable-audio"
+    assert "0.wav: its 2 channels cancel in their mean (opposite phase), in 100 % of the recording; read" in cancels[1]
+    assert "1.wav: values reach 20,000 times full scale (1.0); divide the samples by 32768" in beyond[1]
+    assert in_part == (
+        "channels-cancel-in-part", "4.wav: the channels cancel in part: their mean keeps 31 % of their energy", (6,)
+    )  # fmt: skip
+    assert silence == ("silence-at-ends", "2.wav: 1.2 s of digital silence at an end", (4,))
+    assert silent == ("silent-channel", "3.wav: 1 of the channels is silent", (5,))
 
 
 def test_the_command_prints_each_warning_counts_them_and_succeeds(tmp_path, rows):

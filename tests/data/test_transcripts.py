@@ -15,6 +15,7 @@ from helpers.voices import voice, write_table
 
 from layerprobe.probe.data.asr import load_recogniser, transcribe
 from layerprobe.probe.data.manifest.read import read_manifest
+from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.data.transcripts import FoundTranscripts, add_transcripts, read_transcripts
 from layerprobe.probe.exceptions import InputError
 
@@ -70,10 +71,15 @@ def test_an_interrupted_run_is_resumed_and_a_torn_line_is_transcribed_again(corp
     assert rest.n_encoded == 12 - 5
     pd.testing.assert_frame_equal(rest.table, whole.table)
     assert all(json.loads(line) for line in file.read_text().splitlines())
+    intact = tmp_path / "intact.jsonl"
+    intact.write_text(file.read_text())
     file.write_text("".join([lines[0], "rubbish\n", *lines[1:]]))
     with pytest.raises(InputError, match="line 2 can't be read"):
         transcribe(table, recogniser, column="transcript", progress_file=file)
-    assert json.loads(lines[0]) == {"format_version": 1, "recogniser": "ctc"}
+    reading = {"audio_channels": "mean", "end_silence": "kept"}
+    assert json.loads(lines[0]) == {"format_version": 1, "recogniser": "ctc"} | reading
+    with pytest.raises(InputError, match="audio that was read with another --channel or --trim-silence"):
+        transcribe(table, recogniser, column="transcript", progress_file=intact, reading=ReadingOptions("first"))
     file.write_text(json.dumps({"format_version": 2, "recogniser": "ctc"}) + "\n")
     with pytest.raises(InputError, match=r"has format_version 2, not 1\. Delete the file to start anew"):
         transcribe(table, recogniser, column="transcript", progress_file=file)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from fnmatch import fnmatch
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 import zarr
 from helpers.command_line import run as command
 from helpers.documented_formats import TYPES, differences, documented, fields_of, wrong_values
 from helpers.every_command import make_material
+from helpers.voices import voice
 
 from layerprobe.probe.cache.lease import leased
 from layerprobe.probe.encoders.loading import load_encoder
@@ -25,9 +28,12 @@ FEW = ("--steps", 2, "--batch-size", 2, "--eval-every", 1)
 
 @pytest.fixture(scope="module")
 def cache(folders, ten_voices, tmp_path_factory):
-    """A cache in 16-bit precision, with all files that one can have, and an utterance in quarantine."""
-    path = tmp_path_factory.mktemp("caches") / "hubert.zarr"
-    return extract(ten_voices, load_encoder(str(folders["hubert"]), precision="bfloat16"), path)
+    """A cache in 16-bit precision, with all files that one can have, and utterances in quarantine and with remarks."""
+    folder = tmp_path_factory.mktemp("caches")
+    soundfile.write(folder / "silent-end.wav", np.concatenate([voice(1.0), np.zeros(32_000)]), 16_000)
+    row = {"utterance_id": "silent-end", "path": str(folder / "silent-end.wav"), "speaker_id": "new", "arousal": 2}
+    manifest = replace(ten_voices, table=pd.concat([ten_voices.table, pd.DataFrame([row])], ignore_index=True))
+    return extract(manifest, load_encoder(str(folders["hubert"]), precision="bfloat16"), folder / "hubert.zarr")
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +155,7 @@ def test_tables_of_caches_and_trainings_are_described(cache, trained_models):
             assert differences(file, columns) == COMPLETE, path
             assert wrong_values(file, table) == []
             seen.add(file)
-    assert len(seen) >= 3
+    assert {f"NAME.zarr/extraction/{name}.csv" for name in ("quarantine", "audio_remarks", "precision_error")} <= seen
 
 
 def test_journal_lease_and_regressor_have_the_documented_keys(cache, trained_models, tmp_path):

@@ -14,6 +14,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.estimate import estimate_resources, size_text
 from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.extraction.inputs import make_input_reader
+from layerprobe.probe.extraction.settings import ExtractionSettings
 from layerprobe.probe.filesystem import size_of
 from layerprobe.probe.progress import LogProgress
 from layerprobe.probe.system import peak_memory, resident_memory
@@ -78,11 +79,10 @@ def test_where_the_first_utterance_can_not_be_used_no_time_is_estimated(corpus, 
 def test_the_estimated_disk_space_is_the_disk_space_taken(corpus, encoder, tmp_path):
     rows = [row | {"utterance_id": f"{row['utterance_id']}-{k}"} for k in range(50) for row in corpus]
     manifest = manifest_of(tmp_path, rows)
-    reader = make_input_reader(encoder, manifest.table, AudioHashes(), text_column="transcript", max_duration=60)
     for storage in ("float32", "float16"):
-        estimate = estimate_resources(
-            manifest.table, encoder, reader, poolings=encoder.default_poolings, storage_dtype=storage, jobs=2
-        )
+        settings = ExtractionSettings(storage_dtype=storage, jobs=2)
+        reader = make_input_reader(encoder, manifest.table, AudioHashes(), settings)
+        estimate = estimate_resources(manifest.table, encoder, reader, settings)
         extract(manifest, encoder, tmp_path / f"{storage}.zarr", storage_dtype=storage)
         assert estimate.n_bytes == pytest.approx(size_of(tmp_path / f"{storage}.zarr"), rel=0.1)
 

@@ -154,6 +154,7 @@ def test_nothing_is_embedded_before_fit(encoder):
         ({"poolings": "mean"}, "poolings is 'mean'; give a tuple of names, e.g. ('mean', 'std')."),
         ({"poolings": ("median",)}, "pooling 'median' is unknown"),
         ({"sampling_rate": 0}, "sampling_rate is 0; give the waveforms' rate in Hz, e.g. 16000."),
+        ({"channel": "left"}, "channel 'left' is unknown; choose first, loudest or mean."),
         ({"n_jobs": 0}, "n_jobs is 0; give 1 or more, or None for one per core."),
         ({"encoder": 3}, "encoder is a int; give a name, a folder, or a loaded encoder."),
     ],
@@ -161,6 +162,19 @@ def test_nothing_is_embedded_before_fit(encoder):
 def test_wrong_parameters_are_refused_by_fit(encoder, choices, message):
     with pytest.raises(InputError, match=f"^{re.escape(message)}"):
         LayerEmbedder(**{"encoder": encoder} | choices).fit(["a.wav"])
+
+
+def test_what_is_read_of_recordings_is_a_parameter(encoder, tmp_path):
+    waveform = voice(0.5)
+    soundfile.write(tmp_path / "mono.wav", waveform, 16_000, subtype="FLOAT")
+    padded = np.concatenate([waveform, np.zeros(16_000, dtype=np.float32)])
+    soundfile.write(tmp_path / "opposite.wav", np.stack([padded, -padded], axis=1), 16_000, subtype="FLOAT")
+    with pytest.raises(InputError, match=r"its 2 channels cancel in their mean .* --channel mean\. Leave it out"):
+        LayerEmbedder(encoder).fit_transform([str(tmp_path / "opposite.wav")])
+    embedder = LayerEmbedder(encoder, channel="first", trim_silence=True)
+    recordings = [str(tmp_path / "opposite.wav"), padded, str(tmp_path / "mono.wav")]
+    found = clone(embedder).fit_transform(recordings)
+    np.testing.assert_array_equal(found, LayerEmbedder(encoder).fit_transform([waveform] * 3))
 
 
 TAKES = "LayerEmbedder takes a list with one path or one waveform of shape (n_samples,) per utterance"
@@ -175,6 +189,7 @@ TAKES = "LayerEmbedder takes a list with one path or one waveform of shape (n_sa
         (np.array([["a.wav"]]), f"{TAKES}; this has shape (1, 1). Give one column, e.g. frame['path']."),
         (["no.wav"], "utterance 0 (no.wav): no such file. Leave it out, or repair it."),
         ([np.zeros(900)], "utterance 0: silent: every sample is the same. Leave it out, or repair it."),
+        ([1e4 * voice(0.5)], "utterance 0: values reach "),
         ([np.zeros(0)], "utterance 0: empty: it holds no samples. Leave it out, or repair it."),
         ([np.array([0.1, np.nan])], "utterance 0: holds samples that are not finite. Leave it out, or repair it."),
         ([np.arange(900)], "utterance 0: a waveform of int64; give floating-point samples from -1 to 1."),
@@ -211,8 +226,6 @@ def test_audio_whose_header_misstates_the_length_is_read_whole_with_a_warning(tm
     for path in (plain, piped):
         soundfile.write(path, voice(0.5), 16_000)
     with_number(piped, b"data", 0xFFFFFFFF)
-    with pytest.warns(
-        UserWarning, match=r"1 audio file was read although .* \(first: piped\.wav: its header states no"
-    ):
+    with pytest.warns(UserWarning, match="1 utterance has audio that was read whole although the header"):
         found = LayerEmbedder(encoder).fit_transform([plain, piped])
     np.testing.assert_array_equal(found[0], found[1])

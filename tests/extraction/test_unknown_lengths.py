@@ -41,7 +41,7 @@ def test_the_forecast_names_unknown_lengths_and_the_cache_has_the_true_ones(corp
     done = command("extract", corpus, "--encoder", "acoustic", "--out", out)
     assert done.exit_code == 0, done.output
     assert forecast in done.output
-    assert "1 audio file was read although the header misstates the length (first: piped.wav: its header" in done.output
+    assert "1 utterance has audio that was read whole although the header states another length, or none" in done.output
     cache = open_cache(out)
     seconds = np.exp(cache.read_layer("duration", np.arange(cache.n_utterances))[:, 0])
     assert list(cache.utterance_ids) == ["plain.wav", "piped.wav", "piped.flac", "piped.mp3"]

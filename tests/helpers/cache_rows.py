@@ -26,6 +26,7 @@ PLAN = ExtractionPlan(
     sampling_rate=16_000,
     resampler="soxr HQ",
     audio_channels="mean",
+    end_silence="kept",
     text_column=None,
     chunking="one chunk",
     poolings=("mean", "std"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import torch
 from helpers.command_line import run as command
 from helpers.measured_targets import LIBRISPEECH, WHISPER, write_measured_manifest
@@ -17,11 +18,13 @@ from helpers.voices import voice
 from safetensors.torch import load_file
 
 from layerprobe.analysis.similarity.cka import debiased_cka
+from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.encoders.loading import load_model
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.workers import embed
 from layerprobe.probe.pretraining.distil import run_distillation
-from layerprobe.probe.pretraining.plans import DistilPlan, default_layers
+from layerprobe.probe.pretraining.plans import DistilPlan, default_layers, plan_distillation
+from layerprobe.probe.pretraining.settings import DistilOptions
 from layerprobe.probe.pretraining.student import distillation_loss, make_student
 from layerprobe.probe.training.encoder_folder import LOG, STATE
 from layerprobe.probe.version import layerprobe_version
@@ -35,8 +38,6 @@ PLAN = DistilPlan(
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    import soundfile
-
     folder, rows = tmp_path_factory.mktemp("corpus"), []
     for k in range(20):
         soundfile.write(folder / f"u{k:02d}.wav", voice(0.3 + 0.02 * k, pitch=90 + 7 * k, seed=k), 16_000)
@@ -139,6 +140,22 @@ def test_bad_recordings_are_named_and_the_rest_is_used(corpus, folders, tmp_path
     )  # fmt: skip
     assert done.quarantine["utterance_id"].tolist() == ["a0"]
     assert np.isfinite(done.log["validation_loss"]).all()
+
+
+def test_a_channel_is_read_of_recordings_whose_channels_cancel(corpus, folders, tmp_path):
+    rows = corpus.copy()
+    for k, path in enumerate(corpus["path"]):
+        mono, rate = soundfile.read(path)
+        rows.loc[k, "path"] = str(tmp_path / f"{k}.wav")
+        soundfile.write(rows.loc[k, "path"], np.stack([mono, -mono], axis=1), rate)
+    options, found = DistilOptions(blocks=1, steps=2, batch_size=2, channel="first"), {}
+    for name, table in {"stereo": rows, "mono": corpus}.items():
+        teacher = load_model(str(folders["hubert"]))
+        plan = plan_distillation(teacher, options)
+        found[name] = run_distillation(table, teacher, plan, out=tmp_path / name)
+    assert plan.reading == ReadingOptions("first")
+    assert found["stereo"].quarantine.empty
+    pd.testing.assert_frame_equal(found["stereo"].log, found["mono"].log)
 
 
 def test_default_layers_are_those_of_the_paper():

@@ -16,12 +16,15 @@ from helpers.voices import voice
 from sklearn.cluster import KMeans
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
+from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.pretraining.audio_memory import level
+from layerprobe.probe.pretraining.audio_memory import level, read_into_memory
 from layerprobe.probe.pretraining.masked_prediction import MaskedPrediction, crop
-from layerprobe.probe.pretraining.plans import PretrainPlan
+from layerprobe.probe.pretraining.plans import PretrainPlan, plan_pretraining
 from layerprobe.probe.pretraining.pretrain import VALIDATION, layer_frames, run_pretraining
+from layerprobe.probe.pretraining.settings import PretrainOptions
 from layerprobe.probe.pretraining.units import HOP, RATE, WINDOW, MfccFrames, UnitClusters, span_mask
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.training.encoder_folder import LOG, STATE, hold_out_speakers
 
 SMALL = {
@@ -158,6 +161,24 @@ def test_it_is_judged_on_every_held_out_utterance(corpus, tmp_path):
     assert (found["correct_frames"] <= found["masked_frames"]).all()
     # all of them are among those evaluated during training, so the last evaluation has the same result
     assert found["correct_frames"].sum() / found["masked_frames"].sum() == pytest.approx(done.log["accuracy"].iloc[-1])
+
+
+def test_what_is_read_of_recordings_is_in_the_plan_and_overshoot_is_clipped(tmp_path):
+    loud = voice(0.7, seed=3)
+    loud *= 1.5 / np.abs(loud).max()
+    recordings = {"opposite": np.stack([loud, -loud], axis=1), "tail": np.concatenate([loud, np.zeros(RATE)])}
+    for name, waveform in recordings.items():
+        soundfile.write(tmp_path / f"{name}.wav", waveform, RATE, subtype="FLOAT")
+    table = pd.DataFrame({"utterance_id": list(recordings), "path": [str(tmp_path / f"{n}.wav") for n in recordings]})
+    table["speaker_id"] = "s"
+    plan = plan_pretraining(PretrainOptions(channel="first", trim_silence=True))
+    assert plan.reading == ReadingOptions("first", trim_silence=True)
+    audio = read_into_memory(table, EXTRACTOR, reading=plan.reading, progress=NullProgress())
+    for k in range(2):
+        np.testing.assert_allclose(audio.samples(k), np.clip(loud, -1, 1), atol=1e-4)
+    by_default = read_into_memory(table, EXTRACTOR, progress=NullProgress())
+    assert by_default.quarantine["utterance_id"].tolist() == ["opposite"]
+    assert [len(w) for w in by_default.waveforms] == [len(loud) + RATE]
 
 
 def test_recordings_are_normalised_as_by_transformers(corpus):
