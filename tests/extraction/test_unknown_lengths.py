@@ -25,7 +25,7 @@ def corpus(tmp_path):
     for name in ("piped.flac", "cut.flac"):
         content = with_flac_total(tmp_path / name, 0).read_bytes()
     (tmp_path / "cut.flac").write_bytes(content[:-9])
-    without_xing(write_vbr(tmp_path / "piped.mp3", np.concatenate([samples, 1e-4 * samples])))
+    without_xing(write_vbr(tmp_path / "piped.mp3", np.concatenate([samples, 0.01 * samples])))
     names = ["plain.wav", "piped.wav", "piped.flac", "piped.mp3", "cut.flac"]
     rows = [
         {"utterance_id": name, "path": name, "speaker_id": f"s{k}", "arousal": 1 + k} for k, name in enumerate(names)
