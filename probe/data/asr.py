@@ -151,7 +151,7 @@ def transcribe(
                 file.write(json.dumps({"utterance_id": name, "content": content, "text": text}) + "\n")
                 file.flush()
             texts[missing[index]] = text
-    source.log_misstated_lengths(progress)
+    source.log_remarks(progress)
     filled = fill_column(table, texts, source=recogniser.name, column=column)
     return Transcription(filled, n_encoded, sum(t == "" for t in texts), quarantine.table())
 

@@ -20,6 +20,7 @@ import soundfile
 from layerprobe.probe.data.containers.inspection import foreign_format, inspect_length
 from layerprobe.probe.data.forward_decoding import ForwardDecoder, OpenDecoders
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions, Recording, make_recording
+from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark
 from layerprobe.probe.exceptions import InvalidAudioError as InvalidAudioError
 
 # Label files round times, so a span may end this much after the recording; more is a wrong span.
@@ -29,11 +30,11 @@ _DECODERS = OpenDecoders()
 
 @dataclass(frozen=True)
 class Decoded:
-    """Decoded audio, before its channels become one."""
+    """Samples of an audio file, before its channels become one."""
 
     channels: np.ndarray  # (n_samples, n_channels) float32, at least one sample
     rate: int  # Hz
-    misstated: str = ""  # what the file's header misstates, where it was read whole nevertheless
+    remark: str = ""  # what the file's header misstates, where it was read whole nevertheless
 
 
 def read_audio_file(
@@ -75,9 +76,14 @@ def read_recording(
             recording, too long, not finite, beyond full scale or silent, or if its channels cancel
     """
     decoded = decode_audio_file(path, start=start, end=end, max_duration=max_duration)
-    rate = decoded.rate if sampling_rate is None else sampling_rate
-    recording = make_recording(decoded.channels, decoded.rate, sampling_rate=rate, reading=reading)
-    return replace(recording, misstated=decoded.misstated)
+    rate = decoded.rate
+    recording = make_recording(
+        decoded.channels, rate, sampling_rate=rate if sampling_rate is None else sampling_rate, reading=reading
+    )
+    if not decoded.remark:
+        return recording
+    remark = Remark(MISSTATED_LENGTH, len(decoded.channels) / rate, decoded.remark)
+    return replace(recording, remarks=(*recording.remarks, remark))
 
 
 def decode_audio_file(
@@ -85,7 +91,7 @@ def decode_audio_file(
 ) -> Decoded:
     """Decode an audio file, or a span of it, with all its channels at its own rate.
 
-    Arguments and errors are those of `read_audio_file`, which finds samples that can't be used, too.
+    Arguments and errors are those of `read_audio_file`, which checks the samples, too.
     """
     path = Path(path)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +13,7 @@ from layerprobe.probe.data.audio import InvalidAudioError, read_recording
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row, span_of
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
-from layerprobe.probe.data.remarks import Remark
+from layerprobe.probe.data.remarks import Remark, remark_sentences
 from layerprobe.probe.progress import NullProgress
 
 NO_TEXT = "no text"  # the content of a row whose transcript is empty
@@ -61,7 +60,7 @@ class AudioReader:
     ) -> None:
         """Set the sampling rate in Hz, the duration in seconds above which audio is refused, and what is read of it."""
         self._hashes, self._rate, self._max_duration, self._reading = hashes, sampling_rate, max_duration, reading
-        self.misstated: dict[str, str] = {}  # by path: what a header misstates, of files that were read nevertheless
+        self._remarks: dict[tuple[str, str], Remark] = {}  # by utterance and name
 
     def content(self, row: Row) -> str:
         """Return the file's hash and the span."""
@@ -74,30 +73,16 @@ class AudioReader:
             recording = read_recording(
                 path, sampling_rate=self._rate, max_duration=self._max_duration, reading=self._reading, **span
             )
-            if recording.misstated:
-                self.misstated[path] = recording.misstated
+            self._remarks.update({(str(row.get("utterance_id", path)), one.name): one for one in recording.remarks})
             seconds = len(recording.waveform) / self._rate
             return ModelInput(self._hashes.hash_row(row), recording.waveform, seconds, remarks=recording.remarks)
         except InvalidAudioError as error:
             return ModelInput("", np.empty(0, dtype=np.float32), reason=str(error))
 
-    def log_misstated_lengths(self, progress: NullProgress) -> None:
-        """Log a line on the files so far whose headers misstate their length and that were read nevertheless."""
-        if summary := misstated_summary(self.misstated):
-            progress.log(summary)
-
-
-def misstated_summary(misstated: dict[str, str]) -> str:
-    """Return a sentence on files whose headers misstate their length and that were read; "" where there are none.
-
-    Args:
-        misstated: what each misstates, by path
-    """
-    if not misstated:
-        return ""
-    path, first = min(misstated.items())
-    which = "1 audio file was" if len(misstated) == 1 else f"{len(misstated)} audio files were"
-    return f"{which} read although the header misstates the length (first: {Path(path).name}: {first})."
+    def log_remarks(self, progress: NullProgress) -> None:
+        """Log a sentence for each kind of remark on the audio that was read so far."""
+        for sentence in remark_sentences((name, remark) for (name, _), remark in sorted(self._remarks.items())):
+            progress.log(sentence)
 
 
 class TextReader:

@@ -17,6 +17,7 @@ from layerprobe.probe.data.inputs import MAX_DURATION
 from layerprobe.probe.data.manifest.read import NumberedManifest
 from layerprobe.probe.data.manifest.schema import Target, rater_columns
 from layerprobe.probe.data.reading import DEFAULT_READING
+from layerprobe.probe.data.remarks import Remark
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
@@ -51,9 +52,8 @@ def manifest_warnings(
     differ in case or spaces only. ``speaker-gender``: a speaker with several genders. ``duplicate-audio``: several
     utterances from the same span of one file. ``speaker-in-splits``: a speaker in several of training, development
     and test. ``path-outside-corpus``: files outside the manifest's folder. ``undecodable-audio``: audio that
-    extraction would quarantine. ``misstated-length``: audio that is read although its header states another length.
-    ``silence-at-ends``, ``channels-cancel-in-part``, ``silent-channel``: audio on which extraction would remark, see
-    `probe.data.remarks`.
+    extraction would quarantine. ``silence-at-ends``, ``channels-cancel-in-part``, ``silent-channel``,
+    ``misstated-length``: audio on which extraction would remark, see `probe.data.remarks`.
 
     Args:
         numbered: a manifest that has been checked, with its row numbers
@@ -156,19 +156,24 @@ def _doubtful_audio(table: pd.DataFrame, progress: NullProgress) -> Iterator[Fin
     quarantine = Quarantine()
     rows: list[Row] = table.to_dict("records")
 
-    def decode(row: Row) -> list[tuple[str, str]]:
+    def decode(row: Row) -> tuple[Remark, ...]:
         path, span = str(row["path"]), span_of(row)
-        recording = read_recording(path, sampling_rate=None, max_duration=MAX_DURATION, reading=DEFAULT_READING, **span)
-        misstated = [("misstated-length", recording.misstated)] if recording.misstated else []
-        return [*misstated, *((remark.name, str(remark)) for remark in recording.remarks)]
+        return read_recording(
+            path, sampling_rate=None, max_duration=MAX_DURATION, reading=DEFAULT_READING, **span
+        ).remarks
 
-    decoded = read_audio(rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress)
-    remarked = [(name, k, text) for k, remarks in decoded for name, text in remarks]
+    remarked = [
+        (k, remark)
+        for k, remarks in read_audio(
+            rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress
+        )
+        for remark in remarks
+    ]
     positions = {name: k for k, name in enumerate(table["utterance_id"])}
     for name, (path, reason) in quarantine.refused.items():
         yield "undecodable-audio", f"{Path(path).name}: {reason}", _rows(positions[name])
-    for name, k, text in sorted(remarked):
-        yield name, f"{Path(str(rows[k]['path'])).name}: {text}", _rows(k)
+    for row, remark in sorted(remarked, key=lambda one: (one[1].name, one[0])):
+        yield remark.name, f"{Path(str(rows[row]['path'])).name}: {remark}", _rows(row)
 
 
 def _varying(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.Series[str]]]:

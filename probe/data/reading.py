@@ -70,7 +70,6 @@ class Recording:
 
     waveform: np.ndarray  # (n_samples,) float32, full scale -1 to 1
     remarks: tuple[Remark, ...] = ()
-    misstated: str = ""  # what the file's header misstates, where it was read whole nevertheless
 
 
 def make_recording(

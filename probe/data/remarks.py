@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 LONG_SILENCE = "silence-at-ends"  # value: seconds of the longer end
 TRIMMED = "silence-trimmed"  # value: seconds that were left out
 CANCELS_IN_PART = "channels-cancel-in-part"  # value: fraction of the channels' energy that the mean keeps
+MISSTATED_LENGTH = "misstated-length"  # value: seconds that are there, or of the span
 SILENT_CHANNEL = "silent-channel"  # value: number of silent channels
 
 
@@ -17,9 +18,12 @@ class Remark:
 
     name: str  # stable, one of those above
     value: float
+    detail: str = field(default="", compare=False)  # what is known while the file is read, and not kept
 
     def __str__(self) -> str:
         """Return the remark as text, such as ``20.0 s of digital silence at an end``."""
+        if self.name == MISSTATED_LENGTH:
+            return self.detail or f"its header misstates its length; {self.value:.1f} s were read"
         if self.name == LONG_SILENCE:
             return f"{self.value:.1f} s of digital silence at an end"
         if self.name == TRIMMED:
@@ -44,6 +48,11 @@ def _sentence(name: str, found: list[tuple[float, str]]) -> str:
         return (
             f"{have} long digital silence at an end (longest {highest:.1f} s: {longest}), which counts in the pooling; "
             "--trim-silence leaves it out."
+        )
+    if name == MISSTATED_LENGTH:
+        return (
+            f"{have} audio that was read whole although the header states another length, or none (first: "
+            f"{found[0][1]}); layerprobe manifest validate --audio names each."
         )
     if name == TRIMMED:
         return f"{have} digital silence at the ends, which was left out ({sum(map(_value, found)):.1f} s in all)."

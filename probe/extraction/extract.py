@@ -12,7 +12,7 @@ from layerprobe.probe.cache.journal import FILES, JOURNAL
 from layerprobe.probe.cache.store import BLOCK, Cache, CacheMismatchError, open_cache
 from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError
 from layerprobe.probe.data.audio_hashes import AudioHashes, records
-from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, AudioReader, InputReader
+from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder
@@ -156,8 +156,6 @@ def run_extraction(
             if isinstance(encoder, SpeechEncoder) and not pending.empty:
                 _log_numerics(encoder, pending, writer.path, settings.reading, progress)
             encoded = _encode(pending, encoder, reader, writer, remarks, settings, progress)
-            if isinstance(reader, AudioReader):
-                reader.log_misstated_lengths(progress)
             n_without_text = sum(content == NO_TEXT for content in writer.cached.values())
         finally:
             hashes.save()

@@ -21,8 +21,9 @@ except ImportError as missing:
 
 from layerprobe.probe.data.audio import InvalidAudioError, read_recording
 from layerprobe.probe.data.audio_hashes import Row
-from layerprobe.probe.data.inputs import MAX_DURATION, ModelInput, misstated_summary
-from layerprobe.probe.data.reading import ReadingOptions, make_recording
+from layerprobe.probe.data.inputs import MAX_DURATION, ModelInput
+from layerprobe.probe.data.reading import ReadingOptions, Recording, make_recording
+from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark, remark_sentences
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.encoders.pooling import pooling_named
@@ -133,14 +134,16 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         reader = _RecordingReader(recordings, self.sampling_rate, encoder.sampling_rate, reading)
         jobs = self.n_jobs or utterances_at_once(encoder)
         layer, vectors = encoder.layers.index(self.layer_), []
+        misstated: list[tuple[str, Remark]] = []
         in_order = embed_in_order(table, encoder, reader, poolings=self.poolings_, jobs=jobs, loaders=2)
         for k, embedded in enumerate(in_order):
             if embedded.embeddings is None:
                 name = f" ({recordings[k]})" if isinstance(recordings[k], str | Path) else ""
                 raise InputError(f"utterance {k}{name}: {embedded.reason}. Leave it out, or repair it.")
             vectors.append(embedded.embeddings[layer].ravel())
-        if summary := misstated_summary(reader.misstated):
-            warnings.warn(summary, stacklevel=2)
+            misstated += [(str(recordings[k]), one) for one in embedded.remarks if one.name == MISSTATED_LENGTH]
+        for sentence in remark_sentences(misstated):
+            warnings.warn(sentence, stacklevel=2)
         return np.stack(vectors)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -186,7 +189,6 @@ class _RecordingReader:
 
     def __init__(self, recordings: list[Any], rate: int, encoder_rate: int, reading: ReadingOptions) -> None:
         self._recordings, self._rate, self._encoder_rate, self._reading = recordings, rate, encoder_rate, reading
-        self.misstated: dict[str, str] = {}  # by path, as in `AudioReader`
 
     def content(self, row: Row) -> str:
         """Return nothing: these embeddings are not cached."""
@@ -201,16 +203,13 @@ class _RecordingReader:
                 read = read_recording(
                     recording, sampling_rate=self._encoder_rate, max_duration=MAX_DURATION, reading=self._reading
                 )
-                waveform = read.waveform
-                if read.misstated:
-                    self.misstated[str(recording)] = read.misstated
             else:
-                waveform = self._resampled(np.asarray(recording))
+                read = self._resampled(np.asarray(recording))
         except InvalidAudioError as error:
             return ModelInput("", np.empty(0, dtype=np.float32), reason=str(error))
-        return ModelInput("", waveform, len(waveform) / self._encoder_rate)
+        return ModelInput("", read.waveform, len(read.waveform) / self._encoder_rate, remarks=read.remarks)
 
-    def _resampled(self, waveform: np.ndarray) -> np.ndarray:
+    def _resampled(self, waveform: np.ndarray) -> Recording:
         if waveform.ndim != 1:
             raise InvalidAudioError(f"a waveform of shape {waveform.shape}; give one channel, (n_samples,)")
         if waveform.dtype.kind != "f":
@@ -218,7 +217,7 @@ class _RecordingReader:
         if len(waveform) == 0:
             raise InvalidAudioError("empty: it holds no samples")
         samples = waveform.astype(np.float32, copy=False)[:, None]
-        return make_recording(samples, self._rate, sampling_rate=self._encoder_rate, reading=self._reading).waveform
+        return make_recording(samples, self._rate, sampling_rate=self._encoder_rate, reading=self._reading)
 
 
 def _recordings(given: Any) -> list[Any]:

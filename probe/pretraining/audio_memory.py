@@ -85,7 +85,7 @@ def read_into_memory(
     ):
         rows.append(candidates[k])
         waveforms.append(waveform)
-    reader.log_misstated_lengths(progress)
+    reader.log_remarks(progress)
     if not rows:
         raise InputError("No recording can be used. Check the manifest with layerprobe manifest validate.")
     levels = np.array([level(_floats(w), extractor) for w in waveforms], dtype=np.float32)

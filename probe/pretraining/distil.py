@@ -146,7 +146,7 @@ class _Run:
             stop_after=stop_after,
         )
         losses = run_loop(self, self._optimiser, plan, progress=progress)
-        self._reader.log_misstated_lengths(progress)
+        self._reader.log_remarks(progress)
         return losses
 
     def quarantine(self) -> pd.DataFrame:

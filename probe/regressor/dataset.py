@@ -65,7 +65,7 @@ class UtteranceDataset:
             progress=progress,
         )
         self._rows = [candidates[k] for k, _ in usable]
-        self._audio_reader.log_misstated_lengths(progress)
+        self._audio_reader.log_remarks(progress)
         self.table = pd.DataFrame(self._rows, columns=table.columns)
         self.quarantine = quarantine.table()
 

@@ -41,7 +41,7 @@ def assert_whole(path, samples, remark=""):
     """Assert that a file is read whole, that its spans are cut from that, and that the duration is known before."""
     recording = decode_audio_file(path)
     np.testing.assert_array_equal(recording.channels, samples)
-    assert recording.misstated == remark or (remark and remark in recording.misstated)
+    assert recording.remark == remark or (remark and remark in recording.remark)
     assert audio_header(path).duration == len(samples) / RATE
     span = decode_audio_file(path, start=0.25, end=0.75).channels
     np.testing.assert_array_equal(span, samples[4_000:12_000])
@@ -92,7 +92,7 @@ def test_metadata_behind_the_samples_is_no_audio(write, behind):
         path.write_bytes(path.read_bytes()[: -len(behind) - 1] + behind)
         samples = samples[:-1]
     np.testing.assert_array_equal(decode_audio_file(path).channels, samples)
-    assert decode_audio_file(path).misstated == ""
+    assert decode_audio_file(path).remark == ""
 
 
 def test_a_header_with_metadata_alone_is_empty(write):
@@ -103,8 +103,9 @@ def test_a_header_with_metadata_alone_is_empty(write):
     assert reason(path) == "empty: it holds no samples"
 
 
-def test_zeros_behind_the_samples_are_no_audio(write):
-    path, samples = write()
+@pytest.mark.parametrize("container", [*CHUNKED, *UNCHUNKED])
+def test_zeros_behind_the_samples_are_no_audio(write, container):
+    path, samples = write(container)
     path.write_bytes(path.read_bytes() + bytes(4_096))
     assert_whole(path, samples, "4096 bytes of zeros follow its samples, which were not read")
 
@@ -118,7 +119,7 @@ def test_a_file_cut_in_half_is_refused_and_a_few_bytes_less_are_read(write, cont
     path.write_bytes(content[:-7])
     recording = decode_audio_file(path)
     np.testing.assert_array_equal(recording.channels, samples[:-4])
-    assert "which were read" in recording.misstated
+    assert "which were read" in recording.remark
 
 
 @pytest.mark.parametrize("container", [*CHUNKED, *UNCHUNKED])

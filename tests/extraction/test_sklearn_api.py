@@ -226,8 +226,6 @@ def test_audio_whose_header_misstates_the_length_is_read_whole_with_a_warning(tm
     for path in (plain, piped):
         soundfile.write(path, voice(0.5), 16_000)
     with_number(piped, b"data", 0xFFFFFFFF)
-    with pytest.warns(
-        UserWarning, match=r"1 audio file was read although .* \(first: piped\.wav: its header states no"
-    ):
+    with pytest.warns(UserWarning, match="1 utterance has audio that was read whole although the header"):
         found = LayerEmbedder(encoder).fit_transform([plain, piped])
     np.testing.assert_array_equal(found[0], found[1])

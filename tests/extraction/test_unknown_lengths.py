@@ -25,7 +25,7 @@ def corpus(tmp_path):
     for name in ("piped.flac", "cut.flac"):
         content = with_flac_total(tmp_path / name, 0).read_bytes()
     (tmp_path / "cut.flac").write_bytes(content[:-9])
-    without_xing(write_vbr(tmp_path / "piped.mp3", np.concatenate([samples, 1e-4 * samples])))
+    without_xing(write_vbr(tmp_path / "piped.mp3", np.concatenate([samples, 0.01 * samples])))
     names = ["plain.wav", "piped.wav", "piped.flac", "piped.mp3", "cut.flac"]
     rows = [
         {"utterance_id": name, "path": name, "speaker_id": f"s{k}", "arousal": 1 + k} for k, name in enumerate(names)
@@ -41,7 +41,7 @@ def test_the_forecast_names_unknown_lengths_and_the_cache_has_the_true_ones(corp
     done = command("extract", corpus, "--encoder", "acoustic", "--out", out)
     assert done.exit_code == 0, done.output
     assert forecast in done.output
-    assert "1 audio file was read although the header misstates the length (first: piped.wav: its header" in done.output
+    assert "1 utterance has audio that was read whole although the header states another length, or none" in done.output
     cache = open_cache(out)
     seconds = np.exp(cache.read_layer("duration", np.arange(cache.n_utterances))[:, 0])
     assert list(cache.utterance_ids) == ["plain.wav", "piped.wav", "piped.flac", "piped.mp3"]
@@ -60,8 +60,7 @@ def test_a_forecast_of_nothing_but_unknown_lengths_gives_no_hours(corpus):
 
 def test_a_manifest_is_validated_with_what_is_misstated_and_what_is_cut(corpus):
     lines = command("manifest", "validate", corpus, "--audio").stdout.splitlines()
-    names = ("[undecodable-audio]", "[misstated-length]")
-    warned = [line for line in lines if line.startswith("warning ") and any(name in line for name in names)]
+    warned = [line for line in lines if line.startswith("warning ")]
     assert [line.split("row ")[1].split(": ")[:2] for line in warned] == [["6", "cut.flac"], ["3", "piped.wav"]]
     assert "[misstated-length] row 3: piped.wav: its header states no length (0xffffffff); all 48000 bytes" in warned[1]
 
