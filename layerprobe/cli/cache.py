@@ -50,7 +50,7 @@ def info(
         output.print(f"quarantined: {count} × {reason}")
     if manifest is None:
         return
-    checked = read_manifest(manifest, speakers=False)
+    checked = read_manifest(manifest, speakers=False, join_names=False)
     cached, refused, others = coverage(cache, checked.table["utterance_id"].tolist())
     output.print(
         f"{manifest}: {cached} of {len(checked.table)} utterances are cached, {refused} quarantined; {others} rows of "
@@ -102,7 +102,7 @@ def repair(
     from layerprobe.probe.extraction.repair import repair as repair_stage
 
     progress = output.progress
-    checked = read_manifest(manifest, speakers=False)
+    checked = read_manifest(manifest, speakers=False, join_names=False)
     progress.log(f"Loading {upstream.encoder} …")
     encoder = upstream.settings().load(show_download=not output.quiet)
     done = repair_stage(path, checked, encoder, jobs=jobs, progress=progress)
@@ -141,7 +141,7 @@ def merge(
     from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.extraction.shards import merge as merge_stage
 
-    added = merge_stage(path, read_manifest(manifest, speakers=False), progress=output.progress)
+    added = merge_stage(path, read_manifest(manifest, speakers=False, join_names=False), progress=output.progress)
     output.print(f"{path}: {added} rows merged.")
 
 

@@ -41,7 +41,7 @@ def train(
     from layerprobe.probe.results.run_folder import POOLED
 
     progress = output.progress
-    checked = read_manifest(manifest, speakers=not no_speakers)
+    checked = read_manifest(manifest, speakers=not no_speakers, columns=(encoders.text_column,))
     device = choose_device(device)
     progress.log("Loading encoders …")
     loaded, plan = plan_training(

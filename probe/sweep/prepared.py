@@ -48,7 +48,7 @@ def prepare(
     Raises:
         InputError: if the manifest can't be read, or has no plan with these arguments
     """
-    checked = read_manifest(manifest, speakers=arguments["speakers"])
+    checked = read_manifest(manifest, speakers=arguments["speakers"], same_speaker=arguments["same_speaker"])
     plan = plan_sweep(checked, **arguments, caches=_all_caches(caches, random_weights, covariates))
     return PreparedSweep(caches, checked, plan, random_weights, covariates, _split_notes(checked, arguments["folds"]))
 
@@ -92,7 +92,8 @@ def prepare_recorded(
         arguments |= {"folds": changed.get("folds"), "test_split": changed.get("test_split")}
     if "weighted_sum_seeds" in changed:
         arguments["mixes"] = arguments["mixes"] or DEFAULT_MIXES
-    checked = read_manifest(manifest or recorded.check_manifest(), speakers=arguments["speakers"])
+    path, same_speaker = manifest or recorded.check_manifest(), arguments["same_speaker"]
+    checked = read_manifest(path, speakers=arguments["speakers"], same_speaker=same_speaker)
     used = _all_caches(caches, random_weights, covariates)
     other = set() if checked.content_hash() == recorded.content else {"targets"}  # its classes may be others
     plan = override(recorded.plan, plan_sweep(checked, **arguments, caches=used), {*changed, *other})

@@ -1,0 +1,148 @@
+"""Names of speakers, utterances, splits, classes and groups: how they are normalised, and which look alike.
+
+A name is normalised wherever it enters, so that names can be compared as text everywhere else:
+
+1. Unicode's composed form (NFC), so that an ``é`` that macOS stores as two characters is the same ``é``.
+2. Blanks and invisible characters at both ends are removed: spaces of every width, tabs, line ends, no-break and
+   zero-width spaces, marks of byte order and of direction.
+3. Where every known name of a column is a whole number with a decimal ``.0`` ("1.0", "2.0"), as a table of numbers
+   with gaps is written, the ``.0`` is removed.
+
+None of these joins two people. Names that differ further, but only in case, blanks, Unicode form (NFKC), dashes, a
+decimal ``.0`` or leading zeros, are never joined by themselves: `similar_names` finds them, and the user decides.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+# What tables write where a name is missing, in lower case; any name without a letter or digit ("?", "-") is one, too.
+UNKNOWN_SPELLINGS = frozenset(
+    ("nan", "nat", "na", "n/a", "n.a.", "none", "null", "nil", "unknown", "unk", "undefined", "missing",
+     "not available", "unidentified", "unbekannt", "inconnu", "desconocido")
+)  # fmt: skip
+_WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
+_SHORTENED = re.compile(r"-?\d(?:[.,]\d+)?[eE]\+\d+")
+_LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
+_ENCLOSED = re.compile(r"[<\[({#*]*(.*?)[>\])}*]*")
+
+
+def normalise_name(name: str) -> str:
+    r"""Return a name in NFC without blanks or invisible characters at its ends.
+
+    >>> normalise_name("\ufeff s0\u00a0"), normalise_name("Ame\u0301lie") == "Am\u00e9lie"
+    ('s0', True)
+    """
+    if name.isascii() and name.isprintable():
+        return name.strip()
+    name = unicodedata.normalize("NFC", name)
+    start, end = 0, len(name)
+    while start < end and _is_invisible(name[start]):
+        start += 1
+    while end > start and _is_invisible(name[end - 1]):
+        end -= 1
+    return name[start:end]
+
+
+def normalise_names(names: Iterable[str]) -> list[str]:
+    """Return the names of one column normalised; a decimal ``.0`` is removed where every known one has it.
+
+    >>> normalise_names(["1.0", " 2.0", "nan"]), normalise_names(["1.0", "1.5"])
+    (['1', '2', 'nan'], ['1.0', '1.5'])
+    """
+    names = list(names)
+    spelled = {name: normalise_name(name) for name in dict.fromkeys(names)}
+    known = [name for name in set(spelled.values()) if not is_unknown(name)]
+    if known and all(_WHOLE_FLOAT.fullmatch(name) for name in known):
+        spelled = {name: _WHOLE_FLOAT.sub(r"\1", found) for name, found in spelled.items()}
+    return [spelled[name] for name in names]
+
+
+def is_unknown(name: str) -> bool:
+    """Return whether a normalised name is a usual spelling of "not known", in any case and in brackets or not.
+
+    >>> [is_unknown(name) for name in ("", "N/A", "<unk>", "?", "--", "Nan", "Nancy")]
+    [True, True, True, True, True, True, False]
+    """
+    bare = _ENCLOSED.fullmatch(name.casefold())
+    inner = (bare[1] if bare else name.casefold()).strip()
+    return inner in UNKNOWN_SPELLINGS or not any(c.isalnum() for c in inner)
+
+
+def has_lost_digits(name: str) -> bool:
+    """Return whether a name is a long number that a spreadsheet shortened, such as ``1.23457E+15``."""
+    return _SHORTENED.fullmatch(name) is not None
+
+
+def likeness(name: str) -> str:
+    r"""Return a key that similar names have in common; see the module's docstring for what it leaves out.
+
+    >>> len({likeness(name) for name in ("s01", "S1", "s 1", "\uff53\uff11", "s1\u200b", "s1.0")})
+    1
+    >>> likeness("v1.10") == likeness("v1.1"), likeness("v1.01") == likeness("v1.1")
+    (False, False)
+    """
+    if name.isascii() and name.isprintable():
+        text = name.lower().replace(" ", "")
+    else:
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+        text = "".join("-" if unicodedata.category(c) == "Pd" else c for c in text if not _is_invisible(c))
+    return _LEADING_ZEROS.sub("", re.sub(r"(?<=\d)\.0+$", "", text))
+
+
+@dataclass(frozen=True)
+class SimilarNames:
+    """Two or more names of one column that look alike, the most frequent first."""
+
+    names: tuple[str, ...]
+    counts: tuple[int, ...]  # rows of each
+
+    @property
+    def difference(self) -> str:
+        """What the names differ in: case, blanks, Unicode form, a decimal .0, leading zeros or dashes."""
+        return " and ".join(dict.fromkeys(_difference(a, b) for a, b in pairwise(self.names)))
+
+
+def similar_names(names: Sequence[str]) -> list[SimilarNames]:
+    """Return the groups of different names that look alike, in the order of their first names as text.
+
+    Args:
+        names: of the rows of one column, normalised
+    """
+    groups: dict[str, list[str]] = {}
+    counts = Counter(names)
+    for name in sorted(counts):
+        groups.setdefault(likeness(name), []).append(name)
+    found = [sorted(group, key=lambda n: (-counts[n], n)) for group in groups.values() if len(group) > 1]
+    return [SimilarNames(tuple(group), tuple(counts[n] for n in group)) for group in found]
+
+
+def _difference(a: str, b: str) -> str:
+    def without_blanks(text: str) -> str:
+        return "".join(c for c in text if not _is_invisible(c))
+
+    kinds = {
+        "case": str.casefold,
+        "blanks": without_blanks,
+        "Unicode form": lambda t: unicodedata.normalize("NFKC", t),
+        "a decimal .0": lambda t: re.sub(r"(?<=\d)\.0+$", "", t),
+        "leading zeros": lambda t: _LEADING_ZEROS.sub("", t),
+        "dashes": lambda t: "".join("-" if unicodedata.category(c) == "Pd" else c for c in t),
+    }
+    single = next((kind for kind, plain in kinds.items() if plain(a) == plain(b)), None)
+    return single or "case, blanks, Unicode form, dashes or zeros"
+
+
+def _is_invisible(character: str) -> bool:
+    """Return whether a character shows nothing: blanks, controls, marks of format, fillers, variation selectors."""
+    return (
+        character.isspace()
+        or unicodedata.category(character) in ("Zs", "Zl", "Zp", "Cc", "Cf")
+        or character in "\u115f\u1160\u2800\u3164\uffa0"
+        or "\ufe00" <= character <= "\ufe0f"
+    )
