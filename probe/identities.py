@@ -17,9 +17,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 # What tables write where a name is missing, in lower case; any name without a letter or digit ("?", "-") is one, too.
 UNKNOWN_SPELLINGS = frozenset(
@@ -29,6 +28,7 @@ UNKNOWN_SPELLINGS = frozenset(
 _WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
 _SHORTENED = re.compile(r"-?\d(?:[.,]\d+)?[eE]\+\d+")
 _LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
+_DECIMAL = re.compile(r"(?<=\d)\.0+$")
 _ENCLOSED = re.compile(r"[<\[({#*]*(.*?)[>\])}*]*")
 
 
@@ -91,8 +91,8 @@ def likeness(name: str) -> str:
         text = name.lower().replace(" ", "")
     else:
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-        text = "".join("-" if unicodedata.category(c) == "Pd" else c for c in text if not _is_invisible(c))
-    return _LEADING_ZEROS.sub("", re.sub(r"(?<=\d)\.0+$", "", text))
+        text = _with_plain_dashes(_without_blanks(text))
+    return _LEADING_ZEROS.sub("", _DECIMAL.sub("", text))
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,11 @@ class SimilarNames:
     @property
     def difference(self) -> str:
         """What the names differ in: case, blanks, Unicode form, a decimal .0, leading zeros or dashes."""
-        return " and ".join(dict.fromkeys(_difference(a, b) for a, b in pairwise(self.names)))
+        needed = list(_PLAIN)
+        for kind in _PLAIN:  # leave out what the names agree in
+            rest = [other for other in needed if other != kind]
+            needed = rest if len({_plain(name, rest) for name in self.names}) == 1 else needed
+        return " and ".join(needed)
 
 
 def similar_names(names: Sequence[str]) -> list[SimilarNames]:
@@ -122,20 +126,18 @@ def similar_names(names: Sequence[str]) -> list[SimilarNames]:
     return [SimilarNames(tuple(group), tuple(counts[n] for n in group)) for group in found]
 
 
-def _difference(a: str, b: str) -> str:
-    def without_blanks(text: str) -> str:
-        return "".join(c for c in text if not _is_invisible(c))
+def _plain(name: str, kinds: Iterable[str]) -> str:
+    for kind in kinds:
+        name = _PLAIN[kind](name)
+    return name
 
-    kinds = {
-        "case": str.casefold,
-        "blanks": without_blanks,
-        "Unicode form": lambda t: unicodedata.normalize("NFKC", t),
-        "a decimal .0": lambda t: re.sub(r"(?<=\d)\.0+$", "", t),
-        "leading zeros": lambda t: _LEADING_ZEROS.sub("", t),
-        "dashes": lambda t: "".join("-" if unicodedata.category(c) == "Pd" else c for c in t),
-    }
-    single = next((kind for kind, plain in kinds.items() if plain(a) == plain(b)), None)
-    return single or "case, blanks, Unicode form, dashes or zeros"
+
+def _without_blanks(text: str) -> str:
+    return "".join(c for c in text if not _is_invisible(c))
+
+
+def _with_plain_dashes(text: str) -> str:
+    return "".join("-" if unicodedata.category(c) == "Pd" else c for c in text)
 
 
 def _is_invisible(character: str) -> bool:
@@ -146,3 +148,13 @@ def _is_invisible(character: str) -> bool:
         or character in "\u115f\u1160\u2800\u3164\uffa0"
         or "\ufe00" <= character <= "\ufe0f"
     )
+
+
+_PLAIN: dict[str, Callable[[str], str]] = {  # what names can differ in, and how it is left out
+    "case": str.casefold,
+    "blanks": _without_blanks,
+    "Unicode form": lambda text: unicodedata.normalize("NFKC", text),
+    "dashes": _with_plain_dashes,
+    "a decimal .0": lambda text: _DECIMAL.sub("", text),
+    "leading zeros": lambda text: _LEADING_ZEROS.sub("", text),
+}

@@ -35,6 +35,8 @@ class NearestPaths:
             written: the path as a user wrote it; there is no file
             folder: where relative paths start
         """
+        if not written.strip():
+            return None
         return (
             self._after_a_plain_change(written, folder)
             or self._resembling(folder / written)

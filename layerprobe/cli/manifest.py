@@ -82,7 +82,7 @@ def validate(
         output.print(f"  {name}: " + ", ".join(f"{c} {n}" for c, n in counts.items()))
     n_unknown = int((checked.table["speaker_id"] == UNKNOWN_SPEAKER).sum())
     if n_unknown:
-        spelled = f" ({unknown_text(numbered.unknown)})" if set(numbered.unknown) - {UNKNOWN_SPEAKER} else ""
+        spelled = f" (written {unknown_text(numbered.unknown)})" if set(numbered.unknown) - {UNKNOWN_SPEAKER} else ""
         output.print(f"  unknown speakers: {n_unknown} utterances{spelled}, each counts as a speaker of its own")
     shown: dict[str, int] = {}
     for warning in warnings:

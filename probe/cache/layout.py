@@ -234,8 +234,8 @@ def utterance_names(path: Path, ids: Iterable[str]) -> list[str]:
     repeated = next((name for name, n in counts.items() if n > 1), None)
     if repeated is not None:
         raise InputError(
-            f"{path} has {counts[repeated]} rows of the utterance {repeated!r}, whose ids differ in blanks at their ends "
-            "or Unicode form. Extract again into another --out."
+            f"{path} has {counts[repeated]} rows of the utterance {repeated!r}, whose ids differ in blanks at their "
+            "ends or Unicode form. Extract again into another --out."
         )
     return names
 

@@ -17,7 +17,8 @@ from layerprobe.probe.identities import normalise_name
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t]*\r?\n', re.IGNORECASE)  # which Excel reads and does not show
 END = "\0"  # a row that no table has, by which a quotation mark that is never closed is seen
-MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # marks of byte order
+MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), *((mark, "utf-16") for mark in UTF_16))
 
 
 @dataclass(frozen=True)

@@ -177,9 +177,8 @@ def _with_names(
         problems.add_general(list(found.problems), advice=SAME_SPEAKER_ADVICE if column == SPEAKER else "")
         named[column] = found.names
         notes += _changed_note(column, found.n_changed)
-        if column == SPEAKER:
-            unknown = found.unknown
-            notes += _unknown_note(unknown, header_name)
+        unknown |= found.unknown if column == SPEAKER else {}
+        notes += _unknown_note(column, found.unknown, header_name)
         notes += [f"{column} {a!r} is read as {b!r}" for a, b in found.joined.items()]
     return named, unknown, notes
 
@@ -188,19 +187,21 @@ def _changed_note(column: str, n: int) -> list[str]:
     return [f"{column}: {n} name{'s' * (n > 1)} normalised (blanks at the ends, Unicode form, decimal .0)"] if n else []
 
 
-def _unknown_note(unknown: dict[str, int], header_name: str) -> list[str]:
-    spelled = {name: n for name, n in unknown.items() if name != UNKNOWN_SPEAKER}
+def _unknown_note(column: str, unknown: dict[str, int], header_name: str) -> list[str]:
+    usual = UNKNOWN_SPEAKER if column == SPEAKER else ""
+    spelled = {name: n for name, n in unknown.items() if name != usual}
     if not spelled:
         return []
+    own = ", and each such utterance as a speaker of its own" if column == SPEAKER else ""
     return [
-        f"speaker_id {unknown_text(spelled)} counts as unknown, each utterance as a speaker of its own (if that is a "
-        f'speaker\'s name: known_names.speaker_id = ["NAME"] in {header_name})'
+        f"{column} counts as unknown{own}: {unknown_text(spelled)} (where one is a name, state "
+        f'known_names.{column} = ["NAME"] in {header_name})'
     ]
 
 
 def unknown_text(unknown: dict[str, int]) -> str:
-    """Return the spellings of unknown names with their rows: ``'' (2 rows), 'n/a' (1 row)``."""
-    return ", ".join(f"{name!r} ({n} row{'s' * (n > 1)})" for name, n in sorted(unknown.items()))
+    """Return the spellings of unknown names, each with its number of rows: ``'' 2, 'n/a' 1``."""
+    return ", ".join(f"{name!r} {n}" for name, n in sorted(unknown.items()))
 
 
 def _log_all(path: Path, table: TextTable, decimal: list[str], notes: list[str]) -> None:

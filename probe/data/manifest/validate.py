@@ -190,11 +190,11 @@ def _check_paths(table: pd.DataFrame, problems: RowProblems, *, folder: Path) ->
     found = {w: neighbour for w in sought if (neighbour := nearest.find(w, folder))}
     problems.add(missing, lambda r: f"no file at {table['path'][r]}{_neighbour_text(found.get(written[r]))}")
     if len(found) > 1:
-        kinds = ", ".join(f"{n} differ in {kind}" for kind, n in Counter(n.difference for n in found.values()).items())
+        kinds = ", ".join(f"{kind} {n}" for kind, n in Counter(n.difference for n in found.values()).most_common())
         n_files = len(set(written.iloc[missing]))
         beginning = f"{n_files} audio files are missing"
         beginning += f"; of the first {len(sought)}" if n_files > len(sought) else "; of these"
-        problems.advise(f"{beginning} {len(found)} have a neighbour that they may mean: {kinds}.")
+        problems.advise(f"{beginning} {len(found)} have a neighbour (difference: {kinds}).")
 
 
 def _neighbour_text(neighbour: Neighbour | None) -> str:
@@ -251,8 +251,15 @@ def _check_scale(
     outside = np.flatnonzero((values < scale.minimum) | (values > scale.maximum))
     problems.add(
         outside,
-        lambda r: f"{column} is {values[r]:g}, outside the scale {scale.minimum:g}..{scale.maximum:g} of {header_name}",
+        lambda r: (
+            f"{column} is {_shown(values[r])}, outside the scale {scale.minimum:g}..{scale.maximum:g} of {header_name}"
+        ),
     )
+
+
+def _shown(value: float) -> str:
+    """Return a number in few digits where these are all that it has."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(float(value))
 
 
 def _check_classes(values: pd.Series[str], nominal: Nominal, problems: RowProblems, *, header_name: str) -> None:
