@@ -148,6 +148,7 @@ def user_command(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*, debug: bool = False, **values: Any) -> None:
         options = {name: fill_options(kind, values) for name, kind in grouped.items()}
+        before = _LOG.level
         _LOG.setLevel(logging.ERROR if any(getattr(o, "quiet", False) for o in options.values()) else logging.WARNING)
         try:
             command(**{name: values[name] for name in declared if name not in options}, **options)
@@ -168,6 +169,8 @@ def user_command(command: Callable[..., None]) -> Callable[..., None]:
                 err=True,
             )
             raise typer.Exit(2) from error
+        finally:
+            _LOG.setLevel(before)
 
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

@@ -58,7 +58,16 @@ def test_names_that_look_alike_are_found_with_what_they_differ_in(a, b, differen
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [("s1", "s10"), ("s1", "s2"), ("1.01", "1.1"), ("1.10", "1.1"), ("0", "00a"), ("a", "á"), ("s_1", "s1"), ("100", "10")],
+    [
+        ("s1", "s10"),
+        ("s1", "s2"),
+        ("1.01", "1.1"),
+        ("1.10", "1.1"),
+        ("0", "00a"),
+        ("a", "á"),
+        ("s_1", "s1"),
+        ("100", "10"),
+    ],
 )
 def test_names_that_can_be_two_people_do_not_look_alike(a, b):
     assert similar_names([a, b]) == []
@@ -66,8 +75,8 @@ def test_names_that_can_be_two_people_do_not_look_alike(a, b):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "nan", "NaN", "None", "NULL", "n/a", "N/A", "#N/A", "NA", "<NA>", "unknown", "Unknown", "(unknown)", "UNK", "<unk>",
-     "?", "???", "-", "--", ".", "_", "unbekannt"],
+    ["", "nan", "NaN", "None", "NULL", "n/a", "N/A", "#N/A", "NA", "<NA>", "unknown", "Unknown", "(unknown)", "UNK",
+     "<unk>",      "?", "???", "-", "--", ".", "_", "unbekannt"],
 )  # fmt: skip
 def test_usual_spellings_of_not_known(name):
     assert is_unknown(name)

@@ -26,7 +26,11 @@ def folder(tmp_path, monkeypatch):
     [
         ("wav/anna 01.wav", "wav/Anna 01.wav", "case"),
         ("WAV/Anna 01.WAV", "wav/Anna 01.wav", "case"),
-        (unicodedata.normalize("NFC", "wav/Amélie.wav"), unicodedata.normalize("NFD", "wav/Amélie.wav"), "Unicode form"),
+        (
+            unicodedata.normalize("NFC", "wav/Amélie.wav"),
+            unicodedata.normalize("NFD", "wav/Amélie.wav"),
+            "Unicode form",
+        ),
         (" wav/Anna 01.wav", "wav/Anna 01.wav", "a blank"),
         ("wav/Anna01.wav", "wav/Anna 01.wav", "blanks"),
         ("wav/Anna 1.wav", "wav/Anna 01.wav", "leading zeros"),

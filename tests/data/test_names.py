@@ -13,9 +13,9 @@ from layerprobe.probe.data.manifest.read import read_manifest, read_numbered_man
 from layerprobe.probe.data.manifest.schema import ManifestError, NameRules
 from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.results.run_folder import read_run
+from layerprobe.probe.results.run_folder import read_predictions, read_run
 
-SCALE = '[targets.arousal]\nminimum = 1\nmaximum = 7\n'
+SCALE = "[targets.arousal]\nminimum = 1\nmaximum = 7\n"
 
 
 def table_of(folder, speakers, header="", targets=SCALE, **columns):
@@ -42,7 +42,8 @@ def speakers_of(path, **options):
 def test_a_manifest_with_blanks_and_decomposed_letters_has_the_content_of_a_clean_one(tmp_path):
     clean = table_of(tmp_path, ["s0", "s0", "Amélie", "Amélie"], split=["train", "train", "test", "test"])
     expected = read_manifest(clean)
-    path = table_of(tmp_path, ["s0", "\u200bs0\u00a0", "Amélie", "Ame\u0301lie "], split=["train ", "train", "test", "\ttest"],
+    spelled = ["s0", "\u200bs0\u00a0", "Amélie", "Ame\u0301lie "]
+    path = table_of(tmp_path, spelled, split=["train ", "train", "test", "\ttest"],
                     utterance_id=["u0 ", "u1", "\ufeffu2", "u3"])  # fmt: skip
     found = read_manifest(path)
     pd.testing.assert_frame_equal(found.table, expected.table)
@@ -108,7 +109,8 @@ def test_three_spellings_of_which_one_pair_is_stated_leave_a_question_on_the_thi
          "speaker_id 'a' and 'b' are in same_names and in distinct_names; keep one"),
         ('same_names = "all"',
          'same_names in my.toml must name a column, such as same_names.speaker_id = [["s1", "S1"]]'),
-        ('same_names.speaker_id = ["a", "b"]', "same_names.speaker_id in my.toml is ['a', 'b']; it must be lists of names, "
+        ('same_names.speaker_id = ["a", "b"]',
+         "same_names.speaker_id in my.toml is ['a', 'b']; it must be lists of names, "
          'such as [["s1", "S1"]], or "all"'),
         ('known_names.speaker_id = "NA"',
          "known_names.speaker_id in my.toml is 'NA'; it must be a list of names, such as [\"NA\"]"),
@@ -146,7 +148,10 @@ def test_usual_spellings_of_not_known_are_a_speaker_each_and_listed(tmp_path, ca
     assert numbered.manifest.n_speakers == 1
     assert "speaker_id counts as unknown, and each such utterance as a speaker of its own: '' 2, '?' 1" in caplog.text
     result = command("manifest", "validate", path)
-    assert "unknown speakers: 9 utterances (written '' 2, '?' 1, 'NA' 1, 'NaN' 1, 'UNKNOWN' 1, 'Unknown' 1" in result.stdout
+    assert (
+        "unknown speakers: 9 utterances (written '' 2, '?' 1, 'NA' 1, 'NaN' 1, 'UNKNOWN' 1, 'Unknown' 1"
+        in result.stdout
+    )
 
 
 def test_a_speaker_who_is_called_so_is_kept_if_the_header_says_so(tmp_path):
@@ -181,8 +186,8 @@ def test_classes_are_normalised_and_those_that_look_alike_are_refused(tmp_path):
     alike = f"{SCALE}{classes.replace('calm', 'Glad')}"
     path = table_of(tmp_path, ["a", "b"], targets=alike, emotion=["glad", "Glad"])
     assert problems(path) == [
-        "[targets.emotion] has the classes 'Glad' and 'glad', which differ only in case; give them one spelling here and "
-        "in the table, or write distinct_classes = true"
+        "[targets.emotion] has the classes 'Glad' and 'glad', which differ only in case; give them one spelling here "
+        "and in the table, or write distinct_classes = true"
     ]
     path = table_of(tmp_path, ["a", "b"], targets=f"{alike}\ndistinct_classes = true", emotion=["glad", "Glad"])
     manifest = read_manifest(path)
@@ -200,7 +205,9 @@ def test_a_column_of_a_similar_name_is_named_where_one_is_missing(tmp_path):
     path = table_of(tmp_path, ["a"])
     path.write_text(path.read_text().replace("speaker_id", "Speaker ID"))
     (message,) = problems(path)
-    assert message.startswith("column speaker_id is missing; rename the column 'Speaker ID' to speaker_id (--no-speakers")
+    assert message.startswith(
+        "column speaker_id is missing; rename the column 'Speaker ID' to speaker_id (--no-speakers"
+    )
 
 
 def test_a_sweep_of_two_spellings_scores_as_one_of_clean_names_and_records_the_decision(tmp_path):
@@ -214,12 +221,14 @@ def test_a_sweep_of_two_spellings_scores_as_one_of_clean_names_and_records_the_d
     for name, speakers, extra in (("clean", clean, ()), ("spelled", spelled, ("--same-speaker", "all"))):
         path = table_of(tmp_path, speakers)
         if extra:
-            assert "S0' (1 row) differ only in case" in refused("sweep", cache, path, "--out", tmp_path / name, *options)
+            assert "S0' (1 row) differ only in case" in refused(
+                "sweep", cache, path, "--out", tmp_path / name, *options
+            )
         result = command("sweep", cache, path, "--out", tmp_path / name, *options, *extra)
         assert result.exit_code == 0, result.output
         found = read_run(tmp_path / name)
         assert found.sweep_plan.same_speaker == tuple(extra[1:])
-        predictions.append(found.predictions)
+        predictions.append(read_predictions(tmp_path / name))
     np.testing.assert_array_equal(predictions[0].speaker_id, predictions[1].speaker_id)
     np.testing.assert_array_equal(predictions[0].prediction, predictions[1].prediction)
     again = command("sweep", "--plan", tmp_path / "spelled", "--out", tmp_path / "again")
