@@ -57,8 +57,9 @@ def normalise_names(names: Iterable[str]) -> list[str]:
     """
     names = list(names)
     spelled = {name: normalise_name(name) for name in dict.fromkeys(names)}
-    known = [name for name in set(spelled.values()) if not is_unknown(name)]
-    if known and all(_WHOLE_FLOAT.fullmatch(name) for name in known):
+    normal = set(spelled.values())
+    whole = {name for name in normal if name.endswith("0") and _WHOLE_FLOAT.fullmatch(name)}
+    if whole and all(map(is_unknown, normal - whole)):
         spelled = {name: _WHOLE_FLOAT.sub(r"\1", found) for name, found in spelled.items()}
     return [spelled[name] for name in names]
 
@@ -76,7 +77,7 @@ def is_unknown(name: str) -> bool:
 
 def has_lost_digits(name: str) -> bool:
     """Return whether a name is a long number that a spreadsheet shortened, such as ``1.23457E+15``."""
-    return _SHORTENED.fullmatch(name) is not None
+    return "+" in name and _SHORTENED.fullmatch(name) is not None
 
 
 def likeness(name: str) -> str:

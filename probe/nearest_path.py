@@ -1,4 +1,4 @@
-"""The file that someone meant: the nearest neighbour of a path at which there is no file."""
+"""The file that someone meant: the one whose path is nearest to a path at which there is no file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_PARTS = 32  # of a path that are looked up
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class NearestFile:
     """A file or folder that exists and resembles a path that does not."""
 
     path: Path
@@ -21,15 +21,15 @@ class Neighbour:
 
 
 class NearestPaths:
-    """Neighbours of missing paths; every folder is listed once."""
+    """Files nearest to missing paths; every folder is listed once."""
 
     def __init__(self, endings: Collection[str]) -> None:
-        """Set the endings that a neighbour with another ending than the missing file can have."""
+        """Set the endings that a file with another ending than the missing one can have."""
         self._endings = endings
         self._listed: dict[Path, dict[str, list[str]]] = {}
 
-    def find(self, written: str, folder: Path) -> Neighbour | None:
-        """Return the nearest neighbour of a path, or None where nothing resembles it.
+    def find(self, written: str, folder: Path) -> NearestFile | None:
+        """Return the file nearest to a path, or None where nothing resembles it.
 
         Args:
             written: the path as a user wrote it; there is no file
@@ -43,7 +43,7 @@ class NearestPaths:
             or self._resembling(folder / written.replace("\\", "/"), "a backslash")
         )
 
-    def _after_a_plain_change(self, written: str, folder: Path) -> Neighbour | None:
+    def _after_a_plain_change(self, written: str, folder: Path) -> NearestFile | None:
         slashes = written.replace("\\", "/")
         candidates = [(folder / written.strip(), "a blank")]
         if written.startswith("~"):
@@ -54,9 +54,9 @@ class NearestPaths:
         parts = PurePosixPath(slashes).parts
         for first in range(1, min(len(parts), MOST_PARTS)):  # a path of another machine, or from another folder
             candidates.append((folder.joinpath(*parts[first:]), "the folders before it"))
-        return next((Neighbour(path, how) for path, how in candidates if path.name and _exists(path)), None)
+        return next((NearestFile(path, how) for path, how in candidates if path.name and _exists(path)), None)
 
-    def _resembling(self, path: Path, how: str = "") -> Neighbour | None:
+    def _resembling(self, path: Path, how: str = "") -> NearestFile | None:
         """Walk down from the root and take, where a part does not exist, the one that looks like it."""
         found, changes = Path(path.anchor), [how] if how else []
         parts = path.parts[1:] if path.anchor else path.parts
@@ -69,7 +69,7 @@ class NearestPaths:
                 return None
             changes.append(_how_they_differ(part, name))
             found = found / name
-        return Neighbour(found, " and ".join(dict.fromkeys(changes))) if changes and _exists(found) else None
+        return NearestFile(found, " and ".join(dict.fromkeys(changes))) if changes and _exists(found) else None
 
     def _entry_like(self, folder: Path, part: str, *, last: bool) -> str | None:
         entries = self._entries(folder)
@@ -95,11 +95,11 @@ class NearestPaths:
 
 
 def missing_file(path: Path, *, endings: Collection[str] = ()) -> str:
-    """Return a clause about a missing file of the command line: that it does not exist, and its nearest neighbour.
+    """Return a clause about a missing file of the command line: that it does not exist, and which one is nearest.
 
     Args:
         path: at which there is no file
-        endings: that a neighbour can have in place of the path's own, such as ``.parquet`` in place of ``.csv``
+        endings: that the nearest file can have in place of the path's own, such as ``.parquet`` in place of ``.csv``
     """
     found = NearestPaths(endings).find(str(path), Path.cwd())
     if found is None:

@@ -44,9 +44,9 @@ def folder(tmp_path, monkeypatch):
         ("corpus/wav/Anna 01.wav", "wav/Anna 01.wav", "the folders before it"),
     ],
 )
-def test_the_nearest_neighbour_is_found_with_what_differs(folder, written, found, difference):
-    neighbour = NearestPaths(AUDIO).find(written, folder)
-    assert (neighbour.path, neighbour.difference) == (folder / found, difference)
+def test_the_nearest_file_is_found_with_what_differs(folder, written, found, difference):
+    nearest = NearestPaths(AUDIO).find(written, folder)
+    assert (nearest.path, nearest.difference) == (folder / found, difference)
 
 
 @pytest.mark.parametrize("written", ["wav/Bert.wav", "wav/notes.wav", "mp3/Anna.wav", "x" * 5000, "a\0b", ""])

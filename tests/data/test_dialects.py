@@ -67,7 +67,7 @@ DIALECTS = {
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_dialect_gives_the_plain_table_and_is_said_once(folder, dialect, caplog):
+def test_a_dialect_gives_the_plain_table_and_is_reported_once(folder, dialect, caplog):
     expected = read_manifest(written(folder, PLAIN)).table
     assert caplog.messages == []
     content, encoding, note = DIALECTS[dialect]
@@ -78,7 +78,7 @@ def test_a_dialect_gives_the_plain_table_and_is_said_once(folder, dialect, caplo
     assert caplog.messages == ([f"{path}: {note}."] if note else [])
 
 
-def test_the_command_line_says_it_on_standard_error_and_not_if_it_is_to_be_quiet(folder):
+def test_the_command_line_reports_it_on_standard_error_and_not_if_it_is_to_be_quiet(folder):
     path = written(folder, separated(";"))
     result = command("manifest", "validate", path)
     assert result.stderr == f"{path}: cells separated by semicolons.\n"
@@ -88,7 +88,7 @@ def test_the_command_line_says_it_on_standard_error_and_not_if_it_is_to_be_quiet
 @pytest.mark.parametrize(
     ("first", "kind"), [("", "an index that was saved with the table"), ("Unnamed: 0", "an index that")]
 )
-def test_a_saved_index_is_left_out_and_said(folder, first, kind, caplog):
+def test_a_saved_index_is_left_out_and_reported(folder, first, kind, caplog):
     lines = [f"{first},{ROWS[0]}", *(f"{k},{row}" for k, row in enumerate(ROWS[1:]))]
     path = written(folder, "\n".join(lines))
     pd.testing.assert_frame_equal(read_manifest(path).table, read_manifest(written(folder, PLAIN, "my.csv")).table)
@@ -318,13 +318,11 @@ def test_many_missing_files_are_counted_by_what_differs(folder):
         f"row 2: no file at {folder / 'X.WAV'}, but at {folder / 'x.wav'} (it differs in case)"
     )
     assert caught.value.problems[4] == f"row 6: no file at {folder / 'gone.wav'}"
-    assert (
-        "5 audio files are missing; of these 4 have a neighbour (difference: the folders before it 2, case 1, "
-        in str(caught.value)
-    )
+    counts = "of these 4 resemble one that exists (they differ in: the folders before it 2, case 1, the ending 1)"
+    assert f"5 audio files are missing; {counts}." in str(caught.value)
 
 
-def test_a_manifest_that_is_not_there_is_named_with_its_neighbour(folder):
+def test_a_manifest_that_is_not_there_is_named_with_the_nearest_one(folder):
     written(folder, PLAIN, "My Corpus.csv")
     assert refused("manifest", "describe", folder / "my corpus.csv") == (
         f"Error: {folder / 'my corpus.csv'} does not exist, but {folder / 'My Corpus.csv'} does (it differs in case). "

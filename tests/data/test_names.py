@@ -107,6 +107,10 @@ def test_three_spellings_of_which_one_pair_is_stated_leave_a_question_on_the_thi
         ('same_names.speaker_id = [["s0", "s9"]]', "same_names.speaker_id of my.toml has 's9', which is in no row"),
         ('same_names.speaker_id = [["a", "b"]]\ndistinct_names.speaker_id = [["b", "a"]]',
          "speaker_id 'a' and 'b' are in same_names and in distinct_names; keep one"),
+        ('same_names.session = "all"',
+         "my.toml has rules for names of session, which is not a column of speakers or groups of the table"),
+        ('same_names.utterance_id = "all"',
+         "my.toml has rules for names of utterance_id, which is not a column of speakers or groups of the table"),
         ('same_names = "all"',
          'same_names in my.toml must name a column, such as same_names.speaker_id = [["s1", "S1"]]'),
         ('same_names.speaker_id = ["a", "b"]',
@@ -130,7 +134,7 @@ def test_a_rule_below_a_target_is_named_and_not_ignored(tmp_path):
 def test_rules_are_written_with_the_header_and_read_back(tmp_path):
     rules = ('same_names.speaker_id = [["s0", "S0"]]\ndistinct_names.speaker_id = [["a", "A"]]\n'
              'known_names.speaker_id = ["NA"]\nsame_names.gender = "all"')  # fmt: skip
-    manifest = read_manifest(table_of(tmp_path, ["s0", "S0", "a", "A", "NA"], rules), join_names=False)
+    manifest = read_manifest(table_of(tmp_path, ["s0", "S0", "a", "A", "NA"], rules, gender="f"), join_names=False)
     assert manifest.table["speaker_id"].tolist() == ["s0", "S0", "a", "A", "NA"]
     assert manifest.header.names == {
         "speaker_id": NameRules((("s0", "S0"),), (("a", "A"),), ("NA",)), "gender": NameRules(similar="same"),
@@ -154,7 +158,7 @@ def test_usual_spellings_of_not_known_are_a_speaker_each_and_listed(tmp_path, ca
     )
 
 
-def test_a_speaker_who_is_called_so_is_kept_if_the_header_says_so(tmp_path):
+def test_a_speaker_who_is_called_so_is_kept_if_the_header_states_it(tmp_path):
     path = table_of(tmp_path, ["NA", "NA", "na", "s1"], 'known_names.speaker_id = ["NA"]')
     assert speakers_of(path) == ["NA", "NA", "Unknown", "s1"]
 
@@ -173,7 +177,7 @@ def test_groups_follow_the_same_rules_and_their_gaps_are_empty(tmp_path):
     assert found["session"].tolist() == ["1", "01", ""]
 
 
-def test_names_of_a_command_that_depends_on_no_speaker_are_not_asked_about(tmp_path):
+def test_names_of_a_command_that_depends_on_no_speaker_are_no_question(tmp_path):
     path = table_of(tmp_path, ["s0", "S0 "], gender=["f", "F"])
     assert speakers_of(path, join_names=False) == ["s0", "S0"]
     assert speakers_of(table_of(tmp_path, ["s0", "S0 "]), speakers=False) == ["Unknown", "Unknown"]

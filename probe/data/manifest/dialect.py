@@ -71,7 +71,7 @@ def decode_text(path: Path, raw: bytes) -> tuple[str, list[str]]:
         raw: its bytes
 
     Raises:
-        InputError: if they are in no form of Unicode, for other encodings can't be told from each other
+        InputError: if they are in no form of Unicode, for other encodings look alike
     """
     encoding = next((name for mark, name in MARKS if raw.startswith(mark)), "")
     if not encoding and b"\0" in raw[:2]:

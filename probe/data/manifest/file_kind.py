@@ -1,4 +1,4 @@
-"""What a file is that is not what its name says: a pointer of git-lfs, a web page, an archive, or nothing."""
+"""What a file is that is not what its name promises: a pointer of git-lfs, a web page, an archive, or nothing."""
 
 from __future__ import annotations
 

@@ -60,16 +60,16 @@ def resolve_names(
         return ResolvedNames(names, dict(unknown), problems=tuple(problems))
     joined = {name: group[0] for group in same for name in group[1:]}
     names = [joined.get(name, name) for name in names]
-    apart = {frozenset((joined.get(a, a), joined.get(b, b))) for g in rules.distinct for a, b in combinations(g, 2)}
+    different = {frozenset((joined.get(a, a), joined.get(b, b))) for g in rules.distinct for a, b in combinations(g, 2)}
     for similar in similar_names([name for name in names if name != blank]):
-        open_pairs = [p for p in combinations(similar.names, 2) if frozenset(p) not in apart]
+        open_pairs = [p for p in combinations(similar.names, 2) if frozenset(p) not in different]
         if not open_pairs or rules.similar == "distinct":
             continue
         if rules.similar == "same":
             kept = open_pairs[0][0]
             joined |= {b: kept for a, b in open_pairs if a == kept}
         else:
-            problems.append(_question(_without_settled(similar, open_pairs), column, header_name))
+            problems.append(_question(_undecided(similar, open_pairs), column, header_name))
     names = [joined.get(name, name) for name in names]
     return ResolvedNames(names, dict(unknown), joined, tuple(problems), n_changed)
 
@@ -156,34 +156,34 @@ def _example(key: str) -> str:
 
 
 def _united(groups: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Return the groups with those that share a name as one."""
+    """Return the groups with those that have a name in common as one."""
     united: list[tuple[str, ...]] = []
     for group in groups:
-        shared = [other for other in united if set(other) & set(group)]
-        united = [other for other in united if other not in shared]
-        united.append(tuple(dict.fromkeys(name for part in (*shared, group) for name in part)))
+        common = [other for other in united if set(other) & set(group)]
+        united = [other for other in united if other not in common]
+        united.append(tuple(dict.fromkeys(name for part in (*common, group) for name in part)))
     return united
 
 
 def _contradictions(
     same: Sequence[tuple[str, ...]], rules: NameRules, known: set[str], column: str, header_name: str
 ) -> list[str]:
-    """Return a message for each rule that names what is not there, or says two things of one name."""
+    """Return a message for each rule that names what is not there, or contradicts another."""
     problems = []
     for key, groups in (("same_names", same), ("distinct_names", rules.distinct)):
         missing = [name for group in groups for name in (group[1:] if key == "same_names" else group)]
         problems += [
             f"{key}.{column} of {header_name} has {name!r}, which is in no row" for name in missing if name not in known
         ]
-    apart = {frozenset(pair) for group in rules.distinct for pair in combinations(group, 2)}
-    both = [p for group in same for p in combinations(group, 2) if frozenset(p) in apart]
+    different = {frozenset(pair) for group in rules.distinct for pair in combinations(group, 2)}
+    both = [p for group in same for p in combinations(group, 2) if frozenset(p) in different]
     problems += [f"{column} {a!r} and {b!r} are in same_names and in distinct_names; keep one" for a, b in both]
     if UNKNOWN_SPEAKER in rules.known:
         problems.append(f"known_names.{column} can't have {UNKNOWN_SPEAKER!r}, which always means not known")
     return problems
 
 
-def _without_settled(similar: SimilarNames, open_pairs: list[tuple[str, str]]) -> SimilarNames:
+def _undecided(similar: SimilarNames, open_pairs: list[tuple[str, str]]) -> SimilarNames:
     names = [name for name in similar.names if any(name in pair for pair in open_pairs)]
     counts = dict(zip(similar.names, similar.counts, strict=True))
     return SimilarNames(tuple(names), tuple(counts[name] for name in names))

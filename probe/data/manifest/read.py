@@ -62,7 +62,7 @@ def read_manifest(
     """Read a manifest with its header and check every row.
 
     Names are normalised as `probe.identities` states. What is unusual in the file and was recognised, such as
-    semicolons or spellings of "not known", is said once by the logger ``layerprobe``.
+    semicolons or spellings of "not known", is reported once by the logger ``layerprobe``.
 
     Args:
         path: a ``.csv``, ``.tsv`` or ``.parquet`` table; its header has the same name with ``.toml``
@@ -159,13 +159,14 @@ def _with_names(
     same_speaker: Sequence[str],
     join: bool,
 ) -> tuple[pd.DataFrame, dict[str, int], list[str]]:
-    """Return the cells with names normalised, the spellings of unknown speakers, and what is to be said of it."""
+    """Return the cells with names normalised, the spellings of unknown speakers, and what is to be reported."""
     named, notes, unknown = raw.copy(), list[str](), dict[str, int]()
     header_name = problems.path.with_suffix(".toml").name
     for column in ("utterance_id", "split", *header.nominal):
         if column in raw:
             named[column] = normalise_names(raw[column])
             notes += _changed_note(column, int((named[column] != raw[column]).sum()))
+    problems.add_general(_misplaced_rules(raw, header, header_name))
     for column in dict.fromkeys((SPEAKER, *groups)):
         if column not in raw:
             continue
@@ -181,6 +182,17 @@ def _with_names(
         notes += _unknown_note(column, found.unknown, header_name)
         notes += [f"{column} {a!r} is read as {b!r}" for a, b in found.joined.items()]
     return named, unknown, notes
+
+
+def _misplaced_rules(raw: pd.DataFrame, header: Header, header_name: str) -> list[str]:
+    """Return a message for each column whose names the header has rules for and that is no column of names."""
+    rated = [c for target in header.targets for c in (target, *rater_columns(raw, target))]
+    without = {"utterance_id", "path", "split", *TIMES, *rated, *header.nominal}
+    return [
+        f"{header_name} has rules for names of {column}, which is not a column of speakers or groups of the table"
+        for column in header.names
+        if column in without or column not in raw
+    ]
 
 
 def _changed_note(column: str, n: int) -> list[str]:

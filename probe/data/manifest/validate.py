@@ -21,7 +21,7 @@ from layerprobe.probe.data.manifest.schema import (
     rater_columns,
 )
 from layerprobe.probe.identities import has_lost_digits, likeness
-from layerprobe.probe.nearest_path import NearestPaths, Neighbour
+from layerprobe.probe.nearest_path import NearestFile, NearestPaths
 
 AUDIO_ENDINGS = (
     ".wav",
@@ -38,7 +38,7 @@ AUDIO_ENDINGS = (
     ".sph",
     ".webm",
 )
-NEIGHBOURS_SOUGHT = 500  # missing audio files whose nearest neighbour is looked for
+NEAREST_SOUGHT = 500  # missing audio files for which the nearest file is looked for
 SPLITS = ("train", "development", "test", "test1", "test2", "test3")
 
 
@@ -169,7 +169,7 @@ def _check_names(raw: pd.DataFrame, problems: RowProblems) -> None:
     )
     for column in ("utterance_id", "speaker_id"):
         problems.add(
-            np.flatnonzero(raw[column].map(has_lost_digits)),
+            np.flatnonzero([has_lost_digits(name) for name in raw[column]]),
             lambda r, c=column: (  # type: ignore[misc]
                 f"{c} {raw[c][r]!r} is a number whose last digits are lost; save the column as text"
             ),
@@ -185,20 +185,20 @@ def _check_paths(table: pd.DataFrame, problems: RowProblems, *, folder: Path) ->
     empty = (written.str.strip() == "").to_numpy()
     missing = np.flatnonzero(~table["path"].map(exists).to_numpy(dtype=bool) & ~empty)
     problems.add(np.flatnonzero(empty), lambda _: "path is empty")
-    sought = list(dict.fromkeys(written.iloc[missing]))[:NEIGHBOURS_SOUGHT]
+    sought = list(dict.fromkeys(written.iloc[missing]))[:NEAREST_SOUGHT]
     nearest = NearestPaths(AUDIO_ENDINGS)
-    found = {w: neighbour for w in sought if (neighbour := nearest.find(w, folder))}
-    problems.add(missing, lambda r: f"no file at {table['path'][r]}{_neighbour_text(found.get(written[r]))}")
+    found = {w: file for w in sought if (file := nearest.find(w, folder))}
+    problems.add(missing, lambda r: f"no file at {table['path'][r]}{_nearest_text(found.get(written[r]))}")
     if len(found) > 1:
         kinds = ", ".join(f"{kind} {n}" for kind, n in Counter(n.difference for n in found.values()).most_common())
         n_files = len(set(written.iloc[missing]))
         beginning = f"{n_files} audio files are missing"
         beginning += f"; of the first {len(sought)}" if n_files > len(sought) else "; of these"
-        problems.advise(f"{beginning} {len(found)} have a neighbour (difference: {kinds}).")
+        problems.advise(f"{beginning} {len(found)} resemble one that exists (they differ in: {kinds}).")
 
 
-def _neighbour_text(neighbour: Neighbour | None) -> str:
-    return "" if neighbour is None else f", but at {neighbour.path} (it differs in {neighbour.difference})"
+def _nearest_text(file: NearestFile | None) -> str:
+    return "" if file is None else f", but at {file.path} (it differs in {file.difference})"
 
 
 def _is_file(path: str) -> bool:
