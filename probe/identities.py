@@ -20,9 +20,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-# What tables write where a name is missing, in lower case; any name without a letter or digit ("?", "-") is one, too.
+# What tables write where a name is missing, in lower case; names of question marks, dashes and stars alone are, too.
 UNKNOWN_SPELLINGS = frozenset(
-    ("nan", "nat", "na", "n/a", "n.a.", "none", "null", "nil", "unknown", "unk", "undefined", "missing",
+    (".", "nan", "nat", "na", "n/a", "n.a.", "none", "null", "nil", "unknown", "unk", "undefined", "missing",
      "not available", "unidentified", "unbekannt", "inconnu", "desconocido")
 )  # fmt: skip
 _WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
@@ -72,7 +72,7 @@ def is_unknown(name: str) -> bool:
     """
     bare = _ENCLOSED.fullmatch(name.casefold())
     inner = (bare[1] if bare else name.casefold()).strip()
-    return inner in UNKNOWN_SPELLINGS or not any(c.isalnum() for c in inner)
+    return inner in UNKNOWN_SPELLINGS or set(_with_plain_dashes(inner)) <= set("?-_*")
 
 
 def has_lost_digits(name: str) -> bool:
