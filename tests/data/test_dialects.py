@@ -192,9 +192,10 @@ def test_repeated_names_and_rows_of_another_length_are_named(folder):
     for row, message in (
         ("utterance_id,path,speaker_id,start,arousal, path ", r"has 2 columns of the name path \(columns 2, 6\)"),
         (
-            "utterance_id,path,speaker_id,start,arousal,transcript,more",
-            r"row 2 has 6 cells, and the header 7 names; the file",
+            "utterance_id,path,speaker_id,start,arousal,Speaker_ID",
+            r"columns Speaker_ID and speaker_id, which differ only",
         ),
+        ("utterance_id,path,speaker_id,start,arousal,transcript,more", r"row 2 has 6 cells, and the header 7 names"),
     ):
         with pytest.raises(InputError, match=message):
             read_manifest(written(folder, PLAIN.replace(ROWS[0], row)))

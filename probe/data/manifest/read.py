@@ -32,9 +32,10 @@ from layerprobe.probe.data.manifest.validate import (
     missing_required,
     with_decimal_points,
 )
-from layerprobe.probe.identities import normalise_names
+from layerprobe.probe.identities import normalise_name, normalise_names
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
+JOINED_SHOWN = 5  # names that another one replaces
 SAME_SPEAKER_ADVICE = (
     "For this run alone, sweep, manifest validate and manifest describe take --same-speaker A=B for two names of one "
     "speaker, and --same-speaker all or none for all names that look alike."
@@ -147,7 +148,7 @@ def read_utterances(path: Path | str, *, columns: Sequence[str] = ()) -> pd.Data
 def _wanted(content: dict[str, Any], further: Sequence[str]) -> Callable[[str], bool]:
     """Return whether a column is needed, by its name: targets, their raters, and what commands read."""
     targets = content.get("targets")
-    names = {*NEEDED_COLUMNS, *further, *(targets if isinstance(targets, dict) else ())}
+    names = {*NEEDED_COLUMNS, *further, *map(normalise_name, targets if isinstance(targets, dict) else ())}
     return lambda name: name in names or re.sub(r"_r\d+$", "", name) in names
 
 
@@ -180,7 +181,7 @@ def _with_names(
         notes += _changed_note(column, found.n_changed)
         unknown |= found.unknown if column == SPEAKER else {}
         notes += _unknown_note(column, found.unknown, header_name)
-        notes += [f"{column} {a!r} is read as {b!r}" for a, b in found.joined.items()]
+        notes += _joined_note(column, found.joined)
     return named, unknown, notes
 
 
@@ -197,6 +198,11 @@ def _misplaced_rules(raw: pd.DataFrame, header: Header, header_name: str) -> lis
 
 def _changed_note(column: str, n: int) -> list[str]:
     return [f"{column}: {n} name{'s' * (n > 1)} normalised (blanks at the ends, Unicode form, decimal .0)"] if n else []
+
+
+def _joined_note(column: str, joined: dict[str, str]) -> list[str]:
+    notes = [f"{column} {a!r} is read as {b!r}" for a, b in list(joined.items())[:JOINED_SHOWN]]
+    return notes + ([f"and {len(joined) - JOINED_SHOWN} more names"] if len(joined) > JOINED_SHOWN else [])
 
 
 def _unknown_note(column: str, unknown: dict[str, int], header_name: str) -> list[str]:

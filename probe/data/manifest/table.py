@@ -18,7 +18,7 @@ from layerprobe.probe.data.manifest.file_kind import foreign_content
 from layerprobe.probe.data.manifest.parquet import read_parquet_columns, read_parquet_names
 from layerprobe.probe.data.manifest.schema import KNOWN_COLUMNS, NEEDED_COLUMNS
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.identities import normalise_name
+from layerprobe.probe.identities import normalise_name, similar_names
 from layerprobe.probe.nearest_path import missing_file
 
 TEXT_ENDINGS = (".csv", ".tsv")
@@ -129,6 +129,12 @@ def _check_repeated(path: Path, names: list[str]) -> None:
             f"{path} has {names.count(repeated[0])} columns of the name {repeated[0]} (columns {places}). Rename or "
             "remove all but one."
         )
+    for similar in similar_names([name for name in names if name]):
+        if NEEDED_COLUMNS.intersection(similar.names):
+            raise InputError(
+                f"{path} has the columns {' and '.join(similar.names)}, which differ only in {similar.difference}. "
+                "Rename or remove all but one."
+            )
 
 
 def _check_lengths(path: Path, rows: list[list[str]], numbers: np.ndarray, width: int) -> None:
