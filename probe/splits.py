@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.identities import is_unknown, normalise_names
 
 
 @dataclass(frozen=True)
@@ -209,14 +210,16 @@ class SpeakerKFold:
             raise InputError(
                 f"groups has {len(speaker_ids)} entries and X has {n_rows} rows; give one speaker per row."
             )
-        missing = [k for k, s in enumerate(speaker_ids) if s is None or str(s) in ("", "nan", "<NA>")]
+        names = normalise_names(["" if s is None else str(s) for s in speaker_ids])
+        missing = [k for k, name in enumerate(names) if name != UNKNOWN_SPEAKER and is_unknown(name)]
         if missing:
             raise InputError(
                 f"groups lacks the speaker of {len(missing)} rows, the first at position {missing[0]}; write "
                 f"{UNKNOWN_SPEAKER!r} where a speaker is not known."
             )
         rng = np.random.default_rng(self.seed)
-        folds = speaker_folds(speaker_groups(speaker_ids), n_folds=self.n_splits, rng=rng)
+        groups = speaker_groups(np.array(names, dtype=object))
+        folds = speaker_folds(groups, n_folds=self.n_splits, rng=rng)
         for k in range(self.n_splits):
             yield np.flatnonzero(folds != k), np.flatnonzero(folds == k)
 

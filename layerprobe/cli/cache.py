@@ -53,7 +53,7 @@ def info(
         output.print(sentence)
     if manifest is None:
         return
-    checked = read_manifest(manifest, speakers=False)
+    checked = read_manifest(manifest, speakers=False, join_names=False)
     cached, refused, others = coverage(cache, checked.table["utterance_id"].tolist())
     output.print(
         f"{manifest}: {cached} of {len(checked.table)} utterances are cached, {refused} quarantined; {others} rows of "
@@ -105,7 +105,7 @@ def repair(
     from layerprobe.probe.extraction.repair import repair as repair_stage
 
     progress = output.progress
-    checked = read_manifest(manifest, speakers=False)
+    checked = read_manifest(manifest, speakers=False, join_names=False)
     progress.log(f"Loading {upstream.encoder} …")
     encoder = upstream.settings().load(show_download=not output.quiet)
     done = repair_stage(path, checked, encoder, jobs=jobs, progress=progress)
@@ -144,7 +144,7 @@ def merge(
     from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.extraction.shards import merge as merge_stage
 
-    added = merge_stage(path, read_manifest(manifest, speakers=False), progress=output.progress)
+    added = merge_stage(path, read_manifest(manifest, speakers=False, join_names=False), progress=output.progress)
     output.print(f"{path}: {added} rows merged.")
 
 

@@ -109,7 +109,8 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
         job = ExtractionJob(manifest, not no_speakers, encoder_settings, out, settings)
         _extract_in_parallel(job, parallel, given, output)
         return
-    checked = read_manifest(manifest, speakers=not no_speakers)
+    text = (settings.text_column,)
+    checked = read_manifest(manifest, speakers=not no_speakers, columns=text, join_names=False)
     progress = output.progress
     progress.log(f"Loading {encoder_settings.name} …")
     encoder = encoder_settings.load(show_download=not output.quiet)
@@ -273,7 +274,7 @@ def check_encoder(
     checks = run_checks(loaded)
     for check in checks:
         output.print(f"{'ok    ' if check.passed else 'FAILED'}  {check.name}: {check.found}")
-    table = None if manifest is None else read_manifest(manifest, speakers=False).table
+    table = None if manifest is None else read_manifest(manifest, speakers=False, join_names=False).table
     waveforms = None if table is None else sample_waveforms(table, loaded, reading=reading)
     for measurement in measure(loaded, waveforms):
         output.print(f"        {measurement.name}: {measurement.found}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, user_command
+from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, SameSpeaker, Width, user_command
 
 if TYPE_CHECKING:
     from layerprobe.probe.data.importers.base import Imported
@@ -58,16 +58,17 @@ def validate(
     manifest: ManifestPath,
     audio: Annotated[bool, typer.Option("--audio", help="Decode every audio file, too; this takes a while.")] = False,
     no_speakers: NoSpeakers = False,
+    same_speaker: SameSpeaker = None,
     *,
     output: Output,
 ) -> None:
     """Check every row of a manifest; report all errors together, or warnings of doubtful entries."""
-    from layerprobe.probe.data.manifest.read import read_numbered_manifest
+    from layerprobe.probe.data.manifest.read import read_numbered_manifest, unknown_text
     from layerprobe.probe.data.manifest.schema import ROW_COUNTING
     from layerprobe.probe.data.manifest_warnings import manifest_warnings
     from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
-    numbered = read_numbered_manifest(manifest, speakers=not no_speakers)
+    numbered = read_numbered_manifest(manifest, speakers=not no_speakers, same_speaker=same_speaker or ())
     warnings = manifest_warnings(numbered, audio=audio, progress=output.progress)
     checked = numbered.manifest
     for name, target in checked.header.targets.items():
@@ -81,7 +82,8 @@ def validate(
         output.print(f"  {name}: " + ", ".join(f"{c} {n}" for c, n in counts.items()))
     n_unknown = int((checked.table["speaker_id"] == UNKNOWN_SPEAKER).sum())
     if n_unknown:
-        output.print(f"  unknown speakers: {n_unknown} utterances, each counts as a speaker of its own")
+        spelled = f" (written {unknown_text(numbered.unknown)})" if set(numbered.unknown) - {UNKNOWN_SPEAKER} else ""
+        output.print(f"  unknown speakers: {n_unknown} utterances{spelled}, each counts as a speaker of its own")
     shown: dict[str, int] = {}
     for warning in warnings:
         shown[warning.name] = shown.get(warning.name, 0) + 1
@@ -154,6 +156,7 @@ def describe(
     out: Annotated[Path | None, typer.Option(help="Folder for the figure; NAME-described by default.")] = None,
     width: Width = None,
     no_speakers: NoSpeakers = False,
+    same_speaker: SameSpeaker = None,
     *,
     output: Output,
 ) -> None:
@@ -165,7 +168,7 @@ def describe(
     from layerprobe.probe.data.manifest.read import read_manifest
 
     inches = None if width is None else parse_width(width)
-    checked = read_manifest(manifest, speakers=not no_speakers)
+    checked = read_manifest(manifest, speakers=not no_speakers, same_speaker=same_speaker or ())
     description = describe_corpus(checked)
     output.print(description.summary())
     folder = out or manifest.with_name(f"{manifest.stem}-described")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 
 NoSpeakers = Annotated[
     bool, typer.Option("--no-speakers", help="Accept unknown speakers; scores may then be too optimistic.")
+]
+SameSpeaker = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="A=B|all|none",
+        help="Two names of one speaker (repeatable), or all or none for all names that differ only in case, blanks, "
+        "Unicode form, a decimal .0 or leading zeros.",
+    ),
 ]
 ManifestPath = Annotated[Path, typer.Argument(help="Manifest: a .csv or .parquet table with a .toml header.")]
 UtterancesPath = Annotated[
@@ -113,6 +122,18 @@ class Output:
             self.print(f"  … all {len(quarantine)} in {file}")
 
 
+class _StandardError(logging.Handler):
+    """Handler that prints each message as a line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message."""
+        typer.echo(self.format(record), err=True)
+
+
+_LOG = logging.getLogger("layerprobe")  # on which the library logs how it read a file
+_LOG.addHandler(_StandardError())
+
+
 def cache_path(name: str) -> Path:
     """Return the path of a cache that is named on the command line: a folder or a URL."""
     try:
@@ -148,6 +169,8 @@ def user_command(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*, debug: bool = False, **values: Any) -> None:
         options = {name: fill_options(kind, values) for name, kind in grouped.items()}
+        before = _LOG.level
+        _LOG.setLevel(logging.ERROR if any(getattr(o, "quiet", False) for o in options.values()) else logging.WARNING)
         try:
             with _warnings_as_sentences():
                 command(**{name: values[name] for name in declared if name not in options}, **options)
@@ -168,6 +191,8 @@ def user_command(command: Callable[..., None]) -> Callable[..., None]:
                 err=True,
             )
             raise typer.Exit(2) from error
+        finally:
+            _LOG.setLevel(before)
 
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

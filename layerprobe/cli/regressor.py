@@ -42,7 +42,7 @@ def train(
     from layerprobe.probe.splits import check_speakers_known
 
     progress = output.progress
-    checked = read_manifest(manifest, speakers=not no_speakers)
+    checked = read_manifest(manifest, speakers=not no_speakers, columns=(encoders.text_column,))
     if not no_speakers:
         check_speakers_known(checked.table["speaker_id"].to_numpy())
     device = choose_device(device)

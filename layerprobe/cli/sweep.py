@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from layerprobe.probe.results.run_folder import Run
 
 app = typer.Typer()
-TABLES = (".csv", ".parquet")  # endings of manifests
+TABLES = (".csv", ".tsv", ".parquet")  # endings of manifests
 FOLDS_SHOWN = 8
 ARGUMENTS = {  # options whose argument of `probe.sweep.settings.plan_sweep` has another name
     "target": "targets",
@@ -78,6 +78,12 @@ class ProbingOptions:
     cross_corpus: bool = option(False, help="Train also on each corpus alone, and test on all (cross-corpus).")
     seed: int = option(0, low=0, help="Random seed of folds and permutations.")
     no_speakers: bool = option(False, help="Accept unknown speakers; scores may then be too optimistic.")
+    same_speaker: tuple[str, ...] = option(
+        (),
+        metavar="A=B|all|none",
+        help="Two names of one speaker (repeatable), or all or none for all names that differ only in case, blanks, "
+        "Unicode form, a decimal .0 or leading zeros.",
+    )
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ def sweep(
 
 def _split_paths(caches: list[Path], manifest: Path | None, *, complete: bool) -> tuple[list[Path], Path | None]:
     """Return the caches and the manifest among the arguments; the last one is a cache if it is no table."""
-    if manifest is not None and (complete or manifest.suffix in TABLES):
+    if manifest is not None and (complete or manifest.suffix.lower() in TABLES):
         if complete and not caches:
             raise InputError("One argument is missing: give CACHES and a MANIFEST, or --plan.")
         return caches, manifest
@@ -199,6 +205,7 @@ def _plan_choices(probing: ProbingOptions, compute: ComputeOptions) -> dict[str,
         "residualize_text": probing.residualize_text or (None if every_control else False),
         "cross_corpus": probing.cross_corpus,
         "speakers": not probing.no_speakers,
+        "same_speaker": probing.same_speaker,
         "device": compute.device,
     }
 

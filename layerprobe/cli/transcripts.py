@@ -58,13 +58,16 @@ def transcribe(
     from layerprobe.probe.data.asr import load_recogniser, transcribe as transcribe_stage
     from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, TRANSCRIPT
+    from layerprobe.probe.data.manifest.table import unread_columns
     from layerprobe.probe.data.manifest.write import relative_paths, write_manifest
     from layerprobe.probe.data.transcripts import add_transcripts, read_transcripts
 
     if (source.asr is None) == (source.from_folder is None):
         raise InputError("Name one source of transcripts: --asr RECOGNISER, or --from FOLDER.")
     progress, reading = output.progress, audio.reading()
-    checked = read_manifest(manifest, speakers=not no_speakers)
+    checked = read_manifest(
+        manifest, speakers=not no_speakers, columns=(source.column,) if source.column else (), join_names=False
+    )
     out = out or manifest.with_name(f"{manifest.stem}-transcribed.csv")
     if out.resolve() == manifest.resolve():
         raise InputError("The new manifest would overwrite the old one. Name another --out.")
@@ -89,6 +92,8 @@ def transcribe(
             f"{len(done.quarantine)} utterances could not be used."
         )
         output.print_quarantined(done.quarantine)
+    if other := unread_columns(manifest, table):
+        output.print(f"Not copied, for they hold neither texts nor numbers: {', '.join(other)}.")
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.parent.resolve() == manifest.parent.resolve():  # paths of the manifest start at its folder
         folder = manifest.parent.resolve()

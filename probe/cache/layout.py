@@ -26,6 +26,8 @@ alone.
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
@@ -47,6 +49,7 @@ from layerprobe.probe.filesystem import (
     replace_file,
     zarr_store,
 )
+from layerprobe.probe.identities import normalise_name
 from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
 BLOCK = 512  # utterances in a shard: 50 MB for 25 layers of 1024 in one pooling
@@ -218,6 +221,23 @@ def check_digests(path: Path, lines: dict[int, BlockLine]) -> None:
 def block_file(path: Path, name: str, block: int) -> Path:
     """Return the path of one block's file of one of `ARRAYS`."""
     return path.joinpath(name, "c", str(block), *(["0"] * (3 if name == "embeddings" else 0)))
+
+
+def utterance_names(path: Path, ids: Iterable[str]) -> list[str]:
+    """Return the ids of a cache's rows normalised as manifests' are, so that both can be joined; "" in removed rows.
+
+    Raises:
+        InputError: if two rows are of one utterance then, so that neither can be trusted
+    """
+    names = [normalise_name(str(name)) for name in ids]
+    counts = Counter(filter(None, names))
+    repeated = next((name for name, n in counts.items() if n > 1), None)
+    if repeated is not None:
+        raise InputError(
+            f"{path} has {counts[repeated]} rows of the utterance {repeated!r}, whose ids differ in blanks at their "
+            "ends or Unicode form. Extract again into another --out."
+        )
+    return names
 
 
 def read_quarantine(path: Path) -> pd.DataFrame:

@@ -31,6 +31,7 @@ from layerprobe.probe.cache.layout import (
     read_array,
     read_plan,
     read_quarantine,
+    utterance_names,
 )
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.exceptions import InputError
@@ -263,6 +264,7 @@ def open_cache(path: Path | str) -> Cache:
     n = n_complete_rows(lines)
     plan = read_plan(path, group)
     ids, hashes = (read_array(path, open_array(group, name), slice(0, n)).astype(object) for name in ARRAYS[1:])
+    ids = np.array(utterance_names(path, ids), dtype=object)
     short = [name for name in ARRAYS if open_array(group, name).shape[0] < n]
     if short:
         raise CacheDamagedError(f"{path}: {short[0]} is shorter than the {n} rows that the journal names. {ADVICE}")

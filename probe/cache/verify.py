@@ -25,6 +25,7 @@ from layerprobe.probe.cache.layout import (
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.store import BLOCK, Cache
 from layerprobe.probe.filesystem import connect, digest_of
+from layerprobe.probe.identities import normalise_name
 from layerprobe.probe.progress import NullProgress
 
 DIFFERENT = f"its {METADATA} differs from the copy in that of the group"
@@ -88,7 +89,7 @@ def block_ids(path: Path, line: BlockLine) -> tuple[str, ...] | None:
         return None
     rows = _rows(line)
     ids = read_array(path, open_array(open_group(path, "r"), "utterance_id"), slice(rows.start, rows.stop))
-    return tuple(map(str, ids))
+    return tuple(normalise_name(str(name)) for name in ids)
 
 
 def differences(first: Cache, second: Cache) -> list[str]:

@@ -33,12 +33,14 @@ from layerprobe.probe.cache.layout import (
     open_group,
     read_array,
     read_plan,
+    utterance_names,
     write_quarantine,
 )
 from layerprobe.probe.cache.lease import leased
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import PARTIAL, connect, digest_of, is_remote, make_durable, resolve
+from layerprobe.probe.identities import normalise_name
 
 
 class StorageOverflowError(Exception):
@@ -119,6 +121,7 @@ class CacheWriter:
         if embeddings.shape != self._shape:
             raise ValueError(f"embeddings are {embeddings.shape}, not {self._shape}")
         values = stored(embeddings, self.plan.storage_dtype)
+        utterance_id = normalise_name(utterance_id)
         row = self._row_of.get(utterance_id)
         if row is None:
             self._row_of[utterance_id] = len(self._ids)
@@ -245,6 +248,7 @@ class CacheWriter:
         self._resize(n)
         consolidate(self.path)
         ids, hashes = (read_array(self.path, a, slice(0, n)).tolist() for a in (self._id_array, self._hash_array))
+        ids = utterance_names(self.path, ids)
         tail = slice(n - n % BLOCK, n)  # a shard is only ever written whole, so its first rows come along
         live = np.array([name != "" for name in ids[tail]], dtype=bool)
         self._adopt(ids, hashes, list(read_array(self.path, self._embeddings, tail, first=tail.start, rows=live)))

@@ -18,6 +18,7 @@ from layerprobe.probe.data.manifest.read import NumberedManifest
 from layerprobe.probe.data.manifest.schema import Target, rater_columns
 from layerprobe.probe.data.reading import DEFAULT_READING
 from layerprobe.probe.data.remarks import Remark
+from layerprobe.probe.identities import similar_names
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
@@ -48,8 +49,8 @@ def manifest_warnings(
 ) -> list[ManifestWarning]:
     """Return all warnings of a manifest, those of one name together.
 
-    ``rating-outside-raters``: a rating outside the range of its raters' own. ``similar-speaker-ids``: speaker ids that
-    differ in case or spaces only. ``speaker-gender``: a speaker with several genders. ``duplicate-audio``: several
+    ``rating-outside-raters``: a rating outside the range of its raters' own. ``similar-utterance-ids``: utterance ids
+    that look alike. ``speaker-gender``: a speaker with several genders. ``duplicate-audio``: several
     utterances from the same span of one file. ``speaker-in-splits``: a speaker in several of training, development
     and test. ``path-outside-corpus``: files outside the manifest's folder. ``undecodable-audio``: audio that
     extraction would quarantine. ``silence-at-ends``, ``channels-cancel-in-part``, ``silent-channel``,
@@ -64,7 +65,7 @@ def manifest_warnings(
     table = manifest.table
     found = [
         *_ratings_outside_raters(table, manifest.header.targets),
-        *_similar_speaker_ids(table["speaker_id"]),
+        *_similar_utterance_ids(table["utterance_id"]),
         *_speaker_genders(table),
         *_duplicate_audio(table),
         *_speakers_in_splits(table),
@@ -96,17 +97,11 @@ def _ratings_outside_raters(table: pd.DataFrame, targets: dict[str, Target]) -> 
             )
 
 
-def _similar_speaker_ids(speaker_ids: pd.Series[str]) -> Iterator[Finding]:
-    counts = speaker_ids.value_counts(sort=False).sort_values(ascending=False, kind="stable")
-    spellings: dict[str, list[str]] = {}
-    # "unknown" would count as one speaker, whether "Unknown" occurs or not.
-    for name in dict.fromkeys([UNKNOWN_SPEAKER, *map(str, counts.index)]):
-        spellings.setdefault("".join(name.casefold().split()), []).append(name)
-    for usual, *others in spellings.values():
-        if others:
-            differ = "differs" if len(others) == 1 else "differ"
-            message = f"speaker_id {', '.join(map(repr, others))} {differ} from {usual!r} in case or spaces only"
-            yield "similar-speaker-ids", message, np.flatnonzero(speaker_ids.isin(others))
+def _similar_utterance_ids(utterance_ids: pd.Series[str]) -> Iterator[Finding]:
+    for similar in similar_names(utterance_ids.tolist()):
+        *first, last = map(repr, similar.names)
+        message = f"utterance_id {', '.join(first)} and {last} differ only in {similar.difference}"
+        yield "similar-utterance-ids", message, np.flatnonzero(utterance_ids.isin(similar.names))
 
 
 def _speaker_genders(table: pd.DataFrame) -> Iterator[Finding]:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from layerprobe.probe.data.manifest.dialect import UTF_16, decode_text
+from layerprobe.probe.data.manifest.file_kind import foreign_content
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.identities import normalise_name
 
 SOURCE = "_source"  # suffix of the column with the source of each transcript
 HUMAN = "manifest"  # source of transcripts that the manifest had before
@@ -63,7 +66,8 @@ def add_transcripts(table: pd.DataFrame, found: FoundTranscripts, *, column: str
         InputError: if no transcript has the name of an utterance or of its audio file
     """
     keys = [
-        u if u in found.texts else Path(str(p)).stem for u, p in zip(table["utterance_id"], table["path"], strict=True)
+        u if u in found.texts else normalise_name(Path(str(p)).stem)
+        for u, p in zip(table["utterance_id"], table["path"], strict=True)
     ]
     texts = [found.texts.get(key) for key in keys]
     if not any(t is not None for t in texts):
@@ -98,13 +102,19 @@ def fill_column(table: pd.DataFrame, transcripts: list[str | None], *, source: s
 
 
 def _read_text(path: Path) -> str:
+    fault = foreign_content(path) if path.stat().st_size else ""  # the transcript of an utterance can be empty
+    if fault:
+        raise InputError(f"{path} is no transcript: {fault}.")
     raw = path.read_bytes()
     try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
+        return decode_text(path, raw)[0]
+    except InputError:
+        if raw.startswith(UTF_16) or b"\0" in raw:
+            raise
         return raw.decode("latin-1")  # as some of IEMOCAP's files are
 
 
 def _add(texts: dict[str, str], name: str, text: str, path: Path) -> None:
+    name = normalise_name(name)
     if texts.setdefault(name, text) != text:
         raise InputError(f"{path} has {text!r} for {name}, and another file {texts[name]!r}. Remove one of them.")

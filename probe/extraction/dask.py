@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 from layerprobe.probe.dask_client import RETRIES, cluster, n_workers
-from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import EncoderSettings
@@ -36,7 +35,7 @@ def extract_on_dask(job: ExtractionJob, scheduler: str, *, progress: NullProgres
         InputError: if Dask is not installed, the scheduler does not answer, or a shard fails
     """
     progress = progress or NullProgress()
-    manifest = read_manifest(job.manifest, speakers=job.speakers)
+    manifest = job.read_manifest()
     with cluster(scheduler, progress) as client:
         from distributed import as_completed
 
@@ -59,13 +58,13 @@ def extract_on_dask(job: ExtractionJob, scheduler: str, *, progress: NullProgres
 
 
 def _fill(job: ExtractionJob, shard: Shard) -> int:
-    manifest = _manifest(str(job.manifest), job.speakers)
+    manifest = _manifest(job)
     return extract_shard(manifest, _encoder(job.encoder), job.out, shard, job.settings).n_extracted
 
 
 @lru_cache(maxsize=1)
-def _manifest(path: str, speakers: bool) -> Manifest:
-    return read_manifest(path, speakers=speakers)
+def _manifest(job: ExtractionJob) -> Manifest:
+    return job.read_manifest()
 
 
 @lru_cache(maxsize=1)

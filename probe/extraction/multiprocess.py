@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from layerprobe.probe.data.manifest.read import read_manifest
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, ExtractionSettings
@@ -26,6 +27,11 @@ class ExtractionJob:
     out: Path
     settings: ExtractionSettings = DEFAULT_SETTINGS
 
+    def read_manifest(self) -> Manifest:
+        """Read the manifest, with the column of texts; names that look alike stay as they are."""
+        text = (self.settings.text_column,)
+        return read_manifest(self.manifest, speakers=self.speakers, columns=text, join_names=False)
+
 
 def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress | None = None) -> int:
     """Fill shards and merge them; existing rows are kept. On the CPU, the bytes are those that one process writes.
@@ -42,7 +48,7 @@ def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress |
         InputError: if a process fails or dies
     """
     progress = progress or NullProgress()
-    checked = read_manifest(job.manifest, speakers=job.speakers)
+    checked = job.read_manifest()
     progress.log(f"{n} processes load {job.encoder.name} …")
     context = get_context("spawn")
     running = []
@@ -116,7 +122,7 @@ def _fill(job: ExtractionJob, shard: Shard, pipe: Connection) -> None:
         if device == "cuda":
             device = f"cuda:{(shard.number - 1) % torch.cuda.device_count()}"
         jobs = job.settings.jobs or (max(1, cores() // shard.of) if device == "cpu" else None)
-        manifest = read_manifest(job.manifest, speakers=job.speakers)
+        manifest = job.read_manifest()
         encoder = replace(job.encoder, device=device).load(show_download=False)
         progress = _PipeProgress(pipe, logs=shard.number == 1)
         extract_shard(manifest, encoder, job.out, shard, replace(job.settings, jobs=jobs), progress=progress)

@@ -39,10 +39,10 @@ def predict(
     Raises:
         InputError: if ``run`` holds no trained regressor, or the table lacks the column of transcripts
     """
-    if not isinstance(table, pd.DataFrame):
-        table = read_utterances(Path(table))
     progress, trained = progress or NullProgress(), read_regressor(run)
     plan = trained.plan
+    if not isinstance(table, pd.DataFrame):
+        table = read_utterances(Path(table), columns=(plan.text_column,))
     if not trained.intervals:
         raise InputError(f"{run}: the training has not finished. Run layerprobe train again to resume it.")
     if plan.text is not None and plan.text_column not in table:

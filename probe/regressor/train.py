@@ -109,7 +109,7 @@ def train(
         InputError: if an encoder can't be loaded, a choice does not fit the manifest, or ``out`` holds another run
     """
     if not isinstance(manifest, Manifest):
-        manifest = read_manifest(manifest)
+        manifest = read_manifest(manifest, columns=(encoders.text_column,))
     loaded, plan = plan_training(
         manifest, encoders=encoders, head=head, optimiser=optimiser, device=device, show_download=progress is not None
     )

@@ -37,6 +37,7 @@ class SweepPlan:
     mix_iterations: int
     seed: int  # of the folds and the permutations
     speakers: bool  # False: no speakers are known, every utterance counts as its own
+    same_speaker: tuple[str, ...]  # decisions on names that look alike: each A=B, all or none
     device: str  # where matrices are multiplied: cpu or cuda
 
     @property

@@ -48,7 +48,7 @@ def prepare(
     Raises:
         InputError: if the manifest can't be read, or has no plan with these arguments
     """
-    checked = read_manifest(manifest, speakers=arguments["speakers"])
+    checked = _read(manifest, arguments)
     plan = plan_sweep(checked, **arguments, caches=_all_caches(caches, random_weights, covariates))
     return PreparedSweep(caches, checked, plan, random_weights, covariates, _split_notes(checked, arguments["folds"]))
 
@@ -92,13 +92,20 @@ def prepare_recorded(
         arguments |= {"folds": changed.get("folds"), "test_split": changed.get("test_split")}
     if "weighted_sum_seeds" in changed:
         arguments["mixes"] = arguments["mixes"] or DEFAULT_MIXES
-    checked = read_manifest(manifest or recorded.check_manifest(), speakers=arguments["speakers"])
+    checked = _read(manifest or recorded.check_manifest(), arguments)
     used = _all_caches(caches, random_weights, covariates)
     other = set() if checked.content_hash() == recorded.content else {"targets"}  # its classes may be others
     plan = override(recorded.plan, plan_sweep(checked, **arguments, caches=used), {*changed, *other})
     notes += overridden(recorded.plan, plan, recorded.path) + recorded.changes(checked, used)
     return PreparedSweep(
         caches, checked, plan, random_weights, covariates, notes + _split_notes(checked, changed.get("folds"))
+    )
+
+
+def _read(manifest: Path, arguments: dict[str, Any]) -> Manifest:
+    groups = [name for name in (arguments.get("group_by"),) if name]
+    return read_manifest(
+        manifest, speakers=arguments["speakers"], same_speaker=arguments["same_speaker"], groups=groups
     )
 
 

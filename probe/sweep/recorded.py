@@ -28,6 +28,7 @@ FIELDS = {  # of a plan that each argument of `probe.sweep.settings.plan_sweep` 
     "residualize_text": ("text_residuals",),
     "cross_corpus": ("cross_corpus",),
     "speakers": ("speakers",),
+    "same_speaker": ("same_speaker",),
     "device": ("device",),
 }
 
@@ -149,6 +150,7 @@ def plan_arguments(plan: SweepPlan) -> dict[str, Any]:
         "cross_corpus": plan.cross_corpus,
         "fused": plan.fused,
         "speakers": plan.speakers,
+        "same_speaker": plan.same_speaker,
         "device": plan.device,
     }
 

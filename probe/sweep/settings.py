@@ -47,6 +47,7 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
     cross_corpus: bool = False,
     fused: bool = False,
     speakers: bool = True,
+    same_speaker: tuple[str, ...] = (),
     device: str = "cpu",
     caches: Sequence[Cache] = (),
 ) -> SweepPlan:
@@ -69,6 +70,7 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
         cross_corpus: also train on each corpus of the manifest alone
         fused: also fit all encoders together
         speakers: False where every utterance counts as its own speaker
+        same_speaker: decisions on names that look alike, with which the manifest was read
         device: where matrices are multiplied, cpu or cuda
         caches: those that will be swept; ``folds="speakers"`` counts the speakers of utterances that all of them hold
 
@@ -124,6 +126,7 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
         mix_iterations=60,
         seed=seed,
         speakers=speakers,
+        same_speaker=same_speaker,
         device=device,
     )
 

@@ -28,7 +28,7 @@ def problems(tmp_path, text, cells=CELLS):
 
 def test_a_corpus_and_a_target_are_enough(tmp_path):
     assert header(tmp_path, f'corpus = "c"\n{SCALE}') == Header("c", targets={"arousal": Target(1, 7)})
-    assert problems(tmp_path, "") == [
+    assert problems(tmp_path, "# nothing\n") == [
         'corpus is missing: state the name of the corpus, corpus = "…"',
         "my.toml describes no target; add [targets.NAME] for each column of ratings or classes",
     ]

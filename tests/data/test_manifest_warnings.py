@@ -46,13 +46,11 @@ def test_a_rating_outside_what_its_raters_gave(tmp_path, rows):
     ]
 
 
-def test_speaker_ids_that_differ_in_case_or_spaces_only(tmp_path, rows):
-    rows[0]["speaker_id"], rows[4]["speaker_id"], rows[5]["speaker_id"] = "S0", "s 1", "unknown"
-    rows.append(rows[3] | {"utterance_id": "u6", "path": "0.wav", "start": 0.1})
+def test_utterance_ids_that_look_alike(tmp_path, rows):
+    rows[0]["utterance_id"], rows[4]["utterance_id"] = "U1", "u 3"
     assert warnings(tmp_path, rows) == [
-        ("similar-speaker-ids", "speaker_id 'unknown' differs from 'Unknown' in case or spaces only", (7,)),
-        ("similar-speaker-ids", "speaker_id 'S0' differs from 's0' in case or spaces only", (2,)),
-        ("similar-speaker-ids", "speaker_id 's 1' differs from 's1' in case or spaces only", (6,)),
+        ("similar-utterance-ids", "utterance_id 'U1' and 'u1' differ only in case", (2, 3)),
+        ("similar-utterance-ids", "utterance_id 'u 3' and 'u3' differ only in blanks", (5, 6)),
     ]
 
 
@@ -136,18 +134,18 @@ def test_audio_that_is_not_what_was_meant_is_found_with_the_option_for_it(tmp_pa
 
 def test_the_command_prints_each_warning_counts_them_and_succeeds(tmp_path, rows):
     rows[1] |= {"arousal": 5, "arousal_r1": 1, "arousal_r2": 2}
-    rows[3]["speaker_id"] = "S0"
+    rows[3]["utterance_id"] = "U4"
     (tmp_path / "2.wav").write_bytes(b"")
     result = command("manifest", "validate", write_table(tmp_path, rows), "--audio")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert [line for line in lines if line.startswith("warning ")] == [
         "warning [rating-outside-raters] row 3: arousal is 5, its raters gave 1, 2.",
-        "warning [similar-speaker-ids] row 5: speaker_id 'S0' differs from 's0' in case or spaces only.",
+        "warning [similar-utterance-ids] rows 5, 6: utterance_id 'U4' and 'u4' differ only in case.",
         "warning [undecodable-audio] row 4: 2.wav: empty: it holds no bytes.",
     ]
     assert "Rows are counted as a spreadsheet shows them: the header is row 1." in lines
-    assert lines[-2] == "6 utterances, 4 speakers, 3 warnings."
+    assert lines[-2] == "6 utterances, 3 speakers, 3 warnings."
     assert lines[-1].startswith(f"Next: layerprobe extract {tmp_path / 'my.csv'} --encoder ")
 
 

@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pandas as pd
 
+from layerprobe.probe.data.manifest.decimals import read_decimals
 from layerprobe.probe.data.manifest.scales import finite_numbers, observed_range, usual_scale
-from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, MANIFEST_FORMAT_VERSION, TRANSCRIPT, rater_columns
-from layerprobe.probe.data.manifest.table import read_text_table
-from layerprobe.probe.data.manifest.validate import REQUIRED, TIMES
+from layerprobe.probe.data.manifest.schema import (
+    ASR_TRANSCRIPT,
+    MANIFEST_FORMAT_VERSION,
+    REQUIRED,
+    TIMES,
+    TRANSCRIPT,
+    rater_columns,
+)
+from layerprobe.probe.data.manifest.table import check_table_file, log_notes, read_text_table
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.identities import normalise_names
 from layerprobe.probe.toml import toml_key, toml_value
 
 # Columns that have a meaning of their own, and descriptions of speakers and recordings that are rarely targets.
@@ -88,13 +96,14 @@ def draft_header(path: Path | str) -> DraftHeader:
     """
     path = Path(path)
     header = path.with_suffix(".toml")
-    if not path.exists():
-        raise InputError(f"{path} does not exist. Give the path of a table, .csv or .parquet.")
+    check_table_file(path)
     if header.exists():
         raise InputError(
             f"{header} exists already and is not overwritten. Edit it, or delete it and run the command again."
         )
-    cells = read_text_table(path).cells
+    table = read_text_table(path)
+    cells, decimal = _with_decimal_points(table.cells)
+    log_notes(path, (*table.notes, *([f"decimal commas in {', '.join(decimal)}"] if decimal else [])))
     names = [str(c) for c in cells]
     single = {rater for name in names for rater in rater_columns(cells, name)}
     targets: list[DraftTarget] = []
@@ -102,7 +111,7 @@ def draft_header(path: Path | str) -> DraftHeader:
     for name in names:
         if name in OTHER_COLUMNS or name in single or name.endswith("_source"):
             continue
-        filled = cells[name][cells[name].str.strip() != ""]
+        filled = pd.Series([value for value in normalise_names(cells[name]) if value], dtype=str)
         if filled.nunique() < 2:
             continue
         if len(finite_numbers(filled)) >= NUMERIC_FRACTION * len(filled):
@@ -119,6 +128,17 @@ def draft_header(path: Path | str) -> DraftHeader:
         other=tuple(n for n in names if n not in described and n not in REQUIRED and n not in single),
         missing=tuple(c for c in REQUIRED if c not in cells),
     )
+
+
+def _with_decimal_points(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the cells with decimal points in columns of numbers, and the columns that had decimal commas."""
+    numeric = []
+    for name in map(str, cells):
+        filled = cells[name][cells[name].str.contains(r"\d", regex=True)].str.replace(",", ".", regex=False)
+        if name not in REQUIRED and len(filled) and len(finite_numbers(filled)) >= NUMERIC_FRACTION * len(filled):
+            numeric.append(name)
+    found = read_decimals(cells, numeric).cells
+    return cells.assign(**found), list(found)
 
 
 def write_draft(draft: DraftHeader) -> None:

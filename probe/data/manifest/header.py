@@ -9,11 +9,44 @@ from typing import Any
 
 import pandas as pd
 
+from layerprobe.probe.data.manifest.dialect import decode_text
+from layerprobe.probe.data.manifest.file_kind import foreign_content
+from layerprobe.probe.data.manifest.names import RULE_KEYS, read_rules
 from layerprobe.probe.data.manifest.scales import finite_numbers, observed_range, usual_scale
 from layerprobe.probe.data.manifest.schema import MANIFEST_FORMAT_VERSION, Header, ManifestError, Nominal, Target
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.identities import normalise_name, similar_names
+from layerprobe.probe.nearest_path import missing_file
 
 NAMES_SHOWN = 5
+
+
+def load_header(path: Path, *, table_path: Path) -> dict[str, Any]:
+    """Return the content of a header's file.
+
+    Args:
+        path: the header, ``NAME.toml``
+        table_path: of the table, for messages
+
+    Raises:
+        InputError: if the file is missing, a pointer, a web page, empty or no TOML, or of another format version
+    """
+    if not path.exists():
+        raise InputError(
+            f"{table_path} has no header: {missing_file(path)}. layerprobe manifest init {table_path} writes one from "
+            "the table; data_manifests/README.md lists its keys."
+        )
+    if not path.is_file():
+        raise InputError(f"{path} is no file. Write the header of {table_path} there.")
+    if fault := foreign_content(path):
+        raise InputError(f"{path} can't be read as a header: {fault}.")
+    text, _ = decode_text(path, path.read_bytes())
+    try:
+        content = tomllib.loads(text.replace("\r\n", "\n"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not valid TOML: {error}. Correct it.") from error
+    check_format_version(content, path)
+    return content
 
 
 def read_header(path: Path, cells: pd.DataFrame, *, table_path: Path) -> Header:
@@ -25,20 +58,17 @@ def read_header(path: Path, cells: pd.DataFrame, *, table_path: Path) -> Header:
         table_path: of the table, for messages
 
     Raises:
-        InputError: if the file is missing, no TOML, or of another format version
+        InputError: as `load_header`
         ManifestError: naming all other problems together
     """
-    if not path.exists():
-        raise InputError(
-            f"{table_path} has no header: {path} does not exist. layerprobe manifest init {table_path} writes one from "
-            "the table; data_manifests/README.md lists its keys."
-        )
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}. Correct it.") from error
-    check_format_version(content, path)
+    return parse_header(load_header(path, table_path=table_path), cells, path=path, table_path=table_path)
+
+
+def parse_header(content: dict[str, Any], cells: pd.DataFrame, *, path: Path, table_path: Path) -> Header:
+    """Return the header that a file's content describes; see `read_header`."""
     problems = [] if "corpus" in content else ['corpus is missing: state the name of the corpus, corpus = "…"']
+    names, faults = read_rules(content, header_name=path.name)
+    problems += faults
     licences = {str(content[key]) for key in ("licence", "license") if key in content}
     if len(licences) > 1:
         problems.append(
@@ -50,7 +80,10 @@ def read_header(path: Path, cells: pd.DataFrame, *, table_path: Path) -> Header:
     if not (isinstance(tables, dict) and tables):
         problems.append(f"{path.name} describes no target; add [targets.NAME] for each column of ratings or classes")
         tables = {}
-    for name, keys in tables.items():
+    for written, keys in tables.items():
+        name = normalise_name(written)
+        below = [key for key in RULE_KEYS if isinstance(keys, dict) and key in keys]
+        problems += [f"{key} stands below [targets.{name}]; move it above the first line in brackets" for key in below]
         ratings: Any = cells.get(name)
         found = _target(name, keys if isinstance(keys, dict) else {}, ratings, header_name=path.name)
         if isinstance(found, str):
@@ -68,6 +101,7 @@ def read_header(path: Path, cells: pd.DataFrame, *, table_path: Path) -> Header:
         targets=targets,
         notes=str(content.get("notes", "")),
         nominal=nominal,
+        names=names,
     )
 
 
@@ -96,6 +130,15 @@ def _target(
         texts = isinstance(classes, list) and all(isinstance(c, str) and c.strip() for c in classes)
         if not texts or len(set(classes)) < 2 or len(set(classes)) < len(classes):
             return f"[targets.{name}] needs classes, a list of two or more different names"
+        classes = [normalise_name(c) for c in classes]
+        if len(set(classes)) < len(classes):
+            return f"[targets.{name}] needs classes that differ in more than blanks at their ends"
+        alike = similar_names(classes)
+        if alike and keys.get("distinct_classes") is not True:
+            return (
+                f"[targets.{name}] has the classes {' and '.join(map(repr, alike[0].names))}, which differ only in "
+                f"{alike[0].difference}; give them one spelling here and in the table, or write distinct_classes = true"
+            )
         return Nominal(tuple(classes), meaning)
     missing = [key for key in ("minimum", "maximum") if key not in keys]
     if missing:

@@ -9,6 +9,8 @@ import pandas as pd
 # ranges that continuous annotation is stored in.
 USUAL_SCALES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (1.0, 7.0), (1.0, 9.0))
 
+SCALE_TOLERANCE = 1e-9  # ratings that exceed a scale by less are at its end: a mean of floats is rounded
+
 
 def usual_scale(low: float, high: float) -> tuple[float, float] | None:
     """Return the narrowest usual scale that holds all ratings, or None where none does.
@@ -22,7 +24,8 @@ def usual_scale(low: float, high: float) -> tuple[float, float] | None:
     >>> usual_scale(1.2, 6.8), usual_scale(-0.4, 0.9), usual_scale(0, 100)
     ((1.0, 7.0), (-1.0, 1.0), None)
     """
-    return next(((a, b) for a, b in USUAL_SCALES if a <= low and high <= b), None)
+    fits = ((a, b) for a, b in USUAL_SCALES if a - SCALE_TOLERANCE <= low and high <= b + SCALE_TOLERANCE)
+    return next(fits, None)
 
 
 def finite_numbers(cells: pd.Series[str]) -> pd.Series[float]:

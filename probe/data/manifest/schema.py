@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -17,6 +18,12 @@ from layerprobe.probe.splits import UNKNOWN_SPEAKER
 MANIFEST_FORMAT_VERSION = 1  # of the header; another one is refused
 TRANSCRIPT = "transcript"  # default column of the transcript
 ASR_TRANSCRIPT = "asr_transcript"  # column of a recogniser's transcript where there are human ones, too
+REQUIRED = ("utterance_id", "path", "speaker_id")
+TIMES = ("start", "end")
+GROUPS = ("gender", "corpus")  # columns of groups that reports compare
+# Columns that have a meaning in every manifest; targets and their raters come from the header.
+NEEDED_COLUMNS = frozenset((*REQUIRED, *TIMES, *GROUPS, "split", TRANSCRIPT, ASR_TRANSCRIPT))
+KNOWN_COLUMNS = NEEDED_COLUMNS | {f"{TRANSCRIPT}_source", f"{ASR_TRANSCRIPT}_source", "duration"}
 PROBLEMS_SHOWN = 20
 ROW_COUNTING = "Rows are counted as a spreadsheet shows them: the header is row 1."
 
@@ -39,6 +46,16 @@ class Nominal:
 
 
 @dataclass(frozen=True)
+class NameRules:
+    """What the header states about the names of one column: which are one, which are not, which are no gaps."""
+
+    same: tuple[tuple[str, ...], ...] = ()  # names of one speaker or group each; the first is kept
+    distinct: tuple[tuple[str, ...], ...] = ()  # names that look alike, of different speakers or groups
+    known: tuple[str, ...] = ()  # names that are usual spellings of "unknown" and here are real, such as NA
+    similar: Literal["ask", "same", "distinct"] = "ask"  # what other names that look alike are
+
+
+@dataclass(frozen=True)
 class Header:
     """Description of a corpus: name, version, licence, scales of rated targets, classes of nominal ones.
 
@@ -51,6 +68,7 @@ class Header:
     targets: dict[str, Target] = field(default_factory=dict)
     notes: str = ""
     nominal: dict[str, Nominal] = field(default_factory=dict)
+    names: dict[str, NameRules] = field(default_factory=dict)  # by column of speakers or groups
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,15 +128,16 @@ class Manifest:
 class ManifestError(InputError):
     """All problems of one manifest; a problem of a row begins with the row's number."""
 
-    def __init__(self, path: Path, problems: list[str]) -> None:
+    def __init__(self, path: Path, problems: list[str], advice: Sequence[str] = ()) -> None:
+        """Set the file, its problems, and sentences on what can be done about them."""
         self.problems = problems
         shown = [f"  {p}" for p in problems[:PROBLEMS_SHOWN]]
         if len(problems) > PROBLEMS_SHOWN:
             shown.append(f"  … and {len(problems) - PROBLEMS_SHOWN} more")
-        advice = "Correct them and run the command again."
+        last = "Correct them and run the command again."
         if any(re.match(r"row \d", p) for p in problems):
-            advice = f"{ROW_COUNTING} {advice}"
-        super().__init__("\n".join([f"{path} has {_count(len(problems), 'problem')}:", *shown, advice]))
+            last = f"{ROW_COUNTING} {last}"
+        super().__init__("\n".join([f"{path} has {_count(len(problems), 'problem')}:", *shown, *advice, last]))
 
 
 def rater_columns(table: pd.DataFrame, target: str) -> list[str]:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from layerprobe.probe.data.manifest.dialect import RawTable, read_raw_table
+from layerprobe.probe.data.manifest.file_kind import foreign_content
+from layerprobe.probe.data.manifest.parquet import read_parquet_columns, read_parquet_names
+from layerprobe.probe.data.manifest.schema import KNOWN_COLUMNS, NEEDED_COLUMNS
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.identities import normalise_name, similar_names
+from layerprobe.probe.nearest_path import missing_file
+
+TEXT_ENDINGS = (".csv", ".tsv")
+TABLE_ENDINGS = (*TEXT_ENDINGS, ".parquet")
+# Names that pandas and Arrow write for an index that has none.
+_log = logging.getLogger("layerprobe.manifest")  # written to standard error, unless a program decides otherwise
+INDEX_NAME = re.compile(r"Unnamed: \d+(_level_\d+|\.\d+)*|__index_level_\d+__|")
 
 
 @dataclass(frozen=True)
@@ -17,47 +34,131 @@ class TextTable:
 
     cells: pd.DataFrame  # strings, '' where empty
     row_numbers: np.ndarray  # (n_utterances,) as a spreadsheet shows them: the header is row 1
+    notes: tuple[str, ...] = ()  # how the file differs from a usual one, each a clause
 
 
-def read_text_table(path: Path) -> TextTable:
-    """Read every cell of a ``.csv`` or ``.parquet`` table as text; blank rows are left out, but counted.
+def check_table_file(path: Path, *, what: str = "table") -> None:
+    """Check that a file is there and may hold a table.
+
+    Args:
+        path: of the table
+        what: it is, for the message
 
     Raises:
-        InputError: if the file can't be read as a table, or has no utterances
+        InputError: if there is no file, it has another ending, or it is a pointer, a web page, empty or cut
     """
+    if not path.exists():
+        raise InputError(f"{missing_file(path, endings=TABLE_ENDINGS)}. Give the path of a {what}, .csv or .parquet.")
+    if path.suffix.lower() not in TABLE_ENDINGS:
+        raise InputError(f"{path} is neither .csv nor .parquet. Save the table as one of these.")
+    if path.is_file() and (fault := foreign_content(path)):
+        raise InputError(f"{path} can't be read as a table: {fault}.")
+
+
+def read_text_table(path: Path, *, wanted: Callable[[str], bool] = NEEDED_COLUMNS.__contains__) -> TextTable:
+    """Read a ``.csv``, ``.tsv`` or ``.parquet`` table as text; blank rows are left out, but counted.
+
+    Args:
+        path: of the table
+        wanted: whether a column is needed, by its name; others are read only where they hold texts or numbers
+
+    Raises:
+        InputError: if the file can't be read as a table, two columns have one name, or there are no utterances
+    """
+    check_table_file(path)
     try:
-        if path.suffix.lower() == ".csv":
-            table = _read_csv(path)
-        elif path.suffix.lower() == ".parquet":
-            columns = _read_parquet(path)
-            texts = {c: columns[c].map(lambda v: "" if pd.isna(v) else str(v)) for c in columns}
-            table = TextTable(pd.DataFrame(texts), np.arange(len(columns)) + 2)
+        if path.suffix.lower() in TEXT_ENDINGS:
+            table = _from_text(path, read_raw_table(path, KNOWN_COLUMNS))
         else:
-            raise InputError(f"{path} is neither .csv nor .parquet. Save the table as one of these.")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+            table = _from_parquet(path, wanted)
+    except OSError as error:
         raise InputError(f"{path} can't be read as a table: {error}. Save it again as UTF-8 CSV.") from error
     if table.cells.empty:
         raise InputError(f"{path} has no utterances. Add a row for each.")
     return table
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except ValueError as error:  # what Arrow raises for a file that is not, or not only, parquet
-        raise InputError(f"{path} can't be read as a table: {str(error).rstrip('.')}. Save it again.") from error
+def log_notes(path: Path, notes: Sequence[str]) -> None:
+    """Log how a file differs from a usual one and how it was read: one line, and none in a worker process.
+
+    Args:
+        path: of the table
+        notes: each a clause
+    """
+    if notes and multiprocessing.parent_process() is None:
+        _log.warning("%s: %s.", path, "; ".join(notes))
 
 
-def _read_csv(path: Path) -> TextTable:
-    with path.open(encoding="utf-8-sig") as file:
-        n_blank = next((n for n, line in enumerate(file) if line.strip()), 0)  # lines above the header
-    # Every cell as text: pandas would make a missing value of the speaker "NA" and 7 of the id "007". Blank rows are
-    # read, too, so that the rows below them keep the numbers that a spreadsheet shows.
-    cells = pd.read_csv(
-        path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False, skiprows=n_blank
-    )
-    if not isinstance(cells.index, pd.RangeIndex):  # pandas takes columns without a name for row labels
+def unread_columns(path: Path, cells: pd.DataFrame) -> list[str]:
+    """Return the named columns of a Parquet table that are not among the cells read from it, for their types."""
+    if path.suffix.lower() in TEXT_ENDINGS:
+        return []
+    names = map(normalise_name, read_parquet_names(path))
+    return [name for name in names if name not in cells and INDEX_NAME.fullmatch(name) is None]
+
+
+def _from_text(path: Path, raw: RawTable) -> TextTable:
+    _check_repeated(path, raw.names)
+    filled = np.array([any(cell.strip() for cell in row) for row in raw.rows], dtype=bool)
+    numbers = np.flatnonzero(filled) + raw.first_row
+    rows = [row for row, is_filled in zip(raw.rows, filled, strict=True) if is_filled]
+    width = len(raw.names)
+    _check_lengths(path, rows, numbers, width)
+    columns = list(zip(*(row[:width] for row in rows), strict=True)) if rows else [()] * width
+    kept, notes = _without_index(raw.names, columns)
+    cells = pd.DataFrame({raw.names[k]: pd.Series(columns[k], dtype=str) for k in kept})
+    return TextTable(cells, numbers, (*raw.notes, *notes))
+
+
+def _from_parquet(path: Path, wanted: Callable[[str], bool]) -> TextTable:
+    written = read_parquet_names(path)
+    spelled = {name: normalise_name(name) for name in written}
+    _check_repeated(path, [spelled[name] for name in written])
+    columns = read_parquet_columns(path, lambda name: wanted(spelled[name]))
+    names, values = [spelled[name] for name in columns], list(columns.values())
+    kept, notes = _without_index(names, values)
+    cells = pd.DataFrame({names[k]: pd.Series(values[k], dtype=str) for k in kept})
+    return TextTable(cells, np.arange(len(cells)) + 2, tuple(notes))
+
+
+def _check_repeated(path: Path, names: list[str]) -> None:
+    repeated = [name for name, n in Counter(names).items() if n > 1 and name]
+    if repeated:
+        places = ", ".join(str(k + 1) for k, name in enumerate(names) if name == repeated[0])
+        raise InputError(
+            f"{path} has {names.count(repeated[0])} columns of the name {repeated[0]} (columns {places}). Rename or "
+            "remove all but one."
+        )
+    for similar in similar_names([name for name in names if name]):
+        if NEEDED_COLUMNS.intersection(similar.names):
+            raise InputError(
+                f"{path} has the columns {' and '.join(similar.names)}, which differ only in {similar.difference}. "
+                "Rename or remove all but one."
+            )
+
+
+def _check_lengths(path: Path, rows: list[list[str]], numbers: np.ndarray, width: int) -> None:
+    """Check that each row has a cell for each name; cells beyond them may be there if they are empty."""
+    too_long = [k for k, row in enumerate(rows) if any(cell.strip() for cell in row[width:])]
+    if too_long and len(too_long) == len(rows):
         raise InputError(f"{path}: its rows have more cells than its header has names. Name every column.")
-    blank = (cells.iloc[:, 0].str.strip() == "").to_numpy(copy=True)
-    blank[blank] = (cells[blank].apply(lambda column: column.str.strip()) == "").all(axis=1)
-    return TextTable(cells[~blank].reset_index(drop=True), np.flatnonzero(~blank) + 2 + n_blank)
+    too_short = [k for k, row in enumerate(rows) if len(row) < width]
+    faults = [(k, "a text that holds a separator needs quotation marks") for k in too_long[:1]]
+    faults += [(k, "the file may be cut") for k in too_short[:1]]
+    for k, cause in faults:
+        raise InputError(
+            f"{path}: row {numbers[k]} has {len(rows[k])} cells, and the header {width} names; {cause}. Correct the "
+            "row, or save the table again."
+        )
+
+
+def _without_index(names: Sequence[str], columns: Sequence[Sequence[str]]) -> tuple[list[int], list[str]]:
+    """Return the numbers of columns with a name, and a clause on each that is left out and not empty."""
+    kept, notes = [], []
+    for k, (name, cells) in enumerate(zip(names, columns, strict=True)):
+        if INDEX_NAME.fullmatch(name) is None:
+            kept.append(k)
+        elif any(cell.strip() for cell in cells):
+            kind = "an index that was saved with the table" if all(c.strip().isdecimal() for c in cells) else "no name"
+            notes.append(f"column {k + 1} left out ({kind})")
+    return kept, notes

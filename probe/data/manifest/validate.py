@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.manifest.schema import Header, ManifestError, Nominal, Target, rater_columns
-from layerprobe.probe.splits import UNKNOWN_SPEAKER
+from layerprobe.probe.data.manifest.decimals import read_decimals
+from layerprobe.probe.data.manifest.scales import SCALE_TOLERANCE
+from layerprobe.probe.data.manifest.schema import (
+    REQUIRED,
+    TIMES,
+    Header,
+    ManifestError,
+    Nominal,
+    Target,
+    rater_columns,
+)
+from layerprobe.probe.identities import has_lost_digits, likeness
+from layerprobe.probe.nearest_path import NearestFile, NearestPaths
 
-REQUIRED = ("utterance_id", "path", "speaker_id")
-TIMES = ("start", "end")
+AUDIO_ENDINGS = (
+    ".wav",
+    ".flac",
+    ".mp3",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".m4a",
+    ".mp4",
+    ".aac",
+    ".aif",
+    ".aiff",
+    ".sph",
+    ".webm",
+)
+NEAREST_SOUGHT = 500  # missing audio files for which the nearest file is looked for
 SPLITS = ("train", "development", "test", "test1", "test2", "test3")
 
 
@@ -21,28 +47,60 @@ class RowProblems:
 
     def __init__(self, path: Path, row_numbers: np.ndarray) -> None:
         """Name the file and the number of each row in it, ``(n_rows,)``."""
-        self._path, self.row_numbers = path, row_numbers
+        self.path, self.row_numbers = path, row_numbers
         self._found: list[tuple[int, str]] = []
+        self._general: list[str] = []
+        self._advice: list[str] = []
 
     def add(self, rows: np.ndarray, message: Callable[[int], str]) -> None:
         """Record the same problem of some rows, given as indices, with a message for each."""
         self._found.extend((int(r), message(int(r))) for r in rows)
 
+    def add_general(self, messages: list[str], *, advice: str = "") -> None:
+        """Record problems of the whole table, and a sentence on what can be done about them."""
+        self._general.extend(messages)
+        self.advise(advice if messages else "")
+
+    def advise(self, sentence: str) -> None:
+        """Record a sentence that is printed after all problems, where there are any."""
+        self._advice += [sentence] if sentence else []
+
     def raise_if_any(self) -> None:
         """Raise one error for all problems.
 
         Raises:
-            ManifestError: naming each problem with its row, in the order of the rows
+            ManifestError: naming those of the whole table, then each problem with its row, in the order of the rows
         """
-        if self._found:
-            raise ManifestError(self._path, [f"row {self.row_numbers[r]}: {text}" for r, text in sorted(self._found)])
+        found = [f"row {self.row_numbers[r]}: {text}" for r, text in sorted(self._found)]
+        if self._general or found:
+            raise ManifestError(self.path, [*self._general, *found], self._advice)
+
+
+def with_decimal_points(raw: pd.DataFrame, columns: list[str], problems: RowProblems) -> tuple[pd.DataFrame, list[str]]:
+    """Return the cells with decimal points, and the columns that had decimal commas; record what can't be decided.
+
+    Args:
+        raw: cells of text
+        columns: names of those that hold numbers
+        problems: receives each number that can be read in two ways
+    """
+    decimals = read_decimals(raw, columns)
+    for column, rows in decimals.unclear.items():
+        problems.add(
+            rows,
+            lambda r, c=column: (  # type: ignore[misc]
+                f"{c} is {raw[c][r]!r}, which can have decimals or thousands; write decimal points and no thousands"
+            ),
+        )
+    undecided = {c: raw[c].mask(np.isin(np.arange(len(raw)), rows), "") for c, rows in decimals.unclear.items()}
+    return raw.assign(**decimals.cells, **undecided), list(decimals.cells)
 
 
 def check_utterances(raw: pd.DataFrame, problems: RowProblems, *, folder: Path) -> pd.DataFrame:
     """Return the table with absolute paths and times in seconds; record problems of names, paths and spans.
 
     Args:
-        raw: cells of text, with the columns `REQUIRED`
+        raw: cells of text, with the columns `REQUIRED`, names normalised
         problems: receives each problem
         folder: where relative paths start
     """
@@ -71,37 +129,51 @@ def check_targets(
     _check_split(raw, problems)
     for target, scale in header.targets.items():
         for column in [target, *rater_columns(raw, target)]:
-            table[column] = _numbers(raw, column, problems)
-            _check_scale(table[column], column, scale, problems, header_name=header_name)
+            ratings = _at_the_ends(_numbers(raw, column, problems), scale)
+            _check_scale(ratings, column, scale, problems, header_name=header_name)
+            table[column] = ratings
     for name, nominal in header.nominal.items():
         _check_classes(table[name], nominal, problems, header_name=header_name)
 
 
 def missing_columns(raw: pd.DataFrame, header: Header, *, header_name: str) -> list[str]:
     """Return a message for each column that the manifest must have and lacks."""
-    problems = [f"column {c} is missing" for c in REQUIRED if c not in raw]
+    problems = missing_required(raw, REQUIRED)
     if "speaker_id" not in raw:
         problems[-1] += " (--no-speakers runs without it; scores may then be too optimistic)"
     problems += [
-        f"column {t} is missing, but {header_name} describes it as a target"
+        f"column {t} is missing, but {header_name} describes it as a target{_similar_column(t, raw)}"
         for t in (*header.targets, *header.nominal)
         if t not in raw
     ]
     return problems
 
 
+def missing_required(raw: pd.DataFrame, required: tuple[str, ...]) -> list[str]:
+    """Return a message for each required column that a table lacks, with a column of a similar name."""
+    return [f"column {c} is missing{_similar_column(c, raw)}" for c in required if c not in raw]
+
+
+def _similar_column(name: str, raw: pd.DataFrame) -> str:
+    like = next((c for c in map(str, raw) if likeness(c).replace("_", "") == likeness(name).replace("_", "")), None)
+    return "" if like is None else f"; rename the column {like!r} to {name}"
+
+
 def _check_names(raw: pd.DataFrame, problems: RowProblems) -> None:
     ids = raw["utterance_id"]
-    problems.add(np.flatnonzero(ids.str.strip() == ""), lambda _: "utterance_id is empty")
+    problems.add(np.flatnonzero(ids == ""), lambda _: "utterance_id is empty")
     first_seen = ids.map(dict(zip(ids[::-1], range(len(ids) - 1, -1, -1), strict=True)))
-    repeated = np.flatnonzero((first_seen != np.arange(len(ids))) & (ids.str.strip() != ""))
+    repeated = np.flatnonzero((first_seen != np.arange(len(ids))) & (ids != ""))
     problems.add(
         repeated, lambda r: f"utterance_id {ids[r]!r} is also in row {problems.row_numbers[int(first_seen[r])]}"
     )
-    problems.add(
-        np.flatnonzero(raw["speaker_id"].str.strip() == ""),
-        lambda _: f"speaker_id is empty (write {UNKNOWN_SPEAKER} for a speaker who is not identified)",
-    )
+    for column in ("utterance_id", "speaker_id"):
+        problems.add(
+            np.flatnonzero([has_lost_digits(name) for name in raw[column]]),
+            lambda r, c=column: (  # type: ignore[misc]
+                f"{c} {raw[c][r]!r} is a number whose last digits are lost; save the column as text"
+            ),
+        )
 
 
 def _check_paths(table: pd.DataFrame, problems: RowProblems, *, folder: Path) -> None:
@@ -109,11 +181,39 @@ def _check_paths(table: pd.DataFrame, problems: RowProblems, *, folder: Path) ->
     exists: dict[str, bool] = {}  # many spans can be in one file, and a look-up on a network folder is slow
     table["path"] = [str(folder / p) for p in written]
     for p in table["path"].unique():
-        exists[p] = Path(p).is_file()
+        exists[p] = _is_file(p)
     empty = (written.str.strip() == "").to_numpy()
-    missing = ~table["path"].map(exists).to_numpy(dtype=bool) & ~empty
+    missing = np.flatnonzero(~table["path"].map(exists).to_numpy(dtype=bool) & ~empty)
     problems.add(np.flatnonzero(empty), lambda _: "path is empty")
-    problems.add(np.flatnonzero(missing), lambda r: f"no file at {table['path'][r]}")
+    sought = list(dict.fromkeys(written.iloc[missing]))[:NEAREST_SOUGHT]
+    nearest = NearestPaths(AUDIO_ENDINGS)
+    found = {w: file for w in sought if (file := nearest.find(w, folder))}
+    problems.add(missing, lambda r: f"no file at {table['path'][r]}{_nearest_text(found.get(written[r]))}")
+    if len(found) > 1:
+        kinds = ", ".join(f"{kind} {n}" for kind, n in Counter(n.difference for n in found.values()).most_common())
+        n_files = len(set(written.iloc[missing]))
+        beginning = f"{n_files} audio files are missing"
+        beginning += f"; of the first {len(sought)}" if n_files > len(sought) else "; of these"
+        problems.advise(f"{beginning} {len(found)} resemble one that exists (they differ in: {kinds}).")
+
+
+def _nearest_text(file: NearestFile | None) -> str:
+    return "" if file is None else f", but at {file.path} (it differs in {file.difference})"
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a name that is too long for the file system
+        return False
+
+
+def _at_the_ends(ratings: pd.Series[float], scale: Target) -> pd.Series[float]:
+    """Return ratings with those that rounding put just outside the scale at its ends."""
+    low, high = scale.minimum, scale.maximum
+    below = (ratings < low) & (ratings >= low - SCALE_TOLERANCE)
+    above = (ratings > high) & (ratings <= high + SCALE_TOLERANCE)
+    return ratings.mask(below, low).mask(above, high)
 
 
 def _numbers(raw: pd.DataFrame, column: str, problems: RowProblems) -> pd.Series[float]:
@@ -151,8 +251,15 @@ def _check_scale(
     outside = np.flatnonzero((values < scale.minimum) | (values > scale.maximum))
     problems.add(
         outside,
-        lambda r: f"{column} is {values[r]:g}, outside the scale {scale.minimum:g}..{scale.maximum:g} of {header_name}",
+        lambda r: (
+            f"{column} is {_shown(values[r])}, outside the scale {scale.minimum:g}..{scale.maximum:g} of {header_name}"
+        ),
     )
+
+
+def _shown(value: float) -> str:
+    """Return a number in few digits where these are all that it has."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(float(value))
 
 
 def _check_classes(values: pd.Series[str], nominal: Nominal, problems: RowProblems, *, header_name: str) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from layerprobe.probe.data.manifest.names import rules_content
 from layerprobe.probe.data.manifest.schema import MANIFEST_FORMAT_VERSION, Header
+from layerprobe.probe.identities import similar_names
 from layerprobe.probe.toml import toml_key, toml_value
 
 
@@ -28,10 +30,12 @@ def write_manifest(path: Path, table: pd.DataFrame, header: Header) -> None:
     lines = [f"format_version = {MANIFEST_FORMAT_VERSION}", f"corpus = {toml_value(header.corpus)}"]
     optional = {"version": header.version, "licence": header.licence, "notes": header.notes}
     lines += [f"{key} = {toml_value(text)}" for key, text in optional.items() if text]
+    lines += rules_content(header.names)
     for name, target in header.targets.items():
         lines += ["", f"[targets.{toml_key(name)}]", f"minimum = {target.minimum:g}", f"maximum = {target.maximum:g}"]
         lines.append(f"meaning = {toml_value(target.meaning)}")
     for name, nominal in header.nominal.items():
         lines += ["", f"[targets.{toml_key(name)}]", f"classes = [{', '.join(map(toml_value, nominal.classes))}]"]
+        lines += ["distinct_classes = true"] if similar_names(nominal.classes) else []
         lines.append(f"meaning = {toml_value(nominal.meaning)}")
     path.with_suffix(".toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
