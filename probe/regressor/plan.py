@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from layerprobe.probe.data.manifest.schema import Manifest
-from layerprobe.probe.encoders.hooks import tensors_hash
+from layerprobe.probe.encoders.identity import model_hash
 from layerprobe.probe.encoders.loading import load_model
 from layerprobe.probe.encoders.speech import NEVER_READ
 from layerprobe.probe.encoders.text import load_text_model
@@ -167,13 +167,13 @@ def _load_encoders(
         speech = load_model(options.audio_encoder, random_init=seed, show_download=show_download)
         encoder = speech.family.encoder(speech.model).float()
         loaded = Encoders(audio=encoder, extractor=speech.extractor, preprocessing_note=speech.preprocessing_note)
-        weights = tensors_hash(encoder, never_read=NEVER_READ)
+        weights = model_hash(encoder, never_read=NEVER_READ)
         audio = EncoderChoice(speech.upstream, speech.revision, weights, seed, options.audio_layer)
     if options.text_encoder is not None:
         text_model = load_text_model(options.text_encoder, random_init=seed, show_download=show_download)
         loaded = replace(loaded, text=text_model.model.float(), tokenizer=text_model.tokenizer)
         text = EncoderChoice(
-            text_model.upstream, text_model.revision, tensors_hash(text_model.model), seed, options.text_layer
+            text_model.upstream, text_model.revision, model_hash(text_model.model), seed, options.text_layer
         )
     return loaded, audio, text
 

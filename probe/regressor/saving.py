@@ -21,6 +21,8 @@ from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import quiet_transformers
+from layerprobe.probe.model_files import damage
+from layerprobe.probe.pretrained import SPEECH, TEXT as PRETRAINED_TEXT, find_pretrained
 from layerprobe.probe.regressor.model import AudioTextRegressor
 from layerprobe.probe.regressor.plan import Encoders, TrainPlan
 from layerprobe.probe.training.branches import AudioBranch, TextBranch
@@ -127,26 +129,26 @@ def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterat
             raise InputError(f"{path} is missing. Run layerprobe train again to resume it.")
         with torch.random.fork_rng(devices=[]):
             regressor = build(encoders, trained.plan)
+        if fault := damage(path):
+            raise InputError(f"{path} {fault}. Restore it, or train again.")
         try:
             regressor.load_state_dict(load_file(path))
-        except (RuntimeError, OSError, ValueError) as error:
+        except Exception as error:  # whatever a file of another model leads to
             raise InputError(f"{path} does not fit {REGRESSOR}: {str(error).splitlines()[0]}") from error
         yield regressor.eval().requires_grad_(False).to(device)
 
 
 def _encoders_from_configurations(trained: TrainedRegressor) -> Encoders:
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer
-
     audio = extractor = text = tokenizer = None
-    try:
-        with quiet_transformers(bars=False), torch.random.fork_rng(devices=[]):
-            if trained.plan.audio is not None:
-                config = AutoConfig.from_pretrained(trained.folder / AUDIO)
-                audio = ARCHITECTURES[config.model_type].encoder(AutoModel.from_config(config))
-                extractor = AutoFeatureExtractor.from_pretrained(trained.folder / AUDIO)
-            if trained.plan.text is not None:
-                text = AutoModel.from_config(AutoConfig.from_pretrained(trained.folder / TEXT))
-                tokenizer = AutoTokenizer.from_pretrained(trained.folder / TEXT)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{trained.folder}: an encoder's configuration can't be read ({error}).") from error
+    if trained.plan.audio is not None:
+        found = find_pretrained(str(trained.folder / AUDIO), SPEECH)
+        config = found.config()
+        extractor = found.feature_extractor()
+        with found.loading():
+            audio = ARCHITECTURES[config.model_type].encoder(found.untrained(config, seed=0))
+    if trained.plan.text is not None:
+        found = find_pretrained(str(trained.folder / TEXT), PRETRAINED_TEXT)
+        config = found.config()
+        tokenizer = found.tokenizer()
+        text = found.untrained(config, seed=0)
     return Encoders(audio, extractor, text, tokenizer)

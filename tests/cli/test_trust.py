@@ -66,7 +66,10 @@ def test_a_folders_own_code_is_not_run_unless_it_is_trusted(folders, tmp_path):
         f"from pathlib import Path\nfrom transformers import HubertConfig\nPath({str(mark)!r}).touch()\n"
         "class Own(HubertConfig):\n    model_type = 'theirs'\n"
     )
-    with pytest.raises(InputError, match=r"theirs brings code of its own\. Read it, and add --trust-remote-code"):
+    with pytest.raises(
+        InputError,
+        match=r"theirs brings code of its own \(own\.Own in config\.json\)\. Read it, and add --trust-remote-code",
+    ):
         load_audio_encoder(str(folder))
     assert not mark.exists()
     arguments = [
