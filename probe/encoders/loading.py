@@ -119,7 +119,7 @@ def load_audio_encoder(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision_for(precision, device=device, known=adapter is None)
     loaded = load_model(name, random_init=random_init, adapter=adapter, show_download=show_download)
-    with first_pass(f"encoder {name}", "one second of audio", files="preprocessor_config.json"):
+    with first_pass(f"encoder {name}", "one second of audio", files=EXTRACTOR_FILES[0]):
         encoder = SpeechEncoder(loaded, random_init=random_init, device=device, precision=precision)
         encoder.hidden_states(example_waveform(SHORT_SECONDS, sampling_rate=encoder.sampling_rate))
     return encoder
@@ -147,6 +147,22 @@ def load_model(
     if upstream == OWN != name:
         upstream = f"{found.folder.resolve().parent.name}/{OWN}"  # a user's folder of that name is another encoder
     return LoadedModel(model, family, extractor, upstream, found.revision or "", adapter_hash, is_default, language)
+
+
+def check_forward(loaded: LoadedModel, name: str) -> None:
+    """Run a speech model of `load_model` on one second of audio, as `load_audio_encoder` does for its encoder.
+
+    Raises:
+        InputError: if that fails
+    """
+    with first_pass(f"encoder {name}", "one second of audio", files=EXTRACTOR_FILES[0]), torch.inference_mode():
+        encoder: Any = loaded.family.encoder(loaded.model)
+        was_training = encoder.training
+        encoder.eval()
+        audio = example_waveform(SHORT_SECONDS, sampling_rate=loaded.extractor.sampling_rate)
+        for chunk in loaded.family.input_chunks(audio, loaded.extractor, encoder.config):
+            encoder(**chunk.inputs)
+        encoder.train(was_training)
 
 
 def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Architecture, str]:

@@ -25,7 +25,7 @@ from layerprobe.probe.encoders.linear_kernels import ROWS, Linear, packs
 NATIVE_ARCHITECTURES = frozenset({"HubertModel", "Wav2Vec2Model", "UniSpeechModel", "UniSpeechSatModel"})
 ATTENTION = ("eager", "sdpa", None)  # implementations that compute the same
 PLAIN = (nn.Conv1d, nn.Dropout, nn.GroupNorm, nn.LayerNorm, nn.Linear, nn.ModuleList)
-HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+RECORDERS = ("transformers.utils.", "layerprobe.probe.encoders.hooks")  # whose hooks change nothing
 TILE = 64  # frames: what one pass of the convolutions holds fits a core's cache
 # Samples of a Fourier block of the positional convolution. Its spectrum is read once per utterance, which costs more
 # than the transforms, so it is as short as the published kernels of 128 allow.
@@ -59,7 +59,7 @@ def _is_plain(module: nn.Module, encoder: Any) -> bool:
     """Return whether a module is exactly of a known type, is unchanged, and is in evaluation mode."""
     from transformers.activations import GELUActivation
 
-    if module.training or "forward" in vars(module) or any(getattr(module, name) for name in HOOKS):
+    if module.training or "forward" in vars(module) or not all(map(_only_records, _hooks(module))):
         return False
     if type(module) in (ParametrizationList, _WeightNorm, nn.ModuleDict):
         return True  # parts of a parametrised module, which is checked itself
@@ -68,6 +68,15 @@ def _is_plain(module: nn.Module, encoder: Any) -> bool:
     if is_parametrized(module):
         return module is encoder.encoder.pos_conv_embed.conv and _is_weight_norm(module)
     return type(module) in PLAIN or type(module).__module__ == type(encoder).__module__
+
+
+def _hooks(module: nn.Module) -> list[Any]:
+    return [hook for name in ("_forward_hooks", "_forward_pre_hooks") for hook in getattr(module, name).values()]
+
+
+def _only_records(hook: Any) -> bool:
+    """Return whether a hook is one with which transformers or this package records hidden states."""
+    return str(getattr(hook, "__module__", "")).startswith(RECORDERS)
 
 
 def _is_weight_norm(convolution: Any) -> bool:

@@ -144,6 +144,11 @@ class SpeechEncoder:
         return "native" if self._native else "transformers"
 
     @property
+    def is_reference(self) -> bool:
+        """Whether `hidden_states` is `reference_states`: transformers' forward pass in float32."""
+        return self._native is None and self._mixed_precision is None
+
+    @property
     def reads_waveforms(self) -> bool:
         """Whether its input are samples, so that recordings of different lengths could be padded into a batch."""
         return self._family.input_chunks is waveform_chunks

@@ -226,6 +226,18 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
     return LoadedText(model, family, tokenizer, found.upstream, found.revision or "")
 
 
+def check_text_forward(loaded: LoadedText, name: str) -> None:
+    """Run a text model of `load_text_model` on one word, as `load_text_encoder` does for its encoder.
+
+    Raises:
+        InputError: if that fails
+    """
+    with first_pass(f"encoder {name}", "one word", files="the tokenizer"), torch.inference_mode():
+        was_training = loaded.model.training
+        loaded.model.eval()(**loaded.tokenizer(EXAMPLE, return_tensors="pt"))
+        loaded.model.train(was_training)
+
+
 def reads_text(name: str) -> bool:
     """Return whether a name is a text encoder's; False for one that can't be read, which loading it reports."""
     try:
