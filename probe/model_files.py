@@ -30,6 +30,7 @@ AUTO_CLASSES = (
     "AutoConfig", "AutoModel", "AutoFeatureExtractor", "AutoProcessor", "AutoTokenizer", "AutoModelForCTC",
     "AutoModelForSpeechSeq2Seq",
 )  # fmt: skip
+EXTRACTOR_SETTINGS = ("feature_extractor", "feature_extractor_type", "feature_size", "sampling_rate", "do_normalize")
 GIT_LFS, HTML = b"version https://git-lfs", (b"<!doctype html", b"<html", b"<?xml")
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors allows
 
@@ -173,6 +174,20 @@ def brought_code(settings: dict[str, dict[str, Any]]) -> str:
         if isinstance(attention, str) and "/" in attention:
             return f"the attention kernel {attention} in {file}"
     return ""
+
+
+def check_extractor_settings(name: str, settings: dict[str, dict[str, Any]]) -> None:
+    """Check that a feature extractor's file holds its settings; transformers would take defaults instead.
+
+    Raises:
+        InputError: if files are there and none does
+    """
+    found = [file for file in EXTRACTOR_FILES if file in settings]
+    if found and not any(key in settings[file] for file in found for key in EXTRACTOR_SETTINGS):
+        raise InputError(
+            f"{name} can't be loaded: {' and '.join(found)} holds no settings of a feature extractor "
+            f"({', '.join(EXTRACTOR_SETTINGS[1:])}). Copy it from the checkpoint that the model derives from."
+        )
 
 
 def has_language_model(content: dict[str, Any]) -> bool:

@@ -26,6 +26,7 @@ from layerprobe.probe.model_files import (
     check_adapters,
     check_config,
     check_decoder,
+    check_extractor_settings,
     check_files,
     check_weights_are_floats,
     damage,
@@ -36,16 +37,16 @@ from layerprobe.probe.model_files import (
 )
 from layerprobe.probe.model_size import check_model_size, model_from_config
 
-SPEECH, TEXT, RECOGNISER, CONFIGURATION = "speech", "text", "recogniser", "configuration"
+SPEECH_ENCODER, TEXT_ENCODER, RECOGNISER, CONFIGURATION = "speech", "text", "recogniser", "configuration"
 FILES = {  # that are read for a purpose, in addition to config.json and weights
-    SPEECH: EXTRACTOR_FILES,
-    TEXT: TOKENIZER_FILES,
+    SPEECH_ENCODER: EXTRACTOR_FILES,
+    TEXT_ENCODER: TOKENIZER_FILES,
     RECOGNISER: (*EXTRACTOR_FILES, *TOKENIZER_FILES, "generation_config.json"),
     CONFIGURATION: (),
 }
 NEEDED = {
-    SPEECH: "config.json, preprocessor_config.json and the weights",
-    TEXT: "config.json, the tokenizer and the weights",
+    SPEECH_ENCODER: "config.json, preprocessor_config.json and the weights",
+    TEXT_ENCODER: "config.json, the tokenizer and the weights",
     RECOGNISER: "config.json, the preprocessor, the tokenizer and the weights",
     CONFIGURATION: "config.json",
 }
@@ -211,6 +212,7 @@ class Pretrained:
             if code and not trusted("remote_code"):
                 raise InputError(f"{self.label} {CODE.format(code=code)}")
             check_config(self.label, settings.get(CONFIG, {}))
+            check_extractor_settings(self.label, settings)
             if self.purpose == RECOGNISER and any(has_language_model(content) for content in settings.values()):
                 check_decoder(self.label)
 

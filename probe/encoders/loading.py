@@ -15,7 +15,7 @@ from layerprobe.probe.encoders.diagnostics import SHORT_SECONDS, example_wavefor
 from layerprobe.probe.encoders.speech import AUTO, NEVER_READ, LoadedModel, SpeechEncoder, precision_for
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES, load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.pretrained import EXTRACTOR_FILES, SPEECH, Pretrained, find_pretrained, first_pass
+from layerprobe.probe.pretrained import EXTRACTOR_FILES, SPEECH_ENCODER, Pretrained, find_pretrained, first_pass
 
 OWN = "embedded"  # the name of the encoder that the package carries
 ACOUSTIC = "acoustic"  # the name of the features without a network
@@ -130,7 +130,7 @@ def load_model(
 ) -> LoadedModel:
     """Load a speech model in float32 without changing it; arguments and errors as of `load_audio_encoder`."""
     _check_torchaudio()
-    found = find_pretrained(name, SPEECH, folder=EMBEDDED if name == OWN else None, show_download=show_download)
+    found = find_pretrained(name, SPEECH_ENCODER, folder=EMBEDDED if name == OWN else None, show_download=show_download)
     config = found.config()
     family, adapter_hash = _family(config, name, adapter)
     extractor, is_default = _feature_extractor(found, config, family)

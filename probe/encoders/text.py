@@ -26,7 +26,7 @@ from layerprobe.probe.encoders.checkpoint_checks import check_tensors
 from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.pretrained import CONFIGURATION, TEXT, find_pretrained, first_pass
+from layerprobe.probe.pretrained import CONFIGURATION, TEXT_ENCODER, find_pretrained, first_pass
 
 OVERLAP = 32  # tokens that two windows of a long text have in common; each counts in one of them
 
@@ -209,7 +209,7 @@ def load_text_encoder(
 
 def load_text_model(name: str, *, random_init: int | None = None, show_download: bool = True) -> LoadedText:
     """Load a text model in float32 without changing it; arguments and errors as of `load_text_encoder`."""
-    found = find_pretrained(name, TEXT, show_download=show_download)
+    found = find_pretrained(name, TEXT_ENCODER, show_download=show_download)
     config = found.config()
     if config.model_type not in TEXT_ARCHITECTURES:
         raise InputError(

@@ -22,7 +22,7 @@ from layerprobe.probe.data.manifest.read import read_utterances
 from layerprobe.probe.encoders.loading import EMBEDDED, OWN, load_audio_encoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.pretrained import SPEECH, find_pretrained
+from layerprobe.probe.pretrained import SPEECH_ENCODER, find_pretrained
 from layerprobe.probe.pretraining.audio_memory import FULL_SCALE, InMemoryAudio, read_into_memory
 from layerprobe.probe.pretraining.masked_prediction import MaskedPrediction, crop
 from layerprobe.probe.pretraining.plans import MFCC, PretrainPlan, plan_pretraining
@@ -77,7 +77,7 @@ def pretrain(
     plan_pretraining(options)  # raises errors of options before an encoder is loaded
     frames_of, weights = load_label_source(options.label_source, device=device, progress=progress)
     plan = plan_pretraining(options, weights=weights)
-    extractor = find_pretrained(OWN, SPEECH, folder=EMBEDDED).feature_extractor()
+    extractor = find_pretrained(OWN, SPEECH_ENCODER, folder=EMBEDDED).feature_extractor()
     return run_pretraining(table, plan, frames_of, out=out, extractor=extractor, device=device, progress=progress)
 
 
