@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -23,7 +24,8 @@ TOKENIZER_FILES = (
 WEIGHT_FILES = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")  # as PEFT writes them
+ADAPTER = "adapter_config.json"  # as PEFT and AdapterHub write it
+ADAPTER_WEIGHTS = re.compile(r"(adapter|lora).*\.(safetensors|bin|pt|pth|npz)$", re.IGNORECASE)
 QUANTISATIONS = ("quantization_config", "compression_config")  # settings of a checkpoint in fewer bits
 FLOATS = ("F64", "F32", "F16", "BF16")  # in which safetensors hold a weight that is not quantised
 AUTO_CLASSES = (
@@ -115,7 +117,7 @@ def check_adapters(name: str, found: list[str]) -> None:
 
     Args:
         name: kind and name of the model
-        found: those of `ADAPTER_FILES` that it has
+        found: names of the adapter's files
 
     Raises:
         InputError: if it has one
@@ -126,6 +128,13 @@ def check_adapters(name: str, found: list[str]) -> None:
             "(merge_and_unload() of PEFT, then save_pretrained to a new folder) and name that folder; or remove the "
             "adapter's files to use the weights without it."
         )
+
+
+def adapter_files(folder: Path) -> list[str]:
+    """Return the names of an adapter's files in a folder, those of a wav2vec 2.0's languages left out."""
+    languages = {path.name for path in language_adapters(folder)}
+    names = sorted(path.name for path in folder.iterdir())
+    return [name for name in names if name not in languages and (name == ADAPTER or ADAPTER_WEIGHTS.search(name))]
 
 
 def check_config(name: str, config: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def check_model_size(label: str, config: Any, *, in_memory: bool = True, memory:
 
 
 def layer_counts(config: Any) -> dict[str, int]:
-    """Return the settings of a configuration that say how often a layer is repeated."""
+    """Return the settings of a configuration that are numbers of layers."""
     return {key: vars(config)[key] for key in LAYER_COUNTS if isinstance(vars(config).get(key), int)}
 
 
@@ -56,7 +56,8 @@ def n_parameters(config: Any) -> int:
 
     A model with one layer of each kind is built, and one with two: the others are as large as the second.
     """
-    return _counted(type(config), json.dumps(config.to_dict(), sort_keys=True, default=str))
+    kind: Any = type(config)
+    return _counted(kind, json.dumps(config.to_dict(), sort_keys=True, default=str))
 
 
 @lru_cache(maxsize=64)

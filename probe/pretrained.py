@@ -17,11 +17,12 @@ import torch
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import find_file, has_file, hub_commit, quiet_transformers, trusted
 from layerprobe.probe.model_files import (
-    ADAPTER_FILES,
+    ADAPTER,
     CONFIG,
     EXTRACTOR_FILES,
     SETTINGS,
     TOKENIZER_FILES,
+    adapter_files,
     brought_code,
     check_adapters,
     check_config,
@@ -198,8 +199,8 @@ class Pretrained:
             InputError: if one is damaged, the model comes with an adapter, is quantised, or brings code of its own
         """
         with self.loading():
-            adapters = ADAPTER_FILES if self.revision is None else ADAPTER_FILES[:1]  # each is a request to the hub
-            check_adapters(self.label, [name for name in adapters if self._file(name)])
+            on_hub = [] if self._file(ADAPTER) is None else [ADAPTER]
+            check_adapters(self.label, adapter_files(self.folder) if self.revision is None else on_hub)
             names = [CONFIG, *FILES[self.purpose]]
             if self.revision is not None:
                 names = [name for name in names if name in SETTINGS]

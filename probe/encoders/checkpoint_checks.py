@@ -95,7 +95,7 @@ def check_language_adapters(found: Pretrained, encoder: Any) -> str:
 
 
 def _holds(tensors: dict[str, torch.Tensor], adapter: dict[str, torch.Tensor]) -> bool:
-    """Return whether tensors of an encoder equal all those of an adapter's file, apart from its output layer."""
+    """Return whether tensors of an encoder equal all those of an adapter's file except its output layer."""
     inner = {name[name.index("encoder.layers.") :]: t for name, t in adapter.items() if "encoder.layers." in name}
     return bool(inner) and all(
         name in tensors and tensors[name].shape == t.shape and torch.equal(tensors[name].cpu().float(), t.float())

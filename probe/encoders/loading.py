@@ -15,7 +15,8 @@ from layerprobe.probe.encoders.diagnostics import SHORT_SECONDS, example_wavefor
 from layerprobe.probe.encoders.speech import AUTO, NEVER_READ, LoadedModel, SpeechEncoder, precision_for
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES, load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.pretrained import EXTRACTOR_FILES, SPEECH_ENCODER, Pretrained, find_pretrained, first_pass
+from layerprobe.probe.model_files import EXTRACTOR_FILES
+from layerprobe.probe.pretrained import SPEECH_ENCODER, Pretrained, find_pretrained, first_pass
 
 OWN = "embedded"  # the name of the encoder that the package carries
 ACOUSTIC = "acoustic"  # the name of the features without a network

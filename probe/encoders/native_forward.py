@@ -36,7 +36,7 @@ def has_native_forward(encoder: Any) -> bool:
     """Return whether `NativeForward` computes what this encoder does: by its configuration and by each of its modules.
 
     A module of another type (a wrapper of an adapter, a quantised product), one whose weights are computed from others,
-    with a hook or with a forward pass of its own is not known to do what its name says.
+    with a hook or with a forward pass of its own may compute something else than its name promises.
     """
     config = encoder.config
     return (
@@ -91,7 +91,7 @@ def _is_weight_norm(convolution: Any) -> bool:
 def _attends_plainly(attention: Any, config: Any) -> bool:
     """Return whether attention has the configuration's number of heads, scaled by the root of their width."""
     dim = config.hidden_size // config.num_attention_heads
-    return attention.num_heads == config.num_attention_heads and getattr(attention, "scaling", None) == dim**-0.5
+    return bool(attention.num_heads == config.num_attention_heads and getattr(attention, "scaling", 0) == dim**-0.5)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class EncoderChoice:
 
     upstream: str  # "ntu-spml/distilhubert", or a folder's name
     revision: str  # the hub's commit; "" for a folder
-    weights: str  # hash of every tensor
+    weights: str  # hash of every tensor, of the model's configuration and of code that came with it
     random_init: int | None  # seed of untrained weights, None for the checkpoint's
     layer: str  # last, mix, or a layer's name
 

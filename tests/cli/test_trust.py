@@ -129,7 +129,7 @@ def with_code(folder, to, file, classes, code):
 def test_no_loader_runs_a_folders_code_whatever_is_answered_and_trusted_code_is_hashed(folders, tmp_path):
     """Configuration, extractor, tokenizer, processor and model bring code, where transformers knows the architecture.
 
-    Trusted, the same weights under code that says something else are another encoder.
+    Trusted, the same weights under other code are another encoder.
     """
     mark, text, ctc = tmp_path / "it ran", save_text_model("bert", tmp_path / "bert"), save_ctc(tmp_path / "ctc")
     files = [(folders["hubert"], "config.json"), (folders["hubert"], "preprocessor_config.json")]

@@ -116,7 +116,7 @@ def changed(folder, to, **settings):
 
 
 @pytest.mark.parametrize("kind", ["speech", "text", "recogniser"])
-@pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"])
+@pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors", "pytorch_lora_weights.bin"])
 def test_an_adapter_next_to_base_weights_is_refused(models_on_disk, tmp_path, kind, file):
     copy = tmp_path / "model"
     shutil.copytree(models_on_disk[kind], copy)
@@ -291,6 +291,6 @@ def test_a_recogniser_that_decodes_with_a_language_model_needs_its_packages(mode
         load_recogniser(str(copy))
 
 
-def test_an_error_without_words_is_named_by_its_kind():
+def test_an_error_without_a_message_is_named_by_its_kind():
     assert first_line(KeyError()) == "KeyError"
     assert first_line(ValueError("\n  first. \n second")) == "first"

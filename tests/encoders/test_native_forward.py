@@ -234,7 +234,7 @@ def test_a_changed_module_falls_back_to_transformers(change, precision):
 
 
 def test_what_only_records_states_is_no_change(models):
-    """Hooks of transformers, after a pass that asked for all states, and those of an encoder made before."""
+    """Hooks of transformers, after a pass that returned all states, and those of an encoder made before."""
     with torch.random.fork_rng():
         model = small_model("wav2vec2")
     reference(model, normalised(0.3))
