@@ -33,6 +33,8 @@ AUTO_CLASSES = (
     "AutoModelForSpeechSeq2Seq",
 )  # fmt: skip
 EXTRACTOR_SETTINGS = ("feature_extractor", "feature_extractor_type", "feature_size", "sampling_rate", "do_normalize")
+EXTRACTOR_NUMBERS = ("sampling_rate", "n_fft", "hop_length", "feature_size", "num_mel_bins", "chunk_length", "stride")
+MAX_NUMBER = 1_000_000
 GIT_LFS, HTML = b"version https://git-lfs", (b"<!doctype html", b"<html", b"<?xml")
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors allows
 
@@ -189,7 +191,7 @@ def check_extractor_settings(name: str, settings: dict[str, dict[str, Any]]) -> 
     """Check that a feature extractor's file holds its settings; transformers would take defaults instead.
 
     Raises:
-        InputError: if files are there and none does
+        InputError: if files are there and none does, or a setting can't be one
     """
     found = [file for file in EXTRACTOR_FILES if file in settings]
     if found and not any(key in settings[file] for file in found for key in EXTRACTOR_SETTINGS):
@@ -197,6 +199,14 @@ def check_extractor_settings(name: str, settings: dict[str, dict[str, Any]]) -> 
             f"{name} can't be loaded: {' and '.join(found)} holds no settings of a feature extractor "
             f"({', '.join(EXTRACTOR_SETTINGS[1:])}). Copy it from the checkpoint that the model derives from."
         )
+    for file in found:
+        nested = settings[file].get("feature_extractor")
+        for key, value in {**settings[file], **(nested if isinstance(nested, dict) else {})}.items():
+            if key in EXTRACTOR_NUMBERS and not (type(value) is int and 0 < value <= MAX_NUMBER):
+                raise InputError(
+                    f"{name} can't be loaded: {key} is {value!r} in {file}, which is no whole number of 1 to "
+                    f"{MAX_NUMBER}. Copy the file from the checkpoint that the model derives from."
+                )
 
 
 def has_language_model(content: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from layerprobe.probe.hub import trusted
 from layerprobe.probe.system import machine_memory
 
 LAYER_COUNTS = ("num_hidden_layers", "encoder_layers", "decoder_layers", "n_layers", "num_layers", "num_adapter_layers")
+ENCODER_LAYERS = ("num_hidden_layers", "encoder_layers", "n_layers")
 MAX_LAYERS = 1_000  # of each kind; published encoders have 64 at most
 MAX_PARAMETERS = 1e12  # of a model that is only described; published encoders have a few 1e9
 BYTES = 4  # of a parameter, in float32
@@ -29,12 +30,12 @@ def check_model_size(label: str, config: Any, *, in_memory: bool = True, memory:
         memory: bytes that its weights may take; those of this machine if None
 
     Raises:
-        InputError: if it has more than `MAX_LAYERS` layers or `MAX_PARAMETERS`, or does not fit the memory
+        InputError: if it has no layer, more than `MAX_LAYERS` or `MAX_PARAMETERS`, or does not fit the memory
     """
-    for key, n in layer_counts(config).items():
-        if n > MAX_LAYERS:
+    for key, n in {**list_lengths(config), **layer_counts(config)}.items():
+        if n > MAX_LAYERS or n < (1 if key in ENCODER_LAYERS else 0):
             raise InputError(
-                f"{label}: {key} is {n} in its config.json, over the maximum of {MAX_LAYERS}. Correct config.json."
+                f"{label}: {key} is {n} in its config.json, outside the range of 1 to {MAX_LAYERS}. Correct it."
             )
     n = n_parameters(config)
     memory = machine_memory() if memory is None else memory
@@ -49,6 +50,13 @@ def check_model_size(label: str, config: Any, *, in_memory: bool = True, memory:
 def layer_counts(config: Any) -> dict[str, int]:
     """Return the settings of a configuration that are numbers of layers."""
     return {key: vars(config)[key] for key in LAYER_COUNTS if isinstance(vars(config).get(key), int)}
+
+
+def list_lengths(config: Any) -> dict[str, int]:
+    """Return the length of each list in a configuration, such as one of convolutions, which are layers as well."""
+    return {
+        f"the length of {key}": len(value) for key, value in vars(config).items() if isinstance(value, list | tuple)
+    }
 
 
 def n_parameters(config: Any) -> int:

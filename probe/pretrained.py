@@ -142,8 +142,13 @@ class Pretrained:
         with self.loading(), torch.random.fork_rng(devices=[]):
             model, report = AutoModel.from_pretrained(
                 self.source, dtype=torch.float32, output_loading_info=True, weights_only=True,
-                **self._options(), **options,
+                ignore_mismatched_sizes=True, **self._options(), **options,
             )  # fmt: skip
+            for name, stored, described in report["mismatched_keys"]:  # initialised at random
+                raise InputError(
+                    f"{self.label}: {name} has the shape {tuple(stored)} in the checkpoint, and {tuple(described)} by "
+                    "its config.json. Take both from the same checkpoint."
+                )
             self.check_weights(config, pickle=trusted("pickle"))  # those that were downloaded only now
             return model, report
 
@@ -314,6 +319,9 @@ def first_pass(label: str, example: str, *, files: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message without a full stop, or its type where there is no message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    """Return the first line of an error's message, and the next if it ends with a colon, without a full stop.
+
+    Where there is no message it is the error's type.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0]).rstrip(".")

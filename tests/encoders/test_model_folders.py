@@ -215,7 +215,12 @@ def test_a_text_encoder_with_a_foreign_tokenizer_is_refused_when_it_is_loaded(mo
     ("settings", "message"),
     [
         ({"hidden_size": 10**6, "num_attention_heads": 10}, r"its config\.json describes \d\.\de\+\d+ parameters"),
-        ({"num_hidden_layers": 10**5}, r"num_hidden_layers is 100000 in its config\.json, over the maximum of 1000\."),
+        (
+            {"num_hidden_layers": 10**5},
+            r"num_hidden_layers is 100000 in its config\.json, outside the range of 1 to 1000\.",
+        ),
+        ({"num_hidden_layers": 0}, r"num_hidden_layers is 0 in its config\.json, outside the range"),
+        ({"conv_dim": [16] * 5000}, r"the length of conv_dim is 5000 in its config\.json"),
         ({"intermediate_size": 10**12}, r"its config\.json describes \d\.\de\+\d+ parameters"),
     ],
 )
@@ -274,6 +279,24 @@ def test_an_adapter_of_a_language_is_part_of_the_weights_or_refused(models, tmp_
         load_audio_encoder(str(folder))
 
 
+def test_weights_of_another_shape_than_the_configuration_are_named(folders, tmp_path):
+    copy = changed(folders["hubert"], tmp_path / "model", intermediate_size=48)
+    with pytest.raises(
+        InputError, match=r"has the shape \(64,?.*\) in the checkpoint, and \(48,?.*\) by its config\.json"
+    ):
+        load_audio_encoder(str(copy))
+
+
+@pytest.mark.parametrize(("key", "value"), [("sampling_rate", 0), ("sampling_rate", "16k"), ("feature_size", 10**9)])
+def test_a_setting_that_no_extractor_can_have_is_named(folders, tmp_path, key, value):
+    copy = tmp_path / "model"
+    shutil.copytree(folders["hubert"], copy)
+    settings = json.loads((copy / "preprocessor_config.json").read_text()) | {key: value}
+    (copy / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=rf"{key} is {value!r} in preprocessor_config\.json, which is no whole number"):
+        load_audio_encoder(str(copy))
+
+
 def test_settings_of_no_feature_extractor_are_no_settings(folders, tmp_path):
     copy = tmp_path / "model"
     shutil.copytree(folders["hubert"], copy)
@@ -294,3 +317,4 @@ def test_a_recogniser_that_decodes_with_a_language_model_needs_its_packages(mode
 def test_an_error_without_a_message_is_named_by_its_kind():
     assert first_line(KeyError()) == "KeyError"
     assert first_line(ValueError("\n  first. \n second")) == "first"
+    assert first_line(ValueError("Field 'x':\n    TypeError: a text.")) == "Field 'x': TypeError: a text"
