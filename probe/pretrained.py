@@ -34,6 +34,7 @@ from layerprobe.probe.model_files import (
     has_language_model,
     present,
     read_settings,
+    safetensors_header,
     weight_files,
 )
 from layerprobe.probe.model_size import check_model_size, model_from_config
@@ -144,7 +145,7 @@ class Pretrained:
                 self.source, dtype=torch.float32, output_loading_info=True, weights_only=True,
                 ignore_mismatched_sizes=True, **self._options(), **options,
             )  # fmt: skip
-            for name, stored, described in report["mismatched_keys"]:  # initialised at random
+            for name, stored, described in sorted(report["mismatched_keys"]):  # initialised at random
                 raise InputError(
                     f"{self.label}: {name} has the shape {tuple(stored)} in the checkpoint, and {tuple(described)} by "
                     "its config.json. Take both from the same checkpoint."
@@ -167,13 +168,19 @@ class Pretrained:
         self.check_size(config)
         self.check_weights(config, pickle=False)
         with self.loading():
-            return pipeline(
+            loaded = pipeline(
                 "automatic-speech-recognition",
                 model=self.source,
                 device=device,
                 model_kwargs={"use_safetensors": True},
                 **self._options(),
             )
+            if hasattr(loaded.model, "lm_head") and not self._has_tensor(config, "lm_head.weight"):
+                raise InputError(
+                    f"{self.label}: the checkpoint lacks lm_head.weight, which would be initialised at random. Take a "
+                    "complete checkpoint of a recogniser."
+                )
+            return loaded
 
     def check_weights(self, config: Any, *, pickle: bool) -> None:
         """Check the weights of a folder, or those of the hub's cache that are there already.
@@ -196,6 +203,12 @@ class Pretrained:
             for path in paths:
                 if path.suffix == ".safetensors":
                     check_weights_are_floats(self.label, path)
+
+    def _has_tensor(self, config: Any, end: str) -> bool:
+        """Return whether the safetensors files have a tensor whose name ends so."""
+        paths = weight_files(self.folder, named=getattr(config, "transformers_weights", None))
+        headers = [safetensors_header(path) for path in paths if path.suffix == ".safetensors"]
+        return any(name.endswith(end) for header in headers for name in header)
 
     def check_settings(self) -> None:
         """Check the files other than weights.
