@@ -195,9 +195,10 @@ class Pretrained:
         with self.loading():
             paths = weight_files(self.folder, named=getattr(config, "transformers_weights", None))
             if not pickle and paths and ".bin" in paths[0].name:
+                flag = "" if self.purpose == RECOGNISER else ", or add --trust-pickle if you know where it comes from"
                 raise InputError(
                     f"{self.label}: its weights are a pickle, which can run code when it is read. Save them as "
-                    "safetensors (save_pretrained does), or add --trust-pickle if you know where it comes from."
+                    f"safetensors (save_pretrained does){flag}."
                 )
             check_files(f"{self.label} can't be loaded", paths, advice=self._advice)
             for path in paths:

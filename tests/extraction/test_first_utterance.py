@@ -16,6 +16,7 @@ from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.extraction.first_utterance import SECONDS, check_first_utterance
+from layerprobe.probe.extraction.repair import repair
 
 
 def spoilt(encoder):
@@ -55,6 +56,16 @@ def test_a_resumed_cache_keeps_its_rows_and_gets_no_wrong_ones(folders, ten_voic
     with pytest.raises(InputError, match="on utterance u3, layer"):
         extract(ten_voices, spoilt(load_exact(folders["hubert"])), tmp_path / "a.zarr")
     assert list(open_cache(tmp_path / "a.zarr").utterance_ids) == ["u0", "u1", "u2"]
+
+
+def test_a_repair_encodes_nothing_with_a_pass_that_differs(folders, ten_voices, tmp_path):
+    extract(ten_voices, load_exact(folders["hubert"]), tmp_path / "a.zarr")
+    files = (path for path in (tmp_path / "a.zarr" / "embeddings").rglob("*") if path.is_file())
+    block = next(path for path in sorted(files) if path.name != "zarr.json")
+    block.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="on utterance u0, layer"):
+        repair(tmp_path / "a.zarr", ten_voices, spoilt(load_exact(folders["hubert"])))
+    assert block.read_bytes() == b"damaged"
 
 
 def test_one_utterance_is_compared_once(folders, ten_voices, tmp_path, monkeypatch):
