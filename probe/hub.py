@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -18,7 +17,6 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from layerprobe.probe.exceptions import InputError
 
 TRUST = {"pickle": "LAYERPROBE_TRUST_PICKLE", "remote_code": "LAYERPROBE_TRUST_REMOTE_CODE"}
-PICKLES = "pytorch_model*.bin"
 
 
 def trust(kind: str) -> None:
@@ -31,24 +29,8 @@ def trusted(kind: str) -> bool:
     return os.environ.get(TRUST[kind]) == "1"
 
 
-def weights_options(name: str, folder: Path) -> dict[str, Any]:
-    """Return the arguments of transformers' ``from_pretrained`` for the files that weights may be read from.
-
-    Raises:
-        InputError: if a folder holds its weights as a pickle only, and that is not trusted
-    """
-    if trusted("pickle"):
-        return {}
-    if folder.is_dir() and any(folder.glob(PICKLES)) and not any(folder.glob("*.safetensors")):
-        raise InputError(
-            f"encoder {name}: its weights are a pickle, which can run code when it is read. Save them as safetensors "
-            "(save_pretrained does), or add --trust-pickle if you know where it comes from."
-        )
-    return {"use_safetensors": True}
-
-
-def hub_commit(name: str) -> tuple[str, str]:
-    """Return the repository and commit of a hub name with an optional ``@revision``.
+def hub_commit(name: str) -> tuple[str, str, Path]:
+    """Return the repository and commit of a hub name with an optional ``@revision``, and the folder of the hub's cache.
 
     A branch or tag is resolved to its commit once, here.
 
@@ -59,7 +41,20 @@ def hub_commit(name: str) -> tuple[str, str]:
     if name.startswith((".", "/", "~")) or repository.count("/") > 1:
         raise InputError(f"encoder {name}: no such folder. Give a transformers folder or a hub name.")
     config = hf_hub_download(repository, "config.json", revision=revision or None)
-    return repository, Path(config).parent.name
+    return repository, Path(config).parent.name, Path(config).parent
+
+
+def find_file(source: str, file: str, *, revision: str | None) -> Path | None:
+    """Return the path of a file of a model's folder, or of its hub repository at a commit; None where it has none.
+
+    Without a connection, None is also returned where the file is not in the hub's cache.
+    """
+    if Path(source).is_dir():
+        return Path(source) / file if os.path.lexists(Path(source) / file) else None
+    try:
+        return Path(hf_hub_download(source, file, revision=revision))
+    except EntryNotFoundError:
+        return None
 
 
 def has_file(source: str, file: str, *, revision: str | None) -> bool:
@@ -76,27 +71,6 @@ def has_file(source: str, file: str, *, revision: str | None) -> bool:
     except EntryNotFoundError:
         return False
     return True
-
-
-def loading_error_message(
-    name: str, folder: Path, error: Exception, *, needed_files: str = "preprocessor_config.json"
-) -> str:
-    """Turn an error of transformers into one sentence on why a model can't be loaded and what to do."""
-    first_line = str(error).strip().splitlines()[0].rstrip(".")
-    if "trust_remote_code" in str(error):
-        return (
-            f"encoder {name} brings code of its own. Read it, and add --trust-remote-code if you trust it; its "
-            "layers need an --adapter then."
-        )
-    if folder.is_dir():
-        return (
-            f"encoder {name} can't be loaded: {first_line}. A transformers folder holds config.json, "
-            f"{needed_files} and the weights."
-        )
-    return (
-        f"encoder {name} is no local folder, and the hub did not return it: {first_line}. "
-        "Check the spelling, or the connection (HF_HUB_OFFLINE=1 allows only what is already downloaded)."
-    )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ class ExtractionPlan:
     upstream: str  # "facebook/hubert-base-ls960", or a folder's name
     revision: str  # the hub's commit, never a moving name; "" for a folder
     architecture: str  # "HubertModel"
-    weights: str  # hash of every encoder tensor's name, shape and bytes
+    weights: str  # hash of every encoder tensor, of the model's configuration and of code that came with it
     random_init: int | None  # seed of untrained weights, None for the checkpoint's
     layers: tuple[str, ...]  # "0", "1", … in order, and "final" where there is a final norm
     layer_convention: str

@@ -17,7 +17,8 @@ from layerprobe.probe.data.inputs import MAX_DURATION, AudioReader
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.data.transcripts import fill_column
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.hub import hub_commit, loading_error_message, quiet_transformers
+from layerprobe.probe.hub import quiet_transformers
+from layerprobe.probe.pretrained import RECOGNISER, find_pretrained, first_pass
 from layerprobe.probe.progress import NullProgress
 
 CHUNK_SECONDS = 30.0  # of long audio; chunks overlap by a sixth on either side, as in the pipeline
@@ -51,7 +52,7 @@ class Recogniser:
 
 
 def load_recogniser(name: str, *, device: str = "cpu", language: str | None = None) -> Recogniser:
-    """Load a recogniser from a folder or the hub; only safetensors are read, and no code of the model is run.
+    """Load a recogniser from a folder or the hub; only safetensors are read.
 
     Args:
         name: a hub name with an optional ``@revision``, or a folder
@@ -59,36 +60,22 @@ def load_recogniser(name: str, *, device: str = "cpu", language: str | None = No
         language: of the audio, for a multilingual Whisper; None for automatic detection
 
     Raises:
-        InputError: if nothing is found there, it is no recogniser, or ``language`` is given to a monolingual one
+        InputError: if nothing is found there, it is no recogniser or does not run, or ``language`` is given to a
+            monolingual one
     """
-    from transformers import pipeline
-
-    folder = Path(name)
-    with quiet_transformers(bars=not folder.is_dir()):
-        try:
-            source, revision = (str(folder), None) if folder.is_dir() else hub_commit(name)
-            recogniser = pipeline(
-                "automatic-speech-recognition",
-                model=source,
-                revision=revision,
-                device=device,
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
-        except InputError:
-            raise
-        except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
-            raise InputError(
-                loading_error_message(name, folder, error, needed_files="preprocessor and tokenizer")
-            ) from error
+    found = find_pretrained(name, RECOGNISER, kind="recogniser", show_download=True)
+    recogniser = found.recogniser(device=device)
     options: dict[str, Any] = {"chunk_length_s": CHUNK_SECONDS}
     model = recogniser.model
     if model.config.model_type == "whisper" and getattr(model.generation_config, "is_multilingual", False):
         options["generate_kwargs"] = {"task": "transcribe", **({} if language is None else {"language": language})}
     elif language is not None:
         raise InputError(f"{name} recognises one language only. Leave --language out.")
-    shown = folder.resolve().name if folder.is_dir() else source
-    return Recogniser(recogniser, name=shown + (f"@{revision}" if revision else ""), options=options)
+    revision = "" if found.revision is None else f"@{found.revision}"
+    loaded = Recogniser(recogniser, name=found.upstream + revision, options=options)
+    with first_pass(found.label, "one second of audio", files="the preprocessor and tokenizer"):
+        loaded(np.random.default_rng(0).normal(scale=0.01, size=loaded.sampling_rate).astype(np.float32))
+    return loaded
 
 
 def transcribe(

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
 from layerprobe.probe.layer_names import layer_names
-
-
-def tensors_hash(module: nn.Module, *, never_read: Collection[str] = ()) -> str:
-    """Return sixteen hex digits over name, shape and bytes of every tensor but those of ``never_read``."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        if name not in never_read:
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 class HookedEncoder:

@@ -85,10 +85,10 @@ class MixedPrecisionLinears:
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        """Replace the forward pass of every `torch.nn.Linear` in ``model``."""
+        """Replace the forward pass of every `torch.nn.Linear` in ``model`` that has no other one already."""
         self._enabled = threading.local()
         for module in model.modules():
-            if type(module) is nn.Linear:
+            if type(module) is nn.Linear and "forward" not in vars(module):
                 # an attribute of the instance comes before the method of its class
                 module.forward = self._either(module, Linear.from_weights(module.weight, module.bias, dtype), dtype)  # type: ignore[method-assign]
 

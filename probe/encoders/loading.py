@@ -10,22 +10,17 @@ import torch
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
 from layerprobe.probe.encoders.base import AnyEncoder
+from layerprobe.probe.encoders.checkpoint_checks import check_language_adapters, check_tensors
+from layerprobe.probe.encoders.diagnostics import SHORT_SECONDS, example_waveform
 from layerprobe.probe.encoders.speech import AUTO, NEVER_READ, LoadedModel, SpeechEncoder, precision_for
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES, load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.hub import (
-    has_file,
-    hub_commit,
-    loading_error_message,
-    quiet_transformers,
-    trusted,
-    weights_options,
-)
+from layerprobe.probe.model_files import EXTRACTOR_FILES
+from layerprobe.probe.pretrained import SPEECH_ENCODER, Pretrained, find_pretrained, first_pass
 
 OWN = "embedded"  # the name of the encoder that the package carries
 ACOUSTIC = "acoustic"  # the name of the features without a network
 EMBEDDED = Path(__file__).parents[1] / OWN
-EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")  # either may hold its settings
 
 
 def load_encoder(
@@ -125,7 +120,10 @@ def load_audio_encoder(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision_for(precision, device=device, known=adapter is None)
     loaded = load_model(name, random_init=random_init, adapter=adapter, show_download=show_download)
-    return SpeechEncoder(loaded, random_init=random_init, device=device, precision=precision)
+    with first_pass(f"encoder {name}", "one second of audio", files=EXTRACTOR_FILES[0]):
+        encoder = SpeechEncoder(loaded, random_init=random_init, device=device, precision=precision)
+        encoder.hidden_states(example_waveform(SHORT_SECONDS, sampling_rate=encoder.sampling_rate))
+    return encoder
 
 
 def load_model(
@@ -133,34 +131,39 @@ def load_model(
 ) -> LoadedModel:
     """Load a speech model in float32 without changing it; arguments and errors as of `load_audio_encoder`."""
     _check_torchaudio()
-    from transformers import AutoConfig, AutoModel
-
-    folder = EMBEDDED if name == OWN else Path(name)
-    local = folder.is_dir()
-    # transformers samples weights before it reads them: the state of the process's generator is restored
-    with quiet_transformers(bars=show_download and not local), torch.random.fork_rng(devices=[]):
-        try:
-            source, revision = (str(folder), None) if local else hub_commit(name)
-            config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trusted("remote_code"))
-            family, adapter_hash = _family(config, name, adapter)
-            extractor, is_default = _feature_extractor(source, revision, config, family, name)
-            if random_init is None:
-                model, report = AutoModel.from_pretrained(
-                    source, revision=revision, dtype=torch.float32, output_loading_info=True,
-                    trust_remote_code=trusted("remote_code"), **weights_options(name, folder),
-                )  # fmt: skip
-                _check_complete(report["missing_keys"], family, name)
-            else:
-                torch.manual_seed(random_init)
-                model = AutoModel.from_config(config, trust_remote_code=trusted("remote_code"))
-        except InputError:
-            raise
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise InputError(loading_error_message(name, folder, error)) from error
-    upstream = name if name == OWN else folder.resolve().name if local else source
+    found = find_pretrained(name, SPEECH_ENCODER, folder=EMBEDDED if name == OWN else None, show_download=show_download)
+    config = found.config()
+    family, adapter_hash = _family(config, name, adapter)
+    extractor, is_default = _feature_extractor(found, config, family)
+    language = ""
+    if random_init is None:
+        model, report = found.model(config)
+        with found.loading():
+            encoder = family.encoder(model)
+            check_tensors(found.label, model, family.blocks(encoder), report, needed=family.tensors, ignored=NEVER_READ)
+            language = check_language_adapters(found, encoder)
+    else:
+        model = found.untrained(config, seed=random_init)
+    upstream = name if name == OWN else found.upstream
     if upstream == OWN != name:
-        upstream = f"{folder.resolve().parent.name}/{OWN}"  # a user's folder of that name is another encoder
-    return LoadedModel(model, family, extractor, upstream, revision or "", adapter_hash, is_default)
+        upstream = f"{found.folder.resolve().parent.name}/{OWN}"  # a user's folder of that name is another encoder
+    return LoadedModel(model, family, extractor, upstream, found.revision or "", adapter_hash, is_default, language)
+
+
+def check_forward(loaded: LoadedModel, name: str) -> None:
+    """Run a speech model of `load_model` on one second of audio, as `load_audio_encoder` does for its encoder.
+
+    Raises:
+        InputError: if that fails
+    """
+    with first_pass(f"encoder {name}", "one second of audio", files=EXTRACTOR_FILES[0]), torch.inference_mode():
+        encoder: Any = loaded.family.encoder(loaded.model)
+        was_training = encoder.training
+        encoder.eval()
+        audio = example_waveform(SHORT_SECONDS, sampling_rate=loaded.extractor.sampling_rate)
+        for chunk in loaded.family.input_chunks(audio, loaded.extractor, encoder.config):
+            encoder(**chunk.inputs)
+        encoder.train(was_training)
 
 
 def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Architecture, str]:
@@ -177,32 +180,18 @@ def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Archite
     return ARCHITECTURES[config.model_type], ""
 
 
-def _feature_extractor(
-    source: str, revision: str | None, config: Any, family: Architecture, name: str
-) -> tuple[Any, bool]:
+def _feature_extractor(found: Pretrained, config: Any, family: Architecture) -> tuple[Any, bool]:
     """Return the checkpoint's feature extractor, or its architecture's default and True where it has none."""
-    from transformers import AutoFeatureExtractor
-
-    if any(has_file(source, file, revision=revision) for file in EXTRACTOR_FILES):
-        return AutoFeatureExtractor.from_pretrained(source, revision=revision), False
+    if found.has_file(*EXTRACTOR_FILES):
+        return found.feature_extractor(), False
     default = family.default_extractor(config)
     if default is None:
         raise InputError(
-            f"encoder {name} has no {EXTRACTOR_FILES[0]}, and {config.model_type} models have no common default: "
+            f"encoder {found.name} has no {EXTRACTOR_FILES[0]}, and {config.model_type} models have no common default: "
             "whether it was trained on normalised waveforms is not known. Add that file from the checkpoint that it "
             "derives from."
         )
     return default, True
-
-
-def _check_complete(missing: set[str], family: Architecture, name: str) -> None:
-    needed = sorted(k for k in missing if k.startswith(family.tensors) and k not in NEVER_READ)
-    if needed:
-        others = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
-        raise InputError(
-            f"encoder {name}: the checkpoint lacks {needed[0]}{others}, which would be initialised at random. "
-            "Take a complete checkpoint, or choose untrained weights with --random-init SEED."
-        )
 
 
 def _check_torchaudio() -> None:

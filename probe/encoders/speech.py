@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from layerprobe.probe.encoders.architectures import Architecture, InputChunk, waveform_chunks
 from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
-from layerprobe.probe.encoders.hooks import HookedEncoder, tensors_hash
+from layerprobe.probe.encoders.hooks import HookedEncoder
+from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.encoders.linear_kernels import MixedPrecisionLinears
 from layerprobe.probe.encoders.native_forward import NativeForward, has_native_forward
 from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
@@ -71,12 +72,14 @@ class LoadedModel:
     revision: str  # the hub's commit; "" for a folder
     adapter: str  # hash of the adapter; "" without one
     has_default_extractor: bool = False  # because the checkpoint lacks the file with its own
+    language_adapter: str = ""  # whose adapter is part of the weights, where a folder has several (MMS)
 
     @property
     def preprocessing_note(self) -> str:
-        """One sentence on the default feature extractor that stands in for a missing one; empty otherwise."""
+        """One sentence on a default feature extractor or a language's adapter in use; empty otherwise."""
         if not self.has_default_extractor:
-            return ""
+            used = f"{self.upstream}: the adapter of the language {self.language_adapter!r} is part of its weights."
+            return used if self.language_adapter else ""
         extractor = self.extractor
         normalised = getattr(extractor, "do_normalize", False)
         scaling = "each waveform scaled to zero mean and unit variance" if normalised else "waveforms not normalised"
@@ -141,6 +144,11 @@ class SpeechEncoder:
         return "native" if self._native else "transformers"
 
     @property
+    def is_reference(self) -> bool:
+        """Whether `hidden_states` is `reference_states`: transformers' forward pass in float32."""
+        return self._native is None and self._mixed_precision is None
+
+    @property
     def reads_waveforms(self) -> bool:
         """Whether its input are samples, so that recordings of different lengths could be padded into a batch."""
         return self._family.input_chunks is waveform_chunks
@@ -163,12 +171,14 @@ class SpeechEncoder:
     def preprocessing(self) -> str:
         """Settings of the feature extractor, as sorted JSON; ``architecture_default`` marks an assumed one."""
         settings = self._extractor.to_dict() | ({"architecture_default": True} if self._has_default_extractor else {})
+        if code := code_hash(self._extractor):
+            settings["code"] = code
         naming = ("feature_extractor_type", "processor_class", "_processor_class", "image_processor_type")
         return json.dumps({k: v for k, v in settings.items() if k not in naming}, sort_keys=True, default=str)
 
     def weights_hash(self) -> str:
-        """Return sixteen hex digits over name, shape and bytes of every tensor of the encoder."""
-        return tensors_hash(self._encoder, never_read=NEVER_READ)
+        """Return sixteen hex digits over the encoder's tensors, its configuration and its own code."""
+        return model_hash(self._encoder, never_read=NEVER_READ)
 
     def frame_chunks(self, waveform: np.ndarray) -> Iterator[FrameChunk]:
         """Encode one utterance without a batch, so that no padding and no other utterance can change it.

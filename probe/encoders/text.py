@@ -15,7 +15,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -23,9 +22,11 @@ from torch import Tensor, nn
 
 from layerprobe.probe.encoders.architectures import InputChunk
 from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
-from layerprobe.probe.encoders.hooks import HookedEncoder, tensors_hash
+from layerprobe.probe.encoders.checkpoint_checks import check_tensors
+from layerprobe.probe.encoders.hooks import HookedEncoder
+from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.hub import hub_commit, loading_error_message, quiet_transformers, weights_options
+from layerprobe.probe.pretrained import CONFIGURATION, TEXT_ENCODER, find_pretrained, first_pass
 
 OVERLAP = 32  # tokens that two windows of a long text have in common; each counts in one of them
 
@@ -51,6 +52,7 @@ TEXT_ARCHITECTURES = {
     "xlm-roberta": _ROBERTA,
 }
 MIN_COVERAGE = 0.9  # of the vocabulary by a tokenizer; some vocabularies are padded to a round number
+EXAMPLE = "the"  # text of the first forward pass
 NEVER_READ = ("pooler.", "embeddings.position_ids")  # above the last block, and no weight
 
 
@@ -102,12 +104,15 @@ class TranscriptEncoder:
         for changed_by_use in ("truncation", "padding"):
             del rules[changed_by_use]
         digest = hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:16]
-        return json.dumps({"tokenizer": type(self._tokenizer).__name__, "rules": digest}, sort_keys=True)
+        settings = {"tokenizer": type(self._tokenizer).__name__, "rules": digest}
+        if code := code_hash(self._tokenizer):
+            settings["code"] = code
+        return json.dumps(settings, sort_keys=True)
 
     def weights_hash(self) -> str:
-        """Return sixteen hex digits over name, shape and bytes of every tensor that a layer depends on."""
+        """Return sixteen hex digits over the tensors that a layer depends on, the configuration and its own code."""
         names = self._model.state_dict()
-        return tensors_hash(self._model, never_read={n for n in names if n.startswith(NEVER_READ)})
+        return model_hash(self._model, never_read={n for n in names if n.startswith(NEVER_READ)})
 
     def tokens(self, text: str) -> list[str]:
         """Return the tokens of a text that fits one window, special tokens included."""
@@ -188,62 +193,56 @@ def load_text_encoder(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_text_model(name, random_init=random_init, show_download=show_download)
-    return TranscriptEncoder(
-        loaded.model,
-        loaded.family,
-        loaded.tokenizer,
-        upstream=loaded.upstream,
-        revision=loaded.revision,
-        random_init=random_init,
-        device=device,
-    )
+    with first_pass(f"encoder {name}", "one word", files="the tokenizer"):
+        encoder = TranscriptEncoder(
+            loaded.model,
+            loaded.family,
+            loaded.tokenizer,
+            upstream=loaded.upstream,
+            revision=loaded.revision,
+            random_init=random_init,
+            device=device,
+        )
+        encoder.hidden_states(EXAMPLE)
+    return encoder
 
 
 def load_text_model(name: str, *, random_init: int | None = None, show_download: bool = True) -> LoadedText:
     """Load a text model in float32 without changing it; arguments and errors as of `load_text_encoder`."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    folder = Path(name)
-    local = folder.is_dir()
-    with quiet_transformers(bars=show_download and not local), torch.random.fork_rng(devices=[]):
-        try:
-            source, revision = (str(folder), None) if local else hub_commit(name)
-            config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-            if config.model_type not in TEXT_ARCHITECTURES:
-                raise InputError(
-                    f"encoder {name} is a {config.model_type!r} model, not a text encoder: these are "
-                    f"{', '.join(sorted(TEXT_ARCHITECTURES))}."
-                )
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, use_fast=True)
-            if random_init is None:
-                model, report = AutoModel.from_pretrained(
-                    source, revision=revision, dtype=torch.float32, output_loading_info=True,
-                    **weights_options(name, folder),
-                )  # fmt: skip
-                _check_complete(report["missing_keys"], name)
-            else:
-                torch.manual_seed(random_init)
-                model = AutoModel.from_config(config)
-        except InputError:
-            raise
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise InputError(loading_error_message(name, folder, error, needed_files="the tokenizer")) from error
+    found = find_pretrained(name, TEXT_ENCODER, show_download=show_download)
+    config = found.config()
+    if config.model_type not in TEXT_ARCHITECTURES:
+        raise InputError(
+            f"encoder {name} is a {config.model_type!r} model, not a text encoder: these are "
+            f"{', '.join(sorted(TEXT_ARCHITECTURES))}."
+        )
+    family, tokenizer = TEXT_ARCHITECTURES[config.model_type], found.tokenizer()
+    if random_init is None:
+        model, report = found.model(config)
+        check_tensors(found.label, model, family.blocks(model), report, needed="", ignored=NEVER_READ)
+    else:
+        model = found.untrained(config, seed=random_init)
     _check_tokenizer(tokenizer, config.vocab_size, name)
-    upstream = folder.resolve().name if local else source
-    return LoadedText(model, TEXT_ARCHITECTURES[config.model_type], tokenizer, upstream, revision or "")
+    return LoadedText(model, family, tokenizer, found.upstream, found.revision or "")
+
+
+def check_text_forward(loaded: LoadedText, name: str) -> None:
+    """Run a text model of `load_text_model` on one word, as `load_text_encoder` does for its encoder.
+
+    Raises:
+        InputError: if that fails
+    """
+    with first_pass(f"encoder {name}", "one word", files="the tokenizer"), torch.inference_mode():
+        was_training = loaded.model.training
+        loaded.model.eval()(**loaded.tokenizer(EXAMPLE, return_tensors="pt"))
+        loaded.model.train(was_training)
 
 
 def reads_text(name: str) -> bool:
-    """Return whether a name is a text encoder's; False for a missing model, which `load_audio_encoder` reports."""
-    from transformers import AutoConfig
-
-    folder = Path(name)
+    """Return whether a name is a text encoder's; False for one that can't be read, which loading it reports."""
     try:
-        with quiet_transformers(bars=False):
-            source, revision = (str(folder), None) if folder.is_dir() else hub_commit(name)
-            config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-            return config.model_type in TEXT_ARCHITECTURES
-    except (InputError, OSError, ValueError, RuntimeError, KeyError):
+        return find_pretrained(name, CONFIGURATION).config().model_type in TEXT_ARCHITECTURES
+    except InputError:
         return False
 
 
@@ -253,14 +252,4 @@ def _check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
         raise InputError(
             f"encoder {name} has a vocabulary of {vocabulary} tokens and no tokenizer of that size (found "
             f"{len(tokenizer)}). Add its own tokenizer.json, or the files that one is made of, to the folder."
-        )
-
-
-def _check_complete(missing: set[str], name: str) -> None:
-    needed = sorted(key for key in missing if not key.startswith(NEVER_READ))
-    if needed:
-        others = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
-        raise InputError(
-            f"encoder {name}: the checkpoint lacks {needed[0]}{others}, which would be initialised at random. "
-            "Take a complete checkpoint, or choose untrained weights with --random-init SEED."
         )

@@ -25,6 +25,7 @@ from layerprobe.probe.extraction.estimate import (
     estimate_resources,
     sample_waveforms,
 )
+from layerprobe.probe.extraction.first_utterance import check_first_utterance
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, STORAGE_DTYPES, ExtractionSettings, extraction_plan
@@ -95,7 +96,8 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
 
     Raises:
         CacheMismatchError: if ``out`` was extracted under another plan
-        InputError: if an option is unknown, the disk can't hold the cache, or there is no text to read
+        InputError: if an option is unknown, the disk can't hold the cache, there is no text to read, or the forward
+            pass differs from transformers' on the first utterance
         OSError: if the disk is full or can't be written; finished rows are kept
     """
     reading = ReadingOptions(channel, trim_silence)
@@ -136,6 +138,9 @@ def run_extraction(
     progress = progress or NullProgress()
     began = time.monotonic()
     plan = extraction_plan(encoder, settings)
+    is_new = not (connect(out) / JOURNAL).exists()
+    if is_new:  # before anything is written
+        check_first_utterance(encoder, manifest.table)
     with CacheWriter(out, plan, dim=encoder.dim) as writer:
         cached = writer.cached
         hashes = AudioHashes(writer.path / FILES if encoder.reads == "audio" else None)
@@ -153,6 +158,8 @@ def run_extraction(
                 rows = _CachedRows(cached, writer.n_rows, len(manifest.table) - len(pending))
                 estimate = _estimate(writer.path, pending, rows, encoder, reader, settings, n_shards)
                 progress.log(estimate.summary(n_cached=rows.n_current) + ".")
+                if not is_new:
+                    check_first_utterance(encoder, pending)
             if isinstance(encoder, SpeechEncoder) and not pending.empty:
                 _log_numerics(encoder, pending, writer.path, settings.reading, progress)
             encoded = _encode(pending, encoder, reader, writer, remarks, settings, progress)

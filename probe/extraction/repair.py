@@ -43,6 +43,7 @@ from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.first_utterance import check_first_utterance
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.settings import extraction_plan, settings_in
 from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
@@ -81,7 +82,8 @@ def repair(
 
     Raises:
         CacheMismatchError: if the encoder is another
-        InputError: if there is no cache, it is being written, or the utterances of damaged rows can't be determined
+        InputError: if there is no cache, it is being written, the utterances of damaged rows can't be determined, or
+            the forward pass differs from transformers' on the first utterance
     """
     path, progress = connect(path), progress or NullProgress()
     plan = read_plan(path, open_group(path, "r"))
@@ -97,6 +99,7 @@ def repair(
         damages = verify(path, progress=progress)
         if not damages:
             return Repair([], 0, pd.DataFrame(columns=list(QUARANTINE_COLUMNS)))
+        check_first_utterance(encoder, manifest.table)
         with rewritten(path):
             return _repair_files(path, damages, manifest, encoder, jobs or utterances_at_once(encoder), progress)
 

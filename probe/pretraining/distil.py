@@ -17,7 +17,7 @@ from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read
 from layerprobe.probe.data.inputs import MAX_DURATION, AudioReader
 from layerprobe.probe.data.manifest.read import read_utterances
 from layerprobe.probe.encoders.hooks import HookedEncoder
-from layerprobe.probe.encoders.loading import load_model
+from layerprobe.probe.encoders.loading import check_forward, load_model
 from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import layer_names
@@ -68,6 +68,7 @@ def distil(
         table = read_utterances(table)
     (progress or NullProgress()).log(f"Loading {teacher} …")
     loaded = load_model(teacher, show_download=progress is not None)
+    check_forward(loaded, teacher)
     if loaded.preprocessing_note:
         (progress or NullProgress()).log(loaded.preprocessing_note)
     plan = plan_distillation(loaded, options)

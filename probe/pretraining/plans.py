@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
-from layerprobe.probe.encoders.hooks import tensors_hash
+from layerprobe.probe.encoders.identity import model_hash
 from layerprobe.probe.encoders.loading import EMBEDDED
 from layerprobe.probe.encoders.speech import NEVER_READ, LoadedModel
 from layerprobe.probe.exceptions import InputError
@@ -73,7 +73,7 @@ def plan_distillation(teacher: LoadedModel, options: DistilOptions) -> DistilPla
     return DistilPlan(
         teacher=teacher.upstream,
         revision=teacher.revision,
-        weights=tensors_hash(encoder, never_read=NEVER_READ),
+        weights=model_hash(encoder, never_read=NEVER_READ),
         n_blocks=options.blocks,
         layers=options.layers or default_layers(names),
         random_init=options.random_init,

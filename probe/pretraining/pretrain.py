@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import AutoFeatureExtractor, HubertConfig
+from transformers import HubertConfig
 
 from layerprobe.probe.data.manifest.read import read_utterances
-from layerprobe.probe.encoders.loading import EMBEDDED, load_audio_encoder
+from layerprobe.probe.encoders.loading import EMBEDDED, OWN, load_audio_encoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.pretrained import SPEECH_ENCODER, find_pretrained
 from layerprobe.probe.pretraining.audio_memory import FULL_SCALE, InMemoryAudio, read_into_memory
 from layerprobe.probe.pretraining.masked_prediction import MaskedPrediction, crop
 from layerprobe.probe.pretraining.plans import MFCC, PretrainPlan, plan_pretraining
@@ -75,7 +76,8 @@ def pretrain(
     options = options or PretrainOptions()
     plan_pretraining(options)  # raises errors of options before an encoder is loaded
     frames_of, weights = load_label_source(options.label_source, device=device, progress=progress)
-    plan, extractor = plan_pretraining(options, weights=weights), AutoFeatureExtractor.from_pretrained(EMBEDDED)
+    plan = plan_pretraining(options, weights=weights)
+    extractor = find_pretrained(OWN, SPEECH_ENCODER, folder=EMBEDDED).feature_extractor()
     return run_pretraining(table, plan, frames_of, out=out, extractor=extractor, device=device, progress=progress)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.model_size import model_from_config
 from layerprobe.probe.training.branches import AudioBranch
 from layerprobe.probe.training.encoder_folder import save_encoder
 
@@ -39,11 +40,9 @@ def make_student(teacher: LoadedModel, *, n_blocks: int, random_init: int | None
     if random_init is None:
         student = copy.deepcopy(encoder)
     else:
-        from transformers import AutoModel
-
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_init)
-            student = teacher.family.encoder(AutoModel.from_config(copy.deepcopy(teacher.model.config)))
+            student = teacher.family.encoder(model_from_config(copy.deepcopy(teacher.model.config)))
     return AudioBranch(student, teacher.family, teacher.extractor, layer=str(n_blocks))
 
 

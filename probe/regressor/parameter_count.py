@@ -11,7 +11,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,8 @@ from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.loading import EMBEDDED, OWN
 from layerprobe.probe.encoders.text import NEVER_READ, TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.hub import hub_commit, loading_error_message, quiet_transformers
+from layerprobe.probe.model_size import check_model_size, model_from_config
+from layerprobe.probe.pretrained import CONFIGURATION, find_pretrained
 
 PARTS = ("front_end", "projection", "embeddings", "blocks", "rest", "head")
 FRONT_END = ("feature_extractor", "conv1", "conv2")
@@ -71,9 +71,7 @@ class ModelSpec:
 
     def build(self) -> Any:
         """Return the model with random weights, on torch's current device."""
-        from transformers import AutoModel
-
-        model = AutoModel.from_config(self.config, attn_implementation="eager").eval()
+        model = model_from_config(self.config, attn_implementation="eager").eval()
         if self.is_text:
             if getattr(model, "pooler", None) is not None:
                 model.pooler = None  # it comes after the last hidden state
@@ -102,24 +100,15 @@ def load_model_spec(name: str) -> ModelSpec:
     """Read a model's configuration, and nothing else of it, from a folder or the hub.
 
     Raises:
-        InputError: if there is no configuration, or the architecture is unknown
+        InputError: if there is no configuration, it describes too large a model, or the architecture is unknown
     """
-    from transformers import AutoConfig
-
-    folder = EMBEDDED if name == OWN else Path(name)
-    with quiet_transformers(bars=False):
-        try:
-            source, revision = (str(folder), None) if folder.is_dir() else hub_commit(name)
-            config = AutoConfig.from_pretrained(source, revision=revision)
-        except InputError:
-            raise
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise InputError(loading_error_message(name, folder, error)) from error
+    found = find_pretrained(name, CONFIGURATION, folder=EMBEDDED if name == OWN else None)
+    config = found.config()
     if config.model_type not in (*ARCHITECTURES, *TEXT_ARCHITECTURES):
         known = ", ".join(sorted((*ARCHITECTURES, *TEXT_ARCHITECTURES)))
         raise InputError(f"{name} is a {config.model_type!r} model; parameters can be counted for {known}.")
-    shown = folder.resolve().name if folder.is_dir() else source
-    return ModelSpec(shown, config, config.model_type in TEXT_ARCHITECTURES)
+    found.check_size(config, in_memory=False)
+    return ModelSpec(found.upstream, config, config.model_type in TEXT_ARCHITECTURES)
 
 
 def count_parameters(model: ModelSpec, *, amount: int | None = None) -> ParameterCount:
@@ -192,7 +181,12 @@ def real_time_factors(
         models: each with its seconds of audio or tokens of text
         seconds: duration of the audio
         clock: returns the time in seconds
+
+    Raises:
+        InputError: if one does not fit this machine's memory
     """
+    for m, _ in models:
+        check_model_size(f"encoder {m.name}", m.config)
     built = [(m.build(), m.inputs(amount)) for m, amount in models]
     times: list[list[float]] = [[] for _ in built]
     with torch.inference_mode():

@@ -10,10 +10,10 @@ import torch
 
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
-from layerprobe.probe.encoders.hooks import tensors_hash
-from layerprobe.probe.encoders.loading import load_model
+from layerprobe.probe.encoders.identity import model_hash
+from layerprobe.probe.encoders.loading import check_forward, load_model
 from layerprobe.probe.encoders.speech import NEVER_READ
-from layerprobe.probe.encoders.text import load_text_model
+from layerprobe.probe.encoders.text import check_text_forward, load_text_model
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import plan_fingerprint
 from layerprobe.probe.regressor.model import FRAME_POOLINGS, FUSIONS
@@ -42,7 +42,7 @@ class EncoderChoice:
 
     upstream: str  # "ntu-spml/distilhubert", or a folder's name
     revision: str  # the hub's commit; "" for a folder
-    weights: str  # hash of every tensor
+    weights: str  # hash of every tensor, of the model's configuration and of code that came with it
     random_init: int | None  # seed of untrained weights, None for the checkpoint's
     layer: str  # last, mix, or a layer's name
 
@@ -177,15 +177,16 @@ def _load_encoders(
     if options.audio_encoder is not None:
         speech = load_model(options.audio_encoder, random_init=seed, show_download=show_download)
         encoder = speech.family.encoder(speech.model).float()
+        check_forward(speech, options.audio_encoder)
         loaded = Encoders(audio=encoder, extractor=speech.extractor, preprocessing_note=speech.preprocessing_note)
-        weights = tensors_hash(encoder, never_read=NEVER_READ)
+        weights = model_hash(encoder, never_read=NEVER_READ)
         audio = EncoderChoice(speech.upstream, speech.revision, weights, seed, options.audio_layer)
     if options.text_encoder is not None:
         text_model = load_text_model(options.text_encoder, random_init=seed, show_download=show_download)
-        loaded = replace(loaded, text=text_model.model.float(), tokenizer=text_model.tokenizer)
-        text = EncoderChoice(
-            text_model.upstream, text_model.revision, tensors_hash(text_model.model), seed, options.text_layer
-        )
+        model = text_model.model.float()
+        check_text_forward(text_model, options.text_encoder)
+        loaded = replace(loaded, text=model, tokenizer=text_model.tokenizer)
+        text = EncoderChoice(text_model.upstream, text_model.revision, model_hash(model), seed, options.text_layer)
     return loaded, audio, text
 
 

@@ -21,6 +21,8 @@ from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import quiet_transformers
+from layerprobe.probe.model_files import damage
+from layerprobe.probe.pretrained import SPEECH_ENCODER, TEXT_ENCODER, find_pretrained, first_line
 from layerprobe.probe.regressor.model import AudioTextRegressor
 from layerprobe.probe.regressor.plan import Encoders, TrainPlan
 from layerprobe.probe.training.branches import AudioBranch, TextBranch
@@ -103,6 +105,8 @@ def read_regressor(folder: Path | str) -> TrainedRegressor:
     path = folder / REGRESSOR
     if not path.exists():
         raise InputError(f"{folder} holds no trained regressor: it has no {REGRESSOR}. Make one with layerprobe train.")
+    if fault := damage(path):
+        raise InputError(f"{path} {fault}. Train again, or restore it.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         check_format_version(content, path)
@@ -110,8 +114,8 @@ def read_regressor(folder: Path | str) -> TrainedRegressor:
         return TrainedRegressor(folder, plan, str(content["fingerprint"]), dict(content["intervals"]))
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} can't be read ({error}). Train again, or restore it.") from error
+    except Exception as error:  # whatever the content of another file leads to
+        raise InputError(f"{path} can't be read ({first_line(error)}). Train again, or restore it.") from error
 
 
 def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterator[AudioTextRegressor]:
@@ -127,26 +131,26 @@ def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterat
             raise InputError(f"{path} is missing. Run layerprobe train again to resume it.")
         with torch.random.fork_rng(devices=[]):
             regressor = build(encoders, trained.plan)
+        if fault := damage(path):
+            raise InputError(f"{path} {fault}. Restore it, or train again.")
         try:
             regressor.load_state_dict(load_file(path))
-        except (RuntimeError, OSError, ValueError) as error:
-            raise InputError(f"{path} does not fit {REGRESSOR}: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # whatever a file of another model leads to
+            raise InputError(f"{path} does not fit {REGRESSOR}: {first_line(error)}.") from error
         yield regressor.eval().requires_grad_(False).to(device)
 
 
 def _encoders_from_configurations(trained: TrainedRegressor) -> Encoders:
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer
-
     audio = extractor = text = tokenizer = None
-    try:
-        with quiet_transformers(bars=False), torch.random.fork_rng(devices=[]):
-            if trained.plan.audio is not None:
-                config = AutoConfig.from_pretrained(trained.folder / AUDIO)
-                audio = ARCHITECTURES[config.model_type].encoder(AutoModel.from_config(config))
-                extractor = AutoFeatureExtractor.from_pretrained(trained.folder / AUDIO)
-            if trained.plan.text is not None:
-                text = AutoModel.from_config(AutoConfig.from_pretrained(trained.folder / TEXT))
-                tokenizer = AutoTokenizer.from_pretrained(trained.folder / TEXT)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{trained.folder}: an encoder's configuration can't be read ({error}).") from error
+    if trained.plan.audio is not None:
+        found = find_pretrained(str(trained.folder / AUDIO), SPEECH_ENCODER)
+        config = found.config()
+        extractor = found.feature_extractor()
+        with found.loading():
+            audio = ARCHITECTURES[config.model_type].encoder(found.untrained(config, seed=0))
+    if trained.plan.text is not None:
+        found = find_pretrained(str(trained.folder / TEXT), TEXT_ENCODER)
+        config = found.config()
+        tokenizer = found.tokenizer()
+        text = found.untrained(config, seed=0)
     return Encoders(audio, extractor, text, tokenizer)

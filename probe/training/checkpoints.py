@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.model_files import damage
 
 TENSORS, VALUES = "tensors.safetensors", "state.json"
 MODEL_PREFIX = "model."  # before the names of parameters
@@ -54,13 +55,16 @@ def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         old.rename(folder)
     if not folder.exists():
         return None
+    for path in (folder / VALUES, folder / TENSORS):
+        if fault := damage(path):
+            raise InputError(f"{path} {fault}. Delete {folder} to start the training again.")
     try:
         values = json.loads((folder / VALUES).read_text(encoding="utf-8"))
         check_format_version(values, folder / VALUES)
         return load_file(folder / TENSORS), values
     except InputError:
         raise
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever damage within the file leads to
         raise InputError(f"{folder} can't be read ({error}). Delete it to start the training again.") from error
 
 

@@ -18,6 +18,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.fingerprints import text_fingerprint
 from layerprobe.probe.hub import quiet_transformers
+from layerprobe.probe.model_files import damage
 from layerprobe.probe.splits import speaker_groups
 from layerprobe.probe.training.checkpoints import FORMAT_VERSION, check_format_version, write_table
 from layerprobe.probe.version import layerprobe_version
@@ -55,10 +56,9 @@ def check_folder(out: Path, name: str, plan: Any, table: pd.DataFrame, *, kind: 
         raise InputError(f"{out} is a file. Name a folder as --out.")
     path = out / name
     if path.exists():
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path} can't be read ({error}). Delete it, or name another --out.") from error
+        if fault := damage(path):
+            raise InputError(f"{path} {fault}. Delete it, or name another --out.")
+        content = json.loads(path.read_bytes())
         check_format_version(content, path)
         if (found := content.get("fingerprint")) != fingerprint:
             raise InputError(

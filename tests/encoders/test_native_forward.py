@@ -6,13 +6,18 @@ import copy
 
 import pytest
 import torch
-from helpers.speech_models import KINDS, NARROW, PRE_NORM
+from helpers.speech_models import KINDS, NARROW, PRE_NORM, small_model
 from helpers.voices import voice
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
+from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.linear_kernels import Linear, packs, products_used
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.native_forward import NativeForward, has_native_forward
+from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
 from layerprobe.probe.exceptions import InputError
 
 NATIVE = [kind for kind in KINDS if kind.split("-pre")[0] in ("hubert", "wav2vec2", "unispeech-sat")]
@@ -129,3 +134,109 @@ def test_a_variation_falls_back_to_transformers(tmp_path):
         HubertModel(HubertConfig(**NARROW, conv_pos_batch_norm=True)).save_pretrained(tmp_path)
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
     assert load_audio_encoder(str(tmp_path)).forward == "transformers"
+
+
+class Wrapped(nn.Module):
+    """A product with an adapter of low rank, as PEFT wraps one."""
+
+    def __init__(self, inner, rank=2):
+        super().__init__()
+        self.inner, self.weight, self.bias = inner, inner.weight, inner.bias
+        generator = torch.Generator().manual_seed(2)
+        self.down = nn.Parameter(torch.randn(rank, inner.in_features, generator=generator))
+        self.up = nn.Parameter(torch.randn(inner.out_features, rank, generator=generator))
+
+    def forward(self, x):
+        return self.inner(x) + x @ self.down.T @ self.up.T
+
+
+class Subclass(nn.Linear):
+    """A product of another type with the attributes of the usual one."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Doubled(nn.Module):
+    """A parametrisation that doubles a weight."""
+
+    def forward(self, weight):
+        return 2 * weight
+
+
+def wrap_a_query(model):
+    attention = model.encoder.layers[1].attention
+    attention.q_proj = Wrapped(attention.q_proj)
+
+
+def another_type(model):
+    old = model.encoder.layers[1].feed_forward.output_dense
+    new = Subclass(old.in_features, old.out_features)
+    new.load_state_dict(old.state_dict())
+    model.encoder.layers[1].feed_forward.output_dense = new
+
+
+def a_parametrised_weight(model):
+    parametrize.register_parametrization(model.encoder.layers[0].feed_forward.intermediate_dense, "weight", Doubled())
+
+
+def a_second_parametrisation(model):
+    parametrize.register_parametrization(model.encoder.pos_conv_embed.conv, "weight", Doubled())
+
+
+def a_hook(model):
+    model.encoder.layers[2].register_forward_hook(lambda *args: 2 * args[-1] if torch.is_tensor(args[-1]) else None)
+
+
+def a_hook_before(model):
+    model.feature_projection.projection.register_forward_pre_hook(lambda _, args: (2 * args[0],))
+
+
+def another_forward(model):
+    norm = model.encoder.layer_norm
+    norm.forward = lambda x: 2 * functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def another_activation(model):
+    model.encoder.layers[0].feed_forward.intermediate_act_fn = nn.SiLU()
+
+
+def another_scale(model):
+    model.encoder.layers[0].attention.scaling *= 3
+
+
+CHANGES = [
+    wrap_a_query, another_type, a_parametrised_weight, a_second_parametrisation, a_hook, a_hook_before, another_forward,
+    another_activation, another_scale,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_changed_module_falls_back_to_transformers(change, precision):
+    """What `SpeechEncoder` returns is what the changed model computes, and not what its names promise."""
+    with torch.random.fork_rng():
+        model = small_model("hubert")
+    waveform = normalised(0.5)
+    with torch.no_grad():
+        plain = model(waveform[None]).last_hidden_state[0]
+    change(model.eval())
+    model.eval()
+    assert not has_native_forward(model)
+    loaded = LoadedModel(model, ARCHITECTURES["hubert"], Wav2Vec2FeatureExtractor(), "changed", "", "")
+    encoder = SpeechEncoder(loaded, precision=precision)
+    assert encoder.forward == "transformers"
+    with torch.no_grad():
+        truth = model(waveform[None]).last_hidden_state[0]
+    ours = encoder.hidden_states(waveform.numpy())[-1]
+    assert relative(ours, truth) < (1e-5 if precision == "float32" else 5e-2)
+    assert relative(truth, plain) > 1e-3  # the change is one
+
+
+def test_what_only_records_states_is_no_change(models):
+    """Hooks of transformers, after a pass that returned all states, and those of an encoder made before."""
+    with torch.random.fork_rng():
+        model = small_model("wav2vec2")
+    reference(model, normalised(0.3))
+    loaded = LoadedModel(model, ARCHITECTURES["wav2vec2"], Wav2Vec2FeatureExtractor(), "same", "", "")
+    assert [SpeechEncoder(loaded, precision="float32").forward for _ in range(2)] == ["native", "native"]

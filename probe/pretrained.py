@@ -1,0 +1,341 @@
+"""Models of transformers in a folder or on the hub: checked, then loaded; its loaders are called in this file only.
+
+So none of them runs code that came with a model unless the user trusts it (`probe.hub.trust`), whatever is typed on
+standard input, and every error of theirs becomes one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.hub import find_file, has_file, hub_commit, quiet_transformers, trusted
+from layerprobe.probe.model_files import (
+    ADAPTER,
+    CONFIG,
+    EXTRACTOR_FILES,
+    SETTINGS,
+    TOKENIZER_FILES,
+    adapter_files,
+    brought_code,
+    check_adapters,
+    check_config,
+    check_decoder,
+    check_extractor_settings,
+    check_files,
+    check_weights_are_floats,
+    damage,
+    has_language_model,
+    present,
+    read_settings,
+    safetensors_header,
+    weight_files,
+)
+from layerprobe.probe.model_size import check_model_size, model_from_config
+
+SPEECH_ENCODER, TEXT_ENCODER, RECOGNISER, CONFIGURATION = "speech", "text", "recogniser", "configuration"
+FILES = {  # that are read for a purpose, in addition to config.json and weights
+    SPEECH_ENCODER: EXTRACTOR_FILES,
+    TEXT_ENCODER: TOKENIZER_FILES,
+    RECOGNISER: (*EXTRACTOR_FILES, *TOKENIZER_FILES, "generation_config.json"),
+    CONFIGURATION: (),
+}
+NEEDED = {
+    SPEECH_ENCODER: "config.json, preprocessor_config.json and the weights",
+    TEXT_ENCODER: "config.json, the tokenizer and the weights",
+    RECOGNISER: "config.json, the preprocessor, the tokenizer and the weights",
+    CONFIGURATION: "config.json",
+}
+
+GENERATION_CODE = "custom_generate/generate.py"  # runs instead of transformers' own generation
+CODE = (
+    "brings code of its own ({code}). Read it, and add --trust-remote-code if you trust it (an architecture that "
+    "transformers has not needs an --adapter, too); or remove what asks for it from a copy to do without."
+)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model in a folder, or on the hub at a commit; `find_pretrained` makes it and checks its settings."""
+
+    name: str  # as the user gave it
+    kind: str  # "encoder" or "recogniser", for messages
+    purpose: str  # a key of `FILES`
+    source: str  # path of the folder, or repository on the hub
+    revision: str | None  # the hub's commit; None for a folder
+    folder: Path  # that holds its files; of the hub's cache where it is on the hub
+    shows_download: bool = False  # whether the hub's progress bars are shown
+
+    @property
+    def label(self) -> str:
+        """Kind and name, as messages begin."""
+        return f"{self.kind} {self.name}"
+
+    @property
+    def upstream(self) -> str:
+        """Name for plans and tables: the folder's own, or the hub's."""
+        return self.folder.resolve().name if self.revision is None else self.source
+
+    def has_file(self, *names: str) -> bool:
+        """Return whether it has one of these files; see `probe.hub.has_file`."""
+        with self.loading():
+            return any(has_file(self.source, name, revision=self.revision) for name in names)
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Turn every error inside, whatever its kind, into one sentence, with transformers' reports silenced.
+
+        Raises:
+            InputError: with the error as its cause
+        """
+        with quiet_transformers(bars=self.shows_download and self.revision is not None):
+            try:
+                yield
+            except InputError:
+                raise
+            except Exception as error:
+                raise InputError(self._failure(error)) from error
+
+    def config(self) -> Any:
+        """Return its configuration."""
+        from transformers import AutoConfig
+
+        with self.loading():
+            return AutoConfig.from_pretrained(self.source, **self._options())
+
+    def check_size(self, config: Any, *, in_memory: bool = True) -> None:
+        """Check the size of the model that its configuration describes; see `probe.model_size.check_model_size`."""
+        with self.loading(), torch.random.fork_rng(devices=[]):
+            check_model_size(self.label, config, in_memory=in_memory)
+
+    def feature_extractor(self) -> Any:
+        """Return its feature extractor."""
+        from transformers import AutoFeatureExtractor
+
+        with self.loading():
+            return AutoFeatureExtractor.from_pretrained(self.source, **self._options())
+
+    def tokenizer(self) -> Any:
+        """Return its tokenizer, of the fast kind."""
+        from transformers import AutoTokenizer
+
+        with self.loading():
+            return AutoTokenizer.from_pretrained(self.source, use_fast=True, **self._options())
+
+    def model(self, config: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the model without a head, in float32, and transformers' report on missing and unexpected tensors.
+
+        Raises:
+            InputError: if its weights are missing, damaged, quantised, too large, or a pickle that is not trusted
+        """
+        from transformers import AutoModel
+
+        self.check_size(config)
+        self.check_weights(config, pickle=trusted("pickle"))
+        options = {} if trusted("pickle") else {"use_safetensors": True}
+        # transformers samples weights before it reads them: the state of the process's generator is restored
+        with self.loading(), torch.random.fork_rng(devices=[]):
+            model, report = AutoModel.from_pretrained(
+                self.source, dtype=torch.float32, output_loading_info=True, weights_only=True,
+                ignore_mismatched_sizes=True, **self._options(), **options,
+            )  # fmt: skip
+            for name, stored, described in sorted(report["mismatched_keys"]):  # initialised at random
+                raise InputError(
+                    f"{self.label}: {name} has the shape {tuple(stored)} in the checkpoint, and {tuple(described)} by "
+                    "its config.json. Take both from the same checkpoint."
+                )
+            self.check_weights(config, pickle=trusted("pickle"))  # those that were downloaded only now
+            return model, report
+
+    def untrained(self, config: Any, *, seed: int) -> Any:
+        """Return the model without a head with random weights of a seed, as the architecture initialises them."""
+        self.check_size(config)
+        with self.loading(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return model_from_config(config)
+
+    def recogniser(self, *, device: str) -> Any:
+        """Return transformers' pipeline of speech recognition; its weights are read from safetensors only."""
+        from transformers import pipeline
+
+        config = self.config()
+        self.check_size(config)
+        self.check_weights(config, pickle=False)
+        with self.loading():
+            loaded = pipeline(
+                "automatic-speech-recognition",
+                model=self.source,
+                device=device,
+                model_kwargs={"use_safetensors": True},
+                **self._options(),
+            )
+            if hasattr(loaded.model, "lm_head") and not self._has_tensor(config, "lm_head.weight"):
+                raise InputError(
+                    f"{self.label}: the checkpoint lacks lm_head.weight, which would be initialised at random. Take a "
+                    "complete checkpoint of a recogniser."
+                )
+            return loaded
+
+    def check_weights(self, config: Any, *, pickle: bool) -> None:
+        """Check the weights of a folder, or those of the hub's cache that are there already.
+
+        Args:
+            config: of the model
+            pickle: whether they may be read from a pickle
+
+        Raises:
+            InputError: if they are damaged, quantised, or a pickle although ``pickle`` is False
+        """
+        with self.loading():
+            paths = weight_files(self.folder, named=getattr(config, "transformers_weights", None))
+            if not pickle and paths and ".bin" in paths[0].name:
+                flag = "" if self.purpose == RECOGNISER else ", or add --trust-pickle if you know where it comes from"
+                raise InputError(
+                    f"{self.label}: its weights are a pickle, which can run code when it is read. Save them as "
+                    f"safetensors (save_pretrained does){flag}."
+                )
+            check_files(f"{self.label} can't be loaded", paths, advice=self._advice)
+            for path in paths:
+                if path.suffix == ".safetensors":
+                    check_weights_are_floats(self.label, path)
+
+    def _has_tensor(self, config: Any, end: str) -> bool:
+        """Return whether the safetensors files have a tensor whose name ends so."""
+        paths = weight_files(self.folder, named=getattr(config, "transformers_weights", None))
+        headers = [safetensors_header(path) for path in paths if path.suffix == ".safetensors"]
+        return any(name.endswith(end) for header in headers for name in header)
+
+    def check_settings(self) -> None:
+        """Check the files other than weights.
+
+        Raises:
+            InputError: if one is damaged, the model comes with an adapter, is quantised, or brings code of its own
+        """
+        with self.loading():
+            on_hub = [] if self._file(ADAPTER) is None else [ADAPTER]
+            check_adapters(self.label, adapter_files(self.folder) if self.revision is None else on_hub)
+            names = [CONFIG, *FILES[self.purpose]]
+            if self.revision is not None:
+                names = [name for name in names if name in SETTINGS]
+            paths = [path for path in map(self._file, names) if path is not None]
+            check_files(f"{self.label} can't be loaded", paths, advice=self._advice)
+            settings = read_settings([path for path in paths if path.name in SETTINGS])
+            code = brought_code(settings)
+            if self.purpose == RECOGNISER and self._file(GENERATION_CODE):
+                code = code or GENERATION_CODE
+            if code and not trusted("remote_code"):
+                raise InputError(f"{self.label} {CODE.format(code=code)}")
+            check_config(self.label, settings.get(CONFIG, {}))
+            check_extractor_settings(self.label, settings)
+            if self.purpose == RECOGNISER and any(has_language_model(content) for content in settings.values()):
+                check_decoder(self.label)
+
+    @property
+    def _advice(self) -> str:
+        if self.revision is None:
+            return "Copy or download it again."
+        return f"Delete {self.folder} from the hub's cache, and run the same command again."
+
+    def _file(self, name: str) -> Path | None:
+        return find_file(self.source, name, revision=self.revision)
+
+    def _options(self) -> dict[str, Any]:
+        """Return the arguments of every loader of transformers, which state whether code may run."""
+        return {"revision": self.revision, "trust_remote_code": trusted("remote_code")}
+
+    def _failure(self, error: Exception) -> str:
+        """Return a sentence on why the model can't be loaded and what to do."""
+        if "trust_remote_code" in str(error):
+            return f"{self.label} {CODE.format(code=CONFIG)}"
+        for path in present(self.folder, (CONFIG, *FILES[self.purpose])):
+            if fault := damage(path):
+                return f"{self.label} can't be loaded: {path.name} {fault}. {self._advice}"
+        return loading_error_message(self.label, error, needed=NEEDED[self.purpose], on_hub=self.revision is not None)
+
+
+def find_pretrained(
+    name: str, purpose: str, *, kind: str = "encoder", folder: Path | None = None, show_download: bool = False
+) -> Pretrained:
+    """Find a model by its name and check the files that hold its settings; its weights are not read yet.
+
+    Args:
+        name: a transformers folder, or a hub name with an optional ``@revision``
+        purpose: what will be read of it, a key of `FILES`
+        kind: of model, with which messages begin
+        folder: where it is, if ``name`` is no path
+        show_download: whether the hub's progress bars are shown
+
+    Raises:
+        InputError: if there is no such model, a file is damaged, it comes with an adapter or is quantised, or it
+            brings code that is not trusted
+    """
+    folder = Path(name) if folder is None else folder
+    if folder.is_dir():
+        found = Pretrained(name, kind, purpose, str(folder), None, folder)
+    else:
+        with quiet_transformers(bars=show_download):
+            try:
+                repository, commit, snapshot = hub_commit(name)
+            except InputError:
+                raise
+            except Exception as error:
+                message = loading_error_message(f"{kind} {name}", error, needed=NEEDED[purpose], on_hub=True)
+                raise InputError(message) from error
+        found = Pretrained(name, kind, purpose, repository, commit, snapshot, show_download)
+    found.check_settings()
+    return found
+
+
+def loading_error_message(label: str, error: Exception, *, needed: str, on_hub: bool) -> str:
+    """Return one sentence on why a model can't be loaded and what to do.
+
+    Args:
+        label: kind and name of the model
+        error: of transformers or of what it calls
+        needed: files that a folder holds
+        on_hub: whether the model was looked for on the hub
+    """
+    if on_hub:
+        return (
+            f"{label} is no local folder, and the hub did not return it: {first_line(error)}. "
+            "Check the spelling, or the connection (HF_HUB_OFFLINE=1 allows only what is already downloaded)."
+        )
+    return f"{label} can't be loaded: {first_line(error)}. A transformers folder holds {needed}."
+
+
+@contextmanager
+def first_pass(label: str, example: str, *, files: str) -> Iterator[None]:
+    """Turn every error of a model's first forward pass into one sentence.
+
+    Args:
+        label: kind and name of the model, with which the message begins
+        example: the input
+        files: that must fit config.json
+
+    Raises:
+        InputError: with the error as its cause
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{label}: its first forward pass, of {example}, failed: {first_line(error)}. "
+            f"Take config.json and {files} from the same checkpoint; --debug shows where it failed."
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, and the next if it ends with a colon, without a full stop.
+
+    Where there is no message it is the error's type.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0]).rstrip(".")
