@@ -13,6 +13,8 @@ from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.results.sweep_plan import SweepPlan
+from layerprobe.probe.sweep.inputs import SweepDataset
+from layerprobe.probe.sweep.rated_parts import target_counts
 from layerprobe.probe.version import layerprobe_version
 
 
@@ -92,17 +94,17 @@ def settings_fingerprint(settings: dict[str, Any]) -> str:
     )
 
 
-def with_counts(settings: dict[str, Any], data: SweepData, counts: dict[str, int]) -> dict[str, Any]:
+def with_counts(settings: dict[str, Any], dataset: SweepDataset) -> dict[str, Any]:
     """Return the whole content of plan.toml: the settings, and how many utterances and speakers were used.
 
     Args:
         settings: of `describe_settings`
-        data: the utterances and their splits
-        counts: of the utterances that were used and of those that were not
+        dataset: the utterances that were used, with their splits and the targets that they rate
     """
-    n_held_out = sum(len(s.test) for s in data.splits)
-    corpus = {**settings["corpus"], **counts, "n_held_out": n_held_out}
-    return {**settings, "corpus": corpus, "folds": fold_counts(data)}
+    n_held_out = sum(len(s.test) for s in dataset.data.splits)
+    corpus = {**settings["corpus"], **dataset.counts, "n_held_out": n_held_out}
+    counts = {"folds": fold_counts(dataset.data), "targets": target_counts(dataset.parts)}
+    return {**settings, "corpus": corpus, **counts, "left_out": [vars(one) for one in dataset.left_out]}
 
 
 def fold_counts(data: SweepData) -> list[dict[str, Any]]:
