@@ -19,6 +19,7 @@ from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.splits import Split
 from layerprobe.probe.weighted_sum.layers import LayerStack, ReadLayer
 from layerprobe.probe.weighted_sum.objective import MixProblem
+from layerprobe.probe.weighted_sum.scaling import contributions
 
 BATCH = 32  # utterances, as in the benchmark
 LEARNING_RATE = 1e-3
@@ -134,7 +135,7 @@ def _train(problem: MixProblem, y: np.ndarray, splits: list[Split], seed: int) -
         if (epoch - epochs >= patience).all():
             break
     prediction = kept.double().numpy() * problem.std[set_of_model, target] + problem.mean[set_of_model, target]
-    contribution = kept_weights.double().numpy() * problem.scaling.norm[set_of_model].cpu().numpy()
+    contribution = contributions(kept_weights.double().numpy(), problem.scaling.norm[set_of_model].cpu().numpy())
     fits = []
     for k, split in enumerate(splits):
         columns = slice(k * n_targets, (k + 1) * n_targets)
@@ -144,7 +145,7 @@ def _train(problem: MixProblem, y: np.ndarray, splits: list[Split], seed: int) -
                 development=development[k],
                 development_prediction=prediction[position[development[k]], columns],
                 layer_weights=kept_weights[columns].double().numpy(),
-                contributions=contribution[columns] / contribution[columns].sum(axis=1, keepdims=True),
+                contributions=contribution[columns],
                 n_epochs=epochs[columns],
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,6 +47,18 @@ class Scaling:
         # of centred rows: benchmarks do not centre unstandardised layers, but the intercept absorbs the constant
         norm = (torch.stack(variances, dim=1) * scale**2).sum(dim=2).sqrt()
         return cls(mean.float(), scale.float(), norm.float())
+
+
+def contributions(weights: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """Return what each layer adds to a mix, as fractions that sum to 1; 0 for all where all layers are constant.
+
+    Args:
+        weights: ``(n_models, n_layers)``
+        norms: of the scaled layers, ``(n_layers,)`` or ``(n_models, n_layers)``
+    """
+    sizes = weights * norms
+    total = sizes.sum(axis=1, keepdims=True)
+    return np.asarray(sizes / np.where(total > 0, total, 1.0))
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def pooled(run, target):
 
 @pytest.mark.parametrize("target", ["valence", "dominance", "emotion"])
 def test_a_target_with_gaps_has_the_scores_of_a_sweep_of_its_rated_utterances_alone(corpus, run, tmp_path, target):
-    """One speaker is held out after the other, so that the folds of a smaller table are the same but for their names."""
+    """Speakers are held out one by one, so that the folds of a smaller table are the same but for their names."""
     table = corpus[1].table
     rated = table[(table[target] != "") & table[target].notna()].reset_index(drop=True)
     probes = ("logistic",) if target == "emotion" else ("mdl",)
