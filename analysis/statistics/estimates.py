@@ -17,7 +17,7 @@ INTERVAL_NAMES = {
     "": "range over folds",  # scores without an interval
 }
 FEWEST_SPEAKERS = 3  # for an interval
-SAME_SCORES = 1e-6  # relative difference up to which two scores of predictions in float32 are the same
+SAME_SCORES = 4e-6  # relative difference up to which two scores are the same: predictions are stored in float32
 MOST_UNDEFINED = 0.05  # fraction of undefined resamples up to which the interval is computed from the others
 
 
@@ -53,12 +53,8 @@ class BootstrapSample:
         significantly, by 1e-8.
         """
         resamples = self.resamples - other.resamples
-        level = np.abs(self.resamples)
-        with np.errstate(invalid="ignore"):
-            is_rounding = ~(np.abs(resamples) > SAME_SCORES * np.nan_to_num(level)).any(axis=0) & (level > 0).any(
-                axis=0
-            )
-        factor = np.where(is_rounding, 0.0, 1.0)
+        largest, level = (np.nan_to_num(np.abs(a)).max(axis=0, initial=0.0) for a in (resamples, self.resamples))
+        factor = np.where(largest > SAME_SCORES * level, 1.0, 0.0)
         differences = (self.estimate - other.estimate, resamples, self.left_out - other.left_out)
         both = self.n_speakers is None and other.n_speakers is None
         fewest = None if both else np.minimum(self.counted, other.counted)

@@ -69,7 +69,10 @@ def replay(
     for split in splits:
         trained, stopping = split.inner_folds != 0, split.inner_folds == 0
         rows = np.concatenate([split.test, split.train[stopping]])
-        fitted.append(Split(split.name, split.train[trained], rows, split.inner_folds[trained]))
+        inner_folds = split.inner_folds[trained]
+        if len(np.unique(inner_folds)) < 2:  # nothing is chosen on them, but every set of rows must have some
+            inner_folds = np.arange(len(inner_folds)) % 2
+        fitted.append(Split(split.name, split.train[trained], rows, inner_folds))
     sets = TrainingSets.from_splits(fitted, len(y))
     stack = LayerStack(read, n_layers, sets.order, memory=int(min(memory, 2**62)), device=device)
     if not stack.in_memory:
