@@ -12,7 +12,7 @@ from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
 from layerprobe.probe.solvers.ridge import Bands, Standardiser, fit_ridge, nested_ridge
 from layerprobe.probe.solvers.torch_backend import DeviceAlgebra
 from layerprobe.probe.splits import fold_splits
-from layerprobe.probe.weighted_sum.gradient_descent import replay
+from layerprobe.probe.weighted_sum import gradient_descent
 from layerprobe.probe.weighted_sum.solver import Mixer
 
 N, ALPHAS = 96, (1e-2, 1.0, 1e2)
@@ -107,7 +107,9 @@ def test_the_weighted_sum_predicts_as_if_they_were_constant(standardise):
     np.testing.assert_allclose(*predictions, atol=1e-3)
 
 
-def test_a_layer_of_rounding_predicts_the_mean_in_every_mix():
+def test_a_layer_of_rounding_predicts_the_mean_in_every_mix(monkeypatch):
+    monkeypatch.setattr(gradient_descent, "MAX_EPOCHS", 3)
+    monkeypatch.setattr(gradient_descent, "MAX_STEPS", 9)
     rng = np.random.default_rng(3)
     y = rng.normal(size=(N, 1)) + 4
     x = np.float32(1000) + np.sign(y - 4).astype(np.float32) * np.float32(6e-5) * np.ones((1, 4), dtype=np.float32)
@@ -116,7 +118,9 @@ def test_a_layer_of_rounding_predicts_the_mean_in_every_mix():
         mixer = Mixer(lambda _, rows: x[rows], 2, y, splits=SPLITS, standardise=standardise)
         ((fit, *_),) = mixer.fit(np.full((3, 1), 0.1), max_iterations=5, seeds=(0,))
         np.testing.assert_allclose(fit.prediction, y[SPLITS[0].train].mean(), atol=1e-5)
-        runs = replay(lambda _, rows: x[rows], 2, y, splits=SPLITS[:1], seeds=(0,), standardise=standardise)
+        runs = gradient_descent.replay(
+            lambda _, rows: x[rows], 2, y, splits=SPLITS[:1], seeds=(0,), standardise=standardise
+        )
         assert np.ptp(runs[0][0].prediction) < 1e-3
 
 
