@@ -14,12 +14,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from layerprobe.probe.vectors import class_vectors, is_rounding, precision, rating_vectors, spread_is_rounding
+from layerprobe.probe.vectors import class_vectors, is_rounding, precision, rating_vectors, varies_by_rounding
 
 INFINITY = float("inf")
 # Standard deviation of predictions relative to that of the ratings up to which it is rounding of the sums that it comes
 # from: their variance is off by 2e-16. The strongest penalty leaves 1e-4 of what is predicted.
-LEAST_SPREAD = 1e-7
+LEAST_DEVIATION = 1e-7
 
 
 def ccc(ratings: ArrayLike, prediction: ArrayLike) -> float:
@@ -33,7 +33,7 @@ def ccc(ratings: ArrayLike, prediction: ArrayLike) -> float:
 
     Returns:
         0 for a constant prediction or constant ratings, NaN only where both vectors are the same constant; values that
-        differ by rounding alone are constant (`probe.vectors.spread_is_rounding`)
+        differ by rounding alone are constant (`probe.vectors.varies_by_rounding`)
 
     Raises:
         ValueError: if either is not numeric, not of one dimension, empty or not finite, or if their lengths differ
@@ -250,13 +250,13 @@ class MomentMatching:
     @classmethod
     def learn(cls, ratings: np.ndarray, prediction: np.ndarray) -> MomentMatching:
         """Learn from ratings and inner held-out predictions, both ``(n_train,)``, of the same training utterances."""
-        scale = 0.0 if spread_is_rounding(prediction) else float(ratings.std()) / float(prediction.std())
+        scale = 0.0 if varies_by_rounding(prediction) else float(ratings.std()) / float(prediction.std())
         return cls(scale, float(ratings.mean()) - scale * float(prediction.mean()))
 
     @classmethod
     def from_moments(cls, ratings: np.ndarray, *, mean: float, std: float) -> MomentMatching:
         """Learn from ratings ``(n_train,)`` and the mean and standard deviation of the inner held-out predictions."""
-        scale = float(ratings.std()) / std if std > LEAST_SPREAD * float(ratings.std()) else 0.0
+        scale = float(ratings.std()) / std if std > LEAST_DEVIATION * float(ratings.std()) else 0.0
         return cls(scale, float(ratings.mean()) - scale * mean)
 
     def __call__(self, prediction: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Vectors and features of numbers: checks of what metrics are given, and whether a spread is rounding alone."""
+"""Vectors and features of numbers: checks of what metrics are given, and whether values differ by rounding alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOT_NUMBERS = (str, bytes, bool, complex)
 SHORT_FLOATS = ("float32", "float16", "bfloat16")
 # Standard deviation relative to the mean up to which numbers count as equal. A number in float32 is off by up to half a
 # unit in the last place, 6e-8 of itself, and four units allow for the steps that made it. In float64 numbers were read
-# from text or are means of ratings, which nobody gives to nine digits.
+# from text or are means of ratings, which no rater gives to nine digits.
 ROUNDING, FLOAT32_ROUNDING = 1e-9, 4 * 2.0**-23
 # Variance of a residual relative to that of its target up to which nothing is left: ratings of a thousand steps have a
 # rounding error of 1e-6 of their variance, and the sums that residuals are computed from one of 1e-14.
@@ -31,12 +31,12 @@ def is_rounding(std: Any, mean: Any, dtype: Any) -> Any:
     return std <= (FLOAT32_ROUNDING if is_short else ROUNDING) * np.abs(mean)
 
 
-def spread_is_rounding(values: np.ndarray) -> Any:
+def varies_by_rounding(values: np.ndarray) -> Any:
     """Return whether the values along the first axis are constant, or differ by rounding alone.
 
     Such values are treated as constant everywhere: they are not standardised, predicted or scored.
 
-    >>> spread_is_rounding(np.array([4.0, 4.000000000001])), spread_is_rounding(np.array([4.0, 4.01]))
+    >>> varies_by_rounding(np.array([4.0, 4.000000000001])), varies_by_rounding(np.array([4.0, 4.01]))
     (True, False)
     """
     found = is_rounding(values.std(axis=0, dtype=np.float64), values.mean(axis=0, dtype=np.float64), values.dtype)
@@ -50,7 +50,7 @@ def residual_is_rounding(residual: np.ndarray, target: np.ndarray) -> bool:
         residual: ``(n_utterances,)``
         target: the ratings that it is the residual of, ``(n_utterances,)``
     """
-    return bool(residual.var() <= RESIDUAL_ROUNDING * target.var()) or bool(spread_is_rounding(target))
+    return bool(residual.var() <= RESIDUAL_ROUNDING * target.var()) or bool(varies_by_rounding(target))
 
 
 def precision(values: ArrayLike) -> np.dtype:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from layerprobe.analysis.similarity.cka import check_pair
-from layerprobe.probe.vectors import spread_is_rounding
+from layerprobe.probe.vectors import varies_by_rounding
 
 MIN_SPEAKERS = 3  # fewer leave no two dissimilarities between speakers to rank, at one utterance each
 MAX_UTTERANCES = 400  # 79,800 pairs
@@ -105,8 +105,8 @@ def centred_ranks(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         to rounding
     """
     first, second = pairs_between_speakers(shape)
-    constant_rows = spread_is_rounding(x.T)
-    x = np.where(spread_is_rounding(x), x[0], x).astype(np.float64)
+    constant_rows = varies_by_rounding(x.T)
+    x = np.where(varies_by_rounding(x), x[0], x).astype(np.float64)
     if x.shape[1] < 3:
         far = np.sqrt(np.sum((x[first] - x[second]) ** 2, axis=1))
     else:

@@ -13,7 +13,7 @@ import numpy as np
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.solvers.ridge import nested_ridge
 from layerprobe.probe.splits import Split, assert_disjoint, speaker_folds
-from layerprobe.probe.vectors import RESIDUAL_ROUNDING, spread_is_rounding
+from layerprobe.probe.vectors import RESIDUAL_ROUNDING, varies_by_rounding
 
 # Of all utterances. Those of Voita and Titov (2020) start at 1/1000: too few speakers to choose alpha with.
 FRACTIONS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -124,7 +124,7 @@ def gaussian_bits(ratings: np.ndarray, *, mean: np.ndarray, variance: np.ndarray
 
 def _mean_and_variance(ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and variance, both ``(n_targets,)``; the variance of a constant is NaN: it has no Gaussian."""
-    variance = np.where(spread_is_rounding(ratings), np.nan, ratings.var(axis=0, dtype=np.float64))
+    variance = np.where(varies_by_rounding(ratings), np.nan, ratings.var(axis=0, dtype=np.float64))
     return ratings.mean(axis=0, dtype=np.float64), variance
 
 

@@ -16,7 +16,7 @@ from layerprobe.probe.metrics import DEFAULT_METRIC
 from layerprobe.probe.results.run_folder import POOLED
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
-from layerprobe.probe.vectors import spread_is_rounding
+from layerprobe.probe.vectors import varies_by_rounding
 
 SAMPLE = 2_000  # utterances at most
 
@@ -47,7 +47,7 @@ def float16_loss(cache: Cache, manifest: Manifest) -> pd.DataFrame:
             "layer": cache.plan.layers,
             "error": [
                 0.0
-                if spread_is_rounding(layer.ravel())
+                if varies_by_rounding(layer.ravel())
                 else float(np.sqrt(np.mean((half - layer) ** 2)) / float(layer.std()))
                 for layer, half in zip(layers, halves, strict=True)
             ],

@@ -20,7 +20,7 @@ from layerprobe.probe.tasks.bag_of_words import word_counts
 from layerprobe.probe.tasks.cross_corpus import splits_within
 from layerprobe.probe.tasks.targets import RESIDUAL, RESIDUAL_OF, TEXT_RESIDUAL, residual
 from layerprobe.probe.tasks.text_residuals import text_residuals
-from layerprobe.probe.vectors import residual_is_rounding, spread_is_rounding
+from layerprobe.probe.vectors import residual_is_rounding, varies_by_rounding
 
 
 @dataclass(frozen=True)
@@ -176,14 +176,14 @@ def _check_values(part: RatedPart) -> None:
     data, plan = part.data, part.plan
     names, both = (*plan.targets, *plan.nominal), np.column_stack([data.ratings, data.codes])
     for split in data.splits:
-        for name in np.array(names, dtype=object)[spread_is_rounding(both[split.train])]:
+        for name in np.array(names, dtype=object)[varies_by_rounding(both[split.train])]:
             raise InputError(f"{name} has one value only in the training speakers, so no probe can learn it.")
     if not plan.cross_corpus:
         return
     corpus = data.labels["corpus"]
     for one in np.unique(corpus[corpus != ""]).tolist():
         for split in splits_within(data.splits, corpus, one):
-            for name in np.array(names, dtype=object)[spread_is_rounding(both[split.train])]:
+            for name in np.array(names, dtype=object)[varies_by_rounding(both[split.train])]:
                 raise InputError(
                     f"{name} has one value only in the training speakers of corpus {one!r}, so no probe can learn "
                     "it there. Leave that target or --cross-corpus out."

@@ -1,4 +1,4 @@
-"""What counts as rounding: a spread relative to a mean, and what is left of a target."""
+"""What counts as rounding: a standard deviation relative to a mean, and what is left of a target."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from layerprobe.probe.metrics import METRICS, MomentMatching, ccc, pearson, r2
-from layerprobe.probe.vectors import is_rounding, residual_is_rounding, spread_is_rounding
+from layerprobe.probe.vectors import is_rounding, residual_is_rounding, varies_by_rounding
 
 RATINGS = np.array([1.0, 2.0, 4.0, 5.0, 3.0, 6.0])
 
@@ -17,20 +17,20 @@ def test_units_in_the_last_place_are_rounding_and_a_hundred_of_them_in_float32_a
     ulp = np.spacing(np.array(level, dtype=dtype))
     values = np.array(level, dtype=dtype) + ulp * np.array([0, 1, -1, 2, 0], dtype=dtype)
     assert np.ptp(values) > 0
-    assert spread_is_rounding(values)
+    assert varies_by_rounding(values)
     wide = np.array(level, dtype=np.float32) * np.array([1, 1 + 1e-5, 1 - 1e-5], dtype=np.float32)
-    assert not spread_is_rounding(wide)
+    assert not varies_by_rounding(wide)
 
 
 def test_ratings_that_differ_in_the_twelfth_digit_are_constant():
-    assert spread_is_rounding(np.array([4.0, 4.000000000001, 3.999999999999]))
-    assert not spread_is_rounding(np.array([4.0, 4.0001, 4.0]))
-    assert not spread_is_rounding(np.array([0.0, 1e-30]))  # the scale of numbers around 0 is their own
+    assert varies_by_rounding(np.array([4.0, 4.000000000001, 3.999999999999]))
+    assert not varies_by_rounding(np.array([4.0, 4.0001, 4.0]))
+    assert not varies_by_rounding(np.array([0.0, 1e-30]))  # the scale of numbers around 0 is their own
 
 
 def test_each_column_is_judged_alone():
     columns = np.column_stack([np.full(5, 1000.0), 1000 + 1e-13 * np.arange(5), np.arange(5.0)])
-    assert spread_is_rounding(columns).tolist() == [True, True, False]
+    assert varies_by_rounding(columns).tolist() == [True, True, False]
     assert is_rounding(np.array([1e-9, 1e-3]), np.array([4.0, 4.0]), np.float64).tolist() == [True, False]
 
 
@@ -55,7 +55,7 @@ def test_metrics_treat_a_prediction_of_rounding_as_constant(dtype):
     assert np.isnan(ccc(prediction, prediction))
 
 
-def test_moment_matching_does_not_stretch_rounding_to_the_spread_of_ratings():
+def test_moment_matching_does_not_scale_rounding_to_the_variance_of_ratings():
     prediction = 4 + 1e-15 * np.sign(RATINGS - 3.5)
     matched = MomentMatching.learn(RATINGS, prediction)
     assert (matched.scale, matched.offset) == (0.0, pytest.approx(3.5))

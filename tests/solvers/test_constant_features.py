@@ -1,4 +1,4 @@
-"""Features whose spread is rounding: every solver treats them as it treats constant ones."""
+"""Features that vary by rounding alone: every solver treats them as it treats constant ones."""
 
 from __future__ import annotations
 
