@@ -43,8 +43,8 @@ class BootstrapSample:
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> BootstrapSample:
         """Return a function of the last axes, applied to each resample: ``scores.map(lambda s: s.max(axis=-1))``."""
         fewest = None if self.n_speakers is None else np.min(self.n_speakers)
-        values = (np.asarray(function(a)) for a in (self.estimate, self.resamples, self.left_out))
-        return BootstrapSample(*values, fewest)
+        estimate, resamples, left_out = (np.asarray(function(a)) for a in (self.estimate, self.resamples, self.left_out))
+        return BootstrapSample(estimate, resamples, left_out, fewest)
 
     def __sub__(self, other: BootstrapSample) -> BootstrapSample:
         """Return the paired difference, resample by resample; 0 where it is rounding of the predictions in all of them.
@@ -55,10 +55,10 @@ class BootstrapSample:
         resamples = self.resamples - other.resamples
         largest, level = (np.nan_to_num(np.abs(a)).max(axis=0, initial=0.0) for a in (resamples, self.resamples))
         factor = np.where(largest > SAME_SCORES * level, 1.0, 0.0)
-        differences = (self.estimate - other.estimate, resamples, self.left_out - other.left_out)
         both = self.n_speakers is None and other.n_speakers is None
         fewest = None if both else np.minimum(self.counted, other.counted)
-        return BootstrapSample(*(np.asarray(d * factor) for d in differences), fewest)
+        estimate, left_out = self.estimate - other.estimate, self.left_out - other.left_out
+        return BootstrapSample(estimate * factor, resamples * factor, left_out * factor, fewest)
 
     def __getitem__(self, index: np.ndarray | int) -> BootstrapSample:
         """Return the sample of some elements of the last axis."""
