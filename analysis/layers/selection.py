@@ -56,7 +56,7 @@ def with_chosen(predictions: Predictions, chosen: pd.DataFrame) -> Predictions:
 def _rated(predictions: Predictions, target: str) -> np.ndarray:
     """Return which utterances have a rating of a target, ``(n_utterances,)`` bool."""
     (column,) = np.flatnonzero(predictions.targets == target)
-    return np.isfinite(predictions.ratings[:, column])
+    return np.asarray(np.isfinite(predictions.ratings[:, column]))
 
 
 def regrets(

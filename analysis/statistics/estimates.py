@@ -43,7 +43,8 @@ class BootstrapSample:
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> BootstrapSample:
         """Return a function of the last axes, applied to each resample: ``scores.map(lambda s: s.max(axis=-1))``."""
         fewest = None if self.n_speakers is None else np.min(self.n_speakers)
-        estimate, resamples, left_out = (np.asarray(function(a)) for a in (self.estimate, self.resamples, self.left_out))
+        given = (self.estimate, self.resamples, self.left_out)
+        estimate, resamples, left_out = (np.asarray(function(a)) for a in given)
         return BootstrapSample(estimate, resamples, left_out, fewest)
 
     def __sub__(self, other: BootstrapSample) -> BootstrapSample:

@@ -43,12 +43,13 @@ class RatedPart:
         return replace(results, columns=[self._in_whole(column) for column in results.columns])
 
     def _in_whole(self, column: HeldOutPrediction) -> HeldOutPrediction:
-        values = {}
-        for name in ("truth", "prediction", "matched"):
-            given = getattr(column, name)
-            values[name] = np.full(self.n_utterances, np.nan, dtype=given.dtype)
-            values[name][self.rows] = given
-        return replace(column, **values)
+        truth, prediction, matched = map(self._scattered, (column.truth, column.prediction, column.matched))
+        return replace(column, truth=truth, prediction=prediction, matched=matched)
+
+    def _scattered(self, values: np.ndarray) -> np.ndarray:
+        whole = np.full(self.n_utterances, np.nan, dtype=values.dtype)
+        whole[self.rows] = values
+        return whole
 
 
 @dataclass(frozen=True)
