@@ -37,7 +37,7 @@ def _targets(plan: dict[str, Any]) -> list[str]:
     found = [
         f"{shown_name(row['name'])} is scored on {row['n_utterances']} of {plan['corpus']['n_utterances']} utterances, "
         f"of {row['n_speakers']} speakers; the others have no rating of it."
-        for row in plan.get("targets", [])
+        for row in plan.get("target_counts", [])
         if row["n_not_rated"]
     ]
     return found + [f"{shown_name(row['target'])} was not scored: {row['reason']}." for row in plan.get("left_out", [])]

@@ -103,7 +103,7 @@ def with_counts(settings: dict[str, Any], dataset: SweepDataset) -> dict[str, An
     """
     n_held_out = sum(len(s.test) for s in dataset.data.splits)
     corpus = {**settings["corpus"], **dataset.counts, "n_held_out": n_held_out}
-    counts = {"folds": fold_counts(dataset.data), "targets": target_counts(dataset.parts)}
+    counts = {"folds": fold_counts(dataset.data), "target_counts": target_counts(dataset.parts)}
     return {**settings, "corpus": corpus, **counts, "left_out": [vars(one) for one in dataset.left_out]}
 
 

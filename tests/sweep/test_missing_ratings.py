@@ -118,7 +118,7 @@ def test_a_run_states_how_many_utterances_rate_each_target(corpus, run):
     (_, manifest), (done, lines) = corpus, run
     table, corpus_counts = manifest.table, done.plan["corpus"]
     assert (corpus_counts["n_utterances"], corpus_counts["n_not_rated"]) == (SIZE - 1, 1)
-    counts = {row["name"]: row for row in done.plan["targets"]}
+    counts = {row["name"]: row for row in done.plan["target_counts"]}
     assert list(counts) == ["arousal", "valence", "dominance", "dominance_residual", "emotion"]
     n_valence = int(table["valence"].notna().sum())
     expected = {"name": "valence", "n_utterances": n_valence, "n_speakers": 7, "n_not_rated": SIZE - 1 - n_valence}
