@@ -143,8 +143,11 @@ def compare(folders: Sequence[Path | str], *, metric: str = "ccc_matched") -> pd
         found, names = _regressors(Path(folder), alone=len(folders) == 1)
         parts.append(found)
         described.append(names)
-    bootstrap = bootstrap_scores(_on_shared_utterances(parts, [str(f) for f in folders]), metric=metric)
-    shared = {"n_utterances": len(_shared_ids(parts)), "n_speakers": bootstrap.n_speakers}
+    predictions = _on_shared_utterances(parts, [str(f) for f in folders])
+    bootstrap = bootstrap_scores(predictions, metric=metric)
+    n_rated = dict(
+        zip(predictions.targets.tolist(), np.isfinite(predictions.ratings).sum(axis=0).tolist(), strict=True)
+    )
     labels = pd.concat(described).drop_duplicates(["regressor", "target"]).set_index(["regressor", "target"])
     rows = []
     for target in dict.fromkeys(bootstrap.keys["target"]):
@@ -152,7 +155,8 @@ def compare(folders: Sequence[Path | str], *, metric: str = "ccc_matched") -> pd
         first = int(keys.index[0])
         for index, regressor in zip(map(int, keys.index), keys["encoder"], strict=True):
             score = bootstrap.scores[index].one()
-            row = {"regressor": regressor, "target": target, "reference": keys["encoder"].iloc[0], **shared}
+            row = {"regressor": regressor, "target": target, "reference": keys["encoder"].iloc[0]}
+            row |= {"n_utterances": n_rated[target], "n_speakers": int(bootstrap.scores.counted[index])}
             row |= labels.loc[(regressor, target)].to_dict()
             row |= {"estimate": score.estimate, "ci_low": score.ci_low, "ci_high": score.ci_high}
             if index != first:
@@ -246,6 +250,9 @@ def _on_shared_utterances(parts: list[Predictions], names: list[str]) -> Predict
                     f"{rated[row]:g}), so they can't be compared. Use one manifest for both."
                 )
             ratings[:, column] = np.where(np.isfinite(ratings[:, column]), ratings[:, column], rated)
+    for part, of_part in zip(parts, rows, strict=True):  # scored where every run with the target has a rating
+        for k, target in enumerate(part.targets.tolist()):
+            ratings[~np.isfinite(part.ratings[of_part, k]), targets.index(target)] = np.nan
     return replace(
         first,
         utterance_id=np.array(ids),

@@ -29,18 +29,20 @@ def speaker_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[s
         layer: for each encoder and target the layer whose probe is evaluated, as in `Study.evaluated_layers`
 
     Returns:
-        ``encoder, target, layer, speaker_id, n, value``; known speakers with at least ten utterances
+        ``encoder, target, layer, speaker_id, n, value``; known speakers with at least ten rated
+        utterances, which ``n`` counts
     """
-    names, of_row, counts = np.unique(predictions.speaker_id, return_inverse=True, return_counts=True)
-    is_scored = (counts >= FEWEST_UTTERANCES) & (names != UNKNOWN_SPEAKER)
+    names, of_row = np.unique(predictions.speaker_id, return_inverse=True)
     values = predictions.matched if metric == "ccc_matched" else predictions.prediction
     targets = list(map(str, predictions.targets))
     rows = []
     for index, encoder, target, name in _evaluated(predictions.columns, layer)[_LABELS].itertuples():
         truth = predictions.ratings[:, [targets.index(target)]]
-        predicted = values[:, [index]].astype(np.float64)
+        predicted = values[:, [index]]
+        counts = np.bincount(of_row[np.isfinite(truth[:, 0])], minlength=len(names))
+        is_scored = (counts >= FEWEST_UTTERANCES) & (names != UNKNOWN_SPEAKER)
         if metric in COUNTED_METRICS:
-            score = COUNTED_METRICS[metric](class_sums(truth.astype(int), predicted.astype(int), of_row))[:, 0]
+            score = COUNTED_METRICS[metric](class_sums(truth, predicted, of_row))[:, 0]
         else:
             score = METRICS[metric](speaker_sums(truth, predicted, of_row))[:, 0]
         label = {"encoder": encoder, "target": target, "layer": name}
@@ -72,8 +74,12 @@ def group_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[str
             bootstrap = bootstrap_scores(
                 _only(predictions, _evaluated(predictions.columns, layer).index), metric=metric, rows=mask
             )
-            table = bootstrap.table().assign(
-                grouping=grouping, group=str(group), n=int(mask.sum()), n_speakers=bootstrap.n_speakers
+            table = bootstrap.table()
+            table = table.assign(
+                grouping=grouping,
+                group=str(group),
+                n=[int(_is_rated(predictions, t)[mask].sum()) for t in table["target"]],
+                n_speakers=bootstrap.scores.counted,
             )
             tables.append(table)
     columns = [
@@ -127,6 +133,11 @@ def cross_corpus(predictions: Predictions, *, metric: str) -> pd.DataFrame:
             )
             rows.append({"encoder": encoder, "target": target, "source": source, "test": test, **found})
     return pd.DataFrame(rows, columns=columns)
+
+
+def _is_rated(predictions: Predictions, target: str) -> np.ndarray:
+    (column,) = np.flatnonzero(predictions.targets == target)
+    return np.asarray(np.isfinite(predictions.ratings[:, column]))
 
 
 def _rows(table: pd.DataFrame, encoder: object, corpus: object, target: object) -> pd.DataFrame:

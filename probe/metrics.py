@@ -14,9 +14,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from layerprobe.probe.vectors import class_vectors, rating_vectors
+from layerprobe.probe.vectors import class_vectors, is_rounding, precision, rating_vectors, varies_by_rounding
 
 INFINITY = float("inf")
+# Standard deviation of predictions relative to that of the ratings up to which it is rounding of the sums that it comes
+# from: their variance is off by 2e-16. The strongest penalty leaves 1e-4 of what is predicted.
+LEAST_DEVIATION = 1e-7
 
 
 def ccc(ratings: ArrayLike, prediction: ArrayLike) -> float:
@@ -29,7 +32,8 @@ def ccc(ratings: ArrayLike, prediction: ArrayLike) -> float:
         prediction: ``(n_utterances,)``
 
     Returns:
-        0 for a constant prediction or constant ratings, NaN only where both vectors are the same constant
+        0 for a constant prediction or constant ratings, NaN only where both vectors are the same constant; values that
+        differ by rounding alone are constant (`probe.vectors.varies_by_rounding`)
 
     Raises:
         ValueError: if either is not numeric, not of one dimension, empty or not finite, or if their lengths differ
@@ -38,9 +42,10 @@ def ccc(ratings: ArrayLike, prediction: ArrayLike) -> float:
     0.6666666666666666
     """
     y, predicted = rating_vectors(ratings, prediction)
-    # ptp == 0, not var() == 0: the variance of a constant can be 1e-34, and its covariance 1e-32
-    if np.ptp(predicted) == 0:
-        return float("nan") if np.ptp([y, predicted]) == 0 else 0.0
+    kind = precision(prediction)
+    if _is_constant(y, ratings) or _is_constant(predicted, prediction):
+        both = np.concatenate([y, predicted])
+        return float("nan") if is_rounding(both.std(), both.mean(), kind) else 0.0
     # 1/n in all three moments (Lin, 1989). Mixing in 1/(n-1) would score a perfect prediction below 1.
     covariance = np.mean((y - y.mean()) * (predicted - predicted.mean()))
     denominator = y.var() + predicted.var() + (y.mean() - predicted.mean()) ** 2
@@ -57,7 +62,7 @@ def pearson(ratings: ArrayLike, prediction: ArrayLike) -> float:
         prediction: ``(n_utterances,)``
 
     Returns:
-        NaN where either vector is constant
+        NaN where either vector is constant, up to rounding
 
     Raises:
         ValueError: as `ccc` does
@@ -66,7 +71,7 @@ def pearson(ratings: ArrayLike, prediction: ArrayLike) -> float:
     1.0
     """
     y, predicted = rating_vectors(ratings, prediction)
-    if np.ptp(y) == 0 or np.ptp(predicted) == 0:
+    if _is_constant(y, ratings) or _is_constant(predicted, prediction):
         return float("nan")
     a, b = y - y.mean(), predicted - predicted.mean()
     return float((a @ b) / np.sqrt((a @ a) * (b @ b)))
@@ -102,7 +107,7 @@ def r2(ratings: ArrayLike, prediction: ArrayLike) -> float:
         prediction: ``(n_utterances,)``
 
     Returns:
-        NaN where the ratings are constant
+        NaN where the ratings are constant, up to rounding
 
     Raises:
         ValueError: as `ccc` does
@@ -111,7 +116,7 @@ def r2(ratings: ArrayLike, prediction: ArrayLike) -> float:
     0.5
     """
     y, predicted = rating_vectors(ratings, prediction)
-    total = float(np.sum((y - y.mean()) ** 2)) if np.ptp(y) > 0 else float("nan")
+    total = float(np.sum((y - y.mean()) ** 2)) if not _is_constant(y, ratings) else float("nan")
     return 1 - float(np.sum((y - predicted) ** 2)) / total
 
 
@@ -159,6 +164,11 @@ def macro_f1(truth: ArrayLike, prediction: ArrayLike) -> float:
         for c in np.union1d(true, predicted)
     ]
     return float(np.mean(f1))
+
+
+def _is_constant(vector: np.ndarray, given: ArrayLike) -> bool:
+    """Return whether a vector is constant, up to the rounding of the numbers that were given."""
+    return bool(is_rounding(vector.std(), vector.mean(), precision(given)))
 
 
 @dataclass(frozen=True)
@@ -240,14 +250,13 @@ class MomentMatching:
     @classmethod
     def learn(cls, ratings: np.ndarray, prediction: np.ndarray) -> MomentMatching:
         """Learn from ratings and inner held-out predictions, both ``(n_train,)``, of the same training utterances."""
-        std = float(prediction.std())
-        scale = float(ratings.std()) / std if np.ptp(prediction) > 0 else 0.0
+        scale = 0.0 if varies_by_rounding(prediction) else float(ratings.std()) / float(prediction.std())
         return cls(scale, float(ratings.mean()) - scale * float(prediction.mean()))
 
     @classmethod
     def from_moments(cls, ratings: np.ndarray, *, mean: float, std: float) -> MomentMatching:
         """Learn from ratings ``(n_train,)`` and the mean and standard deviation of the inner held-out predictions."""
-        scale = float(ratings.std()) / std if std > 0 else 0.0
+        scale = float(ratings.std()) / std if std > LEAST_DEVIATION * float(ratings.std()) else 0.0
         return cls(scale, float(ratings.mean()) - scale * mean)
 
     def __call__(self, prediction: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Array-likes become the checked vectors that metrics are computed of."""
+"""Vectors and features of numbers: checks of what metrics are given, and whether values differ by rounding alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,58 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 NOT_NUMBERS = (str, bytes, bool, complex)
+SHORT_FLOATS = ("float32", "float16", "bfloat16")
+# Standard deviation relative to the mean up to which numbers count as equal. A number in float32 is off by up to half a
+# unit in the last place, 6e-8 of itself, and four units allow for the steps that made it. In float64 numbers were read
+# from text or are means of ratings, which no rater gives to nine digits.
+ROUNDING, FLOAT32_ROUNDING = 1e-9, 4 * 2.0**-23
+# Variance of a residual relative to that of its target up to which nothing is left: ratings of a thousand steps have a
+# rounding error of 1e-6 of their variance, and the sums that residuals are computed from one of 1e-14.
+RESIDUAL_ROUNDING = 1e-6
+
+
+def is_rounding(std: Any, mean: Any, dtype: Any) -> Any:
+    """Return whether a standard deviation is rounding of a mean, elementwise, as a bool or an array of them.
+
+    Args:
+        std: of numbers, 0 or more
+        mean: of the same numbers
+        dtype: what they were stored in, which sets the tolerance: `FLOAT32_ROUNDING` or `ROUNDING`
+    """
+    is_short = np.dtype(dtype) in (np.dtype(np.float32), np.dtype(np.float16))
+    return std <= (FLOAT32_ROUNDING if is_short else ROUNDING) * np.abs(mean)
+
+
+def varies_by_rounding(values: np.ndarray) -> Any:
+    """Return whether the values along the first axis are constant, or differ by rounding alone.
+
+    Such values are treated as constant everywhere: they are not standardised, predicted or scored.
+
+    >>> varies_by_rounding(np.array([4.0, 4.000000000001])), varies_by_rounding(np.array([4.0, 4.01]))
+    (True, False)
+    """
+    found = is_rounding(values.std(axis=0, dtype=np.float64), values.mean(axis=0, dtype=np.float64), values.dtype)
+    return bool(found) if values.ndim == 1 else found
+
+
+def residual_is_rounding(residual: np.ndarray, target: np.ndarray) -> bool:
+    """Return whether nothing of a target is left in a residual: its variance is at most `RESIDUAL_ROUNDING` of it.
+
+    Args:
+        residual: ``(n_utterances,)``
+        target: the ratings that it is the residual of, ``(n_utterances,)``
+    """
+    return bool(residual.var() <= RESIDUAL_ROUNDING * target.var()) or bool(varies_by_rounding(target))
+
+
+def precision(values: ArrayLike) -> np.dtype:
+    """Return the type whose rounding array-likes of one dimension have: float32 for it and shorter ones, else float64.
+
+    >>> precision(np.ones(2, dtype=np.float32)), precision([1, 2])
+    (dtype('float32'), dtype('float64'))
+    """
+    name = str(getattr(values, "dtype", ""))  # numpy's, pandas' or torch's
+    return np.dtype(np.float32 if name.lower().removeprefix("torch.") in SHORT_FLOATS else np.float64)
 
 
 def rating_vectors(ratings: ArrayLike, prediction: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -28,10 +28,21 @@ def limitations(study: Study) -> list[str]:
     if study.metric not in CLASS_METRICS:  # codes of classes have no correlation
         found += _correlated(study.correlations)
     found += _permutations(study.permutations)
-    for key, reason in (("n_not_cached", "not in the cache"), ("n_not_rated", "without a rating for every target")):
+    for key, reason in (("n_not_cached", "not in the cache"), ("n_not_rated", "without a rating for any target")):
         if plan["corpus"][key]:
             found.append(f"{plan['corpus'][key]} utterances of the manifest were left out: {reason}.")
-    return found
+    return found + _targets(plan)
+
+
+def _targets(plan: dict[str, Any]) -> list[str]:
+    """Targets that some utterances do not rate, and those that were not scored."""
+    found = [
+        f"{shown_name(row['name'])} is scored on {row['n_utterances']} of {plan['corpus']['n_utterances']} utterances, "
+        f"of {row['n_speakers']} speakers; the others have no rating of it."
+        for row in plan.get("target_counts", [])
+        if row["n_not_rated"]
+    ]
+    return found + [f"{shown_name(row['target'])} was not scored: {row['reason']}." for row in plan.get("left_out", [])]
 
 
 def _untrained(encoders: list[dict[str, Any]]) -> list[str]:

@@ -21,6 +21,7 @@ from layerprobe.analysis.statistics.estimates import BootstrapSample, Estimate
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 from layerprobe.probe.tasks.targets import TEXT_RESIDUAL
 
+ROUNDING = 1e-9  # of depths and scores, whose unit is 1
 HYPOTHESIS = ("valence", "arousal")  # hypothesis: the first lies deeper than the second (arXiv 2305.19184)
 CHANCE_IS_ZERO = ("ccc_matched", "ccc", "pearson", "r2")  # metrics whose scores have a centre of gravity
 MEASURES = {
@@ -134,7 +135,7 @@ def contrasts(depths: list[Depth]) -> pd.DataFrame:
 
 
 def score_centre(scores: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Return the mean depth weighted by the scores above 0; NaN where no layer scores above 0.
+    """Return the mean depth weighted by the scores above 0; NaN where no layer scores above 0, up to rounding.
 
     Args:
         scores: ``(…, n_layers)``
@@ -145,6 +146,7 @@ def score_centre(scores: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """
     mass = np.maximum(scores, 0.0)
     total = mass.sum(axis=-1)
+    total = np.where(total > ROUNDING, total, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(mass @ depth / total)
 
@@ -161,8 +163,10 @@ def expected_layer(cumulative: np.ndarray, depth: np.ndarray) -> np.ndarray:
     0.666667
     """
     gains = np.diff(np.maximum.accumulate(cumulative, axis=-1), axis=-1)
+    total = gains.sum(axis=-1)
+    total = np.where(total > ROUNDING, total, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(gains @ depth[1:] / gains.sum(axis=-1))
+        return np.asarray(gains @ depth[1:] / total)
 
 
 def headroom(cumulative: np.ndarray) -> np.ndarray:
@@ -185,7 +189,7 @@ def jackknifed(folds: np.ndarray) -> Estimate:
         return Estimate(mean, float("nan"), float("nan"), float("nan"))
     error = float(np.sqrt((k - 1) / k * np.sum((folds - mean) ** 2)))
     half_width = float(student.ppf(0.975, k - 1)) * error
-    p = float(2 * student.sf(abs(mean) / error, k - 1)) if error > 0 else float(mean == 0)
+    p = float(2 * student.sf(abs(mean) / error, k - 1)) if error > ROUNDING else float(abs(mean) <= ROUNDING)
     return Estimate(mean, mean - half_width, mean + half_width, p)
 
 

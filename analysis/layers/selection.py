@@ -31,14 +31,14 @@ def with_chosen(predictions: Predictions, chosen: pd.DataFrame) -> Predictions:
     ridge = columns[(columns["probe"] == "ridge") & (columns["control"] == "none") & (columns["train_corpus"] == "")]
     index = {(e, t, k): i for i, e, t, k in ridge[["encoder", "target", "layer"]].itertuples()}
     for (encoder, target), folds in chosen.groupby(["encoder", "target"], sort=False):
-        k = np.full(len(predictions.fold), -1)
+        k, rated = np.full(len(predictions.fold), -1), _rated(predictions, str(target))
         for fold, layer in zip(folds["fold"], folds["layer"], strict=True):
             k[predictions.fold == fold] = index[encoder, target, layer]
-        if (k < 0).any():
+        if (k[rated] < 0).any():
             continue
         every = np.arange(len(k))
-        raw.append(predictions.prediction[every, k])
-        matched.append(predictions.matched[every, k])
+        raw.append(np.where(k < 0, np.nan, predictions.prediction[every, k]))
+        matched.append(np.where(k < 0, np.nan, predictions.matched[every, k]))
         label = {"encoder": encoder, "target": target, "probe": "ridge", "control": "none"} | dict.fromkeys(
             CONDITIONS, ""
         )
@@ -51,6 +51,12 @@ def with_chosen(predictions: Predictions, chosen: pd.DataFrame) -> Predictions:
         prediction=np.column_stack([predictions.prediction, *raw]),
         matched=np.column_stack([predictions.matched, *matched]),
     )
+
+
+def _rated(predictions: Predictions, target: str) -> np.ndarray:
+    """Return which utterances have a rating of a target, ``(n_utterances,)`` bool."""
+    (column,) = np.flatnonzero(predictions.targets == target)
+    return np.asarray(np.isfinite(predictions.ratings[:, column]))
 
 
 def regrets(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from layerprobe.probe.vectors import varies_by_rounding
+
 MIN_UTTERANCES = 4  # the unbiased estimator divides by n - 3
 BLOCK_BYTES = 2**27  # maximum size of the Gram matrices in memory
 
@@ -76,9 +78,9 @@ def check_pair(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def centred(x: np.ndarray) -> np.ndarray:
-    """Return a float64 copy with mean 0 per feature; constant features are exactly 0."""
+    """Return a float64 copy with mean 0 per feature; features that are constant, up to rounding, are exactly 0."""
     away = np.asarray(x - x.mean(axis=0, dtype=np.float64))
-    away[:, (x == x[0]).all(axis=0)] = 0.0  # the mean of a constant can miss it by rounding
+    away[:, varies_by_rounding(x)] = 0.0
     return away
 
 

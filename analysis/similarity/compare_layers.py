@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,10 @@ def compare_layers(folder: Path | str) -> Path:
     encoders |= {e["name"]: e for e in run.plan.get("covariates", []) if "layers" in e and e["name"] not in encoders}
     if not encoders:
         raise InputError(f"{folder} has no encoder with stacked layers, so there is nothing to compare.")
-    sources = {name: (list(e["layers"]), _reader(e, predictions)) for name, e in encoders.items()}
     names = [t for t in run.targets if t in run.plan["sweep"]["targets"]]
     places = [list(map(str, predictions.targets)).index(t) for t in names]
+    predictions = _rated(predictions, places)
+    sources = {name: (list(e["layers"]), _reader(e, predictions)) for name, e in encoders.items()}
     ratings = pd.DataFrame(predictions.ratings[:, places], columns=names)
     try:
         with threadpool_limits(1):  # as fast as two on quiet cores, and several times as fast on busy ones
@@ -51,6 +53,15 @@ def compare_layers(folder: Path | str) -> Path:
     marked = table.assign(fingerprint=run.fingerprint, format_version=SIMILARITY_VERSION)
     marked.to_csv(path, index=False, lineterminator="\n")
     return path
+
+
+def _rated(predictions: Predictions, targets: list[int]) -> Predictions:
+    """Return the utterances that have a rating of every target, since ratings are compared with the layers, too."""
+    rated = np.isfinite(predictions.ratings[:, targets]).all(axis=1)
+    if rated.all():
+        return predictions
+    rows = ("utterance_id", "speaker_id", "fold", "ratings", "prediction", "matched", "gender", "corpus")
+    return replace(predictions, **{name: getattr(predictions, name)[rated] for name in rows})
 
 
 def can_be_compared(run: Run) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from layerprobe.analysis.similarity.cka import check_pair
+from layerprobe.probe.vectors import varies_by_rounding
 
 MIN_SPEAKERS = 3  # fewer leave no two dissimilarities between speakers to rank, at one utterance each
 MAX_UTTERANCES = 400  # 79,800 pairs
@@ -100,19 +101,22 @@ def centred_ranks(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         shape: ``(n_speakers, n_each)``
 
     Returns:
-        ``(n_pairs,)`` in the order of `pairs_between_speakers`; NaN where all are equal, or a row of x is constant
+        ``(n_pairs,)`` in the order of `pairs_between_speakers`; NaN where all are equal, or a row of x is constant, up
+        to rounding
     """
     first, second = pairs_between_speakers(shape)
-    x = x.astype(np.float64)
+    constant_rows = varies_by_rounding(x.T)
+    x = np.where(varies_by_rounding(x), x[0], x).astype(np.float64)
     if x.shape[1] < 3:
         far = np.sqrt(np.sum((x[first] - x[second]) ** 2, axis=1))
     else:
         rows = x - x.mean(axis=1, keepdims=True)
-        rows[np.ptp(x, axis=1) == 0] = np.nan
+        rows[constant_rows] = np.nan
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         far = 1 - (rows @ rows.T)[first, second]
     top = far.max()
-    if np.isnan(top) or np.ptp(far) <= 1e-12 * top:
+    unit = top if x.shape[1] < 3 else 1.0  # of correlations, whose rounding does not shrink with their distance from 1
+    if np.isnan(top) or np.ptp(far) <= 1e-12 * unit:
         return np.full(len(first), np.nan)
     ranks = rankdata(np.round(far / top, 12))  # ratings have few steps, and rounding would break their ties
     ranks -= ranks.mean()

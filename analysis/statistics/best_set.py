@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import norm
 
 from layerprobe.analysis.statistics.bootstrap import LEVEL, expanded_quantile
-from layerprobe.analysis.statistics.estimates import BootstrapSample
+from layerprobe.analysis.statistics.estimates import SAME_SCORES, BootstrapSample
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def best_set(scores: BootstrapSample, *, lower_is_better: bool = False) -> BestS
         lower_is_better: whether the metric is an error
     """
     sign = -1.0 if lower_is_better else 1.0
-    estimate, resamples, n_speakers = sign * scores.estimate, sign * scores.resamples, len(scores.left_out)
+    estimate, resamples, n_speakers = sign * scores.estimate, sign * scores.resamples, int(scores.counted.min())
     resamples = resamples[np.isfinite(resamples).all(axis=1)]
     # Expanded percentiles for few speakers, as for intervals
     wider = expanded_quantile(n_speakers) / norm.ppf((1 + LEVEL) / 2)
@@ -47,7 +47,8 @@ def best_set(scores: BootstrapSample, *, lower_is_better: bool = False) -> BestS
         ahead = estimate - estimate[layer]  # how far each other layer is ahead of this one
         off = resamples - resamples[:, [layer]] - ahead
         error = off.std(axis=0) * wider
-        differs = error > 1e-12  # layers with equal predictions never differ significantly
+        # layers whose predictions are equal, up to the rounding of float32, never differ significantly
+        differs = error > SAME_SCORES * np.abs(resamples).max(initial=0.0)
         if not differs.any():
             p_not_best[layer] = 1.0
             continue

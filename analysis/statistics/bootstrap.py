@@ -11,10 +11,12 @@ correct for both (Hesterberg, 2015).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm, t as student
+
+from layerprobe.probe.vectors import FLOAT32_ROUNDING, ROUNDING
 
 N_RESAMPLES = 2000
 LEVEL = 0.95
@@ -24,7 +26,8 @@ LEVEL = 0.95
 class Sums:
     """Sums over utterances, one row per speaker or resample, of ratings t and predictions p minus a constant each.
 
-    ``n`` is ``(n_rows, 1)`` and the others are ``(n_rows, n_columns)``, one column per layer, target and probe.
+    ``n`` is ``(n_rows, 1)``, or like the others ``(n_rows, n_columns)`` where columns have different utterances; there
+    is one column per layer, target and probe.
     """
 
     n: np.ndarray
@@ -34,30 +37,44 @@ class Sums:
     pp: np.ndarray
     tp: np.ndarray
     offset: np.ndarray  # (n_columns,) constant of t minus that of p
+    rounding_t: np.ndarray  # (n_columns,) variance of t up to which it is rounding (`probe.vectors.is_rounding`)
+    rounding_p: np.ndarray  # (n_columns,)
 
     def resampled(self, counts: np.ndarray) -> Sums:
         """Return the sums of resamples from counts of the speakers, ``(n_resamples, n_speakers)``."""
-        n_columns = self.t.shape[1]
+        n_columns, n_counts = self.t.shape[1], self.n.shape[1]
         every = counts @ np.concatenate([self.n, self.t, self.p, self.tt, self.pp, self.tp], axis=1)
-        n, t, p, tt, pp, tp = np.split(every, [1 + k * n_columns for k in range(5)], axis=1)
-        return Sums(n, t, p, tt, pp, tp, self.offset)
+        n, t, p, tt, pp, tp = np.split(every, [n_counts + k * n_columns for k in range(5)], axis=1)
+        return replace(self, n=n, t=t, p=p, tt=tt, pp=pp, tp=tp)
 
 
 def speaker_sums(truth: np.ndarray, prediction: np.ndarray, groups: np.ndarray) -> Sums:
     """Return the sums of each speaker.
 
     Args:
-        truth: ratings that each column is compared with, ``(n_utterances, n_columns)``
+        truth: ratings that each column is compared with, ``(n_utterances, n_columns)``; NaN where an utterance has
+            none, which is left out of the column
         prediction: ``(n_utterances, n_columns)``
         groups: ``(n_utterances,)``, the number of the speaker
     """
     order = np.argsort(groups, kind="stable")
     begins = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0])
-    t0, p0 = truth.mean(axis=0, dtype=np.float64), prediction.mean(axis=0, dtype=np.float64)
-    t, p = truth[order] - t0, prediction[order] - p0
-    n = np.diff(np.r_[begins, len(order)])[:, None].astype(np.float64)
+    tolerances = tuple(FLOAT32_ROUNDING if a.dtype == np.float32 else ROUNDING for a in (truth, prediction))
+    rated = np.isfinite(truth)
+    if rated.all():
+        prediction = prediction.astype(np.float64, copy=False)
+        t0, p0 = truth.mean(axis=0, dtype=np.float64), prediction.mean(axis=0, dtype=np.float64)
+        t, p = truth[order] - t0, prediction[order] - p0
+        n = np.diff(np.r_[begins, len(order)])[:, None].astype(np.float64)
+    else:
+        n_rated = np.maximum(rated.sum(axis=0), 1)
+        truth, prediction = (np.where(rated, a, 0.0).astype(np.float64) for a in (truth, prediction))
+        t0, p0 = truth.sum(axis=0) / n_rated, prediction.sum(axis=0) / n_rated
+        t, p = (np.where(rated, a - centre, 0.0)[order] for a, centre in ((truth, t0), (prediction, p0)))
+        n = np.add.reduceat(rated[order].astype(np.float64), begins, axis=0)
     sum_t, sum_p, tt, pp, tp = (np.add.reduceat(v, begins, axis=0) for v in (t, p, t * t, p * p, t * p))
-    return Sums(n, sum_t, sum_p, tt, pp, tp, t0 - p0)
+    rounding = ((tolerance * centre) ** 2 for tolerance, centre in zip(tolerances, (t0, p0), strict=True))
+    return Sums(n, sum_t, sum_p, tt, pp, tp, t0 - p0, *rounding)
 
 
 def resample_speakers(n_speakers: int, *, n_resamples: int = N_RESAMPLES, rng: np.random.Generator) -> np.ndarray:
@@ -199,7 +216,7 @@ def without_each_speaker(sums: Sums) -> Sums:
     n, t, p, tt, pp, tp = (
         column.sum(axis=0) - column for column in (sums.n, sums.t, sums.p, sums.tt, sums.pp, sums.tp)
     )
-    return Sums(n, t, p, tt, pp, tp, sums.offset)
+    return replace(sums, n=n, t=t, p=p, tt=tt, pp=pp, tp=tp)
 
 
 def _moments(sums: Sums) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -208,7 +225,7 @@ def _moments(sums: Sums) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     t, p = sums.t / n, sums.p / n
     square_t, square_p = sums.tt / n, sums.pp / n
     variance_t, variance_p = square_t - t**2, square_p - p**2
-    variance_t = np.where(variance_t > 1e-12 * square_t, variance_t, 0.0)
-    variance_p = np.where(variance_p > 1e-12 * square_p, variance_p, 0.0)
+    variance_t = np.where(variance_t > np.maximum(1e-12 * square_t, sums.rounding_t), variance_t, 0.0)
+    variance_p = np.where(variance_p > np.maximum(1e-12 * square_p, sums.rounding_p), variance_p, 0.0)
     constant = (variance_t == 0) | (variance_p == 0)
     return t, p, variance_t, variance_p, np.where(constant, 0.0, sums.tp / n - t * p)

@@ -58,7 +58,8 @@ class BootstrapScores:
 
     def joined(self, other: BootstrapScores) -> BootstrapScores:
         """Return the columns of two runs of the same speakers and metric together."""
-        pairs = zip(vars(self.scores).values(), vars(other.scores).values(), strict=True)
+        names = ("estimate", "resamples", "left_out", "counted")
+        pairs = ([getattr(scores, name) for scores in (self.scores, other.scores)] for name in names)
         both = BootstrapSample(*(np.concatenate(pair, axis=-1) for pair in pairs))
         return replace(self, keys=pd.concat([self.keys, other.keys], ignore_index=True), scores=both)
 
@@ -75,6 +76,9 @@ def bootstrap_scores(
         n_resamples: number of resamples, which are the same for all columns and for every call with the same speakers
         rows: ``(n_utterances,)`` bool, the utterances that are scored; all speakers are resampled nevertheless
 
+    Utterances without a rating of a target (NaN) are left out of its columns, and speakers without any of its ratings
+    do not count for its intervals.
+
     Raises:
         ValueError: if the metric is unknown
     """
@@ -83,9 +87,9 @@ def bootstrap_scores(
     values = predictions.matched if metric == "ccc_matched" else predictions.prediction
     nominal = _nominal(predictions)
     wanted = predictions.columns["target"].isin(nominal).to_numpy() == (metric in COUNTED_METRICS)
-    wanted &= np.isfinite(values).all(axis=0)
-    columns = predictions.columns[wanted].reset_index(drop=True)
     column_of = {str(name): k for k, name in enumerate(predictions.targets)}
+    wanted[wanted] = _predicted(predictions, values, np.flatnonzero(wanted))
+    columns = predictions.columns[wanted].reset_index(drop=True)
     truth = predictions.ratings[:, [column_of[t] for t in columns["target"]]]
     groups = speaker_groups(predictions.speaker_id)
     n_speakers = len(np.unique(groups))
@@ -105,17 +109,31 @@ def _scored(
 ) -> BootstrapSample:
     once = np.ones((1, counts.shape[1]))
     if metric in COUNTED_METRICS:
-        of_classes = class_sums(truth.astype(int), values.astype(int), groups)
+        of_classes = class_sums(truth, values, groups)
         class_score = COUNTED_METRICS[metric]
         parts = (of_classes.resampled(once), of_classes.resampled(counts), of_classes.without_each())
         estimate, resamples, left_out = (class_score(part) for part in parts)
     else:
-        sums = speaker_sums(truth, values.astype(np.float64), groups)
+        sums = speaker_sums(truth, values, groups)
         score = METRICS[metric]
         estimate, resamples, left_out = (
             score(part) for part in (sums.resampled(once), sums.resampled(counts), without_each_speaker(sums))
         )
-    return BootstrapSample(estimate[0], resamples, left_out)
+    rated = np.isfinite(truth)
+    if rated.all():
+        return BootstrapSample(estimate[0], resamples, left_out)
+    n_speakers = np.array([len(np.unique(groups[column])) for column in rated.T])
+    return BootstrapSample(estimate[0], resamples, left_out, n_speakers)
+
+
+def _predicted(predictions: Predictions, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return of some columns which have a prediction for every utterance that has a rating, ``(n_columns,)`` bool."""
+    if np.isfinite(predictions.ratings).all():
+        return np.asarray(np.isfinite(values[:, columns]).all(axis=0))
+    targets = list(map(str, predictions.targets))
+    rated = [np.isfinite(predictions.ratings[:, targets.index(t)]) for t in predictions.columns["target"].iloc[columns]]
+    found = [np.isfinite(values[rows, k]).all() for k, rows in zip(columns, rated, strict=True)]
+    return np.array(found, dtype=bool)
 
 
 def _over_seeds(scores: BootstrapSample, columns: pd.DataFrame) -> BootstrapSample:
@@ -124,7 +142,8 @@ def _over_seeds(scores: BootstrapSample, columns: pd.DataFrame) -> BootstrapSamp
     if len(np.unique(groups)) == len(groups):
         return scores
     members = [np.flatnonzero(groups == g) for g in range(groups.max() + 1)]
-    return scores.map(lambda values: np.stack([values[..., p].mean(axis=-1) for p in members], axis=-1))
+    means = scores.map(lambda values: np.stack([values[..., p].mean(axis=-1) for p in members], axis=-1))
+    return replace(means, n_speakers=np.array([scores.counted[p].min() for p in members]))
 
 
 def _nominal(predictions: Predictions) -> list[str]:

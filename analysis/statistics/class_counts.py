@@ -29,10 +29,13 @@ def class_sums(truth: np.ndarray, prediction: np.ndarray, groups: np.ndarray) ->
     """Return the counts of each speaker.
 
     Args:
-        truth: codes of the labelled classes, ``(n_utterances, n_columns)``
+        truth: codes of the labelled classes, ``(n_utterances, n_columns)``; NaN where an utterance has none, which is
+            left out of the column
         prediction: codes, ``(n_utterances, n_columns)``
         groups: ``(n_utterances,)``, the number of the speaker
     """
+    rated = np.isfinite(truth)
+    truth, prediction = (np.where(rated, codes, -1).astype(int) for codes in (truth, prediction))
     n_classes = 1 + int(max(truth.max(), prediction.max()))
     order = np.argsort(groups, kind="stable")
     begins = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0])

@@ -17,6 +17,7 @@ INTERVAL_NAMES = {
     "": "range over folds",  # scores without an interval
 }
 FEWEST_SPEAKERS = 3  # for an interval
+SAME_SCORES = 4e-6  # relative difference up to which two scores are the same: predictions are stored in float32
 MOST_UNDEFINED = 0.05  # fraction of undefined resamples up to which the interval is computed from the others
 
 
@@ -30,28 +31,50 @@ class BootstrapSample:
     estimate: np.ndarray  # (…)
     resamples: np.ndarray  # (n_resamples, …)
     left_out: np.ndarray  # (n_speakers, …)
+    # (…), how many of the speakers have ratings of the target; None: all. Leaving out another speaker changes nothing.
+    n_speakers: np.ndarray | None = None
+
+    @property
+    def counted(self) -> np.ndarray:
+        """Number of speakers that each score is of, ``(…)``."""
+        n_speakers = len(self.left_out) if self.n_speakers is None else self.n_speakers
+        return np.broadcast_to(np.asarray(n_speakers), np.shape(self.estimate))
 
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> BootstrapSample:
         """Return a function of the last axes, applied to each resample: ``scores.map(lambda s: s.max(axis=-1))``."""
-        return BootstrapSample(*(np.asarray(function(a)) for a in (self.estimate, self.resamples, self.left_out)))
+        fewest = None if self.n_speakers is None else np.min(self.n_speakers)
+        given = (self.estimate, self.resamples, self.left_out)
+        estimate, resamples, left_out = (np.asarray(function(a)) for a in given)
+        return BootstrapSample(estimate, resamples, left_out, fewest)
 
     def __sub__(self, other: BootstrapSample) -> BootstrapSample:
-        """Return the paired difference, resample by resample."""
-        return BootstrapSample(
-            self.estimate - other.estimate, self.resamples - other.resamples, self.left_out - other.left_out
-        )
+        """Return the paired difference, resample by resample; 0 where it is rounding of the predictions in all of them.
+
+        Predictions are stored in float32. Those of two probes that are the same up to rounding would otherwise differ
+        significantly, by 1e-8.
+        """
+        resamples = self.resamples - other.resamples
+        largest, level = (np.nan_to_num(np.abs(a)).max(axis=0, initial=0.0) for a in (resamples, self.resamples))
+        factor = np.where(largest > SAME_SCORES * level, 1.0, 0.0)
+        both = self.n_speakers is None and other.n_speakers is None
+        fewest = None if both else np.minimum(self.counted, other.counted)
+        estimate, left_out = self.estimate - other.estimate, self.left_out - other.left_out
+        return BootstrapSample(estimate * factor, resamples * factor, left_out * factor, fewest)
 
     def __getitem__(self, index: np.ndarray | int) -> BootstrapSample:
         """Return the sample of some elements of the last axis."""
-        return BootstrapSample(self.estimate[..., index], self.resamples[..., index], self.left_out[..., index])
+        n_speakers = None if self.n_speakers is None else self.counted[..., index]
+        return BootstrapSample(
+            self.estimate[..., index], self.resamples[..., index], self.left_out[..., index], n_speakers
+        )
 
     def estimated(self) -> list[Estimate]:
         """Return each estimate ``(n,)`` with its 95 % BCa interval and the two-sided p-value of its being 0."""
         estimate, resamples, left_out = np.atleast_1d(self.estimate), _flat(self.resamples), _flat(self.left_out)
         known = np.isfinite(resamples).mean(axis=0) >= 1 - MOST_UNDEFINED
         known &= np.isfinite(left_out).all(axis=0) & np.isfinite(estimate)
-        if len(left_out) < FEWEST_SPEAKERS:
-            known[:] = False
+        n_speakers = np.atleast_1d(self.counted)
+        known &= n_speakers >= FEWEST_SPEAKERS
         found = []
         for k in range(len(estimate)):
             if not known[k]:
@@ -59,7 +82,8 @@ class BootstrapSample:
                 continue
             defined = resamples[np.isfinite(resamples[:, k]), k : k + 1]
             arguments = estimate[k : k + 1], defined, left_out[:, k : k + 1]
-            interval, p = bca_interval(*arguments), bca_p_value(*arguments)
+            n = float(n_speakers[k])
+            interval, p = bca_interval(*arguments, n_speakers=n), bca_p_value(*arguments, n_speakers=n)
             found.append(
                 Estimate(float(estimate[k]), float(interval.ci_low[0]), float(interval.ci_high[0]), float(p[0]))
             )

@@ -52,6 +52,7 @@ from layerprobe.probe.results.run_folder import (
     write_run,
 )
 from layerprobe.probe.splits import Split, speaker_groups
+from layerprobe.probe.vectors import varies_by_rounding
 from layerprobe.probe.version import layerprobe_version
 
 LEVEL = 0.9  # coverage of the prediction intervals
@@ -344,5 +345,5 @@ def _check_same_training(out: Path, fingerprint: str) -> None:
 
 def _check_constant_targets(ratings: np.ndarray, plan: TrainPlan) -> None:
     for k, target in enumerate(plan.targets):
-        if np.ptp(ratings[:, k]) == 0:
+        if varies_by_rounding(ratings[:, k]):
             raise InputError(f"{target} has one value only in the training speakers; nothing can be learnt from it.")

@@ -26,11 +26,20 @@ class SweepData:
     utterance_ids: np.ndarray
     speaker_ids: np.ndarray
     groups: np.ndarray  # (n_utterances,) a number per speaker
-    ratings: np.ndarray  # (n_utterances, n_targets)
-    codes: np.ndarray  # (n_utterances, n_nominal) int, of the classes in the header's order
+    ratings: np.ndarray  # (n_utterances, n_targets), NaN where there is none
+    codes: np.ndarray  # (n_utterances, n_nominal) int, of the classes in the header's order, -1 where there is none
     splits: list[Split]
     labels: dict[str, np.ndarray] = field(default_factory=dict)  # those of `LABELS` that the manifest has
     text_residuals: np.ndarray | None = None  # (n_utterances, n_splits, n_targets) of `probe.tasks.text_residuals`
+    other_targets: tuple[str, ...] = ()  # targets that only residuals of others need
+    other_ratings: np.ndarray | None = None  # (n_utterances, n_other_targets)
+
+    @property
+    def every_rating(self) -> np.ndarray:
+        """Ratings of the targets, and of those that residuals need, ``(n_utterances, n_targets + n_other_targets)``."""
+        if self.other_ratings is None or not self.other_targets:
+            return self.ratings
+        return np.column_stack([self.ratings, self.other_ratings])
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,7 @@ def prediction_scores(column: HeldOutPrediction, splits: list[Split]) -> Iterato
         known = np.isfinite(truth) & np.isfinite(raw)
         if not known.any():
             continue
-        truth, raw, matched = (a[known].astype(np.float64) for a in (truth, raw, matched))
+        truth, raw, matched = (a[known] for a in (truth, raw, matched))  # float32 shows what of them is rounding
         if column.nominal:
             values = {name: score(truth.astype(int), raw.astype(int)) for name, score in CLASS_METRICS.items()}
         else:

@@ -112,7 +112,9 @@ class Run:
         """Rated targets in order, then their residuals given other targets, then those given the transcript."""
         sweep = self.plan["sweep"]
         residuals = [t + RESIDUAL for t in sweep.get("residuals", [])]
-        return [*sweep["targets"], *residuals, *(t + TEXT_RESIDUAL for t in sweep.get("text_residuals", []))]
+        texts = [t + TEXT_RESIDUAL for t in sweep.get("text_residuals", [])]
+        left_out = {row["target"] for row in self.plan.get("left_out", [])}  # residuals that are rounding alone
+        return [t for t in (*sweep["targets"], *residuals, *texts) if t not in left_out]
 
     @property
     def nominal_targets(self) -> list[str]:

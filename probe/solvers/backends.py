@@ -107,8 +107,7 @@ class HostAlgebra:
         # symmetric; the transpose has the memory layout of the sums
         covariance = moments.xx - np.outer(moments.x, mean).T
         variance = np.maximum(np.diag(covariance) / moments.n, 0.0)
-        varies = (moments.high > moments.low) & (variance > 0)
-        unit = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
+        unit = moments.scale(variance)
         mean_eigenvalues, forms = [], []
         for scale in unit * scales:
             scaled = covariance * scale

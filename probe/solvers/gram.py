@@ -14,6 +14,7 @@ import numpy as np
 from scipy.linalg.blas import dsyrk, ssyrk
 
 from layerprobe.probe.splits import Split
+from layerprobe.probe.vectors import is_rounding
 
 BLOCK = 4096  # rows that are centred and multiplied at once
 # Products of float32 rows are done in float64 as long as that takes no more than a moment.
@@ -34,6 +35,18 @@ class Moments:
     yy: np.ndarray  # (n_targets,)
     low: np.ndarray  # (n_features,), the minimum of each feature
     high: np.ndarray  # (n_features,), the maximum
+    shift: np.ndarray  # (n_features,), the constant that was subtracted from x
+    dtype: np.dtype  # of x
+
+    def scale(self, variance: np.ndarray) -> np.ndarray:
+        """Return what standardises each feature, ``(n_features,)``: 0 for one that is constant up to rounding.
+
+        Args:
+            variance: ``(n_features,)`` of these rows, from `xx`
+        """
+        std = np.sqrt(np.maximum(variance, 0.0))
+        varies = (self.high > self.low) & ~is_rounding(std, self.x / self.n + self.shift, self.dtype)
+        return np.where(varies & (std > 0), 1 / np.sqrt(np.where(varies & (std > 0), variance, 1.0)), 0.0)
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(
@@ -45,6 +58,8 @@ class Moments:
             self.yy + other.yy,
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
+            self.shift,
+            self.dtype,
         )
 
 
@@ -113,7 +128,9 @@ def sum_moments(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.nda
         low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
     chosen = y[rows]
     xx = np.zeros((n_features, n_features), order="F") if xx is None else xx
-    return Moments(len(rows), sums, chosen.sum(axis=0), xx, xy, np.square(chosen).sum(axis=0), low, high)
+    return Moments(
+        len(rows), sums, chosen.sum(axis=0), xx, xy, np.square(chosen).sum(axis=0), low, high, shift, x.dtype
+    )
 
 
 def sum_ratings(

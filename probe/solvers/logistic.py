@@ -12,7 +12,7 @@ Newton step from there, so that few steps are needed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -91,12 +91,11 @@ class _TrainingSet:
         mean = moments.x / moments.n
         covariance = moments.xx / moments.n - np.outer(mean, mean)
         variance = np.diag(covariance)
-        varies = (moments.high > moments.low) & (variance > 0)
-        scale = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
+        scale = moments.scale(variance)
         covariance *= scale
         covariance *= scale[:, None]
         values, vectors = np.linalg.eigh(covariance, UPLO="L")  # in float32 it fails where many features are constant
-        mean_eigenvalue = varies.sum() / min(moments.n, len(varies)) or 1.0
+        mean_eigenvalue = (scale > 0).sum() / min(moments.n, len(scale)) or 1.0
         # With classes balanced, zero weights about the mean of class means leave no slope along the intercepts
         class_means = np.where(present, moments.xy / np.where(present, moments.y, 1.0), np.nan)
         center = np.nanmean(class_means, axis=1)
@@ -136,10 +135,12 @@ class _Problem:
         self.position_of_row[sets.order] = np.arange(len(sets.order))
         rows, truth = x[sets.order].astype(np.float32, copy=False), codes[sets.order].astype(np.int64)
         assert ((truth >= 0) & (truth < n_classes)).all(), "a code is no class"
-        rows -= feature_shift(rows[sets.cells[-1].stop if -1 in sets.cells else 0 :])  # cancels in every result
+        shift = feature_shift(rows[sets.cells[-1].stop if -1 in sets.cells else 0 :])
+        rows -= shift  # cancels in every result
         zero, one_hot = np.zeros(x.shape[1], dtype=np.float32), np.eye(n_classes)[truth]
         self._cells = {c: s for c, s in sets.cells.items() if c >= 0}
         sums = {c: sum_moments(rows, one_hot, np.arange(s.start, s.stop), shift=zero) for c, s in self._cells.items()}
+        sums = {c: replace(cell, shift=shift) for c, cell in sums.items()}
         self._trained = [_TrainingSet.learn(sum_cells(sums, m), np.array(penalties)) for m in sets.members]
         self._rows, self._truth = torch.from_numpy(rows), torch.from_numpy(truth)
         self._set = np.arange(len(sets.members)).repeat(len(penalties))  # (n_models,)

@@ -13,13 +13,11 @@ import numpy as np
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.solvers.ridge import nested_ridge
 from layerprobe.probe.splits import Split, assert_disjoint, speaker_folds
+from layerprobe.probe.vectors import RESIDUAL_ROUNDING, varies_by_rounding
 
 # Of all utterances. Those of Voita and Titov (2020) start at 1/1000: too few speakers to choose alpha with.
 FRACTIONS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 MIN_SPEAKERS, MIN_UTTERANCES = 4, 16  # in the first portion
-# A squared error below this fraction of the ratings' variance is rounding in `probe.solvers.gram`; no rater is as
-# exact.
-LEAST_ERROR = 1e-6
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,9 @@ def online_code(
         (fit,) = nested_ridge(x, y, splits=[split], alphas=alphas)
         mean, variance = _mean_and_variance(y[earlier])
         # on held-out speakers: on the rows it was fitted to, a wide ridge would seem far too certain
-        error = np.maximum(fit.inner_errors.min(axis=0), LEAST_ERROR * variance)
+        error = np.maximum(fit.inner_errors.min(axis=0), RESIDUAL_ROUNDING * variance)
         coded += gaussian_bits(y[coded_rows], mean=fit.prediction, variance=error)
-        error_of_mean = np.maximum(_held_out_variance(y[earlier], split.inner_folds), LEAST_ERROR * variance)
+        error_of_mean = np.maximum(_held_out_variance(y[earlier], split.inner_folds), RESIDUAL_ROUNDING * variance)
         marginal += gaussian_bits(y[coded_rows], mean=mean, variance=error_of_mean)
     n_coded = int((portion > 0).sum())
     return DescriptionLength((marginal - coded) / n_coded, coded, marginal, n_coded)
@@ -126,8 +124,7 @@ def gaussian_bits(ratings: np.ndarray, *, mean: np.ndarray, variance: np.ndarray
 
 def _mean_and_variance(ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and variance, both ``(n_targets,)``; the variance of a constant is NaN: it has no Gaussian."""
-    constant = np.ptp(ratings, axis=0) == 0  # not variance == 0: that of a constant can be 1e-34
-    variance = np.where(constant, np.nan, ratings.var(axis=0, dtype=np.float64))
+    variance = np.where(varies_by_rounding(ratings), np.nan, ratings.var(axis=0, dtype=np.float64))
     return ratings.mean(axis=0, dtype=np.float64), variance
 
 

@@ -19,6 +19,7 @@ from torch.nn.functional import gelu
 
 from layerprobe.probe.solvers.ridge import Standardiser
 from layerprobe.probe.splits import Split
+from layerprobe.probe.vectors import varies_by_rounding
 
 BATCH_ROWS = 128  # approximate number of utterances in a step
 BLOCK_ROWS = 2048  # utterances predicted at once
@@ -91,7 +92,7 @@ class _Problem:
         """Learn each split's standardisation from its training speakers without inner fold 0."""
         trained = [split.train[split.inner_folds != 0] for split in splits]
         self.mean = np.stack([y[rows].mean(axis=0) for rows in trained])  # (n_splits, n_targets)
-        varies = np.stack([np.ptp(y[rows], axis=0) > 0 for rows in trained])
+        varies = np.stack([~varies_by_rounding(y[rows]) for rows in trained])
         # 0 for constant ratings, for which the mean is predicted
         self.std_of_ratings = varies * np.stack([y[rows].std(axis=0) for rows in trained])
         truth = (y - self.mean[:, None]) / np.where(varies, self.std_of_ratings, 1.0)[:, None]

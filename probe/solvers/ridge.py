@@ -16,6 +16,7 @@ import numpy as np
 from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, Path
 from layerprobe.probe.solvers.gram import BLOCK, Moments, assign_cells, feature_shift, sum_cells
 from layerprobe.probe.splits import Split
+from layerprobe.probe.vectors import is_rounding
 
 # Half decades. The largest eigenvalue is at most min(n_train, n_features) times the mean one.
 DEFAULT_ALPHAS = tuple(float(f"{a:.4g}") for a in np.logspace(-4, 4, 17))
@@ -288,7 +289,11 @@ def _scaled_path(z_train: np.ndarray, y_train: np.ndarray, z_test: np.ndarray, a
 
 @dataclass(frozen=True)
 class Standardiser:
-    """Standardisation of each feature by its mean and standard deviation in training; a constant feature becomes 0."""
+    """Standardisation of each feature by its mean and standard deviation in training.
+
+    A feature that is constant there, or varies by rounding alone, becomes 0: divided by its standard deviation,
+    rounding would count as much as any other feature.
+    """
 
     mean: np.ndarray  # (n_features,) float64
     scale: np.ndarray  # (n_features,) float64
@@ -296,9 +301,9 @@ class Standardiser:
     @classmethod
     def learn(cls, train: np.ndarray) -> Standardiser:
         """Learn from training embeddings ``(n_train, n_features)``."""
-        constant = np.ptp(train, axis=0) == 0
-        std = train.std(axis=0, dtype=np.float64)
-        return cls(train.mean(axis=0, dtype=np.float64), np.where(constant, 0.0, 1 / np.where(constant, 1.0, std)))
+        mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+        constant = is_rounding(std, mean, train.dtype)
+        return cls(mean, np.where(constant, 0.0, 1 / np.where(constant, 1.0, std)))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return standardised embeddings, ``(n, n_features)`` float64."""

@@ -87,6 +87,8 @@ class DeviceAlgebra:
             yy=np.square(chosen_y).sum(axis=0),
             low=lowest,
             high=highest,
+            shift=shift,
+            dtype=x.dtype,
             device_xx=xx,
         )
 
@@ -96,8 +98,7 @@ class DeviceAlgebra:
         mean = moments.x / moments.n
         covariance = moments.device_xx - self._put(np.outer(moments.x, mean))
         variance = np.maximum(covariance.diagonal().cpu().numpy() / moments.n, 0.0)
-        varies = (moments.high > moments.low) & (variance > 0)
-        unit = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
+        unit = moments.scale(variance)
         forms = []
         for scale in map(self._put, unit * scales):
             values, vectors = torch.linalg.eigh(covariance * scale * scale[:, None])

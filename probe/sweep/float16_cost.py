@@ -16,6 +16,7 @@ from layerprobe.probe.metrics import DEFAULT_METRIC
 from layerprobe.probe.results.run_folder import POOLED
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
+from layerprobe.probe.vectors import varies_by_rounding
 
 SAMPLE = 2_000  # utterances at most
 
@@ -28,7 +29,8 @@ def float16_loss(cache: Cache, manifest: Manifest) -> pd.DataFrame:
         manifest: whose utterances are sampled, evenly, at most `SAMPLE` of those that the cache holds
 
     Returns:
-        a row for each layer: ``error``, the root mean square of the rounding error over the layer's standard deviation;
+        a row for each layer: ``error``, the root mean square of the rounding error over the layer's standard deviation,
+        0 for a constant layer, which has nothing to lose;
         ``beyond``, values that float16 can't hold; ``score``, by how much the score of any target moves at most, NaN
         where values are beyond
     """
@@ -44,7 +46,9 @@ def float16_loss(cache: Cache, manifest: Manifest) -> pd.DataFrame:
         {
             "layer": cache.plan.layers,
             "error": [
-                float(np.sqrt(np.mean((half - layer) ** 2)) / max(float(layer.std()), 1e-30))
+                0.0
+                if varies_by_rounding(layer.ravel())
+                else float(np.sqrt(np.mean((half - layer) ** 2)) / float(layer.std()))
                 for layer, half in zip(layers, halves, strict=True)
             ],
             "beyond": beyond,

@@ -114,7 +114,8 @@ def fused_weighted_sum(
 
 def _permuted(data: SweepData, plan: SweepPlan, targets: list[str]) -> Iterator[ProbeTargets]:
     for permuted in permuted_targets(
-        replace(data, text_residuals=None), replace(plan, residuals=(), nominal=(), classes=(), text_residuals=())
+        replace(data, text_residuals=None, other_targets=()),
+        replace(plan, residuals=(), nominal=(), classes=(), text_residuals=()),
     ):
         yield _select_targets(permuted, targets)
 

@@ -16,9 +16,12 @@ from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.results.run_folder import LABELS
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.splits import Split, check_speakers_known, fold_splits, manifest_split, speaker_groups
-from layerprobe.probe.tasks.bag_of_words import word_counts
-from layerprobe.probe.tasks.cross_corpus import splits_within
-from layerprobe.probe.tasks.text_residuals import text_residuals
+from layerprobe.probe.sweep.rated_parts import (
+    LeftOut,
+    RatedPart,
+    rated_parts,
+    with_text_residuals as text_residual_parts,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class SweepDataset:
     data: SweepData
     rows: pd.DataFrame  # of the manifest, in the order of their ids
     counts: dict[str, int]
+    parts: list[RatedPart]  # targets with the utterances that rate them, which are what is fitted
+    left_out: list[LeftOut]  # derived targets that are not
 
 
 def open_caches(caches: Sequence[Cache | Path | str]) -> list[Cache]:
@@ -44,7 +49,7 @@ def open_caches(caches: Sequence[Cache | Path | str]) -> list[Cache]:
 def usable_rows(
     table: pd.DataFrame, caches: Sequence[Cache], targets: Sequence[str], nominal: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which utterances every cache holds, and which every target rates, both ``(n_utterances,)`` bool.
+    """Return which utterances every cache holds, and which have a rating of any target, both ``(n_utterances,)`` bool.
 
     Args:
         table: the manifest's
@@ -52,8 +57,8 @@ def usable_rows(
         targets: rated ones
         nominal: those with classes
     """
-    rated = table[list(targets)].notna().all(axis=1).to_numpy()
-    rated = rated & (table[list(nominal)] != "").all(axis=1).to_numpy()
+    rated = table[list(targets)].notna().any(axis=1).to_numpy()
+    rated = rated | (table[list(nominal)] != "").any(axis=1).to_numpy()
     if not caches:
         return np.ones(len(table), dtype=bool), rated
     cached = set(caches[0].utterance_ids).intersection(*(c.utterance_ids for c in caches[1:]))
@@ -61,7 +66,7 @@ def usable_rows(
 
 
 def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> SweepDataset:
-    """Return the utterances that every cache holds and every target rates, in the order of their ids, with splits.
+    """Return the utterances that every cache holds and any target rates, in the order of their ids, with splits.
 
     Raises:
         InputError: if none is left, or nothing can be learnt of a target
@@ -75,7 +80,7 @@ def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Sw
         )
     if not (in_cache & rated).any():
         raise InputError(
-            f"{manifest.path} rates no cached utterance for all of {', '.join([*plan.targets, *plan.nominal])}."
+            f"{manifest.path} rates no cached utterance for any of {', '.join([*plan.targets, *plan.nominal])}."
         )
     kept = table[in_cache & rated].sort_values("utterance_id")  # so that the order of rows changes nothing
     if plan.speakers:
@@ -86,12 +91,6 @@ def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Sw
     codes = np.empty((len(kept), len(plan.nominal)), dtype=np.int64)
     for k, (name, classes) in enumerate(plan.classes_of.items()):
         codes[:, k] = pd.Index(classes).get_indexer(pd.Index(kept[name]))
-    both = np.column_stack([ratings, codes])
-    for split in splits:
-        constant = np.flatnonzero(np.ptp(both[split.train], axis=0) == 0)
-        if len(constant):
-            name = (*plan.targets, *plan.nominal)[constant[0]]
-            raise InputError(f"{name} has one value only in the training speakers, so no probe can learn it.")
     counts = {
         "n_utterances": len(kept),
         "n_speakers": len(np.unique(groups)),
@@ -102,9 +101,8 @@ def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Sw
     ids = kept["utterance_id"].to_numpy(dtype=object)
     labels = {name: kept[name].to_numpy(dtype=object).astype(str) for name in LABELS if name in kept}
     data = SweepData(ids, speaker_ids, groups, ratings, codes, splits, labels)
-    if plan.cross_corpus:
-        _check_corpora(data, plan, both)
-    return SweepDataset(data, kept, counts)
+    parts, left_out = rated_parts(data, plan)
+    return SweepDataset(data, kept, counts, parts, left_out)
 
 
 def _splits(kept: pd.DataFrame, groups: np.ndarray, plan: SweepPlan) -> list[Split]:
@@ -123,20 +121,14 @@ def _splits(kept: pd.DataFrame, groups: np.ndarray, plan: SweepPlan) -> list[Spl
     )
 
 
-def with_text_residuals(dataset: SweepDataset, plan: SweepPlan) -> SweepDataset:
+def with_text_residuals(dataset: SweepDataset) -> SweepDataset:
     """Return the dataset with the residuals of ratings given the transcript, if the plan has any.
 
     Raises:
         InputError: if no utterance has a transcript
     """
-    if not plan.text_residuals:
-        return dataset
-    texts = transcripts(dataset)
-    if texts is None:
-        raise InputError("No utterance that is probed has a transcript. Leave --residualize-text out.")
-    data = dataset.data
-    residuals = text_residuals(word_counts(texts), data.ratings, splits=data.splits, alphas=plan.alphas)
-    return replace(dataset, data=replace(data, text_residuals=residuals))
+    parts, left_out = text_residual_parts(dataset.parts, transcripts(dataset))
+    return replace(dataset, parts=parts, left_out=[*dataset.left_out, *left_out])
 
 
 def transcripts(dataset: SweepDataset) -> list[str] | None:
@@ -148,20 +140,6 @@ def transcripts(dataset: SweepDataset) -> list[str] | None:
 def row_indices(cache: Cache, dataset: SweepDataset) -> np.ndarray:
     """Return the rows of a cache that hold the utterances of a dataset, ``(n_utterances,)``."""
     return np.asarray(pd.Index(cache.utterance_ids).get_indexer(pd.Index(dataset.data.utterance_ids)))
-
-
-def _check_corpora(data: SweepData, plan: SweepPlan, both: np.ndarray) -> None:
-    """Check, before any layer is fitted, that each corpus can train each target."""
-    corpus = data.labels["corpus"]
-    for name in np.unique(corpus[corpus != ""]).tolist():
-        for split in splits_within(data.splits, corpus, name):
-            constant = np.flatnonzero(np.ptp(both[split.train], axis=0) == 0)
-            if len(constant):
-                target = (*plan.targets, *plan.nominal)[constant[0]]
-                raise InputError(
-                    f"{target} has one value only in the training speakers of corpus {name!r}, so no probe can learn "
-                    "it there. Leave that target or --cross-corpus out."
-                )
 
 
 def encoder_names(caches: list[Cache]) -> list[str]:

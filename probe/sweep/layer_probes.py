@@ -65,7 +65,7 @@ def layer_probes(
     if covariates.features and real:
         joint = {**keys, "probe": "banded_ridge", "covariates": covariates.name}
         finished += banded_probe([x, *covariates.features], data, plan, joint, algebra=algebra)
-    if plan.cross_corpus and real:
+    if plan.cross_corpus and real and (plan.targets or plan.nominal):
         for corpus in np.unique(data.labels["corpus"][data.labels["corpus"] != ""]).tolist():
             finished += _trained_on(corpus, x, data, plan, {**keys, "probe": "ridge"}, algebra=algebra)
     if "logistic" in plan.probes:
@@ -98,7 +98,7 @@ def banded_probe(
 def make_targets(data: SweepData, plan: SweepPlan) -> ProbeTargets:
     """Return the ratings and classes, with the residuals of ratings given other targets and given the transcript."""
     builder = _builder(data, plan)
-    builder.add(data.ratings, data.codes, control="none", seed=0, text_residuals=data.text_residuals)
+    builder.add(data.every_rating, data.codes, control="none", seed=0, text_residuals=data.text_residuals)
     return builder.build()
 
 
@@ -107,13 +107,12 @@ def permuted_targets(data: SweepData, plan: SweepPlan, *, with_ratings: bool = F
     n_columns = int(np.clip(PERMUTED_BYTES // (BYTES_PER_UTTERANCE * len(data.ratings)), *PERMUTED_COLUMNS))
     builder = _builder(data, plan)
     if with_ratings:
-        builder.add(data.ratings, data.codes, control="none", seed=0, text_residuals=data.text_residuals)
+        builder.add(data.every_rating, data.codes, control="none", seed=0, text_residuals=data.text_residuals)
+    ratings, rest = data.every_rating, data.text_residuals
     for control in plan.controls:
         rng = control_rng(control, plan.seed)
         for number in range(plan.n_permutations):
-            builder.add_control(
-                control, data.ratings, data.codes, data.groups, rng=rng, seed=number, text_residuals=data.text_residuals
-            )
+            builder.add_control(control, ratings, data.codes, data.groups, rng=rng, seed=number, text_residuals=rest)
             if builder.n_columns >= n_columns:
                 yield builder.build()
                 builder = _builder(data, plan)
@@ -123,7 +122,14 @@ def permuted_targets(data: SweepData, plan: SweepPlan, *, with_ratings: bool = F
 
 def _builder(data: SweepData, plan: SweepPlan) -> TargetBuilder:
     classes = {name: len(names) for name, names in plan.classes_of.items()}
-    return TargetBuilder(plan.targets, plan.residuals, classes, data.splits, text_residuals=plan.text_residuals)
+    return TargetBuilder(
+        plan.targets,
+        plan.residuals,
+        classes,
+        data.splits,
+        text_residuals=plan.text_residuals,
+        others=data.other_targets,
+    )
 
 
 def _ridge(
@@ -150,7 +156,9 @@ def _trained_on(
     corpus: str, x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, algebra: Algebra
 ) -> ProbeResults:
     """Fit ridge on one corpus and test it on all; not to residuals of ratings, for those belong to all corpora."""
-    within = replace(data, splits=splits_within(data.splits, data.labels["corpus"], corpus), text_residuals=None)
+    within = replace(
+        data, splits=splits_within(data.splits, data.labels["corpus"], corpus), text_residuals=None, other_targets=()
+    )
     plain = replace(plan, residuals=(), text_residuals=())
     return _ridge(x, within, plain, {**keys, "train_corpus": corpus}, permute=False, algebra=algebra)
 

@@ -13,6 +13,8 @@ from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.results.sweep_plan import SweepPlan
+from layerprobe.probe.sweep.inputs import SweepDataset
+from layerprobe.probe.sweep.rated_parts import target_counts
 from layerprobe.probe.version import layerprobe_version
 
 
@@ -85,19 +87,17 @@ def settings_fingerprint(settings: dict[str, Any]) -> str:
     )
 
 
-def with_counts(
-    settings: dict[str, Any], data: SweepData, counts: dict[str, int], caches: Iterable[Cache]
-) -> dict[str, Any]:
+def with_counts(settings: dict[str, Any], dataset: SweepDataset, caches: Iterable[Cache]) -> dict[str, Any]:
     """Return the whole content of plan.toml: the settings, and how many utterances and speakers were used.
 
     Args:
         settings: of `describe_settings`
-        data: the utterances and their splits
-        counts: of the utterances that were used and of those that were not
+        dataset: the utterances that were used, with their splits and the targets that they rate
         caches: all that the settings name
     """
+    data = dataset.data
     held_out = data.utterance_ids[np.concatenate([split.test for split in data.splits])]
-    corpus = {**settings["corpus"], **counts, "n_held_out": len(held_out)}
+    corpus = {**settings["corpus"], **dataset.counts, "n_held_out": len(held_out)}
     fingerprints = {str(cache.path.absolute()): cache.rows_fingerprint(held_out) for cache in caches}
     tables = {
         name: [
@@ -106,7 +106,8 @@ def with_counts(
         ]
         for name in ("encoders", "random_weights", "covariates")
     }
-    return {**settings, **tables, "corpus": corpus, "folds": fold_counts(data)}
+    counts = {"folds": fold_counts(data), "target_counts": target_counts(dataset.parts)}
+    return {**settings, **tables, "corpus": corpus, **counts, "left_out": [vars(one) for one in dataset.left_out]}
 
 
 def fold_counts(data: SweepData) -> list[dict[str, Any]]:

@@ -140,7 +140,7 @@ def _check_names(*kinds: tuple[str, tuple[str, ...], Mapping[str, object]]) -> N
 
 
 def _n_speakers(manifest: Manifest, caches: Sequence[Cache], rated: tuple[str, ...], nominal: tuple[str, ...]) -> int:
-    """Return the number of speakers with utterances that all caches hold and all targets rate."""
+    """Return the number of speakers with utterances that all caches hold and any target rates."""
     cached, usable = usable_rows(manifest.table, caches, rated, nominal)
     speakers = manifest.table["speaker_id"].to_numpy()[cached & usable]
     return len(np.unique(speaker_groups(speakers))) if len(speakers) else 0

@@ -50,6 +50,7 @@ from layerprobe.probe.sweep.inputs import (
 from layerprobe.probe.sweep.layer_probes import CovariateFeatures, banded_probe
 from layerprobe.probe.sweep.mix_probes import mix_probes
 from layerprobe.probe.sweep.provenance import describe_settings, joint_quarantine, settings_fingerprint, with_counts
+from layerprobe.probe.sweep.rated_parts import RatedPart, target_counts
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.workers import Job, Task, fit_jobs, fit_layer, fit_on_cluster, with_threads
 from layerprobe.probe.weighted_sum.layers import ReadLayer
@@ -71,7 +72,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     """Probe every layer of every cache for every target on unseen speakers, with control tasks, and write a run folder.
 
     An interrupted sweep resumes at the layer it was in. All caches are scored on the utterances that every one of them
-    holds.
+    holds, and each target on those of them that have a rating of it.
 
     Args:
         caches: of the encoders under study, opened or by their paths
@@ -110,14 +111,16 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     if plan.fused and len(studied) < 2:
         raise InputError("One encoder alone can't be fused. Give the caches of two, of audio and of text.")
     others = [*controls, *(cache for covariate in parsed for cache in covariate.caches)]
-    dataset = with_text_residuals(make_dataset([*studied, *others], manifest, plan), plan)
+    dataset = with_text_residuals(make_dataset([*studied, *others], manifest, plan))
+    for line in _notes(dataset):
+        progress.log(line)
     partial_results = PartialResults(out, fingerprint, dataset.data.utterance_ids)
     features = CovariateFeatures(JOINED.join(c.name for c in parsed), [c.features(dataset) for c in parsed])
     fits = _Fits(named, untrained, dataset, plan, features, partial_results, progress)
     results = _fit_all(fits, jobs=jobs, dask=dask)
     run = Run(
         fingerprint,
-        with_counts(settings, dataset.data, dataset.counts, [*studied, *others]),
+        with_counts(settings, dataset, [*studied, *others]),
         score_table(results.scores, {n: c.plan.layers for n, c in named.items()}),
         pd.DataFrame(results.weights, columns=list(WEIGHT_COLUMNS)),
         joint_quarantine(studied, names),
@@ -154,26 +157,29 @@ def _fit_all(fits: _Fits, *, jobs: int | None, dask: str | None) -> ProbeResults
     units = [Job(c, layer, keys, row_indices(c, dataset)) for c, keys in studied for layer in c.plan.layers]
     mixed = [(cache, keys) for cache, keys in studied if plan.mixes and cache.plan.is_stack]
     results = NO_RESULTS
-    progress.begin("sweep", len(units) + 1 + len(plan.mixes) * len(mixed) + 2 * plan.fused, "layers and mixes")
+    n_mixes = sum(len(part.plan.mixes) for part in dataset.parts)
+    progress.begin("sweep", len(units) + 1 + n_mixes * len(mixed) + 2 * plan.fused, "layers and mixes")
     try:
         if dask is not None:
             results += _fit_on_cluster(dask, units, mixed, fits)
         else:
-            fitted = fit_jobs(units, dataset.data, plan, fits.covariates, algebra, fits.partial, jobs)
+            fitted = fit_jobs(units, dataset.parts, fits.covariates, algebra, fits.partial, jobs)
             for unit, done in zip(units, fitted, strict=True):
                 results += done
                 progress.advance(1, unit.label)
             for cache, keys in mixed:
                 results += fits.partial.load_or_compute(
-                    _mixes_name(keys), partial(_mix, cache, keys, dataset, plan, progress)
+                    _mixes_name(keys), partial(_mix, cache, keys, dataset, progress)
                 )
         if plan.fused:
             results += fits.partial.load_or_compute("fused", lambda: _fuse(fits, results, algebra))
-        results += _baselines(list(fits.caches.values()), dataset, plan, algebra)
+        results += _baselines(list(fits.caches.values()), dataset, algebra)
         if fits.covariates.features:
             keys = {"encoder": "", "probe": "ridge", "layer": "", "control": "none", "seed": 0}
             keys |= {"baseline": COVARIATES_ONLY, "covariates": fits.covariates.name}
-            results += banded_probe(fits.covariates.features, dataset.data, plan, keys, algebra=algebra)
+            for part in dataset.parts:
+                features = [part.take(f) for f in fits.covariates.features]
+                results += part.in_whole(banded_probe(features, part.data, part.plan, keys, algebra=algebra))
         progress.advance(1, "baselines")
     finally:
         progress.end()
@@ -194,12 +200,13 @@ def _fit_on_cluster(
     scheduler: str, units: list[Job], mixed: list[tuple[Cache, dict[str, Any]]], fits: _Fits
 ) -> ProbeResults:
     """Fit layers and mixes on Dask workers."""
-    dataset, plan, progress = fits.dataset, fits.plan, fits.progress
+    dataset, progress = fits.dataset, fits.progress
     results, threads = NO_RESULTS, torch.get_num_threads()
-    tasks = [Task(u.name, u.label, 1, partial(fit_layer, u, dataset.data, plan, fits.covariates, HOST)) for u in units]
+    tasks = [Task(u.name, u.label, 1, partial(fit_layer, u, dataset.parts, fits.covariates, HOST)) for u in units]
     for cache, keys in mixed:
-        mix = partial(with_threads, threads, partial(_mix, cache, keys, dataset, plan, NullProgress()))
-        tasks.append(Task(_mixes_name(keys), f"{keys['encoder']} mixes", len(plan.mixes), mix))
+        mix = partial(with_threads, threads, partial(_mix, cache, keys, dataset, NullProgress()))
+        n_mixes = sum(len(part.plan.mixes) for part in dataset.parts)
+        tasks.append(Task(_mixes_name(keys), f"{keys['encoder']} mixes", n_mixes, mix))
     with cluster(scheduler, progress) as client:
         progress.log(f"{n_workers(client)} workers probe …")
         for task, done in zip(tasks, fit_on_cluster(client, tasks, fits.partial), strict=True):
@@ -213,41 +220,44 @@ def _mixes_name(keys: dict[str, Any]) -> str:
     return f"{keys['encoder']}-{keys['control']}-mixes"
 
 
-def _mix(
-    cache: Cache, keys: dict[str, Any], dataset: SweepDataset, plan: SweepPlan, progress: NullProgress
-) -> ProbeResults:
-    read, layers, _ = _layer_reader(cache, dataset)
-
+def _mix(cache: Cache, keys: dict[str, Any], dataset: SweepDataset, progress: NullProgress) -> ProbeResults:
     def advance(name: str) -> None:
         progress.advance(1, f"{keys['encoder']} {name.replace('_', ' ')}")
 
-    label = {key: value for key, value in keys.items() if key != "seed"}
-    return mix_probes(read, layers, dataset.data, plan, label, advance=advance)
+    label, results = {key: value for key, value in keys.items() if key != "seed"}, NO_RESULTS
+    for part in (p for p in dataset.parts if p.plan.mixes):
+        read, layers, _ = _layer_reader(cache, dataset, part)
+        results += part.in_whole(mix_probes(read, layers, part.data, part.plan, label, advance=advance))
+    return results
 
 
 def _fuse(fits: _Fits, results: ProbeResults, algebra: Algebra) -> ProbeResults:
     """Fit all encoders together; those whose layers are a stack also in one weighted sum."""
-    caches, dataset, plan, progress = fits.caches, fits.dataset, fits.plan, fits.progress
+    caches, dataset, progress = fits.caches, fits.dataset, fits.progress
     choices: dict[str, dict[tuple[str, str], str]] = {name: {} for name in caches}
     for encoder, target, fold, layer in chosen_layers(score_table(results.scores)).itertuples(index=False):
         if encoder in choices:
             choices[encoder][target, fold] = layer
 
-    def read(encoder: str, layer: str) -> np.ndarray:
-        return caches[encoder].read_layer(layer, row_indices(caches[encoder], dataset))
+    def read(part: RatedPart, encoder: str, layer: str) -> np.ndarray:
+        return caches[encoder].read_layer(layer, part.take(row_indices(caches[encoder], dataset)))
 
-    done = fused_ridge(read, choices, dataset.data, plan, algebra=algebra, advance=progress.log)
+    done, parts = NO_RESULTS, [part for part in dataset.parts if part.plan.fused]
+    for part in parts:
+        fused = fused_ridge(partial(read, part), choices, part.data, part.plan, algebra=algebra, advance=progress.log)
+        done += part.in_whole(fused)
     progress.advance(1, "fused ridge")
-    stacks = {name: _layer_reader(cache, dataset) for name, cache in caches.items() if cache.plan.is_stack}
-    if plan.mixes and len(stacks) > 1:
-        done += fused_weighted_sum(stacks, dataset.data, plan, advance=lambda _: None)
+    for part in parts:
+        stacks = {n: _layer_reader(cache, dataset, part) for n, cache in caches.items() if cache.plan.is_stack}
+        if part.plan.mixes and len(stacks) > 1:
+            done += part.in_whole(fused_weighted_sum(stacks, part.data, part.plan, advance=lambda _: None))
     progress.advance(1, "fused weighted sum")
     return done
 
 
-def _layer_reader(cache: Cache, dataset: SweepDataset) -> tuple[ReadLayer, list[str], int]:
+def _layer_reader(cache: Cache, dataset: SweepDataset, part: RatedPart) -> tuple[ReadLayer, list[str], int]:
     """Return a function that reads rows of a layer by its index, the names of layers but ``final``, and their width."""
-    layers, indices = [name for name in cache.plan.layers if name != FINAL], row_indices(cache, dataset)
+    layers, indices = [name for name in cache.plan.layers if name != FINAL], part.take(row_indices(cache, dataset))
 
     def read(layer: int, rows: np.ndarray) -> np.ndarray:
         return cache.read_layer(layers[layer], indices[rows])
@@ -255,12 +265,34 @@ def _layer_reader(cache: Cache, dataset: SweepDataset) -> tuple[ReadLayer, list[
     return read, layers, cache.values_per_utterance // len(cache.plan.layers)
 
 
-def _baselines(caches: list[Cache], dataset: SweepDataset, plan: SweepPlan, algebra: Algebra) -> ProbeResults:
-    raters = {t: dataset.rows[columns].to_numpy() for t in plan.targets if (columns := rater_columns(dataset.rows, t))}
+def _baselines(caches: list[Cache], dataset: SweepDataset, algebra: Algebra) -> ProbeResults:
     acoustic = next((c for c in caches if {"duration", "loudness"} <= set(c.plan.layers)), None)
     features = None
     if acoustic is not None:
         indices = row_indices(acoustic, dataset)
         features = np.concatenate([acoustic.read_layer(name, indices) for name in ("duration", "loudness")], axis=1)
-    texts = transcripts(dataset)
-    return baselines(dataset.data, plan, raters=raters, transcripts=texts, acoustic=features, algebra=algebra)
+    texts, results = transcripts(dataset), NO_RESULTS
+    for part in dataset.parts:
+        rows = dataset.rows.iloc[part.rows]
+        results += baselines(
+            part.data,
+            part.plan,
+            raters={t: rows[columns].to_numpy() for t in part.plan.targets if (columns := rater_columns(rows, t))},
+            transcripts=None if texts is None else [texts[row] for row in part.rows],
+            acoustic=None if features is None else part.take(features),
+            algebra=algebra,
+        )
+    return results
+
+
+def _notes(dataset: SweepDataset) -> list[str]:
+    """Return a sentence for each target that some utterances do not rate, and for each that is left out."""
+    n = len(dataset.data.utterance_ids)
+    return [
+        *(
+            f"{row['name']}: {row['n_utterances']} of {n} utterances are rated; it is trained and scored on these."
+            for row in target_counts(dataset.parts)
+            if row["n_not_rated"]
+        ),
+        *(f"{one.target} is left out: {one.reason}." for one in dataset.left_out),
+    ]

@@ -15,10 +15,10 @@ from threadpoolctl import threadpool_limits
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.dask_client import RETRIES
 from layerprobe.probe.results.partial import PartialResults
-from layerprobe.probe.results.predictions import ProbeResults, SweepData
-from layerprobe.probe.results.sweep_plan import SweepPlan
+from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.sweep.layer_probes import CovariateFeatures, layer_probes
+from layerprobe.probe.sweep.rated_parts import RatedPart
 from layerprobe.probe.system import cores, torch_threads
 
 THREADS = 2  # of one job, always: sums are rounded alike however many jobs run in parallel
@@ -64,8 +64,7 @@ def parallel_layers(layer_bytes: int) -> int:
 
 def fit_jobs(
     units: list[Job],
-    data: SweepData,
-    plan: SweepPlan,
+    parts: list[RatedPart],
     covariates: CovariateFeatures,
     algebra: Algebra,
     partial_results: PartialResults,
@@ -73,12 +72,12 @@ def fit_jobs(
 ) -> Iterator[ProbeResults]:
     """Yield the results of each job in order, from worker processes, or from this one, which reads a layer ahead."""
     first = units[0]
-    layer_bytes = len(data.utterance_ids) * 4 * first.cache.values_per_utterance // len(first.cache.plan.layers)
+    layer_bytes = parts[0].n_utterances * 4 * first.cache.values_per_utterance // len(first.cache.plan.layers)
     jobs = parallel_layers(layer_bytes) if jobs is None else jobs
-    if jobs > 1 and plan.device == "cpu":
+    if jobs > 1 and parts[0].plan.device == "cpu":
         work = joblib.delayed(_fit_or_load)
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch=jobs, max_nbytes="1M")
-        yield from parallel(work(unit, data, plan, covariates, algebra, partial_results) for unit in units)
+        yield from parallel(work(unit, parts, covariates, algebra, partial_results) for unit in units)
         return
     waiting = [unit for unit in units if not partial_results.has(unit.name)]
     with ThreadPoolExecutor(1) as reader:
@@ -89,7 +88,7 @@ def fit_jobs(
                     if near.name not in coming:
                         coming[near.name] = reader.submit(near.cache.read_layer, near.layer, near.rows)
                 waiting.pop(0)
-            yield _fit_or_load(unit, data, plan, covariates, algebra, partial_results, coming.pop(unit.name, None))
+            yield _fit_or_load(unit, parts, covariates, algebra, partial_results, coming.pop(unit.name, None))
 
 
 def fit_on_cluster(client: Any, tasks: list[Task], partial_results: PartialResults) -> Iterator[ProbeResults]:
@@ -110,8 +109,7 @@ def fit_on_cluster(client: Any, tasks: list[Task], partial_results: PartialResul
 
 def fit_layer(
     unit: Job,
-    data: SweepData,
-    plan: SweepPlan,
+    parts: list[RatedPart],
     covariates: CovariateFeatures,
     algebra: Algebra,
     coming: Future[np.ndarray] | None = None,
@@ -120,7 +118,12 @@ def fit_layer(
 
     def work() -> ProbeResults:
         x = coming.result() if coming else unit.cache.read_layer(unit.layer, unit.rows)
-        return layer_probes(x, data, plan, {**unit.keys, "layer": unit.layer}, covariates=covariates, algebra=algebra)
+        keys, results = {**unit.keys, "layer": unit.layer}, NO_RESULTS
+        for part in parts:
+            features = CovariateFeatures(covariates.name, [part.take(f) for f in covariates.features])
+            fitted = layer_probes(part.take(x), part.data, part.plan, keys, covariates=features, algebra=algebra)
+            results += part.in_whole(fitted)
+        return results
 
     return with_threads(THREADS, work)
 
@@ -133,11 +136,10 @@ def with_threads(n: int, work: Callable[[], ProbeResults]) -> ProbeResults:
 
 def _fit_or_load(
     unit: Job,
-    data: SweepData,
-    plan: SweepPlan,
+    parts: list[RatedPart],
     covariates: CovariateFeatures,
     algebra: Algebra,
     partial_results: PartialResults,
     coming: Future[np.ndarray] | None = None,
 ) -> ProbeResults:
-    return partial_results.load_or_compute(unit.name, partial(fit_layer, unit, data, plan, covariates, algebra, coming))
+    return partial_results.load_or_compute(unit.name, partial(fit_layer, unit, parts, covariates, algebra, coming))

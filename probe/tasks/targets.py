@@ -73,6 +73,7 @@ class TargetBuilder:
         splits: list[Split],
         *,
         text_residuals: tuple[str, ...] = (),
+        others: tuple[str, ...] = (),
     ) -> None:
         """Take the names of the targets.
 
@@ -82,7 +83,9 @@ class TargetBuilder:
             classes: nominal targets, in the order of the codes' columns, with the number of classes of each
             splits: whose training rows the residuals are fitted on
             text_residuals: rated targets that also have residuals after the text
+            others: names of the last columns of the ratings, which residuals need and which are no targets themselves
         """
+        self._others = others
         self._names, self._residuals, self._classes, self._splits = names, residuals, classes, splits
         self._text_residuals = text_residuals
         self._columns: list[np.ndarray] = []
@@ -119,9 +122,10 @@ class TargetBuilder:
         for k, name in enumerate(self._names):
             columns = self._append([ratings[:, k]], [-1])
             self._fitted.append(FittedTarget(name, control, seed, columns, ratings[:, k]))
+        every = (*self._names, *self._others)
         for name in self._residuals if residuals else ():
-            others = ratings[:, [self._names.index(o) for o in RESIDUAL_OF[name]]]
-            rest = [residual(ratings[:, self._names.index(name)], others, s.train) for s in self._splits]
+            others = ratings[:, [every.index(o) for o in RESIDUAL_OF[name]]]
+            rest = [residual(ratings[:, every.index(name)], others, s.train) for s in self._splits]
             self._add_by_split(name + RESIDUAL, rest, control, seed)
         for k, name in enumerate(self._text_residuals if text_residuals is not None else ()):
             assert text_residuals is not None
@@ -149,6 +153,7 @@ class TargetBuilder:
         text predicts and the layer does not (Freedman and Lane, 1983). Arguments as of `add`.
         """
         residuals = control in RESIDUAL_CONTROLS
+        ratings = ratings if residuals else ratings[:, : len(self._names)]
         rest = np.empty((len(ratings), 0)) if text_residuals is None or not residuals else text_residuals
         rated = np.column_stack([ratings, rest.reshape(len(ratings), -1)])
         if control in ("random_per_speaker", "permuted_by_speaker"):

@@ -19,6 +19,7 @@ from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.splits import Split
 from layerprobe.probe.weighted_sum.layers import LayerStack, ReadLayer
 from layerprobe.probe.weighted_sum.objective import MixProblem
+from layerprobe.probe.weighted_sum.scaling import contributions
 
 BATCH = 32  # utterances, as in the benchmark
 LEARNING_RATE = 1e-3
@@ -68,7 +69,10 @@ def replay(
     for split in splits:
         trained, stopping = split.inner_folds != 0, split.inner_folds == 0
         rows = np.concatenate([split.test, split.train[stopping]])
-        fitted.append(Split(split.name, split.train[trained], rows, split.inner_folds[trained]))
+        inner_folds = split.inner_folds[trained]
+        if len(np.unique(inner_folds)) < 2:  # nothing is chosen on them, but every set of rows must have some
+            inner_folds = np.arange(len(inner_folds)) % 2
+        fitted.append(Split(split.name, split.train[trained], rows, inner_folds))
     sets = TrainingSets.from_splits(fitted, len(y))
     stack = LayerStack(read, n_layers, sets.order, memory=int(min(memory, 2**62)), device=device)
     if not stack.in_memory:
@@ -134,7 +138,7 @@ def _train(problem: MixProblem, y: np.ndarray, splits: list[Split], seed: int) -
         if (epoch - epochs >= patience).all():
             break
     prediction = kept.double().numpy() * problem.std[set_of_model, target] + problem.mean[set_of_model, target]
-    contribution = kept_weights.double().numpy() * problem.scaling.norm[set_of_model].cpu().numpy()
+    contribution = contributions(kept_weights.double().numpy(), problem.scaling.norm[set_of_model].cpu().numpy())
     fits = []
     for k, split in enumerate(splits):
         columns = slice(k * n_targets, (k + 1) * n_targets)
@@ -144,7 +148,7 @@ def _train(problem: MixProblem, y: np.ndarray, splits: list[Split], seed: int) -
                 development=development[k],
                 development_prediction=prediction[position[development[k]], columns],
                 layer_weights=kept_weights[columns].double().numpy(),
-                contributions=contribution[columns] / contribution[columns].sum(axis=1, keepdims=True),
+                contributions=contribution[columns],
                 n_epochs=epochs[columns],
             )
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from layerprobe.probe.solvers.lbfgs import Minimum, minimise
 from layerprobe.probe.solvers.training_sets import TrainingSets
+from layerprobe.probe.vectors import varies_by_rounding
 from layerprobe.probe.weighted_sum.layers import LayerStack
 from layerprobe.probe.weighted_sum.scaling import Scaling
 
@@ -49,8 +50,8 @@ class MixProblem:
         self.scaling = Scaling.learn(stack, sets, standardise=standardise)
         self.positions = [sets.positions(m) for m in sets.members]
         self.mean = np.stack([y[p].mean(axis=0) for p in self.positions])  # (n_sets, n_targets)
-        std = np.stack([y[p].std(axis=0) for p in self.positions])
-        self.std = np.where(std > 0, std, 1.0)
+        constant = np.stack([varies_by_rounding(y[p]) for p in self.positions])
+        self.std = np.where(constant, 1.0, np.stack([y[p].std(axis=0) for p in self.positions]))
         self._y = torch.from_numpy(y).to(stack.device)
 
     def minimise(

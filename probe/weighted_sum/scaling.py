@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from layerprobe.probe.solvers.training_sets import TrainingSets
+from layerprobe.probe.vectors import FLOAT32_ROUNDING
 from layerprobe.probe.weighted_sum.layers import LayerStack
 
 
@@ -21,9 +23,12 @@ class Scaling:
 
     @classmethod
     def learn(cls, stack: LayerStack, sets: TrainingSets, *, standardise: bool) -> Scaling:
-        """Learn from each set's rows only; without ``standardise`` all layers and features have one scale."""
+        """Learn from each set's rows only; without ``standardise`` all layers and features have one scale.
+
+        A feature that is constant, or varies by rounding alone (`probe.vectors.is_rounding`), has scale 0.
+        """
         means, variances, vary = [], [], []
-        for layer in stack:
+        for k, layer in enumerate(stack):
             sums = {c: _sums(layer[s]) for c, s in sets.cells.items() if c >= 0}
             n = torch.tensor([sum(sums[c].n for c in m) for m in sets.members], device=layer.device)[:, None]
             mean = torch.stack([torch.stack([sums[c].x for c in m]).sum(dim=0) for m in sets.members]) / n
@@ -32,15 +37,28 @@ class Scaling:
             high = torch.stack([torch.stack([sums[c].high for c in m]).amax(dim=0) for m in sets.members])
             means.append(mean)
             variances.append((square - mean**2).clamp_min(0))
-            vary.append((high > low) & (variances[-1] > 0))
+            level = mean + torch.from_numpy(stack.shift(k)).to(mean.device)
+            vary.append((high > low) & (variances[-1].sqrt() > FLOAT32_ROUNDING * level.abs()))
         mean, variance, varies = (torch.stack(parts, dim=1) for parts in (means, variances, vary))
         if not standardise:
             variance = variance.mean(dim=(1, 2), keepdim=True).expand_as(variance)
-            varies = varies | (variance > 0)
+            varies = varies.any(dim=2, keepdim=True).any(dim=1, keepdim=True).expand_as(varies)
         scale = torch.where(varies, 1 / variance.clamp_min(1e-300).sqrt(), 0.0)
         # of centred rows: benchmarks do not centre unstandardised layers, but the intercept absorbs the constant
         norm = (torch.stack(variances, dim=1) * scale**2).sum(dim=2).sqrt()
         return cls(mean.float(), scale.float(), norm.float())
+
+
+def contributions(weights: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """Return what each layer adds to a mix, as fractions that sum to 1; 0 for all where all layers are constant.
+
+    Args:
+        weights: ``(n_models, n_layers)``
+        norms: of the scaled layers, ``(n_layers,)`` or ``(n_models, n_layers)``
+    """
+    sizes = weights * norms
+    total = sizes.sum(axis=1, keepdims=True)
+    return np.asarray(sizes / np.where(total > 0, total, 1.0))
 
 
 @dataclass(frozen=True)

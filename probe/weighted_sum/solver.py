@@ -17,6 +17,7 @@ from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.splits import Split
 from layerprobe.probe.weighted_sum.layers import MEMORY, LayerStack, ReadLayer
 from layerprobe.probe.weighted_sum.objective import LOGIT_UNIT, Basis, MixProblem, Models
+from layerprobe.probe.weighted_sum.scaling import contributions
 
 DEFAULT_PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 LOGIT_STD = 0.1  # standard deviation of the initial layer logits over seeds: close to uniform weights
@@ -38,7 +39,8 @@ class WeightedSumFit:
 
     prediction: np.ndarray  # (n_test, n_targets), of the held-out speakers
     layer_weights: np.ndarray  # (n_targets, n_layers), each row sums to 1
-    contributions: np.ndarray  # (n_targets, n_layers), weight times norm of the scaled layer; each row sums to 1
+    # (n_targets, n_layers), weight times norm of the scaled layer; each row sums to 1, or is 0 where all are constant
+    contributions: np.ndarray
 
 
 # Training set, target, penalty and seed, which identify a model
@@ -132,12 +134,12 @@ class Mixer:
             fits.append([])
             for k, split in enumerate(self._splits):
                 chosen = next(columns)
-                contribution = weights[chosen] * self._problem.scaling.norm[self._sets.outer[k]].cpu().numpy()
+                norms = self._problem.scaling.norm[self._sets.outer[k]].cpu().numpy()
                 fits[-1].append(
                     WeightedSumFit(
                         prediction=prediction[np.ix_(self._position[split.test], chosen)],
                         layer_weights=weights[chosen],
-                        contributions=contribution / contribution.sum(axis=1, keepdims=True),
+                        contributions=contributions(weights[chosen], norms),
                     )
                 )
         return fits

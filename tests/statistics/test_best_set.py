@@ -95,7 +95,7 @@ def test_p_not_best_is_that_by_hand():
 
 def test_a_lower_error_is_the_better_one(rng):
     scores = simulated([0.2, 0.9, 0.5], rng)
-    turned = BootstrapSample(*(-values for values in vars(scores).values()))
+    turned = scores.map(np.negative)
     plain, error = best_set(scores), best_set(turned, lower_is_better=True)
     np.testing.assert_array_equal(plain.p_not_best, error.p_not_best)
     np.testing.assert_array_equal(plain.win_rate, error.win_rate)

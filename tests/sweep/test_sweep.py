@@ -172,13 +172,14 @@ def test_what_is_not_rated_or_not_cached_is_left_out_and_counted(planted, tmp_pa
     cache, _, manifest = planted
     table = manifest.table.copy()
     table.loc[:9, "valence"] = np.nan
+    table.loc[:3, "arousal"] = np.nan
     extra = table.iloc[:3].assign(utterance_id=["n1", "n2", "n3"])
     manifest = Manifest(manifest.path, manifest.header, pd.concat([table, extra], ignore_index=True))
     corpus = sweep([cache], manifest, quick(manifest), out=tmp_path / "run").plan["corpus"]
-    assert (corpus["n_utterances"], corpus["n_not_rated"], corpus["n_not_cached"]) == (N - 10, 10, 3)
+    assert (corpus["n_utterances"], corpus["n_not_rated"], corpus["n_not_cached"]) == (N - 4, 4, 3)
     only = quick(manifest, targets=("arousal",))
     corpus = sweep([cache], manifest, only, out=tmp_path / "only").plan["corpus"]
-    assert (corpus["n_utterances"], corpus["n_not_rated"]) == (N, 0)
+    assert (corpus["n_utterances"], corpus["n_not_rated"]) == (N - 4, 4)
 
 
 def test_what_can_not_be_swept_is_one_sentence(planted, tmp_path):
@@ -192,7 +193,9 @@ def test_what_can_not_be_swept_is_one_sentence(planted, tmp_path):
 
     refused("has no target 'anger'; its header describes arousal, valence", targets=("anger",))
     refused("None of the utterances of .* so there are no ratings", table=manifest.table.assign(utterance_id="x"))
-    refused("rates no cached utterance for all of arousal, valence", table=manifest.table.assign(valence=np.nan))
+    nothing = manifest.table.assign(arousal=np.nan, valence=np.nan)
+    refused("rates no cached utterance for any of arousal, valence", table=nothing)
+    refused("^No held-out utterance has a rating of valence. Name", table=manifest.table.assign(valence=np.nan))
     refused("^1 speaker with 240 utterances can't be ", table=manifest.table.assign(speaker_id="one"))
     refused("^3 speakers with 3 utterances can't be ", table=manifest.table.head(3))
     refused("arousal has one value only in the training speakers", table=manifest.table.assign(arousal=4.0))
