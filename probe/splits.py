@@ -94,7 +94,13 @@ def speaker_folds(groups: np.ndarray, *, n_folds: int, rng: np.random.Generator,
 
 
 def fold_splits(
-    groups: np.ndarray, *, n_folds: int, n_inner_folds: int, rng: np.random.Generator, unit: str = "speaker"
+    groups: np.ndarray,
+    *,
+    n_folds: int,
+    n_inner_folds: int,
+    rng: np.random.Generator,
+    unit: str = "speaker",
+    inner_groups: np.ndarray | None = None,
 ) -> list[Split]:
     """Hold out each outer fold in turn; the other outer folds are its inner folds, so that fits can be shared.
 
@@ -106,6 +112,8 @@ def fold_splits(
         n_inner_folds: inner folds where there are two outer ones
         rng: orders speakers of equal size
         unit: what a group is, for messages
+        inner_groups: ``(n_utterances,)`` what inner folds hold out where one group alone is left to train on; None
+            where that is refused
 
     Raises:
         InputError: if the speakers do not suffice for the outer or the inner folds
@@ -115,7 +123,7 @@ def fold_splits(
     for k in range(n_folds):
         train, test = np.flatnonzero(outer != k), np.flatnonzero(outer == k)
         if n_folds == 2:
-            splits.append(_split(str(k), train, test, groups, n_inner_folds, rng, unit))
+            splits.append(_split(str(k), train, test, groups, n_inner_folds, rng, unit, inner_groups))
         else:
             splits.append(Split(str(k), train, test, np.unique(outer[train], return_inverse=True)[1]))
             assert_disjoint(splits[-1], groups)
@@ -165,31 +173,34 @@ def _split(
     n_inner: int,
     rng: np.random.Generator,
     unit: str = "speaker",
+    inner_groups: np.ndarray | None = None,
 ) -> Split:
-    n_speakers = len(np.unique(groups[train]))
-    if n_speakers < 2:
+    inner = groups if inner_groups is None or len(np.unique(groups[train])) > 1 else inner_groups
+    n_groups = len(np.unique(inner[train]))
+    if n_groups < 2:
         raise InputError(
             f"Holding out {name} leaves one {unit} to train on, and choosing alpha takes two. Add {unit}s."
         )
-    inner = speaker_folds(groups[train], n_folds=min(n_inner, n_speakers), rng=rng)
-    split = Split(name, train, test, inner)
-    assert_disjoint(split, groups)
+    split = Split(name, train, test, speaker_folds(inner[train], n_folds=min(n_inner, n_groups), rng=rng))
+    assert_disjoint(split, groups, inner_groups=inner)
     return split
 
 
-def assert_disjoint(split: Split, groups: np.ndarray) -> None:
+def assert_disjoint(split: Split, groups: np.ndarray, *, inner_groups: np.ndarray | None = None) -> None:
     """Check a split on every run; ``python -O`` does not switch it off.
 
     Args:
         split: outer and inner folds
         groups: ``(n_utterances,)`` a number per speaker or unit
+        inner_groups: ``(n_utterances,)`` what inner folds hold out; None for the same
 
     Raises:
         AssertionError: if a speaker is in train and test, or in two inner folds
     """
     if np.intersect1d(groups[split.train], groups[split.test]).size:
         raise AssertionError("a speaker trains and tests")
-    pairs = np.unique(np.stack([groups[split.train], split.inner_folds]), axis=1)
+    inner = groups if inner_groups is None else inner_groups
+    pairs = np.unique(np.stack([inner[split.train], split.inner_folds]), axis=1)
     if len(np.unique(pairs[0])) != pairs.shape[1]:
         raise AssertionError("a speaker is in two inner folds")
 

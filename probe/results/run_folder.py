@@ -39,7 +39,7 @@ PREDICTIONS, WEIGHTS, PLAN = "predictions.npz", "layer_weights.csv", "plan.toml"
 WEIGHT_COLUMNS = ("encoder", "probe", "target", "control", "fold", "seed", "layer", "weight", "contribution")
 LABELS = ("gender", "corpus")  # columns of a manifest that travel with the predictions
 PREDICTION_KEYS = ("encoder", "probe", "layer", "target", "control", *CONDITIONS, "seed")
-ARRAYS = ("utterance_id", "speaker_id", "fold", *LABELS, "target", "rating", "prediction", "matched_prediction")
+ARRAYS = ("utterance_id", "speaker_id", "unit", "fold", *LABELS, "target", "rating", "prediction", "matched_prediction")
 CHOSEN = "cv_selected"  # the layer of columns whose layer was chosen inside the training speakers
 FUSED_RIDGE, FUSED_WEIGHTED_SUM = "fused_ridge", "fused_weighted_sum"  # of several encoders (`probe.sweep.fusion`)
 TRAINED = "trained"  # the probe of a regressor whose encoders were trained with it (`probe.regressor.train`)
@@ -62,10 +62,11 @@ class Predictions:
     matched: np.ndarray  # (n_utterances, n_columns) float32, mean and deviation matched on training speakers
     gender: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=str))  # (n_utterances,) str, '' if unknown
     corpus: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=str))  # (n_utterances,) str, '' if unknown
+    unit: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=str))  # (n_utterances,) str, '' for the speaker
 
     def __post_init__(self) -> None:
         """Fill labels that no utterance has with ''."""
-        for name in LABELS:
+        for name in (*LABELS, "unit"):
             if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.full(len(self.utterance_id), ""))
 
@@ -146,6 +147,7 @@ def write_run(run: Run, predictions: Predictions) -> None:
         matched_prediction=predictions.matched,
         gender=predictions.gender.astype(str),
         corpus=predictions.corpus.astype(str),
+        unit=predictions.unit.astype(str),
         allow_pickle=False,
         **(arrays | {"column_seed": predictions.columns["seed"].to_numpy(dtype=np.int64)}),
     )
@@ -208,7 +210,7 @@ def read_predictions(folder: Path | str) -> Predictions:
             raise InputError(f"{path} has no array {missing[0]}. Sweep again.")
         check_fingerprint(path, str(file["fingerprint"]), fingerprint)
         columns = pd.DataFrame({key: file[f"column_{key}"] for key in PREDICTION_KEYS})
-        names = ("utterance_id", "speaker_id", "fold", *LABELS)
+        names = ("utterance_id", "speaker_id", "unit", "fold", *LABELS)
         return Predictions(
             **{name: file[name] for name in names},
             targets=file["target"],

@@ -63,7 +63,7 @@ def describe_settings(
             "name": manifest.header.corpus,
             "version": manifest.header.version,
             "notes": manifest.header.notes,
-            "content": manifest.content_hash(),
+            "content": manifest.content_hash(plan.group_by),
         },
         "sweep": plan.to_toml(),
         "encoders": [
@@ -92,17 +92,20 @@ def settings_fingerprint(settings: dict[str, Any]) -> str:
     )
 
 
-def with_counts(settings: dict[str, Any], data: SweepData, counts: dict[str, int]) -> dict[str, Any]:
+def with_counts(
+    settings: dict[str, Any], data: SweepData, counts: dict[str, int], units: dict[str, Any]
+) -> dict[str, Any]:
     """Return the whole content of plan.toml: the settings, and how many utterances and speakers were used.
 
     Args:
         settings: of `describe_settings`
         data: the utterances and their splits
         counts: of the utterances that were used and of those that were not
+        units: tables about what was held out together, of `probe.sweep.held_out.HeldOutUnits`
     """
     n_held_out = sum(len(s.test) for s in data.splits)
     corpus = {**settings["corpus"], **counts, "n_held_out": n_held_out}
-    return {**settings, "corpus": corpus, "folds": fold_counts(data)}
+    return {**settings, "corpus": corpus, **units, "folds": fold_counts(data)}
 
 
 def fold_counts(data: SweepData) -> list[dict[str, Any]]:
