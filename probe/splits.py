@@ -34,7 +34,7 @@ def speaker_groups(speaker_ids: np.ndarray) -> np.ndarray:
 
 
 def joined_units(*labels: np.ndarray) -> np.ndarray:
-    """Return the connected components of utterances: two that share any label, directly or over others, are in one.
+    """Return the connected components of utterances: two with a label in common, directly or over others, are in one.
 
     Args:
         labels: of each kind (speaker, session, audio) a number per utterance, ``(n_utterances,)`` int

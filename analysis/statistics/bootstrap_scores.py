@@ -87,8 +87,8 @@ def bootstrap_scores(
     columns = predictions.columns[wanted].reset_index(drop=True)
     column_of = {str(name): k for k, name in enumerate(predictions.targets)}
     truth = predictions.ratings[:, [column_of[t] for t in columns["target"]]]
-    # Units that were held out as a whole, such as sessions, are resampled as a whole: their utterances share a fold,
-    # and may share more than the speaker.
+    # Units that were held out as a whole, such as sessions, are resampled as a whole: utterances of a session have more
+    # in common than the speaker.
     by_speaker = (predictions.unit == "").all()
     groups = (
         speaker_groups(predictions.speaker_id) if by_speaker else np.unique(predictions.unit, return_inverse=True)[1]

@@ -45,8 +45,8 @@ class ProbingOptions:
     group_by: str | None = option(
         None,
         metavar="COLUMN",
-        help="Column of the manifest whose values folds hold out as a whole, such as session, pair or sentence; speakers "
-        "stay apart, too.",
+        help="Column of the manifest whose values are held out as a whole, such as session, pair or sentence; no "
+        "speaker is in two folds either.",
     )
     allow_shared_speakers: bool = option(
         False, help="With --group-by: let a speaker who is in several groups be in training and test data."

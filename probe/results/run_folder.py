@@ -39,7 +39,7 @@ PREDICTIONS, WEIGHTS, PLAN = "predictions.npz", "layer_weights.csv", "plan.toml"
 WEIGHT_COLUMNS = ("encoder", "probe", "target", "control", "fold", "seed", "layer", "weight", "contribution")
 LABELS = ("gender", "corpus")  # columns of a manifest that travel with the predictions
 PREDICTION_KEYS = ("encoder", "probe", "layer", "target", "control", *CONDITIONS, "seed")
-ARRAYS = ("utterance_id", "speaker_id", "unit", "fold", *LABELS, "target", "rating", "prediction", "matched_prediction")
+ARRAYS = ("utterance_id", "speaker_id", "fold", *LABELS, "target", "rating", "prediction", "matched_prediction")
 CHOSEN = "cv_selected"  # the layer of columns whose layer was chosen inside the training speakers
 FUSED_RIDGE, FUSED_WEIGHTED_SUM = "fused_ridge", "fused_weighted_sum"  # of several encoders (`probe.sweep.fusion`)
 TRAINED = "trained"  # the probe of a regressor whose encoders were trained with it (`probe.regressor.train`)
@@ -147,9 +147,9 @@ def write_run(run: Run, predictions: Predictions) -> None:
         matched_prediction=predictions.matched,
         gender=predictions.gender.astype(str),
         corpus=predictions.corpus.astype(str),
-        unit=predictions.unit.astype(str),
         allow_pickle=False,
         **(arrays | {"column_seed": predictions.columns["seed"].to_numpy(dtype=np.int64)}),
+        **({"unit": predictions.unit.astype(str)} if (predictions.unit != "").any() else {}),
     )
     head = {"format_version": FORMAT_VERSION, "fingerprint": fingerprint}
     (folder / PLAN).write_text(toml_document({**head, **run.plan}), encoding="utf-8")
@@ -210,7 +210,7 @@ def read_predictions(folder: Path | str) -> Predictions:
             raise InputError(f"{path} has no array {missing[0]}. Sweep again.")
         check_fingerprint(path, str(file["fingerprint"]), fingerprint)
         columns = pd.DataFrame({key: file[f"column_{key}"] for key in PREDICTION_KEYS})
-        names = ("utterance_id", "speaker_id", "unit", "fold", *LABELS)
+        names = ("utterance_id", "speaker_id", "fold", *LABELS, *(("unit",) if "unit" in file else ()))
         return Predictions(
             **{name: file[name] for name in names},
             targets=file["target"],

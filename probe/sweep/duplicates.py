@@ -22,8 +22,8 @@ from layerprobe.probe.splits import joined_units
 # Differences of embeddings of the same samples relative to their norm, in float32 and where anything has 16 bits. They
 # come from the order of sums in batches of other sizes.
 ROUNDING, ROUNDING_16_BITS = 1e-5, 4e-3
-# … and at most this fraction of the spread of the utterances, where a layer hardly distinguishes them.
-MAX_OF_SPREAD = 0.01
+# … and at most this fraction of the standard deviation over utterances, where a layer hardly distinguishes them.
+MAX_OF_DEVIATION = 0.01
 MIN_FEATURES = 4  # fewer can be equal by chance
 N_DIRECTIONS, N_SAMPLED = 8, 512  # directions in which the utterances differ most, and utterances that they are of
 ALMOST_THE_SAME_SPAN = 0.9  # overlap of two spans of a file, as a fraction of what both cover
@@ -73,10 +73,10 @@ def equal_rows(layer: np.ndarray, *, rounding: float) -> np.ndarray:
         rounding: norm of a difference that is none, relative to the median norm of the embeddings
     """
     centred = layer - layer.mean(axis=0)
-    spread = float(np.sqrt(np.mean(np.square(centred, dtype=np.float64).sum(axis=1))))
+    deviation = float(np.sqrt(np.mean(np.square(centred, dtype=np.float64).sum(axis=1))))
     norm = float(np.median(np.linalg.norm(layer, axis=1)))
-    radius = min(rounding * norm, MAX_OF_SPREAD * spread)
-    if spread <= np.finfo(np.float32).eps * norm:  # nothing distinguishes the utterances
+    radius = min(rounding * norm, MAX_OF_DEVIATION * deviation)
+    if deviation <= np.finfo(np.float32).eps * norm:  # nothing distinguishes the utterances
         return np.empty((0, 2), dtype=int)
     seen: dict[bytes, int] = {}
     first_of = np.array([seen.setdefault(hashlib.sha256(row).digest(), k) for k, row in enumerate(layer)])
@@ -100,7 +100,7 @@ def _other_spans(one: str, other: str) -> bool:
         [default if m[name] is None else float(m[name]) for m in (a, b)]
         for name, default in (("start", 0.0), ("end", np.inf))
     )
-    if np.isinf(ends).any():  # how long the file is is not known here: only the embeddings can tell
+    if np.isinf(ends).any():  # how long the file is is not known here: only the embeddings show it
         return False
     overlap = max(0.0, min(ends) - max(starts))
     return overlap < ALMOST_THE_SAME_SPAN * (max(ends) - min(starts))

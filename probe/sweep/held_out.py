@@ -95,15 +95,15 @@ class HeldOutUnits:
             )
         if self.unit != "speaker":
             n_shared = shared_speakers(self.speakers, self.units)
-            apart = f"{n_shared} of them in several" if n_shared else "each in one"
+            where = f"{n_shared} of them in several" if n_shared else "each in one"
             found.append(
                 f"Folds hold out {self.unit}: {self.n_groups} values, {len(np.unique(self.speakers))} speakers, "
-                f"{apart}."
+                f"{where}."
             )
         return found
 
     def to_toml(self, policy: str) -> dict[str, Any]:
-        """Return the tables ``held_out`` and ``duplicates`` of plan.toml; the latter only where there are any."""
+        """Return the tables ``held_out`` and ``shared_audio`` of plan.toml; the latter only where there is any."""
         held_out = {
             "unit": self.unit,
             "n_groups": self.n_groups,
@@ -114,7 +114,7 @@ class HeldOutUnits:
         if self.shared_audio is None:
             return {"held_out": held_out}
         found = {**vars(self.shared_audio), "examples": list(self.shared_audio.examples)}
-        return {"held_out": held_out, "duplicates": {"policy": policy, **found, "n_left_out": self.n_left_out}}
+        return {"held_out": held_out, "shared_audio": {"duplicates": policy, **found, "n_left_out": self.n_left_out}}
 
     @property
     def _of_groups(self) -> str:

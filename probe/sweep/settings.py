@@ -22,7 +22,7 @@ DEFAULT_FOLDS = 5
 DEFAULT_INNER_FOLDS = 4  # where the outer folds can't serve
 DEFAULT_PERMUTATIONS = 49  # the least p is a fiftieth, and ridge takes about twice as long as without them
 SPEAKERS: Literal["speakers"] = "speakers"  # as many folds as there are speakers: leave one speaker out
-SPEAKER_ID = "speaker_id"  # the column that folds hold out without being asked
+SPEAKER_ID = "speaker_id"  # the column that folds hold out by default
 PROBES = {
     "mlp": "a small network with one hidden layer: is the finding linear only?",
     "logistic": "multinomial logistic regression of nominal targets",
@@ -61,8 +61,8 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
         folds: outer speaker-disjoint folds; ``"speakers"`` holds out one speaker after the other; None takes the
             manifest's split where it has one, else 5 folds
         test_split: the split that is held out; None takes ``test``, else ``test1``, else ``development``
-        group_by: column of the manifest whose values folds hold out as a whole, such as session; speakers stay apart,
-            too. By default 5 folds, or as many as there are values if those are fewer.
+        group_by: column of the manifest whose values folds hold out as a whole, such as session; no speaker is in
+            two folds either. By default 5 folds, or as many as there are values if those are fewer.
         allow_shared_speakers: whether speakers may be in several values of ``group_by``, and so in several folds
         leave_one_out: as many folds as there are values of ``group_by``, or speakers
         duplicates: a key of `probe.sweep.held_out.DUPLICATES`: utterances with the same audio
