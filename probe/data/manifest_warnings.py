@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from layerprobe.probe.data.audio_hashes import Row, span_of
 from layerprobe.probe.data.audio_reader import Quarantine, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION
 from layerprobe.probe.data.manifest.read import NumberedManifest
-from layerprobe.probe.data.manifest.schema import Target, rater_columns
+from layerprobe.probe.data.manifest.schema import Manifest, Target, rater_columns
+from layerprobe.probe.data.shared_audio import copies
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
@@ -50,7 +52,8 @@ def manifest_warnings(
     differ in case or spaces only. ``speaker-gender``: a speaker with several genders. ``duplicate-audio``: several
     utterances from the same span of one file. ``speaker-in-splits``: a speaker in several of training, development
     and test. ``path-outside-corpus``: files outside the manifest's folder. ``undecodable-audio``: audio that
-    extraction would quarantine.
+    extraction would quarantine. ``same-audio``: utterances of several files with the same samples, such as a FLAC and a
+    WAV of one recording.
 
     Args:
         numbered: a manifest that has been checked, with its row numbers
@@ -66,7 +69,7 @@ def manifest_warnings(
         *_duplicate_audio(table),
         *_speakers_in_splits(table),
         *_paths_outside(table["path"], manifest.path.absolute().parent),
-        *(_undecodable_audio(table, progress or NullProgress()) if audio else ()),
+        *(_decoded_audio(manifest, progress or NullProgress()) if audio else ()),
     ]
     return [ManifestWarning(name, message, tuple(int(n) for n in numbers[rows])) for name, message, rows in found]
 
@@ -149,18 +152,35 @@ def _paths_outside(paths: pd.Series[str], folder: Path) -> Iterator[Finding]:
         yield "path-outside-corpus", message, rows.index.to_numpy()
 
 
-def _undecodable_audio(table: pd.DataFrame, progress: NullProgress) -> Iterator[Finding]:
-    quarantine = Quarantine()
+def _decoded_audio(manifest: Manifest, progress: NullProgress) -> Iterator[Finding]:
+    """Yield audio that can't be decoded, then utterances of several files whose samples are the same."""
+    quarantine, table = Quarantine(), manifest.table
     rows: list[Row] = table.to_dict("records")
+    digests = [f"not decoded {k}" for k in range(len(rows))]
 
-    def decode(row: Row) -> None:
-        read_audio_file(str(row["path"]), sampling_rate=None, max_duration=MAX_DURATION, **span_of(row))
+    def decode(row: Row) -> str:
+        samples = read_audio_file(str(row["path"]), sampling_rate=None, max_duration=MAX_DURATION, **span_of(row))
+        return hashlib.sha256(samples).hexdigest()
 
-    for _ in read_audio(rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress):
-        pass
+    for k, digest in read_audio(rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress):
+        digests[k] = digest
     positions = {name: k for k, name in enumerate(table["utterance_id"])}
     for name, (path, reason) in quarantine.refused.items():
         yield "undecodable-audio", f"{Path(path).name}: {reason}", _rows(positions[name])
+    for same in copies(np.unique(digests, return_inverse=True)[1]):
+        if len({os.path.normpath(path) for path in table["path"].iloc[same]}) > 1:  # else `_duplicate_audio` has it
+            yield "same-audio", _same_audio(manifest, same), same
+
+
+def _same_audio(manifest: Manifest, rows: np.ndarray) -> str:
+    """Return which utterances have the same samples, and in which columns they differ."""
+    part = manifest.table.iloc[rows]
+    ids = ", ".join(map(repr, part["utterance_id"].iloc[:ROWS_SHOWN]))
+    more = f" and {len(part) - ROWS_SHOWN} more" if len(part) > ROWS_SHOWN else ""
+    columns = ("speaker_id", "split", *manifest.targets, *manifest.header.nominal)
+    values = {c: part[c].drop_duplicates().tolist() for c in columns if c in part}
+    differ = [f"{c} {' and '.join(map(str, found[:ROWS_SHOWN]))}" for c, found in values.items() if len(found) > 1]
+    return f"utterances {ids}{more} have the same samples" + (f", but {', '.join(differ)}" if differ else "")
 
 
 def _varying(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.Series[str]]]:
