@@ -69,7 +69,10 @@ def _reader(encoder: dict[str, Any], predictions: Predictions) -> Callable[[str,
     cache = open_cache(encoder["path"])
     if cache.plan.fingerprint() != encoder["fingerprint"]:
         raise InputError(f"{encoder['path']} holds other embeddings than the run was made from. Sweep again.")
+    held_out = encoder["held_out_fingerprint"]
     rows = pd.Index(cache.utterance_ids).get_indexer(pd.Index(predictions.utterance_id))
     if (rows < 0).any():
         raise InputError(f"{encoder['path']} lacks {int((rows < 0).sum())} utterances of the run. Extract them again.")
+    if cache.rows_fingerprint(predictions.utterance_id) != held_out:
+        raise InputError(f"{encoder['path']} was extracted from other recordings or texts than the run. Sweep again.")
     return lambda layer, wanted: cache.read_layer(layer, rows[wanted])

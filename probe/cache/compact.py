@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from layerprobe.probe.cache.generation import GENERATION
 from layerprobe.probe.cache.journal import FILES, JOURNAL
 from layerprobe.probe.cache.layout import METADATA
 from layerprobe.probe.cache.lease import LEASE, LOCK, leased
@@ -15,7 +16,7 @@ from layerprobe.probe.cache.writer import CacheWriter, compaction_folders, resum
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, size_of
 
-REWRITTEN = {JOURNAL, LOCK, LEASE, f"{FILES}/{METADATA}"}  # the new cache has these; other files are copied
+REWRITTEN = {JOURNAL, LOCK, LEASE, GENERATION, f"{FILES}/{METADATA}"}  # the new cache has these; other files are copied
 
 
 def compact(path: Path) -> int:
@@ -30,6 +31,7 @@ def compact(path: Path) -> int:
     if is_remote(path):
         raise InputError(f"{path} is in an object store, where a cache can't be replaced at once. Extract it anew.")
     resume_compaction(path)
+    path = path.resolve()  # of a link the cache is renamed, not the link
     before = size_of(path)
     open_cache(path)  # raises before a lock is put into a folder that is no cache
     fresh, old = compaction_folders(path)

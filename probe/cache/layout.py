@@ -70,6 +70,11 @@ class CacheMismatchError(InputError):
     ) -> None:
         """Name every field that differs, with both values."""
         super().__init__(f"{path} was extracted with {'; '.join(plan.differences(requested))}. {advice}")
+        self._made_of = path, plan, requested, advice
+
+    def __reduce__(self) -> tuple[type[CacheMismatchError], tuple[Path, ExtractionPlan, ExtractionPlan, str]]:
+        """Return what makes the error anew in another process."""
+        return type(self), self._made_of
 
 
 def group_attributes(path: Path) -> dict[str, Any]:

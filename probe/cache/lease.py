@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -179,3 +180,15 @@ def _lives(pid: int) -> bool:
     except PermissionError:
         return True  # of another user
     return True
+
+
+def is_leased(path: Path) -> bool:
+    """Return whether a process writes to a store, according to its lease; nothing is changed."""
+    file = path / LEASE
+    owner = _owner(file)
+    if owner.get("machine") == _machine():
+        return _lives(int(owner["pid"]))
+    try:
+        return file.exists() and _age(file) <= LEASE_SECONDS
+    except OSError:  # the store can only be read, so that its clock can't be read
+        return time.time() - file.stat().st_mtime <= LEASE_SECONDS

@@ -6,6 +6,7 @@ read.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from layerprobe.probe.cache.generation import CacheChangedError, Generation, check_generation, stable_generation
 from layerprobe.probe.cache.journal import CacheDamagedError, n_complete_rows, read_journal
 from layerprobe.probe.cache.labelled import labelled_array
 from layerprobe.probe.cache.layout import (
@@ -33,12 +35,13 @@ from layerprobe.probe.cache.layout import (
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import connect
+from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.layer_names import describe_layers, resolve_layer
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["BLOCK", "Cache", "CacheMismatchError", "block_file", "open_cache", "read_quarantine"]
+__all__ = ["BLOCK", "Cache", "CacheChangedError", "CacheMismatchError", "block_file", "open_cache", "read_quarantine"]
 
 READ_AT_ONCE = 16 * BLOCK  # rows
 
@@ -57,6 +60,7 @@ class Cache:
     quarantine: pd.DataFrame  # utterance_id, path, reason
     array_rows: np.ndarray  # (n_utterances,) row of each utterance in the arrays on disk, ascending
     n_rows: int  # rows on disk, including removed ones
+    generation: Generation  # at opening; the places of rows are right as long as the cache has it
     _embeddings: zarr.Array[Any] = field(repr=False)
 
     @property
@@ -89,6 +93,17 @@ class Cache:
         """Number of values of an utterance: layers times poolings times dim."""
         return int(np.prod(self._embeddings.shape[1:]))
 
+    def rows_fingerprint(self, utterance_ids: Collection[str] | None = None) -> str:
+        """Return the fingerprint of utterances and the hashes of the inputs that their rows were made from.
+
+        Args:
+            utterance_ids: those that count, in any order; None for all. One that the cache lacks changes the
+                fingerprint.
+        """
+        hashes = dict(zip(map(str, self.utterance_ids), self.audio_hashes, strict=True))
+        names = hashes if utterance_ids is None else map(str, utterance_ids)
+        return combined_fingerprint(*sorted(f"{name} {hashes.get(name, '')}" for name in names))
+
     def __len__(self) -> int:
         """Return the number of utterances."""
         return self.n_utterances
@@ -107,11 +122,19 @@ class Cache:
 
         Raises:
             InputError: if there is no such layer or pooling
+            CacheChangedError: if rows were changed or moved since the cache was opened
             CacheDamagedError: if a chunk is missing or its checksum does not match
         """
         index, poolings = self._layer_index(layer), self._pooling_slice(pooling)
-        n = int(self.array_rows[-1]) + 1 if self.n_utterances else 0
         rows = np.arange(self.n_utterances) if rows is None else rows
+        try:
+            embeddings = self._read(index, poolings, rows)
+        finally:  # rows that are being changed may look damaged
+            check_generation(self.path, self.generation)
+        return embeddings
+
+    def _read(self, index: int, poolings: slice, rows: np.ndarray) -> np.ndarray:
+        n = int(self.array_rows[-1]) + 1 if self.n_utterances else 0
         target = np.full(n, -1)  # of each row on disk its row in the result
         target[self.array_rows[rows]] = np.arange(len(rows))
         n_poolings = len(range(len(self.poolings))[poolings])
@@ -229,10 +252,12 @@ def open_cache(path: Path | str) -> Cache:
 
     Raises:
         InputError: if there is no cache at ``path``, or one of another format
+        CacheChangedError: if rows are changed or moved while it is being opened
         CacheDamagedError: if its journal can't be read, or ids or hashes are not what was written
     """
     path = connect(path)
     group = open_group(path, "r")
+    generation = stable_generation(path)
     lines = read_journal(path)
     check_digests(path, lines)
     n = n_complete_rows(lines)
@@ -242,5 +267,6 @@ def open_cache(path: Path | str) -> Cache:
     if short:
         raise CacheDamagedError(f"{path}: {short[0]} is shorter than the {n} rows that the journal names. {ADVICE}")
     live = np.flatnonzero(ids != "")
-    embeddings = open_array(group, "embeddings")
-    return Cache(path, plan, ids[live], hashes[live], read_quarantine(path), live, n, embeddings)
+    embeddings, quarantine = open_array(group, "embeddings"), read_quarantine(path)
+    check_generation(path, generation)
+    return Cache(path, plan, ids[live], hashes[live], quarantine, live, n, generation, embeddings)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from layerprobe.probe.cache.generation import check_generation, read_generation
 from layerprobe.probe.cache.journal import FILES, BlockLine, CacheDamagedError, n_complete_rows, read_journal
 from layerprobe.probe.cache.layout import (
     ARRAYS,
@@ -62,10 +63,11 @@ def verify(path: Path | str, *, progress: NullProgress | None = None) -> list[Da
 
     Raises:
         InputError: if there is no cache at ``path``, or one of another format
+        CacheChangedError: if rows were changed or moved meanwhile
         CacheDamagedError: if its journal can't be read
     """
     path, progress = connect(path), progress or NullProgress()
-    group = open_group(path, "r")
+    group, generation = open_group(path, "r"), read_generation(path)
     plan, lines = read_plan(path, group), read_journal(path)
     found = _metadata_damages(path, group, plan, n_complete_rows(lines))
     readable = not {damage.array for damage in found} & set(ARRAYS)
@@ -76,6 +78,7 @@ def verify(path: Path | str, *, progress: NullProgress | None = None) -> list[Da
             progress.advance(1, f"{len(found)} damaged files")
     finally:
         progress.end()
+    check_generation(path, generation)  # what a process was changing meanwhile may have looked damaged
     return found
 
 

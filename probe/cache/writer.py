@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 
 from layerprobe.probe.cache.create import create_group, is_partial
+from layerprobe.probe.cache.generation import read_generation, start_generation
 from layerprobe.probe.cache.journal import (
     JOURNAL,
     BlockLine,
@@ -153,6 +154,9 @@ class CacheWriter:
             CacheDamagedError: if a block of which rows are replaced or removed can't be read
         """
         self._lease.check()
+        changes_rows = bool(self._changed) or self._tail_changed
+        if changes_rows:
+            start_generation(self.path, rewriting=True)
         for block in sorted(self._changed):
             self._rewrite(block, self._changed[block])
         self._changed = {}
@@ -163,6 +167,8 @@ class CacheWriter:
             self._n_durable, self._tail_changed = len(self._ids), False
             if has_grown:
                 consolidate(self.path)
+        if changes_rows:
+            start_generation(self.path)
         if len(self._block) == BLOCK:
             self._block = []
         write_quarantine(self.path, self._quarantine)
@@ -222,6 +228,7 @@ class CacheWriter:
     def _create(self) -> None:
         self._open_arrays(create_group(self.path, self.plan, self._shape))
         consolidate(self.path)
+        start_generation(self.path)
         rewrite_journal(self.path, [])
         self._adopt([], [], [])
 
@@ -247,6 +254,8 @@ class CacheWriter:
             for row in range(begin, begin + line.rows):
                 if not ids[row]:
                     self._touch(row, self._removed)
+        if read_generation(self.path).rewriting and not (self._changed or self._tail_changed):
+            start_generation(self.path)  # of a killed process that had changed nothing
 
     def _open_arrays(self, group: zarr.Group) -> None:
         self._embeddings, self._id_array, self._hash_array = (open_array(group, name) for name in ARRAYS)
@@ -267,6 +276,7 @@ def resume_compaction(path: Path) -> None:
     """Make the second of the two renamings of a compaction if the process was killed between them."""
     if is_remote(path):  # is never compacted
         return
+    path = path.resolve()
     fresh, old = compaction_folders(path)
     if not path.exists() and fresh.exists() and old.exists():
         fresh.rename(path)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.cache.create import create_labels
+from layerprobe.probe.cache.generation import CacheChangedError, rewritten
 from layerprobe.probe.cache.journal import (
     FILES,
     BlockLine,
@@ -84,32 +85,43 @@ def repair(
     """
     path, progress = connect(path), progress or NullProgress()
     plan = read_plan(path, open_group(path, "r"))
-    text_column = plan.text_column or TRANSCRIPT
     given = extraction_plan(encoder, settings_in(plan))
     if plan != given:
         raise CacheMismatchError(path, plan, given, advice="A repair needs the encoder that the cache was made with.")
     if isinstance(encoder, SpeechEncoder) and encoder.preprocessing_note:
         progress.log(encoder.preprocessing_note)
     with leased(path):
+        if read_plan(path, open_group(path, "r")) != plan:
+            raise CacheChangedError(path)
         _repair_journal(path)
         damages = verify(path, progress=progress)
-        of_metadata = [damage for damage in damages if damage.block is None]
-        if of_metadata:
-            _repair_metadata(path, plan, of_metadata)
-            damages = of_metadata + verify(path, progress=progress)
-        ids = _utterances_of_blocks(path, manifest, sorted({d.block for d in damages if d.block is not None}))
-        hashes = AudioHashes(path / FILES if encoder.reads == "audio" else None)
-        reader = make_input_reader(encoder, manifest.table, hashes, text_column=text_column, max_duration=MAX_DURATION)
-        jobs = jobs or utterances_at_once(encoder)
-        progress.begin("repair", sum(map(len, ids.values())), "utterances")
-        lost: list[tuple[str, str, str]] = []
-        try:
-            for block, names in ids.items():
-                lost += _encode_block(path, block, names, manifest, encoder, reader, jobs, progress)
-        finally:
-            progress.end()
-        if lost:
-            write_quarantine(path, [*read_quarantine(path).itertuples(index=False, name=None), *lost])
+        if not damages:
+            return Repair([], 0, pd.DataFrame(columns=list(QUARANTINE_COLUMNS)))
+        with rewritten(path):
+            return _repair_files(path, damages, manifest, encoder, jobs or utterances_at_once(encoder), progress)
+
+
+def _repair_files(
+    path: Path, damages: list[Damage], manifest: Manifest, encoder: AnyEncoder, jobs: int, progress: NullProgress
+) -> Repair:
+    plan = read_plan(path, open_group(path, "r"))
+    of_metadata = [damage for damage in damages if damage.block is None]
+    if of_metadata:
+        _repair_metadata(path, plan, of_metadata)
+        damages = of_metadata + verify(path, progress=progress)
+    ids = _utterances_of_blocks(path, manifest, sorted({d.block for d in damages if d.block is not None}))
+    hashes = AudioHashes(path / FILES if encoder.reads == "audio" else None)
+    text_column = plan.text_column or TRANSCRIPT
+    reader = make_input_reader(encoder, manifest.table, hashes, text_column=text_column, max_duration=MAX_DURATION)
+    progress.begin("repair", sum(map(len, ids.values())), "utterances")
+    lost: list[tuple[str, str, str]] = []
+    try:
+        for block, names in ids.items():
+            lost += _encode_block(path, block, names, manifest, encoder, reader, jobs, progress)
+    finally:
+        progress.end()
+    if lost:
+        write_quarantine(path, [*read_quarantine(path).itertuples(index=False, name=None), *lost])
     n_encoded = sum(sum(map(bool, names)) for names in ids.values())
     return Repair(damages, n_encoded, pd.DataFrame(lost, columns=list(QUARANTINE_COLUMNS)))
 

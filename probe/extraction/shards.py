@@ -7,6 +7,7 @@ bytes that one process would have written.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pandas as pd
 
 from layerprobe.probe.cache.journal import JOURNAL
 from layerprobe.probe.cache.layout import CacheMismatchError, check_format, read_quarantine
+from layerprobe.probe.cache.lease import leased
 from layerprobe.probe.cache.store import BLOCK, Cache, open_cache
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.manifest.schema import Manifest
@@ -108,13 +110,20 @@ def merge(out: Path | str, manifest: Manifest, *, progress: NullProgress | None 
     leaves the other shards and a cache that the next merge resumes.
 
     Raises:
-        InputError: naming the shards that are missing or incomplete
+        InputError: naming the shards that are missing or incomplete, or one that is being filled
         CacheMismatchError: if the shards were made under different plans
     """
     out, progress = connect(out), progress or NullProgress()
     shards = _found(out)
     if not shards:
         raise InputError(f"{_folder(out)} holds no shards. Fill them with layerprobe extract … --shard 1/N.")
+    with ExitStack() as held:
+        for shard in shards:  # nothing is added to one after it was read and before it is removed
+            held.enter_context(leased(shard.path(out)))
+        return _merge(out, shards, manifest, progress)
+
+
+def _merge(out: Path, shards: list[Shard], manifest: Manifest, progress: NullProgress) -> int:
     caches = [open_cache(shard.path(out)) for shard in shards]
     _check_complete(out, shards, caches, manifest)
     for cache in caches[1:]:

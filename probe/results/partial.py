@@ -6,24 +6,29 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
+from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.results.predictions import HeldOutPrediction, ProbeResults
 
 FOLDER = "partial"
 
 
 class PartialResults:
-    """The folder ``partial`` in a run folder; its files are used by a run with the same fingerprint alone."""
+    """The folder ``partial`` in a run folder.
 
-    def __init__(self, run: Path, fingerprint: str) -> None:
-        """Take the run folder; nothing is written before the first result."""
+    Its files are used by a run with the same fingerprint and the same utterances in the same order alone: a fingerprint
+    does not depend on the order of the manifest's rows, and predictions are kept by row.
+    """
+
+    def __init__(self, run: Path, fingerprint: str, utterance_ids: Iterable[str]) -> None:
+        """Take the run folder and the utterances, in the order of the rows; nothing is written yet."""
         self._folder = run / FOLDER
-        self._fingerprint = fingerprint
+        self._fingerprint = f"{fingerprint}-{combined_fingerprint(*utterance_ids)}"
 
     def load_or_compute(self, name: str, work: Callable[[], ProbeResults]) -> ProbeResults:
         """Return the saved results of that name, or compute and save them."""

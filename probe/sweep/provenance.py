@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,12 @@ from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.version import layerprobe_version
 
 
-def rows_fingerprint(cache: Cache) -> str:
-    """Return the fingerprint of the utterances that a cache holds and of the audio that they were made from."""
-    return combined_fingerprint(
-        *sorted(f"{i} {s}" for i, s in zip(cache.utterance_ids, cache.audio_hashes, strict=True))
-    )
-
-
 def describe_cache(cache: Cache, name: str) -> dict[str, Any]:
     """Return a cache's table in plan.toml; its path is no part of any fingerprint."""
     plan = {"name": name, **cache.plan.to_json(), "fingerprint": cache.plan.fingerprint()}
     return {
         **plan,
-        "rows_fingerprint": rows_fingerprint(cache),
+        "rows_fingerprint": cache.rows_fingerprint(),
         "n_utterances": len(cache.utterance_ids),
         "n_features": cache.values_per_utterance // len(cache.plan.layers),
         "path": str(cache.path.absolute()),
@@ -93,7 +86,7 @@ def settings_fingerprint(settings: dict[str, Any]) -> str:
 
 
 def with_counts(
-    settings: dict[str, Any], data: SweepData, counts: dict[str, int], units: dict[str, Any]
+    settings: dict[str, Any], data: SweepData, counts: dict[str, int], caches: Iterable[Cache]
 ) -> dict[str, Any]:
     """Return the whole content of plan.toml: the settings, and how many utterances and speakers were used.
 
@@ -101,11 +94,19 @@ def with_counts(
         settings: of `describe_settings`
         data: the utterances and their splits
         counts: of the utterances that were used and of those that were not
-        units: tables about what was held out together, of `probe.sweep.held_out.HeldOutUnits`
+        caches: all that the settings name
     """
-    n_held_out = sum(len(s.test) for s in data.splits)
-    corpus = {**settings["corpus"], **counts, "n_held_out": n_held_out}
-    return {**settings, "corpus": corpus, **units, "folds": fold_counts(data)}
+    held_out = data.utterance_ids[np.concatenate([split.test for split in data.splits])]
+    corpus = {**settings["corpus"], **counts, "n_held_out": len(held_out)}
+    fingerprints = {str(cache.path.absolute()): cache.rows_fingerprint(held_out) for cache in caches}
+    tables = {
+        name: [
+            {**table, "held_out_fingerprint": fingerprints[table["path"]]} if "path" in table else table
+            for table in settings[name]
+        ]
+        for name in ("encoders", "random_weights", "covariates")
+    }
+    return {**settings, **tables, "corpus": corpus, "folds": fold_counts(data)}
 
 
 def fold_counts(data: SweepData) -> list[dict[str, Any]]:

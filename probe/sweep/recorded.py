@@ -14,7 +14,6 @@ from layerprobe.probe.filesystem import is_remote, resolve
 from layerprobe.probe.results.run_folder import PLAN, read_plan
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.sweep.covariates import Covariate, LayerCovariate, TranscriptCovariate
-from layerprobe.probe.sweep.provenance import rows_fingerprint
 
 FIELDS = {  # of a plan that each argument of `probe.sweep.settings.plan_sweep` decides
     "targets": ("targets", "nominal", "classes", "residuals", "text_residuals"),
@@ -103,7 +102,7 @@ class RecordedSweep:
         for cache in caches:
             table = tables.get(str(cache.path.absolute()), {})
             same = table.get("fingerprint") == cache.plan.fingerprint()
-            if table and not (same and table.get("rows_fingerprint") == rows_fingerprint(cache)):
+            if table and not (same and table.get("rows_fingerprint") == cache.rows_fingerprint()):
                 found.append(
                     f"Warning: {cache.path} has changed since {self.path} was written ({len(cache.utterance_ids)} "
                     f"utterances, then {table.get('n_utterances')}), so scores may differ."

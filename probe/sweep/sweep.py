@@ -113,13 +113,13 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     dataset = with_text_residuals(make_dataset([*studied, *others], manifest, plan), plan)
     for note in dataset.notes:
         progress.log(note)
-    partial_results = PartialResults(out, fingerprint)
+    partial_results = PartialResults(out, fingerprint, dataset.data.utterance_ids)
     features = CovariateFeatures(JOINED.join(c.name for c in parsed), [c.features(dataset) for c in parsed])
     fits = _Fits(named, untrained, dataset, plan, features, partial_results, progress)
     results = _fit_all(fits, jobs=jobs, dask=dask)
     run = Run(
         fingerprint,
-        with_counts(settings, dataset.data, dataset.counts, dataset.units),
+        {**with_counts(settings, dataset.data, dataset.counts, [*studied, *others]), **dataset.units},
         score_table(results.scores, {n: c.plan.layers for n, c in named.items()}),
         pd.DataFrame(results.weights, columns=list(WEIGHT_COLUMNS)),
         joint_quarantine(studied, names),

@@ -19,6 +19,7 @@ from helpers.command_line import script_environment
 
 from layerprobe.probe.cache.journal import FILES, JOURNAL, read_journal
 from layerprobe.probe.cache.layout import block_file
+from layerprobe.probe.cache.lease import LEASE
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.cache.writer import CacheWriter
@@ -136,7 +137,11 @@ def test_at_no_moment_of_a_removal_has_an_utterance_a_row_of_nan(tmp_path, monke
             patch.setattr(zarr.Array, "__setitem__", write)
             with pytest.raises(Killed):
                 writer.flush()
-        cache = open_cache(tmp_path / "a.zarr")
+        with pytest.raises(InputError, match="can't be read while another process replaces or removes utterances"):
+            open_cache(tmp_path / "a.zarr")
+        shutil.copytree(tmp_path / "a.zarr", tmp_path / "killed.zarr")
+        (tmp_path / "killed.zarr" / LEASE).unlink()  # as when its owner is dead
+        cache = open_cache(tmp_path / "killed.zarr")
         assert (gone in cache.utterance_ids) == (n_writes == 0)
         assert np.isfinite(cache.read_rows(np.arange(len(cache)))).all()
     assert gone not in open_cache(tmp_path / "a.zarr").utterance_ids

@@ -112,7 +112,9 @@ def test_every_key_of_plan_and_findings_is_described(reported):
     caches = ("encoders", "random_weights", "covariates")
     extra = {f"covariates.{n}" for n in ("layer", "name", "n_features", "n_utterances", "path", "fingerprint")}
     extra |= {f"random_weights.{n.removeprefix('covariates.')}" for n in extra}
-    extra |= {f"{c}.rows_fingerprint" for c in caches[1:]} | {f"{c}.{n}" for c in caches for n in of_extraction}
+    extra |= {f"{c}.{n}" for c in caches[1:] for n in ("rows_fingerprint", "held_out_fingerprint")} | {
+        f"{c}.{n}" for c in caches for n in of_extraction
+    }
     own = fields_of("RUN/plan.toml")
     assert differences("RUN/plan.toml", [n for n in names if n in own or n not in extra]) == COMPLETE
     content = json.loads((reported / "findings.json").read_text())
@@ -158,6 +160,8 @@ def test_journal_lease_and_regressor_have_the_documented_keys(cache, trained_mod
     assert differences("NAME.zarr/extraction/lease.json", list(lease)) == COMPLETE
     for line in (cache.path / "extraction" / "journal.jsonl").read_text().splitlines():
         assert differences("NAME.zarr/extraction/journal.jsonl", list(json.loads(line))) == COMPLETE
+    generation = json.loads((cache.path / "extraction" / "generation.json").read_text())
+    assert differences("NAME.zarr/extraction/generation.json", list(generation)) == COMPLETE
     content = json.loads((trained_models / "trained" / "regressor.json").read_text())
     assert differences("TRAINED/regressor.json", list(content)) == COMPLETE
 
