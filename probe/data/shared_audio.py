@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+DUPLICATES = {
+    "group": "all utterances with the same audio are in the same fold",
+    "drop": "the first utterance of each recording is kept",
+    "error": "the sweep stops, and names them",
+}
 EXAMPLES = 3  # pairs that are named
 
 
@@ -32,6 +37,11 @@ class SharedAudio:
         recordings = f"{self.n_recordings} recording{'' if self.n_recordings == 1 else 's'}"
         counts = "; ".join([f"{recordings}, first {self.examples[0]}", *facts])
         return f"{self.n_utterances} utterances have the same audio as another one ({counts})"
+
+
+def handled_text(policy: str, n_left_out: int) -> str:
+    """Return what a key of `DUPLICATES` did, with the number of utterances that were left out."""
+    return DUPLICATES[policy] + (f", {n_left_out} were left out" if n_left_out else "")
 
 
 def copies(recordings: np.ndarray) -> list[np.ndarray]:

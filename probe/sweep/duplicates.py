@@ -1,7 +1,9 @@
-"""The same audio under several ids, by the cache: equal audio hashes, or equal embeddings of files in other formats.
+"""The same audio under several ids: equal audio hashes, or equal embeddings that the audio files confirm.
 
-A hash is of a file's bytes, so that a FLAC and a WAV of one recording differ in it. Their samples are the same, and so
-are their embeddings, within rounding. Copies that were compressed with loss or resampled are not recognised.
+An audio hash is of a file's bytes, so that a FLAC and a WAV of one recording differ in it, and so does a copy at
+another sampling rate. Their embeddings are close: with two encoders, 16-bit copies were at 0.0002 to 0.03 standard
+deviations (root mean square over features), copies at 44.1 kHz or as OGG at 0.02 to 0.12, and other recordings at 0.4
+or more. Pairs that close are compared by their waveforms; embeddings of the same bits need no comparison.
 """
 
 from __future__ import annotations
@@ -9,92 +11,148 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from layerprobe.probe.cache.store import Cache
+from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file
+from layerprobe.probe.data.audio_hashes import Row, span_of
 from layerprobe.probe.splits import joined_units
 
-# Differences of embeddings of the same samples relative to their norm, in float32 and where anything has 16 bits. They
-# come from the order of sums in batches of other sizes.
-ROUNDING, ROUNDING_16_BITS = 1e-5, 4e-3
-# … and at most this fraction of the standard deviation over utterances, where a layer hardly distinguishes them.
-MAX_OF_DEVIATION = 0.01
+CLOSE = 0.15  # root mean square difference over standardised features of pairs that are compared by their waveforms
+INDISTINGUISHABLE = 1e-4  # … of pairs that are the same where an audio file can't be read
 MIN_FEATURES = 4  # fewer can be equal by chance
-N_DIRECTIONS, N_SAMPLED = 8, 512  # directions in which the utterances differ most, and utterances that they are of
+NEIGHBOURS = 3  # close ones of an utterance that are compared
+N_DIRECTIONS, N_SAMPLED = 64, 512  # directions in which the utterances differ most, and utterances that they are of
+AT_ONCE = 256  # utterances that are compared with all others at once
+RATE, MAX_LAG, MIN_CORRELATION = 8_000, 0.1, 0.99  # Hz, seconds and peak of the cross-correlation of two waveforms
 ALMOST_THE_SAME_SPAN = 0.9  # overlap of two spans of a file, as a fraction of what both cover
 SPAN = re.compile(r"^(?P<file>\S+)(?: start (?P<start>\S+))?(?: end (?P<end>\S+))?$")
 
 
-def recordings_of(caches: Sequence[Cache], utterance_ids: np.ndarray) -> np.ndarray | None:
+def recordings_of(caches: Sequence[Cache], rows: pd.DataFrame) -> np.ndarray | None:
     """Return a number per recording for utterances that all caches hold; equal ones mean the same audio.
 
     Spans of one file are different recordings unless they are almost the same span.
 
     Args:
         caches: those of text encoders are not read
-        utterance_ids: ``(n_utterances,)`` strings
+        rows: of the manifest, with ``utterance_id`` and ``path``, and ``start`` and ``end`` where it has them
 
     Returns:
         ``(n_utterances,)``, or None if no cache is of audio
     """
     of_audio = [cache for cache in caches if cache.plan.text_column is None]
-    if not of_audio:
+    if not of_audio or not len(rows):
         return None
-    rows = [np.asarray(pd.Index(c.utterance_ids).get_indexer(pd.Index(utterance_ids))) for c in of_audio]
-    hashes = [c.audio_hashes[r].astype(str) for c, r in zip(of_audio, rows, strict=True)]
+    n, ids = len(rows), pd.Index(rows["utterance_id"])
+    indices = [np.asarray(pd.Index(c.utterance_ids).get_indexer(ids)) for c in of_audio]
+    hashes = [c.audio_hashes[i].astype(str) for c, i in zip(of_audio, indices, strict=True)]
     labels = [np.unique(of_cache, return_inverse=True)[1] for of_cache in hashes]
-    pairs, n = None, len(utterance_ids)
-    for cache, wanted in zip(of_audio, rows, strict=True):
+    pairs: dict[tuple[int, int], float] | None = None
+    for cache, index in zip(of_audio, indices, strict=True):
         if cache.plan.is_stack and cache.dim * len(cache.poolings) >= MIN_FEATURES:
-            layer = cache.read_layer(cache.layers[len(cache.layers) // 2], wanted)
-            low = cache.plan.storage_dtype != "float32" or "float32" not in cache.plan.precision
-            found = equal_rows(layer, rounding=ROUNDING_16_BITS if low else ROUNDING)
+            found = close_rows(cache.read_layer(cache.layers[len(cache.layers) // 2], index))
             # the same audio is the same to every encoder
-            pairs = found if pairs is None else pairs[np.isin(pairs @ [n, 1], found @ [n, 1])]
-    if pairs is not None:
-        kept = np.array([not _other_spans(hashes[0][a], hashes[0][b]) for a, b in pairs], dtype=bool)
-        graph = coo_array((np.ones(kept.sum()), tuple(pairs[kept].T)), shape=(n, n))
-        labels.append(connected_components(graph, directed=False)[1])
-    return joined_units(*labels)
+            pairs = found if pairs is None else {p: min(d, pairs[p]) for p, d in found.items() if p in pairs}
+    same = [
+        pair
+        for pair, distance in sorted((pairs or {}).items())
+        if hashes[0][pair[0]] != hashes[0][pair[1]]
+        and not _other_spans(hashes[0][pair[0]], hashes[0][pair[1]])
+        and (distance == 0 or _same_audio(rows, pair, distance))
+    ]
+    _waveform.cache_clear()
+    graph = coo_array((np.ones(len(same)), tuple(np.array(same, dtype=int).reshape(-1, 2).T)), shape=(n, n))
+    return joined_units(*labels, connected_components(graph, directed=False)[1])
 
 
-def equal_rows(layer: np.ndarray, *, rounding: float) -> np.ndarray:
-    """Return the pairs of utterances whose embeddings are the same within rounding, ``(n_pairs, 2)``, the lower first.
+def close_rows(layer: np.ndarray) -> dict[tuple[int, int], float]:
+    """Return the pairs of utterances whose embeddings are closer than `CLOSE`, with their distances.
 
-    Of three or more equal utterances each is paired with the first.
+    A distance is 0 for the same bits alone. Of several utterances with the same bits each is paired with the first.
 
     Args:
         layer: ``(n_utterances, n_features)`` float32
-        rounding: norm of a difference that is none, relative to the median norm of the embeddings
     """
-    centred = layer - layer.mean(axis=0)
-    deviation = float(np.sqrt(np.mean(np.square(centred, dtype=np.float64).sum(axis=1))))
-    norm = float(np.median(np.linalg.norm(layer, axis=1)))
-    radius = min(rounding * norm, MAX_OF_DEVIATION * deviation)
-    if deviation <= np.finfo(np.float32).eps * norm:  # nothing distinguishes the utterances
-        return np.empty((0, 2), dtype=int)
     seen: dict[bytes, int] = {}
-    first_of = np.array([seen.setdefault(hashlib.sha256(row).digest(), k) for k, row in enumerate(layer)])
-    is_copy = first_of != np.arange(len(layer))
-    exact, first = np.column_stack([first_of, np.arange(len(layer))])[is_copy], np.flatnonzero(~is_copy)
-    sampled = centred[np.linspace(0, len(layer) - 1, min(N_SAMPLED, len(layer))).astype(int)]
+    first_of = [seen.setdefault(hashlib.sha256(row).digest(), k) for k, row in enumerate(layer)]
+    found = {(first, k): 0.0 for k, first in enumerate(first_of) if first != k}
+    z, deviation = layer[(rows := np.unique(first_of))], layer.std(axis=0, dtype=np.float64)
+    varies = deviation > 1e-6 * np.abs(layer).max(axis=0)
+    if varies.sum() < MIN_FEATURES or len(rows) < 2:
+        return found if len(rows) > 1 else {}  # if all are the same, nothing is known of the audio
+    z = ((z - layer.mean(axis=0))[:, varies] / deviation[varies]).astype(np.float32)
+    sampled = z[np.linspace(0, len(z) - 1, min(N_SAMPLED, len(z))).astype(int)]
     directions = np.linalg.svd(sampled, full_matrices=False)[2][:N_DIRECTIONS]
-    # a projection on orthogonal directions shortens a difference, so that no pair is missed
-    near = cKDTree(centred[first] @ directions.T).query_pairs(2 * radius, output_type="ndarray")
-    near = first[near]
-    distances = np.linalg.norm(layer[near[:, 0]].astype(np.float64) - layer[near[:, 1]], axis=1)
-    return np.concatenate([exact, np.sort(near[distances <= radius], axis=1)])
+    pairs, distances = _within(z, z @ directions.T)
+    n_of = np.zeros(len(z), dtype=int)
+    for k in np.argsort(distances, kind="stable"):
+        a, b = np.sort(pairs[k])
+        if max(n_of[a], n_of[b]) < NEIGHBOURS:
+            n_of[[a, b]] += 1
+            found[int(rows[a]), int(rows[b])] = max(float(distances[k]), np.finfo(float).tiny)
+    return found
+
+
+def _within(z: np.ndarray, projected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of rows closer than `CLOSE`, ``(n_pairs, 2)``, and their distances, ``(n_pairs,)``.
+
+    A projection on orthogonal directions shortens a difference, so that comparing projections first misses no pair.
+
+    Args:
+        z: standardised features, ``(n_rows, n_features)``
+        projected: the same on a few orthogonal directions, ``(n_rows, n_directions)``
+    """
+    reach, squares = 1.01 * CLOSE**2 * z.shape[1], np.square(projected).sum(axis=1)
+    found, distances = [np.empty((0, 2), dtype=int)], [np.empty(0)]
+    for begin in range(0, len(z), AT_ONCE):
+        block = slice(begin, begin + AT_ONCE)
+        near = squares[block, None] + squares[begin:] - 2 * (projected[block] @ projected[begin:].T) <= reach
+        a, b = np.nonzero(near)
+        a, b = a[b > a] + begin, b[b > a] + begin
+        for part in np.array_split(np.arange(len(a)), len(a) // 4096 + 1):
+            distance = np.sqrt(np.mean((z[a[part]] - z[b[part]]) ** 2, axis=1, dtype=np.float64))
+            close = distance <= CLOSE
+            found.append(np.column_stack([a[part], b[part]])[close])
+            distances.append(distance[close])
+    return np.concatenate(found), np.concatenate(distances)
+
+
+def _same_audio(rows: pd.DataFrame, pair: tuple[int, int], distance: float) -> bool:
+    """Return whether the waveforms of two utterances are the same but for noise, gain, and a short shift."""
+    spans: list[Row] = rows.iloc[list(pair)].to_dict("records")
+    a, b = (_waveform(str(row["path"]), tuple(span_of(row).items())) for row in spans)
+    if a is None or b is None:
+        return distance <= INDISTINGUISHABLE
+    lag = round(MAX_LAG * RATE)
+    if abs(len(a) - len(b)) > lag:
+        return False
+    n = next_fast_len(max(len(a), len(b)) + lag)
+    correlation = irfft(rfft(a, n) * np.conj(rfft(b, n)), n)
+    peak = np.abs(np.concatenate([correlation[: lag + 1], correlation[-lag:]])).max()
+    return bool(peak >= MIN_CORRELATION * np.linalg.norm(a) * np.linalg.norm(b))
+
+
+@lru_cache(maxsize=64)
+def _waveform(path: str, span: tuple[tuple[str, float], ...]) -> np.ndarray | None:
+    """Return the waveform without its mean, ``(n_samples,)`` float64 at `RATE`; None if it can't be read."""
+    try:
+        samples = read_audio_file(path, sampling_rate=RATE, **dict(span)).astype(np.float64)
+    except InvalidAudioError:
+        return None
+    return samples - samples.mean()
 
 
 def _other_spans(one: str, other: str) -> bool:
     """Return whether two hashes name clearly different spans of the same file."""
     a, b = SPAN.match(one), SPAN.match(other)
-    if a is None or b is None or a["file"] != b["file"] or one == other:
+    if a is None or b is None or a["file"] != b["file"]:
         return False
     starts, ends = (
         [default if m[name] is None else float(m[name]) for m in (a, b)]

@@ -11,16 +11,11 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.cache.store import Cache
-from layerprobe.probe.data.shared_audio import SharedAudio, copies, count_shared, have_other_ratings
+from layerprobe.probe.data.shared_audio import SharedAudio, copies, count_shared, handled_text, have_other_ratings
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import joined_units, speaker_groups
 from layerprobe.probe.sweep.duplicates import recordings_of
 
-DUPLICATES = {
-    "group": "all utterances with the same audio are in the same fold",
-    "drop": "the first utterance of each recording is kept",
-    "error": "the sweep stops, and names them",
-}
 NO_VALUE = ("", "unknown", "nan", "none", "null", "na", "n/a", "?", "-")  # in lower case, of a column that groups
 
 
@@ -32,7 +27,7 @@ class HoldOut:
     nominal: tuple[str, ...]
     group_by: str  # column of the manifest; "" for speakers alone
     shared_speakers: bool  # whether speakers of one group may be in others
-    duplicates: str  # a key of `DUPLICATES`
+    duplicates: str  # a key of `probe.data.shared_audio.DUPLICATES`
     test_split: str | None  # None with folds
 
 
@@ -85,8 +80,8 @@ class HeldOutUnits:
         """Return a sentence on duplicates and one on units that are no speakers, for a command to print."""
         found = []
         if self.shared_audio is not None:
-            left_out = f"; {self.n_left_out} were left out" if self.n_left_out else ""
-            found.append(f"{self.shared_audio}: {DUPLICATES[policy]} (--duplicates {policy}){left_out}.")
+            handled = handled_text(policy, self.n_left_out)
+            found.append(f"{self.shared_audio}: {handled} (--duplicates {policy}).")
         sizes = np.unique(self.units, return_counts=True)[1]
         if self.joined_by:
             found.append(
@@ -138,7 +133,7 @@ def hold_out(rows: pd.DataFrame, caches: Sequence[Cache], choice: HoldOut) -> He
         none = np.empty(0, dtype=int)
         return HeldOutUnits(rows, none, none, choice.group_by or "speaker", 0, "", None, 0)
     ids, speakers = rows["utterance_id"].to_numpy(dtype=object), speaker_groups(rows["speaker_id"].to_numpy())
-    recordings = recordings_of(caches, ids)
+    recordings = recordings_of(caches, rows)
     recordings = np.arange(len(rows)) if recordings is None else recordings
     ratings = _ratings(rows, choice)
     shared = count_shared(recordings, ids, speakers, ratings)
@@ -221,7 +216,7 @@ def _left_out(
             if have_other_ratings(ratings[rows]):
                 raise InputError(
                     f"{' and '.join(map(str, ids[rows][:2]))} have the same audio and other ratings, so there is no "
-                    "telling which to keep. Correct the manifest, or use --duplicates group."
+                    "saying which to keep. Correct the manifest, or use --duplicates group."
                 )
             out[rows[rows != (held_out if len(held_out) else rows)[0]]] = True
         elif len(held_out) and splits is not None:  # rows of a fixed split can't move to one side

@@ -7,10 +7,11 @@ from typing import Literal
 
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
+from layerprobe.probe.data.shared_audio import DUPLICATES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
-from layerprobe.probe.sweep.held_out import DUPLICATES, HeldOutUnits, HoldOut, hold_out
+from layerprobe.probe.sweep.held_out import HeldOutUnits, HoldOut, hold_out
 from layerprobe.probe.sweep.inputs import usable_rows
 from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
 from layerprobe.probe.tasks.controls import CONTROLS, DEFAULT_CONTROLS, WITHOUT_SPEAKERS
@@ -65,7 +66,7 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
             two folds either. By default 5 folds, or as many as there are values if those are fewer.
         allow_shared_speakers: whether speakers may be in several values of ``group_by``, and so in several folds
         leave_one_out: as many folds as there are values of ``group_by``, or speakers
-        duplicates: a key of `probe.sweep.held_out.DUPLICATES`: utterances with the same audio
+        duplicates: a key of `probe.data.shared_audio.DUPLICATES`: utterances with the same audio
         weighted_sum_seeds: number of seeds of the weighted sum; 0 leaves all mixes out
         mixes: keys of `probe.sweep.mix_probes.MIXES`
         probes: keys of `PROBES`, in addition to ridge
