@@ -68,7 +68,7 @@ def _probes(study: Study) -> Iterator[str]:
     yield (
         f"Ridge regressions were fitted per layer and target to embeddings standardised on the training speakers, and "
         f"scored in {_protocol(plan)}; the penalty was chosen among {len(sweep['alphas'])} per target and layer on "
-        f"{sweep['n_inner_folds']} inner {'speaker' if not sweep.get('group_by') else sweep['group_by']}-disjoint folds."
+        f"{sweep['n_inner_folds']} inner {sweep.get('group_by') or 'speaker'}-disjoint folds."
     )
     yield (
         f"Scores are {METRIC_NAMES[study.metric]} over all {corpus['n_held_out']:,} held-out utterances; the "
@@ -78,7 +78,7 @@ def _probes(study: Study) -> Iterator[str]:
 
 
 def _protocol(plan: dict[str, Any]) -> str:
-    """Return what was held out, and how many of these there are."""
+    """Return what was held out, with the numbers of groups and speakers."""
     sweep, units, n_speakers = plan["sweep"], plan.get("held_out", {}), plan["corpus"]["n_speakers"]
     folds, group_by = sweep.get("n_folds"), sweep.get("group_by")
     if not folds:
@@ -93,7 +93,7 @@ def _protocol(plan: dict[str, Any]) -> str:
         counts = f"({units['n_groups']} {plural(group_by)}, {n_speakers} speakers, {shared})"
         disjoint = f"{plural(group_by)} {counts}"
     if folds == units.get("n_units"):
-        joined = ", of which those with a speaker in common are one" if units["n_units"] < units["n_groups"] else ""
+        joined = ", of which those with something in common are one" if units["n_units"] < units["n_groups"] else ""
         return f"cross-validation leaving one {unit} out{joined} {counts}"
     return f"{folds}-fold cross-validation with disjoint {disjoint}"
 
