@@ -60,13 +60,14 @@ def recordings_of(caches: Sequence[Cache], rows: pd.DataFrame) -> np.ndarray | N
             found = close_rows(cache.read_layer(cache.layers[len(cache.layers) // 2], index))
             # the same audio is the same to every encoder
             pairs = found if pairs is None else {p: min(d, pairs[p]) for p, d in found.items() if p in pairs}
-    same = [
-        pair
-        for pair, distance in sorted((pairs or {}).items())
-        if hashes[0][pair[0]] != hashes[0][pair[1]]
-        and not _other_spans(hashes[0][pair[0]], hashes[0][pair[1]])
-        and (distance == 0 or _same_audio(rows, pair, distance))
-    ]
+    spans = _spans(hashes[0])
+    files, bounded = spans["file"].to_numpy(), np.isfinite(spans["end"].to_numpy())
+    same = _equal_spans(spans)
+    for (a, b), distance in sorted((pairs or {}).items()):
+        # two spans of a file are others, however alike: only of a whole file it is not known how long it is
+        others = files[a] == files[b] and bounded[a] and bounded[b]
+        if hashes[0][a] != hashes[0][b] and not others and (distance == 0 or _same_audio(rows, (a, b), distance)):
+            same.append((a, b))
     _waveform.cache_clear()
     graph = coo_array((np.ones(len(same)), tuple(np.array(same, dtype=int).reshape(-1, 2).T)), shape=(n, n))
     return joined_units(*labels, connected_components(graph, directed=False)[1])
@@ -149,16 +150,22 @@ def _waveform(path: str, span: tuple[tuple[str, float], ...]) -> np.ndarray | No
     return samples - samples.mean()
 
 
-def _other_spans(one: str, other: str) -> bool:
-    """Return whether two hashes name clearly different spans of the same file."""
-    a, b = SPAN.match(one), SPAN.match(other)
-    if a is None or b is None or a["file"] != b["file"]:
-        return False
-    starts, ends = (
-        [default if m[name] is None else float(m[name]) for m in (a, b)]
-        for name, default in (("start", 0.0), ("end", np.inf))
-    )
-    if np.isinf(ends).any():  # how long the file is is not known here: only the embeddings show it
-        return False
-    overlap = max(0.0, min(ends) - max(starts))
-    return overlap < ALMOST_THE_SAME_SPAN * (max(ends) - min(starts))
+def _spans(hashes: np.ndarray) -> pd.DataFrame:
+    """Return ``file``, ``start`` and ``end`` (seconds; 0 and infinity where there is none) of each audio hash."""
+    found = [m.groupdict() if (m := SPAN.match(h)) else {"file": h} for h in hashes.tolist()]
+    table = pd.DataFrame(found, columns=["file", "start", "end"])
+    return table.assign(start=table["start"].astype(float).fillna(0.0), end=table["end"].astype(float).fillna(np.inf))
+
+
+def _equal_spans(spans: pd.DataFrame) -> list[tuple[int, int]]:
+    """Return the pairs of almost the same span of one file."""
+    pairs = []
+    bounded = spans[np.isfinite(spans["end"]) & spans.duplicated("file", keep=False)].sort_values(["file", "start"])
+    rows = list(bounded.itertuples())
+    for k, (index, file, start, end) in enumerate(rows):
+        for later, other, begins, ends in rows[k + 1 :]:
+            if other != file or begins - start > (1 - ALMOST_THE_SAME_SPAN) * (end - start):
+                break
+            if min(end, ends) - begins >= ALMOST_THE_SAME_SPAN * (max(end, ends) - start):
+                pairs.append((int(index), int(later)))
+    return pairs
