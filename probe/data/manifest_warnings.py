@@ -160,7 +160,7 @@ def _decoded_audio(manifest: Manifest, progress: NullProgress) -> Iterator[Findi
 
     def decode(row: Row) -> str:
         samples = read_audio_file(str(row["path"]), sampling_rate=None, max_duration=MAX_DURATION, **span_of(row))
-        return hashlib.sha256(samples).hexdigest()
+        return hashlib.sha256(samples.tobytes()).hexdigest()
 
     for k, digest in read_audio(rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress):
         digests[k] = digest

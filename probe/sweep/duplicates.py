@@ -27,7 +27,7 @@ from layerprobe.probe.splits import joined_units
 CLOSE = 0.15  # root mean square difference over standardised features of pairs that are compared by their waveforms
 INDISTINGUISHABLE = 1e-4  # … of pairs that are the same where an audio file can't be read
 MIN_FEATURES = 4  # fewer can be equal by chance
-NEIGHBOURS = 3  # close ones of an utterance that are compared
+MAX_CLOSE = 3  # close ones of an utterance that are compared
 N_DIRECTIONS, N_SAMPLED = 64, 512  # directions in which the utterances differ most, and utterances that they are of
 AT_ONCE = 256  # utterances that are compared with all others at once
 RATE, MAX_LAG, MIN_CORRELATION = 8_000, 0.1, 0.99  # Hz, seconds and peak of the cross-correlation of two waveforms
@@ -95,7 +95,7 @@ def close_rows(layer: np.ndarray) -> dict[tuple[int, int], float]:
     n_of = np.zeros(len(z), dtype=int)
     for k in np.argsort(distances, kind="stable"):
         a, b = np.sort(pairs[k])
-        if max(n_of[a], n_of[b]) < NEIGHBOURS:
+        if max(n_of[a], n_of[b]) < MAX_CLOSE:
             n_of[[a, b]] += 1
             found[int(rows[a]), int(rows[b])] = max(float(distances[k]), np.finfo(float).tiny)
     return found
@@ -147,7 +147,7 @@ def _waveform(path: str, span: tuple[tuple[str, float], ...]) -> np.ndarray | No
         samples = read_audio_file(path, sampling_rate=RATE, **dict(span)).astype(np.float64)
     except InvalidAudioError:
         return None
-    return samples - samples.mean()
+    return np.asarray(samples - samples.mean())
 
 
 def _spans(hashes: np.ndarray) -> pd.DataFrame:

@@ -215,8 +215,8 @@ def _left_out(
         if choice.duplicates == "drop":
             if have_other_ratings(ratings[rows]):
                 raise InputError(
-                    f"{' and '.join(map(str, ids[rows][:2]))} have the same audio and other ratings, so there is no "
-                    "saying which to keep. Correct the manifest, or use --duplicates group."
+                    f"{' and '.join(map(str, ids[rows][:2]))} have the same audio and other ratings, so it is "
+                    "not known which to keep. Correct the manifest, or use --duplicates group."
                 )
             out[rows[rows != (held_out if len(held_out) else rows)[0]]] = True
         elif len(held_out) and splits is not None:  # rows of a fixed split can't move to one side

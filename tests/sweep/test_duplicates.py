@@ -66,7 +66,7 @@ def test_where_files_are_gone_equal_hashes_and_equal_embeddings_remain(extracted
     assert ("noise.wav", "v5.wav") not in same(recordings_of([cache], gone), gone)
 
 
-def test_the_same_transcript_twice_is_no_audio_and_a_text_cache_says_nothing(tmp_path, rng):
+def test_the_same_transcript_twice_is_no_audio_and_a_text_cache_is_not_read(tmp_path, rng):
     x = np.repeat(rng.normal(size=(10, 2, 8)), 2, axis=0)
     text = store(tmp_path / "t.zarr", x, layers=("0", "1"), text_column="transcript")
     rows = manifest_rows(20)

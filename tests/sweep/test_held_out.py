@@ -116,7 +116,7 @@ def test_speakers_in_two_sessions_join_them(tmp_path):
         planned(tmp_path / "b", session=guests, options={"group_by": "session", "folds": 5})
 
 
-def test_sentences_that_all_speakers_say_are_refused_until_speakers_may_be_shared(tmp_path):
+def test_sentences_of_all_speakers_are_refused_until_speakers_may_be_shared(tmp_path):
     with pytest.raises(
         InputError,
         match=r"^The 4 values of sentence are joined to 1 unit by 10 speakers with utterances in several values of "
@@ -148,7 +148,7 @@ def test_of_two_sentences_one_trains_and_its_inner_folds_hold_out_speakers(tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"group_by": "room"}, r"The manifest has no column room to group by; it has utterance_id, .*"),
+        ({"group_by": "booth"}, r"The manifest has no column booth to group by; it has utterance_id, .*"),
         ({"group_by": "session", "folds": 6},
          r"session has 5 values among the utterances that are probed, too few for 6 folds\. Ask for fewer folds, or "
          r"group by another column\."),
@@ -282,7 +282,7 @@ def test_copies_with_other_ratings_are_named_and_never_dropped(tmp_path):
     assert "120 of them under several speakers; 6 of them with other ratings" in note
     with pytest.raises(
         InputError,
-        match=r"^u0 and u60 have the same audio and other ratings, so there is no saying which to keep\. Correct the "
+        match=r"^u0 and u60 have the same audio and other ratings, so it is not known which to keep\. Correct the "
         r"manifest, or use --duplicates group\.$",
     ):
         make_dataset([cache], manifest, plan_sweep(manifest, duplicates="drop"))
