@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from layerprobe.analysis.findings.corpus_limitations import corpus_limitations
 from layerprobe.analysis.formatting import ALPHA, number_text, plural, shown_name
 from layerprobe.analysis.study import Study
 from layerprobe.probe.data.shared_audio import SharedAudio, handled_text
@@ -23,6 +24,7 @@ def limitations(study: Study) -> list[str]:
     plan, scores = study.runs[0].plan, study.scores
     encoders = [encoder for run in study.runs for encoder in run.plan["encoders"]]
     found = [*_untrained(encoders), *_speakers(plan, study), *_held_out(plan), *_shared_audio(plan)]
+    found += corpus_limitations(study.predictions, plan["sweep"])
     found += _alphas(plan, scores)
     if study.metric not in CLASS_METRICS:  # codes of classes have no correlation
         found += _correlated(study.correlations)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import matplotlib.style
@@ -18,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
+from layerprobe.figures.layout.fonts import FONT, font_families, set_fonts, without_matplotlibs_glyph_warnings
 from layerprobe.figures.layout.width import font_size
 
-FONT = "DejaVu Sans"  # the one that matplotlib ships
 STYLE: Any = {
     "font.family": FONT,
     "font.size": 8,
@@ -39,6 +40,7 @@ STYLE: Any = {
 SCORE_COLOURS = "cividis"  # even steps, and the same for colour-blind readers (Nuñez et al., 2018)
 SIMILARITY_COLOURS = "magma"  # even steps; another map for another quantity
 DIFFERENCE_COLOURS = "vlag"  # blue and red, equally light at equal distance from zero (seaborn)
+MARKERS = "osD^vP*Xhp"
 FORMATS = ("png", "pdf", "svg")
 PNG_DPI, SCREEN_DPI = 200, 120
 FORMAT_VERSION = 1  # of the tables that are saved next to figures
@@ -47,8 +49,28 @@ LINE = 1.25  # a line of text over its font's size
 
 
 def encoder_colours(encoders: list[str]) -> dict[str, Any]:
-    """Return a colour for each encoder; colour-blind readers can distinguish them."""
-    return dict(zip(encoders, seaborn.color_palette("colorblind", max(len(encoders), 1)), strict=False))
+    """Return a colour for each encoder: ten that colour-blind readers distinguish, then the same darker and lighter."""
+    ten = seaborn.color_palette("colorblind", 10)
+    darker, lighter = ([_blend(colour, end) for colour in ten] for end in (0.0, 1.0))
+    return dict(zip(encoders, itertools.cycle([*ten, *darker, *lighter]), strict=False))
+
+
+class Look(NamedTuple):
+    """Colour and marker of an encoder."""
+
+    colour: Any
+    marker: str
+
+
+def encoder_looks(encoders: list[str]) -> dict[str, Look]:
+    """Return colour and marker of each encoder; every ten encoders have another marker."""
+    colours = encoder_colours(encoders)
+    return {name: Look(colours[name], MARKERS[k // 10 % len(MARKERS)]) for k, name in enumerate(encoders)}
+
+
+def _blend(colour: tuple[float, float, float], end: float) -> tuple[float, ...]:
+    """Return a colour halfway to black (0) or white (1)."""
+    return tuple(0.5 * part + 0.5 * end for part in colour)
 
 
 class StyledFigure(Figure):
@@ -56,7 +78,7 @@ class StyledFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         page = io.BytesIO()
-        with styled():
+        with styled(), without_matplotlibs_glyph_warnings():
             self.savefig(page, format="png", dpi=SCREEN_DPI, bbox_inches="tight")
         return page.getvalue()
 
@@ -75,8 +97,9 @@ def text_width(text: str, size: float, *, bold: bool = False) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def _line_width(line: str, bold: bool) -> float:
-    font = FontProperties(family=FONT, size=1, weight="bold" if bold else "normal")
-    return float(TextToPath().get_text_width_height_descent(line, font, ismath=False)[0])
+    font = FontProperties(family=font_families(line), size=1, weight="bold" if bold else "normal")
+    with without_matplotlibs_glyph_warnings():
+        return float(TextToPath().get_text_width_height_descent(line, font, ismath=False)[0])
 
 
 def line_height(size: float, n_lines: int = 1) -> float:
@@ -132,8 +155,14 @@ def sheet_size(ax: Axes) -> tuple[float, float]:
 
 
 def lay_out(figure: Figure) -> Figure:
-    """Return the figure after its ticks and texts were made, so that they keep the style that is active now."""
-    figure.draw_without_rendering()
+    """Return the figure after its ticks and texts were made, so that they keep the style that is active now.
+
+    Warns:
+        MissingGlyphWarning: naming the characters that no installed font has
+    """
+    with without_matplotlibs_glyph_warnings():
+        figure.draw_without_rendering()
+    set_fonts(figure)
     return figure
 
 
@@ -175,7 +204,7 @@ def write_figure(figure: Figure, path: Path, *, fingerprint: str, width: float |
     ending = path.suffix.removeprefix(".")
     key = "Subject" if ending == "pdf" else "Description"
     metadata: dict[str, Any] = {key: f"layerprobe run {fingerprint}", **UNDATED[ending]}
-    with styled():
+    with styled(), without_matplotlibs_glyph_warnings():
         figure.savefig(path, dpi=PNG_DPI, bbox_inches="tight" if width is None else None, metadata=metadata)
 
 

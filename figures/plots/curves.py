@@ -21,8 +21,9 @@ from layerprobe.figures.layout.panels import (
     unify_limits,
 )
 from layerprobe.figures.layout.style import (
+    Look,
     StyledFigure,
-    encoder_colours,
+    encoder_looks,
     lay_out,
     line_height,
     move,
@@ -47,7 +48,7 @@ BASELINES = {  # label and dashes of each baseline
 
 
 def plot_layer_curves(
-    table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], colours: dict[str, Any], metric: str
+    table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], looks: dict[str, Look], metric: str
 ) -> Axes:
     """Draw one line per encoder over relative depth, with its interval as a ribbon and its controls as thinner lines.
 
@@ -56,14 +57,14 @@ def plot_layer_curves(
             layer, value, ci_low, ci_high, interval, fold_min, fold_max, draw_min, draw_max``
         ax: axes to draw into
         layers: layers of each encoder, in order
-        colours: of the encoders
+        looks: colour and marker of each encoder
         metric: a key of `METRIC_NAMES`
     """
     for encoder, names in layers.items():
         if not is_stack(names):
-            _level(table, ax, encoder, colour=colours[encoder], metric=metric)
+            _level(table, ax, encoder, colour=looks[encoder].colour, metric=metric)
             continue
-        depth, colour = relative_depth(names), colours[encoder]
+        depth, (colour, marker) = relative_depth(names), looks[encoder]
 
         def of(control: str, encoder: str = encoder, names: list[str] = names) -> pd.DataFrame:
             rows = table[(table["encoder"] == encoder) & (table["control"] == control) & (table["probe"] == "ridge")]
@@ -71,12 +72,13 @@ def plot_layer_curves(
 
         if names[-1] == FINAL:  # separate: it is the last block again, after the final norm
             last = of("none").iloc[-1]
-            ax.plot(depth[-1], last["value"], color=colour, marker="o", markersize=4, fillstyle="none")
+            ax.plot(depth[-1], last["value"], color=colour, marker=marker, markersize=4, fillstyle="none")
             depth, names = depth[:-1], names[:-1]
         real, untrained = (of(c, names=names) for c in ("none", "random_init"))
         low, high, name = score_range(real)
         ax.fill_between(depth, low, high, color=colour, alpha=0.15, linewidth=0)
-        ax.plot(depth, real["value"], color=colour, marker="o", markersize=3, label=f"{encoder} (ribbon: {name})")
+        label = f"{encoder} (ribbon: {name})"
+        ax.plot(depth, real["value"], color=colour, marker=marker, markersize=3, label=label)
         if untrained["value"].notna().any():
             ax.plot(depth, untrained["value"], color=colour, ls="--", lw=1, label=f"{encoder}, random weights")
         chance = next((c for c in PERMUTATIONS if of(c, names=names)["value"].notna().any()), None)
@@ -117,7 +119,7 @@ def curves_figure(
         metric: a key of `METRIC_NAMES`
         width: inches, or None for the natural width
     """
-    colours, size = encoder_colours(list(layers)), font_size(width)
+    looks, size = encoder_looks(list(layers)), font_size(width)
     left = EDGE + line_height(size) + text_width("−0.25", size) + 0.12
     across = panels_across(len(targets), width=width, left=left, natural=2.1)
     names = titles(targets, across.panel, size + 1)
@@ -127,7 +129,7 @@ def curves_figure(
         panels = [figure.add_axes((0, 0, 1, 1)) for _ in targets]
         entries: dict[str, Any] = {}
         for k, (ax, target) in enumerate(zip(panels, targets, strict=True)):
-            plot_layer_curves(table[table["target"] == target], ax, layers=layers, colours=colours, metric=metric)
+            plot_layer_curves(table[table["target"] == target], ax, layers=layers, looks=looks, metric=metric)
             ax.set_title(names[target])
             if across.panel < 1.8:
                 ax.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))

@@ -20,6 +20,7 @@ from layerprobe.figures.layout.panels import (
     unify_limits,
 )
 from layerprobe.figures.layout.style import (
+    MARKERS,
     StyledFigure,
     encoder_colours,
     lay_out,
@@ -34,7 +35,6 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import METRIC_NAMES
 
 MAX_TICKS = 5
-MARKERS = "osD^vP*Xhp"  # which distinguish regressors where colours repeat
 
 
 def plot_efficiency(table: pd.DataFrame, ax: Axes, *, looks: dict[str, tuple[Any, str]]) -> Axes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,8 +19,9 @@ from layerprobe.figures.layout.panels import (
     unify_limits,
 )
 from layerprobe.figures.layout.style import (
+    Look,
     StyledFigure,
-    encoder_colours,
+    encoder_looks,
     lay_out,
     line_height,
     move,
@@ -39,7 +38,7 @@ HEIGHT, GAP = 0.8, 0.1  # inches of a small plot, and between two
 
 
 def plot_layer_weights(
-    table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], colours: dict[str, Any], quantity: str
+    table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], looks: dict[str, Look], quantity: str
 ) -> Axes:
     """Draw one quantity as a point per layer, with its standard deviation over seeds; with weights, the uniform weight.
 
@@ -50,7 +49,7 @@ def plot_layer_weights(
             standard deviations may be NaN
         ax: axes to draw into
         layers: layers of each encoder, in order
-        colours: of the encoders
+        looks: colour and marker of each encoder
         quantity: one of `QUANTITIES`
     """
     for encoder, names in layers.items():
@@ -58,9 +57,9 @@ def plot_layer_weights(
         unit = 1 / len(names) if len(layers) > 1 and quantity != "score" else 1.0
         x, y = centres(names), rows[quantity].to_numpy(dtype=float) / unit
         n_joined = len(names) - (names[-1] == FINAL)  # final is the last block again, after the final norm
-        colour = colours[encoder]
-        ax.plot(x[:n_joined], y[:n_joined], color=colour, lw=0.8, marker="o", markersize=2.5, label=encoder)
-        ax.plot(x[n_joined:], y[n_joined:], color=colour, ls="", marker="o", markersize=2.5, fillstyle="none")
+        colour, marker = looks[encoder]
+        ax.plot(x[:n_joined], y[:n_joined], color=colour, lw=0.8, marker=marker, markersize=2.5, label=encoder)
+        ax.plot(x[n_joined:], y[n_joined:], color=colour, ls="", marker=marker, markersize=2.5, fillstyle="none")
         if f"{quantity}_std" in rows:
             std = rows[f"{quantity}_std"].to_numpy(dtype=float) / unit
             known = np.isfinite(std) & np.isfinite(y)
@@ -97,7 +96,7 @@ def layer_weights_figure(
         metric: a key of `METRIC_NAMES`, of the scores
         width: inches, or None for the natural width
     """
-    colours, size = encoder_colours(list(layers)), font_size(width)
+    looks, size = encoder_looks(list(layers)), font_size(width)
     left = EDGE + line_height(size, 3) + text_width("−0.25", size) + 0.12
     across = panels_across(len(targets), width=width, left=left, natural=1.9, gap=0.22)
     names = titles(targets, across.panel, size + 1)
@@ -112,7 +111,9 @@ def layer_weights_figure(
             [], [], color="0.4", marker="o", markersize=2.5, fillstyle="none", ls=""
         )
     if len(layers) > 1:
-        lines = {e: Line2D([], [], color=colours[e], lw=0.8, marker="o", markersize=2.5) for e in layers}
+        lines = {
+            e: Line2D([], [], color=looks[e].colour, lw=0.8, marker=looks[e].marker, markersize=2.5) for e in layers
+        }
         entries = {**lines, **entries}
     legend = plan_legend(list(entries), space=across.all_width - 2 * EDGE, size=small)
     with styled(width):
@@ -125,7 +126,7 @@ def layer_weights_figure(
                 ax = figure.add_axes((0, 0, 1, 1))
                 top = EDGE + row * block + title + j * (HEIGHT + GAP)
                 move(ax, across.at(column), top, across.panel, HEIGHT)
-                plot_layer_weights(rows, ax, layers=layers, colours=colours, quantity=quantity)
+                plot_layer_weights(rows, ax, layers=layers, looks=looks, quantity=quantity)
                 last = j == len(QUANTITIES) - 1
                 label_layers(ax, layers, size=small, labelled=last)
                 ax.tick_params(axis="y", labelsize=small, labelleft=column == 0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
@@ -128,7 +130,8 @@ def user_command(command: Callable[..., None]) -> Callable[..., None]:
     def run(*, debug: bool = False, **values: Any) -> None:
         options = {name: fill_options(kind, values) for name, kind in grouped.items()}
         try:
-            command(**{name: values[name] for name in declared if name not in options}, **options)
+            with _warnings_as_sentences():
+                command(**{name: values[name] for name in declared if name not in options}, **options)
         except KeyboardInterrupt as interrupt:
             typer.echo("Interrupted. Completed work is saved; run the same command again to resume.", err=True)
             raise typer.Exit(130) from interrupt
@@ -159,6 +162,22 @@ def user_command(command: Callable[..., None]) -> Callable[..., None]:
     run.__dict__["__signature__"] = inspect.Signature(parameters, return_annotation=None)
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
+
+
+@contextmanager
+def _warnings_as_sentences() -> Iterator[None]:
+    """Print the warnings of this package as sentences on standard error, and those of others as they are."""
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if category.__module__.startswith("layerprobe."):
+            typer.echo(f"Warning: {message}", err=True)
+        else:
+            others(message, category, *rest, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def typer_parameters(kind: type[Any]) -> list[inspect.Parameter]:

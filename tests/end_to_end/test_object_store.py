@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import zarr
-from helpers.cache_rows import content_hash
+from helpers.cache_rows import content_hash, fill
 from helpers.command_line import refused, run as command, script_environment
 from helpers.leases import owner
 from helpers.preloaded import two_workers
@@ -27,8 +27,9 @@ from layerprobe.probe.cache.journal import JOURNAL
 from layerprobe.probe.cache.lease import LEASE
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import differences, verify
+from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.filesystem import resolve, size_of, zarr_store
+from layerprobe.probe.filesystem import remove, resolve, size_of, zarr_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -196,6 +197,21 @@ def test_a_damaged_object_is_named_and_repaired_to_the_same_bytes(ten_voices, fo
         assert "the file is missing" in command("cache", "verify", url).stdout
         command("cache", "repair", url, ten_voices.path, "--encoder", folders["hubert"])
     assert remote_hash(url) == content_hash(local)
+
+
+def test_a_cache_that_is_open_there_is_not_read_as_it_was_after_a_change(url):
+    fill(url, 3)
+    cache = open_cache(url)
+    before = cache.read_layer("1")
+    fill(url, 1, start=3)
+    assert (cache.read_layer("1") == before).all()
+    remove(resolve(url))
+    with pytest.raises(InputError, match="has changed since it was opened"):
+        cache.read_layer("1")
+    fill(url, 4, start=10)
+    with pytest.raises(InputError, match="has changed since it was opened"):
+        cache.read_layer("1")
+    assert open_cache(url).n_utterances == 4
 
 
 def test_shards_of_processes_are_merged_there(ten_voices, folders, local, url):

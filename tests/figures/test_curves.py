@@ -9,6 +9,7 @@ from helpers.figure_checks import PRINTED, TARGETS, assert_readable, encoder_lay
 from helpers.held_out import CONDITION
 from matplotlib.figure import Figure
 
+from layerprobe.figures.layout.style import Look
 from layerprobe.figures.plots.curves import curves_figure, plot_layer_curves
 
 
@@ -25,8 +26,8 @@ def table(layers, target="arousal", encoder="e"):
 
 
 def plotted(rows, layers, metric="ccc"):
-    colours = dict.fromkeys(layers, "blue")
-    return plot_layer_curves(rows, Figure().add_subplot(), layers=layers, colours=colours, metric=metric)
+    looks = dict.fromkeys(layers, Look("blue", "o"))
+    return plot_layer_curves(rows, Figure().add_subplot(), layers=layers, looks=looks, metric=metric)
 
 
 def lines(ax):

@@ -8,6 +8,7 @@ import pytest
 from helpers.figure_checks import PRINTED, TARGETS, assert_readable, encoder_layers, layer_names
 from matplotlib.figure import Figure
 
+from layerprobe.figures.layout.style import Look
 from layerprobe.figures.plots.layer_weights import layer_weights_figure, plot_layer_weights
 
 
@@ -26,8 +27,8 @@ def table(layers, targets, *, std=0.02):
 
 
 def plotted(rows, layers, quantity):
-    colours = dict.fromkeys(layers, "blue")
-    return plot_layer_weights(rows, Figure().add_subplot(), layers=layers, colours=colours, quantity=quantity)
+    looks = dict.fromkeys(layers, Look("blue", "o"))
+    return plot_layer_weights(rows, Figure().add_subplot(), layers=layers, looks=looks, quantity=quantity)
 
 
 @pytest.mark.parametrize("quantity", ["weight", "contribution", "score"])

@@ -17,6 +17,8 @@ from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import NullProgress
+from layerprobe.probe.results.partial import PartialResults
+from layerprobe.probe.results.predictions import NO_RESULTS
 from layerprobe.probe.results.run_folder import read_predictions
 from layerprobe.probe.sweep.sweep import sweep
 
@@ -63,7 +65,15 @@ def test_a_cache_that_is_compacted_under_a_sweep_ends_it_and_the_next_resumes(pl
     pd.testing.assert_frame_equal(resumed.scores, whole.scores)
 
 
-def test_what_an_unfinished_sweep_kept_is_not_used_for_rows_in_another_order(planted, tmp_path):
+@pytest.mark.parametrize("ids", [("b", "a"), ("a", "b", "c"), ("a",)])
+def test_results_that_are_kept_by_row_are_used_for_the_same_rows_alone(tmp_path, ids):
+    PartialResults(tmp_path, "abc", ("a", "b")).save("layer 1", NO_RESULTS)
+    assert PartialResults(tmp_path, "abc", ("a", "b")).load("layer 1") == NO_RESULTS
+    assert PartialResults(tmp_path, "abc", ids).load("layer 1") is None
+    assert PartialResults(tmp_path, "abd", ("a", "b")).load("layer 1") is None
+
+
+def test_a_manifest_in_another_order_changes_nothing_when_a_sweep_is_resumed(planted, tmp_path):
     path, manifest = planted
     turned = replace(manifest, table=manifest.table.iloc[::-1].reset_index(drop=True))
     whole = sweep([path], turned, quick(turned), out=tmp_path / "whole")
