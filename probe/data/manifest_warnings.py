@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from layerprobe.probe.data.audio_reader import Quarantine, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION
 from layerprobe.probe.data.manifest.read import NumberedManifest
 from layerprobe.probe.data.manifest.schema import Manifest, Target, rater_columns
-from layerprobe.probe.data.shared_audio import copies
+from layerprobe.probe.data.shared_audio import SampledWaveform, copies, equal_waveforms, sample_waveform
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
@@ -156,18 +155,22 @@ def _decoded_audio(manifest: Manifest, progress: NullProgress) -> Iterator[Findi
     """Yield audio that can't be decoded, then utterances of several files whose samples are the same."""
     quarantine, table = Quarantine(), manifest.table
     rows: list[Row] = table.to_dict("records")
-    digests = [f"not decoded {k}" for k in range(len(rows))]
+    decoded: dict[int, SampledWaveform] = {}
 
-    def decode(row: Row) -> str:
+    def decode(row: Row) -> SampledWaveform:
         samples = read_audio_file(str(row["path"]), sampling_rate=None, max_duration=MAX_DURATION, **span_of(row))
-        return hashlib.sha256(samples.tobytes()).hexdigest()
+        return sample_waveform(samples)
 
-    for k, digest in read_audio(rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress):
-        digests[k] = digest
+    for k, sampled in read_audio(
+        rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress
+    ):
+        decoded[k] = sampled
     positions = {name: k for k, name in enumerate(table["utterance_id"])}
     for name, (path, reason) in quarantine.refused.items():
         yield "undecodable-audio", f"{Path(path).name}: {reason}", _rows(positions[name])
-    for same in copies(np.unique(digests, return_inverse=True)[1]):
+    indices = np.array(list(decoded), dtype=int)
+    for members in copies(equal_waveforms(list(decoded.values()))):
+        same = indices[members]
         if len({os.path.normpath(path) for path in table["path"].iloc[same]}) > 1:  # else `_duplicate_audio` has it
             yield "same-audio", _same_audio(manifest, same), same
 

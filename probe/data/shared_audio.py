@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 DUPLICATES = {
     "group": "all utterances with the same audio are in the same fold",
@@ -12,6 +15,7 @@ DUPLICATES = {
     "error": "the sweep stops, and names them",
 }
 EXAMPLES = 3  # pairs that are named
+N_VALUES, ROUNDING = 256, 2 / 32_768  # samples of a waveform, and the largest difference of copies in 16 bits
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,39 @@ class SharedAudio:
 def handled_text(policy: str, n_left_out: int) -> str:
     """Return what a key of `DUPLICATES` did, with the number of utterances that were left out."""
     return DUPLICATES[policy] + (f", {n_left_out} were left out" if n_left_out else "")
+
+
+@dataclass(frozen=True)
+class SampledWaveform:
+    """A waveform by its length and some of its samples, by which copies are recognised."""
+
+    n_samples: int
+    values: np.ndarray  # (`N_VALUES`,) at positions that follow from the length
+
+
+def sample_waveform(waveform: np.ndarray) -> SampledWaveform:
+    """Return the length and some samples of ``(n_samples,)`` at least one, full scale -1 to 1."""
+    n = len(waveform)
+    return SampledWaveform(n, waveform[np.random.default_rng(n).integers(n, size=N_VALUES)].astype(np.float64))
+
+
+def equal_waveforms(waveforms: list[SampledWaveform]) -> np.ndarray:
+    """Return a number per recording, ``(n_waveforms,)``: equal ones differ by the rounding to 16 bits at most.
+
+    A FLAC and a WAV that were written of the same float samples differ by one step, for they are scaled differently.
+    """
+    pairs = []
+    lengths = np.array([w.n_samples for w in waveforms], dtype=int)
+    for rows in copies(lengths):
+        values = np.stack([waveforms[k].values for k in rows])
+        close = cKDTree(values).query_pairs(ROUNDING, p=np.inf, output_type="ndarray")
+        peaks = np.abs(values[close]).max(axis=(1, 2)) if len(close) else np.empty(0)
+        # of waveforms near the rounding only equal samples are evidence
+        exact = np.array([np.array_equal(values[a], values[b]) for a, b in close], dtype=bool)
+        pairs.append(rows[close[exact | (peaks > 50 * ROUNDING)]])
+    joined = np.concatenate([np.empty((0, 2), dtype=int), *pairs])
+    n = len(waveforms)
+    return np.asarray(connected_components(coo_array((np.ones(len(joined)), tuple(joined.T)), shape=(n, n)), False)[1])
 
 
 def copies(recordings: np.ndarray) -> list[np.ndarray]:
