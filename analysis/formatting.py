@@ -93,3 +93,14 @@ def p_cell(p: float | None) -> str:
     ('.034', '< .001', '–')
     """
     return NONE if p is None or not np.isfinite(p) else p_text(p).removeprefix("p = ").removeprefix("p ")
+
+
+def plural(noun: str) -> str:
+    """Return the plural of a column's name.
+
+    >>> plural("session"), plural("sentence_id"), plural("class"), plural("category")
+    ('sessions', 'sentence_ids', 'classes', 'categories')
+    """
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return noun + "es"
+    return noun[:-1] + "ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else noun + "s"

@@ -265,4 +265,5 @@ def _on_shared_utterances(parts: list[Predictions], names: list[str]) -> Predict
         matched=np.concatenate([p.matched[r] for p, r in zip(parts, rows, strict=True)], axis=1),
         gender=first.gender[rows[0]],
         corpus=first.corpus[rows[0]],
+        unit=first.unit[rows[0]],
     )

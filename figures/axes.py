@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -48,8 +49,7 @@ def draw_panel(figure: str, study: Study, ax: Axes, *, target: str | None = None
     target = target or (selection.targets[0] if selection.targets else "")
     encoder = encoder or next(iter(selection.layers))
     PANELS[figure](study, ax, target, encoder)
-    for text in ax.findobj(Text):
-        assert isinstance(text, Text)
+    for text in cast(list[Text], ax.findobj(Text)):
         text.set_parse_math(False)  # names of users may hold a dollar
     return ax
 

@@ -1,4 +1,4 @@
-"""Speaker-disjoint splits: which utterances train, which test."""
+"""Splits that hold out whole speakers, or whole units of speakers and other groups: which utterances train and test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Split:
     name: str  # the outer fold's number, or the manifest's split
     train: np.ndarray  # (n_train,) row numbers
     test: np.ndarray  # (n_test,) row numbers
-    inner_folds: np.ndarray  # (n_train,) fold number of each training row, speaker-disjoint
+    inner_folds: np.ndarray  # (n_train,) fold number of each training row; no speaker or unit is in two
 
 
 def speaker_groups(speaker_ids: np.ndarray) -> np.ndarray:
@@ -51,15 +51,41 @@ def check_speakers_known(speaker_ids: np.ndarray) -> None:
         )
 
 
-def speaker_folds(groups: np.ndarray, *, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+def joined_units(*labels: np.ndarray) -> np.ndarray:
+    """Return the connected components of utterances: two with a label in common, directly or over others, are in one.
+
+    Args:
+        labels: of each kind (speaker, session, audio) a number per utterance, ``(n_utterances,)`` int
+
+    Returns:
+        ``(n_utterances,)`` a number per unit; the first labels themselves where the others join none of them
+
+    >>> joined_units(np.array([0, 0, 1, 2]), np.array([5, 6, 6, 7])).tolist()
+    [0, 0, 0, 1]
+    """
+    first = labels[0]
+    codes = [np.unique(values, return_inverse=True)[1] for values in labels]
+    units, before = np.arange(len(first)), None
+    while before is None or (units != before).any():  # each pass hands the lowest number one label further
+        before = units
+        for code in codes:
+            lowest = np.full(len(units), len(units))
+            np.minimum.at(lowest, code, units)
+            units = lowest[code]
+    units = np.unique(units, return_inverse=True)[1]
+    return np.asarray(first if len(np.unique(first)) == len(np.unique(units)) else units)
+
+
+def speaker_folds(groups: np.ndarray, *, n_folds: int, rng: np.random.Generator, unit: str = "speaker") -> np.ndarray:
     """Assign whole speakers to folds of nearly equal numbers of utterances.
 
     Speakers are taken in random order, sorted by falling size, each into the fold that is smallest so far.
 
     Args:
-        groups: ``(n_utterances,)`` a number per speaker
+        groups: ``(n_utterances,)`` a number per speaker, or per unit of `joined_units`
         n_folds: at least 2
         rng: orders speakers of equal size
+        unit: what a group is, for messages
 
     Returns:
         ``(n_utterances,)`` fold numbers 0 … n_folds - 1; no speaker is in two
@@ -72,8 +98,8 @@ def speaker_folds(groups: np.ndarray, *, n_folds: int, rng: np.random.Generator)
         raise InputError(f"{n_folds} folds leave nothing to train on. Ask for 2 or more.")
     if len(speakers) < n_folds:
         raise InputError(
-            f"{len(speakers)} speaker{'s' * (len(speakers) > 1)} with {len(groups)} utterances can't be split into "
-            f"{n_folds} speaker-disjoint folds. Ask for fewer folds, or add speakers."
+            f"{len(speakers)} {unit}{'s' * (len(speakers) > 1)} with {len(groups)} utterances can't be split into "
+            f"{n_folds} {unit}-disjoint folds. Ask for fewer folds, or add {unit}s."
         )
     shuffled = rng.permutation(len(speakers))
     by_size = shuffled[np.argsort(-counts[shuffled], kind="stable")]
@@ -85,26 +111,37 @@ def speaker_folds(groups: np.ndarray, *, n_folds: int, rng: np.random.Generator)
     return fold_of[np.searchsorted(speakers, groups)]
 
 
-def fold_splits(groups: np.ndarray, *, n_folds: int, n_inner_folds: int, rng: np.random.Generator) -> list[Split]:
+def fold_splits(
+    groups: np.ndarray,
+    *,
+    n_folds: int,
+    n_inner_folds: int,
+    rng: np.random.Generator,
+    unit: str = "speaker",
+    inner_groups: np.ndarray | None = None,
+) -> list[Split]:
     """Hold out each outer fold in turn; the other outer folds are its inner folds, so that fits can be shared.
 
     With two outer folds only one remains to train on, which is split into ``n_inner_folds`` inner folds.
 
     Args:
-        groups: ``(n_utterances,)`` a number per speaker
+        groups: ``(n_utterances,)`` a number per speaker, or per unit of `joined_units`
         n_folds: outer folds, at least 2
         n_inner_folds: inner folds where there are two outer ones
         rng: orders speakers of equal size
+        unit: what a group is, for messages
+        inner_groups: ``(n_utterances,)`` what inner folds hold out where one group alone is left to train on; None
+            where that is refused
 
     Raises:
         InputError: if the speakers do not suffice for the outer or the inner folds
     """
-    outer = speaker_folds(groups, n_folds=n_folds, rng=rng)
+    outer = speaker_folds(groups, n_folds=n_folds, rng=rng, unit=unit)
     splits = []
     for k in range(n_folds):
         train, test = np.flatnonzero(outer != k), np.flatnonzero(outer == k)
         if n_folds == 2:
-            splits.append(_split(str(k), train, test, groups, n_inner_folds, rng))
+            splits.append(_split(str(k), train, test, groups, n_inner_folds, rng, unit, inner_groups))
         else:
             splits.append(Split(str(k), train, test, np.unique(outer[train], return_inverse=True)[1]))
             assert_disjoint(splits[-1], groups)
@@ -147,24 +184,43 @@ def manifest_split(
 
 
 def _split(
-    name: str, train: np.ndarray, test: np.ndarray, groups: np.ndarray, n_inner: int, rng: np.random.Generator
+    name: str,
+    train: np.ndarray,
+    test: np.ndarray,
+    groups: np.ndarray,
+    n_inner: int,
+    rng: np.random.Generator,
+    unit: str = "speaker",
+    inner_groups: np.ndarray | None = None,
 ) -> Split:
-    n_speakers = len(np.unique(groups[train]))
-    if n_speakers < 2:
+    inner = groups if inner_groups is None or len(np.unique(groups[train])) > 1 else inner_groups
+    n_groups = len(np.unique(inner[train]))
+    if n_groups < 2:
         raise InputError(
-            f"Holding out {name} leaves one speaker to train on, and choosing alpha takes two. Add speakers."
+            f"Holding out {name} leaves one {unit} to train on, and choosing alpha takes two. Add {unit}s."
         )
-    inner = speaker_folds(groups[train], n_folds=min(n_inner, n_speakers), rng=rng)
-    split = Split(name, train, test, inner)
-    assert_disjoint(split, groups)
+    split = Split(name, train, test, speaker_folds(inner[train], n_folds=min(n_inner, n_groups), rng=rng))
+    assert_disjoint(split, groups, inner_groups=inner)
     return split
 
 
-def assert_disjoint(split: Split, groups: np.ndarray) -> None:
-    """Raise an AssertionError if a speaker is in train and test, or in two inner folds; checked on every run."""
-    assert not np.intersect1d(groups[split.train], groups[split.test]).size, "a speaker trains and tests"
-    pairs = np.unique(np.stack([groups[split.train], split.inner_folds]), axis=1)
-    assert len(np.unique(pairs[0])) == pairs.shape[1], "a speaker is in two inner folds"
+def assert_disjoint(split: Split, groups: np.ndarray, *, inner_groups: np.ndarray | None = None) -> None:
+    """Check a split on every run; ``python -O`` does not switch it off.
+
+    Args:
+        split: outer and inner folds
+        groups: ``(n_utterances,)`` a number per speaker or unit
+        inner_groups: ``(n_utterances,)`` what inner folds hold out; None for the same
+
+    Raises:
+        AssertionError: if a speaker is in train and test, or in two inner folds
+    """
+    if np.intersect1d(groups[split.train], groups[split.test]).size:
+        raise AssertionError("a speaker trains and tests")
+    inner = groups if inner_groups is None else inner_groups
+    pairs = np.unique(np.stack([inner[split.train], split.inner_folds]), axis=1)
+    if len(np.unique(pairs[0])) != pairs.shape[1]:
+        raise AssertionError("a speaker is in two inner folds")
 
 
 class SpeakerKFold:

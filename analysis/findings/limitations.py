@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.analysis.findings.corpus_limitations import corpus_limitations
-from layerprobe.analysis.formatting import ALPHA, number_text, shown_name
+from layerprobe.analysis.formatting import ALPHA, number_text, plural, shown_name
 from layerprobe.analysis.study import Study
+from layerprobe.probe.data.shared_audio import SharedAudio, handled_text
 from layerprobe.probe.metrics import CLASS_METRICS
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 from layerprobe.probe.tasks.targets import RESIDUAL, TEXT_RESIDUAL
@@ -22,7 +23,7 @@ def limitations(study: Study) -> list[str]:
     """Return the limitations of a study as sentences, the most serious first."""
     plan, scores = study.runs[0].plan, study.scores
     encoders = [encoder for run in study.runs for encoder in run.plan["encoders"]]
-    found = [*_untrained(encoders), *_speakers(plan, study)]
+    found = [*_untrained(encoders), *_speakers(plan, study), *_held_out(plan), *_shared_audio(plan)]
     found += corpus_limitations(study.predictions, plan["sweep"])
     found += _alphas(plan, scores)
     if study.metric not in CLASS_METRICS:  # codes of classes have no correlation
@@ -71,6 +72,34 @@ def _speakers(plan: dict[str, Any], study: Study) -> list[str]:
             "treated as a speaker of its own: some may be in the training data too, and intervals may be too narrow."
         )
     return found
+
+
+def _held_out(plan: dict[str, Any]) -> list[str]:
+    """Few groups that were held out, and speakers who are in several of them."""
+    group_by, units = plan["sweep"].get("group_by"), plan.get("held_out")
+    if not group_by or units is None:
+        return []
+    found = []
+    if units["n_shared_speakers"]:
+        found.append(
+            f"{units['n_shared_speakers']} of {plan['corpus']['n_speakers']} speakers are in training and test data: "
+            f"scores are of other values of {group_by}, not of other speakers."
+        )
+    joined = f", to which {units['n_groups']} were joined," if units["n_units"] < units["n_groups"] else ""
+    few = "Only " if units["n_units"] < FEW_SPEAKERS else ""
+    found.append(
+        f"{few}{units['n_units']} {plural(group_by)}{joined} were held out; wherever the report names resamples of or "
+        f"intervals over speakers, these are the units that were resampled."
+    )
+    return found
+
+
+def _shared_audio(plan: dict[str, Any]) -> list[str]:
+    found = dict(plan.get("shared_audio", {}))
+    if not found:
+        return []
+    handled = handled_text(found.pop("duplicates"), found.pop("n_left_out"))
+    return [f"{SharedAudio(**found)}: {handled}."]
 
 
 def _alphas(plan: dict[str, Any], scores: pd.DataFrame) -> list[str]:

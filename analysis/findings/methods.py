@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from layerprobe.analysis.formatting import plural
 from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES
 from layerprobe.analysis.statistics.permutation import BY_SPEAKER
 from layerprobe.analysis.study import Study
@@ -58,12 +59,6 @@ def _probes(study: Study) -> Iterator[str]:
     plan, corpus = study.runs[0].plan, study.runs[0].plan["corpus"]
     sweep, encoders = plan["sweep"], _encoders(study)
     names = ", ".join(f"{e['upstream']} ({len(e['layers'])} layers, {e['precision']})" for e in encoders)
-    folds = sweep.get("n_folds")
-    split = (
-        f"{folds}-fold cross-validation with disjoint speakers"
-        if folds
-        else f"the split of the corpus, with {sweep.get('test')} held out and its speakers removed from training"
-    )
     yield (
         f"We probed {names} on {corpus['n_utterances']:,} utterances of {corpus['n_speakers']:,} speakers of "
         f"{corpus['name']} {corpus['version']}".rstrip()
@@ -72,8 +67,8 @@ def _probes(study: Study) -> Iterator[str]:
     )
     yield (
         f"Ridge regressions were fitted per layer and target to embeddings standardised on the training speakers, and "
-        f"scored in {split}; the penalty was chosen among {len(sweep['alphas'])} per target and layer on "
-        f"{sweep['n_inner_folds']} inner speaker-disjoint folds."
+        f"scored in {_protocol(plan)}; the penalty was chosen among {len(sweep['alphas'])} per target and layer on "
+        f"{sweep['n_inner_folds']} inner {sweep.get('group_by') or 'speaker'}-disjoint folds."
     )
     yield (
         f"Scores are {METRIC_NAMES[study.metric]} over all {corpus['n_held_out']:,} held-out utterances; the "
@@ -82,12 +77,34 @@ def _probes(study: Study) -> Iterator[str]:
     )
 
 
+def _protocol(plan: dict[str, Any]) -> str:
+    """Return what was held out, with the numbers of groups and speakers."""
+    sweep, units, n_speakers = plan["sweep"], plan.get("held_out", {}), plan["corpus"]["n_speakers"]
+    folds, group_by = sweep.get("n_folds"), sweep.get("group_by")
+    if not folds:
+        return (
+            f"the split of the corpus, with {sweep.get('test_split')} held out and its speakers removed from training"
+        )
+    unit = group_by or "speaker"
+    if not group_by:
+        counts, disjoint = f"({n_speakers} speakers)", "speakers"
+    else:
+        shared = f"{units['n_shared_speakers'] or 'none'} of them in several"
+        counts = f"({units['n_groups']} {plural(group_by)}, {n_speakers} speakers, {shared})"
+        disjoint = f"{plural(group_by)} {counts}"
+    if folds == units.get("n_units"):
+        joined = ", of which those with something in common are one" if units["n_units"] < units["n_groups"] else ""
+        return f"cross-validation leaving one {unit} out{joined} {counts}"
+    return f"{folds}-fold cross-validation with disjoint {disjoint}"
+
+
 def _statistics(study: Study) -> Iterator[str]:
     """Intervals, the best set, chance, and selection of layers."""
+    unit = plural(study.runs[0].plan["sweep"].get("group_by") or "speaker")
     yield (
         "Intervals are 95 % bias-corrected and accelerated bootstrap intervals (Efron, 1987) over "
-        f"{N_RESAMPLES:,} resamples of speakers, the same for all layers, targets and encoders, with expanded "
-        "percentiles for few speakers (Hesterberg, 2015)."
+        f"{N_RESAMPLES:,} resamples of {unit}, the same for all layers, targets and encoders, with expanded "
+        f"percentiles for few {unit} (Hesterberg, 2015)."
     )
     yield (
         "The 95 % set of best layers holds the layers that no other layer exceeds by more than the 95th percentile of "

@@ -67,7 +67,7 @@ class BootstrapScores:
 def bootstrap_scores(
     predictions: Predictions, *, metric: str, n_resamples: int = N_RESAMPLES, rows: np.ndarray | None = None
 ) -> BootstrapScores:
-    """Score every column in each bootstrap resample of the speakers.
+    """Score every column in each bootstrap resample of the speakers, or of the larger units that were held out.
 
     Args:
         predictions: held-out predictions of a run
@@ -91,7 +91,12 @@ def bootstrap_scores(
     wanted[wanted] = _predicted(predictions, values, np.flatnonzero(wanted))
     columns = predictions.columns[wanted].reset_index(drop=True)
     truth = predictions.ratings[:, [column_of[t] for t in columns["target"]]]
-    groups = speaker_groups(predictions.speaker_id)
+    # Units that were held out as a whole, such as sessions, are resampled as a whole: utterances of a session have more
+    # in common than the speaker.
+    by_speaker = (predictions.unit == "").all()
+    groups = (
+        speaker_groups(predictions.speaker_id) if by_speaker else np.unique(predictions.unit, return_inverse=True)[1]
+    )
     n_speakers = len(np.unique(groups))
     chosen = np.ones(len(groups), dtype=bool) if rows is None else rows
     present = np.unique(groups[chosen])

@@ -108,7 +108,12 @@ def report_html(run: Run, pages: list[Page]) -> str:
     methods = methods_paragraph(pages[0].study)
     encoders = [(e, False) for e in run.plan["encoders"]] + [(e, True) for e in run.plan["random_weights"]]
     sweep = run.plan["sweep"]
-    split = f"over {sweep['n_folds']} speaker-disjoint folds" if "n_folds" in sweep else f"in the split {sweep['test']}"
+    unit = sweep["group_by"] or "speaker"
+    split = (
+        f"over {sweep['n_folds']} {unit}-disjoint folds"
+        if "n_folds" in sweep
+        else f"in the split {sweep['test_split']}"
+    )
     return environment.get_template("report.html").render(
         fingerprint=run.fingerprint,
         corpus=run.plan["corpus"],

@@ -6,7 +6,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -41,6 +41,23 @@ class ProbingOptions:
     )
     test_split: str | None = option(
         None, help="Split of the manifest that is held out, such as test, test1 or development."
+    )
+    group_by: str | None = option(
+        None,
+        metavar="COLUMN",
+        help="Column of the manifest whose values are held out as a whole, such as session, pair or sentence; no "
+        "speaker is in two folds either.",
+    )
+    allow_shared_speakers: bool = option(
+        False, help="With --group-by: let a speaker who is in several groups be in training and test data."
+    )
+    leave_one_out: bool = option(
+        False, help="As many folds as there are groups (or speakers): leave one out at a time."
+    )
+    duplicates: str = option(
+        "group",
+        metavar="group|drop|error",
+        help="Utterances with the same audio: group holds them out together, drop keeps the first, error stops.",
     )
     controls: tuple[str, ...] = option(
         (),
@@ -151,8 +168,7 @@ def sweep(
         changed = {name: choice for name, choice in choices.items() if name in given}
         inputs = prepare_recorded(recorded, opened, manifest, controls, covariates, changed)
     else:
-        assert manifest is not None  # of `_split_paths`, complete
-        inputs = prepare(opened, manifest, controls, covariates, choices)
+        inputs = prepare(opened, cast(Path, manifest), controls, covariates, choices)  # of `_split_paths`, complete
     for note in inputs.notes:
         output.print(note)
     studied, controls = inputs.caches, inputs.random_weights
@@ -196,6 +212,10 @@ def _plan_choices(probing: ProbingOptions, compute: ComputeOptions) -> dict[str,
         "targets": probing.target,
         "folds": _n_folds(probing.folds),
         "test_split": probing.test_split,
+        "group_by": probing.group_by,
+        "allow_shared_speakers": probing.allow_shared_speakers,
+        "leave_one_out": probing.leave_one_out,
+        "duplicates": probing.duplicates,
         "weighted_sum_seeds": probing.weighted_sum_seeds,
         "mixes": tuple(MIXES) if probing.layer_mixes == ("all",) else probing.layer_mixes or DEFAULT_MIXES,
         "probes": probing.probe,

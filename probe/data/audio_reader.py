@@ -92,5 +92,6 @@ def decode_waveform(model_input: ModelInput) -> np.ndarray:
     """
     if model_input.reason:
         raise InvalidAudioError(model_input.reason)
-    assert isinstance(model_input.data, np.ndarray)
+    if not isinstance(model_input.data, np.ndarray):
+        raise TypeError(f"the input is {type(model_input.data).__name__}, not a waveform")
     return model_input.data

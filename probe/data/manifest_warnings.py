@@ -15,9 +15,10 @@ from layerprobe.probe.data.audio_hashes import Row, span_of
 from layerprobe.probe.data.audio_reader import Quarantine, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION
 from layerprobe.probe.data.manifest.read import NumberedManifest
-from layerprobe.probe.data.manifest.schema import Target, rater_columns
+from layerprobe.probe.data.manifest.schema import Manifest, Target, rater_columns
 from layerprobe.probe.data.reading import DEFAULT_READING
 from layerprobe.probe.data.remarks import Remark
+from layerprobe.probe.data.shared_audio import SampledWaveform, copies, equal_waveforms, sample_waveform
 from layerprobe.probe.identities import similar_names
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
@@ -54,7 +55,8 @@ def manifest_warnings(
     utterances from the same span of one file. ``speaker-in-splits``: a speaker in several of training, development
     and test. ``path-outside-corpus``: files outside the manifest's folder. ``undecodable-audio``: audio that
     extraction would quarantine. ``silence-at-ends``, ``channels-cancel-in-part``, ``silent-channel``,
-    ``misstated-length``: audio on which extraction would remark, see `probe.data.remarks`.
+    ``misstated-length``: audio on which extraction would remark, see `probe.data.remarks`. ``same-audio``:
+    utterances of several files with the same samples, such as a FLAC and a WAV of one recording.
 
     Args:
         numbered: a manifest that has been checked, with its row numbers
@@ -70,7 +72,7 @@ def manifest_warnings(
         *_duplicate_audio(table),
         *_speakers_in_splits(table),
         *_paths_outside(table["path"], manifest.path.absolute().parent),
-        *(_doubtful_audio(table, progress or NullProgress()) if audio else ()),
+        *(_decoded_audio(manifest, progress or NullProgress()) if audio else ()),
     ]
     return [ManifestWarning(name, message, tuple(int(n) for n in numbers[rows])) for name, message, rows in found]
 
@@ -147,28 +149,49 @@ def _paths_outside(paths: pd.Series[str], folder: Path) -> Iterator[Finding]:
         yield "path-outside-corpus", message, rows.index.to_numpy()
 
 
-def _doubtful_audio(table: pd.DataFrame, progress: NullProgress) -> Iterator[Finding]:
-    quarantine = Quarantine()
+def _decoded_audio(manifest: Manifest, progress: NullProgress) -> Iterator[Finding]:
+    """Yield audio that can't be decoded, remarks on other audio, then files with the same samples."""
+    quarantine, table = Quarantine(), manifest.table
     rows: list[Row] = table.to_dict("records")
+    decoded: dict[int, SampledWaveform] = {}
 
-    def decode(row: Row) -> tuple[Remark, ...]:
+    def decode(row: Row) -> tuple[SampledWaveform, tuple[Remark, ...]]:
         path, span = str(row["path"]), span_of(row)
-        return read_recording(
-            path, sampling_rate=None, max_duration=MAX_DURATION, reading=DEFAULT_READING, **span
-        ).remarks
+        recording = read_recording(path, sampling_rate=None, max_duration=MAX_DURATION, reading=DEFAULT_READING, **span)
+        return sample_waveform(recording.waveform), recording.remarks
 
-    remarked = [
-        (k, remark)
-        for k, remarks in read_audio(
-            rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress
-        )
-        for remark in remarks
-    ]
+    remarked = []
+    for k, (sampled, remarks) in read_audio(
+        rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress
+    ):
+        decoded[k] = sampled
+        remarked += [(remark.name, k, str(remark)) for remark in remarks]
     positions = {name: k for k, name in enumerate(table["utterance_id"])}
     for name, (path, reason) in quarantine.refused.items():
         yield "undecodable-audio", f"{Path(path).name}: {reason}", _rows(positions[name])
-    for row, remark in sorted(remarked, key=lambda one: (one[1].name, one[0])):
-        yield remark.name, f"{Path(str(rows[row]['path'])).name}: {remark}", _rows(row)
+    for name, k, text in sorted(remarked):
+        yield name, f"{Path(str(rows[k]['path'])).name}: {text}", _rows(k)
+    yield from _copied_audio(manifest, decoded)
+
+
+def _copied_audio(manifest: Manifest, decoded: dict[int, SampledWaveform]) -> Iterator[Finding]:
+    indices = np.array(list(decoded), dtype=int)
+    for members in copies(equal_waveforms(list(decoded.values()))):
+        same = indices[members]
+        paths = manifest.table["path"].iloc[same]
+        if len({os.path.normpath(path) for path in paths}) > 1:  # else `_duplicate_audio` has it
+            yield "same-audio", _same_audio(manifest, same), same
+
+
+def _same_audio(manifest: Manifest, rows: np.ndarray) -> str:
+    """Return which utterances have the same samples, and in which columns they differ."""
+    part = manifest.table.iloc[rows]
+    ids = ", ".join(map(repr, part["utterance_id"].iloc[:ROWS_SHOWN]))
+    more = f" and {len(part) - ROWS_SHOWN} more" if len(part) > ROWS_SHOWN else ""
+    columns = ("speaker_id", "split", *manifest.targets, *manifest.header.nominal)
+    values = {c: part[c].drop_duplicates().tolist() for c in columns if c in part}
+    differ = [f"{c} {' and '.join(map(str, found[:ROWS_SHOWN]))}" for c, found in values.items() if len(found) > 1]
+    return f"utterances {ids}{more} have the same samples" + (f", but {', '.join(differ)}" if differ else "")
 
 
 def _varying(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.Series[str]]]:

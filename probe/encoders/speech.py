@@ -218,12 +218,14 @@ class SpeechEncoder:
 
     @torch.inference_mode()
     def _native_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
-        assert self._native is not None
+        if self._native is None:
+            raise RuntimeError("the encoder has no native forward pass")
         yield from self._native.hidden_states(input_chunk.inputs["input_values"][0])
 
     @torch.inference_mode()
     def _mixed_precision_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
-        assert self._mixed_precision is not None
+        if self._mixed_precision is None:
+            raise RuntimeError("the encoder runs in float32")
         with self._mixed_precision.enabled():
             layers = self._hooked.states(input_chunk.inputs)
         yield from (states[0] for states in layers)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any, cast
 
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Manifest
@@ -63,8 +64,7 @@ def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress |
     try:
         open_pipes = {pipe: shard for shard, _, pipe in running}
         while open_pipes:
-            for pipe in wait(list(open_pipes)):
-                assert isinstance(pipe, Connection)
+            for pipe in cast("list[Connection[Any, Any]]", wait(list(open_pipes))):
                 try:
                     message = pipe.recv()
                 except EOFError:  # its process has ended

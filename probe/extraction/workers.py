@@ -139,9 +139,11 @@ def embed(encoder: AnyEncoder, data: np.ndarray | str, *, poolings: tuple[str, .
 
 def _frame_chunks(encoder: AnyEncoder, data: np.ndarray | str) -> Iterator[FrameChunk]:
     if encoder.reads == "text":
-        assert isinstance(data, str)
+        if not isinstance(data, str):
+            raise TypeError("a text encoder was given a waveform")
         return encoder.frame_chunks(data)
-    assert isinstance(data, np.ndarray)
+    if not isinstance(data, np.ndarray):
+        raise TypeError("a speech encoder was given text")
     n, needed = len(data), encoder.minimum_samples
     if n < needed:
         raise InvalidAudioError(f"too short: {n} samples at {encoder.sampling_rate} Hz, one frame needs {needed}")

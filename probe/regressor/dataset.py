@@ -93,7 +93,8 @@ class UtteranceDataset:
         try:
             for k in range(len(self._rows)):
                 prepared = self._prepare_audio(self._rows[k])
-                assert prepared is not None
+                if prepared is None:
+                    raise RuntimeError("the regressor has no audio encoder")
                 with torch.no_grad(), autocast(plan, next(branch.encoder.parameters()).device):
                     states, _ = branch([prepared])
                 states_file.add(states[0].float().cpu().numpy(), prepared)

@@ -58,7 +58,8 @@ def backward_in_parts(
     joined = torch.cat(predictions).requires_grad_(True)
     loss = ccc_loss(joined, truth, weights)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert joined.grad is not None
+    if joined.grad is None:
+        raise RuntimeError("the loss has no gradient with respect to the predictions")
     gradients = torch.split(joined.grad, [len(p) for p in predictions])
     for part, rng_state, gradient in zip(parts, rng_states, gradients, strict=True):
         restore_rng(rng_state, truth.device)

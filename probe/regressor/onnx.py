@@ -121,7 +121,8 @@ def _sampling_rate(regressor: AudioTextRegressor) -> int:
 def _prepare(branch: Branch, waveform: np.ndarray, text: str) -> Prepared:
     if isinstance(branch, AudioBranch):
         return branch.prepare(waveform)
-    assert isinstance(branch, TextBranch)
+    if not isinstance(branch, TextBranch):
+        raise TypeError(f"{type(branch).__name__} is neither an audio nor a text branch")
     return branch.prepare(text)
 
 
@@ -151,7 +152,8 @@ def _write(module: nn.Module, inputs: list[Tensor], names: list[str], output: st
             dynamo=True,
             verbose=False,
         )
-    assert program is not None
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
     with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
         written = Path(temporary) / path.name
         program.save(str(written), external_data=False)

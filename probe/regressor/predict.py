@@ -70,7 +70,8 @@ def predict(
         finally:
             progress.end()
         ratings.append(np.concatenate(found))
-    assert dataset is not None
+    if dataset is None:
+        raise RuntimeError("there are no regressors to predict with")
     used = pd.DataFrame({"utterance_id": dataset.table["utterance_id"]})
     for k, target in enumerate(plan.targets):
         width = trained.intervals["half_width"][target]

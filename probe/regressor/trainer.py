@@ -108,7 +108,8 @@ class Training:
         finally:
             progress.end()
         state = read_state(self.folder / BEST)
-        assert state is not None
+        if state is None:
+            raise RuntimeError(f"{self.folder / BEST} is gone, which this training wrote")
         fill_parameters(self._trainable_parameters(), state[0])
         table = pd.DataFrame(log)
         write_table(table, self.folder / LOG)

@@ -31,6 +31,7 @@ class SweepData:
     splits: list[Split]
     labels: dict[str, np.ndarray] = field(default_factory=dict)  # those of `LABELS` that the manifest has
     text_residuals: np.ndarray | None = None  # (n_utterances, n_splits, n_targets) of `probe.tasks.text_residuals`
+    units: np.ndarray | None = None  # (n_utterances,) a number per unit that is held out as a whole; None for speakers
     other_targets: tuple[str, ...] = ()  # targets that only residuals of others need
     other_ratings: np.ndarray | None = None  # (n_utterances, n_other_targets)
 
@@ -40,6 +41,11 @@ class SweepData:
         if self.other_ratings is None or not self.other_targets:
             return self.ratings
         return np.column_stack([self.ratings, self.other_ratings])
+
+    @property
+    def held_out_units(self) -> np.ndarray:
+        """A number per unit that is held out as a whole, ``(n_utterances,)``: the speakers if no others are given."""
+        return self.groups if self.units is None else self.units
 
 
 @dataclass(frozen=True)
@@ -177,5 +183,6 @@ def held_out_predictions(columns: list[HeldOutPrediction], data: SweepData) -> P
         columns=pd.DataFrame([dict.fromkeys(CONDITIONS, "") | c.keys for c in columns])[list(PREDICTION_KEYS)],
         prediction=np.stack([c.prediction[held_out] for c in columns], axis=1),
         matched=np.stack([c.matched[held_out] for c in columns], axis=1),
+        unit=np.array([] if data.units is None else [f"unit {u}" for u in data.units[held_out]], dtype=str),
         **{name: data.labels[name][held_out] for name in LABELS if name in data.labels},
     )

@@ -62,10 +62,11 @@ class Predictions:
     matched: np.ndarray  # (n_utterances, n_columns) float32, mean and deviation matched on training speakers
     gender: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=str))  # (n_utterances,) str, '' if unknown
     corpus: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=str))  # (n_utterances,) str, '' if unknown
+    unit: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=str))  # (n_utterances,) str, '' for the speaker
 
     def __post_init__(self) -> None:
         """Fill labels that no utterance has with ''."""
-        for name in LABELS:
+        for name in (*LABELS, "unit"):
             if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.full(len(self.utterance_id), ""))
 
@@ -150,6 +151,7 @@ def write_run(run: Run, predictions: Predictions) -> None:
         corpus=predictions.corpus.astype(str),
         allow_pickle=False,
         **(arrays | {"column_seed": predictions.columns["seed"].to_numpy(dtype=np.int64)}),
+        **({"unit": predictions.unit.astype(str)} if (predictions.unit != "").any() else {}),
     )
     head = {"format_version": FORMAT_VERSION, "fingerprint": fingerprint}
     (folder / PLAN).write_text(toml_document({**head, **run.plan}), encoding="utf-8")
@@ -210,7 +212,7 @@ def read_predictions(folder: Path | str) -> Predictions:
             raise InputError(f"{path} has no array {missing[0]}. Sweep again.")
         check_fingerprint(path, str(file["fingerprint"]), fingerprint)
         columns = pd.DataFrame({key: file[f"column_{key}"] for key in PREDICTION_KEYS})
-        names = ("utterance_id", "speaker_id", "fold", *LABELS)
+        names = ("utterance_id", "speaker_id", "fold", *LABELS, *(("unit",) if "unit" in file else ()))
         return Predictions(
             **{name: file[name] for name in names},
             targets=file["target"],

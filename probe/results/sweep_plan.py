@@ -18,6 +18,9 @@ class SweepPlan:
     targets: tuple[str, ...]
     n_folds: int | None  # outer speaker-disjoint folds; None where the manifest's split decides
     test_split: str | None  # the split that is held out where n_folds is None
+    group_by: str  # column of the manifest whose values are held out as a whole; "" for speakers alone
+    shared_speakers: bool  # whether speakers of one value of group_by may be in other folds
+    duplicates: str  # what happens to utterances with the same audio, a key of `probe.data.shared_audio.DUPLICATES`
     # Speaker-disjoint folds inside the training speakers, which choose alpha: the other outer folds where there are
     # three or more; else assigned anew, at most one per speaker.
     n_inner_folds: int

@@ -134,7 +134,8 @@ class _Problem:
         self.position_of_row = np.full(len(x), -1)
         self.position_of_row[sets.order] = np.arange(len(sets.order))
         rows, truth = x[sets.order].astype(np.float32, copy=False), codes[sets.order].astype(np.int64)
-        assert ((truth >= 0) & (truth < n_classes)).all(), "a code is no class"
+        if ((truth < 0) | (truth >= n_classes)).any():
+            raise AssertionError("a code is no class")
         shift = feature_shift(rows[sets.cells[-1].stop if -1 in sets.cells else 0 :])
         rows -= shift  # cancels in every result
         zero, one_hot = np.zeros(x.shape[1], dtype=np.float32), np.eye(n_classes)[truth]

@@ -22,7 +22,8 @@ class DeviceMoments(Moments):
     device_xx: Tensor  # (n_features, n_features) float64, both triangles
 
     def __add__(self, other: Moments) -> DeviceMoments:
-        assert isinstance(other, DeviceMoments)
+        if not isinstance(other, DeviceMoments):
+            raise TypeError("moments of the host and of a device can't be added")
         total = Moments.__add__(self, other)
         return DeviceMoments(**total.__dict__, device_xx=self.device_xx + other.device_xx)
 
@@ -94,7 +95,8 @@ class DeviceAlgebra:
 
     def factor(self, moments: Moments, scales: np.ndarray) -> DeviceFactor:
         """Return the eigenvectors for each row of ``scales``."""
-        assert isinstance(moments, DeviceMoments)
+        if not isinstance(moments, DeviceMoments):
+            raise TypeError("the moments are not on the device")
         mean = moments.x / moments.n
         covariance = moments.device_xx - self._put(np.outer(moments.x, mean))
         variance = np.maximum(covariance.diagonal().cpu().numpy() / moments.n, 0.0)
@@ -108,7 +110,8 @@ class DeviceAlgebra:
 
     def held_out(self, path: Path, moments: Moments) -> HeldOut:
         """Return the sums from a quadratic form for each candidate."""
-        assert isinstance(moments, DeviceMoments)
+        if not isinstance(moments, DeviceMoments):
+            raise TypeError("the moments are not on the device")
         w, b = path.coefficients, path.intercepts
         n_candidates, n_features, n_targets = w.shape
         columns = self._put(w.transpose(1, 0, 2).reshape(n_features, -1))

@@ -31,7 +31,7 @@ class Tridiagonal:
             return cls(np.empty((0, 0)), np.empty(0), matrix[0].copy(), np.empty(0))
         work = int(lapack.dsytrd_lwork(n, lower=1)[0])
         reflectors, diagonal, off, tau, info = lapack.dsytrd(matrix, lower=1, lwork=work)
-        assert info == 0, f"dsytrd: {info}"
+        _check_info(info, "dsytrd")
         return cls(np.asfortranarray(reflectors[1:, :-1]), tau, diagonal, off)
 
     def solve(self, right: np.ndarray, *, penalties: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ class Tridiagonal:
         if n > 1:
             work = int(lapack.dorgqr(self.reflectors, self.tau, -1)[1][0])
             below, _, info = lapack.dorgqr(self.reflectors, self.tau, work)
-            assert info == 0, f"dorgqr: {info}"
+            _check_info(info, "dorgqr")
             q[1:, 1:] = below
         return q
 
@@ -106,5 +106,11 @@ def _multiply(q: np.ndarray, tau: np.ndarray, columns: np.ndarray, *, transposed
     below = np.asfortranarray(columns[1:])
     work = int(lapack.dormqr("L", trans, q, tau, below, -1)[1][0])
     product, _, info = lapack.dormqr("L", trans, q, tau, below, work, overwrite_c=True)
-    assert info == 0, f"dormqr: {info}"
+    _check_info(info, "dormqr")
     return np.concatenate([columns[:1], product])
+
+
+def _check_info(info: int, routine: str) -> None:
+    """Raise an error, under ``python -O``, too, if a routine of LAPACK reports that it failed."""
+    if info != 0:
+        raise np.linalg.LinAlgError(f"{routine} of LAPACK failed: info is {info}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.results.run_folder import LABELS
 from layerprobe.probe.results.sweep_plan import SweepPlan
-from layerprobe.probe.splits import Split, check_speakers_known, fold_splits, manifest_split, speaker_groups
+from layerprobe.probe.splits import Split, assert_disjoint, check_speakers_known, fold_splits, manifest_split
+from layerprobe.probe.sweep.held_out import HeldOutUnits, HoldOut, hold_out
 from layerprobe.probe.sweep.rated_parts import (
     LeftOut,
     RatedPart,
@@ -33,6 +35,8 @@ class SweepDataset:
     counts: dict[str, int]
     parts: list[RatedPart]  # targets with the utterances that rate them, which are what is fitted
     left_out: list[LeftOut]  # derived targets that are not
+    units: dict[str, Any] = field(default_factory=dict)  # tables of plan.toml on what is held out together
+    notes: tuple[str, ...] = ()  # the same in sentences
 
 
 def open_caches(caches: Sequence[Cache | Path | str]) -> list[Cache]:
@@ -85,8 +89,10 @@ def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Sw
     kept = table[in_cache & rated].sort_values("utterance_id")  # so that the order of rows changes nothing
     if plan.speakers:
         check_speakers_known(kept["speaker_id"].to_numpy())
-    groups = speaker_groups(kept["speaker_id"].to_numpy())
-    splits = _splits(kept, groups, plan)
+    held_out = hold_out(kept, caches, _choice(plan))
+    held_out.check_folds(plan.n_folds)
+    kept, groups = held_out.rows, held_out.speakers
+    splits = _splits(held_out, plan)
     ratings = kept[list(plan.targets)].to_numpy(dtype=np.float64)
     codes = np.empty((len(kept), len(plan.nominal)), dtype=np.int64)
     for k, (name, classes) in enumerate(plan.classes_of.items()):
@@ -100,19 +106,37 @@ def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Sw
     speaker_ids = kept["speaker_id"].to_numpy(dtype=object)
     ids = kept["utterance_id"].to_numpy(dtype=object)
     labels = {name: kept[name].to_numpy(dtype=object).astype(str) for name in LABELS if name in kept}
-    data = SweepData(ids, speaker_ids, groups, ratings, codes, splits, labels)
+    units = held_out.units if plan.group_by or held_out.joined_by else None
+    data = SweepData(ids, speaker_ids, groups, ratings, codes, splits, labels, units=units)
     parts, left_out = rated_parts(data, plan)
-    return SweepDataset(data, kept, counts, parts, left_out)
+    notes = tuple(held_out.notes(plan.duplicates))
+    return SweepDataset(data, kept, counts, parts, left_out, held_out.to_toml(plan.duplicates), notes)
 
 
-def _splits(kept: pd.DataFrame, groups: np.ndarray, plan: SweepPlan) -> list[Split]:
-    rng = np.random.default_rng(plan.seed)
+def _choice(plan: SweepPlan) -> HoldOut:
+    return HoldOut(
+        plan.targets, plan.nominal, plan.group_by, plan.shared_speakers, plan.duplicates, test_split=plan.test_split
+    )
+
+
+def _splits(held_out: HeldOutUnits, plan: SweepPlan) -> list[Split]:
+    kept, rng = held_out.rows, np.random.default_rng(plan.seed)
     if plan.n_folds is not None:
-        return fold_splits(groups, n_folds=plan.n_folds, n_inner_folds=plan.n_inner_folds, rng=rng)
+        splits = fold_splits(
+            held_out.units,
+            n_folds=plan.n_folds,
+            n_inner_folds=plan.n_inner_folds,
+            rng=rng,
+            unit=held_out.unit,
+            inner_groups=held_out.speakers if plan.shared_speakers else None,
+        )
+        for split in splits if not plan.shared_speakers else ():
+            assert_disjoint(split, held_out.speakers)
+        return splits
     if "split" not in kept:
         raise InputError(f"The manifest has no column split, so there is no {plan.test_split} in it. Use --folds 5.")
     return manifest_split(
-        groups,
+        held_out.units,
         kept["split"].to_numpy(),
         kept["speaker_id"].to_numpy(),
         test=str(plan.test_split),

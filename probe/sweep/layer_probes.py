@@ -231,7 +231,7 @@ def _mlp(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) 
 def _mdl(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list[dict[str, Any]]:
     """Return rows of scores; online coding has no held-out predictions to save."""
     code = online_code(
-        x, data.ratings, groups=data.groups, alphas=plan.alphas, rng=np.random.default_rng([plan.seed, 99])
+        x, data.ratings, groups=data.held_out_units, alphas=plan.alphas, rng=np.random.default_rng([plan.seed, 99])
     )
     label = {**keys, "probe": "mdl", "fold": POOLED, "metric": "bits_saved"}
     return [{**label, "target": t, "value": float(g)} for t, g in zip(plan.targets, code.gain, strict=True)]

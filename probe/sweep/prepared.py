@@ -50,7 +50,7 @@ def prepare(
     """
     checked = _read(manifest, arguments)
     plan = plan_sweep(checked, **arguments, caches=_all_caches(caches, random_weights, covariates))
-    return PreparedSweep(caches, checked, plan, random_weights, covariates, _split_notes(checked, arguments["folds"]))
+    return PreparedSweep(caches, checked, plan, random_weights, covariates, _split_notes(checked, arguments))
 
 
 def prepare_recorded(
@@ -88,18 +88,19 @@ def prepare_recorded(
     random_weights = random_weights or recorded.open_random_weights()
     covariates = covariates or recorded.open_covariates()
     arguments = plan_arguments(recorded.plan) | changed
-    if "folds" in changed or "test_split" in changed:  # one replaces the other
+    if changed.keys() & {"folds", "test_split", "leave_one_out"}:  # one replaces the other
         arguments |= {"folds": changed.get("folds"), "test_split": changed.get("test_split")}
+    elif "group_by" in changed:  # as many folds as there are groups to make them of
+        arguments |= {"folds": None, "test_split": None}
     if "weighted_sum_seeds" in changed:
         arguments["mixes"] = arguments["mixes"] or DEFAULT_MIXES
     checked = _read(manifest or recorded.check_manifest(), arguments)
     used = _all_caches(caches, random_weights, covariates)
-    other = set() if checked.content_hash() == recorded.content else {"targets"}  # its classes may be others
+    same = checked.content_hash(recorded.plan.group_by) == recorded.content
+    other = set() if same else {"targets"}  # its classes may be others
     plan = override(recorded.plan, plan_sweep(checked, **arguments, caches=used), {*changed, *other})
     notes += overridden(recorded.plan, plan, recorded.path) + recorded.changes(checked, used)
-    return PreparedSweep(
-        caches, checked, plan, random_weights, covariates, notes + _split_notes(checked, changed.get("folds"))
-    )
+    return PreparedSweep(caches, checked, plan, random_weights, covariates, notes + _split_notes(checked, changed))
 
 
 def _read(manifest: Path, arguments: dict[str, Any]) -> Manifest:
@@ -115,9 +116,13 @@ def _all_caches(
     return [*caches, *random_weights, *(cache for covariate in covariates for cache in covariate.caches)]
 
 
-def _split_notes(manifest: Manifest, folds: object) -> list[str]:
-    """Return a line if folds take the place of the manifest's split."""
-    if folds is None or "split" not in manifest.table:
+def _split_notes(manifest: Manifest, arguments: dict[str, Any]) -> list[str]:
+    """Return a line if folds take the place of the manifest's split; arguments as of `prepare`."""
+    folds, group_by = arguments.get("folds"), arguments.get("group_by")
+    options = {f"--folds {folds}": folds is not None, f"--group-by {group_by}": bool(group_by)}
+    options["--leave-one-out"] = bool(arguments.get("leave_one_out"))
+    given = [option for option, is_given in options.items() if is_given]
+    if not given or "split" not in manifest.table:
         return []
     names = ", ".join(sorted(set(manifest.table["split"]) - {""}))
-    return [f"--folds {folds} replaces the split in {manifest.path} ({names})."] if names else []
+    return [f"{given[0]} replaces the split in {manifest.path} ({names})."] if names else []

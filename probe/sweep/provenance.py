@@ -58,7 +58,7 @@ def describe_settings(
             "name": manifest.header.corpus,
             "version": manifest.header.version,
             "notes": manifest.header.notes,
-            "content": manifest.content_hash(),
+            "content": manifest.content_hash(plan.group_by),
         },
         "sweep": plan.to_toml(),
         "encoders": [

@@ -123,6 +123,7 @@ def _part(data: SweepData, plan: SweepPlan, rows: np.ndarray, names: dict[str, l
             codes=_select(data.codes, rows, codes),
             splits=restricted(data.splits, rows, len(data.utterance_ids), ", ".join((*targets, *nominal))),
             labels={name: labels[rows] for name, labels in data.labels.items()},
+            units=None if data.units is None else np.unique(data.units[rows], return_inverse=True)[1],
             other_targets=others,
             other_ratings=data.ratings[rows][:, [plan.targets.index(t) for t in others]],
         ),

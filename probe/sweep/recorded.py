@@ -19,6 +19,10 @@ FIELDS = {  # of a plan that each argument of `probe.sweep.settings.plan_sweep` 
     "targets": ("targets", "nominal", "classes", "residuals", "text_residuals"),
     "folds": ("n_folds", "test_split", "n_inner_folds"),
     "test_split": ("n_folds", "test_split", "n_inner_folds"),
+    "leave_one_out": ("n_folds", "test_split", "n_inner_folds"),
+    "group_by": ("group_by", "n_folds", "test_split", "n_inner_folds"),
+    "allow_shared_speakers": ("shared_speakers",),
+    "duplicates": ("duplicates",),
     "weighted_sum_seeds": ("weighted_sum_seeds", "mixes"),
     "mixes": ("mixes",),
     "probes": ("probes",),
@@ -87,10 +91,13 @@ class RecordedSweep:
     def changes(self, manifest: Manifest, caches: Iterable[Cache]) -> list[str]:
         """Return a sentence for each file at a recorded path whose content is not what the run was made from."""
         found = []
-        if manifest.path.absolute() == self.manifest and manifest.content_hash() != self.content:
+        if (
+            manifest.path.absolute() == self.manifest
+            and (content := manifest.content_hash(self.plan.group_by)) != self.content
+        ):
             found.append(
                 f"Warning: {manifest.path} has changed since {self.path} was written "
-                f"(content {manifest.content_hash()}, then {self.content}), so scores will differ."
+                f"(content {content}, then {self.content}), so scores will differ."
             )
         tables = {t["path"]: t for t in [*self.encoders, *self.random_weights, *self.covariates] if "path" in t}
         for cache in caches:
@@ -140,6 +147,9 @@ def plan_arguments(plan: SweepPlan) -> dict[str, Any]:
         "targets": (*plan.targets, *plan.nominal),
         "folds": plan.n_folds,
         "test_split": plan.test_split,
+        "group_by": plan.group_by or None,
+        "allow_shared_speakers": plan.shared_speakers,
+        "duplicates": plan.duplicates,
         "weighted_sum_seeds": len(plan.weighted_sum_seeds),
         "mixes": plan.mixes,
         "probes": plan.probes,

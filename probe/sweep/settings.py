@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import numpy as np
-
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
+from layerprobe.probe.data.shared_audio import DUPLICATES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
-from layerprobe.probe.splits import speaker_groups
+from layerprobe.probe.sweep.held_out import HeldOutUnits, HoldOut, hold_out
 from layerprobe.probe.sweep.inputs import usable_rows
 from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
 from layerprobe.probe.tasks.controls import CONTROLS, DEFAULT_CONTROLS, WITHOUT_SPEAKERS
@@ -24,6 +23,7 @@ DEFAULT_FOLDS = 5
 DEFAULT_INNER_FOLDS = 4  # where the outer folds can't serve
 DEFAULT_PERMUTATIONS = 49  # the least p is a fiftieth, and ridge takes about twice as long as without them
 SPEAKERS: Literal["speakers"] = "speakers"  # as many folds as there are speakers: leave one speaker out
+SPEAKER_ID = "speaker_id"  # the column that folds hold out by default
 PROBES = {
     "mlp": "a small network with one hidden layer: is the finding linear only?",
     "logistic": "multinomial logistic regression of nominal targets",
@@ -37,6 +37,10 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
     targets: tuple[str, ...] = (),
     folds: int | Literal["speakers"] | None = None,
     test_split: str | None = None,
+    group_by: str | None = None,
+    allow_shared_speakers: bool = False,
+    leave_one_out: bool = False,
+    duplicates: str = "group",
     weighted_sum_seeds: int = 3,
     mixes: tuple[str, ...] = DEFAULT_MIXES,
     probes: tuple[str, ...] = (),
@@ -59,6 +63,11 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
         folds: outer speaker-disjoint folds; ``"speakers"`` holds out one speaker after the other; None takes the
             manifest's split where it has one, else 5 folds
         test_split: the split that is held out; None takes ``test``, else ``test1``, else ``development``
+        group_by: column of the manifest whose values folds hold out as a whole, such as session; no speaker is in
+            two folds either. By default 5 folds, or as many as there are values if those are fewer.
+        allow_shared_speakers: whether speakers may be in several values of ``group_by``, and so in several folds
+        leave_one_out: as many folds as there are values of ``group_by``, or speakers
+        duplicates: a key of `probe.data.shared_audio.DUPLICATES`: utterances with the same audio
         weighted_sum_seeds: number of seeds of the weighted sum; 0 leaves all mixes out
         mixes: keys of `probe.sweep.mix_probes.MIXES`
         probes: keys of `PROBES`, in addition to ridge
@@ -72,7 +81,8 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
         speakers: False where every utterance counts as its own speaker
         same_speaker: decisions on names that look alike, with which the manifest was read
         device: where matrices are multiplied, cpu or cuda
-        caches: those that will be swept; ``folds="speakers"`` counts the speakers of utterances that all of them hold
+        caches: those that will be swept; where there are as many folds as speakers or groups, these are counted over
+            the utterances that all caches hold
 
     Raises:
         InputError: if a target, control, mix or probe is unknown, or a choice needs a split, transcripts, corpora or
@@ -81,6 +91,7 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
     if controls is None:
         controls = DEFAULT_CONTROLS if speakers else WITHOUT_SPEAKERS
     _check_names(("control", controls, CONTROLS), ("mix", mixes, MIXES), ("probe", probes, PROBES))
+    _check_names(("choice for duplicates", (duplicates,), DUPLICATES))
     needs_speakers = [c for c in controls if c not in WITHOUT_SPEAKERS]
     if needs_speakers and not speakers:
         raise InputError(f"control {needs_speakers[0]!r} needs speakers. Leave it out, or name them in the manifest.")
@@ -102,13 +113,25 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
         )
     if cross_corpus:
         corpus_names(manifest)
-    if folds == SPEAKERS:
-        folds = _n_speakers(manifest, caches, rated, nominal)
+    group_by = None if group_by == SPEAKER_ID else group_by
+    _check_protocol(folds, test_split, group_by, shared=allow_shared_speakers, leave_one_out=leave_one_out)
+    if folds == SPEAKERS or leave_one_out or group_by:
+        choice = HoldOut(rated, nominal, group_by or "", allow_shared_speakers, duplicates, test_split=None)
+        units = _held_out_units(manifest, caches, choice)
+        if folds == SPEAKERS or leave_one_out:
+            units.check_folds(None)
+            folds = units.n_units
+        elif folds is None:
+            folds = max(2, min(DEFAULT_FOLDS, units.n_units))
+        units.check_folds(folds)
     n_folds, test_split = _held_out(manifest, folds, test_split)
     return SweepPlan(
         targets=rated,
         n_folds=n_folds,
         test_split=test_split,
+        group_by=group_by or "",
+        shared_speakers=allow_shared_speakers,
+        duplicates=duplicates,
         n_inner_folds=n_folds - 1 if n_folds is not None and n_folds > 2 else DEFAULT_INNER_FOLDS,
         alphas=DEFAULT_ALPHAS,
         controls=controls,
@@ -139,11 +162,25 @@ def _check_names(*kinds: tuple[str, tuple[str, ...], Mapping[str, object]]) -> N
             raise InputError(f"{kind} {strange[0]!r} is unknown; choose from {', '.join(known)}.")
 
 
-def _n_speakers(manifest: Manifest, caches: Sequence[Cache], rated: tuple[str, ...], nominal: tuple[str, ...]) -> int:
-    """Return the number of speakers with utterances that all caches hold and any target rates."""
-    cached, usable = usable_rows(manifest.table, caches, rated, nominal)
-    speakers = manifest.table["speaker_id"].to_numpy()[cached & usable]
-    return len(np.unique(speaker_groups(speakers))) if len(speakers) else 0
+def _check_protocol(
+    folds: object, test_split: str | None, group_by: str | None, *, shared: bool, leave_one_out: bool
+) -> None:
+    """Check choices of what is held out that exclude each other."""
+    if shared and not group_by:
+        raise InputError("--allow-shared-speakers needs --group-by: without it, folds hold out speakers.")
+    if leave_one_out and folds is not None:
+        raise InputError("--leave-one-out and --folds exclude each other: it makes as many folds as there are groups.")
+    if folds == SPEAKERS and group_by:
+        raise InputError(f"--folds speakers and --group-by {group_by} exclude each other. Use --leave-one-out.")
+    if test_split is not None and (group_by or leave_one_out):
+        name = f"--group-by {group_by}" if group_by else "--leave-one-out"
+        raise InputError(f"{name} and --test-split exclude each other: folds hold out every group in turn.")
+
+
+def _held_out_units(manifest: Manifest, caches: Sequence[Cache], choice: HoldOut) -> HeldOutUnits:
+    """Return the units of the utterances that all caches hold and any target rates."""
+    cached, usable = usable_rows(manifest.table, caches, choice.targets, choice.nominal)
+    return hold_out(manifest.table[cached & usable].sort_values("utterance_id"), caches, choice)
 
 
 def _held_out(manifest: Manifest, folds: int | None, test: str | None) -> tuple[int | None, str | None]:

@@ -112,7 +112,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         raise InputError("One encoder alone can't be fused. Give the caches of two, of audio and of text.")
     others = [*controls, *(cache for covariate in parsed for cache in covariate.caches)]
     dataset = with_text_residuals(make_dataset([*studied, *others], manifest, plan))
-    for line in _notes(dataset):
+    for line in [*dataset.notes, *_notes(dataset)]:
         progress.log(line)
     partial_results = PartialResults(out, fingerprint, dataset.data.utterance_ids)
     features = CovariateFeatures(JOINED.join(c.name for c in parsed), [c.features(dataset) for c in parsed])
@@ -120,7 +120,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     results = _fit_all(fits, jobs=jobs, dask=dask)
     run = Run(
         fingerprint,
-        with_counts(settings, dataset, [*studied, *others]),
+        {**with_counts(settings, dataset, [*studied, *others]), **dataset.units},
         score_table(results.scores, {n: c.plan.layers for n, c in named.items()}),
         pd.DataFrame(results.weights, columns=list(WEIGHT_COLUMNS)),
         joint_quarantine(studied, names),

@@ -127,9 +127,9 @@ class TargetBuilder:
             others = ratings[:, [every.index(o) for o in RESIDUAL_OF[name]]]
             rest = [residual(ratings[:, every.index(name)], others, s.train) for s in self._splits]
             self._add_by_split(name + RESIDUAL, rest, control, seed)
-        for k, name in enumerate(self._text_residuals if text_residuals is not None else ()):
-            assert text_residuals is not None
-            self._add_by_split(name + TEXT_RESIDUAL, list(text_residuals[:, :, k].T), control, seed)
+        if text_residuals is not None:
+            for k, name in enumerate(self._text_residuals):
+                self._add_by_split(name + TEXT_RESIDUAL, list(text_residuals[:, :, k].T), control, seed)
         for k, (name, n_classes) in enumerate(self._classes.items()):
             one_hot = [(codes[:, k] == c).astype(np.float64) for c in range(n_classes)]
             columns = self._append(one_hot, [-1] * n_classes, shared=True)

@@ -31,7 +31,8 @@ def text_residuals(
     fits = NestedRidge(text_features, splits=splits, alphas=alphas).fit(ratings, inner_predictions=True)
     rest = np.empty((len(ratings), len(splits), ratings.shape[1]))
     for k, (split, fit) in enumerate(zip(splits, fits, strict=True)):
-        assert fit.inner_prediction is not None
+        if fit.inner_prediction is None:
+            raise RuntimeError("the fit has no predictions of its inner folds")
         rest[:, k] = ratings - ratings[split.train].mean(axis=0)
         rest[split.train, k] = ratings[split.train] - fit.inner_prediction
         rest[split.test, k] = ratings[split.test] - fit.prediction

@@ -18,8 +18,8 @@ from layerprobe.probe.data.manifest_warnings import manifest_warnings
 def rows(write_audio):
     """Six utterances of three speakers with nothing doubtful; the first is row 2."""
     return [
-        {"utterance_id": f"u{k}", "path": write_audio(f"{k}.wav", 0.2).name, "speaker_id": f"s{k % 3}",
-         "arousal": 3, "arousal_r1": 2, "arousal_r2": 4, "gender": "f" if k % 3 else "m",
+        {"utterance_id": f"u{k}", "path": write_audio(f"{k}.wav", 0.2, pitch=100 + 20 * k).name,
+         "speaker_id": f"s{k % 3}", "arousal": 3, "arousal_r1": 2, "arousal_r2": 4, "gender": "f" if k % 3 else "m",
          "split": "test" if k % 3 == 2 else "train"}
         for k in range(6)
     ]  # fmt: skip
@@ -130,6 +130,23 @@ def test_audio_that_is_not_what_was_meant_is_found_with_the_option_for_it(tmp_pa
     )  # fmt: skip
     assert silence == ("silence-at-ends", "2.wav: 1.2 s of digital silence at an end", (4,))
     assert silent == ("silent-channel", "3.wav: 1 of the channels is silent", (5,))
+
+
+def test_the_same_samples_in_several_files_are_found_with_what_differs(tmp_path, rows, write_audio):
+    for k, name in enumerate(("copy.wav", "copy.flac", "stereo.wav")):
+        write_audio(name, 0.2, pitch=100, channels=1 + (k == 2))
+        rows.append(rows[0] | {"utterance_id": f"v{k}", "path": name})
+    rows[6] |= {"speaker_id": "s2", "split": "test", "gender": "f"}
+    rows[8]["arousal"] = 4
+    rows.append(rows[1] | {"utterance_id": "w0", "start": 0, "end": 0.1})  # spans of one file are others
+    rows.append(rows[1] | {"utterance_id": "w1", "start": 0.1, "end": 0.2})
+    rows[2]["gender"] = rows[5]["gender"] = "f"
+    rows = [row | {"arousal_r1": "", "arousal_r2": ""} for row in rows]
+    assert warnings(tmp_path, rows) == []
+    message = "utterances 'u0', 'v0', 'v1', 'v2' have the same samples, but speaker_id s0 and s2, split train and test"
+    assert warnings(tmp_path, rows, audio=True) == [
+        ("same-audio", f"{message}, arousal 3.0 and 4.0", (2, 8, 9, 10)),
+    ]
 
 
 def test_the_command_prints_each_warning_counts_them_and_succeeds(tmp_path, rows):

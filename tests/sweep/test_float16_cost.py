@@ -51,7 +51,7 @@ def test_what_half_precision_costs_is_measured_on_the_caches_own_rows(tmp_path, 
     values[:, 0, 0, 0] += [row["arousal"] for row in table]
     with CacheWriter(tmp_path / "a.zarr", plan, dim=DIM) as writer:
         for row, embeddings in zip(table, values, strict=True):
-            writer.append(row["utterance_id"], "hash", embeddings)
+            writer.append(row["utterance_id"], f"hash of {row['path']}", embeddings)
     found = float16_loss(open_cache(tmp_path / "a.zarr"), manifest)
     # eleven bits: a relative error even within 2^-11, so about 2^-11 / sqrt(3) × |x| of N(0, 1) rounded to powers of 2
     lost = (values.astype(np.float16).astype(np.float32) - values)[:, 1]
@@ -62,7 +62,7 @@ def test_what_half_precision_costs_is_measured_on_the_caches_own_rows(tmp_path, 
     values[3, 1, 0, 0] = 1e5
     with CacheWriter(tmp_path / "b.zarr", plan, dim=DIM) as writer:
         for row, embeddings in zip(table, values, strict=True):
-            writer.append(row["utterance_id"], "hash", embeddings)
+            writer.append(row["utterance_id"], f"hash of {row['path']}", embeddings)
     found = float16_loss(open_cache(tmp_path / "b.zarr"), manifest)
     assert found["beyond"].tolist() == [0, 1]
     assert found["score"].isna().all()

@@ -67,7 +67,8 @@ def mpeg_length(data: Bytes) -> StreamLength:
     if scan is None:
         return StreamLength()
     header = parse_header(data, scan.first)
-    assert header is not None
+    if header is None:
+        return StreamLength()
     at = _xing_offset(data, scan.first, header)
     vbri = data[scan.first + VBRI : scan.first + VBRI + 4] == b"VBRI"
     described = at is not None or vbri  # the first frame holds no audio then

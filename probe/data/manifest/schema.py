@@ -112,11 +112,16 @@ class Manifest:
         """Number of identified speakers; utterances of unknown ones are not counted."""
         return int(self.table["speaker_id"][self.table["speaker_id"] != UNKNOWN_SPEAKER].nunique())
 
-    def content_hash(self) -> str:
-        """Return sixteen hex digits over every column that can change a score; they do not depend on the folder."""
+    def content_hash(self, *others: str) -> str:
+        """Return sixteen hex digits over every column that can change a score; they do not depend on the folder.
+
+        Args:
+            others: columns that a sweep reads as well, to group by; '' and those that the table lacks are left out
+        """
         rated = [c for target in self.targets for c in (target, *rater_columns(self.table, target))]
         texts = [c for c in ("split", TRANSCRIPT, ASR_TRANSCRIPT, "gender", "corpus") if c in self.table]
-        columns = ["utterance_id", "speaker_id", *texts, *rated, *self.header.nominal]
+        known = ["utterance_id", "speaker_id", *texts, *rated, *self.header.nominal]
+        columns = list(dict.fromkeys([*known, *(c for c in others if c in self.table)]))
         text = self.table.sort_values("utterance_id")[columns].to_csv(index=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
