@@ -29,7 +29,6 @@ from layerprobe.probe.results.score_table import write_scores
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
-from layerprobe.probe.toml import toml_value
 
 CSV_FILES = ("scores.csv", "layer_weights.csv", "quarantine.csv")
 
@@ -279,8 +278,3 @@ def test_a_folder_whose_plan_was_cut_off_is_refused_in_one_sentence(folder):
     (folder / "plan.toml").write_text(text[: text.index("[corpus]") + 4])
     with pytest.raises(InputError, match=r"plan\.toml can't be read \(.*\)\. Remove the folder, or name another"):
         check_same_run(folder, "0" * 12)
-
-
-def test_any_text_is_read_back_from_toml():
-    text = 'C:\\new "x"\r\n\x00\x1f\x7f\tß'
-    assert tomllib.loads(f"key = {toml_value(text)}") == {"key": text}
