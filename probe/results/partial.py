@@ -12,9 +12,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from layerprobe.probe.filesystem import replacing
 from layerprobe.probe.results.predictions import HeldOutPrediction, ProbeResults
-
-FOLDER = "partial"
+from layerprobe.probe.results.run_files import PARTIAL_RESULTS
 
 
 class PartialResults:
@@ -22,7 +22,7 @@ class PartialResults:
 
     def __init__(self, run: Path, fingerprint: str) -> None:
         """Take the run folder; nothing is written before the first result."""
-        self._folder = run / FOLDER
+        self._folder = run / PARTIAL_RESULTS
         self._fingerprint = fingerprint
 
     def load_or_compute(self, name: str, work: Callable[[], ProbeResults]) -> ProbeResults:
@@ -67,10 +67,8 @@ def _write(file: Path, results: ProbeResults) -> None:
     )
     texts = {"labels": np.array(json.dumps(labels)), "weights": np.array(json.dumps(results.weights))}
     texts["scores"] = np.array(json.dumps(results.scores))
-    temporary = file.with_suffix(".partial")
-    with temporary.open("wb") as stream:
+    with replacing(file) as stream:
         np.savez(stream, allow_pickle=False, truth=truth, prediction=prediction, matched=matched, **texts)
-    temporary.replace(file)
 
 
 def _read(file: Path) -> ProbeResults | None:
@@ -79,7 +77,7 @@ def _read(file: Path) -> ProbeResults | None:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             arrays = [content[name] for name in ("truth", "prediction", "matched")]
             labels, scores, weights = (json.loads(str(content[name])) for name in ("labels", "scores", "weights"))
-    except (BadZipFile, ValueError, KeyError, EOFError):
+    except (BadZipFile, ValueError, KeyError, EOFError, OSError):
         return None
     rows = zip(labels, *arrays, strict=True)
     columns = [
