@@ -16,6 +16,7 @@ from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read
 from layerprobe.probe.data.inputs import MAX_DURATION, AudioReader
 from layerprobe.probe.data.transcripts import fill_column
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import replace_file
 from layerprobe.probe.hub import hub_commit, loading_error_message, quiet_transformers
 from layerprobe.probe.progress import NullProgress
 
@@ -170,5 +171,5 @@ def _read_progress(path: Path, recogniser: str) -> dict[tuple[str, str], str]:
         )
     if lines and lines[-1].strip("\0 "):  # the torn line is removed, so that the next one has a line of its own
         complete = "".join(json.dumps(entry) + "\n" for entry in entries)
-        path.write_text(complete, encoding="utf-8")
+        replace_file(path, complete)
     return {(e["utterance_id"], e["content"]): e["text"] for e in entries[1:]}

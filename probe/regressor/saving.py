@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import replace_file
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.regressor.model import AudioTextRegressor
 from layerprobe.probe.regressor.plan import Encoders, TrainPlan
@@ -90,7 +91,7 @@ def write_regressor(folder: Path, plan: TrainPlan, *, fingerprint: str, interval
     content = {
         "format_version": FORMAT_VERSION, "fingerprint": fingerprint, "plan": plan.to_json(), "intervals": intervals,
     }  # fmt: skip
-    (folder / REGRESSOR).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    replace_file(folder / REGRESSOR, json.dumps(content, indent=1) + "\n")
 
 
 def read_regressor(folder: Path | str) -> TrainedRegressor:

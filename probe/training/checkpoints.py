@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import write_csv
 
 TENSORS, VALUES = "tensors.safetensors", "state.json"
 MODEL_PREFIX = "model."  # before the names of parameters
@@ -80,7 +81,7 @@ def check_format_version(content: dict[str, Any], path: Path) -> None:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table of a training's folder as CSV, with the column ``format_version`` added as the last."""
-    table.assign(format_version=FORMAT_VERSION).to_csv(path, index=False, lineterminator="\n")
+    write_csv(path, table.assign(format_version=FORMAT_VERSION))
 
 
 def write_training(

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import QUARANTINE
+from layerprobe.probe.filesystem import QUARANTINE, replace_file
 from layerprobe.probe.fingerprints import text_fingerprint
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.splits import speaker_groups
@@ -79,7 +79,7 @@ def claim_folder(out: Path, name: str, plan: Any, fingerprint: str) -> None:
         "layerprobe_version": layerprobe_version(),
         **asdict(plan),
     }
-    (out / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    replace_file(out / name, json.dumps(content, indent=1) + "\n")
 
 
 def hold_out_speakers(
