@@ -156,6 +156,21 @@ def leased_folder(folder: Path) -> Iterator[Lease]:
                 after.callback(_remove_if_empty, folder)
 
 
+@contextmanager
+def leased_file(path: Path) -> Iterator[Lease]:
+    """Be the only writer of a file, with its lease and its lock next to it until the end.
+
+    Raises:
+        InputError: naming the process, if another one writes it
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with held_lease(path, lease=path.with_name(f"{path.name}.lease.json"), lock=lock) as held:
+        try:
+            yield held
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def _remove_if_empty(folder: Path) -> None:
     with suppress(OSError):  # another process has just begun to write there
         folder.rmdir()

@@ -37,6 +37,7 @@ class TranscriptOptions:
 @app.command(epilog="Example: layerprobe transcribe my.csv --asr openai/whisper-small.en")
 @user_command
 def transcribe(
+    context: typer.Context,
     manifest: ManifestPath,
     source: TranscriptOptions,
     out: Annotated[Path | None, typer.Option(help="Manifest to write; NAME-transcribed.csv by default.")] = None,
@@ -51,6 +52,7 @@ def transcribe(
     from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, TRANSCRIPT
     from layerprobe.probe.data.manifest.write import relative_paths, write_manifest
     from layerprobe.probe.data.transcripts import add_transcripts, read_transcripts
+    from layerprobe.probe.lease import leased_file
 
     if (source.asr is None) == (source.from_folder is None):
         raise InputError("Name one source of transcripts: --asr RECOGNISER, or --from FOLDER.")
@@ -59,6 +61,7 @@ def transcribe(
     out = out or manifest.with_name(f"{manifest.stem}-transcribed.csv")
     if out.resolve() == manifest.resolve():
         raise InputError("The new manifest would overwrite the old one. Name another --out.")
+    context.with_resource(leased_file(out))
     has_text = TRANSCRIPT in checked.table and bool((checked.table[TRANSCRIPT].str.strip() != "").any())
     if source.from_folder is not None:
         found = read_transcripts(source.from_folder)

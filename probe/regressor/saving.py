@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import replace_file
+from layerprobe.probe.foreign_files import damage_below, damage_of
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.regressor.model import AudioTextRegressor
 from layerprobe.probe.regressor.plan import Encoders, TrainPlan
 from layerprobe.probe.training.branches import AudioBranch, TextBranch
-from layerprobe.probe.training.checkpoints import FORMAT_VERSION, check_format_version
+from layerprobe.probe.training.checkpoints import FORMAT_VERSION, check_format_version, read_json, read_tensors
 
 REGRESSOR, MODEL = "regressor.json", "model.safetensors"
 AUDIO, TEXT = "audio", "text"
@@ -104,15 +105,15 @@ def read_regressor(folder: Path | str) -> TrainedRegressor:
     path = folder / REGRESSOR
     if not path.exists():
         raise InputError(f"{folder} holds no trained regressor: it has no {REGRESSOR}. Make one with layerprobe train.")
+    content = read_json(path, advice="Train again, or restore it.")
+    check_format_version(content, path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        check_format_version(content, path)
         plan = TrainPlan.from_json(content["plan"])
         return TrainedRegressor(folder, plan, str(content["fingerprint"]), dict(content["intervals"]))
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} can't be read ({error}). Train again, or restore it.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} {damage_of(path, error)}. Train again, or restore it.") from error
 
 
 def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterator[AudioTextRegressor]:
@@ -128,9 +129,10 @@ def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterat
             raise InputError(f"{path} is missing. Run layerprobe train again to resume it.")
         with torch.random.fork_rng(devices=[]):
             regressor = build(encoders, trained.plan)
+        tensors = read_tensors(path, advice="Restore it, or delete it and run layerprobe train again.")
         try:
-            regressor.load_state_dict(load_file(path))
-        except (RuntimeError, OSError, ValueError) as error:
+            regressor.load_state_dict(tensors)
+        except (RuntimeError, ValueError) as error:
             raise InputError(f"{path} does not fit {REGRESSOR}: {str(error).splitlines()[0]}") from error
         yield regressor.eval().requires_grad_(False).to(device)
 
@@ -148,6 +150,8 @@ def _encoders_from_configurations(trained: TrainedRegressor) -> Encoders:
             if trained.plan.text is not None:
                 text = AutoModel.from_config(AutoConfig.from_pretrained(trained.folder / TEXT))
                 tokenizer = AutoTokenizer.from_pretrained(trained.folder / TEXT)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{trained.folder}: an encoder's configuration can't be read ({error}).") from error
+    except Exception as error:  # transformers and tokenizers raise errors of many kinds, bare ones among them
+        folder = trained.folder / (AUDIO if trained.plan.audio is not None and extractor is None else TEXT)
+        advice = "Restore it, or run layerprobe train again, into another folder."
+        raise InputError(f"{damage_below(folder, error)}. {advice}") from error
     return Encoders(audio, extractor, text, tokenizer)

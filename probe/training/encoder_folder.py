@@ -19,7 +19,7 @@ from layerprobe.probe.filesystem import QUARANTINE, replace_file
 from layerprobe.probe.fingerprints import text_fingerprint
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.splits import speaker_groups
-from layerprobe.probe.training.checkpoints import FORMAT_VERSION, check_format_version, write_table
+from layerprobe.probe.training.checkpoints import FORMAT_VERSION, check_format_version, read_json, write_table
 from layerprobe.probe.version import layerprobe_version
 
 STATE, LOG = "partial", "log.csv"
@@ -55,10 +55,7 @@ def check_folder(out: Path, name: str, plan: Any, table: pd.DataFrame, *, kind: 
         raise InputError(f"{out} is a file. Name a folder as --out.")
     path = out / name
     if path.exists():
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path} can't be read ({error}). Delete it, or name another --out.") from error
+        content = read_json(path, advice="Delete it, or name another --out.")
         check_format_version(content, path)
         if (found := content.get("fingerprint")) != fingerprint:
             raise InputError(

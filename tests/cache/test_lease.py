@@ -200,5 +200,8 @@ def test_a_folder_has_one_writer_who_is_named_and_an_empty_one_is_removed(tmp_pa
     with leases.leased_folder(folder):
         pass
     assert sorted(p.name for p in folder.iterdir()) == [".lock", "scores.csv"]
-    with pytest.raises(InputError, match=r"is a file\. Name a folder as --out\."), leases.leased_folder(folder / ".lock"):
+    with (
+        pytest.raises(InputError, match=r"is a file\. Name a folder as --out\."),
+        leases.leased_folder(folder / ".lock"),
+    ):
         pass

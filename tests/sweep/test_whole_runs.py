@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import resource
 import shutil
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from helpers.command_line import refused
 from helpers.foreign import FOREIGN
-from helpers.planted import DIM, TARGETS, N, manifest_of, quick, store
+from helpers.planted import DIM, N, manifest_of, quick, store
 
 from layerprobe.analysis.statistics.word_error_rate import read_word_errors
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.lease import leased_folder
+from layerprobe.probe.progress import LogProgress
 from layerprobe.probe.results.partial import PartialResults
-from layerprobe.probe.results.run_folder import Run, check_same_run, read_predictions, read_run, write_run
-from layerprobe.probe.results.run_files import read_plan
+from layerprobe.probe.results.run_folder import check_same_run, read_predictions, read_run, write_run
 from layerprobe.probe.sweep.sweep import sweep
 
 FILES = ("scores.csv", "scores.parquet", "layer_weights.csv", "quarantine.csv", "word_errors.csv", "predictions.npz")
@@ -43,7 +44,9 @@ def material(tmp_path_factory):
 def runs(material):
     """A run of each cache: the same utterances, other scores."""
     caches, manifest = material
-    return [sweep([c], manifest, quick(manifest, permutations=1), out=c.path.parent / f"run{c.path.stem}") for c in caches]
+    return [
+        sweep([c], manifest, quick(manifest, permutations=1), out=c.path.parent / f"run{c.path.stem}") for c in caches
+    ]
 
 
 @pytest.fixture
@@ -72,15 +75,17 @@ def test_what_stands_in_the_place_of_a_file_is_named(folder, runs, name):
     cases = {kind: (content, says) for kind, (content, says) in FOREIGN.items()}
     cases["cut"] = (whole[:-3], rf"was cut or edited: it has {len(whole) - 3} bytes, and was written with {len(whole)}")
     cases["halved"] = (whole[: len(whole) // 2], "was cut or edited: .*")
-    cases["flipped"] = (whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:], "was changed since the run was written|belongs to.*")
+    cases["flipped"] = (
+        whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:],
+        "was changed since the run was written|belongs to.*",
+    )
     if name != "quarantine.csv":  # empty in both
         says = rf"belongs to run {runs[1].fingerprint}, not to {runs[0].fingerprint} of plan\.toml"
         cases["of another run"] = ((runs[1].path / name).read_bytes(), says)
-    for kind, (content, says) in cases.items():
+    for content, says in cases.values():
         path.write_bytes(content)
         with pytest.raises(InputError, match=rf"^{path} (?:{says})\. Restore it, or run the command .* again\.$"):
             all_of(folder)
-            pytest.fail(kind)
     path.unlink()
     with pytest.raises(InputError, match=rf"^{path} is missing\. Restore it, or run the command"):
         all_of(folder)
@@ -119,7 +124,9 @@ def test_a_plan_that_is_no_whole_plan_is_named(folder, what):
     header = b'format_version = 1\ncorpus = "mine"\n[targets.arousal]\nminimum = 1\nmaximum = 7\n'
     content, says = (header, r"does not list scores\.csv") if what == "another toml" else FOREIGN[what]
     path.write_bytes(content)
-    with pytest.raises(InputError, match=rf"^{path} {says}.*\. Run the command that made the run again, which writes its files anew\.$"):
+    with pytest.raises(
+        InputError, match=rf"^{path} {says}.*\. Run the command that made the run again, which writes its files anew\.$"
+    ):
         read_run(folder)
 
 
@@ -141,8 +148,7 @@ def rewritten(run, folder, *, errors=True):
     """Write a run that was read before into another folder."""
     predictions = read_predictions(run.path)
     tables = {"word_errors.csv": read_word_errors(run.path, run.fingerprint)} if errors else {}
-    copy = Run(run.fingerprint, read_plan(run.path / "plan.toml"), run.scores, run.layer_weights, run.quarantine, folder)
-    copy.plan.pop("fingerprint")
+    copy = replace(read_run(run.path), path=folder)
     return lambda: write_run(copy, predictions, tables)
 
 
@@ -227,24 +233,17 @@ def test_a_disk_that_fills_up_at_any_byte_leaves_a_whole_run_or_none(runs, tmp_p
         assert content_of(folder) == whole
 
 
-def test_the_same_command_overwrites_an_empty_or_cut_plan_and_says_so(folder, material, runs, capsys):
+def test_the_same_command_overwrites_an_empty_or_cut_plan_and_says_so(folder, material, runs):
     caches, manifest = material
     whole = content_of(runs[0].path)
     text = (folder / "plan.toml").read_bytes()
     plan = quick(manifest, permutations=1)
 
-    class Lines:
-        def __init__(self):
-            self.lines = []
-
-        def __getattr__(self, name):
-            return self.lines.append if name == "log" else lambda *_: None
-
     for content, says in ((b"", "is empty"), (text[:-9], "can't be read"), (b"\0" * 300, "holds zeros alone")):
         (folder / "plan.toml").write_bytes(content)
-        progress = Lines()
-        sweep([caches[0]], manifest, plan, out=folder, progress=progress)
-        assert any(line.startswith(f"{folder}/plan.toml {says}") and line.endswith(". The run is written anew.") for line in progress.lines)
+        said = io.StringIO()
+        sweep([caches[0]], manifest, plan, out=folder, progress=LogProgress(said))
+        assert re.search(rf"^{folder}/plan\.toml {says}.*\. The run is written anew\.$", said.getvalue(), re.MULTILINE)
         assert content_of(folder).items() == whole.items()
         (folder / "plan.toml").write_bytes(content)
         with pytest.raises(InputError, match=rf"holds another run \({runs[0].fingerprint}, not "):
@@ -252,7 +251,9 @@ def test_the_same_command_overwrites_an_empty_or_cut_plan_and_says_so(folder, ma
     (folder / "plan.toml").write_bytes(FOREIGN["pointer"][0])
     for name in FILES:
         (folder / name).unlink()
-    with pytest.raises(InputError, match=r"plan\.toml is a git-lfs pointer .*\. Remove the folder, or name another --out"):
+    with pytest.raises(
+        InputError, match=r"plan\.toml is a git-lfs pointer .*\. Remove the folder, or name another --out"
+    ):
         sweep([caches[0]], manifest, plan, out=folder)
 
 
