@@ -204,6 +204,19 @@ def _panel(kind: type[Any]) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", " ", kind.__name__).capitalize()
 
 
+def all_quarantined(file: Path, n: int) -> InputError:
+    """Return the error of a command that could use no utterance at all.
+
+    Args:
+        file: the table that lists them
+        n: how many there are
+    """
+    return InputError(
+        f"none of the {n} utterances could be used. Next: read the column reason of {file}, correct the audio or the "
+        "manifest, and run the same command again."
+    )
+
+
 def print_error(text: str) -> None:
     """Print a line on standard error, whatever bytes its names have; nothing where the terminal has gone."""
     with suppress(OSError):

@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import Device, ManifestPath, NoSpeakers, Output, UtterancesPath, choose_device, user_command
+from layerprobe.cli.options import (
+    Device,
+    ManifestPath,
+    NoSpeakers,
+    Output,
+    UtterancesPath,
+    all_quarantined,
+    choose_device,
+    user_command,
+)
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import write_csv
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
@@ -86,6 +95,8 @@ def predict(
     output.print(f"{out}: {len(found) - len(refused)} utterances rated, {len(refused)} without a rating.")
     for row in refused.head(10).to_dict("records"):
         output.print(f"  {row['utterance_id']}: {row['reason']}")
+    if len(refused) == len(found):
+        raise all_quarantined(out, len(refused))
 
 
 @app.command(epilog="Example: layerprobe export runs/audio-text --out exported")

@@ -83,6 +83,9 @@ def transcribe(
             f"{len(done.quarantine)} utterances could not be used."
         )
         output.print_quarantined(done.quarantine)
+        if len(done.quarantine) == len(table):
+            progress_file.unlink()
+            raise InputError(f"none of the {len(table)} utterances could be used. Correct the audio or the manifest.")
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.parent.resolve() == manifest.parent.resolve():  # paths of the manifest start at its folder
         folder = manifest.parent.resolve()
