@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-BROKEN_PIPE = 128 + signal.SIGPIPE  # exit code of a command whose output nobody reads any more, as that of cat
+BROKEN_PIPE = 128 + signal.SIGPIPE  # exit code of a command after the reader of its output has ended, as that of cat
 REPEAT_SECONDS = 5.0  # schedulers send SIGTERM and SIGHUP, or one of them twice, at once
 _received: list[tuple[int, float]] = []  # the signals that interrupted this process, and when
 

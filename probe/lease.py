@@ -4,7 +4,7 @@ In a folder, a lock on a file excludes other processes of the same machine, and 
 reach other machines on every shared folder, and object stores have no locks, so a file also names the owner. The lease
 of a process of this machine ends with that process; the lease of a process of another machine expires if it is not
 renewed for `LEASE_SECONDS` seconds, by the clock of the store. One that is dated later than that clock, such as by a
-machine whose clock is wrong, is watched instead, and expires if it is not renewed meanwhile.
+machine whose clock is wrong, expires if it is not renewed within `RENEWAL_WAIT_SECONDS`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from layerprobe.probe.version import CACHE_FORMAT_VERSION
 RUN_LEASE, RUN_LOCK = "lease.json", ".lock"  # in the folder of a run or a training
 RENEW_SECONDS = 20.0  # between two renewals
 LEASE_SECONDS = 90.0  # without a renewal
-WATCH_SECONDS = 1.5 * RENEW_SECONDS  # for a renewal of a lease that is dated later than the store's clock
+RENEWAL_WAIT_SECONDS = 1.5 * RENEW_SECONDS  # for a renewal of a lease that is dated later than the store's clock
 CLOCK_SECONDS = 2.0  # by which a file may be dated later than one that is written now
 WAIT_SECONDS = 1.0  # until, of two processes that take over at once, the first can see that it has lost
 
@@ -104,7 +104,7 @@ class Lease:
         age = _age(self._file)
         if age < -CLOCK_SECONDS:
             before = _renewal(self._file)
-            self._ends.wait(WATCH_SECONDS)
+            self._ends.wait(RENEWAL_WAIT_SECONDS)
             return _renewal(self._file) in (before, None)
         return age > LEASE_SECONDS
 
@@ -172,7 +172,7 @@ def leased_file(path: Path) -> Iterator[Lease]:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # another process has just begun to write there
+    with suppress(OSError):  # another process now writes there
         folder.rmdir()
 
 

@@ -88,7 +88,7 @@ def main() -> None:
     """Run the command line; ``--trust-pickle`` and ``--trust-remote-code`` are accepted after the command, too.
 
     The exit code is 0, 2 after an error of the user's input, 128 and the number of the signal that ended the command,
-    or 141 where nobody reads its output any more.
+    or 141 where the reader of its output has ended.
     """
     heed_signals()
     arguments = sys.argv[1:]

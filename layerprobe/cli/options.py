@@ -121,8 +121,8 @@ def user_command(command: Callable[..., None]) -> Callable[..., None]:
     """Turn a function into one that Typer registers as a command.
 
     Parameters that are dataclasses of options, `Output` among them, become one option per field; ``--debug`` is added.
-    An error of the user's input becomes one sentence and exit code 2, and Ctrl-C exit code 130. Where nobody reads the
-    output any more, as after ``| head -1``, the command ends without a word.
+    An error of the user's input becomes one sentence and exit code 2, and Ctrl-C exit code 130. Where the reader
+    of the output has ended, as after ``| head -1``, the command ends without a message.
     """
     declared = inspect.signature(command, eval_str=True).parameters
     kinds: dict[str, Any] = {name: p.annotation for name, p in declared.items()}
@@ -224,7 +224,7 @@ def print_error(text: str) -> None:
 
 
 def interrupted_message() -> str:
-    """Return what to say after the signal that interrupted this process."""
+    """Return the sentence about the signal that interrupted this process."""
     number = received_signal() or signal.SIGINT
     how = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
     return f"{how}. Completed work is saved; run the same command again to resume."

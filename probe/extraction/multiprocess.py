@@ -96,7 +96,7 @@ def _start(job: ExtractionJob, n: int, running: list[tuple[Shard, BaseProcess, C
 
 @contextmanager
 def _joined(running: list[tuple[Shard, BaseProcess, Connection]]) -> Iterator[None]:
-    """Wait for processes in the end, also after an error or a signal, of which they are told: they write their rows."""
+    """Wait for processes in the end; after an error or a signal they are ended, and write the rows that they have."""
     try:
         yield
     except BaseException:  # a signal to this process alone, too; Ctrl-C has reached them

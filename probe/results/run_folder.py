@@ -248,7 +248,7 @@ def check_same_run(folder: Path, fingerprint: str, plan: dict[str, Any] | None =
         plan: its settings, as in plan.toml; those that differ from the folder's are named in the error
 
     Returns:
-        what to say of a plan.toml there that is empty or cut and will be written anew; None if there is no such file
+        a sentence about a plan.toml there that is empty or cut and will be written anew; None if there is none such
 
     Raises:
         InputError: if the folder is a file, its plan.toml is something else, or it holds a run with another fingerprint

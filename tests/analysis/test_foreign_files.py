@@ -22,12 +22,12 @@ def folder(reported, tmp_path):
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_what_stands_in_the_place_of_findings_or_similarities_is_named(folder, kind):
-    content, says = FOREIGN[kind]
+    content, stated = FOREIGN[kind]
     (folder / "findings.json").write_bytes(content)
-    with pytest.raises(InputError, match=rf"findings\.json {says}\. Make it anew with layerprobe report\.$"):
+    with pytest.raises(InputError, match=rf"findings\.json {stated}\. Make it anew with layerprobe report\.$"):
         read_findings(folder / "findings.json")
     (folder / "similarity.csv").write_bytes(content)
-    with pytest.raises(InputError, match=rf"similarity\.csv {says}\. Make it anew with layerprobe similarity\.$"):
+    with pytest.raises(InputError, match=rf"similarity\.csv {stated}\. Make it anew with layerprobe similarity\.$"):
         read_similarity(folder, read_run(folder).fingerprint)
 
 

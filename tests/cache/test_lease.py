@@ -149,10 +149,10 @@ def test_a_lease_is_renewed_while_its_owner_lives(tmp_path, monkeypatch):
         assert leases._age(tmp_path / LEASE) < 100
 
 
-def test_a_lease_of_the_future_is_watched_and_taken_over_if_nobody_renews_it(tmp_path, monkeypatch):
+def test_a_lease_of_the_future_is_taken_over_if_it_is_not_renewed(tmp_path, monkeypatch):
     """A machine whose clock was wrong died, or a folder was copied with its times: no wait makes such a lease old."""
     monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
-    monkeypatch.setattr(leases, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "RENEWAL_WAIT_SECONDS", 0.05)
     fill(tmp_path / "a.zarr", 3)
     lease = tmp_path / "a.zarr" / LEASE
     lease.write_text(owner(pid=77, machine="another boot", host="node7"))
@@ -162,7 +162,7 @@ def test_a_lease_of_the_future_is_watched_and_taken_over_if_nobody_renews_it(tmp
 
 
 def test_a_lease_of_the_future_holds_while_its_owner_renews_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(leases, "WATCH_SECONDS", 0.3)
+    monkeypatch.setattr(leases, "RENEWAL_WAIT_SECONDS", 0.3)
     fill(tmp_path / "a.zarr", 3)
     lease = tmp_path / "a.zarr" / LEASE
     lease.write_text(owner(pid=77, machine="another boot", host="node7"))
@@ -175,7 +175,7 @@ def test_a_lease_of_the_future_holds_while_its_owner_renews_it(tmp_path, monkeyp
 
 
 def test_the_age_of_a_lease_is_by_the_clock_of_its_store(tmp_path, monkeypatch):
-    """The clock of this machine is an hour ahead; only files that are written tell the time."""
+    """The clock of this machine is an hour ahead; only files that are written show the time."""
     fill(tmp_path / "a.zarr", 3)
     lease = tmp_path / "a.zarr" / LEASE
     lease.write_text(owner(pid=77, machine="another boot", host="node7"))

@@ -57,16 +57,16 @@ main()
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "says"), [(signal.SIGTERM, 143, "Ended by SIGTERM"), (signal.SIGINT, 130, "Interrupted")]
+    ("number", "code", "stated"), [(signal.SIGTERM, 143, "Ended by SIGTERM"), (signal.SIGINT, 130, "Interrupted")]
 )
 def test_a_signal_ends_an_extraction_with_its_rows_kept_and_its_lease_released(
-    number, code, says, ten_voices, folders, tmp_path, forks
+    number, code, stated, ten_voices, folders, tmp_path, forks
 ):
     arguments = ["extract", ten_voices.path, "--encoder", folders["hubert"], "--precision", "float32"]
     arguments += ["--device", "cpu", "--out", tmp_path / "a.zarr"]
     done = forks.run(int(number), 6, "row", *arguments, code=SCRIPT)
     assert done.returncode == code, done.stderr
-    assert f"{says}. Completed work is saved; run the same command again to resume." in done.stderr
+    assert f"{stated}. Completed work is saved; run the same command again to resume." in done.stderr
     assert "Traceback" not in done.stderr
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 6
     assert not (tmp_path / "a.zarr" / "extraction" / "lease.json").exists()
@@ -109,10 +109,10 @@ def test_a_signal_that_is_ignored_stays_ignored(planted, tmp_path, forks):
     assert (tmp_path / "run" / "plan.toml").exists()
 
 
-def test_a_second_command_is_told_who_writes(planted, ten_voices, folders, tmp_path):
-    says = rf"is being written by another process ({os.getpid()} on "
+def test_a_second_command_is_refused_with_the_name_of_the_writer(planted, ten_voices, folders, tmp_path):
+    stated = rf"is being written by another process ({os.getpid()} on "
     with leased_folder(tmp_path / "run"):
-        assert f"{tmp_path / 'run'} {says}" in refused(*planted, "--out", tmp_path / "run")
+        assert f"{tmp_path / 'run'} {stated}" in refused(*planted, "--out", tmp_path / "run")
     few = ("--steps", 2, "--batch-size", 2, "--eval-every", 1)
     with leased_folder(tmp_path / "model"):
         for arguments in (
@@ -120,11 +120,11 @@ def test_a_second_command_is_told_who_writes(planted, ten_voices, folders, tmp_p
             ("pretrain", ten_voices.path, "--config", folders["hubert"] / "config.json", "--units", 4, *few),
             ("train", ten_voices.path, "--audio-encoder", folders["hubert"], "--epochs", 1, "--hidden", 4),
         ):
-            assert f"{tmp_path / 'model'} {says}" in refused(*arguments, "--out", tmp_path / "model", "--quiet")
+            assert f"{tmp_path / 'model'} {stated}" in refused(*arguments, "--out", tmp_path / "model", "--quiet")
     assert not (tmp_path / "model").exists()
     with leased_file(tmp_path / "t.csv"):
         message = refused("transcribe", ten_voices.path, "--asr", "any", "--out", tmp_path / "t.csv", "--quiet")
-        assert f"{tmp_path / 't.csv'} {says}" in message
+        assert f"{tmp_path / 't.csv'} {stated}" in message
     assert not list(tmp_path.glob("*t.csv*"))
 
 
@@ -134,15 +134,15 @@ def test_a_second_command_is_told_who_writes(planted, ten_voices, folders, tmp_p
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["manifest", "validate", "MANIFEST"]])
 def test_a_closed_pipe_ends_a_command_without_a_word(arguments, ten_voices):
     """As `layerprobe … | true`; the exit code is that of cat."""
-    words = [str(ten_voices.path) if word == "MANIFEST" else word for word in arguments]
+    filled = [str(ten_voices.path) if a == "MANIFEST" else a for a in arguments]
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as closed:
-        done = subprocess.run([*COMMAND, *words], stdout=closed, stderr=subprocess.PIPE, env=script_environment())
+        done = subprocess.run([*COMMAND, *filled], stdout=closed, stderr=subprocess.PIPE, env=script_environment())
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_progress_that_nobody_reads_ends_an_extraction_with_its_rows_kept(ten_voices, folders, tmp_path):
+def test_progress_without_a_reader_ends_an_extraction_and_its_lease(ten_voices, folders, tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
     arguments = ["extract", ten_voices.path, "--encoder", folders["hubert"], "--out", tmp_path / "a.zarr"]
@@ -209,7 +209,7 @@ def test_an_argument_that_is_not_utf8_is_refused_at_once_in_one_sentence(tmp_pat
 
 
 def test_a_name_that_is_not_utf8_in_the_midst_of_a_command_is_one_sentence():
-    """Of a file in a folder that an importer lists, say."""
+    """Such as that of a file in a folder that an importer lists."""
     script = (
         "import os, typer\nfrom layerprobe.cli.options import user_command\n"
         "@user_command\ndef listing():\n    os.fsdecode(b'many/caf\\xe9.wav').encode()\n"

@@ -50,11 +50,11 @@ def test_every_file_of_a_regressor_is_named_where_something_else_stands_in_its_p
     assert {"regressor.json", "model.safetensors", "config.json", "tokenizer.json"} <= {p.name for p in files}
     for path in files:
         whole = path.read_bytes()
-        for content, says in FOREIGN.values():
+        for content, stated in FOREIGN.values():
             path.write_bytes(content)
             if path.name.startswith("vocab"):
                 continue  # is not read where there is a tokenizer.json
-            with pytest.raises(InputError, match=rf"^{path} {says}\. (Restore it|Train again), or .*\.$"):
+            with pytest.raises(InputError, match=rf"^{path} {stated}\. (Restore it|Train again), or .*\.$"):
                 load(folder)
         path.write_bytes(whole[: len(whole) // 2])
         if not path.name.startswith("vocab"):

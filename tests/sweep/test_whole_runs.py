@@ -72,7 +72,7 @@ def all_of(folder):
 def test_what_stands_in_the_place_of_a_file_is_named(folder, runs, name):
     path = folder / name
     whole = path.read_bytes()
-    cases = {kind: (content, says) for kind, (content, says) in FOREIGN.items()}
+    cases = {kind: (content, stated) for kind, (content, stated) in FOREIGN.items()}
     cases["cut"] = (whole[:-3], rf"was cut or edited: it has {len(whole) - 3} bytes, and was written with {len(whole)}")
     cases["halved"] = (whole[: len(whole) // 2], "was cut or edited: .*")
     cases["flipped"] = (
@@ -80,11 +80,11 @@ def test_what_stands_in_the_place_of_a_file_is_named(folder, runs, name):
         "was changed since the run was written|belongs to.*",
     )
     if name != "quarantine.csv":  # empty in both
-        says = rf"belongs to run {runs[1].fingerprint}, not to {runs[0].fingerprint} of plan\.toml"
-        cases["of another run"] = ((runs[1].path / name).read_bytes(), says)
-    for content, says in cases.values():
+        stated = rf"belongs to run {runs[1].fingerprint}, not to {runs[0].fingerprint} of plan\.toml"
+        cases["of another run"] = ((runs[1].path / name).read_bytes(), stated)
+    for content, stated in cases.values():
         path.write_bytes(content)
-        with pytest.raises(InputError, match=rf"^{path} (?:{says})\. Restore it, or run the command .* again\.$"):
+        with pytest.raises(InputError, match=rf"^{path} (?:{stated})\. Restore it, or run the command .* again\.$"):
             all_of(folder)
     path.unlink()
     with pytest.raises(InputError, match=rf"^{path} is missing\. Restore it, or run the command"):
@@ -97,11 +97,11 @@ def test_what_stands_in_the_place_of_a_file_is_named(folder, runs, name):
 def test_every_command_that_reads_a_run_names_the_file_in_one_sentence(folder, runs, name):
     kinds = iter([*FOREIGN.values()] * 2)
     for reader in READERS:
-        content, says = next(kinds)
+        content, stated = next(kinds)
         (folder / name).write_bytes(content)
         others = [runs[0].path] if reader == "compare" else []
         message = refused(reader, folder, *others, "--quiet")
-        assert re.match(rf"^Error: {folder / name} {says}\. [^\n]*\.$", message), message
+        assert re.match(rf"^Error: {folder / name} {stated}\. [^\n]*\.$", message), message
 
 
 def test_edited_scores_are_refused(folder):
@@ -122,11 +122,9 @@ def test_a_plan_that_is_no_whole_plan_is_named(folder, what):
                 all_of(folder)
         return
     header = b'format_version = 1\ncorpus = "mine"\n[targets.arousal]\nminimum = 1\nmaximum = 7\n'
-    content, says = (header, r"does not list scores\.csv") if what == "another toml" else FOREIGN[what]
+    content, stated = (header, r"does not list scores\.csv") if what == "another toml" else FOREIGN[what]
     path.write_bytes(content)
-    with pytest.raises(
-        InputError, match=rf"^{path} {says}.*\. Run the command that made the run again, which writes its files anew\.$"
-    ):
+    with pytest.raises(InputError, match=rf"^{path} {stated}.*\. Run the command that made the run again, .* anew\.$"):
         read_run(folder)
 
 
@@ -222,7 +220,7 @@ def test_a_disk_that_fills_up_at_any_byte_leaves_a_whole_run_or_none(runs, tmp_p
             resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, size - 1))
             write()
 
-        assert os.WEXITSTATUS(forked(limited)) == 27  # File too large, as a quota says it
+        assert os.WEXITSTATUS(forked(limited)) == 27  # File too large, as a quota stated it
         assert not list(folder.glob("*.partial"))
         if before == "the same run":
             assert content_of(folder) == whole
@@ -233,17 +231,18 @@ def test_a_disk_that_fills_up_at_any_byte_leaves_a_whole_run_or_none(runs, tmp_p
         assert content_of(folder) == whole
 
 
-def test_the_same_command_overwrites_an_empty_or_cut_plan_and_says_so(folder, material, runs):
+def test_the_same_command_overwrites_an_empty_or_cut_plan_and_reports_it(folder, material, runs):
     caches, manifest = material
     whole = content_of(runs[0].path)
     text = (folder / "plan.toml").read_bytes()
     plan = quick(manifest, permutations=1)
 
-    for content, says in ((b"", "is empty"), (text[:-9], "can't be read"), (b"\0" * 300, "holds zeros alone")):
+    for content, stated in ((b"", "is empty"), (text[:-9], "can't be read"), (b"\0" * 300, "holds zeros alone")):
         (folder / "plan.toml").write_bytes(content)
-        said = io.StringIO()
-        sweep([caches[0]], manifest, plan, out=folder, progress=LogProgress(said))
-        assert re.search(rf"^{folder}/plan\.toml {says}.*\. The run is written anew\.$", said.getvalue(), re.MULTILINE)
+        printed = io.StringIO()
+        sweep([caches[0]], manifest, plan, out=folder, progress=LogProgress(printed))
+        line = rf"^{folder}/plan\.toml {stated}.*\. The run is written anew\.$"
+        assert re.search(line, printed.getvalue(), re.MULTILINE)
         assert content_of(folder).items() == whole.items()
         (folder / "plan.toml").write_bytes(content)
         with pytest.raises(InputError, match=rf"holds another run \({runs[0].fingerprint}, not "):

@@ -54,12 +54,12 @@ def test_what_stands_in_the_place_of_a_checkpoints_file_is_named(tmp_path, name,
     parameters, optimiser = written(tmp_path / "state")
     path = tmp_path / "state" / name
     cut = (path.read_bytes()[:-5], r"can't be read \(.*\)")
-    content, says = FOREIGN.get(kind, cut)
+    content, stated = FOREIGN.get(kind, cut)
     path.write_bytes(content)
     if kind == "missing":
         path.unlink()
-        says = "is missing"
-    with pytest.raises(InputError, match=rf"^{path} {says}\. Delete \S+ to start the training again\.$"):
+        stated = "is missing"
+    with pytest.raises(InputError, match=rf"^{path} {stated}\. Delete \S+ to start the training again\.$"):
         read_training(tmp_path / "state", parameters, optimiser, device="cpu")
 
 
