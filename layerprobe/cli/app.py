@@ -94,10 +94,11 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         check_encodable(arguments)  # for every command records what it was given
-        app([a for a in arguments if a in TRUST_OPTIONS] + [a for a in arguments if a not in TRUST_OPTIONS])
     except InputError as error:
         print_error(error_message(error))
         sys.exit(2)
+    try:
+        app([a for a in arguments if a in TRUST_OPTIONS] + [a for a in arguments if a not in TRUST_OPTIONS])
     except KeyboardInterrupt:
         sys.exit(interrupted_code())
     except SystemExit as end:
