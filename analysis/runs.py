@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.foreign_files import damage_of, foreign_content
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES
 from layerprobe.probe.results.run_folder import Predictions, Run, read_predictions
 
 SIMILARITY = "similarity.csv"
 SIMILARITY_VERSION = 1  # format version of similarity.csv
+MEASURES = ("cka", "cca", "rsa")  # of similarity.csv
 _NUMBERS = {"value": ["", "nan"], "p_permutation": ["", "nan"]}
 
 
@@ -73,11 +75,22 @@ def read_similarity(folder: Path, fingerprint: str) -> pd.DataFrame | None:
     """Return the layer similarity of a run, or None where it was not computed.
 
     Raises:
-        InputError: if the file belongs to another run, or was written in another format version
+        InputError: if the file is damaged, belongs to another run, or was written in another format version
     """
     path = folder / SIMILARITY
     if not path.exists():
         return None
+    if damage := foreign_content(path):
+        raise InputError(f"{path} {damage}. Make it anew with layerprobe similarity.")
+    try:
+        return _read_similarity(path, fingerprint)
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:  # a cut line, text among the numbers, a missing column
+        raise InputError(f"{path} {damage_of(path, error)}. Make it anew with layerprobe similarity.") from error
+
+
+def _read_similarity(path: Path, fingerprint: str) -> pd.DataFrame:
     texts = ("measure", "encoder_a", "layer_a", "encoder_b", "layer_b", "fingerprint", "format_version")
     table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=_NUMBERS)
     if "format_version" not in table or set(table["format_version"]) - {str(SIMILARITY_VERSION)}:
@@ -88,6 +101,13 @@ def read_similarity(folder: Path, fingerprint: str) -> pd.DataFrame | None:
         )
     if set(table["fingerprint"]) - {fingerprint}:
         raise InputError(f"{path} belongs to another run. Delete it, or run layerprobe similarity again.")
+    if missing := [measure for measure in MEASURES if measure not in set(table["measure"])]:
+        raise ValueError(f"it was cut: it has no {missing[0]}")
+    for measure, rows in table.groupby("measure"):
+        n_layers = len(rows[["encoder_b", "layer_b"]].drop_duplicates())
+        if len(rows) != n_layers**2 or not path.read_bytes().endswith(b"\n"):
+            raise ValueError(f"it was cut: {measure} has {len(rows)} pairs of {n_layers} layers")
+    table = table.astype(dict.fromkeys(_NUMBERS, float))
     return table.drop(columns=["fingerprint", "format_version"])
 
 

@@ -7,12 +7,15 @@ renaming nor the fsync of a file; in turn nothing can be appended to an object, 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import secrets
 import shutil
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from layerprobe.probe.exceptions import InputError
 
@@ -100,10 +103,15 @@ def zarr_store(path: Path) -> Path | FsspecStore:
 
 def digest_of(file: Path) -> str:
     """Return sixteen hex digits of the SHA-256 of a file's bytes."""
+    return sha256_of(file)[:16]
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hex digits."""
     if is_remote(file):
-        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]  # in one request; a block is held whole
+        return hashlib.sha256(file.read_bytes()).hexdigest()  # in one request; a block is held whole
     with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def make_durable(file: Path) -> None:
@@ -118,24 +126,55 @@ def make_durable(file: Path) -> None:
             os.close(descriptor)
 
 
-def replace_file(path: Path, text: str, *, mark: str = "", durable: bool = False) -> None:
-    """Write a small file whole or not at all.
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """Open a file next to ``path`` that replaces it when the block ends, so that it is written whole or not at all.
+
+    After an error nothing of it is left. A link stays one, and what is no file, such as ``/dev/stdout``, is written to.
 
     Args:
         path: of the file, which may exist
-        text: its content
-        mark: distinguishes the temporary files of processes that may write at the same time
         durable: whether the content is on disk before the file is replaced, so that a power failure leaves one or the
             other
     """
     if is_remote(path):
-        path.write_bytes(text.encode())
+        content = io.BytesIO()
+        yield content
+        path.write_bytes(content.getvalue())
         return
-    temporary = path.with_name(f"{path.stem}{mark}{PARTIAL}")
-    temporary.write_text(text, encoding="utf-8")
-    if durable:
-        make_durable(temporary)
-    temporary.replace(path)
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    target = path.resolve() if path.is_symlink() else path
+    temporary = target.with_name(f"{target.name}-{secrets.token_hex(4)}{PARTIAL}")  # several processes may write
+    try:
+        with temporary.open("xb") as file:
+            yield file
+        if durable:
+            make_durable(temporary)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def replace_file(path: Path, text: str, *, durable: bool = False) -> None:
+    """Write a small text file whole or not at all; see `replacing`."""
+    with replacing(path, durable=durable) as file:
+        file.write(text.encode())
+
+
+def write_csv(path: Path, table: pd.DataFrame, *, durable: bool = False) -> None:
+    """Write a table as CSV, whole or not at all; the same table gives the same bytes."""
+    replace_file(path, table.to_csv(index=False, lineterminator="\n"), durable=durable)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what a killed process left of `replacing` in a folder, for the only process that writes there."""
+    for leftover in folder.glob(f"*{PARTIAL}"):
+        if leftover.is_file():
+            leftover.unlink(missing_ok=True)
 
 
 def append_line(path: Path, text: str) -> None:

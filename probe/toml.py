@@ -1,50 +1,45 @@
-"""Values, keys and documents as TOML text; the standard library reads TOML and writes none."""
+"""Values, keys and documents as TOML text, written by tomli-w; the standard library reads TOML and writes none."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-CONTROL = r"[\x00-\x08\x0b-\x1f\x7f]"  # characters that TOML takes as escapes only
+import tomli_w
+
+from layerprobe.probe.exceptions import InputError
 
 
-def toml_document(content: dict[str, Any]) -> str:
-    """Return a document: plain values, then tables and arrays of tables of plain values; None in a table is left out.
+def toml_document(content: Mapping[str, Any]) -> str:
+    """Return a document of plain values and tables; None in a table is left out, and an empty list stays.
 
-    >>> print(toml_document({"n": 2, "corpus": {"name": "a"}, "encoders": [{"layers": ["0", "1"]}]}), end="")
+    Raises:
+        InputError: naming the first text that can't be written as UTF-8, such as a path with bytes of another encoding
+
+    >>> print(toml_document({"n": 2, "corpus": {"name": "a", "version": None}, "layers": ("0",)}), end="")
     n = 2
+    layers = [
+        "0",
+    ]
     <BLANKLINE>
     [corpus]
     name = "a"
-    <BLANKLINE>
-    [[encoders]]
-    layers = ["0", "1"]
     """
-    lines = [f"{k} = {toml_value(v)}" for k, v in content.items() if not _is_table(v)]
-    for key, value in content.items():
-        for table in (value if isinstance(value, list) else [value]) if _is_table(value) else ():
-            lines += ["", f"[[{key}]]" if isinstance(value, list) else f"[{key}]"]
-            lines += [f"{k} = {toml_value(v)}" for k, v in table.items() if v is not None]
-    return "\n".join(lines) + "\n"
+    check_encodable(content)
+    return tomli_w.dumps(_plain(content))
 
 
 def toml_value(value: Any) -> str:
-    r"""Return a number, a truth value, a text, or a list of these as TOML; anything else as its text.
+    r"""Return a number, a truth value, a text, or a list of these as TOML on one line; anything else as its text.
 
     >>> toml_value(True), toml_value(0.1), toml_value([1, "a"])
     ('true', '0.1', '[1, "a"]')
     >>> print(toml_value('C:\\new "x"'))
     "C:\\new \"x\""
     """
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(v) for v in value) + "]"
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    escaped = re.sub(CONTROL, lambda found: f"\\u{ord(found[0]):04x}", text)
-    return f'"{escaped}"'
+    return toml_document({"v": value}).removeprefix("v = ").removesuffix("\n")
 
 
 def toml_key(name: str) -> str:
@@ -53,8 +48,44 @@ def toml_key(name: str) -> str:
     >>> toml_key("arousal"), toml_key("how loud")
     ('arousal', '"how loud"')
     """
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
+    return toml_document({name: 0}).removesuffix(" = 0\n")
 
 
-def _is_table(value: Any) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
+def check_encodable(content: Any) -> None:
+    """Check that every text in nested tables and lists can be written as UTF-8, before work whose plan has them.
+
+    Python reads a file name whose bytes are no UTF-8 as text with lone surrogates, which no UTF-8 file can hold.
+
+    Raises:
+        InputError: naming the first text that can't
+    """
+    for text in _texts(content):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            shown = text.encode("utf-8", "backslashreplace").decode()
+            raise InputError(
+                f"'{shown}' has bytes that are not UTF-8 and could not be recorded. Rename the file or folder, or name "
+                "a link to it."
+            ) from error
+
+
+def _texts(content: Any) -> Iterator[str]:
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield str(key)
+            yield from _texts(value)
+    elif isinstance(content, list | tuple):
+        for value in content:
+            yield from _texts(value)
+    elif content is not None:
+        yield str(content)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with what TOML has no type for turned into what it has: tuples to lists, None left out."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, bool | int | float | str) else str(value)

@@ -10,6 +10,8 @@ from typing import Any
 
 from layerprobe.analysis.formatting import value_text
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import replace_file
+from layerprobe.probe.foreign_files import damage_of
 
 FORMAT_VERSION = 1
 FINDINGS = "findings.json"
@@ -100,19 +102,30 @@ def write_findings(path: Path, findings: list[Finding], *, fingerprint: str) -> 
     """Write findings as JSON: ``format_version``, the run's ``fingerprint``, ``findings``; unknown values are null."""
     records = [{key: _known(value) for key, value in asdict(finding).items()} for finding in findings]
     content = {"format_version": FORMAT_VERSION, "fingerprint": fingerprint, "findings": records}
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    replace_file(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_findings(path: Path | str) -> list[Finding]:
     """Read the findings of a report.
 
     Raises:
-        InputError: if the file is missing, or was written in another format version
+        InputError: if the file is missing or damaged, or was written in another format version
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} is missing. Make it with layerprobe report.")
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise TypeError("it holds no table")
+        return _findings(content, path)
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} {damage_of(path, error)}. Make it anew with layerprobe report.") from error
+
+
+def _findings(content: dict[str, Any], path: Path) -> list[Finding]:
     if content.get("format_version") != FORMAT_VERSION:
         raise InputError(
             f"{path} has format version {content.get('format_version')}, and this version of layerprobe reads "

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from layerprobe.analysis.runs import SIMILARITY, SIMILARITY_VERSION
 from layerprobe.analysis.similarity.table import similarity_table
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import resolve
+from layerprobe.probe.filesystem import resolve, write_csv
 from layerprobe.probe.layer_names import is_stack
 from layerprobe.probe.results.run_folder import Predictions, Run, read_predictions, read_run
 
@@ -51,7 +51,7 @@ def compare_layers(folder: Path | str) -> Path:
         raise InputError(f"{folder}: its layers can't be compared: {error}.") from error
     path = folder / SIMILARITY
     marked = table.assign(fingerprint=run.fingerprint, format_version=SIMILARITY_VERSION)
-    marked.to_csv(path, index=False, lineterminator="\n")
+    write_csv(path, marked)
     return path
 
 

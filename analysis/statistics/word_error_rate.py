@@ -10,7 +10,7 @@ import pandas as pd
 from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES, resample_speakers
 from layerprobe.analysis.statistics.estimates import BootstrapSample, Estimate
 from layerprobe.probe.data.word_errors import WORD_ERRORS
-from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.results.run_folder import read_run_table
 from layerprobe.probe.splits import speaker_groups
 
 SEED = 0  # of the resamples
@@ -45,12 +45,6 @@ def read_word_errors(folder: Path, fingerprint: str) -> pd.DataFrame | None:
     """Return the word errors of a run, or None where its manifest has no human and ASR transcripts.
 
     Raises:
-        InputError: if they belong to another run
+        InputError: if the file is missing, damaged, changed or of another run
     """
-    path = folder / WORD_ERRORS
-    if not path.exists():
-        return None
-    table = pd.read_csv(path, dtype={"utterance_id": str, "speaker_id": str, "fingerprint": str}, keep_default_na=False)
-    if set(table["fingerprint"]) - {fingerprint}:
-        raise InputError(f"{path} belongs to another run. Sweep again.")
-    return table.drop(columns=["fingerprint", "format_version"])
+    return read_run_table(folder, WORD_ERRORS, fingerprint)

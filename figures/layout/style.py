@@ -21,6 +21,7 @@ from matplotlib.textpath import TextToPath
 
 from layerprobe.figures.layout.fonts import FONT, font_families, set_fonts, without_matplotlibs_glyph_warnings
 from layerprobe.figures.layout.width import font_size
+from layerprobe.probe.filesystem import replacing, write_csv
 
 STYLE: Any = {
     "font.family": FONT,
@@ -204,12 +205,13 @@ def write_figure(figure: Figure, path: Path, *, fingerprint: str, width: float |
     ending = path.suffix.removeprefix(".")
     key = "Subject" if ending == "pdf" else "Description"
     metadata: dict[str, Any] = {key: f"layerprobe run {fingerprint}", **UNDATED[ending]}
-    with styled(), without_matplotlibs_glyph_warnings():
-        figure.savefig(path, dpi=PNG_DPI, bbox_inches="tight" if width is None else None, metadata=metadata)
+    cropped = "tight" if width is None else None
+    with styled(), without_matplotlibs_glyph_warnings(), replacing(path) as file:
+        figure.savefig(file, format=ending, dpi=PNG_DPI, bbox_inches=cropped, metadata=metadata)
 
 
 def write_table(table: pd.DataFrame, path: Path, *, fingerprint: str) -> None:
     """Write the tidy rows behind a figure as CSV, with the columns ``format_version`` and ``fingerprint`` added."""
     rows = table.assign(fingerprint=fingerprint)
     rows.insert(0, "format_version", FORMAT_VERSION)
-    rows.to_csv(path, index=False, lineterminator="\n")
+    write_csv(path, rows)

@@ -24,6 +24,7 @@ from layerprobe.figures.plots.heatmap import cell_order
 from layerprobe.figures.report.sections import make_sections
 from layerprobe.figures.report.tables import Section, cell_texts, findings_table
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import replace_file
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_CLASS_METRIC, METRIC_NAMES
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.run_folder import Run, read_run
@@ -70,7 +71,7 @@ def write_report(folder: Path | str, *, metric: str | None = None, progress: Nul
     findings = [finding for page in pages for finding in page.findings]
     write_findings(folder / FINDINGS, findings, fingerprint=run.fingerprint)
     report = folder / "report.html"
-    report.write_text(report_html(run, pages), encoding="utf-8")
+    replace_file(report, report_html(run, pages))
     return report
 
 

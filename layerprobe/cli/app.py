@@ -20,7 +20,16 @@ from layerprobe.cli import (
     transcripts,
 )
 from layerprobe.cli.help import PanelGroup, assign_panels
-from layerprobe.cli.options import Output, user_command
+from layerprobe.cli.options import Output, error_message, interrupted_code, print_error, user_command
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.interrupts import (
+    BROKEN_PIPE,
+    flush_output,
+    heed_signals,
+    received_signal,
+    silence_closed_outputs,
+)
+from layerprobe.probe.toml import check_encodable
 from layerprobe.probe.version import layerprobe_version
 
 TRUST_OPTIONS = ("--trust-pickle", "--trust-remote-code")
@@ -76,6 +85,35 @@ def program(
 
 
 def main() -> None:
-    """Run the command line; ``--trust-pickle`` and ``--trust-remote-code`` are accepted after the command, too."""
+    """Run the command line; ``--trust-pickle`` and ``--trust-remote-code`` are accepted after the command, too.
+
+    The exit code is 0, 2 after an error of the user's input, 128 and the number of the signal that ended the command,
+    or 141 where the reader of its output has ended.
+    """
+    heed_signals()
     arguments = sys.argv[1:]
-    app([a for a in arguments if a in TRUST_OPTIONS] + [a for a in arguments if a not in TRUST_OPTIONS])
+    try:
+        check_encodable(arguments)  # for every command records what it was given
+    except InputError as error:
+        print_error(error_message(error))
+        sys.exit(2)
+    try:
+        app([a for a in arguments if a in TRUST_OPTIONS] + [a for a in arguments if a not in TRUST_OPTIONS])
+    except KeyboardInterrupt:
+        sys.exit(interrupted_code())
+    except SystemExit as end:
+        sys.exit(_exit_code(end))
+
+
+def _exit_code(end: SystemExit) -> int | str | None:
+    """Return the exit code of an ending by Typer, which knows neither signals nor pipes."""
+    if end.code and received_signal() is not None:
+        return interrupted_code()
+    broken = isinstance(end.__context__, BrokenPipeError)  # click and rich end with code 1
+    try:
+        flush_output()
+    except BrokenPipeError:
+        broken = True
+    if broken:
+        silence_closed_outputs()
+    return BROKEN_PIPE if broken else end.code

@@ -14,6 +14,7 @@ from layerprobe.cli.options import (
     NoSpeakers,
     Output,
     UpstreamOptions,
+    all_quarantined,
     cache_path,
     user_command,
 )
@@ -136,6 +137,8 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
         output.print(
             f"  {done.n_without_text} cached utterances have no transcript; they are encoded as the empty text."
         )
+    if len(done.quarantine) == len(checked.table) and not shard:
+        raise all_quarantined(done.path / CACHE_QUARANTINE, len(done.quarantine))
     if shard:
         output.print(f"Next: layerprobe cache merge {out} {manifest}, when every shard is complete")
         return
@@ -231,8 +234,11 @@ def _extract_in_parallel(
     output.print_quarantined(refused, file=job.out / CACHE_QUARANTINE)
     for sentence in AudioRemarks(job.out).sentences():
         output.print(f"  {sentence}")
+    cache = open_cache(job.out)
     if given is not None:
-        _print_differences(given, open_cache(job.out).plan, output)
+        _print_differences(given, cache.plan, output)
+    if not cache.n_utterances:
+        raise all_quarantined(job.out / CACHE_QUARANTINE, len(refused))
     output.print(f"Next: layerprobe sweep {job.out} {job.manifest} --out runs/first")
 
 

@@ -6,9 +6,10 @@ import functools
 import inspect
 import logging
 import re
+import signal
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
@@ -17,6 +18,7 @@ import typer
 
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_store_error, resolve
+from layerprobe.probe.interrupts import BROKEN_PIPE, received_signal, silence_closed_outputs
 from layerprobe.probe.progress import NullProgress, make_progress
 from layerprobe.probe.training.options import channel_option, option, read_options, trim_silence_option
 
@@ -160,7 +162,8 @@ def user_command(command: Callable[..., None]) -> Callable[..., None]:
     """Turn a function into one that Typer registers as a command.
 
     Parameters that are dataclasses of options, `Output` among them, become one option per field; ``--debug`` is added.
-    An error of the user's input becomes one sentence and exit code 2, and Ctrl-C exit code 130.
+    An error of the user's input becomes one sentence and exit code 2, and Ctrl-C exit code 130. Where the reader
+    of the output has ended, as after ``| head -1``, the command ends without a message.
     """
     declared = inspect.signature(command, eval_str=True).parameters
     kinds: dict[str, Any] = {name: p.annotation for name, p in declared.items()}
@@ -175,20 +178,21 @@ def user_command(command: Callable[..., None]) -> Callable[..., None]:
             with _warnings_as_sentences():
                 command(**{name: values[name] for name in declared if name not in options}, **options)
         except KeyboardInterrupt as interrupt:
-            typer.echo("Interrupted. Completed work is saved; run the same command again to resume.", err=True)
-            raise typer.Exit(130) from interrupt
-        except (InputError, OSError) as error:
+            print_error(interrupted_message())
+            raise typer.Exit(interrupted_code()) from interrupt
+        except (InputError, OSError, UnicodeEncodeError) as error:
+            if isinstance(error, BrokenPipeError) and silence_closed_outputs():
+                raise typer.Exit(BROKEN_PIPE) from error
             if debug:
                 raise
-            typer.echo(error_message(error), err=True)
+            print_error(error_message(error))
             raise typer.Exit(2) from error
         except Exception as error:
             if debug or not is_store_error(error):
                 raise
-            typer.echo(
+            print_error(
                 f"Error: the object store failed ({type(error).__name__}: {error}). Completed work is "
-                "saved; run the same command again when the store answers.",
-                err=True,
+                "saved; run the same command again when the store answers."
             )
             raise typer.Exit(2) from error
         finally:
@@ -262,8 +266,42 @@ def _panel(kind: type[Any]) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", " ", kind.__name__).capitalize()
 
 
-def error_message(error: InputError | OSError) -> str:
+def all_quarantined(file: Path, n: int) -> InputError:
+    """Return the error of a command that could use no utterance at all.
+
+    Args:
+        file: the table that lists them
+        n: how many there are
+    """
+    return InputError(
+        f"none of the {n} utterances could be used. Next: read the column reason of {file}, correct the audio or the "
+        "manifest, and run the same command again."
+    )
+
+
+def print_error(text: str) -> None:
+    """Print a line on standard error, whatever bytes its names have; nothing where the terminal has gone."""
+    with suppress(OSError):
+        typer.echo(text.encode("utf-8", "backslashreplace").decode(), err=True)
+
+
+def interrupted_message() -> str:
+    """Return the sentence about the signal that interrupted this process."""
+    number = received_signal() or signal.SIGINT
+    how = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
+    return f"{how}. Completed work is saved; run the same command again to resume."
+
+
+def interrupted_code() -> int:
+    """Return the exit code after the signal that interrupted this process: 130 after Ctrl-C, 143 after SIGTERM."""
+    return 128 + (received_signal() or signal.SIGINT)
+
+
+def error_message(error: InputError | OSError | UnicodeEncodeError) -> str:
     """Return one sentence about an error, with what to do."""
+    if isinstance(error, UnicodeEncodeError):
+        name = error.object[max(0, error.start - 40) : error.end + 20]
+        return f"Error: a name near '{name}' has bytes that are not UTF-8. Rename the file, then run the command again."
     if isinstance(error, OSError) and error.strerror:
         path = f"{error.filename}: " if error.filename else ""
         return (

@@ -9,8 +9,18 @@ from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import Device, ManifestPath, NoSpeakers, Output, UtterancesPath, choose_device, user_command
+from layerprobe.cli.options import (
+    Device,
+    ManifestPath,
+    NoSpeakers,
+    Output,
+    UtterancesPath,
+    all_quarantined,
+    choose_device,
+    user_command,
+)
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import write_csv
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 
 app = typer.Typer()
@@ -83,11 +93,13 @@ def predict(
 
     found = predict_stage(run, read_utterances(table), device=choose_device(device), progress=output.progress)
     out.parent.mkdir(parents=True, exist_ok=True)
-    found.to_csv(out, index=False, lineterminator="\n")
+    write_csv(out, found)
     refused = found[found["reason"] != ""]
     output.print(f"{out}: {len(found) - len(refused)} utterances rated, {len(refused)} without a rating.")
     for row in refused.head(10).to_dict("records"):
         output.print(f"  {row['utterance_id']}: {row['reason']}")
+    if len(refused) == len(found):
+        raise all_quarantined(out, len(refused))
 
 
 @app.command(epilog="Example: layerprobe export runs/audio-text --out exported")
@@ -178,5 +190,5 @@ def count_params(
         total = sum(f for (m, _), f in zip(amounts, factors, strict=True) if m in (audio, text))
         output.print(f"{both.name}: real-time factor {total:.4f}, the sum of its branches")
     if csv is not None:
-        parameter_count.parameter_table(shown, compared).to_csv(csv, index=False, lineterminator="\n")
+        write_csv(csv, parameter_count.parameter_table(shown, compared))
         output.print(str(csv))

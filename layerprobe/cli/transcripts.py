@@ -45,6 +45,7 @@ class TranscriptOptions:
 @app.command(epilog="Example: layerprobe transcribe my.csv --asr openai/whisper-small.en")
 @user_command
 def transcribe(
+    context: typer.Context,
     manifest: ManifestPath,
     source: TranscriptOptions,
     audio: AudioOptions,
@@ -61,6 +62,7 @@ def transcribe(
     from layerprobe.probe.data.manifest.table import unread_columns
     from layerprobe.probe.data.manifest.write import relative_paths, write_manifest
     from layerprobe.probe.data.transcripts import add_transcripts, read_transcripts
+    from layerprobe.probe.lease import leased_file
 
     if (source.asr is None) == (source.from_folder is None):
         raise InputError("Name one source of transcripts: --asr RECOGNISER, or --from FOLDER.")
@@ -71,6 +73,7 @@ def transcribe(
     out = out or manifest.with_name(f"{manifest.stem}-transcribed.csv")
     if out.resolve() == manifest.resolve():
         raise InputError("The new manifest would overwrite the old one. Name another --out.")
+    context.with_resource(leased_file(out))
     has_text = TRANSCRIPT in checked.table and bool((checked.table[TRANSCRIPT].str.strip() != "").any())
     if source.from_folder is not None:
         found = read_transcripts(source.from_folder)
@@ -92,6 +95,9 @@ def transcribe(
             f"{len(done.quarantine)} utterances could not be used."
         )
         output.print_quarantined(done.quarantine)
+        if len(done.quarantine) == len(table):
+            progress_file.unlink()
+            raise InputError(f"none of the {len(table)} utterances could be used. Correct the audio or the manifest.")
     if other := unread_columns(manifest, table):
         output.print(f"Not copied, for they hold neither texts nor numbers: {', '.join(other)}.")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerprobe.probe.cache.journal import FILES
-from layerprobe.probe.cache.lease import is_leased
+from layerprobe.probe.cache.lease import LEASE
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import replace_file
+from layerprobe.probe.lease import is_held
 from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
 GENERATION = f"{FILES}/generation.json"
@@ -93,7 +94,7 @@ def stable_generation(path: Path) -> Generation:
         InputError: if a process that lives is changing rows
     """
     found = read_generation(path)
-    if found.rewriting and is_leased(path):
+    if found.rewriting and is_held(path / LEASE):
         raise InputError(
             f"{path} can't be read while another process replaces or removes utterances. Wait for it to end, then run "
             "the same command again."

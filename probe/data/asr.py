@@ -17,6 +17,7 @@ from layerprobe.probe.data.inputs import MAX_DURATION, AudioReader
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.data.transcripts import fill_column
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import replace_file
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.pretrained import RECOGNISER, find_pretrained, first_pass
 from layerprobe.probe.progress import NullProgress
@@ -173,5 +174,5 @@ def _read_progress(path: Path, header: dict[str, Any]) -> dict[tuple[str, str], 
         )
     if lines and lines[-1].strip("\0 "):  # the torn line is removed, so that the next one has a line of its own
         complete = "".join(json.dumps(entry) + "\n" for entry in entries)
-        path.write_text(complete, encoding="utf-8")
+        replace_file(path, complete)
     return {(e["utterance_id"], e["content"]): e["text"] for e in entries[1:]}

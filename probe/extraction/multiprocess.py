@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +18,7 @@ from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, ExtractionSettings
 from layerprobe.probe.extraction.shards import Shard, extract_shard, merge
+from layerprobe.probe.interrupts import release_signals, signals_held_back
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import cores
 
@@ -51,35 +56,28 @@ def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress |
     progress = progress or NullProgress()
     checked = job.read_manifest()
     progress.log(f"{n} processes load {job.encoder.name} …")
-    context = get_context("spawn")
-    running = []
-    for k in range(n):
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_fill, args=(job, Shard(k + 1, n), theirs), daemon=False)
-        process.start()
-        theirs.close()
-        running.append((Shard(k + 1, n), process, ours))
+    running: list[tuple[Shard, BaseProcess, Connection]] = []
     progress.begin("extract", len(checked.table), "utterances")
     faults: dict[int, str] = {}  # by shard: that of the first shard is raised, in whatever order they arrive
-    try:
-        open_pipes = {pipe: shard for shard, _, pipe in running}
-        while open_pipes:
-            for pipe in cast("list[Connection[Any, Any]]", wait(list(open_pipes))):
-                try:
-                    message = pipe.recv()
-                except EOFError:  # its process has ended
-                    del open_pipes[pipe]
-                    continue
-                if isinstance(message, _LogLine):
-                    progress.log(f"shard {open_pipes[pipe]}: {message.text}")
-                elif isinstance(message, str):
-                    faults[open_pipes[pipe].number] = f"shard {open_pipes[pipe]}: {message}"
-                else:
-                    progress.advance(message, f"{n} processes")
-    finally:
-        progress.end()
-        for _, process, _ in running:
-            process.join()  # after Ctrl-C, too, which reaches them as well: they write their finished rows
+    with _joined(running):
+        _start(job, n, running)
+        try:
+            open_pipes = {pipe: shard for shard, _, pipe in running}
+            while open_pipes:
+                for pipe in cast("list[Connection[Any, Any]]", wait(list(open_pipes))):
+                    try:
+                        message = pipe.recv()
+                    except EOFError:  # its process has ended
+                        del open_pipes[pipe]
+                        continue
+                    if isinstance(message, _LogLine):
+                        progress.log(f"shard {open_pipes[pipe]}: {message.text}")
+                    elif isinstance(message, str):
+                        faults[open_pipes[pipe].number] = f"shard {open_pipes[pipe]}: {message}"
+                    else:
+                        progress.advance(message, f"{n} processes")
+        finally:
+            progress.end()
     for shard, process, _ in running:
         if process.exitcode:
             died = f"The process of shard {shard} died ({process.exitcode}). Run the same command again."
@@ -87,6 +85,33 @@ def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress |
     if faults:
         raise InputError(faults[min(faults)])
     return merge(job.out, checked, progress=progress)
+
+
+def _start(job: ExtractionJob, n: int, running: list[tuple[Shard, BaseProcess, Connection]]) -> None:
+    """Start the processes, and add each to a list with its shard and the pipe that it reports through."""
+    context = get_context("spawn")
+    ensure_running()  # here, because it would let signals through
+    with signals_held_back():
+        for k in range(n):
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_fill, args=(job, Shard(k + 1, n), theirs), daemon=False)
+            process.start()
+            theirs.close()
+            running.append((Shard(k + 1, n), process, ours))
+
+
+@contextmanager
+def _joined(running: list[tuple[Shard, BaseProcess, Connection]]) -> Iterator[None]:
+    """Wait for processes in the end; after an error or a signal they are ended, and write the rows that they have."""
+    try:
+        yield
+    except BaseException:  # a signal to this process alone, too; Ctrl-C has reached them
+        for _, process, _ in running:
+            process.terminate()
+        raise
+    finally:
+        for _, process, _ in running:
+            process.join()
 
 
 @dataclass(frozen=True)
@@ -115,9 +140,10 @@ class _PipeProgress(NullProgress):
 
 
 def _fill(job: ExtractionJob, shard: Shard, pipe: Connection) -> None:
-    import torch
-
     try:
+        release_signals()
+        import torch
+
         device = job.encoder.device or ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cuda":
             device = f"cuda:{(shard.number - 1) % torch.cuda.device_count()}"

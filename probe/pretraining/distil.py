@@ -21,6 +21,7 @@ from layerprobe.probe.encoders.loading import check_forward, load_model
 from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import layer_names
+from layerprobe.probe.lease import leased_folder
 from layerprobe.probe.pretraining.plans import DistilPlan, plan_distillation
 from layerprobe.probe.pretraining.settings import DistilOptions
 from layerprobe.probe.pretraining.student import Heads, distillation_loss, make_student, save_student
@@ -91,18 +92,19 @@ def run_distillation(
         stop_after: steps after which training stops as a kill would stop it, for tests
 
     Raises:
-        InputError: if a layer is unknown, no audio can be used, or ``out`` holds another distillation
+        InputError: if a layer is unknown, no audio can be used, or ``out`` holds another distillation or is being
+            written by another process
     """
     progress, out = progress or NullProgress(), Path(out)
     fingerprint = check_folder(out, PLAN, plan, table, kind="distillation")
-    with torch.random.fork_rng(devices=[]):
+    with leased_folder(out), torch.random.fork_rng(devices=[]):
         run = _Run(table.sort_values("utterance_id"), teacher, plan, device)
         claim_folder(out, PLAN, plan, fingerprint)
         log = run.train(out / STATE, progress, stop_after)
         if stop_after is not None and stop_after < plan.steps:
             return TrainedEncoder(out, log, run.quarantine())
         save_student(run.student, teacher, out)
-    return complete_folder(TrainedEncoder(out, log, run.quarantine()))
+        return complete_folder(TrainedEncoder(out, log, run.quarantine()))
 
 
 class _Run:

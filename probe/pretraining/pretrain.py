@@ -22,6 +22,7 @@ from layerprobe.probe.data.manifest.read import read_utterances
 from layerprobe.probe.encoders.loading import EMBEDDED, OWN, load_audio_encoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.lease import leased_folder
 from layerprobe.probe.pretrained import SPEECH_ENCODER, find_pretrained
 from layerprobe.probe.pretraining.audio_memory import FULL_SCALE, InMemoryAudio, read_into_memory
 from layerprobe.probe.pretraining.masked_prediction import MaskedPrediction, crop
@@ -98,11 +99,12 @@ def run_pretraining(
         stop_after: steps after which training stops as a kill would stop it, for tests
 
     Raises:
-        InputError: if no audio can be used, speakers are too few, or ``out`` holds something else
+        InputError: if no audio can be used, speakers are too few, or ``out`` holds something else or is being written
+            by another process
     """
     progress, out = progress or NullProgress(), Path(out)
     fingerprint = check_folder(out, PLAN, plan, table, kind="pre-training")
-    with torch.random.fork_rng(devices=[]):
+    with leased_folder(out), torch.random.fork_rng(devices=[]):
         rows = table.sort_values("utterance_id")
         audio = read_into_memory(rows, extractor, reading=plan.reading, progress=progress)
         run = _Run(audio, plan, frames_of, out=out, device=device, progress=progress)
@@ -113,7 +115,7 @@ def run_pretraining(
         write_table(run.validation_table(), out / VALIDATION)
         halves = {name: tensor.half() for name, tensor in run.model.encoder.state_dict().items()}
         save_encoder(run.model.encoder.config, extractor, halves, out)
-    return complete_folder(TrainedEncoder(out, log, quarantine))
+        return complete_folder(TrainedEncoder(out, log, quarantine))
 
 
 class _Run:

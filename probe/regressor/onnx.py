@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from layerprobe.probe.encoders.diagnostics import example_waveform
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import replace_file
 from layerprobe.probe.regressor.model import AudioTextRegressor
 from layerprobe.probe.regressor.saving import load_regressors, read_regressor
 from layerprobe.probe.training.branches import AudioBranch, Branch, Prepared, TextBranch
@@ -110,7 +111,7 @@ def export_onnx(run: Path | str, out: Path | str, *, seed: int | None = None) ->
         "largest_difference": largest,
         "fingerprint": trained.fingerprint,
     }
-    (out / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    replace_file(out / DESCRIPTION, json.dumps(description, indent=1) + "\n")
     return ExportedModel([*files, out / DESCRIPTION], largest)
 
 

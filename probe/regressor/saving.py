@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import replace_file
+from layerprobe.probe.foreign_files import damage_of
 from layerprobe.probe.hub import quiet_transformers
-from layerprobe.probe.model_files import damage
-from layerprobe.probe.pretrained import SPEECH_ENCODER, TEXT_ENCODER, find_pretrained, first_line
+from layerprobe.probe.pretrained import SPEECH_ENCODER, TEXT_ENCODER, find_pretrained
 from layerprobe.probe.regressor.model import AudioTextRegressor
 from layerprobe.probe.regressor.plan import Encoders, TrainPlan
 from layerprobe.probe.training.branches import AudioBranch, TextBranch
-from layerprobe.probe.training.checkpoints import FORMAT_VERSION, check_format_version
+from layerprobe.probe.training.checkpoints import FORMAT_VERSION, check_format_version, read_json, read_tensors
 
 REGRESSOR, MODEL = "regressor.json", "model.safetensors"
 AUDIO, TEXT = "audio", "text"
@@ -92,7 +93,7 @@ def write_regressor(folder: Path, plan: TrainPlan, *, fingerprint: str, interval
     content = {
         "format_version": FORMAT_VERSION, "fingerprint": fingerprint, "plan": plan.to_json(), "intervals": intervals,
     }  # fmt: skip
-    (folder / REGRESSOR).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    replace_file(folder / REGRESSOR, json.dumps(content, indent=1) + "\n")
 
 
 def read_regressor(folder: Path | str) -> TrainedRegressor:
@@ -105,17 +106,15 @@ def read_regressor(folder: Path | str) -> TrainedRegressor:
     path = folder / REGRESSOR
     if not path.exists():
         raise InputError(f"{folder} holds no trained regressor: it has no {REGRESSOR}. Make one with layerprobe train.")
-    if fault := damage(path):
-        raise InputError(f"{path} {fault}. Train again, or restore it.")
+    content = read_json(path, advice="Train again, or restore it.")
+    check_format_version(content, path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        check_format_version(content, path)
         plan = TrainPlan.from_json(content["plan"])
         return TrainedRegressor(folder, plan, str(content["fingerprint"]), dict(content["intervals"]))
     except InputError:
         raise
-    except Exception as error:  # whatever the content of another file leads to
-        raise InputError(f"{path} can't be read ({first_line(error)}). Train again, or restore it.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} {damage_of(path, error)}. Train again, or restore it.") from error
 
 
 def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterator[AudioTextRegressor]:
@@ -131,12 +130,11 @@ def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterat
             raise InputError(f"{path} is missing. Run layerprobe train again to resume it.")
         with torch.random.fork_rng(devices=[]):
             regressor = build(encoders, trained.plan)
-        if fault := damage(path):
-            raise InputError(f"{path} {fault}. Restore it, or train again.")
+        tensors = read_tensors(path, advice="Restore it, or delete it and run layerprobe train again.")
         try:
-            regressor.load_state_dict(load_file(path))
-        except Exception as error:  # whatever a file of another model leads to
-            raise InputError(f"{path} does not fit {REGRESSOR}: {first_line(error)}.") from error
+            regressor.load_state_dict(tensors)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"{path} does not fit {REGRESSOR}: {str(error).splitlines()[0]}") from error
         yield regressor.eval().requires_grad_(False).to(device)
 
 

@@ -17,6 +17,7 @@ from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
+from layerprobe.probe.lease import leased_folder
 from layerprobe.probe.metrics import MomentMatching
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor.dataset import UtteranceDataset
@@ -52,6 +53,7 @@ from layerprobe.probe.results.run_folder import (
     write_run,
 )
 from layerprobe.probe.splits import Split, speaker_groups
+from layerprobe.probe.toml import check_encodable
 from layerprobe.probe.vectors import varies_by_rounding
 from layerprobe.probe.version import layerprobe_version
 
@@ -139,18 +141,20 @@ def run_training(
         progress: receives the progress
 
     Raises:
-        InputError: if the plan does not fit the manifest, or ``out`` holds another run
+        InputError: if the plan does not fit the manifest, or ``out`` holds another run or has another writer
     """
     progress, out = progress or NullProgress(), Path(out)
     check_training(plan, manifest)
     fingerprint = combined_fingerprint(plan.fingerprint(), manifest.content_hash())
-    check_same_run(out, fingerprint)
+    check_encodable((str(manifest.path), command, manifest.header.corpus, manifest.header.notes))
+    if note := check_same_run(out, fingerprint):
+        progress.log(note)
     _check_same_training(out, fingerprint)
     if encoders.preprocessing_note:
         progress.log(encoders.preprocessing_note)
     rated = manifest.table[list(plan.targets)].notna().all(axis=1)
     table = manifest.table[rated].sort_values("utterance_id")
-    with torch.random.fork_rng(devices=[]), contextlib.ExitStack() as stack:
+    with leased_folder(out) as lease, torch.random.fork_rng(devices=[]), contextlib.ExitStack() as stack:
         regressor = build(encoders, plan)
         freeze(regressor, plan.frozen)
         regressor.to(device)
@@ -175,17 +179,19 @@ def run_training(
             fitted = _train_seed(data, seed, out, device=device, progress=progress)
             development.append(fitted.predict(rows.development))
             test.append(fitted.predict(rows.test))
-    intervals = half_widths(ratings[rows.development] - np.mean(development, axis=0), plan.targets)
-    write_regressor(out, plan, fingerprint=fingerprint, intervals=intervals)
-    results, sweep_data = _score(data, development, test)
-    content = _plan_content(manifest, data, command=command, n_not_rated=int((~rated).sum()))
-    weights = pd.DataFrame(columns=list(WEIGHT_COLUMNS))
-    quarantine = dataset.quarantine.assign(encoder=_encoder_name(plan))[["encoder", "utterance_id", "path", "reason"]]
-    run = Run(fingerprint, content, score_table(results.scores), weights, quarantine, out)
-    write_run(run, held_out_predictions(results.columns, sweep_data))
-    for seed in plan.seeds:
-        for leftover in (LAST, BEST):
-            shutil.rmtree(out / f"seed-{seed}" / leftover, ignore_errors=True)
+        intervals = half_widths(ratings[rows.development] - np.mean(development, axis=0), plan.targets)
+        write_regressor(out, plan, fingerprint=fingerprint, intervals=intervals)
+        results, sweep_data = _score(data, development, test)
+        content = _plan_content(manifest, data, command=command, n_not_rated=int((~rated).sum()))
+        weights = pd.DataFrame(columns=list(WEIGHT_COLUMNS))
+        quarantine = dataset.quarantine.assign(encoder=_encoder_name(plan))
+        columns = ["encoder", "utterance_id", "path", "reason"]
+        run = Run(fingerprint, content, score_table(results.scores), weights, quarantine[columns], out)
+        lease.check()
+        write_run(run, held_out_predictions(results.columns, sweep_data))
+        for seed in plan.seeds:
+            for leftover in (LAST, BEST):
+                shutil.rmtree(out / f"seed-{seed}" / leftover, ignore_errors=True)
     return run
 
 

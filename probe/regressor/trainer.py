@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor.dataset import UtteranceDataset, batches, split_by_budget
@@ -77,9 +78,12 @@ class Training:
         n_steps, done = n_batches * plan.epochs, 0
         log: list[dict[str, Any]] = []
         losses: list[float] = []
-        values = read_training(self.folder / LAST, self._trainable_parameters(), optimiser, device=self.device)
-        if values is not None:
-            done, log, losses = values["steps"], values["log"], values["losses"]
+
+        def resume(values: dict[str, Any]) -> None:
+            nonlocal done, log, losses
+            done, log, losses = int(values["steps"]), list(values["log"]), list(values["losses"])
+
+        read_training(self.folder / LAST, self._trainable_parameters(), optimiser, device=self.device, check=resume)
         truth = torch.tensor(ratings, dtype=torch.float32).to(self.device)
         standardised = (truth - regressor.get_buffer("mean")) / regressor.get_buffer("std")
         progress.begin(f"train, seed {seed}", n_steps, "steps")
@@ -109,7 +113,7 @@ class Training:
             progress.end()
         state = read_state(self.folder / BEST)
         if state is None:
-            raise RuntimeError(f"{self.folder / BEST} is gone, which this training wrote")
+            raise InputError(f"{self.folder / BEST} is missing. Delete {self.folder} to train this seed again.")
         fill_parameters(self._trainable_parameters(), state[0])
         table = pd.DataFrame(log)
         write_table(table, self.folder / LOG)

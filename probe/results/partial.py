@@ -12,10 +12,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from layerprobe.probe.filesystem import replacing
 from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.results.predictions import HeldOutPrediction, ProbeResults
-
-FOLDER = "partial"
+from layerprobe.probe.results.run_files import PARTIAL_RESULTS
 
 
 class PartialResults:
@@ -27,7 +27,7 @@ class PartialResults:
 
     def __init__(self, run: Path, fingerprint: str, utterance_ids: Iterable[str]) -> None:
         """Take the run folder and the utterances, in the order of the rows; nothing is written yet."""
-        self._folder = run / FOLDER
+        self._folder = run / PARTIAL_RESULTS
         self._fingerprint = f"{fingerprint}-{combined_fingerprint(*utterance_ids)}"
 
     def load_or_compute(self, name: str, work: Callable[[], ProbeResults]) -> ProbeResults:
@@ -72,10 +72,8 @@ def _write(file: Path, results: ProbeResults) -> None:
     )
     texts = {"labels": np.array(json.dumps(labels)), "weights": np.array(json.dumps(results.weights))}
     texts["scores"] = np.array(json.dumps(results.scores))
-    temporary = file.with_suffix(".partial")
-    with temporary.open("wb") as stream:
+    with replacing(file) as stream:
         np.savez(stream, allow_pickle=False, truth=truth, prediction=prediction, matched=matched, **texts)
-    temporary.replace(file)
 
 
 def _read(file: Path) -> ProbeResults | None:
@@ -84,7 +82,7 @@ def _read(file: Path) -> ProbeResults | None:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             arrays = [content[name] for name in ("truth", "prediction", "matched")]
             labels, scores, weights = (json.loads(str(content[name])) for name in ("labels", "scores", "weights"))
-    except (BadZipFile, ValueError, KeyError, EOFError):
+    except (BadZipFile, ValueError, KeyError, EOFError, OSError):
         return None
     rows = zip(labels, *arrays, strict=True)
     columns = [

@@ -1,11 +1,11 @@
-"""The files of a run folder: scores, held-out predictions, layer weights and the plan.
+"""The content of a run folder: scores, held-out predictions, layer weights and the plan.
 
-Each carries the run's fingerprint and a format version, so that a folder with files of several runs is refused.
+Each file carries the run's fingerprint and a format version, and plan.toml lists them (`probe.results.run_files`).
 """
 
 from __future__ import annotations
 
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from layerprobe.probe.data.word_errors import WORD_ERRORS
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import QUARANTINE
+from layerprobe.probe.filesystem import QUARANTINE, replacing, write_csv
+from layerprobe.probe.foreign_files import foreign_content
 from layerprobe.probe.results.display import run_html, run_text
 from layerprobe.probe.results.plan_differences import plan_differences
+from layerprobe.probe.results.run_files import (
+    AGAIN,
+    PLAN as PLAN,
+    PREDICTIONS,
+    WEIGHTS,
+    RunFile,
+    checked_file,
+    describe_file,
+    parse_plan,
+    read_files,
+    read_plan as read_plan,
+    unfinished_fingerprints,
+    write_plan,
+)
 from layerprobe.probe.results.score_table import (
     CONDITIONS as CONDITIONS,
     FORMAT_VERSION as FORMAT_VERSION,
@@ -24,18 +40,15 @@ from layerprobe.probe.results.score_table import (
     SCORE_COLUMNS as SCORE_COLUMNS,
     SCORES as SCORES,
     SCORES_PARQUET as SCORES_PARQUET,
-    check_fingerprint,
-    check_format_version,
-    check_table,
     read_scores,
     score_table as score_table,
     write_scores,
 )
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.tasks.targets import RESIDUAL, TEXT_RESIDUAL
-from layerprobe.probe.toml import toml_document
+from layerprobe.probe.toml import check_encodable
 
-PREDICTIONS, WEIGHTS, PLAN = "predictions.npz", "layer_weights.csv", "plan.toml"
+OPTIONAL = (WORD_ERRORS,)  # tables that some runs have
 WEIGHT_COLUMNS = ("encoder", "probe", "target", "control", "fold", "seed", "layer", "weight", "contribution")
 LABELS = ("gender", "corpus")  # columns of a manifest that travel with the predictions
 PREDICTION_KEYS = ("encoder", "probe", "layer", "target", "control", *CONDITIONS, "seed")
@@ -123,94 +136,101 @@ class Run:
         return list(self.plan["sweep"].get("nominal", []))
 
 
-def write_run(run: Run, predictions: Predictions) -> None:
-    """Write the run folder; a folder that holds another run is left alone.
+def write_run(run: Run, predictions: Predictions, tables: Mapping[str, pd.DataFrame] | None = None) -> None:
+    """Write the run folder, plan.toml last; a folder that holds another run is left alone.
+
+    A kill or a full disk at any point leaves a folder that no reader takes for a whole run, and that the same command
+    completes.
+
+    Args:
+        run: with the folder's path
+        predictions: held out
+        tables: those of `OPTIONAL` that the run has, by their names
 
     Raises:
-        InputError: if the folder holds a run with another fingerprint
+        InputError: if the folder holds a run with another fingerprint, or the plan has text that is not UTF-8
     """
     folder, fingerprint = run.path, run.fingerprint
     check_same_run(folder, fingerprint, run.plan)
+    check_encodable(run.plan)
     folder.mkdir(parents=True, exist_ok=True)
     write_scores(folder, run.scores, fingerprint)
-    write_table(folder / WEIGHTS, run.layer_weights[list(WEIGHT_COLUMNS)], fingerprint)
-    write_table(folder / QUARANTINE, run.quarantine, fingerprint)
+    named = {WEIGHTS: run.layer_weights[list(WEIGHT_COLUMNS)], QUARANTINE: run.quarantine, **(tables or {})}
+    for name, table in named.items():
+        marked = table.assign(fingerprint=fingerprint, format_version=FORMAT_VERSION)
+        write_csv(folder / name, marked, durable=True)
+    _write_predictions(folder / PREDICTIONS, predictions, fingerprint)
+    for name in set(OPTIONAL) - set(named):
+        (folder / name).unlink(missing_ok=True)  # of an earlier time with another transcript
+    rows = {SCORES: len(run.scores), SCORES_PARQUET: len(run.scores), PREDICTIONS: len(predictions.utterance_id)}
+    rows |= {name: len(table) for name, table in named.items()}
+    write_plan(folder, run.plan, fingerprint, [describe_file(folder / name, rows=n) for name, n in rows.items()])
+
+
+def _write_predictions(path: Path, predictions: Predictions, fingerprint: str) -> None:
     arrays = {f"column_{key}": predictions.columns[key].to_numpy(dtype=str) for key in PREDICTION_KEYS}
-    np.savez(
-        folder / PREDICTIONS,
-        fingerprint=np.array(fingerprint),
-        format_version=np.array(FORMAT_VERSION, dtype=np.int64),
-        utterance_id=predictions.utterance_id.astype(str),
-        speaker_id=predictions.speaker_id.astype(str),
-        fold=predictions.fold.astype(str),
-        target=predictions.targets.astype(str),
-        rating=predictions.ratings,
-        prediction=predictions.prediction,
-        matched_prediction=predictions.matched,
-        gender=predictions.gender.astype(str),
-        corpus=predictions.corpus.astype(str),
-        allow_pickle=False,
-        **(arrays | {"column_seed": predictions.columns["seed"].to_numpy(dtype=np.int64)}),
-        **({"unit": predictions.unit.astype(str)} if (predictions.unit != "").any() else {}),
-    )
-    head = {"format_version": FORMAT_VERSION, "fingerprint": fingerprint}
-    (folder / PLAN).write_text(toml_document({**head, **run.plan}), encoding="utf-8")
-
-
-def write_table(path: Path, table: pd.DataFrame, fingerprint: str) -> None:
-    """Write a CSV file of a run folder, with the run's fingerprint and the format version as last columns."""
-    marked = table.assign(fingerprint=fingerprint, format_version=FORMAT_VERSION)
-    marked.to_csv(path, index=False, lineterminator="\n")
+    with replacing(path, durable=True) as file:
+        np.savez(
+            file,
+            fingerprint=np.array(fingerprint),
+            format_version=np.array(FORMAT_VERSION, dtype=np.int64),
+            utterance_id=predictions.utterance_id.astype(str),
+            speaker_id=predictions.speaker_id.astype(str),
+            fold=predictions.fold.astype(str),
+            target=predictions.targets.astype(str),
+            rating=predictions.ratings,
+            prediction=predictions.prediction,
+            matched_prediction=predictions.matched,
+            gender=predictions.gender.astype(str),
+            corpus=predictions.corpus.astype(str),
+            allow_pickle=False,
+            **(arrays | {"column_seed": predictions.columns["seed"].to_numpy(dtype=np.int64)}),
+            **({"unit": predictions.unit.astype(str)} if (predictions.unit != "").any() else {}),
+        )
 
 
 def read_run(folder: Path | str) -> Run:
     """Read the tables and the plan of a run folder.
 
     Raises:
-        InputError: if a file is missing, has another format version, or belongs to another run
+        InputError: if a file is missing, damaged, changed, of another run or of another format version
     """
     folder = Path(folder)
-    plan = read_plan(folder / PLAN)
-    fingerprint = plan.pop("fingerprint", "")
-    scores = read_scores(folder, fingerprint)
-    weights, quarantine = (_read_table(folder / name, fingerprint) for name in (WEIGHTS, QUARANTINE))
+    plan, files = read_plan(folder / PLAN), read_files(folder)
+    kinds = {"fingerprint": str, "corpus": dict, "sweep": dict, "encoders": list}
+    missing = [key for key, kind in kinds.items() if not isinstance(plan.get(key), kind)]
+    if missing:
+        raise InputError(f"{folder / PLAN} is no plan of a run: it has no {missing[0]}. Name another run folder.")
+    fingerprint = plan.pop("fingerprint")
+    checked_file(folder, SCORES, files, fingerprint)
+    scores = read_scores(checked_file(folder, SCORES_PARQUET, files, fingerprint))
+    weights, quarantine = (_read_table(folder, name, files, fingerprint) for name in (WEIGHTS, QUARANTINE))
     return Run(fingerprint, plan, scores, weights, quarantine, folder)
 
 
-def read_plan(path: Path) -> dict[str, Any]:
-    """Read a run's plan.toml, without its format version.
+def read_run_table(folder: Path, name: str, fingerprint: str) -> pd.DataFrame | None:
+    """Read one of the `OPTIONAL` tables of a run, or return None where the run has none.
 
     Raises:
-        InputError: if it is missing or no TOML, or has another format version
+        InputError: if it is missing, damaged, changed or of another run
     """
-    if not path.exists():
-        raise InputError(f"{path.parent} is no run folder: it has no {path.name}. Make one with layerprobe sweep.")
-    try:
-        plan = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} can't be read ({error}). Sweep again with layerprobe sweep.") from error
-    check_format_version(path, plan.pop("format_version", None))
-    return plan
+    files = read_files(folder)
+    if name in files:
+        return _read_table(folder, name, files, fingerprint)
+    if (folder / name).exists():
+        raise InputError(f"{folder / name} does not belong to the run: plan.toml does not list it. Remove it.")
+    return None
 
 
 def read_predictions(folder: Path | str) -> Predictions:
     """Read the held-out predictions of a run folder.
 
     Raises:
-        InputError: if they are missing, have another format version, or belong to another run
+        InputError: if they are missing, damaged, changed, of another run or of another format version
     """
     folder = Path(folder)
-    fingerprint = read_run(folder).fingerprint
-    path = folder / PREDICTIONS
-    if not path.exists():
-        raise InputError(f"{path} is missing. Sweep again.")
-    with np.load(path) as file:
-        arrays = ("fingerprint", *ARRAYS, *(f"column_{key}" for key in PREDICTION_KEYS))
-        missing = [name for name in arrays if name not in file]
-        check_format_version(path, int(file["format_version"]) if "format_version" in file else None)
-        if missing:
-            raise InputError(f"{path} has no array {missing[0]}. Sweep again.")
-        check_fingerprint(path, str(file["fingerprint"]), fingerprint)
+    fingerprint = str(read_plan(folder / PLAN).get("fingerprint"))
+    with np.load(checked_file(folder, PREDICTIONS, read_files(folder), fingerprint), allow_pickle=False) as file:
         columns = pd.DataFrame({key: file[f"column_{key}"] for key in PREDICTION_KEYS})
         names = ("utterance_id", "speaker_id", "fold", *LABELS, *(("unit",) if "unit" in file else ()))
         return Predictions(
@@ -223,7 +243,7 @@ def read_predictions(folder: Path | str) -> Predictions:
         )
 
 
-def check_same_run(folder: Path, fingerprint: str, plan: dict[str, Any] | None = None) -> None:
+def check_same_run(folder: Path, fingerprint: str, plan: dict[str, Any] | None = None) -> str | None:
     """Stop before work whose result would overwrite another run.
 
     Args:
@@ -231,32 +251,38 @@ def check_same_run(folder: Path, fingerprint: str, plan: dict[str, Any] | None =
         fingerprint: of the run that is to be written there
         plan: its settings, as in plan.toml; those that differ from the folder's are named in the error
 
+    Returns:
+        a sentence about a plan.toml there that is empty or cut and will be written anew; None if there is none such
+
     Raises:
-        InputError: if the folder is a file, its plan can't be read, or it holds a run with another fingerprint
+        InputError: if the folder is a file, its plan.toml is something else, or it holds a run with another fingerprint
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file. Name a folder as --out.")
-    if not (folder / PLAN).exists():
-        return
+    path = folder / PLAN
+    if not path.exists():
+        return None
     try:
-        written = tomllib.loads((folder / PLAN).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{folder / PLAN} can't be read ({error}). Remove the folder, or name another --out."
-        ) from error
-    if written.get("fingerprint") == fingerprint:
-        return
-    different = plan_differences(written, plan) if plan is not None else []
+        written = parse_plan(path)
+    except InputError as error:
+        damage, there = str(error).removesuffix(f" {AGAIN}."), unfinished_fingerprints(folder) - {fingerprint}
+        if foreign_content(path) and path.read_bytes().strip(b"\0"):
+            raise InputError(f"{damage} Remove the folder, or name another --out.") from error
+        if not there:
+            return f"{damage} The run is written anew."
+        different = []
+    else:
+        there = {str(written.get("fingerprint", "none that plan.toml names"))} - {fingerprint}
+        if not there:
+            return None
+        different = plan_differences(written, plan) if plan is not None else []
     reason = "; ".join(different) or "its caches, ratings or settings are others"
-    raise InputError(
-        f"{folder} holds another run ({written.get('fingerprint')}, not {fingerprint}): {reason}. Name another --out."
-    )
+    found = ", ".join(sorted(there))
+    raise InputError(f"{folder} holds another run ({found}, not {fingerprint}): {reason}. Name another --out.")
 
 
-def _read_table(path: Path, fingerprint: str) -> pd.DataFrame:
-    check_table(path, fingerprint)
-    names = ("encoder", "probe", "layer", "target", "control", "fold", "utterance_id", "path", "reason", "fingerprint")
-    table = pd.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False)
-    for found in table["fingerprint"].unique():
-        check_fingerprint(path, found, fingerprint)
+def _read_table(folder: Path, name: str, files: Mapping[str, RunFile], fingerprint: str) -> pd.DataFrame:
+    names = ("encoder", "probe", "layer", "target", "control", "fold", "utterance_id", "speaker_id", "path", "reason")
+    path = checked_file(folder, name, files, fingerprint)
+    table = pd.read_csv(path, dtype=dict.fromkeys((*names, "fingerprint"), str), keep_default_na=False)
     return table.drop(columns=list(PROVENANCE))

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import replacing, write_csv
 from layerprobe.probe.layer_names import FINAL, is_stack, n_blocks
 
 FORMAT_VERSION = 1  # of every file in a run folder; a reader takes no other
@@ -63,71 +63,19 @@ def relative_depths(layers: Mapping[str, Sequence[str]]) -> dict[tuple[str, str]
 def write_scores(folder: Path, scores: pd.DataFrame, fingerprint: str) -> None:
     """Write scores.csv and scores.parquet; the same scores give the same bytes."""
     marked = scores[list(SCORE_COLUMNS)].assign(fingerprint=fingerprint, format_version=FORMAT_VERSION)
-    marked.to_csv(folder / SCORES, index=False, lineterminator="\n")
+    write_csv(folder / SCORES, marked, durable=True)
     metadata = {"fingerprint": fingerprint, "format_version": str(FORMAT_VERSION)}
     names = [*SCORE_COLUMNS, *PROVENANCE]
     schema = pa.schema([(name, _arrow_type(name)) for name in names])
     table = pa.Table.from_pandas(marked[names], schema=schema, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
-    pq.write_table(table, folder / SCORES_PARQUET)
+    with replacing(folder / SCORES_PARQUET, durable=True) as file:
+        pq.write_table(table, file)
 
 
-def read_scores(folder: Path, fingerprint: str) -> pd.DataFrame:
-    """Read scores.parquet as a typed table of `SCORE_COLUMNS`; scores.csv must belong to the same run.
-
-    Raises:
-        InputError: if either file is missing, damaged, of another run or of another version
-    """
-    path = folder / SCORES_PARQUET
-    check_table(folder / SCORES, fingerprint)
-    if not path.exists():
-        raise InputError(f"{path} is missing. Sweep again.")
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path} can't be read ({error}). Sweep again.") from error
-    metadata = table.schema.metadata or {}
-    check_format_version(path, metadata.get(b"format_version", b"").decode())
-    check_fingerprint(path, metadata.get(b"fingerprint", b"").decode(), fingerprint)
-    return _typed(table.select(list(SCORE_COLUMNS)).to_pandas())
-
-
-def check_table(path: Path, fingerprint: str) -> None:
-    """Check the version and the run of a CSV file by its first row.
-
-    Raises:
-        InputError: if the file is missing, of another run or of another version
-    """
-    if not path.exists():
-        raise InputError(f"{path} is missing. Sweep again.")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, nrows=1)
-    if "format_version" not in table or len(table):
-        check_format_version(path, "".join(table.get("format_version", [])))
-    if len(table):
-        check_fingerprint(path, "".join(table.get("fingerprint", [])), fingerprint)
-
-
-def check_format_version(path: Path, found: object) -> None:
-    """Check that a file of a run folder has the format version that this program reads.
-
-    Raises:
-        InputError: if it has another, or none
-    """
-    if str(found or "") != str(FORMAT_VERSION):
-        has = f"format_version {found}" if found else "no format_version"
-        raise InputError(
-            f"{path} has {has}; this version of layerprobe reads {FORMAT_VERSION}. Sweep again with layerprobe sweep."
-        )
-
-
-def check_fingerprint(path: Path, found: str, fingerprint: str) -> None:
-    """Check that a file of a run folder belongs to the run of the folder's plan.
-
-    Raises:
-        InputError: if it belongs to another
-    """
-    if found != fingerprint:
-        raise InputError(f"{path} belongs to run {found}, not to {fingerprint} of its plan.toml. Sweep again.")
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read scores.parquet as a typed table of `SCORE_COLUMNS`."""
+    return _typed(pq.read_table(path).select(list(SCORE_COLUMNS)).to_pandas())
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

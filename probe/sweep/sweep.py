@@ -18,6 +18,7 @@ from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, TRANSCRIPT, Ma
 from layerprobe.probe.data.word_errors import WORD_ERRORS, word_error_table
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import FINAL
+from layerprobe.probe.lease import leased_folder
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.partial import PartialResults
 from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults, held_out_predictions
@@ -29,7 +30,6 @@ from layerprobe.probe.results.run_folder import (
     check_same_run,
     score_table,
     write_run,
-    write_table,
 )
 from layerprobe.probe.results.selection import chosen_layers
 from layerprobe.probe.results.sweep_plan import SweepPlan
@@ -53,6 +53,7 @@ from layerprobe.probe.sweep.provenance import describe_settings, joint_quarantin
 from layerprobe.probe.sweep.rated_parts import RatedPart, target_counts
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.workers import Job, Task, fit_jobs, fit_layer, fit_on_cluster, with_threads
+from layerprobe.probe.toml import check_encodable
 from layerprobe.probe.weighted_sum.layers import ReadLayer
 
 
@@ -92,7 +93,8 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         the run, as `probe.results.run_folder.read_run` reads it from ``out``
 
     Raises:
-        InputError: if no utterance is both cached and rated, or ``out`` holds another run
+        InputError: if no utterance is both cached and rated, ``out`` holds another run or is being written by another
+            process, or a path has bytes that are not UTF-8
     """
     studied, controls = open_caches(caches), open_caches(random_weights)
     if not studied:
@@ -107,7 +109,9 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     described = [covariate.to_toml() for covariate in parsed]
     settings = describe_settings(named, untrained, manifest, plan, covariates=described, command=command)
     fingerprint = settings_fingerprint(settings)
-    check_same_run(out, fingerprint, settings)
+    check_encodable(settings)
+    if note := check_same_run(out, fingerprint, settings):
+        progress.log(note)
     if plan.fused and len(studied) < 2:
         raise InputError("One encoder alone can't be fused. Give the caches of two, of audio and of text.")
     others = [*controls, *(cache for covariate in parsed for cache in covariate.caches)]
@@ -117,20 +121,22 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     partial_results = PartialResults(out, fingerprint, dataset.data.utterance_ids)
     features = CovariateFeatures(JOINED.join(c.name for c in parsed), [c.features(dataset) for c in parsed])
     fits = _Fits(named, untrained, dataset, plan, features, partial_results, progress)
-    results = _fit_all(fits, jobs=jobs, dask=dask)
-    run = Run(
-        fingerprint,
-        {**with_counts(settings, dataset, [*studied, *others]), **dataset.units},
-        score_table(results.scores, {n: c.plan.layers for n, c in named.items()}),
-        pd.DataFrame(results.weights, columns=list(WEIGHT_COLUMNS)),
-        joint_quarantine(studied, names),
-        out,
-    )
-    write_run(run, held_out_predictions(results.columns, dataset.data))
-    if {TRANSCRIPT, ASR_TRANSCRIPT} <= set(dataset.rows):
-        errors = word_error_table(dataset.rows, reference=TRANSCRIPT, hypothesis=ASR_TRANSCRIPT)
-        write_table(out / WORD_ERRORS, errors, fingerprint)
-    partial_results.clear()
+    with leased_folder(out) as lease:
+        results = _fit_all(fits, jobs=jobs, dask=dask)
+        run = Run(
+            fingerprint,
+            {**with_counts(settings, dataset, [*studied, *others]), **dataset.units},
+            score_table(results.scores, {n: c.plan.layers for n, c in named.items()}),
+            pd.DataFrame(results.weights, columns=list(WEIGHT_COLUMNS)),
+            joint_quarantine(studied, names),
+            out,
+        )
+        tables = {}
+        if {TRANSCRIPT, ASR_TRANSCRIPT} <= set(dataset.rows):
+            tables[WORD_ERRORS] = word_error_table(dataset.rows, reference=TRANSCRIPT, hypothesis=ASR_TRANSCRIPT)
+        lease.check()
+        write_run(run, held_out_predictions(results.columns, dataset.data), tables)
+        partial_results.clear()
     return run
 
 

@@ -14,6 +14,7 @@ import soundfile
 from layerprobe.probe.data.manifest.schema import Header
 from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.lease import leased_folder
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.synthesis.demo_corpus import VARIANTS as DEMO_VARIANTS
 from layerprobe.probe.synthesis.espeak import Utterance, synthesise, variants
@@ -85,20 +86,21 @@ def write_speech_corpus(
     """Synthesise sentences into ``folder`` and return the path of the manifest, ``speech.csv``.
 
     Raises:
-        InputError: if no synthesiser is installed, or no sentence can be synthesised
+        InputError: if no synthesiser is installed, no sentence can be synthesised, or another process writes there
     """
     progress = progress or NullProgress()
     table, utterances = plan_speech(sentences, times=times, seed=seed)
-    (folder / "wav").mkdir(parents=True, exist_ok=True)
-    progress.begin("synthesise", len(utterances), "utterances")
-    try:
-        for path, (samples, rate) in zip(table["path"], synthesise(utterances), strict=True):
-            soundfile.write(folder / path, samples, rate, subtype="PCM_16")
-            progress.advance()
-    finally:
-        progress.end()
     manifest = folder / f"{NAME}.csv"
-    write_manifest(manifest, table, HEADER)
+    with leased_folder(folder):
+        (folder / "wav").mkdir(parents=True, exist_ok=True)
+        progress.begin("synthesise", len(utterances), "utterances")
+        try:
+            for path, (samples, rate) in zip(table["path"], synthesise(utterances), strict=True):
+                soundfile.write(folder / path, samples, rate, subtype="PCM_16")
+                progress.advance()
+        finally:
+            progress.end()
+        write_manifest(manifest, table, HEADER)
     return manifest
 
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.model_files import damage
+from layerprobe.probe.filesystem import write_csv
+from layerprobe.probe.foreign_files import damage_of
 
 TENSORS, VALUES = "tensors.safetensors", "state.json"
 MODEL_PREFIX = "model."  # before the names of parameters
@@ -55,17 +57,37 @@ def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         old.rename(folder)
     if not folder.exists():
         return None
-    for path in (folder / VALUES, folder / TENSORS):
-        if fault := damage(path):
-            raise InputError(f"{path} {fault}. Delete {folder} to start the training again.")
+    advice = f"Delete {folder} to start the training again."
+    values = read_json(folder / VALUES, advice=advice)
+    check_format_version(values, folder / VALUES)
+    return read_tensors(folder / TENSORS, advice=advice), values
+
+
+def read_json(path: Path, *, advice: str) -> dict[str, Any]:
+    """Read a JSON file of a training that holds a table.
+
+    Raises:
+        InputError: ending in ``advice``, if it is missing, damaged, or something else
+    """
     try:
-        values = json.loads((folder / VALUES).read_text(encoding="utf-8"))
-        check_format_version(values, folder / VALUES)
-        return load_file(folder / TENSORS), values
-    except InputError:
-        raise
-    except Exception as error:  # whatever damage within the file leads to
-        raise InputError(f"{folder} can't be read ({error}). Delete it to start the training again.") from error
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} {damage_of(path, error)}. {advice}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no table of names and values. {advice}")
+    return content
+
+
+def read_tensors(path: Path, *, advice: str) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file.
+
+    Raises:
+        InputError: ending in ``advice``, if it is missing, damaged, or something else
+    """
+    try:
+        return load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{path} {damage_of(path, error)}. {advice}") from error
 
 
 def check_format_version(content: dict[str, Any], path: Path) -> None:
@@ -84,7 +106,7 @@ def check_format_version(content: dict[str, Any], path: Path) -> None:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table of a training's folder as CSV, with the column ``format_version`` added as the last."""
-    table.assign(format_version=FORMAT_VERSION).to_csv(path, index=False, lineterminator="\n")
+    write_csv(path, table.assign(format_version=FORMAT_VERSION))
 
 
 def write_training(
@@ -118,17 +140,25 @@ def read_training(
         check: receives the values before anything is restored, and raises an error where they do not fit
 
     Raises:
-        InputError: if a file of it can't be read
+        InputError: if a file of it can't be read, or it is of another training
     """
     state = read_state(folder)
     if state is None:
         return None
     tensors, values = state
-    if check is not None:
-        check(values)
-    fill_parameters(parameters, tensors)
-    restore_optimiser(optimiser, tensors)
-    restore_rng(tensors, device)
+    try:
+        if check is not None:
+            check(values)
+        fill_parameters(parameters, tensors)
+        restore_optimiser(optimiser, tensors)
+        restore_rng(tensors, device)
+    except InputError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        fault = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{folder} is no checkpoint of this training ({fault}). Delete it to start the training again."
+        ) from error
     return values
 
 

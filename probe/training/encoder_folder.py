@@ -15,12 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import QUARANTINE
+from layerprobe.probe.filesystem import QUARANTINE, replace_file
 from layerprobe.probe.fingerprints import text_fingerprint
 from layerprobe.probe.hub import quiet_transformers
-from layerprobe.probe.model_files import damage
 from layerprobe.probe.splits import speaker_groups
-from layerprobe.probe.training.checkpoints import FORMAT_VERSION, check_format_version, write_table
+from layerprobe.probe.training.checkpoints import FORMAT_VERSION, check_format_version, read_json, write_table
 from layerprobe.probe.version import layerprobe_version
 
 STATE, LOG = "partial", "log.csv"
@@ -56,9 +55,7 @@ def check_folder(out: Path, name: str, plan: Any, table: pd.DataFrame, *, kind: 
         raise InputError(f"{out} is a file. Name a folder as --out.")
     path = out / name
     if path.exists():
-        if fault := damage(path):
-            raise InputError(f"{path} {fault}. Delete it, or name another --out.")
-        content = json.loads(path.read_bytes())
+        content = read_json(path, advice="Delete it, or name another --out.")
         check_format_version(content, path)
         if (found := content.get("fingerprint")) != fingerprint:
             raise InputError(
@@ -79,7 +76,7 @@ def claim_folder(out: Path, name: str, plan: Any, fingerprint: str) -> None:
         "layerprobe_version": layerprobe_version(),
         **asdict(plan),
     }
-    (out / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    replace_file(out / name, json.dumps(content, indent=1) + "\n")
 
 
 def hold_out_speakers(

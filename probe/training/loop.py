@@ -79,9 +79,14 @@ def run_loop(
         InputError: if the loss is NaN or infinite, or the checkpoint can't be read
     """
     progress = progress or NullProgress()
-    values = read_training(plan.state, training.parameters(), optimiser, device=plan.device, check=training.resume)
-    begin: int = 0 if values is None else values["steps"]
-    log: list[dict[str, Any]] = [] if values is None else values["log"]
+    begin, log = 0, list[dict[str, Any]]()
+
+    def resume(values: dict[str, Any]) -> None:
+        nonlocal begin, log
+        begin, log = int(values["steps"]), list(values["log"])
+        training.resume(values)
+
+    read_training(plan.state, training.parameters(), optimiser, device=plan.device, check=resume)
     losses: list[Loss] = []
     if plan.evaluate_first and not log:
         log.append({"step": 0, "loss": float("nan"), **training.evaluate()})

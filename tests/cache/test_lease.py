@@ -15,7 +15,7 @@ from helpers.cache_rows import DIM, PLAN, fill, rows
 from helpers.command_line import script_environment
 from helpers.leases import owner
 
-import layerprobe.probe.cache.lease as leases
+import layerprobe.probe.lease as leases
 from layerprobe.probe.cache.lease import LEASE, leased
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.writer import CacheWriter
@@ -100,7 +100,7 @@ def test_of_two_that_take_a_lease_over_at_once_one_wins(tmp_path, monkeypatch):
     lease.parent.mkdir()
     lease.write_text(owner(machine="another"))
     aged(lease, leases.LEASE_SECONDS + 1)
-    both = [leases.Lease(tmp_path), leases.Lease(tmp_path)]
+    both = [leases.Lease(tmp_path, lease), leases.Lease(tmp_path, lease)]
     monkeypatch.setattr(leases, "_age", lambda _: leases.LEASE_SECONDS + 1)  # both have seen it old
     won = []
 
@@ -147,3 +147,61 @@ def test_a_lease_is_renewed_while_its_owner_lives(tmp_path, monkeypatch):
                 break
             time.sleep(0.02)
         assert leases._age(tmp_path / LEASE) < 100
+
+
+def test_a_lease_of_the_future_is_taken_over_if_it_is_not_renewed(tmp_path, monkeypatch):
+    """A machine whose clock was wrong died, or a folder was copied with its times: no wait makes such a lease old."""
+    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "RENEWAL_WAIT_SECONDS", 0.05)
+    fill(tmp_path / "a.zarr", 3)
+    lease = tmp_path / "a.zarr" / LEASE
+    lease.write_text(owner(pid=77, machine="another boot", host="node7"))
+    aged(lease, -86_400)
+    fill(tmp_path / "a.zarr", 5)
+    assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
+
+
+def test_a_lease_of_the_future_holds_while_its_owner_renews_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "RENEWAL_WAIT_SECONDS", 0.3)
+    fill(tmp_path / "a.zarr", 3)
+    lease = tmp_path / "a.zarr" / LEASE
+    lease.write_text(owner(pid=77, machine="another boot", host="node7"))
+    aged(lease, -86_400)
+    renewal = threading.Timer(0.1, aged, (lease, -86_420))  # by a clock that is a day ahead
+    renewal.start()
+    with pytest.raises(InputError, match=r"another process \(77 on node7\)"):
+        fill(tmp_path / "a.zarr", 5)
+    renewal.join()
+
+
+def test_the_age_of_a_lease_is_by_the_clock_of_its_store(tmp_path, monkeypatch):
+    """The clock of this machine is an hour ahead; only files that are written show the time."""
+    fill(tmp_path / "a.zarr", 3)
+    lease = tmp_path / "a.zarr" / LEASE
+    lease.write_text(owner(pid=77, machine="another boot", host="node7"))
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3_600)
+    with pytest.raises(InputError, match=r"another process \(77 on node7\)"):
+        fill(tmp_path / "a.zarr", 5)
+
+
+def test_a_folder_has_one_writer_who_is_named_and_an_empty_one_is_removed(tmp_path):
+    folder = tmp_path / "deep" / "run"
+    with leases.leased_folder(folder):
+        assert json.loads((folder / "lease.json").read_text())["pid"] == os.getpid()
+        message = rf"^{folder} is being written by another process \({os.getpid()} on .*\)\. Wait for it to end\.$"
+        with pytest.raises(InputError, match=message), leases.leased_folder(folder):
+            pass
+        assert folder.exists()
+    assert not folder.exists()
+    with leases.leased_folder(folder):
+        (folder / "scores.csv").touch()
+        (folder / "plan.toml-01ab.partial").touch()
+    with leases.leased_folder(folder):
+        pass
+    assert sorted(p.name for p in folder.iterdir()) == [".lock", "scores.csv"]
+    with (
+        pytest.raises(InputError, match=r"is a file\. Name a folder as --out\."),
+        leases.leased_folder(folder / ".lock"),
+    ):
+        pass

@@ -138,11 +138,12 @@ def test_a_manifest_of_a_million_rows_is_checked_to_its_last(tmp_path, n_rows):
     ]
 
 
-def test_ctrl_c_reaches_every_process_and_the_same_command_resumes(folders, tmp_path, forks):
+@pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C to all processes", "SIGTERM to the first alone"])
+def test_a_signal_ends_every_process_and_the_same_command_resumes(folders, tmp_path, forks, to_all):
     table = []
-    for i in range(600):
+    for i in range(300):
         soundfile.write(tmp_path / f"s{i}.wav", voice(0.5, pitch=80 + i / 4, seed=i), 16_000)
-        table.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 9}", "arousal": 1 + i / 150})
+        table.append({"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 9}", "arousal": 1 + i / 75})
     manifest = write_table(tmp_path, table)
     out = tmp_path / "a.zarr"
     arguments = [
@@ -154,11 +155,15 @@ def test_ctrl_c_reaches_every_process_and_the_same_command_resumes(folders, tmp_
     while len(list(tmp_path.glob("a.zarr.shards/*/extraction/journal.jsonl"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.3)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    if to_all:
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    else:
+        os.kill(process.pid, signal.SIGTERM)  # as a container's end does
     stopped = process.wait(timeout=60)
-    assert stopped.returncode == 130, stopped.stderr
+    assert stopped.returncode == (130 if to_all else 143), stopped.stderr
     assert "Traceback" not in stopped.stderr, stopped.stderr
     assert not out.exists()
+    assert not list(tmp_path.glob("a.zarr.shards/*/extraction/lease.json"))
     done = forks.run(*arguments, module="layerprobe")
     assert done.returncode == 0, done.stderr
     extract(read_manifest(manifest), load_exact(folders["hubert"]), tmp_path / "once.zarr")
@@ -192,8 +197,8 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_files(tmp_pat
 
     assert run(0, "whole").returncode == 0
     killed = 0
-    for _ in range(20):
-        done = run(2, "killed")  # each resumes where the last was killed, and is killed at its second file
+    for k in range(20):
+        done = run(2 + k, "killed")  # each resumes where the last was killed, and is killed some files later
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr

@@ -39,14 +39,14 @@ import os, signal, sys
 from pathlib import Path
 
 import s3fs
-import layerprobe.probe.cache.lease
+import layerprobe.probe.lease
 from helpers.speech_models import load_exact
 from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.data.manifest.read import read_manifest
 from helpers.remote_caches import remote_hash
 
-layerprobe.probe.cache.lease.WAIT_SECONDS = 0.05  # no other process takes it over
+layerprobe.probe.lease.WAIT_SECONDS = 0.05  # no other process takes it over
 manifest, folder, url, whole, every = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:5], int(sys.argv[5])
 
 

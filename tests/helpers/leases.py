@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-import layerprobe.probe.cache.lease as leases
+import layerprobe.probe.lease as leases
 from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
 

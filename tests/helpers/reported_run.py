@@ -11,6 +11,7 @@ from helpers.planted import store
 
 from layerprobe.figures.report.report import write_report
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
+from layerprobe.probe.results.run_folder import read_predictions, read_run, write_run
 from layerprobe.probe.sweep.covariates import LayerCovariate
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
@@ -72,10 +73,7 @@ def reported_run(root: Path) -> Path:
         command="layerprobe sweep hubert.zarr my.csv --out run",
     )
     quarantined = pd.DataFrame([{"encoder": "hubert", "utterance_id": EVIL, "path": "x", "reason": "silent"}])
-    run = (folder / "quarantine.csv").read_text().strip().split("\n")[0]
-    fingerprint = pd.read_csv(folder / "scores.csv")["fingerprint"].iloc[0]
-    quarantined.assign(fingerprint=fingerprint, format_version=1)[run.split(",")].to_csv(
-        folder / "quarantine.csv", index=False
-    )
+    run = read_run(folder)
+    write_run(replace(run, quarantine=quarantined), read_predictions(folder))
     write_report(folder)
     return folder

@@ -141,11 +141,12 @@ def test_a_folder_of_mixed_runs_is_refused(run, planted, tmp_path):
     for name in ("scores.csv", "scores.parquet", "predictions.npz"):
         kept = (tmp_path / "run" / name).read_bytes()
         (tmp_path / "run" / name).write_bytes((tmp_path / "other" / name).read_bytes())
+        read = read_predictions if name == "predictions.npz" else read_run
         with pytest.raises(InputError, match=rf"{name} belongs to run \w+, not to {run.fingerprint}"):
-            read_predictions(tmp_path / "run")
+            read(tmp_path / "run")
         (tmp_path / "run" / name).write_bytes(kept)
     (tmp_path / "run" / "layer_weights.csv").unlink()
-    with pytest.raises(InputError, match=r"layer_weights.csv is missing. Sweep again"):
+    with pytest.raises(InputError, match=r"layer_weights.csv is missing. Restore it, or run"):
         read_run(tmp_path / "run")
 
 

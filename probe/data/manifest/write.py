@@ -9,6 +9,7 @@ import pandas as pd
 
 from layerprobe.probe.data.manifest.names import rules_content
 from layerprobe.probe.data.manifest.schema import MANIFEST_FORMAT_VERSION, Header
+from layerprobe.probe.filesystem import replace_file, write_csv
 from layerprobe.probe.identities import similar_names
 from layerprobe.probe.toml import toml_key, toml_value
 
@@ -26,7 +27,7 @@ def write_manifest(path: Path, table: pd.DataFrame, header: Header) -> None:
         table: one row per utterance, with the columns that data_manifests/README.md lists
         header: description of the corpus; keys that are '' are left out
     """
-    table.to_csv(path, index=False, lineterminator="\n")
+    write_csv(path, table)
     lines = [f"format_version = {MANIFEST_FORMAT_VERSION}", f"corpus = {toml_value(header.corpus)}"]
     optional = {"version": header.version, "licence": header.licence, "notes": header.notes}
     lines += [f"{key} = {toml_value(text)}" for key, text in optional.items() if text]
@@ -38,4 +39,4 @@ def write_manifest(path: Path, table: pd.DataFrame, header: Header) -> None:
         lines += ["", f"[targets.{toml_key(name)}]", f"classes = [{', '.join(map(toml_value, nominal.classes))}]"]
         lines += ["distinct_classes = true"] if similar_names(nominal.classes) else []
         lines.append(f"meaning = {toml_value(nominal.meaning)}")
-    path.with_suffix(".toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    replace_file(path.with_suffix(".toml"), "\n".join(lines) + "\n")
