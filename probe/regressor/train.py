@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor.dataset import UtteranceDataset
 from layerprobe.probe.regressor.freezing import freeze
 from layerprobe.probe.regressor.plan import DEVELOPMENT, TRAIN, Encoders, TrainPlan, check_training, plan_training
+from layerprobe.probe.regressor.prediction_intervals import half_widths
 from layerprobe.probe.regressor.saving import (
     MODEL,
     REGRESSOR,
@@ -57,7 +57,6 @@ from layerprobe.probe.toml import check_encodable
 from layerprobe.probe.vectors import varies_by_rounding
 from layerprobe.probe.version import layerprobe_version
 
-LEVEL = 0.9  # coverage of the prediction intervals
 RANDOM_SPLIT = "random"  # name of the split where speakers are assigned at random
 
 
@@ -226,20 +225,6 @@ def assign_speakers(table: pd.DataFrame, plan: TrainPlan) -> SpeakerSplit:
         if len(rows) < 2:
             raise InputError(f"there are {len(rows)} usable utterances for {name}; two are needed at least.")
     return assigned
-
-
-def half_widths(residuals: np.ndarray, targets: tuple[str, ...], *, level: float = LEVEL) -> dict[str, Any]:
-    """Return the half-widths of prediction intervals from residuals (split conformal: Lei et al., 2018).
-
-    Args:
-        residuals: ``(n_utterances, n_targets)`` of utterances that were not trained on
-        targets: names of the targets
-        level: coverage, the fraction of ratings within the interval
-    """
-    n = len(residuals)
-    rank = min(n, math.ceil((n + 1) * level)) - 1
-    widths = np.sort(np.abs(residuals), axis=0)[rank]
-    return {"level": level, "half_width": dict(zip(targets, map(float, widths), strict=True))}
 
 
 def parameter_counts(encoders: Encoders, plan: TrainPlan) -> dict[str, int]:
