@@ -20,9 +20,9 @@ from layerprobe.probe.regressor import trainer
 from layerprobe.probe.regressor.dataset import UtteranceDataset
 from layerprobe.probe.regressor.plan import Encoders, plan_training
 from layerprobe.probe.regressor.predict import predict
+from layerprobe.probe.regressor.prediction_intervals import half_widths
 from layerprobe.probe.regressor.saving import build, load_regressors, read_regressor
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
-from layerprobe.probe.regressor.prediction_intervals import half_widths
 from layerprobe.probe.regressor.train import assign_speakers, run_training
 from layerprobe.probe.regressor.trainer import LAST, Training
 from layerprobe.probe.results.run_folder import POOLED, TRAINED, read_predictions, read_run
