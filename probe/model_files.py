@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.foreign_files import foreign_content
 
 CONFIG = "config.json"
 EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")  # either may hold its settings
@@ -35,7 +36,6 @@ AUTO_CLASSES = (
 EXTRACTOR_SETTINGS = ("feature_extractor", "feature_extractor_type", "feature_size", "sampling_rate", "do_normalize")
 EXTRACTOR_NUMBERS = ("sampling_rate", "n_fft", "hop_length", "feature_size", "num_mel_bins", "chunk_length", "stride")
 MAX_NUMBER = 1_000_000
-GIT_LFS, HTML = b"version https://git-lfs", (b"<!doctype html", b"<html", b"<?xml")
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors allows
 
 
@@ -57,21 +57,13 @@ def weight_files(folder: Path, *, named: str | None = None) -> list[Path]:
 
 def damage(path: Path) -> str:
     """Return what is wrong with a file of a model, to follow its name in a sentence; empty where it looks whole."""
-    if not path.exists():
-        return "is missing"
-    with path.open("rb") as file:
-        head = file.read(512)
-    if not head:
-        return "is empty"
-    if head.startswith(GIT_LFS):
-        return "is a git-lfs pointer, not the file itself"
-    if head.lstrip().lower().startswith(HTML):
-        return "is a web page, not the file itself"
+    if fault := foreign_content(path):
+        return fault
     if path.suffix == ".json":
         return _json_damage(path)
     if path.suffix == ".safetensors":
         return _safetensors_damage(path)
-    return _pickle_damage(path, head) if path.suffix == ".bin" else ""
+    return _pickle_damage(path) if path.suffix == ".bin" else ""
 
 
 def check_files(name: str, paths: list[Path], *, advice: str) -> None:
@@ -87,8 +79,7 @@ def check_files(name: str, paths: list[Path], *, advice: str) -> None:
     """
     for path in paths:
         if fault := damage(path):
-            pointer = " (git lfs pull fetches it)" if "git-lfs" in fault else ""
-            raise InputError(f"{name}: {path.name} {fault}{pointer}. {advice}")
+            raise InputError(f"{name}: {path.name} {fault}. {advice}")
 
 
 def check_weights_are_floats(name: str, path: Path) -> None:
@@ -270,7 +261,9 @@ def _safetensors_damage(path: Path) -> str:
     return f"holds {size} bytes and not the {stated} that its header states" if size > stated else ""
 
 
-def _pickle_damage(path: Path, head: bytes) -> str:
+def _pickle_damage(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(2)
     if head.startswith(b"PK"):
         try:
             with zipfile.ZipFile(path) as archive:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from layerprobe.probe.data.manifest.dialect import UTF_16, decode_text
-from layerprobe.probe.data.manifest.file_kind import foreign_content
+from layerprobe.probe.data.manifest.file_kind import no_table
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.identities import normalise_name
@@ -102,7 +102,7 @@ def fill_column(table: pd.DataFrame, transcripts: list[str | None], *, source: s
 
 
 def _read_text(path: Path) -> str:
-    fault = foreign_content(path) if path.stat().st_size else ""  # the transcript of an utterance can be empty
+    fault = no_table(path) if path.stat().st_size else ""  # the transcript of an utterance can be empty
     if fault:
         raise InputError(f"{path} is no transcript: {fault}.")
     raw = path.read_bytes()

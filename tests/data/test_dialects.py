@@ -100,14 +100,14 @@ def test_a_saved_index_is_left_out_and_reported(folder, first, kind, caplog):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (POINTER, "it is a pointer of git-lfs, not the file itself. Fetch the file: git lfs pull."),
+        (POINTER, "it is a git-lfs pointer, not the file itself. Fetch the file: git lfs pull."),
         (
             b"/annex/objects/SHA256E-s5--00\n",
-            "it is a pointer of git-annex, not the file itself. Fetch the file: git annex",
+            "it is a git-annex pointer, not the file itself. Fetch the file: git annex",
         ),
         (
             b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html>",
-            "it is a web page. Fetch the file itself; its address may ask for a login",
+            "it is a web page, not the file itself. Fetch the file; its address may ask for a login",
         ),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied", "it is a web page"),
         (b"", r"it is empty (0 bytes). Save it again"),
@@ -139,8 +139,8 @@ def test_what_is_no_table_is_one_sentence_with_what_to_do(folder, content, messa
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (POINTER, "a pointer of git-lfs, not the file itself. Fetch the file: git lfs pull."),
-        (b"<html>", "a web page."),
+        (POINTER, "a git-lfs pointer, not the file itself. Fetch the file: git lfs pull."),
+        (b"<html>", "a web page, not the file itself."),
         (b"", "empty (0 bytes). "),
     ],
 )
@@ -338,5 +338,5 @@ def test_transcripts_join_names_that_are_normalised_and_a_pointer_is_no_transcri
     table = pd.DataFrame({"utterance_id": ["Amélie"], "path": ["x.wav"]})
     assert add_transcripts(table, read_transcripts(texts))["transcript"].tolist() == ["bonjour"]
     (texts / "b.txt").write_bytes(POINTER)
-    with pytest.raises(InputError, match=r"b\.txt is no transcript: it is a pointer of git-lfs"):
+    with pytest.raises(InputError, match=r"b\.txt is no transcript: it is a git-lfs pointer"):
         read_transcripts(texts)

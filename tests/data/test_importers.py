@@ -213,7 +213,7 @@ def test_pointers_of_git_lfs_are_no_audio(tmp_path):
     folder = crema_d(tmp_path)
     for path in (folder / "AudioWAV").iterdir():
         path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
-    with pytest.raises(InputError, match="is a pointer of git-lfs, not audio of CREMA-D"):
+    with pytest.raises(InputError, match="is a git-lfs pointer, not audio of CREMA-D"):
         import_corpus("crema-d", folder)
 
 

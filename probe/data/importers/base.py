@@ -12,6 +12,7 @@ import pandas as pd
 from layerprobe.probe.data.manifest.schema import Header, Target, rater_columns
 from layerprobe.probe.data.manifest.write import relative_paths, write_manifest
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.foreign_files import LFS_POINTER
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 SAM = {  # self-assessment manikins (Bradley and Lang, 1994), in their order in most papers
@@ -58,19 +59,17 @@ def find_entry(folder: Path, name: str) -> Path | None:
 
 
 def check_no_lfs_pointers(paths: Iterable[Path], corpus: str) -> None:
-    """Check that audio files are not pointers of git-lfs to files that were not fetched.
+    """Check that audio files are not git-lfs pointers to files that were not fetched.
 
     Raises:
         InputError: if any is
     """
     found = [
-        path
-        for path in paths
-        if path.stat().st_size < LFS_POINTER_BYTES and path.read_bytes().startswith(b"version https://git-lfs")
+        path for path in paths if path.stat().st_size < LFS_POINTER_BYTES and path.read_bytes().startswith(LFS_POINTER)
     ]
     if found:
         raise InputError(
-            f"{found[0]} is a pointer of git-lfs, not audio of {corpus}, as are {len(found) - 1} other files. Fetch "
+            f"{found[0]} is a git-lfs pointer, not audio of {corpus}, as are {len(found) - 1} other files. Fetch "
             "them: git lfs pull."
         )
 

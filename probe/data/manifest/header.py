@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from layerprobe.probe.data.manifest.dialect import decode_text
-from layerprobe.probe.data.manifest.file_kind import foreign_content
+from layerprobe.probe.data.manifest.file_kind import no_table
 from layerprobe.probe.data.manifest.names import RULE_KEYS, read_rules
 from layerprobe.probe.data.manifest.scales import finite_numbers, observed_range, usual_scale
 from layerprobe.probe.data.manifest.schema import MANIFEST_FORMAT_VERSION, Header, ManifestError, Nominal, Target
@@ -38,7 +38,7 @@ def load_header(path: Path, *, table_path: Path) -> dict[str, Any]:
         )
     if not path.is_file():
         raise InputError(f"{path} is no file. Write the header of {table_path} there.")
-    if fault := foreign_content(path):
+    if fault := no_table(path):
         raise InputError(f"{path} can't be read as a header: {fault}.")
     text, _ = decode_text(path, path.read_bytes())
     try:

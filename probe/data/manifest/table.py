@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.data.manifest.dialect import RawTable, read_raw_table
-from layerprobe.probe.data.manifest.file_kind import foreign_content
+from layerprobe.probe.data.manifest.file_kind import no_table
 from layerprobe.probe.data.manifest.parquet import read_parquet_columns, read_parquet_names
 from layerprobe.probe.data.manifest.schema import KNOWN_COLUMNS, NEEDED_COLUMNS
 from layerprobe.probe.exceptions import InputError
@@ -51,7 +51,7 @@ def check_table_file(path: Path, *, what: str = "table") -> None:
         raise InputError(f"{missing_file(path, endings=TABLE_ENDINGS)}. Give the path of a {what}, .csv or .parquet.")
     if path.suffix.lower() not in TABLE_ENDINGS:
         raise InputError(f"{path} is neither .csv nor .parquet. Save the table as one of these.")
-    if path.is_file() and (fault := foreign_content(path)):
+    if path.is_file() and (fault := no_table(path)):
         raise InputError(f"{path} can't be read as a table: {fault}.")
 
 
