@@ -72,7 +72,8 @@ def _scores(
         for k, row in enumerate(rows):
             embeddings = np.stack([layer[k].reshape(n_poolings, -1) for layer in layers])
             writer.append(str(cache.utterance_ids[row]), str(cache.audio_hashes[row]), embeddings)
-    plan = plan_sweep(manifest, permutations=1, weighted_sum_seeds=0)
+    # speakers may be unknown here: both scores are of the same folds
+    plan = plan_sweep(manifest, permutations=1, weighted_sum_seeds=0, speakers=False)
     scores = sweep([open_cache(folder / "sample.zarr")], manifest, plan, out=folder / "run").scores
     kept = (scores["fold"] == POOLED) & (scores["metric"] == DEFAULT_METRIC) & (scores["control"] == "none")
     return scores[kept & (scores["probe"] == "ridge")].set_index(["layer", "target"])["value"]

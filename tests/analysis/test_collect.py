@@ -230,7 +230,8 @@ def test_codes_of_classes_have_no_correlation(reported):
     """Two targets with the same classes: their codes are numbers only by the order of the header."""
     of_classes = study([reported], metric="uar")
     plan = of_classes.runs[0].plan
-    run = replace(of_classes.runs[0], plan={**plan, "sweep": {**plan["sweep"], "nominal": ["emotion", "mood"]}})
+    sweep = {**plan["sweep"], "nominal": ["emotion", "mood"], "classes": 2 * plan["sweep"]["classes"]}
+    run = replace(of_classes.runs[0], plan={**plan, "sweep": sweep})
     own = of_classes.predictions
     twice = replace(
         own,

@@ -27,7 +27,8 @@ def test_the_commands_report_what_they_find(ten_voices, folders, tmp_path):
         in shown
     )
     assert "  poolings: mean, std" in shown
-    assert "error" in command("cache", "info", path, "--manifest", ten_voices.path, "--precision-loss").stdout
+    loss = command("cache", "info", path, "--manifest", ten_voices.path, "--precision-loss")
+    assert "error" in loss.stdout, loss.output
     assert command("cache", "info", path, "--precision-loss").exit_code == 2
     assert command("cache", "verify", path).stdout == f"{path} is intact.\n"
     assert "have the same content" in command("cache", "diff", path, path).stdout

@@ -60,7 +60,8 @@ def test_a_forecast_of_nothing_but_unknown_lengths_gives_no_hours(corpus):
 
 def test_a_manifest_is_validated_with_what_is_misstated_and_what_is_cut(corpus):
     lines = command("manifest", "validate", corpus, "--audio").stdout.splitlines()
-    warned = [line for line in lines if line.startswith("warning ")]
+    names = ("[undecodable-audio]", "[misstated-length]")
+    warned = [line for line in lines if line.startswith("warning ") and any(name in line for name in names)]
     assert [line.split("row ")[1].split(": ")[:2] for line in warned] == [["6", "cut.flac"], ["3", "piped.wav"]]
     assert "[misstated-length] row 3: piped.wav: its header states no length (0xffffffff); all 48000 bytes" in warned[1]
 

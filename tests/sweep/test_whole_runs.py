@@ -279,7 +279,7 @@ def test_two_sweeps_into_one_folder_are_one_and_a_refusal(material, tmp_path):
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_foreign_partial_results_are_computed_again(material, runs, tmp_path, kind):
     caches, manifest = material
-    results = PartialResults(tmp_path / "run", runs[0].fingerprint)
+    results = PartialResults(tmp_path / "run", runs[0].fingerprint, sorted(manifest.table["utterance_id"]))
     name = results._file("test-none-layer-1")
     name.parent.mkdir(parents=True)
     name.write_bytes(FOREIGN[kind][0])
