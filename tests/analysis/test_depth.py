@@ -33,6 +33,7 @@ def test_valence_planted_deep_and_arousal_shallow_differ_with_the_right_sign():
     assert turned["p_value"] < 0.01
 
 
+@pytest.mark.long
 def test_planted_alike_the_interval_covers_zero_at_its_rate():
     """Of 400 corpora 95 % are 380 with a standard deviation of 4.4."""
     rng = np.random.default_rng(1)

@@ -264,6 +264,7 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(corpus, folder
         subprocess.run(["umount", "-l", mount], check=True)
 
 
+@pytest.mark.long
 def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path, corpus, heeds_interrupts, forks):
     """Interrupted while the encoder works; what was finished is kept, to the utterance."""
     table = pd.read_csv(corpus)

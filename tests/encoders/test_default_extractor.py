@@ -129,6 +129,7 @@ def test_a_broken_file_is_an_error_and_no_reason_for_a_default(folders, tmp_path
     assert "hubert can't be loaded: " in refused("check-encoder", "--encoder", copy)
 
 
+@pytest.mark.long
 def test_a_snapshot_of_the_hub_without_the_file_needs_the_hubs_word_for_it(folders, tmp_path):
     """Without a connection only the record that the hub's cache keeps of a missing file is believed."""
     commit = "0123456789abcdef0123456789abcdef01234567"

@@ -103,7 +103,10 @@ def test_whisper_encodes_long_audio_in_windows_and_loses_nothing(folders):
     torch.testing.assert_close(states[2][3000:], encoder.hidden_states(long[960_000:])[2])
 
 
-@pytest.mark.parametrize("kind", ["hubert", "hubert-pre-norm", "wavlm", "data2vec-audio", "sew", "wav2vec2-bert"])
+SLOW_KINDS = [pytest.param(kind, marks=pytest.mark.long) for kind in ("wavlm", "wav2vec2-bert")]
+
+
+@pytest.mark.parametrize("kind", ["hubert", "hubert-pre-norm", "data2vec-audio", "sew", *SLOW_KINDS])
 def test_long_audio_is_encoded_in_chunks_that_count_every_frame_once(folders, kind, monkeypatch):
     """80 s in two chunks: pooled layers within 1 % of those of a single chunk, frames within 10 %."""
     encoder, long = load_exact(folders[kind]), voice(80.0)
@@ -261,6 +264,7 @@ def test_every_family_is_a_real_architecture():
     assert set(ARCHITECTURES) <= known
 
 
+@pytest.mark.long
 def test_a_hub_name_with_a_revision_is_loaded_and_its_commit_recorded(folders, tmp_path):
     """As the hub's own cache stores it, with no network: the code that loads is the real one."""
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -294,6 +298,7 @@ def test_a_torchaudio_that_does_not_fit_is_one_sentence(tmp_path):
     assert "pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'" in result.stderr
 
 
+@pytest.mark.long
 def test_how_many_threads_loaded_it_changes_no_bit(folders, forks):
     """The weights of the position convolution are a product with a norm, summed when the encoder is made."""
     code = (

@@ -33,6 +33,7 @@ def best_of(scores):
     return scores[scores["control"] == "none"].groupby(["encoder", "target"])["value"].max()
 
 
+@pytest.mark.long
 def test_a_small_demo_goes_the_whole_way(tmp_path, monkeypatch):
     """Three utterances of each voice show arousal in the prosody and valence in the text.
 

@@ -43,7 +43,7 @@ class Rows(Dataset):
         return torch.from_numpy(self.cache.read_rows(np.array([k]))[0])
 
 
-@pytest.mark.parametrize("how", ["spawn", "forkserver", "fork"])
+@pytest.mark.parametrize("how", [pytest.param("spawn", marks=pytest.mark.long), "forkserver", "fork"])
 def test_loaders_of_torch_read_a_cache_that_was_read_before(tmp_path, how):
     """Zarr has a thread of its own, which a forked process does not inherit."""
     if how not in multiprocessing.get_all_start_methods():
@@ -138,7 +138,11 @@ def test_a_manifest_of_a_million_rows_is_checked_to_its_last(tmp_path, n_rows):
     ]
 
 
-@pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C to all processes", "SIGTERM to the first alone"])
+@pytest.mark.parametrize(
+    "to_all",
+    [pytest.param(True, marks=pytest.mark.long), False],
+    ids=["Ctrl-C to all processes", "SIGTERM to the first alone"],
+)
 def test_a_signal_ends_every_process_and_the_same_command_resumes(folders, tmp_path, forks, to_all):
     table = []
     for i in range(300):

@@ -97,7 +97,7 @@ print(f"killed {killed} times", flush=True)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.long)])
 def test_a_kill_before_any_write_changes_nothing_in_the_end(tmp_path, every):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, tmp_path, str(every)], capture_output=True, text=True, env=script_environment()

@@ -222,6 +222,7 @@ def test_shards_of_processes_are_merged_there(ten_voices, folders, local, url):
     assert not [f for f in shards.rglob("*") if f.is_file()]
 
 
+@pytest.mark.long
 def test_a_cluster_fills_it_and_sweeps_from_it(ten_voices, folders, local, url, tmp_path):
     sweep = ("sweep", "--folds", 2, "--permutations", 1, "--weighted-sum-seeds", 1, "--out")
     with two_workers() as cluster:
@@ -237,7 +238,8 @@ def test_a_cluster_fills_it_and_sweeps_from_it(ten_voices, folders, local, url, 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("every", [6, 1])
 def test_a_killed_writer_is_resumed_and_the_store_ends_the_same(ten_voices, folders, local, url, forks, every):
     """Killed at each request that writes, or at every sixth; resumed at once, for the lease names this machine."""
     done = forks.run(ten_voices.path, folders["hubert"], url, content_hash(local), every, code=KILLED)

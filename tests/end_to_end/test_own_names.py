@@ -97,9 +97,9 @@ def ran(interpreter, folder, *arguments):
     ("how", "files", "quick"),
     [
         pytest.param("wheel", "packages", (), marks=pytest.mark.long),  # every command
-        ("wheel", "packages", ("--quick",)),
+        pytest.param("wheel", "packages", ("--quick",), marks=pytest.mark.long),
         pytest.param("wheel", "folders", ("--quick",), marks=pytest.mark.long),  # those of the README
-        ("editable", "packages", ("--quick",)),
+        pytest.param("editable", "packages", ("--quick",), marks=pytest.mark.long),
         ("editable", "modules", ("--quick",)),
     ],
 )
@@ -111,7 +111,7 @@ def test_commands_and_modules_run_in_a_users_folder(how, files, quick, interpret
     assert int(re.search(r"(\d+) modules", output)[1]) > 100
 
 
-@pytest.mark.parametrize("how", ["editable", "wheel"])
+@pytest.mark.parametrize("how", ["editable", pytest.param("wheel", marks=pytest.mark.long)])
 def test_the_module_itself_starts_and_prints_the_same_numbers(how, interpreters, material, tmp_path):
     """``python -m layerprobe``, whose first path is the working folder: a user's own CCC was once printed."""
     output = {}
@@ -123,7 +123,7 @@ def test_the_module_itself_starts_and_prints_the_same_numbers(how, interpreters,
     assert output["folders"] == output["nothing"]
 
 
-@pytest.mark.parametrize("how", ["editable", "wheel"])
+@pytest.mark.parametrize("how", ["editable", pytest.param("wheel", marks=pytest.mark.long)])
 def test_the_readmes_python_example_runs_in_a_users_folder(how, interpreters, material, tmp_path):
     folder = users_folder(tmp_path, THEIRS["packages"])
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

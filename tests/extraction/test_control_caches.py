@@ -49,6 +49,7 @@ def test_existing_controls_are_used_and_acoustic_features_are_extracted(corpus, 
     assert given.acoustic == []
 
 
+@pytest.mark.long
 def test_one_flag_extracts_every_control_of_an_encoder_from_the_hub(corpus, folders, tmp_path):
     """The hub's own cache on disk, with a commit, and no network: names and revisions go the real way."""
     repository = tmp_path / "hub" / "models--team--tiny"

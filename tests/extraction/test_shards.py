@@ -110,7 +110,7 @@ def test_a_shard_of_another_encoder_is_refused(corpus, encoder, folders, tmp_pat
         merge(tmp_path / "b.zarr", corpus)
 
 
-@pytest.mark.parametrize("n", [1, 4])
+@pytest.mark.parametrize("n", [pytest.param(1, marks=pytest.mark.long), 4])
 def test_processes_give_the_bytes_of_one(corpus, folders, whole, tmp_path, n, monkeypatch):
     if n > 1:  # and one is spawned, as any is outside of tests
         monkeypatch.setattr("layerprobe.probe.extraction.multiprocess.get_context", lambda _: preloaded_context())

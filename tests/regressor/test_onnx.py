@@ -41,7 +41,7 @@ def exported(regressor, tmp_path, monkeypatch):
         pytest.param("hubert-pre-norm", "cross_attention", "both", marks=pytest.mark.long),
         ("wavlm", "gate", "audio"),
         pytest.param("whisper", "concatenation", "both", marks=pytest.mark.long),
-        ("wav2vec2-bert", "concatenation", "audio"),
+        pytest.param("wav2vec2-bert", "concatenation", "audio", marks=pytest.mark.long),
         ("hubert", "gate", "text"),
     ],
 )

@@ -135,6 +135,7 @@ def test_a_run_folder_of_a_training_is_read_like_a_sweeps(brief):
     assert value == pytest.approx(scores_of(again)["valence"])
 
 
+@pytest.mark.long
 def test_it_overfits_64_utterances(corpus, folders, text_folder, tmp_path):
     """What is judged are the very utterances that it learnt from, with ratings that nothing explains."""
     some = corpus.table.iloc[:64].copy()

@@ -36,6 +36,7 @@ def p_of_nothing(rng, control):
     return max_statistic_p(scores[0], scores[1:]).min()
 
 
+@pytest.mark.long
 def test_under_the_null_the_max_statistic_p_value_is_uniform():
     """Kolmogorov-Smirnov on 300 corpora; each of the 40 possible p-values is randomised within its fortieth."""
     rng = np.random.default_rng(0)
@@ -45,6 +46,7 @@ def test_under_the_null_the_max_statistic_p_value_is_uniform():
     assert abs(np.mean(p <= 0.05) - 0.05) < 0.04  # three standard deviations
 
 
+@pytest.mark.long
 def test_p_values_from_permuted_utterances_are_not_uniform():
     """The reason for keeping speakers together: as few speakers agree by accident or disagree, p is near 0 or 1."""
     rng = np.random.default_rng(0)
