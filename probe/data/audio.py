@@ -22,6 +22,7 @@ from layerprobe.probe.data.forward_decoding import ForwardDecoder, OpenDecoders
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions, Recording, make_recording
 from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark
 from layerprobe.probe.exceptions import InvalidAudioError as InvalidAudioError
+from layerprobe.probe.foreign_files import recognise
 
 # Label files round times, so a span may end this much after the recording; more is a wrong span.
 SPAN_TOLERANCE_SECONDS = 0.01
@@ -191,6 +192,8 @@ def _opening_error(path: Path, error: Exception) -> str:
         return f"could not be read ({_text(error)})"
     if path.stat().st_size == 0:
         return "empty: it holds no bytes"
+    if found := recognise(path):
+        return f"{found.clause}; {found.advice}"
     if name := foreign_format(path):
         return f"is {name}, which can't be decoded; convert it to FLAC, for example with ffmpeg -i IN OUT.flac"
     return f"could not be decoded ({_text(error)})"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from helpers.audio_bytes import RATE, decoded_by_ffmpeg, ffmpeg, with_number
+from helpers.foreign import FOREIGN
 from helpers.voices import voice
 
 from layerprobe.probe.data.audio import InvalidAudioError, audio_header, decode_audio_file
@@ -171,6 +172,14 @@ def test_a_maximum_duration_holds_for_what_is_there(write):
     with pytest.raises(InvalidAudioError, match=r"1 s long, over the maximum of 0\.5 s"):
         decode_audio_file(path, max_duration=0.5)
     assert len(decode_audio_file(path, max_duration=1.0).channels) == N
+
+
+@pytest.mark.parametrize("kind", ["pointer", "page", "zeros"])
+def test_what_stands_in_the_place_of_audio_is_named(tmp_path, kind):
+    (tmp_path / "a.wav").write_bytes(FOREIGN[kind][0])
+    stated = {"pointer": "is a git-lfs pointer", "page": "is a web page", "zeros": "holds zeros alone"}
+    assert reason(tmp_path / "a.wav").startswith(stated[kind])
+    assert "; " in reason(tmp_path / "a.wav")  # what to do
 
 
 def test_formats_that_cannot_be_decoded_are_named(tmp_path):
