@@ -28,7 +28,20 @@ def check_first_utterance(encoder: AnyEncoder, table: pd.DataFrame) -> None:
     """
     if not isinstance(encoder, SpeechEncoder) or encoder.is_reference:
         return
-    name, waveform = _first_waveform(encoder, table)
+    check_forward_pass(encoder, *_first_waveform(encoder, table))
+
+
+def check_forward_pass(encoder: SpeechEncoder, name: str, waveform: np.ndarray) -> None:
+    """Compare every layer of one waveform with transformers' own forward pass in float32.
+
+    Args:
+        encoder: of audio
+        name: of the utterance, for the message
+        waveform: ``(n_samples,)`` at the encoder's sampling rate
+
+    Raises:
+        InputError: if a layer differs by more than the tolerance of the encoder's precision, or the encoder fails
+    """
     differences = deviations(encoder, waveform)
     tolerance = TOLERANCE[encoder.precision]
     if all(difference < tolerance for difference in differences):  # False for NaN

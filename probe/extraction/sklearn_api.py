@@ -27,7 +27,9 @@ from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark, remark_sente
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import load_encoder
 from layerprobe.probe.encoders.pooling import pooling_named
+from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.first_utterance import SECONDS, check_forward_pass
 from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
 
 NO_AUDIO = "LayerEmbedder takes a list with one path or one waveform of shape (n_samples,) per utterance"
@@ -94,7 +96,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 wrong, or if X is not one path or waveform per utterance
         """
         del y
-        _recordings(X)
+        recordings = _recordings(X)
         encoder = self._load()
         names = list(encoder.layers)
         layer = names[-1] if self.layer is None else str(self.layer)
@@ -109,7 +111,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"poolings is {self.poolings!r}; give a tuple of names, e.g. ('mean', 'std').")
         for name in poolings:
             pooling_named(name)
-        ReadingOptions(self.channel, self.trim_silence)
+        self._compare_forward_passes(encoder, recordings[0])
         self.encoder_, self.layer_, self.poolings_ = encoder, layer, poolings
         return self
 
@@ -152,6 +154,16 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "layer_")
         dim = range(self.encoder_.dim if hasattr(self, "encoder_") else self._load().dim)
         return np.array([f"layer{self.layer_}_{p}_{k}" for p in self.poolings_ for k in dim], dtype=object)
+
+    def _compare_forward_passes(self, encoder: Any, recording: Any) -> None:
+        """Compare the forward pass on a recording with that of transformers; `transform` names one that is unusable."""
+        reading = ReadingOptions(self.channel, self.trim_silence)
+        if not isinstance(encoder, SpeechEncoder) or encoder.is_reference:
+            return
+        reader = _RecordingReader([recording], self.sampling_rate, encoder.sampling_rate, reading)
+        first = reader.read({"position": 0})
+        if not first.reason and len(first.data) >= encoder.minimum_samples:
+            check_forward_pass(encoder, "the first recording", first.data[: int(SECONDS * encoder.sampling_rate)])
 
     def _load(self) -> Any:
         encoder: Any = self.encoder

@@ -50,6 +50,16 @@ def test_a_forward_pass_that_differs_stops_the_run_before_a_cache_is_made(folder
     assert not out.exists()
 
 
+def test_a_transformer_of_scikit_learn_is_not_fitted_with_a_pass_that_differs(folders, ten_voices):
+    pytest.importorskip("sklearn")
+    from layerprobe import LayerEmbedder
+
+    paths = list(ten_voices.table["path"][:2])
+    assert LayerEmbedder(load_exact(folders["hubert"])).fit(paths).transform(paths).shape[0] == 2
+    with pytest.raises(InputError, match="on the first recording, layer"):
+        LayerEmbedder(spoilt(load_exact(folders["hubert"]))).fit(paths)
+
+
 def test_a_resumed_cache_keeps_its_rows_and_gets_no_wrong_ones(folders, ten_voices, tmp_path):
     few = replace(ten_voices, table=ten_voices.table[:3])
     extract(few, load_exact(folders["hubert"]), tmp_path / "a.zarr")
