@@ -162,8 +162,9 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             return
         reader = _RecordingReader([recording], self.sampling_rate, encoder.sampling_rate, reading)
         first = reader.read({"position": 0})
-        if not first.reason and len(first.data) >= encoder.minimum_samples:
-            check_forward_pass(encoder, "the first recording", first.data[: int(SECONDS * encoder.sampling_rate)])
+        waveform = np.asarray(first.data)[: int(SECONDS * encoder.sampling_rate)]
+        if not first.reason and len(waveform) >= encoder.minimum_samples:
+            check_forward_pass(encoder, "the first recording", waveform)
 
     def _load(self) -> Any:
         encoder: Any = self.encoder
