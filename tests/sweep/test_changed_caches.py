@@ -70,7 +70,7 @@ def test_results_that_are_kept_by_row_are_used_for_the_same_rows_alone(tmp_path,
     PartialResults(tmp_path, "abc", ("a", "b")).save("layer 1", NO_RESULTS)
     assert PartialResults(tmp_path, "abc", ("a", "b")).load("layer 1") == NO_RESULTS
     assert PartialResults(tmp_path, "abc", ids).load("layer 1") is None
-    assert PartialResults(tmp_path, "abd", ("a", "b")).load("layer 1") is None
+    assert PartialResults(tmp_path, "other", ("a", "b")).load("layer 1") is None
 
 
 def test_a_manifest_in_another_order_changes_nothing_when_a_sweep_is_resumed(planted, tmp_path):
