@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FOREIGN = {  # kind: content, and what a message states of it, as a pattern
-    "empty": (b"", r"is empty \(0 bytes\)"),
+    "empty": (b"", r"is empty( \(0 bytes\))?"),
     "pointer": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb\nsize 12345\n",
         r"is a git-lfs pointer, not the file itself \(fetch the file: git lfs pull\)",

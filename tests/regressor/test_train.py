@@ -20,7 +20,6 @@ from layerprobe.probe.regressor import trainer
 from layerprobe.probe.regressor.dataset import UtteranceDataset
 from layerprobe.probe.regressor.plan import Encoders, plan_training
 from layerprobe.probe.regressor.predict import predict
-from layerprobe.probe.regressor.prediction_intervals import half_widths
 from layerprobe.probe.regressor.saving import build, load_regressors, read_regressor
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 from layerprobe.probe.regressor.train import assign_speakers, run_training
@@ -260,22 +259,6 @@ def test_a_speaker_on_both_sides_is_refused(corpus, folders, text_folder, tmp_pa
     table.loc[table.index[0], "split"] = "test"
     with pytest.raises(InputError, match="speaker 's0' is in two splits"):
         trained(replace(corpus, table=table), folders, text_folder, tmp_path / "run")
-
-
-def test_half_widths_by_hand():
-    """Nine residuals: (9 + 1) * .8 = 8, so the eighth smallest; of the second target all are alike."""
-    residuals = np.stack([np.array([1, -2, 3, -4, 5, -6, 7, -8, 9.0]), np.full(9, -0.5)], axis=1)
-    found = half_widths(residuals, ("a", "b"), level=0.8)
-    assert found == {"level": 0.8, "half_width": {"a": 8.0, "b": 0.5}}
-
-
-def test_intervals_have_their_stated_coverage(rng):
-    """Split conformal intervals of fresh samples, over many calibrations (Lei et al., 2018)."""
-    inside = []
-    for _ in range(300):
-        width = half_widths(rng.standard_t(4, size=(50, 1)), ("a",))["half_width"]["a"]
-        inside.append(np.mean(np.abs(rng.standard_t(4, size=200)) <= width))
-    assert np.mean(inside) == pytest.approx(0.9, abs=0.01)
 
 
 def test_new_utterances_are_rated_as_the_run_rated_them(brief, corpus, tmp_path):

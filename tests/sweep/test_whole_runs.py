@@ -251,7 +251,7 @@ def test_the_same_command_overwrites_an_empty_or_cut_plan_and_reports_it(folder,
     for name in FILES:
         (folder / name).unlink()
     with pytest.raises(
-        InputError, match=r"plan\.toml is a git-lfs pointer .*\. Remove the folder, or name another --out"
+        InputError, match=r"plan\.toml is a git-lfs pointer, .*\. Remove the folder, or name another --out"
     ):
         sweep([caches[0]], manifest, plan, out=folder)
 
