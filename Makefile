@@ -16,7 +16,7 @@ env: $(READY) ## make the environment in .venv, with the layerprobe command in i
 demo: $(READY) ## run every stage on a small synthetic corpus: audio, cache, scores, heatmap, report
 	$(BIN)/layerprobe demo --out demo
 
-test: $(READY) ## run the tests, about seven minutes on two quiet cores
+test: $(READY) ## run the tests, about nine minutes on two quiet cores
 	$(PYTEST) -m "not long"
 
 test-long: $(READY) ## run the long tests alone
