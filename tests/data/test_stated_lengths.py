@@ -85,7 +85,7 @@ def test_many_more_bytes_than_stated_are_refused(write):
     )
 
 
-@pytest.mark.parametrize("behind", [LIST, LIST + LIST, b"\0" + LIST, b"TAG" + bytes(125)])
+@pytest.mark.parametrize("behind", [LIST, LIST + LIST, b"\0" + LIST, b"TAG" + bytes(125), LIST[:-8], LIST + LIST[:12]])
 def test_metadata_behind_the_samples_is_no_audio(write, behind):
     path, samples = write(subtype="PCM_U8")
     path.write_bytes(path.read_bytes() + behind)

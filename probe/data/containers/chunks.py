@@ -17,6 +17,7 @@ W64_VERSIONS = (b"\xd3\x11", b"\xcf\x11")  # bytes 6 and 7 of the names of its c
 AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}  # of a sample, by encoding
 NIST_HEADER = 1024  # bytes
 NIST_BYTES = {"pcm": 0, "ulaw": 1, "alaw": 1, "mu-law": 1}  # of a sample, by coding; 0: the header states them
+METADATA = (b"LIST", b"bext", b"iXML", b"id3 ", b"ID3 ", b"cue ", b"smpl", b"fact", b"PEAK", b"JUNK", b"axml", b"_PMX")
 SHORTEST_HEADER = 24  # bytes, that of AU
 UNSTATED_32, UNSTATED_64 = 0xFFFFFFFF, 2**64 - 1
 
@@ -71,6 +72,8 @@ def _next_chunk(order: str) -> Callable[[Bytes, int], int]:
         if at + 8 > len(data) or not re.fullmatch(rb"[ -~]{4}", data[at : at + 4]):
             return 0
         end = at + 8 + int(struct.unpack(order + "I", data[at + 4 : at + 8])[0])
+        if end > len(data) and data[at : at + 4] in METADATA:  # which was cut, and the samples before it were not
+            return len(data)
         return end + end % 2 if end <= len(data) else 0
 
     return behind
