@@ -23,12 +23,15 @@ from dataclasses import dataclass
 # What tables write where a name is missing, in lower case; names of question marks, dashes and stars alone are, too.
 UNKNOWN_SPELLINGS = frozenset(
     (".", "nan", "nat", "na", "n/a", "n.a.", "none", "null", "nil", "unknown", "unk", "undefined", "missing",
-     "not available", "unidentified", "unbekannt", "inconnu", "desconocido")
+     "not available", "not known", "not specified", "unspecified", "not applicable", "tbd", "k.a.", "unidentified",
+     "unbekannt", "inconnu", "desconocido", "unknown speaker", "speaker unknown", "unidentified speaker", "speaker unk",
+     "spk unk")
 )  # fmt: skip
 _WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
 _SHORTENED = re.compile(r"-?\d(?:[.,]\d+)?[eE]\+\d+")
 _LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
 _DECIMAL = re.compile(r"(?<=\d)\.0+$")
+_JOINTS = re.compile(r"[\s_-]+")
 _ENCLOSED = re.compile(r"[<\[({#*]*(.*?)[>\])}*]*")
 
 
@@ -72,7 +75,8 @@ def is_unknown(name: str) -> bool:
     """
     bare = _ENCLOSED.fullmatch(name.casefold())
     inner = (bare[1] if bare else name.casefold()).strip()
-    return inner in UNKNOWN_SPELLINGS or set(_with_plain_dashes(inner)) <= set("?-_*")
+    spelled = not UNKNOWN_SPELLINGS.isdisjoint((inner, _JOINTS.sub(" ", inner)))
+    return spelled or set(_with_plain_dashes(inner)) <= set("?-_*")
 
 
 def has_lost_digits(name: str) -> bool:

@@ -14,7 +14,7 @@ MOST_PARTS = 32  # of a path that are looked up
 
 @dataclass(frozen=True)
 class NearestFile:
-    """A file or folder that exists and resembles a path that does not."""
+    """A file that exists and resembles a path at which there is none."""
 
     path: Path
     difference: str  # what differs, such as "case"; a clause for messages
@@ -54,7 +54,7 @@ class NearestPaths:
         parts = PurePosixPath(slashes).parts
         for first in range(1, min(len(parts), MOST_PARTS)):  # a path of another machine, or from another folder
             candidates.append((folder.joinpath(*parts[first:]), "the folders before it"))
-        return next((NearestFile(path, how) for path, how in candidates if path.name and _exists(path)), None)
+        return next((NearestFile(path, how) for path, how in candidates if _is_file(path)), None)
 
     def _resembling(self, path: Path, how: str = "") -> NearestFile | None:
         """Walk down from the root and take, where a part does not exist, the one that looks like it."""
@@ -69,7 +69,7 @@ class NearestPaths:
                 return None
             changes.append(_how_they_differ(part, name))
             found = found / name
-        return NearestFile(found, " and ".join(dict.fromkeys(changes))) if changes and _exists(found) else None
+        return NearestFile(found, " and ".join(dict.fromkeys(changes))) if changes and _is_file(found) else None
 
     def _entry_like(self, folder: Path, part: str, *, last: bool) -> str | None:
         entries = self._entries(folder)
@@ -111,6 +111,13 @@ def _how_they_differ(written: str, found: str) -> str:
     if likeness(written) != likeness(found):
         return "the ending"
     return SimilarNames((written, found), (1, 1)).difference
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for the file system
+        return False
 
 
 def _exists(path: Path) -> bool:

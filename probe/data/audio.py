@@ -26,6 +26,8 @@ from layerprobe.probe.foreign_files import recognise
 
 # Label files round times, so a span may end this much after the recording; more is a wrong span.
 SPAN_TOLERANCE_SECONDS = 0.01
+# Sampling rates of recordings, Hz; a header that states another one is damaged.
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
 _DECODERS = OpenDecoders()
 
 
@@ -92,17 +94,19 @@ def decode_audio_file(
 ) -> Decoded:
     """Decode an audio file, or a span of it, with all its channels at its own rate.
 
-    Arguments and errors are those of `read_audio_file`, which checks the samples, too.
+    Arguments and errors are those of `read_recording`, which checks the samples, too.
     """
     path = Path(path)
     try:
         length = inspect_length(path)
-        if length.fault and start is None and end is None:
-            raise InvalidAudioError(length.fault)
         whole = start is None and end is None
+        if length.fault and whole:
+            raise InvalidAudioError(length.fault)
         with (
             contextlib.closing(ForwardDecoder(path, length)) if whole else _DECODERS.lend(path, length, start or 0.0)
         ) as decoder:
+            if fault := _rate_fault(decoder.rate):
+                raise InvalidAudioError(fault)
             channels = _decode_span(decoder, length.fault, start, end, max_duration)
             return Decoded(channels, decoder.rate, length.remark)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
@@ -127,9 +131,15 @@ def audio_header(path: Path | str) -> AudioHeader | None:
         length = inspect_length(path)
         with contextlib.closing(ForwardDecoder(path, length)) as decoder:
             duration = None if decoder.frames is None else decoder.frames / decoder.rate
-            return AudioHeader(duration, decoder.rate, length.stated, length.fault)
+            fault = length.fault or _rate_fault(decoder.rate)
+            return AudioHeader(duration, decoder.rate, length.stated, fault)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError):
         return None
+
+
+def _rate_fault(rate: int) -> str:
+    """Return why a sampling rate can't be that of a recording; "" where it can."""
+    return "" if LOWEST_RATE <= rate <= HIGHEST_RATE else f"its header states {rate:,} Hz, which no recording has"
 
 
 def _decode_span(

@@ -76,13 +76,17 @@ def test_names_that_can_be_two_people_do_not_look_alike(a, b):
 @pytest.mark.parametrize(
     "name",
     ["", "nan", "NaN", "None", "NULL", "n/a", "N/A", "#N/A", "NA", "<NA>", "unknown", "Unknown", "(unknown)", "UNK",
-     "<unk>",      "?", "???", "-", "--", ".", "_", "unbekannt"],
+     "<unk>", "?", "???", "-", "--", ".", "_", "unbekannt", "unknown_speaker", "Speaker unknown", "SPK-UNK",
+     "not known", "TBD"],
 )  # fmt: skip
 def test_usual_spellings_of_not_known(name):
     assert is_unknown(name)
 
 
-@pytest.mark.parametrize("name", ["Nancy", "Nana", "Anna", "0", "x", "?1", "unknown soldier", "N", "王"])
+@pytest.mark.parametrize(
+    "name",
+    ["Nancy", "Nana", "Anna", "0", "x", "?1", "unknown soldier", "speaker", "unknown speaker 2", "-1", "N", "王"],
+)
 def test_names_that_are_not(name):
     assert not is_unknown(name)
 

@@ -49,7 +49,9 @@ def test_the_nearest_file_is_found_with_what_differs(folder, written, found, dif
     assert (nearest.path, nearest.difference) == (folder / found, difference)
 
 
-@pytest.mark.parametrize("written", ["wav/Bert.wav", "wav/notes.wav", "mp3/Anna.wav", "x" * 5000, "a\0b", ""])
+@pytest.mark.parametrize(
+    "written", ["wav/Bert.wav", "wav/notes.wav", "mp3/Anna.wav", "wav", " wav", "corpus/wav", "x" * 5000, "a\0b", ""]
+)
 def test_a_file_that_nothing_resembles_has_none(folder, written):
     assert NearestPaths(AUDIO).find(written, folder) is None
 

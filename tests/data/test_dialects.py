@@ -238,6 +238,31 @@ def test_a_number_that_can_be_read_in_two_ways_is_refused_with_its_row(folder):
     ]
 
 
+def test_a_column_with_commas_and_points_is_refused_by_that_reason(folder):
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(written(folder, separated(";").replace("3.5", "3,5").replace(";4", ";4.5")))
+    assert caught.value.problems == [
+        "row 2: arousal is '3,5', with a comma where other rows have points; write decimal points and no thousands"
+    ]
+
+
+def test_rows_above_the_names_are_left_out_if_they_are_empty_and_named_if_not(folder):
+    plain = read_manifest(written(folder, PLAIN)).table
+    pd.testing.assert_frame_equal(read_manifest(written(folder, ",,,\n;;\n" + PLAIN)).table, plain)
+    with pytest.raises(ManifestError, match="row 3: arousal is 'high'"):
+        read_manifest(written(folder, ",,,\n" + PLAIN.replace("3.5", "high")))
+    for title in ("# my corpus\n", "My corpus, version 1\n"):
+        with pytest.raises(InputError, match=r"has the names of its columns in row 2, not in its first one\. Remove"):
+            read_manifest(written(folder, title + PLAIN))
+
+
+def test_a_folder_in_place_of_an_audio_file_is_named(folder):
+    (folder / "clips").mkdir()
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(written(folder, PLAIN.replace(ROWS[1].split(",")[1], "clips", 1)))
+    assert caught.value.problems == [f"row 2: {folder / 'clips'} is a folder, not a file"]
+
+
 def test_a_draft_of_a_table_with_decimal_commas_has_its_scales(folder):
     (folder / "my.toml").unlink()
     target = draft_header(written(folder, DECIMALS)).targets[0]

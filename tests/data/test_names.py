@@ -199,6 +199,20 @@ def test_classes_are_normalised_and_those_that_look_alike_are_refused(tmp_path):
     assert read_manifest(tmp_path / "out.csv").header == manifest.header
 
 
+@pytest.mark.parametrize(
+    ("classes", "written", "read"),
+    [
+        (["0.0", "1.0"], ["0.0", "1.0"], ["0.0", "1.0"]),
+        (["0", "1"], ["0.0", "1.0 "], ["0", "1"]),
+        (["1.0", "1.5"], ["1.0", "1.0"], ["1.0", "1.0"]),
+    ],
+)
+def test_classes_of_numbers_are_found_with_and_without_a_decimal_zero(tmp_path, classes, written, read):
+    targets = f"{SCALE}[targets.emotion]\nclasses = {classes}"
+    path = table_of(tmp_path, ["a", "b"], targets=targets, emotion=written)
+    assert read_manifest(path).table["emotion"].tolist() == read
+
+
 def test_a_number_whose_digits_a_spreadsheet_lost_is_no_name(tmp_path):
     assert problems(table_of(tmp_path, ["1.23457E+15", "a"])) == [
         "row 2: speaker_id '1.23457E+15' is a number whose last digits are lost; save the column as text"

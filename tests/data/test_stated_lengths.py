@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_many_more_bytes_than_stated_are_refused(write):
     )
 
 
-@pytest.mark.parametrize("behind", [LIST, LIST + LIST, b"\0" + LIST, b"TAG" + bytes(125)])
+@pytest.mark.parametrize("behind", [LIST, LIST + LIST, b"\0" + LIST, b"TAG" + bytes(125), LIST[:-8], LIST + LIST[:12]])
 def test_metadata_behind_the_samples_is_no_audio(write, behind):
     path, samples = write(subtype="PCM_U8")
     path.write_bytes(path.read_bytes() + behind)
@@ -172,6 +173,40 @@ def test_a_maximum_duration_holds_for_what_is_there(write):
     with pytest.raises(InvalidAudioError, match=r"1 s long, over the maximum of 0\.5 s"):
         decode_audio_file(path, max_duration=0.5)
     assert len(decode_audio_file(path, max_duration=1.0).channels) == N
+
+
+@pytest.mark.parametrize(
+    ("container", "at", "damage"),
+    [
+        ("AIFF", 28, b"\x7f\xff"),  # the exponent of the sampling rate
+        ("NIST", 8, b"\0\0\x80"),  # the size of the header
+        ("AU", 4, b"\xff\xff\xff\xff"),  # the same
+        ("WAV", 24, b"\xff\xff\xff\x7f"),  # the sampling rate
+        ("WAV", 24, b"\x01\0\0\0"),
+        ("WAV", 22, b"\0\0"),  # the number of channels
+    ],
+)
+def test_a_header_with_an_impossible_number_is_refused(write, container, at, damage):
+    path, _ = write(container)
+    content = bytearray(path.read_bytes())
+    content[at : at + len(damage)] = damage
+    path.write_bytes(content)
+    assert audio_header(path) is None or audio_header(path).fault
+    assert reason(path)
+
+
+@pytest.mark.parametrize("container", [*CHUNKED, *UNCHUNKED, "FLAC"])
+def test_a_header_with_any_damage_is_read_or_refused(write, container, rng):
+    path, _ = write(container)
+    content, damaged = path.read_bytes(), path.with_suffix(".bin")
+    for _ in range(60):
+        changed = bytearray(content)
+        for at in rng.integers(min(len(content), 80), size=3):
+            changed[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF])
+        damaged.write_bytes(changed[: rng.integers(1, len(content) + 1)] if rng.random() < 0.3 else changed)
+        audio_header(damaged)
+        with contextlib.suppress(InvalidAudioError):
+            decode_audio_file(damaged, max_duration=60.0)
 
 
 @pytest.mark.parametrize("kind", ["pointer", "page", "zeros"])

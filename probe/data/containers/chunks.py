@@ -17,6 +17,8 @@ W64_VERSIONS = (b"\xd3\x11", b"\xcf\x11")  # bytes 6 and 7 of the names of its c
 AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}  # of a sample, by encoding
 NIST_HEADER = 1024  # bytes
 NIST_BYTES = {"pcm": 0, "ulaw": 1, "alaw": 1, "mu-law": 1}  # of a sample, by coding; 0: the header states them
+METADATA = (b"LIST", b"bext", b"iXML", b"id3 ", b"ID3 ", b"cue ", b"smpl", b"fact", b"PEAK", b"JUNK", b"axml", b"_PMX")
+SHORTEST_HEADER = 24  # bytes, that of AU
 UNSTATED_32, UNSTATED_64 = 0xFFFFFFFF, 2**64 - 1
 
 
@@ -37,9 +39,11 @@ def find_samples(data: Bytes) -> SampleBytes | None:
     """Return where a file's samples lie by its header; None for another container or a damaged header."""
     reader = READERS.get(data[:4])
     try:
-        return None if reader is None else reader(data)
-    except (struct.error, IndexError, ZeroDivisionError):
+        samples = None if reader is None else reader(data)
+    except (struct.error, IndexError, ArithmeticError, ValueError):  # a header whose numbers can't be
         return None
+    # a header that is shorter than its own fields can't be corrected
+    return None if samples is None or samples.begin < SHORTEST_HEADER else samples
 
 
 def _writer(*fields: tuple[int, str, int]) -> Callable[[bytes, int], bytes]:
@@ -68,6 +72,8 @@ def _next_chunk(order: str) -> Callable[[Bytes, int], int]:
         if at + 8 > len(data) or not re.fullmatch(rb"[ -~]{4}", data[at : at + 4]):
             return 0
         end = at + 8 + int(struct.unpack(order + "I", data[at + 4 : at + 8])[0])
+        if end > len(data) and data[at : at + 4] in METADATA:  # which was cut, and the samples before it were not
+            return len(data)
         return end + end % 2 if end <= len(data) else 0
 
     return behind
@@ -192,7 +198,7 @@ def _nist(data: Bytes) -> SampleBytes | None:
     name = coding[1] if coding else "pcm"
     if "sample_count" not in found or name not in NIST_BYTES:  # others are compressed
         return None
-    block = found.get("channel_count", 1) * (NIST_BYTES[name] or found.get("sample_n_bytes", 2))
+    block = max(1, found.get("channel_count", 1) * (NIST_BYTES[name] or found.get("sample_n_bytes", 2)))
     begin = int(header.split()[1])
 
     def write(content: bytes, n_bytes: int) -> bytes:
@@ -200,7 +206,7 @@ def _nist(data: Bytes) -> SampleBytes | None:
         return re.sub(rb"sample_count -i \d+", line, content).rstrip(b"\0 ").ljust(begin)[:begin]
 
     stated = found["sample_count"] * block
-    return SampleBytes(begin, stated, max(1, block), float(found.get("sample_rate", 0) * block), None, write)
+    return SampleBytes(begin, stated, block, float(found.get("sample_rate", 0) * block), None, write)
 
 
 READERS: dict[bytes, Callable[[Bytes], SampleBytes | None]] = {

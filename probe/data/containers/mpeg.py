@@ -203,7 +203,8 @@ def _next_frame(data: Bytes, position: int, kind: int) -> int:
 def _xing_offset(data: Bytes, first: int, header: Header) -> int | None:
     """Return the offset of a Xing or Info tag in the first frame; None where there is none."""
     for at in (first + HEADER + header.side_information, first + HEADER + 2 + header.side_information):
-        if header.layer == LAYER3 and data[at : at + 4] in (b"Xing", b"Info"):
+        whole = at + 12 <= len(data)
+        if whole and header.layer == LAYER3 and data[at : at + 4] in (b"Xing", b"Info"):
             return at
     return None
 

@@ -21,6 +21,7 @@ class DecimalColumns:
 
     cells: dict[str, pd.Series[str]]  # columns whose decimal commas became points
     unclear: dict[str, np.ndarray]  # by column, rows whose number can be read in two ways, or which mix both marks
+    mixed: frozenset[str] = frozenset()  # columns of these that have commas in some rows and points in others
 
 
 def read_decimals(cells: pd.DataFrame, columns: Sequence[str]) -> DecimalColumns:
@@ -49,7 +50,8 @@ def read_decimals(cells: pd.DataFrame, columns: Sequence[str]) -> DecimalColumns
             found[name] = numeric[name].str.replace(",", ".", regex=False)
         else:
             unclear[name] = mark.commas
-    return DecimalColumns(found, unclear)
+    mixed = frozenset(name for name, mark in marks.items() if mark.commas.size and mark.points.size)
+    return DecimalColumns(found, unclear, mixed)
 
 
 @dataclass(frozen=True)

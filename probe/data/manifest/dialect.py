@@ -16,6 +16,7 @@ from layerprobe.probe.identities import normalise_name
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t]*\r?\n', re.IGNORECASE)  # which Excel reads and does not show
+EMPTY = "".join(SEPARATORS) + '" \r\n\u00a0'  # what a row without any content is made of
 END = "\0"  # a row that no table has, by which a quotation mark that is never closed is seen
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # marks of byte order
 MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), *((mark, "utf-16") for mark in UTF_16))
@@ -48,7 +49,7 @@ def read_raw_table(path: Path, known: Collection[str]) -> RawTable:
     stated = SEP_LINE.match(text)
     text = text[stated.end() :] if stated else text
     lines = io.StringIO(text, newline="").readlines()
-    n_blank = next((n for n, line in enumerate(lines) if line.strip()), 0)  # lines above the names
+    n_blank = next((n for n, line in enumerate(lines) if line.strip(EMPTY)), 0)  # lines above the names
     lines = lines[n_blank:]
     separator = stated[1] if stated else _separator("".join(lines[:1]), known)
     if separator != ",":

@@ -165,7 +165,8 @@ def _with_names(
     header_name = problems.path.with_suffix(".toml").name
     for column in ("utterance_id", "split", *header.nominal):
         if column in raw:
-            named[column] = normalise_names(raw[column])
+            classes = header.nominal[column].classes if column in header.nominal else ()
+            named[column] = _as_classes(raw[column], classes)
             notes += _changed_note(column, int((named[column] != raw[column]).sum()))
     problems.add_general(_misplaced_rules(raw, header, header_name))
     for column in dict.fromkeys((SPEAKER, *groups)):
@@ -183,6 +184,14 @@ def _with_names(
         notes += _unknown_note(column, found.unknown, header_name)
         notes += _joined_note(column, found.joined)
     return named, unknown, notes
+
+
+def _as_classes(written: pd.Series[str], classes: Sequence[str]) -> list[str]:
+    """Return names normalised; one that is a class of the header, such as "1.0", keeps its decimal zero."""
+    names = normalise_names(written)
+    if not classes:
+        return names
+    return [exact if (exact := normalise_name(w)) in classes else name for w, name in zip(written, names, strict=True)]
 
 
 def _misplaced_rules(raw: pd.DataFrame, header: Header, header_name: str) -> list[str]:

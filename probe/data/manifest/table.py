@@ -23,8 +23,9 @@ from layerprobe.probe.nearest_path import missing_file
 
 TEXT_ENDINGS = (".csv", ".tsv")
 TABLE_ENDINGS = (*TEXT_ENDINGS, ".parquet")
-# Names that pandas and Arrow write for an index that has none.
 _log = logging.getLogger("layerprobe.manifest")  # written to standard error, unless a program decides otherwise
+NAMES_SOUGHT = 20  # rows in which the names of columns are looked for if they are not in the first
+# Names that pandas and Arrow write for an index that has none.
 INDEX_NAME = re.compile(r"Unnamed: \d+(_level_\d+|\.\d+)*|__index_level_\d+__|")
 
 
@@ -103,6 +104,7 @@ def _from_text(path: Path, raw: RawTable) -> TextTable:
     numbers = np.flatnonzero(filled) + raw.first_row
     rows = [row for row, is_filled in zip(raw.rows, filled, strict=True) if is_filled]
     width = len(raw.names)
+    _check_names_row(path, raw)
     _check_lengths(path, rows, numbers, width)
     columns = list(zip(*(row[:width] for row in rows), strict=True)) if rows else [()] * width
     kept, notes = _without_index(raw.names, columns)
@@ -137,11 +139,26 @@ def _check_repeated(path: Path, names: list[str]) -> None:
             )
 
 
+def _check_names_row(path: Path, raw: RawTable) -> None:
+    """Check that the names of columns are not in a row below others, such as a title or a comment."""
+    if KNOWN_COLUMNS.intersection(raw.names):
+        return
+    for k, row in enumerate(raw.rows[:NAMES_SOUGHT]):
+        if len(KNOWN_COLUMNS.intersection(map(normalise_name, row))) > 1:
+            raise InputError(
+                f"{path} has the names of its columns in row {raw.first_row + k}, not in its first one. Remove the "
+                "rows above it."
+            )
+
+
 def _check_lengths(path: Path, rows: list[list[str]], numbers: np.ndarray, width: int) -> None:
     """Check that each row has a cell for each name; cells beyond them may be there if they are empty."""
     too_long = [k for k, row in enumerate(rows) if any(cell.strip() for cell in row[width:])]
     if too_long and len(too_long) == len(rows):
-        raise InputError(f"{path}: its rows have more cells than its header has names. Name every column.")
+        raise InputError(
+            f"{path}: its rows have more cells than its header has names. Name every column, and write a cell that "
+            "holds a separator (a text, a decimal comma) in quotation marks."
+        )
     too_short = [k for k, row in enumerate(rows) if len(row) < width]
     faults = [(k, "a text that holds a separator needs quotation marks") for k in too_long[:1]]
     faults += [(k, "the file may be cut") for k in too_short[:1]]

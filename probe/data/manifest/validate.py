@@ -86,10 +86,12 @@ def with_decimal_points(raw: pd.DataFrame, columns: list[str], problems: RowProb
     """
     decimals = read_decimals(raw, columns)
     for column, rows in decimals.unclear.items():
+        mixed = column in decimals.mixed
+        cause = "with a comma where other rows have points" if mixed else "which can have decimals or thousands"
         problems.add(
             rows,
-            lambda r, c=column: (  # type: ignore[misc]
-                f"{c} is {raw[c][r]!r}, which can have decimals or thousands; write decimal points and no thousands"
+            lambda r, c=column, cause=cause: (  # type: ignore[misc]
+                f"{c} is {raw[c][r]!r}, {cause}; write decimal points and no thousands"
             ),
         )
     undecided = {c: raw[c].mask(np.isin(np.arange(len(raw)), rows), "") for c, rows in decimals.unclear.items()}
@@ -188,7 +190,7 @@ def _check_paths(table: pd.DataFrame, problems: RowProblems, *, folder: Path) ->
     sought = list(dict.fromkeys(written.iloc[missing]))[:NEAREST_SOUGHT]
     nearest = NearestPaths(AUDIO_ENDINGS)
     found = {w: file for w in sought if (file := nearest.find(w, folder))}
-    problems.add(missing, lambda r: f"no file at {table['path'][r]}{_nearest_text(found.get(written[r]))}")
+    problems.add(missing, lambda r: _missing_text(Path(table["path"][r]), found.get(written[r])))
     if len(found) > 1:
         kinds = ", ".join(f"{kind} {n}" for kind, n in Counter(n.difference for n in found.values()).most_common())
         n_files = len(set(written.iloc[missing]))
@@ -197,14 +199,23 @@ def _check_paths(table: pd.DataFrame, problems: RowProblems, *, folder: Path) ->
         problems.advise(f"{beginning} {len(found)} resemble one that exists (they differ in: {kinds}).")
 
 
-def _nearest_text(file: NearestFile | None) -> str:
-    return "" if file is None else f", but at {file.path} (it differs in {file.difference})"
+def _missing_text(path: Path, nearest: NearestFile | None) -> str:
+    if nearest is not None:
+        return f"no file at {path}, but at {nearest.path} (it differs in {nearest.difference})"
+    return f"{path} is a folder, not a file" if _is_folder(path) else f"no file at {path}"
 
 
 def _is_file(path: str) -> bool:
     try:
         return Path(path).is_file()
     except OSError:  # a name that is too long for the file system
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # as above
         return False
 
 
