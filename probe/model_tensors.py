@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+import torch
 from torch import nn
 
 from layerprobe.probe.exceptions import InputError
@@ -24,7 +25,7 @@ def check_tensors(
     ignored: Collection[str] = (),
     advice: str = UNTRAINED,
 ) -> None:
-    """Check that the checkpoint has every tensor of a model, and none in its layers that the model ignores.
+    """Check that the checkpoint has every tensor of a model, all of them finite, and none that its layers ignore.
 
     Args:
         label: kind and name of the model, with which the message begins
@@ -35,13 +36,19 @@ def check_tensors(
         advice: what to do where a tensor is missing, a sentence
 
     Raises:
-        InputError: naming the first tensor that is missing or would be ignored
+        InputError: naming the first tensor that is missing, would be ignored, or holds NaN or infinite values
     """
     missing = sorted(k for k in report["missing_keys"] if k.startswith(needed) and not k.startswith(tuple(ignored)))
     if missing:
         raise InputError(
             f"{label}: the checkpoint lacks {first_of(missing)}, which would be initialised at random. {advice}"
         )
+    for name, parameter in model.named_parameters():
+        if name.startswith(needed) and not name.startswith(tuple(ignored)) and not torch.isfinite(parameter).all():
+            raise InputError(
+                f"{label}: {name} holds NaN or infinite values, as after a training that diverged. Take another "
+                "checkpoint."
+            )
     unread = sorted(k for k in report["unexpected_keys"] if _is_inside(k, model, needed))
     if unread:
         raise InputError(
@@ -58,7 +65,7 @@ def first_of(names: list[str]) -> str:
 
 
 def _is_inside(key: str, model: Any, needed: str) -> bool:
-    """Return whether an unexpected tensor belongs to one of a list of layers, or to a module that has tensors itself."""
+    """Return whether an unexpected tensor belongs to a list of layers, or to a module that has tensors itself."""
     if key.endswith(FOLLOWING):
         return False
     for path, module in model.named_modules():
