@@ -31,7 +31,7 @@ QUANTISATIONS = ("quantization_config", "compression_config")  # settings of a c
 FLOATS = ("F64", "F32", "F16", "BF16")  # in which safetensors hold a weight that is not quantised
 AUTO_CLASSES = (
     "AutoConfig", "AutoModel", "AutoFeatureExtractor", "AutoProcessor", "AutoTokenizer", "AutoModelForCTC",
-    "AutoModelForSpeechSeq2Seq",
+    "AutoModelForSpeechSeq2Seq", "AutoModelForTDT",
 )  # fmt: skip
 EXTRACTOR_SETTINGS = ("feature_extractor", "feature_extractor_type", "feature_size", "sampling_rate", "do_normalize")
 EXTRACTOR_NUMBERS = ("sampling_rate", "n_fft", "hop_length", "feature_size", "num_mel_bins", "chunk_length", "stride")
