@@ -73,9 +73,15 @@ def damage_of(path: Path, fault: object) -> str:
         path: of the file
         fault: the error of its reader
     """
-    return foreign_content(path) or f"can't be read ({_first_line(fault)})"
+    return foreign_content(path) or f"can't be read ({first_line(fault)})"
 
 
-def _first_line(fault: object) -> str:
-    lines = str(fault).strip().splitlines()
-    return lines[0].strip().rstrip(".") if lines else type(fault).__name__
+def first_line(fault: object) -> str:
+    """Return the first line of a fault's text, and the next if it ends with a colon, without a full stop.
+
+    Where there is no text it is the fault's type, and of a `KeyError` the key that is missing.
+    """
+    if isinstance(fault, KeyError) and fault.args:
+        return f"{fault.args[0]!r} is missing"
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()] or [type(fault).__name__]
+    return (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0]).rstrip(".")

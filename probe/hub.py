@@ -29,7 +29,7 @@ def trusted(kind: str) -> bool:
     return os.environ.get(TRUST[kind]) == "1"
 
 
-def hub_commit(name: str) -> tuple[str, str, Path]:
+def hub_commit(name: str, *, kind: str = "encoder") -> tuple[str, str, Path]:
     """Return the repository and commit of a hub name with an optional ``@revision``, and the folder of the hub's cache.
 
     A branch or tag is resolved to its commit once, here.
@@ -39,7 +39,7 @@ def hub_commit(name: str) -> tuple[str, str, Path]:
     """
     repository, _, revision = name.partition("@")
     if name.startswith((".", "/", "~")) or repository.count("/") > 1:
-        raise InputError(f"encoder {name}: no such folder. Give a transformers folder or a hub name.")
+        raise InputError(f"{kind} {name}: no such folder. Give a transformers folder or a hub name.")
     config = hf_hub_download(repository, "config.json", revision=revision or None)
     return repository, Path(config).parent.name, Path(config).parent
 

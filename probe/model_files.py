@@ -31,10 +31,11 @@ QUANTISATIONS = ("quantization_config", "compression_config")  # settings of a c
 FLOATS = ("F64", "F32", "F16", "BF16")  # in which safetensors hold a weight that is not quantised
 AUTO_CLASSES = (
     "AutoConfig", "AutoModel", "AutoFeatureExtractor", "AutoProcessor", "AutoTokenizer", "AutoModelForCTC",
-    "AutoModelForSpeechSeq2Seq",
+    "AutoModelForSpeechSeq2Seq", "AutoModelForTDT",
 )  # fmt: skip
 EXTRACTOR_SETTINGS = ("feature_extractor", "feature_extractor_type", "feature_size", "sampling_rate", "do_normalize")
 EXTRACTOR_NUMBERS = ("sampling_rate", "n_fft", "hop_length", "feature_size", "num_mel_bins", "chunk_length", "stride")
+EXTRACTOR_FLAGS = ("do_normalize", "return_attention_mask")
 MAX_NUMBER = 1_000_000
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors allows
 
@@ -46,13 +47,14 @@ def weight_files(folder: Path, *, named: str | None = None) -> list[Path]:
         folder: a transformers folder
         named: file that config.json names in ``transformers_weights``
     """
-    first = next((folder / name for name in (named, *WEIGHT_FILES) if name and (folder / name).is_file()), None)
+    first = next((folder / name for name in (named, *WEIGHT_FILES) if name and os.path.lexists(folder / name)), None)
     if first is None:
         return []
     if first.suffix != ".json":
         return [first]
-    weight_map = _object(first).get("weight_map", {})
-    return [first, *(folder / shard for shard in sorted({str(name) for name in weight_map.values()}))]
+    if damage(first):
+        return [first]
+    return [first, *(folder / shard for shard in sorted({str(name) for name in _object(first)["weight_map"].values()}))]
 
 
 def damage(path: Path) -> str:
@@ -165,7 +167,7 @@ def brought_code(settings: dict[str, dict[str, Any]]) -> str:
     """
     for file, content in settings.items():
         wanted = content.get("auto_map") or {}
-        if isinstance(wanted, list | tuple):  # an older form of tokenizer_config.json
+        if isinstance(wanted, str | list | tuple):  # an older form of tokenizer_config.json
             wanted = {"AutoTokenizer": wanted}
         for key in AUTO_CLASSES:
             if key in wanted:
@@ -197,6 +199,11 @@ def check_extractor_settings(name: str, settings: dict[str, dict[str, Any]]) -> 
                 raise InputError(
                     f"{name} can't be loaded: {key} is {value!r} in {file}, which is no whole number of 1 to "
                     f"{MAX_NUMBER}. Copy the file from the checkpoint that the model derives from."
+                )
+            if key in EXTRACTOR_FLAGS and not isinstance(value, bool | None):  # the text "false" would count as true
+                raise InputError(
+                    f"{name} can't be loaded: {key} is {value!r} in {file}, neither true nor false. Copy the file from "
+                    "the checkpoint that the model derives from."
                 )
 
 
@@ -239,7 +246,13 @@ def _json_damage(path: Path) -> str:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         return f"can't be read as JSON ({error}); a download may have been cut"
-    return "" if isinstance(content, dict) else "holds no JSON object"
+    if not isinstance(content, dict):
+        return "holds no JSON object"
+    if path.name.endswith(".index.json") and not (
+        content.get("weight_map") and isinstance(content["weight_map"], dict)
+    ):
+        return "holds no weight_map, the files that tensors are in"
+    return ""
 
 
 def _safetensors_damage(path: Path) -> str:

@@ -17,6 +17,8 @@ LAYER_COUNTS = ("num_hidden_layers", "encoder_layers", "decoder_layers", "n_laye
 ENCODER_LAYERS = ("num_hidden_layers", "encoder_layers", "n_layers")
 MAX_LAYERS = 1_000  # of each kind; published encoders have 64 at most
 MAX_PARAMETERS = 1e12  # of a model that is only described; published encoders have a few 1e9
+WIDTHS = ("hidden_size", "d_model", "dim")  # of a layer; transformers builds a few such vectors in memory
+MAX_WIDTH = 10_000_000
 BYTES = 4  # of a parameter, in float32
 
 
@@ -32,6 +34,19 @@ def check_model_size(label: str, config: Any, *, in_memory: bool = True, memory:
     Raises:
         InputError: if it has no layer, more than `MAX_LAYERS` or `MAX_PARAMETERS`, or does not fit the memory
     """
+    from transformers import MODEL_MAPPING
+
+    if type(config) not in MODEL_MAPPING and (parts := nested_configs(config)):  # such as an encoder and a decoder
+        for part in parts:
+            check_model_size(label, part, in_memory=in_memory, memory=memory)
+        return
+    for part in nested_configs(config):
+        for key, n in layer_counts(part).items():
+            if n > MAX_LAYERS:
+                raise InputError(f"{label}: {key} is {n} in its config.json, more than {MAX_LAYERS}. Correct it.")
+    for key in WIDTHS:
+        if isinstance(n := vars(config).get(key), int) and n > MAX_WIDTH:
+            raise InputError(f"{label}: {key} is {n} in its config.json, more than {MAX_WIDTH:,}. Correct it.")
     for key, n in {**list_lengths(config), **layer_counts(config)}.items():
         if n > MAX_LAYERS or n < (1 if key in ENCODER_LAYERS else 0):
             raise InputError(
@@ -45,6 +60,13 @@ def check_model_size(label: str, config: Any, *, in_memory: bool = True, memory:
             f"{label}: its config.json describes {n:.1e} parameters, {BYTES * n / 1e9:,.0f} GB in float32{held}. "
             "Correct config.json, or take a smaller model."
         )
+
+
+def nested_configs(config: Any) -> list[Any]:
+    """Return the configurations of parts that a configuration holds."""
+    from transformers import PreTrainedConfig
+
+    return [value for value in vars(config).values() if isinstance(value, PreTrainedConfig)]
 
 
 def layer_counts(config: Any) -> dict[str, int]:

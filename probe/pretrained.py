@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.hub import find_file, has_file, hub_commit, quiet_transformers, trusted
 from layerprobe.probe.model_files import (
     ADAPTER,
@@ -34,10 +35,10 @@ from layerprobe.probe.model_files import (
     has_language_model,
     present,
     read_settings,
-    safetensors_header,
     weight_files,
 )
 from layerprobe.probe.model_size import check_model_size, model_from_config
+from layerprobe.probe.model_tensors import check_tensors
 
 SPEECH_ENCODER, TEXT_ENCODER, RECOGNISER, CONFIGURATION = "speech", "text", "recogniser", "configuration"
 FILES = {  # that are read for a purpose, in addition to config.json and weights
@@ -175,11 +176,13 @@ class Pretrained:
                 model_kwargs={"use_safetensors": True},
                 **self._options(),
             )
-            if hasattr(loaded.model, "lm_head") and not self._has_tensor(config, "lm_head.weight"):
-                raise InputError(
-                    f"{self.label}: the checkpoint lacks lm_head.weight, which would be initialised at random. Take a "
-                    "complete checkpoint of a recogniser."
-                )
+            # the pipeline drops transformers' report on tensors, so the class that it found reads them once more
+            _, report = type(loaded.model).from_pretrained(
+                self.source, output_loading_info=True, use_safetensors=True, **self._options()
+            )
+            missing = {key for key in report["missing_keys"] if not key.endswith("masked_spec_embed")}
+            report = {**report, "missing_keys": missing}
+            check_tensors(self.label, loaded.model, report, advice="Take a complete checkpoint of a recogniser.")
             return loaded
 
     def check_weights(self, config: Any, *, pickle: bool) -> None:
@@ -204,12 +207,6 @@ class Pretrained:
             for path in paths:
                 if path.suffix == ".safetensors":
                     check_weights_are_floats(self.label, path)
-
-    def _has_tensor(self, config: Any, end: str) -> bool:
-        """Return whether the safetensors files have a tensor whose name ends so."""
-        paths = weight_files(self.folder, named=getattr(config, "transformers_weights", None))
-        headers = [safetensors_header(path) for path in paths if path.suffix == ".safetensors"]
-        return any(name.endswith(end) for header in headers for name in header)
 
     def check_settings(self) -> None:
         """Check the files other than weights.
@@ -281,7 +278,7 @@ def find_pretrained(
     else:
         with quiet_transformers(bars=show_download):
             try:
-                repository, commit, snapshot = hub_commit(name)
+                repository, commit, snapshot = hub_commit(name, kind=kind)
             except InputError:
                 raise
             except Exception as error:
@@ -325,17 +322,12 @@ def first_pass(label: str, example: str, *, files: str) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"{label} does not fit the memory of the GPU: {first_line(error)}. Use --device cpu, or a smaller model."
+        ) from error
     except Exception as error:
         raise InputError(
             f"{label}: its first forward pass, of {example}, failed: {first_line(error)}. "
             f"Take config.json and {files} from the same checkpoint; --debug shows where it failed."
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, and the next if it ends with a colon, without a full stop.
-
-    Where there is no message it is the error's type.
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0]).rstrip(".")

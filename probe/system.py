@@ -10,6 +10,8 @@ from pathlib import Path
 
 import joblib
 
+from layerprobe.probe.exceptions import InputError
+
 
 def cores() -> int:
     """Return the number of processor cores of the affinity mask and of the container's CPU quota."""
@@ -40,6 +42,29 @@ def machine_memory(*, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/
             group = root / group_path.lstrip("/")
             limits += [_limit(parent / file) for parent in (group, *group.parents) if parent.is_relative_to(root)]
     return min(limits)
+
+
+def choose_device(device: str | None) -> str:
+    """Return the requested device of torch, or by default a GPU where there is one.
+
+    Raises:
+        InputError: if torch has no such device, or a GPU is requested and there is none
+    """
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        requested = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device {device!r} is unknown. Name cpu, cuda, or cuda:1 for the second GPU.") from error
+    if requested.type == "cuda":
+        n = torch.cuda.device_count()
+        if n == 0:
+            raise InputError(f"device {device} is not available: torch finds no GPU. Use --device cpu.")
+        if (requested.index or 0) >= n:
+            raise InputError(f"device {device} is not available: torch finds {n} GPU{'s'[: n > 1]}, counted from 0.")
+    return device
 
 
 def usable_memory() -> float:

@@ -144,20 +144,6 @@ def cache_path(name: str) -> Path:
         raise typer.BadParameter(str(error)) from error
 
 
-def choose_device(device: str | None) -> str:
-    """Return the requested device, or by default a GPU where there is one.
-
-    Raises:
-        InputError: if a GPU is requested and there is none
-    """
-    import torch
-
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device {device} is not available: torch finds no GPU. Use --device cpu.")
-    return device
-
-
 def user_command(command: Callable[..., None]) -> Callable[..., None]:
     """Turn a function into one that Typer registers as a command.
 

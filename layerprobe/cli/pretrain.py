@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import Device, Output, UtterancesPath, choose_device, user_command
+from layerprobe.cli.options import Device, Output, UtterancesPath, user_command
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
@@ -63,6 +63,7 @@ def pretrain(
     """Pre-train a small HuBERT on unlabelled audio by masked prediction of cluster units."""
     from layerprobe.probe.data.manifest.read import read_utterances
     from layerprobe.probe.pretraining.pretrain import pretrain as pretrain_stage
+    from layerprobe.probe.system import choose_device
 
     progress = None if output.quiet else output.progress
     trained = pretrain_stage(
@@ -94,6 +95,7 @@ def distil(
     """Distil a small student encoder from a larger one, which it learns to predict on unlabelled audio."""
     from layerprobe.probe.data.manifest.read import read_utterances
     from layerprobe.probe.pretraining.distil import distil as distil_stage
+    from layerprobe.probe.system import choose_device
 
     progress = None if output.quiet else output.progress
     trained = distil_stage(

@@ -16,7 +16,6 @@ from layerprobe.cli.options import (
     Output,
     UtterancesPath,
     all_quarantined,
-    choose_device,
     user_command,
 )
 from layerprobe.probe.exceptions import InputError
@@ -50,6 +49,7 @@ def train(
     from layerprobe.probe.regressor.train import run_training
     from layerprobe.probe.results.run_folder import POOLED
     from layerprobe.probe.splits import check_speakers_known
+    from layerprobe.probe.system import choose_device
 
     progress = output.progress
     checked = read_manifest(manifest, speakers=not no_speakers, columns=(encoders.text_column,))
@@ -90,6 +90,7 @@ def predict(
     """Rate audio files with a trained regressor, each rating with its prediction interval."""
     from layerprobe.probe.data.manifest.read import read_utterances
     from layerprobe.probe.regressor.predict import predict as predict_stage
+    from layerprobe.probe.system import choose_device
 
     found = predict_stage(run, read_utterances(table), device=choose_device(device), progress=output.progress)
     out.parent.mkdir(parents=True, exist_ok=True)

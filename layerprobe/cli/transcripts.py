@@ -16,7 +16,6 @@ from layerprobe.cli.options import (
     ManifestPath,
     NoSpeakers,
     Output,
-    choose_device,
     user_command,
 )
 from layerprobe.probe.exceptions import InputError
@@ -63,6 +62,7 @@ def transcribe(
     from layerprobe.probe.data.manifest.write import relative_paths, write_manifest
     from layerprobe.probe.data.transcripts import add_transcripts, read_transcripts
     from layerprobe.probe.lease import leased_file
+    from layerprobe.probe.system import choose_device
 
     if (source.asr is None) == (source.from_folder is None):
         raise InputError("Name one source of transcripts: --asr RECOGNISER, or --from FOLDER.")

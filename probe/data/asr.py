@@ -24,6 +24,7 @@ from layerprobe.probe.progress import NullProgress
 
 CHUNK_SECONDS = 30.0  # of long audio; chunks overlap by a sixth on either side, as in the pipeline
 PROGRESS_FORMAT_VERSION = 1
+TRANSCRIBED = {"utterance_id", "content", "text"}  # in each line of progress but the first
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,8 @@ def _read_progress(path: Path, header: dict[str, Any]) -> dict[tuple[str, str], 
         except ValueError as error:
             if any(rest.strip("\0 ") for rest in lines[number + 1 :]):
                 raise InputError(f"{path}, line {number + 1} can't be read. Delete the file to start anew.") from error
+    if not all(isinstance(entry, dict) for entry in entries) or not all(set(e) >= TRANSCRIBED for e in entries[1:]):
+        raise InputError(f"{path} holds no transcripts of an interrupted command. Delete it, or name another --out.")
     if entries and entries[0].get("format_version") != PROGRESS_FORMAT_VERSION:
         raise InputError(
             f"{path} has format_version {entries[0].get('format_version')}, not {PROGRESS_FORMAT_VERSION}. Delete the "

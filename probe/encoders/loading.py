@@ -10,13 +10,15 @@ import torch
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
 from layerprobe.probe.encoders.base import AnyEncoder
-from layerprobe.probe.encoders.checkpoint_checks import check_language_adapters, check_tensors
 from layerprobe.probe.encoders.diagnostics import SHORT_SECONDS, example_waveform
+from layerprobe.probe.encoders.language_adapters import check_language_adapters
 from layerprobe.probe.encoders.speech import AUTO, NEVER_READ, LoadedModel, SpeechEncoder, precision_for
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES, load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.model_files import EXTRACTOR_FILES
+from layerprobe.probe.model_tensors import check_tensors
 from layerprobe.probe.pretrained import SPEECH_ENCODER, Pretrained, find_pretrained, first_pass
+from layerprobe.probe.system import choose_device
 
 OWN = "embedded"  # the name of the encoder that the package carries
 ACOUSTIC = "acoustic"  # the name of the features without a network
@@ -117,7 +119,7 @@ def load_audio_encoder(
     Raises:
         InputError: if there is no such model, its architecture is unknown, or an encoder tensor is missing
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(device)
     precision = precision_for(precision, device=device, known=adapter is None)
     loaded = load_model(name, random_init=random_init, adapter=adapter, show_download=show_download)
     with first_pass(f"encoder {name}", "one second of audio", files=EXTRACTOR_FILES[0]):
@@ -140,7 +142,7 @@ def load_model(
         model, report = found.model(config)
         with found.loading():
             encoder = family.encoder(model)
-            check_tensors(found.label, model, family.blocks(encoder), report, needed=family.tensors, ignored=NEVER_READ)
+            check_tensors(found.label, model, report, needed=family.tensors, ignored=NEVER_READ)
             language = check_language_adapters(found, encoder)
     else:
         model = found.untrained(config, seed=random_init)

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from layerprobe.probe.encoders.architectures import InputChunk
 from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
-from layerprobe.probe.encoders.checkpoint_checks import check_tensors
 from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.model_tensors import check_tensors
 from layerprobe.probe.pretrained import CONFIGURATION, TEXT_ENCODER, find_pretrained, first_pass
+from layerprobe.probe.system import choose_device
 
 OVERLAP = 32  # tokens that two windows of a long text have in common; each counts in one of them
 
@@ -191,7 +192,7 @@ def load_text_encoder(
     Raises:
         InputError: if there is no such model, it is no text encoder, or its tokenizer or a tensor is missing
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(device)
     loaded = load_text_model(name, random_init=random_init, show_download=show_download)
     with first_pass(f"encoder {name}", "one word", files="the tokenizer"):
         encoder = TranscriptEncoder(
@@ -219,7 +220,7 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
     family, tokenizer = TEXT_ARCHITECTURES[config.model_type], found.tokenizer()
     if random_init is None:
         model, report = found.model(config)
-        check_tensors(found.label, model, family.blocks(model), report, needed="", ignored=NEVER_READ)
+        check_tensors(found.label, model, report, ignored=NEVER_READ)
     else:
         model = found.untrained(config, seed=random_init)
     _check_tokenizer(tokenizer, config.vocab_size, name)

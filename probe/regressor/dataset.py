@@ -16,7 +16,6 @@ import torch
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row
 from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
 from layerprobe.probe.data.inputs import AudioReader, TextReader
-from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor.freezing import is_frozen
 from layerprobe.probe.regressor.model import AudioTextRegressor, Utterance
@@ -34,9 +33,7 @@ class UtteranceDataset:
         table: pd.DataFrame,
         regressor: AudioTextRegressor,
         *,
-        text_column: str,
-        max_duration: float,
-        reading: ReadingOptions = DEFAULT_READING,
+        plan: TrainPlan,
         progress: NullProgress,
     ) -> None:
         """Load every utterance once to check that it can be used.
@@ -44,15 +41,15 @@ class UtteranceDataset:
         Args:
             table: the manifest's table
             regressor: its branches prepare audio and text
-            text_column: the column with the transcripts
-            max_duration: maximum duration in seconds; longer utterances are quarantined
-            reading: what is read of recordings
+            plan: the column with the transcripts, what is read of recordings, and how long one may be
             progress: receives the progress
         """
         self._audio, self._text = regressor.audio, regressor.text
         rate = 0 if self._audio is None else self._audio.sampling_rate
-        self._audio_reader = AudioReader(AudioHashes(), sampling_rate=rate, max_duration=max_duration, reading=reading)
-        self._text_reader = TextReader(text_column)
+        self._audio_reader = AudioReader(
+            AudioHashes(), sampling_rate=rate, max_duration=plan.max_duration, reading=plan.reading
+        )
+        self._text_reader = TextReader(plan.text_column)
         self._frozen_states: _StatesFile | None = None
         candidates: list[Row] = table.to_dict("records")
         quarantine = Quarantine()

@@ -51,14 +51,7 @@ def predict(
         )
     total, ratings, dataset = len(plan.seeds), list[np.ndarray](), None
     for number, regressor in enumerate(load_regressors(trained, device=device), start=1):
-        dataset = UtteranceDataset(
-            table,
-            regressor,
-            text_column=plan.text_column,
-            max_duration=plan.max_duration,
-            reading=plan.reading,
-            progress=progress,
-        )
+        dataset = UtteranceDataset(table, regressor, plan=plan, progress=progress)
         chunks = np.array_split(np.arange(len(dataset)), max(1, math.ceil(len(dataset) / UTTERANCES_PER_BATCH)))
         progress.begin(f"predict, seed {number} of {total}", len(dataset), "utterances")
         found = [np.empty((0, len(plan.targets)))]

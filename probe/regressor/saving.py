@@ -21,7 +21,7 @@ from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import replace_file
-from layerprobe.probe.foreign_files import damage_of
+from layerprobe.probe.foreign_files import damage_of, first_line
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.pretrained import SPEECH_ENCODER, TEXT_ENCODER, find_pretrained
 from layerprobe.probe.regressor.model import AudioTextRegressor
@@ -134,7 +134,7 @@ def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterat
         try:
             regressor.load_state_dict(tensors)
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"{path} does not fit {REGRESSOR}: {str(error).splitlines()[0]}") from error
+            raise InputError(f"{path} does not fit {REGRESSOR}: {first_line(error)}.") from error
         yield regressor.eval().requires_grad_(False).to(device)
 
 

@@ -157,14 +157,7 @@ def run_training(
         regressor = build(encoders, plan)
         freeze(regressor, plan.frozen)
         regressor.to(device)
-        dataset = UtteranceDataset(
-            table,
-            regressor,
-            text_column=plan.text_column,
-            max_duration=plan.max_duration,
-            reading=plan.reading,
-            progress=progress,
-        )
+        dataset = UtteranceDataset(table, regressor, plan=plan, progress=progress)
         stack.callback(dataset.close)
         rows = assign_speakers(dataset.table, plan)
         ratings = dataset.table[list(plan.targets)].to_numpy(dtype=np.float64)

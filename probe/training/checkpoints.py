@@ -17,7 +17,7 @@ from torch import Tensor
 
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import write_csv
-from layerprobe.probe.foreign_files import damage_of
+from layerprobe.probe.foreign_files import damage_of, first_line
 
 TENSORS, VALUES = "tensors.safetensors", "state.json"
 MODEL_PREFIX = "model."  # before the names of parameters
@@ -155,9 +155,8 @@ def read_training(
     except InputError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-        fault = str(error).strip().splitlines()[0]
         raise InputError(
-            f"{folder} is no checkpoint of this training ({fault}). Delete it to start the training again."
+            f"{folder} is no checkpoint of this training ({first_line(error)}). Delete it to start the training again."
         ) from error
     return values
 

@@ -80,6 +80,10 @@ def test_an_interrupted_run_is_resumed_and_a_torn_line_is_transcribed_again(corp
     assert json.loads(lines[0]) == {"format_version": 1, "recogniser": "ctc"} | reading
     with pytest.raises(InputError, match="audio that was read with another --channel or --trim-silence"):
         transcribe(table, recogniser, column="transcript", progress_file=intact, reading=ReadingOptions("first"))
+    for foreign in ("[1]\n", "null\n", intact.read_text(encoding="utf-8").splitlines()[0] + '\n{"text": "a"}\n'):
+        (tmp_path / "foreign.jsonl").write_text(foreign)
+        with pytest.raises(InputError, match=r"foreign\.jsonl holds no transcripts of an interrupted command\."):
+            transcribe(table, recogniser, column="transcript", progress_file=tmp_path / "foreign.jsonl")
     file.write_text(json.dumps({"format_version": 2, "recogniser": "ctc"}) + "\n")
     with pytest.raises(InputError, match=r"has format_version 2, not 1\. Delete the file to start anew"):
         transcribe(table, recogniser, column="transcript", progress_file=file)

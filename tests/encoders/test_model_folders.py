@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.asr_models import save_ctc
 from helpers.command_line import refused
+from helpers.model_folders import changed, rewritten
 from helpers.speech_models import load_exact, save_model
 from helpers.text_models import save_text_model
 from safetensors.torch import load_file, save_file
@@ -18,8 +19,8 @@ from layerprobe.probe.data.asr import load_recogniser
 from layerprobe.probe.encoders.loading import load_audio_encoder, load_encoder
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.model_size import check_model_size, n_parameters
-from layerprobe.probe.pretrained import first_line
 from layerprobe.probe.regressor.parameter_count import load_model_spec
 from layerprobe.probe.regressor.plan import plan_training
 from layerprobe.probe.regressor.saving import (
@@ -108,13 +109,6 @@ def test_every_reader_reads_what_is_whole(models_on_disk):
         read(models_on_disk["speech" if reader == "count" else reader])
 
 
-def changed(folder, to, **settings):
-    shutil.copytree(folder, to)
-    config = json.loads((to / "config.json").read_text())
-    (to / "config.json").write_text(json.dumps(config | settings))
-    return to
-
-
 @pytest.mark.parametrize("kind", ["speech", "text", "recogniser"])
 @pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors", "pytorch_lora_weights.bin"])
 def test_an_adapter_next_to_base_weights_is_refused(models_on_disk, tmp_path, kind, file):
@@ -134,14 +128,6 @@ def test_a_quantised_checkpoint_is_refused_without_its_package(models_on_disk, t
     copy = changed(models_on_disk[kind], tmp_path / "model", quantization_config={"quant_method": method})
     with pytest.raises(InputError, match=rf"model is quantised \({method} in config\.json\), which is not read: "):
         READERS[kind](copy)
-
-
-def rewritten(folder, to, change):
-    shutil.copytree(folder, to)
-    tensors = load_file(to / "model.safetensors")
-    change(tensors)
-    save_file(tensors, to / "model.safetensors", metadata={"format": "pt"})
-    return to
 
 
 QUERY = "encoder.layers.1.attention.q_proj"
@@ -325,5 +311,6 @@ def test_a_recogniser_that_decodes_with_a_language_model_needs_its_packages(mode
 
 def test_an_error_without_a_message_is_named_by_its_kind():
     assert first_line(KeyError()) == "KeyError"
+    assert first_line(KeyError("metadata")) == "'metadata' is missing"
     assert first_line(ValueError("\n  first. \n second")) == "first"
     assert first_line(ValueError("Field 'x':\n    TypeError: a text.")) == "Field 'x': TypeError: a text"

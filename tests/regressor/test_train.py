@@ -149,7 +149,7 @@ def test_it_overfits_64_utterances(corpus, folders, text_folder, tmp_path):
     )  # fmt: skip
     torch.manual_seed(0)
     regressor = build(parts, plan)
-    dataset = UtteranceDataset(some, regressor, text_column="transcript", max_duration=30, progress=NullProgress())
+    dataset = UtteranceDataset(some, regressor, plan=plan, progress=NullProgress())
     ratings, rows = some[["arousal"]].to_numpy(), np.arange(64)
     regressor.get_buffer("mean").copy_(torch.from_numpy(ratings.mean(axis=0)))
     regressor.get_buffer("std").copy_(torch.from_numpy(ratings.std(axis=0)))

@@ -69,7 +69,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     for other in others:
         with pytest.raises(InputError, match=r"state is no checkpoint of this training \(.*\)\. Delete it to start"):
             read_training(tmp_path / "state", other, torch.optim.AdamW(other.values()), device="cpu")
-    with pytest.raises(InputError, match=r"state is no checkpoint of this training \('log'\)"):
+    with pytest.raises(InputError, match=r"state is no checkpoint of this training \('log' is missing\)"):
         read_training(tmp_path / "state", parameters, optimiser, device="cpu", check=lambda values: values["log"])
     (tmp_path / "state" / VALUES).write_text("[1]")
     with pytest.raises(InputError, match=r"state\.json holds no table of names and values\. Delete"):
