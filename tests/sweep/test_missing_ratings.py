@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.planted import quick, store
+from helpers.planted import Log, quick, store
 from sklearn.linear_model import Ridge
 
 from layerprobe.analysis.findings.limitations import limitations
@@ -17,7 +17,6 @@ from layerprobe.analysis.similarity.compare_layers import compare_layers
 from layerprobe.analysis.study import study
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.run_folder import POOLED, read_predictions
 from layerprobe.probe.splits import Split
 from layerprobe.probe.sweep.rated_parts import restricted
@@ -26,16 +25,6 @@ from layerprobe.probe.sweep.sweep import sweep
 SIZE, WIDTH, LAYERS = 84, 4, ("0", "1")
 NAMES = ("arousal", "valence", "dominance")
 KEYS = ["encoder", "probe", "layer", "target", "control", "baseline", "covariates", "seed", "metric"]
-
-
-class Log(NullProgress):
-    """A progress that keeps the lines that a command would print to standard error."""
-
-    def __init__(self):
-        self.lines = []
-
-    def log(self, message):
-        self.lines.append(message)
 
 
 @pytest.fixture(scope="module")
