@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from layerprobe.analysis.similarity.table import similarity_table
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import resolve, write_csv
 from layerprobe.probe.layer_names import is_stack
-from layerprobe.probe.results.run_folder import Predictions, Run, read_predictions, read_run
+from layerprobe.probe.results.run_folder import Run, read_predictions, read_run
 
 SEED = 0
 
@@ -41,12 +40,14 @@ def compare_layers(folder: Path | str) -> Path:
         raise InputError(f"{folder} has no encoder with stacked layers, so there is nothing to compare.")
     names = [t for t in run.targets if t in run.plan["sweep"]["targets"]]
     places = [list(map(str, predictions.targets)).index(t) for t in names]
-    predictions = _rated(predictions, places)
-    sources = {name: (list(e["layers"]), _reader(e, predictions)) for name, e in encoders.items()}
-    ratings = pd.DataFrame(predictions.ratings[:, places], columns=names)
+    rated = np.isfinite(predictions.ratings[:, places]).all(axis=1)  # since ratings are compared with the layers, too
+    if not rated.any():
+        raise InputError(f"{folder} has no utterance with a rating of every target, so there is nothing to compare.")
+    sources = {name: (list(e["layers"]), _reader(e, predictions.utterance_id, rated)) for name, e in encoders.items()}
+    ratings = pd.DataFrame(predictions.ratings[rated][:, places], columns=names)
     try:
         with threadpool_limits(1):  # as fast as two on quiet cores, and several times as fast on busy ones
-            table = similarity_table(sources, ratings, predictions.speaker_id, seed=SEED)
+            table = similarity_table(sources, ratings, predictions.speaker_id[rated], seed=SEED)
     except ValueError as error:
         raise InputError(f"{folder}: its layers can't be compared: {error}.") from error
     path = folder / SIMILARITY
@@ -55,23 +56,22 @@ def compare_layers(folder: Path | str) -> Path:
     return path
 
 
-def _rated(predictions: Predictions, targets: list[int]) -> Predictions:
-    """Return the utterances that have a rating of every target, since ratings are compared with the layers, too."""
-    rated = np.isfinite(predictions.ratings[:, targets]).all(axis=1)
-    if rated.all():
-        return predictions
-    rows = ("utterance_id", "speaker_id", "fold", "ratings", "prediction", "matched", "gender", "corpus")
-    return replace(predictions, **{name: getattr(predictions, name)[rated] for name in rows})
-
-
 def can_be_compared(run: Run) -> bool:
     """Whether a run has encoders with stacked layers, and their caches are at the paths in its plan."""
     stacks = [e for e in run.plan["encoders"] if is_stack(list(e["layers"]))]
     return bool(stacks) and all(e.get("path") and resolve(e["path"]).exists() for e in stacks)
 
 
-def _reader(encoder: dict[str, Any], predictions: Predictions) -> Callable[[str, np.ndarray], np.ndarray]:
-    """Return a function that reads rows of a layer, in the order of the run's held-out utterances."""
+def _reader(
+    encoder: dict[str, Any], held_out: np.ndarray, rated: np.ndarray
+) -> Callable[[str, np.ndarray], np.ndarray]:
+    """Return a function that reads rows of a layer, numbered among the rated ones of the held-out utterances.
+
+    Args:
+        encoder: its table in plan.toml
+        held_out: ids of all held-out utterances of the run, ``(n_utterances,)``, whose audio is checked
+        rated: those that are compared, ``(n_utterances,)`` bool
+    """
     from layerprobe.probe.cache.store import open_cache  # zarr is loaded where a cache is read
 
     if not encoder.get("path") or not resolve(encoder["path"]).exists():
@@ -80,10 +80,10 @@ def _reader(encoder: dict[str, Any], predictions: Predictions) -> Callable[[str,
     cache = open_cache(encoder["path"])
     if cache.plan.fingerprint() != encoder["fingerprint"]:
         raise InputError(f"{encoder['path']} holds other embeddings than the run was made from. Sweep again.")
-    held_out = encoder["held_out_fingerprint"]
-    rows = pd.Index(cache.utterance_ids).get_indexer(pd.Index(predictions.utterance_id))
+    rows = pd.Index(cache.utterance_ids).get_indexer(pd.Index(held_out))
     if (rows < 0).any():
         raise InputError(f"{encoder['path']} lacks {int((rows < 0).sum())} utterances of the run. Extract them again.")
-    if cache.rows_fingerprint(predictions.utterance_id) != held_out:
+    if cache.rows_fingerprint(held_out) != encoder["held_out_fingerprint"]:
         raise InputError(f"{encoder['path']} was extracted from other recordings or texts than the run. Sweep again.")
+    rows = rows[rated]
     return lambda layer, wanted: cache.read_layer(layer, rows[wanted])

@@ -16,6 +16,7 @@ from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.records import FINDINGS, Finding, write_findings
 from layerprobe.analysis.findings.sentences import headlines
+from layerprobe.analysis.formatting import plural
 from layerprobe.analysis.similarity.compare_layers import can_be_compared, compare_layers
 from layerprobe.analysis.study import SIMILARITY, Study, study
 from layerprobe.figures.draw import PLOTS, NothingToPlotError, file_name
@@ -119,6 +120,7 @@ def report_html(run: Run, pages: list[Page]) -> str:
         fingerprint=run.fingerprint,
         corpus=run.plan["corpus"],
         split=split,
+        units=plural(unit),
         limitations=limitations(pages[0].study),
         sentences=[sentence for page in pages for sentence in headlines(page.findings)],
         pages=[

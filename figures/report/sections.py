@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.analysis.findings.records import NAMES, Finding
-from layerprobe.analysis.formatting import NONE, layer_text, number_text, p_cell, range_text, shown_name
+from layerprobe.analysis.formatting import NONE, layer_text, number_text, p_cell, plural, range_text, shown_name
 from layerprobe.analysis.layers.depth import MEASURES
 from layerprobe.analysis.layers.variance_partitioning import COLUMNS
 from layerprobe.analysis.layers.weights import concentration, weight_summary
@@ -28,13 +28,14 @@ WEIGHTS = {"none": "trained", "random_init": "random initialisation", "differenc
 
 def make_sections(study: Study, findings: list[Finding]) -> list[Section]:
     """Return the sections between heatmap and methods in the order of the page, without those that have no content."""
-    name = METRIC_NAMES[study.metric]
+    name, units = METRIC_NAMES[study.metric], _units(study)
+    interval = INTERVAL_NAMES[BCA_SPEAKERS].replace("speakers", units)
     sections = [
         Section(
             f"Curves, {name}",
             figure="curves",
             caption="The same scores over relative depth. Ribbons are the intervals of each layer's score "
-            f"({INTERVAL_NAMES[BCA_SPEAKERS]}, BCa); differences are paired, so layers whose ribbons overlap may still "
+            f"({interval}, BCa); differences are paired, so layers whose ribbons overlap may still "
             "differ significantly.",
         ),
         _layer_selection(study),
@@ -43,7 +44,7 @@ def make_sections(study: Study, findings: list[Finding]) -> list[Section]:
             "Gain over random initialisation",
             ["The score of each layer minus that of the same layer with random initialisation."],
             figure="gain-over-random",
-            caption=f"Blue and red diverge from zero; the {INTERVAL} over speakers of marked cells excludes zero.",
+            caption=f"Blue and red diverge from zero; the {INTERVAL} over {units} of marked cells excludes zero.",
         ),
         _controls(findings),
         _layer_weighting(study),
@@ -63,10 +64,15 @@ def make_sections(study: Study, findings: list[Finding]) -> list[Section]:
     return filled
 
 
+def _units(study: Study) -> str:
+    """Return what bootstrap resamples are of: speakers, or the values of the column that groups."""
+    return plural(study.runs[0].plan["sweep"].get("group_by") or "speaker")
+
+
 def _layer_selection(study: Study) -> Section:
     text = [
-        "How often each layer scores best in bootstrap resamples of the speakers. Full bars are layers that are not "
-        "significantly worse than the best (95 % set).",
+        f"How often each layer scores best in bootstrap resamples of the {_units(study)}. Full bars are layers that "
+        "are not significantly worse than the best (95 % set).",
         "The table shows the loss of default choices of a layer: the score of the layer selected by cross-validation "
         "inside the training speakers minus that of the default choice, above 0 where the default is worse.",
     ]

@@ -30,6 +30,7 @@ INDISTINGUISHABLE = 1e-4  # … of pairs that are the same where an audio file c
 MIN_FEATURES = 4  # fewer can be equal by chance
 MAX_CLOSE = 3  # close ones of an utterance that are compared
 N_DIRECTIONS, N_SAMPLED = 64, 512  # directions in which the utterances differ most, and utterances that they are of
+MAX_PAIRS = 500_000  # close pairs of all utterances that are held in memory, the closest ones
 AT_ONCE = 256  # utterances that are compared with all others at once
 RATE, MAX_LAG, MIN_CORRELATION = 8_000, 0.1, 0.99  # Hz, seconds and peak of the cross-correlation of two waveforms
 ALMOST_THE_SAME_SPAN = 0.9  # overlap of two spans of a file, as a fraction of what both cover
@@ -105,7 +106,8 @@ def close_rows(layer: np.ndarray) -> dict[tuple[int, int], float]:
 def _within(z: np.ndarray, projected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs of rows closer than `CLOSE`, ``(n_pairs, 2)``, and their distances, ``(n_pairs,)``.
 
-    A projection on orthogonal directions shortens a difference, so that comparing projections first misses no pair.
+    A projection on orthogonal directions shortens a difference, so that comparing projections first misses no pair. Of
+    more than `MAX_PAIRS` the closest are returned.
 
     Args:
         z: standardised features, ``(n_rows, n_features)``
@@ -123,6 +125,10 @@ def _within(z: np.ndarray, projected: np.ndarray) -> tuple[np.ndarray, np.ndarra
             close = distance <= CLOSE
             found.append(np.column_stack([a[part], b[part]])[close])
             distances.append(distance[close])
+        if sum(map(len, distances)) > MAX_PAIRS:  # as of a layer that hardly differs within a few kinds of audio
+            pairs, every = np.concatenate(found), np.concatenate(distances)
+            closest = np.sort(np.argsort(every, kind="stable")[:MAX_PAIRS])
+            found, distances = [pairs[closest]], [every[closest]]
     return np.concatenate(found), np.concatenate(distances)
 
 

@@ -10,6 +10,7 @@ from helpers.cache_rows import PLAN
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
+from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.sweep.settings import plan_sweep
 
 N, N_LAYERS, DIM = 240, 5, 6
@@ -40,3 +41,13 @@ def manifest_of(ratings, path, **columns):
 def quick(manifest, **options):
     """A plan with few iterations of the weighted sum and few permutations, for tests of everything else."""
     return replace(plan_sweep(manifest, **{"permutations": 5} | options), weighted_sum_seeds=(0,), mix_iterations=5)
+
+
+class Log(NullProgress):
+    """A progress that keeps the lines that a command would print to standard error."""
+
+    def __init__(self):
+        self.lines = []
+
+    def log(self, message):
+        self.lines.append(message)

@@ -14,6 +14,7 @@ from helpers.voices import manifest_of, voice
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.shared_audio import copies, count_shared
 from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.sweep import duplicates
 from layerprobe.probe.sweep.duplicates import CLOSE, close_rows, recordings_of
 
 RATE = 16_000
@@ -103,6 +104,16 @@ def test_close_rows_are_those_of_all_pairs(rng):
     assert len(expected) > 10
     assert found[7, 300] == found[7, 301] == 0.0
     assert close_rows(np.ones((30, 8), dtype=np.float32)) == {}  # a layer that distinguishes nothing
+
+
+def test_pairs_in_memory_are_bounded_and_the_closest_are_kept(rng, monkeypatch):
+    layer = rng.normal(size=(2, 8))[np.arange(600) % 2] + 0.01 * rng.normal(size=(600, 8))
+    layer[500] = layer[0] + 1e-6
+    layer = layer.astype(np.float32)
+    monkeypatch.setattr(duplicates, "MAX_PAIRS", 100)
+    found = close_rows(layer)
+    assert 0 < len(found) <= 100
+    assert min(found, key=found.__getitem__) == (0, 500)
 
 
 def test_acoustic_features_are_too_few_to_compare(tmp_path, rng):

@@ -7,14 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.planted import quick, store
+from helpers.planted import Log, quick, store
 
 from layerprobe.analysis.findings.collect import collect_findings
 from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.study import study
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.run_folder import read_run
 from layerprobe.probe.sweep.sweep import sweep
 
@@ -26,14 +25,6 @@ RELATIONS = {
     "a copy in other units": lambda a, _: 1000 + a / 7,
     "a copy with noise of a thousandth": lambda a, _: a + 3e-4 * np.sin(100 * a),
 }
-
-
-class Log(NullProgress):
-    def __init__(self):
-        self.lines = []
-
-    def log(self, message):
-        self.lines.append(message)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph
 from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.analysis.study import study
+from layerprobe.figures.report.sections import make_sections
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.results.run_folder import POOLED, read_predictions, read_run
@@ -204,6 +205,9 @@ def test_a_grouped_run_states_its_protocol_and_its_intervals_are_over_groups(tmp
     )
     assert "resamples of sessions," in methods_paragraph(found)
     assert any("Only 5 sessions were held out" in text for text in limitations(found))
+    texts = [text for section in make_sections(found, []) for text in [section.caption, *section.text]]
+    assert any("95 % CI over sessions" in text for text in texts)
+    assert not any("resamples of the speakers" in text for text in texts)
     # the same sessions again are the same run, others are another one
     assert command("sweep", "--plan", out, "--out", tmp_path / "again", "--quiet").exit_code == 0
     assert read_run(tmp_path / "again").fingerprint == run.fingerprint

@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.planted import quick, store
+from helpers.planted import Log, quick, store
 from sklearn.linear_model import Ridge
 
 from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.model_comparison import compare
+from layerprobe.analysis.runs import read_similarity
+from layerprobe.analysis.similarity.compare_layers import compare_layers
 from layerprobe.analysis.study import study
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.run_folder import POOLED, read_predictions
 from layerprobe.probe.splits import Split
 from layerprobe.probe.sweep.rated_parts import restricted
@@ -24,16 +25,6 @@ from layerprobe.probe.sweep.sweep import sweep
 SIZE, WIDTH, LAYERS = 84, 4, ("0", "1")
 NAMES = ("arousal", "valence", "dominance")
 KEYS = ["encoder", "probe", "layer", "target", "control", "baseline", "covariates", "seed", "metric"]
-
-
-class Log(NullProgress):
-    """A progress that keeps the lines that a command would print to standard error."""
-
-    def __init__(self):
-        self.lines = []
-
-    def log(self, message):
-        self.lines.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +152,13 @@ def test_a_speaker_and_a_comparison_count_rated_utterances_alone(run):
     table = compare([run[0].path]).groupby("target")[["n_utterances", "n_speakers"]].first()
     assert table.loc["dominance"].tolist() == [71, 6]
     assert table.loc["arousal"].tolist() == [83, 7]
+
+
+def test_layers_of_a_run_with_gaps_are_compared_on_the_utterances_that_rate_every_target(run):
+    folder = compare_layers(run[0].path).parent
+    table = read_similarity(folder, run[0].fingerprint)
+    assert table is not None
+    assert table.query("measure == 'cka'")["value"].notna().all()
 
 
 def test_class_scores_leave_out_utterances_without_a_class(run):
