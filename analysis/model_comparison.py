@@ -176,7 +176,7 @@ def _regressors(folder: Path, *, alone: bool) -> tuple[Predictions, pd.DataFrame
     """
     run = read_run(folder)
     selected = chosen_layers(run.scores)
-    predictions = with_chosen(read_predictions(folder), selected)
+    predictions = with_chosen(read_predictions(folder, run.fingerprint), selected)
     columns = predictions.columns
     pairs = list(zip(columns["probe"], columns["layer"], strict=True))
     is_real = (columns["control"] == "none") & (columns["train_corpus"] == "")

@@ -47,7 +47,7 @@ def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
         first = run is runs[0]  # baselines are the same in all runs, which have the same utterances and splits
         scores.append(_renamed(run.scores, shown, others=first))
         weights.append(_renamed(run.layer_weights, shown, others=first))
-        predictions.append(_renamed_columns(read_predictions(path), shown, others=first))
+        predictions.append(_renamed_columns(read_predictions(path, run.fingerprint), shown, others=first))
     return SideBySide(
         layers,
         pd.concat(scores, ignore_index=True),

@@ -33,7 +33,8 @@ def compare_layers(folder: Path | str) -> Path:
         InputError: if ``folder`` is no run, a cache is gone or holds other embeddings, or there is too little of it
     """
     folder = Path(folder)
-    run, predictions = read_run(folder), read_predictions(folder)
+    run = read_run(folder)
+    predictions = read_predictions(folder, run.fingerprint)
     encoders = {e["name"]: e for e in run.plan["encoders"] if is_stack(list(e["layers"]))}
     encoders |= {e["name"]: e for e in run.plan.get("covariates", []) if "layers" in e and e["name"] not in encoders}
     if not encoders:

@@ -64,10 +64,10 @@ def write_report(folder: Path | str, *, metric: str | None = None, progress: Nul
         except InputError as error:
             progress.log(f"No similarity: {error}")
     progress.log("Drawing and writing …")
-    first = study([folder], metric=metric)
+    first = study([run], metric=metric)
     studies = [first]
     if run.nominal_targets and first.metric not in CLASS_METRICS:
-        studies.append(study([folder], metric=DEFAULT_CLASS_METRIC))  # nominal targets have their own figures
+        studies.append(study([run], metric=DEFAULT_CLASS_METRIC))  # nominal targets have their own figures
     pages = [make_page(s) for s in studies]
     findings = [finding for page in pages for finding in page.findings]
     write_findings(folder / FINDINGS, findings, fingerprint=run.fingerprint)

@@ -103,6 +103,9 @@ def main() -> None:
         sys.exit(interrupted_code())
     except SystemExit as end:
         sys.exit(_exit_code(end))
+    except OSError as error:  # of the output, such as on a full disk, where no command runs: --help
+        print_error(error_message(error))
+        sys.exit(2)
 
 
 def _exit_code(end: SystemExit) -> int | str | None:
@@ -114,6 +117,9 @@ def _exit_code(end: SystemExit) -> int | str | None:
         flush_output()
     except BrokenPipeError:
         broken = True
+    except OSError as error:
+        print_error(error_message(error))
+        return 2
     if broken:
         silence_closed_outputs()
     return BROKEN_PIPE if broken else end.code

@@ -128,9 +128,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self, "layer_")
         recordings = _recordings(X)
-        if not hasattr(self, "encoder_"):  # after unpickling
-            self.encoder_ = self._load()
-        encoder = self.encoder_
+        encoder = self._fitted_encoder()
         table = pd.DataFrame({"position": np.arange(len(recordings))})
         reading = ReadingOptions(self.channel, self.trim_silence)
         reader = _RecordingReader(recordings, self.sampling_rate, encoder.sampling_rate, reading)
@@ -152,7 +150,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Return a name per column, ``(n_poolings * dim,)``, such as ``layer6_mean_0``; the argument is not used."""
         del input_features
         check_is_fitted(self, "layer_")
-        dim = range(self.encoder_.dim if hasattr(self, "encoder_") else self._load().dim)
+        dim = range(self._fitted_encoder().dim)
         return np.array([f"layer{self.layer_}_{p}_{k}" for p in self.poolings_ for k in dim], dtype=object)
 
     def _compare_forward_passes(self, encoder: Any, recording: Any) -> None:
@@ -176,10 +174,23 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"{encoder.upstream} reads text; LayerEmbedder takes encoders of audio.")
         return encoder
 
+    def _fitted_encoder(self) -> Any:
+        """Return the encoder of `fit`, which is loaded again after unpickling.
+
+        Raises:
+            InputError: if its name now stands for other weights
+        """
+        if not hasattr(self, "encoder_"):
+            encoder = self._load()
+            if encoder.weights_hash() != self._weights_hash:
+                raise InputError(f"{self.encoder} has other weights than when this was fitted. Fit it again.")
+            self.encoder_ = encoder
+        return self.encoder_
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        if isinstance(self.encoder, str | Path):
-            state.pop("encoder_", None)
+        if isinstance(self.encoder, str | Path) and "encoder_" in state:
+            state["_weights_hash"] = state.pop("encoder_").weights_hash()
         return state
 
     def __sklearn_clone__(self) -> LayerEmbedder:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import QUARANTINE, replace_file, sha256_of
 from layerprobe.probe.foreign_files import damage_of, foreign_content
+from layerprobe.probe.lease import RUN_LEASE, is_held
 from layerprobe.probe.results.score_table import FORMAT_VERSION, SCORES, SCORES_PARQUET
 from layerprobe.probe.toml import toml_document
 
@@ -32,6 +33,7 @@ PARTIAL_RESULTS = "partial"  # folder of what an unfinished run has computed, in
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 AGAIN = "Run the command that made the run again, which writes its files anew"
 RESTORE = "Restore it, or run the command that made the run again"
+WAIT = "Wait for it to end, then run the same command again"
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,15 @@ def read_plan(path: Path) -> dict[str, Any]:
     return plan
 
 
-def read_files(folder: Path) -> dict[str, RunFile]:
+def read_files(folder: Path, fingerprint: str) -> dict[str, RunFile]:
     """Return the files of a run by their names, as its plan.toml lists them.
 
     Raises:
-        InputError: if plan.toml can't be read, or lists none
+        InputError: if plan.toml can't be read, lists none, or is of another run than the one with this fingerprint
     """
     path = folder / PLAN
-    listed = _read_toml(path).get(LISTED)
+    content = _read_toml(path)
+    listed = content.get(LISTED)
     kinds: dict[str, type] = {"name": str, "rows": int, "bytes": int, "sha256": str}
     names = [field.name for field in fields(RunFile)]
     known = [
@@ -84,6 +87,11 @@ def read_files(folder: Path) -> dict[str, RunFile]:
     ]
     if missing := [name for name in WHOLE if name not in {entry["name"] for entry in known}]:
         raise InputError(f"{path} does not list {missing[0]}: it was cut, or it is of another program. {AGAIN}.")
+    if (found := content.get("fingerprint")) != fingerprint:
+        raise InputError(
+            f"{folder} was replaced by another run ({found}, not {fingerprint}) while it was read. Run the same "
+            "command again."
+        )
     return {entry["name"]: RunFile(**{name: entry[name] for name in names}) for entry in known}
 
 
@@ -97,15 +105,16 @@ def checked_file(folder: Path, name: str, files: Mapping[str, RunFile], fingerpr
         fingerprint: of the run
 
     Raises:
-        InputError: if the file is missing, cut, changed, of another run, or something else
+        InputError: if the file is missing, cut, changed, of another run, or something else, or is being written
     """
     path, listed = folder / name, files[name]
+    if path.is_file() and path.stat().st_size == listed.bytes and sha256_of(path) == listed.sha256:
+        return path
+    if is_held(folder / RUN_LEASE):
+        raise InputError(f"{folder} is being written by another process. {WAIT}.")
     if not path.is_file():
         raise InputError(f"{path} is missing. {RESTORE}.")
-    size = path.stat().st_size
-    if size == listed.bytes and sha256_of(path) == listed.sha256:
-        return path
-    found = fingerprint_in(path)
+    size, found = path.stat().st_size, fingerprint_in(path)
     other = f"belongs to run {found}, not to {fingerprint} of plan.toml" if found not in (None, fingerprint) else None
     changed = "was changed since the run was written"
     short = f"was cut or edited: it has {size} bytes, and was written with {listed.bytes}"
@@ -172,6 +181,8 @@ def _without_plan(folder: Path) -> str:
     """Return why a folder without plan.toml is no run, and what to do."""
     if not folder.exists():
         return "does not exist. Give a run folder, which layerprobe sweep makes."
+    if is_held(folder / RUN_LEASE):
+        return f"is being written by another process. {WAIT}."
     if folder.is_dir() and unfinished_fingerprints(folder):
         return f"holds an unfinished run: it has no {PLAN} yet. Run the same command again, which resumes it."
     return f"is no run folder: it has no {PLAN}. Make one with layerprobe sweep."

@@ -196,7 +196,8 @@ def read_run(folder: Path | str) -> Run:
         InputError: if a file is missing, damaged, changed, of another run or of another format version
     """
     folder = Path(folder)
-    plan, files = read_plan(folder / PLAN), read_files(folder)
+    plan = read_plan(folder / PLAN)
+    files = read_files(folder, plan.get("fingerprint", ""))
     kinds = {"fingerprint": str, "corpus": dict, "sweep": dict, "encoders": list}
     missing = [key for key, kind in kinds.items() if not isinstance(plan.get(key), kind)]
     if missing:
@@ -214,7 +215,7 @@ def read_run_table(folder: Path, name: str, fingerprint: str) -> pd.DataFrame | 
     Raises:
         InputError: if it is missing, damaged, changed or of another run
     """
-    files = read_files(folder)
+    files = read_files(folder, fingerprint)
     if name in files:
         return _read_table(folder, name, files, fingerprint)
     if (folder / name).exists():
@@ -222,15 +223,20 @@ def read_run_table(folder: Path, name: str, fingerprint: str) -> pd.DataFrame | 
     return None
 
 
-def read_predictions(folder: Path | str) -> Predictions:
+def read_predictions(folder: Path | str, fingerprint: str | None = None) -> Predictions:
     """Read the held-out predictions of a run folder.
+
+    Args:
+        folder: of the run
+        fingerprint: of the run that was read from the folder before; None for whichever run is there
 
     Raises:
         InputError: if they are missing, damaged, changed, of another run or of another format version
     """
     folder = Path(folder)
-    fingerprint = str(read_plan(folder / PLAN).get("fingerprint"))
-    with np.load(checked_file(folder, PREDICTIONS, read_files(folder), fingerprint), allow_pickle=False) as file:
+    fingerprint = fingerprint or read_plan(folder / PLAN).get("fingerprint", "")
+    path = checked_file(folder, PREDICTIONS, read_files(folder, fingerprint), fingerprint)
+    with np.load(path, allow_pickle=False) as file:
         columns = pd.DataFrame({key: file[f"column_{key}"] for key in PREDICTION_KEYS})
         names = ("utterance_id", "speaker_id", "fold", *LABELS, *(("unit",) if "unit" in file else ()))
         return Predictions(

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from helpers.cache_rows import DIM, PLAN, fill, rows
@@ -21,12 +20,21 @@ from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.exceptions import InputError
 
-ROOT = Path(__file__).parents[2]
+ELSEWHERE = owner(pid=77, machine="another boot", host="node7")
 
 
 def aged(file, seconds):
     then = time.time() - seconds
     os.utime(file, (then, then))
+
+
+def left(folder, content, monkeypatch):
+    """Fill a cache, leave a lease in it and return the path of the lease."""
+    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
+    fill(folder / "a.zarr", 3)
+    lease = folder / "a.zarr" / LEASE
+    lease.write_text(content)
+    return lease
 
 
 def test_a_lease_stands_while_a_store_is_written_and_goes_with_it(tmp_path):
@@ -56,10 +64,7 @@ def test_the_lease_of_a_killed_process_of_this_machine_is_taken_over_at_once(tmp
 
 def test_the_lease_of_another_machine_holds_until_it_expires(tmp_path, monkeypatch):
     """As on a shared folder where locks do not reach from one machine to the next."""
-    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
-    fill(tmp_path / "a.zarr", 3)
-    lease = tmp_path / "a.zarr" / LEASE
-    lease.write_text(owner(pid=77, machine="another boot", host="node7"))
+    lease = left(tmp_path, ELSEWHERE, monkeypatch)
     aged(lease, leases.LEASE_SECONDS - 30)
     with pytest.raises(InputError, match=r"another process \(77 on node7\).*lease expires after 90 seconds"):
         fill(tmp_path / "a.zarr", 5)
@@ -72,10 +77,7 @@ def test_the_lease_of_another_machine_holds_until_it_expires(tmp_path, monkeypat
 
 @pytest.mark.parametrize("torn", [b"", b'{"pid": 7', b"\0\0\0\0", b"[]"])
 def test_a_torn_lease_is_without_owner_once_it_expired(tmp_path, torn, monkeypatch):
-    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
-    fill(tmp_path / "a.zarr", 3)
-    lease = tmp_path / "a.zarr" / LEASE
-    lease.write_bytes(torn)
+    lease = left(tmp_path, torn.decode(), monkeypatch)
     aged(lease, leases.LEASE_SECONDS + 1)
     fill(tmp_path / "a.zarr", 5)
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
@@ -83,10 +85,7 @@ def test_a_torn_lease_is_without_owner_once_it_expired(tmp_path, torn, monkeypat
 
 def test_the_lease_of_another_format_version_is_respected_until_it_expires(tmp_path, monkeypatch):
     """Whether its process lives can't be known: the meaning of its keys may have changed."""
-    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
-    fill(tmp_path / "a.zarr", 3)
-    lease = tmp_path / "a.zarr" / LEASE
-    lease.write_text(owner(version=3))
+    lease = left(tmp_path, owner(version=3), monkeypatch)
     with pytest.raises(InputError, match="is being written by another process"):
         fill(tmp_path / "a.zarr", 5)
     aged(lease, leases.LEASE_SECONDS + 1)
@@ -151,21 +150,16 @@ def test_a_lease_is_renewed_while_its_owner_lives(tmp_path, monkeypatch):
 
 def test_a_lease_of_the_future_is_taken_over_if_it_is_not_renewed(tmp_path, monkeypatch):
     """A machine whose clock was wrong died, or a folder was copied with its times: no wait makes such a lease old."""
-    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.01)
     monkeypatch.setattr(leases, "RENEWAL_WAIT_SECONDS", 0.05)
-    fill(tmp_path / "a.zarr", 3)
-    lease = tmp_path / "a.zarr" / LEASE
-    lease.write_text(owner(pid=77, machine="another boot", host="node7"))
+    lease = left(tmp_path, ELSEWHERE, monkeypatch)
     aged(lease, -86_400)
     fill(tmp_path / "a.zarr", 5)
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
 
 
 def test_a_lease_of_the_future_holds_while_its_owner_renews_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(leases, "RENEWAL_WAIT_SECONDS", 0.3)
-    fill(tmp_path / "a.zarr", 3)
-    lease = tmp_path / "a.zarr" / LEASE
-    lease.write_text(owner(pid=77, machine="another boot", host="node7"))
+    monkeypatch.setattr(leases, "RENEWAL_WAIT_SECONDS", 2)
+    lease = left(tmp_path, ELSEWHERE, monkeypatch)
     aged(lease, -86_400)
     renewal = threading.Timer(0.1, aged, (lease, -86_420))  # by a clock that is a day ahead
     renewal.start()
@@ -176,9 +170,7 @@ def test_a_lease_of_the_future_holds_while_its_owner_renews_it(tmp_path, monkeyp
 
 def test_the_age_of_a_lease_is_by_the_clock_of_its_store(tmp_path, monkeypatch):
     """The clock of this machine is an hour ahead; only files that are written show the time."""
-    fill(tmp_path / "a.zarr", 3)
-    lease = tmp_path / "a.zarr" / LEASE
-    lease.write_text(owner(pid=77, machine="another boot", host="node7"))
+    left(tmp_path, ELSEWHERE, monkeypatch)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 3_600)
     with pytest.raises(InputError, match=r"another process \(77 on node7\)"):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,14 +153,29 @@ def test_progress_without_a_reader_ends_an_extraction_and_its_lease(ten_voices, 
     assert not (tmp_path / "a.zarr" / "extraction" / "lease.json").exists()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", [["--help"], ["manifest", "validate", "MANIFEST"]])
+def test_output_to_a_full_disk_is_one_sentence(arguments, ten_voices):
+    filled = [str(ten_voices.path) if a == "MANIFEST" else a for a in arguments]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*COMMAND, *filled], stdout=full, stderr=subprocess.PIPE, env=script_environment())
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"Error: No space left on device")
+    assert done.stderr.count(b"\n") == 1
+
+
+def ended(body):
+    """Run a command with this body in a process of its own."""
+    script = (
+        "import os, typer\nfrom layerprobe.cli.options import user_command\n"
+        f"@user_command\ndef command():\n    {body}\none = typer.Typer()\none.command()(command)\none()\n"
+    )
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=script_environment())
+
+
 def test_another_broken_pipe_is_an_error():
     """Of a connection, which is no output of the command."""
-    script = (
-        "import layerprobe.cli.app as app\nfrom layerprobe.cli.options import user_command\nimport typer\n"
-        "@user_command\ndef broken():\n    raise BrokenPipeError(32, 'Broken pipe')\n"
-        "one = typer.Typer()\none.command()(broken)\none()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=script_environment())
+    done = ended("raise BrokenPipeError(32, 'Broken pipe')")
     assert done.returncode == 2
     assert done.stderr.startswith("Error: Broken pipe")
 
@@ -210,12 +226,7 @@ def test_an_argument_that_is_not_utf8_is_refused_at_once_in_one_sentence(tmp_pat
 
 def test_a_name_that_is_not_utf8_in_the_midst_of_a_command_is_one_sentence():
     """Such as that of a file in a folder that an importer lists."""
-    script = (
-        "import os, typer\nfrom layerprobe.cli.options import user_command\n"
-        "@user_command\ndef listing():\n    os.fsdecode(b'many/caf\\xe9.wav').encode()\n"
-        "one = typer.Typer()\none.command()(listing)\none()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=script_environment())
+    done = ended(r"os.fsdecode(b'many/caf\xe9.wav').encode()")
     assert done.returncode == 2
     assert done.stderr.startswith(
         "Error: a name near 'many/caf\\udce9.wav' has bytes that are not UTF-8. Rename the file"

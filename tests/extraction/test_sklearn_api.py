@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import pytest
 import soundfile
 from helpers.audio_bytes import with_number
 from helpers.voices import voice, write_table
+from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
@@ -130,6 +132,17 @@ def test_a_clone_uses_the_same_loaded_encoder_and_a_pickle_names_the_others(corp
     assert len(stored) < 10_000
     np.testing.assert_array_equal(pickle.loads(stored).transform(paths), loaded.transform(paths))
     np.testing.assert_array_equal(pickle.loads(stored).get_feature_names_out(), loaded.get_feature_names_out())
+
+
+def test_a_pickle_whose_folder_has_other_weights_by_now_is_refused(corpus, folders, tmp_path):
+    paths, folder = corpus.table["path"].tolist()[:2], shutil.copytree(folders["hubert"], tmp_path / "model")
+    named = LayerEmbedder(str(folder), 0, device="cpu").fit(paths)
+    again = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(named))))
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: 2 * values for name, values in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    for read in (again.transform, again.get_feature_names_out):
+        with pytest.raises(InputError, match=rf"^{folder} has other weights than when this was fitted\. Fit it again"):
+            read(paths)
 
 
 def test_features_are_named_by_layer_and_pooling(corpus, encoder):

@@ -18,6 +18,7 @@ from helpers.foreign import FOREIGN
 from helpers.planted import DIM, N, manifest_of, quick, store
 
 from layerprobe.analysis.statistics.word_error_rate import read_word_errors
+from layerprobe.analysis.study import study
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.lease import leased_folder
 from layerprobe.probe.progress import LogProgress
@@ -137,6 +138,31 @@ def test_a_folder_without_a_plan_is_unfinished_or_no_run(folder, tmp_path):
     (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match=r"is no run folder: it has no plan\.toml\. Make one with layerprobe sweep\.$"):
         read_run(tmp_path / "other")
+
+
+def test_a_folder_that_holds_another_run_by_now_is_refused(folder, runs):
+    """A report of one run would state the scores of the other."""
+    run = read_run(folder)
+    shutil.rmtree(folder)
+    shutil.copytree(runs[1].path, folder)
+    message = rf"^{folder} was replaced by another run \({runs[1].fingerprint}, not {runs[0].fingerprint}\)"
+    for read in (
+        study,
+        lambda r: read_predictions(folder, r.fingerprint),
+        lambda r: read_word_errors(folder, r.fingerprint),
+    ):
+        with pytest.raises(InputError, match=message):
+            read(run)
+
+
+@pytest.mark.parametrize("missing", ["plan.toml", "scores.csv"])
+def test_a_run_that_is_being_written_is_named_as_such(folder, missing):
+    (folder / missing).unlink()
+    with (
+        leased_folder(folder),
+        pytest.raises(InputError, match=rf"^{folder} is being written by another process\. Wait"),
+    ):
+        read_run(folder)
 
 
 # writing
