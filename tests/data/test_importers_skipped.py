@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.command_line import run as command
-from helpers.corpus_trees import crema_d, emo_db, emobox, iemocap, msp_improv, msp_podcast, ravdess, write
+from helpers.corpus_trees import (
+    audformat_database,
+    crema_d,
+    emo_db,
+    emobox,
+    iemocap,
+    msp_improv,
+    msp_podcast,
+    ravdess,
+    write,
+)
+from helpers.foreign import FOREIGN
 
 from layerprobe.probe.data.importers.registry import import_corpus
 from layerprobe.probe.exceptions import InputError
@@ -32,9 +44,7 @@ def test_ravdess_counts_the_copy_of_a_tree_inside_itself(tmp_path):
 def test_ravdess_refuses_a_file_in_the_folder_of_another_actor(tmp_path, folder):
     root = ravdess(tmp_path)
     write(root / folder / "03-01-03-01-01-01-01.wav")
-    with pytest.raises(
-        InputError, match=r"is in the folder of actor 2, and its name ends in actor 1, so its speaker is"
-    ):
+    with pytest.raises(InputError, match=r"is in (Actor_02|actor-2), and its name states actor 1, so its speaker is"):
         import_corpus("ravdess", root)
 
 
@@ -119,6 +129,16 @@ def test_iemocap_refuses_a_turn_or_audio_of_another_session_and_a_turn_that_is_t
     folder = evaluation(iemocap(tmp_path / "d"), "Ses01F_impro01_M003", "Ses01F_impro01_X003")
     with pytest.raises(InputError, match="Ses01F_impro01_X003 is no turn"):
         import_corpus("iemocap", folder)
+
+
+@pytest.mark.parametrize("change", [str.lower, str.upper])
+def test_iemocap_is_found_with_names_in_any_case(tmp_path, change):
+    expected = import_corpus("iemocap", iemocap(tmp_path / "a")).table.drop(columns="path")
+    folder = iemocap(tmp_path / "b")
+    for path in sorted(folder.rglob("*"), key=lambda p: -len(p.parts)):
+        if change is str.lower or path.suffix != ".txt" or path.parent.name != "transcriptions":
+            path.rename(path.with_name(change(path.name)))
+    assert import_corpus("iemocap", folder).table.drop(columns="path").equals(expected)
 
 
 def test_iemocap_finds_audio_in_capitals_and_counts_missing_transcripts(tmp_path):
@@ -264,9 +284,69 @@ def test_emobox_counts_file_names_without_a_speaker(tmp_path):
         "1 file names do not contain the speaker; each of them counts as one"
         in import_corpus("emobox", folder).warnings
     )
-    train.write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="is not text in UTF-8"):
+    train.write_bytes(b"\xff")
+    with pytest.raises(InputError, match="is not UTF-8"):
         import_corpus("emobox", folder)
+
+
+def test_emobox_counts_recordings_without_an_emotion(tmp_path):
+    folder = emobox(tmp_path)
+    train = next(folder.glob("fold_1/*train*.jsonl"))
+    first, *rest = train.read_text().splitlines()
+    for empty in (None, " "):
+        train.write_text("\n".join([json.dumps(json.loads(first) | {"emo": empty}), *rest]))
+        found = import_corpus("emobox", folder)
+        assert found.dropped == {"listed without an emotion": 1}
+        assert found.header.nominal["emotion"].classes == tuple(sorted(set(found.table["emotion"])))
+        assert "None" not in set(found.table["emotion"])
+
+
+# All
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize(
+    ("corpus", "make", "name"),
+    [
+        ("iemocap", iemocap, "Session2/dialog/EmoEvaluation/Ses02F_impro01.txt"),
+        ("msp-improv", msp_improv, "Evalution.txt"),
+        ("msp-podcast", msp_podcast, "Labels/labels_concensus.csv"),
+        ("msp-podcast", msp_podcast, "Speaker_ids.txt"),
+        ("msp-podcast", msp_podcast, "Partitions.txt"),
+        ("crema-d", crema_d, "VideoDemographics.csv"),
+        ("emobox", emobox, "fold_1/emodb_train_fold_1.jsonl"),
+        ("audformat", audformat_database, "db.yaml"),
+        ("audformat", audformat_database, "db.emotion.dev.csv"),
+    ],
+)
+def test_what_stands_in_place_of_a_label_file_is_named(tmp_path, corpus, make, name, kind):
+    folder = make(tmp_path, "1.6") if make is msp_podcast else make(tmp_path)
+    content, _ = FOREIGN[kind]
+    assert (folder / name).exists()
+    (folder / name).write_bytes(content)
+    stated = {"pointer": "a git-lfs pointer", "page": "a web page", "zeros": "zeros alone", "empty": "empty"}[kind]
+    with pytest.raises(InputError, match=f"{Path(name).name} is no label file: it .*{stated}"):
+        import_corpus(corpus, folder)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "make"),
+    [("iemocap", iemocap), ("msp-improv", msp_improv), ("msp-podcast", lambda p: msp_podcast(p, "1.11")),
+     ("emobox", emobox), ("audformat", audformat_database)],
+)  # fmt: skip
+def test_pointers_to_audio_that_was_not_fetched_are_refused(tmp_path, corpus, make):
+    folder = make(tmp_path)
+    for path in tmp_path.rglob("*.wav"):
+        path.write_bytes(FOREIGN["pointer"][0])
+    with pytest.raises(InputError, match=r"is a git-lfs pointer, not audio of .*, as are \d+ more\. Fetch the audio"):
+        import_corpus(corpus, folder)
+
+
+def test_folders_above_the_corpus_state_no_session(tmp_path):
+    folder = msp_improv(tmp_path / "session6")
+    clip = next(folder.rglob("MSP-IMPROV-S03S-F02-S-MF01.wav"))
+    clip.rename(folder / clip.name)
+    assert len(import_corpus("msp-improv", folder).table) == 5
 
 
 # The command line

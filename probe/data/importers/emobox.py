@@ -48,7 +48,10 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
     listed: dict[str, str] = {}  # split and emotion by key
     parts: dict[Path, str] = {}  # split by audio file
     for split, path, entry in ((s, p, e) for s, paths in files.items() for p in paths for e in _lines(p)):
-        name, emotion = str(entry["key"]), str(entry["emo"])
+        name, emotion = str(entry["key"]), "" if entry["emo"] is None else str(entry["emo"]).strip()
+        if not emotion:
+            dropped["listed without an emotion"] += 1
+            continue
         if name in listed:
             if listed[name] != f"{split} {emotion}":
                 raise InputError(f"{path}: {name} is listed as {split} {emotion}, and before as {listed[name]}.")
