@@ -47,11 +47,8 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
     dropped = Counter[str]()
     listed: dict[str, str] = {}  # split and emotion by key
     parts: dict[Path, str] = {}  # split by audio file
-    for split, path, entry in ((s, p, e) for s, paths in files.items() for p in paths for e in _lines(p)):
-        name, emotion = str(entry["key"]), "" if entry["emo"] is None else str(entry["emo"]).strip()
-        if not emotion:
-            dropped["listed without an emotion"] += 1
-            continue
+    for split, path, entry in ((s, p, e) for s, paths in files.items() for p in paths for e in _lines(p, dropped)):
+        name, emotion = str(entry["key"]), str(entry["emo"])
         if name in listed:
             if listed[name] != f"{split} {emotion}":
                 raise InputError(f"{path}: {name} is listed as {split} {emotion}, and before as {listed[name]}.")
@@ -96,7 +93,12 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
     return Imported(table, header, +dropped, warnings)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path, dropped: Counter[str]) -> list[dict[str, Any]]:
+    """Return the recordings that a file lists with an emotion; the others are counted in ``dropped``.
+
+    Raises:
+        InputError: if a line is not in the format of EmoBox
+    """
     entries = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
@@ -105,7 +107,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
                 entry["key"], entry["wav"], entry["emo"]
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{path}, line {number} is not in the format of EmoBox: {error}.") from error
-            entries.append(entry)
+            if entry["emo"] is None or not str(entry["emo"]).strip():
+                dropped["listed without an emotion"] += 1
+            else:
+                entries.append(entry)
     return entries
 
 
