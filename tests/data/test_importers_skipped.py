@@ -310,7 +310,7 @@ def test_emobox_counts_recordings_without_an_emotion(tmp_path):
     [
         ("iemocap", iemocap, "Session2/dialog/EmoEvaluation/Ses02F_impro01.txt"),
         ("msp-improv", msp_improv, "Evalution.txt"),
-        ("msp-podcast", msp_podcast, "Labels/*.csv"),
+        ("msp-podcast", msp_podcast, "[Ll]abel*/*con[cs]en[cs]us.csv"),
         ("msp-podcast", msp_podcast, "Speaker_ids.txt"),
         ("msp-podcast", msp_podcast, "Partitions.txt"),
         ("crema-d", crema_d, "VideoDemographics.csv"),
@@ -322,7 +322,7 @@ def test_emobox_counts_recordings_without_an_emotion(tmp_path):
 def test_what_stands_in_place_of_a_label_file_is_named(tmp_path, corpus, make, name, kind):
     folder = make(tmp_path, "1.6") if make is msp_podcast else make(tmp_path)
     content, _ = FOREIGN[kind]
-    path = next(p for p in sorted(folder.glob(name)) if "detailed" not in p.name)
+    path = next(folder.glob(name))
     path.write_bytes(content)
     stated = {"pointer": "a git-lfs pointer", "page": "a web page", "zeros": "zeros alone", "empty": "empty"}[kind]
     with pytest.raises(InputError, match=f"{path.name} is no label file: it .*{stated}"):
