@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprobe.probe.data.manifest.dialect import UTF_16, decode_text
+from layerprobe.probe.data.manifest.dialect import decode_text
 from layerprobe.probe.data.manifest.file_kind import no_table
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.exceptions import InputError
@@ -105,13 +105,7 @@ def _read_text(path: Path) -> str:
     fault = no_table(path) if path.stat().st_size else ""  # the transcript of an utterance can be empty
     if fault:
         raise InputError(f"{path} is no transcript: {fault}.")
-    raw = path.read_bytes()
-    try:
-        return decode_text(path, raw)[0]
-    except InputError:
-        if raw.startswith(UTF_16) or b"\0" in raw:
-            raise
-        return raw.decode("latin-1")  # as some of IEMOCAP's files are
+    return decode_text(path, path.read_bytes(), latin_1=True)[0]  # as some of IEMOCAP's files are
 
 
 def _add(texts: dict[str, str], name: str, text: str, path: Path) -> None:

@@ -117,6 +117,16 @@ def test_the_class_of_several_raters_is_that_of_most_and_ties_are_empty(tmp_path
     assert any("1 without a majority are left empty" in w for w in found.warnings)
 
 
+def test_models_among_raters_have_columns_and_no_vote(tmp_path):
+    db = raters_alone()
+    db.raters["model"] = audformat.Rater("machine")
+    add(db, "arousal", "model", [7.0] * 6, scheme_id="arousal", rater_id="model")
+    table, found = imported(db, tmp_path)
+    assert table["arousal"].tolist() == [1.5, 2, 6.5, 4.5, 4, 3]
+    assert table["arousal_r1"].tolist() == [7.0] * 6
+    assert "arousal is the mean of 2 raters, without the model model" in found.warnings
+
+
 def test_ratings_in_a_misc_table_of_files_and_raters_are_read(tmp_path):
     db = new()
     db.schemes["valence"] = audformat.Scheme("float", minimum=1, maximum=5)

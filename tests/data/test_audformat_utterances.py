@@ -29,7 +29,6 @@ from layerprobe.probe.data.importers.registry import import_corpus
 from layerprobe.probe.exceptions import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # audformat's own calls of pandas
-COLUMNS = {"speaker": "speaker_id", "transcription": "transcript"}
 
 
 def test_splits_are_those_of_the_tables_or_a_column_with_the_reason(tmp_path):
@@ -168,9 +167,31 @@ def test_files_of_one_name_in_two_folders_have_ids_of_their_own(tmp_path):
     assert sorted(table["utterance_id"]) == sorted(files)
 
 
+def test_a_segment_and_a_file_named_like_it_have_ids_of_their_own(tmp_path):
+    db = new()
+    db.schemes["emotion"] = audformat.Scheme(labels=CLASSES)
+    add(db, "segments", "emotion", EMOTIONS[:2], spans(["a.wav"]), scheme_id="emotion")
+    add(db, "files", "emotion", EMOTIONS[2:3], audformat.filewise_index(["a_1.wav"]), scheme_id="emotion")
+    table, _ = imported(db, tmp_path)
+    assert sorted(table["utterance_id"]) == ["a.wav_1", "a_0", "a_1.wav_0"]
+
+
+def test_spellings_of_unknown_are_no_speakers(tmp_path):
+    db = new()
+    db.schemes["emotion"] = audformat.Scheme(labels=CLASSES)
+    add(db, "emotion", "emotion", EMOTIONS, scheme_id="emotion")
+    add(db, "files", "speaker", ["unknown", "N/A", "s1", "s1 ", "s2", "-"])
+    found = import_corpus("audformat", save(db, tmp_path / "db"))
+    assert "3 utterances without a speaker; each counts as a speaker of its own" in found.warnings
+    assert found.summary() == "6 utterances of 2 speakers written, 3 of them of unknown speakers; none skipped."
+
+
 def test_a_broken_database_is_refused_in_one_sentence(tmp_path):
     root = save(emodb(), tmp_path / "db")
     (root / "db.files.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(InputError, match=r"db\.files\.parquet is no label file: it is a git-lfs pointer"):
+        import_corpus("audformat", root)
+    (root / "db.files.parquet").write_bytes(b"PAR1 and PAR1")
     with pytest.raises(InputError, match=r"audformat can't read the database .* \(Arrow"):
         import_corpus("audformat", root)
     (root / "db.yaml").write_text("[")

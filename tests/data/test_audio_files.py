@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from helpers.audio_bytes import with_flac_total
 from helpers.corpus_trees import write
 
 from layerprobe.probe.data.importers.audio_files import audio_files_below
@@ -69,10 +70,7 @@ def test_the_duration_of_a_segment_is_that_of_its_span(tmp_path):
 
 def test_a_length_that_a_header_does_not_state_is_counted(tmp_path):
     soundfile.write(tmp_path / "x.flac", np.zeros(16_000), 16_000)
-    content = bytearray((tmp_path / "x.flac").read_bytes())
-    content[21] &= 0xF0  # of STREAMINFO: 36 bits, the number of samples, where 0 is for unknown
-    content[22:26] = bytes(4)
-    (tmp_path / "x.flac").write_bytes(content)
+    with_flac_total(tmp_path / "x.flac", 0)
     assert soundfile.info(tmp_path / "x.flac").duration > 1e9  # hours, in which a corpus was forecast
     found = with_durations(
         Imported(pd.DataFrame({"path": [str(tmp_path / "x.flac")]}), Header("x")), progress=NullProgress()

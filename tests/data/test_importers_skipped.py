@@ -7,7 +7,16 @@ import json
 import numpy as np
 import pytest
 from helpers.command_line import run as command
-from helpers.corpus_trees import crema_d, emo_db, emobox, iemocap, msp_improv, msp_podcast, ravdess, write
+from helpers.corpus_trees import (
+    crema_d,
+    emo_db,
+    emobox,
+    iemocap,
+    msp_improv,
+    msp_podcast,
+    ravdess,
+    write,
+)
 
 from layerprobe.probe.data.importers.registry import import_corpus
 from layerprobe.probe.exceptions import InputError
@@ -32,9 +41,7 @@ def test_ravdess_counts_the_copy_of_a_tree_inside_itself(tmp_path):
 def test_ravdess_refuses_a_file_in_the_folder_of_another_actor(tmp_path, folder):
     root = ravdess(tmp_path)
     write(root / folder / "03-01-03-01-01-01-01.wav")
-    with pytest.raises(
-        InputError, match=r"is in the folder of actor 2, and its name ends in actor 1, so its speaker is"
-    ):
+    with pytest.raises(InputError, match=r"is in (Actor_02|actor-2), and its name states actor 1, so its speaker is"):
         import_corpus("ravdess", root)
 
 
@@ -119,6 +126,16 @@ def test_iemocap_refuses_a_turn_or_audio_of_another_session_and_a_turn_that_is_t
     folder = evaluation(iemocap(tmp_path / "d"), "Ses01F_impro01_M003", "Ses01F_impro01_X003")
     with pytest.raises(InputError, match="Ses01F_impro01_X003 is no turn"):
         import_corpus("iemocap", folder)
+
+
+@pytest.mark.parametrize("change", [str.lower, str.upper])
+def test_iemocap_is_found_with_names_in_any_case(tmp_path, change):
+    expected = import_corpus("iemocap", iemocap(tmp_path / "a")).table.drop(columns="path")
+    folder = iemocap(tmp_path / "b")
+    for path in sorted(folder.rglob("*"), key=lambda p: -len(p.parts)):
+        if change is str.lower or path.suffix != ".txt" or path.parent.name != "transcriptions":
+            path.rename(path.with_name(change(path.name)))
+    assert import_corpus("iemocap", folder).table.drop(columns="path").equals(expected)
 
 
 def test_iemocap_finds_audio_in_capitals_and_counts_missing_transcripts(tmp_path):
@@ -264,9 +281,31 @@ def test_emobox_counts_file_names_without_a_speaker(tmp_path):
         "1 file names do not contain the speaker; each of them counts as one"
         in import_corpus("emobox", folder).warnings
     )
-    train.write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="is not text in UTF-8"):
+    train.write_bytes(b"\xff")
+    with pytest.raises(InputError, match="is not UTF-8"):
         import_corpus("emobox", folder)
+
+
+def test_emobox_counts_recordings_without_an_emotion(tmp_path):
+    folder = emobox(tmp_path)
+    train = next(folder.glob("fold_1/*train*.jsonl"))
+    first, *rest = train.read_text().splitlines()
+    for empty in (None, " "):
+        train.write_text("\n".join([json.dumps(json.loads(first) | {"emo": empty}), *rest]))
+        found = import_corpus("emobox", folder)
+        assert found.dropped == {"listed without an emotion": 1}
+        assert found.header.nominal["emotion"].classes == tuple(sorted(set(found.table["emotion"])))
+        assert "None" not in set(found.table["emotion"])
+
+
+# All
+
+
+def test_folders_above_the_corpus_state_no_session(tmp_path):
+    folder = msp_improv(tmp_path / "session6")
+    clip = next(folder.rglob("MSP-IMPROV-S03S-F02-S-MF01.wav"))
+    clip.rename(folder / clip.name)
+    assert len(import_corpus("msp-improv", folder).table) == 5
 
 
 # The command line

@@ -12,10 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from layerprobe.probe.data.importers.audio_files import audio_files_below
+from layerprobe.probe.data.importers.audio_files import audio_files_below, check_folder_number
 from layerprobe.probe.data.importers.base import (
     Imported,
-    check_no_lfs_pointers,
     compare_with_published,
     find_entry,
     read_text,
@@ -53,7 +52,7 @@ def import_crema_d(folder: Path) -> Imported:
     """Read CREMA-D (Cao et al., 2014).
 
     Raises:
-        InputError: if the folder is another corpus', or its audio was not fetched
+        InputError: if the folder is another corpus'
     """
     audio = find_entry(folder, "AudioWAV")
     if audio is None:
@@ -114,7 +113,7 @@ def import_ravdess(folder: Path) -> Imported:
         if m["channel"] != "01":
             dropped["sung"] += 1
             return {}
-        _check_actor(path, int(m["actor"]))
+        check_folder_number(path, folder, RAVDESS_FOLDER, int(m["actor"]), "actor")
         return {
             "utterance_id": name,
             "speaker_id": f"Actor_{m['actor']}",
@@ -171,7 +170,6 @@ def _make_table(
     a name that is not the corpus'.
     """
     files = audio_files_below(audio)
-    check_no_lfs_pointers(files.paths.values(), corpus)
     dropped.update(files.skipped)
     rows = []
     for name, path in files.paths.items():
@@ -185,20 +183,6 @@ def _make_table(
     return tidy(pd.DataFrame(rows))
 
 
-def _check_actor(path: Path, actor: int) -> None:
-    """Check that the actor in a file's name is that of its folder.
-
-    Raises:
-        InputError: if the nearest folder ``Actor_NN`` is another's
-    """
-    named = next((m for part in reversed(path.parts[:-1]) if (m := RAVDESS_FOLDER.match(part))), None)
-    if named is not None and int(named[1]) != actor:
-        raise InputError(
-            f"{path} is in the folder of actor {int(named[1])}, and its name ends in actor {actor}, so its speaker is "
-            "uncertain. Move it to its actor, or remove it."
-        )
-
-
 def _header(corpus: str, version: str, licence: str, classes: tuple[str, ...]) -> Header:
     nominal = {"emotion": Nominal(classes, "emotion that the actor was instructed to express")}
     return Header(corpus, version, licence, {}, notes=f"{NO_RATINGS[0].upper()}{NO_RATINGS[1:]}.", nominal=nominal)
@@ -209,7 +193,7 @@ def _demographics(folder: Path) -> dict[str, str]:
     path = find_entry(folder, "VideoDemographics.csv")
     if path is None:
         return {}
-    rows = list(csv.DictReader(io.StringIO(read_text(path, "utf-8-sig", "latin-1"))))
+    rows = list(csv.DictReader(io.StringIO(read_text(path, latin_1=True))))
     missing = [c for c in ("ActorID", "Sex") if not rows or c not in rows[0]]
     if missing:
         raise InputError(f"{path} has no column {missing[0]}. Download it again, or remove it.")

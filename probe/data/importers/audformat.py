@@ -23,7 +23,6 @@ from layerprobe.probe.data.importers.audformat_annotations import (
     RATED,
     SPEAKER,
     SPLIT,
-    SPLITS,
     START,
     TRANSCRIPTION,
     Annotations,
@@ -39,9 +38,10 @@ from layerprobe.probe.data.importers.audformat_raters import (
 )
 from layerprobe.probe.data.importers.audformat_unmapped import unmapped_labels
 from layerprobe.probe.data.importers.audio_files import HIDDEN, walk_audio
-from layerprobe.probe.data.importers.base import Imported, counted, tidy
+from layerprobe.probe.data.importers.base import SPLITS, Imported, counted, split_named, tidy
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Header, Nominal, Target
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.identities import is_unknown, normalise_names
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 WHOLE = (0.0, float("inf"))  # start and end of a whole file
@@ -215,7 +215,7 @@ def _splits(keys: pd.MultiIndex, annotations: Annotations) -> tuple[dict[str, li
     for annotation in annotations.named(SPLIT):
         for key, value in annotation.values.items():
             if value != "":
-                parts.setdefault(key, set()).add(SPLITS.get(value.lower(), value))
+                parts.setdefault(key, set()).add(split_named(value) or value)
     if not parts:
         return {}, []
     found = [parts.get(key) or parts.get((key[0], *WHOLE)) or set() for key in keys]
@@ -249,8 +249,9 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     name = plain.where(~plain.isin(clashes.index[clashes > 1]), files)
     numbers = table.groupby(FILE).cumcount().astype(str)
     whole = table[END] == WHOLE[1]
+    ids = name.where(~name.duplicated(keep=False), name + "_" + numbers)
     table = table.assign(
-        utterance_id=name.where(~name.duplicated(keep=False), name + "_" + numbers),
+        utterance_id=ids.where(~ids.duplicated(keep=False), files + "_" + numbers),  # a_1.wav and a.wav's second
         start=table[START].where(~whole | (table[START] > 0)),
         end=table[END].where(~whole),
         speaker_id=table[SPEAKER].replace("", UNKNOWN_SPEAKER) if SPEAKER in table else UNKNOWN_SPEAKER,
@@ -290,7 +291,7 @@ def _present(table: pd.DataFrame, annotations: Annotations, folder: Path) -> tup
 
 def _on_speakers(table: pd.DataFrame, annotations: Annotations) -> list[str]:
     """Return a clause on unknown speakers, with where they were looked for."""
-    n_unknown = int((table["speaker_id"] == UNKNOWN_SPEAKER).sum())
+    n_unknown = sum(map(is_unknown, normalise_names(table["speaker_id"])))
     if not n_unknown:
         return []
     if annotations.named(SPEAKER):

@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from layerprobe.probe.data.importers.base import split_named
+
 SPEAKER, GENDER, TRANSCRIPTION, EMOTION, SPLIT = "speaker", "gender", "transcription", "emotion", "split"
 RATED = ("arousal", "valence", "dominance")
 ROLES = {  # what a scheme, a column or a field of labels of this name holds
@@ -28,11 +30,6 @@ FILE, START, END = "file", "start", "end"
 KEYS = [FILE, START, END]
 TEXT_FIELDS = ("name", "label", "category", "word", "sentence")  # of labels that are codes
 RATER_LEVELS = ("rater", "rater_id", "annotator", "worker")  # in the index of a misc table, next to files
-SPLITS = {
-    "train": "train", "dev": "development", "devel": "development", "development": "development",
-    "val": "development", "valid": "development", "validation": "development",
-    "test": "test", "test1": "test1", "test2": "test2", "test3": "test3",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,7 @@ class Annotation:
     values: pd.Series[str]  # '' where empty; index: file, start and end in seconds, which is infinite for the file's
     scheme: Any  # audformat's, which limits the values; None where there is none
     labels: tuple[str, ...]  # texts that the scheme allows; () where any
+    is_machine: bool = False  # whether the rater is a model
 
     @property
     def description(self) -> str:
@@ -143,8 +141,8 @@ def _split_of(database: Any, table: Any, table_id: str) -> str:
     """Return the part of the split that a table states, else the one part of its name that is one."""
     if table.split_id:
         kind = str(database.splits[table.split_id].type)
-        return SPLITS.get(str(table.split_id).lower(), SPLITS.get(kind, ""))
-    parts = {SPLITS[part] for part in re.split(r"[.\-]", table_id.lower()) if part in SPLITS}
+        return split_named(str(table.split_id)) or split_named(kind)
+    parts = {split for part in re.split(r"[.\-]", table_id) if (split := split_named(part))}
     return parts.pop() if len(parts) == 1 else ""
 
 
@@ -177,6 +175,8 @@ def _read_column(
         if name == SPEAKER and not _one_to_one(texts):
             texts = {}
         direct = Annotation(name, source, rater, _decoded(codes, texts), scheme, _allowed(database, scheme, texts))
+    if rater and rater == column.rater_id and rater in database.raters:
+        direct = replace(direct, is_machine=str(database.raters[rater].type) == "machine")
     values = [(f, codes.map(f.mapping).fillna("")) for f in fields]
     return [direct, *(Annotation(f.name, f"{source} ({f.name})", "", v, f.scheme, f.labels) for f, v in values)]
 

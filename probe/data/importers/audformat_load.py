@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from layerprobe.probe.data.importers.base import check_label_file
 from layerprobe.probe.exceptions import InputError
 
 STORED = (".parquet", ".csv")  # formats of tables that hold data alone
@@ -32,6 +33,9 @@ def load_database(folder: Path) -> Any:
     header = folder / "db.yaml"
     if not header.exists():
         raise InputError(f"{folder} is no audformat database: it has no db.yaml.")
+    stored = [p for ending in STORED for p in sorted(folder.glob(f"db.*{ending}"))]
+    for path in (header, *stored):
+        check_label_file(path)
     try:
         yaml.safe_load(header.read_text(encoding="utf-8"))
     except yaml.constructor.ConstructorError as error:
@@ -46,7 +50,7 @@ def load_database(folder: Path) -> Any:
             "audformat: database.save(FOLDER, storage_format='parquet')."
         )
     with tempfile.TemporaryDirectory() as scratch:
-        for path in [header, *(p for ending in STORED for p in folder.glob(f"db.*{ending}"))] if pickles else []:
+        for path in (header, *stored) if pickles else ():
             (Path(scratch) / path.name).symlink_to(path.absolute())
         try:
             database = audformat.Database.load(scratch if pickles else str(folder), load_data=False)

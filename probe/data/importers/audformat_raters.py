@@ -40,7 +40,8 @@ def join(annotations: Sequence[Annotation], name: str) -> Joined:
     """Join the annotations of one name.
 
     The consensus is what no single rater annotated, such as a column ``gold_standard``. Where there is none and there
-    are several raters, it is the mean of their numbers, or the class that most of them chose ('' for a tie).
+    are several raters, it is the mean of their numbers, or the class that most of them chose ('' for a tie); models
+    count where no person rated.
 
     Raises:
         AnnotationConflictError: if two columns, neither of which is another rater's, differ
@@ -57,8 +58,11 @@ def join(annotations: Sequence[Annotation], name: str) -> Joined:
         consensus = _merged(by_rater[""], name)
     else:
         numeric = name != EMOTION and all(map(_are_numbers, annotations))
-        consensus, remark = _mean(raters, name) if numeric else _majority(raters, name)
-        remarks.append(remark)
+        models = [r for r in raters if all(a.is_machine for a in by_rater[r])]
+        people = {r: values for r, values in raters.items() if r not in models} or raters
+        consensus, remark = _mean(people, name) if numeric else _majority(people, name)
+        left_out = f", without the model{'s' * (len(models) > 1)} {', '.join(models)}"
+        remarks.append(remark + left_out * (len(people) < len(raters)))
     return Joined(name, consensus, raters, tuple(remarks), tuple(annotations))
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import filecmp
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerprobe.probe.data.manifest.validate import AUDIO_ENDINGS
 from layerprobe.probe.exceptions import InputError
 
-AUDIO_ENDINGS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".opus")
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".flv")
 HIDDEN = "hidden file"
 
@@ -79,10 +80,32 @@ def walk_audio(folder: Path) -> Iterator[tuple[Path, str]]:
         hidden = any(part == "__MACOSX" or part.startswith(".") for part in inside)
         for name in sorted(files):
             ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - as above
-            if ending in AUDIO_ENDINGS:
-                yield Path(root, name), HIDDEN if hidden or name.startswith(".") else ""
-            elif ending in VIDEO_ENDINGS:
+            if ending in VIDEO_ENDINGS:
                 yield Path(root, name), "video"
+            elif ending in AUDIO_ENDINGS:
+                yield Path(root, name), HIDDEN if hidden or name.startswith(".") else ""
+
+
+def check_folder_number(path: Path, corpus: Path, folder: re.Pattern[str], number: int, noun: str) -> None:
+    """Check that the number in the name of a file's folder is that in its own name.
+
+    Args:
+        path: of the file
+        corpus: folder of the corpus, above which no folder is looked at
+        folder: pattern of the folder's name, with the number as its group; the nearest one is compared
+        number: in the file's name
+        noun: what the number is of, such as session
+
+    Raises:
+        InputError: if the numbers differ
+    """
+    parts = path.relative_to(corpus).parts[:-1]
+    found = next((m for part in reversed(parts) if (m := folder.match(part))), None)
+    if found is not None and int(found[1]) != number:
+        raise InputError(
+            f"{path} is in {found[0]}, and its name states {noun} {number}, so its speaker is uncertain. Move it to "
+            f"the folder of its {noun}, or remove it."
+        )
 
 
 def _check_copy(first: Path, second: Path) -> None:

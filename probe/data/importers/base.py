@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from layerprobe.probe.data.manifest.dialect import decode_text
+from layerprobe.probe.data.manifest.file_kind import no_table
 from layerprobe.probe.data.manifest.schema import Header, Target, rater_columns
 from layerprobe.probe.data.manifest.write import relative_paths, write_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.foreign_files import LFS_POINTER
-from layerprobe.probe.splits import UNKNOWN_SPEAKER
+from layerprobe.probe.identities import is_unknown, normalise_names
 
 SAM = {  # self-assessment manikins (Bradley and Lang, 1994), in their order in most papers
     "arousal": "very calm to very active",
@@ -21,6 +24,11 @@ SAM = {  # self-assessment manikins (Bradley and Lang, 1994), in their order in 
     "dominance": "very weak to very strong",
 }
 GENDERS = {"M": "male", "F": "female"}
+SPLITS = {  # by their spellings in corpora
+    "train": "train", "dev": "development", "devel": "development", "development": "development",
+    "val": "development", "valid": "development", "validation": "development",
+    "test": "test", "test1": "test1", "test2": "test2", "test3": "test3",
+}  # fmt: skip
 ROUNDING = 1e-9  # of the scale; a rating that is outside by less was rounded
 LFS_POINTER_BYTES = 200  # the pointer to a large file that git has not fetched is smaller, audio is not
 
@@ -36,12 +44,10 @@ class Imported:
 
     def summary(self) -> str:
         """Return one sentence: how many utterances of how many speakers, and what was skipped for which reason."""
-        speakers = self.table["speaker_id"]
-        n_unknown = int((speakers == UNKNOWN_SPEAKER).sum())
-        written = (
-            f"{counted(len(self.table), 'utterance')} of "
-            f"{counted(speakers[speakers != UNKNOWN_SPEAKER].nunique(), 'speaker')} written"
-        )
+        speakers = normalise_names(self.table["speaker_id"])
+        known = [speaker for speaker in speakers if not is_unknown(speaker)]
+        n_unknown = len(speakers) - len(known)
+        written = f"{counted(len(speakers), 'utterance')} of {counted(len(set(known)), 'speaker')} written"
         if n_unknown:
             written += f", {n_unknown:,} of them of unknown speakers"
         reasons = +self.dropped
@@ -51,11 +57,19 @@ class Imported:
         return f"{written}; {reasons.total():,} skipped: {listed}."
 
 
-def find_entry(folder: Path, name: str) -> Path | None:
-    """Return the entry of a folder with that name, whatever its case; None if there is none."""
-    if not folder.is_dir():
-        return None
-    return next((p for p in sorted(folder.iterdir()) if p.name.lower() == name.lower()), None)
+def find_entry(folder: Path, *names: str) -> Path | None:
+    """Return the entry of a folder with that name, in any case; None if there is none.
+
+    With several names, each is looked for in the folder of the one before.
+    """
+    found = folder
+    for name in names:
+        entries = sorted(found.iterdir()) if found.is_dir() else []
+        entry = next((p for p in entries if p.name.lower() == name.lower()), None)
+        if entry is None:
+            return None
+        found = entry
+    return found
 
 
 def check_no_lfs_pointers(paths: Iterable[Path], corpus: str) -> None:
@@ -68,9 +82,9 @@ def check_no_lfs_pointers(paths: Iterable[Path], corpus: str) -> None:
         path for path in paths if path.stat().st_size < LFS_POINTER_BYTES and path.read_bytes().startswith(LFS_POINTER)
     ]
     if found:
+        others = f", as are {len(found) - 1:,} more" if len(found) > 1 else ""
         raise InputError(
-            f"{found[0]} is a git-lfs pointer, not audio of {corpus}, as are {len(found) - 1} other files. Fetch "
-            "them: git lfs pull."
+            f"{found[0]} is a git-lfs pointer, not audio of {corpus}{others}. Fetch the audio: git lfs pull."
         )
 
 
@@ -137,19 +151,34 @@ def without_impossible_ratings(imported: Imported) -> Imported:
     return replace(imported, table=table, warnings=[*imported.warnings, remark])
 
 
-def read_text(path: Path, *encodings: str) -> str:
-    """Read a label file in the first of these encodings that fits, UTF-8 by default.
+def check_label_file(path: Path) -> None:
+    """Check that a label file is not what stands in its place, such as a git-lfs pointer or a web page.
 
     Raises:
-        InputError: if the file is in none of them
+        InputError: if it is, or is empty
     """
-    content = path.read_bytes()
-    for encoding in encodings or ("utf-8-sig",):
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError as failed:
-            error = failed
-    raise InputError(f"{path} is not text in {' or '.join(encodings or ('UTF-8',))}: {error.reason}.") from error
+    fault = no_table(path)
+    if fault:
+        raise InputError(f"{path} is no label file: {fault}.")
+
+
+def read_text(path: Path, *, latin_1: bool = False) -> str:
+    """Read a label file in a form of Unicode, or in Latin-1 where that is allowed and it is in none.
+
+    Raises:
+        InputError: if the file is not text, or is empty
+    """
+    check_label_file(path)
+    return decode_text(path, path.read_bytes(), latin_1=latin_1)[0]
+
+
+def split_named(name: str) -> str:
+    """Return a manifest's split by a spelling of corpora, '' where it is none.
+
+    >>> split_named("Test 1"), split_named("devel"), split_named("pool")
+    ('test1', 'development', '')
+    """
+    return SPLITS.get(re.sub(r"[\s_-]", "", name.lower()), "")
 
 
 def check_once(names: Iterable[str], where: Path) -> None:

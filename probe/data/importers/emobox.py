@@ -47,7 +47,7 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
     dropped = Counter[str]()
     listed: dict[str, str] = {}  # split and emotion by key
     parts: dict[Path, str] = {}  # split by audio file
-    for split, path, entry in ((s, p, e) for s, paths in files.items() for p in paths for e in _lines(p)):
+    for split, path, entry in ((s, p, e) for s, paths in files.items() for p in paths for e in _lines(p, dropped)):
         name, emotion = str(entry["key"]), str(entry["emo"])
         if name in listed:
             if listed[name] != f"{split} {emotion}":
@@ -93,7 +93,12 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
     return Imported(table, header, +dropped, warnings)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path, dropped: Counter[str]) -> list[dict[str, Any]]:
+    """Return the recordings that a file lists with an emotion; the others are counted in ``dropped``.
+
+    Raises:
+        InputError: if a line is not in the format of EmoBox
+    """
     entries = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
@@ -102,7 +107,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
                 entry["key"], entry["wav"], entry["emo"]
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{path}, line {number} is not in the format of EmoBox: {error}.") from error
-            entries.append(entry)
+            if entry["emo"] is None or not str(entry["emo"]).strip():
+                dropped["listed without an emotion"] += 1
+            else:
+                entries.append(entry)
     return entries
 
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import pandas as pd
 
-from layerprobe.probe.data.importers.audio_files import audio_files_below
+from layerprobe.probe.data.importers.audio_files import audio_files_below, check_folder_number
 from layerprobe.probe.data.importers.base import (
     GENDERS,
     Imported,
     check_once,
     compare_with_published,
+    find_entry,
     numbered_rater_columns,
     rating_scale,
     read_text,
@@ -38,6 +39,7 @@ RATER = re.compile(
     rf"^A-(?P<rater>E\d+):\s*(?:val\s+(?P<valence>{NUMBER})?\s*;)?\s*(?:act\s+(?P<arousal>{NUMBER})?\s*;)?"
     rf"\s*(?:dom\s+(?P<dominance>{NUMBER})?\s*;)?"
 )
+SESSION = re.compile(r"^session(\d+)$", re.IGNORECASE)
 TARGETS = ("arousal", "valence", "dominance")
 CLASSES = {
     "neu": "neutral", "ang": "anger", "hap": "happiness", "sad": "sadness", "exc": "excitement", "fru": "frustration",
@@ -54,7 +56,7 @@ def import_iemocap(folder: Path) -> Imported:
     Raises:
         InputError: if the folder is another corpus', or the evaluations or the audio are missing
     """
-    sessions = sorted(p for p in folder.glob("Session*") if p.is_dir())
+    sessions = sorted(p for p in folder.iterdir() if SESSION.match(p.name) and p.is_dir())
     if not sessions:
         raise InputError(f"{folder} is no IEMOCAP: it has no folders Session1 to Session5.")
     turns: list[dict[str, Any]] = []
@@ -62,20 +64,23 @@ def import_iemocap(folder: Path) -> Imported:
     transcripts: dict[str, str] = {}
     dropped = Counter[str]()
     for session in sessions:
-        files = sorted(p for p in (session / "dialog" / "EmoEvaluation").glob("Ses*.txt"))  # not those below it
+        evaluations = find_entry(session, "dialog", "EmoEvaluation")
+        entries = sorted(evaluations.iterdir()) if evaluations is not None else []  # not those below it
+        files = [p for p in entries if re.match(r"ses.*\.txt$", p.name, re.IGNORECASE)]
         if not files:
             raise InputError(f"{session} has no evaluations in dialog/EmoEvaluation. Unpack the whole release.")
         for file in files:
             turns += _turns(file, ratings, dropped)
-        transcriptions = session / "dialog" / "transcriptions"
-        if transcriptions.is_dir():
+        transcriptions = find_entry(session, "dialog", "transcriptions")
+        if transcriptions is not None:
             transcripts |= read_transcripts(transcriptions).texts
     check_once((turn["utterance_id"] for turn in turns), folder)
-    audio = audio_files_below(*(session / "sentences" for session in sessions))
-    paths = {turn["utterance_id"]: audio.find(turn["utterance_id"]) for turn in turns}
-    kept = [turn for turn in turns if paths[turn["utterance_id"]] is not None]
+    audio = audio_files_below(*filter(None, (find_entry(session, "sentences") for session in sessions)))
+    names = [turn["utterance_id"] for turn in turns]
+    found = {name: path for name in names if (path := audio.find(name)) is not None}
+    kept = [turn for turn in turns if turn["utterance_id"] in found]
     dropped["rated, but audio is missing"] += len(turns) - len(kept)
-    dropped["audio without ratings"] += audio.n_other(set(paths))
+    dropped["audio without ratings"] += audio.n_other(set(names))
     dropped.update(audio.skipped)
     if not kept:
         raise InputError(
@@ -83,7 +88,9 @@ def import_iemocap(folder: Path) -> Imported:
         )
     ids = [turn["utterance_id"] for turn in kept]
     rows: dict[str, Any] = {name: [turn[name] for turn in kept] for name in kept[0]}
-    rows["path"] = [str(_in_session(path, name).absolute()) for name, path in paths.items() if path is not None]
+    for turn in kept:
+        check_folder_number(found[turn["utterance_id"]], folder, SESSION, turn["session"], "session")
+    rows["path"] = [str(found[name].absolute()) for name in ids]
     rows["transcript"] = [transcripts.get(name, "") for name in ids]
     for target in TARGETS:
         rows |= numbered_rater_columns(ratings[target], ids, target)
@@ -119,12 +126,13 @@ def _turns(
         InputError: if a turn is another session's, or has an unknown emotion
     """
     turns, name = [], ""
-    for number, line in enumerate(read_text(file, "utf-8-sig", "latin-1").splitlines(), start=1):
+    for number, line in enumerate(read_text(file, latin_1=True).splitlines(), start=1):
         if m := TURN.match(line):
             name, code = m["name"], m["code"]
             parts = NAME.match(name)
-            if parts is None or name[:5] != file.stem[:5]:
-                raise InputError(f"{file}, line {number}: {name} is no turn of a dialogue of {file.stem[:5]}.")
+            session = file.stem[:5].capitalize()
+            if parts is None or name[:5] != session:
+                raise InputError(f"{file}, line {number}: {name} is no turn of a dialogue of {session}.")
             if code != NO_AGREEMENT and code not in CLASSES:
                 raise InputError(f"{file}: {name} has the emotion {code!r}; known are {', '.join(CLASSES)}.")
             turns.append(
@@ -147,18 +155,3 @@ def _turns(
                 if r[target]:
                     ratings[target][name].append((r["rater"], float(r[target])))
     return turns
-
-
-def _in_session(path: Path, name: str) -> Path:
-    """Return the path of a turn's audio, which must be in the session that its name states.
-
-    Raises:
-        InputError: if it is in another session's folder
-    """
-    folder = next((p for p in reversed(path.parts[:-1]) if re.fullmatch(r"Session\d", p)), None)
-    if folder is not None and int(folder[-1]) != int(name[3:5]):
-        raise InputError(
-            f"{path} is in {folder}, and its name states session {int(name[3:5])}, so its speaker is uncertain. Move "
-            "it to its session, or remove it."
-        )
-    return path

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.importers.audio_files import audio_files_below
+from layerprobe.probe.data.importers.audio_files import audio_files_below, check_folder_number
 from layerprobe.probe.data.importers.base import (
     GENDERS,
     Imported,
@@ -63,18 +63,21 @@ def import_msp_improv(folder: Path) -> Imported:
     if not clips:
         raise InputError(f"{labels} has no line UTD-IMPROV-….avi; …, so it is not the label file of MSP-IMPROV.")
     check_once((clip["utterance_id"] for clip in clips), labels)
-    paths = {clip["utterance_id"]: audio.find(clip["utterance_id"]) for clip in clips}
-    kept = [clip for clip in clips if paths[clip["utterance_id"]] is not None]
+    names = [clip["utterance_id"] for clip in clips]
+    found = {name: path for name in names if (path := audio.find(name)) is not None}
+    kept = [clip for clip in clips if clip["utterance_id"] in found]
     if not kept:
         raise InputError(
             f"{folder}: none of the {len(clips)} rated clips has audio. Unpack the folders session1 to session6."
         )
     dropped["rated, but audio is missing"] += len(clips) - len(kept)
-    dropped["audio without ratings"] += audio.n_other(set(paths))
+    dropped["audio without ratings"] += audio.n_other(set(names))
     dropped.update(audio.skipped)
     ids = [clip["utterance_id"] for clip in kept]
     rows: dict[str, Any] = {name: [clip[name] for clip in kept] for name in kept[0]}
-    rows["path"] = [str(_in_session(path, name).absolute()) for name, path in paths.items() if path is not None]
+    for clip in kept:
+        check_folder_number(found[clip["utterance_id"]], folder, SESSION, clip["pair"], "pair")
+    rows["path"] = [str(found[name].absolute()) for name in ids]
     for target in TARGETS:
         rows |= numbered_rater_columns({n: _average_repeats(r) for n, r in ratings[target].items()}, ids, target)
     table = tidy(pd.DataFrame(rows))
@@ -106,7 +109,7 @@ def _clips(
     clips: list[dict[str, Any]] = []
     ratings: dict[str, dict[str, list[tuple[str, float]]]] = {t: defaultdict(list) for t in TARGETS}
     name = ""
-    for line in read_text(labels, "utf-8-sig", "latin-1").splitlines():
+    for line in read_text(labels, latin_1=True).splitlines():
         if m := CLIP.match(line.strip()):
             parts = FIELDS.match(m["name"])
             if parts is None:
@@ -139,22 +142,6 @@ def _clips(
         elif line.strip() and name:
             n_unread += 1
     return clips, ratings, n_unread
-
-
-def _in_session(path: Path, name: str) -> Path:
-    """Return the path of a clip, whose folder ``sessionN`` must be that of its pair of actors.
-
-    Raises:
-        InputError: if it is in another session's folder
-    """
-    pair = int(name.split("-")[3][1:])
-    folder = next((m for p in reversed(path.parts[:-1]) if (m := SESSION.match(p))), None)
-    if folder is not None and int(folder[1]) != pair:
-        raise InputError(
-            f"{path} is in {folder[0]}, and its name states pair {pair}, so its speaker is uncertain. Move it to its "
-            "session, or remove it."
-        )
-    return path
 
 
 def _average_repeats(ratings: list[tuple[str, float]]) -> list[tuple[str, float]]:

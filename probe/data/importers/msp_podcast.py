@@ -17,6 +17,7 @@ import pandas as pd
 
 from layerprobe.probe.data.importers.audio_files import audio_files_below
 from layerprobe.probe.data.importers.base import (
+    SPLITS,
     Imported,
     check_once,
     compare_with_published,
@@ -24,12 +25,14 @@ from layerprobe.probe.data.importers.base import (
     numbered_rater_columns,
     rating_scale,
     read_text,
+    split_named,
     tidy,
 )
 from layerprobe.probe.data.importers.msp_podcast_raters import COLUMNS, read_csv, read_single_ratings
 from layerprobe.probe.data.manifest.schema import Header, Nominal
 from layerprobe.probe.data.transcripts import read_transcripts
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.identities import is_unknown, normalise_name
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 CONSENSUS = re.compile(r"labels?_con[cs]en[cs]us\.csv$", re.IGNORECASE)
@@ -38,11 +41,6 @@ CLASSES = {
     "N": "neutral", "O": "other",
 }  # fmt: skip
 NO_AGREEMENT = "X"
-UNKNOWN = ("unknown", "nan", "none", "na", "n/a")  # speakers
-SPLITS = {
-    "train": "train", "development": "development", "validation": "development", "dev": "development",
-    "test1": "test1", "test2": "test2", "test3": "test3",
-}  # fmt: skip
 PUBLISHED = {
     "1.10": {"train": 63_076, "development": 10_999, "test1": 16_903, "test2": 13_289},
     "1.11": {"train": 84_030, "development": 19_815, "test1": 30_647, "test2": 14_815},
@@ -167,7 +165,7 @@ def _class(code: str, consensus: Path) -> str:
 def _two_columns(path: Path) -> dict[str, str]:
     """Read lines of a file name and another entry, in either order, as entries by name."""
     pairs = {}
-    for line in read_text(path, "utf-8-sig", "latin-1").splitlines():
+    for line in read_text(path, latin_1=True).splitlines():
         parts = [p.strip() for p in re.split(r"[;,\t]", line) if p.strip()]
         name = next((p for p in parts if p.lower().endswith(".wav")), None)
         other = next((p for p in parts if p != name), None)
@@ -187,15 +185,12 @@ def _read_pairs(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
 
 def _speakers(folder: Path, table: pd.DataFrame, stems: pd.Series[str]) -> pd.Series[str]:
     if "SpkrID" in table:
-        known = table["SpkrID"].str.strip()
+        known = table["SpkrID"]
     else:  # up to 1.7 in a file of its own
         pairs = _read_pairs(folder, ("Speaker_ids.txt", "Speaker_id.txt"))
         known = stems.map(lambda s: pairs.get(s, ""))
-    known = known.where(~known.str.lower().isin(UNKNOWN), "")
-    numbers = known.str.replace(
-        r"\.0$", "", regex=True
-    )  # as a table program writes whole numbers in a column with gaps
-    return numbers.where(numbers != "", UNKNOWN_SPEAKER)
+    names = known.map(normalise_name).str.replace(r"\.0$", "", regex=True)  # of numbers in a column with gaps
+    return names.where(~names.map(is_unknown), UNKNOWN_SPEAKER)
 
 
 def _splits(folder: Path, table: pd.DataFrame, stems: pd.Series[str]) -> list[str]:
@@ -211,10 +206,10 @@ def _splits(folder: Path, table: pd.DataFrame, stems: pd.Series[str]) -> list[st
     if without:
         raise InputError(f"{folder}: {len(without)} labelled files are in no split, {without[0]} first. Complete it.")
     for name in named:
-        key = re.sub(r"[\s_-]", "", name.lower())
-        if key not in SPLITS:
-            raise InputError(f"{folder}: the split {name!r} is unknown; known are {', '.join(sorted(set(SPLITS)))}.")
-        splits.append(SPLITS[key])
+        split = split_named(name)
+        if not split:
+            raise InputError(f"{folder}: the split {name!r} is unknown; known are {', '.join(SPLITS)}.")
+        splits.append(split)
     return splits
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from layerprobe.probe.data.importers.base import find_entry, read_text
+from layerprobe.probe.data.importers.base import check_label_file, find_entry, read_text
 from layerprobe.probe.exceptions import InputError
 
 COLUMNS = {"EmoAct": "arousal", "EmoVal": "valence", "EmoDom": "dominance"}
@@ -31,6 +31,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     Raises:
         InputError: if the file is no table in UTF-8
     """
+    check_label_file(path)
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, OSError) as error:  # of pandas' parser and of decoding, too
@@ -91,7 +92,7 @@ def _from_csv(path: Path) -> tuple[Ratings, int]:
 
 def _from_text(path: Path) -> tuple[Ratings, int]:
     ratings, name, n_unread = _no_ratings(), "", 0
-    for line in read_text(path, "utf-8-sig", "latin-1").splitlines():
+    for line in read_text(path, latin_1=True).splitlines():
         first = line.split(";", 1)[0].strip()
         if first.lower().endswith(".wav"):
             name = Path(first).stem

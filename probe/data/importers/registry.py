@@ -7,7 +7,7 @@ from pathlib import Path
 
 from layerprobe.probe.data.importers.acted import import_crema_d, import_emo_db, import_ravdess
 from layerprobe.probe.data.importers.audformat import import_audformat
-from layerprobe.probe.data.importers.base import Imported, without_impossible_ratings
+from layerprobe.probe.data.importers.base import Imported, check_no_lfs_pointers, without_impossible_ratings
 from layerprobe.probe.data.importers.emobox import import_emobox
 from layerprobe.probe.data.importers.iemocap import import_iemocap
 from layerprobe.probe.data.importers.msp_improv import import_msp_improv
@@ -35,7 +35,8 @@ def import_corpus(corpus: str, folder: Path, *, fold: int | None = None) -> Impo
         fold: of EmoBox; None for its first
 
     Raises:
-        InputError: if the corpus is unknown, the folder is another corpus', or a fold is given for another than EmoBox
+        InputError: if the corpus is unknown, the folder is another corpus', its audio was not fetched, or a
+            fold is given for another than EmoBox
     """
     if corpus not in IMPORTERS:
         raise InputError(f"corpus {corpus!r} is unknown; choose one of {', '.join(IMPORTERS)}.")
@@ -46,5 +47,8 @@ def import_corpus(corpus: str, folder: Path, *, fold: int | None = None) -> Impo
             raise InputError(
                 f"{corpus} has no folds of its own. Leave --fold out; sweep --folds assigns speakers to folds."
             )
-        return import_emobox(folder, fold=fold)
-    return without_impossible_ratings(IMPORTERS[corpus](folder))
+        imported = import_emobox(folder, fold=fold)
+    else:
+        imported = without_impossible_ratings(IMPORTERS[corpus](folder))
+    check_no_lfs_pointers(map(Path, dict.fromkeys(imported.table["path"])), imported.header.corpus)
+    return imported

@@ -64,12 +64,13 @@ def read_raw_table(path: Path, known: Collection[str]) -> RawTable:
     return RawTable(names, rows[1:], n_blank + 2, notes)
 
 
-def decode_text(path: Path, raw: bytes) -> tuple[str, list[str]]:
+def decode_text(path: Path, raw: bytes, *, latin_1: bool = False) -> tuple[str, list[str]]:
     """Return the text of a file, and a clause where its encoding is not UTF-8.
 
     Args:
         path: of the file, for the error
         raw: its bytes
+        latin_1: whether to read what is no form of Unicode as Latin-1, which any byte can be
 
     Raises:
         InputError: if they are in no form of Unicode, for other encodings look alike
@@ -84,6 +85,8 @@ def decode_text(path: Path, raw: bytes) -> tuple[str, list[str]]:
             raise InputError(
                 f"{path} is not whole {encoding.upper()[:6]}, so it may be cut. Save it as UTF-8."
             ) from error
+        if latin_1 and b"\0" not in raw:
+            return raw.decode("latin-1"), ["encoding Latin-1"]
         line = raw.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"{path} is not UTF-8 (line {line} has the byte 0x{raw[error.start]:02x}). Save it as UTF-8 (in Excel: CSV "
