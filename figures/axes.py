@@ -51,8 +51,8 @@ def draw_panel(figure: str, study: Study, ax: Axes, *, target: str | None = None
     target = target or (selection.targets[0] if selection.targets else "")
     encoder = encoder or next(iter(selection.layers))
     PANELS[figure](study, ax, target, encoder)
-    if words := pending_label(run.plan for run in study.runs):
-        mark_axes(ax, words)
+    if label := pending_label(run.plan for run in study.runs):
+        mark_axes(ax, label)
     for text in cast(list[Text], ax.findobj(Text)):
         text.set_parse_math(False)  # names of users may hold a dollar
     return ax

@@ -182,8 +182,8 @@ def plot(figure: str, study: Study, width: float | None = None, selection: Selec
         NothingToPlotError: if the study lacks what the figure shows
     """
     plotted = PLOTS[figure](study, width, selection)
-    if words := pending_label(run.plan for run in study.runs):
-        mark_figure(plotted.figure, words, width=width)
+    if label := pending_label(run.plan for run in study.runs):
+        mark_figure(plotted.figure, label, width=width)
     return plotted
 
 

@@ -1,4 +1,4 @@
-"""The words by which a figure of a run is marked whose controls or other work are pending."""
+"""The label of a figure of a run whose controls or other work are pending."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from layerprobe.figures.layout.style import lay_out, styled
 COLOUR = "#b3261e"
 
 
-def mark_figure(figure: Figure, words: str, *, width: float | None) -> Figure:
-    """Write words over the right end of a figure, and return it.
+def mark_figure(figure: Figure, label: str, *, width: float | None) -> Figure:
+    """Write a label over the right end of a figure, and return it.
 
     Args:
         figure: as a figure function returns it
-        words: such as "controls pending"
-        width: inches that the figure keeps, within which the words are; None puts them above it
+        label: such as "controls pending"
+        width: inches that the figure keeps, within which it is; None puts it above it
     """
     with styled(width):
         down = "bottom" if width is None else "top"
-        figure.text(1.0, 1.0, words, ha="right", va=down, color=COLOUR, weight="bold", gid="pending")
+        figure.text(1.0, 1.0, label, ha="right", va=down, color=COLOUR, weight="bold", gid="pending")
         return lay_out(figure)
 
 
-def mark_axes(ax: Axes, words: str) -> None:
-    """Write words above the right end of axes."""
-    ax.text(1.0, 1.01, words, ha="right", va="bottom", color=COLOUR, weight="bold", transform=ax.transAxes)
+def mark_axes(ax: Axes, label: str) -> None:
+    """Write a label above the right end of axes."""
+    ax.text(1.0, 1.01, label, ha="right", va="bottom", color=COLOUR, weight="bold", transform=ax.transAxes)

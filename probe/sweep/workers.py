@@ -226,7 +226,7 @@ def _processes(jobs: int, inputs: TaskInputs, partial_results: PartialResults) -
             file.parent.rmdir()  # of a sweep that has not finished any task
 
 
-_of_this_process: list[tuple[TaskInputs, PartialResults]] = []  # one, in a process that `_begin` has begun
+_of_this_process: list[tuple[TaskInputs, PartialResults]] = []  # one, in a process that `_begin` has prepared
 
 
 def _begin(file: Path, partial_results: PartialResults, parent: int) -> None:

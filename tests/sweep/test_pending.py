@@ -54,7 +54,7 @@ def planted(tmp_path_factory):
 
 @pytest.fixture
 def swept(planted, monkeypatch):
-    """A function that sweeps into a folder, with the passes over a layer apart, as in a sweep that takes minutes."""
+    """A function that sweeps into a folder, with the passes over a layer as tasks of their own, as in a sweep that takes minutes."""
     monkeypatch.setattr("layerprobe.probe.sweep.sweep.AT_ONCE", 0.0)
     cache, control, manifest = planted
 
@@ -87,7 +87,7 @@ def test_the_ratings_of_all_layers_come_first_then_what_is_cheap(swept, tmp_path
     ]
 
 
-def test_an_interrupted_sweep_leaves_a_run_that_says_what_is_pending(pending):
+def test_an_interrupted_sweep_leaves_a_run_that_lists_what_is_pending(pending):
     folder, progress = pending
     run = read_run(folder)
     assert run.pending == (
@@ -137,7 +137,7 @@ def test_the_same_command_completes_it_with_what_is_saved(pending, swept, tmp_pa
     assert not (folder / "partial").exists()
 
 
-def test_a_reader_of_the_pending_run_is_told_that_it_was_replaced(pending, swept):
+def test_a_reader_of_the_pending_run_learns_that_it_was_replaced(pending, swept):
     folder, _ = pending
     before = read_run(folder)
     after = swept(folder)
@@ -157,7 +157,7 @@ def test_a_complete_run_is_never_replaced_by_a_part_of_itself(swept, tmp_path):
 def test_a_pending_run_is_another_run_for_other_settings(pending, planted, monkeypatch):
     folder, _ = pending
     cache, _, manifest = planted
-    with pytest.raises(InputError, match="holds another run .*: sweep.seed is 0 there, 1 here"):
+    with pytest.raises(InputError, match=r"holds another run .*: sweep.seed is 0 there, 1 here"):
         sweep([cache], manifest, quick(manifest, targets=("arousal",), permutations=3, seed=1), out=folder)
 
 
