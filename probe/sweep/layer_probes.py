@@ -156,13 +156,14 @@ def _ridge(
 ) -> ProbeResults:
     """Fit ridge to the ratings and to permutations of them, or to either."""
     targets, finished = make_targets(data, plan), NO_RESULTS
-    choices = {"splits": data.splits, "alphas": plan.alphas, "algebra": algebra}
     if PERMUTATIONS not in passes:
         if RATINGS in passes:
-            fits = nested_ridge(x, targets.y, shared=targets.shared, **choices)
+            fits = nested_ridge(
+                x, targets.y, splits=data.splits, alphas=plan.alphas, shared=targets.shared, algebra=algebra
+            )
             finished += ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
         return finished
-    ridge = PermutedRidge(x, **choices)
+    ridge = PermutedRidge(x, splits=data.splits, alphas=plan.alphas, algebra=algebra)
     if RATINGS in passes or not ridge.is_dual:
         fits = ridge.fit(targets.y, shared=targets.shared)
         if RATINGS in passes:

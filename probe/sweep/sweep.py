@@ -118,7 +118,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     for line in [*dataset.notes, *_notes(dataset)]:
         progress.log(line)
     features = CovariateFeatures(JOINED.join(c.name for c in parsed), [c.features(dataset) for c in parsed])
-    keyed = [
+    keyed: list[tuple[Cache, dict[str, Any]]] = [
         *((c, {"encoder": n, "control": "none", "seed": 0}) for n, c in named.items()),
         *((c, {"encoder": n, "control": "random_init", "seed": c.plan.random_init}) for n, c in untrained),
     ]

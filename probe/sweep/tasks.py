@@ -72,7 +72,7 @@ def _layer_task(inputs: TaskInputs, sizes: list[PartSize], number: int, layer: s
     seconds = 0.0
     for size, part in zip(sizes, inputs.dataset.parts, strict=True):
         seconds += ratings_seconds(size, d) if RATINGS in passes else 0.0
-        seconds += permutations_seconds(size, d, alone=RATINGS not in passes) if PERMUTATIONS in passes else 0.0
+        seconds += permutations_seconds(size, d, separate=RATINGS not in passes) if PERMUTATIONS in passes else 0.0
         if OTHERS in passes:
             n_corpora = len(np.unique(part.data.labels["corpus"])) if part.plan.cross_corpus else 0
             n_covariates = sum(f.shape[1] for f in inputs.covariates.features)
@@ -81,7 +81,7 @@ def _layer_task(inputs: TaskInputs, sizes: list[PartSize], number: int, layer: s
             )
     plans = [part.plan for part in inputs.dataset.parts]
     probes = {name for plan in plans for name in plan.probes}
-    adds = () if one.is_studied else ("random_init",)
+    adds: tuple[str, ...] = () if one.is_studied else ("random_init",)
     if PERMUTATIONS in passes:
         adds += plans[0].controls
     if OTHERS in passes and one.is_studied:
@@ -177,7 +177,9 @@ def fit_mixes(number: int, mixes: tuple[str, ...], inputs: TaskInputs) -> ProbeR
 def _fused_task(inputs: TaskInputs, sizes: list[PartSize]) -> Task:
     """Return the task that fits all encoders together; `with_choices` makes it one that can be done."""
     width = sum(one.n_features for one in inputs.studied)
-    seconds = sum(5 * (ratings_seconds(size, width) + permutations_seconds(size, width, alone=False)) for size in sizes)
+    seconds = sum(
+        5 * (ratings_seconds(size, width) + permutations_seconds(size, width, separate=False)) for size in sizes
+    )
     return Task(
         "fused",
         "fused encoders",

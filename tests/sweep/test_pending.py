@@ -54,7 +54,7 @@ def planted(tmp_path_factory):
 
 @pytest.fixture
 def swept(planted, monkeypatch):
-    """A function that sweeps into a folder with the passes over a layer as tasks of their own, as one of minutes does."""
+    """A function that sweeps into a folder, with the passes over a layer as tasks of their own, as in a long sweep."""
     monkeypatch.setattr("layerprobe.probe.sweep.sweep.AT_ONCE", 0.0)
     cache, control, manifest = planted
 
