@@ -17,7 +17,8 @@ import numpy as np
 
 from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, HostFactor
 from layerprobe.probe.solvers.gram import BLOCK, Moments, RatingSums, sum_cells, sum_ratings
-from layerprobe.probe.solvers.ridge import NestedRidge, RidgeFit, least
+from layerprobe.probe.solvers.ridge import NestedRidge
+from layerprobe.probe.solvers.ridge_fit import RidgeFit, least
 from layerprobe.probe.solvers.tridiagonal import solve_shifted
 from layerprobe.probe.splits import Split
 

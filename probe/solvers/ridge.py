@@ -15,26 +15,13 @@ import numpy as np
 
 from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, Path
 from layerprobe.probe.solvers.gram import BLOCK, Moments, assign_cells, feature_shift, sum_cells
+from layerprobe.probe.solvers.ridge_fit import RidgeFit, least
+from layerprobe.probe.solvers.standardiser import Standardiser
 from layerprobe.probe.splits import Split
-from layerprobe.probe.vectors import is_rounding
 
 # Half decades. The largest eigenvalue is at most min(n_train, n_features) times the mean one.
 DEFAULT_ALPHAS = tuple(float(f"{a:.4g}") for a in np.logspace(-4, 4, 17))
 DEFAULT_BAND_DECADES = (-2.0, -1.0, 0.0, 1.0, 2.0)
-
-
-@dataclass(frozen=True)
-class RidgeFit:
-    """Held-out predictions of one split for every target, with the chosen penalties."""
-
-    prediction: np.ndarray  # (n_test, n_targets), of the held-out speakers
-    inner_mean: np.ndarray  # (n_targets,), of predictions of training speakers held out in inner folds
-    inner_std: np.ndarray  # (n_targets,), their standard deviation
-    inner_error: np.ndarray  # (n_targets,), their mean squared error at the chosen candidate
-    alpha: np.ndarray  # (n_targets,), relative, as in the grid
-    ratio: np.ndarray  # (n_targets,), the chosen row of `Bands.ratios`; 0 without bands
-    inner_errors: np.ndarray  # (n_candidates, n_targets), of every candidate; the smallest is chosen
-    inner_prediction: np.ndarray | None = None  # (n_train, n_targets), these predictions, if requested
 
 
 @dataclass(frozen=True)
@@ -186,15 +173,6 @@ def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) 
     return np.concatenate(parts) if parts else np.empty((0, w.shape[1]))
 
 
-def least(errors: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
-    """Return the candidate with the smallest error for each target, or group of targets, ``(n_targets,)``."""
-    if shared is None:
-        return np.asarray(errors.argmin(axis=0))
-    group = np.unique(shared, return_inverse=True)[1]
-    summed = np.stack([errors[:, group == g].sum(axis=1) for g in range(group.max() + 1)], axis=1)
-    return np.asarray(summed.argmin(axis=0)[group])
-
-
 def _nested_dual(
     x: np.ndarray,
     y: np.ndarray,
@@ -285,26 +263,3 @@ def _scaled_path(z_train: np.ndarray, y_train: np.ndarray, z_test: np.ndarray, a
         left, right = z_test @ vectors, vectors.T @ (z_train.T @ residual)
     shrunk = right[None] / (eigenvalues[None, :, None] + penalties[:, None, None])
     return np.asarray(left @ shrunk + mean)
-
-
-@dataclass(frozen=True)
-class Standardiser:
-    """Standardisation of each feature by its mean and standard deviation in training.
-
-    A feature that is constant there, or varies by rounding alone, becomes 0: divided by its standard deviation,
-    rounding would count as much as any other feature.
-    """
-
-    mean: np.ndarray  # (n_features,) float64
-    scale: np.ndarray  # (n_features,) float64
-
-    @classmethod
-    def learn(cls, train: np.ndarray) -> Standardiser:
-        """Learn from training embeddings ``(n_train, n_features)``."""
-        mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
-        constant = is_rounding(std, mean, train.dtype)
-        return cls(mean, np.where(constant, 0.0, 1 / np.where(constant, 1.0, std)))
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Return standardised embeddings, ``(n, n_features)`` float64."""
-        return np.asarray((x - self.mean) * self.scale)

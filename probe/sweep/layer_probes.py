@@ -22,7 +22,8 @@ from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.solvers.logistic import nested_logistic
 from layerprobe.probe.solvers.mdl import online_code
 from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
-from layerprobe.probe.solvers.ridge import Bands, RidgeFit, nested_ridge
+from layerprobe.probe.solvers.ridge import Bands, nested_ridge
+from layerprobe.probe.solvers.ridge_fit import RidgeFit
 from layerprobe.probe.splits import Split
 from layerprobe.probe.tasks.cross_corpus import splits_within
 from layerprobe.probe.tasks.targets import FittedTarget, ProbeTargets, TargetBuilder, control_rng
