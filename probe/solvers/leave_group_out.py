@@ -9,25 +9,28 @@ rows is used.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.solvers.gram import BLOCK
 from layerprobe.probe.solvers.ridge_fit import RidgeFit, least
 from layerprobe.probe.solvers.smoothers import Smoother
 from layerprobe.probe.solvers.standardiser import Standardiser
 from layerprobe.probe.splits import Split
 
-InnerSelection = Literal["refit", "leave_group_out"]
-REFIT: InnerSelection = "refit"
-LEAVE_GROUP_OUT: InnerSelection = "leave_group_out"
+REFIT, LEAVE_GROUP_OUT = "refit", "leave_group_out"
+INNER_SELECTIONS = {
+    REFIT: "each inner fold is predicted by a fit to the others, standardised on the others",
+    LEAVE_GROUP_OUT: "each inner fold is left out of one fit, standardised on all outer training rows",
+}
 REFITTED_FOLDS = 5  # inner folds up to which each is refitted
+COLUMNS_AT_ONCE = 48  # ratings times penalties up to which a product takes little longer than that of one
 LONGEST_FOLD = 200  # mean utterances of an inner fold from which refits are cheaper
 
 
-def inner_selection(n_inner_folds: float, utterances_per_fold: float) -> InnerSelection:
-    """Return how penalties are chosen in inner folds: by refitting each, or by leaving groups out of one fit.
+def choose_inner_selection(n_inner_folds: float, utterances_per_fold: float) -> str:
+    """Return the faster of `INNER_SELECTIONS` for folds of this number and length.
 
     Refits take a decomposition for each pair of folds; leaving a fold out takes the square of its utterances for each
     feature and penalty, so it is faster for many small folds.
@@ -36,24 +39,38 @@ def inner_selection(n_inner_folds: float, utterances_per_fold: float) -> InnerSe
         n_inner_folds: mean over splits
         utterances_per_fold: mean over inner folds
 
-    >>> inner_selection(23, 60), inner_selection(9, 550), inner_selection(4, 100)
+    >>> choose_inner_selection(23, 60), choose_inner_selection(9, 550), choose_inner_selection(4, 100)
     ('leave_group_out', 'refit', 'refit')
     """
     return LEAVE_GROUP_OUT if n_inner_folds > REFITTED_FOLDS and utterances_per_fold <= LONGEST_FOLD else REFIT
 
 
-def inner_selection_of(splits: list[Split]) -> InnerSelection:
-    """Return `inner_selection` of splits."""
+def inner_selection_of(splits: list[Split]) -> str:
+    """Return the faster of `INNER_SELECTIONS` for the inner folds of splits."""
     n_folds = sum(len(np.unique(split.inner_folds)) for split in splits)
-    return inner_selection(n_folds / len(splits), sum(len(split.train) for split in splits) / n_folds)
+    return choose_inner_selection(n_folds / len(splits), sum(len(split.train) for split in splits) / n_folds)
+
+
+def check_inner_selection(name: str) -> str:
+    """Return the name of one of `INNER_SELECTIONS`.
+
+    Raises:
+        InputError: if it is none
+    """
+    if name not in INNER_SELECTIONS:
+        raise InputError(f"inner_selection {name!r} is unknown; choose from {', '.join(INNER_SELECTIONS)}.")
+    return name
 
 
 @dataclass(frozen=True)
 class Search:
     """Which penalties are tried, and the precision of products with ratings."""
 
-    rises: int | None = None  # successive penalties without improvement, from the strongest on, that end it; None: all
-    dtype: type = np.float64
+    rises: int  # successive penalties without improvement, from the strongest on, that end it
+    dtype: type  # also of predictions
+
+
+OF_RATINGS = Search(rises=4, dtype=np.float64)  # two decades of the default penalties
 
 
 @dataclass(frozen=True)
@@ -76,7 +93,7 @@ class _Tried:
     def run(
         self,
         smoother: Smoother,
-        centred: np.ndarray,
+        ratings: tuple[np.ndarray, np.ndarray],
         penalties: np.ndarray,
         *,
         first: int,
@@ -87,24 +104,25 @@ class _Tried:
 
         Args:
             smoother: of the training rows
-            centred: ratings less their mean, ``(n_train, n_targets)``
+            ratings: less their mean, ``(n_train, n_targets)``, and the same in the basis of the smoother
             penalties: ``(n_alphas,)``, rising
             first: candidate of the first penalty
             shared: as of `fit_split`
             search: when to stop
         """
-        ratings, turned = centred.astype(search.dtype, copy=False), smoother.turned(centred)
+        centred, turned = ratings[0].astype(search.dtype, copy=False), ratings[1]
         searching = np.ones(centred.shape[1], dtype=bool)
-        for k in reversed(range(len(penalties))):
-            columns = np.flatnonzero(searching)
-            if not len(columns):
-                return
+        n_at_once = max(1, COLUMNS_AT_ONCE // centred.shape[1])
+        for stop in range(len(penalties), 0, -n_at_once):
+            begin, columns = max(0, stop - n_at_once), np.flatnonzero(searching)
             some = slice(None) if searching.all() else columns
-            residuals = smoother.left_out(float(penalties[k]), ratings[:, some], turned[:, some])
-            self._add(first + k, columns, ratings[:, some] - residuals, residuals, shared)
-            if search.rises is not None:
-                best = least(self.error[first : first + len(penalties)], shared)
-                searching &= best < k + search.rises
+            residuals = smoother.residuals(penalties[begin:stop], centred[:, some], turned[:, some])
+            for k in reversed(range(begin, stop)):
+                left_out = smoother.left_out(float(penalties[k]), residuals[:, k - begin])
+                self._add(first + k, columns, centred[:, some] - left_out, left_out, shared)
+                searching &= least(self.error[first : first + len(penalties)], shared) < k + search.rises
+                if not searching.any():
+                    return
 
     def _add(
         self,
@@ -149,23 +167,24 @@ def fit_split(
     train, ends = split.train[order], np.cumsum(np.unique(split.inner_folds, return_counts=True)[1]).tolist()
     folds = [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
     standardiser, y_mean = Standardiser.learn(x[train]), y[train].mean(axis=0, dtype=np.float64)
-    z, centred, n_targets = standardiser(x[train]), y[train] - y_mean, y.shape[1]
+    z = standardiser(x[train])
+    centred, n_targets = y[train] - y_mean, y.shape[1]
     kept = np.empty_like(centred) if inner_predictions else None
     tried = _Tried.empty(len(scales) * len(alphas), kept, n_targets)
     prediction, chosen = np.empty((len(split.test), n_targets)), np.full(n_targets, -1)
     for first, scale in zip(range(0, len(tried.error), len(alphas)), scales, strict=True):
-        smoother = Smoother.from_rows(z * scale, folds)
-        penalties = np.array(alphas) * smoother.mean_eigenvalue
-        tried.run(smoother, centred, penalties, first=first, shared=shared, search=search)
+        smoother = Smoother.from_rows(z if (scale == 1).all() else z * scale, folds)
+        turned, penalties = smoother.turned(centred), np.array(alphas) * smoother.mean_eigenvalue
+        tried.run(smoother, (centred, turned), penalties, first=first, shared=shared, search=search)
         before, chosen = chosen, least(tried.error, shared)
         new = np.flatnonzero(chosen != before)
-        w = smoother.coefficients(centred[:, new], penalties[chosen[new] - first])
+        w = smoother.coefficients(penalties[chosen[new] - first], turned[:, new])
         w *= (standardiser.scale * scale)[:, None]
         prediction[:, new] = _predict(x, split.test, standardiser.mean, w) + y_mean[new]
     at = (chosen, np.arange(n_targets))
     inner_prediction = None if kept is None else (kept + y_mean)[np.argsort(order)]
     return RidgeFit(
-        prediction=prediction,
+        prediction=prediction.astype(search.dtype, copy=False),
         inner_mean=tried.mean[at] + y_mean,
         inner_std=tried.std[at],
         inner_error=tried.error[at],

@@ -15,6 +15,13 @@ import numpy as np
 
 from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, Path
 from layerprobe.probe.solvers.gram import BLOCK, Moments, assign_cells, feature_shift, sum_cells
+from layerprobe.probe.solvers.leave_group_out import (
+    LEAVE_GROUP_OUT,
+    OF_RATINGS,
+    check_inner_selection,
+    fit_split,
+    inner_selection_of,
+)
 from layerprobe.probe.solvers.ridge_fit import RidgeFit, least
 from layerprobe.probe.solvers.standardiser import Standardiser
 from layerprobe.probe.splits import Split
@@ -60,6 +67,7 @@ def nested_ridge(
     bands: Bands | None = None,
     shared: np.ndarray | None = None,
     algebra: Algebra = HOST,
+    inner_selection: str | None = None,
 ) -> list[RidgeFit]:
     """For each split choose alpha by squared error on inner folds, refit on all training rows, predict the test rows.
 
@@ -71,8 +79,10 @@ def nested_ridge(
         bands: groups of features whose penalties may differ; their ratio is chosen with alpha, per target
         shared: ``(n_targets,)``, targets with the same number have one alpha in common; None for one each
         algebra: the backend that multiplies matrices
+        inner_selection: a key of `probe.solvers.leave_group_out.INNER_SELECTIONS`; None takes the faster one
     """
-    return NestedRidge(x, splits=splits, alphas=alphas, bands=bands, algebra=algebra).fit(y, shared=shared)
+    ridge = NestedRidge(x, splits=splits, alphas=alphas, bands=bands, algebra=algebra, inner_selection=inner_selection)
+    return ridge.fit(y, shared=shared)
 
 
 class NestedRidge:
@@ -80,7 +90,8 @@ class NestedRidge:
 
     One pass over the data is enough for every training set, outer and inner (`probe.solvers.gram`). Where inner folds
     are the other outer folds, each inner fit is used by two splits. Where no training set has more utterances than
-    features, the Gram matrices of utterances are decomposed instead.
+    features, the Gram matrices of utterances are decomposed instead. Many small inner folds are left out of one fit,
+    on the CPU (`probe.solvers.leave_group_out`).
     """
 
     def __init__(
@@ -91,11 +102,13 @@ class NestedRidge:
         alphas: tuple[float, ...],
         bands: Bands | None = None,
         algebra: Algebra = HOST,
+        inner_selection: str | None = None,
         on_factor: Callable[[frozenset[int], Factor], None] | None = None,
     ) -> None:
         """Take arguments as of `nested_ridge`; ``on_factor`` is called with each training set and its decomposition."""
         self.x, self.splits, self.alphas, self.algebra = x, splits, alphas, algebra
         self.scales = np.ones((1, x.shape[1])) if bands is None else bands.scales
+        self.inner_selection = check_inner_selection(inner_selection or inner_selection_of(splits))
         self.is_dual = bool(max(len(split.train) for split in splits) <= x.shape[1])
         self.cell_of_row, self.folds = assign_cells(splits, len(x))
         self.shift = feature_shift(x)
@@ -112,8 +125,22 @@ class NestedRidge:
             shared: as of `nested_ridge`
             inner_predictions: whether the fits hold predictions of the training rows, each held out once
         """
+        if self.inner_selection == LEAVE_GROUP_OUT:
+            return [
+                fit_split(
+                    self.x,
+                    y,
+                    split,
+                    alphas=self.alphas,
+                    scales=self.scales,
+                    shared=shared,
+                    search=OF_RATINGS,
+                    inner_predictions=inner_predictions,
+                )
+                for split in self.splits
+            ]
         if self.is_dual:
-            fits = [_nested_dual(self.x, y, split, self.alphas, self.scales, shared) for split in self.splits]
+            fits = [fit_dual(self.x, y, split, self.alphas, self.scales, shared) for split in self.splits]
             return fits if inner_predictions else [replace(fit, inner_prediction=None) for fit in fits]
         y_shift = np.median(y, axis=0)
         centred = y - y_shift
@@ -173,7 +200,7 @@ def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) 
     return np.concatenate(parts) if parts else np.empty((0, w.shape[1]))
 
 
-def _nested_dual(
+def fit_dual(
     x: np.ndarray,
     y: np.ndarray,
     split: Split,

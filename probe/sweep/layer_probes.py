@@ -10,7 +10,6 @@ import numpy as np
 
 from layerprobe.probe.metrics import MomentMatching
 from layerprobe.probe.results.predictions import (
-    NO_RESULTS,
     HeldOutPrediction,
     ProbeResults,
     SweepData,
@@ -92,6 +91,7 @@ def banded_probe(
         bands=bands,
         shared=targets.shared,
         algebra=algebra,
+        inner_selection=plan.inner_selection,
     )
     return ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
 
@@ -103,12 +103,10 @@ def make_targets(data: SweepData, plan: SweepPlan) -> ProbeTargets:
     return builder.build()
 
 
-def permuted_targets(data: SweepData, plan: SweepPlan, *, with_ratings: bool = False) -> Iterator[ProbeTargets]:
-    """Yield permutations of the plan's controls, as many at a time as memory allows; on request the ratings first."""
+def permuted_targets(data: SweepData, plan: SweepPlan) -> Iterator[ProbeTargets]:
+    """Yield permutations of the plan's controls, as many at a time as memory allows."""
     n_columns = int(np.clip(PERMUTED_BYTES // (BYTES_PER_UTTERANCE * len(data.ratings)), *PERMUTED_COLUMNS))
     builder = _builder(data, plan)
-    if with_ratings:
-        builder.add(data.every_rating, data.codes, control="none", seed=0, text_residuals=data.text_residuals)
     ratings, rest = data.every_rating, data.text_residuals
     for control in plan.controls:
         rng = control_rng(control, plan.seed)
@@ -140,14 +138,21 @@ def _ridge(
     targets = make_targets(data, plan)
     if not permute:
         fits = nested_ridge(
-            x, targets.y, splits=data.splits, alphas=plan.alphas, shared=targets.shared, algebra=algebra
+            x,
+            targets.y,
+            splits=data.splits,
+            alphas=plan.alphas,
+            shared=targets.shared,
+            algebra=algebra,
+            inner_selection=plan.inner_selection,
         )
         return ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
-    ridge, finished = PermutedRidge(x, splits=data.splits, alphas=plan.alphas, algebra=algebra), NO_RESULTS
-    if not ridge.is_dual:  # else decompositions, which are not saved, are made for as many permutations as possible
-        fits = ridge.fit(targets.y, shared=targets.shared)
-        finished += ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
-    for permuted in permuted_targets(data, plan, with_ratings=ridge.is_dual):
+    ridge = PermutedRidge(
+        x, splits=data.splits, alphas=plan.alphas, algebra=algebra, inner_selection=plan.inner_selection
+    )
+    fits = ridge.fit(targets.y, shared=targets.shared)
+    finished = ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
+    for permuted in permuted_targets(data, plan):
         fits = ridge.fit_permuted(permuted.y, shared=permuted.shared, of_split=permuted.of_split)
         finished += ProbeResults.from_columns(ridge_columns(fits, permuted, data.splits, keys), data)
     return finished
