@@ -66,11 +66,11 @@ def check_inner_selection(name: str) -> str:
 class Search:
     """Which penalties are tried, and the precision of products with ratings."""
 
-    rises: int  # successive penalties without improvement, from the strongest on, that end it
+    rises: int | None  # successive penalties without improvement, from the strongest on, that end it; None tries all
     dtype: type  # also of predictions
 
 
-OF_RATINGS = Search(rises=4, dtype=np.float64)  # two decades of the default penalties
+OF_RATINGS = Search(rises=None, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ class _Tried:
             for k in reversed(range(begin, stop)):
                 left_out = smoother.left_out(float(penalties[k]), residuals[:, k - begin])
                 self._add(first + k, columns, centred[:, some] - left_out, left_out, shared)
-                searching &= least(self.error[first : first + len(penalties)], shared) < k + search.rises
+                if search.rises is not None:
+                    searching &= least(self.error[first : first + len(penalties)], shared) < k + search.rises
                 if not searching.any():
                     return
 

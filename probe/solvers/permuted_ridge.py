@@ -183,7 +183,7 @@ class PermutedRidge:
                 alphas=ridge.alphas,
                 scales=ridge.scales,
                 shared=shared[columns],
-                search=Search(RISES if ridge.x.shape[1] > CHEAP else len(ridge.alphas), np.float32),
+                search=Search(RISES if ridge.x.shape[1] > CHEAP else None, np.float32),
             )
         else:
             fit = fit_dual(ridge.x, y[:, columns], split, ridge.alphas, ridge.scales, shared[columns])

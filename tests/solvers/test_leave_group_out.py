@@ -23,7 +23,6 @@ from layerprobe.probe.splits import Split, fold_splits
 
 N, N_SPEAKERS = 120, 10
 SPEAKERS = np.arange(N) * N_SPEAKERS // N
-WHOLE_GRID = Search(rises=len(DEFAULT_ALPHAS), dtype=np.float64)
 
 
 def problem(rng, p, n_targets=4):
@@ -78,7 +77,7 @@ def test_each_inner_error_is_that_of_refitting_the_other_inner_folds(rng, p):
         alphas=DEFAULT_ALPHAS,
         scales=np.ones((1, p)),
         shared=None,
-        search=WHOLE_GRID,
+        search=OF_RATINGS,
         inner_predictions=True,
     )
     inner, test = by_scikit_learn(x, y, split, DEFAULT_ALPHAS)
@@ -153,23 +152,23 @@ def test_a_permutation_is_fitted_as_the_ratings_are_without_a_fit_to_them(rng, p
         same = here & (fit.alpha == one.alpha)
         assert same.sum() >= 0.9 * here.sum()
         np.testing.assert_allclose(fit.prediction[:, same], one.prediction[:, same], atol=1e-4 * y.std())
-        np.testing.assert_allclose(fit.inner_error[here], one.inner_error[here], rtol=1e-3)
+        np.testing.assert_allclose(fit.inner_error[same], one.inner_error[same], rtol=1e-3)
         for name in ("inner_mean", "inner_std"):
             np.testing.assert_allclose(getattr(fit, name)[same], getattr(one, name)[same], atol=1e-4 * y.std())
         assert np.isnan(fit.prediction[:, ~here]).all()
         assert np.isnan(fit.alpha[~here]).all()
 
 
-def test_the_search_ends_where_no_target_has_improved_for_two_decades(rng):
-    x, split = problem(rng, 60)[0], splits_of(rng)[0]
-    kept = {"alphas": DEFAULT_ALPHAS, "scales": np.ones((1, 60)), "shared": None}
-    noise = rng.normal(size=(N, 3))
-    fit = fit_split(x, noise, split, search=OF_RATINGS, **kept)
-    whole = fit_split(x, noise, split, search=WHOLE_GRID, **kept)
+def test_the_search_of_a_permutation_ends_where_the_error_has_risen_twice_and_that_of_a_rating_tries_all(rng):
+    x, split, noise = problem(rng, 60)[0], splits_of(rng)[0], rng.normal(size=(N, 3))
+    choices = {"alphas": DEFAULT_ALPHAS, "scales": np.ones((1, 60)), "shared": None}
+    fit = fit_split(x, noise, split, search=Search(rises=2, dtype=np.float32), **choices)
+    whole = fit_split(x, noise, split, search=OF_RATINGS, **choices)
+    assert np.isfinite(whole.inner_errors).all()
     tried = np.isfinite(fit.inner_errors)
-    assert tried[-5:].all()  # from the strongest down
+    assert tried[-3:].all()  # from the strongest down
     assert not tried[0].any()
-    np.testing.assert_array_equal(fit.inner_errors[tried], whole.inner_errors[tried])
+    np.testing.assert_allclose(fit.inner_errors[tried], whole.inner_errors[tried], rtol=1e-4)
     np.testing.assert_array_equal(fit.alpha, whole.alpha)
 
 
