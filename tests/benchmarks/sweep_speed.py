@@ -20,7 +20,8 @@ import numpy as np
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
-from layerprobe.probe.solvers.ridge import RidgeFit, nested_ridge, ridge_path
+from layerprobe.probe.solvers.ridge import nested_ridge, ridge_path
+from layerprobe.probe.solvers.ridge_fit import RidgeFit
 from layerprobe.probe.splits import Split, fold_splits
 
 ALPHAS = tuple(np.logspace(-4, 4, 20))
