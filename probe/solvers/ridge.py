@@ -13,8 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, Path
-from layerprobe.probe.solvers.gram import BLOCK, Moments, assign_cells, feature_shift, sum_cells
+from layerprobe.probe.solvers.backends import FEW, HOST, Algebra, Factor, Path
+from layerprobe.probe.solvers.gram import (
+    Moments,
+    assign_cells,
+    centred_tiles,
+    feature_shift,
+    precision_of_products,
+    sum_cells,
+)
 from layerprobe.probe.splits import Split
 from layerprobe.probe.vectors import is_rounding
 
@@ -146,7 +153,7 @@ class NestedRidge:
             sums = functools.reduce(operator.add, parts)
             errors = sums.error / sums.n
             chosen, targets = least(errors, shared), np.arange(y.shape[1])
-            w, b = self._path(everything, paths).chosen(chosen)
+            w, b = self._solution(everything, chosen, paths)
             mean = sums.prediction[chosen, targets] / sums.n
             variance = np.maximum(sums.square[chosen, targets] / sums.n - mean**2, 0.0)
             held_out = None
@@ -180,10 +187,23 @@ class NestedRidge:
         return paths[training]
 
 
+    def _solution(
+        self, training: frozenset[int], chosen: np.ndarray, paths: dict[frozenset[int], Path]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return coefficients and intercepts of one candidate per target, as `Path.chosen` does."""
+        if training in paths or self._on_factor is not None or len(np.unique(chosen)) > FEW:
+            return self._path(training, paths).chosen(chosen)
+        return self.algebra.solve(sum_cells(self.cells, training), self.scales, self.alphas, chosen)
+
+
 def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return predictions in float64, block by block: a whole layer in float64 would dominate the memory."""
-    parts = [(x[rows[k : k + BLOCK]].astype(np.float64) - shift) @ w for k in range(0, len(rows), BLOCK)]
-    return np.concatenate(parts) if parts else np.empty((0, w.shape[1]))
+    """Return predictions from coefficients ``(n_features, n_targets)``, ``(n_rows, n_targets)`` float64."""
+    out, rounded = np.empty((len(rows), w.shape[1])), w.astype(precision_of_products(x))
+    rest = (w - rounded).astype(rounded.dtype)  # in float32 it makes the coefficients as good as float64
+    both = np.hstack([rounded, rest])
+    for at, tile in centred_tiles(x, rows, shift):
+        out[at] = (tile @ both).reshape(-1, 2, w.shape[1]).sum(axis=1, dtype=np.float64)
+    return out
 
 
 def least(errors: np.ndarray, shared: np.ndarray | None) -> np.ndarray:

@@ -108,6 +108,12 @@ class DeviceAlgebra:
             forms.append((scale, values.clamp_min(0), vectors, unit_penalty or 1.0))
         return DeviceFactor(forms)
 
+    def solve(
+        self, moments: Moments, scales: np.ndarray, alphas: tuple[float, ...], chosen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the solutions of the candidates that are chosen; see `probe.solvers.backends.Algebra.solve`."""
+        return self.factor(moments, scales).path(moments, alphas).chosen(chosen)
+
     def held_out(self, path: Path, moments: Moments) -> HeldOut:
         """Return the sums from a quadratic form for each candidate."""
         if not isinstance(moments, DeviceMoments):

@@ -24,18 +24,25 @@ class Tridiagonal:
     off: np.ndarray  # (n - 1,), the off-diagonal of T
 
     @classmethod
-    def from_matrix(cls, matrix: np.ndarray) -> Tridiagonal:
-        """Decompose ``(n, n)`` float64, positive semi-definite up to rounding; the lower triangle is read."""
+    def from_matrix(cls, matrix: np.ndarray, *, overwrite: bool = False) -> Tridiagonal:
+        """Decompose ``(n, n)`` float64, positive semi-definite up to rounding; the lower triangle is read.
+
+        Args:
+            matrix: the matrix
+            overwrite: whether its memory may be used, if its columns are contiguous
+        """
         n = len(matrix)
         if n == 1:
             return cls(np.empty((0, 0)), np.empty(0), matrix[0].copy(), np.empty(0))
         work = int(lapack.dsytrd_lwork(n, lower=1)[0])
-        reflectors, diagonal, off, tau, info = lapack.dsytrd(matrix, lower=1, lwork=work)
+        reflectors, diagonal, off, tau, info = lapack.dsytrd(matrix, lower=1, lwork=work, overwrite_a=overwrite)
         _check_info(info, "dsytrd")
         return cls(np.asfortranarray(reflectors[1:, :-1]), tau, diagonal, off)
 
     def solve(self, right: np.ndarray, *, penalties: np.ndarray) -> np.ndarray:
         """Solve ``(matrix + penalty I) w = right`` for every penalty, ``(n_penalties, n, n_right)``.
+
+        Each solution is contiguous in memory.
 
         Args:
             right: ``(n, n_right)``
@@ -52,10 +59,10 @@ class Tridiagonal:
         for k, penalty in enumerate(penalties):
             _, _, solution, info = lapack.dptsv(self.diagonal + penalty, self.off, turned)
             if info:
-                raise InputError(f"penalty {penalty:.2g} is lost in the rounding of the data. Ask for greater alphas.")
+                raise _lost(penalty)
             solved[:, k * n_right : (k + 1) * n_right] = solution
         w = _multiply(self.reflectors, self.tau, solved, transposed=False)
-        return np.ascontiguousarray(w.reshape(n, len(penalties), n_right).transpose(1, 0, 2))
+        return np.asarray(w.T.reshape(len(penalties), n_right, n).transpose(0, 2, 1))
 
     def orthogonal(self) -> np.ndarray:
         """Return Q, ``(n, n)``, whose products are faster than those of its reflectors for many columns."""
@@ -67,6 +74,26 @@ class Tridiagonal:
             _check_info(info, "dorgqr")
             q[1:, 1:] = below
         return q
+
+
+def solve_positive(matrix: np.ndarray, right: np.ndarray, penalty: float) -> np.ndarray:
+    """Solve ``(matrix + penalty I) w = right`` for one penalty by a Cholesky decomposition, ``(n, n_right)``.
+
+    Args:
+        matrix: as of `Tridiagonal.from_matrix`; its memory is used
+        right: ``(n, n_right)``
+        penalty: positive
+
+    Raises:
+        InputError: if the penalty is too small for the rounding of the matrix
+    """
+    np.einsum("ii->i", matrix)[:] += penalty
+    factor, info = lapack.dpotrf(matrix, lower=1, clean=0, overwrite_a=1)
+    if info:
+        raise _lost(penalty)
+    solution, info = lapack.dpotrs(factor, right, lower=1)
+    _check_info(info, "dpotrs")
+    return np.asarray(solution)
 
 
 def solve_shifted(diagonal: np.ndarray, off: np.ndarray, right: np.ndarray, *, shift: np.ndarray) -> np.ndarray:
@@ -98,6 +125,10 @@ def solve_shifted(diagonal: np.ndarray, off: np.ndarray, right: np.ndarray, *, s
         np.multiply(u[i], factor[i], out=step)
         u[i - 1] -= step
     return u
+
+
+def _lost(penalty: float) -> InputError:
+    return InputError(f"penalty {penalty:.2g} is lost in the rounding of the data. Ask for greater alphas.")
 
 
 def _multiply(q: np.ndarray, tau: np.ndarray, columns: np.ndarray, *, transposed: bool) -> np.ndarray:
