@@ -57,9 +57,7 @@ class Tridiagonal:
         turned = _multiply(self.reflectors, self.tau, right, transposed=True)
         solved = np.empty((n, len(penalties) * n_right), order="F")
         for k, penalty in enumerate(penalties):
-            _, _, solution, info = lapack.dptsv(self.diagonal + penalty, self.off, turned)
-            if info:
-                raise _lost(penalty)
+            solution = solve_tridiagonal(self.diagonal, self.off, turned, penalty=penalty)
             solved[:, k * n_right : (k + 1) * n_right] = solution
         w = _multiply(self.reflectors, self.tau, solved, transposed=False)
         return np.asarray(w.T.reshape(len(penalties), n_right, n).transpose(0, 2, 1))
@@ -74,6 +72,26 @@ class Tridiagonal:
             _check_info(info, "dorgqr")
             q[1:, 1:] = below
         return q
+
+
+def solve_tridiagonal(diagonal: np.ndarray, off: np.ndarray, right: np.ndarray, *, penalty: float) -> np.ndarray:
+    """Solve ``(T + penalty I) u = right`` for one penalty, ``(n, n_right)``.
+
+    Args:
+        diagonal: of T, ``(n,)``
+        off: off-diagonal of T, ``(n - 1,)``
+        right: ``(n, n_right)``
+        penalty: positive
+
+    Raises:
+        InputError: if the penalty is too small for the rounding of T
+    """
+    if len(diagonal) == 1:
+        return np.asarray(right / (diagonal + penalty))
+    _, _, solution, info = lapack.dptsv(diagonal + penalty, off, right)
+    if info:
+        raise _lost(penalty)
+    return np.asarray(solution)
 
 
 def solve_positive(matrix: np.ndarray, right: np.ndarray, penalty: float) -> np.ndarray:
