@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.linalg import lapack
 from scipy.linalg.blas import dsyr, dtrmm
 
-from layerprobe.probe.solvers.gram import Moments, sum_moments
+from layerprobe.probe.solvers.gram import Moments, lower_blocks, sum_moments
 from layerprobe.probe.solvers.tridiagonal import Tridiagonal, solve_positive
 
 FEW = 3  # Cholesky decompositions that take less time than one tridiagonal form and its solutions for every penalty
+
 
 @dataclass(frozen=True)
 class Path:
@@ -68,7 +68,7 @@ class Algebra(Protocol):
         """Standardise, centre, scale and decompose the features of a training set.
 
         Args:
-            moments: sums over the training rows
+            moments: sums over the training rows; ``xx`` is overwritten and serves the result as memory
             scales: ``(n_scales, n_features)`` by which standardised features are multiplied
         """
 
@@ -80,7 +80,7 @@ class Algebra(Protocol):
         Faster than `factor` where no more than `FEW` candidates are chosen.
 
         Args:
-            moments: sums over the training rows
+            moments: sums over the training rows; ``xx`` is overwritten
             scales: as of `factor`
             alphas: as of `Factor.path`
             chosen: ``(n_targets,)``, numbers of candidates, as of `Factor.path`
@@ -121,8 +121,8 @@ class HostAlgebra:
         """Return one tridiagonal form for each row of ``scales``."""
         scales = _unit(moments) * scales
         mean_eigenvalues, forms = [], []
-        for scale in scales:
-            scaled, mean_eigenvalue = _scaled(moments, scale)
+        for k, scale in enumerate(scales):
+            scaled, mean_eigenvalue = _scaled(moments, scale, overwrite=k == len(scales) - 1)
             mean_eigenvalues.append(mean_eigenvalue)
             forms.append(Tridiagonal.from_matrix(scaled, overwrite=True))
         return HostFactor(scales, mean_eigenvalues, forms)
@@ -134,9 +134,10 @@ class HostAlgebra:
         scales, mean, y_mean = _unit(moments) * scales, moments.x / moments.n, moments.y / moments.n
         right = moments.xy - np.outer(moments.x, y_mean)
         w = np.empty_like(right)
-        for candidate in np.unique(chosen):
+        candidates = np.unique(chosen)
+        for candidate in candidates:
             scale, targets = scales[candidate // len(alphas)], chosen == candidate
-            scaled, mean_eigenvalue = _scaled(moments, scale)
+            scaled, mean_eigenvalue = _scaled(moments, scale, overwrite=candidate == candidates[-1])
             penalty = alphas[candidate % len(alphas)] * mean_eigenvalue
             w[:, targets] = solve_positive(scaled, right[:, targets] * scale[:, None], penalty) * scale[:, None]
         return w, y_mean - mean @ w
@@ -164,13 +165,16 @@ def _unit(moments: Moments) -> np.ndarray:
     return moments.scale(np.maximum(squares / moments.n, 0.0))
 
 
-def _scaled(moments: Moments, scale: np.ndarray) -> tuple[np.ndarray, float]:
+def _scaled(moments: Moments, scale: np.ndarray, *, overwrite: bool) -> tuple[np.ndarray, float]:
     """Return the Gram matrix of centred, scaled features, and its mean eigenvalue, 1 for a constant layer.
 
-    The lower triangle is filled. The memory is the caller's, and columns are contiguous.
+    Only the lower triangle is filled. Columns are contiguous, and the memory is the caller's.
     """
-    scaled = moments.xx * scale
-    scaled *= scale[:, None]
+    scaled = moments.xx if overwrite else np.empty_like(moments.xx)
+    for rows, columns in lower_blocks(len(scale)):
+        block = scaled[rows, columns]
+        np.multiply(moments.xx[rows, columns], scale[columns], out=block)
+        block *= scale[rows, None]
     mean = moments.x / moments.n * scale
     scaled = dsyr(-moments.n, mean, a=scaled, lower=1, overwrite_a=1)
     # a constant layer predicts the mean

@@ -7,7 +7,7 @@ training set, outer or inner, are a sum over its cells, and so are the squared e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +20,7 @@ BLOCK = 4096  # rows whose products are summed in float32, before these sums are
 TILE = 512  # rows that are centred at once, few enough to stay in the processor's cache until they are multiplied
 # Products of float32 rows are done in float64 as long as that takes no more than a moment.
 EXACT_FLOPS = 4e9
+TRIANGLE = 128  # columns of a block of a triangle
 SHIFT_ROWS = 257  # whose median is subtracted
 Sums = TypeVar("Sums", "Moments", "RatingSums")
 
@@ -49,12 +50,21 @@ class Moments:
         varies = (self.high > self.low) & ~is_rounding(std, self.x / self.n + self.shift, self.dtype)
         return np.where(varies & (std > 0), 1 / np.sqrt(np.where(varies & (std > 0), variance, 1.0)), 0.0)
 
-    def __add__(self, other: Moments) -> Moments:
+    def plus(self, other: Moments, *, room: np.ndarray | None = None) -> Moments:
+        """Return the sums over the rows of both.
+
+        Args:
+            other: sums over other rows, less the same constants
+            room: memory for ``xx``, which may be that of ``self``; None for new memory
+        """
+        xx = np.zeros_like(self.xx) if room is None else room
+        for block in lower_blocks(len(xx)):
+            np.add(self.xx[block], other.xx[block], out=xx[block])
         return Moments(
             self.n + other.n,
             self.x + other.x,
             self.y + other.y,
-            self.xx + other.xx,
+            xx,
             self.xy + other.xy,
             self.yy + other.yy,
             np.minimum(self.low, other.low),
@@ -72,7 +82,8 @@ class RatingSums:
     xy: np.ndarray  # (n_features, n_targets)
     yy: np.ndarray  # (n_targets,)
 
-    def __add__(self, other: RatingSums) -> RatingSums:
+    def plus(self, other: RatingSums) -> RatingSums:
+        """Return the sums over the rows of both."""
         return RatingSums(self.y + other.y, self.xy + other.xy, self.yy + other.yy)
 
 
@@ -104,8 +115,25 @@ def sum_cells(cells: dict[int, Sums], chosen: frozenset[int]) -> Sums:
     first, *others = sorted(chosen)
     total = cells[first]
     for cell in others:
-        total += cells[cell]
+        total = total.plus(cells[cell])
     return total
+
+
+def sum_cells_into(room: np.ndarray, cells: dict[int, Moments], chosen: frozenset[int]) -> Moments:
+    """Return `sum_cells` with the products of features in ``room``; new memory would take as long as the sums."""
+    first, *others = sorted(chosen)
+    total = cells[first]
+    if not others:
+        np.copyto(room, total.xx)
+        return replace(total, xx=room)
+    for cell in others:
+        total = total.plus(cells[cell], room=room)
+    return total
+
+
+def lower_blocks(n: int) -> list[tuple[slice, slice]]:
+    """Return blocks that cover the lower triangle of a matrix ``(n, n)``: about half of it."""
+    return [(slice(k, None), slice(k, k + TRIANGLE)) for k in range(0, n, TRIANGLE)]
 
 
 def feature_shift(x: np.ndarray) -> np.ndarray:
@@ -121,19 +149,19 @@ def sum_moments(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.nda
     """Return the sums over ``rows`` of embeddings ``(n, n_features)`` less ``shift`` and ratings ``(n, n_targets)``."""
     n_features, kind = x.shape[1], precision_of_products(x)
     product = ssyrk if kind == np.float32 else dsyrk
-    xx, part = (np.zeros((n_features, n_features), dtype=d, order="F") for d in (np.float64, kind))
+    xx, part = np.empty((0, 0)), np.zeros((n_features, n_features), dtype=kind, order="F")
     low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
     chosen = y[rows]
     columns = np.vstack([chosen.T, np.ones(len(rows))]).astype(kind)
     totals = np.zeros((len(columns), n_features))
-    for begin in range(0, len(rows), BLOCK):
+    for begin in range(0, max(len(rows), 1), BLOCK):
         part.fill(0)
         for at, tile in centred_tiles(x, rows[begin : begin + BLOCK], shift):
             part = product(1.0, tile.T, beta=1.0, c=part, lower=1, overwrite_c=1)
             totals += columns[:, begin + at.start : begin + at.stop] @ tile
             np.minimum(low, tile.min(axis=0), out=low)
             np.maximum(high, tile.max(axis=0), out=high)
-        xx += part
+        xx = part.astype(np.float64) if begin == 0 else np.add(xx, part, out=xx)
     xy, sums = np.ascontiguousarray(totals[:-1].T), totals[-1]
     return Moments(
         len(rows), sums, chosen.sum(axis=0), xx, xy, np.square(chosen).sum(axis=0), low, high, shift, x.dtype

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg.blas import strmm
 
-from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, HostFactor
+from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, HostAlgebra, HostFactor
 from layerprobe.probe.solvers.gram import BLOCK, Moments, RatingSums, sum_cells, sum_ratings
 from layerprobe.probe.solvers.ridge import NestedRidge, RidgeFit, least
 from layerprobe.probe.solvers.tridiagonal import solve_tridiagonal
@@ -92,7 +92,8 @@ class PermutedRidge:
         """Take arguments as of `probe.solvers.ridge.nested_ridge`."""
         self._bases: dict[frozenset[int], _Basis] = {}
         self._products: dict[frozenset[int], np.ndarray] = {}  # of features of held-out rows, from `_half`
-        self._ridge = NestedRidge(x, splits=splits, alphas=alphas, algebra=algebra, on_factor=self._store_basis)
+        on_factor = self._store_basis if isinstance(algebra, HostAlgebra) else None
+        self._ridge = NestedRidge(x, splits=splits, alphas=alphas, algebra=algebra, on_factor=on_factor)
 
     @property
     def is_dual(self) -> bool:

@@ -21,6 +21,7 @@ from layerprobe.probe.solvers.gram import (
     feature_shift,
     precision_of_products,
     sum_cells,
+    sum_cells_into,
 )
 from layerprobe.probe.splits import Split
 from layerprobe.probe.vectors import is_rounding
@@ -113,7 +114,10 @@ class NestedRidge:
         algebra: Algebra = HOST,
         on_factor: Callable[[frozenset[int], Factor], None] | None = None,
     ) -> None:
-        """Take arguments as of `nested_ridge`; ``on_factor`` is called with each training set and its decomposition."""
+        """Take arguments as of `nested_ridge`; ``on_factor`` is called with each training set and its decomposition.
+
+        The memory of a decomposition is used again for the next one.
+        """
         self.x, self.splits, self.alphas, self.algebra = x, splits, alphas, algebra
         self.scales = np.ones((1, x.shape[1])) if bands is None else bands.scales
         self.is_dual = bool(max(len(split.train) for split in splits) <= x.shape[1])
@@ -121,6 +125,7 @@ class NestedRidge:
         self.shift = feature_shift(x)
         self.cells: dict[int, Moments] = {}
         self._on_factor = on_factor
+        self._room: np.ndarray | None = None
 
     def fit(
         self, y: np.ndarray, *, shared: np.ndarray | None = None, inner_predictions: bool = False
@@ -179,21 +184,28 @@ class NestedRidge:
 
     def _path(self, training: frozenset[int], paths: dict[frozenset[int], Path]) -> Path:
         if training not in paths:
-            moments = sum_cells(self.cells, training)
+            moments = self._training_sums(training)
             factor = self.algebra.factor(moments, self.scales)
             if self._on_factor is not None:
                 self._on_factor(training, factor)
             paths[training] = factor.path(moments, self.alphas)
         return paths[training]
 
+    def _training_sums(self, training: frozenset[int]) -> Moments:
+        """Return sums over a training set in memory that the next call overwrites."""
+        if self._room is None:
+            self._room = np.zeros_like(self.cells[min(training)].xx)
+        return sum_cells_into(self._room, self.cells, training)
 
     def _solution(
         self, training: frozenset[int], chosen: np.ndarray, paths: dict[frozenset[int], Path]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return coefficients and intercepts of one candidate per target, as `Path.chosen` does."""
-        if training in paths or self._on_factor is not None or len(np.unique(chosen)) > FEW:
+        if len(np.unique(chosen)) > FEW:
             return self._path(training, paths).chosen(chosen)
-        return self.algebra.solve(sum_cells(self.cells, training), self.scales, self.alphas, chosen)
+        if self._on_factor is not None and training not in paths:
+            self._on_factor(training, self.algebra.factor(self._training_sums(training), self.scales))
+        return self.algebra.solve(self._training_sums(training), self.scales, self.alphas, chosen)
 
 
 def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:

@@ -18,7 +18,8 @@ from layerprobe.probe.exceptions import InputError
 class Tridiagonal:
     """Decomposition Q T Q' of a symmetric matrix ``(n, n)`` with T tridiagonal."""
 
-    reflectors: np.ndarray  # (n - 1, n - 1), of Q without its first row and column, which are the identity's
+    # (n, n - 1), of Q without its first row and column, which are the identity's; the last row has no meaning
+    reflectors: np.ndarray
     tau: np.ndarray  # (n - 1,), their scales
     diagonal: np.ndarray  # (n,), of T
     off: np.ndarray  # (n - 1,), the off-diagonal of T
@@ -37,7 +38,9 @@ class Tridiagonal:
         work = int(lapack.dsytrd_lwork(n, lower=1)[0])
         reflectors, diagonal, off, tau, info = lapack.dsytrd(matrix, lower=1, lwork=work, overwrite_a=overwrite)
         _check_info(info, "dsytrd")
-        return cls(np.asfortranarray(reflectors[1:, :-1]), tau, diagonal, off)
+        # rows from the second on, without a copy: in memory the first of each column follows the last of the one before
+        below = reflectors.reshape(-1, order="F")[1 : 1 + n * (n - 1)].reshape(n, n - 1, order="F")
+        return cls(below, tau, diagonal, off)
 
     def solve(self, right: np.ndarray, *, penalties: np.ndarray) -> np.ndarray:
         """Solve ``(matrix + penalty I) w = right`` for every penalty, ``(n_penalties, n, n_right)``.
@@ -67,8 +70,9 @@ class Tridiagonal:
         n = len(self.diagonal)
         q = np.eye(n, order="F")
         if n > 1:
-            work = int(lapack.dorgqr(self.reflectors, self.tau, -1)[1][0])
-            below, _, info = lapack.dorgqr(self.reflectors, self.tau, work)
+            reflectors = np.asfortranarray(self.reflectors[:-1])
+            work = int(lapack.dorgqr(reflectors, self.tau, -1)[1][0])
+            below, _, info = lapack.dorgqr(reflectors, self.tau, work, overwrite_a=True)
             _check_info(info, "dorgqr")
             q[1:, 1:] = below
         return q
