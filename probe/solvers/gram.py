@@ -50,14 +50,14 @@ class Moments:
         varies = (self.high > self.low) & ~is_rounding(std, self.x / self.n + self.shift, self.dtype)
         return np.where(varies & (std > 0), 1 / np.sqrt(np.where(varies & (std > 0), variance, 1.0)), 0.0)
 
-    def plus(self, other: Moments, *, room: np.ndarray | None = None) -> Moments:
+    def plus(self, other: Moments, *, memory: np.ndarray | None = None) -> Moments:
         """Return the sums over the rows of both.
 
         Args:
             other: sums over other rows, less the same constants
-            room: memory for ``xx``, which may be that of ``self``; None for new memory
+            memory: where ``xx`` is put, which may be that of ``self``; None for a new place
         """
-        xx = np.zeros_like(self.xx) if room is None else room
+        xx = np.zeros_like(self.xx) if memory is None else memory
         for block in lower_blocks(len(xx)):
             np.add(self.xx[block], other.xx[block], out=xx[block])
         return Moments(
@@ -119,15 +119,15 @@ def sum_cells(cells: dict[int, Sums], chosen: frozenset[int]) -> Sums:
     return total
 
 
-def sum_cells_into(room: np.ndarray, cells: dict[int, Moments], chosen: frozenset[int]) -> Moments:
-    """Return `sum_cells` with the products of features in ``room``; new memory would take as long as the sums."""
+def sum_cells_into(memory: np.ndarray, cells: dict[int, Moments], chosen: frozenset[int]) -> Moments:
+    """Return `sum_cells` with the products of features in ``memory``: new pages would take as long as the sums."""
     first, *others = sorted(chosen)
     total = cells[first]
     if not others:
-        np.copyto(room, total.xx)
-        return replace(total, xx=room)
+        np.copyto(memory, total.xx)
+        return replace(total, xx=memory)
     for cell in others:
-        total = total.plus(cells[cell], room=room)
+        total = total.plus(cells[cell], memory=memory)
     return total
 
 

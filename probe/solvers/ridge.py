@@ -125,7 +125,7 @@ class NestedRidge:
         self.shift = feature_shift(x)
         self.cells: dict[int, Moments] = {}
         self._on_factor = on_factor
-        self._room: np.ndarray | None = None
+        self._memory: np.ndarray | None = None
 
     def fit(
         self, y: np.ndarray, *, shared: np.ndarray | None = None, inner_predictions: bool = False
@@ -193,9 +193,9 @@ class NestedRidge:
 
     def _training_sums(self, training: frozenset[int]) -> Moments:
         """Return sums over a training set in memory that the next call overwrites."""
-        if self._room is None:
-            self._room = np.zeros_like(self.cells[min(training)].xx)
-        return sum_cells_into(self._room, self.cells, training)
+        if self._memory is None:
+            self._memory = np.zeros_like(self.cells[min(training)].xx)
+        return sum_cells_into(self._memory, self.cells, training)
 
     def _solution(
         self, training: frozenset[int], chosen: np.ndarray, paths: dict[frozenset[int], Path]
