@@ -13,8 +13,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, Path
-from layerprobe.probe.solvers.gram import BLOCK, Moments, assign_cells, feature_shift, sum_cells
+from layerprobe.probe.solvers.backends import FEW, HOST, Algebra, Factor, Path
+from layerprobe.probe.solvers.gram import (
+    Moments,
+    assign_cells,
+    centred_tiles,
+    feature_shift,
+    precision_of_products,
+    sum_cells,
+    sum_cells_into,
+)
 from layerprobe.probe.solvers.leave_group_out import (
     LEAVE_GROUP_OUT,
     OF_RATINGS,
@@ -105,7 +113,10 @@ class NestedRidge:
         inner_selection: str | None = None,
         on_factor: Callable[[frozenset[int], Factor], None] | None = None,
     ) -> None:
-        """Take arguments as of `nested_ridge`; ``on_factor`` is called with each training set and its decomposition."""
+        """Take arguments as of `nested_ridge`; ``on_factor`` is called with each training set and its decomposition.
+
+        The memory of a decomposition is used again for the next one.
+        """
         self.x, self.splits, self.alphas, self.algebra = x, splits, alphas, algebra
         self.scales = np.ones((1, x.shape[1])) if bands is None else bands.scales
         self.inner_selection = check_inner_selection(inner_selection or inner_selection_of(splits))
@@ -114,6 +125,7 @@ class NestedRidge:
         self.shift = feature_shift(x)
         self.cells: dict[int, Moments] = {}
         self._on_factor = on_factor
+        self._memory: np.ndarray | None = None
 
     def fit(
         self, y: np.ndarray, *, shared: np.ndarray | None = None, inner_predictions: bool = False
@@ -160,7 +172,7 @@ class NestedRidge:
             sums = functools.reduce(operator.add, parts)
             errors = sums.error / sums.n
             chosen, targets = least(errors, shared), np.arange(y.shape[1])
-            w, b = self._path(everything, paths).chosen(chosen)
+            w, b = self._solution(everything, chosen, paths)
             mean = sums.prediction[chosen, targets] / sums.n
             variance = np.maximum(sums.square[chosen, targets] / sums.n - mean**2, 0.0)
             held_out = None
@@ -186,18 +198,38 @@ class NestedRidge:
 
     def _path(self, training: frozenset[int], paths: dict[frozenset[int], Path]) -> Path:
         if training not in paths:
-            moments = sum_cells(self.cells, training)
+            moments = self._training_sums(training)
             factor = self.algebra.factor(moments, self.scales)
             if self._on_factor is not None:
                 self._on_factor(training, factor)
             paths[training] = factor.path(moments, self.alphas)
         return paths[training]
 
+    def _training_sums(self, training: frozenset[int]) -> Moments:
+        """Return sums over a training set in memory that the next call overwrites."""
+        if self._memory is None:
+            self._memory = np.zeros_like(self.cells[min(training)].xx)
+        return sum_cells_into(self._memory, self.cells, training)
+
+    def _solution(
+        self, training: frozenset[int], chosen: np.ndarray, paths: dict[frozenset[int], Path]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return coefficients and intercepts of one candidate per target, as `Path.chosen` does."""
+        if len(np.unique(chosen)) > FEW:
+            return self._path(training, paths).chosen(chosen)
+        if self._on_factor is not None and training not in paths:
+            self._on_factor(training, self.algebra.factor(self._training_sums(training), self.scales))
+        return self.algebra.solve(self._training_sums(training), self.scales, self.alphas, chosen)
+
 
 def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return predictions in float64, block by block: a whole layer in float64 would dominate the memory."""
-    parts = [(x[rows[k : k + BLOCK]].astype(np.float64) - shift) @ w for k in range(0, len(rows), BLOCK)]
-    return np.concatenate(parts) if parts else np.empty((0, w.shape[1]))
+    """Return predictions from coefficients ``(n_features, n_targets)``, ``(n_rows, n_targets)`` float64."""
+    out, rounded = np.empty((len(rows), w.shape[1])), w.astype(precision_of_products(x))
+    rest = (w - rounded).astype(rounded.dtype)  # in float32 it makes the coefficients as good as float64
+    both = np.hstack([rounded, rest])
+    for at, tile in centred_tiles(x, rows, shift):
+        out[at] = (tile @ both).reshape(-1, 2, w.shape[1]).sum(axis=1, dtype=np.float64)
+    return out
 
 
 def fit_dual(
