@@ -18,7 +18,9 @@ from scipy.linalg.blas import strmm
 
 from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, HostAlgebra, HostFactor
 from layerprobe.probe.solvers.gram import BLOCK, Moments, RatingSums, sum_cells, sum_ratings
-from layerprobe.probe.solvers.ridge import NestedRidge, RidgeFit, least
+from layerprobe.probe.solvers.leave_group_out import LEAVE_GROUP_OUT, Search, fit_split
+from layerprobe.probe.solvers.ridge import NestedRidge, fit_dual
+from layerprobe.probe.solvers.ridge_fit import RidgeFit, least
 from layerprobe.probe.solvers.tridiagonal import solve_tridiagonal
 from layerprobe.probe.splits import Split
 
@@ -87,25 +89,34 @@ class PermutedRidge:
     """Nested ridge of one layer, fitted to its ratings first and then to any number of permutations of them."""
 
     def __init__(
-        self, x: np.ndarray, *, splits: list[Split], alphas: tuple[float, ...], algebra: Algebra = HOST
+        self,
+        x: np.ndarray,
+        *,
+        splits: list[Split],
+        alphas: tuple[float, ...],
+        algebra: Algebra = HOST,
+        inner_selection: str | None = None,
     ) -> None:
         """Take arguments as of `probe.solvers.ridge.nested_ridge`."""
         self._bases: dict[frozenset[int], _Basis] = {}
         self._products: dict[frozenset[int], np.ndarray] = {}  # of features of held-out rows, from `_half`
-        on_factor = self._store_basis if isinstance(algebra, HostAlgebra) else None
-        self._ridge = NestedRidge(x, splits=splits, alphas=alphas, algebra=algebra, on_factor=on_factor)
-
-    @property
-    def is_dual(self) -> bool:
-        """Whether Gram matrices of utterances are decomposed, anew for each call."""
-        return self._ridge.is_dual
+        self._ridge = NestedRidge(
+            x,
+            splits=splits,
+            alphas=alphas,
+            algebra=algebra,
+            inner_selection=inner_selection,
+            on_factor=self._store_basis if isinstance(algebra, HostAlgebra) else None,
+        )
 
     def fit(self, y: np.ndarray, *, shared: np.ndarray | None = None) -> list[RidgeFit]:
         """Fit the ratings ``(n_utterances, n_targets)`` as `probe.solvers.ridge.nested_ridge` does."""
         return self._ridge.fit(y, shared=shared)
 
     def fit_permuted(self, y: np.ndarray, *, shared: np.ndarray, of_split: np.ndarray) -> list[RidgeFit]:
-        """Fit permutations after the ratings were fitted; without decompositions on the CPU, like ratings.
+        """Fit permutations, with the decompositions of the fit to ratings where that left any.
+
+        Those of Gram matrices of utterances are made anew in each call, so many permutations at a time are faster.
 
         Args:
             y: ``(n_utterances, n_targets)``
@@ -113,9 +124,13 @@ class PermutedRidge:
             of_split: ``(n_targets,)``, the number of the only split in which a target is fitted, -1 for all splits; its
                 results in other splits are NaN
         """
-        if not self._bases:
-            return self._ridge.fit(y, shared=shared)
         ridge, group = self._ridge, np.unique(shared, return_inverse=True)[1]
+        if ridge.inner_selection == LEAVE_GROUP_OUT or ridge.is_dual:
+            return [self._fit_split(y, k, shared, of_split) for k in range(len(ridge.splits))]
+        if not self._bases:
+            ridge.fit(y[:, :1])
+        if not self._bases:
+            return ridge.fit(y, shared=shared)
         y_shift, rows = y.mean(axis=0), {c: np.flatnonzero(ridge.cell_of_row == c) for c in ridge.cells}
         sums = {
             c: sum_ratings(ridge.x, y, rows_of_cell, shift=ridge.shift, y_shift=y_shift)
@@ -150,6 +165,32 @@ class PermutedRidge:
                 )
             )
         return fits
+
+    def _fit_split(self, y: np.ndarray, k: int, shared: np.ndarray, of_split: np.ndarray) -> RidgeFit:
+        """Fit permutations in one split, without sums that other splits have in common."""
+        ridge, split, columns = self._ridge, self._ridge.splits[k], np.flatnonzero((of_split == -1) | (of_split == k))
+        if ridge.inner_selection == LEAVE_GROUP_OUT:
+            fit = fit_split(
+                ridge.x,
+                y[:, columns],
+                split,
+                alphas=ridge.alphas,
+                scales=ridge.scales,
+                shared=shared[columns],
+                search=Search(RISES if ridge.x.shape[1] > CHEAP else None, np.float32),
+            )
+        else:
+            fit = fit_dual(ridge.x, y[:, columns], split, ridge.alphas, ridge.scales, shared[columns])
+        scattered = _scatter(columns, y.shape[1])
+        return RidgeFit(
+            prediction=scattered(fit.prediction),
+            inner_mean=scattered(fit.inner_mean),
+            inner_std=scattered(fit.inner_std),
+            inner_error=scattered(fit.inner_error),
+            alpha=scattered(fit.alpha),
+            ratio=np.zeros(y.shape[1], dtype=int),
+            inner_errors=scattered(fit.inner_errors),
+        )
 
     def _store_basis(self, training: frozenset[int], factor: Factor) -> None:
         if isinstance(factor, HostFactor):
@@ -237,7 +278,7 @@ def _scatter(columns: np.ndarray, n_targets: int) -> Callable[[np.ndarray], np.n
     """Return a function that puts values of some columns into all columns, NaN elsewhere."""
 
     def scatter(values: np.ndarray) -> np.ndarray:
-        out = np.full((*values.shape[:-1], n_targets), np.nan)
+        out = np.full((*values.shape[:-1], n_targets), np.nan, dtype=values.dtype, order="F")
         out[..., columns] = values
         return out
 
