@@ -10,6 +10,7 @@ import numpy as np
 
 from layerprobe.probe.metrics import MomentMatching
 from layerprobe.probe.results.predictions import (
+    NO_RESULTS,
     HeldOutPrediction,
     ProbeResults,
     SweepData,
