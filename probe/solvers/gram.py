@@ -184,9 +184,9 @@ def sum_ratings(
     return RatingSums(total, xy, squares)
 
 
-def precision_of_products(x: np.ndarray) -> type:
+def precision_of_products(x: np.ndarray) -> np.dtype:
     """Return what rows of a layer ``(n, n_features)`` are multiplied in: float32, or float64 if it takes a moment."""
-    return np.float64 if x.dtype != np.float32 or x.size * x.shape[1] < EXACT_FLOPS else np.float32
+    return np.dtype(np.float64 if x.dtype != np.float32 or x.size * x.shape[1] < EXACT_FLOPS else np.float32)
 
 
 def centred_tiles(
