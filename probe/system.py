@@ -12,7 +12,7 @@ from pathlib import Path
 from layerprobe.probe.exceptions import InputError
 
 # Read once, when torch and numpy are imported. By default a thread that waits for others at the end of a product holds
-# its core for milliseconds; where another process needs that core, each product then takes a time slice, not microseconds.
+# its core for milliseconds; where another process needs that core, each product then takes a time slice.
 PASSIVE_WAITING = {
     "OMP_WAIT_POLICY": "passive",  # of GNU's OpenMP, which torch uses on Linux, and of LLVM's: threads sleep
     "KMP_BLOCKTIME": "0",  # of LLVM's and Intel's: milliseconds before they do

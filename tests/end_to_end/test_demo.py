@@ -41,7 +41,7 @@ def test_a_small_demo_goes_the_whole_way(tmp_path, monkeypatch):
     """
     pytest.importorskip("espeakng_loader")
     monkeypatch.setattr(demo_corpus, "UTTERANCES_PER_VOICE", 3)
-    monkeypatch.setattr("layerprobe.demo.plan_sweep", partial(plan_sweep, permutations=3, weighted_sum_seeds=1))
+    monkeypatch.setattr("layerprobe.probe.sweep.settings.plan_sweep", partial(plan_sweep, permutations=3, weighted_sum_seeds=1))
     done = run("demo", "--out", tmp_path / "demo")
     assert done.exit_code == 0, done.output
     scores, findings = checked_demo(tmp_path / "demo", done.stdout)
