@@ -1,10 +1,9 @@
 """How much longer a sweep, an extraction and a pre-training take where other processes want the same cores.
 
-The neighbours, two for each core, multiply matrices of their own until they are ended, also after an error or Ctrl-C.
-Beside four of them the two processes of a sweep on two cores get a third of the machine, so 3 times the quiet time is
-what a fair scheduler gives. Threads that hold a core while they wait for each other would need more: CPU seconds tell
-both apart, for work takes the same number of them beside neighbours, and waiting does not. What neighbours take of
-caches and memory shows in them, too.
+The competitors, two for each core, multiply matrices of their own until they are ended, also after an error or Ctrl-C.
+With four of them on two cores, the two processes of a sweep get a third of the machine, so 3 times the quiet time is
+what a fair scheduler gives. Threads that hold a core while they wait for each other would need more. CPU seconds show
+the difference: work takes about the same number of them in company (caches and memory are contended for), waiting more.
 
 --demo times ``layerprobe demo`` the same way, once each, instead of its parts.
 """
@@ -34,7 +33,7 @@ LIMIT = 3.0  # times the quiet time
 NEVER = 10.0
 N_SPEAKERS, N_EACH, SECONDS = 10, 8, 3.0  # of the recordings
 TARGETS = ("arousal", "valence", "dominance")
-NEIGHBOUR = "import numpy as np; a = np.random.default_rng(0).normal(size=(256, 256))\nwhile True: a @ a"
+COMPETITOR = "import numpy as np; a = np.random.default_rng(0).normal(size=(256, 256))\nwhile True: a @ a"
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,13 @@ class Measured:
 
 
 @contextmanager
-def neighbours(n: int) -> Iterator[None]:
+def competitors(n: int) -> Iterator[None]:
     """Let processes of one thread compute until the context ends."""
     environment = os.environ | {name: "1" for name in THREADS_OF_BLAS}
     running = []
     try:
         for _ in range(n):
-            running.append(subprocess.Popen([sys.executable, "-c", NEIGHBOUR], env=environment))
+            running.append(subprocess.Popen([sys.executable, "-c", COMPETITOR], env=environment))
         time.sleep(1.0 if n else 0.0)  # until they multiply
         yield
     finally:
@@ -98,14 +97,14 @@ def commands(folder: Path, name: str) -> dict[str, list[str | Path]]:
     }  # fmt: skip
 
 
-def compare(works: dict[str, list[list[str | Path]]], n_neighbours: int) -> bool:
-    """Run every work quiet and beside neighbours, in turn; print both and whether the limit holds."""
+def compare(works: dict[str, list[list[str | Path]]], n_competitors: int) -> bool:
+    """Run every work quiet and alongside competitors, in turn; print both and whether the limit holds."""
     all_hold = True
-    print(f"{cores()} cores, {n_neighbours} neighbours; a fair share is {LIMIT:g} times the quiet time")
+    print(f"{cores()} cores, {n_competitors} competitors; a fair scheduler gives {LIMIT:g} times the quiet time")
     for work, repeats in works.items():
         quiet, busy = [], []
         for k, command in enumerate(repeats):
-            with neighbours(n_neighbours if k % 2 else 0):
+            with competitors(n_competitors if k % 2 else 0):
                 (busy if k % 2 else quiet).append(run(command))
         walls, cpus = ([[getattr(m, unit) for m in side] for side in (quiet, busy)] for unit in ("wall", "cpu"))
         wall, cpu = (statistics.median(b / q for q, b in zip(*both, strict=True)) for both in (walls, cpus))
@@ -123,7 +122,7 @@ def compare(works: dict[str, list[list[str | Path]]], n_neighbours: int) -> bool
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--neighbours", type=int, default=2 * cores(), help="two for each core")
+    parser.add_argument("--competitors", type=int, default=2 * cores(), help="two for each core")
     parser.add_argument("--repeats", type=int, default=1, help="of each work, quiet and busy")
     parser.add_argument("--demo", action="store_true", help="takes minutes")
     options = parser.parse_args()
@@ -136,7 +135,7 @@ def main() -> None:
             run(commands(folder, "first")["extract"])
             every = [commands(folder, f"r{k}") for k in range(2 * options.repeats)]
             works = {work: [one[work] for one in every] for work in every[0]}
-        if not compare(works, options.neighbours):
+        if not compare(works, options.competitors):
             print("Over the limit: something else runs here, or threads wait busily (see CPU seconds).")
 
 
