@@ -52,6 +52,7 @@ class LargeMixer(_Fitting):
         self._scaling = self._moments.scaling
 
     def first(self, n_layers: int) -> LargeMixer:
+        """Return the weighted sums of the lowest ``n_layers`` layers."""
         part = LargeMixer.__new__(LargeMixer)
         part.__dict__.update(self.__dict__)
         part._n_layers = n_layers

@@ -15,7 +15,7 @@ from layerprobe.probe.vectors import is_rounding
 MEMORY = 600 * 2**20  # bytes of layers that are kept in memory
 COMPACT_MEMORY = 1000 * 2**20  # the same of layers in 16 bits
 BLOCK_ROWS = 2048  # that are converted at a time
-READ_ROWS = 4096  # of all layers that are read at a time
+READ_ROWS = 1024  # of all layers that are read at a time
 
 # A layer's number and rows (n_rows,) -> embeddings (n_rows, n_features) float32
 ReadLayer = Callable[[int, np.ndarray], np.ndarray]
@@ -126,10 +126,12 @@ class CompactStack(LayerStack):
             return self._layers[k][positions[0] : positions[-1] + 1].float()
         return self._compact(np.asarray(self._read(k, self.rows[positions]), dtype=np.float32), k).float()
 
-    def some(self, positions: np.ndarray) -> LayerStack:
-        """Return the layers for some of the rows, in memory, in 32 bits."""
-        part = super().some(positions)
-        part._shifts = {k: self.shift(k) for k in self._shifts}
+    def some(self, positions: np.ndarray) -> CompactStack:
+        """Return the layers for some of the rows, in memory."""
+        part, index = CompactStack.__new__(CompactStack), torch.from_numpy(positions).to(self.device)
+        part.__dict__.update(self.__dict__)
+        part.rows, part.in_memory = self.rows[positions], True
+        part._layers = [layer[index] for layer in super().__iter__()]
         return part
 
     def _load(self, k: int) -> Tensor:
@@ -153,3 +155,18 @@ class CompactStack(LayerStack):
             block = slice(begin, begin + BLOCK_ROWS)
             compact[block] = torch.from_numpy((layer[block] - self._shifts[k]) * self._units[k])
         return compact.to(self.device)
+
+
+class Watched:
+    """A stack whose layers are also given to a function as they pass, so that one reading serves two purposes."""
+
+    def __init__(self, stack: LayerStack, watch: Callable[[int, Tensor], None]) -> None:
+        """Take the stack, and the function of a layer's number and rows."""
+        self._stack, self._watch = stack, watch
+        self.shift = stack.shift
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the layers in order."""
+        for k, layer in enumerate(self._stack):
+            self._watch(k, layer)
+            yield layer

@@ -11,23 +11,21 @@ from no rating. Both only choose coordinates; means and scales of a mix are thos
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.linalg.blas import ssyrk
 from torch import Tensor
 
 from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.vectors import varies_by_rounding
-from layerprobe.probe.weighted_sum.layers import CompactStack, LayerStack
+from layerprobe.probe.weighted_sum.layers import CompactStack, LayerStack, Watched
 from layerprobe.probe.weighted_sum.scaling import Scaling
 
-LEADING = 256  # directions whose moments are kept in full, at most
+LEADING = 192  # directions whose moments are kept in full, at most
 MOMENT_BYTES = 450 * 2**20  # of the blocks of all cells, which lowers the number of directions where it is exceeded
-BASIS_ROWS = 4096  # from which the basis is learnt
-BLOCK_ROWS = 2048  # that are multiplied at a time
+BASIS_ROWS = 2048  # from which the basis is learnt
+BLOCK_ROWS = 4096  # that are multiplied at a time
 
 
 def layer_pairs(n_layers: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,31 +58,31 @@ class LayerMoments:
         """
         self.stack, self.sets = stack, sets
         self.n_layers, n_features = stack.n_layers, stack.n_features
-        some = stack.some(np.arange(len(sets.order))[:: max(1, len(sets.order) // BASIS_ROWS)])
+        cells = {c: rows for c, rows in sets.cells.items() if c >= 0}  # that some set trains on
+        trained = sets.positions(frozenset(cells))
+        some = stack.some(trained[:: max(1, len(trained) // BASIS_ROWS)])
         units = torch.from_numpy(np.stack([stack.unit(k) for k in range(stack.n_layers)]))
-        self._scale = _common_scale(units, standardise=standardise)
+        self._scale = _common_scale(some, units, standardise=standardise)
         self.basis = _shared_basis(some, self._scale)
         self._first, self._second = layer_pairs(self.n_layers)
-        n_cells = sum(cell >= 0 for cell in sets.cells)
-        affordable = int(np.sqrt(MOMENT_BYTES / (4 * n_cells * len(self._first))))
+        affordable = int(np.sqrt(MOMENT_BYTES / (4 * len(cells) * len(self._first))))
         self.n_leading = min(LEADING, n_features, max(1, affordable))
         self._tails = self._tail_moments(some)
         del some
         projected = torch.empty(len(sets.order), self.n_layers, self.n_leading, dtype=torch.float16)
-        cross = {c: np.empty((self.n_layers, n_features, y.shape[1])) for c in sets.cells if c >= 0}
-        self._level = y.mean(axis=0)
+        cross = {c: np.empty((self.n_layers, n_features, y.shape[1])) for c in cells}
+        self._level = np.mean([y[rows].mean(axis=0) for rows in cells.values()], axis=0)
         ratings = torch.from_numpy(y - self._level).float()
         turned = self.basis[:, : self.n_leading]
 
         def watch(k: int, layer: Tensor) -> None:
             projected[:, k] = (layer @ (self._scale[k][:, None] * turned)).half()
-            for c, rows in sets.cells.items():
-                if c >= 0:
-                    cross[c][k] = (layer[rows].T @ ratings[rows]).double().numpy()
+            for c, rows in cells.items():
+                cross[c][k] = (layer[rows].T @ ratings[rows]).double().numpy()
 
-        self.scaling = Scaling.learn(_Watched(stack, watch), sets, standardise=standardise, units=units)
+        self.scaling = Scaling.learn(Watched(stack, watch), sets, standardise=standardise, units=units)
         self._cross = cross
-        self._blocks = {c: self._cell_blocks(projected[rows]) for c, rows in sets.cells.items() if c >= 0}
+        self._blocks = {c: self._cell_blocks(projected[rows]) for c, rows in cells.items()}
         positions = [sets.positions(m) for m in sets.members]
         self.mean = np.stack([y[p].mean(axis=0) for p in positions])  # (n_sets, n_targets)
         constant = np.stack([varies_by_rounding(y[p]) for p in positions])
@@ -95,13 +93,17 @@ class LayerMoments:
         """Return the moments of the lowest ``n_layers`` layers in a training set, by its number."""
         n, cells, n_pairs = int(self.n_rows[s]), sorted(self.sets.members[s]), n_layers * (n_layers + 1) // 2
         mean, scale = self.scaling.mean[s, :n_layers], self.scaling.scale[s, :n_layers]  # (n_layers, n_features)
-        centre = (mean * self._scale[:n_layers]) @ self.basis[:, : self.n_leading]
+        common = self._scale[:n_layers]
+        centre = (mean * common) @ self.basis[:, : self.n_leading]
+        # a layer's own scales relative to those that all sets share
+        ratio = torch.where(common > 0, scale / common.clamp_min(1e-30), 0.0).sum(dim=1)
+        ratio = (ratio / (common > 0).sum(dim=1).clamp_min(1)).tolist()
         blocks = self._blocks[cells[0]][:n_pairs].clone()
         for c in cells[1:]:
             blocks += self._blocks[c][:n_pairs]
         blocks /= n
         for pair, (i, j) in enumerate(zip(self._first[:n_pairs], self._second[:n_pairs], strict=True)):
-            blocks[pair].addr_(centre[i], centre[j], alpha=-1)
+            blocks[pair].addr_(centre[i], centre[j], alpha=-1).mul_(ratio[i] * ratio[j])
         xy = np.sum([self._cross[c][:n_layers] for c in cells], axis=0)
         offset = self.mean[s] - self._level
         centred = (xy / n - mean.double().numpy()[:, :, None] * offset) / self.std[s]
@@ -114,16 +116,12 @@ class LayerMoments:
 
     def _cell_blocks(self, rows: Tensor) -> Tensor:
         """Return the blocks ``(n_pairs, k, k)`` of projected rows ``(n, n_layers, k)``, summed over them."""
-        n_layers, k = rows.shape[1:]
-        total = np.zeros((n_layers * k, n_layers * k), dtype=np.float32, order="F")
+        blocks = torch.zeros(len(self._first), rows.shape[2], rows.shape[2])
         for begin in range(0, len(rows), BLOCK_ROWS):
-            block = rows[begin : begin + BLOCK_ROWS].float().numpy().reshape(-1, n_layers * k)
-            total = ssyrk(1.0, block.T, beta=1.0, c=total, overwrite_c=1)
-        blocks = np.empty((len(self._first), k, k), dtype=np.float32)
-        for pair, (i, j) in enumerate(zip(self._first, self._second, strict=True)):
-            part = total[i * k : (i + 1) * k, j * k : (j + 1) * k]  # of the upper triangle, which alone was filled
-            blocks[pair] = np.triu(part) + np.triu(part, 1).T if i == j else part
-        return torch.from_numpy(blocks)
+            layers = [layer.float().contiguous() for layer in rows[begin : begin + BLOCK_ROWS].unbind(dim=1)]
+            for block, i, j in zip(blocks, self._first, self._second, strict=True):
+                block.addmm_(layers[i].T, layers[j])
+        return blocks
 
     def _tail_moments(self, some: LayerStack) -> Tensor:
         """Return the diagonals ``(n_pairs, n_features - k)`` in the other directions, of some rows."""
@@ -137,26 +135,14 @@ class LayerMoments:
         )
 
 
-class _Watched:
-    """A stack whose layers are shown to a function as they pass."""
-
-    def __init__(self, stack: LayerStack, watch: object) -> None:
-        self._stack, self._watch = stack, watch
-        self.shift = stack.shift
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for k, layer in enumerate(self._stack):
-            self._watch(k, layer)
-            yield layer
-
-
-def _common_scale(units: Tensor, *, standardise: bool) -> Tensor:
+def _common_scale(some: CompactStack, units: Tensor, *, standardise: bool) -> Tensor:
     """Return one scale ``(n_layers, n_features)`` for all training sets, of features in their units."""
-    varies = units > 0
+    variance = torch.stack([layer.var(dim=0, correction=0) for layer in some])
+    varies = (units > 0) & (variance > 0)
     if standardise:
-        return varies.float()
+        return torch.where(varies, 1 / variance.clamp_min(1e-30).sqrt(), 0.0)
     raw = torch.where(varies, 1 / units.clamp_min(1e-30), 0.0)
-    return raw / (raw**2).mean().clamp_min(1e-30).sqrt()
+    return raw / (raw**2 * variance).mean().clamp_min(1e-30).sqrt()
 
 
 def _shared_basis(some: LayerStack, scale: Tensor) -> Tensor:

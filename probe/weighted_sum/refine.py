@@ -7,6 +7,7 @@ first step here, and each step reads the layers once for all mixes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -105,10 +106,11 @@ class _Passes:
         predicted = torch.zeros(len(moments.sets.order), len(heads))
         totals, sums = [torch.zeros_like(turned) for _ in scaled if back], torch.zeros(len(heads))
         for positions, stack in moments.stack.blocks():
-            layers = list(stack) if back else stack  # all are needed twice
+            used = islice(stack, self._n_layers)
+            layers = list(used) if back else used  # all are needed twice
             local, parts = torch.zeros(len(positions), len(heads)), _cell_parts(moments.sets, positions)
             of_cell = {c: -offset[users[c]].expand(rows.stop - rows.start, -1) for c, rows in parts.items()}
-            for layer, s in zip(layers, scaled, strict=False):
+            for layer, s in zip(layers, scaled, strict=True):
                 for c, rows in parts.items():
                     of_cell[c] = torch.addmm(of_cell[c], layer[rows], s[:, users[c]])
             for c, rows in parts.items():
@@ -118,7 +120,7 @@ class _Passes:
                 trained = {c: local[rows][:, self._train[c]] for c, rows in parts.items()}
                 for c, part in trained.items():
                     sums[self._train[c]] += part.sum(dim=0)
-                for layer, total in zip(layers, totals, strict=False):
+                for layer, total in zip(layers, totals, strict=True):
                     for c, rows in parts.items():
                         total.index_add_(1, self._train[c], layer[rows].T @ trained[c])
         product = torch.zeros_like(turned)

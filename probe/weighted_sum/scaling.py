@@ -10,7 +10,7 @@ from torch import Tensor
 
 from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.vectors import FLOAT32_ROUNDING
-from layerprobe.probe.weighted_sum.layers import LayerStack
+from layerprobe.probe.weighted_sum.layers import LayerStack, Watched
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,9 @@ class Scaling:
     norm: Tensor  # (n_sets, n_layers), root mean square norm of a scaled row
 
     @classmethod
-    def learn(cls, stack: LayerStack, sets: TrainingSets, *, standardise: bool, units: Tensor | None = None) -> Scaling:
+    def learn(
+        cls, stack: LayerStack | Watched, sets: TrainingSets, *, standardise: bool, units: Tensor | None = None
+    ) -> Scaling:
         """Learn from each set's rows only; without ``standardise`` all layers and features have one scale.
 
         A feature that is constant, or varies by rounding alone (`probe.vectors.is_rounding`), has scale 0.

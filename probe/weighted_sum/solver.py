@@ -162,6 +162,7 @@ class Mixer(_Fitting):
         self._open(LayerStack(read, n_layers, sets.order, memory=memory, device=device), sets, y, splits, standardise)
 
     def first(self, n_layers: int) -> Mixer:
+        """Return the weighted sums of the lowest ``n_layers`` layers."""
         part = Mixer.__new__(Mixer)
         part._open(self._stack.first(n_layers), self._sets, self._y, self._splits, self._standardise)
         return part
