@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from layerprobe.probe.solvers.gram import BLOCK, assign_cells, feature_shift, sum_moments
+from layerprobe.probe.solvers.gram import (
+    BLOCK,
+    TRIANGLE,
+    assign_cells,
+    feature_shift,
+    sum_cells,
+    sum_cells_into,
+    sum_moments,
+)
 from layerprobe.probe.splits import Split, fold_splits, manifest_split, speaker_groups
 
 
@@ -13,10 +21,11 @@ def problem(rng, n, p):
     return rng.normal(5, 2, size=(n, p)).astype(np.float32), rng.normal(size=(n, 2))
 
 
-@pytest.mark.parametrize("n", [7, BLOCK + 5])
-def test_moments_are_the_sums_of_the_rows(rng, n):
-    x, y = problem(rng, n, 4)
-    rows, shift = np.flatnonzero(np.arange(n) % 3), np.array([5.0, 0.0, 1.0, -2.0])
+# 100 features are so many that products with ratings and features are formed together
+@pytest.mark.parametrize(("n", "p"), [(7, 4), (BLOCK * 2, 4), (7, 100), (BLOCK * 2, 100)])
+def test_moments_are_the_sums_of_the_rows(rng, n, p):
+    x, y = problem(rng, n, p)
+    rows, shift = np.flatnonzero(np.arange(n) % 3), rng.integers(-2, 6, size=p).astype(float)
     moments, z = sum_moments(x, y, rows, shift=shift), x[rows].astype(float) - shift
     assert moments.n == len(rows)
     np.testing.assert_allclose(np.tril(moments.xx), np.tril(z.T @ z), rtol=1e-9)
@@ -34,6 +43,22 @@ def test_moments_add_up(rng):
     for name in ("n", "x", "y", "xy", "yy", "low", "high"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(np.tril(parts.xx), np.tril(whole.xx), rtol=1e-10)
+
+
+@pytest.mark.parametrize("chosen", [{1}, {0, 2}, {0, 1, 2}])
+def test_sums_into_memory_equal_new_ones_and_leave_the_cells_as_they_are(rng, chosen):
+    x, y = problem(rng, 60, TRIANGLE + 6)
+    shift = feature_shift(x)
+    cells = {k: sum_moments(x, y, np.arange(k, 60, 3), shift=shift) for k in range(3)}
+    before = {k: cell.xx.copy() for k, cell in cells.items()}
+    whole, memory = sum_cells(cells, frozenset(chosen)), np.full_like(before[0], 7.0)
+    into = sum_cells_into(memory, cells, frozenset(chosen))
+    assert into.xx is memory
+    np.testing.assert_allclose(np.tril(into.xx), np.tril(whole.xx), rtol=1e-12)
+    for name in ("n", "x", "y", "xy", "yy", "low", "high"):
+        np.testing.assert_array_equal(getattr(into, name), getattr(whole, name))
+    for k, cell in cells.items():
+        np.testing.assert_array_equal(cell.xx, before[k])
 
 
 def test_a_shift_is_not_moved_by_an_outlier(rng):
