@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg.blas import strmm
 
-from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, HostFactor
+from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, HostAlgebra, HostFactor
 from layerprobe.probe.solvers.gram import BLOCK, Moments, RatingSums, sum_cells, sum_ratings
 from layerprobe.probe.solvers.leave_group_out import LEAVE_GROUP_OUT, Search, fit_split
 from layerprobe.probe.solvers.ridge import NestedRidge, fit_dual
