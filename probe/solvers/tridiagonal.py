@@ -118,37 +118,6 @@ def solve_positive(matrix: np.ndarray, right: np.ndarray, penalty: float) -> np.
     return np.asarray(solution)
 
 
-def solve_shifted(diagonal: np.ndarray, off: np.ndarray, right: np.ndarray, *, shift: np.ndarray) -> np.ndarray:
-    """Solve ``(T + shift I) u = right``, where each column may have a different shift.
-
-    Elimination passes down and up once for all columns together, row by row (Golub and Van Loan, 2013, section 4.3).
-
-    Args:
-        diagonal: of T, ``(n,)``, or ``(n, …)`` if columns have different T
-        off: off-diagonal of T, ``(n - 1,)``, or ``(n - 1, …)``
-        right: ``(n, …)``
-        shift: positive, of any shape that broadcasts with ``right[0]`` and ``diagonal[0]``
-
-    Returns:
-        ``(n, …)``, the broadcast shape of ``right[0]`` and ``shift``
-    """
-    n = len(diagonal)
-    pivot, factor = np.empty((2, n, *np.broadcast_shapes(diagonal.shape[1:], shift.shape)))
-    pivot[0] = diagonal[0] + shift
-    u = np.empty((n, *np.broadcast_shapes(right.shape[1:], shift.shape)))
-    u[0], step = right[0], np.empty(u.shape[1:])
-    for i in range(1, n):
-        factor[i] = off[i - 1] / pivot[i - 1]
-        pivot[i] = diagonal[i] + shift - off[i - 1] * factor[i]
-        np.multiply(u[i - 1], factor[i], out=step)
-        np.subtract(right[i], step, out=u[i])
-    u /= pivot
-    for i in range(n - 1, 0, -1):
-        np.multiply(u[i], factor[i], out=step)
-        u[i - 1] -= step
-    return u
-
-
 def _lost(penalty: float) -> InputError:
     return InputError(f"penalty {penalty:.2g} is lost in the rounding of the data. Ask for greater alphas.")
 
