@@ -107,7 +107,7 @@ def test_the_reduced_error_and_its_gradient_are_those_of_the_definition(layers, 
             assert float(gradient[k, i]) == pytest.approx(float(slope), rel=0.05, abs=5e-3)
 
 
-def test_a_penalty_on_the_weights_draws_them_towards_equality(layers):
+def test_a_penalty_on_the_weights_moves_them_towards_equality(layers):
     x, y, splits = layers
     found, sets = learn_moments(x, y, splits)
     of_set, largest = found.of_set(sets.outer[0], LAYERS), []
@@ -135,7 +135,7 @@ def test_fits_are_those_of_the_solver_of_small_layers(layers, monkeypatch, learn
     fast = solved(LargeMixer, x, y, splits, learns=learns, standardise=standardise)
     np.testing.assert_array_equal(fast[0].penalty, slow[0].penalty)
     for k, (split, a, b) in enumerate(zip(splits, slow[1], fast[1], strict=True)):
-        if standardise:  # else several layers say the same, and the error hardly depends on the weights
+        if standardise:  # else several layers have the same information, and the error hardly depends on the weights
             np.testing.assert_allclose(b.layer_weights, a.layer_weights, atol=0.06)
             np.testing.assert_allclose(b.contributions, a.contributions, atol=0.06)
         for t in range(2):
@@ -184,6 +184,27 @@ def test_no_held_out_rating_is_seen_and_held_out_embeddings_only_choose_coordina
     _, (moved,) = solved(LargeMixer, x, y, [split])
     np.testing.assert_allclose(moved.layer_weights, before.layer_weights, atol=0.02)
     np.testing.assert_allclose(moved.prediction[0], before.prediction[0], rtol=0.02)
+
+
+def test_the_weights_of_the_lowest_layers_are_the_least_error_of_a_grid(layers):
+    """Two layers with overlapping information: the least lies inside, where a search that saturates does not stop."""
+    x, y, splits = layers
+    part = LargeMixer(reader(x), LAYERS, y, splits=splits).first(2)
+    (fits,) = part.fit(np.full((len(splits), 2), 0.1), max_iterations=60, seeds=(0,))
+    grid = np.linspace(0, 1, 101)
+    for split, fit in zip(splits, fits, strict=True):
+        rows = split.train
+        z, t = scaled_layers(x[:2], rows, standardise=True)[:, rows], y[rows, 0]
+        t = (t - t.mean()) / t.std()
+        penalty = 0.1 * (z.mean(axis=0) ** 2).sum() / len(rows) / DIM
+
+        def error(weight, z=z, t=t, penalty=penalty):
+            mix = weight * z[0] + (1 - weight) * z[1]
+            head = np.linalg.solve(mix.T @ mix / len(t) + penalty * np.eye(DIM), mix.T @ t / len(t))
+            return np.mean((mix @ head - t) ** 2) + penalty * head @ head
+
+        assert error(fit.layer_weights[0, 0]) <= min(map(error, grid)) * 1.002
+        np.testing.assert_allclose(fit.contributions.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_only_large_layers_are_fitted_from_moments(layers, monkeypatch):
