@@ -49,7 +49,11 @@ from layer_weight_stacking import (
     stacking_free_bagged,
     stacking_l2,
     stacking_l2_bagged,
+    stacking_l2_oob,
+    stacking_l2_oob_each,
     stacking_path,
+    stacking_smooth_oob,
+    stacking_smooth_oob_each,
     uniform,
 )
 from scipy.stats import spearmanr
@@ -61,7 +65,8 @@ ESTIMATORS: dict[str, Callable[[Problem], Estimate]] = {
     for f in (
         mixer_today, gradient_descent, softmax_mix, softmax_entropy, softmax_l2, softmax_bagged, softmax_evidence,
         kernels_simplex, kernels_simplex_shares, kernels_l2, concatenated, without_layer, variance_components,
-        components_of_projections, alignment, stacking_path, stacking, stacking_free, stacking_l2, stacking_entropy, stacking_bagged, stacking_l2_bagged,
+        components_of_projections, alignment, stacking_path, stacking, stacking_l2_oob, stacking_l2_oob_each,
+        stacking_smooth_oob, stacking_smooth_oob_each, stacking_free, stacking_l2, stacking_entropy, stacking_bagged, stacking_l2_bagged,
         stacking_free_bagged, softmax_of_errors, best_layer, leave_one_out, shapley, uniform,
     )
 }  # fmt: skip

@@ -179,3 +179,41 @@ def stacking_path(p: Problem) -> Estimate:
     e = predictions.reshape(len(p.y), -1) - p.y[:, None]
     w = simplex(e.T @ e).reshape(n_layers, len(some))
     return w.sum(axis=1), np.einsum("la,lad->ld", w, coefficients)
+
+
+def _out_of_bag(p: Problem, fit: Callable[[np.ndarray, float], np.ndarray], *, each: bool = False) -> Estimate:
+    """Average over resamples of speakers, at the strength with the least error on the speakers left out of each."""
+    by_speaker = _errors(p, p.speakers)
+    errors, weights = np.zeros((N_RESAMPLES, len(STRENGTHS))), np.zeros((N_RESAMPLES, len(STRENGTHS), p.shape[0]))
+    for k, n in enumerate(resamples(p, N_RESAMPLES)):
+        c, out = np.tensordot(n, by_speaker, 1), by_speaker[n == 0].sum(axis=0)
+        weights[k] = [fit(c, s) for s in STRENGTHS]
+        errors[k] = np.einsum("sl,lm,sm->s", weights[k], out, weights[k])
+    if each:
+        return _stack(p, weights[np.arange(N_RESAMPLES), errors.argmin(axis=1)].mean(axis=0))
+    return _stack(p, weights[:, errors.sum(axis=0).argmin()].mean(axis=0))
+
+
+def stacking_l2_oob(p: Problem) -> Estimate:
+    """Stacking averaged over resamples of speakers, with one L2 penalty that the left out speakers choose."""
+    return _out_of_bag(p, simplex)
+
+
+def stacking_l2_oob_each(p: Problem) -> Estimate:
+    """Stacking averaged over resamples of speakers, each with the L2 penalty that its left out speakers choose."""
+    return _out_of_bag(p, simplex, each=True)
+
+
+def _smooth(c: np.ndarray, strength: float) -> np.ndarray:
+    d = np.diff(np.eye(len(c)), axis=0)
+    return simplex(c + 10 * strength * np.trace(c) / len(c) * d.T @ d)
+
+
+def stacking_smooth_oob(p: Problem) -> Estimate:
+    """The same with a penalty on differences between the weights of adjacent layers."""
+    return _out_of_bag(p, _smooth)
+
+
+def stacking_smooth_oob_each(p: Problem) -> Estimate:
+    """The same with a penalty for each resample."""
+    return _out_of_bag(p, _smooth, each=True)
