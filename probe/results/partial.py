@@ -17,6 +17,8 @@ from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.results.predictions import HeldOutPrediction, ProbeResults
 from layerprobe.probe.results.run_files import PARTIAL_RESULTS
 
+TASK_INPUTS = "inputs.joblib"
+
 
 class PartialResults:
     """The folder ``partial`` in a run folder.
@@ -49,6 +51,11 @@ class PartialResults:
     def has(self, name: str) -> bool:
         """Return whether there are saved results of that name."""
         return self._file(name).exists()
+
+    def inputs_file(self) -> Path:
+        """Return where the inputs of a sweep's processes are while it runs."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder / TASK_INPUTS
 
     def clear(self) -> None:
         """Remove the folder, once the run is complete."""

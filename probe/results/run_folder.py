@@ -18,6 +18,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import QUARANTINE, replacing, write_csv
 from layerprobe.probe.foreign_files import foreign_content
 from layerprobe.probe.results.display import run_html, run_text
+from layerprobe.probe.results.pending import pending_fingerprint, pending_work
 from layerprobe.probe.results.plan_differences import plan_differences
 from layerprobe.probe.results.run_files import (
     AGAIN,
@@ -129,6 +130,11 @@ class Run:
         texts = [t + TEXT_RESIDUAL for t in sweep.get("text_residuals", [])]
         left_out = {row["target"] for row in self.plan.get("left_out", [])}  # residuals that are rounding alone
         return [t for t in (*sweep["targets"], *residuals, *texts) if t not in left_out]
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """Controls, probes and baselines that are not there yet, by their names in scores; none of a complete run."""
+        return pending_work(self.plan)
 
     @property
     def nominal_targets(self) -> list[str]:
@@ -265,20 +271,20 @@ def check_same_run(folder: Path, fingerprint: str, plan: dict[str, Any] | None =
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file. Name a folder as --out.")
-    path = folder / PLAN
+    path, same = folder / PLAN, {fingerprint, pending_fingerprint(fingerprint)}
     if not path.exists():
         return None
     try:
         written = parse_plan(path)
     except InputError as error:
-        damage, there = str(error).removesuffix(f" {AGAIN}."), unfinished_fingerprints(folder) - {fingerprint}
+        damage, there = str(error).removesuffix(f" {AGAIN}."), unfinished_fingerprints(folder) - same
         if foreign_content(path) and path.read_bytes().strip(b"\0"):
             raise InputError(f"{damage} Remove the folder, or name another --out.") from error
         if not there:
             return f"{damage} The run is written anew."
         different = []
     else:
-        there = {str(written.get("fingerprint", "none that plan.toml names"))} - {fingerprint}
+        there = {str(written.get("fingerprint", "none that plan.toml names"))} - same
         if not there:
             return None
         different = plan_differences(written, plan) if plan is not None else []

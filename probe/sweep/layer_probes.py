@@ -19,7 +19,6 @@ from layerprobe.probe.results.predictions import (
 from layerprobe.probe.results.run_folder import POOLED
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.backends import Algebra
-from layerprobe.probe.solvers.logistic import nested_logistic
 from layerprobe.probe.solvers.mdl import online_code
 from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
 from layerprobe.probe.solvers.ridge import Bands, RidgeFit, nested_ridge
@@ -31,6 +30,8 @@ PERMUTED_BYTES = 2**28  # of permuted ratings that are fitted together
 BYTES_PER_UTTERANCE = 24  # a rating, predictions, and a copy of either
 PERMUTED_COLUMNS = (64, 1024)  # fewest and most that are fitted together
 LOGISTIC_PENALTIES = (1e-3, 1e-2, 0.1, 1.0, 10.0)
+RATINGS, PERMUTATIONS, OTHERS = "ratings", "permutations", "other probes"
+PASSES = (RATINGS, PERMUTATIONS, OTHERS)  # over a layer: ridge on the ratings, on permutations of them, and the rest
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,20 @@ class CovariateFeatures:
     features: list[np.ndarray]  # each (n_utterances, n_features)
 
 
+def layer_passes(plan: SweepPlan, control: str, *, covariates: bool) -> tuple[str, ...]:
+    """Return which of `PASSES` a layer has work for.
+
+    Args:
+        plan: the sweep's
+        control: of the layer's cache: "none" or "random_init"
+        covariates: whether the sweep has any
+    """
+    real = control == "none"
+    others = bool(plan.probes) or (real and (covariates or plan.cross_corpus))
+    wanted = {RATINGS: True, PERMUTATIONS: real and bool(plan.controls), OTHERS: others}
+    return tuple(one for one in PASSES if wanted[one])
+
+
 def layer_probes(
     x: np.ndarray,
     data: SweepData,
@@ -49,8 +64,9 @@ def layer_probes(
     *,
     covariates: CovariateFeatures,
     algebra: Algebra,
+    passes: tuple[str, ...] = PASSES,
 ) -> ProbeResults:
-    """Fit every probe of the plan to one layer.
+    """Fit the probes of the plan to one layer.
 
     Args:
         x: embeddings, ``(n_utterances, n_features)``
@@ -59,9 +75,14 @@ def layer_probes(
         keys: encoder, layer, control and seed of the rows of the score table
         covariates: features that the layer is also fitted with, each with its own penalty
         algebra: where ridge multiplies matrices
+        passes: those of `PASSES` that are made; each gives the same results without the others
     """
+    wanted = layer_passes(plan, keys["control"], covariates=bool(covariates.features))
+    passes = tuple(one for one in passes if one in wanted)
+    finished = _ridge(x, data, plan, {**keys, "probe": "ridge"}, passes=passes, algebra=algebra)
+    if OTHERS not in passes:
+        return finished
     real = keys["control"] == "none"
-    finished = _ridge(x, data, plan, {**keys, "probe": "ridge"}, permute=real and bool(plan.controls), algebra=algebra)
     if covariates.features and real:
         joint = {**keys, "probe": "banded_ridge", "covariates": covariates.name}
         finished += banded_probe([x, *covariates.features], data, plan, joint, algebra=algebra)
@@ -102,12 +123,10 @@ def make_targets(data: SweepData, plan: SweepPlan) -> ProbeTargets:
     return builder.build()
 
 
-def permuted_targets(data: SweepData, plan: SweepPlan, *, with_ratings: bool = False) -> Iterator[ProbeTargets]:
-    """Yield permutations of the plan's controls, as many at a time as memory allows; on request the ratings first."""
+def permuted_targets(data: SweepData, plan: SweepPlan) -> Iterator[ProbeTargets]:
+    """Yield permutations of the plan's controls, as many at a time as memory allows."""
     n_columns = int(np.clip(PERMUTED_BYTES // (BYTES_PER_UTTERANCE * len(data.ratings)), *PERMUTED_COLUMNS))
     builder = _builder(data, plan)
-    if with_ratings:
-        builder.add(data.every_rating, data.codes, control="none", seed=0, text_residuals=data.text_residuals)
     ratings, rest = data.every_rating, data.text_residuals
     for control in plan.controls:
         rng = control_rng(control, plan.seed)
@@ -133,20 +152,22 @@ def _builder(data: SweepData, plan: SweepPlan) -> TargetBuilder:
 
 
 def _ridge(
-    x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, permute: bool, algebra: Algebra
+    x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, passes: tuple[str, ...], algebra: Algebra
 ) -> ProbeResults:
-    """Fit ridge to the ratings, then to permutations of them."""
-    targets = make_targets(data, plan)
-    if not permute:
-        fits = nested_ridge(
-            x, targets.y, splits=data.splits, alphas=plan.alphas, shared=targets.shared, algebra=algebra
-        )
-        return ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
-    ridge, finished = PermutedRidge(x, splits=data.splits, alphas=plan.alphas, algebra=algebra), NO_RESULTS
-    if not ridge.is_dual:  # else decompositions, which are not saved, are made for as many permutations as possible
+    """Fit ridge to the ratings and to permutations of them, or to either."""
+    targets, finished = make_targets(data, plan), NO_RESULTS
+    choices = {"splits": data.splits, "alphas": plan.alphas, "algebra": algebra}
+    if PERMUTATIONS not in passes:
+        if RATINGS in passes:
+            fits = nested_ridge(x, targets.y, shared=targets.shared, **choices)
+            finished += ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
+        return finished
+    ridge = PermutedRidge(x, **choices)
+    if RATINGS in passes or not ridge.is_dual:
         fits = ridge.fit(targets.y, shared=targets.shared)
-        finished += ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
-    for permuted in permuted_targets(data, plan, with_ratings=ridge.is_dual):
+        if RATINGS in passes:
+            finished += ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
+    for permuted in permuted_targets(data, plan):
         fits = ridge.fit_permuted(permuted.y, shared=permuted.shared, of_split=permuted.of_split)
         finished += ProbeResults.from_columns(ridge_columns(fits, permuted, data.splits, keys), data)
     return finished
@@ -160,7 +181,7 @@ def _trained_on(
         data, splits=splits_within(data.splits, data.labels["corpus"], corpus), text_residuals=None, other_targets=()
     )
     plain = replace(plan, residuals=(), text_residuals=())
-    return _ridge(x, within, plain, {**keys, "train_corpus": corpus}, permute=False, algebra=algebra)
+    return _ridge(x, within, plain, {**keys, "train_corpus": corpus}, passes=(RATINGS,), algebra=algebra)
 
 
 def ridge_columns(
@@ -196,6 +217,8 @@ def _most_likely(prediction: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
 
 
 def _logistic(x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list[HeldOutPrediction]:
+    from layerprobe.probe.solvers.logistic import nested_logistic  # imports torch, as that of the MLP does
+
     columns = []
     for k, (name, classes) in enumerate(plan.classes_of.items()):
         fitted = FittedTarget(

@@ -24,6 +24,14 @@ MIXES = {
     "cumulative_mix": "softmax mix of layers 0 to l, for each l (Tenney et al., 2019)",
 }
 DEFAULT_MIXES = ("weighted_sum", "uniform_mix")
+# Mixes that share a solver, so that one process fits them; results do not depend on the grouping
+_GROUPS = (("weighted_sum", "uniform_mix", "cumulative_mix"), ("unstandardised_mix",), ("gradient_descent_mix",))
+
+
+def mix_groups(mixes: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the groups of mixes that share a solver, each to be fitted by one process; any order, all of ``mixes``."""
+    groups = [tuple(name for name in group if name in mixes) for group in _GROUPS]
+    return [group for group in groups if group]
 
 
 class _Mixing:

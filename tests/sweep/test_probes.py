@@ -23,7 +23,7 @@ from layerprobe.probe.sweep.layer_probes import layer_probes
 from layerprobe.probe.sweep.mix_probes import MIXES
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
-from layerprobe.probe.sweep.workers import parallel_layers
+from layerprobe.probe.sweep.workers import default_jobs
 
 CLASSES = ("calm", "glad", "cross")
 
@@ -176,7 +176,7 @@ def test_the_cache_s_chunks_change_no_bit(corpus, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(first.layer_weights, second.layer_weights)
 
 
-def test_a_layer_is_probed_with_two_threads_whatever_the_process_has(corpus, tmp_path, monkeypatch):
+def test_a_layer_is_probed_with_one_thread_whatever_the_process_has(corpus, tmp_path, monkeypatch):
     cache, _, manifest = corpus
     seen = []
 
@@ -185,21 +185,22 @@ def test_a_layer_is_probed_with_two_threads_whatever_the_process_has(corpus, tmp
         seen.append({torch.get_num_threads()})
         return layer_probes(x, *rest, **choices)
 
-    monkeypatch.setattr("layerprobe.probe.sweep.workers.layer_probes", counted)
+    monkeypatch.setattr("layerprobe.probe.sweep.tasks.layer_probes", counted)
     before = torch.get_num_threads()
     sweep([cache], manifest, quick(manifest, weighted_sum_seeds=0), out=tmp_path / "run", jobs=1)
     assert seen
-    assert all(threads == {2} for threads in seen)
+    assert all(threads == {1} for threads in seen)
     assert torch.get_num_threads() == before
 
 
-def test_jobs_leave_each_two_threads_and_stay_within_a_gigabyte(monkeypatch):
+def test_jobs_are_the_cores_within_a_gigabyte_and_one_for_little_work(monkeypatch):
     monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 64)
-    assert parallel_layers(10 * 2**20) == 6
-    assert parallel_layers(400 * 2**20) == 2
-    assert parallel_layers(4 * 2**30) == 1
-    monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 1)
-    assert parallel_layers(10 * 2**20) == 1
+    assert default_jobs(10 * 2**20, 100.0) == 6
+    assert default_jobs(400 * 2**20, 100.0) == 2
+    assert default_jobs(4 * 2**30, 100.0) == 1
+    assert default_jobs(10 * 2**20, 2.0) == 1
+    monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 2)
+    assert default_jobs(10 * 2**20, 100.0) == 2
 
 
 def test_every_mix_and_probe_is_fitted(corpus, tmp_path):

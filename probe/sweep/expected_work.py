@@ -1,0 +1,103 @@
+"""How long each task of a sweep is expected to take on one core, from sizes alone.
+
+Seconds of a nominal core, by the number of floating-point operations: their ratios give the time left before tasks of a
+kind have been measured, and their sum decides whether starting processes pays. They are the same on every machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from layerprobe.probe.solvers.gram import assign_cells
+from layerprobe.probe.sweep.rated_parts import RatedPart
+
+PRODUCTS = 40e9  # floating-point operations a second in products of matrices in float64; twice that in float32
+DECOMPOSITIONS = 25e9  # in a reduction to tridiagonal form, of 4/3 n^3 operations; eigenvectors take four times that
+COLUMN = 3e-4  # seconds to score a column of predictions, and
+COLUMN_ROW = 1.5e-7  # for each of its rows
+PERMUTED_ALPHAS = 6  # penalties that a permutation tries
+MIX_STEPS = 40  # steps of the solver of a mix
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """Sizes of a part of a sweep that decide how long its fits take."""
+
+    n_utterances: int
+    n_train: int  # of the largest split
+    n_splits: int
+    n_sets: int  # different training sets, outer and inner
+    n_targets: int  # columns of ratings, residuals and classes
+    n_permuted: int  # columns of permutations of them
+    n_alphas: int
+
+    @classmethod
+    def from_part(cls, part: RatedPart) -> PartSize:
+        """Count what a part consists of."""
+        plan, splits = part.plan, part.data.splits
+        _, folds = assign_cells(splits, len(part.rows))
+        sets = set()
+        for of_split in folds:
+            everything = frozenset(set().union(*of_split))
+            sets |= {everything, *(everything - fold for fold in of_split)}
+        n_targets = len(plan.targets) + len(plan.residuals) + len(plan.text_residuals) + sum(map(len, plan.classes))
+        n_permuted = n_targets * len(plan.controls) * plan.n_permutations
+        n_train = max(len(split.train) for split in splits)
+        return cls(len(part.rows), n_train, len(splits), len(sets), n_targets, n_permuted, len(plan.alphas))
+
+
+def ratings_seconds(size: PartSize, n_features: int) -> float:
+    """Return the seconds of ridge on the ratings of one layer."""
+    n, d = size.n_train, n_features
+    if n <= d:  # Gram matrices of utterances: one for each split, with eigenvectors
+        fits = size.n_splits * (n * n * d / PRODUCTS + 16 / 3 * n**3 / DECOMPOSITIONS)
+        return fits + _dual_columns(size, size.n_targets) + _scores(size, size.n_targets)
+    sums = size.n_utterances * d * d / PRODUCTS
+    fits = size.n_sets * (8 / 3 * d**3 / DECOMPOSITIONS + 4 * d * d * size.n_targets * size.n_alphas / PRODUCTS)
+    return sums + fits + _scores(size, size.n_targets)
+
+
+def permutations_seconds(size: PartSize, n_features: int, *, alone: bool) -> float:
+    """Return the seconds of ridge on the permutations of one layer.
+
+    Args:
+        size: of the part
+        n_features: of the layer
+        alone: whether decompositions are made anew, because the ratings were fitted by another task
+    """
+    n, d = size.n_train, n_features
+    again = ratings_seconds(size, n_features) if alone else 0.0
+    scores = _scores(size, size.n_permuted)
+    if n <= d:
+        return again + _dual_columns(size, size.n_permuted) + scores
+    sums = 4 * size.n_utterances * d / PRODUCTS
+    searches = size.n_sets * d * d * (2 + 4 * PERMUTED_ALPHAS) / (2 * PRODUCTS)
+    return again + size.n_permuted * (sums + searches) + scores
+
+
+def mix_seconds(size: PartSize, n_features: int, n_layers: int, *, n_mixes: int, n_seeds: int) -> float:
+    """Return the seconds of some mixes of the layers of one encoder."""
+    models = size.n_targets * (size.n_sets + size.n_splits * n_seeds) * n_mixes
+    return MIX_STEPS * models * n_layers * size.n_utterances * n_features * 4 / (2 * PRODUCTS)
+
+
+def others_seconds(size: PartSize, n_features: int, *, n_corpora: int, n_probes: int, n_covariates: int) -> float:
+    """Return the seconds of the other probes of one layer: trained on each corpus, with covariates, and the rest."""
+    joint = 5 * ratings_seconds(size, n_features + n_covariates) if n_covariates else 0.0  # ratios of penalties
+    steps = 2_000 * size.n_targets * size.n_utterances * n_features * 4 / (2 * PRODUCTS)
+    return joint + n_corpora * ratings_seconds(size, n_features) / max(1, n_corpora) + n_probes * steps
+
+
+def _dual_columns(size: PartSize, n_columns: int) -> float:
+    return size.n_splits * n_columns * size.n_alphas * 6 * float(size.n_train) ** 2 / (2 * PRODUCTS)
+
+
+def _scores(size: PartSize, n_columns: int) -> float:
+    return n_columns * (COLUMN + COLUMN_ROW * size.n_utterances)
+
+
+def layer_bytes(n_utterances: int, n_features: int) -> int:
+    """Return the bytes of a layer as it is read, in float32."""
+    return int(np.dtype(np.float32).itemsize) * n_utterances * n_features
