@@ -44,7 +44,9 @@ def stack(predictions: np.ndarray, y: np.ndarray, speakers: np.ndarray, *, rng: 
     """
     moments = error_moments(predictions - y[:, None], speakers)
     n_groups, n_layers = moments.shape[:2]
-    drawn = np.stack([np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups) for _ in range(N_RESAMPLES)])
+    drawn = np.stack(
+        [np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups) for _ in range(N_RESAMPLES)]
+    )
     weights, errors = np.empty((len(PENALTIES), N_RESAMPLES, n_layers)), np.zeros(len(PENALTIES))
     for k, counts in enumerate(drawn):
         inside, outside = np.tensordot(counts, moments, 1), moments[counts == 0].sum(axis=0)

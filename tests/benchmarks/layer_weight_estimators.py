@@ -307,7 +307,11 @@ def variance_components(p: Problem, m: Moments | None = None) -> Estimate:
 
     start = np.full(n_layers, np.log(1.0 / n_layers))
     found = minimize(
-        lambda s: evaluate(s)[:2], start, jac=True, method="L-BFGS-B", bounds=[(-14, 10)] * n_layers,
+        lambda s: evaluate(s)[:2],
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-14, 10)] * n_layers,
         options={"maxiter": 60},
     )
     w = np.exp(found.x) - np.exp(-14)

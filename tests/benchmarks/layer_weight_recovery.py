@@ -84,9 +84,7 @@ def carrying(where: str, n_layers: int) -> np.ndarray:
     return np.arange(n_layers)
 
 
-def stream(
-    n_layers: int, dim: int, neighbours: float, speakers: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def stream(n_layers: int, dim: int, neighbours: float, speakers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return a simulated residual stream, ``(n_layers, n, dim)``: neighbours correlate, spectra fall, speakers differ."""
     rotation = np.linalg.qr(rng.normal(size=(dim, dim)))[0] * np.arange(1, dim + 1) ** -0.5
     names, speaker = np.unique(speakers, return_inverse=True)
@@ -158,9 +156,11 @@ def study(arguments: argparse.Namespace) -> pd.DataFrame:
     if arguments.real:
         with np.load(arguments.real) as file:
             real = file["layers"].astype(float), file["speakers"]
-    names = [n for n in ESTIMATORS if n in arguments.only.split(",")] if arguments.only else [
-        n for n in ESTIMATORS if arguments.full or n not in SLOW
-    ]
+    names = (
+        [n for n in ESTIMATORS if n in arguments.only.split(",")]
+        if arguments.only
+        else [n for n in ESTIMATORS if arguments.full or n not in SLOW]
+    )
     grid = itertools.product(
         arguments.layers, arguments.neighbours, arguments.n, arguments.r, ("one", "two", "band", "all"), (False, True)
     )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.optimize import nnls
-
 from layer_weight_estimators import N_ORDERS, N_RESAMPLES, Estimate, Problem, _path
+from scipy.optimize import nnls
 
 TEMPERATURES = tuple(np.logspace(-1, 3, 13))
 STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
