@@ -36,7 +36,7 @@ class SweepPlan:
     probes: tuple[str, ...]  # in addition to ridge: mlp, logistic, mdl
     mixes: tuple[str, ...]  # keys of `probe.sweep.mix_probes.MIXES`
     weighted_sum_seeds: tuple[int, ...]
-    mix_penalties: tuple[float, ...]  # of the weighted sum's head, relative as the alphas are
+    mix_penalties: tuple[float, ...]  # of the head of softmax mixes and the uniform mix, relative as the alphas are
     mix_iterations: int
     seed: int  # of the folds and the permutations
     speakers: bool  # False: no speakers are known, every utterance counts as its own

@@ -150,6 +150,8 @@ def _softmax_mix(p: Problem, *, penalised: str = "", evidence: bool = False) -> 
             w = np.exp(s[:n_layers] - s[:n_layers].max())
             w /= w.sum()
             lam = unit * np.exp(s[n_layers]) if evidence else unit * penalty
+            if penalised == "product":
+                lam *= n_layers * (w @ w)
             half = np.tensordot(w, gram, (0, 0))  # (dim, n_layers, dim)
             mixed = np.tensordot(half, w, (1, 0))
             factor = cho_factor(mixed + lam * np.eye(dim))
@@ -163,6 +165,8 @@ def _softmax_mix(p: Problem, *, penalised: str = "", evidence: bool = False) -> 
                 g_lam = lam * (np.trace(inverse) + m.n * (v @ v) / rest) - dim
             else:
                 value, g_lam = rest / m.square, 0.0
+                if penalised == "product":
+                    g = g + 2 * unit * penalty * n_layers * (v @ v) * w
                 g = g / m.square
             if penalised == "entropy":
                 value, g = value + strength * (w @ np.log(w + 1e-300)), g + strength * (np.log(w + 1e-300) + 1)
@@ -177,6 +181,16 @@ def _softmax_mix(p: Problem, *, penalised: str = "", evidence: bool = False) -> 
         return w, w[:, None] * v
 
     return fit
+
+
+def _bagged(p: Problem, fit: Callable[[Moments, Any], Estimate], candidate: Any) -> Estimate:
+    fits = []
+    speakers, speaker = np.unique(p.speakers, return_inverse=True)
+    for _ in range(10):
+        drawn = np.bincount(p.rng.integers(len(speakers), size=len(speakers)), minlength=len(speakers))
+        rows = np.repeat(np.arange(len(p.y)), drawn[speaker])
+        fits.append(fit(p.moments(rows), candidate))
+    return np.mean([w for w, _ in fits], axis=0), np.mean([b for _, b in fits], axis=0)
 
 
 def softmax_mix(p: Problem) -> Estimate:
@@ -195,18 +209,32 @@ def softmax_entropy(p: Problem) -> Estimate:
 def softmax_l2(p: Problem) -> Estimate:
     """The softmax mix with an L2 penalty on the weights."""
     fit = _softmax_mix(p, penalised="l2")
-    return fit(p.whole, _chosen(p, fit, [(a, t) for a in PENALTIES[1:4] for t in (0.0, 0.01, 0.1, 1.0)]))
+    chosen = _chosen(p, fit, [(a, t) for a in PENALTIES[1:4] for t in (0.0, 0.01, 0.1, 1.0)])
+    p.shared["softmax_l2"] = chosen
+    return fit(p.whole, chosen)
+
+
+def softmax_product(p: Problem) -> Estimate:
+    """The softmax mix with the penalty on the product of weights and head: ridge on coefficients of rank one."""
+    fit = _softmax_mix(p, penalised="product")
+    return fit(p.whole, _chosen(p, fit, [(a, 0.0) for a in (*PENALTIES, 1000.0)]))
+
+
+def softmax_l2_staged(p: Problem) -> Estimate:
+    """The softmax mix with an L2 penalty on the weights, chosen after that of the head."""
+    fit = _softmax_mix(p, penalised="l2")
+    penalty, _ = _chosen(p, fit, [(a, 0.01) for a in PENALTIES])
+    return fit(p.whole, _chosen(p, fit, [(penalty, t) for t in (0.0, 0.01, 0.1, 1.0)]))
+
+
+def softmax_l2_bagged(p: Problem) -> Estimate:
+    """The softmax mix with an L2 penalty, averaged over resamples of speakers."""
+    return _bagged(p, _softmax_mix(p, penalised="l2"), p.shared["softmax_l2"])
 
 
 def softmax_bagged(p: Problem) -> Estimate:
     """The softmax mix averaged over resamples of speakers, at the penalty of the whole."""
-    fit, fits = _softmax_mix(p), []
-    speakers, speaker = np.unique(p.speakers, return_inverse=True)
-    for _ in range(10):
-        drawn = np.bincount(p.rng.integers(len(speakers), size=len(speakers)), minlength=len(speakers))
-        rows = np.repeat(np.arange(len(p.y)), drawn[speaker])
-        fits.append(fit(p.moments(rows), p.shared["softmax"]))
-    return np.mean([w for w, _ in fits], axis=0), np.mean([b for _, b in fits], axis=0)
+    return _bagged(p, _softmax_mix(p), p.shared["softmax"])
 
 
 def softmax_evidence(p: Problem) -> Estimate:

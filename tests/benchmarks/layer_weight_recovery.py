@@ -33,7 +33,10 @@ from layer_weight_estimators import (
     softmax_entropy,
     softmax_evidence,
     softmax_l2,
+    softmax_l2_bagged,
+    softmax_l2_staged,
     softmax_mix,
+    softmax_product,
     variance_components,
     without_layer,
 )
@@ -59,11 +62,11 @@ from layer_weight_stacking import (
 from scipy.stats import spearmanr
 
 N_TEST_SPEAKERS, PER_SPEAKER, N_FOLDS = 40, 25, 4
-SLOW = ("mixer_today", "gradient_descent", "softmax_entropy", "softmax_l2", "softmax_bagged", "without_layer")
+SLOW = ("mixer_today", "gradient_descent", "softmax_entropy", "softmax_l2", "softmax_bagged", "softmax_l2_staged", "softmax_l2_bagged", "without_layer")
 ESTIMATORS: dict[str, Callable[[Problem], Estimate]] = {
     f.__name__: f
     for f in (
-        mixer_today, gradient_descent, softmax_mix, softmax_entropy, softmax_l2, softmax_bagged, softmax_evidence,
+        mixer_today, gradient_descent, softmax_mix, softmax_entropy, softmax_l2, softmax_l2_staged, softmax_l2_bagged, softmax_product, softmax_bagged, softmax_evidence,
         kernels_simplex, kernels_simplex_shares, kernels_l2, concatenated, without_layer, variance_components,
         components_of_projections, alignment, stacking_path, stacking, stacking_l2_oob, stacking_l2_oob_each,
         stacking_smooth_oob, stacking_smooth_oob_each, stacking_free, stacking_l2, stacking_entropy, stacking_bagged, stacking_l2_bagged,
