@@ -24,7 +24,6 @@ from layerprobe.probe.results.run_folder import (
     FUSED_WEIGHTED_SUM,
     JOINED,
     TRAINED,
-    WEIGHTED_SUM,
     Predictions,
     Run,
     read_predictions,
@@ -221,11 +220,10 @@ def _parameters(run: Run, encoder: str, probe: str) -> float:
     names = encoder.split(JOINED) if encoder not in plans else [encoder]
     if any("n_features" not in plans.get(name, {}) for name in names):
         return float("nan")
-    if probe not in (WEIGHTED_SUM, FUSED_WEIGHTED_SUM):
-        return float(1 + sum(plans[name]["n_features"] for name in names))
-    # a ridge for each layer, and its weight; their intercepts are one
-    n_layers = {name: len([k for k in plans[name]["layers"] if k != FINAL]) for name in names}
-    return float(1 + sum(n_layers[name] * (plans[name]["n_features"] + 1) for name in names))
+    n = 1 + sum(plans[name]["n_features"] for name in names)
+    has_weights = probe in ("weighted_sum", FUSED_WEIGHTED_SUM)
+    n_weights = sum(len([k for k in plans[name]["layers"] if k != FINAL]) for name in names)
+    return float(n + n_weights * has_weights)
 
 
 def _shared_ids(parts: list[Predictions]) -> list[str]:

@@ -79,9 +79,8 @@ def _write(file: Path, results: ProbeResults) -> None:
     )
     texts = {"labels": np.array(json.dumps(labels)), "weights": np.array(json.dumps(results.weights))}
     texts["scores"] = np.array(json.dumps(results.scores))
-    inner = {f"inner_{k}": c.inner for k, c in enumerate(results.columns) if c.inner is not None}
     with replacing(file) as stream:
-        np.savez(stream, allow_pickle=False, truth=truth, prediction=prediction, matched=matched, **texts, **inner)
+        np.savez(stream, allow_pickle=False, truth=truth, prediction=prediction, matched=matched, **texts)
 
 
 def _read(file: Path) -> ProbeResults | None:
@@ -90,14 +89,11 @@ def _read(file: Path) -> ProbeResults | None:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             arrays = [content[name] for name in ("truth", "prediction", "matched")]
             labels, scores, weights = (json.loads(str(content[name])) for name in ("labels", "scores", "weights"))
-            inner = [content[name] if (name := f"inner_{k}") in content else None for k in range(len(labels))]
     except (BadZipFile, ValueError, KeyError, EOFError, OSError):
         return None
-    rows = zip(labels, *arrays, inner, strict=True)
+    rows = zip(labels, *arrays, strict=True)
     columns = [
-        HeldOutPrediction(
-            label["keys"], truth, raw, matched, label["alphas"], label["nominal"], label["inner_errors"], held_out
-        )
-        for label, truth, raw, matched, held_out in rows
+        HeldOutPrediction(label["keys"], truth, raw, matched, label["alphas"], label["nominal"], label["inner_errors"])
+        for label, truth, raw, matched in rows
     ]
     return ProbeResults(columns, scores, weights)

@@ -59,8 +59,6 @@ class HeldOutPrediction:
     alphas: list[float]  # per split; empty for probes without one
     nominal: bool = False
     inner_errors: list[float] = field(default_factory=list)  # per split, mean squared; of ratings where it is known
-    # (n_splits, n_utterances) float32, of training rows held out in inner folds, NaN elsewhere; if it is requested
-    inner: np.ndarray | None = None
 
     @property
     def is_control(self) -> bool:
@@ -103,7 +101,6 @@ class PredictionBuilder:
         self._prediction, self._matched = (np.full(len(truth), np.nan, dtype=np.float32) for _ in range(2))
         self._alphas: list[float] = []
         self._inner_errors: list[float] = []
-        self._inner: list[np.ndarray] = []
 
     def add(
         self,
@@ -112,7 +109,6 @@ class PredictionBuilder:
         match: MomentMatching | None,
         alpha: float | None = None,
         inner_error: float | None = None,
-        inner: np.ndarray | None = None,
     ) -> None:
         """Add the predictions of one split.
 
@@ -122,7 +118,6 @@ class PredictionBuilder:
             match: without it the column has no matched score
             alpha: the penalty that was chosen
             inner_error: the mean squared error over the inner folds, by which it was chosen
-            inner: ``(n_train,)``, predictions of the training rows, each held out in an inner fold
         """
         self._prediction[split.test] = prediction
         if match is not None:
@@ -131,14 +126,10 @@ class PredictionBuilder:
             self._alphas.append(alpha)
         if inner_error is not None:
             self._inner_errors.append(inner_error)
-        if inner is not None:
-            self._inner.append(np.full(len(self._truth), np.nan, dtype=np.float32))
-            self._inner[-1][split.train] = inner
 
     def build(self) -> HeldOutPrediction:
         """Return the column."""
-        inner = np.stack(self._inner) if self._inner else None
-        by_split = {"alphas": self._alphas, "inner_errors": self._inner_errors, "inner": inner}
+        by_split = {"alphas": self._alphas, "inner_errors": self._inner_errors}
         return HeldOutPrediction(
             self._keys, self._truth, self._prediction, self._matched, nominal=self._nominal, **by_split
         )

@@ -105,11 +105,9 @@ class PermutedRidge:
         """Whether Gram matrices of utterances are decomposed, anew for each call."""
         return self._ridge.is_dual
 
-    def fit(
-        self, y: np.ndarray, *, shared: np.ndarray | None = None, inner_predictions: bool = False
-    ) -> list[RidgeFit]:
-        """Fit the ratings ``(n_utterances, n_targets)`` as `probe.solvers.ridge.NestedRidge.fit` does."""
-        return self._ridge.fit(y, shared=shared, inner_predictions=inner_predictions)
+    def fit(self, y: np.ndarray, *, shared: np.ndarray | None = None) -> list[RidgeFit]:
+        """Fit the ratings ``(n_utterances, n_targets)`` as `probe.solvers.ridge.nested_ridge` does."""
+        return self._ridge.fit(y, shared=shared)
 
     def fit_permuted(self, y: np.ndarray, *, shared: np.ndarray, of_split: np.ndarray) -> list[RidgeFit]:
         """Fit permutations after the ratings were fitted; without decompositions on the CPU, like ratings.

@@ -2,8 +2,9 @@
 
 ``fused_ridge`` takes of each encoder the layer with the least error on the inner folds of a split's training speakers,
 per target, and fits them side by side with a penalty each (banded ridge: Nunez-Elizalde et al., 2019).
-The weighted sum over the layers of all encoders is in `probe.sweep.stacked_layers`. Scores of one encoder alone are the
-sweep's own, on the same splits.
+``fused_weighted_sum`` is one softmax over the layers of all encoders; each encoder has its own part of the linear head,
+so that a layer's weight times its part of the head is what it adds. Scores of one encoder alone are the sweep's own, on
+the same splits.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import numpy as np
 
 from layerprobe.probe.metrics import MomentMatching
 from layerprobe.probe.results.predictions import PredictionBuilder, ProbeResults, SweepData, prediction_builder
-from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, JOINED
+from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM, JOINED
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.solvers.ridge import Bands, NestedRidge
 from layerprobe.probe.sweep.layer_probes import make_targets, permuted_targets
+from layerprobe.probe.sweep.mix_probes import mix_probes
 from layerprobe.probe.tasks.targets import ProbeTargets
+from layerprobe.probe.weighted_sum.layers import ReadLayer
 
 
 def fused_ridge(
@@ -72,6 +75,41 @@ def fused_ridge(
         advance(JOINED.join(f"{encoder} {layer}" for encoder, layer in zip(encoders, layers, strict=True)))
     whole = [key for key in builders if len(held[key]) == len(data.splits)]
     return ProbeResults.from_columns([builders[key].build() for key in whole], data)
+
+
+def fused_weighted_sum(
+    readers: dict[str, tuple[ReadLayer, list[str], int]],
+    data: SweepData,
+    plan: SweepPlan,
+    *,
+    advance: Callable[[str], None],
+) -> ProbeResults:
+    """Fit the weighted sum over the layers of all encoders; a layer is named by its encoder and its own name.
+
+    Args:
+        readers: for each encoder a function that reads rows of a layer by its index, the layers' names, and their width
+        data: what is rated, and the splits
+        plan: whose seeds and penalties are used
+        advance: called when it is done
+    """
+    names = [f"{encoder} {layer}" for encoder, (_, layers, _) in readers.items() for layer in layers]
+    positions: list[tuple[ReadLayer, int, int, int]] = []  # reads, layer, first feature and width of its encoder
+    total, first = sum(width for _, _, width in readers.values()), 0
+    for reads, layers, width in readers.values():
+        positions += [(reads, k, first, width) for k in range(len(layers))]
+        first += width
+
+    def read(layer: int, rows: np.ndarray) -> np.ndarray:
+        reads, k, begin, width = positions[layer]
+        side_by_side = np.zeros((len(rows), total), dtype=np.float32)  # what is constant is standardised to nothing
+        side_by_side[:, begin : begin + width] = reads(k, rows)
+        return side_by_side
+
+    alone = replace(plan, mixes=("weighted_sum",))
+    keys = {"encoder": JOINED.join(readers), "control": "none"}
+    mixed, name = mix_probes(read, names, data, alone, keys, advance=advance), {"probe": FUSED_WEIGHTED_SUM}
+    columns = [replace(column, keys=column.keys | name) for column in mixed.columns]
+    return ProbeResults(columns, [row | name for row in mixed.scores], [row | name for row in mixed.weights])
 
 
 def _permuted(data: SweepData, plan: SweepPlan, targets: list[str]) -> Iterator[ProbeTargets]:

@@ -16,12 +16,12 @@ from layerprobe.probe.results.predictions import (
     SweepData,
     prediction_builder,
 )
-from layerprobe.probe.results.run_folder import POOLED, WEIGHTED_SUM
+from layerprobe.probe.results.run_folder import POOLED
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.solvers.mdl import online_code
 from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
-from layerprobe.probe.solvers.ridge import Bands, NestedRidge, RidgeFit, nested_ridge
+from layerprobe.probe.solvers.ridge import Bands, RidgeFit, nested_ridge
 from layerprobe.probe.splits import Split
 from layerprobe.probe.tasks.cross_corpus import splits_within
 from layerprobe.probe.tasks.targets import FittedTarget, ProbeTargets, TargetBuilder, control_rng
@@ -155,16 +155,16 @@ def _ridge(
     x: np.ndarray, data: SweepData, plan: SweepPlan, keys: dict[str, Any], *, passes: tuple[str, ...], algebra: Algebra
 ) -> ProbeResults:
     """Fit ridge to the ratings and to permutations of them, or to either."""
-    targets, finished, stacked = make_targets(data, plan), NO_RESULTS, WEIGHTED_SUM in plan.mixes
+    targets, finished = make_targets(data, plan), NO_RESULTS
     choices = {"splits": data.splits, "alphas": plan.alphas, "algebra": algebra}
     if PERMUTATIONS not in passes:
         if RATINGS in passes:
-            fits = NestedRidge(x, **choices).fit(targets.y, shared=targets.shared, inner_predictions=stacked)
+            fits = nested_ridge(x, targets.y, shared=targets.shared, **choices)
             finished += ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
         return finished
     ridge = PermutedRidge(x, **choices)
     if RATINGS in passes or not ridge.is_dual:
-        fits = ridge.fit(targets.y, shared=targets.shared, inner_predictions=stacked)
+        fits = ridge.fit(targets.y, shared=targets.shared)
         if RATINGS in passes:
             finished += ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
     for permuted in permuted_targets(data, plan):
@@ -180,7 +180,7 @@ def _trained_on(
     within = replace(
         data, splits=splits_within(data.splits, data.labels["corpus"], corpus), text_residuals=None, other_targets=()
     )
-    plain = replace(plan, residuals=(), text_residuals=(), mixes=())
+    plain = replace(plan, residuals=(), text_residuals=())
     return _ridge(x, within, plain, {**keys, "train_corpus": corpus}, passes=(RATINGS,), algebra=algebra)
 
 
@@ -200,9 +200,7 @@ def ridge_columns(
             mean, deviation = float(fit.inner_mean[column]), float(fit.inner_std[column])
             match = MomentMatching.from_moments(targets.y[split.train, column], mean=mean, std=deviation)
             alpha, error = float(fit.alpha[column]), float(fit.inner_error[column])
-            rated = fitted.control == "none" and not fitted.by_split
-            inner = fit.inner_prediction[:, column] if rated and fit.inner_prediction is not None else None
-            builder.add(split, fit.prediction[:, column], match, alpha, error, inner)
+            builder.add(split, fit.prediction[:, column], match, alpha, error)
         columns.append(builder.build())
     return columns
 

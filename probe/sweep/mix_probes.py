@@ -9,7 +9,6 @@ import numpy as np
 
 from layerprobe.probe.metrics import MomentMatching
 from layerprobe.probe.results.predictions import ALL_LAYERS, NO_RESULTS, PredictionBuilder, ProbeResults, SweepData
-from layerprobe.probe.results.run_folder import WEIGHTED_SUM
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.system import usable_memory
 from layerprobe.probe.weighted_sum.gradient_descent import replay
@@ -18,23 +17,19 @@ from layerprobe.probe.weighted_sum.solver import Chosen, Mixer, WeightedSumFit
 
 # Names in the column probe of the scores
 MIXES = {
-    WEIGHTED_SUM: "sum of the layers' ridge predictions, weighted by stacking (Breiman, 1996)",
-    "softmax_mix": "softmax mix of standardised layers with one head (Yang et al., 2021)",
+    "weighted_sum": "softmax mix of standardised layers",
     "uniform_mix": "mix of standardised layers with equal weights",
     "unstandardised_mix": "softmax mix of layers as they are: a weight also measures its layer's scale",
     "gradient_descent_mix": "layers as they are, by gradient descent on 1 - CCC, as is usual",
     "cumulative_mix": "softmax mix of layers 0 to l, for each l (Tenney et al., 2019)",
 }
-DEFAULT_MIXES = (WEIGHTED_SUM, "uniform_mix")
+DEFAULT_MIXES = ("weighted_sum", "uniform_mix")
 # Mixes that share a solver, so that one process fits them; results do not depend on the grouping
-_GROUPS = (("softmax_mix", "uniform_mix", "cumulative_mix"), ("unstandardised_mix",), ("gradient_descent_mix",))
+_GROUPS = (("weighted_sum", "uniform_mix", "cumulative_mix"), ("unstandardised_mix",), ("gradient_descent_mix",))
 
 
 def mix_groups(mixes: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return the groups of mixes that share a solver, each to be fitted by one process; any order.
-
-    The weighted sum is in none: `probe.sweep.stacked_layers` makes it from the results of layers.
-    """
+    """Return the groups of mixes that share a solver, each to be fitted by one process; any order, all of ``mixes``."""
     groups = [tuple(name for name in group if name in mixes) for group in _GROUPS]
     return [group for group in groups if group]
 
@@ -110,7 +105,7 @@ def mix_probes(
     *,
     advance: Callable[[str], None],
 ) -> ProbeResults:
-    """Fit all mixes of the plan to one encoder, except the weighted sum, which `probe.sweep.stacked_layers` makes.
+    """Fit all mixes of the plan to one encoder.
 
     Args:
         read: returns rows of a layer by its index in ``layers``
@@ -121,13 +116,13 @@ def mix_probes(
         advance: called with the name of each mix that is done
     """
     mixing, finished = _Mixing(read, layers, data, plan, keys), NO_RESULTS
-    for name in (m for m in MIXES if m in plan.mixes and m != WEIGHTED_SUM):
+    for name in (m for m in MIXES if m in plan.mixes):
         finished += _MAKERS[name](mixing)
         advance(name)
     return finished
 
 
-def _softmax(mixing: _Mixing, *, probe: str = "softmax_mix", standardise: bool = True) -> ProbeResults:
+def _weighted_sum(mixing: _Mixing, *, probe: str = "weighted_sum", standardise: bool = True) -> ProbeResults:
     plan, chosen = mixing.plan, mixing.chosen(standardise=standardise)
     fits = mixing.mixer(standardise=standardise).fit(
         chosen.penalty, max_iterations=plan.mix_iterations, seeds=plan.weighted_sum_seeds
@@ -139,7 +134,7 @@ def _softmax(mixing: _Mixing, *, probe: str = "softmax_mix", standardise: bool =
 
 
 def _unstandardised(mixing: _Mixing) -> ProbeResults:
-    return _softmax(mixing, probe="unstandardised_mix", standardise=False)
+    return _weighted_sum(mixing, probe="unstandardised_mix", standardise=False)
 
 
 def _uniform(mixing: _Mixing) -> ProbeResults:
@@ -187,7 +182,7 @@ def _gradient_descent(mixing: _Mixing) -> ProbeResults:
 
 
 _MAKERS: dict[str, Callable[[_Mixing], ProbeResults]] = {
-    "softmax_mix": _softmax,
+    "weighted_sum": _weighted_sum,
     "uniform_mix": _uniform,
     "unstandardised_mix": _unstandardised,
     "gradient_descent_mix": _gradient_descent,

@@ -44,8 +44,7 @@ class RatedPart:
 
     def _in_whole(self, column: HeldOutPrediction) -> HeldOutPrediction:
         truth, prediction, matched = map(self._scattered, (column.truth, column.prediction, column.matched))
-        inner = None if column.inner is None else np.stack([self._scattered(values) for values in column.inner])
-        return replace(column, truth=truth, prediction=prediction, matched=matched, inner=inner)
+        return replace(column, truth=truth, prediction=prediction, matched=matched)
 
     def _scattered(self, values: np.ndarray) -> np.ndarray:
         whole = np.full(self.n_utterances, np.nan, dtype=values.dtype)

@@ -45,7 +45,6 @@ from layerprobe.probe.sweep.layer_probes import CovariateFeatures
 from layerprobe.probe.sweep.provenance import describe_settings, joint_quarantine, settings_fingerprint, with_counts
 from layerprobe.probe.sweep.rated_parts import target_counts
 from layerprobe.probe.sweep.settings import plan_sweep
-from layerprobe.probe.sweep.stacked_layers import stack_layers
 from layerprobe.probe.sweep.task_inputs import ProbedCache, TaskInputs, choose_algebra
 from layerprobe.probe.sweep.tasks import FIRST, all_tasks, pending_names, with_choices
 from layerprobe.probe.sweep.time_left import TimeLeft
@@ -189,8 +188,7 @@ class _Tasks:
         done: dict[str, ProbeResults] = {}
 
         def in_order() -> ProbeResults:
-            results = sum((done[task.name] for task in tasks if task.name in done), NO_RESULTS)
-            return results + stack_layers(self.inputs, results)
+            return sum((done[task.name] for task in tasks if task.name in done), NO_RESULTS)
 
         self.progress.begin("sweep", len(tasks), "steps")
         try:

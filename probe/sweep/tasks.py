@@ -9,7 +9,7 @@ import numpy as np
 
 from layerprobe.probe.data.manifest.schema import rater_columns
 from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults
-from layerprobe.probe.results.run_folder import COVARIATES_ONLY, FUSED_RIDGE
+from layerprobe.probe.results.run_folder import COVARIATES_ONLY, FUSED_RIDGE, FUSED_WEIGHTED_SUM
 from layerprobe.probe.results.score_table import score_table
 from layerprobe.probe.results.selection import chosen_layers
 from layerprobe.probe.sweep.baselines import baselines
@@ -185,7 +185,8 @@ def _fused_task(inputs: TaskInputs, sizes: list[PartSize]) -> Task:
         seconds,
         partial(fit_fused, {}),
         FUSED,
-        (FUSED_RIDGE,),
+        (FUSED_RIDGE, FUSED_WEIGHTED_SUM),
+        uses_torch=True,
     )
 
 
@@ -207,8 +208,8 @@ def with_choices(task: Task, inputs: TaskInputs, ratings: ProbeResults) -> Task:
 
 
 def fit_fused(choices: dict[str, dict[tuple[str, str], str]], inputs: TaskInputs) -> ProbeResults:
-    """Fit all encoders together."""
-    from layerprobe.probe.sweep.fusion import fused_ridge
+    """Fit all encoders together; those whose layers are a stack also in one weighted sum."""
+    from layerprobe.probe.sweep.fusion import fused_ridge, fused_weighted_sum  # imports torch
 
     caches = {one.keys["encoder"]: one for one in inputs.studied}
     done, parts = NO_RESULTS, [part for part in inputs.dataset.parts if part.plan.fused]
@@ -219,6 +220,10 @@ def fit_fused(choices: dict[str, dict[tuple[str, str], str]], inputs: TaskInputs
 
         fused = fused_ridge(read, choices, part.data, part.plan, algebra=inputs.algebra, advance=lambda _: None)
         done += part.in_whole(fused)
+    for part in parts:
+        stacks = {name: one.layer_reader(part) for name, one in caches.items() if one.cache.plan.is_stack}
+        if part.plan.mixes and len(stacks) > 1:
+            done += part.in_whole(fused_weighted_sum(stacks, part.data, part.plan, advance=lambda _: None))
     return done
 
 

@@ -42,9 +42,6 @@ def test_the_weighted_sum_finds_the_layer_and_predicts_with_it(rng):
     flat, groups = x.reshape(300, -1), np.arange(300) // 10
     model = LayerWeightedSum(n_layers=4).fit(flat[:200], y[:200], groups=groups[:200])
     assert model.layer_weights_.argmax() == 2
-    assert model.layer_weights_.sum() == pytest.approx(1)
-    low, high = model.layer_weights_interval_
-    assert ((low <= model.layer_weights_) & (model.layer_weights_ <= high)).all()
     assert pearson(y[200:], model.predict(flat[200:])) > 0.9
     with pytest.raises(ValueError, match="24 features can't be 5 layers of equal width"):
         LayerWeightedSum(n_layers=5).fit(flat, y)

@@ -252,7 +252,7 @@ def test_the_command_fuses_and_compares(corpus, tmp_path):
     sizes = expected.set_index("regressor")["trainable_parameters"]
     assert set(sizes["audio, cross-validated layer"]) == {AUDIO_DIM + 1}
     assert set(sizes["audio + text, cross-validated layers"]) == {AUDIO_DIM + TEXT_DIM + 1}
-    mixed = 1 + len(AUDIO_LAYERS) * (AUDIO_DIM + 1) + len(TEXT_LAYERS) * (TEXT_DIM + 1)
+    mixed = AUDIO_DIM + TEXT_DIM + 1 + len(AUDIO_LAYERS) + len(TEXT_LAYERS)
     assert set(sizes["audio + text, weighted sum"]) == {mixed}
 
 
