@@ -12,6 +12,7 @@ from layerprobe.probe.results.predictions import ALL_LAYERS, NO_RESULTS, Predict
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.system import usable_memory
 from layerprobe.probe.weighted_sum.gradient_descent import replay
+from layerprobe.probe.weighted_sum.large import LargeMixer, make_mixer
 from layerprobe.probe.weighted_sum.layers import ReadLayer
 from layerprobe.probe.weighted_sum.solver import Chosen, Mixer, WeightedSumFit
 
@@ -41,14 +42,14 @@ class _Mixing:
         self, read: ReadLayer, layers: list[str], data: SweepData, plan: SweepPlan, keys: dict[str, Any]
     ) -> None:
         self.read, self.layers, self.data, self.plan, self.keys = read, layers, data, plan, keys
-        self._mixers: dict[bool, Mixer] = {}
+        self._mixers: dict[bool, Mixer | LargeMixer] = {}
         self._chosen: dict[bool, Chosen] = {}
 
-    def mixer(self, *, standardise: bool) -> Mixer:
+    def mixer(self, *, standardise: bool) -> Mixer | LargeMixer:
         """Return the solver, which is made once."""
         if standardise not in self._mixers:
             self._mixers.clear()  # one at a time: each may hold the layers
-            self._mixers[standardise] = Mixer(
+            self._mixers[standardise] = make_mixer(
                 self.read,
                 len(self.layers),
                 self.data.ratings,

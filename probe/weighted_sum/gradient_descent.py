@@ -4,6 +4,9 @@ It reproduces the featurizer of a speech benchmark (Yang et al., 2021, SUPERB): 
 softmax, the weighted sum of unstandardised layers, a linear head. There frames are summed over layers and then averaged
 over time; both are linear, so on mean-pooled layers it is the same model. The deterministic `probe.weighted_sum.solver`
 reaches the same scores faster; this one allows a comparison of the two.
+
+All models of a seed take each step together, with gradients that are written out. The layers are kept by rows, so that
+a mini-batch is gathered at once, large ones in fewer bits (`probe.weighted_sum.row_store`).
 """
 
 from __future__ import annotations
@@ -14,17 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.splits import Split
-from layerprobe.probe.weighted_sum.layers import LayerStack, ReadLayer
-from layerprobe.probe.weighted_sum.objective import MixProblem
+from layerprobe.probe.vectors import varies_by_rounding
+from layerprobe.probe.weighted_sum.layers import ReadLayer
+from layerprobe.probe.weighted_sum.row_store import RowStore
 from layerprobe.probe.weighted_sum.scaling import contributions
 
 BATCH = 32  # utterances, as in the benchmark
 LEARNING_RATE = 1e-3
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam (Kingma and Ba, 2015)
 MAX_EPOCHS, MAX_STEPS = 60, 4000  # whichever is more
 PATIENCE, PATIENT_STEPS = 5, 400  # epochs or steps, whichever is more, without a better validation score
+PREDICTED_ROWS = 1024  # at a time
+LEAST = 1e-12  # denominator of the CCC
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,10 @@ def replay(
     *,
     splits: list[Split],
     seeds: tuple[int, ...],
-    standardise: bool = False,
     memory: float = float("inf"),
     device: str = "cpu",
 ) -> list[list[ReplayFit]]:
-    """Train the weighted sums of all seeds, splits and targets in parallel on the same mini-batches.
+    """Train the weighted sums of all splits and targets in parallel on the same mini-batches, one seed after another.
 
     Args:
         read: returns rows of a layer, ``(n_rows, n_features)``
@@ -58,7 +63,6 @@ def replay(
         y: ratings, ``(n_utterances, n_targets)``, finite
         splits: rows of ``y``
         seeds: of the heads and the order of batches, one training per seed
-        standardise: whether each layer and feature is standardised on the training rows; the benchmark does not
         memory: bytes that all layers may take; they are kept in memory
         device: the torch device
 
@@ -74,85 +78,128 @@ def replay(
             inner_folds = np.arange(len(inner_folds)) % 2
         fitted.append(Split(split.name, split.train[trained], rows, inner_folds))
     sets = TrainingSets.from_splits(fitted, len(y))
-    stack = LayerStack(read, n_layers, sets.order, memory=int(min(memory, 2**62)), device=device)
-    if not stack.in_memory:
-        needed = n_layers * len(sets.order) * stack.n_features * 4
-        raise InputError(
-            f"Gradient descent keeps all layers in memory, {needed / 2**30:.1f} GiB, and "
-            f"{memory / 2**30:.1f} GiB are available. Leave that weighted sum out."
-        )
-    problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
-    return [_train(problem, y, splits, seed) for seed in seeds]
+    store = RowStore(read, n_layers, sets, memory=memory, device=device)
+    return [_Training(store, y, splits, seed).run() for seed in seeds]
 
 
-def _train(problem: MixProblem, y: np.ndarray, splits: list[Split], seed: int) -> list[ReplayFit]:
-    stack, sets, device = problem.stack, problem.sets, problem.stack.device
-    n_splits, n_targets, n_rows = len(splits), y.shape[1], len(sets.order)
-    set_of_model = np.repeat(sets.outer, n_targets)  # split by split, with the targets in order
-    target = np.tile(np.arange(n_targets), n_splits)
-    position = np.full(len(y), -1)
-    position[sets.order] = np.arange(n_rows)
-    trains = torch.zeros(n_rows, len(set_of_model), device=device)
-    for k, s in enumerate(set_of_model):
-        trains[torch.from_numpy(problem.positions[s]).to(device), k] = 1.0
-    truth = (y[sets.order][:, target] - problem.mean[set_of_model, target]) / problem.std[set_of_model, target]
-    t = torch.from_numpy(truth).float().to(device)
-    scale, mean = (a[set_of_model].to(device) for a in (problem.scaling.scale, problem.scaling.mean))
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.zeros(len(set_of_model), stack.n_layers, device=device, requires_grad=True)
-    initial_head = torch.randn(stack.n_features, len(set_of_model), generator=generator) / stack.n_features
-    head = initial_head.to(device).requires_grad_()
-    offset = torch.zeros(len(set_of_model), device=device, requires_grad=True)
-    optimiser = torch.optim.Adam([logits, head, offset], lr=LEARNING_RATE)
+class _Training:
+    """The models of one seed, split by split with the targets in order."""
 
-    def predict(layers: list[Tensor]) -> Tensor:
-        weights, total = torch.softmax(logits, dim=1), offset
-        for k, layer in enumerate(layers):
-            scaled = scale[:, k].T * head
-            total = total + (layer @ scaled - (mean[:, k].T * scaled).sum(dim=0)) * weights[:, k]
-        return total
+    def __init__(self, store: RowStore, y: np.ndarray, splits: list[Split], seed: int) -> None:
+        sets, device = store.sets, store.device
+        self._store, self._splits, self._n_targets = store, splits, y.shape[1]
+        self._n_rows, n_layers = len(sets.order), store.n_layers
+        position = np.full(len(y), -1)
+        position[sets.order] = np.arange(self._n_rows)
+        self._development = [split.train[split.inner_folds == 0] for split in splits]
+        self._dev_rows = [torch.from_numpy(position[rows]) for rows in self._development]
+        self._test_rows = [torch.from_numpy(position[split.test]) for split in splits]
+        self._means = store.means[sets.outer].to(device)  # (n_splits, n_layers, n_features)
+        self._scale = store.scales[sets.outer].repeat_interleave(self._n_targets).to(device)
+        counted, truth = torch.zeros(self._n_rows, len(splits)), []
+        self._rated = []
+        for s, outer in enumerate(sets.outer):
+            rows = sets.positions(sets.members[outer])
+            counted[torch.from_numpy(rows), s] = 1.0
+            known = y[sets.order[rows]]
+            mean, std = known.mean(axis=0), np.where(varies_by_rounding(known), 1.0, known.std(axis=0))
+            self._rated.append((mean, std))
+            truth.append((y[sets.order] - mean) / std)
+        self._truth = torch.from_numpy(np.concatenate(truth, axis=1)).float().to(device)
+        self._counted = counted.repeat_interleave(self._n_targets, dim=1).to(device)
+        self._generator = torch.Generator().manual_seed(seed)
+        n_models = self._truth.shape[1]
+        head = torch.randn(store.n_features, n_models, generator=self._generator) / store.n_features
+        # logits, head and offset of every model
+        self._parameters = torch.cat([torch.zeros(n_layers, n_models), head, torch.zeros(1, n_models)]).to(device)
+        self._moments = torch.zeros(2, *self._parameters.shape, device=device)  # of Adam
+        self._n_steps = 0
 
-    development = [split.train[split.inner_folds == 0] for split in splits]
-    best = torch.full((len(set_of_model),), -2.0, dtype=torch.float64)
-    kept, epochs = torch.zeros(n_rows, len(set_of_model)), np.zeros(len(set_of_model), dtype=int)
-    kept_weights = torch.zeros(len(set_of_model), stack.n_layers)
-    n_steps = -(-n_rows // BATCH)  # in an epoch
-    patience = max(PATIENCE, -(-PATIENT_STEPS // n_steps))
-    for epoch in range(1, max(MAX_EPOCHS, MAX_STEPS // n_steps) + 1):
-        order = torch.randperm(n_rows, generator=generator).to(device)
-        for begin in range(0, n_rows, BATCH):
-            rows = order[begin : begin + BATCH]
-            optimiser.zero_grad()
-            predicted = predict([layer[rows] for layer in stack])
-            loss = (1 - concordance(t[rows], predicted, trains[rows])).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        with torch.no_grad():
-            predicted = predict(list(stack)).cpu()
-        for k in range(len(set_of_model)):
-            rows = torch.from_numpy(position[development[k // n_targets]])
-            score = float(concordance(t.cpu()[rows, k : k + 1], predicted[rows, k : k + 1], torch.ones(len(rows), 1)))
-            if score > best[k]:
-                best[k], kept[:, k], epochs[k] = score, predicted[:, k], epoch
-                kept_weights[k] = torch.softmax(logits.detach()[k], dim=0).cpu()
-        if (epoch - epochs >= patience).all():
-            break
-    prediction = kept.double().numpy() * problem.std[set_of_model, target] + problem.mean[set_of_model, target]
-    contribution = contributions(kept_weights.double().numpy(), problem.scaling.norm[set_of_model].cpu().numpy())
-    fits = []
-    for k, split in enumerate(splits):
-        columns = slice(k * n_targets, (k + 1) * n_targets)
-        fits.append(
-            ReplayFit(
-                prediction=prediction[position[split.test], columns],
-                development=development[k],
-                development_prediction=prediction[position[development[k]], columns],
-                layer_weights=kept_weights[columns].double().numpy(),
-                contributions=contribution[columns],
-                n_epochs=epochs[columns],
+    def run(self) -> list[ReplayFit]:
+        """Train until no model improves, and return each at its best epoch."""
+        n_models, n_batches = self._truth.shape[1], -(-self._n_rows // BATCH)
+        best, epochs = torch.full((n_models,), -2.0, dtype=torch.float64), np.zeros(n_models, dtype=int)
+        kept = self._parameters.clone()
+        patience = max(PATIENCE, -(-PATIENT_STEPS // n_batches))
+        for epoch in range(1, max(MAX_EPOCHS, MAX_STEPS // n_batches) + 1):
+            order = torch.randperm(self._n_rows, generator=self._generator)
+            for begin in range(0, self._n_rows, BATCH):
+                self._step(order[begin : begin + BATCH])
+            for s, columns in enumerate(self._columns()):
+                predicted, truth = self._predict(s, self._dev_rows[s], self._parameters), self._truth[self._dev_rows[s]]
+                scores = concordance(truth[:, columns].cpu(), predicted.cpu(), torch.ones(predicted.shape)).double()
+                better = torch.arange(columns.start, columns.stop)[scores > best[columns]]
+                best[better], epochs[better.numpy()] = scores[better - columns.start], epoch
+                kept[:, better] = self._parameters[:, better]
+            if (epoch - epochs >= patience).all():
+                break
+        return self._fits(kept, epochs)
+
+    def _step(self, rows: Tensor) -> None:
+        """Take one step of Adam on the sum of 1 - CCC of all models over a mini-batch."""
+        n_layers, parameters = self._store.n_layers, self._parameters
+        weights, head = torch.softmax(parameters[:n_layers], dim=0), parameters[n_layers:-1]
+        batch = self._store.rows(rows)  # (n_rows, n_layers, n_features)
+        layers = self._centred(batch, head)  # (n_rows, n_layers, n_models)
+        predicted = (layers * weights).sum(dim=1) + parameters[-1]
+        slope = -concordance_gradient(self._truth[rows], predicted, self._counted[rows])
+        of_weights = (layers * slope[:, None]).sum(dim=0)
+        of_logits = weights * (of_weights - (weights * of_weights).sum(dim=0))
+        of_layers = slope[:, None] * (weights * self._scale)  # (n_rows, n_layers, n_models)
+        of_head = batch.flatten(0, 1).T @ of_layers.flatten(0, 1)
+        sums = of_layers.sum(dim=0).reshape(n_layers, len(self._splits), -1).transpose(0, 1)
+        of_head -= (self._means.transpose(1, 2) @ sums).transpose(0, 1).flatten(1)
+        gradient = torch.cat([of_logits, of_head, slope.sum(dim=0, keepdim=True)])
+        self._n_steps += 1
+        mean, square = self._moments
+        mean.mul_(BETAS[0]).add_(gradient, alpha=1 - BETAS[0])
+        square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+        bias, square_bias = (1 - beta**self._n_steps for beta in BETAS)
+        denominator = (square.sqrt() / square_bias**0.5).add_(EPSILON)
+        parameters.addcdiv_(mean, denominator, value=-LEARNING_RATE / bias)
+
+    def _centred(self, batch: Tensor, head: Tensor) -> Tensor:
+        """Return each layer's product with each head, less its mean in training, scaled."""
+        product = (batch.flatten(0, 1) @ head).unflatten(0, batch.shape[:2])
+        by_split = head.unflatten(1, (len(self._splits), -1)).transpose(0, 1)  # (n_splits, n_features, n_targets)
+        offset = (self._means @ by_split).transpose(0, 1).flatten(1)  # (n_layers, n_models)
+        return (product - offset) * self._scale
+
+    def _predict(self, split: int, rows: Tensor, parameters: Tensor) -> Tensor:
+        """Return predictions of some rows by the models of one split, ``(n_rows, n_targets)``."""
+        n_layers, columns = self._store.n_layers, self._columns()[split]
+        weights = torch.softmax(parameters[:n_layers, columns], dim=0)
+        head = parameters[n_layers:-1, columns]
+        offset, parts = self._means[split] @ head, []
+        for begin in range(0, len(rows), PREDICTED_ROWS):
+            batch = self._store.rows(rows[begin : begin + PREDICTED_ROWS])
+            product = (batch.flatten(0, 1) @ head).unflatten(0, batch.shape[:2])
+            parts.append(((product - offset) * (weights * self._scale[columns])).sum(dim=1) + parameters[-1, columns])
+        return torch.cat(parts)
+
+    def _columns(self) -> list[slice]:
+        n = self._n_targets
+        return [slice(s * n, (s + 1) * n) for s in range(len(self._splits))]
+
+    def _fits(self, kept: Tensor, epochs: np.ndarray) -> list[ReplayFit]:
+        fits, norms = [], self._store.norms[self._store.sets.outer].double().numpy()
+        for s, (columns, (mean, std)) in enumerate(zip(self._columns(), self._rated, strict=True)):
+            weights = torch.softmax(kept[: self._store.n_layers, columns], dim=0).T.cpu().double().numpy()
+            test, development = (
+                self._predict(s, rows[s], kept).cpu().double().numpy() * std + mean
+                for rows in (self._test_rows, self._dev_rows)
             )
-        )
-    return fits
+            fits.append(
+                ReplayFit(
+                    prediction=test,
+                    development=self._development[s],
+                    development_prediction=development,
+                    layer_weights=weights,
+                    contributions=contributions(weights, norms[s]),
+                    n_epochs=epochs[columns],
+                )
+            )
+        return fits
 
 
 def concordance(truth: Tensor, prediction: Tensor, counted: Tensor) -> Tensor:
@@ -163,8 +210,24 @@ def concordance(truth: Tensor, prediction: Tensor, counted: Tensor) -> Tensor:
         prediction: ``(n_rows, n_columns)``
         counted: ``(n_rows, n_columns)``, 1 for rows that are counted and 0 for others
     """
+    _, _, product, denominator = _moments(truth, prediction, counted)
+    return 2 * product / denominator.clamp_min(LEAST)
+
+
+def concordance_gradient(truth: Tensor, prediction: Tensor, counted: Tensor) -> Tensor:
+    """Return the gradient ``(n_rows, n_columns)`` of `concordance` by the predictions."""
+    n = counted.sum(dim=0).clamp_min(1)
+    off, truth_off, product, denominator = _moments(truth, prediction, counted)
+    safe = denominator.clamp_min(LEAST)
+    apart = ((prediction - truth) * counted).sum(dim=0) / n  # difference of the means
+    of_denominator = torch.where(denominator > LEAST, 2 * product / safe**2, 0.0)
+    return 2 * (truth_off / safe - of_denominator * (off + counted * apart)) / n
+
+
+def _moments(truth: Tensor, prediction: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return both columns' counted deviations from their means, their covariance, and the CCC's denominator."""
     n = counted.sum(dim=0).clamp_min(1)
     mean, truth_mean = (counted * prediction).sum(dim=0) / n, (counted * truth).sum(dim=0) / n
     off, truth_off = counted * (prediction - mean), counted * (truth - truth_mean)
     denominator = ((off**2).sum(dim=0) + (truth_off**2).sum(dim=0)) / n + (mean - truth_mean) ** 2
-    return 2 * (off * truth_off).sum(dim=0) / n / denominator.clamp_min(1e-12)
+    return off, truth_off, (off * truth_off).sum(dim=0) / n, denominator

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.vectors import FLOAT32_ROUNDING
-from layerprobe.probe.weighted_sum.layers import LayerStack
+from layerprobe.probe.weighted_sum.layers import LayerStack, Watched
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,18 @@ class Scaling:
     norm: Tensor  # (n_sets, n_layers), root mean square norm of a scaled row
 
     @classmethod
-    def learn(cls, stack: LayerStack, sets: TrainingSets, *, standardise: bool) -> Scaling:
+    def learn(
+        cls, stack: LayerStack | Watched, sets: TrainingSets, *, standardise: bool, units: Tensor | None = None
+    ) -> Scaling:
         """Learn from each set's rows only; without ``standardise`` all layers and features have one scale.
 
         A feature that is constant, or varies by rounding alone (`probe.vectors.is_rounding`), has scale 0.
+
+        Args:
+            stack: layers, with rows in the order of ``sets``
+            sets: training sets
+            standardise: whether each layer and feature is standardised
+            units: ``(n_layers, n_features)`` that layers were multiplied by, which one scale for all must undo
         """
         means, variances, vary = [], [], []
         for k, layer in enumerate(stack):
@@ -41,8 +49,11 @@ class Scaling:
             vary.append((high > low) & (variances[-1].sqrt() > FLOAT32_ROUNDING * level.abs()))
         mean, variance, varies = (torch.stack(parts, dim=1) for parts in (means, variances, vary))
         if not standardise:
-            variance = variance.mean(dim=(1, 2), keepdim=True).expand_as(variance)
-            varies = varies.any(dim=2, keepdim=True).any(dim=1, keepdim=True).expand_as(varies)
+            square = torch.ones_like(variance) if units is None else units.double() ** 2
+            known = (square > 0).expand_as(variance)
+            raw = torch.where(known, variance / square.clamp_min(1e-300), 0.0)
+            variance = raw.mean(dim=(1, 2), keepdim=True) * square
+            varies = varies.any(dim=2, keepdim=True).any(dim=1, keepdim=True).expand_as(varies) & known
         scale = torch.where(varies, 1 / variance.clamp_min(1e-300).sqrt(), 0.0)
         # of centred rows: benchmarks do not centre unstandardised layers, but the intercept absorbs the constant
         norm = (torch.stack(variances, dim=1) * scale**2).sum(dim=2).sqrt()

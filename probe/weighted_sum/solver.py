@@ -8,6 +8,7 @@ they differ between seeds, so compare them with the scores of single layers.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.splits import Split
 from layerprobe.probe.weighted_sum.layers import MEMORY, LayerStack, ReadLayer
 from layerprobe.probe.weighted_sum.objective import LOGIT_UNIT, Basis, MixProblem, Models
-from layerprobe.probe.weighted_sum.scaling import contributions
+from layerprobe.probe.weighted_sum.scaling import Scaling, contributions
 
 DEFAULT_PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 LOGIT_STD = 0.1  # standard deviation of the initial layer logits over seeds: close to uniform weights
@@ -47,39 +48,24 @@ class WeightedSumFit:
 _Key = tuple[int, int, float, int]
 
 
-class Mixer:
-    """Weighted sums of all layers of one encoder."""
+class _Fitting(ABC):
+    """What weighted sums of all layers of one encoder have in common, however they are fitted."""
 
-    def __init__(
-        self,
-        read: ReadLayer,
-        n_layers: int,
-        y: np.ndarray,
-        *,
-        splits: list[Split],
-        standardise: bool = True,
-        memory: int = MEMORY,
-        device: str = "cpu",
-    ) -> None:
-        """Read the layers, learn their scaling in each training set, and decompose its uniform weighted sum.
+    _sets: TrainingSets
+    _splits: list[Split]
+    _y: np.ndarray
+    _scaling: Scaling
 
-        Args:
-            read: returns rows of a layer, ``(n_rows, n_features)``
-            n_layers: number of layers of the encoder
-            y: ratings, ``(n_utterances, n_targets)``, finite
-            splits: rows of ``y``
-            standardise: whether each layer and feature is standardised; otherwise one scale serves all layers
-            memory: bytes of layers that may be kept in memory; larger ones are read again for each step
-            device: the torch device
+    @abstractmethod
+    def _solve(self, keys: list[_Key], max_iterations: int, learns: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return predictions of every row, ``(n_rows, n_models)``, and layer weights, ``(n_models, n_layers)``.
+
+        Rows are in the order of the training sets; those that a model neither trains on nor holds out may be NaN.
         """
-        sets = TrainingSets.from_splits(splits, len(y))
-        self._open(LayerStack(read, n_layers, sets.order, memory=memory, device=device), sets, y, splits, standardise)
 
-    def first(self, n_layers: int) -> Mixer:
+    @abstractmethod
+    def first(self, n_layers: int) -> _Fitting:
         """Return the weighted sums of the lowest ``n_layers`` layers (Tenney et al., 2019, cumulative scoring)."""
-        part = Mixer.__new__(Mixer)
-        part._open(self._stack.first(n_layers), self._sets, self._y, self._splits, self._standardise)
-        return part
 
     def choose(
         self, penalties: tuple[float, ...] | np.ndarray, *, max_iterations: int, seed: int, learns: bool = True
@@ -128,21 +114,58 @@ class Mixer:
         targets = range(self._y.shape[1])
         keys = [(o, t, float(penalty[k, t]), s) for s in seeds for k, o in enumerate(self._sets.outer) for t in targets]
         prediction, weights = self._solve(keys, max_iterations, learns)
+        position = np.full(len(self._y), -1)
+        position[self._sets.order] = np.arange(len(self._sets.order))
         fits: list[list[WeightedSumFit]] = []
         columns = iter(np.arange(len(keys)).reshape(-1, len(targets)))
         for _ in seeds:
             fits.append([])
             for k, split in enumerate(self._splits):
                 chosen = next(columns)
-                norms = self._problem.scaling.norm[self._sets.outer[k]].cpu().numpy()
+                norms = self._scaling.norm[self._sets.outer[k]].cpu().numpy()
                 fits[-1].append(
                     WeightedSumFit(
-                        prediction=prediction[np.ix_(self._position[split.test], chosen)],
+                        prediction=prediction[np.ix_(position[split.test], chosen)],
                         layer_weights=weights[chosen],
                         contributions=contributions(weights[chosen], norms),
                     )
                 )
         return fits
+
+
+class Mixer(_Fitting):
+    """Weighted sums of layers that fit in memory, or are small enough to be read again in every step."""
+
+    def __init__(
+        self,
+        read: ReadLayer,
+        n_layers: int,
+        y: np.ndarray,
+        *,
+        splits: list[Split],
+        standardise: bool = True,
+        memory: int = MEMORY,
+        device: str = "cpu",
+    ) -> None:
+        """Read the layers, learn their scaling in each training set, and decompose its uniform weighted sum.
+
+        Args:
+            read: returns rows of a layer, ``(n_rows, n_features)``
+            n_layers: number of layers of the encoder
+            y: ratings, ``(n_utterances, n_targets)``, finite
+            splits: rows of ``y``
+            standardise: whether each layer and feature is standardised; otherwise one scale serves all layers
+            memory: bytes of layers that may be kept in memory; larger ones are read again for each step
+            device: the torch device
+        """
+        sets = TrainingSets.from_splits(splits, len(y))
+        self._open(LayerStack(read, n_layers, sets.order, memory=memory, device=device), sets, y, splits, standardise)
+
+    def first(self, n_layers: int) -> Mixer:
+        """Return the weighted sums of the lowest ``n_layers`` layers."""
+        part = Mixer.__new__(Mixer)
+        part._open(self._stack.first(n_layers), self._sets, self._y, self._splits, self._standardise)
+        return part
 
     def coefficients(
         self, penalty: np.ndarray, *, max_iterations: int, seed: int
@@ -160,28 +183,22 @@ class Mixer:
         self, stack: LayerStack, sets: TrainingSets, y: np.ndarray, splits: list[Split], standardise: bool
     ) -> None:
         self._stack, self._sets, self._y, self._splits, self._standardise = stack, sets, y, splits, standardise
-        self._position = np.full(len(y), -1)
-        self._position[sets.order] = np.arange(len(sets.order))
         if stack.in_memory:
             self._first_problem = self._problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
         else:  # start on some of the rows, so that few passes over all of them are needed
             some, positions = sets.thinned(SUBSET_ROWS)
             self._first_problem = MixProblem(stack.some(positions), y[some.order], some, standardise=standardise)
             self._problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
-        self._basis = Basis(self._first_problem)
+        self._basis, self._scaling = Basis(self._first_problem), self._problem.scaling
 
     def _solve(self, keys: list[_Key], max_iterations: int, learns: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return predictions of every row, ``(n_rows, n_models)``, and layer weights, ``(n_models, n_layers)``."""
         models, parameters = self._minimise(keys, max_iterations, learns)
         weights = torch.softmax(LOGIT_UNIT * parameters[:, : self._stack.n_layers], dim=1)
         return self._problem.predict(models, parameters, self._basis), weights.double().cpu().numpy()
 
     def _minimise(self, keys: list[_Key], max_iterations: int, learns: bool) -> tuple[Models, torch.Tensor]:
         sets, targets, penalties, seeds = (np.array(column) for column in zip(*keys, strict=True))
-        logits = np.zeros((len(keys), self._stack.n_layers))
-        if learns:
-            initial = {s: np.random.default_rng(s).normal(size=self._stack.n_layers) for s in set(seeds.tolist())}
-            logits = LOGIT_STD * np.stack([initial[s] for s in seeds.tolist()])
+        logits = initial_logits(seeds, self._stack.n_layers, learns=learns)
         models = Models(sets, targets, penalties, logits, learns)
         parameters = self._basis.start(models)
         for problem in dict.fromkeys((self._first_problem, self._problem)):
@@ -189,3 +206,11 @@ class Mixer:
                 models, parameters, self._basis, max_iterations=max_iterations, tolerance=TOLERANCE
             ).parameters
         return models, parameters
+
+
+def initial_logits(seeds: np.ndarray, n_layers: int, *, learns: bool) -> np.ndarray:
+    """Return the logits ``(n_models, n_layers)`` that a search starts with; all 0 where the weights are not learnt."""
+    if not learns:
+        return np.zeros((len(seeds), n_layers))
+    initial = {s: np.random.default_rng(s).normal(size=n_layers) for s in set(seeds.tolist())}
+    return LOGIT_STD * np.stack([initial[s] for s in seeds.tolist()])

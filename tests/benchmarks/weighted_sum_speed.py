@@ -27,10 +27,16 @@ from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, Mixer
 TARGETS = 3
 
 
-def residual_stream(n: int, n_layers: int, dim: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Layers that each add something to the one below, with falling spectra; a rating in each of three of them."""
+def residual_stream(
+    n: int, n_layers: int, dim: int, rng: np.random.Generator, structure: np.random.Generator | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Layers that each add something to the one below, with falling spectra; a rating in each of three of them.
+
+    Utterances that are drawn with equal ``structure`` belong to one encoder and one set of ratings.
+    """
+    structure = structure or rng
     spectrum = np.arange(1, dim + 1, dtype=np.float32) ** -0.7
-    turn = np.linalg.qr(rng.standard_normal((dim, dim), dtype=np.float32))[0]
+    turn = np.linalg.qr(structure.standard_normal((dim, dim), dtype=np.float32))[0]
     layer = rng.standard_normal((n, dim), dtype=np.float32) * spectrum
     x, y = np.empty((n_layers, n, dim), dtype=np.float32), np.empty((n, TARGETS))
     homes = [n_layers // 6, n_layers // 2, n_layers * 3 // 4]
@@ -38,7 +44,7 @@ def residual_stream(n: int, n_layers: int, dim: int, rng: np.random.Generator) -
         layer = 0.95 * layer + 0.35 * (rng.standard_normal((n, dim), dtype=np.float32) * spectrum) @ turn
         x[k] = layer
         for t in (t for t, home in enumerate(homes) if home == k):
-            signal = layer @ (turn.T @ (rng.standard_normal(dim, dtype=np.float32) * np.sqrt(spectrum)))
+            signal = layer @ (turn.T @ (structure.standard_normal(dim, dtype=np.float32) * np.sqrt(spectrum)))
             y[:, t] = signal / signal.std() + rng.standard_normal(n)
     return x, y
 
@@ -120,7 +126,7 @@ def main() -> None:
         )
         if options.descent:
             began = time.perf_counter()
-            replayed = replay(read, len(x), y, splits=splits, seeds=seeds, standardise=True)
+            replayed = replay(read, len(x), y, splits=splits, seeds=seeds)
             seconds = time.perf_counter() - began
             r = np.mean([pearson(y[splits[k].test, t], replayed[s][k].prediction[:, t]) for s, k, t in places])
             print(f"by descent together {seconds:.1f} s with the waiting, r {r:.3f}", flush=True)
