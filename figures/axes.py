@@ -13,6 +13,7 @@ from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.study import Study
 from layerprobe.figures.draw import select
 from layerprobe.figures.layout.layer_axis import name_layers
+from layerprobe.figures.layout.mark import mark_axes
 from layerprobe.figures.layout.style import encoder_colours, encoder_looks
 from layerprobe.figures.plots.best_layer_frequency import Y_LABEL, plot_best_layer
 from layerprobe.figures.plots.curves import plot_layer_curves
@@ -29,6 +30,7 @@ from layerprobe.figures.plots.layer_weights import label_layers, plot_layer_weig
 from layerprobe.figures.plots.similarity import plot_similarity
 from layerprobe.figures.tables import TABLES, NothingToPlotError
 from layerprobe.probe.metrics import METRIC_NAMES
+from layerprobe.probe.results.pending import pending_label
 
 
 def draw_panel(figure: str, study: Study, ax: Axes, *, target: str | None = None, encoder: str | None = None) -> Axes:
@@ -49,6 +51,8 @@ def draw_panel(figure: str, study: Study, ax: Axes, *, target: str | None = None
     target = target or (selection.targets[0] if selection.targets else "")
     encoder = encoder or next(iter(selection.layers))
     PANELS[figure](study, ax, target, encoder)
+    if label := pending_label(run.plan for run in study.runs):
+        mark_axes(ax, label)
     for text in cast(list[Text], ax.findobj(Text)):
         text.set_parse_math(False)  # names of users may hold a dollar
     return ax

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.study import Study, study
+from layerprobe.figures.layout.mark import mark_figure
 from layerprobe.figures.layout.style import save
 from layerprobe.figures.layout.width import parse_width
 from layerprobe.figures.plots.best_layer_frequency import best_layer_figure
@@ -31,6 +32,7 @@ from layerprobe.figures.tables import (
 )
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import CLASS_METRICS, METRIC_NAMES
+from layerprobe.probe.results.pending import pending_label
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,24 @@ PLOTS: dict[str, Callable[..., FigureWithData]] = {  # of a study, a width in in
 }
 
 
+def plot(figure: str, study: Study, width: float | None = None, selection: Selection | None = None) -> FigureWithData:
+    """Plot one figure of a study; that of a run whose controls or other work are pending is marked.
+
+    Args:
+        figure: a key of `PLOTS`
+        study: of one or several runs
+        width: inches; None for the natural width
+        selection: targets and encoders; None for all
+
+    Raises:
+        NothingToPlotError: if the study lacks what the figure shows
+    """
+    plotted = PLOTS[figure](study, width, selection)
+    if label := pending_label(run.plan for run in study.runs):
+        mark_figure(plotted.figure, label, width=width)
+    return plotted
+
+
 def draw(
     figure: str, runs: Sequence[Path | str], *, metric: str | None = None, width: str | float | None = None
 ) -> list[Path]:
@@ -189,7 +209,7 @@ def draw(
     """
     inches = None if width is None else parse_width(width)
     read = study(runs, metric=metric)
-    plotted = PLOTS[figure](read, inches)
+    plotted = plot(figure, read, inches)
     return save(
         plotted.figure,
         read.folders[0] / "figures",

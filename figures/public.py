@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from layerprobe.analysis.similarity.compare_layers import compare_layers
 from layerprobe.analysis.study import SIMILARITY, study
 from layerprobe.figures.axes import draw_panel
-from layerprobe.figures.draw import PLOTS, FigureWithData, file_name, select
+from layerprobe.figures.draw import FigureWithData, file_name, plot, select
 from layerprobe.figures.layout.style import FORMATS, save, write_figure, write_table
 from layerprobe.figures.layout.width import parse_width
 from layerprobe.probe.exceptions import InputError
@@ -162,7 +162,7 @@ def _show(
     if ax is not None:
         return draw_panel(name, read, ax, target=target, encoder=encoder)
     chosen = None if target is None and encoder is None else select(read, target=target, encoder=encoder)
-    plotted = PLOTS[name](read, inches, chosen)
+    plotted = plot(name, read, inches, chosen)
     if file is not None:
         _save(plotted, file, file_name(name, read), fingerprint=read.fingerprint, width=inches)
     return plotted.figure

@@ -13,6 +13,7 @@ from layerprobe.analysis.layers.weights import single_layers
 from layerprobe.analysis.study import Study
 from layerprobe.probe.data.shared_audio import SharedAudio, handled_text
 from layerprobe.probe.metrics import CLASS_METRICS
+from layerprobe.probe.results.pending import pending_controls
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 from layerprobe.probe.tasks.targets import RESIDUAL, TEXT_RESIDUAL
 
@@ -24,7 +25,7 @@ def limitations(study: Study) -> list[str]:
     """Return the limitations of a study as sentences, the most serious first."""
     plan, scores = study.runs[0].plan, study.scores
     encoders = [encoder for run in study.runs for encoder in run.plan["encoders"]]
-    found = [*_untrained(encoders), *_speakers(plan, study), *_held_out(plan), *_shared_audio(plan)]
+    found = [*_pending(study), *_untrained(encoders), *_speakers(plan, study), *_held_out(plan), *_shared_audio(plan)]
     found += corpus_limitations(study.predictions, plan["sweep"])
     found += [*_alphas(plan, scores), *_single_layers(study)]
     if study.metric not in CLASS_METRICS:  # codes of classes have no correlation
@@ -34,6 +35,19 @@ def limitations(study: Study) -> list[str]:
         if plan["corpus"][key]:
             found.append(f"{plan['corpus'][key]} utterances of the manifest were left out: {reason}.")
     return found + _targets(plan)
+
+
+def _pending(study: Study) -> list[str]:
+    """What runs still lack that are being swept, or whose sweep was interrupted."""
+    pending = list(dict.fromkeys(name for run in study.runs for name in run.pending))
+    if not pending:
+        return []
+    without = " Without its controls no score can be compared with chance or with random weights."
+    lacks_controls = any(pending_controls(run.plan) for run in study.runs)
+    return [
+        f"The sweep is unfinished; pending: {', '.join(map(shown_name, pending))}.{without if lacks_controls else ''} "
+        "Draw it again once layerprobe sweep has ended; after an interruption the same command resumes it."
+    ]
 
 
 def _targets(plan: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.formatting import plural
 from layerprobe.analysis.similarity.compare_layers import can_be_compared, compare_layers
 from layerprobe.analysis.study import SIMILARITY, Study, study
-from layerprobe.figures.draw import PLOTS, NothingToPlotError, file_name
+from layerprobe.figures.draw import PLOTS, NothingToPlotError, file_name, plot
 from layerprobe.figures.layout.style import save
 from layerprobe.figures.plots.heatmap import cell_order
 from layerprobe.figures.report.sections import make_sections
@@ -79,9 +79,9 @@ def write_report(folder: Path | str, *, metric: str | None = None, progress: Nul
 def make_page(of: Study) -> Page:
     """Draw every figure that a study has data for, and return them with its findings and sections."""
     figures = {}
-    for name, plot in PLOTS.items():
+    for name in PLOTS:
         try:
-            plotted = plot(of, None)
+            plotted = plot(name, of)
         except NothingToPlotError:
             continue  # its section has no figure
         paths = save(

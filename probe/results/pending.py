@@ -35,7 +35,7 @@ def pending_controls(plan: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def pending_label(plans: Iterable[Mapping[str, Any]]) -> str:
-    """Return the words by which a figure of some runs is marked; empty if all of them are complete."""
+    """Return the label of a figure of some runs; empty if all of them are complete."""
     plans = list(plans)
     if any(pending_controls(plan) for plan in plans):
         return CONTROLS_PENDING

@@ -24,6 +24,7 @@ class SweepPlan:
     # Speaker-disjoint folds inside the training speakers, which choose alpha: the other outer folds where there are
     # three or more; else assigned anew, at most one per speaker.
     n_inner_folds: int
+    inner_selection: str  # how they choose it, a key of `probe.solvers.leave_group_out.INNER_SELECTIONS`
     alphas: tuple[float, ...]  # ridge penalties, relative to the mean eigenvalue of what is fitted
     controls: tuple[str, ...]  # keys of `probe.tasks.controls.CONTROLS`
     n_permutations: int  # of each control

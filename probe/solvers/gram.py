@@ -7,7 +7,7 @@ training set, outer or inner, are a sum over its cells, and so are the squared e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,9 +16,11 @@ from scipy.linalg.blas import dsyrk, ssyrk
 from layerprobe.probe.splits import Split
 from layerprobe.probe.vectors import is_rounding
 
-BLOCK = 4096  # rows that are centred and multiplied at once
+BLOCK = 4096  # rows whose products are summed in float32, before these sums are added in float64
+TILE = 512  # rows that are centred at once, few enough to stay in the processor's cache until they are multiplied
 # Products of float32 rows are done in float64 as long as that takes no more than a moment.
 EXACT_FLOPS = 4e9
+TRIANGLE = 128  # columns of a block of a triangle
 SHIFT_ROWS = 257  # whose median is subtracted
 Sums = TypeVar("Sums", "Moments", "RatingSums")
 
@@ -48,12 +50,21 @@ class Moments:
         varies = (self.high > self.low) & ~is_rounding(std, self.x / self.n + self.shift, self.dtype)
         return np.where(varies & (std > 0), 1 / np.sqrt(np.where(varies & (std > 0), variance, 1.0)), 0.0)
 
-    def __add__(self, other: Moments) -> Moments:
+    def plus(self, other: Moments, *, memory: np.ndarray | None = None) -> Moments:
+        """Return the sums over the rows of both.
+
+        Args:
+            other: sums over other rows, less the same constants
+            memory: where ``xx`` is put, which may be that of ``self``; None for a new place
+        """
+        xx = np.zeros_like(self.xx) if memory is None else memory
+        for block in lower_blocks(len(xx)):
+            np.add(self.xx[block], other.xx[block], out=xx[block])
         return Moments(
             self.n + other.n,
             self.x + other.x,
             self.y + other.y,
-            self.xx + other.xx,
+            xx,
             self.xy + other.xy,
             self.yy + other.yy,
             np.minimum(self.low, other.low),
@@ -71,7 +82,8 @@ class RatingSums:
     xy: np.ndarray  # (n_features, n_targets)
     yy: np.ndarray  # (n_targets,)
 
-    def __add__(self, other: RatingSums) -> RatingSums:
+    def plus(self, other: RatingSums) -> RatingSums:
+        """Return the sums over the rows of both."""
         return RatingSums(self.y + other.y, self.xy + other.xy, self.yy + other.yy)
 
 
@@ -85,8 +97,11 @@ def assign_cells(splits: list[Split], n_rows: int) -> tuple[np.ndarray, list[lis
     signature = np.full((n_rows, len(splits)), -1)
     for k, split in enumerate(splits):
         signature[split.train, k] = split.inner_folds
-    kinds, cell = np.unique(signature, axis=0, return_inverse=True)
-    cell = cell.reshape(-1)
+    cell = np.zeros(n_rows, dtype=int)
+    for roles in signature.T:  # one number for both the cell so far and the role; sorting whole rows takes far longer
+        values, role = np.unique(roles, return_inverse=True)
+        cell = np.unique(cell * len(values) + role, return_inverse=True)[1]
+    kinds = signature[np.unique(cell, return_index=True)[1]]
     untrained = np.flatnonzero((kinds == -1).all(axis=1))
     folds = [
         [set(np.flatnonzero(kinds[:, k] == fold).tolist()) for fold in np.unique(split.inner_folds)]
@@ -100,8 +115,25 @@ def sum_cells(cells: dict[int, Sums], chosen: frozenset[int]) -> Sums:
     first, *others = sorted(chosen)
     total = cells[first]
     for cell in others:
-        total += cells[cell]
+        total = total.plus(cells[cell])
     return total
+
+
+def sum_cells_into(memory: np.ndarray, cells: dict[int, Moments], chosen: frozenset[int]) -> Moments:
+    """Return `sum_cells` with the products of features in ``memory``: new pages would take as long as the sums."""
+    first, *others = sorted(chosen)
+    total = cells[first]
+    if not others:
+        np.copyto(memory, total.xx)
+        return replace(total, xx=memory)
+    for cell in others:
+        total = total.plus(cells[cell], memory=memory)
+    return total
+
+
+def lower_blocks(n: int) -> list[tuple[slice, slice]]:
+    """Return blocks that cover the lower triangle of a matrix ``(n, n)``: about half of it."""
+    return [(slice(k, None), slice(k, k + TRIANGLE)) for k in range(0, n, TRIANGLE)]
 
 
 def feature_shift(x: np.ndarray) -> np.ndarray:
@@ -110,24 +142,27 @@ def feature_shift(x: np.ndarray) -> np.ndarray:
     It is subtracted and cancels in every result. It is the median of some rows, so that an outlier does not move it.
     """
     chosen = np.linspace(0, len(x) - 1, min(len(x), SHIFT_ROWS)).astype(int)
-    return np.asarray(np.median(x[chosen], axis=0))
+    return np.asarray(np.median(np.ascontiguousarray(x[chosen].T), axis=1))  # a third faster than along the columns
 
 
 def sum_moments(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> Moments:
     """Return the sums over ``rows`` of embeddings ``(n, n_features)`` less ``shift`` and ratings ``(n, n_targets)``."""
-    n_features, n_targets = x.shape[1], y.shape[1]
-    xx: np.ndarray | None = None
-    xy = np.zeros((n_features, n_targets))
-    sums, low, high = np.zeros(n_features), np.full(n_features, np.inf), np.full(n_features, -np.inf)
-    for block, ratings in _blocks(x, y, rows, shift):
-        product = ssyrk if block.dtype == np.float32 else dsyrk
-        part = product(1.0, block.T, lower=1)
-        xx = part.astype(np.float64, copy=False) if xx is None else np.add(xx, part, out=xx)
-        xy += block.T @ ratings.astype(block.dtype)
-        sums += block.sum(axis=0, dtype=np.float64)
-        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+    n_features, kind = x.shape[1], precision_of_products(x)
+    product = ssyrk if kind == np.float32 else dsyrk
+    xx, part = np.empty((0, 0)), np.zeros((n_features, n_features), dtype=kind, order="F")
+    low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
     chosen = y[rows]
-    xx = np.zeros((n_features, n_features), order="F") if xx is None else xx
+    columns = np.vstack([chosen.T, np.ones(len(rows))]).astype(kind)
+    totals = np.zeros((len(columns), n_features))
+    for begin in range(0, max(len(rows), 1), BLOCK):
+        part.fill(0)
+        for at, tile in centred_tiles(x, rows[begin : begin + BLOCK], shift):
+            part = product(1.0, tile.T, beta=1.0, c=part, lower=1, overwrite_c=1)
+            totals += columns[:, begin + at.start : begin + at.stop] @ tile
+            np.minimum(low, tile.min(axis=0), out=low)
+            np.maximum(high, tile.max(axis=0), out=high)
+        xx = part.astype(np.float64) if begin == 0 else np.add(xx, part, out=xx)
+    xy, sums = np.ascontiguousarray(totals[:-1].T), totals[-1]
     return Moments(
         len(rows), sums, chosen.sum(axis=0), xx, xy, np.square(chosen).sum(axis=0), low, high, shift, x.dtype
     )
@@ -138,23 +173,35 @@ def sum_ratings(
 ) -> RatingSums:
     """Return the sums that depend on ratings less ``y_shift`` ``(n_targets,)``; other arguments as of `sum_moments`."""
     xy, total, squares = np.zeros((x.shape[1], y.shape[1])), *np.zeros((2, y.shape[1]))
-    for block, ratings in _blocks(x, y, rows, shift):
-        centred = ratings - y_shift
-        xy += block.T @ centred.astype(block.dtype)
+    for at, tile in centred_tiles(x, rows, shift, size=BLOCK):
+        centred = y[rows[at]] - y_shift
+        xy += tile.T @ centred.astype(tile.dtype)
         total += centred.sum(axis=0)
         squares += np.square(centred).sum(axis=0)
     return RatingSums(total, xy, squares)
 
 
-def _blocks(
-    x: np.ndarray, y: np.ndarray, rows: np.ndarray, shift: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    exact = x.dtype != np.float32 or x.size * x.shape[1] < EXACT_FLOPS
-    for begin in range(0, len(rows), BLOCK):
-        chosen = rows[begin : begin + BLOCK]
-        block = x[chosen]
-        if exact:
-            block = block.astype(np.float64) - shift
+def precision_of_products(x: np.ndarray) -> type:
+    """Return what rows of a layer ``(n, n_features)`` are multiplied in: float32, or float64 if it takes a moment."""
+    return np.float64 if x.dtype != np.float32 or x.size * x.shape[1] < EXACT_FLOPS else np.float32
+
+
+def centred_tiles(
+    x: np.ndarray, rows: np.ndarray, shift: np.ndarray, *, size: int = TILE
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield rows of a layer less ``shift``, ``size`` at a time, with their positions in ``rows``.
+
+    The next tile takes the memory of the last one.
+    """
+    kind = precision_of_products(x)
+    off = shift.astype(kind)
+    memory = np.empty((min(size, len(rows)), x.shape[1]), dtype=kind)
+    for begin in range(0, len(rows), size):
+        chosen = rows[begin : begin + size]
+        tile = memory[: len(chosen)]
+        if kind == x.dtype:
+            np.take(x, chosen, axis=0, out=tile, mode="clip")  # the other modes copy once more
+            tile -= off
         else:
-            block -= shift.astype(np.float32)
-        yield block, y[chosen]
+            np.subtract(x[chosen], off, out=tile)
+        yield slice(begin, begin + len(chosen)), tile

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from layerprobe.probe.solvers.ridge import Standardiser
+from layerprobe.probe.solvers.standardiser import Standardiser
 from layerprobe.probe.splits import Split
 from layerprobe.probe.vectors import varies_by_rounding
 

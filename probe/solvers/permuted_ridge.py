@@ -10,19 +10,21 @@ corpora.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg.blas import strmm
 
-from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, HostFactor
+from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, HostAlgebra, HostFactor
 from layerprobe.probe.solvers.gram import BLOCK, Moments, RatingSums, sum_cells, sum_ratings
-from layerprobe.probe.solvers.ridge import NestedRidge, RidgeFit, least
-from layerprobe.probe.solvers.tridiagonal import solve_shifted
+from layerprobe.probe.solvers.leave_group_out import LEAVE_GROUP_OUT, Search, fit_split
+from layerprobe.probe.solvers.ridge import NestedRidge, fit_dual
+from layerprobe.probe.solvers.ridge_fit import RidgeFit, least
+from layerprobe.probe.solvers.tridiagonal import solve_tridiagonal
 from layerprobe.probe.splits import Split
 
 AT_ONCE = 3  # penalties that are tried before the error is checked
-SOLVED_AT_ONCE = 512  # targets of all training sets together
 RISES = 2  # successive penalties without improvement that end the search
 CHEAP = 128  # number of features up to which every penalty is tried
 
@@ -47,32 +49,26 @@ class _Basis:
         """Return right-hand sides ``(n_features, n_targets)`` in the basis, float32."""
         return np.asarray(self.vectors.T @ right.astype(np.float32))
 
+    def solutions(self, turned: np.ndarray, alphas: np.ndarray) -> np.ndarray:
+        """Return coefficients ``(n_alphas, n_targets, n_features)`` float32 for every alpha.
+
+        Args:
+            turned: right-hand sides, as of `turned`, ``(n_features, n_targets)``
+            alphas: ``(n_alphas,)``
+        """
+        n_features, n_targets = turned.shape
+        right = np.asfortranarray(turned, dtype=np.float64)
+        u = np.empty((len(alphas), n_targets, n_features), dtype=np.float32)
+        for k, penalty in enumerate(alphas * self.mean_eigenvalue):
+            u[k] = solve_tridiagonal(self.diagonal, self.off, right, penalty=penalty).T
+        return np.asarray((u.reshape(-1, n_features) @ self.vectors.T).reshape(u.shape))
+
     def coefficients(self, turned: np.ndarray, alphas: np.ndarray) -> np.ndarray:
         """Return coefficients ``(n_features, n_targets)`` float32 for right-hand sides and one alpha per target."""
-        u = solve_shifted(self.diagonal, self.off, turned, shift=alphas * self.mean_eigenvalue)
-        return np.asarray(self.vectors @ u.astype(np.float32))
-
-
-def _coefficients(bases: list[_Basis], turned: list[np.ndarray], alphas: np.ndarray) -> list[np.ndarray]:
-    """Return coefficients of several training sets for every alpha, each ``(n_features, n_alphas, n_targets)``.
-
-    Elimination takes as long for one target as for a hundred, so training sets with few targets are solved together.
-
-    Args:
-        bases: of the training sets
-        turned: right-hand sides of each, ``(n_features, n_targets)``
-        alphas: ``(n_alphas,)``, the same for all
-    """
-    widths = [t.shape[1] for t in turned]
-    owner = np.repeat(np.arange(len(bases)), widths)
-    diagonal, off = (np.stack([getattr(b, name) for b in bases], axis=1)[:, owner] for name in ("diagonal", "off"))
-    shift = alphas[:, None] * np.array([b.mean_eigenvalue for b in bases])[owner]
-    u = solve_shifted(diagonal, off, np.concatenate(turned, axis=1)[:, None], shift=shift)
-    parts = np.split(u, np.cumsum(widths)[:-1], axis=2)
-    return [
-        (basis.vectors @ part.reshape(len(u), -1).astype(np.float32)).reshape(part.shape)
-        for basis, part in zip(bases, parts, strict=True)
-    ]
+        w = np.empty_like(turned)
+        for alpha in np.unique(alphas):
+            w[:, alphas == alpha] = self.solutions(turned[:, alphas == alpha], np.array([alpha]))[0].T
+        return w
 
 
 @dataclass
@@ -93,24 +89,34 @@ class PermutedRidge:
     """Nested ridge of one layer, fitted to its ratings first and then to any number of permutations of them."""
 
     def __init__(
-        self, x: np.ndarray, *, splits: list[Split], alphas: tuple[float, ...], algebra: Algebra = HOST
+        self,
+        x: np.ndarray,
+        *,
+        splits: list[Split],
+        alphas: tuple[float, ...],
+        algebra: Algebra = HOST,
+        inner_selection: str | None = None,
     ) -> None:
         """Take arguments as of `probe.solvers.ridge.nested_ridge`."""
         self._bases: dict[frozenset[int], _Basis] = {}
-        self._products: dict[frozenset[int], np.ndarray] = {}  # of features of held-out rows, both triangles
-        self._ridge = NestedRidge(x, splits=splits, alphas=alphas, algebra=algebra, on_factor=self._store_basis)
-
-    @property
-    def is_dual(self) -> bool:
-        """Whether Gram matrices of utterances are decomposed, anew for each call."""
-        return self._ridge.is_dual
+        self._products: dict[frozenset[int], np.ndarray] = {}  # of features of held-out rows, from `_half`
+        self._ridge = NestedRidge(
+            x,
+            splits=splits,
+            alphas=alphas,
+            algebra=algebra,
+            inner_selection=inner_selection,
+            on_factor=self._store_basis,
+        )
 
     def fit(self, y: np.ndarray, *, shared: np.ndarray | None = None) -> list[RidgeFit]:
         """Fit the ratings ``(n_utterances, n_targets)`` as `probe.solvers.ridge.nested_ridge` does."""
         return self._ridge.fit(y, shared=shared)
 
     def fit_permuted(self, y: np.ndarray, *, shared: np.ndarray, of_split: np.ndarray) -> list[RidgeFit]:
-        """Fit permutations after the ratings were fitted; without decompositions on the CPU, like ratings.
+        """Fit permutations, with the decompositions of the fit to ratings where that left any.
+
+        Those of Gram matrices of utterances are made anew in each call, so many permutations at a time are faster.
 
         Args:
             y: ``(n_utterances, n_targets)``
@@ -118,9 +124,13 @@ class PermutedRidge:
             of_split: ``(n_targets,)``, the number of the only split in which a target is fitted, -1 for all splits; its
                 results in other splits are NaN
         """
-        if not self._bases:
-            return self._ridge.fit(y, shared=shared)
         ridge, group = self._ridge, np.unique(shared, return_inverse=True)[1]
+        if ridge.inner_selection == LEAVE_GROUP_OUT or ridge.is_dual:
+            return [self._fit_split(y, k, shared, of_split) for k in range(len(ridge.splits))]
+        if not self._bases:
+            ridge.fit(y[:, :1])
+        if not self._bases:
+            return ridge.fit(y, shared=shared)
         y_shift, rows = y.mean(axis=0), {c: np.flatnonzero(ridge.cell_of_row == c) for c in ridge.cells}
         sums = {
             c: sum_ratings(ridge.x, y, rows_of_cell, shift=ridge.shift, y_shift=y_shift)
@@ -156,6 +166,32 @@ class PermutedRidge:
             )
         return fits
 
+    def _fit_split(self, y: np.ndarray, k: int, shared: np.ndarray, of_split: np.ndarray) -> RidgeFit:
+        """Fit permutations in one split, without sums that other splits have in common."""
+        ridge, split, columns = self._ridge, self._ridge.splits[k], np.flatnonzero((of_split == -1) | (of_split == k))
+        if ridge.inner_selection == LEAVE_GROUP_OUT:
+            fit = fit_split(
+                ridge.x,
+                y[:, columns],
+                split,
+                alphas=ridge.alphas,
+                scales=ridge.scales,
+                shared=shared[columns],
+                search=Search(RISES if ridge.x.shape[1] > CHEAP else None, np.float32),
+            )
+        else:
+            fit = fit_dual(ridge.x, y[:, columns], split, ridge.alphas, ridge.scales, shared[columns])
+        scattered = _scatter(columns, y.shape[1])
+        return RidgeFit(
+            prediction=scattered(fit.prediction),
+            inner_mean=scattered(fit.inner_mean),
+            inner_std=scattered(fit.inner_std),
+            inner_error=scattered(fit.inner_error),
+            alpha=scattered(fit.alpha),
+            ratio=np.zeros(y.shape[1], dtype=int),
+            inner_errors=scattered(fit.inner_errors),
+        )
+
     def _store_basis(self, training: frozenset[int], factor: Factor) -> None:
         if isinstance(factor, HostFactor):
             self._bases[training] = _Basis.from_factor(factor)
@@ -179,18 +215,14 @@ class PermutedRidge:
             for one, selected in zip(tried, searching, strict=True):
                 one.error[begin:stop, selected] = 0.0
             columns_of = {t: np.flatnonzero(np.any([searching[k] for k, _ in uses[t]], axis=0)) for t in uses}
-            for sets in _batches({t: len(columns) for t, columns in columns_of.items()}):
-                bases, turned = (
-                    [self._bases[t] for t in sets],
-                    [np.take(rights[t][0], columns_of[t], axis=1) for t in sets],
-                )
-                for training, w in zip(sets, _coefficients(bases, turned, alphas), strict=True):
-                    (_, y_mean, x_mean), columns = rights[training], columns_of[training]
-                    b = y_mean[columns] - np.tensordot(x_mean, w, axes=1)
-                    for k, fold in uses[training]:
-                        selected = np.flatnonzero(searching[k, columns])
-                        part = w if len(selected) == len(columns) else np.take(w, selected, axis=2)
-                        self._add(tried[k], slice(begin, stop), columns[selected], part, b[:, selected], fold, held_out)
+            for training, columns in columns_of.items():
+                turned, y_mean, x_mean = rights[training]
+                w = self._bases[training].solutions(np.take(turned, columns, axis=1), alphas)
+                b = y_mean[columns] - w @ x_mean.astype(np.float32)
+                for k, fold in uses[training]:
+                    selected = np.flatnonzero(searching[k, columns])
+                    part = w if len(selected) == len(columns) else np.take(w, selected, axis=1)
+                    self._add(tried[k], slice(begin, stop), columns[selected], part, b[:, selected], fold, held_out)
             stop = begin
             for one, selected in zip(tried, searching, strict=True):
                 selected &= least(one.error, group) < begin + RISES
@@ -213,34 +245,26 @@ class PermutedRidge:
         fold: frozenset[int],
         held_out: dict[frozenset[int], RatingSums],
     ) -> None:
-        """Add sums over the predictions of ``w (n_features, n_alphas, n_targets)`` and ``b`` for the rows of a fold."""
+        """Add sums over the predictions of ``w (n_alphas, n_targets, n_features)`` and ``b`` for the rows of a fold."""
         moments, ratings = sum_cells(self._ridge.cells, fold), held_out[fold]
         if fold not in self._products:
-            self._products[fold] = _both_triangles(moments)
-        turned = (self._products[fold] @ w.reshape(len(w), -1)).reshape(w.shape)
-        sum_x = np.tensordot(moments.x, w, axes=1)
-        square = np.einsum("fat,fat->at", w, turned) + 2 * b * sum_x + moments.n * b**2
-        product = np.einsum("fat,ft->at", w, ratings.xy[:, columns].astype(np.float32)) + b * ratings.y[columns]
+            self._products[fold] = _half(moments)
+        rows = w.reshape(-1, w.shape[2])
+        quadratic = np.einsum("cf,cf->c", rows, strmm(2.0, self._products[fold], rows.T, lower=1).T)
+        sum_x = w @ moments.x.astype(np.float32)
+        square = quadratic.reshape(w.shape[:2]) + 2 * b * sum_x + moments.n * b**2
+        xy = np.ascontiguousarray(ratings.xy[:, columns].T, dtype=np.float32)
+        product = np.einsum("atf,tf->at", w, xy) + b * ratings.y[columns]
         tried.prediction[alphas, columns] += sum_x + moments.n * b
         tried.square[alphas, columns] += square
         tried.error[alphas, columns] += ratings.yy[columns] - 2 * product + square
 
 
-def _both_triangles(moments: Moments) -> np.ndarray:
-    lower = np.tril(moments.xx).astype(np.float32)
-    return np.asarray(lower + np.tril(lower, -1).T)
-
-
-def _batches(widths: dict[frozenset[int], int]) -> Iterator[list[frozenset[int]]]:
-    """Yield lists of training sets that have targets, each list as long as is solved at once."""
-    batch: list[frozenset[int]] = []
-    for training in (t for t, width in widths.items() if width):
-        batch.append(training)
-        if sum(widths[t] for t in batch) >= SOLVED_AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _half(moments: Moments) -> np.ndarray:
+    """Return a triangle L of the products of features, its diagonal halved, so that w' (L + L') w is 2 w' L w."""
+    lower = np.asfortranarray(moments.xx, dtype=np.float32)
+    np.einsum("ii->i", lower)[:] *= 0.5
+    return lower
 
 
 def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -254,7 +278,7 @@ def _scatter(columns: np.ndarray, n_targets: int) -> Callable[[np.ndarray], np.n
     """Return a function that puts values of some columns into all columns, NaN elsewhere."""
 
     def scatter(values: np.ndarray) -> np.ndarray:
-        out = np.full((*values.shape[:-1], n_targets), np.nan)
+        out = np.full((*values.shape[:-1], n_targets), np.nan, dtype=values.dtype, order="F")
         out[..., columns] = values
         return out
 

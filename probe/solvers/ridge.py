@@ -13,28 +13,30 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, Path
-from layerprobe.probe.solvers.gram import BLOCK, Moments, assign_cells, feature_shift, sum_cells
+from layerprobe.probe.solvers.backends import FEW, HOST, Algebra, Factor, Path
+from layerprobe.probe.solvers.gram import (
+    Moments,
+    assign_cells,
+    centred_tiles,
+    feature_shift,
+    precision_of_products,
+    sum_cells,
+    sum_cells_into,
+)
+from layerprobe.probe.solvers.leave_group_out import (
+    LEAVE_GROUP_OUT,
+    OF_RATINGS,
+    check_inner_selection,
+    fit_split,
+    inner_selection_of,
+)
+from layerprobe.probe.solvers.ridge_fit import RidgeFit, least
+from layerprobe.probe.solvers.standardiser import Standardiser
 from layerprobe.probe.splits import Split
-from layerprobe.probe.vectors import is_rounding
 
 # Half decades. The largest eigenvalue is at most min(n_train, n_features) times the mean one.
 DEFAULT_ALPHAS = tuple(float(f"{a:.4g}") for a in np.logspace(-4, 4, 17))
 DEFAULT_BAND_DECADES = (-2.0, -1.0, 0.0, 1.0, 2.0)
-
-
-@dataclass(frozen=True)
-class RidgeFit:
-    """Held-out predictions of one split for every target, with the chosen penalties."""
-
-    prediction: np.ndarray  # (n_test, n_targets), of the held-out speakers
-    inner_mean: np.ndarray  # (n_targets,), of predictions of training speakers held out in inner folds
-    inner_std: np.ndarray  # (n_targets,), their standard deviation
-    inner_error: np.ndarray  # (n_targets,), their mean squared error at the chosen candidate
-    alpha: np.ndarray  # (n_targets,), relative, as in the grid
-    ratio: np.ndarray  # (n_targets,), the chosen row of `Bands.ratios`; 0 without bands
-    inner_errors: np.ndarray  # (n_candidates, n_targets), of every candidate; the smallest is chosen
-    inner_prediction: np.ndarray | None = None  # (n_train, n_targets), these predictions, if requested
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def nested_ridge(
     bands: Bands | None = None,
     shared: np.ndarray | None = None,
     algebra: Algebra = HOST,
+    inner_selection: str | None = None,
 ) -> list[RidgeFit]:
     """For each split choose alpha by squared error on inner folds, refit on all training rows, predict the test rows.
 
@@ -84,8 +87,10 @@ def nested_ridge(
         bands: groups of features whose penalties may differ; their ratio is chosen with alpha, per target
         shared: ``(n_targets,)``, targets with the same number have one alpha in common; None for one each
         algebra: the backend that multiplies matrices
+        inner_selection: a key of `probe.solvers.leave_group_out.INNER_SELECTIONS`; None takes the faster one
     """
-    return NestedRidge(x, splits=splits, alphas=alphas, bands=bands, algebra=algebra).fit(y, shared=shared)
+    ridge = NestedRidge(x, splits=splits, alphas=alphas, bands=bands, algebra=algebra, inner_selection=inner_selection)
+    return ridge.fit(y, shared=shared)
 
 
 class NestedRidge:
@@ -93,7 +98,8 @@ class NestedRidge:
 
     One pass over the data is enough for every training set, outer and inner (`probe.solvers.gram`). Where inner folds
     are the other outer folds, each inner fit is used by two splits. Where no training set has more utterances than
-    features, the Gram matrices of utterances are decomposed instead.
+    features, the Gram matrices of utterances are decomposed instead. Many small inner folds are left out of one fit,
+    on the CPU (`probe.solvers.leave_group_out`).
     """
 
     def __init__(
@@ -104,16 +110,22 @@ class NestedRidge:
         alphas: tuple[float, ...],
         bands: Bands | None = None,
         algebra: Algebra = HOST,
+        inner_selection: str | None = None,
         on_factor: Callable[[frozenset[int], Factor], None] | None = None,
     ) -> None:
-        """Take arguments as of `nested_ridge`; ``on_factor`` is called with each training set and its decomposition."""
+        """Take arguments as of `nested_ridge`; ``on_factor`` is called with each training set and its decomposition.
+
+        The memory of a decomposition is used again for the next one.
+        """
         self.x, self.splits, self.alphas, self.algebra = x, splits, alphas, algebra
         self.scales = np.ones((1, x.shape[1])) if bands is None else bands.scales
+        self.inner_selection = check_inner_selection(inner_selection or inner_selection_of(splits))
         self.is_dual = bool(max(len(split.train) for split in splits) <= x.shape[1])
         self.cell_of_row, self.folds = assign_cells(splits, len(x))
         self.shift = feature_shift(x)
         self.cells: dict[int, Moments] = {}
         self._on_factor = on_factor
+        self._memory: np.ndarray | None = None
 
     def fit(
         self, y: np.ndarray, *, shared: np.ndarray | None = None, inner_predictions: bool = False
@@ -125,8 +137,22 @@ class NestedRidge:
             shared: as of `nested_ridge`
             inner_predictions: whether the fits hold predictions of the training rows, each held out once
         """
+        if self.inner_selection == LEAVE_GROUP_OUT:
+            return [
+                fit_split(
+                    self.x,
+                    y,
+                    split,
+                    alphas=self.alphas,
+                    scales=self.scales,
+                    shared=shared,
+                    search=OF_RATINGS,
+                    inner_predictions=inner_predictions,
+                )
+                for split in self.splits
+            ]
         if self.is_dual:
-            fits = [_nested_dual(self.x, y, split, self.alphas, self.scales, shared) for split in self.splits]
+            fits = [fit_dual(self.x, y, split, self.alphas, self.scales, shared) for split in self.splits]
             return fits if inner_predictions else [replace(fit, inner_prediction=None) for fit in fits]
         y_shift = np.median(y, axis=0)
         centred = y - y_shift
@@ -146,7 +172,7 @@ class NestedRidge:
             sums = functools.reduce(operator.add, parts)
             errors = sums.error / sums.n
             chosen, targets = least(errors, shared), np.arange(y.shape[1])
-            w, b = self._path(everything, paths).chosen(chosen)
+            w, b = self._solution(everything, chosen, paths)
             mean = sums.prediction[chosen, targets] / sums.n
             variance = np.maximum(sums.square[chosen, targets] / sums.n - mean**2, 0.0)
             held_out = None
@@ -172,30 +198,41 @@ class NestedRidge:
 
     def _path(self, training: frozenset[int], paths: dict[frozenset[int], Path]) -> Path:
         if training not in paths:
-            moments = sum_cells(self.cells, training)
+            moments = self._training_sums(training)
             factor = self.algebra.factor(moments, self.scales)
             if self._on_factor is not None:
                 self._on_factor(training, factor)
             paths[training] = factor.path(moments, self.alphas)
         return paths[training]
 
+    def _training_sums(self, training: frozenset[int]) -> Moments:
+        """Return sums over a training set in memory that the next call overwrites."""
+        if self._memory is None:
+            self._memory = np.zeros_like(self.cells[min(training)].xx)
+        return sum_cells_into(self._memory, self.cells, training)
+
+    def _solution(
+        self, training: frozenset[int], chosen: np.ndarray, paths: dict[frozenset[int], Path]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return coefficients and intercepts of one candidate per target, as `Path.chosen` does."""
+        if len(np.unique(chosen)) > FEW:
+            return self._path(training, paths).chosen(chosen)
+        if self._on_factor is not None and training not in paths:
+            self._on_factor(training, self.algebra.factor(self._training_sums(training), self.scales))
+        return self.algebra.solve(self._training_sums(training), self.scales, self.alphas, chosen)
+
 
 def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return predictions in float64, block by block: a whole layer in float64 would dominate the memory."""
-    parts = [(x[rows[k : k + BLOCK]].astype(np.float64) - shift) @ w for k in range(0, len(rows), BLOCK)]
-    return np.concatenate(parts) if parts else np.empty((0, w.shape[1]))
+    """Return predictions from coefficients ``(n_features, n_targets)``, ``(n_rows, n_targets)`` float64."""
+    out, rounded = np.empty((len(rows), w.shape[1])), w.astype(precision_of_products(x))
+    rest = (w - rounded).astype(rounded.dtype)  # in float32 it makes the coefficients as good as float64
+    both = np.hstack([rounded, rest])
+    for at, tile in centred_tiles(x, rows, shift):
+        out[at] = (tile @ both).reshape(-1, 2, w.shape[1]).sum(axis=1, dtype=np.float64)
+    return out
 
 
-def least(errors: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
-    """Return the candidate with the smallest error for each target, or group of targets, ``(n_targets,)``."""
-    if shared is None:
-        return np.asarray(errors.argmin(axis=0))
-    group = np.unique(shared, return_inverse=True)[1]
-    summed = np.stack([errors[:, group == g].sum(axis=1) for g in range(group.max() + 1)], axis=1)
-    return np.asarray(summed.argmin(axis=0)[group])
-
-
-def _nested_dual(
+def fit_dual(
     x: np.ndarray,
     y: np.ndarray,
     split: Split,
@@ -285,26 +322,3 @@ def _scaled_path(z_train: np.ndarray, y_train: np.ndarray, z_test: np.ndarray, a
         left, right = z_test @ vectors, vectors.T @ (z_train.T @ residual)
     shrunk = right[None] / (eigenvalues[None, :, None] + penalties[:, None, None])
     return np.asarray(left @ shrunk + mean)
-
-
-@dataclass(frozen=True)
-class Standardiser:
-    """Standardisation of each feature by its mean and standard deviation in training.
-
-    A feature that is constant there, or varies by rounding alone, becomes 0: divided by its standard deviation,
-    rounding would count as much as any other feature.
-    """
-
-    mean: np.ndarray  # (n_features,) float64
-    scale: np.ndarray  # (n_features,) float64
-
-    @classmethod
-    def learn(cls, train: np.ndarray) -> Standardiser:
-        """Learn from training embeddings ``(n_train, n_features)``."""
-        mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
-        constant = is_rounding(std, mean, train.dtype)
-        return cls(mean, np.where(constant, 0.0, 1 / np.where(constant, 1.0, std)))
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Return standardised embeddings, ``(n, n_features)`` float64."""
-        return np.asarray((x - self.mean) * self.scale)

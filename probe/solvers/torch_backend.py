@@ -21,11 +21,12 @@ class DeviceMoments(Moments):
 
     device_xx: Tensor  # (n_features, n_features) float64, both triangles
 
-    def __add__(self, other: Moments) -> DeviceMoments:
+    def plus(self, other: Moments, *, memory: np.ndarray | None = None) -> DeviceMoments:
+        """Return the sums over the rows of both; see `Moments.plus`."""
         if not isinstance(other, DeviceMoments):
             raise TypeError("moments of the host and of a device can't be added")
-        total = Moments.__add__(self, other)
-        return DeviceMoments(**total.__dict__, device_xx=self.device_xx + other.device_xx)
+        total = super().plus(other, memory=memory)
+        return DeviceMoments(**{**total.__dict__, "device_xx": self.device_xx + other.device_xx})
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,37 @@ class DeviceAlgebra:
         """Return the eigenvectors for each row of ``scales``."""
         if not isinstance(moments, DeviceMoments):
             raise TypeError("the moments are not on the device")
-        mean = moments.x / moments.n
-        covariance = moments.device_xx - self._put(np.outer(moments.x, mean))
-        variance = np.maximum(covariance.diagonal().cpu().numpy() / moments.n, 0.0)
-        unit = moments.scale(variance)
+        covariance, unit = self._centred(moments)
         forms = []
         for scale in map(self._put, unit * scales):
             values, vectors = torch.linalg.eigh(covariance * scale * scale[:, None])
             unit_penalty = float(values.sum()) / min(moments.n, len(scale))
             forms.append((scale, values.clamp_min(0), vectors, unit_penalty or 1.0))
         return DeviceFactor(forms)
+
+    def solve(
+        self, moments: Moments, scales: np.ndarray, alphas: tuple[float, ...], chosen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the solutions from a Cholesky decomposition for each of the candidates that are chosen.
+
+        Penalties that are lost in the rounding of the data are solved with eigenvectors, as `factor` does.
+        """
+        if not isinstance(moments, DeviceMoments):
+            raise TypeError("the moments are not on the device")
+        covariance, unit = self._centred(moments)
+        mean, y_mean = moments.x / moments.n, moments.y / moments.n
+        right, w = moments.xy - np.outer(moments.x, y_mean), np.empty_like(moments.xy)
+        for candidate in np.unique(chosen):
+            scale, targets = self._put(unit * scales[candidate // len(alphas)]), chosen == candidate
+            scaled = covariance * scale * scale[:, None]
+            mean_eigenvalue = float(scaled.trace()) / min(moments.n, len(scale)) or 1.0
+            scaled.diagonal().add_(alphas[candidate % len(alphas)] * mean_eigenvalue)
+            triangle, info = torch.linalg.cholesky_ex(scaled)
+            if int(info):
+                return self.factor(moments, scales).path(moments, alphas).chosen(chosen)
+            solved = torch.cholesky_solve(self._put(right[:, targets]) * scale[:, None], triangle)
+            w[:, targets] = (solved * scale[:, None]).cpu().numpy()
+        return w, y_mean - mean @ w
 
     def held_out(self, path: Path, moments: Moments) -> HeldOut:
         """Return the sums from a quadratic form for each candidate."""
@@ -121,6 +143,13 @@ class DeviceAlgebra:
         prediction = sum_x + moments.n * b
         square = quadratic.reshape(n_candidates, n_targets) + 2 * b * sum_x + moments.n * b**2
         return HeldOut(moments.n, prediction, square, moments.yy - 2 * (product + b * moments.y) + square)
+
+    @staticmethod
+    def _centred(moments: DeviceMoments) -> tuple[Tensor, np.ndarray]:
+        """Return the Gram matrix of centred features, and what standardises each of them, ``(n_features,)``."""
+        covariance = moments.device_xx - _put(np.outer(moments.x, moments.x / moments.n), moments.device_xx.device)
+        variance = np.maximum(covariance.diagonal().cpu().numpy() / moments.n, 0.0)
+        return covariance, moments.scale(variance)
 
     def _put(self, values: np.ndarray) -> Tensor:
         return _put(values, self._device)

@@ -18,24 +18,34 @@ from layerprobe.probe.exceptions import InputError
 class Tridiagonal:
     """Decomposition Q T Q' of a symmetric matrix ``(n, n)`` with T tridiagonal."""
 
-    reflectors: np.ndarray  # (n - 1, n - 1), of Q without its first row and column, which are the identity's
+    # (n, n - 1), of Q without its first row and column, which are the identity's; the last row has no meaning
+    reflectors: np.ndarray
     tau: np.ndarray  # (n - 1,), their scales
     diagonal: np.ndarray  # (n,), of T
     off: np.ndarray  # (n - 1,), the off-diagonal of T
 
     @classmethod
-    def from_matrix(cls, matrix: np.ndarray) -> Tridiagonal:
-        """Decompose ``(n, n)`` float64, positive semi-definite up to rounding; the lower triangle is read."""
+    def from_matrix(cls, matrix: np.ndarray, *, overwrite: bool = False) -> Tridiagonal:
+        """Decompose ``(n, n)`` float64, positive semi-definite up to rounding; the lower triangle is read.
+
+        Args:
+            matrix: the matrix
+            overwrite: whether its memory may be used, if its columns are contiguous
+        """
         n = len(matrix)
         if n == 1:
             return cls(np.empty((0, 0)), np.empty(0), matrix[0].copy(), np.empty(0))
         work = int(lapack.dsytrd_lwork(n, lower=1)[0])
-        reflectors, diagonal, off, tau, info = lapack.dsytrd(matrix, lower=1, lwork=work)
+        reflectors, diagonal, off, tau, info = lapack.dsytrd(matrix, lower=1, lwork=work, overwrite_a=overwrite)
         _check_info(info, "dsytrd")
-        return cls(np.asfortranarray(reflectors[1:, :-1]), tau, diagonal, off)
+        # rows from the second on, without a copy: in memory the first of each column follows the last of the one before
+        below = reflectors.reshape(-1, order="F")[1 : 1 + n * (n - 1)].reshape(n, n - 1, order="F")
+        return cls(below, tau, diagonal, off)
 
     def solve(self, right: np.ndarray, *, penalties: np.ndarray) -> np.ndarray:
         """Solve ``(matrix + penalty I) w = right`` for every penalty, ``(n_penalties, n, n_right)``.
+
+        Each solution is contiguous in memory.
 
         Args:
             right: ``(n, n_right)``
@@ -50,23 +60,62 @@ class Tridiagonal:
         turned = _multiply(self.reflectors, self.tau, right, transposed=True)
         solved = np.empty((n, len(penalties) * n_right), order="F")
         for k, penalty in enumerate(penalties):
-            _, _, solution, info = lapack.dptsv(self.diagonal + penalty, self.off, turned)
-            if info:
-                raise InputError(f"penalty {penalty:.2g} is lost in the rounding of the data. Ask for greater alphas.")
+            solution = solve_tridiagonal(self.diagonal, self.off, turned, penalty=penalty)
             solved[:, k * n_right : (k + 1) * n_right] = solution
         w = _multiply(self.reflectors, self.tau, solved, transposed=False)
-        return np.ascontiguousarray(w.reshape(n, len(penalties), n_right).transpose(1, 0, 2))
+        return np.asarray(w.T.reshape(len(penalties), n_right, n).transpose(0, 2, 1))
 
     def orthogonal(self) -> np.ndarray:
         """Return Q, ``(n, n)``, whose products are faster than those of its reflectors for many columns."""
         n = len(self.diagonal)
         q = np.eye(n, order="F")
         if n > 1:
-            work = int(lapack.dorgqr(self.reflectors, self.tau, -1)[1][0])
-            below, _, info = lapack.dorgqr(self.reflectors, self.tau, work)
+            reflectors = np.asfortranarray(self.reflectors[:-1])
+            work = int(lapack.dorgqr(reflectors, self.tau, -1)[1][0])
+            below, _, info = lapack.dorgqr(reflectors, self.tau, work, overwrite_a=True)
             _check_info(info, "dorgqr")
             q[1:, 1:] = below
         return q
+
+
+def solve_tridiagonal(diagonal: np.ndarray, off: np.ndarray, right: np.ndarray, *, penalty: float) -> np.ndarray:
+    """Solve ``(T + penalty I) u = right`` for one penalty, ``(n, n_right)``.
+
+    Args:
+        diagonal: of T, ``(n,)``
+        off: off-diagonal of T, ``(n - 1,)``
+        right: ``(n, n_right)``
+        penalty: positive
+
+    Raises:
+        InputError: if the penalty is too small for the rounding of T
+    """
+    if len(diagonal) == 1:
+        return np.asarray(right / (diagonal + penalty))
+    _, _, solution, info = lapack.dptsv(diagonal + penalty, off, right)
+    if info:
+        raise _lost(penalty)
+    return np.asarray(solution)
+
+
+def solve_positive(matrix: np.ndarray, right: np.ndarray, penalty: float) -> np.ndarray:
+    """Solve ``(matrix + penalty I) w = right`` for one penalty by a Cholesky decomposition, ``(n, n_right)``.
+
+    Args:
+        matrix: as of `Tridiagonal.from_matrix`; its memory is used
+        right: ``(n, n_right)``
+        penalty: positive
+
+    Raises:
+        InputError: if the penalty is too small for the rounding of the matrix
+    """
+    np.einsum("ii->i", matrix)[:] += penalty
+    factor, info = lapack.dpotrf(matrix, lower=1, clean=0, overwrite_a=1)
+    if info:
+        raise _lost(penalty)
+    solution, info = lapack.dpotrs(factor, right, lower=1)
+    _check_info(info, "dpotrs")
+    return np.asarray(solution)
 
 
 def solve_shifted(diagonal: np.ndarray, off: np.ndarray, right: np.ndarray, *, shift: np.ndarray) -> np.ndarray:
@@ -98,6 +147,10 @@ def solve_shifted(diagonal: np.ndarray, off: np.ndarray, right: np.ndarray, *, s
         np.multiply(u[i], factor[i], out=step)
         u[i - 1] -= step
     return u
+
+
+def _lost(penalty: float) -> InputError:
+    return InputError(f"penalty {penalty:.2g} is lost in the rounding of the data. Ask for greater alphas.")
 
 
 def _multiply(q: np.ndarray, tau: np.ndarray, columns: np.ndarray, *, transposed: bool) -> np.ndarray:

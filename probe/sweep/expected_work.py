@@ -59,16 +59,16 @@ def ratings_seconds(size: PartSize, n_features: int) -> float:
     return sums + fits + _scores(size, size.n_targets)
 
 
-def permutations_seconds(size: PartSize, n_features: int, *, alone: bool) -> float:
+def permutations_seconds(size: PartSize, n_features: int, *, separate: bool) -> float:
     """Return the seconds of ridge on the permutations of one layer.
 
     Args:
         size: of the part
         n_features: of the layer
-        alone: whether decompositions are made anew, because the ratings were fitted by another task
+        separate: whether decompositions are made anew, because the ratings were fitted by another task
     """
     n, d = size.n_train, n_features
-    again = ratings_seconds(size, n_features) if alone else 0.0
+    again = ratings_seconds(size, n_features) if separate else 0.0
     scores = _scores(size, size.n_permuted)
     if n <= d:
         return again + _dual_columns(size, size.n_permuted) + scores

@@ -60,7 +60,14 @@ def fused_ridge(
         x = np.concatenate(sources, axis=1)
         for k in sorted({k for k, _ in pairs}):
             split, targets = data.splits[k], [t for j, t in pairs if j == k]
-            ridge = NestedRidge(x, splits=[split], alphas=plan.alphas, bands=bands, algebra=algebra)
+            ridge = NestedRidge(
+                x,
+                splits=[split],
+                alphas=plan.alphas,
+                bands=bands,
+                algebra=algebra,
+                inner_selection=plan.inner_selection,
+            )
             for part in _select_targets(make_targets(data, plan), targets), *_permuted(data, plan, targets):
                 (fit,) = ridge.fit(part.y)
                 for column, fitted in enumerate(part.fitted):

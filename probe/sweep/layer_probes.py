@@ -21,7 +21,8 @@ from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.solvers.mdl import online_code
 from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
-from layerprobe.probe.solvers.ridge import Bands, RidgeFit, nested_ridge
+from layerprobe.probe.solvers.ridge import Bands, nested_ridge
+from layerprobe.probe.solvers.ridge_fit import RidgeFit
 from layerprobe.probe.splits import Split
 from layerprobe.probe.tasks.cross_corpus import splits_within
 from layerprobe.probe.tasks.targets import FittedTarget, ProbeTargets, TargetBuilder, control_rng
@@ -112,6 +113,7 @@ def banded_probe(
         bands=bands,
         shared=targets.shared,
         algebra=algebra,
+        inner_selection=plan.inner_selection,
     )
     return ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
 
@@ -156,17 +158,25 @@ def _ridge(
 ) -> ProbeResults:
     """Fit ridge to the ratings and to permutations of them, or to either."""
     targets, finished = make_targets(data, plan), NO_RESULTS
-    choices = {"splits": data.splits, "alphas": plan.alphas, "algebra": algebra}
     if PERMUTATIONS not in passes:
         if RATINGS in passes:
-            fits = nested_ridge(x, targets.y, shared=targets.shared, **choices)
+            fits = nested_ridge(
+                x,
+                targets.y,
+                splits=data.splits,
+                alphas=plan.alphas,
+                shared=targets.shared,
+                algebra=algebra,
+                inner_selection=plan.inner_selection,
+            )
             finished += ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
         return finished
-    ridge = PermutedRidge(x, **choices)
-    if RATINGS in passes or not ridge.is_dual:
+    ridge = PermutedRidge(
+        x, splits=data.splits, alphas=plan.alphas, algebra=algebra, inner_selection=plan.inner_selection
+    )
+    if RATINGS in passes:
         fits = ridge.fit(targets.y, shared=targets.shared)
-        if RATINGS in passes:
-            finished += ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
+        finished += ProbeResults.from_columns(ridge_columns(fits, targets, data.splits, keys), data)
     for permuted in permuted_targets(data, plan):
         fits = ridge.fit_permuted(permuted.y, shared=permuted.shared, of_split=permuted.of_split)
         finished += ProbeResults.from_columns(ridge_columns(fits, permuted, data.splits, keys), data)

@@ -228,7 +228,13 @@ def with_text_residuals(parts: list[RatedPart], transcripts: list[str] | None) -
             done.append(part)
             continue
         chosen = [plan.targets.index(t) for t in plan.text_residuals]
-        rest = text_residuals(part.take(features), data.ratings[:, chosen], splits=data.splits, alphas=plan.alphas)
+        rest = text_residuals(
+            part.take(features),
+            data.ratings[:, chosen],
+            splits=data.splits,
+            alphas=plan.alphas,
+            inner_selection=plan.inner_selection,
+        )
         exact = [_is_exact(data, column, rest[:, :, k]) for k, column in enumerate(chosen)]
         kept = tuple(t for t, nothing in zip(plan.text_residuals, exact, strict=True) if not nothing)
         left_out += [

@@ -17,10 +17,10 @@ from layerprobe.probe.sweep.covariates import Covariate, LayerCovariate, Transcr
 
 FIELDS = {  # of a plan that each argument of `probe.sweep.settings.plan_sweep` decides
     "targets": ("targets", "nominal", "classes", "residuals", "text_residuals"),
-    "folds": ("n_folds", "test_split", "n_inner_folds"),
-    "test_split": ("n_folds", "test_split", "n_inner_folds"),
-    "leave_one_out": ("n_folds", "test_split", "n_inner_folds"),
-    "group_by": ("group_by", "n_folds", "test_split", "n_inner_folds"),
+    "folds": ("n_folds", "test_split", "n_inner_folds", "inner_selection"),
+    "test_split": ("n_folds", "test_split", "n_inner_folds", "inner_selection"),
+    "leave_one_out": ("n_folds", "test_split", "n_inner_folds", "inner_selection"),
+    "group_by": ("group_by", "n_folds", "test_split", "n_inner_folds", "inner_selection"),
     "allow_shared_speakers": ("shared_speakers",),
     "duplicates": ("duplicates",),
     "weighted_sum_seeds": ("weighted_sum_seeds", "mixes"),

@@ -10,6 +10,7 @@ from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.data.shared_audio import DUPLICATES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.sweep_plan import SweepPlan
+from layerprobe.probe.solvers.leave_group_out import choose_inner_selection
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
 from layerprobe.probe.sweep.held_out import HeldOutUnits, HoldOut, hold_out
 from layerprobe.probe.sweep.inputs import usable_rows
@@ -125,6 +126,9 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
             folds = max(2, min(DEFAULT_FOLDS, units.n_units))
         units.check_folds(folds)
     n_folds, test_split = _held_out(manifest, folds, test_split)
+    n_inner_folds = n_folds - 1 if n_folds is not None and n_folds > 2 else DEFAULT_INNER_FOLDS
+    cached, usable = usable_rows(manifest.table, caches, rated, nominal)
+    n_utterances = int((cached & usable).sum())
     return SweepPlan(
         targets=rated,
         n_folds=n_folds,
@@ -132,7 +136,9 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
         group_by=group_by or "",
         shared_speakers=allow_shared_speakers,
         duplicates=duplicates,
-        n_inner_folds=n_folds - 1 if n_folds is not None and n_folds > 2 else DEFAULT_INNER_FOLDS,
+        n_inner_folds=n_inner_folds,
+        # once for all targets and layers, from the utterances that any target rates
+        inner_selection=choose_inner_selection(n_inner_folds, n_utterances / (n_inner_folds + 1)),
         alphas=DEFAULT_ALPHAS,
         controls=controls,
         n_permutations=permutations,

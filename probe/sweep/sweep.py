@@ -118,7 +118,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     for line in [*dataset.notes, *_notes(dataset)]:
         progress.log(line)
     features = CovariateFeatures(JOINED.join(c.name for c in parsed), [c.features(dataset) for c in parsed])
-    keyed = [
+    keyed: list[tuple[Cache, dict[str, Any]]] = [
         *((c, {"encoder": n, "control": "none", "seed": 0}) for n, c in named.items()),
         *((c, {"encoder": n, "control": "random_init", "seed": c.plan.random_init}) for n, c in untrained),
     ]
@@ -181,8 +181,8 @@ class _Tasks:
 
     def finish(self, writer: _Writer) -> ProbeResults:
         """Do all tasks, write the scores of the ratings once they are there, and return all results in order."""
-        at_once = sum(task.seconds for task in all_tasks(self.inputs, apart=False)) <= AT_ONCE
-        tasks = all_tasks(self.inputs, apart=not at_once)
+        at_once = sum(task.seconds for task in all_tasks(self.inputs, separate=False)) <= AT_ONCE
+        tasks = all_tasks(self.inputs, separate=not at_once)
         first, later = [t for t in tasks if t.stage == FIRST], [t for t in tasks if t.stage != FIRST]
         later.sort(key=lambda task: task.stage)
         done: dict[str, ProbeResults] = {}
@@ -200,7 +200,7 @@ class _Tasks:
                     writer.write(ratings, pending)
                     self.progress.log(
                         f"{writer.out} has the scores of all layers on the ratings; pending: {', '.join(pending)}. "
-                        f"First picture: layerprobe heatmap {writer.out}"
+                        f"First figure: layerprobe heatmap {writer.out}"
                     )
                 self._do([with_choices(task, self.inputs, ratings) for task in later], run_tasks, done)
         finally:

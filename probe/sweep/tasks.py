@@ -36,35 +36,35 @@ from layerprobe.probe.sweep.workers import WORKER, Task
 MIX_LAYERS = 3  # copies of its layers that a mix may hold, and at most
 MIX_BYTES = 4 * 2**30
 TORCH_PROBES = {"mlp", "logistic"}
-# Stages: cheap ones first, and what a first picture needs before all
+# Stages: cheap ones first, and what a first figure needs before all
 FIRST, CONTROL_LAYERS, BASELINES, PERMUTED_LAYERS, OTHER_LAYERS, MIXED, FUSED = range(7)
 LATER_PASSES = {PERMUTATIONS: PERMUTED_LAYERS, OTHERS: OTHER_LAYERS}
 
 
-def all_tasks(inputs: TaskInputs, *, apart: bool) -> list[Task]:
+def all_tasks(inputs: TaskInputs, *, separate: bool) -> list[Task]:
     """Return all tasks in the order of their results; `Task.stage` has the order in which they are done.
 
     Args:
         inputs: of all tasks
-        apart: whether the passes over a layer are tasks of their own, so that the ratings of all layers come first
+        separate: whether the passes over a layer are tasks of their own, so that the ratings of all layers come first
     """
     sizes = [PartSize.from_part(part) for part in inputs.dataset.parts]
     tasks = [
         _layer_task(inputs, sizes, number, layer, passes)
         for number, one in enumerate(inputs.caches)
         for layer in one.cache.plan.layers
-        for passes in _passes_of(inputs, number, apart=apart)
+        for passes in _passes_of(inputs, number, separate=separate)
     ]
     fused = [_fused_task(inputs, sizes)] if any(part.plan.fused for part in inputs.dataset.parts) else []
     return [*tasks, *_mix_tasks(inputs, sizes), *fused, *_baseline_tasks(inputs, sizes)]
 
 
-def _passes_of(inputs: TaskInputs, number: int, *, apart: bool) -> list[tuple[str, ...]]:
+def _passes_of(inputs: TaskInputs, number: int, *, separate: bool) -> list[tuple[str, ...]]:
     """Return the passes over the layers of a cache that any part of the sweep has work for, by task."""
     one, covariates = inputs.caches[number], bool(inputs.covariates.features)
     every = [layer_passes(p.plan, one.keys["control"], covariates=covariates) for p in inputs.dataset.parts]
     wanted = tuple(name for name in PASSES if any(name in passes for passes in every))
-    return [(name,) for name in wanted] if apart else [wanted]
+    return [(name,) for name in wanted] if separate else [wanted]
 
 
 def _layer_task(inputs: TaskInputs, sizes: list[PartSize], number: int, layer: str, passes: tuple[str, ...]) -> Task:
@@ -72,7 +72,7 @@ def _layer_task(inputs: TaskInputs, sizes: list[PartSize], number: int, layer: s
     seconds = 0.0
     for size, part in zip(sizes, inputs.dataset.parts, strict=True):
         seconds += ratings_seconds(size, d) if RATINGS in passes else 0.0
-        seconds += permutations_seconds(size, d, alone=RATINGS not in passes) if PERMUTATIONS in passes else 0.0
+        seconds += permutations_seconds(size, d, separate=RATINGS not in passes) if PERMUTATIONS in passes else 0.0
         if OTHERS in passes:
             n_corpora = len(np.unique(part.data.labels["corpus"])) if part.plan.cross_corpus else 0
             n_covariates = sum(f.shape[1] for f in inputs.covariates.features)
@@ -81,7 +81,7 @@ def _layer_task(inputs: TaskInputs, sizes: list[PartSize], number: int, layer: s
             )
     plans = [part.plan for part in inputs.dataset.parts]
     probes = {name for plan in plans for name in plan.probes}
-    adds = () if one.is_studied else ("random_init",)
+    adds: tuple[str, ...] = () if one.is_studied else ("random_init",)
     if PERMUTATIONS in passes:
         adds += plans[0].controls
     if OTHERS in passes and one.is_studied:
@@ -177,7 +177,9 @@ def fit_mixes(number: int, mixes: tuple[str, ...], inputs: TaskInputs) -> ProbeR
 def _fused_task(inputs: TaskInputs, sizes: list[PartSize]) -> Task:
     """Return the task that fits all encoders together; `with_choices` makes it one that can be done."""
     width = sum(one.n_features for one in inputs.studied)
-    seconds = sum(5 * (ratings_seconds(size, width) + permutations_seconds(size, width, alone=False)) for size in sizes)
+    seconds = sum(
+        5 * (ratings_seconds(size, width) + permutations_seconds(size, width, separate=False)) for size in sizes
+    )
     return Task(
         "fused",
         "fused encoders",

@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import joblib
-from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor, process_executor
 from joblib.externals.loky.backend.resource_tracker import ensure_running
 from threadpoolctl import threadpool_limits
 
@@ -130,12 +130,14 @@ def on_cluster(
         parallel = joblib.Parallel(return_as="generator", batch_size=1)
         pairs = zip(tasks, kept, strict=True)
         made = parallel(joblib.delayed(_timed)(task, inputs) for task, done in pairs if done is None)
-        for task, done in zip(tasks, kept, strict=True):
-            if done is not None:
-                yield FinishedTask(task, done, 0.0)
-            else:
-                results, seconds = next(made)
-                yield FinishedTask(task, partial_results.save(task.name, results), seconds)
+        with closing(made):
+            for task, done in zip(tasks, kept, strict=True):
+                if done is not None:
+                    yield FinishedTask(task, done, 0.0)
+                else:
+                    results, seconds = next(made)
+                    yield FinishedTask(task, partial_results.save(task.name, results), seconds)
+            next(made, None)  # ends it
 
 
 def _timed(task: Task, inputs: TaskInputs) -> tuple[ProbeResults, float]:
@@ -224,7 +226,7 @@ def _processes(jobs: int, inputs: TaskInputs, partial_results: PartialResults) -
             file.parent.rmdir()  # of a sweep that has not finished any task
 
 
-_of_this_process: list[tuple[TaskInputs, PartialResults]] = []  # one, in a process that `_begin` has begun
+_of_this_process: list[tuple[TaskInputs, PartialResults]] = []  # one, in a process that `_begin` has prepared
 
 
 def _begin(file: Path, partial_results: PartialResults, parent: int) -> None:
@@ -233,6 +235,7 @@ def _begin(file: Path, partial_results: PartialResults, parent: int) -> None:
     for number in ENDINGS[1:]:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+    process_executor._USE_PSUTIL = False  # a process that imported torch is not taken for one that leaks memory
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _of_this_process.append((joblib.load(file, mmap_mode="r"), partial_results))
 

@@ -9,7 +9,12 @@ from layerprobe.probe.splits import Split
 
 
 def text_residuals(
-    text_features: np.ndarray, ratings: np.ndarray, *, splits: list[Split], alphas: tuple[float, ...]
+    text_features: np.ndarray,
+    ratings: np.ndarray,
+    *,
+    splits: list[Split],
+    alphas: tuple[float, ...],
+    inner_selection: str | None = None,
 ) -> np.ndarray:
     """Return ratings minus the predictions of ridge regression on text features, for each split.
 
@@ -23,12 +28,14 @@ def text_residuals(
         ratings: ``(n_utterances, n_targets)``
         splits: rows of both arrays
         alphas: relative penalties in rising order
+        inner_selection: as of `probe.solvers.ridge.nested_ridge`
 
     Returns:
         ``(n_utterances, n_splits, n_targets)``; rows that a split neither trains on nor tests hold their ratings
         minus the mean of its training rows
     """
-    fits = NestedRidge(text_features, splits=splits, alphas=alphas).fit(ratings, inner_predictions=True)
+    ridge = NestedRidge(text_features, splits=splits, alphas=alphas, inner_selection=inner_selection)
+    fits = ridge.fit(ratings, inner_predictions=True)
     rest = np.empty((len(ratings), len(splits), ratings.shape[1]))
     for k, (split, fit) in enumerate(zip(splits, fits, strict=True)):
         if fit.inner_prediction is None:

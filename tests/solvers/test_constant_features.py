@@ -9,7 +9,8 @@ from layerprobe.probe.solvers.backends import HOST
 from layerprobe.probe.solvers.logistic import nested_logistic
 from layerprobe.probe.solvers.mlp import fit_mlp
 from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
-from layerprobe.probe.solvers.ridge import Bands, Standardiser, fit_ridge, nested_ridge
+from layerprobe.probe.solvers.ridge import Bands, fit_ridge, nested_ridge
+from layerprobe.probe.solvers.standardiser import Standardiser
 from layerprobe.probe.solvers.torch_backend import DeviceAlgebra
 from layerprobe.probe.splits import fold_splits
 from layerprobe.probe.weighted_sum import gradient_descent

@@ -29,7 +29,7 @@ def test_moments_are_the_sums_of_the_rows(rng, n):
 def test_moments_add_up(rng):
     x, y = problem(rng, 50, 3)
     shift = feature_shift(x)
-    parts = sum_moments(x, y, np.arange(20), shift=shift) + sum_moments(x, y, np.arange(20, 50), shift=shift)
+    parts = sum_moments(x, y, np.arange(20), shift=shift).plus(sum_moments(x, y, np.arange(20, 50), shift=shift))
     whole = sum_moments(x, y, np.arange(50), shift=shift)
     for name in ("n", "x", "y", "xy", "yy", "low", "high"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-10, atol=1e-10)

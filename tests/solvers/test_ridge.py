@@ -9,7 +9,8 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, Standardiser, nested_ridge, ridge_path
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, nested_ridge, ridge_path
+from layerprobe.probe.solvers.standardiser import Standardiser
 from layerprobe.probe.splits import fold_splits
 
 ALPHAS = (1e-3, 0.1, 1.0, 30.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.solvers.tridiagonal import Tridiagonal, solve_shifted
+from layerprobe.probe.solvers.tridiagonal import Tridiagonal, solve_positive, solve_shifted, solve_tridiagonal
 
 PENALTIES = np.array([1e-3, 1.0, 50.0])
 
@@ -54,3 +54,20 @@ def test_the_form_is_the_matrix_turned_and_each_column_can_have_a_shift_of_its_o
         expected = np.linalg.solve(matrix + penalty * np.eye(n), right)
         np.testing.assert_allclose(q @ every[:, k], expected, rtol=1e-7, atol=1e-9)
         np.testing.assert_allclose(q @ own[:, k], expected[:, k], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+def test_a_solution_for_one_penalty_equals_a_plain_solve(rng, n):
+    half = rng.normal(size=(n, n))
+    matrix, right = half @ half.T, rng.normal(size=(n, 3))
+    expected = np.linalg.solve(matrix + 0.5 * np.eye(n), right)
+    lower = np.asfortranarray(np.tril(matrix) + np.triu(np.full((n, n), 1e9), 1))  # only the lower triangle may be read
+    np.testing.assert_allclose(solve_positive(lower, right, 0.5), expected, rtol=1e-8, atol=1e-10)
+    form = Tridiagonal.from_matrix(matrix)
+    u = solve_tridiagonal(form.diagonal, form.off, form.orthogonal().T @ right, penalty=0.5)
+    np.testing.assert_allclose(form.orthogonal() @ u, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_one_penalty_below_the_rounding_is_refused():
+    with pytest.raises(InputError, match=r"^penalty 0\.0001 is lost in the rounding of the data"):
+        solve_positive(np.asfortranarray(np.diag([1.0, -1e-3, 1.0])), np.ones((3, 1)), 1e-4)

@@ -1,0 +1,129 @@
+"""The processes of a sweep: how many, with how many threads, and how they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers.planted import DIM, N, manifest_of, store
+from helpers.sweep_tasks import at_once, dies, slow, threads
+
+from layerprobe.probe.data.manifest.write import write_manifest
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.results.partial import PartialResults
+from layerprobe.probe.sweep.workers import Task, task_runner
+
+SECONDS = 60.0  # in which processes must have ended; they take less than two
+
+
+def descendants(pid):
+    """Return the processes below one, which have not ended."""
+    children = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it has ended
+            continue
+        if state != "Z":
+            children.setdefault(int(parent), []).append(int(stat.parent.name))
+    below, found = [pid], []
+    while below:
+        below = [child for one in below for child in children.get(one, [])]
+        found += below
+    return found
+
+
+def lives(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + SECONDS
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+def tasks_of(work, n=2):
+    return [Task(f"task {k}", f"task {k}", "kind", 1.0, work) for k in range(n)]
+
+
+@pytest.fixture
+def in_processes(tmp_path):
+    """A function that does tasks in two processes, and returns the names of those that are done."""
+
+    def run(*tasks):
+        partial = PartialResults(tmp_path / "run", "0" * 12, ["u0"])
+        with task_runner(None, partial, jobs=2, started=lambda task: None) as run_tasks:
+            return [finished.task.name for finished in run_tasks(list(tasks))]
+
+    return run
+
+
+def test_a_process_has_one_thread_and_no_torch(in_processes):
+    with pytest.raises(InputError, match=r"^\[1\] 1 False$"):
+        in_processes(*tasks_of(threads))
+
+
+def test_the_end_of_a_sweep_leaves_no_process_and_no_inputs(in_processes, tmp_path):
+    before = set(descendants(os.getpid()))
+    assert sorted(in_processes(*tasks_of(at_once, 5))) == [f"task {k}" for k in range(5)]
+    assert not [path for path in (tmp_path / "run" / "partial").iterdir() if path.suffix != ".npz"]
+    assert wait_until(lambda: not [p for p in set(descendants(os.getpid())) - before if not is_tracker(p)])
+
+
+def test_a_process_that_dies_is_one_sentence_and_ends_the_others(in_processes):
+    before = set(descendants(os.getpid()))
+    with pytest.raises(InputError, match=r"^A process that probes layers died, perhaps for want of memory\. Run the"):
+        in_processes(*tasks_of(slow, 1), *tasks_of(dies, 1))
+    assert wait_until(lambda: not [p for p in set(descendants(os.getpid())) - before if not is_tracker(p)])
+
+
+def is_tracker(pid):
+    """Whether a process is that of joblib which removes temporary files, and ends with the process that started it."""
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_to_a_sweep_with_two_jobs_ends_all_of_its_processes(number, tmp_path, forks):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, 3, DIM))
+    soundfile.write(tmp_path / "x.wav", np.zeros(1_600), 16_000)
+    manifest = manifest_of(x[:, 1, :2], tmp_path / "my.csv")
+    write_manifest(manifest.path, manifest.table, manifest.header)
+    store(tmp_path / "a.zarr", x, layers=("0", "1", "2"))
+    arguments = ["sweep", tmp_path / "a.zarr", manifest.path, "--weighted-sum-seeds", 0, "--permutations", 5_000]
+    process = forks.start(*arguments, "--jobs", 2, "--out", tmp_path / "run", module="layerprobe", new_session=True)
+    assert wait_until(lambda: len([p for p in descendants(process.pid) if not is_tracker(p)]) == 2)
+    below = descendants(process.pid)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        os.kill(process.pid, number)
+    done = process.wait(timeout=SECONDS)
+    assert done.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[number], done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    assert wait_until(lambda: not any(map(lives, below)))
+    assert (tmp_path / "run").exists() == (number == signal.SIGKILL)  # else it is empty, and removed
+
+
+def test_the_modules_of_a_process_import_no_torch_and_no_figures():
+    code = (
+        "import sys, layerprobe.probe.sweep.tasks\n"
+        "print([name for name in ('torch', 'transformers', 'matplotlib', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
