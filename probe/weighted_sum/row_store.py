@@ -57,7 +57,7 @@ class RowStore:
 
     def rows(self, positions: Tensor) -> Tensor:
         """Return some rows, ``(n_rows, n_layers, n_features)`` float32."""
-        found = self._rows[positions.to(self.device)].float()
+        found = self._rows.index_select(0, positions.to(self.device)).float()
         return found if self._rows.dtype == torch.float32 else found * self._steps
 
     def _keep(self, k: int, layer: Tensor) -> None:
