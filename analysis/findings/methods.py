@@ -137,7 +137,10 @@ def _controls(study: Study) -> Iterator[str]:
 
 def _depth_and_mixes(study: Study) -> Iterator[str]:
     if len(study.weights_table):
-        yield "Weighted sums add the layers' ridge predictions, weighted by stacking on inner held-out speakers (Breiman, 1996)."
+        yield (
+            "Weighted sums are softmax-weighted sums of standardised layers (after Yang et al., 2021), with a penalty on "
+            "uneven weights that was chosen on training speakers."
+        )
     if len(study.contrasts):
         yield (
             "Depth is the centre of gravity of the layers' scores above zero on relative depth (after Tenney et al., "

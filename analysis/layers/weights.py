@@ -24,8 +24,8 @@ def weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
         ``weight`` and ``contribution`` (weight times the size of what it is multiplied with, as a fraction of the sum
         over layers), means over folds and seeds; ``weight_std`` and ``contribution_std``, the standard deviations over
         seeds of the means over folds (NaN with one seed); ``weight_fold_std``, the standard deviation over folds of the
-        means over seeds (NaN with one fold); and ``weight_low`` and ``weight_high``, the means over folds of the 95 %
-        interval over resamples of the training speakers (NaN for mixes without)
+        means over seeds (NaN with one fold); and ``weight_low`` and ``weight_high``, the means over folds and seeds of
+        the 95 % interval over the training speakers (NaN for mixes without)
     """
     by_seed = weights.groupby([*KEYS, "layer", "seed"], sort=False)[["weight", "contribution"]].mean()
     by_layer = by_seed.groupby([*KEYS, "layer"], sort=False)

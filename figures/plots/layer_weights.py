@@ -48,7 +48,7 @@ def plot_layer_weights(
 
     Args:
         table: rows ``encoder, layer, weight, weight_low, weight_high, contribution, score`` of one target; the
-            interval over resamples of the speakers may be NaN
+            interval may be NaN
         ax: axes to draw into
         layers: layers of each encoder, in order
         looks: colour and marker of each encoder
@@ -85,7 +85,7 @@ def layer_weights_figure(
 ) -> Figure:
     """Return a figure with three panels per target: layer weights, contributions, and the score of each layer alone.
 
-    A weight is no score: layers that carry the same share it as the sampled speakers decide, which its interval shows.
+    A weight is no score: which of several alike layers has it depends on the training speakers, as its interval shows.
     Where one layer has nearly all of a target's weight, a note below says that this measures no relevance. Weights and
     contributions are fractions of the sum over layers and have one scale; scores have another; scales are the same for
     all targets.
@@ -107,7 +107,7 @@ def layer_weights_figure(
     n_blocks = -(-len(targets) // across.n_columns)
     entries = {"uniform weights": Line2D([], [], color="0.4", lw=0.8, ls=(0, (4, 2)))}
     if table["weight_low"].notna().any():
-        entries["95 % interval over resamples of the speakers"] = Line2D(
+        entries["95 % interval over training speakers (jackknife)"] = Line2D(
             [], [], color="0.4", marker="|", markersize=8, ls=""
         )
     if any(layer_names[-1] == FINAL for layer_names in layers.values()):

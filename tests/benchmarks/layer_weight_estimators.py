@@ -122,7 +122,7 @@ def mixer_today(p: Problem) -> Estimate:
     split = Split("test", np.arange(n), np.arange(n, len(y)), p.folds)
     mixer = Mixer(lambda k, i: rows[k, i], n_layers, y, splits=[split])
     chosen = mixer.choose(DEFAULT_PENALTIES, max_iterations=60, seed=0)
-    ((coefficients, _),) = mixer.coefficients(chosen.penalty, max_iterations=60, seed=0)
+    ((coefficients, _),) = mixer.coefficients(chosen, max_iterations=60, seed=0)
     ((fit,),) = mixer.fit(chosen.penalty, max_iterations=60, seeds=(0,))
     return fit.layer_weights[0], coefficients[0]
 

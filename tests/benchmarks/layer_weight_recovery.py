@@ -62,7 +62,16 @@ from layer_weight_stacking import (
 from scipy.stats import spearmanr
 
 N_TEST_SPEAKERS, PER_SPEAKER, N_FOLDS = 40, 25, 4
-SLOW = ("mixer_today", "gradient_descent", "softmax_entropy", "softmax_l2", "softmax_bagged", "softmax_l2_staged", "softmax_l2_bagged", "without_layer")
+SLOW = (
+    "mixer_today",
+    "gradient_descent",
+    "softmax_entropy",
+    "softmax_l2",
+    "softmax_bagged",
+    "softmax_l2_staged",
+    "softmax_l2_bagged",
+    "without_layer",
+)
 ESTIMATORS: dict[str, Callable[[Problem], Estimate]] = {
     f.__name__: f
     for f in (
