@@ -16,7 +16,7 @@ from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO, Depth, contrasts, d
 from layerprobe.analysis.layers.scores import best_layer, layer_scores, with_intervals
 from layerprobe.analysis.layers.selection import regrets, with_chosen
 from layerprobe.analysis.layers.variance_partitioning import variance_partition
-from layerprobe.analysis.layers.weights import WEIGHT_SPREAD, weight_summary
+from layerprobe.analysis.layers.weights import WEIGHT_DEVIATIONS, weight_summary
 from layerprobe.analysis.model_comparison import encoder_differences, fusion_gains
 from layerprobe.analysis.runs import SIMILARITY as SIMILARITY, chosen_metric, read_side_by_side, read_similarity
 from layerprobe.analysis.statistics.best_set import best_set
@@ -230,7 +230,7 @@ class Study:
         summary = (
             weight_summary(self.weights)
             if len(self.weights)
-            else self.weights.assign(**dict.fromkeys(WEIGHT_SPREAD, 0.0))
+            else self.weights.assign(**dict.fromkeys(WEIGHT_DEVIATIONS, 0.0))
         )
         summary = summary[(summary["control"] == "none") & (summary["probe"] == "weighted_sum")]
         ridge = self.table[(self.table["probe"] == "ridge") & (self.table["control"] == "none")]

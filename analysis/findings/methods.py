@@ -138,8 +138,8 @@ def _controls(study: Study) -> Iterator[str]:
 def _depth_and_mixes(study: Study) -> Iterator[str]:
     if len(study.weights_table):
         yield (
-            "Weighted sums are softmax-weighted sums of standardised layers (after Yang et al., 2021), with a penalty on "
-            "uneven weights that was chosen on training speakers."
+            "Weighted sums are softmax-weighted sums of standardised layers (after Yang et al., 2021); a penalty on "
+            "uneven weights was chosen on inner folds of the training speakers."
         )
     if len(study.contrasts):
         yield (

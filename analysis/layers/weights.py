@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 KEYS = ["encoder", "control", "probe", "target"]
-WEIGHT_SPREAD = ("weight_std", "contribution_std", "weight_fold_std", "weight_low", "weight_high")  # of a summary
+WEIGHT_DEVIATIONS = ("weight_std", "contribution_std", "weight_fold_std", "weight_low", "weight_high")  # of a summary
 SINGLE = 0.9  # weight of one layer from which a mix is little else than that layer
 
 

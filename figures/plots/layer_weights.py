@@ -86,7 +86,7 @@ def layer_weights_figure(
     """Return a figure with three panels per target: layer weights, contributions, and the score of each layer alone.
 
     A weight is no score: which of several alike layers has it depends on the training speakers, as its interval shows.
-    Where one layer has nearly all of a target's weight, a note below says that this measures no relevance. Weights and
+    Where one layer has nearly all of a target's weight, a note below states that it was selected. Weights and
     contributions are fractions of the sum over layers and have one scale; scores have another; scales are the same for
     all targets.
 
@@ -156,7 +156,7 @@ def _notes(table: pd.DataFrame, targets: list[str]) -> list[str]:
     names = [shown_name(target) for target in targets if target in single]
     if not names:
         return []
-    return [f"one layer has over {SINGLE:g} of the weight for {', '.join(names)}: selected, not measured as relevant"]
+    return [f"one layer has over {SINGLE:g} of the weight for {', '.join(names)}: that layer was selected, others were not measured"]
 
 
 def label_layers(ax: Axes, layers: dict[str, list[str]], *, size: float, labelled: bool) -> None:

@@ -17,7 +17,7 @@ from scipy.optimize import minimize, nnls
 
 from layerprobe.probe.splits import Split
 from layerprobe.probe.weighted_sum.gradient_descent import replay
-from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, Mixer
+from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, WEIGHT_PENALTIES, Mixer
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 ALPHAS = tuple(10.0**k for k in np.arange(-3, 4.5, 0.5))
@@ -114,16 +114,25 @@ def _shares(p: Problem, b: np.ndarray) -> np.ndarray:
 # --- one head for the sum of all layers -------------------------------------------------------------------------------
 
 
-def mixer_today(p: Problem) -> Estimate:
-    """The softmax mix of the package: weights and one ridge head, minimised together."""
-    n_layers, dim = p.shape
+def package_softmax(p: Problem) -> Estimate:
+    """The mix `softmax_mix` of the package: weights and one ridge head, minimised together."""
+    return _package(p, (0.0,))
+
+
+def package_weighted_sum(p: Problem) -> Estimate:
+    """The mix `weighted_sum` of the package, with a penalty on uneven weights."""
+    return _package(p, WEIGHT_PENALTIES)
+
+
+def _package(p: Problem, weight_penalties: tuple[float, ...]) -> Estimate:
+    n_layers = p.shape[0]
     n, rows = len(p.y), np.concatenate([p.layers, p.test], axis=1).astype(np.float32)
     y = np.concatenate([p.y, np.zeros(p.test.shape[1])])[:, None]
     split = Split("test", np.arange(n), np.arange(n, len(y)), p.folds)
     mixer = Mixer(lambda k, i: rows[k, i], n_layers, y, splits=[split])
-    chosen = mixer.choose(DEFAULT_PENALTIES, max_iterations=60, seed=0)
+    chosen = mixer.choose(DEFAULT_PENALTIES, weight_penalties=weight_penalties, max_iterations=60, seed=0)
     ((coefficients, _),) = mixer.coefficients(chosen, max_iterations=60, seed=0)
-    ((fit,),) = mixer.fit(chosen.penalty, max_iterations=60, seeds=(0,))
+    ((fit,),) = mixer.fit(chosen.penalty, weight_penalty=chosen.weight_penalty, max_iterations=60, seeds=(0,))
     return fit.layer_weights[0], coefficients[0]
 
 
@@ -150,8 +159,6 @@ def _softmax_mix(p: Problem, *, penalised: str = "", evidence: bool = False) -> 
             w = np.exp(s[:n_layers] - s[:n_layers].max())
             w /= w.sum()
             lam = unit * np.exp(s[n_layers]) if evidence else unit * penalty
-            if penalised == "product":
-                lam *= n_layers * (w @ w)
             half = np.tensordot(w, gram, (0, 0))  # (dim, n_layers, dim)
             mixed = np.tensordot(half, w, (1, 0))
             factor = cho_factor(mixed + lam * np.eye(dim))
@@ -165,8 +172,6 @@ def _softmax_mix(p: Problem, *, penalised: str = "", evidence: bool = False) -> 
                 g_lam = lam * (np.trace(inverse) + m.n * (v @ v) / rest) - dim
             else:
                 value, g_lam = rest / m.square, 0.0
-                if penalised == "product":
-                    g = g + 2 * unit * penalty * n_layers * (v @ v) * w
                 g = g / m.square
             if penalised == "entropy":
                 value, g = value + strength * (w @ np.log(w + 1e-300)), g + strength * (np.log(w + 1e-300) + 1)
@@ -209,22 +214,9 @@ def softmax_entropy(p: Problem) -> Estimate:
 def softmax_l2(p: Problem) -> Estimate:
     """The softmax mix with an L2 penalty on the weights."""
     fit = _softmax_mix(p, penalised="l2")
-    chosen = _chosen(p, fit, [(a, t) for a in PENALTIES[1:4] for t in (0.0, 0.01, 0.1, 1.0)])
+    chosen = _chosen(p, fit, [(a, t) for a in PENALTIES for t in (0.0, 0.1)])
     p.shared["softmax_l2"] = chosen
     return fit(p.whole, chosen)
-
-
-def softmax_product(p: Problem) -> Estimate:
-    """The softmax mix with the penalty on the product of weights and head: ridge on coefficients of rank one."""
-    fit = _softmax_mix(p, penalised="product")
-    return fit(p.whole, _chosen(p, fit, [(a, 0.0) for a in (*PENALTIES, 1000.0)]))
-
-
-def softmax_l2_staged(p: Problem) -> Estimate:
-    """The softmax mix with an L2 penalty on the weights, chosen after that of the head."""
-    fit = _softmax_mix(p, penalised="l2")
-    penalty, _ = _chosen(p, fit, [(a, 0.01) for a in PENALTIES])
-    return fit(p.whole, _chosen(p, fit, [(penalty, t) for t in (0.0, 0.01, 0.1, 1.0)]))
 
 
 def softmax_l2_bagged(p: Problem) -> Estimate:

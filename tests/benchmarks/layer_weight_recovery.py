@@ -1,4 +1,4 @@
-"""Which estimator's weights recover the layers that a signal was planted in, and which predicts unseen speakers as well.
+"""Which estimator's weights recover planted layers, and which predicts unseen speakers as well.
 
 Layers are a simulated residual stream, or those of a real encoder (`--real FILE`, an array of layers, utterances and
 features with speakers). A rating is the sum of signals of equal variance in the carrying layers and of noise; the true
@@ -16,70 +16,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import layer_weight_estimators as heads
+import layer_weight_stacking as stacks
 import numpy as np
 import pandas as pd
-from layer_weight_estimators import (
-    Estimate,
-    Problem,
-    alignment,
-    components_of_projections,
-    concatenated,
-    gradient_descent,
-    kernels_l2,
-    kernels_simplex,
-    kernels_simplex_shares,
-    mixer_today,
-    softmax_bagged,
-    softmax_entropy,
-    softmax_evidence,
-    softmax_l2,
-    softmax_l2_bagged,
-    softmax_l2_staged,
-    softmax_mix,
-    softmax_product,
-    variance_components,
-    without_layer,
-)
-from layer_weight_stacking import (
-    best_layer,
-    leave_one_out,
-    shapley,
-    softmax_of_errors,
-    stacking,
-    stacking_bagged,
-    stacking_entropy,
-    stacking_free,
-    stacking_free_bagged,
-    stacking_l2,
-    stacking_l2_bagged,
-    stacking_l2_oob,
-    stacking_l2_oob_each,
-    stacking_path,
-    stacking_smooth_oob,
-    stacking_smooth_oob_each,
-    uniform,
-)
+from layer_weight_estimators import Estimate, Problem
 from scipy.stats import spearmanr
 
 N_TEST_SPEAKERS, PER_SPEAKER, N_FOLDS = 40, 25, 4
-SLOW = (
-    "mixer_today",
-    "gradient_descent",
-    "softmax_entropy",
-    "softmax_l2",
-    "softmax_bagged",
-    "softmax_l2_staged",
-    "softmax_l2_bagged",
-    "without_layer",
-)
+SLOW = {"gradient_descent", "softmax_entropy", "softmax_bagged", "softmax_l2_bagged", "kernels_simplex", "kernels_l2"}
 ESTIMATORS: dict[str, Callable[[Problem], Estimate]] = {
     f.__name__: f
     for f in (
-        mixer_today, gradient_descent, softmax_mix, softmax_entropy, softmax_l2, softmax_l2_staged, softmax_l2_bagged, softmax_product, softmax_bagged, softmax_evidence,
-        kernels_simplex, kernels_simplex_shares, kernels_l2, concatenated, without_layer, variance_components,
-        components_of_projections, alignment, stacking_path, stacking, stacking_l2_oob, stacking_l2_oob_each,
-        stacking_smooth_oob, stacking_smooth_oob_each, stacking_free, stacking_l2, stacking_entropy, stacking_bagged, stacking_l2_bagged,
-        stacking_free_bagged, softmax_of_errors, best_layer, leave_one_out, shapley, uniform,
+        heads.package_softmax, heads.package_weighted_sum, heads.gradient_descent, heads.softmax_mix,
+        heads.softmax_entropy, heads.softmax_l2, heads.softmax_bagged, heads.softmax_l2_bagged, heads.softmax_evidence,
+        heads.kernels_simplex, heads.kernels_simplex_shares, heads.kernels_l2, heads.concatenated, heads.without_layer,
+        heads.variance_components, heads.components_of_projections, heads.alignment,
+        stacks.stacking, stacks.stacking_free, stacks.stacking_l2, stacks.stacking_entropy, stacks.stacking_bagged,
+        stacks.stacking_l2_bagged, stacks.stacking_free_bagged, stacks.stacking_l2_oob, stacks.stacking_l2_oob_each,
+        stacks.softmax_of_errors, stacks.best_layer, stacks.leave_one_out, stacks.shapley, stacks.uniform,
     )
 }  # fmt: skip
 
@@ -97,7 +52,7 @@ def carrying(where: str, n_layers: int) -> np.ndarray:
 
 
 def stream(n_layers: int, dim: int, neighbours: float, speakers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a simulated residual stream, ``(n_layers, n, dim)``: neighbours correlate, spectra fall, speakers differ."""
+    """Return a simulated residual stream, ``(n_layers, n, dim)``: neighbours correlate, spectra fall."""
     rotation = np.linalg.qr(rng.normal(size=(dim, dim)))[0] * np.arange(1, dim + 1) ** -0.5
     names, speaker = np.unique(speakers, return_inverse=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from layer_weight_estimators import N_ORDERS, N_RESAMPLES, Estimate, Problem, _path
+from layer_weight_estimators import N_ORDERS, N_RESAMPLES, Estimate, Problem
 from scipy.optimize import nnls
 
 TEMPERATURES = tuple(np.logspace(-1, 3, 13))
@@ -163,23 +163,6 @@ def uniform(p: Problem) -> Estimate:
     return _stack(p, np.full(p.shape[0], 1 / p.shape[0]))
 
 
-def stacking_path(p: Problem) -> Estimate:
-    """Stacking of each layer's predictions at several penalties; a layer's weight is the sum over its penalties."""
-    n_layers, dim = p.shape
-    some = range(2, 13, 3)
-    predictions = np.empty((len(p.y), n_layers, len(some)))
-    coefficients = np.empty((n_layers, len(some), dim))
-    for k in range(n_layers):
-        block = slice(k * dim, (k + 1) * dim)
-        for fold, part in zip(np.unique(p.folds), p.held_out, strict=True):
-            rows = p.folds == fold
-            predictions[rows, k] = p.layers[k, rows] @ _path(p.whole - part, block)[some].T
-        coefficients[k] = _path(p.whole, block)[some]
-    e = predictions.reshape(len(p.y), -1) - p.y[:, None]
-    w = simplex(e.T @ e).reshape(n_layers, len(some))
-    return w.sum(axis=1), np.einsum("la,lad->ld", w, coefficients)
-
-
 def _out_of_bag(p: Problem, fit: Callable[[np.ndarray, float], np.ndarray], *, each: bool = False) -> Estimate:
     """Average over resamples of speakers, at the strength with the least error on the speakers left out of each."""
     by_speaker = _errors(p, p.speakers)
@@ -201,18 +184,3 @@ def stacking_l2_oob(p: Problem) -> Estimate:
 def stacking_l2_oob_each(p: Problem) -> Estimate:
     """Stacking averaged over resamples of speakers, each with the L2 penalty that its left out speakers choose."""
     return _out_of_bag(p, simplex, each=True)
-
-
-def _smooth(c: np.ndarray, strength: float) -> np.ndarray:
-    d = np.diff(np.eye(len(c)), axis=0)
-    return simplex(c + 10 * strength * np.trace(c) / len(c) * d.T @ d)
-
-
-def stacking_smooth_oob(p: Problem) -> Estimate:
-    """The same with a penalty on differences between the weights of adjacent layers."""
-    return _out_of_bag(p, _smooth)
-
-
-def stacking_smooth_oob_each(p: Problem) -> Estimate:
-    """The same with a penalty for each resample."""
-    return _out_of_bag(p, _smooth, each=True)

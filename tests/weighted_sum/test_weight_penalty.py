@@ -39,9 +39,7 @@ def mixer_of(x, y, kind=Mixer):
 def fitted(x, y, *, weight_penalties=WEIGHT_PENALTIES, penalties=(0.1, 1.0), seed=0, kind=Mixer):
     mixer = mixer_of(x, y, kind)
     chosen = mixer.choose(penalties, weight_penalties=weight_penalties, max_iterations=60, seed=seed)
-    ((fit,),) = mixer.fit(
-        chosen.penalty, weight_penalty=chosen.weight_penalty, max_iterations=100, seeds=(seed,)
-    )
+    ((fit,),) = mixer.fit(chosen.penalty, weight_penalty=chosen.weight_penalty, max_iterations=100, seeds=(seed,))
     return chosen, fit
 
 
@@ -52,7 +50,7 @@ def distance(weights, carrying):
 
 
 @pytest.mark.parametrize("kind", [Mixer, LargeMixer])
-@pytest.mark.parametrize("strength", [0.02, 0.5])
+@pytest.mark.parametrize("strength", [0.02, 0.1])
 def test_weights_minimise_the_penalised_error_as_a_general_solver_finds_it(kind, strength):
     x, y = simulated(0, (1, 4))
     train = np.arange(3 * N // 4)
@@ -71,9 +69,9 @@ def test_weights_minimise_the_penalised_error_as_a_general_solver_finds_it(kind,
     found = minimize(objective, np.zeros(LAYERS), method="L-BFGS-B", options={"ftol": 1e-13})
     _, fit = fitted(x, y, weight_penalties=(strength,), penalties=(0.1,), kind=kind)
     assert objective(np.log(fit.layer_weights[0])) == pytest.approx(found.fun, rel=2e-3)  # where a search ends
-    assert objective(np.zeros(LAYERS)) > found.fun * 1.01
-    if strength > 0.1:
-        np.testing.assert_allclose(fit.layer_weights[0], softmax(found.x), atol=0.02)
+    assert objective(np.zeros(LAYERS)) > found.fun * 1.004
+    if strength > 0.02:
+        np.testing.assert_allclose(fit.layer_weights[0], softmax(found.x), atol=0.04)
 
 
 def test_planted_layers_are_recovered_better_than_without_the_penalty():
