@@ -133,8 +133,8 @@ def _layer_weighting(study: Study) -> Section:
         "penalised as far as the inner folds favour it. It is not the fraction of the information that the layer has: "
         "what adjacent layers both carry is taken from either, so a small weight does not show that a layer lacks the "
         "target. The interval shows how far the weight depends on the training speakers (a jackknife over the inner "
-        "folds). The contribution is the weight times the norm of the layer, as a fraction of the sum over layers. Read "
-        "both together with the layers' own scores. Without the penalty (softmax mix) the weights mostly select one "
+        "folds). The contribution is the weight times the norm of the layer, as a fraction of the sum over layers. "
+        "Read both together with the layers' own scores. Without the penalty (softmax mix) the weights mostly select one "
         "layer, whichever layers carry the ratings. The table lists the three layers of each mix with the largest "
         "contribution; a uniform mix gives all layers the same weight."
     ]

@@ -28,7 +28,7 @@ MIXES = {
 }
 WEIGHT_NUMBERS = ("weight", "contribution", "low", "high")  # columns of the layer weights
 DEFAULT_MIXES = ("weighted_sum", "uniform_mix")
-# Mixes that share a solver, so that one process fits them; results do not depend on the grouping
+# Mixes with a common solver, so that one process fits them; results do not depend on the grouping
 _GROUPS = (
     ("weighted_sum", "softmax_mix", "uniform_mix", "cumulative_mix"),
     ("unstandardised_mix",),
@@ -37,7 +37,7 @@ _GROUPS = (
 
 
 def mix_groups(mixes: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return the groups of mixes that share a solver, each to be fitted by one process; any order, all of ``mixes``."""
+    """Return groups of mixes with a common solver, each to be fitted by one process; they hold all of ``mixes``."""
     groups = [tuple(name for name in group if name in mixes) for group in _GROUPS]
     return [group for group in groups if group]
 

@@ -29,7 +29,7 @@ LEARNING_RATE = 1e-3
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam (Kingma and Ba, 2015)
 MAX_EPOCHS, MAX_STEPS = 60, 4000  # whichever is more
 PATIENCE, PATIENT_STEPS = 5, 400  # epochs or steps, whichever is more, without a better validation score
-PREDICTED_ROWS = 1024  # at a time
+PREDICTED_ROWS = 64  # at a time, few enough for the processor's cache
 WIDTH = 16  # columns that a product of matrices is widened to a multiple of
 LEAST = 1e-12  # denominator of the CCC
 
@@ -148,7 +148,7 @@ class _Training:
         of_logits = weights * (of_weights - (weights * of_weights).sum(dim=0))
         of_layers = slope[:, None] * (weights * self._scale)  # (n_rows, n_layers, n_models)
         of_head = (of_layers.flatten(0, 1).T @ batch.flatten(0, 1)).T
-        sums = of_layers.sum(dim=0).unflatten(1, (len(self._splits), -1)).permute(1, 2, 0)
+        sums = of_layers.sum(dim=0).reshape(n_layers, len(self._splits), -1).permute(1, 2, 0)
         of_head -= (sums @ self._means).flatten(0, 1).T
         gradient = torch.cat([of_logits, of_head, slope.sum(dim=0, keepdim=True)])
         self._n_steps += 1
@@ -162,9 +162,10 @@ class _Training:
     def _centred(self, batch: Tensor, head: Tensor) -> Tensor:
         """Return each layer's product with each head, less its mean in training, scaled."""
         product = _times(batch, head)
-        by_split = head.unflatten(1, (len(self._splits), -1)).transpose(0, 1)  # (n_splits, n_features, n_targets)
+        by_split = head.reshape(len(head), len(self._splits), -1).transpose(0, 1)  # (n_splits, n_features, n_targets)
         offset = (self._means @ by_split).transpose(0, 1).flatten(1)  # (n_layers, n_models)
-        return (product - offset) * self._scale
+        centred: Tensor = (product - offset) * self._scale
+        return centred
 
     def _predict(self, split: int, rows: Tensor, parameters: Tensor) -> Tensor:
         """Return predictions of some rows by the models of one split, ``(n_rows, n_targets)``."""
@@ -207,7 +208,7 @@ def _times(batch: Tensor, head: Tensor) -> Tensor:
     """Return rows of layers ``(n_rows, n_layers, n_features)`` times heads ``(n_features, n)``."""
     n = head.shape[1]
     padded = torch.nn.functional.pad(head, (0, -n % WIDTH))  # a full vector of columns takes less than half the time
-    return (batch.flatten(0, 1) @ padded)[:, :n].unflatten(0, batch.shape[:2])
+    return (batch.flatten(0, 1) @ padded)[:, :n].reshape(*batch.shape[:2], n)
 
 
 def concordance(truth: Tensor, prediction: Tensor, counted: Tensor) -> Tensor:
@@ -227,9 +228,9 @@ def concordance_gradient(truth: Tensor, prediction: Tensor, counted: Tensor) -> 
     n = counted.sum(dim=0).clamp_min(1)
     off, truth_off, product, denominator = _moments(truth, prediction, counted)
     safe = denominator.clamp_min(LEAST)
-    apart = ((prediction - truth) * counted).sum(dim=0) / n  # difference of the means
+    bias = ((prediction - truth) * counted).sum(dim=0) / n  # difference of the means
     of_denominator = torch.where(denominator > LEAST, 2 * product / safe**2, 0.0)
-    return 2 * (truth_off / safe - of_denominator * (off + counted * apart)) / n
+    return 2 * (truth_off / safe - of_denominator * (off + counted * bias)) / n
 
 
 def _moments(truth: Tensor, prediction: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

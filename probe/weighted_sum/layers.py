@@ -109,7 +109,7 @@ class CompactStack(LayerStack):
 
     def shift(self, layer: int) -> np.ndarray:
         """Return the constant that was subtracted from a layer, ``(n_features,)``, in its units."""
-        return self._shifts[layer] * self._units[layer]
+        return np.asarray(self._shifts[layer] * self._units[layer])
 
     def blocks(self) -> Iterator[tuple[np.ndarray, Iterator[Tensor]]]:
         """Yield some rows after the others, each once: rising positions among the rows, and their layers in float32.
@@ -157,16 +157,16 @@ class CompactStack(LayerStack):
         return compact.to(self.device)
 
 
-class Watched:
+class Observed:
     """A stack whose layers are also given to a function as they pass, so that one reading serves two purposes."""
 
-    def __init__(self, stack: LayerStack, watch: Callable[[int, Tensor], None]) -> None:
+    def __init__(self, stack: LayerStack, observe: Callable[[int, Tensor], None]) -> None:
         """Take the stack, and the function of a layer's number and rows."""
-        self._stack, self._watch = stack, watch
+        self._stack, self._observe = stack, observe
         self.shift = stack.shift
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield the layers in order."""
         for k, layer in enumerate(self._stack):
-            self._watch(k, layer)
+            self._observe(k, layer)
             yield layer

@@ -1,4 +1,4 @@
-"""Second moments of all layers in one basis that they share: what fits mixes in steps independent of the utterances.
+"""Second moments of all layers in one common basis: what fits mixes in steps independent of the utterances.
 
 A basis of the features is learnt once: the eigenvectors of the sum of all layers' covariances. In its leading
 directions every pair of layers has its block of second moments in each cell of rows; in the others, whose variance is
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.vectors import varies_by_rounding
-from layerprobe.probe.weighted_sum.layers import CompactStack, LayerStack, Watched
+from layerprobe.probe.weighted_sum.layers import CompactStack, LayerStack, Observed
 from layerprobe.probe.weighted_sum.scaling import Scaling
 
 LEADING = 192  # directions whose moments are kept in full, at most
@@ -75,12 +75,12 @@ class LayerMoments:
         ratings = torch.from_numpy(y - self._level).float()
         turned = self.basis[:, : self.n_leading]
 
-        def watch(k: int, layer: Tensor) -> None:
+        def observe(k: int, layer: Tensor) -> None:
             projected[:, k] = (layer @ (self._scale[k][:, None] * turned)).half()
             for c, rows in cells.items():
                 cross[c][k] = (layer[rows].T @ ratings[rows]).double().numpy()
 
-        self.scaling = Scaling.learn(Watched(stack, watch), sets, standardise=standardise, units=units)
+        self.scaling = Scaling.learn(Observed(stack, observe), sets, standardise=standardise, units=units)
         self._cross = cross
         self._blocks = {c: self._cell_blocks(projected[rows]) for c, rows in cells.items()}
         positions = [sets.positions(m) for m in sets.members]
@@ -95,9 +95,9 @@ class LayerMoments:
         mean, scale = self.scaling.mean[s, :n_layers], self.scaling.scale[s, :n_layers]  # (n_layers, n_features)
         common = self._scale[:n_layers]
         centre = (mean * common) @ self.basis[:, : self.n_leading]
-        # a layer's own scales relative to those that all sets share
-        ratio = torch.where(common > 0, scale / common.clamp_min(1e-30), 0.0).sum(dim=1)
-        ratio = (ratio / (common > 0).sum(dim=1).clamp_min(1)).tolist()
+        # a layer's own scales relative to those of all sets
+        relative = torch.where(common > 0, scale / common.clamp_min(1e-30), 0.0).sum(dim=1)
+        ratio = (relative / (common > 0).sum(dim=1).clamp_min(1)).tolist()
         blocks = self._blocks[cells[0]][:n_pairs].clone()
         for c in cells[1:]:
             blocks += self._blocks[c][:n_pairs]
@@ -151,4 +151,5 @@ def _shared_basis(some: LayerStack, scale: Tensor) -> Tensor:
     for layer, s in zip(some, scale, strict=True):
         centred = (layer - layer.mean(dim=0)) * s
         total += centred.T @ centred
-    return torch.linalg.eigh(total.double())[1].flip(1).float().contiguous()
+    vectors: Tensor = torch.linalg.eigh(total.double())[1]
+    return vectors.flip(1).float().contiguous()

@@ -26,8 +26,8 @@ class Mixes:
     penalty: Tensor  # (n_mixes,) of the head, absolute
     logits: np.ndarray  # (n_mixes, n_layers), initial
     learns: bool = True  # False keeps the initial weights
-    entropy: float = 0.0  # penalty on sum w log w, which draws the weights towards equality
-    square: np.ndarray | float = 0.0  # (n_mixes,), penalty on |w - 1 / n_layers|^2, likewise
+    entropy: float = 0.0  # penalty on sum w log w, which moves the weights towards equality
+    square: np.ndarray | float = 0.0  # (n_mixes,), penalty on |w - 1 / n_layers|^2, with the same effect
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ def _reduce(moments: SetMoments, weights: Tensor, target: np.ndarray, penalty: T
     n_layers, k = weights.shape[1], moments.blocks.shape[1]
     first, second = layer_pairs(n_layers)
     half = torch.from_numpy(np.where(first == second, 0.5, 1.0)).float()
-    shares = weights[:, first] * weights[:, second] * half
-    hessian = (shares @ moments.blocks.reshape(len(first), -1)).reshape(-1, k, k)
+    products = weights[:, first] * weights[:, second] * half
+    hessian = (products @ moments.blocks.reshape(len(first), -1)).reshape(-1, k, k)
     hessian = hessian + hessian.transpose(1, 2)
     hessian.diagonal(dim1=1, dim2=2).add_(penalty[:, None])
-    tails = 2 * shares @ moments.tails + penalty[:, None]
+    tails = 2 * products @ moments.tails + penalty[:, None]
     cross = torch.einsum("ml,lfm->mf", weights, moments.cross[:, :, target])
     return ReducedFit(weights, torch.linalg.cholesky(hessian), tails, cross)
 

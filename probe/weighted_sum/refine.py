@@ -78,7 +78,7 @@ class _Passes:
 
     def there_and_back(self, heads: Tensor, *, back: bool) -> tuple[Tensor, Tensor]:
         """Return predictions, and the layers times those of the training rows, per row, ``(n_mixes, n_features)``."""
-        both = {c: torch.cat([self._train[c], self._held[c]]).unique() for c in self._train}
+        both = {c: _union(self._train[c], self._held[c]) for c in self._train}
         return self._multiply(heads, both, back=back)
 
     def mean_square(self, predicted: Tensor) -> Tensor:
@@ -131,6 +131,10 @@ class _Passes:
 
 def _indices(flags: list[bool]) -> Tensor:
     return torch.from_numpy(np.flatnonzero(flags))
+
+
+def _union(first: Tensor, second: Tensor) -> Tensor:
+    return torch.from_numpy(np.union1d(first.numpy(), second.numpy()))
 
 
 def _cell_parts(sets: TrainingSets, positions: np.ndarray) -> dict[int, slice]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.solvers.training_sets import TrainingSets
-from layerprobe.probe.weighted_sum.layers import COMPACT_MEMORY, MEMORY, LayerStack, ReadLayer, Watched
+from layerprobe.probe.weighted_sum.layers import COMPACT_MEMORY, MEMORY, LayerStack, Observed, ReadLayer
 from layerprobe.probe.weighted_sum.scaling import Scaling
 
 LEVELS = 127  # of an 8-bit value, on either side of 0
@@ -50,7 +50,7 @@ class RowStore:
             device=device,
         )
         self._steps = torch.ones(n_layers, self.n_features, device=device)
-        scaling = Scaling.learn(Watched(stack, self._keep), sets, standardise=False)
+        scaling = Scaling.learn(Observed(stack, self._keep), sets, standardise=False)
         self.norms = scaling.norm.cpu()  # (n_sets, n_layers)
         self.scales = scaling.scale.amax(dim=(1, 2))  # (n_sets,)
         self.means = scaling.mean  # (n_sets, n_layers, n_features)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.vectors import FLOAT32_ROUNDING
-from layerprobe.probe.weighted_sum.layers import LayerStack, Watched
+from layerprobe.probe.weighted_sum.layers import LayerStack, Observed
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Scaling:
 
     @classmethod
     def learn(
-        cls, stack: LayerStack | Watched, sets: TrainingSets, *, standardise: bool, units: Tensor | None = None
+        cls, stack: LayerStack | Observed, sets: TrainingSets, *, standardise: bool, units: Tensor | None = None
     ) -> Scaling:
         """Learn from each set's rows only; without ``standardise`` all layers and features have one scale.
 

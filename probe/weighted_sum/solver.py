@@ -166,7 +166,7 @@ class _Fitting(ABC):
             fits.append([])
             for k, split in enumerate(self._splits):
                 chosen = next(columns)
-                norms = self._scaling.norm[self._sets.outer[k]].cpu().numpy()
+                norms = self._scaling.norm[self._sets.outer[k], : weights.shape[1]].cpu().numpy()
                 fits[-1].append(
                     WeightedSumFit(
                         prediction=prediction[np.ix_(position[split.test], chosen)],

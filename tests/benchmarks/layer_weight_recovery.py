@@ -31,8 +31,8 @@ ESTIMATORS: dict[str, Callable[[Problem], Estimate]] = {
     for f in (
         heads.package_softmax, heads.package_weighted_sum, heads.gradient_descent, heads.softmax_mix,
         heads.softmax_entropy, heads.softmax_l2, heads.softmax_bagged, heads.softmax_l2_bagged, heads.softmax_evidence,
-        kernels.kernels_simplex, kernels.kernels_simplex_shares, kernels.kernels_l2, kernels.concatenated, kernels.without_layer,
-        kernels.variance_components, kernels.components_of_projections, kernels.alignment,
+        kernels.kernels_simplex, kernels.kernels_simplex_shares, kernels.kernels_l2,
+        kernels.concatenated, kernels.without_layer, kernels.variance_components, kernels.components_of_projections, kernels.alignment,
         stacks.stacking, stacks.stacking_free, stacks.stacking_l2, stacks.stacking_entropy, stacks.stacking_bagged,
         stacks.stacking_l2_bagged, stacks.stacking_free_bagged, stacks.stacking_l2_oob, stacks.stacking_l2_oob_each,
         stacks.softmax_of_errors, stacks.best_layer, stacks.leave_one_out, stacks.shapley, stacks.uniform,

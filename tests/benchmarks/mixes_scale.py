@@ -107,9 +107,9 @@ def compare(n: int, n_layers: int, dim: int) -> None:
             weights[name, kind] = np.stack([fit.layer_weights for fit in fits])
             print(f"{name}, {kind} weights: CCC {scores[name, kind].round(4)}, {seconds:.1f} CPU s", flush=True)
     for kind in ("learnt", "uniform"):
-        apart = np.abs(scores["exact", kind] - scores["fast", kind]).max()
+        difference = np.abs(scores["exact", kind] - scores["fast", kind]).max()
         distance = np.abs(weights["exact", kind] - weights["fast", kind]).sum(axis=2).mean() / 2
-        print(f"{kind} weights: CCC differs by {apart:.4f} at most, weights by {distance:.3f} (total variation)")
+        print(f"{kind} weights: CCC differs by {difference:.4f} at most, weights by {distance:.3f} (total variation)")
 
 
 def main() -> None:

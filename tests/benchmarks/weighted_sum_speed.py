@@ -32,7 +32,7 @@ def residual_stream(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Layers that each add something to the one below, with falling spectra; a rating in each of three of them.
 
-    Utterances that are drawn with equal ``structure`` belong to one encoder and one set of ratings.
+    Utterances that are made with equal ``structure`` belong to one encoder and one set of ratings.
     """
     structure = structure or rng
     spectrum = np.arange(1, dim + 1, dtype=np.float32) ** -0.7

@@ -82,7 +82,7 @@ def test_a_note_names_the_targets_for_which_one_layer_has_over_nine_tenths():
     rows.loc[rows["target"] == "valence", "weight"] = [0.02, 0.02, 0.02, 0.94]
     (legend,) = layer_weights_figure(rows, layers=layers, targets=["arousal", "valence"], metric="ccc").legends
     texts = [text.get_text().replace("\n", " ") for text in legend.get_texts()]
-    assert "one layer has over 0.9 of the weight for valence: that layer was selected, others were not measured" in texts
+    assert "one layer has over 0.9 of the weight for valence: it was selected, others were not measured" in texts
 
 
 @pytest.mark.parametrize("width", PRINTED)

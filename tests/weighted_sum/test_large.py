@@ -107,7 +107,7 @@ def test_the_reduced_error_and_its_gradient_are_those_of_the_definition(layers, 
             assert float(gradient[k, i]) == pytest.approx(float(slope), rel=0.05, abs=5e-3)
 
 
-def test_a_penalty_on_the_weights_draws_them_towards_equality(layers):
+def test_a_penalty_on_the_weights_moves_them_towards_equality(layers):
     x, y, splits = layers
     found, sets = learn_moments(x, y, splits)
     of_set, largest = found.of_set(sets.outer[0], LAYERS), []
@@ -135,7 +135,7 @@ def test_fits_are_those_of_the_solver_of_small_layers(layers, monkeypatch, learn
     fast = solved(LargeMixer, x, y, splits, learns=learns, standardise=standardise)
     np.testing.assert_array_equal(fast[0].penalty, slow[0].penalty)
     for k, (split, a, b) in enumerate(zip(splits, slow[1], fast[1], strict=True)):
-        if standardise:  # else several layers say the same, and the error hardly depends on the weights
+        if standardise:  # else several layers have the same information, and the error hardly depends on the weights
             np.testing.assert_allclose(b.layer_weights, a.layer_weights, atol=0.06)
             np.testing.assert_allclose(b.contributions, a.contributions, atol=0.06)
         for t in range(2):
