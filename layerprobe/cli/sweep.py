@@ -107,7 +107,12 @@ class ProbingOptions:
 class ComputeOptions:
     """Where probes are fitted; results depend on it only through rounding on a GPU."""
 
-    jobs: int | None = option(None, low=1, help="Layers probed in parallel; results do not depend on it.")
+    jobs: int | None = option(
+        None,
+        low=1,
+        help="Layers and mixes fitted in parallel, each by a process with one thread; by default as many as there are "
+        "cores, in the memory of a layer and a GiB more, and one for work of seconds. Results do not depend on it.",
+    )
     device: str = option("cpu", help="Device that probes are fitted on: cpu or cuda.")
     dask: str | None = option(None, help="Address of a Dask scheduler whose workers fit the probes.")
 

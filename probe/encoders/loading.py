@@ -18,7 +18,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.model_files import EXTRACTOR_FILES
 from layerprobe.probe.model_tensors import check_tensors
 from layerprobe.probe.pretrained import SPEECH_ENCODER, Pretrained, find_pretrained, first_pass
-from layerprobe.probe.system import choose_device
+from layerprobe.probe.system import choose_device, torch_threads
 
 OWN = "embedded"  # the name of the encoder that the package carries
 ACOUSTIC = "acoustic"  # the name of the features without a network
@@ -122,7 +122,7 @@ def load_audio_encoder(
     device = choose_device(device)
     precision = precision_for(precision, device=device, known=adapter is None)
     loaded = load_model(name, random_init=random_init, adapter=adapter, show_download=show_download)
-    with first_pass(f"encoder {name}", "one second of audio", files=EXTRACTOR_FILES[0]):
+    with torch_threads(1), first_pass(f"encoder {name}", "one second of audio", files=EXTRACTOR_FILES[0]):
         encoder = SpeechEncoder(loaded, random_init=random_init, device=device, precision=precision)
         encoder.hidden_states(example_waveform(SHORT_SECONDS, sampling_rate=encoder.sampling_rate))
     return encoder

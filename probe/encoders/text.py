@@ -27,7 +27,7 @@ from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.model_tensors import check_tensors
 from layerprobe.probe.pretrained import CONFIGURATION, TEXT_ENCODER, find_pretrained, first_pass
-from layerprobe.probe.system import choose_device
+from layerprobe.probe.system import choose_device, torch_threads
 
 OVERLAP = 32  # tokens that two windows of a long text have in common; each counts in one of them
 
@@ -194,7 +194,7 @@ def load_text_encoder(
     """
     device = choose_device(device)
     loaded = load_text_model(name, random_init=random_init, show_download=show_download)
-    with first_pass(f"encoder {name}", "one word", files="the tokenizer"):
+    with torch_threads(1), first_pass(f"encoder {name}", "one word", files="the tokenizer"):
         encoder = TranscriptEncoder(
             loaded.model,
             loaded.family,

@@ -32,6 +32,7 @@ from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, STORAGE_DTYPE
 from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, replace_file
 from layerprobe.probe.progress import NullProgress
+from layerprobe.probe.system import torch_threads
 from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
 PRECISION = f"{FILES}/precision_error.csv"  # in the cache: error of 16-bit products on a sample of its utterances
@@ -108,6 +109,7 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
     return open_cache(done.path)
 
 
+@torch_threads(1)  # of each utterance, since those are what runs in parallel
 def run_extraction(
     manifest: Manifest,
     encoder: AnyEncoder,
@@ -181,6 +183,7 @@ def run_extraction(
     )
 
 
+@torch_threads(1)
 def plan_extraction(
     manifest: Manifest,
     encoder: AnyEncoder,

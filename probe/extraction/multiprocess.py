@@ -144,6 +144,7 @@ def _fill(job: ExtractionJob, shard: Shard, pipe: Connection) -> None:
         release_signals()
         import torch
 
+        torch.set_num_threads(1)  # this process is one of several
         device = job.encoder.device or ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cuda":
             device = f"cuda:{(shard.number - 1) % torch.cuda.device_count()}"

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.metrics import CLASS_METRICS, RATING_METRICS, MomentMatching, ccc
+from layerprobe.probe.results.many_scores import rating_scores
 from layerprobe.probe.results.run_folder import CONDITIONS, LABELS, POOLED, PREDICTION_KEYS, Predictions
 from layerprobe.probe.results.selection import INNER_ERROR
 from layerprobe.probe.splits import Split
 from layerprobe.probe.tasks.controls import CONTROLS
 from layerprobe.probe.tasks.targets import FittedTarget
 
+SCORED_VALUES = 2**21  # ratings whose columns are scored together
 ALL_LAYERS = "all"  # the layer of a probe over the whole encoder
 
 
@@ -79,7 +81,10 @@ class ProbeResults:
         cls, columns: list[HeldOutPrediction], data: SweepData, weights: list[dict[str, Any]] | None = None
     ) -> ProbeResults:
         """Score every column, and keep those on real ratings."""
-        scores = [row for column in columns for row in prediction_scores(column, data.splits)]
+        together = _scores_together(columns, data.splits)
+        scores = [
+            row for k, one in enumerate(columns) for row in together.get(k) or prediction_scores(one, data.splits)
+        ]
         kept = [
             replace(c, prediction=c.prediction.copy(), matched=c.matched.copy()) for c in columns if not c.is_control
         ]
@@ -165,6 +170,28 @@ def prediction_scores(column: HeldOutPrediction, splits: list[Split]) -> Iterato
     for metric, values_of_splits in (("alpha", column.alphas), (INNER_ERROR, np.sqrt(column.inner_errors).tolist())):
         for split, value in zip(splits, values_of_splits, strict=False):
             yield {**column.keys, "fold": split.name, "metric": metric, "value": value}
+
+
+def _scores_together(columns: list[HeldOutPrediction], splits: list[Split]) -> dict[int, list[dict[str, Any]]]:
+    """Return the rows of `prediction_scores` of rated columns of control tasks, by their number, where that is as well.
+
+    A column with a missing rating or prediction, or without variance, is left out.
+    """
+    held_out, found = np.concatenate([split.test for split in splits]), {}
+    controls = [k for k, column in enumerate(columns) if column.is_control and not column.nominal]
+    for first in range(0, len(controls), at_once := max(1, SCORED_VALUES // len(held_out))):
+        chosen = controls[first : first + at_once]
+        truth, raw, matched = (
+            np.stack([getattr(columns[k], name)[held_out] for k in chosen])
+            for name in ("truth", "prediction", "matched")
+        )
+        whole = np.all([np.isfinite(values).all(axis=1) for values in (truth, raw, matched)], axis=0)
+        numbers = np.array(chosen)[whole]
+        for k, values in zip(numbers, rating_scores(truth[whole], raw[whole], matched[whole]), strict=True):
+            if values is not None:
+                label = {**columns[k].keys, "fold": POOLED}
+                found[int(k)] = [{**label, "metric": metric, "value": value} for metric, value in values.items()]
+    return found
 
 
 def held_out_predictions(columns: list[HeldOutPrediction], data: SweepData) -> Predictions:

@@ -20,7 +20,10 @@ BLOCK = 4096  # rows whose products are summed in float32, before these sums are
 TILE = 512  # rows that are centred at once, few enough to stay in the processor's cache until they are multiplied
 # Products of float32 rows are done in float64 as long as that takes no more than a moment.
 EXACT_FLOPS = 4e9
-TRIANGLE = 128  # columns of a block of a triangle
+# Up to one column of ratings for so many features is multiplied together with them. It costs less than one more
+# product, and rows whose length is no power of two are multiplied faster.
+FEATURES_PER_COLUMN = 32
+TRIANGLE = 64  # columns of a block of a triangle
 SHIFT_ROWS = 257  # whose median is subtracted
 Sums = TypeVar("Sums", "Moments", "RatingSums")
 
@@ -50,21 +53,13 @@ class Moments:
         varies = (self.high > self.low) & ~is_rounding(std, self.x / self.n + self.shift, self.dtype)
         return np.where(varies & (std > 0), 1 / np.sqrt(np.where(varies & (std > 0), variance, 1.0)), 0.0)
 
-    def plus(self, other: Moments, *, memory: np.ndarray | None = None) -> Moments:
-        """Return the sums over the rows of both.
-
-        Args:
-            other: sums over other rows, less the same constants
-            memory: where ``xx`` is put, which may be that of ``self``; None for a new place
-        """
-        xx = np.zeros_like(self.xx) if memory is None else memory
-        for block in lower_blocks(len(xx)):
-            np.add(self.xx[block], other.xx[block], out=xx[block])
+    def plus(self, other: Moments) -> Moments:
+        """Return the sums over the rows of both."""
         return Moments(
             self.n + other.n,
             self.x + other.x,
             self.y + other.y,
-            xx,
+            self.xx + other.xx,
             self.xy + other.xy,
             self.yy + other.yy,
             np.minimum(self.low, other.low),
@@ -121,14 +116,15 @@ def sum_cells(cells: dict[int, Sums], chosen: frozenset[int]) -> Sums:
 
 def sum_cells_into(memory: np.ndarray, cells: dict[int, Moments], chosen: frozenset[int]) -> Moments:
     """Return `sum_cells` with the products of features in ``memory``: new pages would take as long as the sums."""
-    first, *others = sorted(chosen)
-    total = cells[first]
-    if not others:
-        np.copyto(memory, total.xx)
-        return replace(total, xx=memory)
-    for cell in others:
-        total = total.plus(cells[cell], memory=memory)
-    return total
+    parts = [cells[cell] for cell in sorted(chosen)]
+    for block in lower_blocks(len(memory)):  # all cells of a block before the next, for the sum stays in the cache
+        total = memory[block]
+        np.copyto(total, parts[0].xx[block])
+        for part in parts[1:]:
+            total += part.xx[block]
+    nothing = np.empty((0, 0))
+    small = {k: replace(part, xx=nothing) for k, part in enumerate(parts)}
+    return replace(sum_cells(small, frozenset(small)), xx=memory)
 
 
 def lower_blocks(n: int) -> list[tuple[slice, slice]]:
@@ -149,19 +145,26 @@ def sum_moments(x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.nda
     """Return the sums over ``rows`` of embeddings ``(n, n_features)`` less ``shift`` and ratings ``(n, n_targets)``."""
     n_features, kind = x.shape[1], precision_of_products(x)
     product = ssyrk if kind == np.float32 else dsyrk
-    xx, part = np.empty((0, 0)), np.zeros((n_features, n_features), dtype=kind, order="F")
-    low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
     chosen = y[rows]
-    columns = np.vstack([chosen.T, np.ones(len(rows))]).astype(kind)
-    totals = np.zeros((len(columns), n_features))
-    for begin in range(0, max(len(rows), 1), BLOCK):
+    columns = np.column_stack([chosen, np.ones(len(rows))]).astype(kind)
+    few = columns[:, : columns.shape[1] if columns.shape[1] * FEATURES_PER_COLUMN <= n_features else 0]
+    width = n_features + few.shape[1]
+    xx, part = np.zeros((n_features, n_features), order="F"), np.zeros((width, width), dtype=kind, order="F")
+    low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
+    totals = np.zeros((columns.shape[1], n_features))
+    for begin in range(0, len(rows), BLOCK):
         part.fill(0)
-        for at, tile in centred_tiles(x, rows[begin : begin + BLOCK], shift):
+        for at, tile in centred_tiles(x, rows[begin : begin + BLOCK], shift, extra=few[begin : begin + BLOCK]):
             part = product(1.0, tile.T, beta=1.0, c=part, lower=1, overwrite_c=1)
-            totals += columns[:, begin + at.start : begin + at.stop] @ tile
-            np.minimum(low, tile.min(axis=0), out=low)
-            np.maximum(high, tile.max(axis=0), out=high)
-        xx = part.astype(np.float64) if begin == 0 else np.add(xx, part, out=xx)
+            features = tile[:, :n_features]
+            if not few.shape[1]:
+                totals += columns[begin + at.start : begin + at.stop].T @ features
+            np.minimum(low, features.min(axis=0), out=low)
+            np.maximum(high, features.max(axis=0), out=high)
+        totals[: few.shape[1]] += part[n_features:, :n_features]
+        for block in lower_blocks(n_features):
+            summed = part[:n_features, :n_features][block]
+            xx[block] = summed if begin == 0 else xx[block] + summed
     xy, sums = np.ascontiguousarray(totals[:-1].T), totals[-1]
     return Moments(
         len(rows), sums, chosen.sum(axis=0), xx, xy, np.square(chosen).sum(axis=0), low, high, shift, x.dtype
@@ -181,27 +184,34 @@ def sum_ratings(
     return RatingSums(total, xy, squares)
 
 
-def precision_of_products(x: np.ndarray) -> type:
+def precision_of_products(x: np.ndarray) -> np.dtype:
     """Return what rows of a layer ``(n, n_features)`` are multiplied in: float32, or float64 if it takes a moment."""
-    return np.float64 if x.dtype != np.float32 or x.size * x.shape[1] < EXACT_FLOPS else np.float32
+    return np.dtype(np.float64 if x.dtype != np.float32 or x.size * x.shape[1] < EXACT_FLOPS else np.float32)
 
 
 def centred_tiles(
-    x: np.ndarray, rows: np.ndarray, shift: np.ndarray, *, size: int = TILE
+    x: np.ndarray, rows: np.ndarray, shift: np.ndarray, *, size: int = TILE, extra: np.ndarray | None = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield rows of a layer less ``shift``, ``size`` at a time, with their positions in ``rows``.
 
     The next tile takes the memory of the last one.
+
+    Args:
+        x: ``(n, n_features)``
+        rows: their numbers, ``(n_rows,)``
+        shift: ``(n_features,)``
+        size: rows of a tile
+        extra: further columns of the tiles, ``(n_rows, n_columns)``
     """
-    kind = precision_of_products(x)
+    kind, n_features = precision_of_products(x), x.shape[1]
     off = shift.astype(kind)
-    memory = np.empty((min(size, len(rows)), x.shape[1]), dtype=kind)
+    memory = np.empty((min(size, len(rows)), n_features + (0 if extra is None else extra.shape[1])), dtype=kind)
+    stored = np.empty((len(memory), n_features), dtype=x.dtype)
     for begin in range(0, len(rows), size):
-        chosen = rows[begin : begin + size]
-        tile = memory[: len(chosen)]
-        if kind == x.dtype:
-            np.take(x, chosen, axis=0, out=tile, mode="clip")  # the other modes copy once more
-            tile -= off
-        else:
-            np.subtract(x[chosen], off, out=tile)
-        yield slice(begin, begin + len(chosen)), tile
+        at = slice(begin, min(begin + size, len(rows)))
+        tile, values = memory[: at.stop - begin], stored[: at.stop - begin]
+        np.take(x, rows[at], axis=0, out=values, mode="clip")  # the other modes copy once more
+        np.subtract(values, off, out=tile[:, :n_features])
+        if extra is not None:
+            tile[:, n_features:] = extra[at]
+        yield at, tile

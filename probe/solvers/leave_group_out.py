@@ -110,9 +110,10 @@ class _Tried:
             shared: as of `fit_split`
             search: when to stop
         """
-        centred, turned = ratings[0].astype(search.dtype, copy=False), ratings[1]
+        exact, turned = ratings
+        centred = exact.astype(search.dtype, copy=False)
         searching = np.ones(centred.shape[1], dtype=bool)
-        n_at_once = max(1, COLUMNS_AT_ONCE // centred.shape[1])
+        n_at_once = max(1, COLUMNS_AT_ONCE // max(1, centred.shape[1]))
         for stop in range(len(penalties), 0, -n_at_once):
             begin, columns = max(0, stop - n_at_once), np.flatnonzero(searching)
             some = slice(None) if searching.all() else columns
@@ -167,8 +168,9 @@ def fit_split(
     order = np.argsort(split.inner_folds, kind="stable")
     train, ends = split.train[order], np.cumsum(np.unique(split.inner_folds, return_counts=True)[1]).tolist()
     folds = [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
-    standardiser, y_mean = Standardiser.learn(x[train]), y[train].mean(axis=0, dtype=np.float64)
-    z = standardiser(x[train])
+    rows, y_mean = x[train], y[train].mean(axis=0, dtype=np.float64)
+    standardiser = Standardiser.learn(rows)
+    z = standardiser(rows)
     centred, n_targets = y[train] - y_mean, y.shape[1]
     kept = np.empty_like(centred) if inner_predictions else None
     tried = _Tried.empty(len(scales) * len(alphas), kept, n_targets)

@@ -106,7 +106,7 @@ class PermutedRidge:
             alphas=alphas,
             algebra=algebra,
             inner_selection=inner_selection,
-            on_factor=self._store_basis,
+            on_factor=self._store_basis if isinstance(algebra, HostAlgebra) else None,
         )
 
     def fit(self, y: np.ndarray, *, shared: np.ndarray | None = None) -> list[RidgeFit]:

@@ -23,7 +23,7 @@ class RidgeFit:
 
 def least(errors: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
     """Return the candidate with the smallest error for each target, or group of targets, ``(n_targets,)``."""
-    if shared is None:
+    if shared is None or not len(shared):
         return np.asarray(errors.argmin(axis=0))
     group = np.unique(shared, return_inverse=True)[1]
     summed = np.stack([errors[:, group == g].sum(axis=1) for g in range(group.max() + 1)], axis=1)

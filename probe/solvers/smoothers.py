@@ -59,7 +59,8 @@ class Smoother:
     @property
     def is_dual(self) -> bool:
         """Whether the Gram matrix is that of rows."""
-        return self.z.shape[0] <= self.z.shape[1]
+        n, n_features = self.z.shape
+        return bool(n <= n_features)
 
     def turned(self, centred: np.ndarray) -> np.ndarray:
         """Return ratings ``(n, n_targets)`` with a mean of 0 as right-hand sides in the basis, ``(k, n_targets)``."""
@@ -135,14 +136,14 @@ class Smoother:
         if factor is None:
             inverse = (1 / root)[:, None]
             return lambda fold: self.turned_rows[:, fold] * inverse
-        rows = np.divide(self.turned_rows, root[:, None], out=self._room)
+        rows = np.divide(self.turned_rows, root[:, None], out=self._eliminated_rows)
         views, ratios = list(rows), (-factor * root[:-1] / root[1:]).tolist()
         for above, row, ratio in zip(views, views[1:], ratios, strict=False):
             blas.daxpy(above, row, a=ratio)  # in place, for all columns at once
         return lambda fold: rows[:, fold]
 
     @functools.cached_property
-    def _room(self) -> np.ndarray:
+    def _eliminated_rows(self) -> np.ndarray:
         """Memory that each penalty's elimination overwrites: new pages would take as long as the elimination."""
         return np.empty_like(self.turned_rows)
 

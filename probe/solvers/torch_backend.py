@@ -21,11 +21,11 @@ class DeviceMoments(Moments):
 
     device_xx: Tensor  # (n_features, n_features) float64, both triangles
 
-    def plus(self, other: Moments, *, memory: np.ndarray | None = None) -> DeviceMoments:
+    def plus(self, other: Moments) -> DeviceMoments:
         """Return the sums over the rows of both; see `Moments.plus`."""
         if not isinstance(other, DeviceMoments):
             raise TypeError("moments of the host and of a device can't be added")
-        total = super().plus(other, memory=memory)
+        total = super().plus(other)
         return DeviceMoments(**{**total.__dict__, "device_xx": self.device_xx + other.device_xx})
 
 

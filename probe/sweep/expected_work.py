@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from layerprobe.probe.solvers.gram import assign_cells
+from layerprobe.probe.solvers.leave_group_out import LEAVE_GROUP_OUT
 from layerprobe.probe.sweep.rated_parts import RatedPart
 
 PRODUCTS = 40e9  # floating-point operations a second in products of matrices in float64; twice that in float32
 DECOMPOSITIONS = 25e9  # in a reduction to tridiagonal form, of 4/3 n^3 operations; eigenvectors take four times that
-COLUMN = 3e-4  # seconds to score a column of predictions, and
+LAYER = 0.04  # seconds of a layer of any size
+COLUMN = 6e-4  # seconds to score a column of predictions, and
 COLUMN_ROW = 1.5e-7  # for each of its rows
 PERMUTED_ALPHAS = 6  # penalties that a permutation tries
 MIX_STEPS = 40  # steps of the solver of a mix
@@ -29,6 +31,7 @@ class PartSize:
     n_train: int  # of the largest split
     n_splits: int
     n_sets: int  # different training sets, outer and inner
+    n_dual: int  # training sets whose Gram matrix of utterances is decomposed, where there are fewer of them
     n_targets: int  # columns of ratings, residuals and classes
     n_permuted: int  # columns of permutations of them
     n_alphas: int
@@ -42,21 +45,22 @@ class PartSize:
         for of_split in folds:
             everything = frozenset(set().union(*of_split))
             sets |= {everything, *(everything - fold for fold in of_split)}
+        n_dual = len(splits) + (0 if plan.inner_selection == LEAVE_GROUP_OUT else sum(map(len, folds)))
         n_targets = len(plan.targets) + len(plan.residuals) + len(plan.text_residuals) + sum(map(len, plan.classes))
         n_permuted = n_targets * len(plan.controls) * plan.n_permutations
         n_train = max(len(split.train) for split in splits)
-        return cls(len(part.rows), n_train, len(splits), len(sets), n_targets, n_permuted, len(plan.alphas))
+        return cls(len(part.rows), n_train, len(splits), len(sets), n_dual, n_targets, n_permuted, len(plan.alphas))
 
 
 def ratings_seconds(size: PartSize, n_features: int) -> float:
     """Return the seconds of ridge on the ratings of one layer."""
     n, d = size.n_train, n_features
-    if n <= d:  # Gram matrices of utterances: one for each split, with eigenvectors
-        fits = size.n_splits * (n * n * d / PRODUCTS + 16 / 3 * n**3 / DECOMPOSITIONS)
-        return fits + _dual_columns(size, size.n_targets) + _scores(size, size.n_targets)
+    if n <= d:  # Gram matrices of utterances, with eigenvectors
+        fits = size.n_dual * (6 * n * n * d / PRODUCTS + 16 / 3 * n**3 / DECOMPOSITIONS)
+        return LAYER + fits + _dual_columns(size, size.n_targets) + _scores(size, size.n_targets)
     sums = size.n_utterances * d * d / PRODUCTS
     fits = size.n_sets * (8 / 3 * d**3 / DECOMPOSITIONS + 4 * d * d * size.n_targets * size.n_alphas / PRODUCTS)
-    return sums + fits + _scores(size, size.n_targets)
+    return LAYER + sums + fits + _scores(size, size.n_targets)
 
 
 def permutations_seconds(size: PartSize, n_features: int, *, separate: bool) -> float:
@@ -65,10 +69,11 @@ def permutations_seconds(size: PartSize, n_features: int, *, separate: bool) -> 
     Args:
         size: of the part
         n_features: of the layer
-        separate: whether decompositions are made anew, because the ratings were fitted by another task
+        separate: whether decompositions are made anew, because the ratings were fitted by another task; those of Gram
+            matrices of utterances always are
     """
     n, d = size.n_train, n_features
-    again = ratings_seconds(size, n_features) if separate else 0.0
+    again = ratings_seconds(size, n_features) if separate or n <= d else 0.0
     scores = _scores(size, size.n_permuted)
     if n <= d:
         return again + _dual_columns(size, size.n_permuted) + scores
@@ -91,7 +96,7 @@ def others_seconds(size: PartSize, n_features: int, *, n_corpora: int, n_probes:
 
 
 def _dual_columns(size: PartSize, n_columns: int) -> float:
-    return size.n_splits * n_columns * size.n_alphas * 6 * float(size.n_train) ** 2 / (2 * PRODUCTS)
+    return size.n_splits * n_columns * size.n_alphas * 8 * float(size.n_train) ** 2 / (2 * PRODUCTS)
 
 
 def _scores(size: PartSize, n_columns: int) -> float:

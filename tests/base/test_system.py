@@ -1,4 +1,4 @@
-"""What a process may use: affinity, CPU quota, and the memory limits of both versions of control groups."""
+"""What a process may use: affinity, CPU quota, memory limits of both versions of control groups; how threads wait."""
 
 from __future__ import annotations
 
@@ -8,7 +8,37 @@ import sys
 
 import pytest
 
-from layerprobe.probe.system import cores, machine_memory
+from layerprobe.probe.system import PASSIVE_WAITING, THREADS_OF_BLAS, cores, machine_memory
+
+LIBRARIES = """
+import ctypes, sys, threadpoolctl
+from importlib.util import find_spec
+from pathlib import Path
+import numpy
+folder = Path(find_spec("torch").origin).parent
+for library in [*(folder / "lib").glob("libgomp*"), *folder.with_name("torch.libs").glob("libgomp*")][:1]:
+    ctypes.CDLL(str(library))  # prints its settings, because of OMP_DISPLAY_ENV
+print([info["num_threads"] for info in threadpoolctl.threadpool_info() if info["internal_api"] == "openblas"])
+"""
+COMMAND_LINE = """
+import subprocess, sys
+from layerprobe.cli.app import main
+sys.argv = ["layerprobe", "--version"]
+try:
+    main()
+except SystemExit:
+    sys.exit(subprocess.run([sys.executable, "-c", sys.stdin.read()]).returncode)
+"""
+
+
+def effective_settings(**chosen):
+    """Return the settings of OpenMP and the numbers of OpenBLAS' threads in a process that the command line starts."""
+    known = {name: value for name, value in os.environ.items() if name not in (*PASSIVE_WAITING, *THREADS_OF_BLAS)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND_LINE], input=LIBRARIES, capture_output=True, text=True, check=True,
+        env=known | {"OMP_DISPLAY_ENV": "true"} | chosen,
+    )  # fmt: skip
+    return done.stderr, done.stdout.splitlines()[-1]
 
 
 def written(folder, files):
@@ -50,3 +80,30 @@ def test_cores_are_those_of_the_affinity_mask():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
     assert cores() >= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch has another OpenMP here")
+def test_threads_of_commands_and_of_their_processes_sleep_while_they_wait():
+    openmp, blas = effective_settings()
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in openmp
+    assert blas == "[1]"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch has another OpenMP here")
+def test_what_a_user_set_of_threads_stays():
+    openmp, blas = effective_settings(OMP_WAIT_POLICY="active", OMP_NUM_THREADS="2")
+    assert "OMP_WAIT_POLICY = 'ACTIVE'" in openmp
+    assert blas == f"[{min(2, cores())}]"
+
+
+def test_importing_the_library_changes_no_environment():
+    code = """
+import gc, os
+before = dict(os.environ), gc.get_threshold()
+import layerprobe.cli.app, layerprobe.demo
+names = {name for name in os.environ.keys() | before[0].keys() if os.environ.get(name) != before[0].get(name)}
+print({name for name in names if name.startswith(("OMP", "KMP", "OPENBLAS", "MKL"))}, gc.get_threshold() == before[1])
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in PASSIVE_WAITING}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["set()", "True"]

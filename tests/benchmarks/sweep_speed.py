@@ -8,13 +8,13 @@
   a little longer, and its kernel ridge would decompose matrices of utterances, which are far larger
 
 Every contender has one thread, as each process of a sweep has. Times are of the processor, so that others who use the
-machine change them little; the wall's are printed beside them.
+machine change them little; those of the wall are printed, too.
 
 The limit is the multiplications alone: half of the Gram matrix of all rows in float32, and six tridiagonal forms in
 float64 (4/3 of the cube of the number of features each), at the rates of products of two matrices measured in the same
 round. The two must differ: of ``a.T @ a`` numpy computes half, and a rate from it is twice the machine's. No program
 reaches this limit: half of a tridiagonal form is products of a matrix and a vector, which wait for memory. What the
-routines of LAPACK take for the same, ``ssyrk`` and six times ``dsytrd``, is printed beside it. Exactness is against a
+routines of LAPACK take for the same, ``ssyrk`` and six times ``dsytrd``, is printed, too. Exactness is against a
 float64 fit by normal equations.
 """
 
@@ -152,7 +152,7 @@ def compare(options: argparse.Namespace) -> None:
         gram, forms = n * p * p / rate(np.float32, p), 4 / 3 * p**3 / rate(np.float64, p)
         taken["limit"].append(gram + 6 * forms)
         taken["routines of LAPACK"].append(routines(x, 6))
-        parts = [f"{name} {times[-1]:.2f}" for name, times in taken.items() if times]
+        parts = [f"{name} {taken[name][-1]:.2f}" for name in ("limit", "routines of LAPACK")]
         for name, work in contenders.items():
             processor_time, wall = seconds(work)
             taken[name].append(processor_time)

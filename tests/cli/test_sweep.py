@@ -129,9 +129,10 @@ def test_options_and_files_win_over_the_plan_and_what_they_replace_is_printed(ma
     lines = swept(
         monkeypatch, "--plan", plan, "--out", tmp_path / "second", "--seed", 5, "--folds", "speakers", quiet=False
     )
-    assert lines[:3] == [
+    assert lines[:4] == [
         f"n_folds is 20, in place of 4 in {plan}",
         f"n_inner_folds is 19, in place of 3 in {plan}",
+        f"inner_selection is leave_group_out, in place of refit in {plan}",
         f"seed is 5, in place of 0 in {plan}",
     ]
     changed, recorded = read_run(tmp_path / "second").sweep_plan, read_run(first).sweep_plan

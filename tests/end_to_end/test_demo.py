@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from helpers.command_line import COMMAND, ROOT, run
 
-from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep import settings
 from layerprobe.probe.synthesis import demo_corpus
 
 ENCODERS = ["embedded", "all-MiniLM-L6-v2", "acoustic"]
@@ -41,7 +41,7 @@ def test_a_small_demo_goes_the_whole_way(tmp_path, monkeypatch):
     """
     pytest.importorskip("espeakng_loader")
     monkeypatch.setattr(demo_corpus, "UTTERANCES_PER_VOICE", 3)
-    monkeypatch.setattr("layerprobe.demo.plan_sweep", partial(plan_sweep, permutations=3, weighted_sum_seeds=1))
+    monkeypatch.setattr(settings, "plan_sweep", partial(settings.plan_sweep, permutations=3, weighted_sum_seeds=1))
     done = run("demo", "--out", tmp_path / "demo")
     assert done.exit_code == 0, done.output
     scores, findings = checked_demo(tmp_path / "demo", done.stdout)

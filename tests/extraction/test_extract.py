@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 from helpers.cache_rows import content_hash
 from helpers.speech_models import load_exact
 from helpers.voices import manifest_of
@@ -21,7 +22,8 @@ from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.pooling import pool_layers
 from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.extraction.settings import ExtractionSettings
-from layerprobe.probe.progress import LogProgress
+from layerprobe.probe.progress import LogProgress, NullProgress
+from layerprobe.probe.system import torch_threads
 
 
 @pytest.mark.parametrize("kind", ["hubert", "wavlm-pre-norm", "wav2vec2-bert", "whisper"])
@@ -56,10 +58,28 @@ def test_resumed_extraction_equals_an_uninterrupted_one(corpus, encoder, tmp_pat
 
 @pytest.mark.parametrize("kind", ["hubert", "wavlm"])
 def test_how_many_work_at_once_changes_no_byte(corpus, folders, tmp_path, kind):
-    for jobs, loaders in ((1, 1), (4, 4)):
+    for jobs, loaders in ((1, 1), (4, 4), (None, 2)):
         encoder = load_audio_encoder(str(folders[kind]))
         extract(manifest_of(tmp_path, corpus), encoder, tmp_path / f"{jobs}.zarr", jobs=jobs, loaders=loaders)
-    assert content_hash(tmp_path / "1.zarr") == content_hash(tmp_path / "4.zarr")
+    hashes = [content_hash(tmp_path / f"{jobs}.zarr") for jobs in (1, 4, None)]
+    assert hashes == hashes[:1] * 3
+
+
+def test_an_extraction_uses_one_thread_of_torch_and_leaves_their_number_as_it_was(corpus, encoder, tmp_path):
+    numbers = []
+
+    class ThreadCounts(NullProgress):
+        def log(self, line):
+            numbers.append(torch.get_num_threads())
+
+        def begin(self, task, total, unit):
+            numbers.append(torch.get_num_threads())
+
+    with torch_threads(3):
+        run_extraction(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", progress=ThreadCounts())
+        numbers.append(torch.get_num_threads())
+    assert numbers == [*[1] * (len(numbers) - 1), 3]
+    assert len(numbers) > 2
 
 
 def test_the_error_of_16_bits_on_the_users_audio_is_printed_and_written_into_the_cache(

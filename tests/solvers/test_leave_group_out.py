@@ -159,6 +159,16 @@ def test_a_permutation_is_fitted_as_the_ratings_are_without_a_fit_to_them(rng, p
         assert np.isnan(fit.alpha[~here]).all()
 
 
+@pytest.mark.parametrize("inner_selection", [LEAVE_GROUP_OUT, REFIT])
+@pytest.mark.parametrize("p", [8, 150])
+def test_a_split_without_a_target_has_no_results(rng, p, inner_selection):
+    (x, y), splits = problem(rng, p), splits_of(rng)[:2]
+    ridge = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS, inner_selection=inner_selection)
+    one, other = ridge.fit_permuted(y, shared=np.arange(4), of_split=np.ones(4, dtype=int))
+    assert np.isnan(one.prediction).all()
+    assert np.isfinite(other.prediction).all()
+
+
 def test_the_search_of_a_permutation_ends_where_the_error_has_risen_twice_and_that_of_a_rating_tries_all(rng):
     x, split, noise = problem(rng, 60)[0], splits_of(rng)[0], rng.normal(size=(N, 3))
     choices = {"alphas": DEFAULT_ALPHAS, "scales": np.ones((1, 60)), "shared": None}
@@ -191,7 +201,7 @@ def test_many_short_folds_are_left_out_and_others_refitted(corpus, n_utterances,
     assert choose_inner_selection(n_folds - 1, n_utterances / n_folds) == selection
 
 
-def test_a_selection_that_is_asked_for_is_taken_and_an_unknown_one_refused(rng):
+def test_a_selection_that_is_requested_is_taken_and_an_unknown_one_refused(rng):
     x, splits = problem(rng, 20)[0], splits_of(rng)
     assert NestedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS, inner_selection=REFIT).inner_selection == REFIT
     with pytest.raises(InputError, match=r"inner_selection 'loo' is unknown; choose from refit, leave_group_out\."):

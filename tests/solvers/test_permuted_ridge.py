@@ -86,6 +86,18 @@ def test_the_ratings_themselves_are_fitted_bit_for_bit_as_without_permutations(r
         np.testing.assert_array_equal(fit.inner_errors, one.inner_errors)
 
 
+@pytest.mark.parametrize("p", [20, 400])
+def test_permutations_need_no_fit_to_the_ratings_before(rng, p):
+    (x, y), splits = problem(rng, p), splits_of(5, rng)
+    after, alone = (PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS) for _ in range(2))
+    after.fit(y[:, :2])
+    choices = {"shared": np.arange(26), "of_split": np.where(np.arange(26) < 20, -1, 1)}
+    pairs = zip(after.fit_permuted(y, **choices), alone.fit_permuted(y, **choices), strict=True)
+    for k, (one, other) in enumerate(pairs):
+        np.testing.assert_array_equal(other.prediction, one.prediction)
+        assert np.isnan(one.prediction[:, 20:]).all() == (k != 1)
+
+
 def test_a_column_for_one_split_is_fitted_there_and_nowhere_else(rng):
     (x, y), splits = problem(rng, 20), splits_of(5, rng)
     of_split = np.concatenate([np.full(16, -1), np.tile(np.arange(5), 2)])

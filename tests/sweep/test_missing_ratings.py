@@ -18,6 +18,7 @@ from layerprobe.analysis.study import study
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import POOLED, read_predictions
+from layerprobe.probe.solvers.leave_group_out import LEAVE_GROUP_OUT
 from layerprobe.probe.splits import Split
 from layerprobe.probe.sweep.rated_parts import restricted
 from layerprobe.probe.sweep.sweep import sweep
@@ -52,6 +53,7 @@ def swept(corpus, out, manifest=None, **options):
     manifest = manifest or everything
     log = Log()
     plan = quick(manifest, folds="speakers", permutations=2, **options)
+    plan = replace(plan, inner_selection=LEAVE_GROUP_OUT)  # of seven folds the default, of six, for one target, not
     return sweep([cache], manifest, plan, out=out, jobs=1, progress=log), log.lines
 
 
