@@ -156,9 +156,8 @@ def _notes(table: pd.DataFrame, targets: list[str]) -> list[str]:
     names = [shown_name(target) for target in targets if target in single]
     if not names:
         return []
-    return [
-        f"one layer has over {SINGLE:g} of the weight for {', '.join(names)}: that layer was selected, others were not measured"
-    ]
+    shown = ", ".join(names)
+    return [f"one layer has over {SINGLE:g} of the weight for {shown}: it was selected, others were not measured"]
 
 
 def label_layers(ax: Axes, layers: dict[str, list[str]], *, size: float, labelled: bool) -> None:

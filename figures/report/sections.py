@@ -134,8 +134,8 @@ def _layer_weighting(study: Study) -> Section:
         "what adjacent layers both carry is taken from either, so a small weight does not show that a layer lacks the "
         "target. The interval shows how far the weight depends on the training speakers (a jackknife over the inner "
         "folds). The contribution is the weight times the norm of the layer, as a fraction of the sum over layers. "
-        "Read both together with the layers' own scores. Without the penalty (softmax mix) the weights mostly select one "
-        "layer, whichever layers carry the ratings. The table lists the three layers of each mix with the largest "
+        "Read both together with the layers' own scores. Without the penalty (softmax mix) the weights mostly select "
+        "one layer, whichever layers carry the ratings. The table lists the three layers of each mix with the largest "
         "contribution; a uniform mix gives all layers the same weight."
     ]
     header = ["encoder", "probe", "target", METRIC_NAMES[DEFAULT_METRIC], "entropy (bits)", "divergence (bits)"]
