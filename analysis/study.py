@@ -16,7 +16,7 @@ from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO, Depth, contrasts, d
 from layerprobe.analysis.layers.scores import best_layer, layer_scores, with_intervals
 from layerprobe.analysis.layers.selection import regrets, with_chosen
 from layerprobe.analysis.layers.variance_partitioning import variance_partition
-from layerprobe.analysis.layers.weights import weight_summary
+from layerprobe.analysis.layers.weights import WEIGHT_DEVIATIONS, weight_summary
 from layerprobe.analysis.model_comparison import encoder_differences, fusion_gains
 from layerprobe.analysis.runs import SIMILARITY as SIMILARITY, chosen_metric, read_side_by_side, read_similarity
 from layerprobe.analysis.statistics.best_set import best_set
@@ -227,7 +227,11 @@ class Study:
     @cached_property
     def weights_table(self) -> pd.DataFrame:
         """Weights and contributions of the weighted sum with each layer's own score; ``final`` has a score alone."""
-        summary = weight_summary(self.weights) if len(self.weights) else self.weights.assign(weight_std=0.0)
+        summary = (
+            weight_summary(self.weights)
+            if len(self.weights)
+            else self.weights.assign(**dict.fromkeys(WEIGHT_DEVIATIONS, 0.0))
+        )
         summary = summary[(summary["control"] == "none") & (summary["probe"] == "weighted_sum")]
         ridge = self.table[(self.table["probe"] == "ridge") & (self.table["control"] == "none")]
         scores = ridge[["encoder", "target", "layer", "value"]].rename(columns={"value": "score"})

@@ -78,8 +78,8 @@ def layer_weights_table(study: Study) -> pd.DataFrame:
     """Return the layer weights of the weighted sum, with the contribution and the score of each layer.
 
     Returns:
-        ``encoder, probe, target, layer, relative_depth, weight, weight_std, contribution, contribution_std, metric,
-        score``
+        ``encoder, probe, target, layer, relative_depth, weight, weight_low, weight_high, weight_std,
+        weight_fold_std, contribution, contribution_std, metric, score``, as of `analysis.layers.weights.weight_summary`
 
     Raises:
         NothingToPlotError: if the run has no weighted sum for these targets
@@ -88,7 +88,8 @@ def layer_weights_table(study: Study) -> pd.DataFrame:
     rows = rows[rows["target"].isin(study.targets)]
     if rows.empty:
         raise NothingToPlotError("No weighted sum was learnt. Sweep with --weighted-sum-seeds 3.")
-    weights = ["weight", "weight_std", "contribution", "contribution_std"]
+    weights = ["weight", "weight_low", "weight_high", "weight_std", "weight_fold_std"]
+    weights += ["contribution", "contribution_std"]
     keys = ["encoder", "probe", "target", "layer", "relative_depth"]
     return _columns(_with_depth(study, rows), [*keys, *weights, "metric", "score"])
 

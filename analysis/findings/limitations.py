@@ -9,6 +9,7 @@ import pandas as pd
 
 from layerprobe.analysis.findings.corpus_limitations import corpus_limitations
 from layerprobe.analysis.formatting import ALPHA, number_text, plural, shown_name
+from layerprobe.analysis.layers.weights import single_layers
 from layerprobe.analysis.study import Study
 from layerprobe.probe.data.shared_audio import SharedAudio, handled_text
 from layerprobe.probe.metrics import CLASS_METRICS
@@ -26,7 +27,7 @@ def limitations(study: Study) -> list[str]:
     encoders = [encoder for run in study.runs for encoder in run.plan["encoders"]]
     found = [*_pending(study), *_untrained(encoders), *_speakers(plan, study), *_held_out(plan), *_shared_audio(plan)]
     found += corpus_limitations(study.predictions, plan["sweep"])
-    found += _alphas(plan, scores)
+    found += [*_alphas(plan, scores), *_single_layers(study)]
     if study.metric not in CLASS_METRICS:  # codes of classes have no correlation
         found += _correlated(study.correlations)
     found += _permutations(study.permutations)
@@ -86,6 +87,18 @@ def _speakers(plan: dict[str, Any], study: Study) -> list[str]:
             "treated as a speaker of its own: some may be in the training data too, and intervals may be too narrow."
         )
     return found
+
+
+def _single_layers(study: Study) -> list[str]:
+    """Mixes in which one layer has nearly all the weight."""
+    single = single_layers(study.weights) if len(study.weights) else study.weights
+    single = single[(single["control"] == "none") & single["target"].isin(study.targets)]
+    return [
+        f"Layer {rows['layer'].iloc[0]} of {encoder} has {number_text(rows['weight'].iloc[0])} of the weight of the "
+        f"{shown_name(probe)} for {shown_name(target)}: that mix selects a layer, and its weights do not measure how "
+        "relevant the others are."
+        for (encoder, probe, target), rows in single.groupby(["encoder", "probe", "target"], sort=False)
+    ]
 
 
 def _held_out(plan: dict[str, Any]) -> list[str]:

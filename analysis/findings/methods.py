@@ -137,7 +137,10 @@ def _controls(study: Study) -> Iterator[str]:
 
 def _depth_and_mixes(study: Study) -> Iterator[str]:
     if len(study.weights_table):
-        yield "Weighted sums are softmax-weighted sums of standardised layers (after Yang et al., 2021)."
+        yield (
+            "Weighted sums are softmax-weighted sums of standardised layers (after Yang et al., 2021); a penalty on "
+            "uneven weights was chosen on inner folds of the training speakers."
+        )
     if len(study.contrasts):
         yield (
             "Depth is the centre of gravity of the layers' scores above zero on relative depth (after Tenney et al., "

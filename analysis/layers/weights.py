@@ -1,4 +1,4 @@
-"""Weights and contributions of mixes of layers: their standard deviation over seeds, and their entropy."""
+"""Weights and contributions of mixes of layers: how much they vary, and their entropy."""
 
 from __future__ import annotations
 
@@ -6,25 +6,47 @@ import numpy as np
 import pandas as pd
 
 KEYS = ["encoder", "control", "probe", "target"]
+WEIGHT_DEVIATIONS = ("weight_std", "contribution_std", "weight_fold_std", "weight_low", "weight_high")  # of a summary
+SINGLE = 0.9  # weight of one layer from which a mix is little else than that layer
 
 
 def weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
     """Return one row per mix, target and layer.
 
-    A weight alone does not measure the importance of a layer: it differs between random seeds, and it is multiplied
-    with a layer of a certain norm. It is therefore given with the contribution and the standard deviations over seeds.
+    A weight alone does not measure the importance of a layer: what several layers carry can be taken from any of them,
+    and a weight is multiplied with something of a certain size. It is therefore given with the contribution, and with
+    how much it varies.
 
     Args:
-        weights: tidy rows ``encoder, probe, target, control, fold, seed, layer, weight, contribution``
+        weights: tidy rows ``encoder, probe, target, control, fold, seed, layer, weight, contribution, low, high``
 
     Returns:
-        ``weight`` and ``contribution`` (weight times the norm of the layer in the mix, as a fraction of the sum over
-        layers), means over folds and seeds, and ``weight_std`` and ``contribution_std``, the standard deviations over
-        seeds of the means over folds (NaN with one seed)
+        ``weight`` and ``contribution`` (weight times the size of what it is multiplied with, as a fraction of the sum
+        over layers), means over folds and seeds; ``weight_std`` and ``contribution_std``, the standard deviations over
+        seeds of the means over folds (NaN with one seed); ``weight_fold_std``, the standard deviation over folds of the
+        means over seeds (NaN with one fold); and ``weight_low`` and ``weight_high``, the means over folds and seeds of
+        the 95 % interval over the training speakers (NaN for mixes without)
     """
     by_seed = weights.groupby([*KEYS, "layer", "seed"], sort=False)[["weight", "contribution"]].mean()
     by_layer = by_seed.groupby([*KEYS, "layer"], sort=False)
-    return by_layer.mean().join(by_layer.std(ddof=1).add_suffix("_std")).reset_index()
+    by_fold = weights.groupby([*KEYS, "layer", "fold"], sort=False)["weight"].mean()
+    between = by_fold.groupby([*KEYS, "layer"], sort=False).std(ddof=1).rename("weight_fold_std")
+    interval = weights.groupby([*KEYS, "layer"], sort=False)[["low", "high"]].mean().add_prefix("weight_")
+    parts = [by_layer.mean(), by_layer.std(ddof=1).add_suffix("_std"), between, interval]
+    return pd.concat(parts, axis=1).reset_index()
+
+
+def single_layers(weights: pd.DataFrame) -> pd.DataFrame:
+    """Return the mixes in which one layer has a weight above `SINGLE`, mean over folds and seeds.
+
+    Args:
+        weights: as of `weight_summary`
+
+    Returns:
+        ``encoder, control, probe, target, layer, weight`` of that layer
+    """
+    means = weights.groupby([*KEYS, "layer"], sort=False)["weight"].mean().reset_index()
+    return means[means["weight"] > SINGLE].reset_index(drop=True)
 
 
 def concentration(weights: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from layerprobe.analysis.formatting import shown_name
+from layerprobe.analysis.layers.weights import SINGLE
 from layerprobe.figures.layout.layer_axis import centres, common_span, name_layers
 from layerprobe.figures.layout.panels import (
     EDGE,
@@ -40,13 +42,13 @@ HEIGHT, GAP = 0.8, 0.1  # inches of a small plot, and between two
 def plot_layer_weights(
     table: pd.DataFrame, ax: Axes, *, layers: dict[str, list[str]], looks: dict[str, Look], quantity: str
 ) -> Axes:
-    """Draw one quantity as a point per layer, with its standard deviation over seeds; with weights, the uniform weight.
+    """Draw one quantity as a point per layer; weights with their 95 % interval, and the uniform weight as a line.
 
     Weights and contributions of several encoders are divided by the uniform weight, one over the number of layers.
 
     Args:
-        table: rows ``encoder, layer, weight, weight_std, contribution, contribution_std, score`` of one target;
-            standard deviations may be NaN
+        table: rows ``encoder, layer, weight, weight_low, weight_high, contribution, score`` of one target; the
+            interval may be NaN
         ax: axes to draw into
         layers: layers of each encoder, in order
         looks: colour and marker of each encoder
@@ -60,11 +62,10 @@ def plot_layer_weights(
         colour, marker = looks[encoder]
         ax.plot(x[:n_joined], y[:n_joined], color=colour, lw=0.8, marker=marker, markersize=2.5, label=encoder)
         ax.plot(x[n_joined:], y[n_joined:], color=colour, ls="", marker=marker, markersize=2.5, fillstyle="none")
-        if f"{quantity}_std" in rows:
-            std = rows[f"{quantity}_std"].to_numpy(dtype=float) / unit
-            known = np.isfinite(std) & np.isfinite(y)
-            ax.vlines(x[known], (y - std)[known], (y + std)[known], color=colour, lw=0.8, alpha=0.6)
         if quantity == "weight":
+            low, high = (rows[f"weight_{end}"].to_numpy(dtype=float) / unit for end in ("low", "high"))
+            known = np.isfinite(low) & np.isfinite(high)
+            ax.vlines(x[known], low[known], high[known], color=colour, lw=0.8, alpha=0.6)
             ax.axhline(1 / len(names) / unit, color=colour if unit == 1 else "0.4", lw=0.7, ls=(0, (4, 2)), alpha=0.8)
     if quantity == "score":
         ax.axhline(0, color="0.8", lw=0.6, zorder=0)
@@ -84,13 +85,14 @@ def layer_weights_figure(
 ) -> Figure:
     """Return a figure with three panels per target: layer weights, contributions, and the score of each layer alone.
 
-    A weight is no score: it multiplies a layer of some norm, and other seeds converge to other weights. Weights and
+    A weight is no score: which of several alike layers has it depends on the training speakers, as its interval shows.
+    Where one layer has nearly all of a target's weight, a note below states that it was selected. Weights and
     contributions are fractions of the sum over layers and have one scale; scores have another; scales are the same for
     all targets.
 
     Args:
-        table: rows ``encoder, probe, target, layer, weight, weight_std, contribution, contribution_std, score``
-            of one probe
+        table: rows ``encoder, probe, target, layer, weight, weight_low, weight_high, contribution, score`` of one
+            probe
         layers: layers of each encoder, in order
         targets: in order
         metric: a key of `METRIC_NAMES`, of the scores
@@ -104,12 +106,15 @@ def layer_weights_figure(
     block = title + len(QUANTITIES) * (HEIGHT + GAP) + line_height(small) + line_height(size) + 0.14
     n_blocks = -(-len(targets) // across.n_columns)
     entries = {"uniform weights": Line2D([], [], color="0.4", lw=0.8, ls=(0, (4, 2)))}
-    if table[["weight_std", "contribution_std"]].notna().any(axis=None):
-        entries["standard deviation over seeds"] = Line2D([], [], color="0.4", marker="|", markersize=8, ls="")
+    if table["weight_low"].notna().any():
+        entries["95 % interval over training speakers (jackknife)"] = Line2D(
+            [], [], color="0.4", marker="|", markersize=8, ls=""
+        )
     if any(layer_names[-1] == FINAL for layer_names in layers.values()):
         entries["final (after the final norm)"] = Line2D(
             [], [], color="0.4", marker="o", markersize=2.5, fillstyle="none", ls=""
         )
+    entries |= {note: Line2D([], [], ls="") for note in _notes(table, targets)}
     if len(layers) > 1:
         lines = {
             e: Line2D([], [], color=looks[e].colour, lw=0.8, marker=looks[e].marker, markersize=2.5) for e in layers
@@ -143,6 +148,16 @@ def layer_weights_figure(
             figure.align_ylabels(axes[:: across.n_columns])
         legend_below(figure, list(entries.values()), legend)
         return lay_out(figure)
+
+
+def _notes(table: pd.DataFrame, targets: list[str]) -> list[str]:
+    """Return a sentence about the targets for which one layer has nearly all the weight, if there are any."""
+    single = set(table.loc[table["weight"] > SINGLE, "target"])
+    names = [shown_name(target) for target in targets if target in single]
+    if not names:
+        return []
+    shown = ", ".join(names)
+    return [f"one layer has over {SINGLE:g} of the weight for {shown}: it was selected, others were not measured"]
 
 
 def label_layers(ax: Axes, layers: dict[str, list[str]], *, size: float, labelled: bool) -> None:

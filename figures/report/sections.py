@@ -128,13 +128,18 @@ def _controls(findings: list[Finding]) -> Section:
 
 def _layer_weighting(study: Study) -> Section:
     text = [
-        "A layer's weight is a parameter of the model and not its importance: it differs between random seeds, and is "
-        "multiplied with a layer of a certain norm. The contribution is the weight times the norm of the layer, as a "
-        "fraction of the sum over layers. Both are to be read together with the layers' own scores. The table lists "
-        "the three layers of each mix with the largest contribution; a uniform mix gives all layers the same weight."
+        "The weighted sum multiplies each standardised layer with a weight, and the sum of all with one linear head. A "
+        "weight is the layer's fraction of the sum that predicts unseen speakers best, where uneven weights are "
+        "penalised as far as the inner folds favour it. It is not the fraction of the information that the layer has: "
+        "what adjacent layers both carry is taken from either, so a small weight does not show that a layer lacks the "
+        "target. The interval shows how far the weight depends on the training speakers (a jackknife over the inner "
+        "folds). The contribution is the weight times the norm of the layer, as a fraction of the sum over layers. "
+        "Read both together with the layers' own scores. Without the penalty (softmax mix) the weights mostly select "
+        "one layer, whichever layers carry the ratings. The table lists the three layers of each mix with the largest "
+        "contribution; a uniform mix gives all layers the same weight."
     ]
     header = ["encoder", "probe", "target", METRIC_NAMES[DEFAULT_METRIC], "entropy (bits)", "divergence (bits)"]
-    header += ["layer", "weight", "SD over seeds", "contribution"]
+    header += ["layer", "weight", INTERVAL, "SD over folds", "contribution"]
     figure = "layer-weights" if len(study.weights_table) else ""
     return Section("Layer weighting", text, figure=figure, tables=[Table(header, weight_rows(study))])
 
@@ -159,11 +164,14 @@ def weight_rows(study: Study) -> list[list[str]]:
         names = [fit["encoder"], shown_name(fit["probe"]), shown_name(fit["target"])]
         names += [number_text(v) for v in (score, fit["entropy"], fit["divergence"])]
         if fit["probe"] == "uniform_mix":
-            rows.append([*names, "all", number_text(_matching(summary, same)["weight"].mean()), NONE, NONE])
+            rows.append([*names, "all", number_text(_matching(summary, same)["weight"].mean()), NONE, NONE, NONE])
             continue
         for layer in _records(_matching(summary, same).sort_values("contribution", ascending=False).head(3)):
-            numbers = [number_text(layer[k]) for k in ("weight", "weight_std", "contribution")]
-            rows.append([*names, layer["layer"], *numbers])
+            interval = range_text(layer["weight_low"], layer["weight_high"])
+            weight, deviation, contribution = (
+                number_text(layer[k]) for k in ("weight", "weight_fold_std", "contribution")
+            )
+            rows.append([*names, layer["layer"], weight, interval, deviation, contribution])
     return rows
 
 

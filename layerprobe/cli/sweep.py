@@ -75,8 +75,8 @@ class ProbingOptions:
     )
     layer_mixes: tuple[str, ...] = option(
         (),
-        help="Mix of layers (repeatable): weighted_sum, uniform_mix, unstandardised_mix, gradient_descent_mix, "
-        "cumulative_mix, or all; the first two by default.",
+        help="Mix of layers (repeatable): weighted_sum, uniform_mix, softmax_mix, unstandardised_mix, "
+        "gradient_descent_mix, cumulative_mix, or all; the first two by default.",
     )
     weighted_sum_seeds: int = option(3, low=0, help="Number of seeds of the weighted sum; 0 leaves all mixes out.")
     probe: tuple[str, ...] = option(

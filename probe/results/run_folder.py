@@ -50,11 +50,13 @@ from layerprobe.probe.tasks.targets import RESIDUAL, TEXT_RESIDUAL
 from layerprobe.probe.toml import check_encodable
 
 OPTIONAL = (WORD_ERRORS,)  # tables that some runs have
-WEIGHT_COLUMNS = ("encoder", "probe", "target", "control", "fold", "seed", "layer", "weight", "contribution")
+MIX_KEYS = ("encoder", "probe", "target", "control", "fold", "seed")  # of a fit
+WEIGHT_COLUMNS = (*MIX_KEYS, "layer", "weight", "contribution", "low", "high")
 LABELS = ("gender", "corpus")  # columns of a manifest that travel with the predictions
 PREDICTION_KEYS = ("encoder", "probe", "layer", "target", "control", *CONDITIONS, "seed")
 ARRAYS = ("utterance_id", "speaker_id", "fold", *LABELS, "target", "rating", "prediction", "matched_prediction")
 CHOSEN = "cv_selected"  # the layer of columns whose layer was chosen inside the training speakers
+WEIGHTED_SUM = "weighted_sum"  # of one encoder's layers (`probe.sweep.stacked_layers`)
 FUSED_RIDGE, FUSED_WEIGHTED_SUM = "fused_ridge", "fused_weighted_sum"  # of several encoders (`probe.sweep.fusion`)
 TRAINED = "trained"  # the probe of a regressor whose encoders were trained with it (`probe.regressor.train`)
 JOINED = " + "  # between the names of encoders that are fused, and of covariates

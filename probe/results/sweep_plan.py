@@ -37,7 +37,8 @@ class SweepPlan:
     probes: tuple[str, ...]  # in addition to ridge: mlp, logistic, mdl
     mixes: tuple[str, ...]  # keys of `probe.sweep.mix_probes.MIXES`
     weighted_sum_seeds: tuple[int, ...]
-    mix_penalties: tuple[float, ...]  # of the weighted sum's head, relative as the alphas are
+    mix_penalties: tuple[float, ...]  # of the head of mixes, relative as the alphas are
+    mix_weight_penalties: tuple[float, ...]  # of the weights of the weighted sum, on their distance from equal ones
     mix_iterations: int
     seed: int  # of the folds and the permutations
     speakers: bool  # False: no speakers are known, every utterance counts as its own

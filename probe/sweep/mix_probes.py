@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,21 @@ from layerprobe.probe.weighted_sum.solver import Chosen, Mixer, WeightedSumFit
 
 # Names in the column probe of the scores
 MIXES = {
-    "weighted_sum": "softmax mix of standardised layers",
+    "weighted_sum": "softmax mix of standardised layers, with a penalty on uneven weights",
     "uniform_mix": "mix of standardised layers with equal weights",
+    "softmax_mix": "softmax mix of standardised layers without that penalty (Yang et al., 2021)",
     "unstandardised_mix": "softmax mix of layers as they are: a weight also measures its layer's scale",
     "gradient_descent_mix": "layers as they are, by gradient descent on 1 - CCC, as is usual",
-    "cumulative_mix": "softmax mix of layers 0 to l, for each l (Tenney et al., 2019)",
+    "cumulative_mix": "weighted sum of layers 0 to l, for each l (Tenney et al., 2019)",
 }
+WEIGHT_NUMBERS = ("weight", "contribution", "low", "high")  # columns of the layer weights
 DEFAULT_MIXES = ("weighted_sum", "uniform_mix")
 # Mixes with a common solver, so that one process fits them; results do not depend on the grouping
-_GROUPS = (("weighted_sum", "uniform_mix", "cumulative_mix"), ("unstandardised_mix",), ("gradient_descent_mix",))
+_GROUPS = (
+    ("weighted_sum", "softmax_mix", "uniform_mix", "cumulative_mix"),
+    ("unstandardised_mix",),
+    ("gradient_descent_mix",),
+)
 
 
 def mix_groups(mixes: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -43,7 +50,7 @@ class _Mixing:
     ) -> None:
         self.read, self.layers, self.data, self.plan, self.keys = read, layers, data, plan, keys
         self._mixers: dict[bool, Mixer | LargeMixer] = {}
-        self._chosen: dict[bool, Chosen] = {}
+        self._chosen: dict[tuple[bool, bool], Chosen] = {}
 
     def mixer(self, *, standardise: bool) -> Mixer | LargeMixer:
         """Return the solver, which is made once."""
@@ -59,21 +66,23 @@ class _Mixing:
             )
         return self._mixers[standardise]
 
-    def chosen(self, *, standardise: bool) -> Chosen:
-        """Return the penalties, which the first seed chooses."""
-        if standardise not in self._chosen:
-            self._chosen[standardise] = self.mixer(standardise=standardise).choose(
+    def chosen(self, *, standardise: bool = True, even: bool = True) -> Chosen:
+        """Return the penalties, which the first seed chooses; with ``even``, one on uneven weights, too."""
+        key = standardise, even
+        if key not in self._chosen:
+            self._chosen[key] = self.mixer(standardise=standardise).choose(
                 self.plan.mix_penalties,
+                weight_penalties=self.plan.mix_weight_penalties if even else (0.0,),
                 max_iterations=self.plan.mix_iterations,
                 seed=self.plan.weighted_sum_seeds[0],
             )
-        return self._chosen[standardise]
+        return self._chosen[key]
 
     def finished(
         self, probe: str, seed: int, fits: list[WeightedSumFit], chosen: Chosen, *, layer: str = ALL_LAYERS
     ) -> ProbeResults:
         """Return the columns, scores and weights of one seed."""
-        columns, weights = [], []
+        columns, weights, half_widths = [], [], chosen.half_widths()
         for t, target in enumerate(self.plan.targets):
             keys = {**self.keys, "probe": probe, "layer": layer, "target": target, "seed": seed}
             builder = PredictionBuilder(keys, self.data.ratings[:, t])
@@ -82,18 +91,28 @@ class _Mixing:
                 error = float(np.mean((known - inner) ** 2))
                 builder.add(split, fit.prediction[:, t], MomentMatching.learn(known, inner), inner_error=error)
                 if layer == ALL_LAYERS:
-                    weights += self.weights(probe, seed, split.name, target, fit.layer_weights[t], fit.contributions[t])
+                    fold = probe, seed, split.name, target
+                    weights += self.weights(*fold, fit.layer_weights[t], fit.contributions[t], half_widths[k][t])
             columns.append(builder.build())
         return ProbeResults.from_columns(columns, self.data, weights)
 
     def weights(
-        self, probe: str, seed: int, fold: str, target: str, weights: np.ndarray, contributions: np.ndarray
+        self,
+        probe: str,
+        seed: int,
+        fold: str,
+        target: str,
+        weights: np.ndarray,
+        contributions: np.ndarray,
+        half_widths: np.ndarray,
     ) -> list[dict[str, Any]]:
-        """Return rows of the table of layer weights."""
+        """Return rows of the table of layer weights; those without an interval have half widths of NaN."""
         label = {**self.keys, "probe": probe, "target": target, "fold": fold, "seed": seed}
+        low, high = np.clip(weights - half_widths, 0, 1), np.clip(weights + half_widths, 0, 1)
+        numbers = np.stack([weights, contributions, low, high], axis=1).astype(float).tolist()
         return [
-            {**label, "layer": layer, "weight": float(w), "contribution": float(c)}
-            for layer, w, c in zip(self.layers, weights, contributions, strict=True)
+            {**label, "layer": layer, **dict(zip(WEIGHT_NUMBERS, row, strict=True))}
+            for layer, row in zip(self.layers, numbers, strict=True)
         ]
 
 
@@ -123,19 +142,18 @@ def mix_probes(
     return finished
 
 
-def _weighted_sum(mixing: _Mixing, *, probe: str = "weighted_sum", standardise: bool = True) -> ProbeResults:
-    plan, chosen = mixing.plan, mixing.chosen(standardise=standardise)
+def _softmax(mixing: _Mixing, probe: str, *, standardise: bool = True, even: bool = False) -> ProbeResults:
+    plan, chosen = mixing.plan, mixing.chosen(standardise=standardise, even=even)
     fits = mixing.mixer(standardise=standardise).fit(
-        chosen.penalty, max_iterations=plan.mix_iterations, seeds=plan.weighted_sum_seeds
+        chosen.penalty,
+        weight_penalty=chosen.weight_penalty,
+        max_iterations=plan.mix_iterations,
+        seeds=plan.weighted_sum_seeds,
     )
     finished = NO_RESULTS
     for seed, of_seed in zip(plan.weighted_sum_seeds, fits, strict=True):
         finished += mixing.finished(probe, seed, of_seed, chosen)
     return finished
-
-
-def _unstandardised(mixing: _Mixing) -> ProbeResults:
-    return _weighted_sum(mixing, probe="unstandardised_mix", standardise=False)
 
 
 def _uniform(mixing: _Mixing) -> ProbeResults:
@@ -147,12 +165,14 @@ def _uniform(mixing: _Mixing) -> ProbeResults:
 
 def _cumulative(mixing: _Mixing) -> ProbeResults:
     """Fit layers 0 to l for each l, with the penalties of the mix of all layers, so that only the layers differ."""
-    plan, finished = mixing.plan, NO_RESULTS
-    penalty, seed = mixing.chosen(standardise=True).penalty, plan.weighted_sum_seeds[0]
+    plan, whole, finished = mixing.plan, mixing.chosen(), NO_RESULTS
+    choices = {"max_iterations": plan.mix_iterations}
+    seed, strength = plan.weighted_sum_seeds[0], whole.weight_penalty
     for k, layer in enumerate(mixing.layers):
         mixer = mixing.mixer(standardise=True).first(k + 1)
-        chosen = mixer.choose(penalty[:, :, None], max_iterations=plan.mix_iterations, seed=seed)
-        (fits,) = mixer.fit(penalty, max_iterations=plan.mix_iterations, seeds=(seed,))
+        candidates = {"weight_penalties": strength[:, :, None]}
+        chosen = mixer.choose(whole.penalty[:, :, None], seed=seed, **candidates, **choices)
+        (fits,) = mixer.fit(whole.penalty, weight_penalty=strength, seeds=(seed,), **choices)
         finished += mixing.finished("cumulative_mix", seed, fits, chosen, layer=layer)
     return finished
 
@@ -175,17 +195,18 @@ def _gradient_descent(mixing: _Mixing) -> ProbeResults:
             for split, fit in zip(data.splits, fits, strict=True):
                 match = MomentMatching.learn(data.ratings[fit.development, t], fit.development_prediction[:, t])
                 builder.add(split, fit.prediction[:, t], match)
-                weights += mixing.weights(
-                    "gradient_descent_mix", seed, split.name, target, fit.layer_weights[t], fit.contributions[t]
-                )
+                fold = "gradient_descent_mix", seed, split.name, target
+                no_interval = np.full(len(mixing.layers), np.nan)
+                weights += mixing.weights(*fold, fit.layer_weights[t], fit.contributions[t], no_interval)
             columns.append(builder.build())
     return ProbeResults.from_columns(columns, data, weights)
 
 
 _MAKERS: dict[str, Callable[[_Mixing], ProbeResults]] = {
-    "weighted_sum": _weighted_sum,
+    "weighted_sum": partial(_softmax, probe="weighted_sum", even=True),
+    "softmax_mix": partial(_softmax, probe="softmax_mix"),
     "uniform_mix": _uniform,
-    "unstandardised_mix": _unstandardised,
+    "unstandardised_mix": partial(_softmax, probe="unstandardised_mix", standardise=False),
     "gradient_descent_mix": _gradient_descent,
     "cumulative_mix": _cumulative,
 }

@@ -18,7 +18,7 @@ from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
 from layerprobe.probe.tasks.controls import CONTROLS, DEFAULT_CONTROLS, WITHOUT_SPEAKERS
 from layerprobe.probe.tasks.cross_corpus import corpus_names
 from layerprobe.probe.tasks.targets import residual_targets
-from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES
+from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, WEIGHT_PENALTIES
 
 DEFAULT_FOLDS = 5
 DEFAULT_INNER_FOLDS = 4  # where the outer folds can't serve
@@ -152,6 +152,7 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
         mixes=tuple(m for m in MIXES if m in mixes) if weighted_sum_seeds and rated else (),
         weighted_sum_seeds=tuple(range(weighted_sum_seeds)),
         mix_penalties=DEFAULT_PENALTIES,
+        mix_weight_penalties=WEIGHT_PENALTIES,
         mix_iterations=60,
         seed=seed,
         speakers=speakers,

@@ -74,13 +74,13 @@ class LargeMixer(_Fitting):
 
     def _reduce(self, keys: list[_Key], max_iterations: int, learns: bool) -> tuple[Columns, ReducedFit]:
         """Return the weights of mixes in the order of ``keys``, which are sorted by training set."""
-        sets, targets, relative, seeds = (np.array(column) for column in zip(*keys, strict=True))
+        sets, targets, relative, strengths, seeds = (np.array(column) for column in zip(*keys, strict=True))
         logits = initial_logits(seeds, self._n_layers, learns=learns)
         fits, penalties = [], []
         for s in np.unique(sets).tolist():
             moments, mine = self._moments.of_set(s, self._n_layers), sets == s
             penalties.append(torch.from_numpy(relative[mine] * moments.unit).float())
-            mixes = Mixes(targets[mine], penalties[-1], logits[mine], learns)
+            mixes = Mixes(targets[mine], penalties[-1], logits[mine], learns, square=strengths[mine])
             fits.append(fit_weights(moments, mixes, max_iterations=max_iterations, tolerance=TOLERANCE))
         held_out = [frozenset(self._sets.cells) - self._sets.members[s] for s in sets]
         return Columns(sets, targets, torch.cat(penalties), held_out), ReducedFit.joined(fits)

@@ -32,6 +32,12 @@ class Models:
     penalty: np.ndarray  # (n_models,) relative to the mean eigenvalue of the uniform weighted sum
     logits: np.ndarray  # (n_models, n_layers), initial
     learns: bool = True  # False keeps the initial weights
+    weight_penalty: np.ndarray | float = 0.0  # (n_models,), on the squared distance of the weights from equal ones
+
+    def strengths(self, active: Tensor) -> Tensor:
+        """Return the penalties on the weights of some models, ``(n_active,)``."""
+        every = np.broadcast_to(np.asarray(self.weight_penalty, dtype=np.float32), len(self.target))
+        return torch.from_numpy(every[active.cpu().numpy()]).to(active.device)
 
 
 class MixProblem:
@@ -119,6 +125,10 @@ class MixProblem:
             weight_gradient[:, k] = (scaled * back).sum(dim=0) - offset * total
             of_layer = (back - self.scaling.mean[sets, k].T * total) * self.scaling.scale[sets, k].T
             head_gradient += of_layer * weights[:, k]
+        uneven = weights - 1 / self.stack.n_layers
+        strength = models.strengths(active)
+        value += strength * (uneven**2).sum(dim=1)
+        weight_gradient += 2 * strength[:, None] * uneven
         inward = weight_gradient - (weights * weight_gradient).sum(dim=1, keepdim=True)
         logit_gradient = LOGIT_UNIT * weights * inward if models.learns else torch.zeros_like(weights)
         return value, torch.cat([logit_gradient, basis.back(sets, penalty, head_gradient)], dim=1)

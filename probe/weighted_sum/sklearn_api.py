@@ -5,19 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from layerprobe.probe.solvers.sklearn_api import _Probe
-from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, Mixer
+from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, WEIGHT_PENALTIES, Mixer
 
 
 class LayerWeightedSum(_Probe):
     """Softmax-weighted sum of standardised layers with a linear head, both fitted for each target.
 
     The weighted sum is that of speech benchmarks (Yang et al., 2021, SUPERB), with a deterministic solver in place of
-    gradient descent.
+    gradient descent, and a penalty on uneven weights, without which they mostly select a single layer.
 
     Args:
         n_layers: layers that are side by side in the features, all equally wide
         penalties: of the head in rising order, relative to the mean eigenvalue of the uniform weighted sum
-        n_folds: folds over which the penalty is chosen, at least 2; groups (speakers) are never divided
+        weight_penalties: of the weights, on their squared distance from equal ones; ``(0.0,)`` for none
+        n_folds: folds over which the penalties are chosen, at least 2; groups (speakers) are never divided
         max_iterations: of the solver
         seed: of the initial weights, and of the order of groups of equal size when they are assigned to folds
 
@@ -31,12 +32,14 @@ class LayerWeightedSum(_Probe):
         self,
         n_layers: int = 1,
         penalties: tuple[float, ...] = DEFAULT_PENALTIES,
+        weight_penalties: tuple[float, ...] = WEIGHT_PENALTIES,
         n_folds: int = 5,
         max_iterations: int = 60,
         seed: int = 0,
     ) -> None:
         self.n_layers = n_layers
         self.penalties = penalties
+        self.weight_penalties = weight_penalties
         self.n_folds = n_folds
         self.max_iterations = max_iterations
         self.seed = seed
@@ -61,11 +64,19 @@ class LayerWeightedSum(_Probe):
             )
         layers = X.reshape(len(X), self.n_layers, -1)
         mixer = Mixer(lambda layer, rows: layers[rows, layer], self.n_layers, y, splits=[split])
-        chosen = mixer.choose(tuple(self.penalties), max_iterations=self.max_iterations, seed=self.seed)
-        (fit,) = mixer.fit(chosen.penalty, max_iterations=self.max_iterations, seeds=(self.seed,))
-        ((coefficients, intercept),) = mixer.coefficients(
-            chosen.penalty, max_iterations=self.max_iterations, seed=self.seed
+        chosen = mixer.choose(
+            tuple(self.penalties),
+            weight_penalties=tuple(self.weight_penalties),
+            max_iterations=self.max_iterations,
+            seed=self.seed,
         )
+        (fit,) = mixer.fit(
+            chosen.penalty,
+            weight_penalty=chosen.weight_penalty,
+            max_iterations=self.max_iterations,
+            seeds=(self.seed,),
+        )
+        ((coefficients, intercept),) = mixer.coefficients(chosen, max_iterations=self.max_iterations, seed=self.seed)
         self.layer_weights_ = fit[0].layer_weights[0] if one_target else fit[0].layer_weights
         self._store(coefficients.reshape(len(coefficients), -1), intercept, one_target=one_target)
         return self

@@ -3,7 +3,8 @@
 It follows speech benchmarks (Yang et al., 2021, SUPERB), but on pooled layers that are standardised first, so that a
 layer's weight does not measure its scale. Squared error with a penalty on the head repositions 1 - CCC: after moment
 matching, as for every probe here, both have the same optimal direction. The weights are a model and not a measurement:
-they differ between seeds, so compare them with the scores of single layers.
+compare them with the scores of single layers. A penalty on uneven weights, chosen with that of the head on inner folds,
+keeps them from selecting a single layer wherever several carry the ratings.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import stdtrit
 
 from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.splits import Split
@@ -21,6 +23,10 @@ from layerprobe.probe.weighted_sum.objective import LOGIT_UNIT, Basis, MixProble
 from layerprobe.probe.weighted_sum.scaling import Scaling, contributions
 
 DEFAULT_PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
+# On the squared distance of the weights from equal ones, in units of a rating's variance. Without it, or at 0, the
+# penalty on the head alone draws the weights to a single layer: a mix of many layers has less variance, so it needs a
+# larger head (`tests/benchmarks/layer_weight_recovery.py`).
+WEIGHT_PENALTIES = (0.0, 0.1)
 LOGIT_STD = 0.1  # standard deviation of the initial layer logits over seeds: close to uniform weights
 TOLERANCE = 1e-3  # relative decrease of the error at which a fit counts as converged
 SUBSET_ROWS = 4096  # rows on which the solver starts if the layers are not in memory
@@ -30,8 +36,23 @@ SUBSET_ROWS = 4096  # rows on which the solver starts if the layers are not in m
 class Chosen:
     """Penalties that the inner folds choose, with the inner held-out predictions."""
 
-    penalty: np.ndarray  # (n_splits, n_targets)
+    penalty: np.ndarray  # (n_splits, n_targets), of the head
+    weight_penalty: np.ndarray  # (n_splits, n_targets), of the weights
     inner_prediction: list[np.ndarray]  # (n_train, n_targets) of each split's training speakers, each held out once
+    inner_weights: list[np.ndarray]  # (n_inner_folds, n_targets, n_layers) of each split, fitted without that fold
+
+    def half_widths(self) -> list[np.ndarray]:
+        """Return half of the 95 % interval of each weight, ``(n_targets, n_layers)`` of each split.
+
+        It is that of a delete-a-group jackknife over the training speakers, whose groups are the inner folds, with
+        Student's t of one degree of freedom less than there are folds.
+        """
+        found = []
+        for weights in self.inner_weights:
+            n = len(weights)
+            variance = (n - 1) / n * ((weights - weights.mean(axis=0)) ** 2).sum(axis=0)
+            found.append(float(stdtrit(n - 1, 0.975)) * np.sqrt(variance))
+        return found
 
 
 @dataclass(frozen=True)
@@ -44,8 +65,8 @@ class WeightedSumFit:
     contributions: np.ndarray
 
 
-# Training set, target, penalty and seed, which identify a model
-_Key = tuple[int, int, float, int]
+# Training set, target, penalties of head and weights, and seed, which identify a model
+_Key = tuple[int, int, float, float, int]
 
 
 class _Fitting(ABC):
@@ -68,40 +89,56 @@ class _Fitting(ABC):
         """Return the weighted sums of the lowest ``n_layers`` layers (Tenney et al., 2019, cumulative scoring)."""
 
     def choose(
-        self, penalties: tuple[float, ...] | np.ndarray, *, max_iterations: int, seed: int, learns: bool = True
+        self,
+        penalties: tuple[float, ...] | np.ndarray,
+        *,
+        max_iterations: int,
+        seed: int,
+        weight_penalties: tuple[float, ...] | np.ndarray = (0.0,),
+        learns: bool = True,
     ) -> Chosen:
-        """Choose the head's penalty with the smallest squared error on inner folds, per split and target.
+        """Choose the penalties with the smallest squared error on inner folds, per split and target.
 
         Args:
             penalties: candidates relative to the mean eigenvalue of the uniform weighted sum, ``(n,)`` for all or
                 ``(n_splits, n_targets, n)`` for each
             max_iterations: of the solver
             seed: of the initial layer logits
+            weight_penalties: candidates of the penalty on the weights, as ``penalties``, each tried with each of these
             learns: False keeps the weights uniform
         """
         n_splits, n_targets = len(self._splits), self._y.shape[1]
-        candidates = np.broadcast_to(penalties, (n_splits, n_targets, np.shape(penalties)[-1]))
+        candidates = _pairs(penalties, weight_penalties, n_splits, n_targets)
         column: dict[_Key, int] = {}
-        for k, t, p in np.ndindex(candidates.shape):
+        for k, t, p in np.ndindex(candidates.shape[:3]):
             for s, _ in self._sets.inner[k]:
-                column.setdefault((s, t, float(candidates[k, t, p]), seed), len(column))
-        prediction, _ = self._solve(list(column), max_iterations, learns)
-        chosen, inner_predictions = np.empty((n_splits, n_targets)), []
+                column.setdefault((s, t, *candidates[k, t, p].tolist(), seed), len(column))
+        prediction, weights = self._solve(list(column), max_iterations, learns)
+        chosen, inner_predictions, inner_weights = np.empty((n_splits, n_targets, 2)), [], []
+        targets = np.arange(n_targets)
         for k, folds in enumerate(self._sets.inner):
             inner = np.empty((candidates.shape[2], len(self._y), n_targets))
-            for s, cells in folds:
+            of_fold = np.empty((len(folds), candidates.shape[2], n_targets), dtype=int)
+            for fold, (s, cells) in enumerate(folds):
                 positions = self._sets.positions(cells)
                 for t, p in np.ndindex(n_targets, candidates.shape[2]):
-                    one = column[s, t, float(candidates[k, t, p]), seed]
+                    one = of_fold[fold, p, t] = column[s, t, *candidates[k, t, p].tolist(), seed]
                     inner[p, self._sets.order[positions], t] = prediction[positions, one]
             inner = inner[:, self._splits[k].train]
             best = ((inner - self._y[self._splits[k].train]) ** 2).mean(axis=1).argmin(axis=0)
-            chosen[k] = candidates[k, np.arange(n_targets), best]
-            inner_predictions.append(inner[best, :, np.arange(n_targets)].T)
-        return Chosen(chosen, inner_predictions)
+            chosen[k] = candidates[k, targets, best]
+            inner_predictions.append(inner[best, :, targets].T)
+            inner_weights.append(weights[of_fold[:, best, targets]])
+        return Chosen(chosen[..., 0], chosen[..., 1], inner_predictions, inner_weights)
 
     def fit(
-        self, penalty: np.ndarray, *, max_iterations: int, seeds: tuple[int, ...], learns: bool = True
+        self,
+        penalty: np.ndarray,
+        *,
+        max_iterations: int,
+        seeds: tuple[int, ...],
+        weight_penalty: np.ndarray | None = None,
+        learns: bool = True,
     ) -> list[list[WeightedSumFit]]:
         """For each seed and split fit the weighted sums of all targets on all training rows.
 
@@ -109,10 +146,17 @@ class _Fitting(ABC):
             penalty: ``(n_splits, n_targets)``, as `choose` returns them
             max_iterations: of the solver
             seeds: of the initial layer logits
+            weight_penalty: ``(n_splits, n_targets)``, likewise; 0 if None
             learns: False keeps the weights uniform
         """
         targets = range(self._y.shape[1])
-        keys = [(o, t, float(penalty[k, t]), s) for s in seeds for k, o in enumerate(self._sets.outer) for t in targets]
+        strength = np.zeros_like(penalty) if weight_penalty is None else weight_penalty
+        keys = [
+            (outer, t, float(penalty[k, t]), float(strength[k, t]), s)
+            for s in seeds
+            for k, outer in enumerate(self._sets.outer)
+            for t in targets
+        ]
         prediction, weights = self._solve(keys, max_iterations, learns)
         position = np.full(len(self._y), -1)
         position[self._sets.order] = np.arange(len(self._sets.order))
@@ -167,14 +211,12 @@ class Mixer(_Fitting):
         part._open(self._stack.first(n_layers), self._sets, self._y, self._splits, self._standardise)
         return part
 
-    def coefficients(
-        self, penalty: np.ndarray, *, max_iterations: int, seed: int
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
+    def coefficients(self, chosen: Chosen, *, max_iterations: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return per split coefficients ``(n_targets, n_layers, n_features)`` of raw layers, and intercepts."""
         targets = range(self._y.shape[1])
         fits = []
         for k, outer in enumerate(self._sets.outer):
-            keys = [(outer, t, float(penalty[k, t]), seed) for t in targets]
+            keys = [(outer, t, float(chosen.penalty[k, t]), float(chosen.weight_penalty[k, t]), seed) for t in targets]
             models, parameters = self._minimise(keys, max_iterations, learns=True)
             fits.append(self._problem.coefficients(models, parameters, self._basis))
         return fits
@@ -197,15 +239,30 @@ class Mixer(_Fitting):
         return self._problem.predict(models, parameters, self._basis), weights.double().cpu().numpy()
 
     def _minimise(self, keys: list[_Key], max_iterations: int, learns: bool) -> tuple[Models, torch.Tensor]:
-        sets, targets, penalties, seeds = (np.array(column) for column in zip(*keys, strict=True))
+        sets, targets, penalties, strengths, seeds = (np.array(column) for column in zip(*keys, strict=True))
         logits = initial_logits(seeds, self._stack.n_layers, learns=learns)
-        models = Models(sets, targets, penalties, logits, learns)
+        models = Models(sets, targets, penalties, logits, learns, strengths)
         parameters = self._basis.start(models)
         for problem in dict.fromkeys((self._first_problem, self._problem)):
             parameters = problem.minimise(
                 models, parameters, self._basis, max_iterations=max_iterations, tolerance=TOLERANCE
             ).parameters
         return models, parameters
+
+
+def _pairs(
+    penalties: tuple[float, ...] | np.ndarray,
+    weight_penalties: tuple[float, ...] | np.ndarray,
+    n_splits: int,
+    n_targets: int,
+) -> np.ndarray:
+    """Return every pair of candidates, ``(n_splits, n_targets, n_candidates, 2)``, the largest weight penalty first."""
+    heads, weights = (
+        np.broadcast_to(grid, (n_splits, n_targets, np.shape(grid)[-1])) for grid in (penalties, weight_penalties)
+    )
+    weights = np.sort(weights, axis=2)[:, :, ::-1]  # of equal errors the first is chosen
+    n_heads, n_weights = heads.shape[2], weights.shape[2]
+    return np.stack([np.repeat(heads, n_weights, axis=2), np.tile(weights, (1, 1, n_heads))], axis=3)
 
 
 def initial_logits(seeds: np.ndarray, n_layers: int, *, learns: bool) -> np.ndarray:

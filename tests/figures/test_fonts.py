@@ -103,7 +103,7 @@ def test_twelve_encoders_look_different_in_the_legend(plot):
     layers = {f"encoder {k}": names for k in range(12)}
     controls = ("none",) if plot is layer_weights_figure else ("none", "random_init")
     rows = pd.concat([table(names, ["arousal"], controls=controls, encoder=e) for e in layers])
-    unknown = ("fold_min", "fold_max", "draw_min", "draw_max", "ci_low", "ci_high", "weight_std", "contribution_std")
+    unknown = ("fold_min", "fold_max", "draw_min", "draw_max", "ci_low", "ci_high", "weight_low", "weight_high")
     rows = rows.assign(**CONDITION, probe="ridge", interval="", weight=0.3, contribution=0.3, score=0.5)
     rows = rows.assign(**dict.fromkeys(unknown, np.nan))
     plotted = plot(rows, layers=layers, targets=["arousal"], metric="ccc")

@@ -20,7 +20,7 @@ def table(layers, targets, *, std=0.02):
             weight, contribution = rng.dirichlet(np.ones(len(names)), size=2)
             rows += [
                 {"encoder": encoder, "probe": "weighted_sum", "target": target, "layer": name, "weight": w,
-                 "weight_std": std, "contribution": c, "contribution_std": std, "score": s}
+                 "weight_low": w - std, "weight_high": w + 2 * std, "contribution": c, "score": s}
                 for name, w, c, s in zip(names, weight, contribution, rng.uniform(-0.1, 0.6, len(names)), strict=True)
             ]  # fmt: skip
     return pd.DataFrame(rows)
@@ -40,11 +40,10 @@ def test_points_lie_at_the_values_and_final_is_not_joined(quantity):
     np.testing.assert_allclose(ax.lines[1].get_ydata(), rows[quantity][3:])
     assert ax.lines[1].get_xdata()[0] > 1.5
     bars = [path.vertices[:, 1] for c in ax.collections for path in c.get_paths()]
-    if quantity == "score":
-        assert bars == []
+    if quantity == "weight":
+        np.testing.assert_allclose(bars, rows[["weight_low", "weight_high"]])
     else:
-        expected = [(v - 0.02, v + 0.02) for v in rows[quantity]]
-        np.testing.assert_allclose(bars, expected)
+        assert bars == []
 
 
 def test_only_weights_have_the_uniform_line_and_it_is_at_one_over_n():
@@ -75,6 +74,15 @@ def test_every_target_has_three_plots_whose_scales_are_shared():
     scores = {ax.get_ylim() for k, ax in enumerate(figure.axes) if k % 3 == 2}
     assert len(fractions) == len(scores) == 1
     assert [ax.get_ylabel() for ax in figure.axes[:3]] == ["weight", "contribution", "CCC"]
+
+
+def test_a_note_names_the_targets_for_which_one_layer_has_over_nine_tenths():
+    layers = {"e": layer_names(4)}
+    rows = table(layers, ["arousal", "valence"])
+    rows.loc[rows["target"] == "valence", "weight"] = [0.02, 0.02, 0.02, 0.94]
+    (legend,) = layer_weights_figure(rows, layers=layers, targets=["arousal", "valence"], metric="ccc").legends
+    texts = [text.get_text().replace("\n", " ") for text in legend.get_texts()]
+    assert "one layer has over 0.9 of the weight for valence: it was selected, others were not measured" in texts
 
 
 @pytest.mark.parametrize("width", PRINTED)
