@@ -20,7 +20,8 @@ LAYER = 0.04  # seconds of a layer of any size
 COLUMN = 6e-4  # seconds to score a column of predictions, and
 COLUMN_ROW = 1.5e-7  # for each of its rows
 PERMUTED_ALPHAS = 6  # penalties that a permutation tries
-MIX_STEPS = 40  # steps of the solver of a mix
+MIX_STEPS = 300  # steps of the solver of a mix, its penalties counted
+MIX_ROWS = 1024  # rows whose time a step takes at most: larger layers are fitted from moments
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def permutations_seconds(size: PartSize, n_features: int, *, separate: bool) -> 
 def mix_seconds(size: PartSize, n_features: int, n_layers: int, *, n_mixes: int, n_seeds: int) -> float:
     """Return the seconds of some mixes of the layers of one encoder."""
     models = size.n_targets * (size.n_sets + size.n_splits * n_seeds) * n_mixes
-    return MIX_STEPS * models * n_layers * size.n_utterances * n_features * 4 / (2 * PRODUCTS)
+    rows = min(size.n_utterances, MIX_ROWS)
+    return MIX_STEPS * models * n_layers * rows * n_features * 4 / (2 * PRODUCTS)
 
 
 def others_seconds(size: PartSize, n_features: int, *, n_corpora: int, n_probes: int, n_covariates: int) -> float:

@@ -282,7 +282,7 @@ def test_an_interrupted_sweep_resumes_at_the_layer_it_was_in(planted, tmp_path, 
         fitted.append(len(x))
         return layer_probes(x, *rest, **choices)
 
-    monkeypatch.setattr("layerprobe.probe.sweep.workers.layer_probes", counted)
+    monkeypatch.setattr("layerprobe.probe.sweep.tasks.layer_probes", counted)
     resumed = sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control], jobs=1)
     assert len(fitted) == 2 * N_LAYERS - 3
     pd.testing.assert_frame_equal(resumed.scores, whole.scores)

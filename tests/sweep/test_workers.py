@@ -89,6 +89,15 @@ def test_a_process_that_dies_is_one_sentence_and_ends_the_others(in_processes):
     assert wait_until(lambda: not [p for p in set(descendants(os.getpid())) - before if not is_tracker(p)])
 
 
+def ignores_ctrl_c(pid):
+    """Whether a process leaves Ctrl-C to the one that started it, as those of a sweep do from their beginning."""
+    try:
+        ignored = Path(f"/proc/{pid}/status").read_text().split("SigIgn:")[1].split()[0]
+    except OSError:
+        return False
+    return bool(int(ignored, 16) >> (signal.SIGINT - 1) & 1)
+
+
 def is_tracker(pid):
     """Whether a process is that of joblib which removes temporary files, and ends with the process that started it."""
     try:
@@ -107,7 +116,7 @@ def test_a_signal_to_a_sweep_with_two_jobs_ends_all_of_its_processes(number, tmp
     store(tmp_path / "a.zarr", x, layers=("0", "1", "2"))
     arguments = ["sweep", tmp_path / "a.zarr", manifest.path, "--weighted-sum-seeds", 0, "--permutations", 5_000]
     process = forks.start(*arguments, "--jobs", 2, "--out", tmp_path / "run", module="layerprobe", new_session=True)
-    assert wait_until(lambda: len([p for p in descendants(process.pid) if not is_tracker(p)]) == 2)
+    assert wait_until(lambda: sum(ignores_ctrl_c(p) for p in descendants(process.pid) if not is_tracker(p)) == 2)
     below = descendants(process.pid)
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as a terminal does
