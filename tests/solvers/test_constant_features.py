@@ -14,6 +14,7 @@ from layerprobe.probe.solvers.standardiser import Standardiser
 from layerprobe.probe.solvers.torch_backend import DeviceAlgebra
 from layerprobe.probe.splits import fold_splits
 from layerprobe.probe.weighted_sum import gradient_descent
+from layerprobe.probe.weighted_sum.large import LargeMixer
 from layerprobe.probe.weighted_sum.solver import Mixer
 
 N, ALPHAS = 96, (1e-2, 1.0, 1e2)
@@ -116,13 +117,12 @@ def test_a_layer_of_rounding_predicts_the_mean_in_every_mix(monkeypatch):
     x = np.float32(1000) + np.sign(y - 4).astype(np.float32) * np.float32(6e-5) * np.ones((1, 4), dtype=np.float32)
     assert np.ptp(x) > 0
     for standardise in (True, False):
-        mixer = Mixer(lambda _, rows: x[rows], 2, y, splits=SPLITS, standardise=standardise)
-        ((fit, *_),) = mixer.fit(np.full((3, 1), 0.1), max_iterations=5, seeds=(0,))
-        np.testing.assert_allclose(fit.prediction, y[SPLITS[0].train].mean(), atol=1e-5)
-        runs = gradient_descent.replay(
-            lambda _, rows: x[rows], 2, y, splits=SPLITS[:1], seeds=(0,), standardise=standardise
-        )
-        assert np.ptp(runs[0][0].prediction) < 1e-3
+        for solver in (Mixer, LargeMixer):
+            mixer = solver(lambda _, rows: x[rows], 2, y, splits=SPLITS, standardise=standardise)
+            ((fit, *_),) = mixer.fit(np.full((3, 1), 0.1), max_iterations=5, seeds=(0,))
+            np.testing.assert_allclose(fit.prediction, y[SPLITS[0].train].mean(), atol=1e-5)
+    runs = gradient_descent.replay(lambda _, rows: x[rows], 2, y, splits=SPLITS[:1], seeds=(0,))
+    assert np.ptp(runs[0][0].prediction) < 1e-3
 
 
 def test_a_constant_rating_up_to_rounding_has_no_standard_deviation():

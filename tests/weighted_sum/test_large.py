@@ -186,6 +186,27 @@ def test_no_held_out_rating_is_seen_and_held_out_embeddings_only_choose_coordina
     np.testing.assert_allclose(moved.prediction[0], before.prediction[0], rtol=0.02)
 
 
+def test_the_weights_of_the_lowest_layers_are_the_least_error_of_a_grid(layers):
+    """Two layers with overlapping information: the least lies inside, where a search that saturates does not stop."""
+    x, y, splits = layers
+    part = LargeMixer(reader(x), LAYERS, y, splits=splits).first(2)
+    (fits,) = part.fit(np.full((len(splits), 2), 0.1), max_iterations=60, seeds=(0,))
+    grid = np.linspace(0, 1, 101)
+    for split, fit in zip(splits, fits, strict=True):
+        rows = split.train
+        z, t = scaled_layers(x[:2], rows, standardise=True)[:, rows], y[rows, 0]
+        t = (t - t.mean()) / t.std()
+        penalty = 0.1 * (z.mean(axis=0) ** 2).sum() / len(rows) / DIM
+
+        def error(weight, z=z, t=t, penalty=penalty):
+            mix = weight * z[0] + (1 - weight) * z[1]
+            head = np.linalg.solve(mix.T @ mix / len(t) + penalty * np.eye(DIM), mix.T @ t / len(t))
+            return np.mean((mix @ head - t) ** 2) + penalty * head @ head
+
+        assert error(fit.layer_weights[0, 0]) <= min(map(error, grid)) * 1.002
+        np.testing.assert_allclose(fit.contributions.sum(axis=1), 1, rtol=1e-5)
+
+
 def test_only_large_layers_are_fitted_from_moments(layers, monkeypatch):
     x, y, splits = layers
     assert type(make_mixer(reader(x), LAYERS, y, splits=splits)) is Mixer
