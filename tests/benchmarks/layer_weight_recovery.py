@@ -25,7 +25,10 @@ from layer_weight_estimators import Estimate, Problem
 from scipy.stats import spearmanr
 
 N_TEST_SPEAKERS, PER_SPEAKER, N_FOLDS = 40, 25, 4
-SLOW = {"gradient_descent", "softmax_entropy", "softmax_bagged", "softmax_l2_bagged", "kernels_simplex", "kernels_l2"}
+SLOW = {
+    *("gradient_descent", "softmax_entropy", "softmax_bagged", "softmax_l2_bagged"),
+    *("kernels_simplex", "kernels_simplex_fractions", "kernels_l2"),
+}
 ESTIMATORS: dict[str, Callable[[Problem], Estimate]] = {
     f.__name__: f
     for f in (
