@@ -24,9 +24,9 @@ from layerprobe.probe.weighted_sum.scaling import Scaling, contributions
 
 DEFAULT_PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 # On the squared distance of the weights from equal ones, in units of a rating's variance. Without it, or at 0, the
-# penalty on the head alone draws the weights to a single layer: a mix of many layers has less variance, so it needs a
+# penalty on the head alone moves the weights to a single layer: a mix of many layers has less variance, so it needs a
 # larger head (`tests/benchmarks/layer_weight_recovery.py`).
-WEIGHT_PENALTIES = (0.0, 0.1)
+WEIGHT_PENALTIES = (0.0, 0.1, 1.0)
 LOGIT_STD = 0.1  # standard deviation of the initial layer logits over seeds: close to uniform weights
 TOLERANCE = 1e-3  # relative decrease of the error at which a fit counts as converged
 SUBSET_ROWS = 4096  # rows on which the solver starts if the layers are not in memory
@@ -146,7 +146,7 @@ class _Fitting(ABC):
             penalty: ``(n_splits, n_targets)``, as `choose` returns them
             max_iterations: of the solver
             seeds: of the initial layer logits
-            weight_penalty: ``(n_splits, n_targets)``, likewise; 0 if None
+            weight_penalty: ``(n_splits, n_targets)``; 0 if None
             learns: False keeps the weights uniform
         """
         targets = range(self._y.shape[1])

@@ -211,7 +211,18 @@ def changed(of, *, plan=None, **fields):
 
 def test_a_study_without_weaknesses_has_no_limitation(first):
     scores = first.scores[(first.scores["metric"] != "alpha") & ~first.scores["control"].str.startswith("permuted")]
-    assert limitations(changed(first, scores=scores)) == []
+    assert limitations(changed(first, scores=scores, weights=first.weights.assign(weight=0.2))) == []
+
+
+def test_a_layer_with_nearly_all_the_weight_is_a_limitation(first):
+    weights = first.weights.assign(weight=0.02)
+    of_arousal = (weights["target"] == "arousal") & (weights["layer"] == "1") & (weights["probe"] == "weighted_sum")
+    weights.loc[of_arousal, "weight"] = 0.94
+    found = [sentence for sentence in limitations(changed(first, weights=weights)) if "of the weight" in sentence]
+    assert found == [
+        "Layer 1 of test has 0.94 of the weight of the weighted sum for arousal: that mix selects a layer, and its "
+        "weights do not measure how relevant the others are."
+    ]
 
 
 def test_permutations_must_be_enough_for_all_tests(first):

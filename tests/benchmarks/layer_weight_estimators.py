@@ -183,8 +183,8 @@ def _bagged(p: Problem, fit: Callable[[Moments, Any], Estimate], candidate: Any)
     fits = []
     speakers, speaker = np.unique(p.speakers, return_inverse=True)
     for _ in range(10):
-        drawn = np.bincount(p.rng.integers(len(speakers), size=len(speakers)), minlength=len(speakers))
-        rows = np.repeat(np.arange(len(p.y)), drawn[speaker])
+        sampled = np.bincount(p.rng.integers(len(speakers), size=len(speakers)), minlength=len(speakers))
+        rows = np.repeat(np.arange(len(p.y)), sampled[speaker])
         fits.append(fit(p.moments(rows), candidate))
     return np.mean([w for w, _ in fits], axis=0), np.mean([b for _, b in fits], axis=0)
 
@@ -205,7 +205,7 @@ def softmax_entropy(p: Problem) -> Estimate:
 def softmax_l2(p: Problem) -> Estimate:
     """The softmax mix with an L2 penalty on the weights."""
     fit = _softmax_mix(p, penalised="l2")
-    chosen = _chosen(p, fit, [(a, t) for a in PENALTIES for t in (0.0, 0.1)])
+    chosen = _chosen(p, fit, [(a, t) for a in PENALTIES for t in (0.0, 0.1, 1.0)])
     p.shared["softmax_l2"] = chosen
     return fit(p.whole, chosen)
 

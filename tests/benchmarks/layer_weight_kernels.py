@@ -11,8 +11,8 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize, nnls
 
 
-def _shares(p: Problem, b: np.ndarray) -> np.ndarray:
-    """Return shares of the prediction's variance, negative ones as 0."""
+def _fractions(p: Problem, b: np.ndarray) -> np.ndarray:
+    """Return fractions of the prediction's variance, negative ones as 0."""
     along = np.maximum((b.ravel() * (p.whole.gram @ b.ravel())).reshape(b.shape).sum(axis=1), 0)
     return along / max(along.sum(), 1e-300)
 
@@ -46,10 +46,10 @@ def kernels_simplex(p: Problem) -> Estimate:
     return found
 
 
-def kernels_simplex_shares(p: Problem) -> Estimate:
-    """The same, with shares of the prediction's variance as weights."""
+def kernels_simplex_fractions(p: Problem) -> Estimate:
+    """The same, with fractions of the prediction's variance as weights."""
     b = p.shared["kernels"][1]
-    return _shares(p, b), b
+    return _fractions(p, b), b
 
 
 def kernels_l2(p: Problem) -> Estimate:
@@ -59,11 +59,11 @@ def kernels_l2(p: Problem) -> Estimate:
 
 
 def concatenated(p: Problem) -> Estimate:
-    """Ridge on all layers side by side; weights are shares of the prediction's variance."""
+    """Ridge on all layers side by side; weights are fractions of the prediction's variance."""
     fit = _kernels(p, np.inf)
     p.shared["concatenated"] = penalty = _chosen(p, fit, [*PENALTIES, 1000.0])
     b = fit(p.whole, penalty)[1]
-    return _shares(p, b), b
+    return _fractions(p, b), b
 
 
 def without_layer(p: Problem) -> Estimate:

@@ -2,7 +2,7 @@
 
 Layers are a simulated residual stream, or those of a real encoder (`--real FILE`, an array of layers, utterances and
 features with speakers). A rating is the sum of signals of equal variance in the carrying layers and of noise; the true
-weight of a layer is its share of the signal's variance.
+weight of a layer is its fraction of the signal's variance.
 
     python tests/benchmarks/layer_weight_recovery.py            # about a minute
     python tests/benchmarks/layer_weight_recovery.py --full     # everything, hours
@@ -25,14 +25,18 @@ from layer_weight_estimators import Estimate, Problem
 from scipy.stats import spearmanr
 
 N_TEST_SPEAKERS, PER_SPEAKER, N_FOLDS = 40, 25, 4
-SLOW = {"gradient_descent", "softmax_entropy", "softmax_bagged", "softmax_l2_bagged", "kernels_simplex", "kernels_l2"}
+SLOW = {
+    *("gradient_descent", "softmax_entropy", "softmax_bagged", "softmax_l2_bagged"),
+    *("kernels_simplex", "kernels_simplex_fractions", "kernels_l2"),
+}
 ESTIMATORS: dict[str, Callable[[Problem], Estimate]] = {
     f.__name__: f
     for f in (
         heads.package_softmax, heads.package_weighted_sum, heads.gradient_descent, heads.softmax_mix,
         heads.softmax_entropy, heads.softmax_l2, heads.softmax_bagged, heads.softmax_l2_bagged, heads.softmax_evidence,
-        kernels.kernels_simplex, kernels.kernels_simplex_shares, kernels.kernels_l2,
-        kernels.concatenated, kernels.without_layer, kernels.variance_components, kernels.components_of_projections, kernels.alignment,
+        kernels.kernels_simplex, kernels.kernels_simplex_fractions, kernels.kernels_l2,
+        kernels.concatenated, kernels.without_layer, kernels.variance_components,
+        kernels.components_of_projections, kernels.alignment,
         stacks.stacking, stacks.stacking_free, stacks.stacking_l2, stacks.stacking_entropy, stacks.stacking_bagged,
         stacks.stacking_l2_bagged, stacks.stacking_free_bagged, stacks.stacking_l2_oob, stacks.stacking_l2_oob_each,
         stacks.softmax_of_errors, stacks.best_layer, stacks.leave_one_out, stacks.shapley, stacks.uniform,
@@ -52,8 +56,8 @@ def carrying(where: str, n_layers: int) -> np.ndarray:
     return np.arange(n_layers)
 
 
-def stream(n_layers: int, dim: int, neighbours: float, speakers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a simulated residual stream, ``(n_layers, n, dim)``: neighbours correlate, spectra fall."""
+def stream(n_layers: int, dim: int, adjacent: float, speakers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a simulated residual stream, ``(n_layers, n, dim)``: adjacent layers correlate, spectra fall."""
     rotation = np.linalg.qr(rng.normal(size=(dim, dim)))[0] * np.arange(1, dim + 1) ** -0.5
     names, speaker = np.unique(speakers, return_inverse=True)
 
@@ -63,7 +67,7 @@ def stream(n_layers: int, dim: int, neighbours: float, speakers: np.ndarray, rng
 
     layers = [draw()]
     for _ in range(n_layers - 1):
-        layers.append(neighbours * layers[-1] + np.sqrt(1 - neighbours**2) * draw())
+        layers.append(adjacent * layers[-1] + np.sqrt(1 - adjacent**2) * draw())
     return np.stack(layers)
 
 
@@ -113,7 +117,7 @@ def measure(p: Problem, y_test: np.ndarray, truth: np.ndarray, names: list[str])
 
 
 def smear(n: int, width: int = 1) -> np.ndarray:
-    """Return the matrix that spreads a weight over a layer and its neighbours."""
+    """Return the matrix that spreads a weight over a layer and its adjacent."""
     near = (np.abs(np.subtract.outer(np.arange(n), np.arange(n))) <= width).astype(float)
     return np.asarray(near / near.sum(axis=1, keepdims=True))
 
@@ -130,9 +134,9 @@ def study(arguments: argparse.Namespace) -> pd.DataFrame:
         else [n for n in ESTIMATORS if arguments.full or n not in SLOW]
     )
     grid = itertools.product(
-        arguments.layers, arguments.neighbours, arguments.n, arguments.r, ("one", "two", "band", "all"), (False, True)
+        arguments.layers, arguments.adjacent, arguments.n, arguments.r, ("one", "two", "band", "all"), (False, True)
     )
-    for k, (n_layers, neighbours, n, r, where, own) in enumerate(grid):
+    for k, (n_layers, adjacent, n, r, where, own) in enumerate(grid):
         for seed in range(arguments.seeds):
             rng = np.random.default_rng([seed, k, arguments.offset])
             if real is None:
@@ -140,7 +144,7 @@ def study(arguments: argparse.Namespace) -> pd.DataFrame:
                 speakers = np.concatenate([
                     np.arange(n) % n_speakers, n_speakers + np.repeat(np.arange(N_TEST_SPEAKERS), PER_SPEAKER)
                 ])  # fmt: skip
-                layers, n_train = stream(n_layers, arguments.dim, neighbours, speakers, rng), n
+                layers, n_train = stream(n_layers, arguments.dim, adjacent, speakers, rng), n
             else:
                 layers, speakers = real
                 order = rng.permutation(np.unique(speakers))
@@ -149,7 +153,7 @@ def study(arguments: argparse.Namespace) -> pd.DataFrame:
                 layers, n_train = layers[:, rows_in_order], int((~held_out).sum())
                 speakers = np.unique(speakers[rows_in_order], return_inverse=True)[1]
             problem, y_test, truth = simulate(layers, speakers, n_train, where, own, r, rng)
-            keys = {"n_layers": n_layers, "neighbours": neighbours, "n": n, "r": r, "where": where, "own": own}
+            keys = {"n_layers": n_layers, "adjacent": adjacent, "n": n, "r": r, "where": where, "own": own}
             rows += [{**keys, "seed": seed, **row} for row in measure(problem, y_test, truth, names)]
     return pd.DataFrame(rows)
 
@@ -157,7 +161,7 @@ def study(arguments: argparse.Namespace) -> pd.DataFrame:
 def report(table: pd.DataFrame) -> None:
     """Print means by place of the signal, and mean ranks over scenarios."""
     pd.set_option("display.width", 250, "display.max_rows", 500, "display.max_columns", 60)
-    scenario = ["n_layers", "neighbours", "n", "r", "where", "own"]
+    scenario = ["n_layers", "adjacent", "n", "r", "where", "own"]
     means = table.groupby([*scenario, "estimator"], sort=False).mean(numeric_only=True).reset_index()
     means["bias"] = means["depth"].abs()
     for criterion in ("distance", "spearman", "near", "bias", "top", "ccc"):
@@ -190,7 +194,7 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="a .npz file with layers (n_layers, n, dim) and speakers (n,)")
     parser.add_argument("--only", default="", help="names of estimators, with commas")
     parser.add_argument("--layers", type=int, nargs="+", default=[13])
-    parser.add_argument("--neighbours", type=float, nargs="+", default=[0.95], help="correlation of adjacent layers")
+    parser.add_argument("--adjacent", type=float, nargs="+", default=[0.95], help="correlation of adjacent layers")
     parser.add_argument("--n", type=int, nargs="+", default=[1000])
     parser.add_argument("--r", type=float, nargs="+", default=[0.6], help="best possible correlation with the rating")
     parser.add_argument("--dim", type=int, default=32)
@@ -200,7 +204,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.full and arguments.n == [1000] and arguments.r == [0.6]:
         arguments.n, arguments.r, arguments.layers = [300, 1000, 3000], [0.3, 0.6, 0.9], [13, 25]
-        arguments.neighbours = [0.9, 0.95, 0.98]
+        arguments.adjacent = [0.9, 0.95, 0.98]
     table = study(arguments)
     if arguments.out:
         table.to_csv(arguments.out, index=False)

@@ -13,7 +13,7 @@ STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 
 
 def resamples(p: Problem, n: int) -> Iterator[np.ndarray]:
-    """Yield how often each speaker is drawn, ``(n_speakers,)``."""
+    """Yield how often each speaker is sampled, ``(n_speakers,)``."""
     n_speakers = len(np.unique(p.speakers))
     for _ in range(n):
         yield np.bincount(p.rng.integers(n_speakers, size=n_speakers), minlength=n_speakers)
@@ -146,16 +146,16 @@ def leave_one_out(p: Problem) -> Estimate:
 
 
 def shapley(p: Problem) -> Estimate:
-    """Shares of R2 averaged over orders of layers (Lindeman, Merenda and Gold, 1980), from stacking's moments."""
+    """Fractions of R2 averaged over orders of layers (Lindeman, Merenda and Gold, 1980), from stacking's moments."""
     q = p.ridges[0] - p.ridges[0].mean(axis=0)
     c, cross, n = q.T @ q, q.T @ p.y, p.shape[0]
     orders = np.argsort(p.rng.random((N_ORDERS, n)), axis=1)
     c = c + 1e-6 * np.trace(c) / n * np.eye(n)
     roots = np.linalg.cholesky(c[orders[:, :, None], orders[:, None, :]])
     gains = np.linalg.solve(roots, cross[orders][:, :, None])[:, :, 0] ** 2
-    share = np.zeros(n)
-    np.add.at(share, orders, gains)
-    return _stack(p, share / share.sum())
+    fraction = np.zeros(n)
+    np.add.at(fraction, orders, gains)
+    return _stack(p, fraction / fraction.sum())
 
 
 def uniform(p: Problem) -> Estimate:

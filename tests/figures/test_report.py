@@ -80,7 +80,7 @@ def test_a_uniform_mix_has_one_row_for_all_its_layers(page):
     rows = [re.findall(r"<td>(.*?)</td>", row) for row in tables[0].split("</tr>")]
     mixes = [row for row in rows if row[1:2] == ["uniform mix"]]
     assert [row[2] for row in mixes] == ["arousal", "valence", "dominance"]
-    assert all(row[4:] == ["2.32", "0.00", "all", "0.20", "–", "–"] for row in mixes)  # five layers
+    assert all(row[4:] == ["2.32", "0.00", "all", "0.20", "–", "–", "–"] for row in mixes)  # five layers
     assert sum(row[1:3] == ["weighted sum", "valence"] for row in rows) == 3
 
 

@@ -16,7 +16,7 @@ N, LAYERS, DIM = 240, 6, 8
 
 
 def simulated(seed, carrying, *, n=N, n_layers=LAYERS, dim=DIM, r=0.6):
-    """Layers whose neighbours correlate by .95, and a rating of equal shares of some of them: rows, layers, features.
+    """Adjacent layers that correlate by .95, and a rating of equal fractions of some of them: rows, layers, features.
 
     The best possible correlation with the rating is ``r``; there are 24 speakers.
     """
@@ -44,7 +44,7 @@ def fitted(x, y, *, weight_penalties=WEIGHT_PENALTIES, penalties=(0.1, 1.0), see
 
 
 def distance(weights, carrying):
-    """Total variation between weights and equal shares of the carrying layers."""
+    """Total variation between weights and equal fractions of the carrying layers."""
     truth = np.isin(np.arange(len(weights)), carrying) / len(carrying)
     return np.abs(weights - truth).sum() / 2
 
@@ -104,7 +104,7 @@ def test_nothing_of_held_out_speakers_changes_penalties_or_weights():
     np.testing.assert_allclose(chosen_again.half_widths(), chosen.half_widths(), atol=1e-3)
 
 
-def test_equal_layers_share_their_weight():
+def test_equal_layers_have_equal_weights():
     x, y = simulated(0, (2,))
     same = np.repeat(x[:, 2:3], 4, axis=1)
     _, fit = fitted(same, y)
