@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from layerprobe.probe.solvers.tridiagonal import Tridiagonal, check_penalty
+from layerprobe.probe.solvers.tridiagonal import Tridiagonal, check_penalty, solve_penalised
 
 # Rows for each feature from which eigenvectors pay: a pass over all rows for each penalty is then longer than the
 # difference between eigenvectors and a tridiagonal form.
@@ -158,17 +158,10 @@ class Smoother:
         """
         n = len(self.z)
         if self.is_dual:  # (I - H) / penalty; ones are an eigenvector of all
-            return _solve(columns.T @ columns - 1 / (n * (self.mean_eigenvalue + penalty)), residuals, penalty)
+            return solve_penalised(columns.T @ columns - 1 / (n * (self.mean_eigenvalue + penalty)), residuals, penalty)
         if len(columns) >= columns.shape[1]:
-            return _solve(np.eye(columns.shape[1]) - 1 / n - columns.T @ columns, residuals, penalty)
+            return solve_penalised(np.eye(columns.shape[1]) - 1 / n - columns.T @ columns, residuals, penalty)
         u = np.concatenate([columns, np.full((1, columns.shape[1]), n**-0.5)])  # H = u'u
         u_short = u.astype(residuals.dtype, copy=False)  # (I - u'u)^-1 = I + u' (I - uu')^-1 u
-        return np.asarray(residuals + u_short.T @ _solve(np.eye(len(u)) - u @ u.T, u_short @ residuals, penalty))
-
-
-def _solve(matrix: np.ndarray, right: np.ndarray, penalty: float) -> np.ndarray:
-    """Solve a positive definite system ``(n, n)`` float64 for right-hand sides ``(n, n_right)`` of any precision."""
-    root, info = lapack.dpotrf(matrix.T, clean=0, overwrite_a=1)
-    check_penalty(info, penalty)
-    solve = lapack.dpotrs if right.dtype == np.float64 else lapack.spotrs
-    return np.asarray(solve(root, right)[0])
+        inner = solve_penalised(np.eye(len(u)) - u @ u.T, u_short @ residuals, penalty)
+        return np.asarray(residuals + u_short.T @ inner)

@@ -120,10 +120,25 @@ def solve_positive(matrix: np.ndarray, right: np.ndarray, penalty: float) -> np.
         InputError: if the penalty is too small for the rounding of the matrix
     """
     np.einsum("ii->i", matrix)[:] += penalty
+    return solve_penalised(matrix, right, penalty)
+
+
+def solve_penalised(matrix: np.ndarray, right: np.ndarray, penalty: float) -> np.ndarray:
+    """Solve ``matrix w = right``, where the matrix holds a penalty already, ``(n, n_right)``.
+
+    Args:
+        matrix: as of `solve_positive`
+        right: ``(n, n_right)``, float64, or float32 for substitutions in float32
+        penalty: which the error names
+
+    Raises:
+        InputError: if the penalty is too small for the rounding of the matrix
+    """
     factor, info = lapack.dpotrf(matrix, lower=1, clean=0, overwrite_a=1)
     check_penalty(info, penalty)
-    solution, info = lapack.dpotrs(factor, right, lower=1)
-    _check_info(info, "dpotrs")
+    substitute, routine = (lapack.dpotrs, "dpotrs") if right.dtype == np.float64 else (lapack.spotrs, "spotrs")
+    solution, info = substitute(factor, right, lower=1)
+    _check_info(info, routine)
     return np.asarray(solution)
 
 
