@@ -215,3 +215,22 @@ def centred_tiles(
         if extra is not None:
             tile[:, n_features:] = extra[at]
         yield at, tile
+
+
+def predict_rows(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Return predictions of rows less ``shift``, ``(n_rows, n_targets)`` float64.
+
+    Args:
+        x: ``(n, n_features)``
+        rows: their numbers, ``(n_rows,)``
+        shift: ``(n_features,)``
+        w: coefficients, ``(n_features, n_targets)`` float64
+    """
+    n_targets = w.shape[1]
+    out, rounded = np.empty((len(rows), n_targets)), w.astype(precision_of_products(x))
+    rest = (w - rounded).astype(rounded.dtype)  # in float32 it makes the coefficients as good as float64
+    both = np.hstack([rounded, rest])
+    for at, tile in centred_tiles(x, rows, shift):
+        product = tile @ both
+        np.add(product[:, :n_targets], product[:, n_targets:], out=out[at], dtype=np.float64)
+    return out

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.solvers.gram import BLOCK
+from layerprobe.probe.solvers.gram import predict_rows
 from layerprobe.probe.solvers.ridge_fit import RidgeFit, least
 from layerprobe.probe.solvers.smoothers import Smoother
 from layerprobe.probe.solvers.standardiser import Standardiser
@@ -186,7 +186,7 @@ def fit_split(
         new = np.flatnonzero(chosen != before)
         w = smoother.coefficients(penalties[chosen[new] - first], turned[:, new])
         w *= (standardiser.scale * scale)[:, None]
-        prediction[:, new] = _predict(x, split.test, standardiser.mean, w) + y_mean[new]
+        prediction[:, new] = predict_rows(x, split.test, standardiser.mean, w) + y_mean[new]
     at = (chosen, np.arange(n_targets))
     inner_prediction = None if kept is None else (kept + y_mean)[np.argsort(order)]
     return RidgeFit(
@@ -199,9 +199,3 @@ def fit_split(
         inner_errors=tried.error,
         inner_prediction=inner_prediction,
     )
-
-
-def _predict(x: np.ndarray, rows: np.ndarray, mean: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return predictions of rows less ``mean`` in float64, block by block, ``(n_rows, n_targets)``."""
-    parts = [(x[rows[k : k + BLOCK]].astype(np.float64) - mean) @ w for k in range(0, len(rows), BLOCK)]
-    return np.concatenate(parts) if parts else np.empty((0, w.shape[1]))

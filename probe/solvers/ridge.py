@@ -17,9 +17,8 @@ from layerprobe.probe.solvers.backends import FEW, HOST, Algebra, Factor, Path
 from layerprobe.probe.solvers.gram import (
     Moments,
     assign_cells,
-    centred_tiles,
     feature_shift,
-    precision_of_products,
+    predict_rows,
     sum_cells,
     sum_cells_into,
 )
@@ -181,10 +180,10 @@ class NestedRidge:
                 for number, path in zip(np.unique(split.inner_folds), inner, strict=True):
                     rows = split.inner_folds == number
                     w_inner, b_inner = path.chosen(chosen)
-                    held_out[rows] = _predict(self.x, split.train[rows], self.shift, w_inner) + b_inner + y_shift
+                    held_out[rows] = predict_rows(self.x, split.train[rows], self.shift, w_inner) + b_inner + y_shift
             fits.append(
                 RidgeFit(
-                    prediction=_predict(self.x, split.test, self.shift, w) + b + y_shift,
+                    prediction=predict_rows(self.x, split.test, self.shift, w) + b + y_shift,
                     inner_mean=mean + y_shift,
                     inner_std=np.sqrt(variance),
                     inner_error=np.maximum(errors[chosen, targets], 0.0),
@@ -220,16 +219,6 @@ class NestedRidge:
         if self._on_factor is not None and training not in paths:
             self._on_factor(training, self.algebra.factor(self._training_sums(training), self.scales))
         return self.algebra.solve(self._training_sums(training), self.scales, self.alphas, chosen)
-
-
-def _predict(x: np.ndarray, rows: np.ndarray, shift: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return predictions from coefficients ``(n_features, n_targets)``, ``(n_rows, n_targets)`` float64."""
-    out, rounded = np.empty((len(rows), w.shape[1])), w.astype(precision_of_products(x))
-    rest = (w - rounded).astype(rounded.dtype)  # in float32 it makes the coefficients as good as float64
-    both = np.hstack([rounded, rest])
-    for at, tile in centred_tiles(x, rows, shift):
-        out[at] = (tile @ both).reshape(-1, 2, w.shape[1]).sum(axis=1, dtype=np.float64)
-    return out
 
 
 def fit_dual(

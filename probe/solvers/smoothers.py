@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.solvers.tridiagonal import Tridiagonal, check_penalty, solve_penalised
 
 # Rows for each feature from which eigenvectors pay: a pass over all rows for each penalty is then longer than the
 # difference between eigenvectors and a tridiagonal form.
@@ -50,7 +50,8 @@ class Smoother:
             diagonal, q = np.linalg.eigh(gram)
             diagonal, off = np.maximum(diagonal, 0.0), None
         else:
-            diagonal, off, q = _tridiagonal(gram)
+            form = Tridiagonal.from_matrix(gram, overwrite=True)
+            diagonal, off, q = form.diagonal, form.off, form.orthogonal(overwrite=True)
         rows = q.T if is_dual else (z @ q).T
         if off is not None:
             rows = np.ascontiguousarray(rows)  # elimination adds one row to the next
@@ -126,7 +127,7 @@ class Smoother:
         if self.off is None:
             return self.diagonal + penalty, None
         pivot, factor, info = lapack.dpttrf(self.diagonal + penalty, self.off)
-        _check(info, penalty)
+        check_penalty(info, penalty)
         return pivot, factor
 
     def _eliminated(self, penalty: float) -> Callable[[slice], np.ndarray]:
@@ -157,38 +158,10 @@ class Smoother:
         """
         n = len(self.z)
         if self.is_dual:  # (I - H) / penalty; ones are an eigenvector of all
-            return _solve(columns.T @ columns - 1 / (n * (self.mean_eigenvalue + penalty)), residuals, penalty)
+            return solve_penalised(columns.T @ columns - 1 / (n * (self.mean_eigenvalue + penalty)), residuals, penalty)
         if len(columns) >= columns.shape[1]:
-            return _solve(np.eye(columns.shape[1]) - 1 / n - columns.T @ columns, residuals, penalty)
+            return solve_penalised(np.eye(columns.shape[1]) - 1 / n - columns.T @ columns, residuals, penalty)
         u = np.concatenate([columns, np.full((1, columns.shape[1]), n**-0.5)])  # H = u'u
         u_short = u.astype(residuals.dtype, copy=False)  # (I - u'u)^-1 = I + u' (I - uu')^-1 u
-        return np.asarray(residuals + u_short.T @ _solve(np.eye(len(u)) - u @ u.T, u_short @ residuals, penalty))
-
-
-def _tridiagonal(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the diagonal ``(k,)`` and off-diagonal of T, and Q ``(k, k)``, of a symmetric matrix Q T Q'.
-
-    Args:
-        matrix: in the memory layout of Fortran, at least 2 x 2; its lower triangle is read, and it is overwritten
-    """
-    n = len(matrix)
-    work = int(lapack.dsytrd_lwork(n, lower=1)[0])
-    reflectors, diagonal, off, tau, info = lapack.dsytrd(matrix, lower=1, lwork=work, overwrite_a=1)
-    if not info:  # the reflectors are stored as those of a Hessenberg form are
-        q, info = lapack.dorghr(reflectors, tau, lwork=int(lapack.dorghr_lwork(n)[0]), overwrite_a=1)
-    if info:
-        raise np.linalg.LinAlgError(f"LAPACK failed to make a matrix tridiagonal: info is {info}")
-    return diagonal, off, q
-
-
-def _solve(matrix: np.ndarray, right: np.ndarray, penalty: float) -> np.ndarray:
-    """Solve a positive definite system ``(n, n)`` float64 for right-hand sides ``(n, n_right)`` of any precision."""
-    root, info = lapack.dpotrf(matrix.T, clean=0, overwrite_a=1)
-    _check(info, penalty)
-    solve = lapack.dpotrs if right.dtype == np.float64 else lapack.spotrs
-    return np.asarray(solve(root, right)[0])
-
-
-def _check(info: int, penalty: float) -> None:
-    if info:
-        raise InputError(f"penalty {penalty:.2g} is lost in the rounding of the data. Ask for greater alphas.")
+        inner = solve_penalised(np.eye(len(u)) - u @ u.T, u_short @ residuals, penalty)
+        return np.asarray(residuals + u_short.T @ inner)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from layerprobe.probe.solvers.backends import HeldOut, Path
-from layerprobe.probe.solvers.gram import BLOCK, EXACT_FLOPS, Moments
+from layerprobe.probe.solvers.gram import BLOCK, Moments, precision_of_products
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ class DeviceAlgebra:
 
     def sums(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray, *, shift: np.ndarray) -> DeviceMoments:
         """Return the sums in one pass over the rows, block by block."""
-        exact = x.dtype != np.float32 or x.size * x.shape[1] < EXACT_FLOPS
-        kind = torch.float64 if exact else torch.float32
+        kind = torch.float64 if precision_of_products(x) == np.float64 else torch.float32
         n_features = x.shape[1]
         off = torch.from_numpy(shift).to(self._device)
         xx = torch.zeros(n_features, n_features, dtype=torch.float64, device=self._device)

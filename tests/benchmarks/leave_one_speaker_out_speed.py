@@ -18,9 +18,9 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from benchmarks.sweep_speed import processor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
@@ -151,8 +151,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--all", action="store_true", help="also CREMA-D's size; minutes a round")
     options = parser.parse_args()
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    print(f"one thread on {models[0].split(':')[1].strip() if models else 'an unknown processor'}")
+    print(f"{processor()}; one thread each")
     with threadpool_limits(limits=1):
         for corpus in (SMALL, RAVDESS, *([CREMA_D] if options.all else [])):
             compare(corpus, options.repeats, peer=corpus is not CREMA_D)

@@ -47,6 +47,8 @@ def test_the_form_is_the_matrix_turned(rng, n):
     q, t = form.orthogonal(), np.diag(form.diagonal) + np.diag(form.off, 1) + np.diag(form.off, -1)
     np.testing.assert_allclose(q @ t @ q.T, matrix, atol=1e-10 * np.trace(matrix))
     np.testing.assert_allclose(q @ q.T, np.eye(n), atol=1e-12)
+    np.testing.assert_array_equal(form.orthogonal(), q)  # the reflectors are still there
+    np.testing.assert_array_equal(form.orthogonal(overwrite=True), q)
 
 
 @pytest.mark.parametrize("n", [1, 2, 40])
