@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -203,7 +204,7 @@ class _Tasks:
                     writer.write(ratings, pending)
                     self.progress.log(
                         f"{writer.out} has the scores of all layers on the ratings; pending: {', '.join(pending)}. "
-                        f"First figure: layerprobe heatmap {writer.out}"
+                        f"First figure: {shlex.join(['layerprobe', 'heatmap', str(writer.out)])}"
                     )
                 self._do([with_choices(task, self.inputs, ratings) for task in later], run_tasks, done)
         finally:

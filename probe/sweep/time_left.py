@@ -40,7 +40,7 @@ class TimeLeft:
             self._total -= task.seconds
 
     def seconds(self) -> float | None:
-        """Return the seconds left; None as long as too little was measured, or if all that runs has overrun its time."""
+        """Return the seconds left; None if too little was measured, or all that is left has overrun its time."""
         expected, measured = sum(self._expected.values()), sum(self._measured.values())
         enough = self._n_measured >= max(TRUSTED_TASKS, self._jobs) and expected >= TRUSTED_FRACTION * self._total
         if not enough or not expected:

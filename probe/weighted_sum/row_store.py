@@ -17,7 +17,8 @@ CONVERTED_ROWS = 2048  # at a time
 class RowStore:
     """Rows of all layers, ``(n_rows, n_layers, n_features)``, in 32, 16 or 8 bits, the fewer the larger they are.
 
-    The number of bits depends on their size alone, so results are the same on every machine. In 8 bits each layer and feature has steps of its largest absolute value over 127.
+    The number of bits depends on their size alone, so results are the same on every machine. In 8 bits each layer and
+    feature has steps of its largest absolute value over 127.
     """
 
     def __init__(
