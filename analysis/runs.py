@@ -12,6 +12,7 @@ import pandas as pd
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.foreign_files import damage_of, foreign_content
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES
+from layerprobe.probe.results.pending import pending_fingerprint
 from layerprobe.probe.results.run_folder import Predictions, Run, read_predictions
 
 SIMILARITY = "similarity.csv"
@@ -99,7 +100,8 @@ def _read_similarity(path: Path, fingerprint: str) -> pd.DataFrame:
             f"{path} has format version {found}, and this version of layerprobe reads {SIMILARITY_VERSION}. Make it "
             "anew with layerprobe similarity."
         )
-    if set(table["fingerprint"]) - {fingerprint}:
+    # Those of the run while it was pending are of the same caches and ratings.
+    if set(table["fingerprint"]) - {fingerprint, pending_fingerprint(fingerprint)}:
         raise InputError(f"{path} belongs to another run. Delete it, or run layerprobe similarity again.")
     if missing := [measure for measure in MEASURES if measure not in set(table["measure"])]:
         raise ValueError(f"it was cut: it has no {missing[0]}")

@@ -22,6 +22,15 @@ class NothingToPlotError(InputError):
     """A run lacks the results that a figure shows."""
 
 
+def _check_not_pending(study: Study, name: str) -> None:
+    """Raise an error if a run has yet to get the results of a control or probe."""
+    if lacking := [str(run.path) for run in study.runs if name in run.pending]:
+        raise NothingToPlotError(
+            f"{lacking[0]} has no {name} yet: its sweep is unfinished. Plot this figure once layerprobe sweep has "
+            "ended; after an interruption the same command resumes it."
+        )
+
+
 def heatmap_table(study: Study) -> pd.DataFrame:
     """Return the scores of the ridge by encoder, control, target and layer.
 
@@ -67,6 +76,7 @@ def gain_table(study: Study) -> pd.DataFrame:
     """
     rows = study.gain_over_random
     if rows.empty:
+        _check_not_pending(study, "random_init")
         raise NothingToPlotError(
             "No cache with random weights was swept. Sweep with --random-weights or --controls all."
         )
@@ -87,6 +97,7 @@ def layer_weights_table(study: Study) -> pd.DataFrame:
     rows = study.weights_table
     rows = rows[rows["target"].isin(study.targets)]
     if rows.empty:
+        _check_not_pending(study, "weighted_sum")
         raise NothingToPlotError("No weighted sum was learnt. Sweep with --weighted-sum-seeds 3.")
     weights = ["weight", "weight_low", "weight_high", "weight_std", "weight_fold_std"]
     weights += ["contribution", "contribution_std"]

@@ -136,7 +136,7 @@ class BarProgress(NullProgress):
 
 
 class _LeftColumn(ProgressColumn):
-    """The time left: as it was estimated, less the time since, or by the mean rate."""
+    """The time left: as it was estimated, less the time since, or by the mean rate; not known once that has run out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,8 +146,9 @@ class _LeftColumn(ProgressColumn):
         left, at = task.fields["left"], task.fields["at"]
         if left is _MEAN_RATE:
             return self._by_rate.render(task)
-        since = time.monotonic() - at
-        return Text(left_text(None if left.seconds is None else max(0.0, left.seconds - since)))
+        remaining = None if left.seconds is None else left.seconds - (time.monotonic() - at)
+        overrun = remaining is None or (remaining < 0 and not task.finished)
+        return Text(left_text(None if overrun else remaining))
 
 
 def left_text(seconds: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ PASSIVE_WAITING = {
     "OPENBLAS_THREAD_TIMEOUT": "4",  # of numpy's and scipy's OpenBLAS: 2 ** 4 cycles before they do
 }
 THREADS_OF_BLAS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")  # of which OpenBLAS takes the first
-NEW_OBJECTS = 10_000  # between two runs of the garbage collector; with the default, 700, imports take a quarter longer
 
 
 def wait_passively() -> None:
@@ -32,11 +30,6 @@ def wait_passively() -> None:
         os.environ.setdefault(name, value)
     if not any(name in os.environ for name in THREADS_OF_BLAS):
         os.environ[THREADS_OF_BLAS[0]] = "1"
-
-
-def collect_garbage_seldom() -> None:
-    """Let the garbage collector of this process run less often, which saves about a second of imports."""
-    gc.set_threshold(NEW_OBJECTS)
 
 
 def cores() -> int:

@@ -74,7 +74,7 @@ def _layers(study: Study) -> Iterator[Finding]:
             yield _finding("cv_selected_layer", _untested(row), study.metric, method=f"{SELECTED}; {BCA}", source=EFRON)
         for row in rows[(rows["probe"] == "weighted_sum") & (rows["control"] == "none")].to_dict("records"):
             method = (
-                "softmax-weighted sum of standardised layers, uneven weights penalised, moment-matched"
+                "softmax-weighted sum of standardised layers, penalty on uneven weights, linear head, moment-matched"
             )
             source = "Yang et al. (2021), SUPERB"
             of_probe = {"probe": "weighted_sum"}

@@ -29,7 +29,7 @@ from layerprobe.probe.interrupts import (
     received_signal,
     silence_closed_outputs,
 )
-from layerprobe.probe.system import collect_garbage_seldom, wait_passively
+from layerprobe.probe.system import wait_passively
 from layerprobe.probe.toml import check_encodable
 from layerprobe.probe.version import layerprobe_version
 
@@ -92,7 +92,6 @@ def main() -> None:
     or 141 where the reader of its output has ended.
     """
     wait_passively()
-    collect_garbage_seldom()
     heed_signals()
     arguments = sys.argv[1:]
     try:

@@ -109,17 +109,20 @@ def compare(
     from layerprobe.analysis.statistics.bootstrap import METRICS
     from layerprobe.figures.layout.width import parse_width
     from layerprobe.probe.exceptions import InputError
+    from layerprobe.probe.results.run_folder import read_run
 
     if metric not in METRICS:
         raise InputError(f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}.")
     inches = None if width is None else parse_width(width)
     table = compare_runs(runs, metric=metric)
     output.print(scores_text(table))
+    for run in runs:
+        if pending := read_run(run).pending:
+            output.progress.log(f"{run} has no {', '.join(pending)} yet: its sweep is unfinished.")
     if out is not None:
         from layerprobe.figures.layout.style import save
         from layerprobe.figures.plots.efficiency import efficiency_figure
         from layerprobe.probe.fingerprints import combined_fingerprint
-        from layerprobe.probe.results.run_folder import read_run
 
         fingerprint = combined_fingerprint(*(read_run(run).fingerprint for run in runs))
         figure = efficiency_figure(table, metric=metric, width=inches)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from layerprobe.probe.metrics import DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES
+from layerprobe.probe.results.pending import pending_work
 
 LAYER_PROBES = ("ridge", "trained")
 METRICS = (DEFAULT_METRIC, DEFAULT_CLASS_METRIC)
@@ -17,7 +18,10 @@ ROWS_SHOWN = 40
 
 
 def run_text(path: Path, plan: dict[str, Any], encoders: Sequence[str], targets: Sequence[str]) -> str:
-    """Return one line with a run's path, corpus, encoders, targets, and numbers of utterances, speakers and folds."""
+    """Return a line with a run's path, corpus, encoders, targets, numbers of utterances, speakers and folds.
+
+    What is pending is named, too.
+    """
     corpus = plan.get("corpus", {})
     parts = [
         f"corpus {corpus.get('name', '')!r}",
@@ -28,6 +32,8 @@ def run_text(path: Path, plan: dict[str, Any], encoders: Sequence[str], targets:
     if plan.get("folds"):
         n_folds = len(plan["folds"])
         parts.append(f"{n_folds} folds" if n_folds > 1 else f"split {plan['folds'][0]['name']!r} held out")
+    if pending := pending_work(plan):
+        parts.append(f"pending: {', '.join(pending)}")
     return f"Run({str(path)!r}: {'; '.join(parts)})"
 
 

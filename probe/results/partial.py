@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -31,11 +31,6 @@ class PartialResults:
         """Take the run folder and the utterances, in the order of the rows; nothing is written yet."""
         self._folder = run / PARTIAL_RESULTS
         self._fingerprint = f"{fingerprint}-{combined_fingerprint(*utterance_ids)}"
-
-    def load_or_compute(self, name: str, work: Callable[[], ProbeResults]) -> ProbeResults:
-        """Return the saved results of that name, or compute and save them."""
-        done = self.load(name)
-        return self.save(name, work()) if done is None else done
 
     def load(self, name: str) -> ProbeResults | None:
         """Return the saved results of that name; None if there are none, or the file is damaged."""

@@ -93,8 +93,9 @@ def mix_seconds(size: PartSize, n_features: int, n_layers: int, *, n_mixes: int,
 def others_seconds(size: PartSize, n_features: int, *, n_corpora: int, n_probes: int, n_covariates: int) -> float:
     """Return the seconds of the other probes of one layer: trained on each corpus, with covariates, and the rest."""
     joint = 5 * ratings_seconds(size, n_features + n_covariates) if n_covariates else 0.0  # ratios of penalties
+    of_corpora = ratings_seconds(size, n_features) if n_corpora else 0.0  # together as large as one of all
     steps = 2_000 * size.n_targets * size.n_utterances * n_features * 4 / (2 * PRODUCTS)
-    return joint + n_corpora * ratings_seconds(size, n_features) / max(1, n_corpora) + n_probes * steps
+    return joint + of_corpora + n_probes * steps
 
 
 def _dual_columns(size: PartSize, n_columns: int) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import multiprocessing
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -48,7 +50,7 @@ from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.task_inputs import ProbedCache, TaskInputs, choose_algebra
 from layerprobe.probe.sweep.tasks import FIRST, all_tasks, pending_names, with_choices
 from layerprobe.probe.sweep.time_left import TimeLeft
-from layerprobe.probe.sweep.workers import FinishedTask, Task, default_jobs, on_cluster, task_runner
+from layerprobe.probe.sweep.workers import FinishedTask, RunTasks, Task, default_jobs, on_cluster, task_runner
 from layerprobe.probe.toml import check_encodable
 
 AT_ONCE = 30.0  # expected seconds on one core up to which a sweep has no first part whose scores are written
@@ -93,13 +95,15 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
 
     Raises:
         InputError: if no utterance is both cached and rated, ``out`` holds another run or is being written by another
-            process, or a path has bytes that are not UTF-8
+            process, ``jobs`` is below 1, or a path has bytes that are not UTF-8
     """
     studied, controls = open_caches(caches), open_caches(random_weights)
     if not studied:
         raise InputError("No cache is given. Name one or more that layerprobe extract made.")
     parsed = [parse_covariate(c) if isinstance(c, str) else c for c in covariates]
     plan, progress, out = plan or plan_sweep(manifest), progress or NullProgress(), Path(out)
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs is {jobs}. Give 1 or more, or None for as many as there are cores.")
     if dask is not None and plan.device != "cpu":
         raise InputError("Dask workers probe on their CPUs. Leave --device or --dask out.")
     names = encoder_names(studied)
@@ -200,20 +204,20 @@ class _Tasks:
                     writer.write(ratings, pending)
                     self.progress.log(
                         f"{writer.out} has the scores of all layers on the ratings; pending: {', '.join(pending)}. "
-                        f"First figure: layerprobe heatmap {writer.out}"
+                        f"First figure: {shlex.join(['layerprobe', 'heatmap', str(writer.out)])}"
                     )
                 self._do([with_choices(task, self.inputs, ratings) for task in later], run_tasks, done)
         finally:
             self.progress.end()
         return in_order()
 
-    def _do(self, tasks: list[Task], run_tasks: _RunTasks, done: dict[str, ProbeResults]) -> None:
+    def _do(self, tasks: list[Task], run_tasks: RunTasks, done: dict[str, ProbeResults]) -> None:
         for finished in run_tasks(tasks):
             done[finished.task.name] = finished.results
             self.progress.advance(1, finished.task.label)
 
     @contextmanager
-    def _runner(self, waiting: list[Task]) -> Iterator[_RunTasks]:
+    def _runner(self, waiting: list[Task]) -> Iterator[RunTasks]:
         """Yield a function that does tasks here, in processes or on a cluster, and reports the time left."""
         with ExitStack() as held:
             if self.dask is not None:
@@ -224,7 +228,7 @@ class _Tasks:
                 jobs = self._n_jobs(waiting)
             left = TimeLeft(waiting, jobs=jobs)
             if self.dask is not None:
-                run_tasks: _RunTasks = partial(on_cluster, client, self.inputs, self.partial)
+                run_tasks: RunTasks = partial(on_cluster, client, self.inputs, self.partial)
             else:
                 run_tasks = held.enter_context(task_runner(self.inputs, self.partial, jobs=jobs, started=left.started))
 
@@ -237,15 +241,12 @@ class _Tasks:
             yield reported
 
     def _n_jobs(self, waiting: list[Task]) -> int:
-        """Return the number of processes, 1 for this one."""
-        if self.inputs.device != "cpu" or not waiting:
+        """Return the number of processes, 1 for this one; one of a pool of multiprocessing may not start others."""
+        if self.inputs.device != "cpu" or not waiting or multiprocessing.current_process().daemon:
             return 1
         largest = max(layer_bytes(len(one.rows), one.n_features) for one in self.inputs.caches)
         jobs = default_jobs(largest, sum(t.seconds for t in waiting)) if self.jobs is None else self.jobs
         return min(jobs, len(waiting))
-
-
-_RunTasks = Callable[[list[Task]], Iterator[FinishedTask]]
 
 
 def _notes(dataset: SweepDataset) -> list[str]:

@@ -40,7 +40,7 @@ class TimeLeft:
             self._total -= task.seconds
 
     def seconds(self) -> float | None:
-        """Return the seconds left, or None as long as too little was measured."""
+        """Return the seconds left; None if too little was measured, or all that is left has overrun its time."""
         expected, measured = sum(self._expected.values()), sum(self._measured.values())
         enough = self._n_measured >= max(TRUSTED_TASKS, self._jobs) and expected >= TRUSTED_FRACTION * self._total
         if not enough or not expected:
@@ -51,4 +51,5 @@ class TimeLeft:
             max(0.0, task.seconds * rates.get(task.kind, overall) - (now - self._began.get(task.name, now)))
             for task in self._left.values()
         ]
-        return max(sum(left) / self._jobs, max(left, default=0.0))
+        seconds = max(sum(left) / self._jobs, max(left, default=0.0))
+        return seconds if seconds > 0 or not left else None

@@ -208,18 +208,19 @@ def _in_processes(
 def _processes(jobs: int, inputs: TaskInputs, partial_results: PartialResults) -> Iterator[ProcessPoolExecutor]:
     """Yield an executor whose processes read the inputs from a file, once each; they end with the context."""
     file = partial_results.inputs_file()
-    joblib.dump(inputs, file)
-    ensure_running()  # here, because it would let signals through
-    executor = ProcessPoolExecutor(
-        jobs, initializer=_begin, initargs=(file, partial_results, os.getpid()), env=ONE_THREAD
-    )
     try:
-        yield executor
-    except BaseException:  # a signal, too: what is being computed is lost, and what is finished is saved
-        executor.shutdown(kill_workers=True)
-        raise
-    else:
-        executor.shutdown()
+        joblib.dump(inputs, file)
+        ensure_running()  # here, because it would let signals through
+        executor = ProcessPoolExecutor(
+            jobs, initializer=_begin, initargs=(file, partial_results, os.getpid()), env=ONE_THREAD
+        )
+        try:
+            yield executor
+        except BaseException:  # a signal, too: what is being computed is lost, and what is finished is saved
+            executor.shutdown(kill_workers=True)
+            raise
+        else:
+            executor.shutdown()
     finally:
         with suppress(OSError):  # another process has taken over the folder
             file.unlink()

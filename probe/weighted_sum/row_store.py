@@ -15,9 +15,10 @@ CONVERTED_ROWS = 2048  # at a time
 
 
 class RowStore:
-    """Rows of all layers, ``(n_rows, n_layers, n_features)``, in 32, 16 or 8 bits, as memory allows.
+    """Rows of all layers, ``(n_rows, n_layers, n_features)``, in 32, 16 or 8 bits, the fewer the larger they are.
 
-    In 8 bits each layer and feature has steps of its largest absolute value over 127.
+    The number of bits depends on their size alone, so results are the same on every machine. In 8 bits each layer and
+    feature has steps of its largest absolute value over 127.
     """
 
     def __init__(
@@ -35,18 +36,19 @@ class RowStore:
         Raises:
             InputError: if they do not fit in ``memory``
         """
-        stack = LayerStack(read, n_layers, sets.order, memory=int(min(memory, MEMORY)), device=device)
+        stack = LayerStack(read, n_layers, sets.order, memory=MEMORY, device=device)
         self.sets, self.device, self.n_layers, self.n_features = sets, device, n_layers, stack.n_features
         n_values = n_layers * len(sets.order) * self.n_features
-        if n_values > memory:
+        compact = torch.float16 if 2 * n_values <= COMPACT_MEMORY else torch.int8
+        dtype = torch.float32 if stack.in_memory else compact
+        if (size := n_values * dtype.itemsize) > memory:
             raise InputError(
-                f"Gradient descent keeps all layers in memory, {n_values / 2**30:.1f} GiB, and "
+                f"Gradient descent keeps all layers in memory, {size / 2**30:.1f} GiB, and "
                 f"{memory / 2**30:.1f} GiB are available. Leave that weighted sum out."
             )
-        dtype = torch.float16 if 2 * n_values <= min(memory, COMPACT_MEMORY) else torch.int8
         self._rows = torch.empty(
             (len(sets.order), n_layers, self.n_features),
-            dtype=torch.float32 if stack.in_memory else dtype,
+            dtype=dtype,
             device=device,
         )
         self._steps = torch.ones(n_layers, self.n_features, device=device)

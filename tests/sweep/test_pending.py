@@ -7,6 +7,7 @@ import tomllib
 
 import numpy as np
 import pytest
+from helpers.command_line import run as run_command
 from helpers.documented_formats import differences
 from helpers.planted import DIM, N, manifest_of, quick, store
 
@@ -14,6 +15,7 @@ from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.study import study
 from layerprobe.figures.draw import draw
 from layerprobe.figures.report.report import write_report
+from layerprobe.figures.tables import NothingToPlotError
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.run_folder import read_predictions, read_run
@@ -115,6 +117,7 @@ def test_its_figures_are_marked_and_its_report_names_what_is_pending(pending):
     assert "controls pending" in page
     assert "The sweep is unfinished" in page
     assert "above chance" not in page
+    assert "; pending: random_init, baselines, " in repr(read_run(folder))
     names = {finding["name"] for finding in json.loads((folder / "findings.json").read_text())["findings"]}
     assert "chance" not in names
 
@@ -135,6 +138,32 @@ def test_the_same_command_completes_it_with_what_is_saved(pending, swept, tmp_pa
         assert (folder / name).read_bytes() == (tmp_path / "once" / name).read_bytes(), name
     assert "pending" not in draw("heatmap", [folder])[2].read_text()
     assert not (folder / "partial").exists()
+
+
+def test_a_report_of_the_pending_run_can_be_written_again_in_the_end(pending, swept):
+    folder, _ = pending
+    write_report(folder)
+    similarity = (folder / "similarity.csv").read_bytes()
+    swept(folder)
+    assert "pending" not in write_report(folder).read_text()
+    assert (folder / "similarity.csv").read_bytes() == similarity
+
+
+@pytest.mark.parametrize(
+    ("figure", "lacking"), [("layer-weights", "weighted_sum"), ("gain-over-random", "random_init")]
+)
+def test_a_figure_of_what_is_pending_is_refused_with_that_reason(pending, figure, lacking):
+    folder, _ = pending
+    with pytest.raises(NothingToPlotError, match=f"run has no {lacking} yet: its sweep is unfinished"):
+        draw(figure, [folder])
+
+
+def test_a_comparison_names_the_regressors_that_are_pending(pending):
+    folder, _ = pending
+    done = run_command("compare", folder)
+    assert done.exit_code == 0, done.output
+    stated = f"{folder} has no random_init, baselines, permuted, permuted_by_speaker, weighted_sum, uniform_mix yet: "
+    assert stated in done.stderr
 
 
 def test_a_reader_of_the_pending_run_learns_that_it_was_replaced(pending, swept):

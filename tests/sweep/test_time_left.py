@@ -53,6 +53,9 @@ def test_running_tasks_count_for_what_they_have_left_and_the_longest_bounds_the_
     assert left.seconds() == pytest.approx(5.0)  # the other mix, which one process does
     left.started(MIXES[1])
     now[0] = 20.0
+    assert left.seconds() is None  # both have overrun their time
+    for one in MIXES:
+        left.finished(one, 18.0)
     assert left.seconds() == 0.0
 
 

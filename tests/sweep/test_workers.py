@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,6 +20,8 @@ from helpers.sweep_tasks import at_once, dies, slow, threads
 from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.partial import PartialResults
+from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.sweep.sweep import sweep
 from layerprobe.probe.sweep.workers import Task, task_runner
 
 SECONDS = 60.0  # in which processes must have ended; they take less than two
@@ -89,6 +93,41 @@ def test_a_process_that_dies_is_one_sentence_and_ends_the_others(in_processes):
     assert wait_until(lambda: not [p for p in set(descendants(os.getpid())) - before if not is_tracker(p)])
 
 
+def test_a_full_disk_leaves_no_part_of_the_inputs(tmp_path, monkeypatch):
+    def full(inputs, file):
+        file.write_bytes(b"a part")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("joblib.dump", full)
+    partial = PartialResults(tmp_path / "run", "0" * 12, ["u0"])
+    runner = task_runner(None, partial, jobs=2, started=lambda task: None)
+    with pytest.raises(OSError, match="No space left on device"), runner:
+        pass
+    assert not (tmp_path / "run" / "partial").exists()
+
+
+def sweep_in_two_processes(folder):
+    """Sweep into a folder with two jobs, and return the run as text; for a process that may not start others."""
+    x = np.random.default_rng(0).normal(size=(N, 2, DIM))
+    manifest = manifest_of(x[:, 1, :2], folder / "my.csv")
+    cache = store(folder / "a.zarr", x, layers=("0", "1"))
+    plan = plan_sweep(manifest, permutations=1, weighted_sum_seeds=0)
+    return str(sweep([cache], manifest, plan, out=folder / "run", jobs=2).path)
+
+
+def test_a_process_of_a_pool_sweeps_by_itself_for_it_may_not_start_others(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(sweep_in_two_processes, (tmp_path,)) == str(tmp_path / "run")
+
+
+def test_fewer_than_one_job_is_refused(tmp_path):
+    manifest = manifest_of(np.zeros((N, 2)), tmp_path / "my.csv")
+    cache = store(tmp_path / "a.zarr", np.zeros((N, 1, DIM)), layers=("0",))
+    for jobs in (0, -1):
+        with pytest.raises(InputError, match=f"^jobs is {jobs}. Give 1 or more, or None for as many as there are cor"):
+            sweep([cache], manifest, out=tmp_path / "run", jobs=jobs)
+
+
 def ignores_ctrl_c(pid):
     """Whether a process leaves Ctrl-C to the one that started it, as those of a sweep do from their beginning."""
     try:
@@ -126,7 +165,9 @@ def test_a_signal_to_a_sweep_with_two_jobs_ends_all_of_its_processes(number, tmp
     assert done.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[number], done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     assert wait_until(lambda: not any(map(lives, below)))
-    assert (tmp_path / "run").exists() == (number == signal.SIGKILL)  # else it is empty, and removed
+    if number != signal.SIGKILL:
+        left = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
+        assert not left & {"inputs.joblib", "lease.json"}, left
 
 
 def test_the_modules_of_a_process_import_no_torch_and_no_figures():

@@ -109,5 +109,14 @@ def test_large_rows_are_kept_in_fewer_bits(layers, monkeypatch, compact, roundin
     assert ((short.rows(rows) - whole.rows(rows)).abs() <= rounding * largest + 1e-6).all()
     torch.testing.assert_close(short.means, whole.means)
     torch.testing.assert_close(short.scales, whole.scales)
+    size = (2 if compact else 1) * x.size
+    RowStore(reader(x), LAYERS, sets, memory=size)
     with pytest.raises(InputError, match="Leave that weighted sum out"):
-        RowStore(reader(x), LAYERS, sets, memory=x.size - 1)
+        RowStore(reader(x), LAYERS, sets, memory=size - 1)
+
+
+def test_a_smaller_memory_gives_no_other_numbers(layers):
+    x, _, splits = layers
+    sets = TrainingSets.from_splits(splits, N)
+    with pytest.raises(InputError, match="Leave that weighted sum out"):
+        RowStore(reader(x), LAYERS, sets, memory=4 * x.size - 1)  # in 32 bits, as in any larger memory
