@@ -99,8 +99,8 @@ class NestedRidge:
 
     One pass over the data is enough for every training set, outer and inner (`probe.solvers.gram`). Where inner folds
     are the other outer folds, each inner fit is used by two splits. Where no training set has more utterances than
-    features, the Gram matrices of utterances are decomposed instead (`probe.solvers.dual_ridge`). Many small inner folds are left out of one fit,
-    on the CPU (`probe.solvers.leave_group_out`).
+    features, the Gram matrices of utterances are decomposed instead (`probe.solvers.dual_ridge`). Many small inner
+    folds are left out of one fit, on the CPU (`probe.solvers.leave_group_out`).
     """
 
     def __init__(
