@@ -69,10 +69,10 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
 ) -> Run:
     """Probe every layer of every cache for every target on unseen speakers, with control tasks, and write a run folder.
 
-    The ratings of all layers come first: unless the whole sweep takes seconds, their scores are written as a run that
-    can be read, with what is pending in its plan.toml, and that the complete run replaces. An interrupted sweep resumes
-    at the task it was in. All caches are scored on the utterances that every one of them holds, and each target on
-    those of them that have a rating of it.
+    The ratings of all layers come first: unless the whole sweep takes less than a minute on one core, their scores are
+    written as a run that can be read, with what is pending in its plan.toml, and that the complete run replaces. An
+    interrupted sweep resumes at the task it was in. All caches are scored on the utterances that every one of them
+    holds, and each target on those of them that have a rating of it.
 
     Args:
         caches: of the encoders under study, opened or by their paths
