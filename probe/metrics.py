@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -235,6 +235,19 @@ CLASS_METRICS = {name: metric for name, metric in METRICS.items() if metric.kind
 RATING_METRICS = {name: m for name, m in METRICS.items() if m.kind == "ratings" and name != "ccc_matched"}
 
 
+class RatingMoments(NamedTuple):
+    """Mean and standard deviation of the ratings of one target."""
+
+    mean: float
+    std: float
+
+    @classmethod
+    def of_columns(cls, ratings: np.ndarray) -> list[RatingMoments]:
+        """Return those of each column of ``(n_utterances, n_targets)``."""
+        columns = np.ascontiguousarray(ratings.T)  # summed as a column alone is
+        return [cls(*pair) for pair in zip(columns.mean(axis=1).tolist(), columns.std(axis=1).tolist(), strict=True)]
+
+
 @dataclass(frozen=True)
 class MomentMatching:
     """Linear map that gives predictions the mean and standard deviation of the ratings, learnt on training speakers.
@@ -254,10 +267,10 @@ class MomentMatching:
         return cls(scale, float(ratings.mean()) - scale * float(prediction.mean()))
 
     @classmethod
-    def from_moments(cls, ratings: np.ndarray, *, mean: float, std: float) -> MomentMatching:
-        """Learn from ratings ``(n_train,)`` and the mean and standard deviation of the inner held-out predictions."""
-        scale = float(ratings.std()) / std if std > LEAST_DEVIATION * float(ratings.std()) else 0.0
-        return cls(scale, float(ratings.mean()) - scale * mean)
+    def from_moments(cls, ratings: RatingMoments, *, mean: float, std: float) -> MomentMatching:
+        """Learn from the moments of the ratings and of the inner held-out predictions, of the same utterances."""
+        scale = ratings.std / std if std > LEAST_DEVIATION * ratings.std else 0.0
+        return cls(scale, ratings.mean - scale * mean)
 
     def __call__(self, prediction: np.ndarray) -> np.ndarray:
         """Return the moment-matched predictions, in the shape of ``prediction``."""

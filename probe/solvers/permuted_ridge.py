@@ -19,7 +19,7 @@ from scipy.linalg.blas import strmm
 from layerprobe.probe.solvers.backends import HOST, Algebra, Factor, HostAlgebra, HostFactor
 from layerprobe.probe.solvers.gram import BLOCK, Moments, RatingSums, sum_cells, sum_ratings
 from layerprobe.probe.solvers.leave_group_out import LEAVE_GROUP_OUT, Search, fit_split
-from layerprobe.probe.solvers.ridge import NestedRidge, fit_dual
+from layerprobe.probe.solvers.ridge import NestedRidge
 from layerprobe.probe.solvers.ridge_fit import RidgeFit, least
 from layerprobe.probe.solvers.tridiagonal import solve_tridiagonal
 from layerprobe.probe.splits import Split
@@ -180,7 +180,7 @@ class PermutedRidge:
                 search=Search(RISES if ridge.x.shape[1] > CHEAP else None, np.float32),
             )
         else:
-            fit = fit_dual(ridge.x, y[:, columns], split, ridge.alphas, ridge.scales, shared[columns])
+            fit = ridge.dual.fit(y[:, columns], k, shared=shared[columns])
         scattered = _scatter(columns, y.shape[1])
         return RidgeFit(
             prediction=scattered(fit.prediction),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from layerprobe.probe.solvers.backends import FEW, HOST, Algebra, Factor, Path
+from layerprobe.probe.solvers.dual_ridge import DualRidge
 from layerprobe.probe.solvers.gram import (
     Moments,
     assign_cells,
@@ -97,8 +98,8 @@ class NestedRidge:
 
     One pass over the data is enough for every training set, outer and inner (`probe.solvers.gram`). Where inner folds
     are the other outer folds, each inner fit is used by two splits. Where no training set has more utterances than
-    features, the Gram matrices of utterances are decomposed instead. Many small inner folds are left out of one fit,
-    on the CPU (`probe.solvers.leave_group_out`).
+    features, the Gram matrices of utterances are decomposed instead (`probe.solvers.dual_ridge`). Many small inner
+    folds are left out of one fit, on the CPU (`probe.solvers.leave_group_out`).
     """
 
     def __init__(
@@ -126,6 +127,11 @@ class NestedRidge:
         self._on_factor = on_factor
         self._memory: np.ndarray | None = None
 
+    @functools.cached_property
+    def dual(self) -> DualRidge:
+        """The same from Gram matrices of utterances, with their decompositions."""
+        return DualRidge(self.x, splits=self.splits, alphas=self.alphas, scales=self.scales)
+
     def fit(
         self, y: np.ndarray, *, shared: np.ndarray | None = None, inner_predictions: bool = False
     ) -> list[RidgeFit]:
@@ -151,7 +157,7 @@ class NestedRidge:
                 for split in self.splits
             ]
         if self.is_dual:
-            fits = [fit_dual(self.x, y, split, self.alphas, self.scales, shared) for split in self.splits]
+            fits = [self.dual.fit(y, k, shared=shared) for k in range(len(self.splits))]
             return fits if inner_predictions else [replace(fit, inner_prediction=None) for fit in fits]
         y_shift = np.median(y, axis=0)
         centred = y - y_shift
@@ -219,35 +225,6 @@ class NestedRidge:
         if self._on_factor is not None and training not in paths:
             self._on_factor(training, self.algebra.factor(self._training_sums(training), self.scales))
         return self.algebra.solve(self._training_sums(training), self.scales, self.alphas, chosen)
-
-
-def fit_dual(
-    x: np.ndarray,
-    y: np.ndarray,
-    split: Split,
-    alphas: tuple[float, ...],
-    scales: np.ndarray,
-    shared: np.ndarray | None,
-) -> RidgeFit:
-    """Nested ridge where there are fewer utterances than features, with a separate fit for each training set."""
-    x_train, y_train = x[split.train], y[split.train]
-    inner = np.empty((len(alphas) * len(scales), *y_train.shape))
-    for fold in np.unique(split.inner_folds):
-        out = split.inner_folds == fold
-        inner[:, out] = ridge_path(x_train[~out], y_train[~out], x_train[out], alphas=alphas, scales=scales)
-    errors = np.mean((inner - y_train) ** 2, axis=1)
-    chosen, targets = least(errors, shared), np.arange(y.shape[1])
-    held_out_predictions = inner[chosen, :, targets]
-    return RidgeFit(
-        prediction=ridge_path(x_train, y_train, x[split.test], alphas=alphas, scales=scales)[chosen, :, targets].T,
-        inner_mean=held_out_predictions.mean(axis=1),
-        inner_std=held_out_predictions.std(axis=1),
-        inner_error=errors[chosen, targets],
-        alpha=np.array(alphas)[chosen % len(alphas)],
-        ratio=chosen // len(alphas),
-        inner_errors=errors,
-        inner_prediction=held_out_predictions.T,
-    )
 
 
 def fit_ridge(x: np.ndarray, y: np.ndarray, *, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

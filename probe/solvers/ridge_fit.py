@@ -26,5 +26,7 @@ def least(errors: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
     if shared is None or not len(shared):
         return np.asarray(errors.argmin(axis=0))
     group = np.unique(shared, return_inverse=True)[1]
+    if group.max() + 1 == len(group):  # none is shared
+        return np.asarray(errors.argmin(axis=0))
     summed = np.stack([errors[:, group == g].sum(axis=1) for g in range(group.max() + 1)], axis=1)
     return np.asarray(summed.argmin(axis=0)[group])

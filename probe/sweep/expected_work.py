@@ -46,7 +46,7 @@ class PartSize:
         for of_split in folds:
             everything = frozenset(set().union(*of_split))
             sets |= {everything, *(everything - fold for fold in of_split)}
-        n_dual = len(splits) + (0 if plan.inner_selection == LEAVE_GROUP_OUT else sum(map(len, folds)))
+        n_dual = len(splits) if plan.inner_selection == LEAVE_GROUP_OUT else len(sets)
         n_targets = len(plan.targets) + len(plan.residuals) + len(plan.text_residuals) + sum(map(len, plan.classes))
         n_permuted = n_targets * len(plan.controls) * plan.n_permutations
         n_train = max(len(split.train) for split in splits)
@@ -70,11 +70,10 @@ def permutations_seconds(size: PartSize, n_features: int, *, separate: bool) -> 
     Args:
         size: of the part
         n_features: of the layer
-        separate: whether decompositions are made anew, because the ratings were fitted by another task; those of Gram
-            matrices of utterances always are
+        separate: whether decompositions are made anew, because the ratings were fitted by another task
     """
     n, d = size.n_train, n_features
-    again = ratings_seconds(size, n_features) if separate or n <= d else 0.0
+    again = ratings_seconds(size, n_features) if separate else 0.0
     scores = _scores(size, size.n_permuted)
     if n <= d:
         return again + _dual_columns(size, size.n_permuted) + scores
@@ -99,7 +98,7 @@ def others_seconds(size: PartSize, n_features: int, *, n_corpora: int, n_probes:
 
 
 def _dual_columns(size: PartSize, n_columns: int) -> float:
-    return size.n_splits * n_columns * size.n_alphas * 8 * float(size.n_train) ** 2 / (2 * PRODUCTS)
+    return size.n_splits * n_columns * size.n_alphas * 2 * float(size.n_train) ** 2 / PRODUCTS
 
 
 def _scores(size: PartSize, n_columns: int) -> float:

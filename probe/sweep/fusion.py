@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from layerprobe.probe.metrics import MomentMatching
+from layerprobe.probe.metrics import MomentMatching, RatingMoments
 from layerprobe.probe.results.predictions import PredictionBuilder, ProbeResults, SweepData, prediction_builder
 from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM, JOINED
 from layerprobe.probe.results.sweep_plan import SweepPlan
@@ -70,11 +70,12 @@ def fused_ridge(
             )
             for part in _select_targets(make_targets(data, plan), targets), *_permuted(data, plan, targets):
                 (fit,) = ridge.fit(part.y)
+                moments = RatingMoments.of_columns(part.y[split.train])
                 for column, fitted in enumerate(part.fitted):
                     key = fitted.target, fitted.control, fitted.seed
                     builder = builders.setdefault(key, prediction_builder(fitted, keys))
                     match = MomentMatching.from_moments(
-                        part.y[split.train, column], mean=fit.inner_mean[column], std=fit.inner_std[column]
+                        moments[column], mean=fit.inner_mean[column], std=fit.inner_std[column]
                     )
                     alpha, error = float(fit.alpha[column]), float(fit.inner_error[column])
                     builder.add(split, fit.prediction[:, column], match, alpha, error)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from layerprobe.probe.metrics import MomentMatching
+from layerprobe.probe.metrics import MomentMatching, RatingMoments
 from layerprobe.probe.results.predictions import (
     NO_RESULTS,
     HeldOutPrediction,
@@ -198,7 +198,7 @@ def ridge_columns(
     fits: list[RidgeFit], targets: ProbeTargets, splits: list[Split], keys: dict[str, Any]
 ) -> list[HeldOutPrediction]:
     """Return a column of held-out predictions for each target, permuted or not."""
-    columns = []
+    columns, moments = [], [RatingMoments.of_columns(targets.y[split.train]) for split in splits]
     for fitted in targets.fitted:
         builder = prediction_builder(fitted, keys)
         for k, (split, fit) in enumerate(zip(splits, fits, strict=True)):
@@ -208,7 +208,7 @@ def ridge_columns(
                 continue
             column = fitted.columns[k if fitted.by_split else 0]
             mean, deviation = float(fit.inner_mean[column]), float(fit.inner_std[column])
-            match = MomentMatching.from_moments(targets.y[split.train, column], mean=mean, std=deviation)
+            match = MomentMatching.from_moments(moments[k][column], mean=mean, std=deviation)
             alpha, error = float(fit.alpha[column]), float(fit.inner_error[column])
             builder.add(split, fit.prediction[:, column], match, alpha, error)
         columns.append(builder.build())

@@ -48,12 +48,12 @@ from layerprobe.probe.sweep.provenance import describe_settings, joint_quarantin
 from layerprobe.probe.sweep.rated_parts import target_counts
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.task_inputs import ProbedCache, TaskInputs, choose_algebra
-from layerprobe.probe.sweep.tasks import FIRST, all_tasks, pending_names, with_choices
+from layerprobe.probe.sweep.tasks import FIRST, FUSED, all_tasks, pending_names, with_choices
 from layerprobe.probe.sweep.time_left import TimeLeft
 from layerprobe.probe.sweep.workers import FinishedTask, RunTasks, Task, default_jobs, on_cluster, task_runner
 from layerprobe.probe.toml import check_encodable
 
-AT_ONCE = 30.0  # expected seconds on one core up to which a sweep has no first part whose scores are written
+AT_ONCE = 60.0  # expected seconds on one core up to which a sweep has no first part whose scores are written
 
 
 def sweep(  # noqa: PLR0913 - each is a choice that a user can make
@@ -71,10 +71,10 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
 ) -> Run:
     """Probe every layer of every cache for every target on unseen speakers, with control tasks, and write a run folder.
 
-    The ratings of all layers come first: unless the whole sweep takes seconds, their scores are written as a run that
-    can be read, with what is pending in its plan.toml, and that the complete run replaces. An interrupted sweep resumes
-    at the task it was in. All caches are scored on the utterances that every one of them holds, and each target on
-    those of them that have a rating of it.
+    The ratings of all layers come first: unless the whole sweep takes less than a minute on one core, their scores are
+    written as a run that can be read, with what is pending in its plan.toml, and that the complete run replaces. An
+    interrupted sweep resumes at the task it was in. All caches are scored on the utterances that every one of them
+    holds, and each target on those of them that have a rating of it.
 
     Args:
         caches: of the encoders under study, opened or by their paths
@@ -187,18 +187,17 @@ class _Tasks:
         """Do all tasks, write the scores of the ratings once they are there, and return all results in order."""
         at_once = sum(task.seconds for task in all_tasks(self.inputs, separate=False)) <= AT_ONCE
         tasks = all_tasks(self.inputs, separate=not at_once)
-        first, later = [t for t in tasks if t.stage == FIRST], [t for t in tasks if t.stage != FIRST]
-        later.sort(key=lambda task: task.stage)
+        first, later = _in_two_parts(tasks, at_once=at_once)
         done: dict[str, ProbeResults] = {}
 
-        def in_order() -> ProbeResults:
-            return sum((done[task.name] for task in tasks if task.name in done), NO_RESULTS)
+        def in_order(wanted: list[Task]) -> ProbeResults:
+            return sum((done[task.name] for task in wanted), NO_RESULTS)
 
         self.progress.begin("sweep", len(tasks), "steps")
         try:
             with self._runner([t for t in tasks if not self.partial.has(t.name)]) as run_tasks:
                 self._do(first, run_tasks, done)
-                ratings = in_order()
+                ratings = in_order([task for task in tasks if task.stage == FIRST])
                 if not at_once and not writer.has_complete_run:
                     pending = pending_names(later)
                     writer.write(ratings, pending)
@@ -209,7 +208,7 @@ class _Tasks:
                 self._do([with_choices(task, self.inputs, ratings) for task in later], run_tasks, done)
         finally:
             self.progress.end()
-        return in_order()
+        return in_order(tasks)
 
     def _do(self, tasks: list[Task], run_tasks: RunTasks, done: dict[str, ProbeResults]) -> None:
         for finished in run_tasks(tasks):
@@ -247,6 +246,21 @@ class _Tasks:
         largest = max(layer_bytes(len(one.rows), one.n_features) for one in self.inputs.caches)
         jobs = default_jobs(largest, sum(t.seconds for t in waiting)) if self.jobs is None else self.jobs
         return min(jobs, len(waiting))
+
+
+def _in_two_parts(tasks: list[Task], *, at_once: bool) -> tuple[list[Task], list[Task]]:
+    """Return the tasks in the order in which they are done: those of a first figure, and what follows them.
+
+    Args:
+        tasks: all
+        at_once: whether no first figure is wanted; the longest tasks come first then, so that all processes end
+            together, and only the encoders together, which need layers chosen by their ratings, follow
+    """
+    if at_once:
+        alone = sorted((task for task in tasks if task.stage != FUSED), key=lambda task: -task.seconds)
+        return alone, [task for task in tasks if task.stage == FUSED]
+    later = sorted((task for task in tasks if task.stage != FIRST), key=lambda task: task.stage)
+    return [task for task in tasks if task.stage == FIRST], later
 
 
 def _notes(dataset: SweepDataset) -> list[str]:

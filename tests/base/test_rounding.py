@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from layerprobe.probe.metrics import METRICS, MomentMatching, ccc, pearson, r2
+from layerprobe.probe.metrics import METRICS, MomentMatching, RatingMoments, ccc, pearson, r2
 from layerprobe.probe.vectors import is_rounding, residual_is_rounding, varies_by_rounding
 
 RATINGS = np.array([1.0, 2.0, 4.0, 5.0, 3.0, 6.0])
@@ -59,5 +59,6 @@ def test_moment_matching_does_not_scale_rounding_to_the_variance_of_ratings():
     prediction = 4 + 1e-15 * np.sign(RATINGS - 3.5)
     matched = MomentMatching.learn(RATINGS, prediction)
     assert (matched.scale, matched.offset) == (0.0, pytest.approx(3.5))
-    assert MomentMatching.from_moments(RATINGS, mean=4.0, std=1e-8).scale == 0
-    assert MomentMatching.from_moments(RATINGS, mean=4.0, std=1e-4).scale == pytest.approx(RATINGS.std() / 1e-4)
+    (moments,) = RatingMoments.of_columns(RATINGS[:, None])
+    assert MomentMatching.from_moments(moments, mean=4.0, std=1e-8).scale == 0
+    assert MomentMatching.from_moments(moments, mean=4.0, std=1e-4).scale == pytest.approx(RATINGS.std() / 1e-4)

@@ -7,7 +7,7 @@ import pytest
 
 from layerprobe.probe.solvers.backends import HOST
 from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
-from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, nested_ridge
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, nested_ridge, ridge_path
 from layerprobe.probe.solvers.torch_backend import DeviceAlgebra
 from layerprobe.probe.splits import fold_splits, manifest_split
 
@@ -136,3 +136,26 @@ def test_where_the_host_decomposes_no_features_a_permutation_is_fitted_by_the_sa
     ours = ridge.fit_permuted(y, shared=np.arange(4), of_split=np.full(4, -1))
     for fit, one in zip(ours, nested_ridge(x, y, splits=splits, alphas=DEFAULT_ALPHAS, algebra=algebra), strict=True):
         np.testing.assert_array_equal(fit.prediction, one.prediction)
+
+
+def test_gram_matrices_of_utterances_are_decomposed_once_for_all_splits_ratings_and_permutations(rng, monkeypatch):
+    x, y = problem(rng, 400)
+    splits = fold_splits(GROUPS, n_folds=4, n_inner_folds=3, rng=rng)  # whose inner folds are the other folds
+    shared, of_split = np.array([0, 0, *range(2, 26)]), np.full(26, -1)
+    ridge = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS)
+    ridge.fit(y[:, :2])
+    ours = ridge.fit_permuted(y, shared=shared, of_split=of_split)
+    assert len(ridge._ridge.dual._kept) == 4 + 6  # outer training sets, and one for each pair of folds
+    monkeypatch.setattr("layerprobe.probe.solvers.dual_ridge.KEPT_BYTES", 0)
+    anew = PermutedRidge(x, splits=splits, alphas=DEFAULT_ALPHAS).fit_permuted(y, shared=shared, of_split=of_split)
+    for k, (fit, other) in enumerate(zip(ours, anew, strict=True)):
+        np.testing.assert_array_equal(fit.prediction, other.prediction)
+        split, errors = splits[k], np.zeros((len(DEFAULT_ALPHAS), 26))
+        for fold in np.unique(split.inner_folds):
+            train, out = (split.train[(split.inner_folds == fold) == held] for held in (False, True))
+            path = ridge_path(x[train], y[train], x[out], alphas=DEFAULT_ALPHAS)
+            errors += ((path - y[out]) ** 2).sum(axis=1)
+        np.testing.assert_allclose(fit.inner_errors, errors / len(split.train), rtol=1e-9)
+        alpha = fit.alpha[5]
+        path = ridge_path(x[split.train], y[split.train], x[split.test], alphas=(alpha,))
+        np.testing.assert_allclose(fit.prediction[:, 5], path[0, :, 5], rtol=1e-9)

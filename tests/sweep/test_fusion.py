@@ -17,7 +17,7 @@ from layerprobe.analysis.study import study
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
 from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.metrics import MomentMatching
+from layerprobe.probe.metrics import MomentMatching, RatingMoments
 from layerprobe.probe.results.run_folder import FUSED_RIDGE, FUSED_WEIGHTED_SUM, POOLED, read_predictions, read_run
 from layerprobe.probe.results.selection import chosen_layers
 from layerprobe.probe.solvers.ridge import Bands, nested_ridge
@@ -102,7 +102,9 @@ def test_fused_ridge_is_banded_ridge_of_layers_chosen_by_their_inner_errors(fuse
             ]
             bands, y = Bands.side_by_side([AUDIO_DIM, TEXT_DIM]), data.ratings[:, [t]]
             (fit,) = nested_ridge(np.concatenate(parts, axis=1), y, splits=[split], alphas=plan.alphas, bands=bands)
-            match = MomentMatching.from_moments(y[split.train, 0], mean=fit.inner_mean[0], std=fit.inner_std[0])
+            match = MomentMatching.from_moments(
+                RatingMoments.of_columns(y[split.train, :1])[0], mean=fit.inner_mean[0], std=fit.inner_std[0]
+            )
             ids = data.utterance_ids[split.test]
             expected[ids], matched[ids] = fit.prediction[:, 0], match(fit.prediction[:, 0])
         np.testing.assert_allclose(predictions.prediction[:, k], expected, rtol=1e-5, atol=1e-5)

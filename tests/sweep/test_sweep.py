@@ -275,7 +275,10 @@ def test_an_interrupted_sweep_resumes_at_the_layer_it_was_in(planted, tmp_path, 
     whole = sweep([cache], manifest, plan, out=tmp_path / "whole", random_weights=[control])
     with pytest.raises(KeyboardInterrupt):
         sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control], jobs=1, progress=Impatient())
-    assert len(list((tmp_path / "run" / "partial").glob("*.npz"))) == 3
+    saved = [path.name for path in (tmp_path / "run" / "partial").glob("*.npz")]
+    assert len(saved) == 3
+    n_layers_saved = sum("-layer-" in name for name in saved)  # the rest are mixes, which take longer
+    assert n_layers_saved > 0
     fitted = []
 
     def counted(x, *rest, **choices):
@@ -284,7 +287,7 @@ def test_an_interrupted_sweep_resumes_at_the_layer_it_was_in(planted, tmp_path, 
 
     monkeypatch.setattr("layerprobe.probe.sweep.tasks.layer_probes", counted)
     resumed = sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control], jobs=1)
-    assert len(fitted) == 2 * N_LAYERS - 3
+    assert len(fitted) == 2 * N_LAYERS - n_layers_saved
     pd.testing.assert_frame_equal(resumed.scores, whole.scores)
     pd.testing.assert_frame_equal(resumed.layer_weights, whole.layer_weights)
     for name in ("scores.csv", "scores.parquet", "layer_weights.csv", "plan.toml", "predictions.npz"):
