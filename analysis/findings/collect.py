@@ -73,7 +73,9 @@ def _layers(study: Study) -> Iterator[Finding]:
         for row in bootstrap[is_selected].to_dict("records"):
             yield _finding("cv_selected_layer", _untested(row), study.metric, method=f"{SELECTED}; {BCA}", source=EFRON)
         for row in rows[(rows["probe"] == "weighted_sum") & (rows["control"] == "none")].to_dict("records"):
-            method = "softmax-weighted sum of standardised layers, penalty on uneven weights, linear head, moment-matched"
+            method = (
+                "softmax-weighted sum of standardised layers, penalty on uneven weights, linear head, moment-matched"
+            )
             source = "Yang et al. (2021), SUPERB"
             of_probe = {"probe": "weighted_sum"}
             yield _finding("weighted_sum", _scored(row), study.metric, method=method, source=source, **of_probe)
