@@ -19,7 +19,8 @@ from layerprobe.probe.weighted_sum.solver import Chosen, Mixer, WeightedSumFit, 
 
 STEPS = 3  # of the refinement
 INNER_STEPS = 2  # the same of cumulative mixes on inner folds, which only choose the scale of predictions
-REFINED_CANDIDATES = 4  # pairs of penalties that are compared by refined heads, per split and target
+REFINED_CANDIDATES = 4  # pairs of penalties that are compared by refined heads, per split and target, at most
+NEAR = 1.05  # times the least error: pairs of more are not compared any further
 TOLERANCE = 1e-4  # relative decrease of the error at which a search for weights counts as converged
 REFINED_BYTES = 2**28  # of heads that are refined in parallel
 
@@ -159,12 +160,15 @@ class LargeMixer(_Fitting):
         return Columns(sets, targets, torch.cat(penalties), held_out), ReducedFit.joined(fits)
 
     def _shortened(self, candidates: np.ndarray, keys: list[_Key], prediction: np.ndarray) -> np.ndarray:
-        """Return the candidates with the least inner errors, per split and target, in their order."""
+        """Return the candidates with the least inner errors, per split and target, in their order, some repeated."""
         kept = []
         for k in range(len(candidates)):
             inner, _ = self._inner_predictions(k, candidates, keys, prediction)
-            best = np.argsort(self._inner_errors(k, inner), axis=0, kind="stable")[:REFINED_CANDIDATES]
-            kept.append(np.take_along_axis(candidates[k], np.sort(best, axis=0).T[:, :, None], axis=1))
+            errors = self._inner_errors(k, inner)
+            best = np.argsort(errors, axis=0, kind="stable")[:REFINED_CANDIDATES]
+            near = np.take_along_axis(errors, best, axis=0) <= NEAR * errors.min(axis=0)
+            best = np.sort(np.where(near, best, best[:1]), axis=0)
+            kept.append(np.take_along_axis(candidates[k], best.T[:, :, None], axis=1))
         return np.stack(kept)
 
 
