@@ -142,7 +142,7 @@ class _Fitting(ABC):
 
     def _inner_keys(self, candidates: np.ndarray, seed: int) -> list[_Key]:
         """Return the models of all inner folds, each once."""
-        keys = {}
+        keys: dict[_Key, None] = {}
         for k, t, p in np.ndindex(candidates.shape[:3]):
             for s, _ in self._sets.inner[k]:
                 keys[s, t, *candidates[k, t, p].tolist(), seed] = None

@@ -34,7 +34,7 @@ from layerprobe.probe.sweep.inputs import make_dataset, row_indices
 from layerprobe.probe.sweep.mix_probes import MIXES, mix_groups, mix_probes
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.weighted_sum.large import LargeMixer
-from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, Mixer
+from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, WEIGHT_PENALTIES, Mixer
 
 AT_ONCE = 4000  # utterances of the cache that are made together
 SEEDS = 3
@@ -96,8 +96,13 @@ def compare(n: int, n_layers: int, dim: int) -> None:
         for learns in (True, False):
             began = time.process_time()
             mixer = solver(lambda k, rows: x[k][rows], n_layers, y, splits=splits, memory=2**40)
-            chosen = mixer.choose(DEFAULT_PENALTIES, max_iterations=60, seed=0, learns=learns)
-            (fits,) = mixer.fit(chosen.penalty, max_iterations=60, seeds=(0,), learns=learns)
+            strengths = WEIGHT_PENALTIES if learns else (0.0,)
+            chosen = mixer.choose(
+                DEFAULT_PENALTIES, weight_penalties=strengths, max_iterations=60, seed=0, learns=learns
+            )
+            (fits,) = mixer.fit(
+                chosen.penalty, weight_penalty=chosen.weight_penalty, max_iterations=60, seeds=(0,), learns=learns
+            )
             seconds = time.process_time() - began
             predicted = np.empty_like(y)
             for split, fit in zip(splits, fits, strict=True):
