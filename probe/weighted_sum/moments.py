@@ -57,7 +57,7 @@ class SetMoments:
         n_pairs = n_layers * (n_layers + 1) // 2
         return SetMoments(self.blocks[:n_pairs], self.tails[:n_pairs], self.cross[:n_layers], self.rank)
 
-    def coarse(self, k: int) -> SetMoments:
+    def leading(self, k: int) -> SetMoments:
         """Return the moments with ``k`` leading directions, and diagonals only in all others."""
         diagonals = torch.diagonal(self.blocks, dim1=1, dim2=2)[:, k:]
         tails = torch.cat([diagonals, self.tails], dim=1)

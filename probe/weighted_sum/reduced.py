@@ -16,7 +16,7 @@ from layerprobe.probe.solvers.lbfgs import minimise
 from layerprobe.probe.weighted_sum.moments import SetMoments, layer_pairs
 
 LOGIT_UNIT = 5.0  # of the layer logits in the solver
-COARSE = 64  # leading directions in which a search starts
+SEARCHED = 64  # leading directions in which a search starts
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def fit_weights(moments: SetMoments, mixes: Mixes, *, max_iterations: int, toler
     """
     start = torch.from_numpy(mixes.logits).float() / LOGIT_UNIT
     if mixes.learns and start.shape[1] > 1:
-        levels = [moments.coarse(COARSE), moments] if moments.blocks.shape[1] > COARSE else [moments]
+        levels = [moments.leading(SEARCHED), moments] if moments.blocks.shape[1] > SEARCHED else [moments]
         for level in levels:
             found = minimise(_Objective(level, mixes), start, max_iterations=max_iterations, tolerance=tolerance)
             start = found.parameters

@@ -145,10 +145,10 @@ def test_fits_are_those_of_the_solver_of_small_layers(layers, monkeypatch, learn
             assert inner[0] == pytest.approx(inner[1], abs=0.008)
 
 
-@pytest.mark.parametrize("coarse", [2, 64])
-def test_cumulative_mixes_are_those_of_the_lowest_layers_alone(layers, monkeypatch, coarse):
+@pytest.mark.parametrize("searched", [2, 64])
+def test_cumulative_mixes_are_those_of_the_lowest_layers_alone(layers, monkeypatch, searched):
     monkeypatch.setattr(moments, "LEADING", 6)
-    monkeypatch.setattr(reduced, "COARSE", coarse)
+    monkeypatch.setattr(reduced, "SEARCHED", searched)
     monkeypatch.setattr(large, "INNER_STEPS", large.STEPS)
     monkeypatch.setattr(large, "REFINED_BYTES", 0)  # few mixes at a time, of different numbers of layers
     x, y, splits = layers
