@@ -166,13 +166,9 @@ def _uniform(mixing: _Mixing) -> ProbeResults:
 def _cumulative(mixing: _Mixing) -> ProbeResults:
     """Fit layers 0 to l for each l, with the penalties of the mix of all layers, so that only the layers differ."""
     plan, whole, finished = mixing.plan, mixing.chosen(), NO_RESULTS
-    n, seed, strength = plan.mix_iterations, plan.weighted_sum_seeds[0], whole.weight_penalty
-    for k, layer in enumerate(mixing.layers):
-        mixer = mixing.mixer(standardise=True).first(k + 1)
-        chosen = mixer.choose(
-            whole.penalty[:, :, None], weight_penalties=strength[:, :, None], max_iterations=n, seed=seed
-        )
-        (fits,) = mixer.fit(whole.penalty, weight_penalty=strength, max_iterations=n, seeds=(seed,))
+    seed, mixer = plan.weighted_sum_seeds[0], mixing.mixer(standardise=True)
+    of_layers = mixer.cumulative(whole, max_iterations=plan.mix_iterations, seed=seed)
+    for layer, (fits, chosen) in zip(mixing.layers, of_layers, strict=True):
         finished += mixing.finished("cumulative_mix", seed, fits, chosen, layer=layer)
     return finished
 

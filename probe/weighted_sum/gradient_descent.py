@@ -5,7 +5,7 @@ softmax, the weighted sum of unstandardised layers, a linear head. There frames 
 over time; both are linear, so on mean-pooled layers it is the same model. The deterministic `probe.weighted_sum.solver`
 reaches the same scores faster; this one allows a comparison of the two.
 
-All models of a seed take each step together, with gradients that are written out. The layers are kept by rows, so that
+All models take each step together, with gradients that are written out. The layers are kept by rows, so that
 a mini-batch is gathered at once, large ones in fewer bits (`probe.weighted_sum.row_store`).
 """
 
@@ -45,6 +45,17 @@ class ReplayFit:
     contributions: np.ndarray  # (n_targets, n_layers), weight times norm of the scaled layer; each row sums to 1
     n_epochs: np.ndarray  # (n_targets,), the epoch with the best validation score
 
+    def targets(self, some: slice) -> ReplayFit:
+        """Return the fit of some of the targets."""
+        return ReplayFit(
+            self.prediction[:, some],
+            self.development,
+            self.development_prediction[:, some],
+            self.layer_weights[some],
+            self.contributions[some],
+            self.n_epochs[some],
+        )
+
 
 def replay(
     read: ReadLayer,
@@ -56,14 +67,14 @@ def replay(
     memory: float = float("inf"),
     device: str = "cpu",
 ) -> list[list[ReplayFit]]:
-    """Train the weighted sums of all splits and targets in parallel on the same mini-batches, one seed after another.
+    """Train the weighted sums of all splits, targets and seeds in parallel on the same mini-batches.
 
     Args:
         read: returns rows of a layer, ``(n_rows, n_features)``
         n_layers: number of layers of the encoder
         y: ratings, ``(n_utterances, n_targets)``, finite
         splits: rows of ``y``
-        seeds: of the heads and the order of batches, one training per seed
+        seeds: of the heads; the first is also that of the order of batches, which all have in common
         memory: bytes that all layers may take; they are kept in memory
         device: the torch device
 
@@ -80,13 +91,15 @@ def replay(
         fitted.append(Split(split.name, split.train[trained], rows, inner_folds))
     sets = TrainingSets.from_splits(fitted, len(y))
     store = RowStore(read, n_layers, sets, memory=memory, device=device)
-    return [_Training(store, y, splits, seed).run() for seed in seeds]
+    fits = _Training(store, np.tile(y, (1, len(seeds))), splits, seeds).run()
+    n = y.shape[1]
+    return [[fit.targets(slice(i * n, (i + 1) * n)) for fit in fits] for i in range(len(seeds))]
 
 
 class _Training:
-    """The models of one seed, split by split with the targets in order."""
+    """The models of all seeds, split by split with the targets in order; each seed has its own columns of ``y``."""
 
-    def __init__(self, store: RowStore, y: np.ndarray, splits: list[Split], seed: int) -> None:
+    def __init__(self, store: RowStore, y: np.ndarray, splits: list[Split], seeds: tuple[int, ...]) -> None:
         sets, device = store.sets, store.device
         self._store, self._splits, self._n_targets = store, splits, y.shape[1]
         self._n_rows, n_layers = len(sets.order), store.n_layers
@@ -108,9 +121,10 @@ class _Training:
             truth.append((y[sets.order] - mean) / std)
         self._truth = torch.from_numpy(np.concatenate(truth, axis=1)).float().to(device)
         self._counted = counted.repeat_interleave(self._n_targets, dim=1).to(device)
-        self._generator = torch.Generator().manual_seed(seed)
-        n_models = self._truth.shape[1]
-        head = torch.randn(store.n_features, n_models, generator=self._generator) / store.n_features
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._generator = generators[0]
+        n_models, shape = self._truth.shape[1], (store.n_features, len(splits), y.shape[1] // len(seeds))
+        head = torch.cat([torch.randn(shape, generator=g) for g in generators], dim=2).flatten(1) / store.n_features
         # logits, head and offset of every model
         self._parameters = torch.cat([torch.zeros(n_layers, n_models), head, torch.zeros(1, n_models)]).to(device)
         self._moments = torch.zeros(2, *self._parameters.shape, device=device)  # of Adam

@@ -41,7 +41,27 @@ class SetMoments:
     blocks: Tensor  # (n_pairs, k, k) in the leading directions
     tails: Tensor  # (n_pairs, n_features - k), diagonals in the other directions
     cross: Tensor  # (n_layers, n_features, n_targets) with the ratings, in all directions
-    unit: float  # mean eigenvalue of the uniform weighted sum, which relative penalties are multiplied by
+    rank: int  # of a layer, at most
+
+    @property
+    def unit(self) -> float:
+        """Return the mean eigenvalue of the uniform weighted sum, which relative penalties are multiplied by."""
+        n_layers = len(self.cross)
+        first, second = layer_pairs(n_layers)
+        traces = torch.diagonal(self.blocks, dim1=1, dim2=2).sum(dim=1) + self.tails.sum(dim=1)
+        counts = torch.from_numpy(np.where(first == second, 1.0, 2.0)).float()
+        return max(float((traces * counts).sum()) / n_layers**2 / self.rank, 1e-12)
+
+    def first(self, n_layers: int) -> SetMoments:
+        """Return the moments of the lowest ``n_layers`` layers, which are views of these."""
+        n_pairs = n_layers * (n_layers + 1) // 2
+        return SetMoments(self.blocks[:n_pairs], self.tails[:n_pairs], self.cross[:n_layers], self.rank)
+
+    def leading(self, k: int) -> SetMoments:
+        """Return the moments with ``k`` leading directions, and diagonals only in all others."""
+        diagonals = torch.diagonal(self.blocks, dim1=1, dim2=2)[:, k:]
+        tails = torch.cat([diagonals, self.tails], dim=1)
+        return SetMoments(self.blocks[:, :k, :k].contiguous(), tails, self.cross, self.rank)
 
 
 class LayerMoments:
@@ -109,10 +129,7 @@ class LayerMoments:
         centred = (xy / n - mean.double().numpy()[:, :, None] * offset) / self.std[s]
         scaled = torch.from_numpy(centred).float() * scale[:, :, None]
         cross = torch.einsum("lft,fk->lkt", scaled, self.basis)
-        traces = torch.diagonal(blocks, dim1=1, dim2=2).sum(dim=1) + self._tails[:n_pairs].sum(dim=1)
-        counts = torch.from_numpy(np.where(self._first == self._second, 1.0, 2.0)[:n_pairs]).float()
-        unit = float((traces * counts).sum()) / n_layers**2 / min(n, self.stack.n_features)
-        return SetMoments(blocks, self._tails[:n_pairs], cross, max(unit, 1e-12))
+        return SetMoments(blocks, self._tails[:n_pairs], cross, min(n, self.stack.n_features))
 
     def _cell_blocks(self, rows: Tensor) -> Tensor:
         """Return the blocks ``(n_pairs, k, k)`` of projected rows ``(n, n_layers, k)``, summed over them."""

@@ -16,6 +16,7 @@ from layerprobe.probe.solvers.lbfgs import minimise
 from layerprobe.probe.weighted_sum.moments import SetMoments, layer_pairs
 
 LOGIT_UNIT = 5.0  # of the layer logits in the solver
+SEARCHED = 64  # leading directions in which a search starts
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,22 @@ class ReducedFit:
         return torch.cat([leading, right[:, k:] / self.tails], dim=1)
 
 
-def fit_weights(moments: SetMoments, mixes: Mixes, *, max_iterations: int, tolerance: float) -> ReducedFit:
-    """Minimise the mean squared error with the penalties, from the initial weights."""
+def fit_weights(moments: SetMoments, mixes: Mixes, *, max_iterations: int, tolerance: float) -> Tensor:
+    """Return the weights ``(n_mixes, n_layers)`` of the least mean squared error with the penalties.
+
+    The search starts from the initial weights in few directions, where a step costs a ninth, and ends in all of them.
+    """
     start = torch.from_numpy(mixes.logits).float() / LOGIT_UNIT
-    if mixes.learns:
-        objective = _Objective(moments, mixes)
-        start = minimise(objective, start, max_iterations=max_iterations, tolerance=tolerance).parameters
-    weights = torch.softmax(LOGIT_UNIT * start, dim=1)
-    return _reduce(moments, weights, mixes.target, mixes.penalty)
+    if mixes.learns and start.shape[1] > 1:
+        levels = [moments.leading(SEARCHED), moments] if moments.blocks.shape[1] > SEARCHED else [moments]
+        for level in levels:
+            found = minimise(_Objective(level, mixes), start, max_iterations=max_iterations, tolerance=tolerance)
+            start = found.parameters
+    return torch.softmax(LOGIT_UNIT * start, dim=1)
 
 
-def _reduce(moments: SetMoments, weights: Tensor, target: np.ndarray, penalty: Tensor) -> ReducedFit:
+def reduce(moments: SetMoments, weights: Tensor, target: np.ndarray, penalty: Tensor) -> ReducedFit:
+    """Return what solves for the heads of mixes with given weights, ``(n_mixes, n_layers)``."""
     n_layers, k = weights.shape[1], moments.blocks.shape[1]
     first, second = layer_pairs(n_layers)
     half = torch.from_numpy(np.where(first == second, 0.5, 1.0)).float()
@@ -85,7 +91,7 @@ class _Objective:
         moments, mixes = self._moments, self._mixes
         weights = torch.softmax(LOGIT_UNIT * parameters, dim=1)
         target = mixes.target[active.numpy()]
-        reduced = _reduce(moments, weights, target, mixes.penalty[active])
+        reduced = reduce(moments, weights, target, mixes.penalty[active])
         head = reduced.solve(reduced.cross)  # (n, n_features)
         value = 1 - (reduced.cross * head).sum(dim=1)
         gradient = 2 * (torch.einsum("mij,mj->mi", self._quadratic(head), weights) - self._linear(target, head))

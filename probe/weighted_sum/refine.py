@@ -6,6 +6,7 @@ first step here, and each step reads the layers once for all mixes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -59,16 +60,22 @@ def predict_held_out(moments: LayerMoments, columns: Columns, reduced: ReducedFi
 
 
 class _Passes:
-    """Products of the layers with heads of all mixes, and back."""
+    """Products of the layers with heads of all mixes, and back.
+
+    The mixes that use a cell's rows are sorted by their highest layer, so that those of layer k are the first ones.
+    """
 
     def __init__(self, moments: LayerMoments, columns: Columns, weights: Tensor) -> None:
         self._moments, self._columns, self._n_layers = moments, columns, weights.shape[1]
         members = [moments.sets.members[s] for s in columns.training_set]
-        cells = moments.sets.cells
-        self._train = {c: _indices([c in m for m in members]) for c in cells}
-        self._held = {c: _indices([c in h for h in columns.held_out]) for c in cells}
+        cells, sets = moments.sets.cells, columns.training_set
+        self._depth = ((weights > 0) * torch.arange(1, self._n_layers + 1)).amax(dim=1).numpy()
+        self._train = {c: self._users([c in m for m in members]) for c in cells}
+        self._held = {c: self._users([c in h for h in columns.held_out]) for c in cells}
+        self._both = {
+            c: self._users([c in m or c in h for m, h in zip(members, columns.held_out, strict=True)]) for c in cells
+        }
         self._n = torch.from_numpy(moments.n_rows[columns.training_set]).float()
-        sets = columns.training_set
         self._scales = [moments.scaling.scale[sets, k].T * weights[:, k] for k in range(self._n_layers)]
         self._means = [moments.scaling.mean[sets, k].T for k in range(self._n_layers)]
 
@@ -78,8 +85,7 @@ class _Passes:
 
     def there_and_back(self, heads: Tensor, *, back: bool) -> tuple[Tensor, Tensor]:
         """Return predictions, and the layers times those of the training rows, per row, ``(n_mixes, n_features)``."""
-        both = {c: _union(self._train[c], self._held[c]) for c in self._train}
-        return self._multiply(heads, both, back=back)
+        return self._multiply(heads, self._both, back=back)
 
     def mean_square(self, predicted: Tensor) -> Tensor:
         """Return each mix's mean square over its training rows, ``(n_mixes,)``."""
@@ -97,44 +103,74 @@ class _Passes:
             found[rows, held] = predicted[rows].numpy()[:, held] * std[held] + mean[held]
         return found
 
+    def _users(self, flags: list[bool]) -> Tensor:
+        """Return the mixes that are flagged, those of most layers first."""
+        found = np.flatnonzero(flags)
+        return torch.from_numpy(found[np.argsort(-self._depth[found], kind="stable")])
+
+    def _counts(self, users: Tensor) -> list[int]:
+        """Return how many of some mixes use each layer."""
+        depth = self._depth[users.numpy()]
+        return [int((depth > k).sum()) for k in range(self._n_layers)]
+
     def _multiply(self, heads: Tensor, users: dict[int, Tensor], *, back: bool) -> tuple[Tensor, Tensor]:
         """Read the layers once; predictions are 0 on rows of cells that a mix does not use."""
-        moments = self._moments
+        moments, n_layers = self._moments, self._n_layers
         turned = moments.basis @ heads.T
-        scaled = [scale * turned for scale in self._scales]
-        offset = torch.stack([(m * s).sum(dim=0) for m, s in zip(self._means, scaled, strict=True)]).sum(dim=0)
+        offset = torch.zeros(len(heads))
+        right: dict[int, list[Tensor]] = {c: [] for c in users}
+        counts = {c: self._counts(u) for c, u in users.items()}
+        for k in range(n_layers):
+            scaled = self._scales[k] * turned
+            offset += (self._means[k] * scaled).sum(dim=0)
+            for c, u in users.items():
+                right[c].append(scaled[:, u[: counts[c][k]]])
         predicted = torch.zeros(len(moments.sets.order), len(heads))
-        totals, sums = [torch.zeros_like(turned) for _ in scaled if back], torch.zeros(len(heads))
+        products = _Products(self._train, users, self._counts, turned) if back else None
         for positions, stack in moments.stack.blocks():
-            used = islice(stack, self._n_layers)
+            used = islice(stack, n_layers)
             layers = list(used) if back else used  # all are needed twice
-            local, parts = torch.zeros(len(positions), len(heads)), _cell_parts(moments.sets, positions)
-            of_cell = {c: -offset[users[c]].expand(rows.stop - rows.start, -1) for c, rows in parts.items()}
-            for layer, s in zip(layers, scaled, strict=True):
+            parts = _cell_parts(moments.sets, positions)
+            of_cell = {c: (-offset[users[c]]).repeat(rows.stop - rows.start, 1) for c, rows in parts.items()}
+            for k, layer in enumerate(layers):
                 for c, rows in parts.items():
-                    of_cell[c] = torch.addmm(of_cell[c], layer[rows], s[:, users[c]])
+                    of_cell[c][:, : counts[c][k]].addmm_(layer[rows], right[c][k])
             for c, rows in parts.items():
-                local[rows, users[c]] = of_cell[c]
-            predicted[torch.from_numpy(positions)] = local
-            if back:
-                trained = {c: local[rows][:, self._train[c]] for c, rows in parts.items()}
-                for c, part in trained.items():
-                    sums[self._train[c]] += part.sum(dim=0)
-                for layer, total in zip(layers, totals, strict=True):
-                    for c, rows in parts.items():
-                        total.index_add_(1, self._train[c], layer[rows].T @ trained[c])
+                predicted[torch.from_numpy(positions[rows])[:, None], users[c]] = of_cell[c]
+                if products is not None:
+                    products.add(c, [layer[rows] for layer in layers], of_cell[c])
+        if products is None:
+            return predicted, turned
         product = torch.zeros_like(turned)
-        for total, mean, scale in zip(totals, self._means, self._scales, strict=False):
-            product += (total - mean * sums) * scale
+        for k in range(n_layers):
+            product += (products.total(k) - self._means[k] * products.sums) * self._scales[k]
         return predicted, (moments.basis.T @ (product / self._n)).T
 
 
-def _indices(flags: list[bool]) -> Tensor:
-    return torch.from_numpy(np.flatnonzero(flags))
+class _Products:
+    """Sums of products of the layers with predictions of each mix's training rows."""
 
+    def __init__(
+        self, train: dict[int, Tensor], users: dict[int, Tensor], counts: Callable[[Tensor], list[int]], like: Tensor
+    ) -> None:
+        self._train, self._like, self.sums = train, like, torch.zeros(like.shape[1])
+        self._counts = {c: counts(t) for c, t in train.items()}
+        self._inside = {c: torch.from_numpy(np.flatnonzero(np.isin(users[c], t))) for c, t in train.items()}
+        self._totals = {c: [torch.zeros(len(like), n) for n in numbers] for c, numbers in self._counts.items()}
 
-def _union(first: Tensor, second: Tensor) -> Tensor:
-    return torch.from_numpy(np.union1d(first.numpy(), second.numpy()))
+    def add(self, c: int, layers: list[Tensor], predicted: Tensor) -> None:
+        """Add some rows of a cell, with the predictions of the mixes that use it."""
+        trained = predicted[:, self._inside[c]]
+        self.sums[self._train[c]] += trained.sum(dim=0)
+        for layer, total, n in zip(layers, self._totals[c], self._counts[c], strict=True):
+            total.addmm_(layer.T, trained[:, :n])
+
+    def total(self, k: int) -> Tensor:
+        """Return the sums of one layer, ``(n_features, n_mixes)``."""
+        found = torch.zeros_like(self._like)
+        for c, totals in self._totals.items():
+            found.index_add_(1, self._train[c][: totals[k].shape[1]], totals[k])
+        return found
 
 
 def _cell_parts(sets: TrainingSets, positions: np.ndarray) -> dict[int, slice]:

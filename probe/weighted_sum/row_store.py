@@ -52,15 +52,20 @@ class RowStore:
             device=device,
         )
         self._steps = torch.ones(n_layers, self.n_features, device=device)
+        self._found = torch.empty(0, n_layers, self.n_features, device=device)
         scaling = Scaling.learn(Observed(stack, self._keep), sets, standardise=False)
         self.norms = scaling.norm.cpu()  # (n_sets, n_layers)
         self.scales = scaling.scale.amax(dim=(1, 2))  # (n_sets,)
         self.means = scaling.mean  # (n_sets, n_layers, n_features)
 
     def rows(self, positions: Tensor) -> Tensor:
-        """Return some rows, ``(n_rows, n_layers, n_features)`` float32."""
-        found = self._rows.index_select(0, positions.to(self.device)).float()
-        return found if self._rows.dtype == torch.float32 else found * self._steps
+        """Return some rows, ``(n_rows, n_layers, n_features)`` float32, which the next call may overwrite."""
+        if self._rows.dtype == torch.float32:
+            return self._rows.index_select(0, positions.to(self.device))
+        if len(self._found) < len(positions):  # memory that is always new takes longer than the conversion
+            self._found = torch.empty(len(positions), self.n_layers, self.n_features, device=self.device)
+        found = self._found[: len(positions)]
+        return found.copy_(self._rows.index_select(0, positions.to(self.device))).mul_(self._steps)
 
     def _keep(self, k: int, layer: Tensor) -> None:
         """Store a layer in steps that make the most of its bits."""

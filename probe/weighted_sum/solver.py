@@ -76,6 +76,7 @@ class _Fitting(ABC):
     _splits: list[Split]
     _y: np.ndarray
     _scaling: Scaling
+    _n_layers: int
 
     @abstractmethod
     def _solve(self, keys: list[_Key], max_iterations: int, learns: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -107,25 +108,75 @@ class _Fitting(ABC):
             weight_penalties: candidates of the penalty on the weights, as ``penalties``, each tried with each of these
             learns: False keeps the weights uniform
         """
-        n_splits, n_targets = len(self._splits), self._y.shape[1]
-        candidates = _pairs(penalties, weight_penalties, n_splits, n_targets)
-        column: dict[_Key, int] = {}
+        candidates = self._candidates(penalties, weight_penalties)
+        keys = self._inner_keys(candidates, seed)
+        return self._best(candidates, keys, *self._solve(keys, max_iterations, learns))
+
+    def cumulative(
+        self, chosen: Chosen, *, max_iterations: int, seed: int
+    ) -> list[tuple[list[WeightedSumFit], Chosen]]:
+        """For each l fit the weighted sums of layers 0 to l (Tenney et al., 2019, cumulative scoring).
+
+        Args:
+            chosen: penalties of the weighted sum of all layers, which serve every l, so that only the layers differ
+            max_iterations: of the solver
+            seed: of the initial layer logits
+
+        Returns:
+            For each l the fits of all splits, and ``chosen`` with inner held-out predictions of these layers.
+        """
+        found, strength = [], chosen.weight_penalty
+        for n_layers in range(1, self._n_layers + 1):
+            part = self.first(n_layers)
+            candidates = part._candidates(chosen.penalty[:, :, None], strength[:, :, None])
+            keys = part._inner_keys(candidates, seed)
+            inner = part._best(candidates, keys, *part._solve(keys, max_iterations, True))
+            (fits,) = part.fit(chosen.penalty, weight_penalty=strength, max_iterations=max_iterations, seeds=(seed,))
+            found.append((fits, inner))
+        return found
+
+    def _candidates(
+        self, penalties: tuple[float, ...] | np.ndarray, weight_penalties: tuple[float, ...] | np.ndarray
+    ) -> np.ndarray:
+        return _pairs(penalties, weight_penalties, len(self._splits), self._y.shape[1])
+
+    def _inner_keys(self, candidates: np.ndarray, seed: int) -> list[_Key]:
+        """Return the models of all inner folds, each once."""
+        keys: dict[_Key, None] = {}
         for k, t, p in np.ndindex(candidates.shape[:3]):
             for s, _ in self._sets.inner[k]:
-                column.setdefault((s, t, *candidates[k, t, p].tolist(), seed), len(column))
-        prediction, weights = self._solve(list(column), max_iterations, learns)
+                keys[s, t, *candidates[k, t, p].tolist(), seed] = None
+        return list(keys)
+
+    def _inner_predictions(
+        self, k: int, candidates: np.ndarray, keys: list[_Key], prediction: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return predictions ``(n_candidates, n_train, n_targets)`` of one split, each row held out once, and models.
+
+        The models ``(n_inner_folds, n_candidates, n_targets)`` are positions in ``keys``.
+        """
+        column, folds, n_targets = {key: i for i, key in enumerate(keys)}, self._sets.inner[k], self._y.shape[1]
+        seed = keys[0][-1]
+        inner = np.empty((candidates.shape[2], len(self._y), n_targets))
+        of_fold = np.empty((len(folds), candidates.shape[2], n_targets), dtype=int)
+        for fold, (s, cells) in enumerate(folds):
+            positions = self._sets.positions(cells)
+            for t, p in np.ndindex(n_targets, candidates.shape[2]):
+                one = of_fold[fold, p, t] = column[s, t, *candidates[k, t, p].tolist(), seed]
+                inner[p, self._sets.order[positions], t] = prediction[positions, one]
+        return inner[:, self._splits[k].train], of_fold
+
+    def _inner_errors(self, k: int, inner: np.ndarray) -> np.ndarray:
+        """Return mean squared errors ``(n_candidates, n_targets)`` of one split."""
+        return np.asarray(((inner - self._y[self._splits[k].train]) ** 2).mean(axis=1))
+
+    def _best(self, candidates: np.ndarray, keys: list[_Key], prediction: np.ndarray, weights: np.ndarray) -> Chosen:
+        n_splits, n_targets = candidates.shape[:2]
         chosen, inner_predictions, inner_weights = np.empty((n_splits, n_targets, 2)), [], []
         targets = np.arange(n_targets)
-        for k, folds in enumerate(self._sets.inner):
-            inner = np.empty((candidates.shape[2], len(self._y), n_targets))
-            of_fold = np.empty((len(folds), candidates.shape[2], n_targets), dtype=int)
-            for fold, (s, cells) in enumerate(folds):
-                positions = self._sets.positions(cells)
-                for t, p in np.ndindex(n_targets, candidates.shape[2]):
-                    one = of_fold[fold, p, t] = column[s, t, *candidates[k, t, p].tolist(), seed]
-                    inner[p, self._sets.order[positions], t] = prediction[positions, one]
-            inner = inner[:, self._splits[k].train]
-            best = ((inner - self._y[self._splits[k].train]) ** 2).mean(axis=1).argmin(axis=0)
+        for k in range(n_splits):
+            inner, of_fold = self._inner_predictions(k, candidates, keys, prediction)
+            best = self._inner_errors(k, inner).argmin(axis=0)
             chosen[k] = candidates[k, targets, best]
             inner_predictions.append(inner[best, :, targets].T)
             inner_weights.append(weights[of_fold[:, best, targets]])
@@ -149,19 +200,24 @@ class _Fitting(ABC):
             weight_penalty: ``(n_splits, n_targets)``; 0 if None
             learns: False keeps the weights uniform
         """
-        targets = range(self._y.shape[1])
         strength = np.zeros_like(penalty) if weight_penalty is None else weight_penalty
-        keys = [
+        keys = self._outer_keys(penalty, strength, seeds)
+        return self._fits(seeds, *self._solve(keys, max_iterations, learns))
+
+    def _outer_keys(self, penalty: np.ndarray, strength: np.ndarray, seeds: tuple[int, ...]) -> list[_Key]:
+        return [
             (outer, t, float(penalty[k, t]), float(strength[k, t]), s)
             for s in seeds
             for k, outer in enumerate(self._sets.outer)
-            for t in targets
+            for t in range(self._y.shape[1])
         ]
-        prediction, weights = self._solve(keys, max_iterations, learns)
+
+    def _fits(self, seeds: tuple[int, ...], prediction: np.ndarray, weights: np.ndarray) -> list[list[WeightedSumFit]]:
+        """Return the fits of each seed and split, of models in the order of `_outer_keys`."""
         position = np.full(len(self._y), -1)
         position[self._sets.order] = np.arange(len(self._sets.order))
         fits: list[list[WeightedSumFit]] = []
-        columns = iter(np.arange(len(keys)).reshape(-1, len(targets)))
+        columns = iter(np.arange(len(weights)).reshape(-1, self._y.shape[1]))
         for _ in seeds:
             fits.append([])
             for k, split in enumerate(self._splits):
@@ -232,6 +288,7 @@ class Mixer(_Fitting):
             self._first_problem = MixProblem(stack.some(positions), y[some.order], some, standardise=standardise)
             self._problem = MixProblem(stack, y[sets.order], sets, standardise=standardise)
         self._basis, self._scaling = Basis(self._first_problem), self._problem.scaling
+        self._n_layers = stack.n_layers
 
     def _solve(self, keys: list[_Key], max_iterations: int, learns: bool) -> tuple[np.ndarray, np.ndarray]:
         models, parameters = self._minimise(keys, max_iterations, learns)

@@ -96,9 +96,9 @@ def compare(n: int, n_layers: int, dim: int) -> None:
         for learns in (True, False):
             began = time.process_time()
             mixer = solver(lambda k, rows: x[k][rows], n_layers, y, splits=splits, memory=2**40)
-            candidates = WEIGHT_PENALTIES if learns else (0.0,)
+            strengths = WEIGHT_PENALTIES if learns else (0.0,)
             chosen = mixer.choose(
-                DEFAULT_PENALTIES, weight_penalties=candidates, max_iterations=60, seed=0, learns=learns
+                DEFAULT_PENALTIES, weight_penalties=strengths, max_iterations=60, seed=0, learns=learns
             )
             (fits,) = mixer.fit(
                 chosen.penalty, weight_penalty=chosen.weight_penalty, max_iterations=60, seeds=(0,), learns=learns

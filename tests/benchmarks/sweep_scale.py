@@ -44,7 +44,7 @@ def write_cache(path: Path, ratings: np.ndarray, n_layers: int, dim: int) -> Non
     with CacheWriter(path, plan(n_layers), dim=dim) as writer:
         for i, row in enumerate(ratings.astype(np.float32)):
             noise = rng.standard_normal((n_layers, dim), dtype=np.float32)
-            writer.append(f"u{i:06d}", "noise", (noise + 0.1 * depth * (row @ directions))[:, None])
+            writer.append(f"u{i:06d}", f"noise {i}", (noise + 0.1 * depth * (row @ directions))[:, None])
 
 
 def main() -> None:

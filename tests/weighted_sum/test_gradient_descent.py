@@ -70,20 +70,23 @@ def test_descent_takes_the_steps_of_torch(layers, monkeypatch):
     monkeypatch.setattr(gradient_descent, "MAX_EPOCHS", 20)
     monkeypatch.setattr(gradient_descent, "MAX_STEPS", 0)
     x, y, splits = layers
-    (fits,) = replay(reader(x), LAYERS, y, splits=splits, seeds=(3,))
-    rows_of = rows_in_order(splits)
-    for k, (split, fit) in enumerate(zip(splits, fits, strict=True)):
-        for t in range(2):
-            generator = torch.Generator().manual_seed(3)
-            initial = torch.randn(DIM, 2 * len(splits), generator=generator) / DIM
+    rows_of, seeds, fitted = rows_in_order(splits), (3, 7), {}
+    for seed, fits in zip(seeds, replay(reader(x), LAYERS, y, splits=splits, seeds=seeds), strict=True):
+        initial = torch.randn(DIM, 2 * len(splits), generator=torch.Generator().manual_seed(seed)) / DIM
+        for k, (split, fit) in enumerate(zip(splits, fits, strict=True)):
+            for t in range(2):
+                generator = torch.Generator().manual_seed(3)
+                torch.randn(initial.shape, generator=generator)  # of the first seed, before its batches
 
-            def order(epochs, generator=generator):
-                for _ in range(epochs):
-                    shuffled = rows_of[torch.randperm(N, generator=generator).numpy()]
-                    yield from (shuffled[begin : begin + BATCH] for begin in range(0, N, BATCH))
+                def order(epochs, generator=generator):
+                    for _ in range(epochs):
+                        shuffled = rows_of[torch.randperm(N, generator=generator).numpy()]
+                        yield from (shuffled[begin : begin + BATCH] for begin in range(0, N, BATCH))
 
-            expected = descend(x, y, split, t, order, initial[:, 2 * k + t], int(fit.n_epochs[t]))
-            np.testing.assert_allclose(fit.prediction[:, t], expected, atol=1e-3)
+                expected = descend(x, y, split, t, order, initial[:, 2 * k + t], int(fit.n_epochs[t]))
+                np.testing.assert_allclose(fit.prediction[:, t], expected, atol=1e-3)
+                fitted[seed, k, t] = fit.prediction[:, t]
+    assert np.abs(fitted[3, 0, 0] - fitted[7, 0, 0]).max() > 1e-3
 
 
 def rows_in_order(splits):

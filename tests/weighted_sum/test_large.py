@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.splits import fold_splits
-from layerprobe.probe.weighted_sum import large, moments
+from layerprobe.probe.weighted_sum import large, moments, reduced
 from layerprobe.probe.weighted_sum.large import LargeMixer, make_mixer
 from layerprobe.probe.weighted_sum.layers import CompactStack
 from layerprobe.probe.weighted_sum.moments import LayerMoments
@@ -113,7 +113,7 @@ def test_a_penalty_on_the_weights_moves_them_towards_equality(layers):
     of_set, largest = found.of_set(sets.outer[0], LAYERS), []
     for entropy in (0.0, 0.1, 10.0):
         mixes = Mixes(np.array([0]), torch.tensor([0.1]), np.zeros((1, LAYERS)), entropy=entropy)
-        largest.append(float(fit_weights(of_set, mixes, max_iterations=50, tolerance=1e-6).weights.max()))
+        largest.append(float(fit_weights(of_set, mixes, max_iterations=50, tolerance=1e-6).max()))
     assert largest == sorted(largest, reverse=True)
     assert largest[0] > 0.8
     assert largest[-1] < 0.3
@@ -143,6 +143,47 @@ def test_fits_are_those_of_the_solver_of_small_layers(layers, monkeypatch, learn
             assert scores[0] == pytest.approx(scores[1], abs=0.008)
             inner = [ccc(y[split.train, t], f[0].inner_prediction[k][:, t]) for f in (slow, fast)]
             assert inner[0] == pytest.approx(inner[1], abs=0.008)
+
+
+@pytest.mark.parametrize("searched", [2, 64])
+def test_cumulative_mixes_are_those_of_the_lowest_layers_alone(layers, monkeypatch, searched):
+    monkeypatch.setattr(moments, "LEADING", 6)
+    monkeypatch.setattr(reduced, "SEARCHED", searched)
+    monkeypatch.setattr(large, "INNER_STEPS", large.STEPS)
+    monkeypatch.setattr(large, "REFINED_BYTES", 0)  # few mixes at a time, of different numbers of layers
+    x, y, splits = layers
+    mixer = LargeMixer(reader(x), LAYERS, y, splits=splits)
+    grids = {"weight_penalties": (0.0, 0.1), "max_iterations": 60, "seed": 0}
+    whole = mixer.choose(PENALTIES, **grids)
+    together = mixer.cumulative(whole, max_iterations=60, seed=0)
+    alone = super(LargeMixer, mixer).cumulative(whole, max_iterations=60, seed=0)
+    assert len(together) == LAYERS
+    for n_layers, ((fits, inner), (fits_alone, inner_alone)) in enumerate(zip(together, alone, strict=True), 1):
+        np.testing.assert_array_equal(inner.penalty, whole.penalty)
+        for k, (fit, expected) in enumerate(zip(fits, fits_alone, strict=True)):
+            assert fit.layer_weights.shape == (2, n_layers)
+            np.testing.assert_allclose(fit.layer_weights, expected.layer_weights, atol=2e-3)
+            np.testing.assert_allclose(fit.contributions, expected.contributions, atol=2e-3)
+            np.testing.assert_allclose(fit.prediction, expected.prediction, atol=2e-3)
+            np.testing.assert_allclose(inner.inner_prediction[k], inner_alone.inner_prediction[k], atol=2e-3)
+
+
+def test_penalties_that_few_refined_candidates_choose_are_those_of_all(layers, monkeypatch):
+    monkeypatch.setattr(moments, "LEADING", 6)
+    x, y, splits = layers
+    grids = {"weight_penalties": (0.0, 0.1, 1.0), "max_iterations": 60, "seed": 0}
+    mixer, refined = LargeMixer(reader(x), LAYERS, y, splits=splits), []
+    predict = mixer._predict
+    monkeypatch.setattr(mixer, "_predict", lambda keys, *a, **k: (refined.append(len(keys)), predict(keys, *a, **k))[1])
+    few = mixer.choose((0.001, *PENALTIES), **grids)
+    assert refined[1] < refined[0] / 2
+    monkeypatch.setattr(large, "REFINED_CANDIDATES", 9)
+    every = mixer.choose((0.001, *PENALTIES), **grids)
+    np.testing.assert_array_equal(few.penalty, every.penalty)
+    np.testing.assert_array_equal(few.weight_penalty, every.weight_penalty)
+    for k in range(len(splits)):
+        np.testing.assert_allclose(few.inner_prediction[k], every.inner_prediction[k], atol=1e-3)
+        np.testing.assert_allclose(few.inner_weights[k], every.inner_weights[k], atol=1e-3)
 
 
 def test_the_uniform_mix_is_ridge_on_the_mean_of_standardised_layers(layers, monkeypatch):
