@@ -30,7 +30,7 @@ from layerprobe.probe.interrupts import ENDINGS, signals_held_back
 from layerprobe.probe.results.partial import PartialResults
 from layerprobe.probe.results.predictions import ProbeResults
 from layerprobe.probe.sweep.task_inputs import TaskInputs
-from layerprobe.probe.system import collect_garbage_seldom, cores, torch_threads, usable_memory
+from layerprobe.probe.system import cores, torch_threads, usable_memory
 
 SPARE = 2**30  # bytes over one layer that a sweep may take by itself
 WORKER = 150 * 2**20  # bytes of a process in addition to its layer
@@ -236,7 +236,6 @@ def _begin(file: Path, partial_results: PartialResults, parent: int) -> None:
     for number in ENDINGS[1:]:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
-    collect_garbage_seldom()
     process_executor._USE_PSUTIL = False  # a process that imported torch is not taken for one that leaks memory
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _of_this_process.append((joblib.load(file, mmap_mode="r"), partial_results))

@@ -93,7 +93,7 @@ def test_the_reduced_error_and_its_gradient_are_those_of_the_definition(layers, 
     z = scaled_layers(x, rows, standardise=True)[:, rows]
     for k, (target, penalty) in enumerate(((0, 0.1), (1, 0.5))):
         weights = torch.softmax(LOGIT_UNIT * logits[k], dim=0).double().numpy()
-        mix, t = np.einsum("l,lnd->nd", weights, z), y[rows, target]
+        mix, t = np.einsum("l,lnf->nf", weights, z), y[rows, target]
         t = (t - t.mean()) / t.std()
         head = np.linalg.solve(mix.T @ mix / len(rows) + penalty * np.eye(DIM), mix.T @ t / len(rows))
         least = np.mean((mix @ head - t) ** 2) + penalty * head @ head

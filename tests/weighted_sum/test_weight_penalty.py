@@ -61,7 +61,7 @@ def test_weights_minimise_the_penalised_error_as_a_general_solver_finds_it(kind,
 
     def objective(logits):
         w = softmax(logits)
-        mix = np.einsum("nld,l->nd", z, w)
+        mix = np.einsum("nlf,l->nf", z, w)
         head = np.linalg.solve(mix.T @ mix / len(t) + penalty * np.eye(DIM), mix.T @ t / len(t))
         error = np.mean((t - mix @ head) ** 2) + penalty * head @ head
         return error + strength * ((w - 1 / LAYERS) ** 2).sum()
