@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
 from layerprobe.probe.progress import BarProgress, LogProgress, NullProgress, make_progress
@@ -48,3 +49,15 @@ def test_a_bar_shows_count_rate_and_note_once_the_work_is_long(monkeypatch):
 def test_quiet_is_silent_and_no_terminal_means_lines(capsys):
     assert type(make_progress(quiet=True)) is NullProgress
     assert isinstance(make_progress(quiet=False), LogProgress)
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(90.4, "1 min 30 s left"), (-1.0, "estimating the time left")])
+def test_a_bar_shows_no_zero_seconds_once_the_estimate_has_run_out(seconds, shown):
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    bar = BarProgress(console)
+    bar.begin("sweep", 4, "steps")
+    bar.set_time_left(seconds)
+    bar.advance()
+    task = bar._bar.tasks[0]
+    assert str(bar._bar.columns[3].render(task)) == shown
+    bar.end()
