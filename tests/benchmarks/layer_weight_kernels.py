@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from layer_weight_estimators import PENALTIES, Estimate, Moments, Problem, _chosen
+from benchmarks.layer_weight_estimators import PENALTIES, Estimate, Moments, Problem, _chosen
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize, nnls
 

@@ -4,8 +4,8 @@ Layers are a simulated residual stream, or those of a real encoder (`--real FILE
 features with speakers). A rating is the sum of signals of equal variance in the carrying layers and of noise; the true
 weight of a layer is its fraction of the signal's variance.
 
-    python tests/benchmarks/layer_weight_recovery.py            # about a minute
-    python tests/benchmarks/layer_weight_recovery.py --full     # everything, hours
+    PYTHONPATH=tests python tests/benchmarks/layer_weight_recovery.py            # about a minute
+    PYTHONPATH=tests python tests/benchmarks/layer_weight_recovery.py --full     # everything, hours
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import layer_weight_estimators as heads
-import layer_weight_kernels as kernels
-import layer_weight_stacking as stacks
+import benchmarks.layer_weight_estimators as heads
+import benchmarks.layer_weight_kernels as kernels
+import benchmarks.layer_weight_stacking as stacks
 import numpy as np
 import pandas as pd
-from layer_weight_estimators import Estimate, Problem
+from benchmarks.layer_weight_estimators import Estimate, Problem
 from scipy.stats import spearmanr
 
 N_TEST_SPEAKERS, PER_SPEAKER, N_FOLDS = 40, 25, 4

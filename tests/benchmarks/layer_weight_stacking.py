@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from layer_weight_estimators import N_ORDERS, N_RESAMPLES, Estimate, Problem
+from benchmarks.layer_weight_estimators import N_ORDERS, N_RESAMPLES, Estimate, Problem
 from scipy.optimize import nnls
 
 TEMPERATURES = tuple(np.logspace(-1, 3, 13))

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sweep_scale import TARGETS, plan
-from weighted_sum_speed import residual_stream
+from benchmarks.sweep_scale import TARGETS, plan
+from benchmarks.weighted_sum_speed import residual_stream
 
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.writer import CacheWriter
