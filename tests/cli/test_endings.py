@@ -90,7 +90,8 @@ def planted(tmp_path_factory):
 
 def test_a_signal_ends_a_sweep_with_its_layers_kept_and_its_lease_released(planted, tmp_path, forks):
     out = tmp_path / "run"
-    done = forks.run(int(signal.SIGHUP), 2, "partial/", *planted, "--out", out, code=SCRIPT)
+    script = f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n{SCRIPT}"  # not as under nohup
+    done = forks.run(int(signal.SIGHUP), 2, "partial/", *planted, "--out", out, code=script)
     assert done.returncode == 129, done.stderr
     assert "Ended by SIGHUP. Completed work is saved" in done.stderr
     assert "Traceback" not in done.stderr
