@@ -27,8 +27,7 @@ class Mixes:
     penalty: Tensor  # (n_mixes,) of the head, absolute
     logits: np.ndarray  # (n_mixes, n_layers), initial
     learns: bool = True  # False keeps the initial weights
-    entropy: float = 0.0  # penalty on sum w log w, which moves the weights towards equality
-    square: np.ndarray | float = 0.0  # (n_mixes,), penalty on |w - 1 / n_layers|^2, with the same effect
+    square: np.ndarray | float = 0.0  # (n_mixes,), penalty on |w - 1 / n_layers|^2, which moves them towards equality
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,11 @@ class _Objective:
         head = reduced.solve(reduced.cross)  # (n, n_features)
         value = 1 - (reduced.cross * head).sum(dim=1)
         gradient = 2 * (torch.einsum("mij,mj->mi", self._quadratic(head), weights) - self._linear(target, head))
-        log = weights.clamp_min(1e-30).log()
-        value = value + mixes.entropy * (weights * log).sum(dim=1)
         even = weights - 1 / weights.shape[1]
         every = np.broadcast_to(np.asarray(mixes.square, dtype=np.float32), len(mixes.target))
         square = torch.from_numpy(every[active.numpy()])
         value = value + square * (even**2).sum(dim=1)
-        gradient = gradient + mixes.entropy * (log + 1) + 2 * square[:, None] * even
+        gradient = gradient + 2 * square[:, None] * even
         inward = gradient - (weights * gradient).sum(dim=1, keepdim=True)
         return value, LOGIT_UNIT * weights * inward
 

@@ -79,7 +79,7 @@ def test_moments_are_those_of_the_definition(layers, monkeypatch, standardise):
         assert found.of_set(s, 2).blocks.equal(of_set.blocks[:3])
 
 
-@pytest.mark.parametrize("penalties", [{}, {"entropy": 0.3}, {"square": 0.3}])
+@pytest.mark.parametrize("penalties", [{}, {"square": 0.3}])
 def test_the_reduced_error_and_its_gradient_are_those_of_the_definition(layers, rng, penalties):
     x, y, splits = layers
     found, sets = learn_moments(x, y, splits)
@@ -97,7 +97,6 @@ def test_the_reduced_error_and_its_gradient_are_those_of_the_definition(layers, 
         t = (t - t.mean()) / t.std()
         head = np.linalg.solve(mix.T @ mix / len(rows) + penalty * np.eye(DIM), mix.T @ t / len(rows))
         least = np.mean((mix @ head - t) ** 2) + penalty * head @ head
-        least += penalties.get("entropy", 0) * (weights * np.log(weights)).sum()
         least += penalties.get("square", 0) * ((weights - 1 / LAYERS) ** 2).sum()
         assert float(value[k]) == pytest.approx(least, abs=0.01)
         for i in range(LAYERS):
@@ -111,8 +110,8 @@ def test_a_penalty_on_the_weights_moves_them_towards_equality(layers):
     x, y, splits = layers
     found, sets = learn_moments(x, y, splits)
     of_set, largest = found.of_set(sets.outer[0], LAYERS), []
-    for entropy in (0.0, 0.1, 10.0):
-        mixes = Mixes(np.array([0]), torch.tensor([0.1]), np.zeros((1, LAYERS)), entropy=entropy)
+    for square in (0.0, 0.1, 10.0):
+        mixes = Mixes(np.array([0]), torch.tensor([0.1]), np.zeros((1, LAYERS)), square=square)
         largest.append(float(fit_weights(of_set, mixes, max_iterations=50, tolerance=1e-6).max()))
     assert largest == sorted(largest, reverse=True)
     assert largest[0] > 0.8
