@@ -46,7 +46,8 @@ def _pending(study: Study) -> list[str]:
     lacks_controls = any(pending_controls(run.plan) for run in study.runs)
     return [
         f"The sweep is unfinished; pending: {', '.join(map(shown_name, pending))}.{without if lacks_controls else ''} "
-        "Draw it again once layerprobe sweep has ended; after an interruption the same command resumes it."
+        "Write the report again once layerprobe sweep has ended; after an interruption the same command resumes the "
+        "sweep."
     ]
 
 
