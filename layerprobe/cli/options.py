@@ -74,12 +74,17 @@ class UpstreamOptions:
     precision: str = option(
         "auto", help="Precision: float32, bfloat16, float16 (GPU), or auto (16 bits where the hardware supports it)."
     )
+    forward: str = option(
+        "auto",
+        help="Forward pass: packed (utterances together, each as if it were alone), single (one by one), or auto "
+        "(packed on a GPU).",
+    )
 
     def settings(self) -> EncoderSettings:
         """Return the options as settings, which load the encoder."""
         from layerprobe.probe.encoders.loading import EncoderSettings
 
-        return EncoderSettings(self.encoder, self.random_init, self.device, self.adapter, self.precision)
+        return EncoderSettings(self.encoder, self.random_init, self.device, self.adapter, self.precision, self.forward)
 
 
 @dataclass(frozen=True)

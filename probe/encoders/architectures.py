@@ -4,7 +4,9 @@ An `Architecture` is all that `probe.encoders.speech` has to know of a model. Fo
 in a file and pass it to ``layerprobe extract --adapter``; ``layerprobe check-encoder --adapter`` checks it. A complete
 adapter for a model that reads waveforms through strided convolutions:
 
-    from layerprobe.probe.encoders.architectures import Architecture, convolutions_need, overlapping, waveform_chunks
+    from layerprobe.probe.encoders.architectures import (
+        Architecture, convolutions_give, convolutions_need, overlapping, waveform_chunks,
+    )
 
     ARCHITECTURE = Architecture(
         encoder=lambda model: model,
@@ -14,6 +16,7 @@ adapter for a model that reads waveforms through strided convolutions:
         input_chunks=waveform_chunks,
         minimum_samples=convolutions_need,
         chunking=overlapping,
+        n_frames=convolutions_give,
     )
 """
 
@@ -63,6 +66,7 @@ class Architecture:
     input_chunks: Callable[[np.ndarray, Any, Any], Iterator[InputChunk]]  # of waveform (n_samples,), extractor, config
     minimum_samples: Callable[[Any, Any], int]  # that one frame needs; of extractor, config
     chunking: Callable[[Any], str]  # how long audio is cut, as the plan records it; of the extractor
+    n_frames: Callable[[InputChunk, Any], int]  # that a chunk gives in every layer; of chunk, config
     default_extractor: Callable[[Any], Any] = _no_default  # where a checkpoint has none; of config; None if unknown
 
 
@@ -107,6 +111,14 @@ def convolutions_need(extractor: Any, config: Any) -> int:  # noqa: ARG001 - as 
     for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
         needed = (needed - 1) * stride + kernel
     return int(needed)
+
+
+def convolutions_give(chunk: InputChunk, config: Any) -> int:
+    """Return the number of frames that the strided convolutions make of a chunk's samples."""
+    n = int(chunk.inputs["input_values"].shape[-1])
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        n = (n - kernel) // stride + 1
+    return n // int(getattr(config, "squeeze_factor", 1))
 
 
 def overlapping(extractor: Any) -> str:  # noqa: ARG001 - as every architecture's `chunking`
@@ -185,6 +197,7 @@ _WAV2VEC2 = Architecture(
     input_chunks=waveform_chunks,
     minimum_samples=convolutions_need,
     chunking=overlapping,
+    n_frames=convolutions_give,
     default_extractor=_normalising_extractor,
 )
 _UNISPEECH = replace(_WAV2VEC2, default_extractor=_no_default)  # published models differ in whether they normalise
@@ -194,6 +207,7 @@ _WAV2VEC2_BERT = replace(
     final_norm=lambda _: None,  # each block of a conformer ends with its own
     input_chunks=_filter_banks,
     minimum_samples=lambda extractor, _: 400 + 160 * (extractor.stride - 1),  # windows of 25 ms every 10 ms
+    n_frames=lambda chunk, _: int(chunk.inputs["input_features"].shape[1]),
     default_extractor=_no_default,
 )
 _WHISPER = Architecture(
@@ -204,6 +218,7 @@ _WHISPER = Architecture(
     input_chunks=_log_mel_windows,
     minimum_samples=lambda extractor, _: int(extractor.n_fft),
     chunking=lambda extractor: f"windows of {extractor.chunk_length} s, frames of the audio alone",
+    n_frames=lambda _, config: int(config.max_source_positions),
     default_extractor=_log_mel_extractor,
 )
 ARCHITECTURES = {

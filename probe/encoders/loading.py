@@ -12,7 +12,8 @@ from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture,
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.diagnostics import SHORT_SECONDS, example_waveform
 from layerprobe.probe.encoders.language_adapters import check_language_adapters
-from layerprobe.probe.encoders.speech import AUTO, NEVER_READ, LoadedModel, SpeechEncoder, precision_for
+from layerprobe.probe.encoders.precision import AUTO, precision_for
+from layerprobe.probe.encoders.speech import NEVER_READ, LoadedModel, SpeechEncoder
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES, load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.model_files import EXTRACTOR_FILES
@@ -32,6 +33,7 @@ def load_encoder(
     device: str | None = None,
     adapter: Path | str | None = None,
     precision: str = AUTO,
+    forward: str = AUTO,
     show_download: bool = True,
 ) -> AnyEncoder:
     """Load a speech or text encoder, or the acoustic features that serve as a baseline without a network.
@@ -46,6 +48,8 @@ def load_encoder(
             `probe.encoders.architectures` does not know; speech encoders only
         precision: of matrix products: float32, bfloat16 or float16 (GPU); auto takes 16 bits where the hardware
             multiplies them, which moves layers by about 1 %; text encoders run in float32
+        forward: ``"packed"`` encodes utterances together, each as if it were alone, ``"single"`` one by one; auto packs
+            them on a GPU
         show_download: whether the hub's progress bars are shown
 
     Returns:
@@ -59,7 +63,9 @@ def load_encoder(
     if name not in (ACOUSTIC, OWN) and adapter is None and reads_text(name):
         if mixed_precision:
             raise InputError(f"{name} is a text encoder, which runs in float32 only. Leave --precision out.")
-        return load_text_encoder(name, random_init=random_init, device=device, show_download=show_download)
+        return load_text_encoder(
+            name, random_init=random_init, device=device, forward=forward, show_download=show_download
+        )
     if name != ACOUSTIC:
         return load_audio_encoder(
             name,
@@ -67,12 +73,14 @@ def load_encoder(
             device=device,
             adapter=adapter,
             precision=precision,
+            forward=forward,
             show_download=show_download,
         )
     choices = {
         "--random-init": random_init is not None,
         "--adapter": adapter is not None,
         "--precision": mixed_precision,
+        "--forward packed": forward == "packed",
     }
     chosen = ", ".join(option for option, is_chosen in choices.items() if is_chosen)
     if chosen:
@@ -92,6 +100,7 @@ class EncoderSettings:
     device: str | None = None
     adapter: Path | str | None = None
     precision: str = AUTO
+    forward: str = AUTO
 
     def load(self, *, show_download: bool = True) -> AnyEncoder:
         """Load the encoder; errors as of `load_encoder`."""
@@ -101,6 +110,7 @@ class EncoderSettings:
             device=self.device,
             adapter=self.adapter,
             precision=self.precision,
+            forward=self.forward,
             show_download=show_download,
         )
 
@@ -112,6 +122,7 @@ def load_audio_encoder(
     device: str | None = None,
     adapter: Path | str | None = None,
     precision: str = AUTO,
+    forward: str = AUTO,
     show_download: bool = True,
 ) -> SpeechEncoder:
     """Load a speech encoder from a folder or the hub; arguments as of `load_encoder`.
@@ -123,7 +134,7 @@ def load_audio_encoder(
     precision = precision_for(precision, device=device, known=adapter is None)
     loaded = load_model(name, random_init=random_init, adapter=adapter, show_download=show_download)
     with torch_threads(1), first_pass(f"encoder {name}", "one second of audio", files=EXTRACTOR_FILES[0]):
-        encoder = SpeechEncoder(loaded, random_init=random_init, device=device, precision=precision)
+        encoder = SpeechEncoder(loaded, random_init=random_init, device=device, precision=precision, forward=forward)
         encoder.hidden_states(example_waveform(SHORT_SECONDS, sampling_rate=encoder.sampling_rate))
     return encoder
 

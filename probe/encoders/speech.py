@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,37 +28,16 @@ from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.encoders.linear_kernels import MixedPrecisionLinears
 from layerprobe.probe.encoders.native_forward import NativeForward, has_native_forward
+from layerprobe.probe.encoders.packed.choose import packed_forward
+from layerprobe.probe.encoders.packed.embed import embed_pack
+from layerprobe.probe.encoders.packed.pack import Pack
 from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
-from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.encoders.precision import AUTO, PRECISIONS, is_packed, precision_for
 from layerprobe.probe.system import torch_threads
 
 LAYER_CONVENTION = "0 enters the first block, k leaves block k, final after the final norm"
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-AUTO = "auto"
 # Replaces masked frames in pre-training; no forward pass that probes ever reads it.
 NEVER_READ = frozenset({"masked_spec_embed"})
-
-
-def precision_for(precision: str, *, device: str, known: bool) -> str:
-    """Return the precision of matrix products, with ``auto`` resolved.
-
-    ``auto`` is 16 bits where the hardware multiplies them, in known architectures, and float32 elsewhere.
-
-    Raises:
-        InputError: if it is unknown, or not available on that device
-    """
-    if precision not in (AUTO, *PRECISIONS):
-        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join((AUTO, *PRECISIONS))}.")
-    on_gpu = device.startswith("cuda")
-    if precision == "float16" and not on_gpu:
-        raise InputError("float16 is for GPUs. On the CPU use bfloat16 or float32.")
-    if precision != AUTO:
-        return precision
-    if not known:
-        return "float32"
-    if on_gpu:
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    return "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "float32"
 
 
 @dataclass(frozen=True)
@@ -104,6 +83,7 @@ class SpeechEncoder:
         random_init: int | None = None,
         device: str = "cpu",
         precision: str = AUTO,
+        forward: str = AUTO,
     ) -> None:
         """Take the encoder out of a model (float32) and move it to ``device``, in evaluation mode."""
         family, extractor, adapter = loaded.family, loaded.extractor, loaded.adapter
@@ -118,13 +98,18 @@ class SpeechEncoder:
         self.random_init = random_init
         self.precision = precision_for(precision, device=device, known=not adapter)
         dtype = PRECISIONS[self.precision]
-        native = device == "cpu" and not adapter and has_native_forward(encoder)
+        packs = is_packed(forward, device=device)
+        native = device == "cpu" and not packs and not adapter and has_native_forward(encoder)
         with torch_threads(1):  # so that what is precomputed from the weights is the same on any number of cores
             self._native = NativeForward(encoder, dtype=dtype) if native else None
         self._mixed_precision = (
             None if native or dtype == torch.float32 else MixedPrecisionLinears(self._encoder, dtype)
         )
         self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
+        with torch_threads(1):
+            self.packed = (
+                packed_forward(encoder, dtype=dtype, run=self._batch_states, n_frames=self._n_frames) if packs else None
+            )
         self.architecture = type(self._encoder).__name__
         self.sampling_rate: int = extractor.sampling_rate
         self.layers = self._hooked.layers
@@ -140,13 +125,15 @@ class SpeechEncoder:
 
     @property
     def forward(self) -> str:
-        """Which forward pass runs: ``native``, this package's own, or that of ``transformers``."""
+        """Which forward pass runs: ``native``, this package's own, that of ``transformers``, or a packed one's name."""
+        if self.packed is not None:
+            return self.packed.name
         return "native" if self._native else "transformers"
 
     @property
     def is_reference(self) -> bool:
         """Whether `hidden_states` is `reference_states`: transformers' forward pass in float32."""
-        return self._native is None and self._mixed_precision is None
+        return self._native is None and self._mixed_precision is None and self.packed is None
 
     @property
     def reads_waveforms(self) -> bool:
@@ -193,11 +180,35 @@ class SpeechEncoder:
         Raises:
             ValueError: if the waveform is not one-dimensional or is too short
         """
+        if self.packed is not None:
+            return self._frame_chunks(waveform, self._packed_states)
         if self._native is not None:
             return self._frame_chunks(waveform, self._native_states)
         return self._frame_chunks(
             waveform, self._reference_states if self._mixed_precision is None else self._mixed_precision_states
         )
+
+    def input_chunks(self, waveform: np.ndarray) -> list[InputChunk]:
+        """Return the inputs of the forward passes of one utterance, on the host; arguments as of `frame_chunks`."""
+        self._check_waveform(waveform)
+        return list(self._family.input_chunks(waveform, self._extractor, self._config))
+
+    def embed_pack(self, utterances: Sequence[Sequence[InputChunk]], *, poolings: tuple[str, ...]) -> Tensor:
+        """Encode utterances together, each as if it were alone, and pool them; the host does not wait for the device.
+
+        Args:
+            utterances: of each the result of `input_chunks`
+            poolings: keys of `probe.encoders.pooling.POOLINGS`
+
+        Returns:
+            embeddings ``(n_utterances, n_layers, n_poolings, dim)`` float32 on the encoder's device
+
+        Raises:
+            RuntimeError: if the encoder was loaded to encode utterances singly
+        """
+        if self.packed is None:
+            raise RuntimeError("the encoder encodes utterances singly")
+        return embed_pack(self.packed, utterances, poolings=poolings, device=self.device)
 
     def hidden_states(self, waveform: np.ndarray) -> list[Tensor]:
         """Return all frames of each layer, one tensor ``(n_frames, dim)`` each; arguments as of `frame_chunks`."""
@@ -221,6 +232,23 @@ class SpeechEncoder:
         if self._native is None:
             raise RuntimeError("the encoder has no native forward pass")
         yield from self._native.hidden_states(input_chunk.inputs["input_values"][0])
+
+    @torch.inference_mode()
+    def _packed_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
+        if self.packed is None:
+            raise RuntimeError("the encoder encodes utterances singly")
+        yield from self.packed.states(Pack.of([[input_chunk]], self.packed.n_frames))
+
+    def _batch_states(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+        """Return each layer's frames of a batch, ``(n_inputs, n_frames, dim)``, in the encoder's precision."""
+        if self._mixed_precision is None:
+            return self._hooked.states(inputs)
+        with self._mixed_precision.enabled():
+            return self._hooked.states(inputs)
+
+    def _n_frames(self, chunk: InputChunk) -> int:
+        """Return the number of frames of a chunk, in which masked ones and those of other chunks are."""
+        return self._family.n_frames(chunk, self._config)
 
     @torch.inference_mode()
     def _mixed_precision_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:

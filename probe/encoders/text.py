@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +24,10 @@ from layerprobe.probe.encoders.architectures import InputChunk
 from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
 from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
+from layerprobe.probe.encoders.packed.choose import packed_forward
+from layerprobe.probe.encoders.packed.embed import embed_pack
+from layerprobe.probe.encoders.packed.pack import Pack
+from layerprobe.probe.encoders.precision import AUTO, is_packed
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.model_tensors import check_tensors
 from layerprobe.probe.pretrained import CONFIGURATION, TEXT_ENCODER, find_pretrained, first_pass
@@ -64,7 +68,6 @@ class TranscriptEncoder:
     default_poolings: tuple[str, ...] = ("mean", "first_token")
     adapter = ""
     precision = "float32"
-    forward = "transformers"
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class TranscriptEncoder:
         revision: str = "",
         random_init: int | None = None,
         device: str = "cpu",
+        forward: str = AUTO,
     ) -> None:
         """Move ``model`` (float32) to ``device``, in evaluation mode."""
         self._model = model.float().eval().requires_grad_(False).to(device)
@@ -86,12 +90,22 @@ class TranscriptEncoder:
         )  # one text at a time: a tokenizer changes its settings
         self.device, self.upstream, self.revision, self.random_init = device, upstream, revision, random_init
         self.architecture = type(model).__name__
+        self.packed = (
+            packed_forward(model, dtype=torch.float32, run=self._hooked.states, n_frames=_n_tokens)
+            if is_packed(forward, device=device)
+            else None
+        )
         self.layers = self._hooked.layers
         self.dim = int(model.config.hidden_size)
         self.longest = min(model.config.max_position_embeddings - family.first_position, tokenizer.model_max_length)
 
     def __repr__(self) -> str:
         return describe_encoder(self)
+
+    @property
+    def forward(self) -> str:
+        """Which forward pass runs: that of ``transformers``, or a packed one's name."""
+        return "transformers" if self.packed is None else self.packed.name
 
     @property
     def windows(self) -> str:
@@ -130,8 +144,32 @@ class TranscriptEncoder:
         """
         for input_chunk in self._input_chunks(text):
             with torch.inference_mode():
-                states = self._hooked.states(input_chunk.inputs)
-            yield FrameChunk([layer[0, input_chunk.counted] for layer in states], input_chunk.first, input_chunk.total)
+                if self.packed is None:
+                    states = [layer[0] for layer in self._hooked.states(input_chunk.inputs)]
+                else:
+                    states = list(self.packed.states(Pack.of([[input_chunk]], _n_tokens)))
+            yield FrameChunk([layer[input_chunk.counted] for layer in states], input_chunk.first, input_chunk.total)
+
+    def input_chunks(self, text: str) -> list[InputChunk]:
+        """Return the windows of one text, on the host."""
+        return list(self._input_chunks(text))
+
+    def embed_pack(self, utterances: Sequence[Sequence[InputChunk]], *, poolings: tuple[str, ...]) -> Tensor:
+        """Encode texts together, each as if it were alone, and pool them; the host does not wait for the device.
+
+        Args:
+            utterances: of each text the result of `input_chunks`
+            poolings: keys of `probe.encoders.pooling.POOLINGS`
+
+        Returns:
+            embeddings ``(n_texts, n_layers, n_poolings, dim)`` float32 on the encoder's device
+
+        Raises:
+            RuntimeError: if the encoder was loaded to encode texts singly
+        """
+        if self.packed is None:
+            raise RuntimeError("the encoder encodes texts singly")
+        return embed_pack(self.packed, utterances, poolings=poolings, device=self.device)
 
     def hidden_states(self, text: str) -> list[Tensor]:
         """Return all tokens of each layer, one tensor ``(n_tokens, dim)`` each."""
@@ -166,6 +204,10 @@ class TranscriptEncoder:
             first += len(span)
 
 
+def _n_tokens(chunk: InputChunk) -> int:
+    return int(chunk.inputs["input_ids"].shape[1])
+
+
 @dataclass(frozen=True)
 class LoadedText:
     """A text model that transformers loaded, with its tokenizer and its origin."""
@@ -178,7 +220,12 @@ class LoadedText:
 
 
 def load_text_encoder(
-    name: str, *, random_init: int | None = None, device: str | None = None, show_download: bool = True
+    name: str,
+    *,
+    random_init: int | None = None,
+    device: str | None = None,
+    forward: str = AUTO,
+    show_download: bool = True,
 ) -> TranscriptEncoder:
     """Load a text encoder from a folder or the hub, with every weight that its layers need.
 
@@ -187,6 +234,7 @@ def load_text_encoder(
         random_init: seed of random weights, initialised as the architecture does before training; None for trained
             weights
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
+        forward: ``"packed"`` encodes texts together, ``"single"`` one by one; auto packs them on a GPU
         show_download: whether the hub's progress bars are shown
 
     Raises:
@@ -203,6 +251,7 @@ def load_text_encoder(
             revision=loaded.revision,
             random_init=random_init,
             device=device,
+            forward=forward,
         )
         encoder.hidden_states(EXAMPLE)
     return encoder

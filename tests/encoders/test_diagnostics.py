@@ -17,7 +17,13 @@ from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
 
 ADAPTER = """
-from layerprobe.probe.encoders.architectures import Architecture, convolutions_need, overlapping, waveform_chunks
+from layerprobe.probe.encoders.architectures import (
+    Architecture,
+    convolutions_give,
+    convolutions_need,
+    overlapping,
+    waveform_chunks,
+)
 
 ARCHITECTURE = Architecture(
     encoder=lambda model: model,
@@ -27,6 +33,7 @@ ARCHITECTURE = Architecture(
     input_chunks=waveform_chunks,
     minimum_samples=convolutions_need,
     chunking=overlapping,
+    n_frames=convolutions_give,
 )
 """
 
