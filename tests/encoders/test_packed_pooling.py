@@ -89,7 +89,7 @@ def test_frames_of_chunks_that_do_not_count_are_left_out(frames_of):
         assert relative_error(found[:, k], expected[:, k]) < 1e-6, name
 
 
-def test_neighbours_do_not_change_a_bit(frames_of):
+def test_other_utterances_do_not_change_a_bit(frames_of):
     pack = packed(*([chunk(n)] for n in LENGTHS))
     frames = frames_of(pack)
     together = SegmentPooling(pack, ALL, device="cpu")(frames)

@@ -15,7 +15,7 @@ from layerprobe.probe.encoders.packed.pack import Pack
 from layerprobe.probe.encoders.pooling import POOLINGS, pooling_named
 
 # Frames that are summed one after another. Sums of sums lose less to rounding than one long sum, and a GPU computes
-# them next to each other. Blocks begin with their utterance, so its sums do not depend on its neighbours.
+# them next to each other. Blocks begin with their utterance, so its sums do not depend on the other utterances.
 BLOCK = 32
 # Rows of which a processor holds intermediate results at a time: 2 MiB of 1024 features, which stay in its cache
 TILE = 512
