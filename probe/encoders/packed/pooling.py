@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from layerprobe.probe.encoders.packed import kernels
 from layerprobe.probe.encoders.packed.pack import Pack
 from layerprobe.probe.encoders.pooling import POOLINGS, pooling_named
 
@@ -45,14 +46,18 @@ class SegmentPooling:
         for name in poolings:
             pooling_named(name)
         self._poolings = poolings
-        rows, self._segments = _counted_rows(pack)
+        rows, segments = _counted_rows(pack)
         upload = _Upload()
         self._rows = None if rows is None else upload.add(rows)
-        order = np.argsort(self._segments.utterances)
+        order = np.argsort(segments.utterances)
         self._order = None if np.array_equal(order, np.arange(len(order))) else upload.add(order)
+        self._in_one_kernel = "std" in poolings and kernels.available(device)  # which returns the mean, too
+        self._begins, self._ends = upload.add(segments.begins), upload.add(segments.begins + segments.counts)
         self._means = [name for name in _MEANS if name in poolings or (name == "mean" and "std" in poolings)]
-        self._of_means = _Sums.of([self._segments.counted_by(name) for name in self._means], upload)
-        self._blocks = _Blocks.of(self._segments, upload, tile=None if torch.device(device).type == "cuda" else TILE)
+        if self._in_one_kernel:
+            self._means.remove("mean")
+        self._of_means = _Sums.of([segments.counted_by(name) for name in self._means], upload)
+        self._blocks = _Blocks.of(segments, upload, tile=None if torch.device(device).type == "cuda" else TILE)
         self._indices = upload.to(device)
 
     def __call__(self, frames: Tensor) -> Tensor:
@@ -60,7 +65,9 @@ class SegmentPooling:
         at = self._indices
         rows = frames if self._rows is None else frames.index_select(0, at[self._rows])
         pooled = dict(zip(self._means, self._of_means(rows, at), strict=True)) if self._means else {}
-        if "std" in self._poolings:
+        if self._in_one_kernel:
+            pooled["mean"], pooled["std"] = kernels.mean_and_std(rows, at[self._begins], at[self._ends]).unbind(1)
+        elif "std" in self._poolings:
             pooled["std"] = self._blocks.variance(rows, pooled["mean"], at).sqrt()
         for name in ("max", "min"):
             if name in self._poolings:
