@@ -28,7 +28,7 @@ from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.encoders.linear_kernels import MixedPrecisionLinears
 from layerprobe.probe.encoders.native_forward import NativeForward, has_native_forward
-from layerprobe.probe.encoders.packed.choose import packed_forward
+from layerprobe.probe.encoders.packed.choose import own_forward, packed_forward
 from layerprobe.probe.encoders.packed.embed import embed_pack
 from layerprobe.probe.encoders.packed.pack import Pack
 from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
@@ -102,13 +102,16 @@ class SpeechEncoder:
         native = device == "cpu" and not packs and not adapter and has_native_forward(encoder)
         with torch_threads(1):  # so that what is precomputed from the weights is the same on any number of cores
             self._native = NativeForward(encoder, dtype=dtype) if native else None
-        self._mixed_precision = (
-            None if native or dtype == torch.float32 else MixedPrecisionLinears(self._encoder, dtype)
-        )
+            own = own_forward(encoder, dtype=dtype, n_frames=self._n_frames) if packs and not adapter else None
+        plain = native or own is not None or dtype == torch.float32
+        self._mixed_precision = None if plain else MixedPrecisionLinears(self._encoder, dtype)
         self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
         with torch_threads(1):
+            batches = packs and own is None
             self.packed = (
-                packed_forward(encoder, dtype=dtype, run=self._batch_states, n_frames=self._n_frames) if packs else None
+                packed_forward(encoder, dtype=dtype, run=self._batch_states, n_frames=self._n_frames)
+                if batches
+                else own
             )
         self.architecture = type(self._encoder).__name__
         self.sampling_rate: int = extractor.sampling_rate

@@ -11,6 +11,7 @@ from torch import Tensor
 from layerprobe.probe.encoders.architectures import InputChunk
 from layerprobe.probe.encoders.packed.grouped import EqualLengths
 from layerprobe.probe.encoders.packed.pack import PackedForward
+from layerprobe.probe.encoders.packed.wav2vec2 import PackedWav2Vec2, has_packed_forward
 
 
 def packed_forward(
@@ -20,7 +21,7 @@ def packed_forward(
     run: Callable[[dict[str, Tensor]], list[Tensor]],
     n_frames: Callable[[InputChunk], int],
 ) -> PackedForward:
-    """Return the fastest pass of many utterances at once that is exact for an encoder.
+    """Return the fastest pass of many utterances at once by transformers that is exact for an encoder.
 
     Args:
         encoder: of transformers, in float32, on its device
@@ -29,5 +30,10 @@ def packed_forward(
             ``(n_inputs, n_frames, dim)``
         n_frames: numbers of frames of a chunk
     """
-    del encoder, dtype  # those of a packed pass
+    del encoder, dtype
     return EqualLengths(run, n_frames)
+
+
+def own_forward(encoder: Any, *, dtype: torch.dtype, n_frames: Callable[[InputChunk], int]) -> PackedForward | None:
+    """Return this package's own packed pass of an encoder; None where there is none that computes the same."""
+    return PackedWav2Vec2(encoder, n_frames, dtype=dtype) if has_packed_forward(encoder) else None
