@@ -204,7 +204,8 @@ def attend_with_bias(qkv: Tensor, blocks: Tensor, heads: int, by_distance: Tenso
         _kernels().attend_with_bias[blocks.shape[1], heads](
             qkv, by_distance if gate is None else gate, by_distance, blocks, out,
             math.log2(math.e) / math.sqrt(dim // heads), n_distances // 2, n_distances, blocks.shape[1],
-            HEADS=heads, WIDTH=dim // heads, QUERIES=QUERIES, KEYS=64, GATED=gate is not None, num_warps=4, num_stages=3,
+            HEADS=heads, WIDTH=dim // heads, QUERIES=QUERIES, KEYS=64, GATED=gate is not None,
+            num_warps=4, num_stages=3,
         )  # fmt: skip
     return out
 

@@ -1,11 +1,13 @@
 """Kernels in Triton's language, of which `probe.encoders.packed.kernels` is the only caller.
 
 Every kernel computes in float32 whatever it reads and writes, adds in an order that depends on its shapes alone, and
-writes each element of its result once. Arrays are contiguous. An argument that is ``tl.constexpr`` is compiled in.
+writes each element of its result once. Arrays are contiguous.
 """
 
 # mypy: ignore-errors
-# Triton compiles these functions; it ships no types, and is not installed everywhere.
+# ruff: noqa: N803, PLR0913
+# Triton compiles these functions; it ships no types, and is not installed everywhere. Its arguments are pointers and
+# sizes, and those in capitals are compiled in.
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import triton.language as tl
 
 
 @triton.jit(do_not_specialize_on_alignment=["begins", "ends"])
-def mean_and_std(x, begins, ends, out, DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # noqa: N803
+def mean_and_std(x, begins, ends, out, DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Program ``(u, c)``: mean and standard deviation of COLUMNS features over the rows of segment u, in two passes.
 
     Args:
@@ -47,7 +49,7 @@ def mean_and_std(x, begins, ends, out, DIM: tl.constexpr, ROWS: tl.constexpr, CO
 
 
 @triton.jit
-def _normed(x, inside, weight, bias, column, eps, DIM: tl.constexpr, WEIGHTED: tl.constexpr):  # noqa: N803
+def _normed(x, inside, weight, bias, column, eps, DIM: tl.constexpr, WEIGHTED: tl.constexpr):
     """Return the layer norm of rows ``(n_rows, n_columns)``, of which DIM columns are inside; 0 beyond these."""
     deviation = tl.where(inside, x - (tl.sum(x, 1) / DIM)[:, None], 0.0)
     normed = deviation * (1.0 / tl.sqrt(tl.sum(deviation * deviation, 1) / DIM + eps))[:, None]
@@ -61,8 +63,8 @@ def _normed(x, inside, weight, bias, column, eps, DIM: tl.constexpr, WEIGHTED: t
 @triton.jit
 def add_and_norm(
     x, delta, weight, bias, stream, normed, eps,
-    DIM: tl.constexpr, COLUMNS: tl.constexpr, ADDED: tl.constexpr, POST: tl.constexpr,  # noqa: N803
-    WEIGHTED: tl.constexpr, STREAM: tl.constexpr, NORMED: tl.constexpr,  # noqa: N803
+    DIM: tl.constexpr, COLUMNS: tl.constexpr, ADDED: tl.constexpr, POST: tl.constexpr,
+    WEIGHTED: tl.constexpr, STREAM: tl.constexpr, NORMED: tl.constexpr,
 ):  # fmt: skip
     """Program ``r``: the sum of row r of two arrays, and its layer norm.
 
@@ -87,9 +89,7 @@ def add_and_norm(
     total = tl.load(x + at, mask=inside, other=0.0)
     if ADDED:
         total += tl.load(delta + at, mask=inside, other=0.0).to(tl.float32)
-    result = tl.reshape(
-        _normed(total[None, :], inside[None, :], weight, bias, column, eps, DIM, WEIGHTED), (COLUMNS,)
-    )
+    result = tl.reshape(_normed(total[None, :], inside[None, :], weight, bias, column, eps, DIM, WEIGHTED), (COLUMNS,))
     if STREAM:
         tl.store(stream + at, result if POST else total, mask=inside)
     if NORMED:
@@ -99,8 +99,8 @@ def add_and_norm(
 @triton.jit(do_not_specialize=["n_rows", "n_windows"])
 def norm_gelu_windows(
     y, weight, bias, out, n_rows, n_windows, eps,
-    CHANNELS: tl.constexpr, COLUMNS: tl.constexpr, NORM: tl.constexpr, WEIGHTED: tl.constexpr,  # noqa: N803
-    KERNEL: tl.constexpr, STRIDE: tl.constexpr, ROWS: tl.constexpr,  # noqa: N803
+    CHANNELS: tl.constexpr, COLUMNS: tl.constexpr, NORM: tl.constexpr, WEIGHTED: tl.constexpr,
+    KERNEL: tl.constexpr, STRIDE: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Program ``p``: layer norm over channels and exact GELU of ROWS rows, written to each window that has them.
 
@@ -138,7 +138,7 @@ def norm_gelu_windows(
 @triton.jit(do_not_specialize=["middle", "n_distances", "n_blocks"], do_not_specialize_on_alignment=["blocks"])
 def attend_with_bias(
     qkv, gate, by_distance, blocks, out, scale, middle, n_distances, n_blocks,
-    HEADS: tl.constexpr, WIDTH: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, GATED: tl.constexpr,  # noqa: N803
+    HEADS: tl.constexpr, WIDTH: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, GATED: tl.constexpr,
 ):  # fmt: skip
     """Program ``(b, h)``: attention of one block of queries of head h to all frames of its sequence.
 
