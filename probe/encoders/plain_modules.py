@@ -20,7 +20,7 @@ RECORDERS = ("transformers.utils.", "layerprobe.probe.encoders.hooks")  # whose 
 
 
 def is_plain_wav2vec2(encoder: Any) -> bool:
-    """Return whether a relative of wav2vec 2.0 is as transformers makes it, in float32, with GELU and without adapters."""
+    """Return whether a relative of wav2vec 2.0 is as transformers makes it, in float32, with GELU, without adapters."""
     config = encoder.config
     return (
         config.feat_extract_activation == "gelu"

@@ -83,9 +83,8 @@ class FrontEnd:
         own = torch.arange(shape.rows, device=samples.device) < layout.n_rows[:, None]
         x = functional.pad(x, (0, 1), value=1.0).masked_fill_(~own[..., None], 0.0)  # the last column counts
         moments = torch.bmm(x.transpose(1, 2), x)
-        sums = moments.new_zeros(len(layout.slots), *moments.shape[1:]).index_add_(
-            0, layout.sequence[:n_frames], moments
-        )
+        sums = moments.new_zeros(len(layout.slots), *moments.shape[1:])
+        sums.index_add_(0, layout.sequence[:n_frames], moments)
         sums = sums / sums[:, -1:, -1:]
         mean = sums[:, -1, :kernel]
         covariance = sums[:, :kernel, :kernel] - mean[:, :, None] * mean[:, None]
