@@ -51,7 +51,7 @@ MOMENTS = ("mean", "std")
 def random_model(config, architecture):
     """A model whose norms, biases and gates do something; the published initialisation leaves them without effect."""
     with torch.random.fork_rng():
-        torch.manual_seed(3)
+        torch.manual_seed(1)
         model = architecture(config)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
