@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +14,16 @@ from helpers.speech_models import KINDS, load_exact
 from helpers.text_models import SENTENCES, save_text_model
 from helpers.voices import voice
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import Wav2Vec2FeatureExtractor
 
+from layerprobe.probe.encoders import speech, text
+from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.diagnostics import deviations, precision_error
+from layerprobe.probe.encoders.identity import model_hash
 from layerprobe.probe.encoders.linear_kernels import biased_attention
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.precision import PRECISIONS, multiplying_in, precision_for, steps_in
+from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
 
@@ -63,8 +70,8 @@ class Watch(TorchDispatchMode):
 def test_float32_multiplies_exactly_whatever_a_user_chose(folders, tmp_path, chosen):
     audio = voice(0.4)
     packed = load_exact(folders["wavlm"], forward="packed")
-    text = load_text_encoder(str(save_text_model("bert", tmp_path / "bert")), forward="packed")
-    chunks, words = [packed.input_chunks(audio)] * 2, [text.input_chunks(s) for s in SENTENCES[:2]]
+    read = load_text_encoder(str(save_text_model("bert", tmp_path / "bert")), forward="packed")
+    chunks, words = [packed.input_chunks(audio)] * 2, [read.input_chunks(s) for s in SENTENCES[:2]]
     mixed = load_audio_encoder(str(folders["wavlm"]), precision="bfloat16")
     passes = {
         "native": lambda: load_exact(folders["hubert"]).hidden_states(audio),
@@ -72,9 +79,9 @@ def test_float32_multiplies_exactly_whatever_a_user_chose(folders, tmp_path, cho
         "packed, alone": lambda: packed.hidden_states(audio),
         "packed": lambda: packed.embed_pack(chunks, poolings=("mean",)),
         "the reference of 16 bits": lambda: mixed.reference_states(audio),
-        "text, alone": lambda: text.hidden_states(SENTENCES[0]),
-        "text, packed": lambda: text.embed_pack(words, poolings=("mean",)),
-        "the reference of text": lambda: text.reference_states(SENTENCES[0]),
+        "text, alone": lambda: read.hidden_states(SENTENCES[0]),
+        "text, packed": lambda: read.embed_pack(words, poolings=("mean",)),
+        "the reference of text": lambda: read.reference_states(SENTENCES[0]),
     }
     for name, run in passes.items():
         with Watch() as watch:
@@ -112,26 +119,45 @@ def test_switches_are_restored_after_an_error_and_held_by_no_suspended_generator
 
 
 def test_threads_share_a_precision_and_wait_for_another():
-    before, inside, seen = switches(), threading.Barrier(3), []
+    before, together, entered = switches(), threading.Barrier(2), threading.Event()
 
-    def run(precision):
-        for _ in range(50):
-            with multiplying_in(precision):
-                seen.append(switches()["conv"] == ("ieee" if precision == "float32" else "tf32"))
-
-    def meet():
+    def share():
         with multiplying_in("float32"):
-            inside.wait(timeout=10)  # all three at once
+            together.wait(timeout=10)
 
-    threads = [threading.Thread(target=meet) for _ in range(3)]
-    threads += [threading.Thread(target=run, args=(p,)) for p in ("float32", "tf32", "bfloat16")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
-    assert not inside.broken
-    assert seen == [True] * 150
+    def differ():
+        with multiplying_in("tf32"):
+            entered.set()
+
+    threads = [threading.Thread(target=run) for run in (share, differ)]
+    with multiplying_in("float32"):
+        for thread in threads:
+            thread.start()
+        together.wait(timeout=10)
+        threads[0].join(timeout=10)
+        assert not entered.wait(timeout=0.1)
+        assert switches() == EXACT  # though the other thread has left
+    assert entered.wait(timeout=10)
+    threads[1].join(timeout=10)
     assert switches() == before
+
+
+def test_weights_are_hashed_once_and_before_they_leave_the_processor(models, tmp_path, monkeypatch):
+    """On the device ``meta`` there is nothing to read."""
+    hashed = []
+    for module in (speech, text):
+        monkeypatch.setattr(module, "model_hash", lambda *args, **names: hashed.append(1) or model_hash(*args, **names))
+    loaded = LoadedModel(copy.deepcopy(models["hubert"]), ARCHITECTURES["hubert"], Wav2Vec2FeatureExtractor(), "a", "", "")
+    moved = speech.SpeechEncoder(loaded, device="meta", precision="float32", forward="single")
+    here = speech.SpeechEncoder(replace(loaded, model=models["hubert"]), device="cpu", precision="float32")
+    assert moved.weights_hash() == moved.weights_hash() == here.weights_hash() == here.weights_hash()
+    assert len(hashed) == 2
+    words = text.load_text_model(str(save_text_model("bert", tmp_path / "bert")))
+    parts = (words.family, words.tokenizer)
+    here = text.TranscriptEncoder(copy.deepcopy(words.model), *parts, upstream="a", device="cpu", forward="single")
+    moved = text.TranscriptEncoder(words.model, *parts, upstream="a", device="meta", forward="single")
+    assert moved.weights_hash() == moved.weights_hash() == here.weights_hash() == here.weights_hash()
+    assert len(hashed) == 4
 
 
 class Products(TorchDispatchMode):
