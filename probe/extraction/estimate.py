@@ -17,8 +17,9 @@ from layerprobe.probe.data.inputs import InputReader
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder, AudioEncoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.embedding import embed
 from layerprobe.probe.extraction.settings import ExtractionSettings
-from layerprobe.probe.extraction.workers import embed, utterances_at_once
+from layerprobe.probe.extraction.workers import utterances_at_once
 from layerprobe.probe.filesystem import is_remote, size_of
 from layerprobe.probe.progress import clock_text
 from layerprobe.probe.system import peak_memory, resident_memory, torch_threads
