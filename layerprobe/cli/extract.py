@@ -25,6 +25,7 @@ from layerprobe.probe.training.options import option
 if TYPE_CHECKING:
     from layerprobe.probe.cache.plan import ExtractionPlan
     from layerprobe.probe.encoders.loading import EncoderSettings
+    from layerprobe.probe.extraction.extract import Extraction
     from layerprobe.probe.extraction.multiprocess import ExtractionJob
     from layerprobe.probe.extraction.settings import ExtractionSettings
 
@@ -137,6 +138,21 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
         done = extract_shard(checked, encoder, out, shard, settings, progress=progress)
     else:
         done = run_extraction(checked, encoder, out, settings, prune=embedding.prune, progress=progress)
+    _print_done(done, output)
+    if len(done.quarantine) == len(checked.table) and not shard:
+        raise all_quarantined(done.path / CACHE_QUARANTINE, len(done.quarantine))
+    if shard:
+        output.print(f"Next: layerprobe cache merge {out} {manifest}, when every shard is complete")
+        return
+    trained = encoder_settings.random_init is None
+    caches = str(done.path) if trained else f"TRAINED.zarr --random-weights {done.path}"
+    output.print(f"Next: layerprobe sweep {caches} {manifest} --out runs/first")
+
+
+def _print_done(done: Extraction, output: Output) -> None:
+    """Print what an extraction did, what bound it, and what was refused."""
+    from layerprobe.probe.cache.layout import CACHE_QUARANTINE
+
     rate = f" ({done.audio_seconds / done.seconds:.1f} s of audio per s)" if done.audio_seconds else ""
     output.print(
         f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
@@ -151,14 +167,6 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
         output.print(
             f"  {done.n_without_text} cached utterances have no transcript; they are encoded as the empty text."
         )
-    if len(done.quarantine) == len(checked.table) and not shard:
-        raise all_quarantined(done.path / CACHE_QUARANTINE, len(done.quarantine))
-    if shard:
-        output.print(f"Next: layerprobe cache merge {out} {manifest}, when every shard is complete")
-        return
-    trained = encoder_settings.random_init is None
-    caches = str(done.path) if trained else f"TRAINED.zarr --random-weights {done.path}"
-    output.print(f"Next: layerprobe sweep {caches} {manifest} --out runs/first")
 
 
 def _chosen_settings(

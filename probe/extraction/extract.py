@@ -74,8 +74,9 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
     """Encode every utterance of a manifest, cache the pooled embeddings of all layers, and open the cache.
 
     An existing cache is resumed. On the CPU each utterance is encoded without a batch, so that the number of threads
-    changes no bit; a packed pass encodes many together, each as if it were alone. Audio that can't be used is quarantined with a reason and the rest is extracted; a later run tries it again,
-    and encodes utterances again whose audio or transcript changed.
+    changes no bit; a packed pass encodes many together, each as if it were alone. Audio that can't be used is
+    quarantined with a reason and the rest is extracted; a later run tries it again, and encodes utterances again whose
+    audio or transcript changed.
 
     Args:
         manifest: the utterances
