@@ -39,7 +39,7 @@ class Sizes:
 
     few: int  # of loops, whose vectors give the errors
     many: int  # of batches and packs
-    files: tuple[int, int]  # of extractions: what is done once is what the smaller takes beyond its share
+    files: tuple[int, int]  # of extractions: what is done once is known from their difference
     longest: float  # seconds
     budget: int  # frames of a batch or pack
     square: int  # rows of the square product that measures the matrix rate
@@ -69,24 +69,24 @@ def load_peer(folder: Path, device: str) -> Any:
     return model.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False).to(device)
 
 
-def waveforms(n: int, *, longest: float, rate: int = RATE) -> list[np.ndarray]:
+def make_waveforms(n: int, *, longest: float, rate: int = RATE) -> list[np.ndarray]:
     """Coloured noise, loud and soft eight times a second, of natural lengths (lognormal, median 4.9 s, from 1 s)."""
     lengths = np.clip(np.random.default_rng(1).lognormal(np.log(4.9), 0.5, n), 1, longest)  # the same at every rate
     rng, seconds = np.random.default_rng(0), 120
     noise = np.cumsum(rng.normal(size=seconds * rate))
     noise -= np.convolve(noise, np.ones(400) / 400, "same")
     noise *= np.interp(np.arange(len(noise)) / rate, np.arange(8 * seconds) / 8, rng.uniform(0.1, 1, 8 * seconds))
-    sound = (0.3 * noise / np.abs(noise).max()).astype(np.float32)
+    whole = (0.3 * noise / np.abs(noise).max()).astype(np.float32)
     begins = rng.uniform(0, seconds - longest, n)
-    return [sound[int(b * rate) : int((b + s) * rate)].copy() for b, s in zip(begins, lengths, strict=True)]
+    return [whole[int(b * rate) : int((b + s) * rate)].copy() for b, s in zip(begins, lengths, strict=True)]
 
 
-def write_corpus(folder: Path, sounds: list[np.ndarray], *, rate: int = RATE) -> Manifest:
-    """The manifest of FLAC files that hold these sounds, written in all cores' threads."""
+def write_corpus(folder: Path, waveforms: list[np.ndarray], *, rate: int = RATE) -> Manifest:
+    """The manifest of FLAC files that hold these waveforms, written in all cores' threads."""
     folder.mkdir()
-    paths = [folder / f"u{i:06d}.flac" for i in range(len(sounds))]
+    paths = [folder / f"u{i:06d}.flac" for i in range(len(waveforms))]
     with ThreadPoolExecutor(cores()) as pool:
-        list(pool.map(lambda path, sound: soundfile.write(path, sound, rate), paths, sounds))
+        list(pool.map(lambda path, waveform: soundfile.write(path, waveform, rate), paths, waveforms))
     table = pd.DataFrame({"utterance_id": [p.stem for p in paths], "path": map(str, paths), "speaker_id": "s"})
     return Manifest(folder / "m.csv", Header("noise", "1", "none", {}), table)
 

@@ -27,7 +27,7 @@ NARROW = {
 NO_DROPOUT = dict.fromkeys(
     ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout", "layerdrop"),
     0.0,
-)  # whose masks are drawn by the device
+)  # whose masks depend on the device
 
 
 def manifest_of(folder: Path, n: int, n_speakers: int, ratings: np.ndarray) -> Manifest:
@@ -46,9 +46,9 @@ def differences(on_device: pd.DataFrame, on_cpu: pd.DataFrame) -> dict[str, floa
     keys = [name for name in on_cpu.columns if name != "value"]
     tables = [table[table["metric"] == "ccc"] for table in (on_device, on_cpu)]
     both = tables[0].merge(tables[1], on=keys, how="outer", suffixes=("", "_cpu"))
-    apart = (both["value"] - both["value_cpu"]).abs()
+    difference = (both["value"] - both["value_cpu"]).abs()
     same = both["value"].isna() & both["value_cpu"].isna() & (len(tables[0]) == len(tables[1]))
-    both["difference"] = apart.where(~same, 0.0).fillna(np.inf)
+    both["difference"] = difference.where(~same, 0.0).fillna(np.inf)
     name = "probe" if "probe" in both else "target"
     return {str(key): float(value) for key, value in both.groupby(name)["difference"].max().items()}
 

@@ -8,7 +8,7 @@ HuBERT-base and -large from their configurations, with random weights; coloured 
 Items take turns, and rates are medians over rounds; the first run of each, on lengths that no library has met before,
 has a column of its own. All pool the mean and the standard deviation of every layer's valid frames.
 
-* share: operations of the audio's own frames (two for each multiply-add of convolutions, linear layers and attention,
+* of peak: operations of the audio's own frames (two for each multiply-add of convolutions, linear layers and attention,
   `gpu_peers.flops`) over the rate of a square bfloat16 product, which is measured before and after
 * GB: the peak on the device above what was allocated before the item, so without the models' weights
 * error: norm of the difference over the norm, of mean and standard deviation, against one utterance at a time in
@@ -50,9 +50,9 @@ from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
+from layerprobe.probe.extraction.embedding import embed
 from layerprobe.probe.extraction.extract import run_extraction
 from layerprobe.probe.extraction.settings import ExtractionSettings
-from layerprobe.probe.extraction.workers import embed
 from layerprobe.probe.system import cores
 
 POOLINGS = ("mean", "std")
@@ -107,7 +107,7 @@ class Clock:
         return time.perf_counter() - self.began
 
     def guard(self, name: str, run: Callable[[], Any], *, until: float = 1.0) -> Any:
-        """Run unless that fraction of the limit is over; after a failure, which the report names, the rest goes on."""
+        """Run unless that fraction of the limit is over; after a failure, which the report names, the rest follows."""
         if self.seconds > until * self.limit:
             self.left_out.append(name)
             return None
@@ -161,8 +161,8 @@ def packed_pass(encoder: SpeechEncoder, packs: list[list[Any]], rows: Tensor) ->
     return rows
 
 
-def single_pass(encoder: SpeechEncoder, sounds: list[np.ndarray]) -> Tensor:
-    return torch.stack([torch.from_numpy(embed(encoder, sound, poolings=POOLINGS)) for sound in sounds])
+def single_pass(encoder: SpeechEncoder, waveforms: list[np.ndarray]) -> Tensor:
+    return torch.stack([torch.from_numpy(embed(encoder, waveform, poolings=POOLINGS)) for waveform in waveforms])
 
 
 def extract(encoder: SpeechEncoder, manifest: Manifest, out: Path, dtype: str, n_rows: int) -> Tensor | None:
@@ -181,7 +181,7 @@ class Bench:
     device: str
     sizes: material.Sizes
     tiny: bool
-    sounds: list[np.ndarray]
+    waveforms: list[np.ndarray]
     corpora: dict[int, Manifest]  # by sampling rate
 
     def items(self, facts: dict[str, Any]) -> tuple[list[Item], Tensor]:
@@ -193,7 +193,7 @@ class Bench:
     def theirs(self, path: Path, facts: dict[str, Any]) -> tuple[list[Item], Tensor]:
         model = material.load_peer(path, self.device)
         half = copy.deepcopy(model).to(torch.bfloat16)
-        ready = [peers.normalised(sound) for sound in self.sounds[: self.sizes.many]]
+        ready = [peers.normalised(waveform) for waveform in self.waveforms[: self.sizes.many]]
         few, some = ready[: self.sizes.few], ready[: 4 * self.sizes.few]
         facts["operations_per_s"] = sum(peers.flops(model.config, len(w)) for w in ready) / _seconds(ready)
         facts["s_per_utterance"] = _seconds(ready) / len(ready)
@@ -214,7 +214,7 @@ class Bench:
         return items, peers.reference(model, few)
 
     def ours(self, path: Path, facts: dict[str, Any]) -> list[Item]:
-        many, few = self.sounds[: self.sizes.many], self.sounds[: self.sizes.few]
+        many, few = self.waveforms[: self.sizes.many], self.waveforms[: self.sizes.few]
         items, loaded = list[Item](), {}
         for precision in ("float32", "bfloat16"):
             load = functools.partial(
@@ -223,7 +223,7 @@ class Bench:
             facts[f"loading, {precision}"], encoder = timed(load, self.device)
             loaded[precision] = encoder
             shape = len(many), len(encoder.layers), len(POOLINGS), encoder.dim
-            packs = in_packs(encoder, [encoder.input_chunks(sound) for sound in many], self.sizes.budget)
+            packs = in_packs(encoder, [encoder.input_chunks(waveform) for waveform in many], self.sizes.budget)
             run = functools.partial(packed_pass, encoder, packs, torch.empty(shape, pin_memory=self.device == "cuda"))
             items.append(Item(f"ours, packed pass, {precision}", _seconds(many), run))
         encoder, corpus = loaded["bfloat16"], self.corpora[material.RATE]
@@ -247,11 +247,11 @@ class Bench:
     def extraction(self, encoder: SpeechEncoder, corpus: Manifest, dtype: str, n: int, *, note: str = "") -> Item:
         n_rows = 0 if note else min(self.sizes.few, n)  # resampled audio is other audio
         run = functools.partial(extract, encoder, material.first_of(corpus, n), self.folder / "c.zarr", dtype, n_rows)
-        return Item(gpu_table.extraction_name(dtype, n, note), _seconds(self.sounds[:n]), run)
+        return Item(gpu_table.extraction_name(dtype, n, note), _seconds(self.waveforms[:n]), run)
 
 
-def _seconds(sounds: list[np.ndarray]) -> float:
-    return sum(map(len, sounds)) / material.RATE
+def _seconds(waveforms: list[np.ndarray]) -> float:
+    return sum(map(len, waveforms)) / material.RATE
 
 
 def compare(bench: Bench, clock: Clock, until: float, save: Callable[[dict[str, Any]], None]) -> None:
@@ -295,15 +295,15 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         found["models"][facts["model"]] = facts
         save()
 
-    sounds = material.waveforms(sizes.files[1], longest=sizes.longest)
-    corpora = {material.RATE: material.write_corpus(folder / "audio", sounds)}
+    waveforms = material.make_waveforms(sizes.files[1], longest=sizes.longest)
+    corpora = {material.RATE: material.write_corpus(folder / "audio", waveforms)}
     if options.resample:
-        some = material.waveforms(sizes.files[0], longest=sizes.longest, rate=RESAMPLED)
+        some = material.make_waveforms(sizes.files[0], longest=sizes.longest, rate=RESAMPLED)
         corpora[RESAMPLED] = material.write_corpus(folder / "resampled", some, rate=RESAMPLED)
-    print(f"  audio of {_seconds(sounds):,.0f} s written: {clock.seconds:.0f} s", flush=True)
+    print(f"  audio of {_seconds(waveforms):,.0f} s written: {clock.seconds:.0f} s", flush=True)
     names = [*options.models.split(","), *(["wavlm-large"] if options.wavlm else [])]
     for k, name in enumerate(names):
-        bench = Bench(name, folder, device, sizes, options.rehearse, sounds, corpora)
+        bench = Bench(name, folder, device, sizes, options.rehearse, waveforms, corpora)
         compare(bench, clock, FOR_MODELS * (k + 1) / len(names), save_model)
         del bench
         gc.collect()

@@ -7,8 +7,8 @@ from typing import Any
 LOOP, PASS = "loop, float32", "ours, packed pass, bfloat16"
 CORPUS_HOURS = 240
 DTYPES = ("float32", "float16")  # of rows in a cache
-COLUMNS = ("model", "item", "s/s", "first run", "x loop", "share", "GB", "error", "layer")
-FORMAT = "{:12s} {:46s} {:>8s} {:>9s} {:>7s} {:>6s} {:>5s} {:>8s} {:>5s}"
+COLUMNS = ("model", "item", "s/s", "first run", "x loop", "of peak", "GB", "error", "layer")
+FORMAT = "{:12s} {:46s} {:>8s} {:>9s} {:>7s} {:>7s} {:>5s} {:>8s} {:>5s}"
 
 
 def extraction_name(dtype: str, n: int, note: str = "") -> str:
@@ -40,9 +40,9 @@ def table(model: dict[str, Any], peak: float) -> list[str]:
 
     def line(name: str, rate: float, *others: str) -> str:
         ratio = f"{rate / rates[LOOP]:.2f}" if rates.get(LOOP) else ""
-        share = f"{rate * model['operations_per_s'] / peak:.1%}"
+        of_peak = f"{rate * model['operations_per_s'] / peak:.1%}"
         first, memory, error, layer = others or ("", "", "", "")
-        return FORMAT.format(model["model"], name, f"{rate:,.0f}", first, ratio, share, memory, error, layer).rstrip()
+        return FORMAT.format(model["model"], name, f"{rate:,.0f}", first, ratio, of_peak, memory, error, layer).rstrip()
 
     lines = []
     for item in model["items"]:

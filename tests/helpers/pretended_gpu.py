@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 GPU = torch.device("cuda", 0)
+FREE = 8 * 2**30  # bytes
 MOVES = ("_to_copy", "copy_")
 INDEXED = ("index", "index_put_", "_index_put_impl_")  # by numbers that may be on the CPU
 
@@ -29,9 +30,7 @@ class OnGpu(Tensor):
 
     @staticmethod
     def __new__(cls, values: Tensor) -> OnGpu:
-        made = Tensor._make_wrapper_subclass(
-            cls, values.shape, strides=values.stride(), dtype=values.dtype, device=GPU
-        )
+        made = Tensor._make_wrapper_subclass(cls, values.shape, strides=values.stride(), dtype=values.dtype, device=GPU)
         made.values = values
         return made  # type: ignore[no-any-return]
 
@@ -52,9 +51,9 @@ class PretendedGpu(TorchDispatchMode):
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         there = [x for x in tensors if isinstance(x, OnGpu)]
         operands = [x for x in (args[0], *args[2:]) if isinstance(x, Tensor)] if name in INDEXED else tensors
-        if name not in MOVES and any(isinstance(x, OnGpu) for x in operands):
-            if any(x.ndim and not isinstance(x, OnGpu) for x in operands):
-                raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found cuda:0 and cpu")
+        mixed = {isinstance(x, OnGpu) for x in operands if x.ndim or isinstance(x, OnGpu)} == {True, False}
+        if mixed and name not in MOVES:
+            raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found cuda:0 and cpu")
         if name == "copy_":
             on_gpu = isinstance(args[0], OnGpu)
         elif kwargs.get("device") is not None:
@@ -66,7 +65,8 @@ class PretendedGpu(TorchDispatchMode):
             self.waits[name] += 1
         if isinstance(kwargs.get("generator"), torch.Generator) and on_gpu:
             raise RuntimeError(f"{func}: expected a generator of cuda, but found one of cpu")
-        found = func(*tree_map_only(OnGpu, lambda x: x.values, args), **tree_map_only(OnGpu, lambda x: x.values, kwargs))
+        args, kwargs = tree_map_only(OnGpu, lambda x: x.values, (args, kwargs))
+        found = func(*args, **kwargs)
         if not on_gpu:
             return found
         known = {id(x.values): x for x in there}
@@ -78,10 +78,10 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
     """Make ``cuda`` such a device in this thread, and yield what counts its waits."""
     torch._C._ensureCUDADeviceGuardSet()
     lifts = torch._C._only_lift_cpu_tensors()
-    with mock.patch("torch.cuda._lazy_init"), mock.patch("torch.cuda.is_available", return_value=True):
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch._C._set_only_lift_cpu_tensors, lifts)
         torch._C._set_only_lift_cpu_tensors(True)
-        try:
-            with PretendedGpu() as mode:
-                yield mode
-        finally:
-            torch._C._set_only_lift_cpu_tensors(lifts)
+        stack.enter_context(mock.patch("torch.cuda._lazy_init"))
+        for name, value in (("is_available", True), ("device_count", 1), ("mem_get_info", (FREE, FREE))):
+            stack.enter_context(mock.patch(f"torch.cuda.{name}", return_value=value))
+        yield stack.enter_context(PretendedGpu())
