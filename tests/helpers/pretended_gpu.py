@@ -79,6 +79,9 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
     torch._C._ensureCUDADeviceGuardSet()
     lifts = torch._C._only_lift_cpu_tensors()
     with contextlib.ExitStack() as stack:
+        overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
+        stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrites)
+        torch.__future__.set_overwrite_module_params_on_conversion(True)  # a module's .to makes parameters anew
         stack.callback(torch._C._set_only_lift_cpu_tensors, lifts)
         torch._C._set_only_lift_cpu_tensors(True)
         stack.enter_context(mock.patch("torch.cuda._lazy_init"))
