@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 GPU = torch.device("cuda", 0)
 FREE = 8 * 2**30  # bytes
 MOVES = ("_to_copy", "copy_")
-INDEXED = ("index", "index_put_", "_index_put_impl_")  # by numbers that may be on the CPU
+INDEXED = ("index", "index_put_", "_index_put_impl_")  # on a GPU, by indices that may be on the CPU
 
 
 class OnGpu(Tensor):
@@ -50,7 +50,9 @@ class PretendedGpu(TorchDispatchMode):
         kwargs, name = dict(kwargs or {}), func._schema.name.split("::")[1]
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         there = [x for x in tensors if isinstance(x, OnGpu)]
-        operands = [x for x in (args[0], *args[2:]) if isinstance(x, Tensor)] if name in INDEXED else tensors
+        operands = tensors
+        if name in INDEXED and isinstance(args[0], OnGpu):
+            operands = [x for x in (args[0], *args[2:]) if isinstance(x, Tensor)]
         mixed = {isinstance(x, OnGpu) for x in operands if x.ndim or isinstance(x, OnGpu)} == {True, False}
         if mixed and name not in MOVES:
             raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found cuda:0 and cpu")
