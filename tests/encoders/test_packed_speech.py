@@ -75,7 +75,7 @@ def packed_encoder(kind, precision="float32"):
     return encoder
 
 
-def sounds(lengths=SAMPLES):
+def recordings(lengths=SAMPLES):
     return [voice(n / 16_000, pitch=90 + 7 * k, seed=k) for k, n in enumerate(lengths)]
 
 
@@ -107,9 +107,9 @@ def worst(ours, theirs, waveforms):
 
     The deviation over two frames is a difference of close numbers, of which float32 leaves transformers a digit less.
     """
-    apart = (ours - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp_min(1e-30)
+    distances = (ours - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp_min(1e-30)
     is_long = torch.tensor([len(one) > 400 + 5 * 320 for one in waveforms])
-    return float(torch.maximum(apart[:, :, 0].max(), apart[is_long, :, 1].max()))
+    return float(torch.maximum(distances[:, :, 0].max(), distances[is_long, :, 1].max()))
 
 
 def bound(kind):
@@ -119,12 +119,12 @@ def bound(kind):
 
 @pytest.mark.parametrize("kind", PACKED)
 def test_rows_are_those_of_transformers_one_at_a_time(kind):
-    assert worst(together(packed_encoder(kind), sounds()), exact(kind, sounds()), sounds()) < bound(kind)
+    assert worst(together(packed_encoder(kind), recordings()), exact(kind, recordings()), recordings()) < bound(kind)
 
 
 @pytest.mark.parametrize("kind", PACKED)
 def test_rows_do_not_depend_on_company_order_or_pack(kind):
-    encoder, waveforms = packed_encoder(kind), sounds()
+    encoder, waveforms = packed_encoder(kind), recordings()
     whole = together(encoder, waveforms)
     alone = torch.cat([together(encoder, [one]) for one in waveforms])
     assert worst(whole, alone, waveforms) < bound(kind)
@@ -137,8 +137,8 @@ def test_rows_do_not_depend_on_company_order_or_pack(kind):
 
 @pytest.mark.parametrize("kind", PACKED)
 def test_no_bit_of_a_row_comes_from_another_utterance(kind):
-    """Utterances of the same lengths in the same places, one of which is another sound, and one no number."""
-    encoder, waveforms = packed_encoder(kind), sounds()
+    """Utterances of the same lengths in the same places, one of which is other audio, and one no number."""
+    encoder, waveforms = packed_encoder(kind), recordings()
     before = together(encoder, waveforms)
     waveforms[5] = 1000 * waveforms[5][::-1].copy() + np.float32(0.3)
     waveforms[8] = np.full_like(waveforms[8], np.nan)
@@ -154,7 +154,7 @@ def test_single_utterances_run_through_the_same_pass():
     assert worst(pooled[None], together(encoder, [waveform]), [waveform]) < 1e-6
 
 
-def reading_neighbours(monkeypatch):
+def reading_beyond_the_ends(monkeypatch):
     """The positional convolution reads on beyond the ends of a sequence."""
 
     def window_rows(self, kernel):
@@ -193,23 +193,23 @@ def norm_of_frames_only(monkeypatch):
     monkeypatch.setattr(layout.Layout, "of", classmethod(fewer))
 
 
-FAULTS = [reading_neighbours, attending_to_all, keeping_a_seam, norm_of_frames_only]
+FAULTS = [reading_beyond_the_ends, attending_to_all, keeping_a_seam, norm_of_frames_only]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_of_each_kind_would_be_found(fault, monkeypatch):
     encoder = packed_encoder("hubert")
-    alone = torch.cat([together(encoder, [one]) for one in sounds()])
+    alone = torch.cat([together(encoder, [one]) for one in recordings()])
     fault(monkeypatch)
-    assert worst(together(encoder, sounds()), alone, sounds()) > 1e-3
+    assert worst(together(encoder, recordings()), alone, recordings()) > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["hubert", "hubert-pre-norm"])
 def test_parts_of_the_stream_meet_without_a_seam(kind, monkeypatch):
     encoder = packed_encoder(kind)
-    whole = together(encoder, sounds())
+    whole = together(encoder, recordings())
     monkeypatch.setitem(front_end.PART_FRAMES, "cpu", 7)
-    assert worst(together(encoder, sounds()), whole, sounds()) < 1e-6
+    assert worst(together(encoder, recordings()), whole, recordings()) < 1e-6
 
 
 def test_chunks_of_long_audio_run_next_to_short_audio(monkeypatch):
@@ -224,9 +224,9 @@ def test_chunks_of_long_audio_run_next_to_short_audio(monkeypatch):
 def test_bfloat16_stays_close_whatever_runs_with_it(kind):
     """32 columns average rounding less than 768 do, so the bound is wider than that of a real encoder."""
     encoder = packed_encoder(kind, "bfloat16")
-    rows = together(encoder, sounds())
-    assert worst(rows, exact(kind, sounds()), sounds()) < 2e-2
-    assert worst(rows, torch.cat([together(encoder, [one]) for one in sounds()]), sounds()) < 1e-3
+    rows = together(encoder, recordings())
+    assert worst(rows, exact(kind, recordings()), recordings()) < 2e-2
+    assert worst(rows, torch.cat([together(encoder, [one]) for one in recordings()]), recordings()) < 1e-3
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -269,11 +269,11 @@ class CountedOperators(TorchDispatchMode):
 
 
 def test_an_utterance_of_a_pack_costs_a_twentieth_of_the_operators():
-    """64 utterances of as many lengths, so that no two share a product of attention, and 24 blocks."""
+    """64 utterances of as many lengths, so that no two are in one product of attention, and 24 blocks."""
     n_utterances, n_blocks = 64, 24
     model = random_model(HubertConfig(**NARROW | PRE_NORM | {"num_hidden_layers": n_blocks}), HubertModel)
     frames = np.random.default_rng(0).permutation(n_utterances) + 9
-    waveforms = sounds([400 + 320 * n + k for k, n in enumerate(frames.tolist())])
+    waveforms = recordings([400 + 320 * n + k for k, n in enumerate(frames.tolist())])
     packed, single = encoder_of(model), encoder_of(model, forward="single")
     chunks = [packed.input_chunks(one) for one in waveforms]
     with CountedOperators() as pack:
@@ -302,15 +302,15 @@ def attended_by_lengths(q, k, v, starts, also_starts, longest, also_longest):
 def test_attention_by_cumulative_lengths_takes_what_torch_states(monkeypatch):
     """It runs on a GPU only; here is what it computes, in its place."""
     encoder = packed_encoder("hubert-pre-norm")
-    by_runs = together(encoder, sounds())
+    by_runs = together(encoder, recordings())
     monkeypatch.setattr(attention, "_multiplies_by_length", lambda *_: True)
     monkeypatch.setattr(attention, "varlen_attn", attended_by_lengths)
-    assert worst(together(encoder, sounds()), by_runs, sounds()) < 1e-6
+    assert worst(together(encoder, recordings()), by_runs, recordings()) < 1e-6
 
 
 @pytest.mark.parametrize("kind", ["hubert", "wavlm-pre-norm", "data2vec-audio"])
 def test_on_a_gpu_the_host_waits_for_nothing(kind, monkeypatch):
-    model, on_the_cpu = random_model(*PACKED[kind]), together(packed_encoder(kind), sounds())
+    model, on_the_cpu = random_model(*PACKED[kind]), together(packed_encoder(kind), recordings())
     empty = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory=False, **choices: empty(*shape, **choices))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
@@ -319,6 +319,6 @@ def test_on_a_gpu_the_host_waits_for_nothing(kind, monkeypatch):
     with pretended_gpu() as gpu:
         encoder = encoder_of(model, device="cuda")
         gpu.waits.clear()
-        pooled = encoder.embed_pack([encoder.input_chunks(one) for one in sounds()], poolings=MOMENTS)
+        pooled = encoder.embed_pack([encoder.input_chunks(one) for one in recordings()], poolings=MOMENTS)
         assert not gpu.waits
-    assert worst(pooled.values.double(), on_the_cpu, sounds()) < 1e-6
+    assert worst(pooled.values.double(), on_the_cpu, recordings()) < 1e-6

@@ -59,7 +59,7 @@ class Spans:
 
     def by_run(self, x: Tensor) -> list[Tensor]:
         """Return views of ``(1, heads, n_frames, width)``, one of each run: ``(n_sequences, heads, length, width)``."""
-        parts = x.split([count * length for count, length in self.runs], dim=2)
+        parts = torch.split(x, [count * length for count, length in self.runs], dim=2)
         return [
             part if count == 1 else _sequences(part, count, length)
             for part, (count, length) in zip(parts, self.runs, strict=True)
@@ -122,16 +122,16 @@ def attend(
     if bias is not None and kernels.attends(qkv, width // 3 // heads):
         return kernels.attend_with_bias(qkv, spans.query_blocks, heads, bias.by_distance, gate)
     if bias is None and _multiplies_by_length(qkv, width // 3 // heads):
-        q, k, v = qkv.view(n_frames, 3, heads, -1).unbind(1)
-        longest = spans.longest
-        mixed = varlen_attn(q, k, v, spans.cumulative, spans.cumulative, longest, longest)
+        by_head = qkv.view(n_frames, 3, heads, -1).unbind(1)
+        mixed = varlen_attn(*by_head, spans.cumulative, spans.cumulative, spans.longest, spans.longest)
         return mixed.reshape(n_frames, -1)  # type: ignore[union-attr]  # a tuple only with a second output
-    q, k, v = (spans.by_run(x) for x in qkv.view(1, n_frames, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind())
-    masks: Iterable[Tensor | None] = [None] * len(q) if bias is None else bias.masks(gate, qkv.dtype)
-    mixed = [
-        functional.scaled_dot_product_attention(*one, attn_mask=mask) for *one, mask in zip(q, k, v, masks, strict=True)
+    queries, keys, values = map(spans.by_run, qkv.view(1, n_frames, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind())
+    masks: Iterable[Tensor | None] = [None] * len(queries) if bias is None else bias.masks(gate, qkv.dtype)
+    of_runs = [
+        functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        for q, k, v, mask in zip(queries, keys, values, masks, strict=True)
     ]
-    joined = [x if len(x) == 1 else x.transpose(0, 1).reshape(1, heads, -1, x.shape[3]) for x in mixed]
+    joined = [x if len(x) == 1 else x.transpose(0, 1).reshape(1, heads, -1, x.shape[3]) for x in of_runs]
     return torch.cat(joined, dim=2)[0].transpose(0, 1).reshape(n_frames, -1)
 
 

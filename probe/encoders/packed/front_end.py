@@ -34,7 +34,8 @@ class FrontEnd:
 
     def __call__(self, samples: Tensor, layout: Layout) -> Tensor:
         """Return the frames of the sequences, ``(n_frames, channels)`` float32, of samples from `placed`."""
-        folded = None if self._group_norm is None else self._folded_norm(samples, layout)
+        norm = self._group_norm
+        folded = None if norm is None else self._folded_norm(norm, samples, layout)
         step = PART_FRAMES["cuda" if samples.is_cuda else "cpu"]
         parts = [
             self._part(samples, layout, begin, min(begin + step, layout.n_slot_frames), folded)
@@ -70,21 +71,22 @@ class FrontEnd:
         needed = ((n_frames - shape.seam - 1) * shape.stride + shape.reach - shape.kernels[0]) // shape.strides[0] + 1
         return y.flatten(0, 1)[:needed]
 
-    def _folded_norm(self, samples: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    def _folded_norm(self, norm: torch.nn.GroupNorm, samples: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """Return the group norm as a scale and a shift of each sequence and channel, ``(n_sequences, channels)``.
 
         Mean and variance of a channel over time follow from those of the windows of samples, in float64: they are of
         all windows of the sequence, also of those behind its last frame.
         """
-        shape, norm, n_frames = self._convolutions, self._group_norm, layout.n_slot_frames
+        shape, n_frames = self._convolutions, layout.n_slot_frames
         kernel = shape.kernels[0]
         n_samples = (n_frames * shape.rows - 1) * shape.strides[0] + kernel
         x = windows(samples[:n_samples, None], kernel, shape.strides[0]).double().view(n_frames, shape.rows, kernel)
         own = torch.arange(shape.rows, device=samples.device) < layout.n_rows[:, None]
         x = functional.pad(x, (0, 1), value=1.0).masked_fill_(~own[..., None], 0.0)  # the last column counts
         moments = torch.bmm(x.transpose(1, 2), x)
-        sums = moments.new_zeros(len(layout.slots), *moments.shape[1:])
-        sums.index_add_(0, layout.sequence[:n_frames], moments)
+        # unsafe: on a GPU the check of the offsets would wait for the device
+        sums = torch.segment_reduce(moments.flatten(1), "sum", offsets=layout.slot_frames, unsafe=True)
+        sums = sums.view(-1, kernel + 1, kernel + 1)
         sums = sums / sums[:, -1:, -1:]
         mean = sums[:, -1, :kernel]
         covariance = sums[:, :kernel, :kernel] - mean[:, :, None] * mean[:, None]
@@ -103,7 +105,7 @@ def placed(waveforms: Sequence[Tensor], layout: Layout, convolutions: Convolutio
     n_samples = (layout.n_slot_frames + convolutions.seam) * convolutions.stride + convolutions.reach
     ends = [*layout.slots[1:], n_samples]
     gaps = [end - slot - waveform.shape[1] for slot, end, waveform in zip(layout.slots, ends, waveforms, strict=True)]
-    zeros = torch.zeros(1, sum(gaps)).split(gaps, dim=1)
+    zeros = torch.split(torch.zeros(1, sum(gaps)), gaps, dim=1)
     host = torch.empty(1, n_samples, pin_memory=device.startswith("cuda"))
     torch.cat([*itertools.chain.from_iterable(zip(waveforms, zeros, strict=True))], dim=1, out=host)
     return host[0].to(device, non_blocking=True)

@@ -58,6 +58,7 @@ class Layout:
     n_slot_frames: int  # of all slots
     spans: Spans
     kept: Tensor  # (n_frames,): those of the slots' frames that are the sequences' own
+    slot_frames: Tensor  # (n_sequences + 1,): first of each slot's frames, and the number of all
     sequence: Tensor  # (n_slot_frames + seam,): of each frame of the slots, the last repeated behind them
     n_rows: Tensor  # (n_slot_frames,): rows of the first convolution from there on that are the sequence's own
     block_first: Tensor  # (n_blocks,): first frame of each block of the positional product, within its sequence
@@ -75,6 +76,7 @@ class Layout:
         numbers = {
             "cumulative": np.append(starts, n.sum()),
             "kept": np.repeat(slot_starts, n) + _within(n),
+            "slot_frames": np.append(slot_starts, slot_frames.sum()),
             "sequence": np.append(np.repeat(np.arange(len(n)), slot_frames), np.full(seam, len(n) - 1)),
             "n_rows": (np.repeat(own_rows, slot_frames) - _within(slot_frames) * rows).clip(0, rows),
             "block_first": _within(n_blocks) * BLOCK_FRAMES,
@@ -82,9 +84,8 @@ class Layout:
             "block_length": np.repeat(n, n_blocks),
             "in_blocks": np.repeat(block_starts * BLOCK_FRAMES, n) + _within(n),
         }
-        parts = uploaded(np.concatenate([*numbers.values()]).astype(np.int32), device=device).split(
-            [len(part) for part in numbers.values()]
-        )
+        joined = uploaded(np.concatenate([*numbers.values()]).astype(np.int32), device=device)
+        parts = torch.split(joined, [len(part) for part in numbers.values()])
         on_device = dict(zip(numbers, parts, strict=True))
         spans = Spans.of(lengths, cumulative=on_device.pop("cumulative"))
         slots = tuple((slot_starts * convolutions.stride).tolist())
@@ -103,9 +104,11 @@ class Layout:
 
 def _starts(counts: np.ndarray) -> np.ndarray:
     """Return the number of things before each, in a row of ``counts`` things each."""
-    return np.cumsum(counts) - counts
+    starts: np.ndarray = np.cumsum(counts) - counts
+    return starts
 
 
 def _within(counts: np.ndarray) -> np.ndarray:
     """Return 0, 1, … for each of ``counts``, one after another."""
-    return np.arange(counts.sum()) - np.repeat(_starts(counts), counts)
+    within: np.ndarray = np.arange(counts.sum()) - np.repeat(_starts(counts), counts)
+    return within

@@ -43,7 +43,7 @@ class PositionalConvolution:
         padded = functional.pad(x.to(self._dtype), (0, 0, 0, 1)).view(len(x) + 1, groups, -1)
         padded = padded.transpose(0, 1).contiguous()
         products = []
-        for part in rows.split(PART_BLOCKS):
+        for part in torch.split(rows, PART_BLOCKS):
             read = padded.index_select(1, part.flatten()).view(groups, len(part), -1)
             products.append(torch.bmm(read, self._weight))
         y = torch.cat(products, dim=1).view(groups, -1, dim // groups).transpose(0, 1)
