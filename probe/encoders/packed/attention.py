@@ -122,8 +122,8 @@ def attend(
     if bias is not None and kernels.attends(qkv, width // 3 // heads):
         return kernels.attend_with_bias(qkv, spans.query_blocks, heads, bias.by_distance, gate)
     if bias is None and _multiplies_by_length(qkv, width // 3 // heads):
-        by_head = qkv.view(n_frames, 3, heads, -1).unbind(1)
-        mixed = varlen_attn(*by_head, spans.cumulative, spans.cumulative, spans.longest, spans.longest)
+        q, k, v = qkv.view(n_frames, 3, heads, -1).unbind(1)
+        mixed = varlen_attn(q, k, v, spans.cumulative, spans.cumulative, spans.longest, spans.longest)
         return mixed.reshape(n_frames, -1)  # type: ignore[union-attr]  # a tuple only with a second output
     queries, keys, values = map(spans.by_run, qkv.view(1, n_frames, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind())
     masks: Iterable[Tensor | None] = [None] * len(queries) if bias is None else bias.masks(gate, qkv.dtype)
