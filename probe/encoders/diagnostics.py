@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
 from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS, pool_layers
 from layerprobe.probe.encoders.speech import SpeechEncoder
 
 SECONDS = 3.0
-SHORT_SECONDS = 1.0
 TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2, "float16": 5e-2}  # of frames against transformers in float32
 
 
@@ -35,16 +35,6 @@ class Measurement:
 
     name: str
     found: str
-
-
-def example_waveform(seconds: float, *, sampling_rate: int) -> np.ndarray:
-    """Return a voice-like buzz with noise, ``(n_samples,)`` float32, the same each time."""
-    times = np.arange(round(seconds * sampling_rate)) / sampling_rate
-    pitch = 120 + 20 * np.sin(2 * np.pi * 0.7 * times)
-    phase = 2 * np.pi * np.cumsum(pitch) / sampling_rate
-    buzz = sum(np.sin(k * phase) / k for k in range(1, 12))
-    noise = np.random.default_rng(0).normal(size=len(times))
-    return np.asarray(0.1 * (0.6 + 0.4 * np.sin(2 * np.pi * 3 * times)) * buzz + 0.01 * noise, dtype=np.float32)
 
 
 def run_checks(encoder: SpeechEncoder) -> list[Check]:

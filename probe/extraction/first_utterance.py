@@ -7,7 +7,8 @@ import pandas as pd
 
 from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.encoders.base import AnyEncoder
-from layerprobe.probe.encoders.diagnostics import SHORT_SECONDS, TOLERANCE, deviations, example_waveform
+from layerprobe.probe.encoders.diagnostics import TOLERANCE, deviations
+from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.estimate import sample_waveforms

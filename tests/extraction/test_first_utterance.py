@@ -11,7 +11,8 @@ import torch
 from helpers.speech_models import load_exact
 
 from layerprobe.probe.cache.store import open_cache
-from layerprobe.probe.encoders.diagnostics import deviations, example_waveform
+from layerprobe.probe.encoders.diagnostics import deviations
+from layerprobe.probe.encoders.examples import example_waveform
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract, run_extraction
