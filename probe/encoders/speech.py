@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from layerprobe.probe.encoders.architectures import Architecture, InputChunk, waveform_chunks
 from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
+from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_lengths, example_waveform
 from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.encoders.linear_kernels import MixedPrecisionLinears
@@ -108,7 +109,16 @@ class SpeechEncoder:
         self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
         with torch_threads(1):
             self.packed = (
-                packed_forward(encoder, dtype=dtype, run=self._batch_states, n_frames=self._n_frames) if packs else None
+                packed_forward(
+                    encoder,
+                    dtype=dtype,
+                    run=self._batch_states,
+                    exact=self._hooked.states,
+                    n_frames=self._n_frames,
+                    examples=self._examples,
+                )
+                if packs
+                else None
             )
         self.architecture = type(self._encoder).__name__
         self.sampling_rate: int = extractor.sampling_rate
@@ -249,6 +259,17 @@ class SpeechEncoder:
     def _n_frames(self, chunk: InputChunk) -> int:
         """Return the number of frames of a chunk, in which masked ones and those of other chunks are."""
         return self._family.n_frames(chunk, self._config)
+
+    def _examples(self) -> list[InputChunk]:
+        """Return chunks on which passes of several utterances are tried."""
+        rate = self._extractor.sampling_rate
+        waveform = example_waveform(2 * SHORT_SECONDS + self.minimum_samples / rate, sampling_rate=rate)
+        lengths = example_lengths(
+            lambda n: sum(map(self._n_frames, self.input_chunks(waveform[:n]))),
+            shortest=self.minimum_samples,
+            sampling_rate=rate,
+        )
+        return [chunk for n in lengths for chunk in self.input_chunks(waveform[:n])]
 
     @torch.inference_mode()
     def _mixed_precision_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:

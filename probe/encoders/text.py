@@ -58,6 +58,7 @@ TEXT_ARCHITECTURES = {
 }
 MIN_COVERAGE = 0.9  # of the vocabulary by a tokenizer; some vocabularies are padded to a round number
 EXAMPLE = "the"  # text of the first forward pass
+EXAMPLES = (EXAMPLE, "a", "the end of it", "it is the end", "the beginning and the end of it")  # encoded together
 NEVER_READ = ("pooler.", "embeddings.position_ids")  # above the last block, and no weight
 
 
@@ -90,14 +91,21 @@ class TranscriptEncoder:
         )  # one text at a time: a tokenizer changes its settings
         self.device, self.upstream, self.revision, self.random_init = device, upstream, revision, random_init
         self.architecture = type(model).__name__
-        self.packed = (
-            packed_forward(model, dtype=torch.float32, run=self._hooked.states, n_frames=_n_tokens)
-            if is_packed(forward, device=device)
-            else None
-        )
         self.layers = self._hooked.layers
         self.dim = int(model.config.hidden_size)
         self.longest = min(model.config.max_position_embeddings - family.first_position, tokenizer.model_max_length)
+        self.packed = (
+            packed_forward(
+                model,
+                dtype=torch.float32,
+                run=self._hooked.states,
+                exact=self._hooked.states,
+                n_frames=_n_tokens,
+                examples=lambda: [chunk for text in EXAMPLES for chunk in self._input_chunks(text)],
+            )
+            if is_packed(forward, device=device)
+            else None
+        )
 
     def __repr__(self) -> str:
         return describe_encoder(self)
