@@ -26,7 +26,7 @@ class OwnStatistics(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
-        types: Any,  # noqa: ARG002 - the interface of torch
+        types: Any,
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
@@ -36,7 +36,7 @@ class OwnStatistics(TorchFunctionMode):
 
     def _group_norm(
         self,
-        input: Tensor,  # noqa: A002 - named as the arguments of `torch.nn.functional.group_norm`
+        input: Tensor,
         num_groups: int,
         weight: Tensor | None = None,
         bias: Tensor | None = None,
