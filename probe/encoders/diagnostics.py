@@ -106,6 +106,7 @@ def measure(encoder: SpeechEncoder, waveforms: list[np.ndarray] | None = None) -
         Measurement("speed", f"{SECONDS / seconds:.1f} s of audio per s, {n_frames / seconds:.0f} frames per s"),
         Measurement("frames", f"one every {spacing:.0f} ms, audio at {rate} Hz, long audio: {encoder.chunking}"),
     ]
+    measurements.append(Measurement("many utterances at once", f"--forward packed: {encoder.packed_choice()}"))
     if encoder.preprocessing_note:
         measurements.append(Measurement("preprocessing", encoder.preprocessing_note))
     waveforms = waveforms or [audio]

@@ -29,9 +29,9 @@ from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.encoders.linear_kernels import MixedPrecisionLinears
 from layerprobe.probe.encoders.native_forward import NativeForward, has_native_forward
-from layerprobe.probe.encoders.packed.choose import packed_forward
+from layerprobe.probe.encoders.packed.choose import PackedChoice, choose_batches, own_pass, try_own
 from layerprobe.probe.encoders.packed.embed import embed_pack
-from layerprobe.probe.encoders.packed.pack import Pack
+from layerprobe.probe.encoders.packed.pack import Pack, PackedForward
 from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
 from layerprobe.probe.encoders.precision import AUTO, PRECISIONS, is_packed, precision_for
 from layerprobe.probe.system import torch_threads
@@ -103,23 +103,16 @@ class SpeechEncoder:
         native = device == "cpu" and not packs and not adapter and has_native_forward(encoder)
         with torch_threads(1):  # so that what is precomputed from the weights is the same on any number of cores
             self._native = NativeForward(encoder, dtype=dtype) if native else None
-        self._mixed_precision = (
-            None if native or dtype == torch.float32 else MixedPrecisionLinears(self._encoder, dtype)
-        )
+            self._own_pass = None if adapter else own_pass(encoder)
+            self.packed: PackedForward | None = None
+            if packs and self._own_pass is not None:
+                self.packed = self._own_pass(encoder, self._n_frames, dtype=dtype)
+        plain = native or self.packed is not None or dtype == torch.float32
+        self._mixed_precision = None if plain else MixedPrecisionLinears(self._encoder, dtype)
         self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
-        with torch_threads(1):
-            self.packed = (
-                packed_forward(
-                    encoder,
-                    dtype=dtype,
-                    run=self._batch_states,
-                    exact=self._hooked.states,
-                    n_frames=self._n_frames,
-                    examples=self._examples,
-                )
-                if packs
-                else None
-            )
+        if packs and self.packed is None:
+            with torch_threads(1):
+                self.packed = self._choose_batches(self._examples()).forward
         self.architecture = type(self._encoder).__name__
         self.sampling_rate: int = extractor.sampling_rate
         self.layers = self._hooked.layers
@@ -259,6 +252,19 @@ class SpeechEncoder:
     def _n_frames(self, chunk: InputChunk) -> int:
         """Return the number of frames of a chunk, in which masked ones and those of other chunks are."""
         return self._family.n_frames(chunk, self._config)
+
+    def packed_choice(self) -> PackedChoice:
+        """Return which pass ``--forward packed`` takes, which is the default on a GPU, with its error in float32."""
+        examples = self._examples()
+        if self._own_pass is None:
+            return self._choose_batches(examples)
+        own = self._own_pass(self._encoder, self._n_frames, dtype=torch.float32)
+        return try_own(own, exact=self._hooked.states, examples=examples)
+
+    def _choose_batches(self, examples: Sequence[InputChunk]) -> PackedChoice:
+        return choose_batches(
+            self._config, run=self._batch_states, exact=self._hooked.states, n_frames=self._n_frames, examples=examples
+        )
 
     def _examples(self) -> list[InputChunk]:
         """Return chunks on which passes of several utterances are tried."""

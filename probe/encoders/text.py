@@ -24,9 +24,9 @@ from layerprobe.probe.encoders.architectures import InputChunk
 from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
 from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
-from layerprobe.probe.encoders.packed.choose import packed_forward
+from layerprobe.probe.encoders.packed.choose import choose_batches, own_pass
 from layerprobe.probe.encoders.packed.embed import embed_pack
-from layerprobe.probe.encoders.packed.pack import Pack
+from layerprobe.probe.encoders.packed.pack import Pack, PackedForward
 from layerprobe.probe.encoders.precision import AUTO, is_packed
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.model_tensors import check_tensors
@@ -94,18 +94,7 @@ class TranscriptEncoder:
         self.layers = self._hooked.layers
         self.dim = int(model.config.hidden_size)
         self.longest = min(model.config.max_position_embeddings - family.first_position, tokenizer.model_max_length)
-        self.packed = (
-            packed_forward(
-                model,
-                dtype=torch.float32,
-                run=self._hooked.states,
-                exact=self._hooked.states,
-                n_frames=_n_tokens,
-                examples=lambda: [chunk for text in EXAMPLES for chunk in self._input_chunks(text)],
-            )
-            if is_packed(forward, device=device)
-            else None
-        )
+        self.packed = self._pass_of_many() if is_packed(forward, device=device) else None
 
     def __repr__(self) -> str:
         return describe_encoder(self)
@@ -183,6 +172,13 @@ class TranscriptEncoder:
         """Return all tokens of each layer, one tensor ``(n_tokens, dim)`` each."""
         chunks = [list(frame_chunk.layers) for frame_chunk in self.frame_chunks(text)]
         return [torch.cat(layer) for layer in zip(*chunks, strict=True)]
+
+    def _pass_of_many(self) -> PackedForward | None:
+        if own := own_pass(self._model):
+            return own(self._model, _n_tokens, dtype=torch.float32)
+        run = self._hooked.states
+        examples = [chunk for text in EXAMPLES for chunk in self._input_chunks(text)]
+        return choose_batches(self._model.config, run=run, exact=run, n_frames=_n_tokens, examples=examples).forward
 
     def _input_chunks(self, text: str) -> Iterator[InputChunk]:
         """Cut a text into windows with special tokens around each; a token of two windows counts away from the edge.

@@ -12,8 +12,12 @@ from torch import Tensor
 from layerprobe.probe.encoders.architectures import InputChunk
 from layerprobe.probe.encoders.packed.grouped import EqualLengths, Masked, Run
 from layerprobe.probe.encoders.packed.pack import Pack, PackedForward
+from layerprobe.probe.encoders.packed.text import PackedText, has_packed_text
+from layerprobe.probe.encoders.packed.wav2vec2 import PackedWav2Vec2, has_packed_forward
+from layerprobe.probe.encoders.packed.whisper import PackedWhisper, has_packed_whisper
 
 EXACT = 1e-5  # maximum relative error of pooled layers in float32 with which utterances run together
+OwnPass = Callable[..., PackedForward]  # class of a packed pass, of encoder, n_frames and dtype
 FAILURES = (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
@@ -49,34 +53,31 @@ class PackedChoice:
         return f"{name} (against each example alone in float32, {tried}; {EXACT:.0e} is allowed)"
 
 
-def packed_forward(
-    encoder: Any,
-    *,
-    dtype: torch.dtype,
-    run: Run,
-    exact: Run,
-    n_frames: Callable[[InputChunk], int],
-    examples: Callable[[], Sequence[InputChunk]],
-) -> PackedForward | None:
-    """Return the fastest pass of many utterances at once that is exact for an encoder; None if there is none.
+OWN_PASSES: tuple[tuple[Callable[[Any], bool], OwnPass], ...] = (
+    (has_packed_forward, PackedWav2Vec2),
+    (has_packed_whisper, PackedWhisper),
+    (has_packed_text, PackedText),
+)
+
+
+def own_pass(encoder: Any) -> OwnPass | None:
+    """Return the class of this package's own packed pass of an encoder; None if there is none that computes the same.
 
     Args:
-        encoder: of transformers, in float32, on its device
-        dtype: of matrix products
-        run: transformers' own pass of a batch in that precision, which returns each layer's frames
-            ``(n_inputs, n_frames, dim)``
-        exact: the same in float32
-        n_frames: numbers of frames of a chunk
-        examples: chunks on which transformers' pass of a batch is tried, some of equal numbers of frames
+        encoder: of transformers, in float32
     """
-    own = own_forward(encoder, dtype=dtype, n_frames=n_frames)
-    return own or choose_batches(encoder.config, run=run, exact=exact, n_frames=n_frames, examples=examples()).forward
+    return next((build for computes, build in OWN_PASSES if computes(encoder)), None)
 
 
-def own_forward(encoder: Any, *, dtype: torch.dtype, n_frames: Callable[[InputChunk], int]) -> PackedForward | None:
-    """Return this package's own packed pass of an encoder; None where there is none that computes the same."""
-    del encoder, dtype, n_frames
-    return None
+def try_own(own: PackedForward, *, exact: Run, examples: Sequence[InputChunk]) -> PackedChoice:
+    """Return the choice of this package's own pass, with its error.
+
+    Args:
+        own: in float32
+        exact: as of `choose_batches`
+        examples: as of `choose_batches`
+    """
+    return PackedChoice(own, (tried(own, examples, encoded_alone(examples, exact)),))
 
 
 def choose_batches(
@@ -93,10 +94,11 @@ def choose_batches(
 
     Args:
         config: of the encoder
-        run: a batch in the encoder's precision
-        exact: a batch in float32
+        run: transformers' own pass of a batch in the encoder's precision, which returns each layer's frames
+            ``(n_inputs, n_frames, dim)``
+        exact: the same in float32
         n_frames: numbers of frames of a chunk
-        examples: as of `packed_forward`
+        examples: chunks on which batches are tried, of equal and of different numbers of frames
     """
     alone = encoded_alone(examples, exact)
     trials = []
