@@ -66,7 +66,14 @@ def own_pass(encoder: Any) -> OwnPass | None:
     Args:
         encoder: of transformers, in float32
     """
-    return next((build for computes, build in OWN_PASSES if computes(encoder)), None)
+    return next((build for computes, build in OWN_PASSES if _holds(computes, encoder)), None)
+
+
+def _holds(computes: Callable[[Any], bool], encoder: Any) -> bool:
+    try:
+        return computes(encoder)
+    except AttributeError:  # another version of transformers keeps a part elsewhere, so that it may compute otherwise
+        return False
 
 
 def try_own(own: PackedForward, *, exact: Run, examples: Sequence[InputChunk]) -> PackedChoice:

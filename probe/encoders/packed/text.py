@@ -37,6 +37,10 @@ class _Names:
     output_norm: str
     activation: str = "intermediate.intermediate_act_fn"
 
+    def weights(self) -> tuple[str, ...]:
+        """Return the paths of what has weights."""
+        return self.query, self.key, self.value, self.out, self.attention_norm, self.up, self.down, self.output_norm
+
 
 _BERT = _Names(
     query="attention.self.query",
@@ -84,7 +88,7 @@ def has_packed_text(model: Any) -> bool:
     from transformers.activations import GELUActivation
 
     config, names = model.config, PACKED_TEXT.get(type(model).__name__)
-    if names is None or not is_plain(model):
+    if names is None or not is_plain(model, unread=getattr(model, "pooler", None)):
         return False
     absolute = getattr(config, "position_embedding_type", None) in (None, "absolute")
     blocks = _blocks(model)
@@ -95,6 +99,7 @@ def has_packed_text(model: Any) -> bool:
         and config.hidden_size % config.num_attention_heads == 0
         and all(type(block.get_submodule(names.activation)) is GELUActivation for block in blocks)
         and all(len(block.get_submodule(names.query).weight) == config.hidden_size for block in blocks)
+        and all(hasattr(block.get_submodule(path), "weight") for block in blocks for path in names.weights())
     )
 
 

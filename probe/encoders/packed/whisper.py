@@ -17,7 +17,7 @@ from layerprobe.probe.encoders.packed.operators import Norm
 from layerprobe.probe.encoders.packed.pack import Pack
 from layerprobe.probe.encoders.plain_modules import is_plain
 
-WINDOWS = 8  # that pass the convolutions together; what these hold at once has 0.3 GB in float32, 1280 wide
+WINDOWS = 8  # that pass the convolutions together, which hold 0.4 GB of them in float32, 1280 wide
 
 
 def has_packed_whisper(encoder: Any) -> bool:
