@@ -275,7 +275,8 @@ class SpeechEncoder:
             shortest=self.minimum_samples,
             sampling_rate=rate,
         )
-        return [chunk for n in lengths for chunk in self.input_chunks(waveform[:n])]
+        parts = [waveform[:n] for n in lengths] + [waveform[-lengths[-1] :]]  # the last two of the same length
+        return [chunk for part in parts for chunk in self.input_chunks(part)]
 
     @torch.inference_mode()
     def _mixed_precision_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
