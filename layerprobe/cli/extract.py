@@ -275,6 +275,7 @@ def check_encoder(
         device=upstream.device,
         adapter=upstream.adapter,
         precision=upstream.precision,
+        forward=upstream.forward,
         show_download=not output.quiet,
     )
     checks = run_checks(loaded)
@@ -289,4 +290,5 @@ def check_encoder(
         raise InputError(
             f"{encoder} fails {len(failed)} of {len(checks)} checks: {'; '.join(failed)}. Correct its adapter."
         )
-    output.print(f"{loaded.architecture}: encoding one utterance at a time (no padding), {loaded.precision}.")
+    way = "one utterance at a time" if loaded.packed is None else "utterances together, each as if it were alone"
+    output.print(f"{loaded.architecture}: encoding {way} (forward pass {loaded.forward}), {loaded.precision}.")

@@ -106,7 +106,7 @@ def measure(encoder: SpeechEncoder, waveforms: list[np.ndarray] | None = None) -
         Measurement("speed", f"{SECONDS / seconds:.1f} s of audio per s, {n_frames / seconds:.0f} frames per s"),
         Measurement("frames", f"one every {spacing:.0f} ms, audio at {rate} Hz, long audio: {encoder.chunking}"),
     ]
-    measurements.append(Measurement("many utterances at once", f"--forward packed: {encoder.packed_choice()}"))
+    measurements.append(Measurement("forward pass on a GPU, or with --forward packed", str(encoder.packed_choice())))
     if encoder.preprocessing_note:
         measurements.append(Measurement("preprocessing", encoder.preprocessing_note))
     waveforms = waveforms or [audio]
@@ -122,7 +122,7 @@ def measure(encoder: SpeechEncoder, waveforms: list[np.ndarray] | None = None) -
                 Measurement(
                     f"padded {mask}",
                     f"pooled layers would move by {min(errors):.1e} to {max(errors):.1e} in a batch with audio "
-                    f"{SECONDS / SHORT_SECONDS:g} times as long; extraction does not pad",
+                    f"{SECONDS / SHORT_SECONDS:g} times as long; extraction pads only where that is exact",
                 )
             )
     return measurements

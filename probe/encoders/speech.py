@@ -6,8 +6,8 @@ block have one state more, ``final``, after their final norm. The states are tak
 transformers 5 changed what its own last hidden state of the wav2vec 2.0 kind is (before the norm; in 4, after it).
 Scales differ by layer in such encoders: standardise each layer on the training speakers before comparing.
 
-Only this file, `probe.encoders.architectures`, `probe.encoders.hooks`, `probe.encoders.native_forward`
-and `probe.encoders.loading` know transformers for audio; `probe.encoders.text` does for text.
+Only this file, `probe.encoders.architectures`, `probe.encoders.hooks`, `probe.encoders.native_forward`,
+`probe.encoders.packed` and `probe.encoders.loading` know transformers for audio; `probe.encoders.text` does for text.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ frames of a text are its tokens, including the special tokens before and after i
 (Reimers and Gurevych, 2019). Each text is encoded without a batch, so there is no padding. An empty transcript is
 encoded as the empty text, and the cache marks it (`probe.data.inputs.NO_TEXT`).
 
-Only this file uses transformers for text.
+Only this file and `probe.encoders.packed.text` know transformers for text.
 """
 
 from __future__ import annotations

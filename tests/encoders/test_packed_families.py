@@ -24,7 +24,8 @@ from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
 POOLINGS = ("mean", "std")
 EQUAL = 1e-6  # relative, of a pooled layer in float32
 ROUNDED = 2e-6  # the same where sums are those of our own convolutions, in another order than transformers'
-CHOSEN = {kind: "packed" for kind in KINDS} | {"sew": "equal lengths", "wav2vec2-bert": "masked"}
+# What is tried of each family until a pass is exact. SEW's mask counts a frame too many if the last row has no partner.
+TRIED = {kind: ["packed"] for kind in KINDS} | {"sew": ["masked", "equal lengths"], "wav2vec2-bert": ["masked"]}
 
 
 def ragged(encoder):
@@ -59,8 +60,14 @@ def encoder(request, folders):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_family_has_the_fastest_pass_that_is_exact(folders, kind):
-    assert load_exact(folders[kind], forward="packed").forward == CHOSEN[kind]
-    assert load_exact(folders[kind], forward="single").forward in ("native", "transformers")
+    single = load_exact(folders[kind], forward="single")
+    assert single.forward in ("native", "transformers")
+    choice = single.packed_choice()
+    assert [trial.name for trial in choice.trials] == TRIED[kind]
+    assert choice.trials[-1].error < ROUNDED
+    packed = load_exact(folders[kind], forward="packed")
+    assert packed.forward == choice.forward.name == TRIED[kind][-1]
+    assert packed.packed.together == {"packed": "any", "equal lengths": "equal", "masked": "similar"}[packed.forward]
 
 
 def test_a_ragged_pack_gives_what_transformers_gives_of_each_utterance_alone(encoder):
@@ -138,10 +145,10 @@ def test_the_choice_names_what_was_tried(models, monkeypatch):
     monkeypatch.setattr("layerprobe.probe.encoders.packed.choose.Masked", Refused)
     choice = str(loaded(models["hubert"]).packed_choice())
     assert choice.startswith(
-        "equal lengths (against each example alone in float32, masked fails with TypeError: forward() got an "
-        "unexpected keyword argument 'attention_mask', equal lengths moves pooled layers by "
+        "equal lengths; pooled layers against each example alone in float32: masked fails with TypeError: forward() got "
+        "an unexpected keyword argument 'attention_mask', equal lengths "
     )
-    assert choice.endswith("; 1e-05 is allowed)")
+    assert choice.endswith("; allowed is 1e-05")
 
 
 class Neighbourly(nn.Module):

@@ -35,9 +35,7 @@ class Trial:
         return self.error <= EXACT
 
     def __str__(self) -> str:
-        if self.failure:
-            return f"{self.name} fails with {self.failure}"
-        return f"{self.name} moves pooled layers by {self.error:.1e}"
+        return f"{self.name} fails with {self.failure}" if self.failure else f"{self.name} {self.error:.1e}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class PackedChoice:
     def __str__(self) -> str:
         name = "each utterance singly" if self.forward is None else self.forward.name
         tried = ", ".join(map(str, self.trials))
-        return f"{name} (against each example alone in float32, {tried}; {EXACT:.0e} is allowed)"
+        return f"{name}; pooled layers against each example alone in float32: {tried}; allowed is {EXACT:.0e}"
 
 
 OWN_PASSES: tuple[tuple[Callable[[Any], bool], OwnPass], ...] = (

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from layerprobe.probe.encoders.architectures import InputChunk, convolution_rows
+from layerprobe.probe.encoders.packed.attention import uploaded
 from layerprobe.probe.encoders.packed.own_statistics import OwnStatistics
 from layerprobe.probe.encoders.packed.pack import Pack
 
@@ -91,7 +92,7 @@ def _streams(run: Run, pack: Pack, batches: list[list[int]], config: Any, *, mas
         layers_of.append(layers)
     order = torch.cat(frames)
     in_order = len(order) == n_before and torch.equal(order, torch.arange(n_before))
-    order = order.to(layers_of[0][0].device)
+    order = uploaded(order.numpy(), device=str(layers_of[0][0].device))
     for layer in zip(*layers_of, strict=True):
         joined = torch.cat([states.flatten(0, 1) for states in layer])
         yield joined if in_order else joined[order]

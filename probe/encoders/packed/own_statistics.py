@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+from layerprobe.probe.encoders.packed.attention import uploaded
 
 
 class OwnStatistics(TorchFunctionMode):
@@ -66,7 +69,7 @@ def masked_group_norm(x: Tensor, rows: Sequence[int], weight: Tensor, bias: Tens
     Returns:
         the same shape and type; rows of padding are finite and mean nothing
     """
-    n = torch.tensor(rows, device=x.device)[:, None, None]
+    n = uploaded(np.asarray(rows), device=str(x.device))[:, None, None]
     counted = torch.arange(x.shape[-1], device=x.device) < n
     frames = x.float()
     mean = (frames * counted).sum(dim=-1, keepdim=True) / n
