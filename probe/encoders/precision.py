@@ -148,9 +148,7 @@ class _SharedSwitches:
         parts = _backends()
         # the switches that torch's kernels read; those of before 2.9 set these, and are not needed
         self._before = {name: part.fp32_precision for name, part in parts.items()}
-        self._reductions = {
-            name: (getattr(matmul, name), getattr(matmul, f"{name}_split_k")) for name in _REDUCTIONS
-        }
+        self._reductions = {name: (getattr(matmul, name), getattr(matmul, f"{name}_split_k")) for name in _REDUCTIONS}
         self._now = switches
         for name, part in parts.items():
             part.fp32_precision = switches[name]

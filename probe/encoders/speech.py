@@ -295,7 +295,10 @@ class SpeechEncoder:
             padding=True,
             return_attention_mask=masked,
         )
-        with multiplying_in("float32"), warnings.catch_warnings():  # WavLM mixes two kinds of mask, which torch is about to forbid
+        with (
+            multiplying_in("float32"),
+            warnings.catch_warnings(),
+        ):  # WavLM mixes two kinds of mask, which torch is about to forbid
             warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
             return self._hooked.states(dict(inputs))
 

@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from helpers.speech_models import KINDS, load_exact
@@ -22,7 +21,7 @@ from layerprobe.probe.encoders.diagnostics import deviations, precision_error
 from layerprobe.probe.encoders.identity import model_hash
 from layerprobe.probe.encoders.linear_kernels import biased_attention
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.encoders.precision import PRECISIONS, multiplying_in, precision_for, steps_in
+from layerprobe.probe.encoders.precision import multiplying_in, precision_for, steps_in
 from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
@@ -147,7 +146,9 @@ def test_weights_are_hashed_once_and_before_they_leave_the_processor(models, tmp
     hashed = []
     for module in (speech, text):
         monkeypatch.setattr(module, "model_hash", lambda *args, **names: hashed.append(1) or model_hash(*args, **names))
-    loaded = LoadedModel(copy.deepcopy(models["hubert"]), ARCHITECTURES["hubert"], Wav2Vec2FeatureExtractor(), "a", "", "")
+    loaded = LoadedModel(
+        copy.deepcopy(models["hubert"]), ARCHITECTURES["hubert"], Wav2Vec2FeatureExtractor(), "a", "", ""
+    )
     moved = speech.SpeechEncoder(loaded, device="meta", precision="float32", forward="single")
     here = speech.SpeechEncoder(replace(loaded, model=models["hubert"]), device="cpu", precision="float32")
     assert moved.weights_hash() == moved.weights_hash() == here.weights_hash() == here.weights_hash()
@@ -173,7 +174,9 @@ class Products(TorchDispatchMode):
         if name in ("addmm", "mm", "linear", "_linear_pointwise"):
             x = args[1] if name == "addmm" else args[0]
             self.linear[x.dtype] += out.numel() * x.shape[-1]
-        elif name in ("conv1d", "convolution") and args[1].shape[2:] == (1,):  # of one frame: a linear map over channels
+        elif name in ("conv1d", "convolution") and args[1].shape[2:] == (
+            1,
+        ):  # of one frame: a linear map over channels
             self.linear[args[0].dtype] += out.numel() * args[1].shape[1]
         elif name in ("bmm", "baddbmm"):
             x = args[1] if name == "baddbmm" else args[0]
