@@ -145,8 +145,8 @@ def test_the_choice_names_what_was_tried(models, monkeypatch):
     monkeypatch.setattr("layerprobe.probe.encoders.packed.choose.Masked", Refused)
     choice = str(loaded(models["hubert"]).packed_choice())
     assert choice.startswith(
-        "equal lengths; pooled layers against each example alone in float32: masked fails with TypeError: forward() got "
-        "an unexpected keyword argument 'attention_mask', equal lengths "
+        "equal lengths; pooled layers against each example alone in float32: masked fails with TypeError: forward() "
+        "got an unexpected keyword argument 'attention_mask', equal lengths "
     )
     assert choice.endswith("; allowed is 1e-05")
 
