@@ -1,4 +1,4 @@
-"""Utterances that run together are encoded as if each were alone, whatever the family and whoever is beside them."""
+"""Utterances that run together are encoded as if each were alone, whatever the family and whichever these are."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def choose_batches(
 ) -> PackedChoice:
     """Choose among transformers' batches the first that is exact: masked, equal frames, equal inputs; else none.
 
-    Masked batches come first because any utterances share one.
+    Masked batches come first because any utterances can be in one.
 
     Args:
         config: of the encoder

@@ -98,9 +98,13 @@ def has_packed_text(model: Any) -> bool:
         and not getattr(config, "add_cross_attention", False)
         and config.hidden_size % config.num_attention_heads == 0
         and all(type(block.get_submodule(names.activation)) is GELUActivation for block in blocks)
-        and all(len(block.get_submodule(names.query).weight) == config.hidden_size for block in blocks)
+        and all(_linear(block, names.query).out_features == config.hidden_size for block in blocks)
         and all(hasattr(block.get_submodule(path), "weight") for block in blocks for path in names.weights())
     )
+
+
+def _linear(block: nn.Module, path: str) -> Any:
+    return block.get_submodule(path)
 
 
 def _blocks(model: Any) -> nn.ModuleList:
@@ -121,7 +125,7 @@ class PackedText:
         embeddings, names = encoder.embeddings, PACKED_TEXT[type(encoder).__name__]
         # Of RoBERTa's kind, which counts positions from behind this token's and does not count such tokens
         self._padding: int | None = getattr(embeddings, "padding_idx", None)
-        self._words: Tensor = embeddings.word_embeddings.weight.detach()
+        self._tokens: Tensor = embeddings.word_embeddings.weight.detach()
         self._places: Tensor = embeddings.position_embeddings.weight.detach()
         types = getattr(embeddings, "token_type_embeddings", None)
         self._type: Tensor | None = None if types is None else types.weight.detach()[0]
@@ -143,7 +147,7 @@ class PackedText:
         """Return what enters the first block, ``(n_tokens, dim)`` float32, of the ids of each text."""
         numbers = np.stack([np.concatenate(texts), np.concatenate([_places(ids, self._padding) for ids in texts])])
         ids, places = uploaded(numbers, device=self._device).unbind()
-        x = functional.embedding(ids, self._words)
+        x = functional.embedding(ids, self._tokens)
         if self._type is not None:
             x = x + self._type
         return self._norm(x + functional.embedding(places, self._places))
@@ -164,7 +168,7 @@ def _places(ids: np.ndarray, padding: int | None) -> np.ndarray:
 
 
 class _SharedBias:
-    """MPNet's bias of attention, of the distance of query and key, which its blocks share."""
+    """MPNet's bias of attention, of the distance of query and key, the same in all blocks."""
 
     def __init__(self, encoder: Any) -> None:
         self._encoder, self._weight = encoder, encoder.relative_attention_bias.weight.detach()

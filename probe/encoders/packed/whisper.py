@@ -64,7 +64,7 @@ class PackedWhisper:
         """Yield the stream of each layer; see `PackedForward`."""
         bands = torch.cat([chunk.inputs["input_features"] for chunk in pack.chunks])
         on_device = uploaded(bands.numpy(), device=self._device)
-        x = torch.cat([self._embed(part) for part in on_device.split(WINDOWS)])
+        x = torch.cat([self._embed(part) for part in torch.split(on_device, WINDOWS)])
         spans = Spans.upload(pack.lengths, device=self._device)
         yield from self._stack.pre_norm_states(x, self._final_norm, spans)
 
@@ -73,7 +73,8 @@ class PackedWhisper:
         x = bands.transpose(1, 2)
         for convolution in self._convolutions:
             x = convolution(x)
-        return (x.float() + self._positions).flatten(0, 1)
+        frames: Tensor = x.float() + self._positions
+        return frames.flatten(0, 1)
 
 
 @dataclass(frozen=True)
