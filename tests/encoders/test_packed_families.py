@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers import Wav2Vec2FeatureExtractor
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
+from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.packed.grouped import EqualLengths, Masked
 from layerprobe.probe.encoders.packed.own_statistics import OwnStatistics
 from layerprobe.probe.encoders.packed.pack import Pack
@@ -205,3 +206,11 @@ def test_group_norm_counts_the_rows_of_each_input_in_its_own_thread(rng):
     for k, n in enumerate(rows):
         torch.testing.assert_close(ours[k, :, :n], norm(x[k : k + 1, :, :n])[0], rtol=2e-6, atol=2e-6)
     assert torch.isfinite(ours).all()
+
+
+@pytest.mark.parametrize("kind", ["sew", "wav2vec2-bert", "whisper"])
+def test_batches_in_16_bits_move_layers_by_less_than_a_hundredth(folders, kind):
+    encoder = load_audio_encoder(str(folders[kind]), precision="bfloat16", forward="packed")
+    waveforms = ragged(encoder)[1:]
+    for row, waveform in zip(together(encoder, waveforms), waveforms, strict=True):
+        assert 1e-5 < difference(row, alone(encoder, waveform)) < 1e-2
