@@ -55,7 +55,7 @@ def example_waveform(seconds: float, *, sampling_rate: int) -> np.ndarray:
 
 
 def how_encoded(encoder: NetworkEncoder) -> str:
-    """Return in words which utterances an encoder's forward pass takes together."""
+    """Return as text which utterances an encoder's forward pass takes together."""
     return {
         "packed": "encoding utterances together in one stream (no padding)",
         "equal lengths": "encoding utterances of equal length together (no padding)",
@@ -138,7 +138,7 @@ def _states_between_others(encoder: NetworkEncoder, data: np.ndarray | str) -> l
 
 
 def _others(data: np.ndarray | str) -> tuple[Any, Any]:
-    """Return two other utterances: the words or samples in reverse, and these together with the forward ones."""
+    """Return two other utterances: the tokens or samples in reverse, and these together with the forward ones."""
     if isinstance(data, str):
         backwards = " ".join(reversed(data.split()))
         return backwards, f"{backwards} {data}"
