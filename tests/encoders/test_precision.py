@@ -156,8 +156,8 @@ def test_weights_are_hashed_once_and_before_they_leave_the_processor(models, tmp
     assert moved.weights_hash() == moved.weights_hash() == here.weights_hash() == here.weights_hash()
     assert len(hashed) == 2
     bert = text.load_text_model(str(save_text_model("bert", tmp_path / "bert")))
-    parts = (bert.family, bert.tokenizer)
-    here = text.TranscriptEncoder(copy.deepcopy(bert.model), *parts, upstream="a", device="cpu", forward="single")
+    parts, names = (bert.family, bert.tokenizer), {"upstream": "a", "forward": "single"}
+    here = text.TranscriptEncoder(copy.deepcopy(bert.model), *parts, device="cpu", **names)
     moved = text.TranscriptEncoder(bert.model, *parts, device="meta", **names)
     assert moved.weights_hash() == moved.weights_hash() == here.weights_hash() == here.weights_hash()
     assert len(hashed) == 4
