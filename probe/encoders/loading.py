@@ -10,7 +10,7 @@ import torch
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
 from layerprobe.probe.encoders.base import AnyEncoder
-from layerprobe.probe.encoders.diagnostics import SHORT_SECONDS, example_waveform
+from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
 from layerprobe.probe.encoders.language_adapters import check_language_adapters
 from layerprobe.probe.encoders.precision import AUTO, precision_for
 from layerprobe.probe.encoders.speech import NEVER_READ, LoadedModel, SpeechEncoder

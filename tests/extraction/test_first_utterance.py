@@ -12,7 +12,8 @@ from helpers.speech_models import load_exact
 from helpers.text_models import SENTENCES, save_text_model
 
 from layerprobe.probe.cache.store import open_cache
-from layerprobe.probe.encoders.diagnostics import composition_errors, deviations, example_waveform
+from layerprobe.probe.encoders.diagnostics import composition_errors, deviations
+from layerprobe.probe.encoders.examples import example_waveform
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.packed.grouped import EqualLengths
 from layerprobe.probe.encoders.text import load_text_encoder
@@ -187,7 +188,7 @@ def test_utterances_that_change_each_other_stop_the_run_before_a_cache_is_made(
         extract(ten_voices, encoder, tmp_path / "a.zarr")
     assert not (tmp_path / "a.zarr").exists()
     few = replace(ten_voices, table=ten_voices.table[:3])
-    cache = extract(few, packed(folders["hubert"], precision), tmp_path / "a.zarr")
+    cache = extract(few, leaking(packed(folders["hubert"], precision), 0.0), tmp_path / "a.zarr")
     (cache.path / "extraction" / "precision_error.csv").unlink()
     with pytest.raises(InputError, match="with what it is encoded together with"):  # nor are rows added
         extract(ten_voices, encoder, cache.path)
