@@ -45,7 +45,7 @@ class Measurement:
 
 
 def how_encoded(encoder: NetworkEncoder) -> str:
-    """Return in words which utterances an encoder's forward pass takes together."""
+    """Return as text which utterances an encoder's forward pass takes together."""
     return {
         "packed": "encoding utterances together in one stream (no padding)",
         "equal lengths": "encoding utterances of equal length together (no padding)",
@@ -128,7 +128,7 @@ def _states_between_others(encoder: NetworkEncoder, data: np.ndarray | str) -> l
 
 
 def _others(data: np.ndarray | str) -> tuple[Any, Any]:
-    """Return two other utterances: the words or samples in reverse, and these together with the forward ones."""
+    """Return two other utterances: the tokens or samples in reverse, and these together with the forward ones."""
     if isinstance(data, str):
         backwards = " ".join(reversed(data.split()))
         return backwards, f"{backwards} {data}"
@@ -172,14 +172,13 @@ def measure(encoder: SpeechEncoder, waveforms: list[np.ndarray] | None = None) -
         measurements.append(Measurement("precision", precision_summary(table, encoder, n_sampled=len(waveforms))))
     if encoder.reads_waveforms:
         short = audio[: round(SHORT_SECONDS * rate)]
-        ours = "pads with the mask" if encoder.forward == "masked" else "does not pad"
         for masked, mask in ((True, "with the attention mask"), (False, "without a mask")):
             errors = _padding_errors(encoder, short, audio, masked=masked)
             measurements.append(
                 Measurement(
                     f"padded {mask}",
                     f"pooled layers would move by {min(errors):.1e} to {max(errors):.1e} in a batch with audio "
-                    f"{SECONDS / SHORT_SECONDS:g} times as long; extraction {ours}",
+                    f"{SECONDS / SHORT_SECONDS:g} times as long; extraction pads only where that is exact",
                 )
             )
     return measurements

@@ -122,7 +122,7 @@ class SpeechEncoder:
         self._mixed_precision = None if plain else MixedPrecisionLinears(self._encoder, dtype)
         self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
         if packs and self.packed is None:
-            with torch_threads(1), multiplying_in("float32"):
+            with torch_threads(1):
                 self.packed = self._choose_batches(self._examples()).forward
         self.architecture = type(self._encoder).__name__
         self.sampling_rate: int = extractor.sampling_rate
@@ -271,16 +271,16 @@ class SpeechEncoder:
     def packed_choice(self) -> PackedChoice:
         """Return which pass ``--forward packed`` takes, which is the default on a GPU, with its error in float32."""
         examples = self._examples()
+        if self._own_pass is None:
+            return self._choose_batches(examples)
         with multiplying_in("float32"):
-            if self._own_pass is None:
-                return self._choose_batches(examples)
             own = self._own_pass(self._encoder, self._n_frames, dtype=torch.float32)
             return try_own(own, exact=self._hooked.states, examples=examples)
 
     def _choose_batches(self, examples: Sequence[InputChunk]) -> PackedChoice:
-        return choose_batches(
-            self._config, run=self._batch_states, exact=self._hooked.states, n_frames=self._n_frames, examples=examples
-        )
+        run, exact = self._batch_states, self._hooked.states
+        with multiplying_in("float32"):
+            return choose_batches(self._config, run=run, exact=exact, n_frames=self._n_frames, examples=examples)
 
     def _examples(self) -> list[InputChunk]:
         """Return chunks on which passes of several utterances are tried."""
