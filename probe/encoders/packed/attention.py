@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention.varlen import varlen_attn
 
+from layerprobe.probe.encoders.packed import kernels
+
 MASK_CELLS = 2**22  # of one head in one product with a mask; 64 MB float32 for 4 heads, 256 MB for 16
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Where the sequences of a stream lie, sorted by length, so that equal ones are neighbours."""
+    """Where the sequences of a stream lie, sorted by length, so that equal ones are adjacent."""
 
     lengths: tuple[int, ...]  # frames of each sequence
     runs: tuple[tuple[int, int], ...]  # n_sequences of equal length, and that length, for each run in order
@@ -45,13 +47,30 @@ class Spans:
         """Frames of the longest sequence."""
         return max(self.lengths)
 
+    @functools.cached_property
+    def query_blocks(self) -> Tensor:
+        """Blocks of queries as `kernels.attend_with_bias` takes them, ``(3, n_blocks)`` int32 on the device."""
+        lengths = np.array(self.lengths)
+        n_blocks = -(-lengths // kernels.QUERIES)
+        number = np.arange(n_blocks.sum()) - np.repeat(np.cumsum(n_blocks) - n_blocks, n_blocks)  # in its sequence
+        begins, n_frames = np.repeat([np.cumsum(lengths) - lengths, lengths], n_blocks, axis=1)
+        blocks = np.stack([begins, number * kernels.QUERIES, n_frames]).astype(np.int32)
+        return uploaded(blocks, device=str(self.cumulative.device))
+
     def by_run(self, x: Tensor) -> list[Tensor]:
         """Return views of ``(1, heads, n_frames, width)``, one of each run: ``(n_sequences, heads, length, width)``."""
-        pieces = x.split([count * length for count, length in self.runs], dim=2)
+        parts = x.split([count * length for count, length in self.runs], dim=2)
         return [
-            piece if count == 1 else piece.unflatten(2, (count, length)).transpose(0, 2).squeeze(2)
-            for piece, (count, length) in zip(pieces, self.runs, strict=True)
+            part if count == 1 else _sequences(part, count, length)
+            for part, (count, length) in zip(parts, self.runs, strict=True)
         ]
+
+
+def _sequences(run: Tensor, count: int, length: int) -> Tensor:
+    """Return a view of ``(1, heads, count * length, width)``, ``(count, heads, length, width)``."""
+    _, of_head, of_frame, of_column = run.stride()
+    shape = (count, run.shape[1], length, run.shape[3])
+    return run.as_strided(shape, (length * of_frame, of_head, of_frame, of_column))
 
 
 def uploaded(values: np.ndarray, *, device: str) -> Tensor:
@@ -67,6 +86,8 @@ class RelativeBias:
         """Take the bias of the longest sequence, ``(heads, longest, longest)`` float32 of query and key."""
         self._spans = spans
         self._by_run = [values[:, :length, :length] for _, length in spans.runs]
+        before, after = values[:, 1:, 0].flip(1), values[:, 0]  # keys before their query; it and those after it
+        self.by_distance = torch.cat([before, after], dim=1)  # (heads, 2 * longest - 1)
 
     def masks(self, gate: Tensor | None, dtype: torch.dtype) -> Iterator[Tensor]:
         """Yield the mask of each run, ``(n_sequences or 1, heads, length, length)``, one at a time.
@@ -82,31 +103,35 @@ class RelativeBias:
         yield from ((gates[k] * values).to(dtype) for k, values in enumerate(self._by_run))
 
 
-def attend(qkv: Tensor, spans: Spans, heads: int, *, masks: Iterable[Tensor] | None = None) -> Tensor:
+def attend(
+    qkv: Tensor, spans: Spans, heads: int, *, bias: RelativeBias | None = None, gate: Tensor | None = None
+) -> Tensor:
     """Let each frame attend to all frames of its sequence, with scores scaled by the root of a head's width.
 
     Args:
         qkv: queries, keys and values side by side, ``(n_frames, 3 * dim)``
         spans: of the sequences
         heads: their number
-        masks: added to the scores of each run, see `RelativeBias`; None for none
+        bias: added to the scores; None for none
+        gate: factor of the bias for each query and head, ``(n_frames, heads)`` float32 (WavLM); None for 1
 
     Returns:
         ``(n_frames, dim)`` in the precision of ``qkv``
     """
     n_frames, width = qkv.shape
-    if masks is None and _multiplies_by_length(qkv, width // 3 // heads):
+    if bias is not None and kernels.attends(qkv, width // 3 // heads):
+        return kernels.attend_with_bias(qkv, spans.query_blocks, heads, bias.by_distance, gate)
+    if bias is None and _multiplies_by_length(qkv, width // 3 // heads):
         q, k, v = qkv.view(n_frames, 3, heads, -1).unbind(1)
         longest = spans.longest
         mixed = varlen_attn(q, k, v, spans.cumulative, spans.cumulative, longest, longest)
-        return mixed.reshape(n_frames, -1)  # type: ignore[union-attr]  # a tuple only where a second output is asked for
+        return mixed.reshape(n_frames, -1)  # type: ignore[union-attr]  # a tuple only with a second output
     q, k, v = (spans.by_run(x) for x in qkv.view(1, n_frames, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind())
-    of_runs: Iterable[Tensor | None] = [None] * len(q) if masks is None else masks
+    masks: Iterable[Tensor | None] = [None] * len(q) if bias is None else bias.masks(gate, qkv.dtype)
     mixed = [
-        functional.scaled_dot_product_attention(*one, attn_mask=mask)
-        for *one, mask in zip(q, k, v, of_runs, strict=True)
+        functional.scaled_dot_product_attention(*one, attn_mask=mask) for *one, mask in zip(q, k, v, masks, strict=True)
     ]
-    joined = [x if len(x) == 1 else x.transpose(0, 1).flatten(1, 2)[None] for x in mixed]
+    joined = [x if len(x) == 1 else x.transpose(0, 1).reshape(1, heads, -1, x.shape[3]) for x in mixed]
     return torch.cat(joined, dim=2)[0].transpose(0, 1).reshape(n_frames, -1)
 
 

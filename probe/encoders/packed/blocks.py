@@ -117,8 +117,7 @@ class Stack:
 
     def _attend(self, block: Block, h: Tensor, spans: Spans, bias: RelativeBias | None) -> Tensor:
         gate = None if block.gate is None else block.gate(h)
-        masks = None if bias is None else bias.masks(gate, self.dtype)
-        return block.out(attend(block.qkv(h), spans, self.heads, masks=masks))
+        return block.out(attend(block.qkv(h), spans, self.heads, bias=bias, gate=gate))
 
 
 def _feed_forward(block: Block, h: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -83,9 +83,8 @@ class FrontEnd:
         own = torch.arange(shape.rows, device=samples.device) < layout.n_rows[:, None]
         x = functional.pad(x, (0, 1), value=1.0).masked_fill_(~own[..., None], 0.0)  # the last column counts
         moments = torch.bmm(x.transpose(1, 2), x)
-        sums = moments.new_zeros(len(layout.slots), *moments.shape[1:]).index_add_(
-            0, layout.sequence[:n_frames], moments
-        )
+        sums = moments.new_zeros(len(layout.slots), *moments.shape[1:])
+        sums.index_add_(0, layout.sequence[:n_frames], moments)
         sums = sums / sums[:, -1:, -1:]
         mean = sums[:, -1, :kernel]
         covariance = sums[:, :kernel, :kernel] - mean[:, :, None] * mean[:, None]
@@ -99,12 +98,12 @@ class FrontEnd:
 def placed(waveforms: Sequence[Tensor], layout: Layout, convolutions: Convolutions, *, device: str) -> Tensor:
     """Put each waveform ``(1, n_samples)`` float32 on the host into its slot; return all slots on the device.
 
-    Zeros follow, as many as a frame reads and those at a seam.
+    Zeros follow, as many as the last frames of a part read.
     """
     n_samples = (layout.n_slot_frames + convolutions.seam) * convolutions.stride + convolutions.reach
-    host = torch.zeros(n_samples, dtype=torch.float32, pin_memory=device.startswith("cuda"))
-    stream = host.numpy()
-    for slot, waveform in zip(layout.slots, waveforms, strict=True):
-        samples = np.asarray(waveform)[0]
-        stream[slot : slot + len(samples)] = samples
-    return host.to(device, non_blocking=True)
+    ends = [*layout.slots[1:], n_samples]
+    gaps = [end - slot - waveform.shape[1] for slot, end, waveform in zip(layout.slots, ends, waveforms, strict=True)]
+    zeros = torch.zeros(1, sum(gaps)).split(gaps, dim=1)
+    host = torch.empty(1, n_samples, pin_memory=device.startswith("cuda"))
+    torch.cat([*itertools.chain.from_iterable(zip(waveforms, zeros, strict=True))], dim=1, out=host)
+    return host[0].to(device, non_blocking=True)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from layerprobe.probe.encoders.packed import kernels
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -24,6 +26,10 @@ class Norm:
         if module.weight is None:
             return cls(None, None, float(module.eps))
         return cls(module.weight.detach().float(), module.bias.detach().float(), float(module.eps))
+
+    def arguments(self) -> tuple[Tensor | None, Tensor | None, float]:
+        """Return weight, bias and epsilon, as a kernel takes them."""
+        return self.weight, self.bias, self.eps
 
     def __call__(self, x: Tensor) -> Tensor:
         """Normalise ``(n_rows, dim)`` float32."""
@@ -43,6 +49,8 @@ def add_norm(x: Tensor, delta: Tensor | None, norm: Norm, *, post: bool, dtype: 
     Returns:
         the new stream ``(n_frames, dim)`` float32, and the normed sum in ``dtype``
     """
+    if kernels.available(x.device):
+        return kernels.add_norm(x, delta, norm.arguments(), post=post, dtype=dtype)
     total = x if delta is None else x + delta
     normed = norm(total)
     return normed if post else total, normed.to(dtype)
@@ -61,6 +69,8 @@ def norm_gelu_windows(y: Tensor, norm: Norm | None, kernel: int, stride: int, *,
     Returns:
         windows ``((n_rows - kernel) // stride + 1, kernel * channels)``, row by row, all channels of each
     """
+    if kernels.available(y.device):
+        return kernels.norm_gelu_windows(y, norm and norm.arguments(), kernel, stride, dtype=dtype)
     x = y.float()
     x = functional.gelu(x if norm is None else norm(x)).to(dtype)
     if kernel == stride == 1:
@@ -72,4 +82,4 @@ def windows(x: Tensor, kernel: int, stride: int) -> Tensor:
     """Return a view of the windows of a contiguous ``(n_rows, channels)``, see `norm_gelu_windows`."""
     n, channels = x.shape
     shape = ((n - kernel) // stride + 1, kernel * channels)
-    return x.as_strided(shape, (stride * channels, 1), x.storage_offset())
+    return x.as_strided(shape, (stride * channels, 1))

@@ -40,9 +40,8 @@ class PositionalConvolution:
         """
         dim, groups = x.shape[1], self._groups
         # (groups, n_frames + 1, in): with zeros behind the last frame, and each group's columns together
-        padded = (
-            functional.pad(x.to(self._dtype), (0, 0, 0, 1)).view(len(x) + 1, groups, -1).transpose(0, 1).contiguous()
-        )
+        padded = functional.pad(x.to(self._dtype), (0, 0, 0, 1)).view(len(x) + 1, groups, -1)
+        padded = padded.transpose(0, 1).contiguous()
         products = []
         for part in rows.split(PART_BLOCKS):
             read = padded.index_select(1, part.flatten()).view(groups, len(part), -1)

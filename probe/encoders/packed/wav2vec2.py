@@ -2,13 +2,13 @@
 
 Utterances of any length run together as one stream of frames, without padding or a mask: what an utterance's frames
 need of the convolutions reads its own samples only, the positional convolution and attention know where each ends, and
-everything else works frame by frame. So a row does not depend on what runs beside it, but for the rounding of products
+everything else works frame by frame. So a row does not depend on what runs next to it, but for the rounding of products
 of other shapes. The residual stream, norms and their statistics stay in float32 whatever the precision of the products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -35,6 +35,22 @@ def has_packed_forward(encoder: Any) -> bool:
         type(encoder).__name__ in PACKED_ARCHITECTURES
         and getattr(encoder.config, "feat_extract_norm", "layer") in ("group", "layer")
         and is_plain_wav2vec2(encoder)
+        and _convolves_plainly(encoder)
+    )
+
+
+def _convolves_plainly(encoder: Any) -> bool:
+    """Return whether convolutions before the blocks don't pad, and those of positions return as many frames as come."""
+    config = encoder.config
+    convolutions = [layer.conv for layer in encoder.feature_extractor.conv_layers]
+    positional = [one.conv for one in _positional_layers(encoder.encoder)]
+    return (
+        [one.kernel_size for one in convolutions] == [(kernel,) for kernel in config.conv_kernel]
+        and [one.stride for one in convolutions] == [(stride,) for stride in config.conv_stride]
+        and all(one.padding == (0,) and one.groups == 1 for one in convolutions)
+        and all(one.padding == (one.kernel_size[0] // 2,) and one.stride == (1,) for one in positional)
+        and len({one.kernel_size for one in positional}) == 1
+        and all(one.dilation == (1,) and one.padding_mode == "zeros" for one in [*convolutions, *positional])
     )
 
 
@@ -54,14 +70,12 @@ class PackedWav2Vec2:
         projection = encoder.feature_projection
         self._project_norm = Norm.from_module(projection.layer_norm) if hasattr(projection, "layer_norm") else None
         self._project = Product.from_module(projection.projection, dtype)
-        positions = getattr(inner.pos_conv_embed, "layers", [inner.pos_conv_embed])  # data2vec has several
-        self._positions = [_positional(one, dtype) for one in positions]
+        self._positions = [_positional(one, dtype) for one in _positional_layers(inner)]
         self._norm = Norm.from_module(inner.layer_norm)
         self._pre_norm = bool(getattr(config, "do_stable_layer_norm", False))
         self._stack = Stack([_block(layer, dtype) for layer in inner.layers], config.num_attention_heads, dtype)
-        self._bias = (
-            _DistanceBias(inner.layers[0].attention) if hasattr(inner.layers[0].attention, "num_buckets") else None
-        )
+        attention = inner.layers[0].attention
+        self._bias = _DistanceBias(attention) if hasattr(attention, "rel_attn_embed") else None
 
     @torch.inference_mode()
     def states(self, pack: Pack) -> Iterator[Tensor]:
@@ -90,7 +104,7 @@ class PackedWav2Vec2:
 
 
 class _DistanceBias:
-    """WavLM's bias of attention, of the distance of query and key, which its blocks share and gate."""
+    """WavLM's bias of attention, of the distance of query and key, the same in all blocks but for their gates."""
 
     def __init__(self, attention: Any) -> None:
         """Compute the bias of each distance up to the largest that differs from longer ones."""
@@ -103,6 +117,11 @@ class _DistanceBias:
         place = torch.arange(spans.longest, device=self._values.device)
         distance = (place - place[:, None]).clamp_(-self._largest, self._largest) + self._largest
         return RelativeBias(self._values[:, distance], spans)
+
+
+def _positional_layers(inner: Any) -> Sequence[Any]:
+    """Return the layers of the positional convolution, of which only data2vec has several."""
+    return getattr(inner.pos_conv_embed, "layers", None) or [inner.pos_conv_embed]
 
 
 def _positional(module: Any, dtype: torch.dtype) -> PositionalConvolution:
