@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from helpers.pretended_gpu import pretended_gpu
 from helpers.speech_models import KINDS, load_exact, small_model
 from helpers.voices import voice
 from torch import nn
@@ -15,7 +16,9 @@ from torch.nn import functional
 from transformers import Wav2Vec2FeatureExtractor
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
-from layerprobe.probe.encoders.loading import load_audio_encoder
+from layerprobe.probe.encoders.loading import load_audio_encoder, load_model
+from layerprobe.probe.encoders.packed import attention, kernels
+from layerprobe.probe.encoders.packed.embed import embed_pack
 from layerprobe.probe.encoders.packed.grouped import EqualLengths, Masked
 from layerprobe.probe.encoders.packed.own_statistics import OwnStatistics
 from layerprobe.probe.encoders.packed.pack import Pack
@@ -214,3 +217,24 @@ def test_batches_in_16_bits_move_layers_by_less_than_a_hundredth(folders, kind):
     waveforms = ragged(encoder)[1:]
     for row, waveform in zip(together(encoder, waveforms), waveforms, strict=True):
         assert 1e-5 < difference(row, alone(encoder, waveform)) < 1e-2
+
+
+@pytest.mark.parametrize(("kind", "waits"), [("sew", 0), ("whisper", 0), ("wav2vec2-bert", 3)])
+def test_on_a_gpu_the_host_waits_at_most_once_a_batch(folders, kind, waits, monkeypatch):
+    """Transformers looks whether a mask of w2v-BERT masks anything; without gradients instead of inference mode,
+    because the pretended GPU has no views of weights in that."""
+    audio = [voice(2.0, seed=4)[:n] for n in (7840, 8000, 8160, 20_011, 31_000)]
+    on_the_cpu = together(load_exact(folders[kind], forward="packed"), audio)
+    empty, model = torch.empty, load_model(str(folders[kind]))
+    monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory=False, **choices: empty(*shape, **choices))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(attention, "_has_flash_attention", lambda _: False)
+    monkeypatch.setattr(kernels, "available", lambda _: False)
+    with pretended_gpu() as gpu:
+        encoder = SpeechEncoder(model, device="cuda", precision="float32", forward="packed")
+        chunks = [encoder.input_chunks(one) for one in audio]
+        gpu.waits.clear()
+        pooled = embed_pack.__wrapped__(encoder.packed, chunks, poolings=POOLINGS, device="cuda")
+        assert sum(gpu.waits.values()) <= waits
+    for row, expected in zip(pooled.values, on_the_cpu, strict=True):
+        assert difference(row, expected) < EQUAL

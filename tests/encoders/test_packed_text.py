@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.pretended_gpu import pretended_gpu
 from helpers.text_models import SENTENCES, TEXT_KINDS, save_text_model
 
+from layerprobe.probe.encoders.packed import attention, kernels
 from layerprobe.probe.encoders.packed.text import has_packed_text
 from layerprobe.probe.encoders.pooling import pool_frame_chunks
 from layerprobe.probe.encoders.text import load_text_encoder
@@ -92,3 +94,21 @@ def test_what_is_not_packed_runs_in_masked_batches(folders, monkeypatch):
     texts = [text for text in TEXTS if "[PAD]" not in text]
     for row, text in zip(together(masked, texts), texts, strict=True):
         assert difference(row, alone(single, text)) < EQUAL
+
+
+@pytest.mark.parametrize("kind", TEXT_KINDS)
+def test_on_a_gpu_the_host_waits_for_nothing(folders, kind, monkeypatch):
+    on_the_cpu = together(load_text_encoder(str(folders[kind]), forward="packed"), TEXTS)
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory=False, **choices: empty(*shape, **choices))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(attention, "_has_flash_attention", lambda _: False)
+    monkeypatch.setattr(kernels, "available", lambda _: False)
+    with pretended_gpu() as gpu:
+        encoder = load_text_encoder(str(folders[kind]), device="cuda", forward="packed")
+        windows = [encoder.input_chunks(text) for text in TEXTS]
+        gpu.waits.clear()
+        pooled = encoder.embed_pack(windows, poolings=POOLINGS)
+        assert not gpu.waits
+    for row, expected in zip(pooled.values, on_the_cpu, strict=True):
+        assert difference(row, expected) < EQUAL

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 GPU = torch.device("cuda", 0)
 FREE = 8 * 2**30  # bytes
-MOVES = ("_to_copy", "copy_")
+MOVES = ("_to_copy", "copy_", "to")
 INDEXED = ("index", "index_put_", "_index_put_impl_")  # on a GPU, by indices that may be on the CPU
 
 
@@ -61,6 +61,9 @@ class PretendedGpu(TorchDispatchMode):
         elif kwargs.get("device") is not None:
             on_gpu = torch.device(kwargs["device"]).type == "cuda"
             kwargs["device"] = torch.device("cpu")
+        elif named := [x for x in args if isinstance(x, torch.device)]:
+            on_gpu = named[0].type == "cuda"
+            args = tree_map_only(torch.device, lambda _: torch.device("cpu"), args)
         else:
             on_gpu = bool(there)
         if there and (name in ("_local_scalar_dense", "nonzero") or (name in MOVES and not on_gpu)):

@@ -123,7 +123,6 @@ def encoded_alone(examples: Sequence[InputChunk], exact: Run) -> list[Tensor]:
     return [torch.stack([_pooled(states[0], chunk) for states in exact(chunk.inputs)]) for chunk in examples]
 
 
-@torch.inference_mode()
 def tried(forward: PackedForward, examples: Sequence[InputChunk], alone: Sequence[Tensor]) -> Trial:
     """Run examples together and compare each layer's mean and standard deviation with those of each alone.
 

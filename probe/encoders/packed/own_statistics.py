@@ -60,20 +60,19 @@ def masked_group_norm(x: Tensor, rows: Sequence[int], weight: Tensor, bias: Tens
     """Normalise each channel of each input by the mean and the variance of its own rows.
 
     Args:
-        x: ``(n_inputs, n_channels, n_rows)``
+        x: ``(n_inputs, n_channels, n_rows)`` float32
         rows: of each input, ``1 <= rows <= n_rows``; those beyond are padding
         weight: ``(n_channels,)``
         bias: ``(n_channels,)``
         eps: added to the variance
 
     Returns:
-        the same shape and type; rows of padding are finite and mean nothing
+        the same shape; rows of padding are finite and mean nothing
     """
     n = uploaded(np.asarray(rows), device=str(x.device))[:, None, None]
     counted = torch.arange(x.shape[-1], device=x.device) < n
-    frames = x.float()
-    mean = (frames * counted).sum(dim=-1, keepdim=True) / n
-    centred = (frames - mean).mul_(counted)
+    mean = (x * counted).sum(dim=-1, keepdim=True) / n
+    centred = (x - mean).mul_(counted)
     variance = centred.square().sum(dim=-1, keepdim=True) / n
-    scale = weight.float()[:, None] * torch.rsqrt(variance + eps)
-    return centred.mul_(scale).add_(bias.float()[:, None]).to(x.dtype)
+    scale = weight[:, None] * torch.rsqrt(variance + eps)
+    return centred.mul_(scale).add_(bias[:, None])
