@@ -45,13 +45,8 @@ class OwnStatistics(TorchFunctionMode):
         bias: Tensor | None = None,
         eps: float = 1e-5,
     ) -> Tensor:
-        replaced = (
-            input.ndim == 3
-            and input.shape == (len(self._rows), num_groups, max(self._rows))
-            and weight is not None
-            and bias is not None
-        )
-        if not replaced:
+        is_padded = input.ndim == 3 and input.shape == (len(self._rows), num_groups, max(self._rows))
+        if not is_padded or weight is None or bias is None:
             return functional.group_norm(input, num_groups, weight, bias, eps)
         return masked_group_norm(input, self._rows, weight, bias, eps=eps)
 
