@@ -164,11 +164,15 @@ def test_weights_are_hashed_once_and_before_they_leave_the_processor(models, tmp
 
 
 class Products(TorchDispatchMode):
-    """Counts multiply-adds by the precision of their inputs: of maps with weights, and of attention's two products."""
+    """Counts multiply-adds by the precision of their inputs: of maps with weights, and of attention's two products.
 
-    def __init__(self):
+    A convolution of one frame in a block is such a map, of its channels.
+    """
+
+    def __init__(self, blocks):
         super().__init__()
         self.linear, self.attention = Counter(), Counter()
+        self.pointwise = {p.data_ptr() for p in blocks.parameters() if p.dim() == 3 and p.shape[2] == 1}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **kwargs or {})
@@ -176,9 +180,7 @@ class Products(TorchDispatchMode):
         if name in ("addmm", "mm", "linear", "_linear_pointwise"):
             x = args[1] if name == "addmm" else args[0]
             self.linear[x.dtype] += out.numel() * x.shape[-1]
-        elif name in ("conv1d", "convolution") and args[1].shape[2:] == (
-            1,
-        ):  # of one frame: a linear map over channels
+        elif name in ("conv1d", "convolution") and args[1].data_ptr() in self.pointwise:
             self.linear[args[0].dtype] += out.numel() * args[1].shape[1]
         elif name in ("bmm", "baddbmm"):
             x = args[1] if name == "baddbmm" else args[0]
@@ -194,10 +196,10 @@ def test_a_16_bit_pass_does_every_linear_map_in_16_bits(folders, kind):
     audio = voice(0.4)
     encoder = load_exact(folders[kind])
     (chunk,) = encoder.input_chunks(audio)
-    with torch.inference_mode(), Products() as exact:
+    with torch.inference_mode(), Products(encoder.blocks) as exact:
         encoder._hooked.states(chunk.inputs)
     linears = MixedPrecisionLinears(encoder._encoder, torch.bfloat16)
-    with torch.inference_mode(), linears.enabled(), Products() as mixed:
+    with torch.inference_mode(), linears.enabled(), Products(encoder.blocks) as mixed:
         encoder._hooked.states(chunk.inputs)
     assert list(exact.linear) == [torch.float32]
     assert set(mixed.linear) == {torch.bfloat16}  # some processors need more rows, which are zeros
