@@ -42,10 +42,10 @@ class HookedEncoder:
             ``n_layers`` tensors ``(n_inputs, n_frames, dim)`` float32
         """
         parameter = next(self.encoder.parameters())
-        moved = {
-            name: x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype)
-            for name, x in inputs.items()
-        }
+        if parameter.is_cuda:  # pinned, so that the host does not wait for what runs there
+            inputs = {name: x.pin_memory() if x.device.type == "cpu" else x for name, x in inputs.items()}
+        there = {name: x.to(parameter.device, non_blocking=parameter.is_cuda) for name, x in inputs.items()}
+        moved = {name: x.to(parameter.dtype) if x.is_floating_point() else x for name, x in there.items()}
         return self.run_with_hooks(lambda: self.encoder(**moved))
 
     def run_with_hooks(self, run: Callable[[], object]) -> list[Tensor]:

@@ -22,6 +22,9 @@ TYPICAL_ROWS = 256  # of a product, for which a layout is chosen; any number of 
 # A product of a new shape is compiled first, which costs a third of a short utterance's time. So rows come in multiples
 # of this; the added rows are zeros, and no row of a product depends on another.
 ROWS = 16
+# Modules before the blocks, whose convolutions stay in float32: SEW has some of one frame, and in 16 bits they move its
+# layers four times as much as all products of its blocks.
+FRONT_END = "feature_extractor."
 
 
 def processor_multiplies_bfloat16() -> bool:
@@ -83,21 +86,22 @@ class Linear:
 class MixedPrecisionLinears:
     """The linear maps of a float32 model, with products in 16 bits inside `enabled`, for each thread separately.
 
-    These are its `torch.nn.Linear` modules, convolutions of one frame, and WavLM's attention, which passes the weights
-    of its projections to torch by itself. Everything between them (norms, residual stream, attention's softmax and its
-    two products, other convolutions) stays in float32.
+    These are its `torch.nn.Linear` modules, its blocks' convolutions of one frame, and WavLM's attention, which passes
+    the weights of its projections to torch by itself. Everything between them (norms, residual stream, attention's
+    softmax and its two products, other convolutions) stays in float32.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         """Replace the forward pass of every linear map in ``model`` that has no other one already."""
         self._enabled = threading.local()
         self._dtype = dtype
-        for module in model.modules():  # an attribute of the instance comes before the method of its class
+        module: Any
+        for name, module in model.named_modules():  # an attribute of the instance comes before the method of its class
             if "forward" in vars(module):
                 continue
             if type(module) is nn.Linear:
                 self._replace(module, "forward", self._linear(module.weight, module.bias))
-            elif _is_linear(module):
+            elif _is_linear(module) and not name.startswith(FRONT_END):
                 self._replace(module, "forward", _over_channels(self._linear(module.weight[..., 0], module.bias)))
             elif type(module).__name__ == "WavLMAttention":
                 self._replace(module, "torch_multi_head_self_attention", biased_attention(module))

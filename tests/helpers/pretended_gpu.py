@@ -49,6 +49,8 @@ class PretendedGpu(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = dict(kwargs or {}), func._schema.name.split("::")[1]
+        if name in ("pin_memory", "_pin_memory"):
+            return args[0]
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         there = [x for x in tensors if isinstance(x, OnGpu)]
         operands = tensors
@@ -62,6 +64,9 @@ class PretendedGpu(TorchDispatchMode):
         elif kwargs.get("device") is not None:
             on_gpu = torch.device(kwargs["device"]).type == "cuda"
             kwargs["device"] = torch.device("cpu")
+        elif named := [x for x in args if isinstance(x, torch.device)]:
+            on_gpu = named[0].type == "cuda"
+            args = tree_map_only(torch.device, lambda _: torch.device("cpu"), args)
         else:
             on_gpu = bool(there)
         if there and (name in READS or (name in MOVES and not on_gpu)):
