@@ -1,4 +1,4 @@
-"""Kernels against torch's operators by Triton's interpreter, their compilation for a GPU, and what is said of them."""
+"""Kernels against torch's operators by Triton's interpreter, their compilation, and why they do not run where so."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_on_a_cpu_the_kernels_are_not_used():
 
 
 @pytest.mark.usefixtures("_forget_trials")
-def test_without_triton_the_reason_is_said(monkeypatch):
+def test_without_triton_the_reason_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", None)
     assert not kernels.available("cuda:0")
     assert "Triton cannot be imported (" in kernels.kernels_used("cuda:0")

@@ -59,17 +59,17 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
-def drawn(*shape: int, seed: int = 0) -> Tensor:
+def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def norm_of(dim: int, *, weighted: bool = True) -> Norm:
-    return Norm(*drawn(2, dim, seed=9), 1e-5) if weighted else Norm(None, None, 1e-5)
+    return Norm(*random(2, dim, seed=9), 1e-5) if weighted else Norm(None, None, 1e-5)
 
 
 def pooled_segments() -> dict[str, float]:
     pack = Pack.of([[InputChunk({"x": torch.zeros(n)})] for n in (130, 1, 64, 65, 3)], lambda one: len(one.inputs["x"]))
-    x = drawn(pack.n_frames, DIM) + torch.where(torch.arange(DIM) % 3 == 0, 300.0, 0.0)
+    x = random(pack.n_frames, DIM) + torch.where(torch.arange(DIM) % 3 == 0, 300.0, 0.0)
 
     def pool() -> Tensor:
         return SegmentPooling(pack, ("std", "first_third", "mean"), device="cpu")(x)
@@ -78,7 +78,7 @@ def pooled_segments() -> dict[str, float]:
 
 
 def sums_and_norms() -> dict[str, float]:
-    x, delta = drawn(5, DIM), drawn(5, DIM, seed=1)
+    x, delta = random(5, DIM), random(5, DIM, seed=1)
     found = {}
     for post in (True, False):
         for added in (None, torch.float32, torch.float16):
@@ -93,7 +93,7 @@ def sums_and_norms() -> dict[str, float]:
                     pairs = zip(compute(), by_torch(compute), strict=True)
                     name = f"add_norm, post {post}, added {added}, {dtype}, weighted {weighted}"
                     found[name] = max(difference(*pair) for pair in pairs)
-    assert torch.equal(x, drawn(5, DIM))
+    assert torch.equal(x, random(5, DIM))
     return found
 
 
@@ -103,7 +103,7 @@ def windows() -> dict[str, float]:
         for kernel, stride in ((3, 2), (2, 2), (1, 1), (5, 3)):
             for norm in (norm_of(DIM), norm_of(DIM, weighted=False), None) if kernel == 3 else (None,):
                 for dtype in (torch.float32, torch.float16):
-                    y = drawn(n_rows, DIM).to(dtype)
+                    y = random(n_rows, DIM).to(dtype)
 
                     def compute(y=y, norm=norm, kernel=kernel, stride=stride, dtype=dtype) -> Tensor:
                         return norm_gelu_windows(y, norm, kernel, stride, dtype=dtype)
@@ -117,11 +117,11 @@ def attention() -> dict[str, float]:
     found, heads = {}, 2
     spans = Spans.upload([1, 5, 5, 64, 130], device="cpu")
     longest, n_frames = spans.longest, sum(spans.lengths)
-    by_distance = drawn(heads, 2 * longest - 1, seed=2)
+    by_distance = random(heads, 2 * longest - 1, seed=2)
     place = torch.arange(longest)
     bias = RelativeBias(by_distance[:, place - place[:, None] + longest - 1], spans)
-    for width, gate in ((16, None), (64, drawn(n_frames, heads, seed=3))):
-        qkv = drawn(n_frames, 3 * heads * width).half()
+    for width, gate in ((16, None), (64, random(n_frames, heads, seed=3))):
+        qkv = random(n_frames, 3 * heads * width).half()
         exact = by_torch(lambda qkv=qkv, gate=gate: attend(qkv.double(), spans, heads, bias=bias, gate=gate))
         found[f"attention in float16, {width}"] = difference(
             attend(qkv, spans, heads, bias=bias, gate=gate).double(), exact
@@ -145,11 +145,11 @@ def encoders() -> dict[str, float]:
     ):
         torch.manual_seed(0)
         model = make(config).eval()
-        sounds = [[InputChunk({"input_values": drawn(1, n, seed=n)})] for n in (1000, 400)]
+        waveforms = [[InputChunk({"input_values": random(1, n, seed=n)})] for n in (1000, 400)]
 
-        def embed(model=model, dtype=dtype, sounds=sounds) -> Tensor:
+        def embed(model=model, dtype=dtype, waveforms=waveforms) -> Tensor:
             forward = PackedWav2Vec2(model, lambda one: convolutions_give(one, model.config), dtype=dtype)
-            return embed_pack(forward, sounds, poolings=("mean", "std"), device="cpu")
+            return embed_pack(forward, waveforms, poolings=("mean", "std"), device="cpu")
 
         found[f"{name}, {dtype}"] = difference(embed(), by_torch(embed))
     return found
