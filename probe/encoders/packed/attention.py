@@ -61,9 +61,16 @@ class Spans:
         """Return views of ``(1, heads, n_frames, width)``, one of each run: ``(n_sequences, heads, length, width)``."""
         pieces = x.split([count * length for count, length in self.runs], dim=2)
         return [
-            piece if count == 1 else piece.unflatten(2, (count, length)).transpose(0, 2).squeeze(2)
+            piece if count == 1 else _sequences(piece, count, length)
             for piece, (count, length) in zip(pieces, self.runs, strict=True)
         ]
+
+
+def _sequences(run: Tensor, count: int, length: int) -> Tensor:
+    """Return a view of ``(1, heads, count * length, width)``, ``(count, heads, length, width)``."""
+    _, of_head, of_frame, of_column = run.stride()
+    shape = (count, run.shape[1], length, run.shape[3])
+    return run.as_strided(shape, (length * of_frame, of_head, of_frame, of_column), run.storage_offset())
 
 
 def uploaded(values: np.ndarray, *, device: str) -> Tensor:
@@ -124,7 +131,7 @@ def attend(
     mixed = [
         functional.scaled_dot_product_attention(*one, attn_mask=mask) for *one, mask in zip(q, k, v, masks, strict=True)
     ]
-    joined = [x if len(x) == 1 else x.transpose(0, 1).flatten(1, 2)[None] for x in mixed]
+    joined = [x if len(x) == 1 else x.transpose(0, 1).reshape(1, heads, -1, x.shape[3]) for x in mixed]
     return torch.cat(joined, dim=2)[0].transpose(0, 1).reshape(n_frames, -1)
 
 

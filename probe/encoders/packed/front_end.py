@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -98,12 +98,12 @@ class FrontEnd:
 def placed(waveforms: Sequence[Tensor], layout: Layout, convolutions: Convolutions, *, device: str) -> Tensor:
     """Put each waveform ``(1, n_samples)`` float32 on the host into its slot; return all slots on the device.
 
-    Zeros follow, as many as a frame reads and those at a seam.
+    Zeros follow, as many as the last frames of a part read.
     """
     n_samples = (layout.n_slot_frames + convolutions.seam) * convolutions.stride + convolutions.reach
-    host = torch.zeros(n_samples, dtype=torch.float32, pin_memory=device.startswith("cuda"))
-    stream = host.numpy()
-    for slot, waveform in zip(layout.slots, waveforms, strict=True):
-        samples = np.asarray(waveform)[0]
-        stream[slot : slot + len(samples)] = samples
-    return host.to(device, non_blocking=True)
+    ends = [*layout.slots[1:], n_samples]
+    gaps = [end - slot - waveform.shape[1] for slot, end, waveform in zip(layout.slots, ends, waveforms, strict=True)]
+    zeros = torch.zeros(1, sum(gaps)).split(gaps, dim=1)
+    host = torch.empty(1, n_samples, pin_memory=device.startswith("cuda"))
+    torch.cat([*itertools.chain.from_iterable(zip(waveforms, zeros, strict=True))], dim=1, out=host)
+    return host[0].to(device, non_blocking=True)
