@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -100,14 +101,18 @@ def repair(
     output: Output,
 ) -> None:
     """Encode the utterances of damaged blocks again, and no others."""
-    from layerprobe.probe.cache.layout import CACHE_QUARANTINE
+    from layerprobe.probe.cache.layout import CACHE_QUARANTINE, open_group, read_plan
     from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.extraction.repair import repair as repair_stage
 
     progress = output.progress
     checked = read_manifest(manifest, speakers=False, join_names=False)
     progress.log(f"Loading {upstream.encoder} …")
-    encoder = upstream.settings().load(show_download=not output.quiet)
+    settings = upstream.settings()
+    if settings.forward == "auto":
+        plan = read_plan(path, open_group(path, "r"))
+        settings = replace(settings, forward=plan.forward_option)
+    encoder = settings.load(show_download=not output.quiet)
     done = repair_stage(path, checked, encoder, jobs=jobs, progress=progress)
     output.print(f"{path}: {len(done.damages)} damaged files, {done.n_encoded} utterances encoded again.")
     output.print_quarantined(done.lost, file=path / CACHE_QUARANTINE)

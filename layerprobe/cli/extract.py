@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +25,7 @@ from layerprobe.probe.training.options import option
 if TYPE_CHECKING:
     from layerprobe.probe.cache.plan import ExtractionPlan
     from layerprobe.probe.encoders.loading import EncoderSettings
+    from layerprobe.probe.extraction.extract import Extraction
     from layerprobe.probe.extraction.multiprocess import ExtractionJob
     from layerprobe.probe.extraction.settings import ExtractionSettings
 
@@ -57,8 +58,8 @@ class EmbeddingOptions:
     plan: Path | None = option(
         None,
         metavar="CACHE",
-        help="Cache whose plan is used again: encoder, random weights, precision, channel, trimming, poolings, text "
-        "column and storage data type; options on the command line take precedence.",
+        help="Cache whose plan is used again: encoder, random weights, precision, forward pass, channel, trimming, "
+        "poolings, text column and storage data type; options on the command line take precedence.",
     )
 
 
@@ -67,9 +68,21 @@ class ParallelOptions:
     """Where utterances are encoded: threads of this process, several processes, or several machines."""
 
     jobs: int | None = option(None, low=1, help="Utterances encoded in parallel; one per core by default.")
+    loaders: int | None = option(
+        None, low=1, help="Threads that decode audio; by default two on the CPU, one per core but one on a GPU."
+    )
+    batch_frames: int | None = option(
+        None,
+        low=1,
+        help="Frames that a packed forward pass takes together, 50 a second; chosen from the free memory by default.",
+    )
     shard: str | None = option(None, help="Shard to fill, NUMBER/OF such as 3/16; cache merge joins all shards.")
     processes: int | None = option(None, low=1, help="Number of processes, each with a GPU where there are some.")
     dask: str | None = option(None, help="Address of a Dask scheduler whose workers fill the cache.")
+
+    def of(self, settings: ExtractionSettings) -> ExtractionSettings:
+        """Return settings with these options of one process."""
+        return replace(settings, jobs=self.jobs, loaders=self.loaders, batch_frames=self.batch_frames)
 
 
 @app.command(
@@ -105,7 +118,7 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
     if sum(map(bool, (parallel.shard, parallel.processes, parallel.dask, embedding.prune or dry_run))) > 1:
         raise InputError("Name one of --shard, --processes and --dask, and none with --prune or --dry-run.")
     shard = Shard.parse(parallel.shard) if parallel.shard else None
-    encoder_settings, settings, given = _chosen_settings(context, upstream, audio, embedding, parallel.jobs, output)
+    encoder_settings, settings, given = _chosen_settings(context, upstream, audio, embedding, parallel, output)
     if parallel.processes or parallel.dask:
         job = ExtractionJob(manifest, not no_speakers, encoder_settings, out, settings)
         _extract_in_parallel(job, parallel, given, output)
@@ -125,18 +138,7 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
         done = extract_shard(checked, encoder, out, shard, settings, progress=progress)
     else:
         done = run_extraction(checked, encoder, out, settings, prune=embedding.prune, progress=progress)
-    rate = f" ({done.audio_seconds / done.seconds:.1f} s of audio per s)" if done.audio_seconds else ""
-    output.print(
-        f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
-        f"{done.n_cached_before} were cached before, {len(done.quarantine)} quarantined."
-    )
-    output.print_quarantined(done.quarantine, file=done.path / CACHE_QUARANTINE)
-    for sentence in done.remarks:
-        output.print(f"  {sentence}")
-    if done.n_without_text:
-        output.print(
-            f"  {done.n_without_text} cached utterances have no transcript; they are encoded as the empty text."
-        )
+    _print_done(done, output)
     if len(done.quarantine) == len(checked.table) and not shard:
         raise all_quarantined(done.path / CACHE_QUARANTINE, len(done.quarantine))
     if shard:
@@ -147,12 +149,32 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
     output.print(f"Next: layerprobe sweep {caches} {manifest} --out runs/first")
 
 
+def _print_done(done: Extraction, output: Output) -> None:
+    """Print what an extraction did, what bound it, and what was refused."""
+    from layerprobe.probe.cache.layout import CACHE_QUARANTINE
+
+    rate = f" ({done.audio_seconds / done.seconds:.1f} s of audio per s)" if done.audio_seconds else ""
+    output.print(
+        f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
+        f"{done.n_cached_before} were cached before, {len(done.quarantine)} quarantined."
+    )
+    if done.stages is not None:
+        output.print(f"  {done.stages.sentence()}")
+    output.print_quarantined(done.quarantine, file=done.path / CACHE_QUARANTINE)
+    for sentence in done.remarks:
+        output.print(f"  {sentence}")
+    if done.n_without_text:
+        output.print(
+            f"  {done.n_without_text} cached utterances have no transcript; they are encoded as the empty text."
+        )
+
+
 def _chosen_settings(
     context: typer.Context,
     upstream: EncoderOptions,
     audio: AudioOptions,
     embedding: EmbeddingOptions,
-    jobs: int | None,
+    parallel: ParallelOptions,
     output: Output,
 ) -> tuple[EncoderSettings, ExtractionSettings, ExtractionPlan | None]:
     """Return the settings of the command line, completed from the plan of ``--plan`` where there is one, and that plan.
@@ -169,13 +191,11 @@ def _chosen_settings(
     if embedding.plan is None:
         if not upstream.encoder:
             raise InputError("Name an --encoder, or a --plan whose encoder is used again.")
-        settings = ExtractionSettings(
-            poolings, embedding.text_column, embedding.storage_dtype, jobs=jobs, reading=audio.reading()
-        )
-        return upstream.settings(), settings, None
+        settings = ExtractionSettings(poolings, embedding.text_column, embedding.storage_dtype, reading=audio.reading())
+        return upstream.settings(), parallel.of(settings), None
     plan = open_cache(embedding.plan).plan
     names = (
-        *("encoder", "random_init", "adapter", "precision"),
+        *("encoder", "random_init", "adapter", "precision", "forward"),
         *("channel", "trim_silence", "pooling", "text_column", "storage_dtype"),
     )
     sources = {name: context.get_parameter_source(name) for name in names}
@@ -194,6 +214,7 @@ def _chosen_settings(
         upstream.device,
         upstream.adapter,
         upstream.precision if "precision" in chosen else plan.precision,
+        upstream.forward if "forward" in chosen else plan.forward_option,
     )
     before = settings_in(plan)
     reading = ReadingOptions(
@@ -204,14 +225,13 @@ def _chosen_settings(
         poolings if "pooling" in chosen else before.poolings,
         embedding.text_column if "text_column" in chosen or plan.text_column is None else before.text_column,
         embedding.storage_dtype if "storage_dtype" in chosen else before.storage_dtype,
-        jobs=jobs,
         reading=reading,
     )
     options = ", ".join(f"--{name.replace('_', '-')}" for name in names if name in chosen)
     output.print(
         f"Plan of {embedding.plan}" + (f"; {options} of the command line instead of its own." if options else ".")
     )
-    return encoder, settings, plan
+    return encoder, parallel.of(settings), plan
 
 
 def _extract_in_parallel(
@@ -261,7 +281,7 @@ def check_encoder(
 ) -> None:
     """Check that an encoder's layers are read correctly, and measure its speed and precision."""
     from layerprobe.probe.data.manifest.read import read_manifest
-    from layerprobe.probe.encoders.diagnostics import measure, run_checks
+    from layerprobe.probe.encoders.diagnostics import how_encoded, measure, run_checks
     from layerprobe.probe.encoders.loading import load_audio_encoder
     from layerprobe.probe.extraction.estimate import sample_waveforms
 
@@ -275,6 +295,7 @@ def check_encoder(
         device=upstream.device,
         adapter=upstream.adapter,
         precision=upstream.precision,
+        forward=upstream.forward,
         show_download=not output.quiet,
     )
     checks = run_checks(loaded)
@@ -289,4 +310,4 @@ def check_encoder(
         raise InputError(
             f"{encoder} fails {len(failed)} of {len(checks)} checks: {'; '.join(failed)}. Correct its adapter."
         )
-    output.print(f"{loaded.architecture}: encoding one utterance at a time (no padding), {loaded.precision}.")
+    output.print(f"{loaded.architecture}: {how_encoded(loaded)}, {loaded.precision}.")

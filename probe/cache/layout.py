@@ -72,6 +72,9 @@ class CacheMismatchError(InputError):
         advice: str = "Name another --out, or request what it holds.",
     ) -> None:
         """Name every field that differs, with both values."""
+        if plan.forward_option != requested.forward_option:
+            how = {"single": "one by one", "packed": "together"}[plan.forward_option]
+            advice += f" Its utterances were encoded {how}, which is --forward {plan.forward_option}."
         super().__init__(f"{path} was extracted with {'; '.join(plan.differences(requested))}. {advice}")
         self._made_of = path, plan, requested, advice
 

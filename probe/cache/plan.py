@@ -8,6 +8,8 @@ from typing import Any
 from layerprobe.probe.fingerprints import plan_fingerprint
 from layerprobe.probe.layer_names import is_stack, n_blocks
 
+PACKED_FORWARDS = ("packed", "equal lengths", "masked")  # forward passes that take utterances together
+
 
 @dataclass(frozen=True)
 class ExtractionPlan:
@@ -29,7 +31,7 @@ class ExtractionPlan:
     text_column: str | None  # the manifest's column that a text encoder reads; None for a speech encoder
     chunking: str  # how inputs over an encoder's limit are cut into chunks
     poolings: tuple[str, ...]
-    forward: str  # implementation of the forward pass: "transformers" or "native"
+    forward: str  # implementation of the forward pass: "transformers", "native", or one of `PACKED_FORWARDS`
     precision: str  # of its matrix products
     storage_dtype: str  # of the embeddings on disk
     libraries: str  # versions that can change a number
@@ -42,6 +44,11 @@ class ExtractionPlan:
         """Return the fields that differ, each as text such as ``poolings mean, not mean, std``, this plan's first."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
         return [f"{name} {_quoted(ours)}, not {_quoted(theirs)}" for name, ours, theirs in pairs if ours != theirs]
+
+    @property
+    def forward_option(self) -> str:
+        """Value of ``--forward`` that leads to the forward pass: single, or packed for utterances that run together."""
+        return "packed" if self.forward in PACKED_FORWARDS else "single"
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as a dict of plain types, for the cache's attributes."""

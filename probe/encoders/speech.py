@@ -32,7 +32,14 @@ from layerprobe.probe.encoders.packed.choose import own_forward, packed_forward
 from layerprobe.probe.encoders.packed.embed import embed_pack
 from layerprobe.probe.encoders.packed.pack import Pack
 from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
-from layerprobe.probe.encoders.precision import AUTO, PRECISIONS, is_packed, precision_for
+from layerprobe.probe.encoders.precision import (
+    AUTO,
+    PRECISIONS,
+    is_packed,
+    multiplying_in,
+    precision_for,
+    steps_in,
+)
 from layerprobe.probe.system import torch_threads
 
 LAYER_CONVENTION = "0 enters the first block, k leaves block k, final after the final norm"
@@ -88,7 +95,10 @@ class SpeechEncoder:
         """Take the encoder out of a model (float32) and move it to ``device``, in evaluation mode."""
         family, extractor, adapter = loaded.family, loaded.extractor, loaded.adapter
         encoder: Any = family.encoder(loaded.model)
-        self._encoder: Any = encoder.float().eval().requires_grad_(False).to(device)
+        self._encoder: Any = encoder.float().eval().requires_grad_(False)
+        # on a GPU before the weights go there, so that none has to come back
+        self._weights_hash = self._hash() if device != "cpu" else None
+        self._encoder.to(device)
         self.device = device
         self._extractor, self._family = extractor, family
         self._has_default_extractor = loaded.has_default_extractor
@@ -100,14 +110,15 @@ class SpeechEncoder:
         dtype = PRECISIONS[self.precision]
         packs = is_packed(forward, device=device)
         native = device == "cpu" and not packs and not adapter and has_native_forward(encoder)
-        with torch_threads(1):  # so that what is precomputed from the weights is the same on any number of cores
+        # so that what is precomputed from the weights is the same on any number of cores
+        with torch_threads(1), multiplying_in(self.precision):
             self._native = NativeForward(encoder, dtype=dtype) if native else None
             own = own_forward(encoder, dtype=dtype, n_frames=self._n_frames) if packs and not adapter else None
         plain = native or own is not None or dtype == torch.float32
         self._mixed_precision = None if plain else MixedPrecisionLinears(self._encoder, dtype)
         self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
-        with torch_threads(1):
-            batches = packs and own is None
+        batches = packs and own is None
+        with torch_threads(1), multiplying_in(self.precision):
             self.packed = (
                 packed_forward(encoder, dtype=dtype, run=self._batch_states, n_frames=self._n_frames)
                 if batches
@@ -136,7 +147,7 @@ class SpeechEncoder:
     @property
     def is_reference(self) -> bool:
         """Whether `hidden_states` is `reference_states`: transformers' forward pass in float32."""
-        return self._native is None and self._mixed_precision is None and self.packed is None
+        return self._native is None and self.packed is None and self.precision == "float32"
 
     @property
     def reads_waveforms(self) -> bool:
@@ -167,7 +178,12 @@ class SpeechEncoder:
         return json.dumps({k: v for k, v in settings.items() if k not in naming}, sort_keys=True, default=str)
 
     def weights_hash(self) -> str:
-        """Return sixteen hex digits over the encoder's tensors, its configuration and its own code."""
+        """Return sixteen hex digits over the encoder's tensors, its configuration and its own code; computed once."""
+        if self._weights_hash is None:
+            self._weights_hash = self._hash()
+        return self._weights_hash
+
+    def _hash(self) -> str:
         return model_hash(self._encoder, never_read=NEVER_READ)
 
     def frame_chunks(self, waveform: np.ndarray) -> Iterator[FrameChunk]:
@@ -184,12 +200,10 @@ class SpeechEncoder:
             ValueError: if the waveform is not one-dimensional or is too short
         """
         if self.packed is not None:
-            return self._frame_chunks(waveform, self._packed_states)
+            return self._frame_chunks(waveform, self._packed_states, self.precision)
         if self._native is not None:
-            return self._frame_chunks(waveform, self._native_states)
-        return self._frame_chunks(
-            waveform, self._reference_states if self._mixed_precision is None else self._mixed_precision_states
-        )
+            return self._frame_chunks(waveform, self._native_states, self.precision)
+        return self._frame_chunks(waveform, self._batch_of_one, self.precision)
 
     def input_chunks(self, waveform: np.ndarray) -> list[InputChunk]:
         """Return the inputs of the forward passes of one utterance, on the host; arguments as of `frame_chunks`."""
@@ -211,7 +225,8 @@ class SpeechEncoder:
         """
         if self.packed is None:
             raise RuntimeError("the encoder encodes utterances singly")
-        return embed_pack(self.packed, utterances, poolings=poolings, device=self.device)
+        with multiplying_in(self.precision):
+            return embed_pack(self.packed, utterances, poolings=poolings, device=self.device)
 
     def hidden_states(self, waveform: np.ndarray) -> list[Tensor]:
         """Return all frames of each layer, one tensor ``(n_frames, dim)`` each; arguments as of `frame_chunks`."""
@@ -219,15 +234,15 @@ class SpeechEncoder:
 
     def reference_states(self, waveform: np.ndarray) -> list[Tensor]:
         """Return what `hidden_states` does, from transformers' own forward pass in float32."""
-        return _joined(self._frame_chunks(waveform, self._reference_states))
+        return _joined(self._frame_chunks(waveform, self._reference_states, "float32"))
 
     @torch.inference_mode()
     def _frame_chunks(
-        self, waveform: np.ndarray, run: Callable[[InputChunk], Iterator[Tensor]]
+        self, waveform: np.ndarray, run: Callable[[InputChunk], Iterator[Tensor]], precision: str
     ) -> Iterator[FrameChunk]:
         self._check_waveform(waveform)
         for input_chunk in self._family.input_chunks(waveform, self._extractor, self._config):
-            layers = (states[input_chunk.counted] for states in run(input_chunk))
+            layers = (states[input_chunk.counted] for states in steps_in(precision, run(input_chunk)))
             yield FrameChunk(layers, input_chunk.first, input_chunk.total)
 
     @torch.inference_mode()
@@ -254,12 +269,8 @@ class SpeechEncoder:
         return self._family.n_frames(chunk, self._config)
 
     @torch.inference_mode()
-    def _mixed_precision_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
-        if self._mixed_precision is None:
-            raise RuntimeError("the encoder runs in float32")
-        with self._mixed_precision.enabled():
-            layers = self._hooked.states(input_chunk.inputs)
-        yield from (states[0] for states in layers)
+    def _batch_of_one(self, input_chunk: InputChunk) -> Iterator[Tensor]:
+        yield from (states[0] for states in self._batch_states(input_chunk.inputs))
 
     @torch.inference_mode()
     def _reference_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
@@ -287,7 +298,10 @@ class SpeechEncoder:
             padding=True,
             return_attention_mask=masked,
         )
-        with warnings.catch_warnings():  # WavLM mixes two kinds of mask, which torch is about to forbid
+        with (
+            multiplying_in("float32"),
+            warnings.catch_warnings(),
+        ):  # WavLM mixes two kinds of mask, which torch is about to forbid
             warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
             return self._hooked.states(dict(inputs))
 

@@ -58,7 +58,9 @@ def control_caches(
             )
         if name:
             progress.log(f"Random weights of {plan.upstream} → {path}")
-            encoder = load_encoder(name, random_init=0, precision=plan.precision, show_download=False)
+            encoder = load_encoder(
+                name, random_init=0, precision=plan.precision, forward=plan.forward_option, show_download=False
+            )
             settings = replace(settings_in(plan), storage_dtype="float32")
             run_extraction(manifest, encoder, path, settings, progress=progress)
         controls.append(open_cache(path))

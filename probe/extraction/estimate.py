@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,12 @@ from layerprobe.probe.data.inputs import InputReader
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder, AudioEncoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.embedding import embed
+from layerprobe.probe.extraction.pack_cost import measure_pack
+from layerprobe.probe.extraction.packs import PackingEncoder, frame_budget, frames_ahead, packing
+from layerprobe.probe.extraction.row_writer import WAITING_ROWS
 from layerprobe.probe.extraction.settings import ExtractionSettings
-from layerprobe.probe.extraction.workers import embed, utterances_at_once
+from layerprobe.probe.extraction.workers import utterances_at_once
 from layerprobe.probe.filesystem import is_remote, size_of
 from layerprobe.probe.progress import clock_text
 from layerprobe.probe.system import peak_memory, resident_memory, torch_threads
@@ -27,6 +31,7 @@ N_HEADERS = 500  # audio files whose duration is read; beyond that the hours are
 N_SAMPLES = 4  # utterances that are encoded beforehand
 SAMPLE_SECONDS = 3.0  # of each
 WHOLE_SECONDS = 60.0  # at most, of the one that speed is measured on
+FLOAT32 = 4  # bytes of a value
 # in addition to embeddings, ids and paths: hash and span of a row, size, time and hash of a file, the arrays' metadata
 BYTES_PER_ROW, BYTES_PER_FILE, BYTES_FIXED = 40, 50, 8_000
 
@@ -42,6 +47,7 @@ class ResourceEstimate:
     seconds: float  # infinite where it can't be estimated
     n_bytes_written: int = 0  # of the rows, where an existing cache has space for some of them; else 0
     n_unknown_length: int = 0  # of the utterances whose headers were read, those whose file states no length
+    device_memory: int = 0  # bytes on a GPU, weights included, of a packed pass; else 0
 
     def summary(self, *, n_cached: int = 0) -> str:
         """Return the estimate as one line, with ``n_cached``, the utterances that need no extraction."""
@@ -54,6 +60,8 @@ class ResourceEstimate:
             disk = f"{size_text(self.n_bytes_written)} to write ({size_text(self.n_bytes)} more on disk)"
         duration = "" if self.seconds == float("inf") else f"; about {clock_text(self.seconds)}"
         memory = f"{size_text(self.memory)} of memory"
+        if self.device_memory:
+            memory += f" and {size_text(self.device_memory)} on the GPU"
         return f"{self.n_utterances} utterances to extract{cached}, {audio}{disk}, {memory}{duration}"
 
 
@@ -81,7 +89,8 @@ def estimate_resources(
     """Estimate what an extraction needs, from the headers of audio files and by encoding one utterance, or a few texts.
 
     Memory is what the process holds now, and for each utterance encoded in parallel what the longest may add, in
-    proportion to the one that was encoded. Where that one can't be used, the time is infinite.
+    proportion to the one that was encoded. Where that one can't be used, the time is infinite. Of a packed pass, a
+    pack of a few utterances is encoded, and memory is in proportion to its frames; the time is that of encoding.
 
     Args:
         pending: rows of the manifest to extract
@@ -102,6 +111,11 @@ def estimate_resources(
     n_bytes = n_blocks * BLOCK * n_values * itemsize + index
     n_bytes_written = len(pending) * n_values * itemsize + index if n_rows else 0
     before, blocks = resident_memory(), 2 * BLOCK * n_values * itemsize
+    packs = packing(encoder)
+    if packs is not None:
+        blocks += WAITING_ROWS * n_values * FLOAT32
+        disk = ResourceEstimate(len(pending), 0.0, n_bytes, before + blocks, float("inf"), n_bytes_written)
+        return _estimate_packed(disk, pending, encoder, packs, reader, settings)
     if encoder.reads == "text":
         rows = pending.iloc[_evenly(len(pending), N_SAMPLES)].to_dict("records")
         each = float(np.mean([_seconds_for(encoder, reader.read(row).data, poolings) for row in rows]))
@@ -125,6 +139,47 @@ def estimate_resources(
     memory = highest + blocks
     return ResourceEstimate(
         len(pending), audio_seconds, n_bytes, memory, seconds, n_bytes_written, durations.n_unknown_length
+    )
+
+
+def _estimate_packed(
+    estimate: ResourceEstimate,
+    pending: pd.DataFrame,
+    encoder: AnyEncoder,
+    packs: PackingEncoder,
+    reader: InputReader,
+    settings: ExtractionSettings,
+) -> ResourceEstimate:
+    """Complete an estimate of disk space and of waiting rows by the time and memory of a pack of some utterances."""
+    budget = settings.batch_frames or frame_budget(encoder)
+    poolings, jobs = settings.poolings or encoder.default_poolings, settings.jobs or utterances_at_once(encoder)
+    if encoder.reads == "text":
+        texts = [reader.read(row).data for row in pending.iloc[_evenly(len(pending), N_SAMPLES)].to_dict("records")]
+        cost = measure_pack(packs, texts, poolings=poolings, jobs=jobs, budget=budget)
+        return replace(
+            estimate,
+            memory=estimate.memory + cost.memory,
+            seconds=cost.seconds / cost.n_utterances * len(pending),
+            device_memory=cost.device_memory,
+        )
+    durations = sampled_durations(pending)
+    known = [duration for duration in durations.seconds if duration is not None]
+    audio_seconds = float(np.mean(known) * len(pending)) if known else 0.0
+    estimate = replace(estimate, audio_seconds=audio_seconds, n_unknown_length=durations.n_unknown_length)
+    waveforms = sample_waveforms(pending, encoder, reading=settings.reading)
+    if not waveforms:
+        return estimate
+    cost = measure_pack(packs, waveforms, poolings=poolings, jobs=jobs, budget=budget)
+    in_pack = sum(map(len, waveforms)) / encoder.sampling_rate * cost.n_utterances / len(waveforms)  # seconds
+    frames_per_second = cost.n_frames / in_pack
+    read_ahead = min(audio_seconds, (frames_ahead(packs.packed, budget) + 2 * budget) / frames_per_second)
+    samples = 2 * FLOAT32 * encoder.sampling_rate * read_ahead  # as they were read, and as the encoder's input
+    grows = max(1.0, max(budget, max(known, default=0.0) * frames_per_second) / cost.n_frames)
+    return replace(
+        estimate,
+        memory=estimate.memory + int(samples + grows * cost.memory),
+        seconds=cost.seconds / in_pack * audio_seconds if known else float("inf"),
+        device_memory=cost.device_memory,
     )
 
 

@@ -9,33 +9,29 @@ from pathlib import Path
 import pandas as pd
 
 from layerprobe.probe.cache.journal import FILES, JOURNAL
-from layerprobe.probe.cache.store import BLOCK, Cache, CacheMismatchError, open_cache
-from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError
+from layerprobe.probe.cache.store import Cache, CacheMismatchError, open_cache
+from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.audio_hashes import AudioHashes, records
 from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder
-from layerprobe.probe.encoders.diagnostics import precision_error, precision_summary
-from layerprobe.probe.encoders.linear_kernels import products_used
 from layerprobe.probe.encoders.speech import SpeechEncoder
+from layerprobe.probe.extraction.encode_rows import encode_rows
 from layerprobe.probe.extraction.estimate import (
     ResourceEstimate,
     check_disk_space,
     estimate_resources,
-    sample_waveforms,
 )
 from layerprobe.probe.extraction.first_utterance import check_first_utterance
 from layerprobe.probe.extraction.inputs import make_input_reader
+from layerprobe.probe.extraction.numerics import PRECISION, log_numerics, measure_errors
 from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, STORAGE_DTYPES, ExtractionSettings, extraction_plan
-from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
-from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, replace_file
+from layerprobe.probe.extraction.stages import StageShares
+from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import torch_threads
-from layerprobe.probe.version import CACHE_FORMAT_VERSION
-
-PRECISION = f"{FILES}/precision_error.csv"  # in the cache: error of 16-bit products on a sample of its utterances
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Extraction:
     n_without_text: int  # cached utterances whose transcript is empty, of a text encoder
     audio_seconds: float  # of extracted audio; 0 of text
     seconds: float  # duration of the run
-    encoder_utilisation: float  # fraction of its threads' time in which they encoded and pooled, 0 to 1
+    stages: StageShares | None  # how much of the time each stage was busy; None where nothing was extracted
     remarks: list[str]  # sentences on the audio of cached utterances
 
 
@@ -64,16 +60,18 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
     prune: bool = False,
     max_duration: float = MAX_DURATION,
     jobs: int | None = None,
-    loaders: int = 2,
+    loaders: int | None = None,
+    batch_frames: int | None = None,
     channel: str | None = None,
     trim_silence: bool = False,
     progress: NullProgress | None = None,
 ) -> Cache:
     """Encode every utterance of a manifest, cache the pooled embeddings of all layers, and open the cache.
 
-    An existing cache is resumed. Each utterance is encoded without a batch, so that the number of threads changes no
-    bit. Audio that can't be used is quarantined with a reason and the rest is extracted; a later run tries it again,
-    and encodes utterances again whose audio or transcript changed.
+    An existing cache is resumed. On the CPU each utterance is encoded without a batch, so that the number of threads
+    changes no bit; a packed pass encodes many together, each as if it were alone. Audio that can't be used is
+    quarantined with a reason and the rest is extracted; a later run tries it again, and encodes utterances again whose
+    audio or transcript changed.
 
     Args:
         manifest: the utterances
@@ -86,7 +84,8 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
         prune: whether to remove rows of utterances that the manifest no longer has
         max_duration: longer recordings are quarantined, seconds
         jobs: utterances encoded in parallel; None for one per core, or one on a GPU
-        loaders: threads that decode audio
+        loaders: threads that decode audio; None for two on the CPU, or one per core but one on a GPU
+        batch_frames: frames that a packed pass takes together, 50 a second; None chooses by the free memory
         channel: of recordings with several: ``"first"``, ``"loudest"``, or ``"mean"`` even where they cancel in it; by
             default the mean, and recordings whose channels cancel are quarantined
         trim_silence: whether digital silence at the ends of recordings is left out
@@ -97,12 +96,14 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
 
     Raises:
         CacheMismatchError: if ``out`` was extracted under another plan
-        InputError: if an option is unknown, the disk can't hold the cache, there is no text to read, or the forward
-            pass differs from transformers' on the first utterance
+        InputError: if an option is unknown, the disk can't hold the cache, there is no text to read, the forward pass
+            differs from transformers' on the first utterance, or utterances that are encoded together change each other
         OSError: if the disk is full or can't be written; finished rows are kept
     """
     reading = ReadingOptions(channel, trim_silence)
-    settings = ExtractionSettings(poolings, text_column, storage_dtype, max_duration, jobs, loaders, reading)
+    settings = ExtractionSettings(
+        poolings, text_column, storage_dtype, max_duration, jobs, loaders, reading, batch_frames
+    )
     done = run_extraction(manifest, encoder, out, settings, prune=prune, progress=progress)
     for sentence in done.remarks:
         (progress or NullProgress()).log(sentence)
@@ -141,8 +142,10 @@ def run_extraction(
     began = time.monotonic()
     plan = extraction_plan(encoder, settings)
     is_new = not (connect(out) / JOURNAL).exists()
+    errors = None
     if is_new:  # before anything is written
-        check_first_utterance(encoder, manifest.table)
+        check_first_utterance(encoder, manifest.table, text_column=settings.text_column)
+        errors = measure_errors(encoder, manifest.table, settings)
     with CacheWriter(out, plan, dim=encoder.dim) as writer:
         cached = writer.cached
         hashes = AudioHashes(writer.path / FILES if encoder.reads == "audio" else None)
@@ -161,10 +164,13 @@ def run_extraction(
                 estimate = _estimate(writer.path, pending, rows, encoder, reader, settings, n_shards)
                 progress.log(estimate.summary(n_cached=rows.n_current) + ".")
                 if not is_new:
-                    check_first_utterance(encoder, pending)
-            if isinstance(encoder, SpeechEncoder) and not pending.empty:
-                _log_numerics(encoder, pending, writer.path, settings.reading, progress)
-            encoded = _encode(pending, encoder, reader, writer, remarks, settings, progress)
+                    check_first_utterance(encoder, pending, text_column=settings.text_column)
+                    if not (writer.path / PRECISION).exists():
+                        errors = measure_errors(encoder, pending, settings)
+                log_numerics(encoder, progress)
+                if errors is not None:
+                    errors.keep(writer.path, progress)
+            encoded = encode_rows(pending, encoder, reader, writer, remarks, settings, progress)
             n_without_text = sum(content == NO_TEXT for content in writer.cached.values())
         finally:
             hashes.save()
@@ -178,7 +184,7 @@ def run_extraction(
         n_without_text=n_without_text,
         audio_seconds=encoded.audio_seconds,
         seconds=time.monotonic() - began,
-        encoder_utilisation=encoded.utilisation,
+        stages=encoded.stages,
         remarks=remarks.sentences(),
     )
 
@@ -247,81 +253,6 @@ def _estimate(
     estimate = estimate_resources(pending, encoder, reader, settings, n_rows=rows.n_rows, n_replaced=n_replaced)
     check_disk_space(out, estimate, n_shards=n_shards)
     return estimate
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """What the pending utterances became."""
-
-    refused: list[tuple[str, str, str]]  # utterance_id, path, reason
-    audio_seconds: float
-    utilisation: float  # fraction of the threads' time in which they encoded and pooled
-
-
-def _encode(
-    pending: pd.DataFrame,
-    encoder: AnyEncoder,
-    reader: InputReader,
-    writer: CacheWriter,
-    remarks: AudioRemarks,
-    settings: ExtractionSettings,
-    progress: NullProgress,
-) -> _Encoded:
-    """Encode the pending utterances and write their rows."""
-    if pending.empty:
-        return _Encoded([], 0.0, 1.0)
-    jobs = settings.jobs or utterances_at_once(encoder)
-    refused: list[tuple[str, str, str]] = []
-    audio_seconds = at_work = 0.0
-    began = time.monotonic()
-    progress.begin("extract", len(pending), "utterances")
-    try:
-        for embedded in embed_in_order(
-            pending, encoder, reader, poolings=writer.plan.poolings, jobs=jobs, loaders=settings.loaders
-        ):
-            reason = embedded.reason
-            if embedded.embeddings is not None:
-                try:
-                    remarks.put(embedded.row["utterance_id"], embedded.remarks)
-                    if (writer.n_rows + 1) % BLOCK == 0:
-                        remarks.save()  # before the block's rows are durable, so that a kill loses none of them
-                    writer.append(embedded.row["utterance_id"], embedded.content, embedded.embeddings)
-                    audio_seconds += embedded.audio_seconds
-                except StorageOverflowError as error:
-                    reason = str(error)
-            if reason:
-                refused.append((embedded.row["utterance_id"], embedded.row["path"], reason))
-                writer.refuse(*refused[-1])
-            at_work += embedded.seconds_at_work
-            rate = audio_seconds / max(time.monotonic() - began, 1e-9)
-            speed = f"{rate:.1f} s of audio per s, " if encoder.reads == "audio" else ""
-            progress.advance(1, f"{speed}{len(refused)} quarantined")
-    finally:
-        progress.end()
-    elapsed = max(time.monotonic() - began, 1e-9)
-    return _Encoded(refused, audio_seconds, min(1.0, at_work / (jobs * elapsed)))
-
-
-def _log_numerics(
-    encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, reading: ReadingOptions, progress: NullProgress
-) -> None:
-    """Log an assumed feature extractor and the error of 16-bit products, measured on the corpus and left in the cache.
-
-    The error is measured once per cache.
-    """
-    if encoder.preprocessing_note:
-        progress.log(encoder.preprocessing_note)
-    if encoder.precision == "float32":
-        return
-    if encoder.precision == "bfloat16" and encoder.device == "cpu":
-        progress.log(products_used())
-    if (folder / PRECISION).exists() or not (waveforms := sample_waveforms(pending, encoder, reading=reading)):
-        return
-    table = precision_error(encoder, waveforms)
-    marked = table.assign(format_version=CACHE_FORMAT_VERSION)
-    replace_file(folder / PRECISION, marked.to_csv(index=False, lineterminator="\n"))
-    summary = precision_summary(table, precision=encoder.precision, n_recordings=len(waveforms))
-    progress.log(f"{summary}, see {folder / PRECISION}.")
 
 
 def _pending(table: pd.DataFrame, cached: dict[str, str], reader: InputReader, progress: NullProgress) -> pd.DataFrame:

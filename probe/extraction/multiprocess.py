@@ -16,6 +16,7 @@ from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.read_ahead import loaders_for
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, ExtractionSettings
 from layerprobe.probe.extraction.shards import Shard, extract_shard, merge
 from layerprobe.probe.interrupts import release_signals, signals_held_back
@@ -149,10 +150,12 @@ def _fill(job: ExtractionJob, shard: Shard, pipe: Connection) -> None:
         if device == "cuda":
             device = f"cuda:{(shard.number - 1) % torch.cuda.device_count()}"
         jobs = job.settings.jobs or (max(1, cores() // shard.of) if device == "cpu" else None)
+        loaders = job.settings.loaders or loaders_for(device, n_processes=shard.of)
         manifest = job.read_manifest()
         encoder = replace(job.encoder, device=device).load(show_download=False)
         progress = _PipeProgress(pipe, logs=shard.number == 1)
-        extract_shard(manifest, encoder, job.out, shard, replace(job.settings, jobs=jobs), progress=progress)
+        settings = replace(job.settings, jobs=jobs, loaders=loaders)
+        extract_shard(manifest, encoder, job.out, shard, settings, progress=progress)
     except InputError as error:
         pipe.send(str(error))
     except KeyboardInterrupt:

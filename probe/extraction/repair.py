@@ -39,14 +39,14 @@ from layerprobe.probe.cache.verify import DIFFERENT, Damage, block_ids, verify
 from layerprobe.probe.cache.writer import StorageOverflowError, stored
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import InputReader
-from layerprobe.probe.data.manifest.schema import Manifest
+from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.first_utterance import check_first_utterance
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.settings import extraction_plan, settings_in
-from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
+from layerprobe.probe.extraction.workers import embed_in_order
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, digest_of, make_durable, replace_file
 from layerprobe.probe.progress import NullProgress
 
@@ -99,13 +99,13 @@ def repair(
         damages = verify(path, progress=progress)
         if not damages:
             return Repair([], 0, pd.DataFrame(columns=list(QUARANTINE_COLUMNS)))
-        check_first_utterance(encoder, manifest.table)
+        check_first_utterance(encoder, manifest.table, text_column=plan.text_column or TRANSCRIPT)
         with rewritten(path):
-            return _repair_files(path, damages, manifest, encoder, jobs or utterances_at_once(encoder), progress)
+            return _repair_files(path, damages, manifest, encoder, jobs, progress)
 
 
 def _repair_files(
-    path: Path, damages: list[Damage], manifest: Manifest, encoder: AnyEncoder, jobs: int, progress: NullProgress
+    path: Path, damages: list[Damage], manifest: Manifest, encoder: AnyEncoder, jobs: int | None, progress: NullProgress
 ) -> Repair:
     plan = read_plan(path, open_group(path, "r"))
     of_metadata = [damage for damage in damages if damage.block is None]
@@ -129,8 +129,8 @@ def _repair_files(
 
 
 def _encode_block(
-    path: Path, block: int, ids: list[str], manifest: Manifest, encoder: AnyEncoder, reader: InputReader, jobs: int,
-    progress: NullProgress,
+    path: Path, block: int, ids: list[str], manifest: Manifest, encoder: AnyEncoder, reader: InputReader,
+    jobs: int | None, progress: NullProgress,
 ) -> list[tuple[str, str, str]]:  # fmt: skip
     plan = read_plan(path, open_group(path, "r"))
     row_of = {name: k for k, name in enumerate(ids) if name}
@@ -138,7 +138,7 @@ def _encode_block(
     shape = (len(ids), len(plan.layers), len(plan.poolings), encoder.dim)
     rows = np.full(shape, np.nan, dtype=plan.storage_dtype)  # as of removed rows
     digests, lost = [""] * len(ids), []
-    for embedded in embed_in_order(table, encoder, reader, poolings=plan.poolings, jobs=jobs, loaders=2):
+    for embedded in embed_in_order(table, encoder, reader, poolings=plan.poolings, jobs=jobs, log=progress.log):
         name = str(embedded.row["utterance_id"])
         reason = embedded.reason
         if embedded.embeddings is not None:

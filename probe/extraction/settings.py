@@ -28,8 +28,9 @@ class ExtractionSettings:
     storage_dtype: str = STORAGE_DTYPES[0]
     max_duration: float = MAX_DURATION  # seconds
     jobs: int | None = None  # one per core, or one on a GPU, if None
-    loaders: int = 2
+    loaders: int | None = None  # two on the CPU, one per core but one on a GPU, if None
     reading: ReadingOptions = DEFAULT_READING  # of audio
+    batch_frames: int | None = None  # that a packed pass takes together; by the free memory if None
 
 
 DEFAULT_SETTINGS = ExtractionSettings()

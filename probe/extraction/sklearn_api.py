@@ -30,7 +30,7 @@ from layerprobe.probe.encoders.pooling import pooling_named
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.first_utterance import SECONDS, check_forward_pass
-from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
+from layerprobe.probe.extraction.workers import embed_in_order
 
 NO_AUDIO = "LayerEmbedder takes a list with one path or one waveform of shape (n_samples,) per utterance"
 
@@ -51,6 +51,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         sampling_rate: of waveforms that are given as arrays, Hz; files state their own
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one. Not used for a loaded encoder
         precision: as of `load_encoder`. Not used for a loaded encoder
+        forward: as of `load_encoder`. Not used for a loaded encoder
         n_jobs: utterances encoded in parallel; None for one per core, or one on a GPU
         channel: of files with several channels, as of `extract`
         trim_silence: whether digital silence at the ends is left out
@@ -70,6 +71,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         sampling_rate: int = 16_000,
         device: str | None = None,
         precision: str = "auto",
+        forward: str = "auto",
         n_jobs: int | None = None,
         channel: str | None = None,
         trim_silence: bool = False,
@@ -80,6 +82,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.sampling_rate = sampling_rate
         self.device = device
         self.precision = precision
+        self.forward = forward
         self.n_jobs = n_jobs
         self.channel = channel
         self.trim_silence = trim_silence
@@ -132,10 +135,9 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         table = pd.DataFrame({"position": np.arange(len(recordings))})
         reading = ReadingOptions(self.channel, self.trim_silence)
         reader = _RecordingReader(recordings, self.sampling_rate, encoder.sampling_rate, reading)
-        jobs = self.n_jobs or utterances_at_once(encoder)
         layer, vectors = encoder.layers.index(self.layer_), []
         misstated: list[tuple[str, Remark]] = []
-        in_order = embed_in_order(table, encoder, reader, poolings=self.poolings_, jobs=jobs, loaders=2)
+        in_order = embed_in_order(table, encoder, reader, poolings=self.poolings_, jobs=self.n_jobs)
         for k, embedded in enumerate(in_order):
             if embedded.embeddings is None:
                 name = f" ({recordings[k]})" if isinstance(recordings[k], str | Path) else ""
@@ -167,7 +169,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _load(self) -> Any:
         encoder: Any = self.encoder
         if isinstance(encoder, str | Path):
-            encoder = load_encoder(str(encoder), device=self.device, precision=self.precision)
+            encoder = load_encoder(str(encoder), device=self.device, precision=self.precision, forward=self.forward)
         if not hasattr(encoder, "frame_chunks"):
             raise InputError(f"encoder is a {type(encoder).__name__}; give a name, a folder, or a loaded encoder.")
         if encoder.reads != "audio":

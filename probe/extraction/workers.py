@@ -1,7 +1,8 @@
-"""Embedding of utterances in order by parallel threads: inputs are read ahead, then encoded and pooled.
+"""Embedding of utterances in order: inputs are read ahead by threads, then encoded and pooled.
 
-Each utterance is encoded by one thread, without a batch, so the number of threads can't change a bit of it. Where
-memory runs out the number is halved and the utterance is encoded again.
+An encoder that encodes utterances together is given packs of them: `probe.extraction.packed_workers`. Otherwise each
+utterance is encoded by one thread, without a batch, so the number of threads can't change a bit of it. Where memory
+runs out the number is halved and the utterance is encoded again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,26 +21,18 @@ import torch
 from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_hashes import Row, records
 from layerprobe.probe.data.inputs import InputReader, ModelInput
-from layerprobe.probe.data.remarks import Remark
-from layerprobe.probe.encoders.base import AnyEncoder, FrameChunk
-from layerprobe.probe.encoders.pooling import pool_frame_chunks
+from layerprobe.probe.encoders.base import AnyEncoder
+from layerprobe.probe.extraction.embedding import EmbeddedUtterance, embed, is_out_of_memory, too_large
+from layerprobe.probe.extraction.packed_workers import PackOptions, embed_packed
+from layerprobe.probe.extraction.packs import packing
+from layerprobe.probe.extraction.read_ahead import loaders_for
 from layerprobe.probe.system import cores
 
 AHEAD = 8  # utterances decoded or embedded beyond those that are being encoded
-ALLOCATION_FAILED = ("can't allocate memory", "could not allocate", "out of memory", "bad allocation")
 
 
-@dataclass(frozen=True)
-class EmbeddedUtterance:
-    """The embeddings of one utterance, or the reason why there are none."""
-
-    row: Row
-    content: str  # hash of the audio or the transcript, see `probe.data.inputs`
-    embeddings: np.ndarray | None  # (n_layers, n_poolings, dim)
-    reason: str  # "" where there are embeddings
-    audio_seconds: float  # 0 of text
-    seconds_at_work: float  # of the thread that encoded it
-    remarks: tuple[Remark, ...] = ()  # on its audio
+def _not_logged(_line: str) -> None:
+    """Take a sentence that nobody reads."""
 
 
 def utterances_at_once(encoder: AnyEncoder) -> int:
@@ -81,8 +74,10 @@ def embed_in_order(
     reader: InputReader,
     *,
     poolings: tuple[str, ...],
-    jobs: int,
-    loaders: int,
+    jobs: int | None = None,
+    loaders: int | None = None,
+    batch_frames: int | None = None,
+    log: Callable[[str], None] = _not_logged,
 ) -> Iterator[EmbeddedUtterance]:
     """Embed the rows of a manifest's table, in their order.
 
@@ -91,12 +86,25 @@ def embed_in_order(
         encoder: of audio or text
         reader: returns the input of each row
         poolings: keys of `probe.encoders.pooling.POOLINGS`
-        jobs: threads that encode, one per core on the CPU
-        loaders: threads that decode audio
+        jobs: threads that encode; None for one per core, or one on a GPU
+        loaders: threads that decode audio; None for `loaders_for` the device
+        batch_frames: frames that a packed pass takes together; None chooses by the free memory
+        log: receives a sentence where memory runs out in a packed pass
 
     Yields:
         one record per row, with a reason instead of embeddings where the input can't be used
     """
+    jobs, loaders = jobs or utterances_at_once(encoder), loaders or loaders_for(encoder.device)
+    packs = packing(encoder)
+    if packs is None:
+        return _embed_singly(table, encoder, reader, poolings=poolings, jobs=jobs, loaders=loaders)
+    options = PackOptions(poolings, jobs, loaders, batch_frames, log)
+    return embed_packed(table, encoder, packs, reader, options)
+
+
+def _embed_singly(
+    table: pd.DataFrame, encoder: AnyEncoder, reader: InputReader, *, poolings: tuple[str, ...], jobs: int, loaders: int
+) -> Iterator[EmbeddedUtterance]:
     limiter = ConcurrencyLimiter(jobs)
     threads_before = torch.get_num_threads()
     decoding = ThreadPoolExecutor(loaders)
@@ -104,8 +112,8 @@ def embed_in_order(
     waiting: deque[Future[EmbeddedUtterance]] = deque()
     try:
         for row in records(table):
-            model_input = decoding.submit(reader.read, row)
-            waiting.append(encoding.submit(_encode, row, model_input, encoder, poolings, limiter))
+            read = decoding.submit(_read, row, reader)
+            waiting.append(encoding.submit(_encode, row, read, encoder, poolings, limiter))
             if len(waiting) >= jobs + AHEAD:
                 yield waiting.popleft().result()
         while waiting:
@@ -116,44 +124,24 @@ def embed_in_order(
         torch.set_num_threads(threads_before)
 
 
-def embed(encoder: AnyEncoder, data: np.ndarray | str, *, poolings: tuple[str, ...]) -> np.ndarray:
-    """Encode one utterance and pool the frames of every layer.
+@dataclass(frozen=True)
+class _Read:
+    """The input of one utterance, and the seconds that reading it took."""
 
-    Args:
-        encoder: of audio or text
-        data: waveform ``(n_samples,)`` at the encoder's sampling rate, or a text
-        poolings: keys of `probe.encoders.pooling.POOLINGS`
-
-    Returns:
-        embeddings ``(n_layers, n_poolings, dim)`` float32
-
-    Raises:
-        InvalidAudioError: if the waveform is too short, or an embedding is not finite
-    """
-    with torch.inference_mode():
-        embeddings: np.ndarray = pool_frame_chunks(_frame_chunks(encoder, data), poolings=poolings).cpu().numpy()
-    if not np.isfinite(embeddings).all():
-        raise InvalidAudioError("the encoder returned values that are not finite")
-    return embeddings
+    model_input: ModelInput
+    seconds: float
 
 
-def _frame_chunks(encoder: AnyEncoder, data: np.ndarray | str) -> Iterator[FrameChunk]:
-    if encoder.reads == "text":
-        if not isinstance(data, str):
-            raise TypeError("a text encoder was given a waveform")
-        return encoder.frame_chunks(data)
-    if not isinstance(data, np.ndarray):
-        raise TypeError("a speech encoder was given text")
-    n, needed = len(data), encoder.minimum_samples
-    if n < needed:
-        raise InvalidAudioError(f"too short: {n} samples at {encoder.sampling_rate} Hz, one frame needs {needed}")
-    return encoder.frame_chunks(data)
+def _read(row: Row, reader: InputReader) -> _Read:
+    began = time.perf_counter()
+    return _Read(reader.read(row), time.perf_counter() - began)
 
 
 def _encode(
-    row: Row, read: Future[ModelInput], encoder: AnyEncoder, poolings: tuple[str, ...], limiter: ConcurrencyLimiter
+    row: Row, reading: Future[_Read], encoder: AnyEncoder, poolings: tuple[str, ...], limiter: ConcurrencyLimiter
 ) -> EmbeddedUtterance:
-    model_input = read.result()
+    read = reading.result()
+    model_input = read.model_input
     began = time.perf_counter()
     embeddings, reason = None, model_input.reason
     if not reason:
@@ -161,9 +149,16 @@ def _encode(
             embeddings = _embed_limited(encoder, model_input, poolings, limiter)
         except InvalidAudioError as error:
             reason = str(error)
-    seconds_at_work = time.perf_counter() - began
+    seconds = time.perf_counter() - began
     return EmbeddedUtterance(
-        row, model_input.content, embeddings, reason, model_input.seconds, seconds_at_work, model_input.remarks
+        row,
+        model_input.content,
+        embeddings,
+        reason,
+        model_input.seconds,
+        seconds,
+        read.seconds,
+        model_input.remarks,
     )
 
 
@@ -175,20 +170,12 @@ def _embed_limited(
         try:
             return embed(encoder, model_input.data, poolings=poolings)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         finally:
             limiter.leave()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if jobs == 1:
-            raise InvalidAudioError(
-                f"{model_input.seconds:.0f} s need more memory than is free without other utterances, too; cut it "
-                "into spans with start and end"
-            )
+            raise InvalidAudioError(too_large(model_input.seconds))
         limiter.halve(jobs)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(message in str(error) for message in ALLOCATION_FAILED)

@@ -173,7 +173,7 @@ def compare(folder: Path, size: str, n: int, repeats: int) -> None:
                 f"  {name}: {encoded / wall:.1f} s/s (cpu/wall {(time.process_time() - worked) / wall:.2f})", flush=True
             )
             if isinstance(done, Extraction):
-                busy.append(done.encoder_utilisation)
+                busy.append(done.stages.encode)
         for precision, rates in rates_of.items():
             rates[-1] = speeds[f"extract {precision}"][-1] * work / rates[-1]
     for ours_name, theirs in (

@@ -16,8 +16,8 @@ from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders import acoustic
 from layerprobe.probe.encoders.acoustic import AcousticEncoder, AcousticSettings
 from layerprobe.probe.encoders.pooling import POOLINGS
+from layerprobe.probe.extraction.embedding import embed
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.extraction.workers import embed
 
 ENCODER = AcousticEncoder()
 LAYERS = ("log_mel", "mfcc", "f0", "loudness", "duration")

@@ -32,7 +32,7 @@ def test_an_estimate_is_printed_before_the_extraction(corpus, encoder, tmp_path,
     # what the process held before, and what encoding may add
     assert -1 < float(memory) / {"MB": 1e3, "GB": 1}[unit] - held < 4
     assert done.audio_seconds == pytest.approx(seconds, abs=1e-3)
-    assert 0.0 < done.encoder_utilisation <= 1.0
+    assert 0.0 < done.stages.encode <= 1.0
 
 
 def test_a_resumed_extraction_estimates_what_is_left(corpus, encoder, tmp_path, capsys):

@@ -161,7 +161,7 @@ def test_remarks_are_written_before_the_rows_of_their_block(mixed, encoder, tmp_
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("layerprobe.probe.extraction.extract.BLOCK", 2)
+    monkeypatch.setattr("layerprobe.probe.extraction.row_writer.BLOCK", 2)
     monkeypatch.setattr(AudioRemarks, "keep", killed)
     with pytest.raises(KeyboardInterrupt):
         extract(manifest_of(tmp_path, mixed), encoder, tmp_path / "a.zarr")

@@ -17,7 +17,8 @@ from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import AudioReader
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.extraction.workers import ConcurrencyLimiter, _is_out_of_memory, embed, embed_in_order
+from layerprobe.probe.extraction.embedding import embed, is_out_of_memory
+from layerprobe.probe.extraction.workers import ConcurrencyLimiter, embed_in_order
 from layerprobe.probe.system import cores
 
 POOLINGS = ("mean", "std", "normed_mean")
@@ -134,9 +135,9 @@ def test_an_utterance_that_never_fits_is_refused_with_its_duration_and_the_rest_
 def test_a_real_failure_to_allocate_is_known_as_one():
     with pytest.raises(RuntimeError) as failure:
         torch.empty(2**52)
-    assert _is_out_of_memory(failure.value)
-    assert _is_out_of_memory(MemoryError())
-    assert not _is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert is_out_of_memory(failure.value)
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_another_error_of_the_encoder_is_not_swallowed(utterances, folders):

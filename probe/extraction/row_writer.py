@@ -1,0 +1,96 @@
+"""Writing of rows into a cache by a thread of its own, so that encoding does not wait for the disk."""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import Queue
+from types import TracebackType
+
+from layerprobe.probe.cache.store import BLOCK
+from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError
+from layerprobe.probe.extraction.embedding import EmbeddedUtterance
+from layerprobe.probe.extraction.remarks import AudioRemarks
+
+WAITING_ROWS = BLOCK  # at most: a block is encoded while the one before it is written
+
+
+class RowWriter:
+    """Writes utterances in the order in which they are put; a context manager within that of the cache's writer.
+
+    At its end, also after an error or Ctrl-C, the rows that wait have been written and the thread has ended, so that
+    the cache's writer has one user at a time. A second Ctrl-C leaves out the rows that wait.
+    """
+
+    def __init__(self, writer: CacheWriter, remarks: AudioRemarks) -> None:
+        """Take the cache's writer, and the remarks on audio, which are saved before a block's rows are durable."""
+        self._writer, self._remarks = writer, remarks
+        self._waiting: Queue[EmbeddedUtterance | None] = Queue(WAITING_ROWS)
+        self._thread = threading.Thread(target=self._run, name="layerprobe-writer", daemon=True)
+        self._error: BaseException | None = None
+        self._abandoned = False
+        self.refused: list[tuple[str, str, str]] = []  # utterance_id, path, reason
+        self.audio_seconds = 0.0  # of rows
+        self.seconds = 0.0  # in which the thread wrote
+
+    def __enter__(self) -> RowWriter:
+        """Start the thread."""
+        self._thread.start()
+        return self
+
+    def put(self, embedded: EmbeddedUtterance) -> None:
+        """Have an utterance written, or quarantined if it has no embeddings; waits where the disk is behind.
+
+        Raises:
+            BaseException: what an utterance before it failed with, such as OSError of a full disk
+        """
+        if self._error is not None:
+            raise self._error
+        self._waiting.put(embedded)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Wait until all rows are written.
+
+        Raises:
+            BaseException: what writing failed with, unless another error led here
+        """
+        interrupt = None
+        has_ended = False
+        while self._thread.is_alive():
+            try:
+                if not has_ended:
+                    self._waiting.put(None)
+                    has_ended = True
+                self._thread.join()
+            except KeyboardInterrupt as again:
+                self._abandoned, interrupt = True, again
+        if interrupt is not None:
+            raise interrupt
+        if kind is None and self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while (embedded := self._waiting.get()) is not None:
+            if self._error is not None or self._abandoned:
+                continue  # so that nobody waits to put another
+            began = time.perf_counter()
+            try:
+                self._write(embedded)
+            except BaseException as error:
+                self._error = error
+            self.seconds += time.perf_counter() - began
+
+    def _write(self, embedded: EmbeddedUtterance) -> None:
+        name, reason = embedded.row["utterance_id"], embedded.reason
+        if embedded.embeddings is not None:
+            try:
+                self._remarks.put(name, embedded.remarks)
+                if (self._writer.n_rows + 1) % BLOCK == 0:
+                    self._remarks.save()  # before the block's rows are durable, so that a kill loses none of them
+                self._writer.append(name, embedded.content, embedded.embeddings)
+                self.audio_seconds += embedded.audio_seconds
+            except StorageOverflowError as error:
+                reason = str(error)
+        if reason:
+            self.refused.append((name, embedded.row["path"], reason))
+            self._writer.refuse(*self.refused[-1])
