@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.speech_models import load_exact, save_model, small_model
 
 from layerprobe.probe.encoders.packed import kernels
+from layerprobe.probe.extraction.numerics import log_numerics
+from layerprobe.probe.progress import NullProgress
 
 TESTS = Path(__file__).resolve().parents[1]
 KERNELS = ("mean and std", "add_norm", "windows", "attention")
@@ -158,3 +161,29 @@ def test_kernels_compile_for_a_hopper_gpu(kernel, arguments, constants, tmp_path
     assert compiled.metadata.shared <= 227 * 1024  # bytes that a block can have
     if kernel == "attend_with_bias":
         assert "wgmma" in compiled.asm["ptx"]
+
+
+class Messages(NullProgress):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.logged: list[str] = []
+
+    def log(self, message: str) -> None:
+        self.logged.append(message)
+
+
+@pytest.mark.usefixtures("_forget_trials")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a kernel may run on this machine's GPU")
+@pytest.mark.parametrize(
+    ("forward", "device", "n"), [("packed", "cuda:0", 1), ("packed", "cpu", 0), ("single", "cuda:0", 0)]
+)
+def test_an_extraction_on_a_gpu_logs_what_runs_between_matrix_products(tmp_path, forward, device, n):
+    encoder = load_exact(save_model(small_model("hubert"), tmp_path), forward=forward)
+    encoder.device = device  # as far as the log reads it
+    progress = Messages()
+    log_numerics(encoder, progress)
+    found = [
+        message for message in progress.logged if message.startswith("Between matrix products torch's operators run")
+    ]
+    assert len(found) == n
