@@ -39,7 +39,7 @@ def kernels_used(device: torch.device | str) -> str:
 
 def _key(device: torch.device | str) -> tuple[str, int]:
     found = torch.device(device)
-    if found.type == "cuda" and found.index is None and torch.cuda.is_initialized():
+    if str(found) == "cuda" and torch.cuda.is_initialized():  # without a number: the current one
         return found.type, torch.cuda.current_device()
     return found.type, found.index or 0
 

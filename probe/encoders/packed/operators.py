@@ -70,7 +70,8 @@ def norm_gelu_windows(y: Tensor, norm: Norm | None, kernel: int, stride: int, *,
         windows ``((n_rows - kernel) // stride + 1, kernel * channels)``, row by row, all channels of each
     """
     if kernels.available(y.device):
-        return kernels.norm_gelu_windows(y, norm and norm.arguments(), kernel, stride, dtype=dtype)
+        arguments = None if norm is None else norm.arguments()
+        return kernels.norm_gelu_windows(y, arguments, kernel, stride, dtype=dtype)
     x = y.float()
     x = functional.gelu(x if norm is None else norm(x)).to(dtype)
     if kernel == stride == 1:
