@@ -20,7 +20,7 @@ MASK_CELLS = 2**22  # of one head in one product with a mask; 64 MB float32 for 
 
 @dataclass(frozen=True)
 class Spans:
-    """Where the sequences of a stream lie, sorted by length, so that equal ones are neighbours."""
+    """Where the sequences of a stream lie, sorted by length, so that equal ones are adjacent."""
 
     lengths: tuple[int, ...]  # frames of each sequence
     runs: tuple[tuple[int, int], ...]  # n_sequences of equal length, and that length, for each run in order
@@ -59,10 +59,10 @@ class Spans:
 
     def by_run(self, x: Tensor) -> list[Tensor]:
         """Return views of ``(1, heads, n_frames, width)``, one of each run: ``(n_sequences, heads, length, width)``."""
-        pieces = x.split([count * length for count, length in self.runs], dim=2)
+        parts = x.split([count * length for count, length in self.runs], dim=2)
         return [
-            piece if count == 1 else _sequences(piece, count, length)
-            for piece, (count, length) in zip(pieces, self.runs, strict=True)
+            part if count == 1 else _sequences(part, count, length)
+            for part, (count, length) in zip(parts, self.runs, strict=True)
         ]
 
 
@@ -125,7 +125,7 @@ def attend(
         q, k, v = qkv.view(n_frames, 3, heads, -1).unbind(1)
         longest = spans.longest
         mixed = varlen_attn(q, k, v, spans.cumulative, spans.cumulative, longest, longest)
-        return mixed.reshape(n_frames, -1)  # type: ignore[union-attr]  # a tuple only where a second output is asked for
+        return mixed.reshape(n_frames, -1)  # type: ignore[union-attr]  # a tuple only with a second output
     q, k, v = (spans.by_run(x) for x in qkv.view(1, n_frames, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind())
     masks: Iterable[Tensor | None] = [None] * len(q) if bias is None else bias.masks(gate, qkv.dtype)
     mixed = [

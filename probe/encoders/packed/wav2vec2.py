@@ -2,7 +2,7 @@
 
 Utterances of any length run together as one stream of frames, without padding or a mask: what an utterance's frames
 need of the convolutions reads its own samples only, the positional convolution and attention know where each ends, and
-everything else works frame by frame. So a row does not depend on what runs beside it, but for the rounding of products
+everything else works frame by frame. So a row does not depend on what runs next to it, but for the rounding of products
 of other shapes. The residual stream, norms and their statistics stay in float32 whatever the precision of the products.
 """
 
@@ -104,7 +104,7 @@ class PackedWav2Vec2:
 
 
 class _DistanceBias:
-    """WavLM's bias of attention, of the distance of query and key, which its blocks share and gate."""
+    """WavLM's bias of attention, of the distance of query and key, the same in all blocks but for their gates."""
 
     def __init__(self, attention: Any) -> None:
         """Compute the bias of each distance up to the largest that differs from longer ones."""
