@@ -39,7 +39,7 @@ def kernels_used(device: torch.device | str) -> str:
 
 def _key(device: torch.device | str) -> tuple[str, int]:
     found = torch.device(device)
-    if str(found) == "cuda" and torch.cuda.is_initialized():  # without a number: the current one
+    if str(found) == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # the current one
         return found.type, torch.cuda.current_device()
     return found.type, found.index or 0
 
