@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from layerprobe.probe.encoders.architectures import InputChunk
+from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
 from layerprobe.probe.encoders.packed.pack import Pack
 from layerprobe.probe.encoders.pooling import pool_layers
 from layerprobe.probe.encoders.precision import multiplying_in
@@ -21,7 +22,6 @@ from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.encoders.text import TranscriptEncoder
 
 SECONDS = 3.0
-SHORT_SECONDS = 1.0
 # of frames against transformers in float32
 TOLERANCE = {"float32": 1e-5, "tf32": 5e-2, "bfloat16": 5e-2, "float16": 5e-2}
 NetworkEncoder = SpeechEncoder | TranscriptEncoder
@@ -44,18 +44,8 @@ class Measurement:
     found: str
 
 
-def example_waveform(seconds: float, *, sampling_rate: int) -> np.ndarray:
-    """Return a voice-like buzz with noise, ``(n_samples,)`` float32, the same each time."""
-    times = np.arange(round(seconds * sampling_rate)) / sampling_rate
-    pitch = 120 + 20 * np.sin(2 * np.pi * 0.7 * times)
-    phase = 2 * np.pi * np.cumsum(pitch) / sampling_rate
-    buzz = sum(np.sin(k * phase) / k for k in range(1, 12))
-    noise = np.random.default_rng(0).normal(size=len(times))
-    return np.asarray(0.1 * (0.6 + 0.4 * np.sin(2 * np.pi * 3 * times)) * buzz + 0.01 * noise, dtype=np.float32)
-
-
 def how_encoded(encoder: NetworkEncoder) -> str:
-    """Return in words which utterances an encoder's forward pass takes together."""
+    """Return as text which utterances an encoder's forward pass takes together."""
     return {
         "packed": "encoding utterances together in one stream (no padding)",
         "equal lengths": "encoding utterances of equal length together (no padding)",
@@ -138,7 +128,7 @@ def _states_between_others(encoder: NetworkEncoder, data: np.ndarray | str) -> l
 
 
 def _others(data: np.ndarray | str) -> tuple[Any, Any]:
-    """Return two other utterances: the words or samples in reverse, and these together with the forward ones."""
+    """Return two other utterances: the tokens or samples in reverse, and these together with the forward ones."""
     if isinstance(data, str):
         backwards = " ".join(reversed(data.split()))
         return backwards, f"{backwards} {data}"
@@ -173,6 +163,7 @@ def measure(encoder: SpeechEncoder, waveforms: list[np.ndarray] | None = None) -
         Measurement("speed", f"{SECONDS / seconds:.1f} s of audio per s, {n_frames / seconds:.0f} frames per s"),
         Measurement("frames", f"one every {spacing:.0f} ms, audio at {rate} Hz, long audio: {encoder.chunking}"),
     ]
+    measurements.append(Measurement("forward pass on a GPU, or with --forward packed", str(encoder.packed_choice())))
     if encoder.preprocessing_note:
         measurements.append(Measurement("preprocessing", encoder.preprocessing_note))
     waveforms = waveforms or [audio]
@@ -181,14 +172,13 @@ def measure(encoder: SpeechEncoder, waveforms: list[np.ndarray] | None = None) -
         measurements.append(Measurement("precision", precision_summary(table, encoder, n_sampled=len(waveforms))))
     if encoder.reads_waveforms:
         short = audio[: round(SHORT_SECONDS * rate)]
-        ours = "pads with the mask" if encoder.forward == "masked" else "does not pad"
         for masked, mask in ((True, "with the attention mask"), (False, "without a mask")):
             errors = _padding_errors(encoder, short, audio, masked=masked)
             measurements.append(
                 Measurement(
                     f"padded {mask}",
                     f"pooled layers would move by {min(errors):.1e} to {max(errors):.1e} in a batch with audio "
-                    f"{SECONDS / SHORT_SECONDS:g} times as long; extraction {ours}",
+                    f"{SECONDS / SHORT_SECONDS:g} times as long; extraction pads only where that is exact",
                 )
             )
     return measurements

@@ -1,4 +1,4 @@
-"""Whether an encoder computes what its configuration promises, so that a forward pass of our own may stand in for it.
+"""Whether an encoder computes what its configuration says, so that a forward pass of our own may stand in for it.
 
 A module of another type (a wrapper of an adapter, a quantised product), one whose weights are computed from others,
 with a hook or with a forward pass of its own may compute something else than its name promises.
@@ -20,7 +20,7 @@ RECORDERS = ("transformers.utils.", "layerprobe.probe.encoders.hooks")  # whose 
 
 
 def is_plain_wav2vec2(encoder: Any) -> bool:
-    """Return whether a relative of wav2vec 2.0 is as transformers makes it, in float32, with GELU, without adapters."""
+    """Return whether a relative of wav2vec 2.0 is unchanged: in float32, with GELU and without adapters."""
     config = encoder.config
     return (
         config.feat_extract_activation == "gelu"
@@ -32,17 +32,19 @@ def is_plain_wav2vec2(encoder: Any) -> bool:
     )
 
 
-def is_plain(encoder: Any, *, weight_normed: nn.Module | None = None) -> bool:
+def is_plain(encoder: Any, *, weight_normed: nn.Module | None = None, unread: nn.Module | None = None) -> bool:
     """Return whether an encoder of transformers is in float32, and each of its modules unchanged.
 
     Args:
         encoder: the encoder
         weight_normed: the only module whose weights may be computed from others, by weight norm
+        unread: a module behind the last layer, which may be of any kind
     """
+    read = set(encoder.modules()) - set([] if unread is None else unread.modules())
     return (
         type(encoder).__module__.startswith("transformers.models.")
         and getattr(encoder.config, "_attn_implementation", None) in ATTENTION
-        and all(_is_plain_module(module, encoder, weight_normed) for module in encoder.modules())
+        and all(_is_plain_module(module, encoder, weight_normed) for module in read)
         and all(parameter.dtype == torch.float32 for parameter in encoder.parameters())
     )
 

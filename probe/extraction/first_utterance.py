@@ -8,13 +8,8 @@ import pandas as pd
 from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.encoders.base import AnyEncoder
-from layerprobe.probe.encoders.diagnostics import (
-    SHORT_SECONDS,
-    TOLERANCE,
-    NetworkEncoder,
-    deviations,
-    example_waveform,
-)
+from layerprobe.probe.encoders.diagnostics import TOLERANCE, NetworkEncoder, deviations
+from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.encoders.text import EXAMPLE, TranscriptEncoder
 from layerprobe.probe.exceptions import InputError

@@ -12,8 +12,10 @@ from helpers.speech_models import load_exact
 from helpers.text_models import SENTENCES, save_text_model
 
 from layerprobe.probe.cache.store import open_cache
-from layerprobe.probe.encoders.diagnostics import composition_errors, deviations, example_waveform
+from layerprobe.probe.encoders.diagnostics import composition_errors, deviations
+from layerprobe.probe.encoders.examples import example_waveform
 from layerprobe.probe.encoders.loading import load_audio_encoder
+from layerprobe.probe.encoders.packed.grouped import EqualLengths
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.estimate import sample_waveforms
@@ -138,17 +140,17 @@ def test_the_comparison_changes_no_bit(folders, ten_voices, tmp_path, monkeypatc
         assert np.array_equal(compared.read_layer(layer), plain.read_layer(layer))
 
 
-def leaking(encoder, share, *, n_together=2):
-    """The encoder with a packed pass whose utterances take a share of their neighbours in batches of that size on."""
-    run = encoder.packed._run
+def leaking(encoder, fraction, *, n_together=2):
+    """The encoder with a packed pass that adds a fraction of one utterance to the next, in batches of that size on."""
+    run = encoder._batch_states if encoder.reads == "audio" else encoder._hooked.states
 
     def leaky(batch):
         states = run(batch)
         if len(states[0]) < n_together:
             return states
-        return [one + share * one.roll(1, dims=0) for one in states]
+        return [one + fraction * one.roll(1, dims=0) for one in states]
 
-    encoder.packed._run = leaky
+    encoder.packed = EqualLengths(leaky, encoder.packed.n_frames)
     return encoder
 
 
@@ -171,12 +173,12 @@ def test_a_packed_pass_is_compared_alone_and_between_two_others(folders, ten_voi
     assert not (tmp_path / "a.zarr").exists()
 
 
-@pytest.mark.parametrize(("precision", "share", "limit"), [("float32", 1e-4, "1e-05"), ("bfloat16", 0.03, "1e-02")])
+@pytest.mark.parametrize(("precision", "fraction", "limit"), [("float32", 1e-4, "1e-05"), ("bfloat16", 0.03, "1e-02")])
 def test_utterances_that_change_each_other_stop_the_run_before_a_cache_is_made(
-    folders, ten_voices, tmp_path, precision, share, limit
+    folders, ten_voices, tmp_path, precision, fraction, limit
 ):
     """In batches of four, as the sample of the corpus is."""
-    encoder = leaking(packed(folders["hubert"], precision), share, n_together=4)
+    encoder = leaking(packed(folders["hubert"], precision), fraction, n_together=4)
     message = (
         r"^hubert: layer \d of an utterance changes by \d\.\de-0\d \(relative\) with what it is encoded together with, "
         rf"in the equal lengths forward pass in {precision}; up to {limit} is accepted\. Nothing was written\. "
@@ -186,7 +188,7 @@ def test_utterances_that_change_each_other_stop_the_run_before_a_cache_is_made(
         extract(ten_voices, encoder, tmp_path / "a.zarr")
     assert not (tmp_path / "a.zarr").exists()
     few = replace(ten_voices, table=ten_voices.table[:3])
-    cache = extract(few, packed(folders["hubert"], precision), tmp_path / "a.zarr")
+    cache = extract(few, leaking(packed(folders["hubert"], precision), 0.0), tmp_path / "a.zarr")
     (cache.path / "extraction" / "precision_error.csv").unlink()
     with pytest.raises(InputError, match="with what it is encoded together with"):  # nor are rows added
         extract(ten_voices, encoder, cache.path)
@@ -230,8 +232,8 @@ def test_few_utterances_are_encoded_together_with_parts_of_themselves(folders):
 
 
 def test_a_packed_pass_of_texts_is_compared_with_transformers_and_with_itself(ten_voices, tmp_path):
-    words = SENTENCES[0].split()
-    transcripts = [" ".join([*words[k:], *words[:k]]) for k in range(9)]  # of equal lengths
+    tokens = SENTENCES[0].split()
+    transcripts = [" ".join([*tokens[k:], *tokens[:k]]) for k in range(9)]  # of equal lengths
     manifest = replace(ten_voices, table=ten_voices.table.assign(transcript=["", *transcripts]))
     folder = str(save_text_model("bert", tmp_path / "bert"))
     encoder = load_text_encoder(folder, forward="packed")
