@@ -88,9 +88,13 @@ def choose_device(device: str | None) -> str:
     return device
 
 
-def usable_memory() -> float:
-    """Return the bytes that embeddings held in memory may take: 80 % of `machine_memory`."""
-    return 0.8 * machine_memory()
+def usable_memory(device: str = "cpu") -> float:
+    """Return the bytes that embeddings held in memory may take: 80 % of `machine_memory`, or of what a GPU has free."""
+    if device == "cpu":
+        return 0.8 * machine_memory()
+    import torch
+
+    return 0.8 * float(torch.cuda.mem_get_info(device)[0])
 
 
 @contextmanager

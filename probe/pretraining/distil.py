@@ -27,6 +27,7 @@ from layerprobe.probe.pretraining.settings import DistilOptions
 from layerprobe.probe.pretraining.student import Heads, distillation_loss, make_student, save_student
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.training.branches import FRONT_END, AudioBranch, Prepared, named_parts
+from layerprobe.probe.training.checkpoints import forked_rng
 from layerprobe.probe.training.encoder_folder import (
     STATE,
     TrainedEncoder,
@@ -97,7 +98,7 @@ def run_distillation(
     """
     progress, out = progress or NullProgress(), Path(out)
     fingerprint = check_folder(out, PLAN, plan, table, kind="distillation")
-    with leased_folder(out), torch.random.fork_rng(devices=[]):
+    with leased_folder(out), forked_rng(device):
         run = _Run(table.sort_values("utterance_id"), teacher, plan, device)
         claim_folder(out, PLAN, plan, fingerprint)
         log = run.train(out / STATE, progress, stop_after)

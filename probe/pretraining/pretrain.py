@@ -31,7 +31,7 @@ from layerprobe.probe.pretraining.settings import PretrainOptions
 from layerprobe.probe.pretraining.units import HOP, N_MFCC, RATE, WINDOW, MfccFrames, UnitClusters, span_mask
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import cores, torch_threads
-from layerprobe.probe.training.checkpoints import write_table
+from layerprobe.probe.training.checkpoints import forked_rng, write_table
 from layerprobe.probe.training.encoder_folder import (
     STATE,
     TrainedEncoder,
@@ -104,7 +104,7 @@ def run_pretraining(
     """
     progress, out = progress or NullProgress(), Path(out)
     fingerprint = check_folder(out, PLAN, plan, table, kind="pre-training")
-    with leased_folder(out), torch.random.fork_rng(devices=[]):
+    with leased_folder(out), forked_rng(device):
         rows = table.sort_values("utterance_id")
         audio = read_into_memory(rows, extractor, reading=plan.reading, progress=progress)
         run = _Run(audio, plan, frames_of, out=out, device=device, progress=progress)

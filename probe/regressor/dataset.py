@@ -16,6 +16,7 @@ import torch
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row
 from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
 from layerprobe.probe.data.inputs import AudioReader, TextReader
+from layerprobe.probe.encoders.precision import multiplying_in
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor.freezing import is_frozen
 from layerprobe.probe.regressor.model import AudioTextRegressor, Utterance
@@ -92,7 +93,8 @@ class UtteranceDataset:
                 prepared = self._prepare_audio(self._rows[k])
                 if prepared is None:
                     raise RuntimeError("the regressor has no audio encoder")
-                with torch.no_grad(), autocast(plan, next(branch.encoder.parameters()).device):
+                device = next(branch.encoder.parameters()).device
+                with torch.no_grad(), multiplying_in(plan.precision), autocast(plan, device):
                     states, _ = branch([prepared])
                 states_file.add(states[0].float().cpu().numpy(), prepared)
                 progress.advance()

@@ -154,7 +154,9 @@ class AudioTextRegressor(nn.Module):
 
     def forward(self, batch: Sequence[Utterance]) -> Tensor:
         """Return predictions ``(n, n_targets)``, standardised as the training ratings."""
-        return self.from_states(self.states(batch))
+        states = self.states(batch)
+        with torch.autocast(states[0][0].device.type, enabled=False):  # sums over frames need float32
+            return self.from_states(states)
 
     def scale(self, standardised: Tensor) -> Tensor:
         """Convert standardised predictions to the ratings' unit."""

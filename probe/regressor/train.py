@@ -54,6 +54,7 @@ from layerprobe.probe.results.run_folder import (
 )
 from layerprobe.probe.splits import Split, speaker_groups
 from layerprobe.probe.toml import check_encodable
+from layerprobe.probe.training.checkpoints import forked_rng
 from layerprobe.probe.vectors import varies_by_rounding
 from layerprobe.probe.version import layerprobe_version
 
@@ -153,7 +154,7 @@ def run_training(
         progress.log(encoders.preprocessing_note)
     rated = manifest.table[list(plan.targets)].notna().all(axis=1)
     table = manifest.table[rated].sort_values("utterance_id")
-    with leased_folder(out) as lease, torch.random.fork_rng(devices=[]), contextlib.ExitStack() as stack:
+    with leased_folder(out) as lease, forked_rng(device), contextlib.ExitStack() as stack:
         regressor = build(encoders, plan)
         freeze(regressor, plan.frozen)
         regressor.to(device)

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from layerprobe.probe.encoders.precision import multiplying_in
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.progress import NullProgress
@@ -144,7 +145,8 @@ class Training:
             with autocast(self.plan, self.device):
                 return self.regressor([utterances[k] for k in part])  # type: ignore[no-any-return]
 
-        loss = backward_in_parts(predict, parts, truth[torch.from_numpy(order).to(self.device)], self._weights)
+        with multiplying_in(self.plan.precision):
+            loss = backward_in_parts(predict, parts, truth[torch.from_numpy(order).to(self.device)], self._weights)
         trained = [p for group in optimiser.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(trained, self.plan.max_grad_norm, error_if_nonfinite=True)
         optimiser.step()
@@ -177,7 +179,7 @@ def predict_batch(regressor: AudioTextRegressor, utterances: list[Utterance], pl
     parts = split_by_budget([u.n_frames for u in utterances], budget=plan.max_batch_frames)
     found = np.empty((len(utterances), len(plan.targets)))
     for part in parts:
-        with autocast(plan, device):
+        with multiplying_in(plan.precision), autocast(plan, device):
             predicted = regressor([utterances[k] for k in part])
         found[part] = regressor.scale(predicted).double().cpu().numpy()
     return found

@@ -181,7 +181,7 @@ def _gradient_descent(mixing: _Mixing) -> ProbeResults:
         data.ratings,
         splits=data.splits,
         seeds=plan.weighted_sum_seeds,
-        memory=usable_memory(),
+        memory=usable_memory(plan.device),
         device=plan.device,
     )
     for seed, fits in zip(plan.weighted_sum_seeds, runs, strict=True):

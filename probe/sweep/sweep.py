@@ -106,6 +106,8 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         raise InputError(f"jobs is {jobs}. Give 1 or more, or None for as many as there are cores.")
     if dask is not None and plan.device != "cpu":
         raise InputError("Dask workers probe on their CPUs. Leave --device or --dask out.")
+    if jobs is not None and jobs > 1 and plan.device != "cpu":
+        raise InputError("One process probes on a GPU. Leave --device or --jobs out.")
     names = encoder_names(studied)
     partners = [controlled_encoder(cache, studied, names) for cache in controls]
     named, untrained = dict(zip(names, studied, strict=True)), list(zip(partners, controls, strict=True))

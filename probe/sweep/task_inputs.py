@@ -15,6 +15,7 @@ from layerprobe.probe.solvers.backends import HOST, Algebra
 from layerprobe.probe.sweep.inputs import SweepDataset
 from layerprobe.probe.sweep.layer_probes import CovariateFeatures
 from layerprobe.probe.sweep.rated_parts import RatedPart
+from layerprobe.probe.system import choose_device
 
 if TYPE_CHECKING:
     from layerprobe.probe.weighted_sum.layers import ReadLayer  # imports torch, which few tasks need
@@ -104,14 +105,19 @@ def choose_algebra(device: str) -> Algebra:
     """Return what multiplies matrices on a device.
 
     Raises:
-        InputError: if torch has no such device
+        InputError: if torch has no such device, or multiplies float32 numbers there with fewer bits
     """
     if device == "cpu":
         return HOST
     import torch
 
-    if not torch.cuda.is_available():
-        raise InputError(f"device {device} is requested, and torch finds no GPU. Use --device cpu.")
+    if not choose_device(device).startswith("cuda"):
+        raise InputError(f"probes can't be fitted on device {device!r}. Choose cpu or cuda.")
+    if torch.backends.cuda.matmul.fp32_precision == "tf32":
+        raise InputError(
+            "torch multiplies float32 matrices in TF32 here, whose error is that of 16 bits. Call "
+            'torch.set_float32_matmul_precision("highest") before a sweep on a GPU.'
+        )
     from layerprobe.probe.solvers.torch_backend import DeviceAlgebra
 
     return DeviceAlgebra(device)

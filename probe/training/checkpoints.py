@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -168,6 +169,14 @@ def fill_parameters(parameters: dict[str, Tensor], tensors: dict[str, Tensor]) -
             parameter.copy_(tensors[f"{MODEL_PREFIX}{name}"])
 
 
+def forked_rng(device: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context that restores the states of torch's random number generators, of the CPU and of a GPU."""
+    context: contextlib.AbstractContextManager[None] = torch.random.fork_rng(
+        devices=[device] if torch.device(device).type == "cuda" else []
+    )
+    return context
+
+
 def rng_tensors(device: torch.device | str) -> dict[str, Tensor]:
     """Return the states of torch's random number generators, of the CPU and of a GPU."""
     states = {"rng": torch.get_rng_state()}
@@ -179,7 +188,7 @@ def rng_tensors(device: torch.device | str) -> dict[str, Tensor]:
 def restore_rng(tensors: dict[str, Tensor], device: torch.device | str) -> None:
     """Restore the random states that `rng_tensors` returned."""
     torch.set_rng_state(tensors["rng"])
-    if "rng_cuda" in tensors:
+    if "rng_cuda" in tensors and torch.device(device).type == "cuda":  # not on the CPU, where it may be resumed
         torch.cuda.set_rng_state(tensors["rng_cuda"], device)
 
 

@@ -11,6 +11,7 @@ import torch
 
 from layerprobe.probe.solvers.training_sets import TrainingSets
 from layerprobe.probe.splits import Split
+from layerprobe.probe.system import usable_memory
 from layerprobe.probe.weighted_sum.layers import COMPACT_MEMORY, MEMORY, CompactStack, ReadLayer
 from layerprobe.probe.weighted_sum.moments import LayerMoments
 from layerprobe.probe.weighted_sum.reduced import Mixes, ReducedFit, fit_weights, reduce
@@ -181,9 +182,13 @@ def make_mixer(
     standardise: bool = True,
     device: str = "cpu",
 ) -> Mixer | LargeMixer:
-    """Return the solver of weighted sums for layers of this size; arguments are those of `Mixer`."""
+    """Return the solver of weighted sums for layers of this size; arguments are those of `Mixer`.
+
+    On a GPU all layers are kept in half of its usable memory if they fit, for each step reads them.
+    """
     used = np.unique(np.concatenate([rows for split in splits for rows in (split.train, split.test)]))
     size = 4 * n_layers * len(used) * read(0, used[:1]).shape[1]
     if device == "cpu" and size > MEMORY:
         return LargeMixer(read, n_layers, y, splits=splits, standardise=standardise)
-    return Mixer(read, n_layers, y, splits=splits, standardise=standardise, device=device)
+    memory = MEMORY if device == "cpu" else max(MEMORY, int(usable_memory(device) / 2))
+    return Mixer(read, n_layers, y, splits=splits, standardise=standardise, memory=memory, device=device)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.changed_modules import CHANGES
+from helpers.pretended_gpu import pretended_gpu
 from helpers.speech_models import KINDS, NARROW, PRE_NORM
 from helpers.voices import voice
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     HubertConfig,
@@ -24,7 +26,7 @@ from transformers import (
 
 from layerprobe.probe.encoders import architectures
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
-from layerprobe.probe.encoders.packed import attention, front_end, layout
+from layerprobe.probe.encoders.packed import attention, front_end, kernels, layout
 from layerprobe.probe.encoders.packed.wav2vec2 import has_packed_forward
 from layerprobe.probe.encoders.pooling import pool_frame_chunks
 from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
@@ -51,7 +53,7 @@ MOMENTS = ("mean", "std")
 def random_model(config, architecture):
     """A model whose norms, biases and gates do something; the published initialisation leaves them without effect."""
     with torch.random.fork_rng():
-        torch.manual_seed(3)
+        torch.manual_seed(1)
         model = architecture(config)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -60,10 +62,10 @@ def random_model(config, architecture):
     return model.eval()
 
 
-def encoder_of(model, *, precision="float32", forward="packed"):
+def encoder_of(model, *, precision="float32", forward="packed", device="cpu"):
     extractor = Wav2Vec2FeatureExtractor()
     loaded = LoadedModel(model, ARCHITECTURES[model.config.model_type], extractor, "random", "", "")
-    return SpeechEncoder(loaded, precision=precision, forward=forward)
+    return SpeechEncoder(loaded, precision=precision, forward=forward, device=device)
 
 
 @functools.cache
@@ -281,3 +283,42 @@ def test_an_utterance_of_a_pack_costs_a_twentieth_of_the_operators():
     assert single.forward == "native"
     assert pack.counts.total() / n_utterances <= 69  # a twentieth of 1,392, as many as before there were packs
     assert alone.counts.total() > 1000
+
+
+def attended_by_lengths(q, k, v, starts, also_starts, longest, also_longest):
+    """What torch states of attention by cumulative lengths: ``(n_frames, heads, width)``, each sequence for itself."""
+    assert torch.equal(starts, also_starts)
+    assert starts.dtype == torch.int32
+    assert longest == also_longest == int(starts.diff().max())
+    sequences = zip(*(x.tensor_split(starts[1:-1].tolist()) for x in (q, k, v)), strict=True)
+    return torch.cat(
+        [
+            functional.scaled_dot_product_attention(*(x.transpose(0, 1) for x in one)).transpose(0, 1)
+            for one in sequences
+        ]
+    )
+
+
+def test_attention_by_cumulative_lengths_takes_what_torch_states(monkeypatch):
+    """It runs on a GPU only; here is what it computes, in its place."""
+    encoder = packed_encoder("hubert-pre-norm")
+    by_runs = together(encoder, sounds())
+    monkeypatch.setattr(attention, "_multiplies_by_length", lambda *_: True)
+    monkeypatch.setattr(attention, "varlen_attn", attended_by_lengths)
+    assert worst(together(encoder, sounds()), by_runs, sounds()) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["hubert", "wavlm-pre-norm", "data2vec-audio"])
+def test_on_a_gpu_the_host_waits_for_nothing(kind, monkeypatch):
+    model, on_the_cpu = random_model(*PACKED[kind]), together(packed_encoder(kind), sounds())
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory=False, **choices: empty(*shape, **choices))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(attention, "_has_flash_attention", lambda _: False)
+    monkeypatch.setattr(kernels, "available", lambda _: False)
+    with pretended_gpu() as gpu:
+        encoder = encoder_of(model, device="cuda")
+        gpu.waits.clear()
+        pooled = encoder.embed_pack([encoder.input_chunks(one) for one in sounds()], poolings=MOMENTS)
+        assert not gpu.waits
+    assert worst(pooled.values.double(), on_the_cpu, sounds()) < 1e-6

@@ -240,5 +240,5 @@ def test_a_plan_that_can_not_be_carried_out_is_one_sentence(corpus, tmp_path):
         sweep([cache], one, quick(one), out=tmp_path / "no")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU, which is no mistake")
-    with pytest.raises(InputError, match=r"^device cuda is requested, and torch finds no GPU\. Use --device cpu"):
+    with pytest.raises(InputError, match=r"^device cuda is not available: torch finds no GPU\. Use --device cpu"):
         sweep([cache], manifest, quick(manifest, device="cuda"), out=tmp_path / "no")

@@ -70,7 +70,7 @@ def _sequences(run: Tensor, count: int, length: int) -> Tensor:
     """Return a view of ``(1, heads, count * length, width)``, ``(count, heads, length, width)``."""
     _, of_head, of_frame, of_column = run.stride()
     shape = (count, run.shape[1], length, run.shape[3])
-    return run.as_strided(shape, (length * of_frame, of_head, of_frame, of_column), run.storage_offset())
+    return run.as_strided(shape, (length * of_frame, of_head, of_frame, of_column))
 
 
 def uploaded(values: np.ndarray, *, device: str) -> Tensor:

@@ -83,4 +83,4 @@ def windows(x: Tensor, kernel: int, stride: int) -> Tensor:
     """Return a view of the windows of a contiguous ``(n_rows, channels)``, see `norm_gelu_windows`."""
     n, channels = x.shape
     shape = ((n - kernel) // stride + 1, kernel * channels)
-    return x.as_strided(shape, (stride * channels, 1), x.storage_offset())
+    return x.as_strided(shape, (stride * channels, 1))
