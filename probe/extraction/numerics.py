@@ -14,6 +14,7 @@ from layerprobe.probe.data.inputs import TextReader
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.diagnostics import NetworkEncoder, precision_error, precision_summary
 from layerprobe.probe.encoders.linear_kernels import products_used
+from layerprobe.probe.encoders.packed.kernels import kernels_used
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.encoders.text import TranscriptEncoder
 from layerprobe.probe.exceptions import InputError
@@ -89,7 +90,12 @@ def check_composition(encoder: NetworkEncoder, errors: pd.DataFrame) -> None:
 
 
 def log_numerics(encoder: AnyEncoder, progress: NullProgress) -> None:
-    """Log an assumed feature extractor and how 16-bit products are computed on this processor."""
+    """Log what runs between the matrix products of a pack, an assumed feature extractor, and how 16-bit products run.
+
+    The first is logged of a GPU, and 16-bit products of a processor.
+    """
+    if isinstance(encoder, NetworkEncoder) and encoder.packed is not None and encoder.device != "cpu":
+        progress.log(kernels_used(encoder.device))
     if not isinstance(encoder, SpeechEncoder):
         return
     if encoder.preprocessing_note:

@@ -7,10 +7,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from helpers.pretended_gpu import pretended_gpu
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from layerprobe.probe.encoders.architectures import InputChunk
 from layerprobe.probe.encoders.base import FrameChunk
+from layerprobe.probe.encoders.packed import kernels
 from layerprobe.probe.encoders.packed.pack import Pack
 from layerprobe.probe.encoders.packed.pooling import BLOCK, TILE, SegmentPooling
 from layerprobe.probe.encoders.pooling import POOLINGS, pool_frame_chunks
@@ -135,6 +137,18 @@ def test_the_number_of_operators_does_not_grow_with_utterances(frames_of):
             pool(frames)
         counts.append(len(operators))
     assert counts[0] == counts[1] <= 12
+
+
+def test_on_a_gpu_the_host_does_not_wait(frames_of, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(kernels, "available", lambda _: False)
+    pack = packed([chunk(70, slice(0, 60), 0, 90), chunk(60, slice(10, 40), 60, 90)], [chunk(40)], [chunk(3)])
+    frames = frames_of(pack)
+    expected = SegmentPooling(pack, ALL, device="cpu")(frames)
+    with pretended_gpu() as gpu:
+        found = SegmentPooling(pack, ALL, device="cuda")(frames.to("cuda"))
+        assert not gpu.waits
+    assert torch.equal(found.values, expected)
 
 
 def test_an_unknown_pooling_is_refused():

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from layerprobe.probe.encoders.packed import kernels
+from layerprobe.probe.encoders.packed.attention import uploaded
 from layerprobe.probe.encoders.packed.pack import Pack
 from layerprobe.probe.encoders.pooling import POOLINGS, pooling_named
 
@@ -105,7 +106,7 @@ def _counted_rows(pack: Pack) -> tuple[np.ndarray | None, _Segments]:
     _check_whole(pack, utterances, counts)
     if len(pack.chunks) == pack.n_utterances and counts.sum() == pack.n_frames:
         return None, _Segments(begins, counts, utterances)
-    order = np.lexsort(([chunk.first for chunk in pack.chunks], utterances))
+    order = np.lexsort((np.array([chunk.first for chunk in pack.chunks]), utterances))
     n_counted = np.bincount(utterances, weights=counts, minlength=pack.n_utterances).astype(np.int64)
     segments = _Segments(np.cumsum(n_counted) - n_counted, n_counted, np.arange(pack.n_utterances))
     return _consecutive(begins[order], counts[order]), segments
@@ -155,10 +156,8 @@ class _Upload:
 
     def to(self, device: str) -> list[Tensor]:
         """Return all arrays on a device; the host does not wait for the copy."""
-        whole = torch.from_numpy(np.concatenate([values.view(np.int32) for values in self._arrays]))
-        if torch.device(device).type == "cuda":
-            whole = whole.pin_memory()
-        parts = whole.to(device, non_blocking=True).split([len(values) for values in self._arrays])
+        whole = uploaded(np.concatenate([values.view(np.int32) for values in self._arrays]), device=device)
+        parts = torch.split(whole, [len(values) for values in self._arrays])
         return [
             part.view(torch.float32) if values.dtype.kind == "f" else part
             for part, values in zip(parts, self._arrays, strict=True)

@@ -84,12 +84,13 @@ def add_and_norm(
         STREAM: whether the stream is written
         NORMED: whether the normed sum is written on its own
     """
-    row, column = tl.program_id(0).to(tl.int64), tl.arange(0, COLUMNS)
-    at, inside = row * DIM + column, column < DIM
+    column = tl.arange(0, COLUMNS)
+    inside = (column < DIM)[None, :]  # of one row
+    at = tl.program_id(0).to(tl.int64) * DIM + column[None, :]
     total = tl.load(x + at, mask=inside, other=0.0)
     if ADDED:
         total += tl.load(delta + at, mask=inside, other=0.0).to(tl.float32)
-    result = tl.reshape(_normed(total[None, :], inside[None, :], weight, bias, column, eps, DIM, WEIGHTED), (COLUMNS,))
+    result = _normed(total, inside, weight, bias, column, eps, DIM, WEIGHTED)
     if STREAM:
         tl.store(stream + at, result if POST else total, mask=inside)
     if NORMED:
