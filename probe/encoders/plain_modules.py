@@ -1,4 +1,4 @@
-"""Whether an encoder computes what its configuration says, so that a forward pass of our own may stand in for it.
+"""Whether an encoder computes what its configuration promises, so that a forward pass of our own may stand in for it.
 
 A module of another type (a wrapper of an adapter, a quantised product), one whose weights are computed from others,
 with a hook or with a forward pass of its own may compute something else than its name promises.
