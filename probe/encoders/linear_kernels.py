@@ -92,6 +92,7 @@ class MixedPrecisionLinears:
         """Replace the forward pass of every linear map in ``model`` that has no other one already."""
         self._enabled = threading.local()
         self._dtype = dtype
+        module: Any
         for module in model.modules():  # an attribute of the instance comes before the method of its class
             if "forward" in vars(module):
                 continue

@@ -69,8 +69,8 @@ def multiplying_in(precision: str) -> Iterator[None]:
     and products after ``torch.set_float32_matmul_precision("high")``. In ``tf32`` both do. In 16 bits the convolutions
     that are left in float32 do, which is no less exact than 16-bit products, whose sums are in float32.
 
-    Torch's switches hold for the whole process. So threads that multiply in the same way share them, and a thread that
-    multiplies in another way waits until the others are done. Hold them for one forward pass, never while a generator
+    Torch's switches hold for the whole process. So threads that multiply in the same way do so together, and a thread
+    that multiplies in another way waits until they are done. Hold them for one forward pass, never while a generator
     is suspended. Products of a user's own in other threads meanwhile follow them, too.
 
     Args:
@@ -80,11 +80,11 @@ def multiplying_in(precision: str) -> Iterator[None]:
         RuntimeError: if this thread multiplies in another way already, for which it would wait for itself
     """
     switches = _switches_for(precision)
-    _SHARED.enter(switches)
+    _SWITCHES.enter(switches)
     try:
         yield
     finally:
-        _SHARED.leave()
+        _SWITCHES.leave()
 
 
 def steps_in(precision: str, steps: Iterator[T]) -> Iterator[T]:
@@ -108,12 +108,12 @@ def _switches_for(precision: str) -> dict[str, str]:
 
 @functools.cache
 def _backends() -> dict[str, Any]:
-    backends = torch.backends
+    backends: Any = torch.backends
     parts = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
     return dict(zip(_switches_for("float32"), parts, strict=True))
 
 
-class _SharedSwitches:
+class _ProcessSwitches:
     """Torch's switches, set by the first thread that needs them and restored by the last."""
 
     def __init__(self) -> None:
@@ -148,9 +148,7 @@ class _SharedSwitches:
         parts = _backends()
         # the switches that torch's kernels read; those of before 2.9 set these, and are not needed
         self._before = {name: part.fp32_precision for name, part in parts.items()}
-        self._reductions = {
-            name: (getattr(matmul, name), getattr(matmul, f"{name}_split_k")) for name in _REDUCTIONS
-        }
+        self._reductions = {name: (getattr(matmul, name), getattr(matmul, f"{name}_split_k")) for name in _REDUCTIONS}
         self._now = switches
         for name, part in parts.items():
             part.fp32_precision = switches[name]
@@ -164,4 +162,4 @@ class _SharedSwitches:
             setattr(torch.backends.cuda.matmul, name, values)
 
 
-_SHARED = _SharedSwitches()
+_SWITCHES = _ProcessSwitches()

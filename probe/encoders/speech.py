@@ -6,8 +6,8 @@ block have one state more, ``final``, after their final norm. The states are tak
 transformers 5 changed what its own last hidden state of the wav2vec 2.0 kind is (before the norm; in 4, after it).
 Scales differ by layer in such encoders: standardise each layer on the training speakers before comparing.
 
-Only this file, `probe.encoders.architectures`, `probe.encoders.hooks`, `probe.encoders.native_forward`
-and `probe.encoders.loading` know transformers for audio; `probe.encoders.text` does for text.
+Only this file, `probe.encoders.architectures`, `probe.encoders.hooks`, `probe.encoders.native_forward`,
+`probe.encoders.packed` and `probe.encoders.loading` know transformers for audio; `probe.encoders.text` does for text.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from torch import Tensor, nn
 
 from layerprobe.probe.encoders.architectures import Architecture, InputChunk, waveform_chunks
 from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
+from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_lengths, example_waveform
 from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.encoders.linear_kernels import MixedPrecisionLinears
 from layerprobe.probe.encoders.native_forward import NativeForward, has_native_forward
-from layerprobe.probe.encoders.packed.choose import packed_forward
+from layerprobe.probe.encoders.packed.choose import PackedChoice, choose_batches, own_pass, try_own
 from layerprobe.probe.encoders.packed.embed import embed_pack
-from layerprobe.probe.encoders.packed.pack import Pack
+from layerprobe.probe.encoders.packed.pack import Pack, PackedForward
 from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
 from layerprobe.probe.encoders.precision import (
     AUTO,
@@ -113,14 +114,16 @@ class SpeechEncoder:
         # so that what is precomputed from the weights is the same on any number of cores
         with torch_threads(1), multiplying_in(self.precision):
             self._native = NativeForward(encoder, dtype=dtype) if native else None
-        self._mixed_precision = (
-            None if native or dtype == torch.float32 else MixedPrecisionLinears(self._encoder, dtype)
-        )
+            self._own_pass = None if adapter else own_pass(encoder)
+            self.packed: PackedForward | None = None
+            if packs and self._own_pass is not None:
+                self.packed = self._own_pass(encoder, self._n_frames, dtype=dtype)
+        plain = native or self.packed is not None or dtype == torch.float32
+        self._mixed_precision = None if plain else MixedPrecisionLinears(self._encoder, dtype)
         self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
-        with torch_threads(1), multiplying_in(self.precision):
-            self.packed = (
-                packed_forward(encoder, dtype=dtype, run=self._batch_states, n_frames=self._n_frames) if packs else None
-            )
+        if packs and self.packed is None:
+            with torch_threads(1):
+                self.packed = self._choose_batches(self._examples()).forward
         self.architecture = type(self._encoder).__name__
         self.sampling_rate: int = extractor.sampling_rate
         self.layers = self._hooked.layers
@@ -265,6 +268,32 @@ class SpeechEncoder:
         """Return the number of frames of a chunk, in which masked ones and those of other chunks are."""
         return self._family.n_frames(chunk, self._config)
 
+    def packed_choice(self) -> PackedChoice:
+        """Return which pass ``--forward packed`` takes, which is the default on a GPU, with its error in float32."""
+        examples = self._examples()
+        if self._own_pass is None:
+            return self._choose_batches(examples)
+        with multiplying_in("float32"):
+            own = self._own_pass(self._encoder, self._n_frames, dtype=torch.float32)
+            return try_own(own, exact=self._hooked.states, examples=examples)
+
+    def _choose_batches(self, examples: Sequence[InputChunk]) -> PackedChoice:
+        run, exact = self._batch_states, self._hooked.states
+        with multiplying_in("float32"):
+            return choose_batches(self._config, run=run, exact=exact, n_frames=self._n_frames, examples=examples)
+
+    def _examples(self) -> list[InputChunk]:
+        """Return chunks on which passes of several utterances are tried."""
+        rate = self._extractor.sampling_rate
+        waveform = example_waveform(2 * SHORT_SECONDS + self.minimum_samples / rate, sampling_rate=rate)
+        lengths = example_lengths(
+            lambda n: sum(map(self._n_frames, self.input_chunks(waveform[:n]))),
+            shortest=self.minimum_samples,
+            sampling_rate=rate,
+        )
+        parts = [waveform[:n] for n in lengths] + [waveform[-lengths[-1] :]]  # the last two of the same length
+        return [chunk for part in parts for chunk in self.input_chunks(part)]
+
     @torch.inference_mode()
     def _batch_of_one(self, input_chunk: InputChunk) -> Iterator[Tensor]:
         yield from (states[0] for states in self._batch_states(input_chunk.inputs))
@@ -295,7 +324,10 @@ class SpeechEncoder:
             padding=True,
             return_attention_mask=masked,
         )
-        with multiplying_in("float32"), warnings.catch_warnings():  # WavLM mixes two kinds of mask, which torch is about to forbid
+        with (
+            multiplying_in("float32"),
+            warnings.catch_warnings(),
+        ):  # WavLM mixes two kinds of mask, which torch is about to forbid
             warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
             return self._hooked.states(dict(inputs))
 

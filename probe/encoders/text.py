@@ -5,7 +5,7 @@ frames of a text are its tokens, including the special tokens before and after i
 (Reimers and Gurevych, 2019). Each text is encoded without a batch, so there is no padding. An empty transcript is
 encoded as the empty text, and the cache marks it (`probe.data.inputs.NO_TEXT`).
 
-Only this file uses transformers for text.
+Only this file and `probe.encoders.packed.text` know transformers for text.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from layerprobe.probe.encoders.architectures import InputChunk
 from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
 from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
-from layerprobe.probe.encoders.packed.choose import packed_forward
+from layerprobe.probe.encoders.packed.choose import choose_batches, own_pass
 from layerprobe.probe.encoders.packed.embed import embed_pack
-from layerprobe.probe.encoders.packed.pack import Pack
+from layerprobe.probe.encoders.packed.pack import Pack, PackedForward
 from layerprobe.probe.encoders.precision import AUTO, is_packed, multiplying_in
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.model_tensors import check_tensors
@@ -58,6 +58,7 @@ TEXT_ARCHITECTURES = {
 }
 MIN_COVERAGE = 0.9  # of the vocabulary by a tokenizer; some vocabularies are padded to a round number
 EXAMPLE = "the"  # text of the first forward pass
+EXAMPLES = (EXAMPLE, "a", "the end of it", "it is the end", "the beginning and the end of it")  # encoded together
 NEVER_READ = ("pooler.", "embeddings.position_ids")  # above the last block, and no weight
 
 
@@ -93,15 +94,11 @@ class TranscriptEncoder:
         )  # one text at a time: a tokenizer changes its settings
         self.device, self.upstream, self.revision, self.random_init = device, upstream, revision, random_init
         self.architecture = type(model).__name__
-        with multiplying_in(self.precision):
-            self.packed = (
-                packed_forward(model, dtype=torch.float32, run=self._hooked.states, n_frames=_n_tokens)
-                if is_packed(forward, device=device)
-                else None
-            )
         self.layers = self._hooked.layers
         self.dim = int(model.config.hidden_size)
         self.longest = min(model.config.max_position_embeddings - family.first_position, tokenizer.model_max_length)
+        with multiplying_in(self.precision):
+            self.packed = self._pass_of_many() if is_packed(forward, device=device) else None
 
     def __repr__(self) -> str:
         return describe_encoder(self)
@@ -204,6 +201,13 @@ class TranscriptEncoder:
         if self.packed is None:
             raise RuntimeError("the encoder encodes texts singly")
         return list(self.packed.states(Pack.of([[input_chunk]], _n_tokens)))
+
+    def _pass_of_many(self) -> PackedForward | None:
+        if own := own_pass(self._model):
+            return own(self._model, _n_tokens, dtype=torch.float32)
+        run = self._hooked.states
+        examples = [chunk for text in EXAMPLES for chunk in self._input_chunks(text)]
+        return choose_batches(self._model.config, run=run, exact=run, n_frames=_n_tokens, examples=examples).forward
 
     def _input_chunks(self, text: str) -> Iterator[InputChunk]:
         """Cut a text into windows with special tokens around each; a token of two windows counts away from the edge.

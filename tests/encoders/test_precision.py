@@ -1,4 +1,4 @@
-"""Precision of products: torch's switches during a pass, and the share of a 16-bit pass that is done in 16 bits."""
+"""Precision of products: torch's switches during a pass, and what of a 16-bit pass is done in 16 bits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from helpers.speech_models import KINDS, load_exact
@@ -20,9 +19,9 @@ from layerprobe.probe.encoders import speech, text
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.diagnostics import deviations, precision_error
 from layerprobe.probe.encoders.identity import model_hash
-from layerprobe.probe.encoders.linear_kernels import biased_attention
+from layerprobe.probe.encoders.linear_kernels import MixedPrecisionLinears, biased_attention
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.encoders.precision import PRECISIONS, multiplying_in, precision_for, steps_in
+from layerprobe.probe.encoders.precision import multiplying_in, precision_for, steps_in
 from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
@@ -54,7 +53,7 @@ def chosen(request):
     torch.set_float32_matmul_precision(before)
 
 
-class Watch(TorchDispatchMode):
+class SwitchRecorder(TorchDispatchMode):
     """Records the switches at every operator that multiplies."""
 
     def __init__(self):
@@ -71,7 +70,7 @@ def test_float32_multiplies_exactly_whatever_a_user_chose(folders, tmp_path, cho
     audio = voice(0.4)
     packed = load_exact(folders["wavlm"], forward="packed")
     read = load_text_encoder(str(save_text_model("bert", tmp_path / "bert")), forward="packed")
-    chunks, words = [packed.input_chunks(audio)] * 2, [read.input_chunks(s) for s in SENTENCES[:2]]
+    chunks, texts = [packed.input_chunks(audio)] * 2, [read.input_chunks(s) for s in SENTENCES[:2]]
     mixed = load_audio_encoder(str(folders["wavlm"]), precision="bfloat16")
     passes = {
         "native": lambda: load_exact(folders["hubert"]).hidden_states(audio),
@@ -80,19 +79,21 @@ def test_float32_multiplies_exactly_whatever_a_user_chose(folders, tmp_path, cho
         "packed": lambda: packed.embed_pack(chunks, poolings=("mean",)),
         "the reference of 16 bits": lambda: mixed.reference_states(audio),
         "text, alone": lambda: read.hidden_states(SENTENCES[0]),
-        "text, packed": lambda: read.embed_pack(words, poolings=("mean",)),
+        "text, packed": lambda: read.embed_pack(texts, poolings=("mean",)),
         "the reference of text": lambda: read.reference_states(SENTENCES[0]),
     }
     for name, run in passes.items():
-        with Watch() as watch:
+        with SwitchRecorder() as recorder:
             run()
-        assert len(watch.seen) > 10, name
-        assert all(seen == EXACT for seen in watch.seen), name
+        assert len(recorder.seen) > 10, name
+        assert all(seen == EXACT for seen in recorder.seen), name
         assert switches() == chosen, name
-    with Watch() as watch:  # convolutions that a 16-bit pass leaves in float32 may round as cuDNN does by default
+    with (
+        SwitchRecorder() as recorder
+    ):  # convolutions that a 16-bit pass leaves in float32 may round as cuDNN does by default
         mixed.hidden_states(audio)
-    assert {seen["conv"] for seen in watch.seen} == {"tf32"}
-    assert {seen["matmul"] for seen in watch.seen} == {"ieee"}
+    assert {seen["conv"] for seen in recorder.seen} == {"tf32"}
+    assert {seen["matmul"] for seen in recorder.seen} == {"ieee"}
     assert switches() == chosen
 
 
@@ -118,10 +119,10 @@ def test_switches_are_restored_after_an_error_and_held_by_no_suspended_generator
     assert switches() == before
 
 
-def test_threads_share_a_precision_and_wait_for_another():
+def test_threads_have_a_precision_together_and_wait_for_another():
     before, together, entered = switches(), threading.Barrier(2), threading.Event()
 
-    def share():
+    def agree():
         with multiplying_in("float32"):
             together.wait(timeout=10)
 
@@ -129,7 +130,7 @@ def test_threads_share_a_precision_and_wait_for_another():
         with multiplying_in("tf32"):
             entered.set()
 
-    threads = [threading.Thread(target=run) for run in (share, differ)]
+    threads = [threading.Thread(target=run) for run in (agree, differ)]
     with multiplying_in("float32"):
         for thread in threads:
             thread.start()
@@ -147,15 +148,17 @@ def test_weights_are_hashed_once_and_before_they_leave_the_processor(models, tmp
     hashed = []
     for module in (speech, text):
         monkeypatch.setattr(module, "model_hash", lambda *args, **names: hashed.append(1) or model_hash(*args, **names))
-    loaded = LoadedModel(copy.deepcopy(models["hubert"]), ARCHITECTURES["hubert"], Wav2Vec2FeatureExtractor(), "a", "", "")
+    loaded = LoadedModel(
+        copy.deepcopy(models["hubert"]), ARCHITECTURES["hubert"], Wav2Vec2FeatureExtractor(), "a", "", ""
+    )
     moved = speech.SpeechEncoder(loaded, device="meta", precision="float32", forward="single")
     here = speech.SpeechEncoder(replace(loaded, model=models["hubert"]), device="cpu", precision="float32")
     assert moved.weights_hash() == moved.weights_hash() == here.weights_hash() == here.weights_hash()
     assert len(hashed) == 2
-    words = text.load_text_model(str(save_text_model("bert", tmp_path / "bert")))
-    parts = (words.family, words.tokenizer)
-    here = text.TranscriptEncoder(copy.deepcopy(words.model), *parts, upstream="a", device="cpu", forward="single")
-    moved = text.TranscriptEncoder(words.model, *parts, upstream="a", device="meta", forward="single")
+    bert = text.load_text_model(str(save_text_model("bert", tmp_path / "bert")))
+    parts, names = (bert.family, bert.tokenizer), {"upstream": "a", "forward": "single"}
+    here = text.TranscriptEncoder(copy.deepcopy(bert.model), *parts, device="cpu", **names)
+    moved = text.TranscriptEncoder(bert.model, *parts, device="meta", **names)
     assert moved.weights_hash() == moved.weights_hash() == here.weights_hash() == here.weights_hash()
     assert len(hashed) == 4
 
@@ -173,7 +176,9 @@ class Products(TorchDispatchMode):
         if name in ("addmm", "mm", "linear", "_linear_pointwise"):
             x = args[1] if name == "addmm" else args[0]
             self.linear[x.dtype] += out.numel() * x.shape[-1]
-        elif name in ("conv1d", "convolution") and args[1].shape[2:] == (1,):  # of one frame: a linear map over channels
+        elif name in ("conv1d", "convolution") and args[1].shape[2:] == (
+            1,
+        ):  # of one frame: a linear map over channels
             self.linear[args[0].dtype] += out.numel() * args[1].shape[1]
         elif name in ("bmm", "baddbmm"):
             x = args[1] if name == "baddbmm" else args[0]
@@ -186,17 +191,18 @@ class Products(TorchDispatchMode):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_16_bit_pass_does_every_linear_map_in_16_bits(folders, kind):
     """Of every architecture, also where transformers passes a layer's weights to torch instead of calling the layer."""
-    audio, counts = voice(0.4), {}
-    for precision in ("bfloat16", "float32"):
-        encoder = load_audio_encoder(str(folders[kind]), precision=precision, forward="packed")
-        (chunk,) = encoder.input_chunks(audio)
-        with torch.inference_mode(), Products() as counts[precision]:
-            encoder._batch_states(chunk.inputs)
-    exact = counts["float32"]
+    audio = voice(0.4)
+    encoder = load_exact(folders[kind])
+    (chunk,) = encoder.input_chunks(audio)
+    with torch.inference_mode(), Products() as exact:
+        encoder._hooked.states(chunk.inputs)
+    linears = MixedPrecisionLinears(encoder._encoder, torch.bfloat16)
+    with torch.inference_mode(), linears.enabled(), Products() as mixed:
+        encoder._hooked.states(chunk.inputs)
     assert list(exact.linear) == [torch.float32]
-    assert set(counts["bfloat16"].linear) == {torch.bfloat16}  # some processors need more rows, which are zeros
-    assert counts["bfloat16"].linear[torch.bfloat16] >= exact.linear[torch.float32] > 200_000
-    assert counts["bfloat16"].attention == exact.attention
+    assert set(mixed.linear) == {torch.bfloat16}  # some processors need more rows, which are zeros
+    assert mixed.linear[torch.bfloat16] >= exact.linear[torch.float32] > 200_000
+    assert mixed.attention == exact.attention
     encoder = load_audio_encoder(str(folders[kind]), precision="bfloat16", forward="single")
     assert 1e-4 < max(deviations(encoder, audio)) < 2e-2
     assert 1e-4 < precision_error(encoder, [audio])["relative_error"].max() < 8e-3
@@ -217,7 +223,7 @@ def test_wavlms_attention_equals_that_of_transformers_with_a_mask_and_without(mo
                 assert not torch.equal(theirs[1], attention.torch_multi_head_self_attention(x[:1], None, bias[:4])[0])
 
 
-def test_16_bits_are_for_the_thread_that_asked(folders):
+def test_16_bits_are_for_the_thread_that_enabled_them(folders):
     audio = voice(0.4)
     encoder = load_audio_encoder(str(folders["wavlm"]), precision="bfloat16")
     alone, exact = encoder.hidden_states(audio), encoder.reference_states(audio)
