@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 GPU = torch.device("cuda", 0)
 FREE = 8 * 2**30  # bytes
-MOVES = ("_to_copy", "copy_")
+MOVES = ("_to_copy", "copy_", "to")  # in inference mode operators are not decomposed, so "to" is one
+READS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero")  # of values, for which the host waits
 INDEXED = ("index", "index_put_", "_index_put_impl_")  # on a GPU, by indices that may be on the CPU
 
 
@@ -68,7 +69,7 @@ class PretendedGpu(TorchDispatchMode):
             kwargs["device"] = torch.device("cpu")
         else:
             on_gpu = bool(there)
-        if there and (name in ("_local_scalar_dense", "nonzero") or (name in MOVES and not on_gpu)):
+        if there and (name in READS or (name in MOVES and not on_gpu)):
             self.waits[name] += 1
         if isinstance(kwargs.get("generator"), torch.Generator) and on_gpu:
             raise RuntimeError(f"{func}: expected a generator of cuda, but found one of cpu")
