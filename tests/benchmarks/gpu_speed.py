@@ -27,7 +27,6 @@ import copy
 import functools
 import gc
 import json
-import shutil
 import statistics
 import sys
 import tempfile
@@ -42,21 +41,16 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from benchmarks import gpu_material as material, gpu_peers as peers, gpu_table
+from benchmarks import gpu_material as material, gpu_ours as ours, gpu_peers as peers, gpu_table
 from benchmarks.gpu_scores import sweep_differences, train_differences
 from torch import Tensor
 
-from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
-from layerprobe.probe.extraction.embedding import embed
-from layerprobe.probe.extraction.extract import run_extraction
-from layerprobe.probe.extraction.settings import ExtractionSettings
 from layerprobe.probe.system import cores
 
-POOLINGS = ("mean", "std")
-ROUNDS = 3
+ROUNDS, EXTRACTION_ROUNDS = 3, 2
 RESAMPLED = 44_100
 FOR_MODELS = 0.85  # of the limit; the rest is for scores
 
@@ -68,10 +62,12 @@ class Item:
     name: str
     seconds: float  # of audio in a run
     run: Callable[[], Tensor | None]  # returns vectors of the first utterances or more, (n, n_layers, 2, dim)
+    rounds: int = ROUNDS  # after the first run
     rates: list[float] = field(default_factory=list)  # seconds of audio per second, in each round
     first: float | None = None  # of the first run
     memory: int = 0  # bytes
     errors: list[list[float]] = field(default_factory=list)  # of each layer, mean and std
+    notes: list[str] = field(default_factory=list)  # of extractions, what bound each
 
     def facts(self) -> dict[str, Any]:
         rate = statistics.median(self.rates) if self.rates else self.first
@@ -137,41 +133,6 @@ def matrix_rate(device: str, n: int) -> float:
     return 4 * 2 * n**3 / statistics.median(times)
 
 
-def in_packs(encoder: SpeechEncoder, chunks: list[Any], budget: int) -> list[list[Any]]:
-    """Utterances in the corpus' order, as many as have at most ``budget`` frames."""
-    if encoder.packed is None:
-        raise ValueError("the encoder encodes utterances singly")
-    packs, n = list[list[Any]](), budget + 1
-    for utterance in chunks:
-        frames = sum(encoder.packed.n_frames(chunk) for chunk in utterance)
-        if n + frames > budget:
-            packs.append([])
-            n = 0
-        packs[-1].append(utterance)
-        n += frames
-    return packs
-
-
-def packed_pass(encoder: SpeechEncoder, packs: list[list[Any]], rows: Tensor) -> Tensor:
-    """From chunks on the host to rows on the host, which are copied while the next pack runs."""
-    begin = 0
-    for pack in packs:
-        rows[begin : begin + len(pack)].copy_(encoder.embed_pack(pack, poolings=POOLINGS), non_blocking=True)
-        begin += len(pack)
-    return rows
-
-
-def single_pass(encoder: SpeechEncoder, waveforms: list[np.ndarray]) -> Tensor:
-    return torch.stack([torch.from_numpy(embed(encoder, waveform, poolings=POOLINGS)) for waveform in waveforms])
-
-
-def extract(encoder: SpeechEncoder, manifest: Manifest, out: Path, dtype: str, n_rows: int) -> Tensor | None:
-    """Extract a corpus, and return the first rows of the cache."""
-    shutil.rmtree(out, ignore_errors=True)
-    run_extraction(manifest, encoder, out, ExtractionSettings(storage_dtype=dtype))
-    return torch.from_numpy(open_cache(out).read_rows(np.arange(n_rows)).astype(np.float32)) if n_rows else None
-
-
 @dataclass(frozen=True)
 class Bench:
     """One model, by every way."""
@@ -222,21 +183,23 @@ class Bench:
             )
             facts[f"loading, {precision}"], encoder = timed(load, self.device)
             loaded[precision] = encoder
-            shape = len(many), len(encoder.layers), len(POOLINGS), encoder.dim
-            packs = in_packs(encoder, [encoder.input_chunks(waveform) for waveform in many], self.sizes.budget)
-            run = functools.partial(packed_pass, encoder, packs, torch.empty(shape, pin_memory=self.device == "cuda"))
+            shape = len(many), len(encoder.layers), len(ours.POOLINGS), encoder.dim
+            packs = ours.in_packs(encoder, [encoder.input_chunks(waveform) for waveform in many], self.sizes.budget)
+            run = functools.partial(
+                ours.packed_pass, encoder, packs, torch.empty(shape, pin_memory=self.device == "cuda")
+            )
             items.append(Item(f"ours, packed pass, {precision}", _seconds(many), run))
         encoder, corpus = loaded["bfloat16"], self.corpora[material.RATE]
         facts |= {
             "pass": encoder.forward,
-            "bytes_per_utterance": 2 * len(encoder.layers) * len(POOLINGS) * encoder.dim,
+            "bytes_per_utterance": 2 * len(encoder.layers) * len(ours.POOLINGS) * encoder.dim,
             "decoding": material.decoding_rate(encoder, corpus),
             "writing": material.writing_rate(
                 encoder, self.folder / "w.zarr", dtype="float16", n=self.sizes.files[1] // 2
             ),
         }
         single = load_audio_encoder(str(path), device=self.device, precision="bfloat16", forward="single")
-        items.append(Item("ours, single, bfloat16", _seconds(few), functools.partial(single_pass, single, few)))
+        items.append(Item("ours, single, bfloat16", _seconds(few), functools.partial(ours.single_pass, single, few)))
         for dtype in gpu_table.DTYPES:
             items += [self.extraction(encoder, corpus, dtype, n) for n in self.sizes.files]
         if RESAMPLED in self.corpora:
@@ -246,8 +209,11 @@ class Bench:
 
     def extraction(self, encoder: SpeechEncoder, corpus: Manifest, dtype: str, n: int, *, note: str = "") -> Item:
         n_rows = 0 if note else min(self.sizes.few, n)  # resampled audio is other audio
-        run = functools.partial(extract, encoder, material.first_of(corpus, n), self.folder / "c.zarr", dtype, n_rows)
-        return Item(gpu_table.extraction_name(dtype, n, note), _seconds(self.waveforms[:n]), run)
+        notes: list[str] = []
+        cache, some = self.folder / "c.zarr", material.first_of(corpus, n)
+        run = functools.partial(ours.extract, encoder, some, cache, dtype, n_rows, notes)
+        name, seconds = gpu_table.extraction_name(dtype, n, note), _seconds(self.waveforms[:n])
+        return Item(name, seconds, run, rounds=EXTRACTION_ROUNDS, notes=notes)
 
 
 def _seconds(waveforms: list[np.ndarray]) -> float:
@@ -263,7 +229,7 @@ def compare(bench: Bench, clock: Clock, until: float, save: Callable[[dict[str, 
     items, exact = built
     for number in range(2 if bench.tiny else 1 + ROUNDS):
         for item in items:
-            if number == 0 or item.first is not None:
+            if number == 0 or (item.first is not None and number <= item.rounds):
                 name = f"{bench.name}, {item.name}, {'first run' if number == 0 else f'round {number}'}"
                 clock.guard(name, functools.partial(item.measure, bench.device, exact), until=until)
             known = [one.facts() for one in items]
@@ -309,7 +275,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
-    n = 240 if options.rehearse else 1200
+    n = 240 if options.rehearse else 600
     for kind, measure in (
         ("sweep", functools.partial(sweep_differences, folder / "sweep", device, n=n, n_layers=4, dim=n // 15)),
         ("train", functools.partial(train_differences, folder / "train", device, n=40)),

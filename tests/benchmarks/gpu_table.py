@@ -73,7 +73,7 @@ def scale(model: dict[str, Any], n_cores: int) -> list[str]:
     once = model["without_once"].get("float16", {}).get("once_s", 0.0) + model["loading, bfloat16"]
     lines = [
         f"{model['model']}: encode {encode:,.0f} s/s; decode {decode:,.0f} s/s on one core, so {encode / decode:.1f} "
-        f"cores a GPU; write {encode * per_second / 1e6:,.0f} MB/s a GPU, and one writer writes {write / 1e6:,.0f} MB/s"
+        f"cores a GPU; write {encode * per_second / 1e6:,.1f} MB/s a GPU, and one writer writes {write / 1e6:,.1f} MB/s"
     ]
     for n in (1, 8, 64):
         seconds, merged = CORPUS_HOURS * 3600 / (n * limits[binds]), CORPUS_HOURS * 3600 * per_second
@@ -98,6 +98,7 @@ def report(found: dict[str, Any]) -> list[str]:
         lines += table(model, about["peak"])
     for model in found["models"].values():
         lines += scale(model, about["cores"])
+        lines += [f"  {item['name']}: {item['notes'][-1]}" for item in model["items"] if item.get("notes")]
     for kind, differences in found["scores"].items():
         each = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
         lines.append(f"largest difference of a CCC from the CPU's, {kind}: {each}")

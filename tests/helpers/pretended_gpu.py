@@ -53,6 +53,11 @@ class PretendedGpu(TorchDispatchMode):
             return args[0]
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         there = [x for x in tensors if isinstance(x, OnGpu)]
+        if name in ("pin_memory", "_pin_memory"):
+            if there:
+                raise RuntimeError(f"{func}: only tensors of the CPU can be pinned")
+            return args[0].clone()
+        kwargs.pop("pin_memory", None)
         operands = tensors
         if name in INDEXED and isinstance(args[0], OnGpu):
             operands = [x for x in (args[0], *args[2:]) if isinstance(x, Tensor)]
