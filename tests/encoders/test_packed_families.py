@@ -115,6 +115,12 @@ def test_the_model_is_left_as_it_was(folders):
     assert all(map(torch.equal, before, encoder.reference_states(waveform)))
 
 
+def own_model(kind):
+    """A model that no other test has, whose hooks would stay on it."""
+    with torch.random.fork_rng():
+        return small_model(kind)
+
+
 def loaded(model, **changes):
     """An encoder of a user's own architecture, which has no packed pass of its own."""
     family = dataclasses.replace(ARCHITECTURES["hubert"], **changes)
@@ -124,11 +130,11 @@ def loaded(model, **changes):
 
 @pytest.mark.parametrize("kind", ["hubert", "hubert-pre-norm"])
 @pytest.mark.parametrize("forward", ["masked", "equal lengths"])
-def test_an_adapter_runs_in_batches_of_transformers(models, kind, forward, monkeypatch):
+def test_an_adapter_runs_in_batches_of_transformers(kind, forward, monkeypatch):
     """The base model has a group norm, whose statistics would count the padding."""
     if forward == "equal lengths":
         monkeypatch.setattr("layerprobe.probe.encoders.packed.choose.Masked", Refused)
-    encoder = loaded(models[kind])
+    encoder = loaded(own_model(kind))
     assert encoder.forward == forward
     waveforms = ragged(encoder)
     for row, waveform in zip(together(encoder, waveforms), waveforms, strict=True):
@@ -145,9 +151,9 @@ class Refused(EqualLengths):
         raise TypeError("forward() got an unexpected keyword argument 'attention_mask'\nand more")
 
 
-def test_the_choice_names_what_was_tried(models, monkeypatch):
+def test_the_choice_names_what_was_tried(monkeypatch):
     monkeypatch.setattr("layerprobe.probe.encoders.packed.choose.Masked", Refused)
-    choice = str(loaded(models["hubert"]).packed_choice())
+    choice = str(loaded(own_model("hubert")).packed_choice())
     assert choice.startswith(
         "equal lengths; pooled layers against each example alone in float32: masked fails with TypeError: forward() "
         "got an unexpected keyword argument 'attention_mask', equal lengths "
@@ -163,8 +169,7 @@ class Neighbourly(nn.Module):
 
 
 def test_an_encoder_that_mixes_its_batch_runs_singly():
-    with torch.random.fork_rng():
-        model = small_model("hubert")
+    model = own_model("hubert")
     model.encoder.layer_norm = Neighbourly()
     encoder = loaded(model)
     assert (encoder.packed, encoder.forward) == (None, "transformers")
@@ -175,10 +180,10 @@ def test_an_encoder_that_mixes_its_batch_runs_singly():
         together(encoder, ragged(encoder))
 
 
-def test_one_batch_has_equal_frames_and_other_samples(models, monkeypatch):
+def test_one_batch_has_equal_frames_and_other_samples():
     """What transformers is called with: samples behind the last frame are padded, and no frame is added."""
     shapes = []
-    encoder = loaded(models["hubert-pre-norm"])
+    encoder = loaded(own_model("hubert-pre-norm"))
 
     def run(inputs):
         shapes.append({name: tuple(x.shape) for name, x in inputs.items()})
