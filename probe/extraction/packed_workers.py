@@ -104,7 +104,7 @@ class _PackEmbedding:
 
     def launch(self, pack: list[PreparedUtterance]) -> None:
         """Have a pack encoded; an utterance of more frames than the budget is encoded alone."""
-        to_launch = deque([pack])
+        to_launch = deque(packs(pack, self._packing.packed, self.budget))  # which may be lower than when it was formed
         while to_launch:
             utterances = to_launch.popleft()
             n_frames = sum(one.n_frames for one in utterances)
