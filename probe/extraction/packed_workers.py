@@ -104,9 +104,13 @@ class _PackEmbedding:
 
     def launch(self, pack: list[PreparedUtterance]) -> None:
         """Have a pack encoded; an utterance of more frames than the budget is encoded alone."""
-        to_launch = deque(packs(pack, self._packing.packed, self.budget))  # which may be lower than when it was formed
+        to_launch = deque([pack])
         while to_launch:
-            utterances = to_launch.popleft()
+            parts = packs(to_launch.popleft(), self._packing.packed, self.budget)
+            if len(parts) > 1:  # the budget has been halved since this pack was formed
+                to_launch.extendleft(reversed(parts))
+                continue
+            (utterances,) = parts
             n_frames = sum(one.n_frames for one in utterances)
             if len(utterances) == 1 and n_frames > self.budget:
                 self._embed_alone(utterances[0])
@@ -116,7 +120,7 @@ class _PackEmbedding:
                 self._free_memory()
                 self.budget = max(1, min(self.budget, n_frames) // 2)
                 self._log(f"Memory ran out with {n_frames} frames at once; going on with {self.budget}.")
-                to_launch.extendleft(reversed(packs(utterances, self._packing.packed, self.budget)))
+                to_launch.appendleft(utterances)
 
     def collect(self, n: int) -> None:
         """Wait until at most ``n`` packs are on the device."""

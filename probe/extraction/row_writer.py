@@ -29,9 +29,8 @@ class RowWriter:
         self._thread = threading.Thread(target=self._run, name="layerprobe-writer", daemon=True)
         self._error: BaseException | None = None
         self._abandoned = False
-        self._ended = (
-            threading.Event()
-        )  # Thread.join that is interrupted marks a running thread as ended (CPython 3.11)
+        # instead of Thread.join, after whose interruption CPython 3.11 takes a running thread for one that has ended
+        self._ended = threading.Event()
         self.refused: list[tuple[str, str, str]] = []  # utterance_id, path, reason
         self.audio_seconds = 0.0  # of rows
         self.seconds = 0.0  # in which the thread wrote
