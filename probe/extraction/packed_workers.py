@@ -185,7 +185,7 @@ def _launched(packing: PackingEncoder, utterances: list[PreparedUtterance], pool
         return _Launched(utterances, embeddings, _finite_rows(embeddings), lambda: seconds)
     stream = torch.cuda.current_stream(packing.device)
     # blocking: a host thread that spins until the device has ended would take a core from the readers
-    first, last = (torch.cuda.Event(enable_timing=True, blocking=True) for _ in range(2))
+    first, last = (torch.cuda.Event(enable_timing=True, blocking=True) for _ in range(2))  # type: ignore[no-untyped-call]
     first.record(stream)
     on_device = packing.embed_pack(chunks, poolings=poolings)
     embeddings, is_finite = _to_host(on_device), _to_host(_finite_rows(on_device))
@@ -193,7 +193,7 @@ def _launched(packing: PackingEncoder, utterances: list[PreparedUtterance], pool
 
     def wait() -> float:
         last.synchronize()
-        return first.elapsed_time(last) / 1e3
+        return float(first.elapsed_time(last)) / 1e3
 
     return _Launched(utterances, embeddings, is_finite, wait)
 
