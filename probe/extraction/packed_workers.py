@@ -82,7 +82,7 @@ class _Launched:
 
     utterances: list[PreparedUtterance]
     embeddings: Tensor  # (n_utterances, n_layers, n_poolings, dim) float32 on the host, once the device has ended
-    is_finite: Tensor  # (n_utterances,) bool, likewise
+    is_finite: Tensor  # (n_utterances,) bool, also on the host then
     wait: Callable[[], float]  # until the results are there; returns the seconds that the device took
 
 
@@ -119,7 +119,7 @@ class _PackEmbedding:
             else:
                 self._free_memory()
                 self.budget = max(1, min(self.budget, n_frames) // 2)
-                self._log(f"Memory ran out with {n_frames} frames at once; going on with {self.budget}.")
+                self._log(f"Memory ran out with {n_frames} frames at once; continuing with {self.budget}.")
                 to_launch.appendleft(utterances)
 
     def collect(self, n: int) -> None:

@@ -74,7 +74,7 @@ class RowWriter:
     def _run(self) -> None:
         while (embedded := self._waiting.get()) is not None:
             if self._error is not None or self._abandoned:
-                continue  # so that nobody waits to put another
+                continue  # so that putting another never blocks
             began = time.perf_counter()
             try:
                 self._write(embedded)

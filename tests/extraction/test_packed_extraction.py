@@ -6,8 +6,6 @@ import errno
 import os
 import re
 import signal
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -22,15 +20,11 @@ from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.encoders.loading import EncoderSettings, load_audio_encoder
 from layerprobe.probe.encoders.packed.grouped import EqualLengths
-from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.embedding import EmbeddedUtterance
 from layerprobe.probe.extraction.extract import extract, plan_extraction, run_extraction
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.multiprocess import ExtractionJob, extract_in_processes
-from layerprobe.probe.extraction.remarks import AudioRemarks
-from layerprobe.probe.extraction.row_writer import RowWriter
 from layerprobe.probe.extraction.settings import ExtractionSettings
-from layerprobe.probe.extraction.stages import StageShares
+from layerprobe.probe.extraction.stages import StageUtilisation
 from layerprobe.probe.extraction.workers import embed_in_order
 from layerprobe.probe.progress import NullProgress
 
@@ -121,14 +115,14 @@ def test_long_audio_is_packed_by_its_chunks_and_alone_beyond_the_budget(folders,
 
 def test_bad_files_in_packs_are_quarantined_and_the_rest_is_encoded(corpus, folders, single, tmp_path):
     (tmp_path / "s3.wav").write_bytes(b"")
-    (tmp_path / "s7.wav").write_bytes(b"no sound" * 100)
+    (tmp_path / "s7.wav").write_bytes(b"no audio" * 100)
     done = run_extraction(manifest_of(tmp_path, corpus), packed(folders, "equal"), tmp_path / "a.zarr")
     assert done.quarantine["utterance_id"].tolist() == ["u3", "u7"]
     assert done.quarantine["reason"][0] == "empty: it holds no bytes"
     assert open_cache(tmp_path / "a.zarr").utterance_ids.tolist() == [f"u{k}" for k in range(12) if k not in (3, 7)]
 
 
-def test_rows_that_are_not_finite_are_quarantined_and_their_neighbours_are_not(corpus, folders, single, tmp_path):
+def test_rows_that_are_not_finite_are_quarantined_and_no_other_of_their_pack(corpus, folders, single, tmp_path):
     class Spoilt(Together):
         def states(self, pack):
             longest = pack.spans()[-1]
@@ -301,71 +295,12 @@ def test_the_estimate_of_packs_states_what_single_ones_state(corpus, folders, tm
     assert re.fullmatch(pattern, together)[1] == re.fullmatch(pattern, alone)[1]
 
 
-def test_one_line_says_what_bound_it(corpus, folders, tmp_path):
+def test_one_line_states_what_bound_it(corpus, folders, tmp_path):
     done = run_extraction(manifest_of(tmp_path, corpus), packed(folders), tmp_path / "a.zarr")
-    assert all(0 <= share <= 1 for share in (done.stages.decode, done.stages.encode, done.stages.write))
-    assert StageShares(0.5, 0.2, 0.9, 1).sentence() == (
+    assert all(0 <= part <= 1 for part in (done.stages.decode, done.stages.encode, done.stages.write))
+    assert StageUtilisation(0.5, 0.2, 0.9, 1).sentence() == (
         "Bound by writing: encoder busy 20 %, readers 50 % of 1 thread, writer 90 %."
     )
-    assert StageShares(0.95, 0.2, 0.9, 4).bound_by == "decoding"
+    assert StageUtilisation(0.95, 0.2, 0.9, 4).bound_by == "decoding"
     again = run_extraction(manifest_of(tmp_path, corpus), packed(folders), tmp_path / "a.zarr")
     assert again.stages is None
-
-
-class SlowCache:
-    """A cache's writer that is interrupted by a user who presses Ctrl-C."""
-
-    def __init__(self, before_append):
-        self.n_rows, self.names, self._before = 0, [], before_append
-
-    def append(self, name, digest, embeddings):
-        self._before()
-        self.names.append(name)
-
-    def refuse(self, *row):
-        self.names.append(row[0])
-
-
-def row(name):
-    return EmbeddedUtterance({"utterance_id": name, "path": name}, "", np.zeros((1, 1, 1)), "", 1.0, 0.0, 0.0)
-
-
-def write_and_press(cache, folder):
-    with RowWriter(cache, AudioRemarks(folder)) as rows:
-        for name in "abc":
-            rows.put(row(name))
-        raise KeyboardInterrupt
-
-
-def test_rows_that_wait_are_written_after_an_interrupt_and_not_after_a_second(tmp_path):
-    interrupted = threading.Event()
-    cache = SlowCache(lambda: interrupted.wait(10))
-    threading.Timer(0.05, interrupted.set).start()
-    with pytest.raises(KeyboardInterrupt):
-        write_and_press(cache, tmp_path)
-    assert cache.names == ["a", "b", "c"]
-
-    def press():
-        time.sleep(0.05)  # until the first is heeded
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.05)
-
-    cache = SlowCache(press)
-    with pytest.raises(KeyboardInterrupt):
-        write_and_press(cache, tmp_path)
-    assert cache.names == ["a"]
-    assert not [thread for thread in threading.enumerate() if thread.name == "layerprobe-writer"]
-
-
-@pytest.mark.parametrize("n_rows", [1, 10_000])
-def test_what_writing_fails_with_is_raised_at_a_later_row_or_at_the_end(tmp_path, n_rows):
-    def fail():
-        raise InputError("another process has taken the store over")
-
-    def write():
-        with RowWriter(SlowCache(fail), AudioRemarks(tmp_path)) as rows:
-            for k in range(n_rows):
-                rows.put(row(str(k)))
-
-    with pytest.raises(InputError, match="taken the store over"):
-        write()
