@@ -174,8 +174,10 @@ def test_another_error_of_the_encoder_is_not_swallowed(corpus, folders, tmp_path
 
     encoder = packed(folders)
     encoder.packed = Broken(encoder.packed, "any")
+    lines = Lines(encoder.packed)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        embedded(encoder, manifest_of(tmp_path, corpus), frames=100)
+        embedded(encoder, manifest_of(tmp_path, corpus), frames=100, log=lines.log)
+    assert lines.lines == []  # it is not taken for a lack of memory
 
 
 def test_a_full_disk_is_raised_and_the_rows_before_it_are_kept(corpus, folders, single, tmp_path, monkeypatch):

@@ -63,8 +63,8 @@ def test_equal_lengths_come_together():
 
 
 def test_padding_counts_where_sequences_are_padded_to_the_longest():
-    # by hand: 30 + 40 are 70 frames and 80 with padding; a third of 50 would make 150
-    assert sizes(packs(utterances(40, 50, 30), Forward("similar"), 100)) == [[30, 40], [50]]
+    # by hand: 30 + 40 + 50 are 120 frames, and 150 with padding
+    assert sizes(packs(utterances(40, 50, 30), Forward("similar"), 120)) == [[30, 40], [50]]
     assert sizes(packs(utterances(40, 50, 30), Forward("equal"), 120)) == [[30, 40, 50]]
 
 
@@ -73,9 +73,9 @@ def test_all_chunks_of_an_utterance_are_in_one_pack():
 
 
 def test_windows_hold_consecutive_utterances_and_lose_none():
-    given = utterances(60, 40, 30, 80, 200, 10, ())
+    given = utterances(300, 60, 40, 30, 80, 200, 10, ())
     found = list(windows(given, 100))
-    assert sizes(found) == [[60, 40], [30], [80], [200], [10, 0]]
+    assert sizes(found) == [[300], [60, 40], [30], [80], [200], [10, 0]]
     assert [one for window in found for one in window] == given
     assert list(windows([], 100)) == []
 
