@@ -18,7 +18,7 @@ from layerprobe.probe.cache.store import CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.audio_hashes import AudioHashes
-from layerprobe.probe.encoders.loading import EncoderSettings, load_audio_encoder
+from layerprobe.probe.encoders.loading import EncoderSettings, load_audio_encoder, load_encoder
 from layerprobe.probe.encoders.packed.grouped import EqualLengths
 from layerprobe.probe.extraction.extract import extract, plan_extraction, run_extraction
 from layerprobe.probe.extraction.inputs import make_input_reader
@@ -111,6 +111,17 @@ def test_long_audio_is_packed_by_its_chunks_and_alone_beyond_the_budget(folders,
     for frames in (500, 100_000):
         extract(manifest, packed(folders), tmp_path / f"{frames}.zarr", batch_frames=frames)
         assert_equal_rows(tmp_path / f"{frames}.zarr", tmp_path / "single.zarr")
+
+
+def test_texts_are_packed(corpus, tmp_path):
+    from helpers.text_models import SENTENCES, save_text_model
+
+    rows = [row | {"transcript": SENTENCES[k % len(SENTENCES)] * (1 + k % 3)} for k, row in enumerate(corpus)]
+    rows[4]["transcript"] = ""
+    manifest, folder = manifest_of(tmp_path, rows), str(save_text_model("bert", tmp_path / "bert"))
+    for forward in ("single", "packed"):
+        extract(manifest, load_encoder(folder, forward=forward), tmp_path / f"{forward}.zarr", batch_frames=40)
+    assert_equal_rows(tmp_path / "packed.zarr", tmp_path / "single.zarr")
 
 
 def test_bad_files_in_packs_are_quarantined_and_the_rest_is_encoded(corpus, folders, single, tmp_path):
