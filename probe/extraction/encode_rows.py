@@ -82,6 +82,10 @@ def encode_rows(
         progress.end()
     elapsed = max(time.monotonic() - began, 1e-9)
     n_encoding = jobs if packing(encoder) is None else 1  # packs run one after another, each on all threads
-    fractions = (reading / loaders, encoding / n_encoding, rows.seconds)
-    stages = StageUtilisation(*(min(1.0, fraction / elapsed) for fraction in fractions), n_loaders=loaders)
+    stages = StageUtilisation(
+        decode=min(1.0, reading / (loaders * elapsed)),
+        encode=min(1.0, encoding / (n_encoding * elapsed)),
+        write=min(1.0, rows.seconds / elapsed),
+        n_loaders=loaders,
+    )
     return Encoded(rows.refused, rows.audio_seconds, stages)
