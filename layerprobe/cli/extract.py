@@ -281,7 +281,7 @@ def check_encoder(
 ) -> None:
     """Check that an encoder's layers are read correctly, and measure its speed and precision."""
     from layerprobe.probe.data.manifest.read import read_manifest
-    from layerprobe.probe.encoders.diagnostics import measure, run_checks
+    from layerprobe.probe.encoders.diagnostics import how_encoded, measure, run_checks
     from layerprobe.probe.encoders.loading import load_audio_encoder
     from layerprobe.probe.extraction.estimate import sample_waveforms
 
@@ -295,6 +295,7 @@ def check_encoder(
         device=upstream.device,
         adapter=upstream.adapter,
         precision=upstream.precision,
+        forward=upstream.forward,
         show_download=not output.quiet,
     )
     checks = run_checks(loaded)
@@ -309,4 +310,4 @@ def check_encoder(
         raise InputError(
             f"{encoder} fails {len(failed)} of {len(checks)} checks: {'; '.join(failed)}. Correct its adapter."
         )
-    output.print(f"{loaded.architecture}: encoding one utterance at a time (no padding), {loaded.precision}.")
+    output.print(f"{loaded.architecture}: {how_encoded(loaded)}, {loaded.precision}.")

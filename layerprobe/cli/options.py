@@ -72,7 +72,9 @@ class UpstreamOptions:
     adapter: Path | None = option(None, help="Python file whose ARCHITECTURE describes an unknown architecture.")
     device: str | None = option(None, help="Device to run on: cpu or cuda; a GPU by default where there is one.")
     precision: str = option(
-        "auto", help="Precision: float32, bfloat16, float16 (GPU), or auto (16 bits where the hardware supports it)."
+        "auto",
+        help="Precision: float32, tf32 (GPU), bfloat16, float16 (GPU), or auto (16 bits where the hardware supports "
+        "it).",
     )
     forward: str = option(
         "auto",

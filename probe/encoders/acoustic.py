@@ -81,6 +81,7 @@ class AcousticEncoder:
     chunking = "whole"
     forward = f"torchaudio {'.'.join(torchaudio.__version__.split('.')[:2])}"
     precision = "float32"
+    packed = None  # each waveform is computed by itself
     device = "cpu"
 
     def __init__(self, settings: AcousticSettings | None = None) -> None:

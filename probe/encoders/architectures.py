@@ -115,10 +115,15 @@ def convolutions_need(extractor: Any, config: Any) -> int:  # noqa: ARG001 - as 
 
 def convolutions_give(chunk: InputChunk, config: Any) -> int:
     """Return the number of frames that the strided convolutions make of a chunk's samples."""
-    n = int(chunk.inputs["input_values"].shape[-1])
+    return convolution_rows(chunk, config)[-1] // int(getattr(config, "squeeze_factor", 1))
+
+
+def convolution_rows(chunk: InputChunk, config: Any) -> list[int]:
+    """Return the numbers of rows that the strided convolutions make of a chunk's samples, one after another."""
+    rows = [int(chunk.inputs["input_values"].shape[-1])]
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        n = (n - kernel) // stride + 1
-    return n // int(getattr(config, "squeeze_factor", 1))
+        rows.append((rows[-1] - kernel) // stride + 1)
+    return rows[1:]
 
 
 def overlapping(extractor: Any) -> str:  # noqa: ARG001 - as every architecture's `chunking`

@@ -1,8 +1,9 @@
-"""Checks of an encoder's layers, and measurements of its speed, precision and sensitivity to padding."""
+"""Checks of an encoder's layers, and measurements of its speed, its numerical errors and sensitivity to padding."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,12 +13,18 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS, pool_layers
+from layerprobe.probe.encoders.architectures import InputChunk
+from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
+from layerprobe.probe.encoders.packed.pack import Pack
+from layerprobe.probe.encoders.pooling import pool_layers
+from layerprobe.probe.encoders.precision import multiplying_in
 from layerprobe.probe.encoders.speech import SpeechEncoder
+from layerprobe.probe.encoders.text import TranscriptEncoder
 
 SECONDS = 3.0
-SHORT_SECONDS = 1.0
-TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2, "float16": 5e-2}  # of frames against transformers in float32
+# of frames against transformers in float32
+TOLERANCE = {"float32": 1e-5, "tf32": 5e-2, "bfloat16": 5e-2, "float16": 5e-2}
+NetworkEncoder = SpeechEncoder | TranscriptEncoder
 
 
 @dataclass(frozen=True)
@@ -37,14 +44,13 @@ class Measurement:
     found: str
 
 
-def example_waveform(seconds: float, *, sampling_rate: int) -> np.ndarray:
-    """Return a voice-like buzz with noise, ``(n_samples,)`` float32, the same each time."""
-    times = np.arange(round(seconds * sampling_rate)) / sampling_rate
-    pitch = 120 + 20 * np.sin(2 * np.pi * 0.7 * times)
-    phase = 2 * np.pi * np.cumsum(pitch) / sampling_rate
-    buzz = sum(np.sin(k * phase) / k for k in range(1, 12))
-    noise = np.random.default_rng(0).normal(size=len(times))
-    return np.asarray(0.1 * (0.6 + 0.4 * np.sin(2 * np.pi * 3 * times)) * buzz + 0.01 * noise, dtype=np.float32)
+def how_encoded(encoder: NetworkEncoder) -> str:
+    """Return as text which utterances an encoder's forward pass takes together."""
+    return {
+        "packed": "encoding utterances together in one stream (no padding)",
+        "equal lengths": "encoding utterances of equal length together (no padding)",
+        "masked": "encoding utterances together, padded and masked",
+    }.get(encoder.forward, "encoding one utterance at a time (no padding)")
 
 
 def run_checks(encoder: SpeechEncoder) -> list[Check]:
@@ -78,18 +84,59 @@ def run_checks(encoder: SpeechEncoder) -> list[Check]:
     ]  # fmt: skip
 
 
-def deviations(encoder: SpeechEncoder, waveform: np.ndarray) -> list[float]:
+def deviations(encoder: NetworkEncoder, data: np.ndarray | str) -> list[float]:
     """Return by how much each layer's frames differ from those of transformers' forward pass in float32.
 
+    Where utterances run together, that is the larger difference of the utterance alone and between two others.
+
     Args:
-        encoder: in any precision
-        waveform: ``(n_samples,)`` at the encoder's sampling rate
+        encoder: of audio or text, in any precision
+        data: waveform ``(n_samples,)`` at the encoder's sampling rate, or a text
 
     Returns:
         for each layer the norm of the difference divided by the norm of transformers' frames; see `TOLERANCE`
     """
-    ours, theirs = encoder.hidden_states(waveform), encoder.reference_states(waveform)
-    return [_relative(a, b) for a, b in zip(ours, theirs, strict=True)]
+    passes = [_states(encoder, data)]
+    if encoder.packed is not None:
+        passes.append(_states_between_others(encoder, data))
+    theirs = _states(encoder, data, reference=True)
+    differences = [[_relative(a, b) for a, b in zip(ours, theirs, strict=True)] for ours in passes]
+    return [float(worst) for worst in np.max(differences, axis=0)]  # NaN where one is
+
+
+def _states(encoder: NetworkEncoder, data: Any, *, reference: bool = False) -> list[Tensor]:
+    return (encoder.reference_states if reference else encoder.hidden_states)(data)
+
+
+def _states_between_others(encoder: NetworkEncoder, data: np.ndarray | str) -> list[Tensor]:
+    """Return each layer's frames of an utterance that is encoded together with one as long and a longer one."""
+    if encoder.packed is None:
+        raise RuntimeError("the encoder encodes utterances singly")
+    before, after = _others(data)
+    pack = Pack.of([_input_chunks(encoder, one) for one in (before, data, after)], encoder.packed.n_frames)
+    parts = [
+        (chunk.first, chunk.counted, begin, end)
+        for chunk, k, (begin, end) in zip(pack.chunks, pack.utterances, pack.spans(), strict=True)
+        if k == 1
+    ]
+    parts.sort(key=lambda part: part[0])
+    with torch.inference_mode(), multiplying_in(encoder.precision):
+        return [
+            torch.cat([stream[begin:end][counted] for _, counted, begin, end in parts])
+            for stream in encoder.packed.states(pack)
+        ]
+
+
+def _others(data: np.ndarray | str) -> tuple[Any, Any]:
+    """Return two other utterances: the tokens or samples in reverse, and these together with the forward ones."""
+    if isinstance(data, str):
+        backwards = " ".join(reversed(data.split()))
+        return backwards, f"{backwards} {data}"
+    return data[::-1].copy(), np.concatenate([data[::-1], data])
+
+
+def _input_chunks(encoder: NetworkEncoder, data: Any) -> list[InputChunk]:
+    return encoder.input_chunks(data)
 
 
 def measure(encoder: SpeechEncoder, waveforms: list[np.ndarray] | None = None) -> list[Measurement]:
@@ -116,13 +163,13 @@ def measure(encoder: SpeechEncoder, waveforms: list[np.ndarray] | None = None) -
         Measurement("speed", f"{SECONDS / seconds:.1f} s of audio per s, {n_frames / seconds:.0f} frames per s"),
         Measurement("frames", f"one every {spacing:.0f} ms, audio at {rate} Hz, long audio: {encoder.chunking}"),
     ]
+    measurements.append(Measurement("forward pass on a GPU, or with --forward packed", str(encoder.packed_choice())))
     if encoder.preprocessing_note:
         measurements.append(Measurement("preprocessing", encoder.preprocessing_note))
     waveforms = waveforms or [audio]
-    if encoder.precision != "float32":
+    if encoder.precision != "float32" or encoder.packed is not None:
         table = precision_error(encoder, waveforms)
-        summary = precision_summary(table, precision=encoder.precision, n_recordings=len(waveforms))
-        measurements.append(Measurement("precision", summary))
+        measurements.append(Measurement("precision", precision_summary(table, encoder, n_sampled=len(waveforms))))
     if encoder.reads_waveforms:
         short = audio[: round(SHORT_SECONDS * rate)]
         for masked, mask in ((True, "with the attention mask"), (False, "without a mask")):
@@ -131,7 +178,7 @@ def measure(encoder: SpeechEncoder, waveforms: list[np.ndarray] | None = None) -
                 Measurement(
                     f"padded {mask}",
                     f"pooled layers would move by {min(errors):.1e} to {max(errors):.1e} in a batch with audio "
-                    f"{SECONDS / SHORT_SECONDS:g} times as long; extraction does not pad",
+                    f"{SECONDS / SHORT_SECONDS:g} times as long; extraction pads only where that is exact",
                 )
             )
     return measurements
@@ -165,23 +212,23 @@ def _relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm() / b.norm())
 
 
-def precision_error(encoder: SpeechEncoder, waveforms: list[np.ndarray]) -> pd.DataFrame:
-    """Compare pooled layers (mean and standard deviation, concatenated) with transformers' own in float32.
+def precision_error(encoder: NetworkEncoder, sample: Sequence[np.ndarray | str]) -> pd.DataFrame:
+    """Compare pooled layers (the encoder's default poolings, concatenated) with transformers' own in float32.
 
     Args:
         encoder: in any precision
-        waveforms: ``(n_samples,)`` each, at the encoder's sampling rate
+        sample: waveforms ``(n_samples,)`` at the encoder's sampling rate, or texts
 
     Returns:
-        one row per layer: ``layer``, ``cosine`` (similarity in [-1, 1], minimum over waveforms), ``relative_error``
-        (norm of the difference over norm of the float32 vector, maximum over waveforms)
+        one row per layer: ``layer``, ``cosine`` (similarity in [-1, 1], minimum over the sample), ``relative_error``
+        (norm of the difference over norm of the float32 vector, maximum over the sample), and ``composition_error``
+        of `composition_errors`
     """
     cosines, errors = [], []
-    for waveform in waveforms:
-        ours, exact = (
-            pool_layers(states, poolings=DEFAULT_POOLINGS).flatten(1).double()
-            for states in (encoder.hidden_states(waveform), encoder.reference_states(waveform))
-        )
+    for data in sample:
+        exact = _pooled_states(encoder, data, reference=True)
+        packed = encoder.packed is not None
+        ours = _embed_pack(encoder, [_input_chunks(encoder, data)])[0] if packed else _pooled_states(encoder, data)
         cosines.append(torch.cosine_similarity(ours, exact))
         errors.append((ours - exact).norm(dim=1) / exact.norm(dim=1))
     return pd.DataFrame(
@@ -189,14 +236,62 @@ def precision_error(encoder: SpeechEncoder, waveforms: list[np.ndarray]) -> pd.D
             "layer": encoder.layers,
             "cosine": torch.stack(cosines).amin(dim=0).cpu(),
             "relative_error": torch.stack(errors).amax(dim=0).cpu(),
+            "composition_error": composition_errors(encoder, sample),
         }
     )
 
 
-def precision_summary(table: pd.DataFrame, *, precision: str, n_recordings: int) -> str:
+def composition_errors(encoder: NetworkEncoder, sample: Sequence[np.ndarray | str]) -> list[float]:
+    """Return by how much the utterances of a pack move each other's pooled layers.
+
+    The sample runs together in its order and in reverse, and each of it by itself through the same pass. A sample of
+    fewer than three is encoded together with parts of itself in reverse.
+
+    Args:
+        encoder: in any precision
+        sample: waveforms ``(n_samples,)`` at the encoder's sampling rate, or texts
+
+    Returns:
+        for each layer the norm of the difference over the norm of the vector of the utterance by itself, maximum over
+        the sample and both orders; zeros where utterances are encoded singly
+    """
+    if encoder.packed is None:
+        return [0.0] * len(encoder.layers)
+    whole = list(sample) if len(sample) > 2 else [*sample, *_others(sample[0])]
+    utterances = [_input_chunks(encoder, data) for data in whole]
+
+    orders = (list(range(len(whole))), list(range(len(whole)))[::-1])
+    alone = torch.cat([_embed_pack(encoder, [one]) for one in utterances])
+    together = torch.stack([_embed_pack(encoder, [utterances[k] for k in order])[order] for order in orders])
+    # either order is its own inverse
+    errors: list[float] = ((together - alone).norm(dim=3) / alone.norm(dim=2)).amax(dim=(0, 1)).tolist()
+    return errors
+
+
+def _pooled_states(encoder: NetworkEncoder, data: Any, *, reference: bool = False) -> Tensor:
+    """Return the layers of one utterance, ``(n_layers, n_poolings * dim)`` float64."""
+    states = _states(encoder, data, reference=reference)
+    return pool_layers(states, poolings=encoder.default_poolings).flatten(1).double()
+
+
+def _embed_pack(encoder: NetworkEncoder, utterances: list[list[InputChunk]]) -> Tensor:
+    """Return the layers of utterances encoded together, ``(n_utterances, n_layers, n_poolings * dim)`` float64."""
+    return encoder.embed_pack(utterances, poolings=encoder.default_poolings).flatten(2).double()
+
+
+def precision_summary(table: pd.DataFrame, encoder: NetworkEncoder, *, n_sampled: int) -> str:
     """Summarise the table of `precision_error` in one sentence."""
     lowest, highest = table["relative_error"].min(), table["relative_error"].max()
-    return (
-        f"{precision} moves pooled layers by {lowest:.2%} to {highest:.2%} against float32 (cosine at least "
-        f"{table['cosine'].min():.5f}), on {n_recordings} recording{'' if n_recordings == 1 else 's'}"
+    moved = f"at most {highest:.1e}" if encoder.precision == "float32" else f"{lowest:.2%} to {highest:.2%}"
+    subject, exact = f"{encoder.precision} moves", "float32"
+    if encoder.precision == "float32":
+        subject, exact = f"the {encoder.forward} forward pass moves", "transformers' own"
+    unit = "recording" if encoder.reads == "audio" else "text"
+    summary = (
+        f"{subject} pooled layers by {moved} against {exact} (cosine at least "
+        f"{table['cosine'].min():.5f}), on {n_sampled} {unit}{'' if n_sampled == 1 else 's'}"
     )
+    if encoder.packed is None:
+        return summary
+    together = f"; encoded together ({encoder.forward}), they move each other by at most "
+    return f"{summary}{together}{table['composition_error'].max():.1e}"

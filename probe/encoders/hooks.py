@@ -42,6 +42,8 @@ class HookedEncoder:
             ``n_layers`` tensors ``(n_inputs, n_frames, dim)`` float32
         """
         parameter = next(self.encoder.parameters())
+        if parameter.is_cuda:  # so that the host does not wait for what runs there
+            inputs = {name: x.pin_memory().to(parameter.device, non_blocking=True) for name, x in inputs.items()}
         moved = {
             name: x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype)
             for name, x in inputs.items()

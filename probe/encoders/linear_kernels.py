@@ -8,18 +8,23 @@ can't run them (AVX2 only), or on a GPU, plain products are used: the same produ
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrize import is_parametrized
 
 TYPICAL_ROWS = 256  # of a product, for which a layout is chosen; any number of rows may follow
 # A product of a new shape is compiled first, which costs a third of a short utterance's time. So rows come in multiples
 # of this; the added rows are zeros, and no row of a product depends on another.
 ROWS = 16
+# Modules before the blocks, whose convolutions stay in float32: SEW has some of one frame, and in 16 bits they move its
+# layers four times as much as all products of its blocks.
+FRONT_END = "feature_extractor."
 
 
 def processor_multiplies_bfloat16() -> bool:
@@ -81,16 +86,25 @@ class Linear:
 class MixedPrecisionLinears:
     """The linear maps of a float32 model, with products in 16 bits inside `enabled`, for each thread separately.
 
-    Everything between them (norms, residual stream, softmax, convolutions) stays in float32.
+    These are its `torch.nn.Linear` modules, its blocks' convolutions of one frame, and WavLM's attention, which passes
+    the weights of its projections to torch by itself. Everything between them (norms, residual stream, attention's
+    softmax and its two products, other convolutions) stays in float32.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        """Replace the forward pass of every `torch.nn.Linear` in ``model`` that has no other one already."""
+        """Replace the forward pass of every linear map in ``model`` that has no other one already."""
         self._enabled = threading.local()
-        for module in model.modules():
-            if type(module) is nn.Linear and "forward" not in vars(module):
-                # an attribute of the instance comes before the method of its class
-                module.forward = self._either(module, Linear.from_weights(module.weight, module.bias, dtype), dtype)  # type: ignore[method-assign]
+        self._dtype = dtype
+        module: Any
+        for name, module in model.named_modules():  # an attribute of the instance comes before the method of its class
+            if "forward" in vars(module):
+                continue
+            if type(module) is nn.Linear:
+                self._replace(module, "forward", self._linear(module.weight, module.bias))
+            elif _is_linear(module) and not name.startswith(FRONT_END):
+                self._replace(module, "forward", _over_channels(self._linear(module.weight[..., 0], module.bias)))
+            elif type(module).__name__ == "WavLMAttention":
+                self._replace(module, "torch_multi_head_self_attention", biased_attention(module))
 
     @contextmanager
     def enabled(self) -> Iterator[None]:
@@ -101,10 +115,54 @@ class MixedPrecisionLinears:
         finally:
             self._enabled.now = False
 
-    def _either(self, module: nn.Linear, mixed_precision: Linear, dtype: torch.dtype):  # type: ignore[no-untyped-def]
-        def forward(x: Tensor) -> Tensor:
-            if getattr(self._enabled, "now", False):
-                return mixed_precision(x.to(dtype)).to(x.dtype)
-            return functional.linear(x, module.weight, module.bias)
+    def _linear(self, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+        product, dtype = Linear.from_weights(weight, bias, self._dtype), self._dtype
+        return lambda x: product(x.to(dtype)).to(x.dtype)
 
-        return forward
+    def _replace(self, module: nn.Module, name: str, mixed_precision: Callable[..., Any]) -> None:
+        exact = getattr(module, name)
+
+        def either(*args: Any, **kwargs: Any) -> Any:
+            return (mixed_precision if getattr(self._enabled, "now", False) else exact)(*args, **kwargs)
+
+        setattr(module, name, either)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Return whether a module is a convolution that maps each frame by itself, as w2v-BERT's blocks have two."""
+    return (
+        type(module) is nn.Conv1d
+        and (module.kernel_size, module.stride, module.padding, module.groups) == ((1,), (1,), (0,), 1)
+        and not is_parametrized(module)
+    )
+
+
+def _over_channels(linear: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a map of ``(n_inputs, n_channels, n_frames)`` that applies ``linear`` to each frame's channels."""
+    return lambda x: linear(x.transpose(1, 2)).transpose(1, 2)
+
+
+def biased_attention(attention: Any) -> Callable[..., tuple[Tensor, None]]:
+    """Return WavLM's attention with its projections as modules, whose products can be in 16 bits, and without weights.
+
+    Args:
+        attention: ``WavLMAttention`` of transformers
+    """
+
+    def attend(x: Tensor, mask: Tensor | None, bias: Tensor, *_: Any) -> tuple[Tensor, None]:
+        """Attend to ``x`` ``(n_inputs, n_frames, dim)`` with ``bias`` ``(n_inputs * n_heads, n_frames, n_frames)``."""
+        n_inputs, n_frames, dim = x.shape
+
+        def heads(project: nn.Module) -> Tensor:
+            split: Tensor = project(x).view(n_inputs, n_frames, attention.num_heads, -1)
+            return split.transpose(1, 2)
+
+        scores = bias.view(n_inputs, attention.num_heads, n_frames, n_frames)
+        if mask is not None:
+            scores = scores.masked_fill(mask.ne(1)[:, None, None], float("-inf"))
+        q, k, v = map(heads, (attention.q_proj, attention.k_proj, attention.v_proj))
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=scores)
+        projected: Tensor = attention.out_proj(mixed.transpose(1, 2).reshape(n_inputs, n_frames, dim))
+        return projected, None
+
+    return attend

@@ -10,7 +10,7 @@ import torch
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
 from layerprobe.probe.encoders.base import AnyEncoder
-from layerprobe.probe.encoders.diagnostics import SHORT_SECONDS, example_waveform
+from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
 from layerprobe.probe.encoders.language_adapters import check_language_adapters
 from layerprobe.probe.encoders.precision import AUTO, precision_for
 from layerprobe.probe.encoders.speech import NEVER_READ, LoadedModel, SpeechEncoder
@@ -46,8 +46,9 @@ def load_encoder(
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
         adapter: a Python file whose ``ARCHITECTURE`` describes an architecture that
             `probe.encoders.architectures` does not know; speech encoders only
-        precision: of matrix products: float32, bfloat16 or float16 (GPU); auto takes 16 bits where the hardware
-            multiplies them, which moves layers by about 1 %; text encoders run in float32
+        precision: of matrix products: float32 (exact on a GPU, too), tf32 (GPU; its inputs rounded to 10 bits),
+            bfloat16 or float16 (GPU); auto takes 16 bits where the hardware multiplies them, which moves layers by
+            about 1 %; text encoders run in float32
         forward: ``"packed"`` encodes utterances together, each as if it were alone, ``"single"`` one by one; auto packs
             them on a GPU
         show_download: whether the hub's progress bars are shown

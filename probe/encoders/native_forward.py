@@ -15,17 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torch.nn.utils.parametrizations import _WeightNorm
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized, type_before_parametrizations
 
 from layerprobe.probe.encoders.linear_kernels import ROWS, Linear, packs
+from layerprobe.probe.encoders.plain_modules import is_plain_wav2vec2
 
 NATIVE_ARCHITECTURES = frozenset({"HubertModel", "Wav2Vec2Model", "UniSpeechModel", "UniSpeechSatModel"})
-ATTENTION = ("eager", "sdpa", None)  # implementations that compute the same
-PLAIN = (nn.Conv1d, nn.Dropout, nn.GroupNorm, nn.LayerNorm, nn.Linear, nn.ModuleList)
-RECORDERS = ("transformers.utils.", "layerprobe.probe.encoders.hooks")  # whose hooks change nothing
 TILE = 64  # frames: what one pass of the convolutions holds fits a core's cache
 # Samples of a Fourier block of the positional convolution. Its spectrum is read once per utterance, which costs more
 # than the transforms, so it is as short as the published kernels of 128 allow.
@@ -33,65 +29,14 @@ FOURIER = 256
 
 
 def has_native_forward(encoder: Any) -> bool:
-    """Return whether `NativeForward` computes what this encoder does: by its configuration and by each of its modules.
-
-    A module of another type (a wrapper of an adapter, a quantised product), one whose weights are computed from others,
-    with a hook or with a forward pass of its own may compute something else than its name promises.
-    """
+    """Return whether `NativeForward` computes what this encoder does: by its configuration and each of its modules."""
     config = encoder.config
     return (
         type(encoder).__name__ in NATIVE_ARCHITECTURES
-        and type(encoder).__module__.startswith("transformers.models.")
-        and config.feat_extract_activation == "gelu"
-        and config.hidden_act == "gelu"
         and config.feat_extract_norm in ("group", "layer")
-        and not getattr(config, "conv_pos_batch_norm", False)
-        and getattr(config, "adapter_attn_dim", None) is None
         and config.num_conv_pos_embeddings <= FOURIER // 2
-        and getattr(config, "_attn_implementation", None) in ATTENTION
-        and all(_is_plain(module, encoder) for module in encoder.modules())
-        and all(parameter.dtype == torch.float32 for parameter in encoder.parameters())
-        and all(_attends_plainly(layer.attention, config) for layer in encoder.encoder.layers)
+        and is_plain_wav2vec2(encoder)
     )
-
-
-def _is_plain(module: nn.Module, encoder: Any) -> bool:
-    """Return whether a module is exactly of a known type, is unchanged, and is in evaluation mode."""
-    from transformers.activations import GELUActivation
-
-    if module.training or "forward" in vars(module) or not all(map(_only_records, _hooks(module))):
-        return False
-    if type(module) in (ParametrizationList, _WeightNorm, nn.ModuleDict):
-        return True  # parts of a parametrised module, which is checked itself
-    if type(module) is GELUActivation:
-        return module.act is functional.gelu
-    if is_parametrized(module):
-        return module is encoder.encoder.pos_conv_embed.conv and _is_weight_norm(module)
-    return type(module) in PLAIN or type(module).__module__ == type(encoder).__module__
-
-
-def _hooks(module: nn.Module) -> list[Any]:
-    return [hook for name in ("_forward_hooks", "_forward_pre_hooks") for hook in getattr(module, name).values()]
-
-
-def _only_records(hook: Any) -> bool:
-    """Return whether a hook is one with which transformers or this package records hidden states."""
-    return str(getattr(hook, "__module__", "")).startswith(RECORDERS)
-
-
-def _is_weight_norm(convolution: Any) -> bool:
-    parametrised = convolution.parametrizations
-    return (
-        type_before_parametrizations(convolution) is nn.Conv1d
-        and list(parametrised) == ["weight"]
-        and [type(one) for one in parametrised["weight"]] == [_WeightNorm]
-    )
-
-
-def _attends_plainly(attention: Any, config: Any) -> bool:
-    """Return whether attention has the configuration's number of heads, scaled by the root of their width."""
-    dim = config.hidden_size // config.num_attention_heads
-    return bool(attention.num_heads == config.num_attention_heads and getattr(attention, "scaling", 0) == dim**-0.5)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ block have one state more, ``final``, after their final norm. The states are tak
 transformers 5 changed what its own last hidden state of the wav2vec 2.0 kind is (before the norm; in 4, after it).
 Scales differ by layer in such encoders: standardise each layer on the training speakers before comparing.
 
-Only this file, `probe.encoders.architectures`, `probe.encoders.hooks`, `probe.encoders.native_forward`
-and `probe.encoders.loading` know transformers for audio; `probe.encoders.text` does for text.
+Only this file, `probe.encoders.architectures`, `probe.encoders.hooks`, `probe.encoders.native_forward`,
+`probe.encoders.packed` and `probe.encoders.loading` know transformers for audio; `probe.encoders.text` does for text.
 """
 
 from __future__ import annotations
@@ -24,15 +24,23 @@ from torch import Tensor, nn
 
 from layerprobe.probe.encoders.architectures import Architecture, InputChunk, waveform_chunks
 from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
+from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_lengths, example_waveform
 from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.encoders.linear_kernels import MixedPrecisionLinears
 from layerprobe.probe.encoders.native_forward import NativeForward, has_native_forward
-from layerprobe.probe.encoders.packed.choose import packed_forward
+from layerprobe.probe.encoders.packed.choose import PackedChoice, choose_batches, own_pass, try_own
 from layerprobe.probe.encoders.packed.embed import embed_pack
-from layerprobe.probe.encoders.packed.pack import Pack
+from layerprobe.probe.encoders.packed.pack import Pack, PackedForward
 from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
-from layerprobe.probe.encoders.precision import AUTO, PRECISIONS, is_packed, precision_for
+from layerprobe.probe.encoders.precision import (
+    AUTO,
+    PRECISIONS,
+    is_packed,
+    multiplying_in,
+    precision_for,
+    steps_in,
+)
 from layerprobe.probe.system import torch_threads
 
 LAYER_CONVENTION = "0 enters the first block, k leaves block k, final after the final norm"
@@ -88,7 +96,10 @@ class SpeechEncoder:
         """Take the encoder out of a model (float32) and move it to ``device``, in evaluation mode."""
         family, extractor, adapter = loaded.family, loaded.extractor, loaded.adapter
         encoder: Any = family.encoder(loaded.model)
-        self._encoder: Any = encoder.float().eval().requires_grad_(False).to(device)
+        self._encoder: Any = encoder.float().eval().requires_grad_(False)
+        # on a GPU before the weights go there, so that none has to come back
+        self._weights_hash = self._hash() if device != "cpu" else None
+        self._encoder.to(device)
         self.device = device
         self._extractor, self._family = extractor, family
         self._has_default_extractor = loaded.has_default_extractor
@@ -100,16 +111,19 @@ class SpeechEncoder:
         dtype = PRECISIONS[self.precision]
         packs = is_packed(forward, device=device)
         native = device == "cpu" and not packs and not adapter and has_native_forward(encoder)
-        with torch_threads(1):  # so that what is precomputed from the weights is the same on any number of cores
+        # so that what is precomputed from the weights is the same on any number of cores
+        with torch_threads(1), multiplying_in(self.precision):
             self._native = NativeForward(encoder, dtype=dtype) if native else None
-        self._mixed_precision = (
-            None if native or dtype == torch.float32 else MixedPrecisionLinears(self._encoder, dtype)
-        )
+            self._own_pass = None if adapter else own_pass(encoder)
+            self.packed: PackedForward | None = None
+            if packs and self._own_pass is not None:
+                self.packed = self._own_pass(encoder, self._n_frames, dtype=dtype)
+        plain = native or self.packed is not None or dtype == torch.float32
+        self._mixed_precision = None if plain else MixedPrecisionLinears(self._encoder, dtype)
         self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
-        with torch_threads(1):
-            self.packed = (
-                packed_forward(encoder, dtype=dtype, run=self._batch_states, n_frames=self._n_frames) if packs else None
-            )
+        if packs and self.packed is None:
+            with torch_threads(1):
+                self.packed = self._choose_batches(self._examples()).forward
         self.architecture = type(self._encoder).__name__
         self.sampling_rate: int = extractor.sampling_rate
         self.layers = self._hooked.layers
@@ -133,7 +147,7 @@ class SpeechEncoder:
     @property
     def is_reference(self) -> bool:
         """Whether `hidden_states` is `reference_states`: transformers' forward pass in float32."""
-        return self._native is None and self._mixed_precision is None and self.packed is None
+        return self._native is None and self.packed is None and self.precision == "float32"
 
     @property
     def reads_waveforms(self) -> bool:
@@ -164,7 +178,12 @@ class SpeechEncoder:
         return json.dumps({k: v for k, v in settings.items() if k not in naming}, sort_keys=True, default=str)
 
     def weights_hash(self) -> str:
-        """Return sixteen hex digits over the encoder's tensors, its configuration and its own code."""
+        """Return sixteen hex digits over the encoder's tensors, its configuration and its own code; computed once."""
+        if self._weights_hash is None:
+            self._weights_hash = self._hash()
+        return self._weights_hash
+
+    def _hash(self) -> str:
         return model_hash(self._encoder, never_read=NEVER_READ)
 
     def frame_chunks(self, waveform: np.ndarray) -> Iterator[FrameChunk]:
@@ -181,12 +200,10 @@ class SpeechEncoder:
             ValueError: if the waveform is not one-dimensional or is too short
         """
         if self.packed is not None:
-            return self._frame_chunks(waveform, self._packed_states)
+            return self._frame_chunks(waveform, self._packed_states, self.precision)
         if self._native is not None:
-            return self._frame_chunks(waveform, self._native_states)
-        return self._frame_chunks(
-            waveform, self._reference_states if self._mixed_precision is None else self._mixed_precision_states
-        )
+            return self._frame_chunks(waveform, self._native_states, self.precision)
+        return self._frame_chunks(waveform, self._batch_of_one, self.precision)
 
     def input_chunks(self, waveform: np.ndarray) -> list[InputChunk]:
         """Return the inputs of the forward passes of one utterance, on the host; arguments as of `frame_chunks`."""
@@ -208,7 +225,8 @@ class SpeechEncoder:
         """
         if self.packed is None:
             raise RuntimeError("the encoder encodes utterances singly")
-        return embed_pack(self.packed, utterances, poolings=poolings, device=self.device)
+        with multiplying_in(self.precision):
+            return embed_pack(self.packed, utterances, poolings=poolings, device=self.device)
 
     def hidden_states(self, waveform: np.ndarray) -> list[Tensor]:
         """Return all frames of each layer, one tensor ``(n_frames, dim)`` each; arguments as of `frame_chunks`."""
@@ -216,15 +234,15 @@ class SpeechEncoder:
 
     def reference_states(self, waveform: np.ndarray) -> list[Tensor]:
         """Return what `hidden_states` does, from transformers' own forward pass in float32."""
-        return _joined(self._frame_chunks(waveform, self._reference_states))
+        return _joined(self._frame_chunks(waveform, self._reference_states, "float32"))
 
     @torch.inference_mode()
     def _frame_chunks(
-        self, waveform: np.ndarray, run: Callable[[InputChunk], Iterator[Tensor]]
+        self, waveform: np.ndarray, run: Callable[[InputChunk], Iterator[Tensor]], precision: str
     ) -> Iterator[FrameChunk]:
         self._check_waveform(waveform)
         for input_chunk in self._family.input_chunks(waveform, self._extractor, self._config):
-            layers = (states[input_chunk.counted] for states in run(input_chunk))
+            layers = (states[input_chunk.counted] for states in steps_in(precision, run(input_chunk)))
             yield FrameChunk(layers, input_chunk.first, input_chunk.total)
 
     @torch.inference_mode()
@@ -250,13 +268,35 @@ class SpeechEncoder:
         """Return the number of frames of a chunk, in which masked ones and those of other chunks are."""
         return self._family.n_frames(chunk, self._config)
 
+    def packed_choice(self) -> PackedChoice:
+        """Return which pass ``--forward packed`` takes, which is the default on a GPU, with its error in float32."""
+        examples = self._examples()
+        if self._own_pass is None:
+            return self._choose_batches(examples)
+        with multiplying_in("float32"):
+            own = self._own_pass(self._encoder, self._n_frames, dtype=torch.float32)
+            return try_own(own, exact=self._hooked.states, examples=examples)
+
+    def _choose_batches(self, examples: Sequence[InputChunk]) -> PackedChoice:
+        run, exact = self._batch_states, self._hooked.states
+        with multiplying_in("float32"):
+            return choose_batches(self._config, run=run, exact=exact, n_frames=self._n_frames, examples=examples)
+
+    def _examples(self) -> list[InputChunk]:
+        """Return chunks on which passes of several utterances are tried."""
+        rate = self._extractor.sampling_rate
+        waveform = example_waveform(2 * SHORT_SECONDS + self.minimum_samples / rate, sampling_rate=rate)
+        lengths = example_lengths(
+            lambda n: sum(map(self._n_frames, self.input_chunks(waveform[:n]))),
+            shortest=self.minimum_samples,
+            sampling_rate=rate,
+        )
+        parts = [waveform[:n] for n in lengths] + [waveform[-lengths[-1] :]]  # the last two of the same length
+        return [chunk for part in parts for chunk in self.input_chunks(part)]
+
     @torch.inference_mode()
-    def _mixed_precision_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
-        if self._mixed_precision is None:
-            raise RuntimeError("the encoder runs in float32")
-        with self._mixed_precision.enabled():
-            layers = self._hooked.states(input_chunk.inputs)
-        yield from (states[0] for states in layers)
+    def _batch_of_one(self, input_chunk: InputChunk) -> Iterator[Tensor]:
+        yield from (states[0] for states in self._batch_states(input_chunk.inputs))
 
     @torch.inference_mode()
     def _reference_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
@@ -284,7 +324,10 @@ class SpeechEncoder:
             padding=True,
             return_attention_mask=masked,
         )
-        with warnings.catch_warnings():  # WavLM mixes two kinds of mask, which torch is about to forbid
+        with (
+            multiplying_in("float32"),
+            warnings.catch_warnings(),
+        ):  # WavLM mixes two kinds of mask, which torch is about to forbid
             warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
             return self._hooked.states(dict(inputs))
 

@@ -5,7 +5,7 @@ frames of a text are its tokens, including the special tokens before and after i
 (Reimers and Gurevych, 2019). Each text is encoded without a batch, so there is no padding. An empty transcript is
 encoded as the empty text, and the cache marks it (`probe.data.inputs.NO_TEXT`).
 
-Only this file uses transformers for text.
+Only this file and `probe.encoders.packed.text` know transformers for text.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from layerprobe.probe.encoders.architectures import InputChunk
 from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
 from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
-from layerprobe.probe.encoders.packed.choose import packed_forward
+from layerprobe.probe.encoders.packed.choose import choose_batches, own_pass
 from layerprobe.probe.encoders.packed.embed import embed_pack
-from layerprobe.probe.encoders.packed.pack import Pack
-from layerprobe.probe.encoders.precision import AUTO, is_packed
+from layerprobe.probe.encoders.packed.pack import Pack, PackedForward
+from layerprobe.probe.encoders.precision import AUTO, is_packed, multiplying_in
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.model_tensors import check_tensors
 from layerprobe.probe.pretrained import CONFIGURATION, TEXT_ENCODER, find_pretrained, first_pass
@@ -58,6 +58,7 @@ TEXT_ARCHITECTURES = {
 }
 MIN_COVERAGE = 0.9  # of the vocabulary by a tokenizer; some vocabularies are padded to a round number
 EXAMPLE = "the"  # text of the first forward pass
+EXAMPLES = (EXAMPLE, "a", "the end of it", "it is the end", "the beginning and the end of it")  # encoded together
 NEVER_READ = ("pooler.", "embeddings.position_ids")  # above the last block, and no weight
 
 
@@ -82,7 +83,10 @@ class TranscriptEncoder:
         forward: str = AUTO,
     ) -> None:
         """Move ``model`` (float32) to ``device``, in evaluation mode."""
-        self._model = model.float().eval().requires_grad_(False).to(device)
+        self._model = model.float().eval().requires_grad_(False)
+        # on a GPU before the weights go there, so that none has to come back
+        self._weights_hash = self._hash() if device != "cpu" else None
+        self._model.to(device)
         self._hooked = HookedEncoder(self._model, family.blocks(self._model), None)
         self._tokenizer, self._lock = (
             tokenizer,
@@ -90,14 +94,11 @@ class TranscriptEncoder:
         )  # one text at a time: a tokenizer changes its settings
         self.device, self.upstream, self.revision, self.random_init = device, upstream, revision, random_init
         self.architecture = type(model).__name__
-        self.packed = (
-            packed_forward(model, dtype=torch.float32, run=self._hooked.states, n_frames=_n_tokens)
-            if is_packed(forward, device=device)
-            else None
-        )
         self.layers = self._hooked.layers
         self.dim = int(model.config.hidden_size)
         self.longest = min(model.config.max_position_embeddings - family.first_position, tokenizer.model_max_length)
+        with multiplying_in(self.precision):
+            self.packed = self._pass_of_many() if is_packed(forward, device=device) else None
 
     def __repr__(self) -> str:
         return describe_encoder(self)
@@ -124,8 +125,21 @@ class TranscriptEncoder:
             settings["code"] = code
         return json.dumps(settings, sort_keys=True)
 
+    @property
+    def is_reference(self) -> bool:
+        """Whether `hidden_states` is `reference_states`: transformers' forward pass of one text."""
+        return self.packed is None
+
     def weights_hash(self) -> str:
-        """Return sixteen hex digits over the tensors that a layer depends on, the configuration and its own code."""
+        """Return sixteen hex digits over the tensors that a layer depends on, the configuration and its own code.
+
+        They are computed once.
+        """
+        if self._weights_hash is None:
+            self._weights_hash = self._hash()
+        return self._weights_hash
+
+    def _hash(self) -> str:
         names = self._model.state_dict()
         return model_hash(self._model, never_read={n for n in names if n.startswith(NEVER_READ)})
 
@@ -142,13 +156,7 @@ class TranscriptEncoder:
         Yields:
             the tokens of each of `layers` for each window of the text, a single window if it is not long
         """
-        for input_chunk in self._input_chunks(text):
-            with torch.inference_mode():
-                if self.packed is None:
-                    states = [layer[0] for layer in self._hooked.states(input_chunk.inputs)]
-                else:
-                    states = list(self.packed.states(Pack.of([[input_chunk]], _n_tokens)))
-            yield FrameChunk([layer[input_chunk.counted] for layer in states], input_chunk.first, input_chunk.total)
+        return self._frame_chunks(text, self._reference_states if self.packed is None else self._packed_states)
 
     def input_chunks(self, text: str) -> list[InputChunk]:
         """Return the windows of one text, on the host."""
@@ -169,12 +177,37 @@ class TranscriptEncoder:
         """
         if self.packed is None:
             raise RuntimeError("the encoder encodes texts singly")
-        return embed_pack(self.packed, utterances, poolings=poolings, device=self.device)
+        with multiplying_in(self.precision):
+            return embed_pack(self.packed, utterances, poolings=poolings, device=self.device)
 
     def hidden_states(self, text: str) -> list[Tensor]:
         """Return all tokens of each layer, one tensor ``(n_tokens, dim)`` each."""
-        chunks = [list(frame_chunk.layers) for frame_chunk in self.frame_chunks(text)]
-        return [torch.cat(layer) for layer in zip(*chunks, strict=True)]
+        return _joined(self.frame_chunks(text))
+
+    def reference_states(self, text: str) -> list[Tensor]:
+        """Return what `hidden_states` does, from transformers' own forward pass of one text."""
+        return _joined(self._frame_chunks(text, self._reference_states))
+
+    def _frame_chunks(self, text: str, run: Callable[[InputChunk], list[Tensor]]) -> Iterator[FrameChunk]:
+        for input_chunk in self._input_chunks(text):
+            with torch.inference_mode(), multiplying_in(self.precision):
+                states = run(input_chunk)
+            yield FrameChunk([layer[input_chunk.counted] for layer in states], input_chunk.first, input_chunk.total)
+
+    def _reference_states(self, input_chunk: InputChunk) -> list[Tensor]:
+        return [layer[0] for layer in self._hooked.states(input_chunk.inputs)]
+
+    def _packed_states(self, input_chunk: InputChunk) -> list[Tensor]:
+        if self.packed is None:
+            raise RuntimeError("the encoder encodes texts singly")
+        return list(self.packed.states(Pack.of([[input_chunk]], _n_tokens)))
+
+    def _pass_of_many(self) -> PackedForward | None:
+        if own := own_pass(self._model):
+            return own(self._model, _n_tokens, dtype=torch.float32)
+        run = self._hooked.states
+        examples = [chunk for text in EXAMPLES for chunk in self._input_chunks(text)]
+        return choose_batches(self._model.config, run=run, exact=run, n_frames=_n_tokens, examples=examples).forward
 
     def _input_chunks(self, text: str) -> Iterator[InputChunk]:
         """Cut a text into windows with special tokens around each; a token of two windows counts away from the edge.
@@ -202,6 +235,11 @@ class TranscriptEncoder:
             inputs = {"input_ids": torch.tensor([window]), "attention_mask": mask}
             yield InputChunk(inputs, slice(span.start, span.stop), first, total)
             first += len(span)
+
+
+def _joined(frame_chunks: Iterator[FrameChunk]) -> list[Tensor]:
+    chunks = [list(frame_chunk.layers) for frame_chunk in frame_chunks]
+    return [torch.cat(layer) for layer in zip(*chunks, strict=True)]
 
 
 def _n_tokens(chunk: InputChunk) -> int:

@@ -16,27 +16,22 @@ from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder
-from layerprobe.probe.encoders.diagnostics import precision_error, precision_summary
-from layerprobe.probe.encoders.linear_kernels import products_used
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.extraction.encode_rows import encode_rows
 from layerprobe.probe.extraction.estimate import (
     ResourceEstimate,
     check_disk_space,
     estimate_resources,
-    sample_waveforms,
 )
 from layerprobe.probe.extraction.first_utterance import check_first_utterance
 from layerprobe.probe.extraction.inputs import make_input_reader
+from layerprobe.probe.extraction.numerics import PRECISION, log_numerics, measure_errors
 from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, STORAGE_DTYPES, ExtractionSettings, extraction_plan
 from layerprobe.probe.extraction.stages import StageUtilisation
-from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, replace_file
+from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import torch_threads
-from layerprobe.probe.version import CACHE_FORMAT_VERSION
-
-PRECISION = f"{FILES}/precision_error.csv"  # in the cache: error of 16-bit products on a sample of its utterances
 
 
 @dataclass(frozen=True)
@@ -101,8 +96,8 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
 
     Raises:
         CacheMismatchError: if ``out`` was extracted under another plan
-        InputError: if an option is unknown, the disk can't hold the cache, there is no text to read, or the forward
-            pass differs from transformers' on the first utterance
+        InputError: if an option is unknown, the disk can't hold the cache, there is no text to read, the forward pass
+            differs from transformers' on the first utterance, or utterances that are encoded together change each other
         OSError: if the disk is full or can't be written; finished rows are kept
     """
     reading = ReadingOptions(channel, trim_silence)
@@ -147,8 +142,10 @@ def run_extraction(
     began = time.monotonic()
     plan = extraction_plan(encoder, settings)
     is_new = not (connect(out) / JOURNAL).exists()
+    errors = None
     if is_new:  # before anything is written
-        check_first_utterance(encoder, manifest.table)
+        check_first_utterance(encoder, manifest.table, text_column=settings.text_column)
+        errors = measure_errors(encoder, manifest.table, settings)
     with CacheWriter(out, plan, dim=encoder.dim) as writer:
         cached = writer.cached
         hashes = AudioHashes(writer.path / FILES if encoder.reads == "audio" else None)
@@ -167,9 +164,12 @@ def run_extraction(
                 estimate = _estimate(writer.path, pending, rows, encoder, reader, settings, n_shards)
                 progress.log(estimate.summary(n_cached=rows.n_current) + ".")
                 if not is_new:
-                    check_first_utterance(encoder, pending)
-            if isinstance(encoder, SpeechEncoder) and not pending.empty:
-                _log_numerics(encoder, pending, writer.path, settings.reading, progress)
+                    check_first_utterance(encoder, pending, text_column=settings.text_column)
+                    if not (writer.path / PRECISION).exists():
+                        errors = measure_errors(encoder, pending, settings)
+                log_numerics(encoder, progress)
+                if errors is not None:
+                    errors.keep(writer.path, progress)
             encoded = encode_rows(pending, encoder, reader, writer, remarks, settings, progress)
             n_without_text = sum(content == NO_TEXT for content in writer.cached.values())
         finally:
@@ -253,28 +253,6 @@ def _estimate(
     estimate = estimate_resources(pending, encoder, reader, settings, n_rows=rows.n_rows, n_replaced=n_replaced)
     check_disk_space(out, estimate, n_shards=n_shards)
     return estimate
-
-
-def _log_numerics(
-    encoder: SpeechEncoder, pending: pd.DataFrame, folder: Path, reading: ReadingOptions, progress: NullProgress
-) -> None:
-    """Log an assumed feature extractor and the error of 16-bit products, measured on the corpus and left in the cache.
-
-    The error is measured once per cache.
-    """
-    if encoder.preprocessing_note:
-        progress.log(encoder.preprocessing_note)
-    if encoder.precision == "float32":
-        return
-    if encoder.precision == "bfloat16" and encoder.device == "cpu":
-        progress.log(products_used())
-    if (folder / PRECISION).exists() or not (waveforms := sample_waveforms(pending, encoder, reading=reading)):
-        return
-    table = precision_error(encoder, waveforms)
-    marked = table.assign(format_version=CACHE_FORMAT_VERSION)
-    replace_file(folder / PRECISION, marked.to_csv(index=False, lineterminator="\n"))
-    summary = precision_summary(table, precision=encoder.precision, n_recordings=len(waveforms))
-    progress.log(f"{summary}, see {folder / PRECISION}.")
 
 
 def _pending(table: pd.DataFrame, cached: dict[str, str], reader: InputReader, progress: NullProgress) -> pd.DataFrame:

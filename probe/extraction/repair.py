@@ -39,7 +39,7 @@ from layerprobe.probe.cache.verify import DIFFERENT, Damage, block_ids, verify
 from layerprobe.probe.cache.writer import StorageOverflowError, stored
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import InputReader
-from layerprobe.probe.data.manifest.schema import Manifest
+from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
@@ -99,7 +99,7 @@ def repair(
         damages = verify(path, progress=progress)
         if not damages:
             return Repair([], 0, pd.DataFrame(columns=list(QUARANTINE_COLUMNS)))
-        check_first_utterance(encoder, manifest.table)
+        check_first_utterance(encoder, manifest.table, text_column=plan.text_column or TRANSCRIPT)
         with rewritten(path):
             return _repair_files(path, damages, manifest, encoder, jobs, progress)
 

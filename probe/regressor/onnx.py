@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from layerprobe.probe.encoders.diagnostics import example_waveform
+from layerprobe.probe.encoders.examples import example_waveform
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import replace_file
 from layerprobe.probe.regressor.model import AudioTextRegressor

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel, Wav2Vec2FeatureExtractor
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
-from layerprobe.probe.encoders.diagnostics import measure, run_checks
+from layerprobe.probe.encoders.diagnostics import how_encoded, measure, run_checks
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
 
@@ -46,7 +46,10 @@ def failed(encoder):
 def test_every_architecture_passes_every_check(folders, kind):
     encoder = load_audio_encoder(str(folders[kind]))
     assert failed(encoder) == set()
-    assert any(measurement.name == "speed" for measurement in measure(encoder))
+    found = {measurement.name: measurement.found for measurement in measure(encoder)}
+    assert "speed" in found
+    forward = {"sew": "equal lengths", "wav2vec2-bert": "masked"}.get(kind, "packed")
+    assert found["forward pass on a GPU, or with --forward packed"].startswith(f"{forward}; pooled layers against")
 
 
 def wrong(models, **changes):
@@ -124,3 +127,19 @@ def test_a_broken_adapter_is_one_sentence(conformer, tmp_path):
     )
     gone = tmp_path / "gone.py"
     assert "does not exist" in refused("check-encoder", "--encoder", conformer / "model", "--adapter", gone)
+
+
+def test_a_packed_pass_is_named_and_its_composition_measured(folders):
+    """A pass of one utterance at a time is not."""
+    name = folders["sew"]
+    encoder = load_audio_encoder(str(name), precision="float32", forward="packed")
+    packed = run("check-encoder", "--encoder", name, "--forward", "packed", "--precision", "float32")
+    assert packed.exit_code == 0, packed.output
+    assert packed.stdout.strip().endswith(f"SEWModel: {how_encoded(encoder)}, float32.")
+    assert "together" in how_encoded(encoder)
+    assert f"precision: the {encoder.forward} forward pass moves pooled layers by at most " in packed.stdout
+    assert f"encoded together ({encoder.forward}), they move each other by at most " in packed.stdout
+    single = run("check-encoder", "--encoder", name, "--forward", "single", "--precision", "float32")
+    assert single.stdout.strip().endswith("SEWModel: encoding one utterance at a time (no padding), float32.")
+    assert "precision:" not in single.stdout
+    assert "extraction pads only where that is exact" in single.stdout

@@ -1,0 +1,114 @@
+"""Numerical errors of an encoder on a sample of the corpus: measured before a run, logged and kept in the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from layerprobe.probe.cache.journal import FILES
+from layerprobe.probe.data.audio_hashes import records
+from layerprobe.probe.data.inputs import TextReader
+from layerprobe.probe.encoders.base import AnyEncoder
+from layerprobe.probe.encoders.diagnostics import NetworkEncoder, precision_error, precision_summary
+from layerprobe.probe.encoders.linear_kernels import products_used
+from layerprobe.probe.encoders.speech import SpeechEncoder
+from layerprobe.probe.encoders.text import TranscriptEncoder
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.estimate import N_SAMPLES, sample_waveforms
+from layerprobe.probe.extraction.settings import ExtractionSettings
+from layerprobe.probe.filesystem import replace_file
+from layerprobe.probe.progress import NullProgress
+from layerprobe.probe.version import CACHE_FORMAT_VERSION
+
+PRECISION = f"{FILES}/precision_error.csv"  # in the cache
+# Of pooled layers, by the other utterances of a pack. Exact arithmetic would give 0: a sum's order moves the last bits.
+MAX_COMPOSITION_ERROR = {"float32": 1e-5, "tf32": 1e-2, "bfloat16": 1e-2, "float16": 1e-2}
+
+
+@dataclass(frozen=True)
+class NumericalErrors:
+    """What `measure_errors` found on a sample of a corpus."""
+
+    table: pd.DataFrame  # of `probe.encoders.diagnostics.precision_error`
+    summary: str  # the same in one sentence
+
+    def keep(self, cache: Path, progress: NullProgress) -> None:
+        """Write the table into a cache and log the summary."""
+        marked = self.table.assign(format_version=CACHE_FORMAT_VERSION)
+        replace_file(cache / PRECISION, marked.to_csv(index=False, lineterminator="\n"))
+        progress.log(f"{self.summary}, see {cache / PRECISION}.")
+
+
+def measure_errors(encoder: AnyEncoder, table: pd.DataFrame, settings: ExtractionSettings) -> NumericalErrors | None:
+    """Measure the errors of an encoder's products, and of its packs, on a sample of a corpus.
+
+    Args:
+        encoder: of audio or text
+        table: rows of a manifest
+        settings: what is read of a recording, and the column of texts
+
+    Returns:
+        None where utterances are encoded singly in float32, or none of the sample can be read
+
+    Raises:
+        InputError: if other utterances of a pack move a layer by more than `MAX_COMPOSITION_ERROR`
+    """
+    if not isinstance(encoder, NetworkEncoder) or (encoder.precision == "float32" and encoder.packed is None):
+        return None
+    sample = _sample(encoder, table, settings)
+    if not sample:
+        return None
+    errors = precision_error(encoder, sample)
+    check_composition(encoder, errors)
+    return NumericalErrors(errors, precision_summary(errors, encoder, n_sampled=len(sample)))
+
+
+def check_composition(encoder: NetworkEncoder, errors: pd.DataFrame) -> None:
+    """Check that an utterance's layers do not depend on what it is encoded together with.
+
+    Args:
+        encoder: of audio or text
+        errors: of `probe.encoders.diagnostics.precision_error`
+
+    Raises:
+        InputError: if a layer moves by more than `MAX_COMPOSITION_ERROR` of the encoder's precision
+    """
+    moved, limit = errors["composition_error"].to_numpy(), MAX_COMPOSITION_ERROR[encoder.precision]
+    if (moved <= limit).all():  # False for NaN
+        return
+    worst = int(np.argmax(np.nan_to_num(moved, nan=np.inf)))
+    raise InputError(
+        f"{encoder.upstream}: layer {encoder.layers[worst]} of an utterance changes by {moved[worst]:.1e} (relative) "
+        f"with what it is encoded together with, in the {encoder.forward} forward pass in {encoder.precision}; up to "
+        f"{limit:.0e} is accepted. Nothing was written. Use --forward single, and report the encoder with what "
+        "layerprobe check-encoder prints."
+    )
+
+
+def log_numerics(encoder: AnyEncoder, progress: NullProgress) -> None:
+    """Log an assumed feature extractor and how 16-bit products are computed on this processor."""
+    if not isinstance(encoder, SpeechEncoder):
+        return
+    if encoder.preprocessing_note:
+        progress.log(encoder.preprocessing_note)
+    if encoder.precision == "bfloat16" and encoder.device == "cpu":
+        progress.log(products_used())
+
+
+def _sample(encoder: NetworkEncoder, table: pd.DataFrame, settings: ExtractionSettings) -> list[np.ndarray] | list[str]:
+    if isinstance(encoder, TranscriptEncoder):
+        return sample_texts(table, settings.text_column)
+    return sample_waveforms(table, encoder, reading=settings.reading)
+
+
+def sample_texts(table: pd.DataFrame, column: str) -> list[str]:
+    """Return a few evenly spaced transcripts of a manifest, at most `N_SAMPLES`, none of them empty."""
+    if column not in table:
+        return []
+    reader = TextReader(column)
+    texts = [text for row in records(table) if (text := str(reader.read(row).data))]
+    n = min(len(texts), N_SAMPLES)
+    return [texts[k * len(texts) // n] for k in range(n)]

@@ -1,0 +1,94 @@
+"""Texts that run together are encoded as if each were alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.text_models import SENTENCES, TEXT_KINDS, save_text_model
+
+from layerprobe.probe.encoders.packed.text import has_packed_text
+from layerprobe.probe.encoders.pooling import pool_frame_chunks
+from layerprobe.probe.encoders.text import load_text_encoder
+
+POOLINGS = ("mean", "std", "first_token")
+EQUAL = 1e-6  # relative, of a pooled layer in float32
+LONG = " ".join(SENTENCES * 3)  # several windows
+TEXTS = ("", "the", "kind", SENTENCES[0], LONG, "[PAD] the [PAD] letter", SENTENCES[2], "dinner [UNK] evening")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("texts")
+    return {kind: save_text_model(kind, root / kind) for kind in TEXT_KINDS}
+
+
+@pytest.fixture(scope="module", params=TEXT_KINDS)
+def encoders(request, folders):
+    """One that encodes texts singly, by transformers, and one that packs them."""
+    return tuple(load_text_encoder(str(folders[request.param]), forward=way) for way in ("single", "packed"))
+
+
+def together(encoder, texts):
+    return encoder.embed_pack([encoder.input_chunks(text) for text in texts], poolings=POOLINGS)
+
+
+def alone(encoder, text):
+    return pool_frame_chunks(encoder.frame_chunks(text), poolings=POOLINGS)
+
+
+def difference(ours, theirs):
+    """Maximum over layers of the difference of their pooled vectors, ``(n_layers, n_poolings, dim)``."""
+    ours, theirs = ours.flatten(1), theirs.flatten(1)
+    return float(((ours - theirs).norm(dim=1) / theirs.norm(dim=1)).max())
+
+
+def test_a_pack_of_texts_gives_what_transformers_gives_of_each_alone(encoders):
+    single, packed = encoders
+    assert (single.forward, packed.forward) == ("transformers", "packed")
+    assert len(packed.input_chunks(LONG)) > 2
+    rows = together(packed, TEXTS)
+    assert rows.shape == (len(TEXTS), len(packed.layers), len(POOLINGS), packed.dim)
+    for row, text in zip(rows, TEXTS, strict=True):
+        assert difference(row, alone(single, text)) < EQUAL
+
+
+def test_order_and_composition_change_nothing(encoders, rng):
+    _, packed = encoders
+    rows = together(packed, TEXTS)
+    order = rng.permutation(len(TEXTS))[:5]
+    for k, row in zip(order, together(packed, [TEXTS[k] for k in order]), strict=True):
+        assert difference(row, rows[k]) < EQUAL
+    for row, text in zip(rows, TEXTS, strict=True):
+        assert difference(alone(packed, text), row) < EQUAL
+
+
+CHANGES = {
+    "another activation": lambda model: model.encoder.layer[1].intermediate.__setattr__(
+        "intermediate_act_fn", torch.nn.ReLU()
+    ),
+    "a wrapped layer": lambda model: model.encoder.layer[0].output.__setattr__("dense", torch.nn.Identity()),
+    "relative positions": lambda model: setattr(model.config, "position_embedding_type", "relative_key"),
+    "a decoder": lambda model: setattr(model.config, "is_decoder", True),
+    "a hook": lambda model: model.encoder.layer[2].register_forward_hook(lambda *_: None),
+    "16 bits": lambda model: model.half(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_model_is_not_packed(change):
+    from helpers.text_models import small_text_model
+
+    model = small_text_model("bert")
+    assert has_packed_text(model)
+    CHANGES[change](model)
+    assert not has_packed_text(model)
+
+
+def test_what_is_not_packed_runs_in_masked_batches(folders, monkeypatch):
+    monkeypatch.setattr("layerprobe.probe.encoders.packed.choose.OWN_PASSES", ())
+    single = load_text_encoder(str(folders["roberta"]), forward="single")
+    masked = load_text_encoder(str(folders["roberta"]), forward="packed")
+    assert masked.forward == "masked"
+    texts = [text for text in TEXTS if "[PAD]" not in text]
+    for row, text in zip(together(masked, texts), texts, strict=True):
+        assert difference(row, alone(single, text)) < EQUAL
