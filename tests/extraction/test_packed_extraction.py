@@ -14,12 +14,12 @@ from helpers.command_line import run
 from helpers.speech_models import load_exact
 from helpers.voices import manifest_of, write_table
 
+from layerprobe.probe.cache.plan import PACKED_FORWARDS
 from layerprobe.probe.cache.store import CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.encoders.loading import EncoderSettings, load_audio_encoder, load_encoder
-from layerprobe.probe.encoders.packed.grouped import EqualLengths
 from layerprobe.probe.extraction.extract import extract, plan_extraction, run_extraction
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.multiprocess import ExtractionJob, extract_in_processes
@@ -39,19 +39,21 @@ def corpus(write_audio):
     return rows
 
 
-class Together(EqualLengths):
-    """Batches of equal length whose packs are formed as another pass would ask."""
+class Together:
+    """A packed pass whose packs are formed as another pass would ask, and whose memory holds only so many frames."""
 
     def __init__(self, forward, together, *, capacity=10**9):
-        super().__init__(forward._run, forward.n_frames)
-        self.together, self.capacity = together, capacity
-        self.sizes = []  # frames of each pack that ran
+        self._forward, self.together, self.capacity = forward, together, capacity
+        self.sizes = []  # frames and utterances of each pack that ran
+
+    def __getattr__(self, name):
+        return getattr(self._forward, name)
 
     def states(self, pack):
         if pack.n_frames > self.capacity:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         self.sizes.append((pack.n_frames, pack.n_utterances))
-        yield from super().states(pack)
+        yield from self._forward.states(pack)
 
 
 def packed(folders, together="any", kind="hubert", **choices):
@@ -61,13 +63,15 @@ def packed(folders, together="any", kind="hubert", **choices):
 
 
 class Lines(NullProgress):
-    """Keeps what is logged, and forgets what ran before the extraction: the estimate."""
+    """Keeps what is logged, and lets memory be scarce from the extraction on, after what is measured before."""
 
-    def __init__(self, forward):
-        self.lines, self._forward = [], forward
+    def __init__(self, forward, *, capacity=10**9):
+        self.lines, self._forward, self._capacity = [], forward, capacity
 
     def begin(self, task, total, unit):
         self._forward.sizes.clear()
+        if task == "extract":
+            self._forward.capacity = self._capacity
 
     def log(self, line):
         self.lines.append(line)
@@ -156,8 +160,8 @@ def embedded(encoder, manifest, *, frames, log=lambda line: None):
 
 
 def test_where_memory_runs_out_the_budget_is_halved_and_none_is_lost(corpus, folders, single, tmp_path):
-    encoder = packed(folders, capacity=70)
-    lines = Lines(encoder.packed)
+    encoder = packed(folders)
+    lines = Lines(encoder.packed, capacity=70)
     extract(manifest_of(tmp_path, corpus), encoder, tmp_path / "a.zarr", batch_frames=350, progress=lines)
     assert_equal_rows(tmp_path / "a.zarr", single)
     stated = [line for line in lines.lines if line.startswith("Memory ran out")]
@@ -266,7 +270,7 @@ def test_several_processes_pack_too(corpus, folders, single, tmp_path):
     encoder = EncoderSettings(str(folders["hubert"]), device="cpu", precision="float32", forward="packed")
     job = ExtractionJob(path, True, encoder, tmp_path / "a.zarr", ExtractionSettings(batch_frames=90))
     assert extract_in_processes(job, 2) == 12
-    assert open_cache(tmp_path / "a.zarr").plan.forward == "equal lengths"
+    assert open_cache(tmp_path / "a.zarr").plan.forward in PACKED_FORWARDS
     assert_equal_rows(tmp_path / "a.zarr", single)
 
 
