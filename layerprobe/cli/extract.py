@@ -158,8 +158,6 @@ def _print_done(done: Extraction, output: Output) -> None:
         f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
         f"{done.n_cached_before} were cached before, {len(done.quarantine)} quarantined."
     )
-    if done.stages is not None:
-        output.print(f"  {done.stages.sentence()}")
     output.print_quarantined(done.quarantine, file=done.path / CACHE_QUARANTINE)
     for sentence in done.remarks:
         output.print(f"  {sentence}")
@@ -167,6 +165,8 @@ def _print_done(done: Extraction, output: Output) -> None:
         output.print(
             f"  {done.n_without_text} cached utterances have no transcript; they are encoded as the empty text."
         )
+    if done.stages is not None:
+        output.print(f"  {done.stages.sentence()}")
 
 
 def _chosen_settings(

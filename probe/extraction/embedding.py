@@ -72,7 +72,7 @@ def check_data(encoder: AnyEncoder, data: np.ndarray | str) -> None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error says that memory could not be allocated, on the host or on a device."""
+    """Return whether an error states that memory could not be allocated, on the host or on a device."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or any(message in str(error) for message in ALLOCATION_FAILED)
 

@@ -15,7 +15,7 @@ from layerprobe.probe.extraction.read_ahead import loaders_for
 from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.row_writer import RowWriter
 from layerprobe.probe.extraction.settings import ExtractionSettings
-from layerprobe.probe.extraction.stages import StageShares
+from layerprobe.probe.extraction.stages import StageUtilisation
 from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
 from layerprobe.probe.progress import NullProgress
 
@@ -26,7 +26,7 @@ class Encoded:
 
     refused: list[tuple[str, str, str]]  # utterance_id, path, reason
     audio_seconds: float
-    stages: StageShares | None  # None where there was nothing to encode
+    stages: StageUtilisation | None  # None where there was nothing to encode
 
 
 def encode_rows(
@@ -82,6 +82,10 @@ def encode_rows(
         progress.end()
     elapsed = max(time.monotonic() - began, 1e-9)
     n_encoding = jobs if packing(encoder) is None else 1  # packs run one after another, each on all threads
-    shares = (reading / loaders, encoding / n_encoding, rows.seconds)
-    stages = StageShares(*(min(1.0, share / elapsed) for share in shares), n_loaders=loaders)
+    stages = StageUtilisation(
+        decode=min(1.0, reading / (loaders * elapsed)),
+        encode=min(1.0, encoding / (n_encoding * elapsed)),
+        write=min(1.0, rows.seconds / elapsed),
+        n_loaders=loaders,
+    )
     return Encoded(rows.refused, rows.audio_seconds, stages)

@@ -28,7 +28,7 @@ from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.numerics import PRECISION, log_numerics, measure_errors
 from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, STORAGE_DTYPES, ExtractionSettings, extraction_plan
-from layerprobe.probe.extraction.stages import StageShares
+from layerprobe.probe.extraction.stages import StageUtilisation
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import torch_threads
@@ -45,7 +45,7 @@ class Extraction:
     n_without_text: int  # cached utterances whose transcript is empty, of a text encoder
     audio_seconds: float  # of extracted audio; 0 of text
     seconds: float  # duration of the run
-    stages: StageShares | None  # how much of the time each stage was busy; None where nothing was extracted
+    stages: StageUtilisation | None  # how much of the time each stage was busy; None where nothing was extracted
     remarks: list[str]  # sentences on the audio of cached utterances
 
 

@@ -82,7 +82,7 @@ class _Launched:
 
     utterances: list[PreparedUtterance]
     embeddings: Tensor  # (n_utterances, n_layers, n_poolings, dim) float32 on the host, once the device has ended
-    is_finite: Tensor  # (n_utterances,) bool, likewise
+    is_finite: Tensor  # (n_utterances,) bool, also on the host then
     wait: Callable[[], float]  # until the results are there; returns the seconds that the device took
 
 
@@ -106,7 +106,11 @@ class _PackEmbedding:
         """Have a pack encoded; an utterance of more frames than the budget is encoded alone."""
         to_launch = deque([pack])
         while to_launch:
-            utterances = to_launch.popleft()
+            parts = packs(to_launch.popleft(), self._packing.packed, self.budget)
+            if len(parts) > 1:  # the budget has been halved since this pack was formed
+                to_launch.extendleft(reversed(parts))
+                continue
+            (utterances,) = parts
             n_frames = sum(one.n_frames for one in utterances)
             if len(utterances) == 1 and n_frames > self.budget:
                 self._embed_alone(utterances[0])
@@ -115,8 +119,8 @@ class _PackEmbedding:
             else:
                 self._free_memory()
                 self.budget = max(1, min(self.budget, n_frames) // 2)
-                self._log(f"Memory ran out with {n_frames} frames at once; going on with {self.budget}.")
-                to_launch.extendleft(reversed(packs(utterances, self._packing.packed, self.budget)))
+                self._log(f"Memory ran out with {n_frames} frames at once; continuing with {self.budget}.")
+                to_launch.appendleft(utterances)
 
     def collect(self, n: int) -> None:
         """Wait until at most ``n`` packs are on the device."""
@@ -181,7 +185,7 @@ def _launched(packing: PackingEncoder, utterances: list[PreparedUtterance], pool
         return _Launched(utterances, embeddings, _finite_rows(embeddings), lambda: seconds)
     stream = torch.cuda.current_stream(packing.device)
     # blocking: a host thread that spins until the device has ended would take a core from the readers
-    first, last = (torch.cuda.Event(enable_timing=True, blocking=True) for _ in range(2))
+    first, last = (torch.cuda.Event(enable_timing=True, blocking=True) for _ in range(2))  # type: ignore[no-untyped-call]
     first.record(stream)
     on_device = packing.embed_pack(chunks, poolings=poolings)
     embeddings, is_finite = _to_host(on_device), _to_host(_finite_rows(on_device))
@@ -189,7 +193,7 @@ def _launched(packing: PackingEncoder, utterances: list[PreparedUtterance], pool
 
     def wait() -> float:
         last.synchronize()
-        return first.elapsed_time(last) / 1e3
+        return float(first.elapsed_time(last)) / 1e3
 
     return _Launched(utterances, embeddings, is_finite, wait)
 

@@ -14,14 +14,14 @@ from layerprobe.probe.encoders.packed.pack import PackedForward
 from layerprobe.probe.system import resident_memory, usable_memory
 
 # Frames that run together at most, 50 of which are a second. On a GPU: 338 s, which are 132 tiles of 128 rows in each
-# matrix product; products of more rows are hardly faster. On a CPU: enough to share each reading of the weights.
+# matrix product; products of more rows are hardly faster. On a CPU: enough rows for each reading of the weights.
 MOST_FRAMES, MOST_FRAMES_ON_CPU, FEWEST_FRAMES = 16_896, 2_048, 256
 SORTED_PACKS = 8  # read before they are sorted by length, where similar lengths run together
 # Memory of a frame. Its 64 outputs of the first convolution, of 512 channels in most encoders, are there four times in
 # float32 while they are normalised; then a block's inputs, projections and four times wider middle, and every layer.
 CONVOLUTION_BYTES = 64 * 512 * 4 * 4
 BLOCK_WIDTHS = 24
-SHARE_OF_FREE = 0.5  # of the free memory that a pack may take by this estimate
+FRACTION_OF_FREE = 0.5  # of the free memory that a pack may take by this estimate
 
 
 class PackingEncoder(Protocol):
@@ -71,7 +71,7 @@ def frames_in(free: float, *, dim: int, n_layers: int, most: int) -> int:
     (16896, 2758)
     """
     bytes_per_frame = CONVOLUTION_BYTES + 4 * dim * (BLOCK_WIDTHS + n_layers)
-    return max(FEWEST_FRAMES, int(min(most, SHARE_OF_FREE * free / bytes_per_frame)))
+    return max(FEWEST_FRAMES, int(min(most, FRACTION_OF_FREE * free / bytes_per_frame)))
 
 
 def frames_ahead(forward: PackedForward, budget: int) -> int:

@@ -114,7 +114,9 @@ class ReadAhead:
     def _prepare(self, position: int, row: Row) -> PreparedUtterance:
         began = time.perf_counter()
         model_input = self._reader.read(row)
-        reason, chunks, lengths = model_input.reason, (), ()
+        reason = model_input.reason
+        chunks: tuple[InputChunk, ...] = ()
+        lengths: tuple[int, ...] = ()
         packs = packing(self._encoder)
         if not reason and packs is not None:
             try:

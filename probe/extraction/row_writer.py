@@ -29,6 +29,8 @@ class RowWriter:
         self._thread = threading.Thread(target=self._run, name="layerprobe-writer", daemon=True)
         self._error: BaseException | None = None
         self._abandoned = False
+        # instead of Thread.join, after whose interruption CPython 3.11 takes a running thread for one that has ended
+        self._ended = threading.Event()
         self.refused: list[tuple[str, str, str]] = []  # utterance_id, path, reason
         self.audio_seconds = 0.0  # of rows
         self.seconds = 0.0  # in which the thread wrote
@@ -54,31 +56,32 @@ class RowWriter:
         Raises:
             BaseException: what writing failed with, unless another error led here
         """
-        interrupt = None
-        has_ended = False
-        while self._thread.is_alive():
+        interrupt = error if isinstance(error, KeyboardInterrupt) else None
+        is_last = False
+        while not self._ended.is_set():
             try:
-                if not has_ended:
+                if not is_last:
                     self._waiting.put(None)
-                    has_ended = True
-                self._thread.join()
+                    is_last = True
+                self._ended.wait()
             except KeyboardInterrupt as again:
-                self._abandoned, interrupt = True, again
-        if interrupt is not None:
+                self._abandoned, interrupt = interrupt is not None, again
+        if error is None and interrupt is not None:
             raise interrupt
-        if kind is None and self._error is not None:
+        if error is None and self._error is not None:
             raise self._error
 
     def _run(self) -> None:
         while (embedded := self._waiting.get()) is not None:
             if self._error is not None or self._abandoned:
-                continue  # so that nobody waits to put another
+                continue  # so that putting another never blocks
             began = time.perf_counter()
             try:
                 self._write(embedded)
             except BaseException as error:
                 self._error = error
             self.seconds += time.perf_counter() - began
+        self._ended.set()
 
     def _write(self, embedded: EmbeddedUtterance) -> None:
         name, reason = embedded.row["utterance_id"], embedded.reason

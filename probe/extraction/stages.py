@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class StageShares:
+class StageUtilisation:
     """Fractions of an extraction's time in which each stage was busy, 0 to 1."""
 
     decode: float  # mean over the threads that read
@@ -17,13 +17,13 @@ class StageShares:
     @property
     def bound_by(self) -> str:
         """Name the stage that was busy for the greatest fraction, for which the others waited."""
-        shares = {"encoding": self.encode, "decoding": self.decode, "writing": self.write}
-        return max(shares, key=shares.__getitem__)
+        fractions = {"encoding": self.encode, "decoding": self.decode, "writing": self.write}
+        return max(fractions, key=fractions.__getitem__)
 
     def sentence(self) -> str:
         """Return one line for the user.
 
-        >>> StageShares(0.41, 0.93, 0.12, 4).sentence()
+        >>> StageUtilisation(0.41, 0.93, 0.12, 4).sentence()
         'Bound by encoding: encoder busy 93 %, readers 41 % of 4 threads, writer 12 %.'
         """
         threads = f"{self.n_loaders} thread{'s'[: self.n_loaders != 1]}"

@@ -32,7 +32,7 @@ AHEAD = 8  # utterances decoded or embedded beyond those that are being encoded
 
 
 def _not_logged(_line: str) -> None:
-    """Take a sentence that nobody reads."""
+    """Take a sentence and drop it."""
 
 
 def utterances_at_once(encoder: AnyEncoder) -> int:

@@ -69,7 +69,7 @@ def test_a_signal_ends_an_extraction_with_its_rows_kept_and_its_lease_released(
     assert done.returncode == code, done.stderr
     assert f"{stated}. Completed work is saved; run the same command again to resume." in done.stderr
     assert "Traceback" not in done.stderr
-    assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 6
+    assert 6 <= len(open_cache(tmp_path / "a.zarr").utterance_ids) <= 10  # such as waited to be written, too
     assert not (tmp_path / "a.zarr" / "extraction" / "lease.json").exists()
     assert run(*arguments).exit_code == 0
     extract(ten_voices, load_exact(folders["hubert"]), tmp_path / "once.zarr")
