@@ -147,7 +147,7 @@ def merge(
 ) -> None:
     """Merge the shards that extract --shard filled, once all are complete."""
     from layerprobe.probe.data.manifest.read import read_manifest
-    from layerprobe.probe.extraction.shards import merge as merge_stage
+    from layerprobe.probe.extraction.distributed.shards import merge as merge_stage
 
     added = merge_stage(path, read_manifest(manifest, speakers=False, join_names=False), progress=output.progress)
     output.print(f"{path}: {added} rows merged.")

@@ -25,8 +25,8 @@ from layerprobe.probe.training.options import option
 if TYPE_CHECKING:
     from layerprobe.probe.cache.plan import ExtractionPlan
     from layerprobe.probe.encoders.loading import EncoderSettings
+    from layerprobe.probe.extraction.distributed.multiprocess import ExtractionJob
     from layerprobe.probe.extraction.extract import Extraction
-    from layerprobe.probe.extraction.multiprocess import ExtractionJob
     from layerprobe.probe.extraction.settings import ExtractionSettings
 
 app = typer.Typer()
@@ -110,10 +110,10 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
     """Encode every utterance of a manifest and cache the pooled embeddings of all layers."""
     from layerprobe.probe.cache.layout import CACHE_QUARANTINE
     from layerprobe.probe.data.manifest.read import read_manifest
+    from layerprobe.probe.extraction.distributed.multiprocess import ExtractionJob
+    from layerprobe.probe.extraction.distributed.shards import Shard, extract_shard
     from layerprobe.probe.extraction.extract import plan_extraction, run_extraction
-    from layerprobe.probe.extraction.multiprocess import ExtractionJob
     from layerprobe.probe.extraction.settings import extraction_plan
-    from layerprobe.probe.extraction.shards import Shard, extract_shard
 
     if sum(map(bool, (parallel.shard, parallel.processes, parallel.dask, embedding.prune or dry_run))) > 1:
         raise InputError("Name one of --shard, --processes and --dask, and none with --prune or --dry-run.")
@@ -240,8 +240,8 @@ def _extract_in_parallel(
     """Fill a cache by several processes or on Dask, and print what was done."""
     from layerprobe.probe.cache.layout import CACHE_QUARANTINE, read_quarantine
     from layerprobe.probe.cache.store import open_cache
-    from layerprobe.probe.extraction.dask import extract_on_dask
-    from layerprobe.probe.extraction.multiprocess import extract_in_processes
+    from layerprobe.probe.extraction.distributed.dask import extract_on_dask
+    from layerprobe.probe.extraction.distributed.multiprocess import extract_in_processes
     from layerprobe.probe.extraction.remarks import AudioRemarks
 
     if parallel.dask:

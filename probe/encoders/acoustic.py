@@ -31,8 +31,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchaudio.functional import compute_deltas, create_dct, melscale_fbanks
 
-from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
-from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
+from layerprobe.probe.encoders.base import describe_encoder
+from layerprobe.probe.forward.chunks import FrameChunk
+from layerprobe.probe.forward.pooling import DEFAULT_POOLINGS
 
 DEFINITION = 1  # version of the layers; raise it with every change here that changes a number
 RATE = 16_000  # Hz

@@ -26,7 +26,7 @@ import hashlib
 import importlib.util
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,20 +35,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.chunks import InputChunk, convolution_rows
 
 # Attention grows with the square of the length. Longer audio is encoded in chunks that overlap.
 LONGEST_CHUNK = 60.0  # seconds
 CONTEXT = 5.0  # seconds that are encoded on either side of a chunk and not counted there
-
-
-@dataclass(frozen=True)
-class InputChunk:
-    """The input of one forward pass, and which of its frames count."""
-
-    inputs: dict[str, Tensor]
-    counted: slice = field(default_factory=lambda: slice(None))  # frames of the audio that no other chunk counts
-    first: int = 0  # index of the first of them in the utterance
-    total: int | None = None  # frames of the utterance; None where these are all
 
 
 def _no_default(config: Any) -> None:
@@ -116,14 +107,6 @@ def convolutions_need(extractor: Any, config: Any) -> int:  # noqa: ARG001 - as 
 def convolutions_give(chunk: InputChunk, config: Any) -> int:
     """Return the number of frames that the strided convolutions make of a chunk's samples."""
     return convolution_rows(chunk, config)[-1] // int(getattr(config, "squeeze_factor", 1))
-
-
-def convolution_rows(chunk: InputChunk, config: Any) -> list[int]:
-    """Return the numbers of rows that the strided convolutions make of a chunk's samples, one after another."""
-    rows = [int(chunk.inputs["input_values"].shape[-1])]
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        rows.append((rows[-1] - kernel) // stride + 1)
-    return rows[1:]
 
 
 def overlapping(extractor: Any) -> str:  # noqa: ARG001 - as every architecture's `chunking`

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import numpy as np
-from torch import Tensor
+
+from layerprobe.probe.forward.chunks import FrameChunk
 
 
 class Encoder(Protocol):
@@ -68,15 +68,6 @@ class TextEncoder(Encoder, Protocol):
 
 
 AnyEncoder = AudioEncoder | TextEncoder  # ``reads`` distinguishes them
-
-
-@dataclass(frozen=True)
-class FrameChunk:
-    """Consecutive frames of one utterance in every layer: all of them, or those of one chunk of long audio."""
-
-    layers: Iterable[Tensor]  # each (n_frames, dim)
-    first: int = 0  # index of the first of these frames in the utterance
-    total: int | None = None  # frames of the utterance; None where these are all
 
 
 def describe_encoder(encoder: Encoder) -> str:

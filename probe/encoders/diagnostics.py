@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from layerprobe.probe.encoders.architectures import InputChunk
 from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
-from layerprobe.probe.encoders.packed.pack import Pack
-from layerprobe.probe.encoders.pooling import pool_layers
-from layerprobe.probe.encoders.precision import multiplying_in
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.encoders.text import TranscriptEncoder
+from layerprobe.probe.forward.chunks import InputChunk
+from layerprobe.probe.forward.packed.pack import Pack
+from layerprobe.probe.forward.pooling import pool_layers
+from layerprobe.probe.forward.precision import multiplying_in
 
 SECONDS = 3.0
 # of frames against transformers in float32

@@ -12,10 +12,10 @@ from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture,
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
 from layerprobe.probe.encoders.language_adapters import check_language_adapters
-from layerprobe.probe.encoders.precision import AUTO, precision_for
 from layerprobe.probe.encoders.speech import NEVER_READ, LoadedModel, SpeechEncoder
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES, load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.precision import AUTO, precision_for
 from layerprobe.probe.model_files import EXTRACTOR_FILES
 from layerprobe.probe.model_tensors import check_tensors
 from layerprobe.probe.pretrained import SPEECH_ENCODER, Pretrained, find_pretrained, first_pass

@@ -6,8 +6,8 @@ block have one state more, ``final``, after their final norm. The states are tak
 transformers 5 changed what its own last hidden state of the wav2vec 2.0 kind is (before the norm; in 4, after it).
 Scales differ by layer in such encoders: standardise each layer on the training speakers before comparing.
 
-Only this file, `probe.encoders.architectures`, `probe.encoders.hooks`, `probe.encoders.native_forward`,
-`probe.encoders.plain_modules`, `probe.encoders.packed` and `probe.encoders.loading` know transformers for audio;
+Only this file, `probe.encoders.architectures`, `probe.forward.hooks`, `probe.forward.native`,
+`probe.forward.plain_modules`, `probe.forward.packed` and `probe.encoders.loading` know transformers for audio;
 `probe.encoders.text` does for text.
 """
 
@@ -23,18 +23,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from layerprobe.probe.encoders.architectures import Architecture, InputChunk, waveform_chunks
-from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
+from layerprobe.probe.encoders.architectures import Architecture, waveform_chunks
+from layerprobe.probe.encoders.base import describe_encoder
 from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_lengths, example_waveform
-from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
-from layerprobe.probe.encoders.linear_kernels import MixedPrecisionLinears
-from layerprobe.probe.encoders.native_forward import NativeForward, has_native_forward
-from layerprobe.probe.encoders.packed.choose import PackedChoice, choose_batches, own_pass, try_own
-from layerprobe.probe.encoders.packed.embed import embed_pack
-from layerprobe.probe.encoders.packed.pack import Pack, PackedForward
-from layerprobe.probe.encoders.pooling import DEFAULT_POOLINGS
-from layerprobe.probe.encoders.precision import (
+from layerprobe.probe.forward.chunks import FrameChunk, InputChunk
+from layerprobe.probe.forward.hooks import HookedEncoder
+from layerprobe.probe.forward.linear_kernels import MixedPrecisionLinears
+from layerprobe.probe.forward.native import NativeForward, has_native_forward
+from layerprobe.probe.forward.packed.choose import PackedChoice, choose_batches, own_pass, try_own
+from layerprobe.probe.forward.packed.embed import embed_pack
+from layerprobe.probe.forward.packed.pack import Pack, PackedForward
+from layerprobe.probe.forward.pooling import DEFAULT_POOLINGS
+from layerprobe.probe.forward.precision import (
     AUTO,
     PRECISIONS,
     is_packed,
@@ -216,7 +217,7 @@ class SpeechEncoder:
 
         Args:
             utterances: of each the result of `input_chunks`
-            poolings: keys of `probe.encoders.pooling.POOLINGS`
+            poolings: keys of `probe.forward.pooling.POOLINGS`
 
         Returns:
             embeddings ``(n_utterances, n_layers, n_poolings, dim)`` float32 on the encoder's device

@@ -5,7 +5,7 @@ frames of a text are its tokens, including the special tokens before and after i
 (Reimers and Gurevych, 2019). Each text is encoded without a batch, so there is no padding. An empty transcript is
 encoded as the empty text, and the cache marks it (`probe.data.inputs.NO_TEXT`).
 
-Only this file and `probe.encoders.packed.text` know transformers for text.
+Only this file and `probe.forward.packed.text` know transformers for text.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from layerprobe.probe.encoders.architectures import InputChunk
-from layerprobe.probe.encoders.base import FrameChunk, describe_encoder
-from layerprobe.probe.encoders.hooks import HookedEncoder
+from layerprobe.probe.encoders.base import describe_encoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
-from layerprobe.probe.encoders.packed.choose import choose_batches, own_pass
-from layerprobe.probe.encoders.packed.embed import embed_pack
-from layerprobe.probe.encoders.packed.pack import Pack, PackedForward
-from layerprobe.probe.encoders.precision import AUTO, is_packed, multiplying_in
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.chunks import FrameChunk, InputChunk
+from layerprobe.probe.forward.hooks import HookedEncoder
+from layerprobe.probe.forward.packed.choose import choose_batches, own_pass
+from layerprobe.probe.forward.packed.embed import embed_pack
+from layerprobe.probe.forward.packed.pack import Pack, PackedForward
+from layerprobe.probe.forward.precision import AUTO, is_packed, multiplying_in
 from layerprobe.probe.model_tensors import check_tensors
 from layerprobe.probe.pretrained import CONFIGURATION, TEXT_ENCODER, find_pretrained, first_pass
 from layerprobe.probe.system import choose_device, torch_threads
@@ -167,7 +167,7 @@ class TranscriptEncoder:
 
         Args:
             utterances: of each text the result of `input_chunks`
-            poolings: keys of `probe.encoders.pooling.POOLINGS`
+            poolings: keys of `probe.forward.pooling.POOLINGS`
 
         Returns:
             embeddings ``(n_texts, n_layers, n_poolings, dim)`` float32 on the encoder's device

@@ -10,13 +10,13 @@ import pandas as pd
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.inputs import InputReader
 from layerprobe.probe.encoders.base import AnyEncoder
-from layerprobe.probe.extraction.packs import packing
-from layerprobe.probe.extraction.read_ahead import loaders_for
+from layerprobe.probe.extraction.encoding.packs import packing
+from layerprobe.probe.extraction.encoding.read_ahead import loaders_for
+from layerprobe.probe.extraction.encoding.stages import StageUtilisation
+from layerprobe.probe.extraction.encoding.workers import embed_in_order, utterances_at_once
 from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.row_writer import RowWriter
 from layerprobe.probe.extraction.settings import ExtractionSettings
-from layerprobe.probe.extraction.stages import StageUtilisation
-from layerprobe.probe.extraction.workers import embed_in_order, utterances_at_once
 from layerprobe.probe.progress import NullProgress
 
 

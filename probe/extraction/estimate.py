@@ -17,12 +17,12 @@ from layerprobe.probe.data.inputs import InputReader
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder, AudioEncoder
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.embedding import embed
-from layerprobe.probe.extraction.pack_cost import measure_pack
-from layerprobe.probe.extraction.packs import PackingEncoder, frame_budget, frames_ahead, packing
+from layerprobe.probe.extraction.encoding.embedding import embed
+from layerprobe.probe.extraction.encoding.pack_cost import measure_pack
+from layerprobe.probe.extraction.encoding.packs import PackingEncoder, frame_budget, frames_ahead, packing
+from layerprobe.probe.extraction.encoding.workers import utterances_at_once
 from layerprobe.probe.extraction.row_writer import WAITING_ROWS
 from layerprobe.probe.extraction.settings import ExtractionSettings
-from layerprobe.probe.extraction.workers import utterances_at_once
 from layerprobe.probe.filesystem import is_remote, size_of
 from layerprobe.probe.progress import clock_text
 from layerprobe.probe.system import peak_memory, resident_memory, torch_threads

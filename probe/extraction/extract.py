@@ -18,6 +18,7 @@ from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.extraction.encode_rows import encode_rows
+from layerprobe.probe.extraction.encoding.stages import StageUtilisation
 from layerprobe.probe.extraction.estimate import (
     ResourceEstimate,
     check_disk_space,
@@ -28,7 +29,6 @@ from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.numerics import PRECISION, log_numerics, measure_errors
 from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, STORAGE_DTYPES, ExtractionSettings, extraction_plan
-from layerprobe.probe.extraction.stages import StageUtilisation
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import torch_threads
@@ -77,7 +77,7 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
         manifest: the utterances
         encoder: as `probe.encoders.loading.load_encoder` returns it
         out: path of the cache, ``NAME.zarr`` or ``s3://…``, new or to be resumed
-        poolings: keys of `probe.encoders.pooling.POOLINGS`; by default mean and std of audio, mean and first_token of
+        poolings: keys of `probe.forward.pooling.POOLINGS`; by default mean and std of audio, mean and first_token of
             text
         text_column: the manifest's column that a text encoder reads
         storage_dtype: float32, or float16 for half of the disk space

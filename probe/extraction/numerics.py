@@ -13,14 +13,14 @@ from layerprobe.probe.data.audio_hashes import records
 from layerprobe.probe.data.inputs import TextReader
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.diagnostics import NetworkEncoder, precision_error, precision_summary
-from layerprobe.probe.encoders.linear_kernels import products_used
-from layerprobe.probe.encoders.packed.kernels import kernels_used
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.encoders.text import TranscriptEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.estimate import N_SAMPLES, sample_waveforms
 from layerprobe.probe.extraction.settings import ExtractionSettings
 from layerprobe.probe.filesystem import replace_file
+from layerprobe.probe.forward.linear_kernels import products_used
+from layerprobe.probe.forward.stream.kernels import kernels_used
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.version import CACHE_FORMAT_VERSION
 

@@ -43,10 +43,10 @@ from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.encoding.workers import embed_in_order
 from layerprobe.probe.extraction.first_utterance import check_first_utterance
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.settings import extraction_plan, settings_in
-from layerprobe.probe.extraction.workers import embed_in_order
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, digest_of, make_durable, replace_file
 from layerprobe.probe.progress import NullProgress
 

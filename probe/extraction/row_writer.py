@@ -9,7 +9,7 @@ from types import TracebackType
 
 from layerprobe.probe.cache.store import BLOCK
 from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError
-from layerprobe.probe.extraction.embedding import EmbeddedUtterance
+from layerprobe.probe.extraction.encoding.embedding import EmbeddedUtterance
 from layerprobe.probe.extraction.remarks import AudioRemarks
 
 WAITING_ROWS = BLOCK  # at most: a block is encoded while the one before it is written

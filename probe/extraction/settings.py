@@ -11,9 +11,9 @@ from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.data.reading import DEFAULT_READING, RESAMPLER, ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import ACOUSTIC, OWN
-from layerprobe.probe.encoders.pooling import pooling_named
 from layerprobe.probe.encoders.speech import LAYER_CONVENTION
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.pooling import pooling_named
 
 STORAGE_DTYPES = ("float32", "float16")  # of embeddings on disk
 LIBRARIES = ("torch", "transformers", "soxr", "soundfile")

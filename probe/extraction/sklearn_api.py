@@ -26,11 +26,11 @@ from layerprobe.probe.data.reading import ReadingOptions, Recording, make_record
 from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark, remark_sentences
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import load_encoder
-from layerprobe.probe.encoders.pooling import pooling_named
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.encoding.workers import embed_in_order
 from layerprobe.probe.extraction.first_utterance import SECONDS, check_forward_pass
-from layerprobe.probe.extraction.workers import embed_in_order
+from layerprobe.probe.forward.pooling import pooling_named
 
 NO_AUDIO = "LayerEmbedder takes a list with one path or one waveform of shape (n_samples,) per utterance"
 

@@ -16,10 +16,10 @@ from layerprobe.probe.data.audio_hashes import AudioHashes, Row
 from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION, AudioReader
 from layerprobe.probe.data.manifest.read import read_utterances
-from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.loading import check_forward, load_model
 from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.hooks import HookedEncoder
 from layerprobe.probe.layer_names import layer_names
 from layerprobe.probe.lease import leased_folder
 from layerprobe.probe.pretraining.plans import DistilPlan, plan_distillation

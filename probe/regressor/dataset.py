@@ -16,7 +16,7 @@ import torch
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row
 from layerprobe.probe.data.audio_reader import Quarantine, decode_waveform, read_audio
 from layerprobe.probe.data.inputs import AudioReader, TextReader
-from layerprobe.probe.encoders.precision import multiplying_in
+from layerprobe.probe.forward.precision import multiplying_in
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor.freezing import is_frozen
 from layerprobe.probe.regressor.model import AudioTextRegressor, Utterance

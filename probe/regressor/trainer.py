@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from layerprobe.probe.encoders.precision import multiplying_in
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.precision import multiplying_in
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor.dataset import UtteranceDataset, batches, split_by_budget

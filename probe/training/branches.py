@@ -19,9 +19,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.encoders.architectures import Architecture
-from layerprobe.probe.encoders.hooks import HookedEncoder
 from layerprobe.probe.encoders.text import TextArchitecture
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.hooks import HookedEncoder
 
 # data2vec-audio is not: its stacked positional convolutions carry padding into the audio
 MASKABLE = ("hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm")

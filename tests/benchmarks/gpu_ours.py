@@ -13,7 +13,7 @@ from torch import Tensor
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.speech import SpeechEncoder
-from layerprobe.probe.extraction.embedding import embed
+from layerprobe.probe.extraction.encoding.embedding import embed
 from layerprobe.probe.extraction.extract import run_extraction
 from layerprobe.probe.extraction.settings import ExtractionSettings
 

@@ -21,8 +21,8 @@ import pandas as pd
 import torch
 
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
-from layerprobe.probe.encoders.base import FrameChunk
 from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.forward.chunks import FrameChunk
 
 HEADER = Header("many", "1", "none", {"arousal": Target(1, 7, "none")})
 LAYERS, DIM = ("0", "1", "2"), 64

@@ -15,9 +15,9 @@ from layerprobe.probe.data.audio import read_audio_file
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders import acoustic
 from layerprobe.probe.encoders.acoustic import AcousticEncoder, AcousticSettings
-from layerprobe.probe.encoders.pooling import POOLINGS
-from layerprobe.probe.extraction.embedding import embed
+from layerprobe.probe.extraction.encoding.embedding import embed
 from layerprobe.probe.extraction.extract import extract
+from layerprobe.probe.forward.pooling import POOLINGS
 
 ENCODER = AcousticEncoder()
 LAYERS = ("log_mel", "mfcc", "f0", "loudness", "duration")

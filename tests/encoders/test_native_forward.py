@@ -12,11 +12,11 @@ from helpers.voices import voice
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
-from layerprobe.probe.encoders.linear_kernels import Linear, packs, products_used
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.encoders.native_forward import NativeForward, has_native_forward
 from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.linear_kernels import Linear, packs, products_used
+from layerprobe.probe.forward.native import NativeForward, has_native_forward
 
 NATIVE = [kind for kind in KINDS if kind.split("-pre")[0] in ("hubert", "wav2vec2", "unispeech-sat")]
 
@@ -64,7 +64,7 @@ def test_published_kernels_and_groups(norm):
 def products(request, monkeypatch):
     """Both kinds of bfloat16 product, whatever this processor would choose."""
     if request.param == "plain":
-        monkeypatch.setattr("layerprobe.probe.encoders.linear_kernels.processor_multiplies_bfloat16", lambda: False)
+        monkeypatch.setattr("layerprobe.probe.forward.linear_kernels.processor_multiplies_bfloat16", lambda: False)
     elif not packs():
         pytest.skip("this processor can't multiply packed bfloat16 weights")
     return request.param
@@ -84,7 +84,7 @@ def test_packed_and_plain_products_agree(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     weight, x = (torch.randn(n, 64, generator=generator) for n in (48, 21))
     packed = Linear.from_weights(weight, None, torch.bfloat16)(x.bfloat16())
-    monkeypatch.setattr("layerprobe.probe.encoders.linear_kernels.processor_multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr("layerprobe.probe.forward.linear_kernels.processor_multiplies_bfloat16", lambda: False)
     plain = Linear.from_weights(weight, None, torch.bfloat16)(x.bfloat16())
     torch.testing.assert_close(packed, plain, rtol=2**-7, atol=1e-2)
     exact = weight.bfloat16().double() @ x.bfloat16().double().T

@@ -17,13 +17,13 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.loading import load_audio_encoder, load_model
-from layerprobe.probe.encoders.packed import attention, kernels
-from layerprobe.probe.encoders.packed.embed import embed_pack
-from layerprobe.probe.encoders.packed.grouped import EqualLengths, Masked
-from layerprobe.probe.encoders.packed.own_statistics import OwnStatistics
-from layerprobe.probe.encoders.packed.pack import Pack
-from layerprobe.probe.encoders.pooling import pool_layers
 from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
+from layerprobe.probe.forward.packed.embed import embed_pack
+from layerprobe.probe.forward.packed.grouped import EqualLengths, Masked
+from layerprobe.probe.forward.packed.own_statistics import OwnStatistics
+from layerprobe.probe.forward.packed.pack import Pack
+from layerprobe.probe.forward.pooling import pool_layers
+from layerprobe.probe.forward.stream import attention, kernels
 
 POOLINGS = ("mean", "std")
 EQUAL = 1e-6  # relative, of a pooled layer in float32
@@ -133,7 +133,7 @@ def loaded(model, **changes):
 def test_an_adapter_runs_in_batches_of_transformers(kind, forward, monkeypatch):
     """The base model has a group norm, whose statistics would count the padding."""
     if forward == "equal lengths":
-        monkeypatch.setattr("layerprobe.probe.encoders.packed.choose.Masked", Refused)
+        monkeypatch.setattr("layerprobe.probe.forward.packed.choose.Masked", Refused)
     encoder = loaded(own_model(kind))
     assert encoder.forward == forward
     waveforms = ragged(encoder)
@@ -152,7 +152,7 @@ class Refused(EqualLengths):
 
 
 def test_the_choice_names_what_was_tried(monkeypatch):
-    monkeypatch.setattr("layerprobe.probe.encoders.packed.choose.Masked", Refused)
+    monkeypatch.setattr("layerprobe.probe.forward.packed.choose.Masked", Refused)
     choice = str(loaded(own_model("hubert")).packed_choice())
     assert choice.startswith(
         "equal lengths; pooled layers against each example alone in float32: masked fails with TypeError: forward() "

@@ -12,8 +12,8 @@ import pytest
 import torch
 from helpers.speech_models import load_exact, save_model, small_model
 
-from layerprobe.probe.encoders.packed import kernels
 from layerprobe.probe.extraction.numerics import log_numerics
+from layerprobe.probe.forward.stream import kernels
 from layerprobe.probe.progress import NullProgress
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -139,7 +139,7 @@ def test_kernels_compile_for_a_hopper_gpu(kernel, arguments, constants, tmp_path
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from layerprobe.probe.encoders.packed import triton_kernels
+    from layerprobe.probe.forward.stream import triton_kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     function = getattr(triton_kernels, kernel)

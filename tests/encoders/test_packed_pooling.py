@@ -10,13 +10,12 @@ import torch
 from helpers.pretended_gpu import pretended_gpu
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from layerprobe.probe.encoders.architectures import InputChunk
-from layerprobe.probe.encoders.base import FrameChunk
-from layerprobe.probe.encoders.packed import kernels
-from layerprobe.probe.encoders.packed.pack import Pack
-from layerprobe.probe.encoders.packed.pooling import BLOCK, TILE, SegmentPooling
-from layerprobe.probe.encoders.pooling import POOLINGS, pool_frame_chunks
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.chunks import FrameChunk, InputChunk
+from layerprobe.probe.forward.packed.pack import Pack
+from layerprobe.probe.forward.packed.pooling import BLOCK, TILE, SegmentPooling
+from layerprobe.probe.forward.pooling import POOLINGS, pool_frame_chunks
+from layerprobe.probe.forward.stream import kernels
 
 DIM = 24
 ALL = tuple(POOLINGS)

@@ -26,10 +26,10 @@ from transformers import (
 
 from layerprobe.probe.encoders import architectures
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
-from layerprobe.probe.encoders.packed import attention, front_end, kernels, layout
-from layerprobe.probe.encoders.packed.wav2vec2 import has_packed_forward
-from layerprobe.probe.encoders.pooling import pool_frame_chunks
 from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
+from layerprobe.probe.forward.packed.wav2vec2 import has_packed_forward
+from layerprobe.probe.forward.pooling import pool_frame_chunks
+from layerprobe.probe.forward.stream import attention, front_end, kernels, layout
 
 ODD_SHAPE = {"conv_dim": (16,) * 5, "conv_kernel": (10, 8, 4, 1, 1), "conv_stride": (5, 4, 2, 1, 1)}  # of wav2vec
 PACKED = {

@@ -7,10 +7,10 @@ import torch
 from helpers.pretended_gpu import pretended_gpu
 from helpers.text_models import SENTENCES, TEXT_KINDS, save_text_model
 
-from layerprobe.probe.encoders.packed import attention, kernels
-from layerprobe.probe.encoders.packed.text import has_packed_text
-from layerprobe.probe.encoders.pooling import pool_frame_chunks
 from layerprobe.probe.encoders.text import load_text_encoder
+from layerprobe.probe.forward.packed.text import has_packed_text
+from layerprobe.probe.forward.pooling import pool_frame_chunks
+from layerprobe.probe.forward.stream import attention, kernels
 
 POOLINGS = ("mean", "std", "first_token")
 EQUAL = 1e-6  # relative, of a pooled layer in float32
@@ -87,7 +87,7 @@ def test_a_changed_model_is_not_packed(change):
 
 
 def test_what_is_not_packed_runs_in_masked_batches(folders, monkeypatch):
-    monkeypatch.setattr("layerprobe.probe.encoders.packed.choose.OWN_PASSES", ())
+    monkeypatch.setattr("layerprobe.probe.forward.packed.choose.OWN_PASSES", ())
     single = load_text_encoder(str(folders["roberta"]), forward="single")
     masked = load_text_encoder(str(folders["roberta"]), forward="packed")
     assert masked.forward == "masked"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from layerprobe.probe.encoders.base import FrameChunk
-from layerprobe.probe.encoders.pooling import POOLINGS, pool_frame_chunks, pool_layers, pooling_named
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.chunks import FrameChunk
+from layerprobe.probe.forward.pooling import POOLINGS, pool_frame_chunks, pool_layers, pooling_named
 
 
 def test_poolings_equal_numpy(rng):

@@ -19,12 +19,12 @@ from layerprobe.probe.encoders import speech, text
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.diagnostics import deviations, precision_error
 from layerprobe.probe.encoders.identity import model_hash
-from layerprobe.probe.encoders.linear_kernels import MixedPrecisionLinears, biased_attention
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.encoders.precision import multiplying_in, precision_for, steps_in
 from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.linear_kernels import MixedPrecisionLinears, biased_attention
+from layerprobe.probe.forward.precision import multiplying_in, precision_for, steps_in
 
 SEEDED = torch.Generator().manual_seed(0)
 EXACT = {"matmul": "ieee", "conv": "ieee", "mkldnn matmul": "ieee", "mkldnn conv": "ieee", "sums": (False, False)}

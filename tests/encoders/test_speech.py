@@ -21,8 +21,8 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES, overlapping_windows
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.encoders.pooling import POOLINGS, pool_frame_chunks, pool_layers
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.pooling import POOLINGS, pool_frame_chunks, pool_layers
 
 AUDIO = voice(1.3)
 

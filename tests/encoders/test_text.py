@@ -17,10 +17,10 @@ from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.inputs import NO_TEXT
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders.loading import load_encoder
-from layerprobe.probe.encoders.pooling import pool_frame_chunks
 from layerprobe.probe.encoders.text import OVERLAP, load_text_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract, run_extraction
+from layerprobe.probe.forward.pooling import pool_frame_chunks
 
 KINDS = sorted(TEXT_KINDS)
 

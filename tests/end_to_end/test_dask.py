@@ -20,9 +20,9 @@ from helpers.voices import voice, write_table
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.dask import extract_on_dask
+from layerprobe.probe.extraction.distributed.dask import extract_on_dask
+from layerprobe.probe.extraction.distributed.multiprocess import ExtractionJob
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.extraction.multiprocess import ExtractionJob
 from layerprobe.probe.extraction.settings import ExtractionSettings
 from layerprobe.probe.results.partial import PartialResults
 

@@ -17,11 +17,11 @@ from helpers.voices import manifest_of
 from layerprobe.probe.cache.store import Cache, CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import differences, verify
 from layerprobe.probe.data.audio import read_audio_file
-from layerprobe.probe.encoders.linear_kernels import products_used
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.encoders.pooling import pool_layers
 from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.extraction.settings import ExtractionSettings
+from layerprobe.probe.forward.linear_kernels import products_used
+from layerprobe.probe.forward.pooling import pool_layers
 from layerprobe.probe.progress import LogProgress, NullProgress
 from layerprobe.probe.system import torch_threads
 

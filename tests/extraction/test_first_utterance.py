@@ -15,13 +15,13 @@ from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.encoders.diagnostics import composition_errors, deviations
 from layerprobe.probe.encoders.examples import example_waveform
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.encoders.packed.grouped import EqualLengths
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.estimate import sample_waveforms
 from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.extraction.first_utterance import SECONDS, check_first_utterance
 from layerprobe.probe.extraction.repair import repair
+from layerprobe.probe.forward.packed.grouped import EqualLengths
 from layerprobe.probe.progress import LogProgress
 
 

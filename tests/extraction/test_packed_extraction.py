@@ -20,12 +20,12 @@ from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.encoders.loading import EncoderSettings, load_audio_encoder, load_encoder
+from layerprobe.probe.extraction.distributed.multiprocess import ExtractionJob, extract_in_processes
+from layerprobe.probe.extraction.encoding.stages import StageUtilisation
+from layerprobe.probe.extraction.encoding.workers import embed_in_order
 from layerprobe.probe.extraction.extract import extract, plan_extraction, run_extraction
 from layerprobe.probe.extraction.inputs import make_input_reader
-from layerprobe.probe.extraction.multiprocess import ExtractionJob, extract_in_processes
 from layerprobe.probe.extraction.settings import ExtractionSettings
-from layerprobe.probe.extraction.stages import StageUtilisation
-from layerprobe.probe.extraction.workers import embed_in_order
 from layerprobe.probe.progress import NullProgress
 
 

@@ -12,7 +12,7 @@ from helpers.voices import voice
 
 from layerprobe.probe.data.inputs import ModelInput
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.extraction.packs import (
+from layerprobe.probe.extraction.encoding.packs import (
     FEWEST_FRAMES,
     MOST_FRAMES_ON_CPU,
     frame_budget,
@@ -22,7 +22,7 @@ from layerprobe.probe.extraction.packs import (
     packs,
     windows,
 )
-from layerprobe.probe.extraction.read_ahead import MOST_LOADERS, ReadAhead, loaders_for
+from layerprobe.probe.extraction.encoding.read_ahead import MOST_LOADERS, ReadAhead, loaders_for
 from layerprobe.probe.system import cores
 
 

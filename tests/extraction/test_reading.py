@@ -17,11 +17,11 @@ from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.encoders.loading import ACOUSTIC, load_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.control_caches import control_caches
+from layerprobe.probe.extraction.distributed.shards import Shard, extract_shard, merge
 from layerprobe.probe.extraction.extract import extract, plan_extraction, run_extraction
 from layerprobe.probe.extraction.remarks import AUDIO_REMARKS, AudioRemarks
 from layerprobe.probe.extraction.repair import repair
 from layerprobe.probe.extraction.settings import ExtractionSettings, extraction_plan, settings_in
-from layerprobe.probe.extraction.shards import Shard, extract_shard, merge
 from layerprobe.probe.progress import LogProgress
 
 RATE = 16_000

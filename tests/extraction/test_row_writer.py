@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.embedding import EmbeddedUtterance
+from layerprobe.probe.extraction.encoding.embedding import EmbeddedUtterance
 from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.row_writer import RowWriter
 

@@ -25,9 +25,9 @@ from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.distributed.multiprocess import ExtractionJob, extract_in_processes
+from layerprobe.probe.extraction.distributed.shards import Shard, extract_shard, merge
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.extraction.multiprocess import ExtractionJob, extract_in_processes
-from layerprobe.probe.extraction.shards import Shard, extract_shard, merge
 from layerprobe.probe.progress import NullProgress
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +113,9 @@ def test_a_shard_of_another_encoder_is_refused(corpus, encoder, folders, tmp_pat
 @pytest.mark.parametrize("n", [pytest.param(1, marks=pytest.mark.long), 4])
 def test_processes_give_the_bytes_of_one(corpus, folders, whole, tmp_path, n, monkeypatch):
     if n > 1:  # and one is spawned, as any is outside of tests
-        monkeypatch.setattr("layerprobe.probe.extraction.multiprocess.get_context", lambda _: preloaded_context())
+        monkeypatch.setattr(
+            "layerprobe.probe.extraction.distributed.multiprocess.get_context", lambda _: preloaded_context()
+        )
     hubert = EncoderSettings(str(folders["hubert"]), device="cpu", precision="float32")
     job = ExtractionJob(corpus.path, True, hubert, tmp_path / "a.zarr")
     assert extract_in_processes(job, n) == 12
@@ -121,7 +123,9 @@ def test_processes_give_the_bytes_of_one(corpus, folders, whole, tmp_path, n, mo
 
 
 def test_the_error_of_a_process_is_raised(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("layerprobe.probe.extraction.multiprocess.get_context", lambda _: preloaded_context())
+    monkeypatch.setattr(
+        "layerprobe.probe.extraction.distributed.multiprocess.get_context", lambda _: preloaded_context()
+    )
     job = ExtractionJob(corpus.path, True, EncoderSettings(str(tmp_path / "none"), device="cpu"), tmp_path / "a.zarr")
     with pytest.raises(InputError, match=r"shard 1/2: encoder .*none: no such folder"):
         extract_in_processes(job, 2)

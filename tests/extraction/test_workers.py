@@ -17,8 +17,8 @@ from layerprobe.probe.data.audio import InvalidAudioError, read_audio_file
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import AudioReader
 from layerprobe.probe.encoders.loading import load_audio_encoder
-from layerprobe.probe.extraction.embedding import embed, is_out_of_memory
-from layerprobe.probe.extraction.workers import ConcurrencyLimiter, embed_in_order
+from layerprobe.probe.extraction.encoding.embedding import embed, is_out_of_memory
+from layerprobe.probe.extraction.encoding.workers import ConcurrencyLimiter, embed_in_order
 from layerprobe.probe.system import cores
 
 POOLINGS = ("mean", "std", "normed_mean")
@@ -45,7 +45,7 @@ def embedded(table, encoder, *, jobs=1, loaders=1):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "bfloat16 plain"])
 def test_workers_order_and_company_change_no_bit(utterances, folders, kind, precision, monkeypatch):
     if precision.endswith("plain"):  # as on a processor with AVX2 only
-        monkeypatch.setattr("layerprobe.probe.encoders.linear_kernels.processor_multiplies_bfloat16", lambda: False)
+        monkeypatch.setattr("layerprobe.probe.forward.linear_kernels.processor_multiplies_bfloat16", lambda: False)
     encoder = load_audio_encoder(str(folders[kind]), precision=precision.removesuffix(" plain"))
     alone = embedded(utterances, encoder)
     assert list(alone) == utterances["utterance_id"].tolist()

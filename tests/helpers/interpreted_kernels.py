@@ -22,13 +22,14 @@ import torch
 import triton.runtime.interpreter as interpreter
 from torch import Tensor
 
-from layerprobe.probe.encoders.architectures import InputChunk, convolutions_give
-from layerprobe.probe.encoders.packed import kernels
-from layerprobe.probe.encoders.packed.attention import RelativeBias, Spans, attend
-from layerprobe.probe.encoders.packed.embed import embed_pack
-from layerprobe.probe.encoders.packed.operators import Norm, add_norm, norm_gelu_windows
-from layerprobe.probe.encoders.packed.pack import Pack
-from layerprobe.probe.encoders.packed.pooling import SegmentPooling
+from layerprobe.probe.encoders.architectures import convolutions_give
+from layerprobe.probe.forward.chunks import InputChunk
+from layerprobe.probe.forward.packed.embed import embed_pack
+from layerprobe.probe.forward.packed.pack import Pack
+from layerprobe.probe.forward.packed.pooling import SegmentPooling
+from layerprobe.probe.forward.stream import kernels
+from layerprobe.probe.forward.stream.attention import RelativeBias, Spans, attend
+from layerprobe.probe.forward.stream.operators import Norm, add_norm, norm_gelu_windows
 
 DIM = 70  # no power of 2
 
@@ -134,7 +135,7 @@ def encoders() -> dict[str, float]:
     from helpers.speech_models import NARROW, PRE_NORM
     from transformers import HubertConfig, HubertModel, WavLMConfig, WavLMModel
 
-    from layerprobe.probe.encoders.packed.wav2vec2 import PackedWav2Vec2
+    from layerprobe.probe.forward.packed.wav2vec2 import PackedWav2Vec2
 
     narrow, found = {**NARROW, "num_hidden_layers": 1}, {}
     wide = {**narrow, **PRE_NORM, "hidden_size": 64}

@@ -40,6 +40,15 @@ class OnGpu(Tensor):
         raise RuntimeError(f"{func} was called outside of pretended_gpu, or in another thread")
 
 
+def _check_device(func: Any, name: str, args: Any, tensors: list[Tensor]) -> None:
+    """Refuse operands on both devices, but for numbers, and for indices on the CPU of a tensor on the GPU."""
+    operands = tensors
+    if name in INDEXED and isinstance(args[0], OnGpu):
+        operands = [x for x in (args[0], *args[2:]) if isinstance(x, Tensor)]
+    if {isinstance(x, OnGpu) for x in operands if x.ndim or isinstance(x, OnGpu)} == {True, False}:
+        raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found cuda:0 and cpu")
+
+
 class PretendedGpu(TorchDispatchMode):
     """Runs every operator on the CPU, and counts how often the host waits for the device."""
 
@@ -49,8 +58,6 @@ class PretendedGpu(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = dict(kwargs or {}), func._schema.name.split("::")[1]
-        if name in ("pin_memory", "_pin_memory"):
-            return args[0]
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         there = [x for x in tensors if isinstance(x, OnGpu)]
         if name in ("pin_memory", "_pin_memory"):
@@ -58,12 +65,8 @@ class PretendedGpu(TorchDispatchMode):
                 raise RuntimeError(f"{func}: only tensors of the CPU can be pinned")
             return args[0].clone()
         kwargs.pop("pin_memory", None)
-        operands = tensors
-        if name in INDEXED and isinstance(args[0], OnGpu):
-            operands = [x for x in (args[0], *args[2:]) if isinstance(x, Tensor)]
-        mixed = {isinstance(x, OnGpu) for x in operands if x.ndim or isinstance(x, OnGpu)} == {True, False}
-        if mixed and name not in MOVES:
-            raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found cuda:0 and cpu")
+        if name not in MOVES:
+            _check_device(func, name, args, tensors)
         if name == "copy_":
             on_gpu = isinstance(args[0], OnGpu)
         elif kwargs.get("device") is not None:

@@ -21,7 +21,7 @@ from layerprobe.analysis.similarity.cka import debiased_cka
 from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.encoders.loading import load_model
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.embedding import embed
+from layerprobe.probe.extraction.encoding.embedding import embed
 from layerprobe.probe.pretraining.distil import run_distillation
 from layerprobe.probe.pretraining.plans import DistilPlan, default_layers, plan_distillation
 from layerprobe.probe.pretraining.settings import DistilOptions

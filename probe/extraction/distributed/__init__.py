@@ -1,0 +1,1 @@
+"""Extraction in shards, by several processes or machines."""

@@ -1,0 +1,1 @@
+"""From rows of a manifest to embeddings: reading ahead, forming packs, encoding in threads."""
