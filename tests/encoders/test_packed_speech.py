@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.changed_modules import CHANGES
+from helpers.largest_tensor import LargestTensor
 from helpers.pretended_gpu import pretended_gpu
 from helpers.speech_models import KINDS, NARROW, PRE_NORM
 from helpers.voices import voice
@@ -254,6 +255,16 @@ def test_adapters_and_batch_norm_are_left_to_transformers():
     assert not has_packed_forward(HubertModel(HubertConfig(**NARROW, conv_pos_batch_norm=True)).eval())
     with_adapters = Wav2Vec2Config(**NARROW | PRE_NORM, adapter_attn_dim=4)
     assert not has_packed_forward(Wav2Vec2Model(with_adapters).eval())
+
+
+def test_a_bias_by_distance_is_not_laid_out_by_query_and_key():
+    """A minute is 3000 frames, whose matrix has 36 million numbers for 4 heads; the kernel reads the distances."""
+    longest, packed = 3000, packed_encoder("wavlm").packed
+    spans = attention.Spans.upload([5, longest], device="cpu")
+    with LargestTensor() as made:
+        bias = packed._bias(spans)
+    assert bias.by_distance.shape == (packed._stack.heads, 2 * longest - 1)
+    assert made.n_values <= bias.by_distance.numel()
 
 
 class CountedOperators(TorchDispatchMode):

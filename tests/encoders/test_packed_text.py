@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.largest_tensor import LargestTensor
 from helpers.pretended_gpu import pretended_gpu
 from helpers.text_models import SENTENCES, TEXT_KINDS, save_text_model
 
@@ -112,3 +113,12 @@ def test_on_a_gpu_the_host_waits_for_nothing(folders, kind, monkeypatch):
         assert not gpu.waits
     for row, expected in zip(pooled.values, on_the_cpu, strict=True):
         assert difference(row, expected) < EQUAL
+
+
+def test_a_bias_by_distance_is_not_laid_out_by_query_and_key(folders):
+    packed = load_text_encoder(str(folders["mpnet"]), forward="packed").packed
+    spans = attention.Spans.upload([5, 500], device="cpu")
+    with LargestTensor() as made:
+        bias = packed._bias(spans)
+    assert bias.by_distance.shape == (packed._stack.heads, 2 * 500 - 1)
+    assert made.n_values <= bias.by_distance.numel()

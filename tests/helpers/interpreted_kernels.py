@@ -117,10 +117,8 @@ def windows() -> dict[str, float]:
 def attention() -> dict[str, float]:
     found, heads = {}, 2
     spans = Spans.upload([1, 5, 5, 64, 130], device="cpu")
-    longest, n_frames = spans.longest, sum(spans.lengths)
-    by_distance = random(heads, 2 * longest - 1, seed=2)
-    place = torch.arange(longest)
-    bias = RelativeBias(by_distance[:, place - place[:, None] + longest - 1], spans)
+    n_frames = sum(spans.lengths)
+    bias = RelativeBias(random(heads, 2 * spans.longest - 1, seed=2), spans)
     for width, gate in ((16, None), (64, random(n_frames, heads, seed=3))):
         qkv = random(n_frames, 3 * heads * width).half()
         exact = by_torch(lambda qkv=qkv, gate=gate: attend(qkv.double(), spans, heads, bias=bias, gate=gate))

@@ -18,7 +18,7 @@ from torch.nn import functional
 from layerprobe.probe.forward.chunks import InputChunk
 from layerprobe.probe.forward.packed.pack import Pack
 from layerprobe.probe.forward.plain_modules import is_plain
-from layerprobe.probe.forward.stream.attention import RelativeBias, Spans, uploaded
+from layerprobe.probe.forward.stream.attention import RelativeBias, Spans, distances, uploaded
 from layerprobe.probe.forward.stream.blocks import Block, Product, Stack
 from layerprobe.probe.forward.stream.operators import Norm
 
@@ -174,9 +174,8 @@ class _SharedBias:
         self._encoder, self._weight = encoder, encoder.relative_attention_bias.weight.detach()
 
     def __call__(self, spans: Spans) -> RelativeBias:
-        place = torch.arange(spans.longest, device=self._weight.device)
-        buckets = self._encoder.relative_position_bucket(place - place[:, None])
-        return RelativeBias(functional.embedding(buckets, self._weight).permute(2, 0, 1), spans)
+        buckets = self._encoder.relative_position_bucket(distances(spans, device=self._weight.device))
+        return RelativeBias(functional.embedding(buckets, self._weight).T, spans)
 
 
 def _block(layer: nn.Module, names: _Names, dtype: torch.dtype) -> Block:

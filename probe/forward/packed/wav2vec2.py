@@ -17,7 +17,7 @@ from torch import Tensor
 from layerprobe.probe.forward.chunks import InputChunk
 from layerprobe.probe.forward.packed.pack import Pack
 from layerprobe.probe.forward.plain_modules import is_plain_wav2vec2
-from layerprobe.probe.forward.stream.attention import RelativeBias, Spans
+from layerprobe.probe.forward.stream.attention import RelativeBias, Spans, distances
 from layerprobe.probe.forward.stream.blocks import Block, Gate, Product, Stack
 from layerprobe.probe.forward.stream.front_end import FrontEnd, placed
 from layerprobe.probe.forward.stream.layout import Convolutions, Layout
@@ -109,14 +109,13 @@ class _DistanceBias:
     def __init__(self, attention: Any) -> None:
         """Compute the bias of each distance up to the largest that differs from longer ones."""
         self._largest = int(attention.max_distance)
-        distances = torch.arange(-self._largest, self._largest + 1, device=attention.rel_attn_embed.weight.device)
-        buckets = attention._relative_positions_bucket(distances)
+        all_distances = torch.arange(-self._largest, self._largest + 1, device=attention.rel_attn_embed.weight.device)
+        buckets = attention._relative_positions_bucket(all_distances)
         self._values = attention.rel_attn_embed.weight.detach()[buckets].T.contiguous()  # (heads, distances)
 
     def __call__(self, spans: Spans) -> RelativeBias:
-        place = torch.arange(spans.longest, device=self._values.device)
-        distance = (place - place[:, None]).clamp_(-self._largest, self._largest) + self._largest
-        return RelativeBias(self._values[:, distance], spans)
+        distance = distances(spans, device=self._values.device).clamp_(-self._largest, self._largest)
+        return RelativeBias(self._values[:, distance + self._largest], spans)
 
 
 def _positional_layers(inner: Any) -> Sequence[Any]:

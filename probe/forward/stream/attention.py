@@ -82,12 +82,21 @@ def uploaded(values: np.ndarray, *, device: str) -> Tensor:
 class RelativeBias:
     """What attention adds to its scores by the distance of query and key, in every block."""
 
-    def __init__(self, values: Tensor, spans: Spans) -> None:
-        """Take the bias of the longest sequence, ``(heads, longest, longest)`` float32 of query and key."""
-        self._spans = spans
-        self._by_run = [values[:, :length, :length] for _, length in spans.runs]
-        before, after = values[:, 1:, 0].flip(1), values[:, 0]  # keys before their query; it and those after it
-        self.by_distance = torch.cat([before, after], dim=1)  # (heads, 2 * longest - 1)
+    def __init__(self, by_distance: Tensor, spans: Spans) -> None:
+        """Take the bias of each distance.
+
+        Args:
+            by_distance: ``(heads, 2 * longest - 1)`` float32, from a key that is ``longest - 1`` frames before its
+                query to one as many after it
+            spans: of the sequences, the longest of ``longest`` frames
+        """
+        self.by_distance, self._spans = by_distance, spans
+
+    @functools.cached_property
+    def _values(self) -> Tensor:
+        """The bias of query and key of the longest sequence, ``(heads, longest, longest)``; a kernel needs no such."""
+        from_key = self.by_distance.unfold(1, self._spans.longest, 1)  # of the last query first
+        return from_key.flip(1)
 
     def masks(self, gate: Tensor | None, dtype: torch.dtype) -> Iterator[Tensor]:
         """Yield the mask of each run, ``(n_sequences or 1, heads, length, length)``, one at a time.
@@ -96,17 +105,26 @@ class RelativeBias:
             gate: factor of each query and head, ``(n_frames, heads)`` float32 (WavLM); None for none (MPNet)
             dtype: of the products
         """
+        by_run = [self._values[:, :length, :length] for _, length in self._spans.runs]
         if gate is None:
-            yield from (values[None].to(dtype) for values in self._by_run)
+            yield from (values[None].to(dtype) for values in by_run)
             return
         gates = self._spans.by_run(gate.T[None, :, :, None])
-        yield from ((gates[k] * values).to(dtype) for k, values in enumerate(self._by_run))
+        yield from ((gates[k] * values).to(dtype) for k, values in enumerate(by_run))
+
+
+def distances(spans: Spans, *, device: torch.device) -> Tensor:
+    """Return the distances of `RelativeBias`, from query to key, ``(2 * longest - 1,)``."""
+    return torch.arange(1 - spans.longest, spans.longest, device=device)
 
 
 def attend(
     qkv: Tensor, spans: Spans, heads: int, *, bias: RelativeBias | None = None, gate: Tensor | None = None
 ) -> Tensor:
     """Let each frame attend to all frames of its sequence, with scores scaled by the root of a head's width.
+
+    On a GPU in 16 bits all sequences are in one product: by torch's attention by cumulative lengths, or with a bias by a
+    kernel. Elsewhere, and so in float32 on a GPU, too, each run of equal lengths has a product of its own.
 
     Args:
         qkv: queries, keys and values side by side, ``(n_frames, 3 * dim)``
