@@ -245,7 +245,7 @@ def composition_errors(encoder: NetworkEncoder, sample: Sequence[np.ndarray | st
     """Return by how much the utterances of a pack move each other's pooled layers.
 
     The sample runs together in its order and in reverse, and each of it by itself through the same pass. A sample of
-    fewer than three is encoded together with parts of itself in reverse.
+    fewer than three is encoded together with two others made of its first: reversed, and that followed by the first.
 
     Args:
         encoder: in any precision
@@ -259,11 +259,9 @@ def composition_errors(encoder: NetworkEncoder, sample: Sequence[np.ndarray | st
         return [0.0] * len(encoder.layers)
     whole = list(sample) if len(sample) > 2 else [*sample, *_others(sample[0])]
     utterances = [_input_chunks(encoder, data) for data in whole]
-
-    orders = (list(range(len(whole))), list(range(len(whole)))[::-1])
+    orders = (list(range(len(whole))), list(range(len(whole)))[::-1])  # either is its own inverse
     alone = torch.cat([_embed_pack(encoder, [one]) for one in utterances])
     together = torch.stack([_embed_pack(encoder, [utterances[k] for k in order])[order] for order in orders])
-    # either order is its own inverse
     errors: list[float] = ((together - alone).norm(dim=3) / alone.norm(dim=2)).amax(dim=(0, 1)).tolist()
     return errors
 
@@ -271,7 +269,8 @@ def composition_errors(encoder: NetworkEncoder, sample: Sequence[np.ndarray | st
 def _pooled_states(encoder: NetworkEncoder, data: Any, *, reference: bool = False) -> Tensor:
     """Return the layers of one utterance, ``(n_layers, n_poolings * dim)`` float64."""
     states = _states(encoder, data, reference=reference)
-    return pool_layers(states, poolings=encoder.default_poolings).flatten(1).double()
+    with multiplying_in("float32"):
+        return pool_layers(states, poolings=encoder.default_poolings).flatten(1).double()
 
 
 def _embed_pack(encoder: NetworkEncoder, utterances: list[list[InputChunk]]) -> Tensor:

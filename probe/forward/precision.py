@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,8 +71,9 @@ def multiplying_in(precision: str) -> Iterator[None]:
     that are left in float32 do, which is no less exact than 16-bit products, whose sums are in float32.
 
     Torch's switches hold for the whole process. So threads that multiply in the same way do so together, and a thread
-    that multiplies in another way waits until they are done. Hold them for one forward pass, never while a generator
-    is suspended. Products of a user's own in other threads meanwhile follow them, too.
+    that multiplies in another way waits until none of them is inside, for as long as they go on if there is always one.
+    Hold them for one forward pass, never while a generator is suspended. Products of a user's own in other threads
+    meanwhile follow them, too. A forked process begins without the threads of its parent.
 
     Args:
         precision: a key of `PRECISIONS`
@@ -143,6 +145,21 @@ class _ProcessSwitches:
                 self._restore()
                 self._changed.notify_all()
 
+    def before_fork(self) -> None:
+        """Keep other threads from changing the switches while the process is copied."""
+        self._changed.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Let them change the switches again."""
+        self._changed.release()
+
+    def after_fork_in_child(self) -> None:
+        """Forget the other threads, which a forked process does not have and would wait for."""
+        self._changed = threading.Condition()
+        was_inside, self._inside = self._inside, getattr(self._mine, "depth", 0)
+        if was_inside and not self._inside:
+            self._restore()
+
     def _set(self, switches: dict[str, str]) -> None:
         matmul: Any = torch.backends.cuda.matmul
         parts = _backends()
@@ -163,3 +180,9 @@ class _ProcessSwitches:
 
 
 _SWITCHES = _ProcessSwitches()
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(
+        before=_SWITCHES.before_fork,
+        after_in_parent=_SWITCHES.after_fork_in_parent,
+        after_in_child=_SWITCHES.after_fork_in_child,
+    )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -23,6 +26,7 @@ from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.encoding.embedding import embed
 from layerprobe.probe.forward.linear_kernels import MixedPrecisionLinears, biased_attention
 from layerprobe.probe.forward.precision import multiplying_in, precision_for, steps_in
 
@@ -61,7 +65,7 @@ class SwitchRecorder(TorchDispatchMode):
         self.seen = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if any(part in str(func) for part in ("mm", "linear", "convolution", "attention")):
+        if any(part in str(func) for part in ("mm", "matmul", "linear", "conv", "attention")):
             self.seen.append(switches())
         return func(*args, **kwargs or {})
 
@@ -75,6 +79,8 @@ def test_float32_multiplies_exactly_whatever_a_user_chose(folders, tmp_path, cho
     passes = {
         "native": lambda: load_exact(folders["hubert"]).hidden_states(audio),
         "transformers": lambda: load_exact(folders["wavlm"]).hidden_states(audio),
+        "with pooling": lambda: embed(load_exact(folders["wavlm"]), audio, poolings=("mean", "std", "normed_mean")),
+        "measured errors": lambda: precision_error(packed, [audio]),
         "packed, alone": lambda: packed.hidden_states(audio),
         "packed": lambda: packed.embed_pack(chunks, poolings=("mean",)),
         "the reference of 16 bits": lambda: mixed.reference_states(audio),
@@ -141,6 +147,45 @@ def test_threads_have_a_precision_together_and_wait_for_another():
     assert entered.wait(timeout=10)
     threads[1].join(timeout=10)
     assert switches() == before
+
+
+FORK = """
+import os, signal, threading
+from layerprobe.probe.forward.precision import _backends, multiplying_in
+
+def switches():
+    return {name: part.fp32_precision for name, part in _backends().items()}
+
+def encode():
+    with multiplying_in("tf32"):
+        inside.set()
+        end.wait()
+
+inside, end, before = threading.Event(), threading.Event(), switches()
+thread = threading.Thread(target=encode)
+thread.start()
+inside.wait()
+assert switches() != before
+with multiplying_in("tf32"):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        assert switches() != before
+if child == 0:
+    assert switches() == before
+    with multiplying_in("float32"):
+        os._exit(0)
+end.set()
+thread.join()
+assert switches() == before
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_a_forked_process_does_not_wait_for_threads_of_its_parent():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_weights_are_hashed_once_and_before_they_leave_the_processor(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from layerprobe.probe.data.remarks import Remark
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.forward.chunks import FrameChunk
 from layerprobe.probe.forward.pooling import pool_frame_chunks
+from layerprobe.probe.forward.precision import multiplying_in
 
 ALLOCATION_FAILED = ("can't allocate memory", "could not allocate", "out of memory", "bad allocation")
 NOT_FINITE = "the encoder returned values that are not finite"
@@ -47,7 +48,7 @@ def embed(encoder: AnyEncoder, data: np.ndarray | str, *, poolings: tuple[str, .
     Raises:
         InvalidAudioError: if the waveform is too short, or an embedding is not finite
     """
-    with torch.inference_mode():
+    with torch.inference_mode(), multiplying_in(encoder.precision):  # pooling multiplies, too
         embeddings: np.ndarray = pool_frame_chunks(_frame_chunks(encoder, data), poolings=poolings).cpu().numpy()
     if not np.isfinite(embeddings).all():
         raise InvalidAudioError(NOT_FINITE)

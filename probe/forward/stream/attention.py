@@ -123,8 +123,8 @@ def attend(
 ) -> Tensor:
     """Let each frame attend to all frames of its sequence, with scores scaled by the root of a head's width.
 
-    On a GPU in 16 bits all sequences are in one product: by torch's attention by cumulative lengths, or with a bias by a
-    kernel. Elsewhere, and so in float32 on a GPU, too, each run of equal lengths has a product of its own.
+    On a GPU in 16 bits all sequences are in one product: by torch's attention by cumulative lengths, or with a bias by
+    a kernel. Elsewhere, and so in float32 on a GPU, too, each run of equal lengths has a product of its own.
 
     Args:
         qkv: queries, keys and values side by side, ``(n_frames, 3 * dim)``
