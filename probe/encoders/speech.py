@@ -123,9 +123,11 @@ class SpeechEncoder:
         plain = native or self.packed is not None or dtype == torch.float32
         self._mixed_precision = None if plain else MixedPrecisionLinears(self._encoder, dtype)
         self._hooked = HookedEncoder(self._encoder, family.blocks(encoder), family.final_norm(encoder))
+        self.packing_note = ""  # why utterances are encoded singly where packing was wanted
         if packs and self.packed is None:
             with torch_threads(1):
-                self.packed = self._choose_batches(self._examples()).forward
+                choice = self._choose_batches(self._examples())
+            self.packed, self.packing_note = choice.forward, choice.refusal
         self.architecture = type(self._encoder).__name__
         self.sampling_rate: int = extractor.sampling_rate
         self.layers = self._hooked.layers
@@ -326,10 +328,8 @@ class SpeechEncoder:
             padding=True,
             return_attention_mask=masked,
         )
-        with (
-            multiplying_in("float32"),
-            warnings.catch_warnings(),
-        ):  # WavLM mixes two kinds of mask, which torch is about to forbid
+        with multiplying_in("float32"), warnings.catch_warnings():
+            # WavLM mixes two kinds of mask, which torch is about to forbid
             warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
             return self._hooked.states(dict(inputs))
 

@@ -45,9 +45,8 @@ class TextArchitecture:
 
 
 _BERT = TextArchitecture(blocks=lambda model: model.encoder.layer, first_position=0)
-_ROBERTA = TextArchitecture(
-    blocks=lambda model: model.encoder.layer, first_position=2
-)  # after that of the padding token
+# positions begin after that of the padding token
+_ROBERTA = TextArchitecture(blocks=lambda model: model.encoder.layer, first_position=2)
 TEXT_ARCHITECTURES = {
     "bert": _BERT,  # MiniLM is BERT in all but width
     "camembert": _ROBERTA,
@@ -88,17 +87,18 @@ class TranscriptEncoder:
         self._weights_hash = self._hash() if device != "cpu" else None
         self._model.to(device)
         self._hooked = HookedEncoder(self._model, family.blocks(self._model), None)
-        self._tokenizer, self._lock = (
-            tokenizer,
-            threading.Lock(),
-        )  # one text at a time: a tokenizer changes its settings
+        self._tokenizer = tokenizer
+        self._lock = threading.Lock()  # one text at a time: a tokenizer changes its settings
         self.device, self.upstream, self.revision, self.random_init = device, upstream, revision, random_init
         self.architecture = type(model).__name__
         self.layers = self._hooked.layers
         self.dim = int(model.config.hidden_size)
         self.longest = min(model.config.max_position_embeddings - family.first_position, tokenizer.model_max_length)
-        with multiplying_in(self.precision):
-            self.packed = self._pass_of_many() if is_packed(forward, device=device) else None
+        self.packed: PackedForward | None = None
+        self.packing_note = ""  # why texts are encoded singly where packing was wanted
+        if is_packed(forward, device=device):
+            with multiplying_in(self.precision):
+                self._choose_pass_of_many()
 
     def __repr__(self) -> str:
         return describe_encoder(self)
@@ -202,12 +202,14 @@ class TranscriptEncoder:
             raise RuntimeError("the encoder encodes texts singly")
         return list(self.packed.states(Pack.of([[input_chunk]], _n_tokens)))
 
-    def _pass_of_many(self) -> PackedForward | None:
+    def _choose_pass_of_many(self) -> None:
         if own := own_pass(self._model):
-            return own(self._model, _n_tokens, dtype=torch.float32)
+            self.packed = own(self._model, _n_tokens, dtype=torch.float32)
+            return
         run = self._hooked.states
         examples = [chunk for text in EXAMPLES for chunk in self._input_chunks(text)]
-        return choose_batches(self._model.config, run=run, exact=run, n_frames=_n_tokens, examples=examples).forward
+        choice = choose_batches(self._model.config, run=run, exact=run, n_frames=_n_tokens, examples=examples)
+        self.packed, self.packing_note = choice.forward, choice.refusal
 
     def _input_chunks(self, text: str) -> Iterator[InputChunk]:
         """Cut a text into windows with special tokens around each; a token of two windows counts away from the edge.

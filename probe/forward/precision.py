@@ -71,7 +71,7 @@ def multiplying_in(precision: str) -> Iterator[None]:
     that are left in float32 do, which is no less exact than 16-bit products, whose sums are in float32.
 
     Torch's switches hold for the whole process. So threads that multiply in the same way do so together, and a thread
-    that multiplies in another way waits until none of them is inside, for as long as they go on if there is always one.
+    that multiplies in another way waits until none of them is inside, for as long as they run if there is always one.
     Hold them for one forward pass, never while a generator is suspended. Products of a user's own in other threads
     meanwhile follow them, too. A forked process begins without the threads of its parent.
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from helpers.messages import Messages
 from helpers.pretended_gpu import pretended_gpu
 from helpers.speech_models import KINDS, load_exact, small_model
 from helpers.voices import voice
@@ -18,6 +19,7 @@ from transformers import Wav2Vec2FeatureExtractor
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.loading import load_audio_encoder, load_model
 from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
+from layerprobe.probe.extraction.numerics import log_numerics
 from layerprobe.probe.forward.packed.embed import embed_pack
 from layerprobe.probe.forward.packed.grouped import EqualLengths, Masked
 from layerprobe.probe.forward.packed.own_statistics import OwnStatistics
@@ -178,6 +180,12 @@ def test_an_encoder_that_mixes_its_batch_runs_singly():
     assert all(trial.error > 1e-3 for trial in tried)
     with pytest.raises(RuntimeError, match="the encoder encodes utterances singly"):
         together(encoder, ragged(encoder))
+    progress = Messages()
+    log_numerics(encoder, progress)
+    (logged,) = progress.logged
+    assert logged.startswith("Forward pass: each utterance singly; pooled layers against each example alone in float32")
+    assert logged.endswith(f"masked {tried[0].error:.1e}, equal lengths {tried[1].error:.1e}, equal lengths "
+                           f"{tried[2].error:.1e}; allowed is 1e-05.")  # fmt: skip
 
 
 def test_one_batch_has_equal_frames_and_other_samples():

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.messages import Messages
 from helpers.speech_models import load_exact, save_model, small_model
 
 from layerprobe.probe.extraction.numerics import log_numerics
 from layerprobe.probe.forward.stream import kernels
-from layerprobe.probe.progress import NullProgress
 
 TESTS = Path(__file__).resolve().parents[1]
 KERNELS = ("mean and std", "add_norm", "windows", "attention")
@@ -161,16 +161,6 @@ def test_kernels_compile_for_a_hopper_gpu(kernel, arguments, constants, tmp_path
     assert compiled.metadata.shared <= 227 * 1024  # bytes that a block can have
     if kernel == "attend_with_bias":
         assert "wgmma" in compiled.asm["ptx"]
-
-
-class Messages(NullProgress):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        self.logged: list[str] = []
-
-    def log(self, message: str) -> None:
-        self.logged.append(message)
 
 
 @pytest.mark.usefixtures("_forget_trials")

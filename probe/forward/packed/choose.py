@@ -45,6 +45,11 @@ class PackedChoice:
     forward: PackedForward | None  # None where no pass is exact, so that utterances run singly
     trials: tuple[Trial, ...]  # in the order in which they were tried, the chosen one last
 
+    @property
+    def refusal(self) -> str:
+        """A sentence that states why utterances run singly; empty where they run together."""
+        return "" if self.forward is not None else f"Forward pass: {self}."
+
     def __str__(self) -> str:
         name = "each utterance singly" if self.forward is None else self.forward.name
         tried = ", ".join(map(str, self.trials))
