@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,32 @@ def test_a_kernel_that_computes_something_else_is_not_used(monkeypatch, wrong):
     assert f"a sum differs by {wrong - 1:.1e} from torch" in kernels.kernels_used("cuda:0")
 
 
+def test_attention_takes_no_wider_heads_than_those_that_were_tried(monkeypatch):
+    monkeypatch.setattr(kernels, "available", lambda _: True)
+    taken = [width for width in range(1, 257) if kernels.attends(torch.zeros(1, dtype=torch.float16), width)]
+    tried = []
+    monkeypatch.setattr(
+        kernels, "attend_with_bias", lambda qkv, _, heads, *__: tried.append(qkv.shape[1] // 3 // heads)
+    )
+    kernels._try_attend_with_bias(torch.device("cpu"))
+    assert tried == [max(taken)]
+
+
+def test_one_thread_launches_at_a_time():
+    entered = threading.Event()
+
+    def launch():
+        with kernels._on(torch.zeros(1)):
+            entered.set()
+
+    thread = threading.Thread(target=launch)
+    with kernels._on(torch.zeros(1)):
+        thread.start()
+        assert not entered.wait(timeout=0.1)
+    assert entered.wait(timeout=10)
+    thread.join()
+
+
 def _configurations() -> list[tuple[str, str, dict[str, str], dict[str, object]]]:
     """Return each kernel as base and large encoders use it: a name, the kernel, its arguments, and its constants."""
     found: list[tuple[str, str, dict[str, str], dict[str, object]]] = [
@@ -122,18 +149,19 @@ def _configurations() -> list[tuple[str, str, dict[str, str], dict[str, object]]
             weights = norm if has_norm else {"weight": B16, "bias": B16, "eps": "fp32"}
             arguments = {"y": B16, "out": out, "n_rows": "i32", "n_windows": "i32", **weights}
             found.append((f"norm_gelu_windows {kernel}, {has_norm}", "norm_gelu_windows", arguments, constants))
-    for heads, gated in ((12, True), (16, True), (12, False)):
+    for heads, gated, width in ((12, True, 64), (16, True, 64), (12, False, 64), (12, True, 16)):
         arguments = {"qkv": B16, "gate": F32, "by_distance": F32, "blocks": I32, "out": B16, "scale": "fp32"}
         arguments |= dict.fromkeys(("middle", "n_distances", "n_blocks"), "i32")
-        constants = {"HEADS": heads, "WIDTH": 64, "QUERIES": kernels.QUERIES, "KEYS": 64, "GATED": gated}
-        found.append((f"attend_with_bias {heads}, {gated}", "attend_with_bias", arguments, constants))
+        constants = {"HEADS": heads, "WIDTH": width, "QUERIES": kernels.QUERIES, "KEYS": 64, "GATED": gated}
+        found.append((f"attend_with_bias {heads}, {gated}, {width}", "attend_with_bias", arguments, constants))
     return found
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("kernel", "arguments", "constants"), [one[1:] for one in _configurations()],
                          ids=[one[0] for one in _configurations()])  # fmt: skip
-def test_kernels_compile_for_a_hopper_gpu(kernel, arguments, constants, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("capability", "most_shared"), [(90, 227 * 1024), (86, 99 * 1024)])  # bytes of a block
+def test_kernels_compile_for_gpus(kernel, arguments, constants, capability, most_shared, tmp_path, monkeypatch):
     """Without such a GPU; pointers are aligned as torch's are, but for those of indices."""
     triton = pytest.importorskip("triton", reason="Triton is not installed")
     from triton.backends.compiler import GPUTarget
@@ -156,10 +184,11 @@ def test_kernels_compile_for_a_hopper_gpu(kernel, arguments, constants, tmp_path
         constexprs=constants,
         attrs=aligned,
     )
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4, "num_stages": 3})
+    target = GPUTarget("cuda", capability, 32)
+    compiled = triton.compile(source, target=target, options={"num_warps": 4, "num_stages": 3})
     assert compiled.asm["cubin"]
-    assert compiled.metadata.shared <= 227 * 1024  # bytes that a block can have
-    if kernel == "attend_with_bias":
+    assert compiled.metadata.shared <= most_shared
+    if kernel == "attend_with_bias" and capability == 90:
         assert "wgmma" in compiled.asm["ptx"]
 
 

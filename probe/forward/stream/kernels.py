@@ -1,8 +1,8 @@
 """Kernels for the steps between matrix products on a GPU, each of which torch would read and write several times.
 
 They run where Triton, which torch needs on Linux but not elsewhere, can compile them for the GPU; each is tried once
-there and compared with torch's operators. Where one fails, torch's operators do all that they would have done, and
-`kernels_used` states why.
+there, attention with the widest heads that it takes, and compared with torch's operators. Where one fails, torch's
+operators do all that they would have done, and `kernels_used` states why. What fails after that raises.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import functools
 import importlib
 import math
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 QUERIES = 64  # of a program of attention
+# Of a head in attention with a bias: 64 takes 72 KiB of the 99 KiB that a block has on most GPUs, 128 would take 120.
+WIDTHS = (16, 32, 64)
 COMPILED = "layerprobe.probe.forward.stream.triton_kernels"
 
 
@@ -79,9 +82,17 @@ def _kernels() -> Any:
     return importlib.import_module(COMPILED)
 
 
-def _on(x: Tensor) -> AbstractContextManager[Any]:
-    """Make a tensor's GPU the current one: Triton launches there."""
-    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+_LAUNCHING = threading.Lock()
+
+
+@contextmanager
+def _on(x: Tensor) -> Iterator[None]:
+    """Make a tensor's GPU the current one, where Triton launches, for one thread at a time.
+
+    Triton 3.6 loads a kernel when it is first launched; another thread that launches it meanwhile finds no function.
+    """
+    with _LAUNCHING, torch.cuda.device(x.device) if x.is_cuda else nullcontext():
+        yield
 
 
 def _power_of_2(n: int) -> int:
@@ -176,7 +187,7 @@ def norm_gelu_windows(
 
 def attends(x: Tensor, width: int) -> bool:
     """Return whether `attend_with_bias` takes queries of this precision and device, and heads of this width."""
-    fits = x.dtype in (torch.bfloat16, torch.float16) and width in (16, 32, 64, 128)
+    fits = x.dtype in (torch.bfloat16, torch.float16) and width in WIDTHS
     return fits and available(x.device)
 
 
@@ -237,7 +248,7 @@ def _try_norm_gelu_windows(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _try_attend_with_bias(device: torch.device) -> tuple[Tensor, Tensor]:
-    n, heads, width = 70, 2, 64
+    n, heads, width = 70, 2, max(WIDTHS)
     qkv, gate = _random(device, n, 3 * heads * width).half(), _random(device, n, heads, seed=1)
     by_distance = _random(device, heads, 2 * n - 1, seed=2)
     blocks = torch.tensor([[0, 0], [0, QUERIES], [n, n]], dtype=torch.int32, device=device)
