@@ -238,9 +238,7 @@ def test_on_a_gpu_the_host_waits_at_most_once_a_batch(folders, kind, waits, monk
     because the pretended GPU has no views of weights in that."""
     audio = [voice(2.0, seed=4)[:n] for n in (7840, 8000, 8160, 20_011, 31_000)]
     on_the_cpu = together(load_exact(folders[kind], forward="packed"), audio)
-    empty, model = torch.empty, load_model(str(folders[kind]))
-    monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory=False, **choices: empty(*shape, **choices))
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    model = load_model(str(folders[kind]))
     monkeypatch.setattr(attention, "_has_flash_attention", lambda _: False)
     monkeypatch.setattr(kernels, "available", lambda _: False)
     with pretended_gpu() as gpu:

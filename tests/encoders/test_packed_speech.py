@@ -322,9 +322,6 @@ def test_attention_by_cumulative_lengths_takes_what_torch_states(monkeypatch):
 @pytest.mark.parametrize("kind", ["hubert", "wavlm-pre-norm", "data2vec-audio"])
 def test_on_a_gpu_the_host_waits_for_nothing(kind, monkeypatch):
     model, on_the_cpu = random_model(*PACKED[kind]), together(packed_encoder(kind), recordings())
-    empty = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory=False, **choices: empty(*shape, **choices))
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(attention, "_has_flash_attention", lambda _: False)
     monkeypatch.setattr(kernels, "available", lambda _: False)
     with pretended_gpu() as gpu:

@@ -100,9 +100,6 @@ def test_what_is_not_packed_runs_in_masked_batches(folders, monkeypatch):
 @pytest.mark.parametrize("kind", TEXT_KINDS)
 def test_on_a_gpu_the_host_waits_for_nothing(folders, kind, monkeypatch):
     on_the_cpu = together(load_text_encoder(str(folders[kind]), forward="packed"), TEXTS)
-    empty = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory=False, **choices: empty(*shape, **choices))
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(attention, "_has_flash_attention", lambda _: False)
     monkeypatch.setattr(kernels, "available", lambda _: False)
     with pretended_gpu() as gpu:

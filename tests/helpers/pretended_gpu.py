@@ -50,11 +50,23 @@ def _check_device(func: Any, name: str, args: Any, tensors: list[Tensor]) -> Non
 
 
 class PretendedGpu(TorchDispatchMode):
-    """Runs every operator on the CPU, and counts how often the host waits for the device."""
+    """Runs every operator on the CPU, and counts how often the host waits for the device.
+
+    It waits where it reads values, and where it sends some that are not in pinned memory.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: Counter[str] = Counter()
+        self._pinned: list[Tensor] = []
+
+    def _pin(self, values: Tensor) -> Tensor:
+        self._pinned.append(values)
+        return values
+
+    def _is_pageable(self, values: Tensor) -> bool:
+        address = values.untyped_storage().data_ptr()
+        return values.ndim > 0 and address not in {one.untyped_storage().data_ptr() for one in self._pinned}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = dict(kwargs or {}), func._schema.name.split("::")[1]
@@ -63,8 +75,8 @@ class PretendedGpu(TorchDispatchMode):
         if name in ("pin_memory", "_pin_memory"):
             if there:
                 raise RuntimeError(f"{func}: only tensors of the CPU can be pinned")
-            return args[0].clone()
-        kwargs.pop("pin_memory", None)
+            return self._pin(args[0].clone())
+        pins = kwargs.pop("pin_memory", None)
         if name not in MOVES:
             _check_device(func, name, args, tensors)
         if name == "copy_":
@@ -79,12 +91,14 @@ class PretendedGpu(TorchDispatchMode):
             on_gpu = bool(there)
         if there and (name in READS or (name in MOVES and not on_gpu)):
             self.waits[name] += 1
+        if name in MOVES and on_gpu and any(self._is_pageable(x) for x in tensors if not isinstance(x, OnGpu)):
+            self.waits["copy of pageable memory"] += 1
         if isinstance(kwargs.get("generator"), torch.Generator) and on_gpu:
             raise RuntimeError(f"{func}: expected a generator of cuda, but found one of cpu")
         args, kwargs = tree_map_only(OnGpu, lambda x: x.values, (args, kwargs))
         found = func(*args, **kwargs)
         if not on_gpu:
-            return found
+            return self._pin(found) if pins else found
         known = {id(x.values): x for x in there}
         return tree_map_only(Tensor, lambda x: known[id(x)] if id(x) in known else OnGpu(x), found)
 
