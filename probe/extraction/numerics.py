@@ -92,11 +92,12 @@ def check_composition(encoder: NetworkEncoder, errors: pd.DataFrame) -> None:
 def log_numerics(encoder: AnyEncoder, progress: NullProgress) -> None:
     """Log why utterances run singly, what runs between products, an assumed extractor, and how 16-bit products run.
 
-    The first is logged where packing was wanted, the second of packs on a GPU, and 16-bit products of a processor.
+    The first is logged where packing was wanted, the second of this package's packed pass on a GPU, and 16-bit products
+    of a processor.
     """
     if isinstance(encoder, NetworkEncoder) and encoder.packing_note:
         progress.log(encoder.packing_note)
-    if isinstance(encoder, NetworkEncoder) and encoder.packed is not None and encoder.device != "cpu":
+    if isinstance(encoder, NetworkEncoder) and encoder.forward == "packed" and encoder.device != "cpu":
         progress.log(kernels_used(encoder.device))
     if not isinstance(encoder, SpeechEncoder):
         return

@@ -85,8 +85,8 @@ def _streams(run: Run, pack: Pack, batches: list[list[int]], config: Any, *, mas
         longest = max(pack.lengths[k] for k in batch)
         if n_frames != longest:
             raise RuntimeError(f"a batch of transformers gave {n_frames} frames where {longest} were expected")
-        for place, k in enumerate(batch):
-            begin = n_before + place * n_frames
+        for row, k in enumerate(batch):
+            begin = n_before + row * n_frames
             frames[k] = torch.arange(begin, begin + pack.lengths[k])
         n_before += len(batch) * n_frames
         layers_of.append(layers)

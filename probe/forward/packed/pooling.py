@@ -150,7 +150,7 @@ class _Upload:
         self._arrays: list[np.ndarray] = []
 
     def add(self, values: np.ndarray) -> int:
-        """Add integers, or real numbers, which arrive as int32 or float32; return their place in the result of `to`."""
+        """Add integers, or real numbers, which arrive as int32 or float32; return their index in the result of `to`."""
         self._arrays.append(np.ascontiguousarray(values, dtype=np.float32 if values.dtype.kind == "f" else np.int32))
         return len(self._arrays) - 1
 
@@ -166,7 +166,7 @@ class _Upload:
 
 @dataclass(frozen=True)
 class _Sums:
-    """Means over ranges of rows: sums of blocks, then sums of these; each field is a place in the uploaded arrays."""
+    """Means over ranges of rows: sums of blocks, then sums of these; each field is an index in the uploaded arrays."""
 
     n_kinds: int
     rows: int  # of all ranges, one after another
@@ -198,7 +198,7 @@ class _Sums:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Blocks of whole utterances, in the order of rows; each field but the last is a place in the uploaded arrays."""
+    """Blocks of whole utterances, in the order of rows; each field but the last is an index in the uploaded arrays."""
 
     padded: int  # rows of each block, (n_blocks * BLOCK,); short blocks repeat their last row
     segment: int  # of each row
@@ -252,8 +252,8 @@ class _Tile:
 
     rows: slice
     padded: slice  # of `_Blocks.padded`
-    within: int  # place of the numbers of its rows, from 0
-    block_ends: int  # place of where its blocks begin among its rows, and where the last ends
+    within: int  # index of the numbers of its rows, from 0
+    block_ends: int  # index of where its blocks begin among its rows, and where the last ends
 
     @classmethod
     def of(cls, ends: np.ndarray, first: int, upload: _Upload) -> _Tile:

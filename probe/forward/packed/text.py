@@ -126,7 +126,7 @@ class PackedText:
         # Of RoBERTa's kind, which counts positions from behind this token's and does not count such tokens
         self._padding: int | None = getattr(embeddings, "padding_idx", None)
         self._tokens: Tensor = embeddings.word_embeddings.weight.detach()
-        self._places: Tensor = embeddings.position_embeddings.weight.detach()
+        self._positions: Tensor = embeddings.position_embeddings.weight.detach()
         types = getattr(embeddings, "token_type_embeddings", None)
         self._type: Tensor | None = None if types is None else types.weight.detach()[0]
         self._norm = Norm.from_module(embeddings.LayerNorm)
@@ -145,15 +145,15 @@ class PackedText:
 
     def _embed(self, texts: Sequence[np.ndarray]) -> Tensor:
         """Return what enters the first block, ``(n_tokens, dim)`` float32, of the ids of each text."""
-        numbers = np.stack([np.concatenate(texts), np.concatenate([_places(ids, self._padding) for ids in texts])])
-        ids, places = uploaded(numbers, device=self._device).unbind()
+        numbers = np.stack([np.concatenate(texts), np.concatenate([_positions(ids, self._padding) for ids in texts])])
+        ids, positions = uploaded(numbers, device=self._device).unbind()
         x = functional.embedding(ids, self._tokens)
         if self._type is not None:
             x = x + self._type
-        return self._norm(x + functional.embedding(places, self._places))
+        return self._norm(x + functional.embedding(positions, self._positions))
 
 
-def _places(ids: np.ndarray, padding: int | None) -> np.ndarray:
+def _positions(ids: np.ndarray, padding: int | None) -> np.ndarray:
     """Return the position of each token of a text, ``(n_tokens,)``.
 
     Args:
@@ -163,8 +163,8 @@ def _places(ids: np.ndarray, padding: int | None) -> np.ndarray:
     if padding is None:
         return np.arange(len(ids))
     is_token = ids != padding
-    places: np.ndarray = is_token.cumsum() * is_token + padding
-    return places
+    positions: np.ndarray = is_token.cumsum() * is_token + padding
+    return positions
 
 
 class _SharedBias:

@@ -97,10 +97,10 @@ class PackedWav2Vec2:
         if self._project_norm is not None:
             x = self._project_norm(x)
         x = self._project(x.to(self._stack.dtype)).float()
-        place, rows = x, layout.window_rows(self._positions[0].kernel)
+        positions, rows = x, layout.window_rows(self._positions[0].kernel)
         for convolution in self._positions:
-            place = convolution(place, layout, rows)
-        return x + place
+            positions = convolution(positions, layout, rows)
+        return x + positions
 
 
 class _DistanceBias:

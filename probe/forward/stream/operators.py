@@ -22,7 +22,7 @@ class Norm:
 
     @classmethod
     def from_module(cls, module: Any) -> Norm:
-        """Take a copy of the weights of a layer norm of torch."""
+        """Take the weights of a layer norm of torch."""
         if module.weight is None:
             return cls(None, None, float(module.eps))
         return cls(module.weight.detach().float(), module.bias.detach().float(), float(module.eps))
