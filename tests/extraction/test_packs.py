@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import threading
 from dataclasses import dataclass
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
+from helpers.pretended_gpu import FREE, pretended_gpu
 from helpers.voices import voice
 
 from layerprobe.probe.data.inputs import ModelInput
@@ -90,6 +93,19 @@ def test_the_budget_follows_free_memory_within_its_limits(encoder):
     # a wider encoder takes more memory of each frame
     assert frames_in(4e9, dim=1280, n_layers=49, most=16_896) < frames_in(4e9, dim=768, n_layers=13, most=16_896)
     assert FEWEST_FRAMES <= frame_budget(encoder) <= MOST_FRAMES_ON_CPU
+
+
+def test_the_budget_of_a_gpu_counts_what_torch_keeps_from_earlier_packs(encoder):
+    """So the pack of an estimate takes nothing from those of the extraction."""
+    on_gpu, kept = SimpleNamespace(device="cuda", dim=encoder.dim, layers=encoder.layers), [5 * 2**30, 2**30]
+    with pretended_gpu():
+        without = frame_budget(on_gpu)
+        with mock.patch("torch.cuda.mem_get_info", return_value=(FREE - 4 * 2**30, FREE)):
+            assert frame_budget(on_gpu) < without
+            names = ("memory_reserved", "memory_allocated")
+            patches = [mock.patch(f"torch.cuda.{n}", return_value=k) for n, k in zip(names, kept, strict=True)]
+            with patches[0], patches[1]:
+                assert frame_budget(on_gpu) == without
 
 
 def test_an_encoder_of_single_utterances_has_no_packs(encoder, folders):
