@@ -68,7 +68,7 @@ def test_rows_that_wait_are_written_after_an_interrupt_and_not_after_a_second(tm
         assert not thread.is_alive()
 
 
-def test_an_interrupt_on_entry_to_the_exit_lets_no_two_threads_write_a_cache(folders, ten_voices, tmp_path, monkeypatch):
+def test_an_interrupt_on_entry_to_the_exit_lets_one_thread_write_a_cache(folders, ten_voices, tmp_path, monkeypatch):
     class Pressed(RowWriter):
         """Interrupted before the first line of its first exit, as Python may."""
 
