@@ -103,8 +103,9 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
 
     Raises:
         CacheMismatchError: if ``out`` was extracted under another plan
-        InputError: if an option is unknown or has no effect, the disk can't hold the cache, there is no text to read, the forward pass
-            differs from transformers' on the first utterance, or utterances that are encoded together change each other
+        InputError: if an option is unknown or has no effect, the disk can't hold the cache, there is no text to read,
+            the forward pass differs from transformers' on the first utterance, or utterances that are encoded together
+            change each other
         OSError: if the disk is full or can't be written; finished rows are kept
     """
     reading = ReadingOptions(channel, trim_silence)

@@ -76,8 +76,8 @@ def measure_errors(encoder: AnyEncoder, table: pd.DataFrame, settings: Extractio
     check_composition(encoder, errors)
     summary = precision_summary(errors, encoder, n_sampled=len(sample))
     if held is not sample:
-        longest = max(map(_size, held))
-        size = f"{longest / encoder.sampling_rate:.1f} s" if isinstance(encoder, SpeechEncoder) else f"{longest} words"
+        n = max(map(len, held))
+        size = f"{n / encoder.sampling_rate:.1f} s" if isinstance(encoder, SpeechEncoder) else f"{n} characters"
         summary += f"; of each the first {size} at most, because memory ran out with more"
     return NumericalErrors(errors, summary)
 
@@ -94,7 +94,7 @@ def within_memory(measure: Callable[[Sample], T], encoder: NetworkEncoder, sampl
         what was measured, and the sample on which it was
 
     Raises:
-        InputError: if memory does not suffice for one word or `SHORTEST_SECONDS` of each either
+        InputError: if memory does not suffice for one character or `SHORTEST_SECONDS` of each either
     """
     while True:
         try:
@@ -105,7 +105,7 @@ def within_memory(measure: Callable[[Sample], T], encoder: NetworkEncoder, sampl
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         shorter = _first_halves(encoder, sample)
-        if list(map(_size, shorter)) == list(map(_size, sample)):
+        if list(map(len, shorter)) == list(map(len, sample)):
             raise InputError(
                 f"{encoder.upstream}: the memory of {encoder.device} does not suffice to encode short utterances. "
                 "Nothing was written. End what else takes memory there, or name another --device."
@@ -114,15 +114,10 @@ def within_memory(measure: Callable[[Sample], T], encoder: NetworkEncoder, sampl
 
 
 def _first_halves(encoder: NetworkEncoder, sample: Sample) -> Sample:
-    if isinstance(encoder, TranscriptEncoder):
-        return [" ".join(str(text).split()[: max(1, _size(text) // 2)]) for text in sample]
-    shortest = max(encoder.minimum_samples, int(SHORTEST_SECONDS * encoder.sampling_rate))
-    return [np.asarray(waveform)[: max(shortest, _size(waveform) // 2)] for waveform in sample]
-
-
-def _size(data: np.ndarray | str) -> int:
-    """Return the number of words of a text, or of samples of a waveform."""
-    return len(data.split()) if isinstance(data, str) else len(data)
+    shortest = 1
+    if isinstance(encoder, SpeechEncoder):
+        shortest = max(encoder.minimum_samples, int(SHORTEST_SECONDS * encoder.sampling_rate))
+    return [data[: max(shortest, len(data) // 2)] for data in sample]
 
 
 def check_composition(encoder: NetworkEncoder, errors: pd.DataFrame) -> None:

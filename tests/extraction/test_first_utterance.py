@@ -253,13 +253,13 @@ def test_where_memory_runs_out_the_errors_are_those_of_shorter_utterances(folder
     assert not (tmp_path / "b.zarr").exists()
 
 
-def test_where_memory_runs_out_the_errors_of_texts_are_those_of_their_first_words(ten_voices, tmp_path, capsys):
+def test_where_memory_runs_out_the_errors_of_texts_are_those_of_their_beginnings(ten_voices, tmp_path, capsys):
     manifest = replace(ten_voices, table=ten_voices.table.assign(transcript=SENTENCES[0]))
     encoder = load_text_encoder(str(save_text_model("bert", tmp_path / "bert")), forward="packed")
     encoder.packed = Scarce(encoder.packed, 25)
     extract(manifest, encoder, tmp_path / "a.zarr", progress=LogProgress())
     printed = capsys.readouterr().err
-    assert re.search(r"; of each the first \d words at most, because memory ran out with more, see", printed)
+    assert re.search(r"; of each the first \d+ characters at most, because memory ran out with more, see", printed)
 
 
 def test_few_utterances_are_encoded_together_with_parts_of_themselves(folders):
