@@ -41,7 +41,9 @@ class ExtractionJob:
 
 
 def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress | None = None) -> int:
-    """Fill shards and merge them; existing rows are kept. On the CPU, the bytes are those that one process writes.
+    """Fill shards and merge them; existing rows are kept.
+
+    Where utterances are encoded singly on the CPU, the bytes are those that one process writes.
 
     Args:
         job: the extraction
