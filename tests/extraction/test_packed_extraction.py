@@ -28,7 +28,7 @@ from layerprobe.probe.extraction.estimate import frames_of
 from layerprobe.probe.extraction.extract import extract, plan_extraction, run_extraction
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.settings import ExtractionSettings
-from layerprobe.probe.progress import NullProgress
+from layerprobe.probe.progress import LogProgress, NullProgress
 
 
 @pytest.fixture
@@ -268,11 +268,12 @@ def test_a_killed_or_interrupted_extraction_is_resumed_to_the_same_rows(
     np.testing.assert_allclose(ours.read_rows(np.arange(12)), alone.read_rows(np.arange(12)), rtol=1e-4, atol=1e-6)
 
 
-def test_several_processes_pack_too(corpus, folders, single, tmp_path):
+def test_several_processes_pack_too(corpus, folders, single, tmp_path, capsys):
     path = write_table(tmp_path, corpus)
     encoder = EncoderSettings(str(folders["hubert"]), device="cpu", precision="float32", forward="packed")
     job = ExtractionJob(path, True, encoder, tmp_path / "a.zarr", ExtractionSettings(batch_frames=90))
-    assert extract_in_processes(job, 2) == 12
+    assert extract_in_processes(job, 2, progress=LogProgress()) == 12
+    assert re.search(r"^shard 1/2: Bound by \w+: encoder busy \d+ %, ", capsys.readouterr().err, re.MULTILINE)
     assert open_cache(tmp_path / "a.zarr").plan.forward in PACKED_FORWARDS
     assert_equal_rows(tmp_path / "a.zarr", single)
 

@@ -157,7 +157,9 @@ def _fill(job: ExtractionJob, shard: Shard, pipe: Connection) -> None:
         encoder = replace(job.encoder, device=device).load(show_download=False)
         progress = _PipeProgress(pipe, logs=shard.number == 1)
         settings = replace(job.settings, jobs=jobs, loaders=loaders)
-        extract_shard(manifest, encoder, job.out, shard, settings, progress=progress)
+        done = extract_shard(manifest, encoder, job.out, shard, settings, progress=progress)
+        if done.stages is not None:
+            progress.log(done.stages.sentence())
     except InputError as error:
         pipe.send(str(error))
     except KeyboardInterrupt:
