@@ -161,6 +161,15 @@ def test_reading_ahead_is_bounded_by_frames_and_not_by_utterances(encoder):
     assert max(held[0.1]) > 30  # shorter ones, so more of them
 
 
+def test_many_broken_files_do_not_let_reading_go_further_ahead(encoder):
+    """They have no frames, and say nothing of the others: of 1 s, about ten fit into 500 frames."""
+    _, ahead = read_ahead(encoder, [None] * 20 + [1.0] * 60, at_most=500)
+    held = [len(ahead._waiting) for _ in itertools.islice(ahead, 40)]
+    ahead.close()
+    assert max(held) <= 20 + 12
+    assert max(held[20:]) >= 8
+
+
 def test_readers_all_work_however_long_the_utterances_are(encoder):
     """With no frame to spare, as many are read as there are threads."""
     reader, ahead = read_ahead(encoder, [1.0] * 6, at_most=0, loaders=3)
