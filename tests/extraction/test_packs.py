@@ -162,7 +162,7 @@ def test_reading_ahead_is_bounded_by_frames_and_not_by_utterances(encoder):
 
 
 def test_many_broken_files_do_not_let_reading_go_further_ahead(encoder):
-    """They have no frames, and say nothing of the others: of 1 s, about ten fit into 500 frames."""
+    """They have no frames, and the others are no shorter for that: of 1 s, about ten fit into 500 frames."""
     _, ahead = read_ahead(encoder, [None] * 20 + [1.0] * 60, at_most=500)
     held = [len(ahead._waiting) for _ in itertools.islice(ahead, 40)]
     ahead.close()
