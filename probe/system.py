@@ -90,11 +90,15 @@ def choose_device(device: str | None) -> str:
 
 def usable_memory(device: str = "cpu") -> float:
     """Return the bytes that embeddings held in memory may take: 80 % of `machine_memory`, or of what a GPU has free."""
-    if device == "cpu":
-        return 0.8 * machine_memory()
+    return 0.8 * (machine_memory() if device == "cpu" else free_device_memory(device))
+
+
+def free_device_memory(device: str) -> float:
+    """Return the bytes of a GPU that torch can allocate: those that are free, and those that it keeps from earlier."""
     import torch
 
-    return 0.8 * float(torch.cuda.mem_get_info(device)[0])
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return float(torch.cuda.mem_get_info(device)[0] + kept)
 
 
 @contextmanager

@@ -67,9 +67,15 @@ class EmbeddingOptions:
 class ParallelOptions:
     """Where utterances are encoded: threads of this process, several processes, or several machines."""
 
-    jobs: int | None = option(None, low=1, help="Utterances encoded in parallel; one per core by default.")
+    jobs: int | None = option(
+        None,
+        low=1,
+        help="Utterances encoded in parallel, or threads of a packed pass on the CPU; one per core by default.",
+    )
     loaders: int | None = option(
-        None, low=1, help="Threads that decode audio; by default two on the CPU, one per core but one on a GPU."
+        None,
+        low=1,
+        help="Threads that decode audio; by default two on the CPU; on a GPU one per core but one, at most 8.",
     )
     batch_frames: int | None = option(
         None,

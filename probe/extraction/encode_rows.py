@@ -60,7 +60,8 @@ def encode_rows(
     began = time.monotonic()
     progress.begin("extract", len(pending), "utterances")
     try:
-        with RowWriter(writer, remarks) as rows:
+        # Twice: a Ctrl-C on entry to an exit would leave the thread writing while the cache is closed.
+        with RowWriter(writer, remarks) as rows, rows:
             for embedded in embed_in_order(
                 pending,
                 encoder,

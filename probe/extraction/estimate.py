@@ -170,17 +170,25 @@ def _estimate_packed(
     if not waveforms:
         return estimate
     cost = measure_pack(packs, waveforms, poolings=poolings, jobs=jobs, budget=budget)
-    in_pack = sum(map(len, waveforms)) / encoder.sampling_rate * cost.n_utterances / len(waveforms)  # seconds
-    frames_per_second = cost.n_frames / in_pack
+    # by frames, for encoders of windows have as many of a short utterance as of a long one
+    mean = float(np.mean(known or [len(waveform) / encoder.sampling_rate for waveform in waveforms]))
+    frames = frames_of(packs, max(encoder.minimum_samples, round(mean * encoder.sampling_rate)))
+    frames_per_second = frames / max(mean, 1 / encoder.sampling_rate)
     read_ahead = min(audio_seconds, (frames_ahead(packs.packed, budget) + 2 * budget) / frames_per_second)
     samples = 2 * FLOAT32 * encoder.sampling_rate * read_ahead  # as they were read, and as the encoder's input
     grows = max(1.0, max(budget, max(known, default=0.0) * frames_per_second) / cost.n_frames)
     return replace(
         estimate,
         memory=estimate.memory + int(samples + grows * cost.memory),
-        seconds=cost.seconds / in_pack * audio_seconds if known else float("inf"),
+        seconds=cost.seconds / cost.n_frames * frames * len(pending) if known else float("inf"),
         device_memory=cost.device_memory,
     )
+
+
+def frames_of(packs: PackingEncoder, n_samples: int) -> int:
+    """Return the number of frames of a waveform of ``n_samples``, those of all its chunks."""
+    silence = np.zeros(n_samples, dtype=np.float32)
+    return sum(packs.packed.n_frames(chunk) for chunk in packs.input_chunks(silence))
 
 
 def check_disk_space(out: Path, estimate: ResourceEstimate, *, n_shards: int = 1) -> None:

@@ -28,7 +28,13 @@ from layerprobe.probe.extraction.first_utterance import check_first_utterance
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.numerics import PRECISION, log_numerics, measure_errors
 from layerprobe.probe.extraction.remarks import AudioRemarks
-from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, STORAGE_DTYPES, ExtractionSettings, extraction_plan
+from layerprobe.probe.extraction.settings import (
+    DEFAULT_SETTINGS,
+    STORAGE_DTYPES,
+    ExtractionSettings,
+    check_parallelism,
+    extraction_plan,
+)
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import torch_threads
@@ -83,8 +89,9 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
         storage_dtype: float32, or float16 for half of the disk space
         prune: whether to remove rows of utterances that the manifest no longer has
         max_duration: longer recordings are quarantined, seconds
-        jobs: utterances encoded in parallel; None for one per core, or one on a GPU
-        loaders: threads that decode audio; None for two on the CPU, or one per core but one on a GPU
+        jobs: utterances encoded in parallel, or threads of a packed pass on the CPU; None for one per core, or one on a
+            GPU
+        loaders: threads that decode audio; None for two on the CPU, or one per core but one, at most 8, on a GPU
         batch_frames: frames that a packed pass takes together, 50 a second; None chooses by the free memory
         channel: of recordings with several: ``"first"``, ``"loudest"``, or ``"mean"`` even where they cancel in it; by
             default the mean, and recordings whose channels cancel are quarantined
@@ -96,8 +103,9 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
 
     Raises:
         CacheMismatchError: if ``out`` was extracted under another plan
-        InputError: if an option is unknown, the disk can't hold the cache, there is no text to read, the forward pass
-            differs from transformers' on the first utterance, or utterances that are encoded together change each other
+        InputError: if an option is unknown or has no effect, the disk can't hold the cache, there is no text to read,
+            the forward pass differs from transformers' on the first utterance, or utterances that are encoded together
+            change each other
         OSError: if the disk is full or can't be written; finished rows are kept
     """
     reading = ReadingOptions(channel, trim_silence)
@@ -140,6 +148,7 @@ def run_extraction(
     """
     progress = progress or NullProgress()
     began = time.monotonic()
+    check_parallelism(encoder, settings)
     plan = extraction_plan(encoder, settings)
     is_new = not (connect(out) / JOURNAL).exists()
     errors = None
@@ -203,6 +212,7 @@ def plan_extraction(
     Arguments and errors are those of `run_extraction`.
     """
     progress, out = progress or NullProgress(), connect(out)
+    check_parallelism(encoder, settings)
     plan = extraction_plan(encoder, settings)
     cached: dict[str, str] = {}
     n_rows = 0

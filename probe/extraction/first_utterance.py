@@ -14,7 +14,7 @@ from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.encoders.text import EXAMPLE, TranscriptEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.estimate import sample_waveforms
-from layerprobe.probe.extraction.numerics import sample_texts
+from layerprobe.probe.extraction.numerics import sample_texts, within_memory
 
 SECONDS = 10.0  # at most, of the utterance that is compared
 N_TRIED = 4  # utterances, of which the first that can be read is compared
@@ -42,7 +42,8 @@ def check_first_utterance(encoder: AnyEncoder, table: pd.DataFrame, *, text_colu
 def check_forward_pass(encoder: NetworkEncoder, name: str, data: np.ndarray | str) -> None:
     """Compare every layer of one utterance with transformers' own forward pass in float32.
 
-    Where utterances run together, both the utterance alone and the utterance between two others are compared.
+    Where utterances run together, both the utterance alone and the utterance between two others are compared; where
+    memory runs out, its first half.
 
     Args:
         encoder: of audio or text
@@ -52,7 +53,7 @@ def check_forward_pass(encoder: NetworkEncoder, name: str, data: np.ndarray | st
     Raises:
         InputError: if a layer differs by more than the tolerance of the encoder's precision, or the encoder fails
     """
-    differences = deviations(encoder, data)
+    differences, _ = within_memory(lambda sample: deviations(encoder, sample[0]), encoder, [data])
     tolerance = TOLERANCE[encoder.precision]
     if all(difference < tolerance for difference in differences):  # False for NaN
         return

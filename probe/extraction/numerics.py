@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+import torch
 
 from layerprobe.probe.cache.journal import FILES
 from layerprobe.probe.data.audio_hashes import records
@@ -16,6 +19,7 @@ from layerprobe.probe.encoders.diagnostics import NetworkEncoder, precision_erro
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.encoders.text import TranscriptEncoder
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.encoding.embedding import is_out_of_memory
 from layerprobe.probe.extraction.estimate import N_SAMPLES, sample_waveforms
 from layerprobe.probe.extraction.settings import ExtractionSettings
 from layerprobe.probe.filesystem import replace_file
@@ -27,6 +31,9 @@ from layerprobe.probe.version import CACHE_FORMAT_VERSION
 PRECISION = f"{FILES}/precision_error.csv"  # in the cache
 # Of pooled layers, by the other utterances of a pack. Exact arithmetic would give 0: a sum's order moves the last bits.
 MAX_COMPOSITION_ERROR = {"float32": 1e-5, "tf32": 1e-2, "bfloat16": 1e-2, "float16": 1e-2}
+SHORTEST_SECONDS = 0.2  # of audio on which something is measured where memory is scarce
+Sample = Sequence[np.ndarray | str]  # waveforms (n_samples,), or texts
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,8 @@ class NumericalErrors:
 def measure_errors(encoder: AnyEncoder, table: pd.DataFrame, settings: ExtractionSettings) -> NumericalErrors | None:
     """Measure the errors of an encoder's products, and of its packs, on a sample of a corpus.
 
+    Where memory runs out, they are measured on the first halves of its utterances, as the summary then states.
+
     Args:
         encoder: of audio or text
         table: rows of a manifest
@@ -55,16 +64,60 @@ def measure_errors(encoder: AnyEncoder, table: pd.DataFrame, settings: Extractio
         None where utterances are encoded singly in float32, or none of the sample can be read
 
     Raises:
-        InputError: if other utterances of a pack move a layer by more than `MAX_COMPOSITION_ERROR`
+        InputError: if other utterances of a pack move a layer by more than `MAX_COMPOSITION_ERROR`, or memory does not
+            suffice for short utterances either
     """
     if not isinstance(encoder, NetworkEncoder) or (encoder.precision == "float32" and encoder.packed is None):
         return None
     sample = _sample(encoder, table, settings)
     if not sample:
         return None
-    errors = precision_error(encoder, sample)
+    errors, held = within_memory(lambda some: precision_error(encoder, some), encoder, sample)
     check_composition(encoder, errors)
-    return NumericalErrors(errors, precision_summary(errors, encoder, n_sampled=len(sample)))
+    summary = precision_summary(errors, encoder, n_sampled=len(sample))
+    if held is not sample:
+        n = max(map(len, held))
+        size = f"{n / encoder.sampling_rate:.1f} s" if isinstance(encoder, SpeechEncoder) else f"{n} characters"
+        summary += f"; of each the first {size} at most, because memory ran out with more"
+    return NumericalErrors(errors, summary)
+
+
+def within_memory(measure: Callable[[Sample], T], encoder: NetworkEncoder, sample: Sample) -> tuple[T, Sample]:
+    """Measure something on a sample; where memory runs out, on the first halves of it, as often as is needed.
+
+    Args:
+        measure: is called with the sample, or with what is left of it
+        encoder: that is measured
+        sample: of its inputs
+
+    Returns:
+        what was measured, and the sample on which it was
+
+    Raises:
+        InputError: if memory does not suffice for one character or `SHORTEST_SECONDS` of each either
+    """
+    while True:
+        try:
+            return measure(sample), sample
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        shorter = _first_halves(encoder, sample)
+        if list(map(len, shorter)) == list(map(len, sample)):
+            raise InputError(
+                f"{encoder.upstream}: the memory of {encoder.device} does not suffice to encode short utterances. "
+                "Nothing was written. End what else takes memory there, or name another --device."
+            )
+        sample = shorter
+
+
+def _first_halves(encoder: NetworkEncoder, sample: Sample) -> Sample:
+    shortest = 1
+    if isinstance(encoder, SpeechEncoder):
+        shortest = max(encoder.minimum_samples, int(SHORTEST_SECONDS * encoder.sampling_rate))
+    return [data[: max(shortest, len(data) // 2)] for data in sample]
 
 
 def check_composition(encoder: NetworkEncoder, errors: pd.DataFrame) -> None:

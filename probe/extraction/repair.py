@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.encoding.workers import embed_in_order
 from layerprobe.probe.extraction.first_utterance import check_first_utterance
 from layerprobe.probe.extraction.inputs import make_input_reader
-from layerprobe.probe.extraction.settings import extraction_plan, settings_in
+from layerprobe.probe.extraction.settings import check_parallelism, extraction_plan, settings_in
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, digest_of, make_durable, replace_file
 from layerprobe.probe.progress import NullProgress
 
@@ -82,11 +82,12 @@ def repair(
 
     Raises:
         CacheMismatchError: if the encoder is another
-        InputError: if there is no cache, it is being written, the utterances of damaged rows can't be determined, or
-            the forward pass differs from transformers' on the first utterance
+        InputError: if there is no cache, it is being written, the utterances of damaged rows can't be determined,
+            ``jobs`` has no effect, or the forward pass differs from transformers' on the first utterance
     """
     path, progress = connect(path), progress or NullProgress()
     plan = read_plan(path, open_group(path, "r"))
+    check_parallelism(encoder, replace(settings_in(plan), jobs=jobs))
     given = extraction_plan(encoder, settings_in(plan))
     if plan != given:
         raise CacheMismatchError(path, plan, given, advice="A repair needs the encoder that the cache was made with.")

@@ -36,8 +36,9 @@ class RowWriter:
         self.seconds = 0.0  # in which the thread wrote
 
     def __enter__(self) -> RowWriter:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread, unless this is entered again to make sure of its end."""
+        if self._thread.ident is None:
+            self._thread.start()
         return self
 
     def put(self, embedded: EmbeddedUtterance) -> None:

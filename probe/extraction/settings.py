@@ -13,6 +13,7 @@ from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import ACOUSTIC, OWN
 from layerprobe.probe.encoders.speech import LAYER_CONVENTION
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction.encoding.packs import packing
 from layerprobe.probe.forward.pooling import pooling_named
 
 STORAGE_DTYPES = ("float32", "float16")  # of embeddings on disk
@@ -27,13 +28,32 @@ class ExtractionSettings:
     text_column: str = TRANSCRIPT
     storage_dtype: str = STORAGE_DTYPES[0]
     max_duration: float = MAX_DURATION  # seconds
-    jobs: int | None = None  # one per core, or one on a GPU, if None
+    jobs: int | None = None  # one per core, or one on a GPU, if None; of a packed pass on the CPU, its threads
     loaders: int | None = None  # two on the CPU, one per core but one on a GPU, if None
     reading: ReadingOptions = DEFAULT_READING  # of audio
     batch_frames: int | None = None  # that a packed pass takes together; by the free memory if None
 
 
 DEFAULT_SETTINGS = ExtractionSettings()
+
+
+def check_parallelism(encoder: AnyEncoder, settings: ExtractionSettings) -> None:
+    """Check that each option of parallelism has an effect on how an encoder runs.
+
+    Raises:
+        InputError: if one has none
+    """
+    packs = packing(encoder) is not None
+    if settings.batch_frames is not None and not packs:
+        raise InputError(
+            f"{encoder.upstream} encodes utterances one at a time here (forward pass: {encoder.forward}), so that "
+            "--batch-frames has no effect. Leave it out, or use --forward packed if check-encoder names such a pass."
+        )
+    if settings.jobs is not None and packs and encoder.device != "cpu":
+        raise InputError(
+            "A GPU encodes one pack of utterances after another, so that --jobs has no effect. Leave it out; "
+            "--batch-frames sets how much runs together, and --loaders how many threads read."
+        )
 
 
 def extraction_plan(encoder: AnyEncoder, settings: ExtractionSettings = DEFAULT_SETTINGS) -> ExtractionPlan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,14 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         reader = _RecordingReader(recordings, self.sampling_rate, encoder.sampling_rate, reading)
         layer, vectors = encoder.layers.index(self.layer_), []
         misstated: list[tuple[str, Remark]] = []
-        in_order = embed_in_order(table, encoder, reader, poolings=self.poolings_, jobs=self.n_jobs)
-        for k, embedded in enumerate(in_order):
-            if embedded.embeddings is None:
-                name = f" ({recordings[k]})" if isinstance(recordings[k], str | Path) else ""
-                raise InputError(f"utterance {k}{name}: {embedded.reason}. Leave it out, or repair it.")
-            vectors.append(embedded.embeddings[layer].ravel())
-            misstated += [(str(recordings[k]), one) for one in embedded.remarks if one.name == MISSTATED_LENGTH]
+        # closed, for a notebook keeps the traceback of an error, with torch's number of threads as it is while encoding
+        with closing(embed_in_order(table, encoder, reader, poolings=self.poolings_, jobs=self.n_jobs)) as in_order:
+            for k, embedded in enumerate(in_order):
+                if embedded.embeddings is None:
+                    name = f" ({recordings[k]})" if isinstance(recordings[k], str | Path) else ""
+                    raise InputError(f"utterance {k}{name}: {embedded.reason}. Leave it out, or repair it.")
+                vectors.append(embedded.embeddings[layer].ravel())
+                misstated += [(str(recordings[k]), one) for one in embedded.remarks if one.name == MISSTATED_LENGTH]
         for sentence in remark_sentences(misstated):
             warnings.warn(sentence, stacklevel=2)
         return np.stack(vectors)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from layerprobe.probe.extraction.encoding.read_ahead import MOST_LOADERS
+
 LOOP, PASS = "loop, float32", "ours, packed pass, bfloat16"
 CORPUS_HOURS = 240
 DTYPES = ("float32", "float16")  # of rows in a cache
@@ -60,15 +62,16 @@ def table(model: dict[str, Any], peak: float) -> list[str]:
 def scale(model: dict[str, Any], n_cores: int) -> list[str]:
     """Return how long a corpus takes on 1, 8 and 64 GPUs with as many cores each as this one, and what binds.
 
-    From rates of this run: the packed pass alone, decoding on one core, and one writer of float16 rows for each GPU.
-    Merging reads and writes all rows once more.
+    From rates of this run: the packed pass alone, decoding on one core, times the threads that read by default, and one
+    writer of float16 rows for each GPU. Merging reads and writes all rows once more.
     """
     rates = {item["name"]: item["rate"] for item in model["items"]}
     if not rates.get(PASS):
         return []
+    n_loaders = max(1, min(MOST_LOADERS, n_cores - 1))
     encode, decode, write = rates[PASS], model["decoding"], model["writing"]
     per_second = model["bytes_per_utterance"] / model["s_per_utterance"]  # bytes of rows per second of audio
-    limits = {"encode": encode, "decode": decode * n_cores, "write": write / per_second}
+    limits = {"encode": encode, "decode": decode * n_loaders, "write": write / per_second}
     binds = min(limits, key=lambda name: limits[name])
     once = model["without_once"].get("float16", {}).get("once_s", 0.0) + model["loading, bfloat16"]
     lines = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -221,6 +222,44 @@ def test_packs_in_float32_have_a_table_too_and_single_utterances_move_by_nothing
     encoder = load_audio_encoder(str(folders["hubert"]), precision="bfloat16", forward="single")
     single = extract(ten_voices, encoder, tmp_path / "single.zarr")
     assert (pd.read_csv(single.path / "extraction" / "precision_error.csv")["composition_error"] == 0).all()
+
+
+class Scarce:
+    """A packed pass on a device that holds only so many frames."""
+
+    def __init__(self, forward, capacity):
+        self._forward, self._capacity = forward, capacity
+
+    def __getattr__(self, name):
+        return getattr(self._forward, name)
+
+    def states(self, pack):
+        if pack.n_frames > self._capacity:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self._forward.states(pack)
+
+
+def test_where_memory_runs_out_the_errors_are_those_of_shorter_utterances(folders, ten_voices, tmp_path, capsys):
+    encoder = packed(folders["hubert"])
+    encoder.packed = Scarce(encoder.packed, 50)  # of 57, the sample and the first utterance between two others
+    cache = extract(ten_voices, encoder, tmp_path / "a.zarr", progress=LogProgress())
+    assert cache.n_utterances == 10
+    printed = capsys.readouterr().err
+    assert re.search(r"\de-0\d; of each the first 0\.2 s at most, because memory ran out with more, see", printed)
+    encoder.packed = Scarce(encoder.packed, 30)
+    message = r"^hubert: the memory of cpu does not suffice to encode short utterances\. Nothing was written\. "
+    with pytest.raises(InputError, match=message):
+        extract(ten_voices, encoder, tmp_path / "b.zarr")
+    assert not (tmp_path / "b.zarr").exists()
+
+
+def test_where_memory_runs_out_the_errors_of_texts_are_those_of_their_beginnings(ten_voices, tmp_path, capsys):
+    manifest = replace(ten_voices, table=ten_voices.table.assign(transcript=SENTENCES[0]))
+    encoder = load_text_encoder(str(save_text_model("bert", tmp_path / "bert")), forward="packed")
+    encoder.packed = Scarce(encoder.packed, 25)
+    extract(manifest, encoder, tmp_path / "a.zarr", progress=LogProgress())
+    printed = capsys.readouterr().err
+    assert re.search(r"; of each the first \d+ characters at most, because memory ran out with more, see", printed)
 
 
 def test_few_utterances_are_encoded_together_with_parts_of_themselves(folders):

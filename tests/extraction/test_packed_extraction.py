@@ -20,13 +20,15 @@ from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.encoders.loading import EncoderSettings, load_audio_encoder, load_encoder
+from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.distributed.multiprocess import ExtractionJob, extract_in_processes
 from layerprobe.probe.extraction.encoding.stages import StageUtilisation
 from layerprobe.probe.extraction.encoding.workers import embed_in_order
+from layerprobe.probe.extraction.estimate import frames_of
 from layerprobe.probe.extraction.extract import extract, plan_extraction, run_extraction
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.settings import ExtractionSettings
-from layerprobe.probe.progress import NullProgress
+from layerprobe.probe.progress import LogProgress, NullProgress
 
 
 @pytest.fixture
@@ -124,7 +126,8 @@ def test_texts_are_packed(corpus, tmp_path):
     rows[4]["transcript"] = ""
     manifest, folder = manifest_of(tmp_path, rows), str(save_text_model("bert", tmp_path / "bert"))
     for forward in ("single", "packed"):
-        extract(manifest, load_encoder(folder, forward=forward), tmp_path / f"{forward}.zarr", batch_frames=40)
+        frames = 40 if forward == "packed" else None
+        extract(manifest, load_encoder(folder, forward=forward), tmp_path / f"{forward}.zarr", batch_frames=frames)
     assert_equal_rows(tmp_path / "packed.zarr", tmp_path / "single.zarr")
 
 
@@ -265,11 +268,12 @@ def test_a_killed_or_interrupted_extraction_is_resumed_to_the_same_rows(
     np.testing.assert_allclose(ours.read_rows(np.arange(12)), alone.read_rows(np.arange(12)), rtol=1e-4, atol=1e-6)
 
 
-def test_several_processes_pack_too(corpus, folders, single, tmp_path):
+def test_several_processes_pack_too(corpus, folders, single, tmp_path, capsys):
     path = write_table(tmp_path, corpus)
     encoder = EncoderSettings(str(folders["hubert"]), device="cpu", precision="float32", forward="packed")
     job = ExtractionJob(path, True, encoder, tmp_path / "a.zarr", ExtractionSettings(batch_frames=90))
-    assert extract_in_processes(job, 2) == 12
+    assert extract_in_processes(job, 2, progress=LogProgress()) == 12
+    assert re.search(r"^shard 1/2: Bound by \w+: encoder busy \d+ %, ", capsys.readouterr().err, re.MULTILINE)
     assert open_cache(tmp_path / "a.zarr").plan.forward in PACKED_FORWARDS
     assert_equal_rows(tmp_path / "a.zarr", single)
 
@@ -302,6 +306,20 @@ def test_caches_of_two_passes_do_not_mix_and_a_plan_keeps_its_pass(corpus, folde
     assert open_cache(tmp_path / "c.zarr").plan.forward == "native", done.output
 
 
+def test_options_without_an_effect_are_refused_before_anything_is_written(corpus, folders, tmp_path):
+    manifest = manifest_of(tmp_path, corpus)
+    message = (
+        r"^hubert encodes utterances one at a time here \(forward pass: native\), so that --batch-frames has no eff"
+    )
+    with pytest.raises(InputError, match=message):
+        extract(manifest, load_exact(folders["hubert"]), tmp_path / "a.zarr", batch_frames=100)
+    encoder = packed(folders)
+    extract(manifest, encoder, tmp_path / "a.zarr", jobs=2)
+    encoder.device = "cuda:0"
+    with pytest.raises(InputError, match=r"^A GPU encodes one pack of utterances after another, so that --jobs has no"):
+        plan_extraction(manifest, encoder, tmp_path / "b.zarr", ExtractionSettings(jobs=2))
+
+
 def test_the_estimate_of_packs_states_what_single_ones_state(corpus, folders, tmp_path):
     manifest = manifest_of(tmp_path, corpus)
     alone, together = (
@@ -310,6 +328,15 @@ def test_the_estimate_of_packs_states_what_single_ones_state(corpus, folders, tm
     )
     pattern = r"(12 utterances to extract, 0\.00 h of audio, [\d.]+ kB on disk), [\d.]+ [MG]B of memory; about \d+ s\."
     assert re.fullmatch(pattern, together)[1] == re.fullmatch(pattern, alone)[1]
+
+
+def test_the_estimate_counts_frames_of_which_whisper_has_as_many_of_short_audio(folders):
+    n_frames = {}
+    for kind in ("hubert", "whisper"):
+        encoder = load_audio_encoder(str(folders[kind]), precision="float32", forward="packed")
+        n_frames[kind] = [frames_of(encoder, n) for n in (16_000, 160_000)]
+    assert n_frames["hubert"] == [49, 499]
+    assert n_frames["whisper"][0] == n_frames["whisper"][1]
 
 
 def test_one_line_states_what_bound_it(corpus, folders, tmp_path):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import threading
 from dataclasses import dataclass
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
+from helpers.pretended_gpu import FREE, pretended_gpu
 from helpers.voices import voice
 
 from layerprobe.probe.data.inputs import ModelInput
@@ -92,6 +95,19 @@ def test_the_budget_follows_free_memory_within_its_limits(encoder):
     assert FEWEST_FRAMES <= frame_budget(encoder) <= MOST_FRAMES_ON_CPU
 
 
+def test_the_budget_of_a_gpu_counts_what_torch_keeps_from_earlier_packs(encoder):
+    """So the pack of an estimate takes nothing from those of the extraction."""
+    on_gpu, kept = SimpleNamespace(device="cuda", dim=encoder.dim, layers=encoder.layers), [5 * 2**30, 2**30]
+    with pretended_gpu():
+        without = frame_budget(on_gpu)
+        with mock.patch("torch.cuda.mem_get_info", return_value=(FREE - 4 * 2**30, FREE)):
+            assert frame_budget(on_gpu) < without
+            names = ("memory_reserved", "memory_allocated")
+            patches = [mock.patch(f"torch.cuda.{n}", return_value=k) for n, k in zip(names, kept, strict=True)]
+            with patches[0], patches[1]:
+                assert frame_budget(on_gpu) == without
+
+
 def test_an_encoder_of_single_utterances_has_no_packs(encoder, folders):
     assert packing(encoder) is encoder
     assert packing(load_audio_encoder(str(folders["hubert"]))) is None
@@ -143,6 +159,15 @@ def test_reading_ahead_is_bounded_by_frames_and_not_by_utterances(encoder):
         ahead.close()
     assert 8 <= max(held[1.0]) <= 12
     assert max(held[0.1]) > 30  # shorter ones, so more of them
+
+
+def test_many_broken_files_do_not_let_reading_go_further_ahead(encoder):
+    """They have no frames, and the others are no shorter for that: of 1 s, about ten fit into 500 frames."""
+    _, ahead = read_ahead(encoder, [None] * 20 + [1.0] * 60, at_most=500)
+    held = [len(ahead._waiting) for _ in itertools.islice(ahead, 40)]
+    ahead.close()
+    assert max(held) <= 20 + 12
+    assert max(held[20:]) >= 8
 
 
 def test_readers_all_work_however_long_the_utterances_are(encoder):

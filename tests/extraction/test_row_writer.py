@@ -9,9 +9,14 @@ import time
 
 import numpy as np
 import pytest
+from helpers.speech_models import load_exact
 
+from layerprobe.probe.cache.store import open_cache
+from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.extraction import encode_rows
 from layerprobe.probe.extraction.encoding.embedding import EmbeddedUtterance
+from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.row_writer import RowWriter
 
@@ -58,7 +63,40 @@ def test_rows_that_wait_are_written_after_an_interrupt_and_not_after_a_second(tm
     with pytest.raises(KeyboardInterrupt):
         write_and_press(cache, tmp_path)
     assert cache.names == ["a"]
-    assert not [thread for thread in threading.enumerate() if thread.name == "layerprobe-writer"]
+    for thread in [one for one in threading.enumerate() if one.name == "layerprobe-writer"]:
+        thread.join(5)  # its last step may follow what the exit waited for
+        assert not thread.is_alive()
+
+
+def test_an_interrupt_on_entry_to_the_exit_lets_one_thread_write_a_cache(folders, ten_voices, tmp_path, monkeypatch):
+    class Pressed(RowWriter):
+        """Interrupted before the first line of its first exit, as Python may."""
+
+        n_exits = 0
+
+        def __exit__(self, *error):
+            self.n_exits += 1
+            if self.n_exits == 1:
+                raise KeyboardInterrupt
+            super().__exit__(*error)
+
+    n_rows, append, flush = [], CacheWriter.append, CacheWriter.flush
+
+    def slow(self, *row):
+        time.sleep(0.02)
+        append(self, *row)
+
+    def noted(self):
+        n_rows.append(self.n_rows)
+        flush(self)
+
+    monkeypatch.setattr(encode_rows, "RowWriter", Pressed)
+    monkeypatch.setattr(CacheWriter, "append", slow)
+    monkeypatch.setattr(CacheWriter, "flush", noted)
+    with pytest.raises(KeyboardInterrupt):
+        extract(ten_voices, load_exact(folders["hubert"]), tmp_path / "a.zarr")
+    assert n_rows == [10]  # when the cache is closed, none waits any more
+    assert open_cache(tmp_path / "a.zarr").n_utterances == 10
 
 
 @pytest.mark.parametrize("n_rows", [1, 10_000])

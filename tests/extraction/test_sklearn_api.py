@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 from helpers.audio_bytes import with_number
 from helpers.voices import voice, write_table
 from safetensors.torch import load_file, save_file
@@ -213,6 +214,17 @@ TAKES = "LayerEmbedder takes a list with one path or one waveform of shape (n_sa
 def test_audio_that_can_not_be_used_is_refused_with_its_position(encoder, recordings, message):
     with pytest.raises(InputError, match=f"^{re.escape(message)}"):
         LayerEmbedder(encoder).fit_transform(recordings)
+
+
+def test_an_error_whose_traceback_is_kept_leaves_torch_as_it_was(folders, tmp_path):
+    encoder = load_encoder(str(folders["hubert"]), device="cpu", forward="packed")
+    embedder = LayerEmbedder(encoder, n_jobs=3)
+    waveforms = [voice(0.3).astype(np.float32), np.full(10, np.nan, dtype=np.float32)]
+    before = torch.get_num_threads()
+    with pytest.raises(InputError) as kept:
+        embedder.fit(waveforms).transform(waveforms)
+    assert kept.tb is not None
+    assert torch.get_num_threads() == before != 3
 
 
 def test_encoders_of_text_are_refused(tmp_path):

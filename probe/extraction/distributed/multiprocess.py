@@ -41,7 +41,9 @@ class ExtractionJob:
 
 
 def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress | None = None) -> int:
-    """Fill shards and merge them; existing rows are kept. On the CPU, the bytes are those that one process writes.
+    """Fill shards and merge them; existing rows are kept.
+
+    Where utterances are encoded singly on the CPU, the bytes are those that one process writes.
 
     Args:
         job: the extraction
@@ -155,7 +157,9 @@ def _fill(job: ExtractionJob, shard: Shard, pipe: Connection) -> None:
         encoder = replace(job.encoder, device=device).load(show_download=False)
         progress = _PipeProgress(pipe, logs=shard.number == 1)
         settings = replace(job.settings, jobs=jobs, loaders=loaders)
-        extract_shard(manifest, encoder, job.out, shard, settings, progress=progress)
+        done = extract_shard(manifest, encoder, job.out, shard, settings, progress=progress)
+        if done.stages is not None:
+            progress.log(done.stages.sentence())
     except InputError as error:
         pipe.send(str(error))
     except KeyboardInterrupt:

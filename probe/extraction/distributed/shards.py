@@ -2,7 +2,7 @@
 
 The shards of ``NAME.zarr`` lie in ``NAME.zarr.shards``. They are ordinary caches, each with its own lock, which ends
 with the process that holds it; a partial shard is resumed like any cache. Merged in the manifest's order they give the
-bytes that one process would have written.
+bytes that one process would have written, where utterances are encoded one by one.
 """
 
 from __future__ import annotations

@@ -46,6 +46,8 @@ def measure_pack(
     n_frames = sum(map(sum, _lengths(packing, utterances)))
     pack = utterances * max(1, budget // max(1, n_frames) if on_gpu else 1)
     before, peak = resident_memory(), peak_memory(anew=True)
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(packing.device)
     with torch_threads(1 if on_gpu else jobs):
         while (seconds := _seconds_of(packing, pack, poolings)) is None:
             pack = pack[: -(-len(pack) // 2)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ class PackOptions:
 
 def embed_packed(
     table: pd.DataFrame, encoder: AnyEncoder, packing: PackingEncoder, reader: InputReader, options: PackOptions
-) -> Iterator[EmbeddedUtterance]:
+) -> Generator[EmbeddedUtterance, None, None]:
     """Embed the rows of a manifest's table, in their order, many at once.
 
     Args:

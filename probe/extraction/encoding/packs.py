@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar, cast
 
-import torch
 from torch import Tensor
 
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.forward.chunks import InputChunk
 from layerprobe.probe.forward.packed.pack import PackedForward
-from layerprobe.probe.system import resident_memory, usable_memory
+from layerprobe.probe.system import free_device_memory, resident_memory, usable_memory
 
 # Frames that run together at most, 50 of which are a second. On a GPU: 338 s, which are 132 tiles of 128 rows in each
 # matrix product; products of more rows are hardly faster. On a CPU: enough rows for each reading of the weights.
@@ -57,8 +56,7 @@ def packing(encoder: AnyEncoder) -> PackingEncoder | None:
 def frame_budget(encoder: AnyEncoder) -> int:
     """Return the number of frames that run together, by the free memory of the encoder's device and its size."""
     if encoder.device.startswith("cuda"):
-        with torch.cuda.device(encoder.device):
-            most, free = MOST_FRAMES, float(torch.cuda.mem_get_info()[0])
+        most, free = MOST_FRAMES, free_device_memory(encoder.device)
     else:
         most, free = MOST_FRAMES_ON_CPU, usable_memory() - resident_memory()
     return frames_in(free, dim=encoder.dim, n_layers=len(encoder.layers), most=most)

@@ -26,7 +26,7 @@ from layerprobe.probe.system import cores
 
 MOST_LOADERS = 8  # beyond, threads wait for the interpreter; by measurement 8 read more than a GPU encodes
 LOADERS_ON_CPU = 2
-FIRST_GUESS = 250  # frames of an utterance, before one was read
+FIRST_GUESS = 250  # frames of an utterance, before a usable one was read
 
 
 def loaders_for(device: str, *, n_processes: int = 1) -> int:
@@ -70,14 +70,14 @@ class ReadAhead:
             encoder: one of packs
             reader: returns the input of each row
             loaders: threads that read; as many utterances are read whatever their length
-            at_most: frames that are held, those being read counted at the mean of the others
+            at_most: frames that are held, those being read counted at the mean of the usable ones before
         """
         self._rows, self._encoder, self._reader = rows, encoder, reader
         self._loaders, self._at_most = loaders, at_most
         self._pool = ThreadPoolExecutor(loaders, initializer=torch.set_num_threads, initargs=(1,))
         self._waiting: deque[Future[PreparedUtterance]] = deque()
         self._lock = threading.Lock()
-        self._n_read = self._frames_read = 0  # of all that were read
+        self._n_read = self._n_usable = self._frames_read = 0  # of all that were read
         self._n_taken = self._frames_taken = 0  # of those, what was yielded
         self._exhausted = False
 
@@ -106,10 +106,10 @@ class ReadAhead:
 
     def _frames_held(self) -> float:
         with self._lock:
-            n_read, frames_read = self._n_read, self._frames_read
-        mean = frames_read / n_read if n_read else FIRST_GUESS
+            n_read, n_usable, frames_read = self._n_read, self._n_usable, self._frames_read
+        mean = frames_read / n_usable if n_usable else FIRST_GUESS
         n_unread = self._n_taken + len(self._waiting) - n_read
-        return frames_read - self._frames_taken + n_unread * max(1.0, mean)
+        return frames_read - self._frames_taken + n_unread * mean
 
     def _prepare(self, position: int, row: Row) -> PreparedUtterance:
         began = time.perf_counter()
@@ -128,5 +128,6 @@ class ReadAhead:
         seconds = time.perf_counter() - began
         with self._lock:
             self._n_read += 1
+            self._n_usable += bool(lengths)
             self._frames_read += sum(lengths)
         return PreparedUtterance(position, row, model_input, chunks, lengths, reason, seconds)

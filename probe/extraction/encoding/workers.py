@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -78,7 +78,7 @@ def embed_in_order(
     loaders: int | None = None,
     batch_frames: int | None = None,
     log: Callable[[str], None] = _not_logged,
-) -> Iterator[EmbeddedUtterance]:
+) -> Generator[EmbeddedUtterance, None, None]:
     """Embed the rows of a manifest's table, in their order.
 
     Args:
@@ -104,7 +104,7 @@ def embed_in_order(
 
 def _embed_singly(
     table: pd.DataFrame, encoder: AnyEncoder, reader: InputReader, *, poolings: tuple[str, ...], jobs: int, loaders: int
-) -> Iterator[EmbeddedUtterance]:
+) -> Generator[EmbeddedUtterance, None, None]:
     limiter = ConcurrencyLimiter(jobs)
     threads_before = torch.get_num_threads()
     decoding = ThreadPoolExecutor(loaders)
