@@ -80,7 +80,8 @@ class ParallelOptions:
     batch_frames: int | None = option(
         None,
         low=1,
-        help="Frames that a packed forward pass takes together, 50 a second; chosen from the free memory by default.",
+        help="Frames of audio (50 a second; 1,500 of each window of Whisper) or tokens of text that a packed "
+        "forward pass takes together; chosen from the free memory by default.",
     )
     shard: str | None = option(None, help="Shard to fill, NUMBER/OF such as 3/16; cache merge joins all shards.")
     processes: int | None = option(None, low=1, help="Number of processes, each with a GPU where there are some.")
