@@ -19,14 +19,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
 
+from layerprobe.analysis.layers.depth import CONTRAST_COLUMNS, HYPOTHESIS, SHIFT
 from layerprobe.analysis.statistics.bootstrap import expanded_quantile
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores
 from layerprobe.analysis.statistics.estimates import BootstrapSample, Estimate
 from layerprobe.probe.layer_names import FINAL, is_stack
+from layerprobe.probe.tasks.targets import TEXT_RESIDUAL
 
-SHIFT = "shift"
 SHIFT_METRICS = ("ccc_matched", "pearson")  # correlations, whose signal-to-noise ratio is r² / (1 - r²)
 STEPS_PER_BLOCK = 4  # profiles are interpolated between layers
 REACH = 0.5  # largest shift on relative depth; the rest of the profiles overlap
@@ -114,30 +116,36 @@ def detectable_shift(samples: tuple[BootstrapSample, BootstrapSample], *, n_bloc
     """Return the shift that such a corpus detects with a power of .8 in a two-sided test at .05, on relative depth.
 
     It is (q + 0.84) times the standard deviation of the resamples, the larger one of both scales, where q is the
-    quantile of the expanded percentiles (1.96 for many speakers) and 0.84 the normal quantile of .8 (Cohen, 1988,
-    equation for known variance). It is at least one step of the grid, and NaN where resamples are undefined.
+    quantile of the expanded percentiles (1.96 for many speakers) and 0.84 the normal quantile of .8 (Bloom, 1995). It
+    is at least one step of the grid, and NaN where resamples are undefined.
     """
     reach = expanded_quantile(float(np.min(samples[0].counted))) + float(norm.ppf(POWER))
     deviations = [np.nanstd(s.resamples) if np.isfinite(s.resamples).any() else np.nan for s in samples]
     return float(np.maximum(reach * np.max(deviations), 1 / (STEPS_PER_BLOCK * n_blocks)))
 
 
-def shift_rows(
-    bootstrap: BootstrapScores, *, layers: dict[str, list[str]], deeper: str, shallower: str
-) -> list[dict[str, Any]]:
-    """Return the shift between the profiles of two targets for each encoder whose layers are a stack.
+def shift_contrasts(bootstrap: BootstrapScores, *, layers: dict[str, list[str]]) -> pd.DataFrame:
+    """Return the shift between the targets of the hypothesis for each encoder of at least `FEWEST_LAYERS` layers.
 
     Args:
         bootstrap: scores of a metric in `SHIFT_METRICS`
         layers: for each encoder its layers in order
-        deeper: target whose profile is expected to lie deeper
-        shallower: target that it is compared with
 
     Returns:
-        rows ``encoder, control, measure, n_blocks, detectable, estimate, ci_low, ci_high, p_value`` and the estimates
-        ``of_scores`` and ``of_signal_to_noise``; ``control`` is ``none``, ``random_init``, or ``difference`` for the
-        trained minus the randomly initialised encoder
+        rows as those of `analysis.layers.depth.contrasts`; ``detectable`` is `detectable_shift`
     """
+    rows = []
+    for ending in ("", TEXT_RESIDUAL):
+        deeper, shallower = (target + ending for target in HYPOTHESIS)
+        name = f"{deeper} − {shallower}".replace("_", " ")
+        for row in _shift_rows(bootstrap, layers, deeper, shallower):
+            rows.append({"deeper": deeper, "shallower": shallower, "name": name, **row})
+    return pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
+
+
+def _shift_rows(
+    bootstrap: BootstrapScores, layers: dict[str, list[str]], deeper: str, shallower: str
+) -> list[dict[str, Any]]:
     rows = []
     for encoder, names in layers.items():
         blocks = [name for name in names if name != FINAL]
@@ -154,13 +162,12 @@ def shift_rows(
         if len(found) == 2:
             pairs = zip(found["none"], found["random_init"], strict=True)
             found["difference"] = tuple(trained - untrained for trained, untrained in pairs)  # type: ignore[assignment]
+        n_blocks = len(blocks) - 1
         for control, samples in found.items():
-            n_blocks = len(blocks) - 1
-            rows.append({
-                "encoder": encoder, "control": control, "measure": SHIFT, "n_blocks": n_blocks,
-                "detectable": detectable_shift(samples, n_blocks=n_blocks), **vars(on_both_scales(samples)),
-                "of_scores": float(samples[0].estimate), "of_signal_to_noise": float(samples[1].estimate),
-            })  # fmt: skip
+            shift = on_both_scales(samples)
+            detectable = detectable_shift(samples, n_blocks=n_blocks) if shift.is_known else np.nan
+            label = {"encoder": encoder, "control": control, "measure": SHIFT}
+            rows.append({**label, "n_blocks": n_blocks, "detectable": detectable, **vars(shift)})
     return rows
 
 

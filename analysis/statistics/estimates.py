@@ -12,9 +12,11 @@ from scipy.stats import norm, t as student
 from layerprobe.analysis.statistics.bootstrap import bca_interval, bca_p_value, expanded_quantile
 
 BCA_SPEAKERS = "bca_95_speakers"  # 95 % BCa bootstrap interval over speakers
+PERCENTILE_SPEAKERS = "percentile_95_speakers"  # 95 % expanded percentile interval over speakers
 JACKKNIFE_FOLDS = "jackknife_95_folds"  # 95 % delete-a-group jackknife interval over folds
 INTERVAL_NAMES = {
     BCA_SPEAKERS: "95 % CI over speakers",
+    PERCENTILE_SPEAKERS: "95 % CI over speakers",
     JACKKNIFE_FOLDS: "95 % CI over folds",
     "": "range over folds",  # scores without an interval
 }

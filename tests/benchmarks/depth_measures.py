@@ -246,7 +246,7 @@ def features_of(
 def study_features(n: int, n_resamples: int) -> pd.DataFrame:
     """Return the sides of all measures for ridge regressions of simulated layers, whose targets have one profile."""
     rows = []
-    for n_speakers, n_layers, weaker_signal in itertools.product((20, 40), (5, 13), (True, False)):
+    for n_speakers, n_layers, weaker_signal in itertools.product((20, 60), (5, 13), (True, False)):
         rng = np.random.default_rng([n_speakers, n_layers, weaker_signal])
         for _ in range(n):
             layers, ratings, groups = features_of(n_speakers, n_layers, weaker_signal, rng)
@@ -281,8 +281,9 @@ def main() -> None:
     if arguments.features:
         rows = study_features(arguments.features, arguments.resamples)
         names = [c for c in rows.columns if "," in c]
-        wrong = rows.assign(**{c: rows[c] != 0 for c in names}).groupby(["weaker", "n_speakers", "n_layers"])
-        tables["false positives of ridge regressions"] = wrong[names].mean().T.assign(all=(rows[names] != 0).mean())
+        condition = rows["weaker"] + rows["n_layers"].map(", {} layers".format) + rows["n_speakers"].map(", {}".format)
+        wrong = (rows[names] != 0).groupby(condition).mean().T.assign(all=(rows[names] != 0).mean())
+        tables["false positives of ridge regressions, by weakness, layers and speakers"] = wrong
     else:
         tables["size and power"] = summarised(study(n, n // 2, arguments.resamples)).set_index("measure")
         tables["power at the detectable shift"] = detected(2 * n, arguments.resamples)
