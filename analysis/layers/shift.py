@@ -43,14 +43,16 @@ def profile_shift(deeper: np.ndarray, shallower: np.ndarray) -> np.ndarray:
 
     It is the s in steps of a quarter of a block, at most half of the depth, with the highest correlation over layers l
     of ``deeper(l)`` and ``shallower(l - s)``, which is interpolated between layers and constant beyond its ends. Of
-    several maxima the one nearest to 0 is taken, and 0 if two are equally near.
+    several maxima the one nearest to 0 is taken, and 0 if two are equally near. Where no shift has a correlation above
+    0, as of a falling and a rising profile, it is half of the depth if the maxima of the profiles are at least as far
+    apart.
 
     Args:
         deeper: ``(…, n_layers)``, of layers 0 to the number of blocks
         shallower: of the same shape
 
     Returns:
-        ``(…)`` in [-0.5, 0.5]; NaN where a profile is flat, or no shift has a correlation above 0
+        ``(…)`` in [-0.5, 0.5]; NaN where a profile is flat, or where neither rule gives a shift
 
     >>> first, second = np.array([0.3, 0.5, 0.4, 0.2, 0.2]), np.array([0.1, 0.1, 0.2, 0.15, 0.05])
     >>> float(profile_shift(second, first))  # one block of four, and weaker
@@ -73,7 +75,10 @@ def profile_shift(deeper: np.ndarray, shallower: np.ndarray) -> np.ndarray:
     half = len(lags) // 2  # lags below 0, 0, and above 0
     before, after = distance[: half + 1].min(axis=0), distance[half:].min(axis=0)
     shift = np.where(before == after, 0.0, np.where(before < after, -before, after))
-    return np.where(highest > 0, shift / n_blocks, np.nan)
+    apart = deeper.argmax(axis=-1) - shallower.argmax(axis=-1)
+    is_flat = (size <= FLAT) | (shallower.std(axis=-1) <= FLAT)
+    beyond = np.where((np.abs(apart) >= lags[-1]) & ~is_flat, np.sign(apart) * lags[-1], np.nan)
+    return np.asarray(np.where(highest > 0, shift, beyond) / n_blocks)
 
 
 def signal_to_noise(scores: np.ndarray) -> np.ndarray:

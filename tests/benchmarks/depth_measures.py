@@ -203,6 +203,25 @@ def summarised(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def unlike(n: int, n_resamples: int) -> pd.DataFrame:
+    """Return how often valence is found deeper, or shallower, if profiles are no shifts of each other.
+
+    Arousal falls over layers and valence rises, or arousal rises and valence is flat, which has no depth.
+    """
+    rows = []
+    for case, n_blocks in itertools.product(("opposite", "flat"), BLOCKS):
+        rng, depth = np.random.default_rng([n_blocks, 8]), np.linspace(0, 1, n_blocks + 1)
+        arousal = 0.45 + 0.3 * (1 - depth if case == "opposite" else shape("rising", depth))
+        valence = np.full(n_blocks + 1, 0.4) if case == "flat" else 0.6 * arousal[::-1]
+        untrained = np.full(n_blocks + 1, 0.3)
+        r = np.stack([valence, arousal, 0.6 * untrained, untrained])
+        found = pd.DataFrame([tested(simulated(r, 30, rng, n_resamples), n_blocks) for _ in range(n)])
+        for name in ("centre above 0, both", "centre above lowest, both", "highest layer, both", "shift, both"):
+            sides = {"deeper": (found[name] == 1).mean(), "shallower": (found[name] == -1).mean()}
+            rows.append({"valence": case, "n_blocks": n_blocks, "measure": name, **sides})
+    return pd.DataFrame(rows)
+
+
 def detected(n: int, n_resamples: int) -> pd.DataFrame:
     """Return the power of the shift at the shift that `detectable_shift` gives, which is to be .8."""
     rows = []
@@ -286,6 +305,7 @@ def main() -> None:
         tables["false positives of ridge regressions, by weakness, layers and speakers"] = wrong
     else:
         tables["size and power"] = summarised(study(n, n // 2, arguments.resamples)).set_index("measure")
+        tables["profiles that are no shifts of each other"] = unlike(n, arguments.resamples)
         tables["power at the detectable shift"] = detected(2 * n, arguments.resamples)
     for title, table in tables.items():
         print(f"\n{title}\n{table.round(3).to_string()}")
