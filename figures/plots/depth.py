@@ -152,7 +152,7 @@ def depth_figure(
     left = EDGE + max(text_width(wrapped(label, space, size), size) for label in labels) + 0.1
     after = text_width("p < .001", size) + 0.1
     panel = 2.8 if width is None else width - left - after
-    all_width = left + panel + after
+    all_width = left + panel + after if width is None else width
     check_panel(panel, least=NARROWEST, width=width)
     with styled(width):
         figure = StyledFigure()
