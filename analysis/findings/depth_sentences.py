@@ -64,7 +64,9 @@ def _verdict(found: Finding, measures: Sequence[Finding]) -> str:
         result = f"{first} lies deeper than {second}, {HYPOTHESIS}"
     else:
         result = f"{first} lies shallower than {second}, contrary to the hypothesis"
-    but = ", and ".join(f"the {MEASURES[f.measure or '']} differs significantly the other way ({_other(f)})" for f in contrary)
+    but = ", and ".join(
+        f"the {MEASURES[f.measure or '']} differs significantly the other way ({_other(f)})" for f in contrary
+    )
     return f"In {found.encoder}, {result} ({_numbers(found)}){'; but ' if but else ''}{but}."
 
 

@@ -28,10 +28,10 @@ REFERENCES = {
     "multi-factorial analysis of variance. Journal of Statistical Computation and Simulation 73, 85–113.",
     "Tenney et al., 2019": "Tenney, I., Das, D. and Pavlick, E. (2019). BERT rediscovers the classical NLP pipeline. "
     "Proceedings of ACL, 4593–4601.",
-    "Knapp and Carter, 1976": "Knapp, C. H. and Carter, G. C. (1976). The generalized correlation method for estimation "
-    "of time delay. IEEE Transactions on Acoustics, Speech, and Signal Processing 24, 320–327.",
-    "Berger, 1982": "Berger, R. L. (1982). Multiparameter hypothesis testing and acceptance sampling. Technometrics 24, "
-    "295–300.",
+    "Knapp and Carter, 1976": "Knapp, C. H. and Carter, G. C. (1976). The generalized correlation method for "
+    "estimation of time delay. IEEE Transactions on Acoustics, Speech, and Signal Processing 24, 320–327.",
+    "Berger, 1982": "Berger, R. L. (1982). Multiparameter hypothesis testing and acceptance sampling. Technometrics "
+    "24, 295–300.",
     "Bloom, 1995": "Bloom, H. S. (1995). Minimum detectable effects: a simple way to report the statistical power of "
     "experimental designs. Evaluation Review 19, 547–556.",
     "Hewitt and Liang, 2019": "Hewitt, J. and Liang, P. (2019). Designing and interpreting probes with control tasks. "

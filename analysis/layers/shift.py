@@ -1,4 +1,4 @@
-"""The shift between the layer-wise profiles of two targets, which tells deeper from weaker.
+"""The shift between the layer-wise profiles of two targets: deeper is distinguished from weaker.
 
 A centre of gravity moves with the level of a profile and not only with its place: of two targets with the same profile
 over layers the weaker one seems to lie deeper or shallower. The shift is the lag at which the profile of one target,
@@ -44,8 +44,8 @@ def profile_shift(deeper: np.ndarray, shallower: np.ndarray) -> np.ndarray:
     It is the s in steps of a quarter of a block, at most half of the depth, with the highest correlation over layers l
     of ``deeper(l)`` and ``shallower(l - s)``, which is interpolated between layers and constant beyond its ends. Of
     several maxima the one nearest to 0 is taken, and 0 if two are equally near. Where no shift has a correlation above
-    0, as of a falling and a rising profile, it is half of the depth if the maxima of the profiles are at least as far
-    apart.
+    0, as of a falling and a rising profile, it is half of the depth if the maxima of the profiles differ by as much
+    or more.
 
     Args:
         deeper: ``(…, n_layers)``, of layers 0 to the number of blocks
@@ -75,9 +75,11 @@ def profile_shift(deeper: np.ndarray, shallower: np.ndarray) -> np.ndarray:
     half = len(lags) // 2  # lags below 0, 0, and above 0
     before, after = distance[: half + 1].min(axis=0), distance[half:].min(axis=0)
     shift = np.where(before == after, 0.0, np.where(before < after, -before, after))
-    apart = deeper.argmax(axis=-1) - shallower.argmax(axis=-1)
+    distance_of_maxima = deeper.argmax(axis=-1) - shallower.argmax(axis=-1)
     is_flat = (size <= FLAT) | (shallower.std(axis=-1) <= FLAT)
-    beyond = np.where((np.abs(apart) >= lags[-1]) & ~is_flat, np.sign(apart) * lags[-1], np.nan)
+    beyond = np.where(
+        (np.abs(distance_of_maxima) >= lags[-1]) & ~is_flat, np.sign(distance_of_maxima) * lags[-1], np.nan
+    )
     return np.asarray(np.where(highest > 0, shift, beyond) / n_blocks)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
 from scipy.stats import norm, t as student
 
 from layerprobe.analysis.statistics.bootstrap import bca_interval, bca_p_value, expanded_quantile

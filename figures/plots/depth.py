@@ -74,8 +74,8 @@ def plot_depth(
         lane: inches of an estimate
     """
     groups = {shown_name(target): table[table["target"] == target] for target in targets}
-    limits, room = (0.0, 1.0), _lane(lane, [table], len(encoders), lines)
-    _forest(groups, ax, encoders=encoders, colours=colours, limits=limits, lane=room, space=space)
+    limits, lane = (0.0, 1.0), _lane(lane, [table], len(encoders), lines)
+    _forest(groups, ax, encoders=encoders, colours=colours, limits=limits, lane=lane, space=space)
     for x in (0, 0.5, 1):
         ax.axvline(x, color="0.85", lw=0.6, zorder=0)
     ax.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
@@ -98,7 +98,7 @@ def plot_depth_difference(
 
     Args:
         table: rows ``encoder, control, measure, name, estimate, ci_low, ci_high, p_adjusted``, of which those of the
-            measure ``shift`` are drawn; a group for each ``name``
+            measure ``shift`` are plotted; a group for each ``name``
         ax: axes to draw into
         encoders: in order, from the top
         colours: of the encoders

@@ -99,7 +99,7 @@ def test_flat_profiles_and_unlike_ones_with_maxima_close_by_have_no_shift(deeper
     assert np.isnan(profile_shift(np.array(deeper), np.array(shallower)))
 
 
-def test_opposite_profiles_lie_at_least_half_of_the_encoder_apart():
+def test_opposite_profiles_lie_at_least_differ_by_half_of_the_encoder_or_more():
     rising = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
     assert profile_shift(rising, rising[::-1]) == 0.5
     assert profile_shift(rising[::-1], rising) == -0.5
@@ -115,7 +115,7 @@ def sample(estimate, resamples, n_speakers=20):
     return BootstrapSample(np.array(estimate), np.array(resamples, dtype=float), np.full(n_speakers, estimate))
 
 
-def spread(low, high):
+def evenly(low, high):
     return np.linspace(low, high, 2001)
 
 
@@ -130,7 +130,7 @@ def spread(low, high):
     ],
 )
 def test_both_intervals_must_exclude_zero_on_the_same_side(of_scores, of_ratios, side):
-    samples = tuple(sample(np.mean(ends), spread(*ends)) for ends in (of_scores, of_ratios))
+    samples = tuple(sample(np.mean(ends), evenly(*ends)) for ends in (of_scores, of_ratios))
     found = on_both_scales(samples)
     assert int(found.ci_low > 0) - int(found.ci_high < 0) == side
     assert (found.p_value < 0.05) is (side != 0)
@@ -140,7 +140,7 @@ def test_both_intervals_must_exclude_zero_on_the_same_side(of_scores, of_ratios,
 
 def test_undefined_resamples_leave_no_interval():
     resamples = np.r_[np.full(1900, 0.2), np.full(200, np.nan)]
-    found = on_both_scales((sample(0.2, resamples), sample(0.2, spread(0.1, 0.3))))
+    found = on_both_scales((sample(0.2, resamples), sample(0.2, evenly(0.1, 0.3))))
     assert np.isnan([found.ci_low, found.ci_high, found.p_value]).all()
 
 

@@ -135,7 +135,7 @@ def test_a_shift_is_given_in_blocks_and_on_relative_depth():
         (None, "; what shift the corpus could have detected is not known."),
     ],
 )
-def test_without_a_difference_the_sentence_tells_what_shift_could_be_detected(detectable, end):
+def test_without_a_difference_the_sentence_states_what_shift_could_be_detected(detectable, end):
     last = headlines([*both(), difference(-0.05, 0.15, p_adjusted=0.3, detectable=detectable)])[-1]
     assert last.startswith(EQUAL)
     assert last.endswith(end)

@@ -280,7 +280,11 @@ def study_features(n: int, n_resamples: int) -> pd.DataFrame:
             columns = (a.reshape(len(groups), -1) for a in (truth, predicted))
             scores = scored(*columns, groups, (2, n_layers), rng, n_resamples)
             untrained = scores.map(lambda s: np.concatenate([s, np.zeros_like(s)], axis=-2))
-            condition = {"n_speakers": n_speakers, "n_layers": n_layers, "weaker": "signal" if weaker_signal else "ratings"}
+            condition = {
+                "n_speakers": n_speakers,
+                "n_layers": n_layers,
+                "weaker": "signal" if weaker_signal else "ratings",
+            }
             rows.append({**condition, **tested(untrained, n_layers - 1)})
     return pd.DataFrame(rows)
 
