@@ -75,11 +75,9 @@ def profile_shift(deeper: np.ndarray, shallower: np.ndarray) -> np.ndarray:
     half = len(lags) // 2  # lags below 0, 0, and above 0
     before, after = distance[: half + 1].min(axis=0), distance[half:].min(axis=0)
     shift = np.where(before == after, 0.0, np.where(before < after, -before, after))
-    distance_of_maxima = deeper.argmax(axis=-1) - shallower.argmax(axis=-1)
+    furthest, between = lags[-1], deeper.argmax(axis=-1) - shallower.argmax(axis=-1)
     is_flat = (size <= FLAT) | (shallower.std(axis=-1) <= FLAT)
-    beyond = np.where(
-        (np.abs(distance_of_maxima) >= lags[-1]) & ~is_flat, np.sign(distance_of_maxima) * lags[-1], np.nan
-    )
+    beyond = np.where((np.abs(between) >= furthest) & ~is_flat, np.sign(between) * furthest, np.nan)
     return np.asarray(np.where(highest > 0, shift, beyond) / n_blocks)
 
 
@@ -123,12 +121,12 @@ def detectable_shift(samples: tuple[BootstrapSample, BootstrapSample], *, n_bloc
     """Return the shift that such a corpus detects with a power of .8 in a two-sided test at .05, on relative depth.
 
     It is (q + 0.84) times the standard deviation of the resamples, the larger one of both scales, where q is the
-    quantile of the expanded percentiles (1.96 for many speakers) and 0.84 the normal quantile of .8 (Bloom, 1995). It
-    is at least one step of the grid, and NaN where resamples are undefined.
+    quantile of the expanded percentiles (1.96 for many speakers) and 0.84 the normal quantile of .8 (Bloom, 1995), and
+    one step of the grid more, because an interval excludes 0 by a step at least. NaN where resamples are undefined.
     """
     reach = expanded_quantile(float(np.min(samples[0].counted))) + float(norm.ppf(POWER))
     deviations = [np.nanstd(s.resamples) if np.isfinite(s.resamples).any() else np.nan for s in samples]
-    return float(np.maximum(reach * np.max(deviations), 1 / (STEPS_PER_BLOCK * n_blocks)))
+    return float(reach * np.max(deviations) + 1 / (STEPS_PER_BLOCK * n_blocks))
 
 
 def shift_contrasts(bootstrap: BootstrapScores, *, layers: dict[str, list[str]]) -> pd.DataFrame:
