@@ -112,7 +112,8 @@ def depth_table(study: Study) -> pd.DataFrame:
     Returns:
         ``encoder, measure, control, target, reference_target, metric, estimate``, the 95 % interval ``ci_low, ci_high,
         interval``, ``p_value, p_adjusted`` of a difference of 0, ``detectable`` of shifts, and ``headroom_estimate,
-        headroom_ci_low, headroom_ci_high`` of expected layers. Rows with a ``reference_target`` are the depth of ``target`` minus that of the reference
+        headroom_ci_low, headroom_ci_high`` of expected layers. Rows with a ``reference_target`` are the depth of
+        ``target`` minus that of the reference
 
     Raises:
         NothingToPlotError: if no encoder has layers with a depth

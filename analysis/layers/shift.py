@@ -10,8 +10,13 @@ as a function of relative depth, correlates most with the profile of the other (
 
 Of the wrong scale of the two, a weaker target has a shift in opposite directions, so that a difference of depths is
 significant only where the intervals on both scales exclude 0 on the same side (intersection-union test; Berger, 1982).
-In simulations (`tests/benchmarks/depth_measures.py`) this has the nominal size of 5 % or less, which centres of gravity
-do not.
+
+In 1,440 simulated corpora with equal profiles (`tests/benchmarks/depth_measures.py`: 4, 12 and 24 blocks, 10 to 100
+speakers, several shapes and floors) 1.5 % had a significant shift, at most 2.6 % by shape, weakness, blocks or
+speakers; of centres of gravity of scores above 0 it were 9.4 %, and 26 % of 100 speakers with a weaker signal. A shift
+of one block was found in 79 %, 39 % and 27 % of corpora with 4, 12 and 24 blocks, more often than by any other measure
+with a size of 5 % or less on both scales. BCa intervals have more false positives (2.9 %) and no more power than
+percentiles.
 """
 
 from __future__ import annotations
