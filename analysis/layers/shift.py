@@ -127,11 +127,11 @@ def detectable_shift(samples: tuple[BootstrapSample, BootstrapSample], *, n_bloc
 
     It is (q + 0.84) times the standard deviation of the resamples, the larger one of both scales, where q is the
     quantile of the expanded percentiles (1.96 for many speakers) and 0.84 the normal quantile of .8 (Bloom, 1995), and
-    one step of the grid more, because an interval excludes 0 by a step at least. NaN where resamples are undefined.
+    half a step of the grid more, because shifts are multiples of a step. NaN where resamples are undefined.
     """
     reach = expanded_quantile(float(np.min(samples[0].counted))) + float(norm.ppf(POWER))
     deviations = [np.nanstd(s.resamples) if np.isfinite(s.resamples).any() else np.nan for s in samples]
-    return float(reach * np.max(deviations) + 1 / (STEPS_PER_BLOCK * n_blocks))
+    return float(reach * np.max(deviations) + 0.5 / (STEPS_PER_BLOCK * n_blocks))
 
 
 def shift_contrasts(bootstrap: BootstrapScores, *, layers: dict[str, list[str]]) -> pd.DataFrame:

@@ -152,11 +152,11 @@ def test_resamples_at_zero_count_for_the_null_hypothesis():
 
 
 def test_the_detectable_shift_is_that_of_the_normal_distribution(rng):
-    """With many speakers 1.96 + 0.84 = 2.80 standard deviations of the wider scale (Bloom, 1995), and a step."""
+    """With many speakers 1.96 + 0.84 = 2.80 standard deviations of the wider scale (Bloom, 1995), and half a step."""
     wide, narrow = (sample(0.0, rng.normal(0, sd, 200_000), n_speakers=100_000) for sd in (0.1, 0.05))
-    assert detectable_shift((narrow, wide), n_blocks=12) == pytest.approx(0.280 + 1 / 48, abs=0.002)
+    assert detectable_shift((narrow, wide), n_blocks=12) == pytest.approx(0.280 + 1 / 96, abs=0.002)
     constant = sample(0.0, np.zeros(100))
-    assert detectable_shift((constant, constant), n_blocks=12) == pytest.approx(1 / 48)  # one step of the grid
+    assert detectable_shift((constant, constant), n_blocks=12) == pytest.approx(1 / 96)  # half a step of the grid
 
 
 def normal_corpus(rng, valence, arousal, *, n_resamples=300):
