@@ -12,11 +12,12 @@ Of the wrong scale of the two, a weaker target has a shift in opposite direction
 significant only where the intervals on both scales exclude 0 on the same side (intersection-union test; Berger, 1982).
 
 In 1,440 simulated corpora with equal profiles (`tests/benchmarks/depth_measures.py`: 4, 12 and 24 blocks, 10 to 100
-speakers, several shapes and floors) 1.5 % had a significant shift, at most 2.6 % by shape, weakness, blocks or
-speakers; of centres of gravity of scores above 0 it were 9.4 %, and 26 % of 100 speakers with a weaker signal. A shift
-of one block was found in 79 %, 39 % and 27 % of corpora with 4, 12 and 24 blocks, more often than by any other measure
-with a size of 5 % or less on both scales. BCa intervals have more false positives (2.9 %) and no more power than
-percentiles.
+speakers, several shapes and floors) 1.5 % had a significant shift, and at most 2.6 % of those with one shape, weakness
+or number of blocks or speakers. Of the difference of centres of gravity above 0 these were 9.4 %, and 26 % where 100
+speakers had a weaker signal. A shift of one block was found in 79 %, 39 % and 27 % of corpora with 4, 12 and 24 blocks,
+more often than by another measure that must agree on both scales. One scale alone has slightly more power, but of 800
+corpora with ridge regressions of simulated layers it had 6.9 % false positives, and both scales 4.8 % (centres 15 %).
+Percentiles have fewer false positives than BCa intervals (1.5 % and 2.9 %) with the same power.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def detectable_shift(samples: tuple[BootstrapSample, BootstrapSample], *, n_bloc
 
     It is (q + 0.84) times the standard deviation of the resamples, the larger one of both scales, where q is the
     quantile of the expanded percentiles (1.96 for many speakers) and 0.84 the normal quantile of .8 (Bloom, 1995), and
-    half a step of the grid more, because shifts are multiples of a step. NaN where resamples are undefined.
+    half a step of the grid more, because shifts are multiples of a step. Its power was .78 to .89 in simulations. NaN where resamples are undefined.
     """
     reach = expanded_quantile(float(np.min(samples[0].counted))) + float(norm.ppf(POWER))
     deviations = [np.nanstd(s.resamples) if np.isfinite(s.resamples).any() else np.nan for s in samples]
