@@ -128,7 +128,8 @@ def detectable_shift(samples: tuple[BootstrapSample, BootstrapSample], *, n_bloc
 
     It is (q + 0.84) times the standard deviation of the resamples, the larger one of both scales, where q is the
     quantile of the expanded percentiles (1.96 for many speakers) and 0.84 the normal quantile of .8 (Bloom, 1995), and
-    half a step of the grid more, because shifts are multiples of a step. Its power was .78 to .89 in simulations. NaN where resamples are undefined.
+    half a step of the grid more, because shifts are multiples of a step. Its power was .78 to .89 in simulations. NaN
+    where resamples are undefined.
     """
     reach = expanded_quantile(float(np.min(samples[0].counted))) + float(norm.ppf(POWER))
     deviations = [np.nanstd(s.resamples) if np.isfinite(s.resamples).any() else np.nan for s in samples]
