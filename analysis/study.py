@@ -15,6 +15,7 @@ from layerprobe.analysis.formatting import number_text
 from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO, Depth, contrasts, depths
 from layerprobe.analysis.layers.scores import best_layer, layer_scores, with_intervals
 from layerprobe.analysis.layers.selection import regrets, with_chosen
+from layerprobe.analysis.layers.shift import SHIFT_METRICS, shift_contrasts
 from layerprobe.analysis.layers.variance_partitioning import variance_partition
 from layerprobe.analysis.layers.weights import WEIGHT_DEVIATIONS, weight_summary
 from layerprobe.analysis.model_comparison import encoder_differences, fusion_gains
@@ -22,7 +23,7 @@ from layerprobe.analysis.runs import SIMILARITY as SIMILARITY, chosen_metric, re
 from layerprobe.analysis.statistics.best_set import best_set
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores, bootstrap_scores
 from layerprobe.analysis.statistics.estimates import FEWEST_SPEAKERS
-from layerprobe.analysis.statistics.permutation import permutation_table
+from layerprobe.analysis.statistics.permutation import holm, permutation_table
 from layerprobe.analysis.statistics.word_error_rate import read_word_errors
 from layerprobe.analysis.subgroups import cross_corpus, group_scores, speaker_scores
 from layerprobe.probe.exceptions import InputError
@@ -221,8 +222,27 @@ class Study:
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:
-        """Differences of depth between the two targets of the hypothesis; see `analysis.layers.depth.contrasts`."""
-        return contrasts(self.depths)
+        """Differences of depth between the two targets of the hypothesis, shifts first; none for classes.
+
+        See `analysis.layers.shift.shift_contrasts` and `analysis.layers.depth.contrasts`; ``p_adjusted`` are p-values
+        adjusted by Holm's method within a measure and control.
+        """
+        others = contrasts(self.depths)
+        if self.metric in CLASS_METRICS:
+            return others.assign(p_adjusted=np.nan)
+        same = self.shift_metric == self.metric
+        correlations = self.bootstrap if same else bootstrap_scores(self.predictions, metric=self.shift_metric)
+        shifts = shift_contrasts(correlations, layers=self.layers)
+        both = pd.DataFrame([*shifts.to_dict("records"), *others.to_dict("records")], columns=others.columns)
+        both["p_adjusted"] = both["p_value"].astype(float)
+        for _, p in both["p_adjusted"].dropna().groupby([both["measure"], both["control"]]):
+            both.loc[p.index, "p_adjusted"] = holm(p.to_numpy())
+        return both
+
+    @property
+    def shift_metric(self) -> str:
+        """Metric of the profiles whose shift is fitted: a correlation, from which follows the signal-to-noise ratio."""
+        return self.metric if self.metric in SHIFT_METRICS else DEFAULT_METRIC
 
     @cached_property
     def weights_table(self) -> pd.DataFrame:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, JACKKNIFE_FOLDS
+from layerprobe.analysis.layers.depth import SHIFT
+from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, JACKKNIFE_FOLDS, PERCENTILE_SPEAKERS
 from layerprobe.analysis.study import Study
 from layerprobe.figures.plots.curves import BASELINES, PERMUTATIONS
 from layerprobe.figures.plots.heatmap import CONTROL_NAMES
@@ -110,8 +111,9 @@ def depth_table(study: Study) -> pd.DataFrame:
 
     Returns:
         ``encoder, measure, control, target, reference_target, metric, estimate``, the 95 % interval ``ci_low, ci_high,
-        interval``, ``p_value`` of a difference of 0, and ``headroom_estimate, headroom_ci_low, headroom_ci_high`` of
-        expected layers. Rows with a ``reference_target`` are the depth of ``target`` minus that of the reference
+        interval``, ``p_value, p_adjusted`` of a difference of 0, ``detectable`` of shifts, and ``headroom_estimate,
+        headroom_ci_low, headroom_ci_high`` of expected layers. Rows with a ``reference_target`` are the depth of
+        ``target`` minus that of the reference
 
     Raises:
         NothingToPlotError: if no encoder has layers with a depth
@@ -122,11 +124,12 @@ def depth_table(study: Study) -> pd.DataFrame:
     differences = study.contrasts.rename(columns={"deeper": "target", "shallower": "reference_target"})
     # From records, not by concatenation: pandas 2.2 warns of columns without a value, whose type is about to change.
     rows = pd.DataFrame([*depths.assign(reference_target="").to_dict("records"), *differences.to_dict("records")])
-    by_folds = rows["measure"] == "weight_centre"
-    rows = _with_interval(rows, np.where(by_folds, JACKKNIFE_FOLDS, BCA_SPEAKERS)).assign(metric=study.depth_metric)
+    interval = rows["measure"].map({"weight_centre": JACKKNIFE_FOLDS, SHIFT: PERCENTILE_SPEAKERS}).fillna(BCA_SPEAKERS)
+    metric = np.where(rows["measure"] == SHIFT, study.shift_metric, study.depth_metric)
+    rows = _with_interval(rows, interval.to_numpy()).assign(metric=metric)
     headroom = [f"headroom_{name}" for name in ("estimate", "ci_low", "ci_high")]
     keys = ["encoder", "measure", "control", "target", "reference_target", "metric"]
-    return _columns(rows, [*keys, "estimate", *INTERVAL, "p_value", *headroom])
+    return _columns(rows, [*keys, "estimate", *INTERVAL, "p_value", "p_adjusted", "detectable", *headroom])
 
 
 def best_layer_table(study: Study) -> pd.DataFrame:

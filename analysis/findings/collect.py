@@ -13,11 +13,11 @@ import pandas as pd
 
 from layerprobe.analysis.findings.records import Finding
 from layerprobe.analysis.formatting import shown_name
-from layerprobe.analysis.layers.depth import MEASURES
+from layerprobe.analysis.layers.depth import MEASURES, SHIFT
 from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.analysis.layers.variance_partitioning import COMPONENTS
 from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES
-from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, JACKKNIFE_FOLDS
+from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, JACKKNIFE_FOLDS, PERCENTILE_SPEAKERS
 from layerprobe.analysis.statistics.permutation import BY_SPEAKER, holm
 from layerprobe.analysis.study import Study, study as read_study
 from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM, JOINED, Run
@@ -29,6 +29,16 @@ BCA = (
 )
 SELECTED = "per fold the layer with the lowest error on the inner folds of the training speakers"
 LIN, EFRON = "Lin (1989), Biometrics 45", "Efron (1987), JASA 82; Hesterberg (2015), Am. Stat. 69"
+DEPTH_METHODS = {  # of differences: interval, method and source; BCa of all other measures
+    SHIFT: (
+        PERCENTILE_SPEAKERS,
+        "shift with the highest correlation of both profiles over relative depth, mean of the shifts of scores and of "
+        "signal-to-noise r² / (1 − r²); the interval holds those of both scales, and the p-value is the larger one; "
+        f"expanded percentiles of {N_RESAMPLES:,} resamples of speakers",
+        "Knapp and Carter (1976), IEEE TASSP 24; Berger (1982), Technometrics 24; Bloom (1995), Eval. Rev. 19",
+    ),
+    "weight_centre": (JACKKNIFE_FOLDS, "delete-a-group jackknife over folds", "Kott (2001), J. Off. Stat. 17"),
+}
 BANDED = "Nunez-Elizalde et al. (2019), NeuroImage 197"
 FUSION = {
     FUSED_RIDGE: "banded ridge regression on each encoder's layer with the lowest error on the inner folds",
@@ -167,17 +177,24 @@ def _depths(study: Study) -> Iterator[Finding]:
 
 def _depth_differences(study: Study) -> Iterator[Finding]:
     for row in study.contrasts.to_dict("records"):
-        over_folds = row["measure"] == "weight_centre"
+        interval, method, source = DEPTH_METHODS.get(row["measure"], (BCA_SPEAKERS, BCA, EFRON))
+        of_shift: dict[str, Any] = {}
+        if row["measure"] == SHIFT:
+            detectable = float(row["detectable"])
+            of_shift = {
+                "n_blocks": int(row["n_blocks"]), "detectable": detectable if math.isfinite(detectable) else None,
+            }  # fmt: skip
         yield _finding(
             "depth_difference",
             {**row, "target": row["name"], "layer": "all"},
-            study.depth_metric,
-            interval=JACKKNIFE_FOLDS if over_folds else BCA_SPEAKERS,
-            method="delete-a-group jackknife over folds" if over_folds else BCA,
-            source="Kott (2001), J. Off. Stat. 17" if over_folds else EFRON,
+            study.shift_metric if of_shift else study.depth_metric,
+            interval=interval,
+            method=method,
+            source=source,
             deeper=str(row["deeper"]),
             shallower=str(row["shallower"]),
             **_measured(row),
+            **of_shift,
         )
 
 

@@ -69,6 +69,8 @@ class Finding:
     measure: str | None = None  # depth, depth_difference: a key of `MEASURES`
     deeper: str | None = None  # depth_difference: target whose depth comes first in the difference
     shallower: str | None = None  # depth_difference: target whose depth is subtracted
+    n_blocks: int | None = None  # depth_difference by shift: blocks of the encoder, which make a relative depth of 1
+    detectable: float | None = None  # depth_difference by shift: detected with power .8, on relative depth
     headroom: float | None = None  # depth by expected_layer: gain of the best mix of layers over layer 0
     headroom_ci_low: float | None = None
     headroom_ci_high: float | None = None

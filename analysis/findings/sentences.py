@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from layerprobe.analysis.findings.depth_sentences import depth_sentences
 from layerprobe.analysis.findings.records import Finding
 from layerprobe.analysis.formatting import ALPHA, number_text, p_text, shown_name
 from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import FUSED_RIDGE
-
-HYPOTHESIS = "as de Oliveira et al. (2023) found for HuBERT"
 
 
 def headlines(findings: Sequence[Finding]) -> list[str]:
@@ -24,7 +23,9 @@ def headlines(findings: Sequence[Finding]) -> list[str]:
         of_encoder = [f for f in findings if f.encoder == encoder]
         for target in dict.fromkeys(f.target for f in of_encoder if f.name == "highest_scoring_layer"):
             sentences += _target_sentences([f for f in of_encoder if f.target == target])
-        sentences += _depth_sentences(of_encoder)
+        targets = dict.fromkeys(f.target for f in of_encoder)
+        predicted = {t: predicts_above_chance([f for f in of_encoder if f.target == t]) for t in targets}
+        sentences += depth_sentences(of_encoder, predicted)
     return [*sentences, *_encoder_sentences(findings), *_fusion_sentences(findings)]
 
 
@@ -148,48 +149,6 @@ def _regret_sentences(findings: Sequence[Finding]) -> Iterator[str]:
             f"For {shown_name(losses[0].target)}, default choices score worse than the layer of {losses[0].encoder} "
             f"selected by cross-validation: {texts}."
         )
-
-
-def _depth_sentences(findings: Sequence[Finding]) -> Iterator[str]:
-    """The hypothesis on depth, which needs two targets that the encoder predicts above chance."""
-    differences = [f for f in findings if f.name == "depth_difference" and f.measure == "score_centre"]
-    for found in (f for f in differences if f.control == "none"):
-        if found.deeper is None or found.shallower is None:
-            continue
-        targets = (found.deeper, found.shallower)
-        names = [shown_name(t) for t in targets]
-        unknown = [
-            shown_name(t) for t in targets if predicts_above_chance([f for f in findings if f.target == t]) is False
-        ]
-        if unknown:
-            yield (
-                f"The depths of {' and '.join(names)} in {found.encoder} can't be compared, because it does not "
-                f"predict {' and '.join(unknown)} above chance."
-            )
-            continue
-        if not np.isfinite(found.ci_low):
-            continue
-        numbers = f"centres of gravity of the layer-wise scores on relative depth, {_difference(found)}"
-        if not _is_significant(found):
-            yield f"In {found.encoder}, the depths of {' and '.join(names)} do not differ significantly ({numbers})."
-        elif found.estimate > 0:
-            yield f"In {found.encoder}, {names[0]} lies deeper than {names[1]}, {HYPOTHESIS} ({numbers})."
-        else:
-            contrary = f"{names[0]} lies shallower than {names[1]}, contrary to the hypothesis"
-            yield f"In {found.encoder}, {contrary} ({numbers})."
-        yield from _beyond_random([f for f in differences if f.target == found.target], names)
-
-
-def _beyond_random(differences: Sequence[Finding], names: Sequence[str]) -> Iterator[str]:
-    """Whether the difference of depths is that of the randomly initialised encoder."""
-    for found in differences:
-        if found.control == "difference" and np.isfinite(found.ci_low):
-            larger = "larger" if found.estimate > 0 else "smaller"
-            verdict = f"is {larger} than" if _is_significant(found) else "does not differ significantly from"
-            yield (
-                f"The difference of depths of {' and '.join(names)} in {found.encoder} {verdict} that in the randomly "
-                f"initialised encoder: {_difference(found)}."
-            )
 
 
 def _encoder_sentences(findings: Sequence[Finding]) -> Iterator[str]:

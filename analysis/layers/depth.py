@@ -1,6 +1,8 @@
 """Depth of targets: centres of gravity on relative depth, which is 0 at the input of the first block and 1 at the end.
 
-There are three measures (after Tenney et al., 2019), which weigh the layers differently:
+Whether one target lies deeper than another is tested by the shift between their profiles (`analysis.layers.shift`),
+because a centre of gravity moves with the level of a profile, too. Three further measures describe the depth of each
+target (after Tenney et al., 2019), and weigh the layers differently:
 
 * ``score_centre``: the mean depth of the layers, weighted by their scores above chance, which is 0;
 * ``weight_centre``: the mean depth of the layers, weighted by the weights of the weighted sum of standardised layers;
@@ -24,11 +26,17 @@ from layerprobe.probe.tasks.targets import TEXT_RESIDUAL
 ROUNDING = 1e-9  # of depths and scores, whose unit is 1
 HYPOTHESIS = ("valence", "arousal")  # hypothesis: the first lies deeper than the second (arXiv 2305.19184)
 CHANCE_IS_ZERO = ("ccc_matched", "ccc", "pearson", "r2")  # metrics whose scores have a centre of gravity
+SHIFT = "shift"
 MEASURES = {
+    SHIFT: "shift between the profiles over layers",
     "score_centre": "centre of gravity of the layers' scores",
     "weight_centre": "centre of gravity of the layer weights",
     "expected_layer": "expected layer",
 }
+CONTRAST_COLUMNS = [
+    *("encoder", "control", "measure", "deeper", "shallower", "name", "n_blocks", "detectable"),
+    *("estimate", "ci_low", "ci_high", "p_value"),
+]
 
 
 @dataclass(frozen=True)
@@ -100,9 +108,9 @@ def contrasts(depths: list[Depth]) -> pd.DataFrame:
     """Return the difference of depths between the targets of the hypothesis, for each encoder and measure.
 
     Returns:
-        ``encoder, control, measure, deeper, shallower, name, estimate, ci_low, ci_high, p_value``; ``control`` is
-        ``none``, ``random_init``, or ``difference`` for the trained minus the randomly initialised encoder. There are
-        further rows for the text residuals of both targets where the run has them
+        `CONTRAST_COLUMNS`; ``control`` is ``none``, ``random_init``, or ``difference`` for the trained minus the
+        randomly initialised encoder, and ``n_blocks, detectable`` are of the shift alone. There are further rows for
+        the text residuals of both targets where the run has them
     """
     by_key = {(d.encoder, d.control, d.target, d.measure): d for d in depths}
     rows = []
@@ -119,19 +127,7 @@ def contrasts(depths: list[Depth]) -> pd.DataFrame:
             if control == "none" and first is not None and second is not None and first.sampled and second.sampled:
                 trained, untrained = depth.sampled - other.sampled, first.sampled - second.sampled  # type: ignore[operator]
                 rows.append({**label, "control": "difference", **vars((trained - untrained).one())})
-    columns = [
-        "encoder",
-        "control",
-        "measure",
-        "deeper",
-        "shallower",
-        "name",
-        "estimate",
-        "ci_low",
-        "ci_high",
-        "p_value",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
 
 
 def score_centre(scores: np.ndarray, depth: np.ndarray) -> np.ndarray:

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm, t as student
 
-from layerprobe.analysis.statistics.bootstrap import bca_interval, bca_p_value
+from layerprobe.analysis.statistics.bootstrap import bca_interval, bca_p_value, expanded_quantile
 
 BCA_SPEAKERS = "bca_95_speakers"  # 95 % BCa bootstrap interval over speakers
+PERCENTILE_SPEAKERS = "percentile_95_speakers"  # 95 % expanded percentile interval over speakers
 JACKKNIFE_FOLDS = "jackknife_95_folds"  # 95 % delete-a-group jackknife interval over folds
 INTERVAL_NAMES = {
     BCA_SPEAKERS: "95 % CI over speakers",
+    PERCENTILE_SPEAKERS: "95 % CI over speakers",
     JACKKNIFE_FOLDS: "95 % CI over folds",
     "": "range over folds",  # scores without an interval
 }
@@ -93,6 +96,23 @@ class BootstrapSample:
         """Return the estimate and interval of a scalar sample."""
         (found,) = self.estimated()
         return found
+
+    def percentiles(self) -> Estimate:
+        """Return a scalar with its expanded percentile interval (Hesterberg, 2015), for scores with few values.
+
+        The bias and the acceleration of BCa are not defined for a score that most resamples leave unchanged. The
+        p-value counts resamples at 0 for the null hypothesis.
+        """
+        estimate, defined = float(self.estimate), self.resamples[np.isfinite(self.resamples)]
+        n = float(np.min(self.counted))
+        few = len(defined) < (1 - MOST_UNDEFINED) * len(self.resamples) or n < FEWEST_SPEAKERS
+        if few or not np.isfinite(estimate):
+            return Estimate(estimate, float("nan"), float("nan"), float("nan"))
+        reach = expanded_quantile(n)
+        low, high = np.quantile(defined, norm.cdf([-reach, reach]))
+        beyond = max(min(np.mean(defined <= 0), np.mean(defined >= 0)), 0.5 / len(defined))
+        p = 2 * student.sf(abs(norm.ppf(beyond)) * np.sqrt((n - 1) / n), n - 1) if beyond < 0.5 else 1.0
+        return Estimate(estimate, float(low), float(high), float(np.clip(p, 1 / (len(defined) + 1), 1.0)))
 
 
 @dataclass(frozen=True)

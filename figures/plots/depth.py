@@ -1,4 +1,4 @@
-"""The figure of depth: the relative depth at which each target is predicted, as estimates with intervals."""
+"""The figure of depth: by how much one target lies deeper than another, and the depth of each, with intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprobe.analysis.formatting import p_text, shown_name
+from layerprobe.analysis.formatting import NONE, p_text, shown_name
+from layerprobe.analysis.layers.depth import SHIFT
 from layerprobe.figures.layout.panels import EDGE, NARROWEST, legend_below, plan_legend
 from layerprobe.figures.layout.style import (
     StyledFigure,
@@ -28,6 +29,7 @@ from layerprobe.figures.layout.style import (
 from layerprobe.figures.layout.width import check_panel, font_size, is_narrow
 
 MARKERS = {  # from the top: the label and the marker of each measure
+    SHIFT: ("shift of the profile", "o"),
     "score_centre": ("centre of scores", "o"),
     "weight_centre": ("centre of weights", "s"),
     "expected_layer": ("expected layer", "D"),
@@ -39,8 +41,10 @@ CONTROLS = {  # from the top: the label of each control and the fill of its mark
 }
 UNTRAINED = "0.45"
 HEADING, BETWEEN = 0.2, 0.06  # inches: of a group's name, and below a group
-LANE = {"depth": 0.1, "contrast": 0.13}  # inches of one estimate; a contrast has a text next to it
+LANE = {"depth": 0.1, "compact": 0.075, "contrast": 0.13}  # inches of an estimate; a contrast has a text next to it
 DEPTH_AXIS = "relative depth (0: input, 1: last block)"
+DIFFERENCE_AXIS = "shift on relative depth (above 0: deeper)"
+TALLEST = 6.5  # inches of the panel of depths, so that the figure fits on a page
 
 
 def plot_depth(
@@ -51,6 +55,8 @@ def plot_depth(
     targets: Sequence[str],
     colours: dict[str, Any],
     space: float = math.inf,
+    lines: int = 3,
+    lane: float = LANE["depth"],
 ) -> Axes:
     """Draw a group per target with a row per encoder and measure: the estimate with its interval on relative depth.
 
@@ -64,44 +70,54 @@ def plot_depth(
         targets: in order, from the top
         colours: of the encoders
         space: inches for a group's name; a longer one is broken into lines
+        lines: of text that an encoder's name takes at most
+        lane: inches of an estimate
     """
     groups = {shown_name(target): table[table["target"] == target] for target in targets}
-    _forest(groups, ax, encoders=encoders, colours=colours, limits=(0.0, 1.0), lane=LANE["depth"], space=space)
+    limits, lane = (0.0, 1.0), _lane(lane, [table], len(encoders), lines)
+    _forest(groups, ax, encoders=encoders, colours=colours, limits=limits, lane=lane, space=space)
     for x in (0, 0.5, 1):
         ax.axvline(x, color="0.85", lw=0.6, zorder=0)
     ax.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
     return ax
 
 
-def plot_contrast(
+def plot_depth_difference(
     table: pd.DataFrame,
     ax: Axes,
     *,
     encoders: Sequence[str],
     colours: dict[str, Any],
-    limits: tuple[float, float],
     space: float = math.inf,
+    lines: int = 3,
 ) -> Axes:
-    """Draw differences between the depths of two targets around zero, rows as in `plot_depth`, each with its p-value.
+    """Draw the shift between the profiles of two targets around zero, a row per encoder with its adjusted p-value.
+
+    Filled markers show trained weights, grey hollow ones random weights, half-filled ones the difference of both. An
+    interval that reaches beyond the axis is cut there and ends in an arrow.
 
     Args:
-        table: rows ``encoder, control, measure, name, estimate, ci_low, ci_high, p_value``; a group for each ``name``
+        table: rows ``encoder, control, measure, name, estimate, ci_low, ci_high, p_adjusted``, of which those of the
+            measure ``shift`` are plotted; a group for each ``name``
         ax: axes to draw into
         encoders: in order, from the top
         colours: of the encoders
-        limits: of the x axis; intervals beyond are cut and end in an arrow
         space: inches for a group's name; a longer one is broken into lines
+        lines: of text that an encoder's name takes at most
     """
+    table = table[table["measure"] == SHIFT]
+    reach = pd.concat([table[c].abs() for c in ("estimate", "ci_low", "ci_high")]).max()
+    limit = float(np.clip(1.05 * reach, 0.1, 0.55)) if np.isfinite(reach) else 0.1
     groups = {name: table[table["name"] == name] for name in dict.fromkeys(table["name"])}
-    places = _forest(groups, ax, encoders=encoders, colours=colours, limits=limits, lane=LANE["contrast"], space=space)
+    limits, lane = (-limit, limit), _lane(LANE["contrast"], [table], len(encoders), lines)
+    places = _forest(groups, ax, encoders=encoders, colours=colours, limits=limits, lane=lane, space=space)
     ax.axvline(0, color="0.5", lw=0.8, zorder=0)
     size = matplotlib.rcParams["font.size"] - 1.5
     for row, y in places:
-        if np.isfinite(row["p_value"]):
-            at = ax.get_yaxis_transform()
-            ax.text(
-                1.03, y, p_text(row["p_value"]), transform=at, va="center", fontsize=size, color="0.3", clip_on=False
-            )
+        known = np.isfinite(row["p_adjusted"])
+        if known or row["control"] == "none":
+            at, text = ax.get_yaxis_transform(), p_text(row["p_adjusted"]) if known else NONE
+            ax.text(1.03, y, text, transform=at, va="center", fontsize=size, color="0.3", clip_on=False)
     return ax
 
 
@@ -113,11 +129,13 @@ def depth_figure(
     targets: Sequence[str] | None = None,
     width: float | None = None,
 ) -> Figure:
-    """Return a figure with the depths of all targets, and their differences to the right, or below if it is narrow.
+    """Return a figure with the difference of depths of two targets above, and the depths of all targets below.
+
+    Where the depths of many encoders and targets would be taller than a page, those of random weights are left out.
 
     Args:
         table: as `plot_depth` takes it
-        contrast: as `plot_contrast` takes it; None or empty leaves the second panel out
+        contrast: as `plot_depth_difference` takes it; without shifts the first panel is left out
         encoders: in order, from the top; those of the table if None
         targets: in order, from the top; targets without rows are left out; those of the table if None
         width: inches, or None for the natural width
@@ -125,52 +143,42 @@ def depth_figure(
     encoders = list(dict.fromkeys(table["encoder"])) if encoders is None else encoders
     known = list(dict.fromkeys(table["target"]))
     targets = known if targets is None else [t for t in targets if t in known]
-    colours, size, narrow = encoder_colours(list(encoders)), font_size(width), is_narrow(width)
-    both = contrast is not None and not contrast.empty
-    measures = _measures([table])
+    colours, size = encoder_colours(list(encoders)), font_size(width)
+    shifts = table[:0] if contrast is None else contrast[contrast["measure"] == SHIFT]
     one = len(encoders) == 1
-    space = 1.4 if one or not narrow else 0.95
-    labels = [MARKERS[m][0] for m in measures] if one else list(encoders)
+    space = 1.4 if one or not is_narrow(width) else 0.95
+    lines = max(wrapped(name, space, size).count("\n") + 1 for name in encoders)
+    labels = [MARKERS[m][0] for m in _measures([table, shifts])] if one else list(encoders)
     left = EDGE + max(text_width(wrapped(label, space, size), size) for label in labels) + 0.1
     after = text_width("p < .001", size) + 0.1
-    if width is None:
-        panels = [2.8, 1.9]
-        all_width = left + panels[0] + 0.15 + ((left + 0.1 + panels[1] + after) if both else 0)
-    else:
-        all_width = width
-        if both and not narrow:
-            panel = (all_width - 2 * left - after - 0.25) / 2
-            panels = [panel * 1.15, panel * 0.85]
-        else:
-            panels = [all_width - left - 0.15, all_width - left - after]
-        check_panel(min(panels), least=NARROWEST, width=width)
+    panel = 2.8 if width is None else width - left - after
+    all_width = left + panel + after if width is None else width
+    check_panel(panel, least=NARROWEST, width=width)
     with styled(width):
         figure = StyledFigure()
-        axes = [figure.add_axes((0, 0, 1, 1))]
-        plot_depth(table, axes[0], encoders=encoders, targets=targets, colours=colours, space=panels[0])
-        axes[0].set_xlabel(wrapped(DEPTH_AXIS, panels[0] + 2 * min(left, 0.1), size))
-        if contrast is not None and both:
-            reach = pd.concat([contrast[c].abs() for c in ("estimate", "ci_low", "ci_high")]).max()
-            limit = float(np.clip(1.05 * reach, 0.1, 1.0)) if np.isfinite(reach) else 0.1
+        axes = []
+        if not shifts.empty:
             axes.append(figure.add_axes((0, 0, 1, 1)))
-            plot_contrast(
-                contrast, axes[1], encoders=encoders, colours=colours, limits=(-limit, limit), space=panels[1] + after
-            )
-            axes[1].set_xlabel(wrapped("difference of relative depths", panels[1], size))
+            plot_depth_difference(shifts, axes[0], encoders=encoders, colours=colours, space=panel, lines=lines)
+            axes[0].set_xlabel(wrapped(DIFFERENCE_AXIS, panel + 0.2, size))
+        axes.append(figure.add_axes((0, 0, 1, 1)))
+        of_each: dict[str, Any] = {"encoders": encoders, "targets": targets, "colours": colours, "lines": lines}
+        if plot_depth(table, axes[-1], **of_each, space=panel).get_ylim()[0] > TALLEST:
+            axes[-1].clear()
+            table = table[table["control"] == "none"]
+            plot_depth(table, axes[-1], **of_each, space=panel, lane=LANE["compact"])
+        axes[-1].set_xlabel(wrapped(DEPTH_AXIS, panel + 0.2, size))
         for ax in axes:
             ax.set_yticks(ax.get_yticks(), [wrapped(t.get_text(), space, size) for t in ax.get_yticklabels()])
         heights = [float(ax.get_ylim()[0]) for ax in axes]  # y is in inches
         below = line_height(size) + 0.08 + line_height(size, 2) + 0.06
-        handles = _legend([table, contrast] if contrast is not None and both else [table], one=one)
+        handles = _legend([table, shifts], one=one)
         legend = plan_legend(list(handles), space=all_width - 2 * EDGE, size=size - 1)
-        stacked = sum(heights) + below if narrow else max(heights)
-        figure.set_size_inches(all_width, EDGE + 0.05 + stacked + below + legend.height + EDGE)
-        corners = [(left, EDGE + 0.05)]
-        if both:
-            right_corner = (left + panels[0] + 0.1 + left, EDGE + 0.05)
-            corners.append((left, EDGE + 0.05 + heights[0] + below) if narrow else right_corner)
-        for ax, corner, across, height in zip(axes, corners, panels, heights, strict=False):
-            move(ax, *corner, across, height)
+        top = EDGE + 0.05
+        figure.set_size_inches(all_width, top + sum(heights) + len(axes) * below + legend.height + EDGE)
+        for ax, height in zip(axes, heights, strict=True):
+            move(ax, left, top, panel, height)
+            top += height + below
         legend_below(figure, list(handles.values()), legend)
         return lay_out(figure)
 
@@ -201,9 +209,6 @@ def _forest(
     tables = list(groups.values())
     measures, controls = _measures(tables), _controls(tables)
     size = matplotlib.rcParams["font.size"]
-    lane = max(lane, 0.15 / len(controls))
-    if len(encoders) > 1:  # so that three lines of a name fit next to its rows
-        lane = max(lane, line_height(size, 3) / (len(measures) * len(controls)))
     y, rows = 0.0, []
     ticks: list[tuple[float, str]] = []
     for group, table in groups.items():
@@ -237,6 +242,15 @@ def _forest(
     ax.tick_params(axis="y", length=0, labelsize=size)
     ax.spines["left"].set_visible(False)
     return rows
+
+
+def _lane(lane: float, tables: Sequence[pd.DataFrame], n_encoders: int, lines: int) -> float:
+    """Return inches of an estimate so that the names of measures or encoders fit next to their rows."""
+    n_measures, n_controls = len(_measures(tables)), len(_controls(tables))
+    size = matplotlib.rcParams["font.size"]
+    if n_encoders == 1:
+        return max(lane, 0.15 / max(1, n_controls))
+    return max(lane, line_height(size, lines) / max(1, n_measures * n_controls))
 
 
 def _estimate(ax: Axes, row: Any, y: float, *, colour: Any, limits: tuple[float, float]) -> None:
@@ -273,7 +287,8 @@ def _filling(control: str) -> Any:
 def _legend(tables: Sequence[pd.DataFrame], *, one: bool) -> dict[str, Any]:
     """Return legend entries of markers and fills, of each where there is more than one."""
     handles: dict[str, Any] = {}
-    measures, controls = _measures(tables), _controls(tables)
+    measures = [m for m in _measures(tables) if m != SHIFT]  # it has an axis of its own
+    controls = _controls(tables)
     if not one and len(measures) > 1:
         for measure in measures:
             name, marker = MARKERS[measure]

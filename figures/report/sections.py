@@ -93,13 +93,15 @@ def _depth(study: Study) -> Section:
             MEASURES[r["measure"]],
             WEIGHTS[r["control"]],
             *_with_interval(r),
-            p_cell(r["p_value"]),
+            p_cell(r["p_adjusted"]),
         ]
         for r in _records(study.contrasts)
     ]
     text = [
-        "Relative depth runs from 0, the input of the first block, to 1, the output of the last. The three measures "
-        "weigh the layers differently; the expected layer needs cumulative mixes (--layer-mixes all)."
+        "Relative depth runs from 0, the input of the first block, to 1, the output of the last. Whether one target "
+        "lies deeper than another is tested by the shift between their profiles over layers, which a target that is "
+        "only weaker does not change; p-values are adjusted by Holm's method. The other measures describe, and move "
+        "with the level of the scores, too; the expected layer needs cumulative mixes (--layer-mixes all)."
     ]
     if rows:
         text.append("The hypothesis is that valence lies deeper than arousal: a difference of depths above 0.")

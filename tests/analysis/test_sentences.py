@@ -82,10 +82,11 @@ def test_the_gain_over_random_initialisation_has_its_difference_and_p(low, high,
     assert f"{range_text(low, high)}), p = .030" in sentence
 
 
-def difference(low, high, control="none", **fields):
-    about = {"deeper": "valence", "shallower": "arousal", "measure": "score_centre", "control": control}
-    about |= {"target": "valence − arousal", "layer": "all"}
-    return finding("depth_difference", (low + high) / 2, low, high, p_value=0.02, **about, **fields)
+def difference(low, high, control="none", p_adjusted=0.02, measure="shift", **fields):
+    about = {"deeper": "valence", "shallower": "arousal", "measure": measure, "control": control, "n_blocks": 12}
+    about |= {"target": "valence − arousal", "layer": "all", "detectable": 0.2, "interval": "percentile_95_speakers"}
+    values = {"p_value": 0.01, "p_adjusted": p_adjusted, **about, **fields}
+    return finding("depth_difference", (low + high) / 2, low, high, **values)
 
 
 def both(p_valence=0.01):
@@ -93,16 +94,17 @@ def both(p_valence=0.01):
 
 
 CONTRAST = "The difference of depths of valence and arousal in e"
+EQUAL = "In e, the depths of valence and arousal do not differ significantly (shift of the profile"
 
 
 @pytest.mark.parametrize(
     ("low", "high", "control", "text"),
     [
         (0.05, 0.15, "none", "In e, valence lies deeper than arousal, as de Oliveira et al. (2023) found for HuBERT ("),
-        (-0.15, -0.05, "none", "In e, valence lies shallower than arousal, contrary to the hypothesis (centres"),
-        (-0.05, 0.15, "none", "In e, the depths of valence and arousal do not differ significantly (centres"),
-        (0.1, 0.2, "difference", f"{CONTRAST} is larger than that in the randomly initialised encoder: Δ = 0.15"),
-        (-0.2, -0.1, "difference", f"{CONTRAST} is smaller than that in the randomly initialised encoder: Δ = −0.15"),
+        (-0.15, -0.05, "none", "In e, valence lies shallower than arousal, contrary to the hypothesis (shift"),
+        (-0.05, 0.15, "none", EQUAL),
+        (0.1, 0.2, "difference", f"{CONTRAST} is larger than that in the randomly initialised encoder (shift"),
+        (-0.2, -0.1, "difference", f"{CONTRAST} is smaller than that in the randomly initialised encoder (shift"),
         (-0.1, 0.2, "difference", f"{CONTRAST} does not differ significantly from that in the randomly initialised"),
     ],
 )
@@ -112,7 +114,53 @@ def test_the_depths_of_two_targets_are_compared_and_their_difference_with_random
     trained = [difference(0.05, 0.15)] if control == "difference" else []
     last = headlines([*both(), *trained, difference(low, high, control=control)])[-1]
     assert last.startswith(text)
-    assert f"(95 % CI over speakers {range_text(low, high)}), p = .020" in last
+    assert f", {range_text(low, high)}; Holm-adjusted p = .020)" in last
+
+
+def test_a_shift_is_given_in_blocks_and_on_relative_depth():
+    last = headlines([*both(), difference(0.05, 0.15)])[-1]
+    assert last.endswith(
+        "(shift of the profile over layers 1.2 of 12 blocks, 95 % CI over speakers 0.6 to 1.8; on relative depth 0.10, "
+        "0.05 to 0.15; Holm-adjusted p = .020)."
+    )
+    largest = headlines([*both(), difference(0.5, 0.5)])[-1]
+    assert "6.0 of 12 blocks, the largest that was fitted, 95 % CI" in largest
+
+
+@pytest.mark.parametrize(
+    ("detectable", "end"),
+    [
+        (0.2, "; a shift of 2.4 blocks (0.20) would be detected with a power of .8."),
+        (0.6, "; even a shift of half of the encoder would be detected with a power below .8."),
+        (None, "; what shift the corpus could have detected is not known."),
+    ],
+)
+def test_without_a_difference_the_sentence_states_what_shift_could_be_detected(detectable, end):
+    last = headlines([*both(), difference(-0.05, 0.15, p_adjusted=0.3, detectable=detectable)])[-1]
+    assert last.startswith(EQUAL)
+    assert last.endswith(end)
+
+
+def test_a_difference_that_is_significant_before_correction_alone_is_none():
+    assert headlines([*both(), difference(0.05, 0.15, p_adjusted=0.06)])[-1].startswith(EQUAL)
+
+
+def test_a_measure_that_contradicts_significantly_is_named_in_the_same_sentence():
+    weights = difference(-0.3, -0.1, measure="weight_centre", p_adjusted=0.004, interval="jackknife_95_folds")
+    agreeing = difference(0.02, 0.06, measure="score_centre")
+    unsure = difference(-0.3, 0.1, measure="expected_layer")
+    last = headlines([*both(), difference(0.05, 0.15), agreeing, weights, unsure])[-1]
+    assert last.startswith("In e, valence lies deeper than arousal, as")
+    assert last.endswith(
+        "; but the centre of gravity of the layer weights differs significantly the other way (Δ = −0.20 (95 % CI over "
+        "folds −0.30 to −0.10), Holm-adjusted p = .004)."
+    )
+
+
+def test_other_measures_alone_have_no_headline():
+    records = [*both(), difference(0.05, 0.15, measure="score_centre"), difference(-0.05, 0.15, p_adjusted=0.4)]
+    assert not any("deeper" in sentence for sentence in headlines(records))
+    assert not any("depth" in sentence for sentence in headlines(records[:-1]))
 
 
 def test_the_depth_of_a_target_that_is_not_above_chance_is_not_compared():
@@ -120,6 +168,11 @@ def test_the_depth_of_a_target_that_is_not_above_chance_is_not_compared():
     assert last == (
         "The depths of valence and arousal in e can't be compared, because it does not predict valence above chance."
     )
+
+
+def test_profiles_without_a_shift_are_not_compared():
+    last = headlines([*both(), difference(NAN, NAN)])[-1]
+    assert last.startswith("The depths of valence and arousal in e can't be compared: their profiles over layers are")
 
 
 def test_an_unknown_depth_of_random_initialisation_has_no_sentence():

@@ -9,7 +9,7 @@ from helpers.figure_checks import PRINTED, TARGETS, assert_readable
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from layerprobe.figures.plots.depth import UNTRAINED, depth_figure, plot_contrast, plot_depth
+from layerprobe.figures.plots.depth import UNTRAINED, depth_figure, plot_depth, plot_depth_difference
 
 MEASURES = ("score_centre", "weight_centre", "expected_layer")
 ENCODERS = ["facebook/hubert-base-ls960", "facebook/hubert-large-ll60k", "microsoft/wavlm-base-plus"]
@@ -29,9 +29,9 @@ def contrasts(encoders):
     rng = np.random.default_rng(1)
     rows = [
         {"encoder": e, "control": c, "measure": m, "name": n, "estimate": (x := rng.normal(0, 0.2)),
-         "ci_low": x - 0.1, "ci_high": x + 0.1, "p_value": rng.uniform() ** 4}
+         "ci_low": x - 0.1, "ci_high": x + 0.1, "p_adjusted": rng.uniform() ** 4}
         for n in ("valence − arousal", "valence text residual − arousal text residual")
-        for e in encoders for c in ("none", "random_init", "difference") for m in MEASURES
+        for e in encoders for c in ("none", "random_init", "difference") for m in ("shift", *MEASURES)
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -87,13 +87,48 @@ def test_random_weights_are_hollow_and_grey_and_measures_have_their_markers():
     assert np.all(np.diff([line.get_ydata()[0] for line in marks]) > 0)  # from the top, no two in one place
 
 
-def test_differences_have_a_group_for_each_name_and_their_p_values():
-    rows = contrasts(["e"]).assign(p_value=[0.0321, 0.0004, np.nan] * 6)
-    ax = plot_contrast(rows, Figure().add_subplot(), encoders=["e"], colours={"e": "blue"}, limits=(-1, 1))
+def differences(rows, ax=None):
+    return plot_depth_difference(rows, ax or Figure().add_subplot(), encoders=["e"], colours={"e": "blue"})
+
+
+def test_differences_are_shifts_with_a_group_for_each_name_and_their_adjusted_p_values():
+    rows = contrasts(["e"])
+    shift = rows["measure"] == "shift"
+    rows.loc[shift, "p_adjusted"] = [0.0321, 0.0004, np.nan] * 2
+    ax = differences(rows)
     texts = [text.get_text() for text in ax.texts]
     assert [t for t in texts if "−" in t] == ["valence − arousal", "valence text residual − arousal text residual"]
-    assert (texts.count("p = .032"), texts.count("p < .001")) == (6, 6)
-    assert len(artists(ax, "estimate")) == 18
+    assert (texts.count("p = .032"), texts.count("p < .001")) == (2, 2)
+    marks = artists(ax, "estimate")
+    np.testing.assert_allclose([line.get_xdata()[0] for line in marks], rows.loc[shift, "estimate"])
+
+
+def test_an_unknown_shift_is_a_dash_and_a_wide_one_is_cut():
+    row = {"encoder": "e", "control": "none", "measure": "shift", "name": "valence − arousal"}
+    unknown = {"estimate": np.nan, "ci_low": np.nan, "ci_high": np.nan, "p_adjusted": np.nan}
+    ax = differences(pd.DataFrame([row | unknown]))
+    assert [t.get_text() for t in ax.texts] == ["valence − arousal", "–"]
+    assert artists(ax, "estimate") == []
+    wide = {"estimate": 0.1, "ci_low": -0.9, "ci_high": 0.3, "p_adjusted": 0.5}
+    assert [line.get_marker() for line in artists(differences(pd.DataFrame([row | wide])), "arrow")] == ["<"]
+
+
+def test_the_differences_lie_above_the_depths_in_the_same_order():
+    figure = depth_figure(depths(ENCODERS, ["arousal", "valence"]), contrasts(ENCODERS))
+    above, below = figure.axes
+    assert above.get_position().y0 > below.get_position().y1
+    names = [[t.get_text() for t in ax.get_yticklabels()] for ax in (above, below)]
+    assert names[0] == names[1][: len(names[0])] == names[0][: len(ENCODERS)] * 2
+
+
+def test_many_encoders_and_targets_fit_on_a_page():
+    encoders = [*ENCODERS, "openai/whisper-large-v3", "facebook/wav2vec2-base"]
+    targets = ["arousal", "valence", "dominance", "trust"]
+    plain = contrasts(encoders)
+    plain = plain[plain["name"] == "valence − arousal"]
+    figure = depth_figure(depths(encoders, targets), plain)
+    assert figure.get_size_inches()[1] < 11.7  # A4
+    assert_readable(figure, None)
 
 
 @pytest.mark.parametrize("width", PRINTED)
