@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from layerprobe.figures.layout.cells import fill_cell, text_style, value_text
+from layerprobe.figures.layout.cells import Cell, fill_cell, text_style, value_text
 from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, size_in_inches, text_width
 
 
@@ -36,12 +36,12 @@ def plot_correlations(
     square = correlations.reindex(index=targets, columns=targets).to_numpy(dtype=float)
     texts = [value_text(value) for value in square.ravel()]
     n, (across, down) = len(targets), size_in_inches(ax)
-    style = text_style(texts, across / n)
+    style = text_style(texts, across / n, size)
     if style is not None and style.rotation and max(text_width(text, style.size) for text in texts) > down / n:
         style = None
     for k, (value, text) in enumerate(zip(square.ravel(), texts, strict=True)):
         if text:
-            fill_cell(ax, k % n, k // n, 1, colour=colours(norm(value)), text=text, style=style, gid=None)
+            fill_cell(ax, k % n, k // n, 1, cell=Cell(colours(norm(value)), text), style=style)
     ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
     if numbered:
         ax.set_yticks(range(n), [f"{name} {k + 1}" for k, name in enumerate(names)])
