@@ -90,7 +90,7 @@ def _rows(figure: str, study: Study, target: str, encoder: str) -> tuple[pd.Data
 def _heatmap_panel(study: Study, ax: Axes, target: str, encoder: str, controls: str = CONDENSED) -> None:
     table, rows = _rows("heatmap", study, target, encoder)
     cells = cell_order(table, layers=study.layers, targets=study.targets, controls=controls)
-    references = reference_scores(table, layers=study.layers, metric=study.metric)
+    references = reference_scores(table, layers=study.layers, targets=study.targets, metric=study.metric)
     scale = score_scale(pd.concat([cells["value"], references["value"]]).dropna(), metric=study.metric)
     plot_layer_heatmap(
         rows, ax, layers=study.layers[encoder], targets=[target], metric=study.metric, limits=scale.limits,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.study import Study, study
+from layerprobe.figures.captions import caption
 from layerprobe.figures.layout.mark import mark_figure
 from layerprobe.figures.layout.presets import preset
 from layerprobe.figures.layout.style import Look, encoder_looks, save
@@ -39,10 +40,11 @@ from layerprobe.probe.results.pending import pending_label
 
 @dataclass(frozen=True)
 class FigureWithData:
-    """A figure and the tidy rows that it shows."""
+    """A figure, the tidy rows that it shows, and its caption."""
 
     figure: Figure
     table: pd.DataFrame
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ def plot(
     plotted = PLOTS[figure](study, width, selection, **rows)
     if label := pending_label(run.plan for run in study.runs):
         mark_figure(plotted.figure, label, width=width)
-    return plotted
+    return replace(plotted, caption=caption(figure, study, plotted.table))
 
 
 def draw(

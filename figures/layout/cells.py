@@ -19,7 +19,7 @@ from layerprobe.figures.layout.mark_ids import Mark, mark_id
 from layerprobe.figures.layout.style import size_in_inches, text_width
 
 SMALLEST = 6.0  # points of a value
-UPRIGHT_HEIGHT = 0.36  # inches of a row whose values are rotated by 90 degrees, with a dot above them
+LEAST_UPRIGHT = 0.25  # inches of the lowest row of such values
 MARGIN = 2.0  # points between a value and the edges of its cell
 DIGIT_HEIGHT = 0.73  # of a digit, over the font's size
 HATCH = "/////"  # of cells that are not above chance
@@ -47,7 +47,7 @@ def text_style(texts: Iterable[str], width: float, size: float = 8.0) -> TextSty
     """Return the largest text style that fits values into cells of ``width`` inches; None if none fits.
 
     Values are horizontal if a size of at least `SMALLEST` fits, up to 1.5 points below that of the labels. They are
-    rotated by 90 degrees in cells as wide as the smallest digits are high, which need rows of `UPRIGHT_HEIGHT`.
+    rotated by 90 degrees in cells as wide as the smallest digits are high, which need rows of `LEAST_UPRIGHT`.
     Narrower cells show their colour only.
 
     Args:
@@ -128,7 +128,7 @@ def fill_cells(
     width = cell_width(layers)
     texts = [value_text(value) for value in cells["value"]]
     style = text_style(texts, width / inch[0], matplotlib.rcParams["font.size"])
-    if style is not None and style.rotation and 1 / inch[1] < UPRIGHT_HEIGHT - 0.04:
+    if style is not None and style.rotation and 1 / inch[1] < LEAST_UPRIGHT - 0.01:
         style = None
     x = dict(zip(layers, centres(layers), strict=True))
     shades = matplotlib.colormaps[colours](Normalize(*limits)(cells["value"].to_numpy(dtype=float)))

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from layerprobe.analysis.formatting import shown_name
-from layerprobe.figures.layout.cells import SMALLEST, UPRIGHT_HEIGHT, TextStyle, inches, text_style
+from layerprobe.figures.layout.cells import LEAST_UPRIGHT, SMALLEST, TextStyle, inches, text_style
 from layerprobe.figures.layout.layer_axis import cell_width, common_span, is_rotated, span
 from layerprobe.figures.layout.style import (
     StyledFigure,
@@ -29,6 +29,7 @@ from layerprobe.figures.layout.width import check_panel, font_size, is_narrow, p
 from layerprobe.probe.layer_names import FINAL, is_stack
 
 CELL_HEIGHT = 0.27  # inches, at labels of 8 points
+UPRIGHT_HEIGHT = 0.36  # inches of a row whose values are rotated by 90 degrees, with a dot above them
 CELL_WIDTH = (0.29, 0.62)  # inches of a cell at natural width: with many layers (space for "−.03"), with a few
 FEATURE_WIDTH = 0.42  # inches of the cell of a feature without depth
 LEAST_WIDTH = 1.7  # inches of all cells together at natural width, which headings need
@@ -102,8 +103,8 @@ def cell_page(
     names = [wrapped(shown_name(t), (0.9 if is_narrow(width) else 1.1) * size / 8, size) for t in targets]
     across = _across(layers, names, texts, n_slim=len(columns), width=width)
     titles = {e: wrapped(e, across.cells, size + 1, bold=True) for e in layers}
-    space = across.all_width - across.left - EDGE
-    label = wrapped(scale.label, across.cells, size)
+    space = 0.96 * (across.all_width - across.left - EDGE)  # on a screen letters are a little wider than in print
+    label = wrapped(scale.label, 0.96 * across.cells, size)
     caption_text = "\n".join(wrapped(text, space, size) for text in caption)
     heading = max((text_width(c, size - 1) for c in columns), default=0.0)
     bar_top = EDGE + line_height(size, 1 + label.count("\n")) + 0.03
@@ -196,7 +197,7 @@ def _row_height(across: _Across, names: list[str], *, size: float, least: bool =
     """Return the height of a row in inches: with space around its value, or the least that holds labels and value."""
     lines = line_height(size, 1 + max(name.count("\n") for name in names)) + 0.02
     if 90 in across.rotations:
-        return max(lines, UPRIGHT_HEIGHT - (0.03 if least else 0.0))
+        return max(lines, LEAST_UPRIGHT if least else UPRIGHT_HEIGHT)
     return max(lines, 0.0 if least else CELL_HEIGHT * size / 8)
 
 

@@ -10,7 +10,7 @@ from layerprobe.probe.exceptions import InputError
 
 UNITS = {"mm": MM, "cm": MM / 10, "in": 1.0}  # per inch
 LIMITS = (25.0, 500.0)  # millimetres
-TALLEST = 9.0  # inches of a page of text; panels and rows get lower before a figure gets higher
+TALLEST = 9.2  # inches of a page of text (IEEE); panels and rows get lower before a figure gets higher
 NARROW = 5.5  # inches; a narrower figure is laid out as for one column: smaller font, colour bars below
 
 

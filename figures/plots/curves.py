@@ -103,6 +103,13 @@ def plot_layer_curves(
     return found
 
 
+def _align_ticks(panels: list[Axes]) -> None:
+    """Write the tick labels of all panels as far under the axis as the lowest."""
+    lowest = max(ax.xaxis.get_major_ticks()[0].get_pad() for ax in panels)
+    for ax in panels:
+        ax.tick_params(axis="x", pad=lowest)
+
+
 def _chance_band(table: pd.DataFrame, ax: Axes, *, metric: str) -> list[Curve]:
     """Draw the band from the lowest score on permuted ratings to the chance level, the highest of all encoders."""
     permuted = table[table["control"].isin(["permuted_by_speaker", "permuted"])]
@@ -135,7 +142,7 @@ def _encoder(rows: pd.DataFrame, ax: Axes, encoder: str, *, names: list[str], lo
         depth, real, untrained = depth[:-1], real.iloc[:-1], untrained.iloc[:-1]
     low, high, interval = score_range(real)
     ax.fill_between(depth, low, high, color=colour, alpha=0.15, linewidth=0)
-    ax.plot(depth, real["value"], color=colour, ls=TRAINED, label=f"{encoder} (ribbon: {interval})")
+    ax.plot(depth, real["value"], color=colour, ls=TRAINED, lw=1.3, label=f"{encoder} (ribbon: {interval})")
     curves = [Curve(encoder, float(real["value"].iloc[-1]), colour, float(depth[-1]))]
     if untrained["value"].notna().any():
         ax.plot(depth, untrained["value"], color=colour, ls=UNTRAINED, lw=1, label=f"{encoder}, random initialisation")
@@ -197,7 +204,7 @@ def curves_figure(
     across = panels_across(
         len(targets), width=None if width is None else width - space, left=left, natural=1.9, least=0.8
     )
-    all_width = across.all_width + space
+    all_width = across.all_width + space if width is None else width
     names = titles(targets, across.panel, size + 1)
     with styled(width):
         figure = StyledFigure(figsize=(all_width, 3))
@@ -212,8 +219,9 @@ def curves_figure(
         shown_in = _labelled(len(targets), across.n_columns)
         labels = [_labels(curves[k], space - 0.22, small) for k in shown_in]
         height = max(float(np.clip(0.95 * across.panel, 1.2, 2.2)), *(labels_height(part, small) for part in labels))
-        entries = _entries(panels, layers, lacking=_lacking(curves, shown_in))
+        entries = _entries(panels, layers, colour=looks[next(iter(layers))].colour, lacking=_lacking(curves, shown_in))
         unify_limits(panels)
+        _align_ticks(panels)
         legend = plan_legend(list(entries), space=all_width - 2 * EDGE, size=small)
         ticks = max(len(layers) * TICK_STEP / 72, 0.0)
         title, below = titles_height(names, size + 1), 2 * line_height(size) + 0.14 + ticks
@@ -250,7 +258,7 @@ def _lacking(curves: list[list[Curve]], shown_in: list[int]) -> set[str]:
     return {curve.text for part in curves for curve in part} - shown
 
 
-def _entries(panels: list[Axes], layers: dict[str, list[str]], *, lacking: set[str]) -> dict[str, Any]:
+def _entries(panels: list[Axes], layers: dict[str, list[str]], *, colour: Any, lacking: set[str]) -> dict[str, Any]:
     """Return what the legend explains: ribbons and marks, and lines that have no direct label."""
     found: dict[str, Any] = {}
     drawn = {label: handle for ax in panels for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -260,7 +268,7 @@ def _entries(panels: list[Axes], layers: dict[str, list[str]], *, lacking: set[s
             found[name] = handle
     interval = next((label.split("ribbon: ")[1].rstrip(")") for label in drawn if "ribbon: " in label), None)
     if interval is not None:
-        found[f"ribbon: {interval}"] = Line2D([], [], color="0.5", lw=5, alpha=0.3)
+        found[f"ribbon: {interval}"] = Line2D([], [], color=colour, lw=5, alpha=0.25)
     if any(label.endswith(", weighted sum") for label in drawn):
         found["weighted sum of all layers"] = Line2D([], [], color="0.3", marker="D", markersize=3.5, ls="")
     if any(line.get_gid() == "best-set" for ax in panels for line in ax.lines):

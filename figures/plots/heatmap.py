@@ -14,7 +14,6 @@ from layerprobe.figures.layout.heatmap_grid import Scale, cell_page, name_rows
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
 from layerprobe.figures.layout.style import SCORE_COLOURS, lay_out, styled
 from layerprobe.figures.plots.references import (
-    MEANINGS,
     REFERENCES,
     columns_of,
     is_chance,
@@ -38,7 +37,7 @@ CONTROLS = {CONDENSED: ["none"], "full": list(CONTROL_NAMES)}  # rows of a heatm
 HEADING = 0.75  # rows that a group's name takes, above the group
 BEST_ONLY = "frame: best layer"
 BEST_SET = "frame: not significantly worse than the best (95 % set); dot: best"
-HATCHED = "hatched: not above chance (rows that are hatched all along have no frame)"
+HATCHED = "hatched: not above chance"
 
 
 def cell_order(
@@ -97,8 +96,9 @@ def score_scale(values: pd.Series[float], *, metric: str) -> Scale:
     """Return the scale of scores, whose label states the limits of the colours and what lies beyond them."""
     low, high = score_limits(values, metric=metric)
     is_clipped = float(values.min()) < low
-    beyond = f"; below {value_text(low)}: as {value_text(low)}" if is_clipped else ""
-    label = f"{METRIC_NAMES[metric]}, colours from {value_text(low)} to {value_text(high)}{beyond}"
+    lowest = value_text(low) if low else "0"
+    beyond = f" (lower: as {lowest})" if is_clipped else ""
+    label = f"{METRIC_NAMES[metric]}, colours from {lowest} to {value_text(high)}{beyond}"
     return Scale(label, SCORE_COLOURS, (low, high), is_clipped)
 
 
@@ -181,13 +181,12 @@ def heatmap_figure(
         width: inches, or None for the natural width
     """
     cells = cell_order(table, layers=layers, targets=targets, controls=controls)
-    references = reference_scores(table, layers=layers, metric=metric)
+    references = reference_scores(table, layers=layers, targets=targets, metric=metric)
     columns = columns_of(references)
     scale = score_scale(pd.concat([cells["value"], references["value"]]).dropna(), metric=metric)
     shown = {e: set(cells.loc[cells["encoder"] == e, "control"]) for e in layers}
     marks = [BEST_SET if _best_set(cells).any() else BEST_ONLY]
     marks += [HATCHED] if is_chance(cells, metric=metric).any() else []
-    caption = [columns_text(list(layers.values())), "; ".join(marks), "; ".join(MEANINGS[c] for c in columns)]
     with styled(width):
         figure, panels = cell_page(
             {e: len(groups) * len(targets) + HEADING * len(groups - {"none"}) for e, groups in shown.items()},
@@ -195,7 +194,7 @@ def heatmap_figure(
             targets=targets,
             texts=[value_text(value) for value in cells["value"]],
             columns=[REFERENCES[c] for c in columns],
-            caption=[text for text in caption if text],
+            caption=[columns_text(list(layers.values())), "; ".join(marks)],
             scale=scale,
             width=width,
         )

@@ -21,22 +21,25 @@ BASELINES = {  # heading of each baseline, in the order of the columns; the firs
     "duration_loudness": "duration, loudness",
 }
 REFERENCES = {"random_init": "random init.", "chance": "chance", **BASELINES}
-MEANINGS = {
-    "random_init": "random init.: best layer of the same architecture untrained",
-    "chance": "chance: 95th percentile of the best layer on permuted ratings",
-    "single_rater": "one rater: a rater against the mean of the others",
-    "text_only": "text: bag of words",
-    "duration_loudness": "duration, loudness: these two features only",
+MEANINGS = {  # of the columns, in a caption
+    "random_init": "random init., the best layer of the same architecture with random initialisation",
+    "chance": "chance, the 95th percentile of the best layer on permuted ratings",
+    "single_rater": "one rater, each rater against the mean of the others",
+    "text_only": "text, a bag of words",
+    "duration_loudness": "duration and loudness only",
 }
 
 
-def reference_scores(table: pd.DataFrame, *, layers: dict[str, list[str]], metric: str) -> pd.DataFrame:
+def reference_scores(
+    table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], metric: str
+) -> pd.DataFrame:
     """Return the scores that those of an encoder's layers are compared with.
 
     Args:
         table: rows ``encoder, control, target, layer, value``, with or without a column ``chance``, and with or without
             rows of baselines, whose encoder is empty and whose ``baseline`` is a key of `BASELINES`
         layers: layers of each encoder, in order
+        targets: in order
         metric: a key of `METRIC_NAMES`, which decides which layer is best
 
     Returns:
@@ -44,7 +47,7 @@ def reference_scores(table: pd.DataFrame, *, layers: dict[str, list[str]], metri
         layer with random initialisation, else empty. Baselines are repeated for each encoder
     """
     rows = []
-    of_encoders = table[table["encoder"].isin(list(layers))]
+    of_encoders = table[table["encoder"].isin(list(layers)) & table["target"].isin(targets)]
     for (encoder, target), part in of_encoders.groupby(["encoder", "target"], sort=False):
         same = {"encoder": encoder, "target": target}
         untrained = part[part["control"] == "random_init"].set_index("layer")["value"].dropna()

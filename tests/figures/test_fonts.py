@@ -16,7 +16,8 @@ from helpers.held_out import CONDITION
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.font_manager import fontManager
 
-from layerprobe.figures.layout.fonts import FONT, MissingGlyphWarning, font_families, missing_characters
+from layerprobe.figures.layout.fonts import MissingGlyphWarning, font_families, missing_characters
+from layerprobe.figures.layout.presets import figure_font
 from layerprobe.figures.layout.style import encoder_looks, save, text_width
 from layerprobe.figures.plots.curves import curves_figure
 from layerprobe.figures.plots.heatmap import heatmap_figure
@@ -55,8 +56,8 @@ def font(tmp_path, monkeypatch):
 
 
 def test_characters_that_the_own_font_lacks_come_from_an_installed_one(font):
-    assert font_families("Arousal – ü ж α") == [FONT]
-    assert font_families(NAME[:2]) == [FONT, font]
+    assert font_families("Arousal – ü ж α") == [figure_font()]
+    assert font_families(NAME[:2]) == [figure_font(), font]
     assert missing_characters(NAME[:2] + "a\n\u200b") == ""
     assert missing_characters(NAME) == NAME[2]
     assert text_width(NAME[:2], 72) == pytest.approx(2.0, rel=0.05)  # two squares of 72 points
@@ -67,7 +68,7 @@ def test_a_name_in_another_script_appears_with_its_characters(font):
         warnings.simplefilter("error")
         plotted = figure(NAME[:2])
     label = next(t for t in plotted.findobj(matplotlib.text.Text) if t.get_text() == NAME[:2])
-    assert label.get_fontfamily() == [FONT, font]
+    assert label.get_fontfamily() == [figure_font(), font]
     canvas = FigureCanvasAgg(plotted)
     canvas.draw()
     box, page = label.get_window_extent(), np.asarray(canvas.buffer_rgba())
