@@ -167,6 +167,7 @@ def _across(
     final = text_width(FINAL, size) / 2 if any(names[-1] == FINAL for names in stacks) else 0.0
     for rotation, widest in SLIM.items():
         slim = 0.05 + max(text_width(widest, max(size - 1.5, SMALLEST)), SMALLEST / 72)
+        slim = max(slim, line_height(size - 1))  # of the rotated headings
         right = (GAP + final + n_slim * slim if n_slim else final) + EDGE
         cells = max(n_columns * float(np.interp(n_columns, (3, 16), CELL_WIDTH[::-1])) * size / 8, LEAST_WIDTH)
         if width is not None:

@@ -17,6 +17,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 from matplotlib.transforms import Bbox
 
@@ -152,7 +153,22 @@ def lay_out(figure: Figure) -> Figure:
     with without_matplotlibs_glyph_warnings():
         figure.draw_without_rendering()
     set_fonts(figure)
+    spacing = _line_spacing(figure_font())
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and "\n" in text.get_text():
+            text.set_linespacing(spacing)
     return figure
+
+
+@functools.lru_cache
+def _line_spacing(font: str) -> float:
+    """Return matplotlib's line spacing with which a line of a font is `LINE` times its size; it differs by font."""
+    page = Figure(dpi=720)
+    two, three = (
+        page.text(0, 0, "\n".join(["x"] * n), fontsize=10, family=font, linespacing=1.0).get_window_extent().height
+        for n in (2, 3)
+    )
+    return LINE * 100 / (three - two)
 
 
 def save(

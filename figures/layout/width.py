@@ -48,7 +48,8 @@ def parse_width(width: str | float) -> float:
 
 def is_narrow(width: float | None) -> bool:
     """Return whether a figure of this width in inches is laid out as for one column; None is the natural width."""
-    return width is not None and width < NARROW
+    size = float(settings()["font.size"])  # of large letters fewer fit
+    return width is not None and width < NARROW * size / 8
 
 
 def font_size(width: float | None) -> float:

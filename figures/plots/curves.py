@@ -42,6 +42,7 @@ from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 
 TRAINED, UNTRAINED, LEVEL, CEILING = "-", (0, (4, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5))  # all line styles
 CHANCE = "0.75"
+DEPTH = "relative depth"
 CEILING_OF = "single_rater"  # the baseline that is a ceiling
 MIX_AT = 1.05  # relative depth at which the score of a mix of all layers is drawn
 TICK, TICK_STEP = 2.6, 3.4  # points: the mark of a layer of the best set, and from one encoder's marks to the next
@@ -98,7 +99,7 @@ def plot_layer_curves(
             ax.axhline(levels[baseline], color="0.25", lw=1.0, ls=style, label=name)
             found.append(Curve(name, float(levels[baseline]), "0.25", 1.0))
     ax.axhline(0, color="0.85", lw=0.6, zorder=0)
-    ax.set(xlabel="relative depth", xticks=(0, 0.25, 0.5, 0.75, 1))
+    ax.set(xlabel=DEPTH, xticks=(0, 0.25, 0.5, 0.75, 1))
     ax.tick_params(axis="x", pad=3.5 + n_marked * TICK_STEP)
     return found
 
@@ -201,20 +202,18 @@ def curves_figure(
     small = size - 1
     left = EDGE + line_height(size) + text_width("−0.25", size) + 0.12
     space = LABELS * small / 7 * (0.8 if is_narrow(width) else 1.0)
-    across = panels_across(
-        len(targets), width=None if width is None else width - space, left=left, natural=1.9, least=0.8
-    )
-    all_width = across.all_width + space if width is None else width
+    across = panels_across(len(targets), width=width, left=left, right=space, natural=1.9, least=0.9)
     names = titles(targets, across.panel, size + 1)
     with styled(width):
-        figure = StyledFigure(figsize=(all_width, 3))
+        figure = StyledFigure(figsize=(across.all_width, 3))
         panels, curves = [figure.add_axes((0, 0, 1, 1)) for _ in targets], []
         entries: dict[str, Any] = {}
         for ax, target in zip(panels, targets, strict=True):
             rows = table[table["target"] == target]
             curves.append(plot_layer_curves(rows, ax, layers=layers, looks=looks, metric=metric))
             ax.set_title(names[target])
-            if across.panel < 1.8:
+            ax.set_xlabel(DEPTH if text_width(DEPTH, size) < across.panel else "rel. depth")
+            if across.panel < 1.8 * size / 8:
                 ax.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
         shown_in = _labelled(len(targets), across.n_columns)
         labels = [_labels(curves[k], space - 0.22, small) for k in shown_in]
@@ -222,14 +221,14 @@ def curves_figure(
         entries = _entries(panels, layers, colour=looks[next(iter(layers))].colour, lacking=_lacking(curves, shown_in))
         unify_limits(panels)
         _align_ticks(panels)
-        legend = plan_legend(list(entries), space=all_width - 2 * EDGE, size=small)
+        legend = plan_legend(list(entries), space=across.all_width - 2 * EDGE, size=small)
         ticks = max(len(layers) * TICK_STEP / 72, 0.0)
         title, below = titles_height(names, size + 1), 2 * line_height(size) + 0.14 + ticks
         n_rows = -(-len(targets) // across.n_columns)
         least = max(0.6, *(labels_height(part, small) for part in labels))
         others = n_rows * (title + below) + legend.height + 2 * EDGE
         height = panel_height(height, least=least, n_rows=n_rows, others=others)
-        figure.set_size_inches(all_width, EDGE + n_rows * (title + height + below) + legend.height + EDGE)
+        figure.set_size_inches(across.all_width, EDGE + n_rows * (title + height + below) + legend.height + EDGE)
         for k, ax in enumerate(panels):
             row, column = divmod(k, across.n_columns)
             move(ax, across.at(column), EDGE + row * (title + height + below) + title, across.panel, height)

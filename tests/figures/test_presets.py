@@ -104,7 +104,7 @@ def test_papers_with_text_in_times_get_a_font_like_it_whose_widths_are_measured(
         times = text_width("moment-matched CCC", 8)
         figure = heatmap(3, 3.5)
     assert times < 0.9 * text_width("moment-matched CCC", 8)
-    (label,) = [t for t in figure.findobj(matplotlib.text.Text) if t.get_text() == "arousal"]
+    label = next(t for t in figure.findobj(matplotlib.text.Text) if t.get_text() == "arousal")
     assert label.get_fontfamily()[0] in ("Times New Roman", "Times", "Liberation Serif", "STIXGeneral")
 
 
