@@ -35,6 +35,7 @@ FEATURE_WIDTH = 0.42  # inches of the cell of a feature without depth
 LEAST_WIDTH = 1.7  # inches of all cells together at natural width, which headings need
 NARROWEST = 1.1  # inches of all cells together at a requested width
 SLIM = {0: "−.05", 90: "."}  # widest text of a slim column, by the rotation of the values
+SLIM_CELL = 0.86  # width of a cell over that of its slim column
 EDGE, PAD, BAR, GAP = 0.05, 0.08, 0.1, 0.1  # inches
 BAR_LENGTH = 2.2  # inches
 
@@ -166,8 +167,8 @@ def _across(
     n_columns = (high - low) * max(1 / cell_width(names) for names in stacks or layers.values())  # of narrowest cells
     final = text_width(FINAL, size) / 2 if any(names[-1] == FINAL for names in stacks) else 0.0
     for rotation, widest in SLIM.items():
-        slim = 0.05 + max(text_width(widest, max(size - 1.5, SMALLEST)), SMALLEST / 72)
-        slim = max(slim, line_height(size - 1))  # of the rotated headings
+        value = max(text_width(widest, max(size - 1.5, SMALLEST)), SMALLEST / 72)
+        slim = max((value + 0.03) / SLIM_CELL, line_height(size - 1))  # which its rotated heading needs, too
         right = (GAP + final + n_slim * slim if n_slim else final) + EDGE
         cells = max(n_columns * float(np.interp(n_columns, (3, 16), CELL_WIDTH[::-1])) * size / 8, LEAST_WIDTH)
         if width is not None:
@@ -252,4 +253,4 @@ def name_rows(ax: Axes, places: list[float], targets: list[str], *, layers: list
 
 def slim_style(texts: Sequence[str], ax: Axes) -> TextStyle | None:
     """Return the text style of the values in slim columns of these axes."""
-    return text_style(texts, 1 / inches(ax)[0], matplotlib.rcParams["font.size"])
+    return text_style(texts, SLIM_CELL / inches(ax)[0], matplotlib.rcParams["font.size"])

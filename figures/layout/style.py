@@ -54,8 +54,8 @@ class Look(NamedTuple):
 
 def encoder_looks(encoders: list[str]) -> dict[str, Look]:
     """Return colour and marker of each encoder; those of ten encoders differ in both, so that grey prints suffice."""
-    colours = encoder_colours(encoders)
-    return {name: Look(colours[name], MARKERS[k % len(MARKERS)]) for k, name in enumerate(encoders)}
+    colours, n = encoder_colours(encoders), len(MARKERS)
+    return {name: Look(colours[name], MARKERS[(k + k // n) % n]) for k, name in enumerate(encoders)}
 
 
 def _blend(colour: tuple[float, float, float], end: float) -> tuple[float, ...]:

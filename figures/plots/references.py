@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 
 from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.figures.layout.cells import Cell, fill_cell, value_text
-from layerprobe.figures.layout.heatmap_grid import slim_style
+from layerprobe.figures.layout.heatmap_grid import SLIM_CELL, slim_style
 from layerprobe.figures.layout.mark_ids import Mark, mark_id
 from layerprobe.figures.layout.style import SCORE_COLOURS
 from layerprobe.probe.metrics import LOWER_IS_BETTER
@@ -102,5 +102,5 @@ def plot_references(
         x, y = columns.index(row["reference"]), targets.index(row["target"])
         mark = Mark(row["encoder"], row["reference"], row["target"], row["layer"])
         cell = Cell(colours(norm(row["value"])), text, mark_id("reference", k + first_cell, mark))
-        fill_cell(ax, x, y, 0.86, cell=cell, style=style)
+        fill_cell(ax, x, y, SLIM_CELL, cell=cell, style=style)
     return ax
