@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from layerprobe.analysis.formatting import shown_name
 from layerprobe.figures.layout.cells import LEAST_UPRIGHT, SMALLEST, TextStyle, inches, text_style
-from layerprobe.figures.layout.layer_axis import cell_width, common_span, is_rotated, span
+from layerprobe.figures.layout.layer_axis import cell_width, common_span, is_rotated, overhang, span
 from layerprobe.figures.layout.style import (
     StyledFigure,
     line_height,
@@ -26,7 +26,7 @@ from layerprobe.figures.layout.style import (
     wrapped,
 )
 from layerprobe.figures.layout.width import check_panel, font_size, is_narrow, panel_height
-from layerprobe.probe.layer_names import FINAL, is_stack
+from layerprobe.probe.layer_names import is_stack
 
 CELL_HEIGHT = 0.27  # inches, at labels of 8 points
 UPRIGHT_HEIGHT = 0.36  # inches of a row whose values are rotated by 90 degrees, with a dot above them
@@ -165,7 +165,7 @@ def _across(
     stacks = [names for names in layers.values() if is_stack(names)]
     low, high = common_span(stacks or list(layers.values()))
     n_columns = (high - low) * max(1 / cell_width(names) for names in stacks or layers.values())  # of narrowest cells
-    final = text_width(FINAL, size) / 2 if any(names[-1] == FINAL for names in stacks) else 0.0
+    final = overhang(stacks, size)
     for rotation, widest in SLIM.items():
         value = max(text_width(widest, max(size - 1.5, SMALLEST)), SMALLEST / 72)
         slim = max((value + 0.03) / SLIM_CELL, line_height(size - 1))  # which its rotated heading needs, too

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from layerprobe.analysis.formatting import shown_name
-from layerprobe.figures.layout.layer_axis import cell_width, centres, is_rotated, name_layers, span
+from layerprobe.figures.layout.layer_axis import cell_width, centres, is_rotated, name_layers, overhang, span
 from layerprobe.figures.layout.panels import EDGE, legend_below, panels_across, plan_legend, titles, titles_height
 from layerprobe.figures.layout.style import (
     Look,
@@ -75,7 +75,8 @@ def best_layer_figure(
     layers = {e: names for e, names in layers.items() if e in set(table["encoder"])}
     small = size - 1
     left = EDGE + line_height(size) + text_width("0.75", size) + 0.12
-    across = panels_across(len(targets), width=width, left=left, natural=1.9, gap=0.22)
+    right = overhang(layers.values(), small)
+    across = panels_across(len(targets), width=width, left=left, right=right, natural=1.9, gap=0.22)
     names = titles(targets, across.panel, size + 1)
     encoders = {e: wrapped(e, across.all_width - left - EDGE, size + 1, bold=True) for e in layers}
     title, ticks = titles_height(names, size), {e: _below(layers[e], across.panel, small) for e in layers}

@@ -36,7 +36,7 @@ from layerprobe.figures.layout.style import (
     wrapped,
 )
 from layerprobe.figures.layout.width import font_size, is_narrow, panel_height
-from layerprobe.figures.plots.references import BASELINES, is_chance
+from layerprobe.figures.plots.references import BASELINES as BASELINES, is_chance
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 
@@ -93,7 +93,7 @@ def plot_layer_curves(
         if _best_layers(real, ax, names, colour=looks[encoder].colour, metric=metric, row=n_marked):
             n_marked += 1
     levels = table[table["baseline"] != ""].groupby("baseline")["value"].mean()
-    for baseline, name in BASELINES.items():
+    for baseline, (_, name) in BASELINES.items():
         if baseline in levels and np.isfinite(levels[baseline]):
             style = CEILING if baseline == CEILING_OF else LEVEL
             ax.axhline(levels[baseline], color="0.25", lw=1.0, ls=style, label=name)

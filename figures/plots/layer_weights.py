@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.layers.weights import SINGLE
-from layerprobe.figures.layout.layer_axis import centres, common_span, name_layers
+from layerprobe.figures.layout.layer_axis import centres, common_span, name_layers, overhang
 from layerprobe.figures.layout.panels import (
     EDGE,
     legend_below,
@@ -121,7 +121,8 @@ def layer_weights_figure(
     if fits is not None:
         fits = fits[(fits["control"] == "none") & fits["probe"].isin(set(table["probe"]))]
     left = EDGE + line_height(size, 3) + text_width("−0.25", size) + 0.12
-    across = panels_across(len(targets), width=width, left=left, natural=1.9, gap=0.22)
+    right = overhang(layers.values(), size) if len(layers) == 1 else 0.0  # several have an axis of depth
+    across = panels_across(len(targets), width=width, left=left, right=right, natural=1.9, gap=0.22)
     names = titles(targets, across.panel, size + 1)
     title, small = titles_height(names, size + 1), size - 1
     n_blocks = -(-len(targets) // across.n_columns)

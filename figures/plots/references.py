@@ -15,12 +15,16 @@ from layerprobe.figures.layout.mark_ids import Mark, mark_id
 from layerprobe.figures.layout.style import SCORE_COLOURS
 from layerprobe.probe.metrics import LOWER_IS_BETTER
 
-BASELINES = {  # heading of each baseline, in the order of the columns; the first is the ceiling
-    "single_rater": "one rater",
-    "text_only": "text",
-    "duration_loudness": "duration, loudness",
+BASELINES = {  # name and heading of each baseline, in the order of the columns; the first is the ceiling
+    "single_rater": ("one rater against the others", "one rater"),
+    "text_only": ("text baseline (bag of words)", "text"),
+    "duration_loudness": ("duration and loudness only", "duration, loudness"),
 }
-REFERENCES = {"random_init": "random init.", "chance": "chance", **BASELINES}
+REFERENCES = {  # heading of each column
+    "random_init": "random init.",
+    "chance": "chance",
+    **{baseline: heading for baseline, (_, heading) in BASELINES.items()},
+}
 MEANINGS = {  # of the columns, in a caption
     "random_init": "random init., the best layer of the same architecture with random initialisation",
     "chance": "chance, the 95th percentile of the best layer on permuted ratings",
