@@ -243,7 +243,7 @@ def name_rows(ax: Axes, places: list[float], targets: list[str], *, layers: list
     """
     size = matplotlib.rcParams["font.size"]
     before = (span(layers)[0] - ax.get_xlim()[0]) / inches(ax)[0]  # inches of axes without cells
-    space = ax.get_position().x0 * sheet_size(ax)[0]
+    space = ax.get_position().x0 * sheet_size(ax)[0] - EDGE - PAD + 1e-6
     ax.set_yticks(places, [wrapped(shown_name(t), space, size) for t in targets])
     ax.tick_params(axis="y", length=0, labelsize=size, pad=3.5 - 72 * before)
     for tick in ax.get_yticklabels()[n_real:]:

@@ -44,7 +44,7 @@ TRAINED, UNTRAINED, LEVEL, CEILING = "-", (0, (4, 2)), (0, (1, 1.2)), (0, (6, 1.
 CHANCE = "0.75"
 DEPTH = "relative depth"
 CEILING_OF = "single_rater"  # the baseline that is a ceiling
-MIX_AT = 1.05  # relative depth at which the score of a mix of all layers is drawn
+MIX_AT = 1.05  # relative depth at which the score of a mix of all layers is placed
 TICK, TICK_STEP = 2.6, 3.4  # points: the mark of a layer of the best set, and from one encoder's marks to the next
 LABELS = 1.15  # inches for direct labels at labels of 8 points
 
@@ -234,7 +234,7 @@ def curves_figure(
             move(ax, across.at(column), EDGE + row * (title + height + below) + title, across.panel, height)
             ax.tick_params(labelleft=column == 0)
             if column == 0:
-                ax.set_ylabel(wrapped(METRIC_NAMES[metric], height, size))
+                ax.set_ylabel(wrapped(METRIC_NAMES[metric], height + 0.6 * (title + below), size))
         for k, part in zip(shown_in, labels, strict=True):
             label_lines(panels[k], part, size=small)
         legend_below(figure, list(entries.values()), legend)
@@ -260,15 +260,15 @@ def _lacking(curves: list[list[Curve]], shown_in: list[int]) -> set[str]:
 def _entries(panels: list[Axes], layers: dict[str, list[str]], *, colour: Any, lacking: set[str]) -> dict[str, Any]:
     """Return what the legend explains: ribbons and marks, and lines that have no direct label."""
     found: dict[str, Any] = {}
-    drawn = {label: handle for ax in panels for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    for label, handle in drawn.items():
+    handles = {label: handle for ax in panels for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    for label, handle in handles.items():
         name = label.split(" (ribbon")[0]
         if name in lacking or name.replace(", best", ": best") in lacking:
             found[name] = handle
-    interval = next((label.split("ribbon: ")[1].rstrip(")") for label in drawn if "ribbon: " in label), None)
+    interval = next((label.split("ribbon: ")[1].rstrip(")") for label in handles if "ribbon: " in label), None)
     if interval is not None:
         found[f"ribbon: {interval}"] = Line2D([], [], color=colour, lw=5, alpha=0.25)
-    if any(label.endswith(", weighted sum") for label in drawn):
+    if any(label.endswith(", weighted sum") for label in handles):
         found["weighted sum of all layers"] = Line2D([], [], color="0.3", marker="D", markersize=3.5, ls="")
     if any(line.get_gid() == "best-set" for ax in panels for line in ax.lines):
         found["95 % set of best layers"] = Line2D([], [], color="0.3", marker="|", markersize=5, ls="")

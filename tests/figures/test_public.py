@@ -127,7 +127,9 @@ def test_a_caption_states_the_unit_and_the_number_of_utterances(read, name):
 
 def test_a_caption_names_the_layer_that_a_mix_selects():
     weights = pd.DataFrame({"encoder": "e", "target": ["arousal"] * 2, "layer": ["0", "1"], "weight": [0.04, 0.96]})
-    sentence = "For arousal, the mix of e selects layer 1 (weight 0.96): the weights of the other layers were not measured."
+    sentence = (
+        "For arousal, the mix of e selects layer 1 (weight 0.96): the weights of the other layers were not measured."
+    )
     assert selectors(weights) == [sentence]
     assert selectors(weights.assign(weight=0.5)) == []
 
