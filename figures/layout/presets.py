@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 from matplotlib.font_manager import fontManager
@@ -81,7 +81,8 @@ def _read(style: str | None) -> dict[str, Any]:
         if name is not None:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # a misspelt setting is an error
-                found |= dict(matplotlib.rc_params_from_file(FOLDER / f"{name}.mplstyle", use_default_template=False))
+                read = matplotlib.rc_params_from_file(FOLDER / f"{name}.mplstyle", use_default_template=False)
+                found |= cast(dict[str, Any], read)
     installed = set(fontManager.get_font_names())
     family = next((name for name in found["font.family"] if name in installed), "DejaVu Sans")
     return {**found, "font.family": [family]}

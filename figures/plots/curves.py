@@ -106,9 +106,9 @@ def plot_layer_curves(
 
 def _align_ticks(panels: list[Axes]) -> None:
     """Write the tick labels of all panels as far under the axis as the lowest."""
-    lowest = max(ax.xaxis.get_major_ticks()[0].get_pad() for ax in panels)
+    n_marked = max(sum(line.get_gid() == "best-set" for line in ax.lines) for ax in panels)
     for ax in panels:
-        ax.tick_params(axis="x", pad=lowest)
+        ax.tick_params(axis="x", pad=3.5 + n_marked * TICK_STEP)
 
 
 def _chance_band(table: pd.DataFrame, ax: Axes, *, metric: str) -> list[Curve]:
