@@ -35,7 +35,7 @@ CONTROL_NAMES = {
 CONDENSED = "condensed"
 CONTROLS = {CONDENSED: ["none"], "full": list(CONTROL_NAMES)}  # rows of a heatmap
 HEADING = 0.75  # rows that a group's name takes, above the group
-BEST_ONLY = "frame: best layer"
+BEST_ONLY = "frame: highest-scoring layer"
 BEST_SET = "frame: not significantly worse than the best (95 % set); dot: best"
 HATCHED = "hatched: not above chance"
 

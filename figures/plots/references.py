@@ -26,8 +26,8 @@ REFERENCES = {  # heading of each column
     **{baseline: heading for baseline, (_, heading) in BASELINES.items()},
 }
 MEANINGS = {  # of the columns, in a caption
-    "random_init": "random init., the best layer of the same architecture with random initialisation",
-    "chance": "chance, the 95th percentile of the best layer on permuted ratings",
+    "random_init": "random init., the highest-scoring layer of the same architecture with random initialisation",
+    "chance": "chance, the 95th percentile of the highest-scoring layer on permuted ratings",
     "single_rater": "one rater, each rater against the mean of the others",
     "text_only": "text, a bag of words",
     "duration_loudness": "duration and loudness only",
