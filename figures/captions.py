@@ -37,8 +37,8 @@ def caption(figure: str, study: Study, table: pd.DataFrame) -> str:
             texts = [
                 f"Score of each layer over relative depth ({name}; {n}); ribbons: 95 % intervals over {units}.",
                 "Grey band: scores up to chance, the 95th percentile of the highest-scoring layer on permuted ratings. "
-                "Dashed: random initialisation; dotted: baselines; ticks under the axis: 95 % set of best layers; diamond: "
-                "weighted sum of all layers.",
+                "Dashed: random initialisation; dotted: baselines; ticks under the axis: 95 % set of best layers; "
+                "diamond: weighted sum of all layers.",
             ]
         case "gain-over-random":
             texts = [f"Gain of each layer over the same layer with random initialisation ({name}; {n}). {layers}"]

@@ -28,6 +28,7 @@ from layerprobe.figures.layout.style import (
 from layerprobe.figures.layout.width import check_panel, font_size, is_narrow, panel_height
 from layerprobe.probe.layer_names import is_stack
 
+HEADING = 0.75  # rows that the name of a group of controls takes, above the group
 CELL_HEIGHT = 0.27  # inches, at labels of 8 points
 UPRIGHT_HEIGHT = 0.36  # inches of a row whose values are rotated by 90 degrees, with a dot above them
 CELL_WIDTH = (0.29, 0.62)  # inches of a cell at natural width: with many layers (space for "−.03"), with a few
@@ -115,9 +116,10 @@ def cell_page(
     around = {e: 0.12 + title[e] + _below(layers[e], across.cell[e], size) for e in layers}
     around[first] = max(below_bar + around[first], EDGE + heading + 0.05 + around[first] - title[first])
     foot = line_height(size, 1 + caption_text.count("\n")) + 0.06 + EDGE
+    headed = line_height(size) / HEADING if max(n_rows.values()) > len(targets) else 0.0
     row = panel_height(
-        _row_height(across, names, size=size),
-        least=_row_height(across, names, size=size, least=True),
+        max(_row_height(across, names, size=size), headed),
+        least=max(_row_height(across, names, size=size, least=True), headed),
         n_rows=sum(n_rows.values()),
         others=sum(around.values()) + foot,
     )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.figures.layout.cells import TextStyle, dot, fill_cells, frame, inches, value_text
-from layerprobe.figures.layout.heatmap_grid import Scale, cell_page, name_rows
+from layerprobe.figures.layout.heatmap_grid import HEADING, Scale, cell_page, name_rows
 from layerprobe.figures.layout.layer_axis import cell_width, centres, name_layers, span
 from layerprobe.figures.layout.style import SCORE_COLOURS, lay_out, styled
 from layerprobe.figures.plots.references import (
@@ -34,7 +34,6 @@ CONTROL_NAMES = {
 }
 CONDENSED = "condensed"
 CONTROLS = {CONDENSED: ["none"], "full": list(CONTROL_NAMES)}  # rows of a heatmap
-HEADING = 0.75  # rows that a group's name takes, above the group
 BEST_ONLY = "frame: highest-scoring layer"
 BEST_SET = "frame: not significantly worse than the best (95 % set); dot: best"
 HATCHED = "hatched: not above chance"

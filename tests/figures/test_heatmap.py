@@ -276,6 +276,17 @@ def test_no_heatmap_is_taller_than_a_page(width):
     assert figure.get_figheight() <= TALLEST
 
 
+def test_headings_of_controls_lie_over_no_cell_where_rows_are_low():
+    layers, targets = encoder_layers(7, 7, 7), list(TARGETS[1])
+    rows = tables(layers, targets, controls=tuple(CONTROL_NAMES))
+    figure = heatmap_figure(rows, layers=layers, targets=targets, metric="ccc", controls="full", width=WIDTHS["double"])
+    for ax in (ax for ax in figure.axes if cells_of(ax)):
+        cells = [cell.get_window_extent() for cell in cells_of(ax)]
+        headings = [t.get_window_extent() for t in ax.texts if t.get_text() in CONTROL_NAMES.values()]
+        assert len(headings) == 5
+        assert not any(heading.padded(-1.5).overlaps(cell) for heading in headings for cell in cells)
+
+
 def test_unknown_controls_are_refused():
     with pytest.raises(InputError, match="controls 'all' is unknown; choose one of condensed, full"):
         check_controls("all")
