@@ -18,22 +18,33 @@ from layerprobe.figures.layout.style import encoder_colours, encoder_looks
 from layerprobe.figures.plots.best_layer_frequency import Y_LABEL, plot_best_layer
 from layerprobe.figures.plots.curves import plot_layer_curves
 from layerprobe.figures.plots.depth import DEPTH_AXIS, plot_depth
+from layerprobe.figures.plots.gain_over_random import gain_limits, plot_gain_over_random
 from layerprobe.figures.plots.heatmap import (
+    CONDENSED,
     CONTROL_NAMES,
+    CONTROLS,
     cell_order,
-    gain_limits,
-    plot_gain_over_random,
+    check_controls,
     plot_layer_heatmap,
-    score_limits,
+    score_scale,
 )
 from layerprobe.figures.plots.layer_weights import label_layers, plot_layer_weights
+from layerprobe.figures.plots.references import reference_scores
 from layerprobe.figures.plots.similarity import plot_similarity
 from layerprobe.figures.tables import TABLES, NothingToPlotError
 from layerprobe.probe.metrics import METRIC_NAMES
 from layerprobe.probe.results.pending import pending_label
 
 
-def draw_panel(figure: str, study: Study, ax: Axes, *, target: str | None = None, encoder: str | None = None) -> Axes:
+def draw_panel(
+    figure: str,
+    study: Study,
+    ax: Axes,
+    *,
+    target: str | None = None,
+    encoder: str | None = None,
+    controls: str = CONDENSED,
+) -> Axes:
     """Plot one target of one encoder into given axes, with the fonts that are set for these axes, and return them.
 
     Args:
@@ -42,15 +53,20 @@ def draw_panel(figure: str, study: Study, ax: Axes, *, target: str | None = None
         ax: axes with their final position and size, which decide whether cells show their values
         target: the first of the study if None
         encoder: the first of the study if None
+        controls: rows of the heatmap, a key of `figures.plots.heatmap.CONTROLS`; of no other figure
 
     Raises:
-        InputError: if the study has no such target or encoder
+        InputError: if the study has no such target or encoder, or ``controls`` is unknown
         NothingToPlotError: if the study lacks what the figure shows
     """
     selection = select(study, target=target, encoder=encoder)
     target = target or (selection.targets[0] if selection.targets else "")
     encoder = encoder or next(iter(selection.layers))
-    PANELS[figure](study, ax, target, encoder)
+    check_controls(controls)
+    if figure == "heatmap":
+        _heatmap_panel(study, ax, target, encoder, controls)
+    else:
+        PANELS[figure](study, ax, target, encoder)
     if label := pending_label(run.plan for run in study.runs):
         mark_axes(ax, label)
     for text in cast(list[Text], ax.findobj(Text)):
@@ -71,15 +87,20 @@ def _rows(figure: str, study: Study, target: str, encoder: str) -> tuple[pd.Data
     return table, rows
 
 
-def _heatmap_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
+def _heatmap_panel(study: Study, ax: Axes, target: str, encoder: str, controls: str = CONDENSED) -> None:
     table, rows = _rows("heatmap", study, target, encoder)
-    limits = score_limits(cell_order(table, layers=study.layers, targets=study.targets))
-    plot_layer_heatmap(rows, ax, layers=study.layers[encoder], targets=[target], metric=study.metric, limits=limits)
+    cells = cell_order(table, layers=study.layers, targets=study.targets, controls=controls)
+    references = reference_scores(table, layers=study.layers, targets=study.targets, metric=study.metric)
+    scale = score_scale(pd.concat([cells["value"], references["value"]]).dropna(), metric=study.metric)
+    plot_layer_heatmap(
+        rows, ax, layers=study.layers[encoder], targets=[target], metric=study.metric, limits=scale.limits,
+        controls=controls,
+    )  # fmt: skip
     for text in list(ax.texts):
         if text.get_text() in CONTROL_NAMES.values():
             text.remove()  # with one target, controls are labels of rows and not headings
-    controls = [name for control, name in CONTROL_NAMES.items() if control in set(rows["control"]) - {"none"}]
-    ax.set_yticks(ax.get_yticks(), [shown_name(target), *controls])
+    names = [CONTROL_NAMES[c] for c in CONTROLS[controls] if c in set(rows["control"]) - {"none"}]
+    ax.set_yticks(ax.get_yticks(), [shown_name(target), *names])
     ax.set_xlabel("layer")
     ax.set_title(f"{encoder}: {METRIC_NAMES[study.metric]}")
 
@@ -88,7 +109,7 @@ def _curves_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
     table, _ = _rows("curves", study, target, encoder)
     rows = table[(table["target"] == target) & table["encoder"].isin([encoder, ""])]
     layers = {encoder: study.layers[encoder]}
-    plot_layer_curves(rows, ax, layers=layers, looks=encoder_looks([encoder]), metric=study.metric)
+    plot_layer_curves(rows, ax, layers=layers, looks=encoder_looks(list(study.layers)), metric=study.metric)
     ax.set_ylabel(METRIC_NAMES[study.metric])
     ax.set_title(shown_name(target))
 
@@ -123,7 +144,7 @@ def _depth_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
 def _best_layer_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
     _, rows = _rows("best-layer", study, target, encoder)
     names = study.layers[encoder]
-    plot_best_layer(rows, ax, layers=names, colour=encoder_colours([encoder])[encoder])
+    plot_best_layer(rows, ax, layers=names, colour=encoder_colours(list(study.layers))[encoder])
     name_layers(ax, names, size=_tick_size(ax))
     ax.set(xlabel="layer", ylabel=Y_LABEL, title=shown_name(target))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,13 +11,16 @@ from matplotlib.figure import Figure
 
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.study import Study, study
+from layerprobe.figures.captions import caption
 from layerprobe.figures.layout.mark import mark_figure
-from layerprobe.figures.layout.style import save
-from layerprobe.figures.layout.width import parse_width
+from layerprobe.figures.layout.presets import preset
+from layerprobe.figures.layout.style import Look, encoder_looks, save
+from layerprobe.figures.layout.width import default_width
 from layerprobe.figures.plots.best_layer_frequency import best_layer_figure
 from layerprobe.figures.plots.curves import curves_figure
 from layerprobe.figures.plots.depth import depth_figure
-from layerprobe.figures.plots.heatmap import GAIN, gain_over_random_figure, heatmap_figure
+from layerprobe.figures.plots.gain_over_random import GAIN, gain_over_random_figure
+from layerprobe.figures.plots.heatmap import CONDENSED, check_controls, heatmap_figure
 from layerprobe.figures.plots.layer_weights import layer_weights_figure
 from layerprobe.figures.plots.similarity import similarity_figure
 from layerprobe.figures.tables import (
@@ -37,10 +40,11 @@ from layerprobe.probe.results.pending import pending_label
 
 @dataclass(frozen=True)
 class FigureWithData:
-    """A figure and the tidy rows that it shows."""
+    """A figure, the tidy rows that it shows, and its caption."""
 
     figure: Figure
     table: pd.DataFrame
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,16 +79,18 @@ def select(study: Study, *, target: str | None = None, encoder: str | None = Non
     return Selection(study.targets if target is None else [target], layers)
 
 
-def _heatmap(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
+def _heatmap(
+    study: Study, width: float | None, selection: Selection | None = None, controls: str = CONDENSED
+) -> FigureWithData:
+    check_controls(controls)
     selection = selection or select(study)
     table = _filled(selection.rows(heatmap_table(study)))
-    correlations = study.correlations if len(selection.targets) > 1 and study.metric not in CLASS_METRICS else None
     figure = heatmap_figure(
         table,
         layers=selection.layers,
         targets=selection.targets,
         metric=study.metric,
-        correlations=correlations,
+        controls=controls,
         width=width,
     )
     return FigureWithData(figure, table)
@@ -93,7 +99,14 @@ def _heatmap(study: Study, width: float | None, selection: Selection | None = No
 def _curves(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
     table = _filled(selection.rows(curves_table(study)))
-    figure = curves_figure(table, layers=selection.layers, targets=selection.targets, metric=study.metric, width=width)
+    figure = curves_figure(
+        table,
+        layers=selection.layers,
+        targets=selection.targets,
+        metric=study.metric,
+        looks=_looks(study),
+        width=width,
+    )
     return FigureWithData(figure, table)
 
 
@@ -115,7 +128,13 @@ def _layer_weights(study: Study, width: float | None, selection: Selection | Non
     table = _filled(selection.rows(layer_weights_table(study)))
     selection = selection.present(table)
     figure = layer_weights_figure(
-        table, layers=selection.layers, targets=selection.targets, metric=study.metric, width=width
+        table,
+        study.weights,
+        layers=selection.layers,
+        targets=selection.targets,
+        metric=study.metric,
+        looks=_looks(study),
+        width=width,
     )
     return FigureWithData(figure, table)
 
@@ -140,7 +159,9 @@ def _depth(study: Study, width: float | None, selection: Selection | None = None
 def _best_layer(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
     table = _filled(selection.rows(best_layer_table(study)))
-    figure = best_layer_figure(table, layers=selection.layers, targets=selection.targets, width=width)
+    figure = best_layer_figure(
+        table, layers=selection.layers, targets=selection.targets, looks=_looks(study), width=width
+    )
     return FigureWithData(figure, table)
 
 
@@ -169,7 +190,14 @@ PLOTS: dict[str, Callable[..., FigureWithData]] = {  # of a study, a width in in
 }
 
 
-def plot(figure: str, study: Study, width: float | None = None, selection: Selection | None = None) -> FigureWithData:
+def plot(
+    figure: str,
+    study: Study,
+    width: float | None = None,
+    selection: Selection | None = None,
+    *,
+    controls: str = CONDENSED,
+) -> FigureWithData:
     """Plot one figure of a study; that of a run whose controls or other work are pending is marked.
 
     Args:
@@ -177,18 +205,27 @@ def plot(figure: str, study: Study, width: float | None = None, selection: Selec
         study: of one or several runs
         width: inches; None for the natural width
         selection: targets and encoders; None for all
+        controls: rows of the heatmap, a key of `figures.plots.heatmap.CONTROLS`; of no other figure
 
     Raises:
+        InputError: if ``controls`` is unknown
         NothingToPlotError: if the study lacks what the figure shows
     """
-    plotted = PLOTS[figure](study, width, selection)
+    rows = {"controls": controls} if figure == "heatmap" else {}
+    plotted = PLOTS[figure](study, width, selection, **rows)
     if label := pending_label(run.plan for run in study.runs):
         mark_figure(plotted.figure, label, width=width)
-    return plotted
+    return replace(plotted, caption=caption(figure, study, plotted.table))
 
 
 def draw(
-    figure: str, runs: Sequence[Path | str], *, metric: str | None = None, width: str | float | None = None
+    figure: str,
+    runs: Sequence[Path | str],
+    *,
+    metric: str | None = None,
+    width: str | float | None = None,
+    style: str | None = None,
+    controls: str = CONDENSED,
 ) -> list[Path]:
     """Plot one figure of one or several runs and save it in the first run's folder ``figures``.
 
@@ -197,27 +234,32 @@ def draw(
         runs: run folders; the encoders of several are plotted side by side
         metric: a key of `probe.metrics.METRIC_NAMES`, which decides whether targets with ratings or with classes are
             plotted; moment-matched CCC if None, or unweighted average recall where no target has ratings
-        width: ``"column"``, ``"double"``, a length such as ``"89mm"``, or inches; None for the natural width
+        width: ``"column"``, ``"double"``, a length such as ``"89mm"``, or inches; None for the natural width, or for
+            both columns of the style
+        style: a key of `figures.layout.presets.WIDTHS`; None for the default style
+        controls: rows of the heatmap: ``"condensed"`` into slim columns, or ``"full"``
 
     Returns:
         the paths of PNG, PDF, SVG, and of the table behind them as CSV
 
     Raises:
-        InputError: if a folder is no run, its files are mixed, runs differ in more than their encoders, or the width
-            is unknown or too narrow
+        InputError: if a folder is no run, its files are mixed, runs differ in more than their encoders, the width is
+            unknown or too narrow, or the style or the controls are unknown
         NothingToPlotError: if the runs lack what the figure shows
     """
-    inches = None if width is None else parse_width(width)
-    read = study(runs, metric=metric)
-    plotted = plot(figure, read, inches)
-    return save(
-        plotted.figure,
-        read.folders[0] / "figures",
-        file_name(figure, read),
-        fingerprint=read.fingerprint,
-        table=plotted.table,
-        width=inches,
-    )
+    check_controls(controls)
+    with preset(style):
+        inches = default_width(width)
+        read = study(runs, metric=metric)
+        plotted = plot(figure, read, inches, controls=controls)
+        return save(
+            plotted.figure,
+            read.folders[0] / "figures",
+            file_name(figure, read),
+            fingerprint=read.fingerprint,
+            table=plotted.table,
+            width=inches,
+        )
 
 
 def file_name(figure: str, study: Study) -> str:
@@ -227,6 +269,11 @@ def file_name(figure: str, study: Study) -> str:
     """
     name = f"{figure}-classes" if study.metric in CLASS_METRICS and study.runs[0].targets else figure
     return name if len(study.folders) == 1 else "-".join([name, *(path.name for path in study.folders)])
+
+
+def _looks(study: Study) -> dict[str, Look]:
+    """Return colour and marker of each encoder, the same in all figures of a study, whichever encoders they show."""
+    return encoder_looks(list(study.layers))
 
 
 def _filled(table: pd.DataFrame) -> pd.DataFrame:

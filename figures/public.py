@@ -5,7 +5,9 @@ All functions take the same arguments:
 * ``runs``: a `Run`, the path of a run folder, or a list of these, whose encoders are plotted side by side
 * ``metric``: a key of `probe.metrics.METRIC_NAMES`; moment-matched CCC if None, or unweighted average recall where no
   target has ratings
-* ``width``: ``"column"``, ``"double"``, a length such as ``"89mm"``, or inches; None for the natural width
+* ``width``: ``"column"``, ``"double"``, a length such as ``"89mm"``, or inches; None for the natural width, or for both
+  columns of the style
+* ``style``: ``"interspeech"``, ``"ieee"``, ``"nature"`` or ``"slides"``; None for the default style
 * ``target``, ``encoder``: one of each to plot; None is all of them in a figure, and the first of them in ``ax``
 * ``ax``: axes to plot one target of one encoder into; they keep their fonts, and their figure is not saved
 * ``out``: a file that ends in png, pdf or svg, or a folder for all three; the table is saved next to it as CSV
@@ -18,6 +20,7 @@ they return the axes. They raise `InputError` where an argument or a run is wron
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast, overload
 
@@ -28,8 +31,10 @@ from layerprobe.analysis.similarity.compare_layers import compare_layers
 from layerprobe.analysis.study import SIMILARITY, study
 from layerprobe.figures.axes import draw_panel
 from layerprobe.figures.draw import FigureWithData, file_name, plot, select
+from layerprobe.figures.layout.presets import preset
 from layerprobe.figures.layout.style import FORMATS, save, write_figure, write_table
-from layerprobe.figures.layout.width import parse_width
+from layerprobe.figures.layout.width import default_width
+from layerprobe.figures.plots.heatmap import CONDENSED, check_controls
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import Run
 
@@ -41,7 +46,8 @@ class FigureFunction(Protocol):
 
     @overload
     def __call__(
-        self, runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: None = None,
+        self, runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+        ax: None = None,
         target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
     ) -> Figure: ...  # fmt: skip
     @overload
@@ -55,88 +61,106 @@ def _figure_or_axes(function: Callable[..., Figure | Axes]) -> FigureFunction:
     return cast(FigureFunction, function)
 
 
-@_figure_or_axes
+@overload
 def heatmap(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
-    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+    controls: str = CONDENSED, ax: None = None, target: str | None = None, encoder: str | None = None,
+    out: Path | str | None = None,
+) -> Figure: ...  # fmt: skip
+@overload
+def heatmap(
+    runs: Runs, *, ax: Axes, metric: str | None = None, controls: str = CONDENSED, target: str | None = None,
+    encoder: str | None = None,
+) -> Axes: ...  # fmt: skip
+def heatmap(  # noqa: PLR0913 - the arguments of all figures and one of its own
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+    controls: str = CONDENSED, ax: Axes | None = None, target: str | None = None, encoder: str | None = None,
+    out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
-    """Plot the scores of all layers and targets, the 95 % set of best layers, and the controls.
+    """Plot the scores of all layers and targets, the 95 % set of best layers, chance, controls and baselines.
 
-    Arguments, results and errors are those of all functions in `figures.public`.
+    ``controls="condensed"`` shows random initialisation, chance and baselines as slim columns; ``"full"`` adds a row
+    per control and target. Other arguments, results and errors are those of all functions in `figures.public`.
     """
-    return _show("heatmap", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
+    made = Made(metric, width, style, controls, out)
+    return _show("heatmap", runs, made, ax=ax, target=target, encoder=encoder)
 
 
 @_figure_or_axes
 def curves(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
-    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+    ax: Axes | None = None, target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
     """Plot the score of each layer with its confidence interval over speakers, and the controls.
 
     Arguments, results and errors are those of all functions in `figures.public`.
     """
-    return _show("curves", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
+    made = Made(metric, width, style, out=out)
+    return _show("curves", runs, made, ax=ax, target=target, encoder=encoder)
 
 
 @_figure_or_axes
 def layer_weights(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
-    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+    ax: Axes | None = None, target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
     """Plot the layer weights of the weighted sum with each layer's contribution and score.
 
     Arguments, results and errors are those of all functions in `figures.public`.
     """
-    return _show("layer-weights", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
+    made = Made(metric, width, style, out=out)
+    return _show("layer-weights", runs, made, ax=ax, target=target, encoder=encoder)
 
 
 @_figure_or_axes
 def depth(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
-    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+    ax: Axes | None = None, target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
     """Plot at what relative depth each target is predicted, and how the depths of two targets differ.
 
     Arguments, results and errors are those of all functions in `figures.public`.
     """
-    return _show("depth", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
+    made = Made(metric, width, style, out=out)
+    return _show("depth", runs, made, ax=ax, target=target, encoder=encoder)
 
 
 @_figure_or_axes
 def best_layer(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
-    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+    ax: Axes | None = None, target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
     """Plot how often each layer scores best in bootstrap resamples of the speakers.
 
     Arguments, results and errors are those of all functions in `figures.public`.
     """
-    return _show("best-layer", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
+    made = Made(metric, width, style, out=out)
+    return _show("best-layer", runs, made, ax=ax, target=target, encoder=encoder)
 
 
 @_figure_or_axes
 def gain_over_random(
-    runs: Runs, *, metric: str | None = None, width: str | float | None = None, ax: Axes | None = None,
-    target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+    ax: Axes | None = None, target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
     """Plot the gain of each layer over the same architecture with random weights.
 
     Arguments, results and errors are those of all functions in `figures.public`.
     """
-    return _show("gain-over-random", runs, metric=metric, width=width, ax=ax, target=target, encoder=encoder, out=out)
+    made = Made(metric, width, style, out=out)
+    return _show("gain-over-random", runs, made, ax=ax, target=target, encoder=encoder)
 
 
 @overload
 def similarity(
-    runs: Runs, *, width: str | float | None = None, ax: None = None, encoder: str | None = None,
-    out: Path | str | None = None,
+    runs: Runs, *, width: str | float | None = None, style: str | None = None, ax: None = None,
+    encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure: ...  # fmt: skip
 @overload
 def similarity(runs: Runs, *, ax: Axes, encoder: str | None = None) -> Axes: ...
 def similarity(
-    runs: Runs, *, width: str | float | None = None, ax: Axes | None = None, encoder: str | None = None,
-    out: Path | str | None = None,
+    runs: Runs, *, width: str | float | None = None, style: str | None = None, ax: Axes | None = None,
+    encoder: str | None = None, out: Path | str | None = None,
 ) -> Figure | Axes:  # fmt: skip
     """Plot the similarity (CKA) of all layers with each other and with the ratings.
 
@@ -146,26 +170,41 @@ def similarity(
     folder = _folders(runs)[0]
     if not (folder / SIMILARITY).exists():
         compare_layers(folder)
-    return _show("similarity", runs, metric=None, width=width, ax=ax, target=None, encoder=encoder, out=out)
+    return _show("similarity", runs, Made(None, width, style, out=out), ax=ax, target=None, encoder=encoder)
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a figure is made and where it is saved, as the functions of this module take it."""
+
+    metric: str | None
+    width: str | float | None
+    style: str | None
+    controls: str = CONDENSED
+    out: Path | str | None = None
 
 
 def _show(
-    name: str, runs: Runs, *, metric: str | None, width: str | float | None, ax: Axes | None, target: str | None,
-    encoder: str | None, out: Path | str | None,
-) -> Figure | Axes:  # fmt: skip
+    name: str, runs: Runs, made: Made, *, ax: Axes | None, target: str | None, encoder: str | None
+) -> Figure | Axes:
     """Plot a figure, save it if requested, and return it, or plot into given axes and return them."""
-    if ax is not None and (width is not None or out is not None):
-        raise InputError("width and out need a figure of their own. Set the size of your figure and save it yourself.")
-    inches = None if width is None else parse_width(width)
-    file = None if out is None else _output(Path(out))
-    read = study(_folders(runs), metric=metric)
-    if ax is not None:
-        return draw_panel(name, read, ax, target=target, encoder=encoder)
-    chosen = None if target is None and encoder is None else select(read, target=target, encoder=encoder)
-    plotted = plot(name, read, inches, chosen)
-    if file is not None:
-        _save(plotted, file, file_name(name, read), fingerprint=read.fingerprint, width=inches)
-    return plotted.figure
+    if ax is not None and (made.width is not None or made.style is not None or made.out is not None):
+        raise InputError(
+            "width, style and out need a figure of their own. Set the size and the style of your figure and save it "
+            "yourself."
+        )
+    check_controls(made.controls)
+    with preset(made.style):
+        inches = default_width(made.width)
+        file = None if made.out is None else _output(Path(made.out))
+        read = study(_folders(runs), metric=made.metric)
+        if ax is not None:
+            return draw_panel(name, read, ax, target=target, encoder=encoder, controls=made.controls)
+        chosen = None if target is None and encoder is None else select(read, target=target, encoder=encoder)
+        plotted = plot(name, read, inches, chosen, controls=made.controls)
+        if file is not None:
+            _save(plotted, file, file_name(name, read), fingerprint=read.fingerprint, width=inches)
+        return plotted.figure
 
 
 def _folders(runs: Runs) -> list[Path]:

@@ -9,9 +9,10 @@ import pandas as pd
 
 from layerprobe.analysis.layers.depth import SHIFT
 from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, JACKKNIFE_FOLDS, PERCENTILE_SPEAKERS
+from layerprobe.analysis.statistics.permutation import ANY, BY_SPEAKER
 from layerprobe.analysis.study import Study
-from layerprobe.figures.plots.curves import BASELINES, PERMUTATIONS
 from layerprobe.figures.plots.heatmap import CONTROL_NAMES
+from layerprobe.figures.plots.references import BASELINES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import is_stack, relative_depth
 
@@ -33,19 +34,21 @@ def _check_not_pending(study: Study, name: str) -> None:
 
 
 def heatmap_table(study: Study) -> pd.DataFrame:
-    """Return the scores of the ridge by encoder, control, target and layer.
+    """Return the scores of the ridge by encoder, control, target and layer, and those of baselines.
 
     Returns:
-        ``encoder, control, target, layer, relative_depth, metric, value``, the 95 % interval ``ci_low, ci_high,
-        interval``, the ranges ``fold_min, fold_max, draw_min, draw_max``, ``in_best_set, p_not_best, win_rate``
-        (missing for control tasks), and ``alpha``, the median over folds
+        ``encoder, control, baseline, target, layer, relative_depth, metric, value``, the 95 % interval ``ci_low,
+        ci_high, interval``, the ranges ``fold_min, fold_max, draw_min, draw_max``, ``in_best_set, p_not_best,
+        win_rate`` (missing for control tasks), ``alpha``, the median over folds, and for the real ratings ``chance``,
+        the 95th percentile of the best layer on permuted ratings. Baselines have neither encoder nor layer
     """
-    rows = _of_layers(study, study.table)
-    rows = rows[(rows["probe"] == "ridge") & rows["control"].isin(list(CONTROL_NAMES))]
+    rows = _of_layers(study, study.table, others=True)
+    of_encoders = (rows["baseline"] == "") & rows["encoder"].isin(list(study.layers)) & (rows["probe"] == "ridge")
+    rows = rows[of_encoders & rows["control"].isin(list(CONTROL_NAMES)) | rows["baseline"].isin(list(BASELINES))]
     rows = rows.assign(in_best_set=rows["in_best_set"].astype("boolean").where(rows["p_not_best"].notna()))
     ranges = [*INTERVAL, "fold_min", "fold_max", "draw_min", "draw_max"]
-    keys = ["encoder", "control", "target", "layer", "relative_depth", "metric"]
-    return _columns(rows, [*keys, "value", *ranges, *BEST, "alpha"])
+    keys = ["encoder", "control", "baseline", "target", "layer", "relative_depth", "metric"]
+    return _columns(_with_chance(study, rows), [*keys, "value", *ranges, *BEST, "alpha", "chance"])
 
 
 def curves_table(study: Study) -> pd.DataFrame:
@@ -53,16 +56,19 @@ def curves_table(study: Study) -> pd.DataFrame:
 
     Returns:
         ``encoder, probe, control, baseline, target, layer, relative_depth, metric, value``, the 95 % interval ``ci_low,
-        ci_high, interval``, and the ranges ``fold_min, fold_max, seed_min, seed_max, draw_min, draw_max``; baselines
-        have neither encoder nor layer
+        ci_high, interval``, the ranges ``fold_min, fold_max, seed_min, seed_max, draw_min, draw_max``, ``in_best_set``
+        of layers, and for the real ratings ``chance``, the 95th percentile of the best layer on permuted ratings;
+        baselines have neither encoder nor layer
     """
     rows = _of_layers(study, study.table, others=True)
-    layers = (rows["probe"] == "ridge") & rows["control"].isin(["none", "random_init", *PERMUTATIONS])
+    layers = (rows["probe"] == "ridge") & rows["control"].isin(["none", "random_init", BY_SPEAKER, ANY])
     mixes = (rows["probe"] == "weighted_sum") & (rows["control"] == "none")
     of_encoders = (rows["baseline"] == "") & rows["encoder"].isin(list(study.layers)) & (layers | mixes)
+    rows = rows.assign(in_best_set=rows["in_best_set"].astype("boolean").where(rows["p_not_best"].notna()))
     ranges = [*INTERVAL, "fold_min", "fold_max", "seed_min", "seed_max", "draw_min", "draw_max"]
     keys = ["encoder", "probe", "control", "baseline", "target", "layer", "relative_depth", "metric"]
-    return _columns(rows[of_encoders | rows["baseline"].isin(list(BASELINES))], [*keys, "value", *ranges])
+    chosen = _with_chance(study, rows[of_encoders | rows["baseline"].isin(list(BASELINES))])
+    return _columns(chosen, [*keys, "value", *ranges, "in_best_set", "chance"])
 
 
 def gain_table(study: Study) -> pd.DataFrame:
@@ -179,6 +185,14 @@ def _of_layers(study: Study, table: pd.DataFrame, *, others: bool = False) -> pd
     if not others:
         rows = rows[(rows["baseline"] == "") & rows["encoder"].isin(list(study.layers))]
     return _with_depth(study, rows)
+
+
+def _with_chance(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """Add the chance level of each encoder and target to the rows of the real ratings of layers."""
+    levels = study.permutations.drop_duplicates(["encoder", "target"]).set_index(["encoder", "target"])["chance"]
+    found = [levels.get(pair, np.nan) for pair in zip(rows["encoder"], rows["target"], strict=True)]
+    is_real = (rows["control"] == "none") & (rows["probe"] == "ridge")
+    return rows.assign(chance=pd.Series(found, rows.index, dtype=float).where(is_real))
 
 
 def _with_depth(study: Study, rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Coloured cells with their values: fill, text, frames and dots."""
+"""Coloured cells with their values: fill, text, hatches, frames and dots."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from layerprobe.figures.layout.layer_axis import cell_width, centres
+from layerprobe.figures.layout.mark_ids import Mark, mark_id
 from layerprobe.figures.layout.style import size_in_inches, text_width
 
-SIZES = (6.5, 6.0, 5.5)  # points
-UPRIGHT_HEIGHT = 0.36  # inches of a row whose values are rotated by 90 degrees, with a dot above them
+SMALLEST = 6.0  # points of a value
+LEAST_UPRIGHT = 0.25  # inches of the lowest row of such values
 MARGIN = 2.0  # points between a value and the edges of its cell
+DIGIT_HEIGHT = 0.73  # of a digit, over the font's size
+HATCH = "/////"  # of cells that are not above chance
 
 
 @dataclass(frozen=True)
@@ -30,17 +33,34 @@ class TextStyle:
     rotation: int  # degrees
 
 
-def text_style(texts: Iterable[str], width: float) -> TextStyle | None:
+@dataclass(frozen=True)
+class Cell:
+    """Colour, value as text, and gid of a cell."""
+
+    colour: Any
+    text: str
+    gid: str | None = None
+    is_hatched: bool = False
+
+
+def text_style(texts: Iterable[str], width: float, size: float = 8.0) -> TextStyle | None:
     """Return the largest text style that fits values into cells of ``width`` inches; None if none fits.
 
-    Values are horizontal if one of `SIZES` fits. They are rotated by 90 degrees in cells at least 1.5 times as wide as
-    the smallest font is high, which needs rows of `UPRIGHT_HEIGHT`. Narrower cells show their colour only.
+    Values are horizontal if a size of at least `SMALLEST` fits, up to 1.5 points below that of the labels. They are
+    rotated by 90 degrees in cells as wide as the smallest digits are high, which need rows of `LEAST_UPRIGHT`.
+    Narrower cells show their colour only.
+
+    Args:
+        texts: all values
+        width: of a cell in inches
+        size: of the labels around the cells in points
     """
     longest = max((text_width(text, 1.0) for text in texts), default=0.0)
-    for size in SIZES:
-        if longest * size + MARGIN / 72 <= width:
-            return TextStyle(size, 0)
-    return TextStyle(SIZES[-1], 90) if width * 72 >= 1.5 * SIZES[-1] else None
+    sizes = np.arange(max(size - 1.5, SMALLEST), SMALLEST - 0.01, -0.5)
+    for points in sizes:
+        if longest * points + MARGIN / 72 <= width:
+            return TextStyle(float(points), 0)
+    return TextStyle(SMALLEST, 90) if width * 72 >= DIGIT_HEIGHT * SMALLEST + MARGIN else None
 
 
 def value_text(value: float) -> str:
@@ -63,19 +83,31 @@ def inches(ax: Axes) -> tuple[float, float]:
     return (right - left) / across, abs(top - bottom) / down
 
 
-def fill_cell(
-    ax: Axes, x: float, y: float, width: float, *, colour: Any, text: str, style: TextStyle | None, gid: str | None
-) -> None:
-    """Draw a cell of height 1 around ``(x, y)``; its value is black or white, whichever contrasts more."""
-    cell = Rectangle((x - width / 2, y - 0.5), width, 1, color=colour, linewidth=0)
-    cell.set_gid(gid)
-    ax.add_patch(cell)
-    if style is None or not text:
-        return
-    luminance = np.dot(colour[:3], (0.2126, 0.7152, 0.0722))
+def fill_cell(ax: Axes, x: float, y: float, width: float, *, cell: Cell, style: TextStyle | None) -> None:
+    """Draw a cell of height 1 around ``(x, y)``; its value is black or white, whichever contrasts more.
+
+    A value in a hatched cell stands on a plain field of the cell's colour.
+    """
+    luminance = np.dot(cell.colour[:3], (0.2126, 0.7152, 0.0722))
     ink = "white" if luminance < 0.45 else "black"
+    box = Rectangle((x - width / 2, y - 0.5), width, 1, facecolor=cell.colour, edgecolor=cell.colour, linewidth=0)
+    if cell.is_hatched:
+        box.set(hatch=HATCH, edgecolor=blend(cell.colour, ink))
+    box.set_gid(cell.gid)
+    ax.add_patch(box)
+    if style is None or not cell.text:
+        return
     middle = y + 0.08 if style.rotation else y  # leaves space for a dot above
-    ax.text(x, middle, text, ha="center", va="center", color=ink, fontsize=style.size, rotation=style.rotation)
+    plain = {"boxstyle": "square,pad=0.12", "facecolor": cell.colour, "linewidth": 0} if cell.is_hatched else None
+    ax.text(
+        x, middle, cell.text, ha="center", va="center", color=ink, fontsize=style.size, rotation=style.rotation,
+        bbox=plain,
+    )  # fmt: skip
+
+
+def blend(colour: Any, ink: str) -> tuple[float, ...]:
+    """Return a colour halfway to black or white."""
+    return tuple(0.5 * float(part) + (0.5 if ink == "white" else 0.0) for part in colour[:3])
 
 
 def fill_cells(
@@ -84,25 +116,28 @@ def fill_cells(
     """Draw the cells of a table and return the text style of their values.
 
     Args:
-        cells: rows ``layer, y, value``
+        cells: rows ``encoder, control, target, layer, y, value``; with a column ``is_chance``, cells where it is true
+            are hatched
         ax: axes with their final position, size and limits
         layers: in order
         colours: name of a colour map
-        limits: values of the first and the last colour
-        first_cell: number in the first cell's gid, ``cell-0``, ``cell-1``, …
+        limits: values of the first and the last colour; what lies beyond has the colour of the limit
+        first_cell: number in the first cell's gid, which `mark_id` makes
     """
     inch = inches(ax)
     width = cell_width(layers)
     texts = [value_text(value) for value in cells["value"]]
-    style = text_style(texts, width / inch[0])
-    if style is not None and style.rotation and 1 / inch[1] < UPRIGHT_HEIGHT - 0.01:
+    style = text_style(texts, width / inch[0], matplotlib.rcParams["font.size"])
+    if style is not None and style.rotation and 1 / inch[1] < LEAST_UPRIGHT - 0.01:
         style = None
     x = dict(zip(layers, centres(layers), strict=True))
     shades = matplotlib.colormaps[colours](Normalize(*limits)(cells["value"].to_numpy(dtype=float)))
-    for k, (text, shade) in enumerate(zip(texts, shades, strict=True)):
-        gid = f"cell-{k + first_cell}"
-        place = x[cells["layer"].iloc[k]], cells["y"].iloc[k]
-        fill_cell(ax, *place, width, colour=tuple(shade), text=text, style=style, gid=gid)
+    hatched = cells["is_chance"] if "is_chance" in cells else np.zeros(len(cells), dtype=bool)
+    rows = cells.to_dict("records")
+    for k, (row, text, shade, chance) in enumerate(zip(rows, texts, shades, hatched, strict=True)):
+        mark = Mark(row["encoder"], row.get("control", "none"), row["target"], row["layer"])
+        cell = Cell(tuple(shade), text, mark_id("cell", k + first_cell, mark), bool(chance))
+        fill_cell(ax, x[row["layer"]], row["y"], width, cell=cell, style=style)
     return style
 
 

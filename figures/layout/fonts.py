@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
 
-FONT = "DejaVu Sans"  # the one that matplotlib ships
+from layerprobe.figures.layout.presets import figure_font
+
 INVISIBLE = {"Cc", "Cf", "Zl", "Zp"}  # Unicode categories: control and format characters, separators of lines
 PLACEHOLDERS = "Last Resort"  # a font of this name has a box for every character
 
@@ -23,7 +24,7 @@ class MissingGlyphWarning(UserWarning):
 
 def font_families(text: str) -> list[str]:
     """Return the font families of a text: the figures' own, then installed ones with characters it lacks."""
-    return [FONT, *_fallbacks(_lacking(text))[0]]
+    return [figure_font(), *_fallbacks(_lacking(text))[0]]
 
 
 def missing_characters(text: str) -> str:
@@ -63,7 +64,7 @@ def without_matplotlibs_glyph_warnings() -> Iterator[None]:
 
 def _lacking(text: str) -> frozenset[str]:
     """Return the visible characters of a text that the figures' own font lacks."""
-    own = _characters(findfont(FontProperties(family=FONT)))
+    own = _characters(findfont(FontProperties(family=figure_font())))
     return frozenset(c for c in text if ord(c) not in own and unicodedata.category(c) not in INVISIBLE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -61,6 +62,11 @@ def named_layers(layers: list[str], cell: float, size: float) -> list[int]:
         return shown
     at, half = centres(layers) / cell_width(layers) * cell, text_width(FINAL, size) / 2
     return [k for k in shown if at[-1] - at[k] >= half + text_width(layers[k], size) / 2 + margin] + [len(layers) - 1]
+
+
+def overhang(layers: Iterable[list[str]], size: float) -> float:
+    """Return the inches by which the label of ``final`` may extend beyond the right end of its panel."""
+    return text_width(FINAL, size) / 2 if any(names[-1] == FINAL for names in layers) else 0.0
 
 
 def is_rotated(layers: list[str], cell: float, size: float) -> bool:

@@ -36,7 +36,15 @@ class Panels:
 
 
 def panels_across(
-    n: int, *, width: float | None, left: float, natural: float, gap: float = 0.14, least: float = 1.0, most: int = 4
+    n: int,
+    *,
+    width: float | None,
+    left: float,
+    natural: float,
+    right: float = 0.0,
+    gap: float = 0.14,
+    least: float = 1.0,
+    most: int = 4,
 ) -> Panels:
     """Divide a figure's width into panels: at most ``most`` a row, rows as even as possible.
 
@@ -45,6 +53,7 @@ def panels_across(
         width: inches, or None for panels of their natural width
         left: inches before the first panel
         natural: inches of a panel in a figure of natural width
+        right: inches after the last panel, for labels
         gap: inches between two panels
         least: inches that a panel needs where several stand in a row
         most: largest number of panels in a row
@@ -53,11 +62,11 @@ def panels_across(
         InputError: if ``width`` leaves even one panel a row less than `NARROWEST`
     """
     if width is not None:
-        most = max(1, min(most, int((width - left - EDGE + gap) / (least + gap))))
+        most = max(1, min(most, int((width - left - right - EDGE + gap) / (least + gap))))
     n_columns = math.ceil(n / math.ceil(n / most))
     if width is None:
-        return Panels(n_columns, natural, left, gap, left + n_columns * (natural + gap) - gap + 2 * EDGE)
-    space = width - left - 2 * EDGE
+        return Panels(n_columns, natural, left, gap, left + n_columns * (natural + gap) - gap + right + 2 * EDGE)
+    space = width - left - right - 2 * EDGE
     panel = (space + gap) / n_columns - gap
     check_panel(panel, least=NARROWEST, width=width)
     return Panels(n_columns, panel, left, gap, width)

@@ -17,28 +17,16 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 from matplotlib.transforms import Bbox
 
-from layerprobe.figures.layout.fonts import FONT, font_families, set_fonts, without_matplotlibs_glyph_warnings
+from layerprobe.figures.layout.fonts import font_families, set_fonts, without_matplotlibs_glyph_warnings
+from layerprobe.figures.layout.mark_ids import with_data_attributes
+from layerprobe.figures.layout.presets import figure_font, settings
 from layerprobe.figures.layout.width import font_size
 from layerprobe.probe.filesystem import replacing, write_csv
 
-STYLE: Any = {
-    "font.family": FONT,
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "legend.frameon": False,
-    "text.parse_math": False,  # names of users may hold a dollar
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "layerprobe",  # the same figure gives the same bytes
-    "pdf.fonttype": 42,
-}
 SCORE_COLOURS = "cividis"  # even steps, and the same for colour-blind readers (Nuñez et al., 2018)
 SIMILARITY_COLOURS = "magma"  # even steps; another map for another quantity
 DIFFERENCE_COLOURS = "vlag"  # blue and red, equally light at equal distance from zero (seaborn)
@@ -65,9 +53,9 @@ class Look(NamedTuple):
 
 
 def encoder_looks(encoders: list[str]) -> dict[str, Look]:
-    """Return colour and marker of each encoder; every ten encoders have another marker."""
-    colours = encoder_colours(encoders)
-    return {name: Look(colours[name], MARKERS[k // 10 % len(MARKERS)]) for k, name in enumerate(encoders)}
+    """Return colour and marker of each encoder; those of ten encoders differ in both, so that grey prints suffice."""
+    colours, n = encoder_colours(encoders), len(MARKERS)
+    return {name: Look(colours[name], MARKERS[(k + k // n) % n]) for k, name in enumerate(encoders)}
 
 
 def _blend(colour: tuple[float, float, float], end: float) -> tuple[float, ...]:
@@ -86,19 +74,19 @@ class StyledFigure(Figure):
 
 
 def styled(width: float | None = None) -> AbstractContextManager[None]:
-    """Apply `STYLE` with the font sizes of a width in inches, independently of the user's matplotlibrc."""
+    """Apply the active style with the font sizes of a width in inches, independently of the user's matplotlibrc."""
     size = font_size(width)
-    sizes = {"font.size": size, "axes.titlesize": size + 1}
-    return matplotlib.style.context(["default", {**STYLE, **sizes}])
+    sizes: Any = {**settings(), "font.size": size, "axes.titlesize": size + 1}
+    return matplotlib.style.context(["default", sizes])
 
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
     """Return the width in inches of the longest line of a text at a font size in points."""
-    return max(_line_width(line, bold) for line in text.split("\n")) * size / 72
+    return max(_line_width(line, bold, figure_font()) for line in text.split("\n")) * size / 72
 
 
 @functools.lru_cache(maxsize=4096)
-def _line_width(line: str, bold: bool) -> float:
+def _line_width(line: str, bold: bool, _font: str) -> float:
     font = FontProperties(family=font_families(line), size=1, weight="bold" if bold else "normal")
     with without_matplotlibs_glyph_warnings():
         return float(TextToPath().get_text_width_height_descent(line, font, ismath=False)[0])
@@ -165,7 +153,22 @@ def lay_out(figure: Figure) -> Figure:
     with without_matplotlibs_glyph_warnings():
         figure.draw_without_rendering()
     set_fonts(figure)
+    spacing = _line_spacing(figure_font())
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and "\n" in text.get_text():
+            text.set_linespacing(spacing)
     return figure
+
+
+@functools.lru_cache
+def _line_spacing(font: str) -> float:
+    """Return matplotlib's line spacing with which a line of a font is `LINE` times its size; it differs by font."""
+    page = Figure(dpi=720)
+    two, three = (
+        page.text(0, 0, "\n".join(["x"] * n), fontsize=10, family=font, linespacing=1.0).get_window_extent().height
+        for n in (2, 3)
+    )
+    return LINE * 100 / (three - two)
 
 
 def save(
@@ -227,7 +230,12 @@ def _write(figure: Figure, path: Path, area: Bbox | None, *, fingerprint: str) -
     key = "Subject" if ending == "pdf" else "Description"
     metadata: dict[str, Any] = {key: f"layerprobe run {fingerprint}", **UNDATED[ending]}
     with styled(), without_matplotlibs_glyph_warnings(), replacing(path) as file:
-        figure.savefig(file, format=ending, dpi=PNG_DPI, bbox_inches=area, metadata=metadata)
+        if ending != "svg":
+            figure.savefig(file, format=ending, dpi=PNG_DPI, bbox_inches=area, metadata=metadata)
+            return
+        page = io.StringIO()
+        figure.savefig(page, format=ending, dpi=PNG_DPI, bbox_inches=area, metadata=metadata)
+        file.write(with_data_attributes(page.getvalue()).encode())
 
 
 def write_table(table: pd.DataFrame, path: Path, *, fingerprint: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 
+from layerprobe.figures.layout.presets import DEFAULT_WIDTHS as WIDTHS, MM, active_style, preset_widths, settings
 from layerprobe.probe.exceptions import InputError
 
-WIDTHS = {"column": 3.5, "double": 7.2}  # inches: one and two columns of IEEE's journals and proceedings
-MM = 25.4  # per inch
 UNITS = {"mm": MM, "cm": MM / 10, "in": 1.0}  # per inch
 LIMITS = (25.0, 500.0)  # millimetres
+TALLEST = 9.2  # inches of a page of text (IEEE); panels and rows get lower before a figure gets higher
 NARROW = 5.5  # inches; a narrower figure is laid out as for one column: smaller font, colour bars below
 
 
@@ -18,7 +18,8 @@ def parse_width(width: str | float) -> float:
     """Return the width of a figure in inches.
 
     Args:
-        width: a key of `WIDTHS`, a length with its unit (``"89mm"``, ``"9cm"``, ``"3.5in"``), or a number of inches
+        width: ``"column"`` or ``"double"`` of the active style, a length with its unit (``"89mm"``, ``"9cm"``,
+            ``"3.5in"``), or a number of inches
 
     Raises:
         InputError: if it is none of these, or not within `LIMITS`
@@ -27,8 +28,8 @@ def parse_width(width: str | float) -> float:
     (3.5, 3.5, 3.504)
     """
     if isinstance(width, str):
-        if width in WIDTHS:
-            return WIDTHS[width]
+        if width in (widths := preset_widths()):
+            return widths[width]
         length = re.fullmatch(rf"\s*(\d+(?:\.\d*)?|\.\d+)\s*({'|'.join(UNITS)})\s*", width)
         if length is None:
             raise InputError(
@@ -47,12 +48,44 @@ def parse_width(width: str | float) -> float:
 
 def is_narrow(width: float | None) -> bool:
     """Return whether a figure of this width in inches is laid out as for one column; None is the natural width."""
-    return width is not None and width < NARROW
+    size = float(settings()["font.size"])  # of large letters fewer fit
+    return width is not None and width < NARROW * size / 8
 
 
 def font_size(width: float | None) -> float:
-    """Return the font size of labels, in points, in a figure of this width in inches; None is the natural width."""
-    return 7.0 if is_narrow(width) else 8.0
+    """Return the font size of labels, in points, in a figure of this width in inches; None is the natural width.
+
+    A preset has one size at all widths.
+    """
+    if active_style() is None and is_narrow(width):
+        return 7.0
+    return float(settings()["font.size"])
+
+
+def default_width(width: str | float | None) -> float | None:
+    """Return a width in inches; without one, both columns of the active preset, or the natural width without a preset.
+
+    Raises:
+        InputError: as `parse_width`
+    """
+    if width is None:
+        return None if active_style() is None else preset_widths()["double"]
+    return parse_width(width)
+
+
+def panel_height(natural: float, *, least: float, n_rows: float, others: float) -> float:
+    """Return the height of a panel in inches with which a figure is no taller than a page, but never below ``least``.
+
+    Args:
+        natural: inches of a panel where there is space
+        least: inches that a panel needs
+        n_rows: number of panels below each other
+        others: inches of everything else below each other
+
+    >>> panel_height(0.9, least=0.4, n_rows=2, others=3.0), panel_height(0.9, least=0.4, n_rows=10, others=3.0)
+    (0.9, 0.6)
+    """
+    return max(least, min(natural, (TALLEST - others) / n_rows))
 
 
 def check_panel(panel: float, *, least: float, width: float | None) -> None:

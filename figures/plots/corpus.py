@@ -98,7 +98,7 @@ def corpus_figure(manifest: Manifest, description: Description, *, width: float 
             elif kind == "correlations":
                 rows = [wrapped(shown_name(t), NAME_WIDTH, size) for t in targets]
                 r = description.correlations
-                plot_correlations(r, ax, targets=list(targets), names=rows, size=size, numbered=True)
+                plot_correlations(r, ax, targets=list(targets), names=rows, size=size)
                 ax.set_title("Pearson r")
             else:
                 plot_speakers(description.speakers, ax)

@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import typer
 
-from layerprobe.cli.options import Metric, Output, RunPath, RunPaths, Width, user_command
+from layerprobe.cli.options import Controls, Metric, Output, RunPath, RunPaths, Style, Width, user_command
 
 app = typer.Typer()
 
 FIGURES = {
-    "heatmap": "Plot the scores of all layers and targets, with the 95 % set of best layers framed, and the controls.",
     "curves": "Plot the score of each layer with its confidence interval over speakers, and the controls.",
     "layer-weights": "Plot the layer weights of the weighted sum with each layer's contribution and score.",
     "depth": "Plot the relative depth at which each target is predicted, and valence minus arousal.",
@@ -24,13 +23,34 @@ def figure_command(figure: str) -> Callable[..., None]:
     """Return the command of one figure."""
 
     @user_command
-    def command(runs: RunPaths, metric: Metric = None, width: Width = None, *, output: Output) -> None:
+    def command(
+        runs: RunPaths, metric: Metric = None, width: Width = None, style: Style = None, *, output: Output
+    ) -> None:
         from layerprobe.figures.draw import draw
 
         output.progress.log("Plotting …")
-        output.print("\n".join(map(str, draw(figure, runs, metric=metric, width=width))))
+        output.print("\n".join(map(str, draw(figure, runs, metric=metric, width=width, style=style))))
 
     return command
+
+
+@app.command(epilog="Example: layerprobe heatmap runs/first --width column")
+@user_command
+def heatmap(
+    runs: RunPaths,
+    metric: Metric = None,
+    width: Width = None,
+    style: Style = None,
+    controls: Controls = "condensed",
+    *,
+    output: Output,
+) -> None:
+    """Plot the scores of all layers and targets, with the 95 % set of best layers framed, chance and baselines."""
+    from layerprobe.figures.draw import draw
+
+    output.progress.log("Plotting …")
+    paths = draw("heatmap", runs, metric=metric, width=width, style=style, controls=controls)
+    output.print("\n".join(map(str, paths)))
 
 
 for _figure, _help in FIGURES.items():
@@ -39,7 +59,7 @@ for _figure, _help in FIGURES.items():
 
 @app.command(epilog="Example: layerprobe similarity runs/first")
 @user_command
-def similarity(run: RunPath, width: Width = None, *, output: Output) -> None:
+def similarity(run: RunPath, width: Width = None, style: Style = None, *, output: Output) -> None:
     """Compare all layers of a run with each other and with the ratings (CKA, CCA, RSA), and plot their similarity."""
     from layerprobe.analysis.similarity.compare_layers import compare_layers
     from layerprobe.figures.draw import draw
@@ -48,7 +68,7 @@ def similarity(run: RunPath, width: Width = None, *, output: Output) -> None:
     progress.log("Comparing layers …")
     table = compare_layers(run)
     progress.log("Plotting …")
-    output.print("\n".join(map(str, [table, *draw("similarity", [run], width=width)])))
+    output.print("\n".join(map(str, [table, *draw("similarity", [run], width=width, style=style)])))
 
 
 @app.command(epilog="Example: layerprobe report runs/first")

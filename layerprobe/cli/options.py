@@ -56,6 +56,16 @@ Width = Annotated[
     str | None,
     typer.Option(help="Width: column (3.5 in), double (7.2 in), or a length such as 89mm; by content if omitted."),
 ]
+Style = Annotated[
+    str | None,
+    typer.Option(
+        help="Style preset: interspeech, ieee, nature or slides, each with its own column and double width (default: "
+        "double)."
+    ),
+]
+Controls = Annotated[
+    str, typer.Option(help="Controls: condensed into slim columns, or full, with a row for each control and target.")
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Utterances encoded in parallel; one per core by default.")]
 
 

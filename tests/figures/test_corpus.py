@@ -118,7 +118,7 @@ def test_bars_count_the_ratings_and_colours_lie_around_zero():
     assert sum(bar.get_height() for bar in ax.patches) == 4
     assert ax.get_xlim() == (1, 7)
     r = pd.DataFrame([[1, -0.5], [-0.5, 1]], index=["a", "b"], columns=["a", "b"])
-    ax = plot_correlations(r, Figure().add_subplot(), targets=["a", "b"], names=["a", "b"], size=8, numbered=True)
+    ax = plot_correlations(r, Figure().add_subplot(), targets=["a", "b"], names=["a", "b"], size=8)
     same, other = (ax.patches[k].get_facecolor() for k in (0, 1))
     assert same[0] > same[2]
     assert other[0] < other[2]

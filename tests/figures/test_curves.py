@@ -9,8 +9,11 @@ from helpers.figure_checks import PRINTED, TARGETS, assert_readable, encoder_lay
 from helpers.held_out import CONDITION
 from matplotlib.figure import Figure
 
+from layerprobe.figures.layout.mark_ids import Mark, parse_mark_id
+from layerprobe.figures.layout.side_labels import spaced
 from layerprobe.figures.layout.style import Look
 from layerprobe.figures.plots.curves import curves_figure, plot_layer_curves
+from layerprobe.figures.plots.references import BASELINES
 
 
 def table(layers, target="arousal", encoder="e"):
@@ -26,8 +29,14 @@ def table(layers, target="arousal", encoder="e"):
 
 
 def plotted(rows, layers, metric="ccc"):
-    looks = dict.fromkeys(layers, Look("blue", "o"))
-    return plot_layer_curves(rows, Figure().add_subplot(), layers=layers, looks=looks, metric=metric)
+    looks, ax = dict.fromkeys(layers, Look("blue", "o")), Figure().add_subplot()
+    plot_layer_curves(rows, ax, layers=layers, looks=looks, metric=metric)
+    return ax
+
+
+def bands(ax):
+    """Lower and upper end of each band of chance."""
+    return [(p.get_y(), p.get_y() + p.get_height()) for p in ax.patches if p.get_label() == "chance"]
 
 
 def lines(ax):
@@ -39,9 +48,9 @@ def test_lines_and_ribbons_lie_at_the_scores():
     ax = plotted(table(layers), {"e": layers})
     named = lines(ax)
     np.testing.assert_allclose(named["e (ribbon: range over folds)"].get_xydata(), [[0, 0.3], [0.5, 0.4], [1, 0.5]])
-    np.testing.assert_allclose(named["e, random weights"].get_ydata(), [0.1, 0.2, 0.3])
-    np.testing.assert_allclose(named["permuted ratings (band: permutations)"].get_ydata(), [0, 0.1, 0.2])
-    assert set(named["e, weighted sum of layers"].get_ydata()) == {0.55}
+    np.testing.assert_allclose(named["e, random initialisation"].get_ydata(), [0.1, 0.2, 0.3])
+    assert bands(ax) == [(-1, 1)]
+    assert set(named["e, weighted sum"].get_ydata()) == {0.55}
     ribbon = ax.collections[0].get_paths()[0].vertices
     assert (ribbon[:, 1].min(), ribbon[:, 1].max()) == (0.3 - 0.1, 0.5 + 0.2)
 
@@ -50,8 +59,10 @@ def test_final_is_separate_and_is_not_joined():
     layers = layer_names(3, final=True)
     ax = plotted(table(layers), {"e": layers})
     assert len(lines(ax)["e (ribbon: range over folds)"].get_xdata()) == 3
-    (point,) = [line for line in ax.lines if len(line.get_xdata()) == 1]
-    np.testing.assert_allclose(point.get_xydata(), [[1.5, 0.6]])
+    points = {parse_mark_id(line.get_gid()): line for line in ax.lines if (line.get_gid() or "").startswith("point-")}
+    assert [mark.layer for mark in points] == [*layers]
+    assert {mark.target for mark in points} == {"arousal"}
+    np.testing.assert_allclose(points[Mark("e", "none", "arousal", "final")].get_xydata(), [[1.5, 0.6]])
 
 
 def test_features_without_depth_are_a_line_at_the_best_of_them():
@@ -74,23 +85,55 @@ def test_each_target_has_a_panel_and_all_have_one_scale():
     assert "final (after the final norm)" in labels
 
 
-def test_chance_is_ratings_permuted_by_speaker_where_a_run_has_them():
-    layers = layer_names(3)
-    rows = table(layers)
-    by_speaker = rows[rows["control"] == "permuted"].assign(control="permuted_by_speaker")
-    by_speaker["value"] += 0.05
-    named = lines(plotted(pd.concat([rows, by_speaker]), {"e": layers}))
-    assert "permuted ratings (band: permutations)" not in named
-    chance = named["ratings permuted by speaker (band: permutations)"]
-    np.testing.assert_allclose(chance.get_ydata(), [0.05, 0.15, 0.25])
+def test_the_band_of_chance_ends_at_the_highest_chance_level_of_the_encoders():
+    layers = {"a": layer_names(3), "b": layer_names(3)}
+    rows = pd.concat([table(layers[e], encoder=e).assign(chance=chance) for e, chance in (("a", 0.1), ("b", 0.2))])
+    assert bands(plotted(rows, layers)) == [(-1, pytest.approx(0.2))]
+    ((low, high),) = bands(plotted(rows, layers, "rmse"))
+    assert (low, high) == pytest.approx((0.1, 1))  # of an error, chance is the lowest on permuted ratings
+    assert bands(plotted(rows[rows["control"] == "none"], layers)) == []
 
 
-def test_what_only_one_target_has_is_in_the_legend():
-    layers = {"e": layer_names(3)}
-    rows = pd.concat([table(layers["e"], target) for target in ("arousal", "valence")])
-    rater = rows.iloc[:1].assign(encoder="", probe="baseline", baseline="single_rater", target="valence")
-    figure = curves_figure(pd.concat([rows, rater]), layers=layers, targets=["arousal", "valence"], metric="ccc")
-    assert "one rater against the others" in [text.get_text() for text in figure.legends[0].get_texts()]
+def test_every_line_has_a_direct_label_in_its_colour_or_an_entry_of_the_legend():
+    layers = {"hubert": layer_names(3), "acoustic": ["f0", "loudness"]}
+    rows = pd.concat([table(n, target, e) for e, n in layers.items() for target in ("arousal", "valence")])
+    levels = [rows.iloc[:1].assign(encoder="", probe="baseline", baseline=b, target=t, value=0.2) for b, t in
+              (("text_only", "valence"), ("single_rater", "arousal"))]  # fmt: skip
+    rows = pd.concat([rows, *levels])
+    looks = {"hubert": Look("red", "o"), "acoustic": Look("blue", "s")}
+    figure = curves_figure(rows, layers=layers, targets=["arousal", "valence"], metric="ccc", looks=looks)
+    labels = {t.get_text().replace("\n", " "): t.get_color() for t in figure.axes[-1].texts}
+    assert set(labels) == {"hubert", "random init.", "acoustic: best feature", "chance", "text"}
+    assert (labels["hubert"], labels["random init."], labels["acoustic: best feature"]) == ("red", "red", "blue")
+    assert "one rater" in [text.get_text() for text in figure.legends[0].get_texts()]  # which valence does not have
+    assert not figure.axes[0].texts
+
+
+def test_there_are_at_most_four_line_styles():
+    layers = {"a": layer_names(3), "b": layer_names(5, final=True), "acoustic": ["f0", "loudness"]}
+    rows = pd.concat([table(names, encoder=e) for e, names in layers.items()])
+    levels = [rows.iloc[:1].assign(encoder="", probe="baseline", baseline=name) for name in BASELINES]
+    ax = plotted(pd.concat([rows, *levels]), layers)
+    joined = [line for line in ax.lines if line.get_linestyle() != "None"]
+    assert len({str(line._unscaled_dash_pattern) for line in joined}) == 4
+
+
+def test_ticks_under_the_axis_are_the_best_set_of_encoders_above_chance():
+    layers = {"a": layer_names(3), "b": layer_names(3)}
+    rows = pd.concat([table(layers[e], encoder=e).assign(chance=chance) for e, chance in (("a", 0.35), ("b", 0.9))])
+    rows["in_best_set"] = (rows["control"] == "none") & rows["layer"].isin(["1", "2"])
+    (marks,) = [line for line in plotted(rows, layers).lines if line.get_gid() == "best-set"]
+    np.testing.assert_allclose(marks.get_xdata(), [0.5, 1.0])
+
+
+def test_labels_are_as_close_to_their_lines_as_they_can_be_without_overlap():
+    heights = np.array([1.0, 1.0, 1.0, 1.0])
+    np.testing.assert_allclose(
+        spaced(np.array([5.0, 5.0, 5.2, 9.0]), heights, 0, 10), [4.07, 5.07, 6.07, 9.0], atol=0.01
+    )
+    np.testing.assert_allclose(spaced(np.array([0.0, 0.0]), heights[:2], 0, 10), [0.5, 1.5])
+    found = spaced(np.array([3.0, 1.0, 2.0]), heights[:3], 0, 3)
+    np.testing.assert_allclose(found, [2.5, 0.5, 1.5])
 
 
 @pytest.mark.parametrize("width", PRINTED)

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from layerprobe.analysis.study import study
 from layerprobe.figures import public
 from layerprobe.figures.axes import PANELS
-from layerprobe.figures.draw import PLOTS, draw, select
+from layerprobe.figures.captions import selectors
+from layerprobe.figures.draw import PLOTS, draw, plot, select
 from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS
 from layerprobe.figures.tables import TABLES, NothingToPlotError
 from layerprobe.probe.exceptions import InputError
@@ -69,20 +70,23 @@ def test_a_panel_goes_into_axes_of_a_subfigure(reported):
 
 def test_a_panel_shows_the_target_that_is_named_with_the_colours_of_the_figure(reported, read):
     ax = Figure(figsize=(6, 3)).add_subplot()
-    public.heatmap(reported, ax=ax, target="valence", encoder="hubert")
-    controls = ["random weights", "permuted ratings", "permuted by speaker"]
+    public.heatmap(reported, ax=ax, target="valence", encoder="hubert", controls="full")
+    controls = ["random initialisation", "permuted ratings", "permuted by speaker"]
     assert [label.get_text() for label in ax.get_yticklabels()][:4] == ["valence", *controls]
     table = TABLES["heatmap"](read)
-    norm = matplotlib.colors.Normalize(min(0, table["value"].min()), table["value"].max())
+    norm = matplotlib.colors.Normalize(0, table["value"].max())
     row = table.query("target == 'valence' and control == 'none' and layer == '3'").iloc[0]
-    (cell,) = [p for p in ax.patches if p.get_gid() == "cell-3"]
+    (cell,) = [p for p in ax.patches if p.get_gid() == "cell-3:hubert:none:valence:3"]
     assert cell.get_facecolor() == pytest.approx(matplotlib.colormaps[SCORE_COLOURS](norm(row["value"])))
+
+    public.heatmap(reported, ax=(ax := Figure(figsize=(6, 3)).add_subplot()), target="valence")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["valence"]  # controls are condensed
 
     public.gain_over_random(reported, ax=(ax := Figure(figsize=(6, 3)).add_subplot()), target="valence")
     gains = TABLES["gain-over-random"](read)
     furthest = gains["value"].abs().max()
     value = gains.query("target == 'valence' and layer == '3'")["value"].iloc[0]
-    (cell,) = [p for p in ax.patches if p.get_gid() == "cell-3"]
+    (cell,) = [p for p in ax.patches if p.get_gid() == "cell-3:hubert:none:valence:3"]
     scale = matplotlib.colors.Normalize(-furthest, furthest)
     assert cell.get_facecolor() == pytest.approx(matplotlib.colormaps[DIFFERENCE_COLOURS](scale(value)))
 
@@ -101,6 +105,33 @@ def test_a_panel_of_layer_weights_has_weights_and_contributions(reported, read):
     for quantity in ("weight", "contribution"):
         (line,) = [line for line in ax.lines if line.get_label() == quantity]
         np.testing.assert_allclose(line.get_ydata(), rows[quantity])
+
+
+def test_a_style_changes_width_and_font_of_a_figure_and_of_its_file(reported, tmp_path):
+    figure = public.curves(reported, style="nature", out=tmp_path / "curves.pdf")
+    assert figure.get_figwidth() == pytest.approx(183 / 25.4)
+    assert figure.axes[0].yaxis.label.get_fontsize() == 7
+    narrow = public.curves(reported, style="interspeech", width="column")
+    assert narrow.get_figwidth() == pytest.approx(80 / 25.4)
+    assert_readable(narrow, 80 / 25.4)
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_caption_states_the_unit_and_the_number_of_utterances(read, name):
+    caption = plot(name, read).caption
+    assert caption.endswith(".")
+    if name != "similarity":
+        assert "moment-matched CCC" in caption
+        assert "n = 240 held-out utterances of 24 speakers" in caption
+
+
+def test_a_caption_names_the_layer_that_a_mix_selects():
+    weights = pd.DataFrame({"encoder": "e", "target": ["arousal"] * 2, "layer": ["0", "1"], "weight": [0.04, 0.96]})
+    sentence = (
+        "For arousal, the mix of e selects layer 1 (weight 0.96): the weights of the other layers were not measured."
+    )
+    assert selectors(weights) == [sentence]
+    assert selectors(weights.assign(weight=0.5)) == []
 
 
 @pytest.mark.parametrize("name", OF_TARGETS)
@@ -126,6 +157,8 @@ def test_a_run_in_memory_a_path_and_a_list_are_the_same_figure(reported, tmp_pat
         ({"target": "joy"}, "target 'joy' is not in .*; choose one of arousal, valence"),
         ({"encoder": "wavlm"}, "encoder 'wavlm' is not in .*; choose one of hubert"),
         ({"width": "broad"}, "width 'broad' is unknown"),
+        ({"style": "science"}, "style 'science' is unknown; choose one of interspeech, ieee, nature, slides"),
+        ({"controls": "all"}, "controls 'all' is unknown; choose one of condensed, full"),
         ({"metric": "f2"}, "metric 'f2' is unknown"),
         ({"out": "heatmap.jpg"}, "ends in .jpg; a figure is saved as png, pdf, svg, or into a folder"),
     ],
@@ -137,8 +170,8 @@ def test_a_wrong_argument_is_refused(reported, choices, message):
 
 def test_axes_exclude_a_width_and_a_file_and_no_run_is_refused(reported, tmp_path):
     ax = Figure().add_subplot()
-    for choices in ({"width": "column"}, {"out": tmp_path / "x.png"}):
-        with pytest.raises(InputError, match="width and out need a figure of their own"):
+    for choices in ({"width": "column"}, {"style": "ieee"}, {"out": tmp_path / "x.png"}):
+        with pytest.raises(InputError, match="width, style and out need a figure of their own"):
             public.heatmap(reported, ax=ax, **choices)
     with pytest.raises(InputError, match="No run is given"):
         public.heatmap([])
@@ -164,9 +197,15 @@ def test_tables_of_figures_have_their_documented_columns_and_no_warning(read, na
 
 def test_the_tables_state_which_rows_have_intervals_and_which_ranges(read):
     table = TABLES["heatmap"](read)
-    assert set(table["encoder"]) == {"hubert"}  # no baseline
+    assert set(table["encoder"]) == {"hubert", ""}
+    assert set(table.loc[table["encoder"] == "", "baseline"]) == set(table["baseline"]) - {""}
+    table = table[table["encoder"] != ""]
     assert not table.duplicated(["encoder", "control", "target", "layer"]).any()
     trained = table[table["control"] == "none"]
+    levels = read.permutations.set_index(["target", "layer"])["chance"]
+    expected = [levels[pair] for pair in zip(trained["target"], trained["layer"], strict=True)]
+    np.testing.assert_allclose(trained["chance"], expected)
+    assert table.loc[table["control"] != "none", "chance"].isna().all()
     assert set(trained["interval"]) == {"bca_95_speakers"}
     assert trained["in_best_set"].notna().all()
     chance = table[table["control"] == "permuted"]

@@ -129,7 +129,7 @@ def test_what_comes_from_a_manifest_is_escaped(page):
 def test_every_cell_has_its_text_with_score_interval_and_alpha(folder, page):
     texts = [json.loads(t) for t in re.findall(r'class="cell-texts"[^>]*>(.*?)</script>', page, flags=re.DOTALL)]
     scores = pd.read_csv(folder / "figures" / "heatmap.csv", dtype={"layer": str})
-    assert len(texts[0]) == len(re.findall(r'id="m0-cell-\d+"', page)) > 100
+    assert len(texts[0]) == len(re.findall(r'id="m0-cell-\d+"', page)) > 30
     assert len(texts[1]) == len(re.findall(r'id="m1-cell-\d+"', page))
     (text,) = [t for t in texts[0] if t.startswith("hubert, valence, layer 3: ")]
     row = scores.query("control == 'none' and target == 'valence' and layer == '3'").iloc[0]

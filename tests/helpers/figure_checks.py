@@ -58,8 +58,20 @@ def visible_texts(figure):
     return [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text().strip() and t.get_visible()]
 
 
-def assert_readable(figure, width=None):
-    """No text lies over another or over the axes of others, none is below 5 points, and all is on the sheet."""
+def with_references(rows, *, chance=0.1):
+    """Rows of a heatmap with a chance level and three baselines."""
+    targets = list(dict.fromkeys(rows["target"]))
+    levels = [
+        {"encoder": "", "control": "none", "baseline": name, "target": target, "layer": "", "value": 0.3}
+        for name in ("single_rater", "text_only", "duration_loudness")
+        for target in targets
+    ]
+    rows = rows.assign(baseline="", chance=np.where(rows["control"] == "none", chance, np.nan))
+    return pd.concat([rows, pd.DataFrame(levels).assign(chance=np.nan)], ignore_index=True)
+
+
+def assert_readable(figure, width=None, *, least=5.0):
+    """No text lies over another or over the axes of others, none is below ``least`` points, and all is on the sheet."""
     texts = visible_texts(figure)
     names, boxes = [name for name, _ in texts], np.array([box.padded(-0.5).extents for _, box in texts])
     x0, y0, x1, y1 = boxes.T
@@ -69,7 +81,7 @@ def assert_readable(figure, width=None):
     for legend in figure.legends:
         assert not any(legend.get_window_extent().overlaps(ax.get_window_extent()) for ax in figure.axes)
     sizes = [t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text().strip()]
-    assert min(sizes) >= 5
+    assert min(sizes) >= least
     panels = [ax.get_window_extent() for ax in figure.axes]
     assert not any(a.padded(-0.5).overlaps(b.padded(-0.5)) for k, a in enumerate(panels) for b in panels[k + 1 :])
     if width is None:

@@ -1,0 +1,82 @@
+"""Captions of figures, ready to paste: what is shown, in which unit, of how many utterances and speakers."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from layerprobe.analysis.formatting import number_text, plural, shown_name
+from layerprobe.analysis.layers.weights import SINGLE
+from layerprobe.analysis.study import Study
+from layerprobe.figures.plots.references import MEANINGS, columns_of, reference_scores
+from layerprobe.probe.metrics import METRIC_NAMES
+
+
+def caption(figure: str, study: Study, table: pd.DataFrame) -> str:
+    """Return the caption of a figure.
+
+    Args:
+        figure: a key of `figures.draw.PLOTS`
+        study: of one or several runs
+        table: tidy rows that the figure shows, as of `figures.tables.TABLES`
+    """
+    name = METRIC_NAMES[study.metric]
+    corpus, units = study.runs[0].plan["corpus"], _units(study)
+    n = f"n = {corpus['n_held_out']} held-out utterances of {corpus['n_speakers']} speakers"
+    layers = "Layer 0 enters the first block."
+    match figure:
+        case "heatmap":
+            slim = columns_of(reference_scores(table, layers=study.layers, targets=study.targets, metric=study.metric))
+            texts = [
+                f"Score of a linear probe on each layer ({name}; {n}).",
+                f"{layers} Frames: layers that are not significantly worse than the best of their row (95 % set); dot: "
+                "highest-scoring layer; hatched: not above chance, and rows without any other cell have no frame.",
+            ]
+            if slim:
+                texts.append(f"Columns at the right: {'; '.join(MEANINGS[c] for c in slim)}.")
+        case "curves":
+            texts = [
+                f"Score of each layer over relative depth ({name}; {n}); ribbons: 95 % intervals over {units}.",
+                "Grey band: scores up to chance, the 95th percentile of the highest-scoring layer on permuted ratings. "
+                "Dashed: random initialisation; dotted: baselines; ticks under the axis: 95 % set of best layers; "
+                "diamond: weighted sum of all layers.",
+            ]
+        case "gain-over-random":
+            texts = [f"Gain of each layer over the same layer with random initialisation ({name}; {n}). {layers}"]
+        case "layer-weights":
+            texts = [
+                "Weights of the weighted sum of layers and their contributions, as fractions of the sum over layers, "
+                f"with the score of each layer alone ({name}; {n}). Pale points: single fits (folds and seeds); bars: "
+                "95 % intervals over training speakers.",
+                *selectors(table),
+            ]
+        case "depth":
+            texts = [
+                f"Relative depth of each target (0: input of the first block, 1: output of the last; {name}; {n})."
+            ]
+        case "best-layer":
+            texts = [
+                f"Fraction of bootstrap resamples of the {units} in which a layer scores best ({name}; {n}). {layers}",
+                "Full bars: layers that are not significantly worse than the best (95 % set).",
+            ]
+        case _:
+            texts = ["Similarity of layers (debiased linear CKA, 0 to 1), and of layers with the ratings."]
+    return " ".join(texts)
+
+
+def selectors(table: pd.DataFrame) -> list[str]:
+    """Return a sentence for each mix that is little else than one layer.
+
+    Args:
+        table: rows ``encoder, target, layer, weight``
+    """
+    single = table[table["weight"] > SINGLE]
+    return [
+        f"For {shown_name(row['target'])}, the mix of {row['encoder']} selects layer {row['layer']} (weight "
+        f"{number_text(row['weight'])}): the weights of the other layers were not measured."
+        for row in single.to_dict("records")
+    ]
+
+
+def _units(study: Study) -> str:
+    """Return what bootstrap resamples are of."""
+    return plural(study.runs[0].plan["sweep"].get("group_by") or "speaker")
