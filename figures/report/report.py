@@ -11,8 +11,8 @@ from typing import Any
 
 import jinja2
 
+from layerprobe.analysis.checks.run import run_checks
 from layerprobe.analysis.findings.collect import collect_findings
-from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.records import FINDINGS, Finding, write_findings
 from layerprobe.analysis.findings.sentences import headlines
@@ -121,7 +121,7 @@ def report_html(run: Run, pages: list[Page]) -> str:
         corpus=run.plan["corpus"],
         split=split,
         units=plural(unit),
-        limitations=limitations(pages[0].study),
+        limitations=[c.sentence for c in run_checks(pages[0].study) if c.state in ("issue", "tip")],
         sentences=[sentence for page in pages for sentence in headlines(page.findings)],
         pages=[
             {
