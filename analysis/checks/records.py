@@ -51,7 +51,7 @@ class Page:
         }
         blocks = [f"{code}  {self.title}"]
         for heading, body in parts.items():
-            lines = textwrap.fill(body, WIDTH - 2, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
+            lines = textwrap.fill(body, WIDTH - 2, initial_indent="  ", subsequent_indent="  ")
             blocks.append(f"{heading}\n{lines}")
         return "\n\n".join(blocks)
 
