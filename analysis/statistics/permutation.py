@@ -7,8 +7,9 @@ import pandas as pd
 
 from layerprobe.probe.metrics import LOWER_IS_BETTER
 from layerprobe.probe.results.run_folder import POOLED
+from layerprobe.probe.tasks.controls import CHANCE
 
-BY_SPEAKER, ANY = "permuted_by_speaker", "permuted"  # controls that estimate chance, the preferred one first
+BY_SPEAKER = CHANCE[0]
 
 
 def max_statistic_p(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
@@ -55,7 +56,7 @@ def permutation_table(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
     found = []
     for (encoder, target), part in rows.groupby(["encoder", "target"], sort=False):
         real = part[part["control"] == "none"].set_index("layer")["value"].dropna()
-        control = next((c for c in (BY_SPEAKER, ANY) if (part["control"] == c).any()), None)
+        control = next((c for c in CHANCE if (part["control"] == c).any()), None)
         if control is None or real.empty:
             continue
         permuted = part[part["control"] == control].pivot(index="seed", columns="layer", values="value")

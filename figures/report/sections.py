@@ -120,9 +120,9 @@ def _controls(findings: list[Finding]) -> Section:
     ]
     text = [
         "What the score of the highest-scoring layer is compared with. The p-value of the chance level is corrected "
-        "for the number of layers. Selectivity is the score minus the mean score on the ratings of a control task, which "
-        "counts as 0 where it is below 0: what the layer predicts beyond speaker identity and beyond what a probe of its "
-        "size fits to anything."
+        "for the number of layers. Selectivity is the score minus the mean score on the ratings of a control task, "
+        "which counts as 0 where it is below 0: what the layer predicts beyond speaker identity and beyond what a "
+        "probe of its size fits to anything."
     ]
     header = ["encoder", "target", "comparison", "control", "layer", "estimate", INTERVAL, "range over permutations"]
     return Section("Controls", text, tables=[Table([*header, "p", "p (Holm)"], rows)])

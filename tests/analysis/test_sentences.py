@@ -177,8 +177,8 @@ def test_an_unknown_depth_of_random_initialisation_has_no_sentence():
 def test_an_error_is_compared_with_the_lower_end_of_chance():
     assert headlines([finding(metric="rmse"), chance(metric="rmse")]) == [
         "e predicts arousal above chance: its highest-scoring layer, 1, reaches an RMSE of 0.60 (95 % CI over speakers "
-        "0.50 to 0.70); chance level 0.10 (5th percentile of the minimum over layers in 99 permutations), Holm-adjusted p "
-        "= .010."
+        "0.50 to 0.70); chance level 0.10 (5th percentile of the minimum over layers in 99 permutations), "
+        "Holm-adjusted p = .010."
     ]
 
 
