@@ -10,6 +10,7 @@ import pandas as pd
 from layerprobe.probe.data.manifest.schema import Manifest, rater_columns
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
+from layerprobe.probe.tasks.agreement import intraclass_correlation
 
 NO_SPLIT = "all"  # the split of the row of sizes where the manifest has none
 
@@ -119,8 +120,7 @@ def describe(manifest: Manifest) -> Description:
 def agreement(table: pd.DataFrame, target: str) -> Agreement | None:
     """Return the agreement of a target's raters over the utterances that two or more of them rated.
 
-    ICC(1) and ICC(1, k) of Shrout and Fleiss (1979), for raters who differ from utterance to utterance; k is the mean
-    number of ratings, weighted for groups of unequal size (Searle, 1971).
+    See `probe.tasks.agreement.intraclass_correlation`.
 
     Args:
         table: of a manifest, with the per-rater columns ``TARGET_r1, …`` as floats
@@ -135,17 +135,10 @@ def agreement(table: pd.DataFrame, target: str) -> Agreement | None:
     values = table[columns].to_numpy(dtype=float)
     n = np.isfinite(values).sum(axis=1)
     values, n = values[n >= 2], n[n >= 2]
-    if len(n) < 2:
+    found = intraclass_correlation(values)
+    if found is None:
         return None
-    means = np.nanmean(values, axis=1)
-    grand = np.nansum(values) / n.sum()
-    between = float((n * (means - grand) ** 2).sum() / (len(n) - 1))
-    within = float(np.nansum((values - means[:, None]) ** 2) / (n.sum() - len(n)))
-    k = float((n.sum() - (n**2).sum() / n.sum()) / (len(n) - 1))
-    total = between + (k - 1) * within
-    single = (between - within) / total if total > 0 else float("nan")
-    mean = (between - within) / between if between > 0 else float("nan")
-    return Agreement(target, len(n), float(n.mean()), single, mean, _leave_one_out(values, n))
+    return Agreement(target, len(n), float(n.mean()), found.single, found.mean, _leave_one_out(values, n))
 
 
 def _leave_one_out(values: np.ndarray, n: np.ndarray) -> float:

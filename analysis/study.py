@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.analysis.formatting import number_text
+from layerprobe.analysis.layers.classes import confusion
 from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO, Depth, contrasts, depths
 from layerprobe.analysis.layers.gains import gains_over_best_random, gains_over_random
 from layerprobe.analysis.layers.scores import best_layer, layer_scores, with_intervals
@@ -149,6 +150,15 @@ class Study:
         return layers
 
     @cached_property
+    def noise_ceiling(self) -> dict[str, float]:
+        """Highest score of a prediction of the mean rating, for each target that the raters of a corpus allow.
+
+        √ICC(1, k) for correlations and ICC(1, k) for R²; see `probe.tasks.agreement`.
+        """
+        rows = self.scores[(self.scores["baseline"] == "noise_ceiling") & (self.scores["metric"] == self.metric)]
+        return dict(zip(rows["target"], rows["value"].astype(float), strict=True))
+
+    @cached_property
     def permutations(self) -> pd.DataFrame:
         """Permutation tests of the layers and the chance level; see `permutation_table`."""
         return permutation_table(self.scores, metric=self.metric)
@@ -263,6 +273,13 @@ class Study:
     def variance_partition(self) -> pd.DataFrame:
         """R² of layers and covariates, partitioned; see `analysis.layers.variance_partitioning`."""
         return variance_partition(bootstrap_scores(self.predictions, metric="r2"))
+
+    @cached_property
+    def confusion(self) -> pd.DataFrame:
+        """Confusion matrices of targets with classes; see `analysis.layers.classes`."""
+        sweep = self.runs[0].plan["sweep"]
+        classes = dict(zip(sweep.get("nominal", ()), sweep.get("classes", ()), strict=True))
+        return confusion(self.predictions, layers=self.evaluated_layers, classes=classes)
 
     @cached_property
     def fusion_gains(self) -> pd.DataFrame:

@@ -78,6 +78,11 @@ def _layers(study: Study) -> Iterator[Finding]:
         is_selected = is_own & (bootstrap["layer"] == CHOSEN) & (bootstrap["probe"] == "ridge")
         for row in bootstrap[is_selected].to_dict("records"):
             yield _finding("cv_selected_layer", _untested(row), study.metric, method=f"{SELECTED}; {BCA}", source=EFRON)
+        is_logistic = is_own & (bootstrap["layer"] == CHOSEN) & (bootstrap["probe"] == "logistic")
+        for row in bootstrap[is_logistic].to_dict("records"):
+            method = f"logistic regression on {SELECTED} of ridge regression; {BCA}"
+            of_probe = {"probe": "logistic"}
+            yield _finding("logistic", _untested(row), study.metric, method=method, source=EFRON, **of_probe)
         for row in rows[(rows["probe"] == "weighted_sum") & (rows["control"] == "none")].to_dict("records"):
             method = (
                 "softmax-weighted sum of standardised layers, penalty on uneven weights, linear head, moment-matched"

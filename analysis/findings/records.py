@@ -19,6 +19,7 @@ NAMES = {
     "highest_scoring_layer": "highest-scoring layer",
     "best_set": "95 % set of best layers",
     "cv_selected_layer": "layer selected by cross-validation",
+    "logistic": "logistic regression of classes",
     "weighted_sum": "weighted sum of layers",
     "chance": "chance level",
     "random_init": "highest-scoring layer, random initialisation",
@@ -77,7 +78,7 @@ class Finding:
     headroom_ci_high: float | None = None
     component: str | None = None  # unique_variance: with_covariates, unique_layer, unique_covariates or shared
     covariates: str | None = None  # unique_variance: names of the covariates, joined by " + "
-    probe: str | None = None  # weighted_sum, fusion, fusion_gain: probe of the score
+    probe: str | None = None  # logistic, weighted_sum, fusion, fusion_gain: probe of the score
     added: str | None = None  # fusion_gain: encoders that are added
     alone: str | None = None  # fusion_gain: encoder that they are added to
     grouping: str | None = None  # subgroup: gender or corpus

@@ -80,6 +80,10 @@ def _target_sentences(findings: Sequence[Finding]) -> Iterator[str]:
         yield f"{predicts}: its highest-scoring layer, {highest.layer}, reaches {metric} {highest.value}{test}."
     else:
         yield f"{predicts}, with {metric} {selected.value} at the layer selected by cross-validation{test}."
+    logistic = _named(findings, "logistic")
+    if logistic is not None:
+        where = f"logistic regression on the same layers of {highest.encoder} reaches {metric} {logistic.value}"
+        yield f"For {target}, {where}."
     yield from _best_set_sentences(findings, highest, is_named=selected is None)
     yield from _random_sentences(findings)
     yield from _acoustic_sentences(findings)

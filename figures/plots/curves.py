@@ -41,6 +41,7 @@ PERMUTATIONS = {  # the first that a run has is the chance level
     "permuted": "permuted ratings (band: permutations)",
 }
 BASELINES = {  # label and dashes of each baseline
+    "noise_ceiling": ("noise ceiling, √ICC(1, k)", (0, (8, 1))),
     "single_rater": ("one rater against the others", (0, (1, 1))),
     "text_only": ("text baseline (bag of words)", (0, (6, 2))),
     "duration_loudness": ("duration and loudness only", (0, (3, 1, 1, 1, 1, 1))),

@@ -19,6 +19,7 @@ from layerprobe.analysis.statistics.word_error_rate import error_rates
 from layerprobe.analysis.study import Study
 from layerprobe.analysis.subgroups import FEWEST_UTTERANCES
 from layerprobe.figures.plots.curves import BASELINES
+from layerprobe.figures.report.classes import classes_section
 from layerprobe.figures.report.tables import INTERVAL, Section, Table
 from layerprobe.probe.metrics import DEFAULT_METRIC, METRIC_NAMES
 from layerprobe.probe.results.run_folder import POOLED
@@ -51,6 +52,7 @@ def make_sections(study: Study, findings: list[Finding]) -> list[Section]:
         _variance_partitioning(study),
         _encoders(findings),
         _fusion(findings),
+        classes_section(study),
         _performance(study),
         _similarity(study),
         _baselines(study.scores),
