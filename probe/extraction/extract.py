@@ -143,7 +143,7 @@ def run_extraction(
     is_new = not (connect(out) / JOURNAL).exists()
     if is_new:  # before anything is written
         check_first_utterance(encoder, manifest.table)
-    with CacheWriter(out, plan, dim=encoder.dim) as writer:
+    with CacheWriter(out, plan, dim=encoder.dim, encoder_folder=getattr(encoder, "folder", "")) as writer:
         cached = writer.cached
         hashes = AudioHashes(writer.path / FILES if encoder.reads == "audio" else None)
         remarks = AudioRemarks(writer.path)

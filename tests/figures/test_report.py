@@ -104,6 +104,16 @@ def test_the_methods_hold_this_runs_numbers_and_their_citations(page):
         assert work in text
 
 
+def test_the_command_of_a_local_encoder_names_its_folder_and_is_quoted_for_the_shell(folder):
+    run = read_run(folder)
+    local = {**run.plan["encoders"][0], "encoder_folder": "/models/my hubert", "path": "/caches/a b.zarr"}
+    plan = {**run.plan, "encoders": [local, {**local, "encoder_folder": "", "upstream": "team/x", "revision": "abc"}]}
+    first, second = (shlex.split(line) for line in commands(replace(run, plan=plan))[:2])
+    for option, value in (("--encoder", "/models/my hubert"), ("--out", "/caches/a b.zarr")):
+        assert first[first.index(option) + 1] == value
+    assert second[second.index("--encoder") + 1] == "team/x@abc"
+
+
 def test_the_commands_that_made_it_can_be_copied(folder, page):
     commands = re.search(r"<pre>(.*?)</pre>", page, flags=re.DOTALL).group(1)
     assert "layerprobe extract" in commands
