@@ -40,7 +40,8 @@ def check_repeated_targets(study: Study) -> Iterator[Outcome]:
     if study.metric in CLASS_METRICS or len(names) < 2:  # codes of classes have no correlation
         yield not_applicable("The run has fewer than two rated targets.")
         return
-    pairs = {(a, b): float(study.correlations.loc[b, a]) for a, b in combinations(names, 2)}
+    values = study.correlations.loc[names, names].to_numpy(dtype=float)
+    pairs = {(names[i], names[j]): float(values[i, j]) for i, j in combinations(range(len(names)), 2)}
     known = {pair: r for pair, r in pairs.items() if math.isfinite(r)}
     high = {pair: r for pair, r in known.items() if abs(r) > REPEATED}
     for (first, second), r in high.items():

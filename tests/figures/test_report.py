@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
 from helpers.reported_run import EVIL
+
+from layerprobe.figures.report.report import commands
+from layerprobe.probe.results.run_folder import read_run
 
 
 @pytest.fixture
