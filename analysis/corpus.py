@@ -53,17 +53,17 @@ class Description:
             lines.append(f"{utterances}{hours}, {row['n_speakers']} speakers{unknown}")
         for row in self.ratings.to_dict("records"):
             lines.append(
-                f"{row['target']}: {row['n']} ratings, mean {row['mean']:.2f}, standard deviation {row['std']:.2f}, "
-                f"skewness {row['skewness']:.2f}, {row['minimum']:g} to {row['maximum']:g}, "
-                f"{100 * row['fraction_at_bounds']:.1f} % at the ends of the scale"
+                f"{row['target']}: {row['n']} ratings, mean {_text(row['mean'])}, standard deviation {_text(row['std'])}, "
+                f"skewness {_text(row['skewness'])}, {_text(row['minimum'], 'g')} to {_text(row['maximum'], 'g')}, "
+                f"{_text(100 * row['fraction_at_bounds'], '.1f')} % at the ends of the scale"
             )
         names = [str(name) for name in self.correlations]
         for k, a in enumerate(names):
-            lines += [f"{a} and {b}: r = {float(self.correlations[b][a]):.2f}" for b in names[k + 1 :]]
+            lines += [f"{a} and {b}: r = {_text(float(self.correlations[b][a]))}" for b in names[k + 1 :]]
         for one in self.agreement:
             lines.append(
-                f"{one.target}, {one.n_raters:.1f} raters per utterance: ICC(1) {one.icc_single:.2f}, of their mean "
-                f"{one.icc_mean:.2f}; a rater compared with the others: CCC {one.leave_one_out_ccc:.2f}"
+                f"{one.target}, {one.n_raters:.1f} raters per utterance: ICC(1) {_text(one.icc_single)}, of their mean "
+                f"{_text(one.icc_mean)}; a rater compared with the others: CCC {_text(one.leave_one_out_ccc)}"
             )
         for target, rows in self.classes.groupby("target", sort=False):
             lines.append(f"{target}: " + ", ".join(f"{r['class']} {r['n']}" for r in rows.to_dict("records")))
@@ -77,6 +77,11 @@ class Description:
                 f"{first['speaker_id']}, in {first['splits']})"
             ]
         return ["no known speaker is in two parts of the split"] if list(self.sizes["split"]) != [NO_SPLIT] else []
+
+
+def _text(value: float, form: str = ".2f") -> str:
+    """Return a number as text, or a dash where it is not defined."""
+    return format(value, form) if np.isfinite(value) else "–"
 
 
 def describe(manifest: Manifest) -> Description:

@@ -104,6 +104,17 @@ def test_the_summary_has_a_line_for_each_thing_and_is_the_repr(manifest):
     assert repr(describe(manifest)).splitlines() == lines
 
 
+def test_what_is_not_defined_is_a_dash_in_the_summary(manifest):
+    manifest.table["arousal"] = 4.0  # no skewness, and no correlation
+    text = describe(manifest).summary()
+    assert "arousal: 6 ratings, mean 4.00, standard deviation 0.00, skewness –, 4 to 4, 0.0 %" in text
+    assert "arousal and valence: r = –" in text
+    manifest.table["arousal"] = np.nan
+    assert (
+        "arousal: 0 ratings, mean –, standard deviation –, skewness –, – to –, – % at" in describe(manifest).summary()
+    )
+
+
 def test_hours_are_unknown_where_a_length_is(manifest):
     manifest.table.loc[0, "end"] = np.nan
     hours = describe(manifest).sizes["hours"].tolist()
