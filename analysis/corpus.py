@@ -53,8 +53,8 @@ class Description:
             lines.append(f"{utterances}{hours}, {row['n_speakers']} speakers{unknown}")
         for row in self.ratings.to_dict("records"):
             lines.append(
-                f"{row['target']}: {row['n']} ratings, mean {_text(row['mean'])}, standard deviation {_text(row['std'])}, "
-                f"skewness {_text(row['skewness'])}, {_text(row['minimum'], 'g')} to {_text(row['maximum'], 'g')}, "
+                f"{row['target']}: {row['n']} ratings, mean {_text(row['mean'])}, "
+                f"standard deviation {_text(row['std'])}, skewness {_text(row['skewness'])}, {_text(row['minimum'], 'g')} to {_text(row['maximum'], 'g')}, "
                 f"{_text(100 * row['fraction_at_bounds'], '.1f')} % at the ends of the scale"
             )
         names = [str(name) for name in self.correlations]
