@@ -54,7 +54,8 @@ class Description:
         for row in self.ratings.to_dict("records"):
             lines.append(
                 f"{row['target']}: {row['n']} ratings, mean {_text(row['mean'])}, "
-                f"standard deviation {_text(row['std'])}, skewness {_text(row['skewness'])}, {_text(row['minimum'], 'g')} to {_text(row['maximum'], 'g')}, "
+                f"standard deviation {_text(row['std'])}, skewness {_text(row['skewness'])}, "
+                f"{_text(row['minimum'], 'g')} to {_text(row['maximum'], 'g')}, "
                 f"{_text(100 * row['fraction_at_bounds'], '.1f')} % at the ends of the scale"
             )
         names = [str(name) for name in self.correlations]
