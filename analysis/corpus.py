@@ -10,6 +10,7 @@ import pandas as pd
 from layerprobe.probe.data.manifest.schema import Manifest, rater_columns
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
+from layerprobe.probe.tasks.agreement import intraclass_correlation
 
 NO_SPLIT = "all"  # the split of the row of sizes where the manifest has none
 
@@ -52,17 +53,18 @@ class Description:
             lines.append(f"{utterances}{hours}, {row['n_speakers']} speakers{unknown}")
         for row in self.ratings.to_dict("records"):
             lines.append(
-                f"{row['target']}: {row['n']} ratings, mean {row['mean']:.2f}, standard deviation {row['std']:.2f}, "
-                f"skewness {row['skewness']:.2f}, {row['minimum']:g} to {row['maximum']:g}, "
-                f"{100 * row['fraction_at_bounds']:.1f} % at the ends of the scale"
+                f"{row['target']}: {row['n']} ratings, mean {_text(row['mean'])}, "
+                f"standard deviation {_text(row['std'])}, skewness {_text(row['skewness'])}, "
+                f"{_text(row['minimum'], 'g')} to {_text(row['maximum'], 'g')}, "
+                f"{_text(100 * row['fraction_at_bounds'], '.1f')} % at the ends of the scale"
             )
         names = [str(name) for name in self.correlations]
         for k, a in enumerate(names):
-            lines += [f"{a} and {b}: r = {float(self.correlations[b][a]):.2f}" for b in names[k + 1 :]]
+            lines += [f"{a} and {b}: r = {_text(float(self.correlations[b][a]))}" for b in names[k + 1 :]]
         for one in self.agreement:
             lines.append(
-                f"{one.target}, {one.n_raters:.1f} raters per utterance: ICC(1) {one.icc_single:.2f}, of their mean "
-                f"{one.icc_mean:.2f}; a rater compared with the others: CCC {one.leave_one_out_ccc:.2f}"
+                f"{one.target}, {one.n_raters:.1f} raters per utterance: ICC(1) {_text(one.icc_single)}, of their mean "
+                f"{_text(one.icc_mean)}; a rater compared with the others: CCC {_text(one.leave_one_out_ccc)}"
             )
         for target, rows in self.classes.groupby("target", sort=False):
             lines.append(f"{target}: " + ", ".join(f"{r['class']} {r['n']}" for r in rows.to_dict("records")))
@@ -76,6 +78,11 @@ class Description:
                 f"{first['speaker_id']}, in {first['splits']})"
             ]
         return ["no known speaker is in two parts of the split"] if list(self.sizes["split"]) != [NO_SPLIT] else []
+
+
+def _text(value: float, form: str = ".2f") -> str:
+    """Return a number as text, or a dash where it is not defined."""
+    return format(value, form) if np.isfinite(value) else "–"
 
 
 def describe(manifest: Manifest) -> Description:
@@ -119,8 +126,7 @@ def describe(manifest: Manifest) -> Description:
 def agreement(table: pd.DataFrame, target: str) -> Agreement | None:
     """Return the agreement of a target's raters over the utterances that two or more of them rated.
 
-    ICC(1) and ICC(1, k) of Shrout and Fleiss (1979), for raters who differ from utterance to utterance; k is the mean
-    number of ratings, weighted for groups of unequal size (Searle, 1971).
+    See `probe.tasks.agreement.intraclass_correlation`.
 
     Args:
         table: of a manifest, with the per-rater columns ``TARGET_r1, …`` as floats
@@ -135,17 +141,10 @@ def agreement(table: pd.DataFrame, target: str) -> Agreement | None:
     values = table[columns].to_numpy(dtype=float)
     n = np.isfinite(values).sum(axis=1)
     values, n = values[n >= 2], n[n >= 2]
-    if len(n) < 2:
+    found = intraclass_correlation(values)
+    if found is None:
         return None
-    means = np.nanmean(values, axis=1)
-    grand = np.nansum(values) / n.sum()
-    between = float((n * (means - grand) ** 2).sum() / (len(n) - 1))
-    within = float(np.nansum((values - means[:, None]) ** 2) / (n.sum() - len(n)))
-    k = float((n.sum() - (n**2).sum() / n.sum()) / (len(n) - 1))
-    total = between + (k - 1) * within
-    single = (between - within) / total if total > 0 else float("nan")
-    mean = (between - within) / between if between > 0 else float("nan")
-    return Agreement(target, len(n), float(n.mean()), single, mean, _leave_one_out(values, n))
+    return Agreement(target, len(n), float(n.mean()), found.single, found.mean, _leave_one_out(values, n))
 
 
 def _leave_one_out(values: np.ndarray, n: np.ndarray) -> float:

@@ -83,6 +83,11 @@ class Pretrained:
         """Name for plans and tables: the folder's own, or the hub's."""
         return self.folder.resolve().name if self.revision is None else self.source
 
+    @property
+    def local_folder(self) -> str:
+        """Absolute path of a folder; empty for a model on the hub."""
+        return str(self.folder.resolve()) if self.revision is None else ""
+
     def has_file(self, *names: str) -> bool:
         """Return whether it has one of these files; see `probe.hub.has_file`."""
         with self.loading():

@@ -9,7 +9,7 @@ from layerprobe.analysis.formatting import plural
 from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES
 from layerprobe.analysis.statistics.permutation import BY_SPEAKER
 from layerprobe.analysis.study import Study
-from layerprobe.probe.metrics import METRIC_NAMES
+from layerprobe.probe.metrics import CLASS_METRICS, METRIC_NAMES
 from layerprobe.probe.results.run_folder import CHOSEN
 
 REFERENCES = {
@@ -76,11 +76,24 @@ def _probes(study: Study) -> Iterator[str]:
         f"scored in {_protocol(plan)}; the penalty was chosen among {len(sweep['alphas'])} per target and layer on "
         f"{sweep['n_inner_folds']} inner {sweep.get('group_by') or 'speaker'}-disjoint folds."
     )
-    yield (
-        f"Scores are {METRIC_NAMES[study.metric]} over all {corpus['n_held_out']:,} held-out utterances; the "
-        "concordance correlation coefficient divides by n (Lin, 1989), and its moment-matched form gives predictions "
-        "the mean and standard deviation of the ratings of the training speakers."
-    )
+    scores = f"Scores are {METRIC_NAMES[study.metric]} over all {corpus['n_held_out']:,} held-out utterances"
+    if study.metric in CLASS_METRICS:
+        yield (
+            "Ridge regressions of classes were fitted to an indicator of each class; the class was predicted whose "
+            "value exceeded its frequency in the training data by the largest factor, so that rare and frequent "
+            "classes count alike."
+        )
+        if "logistic" in sweep.get("probes", []):
+            yield (
+                "Multinomial logistic regressions, whose loss weighs all classes alike, had their penalty chosen by "
+                "log loss on the inner folds."
+            )
+        yield f"{scores}."
+    else:
+        yield (
+            f"{scores}; the concordance correlation coefficient divides by n (Lin, 1989), and its moment-matched form "
+            "gives predictions the mean and standard deviation of the ratings of the training speakers."
+        )
 
 
 def _protocol(plan: dict[str, Any]) -> str:

@@ -17,29 +17,38 @@ from layerprobe.analysis.statistics.estimates import Estimate
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 from layerprobe.probe.results.run_folder import CHOSEN, CONDITIONS, Predictions
 
+SELECTED_PROBES = ("ridge", "logistic")  # logistic regression is scored on the layer that ridge regression selected
 DEFAULTS = ("last layer", "middle layer", "mean of all layers", "weighted sum")
 
 
 def with_chosen(predictions: Predictions, chosen: pd.DataFrame) -> Predictions:
     """Return the predictions with a column ``cv_selected`` for each encoder and target whose layer was selected.
 
+    A target with classes has one of logistic regression, too, where that was fitted.
+
     Args:
         predictions: held-out predictions of a run
         chosen: the selected layers, as `probe.results.selection.chosen_layers` returns them
     """
     columns, rows, raw, matched = predictions.columns, [], [], []
-    ridge = columns[(columns["probe"] == "ridge") & (columns["control"] == "none") & (columns["train_corpus"] == "")]
-    index = {(e, t, k): i for i, e, t, k in ridge[["encoder", "target", "layer"]].itertuples()}
-    for (encoder, target), folds in chosen.groupby(["encoder", "target"], sort=False):
+    own = columns[columns["probe"].isin(SELECTED_PROBES) & (columns["control"] == "none")]
+    own = own[own["train_corpus"] == ""]
+    index = {(p, e, t, k): i for i, p, e, t, k in own[["probe", "encoder", "target", "layer"]].itertuples()}
+    wanted = [
+        (probe, encoder, target, folds)
+        for (encoder, target), folds in chosen.groupby(["encoder", "target"], sort=False)
+        for probe in SELECTED_PROBES
+    ]
+    for probe, encoder, target, folds in wanted:
         k, rated = np.full(len(predictions.fold), -1), _rated(predictions, str(target))
         for fold, layer in zip(folds["fold"], folds["layer"], strict=True):
-            k[predictions.fold == fold] = index[encoder, target, layer]
+            k[predictions.fold == fold] = index.get((probe, encoder, target, layer), -1)
         if (k[rated] < 0).any():
             continue
         every = np.arange(len(k))
         raw.append(np.where(k < 0, np.nan, predictions.prediction[every, k]))
         matched.append(np.where(k < 0, np.nan, predictions.matched[every, k]))
-        label = {"encoder": encoder, "target": target, "probe": "ridge", "control": "none"} | dict.fromkeys(
+        label = {"encoder": encoder, "target": target, "probe": probe, "control": "none"} | dict.fromkeys(
             CONDITIONS, ""
         )
         rows.append({**label, "layer": CHOSEN, "seed": 0})

@@ -7,8 +7,9 @@ import pandas as pd
 
 from layerprobe.probe.metrics import LOWER_IS_BETTER
 from layerprobe.probe.results.run_folder import POOLED
+from layerprobe.probe.tasks.controls import CHANCE
 
-BY_SPEAKER, ANY = "permuted_by_speaker", "permuted"  # controls that estimate chance, the preferred one first
+BY_SPEAKER = CHANCE[0]
 
 
 def max_statistic_p(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
@@ -29,6 +30,15 @@ def max_statistic_p(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
     return np.asarray((1 + np.sum(highest[:, None] >= observed, axis=0)) / (1 + len(highest)))
 
 
+def least_adjusted_p(n_permutations: int, n_tests: int) -> float:
+    """Return the least p-value that so many permutations can give after Holm's adjustment for so many tests.
+
+    >>> least_adjusted_p(99, 3), least_adjusted_p(1, 3)
+    (0.03, 1.0)
+    """
+    return min(1.0, n_tests / (n_permutations + 1))
+
+
 def permutation_table(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
     """Return a permutation test of every layer, for each encoder and target.
 
@@ -46,7 +56,7 @@ def permutation_table(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
     found = []
     for (encoder, target), part in rows.groupby(["encoder", "target"], sort=False):
         real = part[part["control"] == "none"].set_index("layer")["value"].dropna()
-        control = next((c for c in (BY_SPEAKER, ANY) if (part["control"] == c).any()), None)
+        control = next((c for c in CHANCE if (part["control"] == c).any()), None)
         if control is None or real.empty:
             continue
         permuted = part[part["control"] == control].pivot(index="seed", columns="layer", values="value")

@@ -24,15 +24,48 @@ from layerprobe.figures.layout.width import font_size
 from layerprobe.probe.data.manifest.schema import Manifest
 
 BINS = 24
+MOST_RATERS = 24  # whose mean is recognised
+TOLERANCE = 6e-3  # of a mean that was rounded to two decimals
 NAME_WIDTH = 1.4  # inches for a name to the left of a panel
 BAR = "0.35"
 
 
 def plot_ratings(ratings: pd.Series[float], ax: Axes, *, scale: tuple[float, float]) -> Axes:
     """Plot the histogram of ratings over the whole scale."""
-    ax.hist(ratings.dropna(), bins=np.linspace(*scale, BINS + 1).tolist(), color=BAR)
-    ax.set_xlim(*scale)
+    edges = rating_bins(ratings.dropna().to_numpy(dtype=float), scale=scale)
+    ax.hist(ratings.dropna(), bins=edges.tolist(), color=BAR)
+    ax.set_xlim(edges[0], edges[-1])
     return ax
+
+
+def rating_bins(ratings: np.ndarray, *, scale: tuple[float, float]) -> np.ndarray:
+    """Return the edges of bins that hold equally many of the values that ratings can have.
+
+    Means of k raters on a scale of whole numbers are multiples of 1 / k. Bins of another width would hold one or two
+    such values by turns, or none, and the histogram would show gaps and peaks that the ratings do not have.
+
+    Args:
+        ratings: ``(n_utterances,)``, finite
+        scale: its minimum and maximum
+
+    Returns:
+        ascending edges; `BINS` bins of equal width where ratings are not multiples of a fraction
+
+    >>> rating_bins(np.array([1.0, 3.0, 2.0]), scale=(1.0, 3.0))
+    array([0.5, 1.5, 2.5, 3.5])
+    """
+    low, high = scale
+    for k in range(1, MOST_RATERS + 1):
+        steps = (ratings - low) * k
+        if np.abs(steps - np.round(steps)).max(initial=0.0) > TOLERANCE * k:
+            continue
+        n_values = round((high - low) * k) + 1
+        if n_values < 2:
+            break
+        together = 1 if n_values <= 2 * BINS else -(-n_values // BINS)
+        n_bins = -(-n_values // together)
+        return np.asarray(low + (np.arange(n_bins + 1) * together - 0.5) / k)
+    return np.linspace(low, high, BINS + 1)
 
 
 def plot_classes(counts: pd.DataFrame, ax: Axes) -> Axes:

@@ -43,7 +43,7 @@ from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 TRAINED, UNTRAINED, LEVEL, CEILING = "-", (0, (4, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5))  # all line styles
 CHANCE = "0.75"
 DEPTH = "relative depth"
-CEILING_OF = "single_rater"  # the baseline that is a ceiling
+CEILING_OF = ("noise_ceiling", "single_rater")  # baselines that tell what ratings allow
 MIX_AT = 1.05  # relative depth at which the score of a mix of all layers is placed
 TICK, TICK_STEP = 2.6, 3.4  # points: the mark of a layer of the best set, and from one encoder's marks to the next
 LABELS = 1.15  # inches for direct labels at labels of 8 points
@@ -95,7 +95,7 @@ def plot_layer_curves(
     levels = table[table["baseline"] != ""].groupby("baseline")["value"].mean()
     for baseline, (_, name) in BASELINES.items():
         if baseline in levels and np.isfinite(levels[baseline]):
-            style = CEILING if baseline == CEILING_OF else LEVEL
+            style = CEILING if baseline in CEILING_OF else LEVEL
             ax.axhline(levels[baseline], color="0.25", lw=1.0, ls=style, label=name)
             found.append(Curve(name, float(levels[baseline]), "0.25", 1.0))
     ax.axhline(0, color="0.85", lw=0.6, zorder=0)

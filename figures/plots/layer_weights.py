@@ -65,7 +65,8 @@ def plot_layer_weights(
     """
     for encoder, names in layers.items():
         rows = table[table["encoder"] == encoder].set_index("layer").reindex(names)
-        unit = 1 / len(names) if len(layers) > 1 and quantity != "score" else 1.0
+        uniform = 1 / sum(name != FINAL for name in names)  # final has no weight: the mix ends at the last block
+        unit = uniform if len(layers) > 1 and quantity != "score" else 1.0
         x, y = centres(names), rows[quantity].to_numpy(dtype=float) / unit
         n_joined = len(names) - (names[-1] == FINAL)  # final is the last block again, after the final norm
         colour, marker = looks[encoder]
@@ -80,7 +81,7 @@ def plot_layer_weights(
             low, high = (rows[f"weight_{end}"].to_numpy(dtype=float) / unit for end in ("low", "high"))
             known = np.isfinite(low) & np.isfinite(high)
             ax.vlines(x[known], low[known], high[known], color=colour, lw=0.8, alpha=0.6)
-            ax.axhline(1 / len(names) / unit, color=colour if unit == 1 else "0.4", lw=0.7, ls=(0, (4, 2)), alpha=0.8)
+            ax.axhline(uniform / unit, color=colour if unit == 1 else "0.4", lw=0.7, ls=(0, (4, 2)), alpha=0.8)
     if quantity == "score":
         ax.axhline(0, color="0.8", lw=0.6, zorder=0)
     else:

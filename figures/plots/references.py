@@ -16,6 +16,7 @@ from layerprobe.figures.layout.style import SCORE_COLOURS
 from layerprobe.probe.metrics import LOWER_IS_BETTER
 
 BASELINES = {  # name and heading of each baseline, in the order of the columns; the first is the ceiling
+    "noise_ceiling": ("noise ceiling, √ICC(1, k)", "ceiling"),
     "single_rater": ("one rater against the others", "one rater"),
     "text_only": ("text baseline (bag of words)", "text"),
     "duration_loudness": ("duration and loudness only", "duration, loudness"),
@@ -28,6 +29,7 @@ REFERENCES = {  # heading of each column
 MEANINGS = {  # of the columns, in a caption
     "random_init": "random init., the highest-scoring layer of the same architecture with random initialisation",
     "chance": "chance, the 95th percentile of the highest-scoring layer on permuted ratings",
+    "noise_ceiling": "ceiling, the square root of the reliability of the raters' mean, √ICC(1, k)",
     "single_rater": "one rater, each rater against the mean of the others",
     "text_only": "text, a bag of words",
     "duration_loudness": "duration and loudness only",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from layerprobe.analysis.checks.run import run_checks
 from layerprobe.analysis.findings.collect import collect_findings
-from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.records import FINDINGS, Finding, write_findings
 from layerprobe.analysis.findings.sentences import headlines
@@ -121,7 +122,7 @@ def report_html(run: Run, pages: list[Page]) -> str:
         corpus=run.plan["corpus"],
         split=split,
         units=plural(unit),
-        limitations=limitations(pages[0].study),
+        limitations=[c.sentence for c in run_checks(pages[0].study) if c.state in ("issue", "tip")],
         sentences=[sentence for page in pages for sentence in headlines(page.findings)],
         pages=[
             {
@@ -149,17 +150,19 @@ def report_html(run: Run, pages: list[Page]) -> str:
 
 def commands(run: Run) -> list[str]:
     """Return the command lines that make the run again: extractions from its plan, and the sweep as it was typed."""
-    manifest = run.plan.get("manifest", "MANIFEST.csv")
+    manifest = shlex.quote(run.plan.get("manifest", "MANIFEST.csv"))
     lines = []
     for encoder in [*run.plan["encoders"], *run.plan["random_weights"]]:
         name = encoder["upstream"] + (f"@{encoder['revision']}" if encoder.get("revision") else "")
+        name = shlex.quote(encoder.get("encoder_folder") or name)
         line = f"layerprobe extract {manifest} --encoder {name} --precision {encoder['precision']}"
         if encoder.get("random_init") is not None:
             line += f" --random-init {encoder['random_init']}"
+        line += " --adapter ADAPTER.py" if encoder.get("adapter") else ""  # of which the plan has the hash
         line += "".join(f" --pooling {p}" for p in encoder["poolings"])
         if column := encoder.get("text_column"):
-            line += f" --text-column {column}"
-        lines.append(f"{line} --out {encoder.get('path', 'CACHE.zarr')}")
+            line += f" --text-column {shlex.quote(column)}"
+        lines.append(f"{line} --out {shlex.quote(encoder.get('path', 'CACHE.zarr'))}")
     if run.plan.get("command"):
         lines.append(run.plan["command"])
     return lines

@@ -154,6 +154,8 @@ def scores_text(table: pd.DataFrame) -> str:
 
 
 def _with_interval(estimate: float, low: float, high: float, *, sign: bool = False) -> str:
+    if not math.isfinite(estimate):
+        return "–"
     number = f"{estimate:+.3f}" if sign else f"{estimate:.3f}"
     return number if math.isnan(low) else f"{number} [{low:.3f}, {high:.3f}]"
 

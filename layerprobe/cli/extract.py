@@ -192,7 +192,7 @@ def _chosen_settings(
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.data.reading import ReadingOptions
     from layerprobe.probe.encoders.loading import EncoderSettings
-    from layerprobe.probe.extraction.settings import ExtractionSettings, encoder_name_in, settings_in
+    from layerprobe.probe.extraction.settings import ExtractionSettings, encoder_name_in, gone_text, settings_in
 
     poolings = tuple(dict.fromkeys(embedding.pooling)) or None
     if embedding.plan is None:
@@ -200,19 +200,17 @@ def _chosen_settings(
             raise InputError("Name an --encoder, or a --plan whose encoder is used again.")
         settings = ExtractionSettings(poolings, embedding.text_column, embedding.storage_dtype, reading=audio.reading())
         return upstream.settings(), parallel.of(settings), None
-    plan = open_cache(embedding.plan).plan
+    cache = open_cache(embedding.plan)
+    plan = cache.plan
     names = (
         *("encoder", "random_init", "adapter", "precision", "forward"),
         *("channel", "trim_silence", "pooling", "text_column", "storage_dtype"),
     )
     sources = {name: context.get_parameter_source(name) for name in names}
     chosen = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    name = upstream.encoder or encoder_name_in(plan)
+    name = upstream.encoder or encoder_name_in(plan, cache.encoder_folder)
     if not name:
-        raise InputError(
-            f"{embedding.plan} was extracted from a folder called {plan.upstream}, whose path is not recorded. Name it "
-            "with --encoder."
-        )
+        raise InputError(f"{embedding.plan} {gone_text(plan, cache.encoder_folder)}. Name it with --encoder.")
     if plan.adapter and upstream.adapter is None and not upstream.encoder:
         raise InputError(f"{embedding.plan} was extracted with an adapter. Name its file with --adapter.")
     encoder = EncoderSettings(

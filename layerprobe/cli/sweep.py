@@ -66,7 +66,10 @@ class ProbingOptions:
         "default the first two, without speakers the first.",
     )
     permutations: int = option(
-        49, low=1, help="Number of permutations of each control task; the smallest p-value is 1 / (number + 1)."
+        249,
+        low=1,
+        help="Number of permutations by which chance is estimated (other control tasks have at most 49); the smallest "
+        "p-value is 1 / (number + 1), times the number of encoders and targets after correction.",
     )
     random_weights: tuple[str, ...] = option(
         (),

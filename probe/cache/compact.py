@@ -48,7 +48,7 @@ def compact(path: Path) -> int:
 
 
 def _copy(cache: Cache, path: Path) -> None:
-    with CacheWriter(path, cache.plan, dim=cache.dim) as writer:
+    with CacheWriter(path, cache.plan, dim=cache.dim, encoder_folder=cache.encoder_folder) as writer:
         for begin in range(0, cache.n_utterances, BLOCK):
             block = np.arange(begin, min(begin + BLOCK, cache.n_utterances))
             for k, row in zip(block, cache.read_rows(block), strict=True):

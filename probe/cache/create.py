@@ -10,7 +10,7 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from layerprobe.probe.cache.journal import FILES
-from layerprobe.probe.cache.layout import ARRAYS, BLOCK, COORDINATES, METADATA, group_attributes
+from layerprobe.probe.cache.layout import ARRAYS, BLOCK, COORDINATES, ENCODER_FOLDER, METADATA, group_attributes
 from layerprobe.probe.cache.lease import LEASE, LOCK
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.filesystem import PARTIAL, make_durable, zarr_store
@@ -37,13 +37,17 @@ def is_partial(path: Path) -> bool:
     return "fingerprint" in group_attributes(path)
 
 
-def create_group(path: Path, plan: ExtractionPlan, shape: tuple[int, int, int]) -> zarr.Group:
+def create_group(
+    path: Path, plan: ExtractionPlan, shape: tuple[int, int, int], *, encoder_folder: str = ""
+) -> zarr.Group:
     """Create the group of a cache and its arrays, empty, over what a creation that was cut short has left.
 
     Args:
         path: of the cache
         plan: under which it will be filled
         shape: of one utterance, ``(n_layers, n_poolings, dim)``
+        encoder_folder: absolute path of a local encoder; no part of the plan, because the same folder elsewhere is the
+            same encoder
     """
     # "a", not "w", which would empty the folder, lock and all
     group = zarr.open_group(zarr_store(path), mode="a", zarr_format=3, use_consolidated=False)
@@ -55,6 +59,7 @@ def create_group(path: Path, plan: ExtractionPlan, shape: tuple[int, int, int]) 
             "poolings": list(plan.poolings),
             "plan": plan.to_json(),
             "fingerprint": plan.fingerprint(),
+            ENCODER_FOLDER: encoder_folder,
         }
     )
     create_labels(path, group, plan)

@@ -57,6 +57,7 @@ ARRAYS = ("embeddings", "utterance_id", "audio_hash")  # those with a row per ut
 COORDINATES = ("layer", "pooling")
 CACHE_QUARANTINE = f"{FILES}/{QUARANTINE}"
 METADATA = "zarr.json"
+ENCODER_FOLDER = "encoder_folder"  # attribute of the group
 REQUESTS_AT_ONCE = 16  # to an object store, which takes its time to answer
 ADVICE = "Run layerprobe cache verify to see what is damaged."
 
@@ -140,6 +141,11 @@ def consolidated_metadata(path: Path) -> dict[str, Any]:
     """Return the copies of the arrays' metadata that the group has, by name of the array."""
     content = json.loads((path / METADATA).read_bytes()).get("consolidated_metadata") or {}
     return dict(content.get("metadata", {}))
+
+
+def read_encoder_folder(group: zarr.Group) -> str:
+    """Return the absolute path that a local encoder was loaded from; empty for others, and where it is not known."""
+    return str(dict(group.attrs).get(ENCODER_FOLDER, ""))
 
 
 def read_plan(path: Path, group: zarr.Group) -> ExtractionPlan:

@@ -29,6 +29,7 @@ from layerprobe.probe.cache.layout import (
     open_array,
     open_group,
     read_array,
+    read_encoder_folder,
     read_plan,
     read_quarantine,
     utterance_names,
@@ -63,6 +64,7 @@ class Cache:
     n_rows: int  # rows on disk, including removed ones
     generation: Generation  # at opening; the places of rows are right as long as the cache has it
     _embeddings: zarr.Array[Any] = field(repr=False)
+    encoder_folder: str = ""  # absolute path that a local encoder was loaded from
 
     @property
     def n_utterances(self) -> int:
@@ -271,4 +273,5 @@ def open_cache(path: Path | str) -> Cache:
     live = np.flatnonzero(ids != "")
     embeddings, quarantine = open_array(group, "embeddings"), read_quarantine(path)
     check_generation(path, generation)
-    return Cache(path, plan, ids[live], hashes[live], quarantine, live, n, generation, embeddings)
+    folder = read_encoder_folder(group)
+    return Cache(path, plan, ids[live], hashes[live], quarantine, live, n, generation, embeddings, folder)

@@ -50,15 +50,16 @@ class StorageOverflowError(Exception):
 class CacheWriter:
     """Adds rows to a cache, new or partial, under one plan; a context manager that is the store's only writer."""
 
-    def __init__(self, path: Path | str, plan: ExtractionPlan, *, dim: int) -> None:
+    def __init__(self, path: Path | str, plan: ExtractionPlan, *, dim: int, encoder_folder: str = "") -> None:
         """Name the store; nothing is touched before the ``with``.
 
         Args:
             path: ``NAME.zarr``, or a URL such as ``s3://bucket/NAME.zarr``
             plan: under which every row is extracted
             dim: number of features of one pooling of one layer
+            encoder_folder: absolute path of a local encoder, which a new cache records
         """
-        self.path, self.plan = resolve(path), plan
+        self.path, self.plan, self._encoder_folder = resolve(path), plan, encoder_folder
         self._shape = (len(plan.layers), len(plan.poolings), dim)
         self._ids: list[str] = []  # "" where a row was removed
         self._hashes: list[str] = []
@@ -229,7 +230,7 @@ class CacheWriter:
             array.resize((n,))
 
     def _create(self) -> None:
-        self._open_arrays(create_group(self.path, self.plan, self._shape))
+        self._open_arrays(create_group(self.path, self.plan, self._shape, encoder_folder=self._encoder_folder))
         consolidate(self.path)
         start_generation(self.path)
         rewrite_journal(self.path, [])

@@ -161,7 +161,9 @@ def load_model(
     upstream = name if name == OWN else found.upstream
     if upstream == OWN != name:
         upstream = f"{found.folder.resolve().parent.name}/{OWN}"  # a user's folder of that name is another encoder
-    return LoadedModel(model, family, extractor, upstream, found.revision or "", adapter_hash, is_default, language)
+    folder = "" if name == OWN else found.local_folder
+    revision = found.revision or ""
+    return LoadedModel(model, family, extractor, upstream, revision, adapter_hash, is_default, folder, language)
 
 
 def check_forward(loaded: LoadedModel, name: str) -> None:

@@ -61,6 +61,7 @@ class LoadedModel:
     revision: str  # the hub's commit; "" for a folder
     adapter: str  # hash of the adapter; "" without one
     has_default_extractor: bool = False  # because the checkpoint lacks the file with its own
+    folder: str = ""  # absolute path of a local one; "" for the hub's and for those that the package carries
     language_adapter: str = ""  # whose adapter is part of the weights, where a folder has several (MMS)
 
     @property
@@ -108,6 +109,7 @@ class SpeechEncoder:
         self.preprocessing_note = loaded.preprocessing_note
         self._config: Any = encoder.config
         self.upstream, self.revision, self.adapter = loaded.upstream, loaded.revision, adapter
+        self.folder = loaded.folder
         self.random_init = random_init
         self.precision = precision_for(precision, device=device, known=not adapter)
         dtype = PRECISIONS[self.precision]

@@ -90,6 +90,7 @@ class TranscriptEncoder:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()  # one text at a time: a tokenizer changes its settings
         self.device, self.upstream, self.revision, self.random_init = device, upstream, revision, random_init
+        self.folder = ""  # absolute path of a local one
         self.architecture = type(model).__name__
         self.layers = self._hooked.layers
         self.dim = int(model.config.hidden_size)
@@ -257,6 +258,7 @@ class LoadedText:
     tokenizer: Any
     upstream: str  # the hub's name, or the folder's
     revision: str  # the hub's commit; "" for a folder
+    folder: str  # its absolute path; "" for the hub's
 
 
 def load_text_encoder(
@@ -293,6 +295,7 @@ def load_text_encoder(
             device=device,
             forward=forward,
         )
+        encoder.folder = loaded.folder
         encoder.hidden_states(EXAMPLE)
     return encoder
 
@@ -313,7 +316,7 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
     else:
         model = found.untrained(config, seed=random_init)
     _check_tokenizer(tokenizer, config.vocab_size, name)
-    return LoadedText(model, family, tokenizer, found.upstream, found.revision or "")
+    return LoadedText(model, family, tokenizer, found.upstream, found.revision or "", found.local_folder)
 
 
 def check_text_forward(loaded: LoadedText, name: str) -> None:

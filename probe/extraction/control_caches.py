@@ -10,7 +10,7 @@ from layerprobe.probe.data.reading import DEFAULT_READING
 from layerprobe.probe.encoders.loading import ACOUSTIC, load_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import run_extraction
-from layerprobe.probe.extraction.settings import ExtractionSettings, encoder_name_in, settings_in
+from layerprobe.probe.extraction.settings import ExtractionSettings, encoder_name_in, gone_text, settings_in
 from layerprobe.probe.progress import NullProgress
 
 
@@ -48,12 +48,12 @@ def control_caches(
         if not trained or (plan.upstream, plan.layers) in existing:
             continue
         path = cache.path.with_name(f"{cache.path.stem}-random-0.zarr")
-        name = encoder_name_in(plan)
+        name = encoder_name_in(plan, cache.encoder_folder)
         if not name and not path.exists():
             adapter = " --adapter FILE" if plan.adapter else ""
             raise InputError(
-                f"{cache.path} was extracted from a folder called {plan.upstream}, whose path is not recorded. "
-                f"Make its control by layerprobe extract {manifest.path} --encoder FOLDER{adapter} --random-init 0 "
+                f"{cache.path} {gone_text(plan, cache.encoder_folder)}. Make its control by layerprobe extract "
+                f"{manifest.path} --encoder FOLDER{adapter} --random-init 0 "
                 f"--out {path}"
             )
         if name:

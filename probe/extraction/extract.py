@@ -155,7 +155,7 @@ def run_extraction(
     if is_new:  # before anything is written
         check_first_utterance(encoder, manifest.table, text_column=settings.text_column)
         errors = measure_errors(encoder, manifest.table, settings)
-    with CacheWriter(out, plan, dim=encoder.dim) as writer:
+    with CacheWriter(out, plan, dim=encoder.dim, encoder_folder=getattr(encoder, "folder", "")) as writer:
         cached = writer.cached
         hashes = AudioHashes(writer.path / FILES if encoder.reads == "audio" else None)
         remarks = AudioRemarks(writer.path)

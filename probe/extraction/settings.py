@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.data.inputs import MAX_DURATION
@@ -91,11 +92,24 @@ def extraction_plan(encoder: AnyEncoder, settings: ExtractionSettings = DEFAULT_
     )
 
 
-def encoder_name_in(plan: ExtractionPlan) -> str:
-    """Return the name by which `load_encoder` finds a plan's encoder; empty for a folder, whose path no plan holds."""
+def encoder_name_in(plan: ExtractionPlan, folder: str = "") -> str:
+    """Return the name by which `load_encoder` finds a plan's encoder; empty for a folder that is not there.
+
+    Args:
+        plan: of a cache
+        folder: absolute path that the cache records of a local encoder
+    """
     if plan.revision:
         return f"{plan.upstream}@{plan.revision}"
-    return plan.upstream if plan.upstream in (OWN, ACOUSTIC) else ""
+    if plan.upstream in (OWN, ACOUSTIC):
+        return plan.upstream
+    return folder if folder and Path(folder).is_dir() else ""
+
+
+def gone_text(plan: ExtractionPlan, folder: str) -> str:
+    """Return where a local encoder that is not there was extracted from, as the end of a sentence."""
+    where = f", which is no longer at {folder}" if folder else ", whose path is not recorded"
+    return f"was extracted from a folder called {plan.upstream}{where}"
 
 
 def settings_in(plan: ExtractionPlan) -> ExtractionSettings:

@@ -7,6 +7,7 @@ from typing import Any
 
 IGNORED = {  # keys that are no settings: provenance, counts, and hashes of settings that are listed by themselves
     "command", "layerprobe_version", "format_version", "fingerprint", "manifest", "path", "folds", "notes",
+    "encoder_folder",
     "n_features", "n_utterances", "n_not_in_manifest", "parameters", "target_counts", "left_out", "held_out",
     "shared_audio", "held_out_fingerprint", "files", "pending",
 }  # fmt: skip

@@ -27,7 +27,7 @@ class SweepPlan:
     inner_selection: str  # how they choose it, a key of `probe.solvers.leave_group_out.INNER_SELECTIONS`
     alphas: tuple[float, ...]  # ridge penalties, relative to the mean eigenvalue of what is fitted
     controls: tuple[str, ...]  # keys of `probe.tasks.controls.CONTROLS`
-    n_permutations: int  # of each control
+    n_permutations: int  # of the control that estimates chance; others have fewer, see `n_permutations_of`
     nominal: tuple[str, ...]  # targets with classes
     classes: tuple[tuple[str, ...], ...]  # of each nominal target
     residuals: tuple[str, ...]  # targets also scored on what other targets leave unexplained (`probe.tasks.targets`)

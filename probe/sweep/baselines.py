@@ -1,8 +1,8 @@
-"""Baselines without any layer: the mean rating, another rater, the transcript, duration with loudness."""
+"""Baselines without any layer: the mean rating, another rater, the noise ceiling, the transcript, duration."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from layerprobe.probe.results.predictions import (
     ProbeResults,
     SweepData,
 )
+from layerprobe.probe.results.run_folder import POOLED
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.sweep.layer_probes import banded_probe
+from layerprobe.probe.tasks.agreement import intraclass_correlation
 from layerprobe.probe.tasks.bag_of_words import word_counts
 
 
@@ -51,7 +53,7 @@ def baselines(
     ):
         if x is not None:
             finished += banded_probe([x], data, plan, {**keys, "probe": "ridge", "baseline": name}, algebra=algebra)
-    return ProbeResults(NO_RESULTS.columns, finished.scores, [])
+    return ProbeResults(NO_RESULTS.columns, [*finished.scores, *_noise_ceiling(data, plan, raters, keys)], [])
 
 
 def _mean_rating(data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list[HeldOutPrediction]:
@@ -63,6 +65,21 @@ def _mean_rating(data: SweepData, plan: SweepPlan, keys: dict[str, Any]) -> list
             builder.add(split, np.full(len(split.test), level), MomentMatching(1.0, 0.0))
         columns.append(builder.build())
     return columns
+
+
+def _noise_ceiling(
+    data: SweepData, plan: SweepPlan, raters: dict[str, np.ndarray], keys: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield the highest scores that a prediction of the mean rating can have, given how the raters agree."""
+    held_out = np.concatenate([split.test for split in data.splits])
+    for target in plan.targets:
+        found = intraclass_correlation(raters.get(target, np.empty((len(data.ratings), 0)))[held_out])
+        if found is None or not np.isfinite(found.ceiling):
+            continue
+        label = {**keys, "probe": "rater", "baseline": "noise_ceiling", "target": target, "fold": POOLED}
+        for metric in ("ccc_matched", "ccc", "pearson"):  # a prediction of the best scale has a CCC equal to r
+            yield {**label, "metric": metric, "value": found.ceiling}
+        yield {**label, "metric": "r2", "value": found.mean}
 
 
 def _single_rater(

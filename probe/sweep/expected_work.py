@@ -13,6 +13,7 @@ import numpy as np
 from layerprobe.probe.solvers.gram import assign_cells
 from layerprobe.probe.solvers.leave_group_out import LEAVE_GROUP_OUT
 from layerprobe.probe.sweep.rated_parts import RatedPart
+from layerprobe.probe.tasks.controls import n_permutations_of
 
 PRODUCTS = 40e9  # floating-point operations a second in products of matrices in float64; twice that in float32
 DECOMPOSITIONS = 25e9  # in a reduction to tridiagonal form, of 4/3 n^3 operations; eigenvectors take four times that
@@ -48,7 +49,7 @@ class PartSize:
             sets |= {everything, *(everything - fold for fold in of_split)}
         n_dual = len(splits) if plan.inner_selection == LEAVE_GROUP_OUT else len(sets)
         n_targets = len(plan.targets) + len(plan.residuals) + len(plan.text_residuals) + sum(map(len, plan.classes))
-        n_permuted = n_targets * len(plan.controls) * plan.n_permutations
+        n_permuted = n_targets * sum(n_permutations_of(c, plan.controls, plan.n_permutations) for c in plan.controls)
         n_train = max(len(split.train) for split in splits)
         return cls(len(part.rows), n_train, len(splits), len(sets), n_dual, n_targets, n_permuted, len(plan.alphas))
 

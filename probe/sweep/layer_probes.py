@@ -24,6 +24,7 @@ from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
 from layerprobe.probe.solvers.ridge import Bands, nested_ridge
 from layerprobe.probe.solvers.ridge_fit import RidgeFit
 from layerprobe.probe.splits import Split
+from layerprobe.probe.tasks.controls import n_permutations_of
 from layerprobe.probe.tasks.cross_corpus import splits_within
 from layerprobe.probe.tasks.targets import FittedTarget, ProbeTargets, TargetBuilder, control_rng
 
@@ -132,7 +133,7 @@ def permuted_targets(data: SweepData, plan: SweepPlan) -> Iterator[ProbeTargets]
     ratings, rest = data.every_rating, data.text_residuals
     for control in plan.controls:
         rng = control_rng(control, plan.seed)
-        for number in range(plan.n_permutations):
+        for number in range(n_permutations_of(control, plan.controls, plan.n_permutations)):
             builder.add_control(control, ratings, data.codes, data.groups, rng=rng, seed=number, text_residuals=rest)
             if builder.n_columns >= n_columns:
                 yield builder.build()
@@ -204,7 +205,8 @@ def ridge_columns(
         for k, (split, fit) in enumerate(zip(splits, fits, strict=True)):
             if fitted.n_classes:
                 chosen = _most_likely(fit.prediction[:, fitted.columns], targets.y[split.train][:, fitted.columns])
-                builder.add(split, chosen, None, float(fit.alpha[fitted.columns[0]]))
+                error = float(fit.inner_error[fitted.columns].mean())  # of indicators of the classes
+                builder.add(split, chosen, None, float(fit.alpha[fitted.columns[0]]), error)
                 continue
             column = fitted.columns[k if fitted.by_split else 0]
             mean, deviation = float(fit.inner_mean[column]), float(fit.inner_std[column])

@@ -27,6 +27,7 @@ def describe_cache(cache: Cache, name: str) -> dict[str, Any]:
         "n_utterances": len(cache.utterance_ids),
         "n_features": cache.values_per_utterance // len(cache.plan.layers),
         "path": str(cache.path.absolute()),
+        "encoder_folder": cache.encoder_folder,
     }
 
 

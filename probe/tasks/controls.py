@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -102,3 +102,20 @@ CONTROLS: dict[str, Control] = {
 }
 DEFAULT_CONTROLS = ("permuted", "permuted_by_speaker")  # without speakers only the first
 WITHOUT_SPEAKERS = ("permuted",)
+CHANCE = ("permuted_by_speaker", "permuted")  # those that estimate chance, the preferred one first
+MOST_OF_OTHERS = 49  # permutations of the other controls, of which a mean and a range are shown
+
+
+def n_permutations_of(control: str, controls: Collection[str], n_permutations: int) -> int:
+    """Return how many permutations a control has: all if it estimates chance, else at most `MOST_OF_OTHERS`.
+
+    Args:
+        control: one of ``controls``
+        controls: keys of `CONTROLS`
+        n_permutations: of the control that estimates chance
+
+    >>> [n_permutations_of(c, ("permuted", "permuted_by_speaker"), 249) for c in ("permuted", "permuted_by_speaker")]
+    [49, 249]
+    """
+    is_chance = control == next((c for c in CHANCE if c in controls), None)
+    return n_permutations if is_chance else min(n_permutations, MOST_OF_OTHERS)

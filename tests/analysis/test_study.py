@@ -1,4 +1,4 @@
-"""A study of runs on disk: tables, findings, limitations and methods of what the sweep wrote."""
+"""A study of runs on disk: tables, findings, checks and methods of what the sweep wrote."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.checks import objections
 from helpers.planted import DIM, N_LAYERS, N, manifest_of, store
 
 from layerprobe.analysis.findings.collect import collect_findings
-from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.layers.selection import CHOSEN
@@ -211,14 +211,14 @@ def changed(of, *, plan=None, **fields):
 
 def test_a_study_without_weaknesses_has_no_limitation(first):
     scores = first.scores[(first.scores["metric"] != "alpha") & ~first.scores["control"].str.startswith("permuted")]
-    assert limitations(changed(first, scores=scores, weights=first.weights.assign(weight=0.2))) == []
+    assert objections(changed(first, scores=scores, weights=first.weights.assign(weight=0.2))) == []
 
 
 def test_a_layer_with_nearly_all_the_weight_is_a_limitation(first):
     weights = first.weights.assign(weight=0.02)
     of_arousal = (weights["target"] == "arousal") & (weights["layer"] == "1") & (weights["probe"] == "weighted_sum")
     weights.loc[of_arousal, "weight"] = 0.94
-    found = [sentence for sentence in limitations(changed(first, weights=weights)) if "of the weight" in sentence]
+    found = [sentence for sentence in objections(changed(first, weights=weights)) if "of the weight" in sentence]
     assert found == [
         "Layer 1 of test has 0.94 of the weight of the weighted sum for arousal: that mix selects a layer, and its "
         "weights do not measure how relevant the others are."
@@ -227,11 +227,10 @@ def test_a_layer_with_nearly_all_the_weight_is_a_limitation(first):
 
 def test_permutations_must_be_enough_for_all_tests(first):
     """By hand: the least p-value of 19 permutations is .05, and Holm doubles it for two targets."""
-    text = " ".join(limitations(first))
-    assert (
-        "Ratings were permuted only 19 times: no p-value against chance, corrected for 2 encoders and targets, can be "
-        "below 0.10. Sweep with --permutations 40 or more."
-    ) in text
+    assert objections(first, "LP014") == [
+        "Ratings were permuted only 19 times: no p-value against chance, corrected for 2 pairs of encoder and target, "
+        "can be below 0.10."
+    ]
 
 
 def test_every_weakness_has_its_sentence(first):
@@ -251,20 +250,20 @@ def test_every_weakness_has_its_sentence(first):
     )
     edge = weak.scores["metric"] == "alpha"
     weak.scores.loc[edge, "value"] = run.plan["sweep"]["alphas"][-1]
-    text = " ".join(limitations(weak))
+    text = " ".join(objections(weak))
     for part in (
         "are untrained: they were initialised at random",
         "Only 6 speakers",
         "10 of 240 held-out utterances are of unknown speakers",
-        "Alpha lies at the edge of its grid",
-        "Ratings of valence are correlated with those of arousal (r = 1.00)",
-        "Ratings were permuted only 5 times: no p-value against chance, corrected for 2 encoders and targets,",
+        "Alpha lies at the upper edge of its grid",
+        "Ratings of valence mostly repeat those of arousal (r = 1.00",
+        "Ratings were permuted only 5 times: no p-value against chance, corrected for 2 pairs of encoder and target,",
         "2 utterances of the manifest were left out: not in the cache",
         "3 utterances of the manifest were left out: without a rating for any target",
     ):
         assert part in text
     silent = changed(first, plan={"sweep": {**run.plan["sweep"], "speakers": False}})
-    assert "No speakers were given" in " ".join(limitations(silent))
+    assert "No speakers were given" in " ".join(objections(silent))
 
 
 def test_the_methods_are_those_of_this_run(first):

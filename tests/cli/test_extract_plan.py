@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -84,12 +85,17 @@ def test_processes_take_the_plan_too(ten_voices, first, tmp_path):
     assert content_hash(tmp_path / "b.zarr") == content_hash(first)
 
 
-def test_a_folder_is_to_be_named_again(ten_voices, folders, tmp_path):
-    path = tmp_path / "a.zarr"
-    arguments = ("extract", ten_voices.path, "--encoder", folders["hubert"], "--precision", "float32", "--out", path)
+def test_a_folder_is_found_again_and_is_to_be_named_where_it_is_gone(ten_voices, folders, tmp_path):
+    path, moved = tmp_path / "a.zarr", tmp_path / "models" / "hubert"
+    shutil.copytree(folders["hubert"], moved)
+    arguments = ("extract", ten_voices.path, "--encoder", moved, "--precision", "float32", "--out", path)
     assert run(*arguments).exit_code == 0
+    assert open_cache(path).encoder_folder == str(moved.resolve())
+    assert run("extract", ten_voices.path, "--plan", path, "--out", tmp_path / "c.zarr").exit_code == 0
+    assert content_hash(tmp_path / "c.zarr") == content_hash(path)
+    moved.rename(tmp_path / "elsewhere")
     message = refused("extract", ten_voices.path, "--plan", path, "--out", tmp_path / "b.zarr")
-    assert f"{path} was extracted from a folder called hubert, whose path is not recorded." in message
+    assert f"{path} was extracted from a folder called hubert, which is no longer at {moved}. Name it with" in message
     again = ("extract", ten_voices.path, "--plan", path, "--encoder", folders["hubert"], "--out", tmp_path / "b.zarr")
     result = run(*again)
     assert "--encoder of the command line" in result.stdout
@@ -110,7 +116,8 @@ def test_the_hub_s_encoder_is_found_by_its_commit(first):
     assert encoder_name_in(plan) == "embedded"
     assert encoder_name_in(replace(plan, upstream="team/hubert", revision="abc")) == "team/hubert@abc"
     assert encoder_name_in(replace(plan, upstream="acoustic")) == "acoustic"
-    assert encoder_name_in(replace(plan, upstream="hubert")) == ""
+    assert encoder_name_in(replace(plan, upstream="hubert"), str(first.parent / "gone")) == ""
+    assert encoder_name_in(replace(plan, upstream="hubert"), str(first.parent)) == str(first.parent)
 
 
 @pytest.fixture

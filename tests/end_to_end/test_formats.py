@@ -118,7 +118,10 @@ def test_every_key_of_plan_and_findings_is_described(reported):
     names += [f"{k}.{n}" for k, v in plan.items() if isinstance(v, list) and v and isinstance(v[0], dict) for n in v[0]]
     of_extraction = {n.removeprefix("attributes.plan.") for n in fields_of("NAME.zarr") if "plan." in n}
     caches = ("encoders", "random_weights", "covariates")
-    extra = {f"covariates.{n}" for n in ("layer", "name", "n_features", "n_utterances", "path", "fingerprint")}
+    extra = {
+        f"covariates.{n}"
+        for n in ("layer", "name", "n_features", "n_utterances", "path", "fingerprint", "encoder_folder")
+    }
     extra |= {f"random_weights.{n.removeprefix('covariates.')}" for n in extra}
     extra |= {f"{c}.{n}" for c in caches[1:] for n in ("rows_fingerprint", "held_out_fingerprint")} | {
         f"{c}.{n}" for c in caches for n in of_extraction

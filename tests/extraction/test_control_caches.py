@@ -31,11 +31,13 @@ def corpus(tmp_path):
 
 def test_existing_controls_are_used_and_acoustic_features_are_extracted(corpus, folders, tmp_path):
     manifest = read_manifest(corpus)
-    extract(manifest, load_exact(folders["hubert"]), tmp_path / "h.zarr")
+    shutil.copytree(folders["hubert"], tmp_path / "hubert")
+    extract(manifest, load_exact(tmp_path / "hubert"), tmp_path / "h.zarr")
+    (tmp_path / "hubert").rename(tmp_path / "renamed")
     cache = open_cache(tmp_path / "h.zarr")
     with pytest.raises(
         InputError,
-        match=r"from a folder called hubert, whose path is not recorded\. Make its control by layerprobe extract "
+        match=r"from a folder called hubert, which is no longer at .*hubert\. Make its control by layerprobe extract "
         r".*my\.csv --encoder FOLDER --random-init 0 --out .*h-random-0\.zarr$",
     ):
         control_caches([cache], manifest, random_weights=[])
@@ -47,6 +49,16 @@ def test_existing_controls_are_used_and_acoustic_features_are_extracted(corpus, 
     given = control_caches([cache, *found.acoustic], manifest, random_weights=found.random_weights)
     assert given.random_weights == found.random_weights
     assert given.acoustic == []
+
+
+def test_the_random_weights_of_a_local_encoder_are_extracted_from_its_folder(corpus, folders, tmp_path):
+    manifest = read_manifest(corpus)
+    extract(manifest, load_exact(folders["hubert"]), tmp_path / "h.zarr")
+    cache = open_cache(tmp_path / "h.zarr")
+    (made,) = control_caches([cache], manifest, random_weights=[]).random_weights
+    assert made.path.name == "h-random-0.zarr"
+    assert (made.plan.random_init, made.plan.layers) == (0, cache.plan.layers)
+    assert made.encoder_folder == cache.encoder_folder == str(folders["hubert"].resolve())
 
 
 @pytest.mark.long

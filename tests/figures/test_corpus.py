@@ -11,7 +11,7 @@ from helpers.voices import write_table
 
 from layerprobe.analysis.corpus import agreement, describe
 from layerprobe.figures.layout.correlations import plot_correlations
-from layerprobe.figures.plots.corpus import corpus_figure, plot_ratings
+from layerprobe.figures.plots.corpus import corpus_figure, plot_ratings, rating_bins
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.metrics import ccc
@@ -104,6 +104,17 @@ def test_the_summary_has_a_line_for_each_thing_and_is_the_repr(manifest):
     assert repr(describe(manifest)).splitlines() == lines
 
 
+def test_what_is_not_defined_is_a_dash_in_the_summary(manifest):
+    manifest.table["arousal"] = 4.0  # no skewness, and no correlation
+    text = describe(manifest).summary()
+    assert "arousal: 6 ratings, mean 4.00, standard deviation 0.00, skewness –, 4 to 4, 0.0 %" in text
+    assert "arousal and valence: r = –" in text
+    manifest.table["arousal"] = np.nan
+    assert (
+        "arousal: 0 ratings, mean –, standard deviation –, skewness –, – to –, – % at" in describe(manifest).summary()
+    )
+
+
 def test_hours_are_unknown_where_a_length_is(manifest):
     manifest.table.loc[0, "end"] = np.nan
     hours = describe(manifest).sizes["hours"].tolist()
@@ -116,7 +127,7 @@ def test_bars_count_the_ratings_and_colours_lie_around_zero():
 
     ax = plot_ratings(pd.Series([1, 1, 4, 7, np.nan]), Figure().add_subplot(), scale=(1, 7))
     assert sum(bar.get_height() for bar in ax.patches) == 4
-    assert ax.get_xlim() == (1, 7)
+    assert ax.get_xlim() == (0.5, 7.5)
     r = pd.DataFrame([[1, -0.5], [-0.5, 1]], index=["a", "b"], columns=["a", "b"])
     ax = plot_correlations(r, Figure().add_subplot(), targets=["a", "b"], names=["a", "b"], size=8)
     same, other = (ax.patches[k].get_facecolor() for k in (0, 1))
@@ -124,6 +135,27 @@ def test_bars_count_the_ratings_and_colours_lie_around_zero():
     assert other[0] < other[2]
     assert {t.get_text() for t in ax.texts} == {"1.0", "−.50"}
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a 1", "b 2"]
+
+
+@pytest.mark.parametrize(
+    ("n_raters", "low", "high", "decimals"), [(1, 1, 7, 9), (2, 1, 5, 9), (3, 1, 7, 2), (5, 1, 5, 9), (3, -1, 1, 9)]
+)
+def test_bins_fit_means_of_raters_so_that_every_value_that_they_can_have_has_its_own(n_raters, low, high, decimals):
+    values = low + np.arange((high - low) * n_raters + 1) / n_raters  # what a mean of whole numbers can be
+    ratings = np.repeat(values, 4).round(decimals)
+    counts, edges = np.histogram(ratings, rating_bins(ratings, scale=(low, high)))
+    assert counts.tolist() == [4] * len(values)
+    np.testing.assert_allclose((edges[1:] + edges[:-1]) / 2, values, atol=1e-12)
+
+
+def test_bins_of_many_values_hold_equally_many_of_them_and_other_ratings_have_bins_of_equal_width(rng):
+    whole = np.arange(0.0, 101.0)
+    counts, _ = np.histogram(whole, rating_bins(whole, scale=(0, 100)))
+    assert set(counts[:-1]) == {5}
+    assert counts.sum() == 101
+    uneven = rng.uniform(1, 7, size=200)
+    np.testing.assert_allclose(rating_bins(uneven, scale=(1, 7)), np.linspace(1, 7, 25))
+    assert len(rating_bins(np.array([]), scale=(1, 7))) == 8
 
 
 @pytest.mark.parametrize("width", PRINTED)

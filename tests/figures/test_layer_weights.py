@@ -54,6 +54,14 @@ def test_only_weights_have_the_uniform_line_and_it_is_at_one_over_n():
     assert not [path for c in plotted(rows, layers, "weight").collections for path in c.get_paths()]
 
 
+def test_final_has_no_weight_and_does_not_count_in_the_uniform_one():
+    layers = {"e": layer_names(5, final=True)}
+    assert layers["e"][-1] == "final"
+    rows = table(layers, ["arousal"])
+    ax = plotted(rows, layers, "weight")
+    assert [v.get_ydata()[0] for v in ax.lines if v.get_linestyle() == "--"] == [1 / (len(layers["e"]) - 1)]
+
+
 def test_encoders_of_several_sizes_are_compared_with_uniform():
     layers = {"a": layer_names(3), "b": layer_names(13)}
     rows = table(layers, ["arousal"])

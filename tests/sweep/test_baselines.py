@@ -70,6 +70,21 @@ def test_a_rater_is_compared_with_the_mean_of_the_others(swept, rng):
     assert set(scores[scores["baseline"] == "single_rater"]["target"]) == {"arousal"}
 
 
+def test_the_noise_ceiling_is_the_correlation_of_the_true_score_with_the_mean_of_the_raters(swept, rng):
+    data, _ = swept
+    truth = data.ratings[:, 0]
+    own = truth[:, None] + 1.2 * truth.std() * rng.normal(size=(N, 3))
+    scores = scores_of(swept, raters={"arousal": own})
+    between = 3 * own.mean(axis=1).var(ddof=1)  # BMS and WMS of Shrout and Fleiss (1979)
+    within = own.var(axis=1, ddof=1).mean()
+    expected = (between - within) / between
+    for metric in ("ccc_matched", "ccc", "pearson"):
+        assert value(scores, baseline="noise_ceiling", target="arousal", metric=metric) == pytest.approx(expected**0.5)
+    assert value(scores, baseline="noise_ceiling", target="arousal", metric="r2") == pytest.approx(expected)
+    assert np.corrcoef(truth, own.mean(axis=1))[0, 1] == pytest.approx(expected**0.5, abs=0.05)
+    assert set(scores_of(swept)["baseline"]) == {"mean_rating"}
+
+
 def test_a_transcript_that_carries_a_rating_predicts_it(swept, rng):
     data, _ = swept
     texts = [

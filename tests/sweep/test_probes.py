@@ -9,12 +9,18 @@ import pandas as pd
 import pytest
 import torch
 from helpers.planted import DIM, LAYERS, N, quick, store
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 from threadpoolctl import threadpool_info
 
+from layerprobe.analysis.findings.collect import collect_findings
+from layerprobe.analysis.findings.methods import methods_paragraph
+from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.layers.variance_partitioning import variance_partition
 from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
+from layerprobe.analysis.study import study
 from layerprobe.figures.draw import draw
 from layerprobe.figures.report.report import write_report
+from layerprobe.figures.report.sections import make_sections
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import POOLED, read_predictions, read_run
@@ -78,11 +84,42 @@ def test_classes_are_found_in_their_layer_and_scored_as_classes(swept, probe):
     assert recall["1"] > 0.8
     assert recall.drop("1").max() < 0.45  # chance is a third
     rows = run.scores[run.scores["target"] == "emotion"]
-    assert set(rows["metric"]) == {"uar", "macro_f1", "alpha"}
+    assert set(rows["metric"]) == {"uar", "macro_f1", "alpha", "inner_cv_rmse"}
     assert not set(run.scores[run.scores["metric"] == "uar"]["target"]) - {"emotion"}
     if probe == "ridge":
         chance = pooled(run, "uar", probe=probe, control="permuted").loc["emotion"]
         assert chance.sub(1 / 3).abs().max() < 0.1
+
+
+def test_layers_of_classes_are_selected_inside_the_training_speakers_and_logistic_scores_are_shown(swept):
+    out, run = swept
+    shown = study(out, metric="uar")
+    inner = run.scores[(run.scores["metric"] == "inner_cv_rmse") & (run.scores["target"] == "emotion")]
+    inner = inner[(inner["control"] == "none") & (inner["baseline"] == "") & (inner["probe"] == "ridge")]
+    least = inner.loc[inner.groupby("fold")["value"].idxmin()].set_index("fold")["layer"]
+    assert set(least) == {"1"}
+    assert 0.1 < inner["value"].min() < np.sqrt(2 / 9) < inner["value"].max()  # of an indicator that is 1 in a third
+    predictions = read_predictions(out)
+    truth = predictions.ratings[:, predictions.targets.tolist().index("emotion")]
+    found = collect_findings(shown)
+    keys = predictions.columns
+    for name, probe in (("cv_selected_layer", "ridge"), ("logistic", "logistic")):
+        (k,) = np.flatnonzero((keys["probe"] == probe) & (keys["layer"] == "1") & (keys["target"] == "emotion"))
+        predicted = predictions.prediction[:, k]
+        (record,) = [f for f in found if f.name == name]
+        assert record.estimate == pytest.approx(balanced_accuracy_score(truth, predicted))
+        own = shown.confusion[shown.confusion["probe"] == probe]
+        assert own["n"].to_numpy().reshape(3, 3).tolist() == confusion_matrix(truth, predicted).tolist()
+        assert own.groupby("class", sort=False)["fraction"].sum().tolist() == pytest.approx([1, 1, 1])
+        assert own["class"].tolist()[::3] == own["predicted"].tolist()[:3] == list(CLASSES)
+    assert any("logistic regression on the same layers of " in s for s in headlines(found))
+    methods = methods_paragraph(shown)
+    assert "exceeded its frequency in the training data by the largest factor" in methods
+    assert "Multinomial logistic regressions" in methods
+    assert "concordance" not in methods
+    (section,) = [s for s in make_sections(shown, found) if s.title == "Classes"]
+    assert [t.header[:5] for t in section.tables[:2]] == 2 * [["encoder", "probe", "target", "layer", "class"]]
+    assert section.tables[2].header[-1] == "unweighted average recall, logistic"
 
 
 def test_kept_predictions_of_classes_are_their_codes(swept):

@@ -139,7 +139,8 @@ def _merge(out: Path, shards: list[Shard], manifest: Manifest, progress: NullPro
     added = 0
     progress.begin("merge", sum(len(c.utterance_ids) for c in caches), "utterances")
     try:
-        with CacheWriter(out, caches[0].plan, dim=caches[0].dim) as writer:
+        first = caches[0]
+        with CacheWriter(out, first.plan, dim=first.dim, encoder_folder=first.encoder_folder) as writer:
             remarks = AudioRemarks(writer.path)
             for row in before.itertuples(index=False, name=None):
                 writer.refuse(*row)
