@@ -23,7 +23,7 @@ def answers_html(found: Sequence[Answer]) -> str:
     """Return a table with a group of rows for each target and a row for each encoder; names of users are escaped."""
     known = {f: name for f, name in COMPARISONS.items() if any(np.isfinite(getattr(a, f)) for a in found)}
     header = ["encoder", _score_name(found), "95 % CI", "above chance", "above random init."]
-    header += ["best layer", "95 % set over relative depth", *known.values()]
+    header += ["95 % set over relative depth", "best layer", *known.values()]
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     lines = [f'<table class="answers"><thead><tr>{head}</tr></thead>']
     for target, group in groupby(found, key=lambda a: a.target):
@@ -82,8 +82,8 @@ def _row(answer: Answer, known: Sequence[str]) -> str:
         f'<td class="number">{range_text(answer.ci_low, answer.ci_high)}</td>',
         _mark(answer.above_chance, answer.p_chance),
         _mark(answer.above_random, answer.p_random),
-        f'<td class="number">{escape(answer.best_layer)}</td>',
         f"<td>{strip_svg(answer) or NONE}</td>",
+        f'<td class="number">{escape(answer.best_layer)}</td>',
     ]
     cells += [f'<td class="number">{number_text(getattr(answer, f))}</td>' for f in known]
     name = f'<th scope="row">{escape(answer.encoder)}</th>'

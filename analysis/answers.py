@@ -54,7 +54,7 @@ class Answer:
     text: float = NAN  # bag of words of the transcript
     one_rater: float = NAN  # one rater against the mean of the others
     ceiling: float = NAN  # highest score that the reliability of the ratings allows
-    is_best: bool = False  # no encoder is significantly better for the target; only with several encoders
+    is_best: bool = False  # above chance as far as tested, and none of several encoders is significantly better
 
 
 @dataclass(frozen=True)
@@ -268,11 +268,12 @@ def _against_chance(found: list[Answer], permutations: pd.DataFrame) -> list[Ans
 
 
 def _with_best(found: list[Answer], differences: pd.DataFrame, *, lower_is_better: bool) -> list[Answer]:
-    """Mark the encoders of each target that no other exceeds significantly."""
+    """Mark the encoders of each target that no other exceeds significantly, and that are not below chance."""
     adjusted = differences.assign(p=_holm(list(differences["p_value"])))
     worse: set[tuple[str, str]] = set()
     for target, of_target in _by_target(found):
         scores = {a.encoder: -a.score if lower_is_better else a.score for a in of_target if np.isfinite(a.score)}
+        worse |= {(a.encoder, target) for a in of_target if a.encoder not in scores or a.above_chance is False}
         if len(scores) < 2:
             worse |= {(a.encoder, target) for a in of_target}
             continue
@@ -280,7 +281,6 @@ def _with_best(found: list[Answer], differences: pd.DataFrame, *, lower_is_bette
         rows = adjusted[(adjusted["target"] == target) & (adjusted["p"] < ALPHA)]
         worse |= {(r["reference"], target) for r in rows[rows["encoder"] == best].to_dict("records")}
         worse |= {(r["encoder"], target) for r in rows[rows["reference"] == best].to_dict("records")}
-        worse |= {(a.encoder, target) for a in of_target if a.encoder not in scores}
     return [replace(a, is_best=(a.encoder, a.target) not in worse) for a in found]
 
 

@@ -1,5 +1,5 @@
 // The report's script: choices, linked highlighting, tables, downloads, and the view in the URL fragment.
-// Without it the page is whole; nothing here is computed, only shown, hidden, ordered and drawn from the page's data.
+// Without it the page is whole; nothing is computed here, only shown, ordered and drawn from the page's data.
 "use strict";
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -100,7 +100,7 @@
       element.addEventListener("pointerenter", () => highlight(page, cell.encoder, layer, cell));
       element.addEventListener("focus", () => highlight(page, cell.encoder, layer, cell));
       for (const event of ["pointerleave", "blur"]) element.addEventListener(event, () => highlightPinned());
-      element.addEventListener("click", () => pin(page, cell));
+      element.addEventListener("click", () => pin(name(page, cell.encoder, layer)));
       element.addEventListener("keydown", (event) => move(page, cell, event));
     });
     page.rows = [...rows.values()];
@@ -109,8 +109,8 @@
   function move(page, cell, event) {
     const row = page.rows.findIndex((r) => r.includes(cell)), column = page.rows[row].indexOf(cell);
     const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-    if (event.key === "Enter" || event.key === " ") pin(page, cell);
-    else if (event.key === "Escape") unpin();
+    if (event.key === "Enter" || event.key === " ") pin(name(page, cell.encoder, cell.layer));
+    else if (event.key === "Escape") pin(view.cell);
     else if (steps[event.key]) {
       const [down, right] = steps[event.key];
       const next = page.rows[Math.max(0, Math.min(page.rows.length - 1, row + down))];
@@ -133,14 +133,8 @@
 
   // ---- the same layer of the same encoder in cells, curves, weights and tables ----
   const name = (page, encoder, layer) => [page.prefix, encoder, layer].join("|");
-  function pin(page, cell) {
-    const key = name(page, cell.encoder, cell.layer);
+  function pin(key) {
     view.cell = view.cell === key ? "" : key;
-    highlightPinned();
-    save();
-  }
-  function unpin() {
-    view.cell = "";
     highlightPinned();
     save();
   }
@@ -316,7 +310,7 @@
     });
     if (rows.length > 8) tools.append(filter, " ");
     tools.append(download("CSV", () => [`${table.dataset.name || "table"}.csv`, "text/csv", csv()]));
-    table.closest(".scroll").before(tools);
+    table.closest(".scroll")[table.matches(".answers") ? "after" : "before"](tools);
     const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
     const csv = () => {
       const titles = all("th[scope=rowgroup]", table).length > 0, lines = [titles ? ["target", ...texts] : texts];

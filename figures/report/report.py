@@ -30,6 +30,7 @@ from layerprobe.figures.report.depth_svg import depth_svg
 from layerprobe.figures.report.explorer import explorer_data
 from layerprobe.figures.report.sections import make_sections
 from layerprobe.figures.report.statements import Statement, statement_groups
+from layerprobe.figures.report.svg import image_address, inline_svg
 from layerprobe.figures.report.tables import Section, Table, findings_table
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import replace_file
@@ -176,10 +177,10 @@ def _view(page: Page, prefix: str) -> dict[str, Any]:
         "prefix": prefix,
         "answers": answers_html(study.answers),
         "notes": notes_text(study.answers),
-        "heatmap": _inline(page.figures["heatmap"], prefix),
+        "heatmap": inline_svg(page.figures["heatmap"], prefix),
         "heatmap_caption": heatmap_caption(metric),
         "sections": sections,
-        "figures": {name: _embedded(path) for name, path in page.figures.items() if name != "heatmap"},
+        "figures": {name: image_address(path) for name, path in page.figures.items() if name != "heatmap"},
         "names": {name: path.stem for name, path in page.figures.items()},
         "captions": [f"{page.figures[name].stem}: {text} {size}" for name, text in texts],
         "depth_anchor": f"{prefix}-depth",
@@ -277,19 +278,6 @@ def commands(run: Run) -> list[str]:
     if run.plan.get("command"):
         lines.append(run.plan["command"])
     return lines
-
-
-def _inline(svg: Path, prefix: str) -> str:
-    """Return an SVG as an element of the page, with a prefix to its ids so that they are unique."""
-    text = svg.read_text(encoding="utf-8")
-    text = text[text.index("<svg") :]
-    text = re.sub(r'\bid="', f'id="{prefix}-', text)
-    text = re.sub(r'href="#', f'href="#{prefix}-', text)
-    return re.sub(r"url\(#", f"url(#{prefix}-", text)
-
-
-def _embedded(svg: Path) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
 
 
 def _script_json(value: Any) -> str:
