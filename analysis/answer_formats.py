@@ -106,8 +106,8 @@ def notes(found: Sequence[Answer], *, above_chance: str = ABOVE_CHANCE, above_ra
         sentences.append("Permutations were too few for a corrected p-value below .05 where no mark could be given.")
     if any(np.isfinite(a.p_random) for a in found):
         sentences.append(
-            f"{above_random} above the best layer with random initialisation (paired bootstrap over speakers, "
-            "p < .05 by Holm's method)."
+            f"{above_random} best layer above the best one with random initialisation (paired bootstrap over "
+            "speakers, p < .05 by Holm's method)."
         )
     if any(a.is_best for a in found):
         sentences.append("Bold: no encoder is significantly better for the target.")

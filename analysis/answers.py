@@ -43,9 +43,9 @@ class Answer:
     chance: float = NAN  # 95th percentile of the maximum over layers in permutations
     n_permutations: int = 0
     p_chance: float = NAN  # adjusted by Holm's method over all encoders and targets
-    above_chance: bool | None = None  # at the 5 % level; None without a test, or with too few permutations for one
+    above_chance: bool | None = None  # at the 5 % level; None without a test, or where permutations are too few for one
     random_init: float = NAN  # score of the highest-scoring layer with random initialisation
-    gain: float = NAN  # score minus that of the highest-scoring layer with random initialisation
+    gain: float = NAN  # best_score minus random_init
     gain_ci_low: float = NAN
     gain_ci_high: float = NAN
     p_random: float = NAN  # that the gain is 0, adjusted by Holm's method over all encoders and targets
@@ -90,6 +90,8 @@ class Tables(Protocol):
     @property
     def encoder_differences(self) -> pd.DataFrame: ...  # noqa: D102
     @property
+    def gain_over_best_random(self) -> pd.DataFrame: ...  # noqa: D102
+    @property
     def contrasts(self) -> pd.DataFrame: ...  # noqa: D102
 
 
@@ -107,7 +109,7 @@ def answers(study: Tables) -> list[Answer]:
     found = _against_chance(found, study.permutations)
     adjusted = _holm([a.p_random for a in found])
     found = [
-        replace(a, p_random=p, above_random=bool(p < ALPHA and a.gain > 0) if np.isfinite(p) else None)
+        replace(a, p_random=p, above_random=_is_significant(p) and a.gain > 0 if np.isfinite(p) else None)
         for a, p in zip(found, adjusted, strict=True)
     ]
     return _with_best(found, study.encoder_differences, lower_is_better=study.lower_is_better)
@@ -147,7 +149,7 @@ def depth_sentence(found: list[DepthAnswer]) -> str:
             kind = "can't be compared where a target is not predicted above chance"
         elif not np.isfinite(a.p_value):
             kind = "could not be estimated"
-        elif a.p_value >= ALPHA:
+        elif not _is_significant(a.p_value):
             kind = "does not differ significantly"
         else:
             kind = f"{first} lies deeper" if a.estimate > 0 else f"{first} lies shallower"
@@ -176,7 +178,7 @@ def _answer(study: Tables, encoder: str, target: str) -> Answer | None:
     best = best_layer(own["value"], metric=study.metric)
     label = {"encoder": encoder, "target": target, "probe": "ridge"}
     layer, score = _score(study, label, best)
-    gain = _gain(study, label, layer, names)
+    gain = _gain(study, encoder, target)
     untrained_best = NAN
     if len(untrained):
         untrained_best = float(untrained["value"].loc[best_layer(untrained["value"], metric=study.metric)])
@@ -217,15 +219,13 @@ def _score(study: Tables, label: dict[str, str], best: str) -> tuple[str, Estima
     return best, Estimate(float(rows["value"].iloc[0]), NAN, NAN, NAN)
 
 
-def _gain(study: Tables, label: dict[str, str], layer: str, names: list[str]) -> Estimate:
-    """Return the paired difference from the best layer with random initialisation, which that maximum favours."""
-    own = study.bootstrap.of([layer], control="none", **label)
-    untrained = study.bootstrap.of(names, control="random_init", **label)
-    if own is None or untrained is None:
+def _gain(study: Tables, encoder: str, target: str) -> Estimate:
+    """Return the difference between the best trained and the best untrained layer, of which neither has an advantage."""
+    rows = study.gain_over_best_random
+    rows = rows[(rows["encoder"] == encoder) & (rows["target"] == target)]
+    if rows.empty:
         return Estimate(NAN, NAN, NAN, NAN)
-    sign = -1.0 if study.lower_is_better else 1.0
-    own, best = own.map(lambda s: sign * s[..., 0]), untrained.map(lambda s: (sign * s).max(axis=-1))
-    return (own - best).one()
+    return Estimate(*(float(rows[name].iloc[0]) for name in ("value", "ci_low", "ci_high", "p_value")))
 
 
 def _acoustic(study: Tables, target: str) -> float:
@@ -261,7 +261,7 @@ def _against_chance(found: list[Answer], permutations: pd.DataFrame) -> list[Ans
             continue
         n = int(rows["n_permutations"].iloc[0])
         is_lowest = bool(np.isclose(rows["p_permutation"].min(), 1 / (n + 1)))
-        above = True if p < ALPHA else None if is_lowest and len(tests) / (n + 1) >= ALPHA else False
+        above = True if _is_significant(p) else None if is_lowest else False
         chance = float(rows["chance"].iloc[0])
         result.append(replace(answer, chance=chance, n_permutations=n, p_chance=p, above_chance=above))
     return result
@@ -278,7 +278,7 @@ def _with_best(found: list[Answer], differences: pd.DataFrame, *, lower_is_bette
             worse |= {(a.encoder, target) for a in of_target}
             continue
         best = max(scores, key=lambda e: scores[e])
-        rows = adjusted[(adjusted["target"] == target) & (adjusted["p"] < ALPHA)]
+        rows = adjusted[(adjusted["target"] == target) & [_is_significant(p) for p in adjusted["p"]]]
         worse |= {(r["reference"], target) for r in rows[rows["encoder"] == best].to_dict("records")}
         worse |= {(r["encoder"], target) for r in rows[rows["reference"] == best].to_dict("records")}
     return [replace(a, is_best=(a.encoder, a.target) not in worse) for a in found]
@@ -287,6 +287,10 @@ def _with_best(found: list[Answer], differences: pd.DataFrame, *, lower_is_bette
 def _by_target(found: list[Answer]) -> Iterator[tuple[str, list[Answer]]]:
     for target in dict.fromkeys(a.target for a in found):
         yield target, [a for a in found if a.target == target]
+
+
+def _is_significant(p: float) -> bool:
+    return bool(p < ALPHA or np.isclose(p, ALPHA))
 
 
 def _holm(p: list[float]) -> list[float]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +47,18 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def encoder_differences(
-    bootstrap: BootstrapScores, *, encoders: Sequence[str], targets: Sequence[str], lower_is_better: bool = False
+def paired_differences(
+    bootstrap: BootstrapScores,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    targets: Sequence[str],
+    lower_is_better: bool = False,
 ) -> pd.DataFrame:
-    """Return the paired difference of each pair of encoders, each at its layer selected by cross-validation.
+    """Return the paired difference of some pairs of encoders, each at its layer selected by cross-validation.
 
     Args:
         bootstrap: scores with the columns of layers that were selected by cross-validation (`with_chosen`)
-        encoders: in order; the earlier of a pair is the reference
+        pairs: of encoders, the reference first
         targets: rated or nominal targets
         lower_is_better: whether the metric is an error
 
@@ -65,7 +68,7 @@ def encoder_differences(
     """
     rows = []
     for target in targets:
-        for reference, encoder in combinations(encoders, 2):
+        for reference, encoder in pairs:
             pair = [
                 bootstrap.of([CHOSEN], encoder=name, control="none", probe="ridge", target=target)
                 for name in (encoder, reference)

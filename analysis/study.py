@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +15,12 @@ import pandas as pd
 from layerprobe.analysis.answer_html import notebook_html
 from layerprobe.analysis.answers import Answer, answers
 from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO, Depth, contrasts, depths
+from layerprobe.analysis.layers.gains import gains_over_best_random, gains_over_random
 from layerprobe.analysis.layers.scores import best_layer, layer_scores, with_intervals
 from layerprobe.analysis.layers.selection import regrets, with_chosen
 from layerprobe.analysis.layers.variance_partitioning import variance_partition
 from layerprobe.analysis.layers.weights import WEIGHT_DEVIATIONS, weight_summary
-from layerprobe.analysis.model_comparison import encoder_differences, fusion_gains
+from layerprobe.analysis.model_comparison import fusion_gains, paired_differences
 from layerprobe.analysis.runs import SIMILARITY as SIMILARITY, chosen_metric, read_side_by_side, read_similarity
 from layerprobe.analysis.statistics.best_set import best_set
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores, bootstrap_scores
@@ -27,7 +30,7 @@ from layerprobe.analysis.statistics.word_error_rate import read_word_errors
 from layerprobe.analysis.subgroups import cross_corpus, group_scores, speaker_scores
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
-from layerprobe.probe.layer_names import FINAL
+from layerprobe.probe.layer_names import FINAL, is_stack
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_METRIC, LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import CHOSEN, Predictions, Run, read_run
 from layerprobe.probe.results.selection import chosen_layers
@@ -151,28 +154,33 @@ class Study:
 
         ``encoder, target, layer, value, ci_low, ci_high, p_value``; above 0 where training made the layer better.
         """
-        rows = []
-        for encoder, names in self.layers.items():
-            for target in self.targets:
-                pair = [
-                    self.bootstrap.of(names, encoder=encoder, target=target, probe="ridge", control=control)
-                    for control in ("none", "random_init")
-                ]
-                if pair[0] is None or pair[1] is None:
-                    continue
-                better = pair[1] - pair[0] if self.lower_is_better else pair[0] - pair[1]
-                for layer, found in zip(names, better.estimated(), strict=True):
-                    label = {"encoder": encoder, "target": target, "layer": layer, "value": found.estimate}
-                    rows.append({**label, "ci_low": found.ci_low, "ci_high": found.ci_high, "p_value": found.p_value})
-        return pd.DataFrame(rows, columns=["encoder", "target", "layer", "value", "ci_low", "ci_high", "p_value"])
+        return gains_over_random(self.bootstrap, **self._choices)
+
+    @cached_property
+    def gain_over_best_random(self) -> pd.DataFrame:
+        """Gain of the highest-scoring layer over the best untrained one; see `analysis.layers.gains`."""
+        return gains_over_best_random(self.bootstrap, **self._choices)
+
+    @cached_property
+    def gain_over_acoustic(self) -> pd.DataFrame:
+        """Paired differences of encoders from acoustic features, each chosen by cross-validation.
+
+        The columns are those of `analysis.model_comparison.encoder_differences`.
+        """
+        acoustic = [name for name, layers in self.layers.items() if not is_stack(layers)]
+        stacks = [name for name in self.layers if name not in acoustic]
+        pairs = [(reference, encoder) for reference in acoustic for encoder in stacks]
+        return paired_differences(self.bootstrap, pairs, targets=self.targets, lower_is_better=self.lower_is_better)
+
+    @property
+    def _choices(self) -> dict[str, Any]:
+        return {"layers": self.layers, "targets": self.targets, "lower_is_better": self.lower_is_better}
 
     @cached_property
     def encoder_differences(self) -> pd.DataFrame:
-        """Paired differences between encoders; see `analysis.model_comparison.encoder_differences`."""
-        names = list(self.layers)
-        return encoder_differences(
-            self.bootstrap, encoders=names, targets=self.targets, lower_is_better=self.lower_is_better
-        )
+        """Paired differences between encoders; see `analysis.model_comparison.paired_differences`."""
+        pairs = list(combinations([name for name, layers in self.layers.items() if is_stack(layers)], 2))
+        return paired_differences(self.bootstrap, pairs, targets=self.targets, lower_is_better=self.lower_is_better)
 
     @cached_property
     def depths(self) -> list[Depth]:

@@ -1,1 +1,1 @@
-"""Findings as records, the sentences that are written from them, limitations and methods."""
+"""Findings as records, the sentences that are written from them, and methods."""

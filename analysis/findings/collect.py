@@ -11,24 +11,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.findings.records import Finding
+from layerprobe.analysis.findings import controls
+from layerprobe.analysis.findings.build import (
+    BCA,
+    EFRON,
+    LIN,
+    SELECTED,
+    make_finding as _finding,
+    row_of,
+    scored,
+    untested as _untested,
+)
+from layerprobe.analysis.findings.records import N_LAYERS, Finding
 from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.layers.depth import MEASURES
 from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.analysis.layers.variance_partitioning import COMPONENTS
 from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES
 from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, JACKKNIFE_FOLDS
-from layerprobe.analysis.statistics.permutation import BY_SPEAKER, holm
+from layerprobe.analysis.statistics.permutation import holm
 from layerprobe.analysis.study import Study, study as read_study
 from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM, JOINED, Run
 
 RIDGE = "ridge regression per layer on standardised embeddings, penalty chosen on inner speaker-disjoint folds"
-BCA = (
-    f"BCa bootstrap over {N_RESAMPLES:,} resamples of speakers, shared by all layers, targets and encoders; expanded "
-    "percentiles for few speakers"
-)
-SELECTED = "per fold the layer with the lowest error on the inner folds of the training speakers"
-LIN, EFRON = "Lin (1989), Biometrics 45", "Efron (1987), JASA 82; Hesterberg (2015), Am. Stat. 69"
 BANDED = "Nunez-Elizalde et al. (2019), NeuroImage 197"
 FUSION = {
     FUSED_RIDGE: "banded ridge regression on each encoder's layer with the lowest error on the inner folds",
@@ -47,8 +52,9 @@ def collect_findings(study: Study | Run | Path | str | Sequence[Run | Path | str
         InputError: if a folder is no run, or runs differ in more than their encoders
     """
     of = study if isinstance(study, Study) else read_study(study)
-    parts = [_layers, _chance, _gain_over_random, _selectivity, _regrets, _depths, _depth_differences]
-    parts += [_variance_partition, _encoder_differences, _fusion, _subgroups, _cross_corpus]
+    parts = [_layers, controls.chance, controls.gain_over_random, controls.selectivity, controls.gain_over_acoustic]
+    parts += [_regrets, _depths, _depth_differences, _variance_partition, _encoder_differences, _fusion]
+    parts += [_subgroups, _cross_corpus]
     return _adjusted([finding for part in parts for finding in part(of)])
 
 
@@ -61,13 +67,13 @@ def _layers(study: Study) -> Iterator[Finding]:
             part = ridge[(ridge["control"] == control) & ridge["value"].notna()]
             if part.empty:
                 continue
-            row = _scored(_row(part, best_layer(part.set_index("layer")["value"], metric=study.metric)))
+            row = scored(row_of(part, best_layer(part.set_index("layer")["value"], metric=study.metric)))
             method = f"maximum over layers, which is optimistic; {RIDGE}"
             of_control = {} if control == "none" else {"control": control}
             yield _finding(name, row, study.metric, method=method, source=LIN, **of_control)
             inside = tuple(map(str, part["layer"][part["in_best_set"]]))
             if control == "none" and inside:
-                yield _best_set(row, inside, study.metric)
+                yield _best_set(row, inside)
         is_own = (bootstrap["encoder"] == encoder) & (bootstrap["target"] == target) & (bootstrap["control"] == "none")
         is_selected = is_own & (bootstrap["layer"] == CHOSEN) & (bootstrap["probe"] == "ridge")
         for row in bootstrap[is_selected].to_dict("records"):
@@ -78,65 +84,15 @@ def _layers(study: Study) -> Iterator[Finding]:
             )
             source = "Yang et al. (2021), SUPERB"
             of_probe = {"probe": "weighted_sum"}
-            yield _finding("weighted_sum", _scored(row), study.metric, method=method, source=source, **of_probe)
+            yield _finding("weighted_sum", scored(row), study.metric, method=method, source=source, **of_probe)
 
 
-def _best_set(best: Mapping[Any, Any], inside: tuple[str, ...], metric: str) -> Finding:
+def _best_set(best: Mapping[Any, Any], inside: tuple[str, ...]) -> Finding:
     """The number of layers in the 95 % set, which is named by its highest-scoring layer."""
     row = {**best, "estimate": len(inside), "ci_low": math.nan, "ci_high": math.nan}
     method = f"multiple comparisons with the best: maximum standardised difference over {N_RESAMPLES:,} resamples"
     source = "Hsu (1981), Ann. Stat. 9; Romano and Wolf (2005), Econometrica 73"
-    return _finding("best_set", row, metric, method=method, source=source, detail=", ".join(inside), layers=inside)
-
-
-def _chance(study: Study) -> Iterator[Finding]:
-    for _, rows in study.permutations.groupby(["encoder", "target"], sort=False):
-        row = rows.iloc[0].to_dict()
-        n, control = int(row["n_permutations"]), str(row["control"])
-        scheme = "speakers' means and deviations permuted separately" if control == BY_SPEAKER else "all ratings"
-        yield _finding(
-            "chance",
-            {**row, "layer": "all", "estimate": row["chance"], "p_value": rows["p_permutation"].min()},
-            study.metric,
-            method=f"95th percentile of the maximum over layers in {n} permutations ({scheme}), every fit repeated",
-            source="Westfall and Young (1993); Phipson and Smyth (2010)",
-            detail=shown_name(control),
-            control=control,
-            n_permutations=n,
-        )
-
-
-def _gain_over_random(study: Study) -> Iterator[Finding]:
-    for (encoder, target), rows in study.gain_over_random.groupby(["encoder", "target"], sort=False):
-        row = _row(rows, _best(study, encoder, target))
-        row["estimate"] = row["value"]
-        against = {"reference": "random_init", "reference_layer": str(row["layer"])}
-        yield _finding("gain_over_random", row, study.metric, method=BCA, source=EFRON, **against)
-
-
-def _selectivity(study: Study) -> Iterator[Finding]:
-    """The score of the highest-scoring layer minus its mean score on the ratings of a control task."""
-    ridge = study.table[(study.table["probe"] == "ridge") & (study.table["encoder"] != "")]
-    sign = -1.0 if study.lower_is_better else 1.0
-    for (encoder, target), rows in ridge.groupby(["encoder", "target"], sort=False):
-        if not ((rows["control"] == "none") & rows["value"].notna()).any():
-            continue  # baselines have no encoder
-        layer = _best(study, encoder, target)
-        score = float(_row(rows[rows["control"] == "none"], layer)["value"])
-        for control in ("permuted_within_speaker", "random_per_speaker"):
-            for row in rows[(rows["control"] == control) & (rows["layer"] == layer)].to_dict("records"):
-                low, high = sorted(sign * (score - row[k]) for k in ("draw_min", "draw_max"))
-                yield _finding(
-                    "selectivity",
-                    _untested({**row, "estimate": sign * (score - row["value"])}),
-                    study.metric,
-                    method="score of the layer minus its mean score over permutations of the control task",
-                    source="Hewitt and Liang (2019)",
-                    detail=shown_name(control),
-                    control=control,
-                    draw_min=low,
-                    draw_max=high,
-                )
+    return _finding("best_set", row, N_LAYERS, method=method, source=source, detail=", ".join(inside), layers=inside)
 
 
 def _regrets(study: Study) -> Iterator[Finding]:
@@ -245,60 +201,6 @@ def _cross_corpus(study: Study) -> Iterator[Finding]:
         train, test = str(row["source"]), str(row["test"])
         corpora = {"detail": f"{train} to {test}", "train_corpus": train, "test_corpus": test}
         yield _finding("cross_corpus", _untested(row), study.metric, method=method, source=EFRON, **corpora)
-
-
-def _finding(
-    name: str,
-    row: Mapping[Any, Any],
-    metric: str,
-    *,
-    method: str,
-    source: str,
-    interval: str | None = None,
-    **fields: Any,
-) -> Finding:
-    """Return a finding from a row with ``encoder, target, layer, estimate`` and its ``ci_low, ci_high, p_value``.
-
-    The interval is BCa over speakers if None; it is empty where the row has no ends.
-    """
-    estimate, low, high, p_value = (float(row.get(k, math.nan)) for k in ("estimate", "ci_low", "ci_high", "p_value"))
-    has_interval = math.isfinite(low) and math.isfinite(high)
-    return Finding(
-        name=name,
-        encoder=str(row["encoder"]),
-        target=str(row["target"]),
-        layer=str(row["layer"]),
-        metric=metric,
-        estimate=estimate,
-        ci_low=low,
-        ci_high=high,
-        interval=(interval or BCA_SPEAKERS) if has_interval else "",
-        method=method,
-        source=source,
-        p_value=p_value,
-        **fields,
-    )
-
-
-def _best(study: Study, encoder: object, target: object) -> str:
-    """Return the highest-scoring layer of an encoder for a target."""
-    rows = study.table[(study.table["encoder"] == encoder) & (study.table["target"] == target)]
-    rows = rows[(rows["probe"] == "ridge") & (rows["control"] == "none")]
-    return best_layer(rows.set_index("layer")["value"], metric=study.metric)
-
-
-def _row(table: pd.DataFrame, layer: str) -> dict[Any, Any]:
-    return dict(table[table["layer"] == layer].iloc[0].to_dict())
-
-
-def _scored(row: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return a row of `Study.table` with an estimate; scores are tested against chance, and not one by one."""
-    return _untested({**row, "estimate": row["value"]})
-
-
-def _untested(row: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return the row without a p-value: that a score or a depth is 0 is no hypothesis."""
-    return {**row, "p_value": math.nan}
 
 
 def _adjusted(findings: list[Finding]) -> list[Finding]:

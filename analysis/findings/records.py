@@ -23,6 +23,8 @@ NAMES = {
     "chance": "chance level",
     "random_init": "highest-scoring layer, random initialisation",
     "gain_over_random": "gain over random initialisation",
+    "gain_over_best_random": "gain over the best untrained layer",
+    "gain_over_acoustic": "gain over acoustic features",
     "selectivity": "selectivity",
     "regret": "loss of a default choice of layer",
     "depth": "depth",
@@ -34,6 +36,7 @@ NAMES = {
     "subgroup": "score of a subgroup",
     "cross_corpus": "cross-corpus score",
 }
+N_LAYERS = "n_layers"  # metric of a best_set, whose estimate is a number of layers
 NAN = float("nan")
 
 
@@ -49,7 +52,7 @@ class Finding:
     encoder: str
     target: str  # of a depth difference "deeper − shallower"
     layer: str  # layer name, "cv_selected" (selected by cross-validation), or "all"
-    metric: str  # a key of `METRIC_NAMES`
+    metric: str  # a key of `METRIC_NAMES`, or `N_LAYERS`
     estimate: float  # a score, or a difference that is above 0 where the first is better, whatever the metric
     ci_low: float  # 95 % confidence interval
     ci_high: float
@@ -61,7 +64,7 @@ class Finding:
     p_adjusted: float = NAN  # adjusted by Holm (1979) within findings of the same name and comparison
     layers: tuple[str, ...] | None = None  # best_set: its layers
     reference: str | None = None  # differences: what is subtracted, an encoder, a control or a choice of layer
-    reference_layer: str | None = None  # encoder_difference, gain_over_random, regret: layer of the reference
+    reference_layer: str | None = None  # encoder_difference, gains, regret: layer of the reference
     control: str | None = None  # chance, selectivity, random_init, depth, depth_difference: control of the scores
     n_permutations: int | None = None  # chance: number of permutations of the ratings
     draw_min: float | None = None  # selectivity: range over the control's permutations or random ratings

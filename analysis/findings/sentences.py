@@ -29,18 +29,20 @@ def headlines(findings: Sequence[Finding]) -> list[str]:
 
 
 def predicts_above_chance(findings: Sequence[Finding]) -> bool | None:
-    """Return whether an encoder predicts a target above chance at the 5 % level; None without a permutation test.
+    """Return whether an encoder predicts a target above chance at the 5 % level, by the Holm-adjusted p-value.
 
-    Fewer than 20 permutations can't give a p-value below .05; then the score must be higher than in all of them.
+    None without a permutation test, and where the score is higher than in all permutations but these are too few to
+    reach the 5 % level after the adjustment.
 
     Args:
         findings: of one encoder and target
     """
     chance = _named(findings, "chance")
-    if _named(findings, "highest_scoring_layer") is None or chance is None or not np.isfinite(chance.p_value):
+    if _named(findings, "highest_scoring_layer") is None or chance is None or not np.isfinite(chance.p_adjusted):
         return None
-    lowest = 0.0 if chance.n_permutations is None else 1 / (1 + chance.n_permutations)
-    return bool(chance.p_value < ALPHA or (lowest >= ALPHA and np.isclose(chance.p_value, lowest)))
+    if chance.p_adjusted <= ALPHA or np.isclose(chance.p_adjusted, ALPHA):
+        return True
+    return None if _exceeds_all(chance) else False
 
 
 def _target_sentences(findings: Sequence[Finding]) -> Iterator[str]:
@@ -56,14 +58,15 @@ def _target_sentences(findings: Sequence[Finding]) -> Iterator[str]:
             f"reaches {metric} {highest.value}; {_chance_text(chance)}."
         )
         return
-    predicts = f"{highest.encoder} predicts {target}{_above_chance_text(chance) if above else ''}"
-    test = f"; {_chance_text(chance)}" if chance is not None and above else ""
+    predicts = f"{highest.encoder} predicts {target}{_above_chance_text(chance)}"
+    test = f"; {_chance_text(chance)}" if chance is not None else ""
     if selected is None:
         yield f"{predicts}: its highest-scoring layer, {highest.layer}, reaches {metric} {highest.value}{test}."
     else:
         yield f"{predicts}, with {metric} {selected.value} at the layer selected by cross-validation{test}."
     yield from _best_set_sentences(findings, highest, is_named=selected is None)
     yield from _random_sentences(findings)
+    yield from _acoustic_sentences(findings)
     yield from _variance_sentences(findings)
     yield from _regret_sentences(findings)
 
@@ -85,30 +88,57 @@ def _best_set_sentences(findings: Sequence[Finding], highest: Finding, *, is_nam
 
 def _above_chance_text(chance: Finding | None) -> str:
     """Return "above chance", or what can be stated where permutations are too few for the 5 % level."""
-    if chance is None or chance.p_value <= ALPHA or np.isclose(chance.p_value, ALPHA):
+    if chance is None:
+        return ""
+    if chance.p_adjusted <= ALPHA or np.isclose(chance.p_adjusted, ALPHA):
         return " above chance"
     return f" better than in all {chance.n_permutations} permutations, too few for a test at the 5 % level"
+
+
+def _exceeds_all(chance: Finding) -> bool:
+    """Whether the score is higher than in all permutations, so that the p-value is the least that these can give."""
+    return chance.n_permutations is not None and bool(np.isclose(chance.p_value, 1 / (1 + chance.n_permutations)))
 
 
 def _chance_text(chance: Finding) -> str:
     of_best = "5th percentile of the minimum" if chance.metric in LOWER_IS_BETTER else "95th percentile of the maximum"
     n = "" if chance.n_permutations is None else f"{chance.n_permutations} "
     level = f"chance level {number_text(chance.estimate)}"
-    return f"{level} ({of_best} over layers in {n}permutations), {p_text(chance.p_value)}"
+    return f"{level} ({of_best} over layers in {n}permutations){_p(chance)}"
 
 
 def _random_sentences(findings: Sequence[Finding]) -> Iterator[str]:
-    gain = _named(findings, "gain_over_random")
+    """Training compared with the best untrained layer, which decides, and with the same layer untrained."""
+    gain, same = (_named(findings, name) for name in ("gain_over_best_random", "gain_over_random"))
     if gain is None or not np.isfinite(gain.ci_low):
         return
-    target, layer = shown_name(gain.target), f"layer {gain.layer} of {gain.encoder}"
+    layer = f"For {shown_name(gain.target)}, layer {gain.layer} of {gain.encoder}"
+    untrained = f"the best untrained layer, {gain.reference_layer}"
+    numbers = _difference(gain)
+    if gain.layer == gain.reference_layer:
+        untrained += " (the same layer)"
+    elif same is not None and np.isfinite(same.ci_low):
+        numbers += f"; from the same layer untrained, {_difference(same)}"
     if _is_significant(gain):
-        better = "better" if gain.estimate > 0 else "worse"
-        yield f"For {target}, {layer} scores {better} than with random initialisation: {_difference(gain)}."
+        yield f"{layer} scores {'better' if gain.estimate > 0 else 'worse'} than {untrained}: {numbers}."
     else:
         yield (
-            f"For {target}, {layer} does not differ significantly from the randomly initialised encoder: "
-            f"{_difference(gain)}. Its score may come from the input and the architecture alone."
+            f"{layer} does not differ significantly from {untrained}: {numbers}. Its score may come from the input and "
+            "the architecture alone."
+        )
+
+
+def _acoustic_sentences(findings: Sequence[Finding]) -> Iterator[str]:
+    """The encoder compared with acoustic features."""
+    for gain in findings:
+        if gain.name != "gain_over_acoustic" or not np.isfinite(gain.ci_low):
+            continue
+        verdict = "does not differ significantly from"
+        if _is_significant(gain):
+            verdict = "scores better than" if gain.estimate > 0 else "scores worse than"
+        yield (
+            f"For {shown_name(gain.target)}, {gain.encoder} {verdict} {gain.reference} features, each selected by "
+            f"cross-validation: {_difference(gain)}."
         )
 
 
@@ -125,9 +155,9 @@ def _variance_sentences(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def _regret_sentences(findings: Sequence[Finding]) -> Iterator[str]:
-    losses = [f for f in findings if f.name == "regret" and f.ci_low > 0]
+    losses = [f for f in findings if f.name == "regret" and f.estimate > 0 and _is_significant(f)]
     if losses:
-        texts = "; ".join(f"the {f.reference} by {f.value}, {p_text(f.p_value)}" for f in losses)
+        texts = "; ".join(f"the {f.reference} by {f.value}{_p(f)}" for f in losses)
         yield (
             f"For {shown_name(losses[0].target)}, default choices score worse than the layer of {losses[0].encoder} "
             f"selected by cross-validation: {texts}."
@@ -177,14 +207,14 @@ def _beyond_random(differences: Sequence[Finding], names: Sequence[str]) -> Iter
 
 
 def _encoder_sentences(findings: Sequence[Finding]) -> Iterator[str]:
-    """Differences between encoders, judged by the adjusted p-value."""
+    """Differences between encoders."""
     for found in findings:
         if found.name != "encoder_difference" or not np.isfinite(found.ci_low):
             continue
         target, metric = shown_name(found.target), METRIC_NAMES[found.metric]
-        numbers = f"{_difference(found)}; Holm-adjusted {p_text(found.p_adjusted)}"
+        numbers = _difference(found)
         where = f"{metric}, each at the layer selected by cross-validation"
-        if found.p_adjusted < ALPHA:
+        if _is_significant(found):
             better = "better" if found.estimate > 0 else "worse"
             yield f"{found.encoder} predicts {target} {better} than {found.reference} ({where}): {numbers}."
         else:
@@ -204,13 +234,17 @@ def _fusion_sentences(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def _difference(finding: Finding) -> str:
-    p = f", {p_text(finding.p_value)}" if np.isfinite(finding.p_value) else ""
-    return f"Δ = {finding.value}{p}"
+    return f"Δ = {finding.value}{_p(finding)}"
+
+
+def _p(finding: Finding) -> str:
+    """Return the p-value adjusted for all findings of its kind, or nothing where none was tested."""
+    return f", Holm-adjusted {p_text(finding.p_adjusted)}" if np.isfinite(finding.p_adjusted) else ""
 
 
 def _is_significant(finding: Finding) -> bool:
-    """Whether the 95 % confidence interval excludes 0."""
-    return finding.ci_low > 0 or finding.ci_high < 0
+    """Whether the p-value, adjusted for all findings of its kind, is at most .05."""
+    return finding.p_adjusted <= ALPHA or bool(np.isclose(finding.p_adjusted, ALPHA))
 
 
 def _named(findings: Sequence[Finding], name: str) -> Finding | None:

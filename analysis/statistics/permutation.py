@@ -29,6 +29,15 @@ def max_statistic_p(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
     return np.asarray((1 + np.sum(highest[:, None] >= observed, axis=0)) / (1 + len(highest)))
 
 
+def least_adjusted_p(n_permutations: int, n_tests: int) -> float:
+    """Return the least p-value that so many permutations can give after Holm's adjustment for so many tests.
+
+    >>> least_adjusted_p(99, 3), least_adjusted_p(1, 3)
+    (0.03, 1.0)
+    """
+    return min(1.0, n_tests / (n_permutations + 1))
+
+
 def permutation_table(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
     """Return a permutation test of every layer, for each encoder and target.
 

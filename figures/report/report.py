@@ -15,6 +15,7 @@ import jinja2
 from layerprobe.analysis.answer_formats import latex_table
 from layerprobe.analysis.answer_html import answers_html, notes_text
 from layerprobe.analysis.answers import DepthAnswer, depth_answers, depth_sentence
+from layerprobe.analysis.checks.run import run_checks
 from layerprobe.analysis.findings.collect import collect_findings
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.records import FINDINGS, Finding, write_findings
@@ -25,7 +26,6 @@ from layerprobe.analysis.study import SIMILARITY, Study, study
 from layerprobe.figures.draw import PLOTS, NothingToPlotError, file_name, plot
 from layerprobe.figures.layout.style import save
 from layerprobe.figures.report.bibtex import bibtex
-from layerprobe.figures.report.checks import page_checks
 from layerprobe.figures.report.depth_svg import depth_svg
 from layerprobe.figures.report.explorer import explorer_data
 from layerprobe.figures.report.sections import make_sections
@@ -121,7 +121,7 @@ def report_html(run: Run, pages: list[Page]) -> str:
     methods, sweep = methods_paragraph(first), run.plan["sweep"]
     encoders = [(e, False) for e in run.plan["encoders"]] + [(e, True) for e in run.plan["random_weights"]]
     views = [_view(page, f"m{k}") for k, page in enumerate(pages)]
-    checks, depths = page_checks(first), depth_answers(first, first.answers)
+    checks, depths = run_checks(first), depth_answers(first, first.answers)
     return environment.get_template("report.html").render(
         fingerprint=run.fingerprint,
         corpus=run.plan["corpus"],

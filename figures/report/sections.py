@@ -116,11 +116,13 @@ def _controls(findings: list[Finding]) -> Section:
             *(p_cell(f.p_value), p_cell(f.p_adjusted)),
         ]
         for f in findings
-        if f.name in ("chance", "gain_over_random", "selectivity")
+        if f.name in ("chance", "gain_over_random", "gain_over_best_random", "selectivity", "gain_over_acoustic")
     ]
     text = [
         "What the score of the highest-scoring layer is compared with. The p-value of the chance level is corrected "
-        "for the number of layers; selectivity is the score minus the mean score on the ratings of a control task."
+        "for the number of layers. Selectivity is the score minus the mean score on the ratings of a control task, which "
+        "counts as 0 where it is below 0: what the layer predicts beyond speaker identity and beyond what a probe of its "
+        "size fits to anything."
     ]
     header = ["encoder", "target", "comparison", "control", "layer", "estimate", INTERVAL, "range over permutations"]
     return Section("Controls", text, tables=[Table([*header, "p", "p (Holm)"], rows)])

@@ -19,6 +19,8 @@ SECTIONS = {  # title of the section with the figure or table of a finding
     "best_set": "Layer selection",
     "regret": "Layer selection",
     "gain_over_random": "Gain over random initialisation",
+    "gain_over_best_random": "Gain over random initialisation",
+    "gain_over_acoustic": "Controls",
     "unique_variance": "Variance partitioning",
     "depth_difference": "Depth",
     "encoder_difference": "Encoder comparison",

@@ -41,7 +41,7 @@ def findings_table(findings: list[Finding]) -> Table:
     for f in findings:
         estimate = number_text(f.estimate, digits=0 if f.name == "best_set" else 2)
         names = [f.encoder, shown_name(f.target), NAMES[f.name], f.detail or NONE, layer_text(f.layer)]
-        numbers = [METRIC_NAMES[f.metric], estimate, range_text(f.ci_low, f.ci_high)]
+        numbers = [METRIC_NAMES.get(f.metric, "layers"), estimate, range_text(f.ci_low, f.ci_high)]
         rows.append([*names, *numbers, p_cell(f.p_value), p_cell(f.p_adjusted)])
     names = ["encoder", "target", "finding", "detail", "layer", "metric", "estimate", INTERVAL, "p", "p (Holm)"]
     return Table(names, rows, is_folded=True)

@@ -23,7 +23,7 @@ PANELS = {  # in this order; aliases are in `ALIASES`
         "report",
     ),
     "Models": ("train", "predict", "export", "compare", "distil", "pretrain", "count-params"),
-    "Utilities": ("demo",),
+    "Utilities": ("demo", "explain"),
 }
 ALIASES = {"synthesize": "synthesise", "distill": "distil"}  # American spellings, hidden from the help
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from helpers.finding_records import NAN, finding
 
@@ -13,6 +15,7 @@ LEVEL = "chance level 0.10 (95th percentile of the maximum over layers in 99 per
 
 def chance(p=0.01, *, n=99, **fields):
     control = {"control": "permuted_by_speaker", "layer": "all"}
+    fields = {"p_adjusted": p} | fields
     return finding("chance", 0.1, NAN, NAN, p_value=p, n_permutations=n, **control, **fields)
 
 
@@ -24,13 +27,13 @@ def test_a_target_above_chance_has_its_selected_layer_the_highest_scoring_layer_
     selected = finding("cv_selected_layer", 0.55, 0.45, 0.65, layer="cv_selected")
     assert headlines([finding(), best_set("0", "1", "2"), selected, chance()]) == [
         "e predicts arousal above chance, with a moment-matched CCC of 0.55 (95 % CI over speakers 0.45 to 0.65) at "
-        f"the layer selected by cross-validation; {LEVEL}, p = .010.",
+        f"the layer selected by cross-validation; {LEVEL}, Holm-adjusted p = .010.",
         "For arousal, the highest-scoring layer of e is 1 (moment-matched CCC 0.60, a maximum over layers); layers "
         "0 to 2 are not significantly worse than the best (95 % set).",
     ]
     assert headlines([finding(), best_set("1"), chance()]) == [
         "e predicts arousal above chance: its highest-scoring layer, 1, reaches a moment-matched CCC of 0.60 (95 % CI "
-        f"over speakers 0.50 to 0.70); {LEVEL}, p = .010.",
+        f"over speakers 0.50 to 0.70); {LEVEL}, Holm-adjusted p = .010.",
         "For arousal, the highest-scoring layer of e is 1; all others are significantly worse than the best (95 % "
         "set).",
     ]
@@ -40,15 +43,23 @@ def test_a_target_that_is_not_above_chance_has_one_sentence():
     (sentence,) = headlines([finding(estimate=0.05, ci_low=-0.1, ci_high=0.2), best_set("0", "1"), chance(p=0.4)])
     assert sentence == (
         "e does not predict arousal above chance: its highest-scoring layer, 1, reaches a moment-matched CCC of 0.05 "
-        f"(95 % CI over speakers −0.10 to 0.20); {LEVEL}, p = .400."
+        f"(95 % CI over speakers −0.10 to 0.20); {LEVEL}, Holm-adjusted p = .400."
     )
 
 
 @pytest.mark.parametrize(
-    ("n", "p", "known"), [(99, 0.04, True), (99, 0.06, False), (5, 1 / 6, True), (5, 2 / 6, False)]
+    ("n", "p", "adjusted", "known"),
+    [
+        (99, 0.04, 0.04, True),
+        (99, 0.01, 0.05, True),
+        (99, 0.04, 0.06, False),
+        (99, 0.01, 0.06, None),  # the least p-value of 99 permutations, corrected for six tests
+        (5, 1 / 6, 1 / 6, None),
+        (5, 2 / 6, 2 / 6, False),
+    ],
 )
-def test_the_score_must_be_above_all_of_few_permutations(n, p, known):
-    records = [finding(), chance(p, n=n, method="in 3 permutations")]  # the method is for people and is not parsed
+def test_the_adjusted_p_value_decides_and_too_few_permutations_decide_nothing(n, p, adjusted, known):
+    records = [finding(), chance(p, n=n, p_adjusted=adjusted, method="in 3 permutations")]  # no text is parsed
     assert predicts_above_chance(records) is known
     assert predicts_above_chance(records[:1]) is None
 
@@ -59,33 +70,66 @@ def test_too_few_permutations_are_stated_and_not_called_a_test():
         "e predicts arousal better than in all 9 permutations, too few for a test at the 5 % level: its highest-scoring"
     )
     assert sentence.endswith("p = .100.")
+    (sentence,) = headlines([finding(), chance(0.02, n=49, p_adjusted=0.24)])
+    assert sentence.startswith("e predicts arousal better than in all 49 permutations, too few for a test at the 5 % ")
+    assert sentence.endswith("in 49 permutations), Holm-adjusted p = .240.")
     (sentence,) = headlines([finding(), chance(0.05, n=19)])
     assert sentence.startswith("e predicts arousal above chance: ")
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "text"),
+    ("gain", "p", "text"),
     [
-        (0.1, 0.3, "For arousal, layer 1 of e scores better than with random initialisation: Δ = 0.20 (95 % CI over"),
-        (-0.3, -0.1, "For arousal, layer 1 of e scores worse than with random initialisation: Δ = −0.20 (95 % CI over"),
+        (0.2, 0.03, "For arousal, layer 1 of e scores better than the best untrained layer, 0: Δ = 0.20 (95 % CI over"),
         (
-            -0.1,
-            0.5,
-            "For arousal, layer 1 of e does not differ significantly from the randomly initialised encoder: Δ =",
+            -0.2,
+            0.03,
+            "For arousal, layer 1 of e scores worse than the best untrained layer, 0: Δ = −0.20 (95 % CI over",
+        ),
+        (
+            0.2,
+            0.06,
+            "For arousal, layer 1 of e does not differ significantly from the best untrained layer, 0: Δ = 0.2",
         ),
     ],
 )
-def test_the_gain_over_random_initialisation_has_its_difference_and_p(low, high, text):
-    gain = finding("gain_over_random", (low + high) / 2, low, high, p_value=0.03)
-    (sentence,) = [s for s in headlines([finding(), chance(), gain]) if "random" in s]
+def test_the_gain_of_training_is_that_over_the_best_untrained_layer_and_the_same_layer_is_given_too(gain, p, text):
+    ends = (gain, gain - 0.1, gain + 0.1)
+    fair = finding("gain_over_best_random", *ends, p_value=0.01, p_adjusted=p, reference_layer="0")
+    same = finding("gain_over_random", 0.3, 0.2, 0.4, p_value=0.001, p_adjusted=0.002, reference_layer="1")
+    (sentence,) = [s for s in headlines([finding(), chance(), same, fair]) if "untrained" in s]
     assert sentence.startswith(text)
-    assert f"{range_text(low, high)}), p = .030" in sentence
+    assert (
+        f"{range_text(*ends[1:])}), Holm-adjusted p = .0{round(100 * p)}0; from the same layer untrained, Δ = 0.30 ("
+        in sentence
+    )
+    here = replace(fair, reference_layer="1")
+    (sentence,) = [s for s in headlines([finding(), chance(), same, here]) if "untrained" in s]
+    assert "the best untrained layer, 1 (the same layer): Δ = " in sentence
+    assert "; from" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("gain", "p", "verdict"),
+    [
+        (0.2, 0.05, "scores better than"),
+        (-0.2, 0.01, "scores worse than"),
+        (0.2, 0.051, "does not differ significantly"),
+    ],
+)
+def test_an_encoder_is_compared_with_acoustic_features(gain, p, verdict):
+    about = {"reference": "acoustic", "layer": "cv_selected", "p_value": 0.01, "p_adjusted": p}
+    found = finding("gain_over_acoustic", gain, gain - 0.1, gain + 0.1, **about)
+    (sentence,) = [s for s in headlines([finding(), chance(), found]) if "acoustic" in s]
+    assert sentence.startswith(f"For arousal, e {verdict}")
+    assert " acoustic features, each selected by cross-validation: Δ = " in sentence
 
 
 def difference(low, high, control="none", **fields):
     about = {"deeper": "valence", "shallower": "arousal", "measure": "score_centre", "control": control}
     about |= {"target": "valence − arousal", "layer": "all"}
-    return finding("depth_difference", (low + high) / 2, low, high, p_value=0.02, **about, **fields)
+    p = 0.02 if low * high > 0 else 0.3
+    return finding("depth_difference", (low + high) / 2, low, high, p_value=0.01, p_adjusted=p, **about, **fields)
 
 
 def both(p_valence=0.01):
@@ -112,7 +156,10 @@ def test_the_depths_of_two_targets_are_compared_and_their_difference_with_random
     trained = [difference(0.05, 0.15)] if control == "difference" else []
     last = headlines([*both(), *trained, difference(low, high, control=control)])[-1]
     assert last.startswith(text)
-    assert f"(95 % CI over speakers {range_text(low, high)}), p = .020" in last
+    assert (
+        f"(95 % CI over speakers {range_text(low, high)}), Holm-adjusted p = .{'020' if low * high > 0 else '300'}"
+        in last
+    )
 
 
 def test_the_depth_of_a_target_that_is_not_above_chance_is_not_compared():
@@ -130,16 +177,18 @@ def test_an_unknown_depth_of_random_initialisation_has_no_sentence():
 def test_an_error_is_compared_with_the_lower_end_of_chance():
     assert headlines([finding(metric="rmse"), chance(metric="rmse")]) == [
         "e predicts arousal above chance: its highest-scoring layer, 1, reaches an RMSE of 0.60 (95 % CI over speakers "
-        "0.50 to 0.70); chance level 0.10 (5th percentile of the minimum over layers in 99 permutations), p = .010."
+        "0.50 to 0.70); chance level 0.10 (5th percentile of the minimum over layers in 99 permutations), Holm-adjusted p "
+        "= .010."
     ]
 
 
 def test_default_choices_that_are_significantly_worse_are_named():
-    worse = finding("regret", 0.1, 0.05, 0.15, reference="last layer", p_value=0.001)
-    equal = finding("regret", 0.0, -0.05, 0.05, reference="middle layer", p_value=0.9)
-    assert headlines([finding(), chance(), worse, equal])[-1] == (
+    worse = finding("regret", 0.1, 0.05, 0.15, reference="last layer", p_value=0.001, p_adjusted=0.002)
+    equal = finding("regret", 0.1, 0.01, 0.19, reference="middle layer", p_value=0.04, p_adjusted=0.08)
+    better = finding("regret", -0.1, -0.15, -0.05, reference="weighted sum", p_value=0.001, p_adjusted=0.002)
+    assert headlines([finding(), chance(), worse, equal, better])[-1] == (
         "For arousal, default choices score worse than the layer of e selected by cross-validation: the last layer by "
-        "0.10 (95 % CI over speakers 0.05 to 0.15), p = .001."
+        "0.10 (95 % CI over speakers 0.05 to 0.15), Holm-adjusted p = .002."
     )
 
 
@@ -172,7 +221,7 @@ def test_encoders_differ_where_the_adjusted_p_value_is_significant(estimate, p_a
     about = {"encoder": "f", "reference": "e", "layer": "cv_selected", "p_value": 0.01, "p_adjusted": p_adjusted}
     (sentence,) = headlines([finding("encoder_difference", estimate, estimate - 0.05, estimate + 0.05, **about)])
     assert sentence.startswith(text)
-    assert sentence.endswith(f"p = .010; Holm-adjusted p = .0{round(100 * p_adjusted)}0.")
+    assert sentence.endswith(f"), Holm-adjusted p = .0{round(100 * p_adjusted)}0.")
 
 
 @pytest.mark.parametrize(
@@ -185,6 +234,7 @@ def test_encoders_differ_where_the_adjusted_p_value_is_significant(estimate, p_a
 )
 def test_the_gain_of_fused_ridge_is_stated_and_that_of_the_weighted_sum_is_not(low, high, effect):
     about = {"added": "bert", "alone": "e over f, g", "encoder": "e over f, g + bert", "p_value": 0.01}
+    about["p_adjusted"] = 0.02 if low * high > 0 else 0.3
     gains = [
         finding("fusion_gain", (low + high) / 2, low, high, probe=probe, **about)
         for probe in ("fused_ridge", "fused_weighted_sum")

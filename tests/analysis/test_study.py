@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.planted import DIM, N_LAYERS, N, manifest_of, store
+from layerprobe.analysis.findings.limitations import limitations
 
 from layerprobe.analysis.findings.collect import collect_findings
-from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.layers.selection import CHOSEN

@@ -91,8 +91,8 @@ def test_the_best_layer_has_one_name_for_each_of_its_numbers(page):
     assert not re.search(r"\bbest layer\b|chosen inside", text)
 
 
-def test_limitations_are_stated(page):
-    assert "correlated with those of arousal (r = " in unescape(page)
+def test_what_the_checks_object_to_is_stated(page):
+    assert "Ratings of dominance mostly repeat those of arousal (r = " in unescape(page)
 
 
 def test_the_methods_hold_this_runs_numbers_and_their_citations(page):

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.checks import objections
 from helpers.planted import Log, quick, store
 
 from layerprobe.analysis.findings.collect import collect_findings
-from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.study import study
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
 from layerprobe.probe.exceptions import InputError
@@ -70,7 +70,7 @@ def test_a_report_states_what_was_not_scored_and_claims_nothing_of_it(cache, tmp
     shown = study(tmp_path / "run")
     assert not {f.target for f in collect_findings(shown)} & {"dominance_residual"}
     expected = "dominance residual was not scored: dominance follows from arousal and valence: what they leave of it is"
-    assert any(text.startswith(expected) for text in limitations(shown))
+    assert any(text.startswith(expected) for text in objections(shown))
 
 
 def test_a_target_that_others_leave_something_of_keeps_its_residual(cache, tmp_path):

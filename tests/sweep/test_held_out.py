@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.checks import objections
 from helpers.command_line import refused, run as command
 from helpers.planted import DIM, TARGETS, manifest_of, quick, store
 from helpers.voices import write_table
@@ -12,7 +13,6 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, cross_val_predict
 
-from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.findings.methods import methods_paragraph
 from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.analysis.study import study
@@ -204,7 +204,7 @@ def test_a_grouped_run_states_its_protocol_and_its_intervals_are_over_groups(tmp
         in methods_paragraph(found)
     )
     assert "resamples of sessions," in methods_paragraph(found)
-    assert any("Only 5 sessions were held out" in text for text in limitations(found))
+    assert any("Only 5 sessions were held out" in text for text in objections(found))
     texts = [text for section in make_sections(found, []) for text in [section.caption, *section.text]]
     assert any("95 % CI over sessions" in text for text in texts)
     assert not any("resamples of the speakers" in text for text in texts)
@@ -259,7 +259,7 @@ def test_random_ratings_of_recordings_with_two_ids_are_not_predicted(tmp_path):
     recording = np.array([int(name[1:]) % 60 for name in predictions.utterance_id])
     assert (pd.Series(predictions.fold).groupby(recording).nunique() == 1).all()
     assert len(set(predictions.unit)) == 12  # in intervals a speaker and his film are one
-    (text,) = [t for t in limitations(study(tmp_path / "group")) if "same audio" in t]
+    (text,) = [t for t in objections(study(tmp_path / "group")) if "same audio" in t]
     assert text == (
         "120 utterances have the same audio as another one (60 recordings, first u0 and u60; 120 of them under several "
         "speakers): all utterances with the same audio are in the same fold."

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.checks import objections
 from helpers.planted import Log, quick, store
 from sklearn.linear_model import Ridge
 
-from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.model_comparison import compare
 from layerprobe.analysis.runs import read_similarity
 from layerprobe.analysis.similarity.compare_layers import compare_layers
@@ -139,7 +139,7 @@ def test_intervals_of_a_target_count_the_speakers_who_have_ratings_of_it(run):
     assert estimates["ridge", "valence", "1"] == pytest.approx(expected["valence", "1"], abs=1e-6)
     assert {"valence", "dominance"} <= set(shown.cv_selected["target"])
     assert (shown.bootstrap.keys["layer"] == "cv_selected").sum() == 4
-    texts = limitations(shown)
+    texts = objections(shown)
     assert any(text.startswith("dominance is scored on 71 of 83 utterances") for text in texts)
 
 

@@ -7,11 +7,11 @@ import tomllib
 
 import numpy as np
 import pytest
+from helpers.checks import objections
 from helpers.command_line import run as run_command
 from helpers.documented_formats import differences
 from helpers.planted import DIM, N, manifest_of, quick, store
 
-from layerprobe.analysis.findings.limitations import limitations
 from layerprobe.analysis.study import study
 from layerprobe.figures.draw import draw
 from layerprobe.figures.report.report import write_report
@@ -110,7 +110,7 @@ def test_its_figures_are_marked_and_its_report_names_what_is_pending(pending):
     folder, _ = pending
     svg = draw("heatmap", [folder])[2]
     assert "controls pending" in svg.read_text()
-    (stated,) = [line for line in limitations(study([folder])) if "pending" in line]
+    (stated,) = [line for line in objections(study([folder])) if "pending" in line]
     assert stated.startswith("The sweep is unfinished; pending: random init, baselines, permuted, ")
     assert "no score can be compared with chance" in stated
     page = write_report(folder).read_text()
