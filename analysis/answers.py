@@ -69,6 +69,7 @@ class DepthAnswer:
     ci_high: float
     p_value: float  # adjusted by Holm's method over the encoders
     unknown: tuple[str, ...] = ()  # targets that the encoder does not predict above chance, so that depths mean nothing
+    detectable: float = NAN  # difference that the corpus would show with a power of .8
 
 
 class Tables(Protocol):
@@ -118,7 +119,7 @@ def answers(study: Tables) -> list[Answer]:
 def depth_answers(study: Tables, found: list[Answer]) -> list[DepthAnswer]:
     """Return the difference of depths of the hypothesis for each encoder, by the first of `MEASURES`.
 
-    p-values are adjusted over the encoders that predict both targets above chance, as far as that was tested.
+    p-values are those of the contrasts that are adjusted already, or else are adjusted over the encoders.
 
     Args:
         study: of one or several runs
@@ -127,15 +128,18 @@ def depth_answers(study: Tables, found: list[Answer]) -> list[DepthAnswer]:
     rows = study.contrasts
     rows = rows[(rows["control"] == "none") & (rows["deeper"] == HYPOTHESIS[0]) & rows["encoder"].isin(study.layers)]
     measure = next((name for name in MEASURES if (rows["measure"] == name).any()), "")
+    rows = rows[rows["measure"] == measure]
+    if "p_adjusted" not in rows:
+        rows = rows.assign(p_adjusted=_holm(list(rows["p_value"])))
     below = {(a.encoder, a.target) for a in found if a.above_chance is False}
     result = []
-    for row in rows[rows["measure"] == measure].to_dict("records"):
+    for row in rows.to_dict("records"):
         targets = (str(row["deeper"]), str(row["shallower"]))
         unknown = tuple(t for t in targets if (row["encoder"], t) in below)
-        ends = {k: float(row[k]) for k in ("estimate", "ci_low", "ci_high", "p_value")}
-        result.append(DepthAnswer(row["encoder"], row["name"], measure, **ends, unknown=unknown))
-    adjusted = _holm([NAN if a.unknown else a.p_value for a in result])
-    return [replace(a, p_value=p) for a, p in zip(result, adjusted, strict=True)]
+        estimate, low, high, p = (float(row[k]) for k in ("estimate", "ci_low", "ci_high", "p_adjusted"))
+        detectable = float(row.get("detectable", NAN))
+        result.append(DepthAnswer(row["encoder"], row["name"], measure, estimate, low, high, p, unknown, detectable))
+    return result
 
 
 def depth_sentence(found: list[DepthAnswer]) -> str:
@@ -220,7 +224,7 @@ def _score(study: Tables, label: dict[str, str], best: str) -> tuple[str, Estima
 
 
 def _gain(study: Tables, encoder: str, target: str) -> Estimate:
-    """Return the difference between the best trained and the best untrained layer, of which neither has an advantage."""
+    """Return the difference between the best trained and the best untrained layer; neither has an advantage."""
     rows = study.gain_over_best_random
     rows = rows[(rows["encoder"] == encoder) & (rows["target"] == target)]
     if rows.empty:

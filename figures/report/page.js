@@ -132,6 +132,11 @@
   }
 
   // ---- the same layer of the same encoder in cells, curves, weights and tables ----
+  const marks = new Map(); // of figures whose marks name their encoder and layer
+  for (const mark of all(".sheet svg [data-layer]")) {
+    const key = `${mark.dataset.encoder}|${mark.dataset.layer}`;
+    marks.set(key, [...(marks.get(key) || []), mark]);
+  }
   const name = (page, encoder, layer) => [page.prefix, encoder, layer].join("|");
   function pin(key) {
     view.cell = view.cell === key ? "" : key;
@@ -155,6 +160,7 @@
     for (const other of page.flat) {
       other.element.classList.toggle("lit", other.encoder === encoder && other.layer === layer);
     }
+    for (const mark of marks.get(`${encoder}|${layer}`) || []) mark.classList.add("lit");
     for (const table of tables) table.light(encoder, layer);
     const found = page.encoders.find((e) => e.name === encoder), k = found.layers.indexOf(layer);
     const texts = [];

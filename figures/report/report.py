@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from layerprobe.analysis.answer_formats import latex_table
 from layerprobe.analysis.answer_html import answers_html, notes_text
@@ -19,7 +20,7 @@ from layerprobe.analysis.checks.run import run_checks
 from layerprobe.analysis.findings.collect import collect_findings
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.records import FINDINGS, Finding, write_findings
-from layerprobe.analysis.formatting import plural
+from layerprobe.analysis.formatting import number_text, plural
 from layerprobe.analysis.layers.depth import MEASURES
 from layerprobe.analysis.similarity.compare_layers import can_be_compared, compare_layers
 from layerprobe.analysis.study import SIMILARITY, Study, study
@@ -180,11 +181,20 @@ def _view(page: Page, prefix: str) -> dict[str, Any]:
         "heatmap": inline_svg(page.figures["heatmap"], prefix),
         "heatmap_caption": heatmap_caption(metric),
         "sections": sections,
-        "figures": {name: image_address(path) for name, path in page.figures.items() if name != "heatmap"},
+        "figures": {
+            name: _figure(path, f"{prefix}-{name}") for name, path in page.figures.items() if name != "heatmap"
+        },
         "names": {name: path.stem for name, path in page.figures.items()},
         "captions": [f"{page.figures[name].stem}: {text} {size}" for name, text in texts],
         "depth_anchor": f"{prefix}-depth",
     }
+
+
+def _figure(path: Path, prefix: str) -> dict[str, str]:
+    """Return a figure as an element if its marks name their layers, which the script highlights, or as an image."""
+    if 'data-layer="' in path.read_text(encoding="utf-8"):
+        return {"element": inline_svg(path, prefix), "image": ""}
+    return {"element": "", "image": image_address(path)}
 
 
 def heatmap_caption(metric: str) -> str:
@@ -244,9 +254,11 @@ def _groups(pages: list[Page], views: list[dict[str, Any]]) -> list[dict[str, An
 def _depth_caption(found: list[DepthAnswer]) -> str:
     if not found:
         return ""
+    known = [f"{number_text(a.detectable)} ({a.encoder})" for a in found if np.isfinite(a.detectable)]
+    power = f" Differences that would be detected with a power of .8: {', '.join(known)}." if known else ""
     return (
         f"Difference of relative depth ({MEASURES[found[0].measure]}) with its 95 % confidence interval; p-values are "
-        "adjusted by Holm's method."
+        f"adjusted by Holm's method.{power}"
     )
 
 
