@@ -282,7 +282,7 @@ def _with_best(found: list[Answer], differences: pd.DataFrame, *, lower_is_bette
             worse |= {(a.encoder, target) for a in of_target}
             continue
         best = max(scores, key=lambda e: scores[e])
-        rows = adjusted[(adjusted["target"] == target) & [_is_significant(p) for p in adjusted["p"]]]
+        rows = adjusted[(adjusted["target"] == target) & adjusted["p"].map(_is_significant).astype(bool)]
         worse |= {(r["reference"], target) for r in rows[rows["encoder"] == best].to_dict("records")}
         worse |= {(r["encoder"], target) for r in rows[rows["reference"] == best].to_dict("records")}
     return [replace(a, is_best=(a.encoder, a.target) not in worse) for a in found]
