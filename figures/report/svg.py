@@ -25,7 +25,9 @@ def inline_svg(path: Path, prefix: str) -> str:
 
 def image_address(path: Path) -> str:
     """Return a file as a data URI, for an ``img`` element."""
-    return "data:image/svg+xml," + quote(smaller(path.read_text(encoding="utf-8")).replace('"', "'"), safe=SAFE)
+    text = smaller(path.read_text(encoding="utf-8"))
+    text = text.replace("'", "&apos;").replace('"', "'")  # a double quotation mark would need a code
+    return "data:image/svg+xml," + quote(text, safe=SAFE)
 
 
 def smaller(text: str, *, prefix: str = "s") -> str:

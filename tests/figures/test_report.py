@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from helpers.reported_run import EVIL
+
+import layerprobe
 
 
 @pytest.fixture
@@ -46,25 +51,27 @@ def test_the_page_states_the_findings(folder, page):
         "Findings", "Heatmap, moment-matched CCC", "Heatmap, unweighted average recall", "Curves, moment-matched CCC",
         "Layer selection", "Depth", "Gain over random initialisation", "Controls", "Layer weighting",
         "Variance partitioning", "Performance by speaker and group", "Similarity", "Baselines", "All findings",
-        "Methods", "Quarantined utterances", "Provenance",
+        "Checks", "Methods", "Quarantined utterances", "Provenance",
     ],
 )  # fmt: skip
 def test_every_part_is_there(page, heading):
-    assert f"<h2>{heading}</h2>" in unescape(page)
+    assert re.search(rf"<h2[^>]*>{re.escape(heading)}</h2>", unescape(page))
 
 
 def test_cells_of_tables_hold_one_thing_each(page):
     """No nan, no empty cell, and no number with its interval or layers in brackets behind it."""
     results = page[: page.index("<h2>Methods</h2>")]
-    cells = [unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", results, flags=re.DOTALL)]
+    results = re.sub(r"<svg.*?</svg>", "strip", results, flags=re.DOTALL)
+    cells = [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", results, flags=re.DOTALL)]
     assert len(cells) > 500
     assert not [cell for cell in cells if cell.strip() == "" or re.search(r"\bnan\b", cell)]
     assert not [cell for cell in cells if re.match(r"−?\d+\.\d+ ?[(;,±/]", cell)]
     assert "–" in cells
     widths = [
-        {row.count("<td>") or row.count("<th>") for row in table.split("</tr>")[:-1]}
-        for table in re.findall(r"<table>(.*?)</table>", results, flags=re.DOTALL)
+        {row.count("<td") or row.count("<th ") for row in table.split("</tr>")[:-1]}
+        for table in re.findall(r'<table class="data"[^>]*>(.*?)</table>', results, flags=re.DOTALL)
     ]
+    assert widths
     assert all(len(width) == 1 for width in widths)
 
 
@@ -76,7 +83,7 @@ def test_negative_numbers_have_one_sign(page):
 
 
 def test_a_uniform_mix_has_one_row_for_all_its_layers(page):
-    tables = [table for table in re.findall(r"<table>(.*?)</table>", page, flags=re.DOTALL) if "entropy" in table]
+    tables = [table for table in re.findall(r"<table[^>]*>(.*?)</table>", page, flags=re.DOTALL) if "entropy" in table]
     rows = [re.findall(r"<td>(.*?)</td>", row) for row in tables[0].split("</tr>")]
     mixes = [row for row in rows if row[1:2] == ["uniform mix"]]
     assert [row[2] for row in mixes] == ["arousal", "valence", "dominance"]
@@ -105,7 +112,7 @@ def test_the_methods_hold_this_runs_numbers_and_their_citations(page):
 
 
 def test_the_commands_that_made_it_can_be_copied(folder, page):
-    commands = re.search(r"<pre>(.*?)</pre>", page, flags=re.DOTALL).group(1)
+    commands = re.search(r'<pre class="commands">(.*?)</pre>', page, flags=re.DOTALL).group(1)
     assert "layerprobe extract" in commands
     assert "--random-init 3" in commands
 
@@ -123,21 +130,38 @@ def test_the_page_asks_for_nothing_from_outside(page):
 def test_what_comes_from_a_manifest_is_escaped(page):
     assert EVIL not in page
     assert EVIL in unescape(page)
-    assert page.count("<script") == 3  # the texts of two heatmaps' cells, and the hover
+    assert page.count("<script") == 2  # the data of the page, and the script
+
+
+def test_the_policy_allows_the_script_of_the_page_alone(page):
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    script = re.search(r"<script>(.*?)</script>", page, flags=re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'; ")
+    assert unescape(policy).endswith(f"script-src 'sha256-{digest}'")
+
+
+def test_the_script_is_short_and_the_page_has_no_other(page):
+    script = (Path(layerprobe.__file__).parent / "figures/report/page.js").read_text(encoding="utf-8")
+    assert script.count("\n") <= 400
+    assert script in page
 
 
 def test_every_cell_has_its_text_with_score_interval_and_alpha(folder, page):
-    texts = [json.loads(t) for t in re.findall(r'class="cell-texts"[^>]*>(.*?)</script>', page, flags=re.DOTALL)]
+    data = json.loads(re.search(r'id="study-data">(.*?)</script>', page, flags=re.DOTALL)[1])
     scores = pd.read_csv(folder / "figures" / "heatmap.csv", dtype={"layer": str})
-    assert len(texts[0]) == len(re.findall(r'id="m0-cell-\d+"', page)) > 100
-    assert len(texts[1]) == len(re.findall(r'id="m1-cell-\d+"', page))
-    (text,) = [t for t in texts[0] if t.startswith("hubert, valence, layer 3: ")]
+    for number, one in enumerate(data):
+        assert len(one["cells"]) == len(re.findall(rf'id="m{number}-cell-\d+"', page)) > 0
+    (text,) = [cell[4] for cell in data[0]["cells"] if cell[4].startswith("hubert, valence, layer 3: ")]
     row = scores.query("control == 'none' and target == 'valence' and layer == '3'").iloc[0]
     assert (
         f"moment-matched CCC {row['value']:.3f}, 95 % CI over speakers {row['ci_low']:.3f} to {row['ci_high']:.3f}"
         in text
     )
     assert f"median alpha {row['alpha']:g}" in text
+    drawn = data[0]["encoders"][0]["scores"]["valence"]
+    assert drawn["value"][3] == pytest.approx(row["value"], abs=5e-4)
+    assert drawn["low"][3] == pytest.approx(row["ci_low"], abs=5e-4)
 
 
 def test_every_tag_is_closed(page):
