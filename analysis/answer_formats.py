@@ -106,7 +106,7 @@ def notes(found: Sequence[Answer], *, above_chance: str = ABOVE_CHANCE, above_ra
         sentences.append("Permutations were too few for a corrected p-value below .05 where no mark could be given.")
     if any(np.isfinite(a.p_random) for a in found):
         sentences.append(
-            f"{above_random} best layer above the best one with random initialisation (paired bootstrap over "
+            f"{above_random} highest-scoring layer above that with random initialisation (paired bootstrap over "
             "speakers, p < .05 by Holm's method)."
         )
     if any(a.is_best for a in found):
@@ -132,7 +132,7 @@ def marks(answer: Answer) -> str:
 
 def _header(found: Sequence[Answer]) -> list[str]:
     known = [name for field, name in COMPARISONS.items() if any(np.isfinite(getattr(a, field)) for a in found)]
-    return ["target", "encoder", "score", "95 % CI", "best layer", "95 % set", *known]
+    return ["target", "encoder", "score", "95 % CI", "highest-scoring layer", "95 % set", *known]
 
 
 def _cells(answer: Answer, header: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ def answers_html(found: Sequence[Answer]) -> str:
     """Return a table with a group of rows for each target and a row for each encoder; names of users are escaped."""
     known = {f: name for f, name in COMPARISONS.items() if any(np.isfinite(getattr(a, f)) for a in found)}
     header = ["encoder", _score_name(found), "95 % CI", "above chance", "above random init."]
-    header += ["95 % set over relative depth", "best layer", *known.values()]
+    header += ["95 % set over relative depth", "highest-scoring layer", *known.values()]
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     lines = [f'<table class="answers"><thead><tr>{head}</tr></thead>']
     for target, group in groupby(found, key=lambda a: a.target):

@@ -79,9 +79,8 @@
     }
     form.hidden = false;
   }
-  const sample = (encoder) =>
-    draw("svg", { width: 26, height: 8, "aria-hidden": "true" },
-      draw("line", { x1: 0, x2: 26, y1: 4, y2: 4, ...line(encoder), "stroke-width": 2.5 }));
+  const sample = (encoder) => draw("svg", { width: 26, height: 8, "aria-hidden": "true" },
+    draw("line", { x1: 0, x2: 26, y1: 4, y2: 4, ...line(encoder), "stroke-width": 2.5 }));
   const line = (encoder) => ({ stroke: encoder.colour, "stroke-dasharray": encoder.dash, fill: "none" });
 
   // ---- cells of the heatmaps ----
@@ -184,7 +183,7 @@
     page.hint = "Point at a layer, or move with the arrow keys from cell to cell in the heatmap; Enter keeps a layer.";
     page.detail = make("p", { class: "detail", role: "status" }, page.hint);
     const grid = make("div", { class: "panels" });
-    page.panels = page.targets.map((target) => ({ target, figure: make("figure", {}) }));
+    page.panels = page.targets.map((target) => ({ target, figure: make("figure") }));
     grid.append(...page.panels.map((panel) => panel.figure));
     box.append(page.detail, grid);
     box.hidden = false;
@@ -280,7 +279,7 @@
       row,
       encoder: row.dataset.encoder || column(row, "encoder"),
       target: row.dataset.target ? row.dataset.target.replaceAll("_", " ") : column(row, "target"),
-      layer: column(row, "layer") || column(row, "best layer"),
+      layer: column(row, "layer") || column(row, "highest-scoring layer"),
     }));
     const key = (row, k) => {
       const text = minus(row.cells[k].textContent.trim()).replace(/^(.\s+)?(p [=<]|<)\s*/, "");
@@ -392,11 +391,8 @@
     });
   }
   let closed = [];
-  addEventListener("beforeprint", () => {
-    closed = all("details:not([open])");
-    for (const details of closed) details.open = true;
-  });
-  addEventListener("afterprint", () => closed.forEach((details) => (details.open = false)));
+  addEventListener("beforeprint", () => (closed = all("details:not([open])")).forEach((d) => (d.open = true)));
+  addEventListener("afterprint", () => closed.forEach((d) => (d.open = false)));
   addEventListener("hashchange", restore);
   refresh();
   restore();
