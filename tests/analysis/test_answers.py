@@ -60,7 +60,9 @@ def test_the_csv_holds_every_field_unrounded():
 def test_the_latex_table_escapes_names_and_marks_scores():
     text = latex_table(answers(HandStudy()))
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert rows[0].startswith(r"target & encoder & score & 95 \% CI & highest-scoring layer & 95 \% set & random init. & chance")
+    assert rows[0].startswith(
+        r"target & encoder & score & 95 \% CI & highest-scoring layer & 95 \% set & random init. & chance"
+    )
     assert rows[1].startswith(r"arousal & a\_b \& co & 0.45\textsuperscript{*}\textsuperscript{\dag} & ")
     assert rows[1].endswith(r" & 1 & 1, 2 & 0.30 & 0.25 & 0.33 & 0.12 & 0.70 \\")
     assert rows[2].startswith(r" & other & \textbf{0.58\textsuperscript{*}} & ")

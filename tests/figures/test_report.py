@@ -158,9 +158,9 @@ def test_every_cell_has_its_text_with_score_interval_and_alpha(folder, page):
         in text
     )
     assert f"median alpha {row['alpha']:g}" in text
-    drawn = data[0]["encoders"][0]["scores"]["valence"]
-    assert drawn["value"][3] == pytest.approx(row["value"], abs=5e-4)
-    assert drawn["low"][3] == pytest.approx(row["ci_low"], abs=5e-4)
+    shown = data[0]["encoders"][0]["scores"]["valence"]
+    assert shown["value"][3] == pytest.approx(row["value"], abs=5e-4)
+    assert shown["low"][3] == pytest.approx(row["ci_low"], abs=5e-4)
 
 
 def test_every_tag_is_closed(page):

@@ -181,13 +181,13 @@ def test_every_figure_can_be_saved_as_svg(page):
         page.execute_script("arguments[0].click()", link)
         address = link.get_attribute("href")
         assert address.startswith("data:image/svg+xml")
-        drawn = page.execute_script(
+        shown = page.execute_script(
             "const d = new DOMParser().parseFromString(arguments[0], 'image/svg+xml');"
             "return [d.documentElement.tagName, d.querySelectorAll('path').length]",
             unquote(address.split(",", 1)[1]),
         )
-        assert drawn[0] == "svg"
-        assert drawn[1] > 10
+        assert shown[0] == "svg"
+        assert shown[1] > 10
 
 
 def test_each_finding_links_to_a_record_that_the_page_then_shows(page):
