@@ -62,8 +62,8 @@ def strip_svg(answer: Answer) -> str:
         marks.append(f'<rect x="{place - half:.1f}" y="{top}" width="{2 * half:.1f}" height="{size}" {colour}/>')
     best = x[answer.layers.index(answer.best_layer)]
     marks.append(f'<path d="M{best - 4:.1f} 0h8l-4 5z" fill="currentColor"/>')
-    inside = layer_ranges(answer.best_set) or NONE
-    text = f"95 % set: {inside} of layers {describe_layers(answer.layers)}; highest-scoring layer {answer.best_layer}"
+    best_set = layer_ranges(answer.best_set) or NONE
+    text = f"95 % set: {best_set} of layers {describe_layers(answer.layers)}; highest-scoring layer {answer.best_layer}"
     pale = ' opacity=".4"' if answer.above_chance is False else ""
     return (
         f'<svg role="img" width="{width}" height="{height}" viewBox="0 0 {width} {height}"{pale} '

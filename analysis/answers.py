@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
@@ -75,11 +75,12 @@ class DepthAnswer:
 class Tables(Protocol):
     """What a study has that answers are made from; see `analysis.study.Study`."""
 
-    layers: dict[str, list[str]]
-    metric: str
-
     @property
-    def targets(self) -> list[str]: ...  # noqa: D102
+    def layers(self) -> dict[str, list[str]]: ...  # noqa: D102
+    @property
+    def metric(self) -> str: ...  # noqa: D102
+    @property
+    def targets(self) -> Sequence[str]: ...  # noqa: D102
     @property
     def lower_is_better(self) -> bool: ...  # noqa: D102
     @property

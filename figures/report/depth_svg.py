@@ -42,9 +42,9 @@ def depth_svg(found: Sequence[DepthAnswer]) -> str:
     base = height - AXIS + 16
     for value, anchor in ((-furthest, "start"), (0.0, "middle"), (furthest, "end")):
         marks.append(f'<text x="{x(value):.1f}" y="{base}" text-anchor="{anchor}">{number_text(value)}</text>')
-    ends = found[0].name.split(" − ")
-    marks.append(f'<text x="{LEFT}" y="{base + 12}">← {escape(ends[-1])} deeper</text>')
-    marks.append(f'<text x="{WIDTH - RIGHT}" y="{base + 12}" text-anchor="end">{escape(ends[0])} deeper →</text>')
+    names = found[0].name.split(" − ")
+    marks.append(f'<text x="{LEFT}" y="{base + 12}">← {escape(names[-1])} deeper</text>')
+    marks.append(f'<text x="{WIDTH - RIGHT}" y="{base + 12}" text-anchor="end">{escape(names[0])} deeper →</text>')
     label = "; ".join(f"{a.encoder}: {number_text(a.estimate)} ({range_text(a.ci_low, a.ci_high)})" for a in found)
     return (
         f'<svg class="depth" role="img" viewBox="0 0 {WIDTH} {height}" aria-label="{escape(label)}">{"".join(marks)}'

@@ -1,4 +1,4 @@
-"""Data that the report's script plots and links: scores, controls, best layers and weights of each encoder and target."""
+"""Data that the report's script plots and links: scores, controls, best layers and weights of encoders."""
 
 from __future__ import annotations
 
