@@ -202,8 +202,8 @@ def heatmap_caption(metric: str) -> str:
     return (
         f"{metric[:1].upper()}{metric[1:]} over all held-out utterances, ridge regression on each layer. Framed layers "
         "are not significantly worse than the best of their row (95 % set); the dot marks the highest-scoring layer, a "
-        "maximum over layers, which is optimistic. Hatched cells are not above chance. The columns at the right show the "
-        "highest-scoring layer with random initialisation, chance (95th percentile of the maximum over layers on "
+        "maximum over layers, which is optimistic. Hatched cells are not above chance. The columns at the right show "
+        "the highest-scoring layer with random initialisation, chance (95th percentile of the maximum over layers on "
         "permuted ratings) and baselines."
     )
 
