@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,22 @@ def layer_text(layer: object) -> str:
     ('3', 'cross-validated')
     """
     return "cross-validated" if layer == CHOSEN else str(layer)
+
+
+def layer_ranges(layers: Sequence[str]) -> str:
+    """Return layer names with consecutive numbers joined into ranges.
+
+    >>> layer_ranges(["2", "3", "4", "7", "final"])
+    '2 to 4, 7, final'
+    """
+    runs: list[list[str]] = []
+    for layer in layers:
+        follows = runs and layer.isdecimal() and runs[-1][-1].isdecimal() and int(layer) == int(runs[-1][-1]) + 1
+        if follows:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(r[0] if len(r) == 1 else f"{r[0]}, {r[1]}" if len(r) == 2 else f"{r[0]} to {r[-1]}" for r in runs)
 
 
 def number_text(value: float | None, *, digits: int = 2) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.formatting import number_text
+from layerprobe.analysis.answer_html import notebook_html
+from layerprobe.analysis.answers import Answer, answers
 from layerprobe.analysis.layers.classes import confusion
 from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO, Depth, contrasts, depths
 from layerprobe.analysis.layers.gains import gains_over_best_random, gains_over_random
@@ -59,18 +59,8 @@ class Study:
         )
 
     def _repr_html_(self) -> str:
-        """Return a table of each encoder's highest-scoring layer for each target, for notebooks."""
-        ridge = self.scores[(self.scores["probe"] == "ridge") & self.scores["encoder"].isin(list(self.layers))]
-        table = layer_scores(ridge[ridge["control"] == "none"], metric=self.metric)
-        rows = []
-        for (encoder, target), part in table.dropna(subset=["value"]).groupby(["encoder", "target"], sort=False):
-            values = part.set_index("layer")["value"]
-            layer = best_layer(values, metric=self.metric)
-            cells = (encoder, target, layer, number_text(values[layer], digits=3))
-            rows.append("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>")
-        header = ("encoder", "target", "highest-scoring layer", METRIC_NAMES[self.metric])
-        head = "<tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in header) + "</tr>"
-        return f"<p>{html.escape(repr(self))}</p><table>{head}{''.join(rows)}</table>"
+        """Return the table of `answers`, for notebooks."""
+        return notebook_html(repr(self), self.answers)
 
     @property
     def targets(self) -> list[str]:
@@ -211,6 +201,11 @@ class Study:
         metric = self.depth_metric
         bootstrap = self.bootstrap if metric == self.metric else bootstrap_scores(self.predictions, metric=metric)
         return depths(bootstrap, self.weights, layers=self.layers, targets=self.targets)
+
+    @cached_property
+    def answers(self) -> list[Answer]:
+        """The main result of each target and encoder; see `analysis.answers`."""
+        return answers(self)
 
     @cached_property
     def word_errors(self) -> pd.DataFrame | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from layerprobe.analysis.findings.depth_sentences import depth_sentences
 from layerprobe.analysis.findings.records import Finding
-from layerprobe.analysis.formatting import ALPHA, number_text, p_text, shown_name
+from layerprobe.analysis.formatting import ALPHA, layer_ranges, number_text, p_text, shown_name
 from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import FUSED_RIDGE
 
@@ -44,22 +44,6 @@ def predicts_above_chance(findings: Sequence[Finding]) -> bool | None:
     if chance.p_adjusted <= ALPHA or np.isclose(chance.p_adjusted, ALPHA):
         return True
     return None if _exceeds_all(chance) else False
-
-
-def layer_ranges(layers: Sequence[str]) -> str:
-    """Return layer names with consecutive numbers joined into ranges.
-
-    >>> layer_ranges(["2", "3", "4", "7", "final"])
-    '2 to 4, 7, final'
-    """
-    runs: list[list[str]] = []
-    for layer in layers:
-        follows = runs and layer.isdecimal() and runs[-1][-1].isdecimal() and int(layer) == int(runs[-1][-1]) + 1
-        if follows:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ", ".join(r[0] if len(r) == 1 else f"{r[0]}, {r[1]}" if len(r) == 2 else f"{r[0]} to {r[-1]}" for r in runs)
 
 
 def _target_sentences(findings: Sequence[Finding]) -> Iterator[str]:

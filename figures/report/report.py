@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import shlex
@@ -11,25 +12,35 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
+from layerprobe.analysis.answer_formats import latex_table
+from layerprobe.analysis.answer_html import answers_html, notes_text
+from layerprobe.analysis.answers import DepthAnswer, depth_answers, depth_sentence
 from layerprobe.analysis.checks.run import run_checks
 from layerprobe.analysis.findings.collect import collect_findings
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.records import FINDINGS, Finding, write_findings
-from layerprobe.analysis.findings.sentences import headlines
-from layerprobe.analysis.formatting import plural
+from layerprobe.analysis.formatting import number_text, plural
+from layerprobe.analysis.layers.depth import MEASURES
 from layerprobe.analysis.similarity.compare_layers import can_be_compared, compare_layers
 from layerprobe.analysis.study import SIMILARITY, Study, study
 from layerprobe.figures.draw import PLOTS, NothingToPlotError, file_name, plot
 from layerprobe.figures.layout.style import save
-from layerprobe.figures.plots.heatmap import cell_order
+from layerprobe.figures.report.bibtex import bibtex
+from layerprobe.figures.report.depth_svg import depth_svg
+from layerprobe.figures.report.explorer import explorer_data
 from layerprobe.figures.report.sections import make_sections
-from layerprobe.figures.report.tables import Section, cell_texts, findings_table
+from layerprobe.figures.report.statements import Statement, statement_groups
+from layerprobe.figures.report.svg import image_address, inline_svg
+from layerprobe.figures.report.tables import Section, Table, findings_table
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import replace_file
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_CLASS_METRIC, METRIC_NAMES
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.run_folder import Run, read_run
+
+HERE = Path(__file__).parent  # of the template, its style and its script
 
 
 @dataclass(frozen=True)
@@ -103,42 +114,41 @@ def report_html(run: Run, pages: list[Page]) -> str:
 
     Args:
         run: the run folder's tables and plan
-        pages: one for each metric that is shown; limitations and methods are those of the first
+        pages: one for each metric that is shown; depth, checks and methods are those of the first
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    methods = methods_paragraph(pages[0].study)
+    first, script = pages[0].study, (HERE / "page.js").read_text(encoding="utf-8")
+    methods, sweep = methods_paragraph(first), run.plan["sweep"]
     encoders = [(e, False) for e in run.plan["encoders"]] + [(e, True) for e in run.plan["random_weights"]]
-    sweep = run.plan["sweep"]
-    unit = sweep["group_by"] or "speaker"
-    split = (
-        f"over {sweep['n_folds']} {unit}-disjoint folds"
-        if "n_folds" in sweep
-        else f"in the split {sweep['test_split']}"
-    )
+    views = [_view(page, f"m{k}") for k, page in enumerate(pages)]
+    checks, depths = run_checks(first), depth_answers(first, first.answers)
     return environment.get_template("report.html").render(
         fingerprint=run.fingerprint,
         corpus=run.plan["corpus"],
-        split=split,
-        units=plural(unit),
-        limitations=[c.sentence for c in run_checks(pages[0].study) if c.state in ("issue", "tip")],
-        sentences=[sentence for page in pages for sentence in headlines(page.findings)],
-        pages=[
-            {
-                "metric": METRIC_NAMES[page.study.metric],
-                "heatmap": _inline(page.figures["heatmap"], f"m{k}"),
-                "cells": _script_json(_cells(page.study)),
-                "prefix": f"m{k}",
-                "sections": page.sections,
-                "figures": {name: _embedded(path) for name, path in page.figures.items()},
-            }
-            for k, page in enumerate(pages)
-        ],
+        split=_split(sweep),
+        units=plural(sweep["group_by"] or "speaker"),
+        style=(HERE / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=_script_json([explorer_data(page.study, f"m{k}") for k, page in enumerate(pages)]),
+        pages=views,
+        contents=_contents(views),
+        depth_sentence=depth_sentence(depths),
+        depth_figure=depth_svg(depths),
+        depth_caption=_depth_caption(depths),
+        n_issues=sum(check.state == "issue" for check in checks),
+        checks=checks,
+        checks_folded=[check for check in checks if check.state not in ("issue", "tip")],
+        groups=_groups(pages, views),
         all_findings=findings_table([f for page in pages for f in page.findings]),
         methods=methods,
         references=references(methods),
-        quarantine=run.quarantine.to_dict("records"),
+        bibtex=bibtex(references(methods)),
+        captions=[caption for view in views for caption in view["captions"]],
+        latex="\n".join(latex_table(page.study.answers) for page in pages),
+        quarantine=_quarantine(run),
         commands=commands(run),
         encoders=[
             {"name": e["name"], "control": control, "fields": [(k, _text(v)) for k, v in e.items() if k != "name"]}
@@ -146,6 +156,125 @@ def report_html(run: Run, pages: list[Page]) -> str:
         ],
         sweep=[(k, _text(v)) for k, v in sweep.items()],
     )
+
+
+def _view(page: Page, prefix: str) -> dict[str, Any]:
+    """Return what the template shows of one metric; ids begin with the prefix."""
+    study, metric = page.study, METRIC_NAMES[page.study.metric]
+    sections = [
+        {
+            **{key: getattr(section, key) for key in ("title", "text", "figure", "caption", "tables")},
+            "id": f"{prefix}-{slug(section.title)}",
+            "is_curves": section.figure == "curves",
+            "summary": _summary(section, page),
+        }
+        for section in page.sections
+    ]
+    corpus = study.runs[0].plan["corpus"]
+    size = f"n = {corpus['n_held_out']} held-out utterances of {corpus['n_speakers']} speakers of {corpus['name']}."
+    texts = [("heatmap", heatmap_caption(metric))]
+    texts += [(s.figure, s.caption or s.text[0]) for s in page.sections if s.figure in page.figures]
+    return {
+        "metric": metric,
+        "prefix": prefix,
+        "answers": answers_html(study.answers),
+        "notes": notes_text(study.answers),
+        "heatmap": inline_svg(page.figures["heatmap"], prefix),
+        "heatmap_caption": heatmap_caption(metric),
+        "sections": sections,
+        "figures": {
+            name: _figure(path, f"{prefix}-{name}") for name, path in page.figures.items() if name != "heatmap"
+        },
+        "names": {name: path.stem for name, path in page.figures.items()},
+        "captions": [f"{page.figures[name].stem}: {text} {size}" for name, text in texts],
+        "depth_anchor": f"{prefix}-depth",
+    }
+
+
+def _figure(path: Path, prefix: str) -> dict[str, str]:
+    """Return a figure as an element if its marks name their layers, which the script highlights, or as an image."""
+    if 'data-layer="' in path.read_text(encoding="utf-8"):
+        return {"element": inline_svg(path, prefix), "image": ""}
+    return {"element": "", "image": image_address(path)}
+
+
+def heatmap_caption(metric: str) -> str:
+    """Return the caption of the heatmap of a metric, which is given by its name in text."""
+    return (
+        f"{metric[:1].upper()}{metric[1:]} over all held-out utterances, ridge regression on each layer. Framed layers "
+        "are not significantly worse than the best of their row (95 % set); the dot marks the highest-scoring layer, a "
+        "maximum over layers, which is optimistic. Hatched cells are not above chance. The columns at the right show "
+        "the highest-scoring layer with random initialisation, chance (95th percentile of the maximum over layers on "
+        "permuted ratings) and baselines."
+    )
+
+
+def slug(title: str) -> str:
+    """Return the part of an id that stands for a heading.
+
+    >>> slug("Gain over random initialisation"), slug("Curves, moment-matched CCC")
+    ('gain-over-random-initialisation', 'curves')
+    """
+    return re.sub(r"[^a-z0-9]+", "-", title.split(",")[0].lower()).strip("-")
+
+
+def _summary(section: Section, page: Page) -> str:
+    parts = ["Figure"] if section.figure in page.figures else []
+    n_rows = sum(len(table.rows) for table in section.tables)
+    return " and ".join([*parts, *([f"table of {n_rows} rows"] if n_rows else [])]).capitalize()
+
+
+def _contents(views: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return id and title of each section of the page."""
+    found = []
+    for view in views:
+        found.append((f"{view['prefix']}-heatmap", "Heatmap" if view is views[0] else f"Heatmap, {view['metric']}"))
+        found += [(section["id"], section["title"].split(",")[0]) for section in view["sections"]]
+    last = ("Findings", "Checks", "All findings", "Methods", "Provenance")
+    return [*found, *((slug(title), title) for title in last)]
+
+
+def _groups(pages: list[Page], views: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the groups of statements of all metrics, each statement with the id of its record and its section."""
+    found, first = [], 0
+    for page, view in zip(pages, views, strict=True):
+        ids = {slug(section["title"]): section["id"] for section in view["sections"]}
+        ids |= {"heatmap": f"{view['prefix']}-heatmap"}
+
+        def shown(statements: list[Statement], first: int = first, ids: dict[str, str] = ids) -> list[dict[str, Any]]:
+            return [
+                {"text": s.text, "record": first + s.record, "anchor": ids.get(slug(s.section), "")} for s in statements
+            ]
+
+        found += [
+            {"title": g.title, "shown": shown(g.shown), "folded": shown(g.folded)}
+            for g in statement_groups(page.findings)
+        ]
+        first += len(page.findings)
+    return found
+
+
+def _depth_caption(found: list[DepthAnswer]) -> str:
+    if not found:
+        return ""
+    known = [f"{number_text(a.detectable)} ({a.encoder})" for a in found if np.isfinite(a.detectable)]
+    power = f" Differences that would be detected with a power of .8: {', '.join(known)}." if known else ""
+    return (
+        f"Difference of relative depth ({MEASURES[found[0].measure]}) with its 95 % confidence interval; p-values are "
+        f"adjusted by Holm's method.{power}"
+    )
+
+
+def _split(sweep: dict[str, Any]) -> str:
+    if "n_folds" in sweep:
+        return f"over {sweep['n_folds']} {sweep['group_by'] or 'speaker'}-disjoint folds"
+    return f"in the split {sweep['test_split']}"
+
+
+def _quarantine(run: Run) -> Table:
+    columns = ["encoder", "utterance_id", "reason"]
+    rows = [[str(row[c]) for c in columns] for row in run.quarantine.to_dict("records")]
+    return Table(["encoder", "utterance", "reason"], rows)
 
 
 def commands(run: Run) -> list[str]:
@@ -166,24 +295,6 @@ def commands(run: Run) -> list[str]:
     if run.plan.get("command"):
         lines.append(run.plan["command"])
     return lines
-
-
-def _cells(of: Study) -> list[str]:
-    table = of.table[(of.table["probe"] == "ridge") & (of.table["encoder"] != "")]
-    return cell_texts(cell_order(table, layers=of.layers, targets=of.targets), table, of.metric)
-
-
-def _inline(svg: Path, prefix: str) -> str:
-    """Return an SVG as an element of the page, with a prefix to its ids so that they are unique."""
-    text = svg.read_text(encoding="utf-8")
-    text = text[text.index("<svg") :]
-    text = re.sub(r'\bid="', f'id="{prefix}-', text)
-    text = re.sub(r'href="#', f'href="#{prefix}-', text)
-    return re.sub(r"url\(#", f"url(#{prefix}-", text)
-
-
-def _embedded(svg: Path) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
 
 
 def _script_json(value: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -78,3 +80,29 @@ def report(run: RunPath, metric: Metric = None, *, output: Output) -> None:
     from layerprobe.figures.report.report import write_report
 
     output.print(f"{write_report(run, metric=metric, progress=output.progress)}")
+
+
+@app.command(epilog="Example: layerprobe table runs/first --format latex > table.tex")
+@user_command
+def table(
+    runs: RunPaths,
+    metric: Metric = None,
+    format: Annotated[str, typer.Option(help="Format: latex (booktabs), markdown, or csv (all fields).")] = "markdown",
+    out: Annotated[Path | None, typer.Option(help="File to write; printed by default.")] = None,
+    *,
+    output: Output,
+) -> None:
+    """Print the table of a paper: score, interval, best layers and controls of each encoder and target."""
+    from layerprobe.analysis.answer_formats import FORMATS
+    from layerprobe.analysis.study import study
+    from layerprobe.probe.exceptions import InputError
+    from layerprobe.probe.filesystem import replace_file
+
+    if format not in FORMATS:
+        raise InputError(f"--format {format} is unknown; choose one of {', '.join(FORMATS)}.")
+    text = FORMATS[format](study(runs, metric=metric).answers)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    replace_file(out, text)
+    output.print(str(out))

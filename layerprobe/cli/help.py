@@ -19,6 +19,7 @@ PANELS = {  # in this order; aliases are in `ALIASES`
         "best-layer",
         "gain-over-random",
         "similarity",
+        "table",
         "report",
     ),
     "Models": ("train", "predict", "export", "compare", "distil", "pretrain", "count-params"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -170,9 +171,13 @@ def test_a_study_is_made_from_a_path_a_text_a_run_or_a_list_and_shows_what_it_ho
     assert repr(first) == f"Study({folder}: moment-matched CCC; encoders {encoder}; targets arousal, valence)"
     assert len(collect_findings(folder)) == len(collect_findings(first))
     shown = first._repr_html_()
-    row = first.table[(first.table["layer"] == "3") & (first.table["target"] == "valence")].iloc[0]
-    assert f"<tr><td>{encoder}</td><td>valence</td><td>3</td><td>{row['value']:.3f}</td></tr>" in shown
-    renamed = replace(first, layers={"<script>": []}, scores=first.scores.assign(encoder="<script>"))
+    answer = next(a for a in first.answers if a.target == "valence")
+    assert answer.best_layer == "3"
+    cells = re.search(r'data-target="valence"><th scope="row">(.*?)</th><td class="number">(.*?)</td>', shown)
+    assert (cells[1], cells[2]) == (encoder, f"{answer.score:.2f}")
+    evil = replace(answer, encoder="<script>")
+    renamed = replace(first)
+    renamed.__dict__["answers"] = [evil]
     assert "&lt;script&gt;" in renamed._repr_html_()
     assert "<script" not in renamed._repr_html_()
 

@@ -94,7 +94,7 @@ def test_text_is_readable_in_light_and_dark_mode(page, report, tmp_path):
         open_at(browser, report, width=1440)
         dark = ink_and_paper(browser)
         note = browser.execute_script(
-            "const s = getComputedStyle(document.querySelector('.note')); return [s.color, s.backgroundColor]"
+            "const s = getComputedStyle(document.querySelector('.check')); return [s.color, s.backgroundColor]"
         )
     assert light != dark
     for pair in (light, dark, note):

@@ -72,6 +72,7 @@ def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     yield "cache", "merge", "m.zarr", table
     for figure in ("curves", "layer-weights", "depth", "best-layer", "gain-over-random", "similarity"):
         yield figure, "runs/controlled"
+    yield "table", "runs/controlled", "--format", "latex"
     yield "fuse", "h.zarr", "t.zarr", table, "--out", "runs/fused", *sweep
     yield "train", table, "--audio-encoder", speech, "--out", "runs/trained", *FEW
     yield "predict", "runs/trained", table, "--out", "predictions.csv"
