@@ -43,7 +43,7 @@ from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 TRAINED, UNTRAINED, LEVEL, CEILING = "-", (0, (4, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5))  # all line styles
 CHANCE = "0.75"
 DEPTH = "relative depth"
-CEILING_OF = ("noise_ceiling", "single_rater")  # baselines that tell what ratings allow
+CEILING_OF = ("noise_ceiling", "single_rater")  # baselines that are ceilings
 MIX_AT = 1.05  # relative depth at which the score of a mix of all layers is placed
 TICK, TICK_STEP = 2.6, 3.4  # points: the mark of a layer of the best set, and from one encoder's marks to the next
 LABELS = 1.15  # inches for direct labels at labels of 8 points
