@@ -9,12 +9,12 @@ import pandas as pd
 
 from layerprobe.analysis.layers.depth import SHIFT
 from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, JACKKNIFE_FOLDS, PERCENTILE_SPEAKERS
-from layerprobe.analysis.statistics.permutation import ANY, BY_SPEAKER
 from layerprobe.analysis.study import Study
 from layerprobe.figures.plots.heatmap import CONTROL_NAMES
 from layerprobe.figures.plots.references import BASELINES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import is_stack, relative_depth
+from layerprobe.probe.tasks.controls import CHANCE
 
 INTERVAL = ["ci_low", "ci_high", "interval"]
 BEST = ["in_best_set", "p_not_best", "win_rate"]
@@ -61,7 +61,7 @@ def curves_table(study: Study) -> pd.DataFrame:
         baselines have neither encoder nor layer
     """
     rows = _of_layers(study, study.table, others=True)
-    layers = (rows["probe"] == "ridge") & rows["control"].isin(["none", "random_init", BY_SPEAKER, ANY])
+    layers = (rows["probe"] == "ridge") & rows["control"].isin(["none", "random_init", *CHANCE])
     mixes = (rows["probe"] == "weighted_sum") & (rows["control"] == "none")
     of_encoders = (rows["baseline"] == "") & rows["encoder"].isin(list(study.layers)) & (layers | mixes)
     rows = rows.assign(in_best_set=rows["in_best_set"].astype("boolean").where(rows["p_not_best"].notna()))

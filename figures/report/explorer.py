@@ -9,15 +9,15 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from layerprobe.analysis.formatting import shown_name
-from layerprobe.analysis.statistics.permutation import ANY, BY_SPEAKER
 from layerprobe.analysis.study import Study
 from layerprobe.figures.layout.style import encoder_colours
 from layerprobe.figures.plots.heatmap import cell_order
 from layerprobe.figures.report.tables import cell_texts
 from layerprobe.probe.layer_names import is_stack, relative_depth
 from layerprobe.probe.metrics import METRIC_NAMES
+from layerprobe.probe.tasks.controls import CHANCE
 
-CONTROLS = {"none": "", "random_init": "random initialisation", BY_SPEAKER: "chance level", ANY: "chance level"}
+CONTROLS = {"none": "", "random_init": "random initialisation", **dict.fromkeys(CHANCE, "chance level")}
 DASHES = ("none", "7 3", "2 2", "8 3 2 3", "12 3", "1 3")  # so that lines do not rely on colour
 
 
