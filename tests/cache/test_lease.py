@@ -62,6 +62,27 @@ def test_the_lease_of_a_killed_process_of_this_machine_is_taken_over_at_once(tmp
     assert len(open_cache(tmp_path / "a.zarr").utterance_ids) == 5
 
 
+def test_a_process_that_ends_while_it_writes_its_lease_leaves_none_without_owner(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("layerprobe.probe.lease.json.dumps", lambda _: "\ud800")  # can't be written
+        with pytest.raises(UnicodeEncodeError), leased(tmp_path):
+            pass
+    assert not (tmp_path / LEASE).exists()
+    with leased(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("number", leases.WITHOUT_LINKS)
+def test_a_file_system_without_links_holds_leases_too(tmp_path, number, monkeypatch):
+    def refuse(*_):
+        raise OSError(number, "no links here")
+
+    monkeypatch.setattr("layerprobe.probe.lease.os.link", refuse)
+    with leased(tmp_path), pytest.raises(InputError, match="is being written by another process"), leased(tmp_path):
+        pass
+    assert not (tmp_path / LEASE).exists()
+
+
 def test_the_lease_of_another_machine_holds_until_it_expires(tmp_path, monkeypatch):
     """As on a shared folder where locks do not reach from one machine to the next."""
     lease = left(tmp_path, ELSEWHERE, monkeypatch)

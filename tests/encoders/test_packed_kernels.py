@@ -31,7 +31,7 @@ def differences(tmp_path):
         paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
         result = subprocess.run(
             [sys.executable, str(TESTS / "helpers" / "interpreted_kernels.py"), *arguments],
-            env=os.environ | {"PYTHONPATH": paths, "TRITON_CACHE_DIR": str(tmp_path)},
+            env=os.environ | {"PYTHONPATH": paths, "TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "1"},
             capture_output=True,
             text=True,
             check=False,

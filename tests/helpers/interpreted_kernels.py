@@ -2,15 +2,11 @@
 
 With the argument ``encoders`` whole encoders run with and without them.
 
-A program of its own, because Triton decides when it is imported whether it interprets. 16 bits are float16 here, since
-the interpreter does not round to bfloat16 as a GPU does, and does not multiply it.
+A program of its own with TRITON_INTERPRET=1, because Triton decides when it is imported whether it interprets. 16 bits
+are float16 here, since the interpreter does not round to bfloat16 as a GPU does, and does not multiply it.
 """
 
 from __future__ import annotations
-
-import os
-
-os.environ["TRITON_INTERPRET"] = "1"
 
 import json
 import sys

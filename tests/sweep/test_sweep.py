@@ -227,7 +227,7 @@ def test_mixes_can_be_left_out_and_descent_is_refused_where_memory_does_not_hold
     planted, tmp_path, monkeypatch
 ):
     cache, _, manifest = planted
-    monkeypatch.setattr("layerprobe.probe.sweep.mix_probes.usable_memory", lambda: 6553.6)
+    monkeypatch.setattr("layerprobe.probe.sweep.mix_probes.usable_memory", lambda _: 6553.6)
     with pytest.raises(InputError, match=r"in memory, 0\.0 GiB, and 0\.0 GiB are available\. Leave that"):
         sweep([cache], manifest, quick(manifest, mixes=("gradient_descent_mix",)), out=tmp_path / "no")
     run = sweep([cache], manifest, plan_sweep(manifest, weighted_sum_seeds=0), out=tmp_path / "r")
