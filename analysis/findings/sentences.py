@@ -154,10 +154,11 @@ def _variance_sentences(findings: Sequence[Finding]) -> Iterator[str]:
     if not parts:
         return
     both, layer, others = (parts[k] for k in ("with_covariates", "unique_layer", "unique_covariates"))
-    covariates = both.covariates or "the covariates"
+    covariates, kind = both.covariates or "the covariates", _kind(both)
     yield (
-        f"Of the variance of {shown_name(both.target)}, layer {both.layer} of {both.encoder} and {covariates} together "
-        f"explain R² = {both.value}; {layer.value} is unique to the layer, and {others.value} to {covariates}."
+        f"Of the variance of {shown_name(both.target)}, {kind} {both.layer} of {both.encoder} and {covariates} "
+        f"together explain R² = {both.value}; {layer.value} is unique to the {kind}, and "
+        f"{others.value} to {covariates}."
     )
 
 
