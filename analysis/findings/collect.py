@@ -17,10 +17,10 @@ from layerprobe.analysis.findings.build import (
     EFRON,
     LIN,
     SELECTED,
-    make_finding as _finding,
+    make_finding,
     row_of,
     scored,
-    untested as _untested,
+    untested,
 )
 from layerprobe.analysis.findings.records import N_LAYERS, Finding
 from layerprobe.analysis.formatting import shown_name
@@ -80,26 +80,28 @@ def _layers(study: Study) -> Iterator[Finding]:
             row = scored(row_of(part, best_layer(part.set_index("layer")["value"], metric=study.metric)))
             method = f"maximum over layers, which is optimistic; {RIDGE}"
             of_control = {} if control == "none" else {"control": control}
-            yield _finding(name, row, study.metric, method=method, source=LIN, **of_control)
+            yield make_finding(name, row, study.metric, method=method, source=LIN, **of_control)
             inside = tuple(map(str, part["layer"][part["in_best_set"]]))
             if control == "none" and inside:
                 yield _best_set(row, inside)
         is_own = (bootstrap["encoder"] == encoder) & (bootstrap["target"] == target) & (bootstrap["control"] == "none")
         is_selected = is_own & (bootstrap["layer"] == CHOSEN) & (bootstrap["probe"] == "ridge")
         for row in bootstrap[is_selected].to_dict("records"):
-            yield _finding("cv_selected_layer", _untested(row), study.metric, method=f"{SELECTED}; {BCA}", source=EFRON)
+            yield make_finding(
+                "cv_selected_layer", untested(row), study.metric, method=f"{SELECTED}; {BCA}", source=EFRON
+            )
         is_logistic = is_own & (bootstrap["layer"] == CHOSEN) & (bootstrap["probe"] == "logistic")
         for row in bootstrap[is_logistic].to_dict("records"):
             method = f"logistic regression on {SELECTED} of ridge regression; {BCA}"
             of_probe = {"probe": "logistic"}
-            yield _finding("logistic", _untested(row), study.metric, method=method, source=EFRON, **of_probe)
+            yield make_finding("logistic", untested(row), study.metric, method=method, source=EFRON, **of_probe)
         for row in rows[(rows["probe"] == "weighted_sum") & (rows["control"] == "none")].to_dict("records"):
             method = (
                 "softmax-weighted sum of standardised layers, penalty on uneven weights, linear head, moment-matched"
             )
             source = "Yang et al. (2021), SUPERB"
             of_probe = {"probe": "weighted_sum"}
-            yield _finding("weighted_sum", scored(row), study.metric, method=method, source=source, **of_probe)
+            yield make_finding("weighted_sum", scored(row), study.metric, method=method, source=source, **of_probe)
 
 
 def _best_set(best: Mapping[Any, Any], inside: tuple[str, ...]) -> Finding:
@@ -107,7 +109,9 @@ def _best_set(best: Mapping[Any, Any], inside: tuple[str, ...]) -> Finding:
     row = {**best, "estimate": len(inside), "ci_low": math.nan, "ci_high": math.nan}
     method = f"multiple comparisons with the best: maximum standardised difference over {N_RESAMPLES:,} resamples"
     source = "Hsu (1981), Ann. Stat. 9; Romano and Wolf (2005), Econometrica 73"
-    return _finding("best_set", row, N_LAYERS, method=method, source=source, detail=", ".join(inside), layers=inside)
+    return make_finding(
+        "best_set", row, N_LAYERS, method=method, source=source, detail=", ".join(inside), layers=inside
+    )
 
 
 def _regrets(study: Study) -> Iterator[Finding]:
@@ -115,7 +119,7 @@ def _regrets(study: Study) -> Iterator[Finding]:
     for row in study.regrets.to_dict("records"):
         choice, layer = str(row["choice"]), str(row["layer"])
         against = {"detail": choice, "reference": choice, "reference_layer": layer}
-        yield _finding("regret", {**row, "layer": CHOSEN}, study.metric, method=method, source=EFRON, **against)
+        yield make_finding("regret", {**row, "layer": CHOSEN}, study.metric, method=method, source=EFRON, **against)
 
 
 def _depths(study: Study) -> Iterator[Finding]:
@@ -124,9 +128,9 @@ def _depths(study: Study) -> Iterator[Finding]:
         if row["measure"] == "expected_layer":
             headroom = {"headroom": row["headroom_estimate"]}
             headroom |= {key: row[key] for key in ("headroom_ci_low", "headroom_ci_high")}
-        yield _finding(
+        yield make_finding(
             "depth",
-            _untested({**row, "layer": "all"}),
+            untested({**row, "layer": "all"}),
             study.depth_metric,
             interval=JACKKNIFE_FOLDS if row["measure"] == "weight_centre" else BCA_SPEAKERS,
             method=f"{MEASURES[row['measure']]}, as relative depth",
@@ -145,7 +149,7 @@ def _depth_differences(study: Study) -> Iterator[Finding]:
             of_shift = {
                 "n_blocks": int(row["n_blocks"]), "detectable": detectable if math.isfinite(detectable) else None,
             }  # fmt: skip
-        yield _finding(
+        yield make_finding(
             "depth_difference",
             {**row, "target": row["name"], "layer": "all"},
             study.shift_metric if of_shift else study.depth_metric,
@@ -174,7 +178,7 @@ def _variance_partition(study: Study) -> Iterator[Finding]:
         for name in COMPONENTS:
             ends = {"estimate": row[name], "ci_low": row[f"{name}_ci_low"], "ci_high": row[f"{name}_ci_high"]}
             fields = {"detail": shown_name(name), "component": name, "covariates": covariates}
-            yield _finding("unique_variance", {**row, **ends}, "r2", method=method, source=BANDED, **fields)
+            yield make_finding("unique_variance", {**row, **ends}, "r2", method=method, source=BANDED, **fields)
 
 
 def _encoder_differences(study: Study) -> Iterator[Finding]:
@@ -182,7 +186,9 @@ def _encoder_differences(study: Study) -> Iterator[Finding]:
     for row in study.encoder_differences.to_dict("records"):
         against = {"reference": str(row["reference"]), "reference_layer": str(row["reference_layer"])}
         detail = f"compared with {row['reference']}"
-        yield _finding("encoder_difference", row, study.metric, method=method, source=EFRON, detail=detail, **against)
+        yield make_finding(
+            "encoder_difference", row, study.metric, method=method, source=EFRON, detail=detail, **against
+        )
 
 
 def _fusion(study: Study) -> Iterator[Finding]:
@@ -191,10 +197,12 @@ def _fusion(study: Study) -> Iterator[Finding]:
     for probe, method in FUSION.items():
         for row in bootstrap[(bootstrap["probe"] == probe) & (bootstrap["control"] == "none")].to_dict("records"):
             fields = {"detail": shown_name(probe), "probe": probe}
-            yield _finding("fusion", _untested(row), study.metric, method=f"{method}; {BCA}", source=BANDED, **fields)
+            yield make_finding(
+                "fusion", untested(row), study.metric, method=f"{method}; {BCA}", source=BANDED, **fields
+            )
         for row in study.fusion_gains[study.fusion_gains["probe"] == probe].to_dict("records"):
             added, alone = str(row["added"]), str(row["alone"])
-            yield _finding(
+            yield make_finding(
                 "fusion_gain",
                 row,
                 study.metric,
@@ -213,8 +221,10 @@ def _subgroups(study: Study) -> Iterator[Finding]:
         fields = {"grouping": str(row["grouping"]), "group": str(row["group"])}
         sizes: dict[str, Any] = {"n_utterances": int(row["n"]), "n_speakers": int(row["n_speakers"])}
         detail = f"{row['grouping']}: {row['group']}"
-        scored = _untested(row)
-        yield _finding("subgroup", scored, study.metric, method=BCA, source=EFRON, detail=detail, **fields, **sizes)
+        untested_row = untested(row)
+        yield make_finding(
+            "subgroup", untested_row, study.metric, method=BCA, source=EFRON, detail=detail, **fields, **sizes
+        )
 
 
 def _cross_corpus(study: Study) -> Iterator[Finding]:
@@ -222,7 +232,7 @@ def _cross_corpus(study: Study) -> Iterator[Finding]:
     for row in study.cross_corpus.to_dict("records"):
         train, test = str(row["source"]), str(row["test"])
         corpora = {"detail": f"{train} to {test}", "train_corpus": train, "test_corpus": test}
-        yield _finding("cross_corpus", _untested(row), study.metric, method=method, source=EFRON, **corpora)
+        yield make_finding("cross_corpus", untested(row), study.metric, method=method, source=EFRON, **corpora)
 
 
 def _adjusted(findings: list[Finding]) -> list[Finding]:

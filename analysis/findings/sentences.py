@@ -9,6 +9,7 @@ import numpy as np
 from layerprobe.analysis.findings.depth_sentences import depth_sentences
 from layerprobe.analysis.findings.records import Finding
 from layerprobe.analysis.formatting import ALPHA, layer_ranges, number_text, p_text, shown_name
+from layerprobe.probe.layer_names import is_stack
 from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import FUSED_RIDGE
 
@@ -53,18 +54,19 @@ def _target_sentences(findings: Sequence[Finding]) -> Iterator[str]:
     if highest is None:
         return
     target, metric, above = shown_name(highest.target), _metric(highest), predicts_above_chance(findings)
+    kind = _kind(highest)
     if above is False and chance is not None:
         yield (
-            f"{highest.encoder} does not predict {target} above chance: its highest-scoring layer, {highest.layer}, "
+            f"{highest.encoder} does not predict {target} above chance: its highest-scoring {kind}, {highest.layer}, "
             f"reaches {metric} {highest.value}; {_chance_text(chance)}."
         )
         return
     predicts = f"{highest.encoder} predicts {target}{_above_chance_text(chance)}"
     test = f"; {_chance_text(chance)}" if chance is not None else ""
     if selected is None:
-        yield f"{predicts}: its highest-scoring layer, {highest.layer}, reaches {metric} {highest.value}{test}."
+        yield f"{predicts}: its highest-scoring {kind}, {highest.layer}, reaches {metric} {highest.value}{test}."
     else:
-        yield f"{predicts}, with {metric} {selected.value} at the layer selected by cross-validation{test}."
+        yield f"{predicts}, with {metric} {selected.value} at the {kind} selected by cross-validation{test}."
     logistic = _named(findings, "logistic")
     if logistic is not None:
         where = f"logistic regression on the same layers of {highest.encoder} reaches {metric} {logistic.value}"
@@ -80,13 +82,13 @@ def _best_set_sentences(findings: Sequence[Finding], highest: Finding, *, is_nam
     """The highest-scoring layer, if no sentence has named it, and the 95 % set of best layers."""
     best, target = _named(findings, "best_set"), shown_name(highest.target)
     layers = () if best is None else best.layers or ()
-    first = f"For {target}, the highest-scoring layer of {highest.encoder} is {highest.layer}"
+    first = f"For {target}, the highest-scoring {_kind(highest)} of {highest.encoder} is {highest.layer}"
     score = f"{METRIC_NAMES[highest.metric]} {number_text(highest.estimate)}"
-    first += "" if is_named else f" ({score}, a maximum over layers)"
+    first += "" if is_named else f" ({score}, a maximum over {_kind(highest)}s)"
     if len(layers) == 1:
         yield f"{first}; all others are significantly worse than the best (95 % set)."
     elif layers:
-        yield f"{first}; layers {layer_ranges(layers)} are not significantly worse than the best (95 % set)."
+        yield f"{first}; {_kind(highest)}s {layer_ranges(layers)} are not significantly worse than the best (95 % set)."
     elif not is_named:
         yield f"{first}."
 
@@ -152,10 +154,11 @@ def _variance_sentences(findings: Sequence[Finding]) -> Iterator[str]:
     if not parts:
         return
     both, layer, others = (parts[k] for k in ("with_covariates", "unique_layer", "unique_covariates"))
-    covariates = both.covariates or "the covariates"
+    covariates, kind = both.covariates or "the covariates", _kind(both)
     yield (
-        f"Of the variance of {shown_name(both.target)}, layer {both.layer} of {both.encoder} and {covariates} together "
-        f"explain R² = {both.value}; {layer.value} is unique to the layer, and {others.value} to {covariates}."
+        f"Of the variance of {shown_name(both.target)}, {kind} {both.layer} of {both.encoder} and {covariates} "
+        f"together explain R² = {both.value}; {layer.value} is unique to the {kind}, and "
+        f"{others.value} to {covariates}."
     )
 
 
@@ -212,6 +215,11 @@ def _is_significant(finding: Finding) -> bool:
 
 def _named(findings: Sequence[Finding], name: str) -> Finding | None:
     return next((f for f in findings if f.name == name), None)
+
+
+def _kind(finding: Finding) -> str:
+    """Return what an encoder's choices are called: acoustic features are no layers."""
+    return "layer" if is_stack([finding.layer]) else "feature set"
 
 
 def _metric(finding: Finding) -> str:

@@ -66,7 +66,7 @@ class ProbingOptions:
         "default the first two, without speakers the first.",
     )
     permutations: int = option(
-        249,
+        239,
         low=1,
         help="Number of permutations by which chance is estimated (other control tasks have at most 49); the smallest "
         "p-value is 1 / (number + 1), times the number of encoders and targets after correction.",

@@ -22,7 +22,7 @@ from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, WEIGHT_PENAL
 
 DEFAULT_FOLDS = 5
 DEFAULT_INNER_FOLDS = 4  # where the outer folds can't serve
-DEFAULT_PERMUTATIONS = 249  # 20 m - 1 give an adjusted p of .05 in m tests: 12 of them, such as 4 targets of 3 encoders
+DEFAULT_PERMUTATIONS = 239  # 20 m - 1 give an adjusted p of .05 in m tests: 12 of them, such as 4 targets of 3 encoders
 SPEAKERS: Literal["speakers"] = "speakers"  # as many folds as there are speakers: leave one speaker out
 SPEAKER_ID = "speaker_id"  # the column that folds hold out by default
 PROBES = {
@@ -76,7 +76,7 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
         controls: keys of `probe.tasks.controls.CONTROLS`; None takes `probe.tasks.controls.DEFAULT_CONTROLS`, without
             speakers those of them that need none
         permutations: of the ratings by which chance is estimated; a p-value is at least 1 / (permutations + 1). Other
-            controls have at most `probe.tasks.controls.MOST_OF_OTHERS`
+            controls have fewer, see `probe.tasks.controls.n_permutations_of`
         residualize_text: also score the residuals of rated targets given the transcript; None: if there are any
         cross_corpus: also train on each corpus of the manifest alone
         fused: also fit all encoders together

@@ -39,6 +39,15 @@ def test_a_target_above_chance_has_its_selected_layer_the_highest_scoring_layer_
     ]
 
 
+def test_acoustic_feature_sets_are_not_called_layers():
+    sets = [finding(layer="egemaps"), best_set("egemaps", "mfcc"), chance()]
+    first, second = headlines(sets)
+    assert "its highest-scoring feature set, egemaps, reaches" in first
+    assert second.startswith("For arousal, the highest-scoring feature set of e is egemaps; feature sets egemaps")
+    (below,) = headlines([finding(layer="egemaps"), chance(0.4)])
+    assert "its highest-scoring feature set, egemaps, reaches" in below
+
+
 def test_a_target_that_is_not_above_chance_has_one_sentence():
     (sentence,) = headlines([finding(estimate=0.05, ci_low=-0.1, ci_high=0.2), best_set("0", "1"), chance(p=0.4)])
     assert sentence == (
