@@ -11,13 +11,18 @@ from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
+import jinja2
 import pandas as pd
 import pytest
 from helpers.reported_run import EVIL
 
 import layerprobe
-from layerprobe.figures.report.report import commands
+from layerprobe.analysis.answers import DepthAnswer
+from layerprobe.figures.report.report import commands, depth_caption
+from layerprobe.figures.report.svg import image_address
 from layerprobe.probe.results.run_folder import read_run
 
 
@@ -229,3 +234,24 @@ def test_records_have_an_estimate_a_method_and_a_source(folder):
         "cross_corpus",
         "selectivity",
     } <= names
+
+
+def test_the_caption_of_the_depth_answer_states_no_difference_beyond_what_is_fitted():
+    one = DepthAnswer("hubert", "valence − arousal", "shift", 0.1, -0.1, 0.3, 0.4, detectable=0.2)
+    text = depth_caption([one, replace(one, encoder="whisper", detectable=1.04)])
+    assert "Differences that would be detected with a power of .8: 0.20 (hubert)." in text
+    assert "Even half of the encoder would be detected with a power below .8 (whisper)." in text
+    assert "1.04" not in text
+
+
+def test_the_address_of_an_image_needs_no_further_escape_in_an_attribute(tmp_path):
+    text = '<svg><text x="1">it\'s &lt; 5 &amp; > 3</text></svg>'
+    (tmp_path / "a.svg").write_text(text)
+    shown = (
+        jinja2.Environment(autoescape=True)
+        .from_string('<img src="{{ a }}">')
+        .render(a=image_address(tmp_path / "a.svg"))
+    )
+    (address,) = re.findall(r'^<img src="([^"<]*)">$', shown)
+    found = ElementTree.fromstring(unquote(unescape(address)).split(",", 1)[1])
+    assert ("".join(found.itertext()), found[0].get("x")) == ("it's < 5 & > 3", "1")
