@@ -22,7 +22,7 @@ from layerprobe.analysis.findings.collect import collect_findings
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.records import FINDINGS, Finding, write_findings
 from layerprobe.analysis.formatting import number_text, plural
-from layerprobe.analysis.layers.depth import MEASURES
+from layerprobe.analysis.layers.depth import MEASURES, SHIFT
 from layerprobe.analysis.layers.shift import REACH
 from layerprobe.analysis.similarity.compare_layers import can_be_compared, compare_layers
 from layerprobe.analysis.study import SIMILARITY, Study, study
@@ -252,6 +252,8 @@ def depth_caption(found: list[DepthAnswer]) -> str:
     power = f" Differences that would be detected with a power of .8: {', '.join(within)}." if within else ""
     if beyond:
         power += f" Even half of the encoder would be detected with a power below .8 ({', '.join(beyond)})."
+    if found[0].measure == SHIFT:
+        power += f" No shift beyond {number_text(REACH)} is fitted."
     return (
         f"Difference of relative depth ({MEASURES[found[0].measure]}) with its 95 % confidence interval; p-values are "
         f"adjusted by Holm's method.{power}"

@@ -21,6 +21,7 @@ from helpers.reported_run import EVIL
 
 import layerprobe
 from layerprobe.analysis.answers import DepthAnswer
+from layerprobe.figures.report.depth_svg import depth_svg
 from layerprobe.figures.report.report import commands, depth_caption
 from layerprobe.figures.report.svg import image_address
 from layerprobe.probe.results.run_folder import read_run
@@ -136,7 +137,12 @@ def test_the_commands_that_made_it_can_be_copied(folder, page):
 
 
 def test_the_page_asks_for_nothing_from_outside(page):
-    addresses = re.findall(r"""\b(?:src|href)=["']([^"']*)""", page)
+    addresses: list[str] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda _, attrs: addresses.extend(
+        v for k, v in attrs if k in ("src", "href", "xlink:href")
+    )
+    parser.feed(page)
     assert addresses
     assert all(a.startswith(("data:", "#")) for a in addresses)
     outside = set(re.findall(r"https?://[^\s\"'<]*", page)) - {"http://www.w3.org/2000/svg"}
@@ -242,6 +248,14 @@ def test_the_caption_of_the_depth_answer_states_no_difference_beyond_what_is_fit
     assert "Differences that would be detected with a power of .8: 0.20 (hubert)." in text
     assert "Even half of the encoder would be detected with a power below .8 (whisper)." in text
     assert "1.04" not in text
+    assert text.endswith("No shift beyond 0.50 is fitted.")
+
+
+def test_a_long_name_is_cut_before_the_value_in_the_figure_of_the_depth_answer():
+    one = DepthAnswer("an-encoder-of-more-than-thirty-letters", "valence − arousal", "shift", 0.1, -0.1, 0.3, 0.4)
+    text = depth_svg([one])
+    assert ">an-encoder-of-more-than-thirt…<" in text
+    assert f'aria-label="{one.encoder}: 0.10' in text
 
 
 def test_the_address_of_an_image_needs_no_further_escape_in_an_attribute(tmp_path):
