@@ -152,9 +152,9 @@ def depth_sentence(found: list[DepthAnswer]) -> str:
     for a in found:
         if a.unknown:
             kind = "can't be compared where a target is not predicted above chance"
-        elif not np.isfinite(a.p_value):
+        elif not np.isfinite(a.ci_low):
             kind = "could not be estimated"
-        elif not _is_significant(a.p_value):
+        elif not (_is_significant(a.p_value) and (a.ci_low > 0 or a.ci_high < 0)):  # as of findings
             kind = "does not differ significantly"
         else:
             kind = f"{first} lies deeper" if a.estimate > 0 else f"{first} lies shallower"

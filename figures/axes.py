@@ -137,7 +137,7 @@ def _layer_weights_panel(study: Study, ax: Axes, target: str, encoder: str) -> N
 def _depth_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
     _, rows = _rows("depth", study, target, encoder)
     depths = rows[rows["reference_target"] == ""]
-    plot_depth(depths, ax, encoders=[encoder], targets=[target], colours=encoder_colours([encoder]))
+    plot_depth(depths, ax, encoders=[encoder], targets=[target], colours=encoder_colours(list(study.layers)))
     ax.set_xlabel(DEPTH_AXIS)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from layerprobe.analysis.formatting import number_text, plural, shown_name
 from layerprobe.analysis.layers.weights import SINGLE
 from layerprobe.analysis.study import Study
-from layerprobe.figures.plots.references import MEANINGS, columns_of, reference_scores
+from layerprobe.figures.plots.references import CEILINGS, MEANINGS, columns_of, reference_scores
 from layerprobe.probe.metrics import METRIC_NAMES
 
 
@@ -29,7 +29,8 @@ def caption(figure: str, study: Study, table: pd.DataFrame) -> str:
             texts = [
                 f"Score of a linear probe on each layer ({name}; {n}).",
                 f"{layers} Frames: layers that are not significantly worse than the best of their row (95 % set); dot: "
-                "highest-scoring layer; hatched: not above chance, and rows without any other cell have no frame.",
+                "highest-scoring layer, a maximum over layers, which is optimistic; hatched: not above chance, "
+                "and rows without any other cell have no frame.",
             ]
             if slim:
                 texts.append(f"Columns at the right: {'; '.join(MEANINGS[c] for c in slim)}.")
@@ -40,6 +41,8 @@ def caption(figure: str, study: Study, table: pd.DataFrame) -> str:
                 "Dashed: random initialisation; dotted: baselines; ticks under the axis: 95 % set of best layers; "
                 "diamond: weighted sum of all layers.",
             ]
+            if table["baseline"].isin(CEILINGS).any():
+                texts.append("Dash-dotted: agreement of the raters.")
         case "gain-over-random":
             texts = [f"Gain of each layer over the same layer with random initialisation ({name}; {n}). {layers}"]
         case "layer-weights":

@@ -14,7 +14,7 @@ from layerprobe.analysis.study import Study, study
 from layerprobe.figures.captions import caption
 from layerprobe.figures.layout.mark import mark_figure
 from layerprobe.figures.layout.presets import preset
-from layerprobe.figures.layout.style import Look, encoder_looks, save
+from layerprobe.figures.layout.style import Look, encoder_colours, encoder_looks, save
 from layerprobe.figures.layout.width import default_width
 from layerprobe.figures.plots.best_layer_frequency import best_layer_figure
 from layerprobe.figures.plots.curves import curves_figure
@@ -151,6 +151,7 @@ def _depth(study: Study, width: float | None, selection: Selection | None = None
         contrasts if len(selection.targets) > 1 else None,
         encoders=list(selection.present(depths).layers),
         targets=selection.targets,
+        colours=encoder_colours(list(study.layers)),
         width=width,
     )
     return FigureWithData(figure, table)

@@ -36,14 +36,13 @@ from layerprobe.figures.layout.style import (
     wrapped,
 )
 from layerprobe.figures.layout.width import font_size, is_narrow, panel_height
-from layerprobe.figures.plots.references import BASELINES as BASELINES, is_chance
+from layerprobe.figures.plots.references import BASELINES as BASELINES, CEILINGS, is_chance
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 
 TRAINED, UNTRAINED, LEVEL, CEILING = "-", (0, (4, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5))  # all line styles
 CHANCE = "0.75"
 DEPTH = "relative depth"
-CEILING_OF = ("noise_ceiling", "single_rater")  # baselines that are ceilings
 MIX_AT = 1.05  # relative depth at which the score of a mix of all layers is placed
 TICK, TICK_STEP = 2.6, 3.4  # points: the mark of a layer of the best set, and from one encoder's marks to the next
 LABELS = 1.15  # inches for direct labels at labels of 8 points
@@ -65,7 +64,8 @@ def plot_layer_curves(
     """Draw one line per encoder over relative depth, with its interval as a ribbon, and what it is compared with.
 
     Lines are solid for encoders, dashed for their random initialisation, dotted for baselines and acoustic features,
-    dash-dotted for the ceiling. Chance is a band. A diamond right of the layers is the weighted sum of all layers.
+    dash-dotted for the agreement of raters. Chance is a band. A diamond right of the layers is the weighted sum of all
+    layers.
     Ticks under the axis mark the layers of the 95 % set of best layers of each encoder that is above chance.
 
     Args:
@@ -95,7 +95,7 @@ def plot_layer_curves(
     levels = table[table["baseline"] != ""].groupby("baseline")["value"].mean()
     for baseline, (_, name) in BASELINES.items():
         if baseline in levels and np.isfinite(levels[baseline]):
-            style = CEILING if baseline in CEILING_OF else LEVEL
+            style = CEILING if baseline in CEILINGS else LEVEL
             ax.axhline(levels[baseline], color="0.25", lw=1.0, ls=style, label=name)
             found.append(Curve(name, float(levels[baseline]), "0.25", 1.0))
     ax.axhline(0, color="0.85", lw=0.6, zorder=0)

@@ -127,6 +127,7 @@ def depth_figure(
     *,
     encoders: Sequence[str] | None = None,
     targets: Sequence[str] | None = None,
+    colours: dict[str, Any] | None = None,
     width: float | None = None,
 ) -> Figure:
     """Return a figure with the difference of depths of two targets above, and the depths of all targets below.
@@ -138,12 +139,13 @@ def depth_figure(
         contrast: as `plot_depth_difference` takes it; without shifts the first panel is left out
         encoders: in order, from the top; those of the table if None
         targets: in order, from the top; targets without rows are left out; those of the table if None
+        colours: of the encoders; those of `encoder_colours` if None
         width: inches, or None for the natural width
     """
     encoders = list(dict.fromkeys(table["encoder"])) if encoders is None else encoders
     known = list(dict.fromkeys(table["target"]))
     targets = known if targets is None else [t for t in targets if t in known]
-    colours, size = encoder_colours(list(encoders)), font_size(width)
+    colours, size = colours or encoder_colours(list(encoders)), font_size(width)
     shifts = table[:0] if contrast is None else contrast[contrast["measure"] == SHIFT]
     one = len(encoders) == 1
     space = 1.4 if one or not is_narrow(width) else 0.95

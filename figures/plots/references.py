@@ -15,12 +15,13 @@ from layerprobe.figures.layout.mark_ids import Mark, mark_id
 from layerprobe.figures.layout.style import SCORE_COLOURS
 from layerprobe.probe.metrics import LOWER_IS_BETTER
 
-BASELINES = {  # name and heading of each baseline, in the order of the columns; the first is the ceiling
+BASELINES = {  # name and heading of each baseline, in the order of the columns
     "noise_ceiling": ("noise ceiling, √ICC(1, k)", "ceiling"),
     "single_rater": ("one rater against the others", "one rater"),
     "text_only": ("text baseline (bag of words)", "text"),
     "duration_loudness": ("duration and loudness only", "duration, loudness"),
 }
+CEILINGS = ("noise_ceiling", "single_rater")  # baselines that state how well raters agree
 REFERENCES = {  # heading of each column
     "random_init": "random init.",
     "chance": "chance",

@@ -11,7 +11,8 @@ from layerprobe.analysis.answers import DepthAnswer
 from layerprobe.analysis.formatting import number_text, p_text, range_text
 
 WIDTH, LANE, LEFT, RIGHT = 300, 40, 8, 8  # pixels
-AXIS = 30  # pixels below the last row
+LONGEST = 30  # characters of a name, so that it ends before the value
+AXIS = 34  # pixels below the last row
 
 
 def depth_svg(found: Sequence[DepthAnswer]) -> str:
@@ -32,7 +33,7 @@ def depth_svg(found: Sequence[DepthAnswer]) -> str:
     marks = [f'<line x1="{x(0)}" x2="{x(0)}" y1="0" y2="{height - AXIS + 4}" class="zero"/>']
     for k, one in enumerate(found):
         y, pale = LANE * k + 28, ' opacity=".4"' if one.unknown else ""
-        marks.append(f'<text x="{LEFT}" y="{y - 14}">{escape(one.encoder)}</text>')
+        marks.append(f'<text x="{LEFT}" y="{y - 14}">{escape(_name(one.encoder))}</text>')
         marks.append(f'<text x="{WIDTH - RIGHT}" y="{y - 14}" text-anchor="end">{_value(one)}</text>')
         if np.isfinite(one.ci_low) and np.isfinite(one.ci_high):
             ends = f'x1="{x(one.ci_low):.1f}" x2="{x(one.ci_high):.1f}" y1="{y}" y2="{y}"'
@@ -50,6 +51,11 @@ def depth_svg(found: Sequence[DepthAnswer]) -> str:
         f'<svg class="depth" role="img" viewBox="0 0 {WIDTH} {height}" aria-label="{escape(label)}">{"".join(marks)}'
         "</svg>"
     )
+
+
+def _name(encoder: str) -> str:
+    """Return the name of an encoder, cut where it would reach the value at the right."""
+    return encoder if len(encoder) <= LONGEST else f"{encoder[: LONGEST - 1]}…"
 
 
 def _value(one: DepthAnswer) -> str:

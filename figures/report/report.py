@@ -22,7 +22,8 @@ from layerprobe.analysis.findings.collect import collect_findings
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.records import FINDINGS, Finding, write_findings
 from layerprobe.analysis.formatting import number_text, plural
-from layerprobe.analysis.layers.depth import MEASURES
+from layerprobe.analysis.layers.depth import MEASURES, SHIFT
+from layerprobe.analysis.layers.shift import REACH
 from layerprobe.analysis.similarity.compare_layers import can_be_compared, compare_layers
 from layerprobe.analysis.study import SIMILARITY, Study, study
 from layerprobe.figures.draw import PLOTS, NothingToPlotError, file_name, plot
@@ -51,6 +52,7 @@ class Page:
     findings: list[Finding]
     sections: list[Section]
     figures: dict[str, Path]  # SVG file of each figure that the run has data for
+    captions: dict[str, str]  # of each figure
 
 
 def write_report(folder: Path | str, *, metric: str | None = None, progress: NullProgress | None = None) -> Path:
@@ -90,7 +92,7 @@ def write_report(folder: Path | str, *, metric: str | None = None, progress: Nul
 
 def make_page(of: Study) -> Page:
     """Draw every figure that a study has data for, and return them with its findings and sections."""
-    figures = {}
+    figures, captions = {}, {}
     for name in PLOTS:
         try:
             plotted = plot(name, of)
@@ -104,9 +106,10 @@ def make_page(of: Study) -> Page:
             table=plotted.table,
         )
         figures[name] = next(p for p in paths if p.suffix == ".svg")
+        captions[name] = plotted.caption
     findings = collect_findings(of)
     sections = [s for s in make_sections(of, findings) if s.tables or s.figure in figures]
-    return Page(of, findings, sections, figures)
+    return Page(of, findings, sections, figures, captions)
 
 
 def report_html(run: Run, pages: list[Page]) -> str:
@@ -137,7 +140,7 @@ def report_html(run: Run, pages: list[Page]) -> str:
         contents=_contents(views),
         depth_sentence=depth_sentence(depths),
         depth_figure=depth_svg(depths),
-        depth_caption=_depth_caption(depths),
+        depth_caption=depth_caption(depths),
         n_issues=sum(check.state == "issue" for check in checks),
         checks=checks,
         checks_folded=[check for check in checks if check.state not in ("issue", "tip")],
@@ -170,23 +173,19 @@ def _view(page: Page, prefix: str) -> dict[str, Any]:
         }
         for section in page.sections
     ]
-    corpus = study.runs[0].plan["corpus"]
-    size = f"n = {corpus['n_held_out']} held-out utterances of {corpus['n_speakers']} speakers of {corpus['name']}."
-    texts = [("heatmap", heatmap_caption(metric))]
-    texts += [(s.figure, s.caption or s.text[0]) for s in page.sections if s.figure in page.figures]
     return {
         "metric": metric,
         "prefix": prefix,
         "answers": answers_html(study.answers),
         "notes": notes_text(study.answers),
         "heatmap": inline_svg(page.figures["heatmap"], prefix),
-        "heatmap_caption": heatmap_caption(metric),
+        "heatmap_caption": page.captions["heatmap"],
         "sections": sections,
         "figures": {
             name: _figure(path, f"{prefix}-{name}") for name, path in page.figures.items() if name != "heatmap"
         },
         "names": {name: path.stem for name, path in page.figures.items()},
-        "captions": [f"{page.figures[name].stem}: {text} {size}" for name, text in texts],
+        "captions": [f"{page.figures[name].stem}: {text}" for name, text in page.captions.items()],
         "depth_anchor": f"{prefix}-depth",
     }
 
@@ -196,17 +195,6 @@ def _figure(path: Path, prefix: str) -> dict[str, str]:
     if 'data-layer="' in path.read_text(encoding="utf-8"):
         return {"element": inline_svg(path, prefix), "image": ""}
     return {"element": "", "image": image_address(path)}
-
-
-def heatmap_caption(metric: str) -> str:
-    """Return the caption of the heatmap of a metric, which is given by its name in text."""
-    return (
-        f"{metric[:1].upper()}{metric[1:]} over all held-out utterances, ridge regression on each layer. Framed layers "
-        "are not significantly worse than the best of their row (95 % set); the dot marks the highest-scoring layer, a "
-        "maximum over layers, which is optimistic. Hatched cells are not above chance. The columns at the right show "
-        "the highest-scoring layer with random initialisation, chance (95th percentile of the maximum over layers on "
-        "permuted ratings) and baselines."
-    )
 
 
 def slug(title: str) -> str:
@@ -254,11 +242,18 @@ def _groups(pages: list[Page], views: list[dict[str, Any]]) -> list[dict[str, An
     return found
 
 
-def _depth_caption(found: list[DepthAnswer]) -> str:
+def depth_caption(found: list[DepthAnswer]) -> str:
+    """Return the caption of the small figure: measure, interval, and what difference the corpus could detect."""
     if not found:
         return ""
-    known = [f"{number_text(a.detectable)} ({a.encoder})" for a in found if np.isfinite(a.detectable)]
-    power = f" Differences that would be detected with a power of .8: {', '.join(known)}." if known else ""
+    known = [a for a in found if np.isfinite(a.detectable) and not a.unknown]
+    within = [f"{number_text(a.detectable)} ({a.encoder})" for a in known if a.detectable <= REACH]
+    beyond = [a.encoder for a in known if a.detectable > REACH]
+    power = f" Differences that would be detected with a power of .8: {', '.join(within)}." if within else ""
+    if beyond:
+        power += f" Even half of the encoder would be detected with a power below .8 ({', '.join(beyond)})."
+    if found[0].measure == SHIFT:
+        power += f" No shift beyond {number_text(REACH)} is fitted."
     return (
         f"Difference of relative depth ({MEASURES[found[0].measure]}) with its 95 % confidence interval; p-values are "
         f"adjusted by Holm's method.{power}"

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 NUMBER = r"(-?[\d.]+)"
 RECTANGLE = re.compile(rf"M{NUMBER} {NUMBER}L{NUMBER} \2L\3 {NUMBER}L\1 \4(?:L\1 \2|z)")
 CLIPPED = re.compile(r'V[-\d.]+H[-\d.]+z" clip-path="url\(([^"]*)\)"')
@@ -23,11 +25,12 @@ def inline_svg(path: Path, prefix: str) -> str:
     return re.sub(r"url\(#", f"url(#{prefix}-", text)
 
 
-def image_address(path: Path) -> str:
-    """Return a file as a data URI, for an ``img`` element."""
+def image_address(path: Path) -> Markup:
+    """Return a file as a data URI, for an attribute of an ``img`` element between double quotation marks."""
     text = smaller(path.read_text(encoding="utf-8"))
     text = text.replace("'", "&apos;").replace('"', "'")  # a double quotation mark would need a code
-    return "data:image/svg+xml," + quote(text, safe=SAFE)
+    address = "data:image/svg+xml," + quote(text, safe=SAFE)  # has neither < nor "
+    return Markup(address.replace("&", "&amp;"))  # single quotation marks need no code there
 
 
 def smaller(text: str, *, prefix: str = "s") -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from html import unescape
 
+import numpy as np
 import pytest
 from helpers.hand_study import HandStudy
 
@@ -107,3 +109,9 @@ def test_the_sentence_on_depth_names_the_encoders_and_their_verdicts():
         "Depth of valence compared with arousal: can't be compared where a target is not predicted above chance (a_b"
     )
     assert depth_sentence([]) == ""
+
+
+def test_the_sentence_on_depth_needs_an_interval_that_excludes_0_as_the_findings_do():
+    (first, _) = depth_answers(study := HandStudy(), answers(study))
+    assert "does not differ significantly" in depth_sentence([replace(first, ci_low=-0.1)])
+    assert "could not be estimated" in depth_sentence([replace(first, ci_low=np.nan, ci_high=np.nan)])

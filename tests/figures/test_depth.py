@@ -121,6 +121,13 @@ def test_the_differences_lie_above_the_depths_in_the_same_order():
     assert names[0] == names[1][: len(names[0])] == names[0][: len(ENCODERS)] * 2
 
 
+def test_an_encoder_keeps_the_colour_that_it_has_in_other_figures():
+    colours = {name: f"#{k}{k}{k}{k}{k}{k}" for k, name in enumerate(ENCODERS, 1)}
+    figure = depth_figure(depths(ENCODERS[1:2], ["arousal"]), encoders=ENCODERS[1:2], colours=colours)
+    marks = artists(figure.axes[0], "estimate")
+    assert {to_hex(mark.get_color()) for mark in marks} == {colours[ENCODERS[1]], to_hex(UNTRAINED)}
+
+
 def test_many_encoders_and_targets_fit_on_a_page():
     encoders = [*ENCODERS, "openai/whisper-large-v3", "facebook/wav2vec2-base"]
     targets = ["arousal", "valence", "dominance", "trust"]

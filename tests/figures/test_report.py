@@ -11,13 +11,19 @@ from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
+import jinja2
 import pandas as pd
 import pytest
 from helpers.reported_run import EVIL
 
 import layerprobe
-from layerprobe.figures.report.report import commands
+from layerprobe.analysis.answers import DepthAnswer
+from layerprobe.figures.report.depth_svg import depth_svg
+from layerprobe.figures.report.report import commands, depth_caption
+from layerprobe.figures.report.svg import image_address
 from layerprobe.probe.results.run_folder import read_run
 
 
@@ -131,7 +137,12 @@ def test_the_commands_that_made_it_can_be_copied(folder, page):
 
 
 def test_the_page_asks_for_nothing_from_outside(page):
-    addresses = re.findall(r"""\b(?:src|href)=["']([^"']*)""", page)
+    addresses: list[str] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda _, attrs: addresses.extend(
+        v for k, v in attrs if k in ("src", "href", "xlink:href")
+    )
+    parser.feed(page)
     assert addresses
     assert all(a.startswith(("data:", "#")) for a in addresses)
     outside = set(re.findall(r"https?://[^\s\"'<]*", page)) - {"http://www.w3.org/2000/svg"}
@@ -229,3 +240,32 @@ def test_records_have_an_estimate_a_method_and_a_source(folder):
         "cross_corpus",
         "selectivity",
     } <= names
+
+
+def test_the_caption_of_the_depth_answer_states_no_difference_beyond_what_is_fitted():
+    one = DepthAnswer("hubert", "valence − arousal", "shift", 0.1, -0.1, 0.3, 0.4, detectable=0.2)
+    text = depth_caption([one, replace(one, encoder="whisper", detectable=1.04)])
+    assert "Differences that would be detected with a power of .8: 0.20 (hubert)." in text
+    assert "Even half of the encoder would be detected with a power below .8 (whisper)." in text
+    assert "1.04" not in text
+    assert text.endswith("No shift beyond 0.50 is fitted.")
+
+
+def test_a_long_name_is_cut_before_the_value_in_the_figure_of_the_depth_answer():
+    one = DepthAnswer("an-encoder-of-more-than-thirty-letters", "valence − arousal", "shift", 0.1, -0.1, 0.3, 0.4)
+    text = depth_svg([one])
+    assert ">an-encoder-of-more-than-thirt…<" in text
+    assert f'aria-label="{one.encoder}: 0.10' in text
+
+
+def test_the_address_of_an_image_needs_no_further_escape_in_an_attribute(tmp_path):
+    text = '<svg><text x="1">it\'s &lt; 5 &amp; > 3</text></svg>'
+    (tmp_path / "a.svg").write_text(text)
+    shown = (
+        jinja2.Environment(autoescape=True)
+        .from_string('<img src="{{ a }}">')
+        .render(a=image_address(tmp_path / "a.svg"))
+    )
+    (address,) = re.findall(r'^<img src="([^"<]*)">$', shown)
+    found = ElementTree.fromstring(unquote(unescape(address)).split(",", 1)[1])
+    assert ("".join(found.itertext()), found[0].get("x")) == ("it's < 5 & > 3", "1")

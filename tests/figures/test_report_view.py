@@ -266,3 +266,18 @@ def test_it_prints_on_a_few_pages_with_all_sections_open_and_closes_them_again(p
     )
     pages = re.findall(rb"/Type\s*/Page\b(?!s)", base64.b64decode(printed["data"]))
     assert 8 < len(pages) < 60
+
+
+def test_no_figure_is_larger_than_a_printed_page(page, report):
+    open_at(page, report, width=688, height=1016)  # A4 within its margins
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        page.execute_script("document.querySelectorAll('.sheet img').forEach(i => {i.style.height = '9999px'})")
+        sizes = page.execute_script(
+            "return [...document.querySelectorAll('.sheet svg, .sheet img')].map(e => e.getBoundingClientRect())"
+            ".map(r => [r.right, r.height]).filter(r => r[1])"
+        )
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert sizes
+    assert all(right <= 688 and height <= 1016 for right, height in sizes), sizes
