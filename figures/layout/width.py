@@ -82,8 +82,8 @@ def panel_height(natural: float, *, least: float, n_rows: float, others: float) 
         n_rows: number of panels below each other
         others: inches of everything else below each other
 
-    >>> panel_height(0.9, least=0.4, n_rows=2, others=3.0), panel_height(0.9, least=0.4, n_rows=10, others=3.0)
-    (0.9, 0.6)
+    >>> [round(panel_height(0.9, least=0.4, n_rows=n, others=3.0), 2) for n in (2, 10)]
+    [0.9, 0.62]
     """
     return max(least, min(natural, (TALLEST - others) / n_rows))
 

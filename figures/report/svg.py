@@ -20,9 +20,22 @@ SAFE = " !'()*+,-./:;=?@[]_~&|"  # characters of SVG that need no code in an add
 def inline_svg(path: Path, prefix: str) -> str:
     """Return a file as an element of a page, with a prefix to its ids so that they are unique."""
     text = smaller(path.read_text(encoding="utf-8"), prefix=f"{prefix}-s")
+    text = _with_unique_ids(text)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'href="#', f'href="#{prefix}-', text)
     return re.sub(r"url\(#", f"url(#{prefix}-", text)
+
+
+def _with_unique_ids(text: str) -> str:
+    """Remove an id from every element but the first that has it: those of points begin anew in each panel."""
+    seen: set[str] = set()
+
+    def kept(found: re.Match[str]) -> str:
+        is_first = found[1] not in seen
+        seen.add(found[1])
+        return found[0] if is_first else ""
+
+    return re.sub(r' id="([^"]*)"', kept, text)
 
 
 def image_address(path: Path) -> Markup:

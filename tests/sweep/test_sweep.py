@@ -18,6 +18,7 @@ from layerprobe.probe.results.run_folder import POOLED, SCORE_COLUMNS, read_pred
 from layerprobe.probe.sweep.layer_probes import layer_probes
 from layerprobe.probe.sweep.settings import DEFAULT_PERMUTATIONS, plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
+from layerprobe.probe.tasks.controls import MOST_OF_SECOND
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,9 @@ def test_permuted_ratings_and_random_weights_give_nothing(run):
         assert pooled(run, probe="ridge", control=control).abs().max().max() < 0.25
     for control in ("permuted", "permuted_by_speaker"):
         permuted = run.scores[run.scores["control"] == control]
-        assert set(permuted["seed"]) == set(range(DEFAULT_PERMUTATIONS if control == "permuted_by_speaker" else 49))
+        assert set(permuted["seed"]) == set(
+            range(DEFAULT_PERMUTATIONS if control == "permuted_by_speaker" else MOST_OF_SECOND)
+        )
         assert set(permuted["fold"]) == {POOLED}
         assert "alpha" not in set(permuted["metric"])
     assert set(run.scores[(run.scores["control"] == "random_init") & (run.scores["probe"] == "ridge")]["seed"]) == {3}
