@@ -284,7 +284,7 @@ def precision_summary(table: pd.DataFrame, encoder: NetworkEncoder, *, n_sampled
     moved = f"at most {highest:.1e}" if encoder.precision == "float32" else f"{lowest:.2%} to {highest:.2%}"
     subject, exact = f"{encoder.precision} moves", "float32"
     if encoder.precision == "float32":
-        subject, exact = f"the {encoder.forward} forward pass moves", "transformers' own"
+        subject, exact = f"float32 in the {encoder.forward} forward pass moves", "transformers' own"
     unit = "recording" if encoder.reads == "audio" else "text"
     summary = (
         f"{subject} pooled layers by {moved} against {exact} (cosine at least "
@@ -292,5 +292,6 @@ def precision_summary(table: pd.DataFrame, encoder: NetworkEncoder, *, n_sampled
     )
     if encoder.packed is None:
         return summary
-    together = f"; encoded together ({encoder.forward}), they move each other by at most "
-    return f"{summary}{together}{table['composition_error'].max():.1e}"
+    moved = table["composition_error"].max()
+    together = "do not change each other" if moved == 0 else f"move each other by at most {moved:.1e}"
+    return f"{summary}; encoded together ({encoder.forward}), they {together}"

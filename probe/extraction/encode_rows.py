@@ -26,7 +26,7 @@ class Encoded:
 
     refused: list[tuple[str, str, str]]  # utterance_id, path, reason
     audio_seconds: float
-    stages: StageUtilisation | None  # None where there was nothing to encode
+    stages: StageUtilisation | None  # None where nothing was encoded
 
 
 def encode_rows(
@@ -81,6 +81,8 @@ def encode_rows(
                 progress.advance(1, f"{speed}{len(rows.refused)} quarantined")
     finally:
         progress.end()
+    if len(rows.refused) == len(pending):
+        return Encoded(rows.refused, 0.0, None)
     elapsed = max(time.monotonic() - began, 1e-9)
     n_encoding = jobs if packing(encoder) is None else 1  # packs run one after another, each on all threads
     stages = StageUtilisation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pandas as pd
 import pytest
 import torch
 from helpers.command_line import refused, run
@@ -12,7 +13,7 @@ from torch import nn
 from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel, Wav2Vec2FeatureExtractor
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
-from layerprobe.probe.encoders.diagnostics import how_encoded, measure, run_checks
+from layerprobe.probe.encoders.diagnostics import how_encoded, measure, precision_summary, run_checks
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.speech import LoadedModel, SpeechEncoder
 
@@ -129,6 +130,15 @@ def test_a_broken_adapter_is_one_sentence(conformer, tmp_path):
     assert "does not exist" in refused("check-encoder", "--encoder", conformer / "model", "--adapter", gone)
 
 
+@pytest.mark.parametrize(
+    ("moved", "summary"), [(0.0, "they do not change each other"), (2.5e-7, "they move each other by at most 2.5e-07")]
+)
+def test_what_packing_changes_is_summarised(folders, moved, summary):
+    encoder = load_audio_encoder(str(folders["sew"]), precision="float32", forward="packed")
+    table = pd.DataFrame({"layer": ["0"], "relative_error": [1e-7], "cosine": [1.0], "composition_error": [moved]})
+    assert precision_summary(table, encoder, n_sampled=2).endswith(f"encoded together (equal lengths), {summary}")
+
+
 def test_a_packed_pass_is_named_and_its_composition_measured(folders):
     """A pass of one utterance at a time is not."""
     name = folders["sew"]
@@ -137,8 +147,8 @@ def test_a_packed_pass_is_named_and_its_composition_measured(folders):
     assert packed.exit_code == 0, packed.output
     assert packed.stdout.strip().endswith(f"SEWModel: {how_encoded(encoder)}, float32.")
     assert "together" in how_encoded(encoder)
-    assert f"precision: the {encoder.forward} forward pass moves pooled layers by at most " in packed.stdout
-    assert f"encoded together ({encoder.forward}), they move each other by at most " in packed.stdout
+    assert f"precision: float32 in the {encoder.forward} forward pass moves pooled layers by at most " in packed.stdout
+    assert f"encoded together ({encoder.forward}), they " in packed.stdout
     single = run("check-encoder", "--encoder", name, "--forward", "single", "--precision", "float32")
     assert single.stdout.strip().endswith("SEWModel: encoding one utterance at a time (no padding), float32.")
     assert "precision:" not in single.stdout

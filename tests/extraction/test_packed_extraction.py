@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -348,3 +349,13 @@ def test_one_line_states_what_bound_it(corpus, folders, tmp_path):
     assert StageUtilisation(0.95, 0.2, 0.9, 4).bound_by == "decoding"
     again = run_extraction(manifest_of(tmp_path, corpus), packed(folders), tmp_path / "a.zarr")
     assert again.stages is None
+
+
+def test_nothing_bound_an_extraction_in_which_nothing_could_be_read(corpus, folders, tmp_path):
+    broken = tmp_path / "broken.flac"
+    broken.write_bytes(b"fLaC" + bytes(300))
+    manifest = manifest_of(tmp_path, corpus)
+    manifest = replace(manifest, table=manifest.table.assign(path=str(broken)))
+    done = run_extraction(manifest, packed(folders), tmp_path / "a.zarr")
+    assert len(done.quarantine) == len(manifest.table)
+    assert done.stages is None
