@@ -65,9 +65,7 @@ class NativeForward:
         self._group_norm: Any = layers[0].layer_norm if config.feat_extract_norm == "group" else None
         self._first = layers[0].conv
         self._convolutions = [self._as_product(layer.conv) for layer in layers]
-        self._norms = (
-            None if self._group_norm is not None else [Norm.from_module(layer.layer_norm) for layer in layers]
-        )
+        self._norms = None if self._group_norm is not None else [Norm.from_module(layer.layer_norm) for layer in layers]
         projection = encoder.feature_projection
         self._project_norm = Norm.from_module(projection.layer_norm) if hasattr(projection, "layer_norm") else None
         self._project = self._linear(projection.projection)
@@ -126,11 +124,11 @@ class NativeForward:
             n = min(TILE, n_frames - begin)
             x = samples[first_sample : first_sample + (n - 1) * stride + reach, None]
             for k, product in enumerate([first, *self._convolutions[1:]]):
-                rows = windows(x, self._shape.kernels[k], self._shape.strides[k]).contiguous()
+                window_rows = windows(x, self._shape.kernels[k], self._shape.strides[k]).contiguous()
                 if self._norms is None:
-                    x = product(rows, gelu=True)
+                    x = product(window_rows, gelu=True)
                 else:
-                    x = functional.gelu(self._norms[k](product(rows)))
+                    x = functional.gelu(self._norms[k](product(window_rows)))
             tiles.append(x)
         return torch.cat(tiles)
 

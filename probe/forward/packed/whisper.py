@@ -13,8 +13,9 @@ from torch.nn import functional
 from layerprobe.probe.forward.chunks import InputChunk
 from layerprobe.probe.forward.packed.pack import Pack
 from layerprobe.probe.forward.plain_modules import attends_plainly, is_plain
-from layerprobe.probe.forward.stream.attention import Spans, uploaded
+from layerprobe.probe.forward.stream.attention import Spans
 from layerprobe.probe.forward.stream.blocks import Block, Product, Stack
+from layerprobe.probe.forward.stream.index_arrays import uploaded
 from layerprobe.probe.forward.stream.operators import Norm
 
 WINDOWS = 8  # that pass the convolutions together, which hold 0.4 GB of them in float32, 1280 wide
