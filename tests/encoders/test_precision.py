@@ -94,9 +94,8 @@ def test_float32_multiplies_exactly_whatever_a_user_chose(folders, tmp_path, cho
         assert len(recorder.seen) > 10, name
         assert all(seen == EXACT for seen in recorder.seen), name
         assert switches() == chosen, name
-    with (
-        SwitchRecorder() as recorder
-    ):  # convolutions that a 16-bit pass leaves in float32 may round as cuDNN does by default
+    # convolutions that a 16-bit pass leaves in float32 may round as cuDNN does by default
+    with SwitchRecorder() as recorder:
         mixed.hidden_states(audio)
     assert {seen["conv"] for seen in recorder.seen} == {"tf32"}
     assert {seen["matmul"] for seen in recorder.seen} == {"ieee"}
