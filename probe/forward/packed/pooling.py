@@ -128,7 +128,8 @@ def _consecutive(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
     >>> _consecutive(np.array([5, 0]), np.array([2, 3]))
     array([5, 6, 0, 1, 2])
     """
-    return np.repeat(begins, counts) + within(counts)
+    rows: np.ndarray = np.repeat(begins, counts) + within(counts)
+    return rows
 
 
 def _ends(counts: np.ndarray) -> np.ndarray:
