@@ -35,14 +35,7 @@ from layerprobe.probe.forward.native import NativeForward, has_native_forward
 from layerprobe.probe.forward.packed.choose import PackedChoice, choose_batches, own_pass, try_own
 from layerprobe.probe.forward.packed.pack import PackedForward
 from layerprobe.probe.forward.pooling import DEFAULT_POOLINGS
-from layerprobe.probe.forward.precision import (
-    AUTO,
-    PRECISIONS,
-    is_packed,
-    multiplying_in,
-    precision_for,
-    steps_in,
-)
+from layerprobe.probe.forward.precision import AUTO, PRECISIONS, is_packed, multiplying_in, precision_for, steps_in
 from layerprobe.probe.system import torch_threads
 
 LAYER_CONVENTION = "0 enters the first block, k leaves block k, final after the final norm"

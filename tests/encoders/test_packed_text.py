@@ -7,7 +7,7 @@ import torch
 from helpers.largest_tensor import LargestTensor
 from helpers.pooled_packs import largest_difference, pooled_together
 from helpers.pretended_gpu import pretended_gpu
-from helpers.text_models import SENTENCES, TEXT_KINDS, save_text_model
+from helpers.text_models import SENTENCES, TEXT_KINDS, save_text_model, small_text_model
 
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.forward.packed.text import has_packed_text
@@ -74,8 +74,6 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_model_is_not_packed(change):
-    from helpers.text_models import small_text_model
-
     model = small_text_model("bert")
     assert has_packed_text(model)
     CHANGES[change](model)

@@ -88,7 +88,7 @@ class RelativeBias:
 
     @functools.cached_property
     def _values(self) -> Tensor:
-        """The bias of query and key of the longest sequence, ``(heads, longest, longest)``; a kernel needs no such."""
+        """The bias of query and key of the longest sequence, ``(heads, longest, longest)``; no kernel needs it."""
         from_key = self.by_distance.unfold(1, self._spans.longest, 1)  # of the last query first
         return from_key.flip(1)
 
