@@ -27,22 +27,15 @@ from layerprobe.probe.encoders.architectures import Architecture, waveform_chunk
 from layerprobe.probe.encoders.base import describe_encoder
 from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_lengths, example_waveform
 from layerprobe.probe.encoders.identity import code_hash, model_hash
+from layerprobe.probe.encoders.packing import PackableEncoder, join_frame_chunks
 from layerprobe.probe.forward.chunks import FrameChunk, InputChunk
 from layerprobe.probe.forward.hooks import HookedEncoder
 from layerprobe.probe.forward.linear_kernels import MixedPrecisionLinears
 from layerprobe.probe.forward.native import NativeForward, has_native_forward
 from layerprobe.probe.forward.packed.choose import PackedChoice, choose_batches, own_pass, try_own
-from layerprobe.probe.forward.packed.embed import embed_pack
-from layerprobe.probe.forward.packed.pack import Pack, PackedForward
+from layerprobe.probe.forward.packed.pack import PackedForward
 from layerprobe.probe.forward.pooling import DEFAULT_POOLINGS
-from layerprobe.probe.forward.precision import (
-    AUTO,
-    PRECISIONS,
-    is_packed,
-    multiplying_in,
-    precision_for,
-    steps_in,
-)
+from layerprobe.probe.forward.precision import AUTO, PRECISIONS, is_packed, multiplying_in, precision_for, steps_in
 from layerprobe.probe.system import torch_threads
 
 LAYER_CONVENTION = "0 enters the first block, k leaves block k, final after the final norm"
@@ -81,7 +74,7 @@ class LoadedModel:
         )
 
 
-class SpeechEncoder:
+class SpeechEncoder(PackableEncoder):
     """A frozen speech encoder that returns the hidden states of all layers; `load_audio_encoder` makes it."""
 
     reads: Literal["audio"] = "audio"
@@ -216,31 +209,13 @@ class SpeechEncoder:
         self._check_waveform(waveform)
         return list(self._family.input_chunks(waveform, self._extractor, self._config))
 
-    def embed_pack(self, utterances: Sequence[Sequence[InputChunk]], *, poolings: tuple[str, ...]) -> Tensor:
-        """Encode utterances together, each as if it were alone, and pool them; the host does not wait for the device.
-
-        Args:
-            utterances: of each the result of `input_chunks`
-            poolings: keys of `probe.forward.pooling.POOLINGS`
-
-        Returns:
-            embeddings ``(n_utterances, n_layers, n_poolings, dim)`` float32 on the encoder's device
-
-        Raises:
-            RuntimeError: if the encoder was loaded to encode utterances singly
-        """
-        if self.packed is None:
-            raise RuntimeError("the encoder encodes utterances singly")
-        with multiplying_in(self.precision):
-            return embed_pack(self.packed, utterances, poolings=poolings, device=self.device)
-
     def hidden_states(self, waveform: np.ndarray) -> list[Tensor]:
         """Return all frames of each layer, one tensor ``(n_frames, dim)`` each; arguments as of `frame_chunks`."""
-        return _joined(self.frame_chunks(waveform))
+        return join_frame_chunks(self.frame_chunks(waveform))
 
     def reference_states(self, waveform: np.ndarray) -> list[Tensor]:
         """Return what `hidden_states` does, from transformers' own forward pass in float32."""
-        return _joined(self._frame_chunks(waveform, self._reference_states, "float32"))
+        return join_frame_chunks(self._frame_chunks(waveform, self._reference_states, "float32"))
 
     @torch.inference_mode()
     def _frame_chunks(
@@ -256,12 +231,6 @@ class SpeechEncoder:
         if self._native is None:
             raise RuntimeError("the encoder has no native forward pass")
         yield from self._native.hidden_states(input_chunk.inputs["input_values"][0])
-
-    @torch.inference_mode()
-    def _packed_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:
-        if self.packed is None:
-            raise RuntimeError("the encoder encodes utterances singly")
-        yield from self.packed.states(Pack.of([[input_chunk]], self.packed.n_frames))
 
     def _batch_states(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         """Return each layer's frames of a batch, ``(n_inputs, n_frames, dim)``, in the encoder's precision."""
@@ -334,8 +303,3 @@ class SpeechEncoder:
             # WavLM mixes two kinds of mask, which torch is about to forbid
             warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
             return self._hooked.states(dict(inputs))
-
-
-def _joined(frame_chunks: Iterator[FrameChunk]) -> list[Tensor]:
-    chunks = [list(frame_chunk.layers) for frame_chunk in frame_chunks]
-    return [torch.cat(layer) for layer in zip(*chunks, strict=True)]

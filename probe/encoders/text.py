@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from layerprobe.probe.encoders.base import describe_encoder
 from layerprobe.probe.encoders.identity import code_hash, model_hash
+from layerprobe.probe.encoders.packing import PackableEncoder, join_frame_chunks
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.forward.chunks import FrameChunk, InputChunk
 from layerprobe.probe.forward.hooks import HookedEncoder
 from layerprobe.probe.forward.packed.choose import choose_batches, own_pass
-from layerprobe.probe.forward.packed.embed import embed_pack
-from layerprobe.probe.forward.packed.pack import Pack, PackedForward
+from layerprobe.probe.forward.packed.pack import PackedForward
 from layerprobe.probe.forward.precision import AUTO, is_packed, multiplying_in
 from layerprobe.probe.model_tensors import check_tensors
 from layerprobe.probe.pretrained import CONFIGURATION, TEXT_ENCODER, find_pretrained, first_pass
@@ -61,7 +61,7 @@ EXAMPLES = (EXAMPLE, "a", "the end of it", "it is the end", "the beginning and t
 NEVER_READ = ("pooler.", "embeddings.position_ids")  # above the last block, and no weight
 
 
-class TranscriptEncoder:
+class TranscriptEncoder(PackableEncoder):
     """A frozen text encoder that returns the hidden states of all layers; `load_text_encoder` makes it."""
 
     reads: Literal["text"] = "text"
@@ -163,45 +163,22 @@ class TranscriptEncoder:
         """Return the windows of one text, on the host."""
         return list(self._input_chunks(text))
 
-    def embed_pack(self, utterances: Sequence[Sequence[InputChunk]], *, poolings: tuple[str, ...]) -> Tensor:
-        """Encode texts together, each as if it were alone, and pool them; the host does not wait for the device.
-
-        Args:
-            utterances: of each text the result of `input_chunks`
-            poolings: keys of `probe.forward.pooling.POOLINGS`
-
-        Returns:
-            embeddings ``(n_texts, n_layers, n_poolings, dim)`` float32 on the encoder's device
-
-        Raises:
-            RuntimeError: if the encoder was loaded to encode texts singly
-        """
-        if self.packed is None:
-            raise RuntimeError("the encoder encodes texts singly")
-        with multiplying_in(self.precision):
-            return embed_pack(self.packed, utterances, poolings=poolings, device=self.device)
-
     def hidden_states(self, text: str) -> list[Tensor]:
         """Return all tokens of each layer, one tensor ``(n_tokens, dim)`` each."""
-        return _joined(self.frame_chunks(text))
+        return join_frame_chunks(self.frame_chunks(text))
 
     def reference_states(self, text: str) -> list[Tensor]:
         """Return what `hidden_states` does, from transformers' own forward pass of one text."""
-        return _joined(self._frame_chunks(text, self._reference_states))
+        return join_frame_chunks(self._frame_chunks(text, self._reference_states))
 
-    def _frame_chunks(self, text: str, run: Callable[[InputChunk], list[Tensor]]) -> Iterator[FrameChunk]:
+    def _frame_chunks(self, text: str, run: Callable[[InputChunk], Iterable[Tensor]]) -> Iterator[FrameChunk]:
         for input_chunk in self._input_chunks(text):
             with torch.inference_mode(), multiplying_in(self.precision):
-                states = run(input_chunk)
-            yield FrameChunk([layer[input_chunk.counted] for layer in states], input_chunk.first, input_chunk.total)
+                states = [layer[input_chunk.counted] for layer in run(input_chunk)]
+            yield FrameChunk(states, input_chunk.first, input_chunk.total)
 
     def _reference_states(self, input_chunk: InputChunk) -> list[Tensor]:
         return [layer[0] for layer in self._hooked.states(input_chunk.inputs)]
-
-    def _packed_states(self, input_chunk: InputChunk) -> list[Tensor]:
-        if self.packed is None:
-            raise RuntimeError("the encoder encodes texts singly")
-        return list(self.packed.states(Pack.of([[input_chunk]], _n_tokens)))
 
     def _choose_pass_of_many(self) -> None:
         if own := own_pass(self._model):
@@ -238,11 +215,6 @@ class TranscriptEncoder:
             inputs = {"input_ids": torch.tensor([window]), "attention_mask": mask}
             yield InputChunk(inputs, slice(span.start, span.stop), first, total)
             first += len(span)
-
-
-def _joined(frame_chunks: Iterator[FrameChunk]) -> list[Tensor]:
-    chunks = [list(frame_chunk.layers) for frame_chunk in frame_chunks]
-    return [torch.cat(layer) for layer in zip(*chunks, strict=True)]
 
 
 def _n_tokens(chunk: InputChunk) -> int:

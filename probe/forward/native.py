@@ -20,6 +20,8 @@ from torch.nn import functional
 
 from layerprobe.probe.forward.linear_kernels import ROWS, Linear, packs
 from layerprobe.probe.forward.plain_modules import is_plain_wav2vec2
+from layerprobe.probe.forward.stream.layout import Convolutions
+from layerprobe.probe.forward.stream.operators import Norm, windows
 
 NATIVE_ARCHITECTURES = frozenset({"HubertModel", "Wav2Vec2Model", "UniSpeechModel", "UniSpeechSatModel"})
 TILE = 64  # frames: what one pass of the convolutions holds fits a core's cache
@@ -40,21 +42,6 @@ def has_native_forward(encoder: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class _Norm:
-    weight: Tensor
-    bias: Tensor
-    eps: float
-
-    @classmethod
-    def from_module(cls, module: Any) -> _Norm:
-        return cls(module.weight.detach().float(), module.bias.detach().float(), module.eps)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Normalise over the last axis, in the precision of ``x``."""
-        return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
-
-
-@dataclass(frozen=True)
 class _Block:
     query: Linear
     key: Linear
@@ -62,8 +49,8 @@ class _Block:
     out: Linear
     up: Linear
     down: Linear
-    attention_norm: _Norm
-    output_norm: _Norm
+    attention_norm: Norm
+    output_norm: Norm
 
 
 class NativeForward:
@@ -74,29 +61,24 @@ class NativeForward:
         config, self._dtype = encoder.config, dtype
         layers = encoder.feature_extractor.conv_layers
         self._multiple = ROWS if dtype == torch.bfloat16 and packs() else 1  # of rows in a product
-        self._kernels, self._strides = tuple(config.conv_kernel), tuple(config.conv_stride)
-        self._reach = self._stride = 1  # samples: receptive field of one frame, and step from frame to frame
-        for kernel, stride in zip(self._kernels, self._strides, strict=True):
-            self._reach, self._stride = self._reach + (kernel - 1) * self._stride, self._stride * stride
+        self._shape = Convolutions(tuple(config.conv_kernel), tuple(config.conv_stride))
         self._group_norm: Any = layers[0].layer_norm if config.feat_extract_norm == "group" else None
         self._first = layers[0].conv
         self._convolutions = [self._as_product(layer.conv) for layer in layers]
-        self._norms = (
-            None if self._group_norm is not None else [_Norm.from_module(layer.layer_norm) for layer in layers]
-        )
+        self._norms = None if self._group_norm is not None else [Norm.from_module(layer.layer_norm) for layer in layers]
         projection = encoder.feature_projection
-        self._project_norm = _Norm.from_module(projection.layer_norm) if hasattr(projection, "layer_norm") else None
+        self._project_norm = Norm.from_module(projection.layer_norm) if hasattr(projection, "layer_norm") else None
         self._project = self._linear(projection.projection)
         self._transform_positions(encoder.encoder.pos_conv_embed.conv)
         self._heads: int = config.num_attention_heads
         self._pre_norm: bool = getattr(config, "do_stable_layer_norm", False)
-        self._norm = _Norm.from_module(encoder.encoder.layer_norm)
+        self._norm = Norm.from_module(encoder.encoder.layer_norm)
         self._blocks = [self._block(layer) for layer in encoder.encoder.layers]
 
     @torch.inference_mode()
     def hidden_states(self, waveform: Tensor) -> Iterator[Tensor]:
         """Yield each layer's frames, ``(n_frames, dim)`` float32, of a normalised waveform ``(n_samples,)`` float32."""
-        n_frames = (len(waveform) - self._reach) // self._stride + 1
+        n_frames = (len(waveform) - self._shape.reach) // self._shape.stride + 1
         x = self._front_end(waveform, n_frames + -n_frames % self._multiple)
         if self._project_norm is not None:
             x = self._project_norm(x)
@@ -133,29 +115,30 @@ class NativeForward:
     def _front_end(self, waveform: Tensor, n_frames: int) -> Tensor:
         """Return the frames before the projection, ``(n_frames, channels)`` in the precision of the products."""
         first = self._convolutions[0] if self._group_norm is None else self._folded(waveform)
-        n_samples = self._reach + (n_frames - 1) * self._stride
+        reach, stride = self._shape.reach, self._shape.stride
+        n_samples = reach + (n_frames - 1) * stride
         samples = functional.pad(waveform.to(self._dtype), (0, n_samples - len(waveform)))
         tiles = []
         for begin in range(0, n_frames, TILE):
-            first_sample = begin * self._stride
+            first_sample = begin * stride
             n = min(TILE, n_frames - begin)
-            x = samples[first_sample : first_sample + (n - 1) * self._stride + self._reach, None]
+            x = samples[first_sample : first_sample + (n - 1) * stride + reach, None]
             for k, product in enumerate([first, *self._convolutions[1:]]):
-                windows = _windows(x, self._kernels[k], self._strides[k])
+                window_rows = windows(x, self._shape.kernels[k], self._shape.strides[k]).contiguous()
                 if self._norms is None:
-                    x = product(windows, gelu=True)
+                    x = product(window_rows, gelu=True)
                 else:
-                    x = functional.gelu(self._norms[k](product(windows)))
+                    x = functional.gelu(self._norms[k](product(window_rows)))
             tiles.append(x)
         return torch.cat(tiles)
 
     def _folded(self, waveform: Tensor) -> Linear:
         """Return the first convolution with its group norm folded in: a scale and a shift per channel and utterance."""
-        norm, kernel = self._group_norm, self._kernels[0]
-        windows = _windows(waveform[:, None], kernel, self._strides[0]).double()
-        mean = windows.mean(dim=0)
-        centred = windows - mean
-        covariance = centred.T @ centred / len(windows)
+        norm = self._group_norm
+        rows = windows(waveform[:, None], self._shape.kernels[0], self._shape.strides[0]).contiguous().double()
+        mean = rows.mean(dim=0)
+        centred = rows - mean
+        covariance = centred.T @ centred / len(rows)
         weight = self._first.weight.detach()[:, 0].double()
         variance = ((weight @ covariance) * weight).sum(dim=1)  # the convolution's bias cancels
         scale = norm.weight.detach().double() / torch.sqrt(variance + norm.eps)
@@ -201,13 +184,6 @@ class NativeForward:
             out=self._linear(attention.out_proj),
             up=self._linear(feed_forward.intermediate_dense),
             down=self._linear(feed_forward.output_dense),
-            attention_norm=_Norm.from_module(layer.layer_norm),
-            output_norm=_Norm.from_module(layer.final_layer_norm),
+            attention_norm=Norm.from_module(layer.layer_norm),
+            output_norm=Norm.from_module(layer.final_layer_norm),
         )
-
-
-def _windows(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Return the windows of a contiguous ``(n, channels)``, ``((n - kernel) // stride + 1, kernel * channels)``."""
-    n, channels = x.shape
-    shape = ((n - kernel) // stride + 1, kernel * channels)
-    return x.as_strided(shape, (stride * channels, 1), x.storage_offset()).contiguous()

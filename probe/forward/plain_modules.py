@@ -28,7 +28,7 @@ def is_plain_wav2vec2(encoder: Any) -> bool:
         and not getattr(config, "conv_pos_batch_norm", False)
         and getattr(config, "adapter_attn_dim", None) is None
         and is_plain(encoder, weight_normed=getattr(encoder.encoder.pos_conv_embed, "conv", None))
-        and all(_attends_plainly(layer.attention, config) for layer in encoder.encoder.layers)
+        and all(attends_plainly(layer.attention, config) for layer in encoder.encoder.layers)
     )
 
 
@@ -82,7 +82,7 @@ def _is_weight_norm(convolution: Any) -> bool:
     )
 
 
-def _attends_plainly(attention: Any, config: Any) -> bool:
+def attends_plainly(attention: Any, config: Any) -> bool:
     """Return whether attention has the configuration's number of heads, scaled by the root of their width."""
     dim = config.hidden_size // config.num_attention_heads
     return bool(attention.num_heads == config.num_attention_heads and getattr(attention, "scaling", 0) == dim**-0.5)

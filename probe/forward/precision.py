@@ -52,14 +52,16 @@ def precision_for(precision: str, *, device: str, known: bool) -> str:
 
 
 def is_packed(forward: str, *, device: str) -> bool:
-    """Return whether utterances run together, with ``auto`` resolved: on a GPU.
+    """Return whether utterances run together, with ``auto`` resolved: on a GPU of CUDA.
+
+    On other devices the packed passes have not been tried, and some lack the float64 that group norm is folded in.
 
     Raises:
         InputError: if ``forward`` is unknown
     """
     if forward not in FORWARDS:
         raise InputError(f"forward pass {forward!r} is unknown; choose one of {', '.join(FORWARDS)}.")
-    return forward == "packed" or (forward == AUTO and device != "cpu")
+    return forward == "packed" or (forward == AUTO and device.startswith("cuda"))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.messages import Messages
+from helpers.pooled_packs import largest_difference, pooled_together
 from helpers.pretended_gpu import pretended_gpu
 from helpers.speech_models import KINDS, load_exact, small_model
 from helpers.voices import voice
@@ -24,6 +26,7 @@ from layerprobe.probe.forward.packed.embed import embed_pack
 from layerprobe.probe.forward.packed.grouped import EqualLengths, Masked
 from layerprobe.probe.forward.packed.own_statistics import OwnStatistics
 from layerprobe.probe.forward.packed.pack import Pack
+from layerprobe.probe.forward.packed.whisper import has_packed_whisper
 from layerprobe.probe.forward.pooling import pool_layers
 from layerprobe.probe.forward.stream import attention, kernels
 
@@ -42,17 +45,11 @@ def ragged(encoder):
 
 
 def together(encoder, waveforms):
-    return encoder.embed_pack([encoder.input_chunks(w) for w in waveforms], poolings=POOLINGS)
+    return pooled_together(encoder, waveforms, POOLINGS)
 
 
 def alone(encoder, waveform):
     return pool_layers(encoder.reference_states(waveform), poolings=POOLINGS)
-
-
-def difference(ours, theirs):
-    """Maximum over layers of the difference of (mean, std), ``(n_layers, n_poolings, dim)``."""
-    ours, theirs = ours.flatten(1), theirs.flatten(1)
-    return float(((ours - theirs).norm(dim=1) / theirs.norm(dim=1)).max())
 
 
 def tolerance(encoder):
@@ -81,7 +78,7 @@ def test_a_ragged_pack_gives_what_transformers_gives_of_each_utterance_alone(enc
     rows = together(encoder, waveforms)
     assert rows.shape == (len(waveforms), len(encoder.layers), 2, encoder.dim)
     for row, waveform in zip(rows, waveforms, strict=True):
-        assert difference(row, alone(encoder, waveform)) < tolerance(encoder)
+        assert largest_difference(row, alone(encoder, waveform)) < tolerance(encoder)
 
 
 def test_order_and_composition_change_nothing(encoder, rng):
@@ -89,10 +86,12 @@ def test_order_and_composition_change_nothing(encoder, rng):
     rows = together(encoder, waveforms)
     order = rng.permutation(len(waveforms))[:5]
     for k, row in zip(order, together(encoder, [waveforms[k] for k in order]), strict=True):
-        assert difference(row, rows[k]) < tolerance(encoder)
+        assert largest_difference(row, rows[k]) < tolerance(encoder)
     for row, waveform in zip(rows, waveforms, strict=True):
-        assert difference(together(encoder, [waveform])[0], row) < tolerance(encoder)
-        assert difference(pool_layers(encoder.hidden_states(waveform), poolings=POOLINGS), row) < tolerance(encoder)
+        assert largest_difference(together(encoder, [waveform])[0], row) < tolerance(encoder)
+        assert largest_difference(pool_layers(encoder.hidden_states(waveform), poolings=POOLINGS), row) < tolerance(
+            encoder
+        )
 
 
 def test_long_audio_in_chunks_is_packed(encoder, monkeypatch):
@@ -102,7 +101,7 @@ def test_long_audio_in_chunks_is_packed(encoder, monkeypatch):
     waveforms = [voice(seconds, seed=1), voice(0.7, seed=2)]
     assert len(encoder.input_chunks(waveforms[0])) > 1
     for row, waveform in zip(together(encoder, waveforms), waveforms, strict=True):
-        assert difference(row, alone(encoder, waveform)) < tolerance(encoder)
+        assert largest_difference(row, alone(encoder, waveform)) < tolerance(encoder)
 
 
 def test_the_model_is_left_as_it_was(folders):
@@ -140,7 +139,7 @@ def test_an_adapter_runs_in_batches_of_transformers(kind, forward, monkeypatch):
     assert encoder.forward == forward
     waveforms = ragged(encoder)
     for row, waveform in zip(together(encoder, waveforms), waveforms, strict=True):
-        assert difference(row, alone(encoder, waveform)) < ROUNDED
+        assert largest_difference(row, alone(encoder, waveform)) < ROUNDED
 
 
 class Refused(EqualLengths):
@@ -224,12 +223,41 @@ def test_group_norm_counts_the_rows_of_each_input_in_its_own_thread(rng):
     assert torch.isfinite(ours).all()
 
 
+def another_scale(encoder):
+    encoder.layers[1].self_attn.scaling *= 3
+
+
+def another_stride(encoder):
+    encoder.conv2.stride = (1,)
+
+
+def another_padding(encoder):
+    encoder.conv1.padding_mode = "circular"
+
+
+def another_activation(encoder):
+    encoder.config.activation_function = "relu"
+
+
+def a_hook(encoder):
+    encoder.layers[2].register_forward_hook(lambda *_: None)
+
+
+@pytest.mark.parametrize("change", [another_scale, another_stride, another_padding, another_activation, a_hook])
+def test_a_changed_whisper_is_left_to_transformers(change):
+    encoder = own_model("whisper").encoder
+    assert has_packed_whisper(encoder)
+    encoder.config = copy.deepcopy(encoder.config)  # that of all models of this kind
+    change(encoder)
+    assert not has_packed_whisper(encoder)
+
+
 @pytest.mark.parametrize("kind", ["sew", "wav2vec2-bert", "whisper"])
 def test_batches_in_16_bits_move_layers_by_less_than_a_hundredth(folders, kind):
     encoder = load_audio_encoder(str(folders[kind]), precision="bfloat16", forward="packed")
     waveforms = ragged(encoder)[1:]
     for row, waveform in zip(together(encoder, waveforms), waveforms, strict=True):
-        assert 1e-5 < difference(row, alone(encoder, waveform)) < 1e-2
+        assert 1e-5 < largest_difference(row, alone(encoder, waveform)) < 1e-2
 
 
 @pytest.mark.parametrize(("kind", "waits"), [("sew", 0), ("whisper", 0), ("wav2vec2-bert", 3)])
@@ -248,4 +276,4 @@ def test_on_a_gpu_the_host_waits_at_most_once_a_batch(folders, kind, waits, monk
         pooled = embed_pack.__wrapped__(encoder.packed, chunks, poolings=POOLINGS, device="cuda")
         assert sum(gpu.waits.values()) <= waits
     for row, expected in zip(pooled.values, on_the_cpu, strict=True):
-        assert difference(row, expected) < EQUAL
+        assert largest_difference(row, expected) < EQUAL

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.changed_modules import CHANGES
 from helpers.largest_tensor import LargestTensor
+from helpers.pooled_packs import pooled_together
 from helpers.pretended_gpu import pretended_gpu
 from helpers.speech_models import KINDS, NARROW, PRE_NORM
 from helpers.voices import voice
@@ -81,7 +82,7 @@ def recordings(lengths=SAMPLES):
 
 
 def together(encoder, waveforms):
-    return encoder.embed_pack([encoder.input_chunks(one) for one in waveforms], poolings=MOMENTS).double()
+    return pooled_together(encoder, waveforms, MOMENTS).double()
 
 
 @functools.cache

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.largest_tensor import LargestTensor
+from helpers.pooled_packs import largest_difference, pooled_together
 from helpers.pretended_gpu import pretended_gpu
-from helpers.text_models import SENTENCES, TEXT_KINDS, save_text_model
+from helpers.text_models import SENTENCES, TEXT_KINDS, save_text_model, small_text_model
 
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.forward.packed.text import has_packed_text
@@ -32,17 +33,11 @@ def encoders(request, folders):
 
 
 def together(encoder, texts):
-    return encoder.embed_pack([encoder.input_chunks(text) for text in texts], poolings=POOLINGS)
+    return pooled_together(encoder, texts, POOLINGS)
 
 
 def alone(encoder, text):
     return pool_frame_chunks(encoder.frame_chunks(text), poolings=POOLINGS)
-
-
-def difference(ours, theirs):
-    """Maximum over layers of the difference of their pooled vectors, ``(n_layers, n_poolings, dim)``."""
-    ours, theirs = ours.flatten(1), theirs.flatten(1)
-    return float(((ours - theirs).norm(dim=1) / theirs.norm(dim=1)).max())
 
 
 def test_a_pack_of_texts_gives_what_transformers_gives_of_each_alone(encoders):
@@ -52,7 +47,7 @@ def test_a_pack_of_texts_gives_what_transformers_gives_of_each_alone(encoders):
     rows = together(packed, TEXTS)
     assert rows.shape == (len(TEXTS), len(packed.layers), len(POOLINGS), packed.dim)
     for row, text in zip(rows, TEXTS, strict=True):
-        assert difference(row, alone(single, text)) < EQUAL
+        assert largest_difference(row, alone(single, text)) < EQUAL
 
 
 def test_order_and_composition_change_nothing(encoders, rng):
@@ -60,9 +55,9 @@ def test_order_and_composition_change_nothing(encoders, rng):
     rows = together(packed, TEXTS)
     order = rng.permutation(len(TEXTS))[:5]
     for k, row in zip(order, together(packed, [TEXTS[k] for k in order]), strict=True):
-        assert difference(row, rows[k]) < EQUAL
+        assert largest_difference(row, rows[k]) < EQUAL
     for row, text in zip(rows, TEXTS, strict=True):
-        assert difference(alone(packed, text), row) < EQUAL
+        assert largest_difference(alone(packed, text), row) < EQUAL
 
 
 CHANGES = {
@@ -79,8 +74,6 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_model_is_not_packed(change):
-    from helpers.text_models import small_text_model
-
     model = small_text_model("bert")
     assert has_packed_text(model)
     CHANGES[change](model)
@@ -94,7 +87,7 @@ def test_what_is_not_packed_runs_in_masked_batches(folders, monkeypatch):
     assert masked.forward == "masked"
     texts = [text for text in TEXTS if "[PAD]" not in text]
     for row, text in zip(together(masked, texts), texts, strict=True):
-        assert difference(row, alone(single, text)) < EQUAL
+        assert largest_difference(row, alone(single, text)) < EQUAL
 
 
 @pytest.mark.parametrize("kind", TEXT_KINDS)
@@ -109,7 +102,7 @@ def test_on_a_gpu_the_host_waits_for_nothing(folders, kind, monkeypatch):
         pooled = encoder.embed_pack(windows, poolings=POOLINGS)
         assert not gpu.waits
     for row, expected in zip(pooled.values, on_the_cpu, strict=True):
-        assert difference(row, expected) < EQUAL
+        assert largest_difference(row, expected) < EQUAL
 
 
 def test_a_bias_by_distance_is_not_laid_out_by_query_and_key(folders):

@@ -28,7 +28,7 @@ from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.encoding.embedding import embed
 from layerprobe.probe.forward.linear_kernels import MixedPrecisionLinears, biased_attention
-from layerprobe.probe.forward.precision import multiplying_in, precision_for, steps_in
+from layerprobe.probe.forward.precision import is_packed, multiplying_in, precision_for, steps_in
 
 SEEDED = torch.Generator().manual_seed(0)
 EXACT = {"matmul": "ieee", "conv": "ieee", "mkldnn matmul": "ieee", "mkldnn conv": "ieee", "sums": (False, False)}
@@ -94,9 +94,8 @@ def test_float32_multiplies_exactly_whatever_a_user_chose(folders, tmp_path, cho
         assert len(recorder.seen) > 10, name
         assert all(seen == EXACT for seen in recorder.seen), name
         assert switches() == chosen, name
-    with (
-        SwitchRecorder() as recorder
-    ):  # convolutions that a 16-bit pass leaves in float32 may round as cuDNN does by default
+    # convolutions that a 16-bit pass leaves in float32 may round as cuDNN does by default
+    with SwitchRecorder() as recorder:
         mixed.hidden_states(audio)
     assert {seen["conv"] for seen in recorder.seen} == {"tf32"}
     assert {seen["matmul"] for seen in recorder.seen} == {"ieee"}
@@ -110,6 +109,15 @@ def test_tf32_has_a_name_of_its_own_and_is_for_gpus():
         precision_for("tf32", device="cpu", known=True)
     with multiplying_in("tf32"):
         assert switches() == EXACT | {"matmul": "tf32", "conv": "tf32"}
+
+
+def test_auto_packs_on_a_gpu_of_cuda_alone():
+    found = {device: is_packed("auto", device=device) for device in ("cpu", "cpu:0", "mps", "cuda", "cuda:1")}
+    assert found == {"cpu": False, "cpu:0": False, "mps": False, "cuda": True, "cuda:1": True}
+    assert is_packed("packed", device="mps")
+    assert not is_packed("single", device="cuda")
+    with pytest.raises(InputError, match=r"^forward pass 'both' is unknown; choose one of auto, single, packed\.$"):
+        is_packed("both", device="cpu")
 
 
 def test_switches_are_restored_after_an_error_and_held_by_no_suspended_generator():

@@ -13,7 +13,7 @@ from torch.nn import functional
 from layerprobe.probe.forward.chunks import InputChunk, convolution_rows
 from layerprobe.probe.forward.packed.own_statistics import OwnStatistics
 from layerprobe.probe.forward.packed.pack import Pack
-from layerprobe.probe.forward.stream.attention import uploaded
+from layerprobe.probe.forward.stream.index_arrays import uploaded
 
 Run = Callable[[dict[str, Tensor]], list[Tensor]]  # inputs of a batch to each layer's (n_inputs, n_frames, dim)
 MASK = "attention_mask"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from layerprobe.probe.forward.stream.attention import uploaded
+from layerprobe.probe.forward.stream.index_arrays import uploaded
 
 
 class OwnStatistics(TorchFunctionMode):

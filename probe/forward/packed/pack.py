@@ -43,10 +43,7 @@ class Pack:
 
     def spans(self) -> list[tuple[int, int]]:
         """Return the first frame of each sequence in the stream, and the one behind its last."""
-        ends = [0]
-        for length in self.lengths:
-            ends.append(ends[-1] + length)
-        return list(itertools.pairwise(ends))
+        return list(itertools.pairwise(itertools.accumulate(self.lengths, initial=0)))
 
 
 class PackedForward(Protocol):

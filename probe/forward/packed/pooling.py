@@ -14,7 +14,7 @@ from torch.nn import functional
 from layerprobe.probe.forward.packed.pack import Pack
 from layerprobe.probe.forward.pooling import POOLINGS, pooling_named
 from layerprobe.probe.forward.stream import kernels
-from layerprobe.probe.forward.stream.attention import uploaded
+from layerprobe.probe.forward.stream.index_arrays import starts, uploaded, within
 
 # Frames that are summed one after another. Sums of sums lose less to rounding than one long sum, and a GPU computes
 # them next to each other. Blocks begin with their utterance, so its sums do not depend on the other utterances.
@@ -108,7 +108,7 @@ def _counted_rows(pack: Pack) -> tuple[np.ndarray | None, _Segments]:
         return None, _Segments(begins, counts, utterances)
     order = np.lexsort((np.array([chunk.first for chunk in pack.chunks]), utterances))
     n_counted = np.bincount(utterances, weights=counts, minlength=pack.n_utterances).astype(np.int64)
-    segments = _Segments(np.cumsum(n_counted) - n_counted, n_counted, np.arange(pack.n_utterances))
+    segments = _Segments(starts(n_counted), n_counted, np.arange(pack.n_utterances))
     return _consecutive(begins[order], counts[order]), segments
 
 
@@ -128,7 +128,8 @@ def _consecutive(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
     >>> _consecutive(np.array([5, 0]), np.array([2, 3]))
     array([5, 6, 0, 1, 2])
     """
-    return np.repeat(begins - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+    rows: np.ndarray = np.repeat(begins, counts) + within(counts)
+    return rows
 
 
 def _ends(counts: np.ndarray) -> np.ndarray:
@@ -139,7 +140,7 @@ def _ends(counts: np.ndarray) -> np.ndarray:
 def _block_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how many blocks each range has, ``(n_ranges,)``, and how many rows each block, ``(n_blocks,)``."""
     n_blocks = -(-counts // BLOCK)
-    before = _consecutive(np.zeros_like(n_blocks), n_blocks) * BLOCK  # rows of the range before the block
+    before = within(n_blocks) * BLOCK  # rows of the range before the block
     return n_blocks, np.minimum(np.repeat(counts, n_blocks) - before, BLOCK)
 
 

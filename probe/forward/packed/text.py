@@ -18,8 +18,9 @@ from torch.nn import functional
 from layerprobe.probe.forward.chunks import InputChunk
 from layerprobe.probe.forward.packed.pack import Pack
 from layerprobe.probe.forward.plain_modules import is_plain
-from layerprobe.probe.forward.stream.attention import RelativeBias, Spans, distances, uploaded
+from layerprobe.probe.forward.stream.attention import RelativeBias, Spans, distances
 from layerprobe.probe.forward.stream.blocks import Block, Product, Stack
+from layerprobe.probe.forward.stream.index_arrays import uploaded
 from layerprobe.probe.forward.stream.operators import Norm
 
 

@@ -144,4 +144,4 @@ def _block(layer: Any, dtype: torch.dtype) -> Block:
 def _gate(attention: Any, dtype: torch.dtype) -> Gate:
     linear = attention.gru_rel_pos_linear  # eight numbers a head, of which transformers adds up four and four
     weight, bias = linear.weight.detach().view(2, 4, -1).sum(dim=1), linear.bias.detach().view(2, 4).sum(dim=1)
-    return Gate(Product.of(weight, bias, dtype), attention.gru_rel_pos_const.detach().flatten().float())
+    return Gate(Product.from_weights(weight, bias, dtype), attention.gru_rel_pos_const.detach().flatten().float())

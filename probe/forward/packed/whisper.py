@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from layerprobe.probe.forward.chunks import InputChunk
 from layerprobe.probe.forward.packed.pack import Pack
-from layerprobe.probe.forward.plain_modules import is_plain
-from layerprobe.probe.forward.stream.attention import Spans, uploaded
+from layerprobe.probe.forward.plain_modules import attends_plainly, is_plain
+from layerprobe.probe.forward.stream.attention import Spans
 from layerprobe.probe.forward.stream.blocks import Block, Product, Stack
+from layerprobe.probe.forward.stream.index_arrays import uploaded
 from layerprobe.probe.forward.stream.operators import Norm
 
 WINDOWS = 8  # that pass the convolutions together, which hold 0.4 GB of them in float32, 1280 wide
@@ -29,18 +30,13 @@ def has_packed_whisper(encoder: Any) -> bool:
         config.activation_function == "gelu"
         and is_plain(encoder)
         and all(_is_convolution(conv, stride) for conv, stride in ((encoder.conv1, 1), (encoder.conv2, 2)))
-        and all(_attends_plainly(layer.self_attn, config) for layer in encoder.layers)
+        and all(attends_plainly(layer.self_attn, config) for layer in encoder.layers)
     )
 
 
 def _is_convolution(module: Any, stride: int) -> bool:
     settings = (module.kernel_size, module.stride, module.padding, module.dilation, module.groups, module.padding_mode)
     return bool(settings == ((3,), (stride,), (1,), (1,), 1, "zeros"))
-
-
-def _attends_plainly(attention: Any, config: Any) -> bool:
-    heads = config.encoder_attention_heads
-    return bool(attention.num_heads == heads and attention.scaling == (config.d_model // heads) ** -0.5)
 
 
 class PackedWhisper:
@@ -86,8 +82,7 @@ class _Convolution:
 
     @classmethod
     def from_module(cls, module: Any, dtype: torch.dtype) -> _Convolution:
-        weight = module.weight.permute(0, 2, 1).flatten(1)  # row by row, all channels of each
-        return cls(Product.of(weight, module.bias, dtype), int(module.stride[0]))
+        return cls(Product.from_convolution(module, dtype), int(module.stride[0]))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Convolve ``(n_windows, n_rows, channels)``."""

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.nn.attention.varlen import varlen_attn
 
 from layerprobe.probe.forward.stream import kernels
+from layerprobe.probe.forward.stream.index_arrays import starts, uploaded, within
 
 MASK_CELLS = 2**22  # of one head in one product with a mask; 64 MB float32 for 4 heads, 256 MB for 16
 
@@ -52,9 +53,8 @@ class Spans:
         """Blocks of queries as `kernels.attend_with_bias` takes them, ``(3, n_blocks)`` int32 on the device."""
         lengths = np.array(self.lengths)
         n_blocks = -(-lengths // kernels.QUERIES)
-        number = np.arange(n_blocks.sum()) - np.repeat(np.cumsum(n_blocks) - n_blocks, n_blocks)  # in its sequence
-        begins, n_frames = np.repeat([np.cumsum(lengths) - lengths, lengths], n_blocks, axis=1)
-        blocks = np.stack([begins, number * kernels.QUERIES, n_frames]).astype(np.int32)
+        begins, n_frames = np.repeat([starts(lengths), lengths], n_blocks, axis=1)
+        blocks = np.stack([begins, within(n_blocks) * kernels.QUERIES, n_frames]).astype(np.int32)
         return uploaded(blocks, device=str(self.cumulative.device))
 
     def by_run(self, x: Tensor) -> list[Tensor]:
@@ -73,12 +73,6 @@ def _sequences(run: Tensor, count: int, length: int) -> Tensor:
     return run.as_strided(shape, (length * of_frame, of_head, of_frame, of_column))
 
 
-def uploaded(values: np.ndarray, *, device: str) -> Tensor:
-    """Copy an array to a device; the host does not wait for a GPU."""
-    host = torch.from_numpy(values)
-    return host.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else host.to(device)
-
-
 class RelativeBias:
     """What attention adds to its scores by the distance of query and key, in every block."""
 
@@ -94,7 +88,7 @@ class RelativeBias:
 
     @functools.cached_property
     def _values(self) -> Tensor:
-        """The bias of query and key of the longest sequence, ``(heads, longest, longest)``; a kernel needs no such."""
+        """The bias of query and key of the longest sequence, ``(heads, longest, longest)``; no kernel needs it."""
         from_key = self.by_distance.unfold(1, self._spans.longest, 1)  # of the last query first
         return from_key.flip(1)
 

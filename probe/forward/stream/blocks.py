@@ -22,20 +22,25 @@ class Product:
     bias: Tensor | None  # (out,)
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Product:
+    def from_weights(cls, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Product:
         """Take weights ``(out, in)`` and biases as torch has them."""
         return cls(weight.detach().to(dtype).T, None if bias is None else bias.detach().to(dtype))
 
     @classmethod
     def from_module(cls, module: Any, dtype: torch.dtype) -> Product:
         """Take the weights of a linear layer of torch."""
-        return cls.of(module.weight, module.bias, dtype)
+        return cls.from_weights(module.weight, module.bias, dtype)
+
+    @classmethod
+    def from_convolution(cls, module: Any, dtype: torch.dtype) -> Product:
+        """Take the weights of a convolution of torch, in the order of `operators.windows`."""
+        return cls.from_weights(module.weight.permute(0, 2, 1).flatten(1), module.bias, dtype)
 
     @classmethod
     def from_modules(cls, modules: Sequence[Any], dtype: torch.dtype) -> Product:
         """Lay linear layers of the same input side by side, one product; those without a bias get one of zeros."""
         biases = [one.weight.new_zeros(len(one.weight)) if one.bias is None else one.bias for one in modules]
-        return cls.of(torch.cat([one.weight for one in modules]), torch.cat(biases), dtype)
+        return cls.from_weights(torch.cat([one.weight for one in modules]), torch.cat(biases), dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply ``(n_rows, in)`` to ``(n_rows, out)``."""

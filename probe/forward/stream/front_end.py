@@ -26,8 +26,8 @@ class FrontEnd:
         """Take the weights of the layers; all products but the first, of 10 samples, are done in ``dtype``."""
         self._convolutions, self._dtype = convolutions, dtype
         first, *others = layers
-        self._first = Product.of(first.conv.weight[:, 0], first.conv.bias, torch.float32)
-        self._others = [Product.of(one.conv.weight.permute(0, 2, 1).flatten(1), one.conv.bias, dtype) for one in others]
+        self._first = Product.from_convolution(first.conv, torch.float32)
+        self._others = [Product.from_convolution(one.conv, dtype) for one in others]
         norms = [getattr(layer, "layer_norm", None) for layer in layers]
         self._group_norm = norms[0] if isinstance(norms[0], torch.nn.GroupNorm) else None
         self._norms = [Norm.from_module(one) if isinstance(one, torch.nn.LayerNorm) else None for one in norms]

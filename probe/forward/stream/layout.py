@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerprobe.probe.forward.stream.attention import Spans, uploaded
+from layerprobe.probe.forward.stream.attention import Spans
+from layerprobe.probe.forward.stream.index_arrays import starts, uploaded, within
 
 BLOCK_FRAMES = 8  # that one row of the positional product gives
 
@@ -70,19 +71,19 @@ class Layout:
     def of(cls, lengths: Sequence[int], n_samples: Sequence[int], convolutions: Convolutions, *, device: str) -> Layout:
         """Lay out sequences of so many frames and samples."""
         n, seam, rows = np.asarray(lengths), convolutions.seam, convolutions.rows
-        starts, slot_frames, n_blocks = _starts(n), n + seam, -(-n // BLOCK_FRAMES)
-        slot_starts, block_starts = _starts(slot_frames), _starts(n_blocks)
+        first_frames, slot_frames, n_blocks = starts(n), n + seam, -(-n // BLOCK_FRAMES)
+        slot_starts, block_starts = starts(slot_frames), starts(n_blocks)
         own_rows = (np.asarray(n_samples) - convolutions.kernels[0]) // convolutions.strides[0] + 1
         numbers = {
-            "cumulative": np.append(starts, n.sum()),
-            "kept": np.repeat(slot_starts, n) + _within(n),
+            "cumulative": np.append(first_frames, n.sum()),
+            "kept": np.repeat(slot_starts, n) + within(n),
             "slot_frames": np.append(slot_starts, slot_frames.sum()),
             "sequence": np.append(np.repeat(np.arange(len(n)), slot_frames), np.full(seam, len(n) - 1)),
-            "n_rows": (np.repeat(own_rows, slot_frames) - _within(slot_frames) * rows).clip(0, rows),
-            "block_first": _within(n_blocks) * BLOCK_FRAMES,
-            "block_start": np.repeat(starts, n_blocks),
+            "n_rows": (np.repeat(own_rows, slot_frames) - within(slot_frames) * rows).clip(0, rows),
+            "block_first": within(n_blocks) * BLOCK_FRAMES,
+            "block_start": np.repeat(first_frames, n_blocks),
             "block_length": np.repeat(n, n_blocks),
-            "in_blocks": np.repeat(block_starts * BLOCK_FRAMES, n) + _within(n),
+            "in_blocks": np.repeat(block_starts * BLOCK_FRAMES, n) + within(n),
         }
         joined = uploaded(np.concatenate([*numbers.values()]).astype(np.int32), device=device)
         parts = torch.split(joined, [len(part) for part in numbers.values()])
@@ -100,15 +101,3 @@ class Layout:
         place = self.block_first[:, None] + offsets
         inside = (place >= 0) & (place < self.block_length[:, None])
         return torch.where(inside, self.block_start[:, None] + place, len(self.kept))
-
-
-def _starts(counts: np.ndarray) -> np.ndarray:
-    """Return the number of things before each, in a row of ``counts`` things each."""
-    starts: np.ndarray = np.cumsum(counts) - counts
-    return starts
-
-
-def _within(counts: np.ndarray) -> np.ndarray:
-    """Return 0, 1, … for each of ``counts``, one after another."""
-    within: np.ndarray = np.arange(counts.sum()) - np.repeat(_starts(counts), counts)
-    return within

@@ -32,7 +32,7 @@ class Norm:
         return self.weight, self.bias, self.eps
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Normalise ``(n_rows, dim)`` float32."""
+        """Normalise over the last axis of ``(n_rows, dim)``, in the precision of ``x``."""
         return functional.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
 
 
