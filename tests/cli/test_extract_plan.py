@@ -114,14 +114,10 @@ def test_an_encoder_of_another_kind_takes_from_a_plan_what_it_has(ten_voices, fo
     for name, encoder in ((ACOUSTIC, ACOUSTIC), ("bert", text)):
         result = run(*again, "--encoder", encoder, "--out", tmp_path / f"{name}.zarr")
         assert result.exit_code == 0, result.output
-    plans = {name: open_cache(tmp_path / f"{name}.zarr").plan for name in (ACOUSTIC, "bert")}
-    assert {plan.poolings for plan in plans.values()} == {("max",)}
-    assert (plans[ACOUSTIC].random_init, plans[ACOUSTIC].forward_option) == (None, "single")
-    assert (plans["bert"].random_init, plans["bert"].precision, plans["bert"].forward_option) == (
-        3,
-        "float32",
-        "packed",
-    )
+    acoustic, bert = (open_cache(tmp_path / f"{name}.zarr").plan for name in (ACOUSTIC, "bert"))
+    assert acoustic.poolings == bert.poolings == ("max",)
+    assert (acoustic.random_init, acoustic.forward_option) == (None, "single")
+    assert (bert.random_init, bert.precision, bert.forward_option) == (3, "float32", "packed")
     for option, value in (("--random-init", 3), ("--precision", "bfloat16"), ("--forward", "packed")):
         message = refused(*again, "--encoder", ACOUSTIC, option, value, "--out", tmp_path / "no.zarr")
         assert f"acoustic features have no weights: {option}" in message
