@@ -213,13 +213,14 @@ def _chosen_settings(
         raise InputError(f"{embedding.plan} {gone_text(plan, cache.encoder_folder)}. Name it with --encoder.")
     if plan.adapter and upstream.adapter is None and not upstream.encoder:
         raise InputError(f"{embedding.plan} was extracted with an adapter. Name its file with --adapter.")
+    known = _encoder_settings_in(plan, name, upstream)
     encoder = EncoderSettings(
         name,
-        upstream.random_init if "random_init" in chosen else plan.random_init,
+        upstream.random_init if "random_init" in chosen else known.random_init,
         upstream.device,
         upstream.adapter,
-        upstream.precision if "precision" in chosen else plan.precision,
-        upstream.forward if "forward" in chosen else plan.forward_option,
+        upstream.precision if "precision" in chosen else known.precision,
+        upstream.forward if "forward" in chosen else known.forward,
     )
     before = settings_in(plan)
     reading = ReadingOptions(
@@ -237,6 +238,20 @@ def _chosen_settings(
         f"Plan of {embedding.plan}" + (f"; {options} of the command line instead of its own." if options else ".")
     )
     return encoder, parallel.of(settings), plan
+
+
+def _encoder_settings_in(plan: ExtractionPlan, name: str, upstream: EncoderOptions) -> EncoderSettings:
+    """Return what a plan states of its encoder, as far as an encoder of another kind has it, too."""
+    from layerprobe.probe.encoders.loading import ACOUSTIC, OWN, EncoderSettings
+    from layerprobe.probe.encoders.text import reads_text
+
+    if name == ACOUSTIC:  # no network
+        return EncoderSettings(name)
+    settings = EncoderSettings(name, plan.random_init, precision=plan.precision, forward=plan.forward_option)
+    is_other = upstream.encoder and upstream.encoder != OWN and upstream.adapter is None
+    if plan.precision != "float32" and is_other and reads_text(name):
+        return replace(settings, precision="float32")  # the only one of text encoders
+    return settings
 
 
 def _extract_in_parallel(

@@ -122,8 +122,7 @@ def estimate_resources(
         seconds, memory = each * len(pending) / jobs, resident_memory() + blocks
         return ResourceEstimate(len(pending), 0.0, n_bytes, memory, seconds, n_bytes_written)
     durations = sampled_durations(pending)
-    known = [duration for duration in durations.seconds if duration is not None]
-    audio_seconds = float(np.mean(known) * len(pending)) if known else 0.0
+    known, audio_seconds = durations.known, durations.total(len(pending))
     highest, peak = before, peak_memory(anew=True)
     waveforms = sample_waveforms(pending[:1], encoder, seconds=WHOLE_SECONDS, reading=settings.reading)
     seconds = float("inf")
@@ -163,8 +162,7 @@ def _estimate_packed(
             device_memory=cost.device_memory,
         )
     durations = sampled_durations(pending)
-    known = [duration for duration in durations.seconds if duration is not None]
-    audio_seconds = float(np.mean(known) * len(pending)) if known else 0.0
+    known, audio_seconds = durations.known, durations.total(len(pending))
     estimate = replace(estimate, audio_seconds=audio_seconds, n_unknown_length=durations.n_unknown_length)
     waveforms = sample_waveforms(pending, encoder, reading=settings.reading)
     if not waveforms:
@@ -221,13 +219,17 @@ def check_disk_space(out: Path, estimate: ResourceEstimate, *, n_shards: int = 1
 class SampledDurations:
     """Durations of some utterances of a manifest, known without decoding."""
 
-    seconds: list[float | None]  # None where only decoding shows it
+    known: list[float]  # seconds; without those that only decoding shows
     n_unknown_length: int  # those whose file states no length
+
+    def total(self, n: int) -> float:
+        """Return the seconds of ``n`` utterances of their mean duration; 0 where none is known."""
+        return float(np.mean(self.known) * n) if self.known else 0.0
 
 
 def sampled_durations(table: pd.DataFrame) -> SampledDurations:
     """Return durations of utterances from spans and headers, of at most `N_HEADERS` evenly spaced rows."""
-    seconds: list[float | None] = []
+    known: list[float] = []
     n_unknown_length = 0
     for row in table.iloc[_evenly(len(table), N_HEADERS)].to_dict("records"):
         span = span_of(row)
@@ -236,8 +238,9 @@ def sampled_durations(table: pd.DataFrame) -> SampledDurations:
             header = audio_header(row["path"])
             end = 0.0 if header is None else header.duration
             n_unknown_length += header is not None and not header.stated
-        seconds.append(None if end is None else max(0.0, end - span.get("start", 0.0)))
-    return SampledDurations(seconds, n_unknown_length)
+        if end is not None:
+            known.append(max(0.0, end - span.get("start", 0.0)))
+    return SampledDurations(known, n_unknown_length)
 
 
 def sample_waveforms(

@@ -14,7 +14,7 @@ from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.encoders.text import EXAMPLE, TranscriptEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.estimate import sample_waveforms
-from layerprobe.probe.extraction.numerics import sample_texts, within_memory
+from layerprobe.probe.extraction.numerics import sample_texts, within_memory, worst_layer
 
 SECONDS = 10.0  # at most, of the utterance that is compared
 N_TRIED = 4  # utterances, of which the first that can be read is compared
@@ -55,9 +55,9 @@ def check_forward_pass(encoder: NetworkEncoder, name: str, data: np.ndarray | st
     """
     differences, _ = within_memory(lambda sample: deviations(encoder, sample[0]), encoder, [data])
     tolerance = TOLERANCE[encoder.precision]
-    if all(difference < tolerance for difference in differences):  # False for NaN
+    worst = worst_layer(differences, tolerance)
+    if worst is None:
         return
-    worst = int(np.argmax(np.nan_to_num(differences, nan=np.inf)))
     raise InputError(
         f"{encoder.upstream}: on {name}, layer {encoder.layers[worst]} of the {encoder.forward} forward pass in "
         f"{encoder.precision} differs from transformers' by {differences[worst]:.1e} (relative), more than "

@@ -131,15 +131,26 @@ def check_composition(encoder: NetworkEncoder, errors: pd.DataFrame) -> None:
         InputError: if a layer moves by more than `MAX_COMPOSITION_ERROR` of the encoder's precision
     """
     moved, limit = errors["composition_error"].to_numpy(), MAX_COMPOSITION_ERROR[encoder.precision]
-    if (moved <= limit).all():  # False for NaN
+    worst = worst_layer(moved, limit)
+    if worst is None:
         return
-    worst = int(np.argmax(np.nan_to_num(moved, nan=np.inf)))
     raise InputError(
         f"{encoder.upstream}: layer {encoder.layers[worst]} of an utterance changes by {moved[worst]:.1e} (relative) "
         f"with what it is encoded together with, in the {encoder.forward} forward pass in {encoder.precision}; up to "
         f"{limit:.0e} is accepted. Nothing was written. Use --forward single, and report the encoder with what "
         "layerprobe check-encoder prints."
     )
+
+
+def worst_layer(errors: Sequence[float] | np.ndarray, limit: float) -> int | None:
+    """Return the index of the layer whose error is the largest, NaN the largest of all; None if none exceeds a limit.
+
+    >>> worst_layer([0.1, 0.3, 0.2], 0.2), worst_layer([0.1, 0.3, float("nan")], 0.2), worst_layer([0.1, 0.2], 0.2)
+    (1, 2, None)
+    """
+    if all(error <= limit for error in errors):  # False for NaN
+        return None
+    return int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
 
 
 def log_numerics(encoder: AnyEncoder, progress: NullProgress) -> None:

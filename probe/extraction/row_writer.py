@@ -13,6 +13,8 @@ from layerprobe.probe.extraction.encoding.embedding import EmbeddedUtterance
 from layerprobe.probe.extraction.remarks import AudioRemarks
 
 WAITING_ROWS = BLOCK  # at most: a block is encoded while the one before it is written
+# A signal that arrives as a thread is about to wait does not end the wait; CPython heeds it after that.
+WAKE_SECONDS = 1.0
 
 
 class RowWriter:
@@ -64,7 +66,7 @@ class RowWriter:
                 if not is_last:
                     self._waiting.put(None)
                     is_last = True
-                self._ended.wait()
+                self._ended.wait(WAKE_SECONDS)
             except KeyboardInterrupt as again:
                 self._abandoned, interrupt = interrupt is not None, again
         if error is None and interrupt is not None:

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from helpers.cache_rows import content_hash
 from helpers.command_line import refused, run
+from helpers.text_models import SENTENCES, save_text_model
 from helpers.voices import voice, write_table
 
 from layerprobe.probe.cache.store import open_cache
@@ -100,6 +101,28 @@ def test_a_folder_is_found_again_and_is_to_be_named_where_it_is_gone(ten_voices,
     result = run(*again)
     assert "--encoder of the command line" in result.stdout
     assert content_hash(tmp_path / "b.zarr") == content_hash(path)
+
+
+def test_an_encoder_of_another_kind_takes_from_a_plan_what_it_has(ten_voices, folders, tmp_path):
+    """Nothing is refused that is the plan's, and what is requested is."""
+    rows = ten_voices.table.assign(transcript=SENTENCES[0]).to_dict("records")
+    path, text = write_table(tmp_path, rows), save_text_model("bert", tmp_path / "bert")
+    given = ("--random-init", 3, "--precision", "bfloat16", "--forward", "packed", "--pooling", "max")
+    made = run("extract", path, "--encoder", folders["hubert"], *given, "--device", "cpu", "--out", tmp_path / "a.zarr")
+    assert made.exit_code == 0, made.output
+    again = ("extract", path, "--plan", tmp_path / "a.zarr", "--device", "cpu")
+    for name, encoder in ((ACOUSTIC, ACOUSTIC), ("bert", text)):
+        result = run(*again, "--encoder", encoder, "--out", tmp_path / f"{name}.zarr")
+        assert result.exit_code == 0, result.output
+    acoustic, bert = (open_cache(tmp_path / f"{name}.zarr").plan for name in (ACOUSTIC, "bert"))
+    assert acoustic.poolings == bert.poolings == ("max",)
+    assert (acoustic.random_init, acoustic.forward_option) == (None, "single")
+    assert (bert.random_init, bert.precision, bert.forward_option) == (3, "float32", "packed")
+    for option, value in (("--random-init", 3), ("--precision", "bfloat16"), ("--forward", "packed")):
+        message = refused(*again, "--encoder", ACOUSTIC, option, value, "--out", tmp_path / "no.zarr")
+        assert f"acoustic features have no weights: {option}" in message
+    message = refused(*again, "--encoder", text, "--precision", "bfloat16", "--out", tmp_path / "no.zarr")
+    assert "is a text encoder, which runs in float32 only" in message
 
 
 def test_without_encoder_and_plan_nothing_is_guessed(ten_voices, tmp_path):

@@ -22,13 +22,14 @@ from layerprobe.probe.extraction.row_writer import RowWriter
 
 
 class SlowCache:
-    """A cache's writer that is interrupted by a user who presses Ctrl-C."""
+    """A cache's writer that does something before its first row, such as to wait."""
 
-    def __init__(self, before_append):
-        self.n_rows, self.names, self._before = 0, [], before_append
+    def __init__(self, before_first):
+        self.n_rows, self.names, self._before_first = 0, [], before_first
 
     def append(self, name, digest, embeddings):
-        self._before()
+        if not self.names:
+            self._before_first()
         self.names.append(name)
 
     def refuse(self, *row):
@@ -39,29 +40,42 @@ def row(name):
     return EmbeddedUtterance({"utterance_id": name, "path": name}, "", np.zeros((1, 1, 1)), "", 1.0, 0.0, 0.0)
 
 
-def write_and_press(cache, folder):
+def wait_until(holds):
+    """Wait for another thread, at most ten seconds, after which the assertions of the test fail."""
+    end = time.monotonic() + 10
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def write_and_press(cache, folder, written):
+    """Put three rows and press Ctrl-C; the writer is shown to the cache by ``written``."""
     with RowWriter(cache, AudioRemarks(folder)) as rows:
+        written.append(rows)
         for name in "abc":
             rows.put(row(name))
         raise KeyboardInterrupt
 
 
-def test_rows_that_wait_are_written_after_an_interrupt_and_not_after_a_second(tmp_path):
-    interrupted = threading.Event()
-    cache = SlowCache(lambda: interrupted.wait(10))
-    threading.Timer(0.05, interrupted.set).start()
+def test_rows_that_wait_are_written_after_an_interrupt_and_not_after_a_second(tmp_path, heeds_interrupts):
+    written = []
+
+    def heeded():  # two rows wait, and the mark of their end
+        wait_until(lambda: written[0]._waiting.qsize() == 3)
+
+    cache = SlowCache(heeded)
     with pytest.raises(KeyboardInterrupt):
-        write_and_press(cache, tmp_path)
+        write_and_press(cache, tmp_path, written)
     assert cache.names == ["a", "b", "c"]
+    written.clear()
 
-    def press():
-        time.sleep(0.05)  # until the first is heeded
+    def press_again():
+        heeded()
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.05)
+        wait_until(lambda: written[0]._abandoned)
 
-    cache = SlowCache(press)
+    cache = SlowCache(press_again)
     with pytest.raises(KeyboardInterrupt):
-        write_and_press(cache, tmp_path)
+        write_and_press(cache, tmp_path, written)
     assert cache.names == ["a"]
     for thread in [one for one in threading.enumerate() if one.name == "layerprobe-writer"]:
         thread.join(5)  # its last step may follow what the exit waited for

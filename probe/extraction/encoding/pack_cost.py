@@ -43,7 +43,7 @@ def measure_pack(
     """
     on_gpu = packing.device.startswith("cuda")
     utterances = [packing.input_chunks(data) for data in inputs]
-    n_frames = sum(map(sum, _lengths(packing, utterances)))
+    n_frames = _n_frames(packing, utterances)
     pack = utterances * max(1, budget // max(1, n_frames) if on_gpu else 1)
     before, peak = resident_memory(), peak_memory(anew=True)
     if on_gpu:
@@ -52,7 +52,7 @@ def measure_pack(
         while (seconds := _seconds_of(packing, pack, poolings)) is None:
             pack = pack[: -(-len(pack) // 2)]
     return PackCost(
-        sum(map(sum, _lengths(packing, pack))),
+        _n_frames(packing, pack),
         len(pack),
         seconds,
         max(0, peak_memory() - max(before, peak)),
@@ -60,8 +60,8 @@ def measure_pack(
     )
 
 
-def _lengths(packing: PackingEncoder, utterances: Sequence[Sequence[InputChunk]]) -> list[list[int]]:
-    return [[packing.packed.n_frames(chunk) for chunk in chunks] for chunks in utterances]
+def _n_frames(packing: PackingEncoder, utterances: Sequence[Sequence[InputChunk]]) -> int:
+    return sum(packing.packed.n_frames(chunk) for chunks in utterances for chunk in chunks)
 
 
 def _seconds_of(

@@ -24,7 +24,7 @@ from layerprobe.probe.extraction.encoding.packs import packing
 from layerprobe.probe.forward.chunks import InputChunk
 from layerprobe.probe.system import cores
 
-MOST_LOADERS = 8  # beyond, threads wait for the interpreter; by measurement 8 read more than a GPU encodes
+MOST_LOADERS = 8  # beyond, threads wait for the interpreter
 LOADERS_ON_CPU = 2
 FIRST_GUESS = 250  # frames of an utterance, before a usable one was read
 
