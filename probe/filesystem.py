@@ -6,6 +6,7 @@ renaming nor the fsync of a file; in turn nothing can be appended to an object, 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -34,6 +35,7 @@ CLIENTS = (
 )  # packages that raise the errors of stores
 QUARANTINE = "quarantine.csv"  # in a cache, a run or a trained encoder: refused utterances and the reasons
 QUARANTINE_COLUMNS = ("utterance_id", "path", "reason")
+WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # errors of file systems that have no hard links
 PARTIAL = ".partial"  # ends the names of files that are being written
 
 
@@ -163,6 +165,25 @@ def replace_file(path: Path, text: str, *, durable: bool = False) -> None:
     """Write a small text file whole or not at all; see `replacing`."""
     with replacing(path, durable=durable) as file:
         file.write(text.encode())
+
+
+def create_file(path: Path, text: str) -> None:
+    """Write a small local text file that must be new, together with its content, so that a kill leaves no empty one.
+
+    Raises:
+        FileExistsError: if it is there; it is left as it is
+    """
+    partial = path.with_name(f"{path.name}-{secrets.token_hex(4)}{PARTIAL}")
+    try:
+        partial.write_bytes(text.encode())
+        os.link(partial, path)
+    except OSError as error:
+        if error.errno not in WITHOUT_LINKS:
+            raise
+        with path.open("xb") as file:
+            file.write(text.encode())
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_csv(path: Path, table: pd.DataFrame, *, durable: bool = False) -> None:

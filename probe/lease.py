@@ -9,7 +9,6 @@ machine whose clock is wrong, expires if it is not renewed within `RENEWAL_WAIT_
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import secrets
@@ -24,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import PARTIAL, is_remote, remove_partial_files, replace_file
+from layerprobe.probe.filesystem import create_file, is_remote, remove_partial_files, replace_file
 from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
 RUN_LEASE, RUN_LOCK = "lease.json", ".lock"  # in the folder of a run or a training
@@ -32,7 +31,6 @@ RENEW_SECONDS = 20.0  # between two renewals
 LEASE_SECONDS = 90.0  # without a renewal
 RENEWAL_WAIT_SECONDS = 1.5 * RENEW_SECONDS  # for a renewal of a lease that is dated later than the store's clock
 CLOCK_SECONDS = 2.0  # by which a file may be dated later than one that is written now
-WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # errors of file systems that have no hard links
 WAIT_SECONDS = 1.0  # until, of two processes that take over at once, the first can see that it has lost
 
 
@@ -197,29 +195,10 @@ def _created(file: Path, text: str) -> bool:
             remote: Any = file
             remote.fs.pipe_file(remote.path, text.encode(), mode="create")
         else:
-            _create_whole(file, text)
+            create_file(file, text)
     except FileExistsError:
         return False
     return True
-
-
-def _create_whole(file: Path, text: str) -> None:
-    """Create a local file together with its content, so that a kill leaves no lease whose owner can't be known.
-
-    Raises:
-        FileExistsError: if it is there
-    """
-    partial = file.with_name(f"{file.name}.{secrets.token_hex(4)}{PARTIAL}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.link(partial, file)
-    except OSError as error:
-        if error.errno not in WITHOUT_LINKS:
-            raise
-        with file.open("x", encoding="utf-8") as opened:
-            opened.write(text)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _owner(file: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from layerprobe.probe.cache.lease import LEASE, leased
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import WITHOUT_LINKS
 
 ELSEWHERE = owner(pid=77, machine="another boot", host="node7")
 
@@ -72,12 +73,12 @@ def test_a_process_that_ends_while_it_writes_its_lease_leaves_none_without_owner
         pass
 
 
-@pytest.mark.parametrize("number", leases.WITHOUT_LINKS)
+@pytest.mark.parametrize("number", WITHOUT_LINKS)
 def test_a_file_system_without_links_holds_leases_too(tmp_path, number, monkeypatch):
     def refuse(*_):
         raise OSError(number, "no links here")
 
-    monkeypatch.setattr("layerprobe.probe.lease.os.link", refuse)
+    monkeypatch.setattr("layerprobe.probe.filesystem.os.link", refuse)
     with leased(tmp_path), pytest.raises(InputError, match="is being written by another process"), leased(tmp_path):
         pass
     assert not (tmp_path / LEASE).exists()

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import signal
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.encoders.loading import EncoderSettings, load_audio_encoder, load_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.distributed.multiprocess import ExtractionJob, extract_in_processes
-from layerprobe.probe.extraction.encoding.stages import StageUtilisation
 from layerprobe.probe.extraction.encoding.workers import embed_in_order
 from layerprobe.probe.extraction.estimate import frames_of
 from layerprobe.probe.extraction.extract import extract, plan_extraction, run_extraction
@@ -338,24 +336,3 @@ def test_the_estimate_counts_frames_of_which_whisper_has_as_many_of_short_audio(
         n_frames[kind] = [frames_of(encoder, n) for n in (16_000, 160_000)]
     assert n_frames["hubert"] == [49, 499]
     assert n_frames["whisper"][0] == n_frames["whisper"][1]
-
-
-def test_one_line_states_what_bound_it(corpus, folders, tmp_path):
-    done = run_extraction(manifest_of(tmp_path, corpus), packed(folders), tmp_path / "a.zarr")
-    assert all(0 <= part <= 1 for part in (done.stages.decode, done.stages.encode, done.stages.write))
-    assert StageUtilisation(0.5, 0.2, 0.9, 1).sentence() == (
-        "Bound by writing: encoder busy 20 %, readers 50 % of 1 thread, writer 90 %."
-    )
-    assert StageUtilisation(0.95, 0.2, 0.9, 4).bound_by == "decoding"
-    again = run_extraction(manifest_of(tmp_path, corpus), packed(folders), tmp_path / "a.zarr")
-    assert again.stages is None
-
-
-def test_nothing_bound_an_extraction_in_which_nothing_could_be_read(corpus, folders, tmp_path):
-    broken = tmp_path / "broken.flac"
-    broken.write_bytes(b"fLaC" + bytes(300))
-    manifest = manifest_of(tmp_path, corpus)
-    manifest = replace(manifest, table=manifest.table.assign(path=str(broken)))
-    done = run_extraction(manifest, packed(folders), tmp_path / "a.zarr")
-    assert len(done.quarantine) == len(manifest.table)
-    assert done.stages is None

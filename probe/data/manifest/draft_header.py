@@ -20,6 +20,7 @@ from layerprobe.probe.data.manifest.schema import (
 )
 from layerprobe.probe.data.manifest.table import check_table_file, log_notes, read_text_table
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import create_file
 from layerprobe.probe.identities import normalise_names
 from layerprobe.probe.toml import toml_key, toml_value
 
@@ -148,8 +149,7 @@ def write_draft(draft: DraftHeader) -> None:
         InputError: if the file exists; it is never overwritten
     """
     try:
-        with draft.path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(draft.text())
+        create_file(draft.path, draft.text())
     except FileExistsError as error:
         raise InputError(f"{draft.path} exists already and is not overwritten.") from error
 
