@@ -167,7 +167,7 @@
       texts.push(`${panel.target} ${shown(scores.value[k])}${interval}${weight}`);
       if (found.depths && !isOff("encoder", encoder)) panel.mark(found, scores, k);
     }
-    const shownLayer = found.depths ? `layer ${layer}` : layer; // features such as pitch are no layers
+    const shownLayer = `${found.depths ? "layer" : "feature set"} ${layer}`;
     if (page.detail) page.detail.textContent = `${encoder}, ${shownLayer}: ${texts.join("; ")}`;
     if (cell) showTip(cell.element, cell.text);
   }
