@@ -31,7 +31,6 @@ class Section:
     title: str
     text: list[str] = field(default_factory=list)
     figure: str = ""  # a key of the page's figures
-    caption: str = ""
     tables: list[Table] = field(default_factory=list)
 
 
