@@ -120,8 +120,6 @@ def answers(study: Tables) -> list[Answer]:
 def depth_answers(study: Tables, found: list[Answer]) -> list[DepthAnswer]:
     """Return the difference of depths of the hypothesis for each encoder, by the first of `MEASURES`.
 
-    p-values are those of the contrasts that are adjusted already, or else are adjusted over the encoders.
-
     Args:
         study: of one or several runs
         found: its answers
@@ -130,15 +128,13 @@ def depth_answers(study: Tables, found: list[Answer]) -> list[DepthAnswer]:
     rows = rows[(rows["control"] == "none") & (rows["deeper"] == HYPOTHESIS[0]) & rows["encoder"].isin(study.layers)]
     measure = next((name for name in MEASURES if (rows["measure"] == name).any()), "")
     rows = rows[rows["measure"] == measure]
-    if "p_adjusted" not in rows:
-        rows = rows.assign(p_adjusted=_holm(list(rows["p_value"])))
     below = {(a.encoder, a.target) for a in found if a.above_chance is False}
     result = []
     for row in rows.to_dict("records"):
         targets = (str(row["deeper"]), str(row["shallower"]))
         unknown = tuple(t for t in targets if (row["encoder"], t) in below)
         estimate, low, high, p = (float(row[k]) for k in ("estimate", "ci_low", "ci_high", "p_adjusted"))
-        detectable = float(row.get("detectable", NAN))
+        detectable = float(row["detectable"])
         result.append(DepthAnswer(row["encoder"], row["name"], measure, estimate, low, high, p, unknown, detectable))
     return result
 
