@@ -87,13 +87,20 @@ def caption(found: Sequence[Answer]) -> str:
     )
 
 
-def notes(found: Sequence[Answer], *, above_chance: str = ABOVE_CHANCE, above_random: str = ABOVE_RANDOM) -> list[str]:
+def notes(
+    found: Sequence[Answer],
+    *,
+    above_chance: str = ABOVE_CHANCE,
+    above_random: str = ABOVE_RANDOM,
+    unknown: str = "no mark could be given",
+) -> list[str]:
     """Return the sentences below the table, each of what the table has.
 
     Args:
         found: answers
         above_chance: sign of a score above chance
         above_random: sign of a score above random initialisation
+        unknown: what a score has in place of the sign where permutations were too few
     """
     n = min((a.n_permutations for a in found if a.n_permutations), default=0)
     sentences = []
@@ -103,10 +110,10 @@ def notes(found: Sequence[Answer], *, above_chance: str = ABOVE_CHANCE, above_ra
             "targets and encoders); chance is the 95th percentile of the maximum over layers."
         )
     if any(a.above_chance is None and a.n_permutations for a in found):
-        sentences.append("Permutations were too few for a corrected p-value below .05 where no mark could be given.")
+        sentences.append(f"Permutations were too few for a corrected p-value of .05 where {unknown}.")
     if any(np.isfinite(a.p_random) for a in found):
         sentences.append(
-            f"{above_random} highest-scoring layer above that with random initialisation (paired bootstrap over "
+            f"{above_random} above random initialisation (highest-scoring layer of each, paired bootstrap over "
             "speakers, p < .05 by Holm's method)."
         )
     if any(a.is_best for a in found):

@@ -40,7 +40,7 @@ def notebook_html(title: str, found: Sequence[Answer]) -> str:
 
 def notes_text(found: Sequence[Answer]) -> str:
     """Return the notes below the table, as text with the signs of its columns."""
-    return " ".join(notes(found, above_chance=YES, above_random=YES))
+    return " ".join(notes(found, above_chance=YES, above_random=YES, unknown=f"the mark is {UNKNOWN}"))
 
 
 def strip_svg(answer: Answer) -> str:

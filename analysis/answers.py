@@ -9,12 +9,12 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.formatting import ALPHA, shown_name
+from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.layers.depth import HYPOTHESIS, MEASURES
 from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores
 from layerprobe.analysis.statistics.estimates import Estimate
-from layerprobe.analysis.statistics.permutation import holm
+from layerprobe.analysis.statistics.permutation import exceeds_chance, holm, is_significant
 from layerprobe.probe.layer_names import is_stack, relative_depth
 from layerprobe.probe.results.run_folder import CHOSEN
 
@@ -111,7 +111,7 @@ def answers(study: Tables) -> list[Answer]:
     found = _against_chance(found, study.permutations)
     adjusted = _holm([a.p_random for a in found])
     found = [
-        replace(a, p_random=p, above_random=_is_significant(p) and a.gain > 0 if np.isfinite(p) else None)
+        replace(a, p_random=p, above_random=is_significant(p) and a.gain > 0 if np.isfinite(p) else None)
         for a, p in zip(found, adjusted, strict=True)
     ]
     return _with_best(found, study.encoder_differences, lower_is_better=study.lower_is_better)
@@ -119,8 +119,6 @@ def answers(study: Tables) -> list[Answer]:
 
 def depth_answers(study: Tables, found: list[Answer]) -> list[DepthAnswer]:
     """Return the difference of depths of the hypothesis for each encoder, by the first of `MEASURES`.
-
-    p-values are those of the contrasts that are adjusted already, or else are adjusted over the encoders.
 
     Args:
         study: of one or several runs
@@ -130,15 +128,13 @@ def depth_answers(study: Tables, found: list[Answer]) -> list[DepthAnswer]:
     rows = rows[(rows["control"] == "none") & (rows["deeper"] == HYPOTHESIS[0]) & rows["encoder"].isin(study.layers)]
     measure = next((name for name in MEASURES if (rows["measure"] == name).any()), "")
     rows = rows[rows["measure"] == measure]
-    if "p_adjusted" not in rows:
-        rows = rows.assign(p_adjusted=_holm(list(rows["p_value"])))
     below = {(a.encoder, a.target) for a in found if a.above_chance is False}
     result = []
     for row in rows.to_dict("records"):
         targets = (str(row["deeper"]), str(row["shallower"]))
         unknown = tuple(t for t in targets if (row["encoder"], t) in below)
         estimate, low, high, p = (float(row[k]) for k in ("estimate", "ci_low", "ci_high", "p_adjusted"))
-        detectable = float(row.get("detectable", NAN))
+        detectable = float(row["detectable"])
         result.append(DepthAnswer(row["encoder"], row["name"], measure, estimate, low, high, p, unknown, detectable))
     return result
 
@@ -154,7 +150,7 @@ def depth_sentence(found: list[DepthAnswer]) -> str:
             kind = "can't be compared where a target is not predicted above chance"
         elif not np.isfinite(a.ci_low):
             kind = "could not be estimated"
-        elif not (_is_significant(a.p_value) and (a.ci_low > 0 or a.ci_high < 0)):  # as of findings
+        elif not (is_significant(a.p_value) and (a.ci_low > 0 or a.ci_high < 0)):  # as of findings
             kind = "does not differ significantly"
         else:
             kind = f"{first} lies deeper" if a.estimate > 0 else f"{first} lies shallower"
@@ -265,8 +261,7 @@ def _against_chance(found: list[Answer], permutations: pd.DataFrame) -> list[Ans
             result.append(answer)
             continue
         n = int(rows["n_permutations"].iloc[0])
-        is_lowest = bool(np.isclose(rows["p_permutation"].min(), 1 / (n + 1)))
-        above = True if _is_significant(p) else None if is_lowest else False
+        above = exceeds_chance(float(rows["p_permutation"].min()), p, n_permutations=n)
         chance = float(rows["chance"].iloc[0])
         result.append(replace(answer, chance=chance, n_permutations=n, p_chance=p, above_chance=above))
     return result
@@ -283,7 +278,7 @@ def _with_best(found: list[Answer], differences: pd.DataFrame, *, lower_is_bette
             worse |= {(a.encoder, target) for a in of_target}
             continue
         best = max(scores, key=lambda e: scores[e])
-        rows = adjusted[(adjusted["target"] == target) & adjusted["p"].map(_is_significant).astype(bool)]
+        rows = adjusted[(adjusted["target"] == target) & adjusted["p"].map(is_significant).astype(bool)]
         worse |= {(r["reference"], target) for r in rows[rows["encoder"] == best].to_dict("records")}
         worse |= {(r["encoder"], target) for r in rows[rows["reference"] == best].to_dict("records")}
     return [replace(a, is_best=(a.encoder, a.target) not in worse) for a in found]
@@ -292,10 +287,6 @@ def _with_best(found: list[Answer], differences: pd.DataFrame, *, lower_is_bette
 def _by_target(found: list[Answer]) -> Iterator[tuple[str, list[Answer]]]:
     for target in dict.fromkeys(a.target for a in found):
         yield target, [a for a in found if a.target == target]
-
-
-def _is_significant(p: float) -> bool:
-    return bool(p < ALPHA or np.isclose(p, ALPHA))
 
 
 def _holm(p: list[float]) -> list[float]:

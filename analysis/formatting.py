@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from layerprobe.analysis.statistics.estimates import INTERVAL_NAMES
+from layerprobe.probe.layer_names import is_stack
 from layerprobe.probe.results.run_folder import CHOSEN
 
-ALPHA = 0.05  # level of significance
 NONE = "–"  # text of a number that is not defined, or of a cell that does not apply
 
 
@@ -30,6 +30,15 @@ def layer_text(layer: object) -> str:
     ('3', 'cross-validated')
     """
     return "cross-validated" if layer == CHOSEN else str(layer)
+
+
+def layer_kind(layer: str) -> str:
+    """Return what a layer of an encoder, or a set of acoustic features, is called in a sentence.
+
+    >>> layer_kind("3"), layer_kind("log_mel")
+    ('layer', 'feature set')
+    """
+    return "layer" if is_stack([layer]) else "feature set"
 
 
 def layer_ranges(layers: Sequence[str]) -> str:

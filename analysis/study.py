@@ -157,7 +157,7 @@ class Study:
     @cached_property
     def regrets(self) -> pd.DataFrame:
         """Losses of default choices of a layer; see `analysis.layers.selection.regrets`."""
-        return regrets(self.bootstrap, layers=self.layers, targets=self.targets, lower_is_better=self.lower_is_better)
+        return regrets(self.bootstrap, **self._choices)
 
     @cached_property
     def gain_over_random(self) -> pd.DataFrame:
@@ -176,7 +176,7 @@ class Study:
     def gain_over_acoustic(self) -> pd.DataFrame:
         """Paired differences of encoders from acoustic features, each chosen by cross-validation.
 
-        The columns are those of `analysis.model_comparison.encoder_differences`.
+        The columns are those of `analysis.model_comparison.paired_differences`.
         """
         acoustic = [name for name, layers in self.layers.items() if not is_stack(layers)]
         stacks = [name for name in self.layers if name not in acoustic]

@@ -20,7 +20,7 @@ def caption(figure: str, study: Study, table: pd.DataFrame) -> str:
         table: tidy rows that the figure shows, as of `figures.tables.TABLES`
     """
     name = METRIC_NAMES[study.metric]
-    corpus, units = study.runs[0].plan["corpus"], _units(study)
+    corpus, units = study.runs[0].plan["corpus"], resampled_units(study)
     n = f"n = {corpus['n_held_out']} held-out utterances of {corpus['n_speakers']} speakers"
     layers = "Layer 0 enters the first block."
     match figure:
@@ -44,7 +44,10 @@ def caption(figure: str, study: Study, table: pd.DataFrame) -> str:
             if table["baseline"].isin(CEILINGS).any():
                 texts.append("Dash-dotted: agreement of the raters.")
         case "gain-over-random":
-            texts = [f"Gain of each layer over the same layer with random initialisation ({name}; {n}). {layers}"]
+            texts = [
+                f"Gain of each layer over the same layer with random initialisation ({name}; {n}). {layers}",
+                f"Blue and red diverge from zero; dots: the 95 % interval over {units} excludes zero.",
+            ]
         case "layer-weights":
             texts = [
                 "Weights of the weighted sum of layers and their contributions, as fractions of the sum over layers, "
@@ -80,6 +83,6 @@ def selectors(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _units(study: Study) -> str:
-    """Return what bootstrap resamples are of."""
+def resampled_units(study: Study) -> str:
+    """Return what bootstrap resamples are of: speakers, or the values of the column that groups."""
     return plural(study.runs[0].plan["sweep"].get("group_by") or "speaker")

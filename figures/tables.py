@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from layerprobe.analysis.layers.depth import SHIFT
-from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, JACKKNIFE_FOLDS, PERCENTILE_SPEAKERS
+from layerprobe.analysis.layers.depth import INTERVALS, SHIFT
+from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS
 from layerprobe.analysis.study import Study
 from layerprobe.figures.plots.heatmap import CONTROL_NAMES
 from layerprobe.figures.plots.references import BASELINES
@@ -130,7 +130,7 @@ def depth_table(study: Study) -> pd.DataFrame:
     differences = study.contrasts.rename(columns={"deeper": "target", "shallower": "reference_target"})
     # From records, not by concatenation: pandas 2.2 warns of columns without a value, whose type is about to change.
     rows = pd.DataFrame([*depths.assign(reference_target="").to_dict("records"), *differences.to_dict("records")])
-    interval = rows["measure"].map({"weight_centre": JACKKNIFE_FOLDS, SHIFT: PERCENTILE_SPEAKERS}).fillna(BCA_SPEAKERS)
+    interval = rows["measure"].map(INTERVALS)
     metric = np.where(rows["measure"] == SHIFT, study.shift_metric, study.depth_metric)
     rows = _with_interval(rows, interval.to_numpy()).assign(metric=metric)
     headroom = [f"headroom_{name}" for name in ("estimate", "ci_low", "ci_high")]

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import chi2, norm
 
 from layerprobe.analysis.checks.records import Outcome, issue, not_applicable, passed, tip
-from layerprobe.analysis.formatting import number_text, p_text, shown_name
+from layerprobe.analysis.formatting import layer_kind, number_text, p_text, shown_name
 from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.analysis.layers.weights import single_layers
 from layerprobe.analysis.statistics.bootstrap import LEVEL
@@ -177,7 +177,7 @@ def check_folds(study: Study) -> Iterator[Outcome]:
         if p < FOLD_LEVEL:
             found.append(
                 tip(
-                    f"For {shown_name(target)}, scores of layer {layer} of {encoder} depend on the fold: "
+                    f"For {shown_name(target)}, scores of {layer_kind(layer)} {layer} of {encoder} depend on the fold: "
                     f"{number_text(scores.min())} (fold {scores.idxmin()}) to {number_text(scores.max())} (fold "
                     f"{scores.idxmax()}), more than the speakers of a fold explain (Cochran's Q, {p_text(p)})."
                 )

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from layerprobe.analysis.checks.records import Outcome, issue, not_applicable, passed, tip
-from layerprobe.analysis.formatting import ALPHA, number_text, shown_name
-from layerprobe.analysis.statistics.permutation import least_adjusted_p
+from layerprobe.analysis.formatting import number_text, shown_name
+from layerprobe.analysis.statistics.permutation import ALPHA, is_significant, least_adjusted_p
 from layerprobe.analysis.study import Study
 from layerprobe.probe.metrics import CLASS_METRICS
 from layerprobe.probe.tasks.targets import RESIDUAL, TEXT_RESIDUAL
@@ -25,7 +25,7 @@ def check_permutations(study: Study) -> Iterator[Outcome]:
     n, n_tests = int(table["n_permutations"].min()), len(table[["encoder", "target"]].drop_duplicates())
     least = least_adjusted_p(n, n_tests)
     for_all = f", corrected for {n_tests} pairs of encoder and target," if n_tests > 1 else ""
-    if least > ALPHA:
+    if not is_significant(least):
         yield issue(
             f"Ratings were permuted only {n} times: no p-value against chance{for_all} can be below {least:.2f}.",
             f"Sweep with --permutations {math.ceil(n_tests / ALPHA) - 1} or more.",

@@ -72,6 +72,20 @@ def scored(row: Mapping[Any, Any]) -> dict[Any, Any]:
     return untested({**row, "estimate": row["value"]})
 
 
+def compared(row: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the fields of a difference that name what an encoder was compared with, from a row of paired differences.
+
+    Args:
+        row: of `analysis.model_comparison.paired_differences`
+    """
+    reference = str(row["reference"])
+    return {
+        "reference": reference,
+        "reference_layer": str(row["reference_layer"]),
+        "detail": f"compared with {reference}",
+    }
+
+
 def best_of(study: Study, encoder: object, target: object) -> str:
     """Return the highest-scoring layer of an encoder for a target."""
     rows = study.table[(study.table["encoder"] == encoder) & (study.table["target"] == target)]

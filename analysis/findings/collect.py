@@ -17,6 +17,7 @@ from layerprobe.analysis.findings.build import (
     EFRON,
     LIN,
     SELECTED,
+    compared,
     make_finding,
     row_of,
     scored,
@@ -24,25 +25,23 @@ from layerprobe.analysis.findings.build import (
 )
 from layerprobe.analysis.findings.records import N_LAYERS, Finding
 from layerprobe.analysis.formatting import shown_name
-from layerprobe.analysis.layers.depth import MEASURES, SHIFT
+from layerprobe.analysis.layers.depth import INTERVALS, MEASURES, SHIFT
 from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.analysis.layers.variance_partitioning import COMPONENTS
 from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES
-from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, JACKKNIFE_FOLDS, PERCENTILE_SPEAKERS
 from layerprobe.analysis.statistics.permutation import holm
 from layerprobe.analysis.study import Study, study as read_study
 from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGHTED_SUM, JOINED, Run
 
 RIDGE = "ridge regression per layer on standardised embeddings, penalty chosen on inner speaker-disjoint folds"
-DEPTH_METHODS = {  # of differences: interval, method and source; BCa of all other measures
+DEPTH_METHODS = {  # of differences: method and source; BCa of all other measures
     SHIFT: (
-        PERCENTILE_SPEAKERS,
         "shift with the highest correlation of both profiles over relative depth, mean of the shifts of scores and of "
         "signal-to-noise r² / (1 − r²); the interval holds those of both scales, and the p-value is the larger one; "
         f"expanded percentiles of {N_RESAMPLES:,} resamples of speakers",
         "Knapp and Carter (1976), IEEE TASSP 24; Berger (1982), Technometrics 24; Bloom (1995), Eval. Rev. 19",
     ),
-    "weight_centre": (JACKKNIFE_FOLDS, "delete-a-group jackknife over folds", "Kott (2001), J. Off. Stat. 17"),
+    "weight_centre": ("delete-a-group jackknife over folds", "Kott (2001), J. Off. Stat. 17"),
 }
 BANDED = "Nunez-Elizalde et al. (2019), NeuroImage 197"
 FUSION = {
@@ -132,7 +131,7 @@ def _depths(study: Study) -> Iterator[Finding]:
             "depth",
             untested({**row, "layer": "all"}),
             study.depth_metric,
-            interval=JACKKNIFE_FOLDS if row["measure"] == "weight_centre" else BCA_SPEAKERS,
+            interval=INTERVALS[row["measure"]],
             method=f"{MEASURES[row['measure']]}, as relative depth",
             source="Tenney et al. (2019)",
             **_measured(row),
@@ -142,7 +141,7 @@ def _depths(study: Study) -> Iterator[Finding]:
 
 def _depth_differences(study: Study) -> Iterator[Finding]:
     for row in study.contrasts.to_dict("records"):
-        interval, method, source = DEPTH_METHODS.get(row["measure"], (BCA_SPEAKERS, BCA, EFRON))
+        method, source = DEPTH_METHODS.get(row["measure"], (BCA, EFRON))
         of_shift: dict[str, Any] = {}
         if row["measure"] == SHIFT:
             detectable = float(row["detectable"])
@@ -153,7 +152,7 @@ def _depth_differences(study: Study) -> Iterator[Finding]:
             "depth_difference",
             {**row, "target": row["name"], "layer": "all"},
             study.shift_metric if of_shift else study.depth_metric,
-            interval=interval,
+            interval=INTERVALS[row["measure"]],
             method=method,
             source=source,
             deeper=str(row["deeper"]),
@@ -184,11 +183,7 @@ def _variance_partition(study: Study) -> Iterator[Finding]:
 def _encoder_differences(study: Study) -> Iterator[Finding]:
     method = f"paired difference of two encoders, each at the layer selected by cross-validation ({SELECTED}); {BCA}"
     for row in study.encoder_differences.to_dict("records"):
-        against = {"reference": str(row["reference"]), "reference_layer": str(row["reference_layer"])}
-        detail = f"compared with {row['reference']}"
-        yield make_finding(
-            "encoder_difference", row, study.metric, method=method, source=EFRON, detail=detail, **against
-        )
+        yield make_finding("encoder_difference", row, study.metric, method=method, source=EFRON, **compared(row))
 
 
 def _fusion(study: Study) -> Iterator[Finding]:

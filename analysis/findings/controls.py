@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from layerprobe.analysis.findings.build import BCA, EFRON, SELECTED, best_of, make_finding, row_of, untested
+from layerprobe.analysis.findings.build import BCA, EFRON, SELECTED, best_of, compared, make_finding, row_of, untested
 from layerprobe.analysis.findings.records import Finding
 from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO
@@ -49,10 +49,8 @@ def gain_over_acoustic(study: Study) -> Iterator[Finding]:
     """The gain of each encoder over acoustic features, each chosen by cross-validation."""
     method = f"paired difference of an encoder and acoustic features, each selected by cross-validation ({SELECTED})"
     for row in study.gain_over_acoustic.to_dict("records"):
-        against = {"reference": str(row["reference"]), "reference_layer": str(row["reference_layer"])}
-        detail = f"compared with {row['reference']}"
         yield make_finding(
-            "gain_over_acoustic", row, study.metric, method=f"{method}; {BCA}", source=EFRON, detail=detail, **against
+            "gain_over_acoustic", row, study.metric, method=f"{method}; {BCA}", source=EFRON, **compared(row)
         )
 
 

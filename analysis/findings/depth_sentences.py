@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from layerprobe.analysis.findings.records import Finding
-from layerprobe.analysis.formatting import ALPHA, number_text, p_text, range_text, shown_name
+from layerprobe.analysis.formatting import number_text, p_text, range_text, shown_name
 from layerprobe.analysis.layers.depth import MEASURES, SHIFT
 from layerprobe.analysis.layers.shift import REACH
 from layerprobe.analysis.statistics.estimates import INTERVAL_NAMES
+from layerprobe.analysis.statistics.permutation import is_significant
 
 HYPOTHESIS = "as de Oliveira et al. (2023) found for HuBERT"
 
@@ -45,21 +46,21 @@ def depth_sentences(findings: Sequence[Finding], predicted: Mapping[str, bool | 
             yield from _beyond_random(of_pair, names)
 
 
-def is_significant(finding: Finding) -> bool:
-    """Return whether the 95 % interval excludes 0 and the p-value is below .05 after Holm's correction."""
+def differs(finding: Finding) -> bool:
+    """Return whether the 95 % interval excludes 0 and the p-value is at most .05 after Holm's correction."""
     p = finding.p_adjusted if np.isfinite(finding.p_adjusted) else finding.p_value
-    return bool((finding.ci_low > 0 or finding.ci_high < 0) and p < ALPHA)
+    return (finding.ci_low > 0 or finding.ci_high < 0) and is_significant(p)
 
 
 def _verdict(found: Finding, measures: Sequence[Finding]) -> str:
     """Return whether the targets of a shift differ, with measures that contradict it."""
     first, second = shown_name(found.deeper), shown_name(found.shallower)
-    if not is_significant(found):
+    if not differs(found):
         return (
             f"In {found.encoder}, the depths of {first} and {second} do not differ significantly ({_numbers(found)}); "
             f"{_detectable(found)}."
         )
-    contrary = [f for f in measures if is_significant(f) and f.estimate * found.estimate < 0]
+    contrary = [f for f in measures if differs(f) and f.estimate * found.estimate < 0]
     if found.estimate > 0:
         result = f"{first} lies deeper than {second}, {HYPOTHESIS}"
     else:
@@ -75,7 +76,7 @@ def _beyond_random(differences: Sequence[Finding], names: str) -> Iterator[str]:
     for found in differences:
         if found.measure == SHIFT and found.control == "difference" and np.isfinite(found.ci_low):
             larger = "is larger than" if found.estimate > 0 else "is smaller than"
-            verdict = larger if is_significant(found) else "does not differ significantly from"
+            verdict = larger if differs(found) else "does not differ significantly from"
             yield (
                 f"The difference of depths of {names} in {found.encoder} {verdict} that in the randomly initialised "
                 f"encoder ({_numbers(found)})."

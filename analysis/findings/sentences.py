@@ -8,8 +8,8 @@ import numpy as np
 
 from layerprobe.analysis.findings.depth_sentences import depth_sentences
 from layerprobe.analysis.findings.records import Finding
-from layerprobe.analysis.formatting import ALPHA, layer_ranges, number_text, p_text, shown_name
-from layerprobe.probe.layer_names import is_stack
+from layerprobe.analysis.formatting import layer_kind, layer_ranges, number_text, p_text, shown_name
+from layerprobe.analysis.statistics.permutation import exceeds_chance, is_significant
 from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import FUSED_RIDGE
 
@@ -42,9 +42,7 @@ def predicts_above_chance(findings: Sequence[Finding]) -> bool | None:
     chance = _named(findings, "chance")
     if _named(findings, "highest_scoring_layer") is None or chance is None or not np.isfinite(chance.p_adjusted):
         return None
-    if chance.p_adjusted <= ALPHA or np.isclose(chance.p_adjusted, ALPHA):
-        return True
-    return None if _exceeds_all(chance) else False
+    return exceeds_chance(chance.p_value, chance.p_adjusted, n_permutations=chance.n_permutations)
 
 
 def _target_sentences(findings: Sequence[Finding]) -> Iterator[str]:
@@ -54,7 +52,7 @@ def _target_sentences(findings: Sequence[Finding]) -> Iterator[str]:
     if highest is None:
         return
     target, metric, above = shown_name(highest.target), _metric(highest), predicts_above_chance(findings)
-    kind = _kind(highest)
+    kind = layer_kind(highest.layer)
     if above is False and chance is not None:
         yield (
             f"{highest.encoder} does not predict {target} above chance: its highest-scoring {kind}, {highest.layer}, "
@@ -69,7 +67,7 @@ def _target_sentences(findings: Sequence[Finding]) -> Iterator[str]:
         yield f"{predicts}, with {metric} {selected.value} at the {kind} selected by cross-validation{test}."
     logistic = _named(findings, "logistic")
     if logistic is not None:
-        where = f"logistic regression on the same layers of {highest.encoder} reaches {metric} {logistic.value}"
+        where = f"logistic regression on the same {kind}s of {highest.encoder} reaches {metric} {logistic.value}"
         yield f"For {target}, {where}."
     yield from _best_set_sentences(findings, highest, is_named=selected is None)
     yield from _random_sentences(findings)
@@ -81,14 +79,15 @@ def _target_sentences(findings: Sequence[Finding]) -> Iterator[str]:
 def _best_set_sentences(findings: Sequence[Finding], highest: Finding, *, is_named: bool) -> Iterator[str]:
     """The highest-scoring layer, if no sentence has named it, and the 95 % set of best layers."""
     best, target = _named(findings, "best_set"), shown_name(highest.target)
+    kind = layer_kind(highest.layer)
     layers = () if best is None else best.layers or ()
-    first = f"For {target}, the highest-scoring {_kind(highest)} of {highest.encoder} is {highest.layer}"
+    first = f"For {target}, the highest-scoring {kind} of {highest.encoder} is {highest.layer}"
     score = f"{METRIC_NAMES[highest.metric]} {number_text(highest.estimate)}"
-    first += "" if is_named else f" ({score}, a maximum over {_kind(highest)}s)"
+    first += "" if is_named else f" ({score}, a maximum over {kind}s)"
     if len(layers) == 1:
         yield f"{first}; all others are significantly worse than the best (95 % set)."
     elif layers:
-        yield f"{first}; {_kind(highest)}s {layer_ranges(layers)} are not significantly worse than the best (95 % set)."
+        yield f"{first}; {kind}s {layer_ranges(layers)} are not significantly worse than the best (95 % set)."
     elif not is_named:
         yield f"{first}."
 
@@ -97,14 +96,9 @@ def _above_chance_text(chance: Finding | None) -> str:
     """Return "above chance", or what can be stated where permutations are too few for the 5 % level."""
     if chance is None:
         return ""
-    if chance.p_adjusted <= ALPHA or np.isclose(chance.p_adjusted, ALPHA):
+    if is_significant(chance.p_adjusted):
         return " above chance"
     return f" better than in all {chance.n_permutations} permutations, too few for a test at the 5 % level"
-
-
-def _exceeds_all(chance: Finding) -> bool:
-    """Whether the score is higher than in all permutations, so that the p-value is the least that these can give."""
-    return chance.n_permutations is not None and bool(np.isclose(chance.p_value, 1 / (1 + chance.n_permutations)))
 
 
 def _chance_text(chance: Finding) -> str:
@@ -126,7 +120,7 @@ def _random_sentences(findings: Sequence[Finding]) -> Iterator[str]:
         untrained += " (the same layer)"
     elif same is not None and np.isfinite(same.ci_low):
         numbers += f"; from the same layer untrained, {_difference(same)}"
-    if _is_significant(gain):
+    if is_significant(gain.p_adjusted):
         yield f"{layer} scores {'better' if gain.estimate > 0 else 'worse'} than {untrained}: {numbers}."
     else:
         yield (
@@ -141,7 +135,7 @@ def _acoustic_sentences(findings: Sequence[Finding]) -> Iterator[str]:
         if gain.name != "gain_over_acoustic" or not np.isfinite(gain.ci_low):
             continue
         verdict = "does not differ significantly from"
-        if _is_significant(gain):
+        if is_significant(gain.p_adjusted):
             verdict = "scores better than" if gain.estimate > 0 else "scores worse than"
         yield (
             f"For {shown_name(gain.target)}, {gain.encoder} {verdict} {gain.reference} features, each selected by "
@@ -154,7 +148,7 @@ def _variance_sentences(findings: Sequence[Finding]) -> Iterator[str]:
     if not parts:
         return
     both, layer, others = (parts[k] for k in ("with_covariates", "unique_layer", "unique_covariates"))
-    covariates, kind = both.covariates or "the covariates", _kind(both)
+    covariates, kind = both.covariates or "the covariates", layer_kind(both.layer)
     yield (
         f"Of the variance of {shown_name(both.target)}, {kind} {both.layer} of {both.encoder} and {covariates} "
         f"together explain R² = {both.value}; {layer.value} is unique to the {kind}, and "
@@ -163,7 +157,7 @@ def _variance_sentences(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def _regret_sentences(findings: Sequence[Finding]) -> Iterator[str]:
-    losses = [f for f in findings if f.name == "regret" and f.estimate > 0 and _is_significant(f)]
+    losses = [f for f in findings if f.name == "regret" and f.estimate > 0 and is_significant(f.p_adjusted)]
     if losses:
         texts = "; ".join(f"the {f.reference} by {f.value}{_p(f)}" for f in losses)
         yield (
@@ -180,7 +174,7 @@ def _encoder_sentences(findings: Sequence[Finding]) -> Iterator[str]:
         target, metric = shown_name(found.target), METRIC_NAMES[found.metric]
         numbers = _difference(found)
         where = f"{metric}, each at the layer selected by cross-validation"
-        if _is_significant(found):
+        if is_significant(found.p_adjusted):
             better = "better" if found.estimate > 0 else "worse"
             yield f"{found.encoder} predicts {target} {better} than {found.reference} ({where}): {numbers}."
         else:
@@ -194,7 +188,7 @@ def _fusion_sentences(findings: Sequence[Finding]) -> Iterator[str]:
         if found.name == "fusion_gain" and found.probe == FUSED_RIDGE:
             target, metric = shown_name(found.target), METRIC_NAMES[found.metric]
             effect = "does not change the score significantly"
-            if _is_significant(found):
+            if is_significant(found.p_adjusted):
                 effect = "improves the score" if found.estimate > 0 else "lowers the score"
             yield f"For {target}, adding {found.added} to {found.alone} {effect} ({metric}): {_difference(found)}."
 
@@ -208,18 +202,8 @@ def _p(finding: Finding) -> str:
     return f", Holm-adjusted {p_text(finding.p_adjusted)}" if np.isfinite(finding.p_adjusted) else ""
 
 
-def _is_significant(finding: Finding) -> bool:
-    """Whether the p-value, adjusted for all findings of its kind, is at most .05."""
-    return finding.p_adjusted <= ALPHA or bool(np.isclose(finding.p_adjusted, ALPHA))
-
-
 def _named(findings: Sequence[Finding], name: str) -> Finding | None:
     return next((f for f in findings if f.name == name), None)
-
-
-def _kind(finding: Finding) -> str:
-    """Return what an encoder's choices are called: acoustic features are no layers."""
-    return "layer" if is_stack([finding.layer]) else "feature set"
 
 
 def _metric(finding: Finding) -> str:

@@ -12,6 +12,7 @@ target (after Tenney et al., 2019), and weigh the layers differently:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,13 @@ import pandas as pd
 from scipy.stats import t as student
 
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores
-from layerprobe.analysis.statistics.estimates import BootstrapSample, Estimate
+from layerprobe.analysis.statistics.estimates import (
+    BCA_SPEAKERS,
+    JACKKNIFE_FOLDS,
+    PERCENTILE_SPEAKERS,
+    BootstrapSample,
+    Estimate,
+)
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 from layerprobe.probe.tasks.targets import TEXT_RESIDUAL
 
@@ -32,6 +39,12 @@ MEASURES = {
     "score_centre": "centre of gravity of the layers' scores",
     "weight_centre": "centre of gravity of the layer weights",
     "expected_layer": "expected layer",
+}
+INTERVALS = {  # method of the interval of each measure, a key of `INTERVAL_NAMES`
+    SHIFT: PERCENTILE_SPEAKERS,
+    "score_centre": BCA_SPEAKERS,
+    "weight_centre": JACKKNIFE_FOLDS,
+    "expected_layer": BCA_SPEAKERS,
 }
 CONTRAST_COLUMNS = [
     *("encoder", "control", "measure", "deeper", "shallower", "name", "n_blocks", "detectable"),
@@ -114,9 +127,7 @@ def contrasts(depths: list[Depth]) -> pd.DataFrame:
     """
     by_key = {(d.encoder, d.control, d.target, d.measure): d for d in depths}
     rows = []
-    for ending in ("", TEXT_RESIDUAL):
-        deeper, shallower = (target + ending for target in HYPOTHESIS)
-        name = f"{deeper} − {shallower}".replace("_", " ")
+    for deeper, shallower, name in hypothesis_pairs():
         for (encoder, control, target, measure), depth in by_key.items():
             other = by_key.get((encoder, control, shallower, measure))
             if target != deeper or other is None:
@@ -128,6 +139,13 @@ def contrasts(depths: list[Depth]) -> pd.DataFrame:
                 trained, untrained = depth.sampled - other.sampled, first.sampled - second.sampled  # type: ignore[operator]
                 rows.append({**label, "control": "difference", **vars((trained - untrained).one())})
     return pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
+
+
+def hypothesis_pairs() -> Iterator[tuple[str, str, str]]:
+    """Yield the targets of the hypothesis and then their text residuals: the deeper, the shallower, and their name."""
+    for ending in ("", TEXT_RESIDUAL):
+        deeper, shallower = (target + ending for target in HYPOTHESIS)
+        yield deeper, shallower, f"{deeper} − {shallower}".replace("_", " ")
 
 
 def score_centre(scores: np.ndarray, depth: np.ndarray) -> np.ndarray:

@@ -28,12 +28,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from layerprobe.analysis.layers.depth import CONTRAST_COLUMNS, HYPOTHESIS, SHIFT
+from layerprobe.analysis.layers.depth import CONTRAST_COLUMNS, SHIFT, hypothesis_pairs
 from layerprobe.analysis.statistics.bootstrap import expanded_quantile
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores
 from layerprobe.analysis.statistics.estimates import BootstrapSample, Estimate
 from layerprobe.probe.layer_names import FINAL, is_stack
-from layerprobe.probe.tasks.targets import TEXT_RESIDUAL
 
 SHIFT_METRICS = ("ccc_matched", "pearson")  # correlations, whose signal-to-noise ratio is r² / (1 - r²)
 STEPS_PER_BLOCK = 4  # profiles are interpolated between layers
@@ -147,9 +146,7 @@ def shift_contrasts(bootstrap: BootstrapScores, *, layers: dict[str, list[str]])
         rows as those of `analysis.layers.depth.contrasts`; ``detectable`` is `detectable_shift`
     """
     rows = []
-    for ending in ("", TEXT_RESIDUAL):
-        deeper, shallower = (target + ending for target in HYPOTHESIS)
-        name = f"{deeper} − {shallower}".replace("_", " ")
+    for deeper, shallower, name in hypothesis_pairs():
         for row in _shift_rows(bootstrap, layers, deeper, shallower):
             rows.append({"deeper": deeper, "shallower": shallower, "name": name, **row})
     return pd.DataFrame(rows, columns=CONTRAST_COLUMNS)

@@ -10,6 +10,7 @@ from layerprobe.probe.results.run_folder import POOLED
 from layerprobe.probe.tasks.controls import CHANCE
 
 BY_SPEAKER = CHANCE[0]
+ALPHA = 0.05  # level of significance
 
 
 def max_statistic_p(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
@@ -37,6 +38,29 @@ def least_adjusted_p(n_permutations: int, n_tests: int) -> float:
     (0.03, 1.0)
     """
     return min(1.0, n_tests / (n_permutations + 1))
+
+
+def is_significant(p: float) -> bool:
+    """Return whether a p-value is at most .05, up to rounding; one that is not known is not.
+
+    >>> is_significant(12 * (1 / 240)), is_significant(0.051), is_significant(float("nan"))
+    (True, False, False)
+    """
+    return bool(p <= ALPHA or np.isclose(p, ALPHA))
+
+
+def exceeds_chance(p: float, p_adjusted: float, *, n_permutations: int | None) -> bool | None:
+    """Return whether a score is above chance at the 5 % level, by its adjusted p-value.
+
+    None where the score is higher than in all permutations, but these are too few to reach that level after adjustment.
+
+    >>> exceeds_chance(0.01, 0.03, n_permutations=99), exceeds_chance(0.05, 0.15, n_permutations=19)
+    (True, None)
+    """
+    if is_significant(p_adjusted):
+        return True
+    is_least = n_permutations is not None and bool(np.isclose(p, 1 / (n_permutations + 1)))
+    return None if is_least else False
 
 
 def permutation_table(scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:

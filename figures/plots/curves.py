@@ -36,7 +36,7 @@ from layerprobe.figures.layout.style import (
     wrapped,
 )
 from layerprobe.figures.layout.width import font_size, is_narrow, panel_height
-from layerprobe.figures.plots.references import BASELINES as BASELINES, CEILINGS, is_chance
+from layerprobe.figures.plots.references import BASELINES, CEILINGS, is_chance
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
 from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
 

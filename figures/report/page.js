@@ -3,18 +3,14 @@
 "use strict";
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const make = (name, attributes = {}, ...children) => {
-    const element = document.createElement(name);
+  const filled = (element, attributes, children) => {
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
     element.append(...children);
     return element;
   };
-  const draw = (name, attributes = {}, ...children) => {
-    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-    element.append(...children);
-    return element;
-  };
+  const make = (name, attributes = {}, ...children) => filled(document.createElement(name), attributes, children);
+  const draw = (name, attributes = {}, ...children) =>
+    filled(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
   const pages = JSON.parse(document.getElementById("study-data").textContent);
   const minus = (text) => text.replaceAll("−", "-");
   const shown = (value) => (value === null || value === undefined ? "–" : value.toFixed(3).replace("-", "−"));
@@ -171,7 +167,8 @@
       texts.push(`${panel.target} ${shown(scores.value[k])}${interval}${weight}`);
       if (found.depths && !isOff("encoder", encoder)) panel.mark(found, scores, k);
     }
-    if (page.detail) page.detail.textContent = `${encoder}, layer ${layer}: ${texts.join("; ")}`;
+    const shownLayer = `${found.depths ? "layer" : "feature set"} ${layer}`;
+    if (page.detail) page.detail.textContent = `${encoder}, ${shownLayer}: ${texts.join("; ")}`;
     if (cell) showTip(cell.element, cell.text);
   }
 
@@ -200,19 +197,21 @@
     const x = (depth) => LEFT + (depth / page.deepest) * (W - LEFT - RIGHT);
     const y = (value) => TOP + ((high - value) / (high - low)) * (H - TOP - 8);
     const yw = (weight) => H + 28 + (1 - weight / page.heaviest) * (LOW - 34);
+    const isFinal = (encoder, k) => encoder.layers[k] === "final"; // the last block again, normalised: never joined to it
     const path = (encoder, values, to) => {
-      const points = values.map((v, k) => (v === null ? null : `${x(encoder.depths[k]).toFixed(1)} ${to(v).toFixed(1)}`));
-      return "M" + points.filter((p) => p).join("L");
+      const points = values.map((v, k) => `${x(encoder.depths[k]).toFixed(1)} ${to(v).toFixed(1)}`);
+      return "M" + points.filter((_, k) => values[k] !== null && !isFinal(encoder, k)).join("L");
     };
     const present = page.encoders.filter((e) => e.depths && e.scores[panel.target] && !isOff("encoder", e.name));
     const hasWeights = present.some((e) => e.scores[panel.target].weight);
     const height = H + (hasWeights ? LOW : 14);
     const label = `${page.metric} of ${panel.target} by relative depth`;
     const svg = draw("svg", { viewBox: `0 0 ${W} ${height}`, role: "img", "aria-label": label, class: "panel" });
-    const text = (where, content) => svg.append(draw("text", where, content));
+    const add = (name, attributes, ...children) => svg.append(draw(name, attributes, ...children));
+    const text = (where, content) => add("text", where, content);
     text({ x: LEFT, y: 11, class: "title" }, panel.target);
     for (const value of ticks(low, high)) {
-      svg.append(draw("line", { x1: LEFT, x2: W - RIGHT, y1: y(value), y2: y(value), class: value ? "grid" : "zero" }));
+      add("line", { x1: LEFT, x2: W - RIGHT, y1: y(value), y2: y(value), class: value ? "grid" : "zero" });
       text({ x: LEFT - 4, y: y(value) + 3, "text-anchor": "end" }, String(+value.toFixed(2)).replace("-", "−"));
     }
     for (const value of [0, 0.5, 1]) {
@@ -223,28 +222,29 @@
       const scores = encoder.scores[panel.target], look = line(encoder);
       if (scores.low.every((v) => v !== null)) {
         const back = path(encoder, scores.high, y).slice(1).split("L").reverse().join("L");
-        svg.append(draw("path", { d: `${path(encoder, scores.low, y)}L${back}Z`, fill: encoder.colour, opacity: 0.12 }));
+        add("path", { d: `${path(encoder, scores.low, y)}L${back}Z`, fill: encoder.colour, opacity: 0.12 });
       }
-      svg.append(draw("path", { d: path(encoder, scores.value, y), ...look, "stroke-width": 1.8 }));
-      if (scores.random && !isOff("control", "random initialisation")) {
-        svg.append(draw("path", { d: path(encoder, scores.random, y), ...look, "stroke-width": 0.9, opacity: 0.6 }));
-      }
-      if (scores.chance !== null && !isOff("control", "chance level")) {
-        svg.append(draw("line", { x1: LEFT, x2: W - RIGHT, y1: y(scores.chance), y2: y(scores.chance), class: "chance" }));
-      }
+      add("path", { d: path(encoder, scores.value, y), ...look, "stroke-width": 1.8 });
+      const k = scores.value.length - 1, end = { cx: x(encoder.depths[k]), cy: y(scores.value[k]), r: 2.5, class: "final" };
+      if (isFinal(encoder, k) && scores.value[k] !== null) add("circle", { ...end, fill: "none", stroke: encoder.colour });
+      const hasRandom = scores.random && !isOff("control", "random initialisation");
+      if (hasRandom) add("path", { d: path(encoder, scores.random, y), ...look, "stroke-width": 0.9, opacity: 0.6 });
+      const chance = isOff("control", "chance level") ? null : scores.chance;
+      if (chance !== null) add("line", { x1: LEFT, x2: W - RIGHT, y1: y(chance), y2: y(chance), class: "chance" });
       scores.best.forEach((inside, k) => {
-        const place = { x: x(encoder.depths[k]) - 1.5, y: H - 6 + 2.2 * number - 8, width: 3, height: 2 };
-        if (inside) svg.append(draw("rect", { ...place, fill: encoder.colour }));
+        const place = { x: x(encoder.depths[k]) - 1.5, y: H - 14 + 2.2 * number, width: 3, height: 2 };
+        if (inside) add("rect", { ...place, fill: encoder.colour });
       });
-      if (scores.weight) svg.append(draw("path", { d: path(encoder, scores.weight, yw), ...look, "stroke-width": 1.2 }));
+      if (scores.weight) add("path", { d: path(encoder, scores.weight, yw), ...look, "stroke-width": 1.2 });
     });
     if (hasWeights) text({ x: LEFT, y: H + 22 }, "weights of the weighted sum");
     panel.mark = (encoder, scores, k) => {
       const place = x(encoder.depths[k]), value = scores.value[k];
-      svg.append(draw("line", { x1: place, x2: place, y1: TOP, y2: height - 4, class: "marker" }));
+      add("line", { x1: place, x2: place, y1: TOP, y2: height - 4, class: "marker" });
       if (value === null) return;
-      svg.append(draw("circle", { cx: place, cy: y(value), r: 3.5, class: "marker", fill: encoder.colour }));
-      if (scores.weight) svg.append(draw("circle", { cx: place, cy: yw(scores.weight[k]), r: 3, class: "marker", fill: encoder.colour }));
+      add("circle", { cx: place, cy: y(value), r: 3.5, class: "marker", fill: encoder.colour });
+      const weight = scores.weight ? scores.weight[k] : null; // final has none
+      if (weight !== null) add("circle", { cx: place, cy: yw(weight), r: 3, class: "marker", fill: encoder.colour });
     };
     svg.addEventListener("pointermove", (event) => {
       const frame = svg.getBoundingClientRect(), scale = W / frame.width;

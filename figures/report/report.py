@@ -21,11 +21,12 @@ from layerprobe.analysis.checks.run import run_checks
 from layerprobe.analysis.findings.collect import collect_findings
 from layerprobe.analysis.findings.methods import methods_paragraph, references
 from layerprobe.analysis.findings.records import FINDINGS, Finding, write_findings
-from layerprobe.analysis.formatting import number_text, plural
+from layerprobe.analysis.formatting import number_text
 from layerprobe.analysis.layers.depth import MEASURES, SHIFT
 from layerprobe.analysis.layers.shift import REACH
 from layerprobe.analysis.similarity.compare_layers import can_be_compared, compare_layers
 from layerprobe.analysis.study import SIMILARITY, Study, study
+from layerprobe.figures.captions import resampled_units
 from layerprobe.figures.draw import PLOTS, NothingToPlotError, file_name, plot
 from layerprobe.figures.layout.style import save
 from layerprobe.figures.report.bibtex import bibtex
@@ -131,7 +132,7 @@ def report_html(run: Run, pages: list[Page]) -> str:
         fingerprint=run.fingerprint,
         corpus=run.plan["corpus"],
         split=_split(sweep),
-        units=plural(sweep["group_by"] or "speaker"),
+        units=resampled_units(first),
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         script=script,
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -166,7 +167,7 @@ def _view(page: Page, prefix: str) -> dict[str, Any]:
     study, metric = page.study, METRIC_NAMES[page.study.metric]
     sections = [
         {
-            **{key: getattr(section, key) for key in ("title", "text", "figure", "caption", "tables")},
+            **{key: getattr(section, key) for key in ("title", "text", "figure", "tables")},
             "id": f"{prefix}-{slug(section.title)}",
             "is_curves": section.figure == "curves",
             "summary": _summary(section, page),
@@ -179,7 +180,7 @@ def _view(page: Page, prefix: str) -> dict[str, Any]:
         "answers": answers_html(study.answers),
         "notes": notes_text(study.answers),
         "heatmap": inline_svg(page.figures["heatmap"], prefix),
-        "heatmap_caption": page.captions["heatmap"],
+        "caption_of": page.captions,
         "sections": sections,
         "figures": {
             name: _figure(path, f"{prefix}-{name}") for name, path in page.figures.items() if name != "heatmap"

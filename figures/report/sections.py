@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.analysis.findings.records import NAMES, Finding
-from layerprobe.analysis.formatting import NONE, layer_text, number_text, p_cell, plural, range_text, shown_name
+from layerprobe.analysis.formatting import NONE, layer_text, number_text, p_cell, range_text, shown_name
 from layerprobe.analysis.layers.depth import MEASURES
 from layerprobe.analysis.layers.variance_partitioning import COLUMNS
 from layerprobe.analysis.layers.weights import concentration, weight_summary
@@ -18,7 +18,8 @@ from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS, INTERVAL_NAME
 from layerprobe.analysis.statistics.word_error_rate import error_rates
 from layerprobe.analysis.study import Study
 from layerprobe.analysis.subgroups import FEWEST_UTTERANCES
-from layerprobe.figures.plots.curves import BASELINES
+from layerprobe.figures.captions import resampled_units
+from layerprobe.figures.plots.references import BASELINES
 from layerprobe.figures.report.classes import classes_section
 from layerprobe.figures.report.tables import INTERVAL, Section, Table
 from layerprobe.probe.metrics import DEFAULT_METRIC, METRIC_NAMES
@@ -29,24 +30,20 @@ WEIGHTS = {"none": "trained", "random_init": "random initialisation", "differenc
 
 def make_sections(study: Study, findings: list[Finding]) -> list[Section]:
     """Return the sections between heatmap and methods in the order of the page, without those that have no content."""
-    name, units = METRIC_NAMES[study.metric], _units(study)
-    interval = INTERVAL_NAMES[BCA_SPEAKERS].replace("speakers", units)
+    name = METRIC_NAMES[study.metric]
+    interval = INTERVAL_NAMES[BCA_SPEAKERS].replace("speakers", resampled_units(study))
     sections = [
         Section(
             f"Curves, {name}",
+            [
+                f"Ribbons are the intervals of each layer's score ({interval}, BCa). Differences are paired, so layers "
+                "whose ribbons overlap may still differ significantly."
+            ],
             figure="curves",
-            caption="The same scores over relative depth. Ribbons are the intervals of each layer's score "
-            f"({interval}, BCa); differences are paired, so layers whose ribbons overlap may still "
-            "differ significantly.",
         ),
         _layer_selection(study),
         _depth(study),
-        Section(
-            "Gain over random initialisation",
-            ["The score of each layer minus that of the same layer with random initialisation."],
-            figure="gain-over-random",
-            caption=f"Blue and red diverge from zero; the {INTERVAL} over {units} of marked cells excludes zero.",
-        ),
+        Section("Gain over random initialisation", figure="gain-over-random"),
         _controls(findings),
         _layer_weighting(study),
         _variance_partitioning(study),
@@ -62,19 +59,12 @@ def make_sections(study: Study, findings: list[Finding]) -> list[Section]:
     for section in sections:
         tables = [table for table in section.tables if table.rows]
         if section.figure or tables:
-            filled.append(Section(section.title, section.text, section.figure, section.caption, tables))
+            filled.append(Section(section.title, section.text, section.figure, tables))
     return filled
-
-
-def _units(study: Study) -> str:
-    """Return what bootstrap resamples are of: speakers, or the values of the column that groups."""
-    return plural(study.runs[0].plan["sweep"].get("group_by") or "speaker")
 
 
 def _layer_selection(study: Study) -> Section:
     text = [
-        f"How often each layer scores best in bootstrap resamples of the {_units(study)}. Full bars are layers that "
-        "are not significantly worse than the best (95 % set).",
         "The table shows the loss of default choices of a layer: the score of the layer selected by cross-validation "
         "inside the training speakers minus that of the default choice, above 0 where the default is worse.",
     ]

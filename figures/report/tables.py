@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.analysis.findings.records import NAMES, Finding
-from layerprobe.analysis.formatting import NONE, layer_text, number_text, p_cell, range_text, shown_name
+from layerprobe.analysis.formatting import NONE, layer_kind, layer_text, number_text, p_cell, range_text, shown_name
 from layerprobe.analysis.statistics.estimates import INTERVAL_NAMES
 from layerprobe.probe.metrics import METRIC_NAMES
 
@@ -31,7 +31,6 @@ class Section:
     title: str
     text: list[str] = field(default_factory=list)
     figure: str = ""  # a key of the page's figures
-    caption: str = ""
     tables: list[Table] = field(default_factory=list)
 
 
@@ -58,7 +57,7 @@ def cell_texts(cells: pd.DataFrame, table: pd.DataFrame, metric: str) -> list[st
     keys = ["encoder", "control", "target", "layer"]
     texts = []
     for row in cells[keys].merge(table, how="left", on=keys, validate="one_to_one").to_dict("records"):
-        text = f"{row['encoder']}, {shown_name(row['target'])}, layer {row['layer']}"
+        text = f"{row['encoder']}, {shown_name(row['target'])}, {layer_kind(row['layer'])} {row['layer']}"
         if row["control"] != "none":
             text += f" ({shown_name(row['control'])})"
         text += f": {METRIC_NAMES[metric]} {number_text(row['value'], digits=3)}"

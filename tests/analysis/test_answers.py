@@ -13,7 +13,7 @@ import pytest
 from helpers.hand_study import HandStudy
 
 from layerprobe.analysis.answer_formats import csv_table, latex_table, markdown_table, notes
-from layerprobe.analysis.answer_html import answers_html, strip_svg
+from layerprobe.analysis.answer_html import answers_html, notes_text, strip_svg
 from layerprobe.analysis.answers import answers, depth_answers, depth_sentence
 
 
@@ -45,6 +45,15 @@ def test_too_few_permutations_give_no_mark_rather_than_a_wrong_one():
     assert few[0].p_chance == pytest.approx(0.15)
     assert few[0].above_chance is None
     assert any("too few" in sentence for sentence in notes(few))
+    assert "where the mark is ?." in notes_text(few)
+
+
+def test_the_notes_of_the_page_name_both_columns_that_have_its_sign():
+    text = notes_text(answers(HandStudy()))
+    assert "✓ above chance (p < .05 in 99 permutations, " in text
+    assert "✓ above random initialisation (" in text
+    assert text.count("✓") == 2
+    assert "where the mark is" not in text
 
 
 @pytest.mark.parametrize(("p", "expected"), [(0.03, [False, True]), (0.2, [True, True])])
@@ -100,7 +109,7 @@ def test_the_html_table_escapes_names_and_has_scopes():
 def test_the_sentence_on_depth_names_the_encoders_and_their_verdicts():
     study = HandStudy()
     depths = depth_answers(study, answers(study))
-    assert [d.p_value for d in depths] == pytest.approx([0.02, 0.5])  # by hand: .01 × 2
+    assert [d.p_value for d in depths] == pytest.approx([0.02, 0.5])  # those that the study adjusted
     assert depth_sentence(depths) == (
         "Depth of valence compared with arousal: valence lies deeper (a_b & co); does not differ significantly (other)."
     )

@@ -106,6 +106,10 @@ def test_runs_of_one_question_stand_side_by_side(folders, first):
     own = first.bootstrap.scores.resamples
     np.testing.assert_allclose(both.bootstrap.scores.resamples[:, : own.shape[1] - 2], own[:, :-2])
     assert set(both.table["encoder"]) == {*both.layers, ""}
+    depths = both.contrasts[(both.contrasts["measure"] == "score_centre") & (both.contrasts["control"] == "none")]
+    smallest, largest = sorted(depths["p_value"])
+    assert sorted(depths["p_adjusted"]) == pytest.approx([min(1, 2 * smallest), max(min(1, 2 * smallest), largest)])
+    assert smallest > 0  # so that twice of it is another number
     twice = study([folders / "first", folders / "first"])
     assert len(twice.layers) == 2
     assert any(name.endswith("(first)") for name in twice.layers)

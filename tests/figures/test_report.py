@@ -107,6 +107,13 @@ def test_the_best_layer_has_one_name_for_each_of_its_numbers(page):
     assert not re.search(r"\bbest layer\b|chosen inside", text[: text.index("<script")])
 
 
+def test_a_figure_has_the_same_caption_below_it_and_in_the_list_of_captions(page):
+    below = [unescape(text) for text in re.findall(r"</div>\s*<figcaption>(.*?)</figcaption></figure>", page)]
+    listed = re.findall(r"<p>(.*?)</p>", re.search(r'<div id="captions".*?</div>', page, flags=re.DOTALL)[0])
+    assert len(below) > 8
+    assert sorted(below) == sorted(unescape(text).split(": ", 1)[1] for text in listed)
+
+
 def test_what_the_checks_object_to_is_stated(page):
     assert "Ratings of dominance mostly repeat those of arousal (r = " in unescape(page)
 

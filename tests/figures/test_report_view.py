@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
 import re
 from urllib.parse import unquote
 
@@ -90,6 +91,47 @@ def test_a_cell_highlights_its_layer_in_cells_curves_weights_and_tables(page):
     assert f"layer {layer}: arousal " in page.find_element("css selector", ".detail").text
     marker = page.execute_script("return +document.querySelector('#m0-explore line.marker').getAttribute('x1')")
     assert marker == pytest.approx(34 + int(layer) / 4 * (340 - 34 - 8), abs=0.1)  # relative depth of five layers
+
+
+def changed_page(report, tmp_path, change):
+    """A copy of the report whose data of the first page were changed."""
+    text = report.read_text(encoding="utf-8")
+    found = re.search(r'(id="study-data">)(.*?)(</script>)', text, flags=re.DOTALL)
+    data = json.loads(found[2])
+    change(data[0])
+    path = tmp_path / "report.html"
+    path.write_text(text[: found.start(2)] + json.dumps(data) + text[found.end(2) :], encoding="utf-8")
+    return path
+
+
+def test_final_is_a_point_of_its_own_that_no_curve_joins_and_that_has_no_weight(page, report, tmp_path):
+    def end_with_final(data):
+        encoder = data["encoders"][0]
+        encoder["layers"][-1] = "final"
+        for scores in encoder["scores"].values():
+            if scores["weight"]:
+                scores["weight"][-1] = None
+
+    open_at(page, changed_page(report, tmp_path, end_with_final), width=1440)
+    panel = "document.querySelector('#m0-explore svg.panel')"
+    curve = page.execute_script(f"return {panel}.querySelector('path[stroke-width=\"1.8\"]').getAttribute('d')")
+    assert curve.count("L") == 3  # between four blocks, of five layers
+    assert n_of(page, "#m0-explore circle.final") == N_TARGETS
+    end = page.execute_script(f"return +{panel}.querySelector('circle.final').getAttribute('cx')")
+    assert end == pytest.approx(340 - 8)
+    page.execute_script("history.replaceState(null, '', '#view?cell=m0%7Chubert%7Cfinal')")
+    page.execute_script("dispatchEvent(new HashChangeEvent('hashchange'))")
+    assert n_of(page, "#m0-explore line.marker") == N_TARGETS
+    assert n_of(page, "#m0-explore circle.marker") == N_TARGETS  # of scores alone
+
+
+def test_without_an_answer_on_depth_the_table_takes_the_whole_width(page, report):
+    wide = "const e = document.querySelector('.answer'); return [e.firstElementChild.offsetWidth, e.offsetWidth]"
+    table, section = page.execute_script(wide)
+    assert table < section - 300  # next to the answer on depth
+    page.execute_script("document.querySelector('.answer > aside').remove()")
+    table, section = page.execute_script(wide)
+    assert table == section
 
 
 def test_arrow_keys_move_between_cells_and_enter_keeps_one(page):

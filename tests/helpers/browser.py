@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 
 FLAGS = (
@@ -16,6 +18,12 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
     "--host-resolver-rules=MAP * ~NOTFOUND",  # no name is looked up
 )  # fmt: skip
+FONTS = """<?xml version="1.0"?>
+<fontconfig>
+<dir>{shipped}</dir><cachedir>{cache}</cachedir>
+<match target="pattern"><edit name="family" mode="assign" binding="strong"><string>DejaVu Sans</string></edit></match>
+</fontconfig>
+"""  # whatever family a page asks for, so that its layout is the same on every machine
 
 
 @contextmanager
@@ -32,7 +40,12 @@ def chromium(profile: Path, *, dark: bool = False) -> Iterator[Any]:
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    page = webdriver.Chrome(options=options, service=Service(driver))
+    fonts = profile / "fonts.conf"
+    profile.mkdir(parents=True, exist_ok=True)
+    shipped = Path(matplotlib.get_data_path()) / "fonts/ttf"
+    fonts.write_text(FONTS.format(shipped=shipped, cache=profile / "fonts"), encoding="utf-8")
+    service = Service(driver, env={**os.environ, "FONTCONFIG_FILE": str(fonts)})
+    page = webdriver.Chrome(options=options, service=service)
     try:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})

@@ -83,8 +83,9 @@ class HandStudy:
     @property
     def contrasts(self) -> pd.DataFrame:
         common = {"measure": "score_centre", "deeper": "valence", "shallower": "arousal", "control": "none"}
-        rows = [("a_b & co", 0.3, 0.1, 0.5, 0.01), ("other", 0.05, -0.1, 0.2, 0.5)]
-        ends = ("encoder", "estimate", "ci_low", "ci_high", "p_value")
+        common |= {"detectable": np.nan}
+        rows = [("a_b & co", 0.3, 0.1, 0.5, 0.01, 0.02), ("other", 0.05, -0.1, 0.2, 0.5, 0.5)]
+        ends = ("encoder", "estimate", "ci_low", "ci_high", "p_value", "p_adjusted")
         return pd.DataFrame(
             [{**common, "name": "valence − arousal", **dict(zip(ends, row, strict=True))} for row in rows]
         )

@@ -205,7 +205,7 @@ def test_a_grouped_run_states_its_protocol_and_its_intervals_are_over_groups(tmp
     )
     assert "resamples of sessions," in methods_paragraph(found)
     assert any("Only 5 sessions were held out" in text for text in objections(found))
-    texts = [text for section in make_sections(found, []) for text in [section.caption, *section.text]]
+    texts = [text for section in make_sections(found, []) for text in section.text]
     assert any("95 % CI over sessions" in text for text in texts)
     assert not any("resamples of the speakers" in text for text in texts)
     # the same sessions again are the same run, others are another one
