@@ -15,7 +15,7 @@ from layerprobe.probe.metrics import METRIC_NAMES
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "−": "$-$", "–": "--", "*": r"\textsuperscript{*}", "†": r"\textsuperscript{\dag}",
+    "−": "$-$", "≤": r"$\le$", "–": "--", "*": r"\textsuperscript{*}", "†": r"\textsuperscript{\dag}",
 }  # fmt: skip
 COMPARISONS = {  # field of an answer: its heading
     "random_init": "random init.",
@@ -106,7 +106,7 @@ def notes(
     sentences = []
     if n:
         sentences.append(
-            f"{above_chance} above chance (p < .05 in {n} permutations, corrected for layers, and by Holm's method for "
+            f"{above_chance} above chance (p ≤ .05 in {n} permutations, corrected for layers, and by Holm's method for "
             "targets and encoders); chance is the 95th percentile of the maximum over layers."
         )
     if any(a.above_chance is None and a.n_permutations for a in found):
@@ -114,7 +114,7 @@ def notes(
     if any(np.isfinite(a.p_random) for a in found):
         sentences.append(
             f"{above_random} above random initialisation (highest-scoring layer of each, paired bootstrap over "
-            "speakers, p < .05 by Holm's method)."
+            "speakers, p ≤ .05 by Holm's method)."
         )
     if any(a.is_best for a in found):
         sentences.append("Bold: no encoder is significantly better for the target.")

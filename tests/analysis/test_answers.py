@@ -50,7 +50,7 @@ def test_too_few_permutations_give_no_mark_rather_than_a_wrong_one():
 
 def test_the_notes_of_the_page_name_both_columns_that_have_its_sign():
     text = notes_text(answers(HandStudy()))
-    assert "✓ above chance (p < .05 in 99 permutations, " in text
+    assert "✓ above chance (p ≤ .05 in 99 permutations, " in text
     assert "✓ above random initialisation (" in text
     assert text.count("✓") == 2
     assert "where the mark is" not in text
