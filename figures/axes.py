@@ -83,7 +83,9 @@ def _rows(figure: str, study: Study, target: str, encoder: str) -> tuple[pd.Data
     table = TABLES[figure](study)
     rows = table[(table["target"] == target) & (table["encoder"] == encoder)].reset_index(drop=True)
     if rows.empty:
-        raise NothingToPlotError(f"The run has no results of {target!r} and {encoder!r} for the figure {figure}.")
+        raise NothingToPlotError(
+            "LP000", f"The run has no results of {target!r} and {encoder!r} for the figure {figure}."
+        )
     return table, rows
 
 
@@ -153,7 +155,9 @@ def _similarity_panel(study: Study, ax: Axes, target: str, encoder: str) -> None
     table = TABLES["similarity"](study)
     rows = table[(table["measure"] == "cka") & (table["encoder_a"] == encoder) & (table["encoder_b"] == encoder)]
     if rows.empty:
-        raise NothingToPlotError(f"{study.folders[0]} has no similarities of {encoder!r}, which has no stacked layers.")
+        raise NothingToPlotError(
+            "LP000", f"{study.folders[0]} has no similarities of {encoder!r}, which has no stacked layers."
+        )
     names = study.layers[encoder]
     plot_similarity(rows, ax, layers_a=names, layers_b=names, limits=(0.0, 1.0))
     name_layers(ax, names, size=_tick_size(ax))

@@ -74,7 +74,9 @@ def select(study: Study, *, target: str | None = None, encoder: str | None = Non
     """
     for kind, name, known in (("target", target, study.targets), ("encoder", encoder, list(study.layers))):
         if name is not None and name not in known:
-            raise InputError(f"{kind} {name!r} is not in {study.folders[0]}; choose one of {', '.join(known)}.")
+            raise InputError(
+                "LP000", f"{kind} {name!r} is not in {study.folders[0]}; choose one of {', '.join(known)}."
+            )
     layers = study.layers if encoder is None else {encoder: study.layers[encoder]}
     return Selection(study.targets if target is None else [target], layers)
 
@@ -284,5 +286,5 @@ def _filled(table: pd.DataFrame) -> pd.DataFrame:
         NothingToPlotError: if it has none
     """
     if table.empty:
-        raise NothingToPlotError("The run has no results of this target and encoder for this figure.")
+        raise NothingToPlotError("LP000", "The run has no results of this target and encoder for this figure.")
     return table

@@ -28,8 +28,9 @@ def _check_not_pending(study: Study, name: str) -> None:
     """Raise an error if a run has yet to get the results of a control or probe."""
     if lacking := [str(run.path) for run in study.runs if name in run.pending]:
         raise NothingToPlotError(
+            "LP000",
             f"{lacking[0]} has no {name} yet: its sweep is unfinished. Plot this figure once layerprobe sweep has "
-            "ended; after an interruption the same command resumes it."
+            "ended; after an interruption the same command resumes it.",
         )
 
 
@@ -85,7 +86,7 @@ def gain_table(study: Study) -> pd.DataFrame:
     if rows.empty:
         _check_not_pending(study, "random_init")
         raise NothingToPlotError(
-            "No cache with random weights was swept. Sweep with --random-weights or --controls all."
+            "LP000", "No cache with random weights was swept. Sweep with --random-weights or --controls all."
         )
     rows = _with_interval(_with_depth(study, rows), BCA_SPEAKERS)
     return _columns(rows, ["encoder", "target", "layer", "relative_depth", "metric", "value", *INTERVAL, "p_value"])
@@ -105,7 +106,7 @@ def layer_weights_table(study: Study) -> pd.DataFrame:
     rows = rows[rows["target"].isin(study.targets)]
     if rows.empty:
         _check_not_pending(study, "weighted_sum")
-        raise NothingToPlotError("No weighted sum was learnt. Sweep with --weighted-sum-seeds 3.")
+        raise NothingToPlotError("LP000", "No weighted sum was learnt. Sweep with --weighted-sum-seeds 3.")
     weights = ["weight", "weight_low", "weight_high", "weight_std", "weight_fold_std"]
     weights += ["contribution", "contribution_std"]
     keys = ["encoder", "probe", "target", "layer", "relative_depth"]
@@ -126,7 +127,7 @@ def depth_table(study: Study) -> pd.DataFrame:
     """
     depths = study.depth_table
     if depths.empty:
-        raise NothingToPlotError("No encoder of the run has stacked layers, so no target has a depth.")
+        raise NothingToPlotError("LP000", "No encoder of the run has stacked layers, so no target has a depth.")
     differences = study.contrasts.rename(columns={"deeper": "target", "shallower": "reference_target"})
     # From records, not by concatenation: pandas 2.2 warns of columns without a value, whose type is about to change.
     rows = pd.DataFrame([*depths.assign(reference_target="").to_dict("records"), *differences.to_dict("records")])
@@ -149,7 +150,7 @@ def best_layer_table(study: Study) -> pd.DataFrame:
     """
     rows = study.best[study.best["control"] == "none"]
     if rows.empty:
-        raise NothingToPlotError("Fewer than three speakers were held out, too few for bootstrap resamples.")
+        raise NothingToPlotError("LP000", "Fewer than three speakers were held out, too few for bootstrap resamples.")
     keys = ["encoder", "target", "layer", "relative_depth", "metric"]
     return _columns(_with_depth(study, rows), [*keys, "win_rate", "in_best_set", "p_not_best"])
 
@@ -164,7 +165,7 @@ def similarity_rows(study: Study) -> pd.DataFrame:
         NothingToPlotError: if the layers of the run were not compared
     """
     if study.similarity is None:
-        raise NothingToPlotError(f"{study.folders[0]} has no similarity.csv. Run layerprobe similarity on it.")
+        raise NothingToPlotError("LP000", f"{study.folders[0]} has no similarity.csv. Run layerprobe similarity on it.")
     return study.similarity
 
 

@@ -43,22 +43,26 @@ def check_model_size(label: str, config: Any, *, in_memory: bool = True, memory:
     for part in nested_configs(config):
         for key, n in layer_counts(part).items():
             if n > MAX_LAYERS:
-                raise InputError(f"{label}: {key} is {n} in its config.json, more than {MAX_LAYERS}. Correct it.")
+                raise InputError(
+                    "LP000", f"{label}: {key} is {n} in its config.json, more than {MAX_LAYERS}. Correct it."
+                )
     for key in WIDTHS:
         if isinstance(n := vars(config).get(key), int) and n > MAX_WIDTH:
-            raise InputError(f"{label}: {key} is {n} in its config.json, more than {MAX_WIDTH:,}. Correct it.")
+            raise InputError("LP000", f"{label}: {key} is {n} in its config.json, more than {MAX_WIDTH:,}. Correct it.")
     for key, n in {**list_lengths(config), **layer_counts(config)}.items():
         if n > MAX_LAYERS or n < (1 if key in ENCODER_LAYERS else 0):
             raise InputError(
-                f"{label}: {key} is {n} in its config.json, outside the range of 1 to {MAX_LAYERS}. Correct it."
+                "LP000",
+                f"{label}: {key} is {n} in its config.json, outside the range of 1 to {MAX_LAYERS}. Correct it.",
             )
     n = n_parameters(config)
     memory = machine_memory() if memory is None else memory
     if n > MAX_PARAMETERS or (in_memory and BYTES * n > memory):
         held = "" if n > MAX_PARAMETERS else f", and this machine has {memory / 1e9:,.0f} GB of memory"
         raise InputError(
+            "LP000",
             f"{label}: its config.json describes {n:.1e} parameters, {BYTES * n / 1e9:,.0f} GB in float32{held}. "
-            "Correct config.json, or take a smaller model."
+            "Correct config.json, or take a smaller model.",
         )
 
 

@@ -106,7 +106,7 @@ class Pretrained:
             except InputError:
                 raise
             except Exception as error:
-                raise InputError(self._failure(error)) from error
+                raise InputError("LP000", self._failure(error)) from error
 
     def config(self) -> Any:
         """Return its configuration."""
@@ -153,8 +153,9 @@ class Pretrained:
             )  # fmt: skip
             for name, stored, described in sorted(report["mismatched_keys"]):  # initialised at random
                 raise InputError(
+                    "LP000",
                     f"{self.label}: {name} has the shape {tuple(stored)} in the checkpoint, and {tuple(described)} by "
-                    "its config.json. Take both from the same checkpoint."
+                    "its config.json. Take both from the same checkpoint.",
                 )
             self.check_weights(config, pickle=trusted("pickle"))  # those that were downloaded only now
             return model, report
@@ -205,8 +206,9 @@ class Pretrained:
             if not pickle and paths and ".bin" in paths[0].name:
                 flag = "" if self.purpose == RECOGNISER else ", or add --trust-pickle if you know where it comes from"
                 raise InputError(
+                    "LP000",
                     f"{self.label}: its weights are a pickle, which can run code when it is read. Save them as "
-                    f"safetensors (save_pretrained does){flag}."
+                    f"safetensors (save_pretrained does){flag}.",
                 )
             check_files(f"{self.label} can't be loaded", paths, advice=self._advice)
             for path in paths:
@@ -232,7 +234,7 @@ class Pretrained:
             if self.purpose == RECOGNISER and self._file(GENERATION_CODE):
                 code = code or GENERATION_CODE
             if code and not trusted("remote_code"):
-                raise InputError(f"{self.label} {CODE.format(code=code)}")
+                raise InputError("LP000", f"{self.label} {CODE.format(code=code)}")
             check_config(self.label, settings.get(CONFIG, {}))
             check_extractor_settings(self.label, settings)
             if self.purpose == RECOGNISER and any(has_language_model(content) for content in settings.values()):
@@ -288,7 +290,7 @@ def find_pretrained(
                 raise
             except Exception as error:
                 message = loading_error_message(f"{kind} {name}", error, needed=NEEDED[purpose], on_hub=True)
-                raise InputError(message) from error
+                raise InputError("LP000", message) from error
         found = Pretrained(name, kind, purpose, repository, commit, snapshot, show_download)
     found.check_settings()
     return found
@@ -329,10 +331,12 @@ def first_pass(label: str, example: str, *, files: str) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError as error:
         raise InputError(
-            f"{label} does not fit the memory of the GPU: {first_line(error)}. Use --device cpu, or a smaller model."
+            "LP000",
+            f"{label} does not fit the memory of the GPU: {first_line(error)}. Use --device cpu, or a smaller model.",
         ) from error
     except Exception as error:
         raise InputError(
+            "LP000",
             f"{label}: its first forward pass, of {example}, failed: {first_line(error)}. "
-            f"Take config.json and {files} from the same checkpoint; --debug shows where it failed."
+            f"Take config.json and {files} from the same checkpoint; --debug shows where it failed.",
         ) from error

@@ -78,13 +78,17 @@ def choose_device(device: str | None) -> str:
     try:
         requested = torch.device(device)
     except RuntimeError as error:
-        raise InputError(f"device {device!r} is unknown. Name cpu, cuda, or cuda:1 for the second GPU.") from error
+        raise InputError(
+            "LP000", f"device {device!r} is unknown. Name cpu, cuda, or cuda:1 for the second GPU."
+        ) from error
     if requested.type == "cuda":
         n = torch.cuda.device_count()
         if n == 0:
-            raise InputError(f"device {device} is not available: torch finds no GPU. Use --device cpu.")
+            raise InputError("LP000", f"device {device} is not available: torch finds no GPU. Use --device cpu.")
         if (requested.index or 0) >= n:
-            raise InputError(f"device {device} is not available: torch finds {n} GPU{'s'[: n > 1]}, counted from 0.")
+            raise InputError(
+                "LP000", f"device {device} is not available: torch finds {n} GPU{'s'[: n > 1]}, counted from 0."
+            )
     return device
 
 

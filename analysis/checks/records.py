@@ -1,21 +1,19 @@
-"""The record of a check, the outcomes that checks report, and the page that explains a check."""
+"""The record of a check, and the outcomes that checks report."""
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["issue", "tip", "passed", "not applicable"]
 STATES: tuple[State, ...] = ("issue", "tip", "passed", "not applicable")  # the order in which checks are shown
-WIDTH = 88  # columns of a page
 
 
 @dataclass(frozen=True)
 class Check:
     """One check of a study: an issue changes what scores mean, a tip helps to read them."""
 
-    code: str  # LP and three digits, a key of `analysis.checks.pages.PAGES`
+    code: str  # LP and three digits, a page of `probe.code_pages`
     title: str
     state: State
     sentence: str  # what was found, with numbers; makes sense alone
@@ -29,31 +27,6 @@ class Outcome:
     state: State
     sentence: str
     advice: str = ""  # for this study; empty for that of the page
-
-
-@dataclass(frozen=True)
-class Page:
-    """Explanation of a check that needs no study: each field is one or more whole sentences."""
-
-    title: str
-    symptom: str
-    reason: str
-    advice: str
-    source: str
-
-    def text(self, code: str) -> str:
-        """Return the page as text of at most `WIDTH` columns."""
-        parts = {
-            "Symptom": self.symptom,
-            "Why it matters": self.reason,
-            "What to do": self.advice,
-            "Source": self.source,
-        }
-        blocks = [f"{code}  {self.title}"]
-        for heading, body in parts.items():
-            lines = textwrap.fill(body, WIDTH - 2, initial_indent="  ", subsequent_indent="  ")
-            blocks.append(f"{heading}\n{lines}")
-        return "\n\n".join(blocks)
 
 
 def issue(sentence: str, advice: str = "") -> Outcome:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from layerprobe.analysis.checks import corpus, probes, targets
-from layerprobe.analysis.checks.pages import PAGES
 from layerprobe.analysis.checks.records import STATES, Check, Outcome
 from layerprobe.analysis.study import Study
+from layerprobe.probe.code_pages import read_page
 
 CHECKS: dict[str, Callable[[Study], Iterator[Outcome]]] = {
     "LP001": probes.check_pending,
@@ -41,8 +41,9 @@ def run_checks(study: Study) -> list[Check]:
     """
     found = []
     for code, check in CHECKS.items():
-        page = PAGES[code]
+        page = read_page(code)
+        what_to_do = " ".join(page.sections["What to do"].split())
         for outcome in check(study):
-            advice = (outcome.advice or page.advice) if outcome.state in ("issue", "tip") else ""
+            advice = (outcome.advice or what_to_do) if outcome.state in ("issue", "tip") else ""
             found.append(Check(code, page.title, outcome.state, outcome.sentence, advice))
     return sorted(found, key=lambda check: STATES.index(check.state))  # stable: in the order of codes

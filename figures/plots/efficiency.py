@@ -72,7 +72,9 @@ def efficiency_figure(table: pd.DataFrame, *, metric: str, width: float | None =
     """
     known = table[table["trainable_parameters"].notna()]
     if known.empty:
-        raise InputError("No run records its number of trained parameters. Run layerprobe train, fuse or sweep again.")
+        raise InputError(
+            "LP000", "No run records its number of trained parameters. Run layerprobe train, fuse or sweep again."
+        )
     regressors, targets = list(dict.fromkeys(known["regressor"])), list(dict.fromkeys(known["target"]))
     colours = encoder_colours(regressors)
     looks = {name: (colours[name], MARKERS[k % len(MARKERS)]) for k, name in enumerate(regressors)}

@@ -1,4 +1,4 @@
-"""The command that explains checks of a report: explain."""
+"""The command that explains errors and checks by their codes: explain."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ app = typer.Typer()
 @user_command
 def explain(
     code: Annotated[
-        str | None, typer.Argument(metavar="CODE", help="Code of a check in a report, such as LP014; all by default.")
+        str | None,
+        typer.Argument(
+            metavar="CODE", help="Code of an error or of a check in a report, such as LP014; all by default."
+        ),
     ] = None,
     *,
     output: Output,
 ) -> None:
-    """Explain a check of the report: its symptom, why it matters, what to do, and its source."""
-    from layerprobe.analysis.checks.pages import explain as page_of
+    """Explain an error or a check of the report by its code: symptom, cause, what to do, and an example."""
+    from layerprobe.probe.code_pages import explain as page_of
 
     output.print(page_of(code or ""))

@@ -277,8 +277,9 @@ def all_quarantined(file: Path, n: int) -> InputError:
         n: how many there are
     """
     return InputError(
+        "LP000",
         f"none of the {n} utterances could be used. Next: read the column reason of {file}, correct the audio or the "
-        "manifest, and run the same command again."
+        "manifest, and run the same command again.",
     )
 
 

@@ -29,7 +29,9 @@ def compact(path: Path) -> int:
         CacheDamagedError: if a row can't be read
     """
     if is_remote(path):
-        raise InputError(f"{path} is in an object store, where a cache can't be replaced at once. Extract it anew.")
+        raise InputError(
+            "LP000", f"{path} is in an object store, where a cache can't be replaced at once. Extract it anew."
+        )
     resume_compaction(path)
     path = path.resolve()  # of a link the cache is renamed, not the link
     before = size_of(path)

@@ -32,8 +32,9 @@ class CacheChangedError(InputError):
     def __init__(self, path: Path) -> None:
         """Name the cache."""
         super().__init__(
+            "LP000",
             f"{path} has changed since it was opened: it was compacted, repaired or extracted anew, or utterances were "
-            "replaced or removed. Nothing that was read since is used. Open it again, or run the same command again."
+            "replaced or removed. Nothing that was read since is used. Open it again, or run the same command again.",
         )
         self.path = path
 
@@ -96,7 +97,8 @@ def stable_generation(path: Path) -> Generation:
     found = read_generation(path)
     if found.rewriting and is_held(path / LEASE):
         raise InputError(
+            "LP000",
             f"{path} can't be read while another process replaces or removes utterances. Wait for it to end, then run "
-            "the same command again."
+            "the same command again.",
         )
     return found

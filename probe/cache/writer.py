@@ -38,12 +38,12 @@ from layerprobe.probe.cache.layout import (
 )
 from layerprobe.probe.cache.lease import leased
 from layerprobe.probe.cache.plan import ExtractionPlan
-from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.exceptions import CodedError, InputError
 from layerprobe.probe.filesystem import PARTIAL, connect, digest_of, is_remote, make_durable, resolve
 from layerprobe.probe.identities import normalise_name
 
 
-class StorageOverflowError(Exception):
+class StorageOverflowError(CodedError):
     """A value exceeds the range of the cache's storage dtype."""
 
 
@@ -82,7 +82,7 @@ class CacheWriter:
         if connect(self.path).exists():
             check_format(self.path)
             if not (self.path / JOURNAL).exists() and not is_partial(self.path):
-                raise InputError(f"{self.path} exists and is no cache. Name another --out.")
+                raise InputError("LP000", f"{self.path} exists and is no cache. Name another --out.")
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             self._lease = held.enter_context(leased(self.path))
@@ -298,5 +298,7 @@ def stored(embeddings: np.ndarray, dtype: str) -> np.ndarray:
     with np.errstate(over="ignore"):  # the error below names the value
         values = embeddings.astype(dtype)
     if not np.isfinite(values).all():
-        raise StorageOverflowError(f"a value of {np.abs(embeddings).max():.3g} can't be held as {dtype}; take float32")
+        raise StorageOverflowError(
+            "LP000", f"a value of {np.abs(embeddings).max():.3g} can't be held as {dtype}; take float32"
+        )
     return values

@@ -101,17 +101,17 @@ def decode_audio_file(
         length = inspect_length(path)
         whole = start is None and end is None
         if length.fault and whole:
-            raise InvalidAudioError(length.fault)
+            raise InvalidAudioError("LP000", length.fault)
         with (
             contextlib.closing(ForwardDecoder(path, length)) if whole else _DECODERS.lend(path, length, start or 0.0)
         ) as decoder:
             if fault := _rate_fault(decoder.rate):
-                raise InvalidAudioError(fault)
+                raise InvalidAudioError("LP000", fault)
             channels = _decode_span(decoder, length.fault, start, end, max_duration)
             return Decoded(channels, decoder.rate, length.remark)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
-        raise InvalidAudioError(_opening_error(path, error)) from error
+        raise InvalidAudioError("LP000", _opening_error(path, error)) from error
 
 
 @dataclass(frozen=True)
@@ -150,19 +150,21 @@ def _decode_span(
     seconds = float("inf") if frames is None else frames / rate
     begin, stop = 0.0 if start is None else start, seconds if end is None else end
     if frames == 0:
-        raise InvalidAudioError("empty: it holds no samples")
+        raise InvalidAudioError("LP000", "empty: it holds no samples")
     if begin >= seconds or (frames is not None and stop > seconds + SPAN_TOLERANCE_SECONDS):
         cause = f" ({fault})" if fault else ""
-        raise InvalidAudioError(f"span {begin:g} to {stop:g} s lies outside the recording of {seconds:g} s{cause}")
+        raise InvalidAudioError(
+            "LP000", f"span {begin:g} to {stop:g} s lies outside the recording of {seconds:g} s{cause}"
+        )
     if stop - begin > max_duration and stop != float("inf"):
-        raise InvalidAudioError(_too_long(f"{stop - begin:.0f} s long", max_duration))
+        raise InvalidAudioError("LP000", _too_long(f"{stop - begin:.0f} s long", max_duration))
     first = round(begin * rate)
     if stop == float("inf"):
         return _decode_to_the_end(decoder, first, max_duration)
     expected = round(stop * rate) - first if frames is None else min(round(stop * rate), frames) - first
     channels = _read(decoder, first, expected)
     if len(channels) < expected or len(channels) == 0:
-        raise InvalidAudioError(f"truncated: {len(channels)} of {expected} samples could be decoded")
+        raise InvalidAudioError("LP000", f"truncated: {len(channels)} of {expected} samples could be decoded")
     return channels
 
 
@@ -171,9 +173,9 @@ def _decode_to_the_end(decoder: ForwardDecoder, first: int, max_duration: float)
     most = None if max_duration == float("inf") else round(max_duration * decoder.rate)
     channels = _read(decoder, first, None if most is None else most + 1)
     if most is not None and len(channels) > most:
-        raise InvalidAudioError(_too_long("of unknown length", max_duration))
+        raise InvalidAudioError("LP000", _too_long("of unknown length", max_duration))
     if len(channels) == 0:
-        raise InvalidAudioError("empty: it holds no samples there")
+        raise InvalidAudioError("LP000", "empty: it holds no samples there")
     return channels
 
 
@@ -186,7 +188,7 @@ def _read(decoder: ForwardDecoder, first: int, n_samples: int | None) -> np.ndar
         return decoder.read(first, n_samples)
     except soundfile.SoundFileRuntimeError as error:
         text = f"truncated or damaged: not all samples could be decoded ({_text(error)})"
-        raise InvalidAudioError(text) from error
+        raise InvalidAudioError("LP000", text) from error
 
 
 def _text(error: Exception) -> str:

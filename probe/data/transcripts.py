@@ -39,7 +39,7 @@ def read_transcripts(folder: Path | str) -> FoundTranscripts:
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*.txt") if not p.name.startswith("._"))
     if not files:
-        raise InputError(f"{folder} has no .txt files. Name the folder of the transcripts.")
+        raise InputError("LP000", f"{folder} has no .txt files. Name the folder of the transcripts.")
     lines: dict[str, str] = {}
     files_texts: dict[str, str] = {}
     for path in files:
@@ -73,8 +73,9 @@ def add_transcripts(table: pd.DataFrame, found: FoundTranscripts, *, column: str
     if not any(t is not None for t in texts):
         example = next(iter(found.texts))
         raise InputError(
+            "LP000",
             f"None of the {len(found.texts)} transcripts ({example!r}, …) has the name of an utterance or of its audio "
-            "file. Rename the files, or name another folder."
+            "file. Rename the files, or name another folder.",
         )
     return fill_column(table, texts, source=found.kind, column=column)
 
@@ -104,11 +105,13 @@ def fill_column(table: pd.DataFrame, transcripts: list[str | None], *, source: s
 def _read_text(path: Path) -> str:
     fault = no_table(path) if path.stat().st_size else ""  # the transcript of an utterance can be empty
     if fault:
-        raise InputError(f"{path} is no transcript: {fault}.")
+        raise InputError("LP000", f"{path} is no transcript: {fault}.")
     return decode_text(path, path.read_bytes(), latin_1=True)[0]  # as some of IEMOCAP's files are
 
 
 def _add(texts: dict[str, str], name: str, text: str, path: Path) -> None:
     name = normalise_name(name)
     if texts.setdefault(name, text) != text:
-        raise InputError(f"{path} has {text!r} for {name}, and another file {texts[name]!r}. Remove one of them.")
+        raise InputError(
+            "LP000", f"{path} has {text!r} for {name}, and another file {texts[name]!r}. Remove one of them."
+        )

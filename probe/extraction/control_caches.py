@@ -52,9 +52,10 @@ def control_caches(
         if not name and not path.exists():
             adapter = " --adapter FILE" if plan.adapter else ""
             raise InputError(
+                "LP000",
                 f"{cache.path} {gone_text(plan, cache.encoder_folder)}. Make its control by layerprobe extract "
                 f"{manifest.path} --encoder FOLDER{adapter} --random-init 0 "
-                f"--out {path}"
+                f"--out {path}",
             )
         if name:
             progress.log(f"Random weights of {plan.upstream} → {path}")

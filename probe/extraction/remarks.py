@@ -41,7 +41,9 @@ class AudioRemarks:
         except InputError:
             raise
         except (ValueError, KeyError) as error:
-            raise InputError(f"{self._file} can't be read ({error}). Delete it; no embedding depends on it.") from error
+            raise InputError(
+                "LP000", f"{self._file} can't be read ({error}). Delete it; no embedding depends on it."
+            ) from error
 
     def put(self, utterance_id: str, remarks: tuple[Remark, ...]) -> None:
         """Replace the remarks on an utterance whose audio was read."""

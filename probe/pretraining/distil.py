@@ -118,7 +118,9 @@ class _Run:
         names = layer_names(len(blocks), final_norm=final_norm is not None)
         unknown = [name for name in plan.layers if name not in names]
         if unknown or not plan.layers:
-            raise InputError(f"the teacher has no layer {unknown[0] if unknown else ''!r}; it has {', '.join(names)}.")
+            raise InputError(
+                "LP000", f"the teacher has no layer {unknown[0] if unknown else ''!r}; it has {', '.join(names)}."
+            )
         self._teacher_layers = [names.index(name) for name in plan.layers]
         torch.manual_seed(plan.seed)
         self.student: AudioBranch = make_student(teacher, n_blocks=plan.n_blocks, random_init=plan.random_init)

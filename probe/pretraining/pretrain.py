@@ -168,7 +168,7 @@ class _Run:
 
     def resume(self, values: dict[str, Any]) -> None:
         if values["audio_hash"] != self.audio.content_hash():
-            raise InputError(f"The audio that {self.out} was started with has changed. Name another --out.")
+            raise InputError("LP000", f"The audio that {self.out} was started with has changed. Name another --out.")
 
     def validation_table(self) -> pd.DataFrame:
         """Return ``masked_frames`` and ``correct_frames`` of every held-out utterance."""
@@ -199,7 +199,9 @@ class _Run:
         sample = [f[rng.permutation(len(f))[:FRAMES_PER_UTTERANCE]].astype(np.float32) for f in training]
         n_frames = sum(map(len, sample))
         if n_frames < self.plan.n_units:
-            raise InputError(f"{n_frames} frames can't be {self.plan.n_units} units. Request fewer or give more audio.")
+            raise InputError(
+                "LP000", f"{n_frames} frames can't be {self.plan.n_units} units. Request fewer or give more audio."
+            )
         self.progress.log(f"Clustering into {self.plan.n_units} units …")
         tied = N_MFCC if self.plan.label_source == MFCC else 0
         units = UnitClusters.fit(np.concatenate(sample), n_units=self.plan.n_units, rng=rng, tied=tied)
@@ -283,7 +285,7 @@ def load_label_source(source: str, *, device: str | None, progress: NullProgress
         return MfccFrames(), ""
     name, _, layer = source.rpartition("@")
     if not name:
-        raise InputError(f"{source!r} names no layer. Write ENCODER@LAYER, or mfcc.")
+        raise InputError("LP000", f"{source!r} names no layer. Write ENCODER@LAYER, or mfcc.")
     (progress or NullProgress()).log(f"Loading {name} …")
     encoder = load_audio_encoder(name, device=device, precision="float32", show_download=progress is not None)
     if encoder.preprocessing_note:
@@ -298,7 +300,7 @@ def layer_frames(encoder: SpeechEncoder, layer: str) -> FramesOf:
         InputError: if there is no such layer, or its frame period is not 20 ms
     """
     if layer not in encoder.layers:
-        raise InputError(f"{encoder.upstream} has no layer {layer!r}; it has {', '.join(encoder.layers)}.")
+        raise InputError("LP000", f"{encoder.upstream} has no layer {layer!r}; it has {', '.join(encoder.layers)}.")
     position = encoder.layers.index(layer)
 
     def frames(waveform: np.ndarray) -> np.ndarray:
@@ -306,5 +308,7 @@ def layer_frames(encoder: SpeechEncoder, layer: str) -> FramesOf:
 
     n, expected = len(frames(np.zeros(RATE, dtype=np.float32))), (RATE - WINDOW) // HOP + 1
     if n != expected:
-        raise InputError(f"{encoder.upstream} has {n} frames per second, not {expected}. Choose another encoder.")
+        raise InputError(
+            "LP000", f"{encoder.upstream} has {n} frames per second, not {expected}. Choose another encoder."
+        )
     return frames

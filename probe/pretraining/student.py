@@ -36,7 +36,9 @@ def make_student(teacher: LoadedModel, *, n_blocks: int, random_init: int | None
     encoder = teacher.family.encoder(teacher.model)
     n_teacher = len(teacher.family.blocks(encoder))
     if not 1 <= n_blocks < n_teacher:
-        raise InputError(f"the teacher has {n_teacher} blocks; a student has 1 to {n_teacher - 1}, not {n_blocks}.")
+        raise InputError(
+            "LP000", f"the teacher has {n_teacher} blocks; a student has 1 to {n_teacher - 1}, not {n_blocks}."
+        )
     if random_init is None:
         student = copy.deepcopy(encoder)
     else:

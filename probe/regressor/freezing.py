@@ -23,7 +23,9 @@ def freeze(regressor: AudioTextRegressor, frozen: tuple[str, ...]) -> None:
         name, _, part = requested.partition(".")
         if name not in parts or (part and part not in parts[name]):
             known = [f"{n}{'.' + p if p else ''}" for n, names in parts.items() for p in ["", *sorted(names)]]
-            raise InputError(f"part {requested!r} can't be frozen: it is unknown. Choose from {', '.join(known)}.")
+            raise InputError(
+                "LP000", f"part {requested!r} can't be frozen: it is unknown. Choose from {', '.join(known)}."
+            )
     for name, branch in regressor.branches.items():
         for part, parameter in named_parts(branch):
             parameter.requires_grad_(name not in frozen and f"{name}.{part}" not in frozen)

@@ -85,7 +85,7 @@ def export_onnx(run: Path | str, out: Path | str, *, seed: int | None = None) ->
     _check_onnx_installed()
     trained, out = read_regressor(run), Path(out)
     if seed is not None and seed not in trained.plan.seeds:
-        raise InputError(f"{run} has no seed {seed}; it has {', '.join(map(str, trained.plan.seeds))}.")
+        raise InputError("LP000", f"{run} has no seed {seed}; it has {', '.join(map(str, trained.plan.seeds))}.")
     position = 0 if seed is None else trained.plan.seeds.index(seed)
     regressor = list(load_regressors(trained))[position]
     out.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,9 @@ def export_onnx(run: Path | str, out: Path | str, *, seed: int | None = None) ->
     _write(_Head(regressor), states, [f"{n}_states" for n in regressor.branches], "ratings", files[-1])
     largest = _largest_difference(regressor, files)
     if not largest < TOLERANCE:
-        raise InputError(f"{out}: the exported files give ratings that differ by {largest:.2g} standard deviations.")
+        raise InputError(
+            "LP000", f"{out}: the exported files give ratings that differ by {largest:.2g} standard deviations."
+        )
     description = {
         "format_version": FORMAT_VERSION,
         "targets": list(trained.plan.targets),
@@ -191,4 +193,6 @@ def _check_onnx_installed() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InputError(f"ONNX files need {error.name}. Install it: pip install 'layerprobe[export]'.") from error
+        raise InputError(
+            "LP000", f"ONNX files need {error.name}. Install it: pip install 'layerprobe[export]'."
+        ) from error

@@ -114,7 +114,9 @@ class Training:
             progress.end()
         state = read_state(self.folder / BEST)
         if state is None:
-            raise InputError(f"{self.folder / BEST} is missing. Delete {self.folder} to train this seed again.")
+            raise InputError(
+                "LP000", f"{self.folder / BEST} is missing. Delete {self.folder} to train this seed again."
+            )
         fill_parameters(self._trainable_parameters(), state[0])
         table = pd.DataFrame(log)
         write_table(table, self.folder / LOG)

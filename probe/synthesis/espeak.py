@@ -71,8 +71,9 @@ def _block(utterances: list[Utterance], begin: int) -> Iterator[tuple[np.ndarray
         except BrokenProcessPool as error:
             voices = sorted({utterance.voice for utterance in block[done : done + CHUNK]})
             raise InputError(
+                "LP000",
                 f"espeak-ng crashed on one of the {CHUNK} utterances after the first {begin + done}. Leave out the "
-                f"voice that causes it, one of {', '.join(voices)}."
+                f"voice that causes it, one of {', '.join(voices)}.",
             ) from error
 
 
@@ -90,7 +91,9 @@ def _loader() -> Any:
     try:
         import espeakng_loader
     except ImportError as error:
-        raise InputError("No speech synthesiser is installed. Install one: pip install espeakng-loader.") from error
+        raise InputError(
+            "LP000", "No speech synthesiser is installed. Install one: pip install espeakng-loader."
+        ) from error
     return espeakng_loader
 
 
@@ -123,7 +126,7 @@ class _Synthesiser:
         self._chunks = []
         # an unknown voice would silently be spoken in the one before
         if self._library.espeak_SetVoiceByName(utterance.voice.encode()):
-            raise InputError(f"espeak-ng has no voice {utterance.voice!r}.")
+            raise InputError("LP000", f"espeak-ng has no voice {utterance.voice!r}.")
         for parameter, value in (
             (RATE, utterance.rate),
             (VOLUME, utterance.volume),

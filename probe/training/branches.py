@@ -60,7 +60,9 @@ class Branch(nn.Module):
         self._hooked = HookedEncoder(encoder, blocks, final_norm)
         self.layers, self.dim = self._hooked.layers, int(config.hidden_size)
         if layer not in (LAST, MIX, *self.layers):
-            raise InputError(f"there is no layer {layer!r}; choose {LAST}, {MIX} or one of {', '.join(self.layers)}.")
+            raise InputError(
+                "LP000", f"there is no layer {layer!r}; choose {LAST}, {MIX} or one of {', '.join(self.layers)}."
+            )
         self.mix = nn.Parameter(torch.zeros(len(self.layers))) if layer == MIX else None
 
     @property
@@ -143,10 +145,12 @@ class AudioBranch(Branch):
         """
         needed = self._family.minimum_samples(self._extractor, self.encoder.config)
         if len(waveform) < needed:
-            raise InvalidAudioError(f"too short: {len(waveform)} samples, one frame needs {needed}")
+            raise InvalidAudioError("LP000", f"too short: {len(waveform)} samples, one frame needs {needed}")
         input_chunks = list(self._family.input_chunks(waveform, self._extractor, self.encoder.config))
         if len(input_chunks) > 1:
-            raise InvalidAudioError(f"{len(waveform) / self.sampling_rate:.0f} s are too long to be trained on at once")
+            raise InvalidAudioError(
+                "LP000", f"{len(waveform) / self.sampling_rate:.0f} s are too long to be trained on at once"
+            )
         (input_chunk,) = input_chunks
         n = input_chunk.total or int(len(waveform) / self.sampling_rate * 50)
         return Prepared(input_chunk.inputs, input_chunk.counted, n)
@@ -188,7 +192,7 @@ class TextBranch(Branch):
         """
         ids = self._tokenizer(text).input_ids
         if len(ids) > self.max_tokens:
-            raise InvalidAudioError(f"its transcript has {len(ids)} tokens; the maximum is {self.max_tokens}")
+            raise InvalidAudioError("LP000", f"its transcript has {len(ids)} tokens; the maximum is {self.max_tokens}")
         return Prepared({"input_ids": torch.tensor(ids)}, slice(None), len(ids))
 
     def encode_batch(self, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:

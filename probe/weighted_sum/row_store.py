@@ -43,8 +43,9 @@ class RowStore:
         dtype = torch.float32 if stack.in_memory else compact
         if (size := n_values * dtype.itemsize) > memory:
             raise InputError(
+                "LP000",
                 f"Gradient descent keeps all layers in memory, {size / 2**30:.1f} GiB, and "
-                f"{memory / 2**30:.1f} GiB are available. Leave that weighted sum out."
+                f"{memory / 2**30:.1f} GiB are available. Leave that weighted sum out.",
             )
         self._rows = torch.empty(
             (len(sets.order), n_layers, self.n_features),

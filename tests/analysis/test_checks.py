@@ -9,17 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.checks import objections
-from helpers.command_line import run as command
 from scipy.stats import chi2
 
-from layerprobe.analysis.checks.pages import PAGES, explain
 from layerprobe.analysis.checks.probes import heterogeneity
-from layerprobe.analysis.checks.records import STATES, WIDTH
+from layerprobe.analysis.checks.records import STATES
 from layerprobe.analysis.checks.run import CHECKS, run_checks
 from layerprobe.analysis.checks.utterances import check_classes, check_dominant_speaker, check_values
 from layerprobe.analysis.statistics.permutation import holm, least_adjusted_p, max_statistic_p
 from layerprobe.analysis.study import study
-from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.code_pages import read_page
 from layerprobe.probe.results.run_folder import Predictions
 
 SWEEP = {"speakers": True, "nominal": ["emotion"], "classes": [["calm", "fear"]]}
@@ -42,35 +40,17 @@ def state_of(shown, code):
     return state
 
 
-def test_every_check_has_a_page_and_every_page_a_check_that_is_run(shown):
+def test_every_check_is_run_under_the_title_of_its_page(shown):
     found = run_checks(shown)
-    assert list(CHECKS) == list(PAGES) == sorted(PAGES)
-    assert {c.code for c in found} == set(PAGES)
+    assert {c.code for c in found} == set(CHECKS)
     assert [STATES.index(c.state) for c in found] == sorted(STATES.index(c.state) for c in found)
     for c in found:
         assert re.fullmatch(r"LP\d{3}", c.code)
-        assert c.title == PAGES[c.code].title
+        assert c.title == read_page(c.code).title
         assert c.sentence.endswith(".")
         assert bool(c.advice) == (c.state in ("issue", "tip"))
         assert not re.search(r"\bnan\b", c.sentence + c.advice)
     assert {c.state for c in found} == set(STATES)
-
-
-@pytest.mark.parametrize("code", PAGES)
-def test_a_page_has_symptom_reason_advice_and_source(code):
-    text = command("explain", code.lower()).stdout
-    assert text == explain(code) + "\n"
-    assert text.startswith(f"{code}  {PAGES[code].title}\n")
-    for heading in ("Symptom", "Why it matters", "What to do", "Source"):
-        (block,) = re.findall(rf"^{heading}\n((?:  .+\n?)+)", text, flags=re.MULTILINE)
-        assert block.strip().endswith(".")
-    assert max(map(len, text.splitlines())) <= WIDTH
-
-
-def test_explain_lists_all_codes_and_refuses_others():
-    assert command("explain").stdout.split("\n")[:-1] == [f"{code}  {page.title}" for code, page in PAGES.items()]
-    with pytest.raises(InputError, match=r"^LP999 is the code of no check\. "):
-        explain("LP999")
 
 
 @pytest.mark.parametrize(

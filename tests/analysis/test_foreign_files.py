@@ -24,10 +24,14 @@ def folder(reported, tmp_path):
 def test_what_stands_in_the_place_of_findings_or_similarities_is_named(folder, kind):
     content, stated = FOREIGN[kind]
     (folder / "findings.json").write_bytes(content)
-    with pytest.raises(InputError, match=rf"findings\.json {stated}\. Make it anew with layerprobe report\.$"):
+    with pytest.raises(
+        InputError, match=rf"findings\.json {stated}\. Make it anew with layerprobe report\. \[LP\d{{3}}\]$"
+    ):
         read_findings(folder / "findings.json")
     (folder / "similarity.csv").write_bytes(content)
-    with pytest.raises(InputError, match=rf"similarity\.csv {stated}\. Make it anew with layerprobe similarity\.$"):
+    with pytest.raises(
+        InputError, match=rf"similarity\.csv {stated}\. Make it anew with layerprobe similarity\. \[LP\d{{3}}\]$"
+    ):
         read_similarity(folder, read_run(folder).fingerprint)
 
 
@@ -42,7 +46,7 @@ def test_cut_findings_and_similarities_are_refused_wherever_they_were_cut(folder
         ends = [k + 1 for k in range(len(whole) - 1) if whole[k : k + 1] == b"\n"][:: max(1, len(whole) // 2_000)]
         for n in [1, 10, *ends, *range(11, len(whole) - 2, len(whole) // 20), len(whole) - 2]:
             path.write_bytes(whole[:n])
-            with pytest.raises(InputError, match=rf"^{path} .*Make it anew with layerprobe \w+\.$"):
+            with pytest.raises(InputError, match=rf"^{path} .*Make it anew with layerprobe \w+\. \[LP\d{{3}}\]$"):
                 read()
         path.write_bytes(whole)
         assert len(read()) > 10

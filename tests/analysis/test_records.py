@@ -45,5 +45,5 @@ def test_findings_of_another_version_are_refused(tmp_path, version):
         match=re.escape(f"f.json has format version {version}, and this version of layerprobe reads 1. Make"),
     ):
         read_findings(tmp_path / "f.json")
-    with pytest.raises(InputError, match=r"none\.json is missing\. Make it with layerprobe report\.$"):
+    with pytest.raises(InputError, match=r"none\.json is missing\. Make it with layerprobe report\. \[LP\d{3}\]$"):
         read_findings(tmp_path / "none.json")

@@ -201,7 +201,9 @@ def test_what_can_not_be_compared_or_shown_is_refused(folders, tmp_path):
     table.assign(format_version=1).to_csv(tmp_path / "run" / "similarity.csv", index=False)
     with pytest.raises(InputError, match="belongs to another run"):
         study(tmp_path / "run").similarity  # noqa: B018
-    with pytest.raises(InputError, match=r"^No run folder was given\. Name one that layerprobe sweep made\.$"):
+    with pytest.raises(
+        InputError, match=r"^No run folder was given\. Name one that layerprobe sweep made\. \[LP\d{3}\]$"
+    ):
         study([])
 
 

@@ -52,7 +52,7 @@ def planned(monkeypatch):
 
     def stop(manifest, **given):
         got.update(given)
-        raise InputError("enough")
+        raise InputError("LP000", "enough")
 
     monkeypatch.setattr("layerprobe.probe.regressor.plan.plan_training", stop)
     return got
@@ -120,7 +120,7 @@ def test_a_command_takes_dataclasses_and_an_output_and_gets_quiet_and_debug():
         got.name, got.choices = name, choices
         output.print(f"chosen by {name}")
         if name == "none":
-            raise InputError("no one chooses")
+            raise InputError("LP000", "no one chooses")
 
     loud = CliRunner().invoke(own, ["me", "--layer", "3", "--layer", "1", "--folder", "x"])
     assert (loud.exit_code, loud.stdout) == (0, "chosen by me\n")

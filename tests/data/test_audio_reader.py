@@ -17,7 +17,7 @@ def even(row):
     """The number in an utterance's name, if it is even."""
     k = int(row["utterance_id"][1:])
     if k % 2:
-        raise InvalidAudioError(f"{k} is odd")
+        raise InvalidAudioError("LP000", f"{k} is odd")
     return k
 
 

@@ -159,7 +159,7 @@ def test_a_header_in_utf_16_is_read_and_a_cut_one_is_named(folder):
     written(folder, HEADER, "my.toml", "utf-16")
     assert read_manifest(path).targets == ("arousal",)
     written(folder, HEADER[:38], "my.toml")
-    with pytest.raises(InputError, match=r"my\.toml is not valid TOML: .* Correct it\.$"):
+    with pytest.raises(InputError, match=r"my\.toml is not valid TOML: .* Correct it\. \[LP\d{3}\]$"):
         read_manifest(path)
 
 

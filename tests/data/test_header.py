@@ -51,7 +51,9 @@ def test_licence_has_two_spellings_which_may_not_contradict(tmp_path):
 
 @pytest.mark.parametrize("version", ["2", "0", '"1"', "true", "1.5"])
 def test_another_format_version_is_refused_in_one_sentence(tmp_path, version):
-    with pytest.raises(InputError, match=r"my\.toml has format_version .*, and this layerprobe reads 1 only: .*\.$"):
+    with pytest.raises(
+        InputError, match=r"my\.toml has format_version .*, and this layerprobe reads 1 only: .*\. \[LP\d{3}\]$"
+    ):
         header(tmp_path, f'format_version = {version}\ncorpus = "c"\n{SCALE}')
 
 
@@ -96,5 +98,5 @@ def test_an_unusual_scale_is_suggested_from_the_ratings_themselves(tmp_path):
 
 
 def test_a_broken_header_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match=r"my\.toml is not valid TOML: .* Correct it\.$"):
+    with pytest.raises(InputError, match=r"my\.toml is not valid TOML: .* Correct it\. \[LP\d{3}\]$"):
         header(tmp_path, "corpus = ")

@@ -118,10 +118,11 @@ def test_the_encoder_names_its_forward_pass(folders):
     native = load_audio_encoder(str(folders["hubert"]), precision="bfloat16")
     assert (native.forward, native.precision) == ("native", "bfloat16")
     assert load_audio_encoder(str(folders["wavlm"])).forward == "transformers"
-    with pytest.raises(InputError, match=r"^float16 is for GPUs\. On the CPU use bfloat16 or float32\.$"):
+    with pytest.raises(InputError, match=r"^float16 is for GPUs\. On the CPU use bfloat16 or float32\. \[LP\d{3}\]$"):
         load_audio_encoder(str(folders["wavlm"]), precision="float16")
     with pytest.raises(
-        InputError, match=r"^precision 'int4' is unknown; choose one of auto, float32, tf32, bfloat16, float16\.$"
+        InputError,
+        match=r"^precision 'int4' is unknown; choose one of auto, float32, tf32, bfloat16, float16\. \[LP\d{3}\]$",
     ):
         load_audio_encoder(str(folders["hubert"]), precision="int4")
 

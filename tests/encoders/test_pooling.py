@@ -69,6 +69,6 @@ def test_an_unknown_pooling_is_refused_with_the_choices():
     with pytest.raises(
         InputError,
         match=r"^pooling 'meen' is unknown; choose one of first_third, first_token, last_third, max, mean, min, "
-        r"normed_mean, std\.$",
+        r"normed_mean, std\. \[LP\d{3}\]$",
     ):
         pooling_named("meen")

@@ -38,7 +38,7 @@ def test_existing_controls_are_used_and_acoustic_features_are_extracted(corpus, 
     with pytest.raises(
         InputError,
         match=r"from a folder called hubert, which is no longer at .*hubert\. Make its control by layerprobe extract "
-        r".*my\.csv --encoder FOLDER --random-init 0 --out .*h-random-0\.zarr$",
+        r".*my\.csv --encoder FOLDER --random-init 0 --out .*h-random-0\.zarr \[LP\d{3}\]$",
     ):
         control_caches([cache], manifest, random_weights=[])
     extract(manifest, load_exact(folders["hubert"], random_init=0), tmp_path / "h-random-0.zarr")

@@ -116,7 +116,7 @@ def test_an_interrupt_on_entry_to_the_exit_lets_one_thread_write_a_cache(folders
 @pytest.mark.parametrize("n_rows", [1, 10_000])
 def test_what_writing_fails_with_is_raised_at_a_later_row_or_at_the_end(tmp_path, n_rows):
     def fail():
-        raise InputError("another process has taken the store over")
+        raise InputError("LP000", "another process has taken the store over")
 
     def write():
         with RowWriter(SlowCache(fail), AudioRemarks(tmp_path)) as rows:

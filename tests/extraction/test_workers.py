@@ -182,5 +182,5 @@ def test_values_that_are_not_finite_are_refused(folders):
     encoder = load_exact(folders["hubert"])
     with torch.no_grad():
         encoder.blocks[1].feed_forward.output_dense.weight[0, 0] = float("inf")
-    with pytest.raises(InvalidAudioError, match=r"^the encoder returned values that are not finite$"):
+    with pytest.raises(InvalidAudioError, match=r"^the encoder returned values that are not finite \[LP\d{3}\]$"):
         embed(encoder, voice(0.5), poolings=("mean",))

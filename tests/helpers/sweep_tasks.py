@@ -15,7 +15,7 @@ from layerprobe.probe.results.predictions import NO_RESULTS
 def threads(inputs):
     """Fail with the numbers of threads of this process, and whether torch is imported there."""
     counts = {info["num_threads"] for info in threadpool_info()}
-    raise InputError(f"{sorted(counts)} {os.environ['OMP_NUM_THREADS']} {'torch' in sys.modules}")
+    raise InputError("LP000", f"{sorted(counts)} {os.environ['OMP_NUM_THREADS']} {'torch' in sys.modules}")
 
 
 def slow(inputs):

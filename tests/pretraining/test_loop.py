@@ -46,7 +46,7 @@ class Walk:
 
     def resume(self, values):
         if self.refused_to is not None:
-            raise InputError(self.refused_to)
+            raise InputError("LP000", self.refused_to)
         self.resumed_from = values
 
 

@@ -66,7 +66,7 @@ def test_too_few_speakers_are_refused_in_a_sentence(rng, n_speakers, n_each, nou
         f"{n_speakers} {noun} with {n_speakers * n_each} utterances are too few for an online code: it learns from 4 "
         "speakers with 16 utterances, or more, before it codes another speaker. Add speakers."
     )
-    with pytest.raises(InputError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InputError, match=f"^{re.escape(text)} \\[LP\\d{{3}}\\]$"):
         online_code(np.zeros((len(groups), 2)), np.zeros((len(groups), 1)), groups=groups, alphas=ALPHAS, rng=rng)
 
 

@@ -112,7 +112,7 @@ def test_speakers_in_two_sessions_join_them(tmp_path):
     with pytest.raises(
         InputError,
         match=r"^The 5 values of session are joined to 4 units by 1 speaker .* \(s0 in 2\), too few for 5 folds\. Use "
-        r"--allow-shared-speakers to hold out session alone, or ask for fewer folds\.$",
+        r"--allow-shared-speakers to hold out session alone, or ask for fewer folds\. \[LP\d{3}\]$",
     ):
         planned(tmp_path / "b", session=guests, options={"group_by": "session", "folds": 5})
 
@@ -121,7 +121,8 @@ def test_sentences_of_all_speakers_are_refused_until_speakers_may_be_shared(tmp_
     with pytest.raises(
         InputError,
         match=r"^The 4 values of sentence are joined to 1 unit by 10 speakers with utterances in several values of "
-        r"sentence \(s0 in 4\), too few for 2 folds\. Use --allow-shared-speakers to hold out sentence alone\.$",
+        r"sentence \(s0 in 4\), too few for 2 folds\. Use --allow-shared-speakers to hold out sentence alone\. "
+        r"\[LP\d{3}\]$",
     ):
         planned(tmp_path, sentence=SENTENCES, options={"group_by": "sentence"})
     options = {"group_by": "sentence", "allow_shared_speakers": True}
@@ -167,7 +168,7 @@ def test_what_can_not_be_held_out_is_refused_in_one_sentence(tmp_path, options, 
     gaps, cases = SESSIONS.astype(object), SESSIONS.astype(object)
     gaps[[0, 7]] = "", " unknown "
     cases[2:4] = "Ses01", "ses 01"
-    with pytest.raises(InputError, match=f"^{message}$"):
+    with pytest.raises(InputError, match=f"^{message} \\[LP\\d{{3}}\\]$"):
         planned(tmp_path, session=SESSIONS, gaps=gaps, cases=cases, options=options)
 
 
@@ -287,7 +288,7 @@ def test_copies_with_other_ratings_are_named_and_never_dropped(tmp_path):
     with pytest.raises(
         InputError,
         match=r"^u0 and u60 have the same audio and other ratings, so it is not known which to keep\. Correct the "
-        r"manifest, or use --duplicates group\.$",
+        r"manifest, or use --duplicates group\. \[LP\d{3}\]$",
     ):
         make_dataset([cache], manifest, plan_sweep(manifest, duplicates="drop"))
 
@@ -311,7 +312,7 @@ def test_too_many_joined_speakers_are_refused_with_what_joined_them(tmp_path):
     with pytest.raises(
         InputError,
         match=r"^The 12 speakers are joined to 1 unit by recordings with several ids, too few for 5 folds\. Use "
-        r"--duplicates drop\.$",
+        r"--duplicates drop\. \[LP\d{3}\]$",
     ):
         make_dataset([cache], type(manifest)(manifest.path, manifest.header, chained), plan_sweep(manifest))
 

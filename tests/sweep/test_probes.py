@@ -160,7 +160,9 @@ def test_the_variance_of_a_layer_and_its_covariate_is_partitioned(swept, corpus)
     assert run.plan["covariates"][0]["layer"] == "1"
     with pytest.raises(InputError, match=r"text.zarr has no layer '7'; it has 0, 1"):
         parse_covariate(f"{corpus[1].path}@7")
-    with pytest.raises(InputError, match=r"'text.zarr' names no layer\. Write CACHE\.zarr@LAYER, or transcript\.$"):
+    with pytest.raises(
+        InputError, match=r"'text.zarr' names no layer\. Write CACHE\.zarr@LAYER, or transcript\. \[LP\d{3}\]$"
+    ):
         parse_covariate("text.zarr")
 
 

@@ -190,7 +190,9 @@ def test_a_sweep_without_a_plan_takes_the_defaults(material, tmp_path):
     assert run.sweep_plan == plan_sweep(small)
     assert run.plan["encoders"][0]["n_not_in_manifest"] == N - 100
     assert (run.plan["corpus"]["n_utterances"], run.plan["corpus"]["n_not_cached"]) == (100, 0)
-    with pytest.raises(InputError, match=r"^No cache is given\. Name one or more that layerprobe extract made\.$"):
+    with pytest.raises(
+        InputError, match=r"^No cache is given\. Name one or more that layerprobe extract made\. \[LP\d{3}\]$"
+    ):
         sweep([], small, out=tmp_path / "no")
 
 

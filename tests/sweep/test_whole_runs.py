@@ -85,7 +85,9 @@ def test_what_stands_in_the_place_of_a_file_is_named(folder, runs, name):
         cases["of another run"] = ((runs[1].path / name).read_bytes(), stated)
     for content, stated in cases.values():
         path.write_bytes(content)
-        with pytest.raises(InputError, match=rf"^{path} (?:{stated})\. Restore it, or run the command .* again\.$"):
+        with pytest.raises(
+            InputError, match=rf"^{path} (?:{stated})\. Restore it, or run the command .* again\. \[LP\d{{3}}\]$"
+        ):
             all_of(folder)
     path.unlink()
     with pytest.raises(InputError, match=rf"^{path} is missing\. Restore it, or run the command"):
@@ -119,13 +121,15 @@ def test_a_plan_that_is_no_whole_plan_is_named(folder, what):
     if what == "cut everywhere":
         for n in [*range(1, len(whole) - 1, 97), *range(len(whole) - 200, len(whole) - 1)]:
             path.write_bytes(whole[:n])
-            with pytest.raises(InputError, match=rf"^{path} .*[.]$"):
+            with pytest.raises(InputError, match=rf"^{path} .*[.] \[LP\d{{3}}\]$"):
                 all_of(folder)
         return
     header = b'format_version = 1\ncorpus = "mine"\n[targets.arousal]\nminimum = 1\nmaximum = 7\n'
     content, stated = (header, r"does not list scores\.csv") if what == "another toml" else FOREIGN[what]
     path.write_bytes(content)
-    with pytest.raises(InputError, match=rf"^{path} {stated}.*\. Run the command that made the run again, .* anew\.$"):
+    with pytest.raises(
+        InputError, match=rf"^{path} {stated}.*\. Run the command that made the run again, .* anew\. \[LP\d{{3}}\]$"
+    ):
         read_run(folder)
 
 
@@ -136,7 +140,9 @@ def test_a_folder_without_a_plan_is_unfinished_or_no_run(folder, tmp_path):
     with pytest.raises(InputError, match=r"/no does not exist\. Give a run folder"):
         read_run(tmp_path / "no")
     (tmp_path / "other").mkdir()
-    with pytest.raises(InputError, match=r"is no run folder: it has no plan\.toml\. Make one with layerprobe sweep\.$"):
+    with pytest.raises(
+        InputError, match=r"is no run folder: it has no plan\.toml\. Make one with layerprobe sweep\. \[LP\d{3}\]$"
+    ):
         read_run(tmp_path / "other")
 
 

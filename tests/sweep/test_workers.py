@@ -75,7 +75,7 @@ def in_processes(tmp_path):
 
 
 def test_a_process_has_one_thread_and_no_torch(in_processes):
-    with pytest.raises(InputError, match=r"^\[1\] 1 False$"):
+    with pytest.raises(InputError, match=r"^\[1\] 1 False \[LP\d{3}\]$"):
         in_processes(*tasks_of(threads))
 
 

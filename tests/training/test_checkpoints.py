@@ -59,7 +59,9 @@ def test_what_stands_in_the_place_of_a_checkpoints_file_is_named(tmp_path, name,
     if kind == "missing":
         path.unlink()
         stated = "is missing"
-    with pytest.raises(InputError, match=rf"^{path} {stated}\. Delete \S+ to start the training again\.$"):
+    with pytest.raises(
+        InputError, match=rf"^{path} {stated}\. Delete \S+ to start the training again\. \[LP\d{{3}}\]$"
+    ):
         read_training(tmp_path / "state", parameters, optimiser, device="cpu")
 
 

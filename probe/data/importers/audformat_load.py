@@ -29,25 +29,30 @@ def load_database(folder: Path) -> Any:
         import audformat
         import yaml
     except ImportError as error:
-        raise InputError("audformat databases are read by audformat. Install it: pip install audformat.") from error
+        raise InputError(
+            "LP000", "audformat databases are read by audformat. Install it: pip install audformat."
+        ) from error
     header = folder / "db.yaml"
     if not header.exists():
-        raise InputError(f"{folder} is no audformat database: it has no db.yaml.")
+        raise InputError("LP000", f"{folder} is no audformat database: it has no db.yaml.")
     stored = [p for ending in STORED for p in sorted(folder.glob(f"db.*{ending}"))]
     for path in (header, *stored):
         check_label_file(path)
     try:
         yaml.safe_load(header.read_text(encoding="utf-8"))
     except yaml.constructor.ConstructorError as error:
-        raise InputError(f"{header} names Python objects, which could run code; no database needs them.") from error
+        raise InputError(
+            "LP000", f"{header} names Python objects, which could run code; no database needs them."
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _unreadable(folder, error) from error
     pickles = sorted(folder.glob("db.*.pkl"))
     alone = [p for p in pickles if not any(p.with_name(p.stem + ending).exists() for ending in STORED)]
     if alone:
         raise InputError(
+            "LP000",
             f"{alone[0]} is a table that is stored as a pickle alone, which could run code. Save the database again by "
-            "audformat: database.save(FOLDER, storage_format='parquet')."
+            "audformat: database.save(FOLDER, storage_format='parquet').",
         )
     with tempfile.TemporaryDirectory() as scratch:
         for path in (header, *stored) if pickles else ():
@@ -63,4 +68,4 @@ def load_database(folder: Path) -> Any:
 
 def _unreadable(folder: Path, error: Exception) -> InputError:
     reason = f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}"
-    return InputError(f"audformat can't read the database {folder} ({reason}). Download it again.")
+    return InputError("LP000", f"audformat can't read the database {folder} ({reason}). Download it again.")

@@ -84,7 +84,7 @@ def check_no_lfs_pointers(paths: Iterable[Path], corpus: str) -> None:
     if found:
         others = f", as are {len(found) - 1:,} more" if len(found) > 1 else ""
         raise InputError(
-            f"{found[0]} is a git-lfs pointer, not audio of {corpus}{others}. Fetch the audio: git lfs pull."
+            "LP000", f"{found[0]} is a git-lfs pointer, not audio of {corpus}{others}. Fetch the audio: git lfs pull."
         )
 
 
@@ -128,7 +128,9 @@ def write_imported(imported: Imported, out: Path) -> None:
         InputError: if ``out`` is not ``NAME.csv``
     """
     if out.suffix.lower() != ".csv":
-        raise InputError(f"{out} is not a .csv file, which is what is written. Name it {out.with_suffix('.csv').name}.")
+        raise InputError(
+            "LP000", f"{out} is not a .csv file, which is what is written. Name it {out.with_suffix('.csv').name}."
+        )
     folder = out.absolute().parent
     folder.mkdir(parents=True, exist_ok=True)
     paths = relative_paths(imported.table["path"], folder)
@@ -159,7 +161,7 @@ def check_label_file(path: Path) -> None:
     """
     fault = no_table(path)
     if fault:
-        raise InputError(f"{path} is no label file: {fault}.")
+        raise InputError("LP000", f"{path} is no label file: {fault}.")
 
 
 def read_text(path: Path, *, latin_1: bool = False) -> str:
@@ -190,7 +192,7 @@ def check_once(names: Iterable[str], where: Path) -> None:
     repeated = [name for name, n in Counter(names).items() if n > 1]
     if repeated:
         n = counted(len(repeated), "utterance")
-        raise InputError(f"{where} labels {n} more than once, {repeated[0]} first. Keep one line of each.")
+        raise InputError("LP000", f"{where} labels {n} more than once, {repeated[0]} first. Keep one line of each.")
 
 
 def counted(n: int, noun: str) -> str:

@@ -41,8 +41,8 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
     if not files["train"] or not files["test"]:
         folds = sorted(p.name for p in folder.glob("fold_*"))
         if not folds:
-            raise InputError(f"{folder} is no corpus of EmoBox: it has no folders fold_1, …")
-        raise InputError(f"{folder} has no fold {fold}; it has {', '.join(folds)}.")
+            raise InputError("LP000", f"{folder} is no corpus of EmoBox: it has no folders fold_1, …")
+        raise InputError("LP000", f"{folder} has no fold {fold}; it has {', '.join(folds)}.")
     rows: list[dict[str, str]] = []
     dropped = Counter[str]()
     listed: dict[str, str] = {}  # split and emotion by key
@@ -51,7 +51,9 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
         name, emotion = str(entry["key"]), str(entry["emo"])
         if name in listed:
             if listed[name] != f"{split} {emotion}":
-                raise InputError(f"{path}: {name} is listed as {split} {emotion}, and before as {listed[name]}.")
+                raise InputError(
+                    "LP000", f"{path}: {name} is listed as {split} {emotion}, and before as {listed[name]}."
+                )
             dropped["listed twice"] += 1
             continue
         listed[name] = f"{split} {emotion}"
@@ -60,7 +62,7 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
             dropped["listed, but audio is missing"] += 1
             continue
         if parts.setdefault(audio, split) != split:
-            raise InputError(f"{path}: {audio} is in {split} and in {parts[audio]} of fold {fold}.")
+            raise InputError("LP000", f"{path}: {audio} is in {split} and in {parts[audio]} of fold {fold}.")
         rows.append(
             {
                 "utterance_id": name,
@@ -72,7 +74,8 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
         )
     if not rows:
         raise InputError(
-            f"{folder}: none of the {len(listed)} listed audio files exists. Put them where EmoBox expects them."
+            "LP000",
+            f"{folder}: none of the {len(listed)} listed audio files exists. Put them where EmoBox expects them.",
         )
     table = tidy(pd.DataFrame(rows))
     warnings = ["the target is the emotion; EmoBox has no ratings"]
@@ -106,7 +109,7 @@ def _lines(path: Path, dropped: Counter[str]) -> list[dict[str, Any]]:
                 entry = json.loads(line)
                 entry["key"], entry["wav"], entry["emo"]
             except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{path}, line {number} is not in the format of EmoBox: {error}.") from error
+                raise InputError("LP000", f"{path}, line {number} is not in the format of EmoBox: {error}.") from error
             if entry["emo"] is None or not str(entry["emo"]).strip():
                 dropped["listed without an emotion"] += 1
             else:

@@ -58,7 +58,7 @@ def import_iemocap(folder: Path) -> Imported:
     """
     sessions = sorted(p for p in folder.iterdir() if SESSION.match(p.name) and p.is_dir())
     if not sessions:
-        raise InputError(f"{folder} is no IEMOCAP: it has no folders Session1 to Session5.")
+        raise InputError("LP000", f"{folder} is no IEMOCAP: it has no folders Session1 to Session5.")
     turns: list[dict[str, Any]] = []
     ratings: dict[str, dict[str, list[tuple[str, float]]]] = {t: defaultdict(list) for t in TARGETS}
     transcripts: dict[str, str] = {}
@@ -68,7 +68,9 @@ def import_iemocap(folder: Path) -> Imported:
         entries = sorted(evaluations.iterdir()) if evaluations is not None else []  # not those below it
         files = [p for p in entries if re.match(r"ses.*\.txt$", p.name, re.IGNORECASE)]
         if not files:
-            raise InputError(f"{session} has no evaluations in dialog/EmoEvaluation. Unpack the whole release.")
+            raise InputError(
+                "LP000", f"{session} has no evaluations in dialog/EmoEvaluation. Unpack the whole release."
+            )
         for file in files:
             turns += _turns(file, ratings, dropped)
         transcriptions = find_entry(session, "dialog", "transcriptions")
@@ -84,7 +86,7 @@ def import_iemocap(folder: Path) -> Imported:
     dropped.update(audio.skipped)
     if not kept:
         raise InputError(
-            f"{folder}: none of the {len(turns)} rated turns has audio in sentences/wav. Unpack the audio."
+            "LP000", f"{folder}: none of the {len(turns)} rated turns has audio in sentences/wav. Unpack the audio."
         )
     ids = [turn["utterance_id"] for turn in kept]
     rows: dict[str, Any] = {name: [turn[name] for turn in kept] for name in kept[0]}
@@ -132,9 +134,9 @@ def _turns(
             parts = NAME.match(name)
             session = file.stem[:5].capitalize()
             if parts is None or name[:5] != session:
-                raise InputError(f"{file}, line {number}: {name} is no turn of a dialogue of {session}.")
+                raise InputError("LP000", f"{file}, line {number}: {name} is no turn of a dialogue of {session}.")
             if code != NO_AGREEMENT and code not in CLASSES:
-                raise InputError(f"{file}: {name} has the emotion {code!r}; known are {', '.join(CLASSES)}.")
+                raise InputError("LP000", f"{file}: {name} has the emotion {code!r}; known are {', '.join(CLASSES)}.")
             turns.append(
                 {
                     "utterance_id": name,

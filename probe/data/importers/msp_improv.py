@@ -56,19 +56,22 @@ def import_msp_improv(folder: Path) -> Imported:
     """
     labels = find_entry(folder, "Evalution.txt") or find_entry(folder, "Evaluation.txt")
     if labels is None:
-        raise InputError(f"{folder} is no MSP-IMPROV: it has no Evalution.txt (nor Evaluation.txt).")
+        raise InputError("LP000", f"{folder} is no MSP-IMPROV: it has no Evalution.txt (nor Evaluation.txt).")
     audio = audio_files_below(folder)
     dropped = Counter[str]()
     clips, ratings, n_unread = _clips(labels, dropped)
     if not clips:
-        raise InputError(f"{labels} has no line UTD-IMPROV-….avi; …, so it is not the label file of MSP-IMPROV.")
+        raise InputError(
+            "LP000", f"{labels} has no line UTD-IMPROV-….avi; …, so it is not the label file of MSP-IMPROV."
+        )
     check_once((clip["utterance_id"] for clip in clips), labels)
     names = [clip["utterance_id"] for clip in clips]
     found = {name: path for name in names if (path := audio.find(name)) is not None}
     kept = [clip for clip in clips if clip["utterance_id"] in found]
     if not kept:
         raise InputError(
-            f"{folder}: none of the {len(clips)} rated clips has audio. Unpack the folders session1 to session6."
+            "LP000",
+            f"{folder}: none of the {len(clips)} rated clips has audio. Unpack the folders session1 to session6.",
         )
     dropped["rated, but audio is missing"] += len(clips) - len(kept)
     dropped["audio without ratings"] += audio.n_other(set(names))
@@ -113,11 +116,13 @@ def _clips(
         if m := CLIP.match(line.strip()):
             parts = FIELDS.match(m["name"])
             if parts is None:
-                raise InputError(f"{labels}: {m['name']} is not a clip name of MSP-IMPROV.")
+                raise InputError("LP000", f"{labels}: {m['name']} is not a clip name of MSP-IMPROV.")
             name = f"MSP-IMPROV-{m['name']}"
             code = m["code"]
             if code != NO_AGREEMENT and code not in CLASSES:
-                raise InputError(f"{labels}: {name} has the emotion {code!r}; known are {', '.join(CLASSES)} and X.")
+                raise InputError(
+                    "LP000", f"{labels}: {name} has the emotion {code!r}; known are {', '.join(CLASSES)} and X."
+                )
             clips.append(
                 {
                     "utterance_id": name,

@@ -58,7 +58,7 @@ def import_msp_podcast(folder: Path) -> Imported:
     table = read_csv(consensus)
     missing = [c for c in ("FileName", *COLUMNS) if c not in table]
     if missing:
-        raise InputError(f"{consensus} has no column {missing[0]}, so it is no consensus file of MSP-Podcast.")
+        raise InputError("LP000", f"{consensus} has no column {missing[0]}, so it is no consensus file of MSP-Podcast.")
     dropped, warnings = Counter[str](), list[str]()
     dropped["labelled twice"] += int(table.duplicated().sum())
     table = table.drop_duplicates(ignore_index=True)
@@ -68,7 +68,9 @@ def import_msp_podcast(folder: Path) -> Imported:
     paths = {name: path for name in stems if (path := audio.find(name)) is not None}
     exists = stems.isin(list(paths))
     if not exists.any():
-        raise InputError(f"{_audio_folder(folder)} has none of the {len(table)} labelled files. Unpack the audio.")
+        raise InputError(
+            "LP000", f"{_audio_folder(folder)} has none of the {len(table)} labelled files. Unpack the audio."
+        )
     dropped["labelled, but audio is missing"] += int((~exists).sum())
     dropped["audio without labels"] += audio.n_other(set(stems))
     dropped.update(audio.skipped)
@@ -130,8 +132,8 @@ def _consensus(folder: Path) -> tuple[Path, Path]:
             files = [p for p in sorted(labels.iterdir()) if CONSENSUS.search(p.name)]
             if files:
                 return labels, files[0]
-            raise InputError(f"{labels} has no labels_consensus.csv (or labels_concensus.csv, as up to 1.9).")
-    raise InputError(f"{folder} is no MSP-Podcast: it has no folder Labels with labels_consensus.csv in it.")
+            raise InputError("LP000", f"{labels} has no labels_consensus.csv (or labels_concensus.csv, as up to 1.9).")
+    raise InputError("LP000", f"{folder} is no MSP-Podcast: it has no folder Labels with labels_consensus.csv in it.")
 
 
 def _audio_folder(folder: Path) -> Path:
@@ -139,7 +141,7 @@ def _audio_folder(folder: Path) -> Path:
         found = find_entry(folder, name)
         if found is not None and found.is_dir():
             return found
-    raise InputError(f"{folder} has labels, but no folder Audios. Unpack the audio next to them.")
+    raise InputError("LP000", f"{folder} has labels, but no folder Audios. Unpack the audio next to them.")
 
 
 def _numbers(column: pd.Series[str], consensus: Path) -> pd.Series[float]:
@@ -147,7 +149,9 @@ def _numbers(column: pd.Series[str], consensus: Path) -> pd.Series[float]:
     values = pd.to_numeric(text, errors="coerce").astype(float)
     wrong = (text != "") & values.isna() & (text.str.lower() != "nan")
     if wrong.any():
-        raise InputError(f"{consensus}, row {int(np.flatnonzero(wrong)[0]) + 2}: {column.name} is not a number.")
+        raise InputError(
+            "LP000", f"{consensus}, row {int(np.flatnonzero(wrong)[0]) + 2}: {column.name} is not a number."
+        )
     return values
 
 
@@ -157,7 +161,7 @@ def _class(code: str, consensus: Path) -> str:
         return ""
     if code not in CLASSES:
         raise InputError(
-            f"{consensus}: EmoClass {code!r} is unknown; classes are {', '.join(CLASSES)} and {NO_AGREEMENT}."
+            "LP000", f"{consensus}: EmoClass {code!r} is unknown; classes are {', '.join(CLASSES)} and {NO_AGREEMENT}."
         )
     return CLASSES[code]
 
@@ -204,11 +208,13 @@ def _splits(folder: Path, table: pd.DataFrame, stems: pd.Series[str]) -> list[st
     splits = []
     without = [stem for stem, name in zip(stems, named, strict=True) if not name.strip()]
     if without:
-        raise InputError(f"{folder}: {len(without)} labelled files are in no split, {without[0]} first. Complete it.")
+        raise InputError(
+            "LP000", f"{folder}: {len(without)} labelled files are in no split, {without[0]} first. Complete it."
+        )
     for name in named:
         split = split_named(name)
         if not split:
-            raise InputError(f"{folder}: the split {name!r} is unknown; known are {', '.join(SPLITS)}.")
+            raise InputError("LP000", f"{folder}: the split {name!r} is unknown; known are {', '.join(SPLITS)}.")
         splits.append(split)
     return splits
 

@@ -33,18 +33,19 @@ def load_header(path: Path, *, table_path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise InputError(
+            "LP000",
             f"{table_path} has no header: {missing_file(path)}. layerprobe manifest init {table_path} writes one from "
-            "the table; data_manifests/README.md lists its keys."
+            "the table; data_manifests/README.md lists its keys.",
         )
     if not path.is_file():
-        raise InputError(f"{path} is no file. Write the header of {table_path} there.")
+        raise InputError("LP000", f"{path} is no file. Write the header of {table_path} there.")
     if fault := no_table(path):
-        raise InputError(f"{path} can't be read as a header: {fault}.")
+        raise InputError("LP000", f"{path} can't be read as a header: {fault}.")
     text, _ = decode_text(path, path.read_bytes())
     try:
         content = tomllib.loads(text.replace("\r\n", "\n"))
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not valid TOML: {error}. Correct it.") from error
+        raise InputError("LP000", f"{path} is not valid TOML: {error}. Correct it.") from error
     check_format_version(content, path)
     return content
 
@@ -114,9 +115,10 @@ def check_format_version(content: dict[str, Any], path: Path) -> None:
     version = content.get("format_version", MANIFEST_FORMAT_VERSION)
     if version != MANIFEST_FORMAT_VERSION or isinstance(version, bool):
         raise InputError(
+            "LP000",
             f"{path} has format_version {version!r}, and this layerprobe reads {MANIFEST_FORMAT_VERSION} only: write "
             f"format_version = {MANIFEST_FORMAT_VERSION} if the header follows data_manifests/README.md, or update "
-            "layerprobe."
+            "layerprobe.",
         )
 
 

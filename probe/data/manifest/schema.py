@@ -142,7 +142,7 @@ class ManifestError(InputError):
         last = "Correct them and run the command again."
         if any(re.match(r"row \d", p) for p in problems):
             last = f"{ROW_COUNTING} {last}"
-        super().__init__("\n".join([f"{path} has {_count(len(problems), 'problem')}:", *shown, *advice, last]))
+        super().__init__("LP100", "\n".join([f"{path} has {_count(len(problems), 'problem')}:", *shown, *advice, last]))
 
 
 def rater_columns(table: pd.DataFrame, target: str) -> list[str]:

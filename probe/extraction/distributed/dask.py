@@ -50,7 +50,7 @@ def extract_on_dask(job: ExtractionJob, scheduler: str, *, progress: NullProgres
             for task in as_completed(tasks):  # type: ignore[no-untyped-call]
                 fault = task.exception()
                 if fault is not None:
-                    raise InputError(f"{task.key}: {fault}") from fault
+                    raise InputError("LP000", f"{task.key}: {fault}") from fault
                 progress.advance(1, f"{workers} workers")
         finally:
             progress.end()

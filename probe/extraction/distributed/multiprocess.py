@@ -86,7 +86,7 @@ def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress |
             died = f"The process of shard {shard} died ({process.exitcode}). Run the same command again."
             faults.setdefault(shard.number, died)
     if faults:
-        raise InputError(faults[min(faults)])
+        raise InputError("LP000", faults[min(faults)])
     return merge(job.out, checked, progress=progress)
 
 

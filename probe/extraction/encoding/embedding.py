@@ -51,7 +51,7 @@ def embed(encoder: AnyEncoder, data: np.ndarray | str, *, poolings: tuple[str, .
     with torch.inference_mode(), multiplying_in(encoder.precision):  # pooling multiplies, too
         embeddings: np.ndarray = pool_frame_chunks(_frame_chunks(encoder, data), poolings=poolings).cpu().numpy()
     if not np.isfinite(embeddings).all():
-        raise InvalidAudioError(NOT_FINITE)
+        raise InvalidAudioError("LP000", NOT_FINITE)
     return embeddings
 
 
@@ -70,7 +70,9 @@ def check_data(encoder: AnyEncoder, data: np.ndarray | str) -> None:
         raise TypeError("a speech encoder was given text")
     n, needed = len(data), encoder.minimum_samples
     if n < needed:
-        raise InvalidAudioError(f"too short: {n} samples at {encoder.sampling_rate} Hz, one frame needs {needed}")
+        raise InvalidAudioError(
+            "LP000", f"too short: {n} samples at {encoder.sampling_rate} Hz, one frame needs {needed}"
+        )
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -1,0 +1,83 @@
+"""The page of each code, of an error or of a check: ``docs/codes/CODE.md``, which is installed with the package."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from layerprobe.probe.exceptions import InputError
+
+FOLDER = Path(str(files("layerprobe"))) / "codes"  # in a checkout a link to docs/codes
+NEEDED = ("Symptom", "Cause", "What to do", "Example")  # headings of a page, in this order; Source may follow
+FAMILIES = {  # by the digit after LP
+    "0": "Checks of a study",
+    "1": "Manifests and importers of corpora",
+    "2": "Audio, text and transcripts",
+    "3": "Encoders",
+    "4": "Caches and extraction",
+    "5": "Sweeps",
+    "6": "Runs, findings, figures and the report",
+    "7": "Training, pre-training, distillation and synthesis",
+    "8": "The command line, the machine and the network",
+}
+
+
+@dataclass(frozen=True)
+class CodePage:
+    """The page of one code."""
+
+    code: str  # LP and three digits
+    title: str  # short
+    sections: dict[str, str]  # text by heading, in the page's order
+
+    @property
+    def text(self) -> str:
+        """The page for a terminal."""
+        blocks = [f"{self.code}  {self.title}"]
+        for heading, body in self.sections.items():
+            lines = "\n".join(f"  {line}".rstrip() for line in body.splitlines())
+            blocks.append(f"{heading}\n{lines}")
+        return "\n\n".join(blocks)
+
+
+def codes() -> list[str]:
+    """Return all codes, in rising order."""
+    return sorted(path.stem for path in FOLDER.glob("LP[0-9][0-9][0-9].md"))
+
+
+@functools.cache
+def read_page(code: str) -> CodePage:
+    """Return the page of a code.
+
+    Raises:
+        InputError: if there is no such code
+    """
+    path = FOLDER / f"{code.upper()}.md"
+    if code.upper() not in codes():
+        raise InputError("LP801", f"There is no code {code}. layerprobe explain, without a code, lists all of them.")
+    title, *parts = re.split(r"^#{1,2} ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    sections = dict(part.split("\n", 1) for part in parts)
+    return CodePage(path.stem, title.split(": ", 1)[1].strip(), {k: _trimmed(v) for k, v in sections.items()})
+
+
+def explain(code: str = "") -> str:
+    """Return the page of a code for a terminal, or a list of all codes with their titles where no code is given.
+
+    Raises:
+        InputError: if there is no such code
+    """
+    if code:
+        return read_page(code).text
+    lines = []
+    for digit, family in FAMILIES.items():
+        if pages := [read_page(c) for c in codes() if c[2] == digit]:
+            lines += [family, *(f"  {page.code}  {page.title}" for page in pages)]
+    return "\n".join(lines)
+
+
+def _trimmed(text: str) -> str:
+    """Return a section without empty lines around it; a code block keeps its indentation."""
+    return text.strip("\n").rstrip()

@@ -1,0 +1,74 @@
+"""The messages with a code that the packages can print, read from their source."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("probe", "analysis", "figures", "layerprobe/cli", "layerprobe/demo.py")
+CODE = re.compile(r"LP\d{3}")
+CODED = ("InputError", "InvalidAudioError", "CacheDamagedError", "NothingToPlotError", "AnnotationConflictError")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A call whose first argument is a code, such as ``InputError("LP104", f"{path} …")``, or should be one."""
+
+    where: str  # file and line
+    code: str | None  # None where the first argument is no code
+    pattern: str | None  # matches what the call prints; None where its message is made elsewhere
+
+
+def sites() -> list[Site]:
+    """Return every call with a code in the packages, and every error of the user's input without one."""
+    return [
+        Site(f"{path.relative_to(ROOT)}:{call.lineno}", _code(call), _pattern(call))
+        for name in SOURCES
+        for path in _files(ROOT / name)
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and (_code(call) or ast.unparse(call.func).split(".")[-1] in CODED)
+    ]
+
+
+def one_line(text: str) -> str:
+    """Return a text with single spaces in place of line breaks and indentation."""
+    return " ".join(text.split())
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+def _code(call: ast.Call) -> str | None:
+    first = call.args[0] if call.args else None
+    is_code = isinstance(first, ast.Constant) and isinstance(first.value, str) and CODE.fullmatch(first.value)
+    return first.value if is_code else None
+
+
+def _pattern(call: ast.Call) -> str | None:
+    """Return a pattern of the message, in which whatever is filled in matches any text."""
+    if len(call.args) < 2:
+        return None
+    parts = _parts(call.args[1])
+    literal = "".join(part for part in parts if part is not None)
+    if len(literal.split()) < 3:
+        return None
+    return "".join(r".*?" if part is None else re.escape(part) for part in _single_spaced(parts))
+
+
+def _parts(message: ast.expr) -> list[str | None]:
+    """Return the literal parts of a message; None for each part that is filled in."""
+    if isinstance(message, ast.Constant) and isinstance(message.value, str):
+        return [message.value]
+    if isinstance(message, ast.JoinedStr):
+        return [p for value in message.values for p in _parts(value)]
+    if isinstance(message, ast.BinOp) and isinstance(message.op, ast.Add):
+        return _parts(message.left) + _parts(message.right)
+    return [None]
+
+
+def _single_spaced(parts: list[str | None]) -> list[str | None]:
+    return [None if part is None else re.sub(r"\s+", " ", part) for part in parts]
