@@ -23,6 +23,7 @@ except ImportError as missing:
 from layerprobe.probe.data.audio import InvalidAudioError, read_recording
 from layerprobe.probe.data.audio_hashes import Row
 from layerprobe.probe.data.inputs import MAX_DURATION, ModelInput
+from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.data.reading import ReadingOptions, Recording, make_recording
 from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark, remark_sentences
 from layerprobe.probe.encoders.base import AnyEncoder
@@ -238,7 +239,7 @@ class _RecordingReader:
             else:
                 read = self._resampled(np.asarray(recording))
         except InvalidAudioError as error:
-            return ModelInput("", np.empty(0, dtype=np.float32), reason=str(error))
+            return ModelInput("", np.empty(0, dtype=np.float32), problem=Problem(error.code, error.message))
         return ModelInput("", read.waveform, len(read.waveform) / self._encoder_rate, remarks=read.remarks)
 
     def _resampled(self, waveform: np.ndarray) -> Recording:

@@ -14,6 +14,7 @@ from helpers.pretended_gpu import FREE, pretended_gpu
 from helpers.voices import voice
 
 from layerprobe.probe.data.inputs import ModelInput
+from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.extraction.encoding.packs import (
     FEWEST_FRAMES,
@@ -130,7 +131,7 @@ class Counted:
             self.n_read += 1
         seconds = self._seconds[row["k"]]
         if seconds is None:
-            return ModelInput("", np.empty(0, dtype=np.float32), reason="broken")
+            return ModelInput("", np.empty(0, dtype=np.float32), problem=Problem("LP210", "broken"))
         return ModelInput(f"h{row['k']}", voice(seconds).astype(np.float32), seconds)
 
 
@@ -146,7 +147,12 @@ def test_reading_ahead_keeps_the_order_and_states_why_an_utterance_has_no_input(
     read = list(ahead)
     ahead.close()
     assert [one.position for one in read] == [0, 1, 2, 3]
-    assert [one.reason for one in read] == ["", "broken", "too short: 160 samples at 16000 Hz, one frame needs 400", ""]
+    assert [one.reason.split(" [")[0] for one in read] == [
+        "",
+        "broken",
+        "too short: 160 samples at 16000 Hz, one frame needs 400",
+        "",
+    ]
     assert [one.n_frames for one in read] == [24, 0, 0, 14]
 
 

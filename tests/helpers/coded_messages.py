@@ -10,7 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SOURCES = ("probe", "analysis", "figures", "layerprobe/cli", "layerprobe/demo.py")
 CODE = re.compile(r"LP\d{3}")
-CODED = ("InputError", "InvalidAudioError", "CacheDamagedError", "NothingToPlotError", "AnnotationConflictError")
+CODED = (
+    "InputError", "InvalidAudioError", "CacheDamagedError", "NothingToPlotError", "AnnotationConflictError", "Problem",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ def sites() -> list[Site]:
         for path in _files(ROOT / name)
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call) and (_code(call) or ast.unparse(call.func).split(".")[-1] in CODED)
+        if not _passes_on(call)
     ]
 
 
@@ -46,6 +49,12 @@ def _code(call: ast.Call) -> str | None:
     first = call.args[0] if call.args else None
     is_code = isinstance(first, ast.Constant) and isinstance(first.value, str) and CODE.fullmatch(first.value)
     return first.value if is_code else None
+
+
+def _passes_on(call: ast.Call) -> bool:
+    """Return whether the code is that of another error or problem, as in ``InvalidAudioError(one.code, one.text)``."""
+    first = call.args[0] if call.args else None
+    return isinstance(first, ast.Attribute) and first.attr == "code"
 
 
 def _pattern(call: ast.Call) -> str | None:
