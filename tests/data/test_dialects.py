@@ -300,7 +300,7 @@ def test_a_manifest_that_is_not_there_is_named_with_the_nearest_one(folder):
     written(folder, PLAIN, "My Corpus.csv")
     assert refused("manifest", "describe", folder / "my corpus.csv") == (
         f"Error: {folder / 'my corpus.csv'} does not exist, but {folder / 'My Corpus.csv'} does (it differs in case). "
-        "Give the path of a manifest, .csv or .parquet."
+        "Give the path of a manifest, .csv or .parquet. [LP101]"
     )
 
 
