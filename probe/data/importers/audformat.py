@@ -64,9 +64,9 @@ def import_audformat(folder: Path) -> Imported:
     if not targets:
         raise InputError(
             "LP173",
-            f"{folder}: none of its {len(annotations.rows)} tables of files or segments has a column, a scheme or a "
-            f"field of labels named {', '.join((*RATED, EMOTION))}, with ratings or two classes (there are "
-            f"{', '.join(names) or 'none'}).",
+            f"{folder}: no column, scheme or field of labels named {', '.join((*RATED, EMOTION))} in "
+            f"{counted(len(annotations.rows), 'table')} of files or segments has ratings or two classes (there are "
+            f"{', '.join(names) or 'none'}). Rename one of these in the database.",
         )
     remarks += notes
     keys, of_files = _utterances(targets)

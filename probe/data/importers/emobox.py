@@ -41,7 +41,7 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
     if not files["train"] or not files["test"]:
         folds = sorted(p.name for p in folder.glob("fold_*"))
         if not folds:
-            raise not_the_corpus(folder, "corpus of EmoBox", "it has no folders fold_1, …")
+            raise not_the_corpus(folder, "corpus of EmoBox", "it has no folder such as fold_1")
         raise InputError("LP153", f"{folder} has no fold {fold}; it has {', '.join(folds)}. Give one with --fold.")
     rows: list[dict[str, str]] = []
     dropped = Counter[str]()
