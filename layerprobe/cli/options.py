@@ -159,7 +159,7 @@ def cache_path(name: str) -> Path:
     try:
         return resolve(name)
     except InputError as error:
-        raise typer.BadParameter(str(error)) from error  # Typer would put words of its own before a ValueError
+        raise typer.BadParameter(str(error)) from error  # of a ValueError Typer makes a longer message
 
 
 def user_command(command: Callable[..., None]) -> Callable[..., None]:

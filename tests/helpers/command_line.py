@@ -34,6 +34,11 @@ def refused(*arguments):
     return "\n".join(lines)
 
 
+def refused_without_code(*arguments):
+    """Return what `refused` does without the code of the error."""
+    return re.sub(r" \[LP\d{3}\]$", "", refused(*arguments))
+
+
 def script_environment() -> dict[str, str]:
     """Return the environment of a Python process that a test starts, with the project and the helpers on its path."""
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
