@@ -42,7 +42,7 @@ class AudioRemarks:
             raise
         except (ValueError, KeyError) as error:
             raise InputError(
-                "LP000", f"{self._file} can't be read ({error}). Delete it; no embedding depends on it."
+                "LP417", f"{self._file} can't be read ({error}). Delete it; no embedding depends on it."
             ) from error
 
     def put(self, utterance_id: str, remarks: tuple[Remark, ...]) -> None:
