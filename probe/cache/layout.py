@@ -172,9 +172,14 @@ def open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     """Open one of `ARRAYS`.
 
     Raises:
-        CacheDamagedError: if the group has no such array
+        CacheDamagedError: if the group has no such array, or its metadata can't be read
     """
-    array = group.get(name)
+    try:
+        array = group.get(name)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CacheDamagedError(
+            "LP411", f"{group.store_path}: the metadata of {name} can't be read ({error}). {ADVICE}"
+        ) from error
     if not isinstance(array, zarr.Array):
         raise CacheDamagedError("LP411", f"{group.store_path}: {name} is no array. {ADVICE}")
     return array
