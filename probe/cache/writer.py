@@ -300,6 +300,7 @@ def stored(embeddings: np.ndarray, dtype: str) -> np.ndarray:
     if not np.isfinite(values).all():
         raise StorageOverflowError(
             "LP430",
-            f"a value of {np.abs(embeddings).max():.3g} can't be held as {dtype}; take float32 (--storage-dtype float32)",
+            f"a value of {np.abs(embeddings).max():.3g} can't be held as {dtype}; take float32 (--storage-dtype "
+            "float32)",
         )
     return values

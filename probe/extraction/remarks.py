@@ -11,8 +11,8 @@ from layerprobe.probe.cache.journal import FILES, check_format_version
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.remarks import Remark, remark_sentences
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.filesystem import read_table, replace_file
+from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
 AUDIO_REMARKS = f"{FILES}/audio_remarks.csv"
