@@ -75,7 +75,7 @@ def select(study: Study, *, target: str | None = None, encoder: str | None = Non
     for kind, name, known in (("target", target, study.targets), ("encoder", encoder, list(study.layers))):
         if name is not None and name not in known:
             raise InputError(
-                "LP000", f"{kind} {name!r} is not in {study.folders[0]}; choose one of {', '.join(known)}."
+                "LP655", f"{kind} {name!r} is not in {study.folders[0]}; choose one of {', '.join(known)}."
             )
     layers = study.layers if encoder is None else {encoder: study.layers[encoder]}
     return Selection(study.targets if target is None else [target], layers)
@@ -286,5 +286,8 @@ def _filled(table: pd.DataFrame) -> pd.DataFrame:
         NothingToPlotError: if it has none
     """
     if table.empty:
-        raise NothingToPlotError("LP000", "The run has no results of this target and encoder for this figure.")
+        raise NothingToPlotError(
+            "LP656",
+            "The run has no results of this target and encoder for this figure. Choose another target or encoder.",
+        )
     return table
