@@ -339,11 +339,10 @@ def study(folders: Path | str | Run | Sequence[Path | str | Run], metric: str | 
         raise InputError("LP614", "No run folder was given. Name one that layerprobe sweep made.")
     paths = [item.path if isinstance(item, Run) else Path(item) for item in given]
     runs = [item if isinstance(item, Run) else read_run(item) for item in given]
-    for path, run in zip(paths, runs, strict=True):
-        if not run.encoders:
-            raise InputError(
-                "LP610", f"{path} is a regressor and has no layers to draw. Use layerprobe compare {path}."
-            )
+    for path in (path for path, run in zip(paths, runs, strict=True) if not run.encoders):
+        raise InputError(
+            "LP610", f"{path} is a trained regressor and has no layers to draw. Use layerprobe compare {path}."
+        )
     metric = chosen_metric(runs[0], metric, paths[0])
     joined = read_side_by_side(paths, runs)
     scores = joined.scores[joined.scores["train_corpus"] == ""].reset_index(drop=True)

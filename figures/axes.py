@@ -85,7 +85,8 @@ def _rows(figure: str, study: Study, target: str, encoder: str) -> tuple[pd.Data
     if rows.empty:
         raise NothingToPlotError(
             "LP656",
-            f"The run has no results of {target!r} and {encoder!r} for the figure {figure}. Choose another target or encoder.",
+            f"The run has no results of {target!r} and {encoder!r} for the figure {figure}. "
+            "Choose another target or encoder.",
         )
     return table, rows
 
@@ -158,7 +159,8 @@ def _similarity_panel(study: Study, ax: Axes, target: str, encoder: str) -> None
     if rows.empty:
         raise NothingToPlotError(
             "LP656",
-            f"{study.folders[0]} has no similarities of {encoder!r}, which has no stacked layers. Choose another encoder.",
+            f"{study.folders[0]} has no similarities of {encoder!r}, which has no stacked layers. "
+            "Choose another encoder.",
         )
     names = study.layers[encoder]
     plot_similarity(rows, ax, layers_a=names, layers_b=names, limits=(0.0, 1.0))

@@ -184,7 +184,8 @@ def _check_values(part: RatedPart) -> None:
         for name in np.array(names, dtype=object)[varies_by_rounding(both[split.train])]:
             raise InputError(
                 "LP505",
-                f"{name} has one value only in the training speakers, so no probe can learn it. Leave it out: name the others with --target.",
+                f"{name} has one value only in the training speakers, so no probe can learn it. Leave it out: "
+                "name the others with --target.",
             )
     if not plan.cross_corpus:
         return
