@@ -37,8 +37,13 @@ def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
     An encoder whose name an earlier run has too is shown with the name of its run folder.
 
     Raises:
-        InputError: if files are missing or mixed, or runs differ in more than their encoders
+        InputError: if a run has no layers, files are missing or mixed, or runs differ in more than their encoders
     """
+    for path, run in zip(paths, runs, strict=True):
+        if not run.encoders:
+            raise InputError(
+                "LP610", f"{path} is a trained regressor and has no layers to draw. Use layerprobe compare {path}."
+            )
     layers: dict[str, list[str]] = {}
     scores, weights, predictions = [], [], []
     for path, run in zip(paths, runs, strict=True):
