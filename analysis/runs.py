@@ -104,6 +104,8 @@ def read_similarity(folder: Path, fingerprint: str) -> pd.DataFrame | None:
 def _read_similarity(path: Path, fingerprint: str) -> pd.DataFrame:
     texts = ("measure", "encoder_a", "layer_a", "encoder_b", "layer_b", "fingerprint", "format_version")
     table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=_NUMBERS)
+    if not path.read_bytes().endswith(b"\n"):
+        raise ValueError("it was cut: its last line has no end")
     if "format_version" not in table or set(table["format_version"]) - {str(SIMILARITY_VERSION)}:
         found = ", ".join(sorted(set(table.get("format_version", ["none"]))))
         raise InputError(
@@ -118,7 +120,7 @@ def _read_similarity(path: Path, fingerprint: str) -> pd.DataFrame:
         raise ValueError(f"it was cut: it has no {missing[0]}")
     for measure, rows in table.groupby("measure"):
         n_layers = len(rows[["encoder_b", "layer_b"]].drop_duplicates())
-        if len(rows) != n_layers**2 or not path.read_bytes().endswith(b"\n"):
+        if len(rows) != n_layers**2:
             raise ValueError(f"it was cut: {measure} has {len(rows)} pairs of {n_layers} layers")
     table = table.astype(dict.fromkeys(_NUMBERS, float))
     return table.drop(columns=["fingerprint", "format_version"])

@@ -179,6 +179,7 @@ def _similarity(study: Study, width: float | None, selection: Selection | None =
     if selection is not None:
         kept = [*layers, RATINGS]
         table = table[table["encoder_a"].isin(kept) & table["encoder_b"].isin(kept)].reset_index(drop=True)
+    _filled(rows[rows["encoder_a"].isin(list(layers))])
     return FigureWithData(similarity_figure(rows, layers=layers, measure="cka", width=width), table)
 
 
