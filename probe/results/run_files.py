@@ -182,7 +182,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _without_plan(folder: Path) -> InputError:
-    """Return the error that says why a folder without plan.toml is no run, and what to do."""
+    """Return the error of a folder without plan.toml: why it is no run, and what to do."""
     if not folder.exists():
         return InputError("LP600", f"{folder} does not exist. Give a run folder, which layerprobe sweep makes.")
     if is_held(folder / RUN_LEASE):
