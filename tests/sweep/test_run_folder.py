@@ -240,8 +240,8 @@ def test_another_run_is_refused_with_the_settings_that_differ(material, swept, t
     def refused(caches, manifest, plan, *, controls=()):
         with pytest.raises(InputError) as caught:
             sweep(caches, manifest, plan, out=swept.path, random_weights=controls)
-        assert str(caught.value).endswith(" Name another --out.")
-        return str(caught.value).partition("): ")[2].removesuffix(" Name another --out.")
+        assert str(caught.value).endswith(" Name another --out. [LP609]")
+        return str(caught.value).partition("): ")[2].removesuffix(" Name another --out. [LP609]")
 
     assert refused([cache], manifest, replace(quick(manifest), n_permutations=6, probes=("mlp",))) == (
         "sweep.n_permutations is 5 there, 6 here; sweep.probes is missing there, mlp here."
