@@ -1,6 +1,6 @@
 """Layer weights, the layers' own scores, and the truth: the signal is planted in known layers.
 
-Corpora of 20 speakers with 30 utterances each, 13 layers that resemble their neighbours (correlation .95 of adjacent
+Corpora of 20 speakers with 30 utterances each, 13 layers that resemble the adjacent ones (correlation .95 of adjacent
 ones, as in a residual stream), and a rating whose signal is in layer 4, or in equal parts in layers 5 to 8.
 """
 

@@ -1,7 +1,7 @@
-"""Make the annotated heatmaps of docs/reading-a-heatmap.md: three runs, one picture each.
+"""Make the annotated heatmaps of docs/reading-a-heatmap.md: three runs, one image each.
 
-    PYTHONPATH=tests python docs/pictures/make.py demo few-speakers             # two minutes, without a network
-    PYTHONPATH=tests python docs/pictures/make.py three-encoders --speech DATA  # needs real speech, which is not committed
+    PYTHONPATH=tests python docs/images/make.py demo few-speakers             # two minutes, without a network
+    PYTHONPATH=tests python docs/images/make.py three-encoders --speech DATA  # needs real speech, which is not committed
 
 DATA is a folder with ``librispeech_mini`` and ``whisper-tiny-en-encoder`` (`tests/helpers/measured_targets.py`). The
 table of each run (`layerprobe table`) is printed, as the page quotes it. Caches and runs that exist are used again.
@@ -81,7 +81,7 @@ def three_encoders(work: Path) -> Path:
     return out
 
 
-PICTURES: dict[str, tuple[Callable[[Path], Path], list[Note]]] = {
+FIGURES: dict[str, tuple[Callable[[Path], Path], list[Note]]] = {
     "demo": (
         demo,
         [
@@ -137,17 +137,17 @@ def annotate(figure: Figure, notes: list[Note]) -> Figure:
 
 
 def main() -> None:
-    """Parse the arguments, make the runs, and write their pictures."""
+    """Parse the arguments, make the runs, and write their images."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="+", choices=list(PICTURES))
-    parser.add_argument("--work", type=Path, default=Path("pictures-work"), help="folder for caches and runs")
+    parser.add_argument("names", nargs="+", choices=list(FIGURES))
+    parser.add_argument("--work", type=Path, default=Path("images-work"), help="folder for caches and runs")
     parser.add_argument("--speech", type=Path, help="folder with librispeech_mini and whisper-tiny-en-encoder")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder for the pictures")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder for the images")
     arguments = parser.parse_args()
     if arguments.speech:
         os.environ["LAYERPROBE_REAL_DATA"] = str(arguments.speech)  # before helpers.measured_targets is imported
     for name in arguments.names:
-        make, notes = PICTURES[name]
+        make, notes = FIGURES[name]
         run = make(arguments.work)
         figure = annotate(lp.heatmap(run), notes)
         figure.savefig(arguments.out / f"{name}.png", dpi=DPI)
