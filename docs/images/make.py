@@ -1,7 +1,7 @@
 """Make the annotated heatmaps of docs/reading-a-heatmap.md: three runs, one image each.
 
-    PYTHONPATH=tests python docs/images/make.py demo few-speakers             # two minutes, without a network
-    PYTHONPATH=tests python docs/images/make.py three-encoders --speech DATA  # needs real speech, which is not committed
+    PYTHONPATH=tests python docs/images/make.py demo few-speakers             # without a network
+    PYTHONPATH=tests python docs/images/make.py three-encoders --speech DATA  # real speech, not committed
 
 DATA is a folder with ``librispeech_mini`` and ``whisper-tiny-en-encoder`` (`tests/helpers/measured_targets.py`). The
 table of each run (`layerprobe table`) is printed, as the page quotes it. Caches and runs that exist are used again.
@@ -85,7 +85,8 @@ FIGURES: dict[str, tuple[Callable[[Path], Path], list[Note]]] = {
     "demo": (
         demo,
         [
-            Note(1, "embedded", "arousal", "0"), Note(2, "embedded", "arousal", "5"), Note(3, "embedded", "valence", "8"),
+            Note(1, "embedded", "arousal", "0"), Note(2, "embedded", "arousal", "5"),
+            Note(3, "embedded", "valence", "8"),
             Note(4, "embedded", "arousal", "random_init"), Note(5, "embedded", "valence", "chance"),
             Note(6, "all-MiniLM-L6-v2", "valence", "3"), Note(7, "acoustic", "arousal", "loudness"),
             Note(8, "embedded", "dominance_residual", "4"),

@@ -59,7 +59,10 @@ for (upper, lower), (place, carrying) in zip(axes.T, PLACES.items(), strict=True
     corpora = [corpus(carrying, rng) for _ in range(N_CORPORA)]
     scores = np.mean([own_scores(*one) for one in corpora], axis=0)
     others = np.delete(scores, carrying)
-    print(f"signal in {place}: mean score of its layers {scores[carrying].mean():.2f}, of the next best {others.max():.2f}")
+    print(
+        f"signal in {place}: mean score of its layers {scores[carrying].mean():.2f}, "
+        f"of the next best {others.max():.2f}"
+    )
     upper.plot(scores, "o-", color="0.35", ms=4)
     upper.set(title=f"signal in {place}", ylim=(0, 0.7))
     lower.bar(range(N_LAYERS), truth, color="#e3e3e3", width=0.9, label="the truth")
