@@ -56,7 +56,7 @@ def few_speakers(work: Path) -> Path:
     root = demo(work).parents[1]
     out = work / "few-speakers"
     if not (out / "plan.toml").exists():
-        manifest = lp.read_manifest(next((root / "corpus").glob("*.csv")))
+        manifest = lp.read_manifest(root / "corpus" / "demo.csv")
         speakers = sorted(manifest.table["speaker_id"].unique())[::4]
         table = manifest.table[manifest.table["speaker_id"].isin(speakers)].groupby("speaker_id").head(8)
         small = replace(manifest, table=table.reset_index(drop=True))
