@@ -1,0 +1,59 @@
+"""
+Segments in time
+================
+
+When in a recording can its rating be predicted? A row of a manifest may be a part of a file, from ``start`` to
+``end``: a word of an alignment, or as here one of six windows. Only that span is read and encoded. Each recording joins
+two utterances of one voice, so the truth is known: the first half carries one arousal, the second another.
+"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import soundfile
+from demo_speech import demo_speech
+
+import layerprobe as lp
+
+# %%
+# Each recording is cut into three windows of its first utterance and three of its second, a row for each.
+folder = Path("work/segments")
+folder.mkdir(parents=True, exist_ok=True)
+speech, rows = demo_speech().table, []
+for k in range(0, len(speech), 2):
+    first, second = speech.iloc[k], speech.iloc[k + 1]
+    (a, rate), (b, _) = soundfile.read(first["path"]), soundfile.read(second["path"])
+    soundfile.write(folder / f"{k}.wav", np.concatenate([a, b]), rate)
+    edges = np.concatenate([np.linspace(0, len(a), 4), len(a) + np.linspace(0, len(b), 4)[1:]]) / rate
+    for position in range(6):
+        row = {"utterance_id": f"{k}@{position}", "path": f"{k}.wav", "position": position}
+        row |= {"speaker_id": first["speaker_id"], "start": edges[position], "end": edges[position + 1]}
+        rows.append({**row, "arousal_first": first["arousal"], "arousal_second": second["arousal"]})
+table = pd.DataFrame(rows)
+
+# %%
+# One cache of all windows; one sweep for each position.
+scale = "minimum = 1\nmaximum = 7\n"
+header = f'corpus = "segments"\n[targets.arousal_first]\n{scale}[targets.arousal_second]\n{scale}'
+scores, encoder = [], lp.load_encoder("embedded")
+for position in range(6):
+    path = folder / f"position{position}.csv"
+    table[table["position"] == position].to_csv(path, index=False)
+    path.with_suffix(".toml").write_text(header)
+    manifest = lp.read_manifest(path)
+    cache = lp.extract(manifest, encoder, "work/segments.zarr")
+    plan = lp.plan_sweep(manifest, controls=(), weighted_sum_seeds=0)
+    run = lp.sweep([cache], manifest, plan, out=f"work/runs/segments/{position}", jobs=1)
+    scores += [{"position": position, **vars(answer)} for answer in lp.study(run).answers]
+scores = pd.DataFrame(scores)
+
+# %%
+fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
+for target, group in scores.groupby("target"):
+    ax.errorbar(group["position"] + 1, group["score"], [group["score"] - group["ci_low"], group["ci_high"] - group["score"]], label=target)
+ax.set(xlabel="window", ylabel="moment-matched CCC, 95 % interval")
+ax.legend(frameon=False)
+print("Answer: the scores of the windows, in order:")
+print(scores.pivot(index="target", columns="position", values="score").round(2).to_string())
