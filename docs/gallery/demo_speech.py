@@ -28,4 +28,4 @@ def demo_speech(folder: Path = Path("work/demo")) -> lp.Manifest:
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "work/demo")
     write_corpus(target)
-    print(f"Answer: {len(list(target.glob('wav/*.wav')))} recordings in {target}, of which the examples take every second.")
+    print(f"Answer: {len(list(target.glob('wav/*.wav')))} recordings in {target}; the examples take every second one.")

@@ -9,6 +9,7 @@ names begin with the speaker, and a spreadsheet of ratings. A table and a header
 import shutil
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from demo_speech import demo_speech
 
@@ -21,8 +22,8 @@ folder.mkdir(parents=True, exist_ok=True)
 speech = demo_speech().table
 for path in speech["path"]:
     shutil.copy(path, folder)
-names = speech["path"].map(lambda path: Path(path).name)
-pd.DataFrame({"file": names, "arousal": speech["arousal"]}).to_csv(folder / "ratings.csv", index=False)
+files = speech["path"].map(lambda path: Path(path).name)
+pd.DataFrame({"file": files, "arousal": speech["arousal"]}).to_csv(folder / "ratings.csv", index=False)
 
 # %%
 # The manifest: a row for each utterance with its id, file, speaker and rating, and a header with the scale.
@@ -31,7 +32,7 @@ table = pd.DataFrame(
     {
         "utterance_id": ratings["file"].str.removesuffix(".wav"),
         "path": ratings["file"],
-        "speaker_id": ratings["file"].str.rsplit("_", n=1).str[0],  # en-us_m1_00.wav is of speaker en-us_m1
+        "speaker_id": ratings["file"].str.rsplit("_", n=1).str[0],  # en-us_m1_00.wav: speaker en-us_m1
         "arousal": ratings["arousal"],
     }
 )
@@ -42,19 +43,18 @@ corpus = "my recordings"
 [targets.arousal]
 minimum = 1
 maximum = 7
-meaning = "very calm to very active"
 """)
 manifest = lp.read_manifest(folder / "my.csv")
 print(manifest)
 
 # %%
-# Every layer of every recording is encoded once, and then probed on speakers that the probe was not trained on.
+# Each recording is encoded once, and each layer probed on speakers that the probe was not trained on.
 cache = lp.extract(manifest, lp.load_encoder("embedded"), "work/recordings.zarr")
 run = lp.sweep([cache], manifest, out="work/runs/recordings")
-lp.heatmap(run)
+plt.figure(lp.heatmap(run))
+plt.show()
 
-# %%
 found = lp.study(run).answers[0]
-print(f"Answer: {found.target} is predicted best from layer {found.best_layer} (moment-matched CCC {found.best_score:.2f}),")
-print(f"but layers {', '.join(found.best_set)} are not significantly worse.")
+print(f"Answer: layer {found.best_layer} predicts arousal best, with a moment-matched CCC of {found.best_score:.2f}.")
+print(f"Layers that are not significantly worse: {', '.join(found.best_set)} (95 % set of best layers).")
 print(f"The layer that cross-validation selects: {found.score:.2f}, 95 % {found.ci_low:.2f} to {found.ci_high:.2f}.")

@@ -9,6 +9,7 @@ dataset and the encoder; they are written to files, and a manifest names these.
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 from datasets import Audio, Dataset
 from demo_speech import demo_speech
 
@@ -45,7 +46,8 @@ manifest = lp.read_manifest(folder / "dataset.csv")
 cache = lp.extract(manifest, lp.load_encoder("embedded"), "work/dataset.zarr")
 plan = lp.plan_sweep(manifest, controls=(), weighted_sum_seeds=0)
 run = lp.sweep([cache], manifest, plan, out="work/runs/dataset")
-lp.curves(run)
+plt.figure(lp.curves(run))
+plt.show()
 
 # %%
 found = lp.study(run).answers[0]

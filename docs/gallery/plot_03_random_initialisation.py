@@ -6,6 +6,7 @@ How much of a score comes from what the encoder has learnt, and how much from it
 network with random weights sees the same audio. What it scores is due to the audio, the architecture and the probe.
 """
 
+import matplotlib.pyplot as plt
 from demo_speech import demo_speech
 
 import layerprobe as lp
@@ -20,7 +21,8 @@ random = lp.extract(manifest, lp.load_encoder("embedded", random_init=0), "work/
 # One sweep probes both on the same folds, so that their difference is paired.
 plan = lp.plan_sweep(manifest, targets=("arousal", "valence"), controls=(), weighted_sum_seeds=0)
 run = lp.sweep([trained], manifest, plan, random_weights=[random], out="work/runs/random")
-lp.gain_over_random(run)
+plt.figure(lp.gain_over_random(run))
+plt.show()
 
 # %%
 # The same as a table: the gain of each layer, with a 95 % interval over speakers.

@@ -30,8 +30,8 @@ targets = ("arousal", "valence")
 plan = lp.plan_sweep(manifest, targets=targets, controls=(), weighted_sum_seeds=0, fused=True)
 run = lp.sweep([audio, text], manifest, plan, out="work/runs/text")
 gains = lp.study(run).fusion_gains
-gains = gains[gains["probe"] == "fused_ridge"].assign(added=lambda g: g["added"].replace("model", "text"))
-gains["added"] = gains["added"].replace("embedded", "audio")
+gains = gains[gains["probe"] == "fused_ridge"]  # an encoder from a folder has the folder's name
+gains = gains.assign(added=gains["added"].replace({"embedded": "audio", "model": "text"}))
 
 # %%
 # Each row is the gain of both encoders over one of them.
@@ -42,6 +42,7 @@ ax.errorbar(gains["estimate"], labels, xerr=errors, fmt="o")
 ax.axvline(0, color="0.6", linewidth=1)
 ax.set_xlabel("gain in moment-matched CCC, 95 % over speakers")
 ax.invert_yaxis()
+plt.show()
 
 # %%
 for row in gains.to_dict("records"):

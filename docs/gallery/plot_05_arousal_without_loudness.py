@@ -39,9 +39,10 @@ for part, label, color in [
     bottom = bottom + parts[part]
 ax.set(xlabel="layer", ylabel="explained variance of arousal (R²)", ylim=(0, 1))
 ax.legend(ncols=3, loc="upper center", frameon=False)
+plt.show()
 
 # %%
 best = parts.loc[parts["unique_layer"].idxmax()]
-print(f"Answer: loudness alone explains {best['covariates_only']:.2f} of the variance of arousal. Layer {best['layer']}")
+print(f"Answer: loudness alone explains {best['covariates_only']:.2f} of arousal's variance. Layer {best['layer']}")
 print(f"adds {best['unique_layer']:.2f}, 95 % {best['unique_layer_ci_low']:.2f} to {best['unique_layer_ci_high']:.2f},")
 print("the most of all layers; a maximum over layers is optimistic.")

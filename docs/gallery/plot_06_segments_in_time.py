@@ -39,21 +39,21 @@ scale = "minimum = 1\nmaximum = 7\n"
 header = f'corpus = "segments"\n[targets.arousal_first]\n{scale}[targets.arousal_second]\n{scale}'
 scores, encoder = [], lp.load_encoder("embedded")
 for position in range(6):
-    path = folder / f"position{position}.csv"
-    table[table["position"] == position].to_csv(path, index=False)
-    path.with_suffix(".toml").write_text(header)
-    manifest = lp.read_manifest(path)
+    table[table["position"] == position].to_csv(folder / f"{position}.csv", index=False)
+    (folder / f"{position}.toml").write_text(header)
+    manifest = lp.read_manifest(folder / f"{position}.csv")
     cache = lp.extract(manifest, encoder, "work/segments.zarr")
     plan = lp.plan_sweep(manifest, controls=(), weighted_sum_seeds=0)
     run = lp.sweep([cache], manifest, plan, out=f"work/runs/segments/{position}", jobs=1)
     scores += [{"position": position, **vars(answer)} for answer in lp.study(run).answers]
 scores = pd.DataFrame(scores)
-
-# %%
 fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 for target, group in scores.groupby("target"):
-    ax.errorbar(group["position"] + 1, group["score"], [group["score"] - group["ci_low"], group["ci_high"] - group["score"]], label=target)
+    ax.plot(group["position"], group["score"], "o-", label=target)
+    ax.fill_between(group["position"], group["ci_low"], group["ci_high"], alpha=0.2)
+ax.axvline(2.5, color="0.6", linewidth=1)  # where the second utterance begins
 ax.set(xlabel="window", ylabel="moment-matched CCC, 95 % interval")
 ax.legend(frameon=False)
+plt.show()
 print("Answer: the scores of the windows, in order:")
 print(scores.pivot(index="target", columns="position", values="score").round(2).to_string())

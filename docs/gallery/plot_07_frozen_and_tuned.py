@@ -10,6 +10,7 @@ planted target that no layer encodes linearly: arousal of men, and its reverse o
 import matplotlib.pyplot as plt
 import numpy as np
 import soundfile
+import soxr
 import torch
 from demo_speech import demo_speech
 from transformers import AutoFeatureExtractor, AutoModel
@@ -30,9 +31,9 @@ manifest, tuning = lp.read_manifest(whole.path.with_name("probed.csv")), table[i
 torch.manual_seed(0)
 folder = f"{lp.__path__[0]}/probe/embedded"  # of the small encoder that comes with the package
 model, extractor = AutoModel.from_pretrained(folder), AutoFeatureExtractor.from_pretrained(folder)
-audio = [soundfile.read(path, frames=28_665)[0] for path in tuning["path"]]  # at 22,050 Hz
-short = np.stack([np.interp(np.arange(20_800) * 22_050 / 16_000, np.arange(len(a)), a, right=0) for a in audio])
-inputs = extractor(list(short), sampling_rate=16_000, return_tensors="pt").input_values
+audio = [soxr.resample(*soundfile.read(path), 16_000)[:20_800] for path in tuning["path"]]
+short = [np.pad(a, (0, 20_800 - len(a))) for a in audio]
+inputs = extractor(short, sampling_rate=16_000, return_tensors="pt").input_values
 ratings = torch.tensor(tuning["arousal"].to_numpy() - 4, dtype=torch.float32)
 blocks, head = model.requires_grad_(False).encoder.layers[5:].requires_grad_(True), torch.nn.Linear(256, 1)
 optimiser = torch.optim.AdamW([*blocks.parameters(), *head.parameters()], lr=5e-4)
@@ -47,10 +48,13 @@ extractor.save_pretrained("work/tuned")
 
 # %%
 # Both are swept together, and the difference is taken within each bootstrap resample of the speakers.
-caches = [lp.extract(manifest, lp.load_encoder(name), f"work/{name[-8:]}-probed.zarr") for name in ("embedded", "work/tuned")]
+names = {"embedded": "work/frozen-probed.zarr", "work/tuned": "work/tuned-probed.zarr"}
+caches = [lp.extract(manifest, lp.load_encoder(name), cache) for name, cache in names.items()]
 plan = lp.plan_sweep(manifest, targets=("arousal",), controls=(), weighted_sum_seeds=0)
-study = lp.study(lp.sweep(caches, manifest, plan, out="work/runs/tuned"))
-frozen, tuned = (study.bootstrap.of(study.layers[e], encoder=e, control="none", probe="ridge", target="arousal") for e in study.layers)
-differences = (tuned - frozen).estimated()
-for layer, found in enumerate(differences):
-    print(f"layer {layer}: {found.estimate:+.2f}, 95 % {found.ci_low:.2f} to {found.ci_high:.2f}")
+run = lp.sweep(caches, manifest, plan, out="work/runs/tuned")
+study, keys = lp.study(run), {"probe": "ridge", "control": "none", "target": "arousal"}
+frozen, tuned = (study.bootstrap.of(layers, encoder=name, **keys) for name, layers in study.layers.items())
+plt.figure(lp.curves(run))
+plt.show()
+for layer, found in enumerate((tuned - frozen).estimated()):
+    print(f"Answer: layer {layer} changed by {found.estimate:+.2f}, 95 % {found.ci_low:.2f} to {found.ci_high:.2f}.")

@@ -2,10 +2,11 @@
 Cut and deploy
 ==============
 
-How do I deploy the layer that is enough, without the blocks above it? transformers loads as many blocks as it is
-told to, `LayerRidge` fits the probe on all speakers, and the rating of new audio is one product.
+How do I deploy the layer that is enough, without the blocks above it? transformers loads as many blocks as its
+configuration states, ``LayerRidge`` fits the probe on all speakers, and the rating of new audio is one product.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import soundfile
 import soxr
@@ -21,7 +22,8 @@ manifest = demo_speech()
 cache = lp.extract(manifest, lp.load_encoder("embedded", precision="float32"), "work/embedded-float32.zarr")
 plan = lp.plan_sweep(manifest, targets=("dominance",), controls=(), weighted_sum_seeds=0)
 run = lp.sweep([cache], manifest, plan, out="work/runs/deploy")
-lp.best_layer(run)
+plt.figure(lp.best_layer(run))
+plt.show()
 layer = int(lp.study(run).answers[0].best_set[0])
 
 # %%

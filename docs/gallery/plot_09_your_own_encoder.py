@@ -8,23 +8,23 @@ a waveform becomes its input. Here it is a wav2vec 2.0 conformer with random wei
 
 from pathlib import Path
 
-import numpy as np
+import matplotlib.pyplot as plt
 import soundfile
 import soxr
 import torch
 from demo_speech import demo_speech
-from transformers import AutoFeatureExtractor, AutoModel, Wav2Vec2ConformerConfig, Wav2Vec2FeatureExtractor
+from transformers import AutoModel, Wav2Vec2ConformerConfig, Wav2Vec2FeatureExtractor
 
 import layerprobe as lp
 
 # %%
 # The model, as ``save_pretrained`` writes it.
 torch.manual_seed(0)
-config = Wav2Vec2ConformerConfig(
-    hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=128, conv_dim=(32,) * 7
-)
-AutoModel.from_config(config).save_pretrained("work/conformer")
-Wav2Vec2FeatureExtractor().save_pretrained("work/conformer")
+sizes = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 128}
+config = Wav2Vec2ConformerConfig(**sizes, conv_dim=(32,) * 7)
+model, extractor = AutoModel.from_config(config).eval(), Wav2Vec2FeatureExtractor()
+model.save_pretrained("work/conformer")
+extractor.save_pretrained("work/conformer")
 
 # %%
 # The adapter. A conformer normalises before each block, so it has a final norm, whose output is the layer ``final``.
@@ -32,7 +32,6 @@ Path("work/conformer_adapter.py").write_text("""\
 from layerprobe.probe.encoders.architectures import (
     Architecture, convolutions_give, convolutions_need, overlapping, waveform_chunks,
 )
-
 ARCHITECTURE = Architecture(
     encoder=lambda model: model,
     tensors="",
@@ -45,20 +44,17 @@ ARCHITECTURE = Architecture(
 )
 """)
 manifest = demo_speech()
-cache = lp.extract(
-    manifest, lp.load_encoder("work/conformer", adapter="work/conformer_adapter.py"), "work/conformer.zarr"
-)
+encoder = lp.load_encoder("work/conformer", adapter="work/conformer_adapter.py")
+cache = lp.extract(manifest, encoder, "work/conformer.zarr")
 plan = lp.plan_sweep(manifest, targets=("arousal",), controls=(), weighted_sum_seeds=0)
-lp.curves(lp.sweep([cache], manifest, plan, out="work/runs/conformer"))
+plt.figure(lp.curves(lp.sweep([cache], manifest, plan, out="work/runs/conformer")))
+plt.show()
 
 # %%
-# Layer 2 of an utterance by transformers alone; ``layerprobe check-encoder`` compares all layers in this way.
+# Layer 2 of an utterance by transformers alone; ``layerprobe check-encoder`` compares all layers so.
 samples, rate = soundfile.read(manifest.table["path"][0], dtype="float32")
-inputs = AutoFeatureExtractor.from_pretrained("work/conformer")(
-    soxr.resample(samples, rate, 16_000), sampling_rate=16_000, return_tensors="pt"
-)
-with torch.inference_mode():
-    states = AutoModel.from_pretrained("work/conformer").eval()(**inputs, output_hidden_states=True).hidden_states
-row = np.flatnonzero(cache.utterance_ids == manifest.table["utterance_id"][0])
-difference = np.abs(cache.read_layer(2, row, pooling="mean") - states[2].mean(1).numpy()).max()
-print(f"Answer: the cache has the layers {', '.join(cache.layers)}; layer 2 differs from transformers' by {difference:.0e}.")
+inputs = extractor(soxr.resample(samples, rate, 16_000), sampling_rate=16_000, return_tensors="pt")
+states = model(**inputs, output_hidden_states=True).hidden_states
+cached = cache.frame(layer=2, pooling="mean").loc[manifest.table["utterance_id"][0]]
+difference = abs(cached - states[2].mean(1)[0].detach().numpy()).max()
+print(f"Answer: layers {', '.join(cache.layers)} are cached; layer 2 is transformers' within {difference:.0e}.")

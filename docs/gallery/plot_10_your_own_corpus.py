@@ -8,7 +8,6 @@ decimal commas, names its columns in its own way, and has two errors.
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from demo_speech import demo_speech
 
@@ -18,7 +17,8 @@ import layerprobe as lp
 # The spreadsheet.
 speech = demo_speech()
 folder = speech.path.parent
-export = speech.table[["utterance_id", "path", "speaker_id", "arousal"]].set_axis(["id", "file", "who", "arousal"], axis=1)
+export = speech.table[["utterance_id", "path", "speaker_id", "arousal"]]
+export = export.set_axis(["id", "file", "who", "arousal"], axis="columns")
 export["file"] = export["file"].map(lambda path: f"wav/{Path(path).name}")
 export["arousal"] = export["arousal"].mask(export.index == 2, 45)  # a decimal comma was forgotten
 export["file"] = export["file"].mask(export.index == 5, "wav/en-us_M1_10.wav")  # another case than the file's

@@ -38,6 +38,7 @@ for ax, target in zip(axes, ["arousal", "valence"], strict=True):
     ax.set(title=target, xlabel="layer")
 axes[0].set_ylabel("Pearson's r")
 axes[0].legend(frameon=False, loc="lower left")
+plt.show()
 
 # %%
 ranges = folds.groupby(["target", "layer"])["value"].agg(lambda r: r.max() - r.min()).groupby("target").median()

@@ -10,6 +10,7 @@ without waiting for another, as a job of a cluster does, and ``cache merge`` joi
 import sys
 from subprocess import Popen, run
 
+import matplotlib.pyplot as plt
 from demo_speech import demo_speech
 
 import layerprobe as lp
@@ -32,6 +33,7 @@ same = all((single.read_layer(layer) == merged.read_layer(layer)).all() for laye
 # %%
 # From the merged cache the study continues as from any other. A sweep, too, runs on several cores by itself.
 plan = lp.plan_sweep(manifest, targets=("arousal",), controls=(), weighted_sum_seeds=0)
-lp.curves(lp.sweep([merged], manifest, plan, out="work/runs/shards"))
+plt.figure(lp.curves(lp.sweep([merged], manifest, plan, out="work/runs/shards")))
+plt.show()
 print(f"Answer: two processes ended with {codes}; their {len(merged)} utterances are")
 print("the same as those of one process, bit for bit." if same else "not the same as those of one process.")
