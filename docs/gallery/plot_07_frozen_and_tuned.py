@@ -30,7 +30,7 @@ manifest, tuning = lp.read_manifest(whole.path.with_name("probed.csv")), table[i
 # Ninety steps of eight recordings, of which the first 1.3 s are read.
 torch.manual_seed(0)
 folder = f"{lp.__path__[0]}/probe/embedded"  # of the small encoder that comes with the package
-model, extractor = AutoModel.from_pretrained(folder), AutoFeatureExtractor.from_pretrained(folder)
+model, extractor = AutoModel.from_pretrained(folder).float(), AutoFeatureExtractor.from_pretrained(folder)
 audio = [soxr.resample(*soundfile.read(path), 16_000)[:20_800] for path in tuning["path"]]
 short = [np.pad(a, (0, 20_800 - len(a))) for a in audio]
 inputs = extractor(short, sampling_rate=16_000, return_tensors="pt").input_values

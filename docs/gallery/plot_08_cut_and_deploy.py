@@ -30,7 +30,7 @@ layer = int(lp.study(run).answers[0].best_set[0])
 # The encoder up to that layer. In encoders that normalise before each block, replace the final norm by
 # ``torch.nn.Identity()``: the layers of a cache are those before it.
 folder = f"{lp.__path__[0]}/probe/embedded"  # or a name of the hub
-cut = AutoModel.from_pretrained(folder, num_hidden_layers=layer).eval()
+cut = AutoModel.from_pretrained(folder, num_hidden_layers=layer).float().eval()
 whole = AutoModel.from_pretrained(folder)
 extractor = AutoFeatureExtractor.from_pretrained(folder)
 sizes = [sum(p.numel() for p in model.parameters()) for model in (cut, whole)]
