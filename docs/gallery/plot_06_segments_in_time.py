@@ -3,7 +3,7 @@ Segments in time
 ================
 
 When in a recording can its rating be predicted? A row of a manifest may be a part of a file, from ``start`` to
-``end``: a word of an alignment, or as here one of six windows. Only that span is read and encoded. Each recording joins
+``end``: a word of an alignment, or as here one of four windows. Only that span is read and encoded. Each recording joins
 two utterances of one voice, so the truth is known: the first half carries one arousal, the second another.
 """
 
@@ -18,7 +18,7 @@ from demo_speech import demo_speech
 import layerprobe as lp
 
 # %%
-# Each recording is cut into three windows of its first utterance and three of its second, a row for each.
+# Each recording is cut into two windows of its first utterance and two of its second, a row for each.
 folder = Path("work/segments")
 folder.mkdir(parents=True, exist_ok=True)
 speech, rows = demo_speech().table, []
@@ -26,8 +26,8 @@ for k in range(0, len(speech), 2):
     first, second = speech.iloc[k], speech.iloc[k + 1]
     (a, rate), (b, _) = soundfile.read(first["path"]), soundfile.read(second["path"])
     soundfile.write(folder / f"{k}.wav", np.concatenate([a, b]), rate)
-    edges = np.concatenate([np.linspace(0, len(a), 4), len(a) + np.linspace(0, len(b), 4)[1:]]) / rate
-    for position in range(6):
+    edges = np.concatenate([np.linspace(0, len(a), 3), len(a) + np.linspace(0, len(b), 3)[1:]]) / rate
+    for position in range(4):
         row = {"utterance_id": f"{k}@{position}", "path": f"{k}.wav", "position": position}
         row |= {"speaker_id": first["speaker_id"], "start": edges[position], "end": edges[position + 1]}
         rows.append({**row, "arousal_first": first["arousal"], "arousal_second": second["arousal"]})
@@ -38,7 +38,7 @@ table = pd.DataFrame(rows)
 scale = "minimum = 1\nmaximum = 7\n"
 header = f'corpus = "segments"\n[targets.arousal_first]\n{scale}[targets.arousal_second]\n{scale}'
 scores, encoder = [], lp.load_encoder("embedded")
-for position in range(6):
+for position in range(4):
     table[table["position"] == position].to_csv(folder / f"{position}.csv", index=False)
     (folder / f"{position}.toml").write_text(header)
     manifest = lp.read_manifest(folder / f"{position}.csv")
@@ -51,8 +51,8 @@ fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 for target, group in scores.groupby("target"):
     ax.plot(group["position"], group["score"], "o-", label=target)
     ax.fill_between(group["position"], group["ci_low"], group["ci_high"], alpha=0.2)
-ax.axvline(2.5, color="0.6", linewidth=1)  # where the second utterance begins
-ax.set(xlabel="window", ylabel="moment-matched CCC, 95 % interval")
+ax.axvline(1.5, color="0.6", linewidth=1)  # where the second utterance begins
+ax.set(xlabel="window", xticks=range(4), ylabel="moment-matched CCC, 95 % interval")
 ax.legend(frameon=False)
 plt.show()
 print("Answer: the scores of the windows, in order:")

@@ -17,7 +17,7 @@ import layerprobe as lp
 # A run.
 manifest = demo_speech()
 cache = lp.extract(manifest, lp.load_encoder("embedded"), "work/embedded.zarr")
-run = lp.sweep([cache], manifest, lp.plan_sweep(manifest, permutations=19), out="work/runs/figure")
+run = lp.sweep([cache], manifest, lp.plan_sweep(manifest, controls=(), weighted_sum_seeds=0), out="work/runs/figure")
 
 # %%
 # Its scores. A row is of one encoder, probe, layer, target, control, fold, seed and metric.
