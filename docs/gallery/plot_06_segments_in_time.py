@@ -3,8 +3,8 @@ Segments in time
 ================
 
 When in a recording can its rating be predicted? A row of a manifest may be a part of a file, from ``start`` to
-``end``: a word of an alignment, or as here one of four windows. Only that span is read and encoded. Each recording joins
-two utterances of one voice, so the truth is known: the first half carries one arousal, the second another.
+``end``: a word of an alignment, or as here one of four windows. Only that span is read and encoded. Each recording
+joins two utterances of one voice, so the truth is known: the first half carries one arousal, the second another.
 """
 
 from pathlib import Path

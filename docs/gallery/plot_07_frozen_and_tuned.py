@@ -32,9 +32,8 @@ manifest, tuning = lp.read_manifest(whole.path.with_name("probed.csv")), table[i
 torch.manual_seed(0)
 folder = f"{lp.__path__[0]}/probe/embedded"  # of the small encoder that comes with the package
 model, extractor = AutoModel.from_pretrained(folder).float(), AutoFeatureExtractor.from_pretrained(folder)
-audio = [soxr.resample(*soundfile.read(path), 16_000)[:16_000] for path in tuning["path"]]
-short = [np.pad(a, (0, 16_000 - len(a))) for a in audio]
-inputs = extractor(short, sampling_rate=16_000, return_tensors="pt").input_values
+audio = [np.resize(soxr.resample(*soundfile.read(path), 16_000), 16_000) for path in tuning["path"]]
+inputs = extractor(audio, sampling_rate=16_000, return_tensors="pt").input_values
 ratings = torch.tensor(tuning["arousal"].to_numpy() - 4, dtype=torch.float32)
 head = torch.nn.Linear(256, 1)
 blocks = model.requires_grad_(False).encoder.layers[5:].requires_grad_(True)
@@ -45,8 +44,8 @@ for _ in range(60):
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
-model.save_pretrained("work/tuned")
-extractor.save_pretrained("work/tuned")
+for part in (model, extractor):
+    part.save_pretrained("work/tuned")
 
 # %%
 # Both are swept together, and the difference is taken within each bootstrap resample of the speakers.
@@ -61,6 +60,4 @@ plt.show()
 gains = (tuned - frozen).estimated()
 for layer, gain in enumerate(gains):
     print(f"layer {layer}: {gain.estimate:+.2f}, 95 % {gain.ci_low:.2f} to {gain.ci_high:.2f}")
-print(
-    f"Answer: the last layer gained {gains[8].estimate:.2f}, and layer 5, below all tuned blocks, {gains[5].estimate:.2f}."
-)
+print(f"Answer: layer 8 gained {gains[8].estimate:.2f}; layer 5, below all tuned blocks, {gains[5].estimate:.2f}.")
