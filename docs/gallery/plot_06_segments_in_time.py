@@ -52,8 +52,8 @@ for target, group in scores.groupby("target"):
     ax.plot(group["position"], group["score"], "o-", label=target)
     ax.fill_between(group["position"], group["ci_low"], group["ci_high"], alpha=0.2)
 ax.axvline(1.5, color="0.6", linewidth=1)  # where the second utterance begins
-ax.set(xlabel="window", xticks=range(4), ylabel="moment-matched CCC, 95 % interval")
-ax.legend(frameon=False)
+ax.set(xlabel="window", xticks=range(4), ylabel="moment-matched CCC")
+ax.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
 plt.show()
 print("Answer: the scores of the windows, in order:")
 print(scores.pivot(index="target", columns="position", values="score").round(2).to_string())
