@@ -26,7 +26,7 @@ files = speech["path"].map(lambda path: Path(path).name)
 pd.DataFrame({"file": files, "arousal": speech["arousal"]}).to_csv(folder / "ratings.csv", index=False)
 
 # %%
-# The manifest: a row for each utterance with its id, file, speaker and rating, and a header with the scale.
+# The manifest (:doc:`/manifests`): a row for each utterance, and a header with the scale of the ratings.
 ratings = pd.read_csv(folder / "ratings.csv")
 table = pd.DataFrame(
     {

@@ -18,8 +18,8 @@ trained = lp.extract(manifest, lp.load_encoder("embedded"), "work/embedded.zarr"
 random = lp.extract(manifest, lp.load_encoder("embedded", random_init=0), "work/embedded-random.zarr")
 
 # %%
-# One sweep probes both on the same folds, so that their difference is paired.
-plan = lp.plan_sweep(manifest, targets=("arousal", "valence"), controls=(), weighted_sum_seeds=0)
+# One sweep probes both on the same folds, so that their difference is paired (:doc:`/controls`).
+plan = lp.plan_sweep(manifest, targets=("arousal",), controls=(), weighted_sum_seeds=0)
 run = lp.sweep([trained], manifest, plan, random_weights=[random], out="work/runs/random")
 plt.figure(lp.gain_over_random(run))
 plt.show()

@@ -25,7 +25,7 @@ text = lp.extract(manifest, lp.load_encoder(str(minilm)), "work/minilm.zarr")
 
 # %%
 # ``fused=True`` also fits both encoders together: a ridge regression with a penalty for each of the two layers that
-# cross-validation selects.
+# cross-validation selects (:doc:`/fusion-and-regressor`).
 targets = ("arousal", "valence")
 plan = lp.plan_sweep(manifest, targets=targets, controls=(), weighted_sum_seeds=0, fused=True)
 run = lp.sweep([audio, text], manifest, plan, out="work/runs/text")

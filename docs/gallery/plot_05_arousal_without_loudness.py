@@ -2,7 +2,7 @@
 Arousal without loudness
 ========================
 
-Does an encoder know more of arousal than how loud the speech is? Each layer is fitted together with the loudness
+What does an encoder encode of arousal beyond loudness? Each layer is fitted together with the loudness
 features of the acoustic cache, which are the covariate. What both explain, minus what loudness explains alone, is the
 variance that is unique to the layer.
 """

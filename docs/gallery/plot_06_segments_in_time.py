@@ -34,7 +34,7 @@ for k in range(0, len(speech), 2):
 table = pd.DataFrame(rows)
 
 # %%
-# One cache of all windows; one sweep for each position.
+# One cache of all windows; one sweep for each position (:doc:`/erasure-time-voice`).
 scale = "minimum = 1\nmaximum = 7\n"
 header = f'corpus = "segments"\n[targets.arousal_first]\n{scale}[targets.arousal_second]\n{scale}'
 scores, encoder = [], lp.load_encoder("embedded")

@@ -27,8 +27,8 @@ plt.show()
 layer = int(lp.study(run).answers[0].best_set[0])
 
 # %%
-# The encoder up to that layer. In encoders that normalise before each block, replace the final norm by
-# ``torch.nn.Identity()``: the layers of a cache are those before it.
+# The encoder up to that layer (:doc:`/deploying`). In encoders that normalise before each block, replace the final
+# norm by ``torch.nn.Identity()``: the layers of a cache are those before it.
 folder = f"{lp.__path__[0]}/probe/embedded"  # or a name of the hub
 cut = AutoModel.from_pretrained(folder, num_hidden_layers=layer).float().eval()
 whole = AutoModel.from_pretrained(folder)

@@ -27,7 +27,7 @@ model.save_pretrained("work/conformer")
 extractor.save_pretrained("work/conformer")
 
 # %%
-# The adapter. A conformer normalises before each block, so it has a final norm, whose output is the layer ``final``.
+# The adapter (:doc:`/adding-an-architecture`). After its final norm a conformer has one layer more, ``final``.
 Path("work/conformer_adapter.py").write_text("""\
 from layerprobe.probe.encoders.architectures import (
     Architecture, convolutions_give, convolutions_need, overlapping, waveform_chunks,

@@ -26,7 +26,7 @@ export.to_csv(folder / "export.csv", sep=";", decimal=",", index=False)
 print((folder / "export.csv").read_text()[:200])
 
 # %%
-# Columns get the names of a manifest. The header names the corpus and the scale on which listeners rated.
+# Columns get the names of a manifest (:doc:`/manifests`). The header names the corpus and the scale of the ratings.
 # (``layerprobe manifest init`` drafts a header from a table.)
 table = pd.read_csv(folder / "export.csv", sep=";", decimal=",", dtype={"id": str})
 table = table.rename(columns={"id": "utterance_id", "file": "path", "who": "speaker_id"})

@@ -20,7 +20,7 @@ cache = lp.extract(manifest, lp.load_encoder("embedded"), "work/embedded.zarr")
 run = lp.sweep([cache], manifest, lp.plan_sweep(manifest, controls=(), weighted_sum_seeds=0), out="work/runs/figure")
 
 # %%
-# Its scores. A row is of one encoder, probe, layer, target, control, fold, seed and metric.
+# Its scores (:doc:`/formats`). A row is of one encoder, probe, layer, target, control, fold, seed and metric.
 scores = pd.read_parquet(run.path / "scores.parquet")
 print(scores[["probe", "layer", "target", "control", "fold", "metric", "value"]].sample(5, random_state=0))
 

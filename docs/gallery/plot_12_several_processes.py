@@ -4,7 +4,7 @@ Several processes on one machine
 
 How do I extract with several processes, and are the embeddings the same? Each process fills a shard of the manifest
 without waiting for another, as a job of a cluster does, and ``cache merge`` joins the shards. On one machine
-``--processes 2`` does all of it.
+``--processes 2`` does all of it, and ``--dask ADDRESS`` on a Dask cluster.
 """
 
 import sys
@@ -16,7 +16,7 @@ from demo_speech import demo_speech
 import layerprobe as lp
 
 # %%
-# Two shards at the same time, as an array of jobs would fill them on two machines with a common file system.
+# Two shards at the same time, as jobs on two machines with one file system fill them (:doc:`/scaling-out`).
 manifest = demo_speech()
 layerprobe = [sys.executable, "-m", "layerprobe"]
 extract = [*layerprobe, "extract", str(manifest.path), "--encoder", "embedded"]
