@@ -35,7 +35,7 @@ for part, label, color in [
     ("shared", "both", "0.6"),
     ("unique_layer", "the layer alone", "C0"),
 ]:
-    ax.bar(parts["layer"], parts[part], bottom=bottom, label=label, color=color)
+    ax.bar(parts["layer"].astype(int), parts[part], bottom=bottom, label=label, color=color)
     bottom = bottom + parts[part]
 ax.set(xlabel="layer", ylabel="explained variance of arousal (R²)", ylim=(0, 1))
 ax.legend(ncols=3, loc="upper center", frameon=False)
