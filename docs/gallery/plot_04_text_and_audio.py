@@ -46,5 +46,5 @@ plt.show()
 
 # %%
 for row in gains.to_dict("records"):
-    interval = f"95 % {row['ci_low']:.2f} to {row['ci_high']:.2f}"
-    print(f"Answer: for {row['target']} the {row['added']} adds {row['estimate']:.2f} ({interval}).")
+    interval = f"95 % {row['ci_low']:z.2f} to {row['ci_high']:z.2f}"
+    print(f"Answer: for {row['target']} the {row['added']} adds {row['estimate']:z.2f} ({interval}).")
