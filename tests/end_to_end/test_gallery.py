@@ -56,6 +56,6 @@ def test_an_example_runs_and_prints_its_answer(path, folder, forks):
     code = (
         f"import runpy, sys; sys.path.insert(0, {str(GALLERY)!r}); runpy.run_path({str(path)!r}, run_name='__main__')"
     )
-    ended = forks.run(code=code, folder=folder, environment={"MPLBACKEND": "agg", "HF_HUB_OFFLINE": "1"})
+    ended = forks.run(code=code, folder=folder, timeout=900, environment={"MPLBACKEND": "agg", "HF_HUB_OFFLINE": "1"})
     assert ended.returncode == 0, ended.stderr
     assert re.search(ANSWERS[path.stem], ended.stdout), ended.stdout
