@@ -11,8 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from transformers.utils import logging
+
 import layerprobe as lp
 from layerprobe.probe.synthesis.demo_corpus import write_corpus
+
+logging.disable_progress_bar()  # of transformers, which would fill the pages of the examples
 
 
 def demo_speech(folder: Path = Path("work/demo")) -> lp.Manifest:

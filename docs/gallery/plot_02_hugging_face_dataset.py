@@ -36,9 +36,9 @@ for row in dataset:
 table = dataset.remove_columns("audio").to_pandas().rename(columns={"speaker": "speaker_id"})
 table["path"] = [row["path"] for row in dataset["audio"]]
 table["utterance_id"] = table["path"].str.removesuffix(".wav")
-table.to_csv(folder / "dataset.csv", index=False)
 header = 'corpus = "my dataset"\n[targets.arousal]\nminimum = 1\nmaximum = 7\n'
 (folder / "dataset.toml").write_text(header)
+table.to_csv(folder / "dataset.csv", index=False)
 
 # %%
 # From here on it is a corpus like any other. A first look needs no controls and no weighted sum.

@@ -23,8 +23,8 @@ torch.manual_seed(0)
 sizes = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 128}
 config = Wav2Vec2ConformerConfig(**sizes, conv_dim=(32,) * 7)
 model, extractor = AutoModel.from_config(config).eval(), Wav2Vec2FeatureExtractor()
-model.save_pretrained("work/conformer")
 extractor.save_pretrained("work/conformer")
+model.save_pretrained("work/conformer")
 
 # %%
 # The adapter (:doc:`/adding-an-architecture`). After its final norm a conformer has one layer more, ``final``.

@@ -30,7 +30,6 @@ print((folder / "export.csv").read_text()[:200])
 # (``layerprobe manifest init`` drafts a header from a table.)
 table = pd.read_csv(folder / "export.csv", sep=";", decimal=",", dtype={"id": str})
 table = table.rename(columns={"id": "utterance_id", "file": "path", "who": "speaker_id"})
-table.to_csv(folder / "mine.csv", index=False)
 (folder / "mine.toml").write_text("""\
 corpus = "my corpus"
 licence = "CC BY 4.0"
@@ -40,6 +39,7 @@ minimum = 1
 maximum = 7
 meaning = "very calm to very active"
 """)
+table.to_csv(folder / "mine.csv", index=False)
 
 # %%
 # Every row is checked, and all errors are reported together, each with its row as a spreadsheet shows it.
