@@ -22,7 +22,7 @@ layerprobe = [sys.executable, "-m", "layerprobe"]
 extract = [*layerprobe, "extract", str(manifest.path), "--encoder", "embedded"]
 shards = [Popen([*extract, "--out", "work/shards.zarr", "--shard", f"{k}/2", "--jobs", "1"]) for k in (1, 2)]
 codes = [shard.wait() for shard in shards]
-run([*layerprobe, "cache", "merge", "work/shards.zarr", str(manifest.path)], check=True)
+done = run([*layerprobe, "cache", "merge", "work/shards.zarr", str(manifest.path)], check=True)
 
 # %%
 # The same by one process, for comparison.
