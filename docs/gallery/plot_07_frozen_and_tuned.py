@@ -27,7 +27,7 @@ lp.write_manifest(whole.path.with_name("probed.csv"), table[~is_tuning], whole.h
 manifest, tuning = lp.read_manifest(whole.path.with_name("probed.csv")), table[is_tuning]
 
 # %%
-# Ninety steps of eight recordings, of which the first second are read.
+# Sixty steps of eight recordings, of which the first second are read.
 torch.manual_seed(0)
 folder = f"{lp.__path__[0]}/probe/embedded"  # of the small encoder that comes with the package
 model, extractor = AutoModel.from_pretrained(folder).float(), AutoFeatureExtractor.from_pretrained(folder)
@@ -36,7 +36,7 @@ inputs = extractor(audio, sampling_rate=16_000, return_tensors="pt").input_value
 ratings = torch.tensor(tuning["arousal"].to_numpy() - 4, dtype=torch.float32)
 blocks, head = model.requires_grad_(False).encoder.layers[5:], torch.nn.Linear(256, 1)
 optimiser = torch.optim.AdamW([*blocks.requires_grad_(True).parameters(), *head.parameters()], lr=5e-4)
-for _ in range(90):
+for _ in range(60):
     batch = torch.randperm(len(inputs))[:8]
     loss = ((head(model(inputs[batch]).last_hidden_state.mean(1))[:, 0] - ratings[batch]) ** 2).mean()
     optimiser.zero_grad()
