@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # What takes longest begins first, so that at the end no process waits for another's last file.
 LONG_FILES = (
+    "end_to_end/test_gallery.py",
     "end_to_end/test_demo.py",
     "end_to_end/test_object_store.py",
     "sweep/test_probes.py",
