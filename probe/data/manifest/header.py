@@ -14,10 +14,10 @@ from layerprobe.probe.data.manifest.file_kind import no_table
 from layerprobe.probe.data.manifest.names import RULE_KEYS, read_rules
 from layerprobe.probe.data.manifest.scales import finite_numbers, observed_range, usual_scale
 from layerprobe.probe.data.manifest.schema import MANIFEST_FORMAT_VERSION, Header, ManifestError, Nominal, Target
-from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.identities import normalise_name, similar_names
 from layerprobe.probe.nearest_path import missing_file
+from layerprobe.probe.problem import Problem
 
 NAMES_SHOWN = 5
 
