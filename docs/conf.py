@@ -31,6 +31,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "gallery", "simulations", "examples/**/*.ipynb", "examples/**/*.py"]
+default_role = "code"  # what single backticks of docstrings mean
 nitpicky = True
 # Types of arguments belong to numpy, pandas, torch and to private modules, whose pages are not part of this site.
 nitpick_ignore_regex = [("py:.*", ".*")]
@@ -42,6 +43,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+autodoc_default_options = {  # inherited from scikit-learn
+    "exclude-members": "set_fit_request, set_predict_request, set_score_request, set_transform_request"
+}
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
