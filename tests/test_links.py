@@ -92,3 +92,13 @@ def test_pages_of_the_site_link_only_to_pages_of_the_site():
         for page in (ROOT / "docs").glob("*.md")
     }
     assert {name: found for name, found in outside.items() if found} == {}
+
+
+def test_tests_that_a_page_names_exist():
+    named = {
+        name
+        for page in (ROOT / "docs").glob("*.md")
+        for name in re.findall(r"\w+/test_\w+\.py", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 15
+    assert sorted(name for name in named if not (ROOT / "tests" / name.removeprefix("tests/")).is_file()) == []
