@@ -6,7 +6,7 @@ DOCS_READY := .venv/docs-ready
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
 
-.PHONY: help env demo docs test test-long test-all coverage lint bench versions clean
+.PHONY: help env demo test test-long test-all coverage lint bench versions clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -64,6 +64,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,export]'
 	@touch $@
 
+.PHONY: docs
 $(DOCS_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
