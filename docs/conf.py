@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -84,6 +85,8 @@ def mathml(node: math | math_block, *, as_block: bool) -> str:
     tex = node.astext()
     for name in ("equation", "equation*", "align", "align*"):  # amsmath passes the environment on with its content
         tex = tex.replace(rf"\begin{{{name}}}", "").replace(rf"\end{{{name}}}", "")
+    # Delimiters grow by themselves in MathML, and docutils knows ldots.
+    tex = re.sub(r"\\(?:[bB]igg?[lrm]?(?![A-Za-z])|!)", "", tex).replace(r"\dots", r"\ldots")
     try:
         return tex2mathml(tex.strip(), as_block=as_block)
     except MathError as error:

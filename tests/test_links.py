@@ -31,13 +31,13 @@ def links(text: str) -> list[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """Return the anchors of a page: its headings as GitHub and MyST write them, and names such as ``(here)=``."""
+    """Return the anchors of a page: headings as GitHub and docutils write them, and names such as ``(here)=``."""
     found: Counter[str] = Counter()
     names = set(re.findall(r"^\(([\w-]+)\)=$", text, flags=re.MULTILINE))
     for heading in re.findall(r"^#+ +(.+?) *$", prose(text), flags=re.MULTILINE):
         shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
         slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
-        names.add(f"{slug}-{found[slug]}" if found[slug] else slug)
+        names |= {f"{slug}-{found[slug]}" if found[slug] else slug, re.sub("-+", "-", slug).strip("-")}
         found[slug] += 1
     return names
 
