@@ -60,8 +60,7 @@ plot_html_show_source_link = False
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "examples",
-    "filename_pattern": "plot_",  # all are run; make docs SPHINXOPTS="-D plot_gallery=0" runs none
-    "ignore_pattern": r"[\\/](?!plot_)\w+\.py$",  # what examples import is none itself
+    "filename_pattern": r"\.py$",  # all are run; make docs SPHINXOPTS="-D plot_gallery=0" runs none
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "remove_config_comments": True,
