@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+DOCS_READY := .venv/docs-ready
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
 
@@ -15,6 +16,10 @@ env: $(READY) ## make the environment in .venv, with the layerprobe command in i
 
 demo: $(READY) ## run every stage on a small synthetic corpus: audio, cache, scores, heatmap, report
 	$(BIN)/layerprobe demo --out demo
+
+docs: $(DOCS_READY) ## build the documentation site, run its examples, and fail on any warning: docs/_build/index.html
+	$(BIN)/python -m sphinx -W --keep-going -n -q -d docs/_build/.doctrees $(SPHINXOPTS) docs docs/_build
+	@echo "The site is docs/_build/index.html."
 
 test: $(READY) ## run the tests, about nine minutes on two quiet cores
 	$(PYTEST) -m "not long"
@@ -50,13 +55,18 @@ house: $(READY) ## write the table of packages into CONTRIBUTING.md, from the co
 	$(BIN)/python tests/house_table.py --write
 
 clean: ## remove the environment and what the demo made
-	rm -rf .venv .venv-oldest demo *.egg-info
+	rm -rf .venv .venv-oldest demo docs/_build docs/examples *.egg-info
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "layerprobe needs Python 3.11 or newer; name one with: make env PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,export]'
+	@touch $@
+
+.PHONY: docs
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 # Old libraries warn of what newer ones below them have deprecated, so warnings are no errors there. Left out is what
