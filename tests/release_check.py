@@ -25,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MOST_MEGABYTES = 20  # of a wheel or a source distribution: 13 MB of them are the weights of the embedded encoder
-NUMBER = re.compile(r"[−-]?\d*\.?\d+(?:e-?\d+)?")
+NUMBER = re.compile(r"(?:\d+ h )?(?:\d+ min )?[−-]?\d*\.?\d+(?:e-?\d+)?")  # or a duration such as "1 min 53 s"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#|mailto:)([^)\s]+)\)")
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
 OUTPUT = "# "  # begins a line of a command's output in the README's blocks
@@ -44,13 +44,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--site", type=Path, help="environment whose packages are used as the dependencies")
     parser.add_argument("--only", choices=["wheel", "sdist"], help="try one of the two")
+    parser.add_argument("--keep", type=Path, help="new folder in which everything is kept, the distributions in dist")
     options = parser.parse_args()
     version = agreed_version(stated_versions(ROOT))
     print(f"Version {version} in all files; last commit {_output('git', 'log', '-1', '--format=%h %s')}", flush=True)
     if _output("git", "status", "--porcelain", "--untracked-files=no"):
         print("Changes that are not committed are not in what is checked.")
     with tempfile.TemporaryDirectory(prefix="release-") as name:
-        folder = Path(name)
+        folder = (options.keep or Path(name)).resolve()
+        folder.mkdir(exist_ok=True)
         for path in build(folder):
             kind = "wheel" if path.suffix == ".whl" else "sdist"
             if options.only in (None, kind):
@@ -63,14 +65,18 @@ def stated_versions(root: Path) -> dict[str, str]:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = (root / "CITATION.cff").read_text(encoding="utf-8")
     changelog = (root / "CHANGELOG.md").read_text(encoding="utf-8")
-    number, day = re.search(r"^## (\d\S*) \((\d{4}-\d\d-\d\d)\)$", changelog, re.MULTILINE).groups()
     return {
         "pyproject.toml version": project["version"],
-        "CITATION.cff version": re.search(r"^version: (\S+)$", citation, re.MULTILINE)[1],
-        "CHANGELOG.md version": number,
-        "CITATION.cff day": re.search(r"^date-released: (\S+)$", citation, re.MULTILINE)[1],
-        "CHANGELOG.md day": day,
+        "CITATION.cff version": _first(r"^version: (\S+)$", citation),
+        "CHANGELOG.md version": _first(r"^## (\d\S*) \(", changelog),
+        "CITATION.cff day": _first(r"^date-released: (\S+)$", citation),
+        "CHANGELOG.md day": _first(r"^## \d\S* \((\d{4}-\d\d-\d\d)\)$", changelog),
     }
+
+
+def _first(pattern: str, text: str) -> str:
+    found = re.search(pattern, text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def agreed_version(stated: dict[str, str]) -> str:
@@ -196,6 +202,8 @@ def without_numbers(line: str) -> str:
 
     >>> without_numbers("valence   .12 of 384") == without_numbers("valence  −.09 of 384")
     True
+    >>> without_numbers("extracted in 1 min 53 s"), without_numbers("in 2 min 05 s"), without_numbers("in .5 s")
+    ('extracted in # s', 'in # s', 'in # s')
     """
     return " ".join(NUMBER.sub("#", line).split())
 
