@@ -65,7 +65,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "layerprobe needs Python 3.11 or newer; name one with: make env PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,export]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,export]' --editable probe/embedded
 	@touch $@
 
 .PHONY: docs

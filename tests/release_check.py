@@ -3,10 +3,11 @@
     make release-check                        in empty environments, into which pip installs every dependency
     make release-check RELEASE_SITE=.venv     … which find the dependencies in that environment instead: minutes sooner
 
-Of the last commit it builds a source distribution and a wheel, checks both with ``twine check --strict``, their sizes
-and that all files state one version. It installs each into an environment of its own and runs the README's commands and
-Python there, in an empty folder, without a network: everything must succeed, and print what README shows. Figures in
-the output may differ, as processors round differently; such lines are printed.
+Of the last commit it builds a source distribution and a wheel of layerprobe and of layerprobe-embedded, and checks
+them with ``twine check --strict``, their sizes, and that all files state one version. It installs both of layerprobe,
+each with the weights of the other package, into environments of their own, and runs the README's commands and Python
+there, in an empty folder, without a network: everything must succeed, and print what README shows. Figures in the
+output may differ, as processors round differently; such lines are printed.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MOST_MEGABYTES = 20  # of a wheel or a source distribution: 13 MB of them are the weights of the embedded encoder
+MOST_MEGABYTES = {"layerprobe": 2, "layerprobe_embedded": 14}  # of a wheel or a source distribution
 NUMBER = re.compile(r"(?:\d+ h )?(?:\d+ min )?[−-]?\d*\.?\d+(?:e-?\d+)?")  # or a duration such as "1 min 53 s"
+PARTS = {"layerprobe": ".", "layerprobe_embedded": "probe/embedded"}  # folders that are built, by distribution
+FIGURE = re.compile(r"^!\[[^\]]*\]\((?!https?://)[^)]*\)\n\n(?:\*[^*\s](?:.|\n(?!\n))*\*\n\n)?", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#|mailto:)([^)\s]+)\)")
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
 OUTPUT = "# "  # begins a line of a command's output in the README's blocks
@@ -53,10 +56,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="release-") as name:
         folder = (options.keep or Path(name)).resolve()
         folder.mkdir(exist_ok=True)
-        for path in build(folder):
+        built = build(folder)
+        for path in built["layerprobe"]:
             kind = "wheel" if path.suffix == ".whl" else "sdist"
             if options.only in (None, kind):
-                try_readme(install(path, folder / kind, options.site), folder / f"{kind}-work", version)
+                commands = install((path, built["layerprobe_embedded"][0]), folder / kind, options.site)
+                try_readme(commands, folder / f"{kind}-work", version)
     print(f"{version} can be released.")
 
 
@@ -88,11 +93,11 @@ def agreed_version(stated: dict[str, str]) -> str:
     return stated["pyproject.toml version"]
 
 
-def build(folder: Path) -> list[Path]:
+def build(folder: Path) -> dict[str, list[Path]]:
     """Build the last commit, with a README whose links hold on an index page, and check the distributions.
 
     Returns:
-        the wheel and the source distribution, in this order
+        of each of `PARTS`, the wheel and the source distribution, in this order
     """
     source = folder / "source"
     source.mkdir()
@@ -104,49 +109,62 @@ def build(folder: Path) -> list[Path]:
     readme.write_text(for_index(readme.read_text(encoding="utf-8"), repository, f"v{project['version']}"))
     if not repository:
         print("pyproject.toml has no URL of a Repository: the index page shows README without figures and links.")
-    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", source, quiet=True, env=None)
-    found = sorted((folder / "dist").iterdir(), key=lambda path: path.suffix != ".whl")
-    _run(sys.executable, "-m", "twine", "check", "--strict", *found, env=None)
-    for path in found:
-        megabytes = path.stat().st_size / 1e6
-        print(f"{path.name}: {megabytes:.1f} MB", flush=True)
-        if megabytes > MOST_MEGABYTES:
-            raise SystemExit(f"{path.name} has over {MOST_MEGABYTES} MB. Find what should not be in it.")
+    found = {}
+    for name, part in PARTS.items():
+        command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", source / part)
+        _run(*command, quiet=True, env=None)
+        found[name] = sorted((folder / "dist").glob(f"{name}-*"), key=lambda path: path.suffix != ".whl")
+        for path in found[name]:
+            megabytes = path.stat().st_size / 1e6
+            print(f"{path.name}: {megabytes:.1f} MB", flush=True)
+            if megabytes > MOST_MEGABYTES[name]:
+                raise SystemExit(f"{path.name} has over {MOST_MEGABYTES[name]} MB. Find what should not be in it.")
+    _run(sys.executable, "-m", "twine", "check", "--strict", *(p for paths in found.values() for p in paths), env=None)
     return found
 
 
 def for_index(readme: str, repository: str, tag: str) -> str:
     """Return a README whose links to files of the repository hold elsewhere: absolute, or plain text without a URL.
 
+    Without a URL, a figure that is a paragraph of its own is left out, with the caption in italics that follows it.
+
     >>> text = "![a figure](docs/a.png) [a page](docs/a.md) [a site](https://example.org)"
     >>> for_index(text, "https://example.org/us/it", "v1.0")[:64]
     '![a figure](https://example.org/us/it/raw/v1.0/docs/a.png) [a pa'
     >>> for_index(text, "", "v1.0")
     'a figure a page [a site](https://example.org)'
+    >>> for_index("Before.\\n\\n![a figure](docs/a.png)\\n\\n*Its caption.*\\n\\nAfter.", "", "v1.0")
+    'Before.\\n\\nAfter.'
     """
 
     def absolute(link: re.Match[str]) -> str:
         mark, text, path = link.groups()
         return f"{mark}[{text}]({repository}/{'raw' if mark else 'blob'}/{tag}/{path})" if repository else text
 
-    return LINK.sub(absolute, readme)
+    return LINK.sub(absolute, readme if repository else FIGURE.sub("", readme))
 
 
-def install(distribution: Path, folder: Path, site: Path | None) -> Path:
-    """Install a distribution with its extra ``demo`` into a new environment, and return the folder of its commands.
+def install(distributions: tuple[Path, Path], folder: Path, site: Path | None) -> Path:
+    """Install layerprobe with its extra ``demo`` into a new environment, and return the folder of its commands.
+
+    Args:
+        distributions: of layerprobe, and of layerprobe-embedded, which the extra needs
+        folder: of the environment, a new one
+        site: environment that holds the dependencies, or None
 
     With ``site`` pip installs no dependency: the environment finds those of another one, behind its own packages.
     """
     venv.create(folder, with_pip=True, symlinks=True)
     python = folder / "bin" / "python"
     if site is None:
-        _run(python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", f"{distribution}[demo]")
+        _run(python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", f"{distributions[0]}[demo]",
+             distributions[1])  # fmt: skip
     else:
         (there,) = site.resolve().glob("lib/python*/site-packages")
         (here,) = folder.glob("lib/python*/site-packages")
         (here / "dependencies.pth").write_text(f"{there}\n")  # searched last; its own .pth files are not read
         _run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed",
-             distribution)  # fmt: skip
+             *distributions)  # fmt: skip
     return folder / "bin"
 
 

@@ -10,6 +10,7 @@ import torch
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
 from layerprobe.probe.encoders.base import AnyEncoder
+from layerprobe.probe.encoders.embedded import OWN, embedded_folder
 from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
 from layerprobe.probe.encoders.language_adapters import check_language_adapters
 from layerprobe.probe.encoders.speech import NEVER_READ, LoadedModel, SpeechEncoder
@@ -21,9 +22,7 @@ from layerprobe.probe.model_tensors import check_tensors
 from layerprobe.probe.pretrained import SPEECH_ENCODER, Pretrained, find_pretrained, first_pass
 from layerprobe.probe.system import choose_device, torch_threads
 
-OWN = "embedded"  # the name of the encoder that the package carries
 ACOUSTIC = "acoustic"  # the name of the features without a network
-EMBEDDED = Path(__file__).parents[1] / OWN
 
 
 def load_encoder(
@@ -39,8 +38,9 @@ def load_encoder(
     """Load a speech or text encoder, or the acoustic features that serve as a baseline without a network.
 
     Args:
-        name: a transformers folder, a hub name with an optional ``@revision``, ``embedded`` (the small HuBERT that the
-            package carries), or ``acoustic`` (log-mel bands, MFCC, F0, loudness and duration)
+        name: a transformers folder, a hub name with an optional ``@revision``, ``embedded`` (a small HuBERT,
+            whose weights are the package ``layerprobe-embedded``), or ``acoustic`` (log-mel bands, MFCC, F0, loudness
+            and duration)
         random_init: seed of random weights, initialised as the architecture does before training; None for trained
             weights
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
@@ -145,7 +145,8 @@ def load_model(
 ) -> LoadedModel:
     """Load a speech model in float32 without changing it; arguments and errors as of `load_audio_encoder`."""
     _check_torchaudio()
-    found = find_pretrained(name, SPEECH_ENCODER, folder=EMBEDDED if name == OWN else None, show_download=show_download)
+    own = embedded_folder(trained=random_init is None) if name == OWN else None
+    found = find_pretrained(name, SPEECH_ENCODER, folder=own, show_download=show_download)
     config = found.config()
     family, adapter_hash = _family(config, name, adapter)
     extractor, is_default = _feature_extractor(found, config, family)

@@ -46,8 +46,8 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     same encoder if it was given loaded. If the encoder was given by name, a pickle holds the name and not the weights.
 
     Args:
-        encoder: a folder, a name on the hub with an optional ``@revision``, ``"embedded"`` (the small encoder that the
-            package carries), ``"acoustic"``, or an encoder that `load_encoder` has loaded
+        encoder: a folder, a name on the hub with an optional ``@revision``, ``"embedded"`` (the small encoder of the
+            package ``layerprobe-embedded``), ``"acoustic"``, or an encoder that `load_encoder` has loaded
         layer: a name or number of a layer, counted from 0; None for the encoder's last
         poolings: names of poolings, which are put side by side in this order; None for the encoder's default
         sampling_rate: of waveforms that are given as arrays, Hz; files state their own

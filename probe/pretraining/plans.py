@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
+from layerprobe.probe.encoders.embedded import EMBEDDED
 from layerprobe.probe.encoders.identity import model_hash
-from layerprobe.probe.encoders.loading import EMBEDDED
 from layerprobe.probe.encoders.speech import NEVER_READ, LoadedModel
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import layer_names

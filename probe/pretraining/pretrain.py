@@ -19,7 +19,8 @@ from torch import Tensor
 from transformers import HubertConfig
 
 from layerprobe.probe.data.manifest.read import read_utterances
-from layerprobe.probe.encoders.loading import EMBEDDED, OWN, load_audio_encoder
+from layerprobe.probe.encoders.embedded import EMBEDDED, OWN
+from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.lease import leased_folder

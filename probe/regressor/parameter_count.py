@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
-from layerprobe.probe.encoders.loading import EMBEDDED, OWN
+from layerprobe.probe.encoders.embedded import OWN, embedded_folder
 from layerprobe.probe.encoders.text import NEVER_READ, TEXT_ARCHITECTURES
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.model_size import check_model_size, model_from_config
@@ -102,7 +102,7 @@ def load_model_spec(name: str) -> ModelSpec:
     Raises:
         InputError: if there is no configuration, it describes too large a model, or the architecture is unknown
     """
-    found = find_pretrained(name, CONFIGURATION, folder=EMBEDDED if name == OWN else None)
+    found = find_pretrained(name, CONFIGURATION, folder=embedded_folder(trained=False) if name == OWN else None)
     config = found.config()
     if config.model_type not in (*ARCHITECTURES, *TEXT_ARCHITECTURES):
         known = ", ".join(sorted((*ARCHITECTURES, *TEXT_ARCHITECTURES)))

@@ -1,14 +1,18 @@
-"""The encoder that the package carries: small, complete, loaded by name, better than its baselines."""
+"""The embedded encoder: small, complete, loaded by name, in a package of its own, better than its baselines."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from helpers.command_line import run
+from helpers.command_line import ROOT, run
 from helpers.measured_targets import LIBRISPEECH, write_measured_manifest
 from helpers.voices import voice, write_table
 from safetensors.torch import load_file
@@ -17,7 +21,10 @@ from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.write import write_manifest
-from layerprobe.probe.encoders.loading import EMBEDDED, load_audio_encoder, load_encoder
+from layerprobe.probe.encoders import embedded
+from layerprobe.probe.encoders.embedded import EMBEDDED, embedded_folder
+from layerprobe.probe.encoders.loading import load_audio_encoder, load_encoder
+from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.control_caches import control_caches
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.results.run_folder import read_predictions
@@ -42,6 +49,45 @@ def test_it_is_small_whole_and_its_name_loads_its_own_weights():
     assert all(np.isfinite(s.numpy()).all() for s in encoder.hidden_states(voice(1.0)))
     card = (EMBEDDED / "README.md").read_text(encoding="utf-8")
     assert f"{sum(t.numel() for t in saved.values()):,}" in card
+
+
+@pytest.fixture
+def without_weights(tmp_path, monkeypatch):
+    """What a wheel of layerprobe has of the encoder."""
+    folder = tmp_path / "wheel"
+    folder.mkdir()
+    for path in EMBEDDED.glob("*.json"):
+        shutil.copy(path, folder)
+    monkeypatch.setattr(embedded, "EMBEDDED", folder)
+    return folder
+
+
+def test_its_weights_come_from_a_package_built_from_its_folder_and_are_the_same(without_weights, tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "probe" / "embedded", source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    build = "from setuptools import build_meta as b; b.build_wheel('dist')"
+    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = (source / "dist").glob("layerprobe_embedded-1.*-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as content:
+        content.extractall(tmp_path / "site")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    package = tmp_path / "site" / "layerprobe_embedded"
+    assert embedded_folder() == package
+    # part of every plan: another file of weights is another encoder, and a package of version 2
+    assert load_audio_encoder("embedded", device="cpu").weights_hash() == "d1004bb4b9dfbb57"
+    assert {p.name: p.read_bytes() for p in package.glob("*.json")} == {
+        p.name: p.read_bytes() for p in without_weights.glob("*.json")
+    }
+
+
+def test_without_its_package_one_sentence_tells_how_to_install_it(without_weights, monkeypatch):
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if not (Path(p) / "layerprobe_embedded").exists()])
+    monkeypatch.setattr(sys, "meta_path", [f for f in sys.meta_path if "editable" not in repr(f)])
+    with pytest.raises(InputError, match=r"^The weights of the embedded encoder are not installed\. Install them: pip"):
+        load_audio_encoder("embedded", device="cpu")
+    assert load_audio_encoder("embedded", random_init=0, device="cpu").layers == tuple(map(str, range(9)))
+    assert embedded_folder(trained=False) == without_weights
 
 
 def test_its_control_can_be_made_without_a_path(tmp_path):

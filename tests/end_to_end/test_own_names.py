@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from helpers.command_line import ROOT
 from helpers.every_command import make_material
-from release_check import python_of
+from release_check import MOST_MEGABYTES, python_of
 
 OURS = {"analysis", "figures", "probe"}
 THEIRS = {  # files of users; each folder holds all of one line
@@ -46,6 +46,7 @@ def distributions(tmp_path_factory):
     root = tmp_path_factory.mktemp("tree")
     for name in ("probe", "analysis", "figures", "layerprobe"):
         shutil.copytree(ROOT / name, root / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "docs" / "codes", root / "docs" / "codes")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, root / name)
     build = "from setuptools import build_meta as b; b.build_sdist('dist'); b.build_wheel('dist')"
@@ -142,8 +143,16 @@ def test_an_installation_brings_one_name_and_everything_that_is_read_at_run_time
         tops = next(n for n in wheel.namelist() if n.endswith("top_level.txt"))
         assert wheel.read(tops).decode().split() == ["layerprobe"]
     assert {name.split("/")[0] for name in files} == {"layerprobe"}
-    for needed in ("py.typed", "probe/embedded/model.safetensors", "figures/report/report.html", "cli/app.py"):
+    for needed in (
+        "py.typed",
+        "probe/embedded/config.json",
+        "figures/report/report.html",
+        "codes/LP100.md",
+        "cli/app.py",
+    ):
         assert f"layerprobe/{needed}" in files
+    assert not any("safetensors" in name for name in files)  # a package of its own
+    assert distributions[".whl"].stat().st_size < MOST_MEGABYTES["layerprobe"] * 1e6
     ours = {f"{p.relative_to(ROOT)}" for name in OURS for p in (ROOT / name).rglob("*.py")}
     assert {f"layerprobe/{name}" for name in ours} <= set(files)
     with tarfile.open(distributions[".gz"]) as source:
