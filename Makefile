@@ -6,11 +6,11 @@ DOCS_READY := .venv/docs-ready
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
 
-.PHONY: help env demo test test-long test-all coverage lint bench versions clean
+.PHONY: help env demo test test-long test-all coverage lint bench versions release-check clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 env: $(READY) ## make the environment in .venv, with the layerprobe command in it
 
@@ -53,6 +53,10 @@ test-oldest: .venv-oldest/ready ## run the quick part of the tests on the oldest
 
 house: $(READY) ## write the table of packages into CONTRIBUTING.md, from the code
 	$(BIN)/python tests/house_table.py --write
+
+release-check: $(READY) ## build the release, install it in empty environments and run README there; RELEASE_SITE=.venv is quicker
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
+	$(BIN)/python tests/release_check.py $(if $(RELEASE_SITE),--site $(RELEASE_SITE))
 
 clean: ## remove the environment and what the demo made
 	rm -rf .venv .venv-oldest demo docs/_build docs/examples *.egg-info
