@@ -20,6 +20,7 @@ from layerprobe.cli import (
     sweep,
     transcripts,
 )
+from layerprobe.cli.completion import complete_values
 from layerprobe.cli.errors import as_input_error, error_message, print_error
 from layerprobe.cli.help import PanelGroup, assign_panels
 from layerprobe.cli.options import Output, interrupted_code, user_command
@@ -35,8 +36,9 @@ from layerprobe.probe.system import wait_passively
 from layerprobe.probe.toml import check_encodable
 from layerprobe.probe.version import layerprobe_version
 
+PROGRAM = "layerprobe"  # also for python -m layerprobe, so that shells complete the command that they know
 TRUST_OPTIONS = ("--trust-pickle", "--trust-remote-code")
-app = typer.Typer(cls=PanelGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(cls=PanelGroup, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(cache.app, name="cache")
 for _group in (transcripts, extract, sweep, compare, figures, regressor, pretrain, explain):
@@ -57,6 +59,7 @@ def demo(
 
 
 assign_panels(app)
+complete_values(app)
 
 
 def _print_version(requested: bool) -> None:
@@ -102,7 +105,10 @@ def main() -> None:
         _print(error)
         sys.exit(2)
     try:
-        app([a for a in arguments if a in TRUST_OPTIONS] + [a for a in arguments if a not in TRUST_OPTIONS])
+        app(
+            [a for a in arguments if a in TRUST_OPTIONS] + [a for a in arguments if a not in TRUST_OPTIONS],
+            prog_name=PROGRAM,
+        )
     except KeyboardInterrupt:
         sys.exit(interrupted_code())
     except SystemExit as end:
