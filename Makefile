@@ -33,13 +33,14 @@ test-all: $(READY) ## run all tests
 coverage: $(READY) ## run the tests and fail where they reach less of the code than they did
 	$(PYTEST) -m "not long" --cov --cov-report term:skip-covered
 
-lint: $(READY) ## check style, spelling, terms, types and the direction of imports
+lint: $(READY) ## check style, spelling, terms, types, the direction of imports and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/python tests/word_list.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docs/install/Dockerfile
 
 bench: $(READY) ## measure speed and memory against peers on this machine
 	for script in tests/benchmarks/*_speed.py tests/benchmarks/*_scale.py; do PYTHONPATH=tests $(BIN)/python $$script || exit 1; done

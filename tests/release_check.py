@@ -69,10 +69,12 @@ def stated_versions(root: Path) -> dict[str, str]:
     """Return what each file states as the version, and as the day of its release, by file and name."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = (root / "CITATION.cff").read_text(encoding="utf-8")
+    recipe = (root / "docs" / "install" / "recipe.yaml").read_text(encoding="utf-8")
     changelog = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     return {
         "pyproject.toml version": project["version"],
         "CITATION.cff version": _first(r"^version: (\S+)$", citation),
+        "recipe.yaml version": _first(r"^  version: (\S+)$", recipe),
         "CHANGELOG.md version": _first(r"^## (\d\S*) \(", changelog),
         "CITATION.cff day": _first(r"^date-released: (\S+)$", citation),
         "CHANGELOG.md day": _first(r"^## \d\S* \((\d{4}-\d\d-\d\d)\)$", changelog),
@@ -104,6 +106,7 @@ def build(folder: Path) -> dict[str, list[Path]]:
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
     subprocess.run(["tar", "-x", "-C", str(source)], input=archive, check=True)
     project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    check_classifiers(project["classifiers"])
     repository = project.get("urls", {}).get("Repository", "")
     readme = source / "README.md"
     readme.write_text(for_index(readme.read_text(encoding="utf-8"), repository, f"v{project['version']}"))
@@ -121,6 +124,14 @@ def build(folder: Path) -> dict[str, list[Path]]:
                 raise SystemExit(f"{path.name} has over {MOST_MEGABYTES[name]} MB. Find what should not be in it.")
     _run(sys.executable, "-m", "twine", "check", "--strict", *(p for paths in found.values() for p in paths), env=None)
     return found
+
+
+def check_classifiers(stated: list[str]) -> None:
+    """Exit where the package index does not know a classifier: it refuses the upload."""
+    from trove_classifiers import classifiers
+
+    if unknown := sorted(set(stated) - classifiers):
+        raise SystemExit(f"pyproject.toml states unknown classifiers: {', '.join(unknown)}. Correct them.")
 
 
 def for_index(readme: str, repository: str, tag: str) -> str:

@@ -16,6 +16,16 @@ import layerprobe
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+BUILD = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+EMBEDDED = tomllib.loads((ROOT / "probe" / "embedded" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+INSTALL = ROOT / "docs" / "install"
+TO_CONDA = {  # names that differ on conda-forge
+    "matplotlib": "matplotlib-base",
+    "seaborn": "seaborn-base",
+    "soundfile": "pysoundfile",
+    "soxr": "soxr-python",
+    "torch": "pytorch",
+}
 WORKFLOWS_AND_FORMS = sorted(p.name for p in (ROOT / ".github").rglob("*.yml"))
 
 
@@ -65,7 +75,7 @@ def _same(a: str, b: str) -> bool:
 
 def test_every_place_has_the_same_version():
     stated = stated_versions(ROOT)
-    assert stated["CITATION.cff version"] == PROJECT["version"]
+    assert stated["CITATION.cff version"] == stated["recipe.yaml version"] == PROJECT["version"]
     if ".dev" in PROJECT["version"]:  # between releases
         assert stated["CITATION.cff day"] == ""
     else:
@@ -76,13 +86,57 @@ def test_every_place_has_the_same_version():
 
 @pytest.mark.parametrize(
     ("changed", "word"),
-    [("pyproject.toml version", "version"), ("CHANGELOG.md version", "version"), ("CITATION.cff day", "day")],
+    [
+        ("pyproject.toml version", "version"),
+        ("recipe.yaml version", "version"),
+        ("CHANGELOG.md version", "version"),
+        ("CITATION.cff day", "day"),
+    ],
 )
 def test_a_release_whose_files_differ_is_refused(changed, word):
     agreed = {name: "1.2.3" for name in stated_versions(ROOT)}
     assert agreed_version(agreed) == "1.2.3"
     with pytest.raises(SystemExit, match=f"Files differ in the {word} of the release"):
         agreed_version(agreed | {changed: "1.2.4"})
+
+
+def test_the_conda_recipe_needs_what_the_project_needs():
+    recipe = yaml.safe_load((INSTALL / "recipe.yaml").read_text(encoding="utf-8"))
+    run = {o["package"]["name"]: o["requirements"]["run"] for o in recipe["outputs"]}
+    needed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["embedded"]]
+    assert requirements(
+        f"{TO_CONDA.get(r.name, r.name)}{r.specifier}" for r in map(Requirement, needed)
+    ) == requirements(text for text in run["layerprobe"] if not text.startswith("python "))
+    for output in recipe["outputs"]:
+        assert f"python {PROJECT['requires-python']}" in run[output["package"]["name"]]
+        assert requirements(output["requirements"]["host"][2:]) == requirements(BUILD)
+    assert recipe["context"]["weights_version"] == EMBEDDED["version"]
+    (command,) = recipe["outputs"][1]["build"]["python"]["entry_points"]
+    assert command == "layerprobe = " + PROJECT["scripts"]["layerprobe"]
+
+
+def requirements(texts):
+    """The specifiers of requirements by name; a recipe writes a blank before them."""
+    return {r.name: set(r.specifier) for r in (Requirement(text.replace(" ", "")) for text in texts)}
+
+
+def test_the_weights_of_the_embedded_encoder_satisfy_what_asks_for_them():
+    for extra in ("embedded", "demo"):
+        (needed,) = [r for r in map(Requirement, PROJECT["optional-dependencies"][extra]) if r.name == EMBEDDED["name"]]
+        assert needed.specifier.contains(EMBEDDED["version"])
+    assert PROJECT["optional-dependencies"]["embedded"][0] in PROJECT["optional-dependencies"]["demo"]
+
+
+def test_the_image_is_built_from_files_and_extras_that_exist():
+    dockerfile = (INSTALL / "Dockerfile").read_text(encoding="utf-8")
+    (extras,) = re.findall(r"^ARG EXTRAS=(\S+)$", dockerfile, re.MULTILINE)
+    assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
+    sent = re.findall(r"^!(.+)$", (INSTALL / "Dockerfile.dockerignore").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [path for path in sent if not (ROOT / path).exists()] == []
+    assert set(re.findall(r"^COPY (?!\.|--)(\S+)", dockerfile, re.MULTILINE)) <= set(sent)
+    assert {"LICENSE", "README.md", "constraints.txt", "pyproject.toml"} <= set(sent)  # read by the build
+    (python,) = re.findall(r"^ARG PYTHON=(\S+)$", dockerfile, re.MULTILINE)
+    assert f"Programming Language :: Python :: {python}" in PROJECT["classifiers"]
 
 
 @pytest.mark.parametrize("name", WORKFLOWS_AND_FORMS)

@@ -42,13 +42,15 @@ BOOBY_TRAP = "raise RuntimeError(f'a file of the user was imported: {__file__}')
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
-    """A source distribution and a wheel, built from a copy of the tree by the build backend itself."""
+    """A source distribution and a wheel, built by the build backend from what the Docker image gets."""
     root = tmp_path_factory.mktemp("tree")
-    for name in ("probe", "analysis", "figures", "layerprobe"):
-        shutil.copytree(ROOT / name, root / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "docs" / "codes", root / "docs" / "codes")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, root / name)
+    sent = (ROOT / "docs" / "install" / "Dockerfile.dockerignore").read_text(encoding="utf-8")
+    for name in re.findall(r"^!(.+)$", sent, re.MULTILINE):
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+            shutil.copytree(ROOT / name, root / name, symlinks=True, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, root / name)
     build = "from setuptools import build_meta as b; b.build_sdist('dist'); b.build_wheel('dist')"
     done = subprocess.run([sys.executable, "-c", build], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
