@@ -127,6 +127,12 @@ def test_the_weights_of_the_embedded_encoder_satisfy_what_asks_for_them():
     assert PROJECT["optional-dependencies"]["embedded"][0] in PROJECT["optional-dependencies"]["demo"]
 
 
+def test_the_page_on_installing_lists_every_extra():
+    page = (ROOT / "docs" / "installing.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| ", page.partition("| extra |")[2].partition("\n\n")[0], re.MULTILINE)
+    assert set(listed) == set(PROJECT["optional-dependencies"]) - {"dev", "docs", "release"}
+
+
 def test_the_image_is_built_from_files_and_extras_that_exist():
     dockerfile = (INSTALL / "Dockerfile").read_text(encoding="utf-8")
     (extras,) = re.findall(r"^ARG EXTRAS=(\S+)$", dockerfile, re.MULTILINE)
