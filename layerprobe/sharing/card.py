@@ -19,7 +19,7 @@ from layerprobe.probe.results.run_files import PREDICTIONS
 from layerprobe.probe.results.run_folder import Run
 from layerprobe.probe.version import layerprobe_version
 from layerprobe.sharing.contents import CACHE_FILES, NEVER, RUN_FILES, WITH_PREDICTIONS, WITH_TRANSCRIPTS, rule_of
-from layerprobe.sharing.source import TRAINED, Source
+from layerprobe.sharing.source import RUN, TRAINED, Source
 
 FIGURES = ("figures/heatmap.png", "figures/curves.png")  # shown in the README where the run has them
 DESCRIBED = (WITH_PREDICTIONS, WITH_TRANSCRIPTS)  # what is worth a line where it was left out
@@ -120,8 +120,8 @@ def _results(source: Source, run: Run) -> Iterator[str]:
         yield "Scores on held-out speakers, with 95 % confidence intervals over speakers."
         yield _table(("encoder", "target", "probe", "metric", "score", "95 % set of best layers"), rows)
     names = {file.path for file in source.files}
-    if pictures := [f"![{name}]({name})" for name in FIGURES if name in names]:
-        yield "\n\n".join(pictures)
+    if images := [f"![{name}]({name})" for name in FIGURES if name in names]:
+        yield "\n\n".join(images)
     yield "### In sentences"
     yield "\n".join(f"- {_escaped(sentence)}" for sentence in headlines(findings))
 
@@ -152,9 +152,9 @@ def _of_cache(source: Source, cache: Cache) -> Iterator[str]:
     plan = cache.plan
     yield f"# Embeddings of all layers: {source.name}"
     yield (
-        f"Pooled embeddings of {cache.n_utterances} utterances by every layer of {plan.upstream}: a zarr store of format 3 that "
-        f"layerprobe, zarr and xarray open. Fingerprint of the plan `{plan.fingerprint()}`. It holds the ids of "
-        "utterances and hashes of their audio, and neither audio, ratings nor paths."
+        f"Pooled embeddings of {cache.n_utterances} utterances by every layer of {plan.upstream}: a zarr store of "
+        f"format 3 that layerprobe, zarr and xarray open. Fingerprint of the plan `{plan.fingerprint()}`. It holds the "
+        "ids of utterances and hashes of their audio, and neither audio, ratings nor paths."
     )
     yield "## Encoder"
     named = (line.partition(": ") for line in plan.lines())
@@ -192,9 +192,9 @@ def _cite(source: Source) -> Iterator[str]:
         "Cite the corpus and the encoders by their authors' papers, this repository by its address and commit, and "
         f"layerprobe by its version ({layerprobe_version().split('+')[0]})."
     )
-    if source.kind != TRAINED and isinstance(source.opened, Run) and (source.path / PREDICTIONS).is_file():
-        if cited := references(methods_paragraph(study([source.path]))):
-            yield "Methods:\n\n" + "\n".join(f"- {_escaped(text)}" for text in cited)
+    if source.kind == RUN and (source.path / PREDICTIONS).is_file():
+        cited = references(methods_paragraph(study([source.path])))
+        yield "Methods:\n\n" + "\n".join(f"- {_escaped(text)}" for text in cited)
 
 
 def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -208,5 +208,3 @@ def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _escaped(text: str) -> str:
     """Return text of a corpus, such as a name, so that Markdown shows it as it is and no HTML comes of it."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
-
-

@@ -1,4 +1,4 @@
-"""Which files of a run or a cache are pushed, which only when asked for, and which never: one table for each.
+"""Which files of a run or a cache are pushed, which only when requested, and which never: one table for each.
 
 Never pushed are audio, manifests, paths of the machine, and whatever layerprobe did not write. Ratings, and the ids of
 utterances and speakers that come with them, are pushed with ``--with-predictions``; what is derived from single

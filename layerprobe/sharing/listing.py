@@ -60,7 +60,7 @@ def listing_file(source: Source) -> SharedFile:
 
 
 def read_listing(file: Path, *, repository: str) -> Listing:
-    """Read a layerprobe.json, which somebody else may have written.
+    """Read a layerprobe.json, which others may have written.
 
     Args:
         file: its copy

@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import NullProgress
-from layerprobe.probe.results.run_files import NOT_SHARED, PLAN, read_plan
+from layerprobe.probe.results.run_files import NOT_PUSHED, PLAN, read_plan
 from layerprobe.probe.results.run_folder import read_run
-from layerprobe.sharing.listing import LISTING, Listing, ListedFile, read_listing
+from layerprobe.sharing.listing import LISTING, ListedFile, Listing, read_listing
 from layerprobe.sharing.push import README
 from layerprobe.sharing.repositories import Repository, repository
 from layerprobe.sharing.source import CACHE
@@ -30,7 +30,7 @@ class Pulled:
     commit: str  # of the hub; empty for a folder
     n_files: int
     n_fetched: int  # of those, files that were fetched this time
-    not_shared: tuple[str, ...] = ()  # files that a run was pushed without
+    not_pushed: tuple[str, ...] = ()  # files that a run was pushed without
 
 
 def pull(
@@ -59,7 +59,7 @@ def pull(
     if target.exists():
         if not _is_whole(target, listing):
             raise InputError("LP888", f"{target} exists and holds something else. Name another --out, or remove it.")
-        return Pulled(listing.kind, target, commit, len(listing.files), 0, _not_shared(target, listing))
+        return Pulled(listing.kind, target, commit, len(listing.files), 0, _not_pushed(target, listing))
     collected = target.with_name(target.name + UNFINISHED)
     collected.mkdir(parents=True, exist_ok=True)
     fetched = _fetch(place, listing, collected, progress)
@@ -67,20 +67,20 @@ def pull(
         place.download(README, collected)
     shutil.rmtree(collected / HUB_FOLDER, ignore_errors=True)
     whole = collected / listing.prefix
-    if listing.kind == CACHE:
-        found = open_cache(whole).plan.fingerprint()
-    else:
-        found = read_run(whole).fingerprint
+    found = open_cache(whole).plan.fingerprint() if listing.kind == CACHE else read_run(whole).fingerprint
     if found != listing.fingerprint:
-        raise InputError("LP886", f"{LISTING} of {name} is of {listing.fingerprint}, but its files are of {found}. Ask for another push.")
+        raise InputError(
+            "LP886",
+            f"{LISTING} of {name} is of {listing.fingerprint}, but its files are of {found}. Ask for another push.",
+        )
     whole.rename(target)
     if collected.exists():
         shutil.rmtree(collected)
-    return Pulled(listing.kind, target, commit, len(listing.files), fetched, _not_shared(target, listing))
+    return Pulled(listing.kind, target, commit, len(listing.files), fetched, _not_pushed(target, listing))
 
 
-def _not_shared(target: Path, listing: Listing) -> tuple[str, ...]:
-    return () if listing.kind == CACHE else tuple(read_plan(target / PLAN).get(NOT_SHARED, ()))
+def _not_pushed(target: Path, listing: Listing) -> tuple[str, ...]:
+    return () if listing.kind == CACHE else tuple(read_plan(target / PLAN).get(NOT_PUSHED, ()))
 
 
 def _listing(place: Repository) -> Listing:

@@ -107,7 +107,7 @@ class FolderRepository:
             (self.folder / path).unlink(missing_ok=True)
 
     def pin(self, revision: str | None) -> str:
-        """Check that no revision is asked for: a folder has none."""
+        """Check that no revision is named: a folder has none."""
         if revision is not None:
             raise InputError("LP884", f"{self.name} is a folder, which has no revisions. Omit --revision.")
         return ""
@@ -188,7 +188,9 @@ class HubRepository:
                     self._commit = str(self._api.repo_info(**self._where, revision=revision).sha)
                     return self._commit
                 except RevisionNotFoundError as error:
-                    raise InputError("LP884", f"{self.name} has no revision {revision!r}. Correct --revision.") from error
+                    raise InputError(
+                        "LP884", f"{self.name} has no revision {revision!r}. Correct --revision."
+                    ) from error
                 except RepositoryNotFoundError:
                     continue
         raise InputError(

@@ -6,7 +6,6 @@ import hashlib
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from layerprobe.probe.cache.layout import CACHE_QUARANTINE, METADATA
 from layerprobe.probe.cache.lease import LEASE
@@ -16,7 +15,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import QUARANTINE, is_remote, sha256_of
 from layerprobe.probe.lease import RUN_LEASE, is_held
 from layerprobe.probe.progress import NullProgress
-from layerprobe.probe.results.run_files import LISTED, NOT_SHARED, PLAN, WHOLE, RunFile, checked_file, read_files
+from layerprobe.probe.results.run_files import LISTED, NOT_PUSHED, PLAN, WHOLE, RunFile, checked_file, read_files
 from layerprobe.probe.results.run_folder import Run, read_run
 from layerprobe.probe.toml import toml_document
 from layerprobe.sharing.contents import CACHE_FILES, RUN_FILES, Allowed, Rule, rule_of
@@ -76,7 +75,7 @@ def read_source(path: Path, allowed: Allowed, *, progress: NullProgress | None =
 
     Args:
         path: run folder or cache
-        allowed: what is included beside what always is
+        allowed: what is included in addition to what always is
         progress: receives the progress of checking a cache
 
     Raises:
@@ -103,7 +102,7 @@ def _run(path: Path, allowed: Allowed) -> Source:
             "LP885", f"{path} is unfinished: {', '.join(run.pending)} are missing. Resume it by the same command first."
         )
     listed = read_files(path, run.fingerprint)
-    absent = run.plan.get(NOT_SHARED, [])
+    absent = run.plan.get(NOT_PUSHED, [])
     for name in listed:
         if name not in absent:
             checked_file(path, name, listed, run.fingerprint)
@@ -143,7 +142,7 @@ def _plan_content(path: Path, listed: dict[str, RunFile], files: list[SharedFile
             entries.append(asdict(file) | {"bytes": found.size, "sha256": found.sha256})
         elif name in missing:
             entries.append(asdict(file))
-    plan = plan_without_people(without_paths(plan)) | ({NOT_SHARED: missing} if missing else {})
+    plan = plan_without_people(without_paths(plan)) | ({NOT_PUSHED: missing} if missing else {})
     return toml_document(plan | {LISTED: entries}).encode()
 
 
@@ -154,8 +153,8 @@ def _cache(path: Path, allowed: Allowed, progress: NullProgress | None) -> Sourc
     if cache.plan.text_column is not None and not allowed.transcripts:
         raise InputError(
             "LP882",
-            f"{path} holds embeddings of transcripts (column {cache.plan.text_column}), from which most of their words "
-            "can be recovered. Add --with-transcripts if the corpus' licence allows to share them.",
+            f"{path} holds embeddings of transcripts (column {cache.plan.text_column}), from which most of the text "
+            "can be recovered. Add --with-transcripts if the corpus' licence allows to pass it on.",
         )
     if damages := verify(path, progress=progress):
         raise InputError("LP832", f"{path}: {len(damages)} files are damaged. Repair them: layerprobe cache repair.")
@@ -179,5 +178,3 @@ def _below(path: Path) -> list[tuple[str, Path]]:
     root = path.resolve()
     found = [file for file in path.rglob("*") if file.is_file() and file.resolve().is_relative_to(root)]
     return sorted((file.relative_to(path).as_posix(), file) for file in found)
-
-

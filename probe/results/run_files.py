@@ -29,7 +29,7 @@ from layerprobe.probe.toml import toml_document
 PREDICTIONS, WEIGHTS, PLAN = "predictions.npz", "layer_weights.csv", "plan.toml"
 WHOLE = (SCORES, SCORES_PARQUET, WEIGHTS, QUARANTINE, PREDICTIONS)  # files that every run has
 LISTED = "files"  # the last tables of plan.toml
-NOT_SHARED = "not_shared"  # in the plan.toml of a pulled run: listed files that it was pushed without
+NOT_PUSHED = "not_pushed"  # in the plan.toml of a pulled run: listed files that it was pushed without
 PARTIAL_RESULTS = "partial"  # folder of what an unfinished run has computed, in files that begin with its fingerprint
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 AGAIN = "Run the command that made the run again, which writes its files anew"
@@ -117,7 +117,7 @@ def checked_file(folder: Path, name: str, files: Mapping[str, RunFile], fingerpr
     if is_held(folder / RUN_LEASE):
         raise InputError("LP000", f"{folder} is being written by another process. {WAIT}.")
     if not path.is_file():
-        if name in parse_plan(folder / PLAN).get(NOT_SHARED, []):
+        if name in parse_plan(folder / PLAN).get(NOT_PUSHED, []):
             raise InputError(
                 "LP883",
                 f"{folder} was shared without {name}, which intervals, tests, reports and most figures need. Ask its "

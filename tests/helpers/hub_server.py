@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def resolve(self, _: bytes, kind: str | None, name: str, revision: str, path: str) -> None:
         if (found := self._commit_at(kind, name, revision)) is None:
-            return
+            return None
         if path not in found[1]:
             return self._send(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
         content = found[1][path]

@@ -1,4 +1,4 @@
-"""Commands that share runs and caches: push, pull."""
+"""Commands that push runs and caches to others, and pull them."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ def push(
 @user_command
 def pull(
     repo: Annotated[str, typer.Argument(help="Repository of the hub (user/name), or a folder (file:///…).")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write; caches/NAME.zarr or runs/NAME by default.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; caches/NAME.zarr or runs/NAME by default.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; the latest by default.")] = None,
     repo_type: RepoType = None,
     *,
@@ -77,9 +75,9 @@ def pull(
     done = pull_stage(repo, out=out, revision=revision, repo_type=repo_type, progress=output.progress)
     commit = f", commit {done.commit[:12]}" if done.commit else ""
     output.print(f"{done.path}: {done.kind} of {done.n_files} files{commit}; {done.n_fetched} were fetched now.")
-    if done.not_shared:
+    if done.not_pushed:
         output.print(
-            f"  It was pushed without {', '.join(done.not_shared)}: findings.json, scores and figures are there, and "
+            f"  It was pushed without {', '.join(done.not_pushed)}: findings.json, scores and figures are there, and "
             "figures and reports can't be made anew."
         )
         output.print(f'Next: layerprobe.read_run("{done.path}") in Python')
