@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from layerprobe.analysis.findings.collect import collect_findings
-from layerprobe.analysis.findings.methods import methods_paragraph, references
+from layerprobe.analysis.findings.methods import references
 from layerprobe.analysis.findings.records import FINDINGS, Finding, read_findings
 from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.formatting import NONE, layer_ranges, ranged, shown_name
 from layerprobe.analysis.model_comparison import compare
-from layerprobe.analysis.study import study
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.metrics import METRIC_NAMES
 from layerprobe.probe.results.run_files import PREDICTIONS
@@ -32,13 +32,18 @@ def card(source: Source, repository: str) -> str:
         source: what is pushed
         repository: its name, for the commands that pull it
     """
-    of_cache = isinstance(source.opened, Cache)
-    parts = _of_cache(source, source.opened) if isinstance(source.opened, Cache) else _of_run(source, source.opened)
+    opened, findings = source.opened, None
+    of_cache = isinstance(opened, Cache)
+    if isinstance(opened, Cache):
+        parts = _of_cache(source, opened)
+    else:
+        findings = _findings(source, opened) if source.kind == RUN else None
+        parts = _of_run(source, opened, findings)
     tags = ["layerprobe", "speech-emotion-recognition", "embeddings" if of_cache else "probing"]
     # configs: without one the hub takes every table for one data set
     data = "" if of_cache or source.kind == TRAINED else _viewer(source)
     head = "---\ntags:\n" + "".join(f"- {tag}\n" for tag in tags) + data + "---\n"
-    return head + "\n\n".join([*parts, *_files(source), *_use(source, repository), *_cite(source)]) + "\n"
+    return head + "\n\n".join([*parts, *_files(source), *_use(source, repository), *_cite(findings or [])]) + "\n"
 
 
 def _viewer(source: Source) -> str:
@@ -48,7 +53,7 @@ def _viewer(source: Source) -> str:
     return "configs:\n- config_name: scores\n  data_files: scores.parquet\n"
 
 
-def _of_run(source: Source, run: Run) -> Iterator[str]:
+def _of_run(source: Source, run: Run, findings: list[Finding] | None) -> Iterator[str]:
     corpus = run.plan["corpus"]
     title = "Regressor of ratings" if source.kind == TRAINED else "Layer-wise probing"
     name = " ".join(filter(None, [corpus["name"], corpus.get("version")]))
@@ -71,7 +76,7 @@ def _of_run(source: Source, run: Run) -> Iterator[str]:
     yield "## Encoders"
     yield _encoders(run)
     yield "## Results"
-    yield from _results(source, run)
+    yield from _results(source, run, findings)
 
 
 def _private(source: Source) -> str:
@@ -101,11 +106,10 @@ def _at(encoder: dict[str, Any]) -> str:
     return found + (f" (hash {encoder['weights']})" if encoder.get("weights") else "")
 
 
-def _results(source: Source, run: Run) -> Iterator[str]:
+def _results(source: Source, run: Run, findings: list[Finding] | None) -> Iterator[str]:
     if source.kind == TRAINED:
         yield from _trained_results(source, run)
         return
-    findings = _findings(source, run)
     if findings is None:
         yield "This copy has no held-out predictions, from which intervals are computed; see `scores.parquet`."
         return
@@ -186,14 +190,14 @@ def _use(source: Source, repository: str) -> Iterator[str]:
     )
 
 
-def _cite(source: Source) -> Iterator[str]:
+def _cite(findings: Sequence[Finding]) -> Iterator[str]:
     yield "## How to cite"
     yield (
         "Cite the corpus and the encoders by their authors' papers, this repository by its address and commit, and "
         f"layerprobe by its version ({layerprobe_version().split('+')[0]})."
     )
-    if source.kind == RUN and (source.path / PREDICTIONS).is_file():
-        cited = references(methods_paragraph(study([source.path])))
+    sources = "; ".join(dict.fromkeys(finding.source for finding in findings))
+    if cited := references(re.sub(r" \((\d{4})\)", r", \1", sources)):
         yield "Methods:\n\n" + "\n".join(f"- {_escaped(text)}" for text in cited)
 
 

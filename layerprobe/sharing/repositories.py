@@ -201,13 +201,15 @@ class HubRepository:
 
     def download(self, path: str, folder: Path) -> Path | None:
         """Download a file at the commit that `pin` found."""
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         with self._errors():
             try:
                 return Path(
                     self._api.hf_hub_download(**self._where, filename=path, revision=self._commit, local_dir=folder)
                 )
+            except LocalEntryNotFoundError:  # the connection, not the entry, is what is missing
+                raise
             except EntryNotFoundError:
                 return None
 

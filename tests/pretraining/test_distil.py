@@ -27,6 +27,7 @@ from layerprobe.probe.pretraining.plans import DistilPlan, default_layers, plan_
 from layerprobe.probe.pretraining.settings import DistilOptions
 from layerprobe.probe.pretraining.student import distillation_loss, make_student
 from layerprobe.probe.training.encoder_folder import LOG, STATE
+from layerprobe.probe.training.loop import LoopControl
 from layerprobe.probe.version import layerprobe_version
 
 PLAN = DistilPlan(
@@ -121,8 +122,8 @@ def whole(corpus, folders, tmp_path_factory):
 
 @pytest.mark.parametrize("stop_after", [2, 4, 7])
 def test_a_killed_distillation_resumes_to_the_same_student_bit_for_bit(whole, corpus, folders, tmp_path, stop_after):
-    cut = tmp_path / "cut"
-    run_distillation(corpus, load_model(str(folders["hubert"])), PLAN, out=cut, stop_after=stop_after)
+    cut, control = tmp_path / "cut", LoopControl(stop_after=stop_after)
+    run_distillation(corpus, load_model(str(folders["hubert"])), PLAN, out=cut, control=control)
     assert not (cut / "model.safetensors").exists()
     assert (cut / STATE).exists() == (stop_after > 3)  # a state is kept at every third step
     run_distillation(corpus, load_model(str(folders["hubert"])), PLAN, out=cut)
