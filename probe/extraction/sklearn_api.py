@@ -23,7 +23,6 @@ except ImportError as missing:
 from layerprobe.probe.data.audio import InvalidAudioError, read_recording
 from layerprobe.probe.data.audio_hashes import Row
 from layerprobe.probe.data.inputs import MAX_DURATION, ModelInput
-from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.data.reading import ReadingOptions, Recording, make_recording
 from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark, remark_sentences
 from layerprobe.probe.encoders.base import AnyEncoder
@@ -33,6 +32,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.encoding.workers import embed_in_order
 from layerprobe.probe.extraction.first_utterance import SECONDS, check_forward_pass
 from layerprobe.probe.forward.pooling import pooling_named
+from layerprobe.probe.problem import Problem
 
 NO_AUDIO = "LayerEmbedder takes a list with one path or one waveform of shape (n_samples,) per utterance"
 

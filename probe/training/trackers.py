@@ -1,7 +1,7 @@
 """Trackers of experiments that a training logs to on request: Weights & Biases and MLflow.
 
 They take their address and rights from their own settings (``WANDB_MODE``, ``MLFLOW_TRACKING_URI``, …). The id of the
-run is kept in the training's folder, so that a training that resumes goes on in the same run.
+run is kept in the training's folder, so that a training that resumes logs to the same run.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from helpers.pretended_gpu import FREE, pretended_gpu
 from helpers.voices import voice
 
 from layerprobe.probe.data.inputs import ModelInput
-from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.extraction.encoding.packs import (
     FEWEST_FRAMES,
@@ -27,6 +26,7 @@ from layerprobe.probe.extraction.encoding.packs import (
     windows,
 )
 from layerprobe.probe.extraction.encoding.read_ahead import MOST_LOADERS, ReadAhead, loaders_for
+from layerprobe.probe.problem import Problem
 from layerprobe.probe.system import cores
 
 

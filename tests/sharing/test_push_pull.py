@@ -103,7 +103,7 @@ def test_a_pushed_run_names_no_person_no_path_and_no_transcript(private_run, tmp
     ]  # fmt: skip
 
 
-def test_a_run_comes_back_with_its_numbers_and_says_what_it_lacks(private_run, tmp_path):
+def test_a_run_comes_back_with_its_numbers_and_states_what_it_lacks(private_run, tmp_path):
     push(private_run, url_of(tmp_path / "shared"))
     done = pull(url_of(tmp_path / "shared"), out=tmp_path / "back")
     assert (done.kind, done.commit, done.not_pushed) == ("run", "", ("predictions.npz",))
@@ -292,7 +292,7 @@ def test_every_documented_file_has_a_rule():
         assert [name for name in names if rule_of(name.replace("*", "x"), rules) is UNKNOWN] == []
 
 
-def test_the_commands_say_what_stayed_and_what_is_next(private_run, hub, tmp_path):
+def test_the_commands_print_what_stayed_and_what_is_next(private_run, hub, tmp_path):
     pushed = command("push", private_run, "alice/study")
     assert pushed.exit_code == 0, pushed.output
     assert "alice/study: run of " in pushed.output
