@@ -14,6 +14,7 @@ import torch
 from helpers.command_line import run as command
 from helpers.measured_targets import LIBRISPEECH, WHISPER, write_measured_manifest
 from helpers.speech_models import load_exact
+from helpers.training_events import events_of
 from helpers.voices import voice
 from safetensors.torch import load_file
 
@@ -129,6 +130,8 @@ def test_a_killed_distillation_resumes_to_the_same_student_bit_for_bit(whole, co
     run_distillation(corpus, load_model(str(folders["hubert"])), PLAN, out=cut)
     assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
     assert pd.read_csv(whole / LOG)["validation_loss"].tolist() == pd.read_csv(cut / LOG)["validation_loss"].tolist()
+    assert [(kind, step) for kind, step, _ in events_of(whole)][:2] == [("evaluation", 0), ("evaluation", 3)]
+    assert events_of(cut) == events_of(whole)
     assert not (cut / STATE).exists()
 
 

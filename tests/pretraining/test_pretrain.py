@@ -12,6 +12,7 @@ import soundfile
 import torch
 from helpers.command_line import run as command
 from helpers.speech_models import load_exact
+from helpers.training_events import events_of
 from helpers.voices import voice
 from sklearn.cluster import KMeans
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
@@ -215,6 +216,8 @@ def test_a_killed_pre_training_resumes_to_the_same_encoder_bit_for_bit(whole, co
     run_pretraining(corpus, PLAN, MfccFrames(), out=cut, extractor=EXTRACTOR)
     assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
     assert pd.read_csv(whole / LOG)["accuracy"].tolist() == pd.read_csv(cut / LOG)["accuracy"].tolist()
+    assert [step for _, step, _ in events_of(whole)] == pd.read_csv(whole / LOG)["step"].tolist()
+    assert events_of(cut) == events_of(whole)
     assert not (cut / STATE).exists()
 
 

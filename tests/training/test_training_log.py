@@ -182,7 +182,7 @@ def test_weights_and_biases_gets_each_event_once(tmp_path, monkeypatch):
 
 
 def test_mlflow_gets_each_event_once(tmp_path, monkeypatch):
-    pytest.importorskip("mlflow", minversion="3")
+    pytest.importorskip("mlflow", minversion="3", exc_type=ImportError)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # in maintenance, and the one that needs no database
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
     from mlflow import MlflowClient
