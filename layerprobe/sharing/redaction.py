@@ -88,16 +88,21 @@ def quarantine_table(content: bytes, *, keep_ids: bool) -> bytes:
         keep_ids: whether ids of utterances and names of files stay
     """
     table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-    for row in table.index:
-        path, name = table.at[row, "path"], table.at[row, "utterance_id"]
-        reason = table.at[row, "reason"].replace(path, _last(path)) if path else table.at[row, "reason"]
-        if not keep_ids:
-            for private in sorted(filter(None, {_last(path), name}), key=len, reverse=True):
-                reason = reason.replace(private, "…")
-        table.loc[row, ["path", "utterance_id", "reason"]] = (
-            [_last(path), name, shortened(reason)] if keep_ids else ["", "", shortened(reason)]
-        )
+    rows = zip(table["path"].tolist(), table["utterance_id"].tolist(), table["reason"].tolist(), strict=True)
+    changed = [_quarantined(path, name, reason, keep_ids=keep_ids) for path, name, reason in rows]
+    for k, column in enumerate(("path", "utterance_id", "reason")):
+        table[column] = [row[k] for row in changed]
     return table.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _quarantined(path: str, name: str, reason: str, *, keep_ids: bool) -> tuple[str, str, str]:
+    """Return path, id and reason of a quarantined utterance as they are pushed."""
+    reason = reason.replace(path, _last(path)) if path else reason
+    if keep_ids:
+        return _last(path), name, shortened(reason)
+    for private in sorted({_last(path), name} - {""}, key=len, reverse=True):
+        reason = reason.replace(private, "…")
+    return "", "", shortened(reason)
 
 
 def settings_without_paths(content: bytes) -> bytes:

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -128,9 +129,9 @@ class HubRepository:
 
     def __init__(self, name: str, kinds: tuple[str, ...]) -> None:
         from huggingface_hub import HfApi
-        from huggingface_hub.utils import disable_progress_bars
 
-        disable_progress_bars()
+        utils: Any = import_module("huggingface_hub.utils")
+        utils.disable_progress_bars()  # ours counts files
         self.name, self._kinds, self._commit = name, kinds, ""
         self._api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
 
@@ -156,7 +157,7 @@ class HubRepository:
             entry = listed.get(file.path)
             if entry is None or entry.size != file.size:
                 return False
-            return entry.lfs.sha256 == file.sha256 if entry.lfs else entry.blob_id == _git_digest(file.read())
+            return bool(entry.lfs.sha256 == file.sha256 if entry.lfs else entry.blob_id == _git_digest(file.read()))
 
         return [file for file in files if not same(file)]
 

@@ -125,16 +125,9 @@ def train(
 
 
 def run_training(
-    manifest: Manifest,
-    encoders: Encoders,
-    plan: TrainPlan,
-    *,
-    out: Path | str,
-    device: str = "cpu",
-    command: str = "",
-    progress: NullProgress | None = None,
-    log_to: str | None = None,
-) -> Run:
+    manifest: Manifest, encoders: Encoders, plan: TrainPlan, *, out: Path | str, device: str = "cpu", command: str = "",
+    progress: NullProgress | None = None, log_to: str | None = None,
+) -> Run:  # fmt: skip
     """Carry out a plan of `plan_training`: train each seed, predict the held-out speakers, and write the run folder.
 
     Args:

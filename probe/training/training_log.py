@@ -180,4 +180,4 @@ def _open_board(folder: Path) -> Any:
             return None
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
-    return SummaryWriter(str(folder), flush_secs=30)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), flush_secs=30)
