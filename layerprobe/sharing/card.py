@@ -162,7 +162,9 @@ def _of_cache(source: Source, cache: Cache) -> Iterator[str]:
     )
     yield "## Encoder"
     named = (line.partition(": ") for line in plan.lines())
-    yield _table(("choice", "value"), [(key.replace("_", " "), value) for key, _, value in named if value not in ("", "None")])
+    yield _table(
+        ("choice", "value"), [(key.replace("_", " "), value) for key, _, value in named if value not in ("", "None")]
+    )
 
 
 def _files(source: Source) -> Iterator[str]:

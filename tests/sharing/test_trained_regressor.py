@@ -44,4 +44,4 @@ def test_a_pulled_regressor_predicts_the_same(table, tmp_path):
     back = pull(f"file://{tmp_path}/shared", out=tmp_path / "back").path
     pd.testing.assert_frame_equal(predict(back, table), predict(out, table))
     row = read_run(out).scores.query("fold == 'pooled' and metric == 'ccc'").iloc[0]
-    assert f"{number_text(row['value'])} (" in (tmp_path / "shared" / "README.md").read_text()
+    assert f"| CCC | {number_text(row['value'])}" in (tmp_path / "shared" / "README.md").read_text()
