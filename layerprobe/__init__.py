@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from layerprobe.probe.sweep.settings import plan_sweep as plan_sweep
     from layerprobe.probe.sweep.sweep import sweep as sweep
     from layerprobe.probe.weighted_sum.sklearn_api import LayerWeightedSum as LayerWeightedSum
+    from layerprobe.sharing.pull import pull as pull
+    from layerprobe.sharing.push import push as push
 
     __version__: str
 
@@ -98,6 +100,8 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "probe.sweep.settings": ("plan_sweep",),
     "probe.sweep.sweep": ("sweep",),
     "probe.weighted_sum.sklearn_api": ("LayerWeightedSum",),
+    "sharing.pull": ("pull",),
+    "sharing.push": ("push",),
 }  # fmt: skip
 _MODULE_OF = {name: f"layerprobe.{module}" for module, names in _MODULES.items() for name in names}
 
@@ -139,6 +143,8 @@ __all__ = [
     "plan_sweep",
     "predict",
     "pretrain",
+    "pull",
+    "push",
     "read_findings",
     "read_manifest",
     "read_run",

@@ -16,6 +16,7 @@ from layerprobe.cli import (
     figures,
     manifest,
     pretrain,
+    push_pull,
     regressor,
     sweep,
     transcripts,
@@ -41,7 +42,7 @@ TRUST_OPTIONS = ("--trust-pickle", "--trust-remote-code")
 app = typer.Typer(cls=PanelGroup, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(cache.app, name="cache")
-for _group in (transcripts, extract, sweep, compare, figures, regressor, pretrain, explain):
+for _group in (transcripts, extract, sweep, compare, figures, regressor, pretrain, push_pull, explain):
     app.registered_commands += _group.app.registered_commands
 
 

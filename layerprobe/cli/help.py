@@ -25,6 +25,7 @@ PANELS = {  # in this order; aliases are in `ALIASES`
         "report",
     ),
     "Models": ("train", "predict", "export", "compare", "distil", "pretrain", "count-params"),
+    "Sharing": ("push", "pull"),
     "Utilities": ("demo", "explain"),
 }
 ALIASES = {"synthesize": "synthesise", "distill": "distil"}  # American spellings, hidden from the help

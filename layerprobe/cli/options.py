@@ -101,6 +101,16 @@ class UpstreamOptions:
 
 
 @dataclass(frozen=True)
+class ExecutionOptions:
+    """Where a training runs and what it logs to."""
+
+    device: str | None = option(None, help="Device to run on: cpu or cuda; a GPU by default where there is one.")
+    log_to: str | None = option(
+        None, help="Tracker to log to, in addition to log.jsonl and TensorBoard.", metavar="wandb|mlflow"
+    )
+
+
+@dataclass(frozen=True)
 class AudioOptions:
     """What is read of recordings."""
 

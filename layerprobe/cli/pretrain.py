@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import Device, Output, UtterancesPath, user_command
+from layerprobe.cli.options import ExecutionOptions, Output, UtterancesPath, user_command
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import QUARANTINE
 from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
@@ -56,7 +56,7 @@ def pretrain(
     manifest: UtterancesPath,
     out: Annotated[Path, typer.Option(help="Transformers folder to write; an interrupted pre-training is resumed.")],
     options: PretrainOptions,
-    device: Device = None,
+    execution: ExecutionOptions,
     *,
     output: Output,
 ) -> None:
@@ -67,7 +67,12 @@ def pretrain(
 
     progress = None if output.quiet else output.progress
     trained = pretrain_stage(
-        read_utterances(manifest), options, out=out, device=choose_device(device), progress=progress
+        read_utterances(manifest),
+        options,
+        out=out,
+        device=choose_device(execution.device),
+        progress=progress,
+        log_to=execution.log_to,
     )
     last = trained.log.iloc[-1]
     output.print(
@@ -88,7 +93,7 @@ def distil(
     ],
     out: Annotated[Path, typer.Option(help="Transformers folder to write; an interrupted distillation is resumed.")],
     options: DistilOptions,
-    device: Device = None,
+    execution: ExecutionOptions,
     *,
     output: Output,
 ) -> None:
@@ -99,7 +104,13 @@ def distil(
 
     progress = None if output.quiet else output.progress
     trained = distil_stage(
-        read_utterances(manifest), teacher, options, out=out, device=choose_device(device), progress=progress
+        read_utterances(manifest),
+        teacher,
+        options,
+        out=out,
+        device=choose_device(execution.device),
+        progress=progress,
+        log_to=execution.log_to,
     )
     first, last = trained.log["validation_loss"].iloc[0], trained.log["validation_loss"].iloc[-1]
     output.print(

@@ -11,6 +11,7 @@ import typer
 
 from layerprobe.cli.options import (
     Device,
+    ExecutionOptions,
     ManifestPath,
     NoSpeakers,
     Output,
@@ -38,7 +39,7 @@ def train(
     encoders: EncoderOptions,
     head: HeadOptions,
     optimiser: OptimiserOptions,
-    device: Device = None,
+    execution: ExecutionOptions,
     no_speakers: NoSpeakers = False,
     *,
     output: Output,
@@ -50,18 +51,20 @@ def train(
     from layerprobe.probe.results.run_folder import POOLED
     from layerprobe.probe.splits import check_speakers_known
     from layerprobe.probe.system import choose_device
+    from layerprobe.probe.training.trackers import check_tracker
 
+    check_tracker(execution.log_to)
     progress = output.progress
     checked = read_manifest(manifest, speakers=not no_speakers, columns=(encoders.text_column,))
     if not no_speakers:
         check_speakers_known(checked.table["speaker_id"].to_numpy())
-    device = choose_device(device)
+    device, log_to = choose_device(execution.device), execution.log_to
     progress.log("Loading encoders …")
     loaded, plan = plan_training(
         checked, encoders=encoders, head=head, optimiser=optimiser, device=device, show_download=not output.quiet
     )
     command = shlex.join(["layerprobe", *sys.argv[1:]])
-    run = run_training(checked, loaded, plan, out=out, device=device, command=command, progress=progress)
+    run = run_training(checked, loaded, plan, out=out, device=device, command=command, progress=progress, log_to=log_to)
     corpus, counts = run.plan["corpus"], run.plan["parameters"]
     output.print(
         f"{out}: {counts['trainable']:,} of {counts['total']:,} parameters are trainable; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,10 @@ from layerprobe.probe.training.encoder_folder import (
     evenly_chosen,
     hold_out_speakers,
 )
-from layerprobe.probe.training.loop import LoopPlan, run_loop
+from layerprobe.probe.training.loop import LoopControl, LoopPlan, run_loop
 from layerprobe.probe.training.schedules import schedule
+from layerprobe.probe.training.trackers import check_tracker
+from layerprobe.probe.training.training_log import NullLog, training_log
 
 PLAN = "distil.json"
 LOADERS = 2  # threads that decode audio
@@ -46,7 +49,7 @@ LOADERS = 2  # threads that decode audio
 
 def distil(
     table: pd.DataFrame | Path | str, teacher: str, options: DistilOptions, *, out: Path | str, device: str = "cpu",
-    progress: NullProgress | None = None,
+    progress: NullProgress | None = None, log_to: str | None = None,
 ) -> TrainedEncoder:  # fmt: skip
     """Distil a small student from a speech encoder: it learns to predict the teacher's layers on unlabelled audio.
 
@@ -59,6 +62,7 @@ def distil(
         out: transformers folder to write, which `load_encoder` reads
         device: cpu or cuda
         progress: receives the progress
+        log_to: tracker to log to, wandb or mlflow
 
     Returns:
         the folder, the log (step, loss and validation loss) and the quarantine
@@ -66,6 +70,7 @@ def distil(
     Raises:
         InputError: if a layer is unknown, no audio can be used, or ``out`` holds another distillation
     """
+    check_tracker(log_to)
     if not isinstance(table, pd.DataFrame):
         table = read_utterances(table)
     (progress or NullProgress()).log(f"Loading {teacher} …")
@@ -74,12 +79,13 @@ def distil(
     if loaded.preprocessing_note:
         (progress or NullProgress()).log(loaded.preprocessing_note)
     plan = plan_distillation(loaded, options)
-    return run_distillation(table, loaded, plan, out=out, device=device, progress=progress)
+    control = LoopControl(log_to)
+    return run_distillation(table, loaded, plan, out=out, device=device, progress=progress, control=control)
 
 
 def run_distillation(
     table: pd.DataFrame, teacher: LoadedModel, plan: DistilPlan, *, out: Path | str, device: str = "cpu",
-    progress: NullProgress | None = None, stop_after: int | None = None,
+    progress: NullProgress | None = None, control: LoopControl | None = None,
 ) -> TrainedEncoder:  # fmt: skip
     """Carry out a plan of `plan_distillation`; see `distil`.
 
@@ -90,19 +96,20 @@ def run_distillation(
         out: transformers folder to write
         device: cpu or cuda
         progress: receives the progress
-        stop_after: steps after which training stops as a kill would stop it, for tests
+        control: tracker that the training logs to
 
     Raises:
         InputError: if a layer is unknown, no audio can be used, or ``out`` holds another distillation or is being
             written by another process
     """
-    progress, out = progress or NullProgress(), Path(out)
+    progress, control, out = progress or NullProgress(), control or LoopControl(), Path(out)
     fingerprint = check_folder(out, PLAN, plan, table, kind="distillation")
     with leased_folder(out), forked_rng(device):
         run = _Run(table.sort_values("utterance_id"), teacher, plan, device)
         claim_folder(out, PLAN, plan, fingerprint)
-        log = run.train(out / STATE, progress, stop_after)
-        if stop_after is not None and stop_after < plan.steps:
+        with training_log(out, log_to=control.log_to, name=out.resolve().name, settings=asdict(plan)) as events:
+            log = run.train(out / STATE, progress, events, control.stop_after)
+        if control.stop_after is not None and control.stop_after < plan.steps:
             return TrainedEncoder(out, log, run.quarantine())
         save_student(run.student, teacher, out)
         return complete_folder(TrainedEncoder(out, log, run.quarantine()))
@@ -140,7 +147,7 @@ class _Run:
         self._validation_rows: list[int] = evenly_chosen(held_out).tolist()
         self._quarantine = Quarantine()
 
-    def train(self, state: Path, progress: NullProgress, stop_after: int | None) -> pd.DataFrame:
+    def train(self, state: Path, progress: NullProgress, events: NullLog, stop_after: int | None) -> pd.DataFrame:
         self._optimiser = torch.optim.AdamW(self._trained, lr=self.plan.learning_rate)
         plan = LoopPlan(
             "distil",
@@ -151,7 +158,7 @@ class _Run:
             evaluate_first=True,
             stop_after=stop_after,
         )
-        losses = run_loop(self, self._optimiser, plan, progress=progress)
+        losses = run_loop(self, self._optimiser, plan, progress=progress, events=events)
         self._reader.log_remarks(progress)
         return losses
 

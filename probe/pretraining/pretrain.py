@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,10 @@ from layerprobe.probe.training.encoder_folder import (
     hold_out_speakers,
     save_encoder,
 )
-from layerprobe.probe.training.loop import LoopPlan, run_loop
+from layerprobe.probe.training.loop import LoopControl, LoopPlan, run_loop
 from layerprobe.probe.training.schedules import schedule
+from layerprobe.probe.training.trackers import check_tracker
+from layerprobe.probe.training.training_log import NullLog, training_log
 
 PLAN, VALIDATION = "pretrain.json", "validation.csv"
 FRAMES_PER_UTTERANCE = 200  # on which k-means is fitted
@@ -54,7 +57,7 @@ FramesOf = Callable[[np.ndarray], np.ndarray]  # (n_samples,) -> (n_frames, n_fe
 
 def pretrain(
     table: pd.DataFrame | Path | str, options: PretrainOptions | None = None, *, out: Path | str, device: str = "cpu",
-    progress: NullProgress | None = None,
+    progress: NullProgress | None = None, log_to: str | None = None,
 ) -> TrainedEncoder:  # fmt: skip
     """Pre-train a small HuBERT on unlabelled audio by masked prediction of cluster units (Hsu et al., 2021).
 
@@ -66,6 +69,7 @@ def pretrain(
         out: transformers folder to write, which `load_encoder` reads
         device: cpu or cuda
         progress: receives the progress
+        log_to: tracker to log to, wandb or mlflow
 
     Returns:
         the folder, the log (step, loss, accuracy and majority accuracy) and the quarantine
@@ -73,6 +77,7 @@ def pretrain(
     Raises:
         InputError: if an option is wrong, no audio can be used, speakers are too few, or ``out`` holds something else
     """
+    check_tracker(log_to)
     if not isinstance(table, pd.DataFrame):
         table = read_utterances(table)
     options = options or PretrainOptions()
@@ -80,12 +85,15 @@ def pretrain(
     frames_of, weights = load_label_source(options.label_source, device=device, progress=progress)
     plan = plan_pretraining(options, weights=weights)
     extractor = find_pretrained(OWN, SPEECH_ENCODER, folder=EMBEDDED).feature_extractor()
-    return run_pretraining(table, plan, frames_of, out=out, extractor=extractor, device=device, progress=progress)
+    control = LoopControl(log_to)
+    return run_pretraining(
+        table, plan, frames_of, out=out, extractor=extractor, device=device, progress=progress, control=control
+    )
 
 
 def run_pretraining(
     table: pd.DataFrame, plan: PretrainPlan, frames_of: FramesOf, *, out: Path | str, extractor: Any,
-    device: str = "cpu", progress: NullProgress | None = None, stop_after: int | None = None,
+    device: str = "cpu", progress: NullProgress | None = None, control: LoopControl | None = None,
 ) -> TrainedEncoder:  # fmt: skip
     """Carry out a plan of `plan_pretraining`; see `pretrain`.
 
@@ -97,21 +105,23 @@ def run_pretraining(
         extractor: feature extractor of transformers, whose ``do_normalize`` decides whether recordings are normalised
         device: cpu or cuda
         progress: receives the progress
-        stop_after: steps after which training stops as a kill would stop it, for tests
+        control: tracker that the training logs to
 
     Raises:
         InputError: if no audio can be used, speakers are too few, or ``out`` holds something else or is being written
             by another process
     """
-    progress, out = progress or NullProgress(), Path(out)
+    progress, control, out = progress or NullProgress(), control or LoopControl(), Path(out)
     fingerprint = check_folder(out, PLAN, plan, table, kind="pre-training")
     with leased_folder(out), forked_rng(device):
         rows = table.sort_values("utterance_id")
         audio = read_into_memory(rows, extractor, reading=plan.reading, progress=progress)
         run = _Run(audio, plan, frames_of, out=out, device=device, progress=progress)
         claim_folder(out, PLAN, plan, fingerprint)
-        log, quarantine = run.train(out / STATE, stop_after), run.audio.quarantine
-        if stop_after is not None and stop_after < plan.steps:
+        with training_log(out, log_to=control.log_to, name=out.resolve().name, settings=asdict(plan)) as events:
+            log = run.train(out / STATE, events, control.stop_after)
+        quarantine = run.audio.quarantine
+        if control.stop_after is not None and control.stop_after < plan.steps:
             return TrainedEncoder(out, log, quarantine)
         write_table(run.validation_table(), out / VALIDATION)
         halves = {name: tensor.half() for name, tensor in run.model.encoder.state_dict().items()}
@@ -141,13 +151,13 @@ class _Run:
         torch.manual_seed(plan.seed)
         self.model = MaskedPrediction(HubertConfig(**json.loads(plan.config)), n_units=plan.n_units).to(device)
 
-    def train(self, state: Path, stop_after: int | None) -> pd.DataFrame:
+    def train(self, state: Path, events: NullLog, stop_after: int | None) -> pd.DataFrame:
         self._units = self._cluster()
         torch.manual_seed(self.plan.seed + 1)
         self._optimiser = torch.optim.AdamW(self.model.parameters(), lr=self.plan.learning_rate, weight_decay=0.01)
         self._majority = self._majority_accuracy()
         plan = LoopPlan("pretrain", self.plan.steps, self.plan.eval_every, state, self.device, stop_after=stop_after)
-        return run_loop(self, self._optimiser, plan, progress=self.progress)
+        return run_loop(self, self._optimiser, plan, progress=self.progress, events=events)
 
     def parameters(self) -> dict[str, Tensor]:
         return dict(self.model.named_parameters())

@@ -55,6 +55,8 @@ from layerprobe.probe.results.run_folder import (
 from layerprobe.probe.splits import Split, speaker_groups
 from layerprobe.probe.toml import check_encodable
 from layerprobe.probe.training.checkpoints import forked_rng
+from layerprobe.probe.training.trackers import check_tracker
+from layerprobe.probe.training.training_log import TENSORBOARD, training_log
 from layerprobe.probe.vectors import varies_by_rounding
 from layerprobe.probe.version import layerprobe_version
 
@@ -90,6 +92,7 @@ def train(
     optimiser: OptimiserOptions | None = None,
     device: str = "cpu",
     progress: NullProgress | None = None,
+    log_to: str | None = None,
 ) -> Run:
     """Fine-tune speech and text encoders jointly to predict ratings, and evaluate them on held-out speakers.
 
@@ -104,6 +107,7 @@ def train(
         optimiser: split, batches, learning rates, early stopping and seeds; the defaults if None
         device: cpu or cuda
         progress: receives the progress
+        log_to: tracker to log to, wandb or mlflow; each seed is a run there
 
     Returns:
         the run, as `read_run` reads it: scores on held-out speakers, plan and quarantine
@@ -111,24 +115,19 @@ def train(
     Raises:
         InputError: if an encoder can't be loaded, a choice does not fit the manifest, or ``out`` holds another run
     """
+    check_tracker(log_to)
     if not isinstance(manifest, Manifest):
         manifest = read_manifest(manifest, columns=(encoders.text_column,))
     loaded, plan = plan_training(
         manifest, encoders=encoders, head=head, optimiser=optimiser, device=device, show_download=progress is not None
     )
-    return run_training(manifest, loaded, plan, out=out, device=device, progress=progress)
+    return run_training(manifest, loaded, plan, out=out, device=device, progress=progress, log_to=log_to)
 
 
 def run_training(
-    manifest: Manifest,
-    encoders: Encoders,
-    plan: TrainPlan,
-    *,
-    out: Path | str,
-    device: str = "cpu",
-    command: str = "",
-    progress: NullProgress | None = None,
-) -> Run:
+    manifest: Manifest, encoders: Encoders, plan: TrainPlan, *, out: Path | str, device: str = "cpu", command: str = "",
+    progress: NullProgress | None = None, log_to: str | None = None,
+) -> Run:  # fmt: skip
     """Carry out a plan of `plan_training`: train each seed, predict the held-out speakers, and write the run folder.
 
     Args:
@@ -139,6 +138,7 @@ def run_training(
         device: cpu or cuda
         command: the command line, for the run's provenance
         progress: receives the progress
+        log_to: tracker to log to, wandb or mlflow
 
     Raises:
         InputError: if the plan does not fit the manifest, or ``out`` holds another run or has another writer
@@ -169,7 +169,7 @@ def run_training(
         data = _TrainingData(encoders, plan, dataset, ratings, rows)
         development, test = [], []
         for seed in plan.seeds:
-            fitted = _train_seed(data, seed, out, device=device, progress=progress)
+            fitted = _train_seed(data, seed, out, device=device, progress=progress, log_to=log_to)
             development.append(fitted.predict(rows.development))
             test.append(fitted.predict(rows.test))
         intervals = half_widths(ratings[rows.development] - np.mean(development, axis=0), plan.targets)
@@ -239,7 +239,9 @@ def parameter_counts(encoders: Encoders, plan: TrainPlan) -> dict[str, int]:
     }
 
 
-def _train_seed(data: _TrainingData, seed: int, out: Path, *, device: str, progress: NullProgress) -> Training:
+def _train_seed(
+    data: _TrainingData, seed: int, out: Path, *, device: str, progress: NullProgress, log_to: str | None
+) -> Training:
     """Train one seed, or load it if it has been trained."""
     plan, dataset, ratings, rows = data.plan, data.dataset, data.ratings, data.rows
     folder = out / f"seed-{seed}"
@@ -252,8 +254,10 @@ def _train_seed(data: _TrainingData, seed: int, out: Path, *, device: str, progr
     freeze(regressor, plan.frozen)
     regressor.get_buffer("mean").copy_(torch.tensor(ratings[rows.train].mean(axis=0)))
     regressor.get_buffer("std").copy_(torch.tensor(ratings[rows.train].std(axis=0)))
-    training = Training(regressor.to(device), dataset, plan, folder=folder)
-    fit = training.run(ratings, train=rows.train, development=rows.development, seed=seed, progress=progress)
+    name, settings = f"{out.resolve().name}, seed {seed}", plan.to_json()
+    with training_log(folder, log_to=log_to, name=name, settings=settings, events=out / TENSORBOARD / folder.name) as e:
+        training = Training(regressor.to(device), dataset, plan, folder=folder, events=e)
+        fit = training.run(ratings, train=rows.train, development=rows.development, seed=seed, progress=progress)
     progress.log(f"seed {seed}: best after epoch {fit.best_epoch}, development CCC {fit.best_score:.3f}")
     write_weights(regressor, folder)
     return training

@@ -33,6 +33,7 @@ from layerprobe.probe.training.checkpoints import (
     write_training,
 )
 from layerprobe.probe.training.schedules import schedule
+from layerprobe.probe.training.training_log import NullLog
 
 LAST, BEST, LOG = "last", "best", "log.csv"  # checkpoints and the log of a seed
 STEPS_BETWEEN_CHECKPOINTS = 200
@@ -51,11 +52,18 @@ class Training:
     """One seed of a plan, in a folder of its own."""
 
     def __init__(
-        self, regressor: AudioTextRegressor, dataset: UtteranceDataset, plan: TrainPlan, *, folder: Path
+        self,
+        regressor: AudioTextRegressor,
+        dataset: UtteranceDataset,
+        plan: TrainPlan,
+        *,
+        folder: Path,
+        events: NullLog | None = None,
     ) -> None:
-        """Create a training; nothing is written before `run`."""
+        """Create a training; nothing is written before `run`, and ``events`` receives its losses and evaluations."""
         self.regressor, self.dataset, self.plan, self.folder = regressor, dataset, plan, folder
         self.device = next(regressor.parameters()).device
+        self._events = events or NullLog()
         self._weights = torch.tensor(plan.target_weights, device=self.device)
 
     def run(
@@ -84,7 +92,9 @@ class Training:
             nonlocal done, log, losses
             done, log, losses = int(values["steps"]), list(values["log"]), list(values["losses"])
 
-        read_training(self.folder / LAST, self._trainable_parameters(), optimiser, device=self.device, check=resume)
+        last = self.folder / LAST
+        found = read_training(last, self._trainable_parameters(), optimiser, device=self.device, check=resume)
+        self._events.resume(None if found is None else done)
         truth = torch.tensor(ratings, dtype=torch.float32).to(self.device)
         standardised = (truth - regressor.get_buffer("mean")) / regressor.get_buffer("std")
         progress.begin(f"train, seed {seed}", n_steps, "steps")
@@ -99,12 +109,14 @@ class Training:
                 for rows, utterances in zip(rest, self.dataset.load_ahead(rest), strict=True):
                     losses.append(self._step(optimiser, utterances, standardised[rows], done, n_steps))
                     done += 1
+                    self._events.after_step(done, losses, [group["lr"] for group in optimiser.param_groups])
                     progress.advance(1, f"loss {np.mean(losses[-20:]):.3f}" + _score_note(log))
                     if done == stop_after:
                         return Fit(0, math.nan, pd.DataFrame(log))
                     if done % STEPS_BETWEEN_CHECKPOINTS == 0 and done % n_batches:
                         self._save(optimiser, done, log, losses)
                 log.append(self._evaluate(ratings, development, losses, epoch, time.monotonic() - began))
+                self._events.evaluation(done, log[-1])
                 losses, began = [], time.monotonic()
                 if _best_epoch(log) == len(log):
                     best = {f"{MODEL_PREFIX}{name}": tensor for name, tensor in self._trainable_parameters().items()}
@@ -171,6 +183,7 @@ class Training:
     def _save(
         self, optimiser: torch.optim.Optimizer, done: int, log: list[dict[str, Any]], losses: list[float]
     ) -> None:
+        self._events.flush()
         values = {"steps": done, "log": log, "losses": losses}
         write_training(self.folder / LAST, self._trainable_parameters(), optimiser, values, device=self.device)
 

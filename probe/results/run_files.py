@@ -29,6 +29,7 @@ from layerprobe.probe.toml import toml_document
 PREDICTIONS, WEIGHTS, PLAN = "predictions.npz", "layer_weights.csv", "plan.toml"
 WHOLE = (SCORES, SCORES_PARQUET, WEIGHTS, QUARANTINE, PREDICTIONS)  # files that every run has
 LISTED = "files"  # the last tables of plan.toml
+NOT_PUSHED = "not_pushed"  # in the plan.toml of a pulled run: listed files that it was pushed without
 PARTIAL_RESULTS = "partial"  # folder of what an unfinished run has computed, in files that begin with its fingerprint
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 AGAIN = "Run the command that made the run again, which writes its files anew"
@@ -116,6 +117,12 @@ def checked_file(folder: Path, name: str, files: Mapping[str, RunFile], fingerpr
     if is_held(folder / RUN_LEASE):
         raise InputError("LP605", f"{folder} is being written by another process. {WAIT}.")
     if not path.is_file():
+        if name in parse_plan(folder / PLAN).get(NOT_PUSHED, []):
+            raise InputError(
+                "LP883",
+                f"{folder} was shared without {name}, which intervals, tests, reports and most figures need. Ask its "
+                "authors to push it with --with-predictions, or use scores.parquet, findings.json and figures/.",
+            )
         raise InputError("LP606", f"{path} is missing. {RESTORE}.")
     size, found = path.stat().st_size, fingerprint_in(path)
     other = f"belongs to run {found}, not to {fingerprint} of plan.toml" if found not in (None, fingerprint) else None

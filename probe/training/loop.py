@@ -20,8 +20,9 @@ from torch import Tensor
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.training.checkpoints import read_training, write_training
+from layerprobe.probe.training.training_log import STEPS_PER_EVENT, NullLog
 
-STEPS_PER_NOTE = 20  # steps between two displays of the loss, which synchronise with a GPU
+STEPS_PER_NOTE = STEPS_PER_EVENT  # steps between two displays of the loss, which synchronise with a GPU
 
 Loss = float | Tensor  # loss of a step; a tensor stays on its device until it is averaged
 
@@ -49,6 +50,14 @@ class Trainable(Protocol):
 
 
 @dataclass(frozen=True)
+class LoopControl:
+    """What changes no number of a training: a tracker that it logs to, and where it stops."""
+
+    log_to: str | None = None  # a key of `probe.training.trackers.TRACKERS`
+    stop_after: int | None = None  # steps after which training stops as a kill would stop it, for tests
+
+
+@dataclass(frozen=True)
 class LoopPlan:
     """How long a loop runs and where it keeps its checkpoint."""
 
@@ -62,7 +71,12 @@ class LoopPlan:
 
 
 def run_loop(
-    training: Trainable, optimiser: torch.optim.Optimizer, plan: LoopPlan, *, progress: NullProgress | None = None
+    training: Trainable,
+    optimiser: torch.optim.Optimizer,
+    plan: LoopPlan,
+    *,
+    progress: NullProgress | None = None,
+    events: NullLog | None = None,
 ) -> pd.DataFrame:
     """Train to the last step, resuming from a checkpoint, and return the log.
 
@@ -71,6 +85,7 @@ def run_loop(
         optimiser: a new optimiser of its parameters
         plan: number of steps, and where the checkpoint is kept
         progress: receives the progress
+        events: receives the losses and evaluations while the training runs
 
     Returns:
         one row per evaluation: ``step``, ``loss`` (mean since the row before) and the columns of `Trainable.evaluate`
@@ -78,7 +93,7 @@ def run_loop(
     Raises:
         InputError: if the loss is NaN or infinite, or the checkpoint can't be read
     """
-    progress = progress or NullProgress()
+    progress, events = progress or NullProgress(), events or NullLog()
     begin, log = 0, list[dict[str, Any]]()
 
     def resume(values: dict[str, Any]) -> None:
@@ -86,10 +101,12 @@ def run_loop(
         begin, log = int(values["steps"]), list(values["log"])
         training.resume(values)
 
-    read_training(plan.state, training.parameters(), optimiser, device=plan.device, check=resume)
+    found = read_training(plan.state, training.parameters(), optimiser, device=plan.device, check=resume)
+    events.resume(None if found is None else begin)
     losses: list[Loss] = []
     if plan.evaluate_first and not log:
         log.append({"step": 0, "loss": float("nan"), **training.evaluate()})
+        events.evaluation(0, log[-1])
     shown = ""
     progress.begin(plan.task, plan.n_steps, "steps")
     progress.advance(begin)
@@ -97,7 +114,9 @@ def run_loop(
         for step, loss in enumerate(islice(training.steps(begin), plan.n_steps - begin), start=begin + 1):
             losses.append(loss)
             if step % STEPS_PER_NOTE == 0:
-                shown = f"loss {mean_loss(losses[-STEPS_PER_NOTE:]):.3f}"
+                recent = mean_loss(losses[-STEPS_PER_NOTE:])
+                shown = f"loss {recent:.3f}"
+                events.after_step(step, [recent], [group["lr"] for group in optimiser.param_groups])
             progress.advance(1, ", ".join(filter(None, [shown, training.note(log[-1]) if log else ""])))
             if step == plan.stop_after:
                 break
@@ -106,6 +125,8 @@ def run_loop(
                 if not np.isfinite(row["loss"]):
                     raise InputError("LP708", f"The loss is not finite after {step} steps. Lower --learning-rate.")
                 log.append({**row, **training.evaluate()})
+                events.evaluation(step, log[-1])
+                events.flush()
                 losses = []
                 values = {"steps": step, "log": log, **training.values()}
                 write_training(plan.state, training.parameters(), optimiser, values, device=plan.device)

@@ -177,6 +177,20 @@ def test_journal_lease_and_regressor_have_the_documented_keys(cache, trained_mod
     assert differences("TRAINED/regressor.json", list(content)) == COMPLETE
 
 
+def test_lines_of_a_training_and_the_list_of_a_repository_have_the_documented_keys(trained_models, reported, tmp_path):
+    for file, folder in (("TRAINED/seed-*/log.jsonl", "trained/seed-0"), ("ENCODER/log.jsonl", "pretrained")):
+        lines = [json.loads(line) for line in (trained_models / folder / "log.jsonl").read_text().splitlines()]
+        assert lines
+        if fields_of(file):
+            assert all(differences(file, list(line)) == COMPLETE for line in lines)
+    assert list((trained_models / "trained" / "tensorboard" / "seed-0").glob("events.out.tfevents.*"))
+    result = command("push", reported, f"file://{tmp_path}/pushed")
+    assert result.exit_code == 0, result.output
+    listing = json.loads((tmp_path / "pushed" / "layerprobe.json").read_text())
+    assert differences("PUSHED/layerprobe.json", list(listing)) == COMPLETE
+    assert listing["kind"] in fields_of("PUSHED/layerprobe.json")["kind"].values
+
+
 def test_the_table_of_a_comparison_is_described(reported, tmp_path):
     result = command("compare", reported, "--out", tmp_path / "compared")
     assert result.exit_code == 0, result.output

@@ -14,6 +14,7 @@ import torch
 from helpers.command_line import run as command
 from helpers.measured_targets import LIBRISPEECH, WHISPER, write_measured_manifest
 from helpers.speech_models import load_exact
+from helpers.training_events import events_of
 from helpers.voices import voice
 from safetensors.torch import load_file
 
@@ -27,6 +28,7 @@ from layerprobe.probe.pretraining.plans import DistilPlan, default_layers, plan_
 from layerprobe.probe.pretraining.settings import DistilOptions
 from layerprobe.probe.pretraining.student import distillation_loss, make_student
 from layerprobe.probe.training.encoder_folder import LOG, STATE
+from layerprobe.probe.training.loop import LoopControl
 from layerprobe.probe.version import layerprobe_version
 
 PLAN = DistilPlan(
@@ -121,13 +123,15 @@ def whole(corpus, folders, tmp_path_factory):
 
 @pytest.mark.parametrize("stop_after", [2, 4, 7])
 def test_a_killed_distillation_resumes_to_the_same_student_bit_for_bit(whole, corpus, folders, tmp_path, stop_after):
-    cut = tmp_path / "cut"
-    run_distillation(corpus, load_model(str(folders["hubert"])), PLAN, out=cut, stop_after=stop_after)
+    cut, control = tmp_path / "cut", LoopControl(stop_after=stop_after)
+    run_distillation(corpus, load_model(str(folders["hubert"])), PLAN, out=cut, control=control)
     assert not (cut / "model.safetensors").exists()
     assert (cut / STATE).exists() == (stop_after > 3)  # a state is kept at every third step
     run_distillation(corpus, load_model(str(folders["hubert"])), PLAN, out=cut)
     assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
     assert pd.read_csv(whole / LOG)["validation_loss"].tolist() == pd.read_csv(cut / LOG)["validation_loss"].tolist()
+    assert [(kind, step) for kind, step, _ in events_of(whole)][:2] == [("evaluation", 0), ("evaluation", 3)]
+    assert events_of(cut) == events_of(whole)
     assert not (cut / STATE).exists()
 
 

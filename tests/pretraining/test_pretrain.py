@@ -12,6 +12,7 @@ import soundfile
 import torch
 from helpers.command_line import run as command
 from helpers.speech_models import load_exact
+from helpers.training_events import events_of
 from helpers.voices import voice
 from sklearn.cluster import KMeans
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
@@ -26,6 +27,7 @@ from layerprobe.probe.pretraining.settings import PretrainOptions
 from layerprobe.probe.pretraining.units import HOP, RATE, WINDOW, MfccFrames, UnitClusters, span_mask
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.training.encoder_folder import LOG, STATE, hold_out_speakers
+from layerprobe.probe.training.loop import LoopControl
 
 SMALL = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
@@ -207,19 +209,21 @@ def whole(corpus, tmp_path_factory):
 
 @pytest.mark.parametrize("stop_after", [2, 4, 7])
 def test_a_killed_pre_training_resumes_to_the_same_encoder_bit_for_bit(whole, corpus, tmp_path, stop_after):
-    cut = tmp_path / "cut"
-    run_pretraining(corpus, PLAN, MfccFrames(), out=cut, extractor=EXTRACTOR, stop_after=stop_after)
+    cut, control = tmp_path / "cut", LoopControl(stop_after=stop_after)
+    run_pretraining(corpus, PLAN, MfccFrames(), out=cut, extractor=EXTRACTOR, control=control)
     assert not (cut / "model.safetensors").exists()
     assert (cut / STATE).exists() == (stop_after > 3)
     run_pretraining(corpus, PLAN, MfccFrames(), out=cut, extractor=EXTRACTOR)
     assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
     assert pd.read_csv(whole / LOG)["accuracy"].tolist() == pd.read_csv(cut / LOG)["accuracy"].tolist()
+    assert [step for _, step, _ in events_of(whole)] == pd.read_csv(whole / LOG)["step"].tolist()
+    assert events_of(cut) == events_of(whole)
     assert not (cut / STATE).exists()
 
 
 def test_a_pre_training_does_not_resume_with_other_audio(corpus, tmp_path):
     out = tmp_path / "own"
-    run_pretraining(corpus, PLAN, MfccFrames(), out=out, extractor=EXTRACTOR, stop_after=4)
+    run_pretraining(corpus, PLAN, MfccFrames(), out=out, extractor=EXTRACTOR, control=LoopControl(stop_after=4))
     moved = corpus.copy()
     moved["path"] = [str(tmp_path / f"{name}.wav") for name in corpus["utterance_id"]]
     for k, (before, after) in enumerate(zip(corpus["path"], moved["path"], strict=True)):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.text_models import save_text_model
+from helpers.training_events import events_of
 from helpers.voices import write_table
 
 from layerprobe.probe.data.manifest.read import read_manifest, read_utterances
@@ -25,6 +26,7 @@ from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, Opt
 from layerprobe.probe.regressor.train import assign_speakers, run_training
 from layerprobe.probe.regressor.trainer import LAST, Training
 from layerprobe.probe.results.run_folder import POOLED, TRAINED, read_predictions, read_run
+from layerprobe.probe.training import training_log
 from layerprobe.probe.version import layerprobe_version
 
 GOOD = ("wonderful", "kind", "delightful", "brilliant")
@@ -172,6 +174,7 @@ def whole(corpus, folders, text_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("unstopped") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "STEPS_BETWEEN_CHECKPOINTS", 2)
+        patch.setattr(training_log, "STEPS_PER_EVENT", 2)
         trained(corpus, folders, text_folder, out, **CHANCY)
     return out
 
@@ -182,6 +185,7 @@ def test_a_killed_training_resumes_to_the_same_weights_bit_for_bit(
 ):
     """Three steps an epoch, a state every second step: killed before a state, at one, after an epoch and in another."""
     monkeypatch.setattr(trainer, "STEPS_BETWEEN_CHECKPOINTS", 2)
+    monkeypatch.setattr(training_log, "STEPS_PER_EVENT", 2)
     cut = tmp_path / "cut"
     run_to_its_end = Training.run
 
@@ -201,6 +205,10 @@ def test_a_killed_training_resumes_to_the_same_weights_bit_for_bit(
         assert torch.equal(tensor, found[name]), name
     a, b = (read_predictions(folder).prediction for folder in (whole, cut))
     np.testing.assert_array_equal(a, b)
+    events = events_of(whole / "seed-0")
+    assert [step for kind, step, _ in events if kind == "train"] == [2, 4, 6, 8]
+    assert [step for kind, step, _ in events if kind == "evaluation"] == [3, 6, 9]
+    assert events_of(cut / "seed-0") == events
     assert not (whole / "seed-0" / LAST).exists()  # what is done needs no state any more
 
 
