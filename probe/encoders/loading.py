@@ -11,14 +11,18 @@ import torch
 from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
+from layerprobe.probe.encoders.foreign_checkpoints import foreign_extractor, foreign_model, read_foreign
+from layerprobe.probe.encoders.foreign_names import is_foreign
 from layerprobe.probe.encoders.language_adapters import check_language_adapters
+from layerprobe.probe.encoders.peft_merging import merge_adapter
 from layerprobe.probe.encoders.speech import NEVER_READ, LoadedModel, SpeechEncoder
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES, load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.forward.precision import AUTO, precision_for
+from layerprobe.probe.model_errors import first_pass
 from layerprobe.probe.model_files import EXTRACTOR_FILES
-from layerprobe.probe.model_tensors import check_tensors
-from layerprobe.probe.pretrained import SPEECH_ENCODER, Pretrained, find_pretrained, first_pass
+from layerprobe.probe.model_tensors import check_tensors, foreign_prefix, head_note, head_tensors
+from layerprobe.probe.pretrained import SPEECH_ENCODER, Pretrained, find_pretrained
 from layerprobe.probe.system import choose_device, torch_threads
 
 OWN = "embedded"  # the name of the encoder that the package carries
@@ -39,8 +43,10 @@ def load_encoder(
     """Load a speech or text encoder, or the acoustic features that serve as a baseline without a network.
 
     Args:
-        name: a transformers folder, a hub name with an optional ``@revision``, ``embedded`` (the small HuBERT that the
-            package carries), or ``acoustic`` (log-mel bands, MFCC, F0, loudness and duration)
+        name: a transformers folder, a hub name with an optional ``@revision``, either of a model or of a PEFT adapter,
+            which is merged into its base; a checkpoint's file of torchaudio, fairseq or s3prl (``.pt``, ``.pth``), or
+            ``torchaudio:HUBERT_BASE`` and other bundles of torchaudio; ``embedded`` (the small HuBERT that the package
+            carries), or ``acoustic`` (log-mel bands, MFCC, F0, loudness and duration)
         random_init: seed of random weights, initialised as the architecture does before training; None for trained
             weights
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
@@ -145,25 +151,59 @@ def load_model(
 ) -> LoadedModel:
     """Load a speech model in float32 without changing it; arguments and errors as of `load_audio_encoder`."""
     _check_torchaudio()
+    if is_foreign(name):
+        return _load_foreign(name, random_init=random_init, adapter=adapter)
     found = find_pretrained(name, SPEECH_ENCODER, folder=EMBEDDED if name == OWN else None, show_download=show_download)
     config = found.config()
     family, adapter_hash = _family(config, name, adapter)
     extractor, is_default = _feature_extractor(found, config, family)
-    language = ""
+    language, weights, head = "", "", []
     if random_init is None:
         model, report = found.model(config)
+        if prefix := foreign_prefix(found.label, report, needed=family.tensors):
+            model, report = found.model(config, prefix=prefix)
         with found.loading():
             encoder = family.encoder(model)
             check_tensors(found.label, model, report, needed=family.tensors, ignored=NEVER_READ)
             language = check_language_adapters(found, encoder)
+            head = head_tensors(model, report, needed=family.tensors)
+            if found.adapter is not None:
+                merged = merge_adapter(found.adapter, model, encoder, never_read=NEVER_READ)
+                weights, head = merged.weights, [*merged.left_out]
     else:
         model = found.untrained(config, seed=random_init)
     upstream = name if name == OWN else found.upstream
     if upstream == OWN != name:
         upstream = f"{found.folder.resolve().parent.name}/{OWN}"  # a user's folder of that name is another encoder
     folder = "" if name == OWN else found.local_folder
-    revision = found.revision or ""
-    return LoadedModel(model, family, extractor, upstream, revision, adapter_hash, is_default, folder, language)
+    return LoadedModel(
+        model, family, extractor, upstream, found.commit, adapter_hash, is_default, folder, language, weights,
+        " ".join(filter(None, [_merged_note(found, weights), head_note(upstream, head)])),
+    )  # fmt: skip
+
+
+def _load_foreign(name: str, *, random_init: int | None, adapter: Path | str | None) -> LoadedModel:
+    """Load a bundle of torchaudio or another toolkit's checkpoint; arguments and errors as of `load_model`."""
+    found = read_foreign(name)
+    family, adapter_hash = _family(found.config, name, adapter)
+    model, report = foreign_model(found, random_init=random_init)
+    check_tensors(found.label, model, report, needed=family.tensors, ignored=NEVER_READ)
+    extractor = foreign_extractor(found)
+    is_default = extractor is None
+    if is_default and (extractor := family.default_extractor(found.config)) is None:
+        raise _no_extractor(name, found.config)
+    folder = "" if found.path is None else str(found.path.resolve())
+    head = head_tensors(model, report, needed=family.tensors)
+    return LoadedModel(
+        model, family, extractor, found.upstream, "", adapter_hash, is_default, folder,
+        weights_note=head_note(found.upstream, head),
+    )  # fmt: skip
+
+
+def _merged_note(found: Pretrained, weights: str) -> str:
+    if found.adapter is None or not weights:
+        return ""
+    return f"{found.upstream}: a PEFT adapter, merged into its base model {found.adapter.base} (weights {weights})."
 
 
 def check_forward(loaded: LoadedModel, name: str) -> None:
@@ -203,13 +243,16 @@ def _feature_extractor(found: Pretrained, config: Any, family: Architecture) -> 
         return found.feature_extractor(), False
     default = family.default_extractor(config)
     if default is None:
-        raise InputError(
-            "LP304",
-            f"encoder {found.name} has no {EXTRACTOR_FILES[0]}, and {config.model_type} models have no common default: "
-            "whether it was trained on normalised waveforms is not known. Add that file from the checkpoint that it "
-            "derives from.",
-        )
+        raise _no_extractor(found.name, config)
     return default, True
+
+
+def _no_extractor(name: str, config: Any) -> InputError:
+    return InputError(
+        "LP304",
+        f"encoder {name} has no {EXTRACTOR_FILES[0]}, and {config.model_type} models have no common default: whether "
+        "it was trained on normalised waveforms is not known. Add that file from the checkpoint that it derives from.",
+    )
 
 
 def _check_torchaudio() -> None:
