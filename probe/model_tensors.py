@@ -108,9 +108,7 @@ def head_note(upstream: str, names: Collection[str]) -> str:
     parts = sorted({name.split(".")[0] for name in names})
     listed = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
     n = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
-    return (
-        f"{upstream}: {n} of a head ({listed}) {'is' if len(names) == 1 else 'are'} no part of the encoder: left out."
-    )
+    return f"{upstream}: {n} of a head ({listed}) left out."
 
 
 def first_of(names: list[str]) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.hub import find_file, trusted
+from layerprobe.probe.hub import find_file
 from layerprobe.probe.model_files import ADAPTER, check_files, weight_files
+from layerprobe.probe.pickles import check_trusted
 
 MERGED = ("LORA", "IA3")  # kinds of PEFT whose change can be added to the weights exactly; DoRA is a setting of LoRA
 SAFE, PICKLE = "adapter_model.safetensors", "adapter_model.bin"
@@ -48,12 +49,8 @@ class PeftAdapter:
             InputError: if there are none, they are damaged, or are a pickle that is not trusted
         """
         name = SAFE if self._has(SAFE) or not self._has(PICKLE) else PICKLE
-        if name == PICKLE and not trusted("pickle"):
-            raise InputError(
-                "LP310",
-                f"{self.label}: its weights are a pickle, which can run code when it is read. Save them as safetensors "
-                "(save_pretrained does), or add --trust-pickle if you know where it comes from.",
-            )
+        if name == PICKLE:
+            check_trusted(self.label)
         path = self.folder / name
         if self.revision is not None:
             path = Path(hf_hub_download(self.source, name, revision=self.revision))

@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -59,6 +59,9 @@ class Architecture:
     chunking: Callable[[Any], str]  # how long audio is cut, as the plan records it; of the extractor
     n_frames: Callable[[InputChunk, Any], int]  # that a chunk gives in every layer; of chunk, config
     default_extractor: Callable[[Any], Any] = _no_default  # where a checkpoint has none; of config; None if unknown
+    # Of a folder or file, where transformers can't load the model: the model, whose ``config`` is of transformers
+    # (``PreTrainedConfig(hidden_size=…)``) or alike, and its feature extractor. Its weights are checked by the loader.
+    load: Callable[[Path], tuple[Any, Any]] | None = None
 
 
 def waveform_chunks(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[InputChunk]:
@@ -222,14 +225,21 @@ ARCHITECTURES = {
 }
 
 
-def read_adapter(path: Path) -> tuple[Architecture, str]:
+def read_adapter(path: Path, *, shipped: Sequence[str] = ()) -> tuple[Architecture, str]:
     """Run a user's file and return its ``ARCHITECTURE``, and the hash of the file for the plan.
+
+    Args:
+        path: of the file
+        shipped: names that installed packages ship, which could have been meant
 
     Raises:
         InputError: if the file is missing, does not run, or has no `Architecture` of that name
     """
     if not path.is_file():
-        raise InputError("LP332", f"adapter {path} does not exist. Name a Python file that defines an ARCHITECTURE.")
+        known = f"; installed packages ship {', '.join(shipped)}" if shipped else ""
+        raise InputError(
+            "LP332", f"adapter {path} does not exist. Name a Python file that defines an ARCHITECTURE{known}."
+        )
     specification = importlib.util.spec_from_file_location("layerprobe_adapter", path)
     if specification is None or specification.loader is None:
         raise InputError("LP332", f"adapter {path} is no Python file. Name one that ends in .py.")

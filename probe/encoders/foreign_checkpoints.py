@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +19,12 @@ from layerprobe.probe.encoders.foreign_names import (
 )
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.foreign_files import first_line
-from layerprobe.probe.hub import trusted
 from layerprobe.probe.model_files import CONFIG, EXTRACTOR_FILES, damage
 from layerprobe.probe.model_size import check_model_size, model_from_config
+from layerprobe.probe.pickles import check_trusted, read_checkpoint
+from layerprobe.probe.pretrained import SPEECH_ENCODER, Pretrained, find_pretrained
 
 _TENSORS = ("model", "model_weight", "state_dict", "model_state_dict")  # where a file keeps them, if not at its top
-_ALLOWED = ("torch", "collections", "argparse", "numpy", "_codecs")  # packages that a checkpoint's tensors need
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,7 @@ class Foreign:
     tensors: Mapping[str, Tensor]
     config: Any  # of transformers
     normalises: bool | None  # whether the waveform is scaled to zero mean and unit variance; None if not stated
+    beside: Pretrained | None  # a folder's config.json and feature extractor next to the file
 
 
 def read_foreign(name: str) -> Foreign:
@@ -50,23 +49,26 @@ def read_foreign(name: str) -> Foreign:
     Raises:
         InputError: if there is none, it is damaged, pickles are not trusted, or its architecture is another
     """
+    from transformers import AutoConfig
+
     label = f"encoder {name}"
     path = None if name.startswith(BUNDLE) else Path(name)
     if path is not None and (fault := damage(path)):
         raise InputError("LP303", f"{label} can't be loaded: {path.name} {fault}. Copy or download it again.")
-    if not trusted("pickle"):
-        raise InputError(
-            "LP310",
-            f"{label}: its weights are a pickle, which can run code when it is read. Save them as safetensors in a "
-            "folder (save_pretrained of transformers does), or add --trust-pickle if you know where it comes from.",
-        )
+    check_trusted(label)
     tensors, stored, normalises = _bundle(label, name) if path is None else _file(label, path)
     named = transformers_names(tensors)
+    beside = None
+    if path is not None and (path.parent / CONFIG).is_file():
+        beside = find_pretrained(str(path.parent), SPEECH_ENCODER)
     try:
-        config = _config(label, path, named, stored, hint=f"{name} {stored.get('_name', '')}")
+        hint = f"{name} {stored.get('_name', '')}"
+        config = (
+            beside.config() if beside else AutoConfig.for_model(model_type(named, hint), **settings_of(named, stored))
+        )
     except (KeyError, IndexError) as error:
         raise _unknown_layout(label, f"{first_line(error)} in it") from error
-    return Foreign(label, name if path is None else path.name, path, named, config, normalises)
+    return Foreign(label, name if path is None else path.name, path, named, config, normalises, beside)
 
 
 def foreign_model(found: Foreign, *, random_init: int | None) -> tuple[Any, dict[str, Any]]:
@@ -102,10 +104,10 @@ def foreign_model(found: Foreign, *, random_init: int | None) -> tuple[Any, dict
 
 def foreign_extractor(found: Foreign) -> Any:
     """Return the feature extractor of a checkpoint's file or bundle; None where neither states how audio is scaled."""
-    from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
+    from transformers import Wav2Vec2FeatureExtractor
 
-    if found.path is not None and any((found.path.parent / name).is_file() for name in EXTRACTOR_FILES):
-        return AutoFeatureExtractor.from_pretrained(str(found.path.parent))
+    if found.beside is not None and found.beside.has_file(*EXTRACTOR_FILES):
+        return found.beside.feature_extractor()
     if found.normalises is None:
         return None
     masks = found.config.feat_extract_norm == "layer"
@@ -142,7 +144,7 @@ def _bundle(label: str, name: str) -> tuple[Mapping[str, Any], dict[str, Any], b
 def _file(label: str, path: Path) -> tuple[Mapping[str, Any], dict[str, Any], bool | None]:
     """Return the tensors and settings of a file, and whether waveforms are normalised, None if that is not stated."""
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_CheckpointPickle)
+        stored = read_checkpoint(path)
     except Exception as error:
         raise InputError(
             "LP303", f"{label} can't be loaded: {path.name} is no checkpoint of torch ({first_line(error)}). Copy or "
@@ -156,61 +158,11 @@ def _file(label: str, path: Path) -> tuple[Mapping[str, Any], dict[str, Any], bo
     return tensors, settings, None if normalises is None else bool(normalises)
 
 
-def _config(
-    label: str, path: Path | None, tensors: Mapping[str, Tensor], stored: Mapping[str, Any], *, hint: str
-) -> Any:
-    from transformers import AutoConfig
-
-    if path is not None and (path.parent / CONFIG).is_file():
-        try:
-            return AutoConfig.from_pretrained(str(path.parent))
-        except Exception as error:
-            raise InputError(
-                "LP302", f"{label} can't be loaded: {first_line(error)}. The {CONFIG} next to it holds its settings."
-            ) from error
-    return AutoConfig.for_model(model_type(tensors, hint), **settings_of(tensors, stored))
-
-
 def _unknown_layout(label: str, reason: str) -> InputError:
     return InputError(
         "LP395",
-        f"{label} is no wav2vec 2.0, HuBERT or WavLM encoder as torchaudio, fairseq, unilm or s3prl save it ({reason}). "
-        "Convert it with transformers' script for its architecture (convert_*_to_pytorch.py in "
+        f"{label} is no wav2vec 2.0, HuBERT or WavLM encoder as torchaudio, fairseq, unilm or s3prl save it "
+        f"({reason}). Convert it with transformers' script for its architecture (convert_*_to_pytorch.py in "
         "src/transformers/models of its repository) and name the folder; or put the config.json of its architecture "
         "next to it, if only its settings are missing.",
     )
-
-
-class _Placeholder(argparse.Namespace):
-    """Stands for an object of a class that is not needed, such as fairseq's dictionary of labels."""
-
-    def __init__(self, *_: Any) -> None:
-        super().__init__()
-
-    def __setstate__(self, _: Any) -> None:
-        """Keep nothing of its state."""
-
-    def __setitem__(self, _: Any, __: Any) -> None:
-        """Keep no entry."""
-
-    def append(self, _: Any) -> None:
-        """Keep no element."""
-
-    def extend(self, _: Any) -> None:
-        """Keep no elements."""
-
-
-class _CheckpointUnpickler(pickle.Unpickler):
-    """Read tensors and settings; of packages that need not be installed (fairseq) a placeholder is made."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] in _ALLOWED:
-            return super().find_class(module, name)
-        return _Placeholder
-
-
-class _CheckpointPickle:
-    """The part of the module `pickle` that torch asks for."""
-
-    Unpickler = _CheckpointUnpickler
-    load = staticmethod(pickle.load)

@@ -8,17 +8,20 @@ from typing import Any
 
 import torch
 
-from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
+from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
 from layerprobe.probe.encoders.foreign_checkpoints import foreign_extractor, foreign_model, read_foreign
 from layerprobe.probe.encoders.foreign_names import is_foreign
 from layerprobe.probe.encoders.language_adapters import check_language_adapters
 from layerprobe.probe.encoders.peft_merging import merge_adapter
+from layerprobe.probe.encoders.shipped import architecture_of_folder, chosen_architecture
 from layerprobe.probe.encoders.speech import NEVER_READ, LoadedModel, SpeechEncoder
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES, load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.forward.precision import AUTO, precision_for
+from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.model_errors import first_pass
 from layerprobe.probe.model_files import EXTRACTOR_FILES
 from layerprobe.probe.model_tensors import check_tensors, foreign_prefix, head_note, head_tensors
@@ -51,7 +54,8 @@ def load_encoder(
             weights
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
         adapter: a Python file whose ``ARCHITECTURE`` describes an architecture that
-            `probe.encoders.architectures` does not know; speech encoders only
+            `probe.encoders.architectures` does not know, or the name of one that an installed package ships
+            (`probe.encoders.shipped`); speech encoders only
         precision: of matrix products: float32 (exact on a GPU, too), tf32 (GPU; its inputs rounded to 10 bits),
             bfloat16 or float16 (GPU); auto takes 16 bits where the hardware multiplies them, which moves layers by
             about 1 %; text encoders run in float32
@@ -151,11 +155,18 @@ def load_model(
 ) -> LoadedModel:
     """Load a speech model in float32 without changing it; arguments and errors as of `load_audio_encoder`."""
     _check_torchaudio()
+    described = None if adapter is None else chosen_architecture(adapter)
+    if described is not None and described[0].load is not None:
+        return _load_by_adapter(name, Path(name), described, random_init=random_init)
     if is_foreign(name):
-        return _load_foreign(name, random_init=random_init, adapter=adapter)
+        return _load_foreign(name, random_init=random_init, described=described)
     found = find_pretrained(name, SPEECH_ENCODER, folder=EMBEDDED if name == OWN else None, show_download=show_download)
+    if described is None:
+        described = architecture_of_folder(found.folder)
+        if described is not None and described[0].load is not None:
+            return _load_by_adapter(name, found.folder, described, random_init=random_init)
     config = found.config()
-    family, adapter_hash = _family(config, name, adapter)
+    family, adapter_hash = _family(config, name, described)
     extractor, is_default = _feature_extractor(found, config, family)
     language, weights, head = "", "", []
     if random_init is None:
@@ -182,10 +193,43 @@ def load_model(
     )  # fmt: skip
 
 
-def _load_foreign(name: str, *, random_init: int | None, adapter: Path | str | None) -> LoadedModel:
+def _load_by_adapter(
+    name: str, path: Path, described: tuple[Architecture, str], *, random_init: int | None
+) -> LoadedModel:
+    """Load a model by the loader of an adapter, which transformers has none for.
+
+    Raises:
+        InputError: if there is no such folder or file, random weights are asked for, or the loader fails
+    """
+    family, adapter_hash = described
+    if family.load is None or random_init is not None:
+        raise InputError(
+            "LP342", f"encoder {name} is loaded by its adapter, with its weights: leave --random-init out."
+        )
+    if not path.exists():
+        raise InputError("LP300", f"encoder {name}: no such folder. Its adapter loads models from local folders only.")
+    try:
+        model, extractor = family.load(path)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            "LP333",
+            f"adapter of encoder {name} does not run: {type(error).__name__}: {first_line(error)}. Correct it, or "
+            "install what it needs.",
+        ) from error
+    return LoadedModel(model, family, extractor, path.resolve().name, "", adapter_hash, folder=str(path.resolve()))
+
+
+def _load_foreign(name: str, *, random_init: int | None, described: tuple[Architecture, str] | None) -> LoadedModel:
     """Load a bundle of torchaudio or another toolkit's checkpoint; arguments and errors as of `load_model`."""
+    with quiet_transformers(bars=False):
+        return _loaded_foreign(name, random_init=random_init, described=described)
+
+
+def _loaded_foreign(name: str, *, random_init: int | None, described: tuple[Architecture, str] | None) -> LoadedModel:
     found = read_foreign(name)
-    family, adapter_hash = _family(found.config, name, adapter)
+    family, adapter_hash = _family(found.config, name, described)
     model, report = foreign_model(found, random_init=random_init)
     check_tensors(found.label, model, report, needed=family.tensors, ignored=NEVER_READ)
     extractor = foreign_extractor(found)
@@ -222,10 +266,10 @@ def check_forward(loaded: LoadedModel, name: str) -> None:
         encoder.train(was_training)
 
 
-def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Architecture, str]:
+def _family(config: Any, name: str, described: tuple[Architecture, str] | None) -> tuple[Architecture, str]:
     """Return the architecture of a model and, where an adapter describes it, that file's hash."""
-    if adapter is not None:
-        return read_adapter(Path(adapter))
+    if described is not None:
+        return described
     if config.model_type not in ARCHITECTURES:
         raise InputError(
             "LP330",

@@ -19,6 +19,7 @@ from layerprobe.probe.encoders.identity import model_hash
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.model_tensors import first_of
 from layerprobe.probe.peft_folders import PeftAdapter
+from layerprobe.probe.pickles import read_tensors
 
 PEFT_PREFIX = "base_model.model."  # of every tensor that PEFT saves
 _OF_ADAPTER = re.compile(r"\.(?:lora_|ia3_)")  # what follows the name of the module that it changes
@@ -52,14 +53,14 @@ def merge_adapter(adapter: PeftAdapter, model: Any, encoder: Any, *, never_read:
     """
     peft = _import_peft(adapter.label)
     base_hash = model_hash(encoder, never_read=never_read)
-    tensors = _read_tensors(adapter.weights())
+    tensors = _tensors(adapter.weights())
     prefix = _prefix(adapter.label, tensors, model)
     inside, left_out = _without_head(adapter.label, tensors, model, prefix)
     training = model.training
     # PEFT samples an adapter's first weights: the state of the process's generator is restored
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # such as on parts of the head, which are not there
-        tuned = peft.PeftModel(_nested(model, prefix), _settings(peft, adapter.folder, inside))
+        tuned = peft.PeftModel(_nested(model, prefix), _settings(peft, adapter.settings, inside))
         report = peft.set_peft_model_state_dict(tuned, inside)
         lost = [*report.unexpected_keys, *(key for key in report.missing_keys if _OF_ADAPTER.search(key))]
         if lost:
@@ -81,12 +82,12 @@ def _import_peft(label: str) -> Any:
     return peft
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if path.suffix == ".safetensors":
         return load_file(path)
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
+    return read_tensors(path)
 
 
 def _module_of(key: str) -> str:
@@ -139,9 +140,9 @@ def _misfit(label: str, names: list[str], model: Any) -> InputError:
     )
 
 
-def _settings(peft: Any, folder: Path, inside: dict[str, Tensor]) -> Any:
+def _settings(peft: Any, stored: dict[str, Any], inside: dict[str, Tensor]) -> Any:
     """Return the adapter's settings for a model without a head."""
-    settings = peft.PeftConfig.from_pretrained(str(folder))
+    settings = peft.PeftConfig.from_peft_type(**stored)
     settings.task_type, settings.inference_mode = None, True  # a task would add a head
     modules = {_module_of(key) for key in inside}
     if settings.target_modules == "all-linear":  # of a model of transformers, which the wrapper is not

@@ -72,8 +72,10 @@ class HookedEncoder:
         self._record(args[0] if args else kwargs["hidden_states"])
 
     def _record_output(self, _: nn.Module, __: Any, output: Any) -> None:
-        self._record(output[0] if isinstance(output, tuple) else output)
+        self._record(output)
 
-    def _record(self, state: Tensor) -> None:
+    def _record(self, state: Any) -> None:
         if (states := getattr(self._recorded, "states", None)) is not None:
+            while isinstance(state, tuple):  # as with ESPnet, whose blocks pass positions on with the frames
+                state = state[0]
             states.append(state)
