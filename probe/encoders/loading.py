@@ -179,7 +179,7 @@ def load_model(
             language = check_language_adapters(found, encoder)
             head = head_tensors(model, report, needed=family.tensors)
             if found.adapter is not None:
-                merged = merge_adapter(found.adapter, model, encoder, never_read=NEVER_READ)
+                merged = merge_adapter(found.adapter, encoder, never_read=NEVER_READ)
                 weights, head = merged.weights, [*merged.left_out]
     else:
         model = found.untrained(config, seed=random_init)

@@ -39,27 +39,26 @@ class Merged:
     left_out: tuple[str, ...]  # the adapter's tensors of a head, which reach no layer
 
 
-def merge_adapter(adapter: PeftAdapter, model: Any, encoder: Any, *, never_read: Collection[str] = ()) -> Merged:
-    """Merge an adapter into a base model, in place and in float32.
+def merge_adapter(adapter: PeftAdapter, model: Any, *, never_read: Collection[str] = ()) -> Merged:
+    """Merge an adapter into an encoder, in place and in float32.
 
     Args:
         adapter: of PEFT
-        model: the base, as transformers loads it without a head
-        encoder: the part of ``model`` whose layers are read
+        model: the encoder of the base model, without a decoder or a head
         never_read: tensors that no layer depends on
 
     Raises:
         InputError: if PEFT is missing, or a tensor of the adapter has no place in the model or the reverse
     """
     peft = _import_peft(adapter.label)
-    base_hash = model_hash(encoder, never_read=never_read)
+    base_hash = model_hash(model, never_read=never_read)
     tensors = _tensors(adapter.weights())
     prefix = _prefix(adapter.label, tensors, model)
     inside, left_out = _without_head(adapter.label, tensors, model, prefix)
     training = model.training
     # PEFT samples an adapter's first weights: the state of the process's generator is restored
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # such as on parts of the head, which are not there
+        warnings.simplefilter("ignore")  # such as on settings of the head's modules, which are not there
         tuned = peft.PeftModel(_nested(model, prefix), _settings(peft, adapter.settings, inside))
         report = peft.set_peft_model_state_dict(tuned, inside)
         lost = [*report.unexpected_keys, *(key for key in report.missing_keys if _OF_ADAPTER.search(key))]

@@ -298,7 +298,7 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
         if found.adapter is not None:
             with found.loading():
                 never_read = {name for name in model.state_dict() if name.startswith(NEVER_READ)}
-                weights = merge_adapter(found.adapter, model, model, never_read=never_read).weights
+                weights = merge_adapter(found.adapter, model, never_read=never_read).weights
     else:
         model = found.untrained(config, seed=random_init)
     _check_tokenizer(tokenizer, config.vocab_size, name)
