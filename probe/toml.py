@@ -65,7 +65,7 @@ def check_encodable(content: Any) -> None:
         except UnicodeEncodeError as error:
             shown = text.encode("utf-8", "backslashreplace").decode()
             raise InputError(
-                "LP000",
+                "LP830",
                 f"'{shown}' has bytes that are not UTF-8 and could not be recorded. Rename the file or folder, or name "
                 "a link to it.",
             ) from error

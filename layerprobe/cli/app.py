@@ -20,8 +20,9 @@ from layerprobe.cli import (
     sweep,
     transcripts,
 )
+from layerprobe.cli.errors import as_input_error, error_message, print_error
 from layerprobe.cli.help import PanelGroup, assign_panels
-from layerprobe.cli.options import Output, error_message, interrupted_code, print_error, user_command
+from layerprobe.cli.options import Output, interrupted_code, user_command
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.interrupts import (
     BROKEN_PIPE,
@@ -98,7 +99,7 @@ def main() -> None:
     try:
         check_encodable(arguments)  # for every command records what it was given
     except InputError as error:
-        print_error(error_message(error))
+        _print(error)
         sys.exit(2)
     try:
         app([a for a in arguments if a in TRUST_OPTIONS] + [a for a in arguments if a not in TRUST_OPTIONS])
@@ -107,8 +108,13 @@ def main() -> None:
     except SystemExit as end:
         sys.exit(_exit_code(end))
     except OSError as error:  # of the output, such as on a full disk, where no command runs: --help
-        print_error(error_message(error))
+        _print(error)
         sys.exit(2)
+
+
+def _print(error: InputError | OSError) -> None:
+    if (reported := as_input_error(error)) is not None:
+        print_error(error_message(reported))
 
 
 def _exit_code(end: SystemExit) -> int | str | None:
@@ -121,7 +127,7 @@ def _exit_code(end: SystemExit) -> int | str | None:
     except BrokenPipeError:
         broken = True
     except OSError as error:
-        print_error(error_message(error))
+        _print(error)
         return 2
     if broken:
         silence_closed_outputs()

@@ -38,7 +38,7 @@ def info(
     from layerprobe.probe.sweep.float16_cost import float16_loss
 
     if precision_loss and manifest is None:
-        raise InputError("LP000", "--precision-loss sweeps a sample of the manifest: name a --manifest with ratings.")
+        raise InputError("LP812", "--precision-loss sweeps a sample of the manifest: name a --manifest with ratings.")
     cache = open_cache(path)
     size = size_of(path)
     output.print(
@@ -63,7 +63,7 @@ def info(
     if precision_loss:
         if cache.plan.storage_dtype != "float32":
             raise InputError(
-                "LP000",
+                "LP831",
                 f"{path} is stored as {cache.plan.storage_dtype}: the loss against float32 can't be measured any more. "
                 "Extract the manifest with --storage-dtype float32 into another --out.",
             )
@@ -85,7 +85,7 @@ def verify(path: CachePath, *, output: Output) -> None:
         ids = {name for damage in damages for name in damage.utterance_ids}
         affected = f", of {len(ids)} utterances" if ids else ""
         raise InputError(
-            "LP000",
+            "LP832",
             f"{path}: {len(damages)} files are damaged{affected}. Repair them: "
             f"layerprobe cache repair {path} MANIFEST --encoder ENCODER",
         )

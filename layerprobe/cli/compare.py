@@ -112,7 +112,7 @@ def compare(
     from layerprobe.probe.results.run_folder import read_run
 
     if metric not in METRICS:
-        raise InputError("LP000", f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}.")
+        raise InputError("LP813", f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}.")
     inches = None if width is None else parse_width(width)
     table = compare_runs(runs, metric=metric)
     output.print(scores_text(table))

@@ -17,7 +17,9 @@ def explain(
     code: Annotated[
         str | None,
         typer.Argument(
-            metavar="CODE", help="Code of an error or of a check in a report, such as LP014; all by default."
+            metavar="CODE",
+            help="Code of an error or of a check in a report, such as LP014, or a word that is looked for in titles "
+            "and symptoms; all codes by default.",
         ),
     ] = None,
     *,

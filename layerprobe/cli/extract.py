@@ -123,7 +123,7 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
     from layerprobe.probe.extraction.settings import extraction_plan
 
     if sum(map(bool, (parallel.shard, parallel.processes, parallel.dask, embedding.prune or dry_run))) > 1:
-        raise InputError("LP000", "Name one of --shard, --processes and --dask, and none with --prune or --dry-run.")
+        raise InputError("LP816", "Name one of --shard, --processes and --dask, and none with --prune or --dry-run.")
     shard = Shard.parse(parallel.shard) if parallel.shard else None
     encoder_settings, settings, given = _chosen_settings(context, upstream, audio, embedding, parallel, output)
     if parallel.processes or parallel.dask:
@@ -198,7 +198,7 @@ def _chosen_settings(
     poolings = tuple(dict.fromkeys(embedding.pooling)) or None
     if embedding.plan is None:
         if not upstream.encoder:
-            raise InputError("LP000", "Name an --encoder, or a --plan whose encoder is used again.")
+            raise InputError("LP812", "Name an --encoder, or a --plan whose encoder is used again.")
         settings = ExtractionSettings(poolings, embedding.text_column, embedding.storage_dtype, reading=audio.reading())
         return upstream.settings(), parallel.of(settings), None
     cache = open_cache(embedding.plan)
@@ -211,9 +211,9 @@ def _chosen_settings(
     chosen = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     name = upstream.encoder or encoder_name_in(plan, cache.encoder_folder)
     if not name:
-        raise InputError("LP000", f"{embedding.plan} {gone_text(plan, cache.encoder_folder)}. Name it with --encoder.")
+        raise InputError("LP826", f"{embedding.plan} {gone_text(plan, cache.encoder_folder)}. Name it with --encoder.")
     if plan.adapter and upstream.adapter is None and not upstream.encoder and not is_shipped(plan.adapter):
-        raise InputError("LP000", f"{embedding.plan} was extracted with an adapter. Name its file with --adapter.")
+        raise InputError("LP827", f"{embedding.plan} was extracted with an adapter. Name its file with --adapter.")
     known = _encoder_settings_in(plan, name, upstream)
     encoder = EncoderSettings(
         name,
@@ -308,7 +308,9 @@ def check_encoder(
 
     encoder, reading = upstream.encoder, audio.reading()
     if encoder == "acoustic":
-        raise InputError("LP000", "acoustic features have no network to check. Extract them without a check.")
+        raise InputError(
+            "LP828", "acoustic features have no network to check. They need no check: run layerprobe extract."
+        )
     output.progress.log(f"Loading {encoder} …")
     loaded = load_audio_encoder(
         encoder,
@@ -329,6 +331,6 @@ def check_encoder(
     failed = [check.name for check in checks if not check.passed]
     if failed:
         raise InputError(
-            "LP000", f"{encoder} fails {len(failed)} of {len(checks)} checks: {'; '.join(failed)}. Correct its adapter."
+            "LP829", f"{encoder} fails {len(failed)} of {len(checks)} checks: {'; '.join(failed)}. Correct its adapter."
         )
     output.print(f"{loaded.architecture}: {how_encoded(loaded)}, {loaded.precision}.")

@@ -99,7 +99,7 @@ def table(
     from layerprobe.probe.filesystem import replace_file
 
     if format not in FORMATS:
-        raise InputError("LP000", f"--format {format} is unknown; choose one of {', '.join(FORMATS)}.")
+        raise InputError("LP813", f"--format {format} is unknown; choose one of {', '.join(FORMATS)}.")
     text = FORMATS[format](study(runs, metric=metric).answers)
     if out is None:
         typer.echo(text, nl=False)

@@ -7,6 +7,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from layerprobe.cli.errors import usage_errors_with_codes
+
 PANELS = {  # in this order; aliases are in `ALIASES`
     "Corpus": ("manifest", "transcribe", "asr-impact", "synthesise"),
     "Embeddings": ("extract", "cache", "check-encoder"),
@@ -52,6 +54,16 @@ class PanelGroup(Group):
         """Return the names of the commands that the help shows; see `typer.core.TyperGroup`."""
         names = [name for name in super().list_commands(ctx) if name not in ALIASES]
         return sorted(names, key=list(PANEL_OF).index)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what stands before the command; errors are printed with their codes."""
+        with usage_errors_with_codes():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse the rest and run the command; errors about what was typed are printed with their codes."""
+        with usage_errors_with_codes():
+            return super().invoke(ctx)
 
 
 def assign_panels(app: typer.Typer) -> None:

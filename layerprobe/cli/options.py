@@ -9,15 +9,16 @@ import re
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from layerprobe.cli.errors import as_input_error, error_message, print_error
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import is_store_error, resolve
+from layerprobe.probe.filesystem import resolve
 from layerprobe.probe.interrupts import BROKEN_PIPE, received_signal, silence_closed_outputs
 from layerprobe.probe.progress import NullProgress, make_progress
 from layerprobe.probe.training.options import channel_option, option, read_options, trim_silence_option
@@ -163,7 +164,7 @@ def cache_path(name: str) -> Path:
     try:
         return resolve(name)
     except InputError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(str(error)) from error  # of a ValueError Typer makes a longer message
 
 
 def user_command(command: Callable[..., None]) -> Callable[..., None]:
@@ -188,20 +189,13 @@ def user_command(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt as interrupt:
             print_error(interrupted_message())
             raise typer.Exit(interrupted_code()) from interrupt
-        except (InputError, OSError, UnicodeEncodeError) as error:
+        except Exception as error:
             if isinstance(error, BrokenPipeError) and silence_closed_outputs():
                 raise typer.Exit(BROKEN_PIPE) from error
-            if debug:
+            reported = as_input_error(error)
+            if debug or reported is None:
                 raise
-            print_error(error_message(error))
-            raise typer.Exit(2) from error
-        except Exception as error:
-            if debug or not is_store_error(error):
-                raise
-            print_error(
-                f"Error: the object store failed ({type(error).__name__}: {error}). Completed work is "
-                "saved; run the same command again when the store answers."
-            )
+            print_error(error_message(reported))
             raise typer.Exit(2) from error
         finally:
             _LOG.setLevel(before)
@@ -282,16 +276,10 @@ def all_quarantined(file: Path, n: int) -> InputError:
         n: how many there are
     """
     return InputError(
-        "LP000",
+        "LP860",
         f"none of the {n} utterances could be used. Next: read the column reason of {file}, correct the audio or the "
         "manifest, and run the same command again.",
     )
-
-
-def print_error(text: str) -> None:
-    """Print a line on standard error, whatever bytes its names have; nothing where the terminal has gone."""
-    with suppress(OSError):
-        typer.echo(text.encode("utf-8", "backslashreplace").decode(), err=True)
 
 
 def interrupted_message() -> str:
@@ -304,17 +292,3 @@ def interrupted_message() -> str:
 def interrupted_code() -> int:
     """Return the exit code after the signal that interrupted this process: 130 after Ctrl-C, 143 after SIGTERM."""
     return 128 + (received_signal() or signal.SIGINT)
-
-
-def error_message(error: InputError | OSError | UnicodeEncodeError) -> str:
-    """Return one sentence about an error, with what to do."""
-    if isinstance(error, UnicodeEncodeError):
-        name = error.object[max(0, error.start - 40) : error.end + 20]
-        return f"Error: a name near '{name}' has bytes that are not UTF-8. Rename the file, then run the command again."
-    if isinstance(error, OSError) and error.strerror:
-        path = f"{error.filename}: " if error.filename else ""
-        return (
-            f"Error: {path}{error.strerror}. Free some disk space or allow writing, then run the same "
-            "command again; completed work is saved."
-        )
-    return f"Error: {error}"

@@ -41,7 +41,7 @@ def synthesise(
         lines = sentences.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            "LP000", f"{sentences} can't be read as text: {error}. Give a UTF-8 file with one sentence per line."
+            "LP763", f"{sentences} can't be read as text: {error}. Give a UTF-8 file with one sentence per line."
         ) from error
     manifest = write_speech_corpus(lines, out, times=times, seed=seed, progress=output.progress)
     output.print(f"Next: layerprobe pretrain {manifest} --out models/first")

@@ -159,7 +159,7 @@ def count_params(
     from layerprobe.probe.regressor import parameter_count
 
     if audio_encoder is None and text_encoder is None:
-        raise InputError("LP000", "Name an encoder: --audio-encoder, --text-encoder or both.")
+        raise InputError("LP730", "Name an encoder: --audio-encoder, --text-encoder or both.")
     audio, text = (
         None if name is None else parameter_count.load_model_spec(name) for name in (audio_encoder, text_encoder)
     )

@@ -203,10 +203,10 @@ def _split_paths(caches: list[Path], manifest: Path | None, *, complete: bool) -
     """Return the caches and the manifest among the arguments; the last one is a cache if it is no table."""
     if manifest is not None and (complete or manifest.suffix.lower() in TABLES):
         if complete and not caches:
-            raise InputError("LP000", "One argument is missing: give CACHES and a MANIFEST, or --plan.")
+            raise InputError("LP812", "One argument is missing: give CACHES and a MANIFEST, or --plan.")
         return caches, manifest
     if complete:
-        raise InputError("LP000", "CACHES and MANIFEST are missing: give both, or --plan.")
+        raise InputError("LP812", "CACHES and MANIFEST are missing: give both, or --plan.")
     return [*caches, cache_path(str(manifest))] if manifest is not None else caches, None
 
 
@@ -243,7 +243,7 @@ def _n_folds(folds: str | None) -> int | Literal["speakers"] | None:
         return None if folds is None else int(folds)
     if folds != "speakers":
         raise InputError(
-            "LP000", f"--folds {folds} is neither a number nor speakers. Use --folds 5 or --folds speakers."
+            "LP813", f"--folds {folds} is neither a number nor speakers. Use --folds 5 or --folds speakers."
         )
     return "speakers"
 

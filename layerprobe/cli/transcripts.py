@@ -65,14 +65,14 @@ def transcribe(
     from layerprobe.probe.system import choose_device
 
     if (source.asr is None) == (source.from_folder is None):
-        raise InputError("LP000", "Name one source of transcripts: --asr RECOGNISER, or --from FOLDER.")
+        raise InputError("LP816", "Name one source of transcripts: --asr RECOGNISER, or --from FOLDER.")
     progress, reading = output.progress, audio.reading()
     checked = read_manifest(
         manifest, speakers=not no_speakers, columns=(source.column,) if source.column else (), join_names=False
     )
     out = out or manifest.with_name(f"{manifest.stem}-transcribed.csv")
     if out.resolve() == manifest.resolve():
-        raise InputError("LP000", "The new manifest would overwrite the old one. Name another --out.")
+        raise InputError("LP833", "The new manifest would overwrite the old one. Name another --out.")
     context.with_resource(leased_file(out))
     has_text = TRANSCRIPT in checked.table and bool((checked.table[TRANSCRIPT].str.strip() != "").any())
     if source.from_folder is not None:
@@ -98,7 +98,7 @@ def transcribe(
         if len(done.quarantine) == len(table):
             progress_file.unlink()
             raise InputError(
-                "LP000", f"none of the {len(table)} utterances could be used. Correct the audio or the manifest."
+                "LP860", f"none of the {len(table)} utterances could be used. Correct the audio or the manifest."
             )
     if other := unread_columns(manifest, table):
         output.print(f"Not copied, for they hold neither texts nor numbers: {', '.join(other)}.")
@@ -147,7 +147,7 @@ def asr_impact(
     checked = read_manifest(manifest, speakers=not no_speakers)
     missing = [c for c in (TRANSCRIPT, ASR_TRANSCRIPT) if c not in checked.table]
     if missing:
-        raise InputError("LP000", f"{manifest} has no column {missing[0]!r}. Add it with layerprobe transcribe.")
+        raise InputError("LP718", f"{manifest} has no column {missing[0]!r}. Add it with layerprobe transcribe.")
     progress.log(f"Loading {text_encoder} …")
     encoder = load_text_encoder(text_encoder, device=device, show_download=not output.quiet)
     caches = []

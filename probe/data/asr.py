@@ -73,7 +73,7 @@ def load_recogniser(name: str, *, device: str = "cpu", language: str | None = No
     if model.config.model_type == "whisper" and getattr(model.generation_config, "is_multilingual", False):
         options["generate_kwargs"] = {"task": "transcribe", **({} if language is None else {"language": language})}
     elif language is not None:
-        raise InputError("LP000", f"{name} recognises one language only. Leave --language out.")
+        raise InputError("LP250", f"{name} recognises one language only. Leave --language out.")
     revision = "" if found.revision is None else f"@{found.revision}"
     loaded = Recogniser(recogniser, name=found.upstream + revision, options=options)
     with first_pass(found.label, "one second of audio", files="the preprocessor and tokenizer"):
@@ -158,28 +158,28 @@ def _read_progress(path: Path, header: dict[str, Any]) -> dict[tuple[str, str], 
         except ValueError as error:
             if any(rest.strip("\0 ") for rest in lines[number + 1 :]):
                 raise InputError(
-                    "LP000", f"{path}, line {number + 1} can't be read. Delete the file to start anew."
+                    "LP251", f"{path}, line {number + 1} can't be read. Delete the file to start anew."
                 ) from error
     if not all(isinstance(entry, dict) for entry in entries) or not all(set(e) >= TRANSCRIBED for e in entries[1:]):
         raise InputError(
-            "LP000", f"{path} holds no transcripts of an interrupted command. Delete it, or name another --out."
+            "LP251", f"{path} holds no transcripts of an interrupted command. Delete it, or name another --out."
         )
     if entries and entries[0].get("format_version") != PROGRESS_FORMAT_VERSION:
         raise InputError(
-            "LP000",
+            "LP251",
             f"{path} has format_version {entries[0].get('format_version')}, not {PROGRESS_FORMAT_VERSION}. Delete the "
             "file to start anew.",
         )
     first = entries[0] if entries else header
     if first.get("recogniser") != header["recogniser"]:
         raise InputError(
-            "LP000",
+            "LP252",
             f"{path} has transcripts of {first.get('recogniser')}, not of {header['recogniser']}. Delete it, or name "
             "another --out.",
         )
     if any(first.get(name) != header[name] for name in header):
         raise InputError(
-            "LP000",
+            "LP252",
             f"{path} has transcripts of audio that was read with another --channel or --trim-silence. Give the same "
             "options, delete it, or name another --out.",
         )

@@ -23,6 +23,7 @@ from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions, Recor
 from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark
 from layerprobe.probe.exceptions import InvalidAudioError as InvalidAudioError
 from layerprobe.probe.foreign_files import recognise
+from layerprobe.probe.problem import Problem
 
 # Label files round times, so a span may end this much after the recording; more is a wrong span.
 SPAN_TOLERANCE_SECONDS = 0.01
@@ -100,18 +101,19 @@ def decode_audio_file(
     try:
         length = inspect_length(path)
         whole = start is None and end is None
-        if length.fault and whole:
-            raise InvalidAudioError("LP000", length.fault)
+        if whole and (fault := length.fault):
+            raise InvalidAudioError(fault.code, fault.text)
         with (
             contextlib.closing(ForwardDecoder(path, length)) if whole else _DECODERS.lend(path, length, start or 0.0)
         ) as decoder:
             if fault := _rate_fault(decoder.rate):
-                raise InvalidAudioError("LP000", fault)
+                raise InvalidAudioError(fault.code, fault.text)
             channels = _decode_span(decoder, length.fault, start, end, max_duration)
             return Decoded(channels, decoder.rate, length.remark)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
-        raise InvalidAudioError("LP000", _opening_error(path, error)) from error
+        problem = _opening_problem(path, error)
+        raise InvalidAudioError(problem.code, problem.text) from error
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class AudioHeader:
     duration: float | None  # seconds, by the bytes that are there; None where only decoding shows it
     rate: int  # Hz
     stated: bool  # whether the file states its length
-    fault: str  # why it can't be read whole; "" where it can
+    fault: Problem | None  # why it can't be read whole; None where it can
 
 
 def audio_header(path: Path | str) -> AudioHeader | None:
@@ -137,34 +139,36 @@ def audio_header(path: Path | str) -> AudioHeader | None:
         return None
 
 
-def _rate_fault(rate: int) -> str:
-    """Return why a sampling rate can't be that of a recording; "" where it can."""
-    return "" if LOWEST_RATE <= rate <= HIGHEST_RATE else f"its header states {rate:,} Hz, which no recording has"
+def _rate_fault(rate: int) -> Problem | None:
+    """Return why a sampling rate can't be that of a recording; None where it can."""
+    if LOWEST_RATE <= rate <= HIGHEST_RATE:
+        return None
+    return Problem("LP205", f"its header states {rate:,} Hz, which no recording has; save it again at its true rate")
 
 
 def _decode_span(
-    decoder: ForwardDecoder, fault: str, start: float | None, end: float | None, max_duration: float
+    decoder: ForwardDecoder, fault: Problem | None, start: float | None, end: float | None, max_duration: float
 ) -> np.ndarray:
     """Return the samples of a file, or of a span of one that may have a fault, ``(n_samples, n_channels)`` float32."""
     rate, frames = decoder.rate, decoder.frames
     seconds = float("inf") if frames is None else frames / rate
     begin, stop = 0.0 if start is None else start, seconds if end is None else end
     if frames == 0:
-        raise InvalidAudioError("LP000", "empty: it holds no samples")
+        raise InvalidAudioError("LP206", "empty: it holds no samples")
     if begin >= seconds or (frames is not None and stop > seconds + SPAN_TOLERANCE_SECONDS):
-        cause = f" ({fault})" if fault else ""
+        cause = f" ({fault.text})" if fault else ""
         raise InvalidAudioError(
-            "LP000", f"span {begin:g} to {stop:g} s lies outside the recording of {seconds:g} s{cause}"
+            "LP220", f"span {begin:g} to {stop:g} s lies outside the recording of {seconds:g} s{cause}"
         )
     if stop - begin > max_duration and stop != float("inf"):
-        raise InvalidAudioError("LP000", _too_long(f"{stop - begin:.0f} s long", max_duration))
+        raise InvalidAudioError("LP221", _too_long(f"{stop - begin:.0f} s long", max_duration))
     first = round(begin * rate)
     if stop == float("inf"):
         return _decode_to_the_end(decoder, first, max_duration)
     expected = round(stop * rate) - first if frames is None else min(round(stop * rate), frames) - first
     channels = _read(decoder, first, expected)
     if len(channels) < expected or len(channels) == 0:
-        raise InvalidAudioError("LP000", f"truncated: {len(channels)} of {expected} samples could be decoded")
+        raise InvalidAudioError("LP210", f"truncated: {len(channels)} of {expected} samples could be decoded")
     return channels
 
 
@@ -173,9 +177,9 @@ def _decode_to_the_end(decoder: ForwardDecoder, first: int, max_duration: float)
     most = None if max_duration == float("inf") else round(max_duration * decoder.rate)
     channels = _read(decoder, first, None if most is None else most + 1)
     if most is not None and len(channels) > most:
-        raise InvalidAudioError("LP000", _too_long("of unknown length", max_duration))
+        raise InvalidAudioError("LP221", _too_long("of unknown length", max_duration))
     if len(channels) == 0:
-        raise InvalidAudioError("LP000", "empty: it holds no samples there")
+        raise InvalidAudioError("LP206", "empty: it holds no samples there")
     return channels
 
 
@@ -188,24 +192,25 @@ def _read(decoder: ForwardDecoder, first: int, n_samples: int | None) -> np.ndar
         return decoder.read(first, n_samples)
     except soundfile.SoundFileRuntimeError as error:
         text = f"truncated or damaged: not all samples could be decoded ({_text(error)})"
-        raise InvalidAudioError("LP000", text) from error
+        raise InvalidAudioError("LP210", text) from error
 
 
 def _text(error: Exception) -> str:
     return str(error).strip().rstrip(".")
 
 
-def _opening_error(path: Path, error: Exception) -> str:
+def _opening_problem(path: Path, error: Exception) -> Problem:
     if not path.exists():
-        return "no such file"
+        return Problem("LP200", "no such file")
     if not path.is_file():
-        return "is a folder, not a file"
+        return Problem("LP200", "is a folder, not a file")
     if isinstance(error, OSError):
-        return f"could not be read ({_text(error)})"
+        return Problem("LP201", f"could not be read ({_text(error)})")
     if path.stat().st_size == 0:
-        return "empty: it holds no bytes"
+        return Problem("LP202", "empty: it holds no bytes")
     if found := recognise(path):
-        return f"{found.clause}; {found.advice}"
+        return Problem("LP202", f"{found.clause}; {found.advice}")
     if name := foreign_format(path):
-        return f"is {name}, which can't be decoded; convert it to FLAC, for example with ffmpeg -i IN OUT.flac"
-    return f"could not be decoded ({_text(error)})"
+        advice = "convert it to FLAC, for example with ffmpeg -i IN OUT.flac"
+        return Problem("LP203", f"is {name}, which can't be decoded; {advice}")
+    return Problem("LP204", f"could not be decoded ({_text(error)})")

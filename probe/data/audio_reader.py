@@ -90,8 +90,8 @@ def decode_waveform(model_input: ModelInput) -> np.ndarray:
     Raises:
         InvalidAudioError: if the audio can't be used
     """
-    if model_input.reason:
-        raise InvalidAudioError("LP000", model_input.reason)
+    if problem := model_input.problem:
+        raise InvalidAudioError(problem.code, problem.text)
     if not isinstance(model_input.data, np.ndarray):
         raise TypeError(f"the input is {type(model_input.data).__name__}, not a waveform")
     return model_input.data

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from layerprobe.probe.problem import Problem
+
 BLOCK_SECONDS = 1.0
 # Fractions of the channels' energy. In a second whose mean keeps less than a quarter (6 dB lost), little but noise may
 # be left; with two channels of equal level that takes a correlation below -0.75. Two microphones whose distances from
@@ -36,14 +38,15 @@ class ChannelEnergy:
         return int(self.of_channels.argmax())
 
     @property
-    def reason(self) -> str:
-        """Why the mean can't be used, and what to do; "" where it can."""
+    def problem(self) -> Problem | None:
+        """Why the mean can't be used, and what to do; None where it can."""
         if self.cancelled <= CANCELLED_AT_MOST:
-            return ""
+            return None
         n, percent = len(self.of_channels), 100 * self.cancelled
-        return (
+        return Problem(
+            "LP233",
             f"its {n} channels cancel in their mean (opposite phase), in {percent:.0f} % of the recording; read one "
-            "with --channel first or --channel loudest, or accept the mean with --channel mean"
+            "with --channel first or --channel loudest, or accept the mean with --channel mean",
         )
 
 
@@ -51,7 +54,7 @@ def channel_energy(channels: np.ndarray, rate: int) -> ChannelEnergy:
     """Measure channels ``(n_samples, n_channels)`` at ``rate`` Hz, a second at a time.
 
     >>> voice = np.sin(np.arange(8000.0))
-    >>> channel_energy(np.stack([voice, -voice], axis=1), 8000).reason[:31]
+    >>> channel_energy(np.stack([voice, -voice], axis=1), 8000).problem.text[:31]
     'its 2 channels cancel in their '
     """
     of_channels, kept, cancelled = np.zeros(channels.shape[1]), 0.0, 0.0

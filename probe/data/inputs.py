@@ -14,6 +14,7 @@ from layerprobe.probe.data.audio_hashes import AudioHashes, Row, span_of
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.data.remarks import Remark, remark_sentences
+from layerprobe.probe.problem import Problem
 from layerprobe.probe.progress import NullProgress
 
 NO_TEXT = "no text"  # the content of a row whose transcript is empty
@@ -29,8 +30,13 @@ class ModelInput:
     content: str
     data: np.ndarray | str  # waveform (n_samples,) float32, or transcript
     seconds: float = 0.0  # duration of the audio, without silence that was trimmed
-    reason: str = ""  # why the utterance can't be used; "" where it can
+    problem: Problem | None = None  # why the utterance can't be used; None where it can
     remarks: tuple[Remark, ...] = ()  # on audio that can be used
+
+    @property
+    def reason(self) -> str:
+        """Why the utterance can't be used, with its code, as the quarantine shows it; "" where it can."""
+        return "" if self.problem is None else str(self.problem)
 
 
 class InputReader(Protocol):
@@ -77,7 +83,7 @@ class AudioReader:
             seconds = len(recording.waveform) / self._rate
             return ModelInput(self._hashes.hash_row(row), recording.waveform, seconds, remarks=recording.remarks)
         except InvalidAudioError as error:
-            return ModelInput("", np.empty(0, dtype=np.float32), reason=str(error))
+            return ModelInput("", np.empty(0, dtype=np.float32), problem=Problem(error.code, error.message))
 
     def log_remarks(self, progress: NullProgress) -> None:
         """Log a sentence for each kind of remark on the audio that was read so far."""

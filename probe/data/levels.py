@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from layerprobe.probe.problem import Problem
+
 # dB of full scale. One step of 16-bit samples, which dither and rounding leave where nothing is, is at -90.3 dB; the
 # noise of a microphone is far above it.
 SILENCE_DB = -90.0
@@ -26,24 +28,24 @@ def is_silent(lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
     return np.asarray(highest - lowest <= 2 * SILENCE)
 
 
-def over_scale(peak: float) -> str:
-    """Return why samples whose largest absolute value is ``peak`` can't be used, and what to do; "" where they can.
+def over_scale(peak: float) -> Problem | None:
+    """Return why samples whose largest absolute value is ``peak`` can't be used; None where they can.
 
     >>> over_scale(1.2)
-    ''
-    >>> over_scale(20_000)
-    'values reach 20,000 times full scale (1.0); divide the samples by 32768, the scale of 16-bit integers'
-    >>> over_scale(4.0)
-    'values reach 4 times full scale (1.0); lower their level by at least 12.1 dB'
+    >>> print(over_scale(20_000))
+    values reach 20,000 times full scale (1.0); divide the samples by 32768, the scale of 16-bit integers [LP231]
+    >>> print(over_scale(4.0))
+    values reach 4 times full scale (1.0); lower their level by at least 12.1 dB [LP231]
     """
     if peak <= HIGHEST_LEVEL:
-        return ""
+        return None
     found = f"values reach {_factor(peak)} times full scale (1.0)"
     for bits in INTEGER_BITS if peak > LARGEST_8_BIT else ():
         if peak <= 2 ** (bits - 1):
-            return f"{found}; divide the samples by {2 ** (bits - 1)}, the scale of {bits}-bit integers"
+            advice = f"divide the samples by {2 ** (bits - 1)}, the scale of {bits}-bit integers"
+            return Problem("LP231", f"{found}; {advice}")
     decibels = np.ceil(200 * np.log10(peak)) / 10
-    return f"{found}; lower their level by at least {decibels:.1f} dB"
+    return Problem("LP231", f"{found}; lower their level by at least {decibels:.1f} dB")
 
 
 def _factor(peak: float) -> str:

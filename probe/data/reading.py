@@ -42,7 +42,7 @@ class ReadingOptions:
             InputError: if it is unknown
         """
         if self.channel not in CHANNELS_IN_PLAN:
-            raise InputError("LP000", f"channel {self.channel!r} is unknown; choose first, loudest or mean.")
+            raise InputError("LP234", f"channel {self.channel!r} is unknown; choose first, loudest or mean.")
 
     @property
     def channels_in_plan(self) -> str:
@@ -96,7 +96,7 @@ def make_recording(
     waveform, remarks = _one_channel(channels, rate, reading)
     if is_silent(waveform.min(), waveform.max()):
         raise InvalidAudioError(
-            "LP000",
+            "LP233",
             "silent: the mean of its channels leaves nothing; read one with --channel first or --channel loudest",
         )
     ends = silent_ends(waveform, rate)
@@ -114,14 +114,14 @@ def make_recording(
 def _check_levels(lowest: np.ndarray, highest: np.ndarray) -> None:
     """Raise InvalidAudioError where channels from ``lowest`` to ``highest`` can't be used whatever becomes of them."""
     if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
-        raise InvalidAudioError("LP000", "holds samples that are not finite")
-    if reason := over_scale(float(max(-lowest.min(), highest.max()))):
-        raise InvalidAudioError("LP000", reason)
+        raise InvalidAudioError("LP230", "holds samples that are not finite")
+    if problem := over_scale(float(max(-lowest.min(), highest.max()))):
+        raise InvalidAudioError(problem.code, problem.text)
     if (lowest == highest).all():
-        raise InvalidAudioError("LP000", "silent: every sample is the same")
+        raise InvalidAudioError("LP232", "silent: every sample is the same")
     if is_silent(lowest, highest).all():
         raise InvalidAudioError(
-            "LP000",
+            "LP232",
             f"silent: no sample is further from a constant than {SILENCE_DB:g} dB of full scale, a step of 16 bits",
         )
 
@@ -133,8 +133,8 @@ def _one_channel(channels: np.ndarray, rate: int, reading: ReadingOptions) -> tu
     energy = channel_energy(channels, rate)
     if reading.channel == "loudest":
         return channels[:, energy.loudest], []
-    if reading.channel is None and energy.reason:
-        raise InvalidAudioError("LP000", energy.reason)
+    if reading.channel is None and (problem := energy.problem):
+        raise InvalidAudioError(problem.code, problem.text)
     return channels.mean(axis=1), _remarks_on_channels(channels, energy)
 
 

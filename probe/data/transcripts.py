@@ -39,7 +39,7 @@ def read_transcripts(folder: Path | str) -> FoundTranscripts:
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*.txt") if not p.name.startswith("._"))
     if not files:
-        raise InputError("LP000", f"{folder} has no .txt files. Name the folder of the transcripts.")
+        raise InputError("LP240", f"{folder} has no .txt files. Name the folder of the transcripts.")
     lines: dict[str, str] = {}
     files_texts: dict[str, str] = {}
     for path in files:
@@ -73,7 +73,7 @@ def add_transcripts(table: pd.DataFrame, found: FoundTranscripts, *, column: str
     if not any(t is not None for t in texts):
         example = next(iter(found.texts))
         raise InputError(
-            "LP000",
+            "LP241",
             f"None of the {len(found.texts)} transcripts ({example!r}, …) has the name of an utterance or of its audio "
             "file. Rename the files, or name another folder.",
         )
@@ -105,7 +105,7 @@ def fill_column(table: pd.DataFrame, transcripts: list[str | None], *, source: s
 def _read_text(path: Path) -> str:
     fault = no_table(path) if path.stat().st_size else ""  # the transcript of an utterance can be empty
     if fault:
-        raise InputError("LP000", f"{path} is no transcript: {fault}.")
+        raise InputError("LP242", f"{path} is no transcript: {fault}.")
     return decode_text(path, path.read_bytes(), latin_1=True)[0]  # as some of IEMOCAP's files are
 
 
@@ -113,5 +113,5 @@ def _add(texts: dict[str, str], name: str, text: str, path: Path) -> None:
     name = normalise_name(name)
     if texts.setdefault(name, text) != text:
         raise InputError(
-            "LP000", f"{path} has {text!r} for {name}, and another file {texts[name]!r}. Remove one of them."
+            "LP243", f"{path} has {text!r} for {name}, and another file {texts[name]!r}. Remove one of them."
         )

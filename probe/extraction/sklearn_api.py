@@ -32,6 +32,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.encoding.workers import embed_in_order
 from layerprobe.probe.extraction.first_utterance import SECONDS, check_forward_pass
 from layerprobe.probe.forward.pooling import pooling_named
+from layerprobe.probe.problem import Problem
 
 NO_AUDIO = "LayerEmbedder takes a list with one path or one waveform of shape (n_samples,) per utterance"
 
@@ -238,7 +239,7 @@ class _RecordingReader:
             else:
                 read = self._resampled(np.asarray(recording))
         except InvalidAudioError as error:
-            return ModelInput("", np.empty(0, dtype=np.float32), reason=str(error))
+            return ModelInput("", np.empty(0, dtype=np.float32), problem=Problem(error.code, error.message))
         return ModelInput("", read.waveform, len(read.waveform) / self._encoder_rate, remarks=read.remarks)
 
     def _resampled(self, waveform: np.ndarray) -> Recording:

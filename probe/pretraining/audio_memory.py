@@ -68,7 +68,7 @@ def read_into_memory(
     def read(row: Row) -> np.ndarray:
         waveform = decode_waveform(reader.read(row))
         if len(waveform) < RATE // 2:
-            raise InvalidAudioError("LP000", "shorter than half a second")
+            raise InvalidAudioError("LP720", "shorter than half a second")
         # a mild overshoot of full scale is clipped; as 16 bits it would change its sign
         return np.clip(np.round(waveform * FULL_SCALE), -FULL_SCALE, FULL_SCALE).astype(np.int16)
 
@@ -87,7 +87,7 @@ def read_into_memory(
         waveforms.append(waveform)
     reader.log_remarks(progress)
     if not rows:
-        raise InputError("LP000", "No recording can be used. Check the manifest with layerprobe manifest validate.")
+        raise InputError("LP860", "No recording can be used. Check the manifest with layerprobe manifest validate.")
     levels = np.array([level(_floats(w), extractor) for w in waveforms], dtype=np.float32)
     return InMemoryAudio(rows, waveforms, levels, quarantine.table())
 

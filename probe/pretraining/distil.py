@@ -119,7 +119,7 @@ class _Run:
         unknown = [name for name in plan.layers if name not in names]
         if unknown or not plan.layers:
             raise InputError(
-                "LP000", f"the teacher has no layer {unknown[0] if unknown else ''!r}; it has {', '.join(names)}."
+                "LP734", f"the teacher has no layer {unknown[0] if unknown else ''!r}; it has {', '.join(names)}."
             )
         self._teacher_layers = [names.index(name) for name in plan.layers]
         torch.manual_seed(plan.seed)

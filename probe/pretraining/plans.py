@@ -134,7 +134,7 @@ def plan_pretraining(options: PretrainOptions, *, weights: str = "") -> Pretrain
         InputError: if the precision is unknown, or the configuration is not that of a HuBERT
     """
     if options.precision not in ("float32", "bfloat16"):
-        raise InputError("LP000", f"precision {options.precision!r} is unknown; choose float32 or bfloat16.")
+        raise InputError("LP731", f"precision {options.precision!r} is unknown; choose float32 or bfloat16.")
     reading = ReadingOptions(options.channel, options.trim_silence)
     return PretrainPlan(
         config=_configuration(options.config),
@@ -164,9 +164,9 @@ def _configuration(path: Path | None) -> str:
         content = json.loads((path or EMBEDDED / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(
-            "LP000", f"{path} can't be read as JSON: {error}. Give the config.json of a HuBERT."
+            "LP739", f"{path} can't be read as JSON: {error}. Give the config.json of a HuBERT."
         ) from error
     if not isinstance(content, dict) or content.get("model_type") != "hubert":
-        raise InputError("LP000", f"{path} has another model_type. Give the config.json of a HuBERT.")
+        raise InputError("LP739", f"{path} has another model_type. Give the config.json of a HuBERT.")
     left_out = ("architectures", "model_type", "transformers_version")
     return json.dumps({k: v for k, v in content.items() if k not in left_out}, sort_keys=True)

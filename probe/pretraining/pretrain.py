@@ -168,7 +168,7 @@ class _Run:
 
     def resume(self, values: dict[str, Any]) -> None:
         if values["audio_hash"] != self.audio.content_hash():
-            raise InputError("LP000", f"The audio that {self.out} was started with has changed. Name another --out.")
+            raise InputError("LP705", f"The audio that {self.out} was started with has changed. Name another --out.")
 
     def validation_table(self) -> pd.DataFrame:
         """Return ``masked_frames`` and ``correct_frames`` of every held-out utterance."""
@@ -200,7 +200,7 @@ class _Run:
         n_frames = sum(map(len, sample))
         if n_frames < self.plan.n_units:
             raise InputError(
-                "LP000", f"{n_frames} frames can't be {self.plan.n_units} units. Request fewer or give more audio."
+                "LP738", f"{n_frames} frames can't be {self.plan.n_units} units. Lower --units or give more audio."
             )
         self.progress.log(f"Clustering into {self.plan.n_units} units …")
         tied = N_MFCC if self.plan.label_source == MFCC else 0
@@ -285,7 +285,7 @@ def load_label_source(source: str, *, device: str | None, progress: NullProgress
         return MfccFrames(), ""
     name, _, layer = source.rpartition("@")
     if not name:
-        raise InputError("LP000", f"{source!r} names no layer. Write ENCODER@LAYER, or mfcc.")
+        raise InputError("LP735", f"{source!r} names no layer. Write ENCODER@LAYER, or mfcc.")
     (progress or NullProgress()).log(f"Loading {name} …")
     encoder = load_audio_encoder(name, device=device, precision="float32", show_download=progress is not None)
     if encoder.preprocessing_note:
@@ -300,7 +300,7 @@ def layer_frames(encoder: SpeechEncoder, layer: str) -> FramesOf:
         InputError: if there is no such layer, or its frame period is not 20 ms
     """
     if layer not in encoder.layers:
-        raise InputError("LP000", f"{encoder.upstream} has no layer {layer!r}; it has {', '.join(encoder.layers)}.")
+        raise InputError("LP734", f"{encoder.upstream} has no layer {layer!r}; it has {', '.join(encoder.layers)}.")
     position = encoder.layers.index(layer)
 
     def frames(waveform: np.ndarray) -> np.ndarray:
@@ -309,6 +309,6 @@ def layer_frames(encoder: SpeechEncoder, layer: str) -> FramesOf:
     n, expected = len(frames(np.zeros(RATE, dtype=np.float32))), (RATE - WINDOW) // HOP + 1
     if n != expected:
         raise InputError(
-            "LP000", f"{encoder.upstream} has {n} frames per second, not {expected}. Choose another encoder."
+            "LP736", f"{encoder.upstream} has {n} frames per second, not {expected}. Choose another encoder."
         )
     return frames

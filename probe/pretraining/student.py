@@ -37,7 +37,7 @@ def make_student(teacher: LoadedModel, *, n_blocks: int, random_init: int | None
     n_teacher = len(teacher.family.blocks(encoder))
     if not 1 <= n_blocks < n_teacher:
         raise InputError(
-            "LP000", f"the teacher has {n_teacher} blocks; a student has 1 to {n_teacher - 1}, not {n_blocks}."
+            "LP737", f"the teacher has {n_teacher} blocks; a student has 1 to {n_teacher - 1}, not {n_blocks}."
         )
     if random_init is None:
         student = copy.deepcopy(encoder)

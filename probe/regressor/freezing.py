@@ -24,7 +24,7 @@ def freeze(regressor: AudioTextRegressor, frozen: tuple[str, ...]) -> None:
         if name not in parts or (part and part not in parts[name]):
             known = [f"{n}{'.' + p if p else ''}" for n, names in parts.items() for p in ["", *sorted(names)]]
             raise InputError(
-                "LP000", f"part {requested!r} can't be frozen: it is unknown. Choose from {', '.join(known)}."
+                "LP733", f"part {requested!r} can't be frozen: it is unknown. Choose from {', '.join(known)}."
             )
     for name, branch in regressor.branches.items():
         for part, parameter in named_parts(branch):

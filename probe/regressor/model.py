@@ -118,10 +118,10 @@ class AudioTextRegressor(nn.Module):
         super().__init__()
         branches: list[Branch] = [b for b in (audio, text) if b is not None]
         if not branches:
-            raise InputError("LP000", "A regressor needs an encoder: give --audio-encoder, --text-encoder or both.")
+            raise InputError("LP730", "A regressor needs an encoder: give --audio-encoder, --text-encoder or both.")
         for kind, name, known in (("pooling", pooling, tuple(FRAME_POOLINGS)), ("fusion", fusion, FUSIONS)):
             if name not in known:
-                raise InputError("LP000", f"{kind} {name!r} is unknown; choose one of {', '.join(known)}.")
+                raise InputError("LP731", f"{kind} {name!r} is unknown; choose one of {', '.join(known)}.")
         self.audio, self.text = audio, text
         self.poolings = nn.ModuleList(FRAME_POOLINGS[pooling](b.dim) for b in branches)
         widths = [b.dim * FRAME_POOLINGS[pooling].n_parts for b in branches]

@@ -85,7 +85,7 @@ def export_onnx(run: Path | str, out: Path | str, *, seed: int | None = None) ->
     _check_onnx_installed()
     trained, out = read_regressor(run), Path(out)
     if seed is not None and seed not in trained.plan.seeds:
-        raise InputError("LP000", f"{run} has no seed {seed}; it has {', '.join(map(str, trained.plan.seeds))}.")
+        raise InputError("LP742", f"{run} has no seed {seed}; it has {', '.join(map(str, trained.plan.seeds))}.")
     position = 0 if seed is None else trained.plan.seeds.index(seed)
     regressor = list(load_regressors(trained))[position]
     out.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,9 @@ def export_onnx(run: Path | str, out: Path | str, *, seed: int | None = None) ->
     largest = _largest_difference(regressor, files)
     if not largest < TOLERANCE:
         raise InputError(
-            "LP000", f"{out}: the exported files give ratings that differ by {largest:.2g} standard deviations."
+            "LP743",
+            f"{out}: the exported files give ratings that differ by {largest:.2g} standard deviations. Use layerprobe "
+            "predict with this regressor, and update torch and onnxruntime.",
         )
     description = {
         "format_version": FORMAT_VERSION,
@@ -194,5 +196,5 @@ def _check_onnx_installed() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(
-            "LP000", f"ONNX files need {error.name}. Install it: pip install 'layerprobe[export]'."
+            "LP820", f"ONNX files need {error.name}. Install it: pip install 'layerprobe[export]'."
         ) from error

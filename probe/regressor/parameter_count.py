@@ -106,7 +106,7 @@ def load_model_spec(name: str) -> ModelSpec:
     config = found.config()
     if config.model_type not in (*ARCHITECTURES, *TEXT_ARCHITECTURES):
         known = ", ".join(sorted((*ARCHITECTURES, *TEXT_ARCHITECTURES)))
-        raise InputError("LP000", f"{name} is a {config.model_type!r} model; parameters can be counted for {known}.")
+        raise InputError("LP744", f"{name} is a {config.model_type!r} model; parameters can be counted for {known}.")
     found.check_size(config, in_memory=False)
     return ModelSpec(found.upstream, config, config.model_type in TEXT_ARCHITECTURES)
 

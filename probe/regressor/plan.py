@@ -130,9 +130,9 @@ def plan_training(
     """
     head, optimiser = head or HeadOptions(), optimiser or OptimiserOptions()
     if encoders.audio_encoder is None and encoders.text_encoder is None:
-        raise InputError("LP000", "A regressor needs an encoder: give --audio-encoder, --text-encoder or both.")
+        raise InputError("LP730", "A regressor needs an encoder: give --audio-encoder, --text-encoder or both.")
     if optimiser.precision not in PRECISIONS:
-        raise InputError("LP000", f"precision {optimiser.precision!r} is unknown; choose auto, float32 or bfloat16.")
+        raise InputError("LP731", f"precision {optimiser.precision!r} is unknown; choose auto, float32 or bfloat16.")
     reading = ReadingOptions(encoders.channel, encoders.trim_silence)
     loaded, audio, text = _load_encoders(encoders, show_download=show_download)
     targets = head.targets or tuple(manifest.targets)
@@ -224,27 +224,27 @@ def check_training(plan: TrainPlan, manifest: Manifest) -> None:
     if unknown or not plan.targets:
         described = ", ".join(manifest.targets) or "none"
         raise InputError(
-            "LP000", f"{manifest.path} has no rated target {unknown[0] if unknown else ''!r}; it has {described}."
+            "LP716", f"{manifest.path} has no rated target {unknown[0] if unknown else ''!r}; it has {described}."
         )
     if len(plan.target_weights) != len(plan.targets):
-        raise InputError("LP000", f"{len(plan.targets)} targets need as many weights, not {len(plan.target_weights)}.")
+        raise InputError("LP717", f"{len(plan.targets)} targets need as many weights, not {len(plan.target_weights)}.")
     for name, value, known in (("pooling", plan.pooling, tuple(FRAME_POOLINGS)), ("fusion", plan.fusion, FUSIONS)):
         if value not in known:
-            raise InputError("LP000", f"{name} {value!r} is unknown; choose one of {', '.join(known)}.")
+            raise InputError("LP731", f"{name} {value!r} is unknown; choose one of {', '.join(known)}.")
     if plan.text is not None and plan.text_column not in manifest.table:
         raise InputError(
-            "LP000",
+            "LP718",
             f"{manifest.path} has no column {plan.text_column!r} of transcripts. Make it with layerprobe transcribe, "
             "or name another one with --text-column.",
         )
     if plan.batch_size < 2:
-        raise InputError("LP000", "A CCC needs two utterances or more in a batch. Raise --batch-size.")
+        raise InputError("LP732", "A CCC needs two utterances or more in a batch. Raise --batch-size.")
     if plan.test_split is not None:
         present = set(manifest.table["split"]) if "split" in manifest.table else set()
         missing = [split for split in (TRAIN, DEVELOPMENT, plan.test_split) if split not in present]
         if missing:
             raise InputError(
-                "LP000",
+                "LP713",
                 f"{manifest.path} has no split {missing[0]!r}. Training uses {TRAIN!r}, early stopping "
                 f"{DEVELOPMENT!r}, evaluation {plan.test_split!r}. Omit --test-split to assign speakers at random.",
             )

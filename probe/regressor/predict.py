@@ -44,10 +44,12 @@ def predict(
     if not isinstance(table, pd.DataFrame):
         table = read_utterances(Path(table), columns=(plan.text_column,))
     if not trained.intervals:
-        raise InputError("LP000", f"{run}: the training has not finished. Run layerprobe train again to resume it.")
+        raise InputError("LP741", f"{run}: the training has not finished. Run layerprobe train again to resume it.")
     if plan.text is not None and plan.text_column not in table:
         raise InputError(
-            "LP000", f"the regressor reads text, and the table has no column {plan.text_column!r}. Add the transcripts."
+            "LP718",
+            f"the regressor reads text, and the table has no column {plan.text_column!r}. Add it with layerprobe "
+            "transcribe.",
         )
     total, ratings, dataset = len(plan.seeds), list[np.ndarray](), None
     for number, regressor in enumerate(load_regressors(trained, device=device), start=1):

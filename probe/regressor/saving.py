@@ -106,7 +106,7 @@ def read_regressor(folder: Path | str) -> TrainedRegressor:
     path = folder / REGRESSOR
     if not path.exists():
         raise InputError(
-            "LP000", f"{folder} holds no trained regressor: it has no {REGRESSOR}. Make one with layerprobe train."
+            "LP740", f"{folder} holds no trained regressor: it has no {REGRESSOR}. Make one with layerprobe train."
         )
     content = read_json(path, advice="Train again, or restore it.")
     check_format_version(content, path)
@@ -116,7 +116,7 @@ def read_regressor(folder: Path | str) -> TrainedRegressor:
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError("LP000", f"{path} {damage_of(path, error)}. Train again, or restore it.") from error
+        raise InputError("LP700", f"{path} {damage_of(path, error)}. Train again, or restore it.") from error
 
 
 def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterator[AudioTextRegressor]:
@@ -129,14 +129,16 @@ def load_regressors(trained: TrainedRegressor, *, device: str = "cpu") -> Iterat
     for seed in trained.plan.seeds:
         path = trained.folder / f"seed-{seed}" / MODEL
         if not path.exists():
-            raise InputError("LP000", f"{path} is missing. Run layerprobe train again to resume it.")
+            raise InputError("LP741", f"{path} is missing. Run layerprobe train again to resume it.")
         with torch.random.fork_rng(devices=[]):
             regressor = build(encoders, trained.plan)
         tensors = read_tensors(path, advice="Restore it, or delete it and run layerprobe train again.")
         try:
             regressor.load_state_dict(tensors)
         except (RuntimeError, ValueError) as error:
-            raise InputError("LP000", f"{path} does not fit {REGRESSOR}: {first_line(error)}.") from error
+            raise InputError(
+                "LP702", f"{path} does not fit {REGRESSOR}: {first_line(error)}. Restore both from one training."
+            ) from error
         yield regressor.eval().requires_grad_(False).to(device)
 
 

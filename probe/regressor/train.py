@@ -209,7 +209,7 @@ def assign_speakers(table: pd.DataFrame, plan: TrainPlan) -> SpeakerSplit:
             if len(both):
                 name = table["speaker_id"].to_numpy()[groups == both[0]][0]
                 raise InputError(
-                    "LP000", f"speaker {name!r} is in two splits. Correct the manifest, or omit --test-split."
+                    "LP712", f"speaker {name!r} is in two splits. Correct the manifest, or omit --test-split."
                 )
     else:
         speakers = np.random.default_rng(plan.seeds[0]).permutation(np.unique(groups))
@@ -219,7 +219,11 @@ def assign_speakers(table: pd.DataFrame, plan: TrainPlan) -> SpeakerSplit:
         assigned = SpeakerSplit(*(np.flatnonzero(part[groups] == k) for k in range(3)))
     for name, rows in asdict(assigned).items():
         if len(rows) < 2:
-            raise InputError("LP000", f"there are {len(rows)} usable utterances for {name}; two are needed at least.")
+            raise InputError(
+                "LP714",
+                f"there are {len(rows)} usable utterances for {name}, two are needed. Add rated utterances of more "
+                "speakers.",
+            )
     return assigned
 
 
@@ -325,7 +329,7 @@ def _plan_content(manifest: Manifest, data: _TrainingData, *, command: str, n_no
 def _check_same_training(out: Path, fingerprint: str) -> None:
     if (out / REGRESSOR).exists() and (found := read_regressor(out).fingerprint) != fingerprint:
         raise InputError(
-            "LP000",
+            "LP705",
             f"{out} holds another training ({found}, not {fingerprint}): other encoders, ratings or settings. "
             "Name another --out.",
         )
@@ -335,5 +339,6 @@ def _check_constant_targets(ratings: np.ndarray, plan: TrainPlan) -> None:
     for k, target in enumerate(plan.targets):
         if varies_by_rounding(ratings[:, k]):
             raise InputError(
-                "LP000", f"{target} has one value only in the training speakers; nothing can be learnt from it."
+                "LP715",
+                f"{target} has one value only in the training speakers. Omit it: name the others with --target.",
             )

@@ -115,7 +115,7 @@ class Training:
         state = read_state(self.folder / BEST)
         if state is None:
             raise InputError(
-                "LP000", f"{self.folder / BEST} is missing. Delete {self.folder} to train this seed again."
+                "LP703", f"{self.folder / BEST} is missing. Delete {self.folder} to train this seed again."
             )
         fill_parameters(self._trainable_parameters(), state[0])
         table = pd.DataFrame(log)

@@ -71,7 +71,7 @@ def _block(utterances: list[Utterance], begin: int) -> Iterator[tuple[np.ndarray
         except BrokenProcessPool as error:
             voices = sorted({utterance.voice for utterance in block[done : done + CHUNK]})
             raise InputError(
-                "LP000",
+                "LP760",
                 f"espeak-ng crashed on one of the {CHUNK} utterances after the first {begin + done}. Leave out the "
                 f"voice that causes it, one of {', '.join(voices)}.",
             ) from error
@@ -92,7 +92,7 @@ def _loader() -> Any:
         import espeakng_loader
     except ImportError as error:
         raise InputError(
-            "LP000", "No speech synthesiser is installed. Install one: pip install espeakng-loader."
+            "LP820", "No speech synthesiser is installed. Install one: pip install espeakng-loader."
         ) from error
     return espeakng_loader
 
@@ -126,7 +126,9 @@ class _Synthesiser:
         self._chunks = []
         # an unknown voice would silently be spoken in the one before
         if self._library.espeak_SetVoiceByName(utterance.voice.encode()):
-            raise InputError("LP000", f"espeak-ng has no voice {utterance.voice!r}.")
+            raise InputError(
+                "LP761", f"espeak-ng has no voice {utterance.voice!r}. Write LANGUAGE+VARIANT, such as en-us+m3."
+            )
         for parameter, value in (
             (RATE, utterance.rate),
             (VOLUME, utterance.volume),

@@ -56,7 +56,7 @@ def plan_speech(sentences: list[str], *, times: int = 1, seed: int = 0) -> tuple
     usable = [s for s in dict.fromkeys(t.strip() for t in sentences) if _is_usable(s)]
     if not usable:
         raise InputError(
-            "LP000",
+            "LP762",
             f"No sentence can be synthesised: each needs {CHARACTERS[0]} to {CHARACTERS[1]} characters, with letters.",
         )
     rng = np.random.default_rng(seed)

@@ -61,7 +61,7 @@ class Branch(nn.Module):
         self.layers, self.dim = self._hooked.layers, int(config.hidden_size)
         if layer not in (LAST, MIX, *self.layers):
             raise InputError(
-                "LP000", f"there is no layer {layer!r}; choose {LAST}, {MIX} or one of {', '.join(self.layers)}."
+                "LP734", f"there is no layer {layer!r}; choose {LAST}, {MIX} or one of {', '.join(self.layers)}."
             )
         self.mix = nn.Parameter(torch.zeros(len(self.layers))) if layer == MIX else None
 
@@ -145,11 +145,11 @@ class AudioBranch(Branch):
         """
         needed = self._family.minimum_samples(self._extractor, self.encoder.config)
         if len(waveform) < needed:
-            raise InvalidAudioError("LP000", f"too short: {len(waveform)} samples, one frame needs {needed}")
+            raise InvalidAudioError("LP720", f"too short: {len(waveform)} samples, one frame needs {needed}")
         input_chunks = list(self._family.input_chunks(waveform, self._extractor, self.encoder.config))
         if len(input_chunks) > 1:
             raise InvalidAudioError(
-                "LP000", f"{len(waveform) / self.sampling_rate:.0f} s are too long to be trained on at once"
+                "LP722", f"{len(waveform) / self.sampling_rate:.0f} s are too long to be trained on at once"
             )
         (input_chunk,) = input_chunks
         n = input_chunk.total or int(len(waveform) / self.sampling_rate * 50)
@@ -192,7 +192,7 @@ class TextBranch(Branch):
         """
         ids = self._tokenizer(text).input_ids
         if len(ids) > self.max_tokens:
-            raise InvalidAudioError("LP000", f"its transcript has {len(ids)} tokens; the maximum is {self.max_tokens}")
+            raise InvalidAudioError("LP723", f"its transcript has {len(ids)} tokens; the maximum is {self.max_tokens}")
         return Prepared({"input_ids": torch.tensor(ids)}, slice(None), len(ids))
 
     def encode_batch(self, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:

@@ -73,9 +73,9 @@ def read_json(path: Path, *, advice: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError("LP000", f"{path} {damage_of(path, error)}. {advice}") from error
+        raise InputError("LP700", f"{path} {damage_of(path, error)}. {advice}") from error
     if not isinstance(content, dict):
-        raise InputError("LP000", f"{path} holds no table of names and values. {advice}")
+        raise InputError("LP700", f"{path} holds no table of names and values. {advice}")
     return content
 
 
@@ -88,7 +88,7 @@ def read_tensors(path: Path, *, advice: str) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError("LP000", f"{path} {damage_of(path, error)}. {advice}") from error
+        raise InputError("LP700", f"{path} {damage_of(path, error)}. {advice}") from error
 
 
 def check_format_version(content: dict[str, Any], path: Path) -> None:
@@ -100,7 +100,7 @@ def check_format_version(content: dict[str, Any], path: Path) -> None:
     found = content.get("format_version")
     if found != FORMAT_VERSION:
         raise InputError(
-            "LP000",
+            "LP704",
             f"{path} has format version {found}; this program reads version {FORMAT_VERSION}. Train again, "
             "into another folder.",
         )
@@ -158,7 +158,7 @@ def read_training(
         raise
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            "LP000",
+            "LP701",
             f"{folder} is no checkpoint of this training ({first_line(error)}). Delete it to start the training again.",
         ) from error
     return values

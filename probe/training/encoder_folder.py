@@ -52,19 +52,19 @@ def check_folder(out: Path, name: str, plan: Any, table: pd.DataFrame, *, kind: 
     text = json.dumps(asdict(plan), sort_keys=True) + "\n".join(sorted(map(str, table["utterance_id"])))
     fingerprint = text_fingerprint(text)
     if out.exists() and not out.is_dir():
-        raise InputError("LP000", f"{out} is a file. Name a folder as --out.")
+        raise InputError("LP707", f"{out} is a file. Name a folder as --out.")
     path = out / name
     if path.exists():
         content = read_json(path, advice="Delete it, or name another --out.")
         check_format_version(content, path)
         if (found := content.get("fingerprint")) != fingerprint:
             raise InputError(
-                "LP000",
+                "LP705",
                 f"{out} holds another {kind} ({found}, not {fingerprint}): other utterances, encoders or settings. "
                 "Name another --out.",
             )
     if not path.exists() and (out / "config.json").exists():
-        raise InputError("LP000", f"{out} holds a model already. Name another --out.")
+        raise InputError("LP706", f"{out} holds a model already. Name another --out.")
     return fingerprint
 
 
@@ -98,12 +98,12 @@ def hold_out_speakers(
     shuffled = np.random.default_rng([seed, 0]).permutation(np.unique(groups))
     n = max(1, round(fraction * len(shuffled)))
     if len(shuffled) <= n:
-        raise InputError("LP000", f"{len(shuffled)} speakers are too few to hold {n} out. Give a larger manifest.")
+        raise InputError("LP710", f"{len(shuffled)} speakers are too few to hold {n} out. Give a larger manifest.")
     out = np.isin(groups, shuffled[:n])
     excluded = {text for text, held_out in zip(transcripts or (), out, strict=False) if held_out and text.strip()}
     known = np.array([text in excluded for text in transcripts or [""] * len(out)], dtype=bool)
     if (out | known).all():
-        raise InputError("LP000", "Every transcript is also one of a held-out speaker. Give a larger manifest.")
+        raise InputError("LP711", "Every transcript is also one of a held-out speaker. Give a larger manifest.")
     return np.flatnonzero(out), np.flatnonzero(~out & ~known)
 
 

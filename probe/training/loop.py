@@ -104,7 +104,7 @@ def run_loop(
             if step % plan.eval_every == 0 or step == plan.n_steps:
                 row = {"step": step, "loss": mean_loss(losses)}
                 if not np.isfinite(row["loss"]):
-                    raise InputError("LP000", f"The loss is not finite after {step} steps. Lower --learning-rate.")
+                    raise InputError("LP708", f"The loss is not finite after {step} steps. Lower --learning-rate.")
                 log.append({**row, **training.evaluate()})
                 losses = []
                 values = {"steps": step, "log": log, **training.values()}

@@ -261,7 +261,7 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(corpus, folder
         pytest.skip("no right to mount a small disk here")
     try:
         arguments = ("extract", corpus, "--encoder", folders["hubert"], "--out", mount / "a.zarr")
-        assert "No space left on device. Free some disk space or allow writing" in refused(*arguments)
+        assert "No space left on device. Free some disk space, then run the same" in refused(*arguments)
         subprocess.run(["mount", "-o", "remount,size=8m", mount], check=True)
         assert run(*arguments).exit_code == 0
         assert len(open_cache(mount / "a.zarr").utterance_ids) == 40

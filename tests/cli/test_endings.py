@@ -162,7 +162,7 @@ def test_output_to_a_full_disk_is_one_sentence(arguments, ten_voices):
         done = subprocess.run([*COMMAND, *filled], stdout=full, stderr=subprocess.PIPE, env=script_environment())
     assert done.returncode == 2
     assert done.stderr.startswith(b"Error: No space left on device")
-    assert done.stderr.count(b"\n") == 1
+    assert done.stderr.count(b"\n") == 2
 
 
 def ended(body):
@@ -210,7 +210,7 @@ def test_an_extraction_without_any_usable_utterance_exits_with_2_and_names_the_t
 
 def test_a_transcription_without_any_usable_utterance_writes_no_manifest(silence, tmp_path):
     message = refused("transcribe", silence, "--asr", save_ctc(tmp_path / "ctc"), "--quiet")
-    assert message == "Error: none of the 4 utterances could be used. Correct the audio or the manifest."
+    assert message == "Error: none of the 4 utterances could be used. Correct the audio or the manifest. [LP860]"
     assert not list(tmp_path.glob("*transcribed*"))
 
 
@@ -222,7 +222,7 @@ def test_an_argument_that_is_not_utf8_is_refused_at_once_in_one_sentence(tmp_pat
     done = subprocess.run([*COMMAND, "manifest", "validate", name], capture_output=True, env=script_environment())
     assert done.returncode == 2
     assert done.stderr.decode().startswith(f"Error: '{tmp_path}/caf\\udce9.csv' has bytes that are not UTF-8")
-    assert done.stderr.count(b"\n") == 1
+    assert done.stderr.count(b"\n") == 2
 
 
 def test_a_name_that_is_not_utf8_in_the_midst_of_a_command_is_one_sentence():
@@ -232,7 +232,7 @@ def test_a_name_that_is_not_utf8_in_the_midst_of_a_command_is_one_sentence():
     assert done.stderr.startswith(
         "Error: a name near 'many/caf\\udce9.wav' has bytes that are not UTF-8. Rename the file"
     )
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2
 
 
 @pytest.mark.parametrize("kind", FOREIGN)

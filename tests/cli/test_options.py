@@ -120,7 +120,7 @@ def test_a_command_takes_dataclasses_and_an_output_and_gets_quiet_and_debug():
         got.name, got.choices = name, choices
         output.print(f"chosen by {name}")
         if name == "none":
-            raise InputError("LP000", "no one chooses")
+            raise InputError("LP123", "no one chooses")
 
     loud = CliRunner().invoke(own, ["me", "--layer", "3", "--layer", "1", "--folder", "x"])
     assert (loud.exit_code, loud.stdout) == (0, "chosen by me\n")
@@ -128,5 +128,8 @@ def test_a_command_takes_dataclasses_and_an_output_and_gets_quiet_and_debug():
     assert CliRunner().invoke(own, ["me", "--quiet"]).stdout == ""
     assert got.choices == Choices()
     refused = CliRunner().invoke(own, ["none"])
-    assert (refused.exit_code, refused.stderr) == (2, "Error: no one chooses\n")
+    assert (refused.exit_code, refused.stderr) == (
+        2,
+        "Error: no one chooses [LP123]\nlayerprobe explain LP123 states the cause and what to do.\n",
+    )
     assert isinstance(CliRunner().invoke(own, ["none", "--debug"]).exception, InputError)

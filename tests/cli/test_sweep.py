@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.command_line import refused
+from helpers.command_line import refused, refused_without_code
 from helpers.planted import DIM, store
 from helpers.voices import write_table
 from typer.testing import CliRunner
@@ -192,22 +192,22 @@ def test_a_plan_whose_files_are_gone_or_that_is_none_is_refused_in_one_sentence(
     swept(monkeypatch, cache, manifest, "--out", tmp_path / "first", *QUICK)
     plan, out = tmp_path / "first" / "plan.toml", ("--out", tmp_path / "no", "--quiet")
     cache.rename(tmp_path / "moved.zarr")
-    assert refused("sweep", "--plan", plan, *out) == (
+    assert refused_without_code("sweep", "--plan", plan, *out) == (
         f"Error: {plan} names the cache {cache} of test, which is gone. Give CACHES, too."
     )
     manifest.rename(tmp_path / "moved.csv")
-    assert refused("sweep", "--plan", plan, tmp_path / "moved.zarr", *out) == (
+    assert refused_without_code("sweep", "--plan", plan, tmp_path / "moved.zarr", *out) == (
         f"Error: {plan} names the manifest {manifest}, which is gone. Give MANIFEST, too."
     )
-    assert refused("sweep", "--plan", tmp_path / "none.toml", *out) == (
+    assert refused_without_code("sweep", "--plan", tmp_path / "none.toml", *out) == (
         f"Error: {tmp_path / 'none.toml'} does not exist. Give the plan.toml of a run folder."
     )
     (tmp_path / "half.toml").write_text("format_version = 1\n")
     assert "half.toml is no plan of layerprobe sweep: it has no manifest." in refused(
         "sweep", "--plan", tmp_path / "half.toml", *out
     )
-    assert refused("sweep", *out) == "Error: CACHES and MANIFEST are missing: give both, or --plan."
-    assert refused("sweep", tmp_path / "moved.zarr", *out) == (
+    assert refused_without_code("sweep", *out) == "Error: CACHES and MANIFEST are missing: give both, or --plan."
+    assert refused_without_code("sweep", tmp_path / "moved.zarr", *out) == (
         "Error: One argument is missing: give CACHES and a MANIFEST, or --plan."
     )
     assert not (tmp_path / "no").exists()
@@ -240,6 +240,6 @@ def test_a_split_is_described_and_folds_that_replace_it_are_announced(material, 
     assert lines[0] == f"--folds speakers replaces the split in {manifest} (test, train)."
     assert "held out in 20 folds (3 to 3 utterances; 1 to 1 speakers)." in lines[1]
     assert read_run(tmp_path / "folds").sweep_plan.n_folds == 20
-    assert refused("sweep", cache, manifest, "--out", tmp_path / "no", "--folds", "few", "--quiet") == (
+    assert refused_without_code("sweep", cache, manifest, "--out", tmp_path / "no", "--folds", "few", "--quiet") == (
         "Error: --folds few is neither a number nor speakers. Use --folds 5 or --folds speakers."
     )

@@ -174,7 +174,9 @@ def test_a_scheme_with_a_suffix_is_read_where_it_is_the_only_one(tmp_path):
     assert "emotion is read from emotion-felt" in found.warnings
     db.schemes["emotion-seen"] = audformat.Scheme(labels=CLASSES)
     add(db, "emotion", "emotion-seen", EMOTIONS, scheme_id="emotion-seen")
-    with pytest.raises(InputError, match="a field of labels named arousal, valence, dominance, emotion"):
+    with pytest.raises(
+        InputError, match="no column, scheme or field of labels named arousal, valence, dominance, emotion"
+    ):
         import_corpus("audformat", save(db, tmp_path / "two"))
 
 
@@ -230,7 +232,7 @@ def test_a_target_without_values_or_with_one_class_is_none(tmp_path):
     db.schemes["valence"] = audformat.Scheme("float", minimum=1, maximum=7)
     add(db, "arousal", "arousal", [None] * 6, scheme_id="arousal")
     add(db, "classes", "emotion", ["calm"] * 6)
-    with pytest.raises(InputError, match="with ratings or two classes"):
+    with pytest.raises(InputError, match="has ratings or two classes"):
         import_corpus("audformat", save(db, tmp_path / "none"))
     add(db, "valence", "valence", [1, 2, 3, 4, 5, 6], scheme_id="valence")
     table, found = imported(db, tmp_path)

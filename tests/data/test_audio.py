@@ -18,7 +18,7 @@ from layerprobe.probe.data.inputs import MAX_DURATION
 def reason(path, **options):
     with pytest.raises(InvalidAudioError) as caught:
         read_audio_file(path, sampling_rate=16_000, **options)
-    return str(caught.value)
+    return caught.value.message
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT", "PCM_U8"])

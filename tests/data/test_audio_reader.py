@@ -17,7 +17,7 @@ def even(row):
     """The number in an utterance's name, if it is even."""
     k = int(row["utterance_id"][1:])
     if k % 2:
-        raise InvalidAudioError("LP000", f"{k} is odd")
+        raise InvalidAudioError("LP200", f"{k} is odd")
     return k
 
 
@@ -43,7 +43,7 @@ def test_usable_utterances_come_in_order_and_the_others_are_quarantined(threads)
     )
     assert found == [(k, k) for k in range(0, 20, 2)]
     table = quarantine.table()
-    assert table.to_numpy().tolist() == [[f"u{k}", f"{k}.wav", f"{k} is odd"] for k in range(1, 20, 2)]
+    assert table.to_numpy().tolist() == [[f"u{k}", f"{k}.wav", f"{k} is odd [LP200]"] for k in range(1, 20, 2)]
     assert progress.seen[0] == ("look", 20, "files")
     assert progress.seen[1:4] == [(1, "0 quarantined"), (1, "1 quarantined"), (1, "1 quarantined")]
     assert (len(progress.seen), progress.seen[-1]) == (22, "end")

@@ -232,7 +232,7 @@ def test_decimal_commas_are_read_only_where_they_can_be_nothing_else():
 def test_a_number_that_can_be_read_in_two_ways_is_refused_with_its_row(folder):
     with pytest.raises(ManifestError) as caught:
         read_manifest(written(folder, separated(";").replace("3.5", "1,234")))
-    assert caught.value.problems == [
+    assert [problem.text for problem in caught.value.problems] == [
         "row 2: arousal is '1,234', which can have decimals or thousands; write decimal points and no thousands"
     ]
 
@@ -240,7 +240,7 @@ def test_a_number_that_can_be_read_in_two_ways_is_refused_with_its_row(folder):
 def test_a_column_with_commas_and_points_is_refused_by_that_reason(folder):
     with pytest.raises(ManifestError) as caught:
         read_manifest(written(folder, separated(";").replace("3.5", "3,5").replace(";4", ";4.5")))
-    assert caught.value.problems == [
+    assert [problem.text for problem in caught.value.problems] == [
         "row 2: arousal is '3,5', with a comma where other rows have points; write decimal points and no thousands"
     ]
 
@@ -259,7 +259,7 @@ def test_a_folder_in_place_of_an_audio_file_is_named(folder):
     (folder / "clips").mkdir()
     with pytest.raises(ManifestError) as caught:
         read_manifest(written(folder, PLAIN.replace(ROWS[1].split(",")[1], "clips", 1)))
-    assert caught.value.problems == [f"row 2: {folder / 'clips'} is a folder, not a file"]
+    assert [problem.text for problem in caught.value.problems] == [f"row 2: {folder / 'clips'} is a folder, not a file"]
 
 
 def test_a_draft_of_a_table_with_decimal_commas_has_its_scales(folder):
@@ -279,17 +279,19 @@ def test_a_rating_that_rounding_put_outside_the_scale_is_at_its_end(folder, rati
 def test_a_rating_further_outside_is_named_in_full(folder):
     with pytest.raises(ManifestError) as caught:
         read_manifest(written(folder, PLAIN.replace("3.5", "7.00000001")))
-    assert caught.value.problems == ["row 2: arousal is 7.00000001, outside the scale 1..7 of my.toml"]
+    assert [problem.text for problem in caught.value.problems] == [
+        "row 2: arousal is 7.00000001, outside the scale 1..7 of my.toml"
+    ]
 
 
 def test_many_missing_files_are_counted_by_what_differs(folder):
     rows = [f"u{k},{name},s,0,3,t" for k, name in enumerate(["X.WAV", "x.flac", "a/x.wav", "b/x.wav", "gone.wav"])]
     with pytest.raises(ManifestError) as caught:
         read_manifest(written(folder, "\n".join([ROWS[0], *rows])))
-    assert caught.value.problems[0] == (
+    assert caught.value.problems[0].text == (
         f"row 2: no file at {folder / 'X.WAV'}, but at {folder / 'x.wav'} (it differs in case)"
     )
-    assert caught.value.problems[4] == f"row 6: no file at {folder / 'gone.wav'}"
+    assert caught.value.problems[4].text == f"row 6: no file at {folder / 'gone.wav'}"
     counts = "of these 4 resemble one that exists (they differ in: the folders before it 2, case 1, the ending 1)"
     assert f"5 audio files are missing; {counts}." in str(caught.value)
 
@@ -298,7 +300,7 @@ def test_a_manifest_that_is_not_there_is_named_with_the_nearest_one(folder):
     written(folder, PLAIN, "My Corpus.csv")
     assert refused("manifest", "describe", folder / "my corpus.csv") == (
         f"Error: {folder / 'my corpus.csv'} does not exist, but {folder / 'My Corpus.csv'} does (it differs in case). "
-        "Give the path of a manifest, .csv or .parquet."
+        "Give the path of a manifest, .csv or .parquet. [LP101]"
     )
 
 

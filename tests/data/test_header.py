@@ -23,7 +23,7 @@ def header(tmp_path, text, cells=CELLS):
 def problems(tmp_path, text, cells=CELLS):
     with pytest.raises(ManifestError) as caught:
         header(tmp_path, text, cells)
-    return caught.value.problems
+    return [problem.text for problem in caught.value.problems]
 
 
 def test_a_corpus_and_a_target_are_enough(tmp_path):

@@ -27,7 +27,7 @@ def rows(write_audio):
 def problems(path, **options):
     with pytest.raises(ManifestError) as caught:
         read_manifest(path, **options)
-    return caught.value.problems
+    return [problem.text for problem in caught.value.problems]
 
 
 def test_ids_and_speakers_stay_text_and_paths_start_at_the_manifest(rows, tmp_path):
@@ -214,8 +214,9 @@ def test_an_error_states_how_rows_are_counted(rows, tmp_path):
     with pytest.raises(ManifestError) as caught:
         read_manifest(write_table(tmp_path, [rows[0] | {"arousal": 9}]))
     assert str(caught.value).splitlines()[1:] == [
-        "  row 2: arousal is 9, outside the scale 1..7 of my.toml",
-        "Rows are counted as a spreadsheet shows them: the header is row 1. Correct them and run the command again.",
+        "  row 2: arousal is 9, outside the scale 1..7 of my.toml [LP148]",
+        "Rows are counted as a spreadsheet shows them: the header is row 1. Correct them and run the command again. "
+        "[LP100]",
     ]
 
 

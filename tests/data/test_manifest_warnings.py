@@ -106,7 +106,7 @@ def test_audio_that_cannot_be_decoded_is_found_with_the_option_for_it(tmp_path, 
     (name, message, row), late = warnings(tmp_path, rows, audio=True)
     assert (name, row) == ("undecodable-audio", (4,))
     assert message.startswith("2.wav: could not be decoded")
-    assert late == ("undecodable-audio", "4.wav: span 0.1 to 9 s lies outside the recording of 0.2 s", (6,))
+    assert late == ("undecodable-audio", "4.wav: span 0.1 to 9 s lies outside the recording of 0.2 s [LP220]", (6,))
 
 
 def test_audio_that_is_not_what_was_meant_is_found_with_the_option_for_it(tmp_path, rows):
@@ -159,7 +159,7 @@ def test_the_command_prints_each_warning_counts_them_and_succeeds(tmp_path, rows
     assert [line for line in lines if line.startswith("warning ")] == [
         "warning [rating-outside-raters] row 3: arousal is 5, its raters gave 1, 2.",
         "warning [similar-utterance-ids] rows 5, 6: utterance_id 'U4' and 'u4' differ only in case.",
-        "warning [undecodable-audio] row 4: 2.wav: empty: it holds no bytes.",
+        "warning [undecodable-audio] row 4: 2.wav: empty: it holds no bytes [LP202].",
     ]
     assert "Rows are counted as a spreadsheet shows them: the header is row 1." in lines
     assert lines[-2] == "6 utterances, 3 speakers, 3 warnings."

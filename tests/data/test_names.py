@@ -32,7 +32,7 @@ def table_of(folder, speakers, header="", targets=SCALE, **columns):
 def problems(path, **options):
     with pytest.raises(ManifestError) as caught:
         read_manifest(path, **options)
-    return caught.value.problems
+    return [problem.text for problem in caught.value.problems]
 
 
 def speakers_of(path, **options):

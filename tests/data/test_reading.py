@@ -40,7 +40,7 @@ def remarks_on(*channels, **options):
 def refused(*channels, **options):
     with pytest.raises(InvalidAudioError) as caught:
         recording(*channels, **options)
-    return str(caught.value)
+    return caught.value.message
 
 
 @pytest.mark.parametrize("options", [{}, {"channel": "mean"}, {"channel": "first"}, {"channel": "loudest"}])

@@ -36,7 +36,7 @@ def write(tmp_path):
 def reason(path):
     with pytest.raises(InvalidAudioError) as caught:
         decode_audio_file(path)
-    return str(caught.value)
+    return caught.value.message
 
 
 def assert_whole(path, samples, remark=""):

@@ -132,7 +132,7 @@ def test_a_manifest_of_a_million_rows_is_checked_to_its_last(tmp_path, n_rows):
     write_manifest(tmp_path / "my.csv", table, header)
     with pytest.raises(ManifestError) as found:
         read_manifest(tmp_path / "my.csv")
-    assert found.value.problems == [
+    assert [problem.text for problem in found.value.problems] == [
         f"row {n_rows}: arousal is 7.5, outside the scale 1..7 of my.toml",
         f"row {n_rows + 1}: utterance_id 'u0000000' is also in row 2",
     ]

@@ -26,6 +26,7 @@ from layerprobe.probe.extraction.encoding.packs import (
     windows,
 )
 from layerprobe.probe.extraction.encoding.read_ahead import MOST_LOADERS, ReadAhead, loaders_for
+from layerprobe.probe.problem import Problem
 from layerprobe.probe.system import cores
 
 
@@ -130,7 +131,7 @@ class Counted:
             self.n_read += 1
         seconds = self._seconds[row["k"]]
         if seconds is None:
-            return ModelInput("", np.empty(0, dtype=np.float32), reason="broken")
+            return ModelInput("", np.empty(0, dtype=np.float32), problem=Problem("LP210", "broken"))
         return ModelInput(f"h{row['k']}", voice(seconds).astype(np.float32), seconds)
 
 
@@ -147,7 +148,7 @@ def test_reading_ahead_keeps_the_order_and_states_why_an_utterance_has_no_input(
     ahead.close()
     assert [one.position for one in read] == [0, 1, 2, 3]
     too_short = "too short: 160 samples at 16000 Hz, one frame needs 400 [LP461]"
-    assert [one.reason for one in read] == ["", "broken", too_short, ""]
+    assert [one.reason for one in read] == ["", "broken [LP210]", too_short, ""]
     assert [one.n_frames for one in read] == [24, 0, 0, 14]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 COMMAND = [sys.executable, "-m", "layerprobe"]
+EXPLANATION = re.compile(r"layerprobe explain (LP\d{3}) states the cause and what to do\.")
 
 
 def run(*arguments):
@@ -21,11 +23,20 @@ def run(*arguments):
 
 
 def refused(*arguments):
-    """Return the error message of a command that must exit with code 2."""
+    """Return the error message of a command that must exit with code 2 and name the page that explains it."""
     result = run(*arguments)
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
-    return result.stderr.strip()
+    *lines, last = result.stderr.strip().splitlines()
+    code = EXPLANATION.fullmatch(last)
+    assert code, last
+    assert code[1] in "\n".join(lines)
+    return "\n".join(lines)
+
+
+def refused_without_code(*arguments):
+    """Return what `refused` does without the code of the error."""
+    return re.sub(r" \[LP\d{3}\]$", "", refused(*arguments))
 
 
 def script_environment() -> dict[str, str]:

@@ -104,7 +104,7 @@ def test_every_command_that_reads_a_run_names_the_file_in_one_sentence(folder, r
         (folder / name).write_bytes(content)
         others = [runs[0].path] if reader == "compare" else []
         message = refused(reader, folder, *others, "--quiet")
-        assert re.match(rf"^Error: {folder / name} {stated}\. [^\n]*\.$", message), message
+        assert re.match(rf"^Error: {folder / name} {stated}\. [^\n]*\. \[LP\d{{3}}\]$", message), message
 
 
 def test_edited_scores_are_refused(folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from layerprobe.probe.data.containers.length import TOLERANCE_SECONDS, Bytes, StreamLength, after_tag, end_without_tags
+from layerprobe.probe.problem import Problem
 
 STREAMINFO = 4  # offset of its block from the marker
 TOTAL = STREAMINFO + 4 + 13  # offset from the marker of the 36 bits that state the number of samples
@@ -54,21 +55,18 @@ def flac_length(data: Bytes) -> StreamLength:
         return StreamLength()
     stated = int.from_bytes(data[begin + TOTAL : begin + TOTAL + 5]) & (1 << 36) - 1
     if data.find(b"fLaC\0\0\0\x22", first) >= 0:
-        return StreamLength(fault="several FLAC streams follow each other in it; split it into a file for each")
+        text = "several FLAC streams follow each other in it; split it into a file for each"
+        return StreamLength(fault=Problem("LP211", text))
     stated = 0 if stated == UNSTATED else stated
     last = _last_sample(data, begin, first, stated)
     if last == stated and stated:
         return StreamLength()
     if last is None:  # something else may follow the last frame; the decoder will count what is stated
-        fault = (
-            ""
-            if stated
-            else "truncated, or followed by something else: it states no length, and no whole FLAC frame ends it"
-        )
-        return StreamLength(stated=stated > 0, fault=fault)
+        text = "truncated, or followed by something else: it states no length, and no whole FLAC frame ends it"
+        return StreamLength(stated=stated > 0, fault=None if stated else Problem("LP210", text))
     rate = int.from_bytes(data[begin + 18 : begin + 21]) >> 4
     if stated - last > TOLERANCE_SECONDS * rate:
-        return StreamLength(fault=f"truncated: {last} of {stated} samples are there")
+        return StreamLength(fault=Problem("LP210", f"truncated: {last} of {stated} samples are there"))
     corrected = bytearray(data[begin : begin + TOTAL + 5])
     corrected[TOTAL:] = ((corrected[TOTAL] & 0xF0) << 32 | last).to_bytes(5)
     remark = f"its header states {stated} samples, {last} are there; all were read" if stated else ""

@@ -8,6 +8,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerprobe.probe.problem import Problem
+
 Bytes = bytes | mmap.mmap  # a file, without reading all of it
 # A header may state so many seconds more or less than there are; more is a file that was cut, or something appended.
 TOLERANCE_SECONDS = 0.01
@@ -19,7 +21,7 @@ class StreamLength:
 
     stated: bool = True  # whether the header states a length
     frames: int | None = None  # samples of each channel, where the decoder can't know their number
-    fault: str = ""  # why the audio can't be read whole; "" where it can
+    fault: Problem | None = None  # why the audio can't be read whole; None where it can
     remark: str = ""  # what the header misstates, where the audio is read whole nevertheless
     header: bytes = b""  # with the true length, in place of the first ``skipped`` bytes; empty where none is needed
     skipped: int = 0

@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from layerprobe.probe.data.containers.length import Bytes, StreamLength, after_tag
+from layerprobe.probe.problem import Problem
 
 MPEG1, MPEG2 = 3, 2  # the bits of a version; 0 is MPEG 2.5
 LAYER1, LAYER2, LAYER3 = 3, 2, 1  # the bits of a layer
@@ -49,7 +50,7 @@ class Scan:
 
     first: int  # offset of the first, in bytes
     n_frames: int
-    cut: str  # what the last frame lacks; "" where it is whole
+    cut: Problem | None  # what the last frame lacks; None where it is whole
     n_foreign_before: int  # bytes before the first that are no tag
     gaps: tuple[tuple[int, int], ...]  # offset and length of what is between or behind frames and no tag
 
@@ -77,13 +78,13 @@ def mpeg_length(data: Bytes) -> StreamLength:
     if vbri and at is None:
         stated = int.from_bytes(data[scan.first + VBRI + 14 : scan.first + VBRI + 18])
     if stated > n_frames and (scan.cut or stated > n_frames + 1):  # some encoders count the frame that states it
-        return StreamLength(fault=f"truncated: {n_frames} of {stated} MPEG frames are there")
-    fault = scan.cut if stated != n_frames else ""
+        return StreamLength(fault=Problem("LP210", f"truncated: {n_frames} of {stated} MPEG frames are there"))
+    fault = scan.cut if stated != n_frames else None
     at_gap, gap = max(scan.gaps, key=lambda one: one[1], default=(0, 0))
     inside = at_gap + gap < len(data)
     text = f"{gap} bytes from byte {at_gap} on are no MPEG audio"
     if inside and gap > RESYNCHRONISED:
-        return StreamLength(fault=f"{text}; cut them out")
+        return StreamLength(fault=Problem("LP212", f"{text}; cut them out"))
     remark = f"{text}, and were skipped" if gap else ""
     if stated and stated != n_frames:
         remark = f"its header states {stated} MPEG frames, {n_frames} are there; all were read"
@@ -139,7 +140,7 @@ def scan_frames(data: Bytes) -> Scan | None:
     kind = _kind(data, first)
     lengths: dict[int, int] = {}  # by bytes 1 and 2, which determine the length in a stream of one kind
     n_frames, size = 0, len(data)
-    cut = ""
+    cut: Problem | None = None
     gaps: list[tuple[int, int]] = []
     while position + HEADER <= size:
         key = data[position + 1] << 8 | data[position + 2]
@@ -147,7 +148,7 @@ def scan_frames(data: Bytes) -> Scan | None:
         if not length and _kind(data, position) == kind and (header := parse_header(data, position)):
             length = lengths[key] = header.length
         if position + length > size:
-            cut = f"truncated: its last MPEG frame has {size - position} of {length} bytes"
+            cut = Problem("LP210", f"truncated: its last MPEG frame has {size - position} of {length} bytes")
             break
         n_frames += length > 0
         if length:
@@ -159,7 +160,7 @@ def scan_frames(data: Bytes) -> Scan | None:
             gaps.append((position, behind - position))
             position = behind
     if size - HEADER < position < size and data[position] == SYNC:
-        cut = f"truncated: its last MPEG frame has {size - position} bytes"
+        cut = Problem("LP210", f"truncated: its last MPEG frame has {size - position} bytes")
     return Scan(first, n_frames, cut, first - tags, tuple(gaps))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from layerprobe.probe.data.containers.length import Bytes, StreamLength
+from layerprobe.probe.problem import Problem
 
 PAGE = b"OggS\0"  # the marker and the version
 BEGINNING, END = 0x02, 0x04  # bits of the sixth byte: the first and the last page of a stream
@@ -22,19 +23,22 @@ def ogg_length(data: Bytes) -> StreamLength:
     end = len(data)
     last = data.rfind(PAGE, max(0, end - 2 * PAGE_BYTES))
     if last < 0 or len(data) < last + HEADER:
-        return StreamLength(fault="truncated: the stream has no end page")
+        return StreamLength(fault=Problem("LP210", "truncated: the stream has no end page"))
     behind = end_of_page(data, last)
     if behind > end:
-        return StreamLength(fault=f"truncated: its last Ogg page has {end - last} of {behind - last} bytes")
+        text = f"truncated: its last Ogg page has {end - last} of {behind - last} bytes"
+        return StreamLength(fault=Problem("LP210", text))
     if _begins_again(data):
-        return StreamLength(fault="several Ogg streams follow each other in it; split it into a file for each")
+        text = "several Ogg streams follow each other in it; split it into a file for each"
+        return StreamLength(fault=Problem("LP211", text))
     if not data[last + 5] & END:
-        return StreamLength(fault="truncated: the stream has no end page")
+        return StreamLength(fault=Problem("LP210", "truncated: the stream has no end page"))
     earlier = data.rfind(PAGE, max(0, last - PAGE_BYTES), last)
     if earlier >= 0 and data[earlier + 14 : earlier + 18] == data[last + 14 : last + 18]:  # pages of one stream
         before, stated = (int.from_bytes(data[k + 6 : k + 14], "little", signed=True) for k in (earlier, last))
         if before >= 0 and not before <= stated <= before + MOST_SAMPLES:
-            return StreamLength(fault=f"its last Ogg page states the position {stated}, which can't follow {before}")
+            text = f"its last Ogg page states the position {stated}, which can't follow {before}"
+            return StreamLength(fault=Problem("LP212", f"{text}; save it again"))
     return StreamLength()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from layerprobe.probe.data.containers.chunks import SampleBytes, find_samples
 from layerprobe.probe.data.containers.length import TOLERANCE_SECONDS, Bytes, StreamLength, after_tag
+from layerprobe.probe.problem import Problem
 
 # Numbers that programs write before they know the length and leave there in a pipe: sox, mplayer, espeak and festival
 # 0x7FFFF000 and near, ffmpeg 0xFFFFFFFF, arecord 0x7FFFFFFF and 0x80000000. No file is cut to just so much less.
@@ -33,7 +34,7 @@ def samples_length(data: Bytes) -> StreamLength | None:
     if stated > present:
         text = f"{present} of {stated} bytes of samples are there"
         if stated - present > slight:
-            return StreamLength(fault=f"truncated: {text}")
+            return StreamLength(fault=Problem("LP210", f"truncated: {text}"))
         return _corrected(data, samples, present, f"its header states too much: {text}, which were read")
     extra, end = present - stated, samples.begin + stated
     limit = end if extra and data[:4] in READ_TO_THE_END else 0
@@ -43,11 +44,12 @@ def samples_length(data: Bytes) -> StreamLength | None:
     if rest.count(0) == extra:
         return StreamLength(end=limit, remark=f"{extra} bytes of zeros follow its samples, which were not read")
     if rest[:4] in OF_THEIR_OWN:
-        return StreamLength(fault=f"a second {rest[:4].decode()} follows its samples at byte {end}; split it into two")
+        text = f"a second {rest[:4].decode()} follows its samples at byte {end}; split it into two"
+        return StreamLength(fault=Problem("LP211", text))
     text = f"its header states {stated} bytes of samples, and {extra} more follow that are no metadata"
     if extra <= slight:
         return _corrected(data, samples, present, f"{text}; these were read, too")
-    return StreamLength(fault=f"{text}. Correct its header, or cut what follows")
+    return StreamLength(fault=Problem("LP212", f"{text}. Correct its header, or cut what follows"))
 
 
 def _is_unstated(samples: SampleBytes, present: int) -> bool:

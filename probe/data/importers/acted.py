@@ -17,6 +17,7 @@ from layerprobe.probe.data.importers.base import (
     Imported,
     compare_with_published,
     find_entry,
+    not_the_corpus,
     read_text,
     tidy,
 )
@@ -56,7 +57,7 @@ def import_crema_d(folder: Path) -> Imported:
     """
     audio = find_entry(folder, "AudioWAV")
     if audio is None:
-        raise InputError("LP000", f"{folder} is no CREMA-D: it has no folder AudioWAV.")
+        raise not_the_corpus(folder, "CREMA-D", "it has no folder AudioWAV")
     sexes = _demographics(folder)
     dropped = Counter[str]()
 
@@ -179,7 +180,7 @@ def _make_table(
         elif columns:
             rows.append({"utterance_id": "", "path": str(path.absolute()), **columns})
     if not rows:
-        raise InputError("LP000", f"{folder} is no {corpus}: no audio file in it has a name of that corpus.")
+        raise not_the_corpus(folder, corpus, "no audio file in it has a name of that corpus")
     return tidy(pd.DataFrame(rows))
 
 
@@ -196,5 +197,5 @@ def _demographics(folder: Path) -> dict[str, str]:
     rows = list(csv.DictReader(io.StringIO(read_text(path, latin_1=True))))
     missing = [c for c in ("ActorID", "Sex") if not rows or c not in rows[0]]
     if missing:
-        raise InputError("LP000", f"{path} has no column {missing[0]}. Download it again, or remove it.")
+        raise InputError("LP157", f"{path} has no column {missing[0]}. Download it again, or remove it.")
     return {row["ActorID"].strip(): (row["Sex"] or "").strip().lower() for row in rows}

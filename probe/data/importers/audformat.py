@@ -63,10 +63,10 @@ def import_audformat(folder: Path) -> Imported:
     targets, described, notes = _targets(joined, folder)
     if not targets:
         raise InputError(
-            "LP000",
-            f"{folder}: none of its {len(annotations.rows)} tables of files or segments has a column, a scheme or a "
-            f"field of labels named {', '.join((*RATED, EMOTION))}, with ratings or two classes (there are "
-            f"{', '.join(names) or 'none'}).",
+            "LP173",
+            f"{folder}: no column, scheme or field of labels named {', '.join((*RATED, EMOTION))} in "
+            f"{counted(len(annotations.rows), 'table')} of files or segments has ratings or two classes (there are "
+            f"{', '.join(names) or 'none'}). Rename one of these in the database.",
         )
     remarks += notes
     keys, of_files = _utterances(targets)
@@ -120,9 +120,10 @@ def _joined(annotations: Annotations, names: Iterable[str], folder: Path) -> tup
         except AnnotationConflictError as error:
             if name in (*RATED, EMOTION, SPEAKER):
                 raise InputError(
-                    "LP000", f"{folder}: {error}. Remove the column that is wrong from the database, and import again."
+                    "LP174",
+                    f"{folder}: {error.message}. Remove the column that is wrong from the database, and import again.",
                 ) from error
-            remarks.append(f"{name} is left out, because tables disagree: {error}")
+            remarks.append(f"{name} is left out, because tables disagree: {error.message}")
     return joined, remarks
 
 
@@ -284,7 +285,7 @@ def _present(table: pd.DataFrame, annotations: Annotations, folder: Path) -> tup
         }
     )
     if not exists.any():
-        raise InputError("LP000", f"{folder}: none of the {len(paths)} listed audio files exists. Load the media, too.")
+        raise InputError("LP162", f"{folder}: none of the {len(paths)} listed audio files exists. Load the media, too.")
     kept = table[exists & ~empty]
     kept.insert(1, "path", kept[FILE].map(lambda f: str(paths[f])))
     return tidy(kept.drop(columns=FILE)), dropped

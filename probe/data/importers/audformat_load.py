@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from layerprobe.probe.data.importers.base import check_label_file
+from layerprobe.probe.data.importers.base import check_label_file, not_the_corpus
 from layerprobe.probe.exceptions import InputError
 
 STORED = (".parquet", ".csv")  # formats of tables that hold data alone
@@ -30,11 +30,11 @@ def load_database(folder: Path) -> Any:
         import yaml
     except ImportError as error:
         raise InputError(
-            "LP000", "audformat databases are read by audformat. Install it: pip install audformat."
+            "LP170", "audformat databases are read by audformat. Install it: pip install audformat."
         ) from error
     header = folder / "db.yaml"
     if not header.exists():
-        raise InputError("LP000", f"{folder} is no audformat database: it has no db.yaml.")
+        raise not_the_corpus(folder, "audformat database", "it has no db.yaml")
     stored = [p for ending in STORED for p in sorted(folder.glob(f"db.*{ending}"))]
     for path in (header, *stored):
         check_label_file(path)
@@ -42,7 +42,9 @@ def load_database(folder: Path) -> Any:
         yaml.safe_load(header.read_text(encoding="utf-8"))
     except yaml.constructor.ConstructorError as error:
         raise InputError(
-            "LP000", f"{header} names Python objects, which could run code; no database needs them."
+            "LP171",
+            f"{header} names Python objects, which could run code; no database needs them. Save the database again by "
+            "audformat.",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _unreadable(folder, error) from error
@@ -50,7 +52,7 @@ def load_database(folder: Path) -> Any:
     alone = [p for p in pickles if not any(p.with_name(p.stem + ending).exists() for ending in STORED)]
     if alone:
         raise InputError(
-            "LP000",
+            "LP171",
             f"{alone[0]} is a table that is stored as a pickle alone, which could run code. Save the database again by "
             "audformat: database.save(FOLDER, storage_format='parquet').",
         )
@@ -68,4 +70,4 @@ def load_database(folder: Path) -> Any:
 
 def _unreadable(folder: Path, error: Exception) -> InputError:
     reason = f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}"
-    return InputError("LP000", f"audformat can't read the database {folder} ({reason}). Download it again.")
+    return InputError("LP172", f"audformat can't read the database {folder} ({reason}). Download it again.")

@@ -88,7 +88,7 @@ def describe_target(joined: Joined, folder: str) -> tuple[Target | Nominal, list
     scale = usual_scale(low, high)
     if scale is None:
         raise InputError(
-            "LP000",
+            "LP175",
             f"{folder}: the scheme of {joined.name} states no minimum and maximum, and its ratings from {low:g} to "
             f"{high:g} fit no usual scale. State both in db.yaml.",
         )
@@ -132,7 +132,7 @@ def _merged(annotations: list[Annotation], name: str) -> pd.Series[str]:
         first = once.loc[key]
         n = int(filled.index[differs].nunique())
         raise AnnotationConflictError(
-            "LP000",
+            "LP174",
             f"{key_text(key)} has the {name} {first['value']!r} in {first['source']} and {second['value']!r} in "
             f"{second['source']}, and {n} file{'s' * (n > 1)} or segment{'s' * (n > 1)} differ in all",
         )

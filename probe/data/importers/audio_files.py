@@ -103,7 +103,7 @@ def check_folder_number(path: Path, corpus: Path, folder: re.Pattern[str], numbe
     found = next((m for part in reversed(parts) if (m := folder.match(part))), None)
     if found is not None and int(found[1]) != number:
         raise InputError(
-            "LP000",
+            "LP164",
             f"{path} is in {found[0]}, and its name states {noun} {number}, so its speaker is uncertain. Move it to "
             f"the folder of its {noun}, or remove it.",
         )
@@ -117,7 +117,7 @@ def _check_copy(first: Path, second: Path) -> None:
     """
     if not filecmp.cmp(first, second, shallow=False):
         raise InputError(
-            "LP000",
+            "LP163",
             f"{first} and {second} have the same name and different content. Remove the one that is not the corpus'.",
         )
 

@@ -84,8 +84,13 @@ def check_no_lfs_pointers(paths: Iterable[Path], corpus: str) -> None:
     if found:
         others = f", as are {len(found) - 1:,} more" if len(found) > 1 else ""
         raise InputError(
-            "LP000", f"{found[0]} is a git-lfs pointer, not audio of {corpus}{others}. Fetch the audio: git lfs pull."
+            "LP155", f"{found[0]} is a git-lfs pointer, not audio of {corpus}{others}. Fetch the audio: git lfs pull."
         )
+
+
+def not_the_corpus(folder: Path, corpus: str, lack: str) -> InputError:
+    """Return the error for a folder that is not the corpus', with what it lacks."""
+    return InputError("LP160", f"{folder} is no {corpus}: {lack}. Give the folder of the corpus as it was unpacked.")
 
 
 def rating_scale(low: float, high: float) -> dict[str, Target]:
@@ -129,7 +134,7 @@ def write_imported(imported: Imported, out: Path) -> None:
     """
     if out.suffix.lower() != ".csv":
         raise InputError(
-            "LP000", f"{out} is not a .csv file, which is what is written. Name it {out.with_suffix('.csv').name}."
+            "LP154", f"{out} is not a .csv file, which is what is written. Name it {out.with_suffix('.csv').name}."
         )
     folder = out.absolute().parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +166,7 @@ def check_label_file(path: Path) -> None:
     """
     fault = no_table(path)
     if fault:
-        raise InputError("LP000", f"{path} is no label file: {fault}.")
+        raise InputError("LP156", f"{path} is no label file: {fault}.")
 
 
 def read_text(path: Path, *, latin_1: bool = False) -> str:
@@ -192,7 +197,7 @@ def check_once(names: Iterable[str], where: Path) -> None:
     repeated = [name for name, n in Counter(names).items() if n > 1]
     if repeated:
         n = counted(len(repeated), "utterance")
-        raise InputError("LP000", f"{where} labels {n} more than once, {repeated[0]} first. Keep one line of each.")
+        raise InputError("LP158", f"{where} labels {n} more than once, {repeated[0]} first. Keep one line of each.")
 
 
 def counted(n: int, noun: str) -> str:

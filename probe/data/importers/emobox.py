@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from layerprobe.probe.data.importers.base import Imported, read_text, tidy
+from layerprobe.probe.data.importers.base import Imported, not_the_corpus, read_text, tidy
 from layerprobe.probe.data.manifest.schema import Header, Nominal
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
@@ -41,8 +41,8 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
     if not files["train"] or not files["test"]:
         folds = sorted(p.name for p in folder.glob("fold_*"))
         if not folds:
-            raise InputError("LP000", f"{folder} is no corpus of EmoBox: it has no folders fold_1, …")
-        raise InputError("LP000", f"{folder} has no fold {fold}; it has {', '.join(folds)}.")
+            raise not_the_corpus(folder, "corpus of EmoBox", "it has no folder such as fold_1")
+        raise InputError("LP153", f"{folder} has no fold {fold}; it has {', '.join(folds)}. Give one with --fold.")
     rows: list[dict[str, str]] = []
     dropped = Counter[str]()
     listed: dict[str, str] = {}  # split and emotion by key
@@ -51,9 +51,8 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
         name, emotion = str(entry["key"]), str(entry["emo"])
         if name in listed:
             if listed[name] != f"{split} {emotion}":
-                raise InputError(
-                    "LP000", f"{path}: {name} is listed as {split} {emotion}, and before as {listed[name]}."
-                )
+                text = f"{path}: {name} is listed as {split} {emotion}, and before as {listed[name]}"
+                raise InputError("LP169", f"{text}. Keep one line of it.")
             dropped["listed twice"] += 1
             continue
         listed[name] = f"{split} {emotion}"
@@ -62,7 +61,8 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
             dropped["listed, but audio is missing"] += 1
             continue
         if parts.setdefault(audio, split) != split:
-            raise InputError("LP000", f"{path}: {audio} is in {split} and in {parts[audio]} of fold {fold}.")
+            text = f"{path}: {audio} is in {split} and in {parts[audio]} of fold {fold}"
+            raise InputError("LP169", f"{text}. Keep it in one of them.")
         rows.append(
             {
                 "utterance_id": name,
@@ -74,7 +74,7 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
         )
     if not rows:
         raise InputError(
-            "LP000",
+            "LP162",
             f"{folder}: none of the {len(listed)} listed audio files exists. Put them where EmoBox expects them.",
         )
     table = tidy(pd.DataFrame(rows))
@@ -109,7 +109,8 @@ def _lines(path: Path, dropped: Counter[str]) -> list[dict[str, Any]]:
                 entry = json.loads(line)
                 entry["key"], entry["wav"], entry["emo"]
             except (ValueError, KeyError, TypeError) as error:
-                raise InputError("LP000", f"{path}, line {number} is not in the format of EmoBox: {error}.") from error
+                text = f"{path}, line {number} is not in the format of EmoBox: {error}"
+                raise InputError("LP157", f"{text}. Download it again.") from error
             if entry["emo"] is None or not str(entry["emo"]).strip():
                 dropped["listed without an emotion"] += 1
             else:

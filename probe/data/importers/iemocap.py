@@ -21,6 +21,7 @@ from layerprobe.probe.data.importers.base import (
     check_once,
     compare_with_published,
     find_entry,
+    not_the_corpus,
     numbered_rater_columns,
     rating_scale,
     read_text,
@@ -58,7 +59,7 @@ def import_iemocap(folder: Path) -> Imported:
     """
     sessions = sorted(p for p in folder.iterdir() if SESSION.match(p.name) and p.is_dir())
     if not sessions:
-        raise InputError("LP000", f"{folder} is no IEMOCAP: it has no folders Session1 to Session5.")
+        raise not_the_corpus(folder, "IEMOCAP", "it has no folders Session1 to Session5")
     turns: list[dict[str, Any]] = []
     ratings: dict[str, dict[str, list[tuple[str, float]]]] = {t: defaultdict(list) for t in TARGETS}
     transcripts: dict[str, str] = {}
@@ -69,7 +70,7 @@ def import_iemocap(folder: Path) -> Imported:
         files = [p for p in entries if re.match(r"ses.*\.txt$", p.name, re.IGNORECASE)]
         if not files:
             raise InputError(
-                "LP000", f"{session} has no evaluations in dialog/EmoEvaluation. Unpack the whole release."
+                "LP161", f"{session} has no evaluations in dialog/EmoEvaluation. Unpack the whole release."
             )
         for file in files:
             turns += _turns(file, ratings, dropped)
@@ -86,7 +87,7 @@ def import_iemocap(folder: Path) -> Imported:
     dropped.update(audio.skipped)
     if not kept:
         raise InputError(
-            "LP000", f"{folder}: none of the {len(turns)} rated turns has audio in sentences/wav. Unpack the audio."
+            "LP162", f"{folder}: none of the {len(turns)} rated turns has audio in sentences/wav. Unpack the audio."
         )
     ids = [turn["utterance_id"] for turn in kept]
     rows: dict[str, Any] = {name: [turn[name] for turn in kept] for name in kept[0]}
@@ -134,9 +135,10 @@ def _turns(
             parts = NAME.match(name)
             session = file.stem[:5].capitalize()
             if parts is None or name[:5] != session:
-                raise InputError("LP000", f"{file}, line {number}: {name} is no turn of a dialogue of {session}.")
+                text = f"{file}, line {number}: {name} is no turn of a dialogue of {session}"
+                raise InputError("LP167", f"{text}. Correct the line, or unpack the file again.")
             if code != NO_AGREEMENT and code not in CLASSES:
-                raise InputError("LP000", f"{file}: {name} has the emotion {code!r}; known are {', '.join(CLASSES)}.")
+                raise InputError("LP165", f"{file}: {name} has the emotion {code!r}; known are {', '.join(CLASSES)}.")
             turns.append(
                 {
                     "utterance_id": name,

@@ -21,6 +21,7 @@ from layerprobe.probe.data.importers.base import (
     check_once,
     compare_with_published,
     find_entry,
+    not_the_corpus,
     numbered_rater_columns,
     rating_scale,
     read_text,
@@ -56,13 +57,14 @@ def import_msp_improv(folder: Path) -> Imported:
     """
     labels = find_entry(folder, "Evalution.txt") or find_entry(folder, "Evaluation.txt")
     if labels is None:
-        raise InputError("LP000", f"{folder} is no MSP-IMPROV: it has no Evalution.txt (nor Evaluation.txt).")
+        raise not_the_corpus(folder, "MSP-IMPROV", "it has no Evalution.txt (nor Evaluation.txt)")
     audio = audio_files_below(folder)
     dropped = Counter[str]()
     clips, ratings, n_unread = _clips(labels, dropped)
     if not clips:
         raise InputError(
-            "LP000", f"{labels} has no line UTD-IMPROV-….avi; …, so it is not the label file of MSP-IMPROV."
+            "LP157",
+            f"{labels} has no line UTD-IMPROV-….avi; …, so it is not the label file of MSP-IMPROV. Unpack it again.",
         )
     check_once((clip["utterance_id"] for clip in clips), labels)
     names = [clip["utterance_id"] for clip in clips]
@@ -70,7 +72,7 @@ def import_msp_improv(folder: Path) -> Imported:
     kept = [clip for clip in clips if clip["utterance_id"] in found]
     if not kept:
         raise InputError(
-            "LP000",
+            "LP162",
             f"{folder}: none of the {len(clips)} rated clips has audio. Unpack the folders session1 to session6.",
         )
     dropped["rated, but audio is missing"] += len(clips) - len(kept)
@@ -116,12 +118,13 @@ def _clips(
         if m := CLIP.match(line.strip()):
             parts = FIELDS.match(m["name"])
             if parts is None:
-                raise InputError("LP000", f"{labels}: {m['name']} is not a clip name of MSP-IMPROV.")
+                text = f"{labels}: {m['name']} is not a clip name of MSP-IMPROV"
+                raise InputError("LP167", f"{text}. Correct the line, or unpack the file again.")
             name = f"MSP-IMPROV-{m['name']}"
             code = m["code"]
             if code != NO_AGREEMENT and code not in CLASSES:
                 raise InputError(
-                    "LP000", f"{labels}: {name} has the emotion {code!r}; known are {', '.join(CLASSES)} and X."
+                    "LP165", f"{labels}: {name} has the emotion {code!r}; known are {', '.join(CLASSES)} and X."
                 )
             clips.append(
                 {

@@ -22,6 +22,7 @@ from layerprobe.probe.data.importers.base import (
     check_once,
     compare_with_published,
     find_entry,
+    not_the_corpus,
     numbered_rater_columns,
     rating_scale,
     read_text,
@@ -58,7 +59,8 @@ def import_msp_podcast(folder: Path) -> Imported:
     table = read_csv(consensus)
     missing = [c for c in ("FileName", *COLUMNS) if c not in table]
     if missing:
-        raise InputError("LP000", f"{consensus} has no column {missing[0]}, so it is no consensus file of MSP-Podcast.")
+        text = f"{consensus} has no column {missing[0]}, so it is no consensus file of MSP-Podcast"
+        raise InputError("LP157", f"{text}. Download it again.")
     dropped, warnings = Counter[str](), list[str]()
     dropped["labelled twice"] += int(table.duplicated().sum())
     table = table.drop_duplicates(ignore_index=True)
@@ -69,7 +71,7 @@ def import_msp_podcast(folder: Path) -> Imported:
     exists = stems.isin(list(paths))
     if not exists.any():
         raise InputError(
-            "LP000", f"{_audio_folder(folder)} has none of the {len(table)} labelled files. Unpack the audio."
+            "LP162", f"{_audio_folder(folder)} has none of the {len(table)} labelled files. Unpack the audio."
         )
     dropped["labelled, but audio is missing"] += int((~exists).sum())
     dropped["audio without labels"] += audio.n_other(set(stems))
@@ -132,8 +134,9 @@ def _consensus(folder: Path) -> tuple[Path, Path]:
             files = [p for p in sorted(labels.iterdir()) if CONSENSUS.search(p.name)]
             if files:
                 return labels, files[0]
-            raise InputError("LP000", f"{labels} has no labels_consensus.csv (or labels_concensus.csv, as up to 1.9).")
-    raise InputError("LP000", f"{folder} is no MSP-Podcast: it has no folder Labels with labels_consensus.csv in it.")
+            text = f"{labels} has no labels_consensus.csv (or labels_concensus.csv, as up to 1.9)"
+            raise InputError("LP161", f"{text}. Unpack the labels there.")
+    raise not_the_corpus(folder, "MSP-Podcast", "it has no folder Labels with labels_consensus.csv in it")
 
 
 def _audio_folder(folder: Path) -> Path:
@@ -141,7 +144,7 @@ def _audio_folder(folder: Path) -> Path:
         found = find_entry(folder, name)
         if found is not None and found.is_dir():
             return found
-    raise InputError("LP000", f"{folder} has labels, but no folder Audios. Unpack the audio next to them.")
+    raise InputError("LP162", f"{folder} has labels, but no folder Audios. Unpack the audio next to them.")
 
 
 def _numbers(column: pd.Series[str], consensus: Path) -> pd.Series[float]:
@@ -150,7 +153,8 @@ def _numbers(column: pd.Series[str], consensus: Path) -> pd.Series[float]:
     wrong = (text != "") & values.isna() & (text.str.lower() != "nan")
     if wrong.any():
         raise InputError(
-            "LP000", f"{consensus}, row {int(np.flatnonzero(wrong)[0]) + 2}: {column.name} is not a number."
+            "LP166",
+            f"{consensus}, row {int(np.flatnonzero(wrong)[0]) + 2}: {column.name} is not a number. Correct the row.",
         )
     return values
 
@@ -161,7 +165,7 @@ def _class(code: str, consensus: Path) -> str:
         return ""
     if code not in CLASSES:
         raise InputError(
-            "LP000", f"{consensus}: EmoClass {code!r} is unknown; classes are {', '.join(CLASSES)} and {NO_AGREEMENT}."
+            "LP165", f"{consensus}: EmoClass {code!r} is unknown; known are {', '.join(CLASSES)} and {NO_AGREEMENT}."
         )
     return CLASSES[code]
 
@@ -209,12 +213,12 @@ def _splits(folder: Path, table: pd.DataFrame, stems: pd.Series[str]) -> list[st
     without = [stem for stem, name in zip(stems, named, strict=True) if not name.strip()]
     if without:
         raise InputError(
-            "LP000", f"{folder}: {len(without)} labelled files are in no split, {without[0]} first. Complete it."
+            "LP168", f"{folder}: {len(without)} labelled files are in no split, {without[0]} first. Complete it."
         )
     for name in named:
         split = split_named(name)
         if not split:
-            raise InputError("LP000", f"{folder}: the split {name!r} is unknown; known are {', '.join(SPLITS)}.")
+            raise InputError("LP168", f"{folder}: the split {name!r} is unknown; known are {', '.join(SPLITS)}.")
         splits.append(split)
     return splits
 

@@ -35,7 +35,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, OSError) as error:  # of pandas' parser and of decoding, too
-        raise InputError("LP000", f"{path} can't be read as a table: {error}. Download it again.") from error
+        raise InputError("LP157", f"{path} can't be read as a table: {error}. Download it again.") from error
 
 
 def read_single_ratings(labels: Path) -> tuple[Ratings, str, int]:
@@ -54,7 +54,8 @@ def read_single_ratings(labels: Path) -> tuple[Ratings, str, int]:
             except InputError:
                 raise
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise InputError("LP000", f"{path} is not in its format ({type(error).__name__}: {error}).") from error
+                text = f"{path} is not in its format ({type(error).__name__}: {error})"
+                raise InputError("LP157", f"{text}. Download it again.") from error
             return ratings, path.name, n_unread
     return {}, "", 0
 

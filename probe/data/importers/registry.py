@@ -39,13 +39,13 @@ def import_corpus(corpus: str, folder: Path, *, fold: int | None = None) -> Impo
             fold is given for another than EmoBox
     """
     if corpus not in IMPORTERS:
-        raise InputError("LP000", f"corpus {corpus!r} is unknown; choose one of {', '.join(IMPORTERS)}.")
+        raise InputError("LP150", f"corpus {corpus!r} is unknown; choose one of {', '.join(IMPORTERS)}.")
     if not folder.is_dir():
-        raise InputError("LP000", f"{folder} is not a folder. Name the folder of the corpus as it was unpacked.")
+        raise InputError("LP151", f"{folder} is not a folder. Name the folder of the corpus as it was unpacked.")
     if fold is not None:
         if corpus != "emobox":
             raise InputError(
-                "LP000", f"{corpus} has no folds of its own. Leave --fold out; sweep --folds assigns speakers to folds."
+                "LP152", f"{corpus} has no folds of its own. Leave --fold out; sweep --folds assigns speakers to folds."
             )
         imported = import_emobox(folder, fold=fold)
     else:

@@ -46,7 +46,7 @@ def read_raw_table(path: Path, known: Collection[str]) -> RawTable:
     text, notes = decode_text(path, path.read_bytes())
     if "\0" in text:
         raise InputError(
-            "LP000", f"{path} can't be read as a table: it holds zero bytes, so it is damaged. Save it again."
+            "LP104", f"{path} can't be read as a table: it holds zero bytes, so it is damaged. Save it again."
         )
     stated = SEP_LINE.match(text)
     text = text[stated.end() :] if stated else text
@@ -59,7 +59,7 @@ def read_raw_table(path: Path, known: Collection[str]) -> RawTable:
     rows = _split(lines, separator)
     if rows is None:
         raise InputError(
-            "LP000",
+            "LP104",
             f"{path} can't be read as a table: a quotation mark is opened and never closed, so it may be cut. Correct "
             "or save it again.",
         )
@@ -86,13 +86,13 @@ def decode_text(path: Path, raw: bytes, *, latin_1: bool = False) -> tuple[str, 
     except UnicodeDecodeError as error:
         if encoding:
             raise InputError(
-                "LP000", f"{path} is not whole {encoding.upper()[:6]}, so it may be cut. Save it as UTF-8."
+                "LP104", f"{path} is not whole {encoding.upper()[:6]}, so it may be cut. Save it as UTF-8."
             ) from error
         if latin_1 and b"\0" not in raw:
             return raw.decode("latin-1"), ["encoding Latin-1"]
         line = raw.count(b"\n", 0, error.start) + 1
         raise InputError(
-            "LP000",
+            "LP105",
             f"{path} is not UTF-8 (line {line} has the byte 0x{raw[error.start]:02x}). Save it as UTF-8 (in Excel: CSV "
             f"UTF-8), or convert it from the encoding that it has, such as: iconv -f WINDOWS-1252 -t UTF-8 {path.name}",
         ) from error

@@ -100,7 +100,7 @@ def draft_header(path: Path | str) -> DraftHeader:
     check_table_file(path)
     if header.exists():
         raise InputError(
-            "LP000", f"{header} exists already and is not overwritten. Edit it, or delete it and run the command again."
+            "LP129", f"{header} exists already and is not overwritten. Edit it, or delete it and run the command again."
         )
     table = read_text_table(path)
     cells, decimal = _with_decimal_points(table.cells)
@@ -151,7 +151,10 @@ def write_draft(draft: DraftHeader) -> None:
     try:
         create_file(draft.path, draft.text())
     except FileExistsError as error:
-        raise InputError("LP000", f"{draft.path} exists already and is not overwritten.") from error
+        raise InputError(
+            "LP129",
+            f"{draft.path} exists already and is not overwritten. Edit it, or delete it and run the command again.",
+        ) from error
 
 
 def _scale_lines(target: DraftTarget) -> list[str]:

@@ -17,6 +17,7 @@ from layerprobe.probe.data.manifest.schema import MANIFEST_FORMAT_VERSION, Heade
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.identities import normalise_name, similar_names
 from layerprobe.probe.nearest_path import missing_file
+from layerprobe.probe.problem import Problem
 
 NAMES_SHOWN = 5
 
@@ -33,19 +34,19 @@ def load_header(path: Path, *, table_path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise InputError(
-            "LP000",
+            "LP120",
             f"{table_path} has no header: {missing_file(path)}. layerprobe manifest init {table_path} writes one from "
-            "the table; data_manifests/README.md lists its keys.",
+            "the table; docs/manifests.md lists its keys.",
         )
     if not path.is_file():
-        raise InputError("LP000", f"{path} is no file. Write the header of {table_path} there.")
+        raise InputError("LP120", f"{path} is no file. Write the header of {table_path} there.")
     if fault := no_table(path):
-        raise InputError("LP000", f"{path} can't be read as a header: {fault}.")
+        raise InputError("LP103", f"{path} can't be read as a header: {fault}.")
     text, _ = decode_text(path, path.read_bytes())
     try:
         content = tomllib.loads(text.replace("\r\n", "\n"))
     except tomllib.TOMLDecodeError as error:
-        raise InputError("LP000", f"{path} is not valid TOML: {error}. Correct it.") from error
+        raise InputError("LP121", f"{path} is not valid TOML: {error}. Correct it.") from error
     check_format_version(content, path)
     return content
 
@@ -67,27 +68,32 @@ def read_header(path: Path, cells: pd.DataFrame, *, table_path: Path) -> Header:
 
 def parse_header(content: dict[str, Any], cells: pd.DataFrame, *, path: Path, table_path: Path) -> Header:
     """Return the header that a file's content describes; see `read_header`."""
-    problems = [] if "corpus" in content else ['corpus is missing: state the name of the corpus, corpus = "…"']
+    problems: list[Problem] = []
+    if "corpus" not in content:
+        problems.append(Problem("LP123", 'corpus is missing: state the name of the corpus, corpus = "…"'))
     names, faults = read_rules(content, header_name=path.name)
     problems += faults
     licences = {str(content[key]) for key in ("licence", "license") if key in content}
     if len(licences) > 1:
-        problems.append(
-            f"licence is {content['licence']!r} and license {content['license']!r}; they are one key, so keep only one"
-        )
+        text = f"licence is {content['licence']!r} and license {content['license']!r}; they are one key"
+        problems.append(Problem("LP130", f"{text}, so keep only one"))
     targets: dict[str, Target] = {}
     nominal: dict[str, Nominal] = {}
     tables = content.get("targets", {})
     if not (isinstance(tables, dict) and tables):
-        problems.append(f"{path.name} describes no target; add [targets.NAME] for each column of ratings or classes")
+        text = f"{path.name} describes no target; add [targets.NAME] for each column of ratings or classes"
+        problems.append(Problem("LP124", text))
         tables = {}
     for written, keys in tables.items():
         name = normalise_name(written)
         below = [key for key in RULE_KEYS if isinstance(keys, dict) and key in keys]
-        problems += [f"{key} stands below [targets.{name}]; move it above the first line in brackets" for key in below]
+        problems += [
+            Problem("LP136", f"{key} stands below [targets.{name}]; move it above the first line in brackets")
+            for key in below
+        ]
         ratings: Any = cells.get(name)
         found = _target(name, keys if isinstance(keys, dict) else {}, ratings, header_name=path.name)
-        if isinstance(found, str):
+        if isinstance(found, Problem):
             problems.append(found)
         elif isinstance(found, Nominal):
             nominal[name] = found
@@ -115,41 +121,45 @@ def check_format_version(content: dict[str, Any], path: Path) -> None:
     version = content.get("format_version", MANIFEST_FORMAT_VERSION)
     if version != MANIFEST_FORMAT_VERSION or isinstance(version, bool):
         raise InputError(
-            "LP000",
+            "LP122",
             f"{path} has format_version {version!r}, and this layerprobe reads {MANIFEST_FORMAT_VERSION} only: write "
-            f"format_version = {MANIFEST_FORMAT_VERSION} if the header follows data_manifests/README.md, or update "
+            f"format_version = {MANIFEST_FORMAT_VERSION} if the header follows docs/manifests.md, or update "
             "layerprobe.",
         )
 
 
 def _target(
     name: str, keys: dict[str, Any], cells: pd.Series[str] | None, *, header_name: str
-) -> Target | Nominal | str:
+) -> Target | Nominal | Problem:
     """Return the target that a table of the header describes, or the problem that it has."""
     meaning = str(keys.get("meaning", ""))
     if "classes" in keys:
         classes = keys["classes"]
         texts = isinstance(classes, list) and all(isinstance(c, str) and c.strip() for c in classes)
         if not texts or len(set(classes)) < 2 or len(set(classes)) < len(classes):
-            return f"[targets.{name}] needs classes, a list of two or more different names"
+            return Problem("LP127", f"[targets.{name}] needs classes, a list of two or more different names")
         classes = [normalise_name(c) for c in classes]
         if len(set(classes)) < len(classes):
-            return f"[targets.{name}] needs classes that differ in more than blanks at their ends"
+            return Problem("LP127", f"[targets.{name}] needs classes that differ in more than blanks at their ends")
         alike = similar_names(classes)
         if alike and keys.get("distinct_classes") is not True:
-            return (
-                f"[targets.{name}] has the classes {' and '.join(map(repr, alike[0].names))}, which differ only in "
-                f"{alike[0].difference}; give them one spelling here and in the table, or write distinct_classes = true"
+            names, difference = " and ".join(map(repr, alike[0].names)), alike[0].difference
+            return Problem(
+                "LP128",
+                f"[targets.{name}] has the classes {names}, which differ only in {difference}; give them one spelling "
+                "here and in the table, or write distinct_classes = true",
             )
         return Nominal(tuple(classes), meaning)
     missing = [key for key in ("minimum", "maximum") if key not in keys]
     if missing:
-        return _scale_question(name, missing, cells, header_name=header_name)
+        return Problem("LP125", _scale_question(name, missing, cells, header_name=header_name))
     ends = [keys["minimum"], keys["maximum"]]
     if not all(isinstance(e, int | float) and not isinstance(e, bool) and math.isfinite(e) for e in ends):
-        return f"[targets.{name}] has minimum {ends[0]!r} and maximum {ends[1]!r}; both must be numbers"
+        text = f"[targets.{name}] has minimum {ends[0]!r} and maximum {ends[1]!r}; both must be numbers"
+        return Problem("LP126", text)
     if ends[0] >= ends[1]:
-        return f"[targets.{name}] has minimum {ends[0]:g} and maximum {ends[1]:g}; the minimum must be the smaller"
+        text = f"[targets.{name}] has minimum {ends[0]:g} and maximum {ends[1]:g}; the minimum must be the smaller"
+        return Problem("LP126", text)
     return Target(float(ends[0]), float(ends[1]), meaning)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from layerprobe.probe.data.manifest.schema import NameRules
 from layerprobe.probe.identities import SimilarNames, is_unknown, normalise_name, normalise_names, similar_names
+from layerprobe.probe.problem import Problem
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 from layerprobe.probe.toml import toml_key, toml_value
 
@@ -25,7 +26,7 @@ class ResolvedNames:
     names: list[str]  # of the rows
     unknown: dict[str, int] = field(default_factory=dict)  # rows of each spelling that counts as not known
     joined: dict[str, str] = field(default_factory=dict)  # names that another one replaces, and that one
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     n_changed: int = 0  # rows whose name was normalised
 
 
@@ -74,8 +75,8 @@ def resolve_names(
     return ResolvedNames(names, dict(unknown), joined, tuple(problems), n_changed)
 
 
-def read_rules(content: Mapping[str, Any], *, header_name: str) -> tuple[dict[str, NameRules], list[str]]:
-    """Return the rules that a header states, by column, and a message for each that can't be read.
+def read_rules(content: Mapping[str, Any], *, header_name: str) -> tuple[dict[str, NameRules], list[Problem]]:
+    """Return the rules that a header states, by column, and a problem for each that can't be read.
 
     Args:
         content: the header as TOML
@@ -86,13 +87,15 @@ def read_rules(content: Mapping[str, Any], *, header_name: str) -> tuple[dict[st
     for key in RULE_KEYS:
         stated = content.get(key, {})
         if not isinstance(stated, Mapping):
-            problems.append(f"{key} in {header_name} must name a column, such as {key}.speaker_id = {_example(key)}")
+            text = f"{key} in {header_name} must name a column, such as {key}.speaker_id = {_example(key)}"
+            problems.append(Problem("LP135", text))
             continue
         for column, value in stated.items():
             before = rules.get(column, NameRules())
             changed = _with_rule(before, key, value)
             if isinstance(changed, str):
-                problems.append(f"{key}.{toml_key(column)} in {header_name} is {value!r}; {changed}")
+                text = f"{key}.{toml_key(column)} in {header_name} is {value!r}; {changed}"
+                problems.append(Problem("LP135", text))
             else:
                 rules[column] = changed
     return rules, problems
@@ -111,15 +114,17 @@ def rules_content(rules: Mapping[str, NameRules]) -> list[str]:
     return lines
 
 
-def with_same_speaker(rules: NameRules, choices: Sequence[str], written: Sequence[str]) -> tuple[NameRules, list[str]]:
-    """Return the rules with those of ``--same-speaker``, and a message for each choice that names no two speakers.
+def with_same_speaker(
+    rules: NameRules, choices: Sequence[str], written: Sequence[str]
+) -> tuple[NameRules, list[Problem]]:
+    """Return the rules with those of ``--same-speaker``, and a problem for each choice that names no two speakers.
 
     Args:
         rules: of the header
         choices: each ``A=B``, ``all`` or ``none``
         written: the cells of the column of speakers
     """
-    present, problems = set(normalise_names(written)), []
+    present, problems = set(normalise_names(written)), list[Problem]()
     for choice in choices:
         if choice in ("all", "none"):
             rules = replace(rules, similar="same" if choice == "all" else "distinct")
@@ -130,7 +135,8 @@ def with_same_speaker(rules: NameRules, choices: Sequence[str], written: Sequenc
         if len(found) == 1:
             rules = replace(rules, same=(*rules.same, found[0]))
         else:
-            problems.append(f"--same-speaker {choice} is not two of the speakers as A=B, nor all or none")
+            text = f"--same-speaker {choice} is not two of the speakers as A=B, nor all or none"
+            problems.append(Problem("LP134", text))
     return rules, problems
 
 
@@ -167,19 +173,24 @@ def _united(groups: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 def _contradictions(
     same: Sequence[tuple[str, ...]], rules: NameRules, known: set[str], column: str, header_name: str
-) -> list[str]:
-    """Return a message for each rule that names what is not there, or contradicts another."""
+) -> list[Problem]:
+    """Return a problem for each rule that names what is not there, or contradicts another."""
     problems = []
     for key, groups in (("same_names", same), ("distinct_names", rules.distinct)):
         missing = [name for group in groups for name in (group[1:] if key == "same_names" else group)]
         problems += [
-            f"{key}.{column} of {header_name} has {name!r}, which is in no row" for name in missing if name not in known
+            Problem("LP137", f"{key}.{column} of {header_name} has {name!r}, which is in no row")
+            for name in missing
+            if name not in known
         ]
     different = {frozenset(pair) for group in rules.distinct for pair in combinations(group, 2)}
     both = [p for group in same for p in combinations(group, 2) if frozenset(p) in different]
-    problems += [f"{column} {a!r} and {b!r} are in same_names and in distinct_names; keep one" for a, b in both]
+    problems += [
+        Problem("LP138", f"{column} {a!r} and {b!r} are in same_names and in distinct_names; keep one") for a, b in both
+    ]
     if UNKNOWN_SPEAKER in rules.known:
-        problems.append(f"known_names.{column} can't have {UNKNOWN_SPEAKER!r}, which always means not known")
+        text = f"known_names.{column} can't have {UNKNOWN_SPEAKER!r}, which always means not known"
+        problems.append(Problem("LP138", text))
     return problems
 
 
@@ -189,11 +200,12 @@ def _undecided(similar: SimilarNames, open_pairs: list[tuple[str, str]]) -> Simi
     return SimilarNames(tuple(names), tuple(counts[name] for name in names))
 
 
-def _question(similar: SimilarNames, column: str, header_name: str) -> str:
+def _question(similar: SimilarNames, column: str, header_name: str) -> Problem:
     *first, last = (f"{n!r} ({c} row{'s' * (c > 1)})" for n, c in zip(similar.names, similar.counts, strict=True))
     listed = f"{toml_key(column)} = {toml_value([similar.names])}"
     what = "one speaker" if column == SPEAKER else "one group"
-    return (
+    return Problem(
+        "LP139",
         f"{column} {', '.join(first)} and {last} differ only in {similar.difference}: if they are {what}, write "
-        f"same_names.{listed} at the top of {header_name}, else distinct_names.{listed}"
+        f"same_names.{listed} at the top of {header_name}, else distinct_names.{listed}",
     )

@@ -38,7 +38,7 @@ def read_parquet_columns(path: Path, wanted: Callable[[str], bool]) -> dict[str,
     for field in schema:
         if wanted(field.name) and not (_is_plain(field.type) or _is_bytes(field.type)):
             raise InputError(
-                "LP000",
+                "LP107",
                 f"{path}: column {field.name} holds {field.type}, not texts or numbers. Save it as one of these.",
             )
     names = [f.name for f in schema if _is_plain(f.type) or (_is_bytes(f.type) and wanted(f.name))]
@@ -57,7 +57,7 @@ def _schema(path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError("LP000", f"{path} can't be read as a table: {str(error).rstrip('.')}. Save it again.")
+    return InputError("LP104", f"{path} can't be read as a table: {str(error).rstrip('.')}. Save it again.")
 
 
 def _is_plain(kind: Any) -> bool:
@@ -81,7 +81,7 @@ def _texts(column: Any, path: Path, name: str) -> list[str]:
         return [v.decode() if isinstance(v, bytes) else "" if pd.isna(v) else str(v) for v in values]
     except UnicodeDecodeError as error:
         raise InputError(
-            "LP000",
+            "LP107",
             f"{path}: column {name} holds bytes that are not UTF-8 text (0x{error.object[error.start]:02x}). Save it "
             "as text.",
         ) from error

@@ -33,6 +33,7 @@ from layerprobe.probe.data.manifest.validate import (
     with_decimal_points,
 )
 from layerprobe.probe.identities import normalise_name, normalise_names
+from layerprobe.probe.problem import Problem
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 JOINED_SHOWN = 5  # names that another one replaces
@@ -194,12 +195,15 @@ def _as_classes(written: pd.Series[str], classes: Sequence[str]) -> list[str]:
     return [exact if (exact := normalise_name(w)) in classes else name for w, name in zip(written, names, strict=True)]
 
 
-def _misplaced_rules(raw: pd.DataFrame, header: Header, header_name: str) -> list[str]:
-    """Return a message for each column whose names the header has rules for and that is no column of names."""
+def _misplaced_rules(raw: pd.DataFrame, header: Header, header_name: str) -> list[Problem]:
+    """Return a problem for each column whose names the header has rules for and that is no column of names."""
     rated = [c for target in header.targets for c in (target, *rater_columns(raw, target))]
     without = {"utterance_id", "path", "split", *TIMES, *rated, *header.nominal}
     return [
-        f"{header_name} has rules for names of {column}, which is not a column of speakers or groups of the table"
+        Problem(
+            "LP137",
+            f"{header_name} has rules for names of {column}, which is not a column of speakers or groups of the table",
+        )
         for column in header.names
         if column in without or column not in raw
     ]

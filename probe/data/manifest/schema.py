@@ -13,6 +13,7 @@ from typing import Literal
 import pandas as pd
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.problem import Problem
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 MANIFEST_FORMAT_VERSION = 1  # of the header; another one is refused
@@ -133,14 +134,14 @@ class Manifest:
 class ManifestError(InputError):
     """All problems of one manifest; a problem of a row begins with the row's number."""
 
-    def __init__(self, path: Path, problems: list[str], advice: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, problems: Sequence[Problem], advice: Sequence[str] = ()) -> None:
         """Set the file, its problems, and sentences on what can be done about them."""
-        self.problems = problems
+        self.problems = list(problems)
         shown = [f"  {p}" for p in problems[:PROBLEMS_SHOWN]]
         if len(problems) > PROBLEMS_SHOWN:
             shown.append(f"  … and {len(problems) - PROBLEMS_SHOWN} more")
         last = "Correct them and run the command again."
-        if any(re.match(r"row \d", p) for p in problems):
+        if any(re.match(r"row \d", p.text) for p in problems):
             last = f"{ROW_COUNTING} {last}"
         super().__init__("LP100", "\n".join([f"{path} has {_count(len(problems), 'problem')}:", *shown, *advice, last]))
 

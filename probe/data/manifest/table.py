@@ -50,12 +50,12 @@ def check_table_file(path: Path, *, what: str = "table") -> None:
     """
     if not path.exists():
         raise InputError(
-            "LP000", f"{missing_file(path, endings=TABLE_ENDINGS)}. Give the path of a {what}, .csv or .parquet."
+            "LP101", f"{missing_file(path, endings=TABLE_ENDINGS)}. Give the path of a {what}, .csv or .parquet."
         )
     if path.suffix.lower() not in TABLE_ENDINGS:
-        raise InputError("LP000", f"{path} is neither .csv nor .parquet. Save the table as one of these.")
+        raise InputError("LP102", f"{path} is neither .csv nor .parquet. Save the table as one of these.")
     if path.is_file() and (fault := no_table(path)):
-        raise InputError("LP000", f"{path} can't be read as a table: {fault}.")
+        raise InputError("LP103", f"{path} can't be read as a table: {fault}.")
 
 
 def read_text_table(path: Path, *, wanted: Callable[[str], bool] = NEEDED_COLUMNS.__contains__) -> TextTable:
@@ -75,9 +75,9 @@ def read_text_table(path: Path, *, wanted: Callable[[str], bool] = NEEDED_COLUMN
         else:
             table = _from_parquet(path, wanted)
     except OSError as error:
-        raise InputError("LP000", f"{path} can't be read as a table: {error}. Save it again as UTF-8 CSV.") from error
+        raise InputError("LP104", f"{path} can't be read as a table: {error}. Save it again as UTF-8 CSV.") from error
     if table.cells.empty:
-        raise InputError("LP000", f"{path} has no utterances. Add a row for each.")
+        raise InputError("LP106", f"{path} has no utterances. Add a row for each.")
     return table
 
 
@@ -130,14 +130,14 @@ def _check_repeated(path: Path, names: list[str]) -> None:
     if repeated:
         places = ", ".join(str(k + 1) for k, name in enumerate(names) if name == repeated[0])
         raise InputError(
-            "LP000",
+            "LP112",
             f"{path} has {names.count(repeated[0])} columns of the name {repeated[0]} (columns {places}). Rename or "
             "remove all but one.",
         )
     for similar in similar_names([name for name in names if name]):
         if NEEDED_COLUMNS.intersection(similar.names):
             raise InputError(
-                "LP000",
+                "LP112",
                 f"{path} has the columns {' and '.join(similar.names)}, which differ only in {similar.difference}. "
                 "Rename or remove all but one.",
             )
@@ -150,7 +150,7 @@ def _check_names_row(path: Path, raw: RawTable) -> None:
     for k, row in enumerate(raw.rows[:NAMES_SOUGHT]):
         if len(KNOWN_COLUMNS.intersection(map(normalise_name, row))) > 1:
             raise InputError(
-                "LP000",
+                "LP108",
                 f"{path} has the names of its columns in row {raw.first_row + k}, not in its first one. Remove the "
                 "rows above it.",
             )
@@ -161,7 +161,7 @@ def _check_lengths(path: Path, rows: list[list[str]], numbers: np.ndarray, width
     too_long = [k for k, row in enumerate(rows) if any(cell.strip() for cell in row[width:])]
     if too_long and len(too_long) == len(rows):
         raise InputError(
-            "LP000",
+            "LP109",
             f"{path}: its rows have more cells than its header has names. Name every column, and write a cell that "
             "holds a separator (a text, a decimal comma) in quotation marks.",
         )
@@ -170,7 +170,7 @@ def _check_lengths(path: Path, rows: list[list[str]], numbers: np.ndarray, width
     faults += [(k, "the file may be cut") for k in too_short[:1]]
     for k, cause in faults:
         raise InputError(
-            "LP000",
+            "LP109",
             f"{path}: row {numbers[k]} has {len(rows[k])} cells, and the header {width} names; {cause}. Correct the "
             "row, or save the table again.",
         )

@@ -22,6 +22,7 @@ from layerprobe.probe.data.manifest.schema import (
 )
 from layerprobe.probe.identities import has_lost_digits, likeness
 from layerprobe.probe.nearest_path import NearestFile, NearestPaths
+from layerprobe.probe.problem import Problem
 
 AUDIO_ENDINGS = (
     ".wav",
@@ -48,18 +49,18 @@ class RowProblems:
     def __init__(self, path: Path, row_numbers: np.ndarray) -> None:
         """Name the file and the number of each row in it, ``(n_rows,)``."""
         self.path, self.row_numbers = path, row_numbers
-        self._found: list[tuple[int, str]] = []
-        self._general: list[str] = []
+        self._found: list[tuple[int, Problem]] = []
+        self._general: list[Problem] = []
         self._advice: list[str] = []
 
-    def add(self, rows: np.ndarray, message: Callable[[int], str]) -> None:
-        """Record the same problem of some rows, given as indices, with a message for each."""
-        self._found.extend((int(r), message(int(r))) for r in rows)
+    def add(self, rows: np.ndarray, problem_of: Callable[[int], Problem]) -> None:
+        """Record a problem of each of some rows, given as indices."""
+        self._found.extend((int(r), problem_of(int(r))) for r in rows)
 
-    def add_general(self, messages: list[str], *, advice: str = "") -> None:
+    def add_general(self, problems: list[Problem], *, advice: str = "") -> None:
         """Record problems of the whole table, and a sentence on what can be done about them."""
-        self._general.extend(messages)
-        self.advise(advice if messages else "")
+        self._general.extend(problems)
+        self.advise(advice if problems else "")
 
     def advise(self, sentence: str) -> None:
         """Record a sentence that is printed after all problems, where there are any."""
@@ -71,7 +72,8 @@ class RowProblems:
         Raises:
             ManifestError: naming those of the whole table, then each problem with its row, in the order of the rows
         """
-        found = [f"row {self.row_numbers[r]}: {text}" for r, text in sorted(self._found)]
+        in_order = sorted(self._found, key=lambda found: (found[0], found[1].text))
+        found = [problem.in_row(int(self.row_numbers[r])) for r, problem in in_order]
         if self._general or found:
             raise ManifestError(self.path, [*self._general, *found], self._advice)
 
@@ -90,8 +92,8 @@ def with_decimal_points(raw: pd.DataFrame, columns: list[str], problems: RowProb
         cause = "with a comma where other rows have points" if mixed else "which can have decimals or thousands"
         problems.add(
             rows,
-            lambda r, c=column, cause=cause: (  # type: ignore[misc]
-                f"{c} is {raw[c][r]!r}, {cause}; write decimal points and no thousands"
+            lambda r, c=column, cause=cause: Problem(  # type: ignore[misc]
+                "LP145", f"{c} is {raw[c][r]!r}, {cause}; write decimal points and no thousands"
             ),
         )
     undecided = {c: raw[c].mask(np.isin(np.arange(len(raw)), rows), "") for c, rows in decimals.unclear.items()}
@@ -138,22 +140,25 @@ def check_targets(
         _check_classes(table[name], nominal, problems, header_name=header_name)
 
 
-def missing_columns(raw: pd.DataFrame, header: Header, *, header_name: str) -> list[str]:
-    """Return a message for each column that the manifest must have and lacks."""
+def missing_columns(raw: pd.DataFrame, header: Header, *, header_name: str) -> list[Problem]:
+    """Return a problem for each column that the manifest must have and lacks."""
     problems = missing_required(raw, REQUIRED)
-    if "speaker_id" not in raw:
-        problems[-1] += " (--no-speakers runs without it; scores may then be too optimistic)"
     problems += [
-        f"column {t} is missing, but {header_name} describes it as a target{_similar_column(t, raw)}"
+        Problem("LP111", f"column {t} is missing, but {header_name} describes it as a target{_similar_column(t, raw)}")
         for t in (*header.targets, *header.nominal)
         if t not in raw
     ]
     return problems
 
 
-def missing_required(raw: pd.DataFrame, required: tuple[str, ...]) -> list[str]:
-    """Return a message for each required column that a table lacks, with a column of a similar name."""
-    return [f"column {c} is missing{_similar_column(c, raw)}" for c in required if c not in raw]
+def missing_required(raw: pd.DataFrame, required: tuple[str, ...]) -> list[Problem]:
+    """Return a problem for each required column that a table lacks, with a column of a similar name."""
+    hints = {"speaker_id": " (--no-speakers runs without it; scores may then be too optimistic)"}
+    return [
+        Problem("LP110", f"column {c} is missing{_similar_column(c, raw)}{hints.get(c, '')}")
+        for c in required
+        if c not in raw
+    ]
 
 
 def _similar_column(name: str, raw: pd.DataFrame) -> str:
@@ -163,17 +168,20 @@ def _similar_column(name: str, raw: pd.DataFrame) -> str:
 
 def _check_names(raw: pd.DataFrame, problems: RowProblems) -> None:
     ids = raw["utterance_id"]
-    problems.add(np.flatnonzero(ids == ""), lambda _: "utterance_id is empty")
+    problems.add(np.flatnonzero(ids == ""), lambda _: Problem("LP140", "utterance_id is empty"))
     first_seen = ids.map(dict(zip(ids[::-1], range(len(ids) - 1, -1, -1), strict=True)))
     repeated = np.flatnonzero((first_seen != np.arange(len(ids))) & (ids != ""))
     problems.add(
-        repeated, lambda r: f"utterance_id {ids[r]!r} is also in row {problems.row_numbers[int(first_seen[r])]}"
+        repeated,
+        lambda r: Problem(
+            "LP141", f"utterance_id {ids[r]!r} is also in row {problems.row_numbers[int(first_seen[r])]}"
+        ),
     )
     for column in ("utterance_id", "speaker_id"):
         problems.add(
             np.flatnonzero([has_lost_digits(name) for name in raw[column]]),
-            lambda r, c=column: (  # type: ignore[misc]
-                f"{c} {raw[c][r]!r} is a number whose last digits are lost; save the column as text"
+            lambda r, c=column: Problem(  # type: ignore[misc]
+                "LP142", f"{c} {raw[c][r]!r} is a number whose last digits are lost; save the column as text"
             ),
         )
 
@@ -186,11 +194,11 @@ def _check_paths(table: pd.DataFrame, problems: RowProblems, *, folder: Path) ->
         exists[p] = _is_file(p)
     empty = (written.str.strip() == "").to_numpy()
     missing = np.flatnonzero(~table["path"].map(exists).to_numpy(dtype=bool) & ~empty)
-    problems.add(np.flatnonzero(empty), lambda _: "path is empty")
+    problems.add(np.flatnonzero(empty), lambda _: Problem("LP140", "path is empty"))
     sought = list(dict.fromkeys(written.iloc[missing]))[:NEAREST_SOUGHT]
     nearest = NearestPaths(AUDIO_ENDINGS)
     found = {w: file for w in sought if (file := nearest.find(w, folder))}
-    problems.add(missing, lambda r: _missing_text(Path(table["path"][r]), found.get(written[r])))
+    problems.add(missing, lambda r: _missing_file(Path(table["path"][r]), found.get(written[r])))
     if len(found) > 1:
         kinds = ", ".join(f"{kind} {n}" for kind, n in Counter(n.difference for n in found.values()).most_common())
         n_files = len(set(written.iloc[missing]))
@@ -199,10 +207,10 @@ def _check_paths(table: pd.DataFrame, problems: RowProblems, *, folder: Path) ->
         problems.advise(f"{beginning} {len(found)} resemble one that exists (they differ in: {kinds}).")
 
 
-def _missing_text(path: Path, nearest: NearestFile | None) -> str:
+def _missing_file(path: Path, nearest: NearestFile | None) -> Problem:
     if nearest is not None:
-        return f"no file at {path}, but at {nearest.path} (it differs in {nearest.difference})"
-    return f"{path} is a folder, not a file" if _is_folder(path) else f"no file at {path}"
+        return Problem("LP143", f"no file at {path}, but at {nearest.path} (it differs in {nearest.difference})")
+    return Problem("LP143", f"{path} is a folder, not a file" if _is_folder(path) else f"no file at {path}")
 
 
 def _is_file(path: str) -> bool:
@@ -232,7 +240,7 @@ def _numbers(raw: pd.DataFrame, column: str, problems: RowProblems) -> pd.Series
     values = pd.to_numeric(text, errors="coerce").astype(float)
     values = values.where(np.isfinite(values))
     wrong = np.flatnonzero((text != "") & values.isna())
-    problems.add(wrong, lambda r: f"{column} is {raw[column][r]!r}, not a number")
+    problems.add(wrong, lambda r: Problem("LP144", f"{column} is {raw[column][r]!r}, not a number"))
     return values
 
 
@@ -241,19 +249,26 @@ def _check_spans(table: pd.DataFrame, problems: RowProblems) -> None:
         if column in table:
             problems.add(
                 np.flatnonzero(table[column] < 0),
-                lambda r, c=column: f"{c} is {table[c][r]:g} s, before the recording starts",  # type: ignore[misc]
+                lambda r, c=column: Problem(  # type: ignore[misc]
+                    "LP146", f"{c} is {table[c][r]:g} s, before the recording starts"
+                ),
             )
     if set(TIMES) <= set(table):
         problems.add(
             np.flatnonzero(table["end"] <= table["start"].fillna(0)),
-            lambda r: f"end {table['end'][r]:g} s is not after start {table['start'].fillna(0)[r]:g} s",
+            lambda r: Problem(
+                "LP146", f"end {table['end'][r]:g} s is not after start {table['start'].fillna(0)[r]:g} s"
+            ),
         )
 
 
 def _check_split(raw: pd.DataFrame, problems: RowProblems) -> None:
     if "split" in raw:
         unknown = np.flatnonzero(~raw["split"].isin(SPLITS))
-        problems.add(unknown, lambda r: f"split {raw['split'][r]!r} is unknown; choose one of {', '.join(SPLITS)}")
+        shown = ", ".join(SPLITS)
+        problems.add(
+            unknown, lambda r: Problem("LP147", f"split {raw['split'][r]!r} is unknown; choose one of {shown}")
+        )
 
 
 def _check_scale(
@@ -262,8 +277,9 @@ def _check_scale(
     outside = np.flatnonzero((values < scale.minimum) | (values > scale.maximum))
     problems.add(
         outside,
-        lambda r: (
-            f"{column} is {_shown(values[r])}, outside the scale {scale.minimum:g}..{scale.maximum:g} of {header_name}"
+        lambda r: Problem(
+            "LP148",
+            f"{column} is {_shown(values[r])}, outside the scale {scale.minimum:g}..{scale.maximum:g} of {header_name}",
         ),
     )
 
@@ -276,4 +292,7 @@ def _shown(value: float) -> str:
 def _check_classes(values: pd.Series[str], nominal: Nominal, problems: RowProblems, *, header_name: str) -> None:
     unknown = np.flatnonzero((values != "") & ~values.isin(nominal.classes))
     shown = ", ".join(nominal.classes)
-    problems.add(unknown, lambda r: f"{values.name} is {values[r]!r}, none of the classes {shown} of {header_name}")
+    problems.add(
+        unknown,
+        lambda r: Problem("LP149", f"{values.name} is {values[r]!r}, none of the classes {shown} of {header_name}"),
+    )
