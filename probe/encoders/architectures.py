@@ -75,7 +75,7 @@ def waveform_chunks(waveform: np.ndarray, extractor: Any, config: Any) -> Iterat
             yield InputChunk({"input_values": inputs})
         else:
             samples = slice(encoded.start * stride, (encoded.stop - 1) * stride + reach)
-            yield _part({"input_values": inputs[:, samples]}, encoded, counted, n_frames)
+            yield part_of({"input_values": inputs[:, samples]}, encoded, counted, n_frames)
 
 
 def overlapping_windows(n_frames: int, *, frames_per_second: float) -> Iterator[tuple[range, range]]:
@@ -91,7 +91,8 @@ def overlapping_windows(n_frames: int, *, frames_per_second: float) -> Iterator[
         yield range(max(0, begin - context), min(n_frames, end + context)), range(begin, end)
 
 
-def _part(inputs: dict[str, Tensor], encoded: range, counted: range, n_frames: int) -> InputChunk:
+def part_of(inputs: dict[str, Tensor], encoded: range, counted: range, n_frames: int) -> InputChunk:
+    """Return the chunk of one of the `overlapping_windows` of an utterance of ``n_frames`` frames."""
     begin = counted.start - encoded.start
     return InputChunk(inputs, slice(begin, begin + len(counted)), counted.start, n_frames)
 
@@ -138,7 +139,7 @@ def _filter_banks(waveform: np.ndarray, extractor: Any, _config: Any) -> Iterato
         # the masked frame belongs to the last chunk
         end = features.shape[1] if encoded.stop == n_frames else encoded.stop
         part = {"input_features": features[:, encoded.start : end], "attention_mask": mask[:, encoded.start : end]}
-        yield _part(part, encoded, counted, n_frames)
+        yield part_of(part, encoded, counted, n_frames)
 
 
 def _stable_norm(encoder: Any) -> nn.Module | None:
