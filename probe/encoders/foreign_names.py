@@ -63,7 +63,7 @@ def is_fairseq(names: Mapping[str, Any]) -> bool:
     return any(re.search(r"(^|\.)post_extract_proj\.|\.self_attn\.", name) for name in names)
 
 
-def transformers_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def transformers_names(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint of torchaudio or fairseq under the names that transformers has.
 
     >>> import torch

@@ -76,6 +76,11 @@ class HookedEncoder:
 
     def _record(self, state: Any) -> None:
         if (states := getattr(self._recorded, "states", None)) is not None:
-            while isinstance(state, tuple):  # as with ESPnet, whose blocks pass positions on with the frames
-                state = state[0]
-            states.append(state)
+            states.append(frames_of(state))
+
+
+def frames_of(state: Any) -> Tensor:
+    """Return the frames of what a block takes or gives: of ESPnet a tuple, as of transformers, or one within one."""
+    while isinstance(state, tuple):
+        state = state[0]
+    return state

@@ -18,6 +18,7 @@ from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture,
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.shipped import GROUP, chosen_architecture, is_shipped, shipped_names
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.forward.hooks import HookedEncoder
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "adapters"
 MODULE = """
@@ -154,6 +155,34 @@ def test_every_example_is_an_adapter_that_states_all_it_has_to(file):
     architecture, _ = read_adapter(file)
     assert isinstance(architecture, Architecture)
     assert len(inspect.signature(architecture.input_chunks).parameters) == 3
+
+
+def test_blocks_that_pass_positions_on_with_the_frames_are_read():
+    """As ESPnet's encoders, whose blocks take and give the frames in a tuple of a tuple."""
+
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, state, mask):
+            frames, positions = state
+            return (self.scale * frames, positions), mask
+
+    class Encoder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.ModuleList([Block(), Block()])
+
+        def forward(self, x):
+            state, mask = (x, None), None
+            for block in self.blocks:
+                state, mask = block(state, mask)
+            return state[0]
+
+    encoder, x = Encoder(), torch.ones(1, 3, 2)
+    states = HookedEncoder(encoder, encoder.blocks, None).states({"x": x})
+    assert [float(s[0, 0, 0].detach()) for s in states] == [1.0, 2.0, 4.0]
 
 
 def parakeet(folder, *, recogniser):
