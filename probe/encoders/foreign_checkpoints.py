@@ -37,7 +37,7 @@ class Foreign:
     tensors: Mapping[str, Tensor]
     config: Any  # of transformers
     normalises: bool | None  # whether the waveform is scaled to zero mean and unit variance; None if not stated
-    beside: Pretrained | None  # a folder's config.json and feature extractor next to the file
+    companion: Pretrained | None  # a folder's config.json and feature extractor next to the file
 
 
 def read_foreign(name: str) -> Foreign:
@@ -58,17 +58,19 @@ def read_foreign(name: str) -> Foreign:
     check_trusted(label)
     tensors, stored, normalises = _bundle(label, name) if path is None else _file(label, path)
     named = transformers_names(tensors)
-    beside = None
+    companion = None
     if path is not None and (path.parent / CONFIG).is_file():
-        beside = find_pretrained(str(path.parent), SPEECH_ENCODER)
+        companion = find_pretrained(str(path.parent), SPEECH_ENCODER)
     try:
         hint = f"{name} {stored.get('_name', '')}"
         config = (
-            beside.config() if beside else AutoConfig.for_model(model_type(named, hint), **settings_of(named, stored))
+            companion.config()
+            if companion
+            else AutoConfig.for_model(model_type(named, hint), **settings_of(named, stored))
         )
     except (KeyError, IndexError) as error:
         raise _unknown_layout(label, f"{first_line(error)} in it") from error
-    return Foreign(label, name if path is None else path.name, path, named, config, normalises, beside)
+    return Foreign(label, name if path is None else path.name, path, named, config, normalises, companion)
 
 
 def foreign_model(found: Foreign, *, random_init: int | None) -> tuple[Any, dict[str, Any]]:
@@ -106,8 +108,8 @@ def foreign_extractor(found: Foreign) -> Any:
     """Return the feature extractor of a checkpoint's file or bundle; None where neither states how audio is scaled."""
     from transformers import Wav2Vec2FeatureExtractor
 
-    if found.beside is not None and found.beside.has_file(*EXTRACTOR_FILES):
-        return found.beside.feature_extractor()
+    if found.companion is not None and found.companion.has_file(*EXTRACTOR_FILES):
+        return found.companion.feature_extractor()
     if found.normalises is None:
         return None
     masks = found.config.feat_extract_norm == "layer"

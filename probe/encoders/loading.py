@@ -199,7 +199,7 @@ def _load_by_adapter(
     """Load a model by the loader of an adapter, which transformers has none for.
 
     Raises:
-        InputError: if there is no such folder or file, random weights are asked for, or the loader fails
+        InputError: if there is no such folder or file, random weights are requested, or the loader fails
     """
     family, adapter_hash = described
     if family.load is None or random_init is not None:

@@ -242,7 +242,7 @@ def test_a_kind_that_is_not_merged_is_refused(folders, tmp_path):
         load_audio_encoder(str(tmp_path / "loha"))
 
 
-def test_without_peft_one_sentence_says_how_to_install_it(tuned_folders, tmp_path):
+def test_without_peft_one_sentence_has_the_command_that_installs_it(tuned_folders, tmp_path):
     (tmp_path / "peft.py").write_text("raise ImportError('no peft')")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from layerprobe.cli.app import main; "
