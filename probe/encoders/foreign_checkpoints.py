@@ -62,12 +62,11 @@ def read_foreign(name: str) -> Foreign:
     if path is not None and (path.parent / CONFIG).is_file():
         companion = find_pretrained(str(path.parent), SPEECH_ENCODER)
     try:
-        hint = f"{name} {stored.get('_name', '')}"
-        config = (
-            companion.config()
-            if companion
-            else AutoConfig.for_model(model_type(named, hint), **settings_of(named, stored))
-        )
+        if companion is not None:
+            config = companion.config()
+        else:
+            kind = model_type(named, f"{name} {stored.get('_name', '')}")
+            config = AutoConfig.for_model(kind, **settings_of(named, stored))
     except (KeyError, IndexError) as error:
         raise _unknown_layout(label, f"{first_line(error)} in it") from error
     return Foreign(label, name if path is None else path.name, path, named, config, normalises, companion)
