@@ -40,7 +40,13 @@ def hub_commit(name: str, *, kind: str = "encoder") -> tuple[str, str, Path]:
     repository, _, revision = name.partition("@")
     if name.startswith((".", "/", "~")) or repository.count("/") > 1:
         raise InputError("LP300", f"{kind} {name}: no such folder. Give a transformers folder or a hub name.")
-    config = hf_hub_download(repository, "config.json", revision=revision or None)
+    try:
+        config = hf_hub_download(repository, "config.json", revision=revision or None)
+    except EntryNotFoundError as error:
+        try:  # a repository that holds a PEFT adapter alone
+            config = hf_hub_download(repository, "adapter_config.json", revision=revision or None)
+        except EntryNotFoundError:
+            raise error from None
     return repository, Path(config).parent.name, Path(config).parent
 
 

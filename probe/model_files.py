@@ -109,7 +109,10 @@ def safetensors_header(path: Path) -> dict[str, Any]:
 
 
 def check_adapters(name: str, found: list[str]) -> None:
-    """Refuse a model with a PEFT adapter, which transformers applies or ignores depending on what is installed.
+    """Refuse a model with an adapter next to its weights: whether it is meant to be applied is not known.
+
+    transformers applies or ignores it depending on what is installed. A PEFT adapter alone in its folder is merged
+    into the base that it names (`probe.peft_folders`).
 
     Args:
         name: kind and name of the model
@@ -121,9 +124,9 @@ def check_adapters(name: str, found: list[str]) -> None:
     if found:
         raise InputError(
             "LP314",
-            f"{name} comes with an adapter ({', '.join(found)}), which is not read. Merge it into the weights "
-            "(merge_and_unload() of PEFT, then save_pretrained to a new folder) and name that folder; or remove the "
-            "adapter's files to use the weights without it.",
+            f"{name} comes with an adapter ({', '.join(found)}) next to its weights, so that which of the two is meant "
+            "is not known. Move the adapter's files (adapter_config.json of PEFT and its tensors) to a folder of their "
+            "own and name that to have it merged, or remove them to use the weights without it.",
         )
 
 

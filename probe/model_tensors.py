@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -60,6 +61,54 @@ def check_tensors(
             "the same checkpoint; or merge it into the weights (merge_and_unload() of PEFT, dequantize() of "
             "transformers), save a copy and name that.",
         )
+
+
+def foreign_prefix(label: str, report: dict[str, Any], *, needed: str = "") -> str:
+    """Return under which name a checkpoint holds the model, if under one that transformers does not know.
+
+    That is so where another class was trained, which keeps the model as ``self.backbone`` or the like.
+
+    Args:
+        label: kind and name of the model, with which the message begins
+        report: transformers' report on missing and unexpected tensors
+        needed: prefix of the tensors that matter
+
+    Returns:
+        the name with its dot, such as ``backbone.``; empty where most of what is missing lies under none
+
+    Raises:
+        InputError: if several models of the same architecture are there
+    """
+    missing = [key for key in report["missing_keys"] if key.startswith(needed)]
+    found = Counter(
+        name.removesuffix(key) for key in missing for name in report["unexpected_keys"] if name.endswith(f".{key}")
+    )
+    # names of weight norm differ between versions of torch, so that a few may be found under none
+    prefixes = sorted(prefix for prefix, n in found.items() if 2 * n > len(missing))
+    if len(prefixes) > 1:
+        raise InputError(
+            "LP394",
+            f"{label}: the checkpoint holds {len(prefixes)} encoders, {' and '.join(prefixes)}, and which is meant is "
+            "not known. Save the one to be probed alone (save_pretrained) and name that folder.",
+        )
+    return prefixes[0] if prefixes else ""
+
+
+def head_tensors(model: Any, report: dict[str, Any], *, needed: str = "") -> list[str]:
+    """Return the names of a checkpoint's tensors that belong to a head around the model; see `check_tensors`."""
+    return sorted(
+        key for key in report["unexpected_keys"] if not key.endswith(FOLLOWING) and not _is_inside(key, model, needed)
+    )
+
+
+def head_note(upstream: str, names: Collection[str]) -> str:
+    """Return the sentence that names a head's tensors, which are not part of the encoder; empty without any."""
+    if not names:
+        return ""
+    parts = sorted({name.split(".")[0] for name in names})
+    listed = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
+    n = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+    return f"{upstream}: {n} of a head ({listed}) left out."
 
 
 def first_of(names: list[str]) -> str:

@@ -6,17 +6,18 @@ standard input, and every error of theirs becomes one sentence.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.hub import find_file, has_file, hub_commit, quiet_transformers, trusted
+from layerprobe.probe.model_errors import loading_error, own_code_error
 from layerprobe.probe.model_files import (
     ADAPTER,
     CONFIG,
@@ -39,6 +40,7 @@ from layerprobe.probe.model_files import (
 )
 from layerprobe.probe.model_size import check_model_size, model_from_config
 from layerprobe.probe.model_tensors import check_tensors
+from layerprobe.probe.peft_folders import PeftAdapter, base_error, is_adapter_alone, read_peft_adapter
 
 SPEECH_ENCODER, TEXT_ENCODER, RECOGNISER, CONFIGURATION = "speech", "text", "recogniser", "configuration"
 FILES = {  # that are read for a purpose, in addition to config.json and weights
@@ -68,6 +70,7 @@ class Pretrained:
     revision: str | None  # the hub's commit; None for a folder
     folder: Path  # that holds its files; of the hub's cache where it is on the hub
     shows_download: bool = False  # whether the hub's progress bars are shown
+    adapter: PeftAdapter | None = None  # of PEFT, whose base this model is; the name is the adapter's then
 
     @property
     def label(self) -> str:
@@ -76,13 +79,20 @@ class Pretrained:
 
     @property
     def upstream(self) -> str:
-        """Name for plans and tables: the folder's own, or the hub's."""
-        return self.folder.resolve().name if self.revision is None else self.source
+        """Name for plans and tables: the folder's own, or the hub's; an adapter's where there is one."""
+        origin = self.adapter or self
+        return origin.folder.resolve().name if origin.revision is None else origin.source
+
+    @property
+    def commit(self) -> str:
+        """Commit of the hub that `upstream` is at; empty for a folder."""
+        return (self.adapter or self).revision or ""
 
     @property
     def local_folder(self) -> str:
         """Absolute path of a folder; empty for a model on the hub."""
-        return str(self.folder.resolve()) if self.revision is None else ""
+        origin = self.adapter or self
+        return str(origin.folder.resolve()) if origin.revision is None else ""
 
     def has_file(self, *names: str) -> bool:
         """Return whether it has one of these files; see `probe.hub.has_file`."""
@@ -130,8 +140,12 @@ class Pretrained:
         with self.loading():
             return AutoTokenizer.from_pretrained(self.source, use_fast=True, **self._options())
 
-    def model(self, config: Any) -> tuple[Any, dict[str, Any]]:
+    def model(self, config: Any, *, prefix: str = "") -> tuple[Any, dict[str, Any]]:
         """Return the model without a head, in float32, and transformers' report on missing and unexpected tensors.
+
+        Args:
+            config: of the model
+            prefix: under which the checkpoint holds the model's tensors, if transformers does not know it
 
         Raises:
             InputError: if its weights are missing, damaged, quantised, too large, or a pickle that is not trusted
@@ -140,7 +154,9 @@ class Pretrained:
 
         self.check_size(config)
         self.check_weights(config, pickle=trusted("pickle"))
-        options = {} if trusted("pickle") else {"use_safetensors": True}
+        options: dict[str, Any] = {} if trusted("pickle") else {"use_safetensors": True}
+        if prefix:
+            options["key_mapping"] = {f"^{re.escape(prefix)}": ""}
         # transformers samples weights before it reads them: the state of the process's generator is restored
         with self.loading(), torch.random.fork_rng(devices=[]):
             model, report = AutoModel.from_pretrained(
@@ -230,7 +246,7 @@ class Pretrained:
             if self.purpose == RECOGNISER and self._file(GENERATION_CODE):
                 code = code or GENERATION_CODE
             if code and not trusted("remote_code"):
-                raise _own_code_error(self.label, code)
+                raise own_code_error(self.label, code)
             check_config(self.label, settings.get(CONFIG, {}))
             check_extractor_settings(self.label, settings)
             if self.purpose == RECOGNISER and any(has_language_model(content) for content in settings.values()):
@@ -252,7 +268,7 @@ class Pretrained:
     def _failure(self, error: Exception) -> InputError:
         """Return the error that states why the model can't be loaded and what to do."""
         if "trust_remote_code" in str(error):
-            return _own_code_error(self.label, CONFIG)
+            return own_code_error(self.label, CONFIG)
         for path in present(self.folder, (CONFIG, *FILES[self.purpose])):
             if fault := damage(path):
                 return InputError("LP303", f"{self.label} can't be loaded: {path.name} {fault}. {self._advice}")
@@ -287,62 +303,24 @@ def find_pretrained(
             except Exception as error:
                 raise loading_error(f"{kind} {name}", error, needed=NEEDED[purpose], on_hub=True) from error
         found = Pretrained(name, kind, purpose, repository, commit, snapshot, show_download)
+    has_config = found.revision is not None and (found.folder / CONFIG).exists()  # its weights may not be here yet
+    if purpose != RECOGNISER and not has_config and is_adapter_alone(found.folder):
+        return _with_base(found)
     found.check_settings()
     return found
 
 
-def loading_error(label: str, error: Exception, *, needed: str, on_hub: bool) -> InputError:
-    """Return the error that states in one sentence why a model can't be loaded and what to do.
-
-    Args:
-        label: kind and name of the model
-        error: of transformers or of what it calls
-        needed: files that a folder holds
-        on_hub: whether the model was looked for on the hub
-    """
-    if on_hub:
-        return InputError(
-            "LP301",
-            f"{label} is no local folder, and the hub did not return it: {first_line(error)}. "
-            "Check the spelling, or the connection (HF_HUB_OFFLINE=1 allows only what is already downloaded).",
-        )
-    return InputError("LP302", f"{label} can't be loaded: {first_line(error)}. A transformers folder holds {needed}.")
-
-
-def _own_code_error(label: str, code: str) -> InputError:
-    """Return the error of a model with code of its own, which the user has not trusted."""
-    return InputError(
-        "LP312",
-        f"{label} brings code of its own ({code}). Read it, and add --trust-remote-code if you trust it (an "
-        "architecture that transformers has not needs an --adapter, too); or remove what asks for it from a copy to do "
-        "without.",
-    )
-
-
-@contextmanager
-def first_pass(label: str, example: str, *, files: str) -> Iterator[None]:
-    """Turn every error of a model's first forward pass into one sentence.
-
-    Args:
-        label: kind and name of the model, with which the message begins
-        example: the input
-        files: that must fit config.json
+def _with_base(found: Pretrained) -> Pretrained:
+    """Return the base model of what holds a PEFT adapter alone, with that adapter.
 
     Raises:
-        InputError: with the error as its cause
+        InputError: if the adapter can't be merged, or its base can't be read or is an adapter itself
     """
+    adapter = read_peft_adapter(found.label, source=found.source, revision=found.revision, folder=found.folder)
     try:
-        yield
-    except InputError:
-        raise
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            "LP350",
-            f"{label} does not fit the memory of the GPU: {first_line(error)}. Use --device cpu, or a smaller model.",
-        ) from error
-    except Exception as error:
-        raise InputError(
-            "LP351",
-            f"{label}: its first forward pass, of {example}, failed: {first_line(error)}. "
-            f"Take config.json and {files} from the same checkpoint; --debug shows where it failed.",
-        ) from error
+        base = find_pretrained(adapter.base, found.purpose, kind=found.kind, show_download=found.shows_download)
+    except InputError as error:
+        raise base_error(adapter, error) from error
+    if base.adapter is not None:
+        raise base_error(adapter, InputError("LP391", f"{adapter.base} is an adapter itself"))
+    return replace(base, name=found.name, adapter=adapter)

@@ -192,6 +192,7 @@ def _chosen_settings(
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.data.reading import ReadingOptions
     from layerprobe.probe.encoders.loading import EncoderSettings
+    from layerprobe.probe.encoders.shipped import is_shipped
     from layerprobe.probe.extraction.settings import ExtractionSettings, encoder_name_in, gone_text, settings_in
 
     poolings = tuple(dict.fromkeys(embedding.pooling)) or None
@@ -211,7 +212,7 @@ def _chosen_settings(
     name = upstream.encoder or encoder_name_in(plan, cache.encoder_folder)
     if not name:
         raise InputError("LP826", f"{embedding.plan} {gone_text(plan, cache.encoder_folder)}. Name it with --encoder.")
-    if plan.adapter and upstream.adapter is None and not upstream.encoder:
+    if plan.adapter and upstream.adapter is None and not upstream.encoder and not is_shipped(plan.adapter):
         raise InputError("LP827", f"{embedding.plan} was extracted with an adapter. Name its file with --adapter.")
     known = _encoder_settings_in(plan, name, upstream)
     encoder = EncoderSettings(

@@ -75,12 +75,17 @@ class UpstreamOptions:
     """Options of the encoder whose layers are extracted."""
 
     encoder: str = option(
-        help="Encoder: a hub name with an optional @revision, a local folder, embedded, or acoustic (features)."
+        help="Encoder: a hub name with an optional @revision or a local folder, of a model or a PEFT adapter; a "
+        "checkpoint's file (.pt, .pth), torchaudio:NAME, embedded, or acoustic (features)."
     )
     random_init: int | None = option(
         None, low=0, help="Seed of random weights for the same architecture, as a control."
     )
-    adapter: Path | None = option(None, help="Python file whose ARCHITECTURE describes an unknown architecture.")
+    adapter: Path | None = option(
+        None,
+        help="Python file whose ARCHITECTURE describes an unknown architecture, or the name of one that an installed "
+        "package ships.",
+    )
     device: str | None = option(None, help="Device to run on: cpu or cuda; a GPU by default where there is one.")
     precision: str = option(
         "auto",

@@ -19,7 +19,8 @@ from layerprobe.probe.data.transcripts import fill_column
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import replace_file
 from layerprobe.probe.hub import quiet_transformers
-from layerprobe.probe.pretrained import RECOGNISER, find_pretrained, first_pass
+from layerprobe.probe.model_errors import first_pass
+from layerprobe.probe.pretrained import RECOGNISER, find_pretrained
 from layerprobe.probe.progress import NullProgress
 
 CHUNK_SECONDS = 30.0  # of long audio; chunks overlap by a sixth on either side, as in the pipeline

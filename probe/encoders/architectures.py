@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -59,6 +59,9 @@ class Architecture:
     chunking: Callable[[Any], str]  # how long audio is cut, as the plan records it; of the extractor
     n_frames: Callable[[InputChunk, Any], int]  # that a chunk gives in every layer; of chunk, config
     default_extractor: Callable[[Any], Any] = _no_default  # where a checkpoint has none; of config; None if unknown
+    # Of a folder or file, where transformers can't load the model: the model, whose ``config`` is of transformers
+    # (``PreTrainedConfig(hidden_size=…)``) or alike, and its feature extractor. Its weights are checked by the loader.
+    load: Callable[[Path], tuple[Any, Any]] | None = None
 
 
 def waveform_chunks(waveform: np.ndarray, extractor: Any, config: Any) -> Iterator[InputChunk]:
@@ -72,7 +75,7 @@ def waveform_chunks(waveform: np.ndarray, extractor: Any, config: Any) -> Iterat
             yield InputChunk({"input_values": inputs})
         else:
             samples = slice(encoded.start * stride, (encoded.stop - 1) * stride + reach)
-            yield _part({"input_values": inputs[:, samples]}, encoded, counted, n_frames)
+            yield part_of({"input_values": inputs[:, samples]}, encoded, counted, n_frames)
 
 
 def overlapping_windows(n_frames: int, *, frames_per_second: float) -> Iterator[tuple[range, range]]:
@@ -88,7 +91,8 @@ def overlapping_windows(n_frames: int, *, frames_per_second: float) -> Iterator[
         yield range(max(0, begin - context), min(n_frames, end + context)), range(begin, end)
 
 
-def _part(inputs: dict[str, Tensor], encoded: range, counted: range, n_frames: int) -> InputChunk:
+def part_of(inputs: dict[str, Tensor], encoded: range, counted: range, n_frames: int) -> InputChunk:
+    """Return the chunk of one of the `overlapping_windows` of an utterance of ``n_frames`` frames."""
     begin = counted.start - encoded.start
     return InputChunk(inputs, slice(begin, begin + len(counted)), counted.start, n_frames)
 
@@ -135,7 +139,7 @@ def _filter_banks(waveform: np.ndarray, extractor: Any, _config: Any) -> Iterato
         # the masked frame belongs to the last chunk
         end = features.shape[1] if encoded.stop == n_frames else encoded.stop
         part = {"input_features": features[:, encoded.start : end], "attention_mask": mask[:, encoded.start : end]}
-        yield _part(part, encoded, counted, n_frames)
+        yield part_of(part, encoded, counted, n_frames)
 
 
 def _stable_norm(encoder: Any) -> nn.Module | None:
@@ -222,14 +226,21 @@ ARCHITECTURES = {
 }
 
 
-def read_adapter(path: Path) -> tuple[Architecture, str]:
+def read_adapter(path: Path, *, shipped: Sequence[str] = ()) -> tuple[Architecture, str]:
     """Run a user's file and return its ``ARCHITECTURE``, and the hash of the file for the plan.
+
+    Args:
+        path: of the file
+        shipped: names that installed packages ship, which could have been meant
 
     Raises:
         InputError: if the file is missing, does not run, or has no `Architecture` of that name
     """
     if not path.is_file():
-        raise InputError("LP332", f"adapter {path} does not exist. Name a Python file that defines an ARCHITECTURE.")
+        known = f"; installed packages ship {', '.join(shipped)}" if shipped else ""
+        raise InputError(
+            "LP332", f"adapter {path} does not exist. Name a Python file that defines an ARCHITECTURE{known}."
+        )
     specification = importlib.util.spec_from_file_location("layerprobe_adapter", path)
     if specification is None or specification.loader is None:
         raise InputError("LP332", f"adapter {path} is no Python file. Name one that ends in .py.")

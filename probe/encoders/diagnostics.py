@@ -17,6 +17,7 @@ from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.encoders.text import TranscriptEncoder
 from layerprobe.probe.forward.chunks import InputChunk
+from layerprobe.probe.forward.hooks import frames_of
 from layerprobe.probe.forward.packed.pack import Pack
 from layerprobe.probe.forward.pooling import pool_layers
 from layerprobe.probe.forward.precision import multiplying_in
@@ -189,15 +190,16 @@ def _block_inputs(encoder: SpeechEncoder, audio: np.ndarray) -> list[Tensor]:
     recorded: list[Tensor] = []
 
     def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        recorded.append((args[0] if args else kwargs["hidden_states"])[0].float())
+        recorded.append(frames_of(args[0] if args else kwargs["hidden_states"])[0].float())
 
     handles = [block.register_forward_pre_hook(record, with_kwargs=True) for block in encoder.blocks]
     try:
-        n_frames = len(encoder.reference_states(audio)[0])
+        encoder.reference_states(audio)
     finally:
         for handle in handles:
             handle.remove()
-    return [states[:n_frames] for states in recorded]
+    counted = encoder.input_chunks(audio)[0].counted
+    return [states[counted] for states in recorded]
 
 
 def _padding_errors(encoder: SpeechEncoder, short: np.ndarray, long: np.ndarray, *, masked: bool) -> list[float]:

@@ -8,18 +8,25 @@ from typing import Any
 
 import torch
 
-from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
+from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.embedded import OWN, embedded_folder
 from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_waveform
+from layerprobe.probe.encoders.foreign_checkpoints import foreign_extractor, foreign_model, read_foreign
+from layerprobe.probe.encoders.foreign_names import is_foreign
 from layerprobe.probe.encoders.language_adapters import check_language_adapters
+from layerprobe.probe.encoders.peft_merging import merge_adapter
+from layerprobe.probe.encoders.shipped import architecture_of_folder, chosen_architecture
 from layerprobe.probe.encoders.speech import NEVER_READ, LoadedModel, SpeechEncoder
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES, load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.forward.precision import AUTO, precision_for
+from layerprobe.probe.hub import quiet_transformers
+from layerprobe.probe.model_errors import first_pass
 from layerprobe.probe.model_files import EXTRACTOR_FILES
-from layerprobe.probe.model_tensors import check_tensors
-from layerprobe.probe.pretrained import SPEECH_ENCODER, Pretrained, find_pretrained, first_pass
+from layerprobe.probe.model_tensors import check_tensors, foreign_prefix, head_note, head_tensors
+from layerprobe.probe.pretrained import SPEECH_ENCODER, Pretrained, find_pretrained
 from layerprobe.probe.system import choose_device, torch_threads
 
 ACOUSTIC = "acoustic"  # the name of the features without a network
@@ -38,14 +45,16 @@ def load_encoder(
     """Load a speech or text encoder, or the acoustic features that serve as a baseline without a network.
 
     Args:
-        name: a transformers folder, a hub name with an optional ``@revision``, ``embedded`` (a small HuBERT,
-            whose weights are the package ``layerprobe-embedded``), or ``acoustic`` (log-mel bands, MFCC, F0, loudness
-            and duration)
+        name: a transformers folder, a hub name with an optional ``@revision``, either of a model or of a PEFT adapter,
+            which is merged into its base; a checkpoint's file of torchaudio, fairseq or s3prl (``.pt``, ``.pth``), or
+            ``torchaudio:HUBERT_BASE`` and other bundles of torchaudio; ``embedded`` (a small HuBERT, whose weights are
+            the package ``layerprobe-embedded``), or ``acoustic`` (log-mel bands, MFCC, F0, loudness and duration)
         random_init: seed of random weights, initialised as the architecture does before training; None for trained
             weights
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
         adapter: a Python file whose ``ARCHITECTURE`` describes an architecture that
-            `probe.encoders.architectures` does not know; speech encoders only
+            `probe.encoders.architectures` does not know, or the name of one that an installed package ships
+            (`probe.encoders.shipped`); speech encoders only
         precision: of matrix products: float32 (exact on a GPU, too), tf32 (GPU; its inputs rounded to 10 bits),
             bfloat16 or float16 (GPU); auto takes 16 bits where the hardware multiplies them, which moves layers by
             about 1 %; text encoders run in float32
@@ -145,26 +154,100 @@ def load_model(
 ) -> LoadedModel:
     """Load a speech model in float32 without changing it; arguments and errors as of `load_audio_encoder`."""
     _check_torchaudio()
+    described = None if adapter is None else chosen_architecture(adapter)
+    if described is not None and described[0].load is not None:
+        return _load_by_adapter(name, Path(name), described, random_init=random_init)
+    if is_foreign(name):
+        return _load_foreign(name, random_init=random_init, described=described)
     own = embedded_folder(trained=random_init is None) if name == OWN else None
     found = find_pretrained(name, SPEECH_ENCODER, folder=own, show_download=show_download)
+    if described is None:
+        described = architecture_of_folder(found.folder)
+        if described is not None and described[0].load is not None:
+            return _load_by_adapter(name, found.folder, described, random_init=random_init)
     config = found.config()
-    family, adapter_hash = _family(config, name, adapter)
+    family, adapter_hash = _family(config, name, described)
     extractor, is_default = _feature_extractor(found, config, family)
-    language = ""
+    language, weights, head = "", "", []
     if random_init is None:
         model, report = found.model(config)
+        if prefix := foreign_prefix(found.label, report, needed=family.tensors):
+            model, report = found.model(config, prefix=prefix)
         with found.loading():
             encoder = family.encoder(model)
             check_tensors(found.label, model, report, needed=family.tensors, ignored=NEVER_READ)
             language = check_language_adapters(found, encoder)
+            head = head_tensors(model, report, needed=family.tensors)
+            if found.adapter is not None:
+                merged = merge_adapter(found.adapter, encoder, never_read=NEVER_READ)
+                weights, head = merged.weights, [*merged.left_out]
     else:
         model = found.untrained(config, seed=random_init)
     upstream = name if name == OWN else found.upstream
     if upstream == OWN != name:
         upstream = f"{found.folder.resolve().parent.name}/{OWN}"  # a user's folder of that name is another encoder
     folder = "" if name == OWN else found.local_folder
-    revision = found.revision or ""
-    return LoadedModel(model, family, extractor, upstream, revision, adapter_hash, is_default, folder, language)
+    return LoadedModel(
+        model, family, extractor, upstream, found.commit, adapter_hash, is_default, folder, language, weights,
+        " ".join(filter(None, [_merged_note(found, weights), head_note(upstream, head)])),
+    )  # fmt: skip
+
+
+def _load_by_adapter(
+    name: str, path: Path, described: tuple[Architecture, str], *, random_init: int | None
+) -> LoadedModel:
+    """Load a model by the loader of an adapter, which transformers has none for.
+
+    Raises:
+        InputError: if there is no such folder or file, random weights are requested, or the loader fails
+    """
+    family, adapter_hash = described
+    if family.load is None or random_init is not None:
+        raise InputError(
+            "LP342", f"encoder {name} is loaded by its adapter, with its weights: leave --random-init out."
+        )
+    if not path.exists():
+        raise InputError("LP300", f"encoder {name}: no such folder. Its adapter loads models from local folders only.")
+    try:
+        model, extractor = family.load(path)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            "LP333",
+            f"adapter of encoder {name} does not run: {type(error).__name__}: {first_line(error)}. Correct it, or "
+            "install what it needs.",
+        ) from error
+    return LoadedModel(model, family, extractor, path.resolve().name, "", adapter_hash, folder=str(path.resolve()))
+
+
+def _load_foreign(name: str, *, random_init: int | None, described: tuple[Architecture, str] | None) -> LoadedModel:
+    """Load a bundle of torchaudio or another toolkit's checkpoint; arguments and errors as of `load_model`."""
+    with quiet_transformers(bars=False):
+        return _loaded_foreign(name, random_init=random_init, described=described)
+
+
+def _loaded_foreign(name: str, *, random_init: int | None, described: tuple[Architecture, str] | None) -> LoadedModel:
+    found = read_foreign(name)
+    family, adapter_hash = _family(found.config, name, described)
+    model, report = foreign_model(found, random_init=random_init)
+    check_tensors(found.label, model, report, needed=family.tensors, ignored=NEVER_READ)
+    extractor = foreign_extractor(found)
+    is_default = extractor is None
+    if is_default and (extractor := family.default_extractor(found.config)) is None:
+        raise _no_extractor(name, found.config)
+    folder = "" if found.path is None else str(found.path.resolve())
+    head = head_tensors(model, report, needed=family.tensors)
+    return LoadedModel(
+        model, family, extractor, found.upstream, "", adapter_hash, is_default, folder,
+        weights_note=head_note(found.upstream, head),
+    )  # fmt: skip
+
+
+def _merged_note(found: Pretrained, weights: str) -> str:
+    if found.adapter is None or not weights:
+        return ""
+    return f"{found.upstream}: a PEFT adapter, merged into its base model {found.adapter.base} (weights {weights})."
 
 
 def check_forward(loaded: LoadedModel, name: str) -> None:
@@ -183,10 +266,10 @@ def check_forward(loaded: LoadedModel, name: str) -> None:
         encoder.train(was_training)
 
 
-def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Architecture, str]:
+def _family(config: Any, name: str, described: tuple[Architecture, str] | None) -> tuple[Architecture, str]:
     """Return the architecture of a model and, where an adapter describes it, that file's hash."""
-    if adapter is not None:
-        return read_adapter(Path(adapter))
+    if described is not None:
+        return described
     if config.model_type not in ARCHITECTURES:
         raise InputError(
             "LP330",
@@ -204,13 +287,16 @@ def _feature_extractor(found: Pretrained, config: Any, family: Architecture) -> 
         return found.feature_extractor(), False
     default = family.default_extractor(config)
     if default is None:
-        raise InputError(
-            "LP304",
-            f"encoder {found.name} has no {EXTRACTOR_FILES[0]}, and {config.model_type} models have no common default: "
-            "whether it was trained on normalised waveforms is not known. Add that file from the checkpoint that it "
-            "derives from.",
-        )
+        raise _no_extractor(found.name, config)
     return default, True
+
+
+def _no_extractor(name: str, config: Any) -> InputError:
+    return InputError(
+        "LP304",
+        f"encoder {name} has no {EXTRACTOR_FILES[0]}, and {config.model_type} models have no common default: whether "
+        "it was trained on normalised waveforms is not known. Add that file from the checkpoint that it derives from.",
+    )
 
 
 def _check_torchaudio() -> None:

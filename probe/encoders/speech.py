@@ -56,10 +56,19 @@ class LoadedModel:
     has_default_extractor: bool = False  # because the checkpoint lacks the file with its own
     folder: str = ""  # absolute path of a local one; "" for the hub's and for those that the package carries
     language_adapter: str = ""  # whose adapter is part of the weights, where a folder has several (MMS)
+    weights: str = ""  # hashes of base and adapter where a PEFT adapter was merged; "" for the hash of all tensors
+    weights_note: str = ""  # on a merged adapter or a head that is left out
 
     @property
     def preprocessing_note(self) -> str:
-        """One sentence on a default feature extractor or a language's adapter in use; empty otherwise."""
+        """Sentences on what is not as the reader may expect; empty if nothing is.
+
+        They are on a default feature extractor, a language's adapter in use, a merged adapter, and a head.
+        """
+        return " ".join(filter(None, [self._extractor_note, self.weights_note]))
+
+    @property
+    def _extractor_note(self) -> str:
         if not self.has_default_extractor:
             used = f"{self.upstream}: the adapter of the language {self.language_adapter!r} is part of its weights."
             return used if self.language_adapter else ""
@@ -94,7 +103,7 @@ class SpeechEncoder(PackableEncoder):
         encoder: Any = family.encoder(loaded.model)
         self._encoder: Any = encoder.float().eval().requires_grad_(False)
         # on a GPU before the weights go there, so that none has to come back
-        self._weights_hash = self._hash() if device != "cpu" else None
+        self._weights_hash = loaded.weights or (self._hash() if device != "cpu" else None)
         self._encoder.to(device)
         self.device = device
         self._extractor, self._family = extractor, family
@@ -177,7 +186,10 @@ class SpeechEncoder(PackableEncoder):
         return json.dumps({k: v for k, v in settings.items() if k not in naming}, sort_keys=True, default=str)
 
     def weights_hash(self) -> str:
-        """Return sixteen hex digits over the encoder's tensors, its configuration and its own code; computed once."""
+        """Return sixteen hex digits over the encoder's tensors, its configuration and its own code; computed once.
+
+        Of a base model with a merged PEFT adapter there are sixteen of each, joined by ``+``.
+        """
         if self._weights_hash is None:
             self._weights_hash = self._hash()
         return self._weights_hash

@@ -21,16 +21,19 @@ import torch
 from torch import Tensor, nn
 
 from layerprobe.probe.encoders.base import describe_encoder
+from layerprobe.probe.encoders.foreign_names import is_foreign
 from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.encoders.packing import PackableEncoder, join_frame_chunks
+from layerprobe.probe.encoders.peft_merging import merge_adapter
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.forward.chunks import FrameChunk, InputChunk
 from layerprobe.probe.forward.hooks import HookedEncoder
 from layerprobe.probe.forward.packed.choose import choose_batches, own_pass
 from layerprobe.probe.forward.packed.pack import PackedForward
 from layerprobe.probe.forward.precision import AUTO, is_packed, multiplying_in
-from layerprobe.probe.model_tensors import check_tensors
-from layerprobe.probe.pretrained import CONFIGURATION, TEXT_ENCODER, find_pretrained, first_pass
+from layerprobe.probe.model_errors import first_pass
+from layerprobe.probe.model_tensors import check_tensors, foreign_prefix
+from layerprobe.probe.pretrained import CONFIGURATION, TEXT_ENCODER, find_pretrained
 from layerprobe.probe.system import choose_device, torch_threads
 
 OVERLAP = 32  # tokens that two windows of a long text have in common; each counts in one of them
@@ -91,6 +94,7 @@ class TranscriptEncoder(PackableEncoder):
         self._lock = threading.Lock()  # one text at a time: a tokenizer changes its settings
         self.device, self.upstream, self.revision, self.random_init = device, upstream, revision, random_init
         self.folder = ""  # absolute path of a local one
+        self.merged_weights = ""  # hashes of base and adapter where a PEFT adapter was merged
         self.architecture = type(model).__name__
         self.layers = self._hooked.layers
         self.dim = int(model.config.hidden_size)
@@ -134,8 +138,10 @@ class TranscriptEncoder(PackableEncoder):
     def weights_hash(self) -> str:
         """Return sixteen hex digits over the tensors that a layer depends on, the configuration and its own code.
 
-        They are computed once.
+        They are computed once. Of a base model with a merged PEFT adapter there are sixteen of each, joined by ``+``.
         """
+        if self.merged_weights:
+            return self.merged_weights
         if self._weights_hash is None:
             self._weights_hash = self._hash()
         return self._weights_hash
@@ -231,6 +237,7 @@ class LoadedText:
     upstream: str  # the hub's name, or the folder's
     revision: str  # the hub's commit; "" for a folder
     folder: str  # its absolute path; "" for the hub's
+    weights: str = ""  # hashes of base and adapter where a PEFT adapter was merged; "" for the hash of all tensors
 
 
 def load_text_encoder(
@@ -267,7 +274,7 @@ def load_text_encoder(
             device=device,
             forward=forward,
         )
-        encoder.folder = loaded.folder
+        encoder.folder, encoder.merged_weights = loaded.folder, loaded.weights
         encoder.hidden_states(EXAMPLE)
     return encoder
 
@@ -282,14 +289,20 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
             f"encoder {name} is a {config.model_type!r} model, not a text encoder: these are "
             f"{', '.join(sorted(TEXT_ARCHITECTURES))}.",
         )
-    family, tokenizer = TEXT_ARCHITECTURES[config.model_type], found.tokenizer()
+    family, tokenizer, weights = TEXT_ARCHITECTURES[config.model_type], found.tokenizer(), ""
     if random_init is None:
         model, report = found.model(config)
+        if prefix := foreign_prefix(found.label, report):
+            model, report = found.model(config, prefix=prefix)
         check_tensors(found.label, model, report, ignored=NEVER_READ)
+        if found.adapter is not None:
+            with found.loading():
+                never_read = {name for name in model.state_dict() if name.startswith(NEVER_READ)}
+                weights = merge_adapter(found.adapter, model, never_read=never_read).weights
     else:
         model = found.untrained(config, seed=random_init)
     _check_tokenizer(tokenizer, config.vocab_size, name)
-    return LoadedText(model, family, tokenizer, found.upstream, found.revision or "", found.local_folder)
+    return LoadedText(model, family, tokenizer, found.upstream, found.commit, found.local_folder, weights)
 
 
 def check_text_forward(loaded: LoadedText, name: str) -> None:
@@ -306,6 +319,8 @@ def check_text_forward(loaded: LoadedText, name: str) -> None:
 
 def reads_text(name: str) -> bool:
     """Return whether a name is a text encoder's; False for one that can't be read, which loading it reports."""
+    if is_foreign(name):
+        return False
     try:
         return find_pretrained(name, CONFIGURATION).config().model_type in TEXT_ARCHITECTURES
     except InputError:

@@ -11,6 +11,7 @@ from layerprobe.probe.data.inputs import MAX_DURATION
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.data.reading import DEFAULT_READING, RESAMPLER, ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder
+from layerprobe.probe.encoders.foreign_names import BUNDLE
 from layerprobe.probe.encoders.loading import ACOUSTIC, OWN
 from layerprobe.probe.encoders.speech import LAYER_CONVENTION
 from layerprobe.probe.exceptions import InputError
@@ -105,9 +106,9 @@ def encoder_name_in(plan: ExtractionPlan, folder: str = "") -> str:
     """
     if plan.revision:
         return f"{plan.upstream}@{plan.revision}"
-    if plan.upstream in (OWN, ACOUSTIC):
+    if plan.upstream in (OWN, ACOUSTIC) or plan.upstream.startswith(BUNDLE):
         return plan.upstream
-    return folder if folder and Path(folder).is_dir() else ""
+    return folder if folder and Path(folder).exists() else ""
 
 
 def gone_text(plan: ExtractionPlan, folder: str) -> str:

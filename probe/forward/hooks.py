@@ -72,8 +72,15 @@ class HookedEncoder:
         self._record(args[0] if args else kwargs["hidden_states"])
 
     def _record_output(self, _: nn.Module, __: Any, output: Any) -> None:
-        self._record(output[0] if isinstance(output, tuple) else output)
+        self._record(output)
 
-    def _record(self, state: Tensor) -> None:
+    def _record(self, state: Any) -> None:
         if (states := getattr(self._recorded, "states", None)) is not None:
-            states.append(state)
+            states.append(frames_of(state))
+
+
+def frames_of(state: Any) -> Tensor:
+    """Return the frames of what a block takes or gives: of ESPnet a tuple, as of transformers, or one within one."""
+    while isinstance(state, tuple):
+        state = state[0]
+    return state

@@ -179,14 +179,15 @@ def _load_encoders(
         encoder = speech.family.encoder(speech.model).float()
         check_forward(speech, options.audio_encoder)
         loaded = Encoders(audio=encoder, extractor=speech.extractor, preprocessing_note=speech.preprocessing_note)
-        weights = model_hash(encoder, never_read=NEVER_READ)
+        weights = speech.weights or model_hash(encoder, never_read=NEVER_READ)
         audio = EncoderChoice(speech.upstream, speech.revision, weights, seed, options.audio_layer)
     if options.text_encoder is not None:
         text_model = load_text_model(options.text_encoder, random_init=seed, show_download=show_download)
         model = text_model.model.float()
         check_text_forward(text_model, options.text_encoder)
         loaded = replace(loaded, text=model, tokenizer=text_model.tokenizer)
-        text = EncoderChoice(text_model.upstream, text_model.revision, model_hash(model), seed, options.text_layer)
+        weights = text_model.weights or model_hash(model)
+        text = EncoderChoice(text_model.upstream, text_model.revision, weights, seed, options.text_layer)
     return loaded, audio, text
 
 

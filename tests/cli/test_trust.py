@@ -182,4 +182,4 @@ def test_transformers_loaders_are_called_in_one_place():
         for path in (ROOT / top).rglob("*.py")
         if not path.is_symlink() and pattern.search(path.read_text(encoding="utf-8"))
     }
-    assert calls == {"probe/pretrained.py", "probe/model_size.py"}
+    assert calls == {"probe/pretrained.py", "probe/model_size.py", "probe/pickles.py"}
