@@ -1,4 +1,4 @@
-"""Hugging Face datasets: Parquet files as the hub has them, folders by ``save_to_disk``, and what ``load_dataset`` loads.
+"""Hugging Face datasets: Parquet files as the hub has them, folders by ``save_to_disk``, what ``load_dataset`` loads.
 
 Parquet and Arrow tables are read by pyarrow, so that nothing of them is decoded or copied: a manifest's path is the
 address of a row. The library ``datasets`` is needed for other datasets alone.

@@ -194,8 +194,8 @@ def _ids(source: SourceTable, cells: pd.DataFrame) -> tuple[list[str], list[str]
     if len(set(source.files)) == len(source.files) and all(source.files):
         return source.files, ["utterance_id is the name of the audio file"]
     return source.places, [
-        f"utterance_id is the place of the row, such as {source.places[0]}, because names of audio files are repeated or "
-        "missing (--id states another)"
+        f"utterance_id is the place of the row, such as {source.places[0]}, because names of audio files are repeated "
+        "or missing (--id states another)"
     ]
 
 

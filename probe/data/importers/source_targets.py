@@ -66,7 +66,8 @@ def targets_of(
         raise InputError(
             "LP193",
             f"{name} has no target: no column is {', '.join((*RATED, EMOTION))} (there are "
-            f"{', '.join(cells) or 'none'}). Name one: --map arousal=COLUMN --scale arousal=LOW:HIGH, or --classes COLUMN.",
+            f"{', '.join(cells) or 'none'}). Name one: --map arousal=COLUMN --scale arousal=LOW:HIGH, or "
+            "--classes COLUMN.",
         )
     raters = [c for target in rated for c in rater_columns(cells, target)]
     wanted = [c for c in (*TIMES, DURATION, *rated, *raters) if c in cells]
