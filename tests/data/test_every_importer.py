@@ -23,7 +23,7 @@ from helpers.speech_models import save_model, small_model
 from helpers.voices import voice
 
 from layerprobe.probe.data.importers.base import write_imported
-from layerprobe.probe.data.importers.registry import IMPORTERS, import_corpus
+from layerprobe.probe.data.importers.registry import IMPORTERS, ImportOptions, import_corpus
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 
@@ -111,8 +111,8 @@ def test_an_unknown_corpus_or_folder_is_refused(tmp_path):
     assert "corpus 'meld' is unknown; choose one of msp-podcast, iemocap" in result.output
     with pytest.raises(InputError, match="is not a folder"):
         import_corpus("iemocap", tmp_path / "nowhere")
-    with pytest.raises(InputError, match="has no folds of its own"):
-        import_corpus("iemocap", iemocap(tmp_path), fold=1)
+    with pytest.raises(InputError, match=r"^manifest import iemocap has no option --fold"):
+        import_corpus("iemocap", iemocap(tmp_path), ImportOptions(fold=1))
 
 
 EXAMPLES = Path(__file__).parents[2] / "data_manifests" / "examples"

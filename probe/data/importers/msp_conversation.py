@@ -87,8 +87,10 @@ def import_msp_conversation(folder: Path) -> Imported:
     order = list(table["utterance_id"])
     columns = {c: v for name in SAM for c, v in numbered_rater_columns(rated[name], order, name).items()}
     table = pd.concat([table, pd.DataFrame(columns)], axis=1)
+    warnings = [NO_TRACES, CONVERSATION_AS_SPEAKER, described]
     if "split" in table and table["split"].isna().any():
         table = table.drop(columns="split")
+        warnings.append("partitions.txt lacks some conversations, so there is no column split")
     header = Header(
         CORPUS,
         "",
@@ -96,7 +98,7 @@ def import_msp_conversation(folder: Path) -> Imported:
         {name: Target(LOW, HIGH, meaning) for name, meaning in SAM.items()},
         notes=f"Each turn that MSP-Podcast has; {NO_TRACES}. {described}.",
     )
-    return Imported(tidy(table), header, +dropped, [NO_TRACES, CONVERSATION_AS_SPEAKER, described])
+    return Imported(tidy(table), header, +dropped, warnings)
 
 
 def _conversation(part: str) -> str:

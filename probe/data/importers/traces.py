@@ -12,8 +12,8 @@ from layerprobe.probe.data.importers.base import read_text
 from layerprobe.probe.exceptions import InputError
 
 NO_TRACES = (
-    "ratings are means over each utterance, one column per rater; traces in time are not kept, and raters' delay is not "
-    "compensated"
+    "ratings are means over each utterance, one column per rater; traces in time are not kept, and the delay of raters "
+    "is not compensated"
 )
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
