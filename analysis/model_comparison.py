@@ -186,8 +186,9 @@ def _regressors(folder: Path, *, alone: bool) -> tuple[Predictions, pd.DataFrame
     wanted = np.array([pair in KINDS for pair in pairs], dtype=bool) & is_real.to_numpy()
     if not wanted.any():
         raise InputError(
-            "LP000",
-            f"{folder} holds no regressor: no layer selected by cross-validation, no weighted sum, no trained model.",
+            "LP640",
+            f"{folder} holds no regressor: no layer selected by cross-validation, no weighted sum, no trained model. "
+            "Sweep with --weighted-sum-seeds, or train one with layerprobe train.",
         )
     prefix = "" if alone else f"{folder.name}: "
     names = [f"{prefix}{e}, {KINDS.get(pair)}" for e, pair in zip(columns["encoder"], pairs, strict=True)]
@@ -238,7 +239,11 @@ def _shared_ids(parts: list[Predictions]) -> list[str]:
 def _on_shared_utterances(parts: list[Predictions], names: list[str]) -> Predictions:
     ids = _shared_ids(parts)
     if not ids:
-        raise InputError("LP000", f"{' and '.join(names)} held out no utterance in common, so they can't be compared.")
+        raise InputError(
+            "LP641",
+            f"{' and '.join(names)} held out no utterance in common, so they can't be compared. "
+            "Make both with one manifest and one seed.",
+        )
     rows = [pd.Index(part.utterance_id).get_indexer(pd.Index(ids)) for part in parts]
     first, targets = parts[0], list(dict.fromkeys(t for part in parts for t in part.targets.tolist()))
     ratings = np.full((len(ids), len(targets)), np.nan)
@@ -250,7 +255,7 @@ def _on_shared_utterances(parts: list[Predictions], names: list[str]) -> Predict
             if len(different):
                 row = int(different[0])
                 raise InputError(
-                    "LP000",
+                    "LP642",
                     f"{names[0]} and {name} differ in the {target} of {ids[row]} ({ratings[row, column]:g} and "
                     f"{rated[row]:g}), so they can't be compared. Use one manifest for both.",
                 )

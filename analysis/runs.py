@@ -37,8 +37,13 @@ def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
     An encoder whose name an earlier run has too is shown with the name of its run folder.
 
     Raises:
-        InputError: if files are missing or mixed, or runs differ in more than their encoders
+        InputError: if a run has no layers, files are missing or mixed, or runs differ in more than their encoders
     """
+    for path, run in zip(paths, runs, strict=True):
+        if not run.encoders:
+            raise InputError(
+                "LP610", f"{path} is a trained regressor and has no layers to draw. Use layerprobe compare {path}."
+            )
     layers: dict[str, list[str]] = {}
     scores, weights, predictions = [], [], []
     for path, run in zip(paths, runs, strict=True):
@@ -64,11 +69,14 @@ def chosen_metric(run: Run, metric: str | None, path: Path) -> str:
         InputError: if there is no such metric, or the run has no target that it scores
     """
     if metric is not None and metric not in METRIC_NAMES:
-        raise InputError("LP000", f"metric {metric!r} is unknown; choose one of {', '.join(METRIC_NAMES)}.")
+        raise InputError("LP611", f"metric {metric!r} is unknown; choose one of {', '.join(METRIC_NAMES)}.")
     metric = metric or (DEFAULT_METRIC if run.targets else DEFAULT_CLASS_METRIC)
     if not (run.nominal_targets if metric in CLASS_METRICS else run.targets):
         kind = "classes" if metric in CLASS_METRICS else "ratings"
-        raise InputError("LP000", f"{path} has no target with {kind}, which {METRIC_NAMES[metric]} is a score of.")
+        raise InputError(
+            "LP612",
+            f"{path} has no target with {kind}, which {METRIC_NAMES[metric]} is a score of. Choose another --metric.",
+        )
     return metric
 
 
@@ -82,35 +90,37 @@ def read_similarity(folder: Path, fingerprint: str) -> pd.DataFrame | None:
     if not path.exists():
         return None
     if damage := foreign_content(path):
-        raise InputError("LP000", f"{path} {damage}. Make it anew with layerprobe similarity.")
+        raise InputError("LP615", f"{path} {damage}. Make it anew with layerprobe similarity.")
     try:
         return _read_similarity(path, fingerprint)
     except InputError:
         raise
     except (ValueError, TypeError, KeyError) as error:  # a cut line, text among the numbers, a missing column
         raise InputError(
-            "LP000", f"{path} {damage_of(path, error)}. Make it anew with layerprobe similarity."
+            "LP615", f"{path} {damage_of(path, error)}. Make it anew with layerprobe similarity."
         ) from error
 
 
 def _read_similarity(path: Path, fingerprint: str) -> pd.DataFrame:
     texts = ("measure", "encoder_a", "layer_a", "encoder_b", "layer_b", "fingerprint", "format_version")
     table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=_NUMBERS)
+    if not path.read_bytes().endswith(b"\n"):
+        raise ValueError("it was cut: its last line has no end")
     if "format_version" not in table or set(table["format_version"]) - {str(SIMILARITY_VERSION)}:
         found = ", ".join(sorted(set(table.get("format_version", ["none"]))))
         raise InputError(
-            "LP000",
+            "LP615",
             f"{path} has format version {found}, and this version of layerprobe reads {SIMILARITY_VERSION}. Make it "
             "anew with layerprobe similarity.",
         )
     # Those of the run while it was pending are of the same caches and ratings.
     if set(table["fingerprint"]) - {fingerprint, pending_fingerprint(fingerprint)}:
-        raise InputError("LP000", f"{path} belongs to another run. Delete it, or run layerprobe similarity again.")
+        raise InputError("LP615", f"{path} belongs to another run. Delete it, or run layerprobe similarity again.")
     if missing := [measure for measure in MEASURES if measure not in set(table["measure"])]:
         raise ValueError(f"it was cut: it has no {missing[0]}")
     for measure, rows in table.groupby("measure"):
         n_layers = len(rows[["encoder_b", "layer_b"]].drop_duplicates())
-        if len(rows) != n_layers**2 or not path.read_bytes().endswith(b"\n"):
+        if len(rows) != n_layers**2:
             raise ValueError(f"it was cut: {measure} has {len(rows)} pairs of {n_layers} layers")
     table = table.astype(dict.fromkeys(_NUMBERS, float))
     return table.drop(columns=["fingerprint", "format_version"])
@@ -121,7 +131,9 @@ def _check_same_plan(run: Run, first: Run, path: Path, first_path: Path) -> None
     for key in ("corpus", "sweep"):
         if run.plan[key] != first.plan[key]:
             raise InputError(
-                "LP000", f"{path} and {first_path} differ in their {key}, so their scores can't be compared."
+                "LP613",
+                f"{path} and {first_path} differ in their {key}, so their scores can't be compared. "
+                "Sweep both with the same manifest and options.",
             )
 
 

@@ -336,16 +336,11 @@ def study(folders: Path | str | Run | Sequence[Path | str | Run], metric: str | 
     """
     given = [folders] if isinstance(folders, (str, Path, Run)) else list(folders)
     if not given:
-        raise InputError("LP000", "No run folder was given. Name one that layerprobe sweep made.")
+        raise InputError("LP614", "No run folder was given. Name one that layerprobe sweep made.")
     paths = [item.path if isinstance(item, Run) else Path(item) for item in given]
     runs = [item if isinstance(item, Run) else read_run(item) for item in given]
-    for path, run in zip(paths, runs, strict=True):
-        if not run.encoders:
-            raise InputError(
-                "LP000", f"{path} is a trained regressor and has no layers to draw. Use layerprobe compare {path}."
-            )
-    metric = chosen_metric(runs[0], metric, paths[0])
     joined = read_side_by_side(paths, runs)
+    metric = chosen_metric(runs[0], metric, paths[0])
     scores = joined.scores[joined.scores["train_corpus"] == ""].reset_index(drop=True)
     predictions = with_chosen(joined.predictions, chosen_layers(scores))
     return Study(paths, runs, metric, joined.layers, scores, joined.weights, predictions)

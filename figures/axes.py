@@ -84,7 +84,9 @@ def _rows(figure: str, study: Study, target: str, encoder: str) -> tuple[pd.Data
     rows = table[(table["target"] == target) & (table["encoder"] == encoder)].reset_index(drop=True)
     if rows.empty:
         raise NothingToPlotError(
-            "LP000", f"The run has no results of {target!r} and {encoder!r} for the figure {figure}."
+            "LP656",
+            f"The run has no results of {target!r} and {encoder!r} for the figure {figure}. "
+            "Choose another target or encoder.",
         )
     return table, rows
 
@@ -156,7 +158,9 @@ def _similarity_panel(study: Study, ax: Axes, target: str, encoder: str) -> None
     rows = table[(table["measure"] == "cka") & (table["encoder_a"] == encoder) & (table["encoder_b"] == encoder)]
     if rows.empty:
         raise NothingToPlotError(
-            "LP000", f"{study.folders[0]} has no similarities of {encoder!r}, which has no stacked layers."
+            "LP656",
+            f"{study.folders[0]} has no similarities of {encoder!r}, which has no stacked layers. "
+            "Choose another encoder.",
         )
     names = study.layers[encoder]
     plot_similarity(rows, ax, layers_a=names, layers_b=names, limits=(0.0, 1.0))

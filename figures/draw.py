@@ -75,7 +75,7 @@ def select(study: Study, *, target: str | None = None, encoder: str | None = Non
     for kind, name, known in (("target", target, study.targets), ("encoder", encoder, list(study.layers))):
         if name is not None and name not in known:
             raise InputError(
-                "LP000", f"{kind} {name!r} is not in {study.folders[0]}; choose one of {', '.join(known)}."
+                "LP655", f"{kind} {name!r} is not in {study.folders[0]}; choose one of {', '.join(known)}."
             )
     layers = study.layers if encoder is None else {encoder: study.layers[encoder]}
     return Selection(study.targets if target is None else [target], layers)
@@ -179,6 +179,7 @@ def _similarity(study: Study, width: float | None, selection: Selection | None =
     if selection is not None:
         kept = [*layers, RATINGS]
         table = table[table["encoder_a"].isin(kept) & table["encoder_b"].isin(kept)].reset_index(drop=True)
+    _filled(rows[rows["encoder_a"].isin(list(layers))])
     return FigureWithData(similarity_figure(rows, layers=layers, measure="cka", width=width), table)
 
 
@@ -286,5 +287,8 @@ def _filled(table: pd.DataFrame) -> pd.DataFrame:
         NothingToPlotError: if it has none
     """
     if table.empty:
-        raise NothingToPlotError("LP000", "The run has no results of this target and encoder for this figure.")
+        raise NothingToPlotError(
+            "LP656",
+            "The run has no results of this target and encoder for this figure. Choose another target or encoder.",
+        )
     return table

@@ -190,7 +190,7 @@ def _show(
     """Plot a figure, save it if requested, and return it, or plot into given axes and return them."""
     if ax is not None and (made.width is not None or made.style is not None or made.out is not None):
         raise InputError(
-            "LP000",
+            "LP653",
             "width, style and out need a figure of their own. Set the size and the style of your figure and save it "
             "yourself.",
         )
@@ -216,7 +216,7 @@ def _folders(runs: Runs) -> list[Path]:
     """
     several = [runs] if isinstance(runs, Run | Path | str) else list(runs)
     if not several:
-        raise InputError("LP000", "No run is given. Name at least one run folder.")
+        raise InputError("LP614", "No run is given. Name at least one run folder.")
     return [run.path if isinstance(run, Run) else Path(run) for run in several]
 
 
@@ -229,7 +229,7 @@ def _output(out: Path) -> Path:
     ending = out.suffix.removeprefix(".")
     if ending.isalpha() and ending not in FORMATS and not out.is_dir():
         raise InputError(
-            "LP000", f"out {out} ends in .{ending}; a figure is saved as {', '.join(FORMATS)}, or into a folder."
+            "LP654", f"out {out} ends in .{ending}; a figure is saved as {', '.join(FORMATS)}, or into a folder."
         )
     return out
 

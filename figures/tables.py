@@ -28,7 +28,7 @@ def _check_not_pending(study: Study, name: str) -> None:
     """Raise an error if a run has yet to get the results of a control or probe."""
     if lacking := [str(run.path) for run in study.runs if name in run.pending]:
         raise NothingToPlotError(
-            "LP000",
+            "LP660",
             f"{lacking[0]} has no {name} yet: its sweep is unfinished. Plot this figure once layerprobe sweep has "
             "ended; after an interruption the same command resumes it.",
         )
@@ -86,7 +86,7 @@ def gain_table(study: Study) -> pd.DataFrame:
     if rows.empty:
         _check_not_pending(study, "random_init")
         raise NothingToPlotError(
-            "LP000", "No cache with random weights was swept. Sweep with --random-weights or --controls all."
+            "LP661", "No cache with random weights was swept. Sweep with --random-weights or --controls all."
         )
     rows = _with_interval(_with_depth(study, rows), BCA_SPEAKERS)
     return _columns(rows, ["encoder", "target", "layer", "relative_depth", "metric", "value", *INTERVAL, "p_value"])
@@ -106,7 +106,7 @@ def layer_weights_table(study: Study) -> pd.DataFrame:
     rows = rows[rows["target"].isin(study.targets)]
     if rows.empty:
         _check_not_pending(study, "weighted_sum")
-        raise NothingToPlotError("LP000", "No weighted sum was learnt. Sweep with --weighted-sum-seeds 3.")
+        raise NothingToPlotError("LP662", "No weighted sum was learnt. Sweep with --weighted-sum-seeds 3.")
     weights = ["weight", "weight_low", "weight_high", "weight_std", "weight_fold_std"]
     weights += ["contribution", "contribution_std"]
     keys = ["encoder", "probe", "target", "layer", "relative_depth"]
@@ -127,7 +127,9 @@ def depth_table(study: Study) -> pd.DataFrame:
     """
     depths = study.depth_table
     if depths.empty:
-        raise NothingToPlotError("LP000", "No encoder of the run has stacked layers, so no target has a depth.")
+        raise NothingToPlotError(
+            "LP663", "No encoder of the run has stacked layers, so no target has a depth. Sweep the cache of one."
+        )
     differences = study.contrasts.rename(columns={"deeper": "target", "shallower": "reference_target"})
     # From records, not by concatenation: pandas 2.2 warns of columns without a value, whose type is about to change.
     rows = pd.DataFrame([*depths.assign(reference_target="").to_dict("records"), *differences.to_dict("records")])
@@ -150,7 +152,9 @@ def best_layer_table(study: Study) -> pd.DataFrame:
     """
     rows = study.best[study.best["control"] == "none"]
     if rows.empty:
-        raise NothingToPlotError("LP000", "Fewer than three speakers were held out, too few for bootstrap resamples.")
+        raise NothingToPlotError(
+            "LP664", "Fewer than three speakers were held out, too few for bootstrap resamples. Add speakers."
+        )
     keys = ["encoder", "target", "layer", "relative_depth", "metric"]
     return _columns(_with_depth(study, rows), [*keys, "win_rate", "in_best_set", "p_not_best"])
 
@@ -165,7 +169,7 @@ def similarity_rows(study: Study) -> pd.DataFrame:
         NothingToPlotError: if the layers of the run were not compared
     """
     if study.similarity is None:
-        raise NothingToPlotError("LP000", f"{study.folders[0]} has no similarity.csv. Run layerprobe similarity on it.")
+        raise NothingToPlotError("LP665", f"{study.folders[0]} has no similarity.csv. Run layerprobe similarity on it.")
     return study.similarity
 
 

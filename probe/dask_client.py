@@ -23,18 +23,18 @@ def cluster(scheduler: str, progress: NullProgress) -> Iterator[Any]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise InputError("LP000", "Dask is not installed. Install it: pip install distributed.") from error
+        raise InputError("LP870", "Dask is not installed. Install it: pip install distributed.") from error
     progress.log(f"Connecting to {scheduler} …")
     try:
         client: Any = Client(scheduler, timeout=CONNECTION_TIMEOUT)  # type: ignore[no-untyped-call]
     except OSError as error:
         raise InputError(
-            "LP000", f"No Dask scheduler answers at {scheduler} ({error}). Start one: dask scheduler."
+            "LP871", f"No Dask scheduler answers at {scheduler} ({error}). Start one: dask scheduler."
         ) from error
     with client:
         if not n_workers(client):
             raise InputError(
-                "LP000", f"The scheduler at {scheduler} has no workers. Start some: dask worker {scheduler}."
+                "LP872", f"The scheduler at {scheduler} has no workers. Start some: dask worker {scheduler}."
             )
         yield client
 

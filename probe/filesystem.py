@@ -56,7 +56,7 @@ def resolve(location: str | Path) -> Path:
         path.fs  # noqa: B018  # its client is imported here
     except (ImportError, ValueError) as error:
         raise InputError(
-            "LP000",
+            "LP880",
             f"{location} can't be opened ({error}). s3:// needs two packages: pip install s3fs universal-pathlib.",
         ) from error
     return path  # type: ignore[no-any-return]
@@ -85,7 +85,7 @@ def connect(location: str | Path) -> Path:
         return path
     except Exception as error:  # each store's client has errors of its own
         raise InputError(
-            "LP000",
+            "LP881",
             f"{path} can't be reached ({type(error).__name__}: {error}). Check that the address is right, that its "
             "bucket exists, and that this machine has credentials for it (AWS_ACCESS_KEY_ID and others).",
         ) from error

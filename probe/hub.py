@@ -39,7 +39,7 @@ def hub_commit(name: str, *, kind: str = "encoder") -> tuple[str, str, Path]:
     """
     repository, _, revision = name.partition("@")
     if name.startswith((".", "/", "~")) or repository.count("/") > 1:
-        raise InputError("LP000", f"{kind} {name}: no such folder. Give a transformers folder or a hub name.")
+        raise InputError("LP300", f"{kind} {name}: no such folder. Give a transformers folder or a hub name.")
     config = hf_hub_download(repository, "config.json", revision=revision or None)
     return repository, Path(config).parent.name, Path(config).parent
 

@@ -56,7 +56,7 @@ class Lease:
             if not self._has_expired(owner):
                 process = f" ({owner['pid']} on {owner['host']})" if owner else ""
                 raise InputError(
-                    "LP000",
+                    "LP440",
                     f"{self._path} is being written by another process{process}. "
                     f"Wait for it to end; if it has died, its lease expires after {LEASE_SECONDS:.0f} seconds.",
                 )
@@ -76,7 +76,7 @@ class Lease:
         if self._lost or _owner(self._file).get("token") != self._token:
             self._lost = True
             raise InputError(
-                "LP000", f"{self._path} was taken over by another process. Wait for it to end, then run again."
+                "LP441", f"{self._path} was taken over by another process. Wait for it to end, then run again."
             )
 
     def release(self) -> None:
@@ -134,7 +134,7 @@ def held_lease(path: Path, *, lease: Path, lock: Path) -> Iterator[Lease]:
                 owner = _owner(lease)
                 process = f" ({owner['pid']} on {owner['host']})" if owner else ""
                 raise InputError(
-                    "LP000", f"{path} is being written by another process{process}. Wait for it to end."
+                    "LP440", f"{path} is being written by another process{process}. Wait for it to end."
                 ) from error
         one = Lease(path, lease)
         held.callback(one.release)  # before it is taken, so that a signal in between leaves none
@@ -150,7 +150,7 @@ def leased_folder(folder: Path) -> Iterator[Lease]:
         InputError: naming the process, if another one writes there
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError("LP000", f"{folder} is a file. Name a folder as --out.")
+        raise InputError("LP401", f"{folder} is a file. Name a folder as --out.")
     lease, lock = folder / RUN_LEASE, folder / RUN_LOCK
     with ExitStack() as after, held_lease(folder, lease=lease, lock=lock) as held:
         remove_partial_files(folder)

@@ -81,7 +81,7 @@ def check_files(name: str, paths: list[Path], *, advice: str) -> None:
     """
     for path in paths:
         if fault := damage(path):
-            raise InputError("LP000", f"{name}: {path.name} {fault}. {advice}")
+            raise InputError("LP303", f"{name}: {path.name} {fault}. {advice}")
 
 
 def check_weights_are_floats(name: str, path: Path) -> None:
@@ -93,7 +93,7 @@ def check_weights_are_floats(name: str, path: Path) -> None:
     for tensor, entry in safetensors_header(path).items():
         if tensor.endswith(("weight", "bias")) and entry["dtype"] not in FLOATS:
             raise InputError(
-                "LP000",
+                "LP313",
                 f"{name}: {path.name} holds {tensor} in {entry['dtype']}, a quantised weight, which is not read. Save "
                 "a copy in float32 (dequantize() of transformers, then save_pretrained) and name that.",
             )
@@ -120,7 +120,7 @@ def check_adapters(name: str, found: list[str]) -> None:
     """
     if found:
         raise InputError(
-            "LP000",
+            "LP314",
             f"{name} comes with an adapter ({', '.join(found)}), which is not read. Merge it into the weights "
             "(merge_and_unload() of PEFT, then save_pretrained to a new folder) and name that folder; or remove the "
             "adapter's files to use the weights without it.",
@@ -149,7 +149,7 @@ def check_config(name: str, config: dict[str, Any]) -> None:
             settings = config[key]
             method = settings.get("quant_method") if isinstance(settings, dict) else None
             raise InputError(
-                "LP000",
+                "LP313",
                 f"{name} is quantised ({method or key} in config.json), which is not read: layers are computed from "
                 "the full weights. Name the original checkpoint, or save a copy in float32 (dequantize() of "
                 "transformers, then save_pretrained).",
@@ -157,7 +157,7 @@ def check_config(name: str, config: dict[str, Any]) -> None:
     named = config.get("transformers_weights")
     if named is not None and not str(named).endswith((".safetensors", ".safetensors.index.json")):
         raise InputError(
-            "LP000",
+            "LP311",
             f"{name}: config.json reads its weights from {named}, which is no safetensors file. Save them as "
             "safetensors (save_pretrained does).",
         )
@@ -193,7 +193,7 @@ def check_extractor_settings(name: str, settings: dict[str, dict[str, Any]]) -> 
     found = [file for file in EXTRACTOR_FILES if file in settings]
     if found and not any(key in settings[file] for file in found for key in EXTRACTOR_SETTINGS):
         raise InputError(
-            "LP000",
+            "LP304",
             f"{name} can't be loaded: {' and '.join(found)} holds no settings of a feature extractor "
             f"({', '.join(EXTRACTOR_SETTINGS[1:])}). Copy it from the checkpoint that the model derives from.",
         )
@@ -202,13 +202,13 @@ def check_extractor_settings(name: str, settings: dict[str, dict[str, Any]]) -> 
         for key, value in {**settings[file], **(nested if isinstance(nested, dict) else {})}.items():
             if key in EXTRACTOR_NUMBERS and not (type(value) is int and 0 < value <= MAX_NUMBER):
                 raise InputError(
-                    "LP000",
+                    "LP305",
                     f"{name} can't be loaded: {key} is {value!r} in {file}, which is no whole number of 1 to "
                     f"{MAX_NUMBER}. Copy the file from the checkpoint that the model derives from.",
                 )
             if key in EXTRACTOR_FLAGS and not isinstance(value, bool | None):  # the text "false" would count as true
                 raise InputError(
-                    "LP000",
+                    "LP305",
                     f"{name} can't be loaded: {key} is {value!r} in {file}, neither true nor false. Copy the file from "
                     "the checkpoint that the model derives from.",
                 )
@@ -228,7 +228,7 @@ def check_decoder(name: str) -> None:
     missing = [package for package in ("pyctcdecode", "kenlm") if find_spec(package) is None]
     if missing:
         raise InputError(
-            "LP000",
+            "LP356",
             f"{name} decodes with a language model, which needs {' and '.join(missing)}: pip install "
             f"{' '.join(missing)}. To do without it, set processor_class to Wav2Vec2Processor in a copy's "
             "preprocessor_config.json.",

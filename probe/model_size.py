@@ -44,15 +44,15 @@ def check_model_size(label: str, config: Any, *, in_memory: bool = True, memory:
         for key, n in layer_counts(part).items():
             if n > MAX_LAYERS:
                 raise InputError(
-                    "LP000", f"{label}: {key} is {n} in its config.json, more than {MAX_LAYERS}. Correct it."
+                    "LP325", f"{label}: {key} is {n} in its config.json, more than {MAX_LAYERS}. Correct it."
                 )
     for key in WIDTHS:
         if isinstance(n := vars(config).get(key), int) and n > MAX_WIDTH:
-            raise InputError("LP000", f"{label}: {key} is {n} in its config.json, more than {MAX_WIDTH:,}. Correct it.")
+            raise InputError("LP325", f"{label}: {key} is {n} in its config.json, more than {MAX_WIDTH:,}. Correct it.")
     for key, n in {**list_lengths(config), **layer_counts(config)}.items():
         if n > MAX_LAYERS or n < (1 if key in ENCODER_LAYERS else 0):
             raise InputError(
-                "LP000",
+                "LP325",
                 f"{label}: {key} is {n} in its config.json, outside the range of 1 to {MAX_LAYERS}. Correct it.",
             )
     n = n_parameters(config)
@@ -60,7 +60,7 @@ def check_model_size(label: str, config: Any, *, in_memory: bool = True, memory:
     if n > MAX_PARAMETERS or (in_memory and BYTES * n > memory):
         held = "" if n > MAX_PARAMETERS else f", and this machine has {memory / 1e9:,.0f} GB of memory"
         raise InputError(
-            "LP000",
+            "LP326",
             f"{label}: its config.json describes {n:.1e} parameters, {BYTES * n / 1e9:,.0f} GB in float32{held}. "
             "Correct config.json, or take a smaller model.",
         )

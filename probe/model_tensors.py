@@ -41,20 +41,20 @@ def check_tensors(
     missing = sorted(k for k in report["missing_keys"] if k.startswith(needed) and not k.startswith(tuple(ignored)))
     if missing:
         raise InputError(
-            "LP000",
+            "LP320",
             f"{label}: the checkpoint lacks {first_of(missing)}, which would be initialised at random. {advice}",
         )
     for name, parameter in model.named_parameters():
         if name.startswith(needed) and not name.startswith(tuple(ignored)) and not torch.isfinite(parameter).all():
             raise InputError(
-                "LP000",
+                "LP321",
                 f"{label}: {name} holds NaN or infinite values, as after a training that diverged. Take another "
                 "checkpoint.",
             )
     unread = sorted(k for k in report["unexpected_keys"] if _is_inside(k, model, needed))
     if unread:
         raise InputError(
-            "LP000",
+            "LP322",
             f"{label}: the checkpoint has {first_of(unread)} inside its layers, which {type(model).__name__} does not "
             "read: its config.json is of another checkpoint, or an adapter or a quantisation left it. Take both from "
             "the same checkpoint; or merge it into the weights (merge_and_unload() of PEFT, dequantize() of "

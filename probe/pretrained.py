@@ -55,10 +55,6 @@ NEEDED = {
 }
 
 GENERATION_CODE = "custom_generate/generate.py"  # runs instead of transformers' own generation
-CODE = (
-    "brings code of its own ({code}). Read it, and add --trust-remote-code if you trust it (an architecture that "
-    "transformers has not needs an --adapter, too); or remove what asks for it from a copy to do without."
-)
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ class Pretrained:
             except InputError:
                 raise
             except Exception as error:
-                raise InputError("LP000", self._failure(error)) from error
+                raise self._failure(error) from error
 
     def config(self) -> Any:
         """Return its configuration."""
@@ -153,7 +149,7 @@ class Pretrained:
             )  # fmt: skip
             for name, stored, described in sorted(report["mismatched_keys"]):  # initialised at random
                 raise InputError(
-                    "LP000",
+                    "LP323",
                     f"{self.label}: {name} has the shape {tuple(stored)} in the checkpoint, and {tuple(described)} by "
                     "its config.json. Take both from the same checkpoint.",
                 )
@@ -206,7 +202,7 @@ class Pretrained:
             if not pickle and paths and ".bin" in paths[0].name:
                 flag = "" if self.purpose == RECOGNISER else ", or add --trust-pickle if you know where it comes from"
                 raise InputError(
-                    "LP000",
+                    "LP310",
                     f"{self.label}: its weights are a pickle, which can run code when it is read. Save them as "
                     f"safetensors (save_pretrained does){flag}.",
                 )
@@ -234,7 +230,7 @@ class Pretrained:
             if self.purpose == RECOGNISER and self._file(GENERATION_CODE):
                 code = code or GENERATION_CODE
             if code and not trusted("remote_code"):
-                raise InputError("LP000", f"{self.label} {CODE.format(code=code)}")
+                raise _own_code_error(self.label, code)
             check_config(self.label, settings.get(CONFIG, {}))
             check_extractor_settings(self.label, settings)
             if self.purpose == RECOGNISER and any(has_language_model(content) for content in settings.values()):
@@ -253,14 +249,14 @@ class Pretrained:
         """Return the arguments of every loader of transformers, which state whether code may run."""
         return {"revision": self.revision, "trust_remote_code": trusted("remote_code")}
 
-    def _failure(self, error: Exception) -> str:
-        """Return a sentence on why the model can't be loaded and what to do."""
+    def _failure(self, error: Exception) -> InputError:
+        """Return the error that states why the model can't be loaded and what to do."""
         if "trust_remote_code" in str(error):
-            return f"{self.label} {CODE.format(code=CONFIG)}"
+            return _own_code_error(self.label, CONFIG)
         for path in present(self.folder, (CONFIG, *FILES[self.purpose])):
             if fault := damage(path):
-                return f"{self.label} can't be loaded: {path.name} {fault}. {self._advice}"
-        return loading_error_message(self.label, error, needed=NEEDED[self.purpose], on_hub=self.revision is not None)
+                return InputError("LP303", f"{self.label} can't be loaded: {path.name} {fault}. {self._advice}")
+        return loading_error(self.label, error, needed=NEEDED[self.purpose], on_hub=self.revision is not None)
 
 
 def find_pretrained(
@@ -289,15 +285,14 @@ def find_pretrained(
             except InputError:
                 raise
             except Exception as error:
-                message = loading_error_message(f"{kind} {name}", error, needed=NEEDED[purpose], on_hub=True)
-                raise InputError("LP000", message) from error
+                raise loading_error(f"{kind} {name}", error, needed=NEEDED[purpose], on_hub=True) from error
         found = Pretrained(name, kind, purpose, repository, commit, snapshot, show_download)
     found.check_settings()
     return found
 
 
-def loading_error_message(label: str, error: Exception, *, needed: str, on_hub: bool) -> str:
-    """Return one sentence on why a model can't be loaded and what to do.
+def loading_error(label: str, error: Exception, *, needed: str, on_hub: bool) -> InputError:
+    """Return the error that states in one sentence why a model can't be loaded and what to do.
 
     Args:
         label: kind and name of the model
@@ -306,11 +301,22 @@ def loading_error_message(label: str, error: Exception, *, needed: str, on_hub: 
         on_hub: whether the model was looked for on the hub
     """
     if on_hub:
-        return (
+        return InputError(
+            "LP301",
             f"{label} is no local folder, and the hub did not return it: {first_line(error)}. "
-            "Check the spelling, or the connection (HF_HUB_OFFLINE=1 allows only what is already downloaded)."
+            "Check the spelling, or the connection (HF_HUB_OFFLINE=1 allows only what is already downloaded).",
         )
-    return f"{label} can't be loaded: {first_line(error)}. A transformers folder holds {needed}."
+    return InputError("LP302", f"{label} can't be loaded: {first_line(error)}. A transformers folder holds {needed}.")
+
+
+def _own_code_error(label: str, code: str) -> InputError:
+    """Return the error of a model with code of its own, which the user has not trusted."""
+    return InputError(
+        "LP312",
+        f"{label} brings code of its own ({code}). Read it, and add --trust-remote-code if you trust it (an "
+        "architecture that transformers has not needs an --adapter, too); or remove what asks for it from a copy to do "
+        "without.",
+    )
 
 
 @contextmanager
@@ -331,12 +337,12 @@ def first_pass(label: str, example: str, *, files: str) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError as error:
         raise InputError(
-            "LP000",
+            "LP350",
             f"{label} does not fit the memory of the GPU: {first_line(error)}. Use --device cpu, or a smaller model.",
         ) from error
     except Exception as error:
         raise InputError(
-            "LP000",
+            "LP351",
             f"{label}: its first forward pass, of {example}, failed: {first_line(error)}. "
             f"Take config.json and {files} from the same checkpoint; --debug shows where it failed.",
         ) from error

@@ -45,7 +45,7 @@ def check_speakers_known(speaker_ids: np.ndarray) -> None:
     """
     if len(speaker_ids) and all(name == UNKNOWN_SPEAKER for name in speaker_ids):
         raise InputError(
-            "LP000",
+            "LP510",
             f"All {len(speaker_ids)} utterances have the speaker_id {UNKNOWN_SPEAKER}, so one voice can be in training "
             "and test data. Name the speakers in the manifest, or accept that scores may be too optimistic with "
             "--no-speakers (in Python: speakers=False).",
@@ -96,10 +96,10 @@ def speaker_folds(groups: np.ndarray, *, n_folds: int, rng: np.random.Generator,
     """
     speakers, counts = np.unique(groups, return_counts=True)
     if n_folds < 2:
-        raise InputError("LP000", f"{n_folds} folds leave nothing to train on. Ask for 2 or more.")
+        raise InputError("LP530", f"{n_folds} folds leave nothing to train on. Ask for 2 or more.")
     if len(speakers) < n_folds:
         raise InputError(
-            "LP000",
+            "LP512",
             f"{len(speakers)} {unit}{'s' * (len(speakers) > 1)} with {len(groups)} utterances can't be split into "
             f"{n_folds} {unit}-disjoint folds. Ask for fewer folds, or add {unit}s.",
         )
@@ -176,13 +176,13 @@ def manifest_split(
     for name, rows in (("train", train), (test, held_out)):
         if len(rows) == 0:
             raise InputError(
-                "LP000", f"split {name!r} has no rated utterance in the cache. Choose another, or use --folds."
+                "LP516", f"split {name!r} has no rated utterance in the cache. Choose another, or use --folds."
             )
     both = np.intersect1d(groups[train], groups[held_out])
     if len(both):
         names = sorted({str(s) for s in speaker_ids[np.isin(groups, both)]})
         raise InputError(
-            "LP000",
+            "LP517",
             f"{len(both)} speakers are in both train and {test}, {names[0]} first. Correct the split, or use --folds.",
         )
     return [_split(test, train, held_out, groups, n_inner_folds, rng)]
@@ -202,7 +202,7 @@ def _split(
     n_groups = len(np.unique(inner[train]))
     if n_groups < 2:
         raise InputError(
-            "LP000", f"Holding out {name} leaves one {unit} to train on, and choosing alpha takes two. Add {unit}s."
+            "LP514", f"Holding out {name} leaves one {unit} to train on, and choosing alpha takes two. Add {unit}s."
         )
     split = Split(name, train, test, speaker_folds(inner[train], n_folds=min(n_inner, n_groups), rng=rng))
     assert_disjoint(split, groups, inner_groups=inner)
@@ -262,22 +262,22 @@ class SpeakerKFold:
         """
         del y
         if groups is None:
-            raise InputError("LP000", "SpeakerKFold needs the speaker of each row: give groups=frame['speaker_id'].")
+            raise InputError("LP570", "SpeakerKFold needs the speaker of each row: give groups=frame['speaker_id'].")
         speaker_ids = np.asarray(groups, dtype=object)
         if speaker_ids.ndim != 1:
             raise InputError(
-                "LP000", f"groups has shape {speaker_ids.shape}; give one speaker per row, in one dimension."
+                "LP570", f"groups has shape {speaker_ids.shape}; give one speaker per row, in one dimension."
             )
         n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
         if len(speaker_ids) != n_rows:
             raise InputError(
-                "LP000", f"groups has {len(speaker_ids)} entries and X has {n_rows} rows; give one speaker per row."
+                "LP570", f"groups has {len(speaker_ids)} entries and X has {n_rows} rows; give one speaker per row."
             )
         names = normalise_names(["" if s is None else str(s) for s in speaker_ids])
         missing = [k for k, name in enumerate(names) if name != UNKNOWN_SPEAKER and is_unknown(name)]
         if missing:
             raise InputError(
-                "LP000",
+                "LP571",
                 f"groups lacks the speaker of {len(missing)} rows, the first at position {missing[0]}; write "
                 f"{UNKNOWN_SPEAKER!r} where a speaker is not known.",
             )

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 # What takes longest begins first, so that at the end no process waits for another's last file.
 LONG_FILES = (
+    "end_to_end/test_gallery.py",
     "end_to_end/test_demo.py",
     "end_to_end/test_object_store.py",
     "sweep/test_probes.py",
+    "end_to_end/test_pages.py",
     "regressor/test_train.py",
     "end_to_end/test_faults.py",
     "end_to_end/test_killed.py",

@@ -119,7 +119,7 @@ def read_findings(path: Path | str) -> list[Finding]:
     """
     path = Path(path)
     if not path.exists():
-        raise InputError("LP000", f"{path} is missing. Make it with layerprobe report.")
+        raise InputError("LP620", f"{path} is missing. Make it with layerprobe report.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -128,13 +128,13 @@ def read_findings(path: Path | str) -> list[Finding]:
     except InputError:
         raise
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError("LP000", f"{path} {damage_of(path, error)}. Make it anew with layerprobe report.") from error
+        raise InputError("LP620", f"{path} {damage_of(path, error)}. Make it anew with layerprobe report.") from error
 
 
 def _findings(content: dict[str, Any], path: Path) -> list[Finding]:
     if content.get("format_version") != FORMAT_VERSION:
         raise InputError(
-            "LP000",
+            "LP620",
             f"{path} has format version {content.get('format_version')}, and this version of layerprobe reads "
             f"{FORMAT_VERSION}. Make it anew with layerprobe report.",
         )

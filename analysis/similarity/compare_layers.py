@@ -38,13 +38,18 @@ def compare_layers(folder: Path | str) -> Path:
     encoders = {e["name"]: e for e in run.plan["encoders"] if is_stack(list(e["layers"]))}
     encoders |= {e["name"]: e for e in run.plan.get("covariates", []) if "layers" in e and e["name"] not in encoders}
     if not encoders:
-        raise InputError("LP000", f"{folder} has no encoder with stacked layers, so there is nothing to compare.")
+        raise InputError(
+            "LP630",
+            f"{folder} has no encoder with stacked layers, so there is nothing to compare. Sweep the cache of one.",
+        )
     names = [t for t in run.targets if t in run.plan["sweep"]["targets"]]
     places = [list(map(str, predictions.targets)).index(t) for t in names]
     rated = np.isfinite(predictions.ratings[:, places]).all(axis=1)  # since ratings are compared with the layers, too
     if not rated.any():
         raise InputError(
-            "LP000", f"{folder} has no utterance with a rating of every target, so there is nothing to compare."
+            "LP630",
+            f"{folder} has no utterance with a rating of every target, so there is nothing to compare. "
+            "Sweep the targets that the same utterances rate.",
         )
     sources = {name: (list(e["layers"]), _reader(e, predictions.utterance_id, rated)) for name, e in encoders.items()}
     ratings = pd.DataFrame(predictions.ratings[rated][:, places], columns=names)
@@ -52,7 +57,7 @@ def compare_layers(folder: Path | str) -> Path:
         with threadpool_limits(1):  # as fast as two on quiet cores, and several times as fast on busy ones
             table = similarity_table(sources, ratings, predictions.speaker_id[rated], seed=SEED)
     except ValueError as error:
-        raise InputError("LP000", f"{folder}: its layers can't be compared: {error}.") from error
+        raise InputError("LP631", f"{folder}: its layers can't be compared: {error}.") from error
     path = folder / SIMILARITY
     marked = table.assign(fingerprint=run.fingerprint, format_version=SIMILARITY_VERSION)
     write_csv(path, marked)
@@ -79,18 +84,18 @@ def _reader(
 
     if not encoder.get("path") or not resolve(encoder["path"]).exists():
         where = encoder.get("path") or "its cache"
-        raise InputError("LP000", f"{encoder['name']}: {where} is missing. Move the cache back there, or sweep again.")
+        raise InputError("LP632", f"{encoder['name']}: {where} is missing. Move the cache back there, or sweep again.")
     cache = open_cache(encoder["path"])
     if cache.plan.fingerprint() != encoder["fingerprint"]:
-        raise InputError("LP000", f"{encoder['path']} holds other embeddings than the run was made from. Sweep again.")
+        raise InputError("LP633", f"{encoder['path']} holds other embeddings than the run was made from. Sweep again.")
     rows = pd.Index(cache.utterance_ids).get_indexer(pd.Index(held_out))
     if (rows < 0).any():
         raise InputError(
-            "LP000", f"{encoder['path']} lacks {int((rows < 0).sum())} utterances of the run. Extract them again."
+            "LP633", f"{encoder['path']} lacks {int((rows < 0).sum())} utterances of the run. Extract them again."
         )
     if cache.rows_fingerprint(held_out) != encoder["held_out_fingerprint"]:
         raise InputError(
-            "LP000", f"{encoder['path']} was extracted from other recordings or texts than the run. Sweep again."
+            "LP633", f"{encoder['path']} was extracted from other recordings or texts than the run. Sweep again."
         )
     rows = rows[rated]
     return lambda layer, wanted: cache.read_layer(layer, rows[wanted])

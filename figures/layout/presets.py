@@ -35,7 +35,7 @@ def check_style(style: str | None) -> None:
         InputError: if there is no such preset
     """
     if style is not None and style not in WIDTHS:
-        raise InputError("LP000", f"style {style!r} is unknown; choose one of {', '.join(WIDTHS)}.")
+        raise InputError("LP652", f"style {style!r} is unknown; choose one of {', '.join(WIDTHS)}.")
 
 
 @contextmanager

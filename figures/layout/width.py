@@ -33,7 +33,7 @@ def parse_width(width: str | float) -> float:
         length = re.fullmatch(rf"\s*(\d+(?:\.\d*)?|\.\d+)\s*({'|'.join(UNITS)})\s*", width)
         if length is None:
             raise InputError(
-                "LP000",
+                "LP650",
                 f"width {width!r} is unknown; choose one of {', '.join(WIDTHS)}, or give a length with its unit, "
                 "such as 89mm, 9cm or 3.5in.",
             )
@@ -42,7 +42,7 @@ def parse_width(width: str | float) -> float:
         inches = float(width)
     if not LIMITS[0] - 1e-9 <= inches * MM <= LIMITS[1] + 1e-9:
         raise InputError(
-            "LP000",
+            "LP650",
             f"width {width!r} is {inches * MM:.4g} mm; a figure is between {LIMITS[0]:g} mm and {LIMITS[1]:g} mm wide.",
         )
     return inches
@@ -99,7 +99,7 @@ def check_panel(panel: float, *, least: float, width: float | None) -> None:
     if width is not None and panel < least:
         needed = math.ceil((width + least - panel) * MM)
         raise InputError(
-            "LP000",
+            "LP651",
             f"width {width * MM:.4g} mm leaves no space for the panels of this figure next to their labels; "
             f"choose {needed} mm or more.",
         )

@@ -73,7 +73,7 @@ def efficiency_figure(table: pd.DataFrame, *, metric: str, width: float | None =
     known = table[table["trainable_parameters"].notna()]
     if known.empty:
         raise InputError(
-            "LP000", "No run records its number of trained parameters. Run layerprobe train, fuse or sweep again."
+            "LP643", "No run records its number of trained parameters. Run layerprobe train, fuse or sweep again."
         )
     regressors, targets = list(dict.fromkeys(known["regressor"])), list(dict.fromkeys(known["target"]))
     colours = encoder_colours(regressors)

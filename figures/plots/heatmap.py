@@ -82,7 +82,7 @@ def check_controls(controls: str) -> None:
         InputError: if they are no key of `CONTROLS`
     """
     if controls not in CONTROLS:
-        raise InputError("LP000", f"controls {controls!r} is unknown; choose one of {', '.join(CONTROLS)}.")
+        raise InputError("LP652", f"controls {controls!r} is unknown; choose one of {', '.join(CONTROLS)}.")
 
 
 def score_limits(values: pd.Series[float], *, metric: str) -> tuple[float, float]:

@@ -30,7 +30,7 @@ def compact(path: Path) -> int:
     """
     if is_remote(path):
         raise InputError(
-            "LP000", f"{path} is in an object store, where a cache can't be replaced at once. Extract it anew."
+            "LP422", f"{path} is in an object store, where a cache can't be replaced at once. Extract it anew."
         )
     resume_compaction(path)
     path = path.resolve()  # of a link the cache is renamed, not the link

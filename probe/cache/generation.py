@@ -32,7 +32,7 @@ class CacheChangedError(InputError):
     def __init__(self, path: Path) -> None:
         """Name the cache."""
         super().__init__(
-            "LP000",
+            "LP442",
             f"{path} has changed since it was opened: it was compacted, repaired or extracted anew, or utterances were "
             "replaced or removed. Nothing that was read since is used. Open it again, or run the same command again.",
         )
@@ -97,7 +97,7 @@ def stable_generation(path: Path) -> Generation:
     found = read_generation(path)
     if found.rewriting and is_held(path / LEASE):
         raise InputError(
-            "LP000",
+            "LP440",
             f"{path} can't be read while another process replaces or removes utterances. Wait for it to end, then run "
             "the same command again.",
         )

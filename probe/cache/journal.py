@@ -45,7 +45,7 @@ def check_format_version(path: Path, found: object) -> None:
     """
     if str(found or "") != str(CACHE_FORMAT_VERSION):
         raise InputError(
-            "LP000",
+            "LP402",
             f"{path} has {f'format {found}' if found else 'no format_version'}, but this version of layerprobe reads "
             f"format {CACHE_FORMAT_VERSION}: make the cache anew with layerprobe extract and another --out.",
         )
@@ -74,7 +74,7 @@ def read_journal(path: Path, *, tolerant: bool = False) -> dict[int, BlockLine]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if any(rest.strip(b"\0 ") for rest in raw[number + 1 :]) and not tolerant:
                 raise CacheDamagedError(
-                    "LP000",
+                    "LP412",
                     f"{path / JOURNAL}, line {number + 1} can't be read. Repair it with layerprobe cache repair.",
                 ) from error
             continue
@@ -82,7 +82,7 @@ def read_journal(path: Path, *, tolerant: bool = False) -> dict[int, BlockLine]:
         lines[block.block] = block
     if not tolerant and sorted(lines) != list(range(len(lines))):
         raise CacheDamagedError(
-            "LP000", f"{path / JOURNAL} does not name every block. Repair it with layerprobe cache repair."
+            "LP412", f"{path / JOURNAL} does not name every block. Repair it with layerprobe cache repair."
         )
     return dict(sorted(lines.items()))
 

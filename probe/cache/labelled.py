@@ -45,7 +45,7 @@ def labelled_array(
         from xarray.core import indexing
     except ImportError as error:
         raise InputError(
-            "LP000",
+            "LP436",
             "Cache.to_xarray needs the package xarray: pip install 'layerprobe[xarray]'. Cache.read_layer and "
             "Cache.frame do without.",
         ) from error

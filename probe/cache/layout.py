@@ -76,7 +76,7 @@ class CacheMismatchError(InputError):
         if plan.forward_option != requested.forward_option:
             how = {"single": "one by one", "packed": "together"}[plan.forward_option]
             advice += f" Its utterances were encoded {how}, which is --forward {plan.forward_option}."
-        super().__init__("LP000", f"{path} was extracted with {'; '.join(plan.differences(requested))}. {advice}")
+        super().__init__("LP403", f"{path} was extracted with {'; '.join(plan.differences(requested))}. {advice}")
         self._made_of = path, plan, requested, advice
 
     def __reduce__(self) -> tuple[type[CacheMismatchError], tuple[Path, ExtractionPlan, ExtractionPlan, str]]:
@@ -114,7 +114,7 @@ def open_group(path: Path, mode: str) -> zarr.Group:
     """
     check_format(path)
     if not (path / JOURNAL).exists() or not (path / METADATA).exists():
-        raise InputError("LP000", f"{path} is no cache of embeddings. Make one with layerprobe extract.")
+        raise InputError("LP400", f"{path} is no cache of embeddings. Make one with layerprobe extract.")
     # Consolidated metadata may be of an earlier block than the arrays' own.
     return zarr.open_group(zarr_store(path), mode="r" if mode == "r" else "r+", use_consolidated=False)
 
@@ -133,7 +133,7 @@ def consolidate(path: Path) -> None:
         metadata = {name: json.loads((path / name / METADATA).read_bytes()) for name in names}
     except (FileNotFoundError, ValueError) as error:
         raise CacheDamagedError(
-            "LP000", f"{path}: the metadata of an array can't be read ({error}). {ADVICE}"
+            "LP411", f"{path}: the metadata of an array can't be read ({error}). {ADVICE}"
         ) from error
     group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": metadata}
     replace_file(path / METADATA, json.dumps(group, indent=2), durable=True)
@@ -161,7 +161,7 @@ def read_plan(path: Path, group: zarr.Group) -> ExtractionPlan:
     other = sorted(known.symmetric_difference(content))
     if other:
         raise InputError(
-            "LP000",
+            "LP402",
             f"{path} was made by another version, whose plans differ in {', '.join(other)}. Make the cache anew with "
             "layerprobe extract and another --out.",
         )
@@ -172,11 +172,16 @@ def open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     """Open one of `ARRAYS`.
 
     Raises:
-        CacheDamagedError: if the group has no such array
+        CacheDamagedError: if the group has no such array, or its metadata can't be read
     """
-    array = group.get(name)
+    try:
+        array = group.get(name)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CacheDamagedError(
+            "LP411", f"{group.store_path}: the metadata of {name} can't be read ({error}). {ADVICE}"
+        ) from error
     if not isinstance(array, zarr.Array):
-        raise CacheDamagedError("LP000", f"{group.store_path}: {name} is no array. {ADVICE}")
+        raise CacheDamagedError("LP411", f"{group.store_path}: {name} is no array. {ADVICE}")
     return array
 
 
@@ -198,13 +203,13 @@ def read_array(
     try:
         values = np.asarray(array[index])
     except (ValueError, OSError, RuntimeError) as error:
-        raise CacheDamagedError("LP000", f"{path}: {array.name} is damaged ({error}). {ADVICE}") from error
+        raise CacheDamagedError("LP410", f"{path}: {array.name} is damaged ({error}). {ADVICE}") from error
     if values.dtype.kind == "f" and np.isnan(values).any():
         missing = np.isnan(values.reshape(len(values), -1)).any(axis=1) & (True if rows is None else rows)
         if missing.any():
             numbers = np.flatnonzero(missing)
             raise CacheDamagedError(
-                "LP000", f"{path}: {len(numbers)} rows from {first + numbers[0]} on are missing. {ADVICE}"
+                "LP410", f"{path}: {len(numbers)} rows from {first + numbers[0]} on are missing. {ADVICE}"
             )
     return values
 
@@ -230,7 +235,7 @@ def check_digests(path: Path, lines: dict[int, BlockLine]) -> None:
         for (name, line), same in zip(written, found, strict=True):
             if not same:
                 raise CacheDamagedError(
-                    "LP000", f"{path}: {name} of block {line.block} is not what was written. {ADVICE}"
+                    "LP410", f"{path}: {name} of block {line.block} is not what was written. {ADVICE}"
                 )
 
 
@@ -250,7 +255,7 @@ def utterance_names(path: Path, ids: Iterable[str]) -> list[str]:
     repeated = next((name for name, n in counts.items() if n > 1), None)
     if repeated is not None:
         raise InputError(
-            "LP000",
+            "LP404",
             f"{path} has {counts[repeated]} rows of the utterance {repeated!r}, whose ids differ in blanks at their "
             "ends or Unicode form. Extract again into another --out.",
         )

@@ -236,13 +236,13 @@ class Cache:
         try:
             return self.layers.index(resolve_layer(layer, self.layers))
         except ValueError as error:
-            raise InputError("LP000", f"{self.path} has {error}.") from error
+            raise InputError("LP345", f"{self.path} has {error}.") from error
 
     def _pooling_slice(self, pooling: str | None) -> slice:
         if pooling is None:
             return slice(0, len(self.poolings))
         if pooling not in self.poolings:
-            raise InputError("LP000", f"{self.path} has no pooling {pooling!r}; it has {', '.join(self.poolings)}.")
+            raise InputError("LP421", f"{self.path} has no pooling {pooling!r}; it has {', '.join(self.poolings)}.")
         index = self.poolings.index(pooling)
         return slice(index, index + 1)
 
@@ -270,7 +270,7 @@ def open_cache(path: Path | str) -> Cache:
     short = [name for name in ARRAYS if open_array(group, name).shape[0] < n]
     if short:
         raise CacheDamagedError(
-            "LP000", f"{path}: {short[0]} is shorter than the {n} rows that the journal names. {ADVICE}"
+            "LP411", f"{path}: {short[0]} is shorter than the {n} rows that the journal names. {ADVICE}"
         )
     live = np.flatnonzero(ids != "")
     embeddings, quarantine = open_array(group, "embeddings"), read_quarantine(path)

@@ -82,7 +82,7 @@ class CacheWriter:
         if connect(self.path).exists():
             check_format(self.path)
             if not (self.path / JOURNAL).exists() and not is_partial(self.path):
-                raise InputError("LP000", f"{self.path} exists and is no cache. Name another --out.")
+                raise InputError("LP401", f"{self.path} exists and is no cache. Name another --out.")
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             self._lease = held.enter_context(leased(self.path))
@@ -299,6 +299,8 @@ def stored(embeddings: np.ndarray, dtype: str) -> np.ndarray:
         values = embeddings.astype(dtype)
     if not np.isfinite(values).all():
         raise StorageOverflowError(
-            "LP000", f"a value of {np.abs(embeddings).max():.3g} can't be held as {dtype}; take float32"
+            "LP430",
+            f"a value of {np.abs(embeddings).max():.3g} can't be held as {dtype}; take float32 (--storage-dtype "
+            "float32)",
         )
     return values

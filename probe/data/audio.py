@@ -19,11 +19,11 @@ import soundfile
 
 from layerprobe.probe.data.containers.inspection import foreign_format, inspect_length
 from layerprobe.probe.data.forward_decoding import ForwardDecoder, OpenDecoders
-from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions, Recording, make_recording
 from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark
 from layerprobe.probe.exceptions import InvalidAudioError as InvalidAudioError
 from layerprobe.probe.foreign_files import recognise
+from layerprobe.probe.problem import Problem
 
 # Label files round times, so a span may end this much after the recording; more is a wrong span.
 SPAN_TOLERANCE_SECONDS = 0.01

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from layerprobe.probe.data.problem import Problem
+from layerprobe.probe.problem import Problem
 
 BLOCK_SECONDS = 1.0
 # Fractions of the channels' energy. In a second whose mean keeps less than a quarter (6 dB lost), little but noise may

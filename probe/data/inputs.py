@@ -12,9 +12,9 @@ import pandas as pd
 from layerprobe.probe.data.audio import InvalidAudioError, read_recording
 from layerprobe.probe.data.audio_hashes import AudioHashes, Row, span_of
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
-from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.data.remarks import Remark, remark_sentences
+from layerprobe.probe.problem import Problem
 from layerprobe.probe.progress import NullProgress
 
 NO_TEXT = "no text"  # the content of a row whose transcript is empty

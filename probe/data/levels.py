@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from layerprobe.probe.data.problem import Problem
+from layerprobe.probe.problem import Problem
 
 # dB of full scale. One step of 16-bit samples, which dither and rounding leave where nothing is, is at -90.3 dB; the
 # noise of a microphone is far above it.

@@ -229,21 +229,21 @@ def read_adapter(path: Path) -> tuple[Architecture, str]:
         InputError: if the file is missing, does not run, or has no `Architecture` of that name
     """
     if not path.is_file():
-        raise InputError("LP000", f"adapter {path} does not exist. Name a Python file that defines an ARCHITECTURE.")
+        raise InputError("LP332", f"adapter {path} does not exist. Name a Python file that defines an ARCHITECTURE.")
     specification = importlib.util.spec_from_file_location("layerprobe_adapter", path)
     if specification is None or specification.loader is None:
-        raise InputError("LP000", f"adapter {path} is no Python file. Name one that ends in .py.")
+        raise InputError("LP332", f"adapter {path} is no Python file. Name one that ends in .py.")
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
     except Exception as error:
         raise InputError(
-            "LP000", f"adapter {path} does not run: {type(error).__name__}: {error}. Correct it."
+            "LP333", f"adapter {path} does not run: {type(error).__name__}: {error}. Correct it."
         ) from error
     architecture = getattr(module, "ARCHITECTURE", None)
     if not isinstance(architecture, Architecture):
         raise InputError(
-            "LP000",
+            "LP334",
             f"adapter {path} has no ARCHITECTURE = Architecture(…). The docstring of probe/encoders/architectures.py "
             "has one to start from.",
         )

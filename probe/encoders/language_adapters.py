@@ -34,7 +34,7 @@ def check_language_adapters(found: Pretrained, encoder: Any) -> str:
         if path.suffix == ".safetensors" and _holds(tensors, load_file(path)):
             return path.name.split(".")[1]
     raise InputError(
-        "LP000",
+        "LP315",
         f"{found.label} comes with adapters of languages ({first_of([path.name for path in paths])}), and its main "
         "weights include none of them. Load it in transformers with target_lang, save it to a new folder "
         "(save_pretrained), and name that; or remove these files to use the main weights.",

@@ -63,7 +63,7 @@ def load_encoder(
     mixed_precision = precision not in (AUTO, "float32")
     if name not in (ACOUSTIC, OWN) and adapter is None and reads_text(name):
         if mixed_precision:
-            raise InputError("LP000", f"{name} is a text encoder, which runs in float32 only. Leave --precision out.")
+            raise InputError("LP342", f"{name} is a text encoder, which runs in float32 only. Leave --precision out.")
         return load_text_encoder(
             name, random_init=random_init, device=device, forward=forward, show_download=show_download
         )
@@ -85,7 +85,7 @@ def load_encoder(
     }
     chosen = ", ".join(option for option, is_chosen in choices.items() if is_chosen)
     if chosen:
-        raise InputError("LP000", f"acoustic features have no weights: {chosen} can't be chosen. Leave that out.")
+        raise InputError("LP342", f"acoustic features have no weights: {chosen} can't be chosen. Leave that out.")
     _check_torchaudio()
     from layerprobe.probe.encoders.acoustic import AcousticEncoder
 
@@ -188,7 +188,7 @@ def _family(config: Any, name: str, adapter: Path | str | None) -> tuple[Archite
         return read_adapter(Path(adapter))
     if config.model_type not in ARCHITECTURES:
         raise InputError(
-            "LP000",
+            "LP330",
             f"encoder {name} is a {config.model_type!r} model; supported are {', '.join(sorted(ARCHITECTURES))}, "
             f"and for text {', '.join(sorted(TEXT_ARCHITECTURES))}. "
             "For another, write an adapter (probe/encoders/architectures.py has one to start from) and name it with "
@@ -204,7 +204,7 @@ def _feature_extractor(found: Pretrained, config: Any, family: Architecture) -> 
     default = family.default_extractor(config)
     if default is None:
         raise InputError(
-            "LP000",
+            "LP304",
             f"encoder {found.name} has no {EXTRACTOR_FILES[0]}, and {config.model_type} models have no common default: "
             "whether it was trained on normalised waveforms is not known. Add that file from the checkpoint that it "
             "derives from.",
@@ -218,7 +218,7 @@ def _check_torchaudio() -> None:
         import torchaudio  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
         raise InputError(
-            "LP000",
+            "LP355",
             f"torchaudio can't be imported with torch {torch.__version__} ({error}). "
             "Install versions that fit: pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'.",
         ) from error

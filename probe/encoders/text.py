@@ -278,7 +278,7 @@ def load_text_model(name: str, *, random_init: int | None = None, show_download:
     config = found.config()
     if config.model_type not in TEXT_ARCHITECTURES:
         raise InputError(
-            "LP000",
+            "LP331",
             f"encoder {name} is a {config.model_type!r} model, not a text encoder: these are "
             f"{', '.join(sorted(TEXT_ARCHITECTURES))}.",
         )
@@ -316,7 +316,7 @@ def _check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
     """Refuse the empty tokenizer that transformers makes where its files are missing; every token would be unknown."""
     if not tokenizer.is_fast or not MIN_COVERAGE * vocabulary <= len(tokenizer) <= vocabulary:
         raise InputError(
-            "LP000",
+            "LP306",
             f"encoder {name} has a vocabulary of {vocabulary} tokens and no tokenizer of that size (found "
             f"{len(tokenizer)}). Add its own tokenizer.json, or the files that one is made of, to the folder.",
         )

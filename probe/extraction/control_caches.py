@@ -52,7 +52,7 @@ def control_caches(
         if not name and not path.exists():
             adapter = " --adapter FILE" if plan.adapter else ""
             raise InputError(
-                "LP000",
+                "LP435",
                 f"{cache.path} {gone_text(plan, cache.encoder_folder)}. Make its control by layerprobe extract "
                 f"{manifest.path} --encoder FOLDER{adapter} --random-init 0 "
                 f"--out {path}",

@@ -210,7 +210,7 @@ def check_disk_space(out: Path, estimate: ResourceEstimate, *, n_shards: int = 1
         target = f"{out.parent}, with {n_shards} shards to be merged,"
     if free < needed:
         raise InputError(
-            "LP000",
+            "LP432",
             f"{target} needs {size_text(needed)}, and its disk has {size_text(free)} free. Name an --out "
             "on another disk, or use fewer --pooling or --storage-dtype float16.",
         )

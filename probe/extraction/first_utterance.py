@@ -59,7 +59,7 @@ def check_forward_pass(encoder: NetworkEncoder, name: str, data: np.ndarray | st
     if worst is None:
         return
     raise InputError(
-        "LP000",
+        "LP352",
         f"{encoder.upstream}: on {name}, layer {encoder.layers[worst]} of the {encoder.forward} forward pass in "
         f"{encoder.precision} differs from transformers' by {differences[worst]:.1e} (relative), more than "
         f"{tolerance:.0e}. Nothing was written. Try {_exact(encoder)}, and report the encoder with what "

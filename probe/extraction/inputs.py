@@ -35,7 +35,7 @@ def make_input_reader(
     text_column = settings.text_column
     if text_column not in table or not (table[text_column].fillna("").astype(str).str.strip() != "").any():
         raise InputError(
-            "LP000",
+            "LP434",
             f"{encoder.upstream} reads text, and the manifest has none in a column {text_column!r}. Add transcripts "
             "(layerprobe transcribe makes them), or name their column with --text-column.",
         )

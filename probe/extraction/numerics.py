@@ -107,7 +107,7 @@ def within_memory(measure: Callable[[Sample], T], encoder: NetworkEncoder, sampl
         shorter = _first_halves(encoder, sample)
         if list(map(len, shorter)) == list(map(len, sample)):
             raise InputError(
-                "LP000",
+                "LP350",
                 f"{encoder.upstream}: the memory of {encoder.device} does not suffice to encode short utterances. "
                 "Nothing was written. End what else takes memory there, or name another --device.",
             )
@@ -136,7 +136,7 @@ def check_composition(encoder: NetworkEncoder, errors: pd.DataFrame) -> None:
     if worst is None:
         return
     raise InputError(
-        "LP000",
+        "LP353",
         f"{encoder.upstream}: layer {encoder.layers[worst]} of an utterance changes by {moved[worst]:.1e} (relative) "
         f"with what it is encoded together with, in the {encoder.forward} forward pass in {encoder.precision}; up to "
         f"{limit:.0e} is accepted. Nothing was written. Use --forward single, and report the encoder with what "

@@ -12,6 +12,7 @@ from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.remarks import Remark, remark_sentences
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import read_table, replace_file
+from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
 AUDIO_REMARKS = f"{FILES}/audio_remarks.csv"
@@ -42,7 +43,7 @@ class AudioRemarks:
             raise
         except (ValueError, KeyError) as error:
             raise InputError(
-                "LP000", f"{self._file} can't be read ({error}). Delete it; no embedding depends on it."
+                "LP417", f"{self._file} can't be read ({first_line(error)}). Delete it; no embedding depends on it."
             ) from error
 
     def put(self, utterance_id: str, remarks: tuple[Remark, ...]) -> None:

@@ -166,7 +166,7 @@ def _utterances_of_blocks(path: Path, manifest: Manifest, blocks: list[int]) -> 
     n_needed = sum(lines[block].rows for block in nameless)
     if nameless and len(spare) != n_needed:
         raise InputError(
-            "LP000",
+            "LP415",
             f"{path}: {n_needed} rows from {nameless[0] * BLOCK} on have lost their ids, and {len(spare)} utterances "
             "of the manifest are in no other row. Give the manifest that it was extracted from, or name another --out.",
         )
@@ -179,7 +179,7 @@ def _utterances_of_blocks(path: Path, manifest: Manifest, blocks: list[int]) -> 
     missing = {u for ids in found.values() for u in ids if u} - set(manifest.table["utterance_id"])
     if missing:
         raise InputError(
-            "LP000",
+            "LP415",
             f"{len(missing)} damaged utterances are not in the manifest (first: {min(missing)}). Give the manifest "
             f"that {path} was extracted from.",
         )
@@ -196,7 +196,7 @@ def _repair_metadata(path: Path, plan: ExtractionPlan, damages: list[Damage]) ->
     for damage in [damage for damage in damages if damage.array in ARRAYS]:
         if damage.fault == DIFFERENT or damage.array not in copies:
             raise InputError(
-                "LP000", f"{path}: {damage.summary()}. It can't be repaired: extract anew and name another --out."
+                "LP416", f"{path}: {damage.summary()}. It can't be repaired: extract anew and name another --out."
             )
         content = copies[damage.array]
         content["shape"][0] = n_rows

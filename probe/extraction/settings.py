@@ -47,13 +47,13 @@ def check_parallelism(encoder: AnyEncoder, settings: ExtractionSettings) -> None
     packs = packing(encoder) is not None
     if settings.batch_frames is not None and not packs:
         raise InputError(
-            "LP000",
+            "LP433",
             f"{encoder.upstream} encodes utterances one at a time here (forward pass: {encoder.forward}), so that "
             "--batch-frames has no effect. Leave it out, or use --forward packed if check-encoder names such a pass.",
         )
     if settings.jobs is not None and packs and encoder.device != "cpu":
         raise InputError(
-            "LP000",
+            "LP433",
             "A GPU encodes one pack of utterances after another, so that --jobs has no effect. Leave it out; "
             "--batch-frames sets how much runs together, and --loaders how many threads read.",
         )
@@ -67,7 +67,7 @@ def extraction_plan(encoder: AnyEncoder, settings: ExtractionSettings = DEFAULT_
     """
     if settings.storage_dtype not in STORAGE_DTYPES:
         raise InputError(
-            "LP000", f"storage dtype {settings.storage_dtype!r} is unknown; choose {' or '.join(STORAGE_DTYPES)}."
+            "LP431", f"storage dtype {settings.storage_dtype!r} is unknown; choose {' or '.join(STORAGE_DTYPES)}."
         )
     poolings = settings.poolings or encoder.default_poolings
     for name in poolings:

@@ -23,7 +23,6 @@ except ImportError as missing:
 from layerprobe.probe.data.audio import InvalidAudioError, read_recording
 from layerprobe.probe.data.audio_hashes import Row
 from layerprobe.probe.data.inputs import MAX_DURATION, ModelInput
-from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.data.reading import ReadingOptions, Recording, make_recording
 from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark, remark_sentences
 from layerprobe.probe.encoders.base import AnyEncoder
@@ -33,6 +32,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.encoding.workers import embed_in_order
 from layerprobe.probe.extraction.first_utterance import SECONDS, check_forward_pass
 from layerprobe.probe.forward.pooling import pooling_named
+from layerprobe.probe.problem import Problem
 
 NO_AUDIO = "LayerEmbedder takes a list with one path or one waveform of shape (n_samples,) per utterance"
 
@@ -106,16 +106,16 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         names = list(encoder.layers)
         layer = names[-1] if self.layer is None else str(self.layer)
         if layer not in names:
-            raise InputError("LP000", f"{encoder.upstream} has no layer {layer!r}; it has {', '.join(names)}.")
+            raise InputError("LP345", f"{encoder.upstream} has no layer {layer!r}; it has {', '.join(names)}.")
         if not self.sampling_rate > 0:
             raise InputError(
-                "LP000", f"sampling_rate is {self.sampling_rate}; give the waveforms' rate in Hz, e.g. 16000."
+                "LP361", f"sampling_rate is {self.sampling_rate}; give the waveforms' rate in Hz, e.g. 16000."
             )
         poolings = encoder.default_poolings if self.poolings is None else tuple(self.poolings)
         if self.n_jobs is not None and self.n_jobs < 1:
-            raise InputError("LP000", f"n_jobs is {self.n_jobs}; give 1 or more, or None for one per core.")
+            raise InputError("LP361", f"n_jobs is {self.n_jobs}; give 1 or more, or None for one per core.")
         if isinstance(self.poolings, str) or not poolings:
-            raise InputError("LP000", f"poolings is {self.poolings!r}; give a tuple of names, e.g. ('mean', 'std').")
+            raise InputError("LP361", f"poolings is {self.poolings!r}; give a tuple of names, e.g. ('mean', 'std').")
         for name in poolings:
             pooling_named(name)
         self._compare_forward_passes(encoder, recordings[0])
@@ -146,7 +146,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             for k, embedded in enumerate(in_order):
                 if embedded.embeddings is None:
                     name = f" ({recordings[k]})" if isinstance(recordings[k], str | Path) else ""
-                    raise InputError("LP000", f"utterance {k}{name}: {embedded.reason}. Leave it out, or repair it.")
+                    raise InputError("LP364", f"utterance {k}{name}: {embedded.reason}. Leave it out, or repair it.")
                 vectors.append(embedded.embeddings[layer].ravel())
                 misstated += [(str(recordings[k]), one) for one in embedded.remarks if one.name == MISSTATED_LENGTH]
         for sentence in remark_sentences(misstated):
@@ -177,10 +177,10 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             encoder = load_encoder(str(encoder), device=self.device, precision=self.precision, forward=self.forward)
         if not hasattr(encoder, "frame_chunks"):
             raise InputError(
-                "LP000", f"encoder is a {type(encoder).__name__}; give a name, a folder, or a loaded encoder."
+                "LP362", f"encoder is a {type(encoder).__name__}; give a name, a folder, or a loaded encoder."
             )
         if encoder.reads != "audio":
-            raise InputError("LP000", f"{encoder.upstream} reads text; LayerEmbedder takes encoders of audio.")
+            raise InputError("LP362", f"{encoder.upstream} reads text; LayerEmbedder takes encoders of audio.")
         return encoder
 
     def _fitted_encoder(self) -> Any:
@@ -192,7 +192,7 @@ class LayerEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "encoder_"):
             encoder = self._load()
             if encoder.weights_hash() != self._weights_hash:
-                raise InputError("LP000", f"{self.encoder} has other weights than when this was fitted. Fit it again.")
+                raise InputError("LP366", f"{self.encoder} has other weights than when this was fitted. Fit it again.")
             self.encoder_ = encoder
         return self.encoder_
 
@@ -244,13 +244,13 @@ class _RecordingReader:
 
     def _resampled(self, waveform: np.ndarray) -> Recording:
         if waveform.ndim != 1:
-            raise InvalidAudioError("LP000", f"a waveform of shape {waveform.shape}; give one channel, (n_samples,)")
+            raise InvalidAudioError("LP365", f"a waveform of shape {waveform.shape}; give one channel, (n_samples,)")
         if waveform.dtype.kind != "f":
             raise InvalidAudioError(
-                "LP000", f"a waveform of {waveform.dtype}; give floating-point samples from -1 to 1"
+                "LP365", f"a waveform of {waveform.dtype}; give floating-point samples from -1 to 1"
             )
         if len(waveform) == 0:
-            raise InvalidAudioError("LP000", "empty: it holds no samples")
+            raise InvalidAudioError("LP365", "empty: it holds no samples")
         samples = waveform.astype(np.float32, copy=False)[:, None]
         return make_recording(samples, self._rate, sampling_rate=self._encoder_rate, reading=self._reading)
 
@@ -258,12 +258,12 @@ class _RecordingReader:
 def _recordings(given: Any) -> list[Any]:
     """Return one path or waveform per utterance."""
     if isinstance(given, str | Path | bytes) or not hasattr(given, "__len__"):
-        raise InputError("LP000", f"{NO_AUDIO}; this is a {type(given).__name__}.")
+        raise InputError("LP363", f"{NO_AUDIO}; this is a {type(given).__name__}.")
     is_table = hasattr(given, "columns") or (
         isinstance(given, np.ndarray) and given.ndim > 1 and given.dtype.kind != "f"
     )
     if is_table:
-        raise InputError("LP000", f"{NO_AUDIO}; this has shape {given.shape}. Give one column, e.g. frame['path'].")
+        raise InputError("LP363", f"{NO_AUDIO}; this has shape {given.shape}. Give one column, e.g. frame['path'].")
     if len(given) == 0:
-        raise InputError("LP000", f"{NO_AUDIO}; this is empty.")
+        raise InputError("LP363", f"{NO_AUDIO}; this is empty.")
     return list(given)

@@ -91,7 +91,7 @@ def pooling_named(name: str) -> Pooling:
         InputError: if there is none; the message lists the choices
     """
     if name not in POOLINGS:
-        raise InputError("LP000", f"pooling {name!r} is unknown; choose one of {', '.join(sorted(POOLINGS))}.")
+        raise InputError("LP344", f"pooling {name!r} is unknown; choose one of {', '.join(sorted(POOLINGS))}.")
     return POOLINGS[name]
 
 

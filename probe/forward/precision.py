@@ -37,13 +37,13 @@ def precision_for(precision: str, *, device: str, known: bool) -> str:
     """
     if precision not in (AUTO, *PRECISIONS):
         raise InputError(
-            "LP000", f"precision {precision!r} is unknown; choose one of {', '.join((AUTO, *PRECISIONS))}."
+            "LP340", f"precision {precision!r} is unknown; choose one of {', '.join((AUTO, *PRECISIONS))}."
         )
     on_gpu = device.startswith("cuda")
     if precision == "float16" and not on_gpu:
-        raise InputError("LP000", "float16 is for GPUs. On the CPU use bfloat16 or float32.")
+        raise InputError("LP341", "float16 is for GPUs. On the CPU use bfloat16 or float32.")
     if precision == "tf32" and not on_gpu:
-        raise InputError("LP000", "tf32 is for GPUs. On the CPU use float32.")
+        raise InputError("LP341", "tf32 is for GPUs. On the CPU use float32.")
     if precision != AUTO:
         return precision
     if not known:
@@ -62,7 +62,7 @@ def is_packed(forward: str, *, device: str) -> bool:
         InputError: if ``forward`` is unknown
     """
     if forward not in FORWARDS:
-        raise InputError("LP000", f"forward pass {forward!r} is unknown; choose one of {', '.join(FORWARDS)}.")
+        raise InputError("LP340", f"forward pass {forward!r} is unknown; choose one of {', '.join(FORWARDS)}.")
     return forward == "packed" or (forward == AUTO and device.startswith("cuda"))
 
 

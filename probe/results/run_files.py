@@ -87,11 +87,11 @@ def read_files(folder: Path, fingerprint: str) -> dict[str, RunFile]:
     ]
     if missing := [name for name in WHOLE if name not in {entry["name"] for entry in known}]:
         raise InputError(
-            "LP000", f"{path} does not list {missing[0]}: it was cut, or it is of another program. {AGAIN}."
+            "LP602", f"{path} does not list {missing[0]}: it was cut, or it is of another program. {AGAIN}."
         )
     if (found := content.get("fingerprint")) != fingerprint:
         raise InputError(
-            "LP000",
+            "LP604",
             f"{folder} was replaced by another run ({found}, not {fingerprint}) while it was read. Run the same "
             "command again.",
         )
@@ -114,15 +114,15 @@ def checked_file(folder: Path, name: str, files: Mapping[str, RunFile], fingerpr
     if path.is_file() and path.stat().st_size == listed.bytes and sha256_of(path) == listed.sha256:
         return path
     if is_held(folder / RUN_LEASE):
-        raise InputError("LP000", f"{folder} is being written by another process. {WAIT}.")
+        raise InputError("LP605", f"{folder} is being written by another process. {WAIT}.")
     if not path.is_file():
-        raise InputError("LP000", f"{path} is missing. {RESTORE}.")
+        raise InputError("LP606", f"{path} is missing. {RESTORE}.")
     size, found = path.stat().st_size, fingerprint_in(path)
     other = f"belongs to run {found}, not to {fingerprint} of plan.toml" if found not in (None, fingerprint) else None
     changed = "was changed since the run was written"
     short = f"was cut or edited: it has {size} bytes, and was written with {listed.bytes}"
     fault = foreign_content(path) or other or (short if size < listed.bytes else changed)
-    raise InputError("LP000", f"{path} {fault}. {RESTORE}.")
+    raise InputError("LP606", f"{path} {fault}. {RESTORE}.")
 
 
 def parse_plan(path: Path) -> dict[str, Any]:
@@ -134,9 +134,9 @@ def parse_plan(path: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError("LP000", f"{path} {damage_of(path, error)}. {AGAIN}.") from error
+        raise InputError("LP602", f"{path} {damage_of(path, error)}. {AGAIN}.") from error
     if not content:  # nothing is TOML, too
-        raise InputError("LP000", f"{path} is empty. {AGAIN}.")
+        raise InputError("LP602", f"{path} is empty. {AGAIN}.")
     return content
 
 
@@ -169,24 +169,27 @@ def unfinished_fingerprints(folder: Path) -> set[str]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError("LP000", f"{path.parent} {_without_plan(path.parent)}")
+        raise _without_plan(path.parent)
     content = parse_plan(path)
     found = content.pop("format_version", None)
     if found != FORMAT_VERSION:
         has = f"format_version {found}" if found else "no format_version"
         raise InputError(
-            "LP000",
+            "LP603",
             f"{path} has {has}; this version of layerprobe reads {FORMAT_VERSION}. Sweep again with layerprobe sweep.",
         )
     return content
 
 
-def _without_plan(folder: Path) -> str:
-    """Return why a folder without plan.toml is no run, and what to do."""
+def _without_plan(folder: Path) -> InputError:
+    """Return the error of a folder without plan.toml: why it is no run, and what to do."""
     if not folder.exists():
-        return "does not exist. Give a run folder, which layerprobe sweep makes."
+        return InputError("LP600", f"{folder} does not exist. Give a run folder, which layerprobe sweep makes.")
     if is_held(folder / RUN_LEASE):
-        return f"is being written by another process. {WAIT}."
+        return InputError("LP605", f"{folder} is being written by another process. {WAIT}.")
     if folder.is_dir() and unfinished_fingerprints(folder):
-        return f"holds an unfinished run: it has no {PLAN} yet. Run the same command again, which resumes it."
-    return f"is no run folder: it has no {PLAN}. Make one with layerprobe sweep."
+        return InputError(
+            "LP601",
+            f"{folder} holds an unfinished run: it has no {PLAN} yet. Run the same command again, which resumes it.",
+        )
+    return InputError("LP600", f"{folder} is no run folder: it has no {PLAN}. Make one with layerprobe sweep.")

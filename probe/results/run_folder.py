@@ -210,7 +210,7 @@ def read_run(folder: Path | str) -> Run:
     missing = [key for key, kind in kinds.items() if not isinstance(plan.get(key), kind)]
     if missing:
         raise InputError(
-            "LP000", f"{folder / PLAN} is no plan of a run: it has no {missing[0]}. Name another run folder."
+            "LP600", f"{folder / PLAN} is no plan of a run: it has no {missing[0]}. Name another run folder."
         )
     fingerprint = plan.pop("fingerprint")
     checked_file(folder, SCORES, files, fingerprint)
@@ -229,7 +229,7 @@ def read_run_table(folder: Path, name: str, fingerprint: str) -> pd.DataFrame | 
     if name in files:
         return _read_table(folder, name, files, fingerprint)
     if (folder / name).exists():
-        raise InputError("LP000", f"{folder / name} does not belong to the run: plan.toml does not list it. Remove it.")
+        raise InputError("LP607", f"{folder / name} does not belong to the run: plan.toml does not list it. Remove it.")
     return None
 
 
@@ -274,16 +274,16 @@ def check_same_run(folder: Path, fingerprint: str, plan: dict[str, Any] | None =
         InputError: if the folder is a file, its plan.toml is something else, or it holds a run with another fingerprint
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError("LP000", f"{folder} is a file. Name a folder as --out.")
+        raise InputError("LP609", f"{folder} is a file. Name a folder as --out.")
     path, same = folder / PLAN, {fingerprint, pending_fingerprint(fingerprint)}
     if not path.exists():
         return None
     try:
         written = parse_plan(path)
     except InputError as error:
-        damage, there = str(error).removesuffix(f" {AGAIN}."), unfinished_fingerprints(folder) - same
+        damage, there = error.message.removesuffix(f" {AGAIN}."), unfinished_fingerprints(folder) - same
         if foreign_content(path) and path.read_bytes().strip(b"\0"):
-            raise InputError("LP000", f"{damage} Remove the folder, or name another --out.") from error
+            raise InputError("LP609", f"{damage} Remove the folder, or name another --out.") from error
         if not there:
             return f"{damage} The run is written anew."
         different = []
@@ -294,7 +294,7 @@ def check_same_run(folder: Path, fingerprint: str, plan: dict[str, Any] | None =
         different = plan_differences(written, plan) if plan is not None else []
     reason = "; ".join(different) or "its caches, ratings or settings are others"
     found = ", ".join(sorted(there))
-    raise InputError("LP000", f"{folder} holds another run ({found}, not {fingerprint}): {reason}. Name another --out.")
+    raise InputError("LP609", f"{folder} holds another run ({found}, not {fingerprint}): {reason}. Name another --out.")
 
 
 def _read_table(folder: Path, name: str, files: Mapping[str, RunFile], fingerprint: str) -> pd.DataFrame:

@@ -75,12 +75,12 @@ class SweepPlan:
         unknown, missing = sorted(set(given) - known), sorted(known - set(given) - set(optional))
         if unknown or missing:
             fault = f"{unknown[0]} is unknown there" if unknown else f"{missing[0]} is missing there"
-            raise InputError("LP000", f"[sweep] in {path} is no plan of layerprobe sweep: {fault}.")
+            raise InputError("LP552", f"[sweep] in {path} is no plan of layerprobe sweep: {fault}.")
         for field in fields(cls):
             value, kind = given.get(field.name), str(field.type)
             if not _fits(value, kind):
                 raise InputError(
-                    "LP000", f"{field.name} in [sweep] of {path} is {value!r}, not {kind.replace('tuple', 'list')}."
+                    "LP552", f"{field.name} in [sweep] of {path} is {value!r}, not {kind.replace('tuple', 'list')}."
                 )
         return cls(**optional | given)
 

@@ -61,7 +61,7 @@ def check_inner_selection(name: str) -> str:
         InputError: if it is none
     """
     if name not in INNER_SELECTIONS:
-        raise InputError("LP000", f"inner_selection {name!r} is unknown; choose from {', '.join(INNER_SELECTIONS)}.")
+        raise InputError("LP531", f"inner_selection {name!r} is unknown; choose from {', '.join(INNER_SELECTIONS)}.")
     return name
 
 

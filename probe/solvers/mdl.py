@@ -99,7 +99,7 @@ def speaker_portions(groups: np.ndarray, *, rng: np.random.Generator) -> np.ndar
     shortest = max(MIN_SPEAKERS, int(np.searchsorted(cumulative, MIN_UTTERANCES)) + 1)
     if shortest >= len(speakers):
         raise InputError(
-            "LP000",
+            "LP526",
             f"{len(speakers)} speaker{'s' * (len(speakers) != 1)} with {len(groups)} utterances are too few for an "
             f"online code: it learns from {MIN_SPEAKERS} speakers with {MIN_UTTERANCES} utterances, or more, before it "
             "codes another speaker. Add speakers.",

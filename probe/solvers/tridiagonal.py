@@ -149,7 +149,7 @@ def check_penalty(info: int, penalty: float) -> None:
         InputError: if the matrix was not positive definite up to rounding
     """
     if info:
-        raise InputError("LP000", f"penalty {penalty:.2g} is lost in the rounding of the data. Ask for greater alphas.")
+        raise InputError("LP563", f"penalty {penalty:.2g} is lost in the rounding of the data. Ask for greater alphas.")
 
 
 def _check_info(info: int, routine: str) -> None:

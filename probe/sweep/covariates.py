@@ -64,7 +64,7 @@ class TranscriptCovariate:
         texts = transcripts(dataset)
         if texts is None:
             raise InputError(
-                "LP000", f"No utterance has a {TRANSCRIPT} to be a covariate of the layers. Leave --covariate out."
+                "LP540", f"No utterance has a {TRANSCRIPT} to be a covariate of the layers. Leave --covariate out."
             )
         return word_counts(texts)
 
@@ -86,8 +86,8 @@ def parse_covariate(name: str) -> Covariate:
         return TranscriptCovariate()
     path, _, layer = name.rpartition("@")
     if not path:
-        raise InputError("LP000", f"{name!r} names no layer. Write CACHE.zarr@LAYER, or {TRANSCRIPT}.")
+        raise InputError("LP541", f"{name!r} names no layer. Write CACHE.zarr@LAYER, or {TRANSCRIPT}.")
     cache = open_cache(path)
     if layer not in cache.plan.layers:
-        raise InputError("LP000", f"{path} has no layer {layer!r}; it has {', '.join(cache.plan.layers)}.")
+        raise InputError("LP541", f"{path} has no layer {layer!r}; it has {', '.join(cache.plan.layers)}.")
     return LayerCovariate(cache, layer)

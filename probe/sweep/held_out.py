@@ -65,14 +65,14 @@ class HeldOutUnits:
         if not self.joined_by:
             also = f"{fewer}, or group by another column." if fewer else " Group by another column."
             raise InputError(
-                "LP000",
+                "LP512",
                 f"{self.unit} has {n} value{'' if n == 1 else 's'} among the utterances that are probed, too few for "
                 f"{folds}.{also}",
             )
         shared = self.unit != "speaker" and "speaker" in self.joined_by
         advice = f"Use --allow-shared-speakers to hold out {self.unit} alone" if shared else "Use --duplicates drop"
         raise InputError(
-            "LP000",
+            "LP513",
             f"The {self.n_groups} {self._of_groups} are joined to {n} unit{'' if n == 1 else 's'} by {self.joined_by}, "
             f"too few for {folds}. {advice}{', or ask for fewer folds' if fewer else ''}.",
         )
@@ -169,14 +169,14 @@ def _groups(rows: pd.DataFrame, column: str) -> np.ndarray:
     """Return a number per value of a column, ``(n_utterances,)``."""
     if column not in rows:
         raise InputError(
-            "LP000", f"The manifest has no column {column} to group by; it has {', '.join(map(str, rows))}."
+            "LP520", f"The manifest has no column {column} to group by; it has {', '.join(map(str, rows))}."
         )
     values = rows[column].astype(object).where(rows[column].notna(), "").astype(str).str.strip()
     missing = values.map(is_unknown).to_numpy(dtype=bool)
     if missing.any():
         first = rows["utterance_id"].to_numpy()[missing][0]
         raise InputError(
-            "LP000",
+            "LP521",
             f"{missing.sum()} of {len(rows)} utterances that are probed have no {column}, {first} first. Write it for "
             "each, or leave these rows out.",
         )
@@ -186,7 +186,7 @@ def _groups(rows: pd.DataFrame, column: str) -> np.ndarray:
         other = spellings.setdefault(plain, value)
         if other != value:
             raise InputError(
-                "LP000",
+                "LP522",
                 f"{column} {other!r} and {value!r} differ in case, spaces or Unicode form only. Write one of them.",
             )
     return np.asarray(np.unique(values.to_numpy(dtype=str), return_inverse=True)[1])
@@ -213,14 +213,14 @@ def _left_out(
         return out
     if choice.duplicates == "error":
         raise InputError(
-            "LP000", f"{shared}: {'; '.join(shared.examples)}. Correct the manifest, or use --duplicates group or drop."
+            "LP523", f"{shared}: {'; '.join(shared.examples)}. Correct the manifest, or use --duplicates group or drop."
         )
     for rows in copies(recordings):
         held_out = rows[splits[rows] == choice.test_split] if splits is not None else rows[:0]
         if choice.duplicates == "drop":
             if have_other_ratings(ratings[rows]):
                 raise InputError(
-                    "LP000",
+                    "LP524",
                     f"{' and '.join(map(str, ids[rows][:2]))} have the same audio and other ratings, so it is "
                     "not known which to keep. Correct the manifest, or use --duplicates group.",
                 )

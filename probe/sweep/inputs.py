@@ -79,14 +79,15 @@ def make_dataset(caches: list[Cache], manifest: Manifest, plan: SweepPlan) -> Sw
     in_cache, rated = usable_rows(table, caches, plan.targets, plan.nominal)
     if not in_cache.any():
         raise InputError(
-            "LP000",
+            "LP500",
             f"None of the utterances of {', '.join(str(c.path) for c in caches)} is in {manifest.path}, so there are "
             "no ratings to sweep. Give the manifest that the cache was extracted from.",
         )
     if not (in_cache & rated).any():
         raise InputError(
-            "LP000",
-            f"{manifest.path} rates no cached utterance for any of {', '.join([*plan.targets, *plan.nominal])}.",
+            "LP501",
+            f"{manifest.path} rates no cached utterance for any of {', '.join([*plan.targets, *plan.nominal])}. "
+            "Name targets that it rates with --target, or extract the utterances that are rated.",
         )
     kept = table[in_cache & rated].sort_values("utterance_id")  # so that the order of rows changes nothing
     if plan.speakers:
@@ -137,7 +138,7 @@ def _splits(held_out: HeldOutUnits, plan: SweepPlan) -> list[Split]:
         return splits
     if "split" not in kept:
         raise InputError(
-            "LP000", f"The manifest has no column split, so there is no {plan.test_split} in it. Use --folds 5."
+            "LP516", f"The manifest has no column split, so there is no {plan.test_split} in it. Use --folds 5."
         )
     return manifest_split(
         held_out.units,
@@ -185,7 +186,7 @@ def encoder_names(caches: list[Cache]) -> list[str]:
     if len(set(names)) < len(names):
         repeated = [c.path.stem for c in caches]
         if len(set(repeated)) < len(repeated):
-            raise InputError("LP000", "Two caches have the same encoder and the same name. Rename one of them.")
+            raise InputError("LP503", "Two caches have the same encoder and the same name. Rename one of them.")
         return repeated
     return names
 
@@ -197,7 +198,7 @@ def controlled_encoder(control: Cache, caches: list[Cache], names: list[str]) ->
         InputError: if its weights are trained, or no cache has its architecture and settings
     """
     if control.plan.random_init is None:
-        raise InputError("LP000", f"{control.path} has trained weights. Extract a control with --random-init SEED.")
+        raise InputError("LP504", f"{control.path} has trained weights. Extract a control with --random-init SEED.")
     same = [
         name
         for cache, name in zip(caches, names, strict=True)
@@ -207,7 +208,7 @@ def controlled_encoder(control: Cache, caches: list[Cache], names: list[str]) ->
     ]
     if not same:
         raise InputError(
-            "LP000",
+            "LP504",
             f"{control.path} is no control of any cache given: it is {control.plan.upstream} with "
             f"{len(control.plan.layers)} layers. Extract it with the same encoder and settings and --random-init.",
         )

@@ -163,7 +163,7 @@ def restricted(splits: list[Split], rows: np.ndarray, n_rows: int, target: str) 
             continue
         if len(numbers) < 2:
             raise InputError(
-                "LP000",
+                "LP514",
                 f"Holding out {split.name} leaves speakers with ratings of {target} in {len(numbers)} of the "
                 f"{len(np.unique(split.inner_folds))} inner folds, and choosing alpha takes two. Ask for more folds, "
                 "or leave it out: name the others with --target.",
@@ -171,7 +171,7 @@ def restricted(splits: list[Split], rows: np.ndarray, n_rows: int, target: str) 
         found.append(Split(split.name, train[train >= 0], test[test >= 0], inner_folds))
     if not found:
         raise InputError(
-            "LP000", f"No held-out utterance has a rating of {target}. Name the other targets with --target."
+            "LP501", f"No held-out utterance has a rating of {target}. Name the other targets with --target."
         )
     return found
 
@@ -182,7 +182,11 @@ def _check_values(part: RatedPart) -> None:
     names, both = (*plan.targets, *plan.nominal), np.column_stack([data.ratings, data.codes])
     for split in data.splits:
         for name in np.array(names, dtype=object)[varies_by_rounding(both[split.train])]:
-            raise InputError("LP000", f"{name} has one value only in the training speakers, so no probe can learn it.")
+            raise InputError(
+                "LP505",
+                f"{name} has one value only in the training speakers, so no probe can learn it. Leave it out: "
+                "name the others with --target.",
+            )
     if not plan.cross_corpus:
         return
     corpus = data.labels["corpus"]
@@ -190,7 +194,7 @@ def _check_values(part: RatedPart) -> None:
         for split in splits_within(data.splits, corpus, one):
             for name in np.array(names, dtype=object)[varies_by_rounding(both[split.train])]:
                 raise InputError(
-                    "LP000",
+                    "LP505",
                     f"{name} has one value only in the training speakers of corpus {one!r}, so no probe can learn "
                     "it there. Leave that target or --cross-corpus out.",
                 )
@@ -224,7 +228,7 @@ def with_text_residuals(parts: list[RatedPart], transcripts: list[str] | None) -
     if not any(part.plan.text_residuals for part in parts):
         return parts, []
     if transcripts is None:
-        raise InputError("LP000", "No utterance that is probed has a transcript. Leave --residualize-text out.")
+        raise InputError("LP540", "No utterance that is probed has a transcript. Leave --residualize-text out.")
     features, done, left_out = word_counts(transcripts), [], []
     for part in parts:
         data, plan = part.data, part.plan

@@ -86,7 +86,7 @@ class RecordedSweep:
         """
         if not self.manifest.exists():
             raise InputError(
-                "LP000", f"{self.path} names the manifest {self.manifest}, which is gone. Give MANIFEST, too."
+                "LP550", f"{self.path} names the manifest {self.manifest}, which is gone. Give MANIFEST, too."
             )
         return self.manifest
 
@@ -116,7 +116,7 @@ class RecordedSweep:
         path = resolve(str(table["path"]))
         if not is_remote(path) and not path.exists():
             raise InputError(
-                "LP000", f"{self.path} names the cache {path} of {table['name']}, which is gone. Give {argument}, too."
+                "LP550", f"{self.path} names the cache {path} of {table['name']}, which is gone. Give {argument}, too."
             )
         return open_cache(path)
 
@@ -130,11 +130,11 @@ def read_recorded(path: Path | str) -> RecordedSweep:
     path = Path(path)
     path = path / PLAN if path.is_dir() else path
     if not path.exists():
-        raise InputError("LP000", f"{path} does not exist. Give the plan.toml of a run folder.")
+        raise InputError("LP551", f"{path} does not exist. Give the plan.toml of a run folder.")
     content = read_plan(path)
     missing = [name for name in ("manifest", "corpus", "sweep", "encoders") if name not in content]
     if missing:
-        raise InputError("LP000", f"{path} is no plan of layerprobe sweep: it has no {missing[0]}.")
+        raise InputError("LP552", f"{path} is no plan of layerprobe sweep: it has no {missing[0]}.")
     plan = SweepPlan.from_toml(content["sweep"], path)
     controls, covariates = (list(content.get(name, [])) for name in ("random_weights", "covariates"))
     manifest = Path(content["manifest"])

@@ -97,27 +97,27 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
     needs_speakers = [c for c in controls if c not in WITHOUT_SPEAKERS]
     if needs_speakers and not speakers:
         raise InputError(
-            "LP000", f"control {needs_speakers[0]!r} needs speakers. Leave it out, or name them in the manifest."
+            "LP511", f"control {needs_speakers[0]!r} needs speakers. Leave it out, or name them in the manifest."
         )
     described = (*manifest.targets, *manifest.header.nominal)
     unknown = [t for t in targets if t not in described]
     if unknown:
         raise InputError(
-            "LP000", f"{manifest.path} has no target {unknown[0]!r}; its header describes {', '.join(described)}."
+            "LP506", f"{manifest.path} has no target {unknown[0]!r}; its header describes {', '.join(described)}."
         )
     rated = tuple(t for t in targets or described if t in manifest.targets)
     nominal = tuple(t for t in targets or described if t in manifest.header.nominal)
     if "logistic" in probes and not nominal:
         raise InputError(
-            "LP000", f"{manifest.path} has no target with classes for a logistic regression. Leave that probe out."
+            "LP507", f"{manifest.path} has no target with classes for a logistic regression. Leave that probe out."
         )
     if permutations < 1:
-        raise InputError("LP000", f"{permutations} permutations can't test anything. Ask for 1 or more.")
+        raise InputError("LP530", f"{permutations} permutations can't test anything. Ask for 1 or more.")
     has_text = bool(rated) and _has_transcripts(manifest)
     if residualize_text and not has_text:
         missing = "no transcripts" if rated else "no rated target"
         raise InputError(
-            "LP000", f"{manifest.path} has {missing}, so there is nothing to residualize. Leave --residualize-text out."
+            "LP540", f"{manifest.path} has {missing}, so there is nothing to residualize. Leave --residualize-text out."
         )
     if cross_corpus:
         corpus_names(manifest)
@@ -173,7 +173,7 @@ def _check_names(*kinds: tuple[str, tuple[str, ...], Mapping[str, object]]) -> N
     for kind, names, known in kinds:
         strange = [name for name in names if name not in known]
         if strange:
-            raise InputError("LP000", f"{kind} {strange[0]!r} is unknown; choose from {', '.join(known)}.")
+            raise InputError("LP531", f"{kind} {strange[0]!r} is unknown; choose from {', '.join(known)}.")
 
 
 def _check_protocol(
@@ -181,18 +181,18 @@ def _check_protocol(
 ) -> None:
     """Check choices of what is held out that exclude each other."""
     if shared and not group_by:
-        raise InputError("LP000", "--allow-shared-speakers needs --group-by: without it, folds hold out speakers.")
+        raise InputError("LP532", "--allow-shared-speakers needs --group-by: without it, folds hold out speakers.")
     if leave_one_out and folds is not None:
         raise InputError(
-            "LP000", "--leave-one-out and --folds exclude each other: it makes as many folds as there are groups."
+            "LP532", "--leave-one-out and --folds exclude each other: it makes as many folds as there are groups."
         )
     if folds == SPEAKERS and group_by:
         raise InputError(
-            "LP000", f"--folds speakers and --group-by {group_by} exclude each other. Use --leave-one-out."
+            "LP532", f"--folds speakers and --group-by {group_by} exclude each other. Use --leave-one-out."
         )
     if test_split is not None and (group_by or leave_one_out):
         name = f"--group-by {group_by}" if group_by else "--leave-one-out"
-        raise InputError("LP000", f"{name} and --test-split exclude each other: folds hold out every group in turn.")
+        raise InputError("LP532", f"{name} and --test-split exclude each other: folds hold out every group in turn.")
 
 
 def _held_out_units(manifest: Manifest, caches: Sequence[Cache], choice: HoldOut) -> HeldOutUnits:
@@ -204,14 +204,14 @@ def _held_out_units(manifest: Manifest, caches: Sequence[Cache], choice: HoldOut
 def _held_out(manifest: Manifest, folds: int | None, test: str | None) -> tuple[int | None, str | None]:
     """Return the number of folds, or the split that is held out; the other is None."""
     if test is not None and folds is not None:
-        raise InputError("LP000", "--folds and --test-split exclude each other: folds hold every speaker out in turn.")
+        raise InputError("LP532", "--folds and --test-split exclude each other: folds hold every speaker out in turn.")
     present = set(manifest.table["split"]) if "split" in manifest.table else set()
     if folds is not None or not (present or test is not None):
         return DEFAULT_FOLDS if folds is None else folds, None
     candidates = [test] if test is not None else ["test", "test1", "development"]
     held = next((t for t in candidates if t in present), None)
     if held is None:
-        raise InputError("LP000", f"{manifest.path} has no split {' or '.join(map(str, candidates))}. Use --folds 5.")
+        raise InputError("LP516", f"{manifest.path} has no split {' or '.join(map(str, candidates))}. Use --folds 5.")
     return None, held
 
 

@@ -99,15 +99,15 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     """
     studied, controls = open_caches(caches), open_caches(random_weights)
     if not studied:
-        raise InputError("LP000", "No cache is given. Name one or more that layerprobe extract made.")
+        raise InputError("LP502", "No cache is given. Name one or more that layerprobe extract made.")
     parsed = [parse_covariate(c) if isinstance(c, str) else c for c in covariates]
     plan, progress, out = plan or plan_sweep(manifest), progress or NullProgress(), Path(out)
     if jobs is not None and jobs < 1:
-        raise InputError("LP000", f"jobs is {jobs}. Give 1 or more, or None for as many as there are cores.")
+        raise InputError("LP530", f"jobs is {jobs}. Give 1 or more, or None for as many as there are cores.")
     if dask is not None and plan.device != "cpu":
-        raise InputError("LP000", "Dask workers probe on their CPUs. Leave --device or --dask out.")
+        raise InputError("LP533", "Dask workers probe on their CPUs. Leave --device or --dask out.")
     if jobs is not None and jobs > 1 and plan.device != "cpu":
-        raise InputError("LP000", "One process probes on a GPU. Leave --device or --jobs out.")
+        raise InputError("LP533", "One process probes on a GPU. Leave --device or --jobs out.")
     names = encoder_names(studied)
     partners = [controlled_encoder(cache, studied, names) for cache in controls]
     named, untrained = dict(zip(names, studied, strict=True)), list(zip(partners, controls, strict=True))
@@ -118,7 +118,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     if note := check_same_run(out, fingerprint, settings):
         progress.log(note)
     if plan.fused and len(studied) < 2:
-        raise InputError("LP000", "One encoder alone can't be fused. Give the caches of two, of audio and of text.")
+        raise InputError("LP508", "One encoder alone can't be fused. Give the caches of two, of audio and of text.")
     others = [*controls, *(cache for covariate in parsed for cache in covariate.caches)]
     dataset = with_text_residuals(make_dataset([*studied, *others], manifest, plan))
     for line in [*dataset.notes, *_notes(dataset)]:

@@ -112,10 +112,10 @@ def choose_algebra(device: str) -> Algebra:
     import torch
 
     if not choose_device(device).startswith("cuda"):
-        raise InputError("LP000", f"probes can't be fitted on device {device!r}. Choose cpu or cuda.")
+        raise InputError("LP560", f"probes can't be fitted on device {device!r}. Choose cpu or cuda.")
     if torch.backends.cuda.matmul.fp32_precision == "tf32":
         raise InputError(
-            "LP000",
+            "LP561",
             "torch multiplies float32 matrices in TF32 here, whose error is that of 16 bits. Call "
             'torch.set_float32_matmul_precision("highest") before a sweep on a GPU.',
         )

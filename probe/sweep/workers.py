@@ -199,7 +199,7 @@ def _in_processes(
                 yield FinishedTask(task, results, seconds)
     except BrokenProcessPool as error:
         raise InputError(
-            "LP000",
+            "LP562",
             "A process that probes layers died, perhaps for want of memory. Run the same command again, which resumes, "
             "with --jobs 1.",
         ) from error

@@ -21,7 +21,7 @@ def corpus_names(manifest: Manifest) -> list[str]:
     if len(names) < 2:
         found = f"names {len(names)} in its column corpus" if "corpus" in manifest.table else "has no column corpus"
         raise InputError(
-            "LP000", f"{manifest.path} {found}; --cross-corpus needs two or more there. Name them, or leave it out."
+            "LP525", f"{manifest.path} {found}; --cross-corpus needs two or more there. Name them, or leave it out."
         )
     return names
 
@@ -45,7 +45,7 @@ def splits_within(splits: list[Split], corpus: np.ndarray, name: str) -> list[Sp
         numbers, inner_folds = np.unique(split.inner_folds[in_corpus], return_inverse=True)
         if len(numbers) < 2:
             raise InputError(
-                "LP000",
+                "LP514",
                 f"Holding out {split.name} leaves corpus {name!r} training speakers in {len(numbers)} of the "
                 f"{len(np.unique(split.inner_folds))} inner folds, and choosing alpha takes two. Ask for more folds, "
                 "add speakers, or leave out --cross-corpus.",

@@ -43,7 +43,7 @@ class RowStore:
         dtype = torch.float32 if stack.in_memory else compact
         if (size := n_values * dtype.itemsize) > memory:
             raise InputError(
-                "LP000",
+                "LP564",
                 f"Gradient descent keeps all layers in memory, {size / 2**30:.1f} GiB, and "
                 f"{memory / 2**30:.1f} GiB are available. Leave that weighted sum out.",
             )

@@ -66,5 +66,5 @@ def test_a_report_over_a_damaged_similarity_is_one_sentence(folder):
     (folder / "similarity.csv").write_bytes(FOREIGN["page"][0])
     message = refused("report", folder, "--quiet")
     assert message.endswith(
-        "similarity.csv is a web page, not the file itself. Make it anew with layerprobe similarity."
+        "similarity.csv is a web page, not the file itself. Make it anew with layerprobe similarity. [LP615]"
     )

@@ -6,10 +6,11 @@ import pickle
 import re
 
 import pytest
-from helpers.coded_messages import one_line, sites
+from helpers.coded_messages import one_line, sentences, sites
 
 from layerprobe.analysis.checks.run import CHECKS
 from layerprobe.probe.code_pages import FAMILIES, NEEDED, codes, explain, read_page
+from layerprobe.probe.data.shared_audio import SharedAudio, handled_text
 from layerprobe.probe.exceptions import InputError, InvalidAudioError
 
 SITES = sites()
@@ -50,6 +51,22 @@ def test_the_symptom_of_a_page_is_what_is_printed(code):
     assert f"[{code}]" in symptom
     if None not in patterns:
         assert any(re.search(pattern, symptom) for pattern in patterns)
+
+
+@pytest.mark.parametrize("code", CHECKS)
+def test_the_symptom_of_a_check_is_what_the_report_prints(code):
+    printed = re.match(rf"(Issue|Tip) {code}: (.+)", one_line(read_page(code).sections["Symptom"]))
+    patterns = [s.pattern for s in sentences(CHECKS[code].__name__) if s.state == printed[1]]
+    assert patterns
+    known = [pattern for pattern in patterns if pattern is not None]
+    assert not known or any(re.match(pattern, printed[2]) for pattern in known)
+    assert known or code == "LP008"
+
+
+def test_the_symptom_of_shared_audio_is_what_the_report_prints():
+    shared = SharedAudio(4, 4, n_across_speakers=0, n_other_ratings=0, examples=("u017 and u203",))
+    sentence = f"Tip LP008: {shared}: {handled_text('group', 0)}."
+    assert one_line(read_page("LP008").sections["Symptom"]).startswith(sentence)
 
 
 def test_titles_differ():

@@ -197,6 +197,14 @@ def test_a_writer_names_metadata_that_are_gone(tmp_path):
         fill(tmp_path / "a.zarr", 5)
 
 
+@pytest.mark.parametrize("content", ["{", "null", "[]", '{"shape": 3}'])
+def test_a_reader_names_metadata_that_can_not_be_read(tmp_path, content):
+    fill(tmp_path / "a.zarr", 3)
+    (tmp_path / "a.zarr" / "embeddings" / "zarr.json").write_text(content)
+    with pytest.raises(CacheDamagedError, match=r"the metadata of embeddings can't be read .*cache verify"):
+        open_cache(tmp_path / "a.zarr")
+
+
 def test_a_flipped_bit_is_reported_for_its_layer(tmp_path):
     fill(tmp_path / "a.zarr", 6)
     file = block_file(tmp_path / "a.zarr", "embeddings", 0)

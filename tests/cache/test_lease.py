@@ -203,7 +203,9 @@ def test_a_folder_has_one_writer_who_is_named_and_an_empty_one_is_removed(tmp_pa
     folder = tmp_path / "deep" / "run"
     with leases.leased_folder(folder):
         assert json.loads((folder / "lease.json").read_text())["pid"] == os.getpid()
-        message = rf"^{folder} is being written by another process \({os.getpid()} on .*\)\. Wait for it to end\.$"
+        message = (
+            rf"^{folder} is being written by another process \({os.getpid()} on .*\)\. Wait for it to end\. \[LP440\]$"
+        )
         with pytest.raises(InputError, match=message), leases.leased_folder(folder):
             pass
         assert folder.exists()

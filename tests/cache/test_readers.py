@@ -192,7 +192,7 @@ def test_an_unknown_layer_is_refused_with_those_that_there_are(path, layer):
     for read in (cache.read_layer, cache.frame):
         with pytest.raises(InputError) as caught:
             read(layer)
-        assert str(caught.value) == message
+        assert str(caught.value) == f"{message} [LP345]"
 
 
 def test_the_final_norm_and_features_have_names_of_their_own(tmp_path):
@@ -299,5 +299,5 @@ def test_a_cache_of_the_first_format_is_refused_with_the_way_to_make_it_anew(pat
             use(path)
         assert str(caught.value) == (
             f"{path} has format 1, but this version of layerprobe reads format 2: make the cache anew with layerprobe "
-            "extract and another --out."
+            "extract and another --out. [LP402]"
         )

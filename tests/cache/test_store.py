@@ -137,7 +137,7 @@ def test_another_plan_is_refused_with_the_field_that_differs(tmp_path):
         fill(tmp_path / "a.zarr", 1, plan=other)
     assert str(caught.value) == (
         f"{tmp_path / 'a.zarr'} was extracted with poolings mean, std, not mean; "
-        "libraries 'torch 2.11', not 'torch 2.12'. Name another --out, or request what it holds."
+        "libraries 'torch 2.11', not 'torch 2.12'. Name another --out, or request what it holds. [LP403]"
     )
     assert content_hash(tmp_path / "a.zarr") == before
 
@@ -225,7 +225,7 @@ def test_a_file_of_another_format_version_is_refused_in_one_sentence(tmp_path, n
         open_cache(tmp_path / "a.zarr")
     assert str(caught.value) == (
         f"{file} has {has}, but this version of layerprobe reads format 2: make the cache anew with layerprobe "
-        "extract and another --out."
+        "extract and another --out. [LP402]"
     )
 
 

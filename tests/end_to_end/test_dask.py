@@ -88,7 +88,7 @@ def test_two_workers_one_of_them_killed_give_the_bytes_of_one_process(corpus, mo
 
 def test_the_error_of_a_shard_is_raised_and_a_missing_scheduler_is_named(corpus, cluster, tmp_path, monkeypatch):
     job = ExtractionJob(corpus.path, True, EncoderSettings(str(tmp_path / "none"), device="cpu"), tmp_path / "a.zarr")
-    with pytest.raises(InputError, match=r"shard \d/8: encoder .*none: no such folder"):
+    with pytest.raises(InputError, match=r"shard \d/8: encoder .*none: no such folder.* \[LP300\]$"):
         extract_on_dask(job, cluster.scheduler_address)
     monkeypatch.setattr("layerprobe.probe.dask_client.CONNECTION_TIMEOUT", 2)
     with pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127.0.0.1:1 "):

@@ -183,7 +183,7 @@ def test_utterances_that_change_each_other_stop_the_run_before_a_cache_is_made(
     message = (
         r"^hubert: layer \d of an utterance changes by \d\.\de-0\d \(relative\) with what it is encoded together with, "
         rf"in the equal lengths forward pass in {precision}; up to {limit} is accepted\. Nothing was written\. "
-        r"Use --forward single, and report the encoder with what layerprobe check-encoder prints\.$"
+        r"Use --forward single, and report the encoder with what layerprobe check-encoder prints\. \[LP353\]$"
     )
     with pytest.raises(InputError, match=message):
         extract(ten_voices, encoder, tmp_path / "a.zarr")

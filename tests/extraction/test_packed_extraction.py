@@ -135,7 +135,7 @@ def test_bad_files_in_packs_are_quarantined_and_the_rest_is_encoded(corpus, fold
     (tmp_path / "s7.wav").write_bytes(b"no audio" * 100)
     done = run_extraction(manifest_of(tmp_path, corpus), packed(folders, "equal"), tmp_path / "a.zarr")
     assert done.quarantine["utterance_id"].tolist() == ["u3", "u7"]
-    assert done.quarantine["reason"][0] == "empty: it holds no bytes"
+    assert done.quarantine["reason"][0].startswith("empty: it holds no bytes [LP")
     assert open_cache(tmp_path / "a.zarr").utterance_ids.tolist() == [f"u{k}" for k in range(12) if k not in (3, 7)]
 
 
@@ -151,7 +151,7 @@ def test_rows_that_are_not_finite_are_quarantined_and_no_other_of_their_pack(cor
     encoder = packed(folders)
     encoder.packed = Spoilt(encoder.packed, "any")
     rows = embedded(encoder, manifest_of(tmp_path, corpus), frames=100_000)
-    assert [row.reason for row in rows if row.reason] == ["the encoder returned values that are not finite"]
+    assert [row.reason for row in rows if row.reason] == ["the encoder returned values that are not finite [LP460]"]
     assert [row.row["utterance_id"] for row in rows] == [f"u{k}" for k in range(12)]
     assert sum(row.embeddings is not None for row in rows) == 11
 
@@ -180,7 +180,8 @@ def test_an_utterance_that_never_fits_is_quarantined_with_its_duration(corpus, f
     encoder = packed(folders, capacity=100)
     rows = embedded(encoder, manifest_of(tmp_path, corpus), frames=400)
     assert {row.row["utterance_id"]: row.reason for row in rows if row.reason} == {
-        "u4": "3 s need more memory than is free without other utterances, too; cut it into spans with start and end"
+        "u4": "3 s need more memory than is free without other utterances, too; cut it into spans with start and end "
+        "[LP462]"
     }
 
 
@@ -293,7 +294,7 @@ def test_caches_of_two_passes_do_not_mix_and_a_plan_keeps_its_pass(corpus, folde
     manifest = manifest_of(tmp_path, corpus)
     with pytest.raises(CacheMismatchError) as mismatch:
         extract(manifest, packed(folders, "equal"), single)
-    assert str(mismatch.value).endswith("Its utterances were encoded one by one, which is --forward single.")
+    assert str(mismatch.value).endswith("Its utterances were encoded one by one, which is --forward single. [LP403]")
     extract(manifest, packed(folders, "equal"), tmp_path / "a.zarr")
     with pytest.raises(CacheMismatchError, match=r"were encoded together, which is --forward packed\. \[LP\d{3}\]$"):
         extract(manifest, load_exact(folders["hubert"]), tmp_path / "a.zarr")

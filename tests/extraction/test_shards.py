@@ -127,7 +127,7 @@ def test_the_error_of_a_process_is_raised(corpus, tmp_path, monkeypatch):
         "layerprobe.probe.extraction.distributed.multiprocess.get_context", lambda _: preloaded_context()
     )
     job = ExtractionJob(corpus.path, True, EncoderSettings(str(tmp_path / "none"), device="cpu"), tmp_path / "a.zarr")
-    with pytest.raises(InputError, match=r"shard 1/2: encoder .*none: no such folder"):
+    with pytest.raises(InputError, match=r"shard 1/2: encoder .*none: no such folder.* \[LP300\]$"):
         extract_in_processes(job, 2)
 
 

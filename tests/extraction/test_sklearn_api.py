@@ -183,7 +183,9 @@ def test_what_is_read_of_recordings_is_a_parameter(encoder, tmp_path):
     soundfile.write(tmp_path / "mono.wav", waveform, 16_000, subtype="FLOAT")
     padded = np.concatenate([waveform, np.zeros(16_000, dtype=np.float32)])
     soundfile.write(tmp_path / "opposite.wav", np.stack([padded, -padded], axis=1), 16_000, subtype="FLOAT")
-    with pytest.raises(InputError, match=r"its 2 channels cancel in their mean .* --channel mean\. Leave it out"):
+    with pytest.raises(
+        InputError, match=r"its 2 channels cancel in their mean .* --channel mean \[LP\d{3}\]\. Leave it out"
+    ):
         LayerEmbedder(encoder).fit_transform([str(tmp_path / "opposite.wav")])
     embedder = LayerEmbedder(encoder, channel="first", trim_silence=True)
     recordings = [str(tmp_path / "opposite.wav"), padded, str(tmp_path / "mono.wav")]
@@ -201,14 +203,14 @@ TAKES = "LayerEmbedder takes a list with one path or one waveform of shape (n_sa
         ([], f"{TAKES}; this is empty."),
         (pd.DataFrame({"path": ["a.wav"]}), f"{TAKES}; this has shape (1, 1). Give one column, e.g. frame['path']."),
         (np.array([["a.wav"]]), f"{TAKES}; this has shape (1, 1). Give one column, e.g. frame['path']."),
-        (["no.wav"], "utterance 0 (no.wav): no such file. Leave it out, or repair it."),
-        ([np.zeros(900)], "utterance 0: silent: every sample is the same. Leave it out, or repair it."),
+        (["no.wav"], "utterance 0 (no.wav): no such file [LP"),
+        ([np.zeros(900)], "utterance 0: silent: every sample is the same [LP"),
         ([1e4 * voice(0.5)], "utterance 0: values reach "),
-        ([np.zeros(0)], "utterance 0: empty: it holds no samples. Leave it out, or repair it."),
-        ([np.array([0.1, np.nan])], "utterance 0: holds samples that are not finite. Leave it out, or repair it."),
-        ([np.arange(900)], "utterance 0: a waveform of int64; give floating-point samples from -1 to 1."),
-        ([np.ones((900, 2))], "utterance 0: a waveform of shape (900, 2); give one channel, (n_samples,)."),
-        ([np.linspace(0, 1, 99)], "utterance 0: too short: 99 samples at 16000 Hz, one frame needs 400."),
+        ([np.zeros(0)], "utterance 0: empty: it holds no samples [LP365]. Leave it out, or repair it. [LP364]"),
+        ([np.array([0.1, np.nan])], "utterance 0: holds samples that are not finite [LP"),
+        ([np.arange(900)], "utterance 0: a waveform of int64; give floating-point samples from -1 to 1 [LP365]."),
+        ([np.ones((900, 2))], "utterance 0: a waveform of shape (900, 2); give one channel, (n_samples,) [LP365]."),
+        ([np.linspace(0, 1, 99)], "utterance 0: too short: 99 samples at 16000 Hz, one frame needs 400 [LP461]."),
     ],
 )
 def test_audio_that_can_not_be_used_is_refused_with_its_position(encoder, recordings, message):

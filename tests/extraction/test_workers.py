@@ -126,7 +126,8 @@ def test_an_utterance_that_never_fits_is_refused_with_its_duration_and_the_rest_
     rows = embed_in_order(utterances, cramped, READER, poolings=POOLINGS, jobs=4, loaders=2)
     reasons = {row.row["utterance_id"]: row.reason for row in rows}
     assert reasons.pop("u11") == (
-        "2 s need more memory than is free without other utterances, too; cut it into spans with start and end"
+        "2 s need more memory than is free without other utterances, too; cut it into spans with start and end "
+        "[LP462]"
     )  # fmt: skip
     assert reasons.pop("u10").startswith("2 s need more memory")
     assert set(reasons.values()) == {""}

@@ -21,6 +21,7 @@ from helpers.reported_run import EVIL
 
 import layerprobe
 from layerprobe.analysis.answers import DepthAnswer
+from layerprobe.analysis.checks.run import CHECKS
 from layerprobe.figures.report.depth_svg import depth_svg
 from layerprobe.figures.report.report import commands, depth_caption
 from layerprobe.figures.report.svg import image_address
@@ -156,6 +157,16 @@ def test_the_page_asks_for_nothing_from_outside(page):
     assert {u for u in outside if "w3.org" not in u and "purl.org" not in u and "creativecommons" not in u} <= {
         "https://matplotlib.org/"
     }  # names in the SVG's own description
+
+
+def test_each_check_shows_its_code_and_the_command_that_explains_it(page):
+    checks = page[page.index('<section id="checks">') : page.index('<section id="all-findings">')]
+    found = re.findall(r"<strong>(Issue|Tip|Passed|Not applicable) (LP\d{3}):</strong>(.*?)</div>", checks)
+    assert {code for _, code, _ in found} == set(CHECKS)
+    assert len(found) == checks.count('<div class="check')
+    for state, code, text in found:
+        assert (f"<code>layerprobe explain {code}</code>" in text) == (state in ("Issue", "Tip"))
+    assert "<code>layerprobe explain CODE</code> prints what it means" in checks
 
 
 def test_what_comes_from_a_manifest_is_escaped(page):

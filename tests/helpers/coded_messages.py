@@ -24,6 +24,14 @@ class Site:
     pattern: str | None  # matches what the call prints; None where its message is made elsewhere
 
 
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence that a check of a study can report."""
+
+    state: str  # Issue or Tip
+    pattern: str | None  # None where its text is made elsewhere
+
+
 def sites() -> list[Site]:
     """Return every call with a code in the packages, and every error of the user's input without one."""
     return [
@@ -34,6 +42,22 @@ def sites() -> list[Site]:
         if isinstance(call, ast.Call) and (_code(call) or ast.unparse(call.func).split(".")[-1] in CODED)
         if not _passes_on(call)
     ]
+
+
+def sentences(check: str) -> list[Sentence]:
+    """Return each issue and tip that a function of analysis/checks, or those that it calls there, can report."""
+    parsed = [ast.parse(path.read_text(encoding="utf-8")) for path in _files(ROOT / "analysis/checks")]
+    functions = {node.name: node for tree in parsed for node in tree.body if isinstance(node, ast.FunctionDef)}
+    found, to_read, done = [], [check], set()
+    while to_read:
+        done.add(name := to_read.pop())
+        for call in ast.walk(functions[name]):
+            called = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
+            if called in ("issue", "tip"):
+                found.append(Sentence(called.capitalize(), _message_pattern(call.args[0])))
+            elif called in functions and called not in done:
+                to_read.append(called)
+    return found
 
 
 def one_line(text: str) -> str:
@@ -58,10 +82,12 @@ def _passes_on(call: ast.Call) -> bool:
 
 
 def _pattern(call: ast.Call) -> str | None:
-    """Return a pattern of the message, in which whatever is filled in matches any text."""
-    if len(call.args) < 2:
-        return None
-    parts = _parts(call.args[1])
+    return _message_pattern(call.args[1]) if len(call.args) > 1 else None
+
+
+def _message_pattern(message: ast.expr) -> str | None:
+    """Return a pattern of a message, in which whatever is filled in matches any text; None if little is known."""
+    parts = _parts(message)
     literal = "".join(part for part in parts if part is not None)
     if len(literal.split()) < 3:
         return None

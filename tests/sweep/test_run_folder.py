@@ -123,7 +123,9 @@ def test_every_file_has_the_format_version(folder):
 def test_a_plan_of_another_version_is_refused(folder, version, has):
     plan = folder / "plan.toml"
     plan.write_text(plan.read_text().replace("format_version = 1\n", version))
-    message = rf"^.*plan\.toml has {has}; this version of layerprobe reads 1\. Sweep again with layerprobe sweep\.$"
+    message = (
+        rf"^.*plan\.toml has {has}; this version of layerprobe reads 1\. Sweep again with layerprobe sweep\. \[LP603\]$"
+    )
     with pytest.raises(InputError, match=message):
         read_run(folder)
 
@@ -176,8 +178,8 @@ def test_the_plan_reads_back_as_it_was(swept, material):
     for wrong, message in (
         ({k: v for k, v in content.items() if k != "alphas"}, r"no plan of layerprobe sweep: alphas is missing there"),
         ({**content, "sed": 1}, r"no plan of layerprobe sweep: sed is unknown there"),
-        ({**content, "seed": "1"}, r"seed in \[sweep\] of .* is '1', not int\.$"),
-        ({**content, "mixes": [1]}, r"mixes in \[sweep\] of .* is \(1,\), not list\[str, \.\.\.\]\.$"),
+        ({**content, "seed": "1"}, r"seed in \[sweep\] of .* is '1', not int\. \[LP552\]$"),
+        ({**content, "mixes": [1]}, r"mixes in \[sweep\] of .* is \(1,\), not list\[str, \.\.\.\]\. \[LP552\]$"),
     ):
         with pytest.raises(InputError, match=message):
             SweepPlan.from_toml(wrong, swept.path)
@@ -240,8 +242,8 @@ def test_another_run_is_refused_with_the_settings_that_differ(material, swept, t
     def refused(caches, manifest, plan, *, controls=()):
         with pytest.raises(InputError) as caught:
             sweep(caches, manifest, plan, out=swept.path, random_weights=controls)
-        assert str(caught.value).endswith(" Name another --out.")
-        return str(caught.value).partition("): ")[2].removesuffix(" Name another --out.")
+        assert str(caught.value).endswith(" Name another --out. [LP609]")
+        return str(caught.value).partition("): ")[2].removesuffix(" Name another --out. [LP609]")
 
     assert refused([cache], manifest, replace(quick(manifest), n_permutations=6, probes=("mlp",))) == (
         "sweep.n_permutations is 5 there, 6 here; sweep.probes is missing there, mlp here."

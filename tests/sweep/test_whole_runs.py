@@ -104,7 +104,7 @@ def test_every_command_that_reads_a_run_names_the_file_in_one_sentence(folder, r
         (folder / name).write_bytes(content)
         others = [runs[0].path] if reader == "compare" else []
         message = refused(reader, folder, *others, "--quiet")
-        assert re.match(rf"^Error: {folder / name} {stated}\. [^\n]*\.$", message), message
+        assert re.match(rf"^Error: {folder / name} {stated}\. [^\n]*\. \[LP\d{{3}}\]$", message), message
 
 
 def test_edited_scores_are_refused(folder):
@@ -303,7 +303,7 @@ def test_a_path_that_is_not_utf8_is_refused_before_any_work(material, tmp_path):
 def test_two_sweeps_into_one_folder_are_one_and_a_refusal(material, tmp_path):
     caches, manifest = material
     with leased_folder(tmp_path / "run"):
-        message = rf"run is being written by another process \({os.getpid()} on .*\)\. Wait for it to end\.$"
+        message = rf"run is being written by another process \({os.getpid()} on .*\)\. Wait for it to end\. \[LP440\]$"
         with pytest.raises(InputError, match=message):
             sweep([caches[0]], manifest, quick(manifest, permutations=1), out=tmp_path / "run")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from layerprobe.probe.data.containers.length import TOLERANCE_SECONDS, Bytes, StreamLength, after_tag, end_without_tags
-from layerprobe.probe.data.problem import Problem
+from layerprobe.probe.problem import Problem
 
 STREAMINFO = 4  # offset of its block from the marker
 TOTAL = STREAMINFO + 4 + 13  # offset from the marker of the 36 bits that state the number of samples

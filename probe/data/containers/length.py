@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerprobe.probe.data.problem import Problem
+from layerprobe.probe.problem import Problem
 
 Bytes = bytes | mmap.mmap  # a file, without reading all of it
 # A header may state so many seconds more or less than there are; more is a file that was cut, or something appended.

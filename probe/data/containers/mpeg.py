@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from layerprobe.probe.data.containers.length import Bytes, StreamLength, after_tag
-from layerprobe.probe.data.problem import Problem
+from layerprobe.probe.problem import Problem
 
 MPEG1, MPEG2 = 3, 2  # the bits of a version; 0 is MPEG 2.5
 LAYER1, LAYER2, LAYER3 = 3, 2, 1  # the bits of a layer

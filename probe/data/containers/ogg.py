@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layerprobe.probe.data.containers.length import Bytes, StreamLength
-from layerprobe.probe.data.problem import Problem
+from layerprobe.probe.problem import Problem
 
 PAGE = b"OggS\0"  # the marker and the version
 BEGINNING, END = 0x02, 0x04  # bits of the sixth byte: the first and the last page of a stream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from layerprobe.probe.data.containers.chunks import SampleBytes, find_samples
 from layerprobe.probe.data.containers.length import TOLERANCE_SECONDS, Bytes, StreamLength, after_tag
-from layerprobe.probe.data.problem import Problem
+from layerprobe.probe.problem import Problem
 
 # Numbers that programs write before they know the length and leave there in a pipe: sox, mplayer, espeak and festival
 # 0x7FFFF000 and near, ffmpeg 0xFFFFFFFF, arecord 0x7FFFFFFF and 0x80000000. No file is cut to just so much less.

@@ -9,8 +9,8 @@ from itertools import combinations
 from typing import Any
 
 from layerprobe.probe.data.manifest.schema import NameRules
-from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.identities import SimilarNames, is_unknown, normalise_name, normalise_names, similar_names
+from layerprobe.probe.problem import Problem
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 from layerprobe.probe.toml import toml_key, toml_value
 

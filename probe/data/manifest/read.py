@@ -32,8 +32,8 @@ from layerprobe.probe.data.manifest.validate import (
     missing_required,
     with_decimal_points,
 )
-from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.identities import normalise_name, normalise_names
+from layerprobe.probe.problem import Problem
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 JOINED_SHOWN = 5  # names that another one replaces

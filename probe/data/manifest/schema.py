@@ -12,8 +12,8 @@ from typing import Literal
 
 import pandas as pd
 
-from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.problem import Problem
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 MANIFEST_FORMAT_VERSION = 1  # of the header; another one is refused

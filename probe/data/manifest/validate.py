@@ -20,9 +20,9 @@ from layerprobe.probe.data.manifest.schema import (
     Target,
     rater_columns,
 )
-from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.identities import has_lost_digits, likeness
 from layerprobe.probe.nearest_path import NearestFile, NearestPaths
+from layerprobe.probe.problem import Problem
 
 AUDIO_ENDINGS = (
     ".wav",

@@ -13,7 +13,8 @@ from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.distributed.multiprocess import ExtractionJob
-from layerprobe.probe.extraction.distributed.shards import Shard, extract_shard, merge, n_shards
+from layerprobe.probe.extraction.distributed.shards import Shard, ShardError, extract_shard, merge, n_shards
+from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.progress import NullProgress
 
 SHARDS_PER_WORKER = 4  # so that no worker waits long for the slowest
@@ -49,8 +50,14 @@ def extract_on_dask(job: ExtractionJob, scheduler: str, *, progress: NullProgres
         try:
             for task in as_completed(tasks):  # type: ignore[no-untyped-call]
                 fault = task.exception()
+                if isinstance(fault, InputError):
+                    raise ShardError(task.key, fault.code, fault.message) from fault
                 if fault is not None:
-                    raise InputError("LP000", f"{task.key}: {fault}") from fault
+                    raise InputError(
+                        "LP873",
+                        f"{task.key} failed on the cluster: {type(fault).__name__}: {first_line(fault)}. Correct that, "
+                        "and run the same command again; finished shards are kept.",
+                    ) from fault
                 progress.advance(1, f"{workers} workers")
         finally:
             progress.end()

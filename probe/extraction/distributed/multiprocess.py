@@ -16,7 +16,7 @@ from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.distributed.shards import Shard, extract_shard, merge
+from layerprobe.probe.extraction.distributed.shards import Shard, ShardError, extract_shard, merge
 from layerprobe.probe.extraction.encoding.read_ahead import loaders_for
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, ExtractionSettings
 from layerprobe.probe.interrupts import release_signals, signals_held_back
@@ -61,7 +61,7 @@ def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress |
     progress.log(f"{n} processes load {job.encoder.name} …")
     running: list[tuple[Shard, BaseProcess, Connection]] = []
     progress.begin("extract", len(checked.table), "utterances")
-    faults: dict[int, str] = {}  # by shard: that of the first shard is raised, in whatever order they arrive
+    faults: dict[int, InputError] = {}  # by shard: that of the first shard is raised, in whatever order they arrive
     with _joined(running):
         _start(job, n, running)
         try:
@@ -75,18 +75,17 @@ def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress |
                         continue
                     if isinstance(message, _LogLine):
                         progress.log(f"shard {open_pipes[pipe]}: {message.text}")
-                    elif isinstance(message, str):
-                        faults[open_pipes[pipe].number] = f"shard {open_pipes[pipe]}: {message}"
+                    elif isinstance(message, tuple):
+                        faults[open_pipes[pipe].number] = ShardError(f"shard {open_pipes[pipe]}", *message)
                     else:
                         progress.advance(message, f"{n} processes")
         finally:
             progress.end()
     for shard, process, _ in running:
         if process.exitcode:
-            died = f"The process of shard {shard} died ({process.exitcode}). Run the same command again."
-            faults.setdefault(shard.number, died)
+            faults.setdefault(shard.number, _died(shard, process.exitcode))
     if faults:
-        raise InputError("LP000", faults[min(faults)])
+        raise faults[min(faults)]
     return merge(job.out, checked, progress=progress)
 
 
@@ -142,6 +141,15 @@ class _PipeProgress(NullProgress):
             self._pipe.send(amount)
 
 
+def _died(shard: Shard, exit_code: int) -> InputError:
+    """Return the error of a process that ended without a message, as one that the system killed does."""
+    return InputError(
+        "LP454",
+        f"The process of shard {shard} died (exit code {exit_code}; -9 is often a lack of memory). Run the same "
+        "command again, with fewer --processes if memory was short.",
+    )
+
+
 def _fill(job: ExtractionJob, shard: Shard, pipe: Connection) -> None:
     try:
         release_signals()
@@ -161,8 +169,9 @@ def _fill(job: ExtractionJob, shard: Shard, pipe: Connection) -> None:
         if done.stages is not None:
             progress.log(done.stages.sentence())
     except InputError as error:
-        pipe.send(str(error))
+        pipe.send((error.code, error.message))
     except KeyboardInterrupt:
-        pipe.send("Interrupted. Finished work is kept; run the same command to resume.")
+        died = InputError("LP454", "interrupted. Finished work is kept; run the same command again to resume.")
+        pipe.send((died.code, died.message))
     finally:
         pipe.close()

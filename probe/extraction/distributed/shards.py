@@ -29,6 +29,14 @@ from layerprobe.probe.filesystem import connect, is_remote, remove
 from layerprobe.probe.progress import NullProgress
 
 
+class ShardError(InputError):
+    """A fault in another process, which filled a shard; its code is that of the fault."""
+
+    def __init__(self, shard: str, code: str, message: str) -> None:
+        """Name the shard, and state the code and the message of its fault."""
+        super().__init__(code, f"{shard}: {message}")
+
+
 @dataclass(frozen=True)
 class Shard:
     """One of several consecutive parts of a manifest."""
@@ -45,7 +53,7 @@ class Shard:
         """
         number, slash, of = text.partition("/")
         if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-            raise InputError("LP000", f"{text!r} is no shard. Write NUMBER/OF, such as 3/16; the first is 1/16.")
+            raise InputError("LP450", f"{text!r} is no shard. Write NUMBER/OF, such as 3/16; the first is 1/16.")
         return cls(int(number), int(of))
 
     def __str__(self) -> str:
@@ -89,7 +97,7 @@ def extract_shard(
     of = n_shards(out)
     if of not in (0, shard.of):
         raise InputError(
-            "LP000", f"{_folder(out)} holds {of} shards, not {shard.of}. Use --shard NUMBER/{of}, or merge these first."
+            "LP451", f"{_folder(out)} holds {of} shards, not {shard.of}. Use --shard NUMBER/{of}, or merge these first."
         )
     elsewhere: dict[str, str] = {}
     if (out / JOURNAL).exists():
@@ -117,7 +125,7 @@ def merge(out: Path | str, manifest: Manifest, *, progress: NullProgress | None 
     out, progress = connect(out), progress or NullProgress()
     shards = _found(out)
     if not shards:
-        raise InputError("LP000", f"{_folder(out)} holds no shards. Fill them with layerprobe extract … --shard 1/N.")
+        raise InputError("LP452", f"{_folder(out)} holds no shards. Fill them with layerprobe extract … --shard 1/N.")
     with ExitStack() as held:
         for shard in shards:  # nothing is added to one after it was read and before it is removed
             held.enter_context(leased(shard.path(out)))
@@ -193,7 +201,7 @@ def _check_complete(out: Path, shards: list[Shard], caches: list[Cache], manifes
     if lacking:
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise InputError(
-            "LP000",
+            "LP453",
             f"{out}: some shards are incomplete: {', '.join(lacking[:3])}{more}. Run layerprobe extract with --shard "
             f"{lacking[0].split()[0]} again.",
         )

@@ -17,7 +17,6 @@ from layerprobe.probe.forward.pooling import pool_frame_chunks
 from layerprobe.probe.forward.precision import multiplying_in
 
 ALLOCATION_FAILED = ("can't allocate memory", "could not allocate", "out of memory", "bad allocation")
-NOT_FINITE = "the encoder returned values that are not finite"
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def embed(encoder: AnyEncoder, data: np.ndarray | str, *, poolings: tuple[str, .
     with torch.inference_mode(), multiplying_in(encoder.precision):  # pooling multiplies, too
         embeddings: np.ndarray = pool_frame_chunks(_frame_chunks(encoder, data), poolings=poolings).cpu().numpy()
     if not np.isfinite(embeddings).all():
-        raise InvalidAudioError("LP000", NOT_FINITE)
+        raise not_finite()
     return embeddings
 
 
@@ -71,7 +70,7 @@ def check_data(encoder: AnyEncoder, data: np.ndarray | str) -> None:
     n, needed = len(data), encoder.minimum_samples
     if n < needed:
         raise InvalidAudioError(
-            "LP000", f"too short: {n} samples at {encoder.sampling_rate} Hz, one frame needs {needed}"
+            "LP461", f"too short: {n} samples at {encoder.sampling_rate} Hz, one frame needs {needed}"
         )
 
 
@@ -81,11 +80,17 @@ def is_out_of_memory(error: Exception) -> bool:
     return known or any(message in str(error) for message in ALLOCATION_FAILED)
 
 
-def too_large(seconds: float) -> str:
+def not_finite() -> InvalidAudioError:
+    """Return the reason why an utterance is quarantined whose embeddings hold NaN or infinite values."""
+    return InvalidAudioError("LP460", "the encoder returned values that are not finite")
+
+
+def too_large(seconds: float) -> InvalidAudioError:
     """Return the reason why an utterance of so many seconds is quarantined that exceeds the memory on its own."""
-    return (
+    return InvalidAudioError(
+        "LP462",
         f"{seconds:.0f} s need more memory than is free without other utterances, too; cut it into spans with start "
-        "and end"
+        "and end",
     )
 
 

@@ -21,10 +21,10 @@ from layerprobe.probe.data.audio_hashes import records
 from layerprobe.probe.data.inputs import InputReader
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.extraction.encoding.embedding import (
-    NOT_FINITE,
     EmbeddedUtterance,
     embed,
     is_out_of_memory,
+    not_finite,
     too_large,
 )
 from layerprobe.probe.extraction.encoding.packs import PackingEncoder, frame_budget, frames_ahead, packs, windows
@@ -136,7 +136,7 @@ class _PackEmbedding:
             for one, embeddings, is_finite in zip(
                 launched.utterances, launched.embeddings.numpy(), launched.is_finite.tolist(), strict=True
             ):
-                self._keep(one, embeddings if is_finite else None, "" if is_finite else NOT_FINITE, seconds)
+                self._keep(one, embeddings if is_finite else None, "" if is_finite else str(not_finite()), seconds)
 
     def refuse(self, utterances: list[PreparedUtterance]) -> None:
         """Keep the reasons of utterances that can't be used."""
@@ -169,7 +169,7 @@ class _PackEmbedding:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            reason = too_large(one.model_input.seconds)
+            reason = str(too_large(one.model_input.seconds))
         if reason:
             self._free_memory()
         self._keep(one, embeddings, reason, time.perf_counter() - began)

@@ -177,5 +177,5 @@ def _embed_limited(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if jobs == 1:
-            raise InvalidAudioError("LP000", too_large(model_input.seconds))
+            raise too_large(model_input.seconds)
         limiter.halve(jobs)

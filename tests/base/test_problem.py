@@ -8,8 +8,8 @@ from layerprobe.probe.data.audio_reader import decode_waveform
 from layerprobe.probe.data.containers.inspection import inspect_length
 from layerprobe.probe.data.importers.base import not_the_corpus
 from layerprobe.probe.data.inputs import ModelInput
-from layerprobe.probe.data.problem import Problem
 from layerprobe.probe.exceptions import InvalidAudioError
+from layerprobe.probe.problem import Problem
 
 
 def test_codes_of_manifests_and_importers_begin_with_1_and_those_of_audio_and_transcripts_with_2():
