@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerprobe.probe.data.problem import Problem
+from layerprobe.probe.data.stored_audio import StoredAudio
 
 Bytes = bytes | mmap.mmap  # a file, without reading all of it
 # A header may state so many seconds more or less than there are; more is a file that was cut, or something appended.
@@ -37,7 +38,7 @@ class StreamLength:
 class CorrectedFile(io.RawIOBase):
     """A file whose first bytes are replaced by another header, and which zeros may follow."""
 
-    def __init__(self, path: Path, length: StreamLength) -> None:
+    def __init__(self, path: Path | StoredAudio, length: StreamLength) -> None:
         """Open a file with the header, and the size, that its length needs."""
         super().__init__()
         self._file = path.open("rb")
