@@ -151,6 +151,15 @@ def name_of(path: str) -> str:
     return PurePosixPath(_path_of(path)).name
 
 
+def stem_of(path: str) -> str:
+    """Return the name of a file or member without its ending; "" for a row, which has none.
+
+    >>> stem_of("tar://a.tar#x/b.c.wav"), stem_of("parquet://t.parquet#7")
+    ('b.c', '')
+    """
+    return "" if scheme_of(path) in TABLES else PurePosixPath(name_of(path)).stem
+
+
 def file_of(path: str) -> str:
     """Return the path or URL of the file that holds the audio: an archive or table, or the file itself."""
     address = parse_address(path)
