@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
-from typer.core import TyperCommand
+from layerprobe.cli.help import Command
 
 OPTIONS = ("--map", "--column", "--scale", "--classes")
 _VALUE = re.compile(r"[\w.]+=.*")  # NAME=…, so that no path of a file is taken for one
 
 
-class SeveralValues(TyperCommand):
+class SeveralValues(Command):
     """A command in which each of `OPTIONS` can be followed by several values ``NAME=…``."""
 
-    def parse_args(self, ctx: object, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse arguments in which each value has its option."""
-        return super().parse_args(ctx, repeated(args))  # type: ignore[arg-type]
+        return super().parse_args(ctx, repeated(args))
 
 
 def repeated(arguments: Sequence[str]) -> list[str]:
