@@ -37,7 +37,9 @@ class SourceOptions:
         None, name="id", metavar="TEMPLATE", help="Column or template of utterance ids, such as {file}."
     )
     audio: Path | None = option(None, help="Folder of the audio files of a table; that of the table by default.")
-    splits: tuple[str, ...] = option((), name="split", metavar="NAME", help="Split of a Hugging Face dataset (repeatable).")
+    splits: tuple[str, ...] = option(
+        (), name="split", metavar="NAME", help="Split of a Hugging Face dataset (repeatable)."
+    )
     subset: str | None = option(None, metavar="NAME", help="Subset (configuration) of a Hugging Face dataset.")
     no_speakers: bool = option(False, help="Import without speakers; scores may then be too optimistic.")
     fold: int | None = option(None, low=1, help="Fold of EmoBox; the first by default.")

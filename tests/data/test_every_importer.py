@@ -15,9 +15,11 @@ from helpers.corpus_trees import (
     emo_db,
     emobox,
     iemocap,
+    msp_conversation,
     msp_improv,
     msp_podcast,
     ravdess,
+    recola,
 )
 from helpers.speech_models import save_model, small_model
 from helpers.voices import voice
@@ -32,12 +34,15 @@ TREES = {
     "msp-podcast": msp_podcast,
     "iemocap": iemocap,
     "msp-improv": msp_improv,
+    "msp-conversation": msp_conversation,
+    "recola": recola,
     "crema-d": crema_d,
     "ravdess": ravdess,
     "emo-db": emo_db,
     "emobox": emobox,
     "audformat": lambda root: audformat_database(root / "db"),
 }
+SECONDS = {"recola": 2.0, "msp-conversation": 4.0}  # of recordings with several utterances
 
 
 @pytest.mark.parametrize("corpus", list(IMPORTERS))
@@ -66,7 +71,7 @@ def test_from_the_folder_to_scores(tmp_path, corpus):
     folder = TREES[corpus](tmp_path / "corpus")
     for k, path in enumerate(sorted((tmp_path / "corpus").rglob("*.wav"))):
         if not path.name.startswith("._"):
-            soundfile.write(path, voice(0.3, pitch=90 + 5 * (k % 20), seed=k), 16_000)
+            soundfile.write(path, voice(SECONDS.get(corpus, 0.3), pitch=90 + 5 * (k % 20), seed=k), 16_000)
     encoder = save_model(small_model("hubert"), tmp_path / "encoder")
     manifest, cache, out = tmp_path / "my.csv", tmp_path / "c.zarr", tmp_path / "run"
     result = command("manifest", "import", corpus, folder, "--out", manifest, "--probe-audio")

@@ -54,7 +54,11 @@ def import_lhotse(manifest: Path, choices: ColumnChoices) -> Imported:
             raise _unreadable(manifest, number, error) from error
     if not rows.paths:
         reasons = ", ".join(f"{reason} ({n})" for reason, n in rows.dropped.items()) or "it is empty"
-        raise InputError("LP162", f"{manifest}: no cut has audio: {reasons}. Load the audio, too.")
+        raise InputError(
+            "LP162",
+            f"{manifest}: no cut has audio that can be read: {reasons}. Import cuts of recordings in files, before "
+            "they are transformed.",
+        )
     remarks = [
         f"{counted(rows.of_channels, 'utterance')} of one channel of a recording with several: extract reads the mean "
         "of the channels unless --channel names one"
