@@ -104,7 +104,7 @@ def _names(source: SourceTable, choices: ColumnChoices) -> tuple[dict[str, str],
     for new, usual in USUAL.items():
         if new in names or (new == SPEAKER and not choices.speakers):
             continue
-        matching = [c for c in source.cells if plain_name(c) in usual and c not in taken]
+        matching = [c for c in source.cells if plain_name(c) in usual and (new == SPEAKER or c not in taken)]
         exact = [c for c in matching if c == new]
         if new == SPEAKER and len(matching) > 1 and not exact:
             raise InputError(
