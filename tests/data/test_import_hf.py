@@ -80,11 +80,11 @@ def test_only_columns_without_audio_are_read(tmp_path, monkeypatch):
     read = []
     whole = pq.ParquetFile.read
 
-    def watched(self, *arguments, columns=None, **options):
+    def recorded(self, *arguments, columns=None, **options):
         read.append(columns)
         return whole(self, *arguments, columns=columns, **options)
 
-    monkeypatch.setattr(pq.ParquetFile, "read", watched)
+    monkeypatch.setattr(pq.ParquetFile, "read", recorded)
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", None)
     imported(folder, tmp_path / "my.csv")
     assert read == [["EmoAct", "spk", "emotion", "audio.path"]]
@@ -176,7 +176,7 @@ def test_wrong_choices_are_refused_in_a_sentence(tmp_path, arguments, expected):
     assert expected in refused("manifest", "import", "hf", folder, "--out", tmp_path / "my.csv", *arguments)
 
 
-def test_speakers_that_cannot_be_told_are_refused_with_the_columns(tmp_path):
+def test_speakers_that_are_not_clear_are_refused_with_the_columns(tmp_path):
     dataset = hf_dataset().rename_column("spk", "who")
     folder = hf_parquet(tmp_path / "hub", dataset)
     message = refused("manifest", "import", "hf", folder, *MAPPED, "--out", tmp_path / "my.csv")

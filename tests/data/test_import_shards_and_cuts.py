@@ -45,11 +45,11 @@ def test_members_are_read_in_their_order_without_audio(tmp_path, monkeypatch):
     extracted = []
     whole = tarfile.TarFile.extractfile
 
-    def watched(self, member):
+    def recorded(self, member):
         extracted.append((member.name, member.offset))
         return whole(self, member)
 
-    monkeypatch.setattr(tarfile.TarFile, "extractfile", watched)
+    monkeypatch.setattr(tarfile.TarFile, "extractfile", recorded)
     assert run("manifest", "import", "webdataset", pattern, "--out", tmp_path / "my.csv", *OF_SHARDS).exit_code == 0
     assert not any(name.endswith(".flac") for name, _ in extracted)
     assert [offset for _, offset in extracted] == sorted(offset for _, offset in extracted)
@@ -87,7 +87,7 @@ def test_samples_of_several_recordings_and_without_audio(tmp_path):
     labels = json.dumps({"spk": "a", "arousal": 3})
     members = {
         "a.noisy.wav": b"n", "a.clean.wav": b"c", "a.json": labels, "b.json": labels, "c.clean.wav": b"c",
-        "c.json": labels, "c.jpg": b"picture", "__meta__.json": "{}",
+        "c.json": labels, "c.jpg": b"x", "__meta__.json": "{}",
     }  # fmt: skip
     path = shard(tmp_path / "x.tar", members)
     message = refused("manifest", "import", "webdataset", path, "--scale", "arousal=1:7", "--out", tmp_path / "my.csv")

@@ -46,7 +46,7 @@ def test_nemo_needs_its_folder_alone(tmp_path):
     assert manifest.header.nominal["emotion"].classes == ("anger", "surprised")
 
 
-def test_mosei_clips_of_equal_names_are_told_apart_by_their_videos(tmp_path):
+def test_mosei_clips_of_equal_names_are_found_by_their_videos(tmp_path):
     folder = mosei(tmp_path / "MOSEI")
     arguments = ("--audio", folder / "wav", "--scale", "sentiment=-3:3", "--map", "sentiment=label", "split=mode")
     arguments += ("speaker_id=video_id", "transcript=text")
@@ -71,7 +71,7 @@ def test_mosei_clips_of_equal_names_are_told_apart_by_their_videos(tmp_path):
     assert rows["split"].tolist() == ["train"] * 2 + ["development"] * 2 + ["test"] * 2
     assert rows["sentiment"].tolist() == [-1.3333334, 2.0] * 3
     assert (manifest.header.targets["sentiment"].minimum, manifest.header.targets["sentiment"].maximum) == (-3, 3)
-    assert rows["transcript"].tolist()[0] == "I said, twice"
+    assert rows["transcript"].tolist()[0] == "I see, twice"
 
 
 def test_a_semicolon_table_with_decimal_commas_and_spans(tmp_path):
@@ -105,7 +105,7 @@ def test_missing_and_unlisted_files_are_counted(tmp_path):
         (("--map", "path=datei"), "labels.csv has no column 'datei' for path (there are file, speaker, act)."),
         (("--audio", "nowhere"), "nowhere is not a folder. Name the folder of the audio files by --audio."),
         (("--scale", "arousal=1:7", "--map", "arousal=act"), "labels.csv, row 3: arousal is 'high', not a number."),
-        (("--map", "x={nobody}-1"), "labels.csv has no column 'nobody' for x (there are file, speaker, act)."),
+        (("--map", "x={missing}-1"), "labels.csv has no column 'missing' for x (there are file, speaker, act)."),
         ((), "labels.csv has no target: no column is arousal, valence, dominance, emotion (there are "),
         (("--split", "train"), "manifest import table has no option --split. Leave it out."),
         (("--fold", "1"), "manifest import table has no option --fold. Leave it out."),

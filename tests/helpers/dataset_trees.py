@@ -148,6 +148,6 @@ def mosei(root: Path) -> Path:
     for video, mode in (("-3g5yACwYnA", "train"), ("03bSnISJMiM", "valid"), ("0h-zjBukYpk", "test")):
         for clip, label in ((1, "-1.3333334"), (13, "2.0")):
             write(root / "wav" / video / f"{clip}.wav")
-            lines.append(f'{video},{clip},"I said, twice",{label},1.0,Positive,{mode}')
+            lines.append(f'{video},{clip},"I see, twice",{label},1.0,Positive,{mode}')
     write(root / "label.csv", "\n".join(lines) + "\n")
     return root

@@ -90,7 +90,7 @@ def _snapshot(repository: str, revision: str | None) -> Path:
 
 
 def _chosen(tables: Sequence[tuple[str, Any]], splits: Sequence[str], name: str) -> list[tuple[str, Any]]:
-    """Return the tables of the splits that were asked for, by their names or by those that a manifest has."""
+    """Return the tables of the splits that were requested, by their names or by those that a manifest has."""
     found = dict.fromkeys(split for split, _ in tables)
     wanted = {s for s in found for w in splits if s == w or (split_named(w) and split_named(s) == split_named(w))}
     unknown = [
@@ -98,7 +98,7 @@ def _chosen(tables: Sequence[tuple[str, Any]], splits: Sequence[str], name: str)
     ]
     if unknown:
         raise InputError(
-            "LP196", f"{name} has no split {unknown[0]!r} (there are {', '.join(found)}). Name one of these by --split."
+            "LP197", f"{name} has no split {unknown[0]!r} (there are {', '.join(found)}). Name one of these by --split."
         )
     return [(split, table) for split, table in tables if not splits or split in wanted]
 

@@ -83,7 +83,7 @@ def find_audio(schema: Any, file: Path, wanted: str | None) -> str:
         )
     if len(found) > 1:
         raise InputError(
-            "LP196",
+            "LP197",
             f"{file} has several columns of audio, {', '.join(found)}. Choose one: --map path={found[0]}.",
         )
     return str(found[0])

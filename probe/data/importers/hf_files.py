@@ -13,7 +13,7 @@ from layerprobe.probe.exceptions import InputError
 PARQUET, ARROW = ".parquet", ".arrow"
 TABLES = (PARQUET, ARROW)
 DATA = "data"  # folder of a dataset's default configuration on the hub
-_WORDS = re.compile(r"[A-Za-z]+\d?")  # of a file's name
+_LETTERS = re.compile(r"[A-Za-z]+\d?")  # of a file's name
 
 
 def dataset_tables(source: Path, *, subset: str | None = None) -> list[tuple[str, Path]]:
@@ -42,7 +42,7 @@ def split_of_name(name: str) -> str:
     >>> split_of_name("train-00000-of-00003"), split_of_name("msp_test1-0001"), split_of_name("shard-000")
     ('train', 'test1', '')
     """
-    return next((word for word in _WORDS.findall(name) if split_named(word)), "")
+    return next((word for word in _LETTERS.findall(name) if split_named(word)), "")
 
 
 def _saved(folder: Path) -> list[tuple[str, Path]]:
@@ -60,13 +60,13 @@ def _from_hub(folder: Path, subset: str | None) -> list[tuple[str, Path]]:
         of_subset.setdefault(_subset(path.relative_to(folder)), []).append(path)
     if subset is not None and subset not in of_subset:
         raise InputError(
-            "LP196",
+            "LP197",
             f"{folder} has no subset {subset!r} (there are {', '.join(filter(None, of_subset)) or 'none'}). Name one "
             "of these by --subset, or leave it out.",
         )
     if subset is None and len(of_subset) > 1:
         raise InputError(
-            "LP196",
+            "LP197",
             f"{folder} has several subsets, {', '.join(name or 'that of the folder itself' for name in of_subset)}. "
             "Choose one by --subset.",
         )

@@ -119,7 +119,7 @@ class _AudioTree:
             found = self._by_name.get(tail, []) or self._by_name.get(tail.rpartition(".")[0], [])
             if len(found) > 1:
                 raise InputError(
-                    "LP163",
+                    "LP197",
                     f"{where}: {written} is {self.folder / found[0]} and {self.folder / found[1]}. State its folder, "
                     "such as --map path='{speaker}/{file}.wav'.",
                 )

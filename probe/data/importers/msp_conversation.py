@@ -48,7 +48,7 @@ def import_msp_conversation(folder: Path) -> Imported:
     """Read the turns of ``Time_Labels/segments.json``.
 
     Raises:
-        InputError: if the folder is another corpus', or the times of turns can't be told
+        InputError: if the folder is another corpus', or times of turns fit neither parts nor conversations
     """
     places = {name: find_entry(folder, name) for name in ("Annotations", "Audio", "Time_Labels")}
     lacking = [name for name, place in places.items() if place is None]
@@ -96,7 +96,7 @@ def import_msp_conversation(folder: Path) -> Imported:
         "",
         "by licence agreement",
         {name: Target(LOW, HIGH, meaning) for name, meaning in SAM.items()},
-        notes=f"Each turn that MSP-Podcast has; {NO_TRACES}. {described}.",
+        notes=f"Each turn that MSP-Podcast has; {NO_TRACES}. {described[0].upper()}{described[1:]}.",
     )
     return Imported(tidy(table), header, +dropped, warnings)
 

@@ -52,7 +52,7 @@ def imported_from(source: SourceTable, choices: ColumnChoices) -> Imported:
     """Return a source as a manifest, with the columns that were chosen and those with usual names.
 
     Raises:
-        InputError: if a chosen column is not there, speakers or scales can't be told, a rating is no number, or ids
+        InputError: if a chosen column is not there, speakers or scales are not stated, a rating is no number, or ids
             are repeated
     """
     _check_columns(source, choices)

@@ -185,7 +185,7 @@ def _audio_member(sample: _Sample, shard: Path, wanted: str | None) -> str:
     if len(sample.audio) > 1:
         endings: Sequence[str] = sorted(sample.audio)
         raise InputError(
-            "LP196",
+            "LP197",
             f"{shard.name}, sample {sample.key} has several members of audio, {', '.join(endings)}. Choose one: --map "
             f"path={endings[0]}.",
         )
@@ -194,5 +194,9 @@ def _audio_member(sample: _Sample, shard: Path, wanted: str | None) -> str:
 
 def _common_name(shards: Sequence[Path]) -> str:
     """Return the name of a corpus of shards: what their names begin with, or that of their folder."""
-    words = re.split(r"[-_.]?\d", shards[0].stem)[0]
-    return words if words and all(path.name.startswith(words) for path in shards) else shards[0].resolve().parent.name
+    beginning = re.split(r"[-_.]?\d", shards[0].stem)[0]
+    return (
+        beginning
+        if beginning and all(path.name.startswith(beginning) for path in shards)
+        else shards[0].resolve().parent.name
+    )
