@@ -124,9 +124,9 @@ def test_ids_by_template_and_repeated_names(tmp_path):
 
     DatasetDict(train=hf_dataset(range(3)), test=hf_dataset(range(3))).save_to_disk(tmp_path / "saved")
     manifest = imported(tmp_path / "saved", tmp_path / "my.csv")
-    assert manifest.table["utterance_id"].tolist()[::3] == ["test-0", "train-0"]
+    assert manifest.table["utterance_id"].tolist()[::3] == ["train-0", "test-0"]
     manifest = imported(tmp_path / "saved", tmp_path / "b.csv", *MAPPED, "--id", "{split}/{file[1:]}-{spk}")
-    assert manifest.table["utterance_id"].tolist()[0] == "test/0-ann"
+    assert manifest.table["utterance_id"].tolist()[3] == "test/0-ann"
     message = refused(
         "manifest", "import", "hf", tmp_path / "saved", *MAPPED, "--id", "{file}", "--out", tmp_path / "c.csv"
     )

@@ -23,8 +23,8 @@ def test_emotale_means_of_raters_and_speakers_in_file_names(tmp_path):
         "{file}",
     )  # fmt: skip
     rows = manifest.table.set_index("utterance_id")
-    assert list(rows.index) == ["DK_001_A_1", "DK_001_N_1", "DK_003_S_1", "EN_001_H_1"]
-    assert rows["speaker_id"].tolist() == ["001", "001", "003", "001"]  # one speaker in two languages
+    assert list(rows.index) == ["DK_001_A_1", "DK_001_N_1", "EN_001_H_1", "DK_003_S_1"]
+    assert rows["speaker_id"].tolist() == ["001", "001", "001", "003"]  # one speaker in two languages
     assert rows.loc["DK_001_A_1", ["arousal", "arousal_r1", "arousal_r2", "arousal_r3"]].tolist() == [
         4.0,
         4.0,

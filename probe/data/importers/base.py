@@ -208,9 +208,14 @@ def counted(n: int, noun: str) -> str:
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table sorted by utterance_id with a new index; empty columns are left out."""
+    return without_empty_columns(table.sort_values("utterance_id", kind="stable"))
+
+
+def without_empty_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with a new index; empty columns are left out."""
     kept = [
         c
         for c in table
         if c in ("utterance_id", "path", "speaker_id") or not (table[c].isna() | (table[c] == "")).all()
     ]
-    return table.sort_values("utterance_id", kind="stable")[kept].reset_index(drop=True)
+    return table[kept].reset_index(drop=True)

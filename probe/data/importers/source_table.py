@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.importers.base import Imported, counted, split_named, tidy, without_impossible_ratings
+from layerprobe.probe.data.importers.base import (
+    Imported,
+    counted,
+    split_named,
+    without_empty_columns,
+    without_impossible_ratings,
+)
 from layerprobe.probe.data.importers.choices import ColumnChoices, columns_of_template, fill
 from layerprobe.probe.data.importers.source_targets import DURATION, RATED, TargetColumns, targets_of
 from layerprobe.probe.data.manifest.schema import TIMES, TRANSCRIPT, Header
@@ -51,6 +57,8 @@ class SourceTable:
 def imported_from(source: SourceTable, choices: ColumnChoices) -> Imported:
     """Return a source as a manifest, with the columns that were chosen and those with usual names.
 
+    Rows stay in the source's order, in which archives and tables are read best.
+
     Raises:
         InputError: if a chosen column is not there, speakers or scales are not stated, a rating is no number, or ids
             are repeated
@@ -69,7 +77,7 @@ def imported_from(source: SourceTable, choices: ColumnChoices) -> Imported:
     about = source.about
     header = Header(about.corpus, about.version, about.licence, found.rated, about.notes, nominal=found.nominal)
     remarks = [*source.remarks, *id_notes, *remarks, *notes, *split_notes, *found.remarks]
-    return without_impossible_ratings(Imported(tidy(table), header, +source.dropped, remarks))
+    return without_impossible_ratings(Imported(without_empty_columns(table), header, +source.dropped, remarks))
 
 
 def plain_name(name: str) -> str:

@@ -195,8 +195,5 @@ def _audio_member(sample: _Sample, shard: Path, wanted: str | None) -> str:
 def _common_name(shards: Sequence[Path]) -> str:
     """Return the name of a corpus of shards: what their names begin with, or that of their folder."""
     beginning = re.split(r"[-_.]?\d", shards[0].stem)[0]
-    return (
-        beginning
-        if beginning and all(path.name.startswith(beginning) for path in shards)
-        else shards[0].resolve().parent.name
-    )
+    common = beginning and all(path.name.startswith(beginning) for path in shards)
+    return beginning if common else shards[0].resolve().parent.name
