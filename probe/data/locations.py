@@ -189,7 +189,7 @@ def _path_of(file: str) -> str:
 
 def _escape(text: str, marks: str) -> str:
     """Write some characters, and line ends, by their codes; others, such as those of other scripts, stay readable."""
-    return "".join(f"%{ord(c):02X}" if c in marks or c in "\r\n" else c for c in text)
+    return re.sub(f"[{marks}\r\n]", lambda m: f"%{ord(m[0]):02X}", text)
 
 
 def _unescape(text: str) -> str:

@@ -105,7 +105,12 @@ def _chosen(tables: Sequence[tuple[str, Any]], splits: Sequence[str], name: str)
 
 def _joined(parts: Sequence[DatasetPart], folder: Path | None, name: str, revision: str) -> SourceTable:
     """Return the rows of all parts that have audio as one table."""
-    frames, paths, files, splits, rows, places = [], [], [], [], [], []
+    frames: list[pd.DataFrame] = []
+    paths: list[str] = []
+    files: list[str] = []
+    splits: list[str] = []
+    places: list[str] = []
+    rows: list[tuple[str, int]] = []
     dropped, n_before = Counter[str](), Counter[str]()
     for part in parts:
         audio = [_found(where, folder, dropped) for where in part.audio]

@@ -117,8 +117,9 @@ def _part(table: Any, source: Any, file: Path, split: str, audio: str) -> Datase
             columns |= _texts(field.name, table.column(field.name), classes)
     paths = _paths(table, audio)
     with_bytes = _with_bytes(source, audio)
+    place = str(file.absolute())
     where = [
-        row_address(file.absolute(), row, column=audio) if held else path
+        row_address(place, row, column=audio) if held else path
         for row, (held, path) in enumerate(zip(with_bytes, paths, strict=True))
     ]
     names = [PurePosixPath(path).stem for path in paths]

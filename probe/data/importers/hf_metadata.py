@@ -36,8 +36,8 @@ def _part(path: Path) -> DatasetPart:
     if FILE_NAME not in table:
         raise InputError(
             "LP196",
-            f"{path} has no column {FILE_NAME} (there are {', '.join(table)}). Rename the column of audio files, or "
-            "import the table: layerprobe manifest import table.",
+            f"{path} has no column {FILE_NAME} (there are {', '.join(map(str, table))}). Rename the column of audio "
+            "files, or import the table: layerprobe manifest import table.",
         )
     files = [str(path.parent.absolute() / name) for name in table[FILE_NAME]]
     split = next((part for part in reversed(path.parent.parts) if split_named(part)), "")

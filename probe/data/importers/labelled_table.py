@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import pandas as pd
+
 from layerprobe.probe.data.importers.audio_files import walk_audio
 from layerprobe.probe.data.importers.base import Imported
 from layerprobe.probe.data.importers.choices import ColumnChoices, columns_of_template, fill
-from layerprobe.probe.data.importers.source_table import PATH, SourceTable, imported_from, listed, plain_name
+from layerprobe.probe.data.importers.source_table import PATH, SourceTable, imported_from, listed, names_of, plain_name
 from layerprobe.probe.data.locations import scheme_of
 from layerprobe.probe.data.manifest.schema import Header
 from layerprobe.probe.data.manifest.table import read_text_table
@@ -37,7 +39,7 @@ def import_table(labels: Path, choices: ColumnChoices, *, audio: Path | None = N
         raise InputError("LP151", f"{audio} is not a folder. Name the folder of the audio files by --audio.")
     cells = table.cells.reset_index(drop=True)
     where = [f"{labels}, row {number}" for number in table.row_numbers]
-    written = _written(labels, list(cells), choices, [dict(row) for row in cells.to_dict("records")])
+    written = _written(labels, cells, choices)
     files = _AudioTree(audio or labels.absolute().parent)
     paths = [files.find(name, where[k]) for k, name in enumerate(written)]
     kept = [k for k, path in enumerate(paths) if path]
@@ -63,13 +65,13 @@ def import_table(labels: Path, choices: ColumnChoices, *, audio: Path | None = N
     return imported_from(source, choices)
 
 
-def _written(labels: Path, names: Sequence[str], choices: ColumnChoices, rows: list[dict[str, str]]) -> list[str]:
+def _written(labels: Path, cells: pd.DataFrame, choices: ColumnChoices) -> list[str]:
     """Return the audio file of each row as the table states it.
 
     Raises:
         InputError: if no column names files, or several may
     """
-    column = choices.columns.get(PATH)
+    names, column = names_of(cells), choices.columns.get(PATH)
     if column is None:
         usual = sorted(
             (c for c in names if plain_name(c) in FILE_COLUMNS), key=lambda c: FILE_COLUMNS.index(plain_name(c))
@@ -87,7 +89,10 @@ def _written(labels: Path, names: Sequence[str], choices: ColumnChoices, rows: l
             "LP191",
             f"{labels} has no column {missing[0]!r} for {PATH} (there are {listed(names)}). Name one of these.",
         )
-    return [fill(column, row) if columns_of_template(column) else row[column] for row in rows]
+    if not columns_of_template(column):
+        return list(cells[column])
+    given = {name: list(cells[name]) for name in wanted}
+    return [fill(column, {name: values[k] for name, values in given.items()}) for k in range(len(cells))]
 
 
 class _AudioTree:

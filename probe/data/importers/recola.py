@@ -48,7 +48,7 @@ def import_recola(folder: Path) -> Imported:
         raise not_the_corpus(folder, "RECOLA", "no recording in it has ratings")
     order = ["utterance_id", "path", "speaker_id", "start", "end", *TARGETS]
     table = pd.DataFrame(rows)
-    table = table[[*order, *sorted(set(table) - set(order))]]
+    table = table[[*order, *sorted(set(map(str, table)) - set(order))]]
     warnings = [NO_TRACES]
     if timings is None:
         warnings.append(f"{TIMINGS} is missing, so each recording is one utterance of its first five minutes")

@@ -114,5 +114,5 @@ def _check_options(corpus: str, options: ImportOptions) -> None:
 
 
 def _check_files(imported: Imported) -> None:
-    files = (file_of(path) for path in dict.fromkeys(imported.table["path"]))
-    check_no_lfs_pointers((Path(f) for f in dict.fromkeys(files) if not scheme_of(f)), imported.header.corpus)
+    files = dict.fromkeys(file_of(path) for path in dict.fromkeys(imported.table["path"]))
+    check_no_lfs_pointers((Path(file) for file in files if not scheme_of(file)), imported.header.corpus)

@@ -85,6 +85,11 @@ def plain_name(name: str) -> str:
     return re.sub(r"[\s_.-]", "", name.casefold())
 
 
+def names_of(cells: pd.DataFrame) -> list[str]:
+    """Return the names of a table's columns."""
+    return list(map(str, cells))
+
+
 def listed(names: Sequence[str]) -> str:
     """Return the names of columns for a message."""
     return ", ".join(map(str, names)) or "none"
@@ -92,7 +97,7 @@ def listed(names: Sequence[str]) -> str:
 
 def _check_columns(source: SourceTable, choices: ColumnChoices) -> None:
     """Check that every column that was named is there."""
-    own = list(source.cells)
+    own = names_of(source.cells)
     for new, old in choices.columns.items():
         wanted = columns_of_template(old) or [old]
         known = (*own, *OF_FILES) if columns_of_template(old) else own
@@ -112,7 +117,7 @@ def _names(source: SourceTable, choices: ColumnChoices) -> tuple[dict[str, str],
     for new, usual in USUAL.items():
         if new in names or (new == SPEAKER and not choices.speakers):
             continue
-        matching = [c for c in source.cells if plain_name(c) in usual and (new == SPEAKER or c not in taken)]
+        matching = [c for c in names_of(source.cells) if plain_name(c) in usual and (new == SPEAKER or c not in taken)]
         exact = [c for c in matching if c == new]
         if new == SPEAKER and len(matching) > 1 and not exact:
             raise InputError(
@@ -125,7 +130,7 @@ def _names(source: SourceTable, choices: ColumnChoices) -> tuple[dict[str, str],
             names[new] = best[0]
             remarks += [f"{new} is column {best[0]}"] if best[0] != new else []
     kept_out = {PATH, *(() if source.timed else TIMES)}
-    others = [c for c in source.cells if c not in {*names, *names.values(), *kept_out} and c not in taken]
+    others = [c for c in names_of(source.cells) if c not in {*names, *names.values(), *kept_out} and c not in taken]
     left = [c for c in TIMES if c in source.cells and c in kept_out and c not in taken]
     if left:
         remarks.append(
@@ -148,8 +153,8 @@ def _column(source: SourceTable, column: str) -> list[str]:
     if missing := [name for name in wanted if name not in given]:
         raise InputError(
             "LP191",
-            f"{source.name} has no column {missing[0]!r} for {column} (there are {listed(list(source.cells))}). Name "
-            "one of these.",
+            f"{source.name} has no column {missing[0]!r} for {column} (there are {listed(names_of(source.cells))}). "
+            "Name one of these.",
         )
     return [fill(column, {name: given[name][k] for name in wanted}) for k in range(len(source.paths))]
 
@@ -165,8 +170,8 @@ def _speakers(source: SourceTable, choices: ColumnChoices, cells: pd.DataFrame) 
     if SPEAKER not in cells:
         raise InputError(
             "LP192",
-            f"{source.name}: no column names the speakers (there are {listed(list(source.cells))}). Name one: --map "
-            "speaker_id=COLUMN; --no-speakers imports without them, and scores may then be too optimistic.",
+            f"{source.name}: no column names the speakers (there are {listed(names_of(source.cells))}). Name one: "
+            "--map speaker_id=COLUMN; --no-speakers imports without them, and scores may then be too optimistic.",
         )
     speakers = [name if name.strip() else UNKNOWN_SPEAKER for name in cells[SPEAKER]]
     n_unknown = sum(map(is_unknown, normalise_names(speakers)))
@@ -196,7 +201,7 @@ def _ids(source: SourceTable, cells: pd.DataFrame) -> tuple[list[str], list[str]
     """
     if ID in cells:
         return _unique_ids(source, list(cells[ID])), []
-    for column in sorted((c for c in cells if plain_name(c) in IDS), key=lambda c: IDS.index(plain_name(c))):
+    for column in sorted((c for c in names_of(cells) if plain_name(c) in IDS), key=lambda c: IDS.index(plain_name(c))):
         if cells[column].is_unique and (cells[column] != "").all():
             return list(cells[column]), [f"utterance_id is column {column}"]
     if len(set(source.files)) == len(source.files) and all(source.files):
@@ -236,4 +241,7 @@ def _in_order(
     columns |= {c: list(cells[c]) for c in found.nominal}
     columns |= {c: values for c, values in found.numbers.items() if c not in columns and c not in TIMES}
     given = {ID, PATH, SPEAKER, SPLIT, *TIMES, DURATION, *RATED}
-    return columns | {c: list(cells[c]) for c in cells if c not in columns and c not in given}
+    others: dict[str, list[str] | np.ndarray] = {
+        c: list(cells[c]) for c in names_of(cells) if c not in columns and c not in given
+    }
+    return {**columns, **others}

@@ -52,12 +52,13 @@ def targets_of(
     Raises:
         InputError: if a target has no scale, a rating is no number, or there is no target
     """
-    known = [*cells, *dict.fromkeys(re.sub(r"_r\d+$", "", c) for c in cells)]
+    own = list(map(str, cells))
+    known = [*own, *dict.fromkeys(re.sub(r"_r\d+$", "", c) for c in own)]
     for option, stated in (("--scale", choices.scales), ("--classes", choices.classes)):
         if lacking := [target for target in stated if target not in known]:
             raise InputError(
                 "LP191",
-                f"{name} has no column {lacking[0]!r} for {option} (there are {', '.join(cells) or 'none'}). Name it: "
+                f"{name} has no column {lacking[0]!r} for {option} (there are {', '.join(own) or 'none'}). Name it: "
                 f"--map {lacking[0]}=COLUMN.",
             )
     nominal, notes = _nominal(cells, choices, declared)
@@ -66,7 +67,7 @@ def targets_of(
         raise InputError(
             "LP193",
             f"{name} has no target: no column is {', '.join((*RATED, EMOTION))} (there are "
-            f"{', '.join(cells) or 'none'}). Name one: --map arousal=COLUMN --scale arousal=LOW:HIGH, or "
+            f"{', '.join(own) or 'none'}). Name one: --map arousal=COLUMN --scale arousal=LOW:HIGH, or "
             "--classes COLUMN.",
         )
     raters = [c for target in rated for c in rater_columns(cells, target)]

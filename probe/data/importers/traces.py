@@ -31,7 +31,8 @@ class Traces:
         rated = np.isfinite(inside)
         n = rated.sum(axis=1)
         total = np.where(rated, inside, 0.0).sum(axis=1)
-        return np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
+        means: np.ndarray = np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
+        return means
 
 
 def read_traces(path: Path, *, separator: str, n_raters: int | None = None) -> Traces:

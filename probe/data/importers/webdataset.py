@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
@@ -55,17 +55,20 @@ def import_webdataset(pattern: str, choices: ColumnChoices) -> Imported:
     shards = find_shards(pattern)
     dropped = Counter[str]()
     rows: list[dict[str, str]] = []
-    paths, files, splits, places = [], [], [], []
+    paths: list[str] = []
+    files: list[str] = []
+    splits: list[str] = []
+    places: list[str] = []
     for shard in shards:
-        split = split_of_name(shard.stem)
+        split, place = split_of_name(shard.stem), str(shard.absolute())
         for sample in _samples(shard, dropped):
             member = _audio_member(sample, shard, choices.columns.get(PATH))
             if not member:
                 dropped["sample without audio"] += 1
                 continue
             rows.append(sample.columns)
-            paths.append(tar_address(shard.absolute(), member))
-            files.append(PurePosixPath(sample.key).name)
+            paths.append(tar_address(place, member))
+            files.append(sample.key.rpartition("/")[2])
             splits.append(split)
             places.append(f"{shard.stem}-{sample.key}")
     name = _common_name(shards)
@@ -134,7 +137,7 @@ def _samples(shard: Path, dropped: Counter[str]) -> Iterator[_Sample]:
     try:
         with tarfile.open(shard) as archive:
             for member in archive:
-                if not member.isfile() or PurePosixPath(member.name).name.startswith((".", "__")):
+                if not member.isfile() or member.name.rpartition("/")[2].startswith((".", "__")):
                     continue
                 key, ending = _key(member.name)
                 if sample is None or sample.key != key:
