@@ -107,6 +107,28 @@ def test_rows_without_bytes_are_files_or_counted(tmp_path):
     assert_audio_is_that_of_the_rows(manifest, range(2))
 
 
+def test_a_table_of_paths_alone(tmp_path):
+    """As push_to_hub(embed_external_files=False) writes it: every cell of bytes is null."""
+    cells = [{"bytes": None, "path": f"wav/a{k}.wav"} for k in range(N)]
+    for k in range(N):
+        write(tmp_path / "hub" / "wav" / f"a{k}.wav", audio_bytes(k))
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    (tmp_path / "hub" / "data").mkdir()
+    table = pa.table({"audio": pa.array(cells, kind), "spk": SPEAKERS, "EmoAct": RATINGS})
+    pq.write_table(table, tmp_path / "hub" / "data" / "train.parquet")
+    manifest = imported(tmp_path / "hub", tmp_path / "my.csv")
+    assert manifest.table["path"].tolist() == [str(tmp_path / "hub" / "wav" / f"a{k}.wav") for k in range(N)]
+    assert_audio_is_that_of_the_rows(manifest, range(N))
+
+
+def test_rows_of_a_split_are_numbered_through_its_tables(tmp_path):
+    """As load_dataset numbers them, where names of audio files are repeated."""
+    for number in range(2):
+        hf_parquet(tmp_path / "hub", hf_dataset(range(3)), name=f"data/train-0000{number}-of-00002")
+    manifest = imported(tmp_path / "hub", tmp_path / "my.csv")
+    assert manifest.table["utterance_id"].tolist() == [f"train-{k}" for k in range(6)]
+
+
 def test_the_column_of_audio_is_chosen_where_there_are_two(tmp_path):
     from datasets import Audio
 

@@ -188,8 +188,8 @@ class _Annotations:
         found = []
         for rater, path in self._files[target, turn.part]:
             if path not in self._read:
-                # one file of the corpus has a third cell in each line
-                self._read[path] = read_traces(path, separator=",", n_raters=1)
+                self._read[path] = read_traces(path, separator=",")
+            # the first cell after the time: one file of the corpus has another one in each line
             mean = float(self._read[path].means(turn.start, turn.end)[0])
             if np.isfinite(mean):
                 found.append((rater, round(mean, 6)))

@@ -35,13 +35,12 @@ class Traces:
         return means
 
 
-def read_traces(path: Path, *, separator: str, n_raters: int | None = None) -> Traces:
+def read_traces(path: Path, *, separator: str) -> Traces:
     """Read a text of times and ratings; lines before them, of names or of the annotation tool, are skipped.
 
     Args:
         path: of the file
         separator: of the cells in a line, which are a time and one or more ratings
-        n_raters: ratings of a line that are read; None for all
 
     Raises:
         InputError: if the file has no ratings
@@ -54,6 +53,6 @@ def read_traces(path: Path, *, separator: str, n_raters: int | None = None) -> T
             "LP157",
             f"{path} has no lines of a time and ratings, so it is no file of traces. Download it again.",
         )
-    width = min(map(len, numbers)) if n_raters is None else min(n_raters + 1, min(map(len, numbers)))
+    width = min(map(len, numbers))
     table = np.array([[float(cell) if cell.strip() else np.nan for cell in row[:width]] for row in numbers])
     return Traces(table[:, 0], table[:, 1:].T)
