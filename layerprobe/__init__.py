@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from layerprobe.figures.report.report import write_report as write_report
     from layerprobe.probe import metrics as metrics
     from layerprobe.probe.cache.store import Cache as Cache, open_cache as open_cache
-    from layerprobe.probe.data.importers.registry import import_corpus as import_corpus
+    from layerprobe.probe.data.importers.registry import ImportOptions as ImportOptions, import_corpus as import_corpus
     from layerprobe.probe.data.manifest.read import read_manifest as read_manifest
     from layerprobe.probe.data.manifest.schema import Manifest as Manifest
     from layerprobe.probe.data.manifest.write import write_manifest as write_manifest
@@ -79,7 +79,7 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     ),
     "figures.report.report": ("write_report",),
     "probe.cache.store": ("Cache", "open_cache"),
-    "probe.data.importers.registry": ("import_corpus",),
+    "probe.data.importers.registry": ("ImportOptions", "import_corpus"),
     "probe.data.manifest.read": ("read_manifest",),
     "probe.data.manifest.schema": ("Manifest",),
     "probe.data.manifest.write": ("write_manifest",),
@@ -111,6 +111,7 @@ __all__ = [
     "EncoderOptions",
     "Finding",
     "HeadOptions",
+    "ImportOptions",
     "InputError",
     "LayerEmbedder",
     "LayerRidge",

@@ -23,3 +23,16 @@ class Problem:
     def in_row(self, number: int) -> Problem:
         """Return the problem with the row that has it, as a spreadsheet numbers it."""
         return Problem(self.code, f"row {number}: {self.text}")
+
+
+class StoredAudioError(OSError):
+    """The reason why audio in an archive, a table or a store can't be read, as `problem`."""
+
+    def __init__(self, problem: Problem) -> None:
+        """Set the reason."""
+        super().__init__(str(problem))
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[StoredAudioError], tuple[Problem]]:
+        """Return what makes an equal error in another process."""
+        return type(self), (self.problem,)

@@ -2,9 +2,9 @@
 From a Hugging Face dataset
 ===========================
 
-How do I probe an encoder on a dataset of the Hugging Face hub? Its audio column holds the bytes of audio files.
-``Audio(decode=False)`` returns them as they are, so that neither torchcodec nor a resampling comes between the
-dataset and the encoder; they are written to files, and a manifest names these.
+How do I probe an encoder on a dataset of the Hugging Face hub? Its Parquet files hold audio as bytes. ``import_corpus``
+reads the other columns alone and writes a manifest whose paths are the rows, so that no audio is copied, and neither
+torchcodec nor a resampling comes between the dataset and the encoder.
 """
 
 from pathlib import Path
@@ -16,29 +16,27 @@ from demo_speech import demo_speech
 import layerprobe as lp
 
 # %%
-# A small dataset as ``load_dataset("NAME", split="train")`` returns one; here it is made of the demo's speech.
+# A small dataset in a folder as the hub has it; here it is made of the demo's speech.
 speech = demo_speech().table
 rows = {
     "audio": [{"bytes": Path(path).read_bytes(), "path": Path(path).name} for path in speech["path"]],
     "speaker": speech["speaker_id"].tolist(),
-    "arousal": speech["arousal"].tolist(),
+    "EmoAct": speech["arousal"].tolist(),
 }
 dataset = Dataset.from_dict(rows).cast_column("audio", Audio())
+folder = Path("work/dataset")
+(folder / "data").mkdir(parents=True, exist_ok=True)
+dataset.to_parquet(folder / "data" / "train-00000-of-00001.parquet")
 print(dataset.features)
 
 # %%
-# The bytes become files, all other columns a table.
-folder = Path("work/dataset")
-folder.mkdir(parents=True, exist_ok=True)
-dataset = dataset.cast_column("audio", Audio(decode=False))
-for row in dataset:
-    (folder / row["audio"]["path"]).write_bytes(row["audio"]["bytes"])
-table = dataset.remove_columns("audio").to_pandas().rename(columns={"speaker": "speaker_id"})
-table["path"] = [row["path"] for row in dataset["audio"]]
-table["utterance_id"] = table["path"].str.removesuffix(".wav")
-header = 'corpus = "my dataset"\n[targets.arousal]\nminimum = 1\nmaximum = 7\n'
-(folder / "dataset.toml").write_text(header)
-table.to_csv(folder / "dataset.csv", index=False)
+# The import, as ``layerprobe manifest import hf work/dataset --map arousal=EmoAct --scale arousal=1:7 --out …`` does
+# it. A name on the hub can stand in place of the folder. The scale has to be stated, for no dataset does.
+options = lp.ImportOptions(columns={"arousal": "EmoAct"}, scales={"arousal": (1, 7)})
+imported = lp.import_corpus("hf", folder, options)
+print(imported.summary(), *imported.warnings, sep="\n")
+lp.write_manifest(folder / "dataset.csv", imported.table, imported.header)
+print(imported.table[["utterance_id", "path", "speaker_id", "arousal"]].head(3).to_string(index=False))
 
 # %%
 # From here on it is a corpus like any other. A first look needs no controls and no weighted sum.

@@ -76,7 +76,7 @@ def assign_panels(app: typer.Typer) -> None:
         group.cls, group.rich_help_panel = Group, PANEL_OF[str(group.name)]
         if group.typer_instance is not None:
             for command in group.typer_instance.registered_commands:
-                command.cls = Command
+                command.cls = command.cls if issubclass(command.cls or TyperCommand, Command) else Command
 
 
 def _without_type(parameters: list[Any]) -> list[Any]:

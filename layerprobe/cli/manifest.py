@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from layerprobe.cli.import_options import SourceOptions
 from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, SameSpeaker, Width, user_command
+from layerprobe.cli.several_values import SeveralValues
 
 if TYPE_CHECKING:
     from layerprobe.probe.data.importers.base import Imported
@@ -100,28 +102,41 @@ def validate(
     output.print(f"Next: layerprobe extract {manifest} --encoder facebook/hubert-base-ls960 --out caches/NAME.zarr")
 
 
-@app.command("import", epilog="Example: layerprobe manifest import msp-podcast MSP-PODCAST-1.11 --out msp.csv")
+@app.command(
+    "import",
+    cls=SeveralValues,
+    epilog="Example: layerprobe manifest import hf my-dataset --map arousal=EmoAct --scale arousal=1:7 --out my.csv",
+)
 @user_command
 def import_(
     corpus: Annotated[
         str,
-        typer.Argument(help="Corpus: msp-podcast, iemocap, msp-improv, crema-d, ravdess, emo-db, emobox or audformat."),
+        typer.Argument(
+            help="Corpus: msp-podcast, iemocap, msp-improv, msp-conversation, recola, crema-d, ravdess, emo-db, emobox "
+            "or audformat; or format of a dataset: hf, webdataset, lhotse or table."
+        ),
     ],
-    folder: Annotated[Path, typer.Argument(help="Folder of the corpus as it is distributed.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of the corpus as it is distributed; a Hugging Face dataset's folder or hub name, shards such "
+            "as 'shard-{000..010}.tar', cuts.jsonl.gz, or a table."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Manifest to write (.csv); its .toml header is written next to it.")],
-    fold: Annotated[int | None, typer.Option(min=1, help="Fold of EmoBox; the first by default.")] = None,
     probe_audio: Annotated[
         bool, typer.Option("--probe-audio", help="Read the duration and sampling rate of every audio file.")
     ] = False,
     *,
+    options: SourceOptions,
     output: Output,
 ) -> None:
-    """Import a corpus from its own folders and label files as a manifest."""
+    """Import a corpus from its own folders and label files, or a dataset in a common format, as a manifest."""
     from layerprobe.probe.data.importers.base import write_imported
     from layerprobe.probe.data.importers.durations import with_durations
     from layerprobe.probe.data.importers.registry import import_corpus
 
-    imported = import_corpus(corpus, folder, fold=fold)
+    imported = import_corpus(corpus, source, options.settings())
     if probe_audio:
         imported = with_durations(imported, progress=output.progress)
     write_imported(imported, out)

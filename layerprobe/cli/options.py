@@ -250,7 +250,7 @@ def typer_parameters(kind: type[Any]) -> list[inspect.Parameter]:
         if repeatable:
             annotation, default = list[get_args(annotation)[0]] | None, None  # type: ignore[misc]
         typer_option = typer.Option(
-            f"--{(declared.name or field.name).replace('_', '-')}",
+            *(f"--{name.replace('_', '-')}" for name in (declared.name or field.name, declared.alias) if name),
             help=declared.help,
             min=declared.low,
             max=declared.high,

@@ -21,8 +21,9 @@ from layerprobe.probe.data.containers.inspection import foreign_format, inspect_
 from layerprobe.probe.data.forward_decoding import ForwardDecoder, OpenDecoders
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions, Recording, make_recording
 from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark
+from layerprobe.probe.data.stored_audio import StoredAudio, locate, problem_of
 from layerprobe.probe.exceptions import InvalidAudioError as InvalidAudioError
-from layerprobe.probe.foreign_files import recognise
+from layerprobe.probe.foreign_files import HEAD, recognise, recognise_start
 from layerprobe.probe.problem import Problem
 
 # Label files round times, so a span may end this much after the recording; more is a wrong span.
@@ -68,7 +69,8 @@ def read_recording(
     """Decode an audio file, or only the span from ``start`` to ``end`` seconds of it.
 
     Args:
-        path: a file that libsndfile decodes, whatever its name ends in
+        path: a file that libsndfile decodes, whatever its name ends in, or an address or URL of one, see
+            `probe.data.locations`
         sampling_rate: of the result, Hz; None for the file's own
         start: seconds from the beginning; None for the beginning
         end: seconds from the beginning; None for the end of the file
@@ -97,14 +99,20 @@ def decode_audio_file(
 
     Arguments and errors are those of `read_recording`, which checks the samples, too.
     """
-    path = Path(path)
     try:
-        length = inspect_length(path)
+        located = locate(path)
+    except OSError as error:
+        problem = problem_of(str(path), error)
+        raise InvalidAudioError(problem.code, problem.text) from error
+    try:
+        length = inspect_length(located)
         whole = start is None and end is None
         if whole and (fault := length.fault):
             raise InvalidAudioError(fault.code, fault.text)
         with (
-            contextlib.closing(ForwardDecoder(path, length)) if whole else _DECODERS.lend(path, length, start or 0.0)
+            contextlib.closing(ForwardDecoder(located, length))
+            if whole
+            else _DECODERS.lend(located, length, start or 0.0)
         ) as decoder:
             if fault := _rate_fault(decoder.rate):
                 raise InvalidAudioError(fault.code, fault.text)
@@ -112,7 +120,7 @@ def decode_audio_file(
             return Decoded(channels, decoder.rate, length.remark)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
-        problem = _opening_problem(path, error)
+        problem = _opening_problem(located, error)
         raise InvalidAudioError(problem.code, problem.text) from error
 
 
@@ -128,10 +136,10 @@ class AudioHeader:
 
 def audio_header(path: Path | str) -> AudioHeader | None:
     """Return what is known of an audio file without decoding it; None where it can't be opened."""
-    path = Path(path)
     try:
-        length = inspect_length(path)
-        with contextlib.closing(ForwardDecoder(path, length)) as decoder:
+        located = locate(path)
+        length = inspect_length(located)
+        with contextlib.closing(ForwardDecoder(located, length)) as decoder:
             duration = None if decoder.frames is None else decoder.frames / decoder.rate
             fault = length.fault or _rate_fault(decoder.rate)
             return AudioHeader(duration, decoder.rate, length.stated, fault)
@@ -199,7 +207,9 @@ def _text(error: Exception) -> str:
     return str(error).strip().rstrip(".")
 
 
-def _opening_problem(path: Path, error: Exception) -> Problem:
+def _opening_problem(path: Path | StoredAudio, error: Exception) -> Problem:
+    if isinstance(path, StoredAudio):
+        return _stored_problem(path, error)
     if not path.exists():
         return Problem("LP200", "no such file")
     if not path.is_file():
@@ -210,6 +220,22 @@ def _opening_problem(path: Path, error: Exception) -> Problem:
         return Problem("LP202", "empty: it holds no bytes")
     if found := recognise(path):
         return Problem("LP202", f"{found.clause}; {found.advice}")
+    return _format_problem(path, error)
+
+
+def _stored_problem(stored: StoredAudio, error: Exception) -> Problem:
+    """Return why audio that is no file of its own can't be decoded."""
+    try:
+        if isinstance(error, OSError):
+            return problem_of(stored.path, error)
+        if found := recognise_start(stored.read_bytes()[:HEAD]):
+            return Problem("LP202", f"{found.clause}; {found.advice}")
+        return _format_problem(stored, error)
+    except OSError as later:  # it was read before, and is gone
+        return problem_of(stored.path, later)
+
+
+def _format_problem(path: Path | StoredAudio, error: Exception) -> Problem:
     if name := foreign_format(path):
         advice = "convert it to FLAC, for example with ffmpeg -i IN OUT.flac"
         return Problem("LP203", f"is {name}, which can't be decoded; {advice}")

@@ -1,4 +1,8 @@
-"""Hashes of audio files, stored between runs: a file is hashed again only if its size or modification time changed."""
+"""Hashes of audio files, stored between runs: a file is hashed again only if its size or modification time changed.
+
+Of audio in an archive or a table these are the archive's or table's, and of an object in a store a number that changes
+with what the store states of it; the hash is always one of the audio's own bytes.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from layerprobe.probe.data.stored_audio import locate, version_of
 from layerprobe.probe.filesystem import read_table, replace_file
 from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
@@ -43,10 +48,11 @@ class AudioHashes:
         Raises:
             OSError: if it can't be read
         """
-        status = Path(path).stat()
+        located = locate(path)
+        status = version_of(located)
         entry = self._known.get(path)
         if entry is None or entry[:2] != (status.st_size, status.st_mtime_ns):
-            with Path(path).open("rb") as file:
+            with located.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
             entry = self._known[path] = (status.st_size, status.st_mtime_ns, digest)
         self._used[path] = entry

@@ -12,16 +12,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
 from layerprobe.probe.data.containers.length import CorrectedFile, StreamLength
+from layerprobe.probe.data.stored_audio import StoredAudio, version_of
 
 BLOCK = 2**20  # samples of each channel that are decoded at once
 UNKNOWN_FRAMES = 2**62  # libsndfile's count where a stream states none is this or more
 MOST_OPEN = 8
-Key = tuple[int, Path, int, int, int]  # process, path, size, modification time, inode
+Key = tuple[int, Path | StoredAudio, int, int, int]  # process, path, size, modification time, inode
 # Seeking in these is exact: each sample has bytes of its own, or FLAC's frames decode to what was encoded.
 EXACT_SEEKING = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"})
 
@@ -36,13 +38,13 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile's ow
 class ForwardDecoder:
     """Decoder of an audio file, at a position."""
 
-    def __init__(self, path: Path, length: StreamLength) -> None:
+    def __init__(self, path: Path | StoredAudio, length: StreamLength) -> None:
         """Open a file, with the header that its length needs.
 
         Raises:
             soundfile.SoundFileRuntimeError, TypeError: if it can't be decoded
         """
-        self._file = _ForwardFile(CorrectedFile(path, length) if length.corrects else path)
+        self._file = _ForwardFile(_decodable(path, length))
         self.rate: int = self._file.samplerate
         frames = self._file.frames if length.frames is None else length.frames
         self.frames: int | None = frames if frames < UNKNOWN_FRAMES else None  # None where only decoding shows it
@@ -95,7 +97,7 @@ class OpenDecoders:
         self._open: OrderedDict[int, tuple[Key, ForwardDecoder]] = OrderedDict()
 
     @contextlib.contextmanager
-    def lend(self, path: Path, length: StreamLength, start: float) -> Iterator[ForwardDecoder]:
+    def lend(self, path: Path | StoredAudio, length: StreamLength, start: float) -> Iterator[ForwardDecoder]:
         """Lend the decoder of a file that is nearest before a time in seconds, or a new one.
 
         Raises:
@@ -130,7 +132,14 @@ class OpenDecoders:
             other.close()
 
 
-def _key(path: Path) -> Key:
+def _decodable(path: Path | StoredAudio, length: StreamLength) -> Path | BinaryIO | CorrectedFile:
+    """Return what soundfile opens: a path where there is one, which it decodes without calling Python."""
+    if length.corrects:
+        return CorrectedFile(path, length)
+    return path.open("rb") if isinstance(path, StoredAudio) else path
+
+
+def _key(path: Path | StoredAudio) -> Key:
     """Return what a decoder belongs to: a process, which may be a fork of another, and a file that didn't change."""
-    status = path.stat()
+    status = version_of(path)
     return os.getpid(), path, status.st_size, status.st_mtime_ns, status.st_ino

@@ -14,6 +14,7 @@ from layerprobe.probe.data.audio import read_recording
 from layerprobe.probe.data.audio_hashes import Row, span_of
 from layerprobe.probe.data.audio_reader import Quarantine, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION
+from layerprobe.probe.data.locations import file_of, name_of, normal, scheme_of
 from layerprobe.probe.data.manifest.read import NumberedManifest
 from layerprobe.probe.data.manifest.schema import Manifest, Target, rater_columns
 from layerprobe.probe.data.reading import DEFAULT_READING
@@ -118,13 +119,13 @@ def _speaker_genders(table: pd.DataFrame) -> Iterator[Finding]:
 def _duplicate_audio(table: pd.DataFrame) -> Iterator[Finding]:
     start = table["start"].fillna(0.0) if "start" in table else pd.Series(0.0, index=table.index)
     end = table["end"].fillna(np.inf) if "end" in table else pd.Series(np.inf, index=table.index)
-    spans = pd.DataFrame({"path": table["path"].map(os.path.normpath), "start": start, "end": end})
+    spans = pd.DataFrame({"path": table["path"].map(normal), "start": start, "end": end})
     repeated = spans[spans.duplicated(keep=False)]
     for _, rows in repeated.groupby(["path", "start", "end"], sort=False):
         indices = rows.index.to_numpy()
         ids = ", ".join(map(repr, table["utterance_id"].iloc[indices[:ROWS_SHOWN]]))
         more = f" and {len(indices) - ROWS_SHOWN} more" if len(indices) > ROWS_SHOWN else ""
-        name = Path(str(table["path"].iloc[indices[0]])).name
+        name = name_of(str(table["path"].iloc[indices[0]]))
         yield "duplicate-audio", f"utterances {ids}{more} are the same audio, {name}", indices
 
 
@@ -139,11 +140,12 @@ def _speakers_in_splits(table: pd.DataFrame) -> Iterator[Finding]:
 
 def _paths_outside(paths: pd.Series[str], folder: Path) -> Iterator[Finding]:
     corpus = os.path.normpath(folder)
-    normal = paths.map(os.path.normpath)
-    outside = ~normal.str.startswith(corpus.rstrip(os.sep) + os.sep).to_numpy()
+    files = paths.map(lambda path: normal(file_of(path)))
+    inside = files.str.startswith(corpus.rstrip(os.sep) + os.sep) | (files.map(scheme_of) != "")  # a store is no folder
+    outside = ~inside.to_numpy(dtype=bool)
     if outside.all():  # the corpus is elsewhere, as when an importer wrote the manifest
         return
-    parents = normal[outside].map(os.path.dirname)
+    parents = files[outside].map(os.path.dirname)
     for parent, rows in parents.groupby(parents, sort=False):
         message = f"files in {parent} are outside the corpus folder {corpus}"
         yield "path-outside-corpus", message, rows.index.to_numpy()
@@ -168,9 +170,9 @@ def _decoded_audio(manifest: Manifest, progress: NullProgress) -> Iterator[Findi
         remarked += [(remark.name, k, str(remark)) for remark in remarks]
     positions = {name: k for k, name in enumerate(table["utterance_id"])}
     for name, (path, reason) in quarantine.refused.items():
-        yield "undecodable-audio", f"{Path(path).name}: {reason}", _rows(positions[name])
+        yield "undecodable-audio", f"{name_of(path)}: {reason}", _rows(positions[name])
     for name, k, text in sorted(remarked):
-        yield name, f"{Path(str(rows[k]['path'])).name}: {text}", _rows(k)
+        yield name, f"{name_of(str(rows[k]['path']))}: {text}", _rows(k)
     yield from _copied_audio(manifest, decoded)
 
 
@@ -179,7 +181,7 @@ def _copied_audio(manifest: Manifest, decoded: dict[int, SampledWaveform]) -> It
     for members in copies(equal_waveforms(list(decoded.values()))):
         same = indices[members]
         paths = manifest.table["path"].iloc[same]
-        if len({os.path.normpath(path) for path in paths}) > 1:  # else `_duplicate_audio` has it
+        if len({normal(path) for path in paths}) > 1:  # else `_duplicate_audio` has it
             yield "same-audio", _same_audio(manifest, same), same
 
 

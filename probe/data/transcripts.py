@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from layerprobe.probe.data.locations import stem_of
 from layerprobe.probe.data.manifest.dialect import decode_text
 from layerprobe.probe.data.manifest.file_kind import no_table
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
@@ -66,7 +67,7 @@ def add_transcripts(table: pd.DataFrame, found: FoundTranscripts, *, column: str
         InputError: if no transcript has the name of an utterance or of its audio file
     """
     keys = [
-        u if u in found.texts else normalise_name(Path(str(p)).stem)
+        u if u in found.texts else normalise_name(stem_of(str(p)))
         for u, p in zip(table["utterance_id"], table["path"], strict=True)
     ]
     texts = [found.texts.get(key) for key in keys]

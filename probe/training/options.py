@@ -20,6 +20,7 @@ class Option:
     low: float | None  # smallest number accepted
     high: float | None  # largest number accepted
     metavar: str | None  # shown instead of the type
+    alias: str = ""  # second name, without dashes
 
 
 def option(
@@ -30,9 +31,10 @@ def option(
     low: float | None = None,
     high: float | None = None,
     metavar: str | None = None,
+    alias: str = "",
 ) -> Any:
     """Return a dataclass field with its help; it is required if no default is given."""
-    return field(default=default, metadata={KEY: Option(help, name, low, high, metavar)})
+    return field(default=default, metadata={KEY: Option(help, name, low, high, metavar, alias)})
 
 
 def channel_option() -> Any:

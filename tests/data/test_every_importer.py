@@ -15,15 +15,17 @@ from helpers.corpus_trees import (
     emo_db,
     emobox,
     iemocap,
+    msp_conversation,
     msp_improv,
     msp_podcast,
     ravdess,
+    recola,
 )
 from helpers.speech_models import save_model, small_model
 from helpers.voices import voice
 
 from layerprobe.probe.data.importers.base import write_imported
-from layerprobe.probe.data.importers.registry import IMPORTERS, import_corpus
+from layerprobe.probe.data.importers.registry import IMPORTERS, ImportOptions, import_corpus
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 
@@ -32,12 +34,15 @@ TREES = {
     "msp-podcast": msp_podcast,
     "iemocap": iemocap,
     "msp-improv": msp_improv,
+    "msp-conversation": msp_conversation,
+    "recola": recola,
     "crema-d": crema_d,
     "ravdess": ravdess,
     "emo-db": emo_db,
     "emobox": emobox,
     "audformat": lambda root: audformat_database(root / "db"),
 }
+SECONDS = {"recola": 2.0, "msp-conversation": 4.0}  # of recordings with several utterances
 
 
 @pytest.mark.parametrize("corpus", list(IMPORTERS))
@@ -66,7 +71,7 @@ def test_from_the_folder_to_scores(tmp_path, corpus):
     folder = TREES[corpus](tmp_path / "corpus")
     for k, path in enumerate(sorted((tmp_path / "corpus").rglob("*.wav"))):
         if not path.name.startswith("._"):
-            soundfile.write(path, voice(0.3, pitch=90 + 5 * (k % 20), seed=k), 16_000)
+            soundfile.write(path, voice(SECONDS.get(corpus, 0.3), pitch=90 + 5 * (k % 20), seed=k), 16_000)
     encoder = save_model(small_model("hubert"), tmp_path / "encoder")
     manifest, cache, out = tmp_path / "my.csv", tmp_path / "c.zarr", tmp_path / "run"
     result = command("manifest", "import", corpus, folder, "--out", manifest, "--probe-audio")
@@ -111,8 +116,8 @@ def test_an_unknown_corpus_or_folder_is_refused(tmp_path):
     assert "corpus 'meld' is unknown; choose one of msp-podcast, iemocap" in result.output
     with pytest.raises(InputError, match="is not a folder"):
         import_corpus("iemocap", tmp_path / "nowhere")
-    with pytest.raises(InputError, match="has no folds of its own"):
-        import_corpus("iemocap", iemocap(tmp_path), fold=1)
+    with pytest.raises(InputError, match=r"^manifest import iemocap has no option --fold"):
+        import_corpus("iemocap", iemocap(tmp_path), ImportOptions(fold=1))
 
 
 EXAMPLES = Path(__file__).parents[2] / "data_manifests" / "examples"

@@ -22,7 +22,7 @@ from helpers.corpus_trees import (
 )
 
 from layerprobe.probe.data.importers.base import write_imported
-from layerprobe.probe.data.importers.registry import import_corpus
+from layerprobe.probe.data.importers.registry import ImportOptions, import_corpus
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 
@@ -32,7 +32,7 @@ VERSIONS = ("1.6", "1.7", "1.8", "1.9", "1.10", "1.11", "2.0")
 
 def imported(corpus, folder, tmp_path, **options):
     """Return the manifest as it is read back, and what the importer returned."""
-    found = import_corpus(corpus, folder, **options)
+    found = import_corpus(corpus, folder, ImportOptions(**options))
     write_imported(found, tmp_path / "out.csv")
     return read_manifest(tmp_path / "out.csv"), found
 
@@ -253,7 +253,7 @@ def test_a_fold_of_emobox_is_the_split_and_speakers_come_from_the_names(tmp_path
     second, _ = imported("emobox", folder, tmp_path, fold=2)
     assert second.table["split"].tolist() == ["test", "train", "train", "train"]
     with pytest.raises(InputError, match="has no fold 7; it has fold_1, fold_2"):
-        import_corpus("emobox", folder, fold=7)
+        import_corpus("emobox", folder, ImportOptions(fold=7))
 
 
 def test_emobox_speakers_of_iemocap_are_those_who_speak_and_unknown_ones_are_a_warning(tmp_path):

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from helpers.corpus_trees import audformat_database, crema_d, emobox, iemocap, msp_improv, msp_podcast
+from helpers.corpus_trees import (
+    audformat_database,
+    crema_d,
+    emobox,
+    iemocap,
+    msp_conversation,
+    msp_improv,
+    msp_podcast,
+    recola,
+)
 from helpers.foreign import FOREIGN
 
 from layerprobe.probe.data.importers.registry import import_corpus
@@ -21,6 +30,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # audform
         ("msp-podcast", msp_podcast, "[Ll]abel*/*con[cs]en[cs]us.csv"),
         ("msp-podcast", msp_podcast, "Speaker_ids.txt"),
         ("msp-podcast", msp_podcast, "Partitions.txt"),
+        ("recola", recola, "RECOLA-Annotation/emotional_behaviour/valence/P17.csv"),
+        ("recola", recola, "RECOLA-Audio_timings/P17.csv"),
+        ("msp-conversation", msp_conversation, "Time_Labels/segments.json"),
+        ("msp-conversation", msp_conversation, "Annotations/Valence/MSP-Conversation_0021_1_002.csv"),
+        ("msp-conversation", msp_conversation, "partitions.txt"),
         ("crema-d", crema_d, "VideoDemographics.csv"),
         ("emobox", emobox, "fold_1/emodb_train_fold_1.jsonl"),
         ("audformat", audformat_database, "db.yaml"),
@@ -40,7 +54,7 @@ def test_what_stands_in_place_of_a_label_file_is_named(tmp_path, corpus, make, n
 @pytest.mark.parametrize(
     ("corpus", "make"),
     [("iemocap", iemocap), ("msp-improv", msp_improv), ("msp-podcast", lambda p: msp_podcast(p, "1.11")),
-     ("emobox", emobox), ("audformat", audformat_database)],
+     ("emobox", emobox), ("audformat", audformat_database), ("recola", recola), ("msp-conversation", msp_conversation)],
 )  # fmt: skip
 def test_pointers_to_audio_that_was_not_fetched_are_refused(tmp_path, corpus, make):
     folder = make(tmp_path)

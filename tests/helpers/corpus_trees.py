@@ -225,3 +225,62 @@ def audformat_database(root: Path) -> Path:
     write(root / "audio" / "long.wav")
     database.save(str(root), storage_format="csv")
     return root
+
+
+RECOLA_HEADER = "time;FM1 ;FM2 ;FM3 ;FF1 ;FF2 ;FF3"  # blanks as they are there
+
+
+def recola(root: Path) -> Path:
+    """RECOLA: a participant in each recording; in the first, rater r gives r/10 + t/1000 at t seconds."""
+    folder = root / "RECOLA"
+    turns = {"P16": ((0.2, 0.6), (0.8, 1.6), (310.0, 312.0)), "P17": ((0.1, 0.7), (1.0, 1.4)), "P19": ((0.6, 1.2),)}
+    for number, (name, spans) in enumerate(turns.items()):
+        write(folder / "RECOLA-Audio-recordings" / f"{name}.wav")
+        lines = "\n".join(f"{start};{end}" for start, end in spans)
+        write(folder / "RECOLA-Audio_timings" / f"{name}.csv", f"start;stop\n{lines}\n")
+        for target, sign in (("arousal", 1), ("valence", -1)):
+            rows = [
+                f"{k / 25:.2f};" + ";".join(f"{sign * (r / 10 + k / 25_000 + number / 20):.5f}" for r in range(6))
+                for k in range(50)
+            ]
+            path = folder / "RECOLA-Annotation" / "emotional_behaviour" / target / f"{name}.csv"
+            write(path, "\n".join([RECOLA_HEADER, *rows]) + "\n")
+    write(folder / "RECOLA-Audio-recordings" / "P99.wav")  # of the test set, whose ratings are not released
+    return folder
+
+
+CONVERSATIONS = {
+    "MSP-Conversation_0021": "Train",
+    "MSP-Conversation_0047": "Validation",
+    "MSP-Conversation_0079": "Test",
+}
+TRACE_HEAD = "\n".join(("Date: 2019,", "Annotator: x,", "Joystick,", "a,", "b,", "c,", "d,", "e,", "%%%%%%,%%%%%%"))
+
+
+def msp_conversation(root: Path, *, from_conversation: bool = False) -> Path:
+    """MSP-Conversation: two parts of 2 s for each conversation, two raters, times in seconds of the podcast.
+
+    The ratings of rater r in part p are 10 r + 20 p. Turns are timed from their part, or from their conversation.
+    """
+    folder = root / "MSP-Conversation"
+    parts, segments = [], {}
+    for name in CONVERSATIONS:
+        write(folder / "Audio" / f"{name}.wav")
+        for part in (1, 2):
+            first = 500.0 + 2 * (part - 1)
+            parts.append(f"{name}_{part};{first};{first + 2}")
+            shift = 2 * (part - 1) if from_conversation else 0
+            for turn, start in enumerate((0.1, 1.2)):
+                times = {"Start_Time": shift + start, "End_Time": shift + start + 0.5}
+                episode = name.replace("Conversation", "PODCAST")
+                segments[f"{episode}_{10 * part + turn:04d}"] = {"Conversation_Part": f"{name}_{part}"} | times
+            for target in ("Arousal", "Valence", "Dominance"):
+                for rater in (1, 2):
+                    third = ",0" if (name[-4:], part, rater) == ("0047", 2, 1) else ""  # as one file of the corpus has
+                    rows = [f"{k / 50},{10 * rater + 20 * part}{third}" for k in range(100)]
+                    path = folder / "Annotations" / target / f"{name}_{part}_{rater:03d}.csv"
+                    write(path, "\n".join([TRACE_HEAD, *rows]) + "\n")
+    write(folder / "Time_Labels" / "conversation_parts.txt", "\n".join(parts) + "\n")
+    write(folder / "Time_Labels" / "segments.json", json.dumps(segments))
+    write(folder / "partitions.txt", "\n".join(f"{name};{split}" for name, split in CONVERSATIONS.items()) + "\n")
+    return folder

@@ -11,6 +11,7 @@ from layerprobe.probe.data.containers.length import Bytes, StreamLength, after_t
 from layerprobe.probe.data.containers.mpeg import mpeg_length, parse_header
 from layerprobe.probe.data.containers.ogg import ogg_length
 from layerprobe.probe.data.containers.samples import samples_length
+from layerprobe.probe.data.stored_audio import StoredAudio
 
 MPEG_ENDINGS = (".mp3", ".mp2", ".mpga")
 FILES_REMEMBERED = 64  # spans of one file follow each other
@@ -29,7 +30,7 @@ FOREIGN = (
 )
 
 
-def inspect_length(path: Path) -> StreamLength:
+def inspect_length(path: Path | StoredAudio) -> StreamLength:
     """Return what the bytes of an audio file show about its length; nothing is decoded.
 
     Raises:
@@ -40,9 +41,11 @@ def inspect_length(path: Path) -> StreamLength:
 
 
 @functools.lru_cache(maxsize=FILES_REMEMBERED)
-def _inspect(path: Path, size: int, _modified: int) -> StreamLength:
+def _inspect(path: Path | StoredAudio, size: int, _modified: int) -> StreamLength:
     if size == 0:
         return StreamLength()
+    if isinstance(path, StoredAudio):
+        return _length_of(path.read_bytes(), path.suffix.lower())
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return _length_of(data, path.suffix.lower())
 
@@ -64,7 +67,7 @@ def _length_of(data: Bytes, ending: str) -> StreamLength:
     return StreamLength()
 
 
-def foreign_format(path: Path) -> str:
+def foreign_format(path: Path | StoredAudio) -> str:
     """Return the name of a known format that can't be decoded here; "" for any other."""
     with path.open("rb") as file:
         opening = file.read(16)

@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerprobe.probe.data.stored_audio import StoredAudio
 from layerprobe.probe.problem import Problem
 
 Bytes = bytes | mmap.mmap  # a file, without reading all of it
@@ -37,7 +38,7 @@ class StreamLength:
 class CorrectedFile(io.RawIOBase):
     """A file whose first bytes are replaced by another header, and which zeros may follow."""
 
-    def __init__(self, path: Path, length: StreamLength) -> None:
+    def __init__(self, path: Path | StoredAudio, length: StreamLength) -> None:
         """Open a file with the header, and the size, that its length needs."""
         super().__init__()
         self._file = path.open("rb")

@@ -45,6 +45,7 @@ from layerprobe.probe.identities import is_unknown, normalise_names
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
 
 WHOLE = (0.0, float("inf"))  # start and end of a whole file
+LARYNGOGRAPH = "laryngo"  # what the names of tables of such recordings begin with
 RESERVED = ("utterance_id", "path", "speaker_id", START, END, FILE, "corpus", "asr_transcript")
 
 
@@ -56,10 +57,11 @@ def import_audformat(folder: Path) -> Imported:
             target or a speaker
     """
     database = load_database(folder)
+    left_out = _without_laryngographs(database)
     annotations = read_annotations(database)
     names = list(dict.fromkeys(a.name for a in annotations.found))
     joined, remarks = _joined(annotations, names, folder)
-    remarks += annotations.remarks
+    remarks += [*left_out, *annotations.remarks]
     targets, described, notes = _targets(joined, folder)
     if not targets:
         raise InputError(
@@ -86,6 +88,19 @@ def import_audformat(folder: Path) -> Imported:
         nominal={name: d for name, d in in_table.items() if isinstance(d, Nominal)},
     )
     return Imported(table, header, +dropped, remarks)
+
+
+def _without_laryngographs(database: Any) -> list[str]:
+    """Drop the tables of laryngograph recordings, as EmoDB 2.0 has them, and return a clause on them.
+
+    They hold the contact of the vocal folds in place of speech, with the labels of the speech.
+    """
+    tables = [name for name in database.tables if name.partition(".")[0] == LARYNGOGRAPH]
+    if not tables:
+        return []
+    n = len({file for name in tables for file in database[name].files})
+    database.drop_tables(tables)
+    return [f"{counted(n, 'laryngograph recording')} left out, because they hold no speech (tables {LARYNGOGRAPH}.*)"]
 
 
 def _targets(joined: dict[str, Joined], folder: Path) -> tuple[list[Joined], dict[str, Target | Nominal], list[str]]:

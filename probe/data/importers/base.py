@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from layerprobe.probe.data.locations import relative_paths
 from layerprobe.probe.data.manifest.dialect import decode_text
 from layerprobe.probe.data.manifest.file_kind import no_table
 from layerprobe.probe.data.manifest.schema import Header, Target, rater_columns
-from layerprobe.probe.data.manifest.write import relative_paths, write_manifest
+from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.foreign_files import LFS_POINTER
 from layerprobe.probe.identities import is_unknown, normalise_names
@@ -207,9 +208,14 @@ def counted(n: int, noun: str) -> str:
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table sorted by utterance_id with a new index; empty columns are left out."""
+    return without_empty_columns(table.sort_values("utterance_id", kind="stable"))
+
+
+def without_empty_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with a new index; empty columns are left out."""
     kept = [
         c
         for c in table
         if c in ("utterance_id", "path", "speaker_id") or not (table[c].isna() | (table[c] == "")).all()
     ]
-    return table.sort_values("utterance_id", kind="stable")[kept].reset_index(drop=True)
+    return table[kept].reset_index(drop=True)

@@ -22,6 +22,24 @@ def read_parquet_names(path: Path) -> list[str]:
     return list(_schema(path).names)
 
 
+def audio_column(path: Path) -> str:
+    """Return the column of audio of a table that has no column ``path``, '' where it has one, or no audio.
+
+    Audio is a structure with ``bytes``, as datasets and the hub keep it.
+
+    Raises:
+        InputError: if the file is no Parquet table
+    """
+    schema = _schema(path)
+    if "path" in schema.names:
+        return ""
+    kinds = {field.name: field.type for field in schema if pa.types.is_struct(field.type)}
+    found = (
+        n for n, kind in kinds.items() if (k := kind.get_field_index("bytes")) >= 0 and _is_bytes(kind.field(k).type)
+    )
+    return str(next(found, ""))
+
+
 def read_parquet_columns(path: Path, wanted: Callable[[str], bool]) -> dict[str, list[str]]:
     """Return the columns of text and numbers as text, '' where a value is missing; bytes are decoded as UTF-8.
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from layerprobe.probe.data.manifest.dialect import RawTable, read_raw_table
 from layerprobe.probe.data.manifest.file_kind import no_table
-from layerprobe.probe.data.manifest.parquet import read_parquet_columns, read_parquet_names
+from layerprobe.probe.data.manifest.parquet import audio_column, read_parquet_columns, read_parquet_names
 from layerprobe.probe.data.manifest.schema import KNOWN_COLUMNS, NEEDED_COLUMNS
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.identities import normalise_name, similar_names
@@ -23,6 +23,7 @@ from layerprobe.probe.nearest_path import missing_file
 
 TEXT_ENDINGS = (".csv", ".tsv")
 TABLE_ENDINGS = (*TEXT_ENDINGS, ".parquet")
+DATASETS = {".arrow": "hf", ".tar": "webdataset", ".jsonl": "lhotse", ".jsonl.gz": "lhotse"}  # importers by ending
 _log = logging.getLogger("layerprobe.manifest")  # written to standard error, unless a program decides otherwise
 NAMES_SOUGHT = 20  # rows in which the names of columns are looked for if they are not in the first
 # Names that pandas and Arrow write for an index that has none.
@@ -53,9 +54,31 @@ def check_table_file(path: Path, *, what: str = "table") -> None:
             "LP101", f"{missing_file(path, endings=TABLE_ENDINGS)}. Give the path of a {what}, .csv or .parquet."
         )
     if path.suffix.lower() not in TABLE_ENDINGS:
-        raise InputError("LP102", f"{path} is neither .csv nor .parquet. Save the table as one of these.")
+        advice = f"Import it: {command}" if (command := import_command(path)) else "Save the table as one of these"
+        raise InputError("LP102", f"{path} is neither .csv nor .parquet. {advice}.")
     if path.is_file() and (fault := no_table(path)):
         raise InputError("LP103", f"{path} can't be read as a table: {fault}.")
+    if path.suffix.lower() == ".parquet" and (column := audio_column(path)):
+        raise InputError(
+            "LP190",
+            f"{path} is a table of a Hugging Face dataset, with its audio in column {column}. Import it: "
+            f"layerprobe manifest import hf {path} --out {path.stem}.csv.",
+        )
+
+
+def import_command(path: Path) -> str:
+    """Return the command that imports a dataset of another format, '' where a path is none.
+
+    Args:
+        path: of a file, or of a folder
+
+    >>> import_command(Path("data/cuts.jsonl.gz"))
+    'layerprobe manifest import lhotse data/cuts.jsonl.gz --out cuts.csv'
+    """
+    importer = next((name for ending, name in DATASETS.items() if path.name.lower().endswith(ending)), "")
+    if path.is_dir() and (any(path.glob("*_*.json")) or any(path.rglob("*.parquet"))):
+        importer = "hf"
+    return f"layerprobe manifest import {importer} {path} --out {path.name.partition('.')[0]}.csv" if importer else ""
 
 
 def read_text_table(path: Path, *, wanted: Callable[[str], bool] = NEEDED_COLUMNS.__contains__) -> TextTable:

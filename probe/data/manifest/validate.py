@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from layerprobe.probe.data.locations import absolute, parse_address, scheme_of
 from layerprobe.probe.data.manifest.decimals import read_decimals
 from layerprobe.probe.data.manifest.scales import SCALE_TOLERANCE
 from layerprobe.probe.data.manifest.schema import (
@@ -20,6 +21,7 @@ from layerprobe.probe.data.manifest.schema import (
     Target,
     rater_columns,
 )
+from layerprobe.probe.data.stored_checks import problems_of_stored
 from layerprobe.probe.identities import has_lost_digits, likeness
 from layerprobe.probe.nearest_path import NearestFile, NearestPaths
 from layerprobe.probe.problem import Problem
@@ -189,10 +191,16 @@ def _check_names(raw: pd.DataFrame, problems: RowProblems) -> None:
 def _check_paths(table: pd.DataFrame, problems: RowProblems, *, folder: Path) -> None:
     written = table["path"].copy()
     exists: dict[str, bool] = {}  # many spans can be in one file, and a look-up on a network folder is slow
-    table["path"] = [str(folder / p) for p in written]
+    incomplete = {p: text for p in written.unique() if (text := _address_fault(p))}
+    table["path"] = [p if p in incomplete else absolute(p, folder) for p in written]
+    faults = problems_of_stored([p for p in table["path"].unique() if scheme_of(p) and p not in incomplete])
     for p in table["path"].unique():
-        exists[p] = _is_file(p)
+        exists[p] = bool(scheme_of(p)) or _is_file(p)
     empty = (written.str.strip() == "").to_numpy()
+    stated = written.isin(list(incomplete)).to_numpy()
+    problems.add(np.flatnonzero(stated), lambda r: Problem("LP239", f"path {written[r]!r} {incomplete[written[r]]}"))
+    unreadable = np.flatnonzero(table["path"].isin(list(faults)))
+    problems.add(unreadable, lambda r: faults[table["path"][r]])
     missing = np.flatnonzero(~table["path"].map(exists).to_numpy(dtype=bool) & ~empty)
     problems.add(np.flatnonzero(empty), lambda _: Problem("LP140", "path is empty"))
     sought = list(dict.fromkeys(written.iloc[missing]))[:NEAREST_SOUGHT]
@@ -211,6 +219,15 @@ def _missing_file(path: Path, nearest: NearestFile | None) -> Problem:
     if nearest is not None:
         return Problem("LP143", f"no file at {path}, but at {nearest.path} (it differs in {nearest.difference})")
     return Problem("LP143", f"{path} is a folder, not a file" if _is_folder(path) else f"no file at {path}")
+
+
+def _address_fault(path: str) -> str:
+    """Return why an address is none, as a clause; "" where it is one, or a path."""
+    try:
+        parse_address(path)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _is_file(path: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +11,6 @@ from layerprobe.probe.data.manifest.schema import MANIFEST_FORMAT_VERSION, Heade
 from layerprobe.probe.filesystem import replace_file, write_csv
 from layerprobe.probe.identities import similar_names
 from layerprobe.probe.toml import toml_key, toml_value
-
-
-def relative_paths(paths: Iterable[str], folder: Path) -> list[str]:
-    """Return absolute paths relative to a manifest's folder where they are below it, and the others as they are."""
-    return [str(p.relative_to(folder)) if p.is_relative_to(folder) else str(p) for p in map(Path, paths)]
 
 
 def write_manifest(path: Path, table: pd.DataFrame, header: Header) -> None:

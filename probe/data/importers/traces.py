@@ -1,0 +1,58 @@
+"""Time-continuous ratings of single raters, and their means within a span."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from layerprobe.probe.data.importers.base import read_text
+from layerprobe.probe.exceptions import InputError
+
+NO_TRACES = (
+    "ratings are means over each utterance, one column per rater; traces in time are not kept, and the delay of raters "
+    "is not compensated"
+)
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Ratings in time: of one rater or of several."""
+
+    times: np.ndarray  # (n_times,) seconds
+    ratings: np.ndarray  # (n_raters, n_times), NaN where a rater gave none
+
+    def means(self, start: float, end: float) -> np.ndarray:
+        """Return each rater's mean between two times, ``(n_raters,)``; NaN where a rater gave none there."""
+        inside = self.ratings[:, (self.times >= start) & (self.times <= end)]
+        rated = np.isfinite(inside)
+        n = rated.sum(axis=1)
+        total = np.where(rated, inside, 0.0).sum(axis=1)
+        means: np.ndarray = np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
+        return means
+
+
+def read_traces(path: Path, *, separator: str) -> Traces:
+    """Read a text of times and ratings; lines before them, of names or of the annotation tool, are skipped.
+
+    Args:
+        path: of the file
+        separator: of the cells in a line, which are a time and one or more ratings
+
+    Raises:
+        InputError: if the file has no ratings
+    """
+    rows = [line.split(separator) for line in read_text(path, latin_1=True).splitlines()]
+    numbers = [row for row in rows if len(row) > 1 and all(_NUMBER.fullmatch(cell) or not cell.strip() for cell in row)]
+    numbers = [row for row in numbers if row[0].strip()]
+    if not numbers:
+        raise InputError(
+            "LP157",
+            f"{path} has no lines of a time and ratings, so it is no file of traces. Download it again.",
+        )
+    width = min(map(len, numbers))
+    table = np.array([[float(cell) if cell.strip() else np.nan for cell in row[:width]] for row in numbers])
+    return Traces(table[:, 0], table[:, 1:].T)

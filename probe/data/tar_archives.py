@@ -1,0 +1,91 @@
+"""Members of tar archives: where each lies in its archive, so that it is read without unpacking the archive."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from layerprobe.probe.foreign_files import HEAD, recognise_start
+from layerprobe.probe.problem import Problem, StoredAudioError
+
+BLOCK = 512  # bytes of a header
+CUT = "it is cut or damaged behind the members that can be read"
+
+
+@dataclass(frozen=True)
+class TarIndex:
+    """Where the members of an archive lie."""
+
+    archive: str  # path or URL, for messages
+    members: dict[str, tuple[int, int]]  # offset and size in bytes, by name
+    fault: str = ""  # where the archive ends before its members do; a clause
+
+    def find(self, name: str) -> tuple[int, int]:
+        """Return offset and size of a member; of several with one name, of the last, as tar unpacks them.
+
+        Raises:
+            StoredAudioError: if there is none
+        """
+        found = self.members.get(_plain(name))
+        if found is None:
+            cause = f", and {self.fault}" if self.fault else ""
+            text = f"{self.archive} has no member {name!r}{cause}. Correct the name, or pack the archive again"
+            raise StoredAudioError(Problem("LP235", text))
+        return found
+
+
+def read_tar_index(file: Any, archive: str) -> TarIndex:
+    """Read the headers of an archive.
+
+    Args:
+        file: the archive, open for reading and seekable
+        archive: its path or URL, for messages
+
+    Raises:
+        StoredAudioError: if it is compressed, or no archive
+    """
+    head = file.read(HEAD)
+    foreign = recognise_start(head)
+    if foreign is not None and (head.strip(b"\0") or not head):  # zeros alone are an archive without members
+        text = f"{archive} {foreign.clause}, so that its members can't be read where they lie; {foreign.advice}"
+        raise StoredAudioError(Problem("LP236", text))
+    file.seek(0)
+    members: dict[str, tuple[int, int]] = {}
+    links: list[tuple[str, str]] = []
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as opened:
+            try:
+                for member in _in_order(opened):
+                    if member.isreg() and not member.issparse():
+                        members[_plain(member.name)] = (member.offset_data, member.size)
+                    elif member.islnk():
+                        links.append((member.name, member.linkname))
+                fault = "" if _ends_well(file, opened) else CUT
+            except tarfile.ReadError:
+                fault = CUT
+    except (tarfile.TarError, OSError) as error:
+        text = f"{archive} can't be read as a tar archive ({error}). Pack it again, or copy it again"
+        raise StoredAudioError(Problem("LP236", text)) from error
+    for name, target in links:
+        if _plain(target) in members:
+            members.setdefault(_plain(name), members[_plain(target)])
+    return TarIndex(archive, members, fault)
+
+
+def _in_order(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield members without keeping them, a kilobyte each."""
+    while (member := archive.next()) is not None:
+        yield member
+        archive.members = []  # type: ignore[attr-defined]  # as tarfile's documentation has it for long archives
+
+
+def _ends_well(file: Any, archive: tarfile.TarFile) -> bool:
+    """Return whether an archive's members are followed by zeros or by its end."""
+    file.seek(archive.offset)
+    return not file.read(BLOCK).strip(b"\0")
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("./")
