@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, urlsplit
 
@@ -72,6 +73,7 @@ def scheme_of(path: str) -> str:
     return found[1] if found else ""
 
 
+@lru_cache(maxsize=1024)  # the readers of a row follow each other
 def parse_address(path: str) -> Address | None:
     """Return the place that an address states; None for a path or the URL of a whole file.
 
