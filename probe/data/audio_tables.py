@@ -76,7 +76,9 @@ class ParquetAudio:
         self._has_bytes = [_no_nulls(group, column) for group in groups]
         size = sum(_column_bytes(group, column) for group in groups)
         self._batch_rows = max(1, min(MOST_ROWS, BATCH_BYTES * max(1, self.n_rows) // max(1, size)))
-        self._kept: OrderedDict[int, tuple[list[RowAudio], int]] = OrderedDict()  # batches and their bytes, by first row
+        self._kept: OrderedDict[int, tuple[list[RowAudio], int]] = (
+            OrderedDict()
+        )  # batches and their bytes, by first row
         self._kept_bytes = 0
         self._ahead: Iterator[Any] = iter(())
         self._group, self._next = -1, 0  # the row group that is read, and the row that its next batch begins with

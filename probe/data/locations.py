@@ -168,6 +168,11 @@ def file_of(path: str) -> str:
     return path if address is None else address.file
 
 
+def costs_a_request(path: str) -> bool:
+    """Return whether audio is read over a network, from a store or a web server."""
+    return scheme_of(file_of(path)) not in ("", "file")
+
+
 def normal(path: str) -> str:
     """Return a path by which two spellings of one place are equal: without ``.``, ``..`` and repeated slashes."""
     address = parse_address(path)

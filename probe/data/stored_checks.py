@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from layerprobe.probe.data.locations import file_of, parse_address, scheme_of
 from layerprobe.probe.data.problem import Problem
-from layerprobe.probe.data.remote_files import listed
+from layerprobe.probe.data.remote_files import listed, store_of
 from layerprobe.probe.data.stored_audio import StoredAudio, locate
 
 LISTED_FROM = 20  # objects of one folder, from which on the folder is listed instead of asking for each
@@ -55,19 +54,15 @@ def _problems_of_objects(paths: Sequence[str]) -> dict[str, Problem]:
     requested = [path for path in paths if path not in there]
     for begin in range(0, len(requested), REQUESTS):
         part = requested[begin : begin + REQUESTS]
-        found |= {path: stores[_store(path)] for path in part if _store(path) in stores}
+        found |= {path: stores[store_of(path)] for path in part if store_of(path) in stores}
         part = [path for path in part if path not in found]
         with ThreadPoolExecutor(REQUESTS) as pool:
             for path, problem in zip(part, pool.map(_problem, part), strict=True):
                 if problem is not None:
                     found[path] = problem
                     if problem.code in ("LP238", "LP239"):
-                        stores.setdefault(_store(path), problem)
+                        stores.setdefault(store_of(path), problem)
     return found
-
-
-def _store(url: str) -> str:
-    return f"{scheme_of(url)}://{urlsplit(url).netloc}"
 
 
 def _problem(path: str) -> Problem | None:
