@@ -132,15 +132,15 @@ def test_only_the_changed_members_of_a_new_archive_are_encoded_again(corpus, enc
     files[1].write_bytes(files[0].read_bytes())
     pack_tar(tmp_path / "a.tar", files)
     os.utime(tmp_path / "a.tar", ns=(1, 1))
-    said = []
+    logged = []
 
     class Lines(NullProgress):
         def log(self, line):
-            said.append(line)
+            logged.append(line)
 
     second = extract(table, encoder, tmp_path / "a.zarr", progress=Lines()).audio_hashes.tolist()
     assert second == [first[0], first[0], first[2]]
-    assert "1 utterances changed since they were cached (first: u1); re-encoding them." in said
+    assert "1 utterances changed since they were cached (first: u1); re-encoding them." in logged
 
 
 @pytest.mark.parametrize("kind", KINDS)
