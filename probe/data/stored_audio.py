@@ -11,7 +11,7 @@ import io
 import time
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from layerprobe.probe.data.audio_tables import ArrowAudio, AudioTable, ParquetAudio
 from layerprobe.probe.data.kept import Kept, once
@@ -102,7 +102,7 @@ class StoredAudio:
         """
         raise NotImplementedError
 
-    def open(self, mode: str = "rb") -> BinaryIO:
+    def open(self, mode: str = "rb") -> io.BytesIO:
         """Open the audio for reading.
 
         Raises:

@@ -23,9 +23,9 @@ def problems_of_stored(paths: Iterable[str]) -> dict[str, Problem]:
     Args:
         paths: absolute addresses and URLs, each once
     """
-    contained, objects = [], []
-    for path in paths:
-        (objects if parse_address(path) is None else contained).append(path)
+    every = list(paths)
+    contained = [path for path in every if parse_address(path) is not None]
+    objects = [path for path in every if parse_address(path) is None]
     return _problems_of_contained(contained) | _problems_of_objects(objects)
 
 
