@@ -116,14 +116,19 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", type=Path, nargs=2)
+    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
+    if options.write:
+        write_sources(options.write, options.number)
+        return
     if options.one:
         measure(*options.one)
         return
     found: dict[str, list[dict[str, float]]] = {source: [] for source in SOURCES}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_sources(folder, options.number)
+        written = [sys.executable, __file__, "--write", name, "--number", str(options.number)]
+        subprocess.run(written, check=True)  # a process begins with the greatest memory of the one that starts it
         for k in range(options.rounds):
             for source in SOURCES:
                 arguments = [str(folder / f"{source}.csv"), str(folder / f"{source}-{k}.zarr")]
