@@ -22,7 +22,9 @@ CachePath = Annotated[
 @user_command
 def info(
     path: CachePath,
-    manifest: Annotated[Path | None, typer.Option(help="Manifest whose utterances are looked up in the cache.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(parser=cache_path, help="Manifest whose utterances are looked up in the cache.")
+    ] = None,
     precision_loss: Annotated[
         bool, typer.Option("--precision-loss", help="Measure the cost of float16 storage on a sample of the manifest.")
     ] = False,
@@ -96,7 +98,10 @@ def verify(path: CachePath, *, output: Output) -> None:
 @user_command
 def repair(
     path: CachePath,
-    manifest: Annotated[Path, typer.Argument(help="Manifest that the cache was extracted from.")],
+    manifest: Annotated[
+        Path,
+        typer.Argument(parser=cache_path, metavar="MANIFEST", help="Manifest that the cache was extracted from."),
+    ],
     upstream: UpstreamOptions,
     jobs: Jobs = None,
     *,
@@ -143,7 +148,9 @@ def diff(
 @user_command
 def merge(
     path: CachePath,
-    manifest: Annotated[Path, typer.Argument(help="Manifest whose shards were extracted.")],
+    manifest: Annotated[
+        Path, typer.Argument(parser=cache_path, metavar="MANIFEST", help="Manifest whose shards were extracted.")
+    ],
     *,
     output: Output,
 ) -> None:

@@ -40,10 +40,6 @@ SameSpeaker = Annotated[
         "Unicode form, a decimal .0 or leading zeros.",
     ),
 ]
-ManifestPath = Annotated[Path, typer.Argument(help="Manifest: a .csv or .parquet table with a .toml header.")]
-UtterancesPath = Annotated[
-    Path, typer.Argument(help="Table (.csv or .parquet) with utterance_id and path; ratings are not needed.")
-]
 Device = Annotated[str | None, typer.Option(help="Device to run on: cpu or cuda; a GPU by default where there is one.")]
 RunPath = Annotated[Path, typer.Argument(help="Run folder that sweep made.")]
 RunPaths = Annotated[list[Path], typer.Argument(help="Run folders; several are plotted side by side.")]
@@ -170,11 +166,29 @@ _LOG.addHandler(_StandardError())
 
 
 def cache_path(name: str) -> Path:
-    """Return the path of a cache that is named on the command line: a folder or a URL."""
+    """Return the path of a cache or a manifest that is named on the command line: a path or a URL."""
     try:
         return resolve(name)
     except InputError as error:
         raise typer.BadParameter(str(error)) from error  # of a ValueError Typer makes a longer message
+
+
+ManifestPath = Annotated[
+    Path,
+    typer.Argument(
+        parser=cache_path,
+        metavar="MANIFEST",
+        help="Manifest: a .csv or .parquet table with a .toml header; a path, or a URL such as s3://….",
+    ),
+]
+UtterancesPath = Annotated[
+    Path,
+    typer.Argument(
+        parser=cache_path,
+        metavar="TABLE",
+        help="Table (.csv or .parquet) with utterance_id and path; ratings are not needed.",
+    ),
+]
 
 
 def user_command(command: Callable[..., None]) -> Callable[..., None]:

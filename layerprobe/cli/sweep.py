@@ -139,6 +139,7 @@ def sweep(
     manifest: Annotated[
         Path | None,
         typer.Argument(
+            parser=cache_path,
             metavar="MANIFEST",
             help="Manifest: a .csv or .parquet table with a .toml header; optional with --plan.",
             show_default=False,
@@ -207,7 +208,7 @@ def _split_paths(caches: list[Path], manifest: Path | None, *, complete: bool) -
         return caches, manifest
     if complete:
         raise InputError("LP812", "CACHES and MANIFEST are missing: give both, or --plan.")
-    return [*caches, cache_path(str(manifest))] if manifest is not None else caches, None
+    return [*caches, manifest] if manifest is not None else caches, None
 
 
 def _plan_choices(probing: ProbingOptions, compute: ComputeOptions) -> dict[str, Any]:

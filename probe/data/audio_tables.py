@@ -76,7 +76,9 @@ class ParquetAudio:
         self._has_bytes = [_no_nulls(group, column) for group in groups]
         size = sum(_column_bytes(group, column) for group in groups)
         self._batch_rows = max(1, min(MOST_ROWS, BATCH_BYTES * max(1, self.n_rows) // max(1, size)))
-        self._kept: OrderedDict[int, tuple[Any, int]] = OrderedDict()  # batches and their bytes, by first row
+        self._kept: OrderedDict[int, tuple[list[RowAudio], int]] = (
+            OrderedDict()
+        )  # batches and their bytes, by first row
         self._kept_bytes = 0
         self._ahead: Iterator[Any] = iter(())
         self._group, self._next = -1, 0  # the row group that is read, and the row that its next batch begins with
@@ -88,8 +90,8 @@ class ParquetAudio:
             StoredAudioError: if the file is damaged there
         """
         with self._lock:
-            first, batch = self._batch(row)
-            return _cell(batch.column(0)[row - first].as_py())
+            first, cells = self._batch(row)
+            return cells[row - first]
 
     def path_instead(self, row: int) -> str:
         """Return the path of the file that a row names in place of bytes; nothing is read where all rows have bytes."""
@@ -98,11 +100,11 @@ class ParquetAudio:
         found = self.audio(row)
         return found.path if found.content is None else ""
 
-    def _batch(self, row: int) -> tuple[int, Any]:
+    def _batch(self, row: int) -> tuple[int, list[RowAudio]]:
         """Return the batch that has a row, and its first row."""
-        for first, (batch, _) in reversed(self._kept.items()):
-            if first <= row < first + batch.num_rows:
-                return first, batch
+        for first, (cells, _) in reversed(self._kept.items()):
+            if first <= row < first + len(cells):
+                return first, cells
         group = bisect.bisect_right(self._begins, row) - 1
         if group != self._group or row < self._next:
             self._ahead, self._group, self._next = self._batches(group), group, self._begins[group]
@@ -115,17 +117,19 @@ class ParquetAudio:
         except (ValueError, OSError, pa.ArrowException, StopIteration) as error:
             self._group = -1
             raise _damaged(self._table, error) from error
-        self._keep(first, batch)
-        return first, batch
+        cells = [_cell(value) for value in batch.column(0).to_pylist()]
+        self._keep(first, cells)
+        return first, cells
 
     def _batches(self, group: int) -> Iterator[Any]:
         return self._file.iter_batches(  # type: ignore[no-any-return]
             self._batch_rows, row_groups=[group], columns=[self._column], use_threads=False
         )
 
-    def _keep(self, first: int, batch: Any) -> None:
-        self._kept[first] = batch, batch.nbytes
-        self._kept_bytes += batch.nbytes
+    def _keep(self, first: int, cells: list[RowAudio]) -> None:
+        n_bytes = sum(len(cell.content or b"") for cell in cells)
+        self._kept[first] = cells, n_bytes
+        self._kept_bytes += n_bytes
         while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
             self._kept_bytes -= self._kept.popitem(last=False)[1][1]
 

@@ -14,7 +14,7 @@ from layerprobe.probe.data.audio_hashes import AudioHashes, Row, span_of
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.data.remarks import Remark, remark_sentences
-from layerprobe.probe.problem import Problem
+from layerprobe.probe.problem import Problem, StoredAudioError
 from layerprobe.probe.progress import NullProgress
 
 NO_TEXT = "no text"  # the content of a row whose transcript is empty
@@ -84,6 +84,8 @@ class AudioReader:
             return ModelInput(self._hashes.hash_row(row), recording.waveform, seconds, remarks=recording.remarks)
         except InvalidAudioError as error:
             return ModelInput("", np.empty(0, dtype=np.float32), problem=Problem(error.code, error.message))
+        except StoredAudioError as error:  # a store stopped answering between the decoding and the hashing
+            return ModelInput("", np.empty(0, dtype=np.float32), problem=error.problem)
 
     def log_remarks(self, progress: NullProgress) -> None:
         """Log a sentence for each kind of remark on the audio that was read so far."""

@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, urlsplit
 
@@ -72,6 +73,7 @@ def scheme_of(path: str) -> str:
     return found[1] if found else ""
 
 
+@lru_cache(maxsize=1024)  # the readers of a row follow each other
 def parse_address(path: str) -> Address | None:
     """Return the place that an address states; None for a path or the URL of a whole file.
 
@@ -164,6 +166,11 @@ def file_of(path: str) -> str:
     """Return the path or URL of the file that holds the audio: an archive or table, or the file itself."""
     address = parse_address(path)
     return path if address is None else address.file
+
+
+def costs_a_request(path: str) -> bool:
+    """Return whether audio is read over a network, from a store or a web server."""
+    return scheme_of(file_of(path)) not in ("", "file")
 
 
 def normal(path: str) -> str:

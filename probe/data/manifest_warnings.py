@@ -139,7 +139,7 @@ def _speakers_in_splits(table: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _paths_outside(paths: pd.Series[str], folder: Path) -> Iterator[Finding]:
-    corpus = os.path.normpath(folder)
+    corpus = normal(str(folder))
     files = paths.map(lambda path: normal(file_of(path)))
     inside = files.str.startswith(corpus.rstrip(os.sep) + os.sep) | (files.map(scheme_of) != "")  # a store is no folder
     outside = ~inside.to_numpy(dtype=bool)

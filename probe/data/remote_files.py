@@ -29,8 +29,11 @@ PACKAGES = {
 # What a store states of an object's version, by the names that fsspec's clients give it.
 MARKS = ("ETag", "etag", "md5Hash", "LastModified", "Last-Modified", "last_modified", "mtime", "updated", "generation")
 WAITS = (0.2, 1.0)  # seconds before another attempt where a connection is lost
+FAILING_SECONDS = 30.0  # for which a store that failed repeatedly is given one attempt, so that many rows end soon
+CONNECT_SECONDS, READ_SECONDS = 15, 60  # until a web server counts as silent
 
 Answer = TypeVar("Answer")
+_failing: dict[str, float] = {}  # until when, by store
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,15 @@ def listed(folder: str) -> set[str]:
     return {f"{folder}/{name.removeprefix(start)}" for name in names if name.startswith(start)}
 
 
+def store_of(url: str) -> str:
+    """Return the part of a URL that names a store: a bucket, or a server.
+
+    >>> store_of("s3://bucket/wav/a.wav")
+    's3://bucket'
+    """
+    return "/".join(url.split("/")[:3])
+
+
 def remote_problem(url: str, error: Exception) -> Problem:
     """Return why an object can't be read, by the error of its store's client."""
     if isinstance(error, StoredAudioError):
@@ -102,15 +114,34 @@ def remote_problem(url: str, error: Exception) -> Problem:
 
 def _requested(url: str, ask: Callable[[Any, str], Answer]) -> Answer:
     client, path = _client(url)
-    for wait in (*WAITS, None):
+    for wait in (*(() if time.monotonic() < _failing.get(store_of(url), 0.0) else WAITS), None):
         try:
             return ask(client, path)
-        except Exception as error:  # each store's client has errors of its own
+        except Exception as raised:  # each store's client has errors of its own
+            error = _reported(raised)
             lasting = isinstance(error, FileNotFoundError | PermissionError) or getattr(error, "status", 0) >= 400
+            if not lasting and wait is None:
+                _failing[store_of(url)] = time.monotonic() + FAILING_SECONDS
             if lasting or wait is None:
                 raise StoredAudioError(remote_problem(url, error)) from error
             time.sleep(wait)
     raise AssertionError("unreachable")
+
+
+def _web_options() -> dict[str, Any]:
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+    return {"client_kwargs": {"timeout": timeout}}
+
+
+def _reported(error: Exception) -> Exception:
+    """Return what a web server answered, where fsspec reports each failure as a missing file."""
+    cause = error.__cause__
+    from_server = isinstance(cause, Exception) and type(cause).__module__.startswith("aiohttp")
+    if isinstance(error, FileNotFoundError) and from_server and getattr(cause, "status", 0) not in (404, 410):
+        return cause  # type: ignore[return-value]
+    return error
 
 
 def _client(url: str) -> tuple[Any, str]:
@@ -119,7 +150,7 @@ def _client(url: str) -> tuple[Any, str]:
 
     scheme = scheme_of(url)
     try:
-        options = {} if scheme in ("http", "https") else {"use_listings_cache": False}
+        options = _web_options() if scheme in ("http", "https") else {"use_listings_cache": False}
         client, path = url_to_fs(url, **options)
         return client, path
     except (ImportError, ValueError) as error:

@@ -11,7 +11,7 @@ import io
 import time
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from layerprobe.probe.data.audio_tables import ArrowAudio, AudioTable, ParquetAudio
 from layerprobe.probe.data.kept import Kept, once
@@ -21,8 +21,7 @@ from layerprobe.probe.data.tar_archives import TarIndex, read_tar_index
 from layerprobe.probe.problem import Problem, StoredAudioError
 
 ARCHIVES, TABLES = 256, 8  # indices of archives and opened tables that are kept
-OBJECT_BYTES = 2**26  # of objects that are kept; of a larger one, that one alone
-LONG = 2**22  # bytes from which on a member of an archive is kept, too
+OBJECT_BYTES = 2**25  # of objects and members that are kept; of a larger one, that one alone
 STATUS_SECONDS = 10.0  # for which the status of an archive or a table in a store is remembered
 
 
@@ -102,7 +101,7 @@ class StoredAudio:
         """
         raise NotImplementedError
 
-    def open(self, mode: str = "rb") -> BinaryIO:
+    def open(self, mode: str = "rb") -> io.BytesIO:
         """Open the audio for reading.
 
         Raises:
@@ -156,9 +155,7 @@ class ArchiveMember(ContainedAudio):
         return self.version()
 
     def read_bytes(self) -> bytes:
-        """Return the content; that of a long recording is kept for its next span."""
-        if self._extent[1] < LONG:
-            return self._read()
+        """Return the content, which is kept for the next reader and for the next span of a long recording."""
         return _OBJECTS.get((self.path, self.version()), self._read)
 
     @once

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from layerprobe.probe.data.locations import file_of, parse_address, scheme_of
-from layerprobe.probe.data.remote_files import listed
+from layerprobe.probe.data.remote_files import listed, store_of
 from layerprobe.probe.data.stored_audio import StoredAudio, locate
 from layerprobe.probe.problem import Problem
 
@@ -24,9 +23,9 @@ def problems_of_stored(paths: Iterable[str]) -> dict[str, Problem]:
     Args:
         paths: absolute addresses and URLs, each once
     """
-    contained, objects = [], []
-    for path in paths:
-        (objects if parse_address(path) is None else contained).append(path)
+    every = list(paths)
+    contained = [path for path in every if parse_address(path) is not None]
+    objects = [path for path in every if parse_address(path) is None]
     return _problems_of_contained(contained) | _problems_of_objects(objects)
 
 
@@ -55,19 +54,15 @@ def _problems_of_objects(paths: Sequence[str]) -> dict[str, Problem]:
     requested = [path for path in paths if path not in there]
     for begin in range(0, len(requested), REQUESTS):
         part = requested[begin : begin + REQUESTS]
-        found |= {path: stores[_store(path)] for path in part if _store(path) in stores}
+        found |= {path: stores[store_of(path)] for path in part if store_of(path) in stores}
         part = [path for path in part if path not in found]
         with ThreadPoolExecutor(REQUESTS) as pool:
             for path, problem in zip(part, pool.map(_problem, part), strict=True):
                 if problem is not None:
                     found[path] = problem
                     if problem.code in ("LP238", "LP239"):
-                        stores.setdefault(_store(path), problem)
+                        stores.setdefault(store_of(path), problem)
     return found
-
-
-def _store(url: str) -> str:
-    return f"{scheme_of(url)}://{urlsplit(url).netloc}"
 
 
 def _problem(path: str) -> Problem | None:

@@ -14,6 +14,7 @@ from layerprobe.probe.cache.store import BLOCK
 from layerprobe.probe.data.audio import InvalidAudioError, audio_header, read_audio_file
 from layerprobe.probe.data.audio_hashes import span_of
 from layerprobe.probe.data.inputs import InputReader
+from layerprobe.probe.data.locations import costs_a_request
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder, AudioEncoder
 from layerprobe.probe.exceptions import InputError
@@ -28,6 +29,7 @@ from layerprobe.probe.progress import clock_text
 from layerprobe.probe.system import peak_memory, resident_memory, torch_threads
 
 N_HEADERS = 500  # audio files whose duration is read; beyond that the hours are estimated
+N_REMOTE = 20  # … of objects in a store, each of which is read whole for it
 N_SAMPLES = 4  # utterances that are encoded beforehand
 SAMPLE_SECONDS = 3.0  # of each
 WHOLE_SECONDS = 60.0  # at most, of the one that speed is measured on
@@ -229,10 +231,14 @@ class SampledDurations:
 
 
 def sampled_durations(table: pd.DataFrame) -> SampledDurations:
-    """Return durations of utterances from spans and headers, of at most `N_HEADERS` evenly spaced rows."""
+    """Return durations of utterances from spans and headers, of at most `N_HEADERS` evenly spaced rows.
+
+    Where audio lies in a store, these are `N_REMOTE`.
+    """
     known: list[float] = []
     n_unknown_length = 0
-    for row in table.iloc[_evenly(len(table), N_HEADERS)].to_dict("records"):
+    is_costly = len(table) > 0 and costs_a_request(str(table["path"].iloc[0]))
+    for row in table.iloc[_evenly(len(table), N_REMOTE if is_costly else N_HEADERS)].to_dict("records"):
         span = span_of(row)
         end: float | None = span.get("end")
         if end is None:

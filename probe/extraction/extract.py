@@ -14,6 +14,7 @@ from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.audio_hashes import AudioHashes, records
 from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
+from layerprobe.probe.data.problem import StoredAudioError
 from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
@@ -274,7 +275,7 @@ def _pending(table: pd.DataFrame, cached: dict[str, str], reader: InputReader, p
         for row in records(table[known]):
             try:
                 same = reader.content(row) == cached[row["utterance_id"]]
-            except FileNotFoundError:
+            except (FileNotFoundError, StoredAudioError):
                 same = True  # a cached utterance no longer needs its audio
             if not same:
                 changed.append(row["utterance_id"])

@@ -137,7 +137,7 @@ def read_recorded(path: Path | str) -> RecordedSweep:
         raise InputError("LP552", f"{path} is no plan of layerprobe sweep: it has no {missing[0]}.")
     plan = SweepPlan.from_toml(content["sweep"], path)
     controls, covariates = (list(content.get(name, [])) for name in ("random_weights", "covariates"))
-    manifest = Path(content["manifest"])
+    manifest = resolve(str(content["manifest"]))
     return RecordedSweep(
         path, plan, manifest, content["corpus"].get("content", ""), content["encoders"], controls, covariates
     )

@@ -235,3 +235,16 @@ def test_a_fork_reads_while_its_parent_does(corpus):
     paths = [corpus[kind][k] for kind in KINDS for k in (0, 5)]
     done = subprocess.run([sys.executable, "-c", FORKED, *paths], capture_output=True, text=True, timeout=60)
     assert done.stdout == "read\n", done.stderr
+
+
+def test_what_datasets_writes_is_read(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    datasets = pytest.importorskip("datasets")
+    data = datasets.Dataset.from_dict({"audio": corpus["files"], "n": range(10)})
+    data = data.cast_column("audio", datasets.Audio(decode=False))
+    data.save_to_disk(str(tmp_path / "saved"))
+    data.to_parquet(str(tmp_path / "t.parquet"))
+    (saved,) = (tmp_path / "saved").glob("*.arrow")
+    for table in (saved, tmp_path / "t.parquet"):
+        for k, file in enumerate(corpus["files"]):
+            assert locate(row_address(table, k)).read_bytes() == locate(file).read_bytes()

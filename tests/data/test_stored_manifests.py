@@ -14,7 +14,14 @@ from layerprobe.probe.data.manifest_warnings import manifest_warnings
 from layerprobe.probe.data.transcripts import FoundTranscripts, add_transcripts
 
 KINDS = ("tar", "parquet", "parquet of bytes", "arrow", "arrow file", "files that rows name")
-HEADER = 'format_version = 1\ncorpus = "stored"\n\n[targets.arousal]\nminimum = 1\nmaximum = 7\nmeaning = "calm to excited"\n'
+HEADER = """format_version = 1
+corpus = "stored"
+
+[targets.arousal]
+minimum = 1
+maximum = 7
+meaning = "calm to excited"
+"""
 
 
 def write(folder, paths, name="my.csv"):

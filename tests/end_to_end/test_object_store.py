@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +14,7 @@ import zarr
 from helpers.cache_rows import content_hash, fill
 from helpers.command_line import refused, run as command, script_environment
 from helpers.leases import owner
+from helpers.object_stores import served
 from helpers.preloaded import two_workers
 from helpers.remote_caches import remote_hash
 from helpers.speech_models import load_exact
@@ -86,41 +82,6 @@ for n in range(1, 1000, every):
     killed += 1
 print(f"killed {killed} times", flush=True)
 """
-
-
-@contextmanager
-def served():
-    """A server of S3 with the bucket ``corpora``; gives its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    credentials = {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": url,
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in credentials.items():
-            patch.setenv(name, value)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-p", str(port)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            for _ in range(300):
-                try:
-                    urllib.request.urlopen(url).close()
-                    break
-                except urllib.error.URLError:
-                    time.sleep(0.1)
-            urllib.request.urlopen(urllib.request.Request(f"{url}/corpora", method="PUT")).close()
-            yield process
-        finally:
-            process.terminate()
-            process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import is_remote
 
 
 def read_parquet_names(path: Path) -> list[str]:
@@ -61,7 +62,8 @@ def read_parquet_columns(path: Path, wanted: Callable[[str], bool]) -> dict[str,
             )
     names = [f.name for f in schema if _is_plain(f.type) or (_is_bytes(f.type) and wanted(f.name))]
     try:
-        table = pq.read_table(path, columns=names)
+        source, store = _source(path)
+        table = pq.read_table(source, columns=names, filesystem=store)
     except (ValueError, OSError) as error:  # what Arrow raises for a file that is damaged inside
         raise _unreadable(path, error) from error
     return {name: _texts(table.column(name), path, name) for name in names}
@@ -69,9 +71,18 @@ def read_parquet_columns(path: Path, wanted: Callable[[str], bool]) -> dict[str,
 
 def _schema(path: Path) -> Any:
     try:
-        return pq.ParquetDataset(path).schema
+        source, store = _source(path)
+        return pq.ParquetDataset(source, filesystem=store).schema
     except (ValueError, OSError) as error:
         raise _unreadable(path, error) from error
+
+
+def _source(path: Path) -> tuple[Any, Any]:
+    """Return what Arrow opens: a path, and the client of the store that it is in, or None."""
+    if not is_remote(path):
+        return path, None
+    remote: Any = path
+    return remote.path, remote.fs
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

@@ -32,6 +32,7 @@ from layerprobe.probe.data.manifest.validate import (
     missing_required,
     with_decimal_points,
 )
+from layerprobe.probe.filesystem import connect
 from layerprobe.probe.identities import normalise_name, normalise_names
 from layerprobe.probe.problem import Problem
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
@@ -67,7 +68,8 @@ def read_manifest(
     semicolons or spellings of "not known", is reported once by the logger ``layerprobe``.
 
     Args:
-        path: a ``.csv``, ``.tsv`` or ``.parquet`` table; its header has the same name with ``.toml``
+        path: a ``.csv``, ``.tsv`` or ``.parquet`` table, which may be in a store (``s3://…``); its header has the same
+            name with ``.toml``
         speakers: whether speakers are known; without them every utterance is its own speaker, and scores may
             be too optimistic, because the same voice can be in training and test data
         same_speaker: decisions on speakers whose names look alike, in addition to the header's: each ``A=B``, ``all``
@@ -96,7 +98,7 @@ def read_numbered_manifest(
     join_names: bool = True,
 ) -> NumberedManifest:
     """Read a manifest as `read_manifest` does, with the row numbers that messages name."""
-    path = Path(path)
+    path = connect(path)
     check_table_file(path, what="manifest")
     header_path = path.with_suffix(".toml")
     content = load_header(header_path, table_path=path)
@@ -130,7 +132,7 @@ def read_utterances(path: Path | str, *, columns: Sequence[str] = ()) -> pd.Data
         InputError: if the file is missing or can't be read
         ManifestError: naming every problem with its row
     """
-    path = Path(path)
+    path = connect(path)
     table = read_text_table(path, wanted=_wanted({}, columns))
     raw = table.cells
     if missing := missing_required(raw, ("utterance_id", "path")):

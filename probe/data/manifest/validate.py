@@ -22,6 +22,7 @@ from layerprobe.probe.data.manifest.schema import (
     rater_columns,
 )
 from layerprobe.probe.data.stored_checks import problems_of_stored
+from layerprobe.probe.filesystem import is_remote
 from layerprobe.probe.identities import has_lost_digits, likeness
 from layerprobe.probe.nearest_path import NearestFile, NearestPaths
 from layerprobe.probe.problem import Problem
@@ -205,7 +206,8 @@ def _check_paths(table: pd.DataFrame, problems: RowProblems, *, folder: Path) ->
     problems.add(np.flatnonzero(empty), lambda _: Problem("LP140", "path is empty"))
     sought = list(dict.fromkeys(written.iloc[missing]))[:NEAREST_SOUGHT]
     nearest = NearestPaths(AUDIO_ENDINGS)
-    found = {w: file for w in sought if (file := nearest.find(w, folder))}
+    start = Path("/") if is_remote(folder) else folder
+    found = {w: file for w in sought if (file := nearest.find(w, start))}
     problems.add(missing, lambda r: _missing_file(Path(table["path"][r]), found.get(written[r])))
     if len(found) > 1:
         kinds = ", ".join(f"{kind} {n}" for kind, n in Counter(n.difference for n in found.values()).most_common())
