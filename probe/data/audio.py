@@ -1,7 +1,7 @@
 """Audio files, or spans of them, decoded to mono float32 at the encoder's sampling rate.
 
-soundfile decodes (WAV, FLAC, OGG, MP3 of any rate, depth and channel count, no FFmpeg); `probe.data.reading` averages
-channels and resamples.
+soundfile decodes (WAV, FLAC, OGG, MP3 of any rate, depth and channel count), and FFmpeg what it can't
+(`probe.data.media`); `probe.data.reading` averages channels and resamples.
 
 No stated length is believed: `probe.data.containers` counts what is there, and a header that states another length is
 replaced by one that states the true one before anything is decoded. Decoding goes forward in blocks, so that no memory
@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from layerprobe.probe.data.containers.inspection import foreign_format, inspect_length
+from layerprobe.probe.data.containers.inspection import inspect_length
+from layerprobe.probe.data.containers.length import StreamLength
 from layerprobe.probe.data.forward_decoding import ForwardDecoder, OpenDecoders
+from layerprobe.probe.data.media.decoder import MediaDecoder
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions, Recording, make_recording
 from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark
 from layerprobe.probe.exceptions import InvalidAudioError as InvalidAudioError
@@ -29,7 +31,14 @@ from layerprobe.probe.problem import Problem
 SPAN_TOLERANCE_SECONDS = 0.01
 # Sampling rates of recordings, Hz; a header that states another one is damaged.
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
-_DECODERS = OpenDecoders()
+
+
+def _open_decoder(path: Path, length: StreamLength) -> ForwardDecoder:
+    """Open a file by soundfile, or by FFmpeg where that can't decode it."""
+    return ForwardDecoder(path, length) if length.foreign is None else MediaDecoder(path, length.foreign)
+
+
+_DECODERS = OpenDecoders(new=_open_decoder)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class Decoded:
     channels: np.ndarray  # (n_samples, n_channels) float32, at least one sample
     rate: int  # Hz
     remark: str = ""  # what the file's header misstates, where it was read whole nevertheless
+    remarks: tuple[Remark, ...] = ()  # others, on the file
 
 
 def read_audio_file(
@@ -68,7 +78,7 @@ def read_recording(
     """Decode an audio file, or only the span from ``start`` to ``end`` seconds of it.
 
     Args:
-        path: a file that libsndfile decodes, whatever its name ends in
+        path: a file that libsndfile or FFmpeg decodes, whatever its name ends in
         sampling_rate: of the result, Hz; None for the file's own
         start: seconds from the beginning; None for the beginning
         end: seconds from the beginning; None for the end of the file
@@ -84,10 +94,10 @@ def read_recording(
     recording = make_recording(
         decoded.channels, rate, sampling_rate=rate if sampling_rate is None else sampling_rate, reading=reading
     )
-    if not decoded.remark:
-        return recording
-    remark = Remark(MISSTATED_LENGTH, len(decoded.channels) / rate, decoded.remark)
-    return replace(recording, remarks=(*recording.remarks, remark))
+    remarks = (*recording.remarks, *decoded.remarks)
+    if decoded.remark:
+        remarks = (*remarks, Remark(MISSTATED_LENGTH, len(decoded.channels) / rate, decoded.remark))
+    return replace(recording, remarks=remarks)
 
 
 def decode_audio_file(
@@ -104,12 +114,12 @@ def decode_audio_file(
         if whole and (fault := length.fault):
             raise InvalidAudioError(fault.code, fault.text)
         with (
-            contextlib.closing(ForwardDecoder(path, length)) if whole else _DECODERS.lend(path, length, start or 0.0)
+            contextlib.closing(_open_decoder(path, length)) if whole else _DECODERS.lend(path, length, start or 0.0)
         ) as decoder:
             if fault := _rate_fault(decoder.rate):
                 raise InvalidAudioError(fault.code, fault.text)
             channels = _decode_span(decoder, length.fault, start, end, max_duration)
-            return Decoded(channels, decoder.rate, length.remark)
+            return Decoded(channels, decoder.rate, length.remark, decoder.remarks)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
         problem = _opening_problem(path, error)
@@ -131,11 +141,11 @@ def audio_header(path: Path | str) -> AudioHeader | None:
     path = Path(path)
     try:
         length = inspect_length(path)
-        with contextlib.closing(ForwardDecoder(path, length)) as decoder:
+        with contextlib.closing(_open_decoder(path, length)) as decoder:
             duration = None if decoder.frames is None else decoder.frames / decoder.rate
             fault = length.fault or _rate_fault(decoder.rate)
             return AudioHeader(duration, decoder.rate, length.stated, fault)
-    except (soundfile.SoundFileRuntimeError, TypeError, OSError):
+    except (soundfile.SoundFileRuntimeError, InvalidAudioError, TypeError, OSError):
         return None
 
 
@@ -155,7 +165,8 @@ def _decode_span(
     begin, stop = 0.0 if start is None else start, seconds if end is None else end
     if frames == 0:
         raise InvalidAudioError("LP206", "empty: it holds no samples")
-    if begin >= seconds or (frames is not None and stop > seconds + SPAN_TOLERANCE_SECONDS):
+    slack = decoder.slack
+    if begin >= seconds or (frames is not None and stop > seconds + max(SPAN_TOLERANCE_SECONDS, slack / rate)):
         cause = f" ({fault.text})" if fault else ""
         raise InvalidAudioError(
             "LP220", f"span {begin:g} to {stop:g} s lies outside the recording of {seconds:g} s{cause}"
@@ -165,8 +176,12 @@ def _decode_span(
     first = round(begin * rate)
     if stop == float("inf"):
         return _decode_to_the_end(decoder, first, max_duration)
-    expected = round(stop * rate) - first if frames is None else min(round(stop * rate), frames) - first
-    channels = _read(decoder, first, expected)
+    if frames is not None and slack and end is None:
+        channels, expected = _decode_to_the_end(decoder, first, max_duration), frames - slack - first
+    else:
+        at_most = round(stop * rate) if frames is None else min(round(stop * rate), frames + slack)
+        channels = _read(decoder, first, at_most - first)
+        expected = (at_most if frames is None else min(at_most, frames - slack)) - first
     if len(channels) < expected or len(channels) == 0:
         raise InvalidAudioError("LP210", f"truncated: {len(channels)} of {expected} samples could be decoded")
     return channels
@@ -210,7 +225,4 @@ def _opening_problem(path: Path, error: Exception) -> Problem:
         return Problem("LP202", "empty: it holds no bytes")
     if found := recognise(path):
         return Problem("LP202", f"{found.clause}; {found.advice}")
-    if name := foreign_format(path):
-        advice = "convert it to FLAC, for example with ffmpeg -i IN OUT.flac"
-        return Problem("LP203", f"is {name}, which can't be decoded; {advice}")
     return Problem("LP204", f"could not be decoded ({_text(error)})")

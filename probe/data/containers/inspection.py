@@ -7,6 +7,7 @@ import mmap
 from pathlib import Path
 
 from layerprobe.probe.data.containers.flac import flac_length
+from layerprobe.probe.data.containers.foreign import foreign_format
 from layerprobe.probe.data.containers.length import Bytes, StreamLength, after_tag
 from layerprobe.probe.data.containers.mpeg import mpeg_length, parse_header
 from layerprobe.probe.data.containers.ogg import ogg_length
@@ -14,19 +15,6 @@ from layerprobe.probe.data.containers.samples import samples_length
 
 MPEG_ENDINGS = (".mp3", ".mp2", ".mpga")
 FILES_REMEMBERED = 64  # spans of one file follow each other
-# What libsndfile can't decode, by its first bytes and their offset.
-FOREIGN = (
-    (4, b"ftyp", "MPEG-4 audio (M4A, AAC)"),
-    (0, b"\xff\xf1", "AAC"),
-    (0, b"\xff\xf9", "AAC"),
-    (0, b"\x30\x26\xb2\x75", "Windows Media audio"),
-    (0, b"\x1a\x45\xdf\xa3", "WebM or Matroska"),
-    (0, b"#!AMR", "AMR"),
-    (0, b"wvpk", "WavPack"),
-    (0, b"MAC ", "Monkey's Audio"),
-    (0, b"FLV", "Flash video"),
-    (8, b"AVI ", "AVI video"),
-)
 
 
 def inspect_length(path: Path) -> StreamLength:
@@ -44,6 +32,9 @@ def _inspect(path: Path, size: int, _modified: int) -> StreamLength:
     if size == 0:
         return StreamLength()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if found := foreign_format(data):
+            fault = ogg_length(data).fault if found.demuxer == "ogg" else None
+            return StreamLength(stated=found.states_length, fault=fault, foreign=found)
         return _length_of(data, path.suffix.lower())
 
 
@@ -62,10 +53,3 @@ def _length_of(data: Bytes, ending: str) -> StreamLength:
     if parse_header(data, begin) is not None or ending in MPEG_ENDINGS:
         return mpeg_length(data)
     return StreamLength()
-
-
-def foreign_format(path: Path) -> str:
-    """Return the name of a known format that can't be decoded here; "" for any other."""
-    with path.open("rb") as file:
-        opening = file.read(16)
-    return next((name for at, magic, name in FOREIGN if opening[at : at + len(magic)] == magic), "")

@@ -1,0 +1,1 @@
+"""Decoding of what libsndfile can't, by FFmpeg: its libraries through PyAV, or its program."""

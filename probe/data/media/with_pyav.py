@@ -1,0 +1,129 @@
+"""Decoding by FFmpeg's libraries, which the wheel of PyAV brings: ``pip install layerprobe[media]``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from layerprobe.probe.data.containers.length import ForeignFormat
+from layerprobe.probe.data.media.stream import StreamFacts, damaged, no_audio, tagged_seconds, version_number
+from layerprobe.probe.data.remarks import BY_PYAV, Remark
+from layerprobe.probe.exceptions import InvalidAudioError
+
+if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+
+MICROSECONDS = 1_000_000  # FFmpeg's unit of the length of a container
+SKIP_SAMPLES = "skip_samples"
+
+
+class PyAVStream:
+    """The first audio stream of an open file."""
+
+    def __init__(self, file: BinaryIO, found: ForeignFormat) -> None:
+        """Open the stream; the file is closed with it.
+
+        Raises:
+            InvalidAudioError: if there is none, or the file is damaged
+        """
+        import av
+
+        self._file = file
+        with contextlib.ExitStack() as opened:
+            opened.callback(file.close)
+            try:
+                # Protocols are off: what is read is the open file alone.
+                self._container: InputContainer = av.open(
+                    file, format=found.demuxer, options={"protocol_whitelist": ""}, metadata_errors="replace"
+                )
+                opened.callback(self._container.close)
+                self._open(found)
+            except av.error.FFmpegError as error:
+                raise InvalidAudioError("LP204", f"could not be decoded (PyAV: {error.strerror})") from error
+            opened.pop_all()
+        self.decoded_by = Remark(BY_PYAV, version_number(*av.library_versions["libavcodec"][:2]))
+
+    def _open(self, found: ForeignFormat) -> None:
+        streams = self._container.streams
+        if not streams.audio:
+            raise no_audio(len(streams))
+        stream = self._stream = streams.audio[0]
+        self._packets = self._container.demux(stream)
+        self._first = next(self._packets, None)
+        codec = stream.codec_context
+        self.n_channels = codec.channels
+        self.facts = StreamFacts(
+            demuxer=found.demuxer,
+            codec=codec.name,
+            rate=codec.sample_rate,
+            seconds=_stream_seconds(stream) if found.states_length else None,
+            seconds_of_all=(self._container.duration or 0) / MICROSECONDS if found.states_length else None,
+            n_streams=len(streams),
+            n_audio_streams=len(streams.audio),
+            begins=_begins(stream, self._container),
+            header=codec.extradata or b"",
+            skipped=_skipped(self._first),
+        )
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield samples ``(n_samples, n_channels)`` float32, a frame of the codec at a time.
+
+        Raises:
+            InvalidAudioError: if the file is damaged
+        """
+        import av
+
+        try:
+            packet = self._first
+            while packet is not None:
+                for frame in packet.decode():
+                    yield self._samples(frame)
+                packet = next(self._packets, None)
+        except av.error.FFmpegError as error:
+            raise damaged(f"PyAV: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the container and the file."""
+        self._container.close()
+        self._file.close()
+
+    def _samples(self, frame: AudioFrame) -> np.ndarray:
+        n_channels = len(frame.layout.channels)
+        if (frame.sample_rate, n_channels) != (self.facts.rate, self.n_channels):
+            raise damaged(f"its sampling rate or its channels change to {frame.sample_rate} Hz, {n_channels}")
+        values = frame.to_ndarray()
+        samples = values.T if frame.format.is_planar else values.reshape(-1, n_channels)
+        return np.ascontiguousarray(_to_float(samples), dtype=np.float32)
+
+
+def _to_float(samples: np.ndarray) -> np.ndarray:
+    """Return samples of any depth with full scale -1 to 1, as FFmpeg converts them."""
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype.kind == "i":
+        return samples.astype(np.float32) / np.float32(2.0 ** (8 * samples.dtype.itemsize - 1))
+    return samples
+
+
+def _stream_seconds(stream: AudioStream) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return tagged_seconds(stream.metadata)
+
+
+def _begins(stream: AudioStream, container: InputContainer) -> float:
+    if stream.start_time is None or stream.time_base is None or container.start_time is None:
+        return 0.0
+    return float(stream.start_time * stream.time_base) - container.start_time / MICROSECONDS
+
+
+def _skipped(packet: Any) -> int | None:
+    """Return the samples that a packet states are to be left out at its beginning; None where it states none."""
+    if packet is None or not packet.has_sidedata(SKIP_SAMPLES):
+        return None
+    return int.from_bytes(bytes(packet.get_sidedata(SKIP_SAMPLES))[:4], "little")
