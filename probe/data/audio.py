@@ -119,7 +119,7 @@ def decode_audio_file(
             if fault := _rate_fault(decoder.rate):
                 raise InvalidAudioError(fault.code, fault.text)
             channels = _decode_span(decoder, length.fault, start, end, max_duration)
-            return Decoded(channels, decoder.rate, length.remark, decoder.remarks)
+            return Decoded(channels, decoder.rate, length.remark or decoder.misstated, decoder.remarks)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
         problem = _opening_problem(path, error)
@@ -176,7 +176,7 @@ def _decode_span(
     first = round(begin * rate)
     if stop == float("inf"):
         return _decode_to_the_end(decoder, first, max_duration)
-    if frames is not None and slack and end is None:
+    if frames is not None and end is None and not decoder.is_counted:
         channels, expected = _decode_to_the_end(decoder, first, max_duration), frames - slack - first
     else:
         at_most = round(stop * rate) if frames is None else min(round(stop * rate), frames + slack)

@@ -49,6 +49,8 @@ class ForwardDecoder:
         self.frames: int | None = frames if frames < UNKNOWN_FRAMES else None  # None where only decoding shows it
         self.n_channels: int = self._file.channels
         self.slack = 0  # samples that may be missing from ``frames``
+        self.is_counted = True  # whether ``frames`` were counted, and not only stated
+        self.misstated = ""  # what ``frames`` misstate, as far as it is decoded
         self.remarks: tuple[Remark, ...] = ()
         self.seeks_exactly = self._file.subtype in EXACT_SEEKING and self.frames is not None
         self.position = 0

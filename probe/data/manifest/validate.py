@@ -38,6 +38,11 @@ AUDIO_ENDINGS = (
     ".aiff",
     ".sph",
     ".webm",
+    ".wma",
+    ".amr",
+    ".wv",
+    ".3gp",
+    ".mka",
 )
 NEAREST_SOUGHT = 500  # missing audio files for which the nearest file is looked for
 SPLITS = ("train", "development", "test", "test1", "test2", "test3")
