@@ -174,8 +174,11 @@ def _decode_span(
     if stop - begin > max_duration and stop != float("inf"):
         raise InvalidAudioError("LP221", _too_long(f"{stop - begin:.0f} s long", max_duration))
     first = round(begin * rate)
-    if stop == float("inf"):
-        return _decode_to_the_end(decoder, first, max_duration)
+    if frames is None and end is None:
+        channels = _decode_to_the_end(decoder, first, max_duration)
+        if len(channels) == 0:
+            raise InvalidAudioError("LP206", "empty: it holds no samples there")
+        return channels
     if frames is not None and end is None and not decoder.is_counted:
         channels, expected = _decode_to_the_end(decoder, first, max_duration), frames - slack - first
     else:
@@ -193,8 +196,6 @@ def _decode_to_the_end(decoder: ForwardDecoder, first: int, max_duration: float)
     channels = _read(decoder, first, None if most is None else most + 1)
     if most is not None and len(channels) > most:
         raise InvalidAudioError("LP221", _too_long("of unknown length", max_duration))
-    if len(channels) == 0:
-        raise InvalidAudioError("LP206", "empty: it holds no samples there")
     return channels
 
 

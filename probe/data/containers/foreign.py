@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from layerprobe.probe.data.containers.length import Bytes, ForeignFormat, after_tag
+from layerprobe.probe.problem import Problem
 
 OGG_HEADER = 28  # bytes before the first packet of a stream that fits one segment
 TRANSPORT_PACKET = 188  # bytes, of an MPEG transport stream (ISO/IEC 13818-1, section 2.4.3.2)
+UNSTATED = 0xFFFFFFFF  # and 0, as a pipe leaves them
 
 MPEG4 = ForeignFormat("MPEG-4 audio (M4A, AAC)", "mov")
 AAC = ForeignFormat("AAC", "aac", states_length=False)
@@ -50,3 +52,14 @@ def foreign_format(data: Bytes) -> ForeignFormat | None:
     if all(data[k * TRANSPORT_PACKET : k * TRANSPORT_PACKET + 1] == b"G" for k in range(4)):
         return TRANSPORT
     return None
+
+
+def truncated_riff(data: Bytes) -> Problem | None:
+    """Return what an AVI file lacks by the size that its header states; None where it lacks nothing, or isn't AVI.
+
+    FFmpeg takes the size of a cut file for its length.
+    """
+    stated = int.from_bytes(data[4:8], "little")
+    if data[:4] != b"RIFF" or stated == UNSTATED or stated + 8 <= len(data):
+        return None
+    return Problem("LP210", f"truncated: {len(data)} of {stated + 8} bytes are there")

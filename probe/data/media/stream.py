@@ -22,6 +22,7 @@ LOSSLESS = ("alac", "flac", "pcm_", "tta", "wavpack")  # beginnings of codecs' n
 # of a packet (2,048 of WMA).
 SLACK_SAMPLES = 4_096
 SLACK_SECONDS = 0.1  # lengths may be rounded to a frame of the video
+ROUNDED_SECONDS = 0.001  # edit lists of most writers count in ms
 SLACK_OF_VIDEO_SECONDS = 1.0  # where only the length of the whole is stated, audio may end before the video
 LATE_SECONDS = 0.05  # audio that begins later than what is with it
 OPUS_RATE = 48_000  # Hz, in which Opus counts, whatever the sampling rate of its source was (RFC 7845, section 4.2)
@@ -39,15 +40,15 @@ class StreamFacts:
     seconds_of_all: float | None  # of the longest stream
     n_streams: int  # of any kind
     n_audio_streams: int
-    begins: float  # seconds after the first of all streams
+    begins: float  # seconds after the beginning of what is longest
     header: bytes = field(default=b"", repr=False)  # of the codec
     skipped: int | None = None  # samples that FFmpeg leaves out at the beginning, where a packet states them
 
     @property
     def frames(self) -> int | None:
         """Samples of each channel that are stated; None where no length is."""
-        seconds = self.seconds or self.seconds_of_all
-        return round(seconds * self.rate) if seconds else None
+        seconds = self.seconds or (self.seconds_of_all or 0.0) - max(0.0, self.begins)
+        return round(seconds * self.rate) if seconds > 0 else None
 
     @property
     def is_exact(self) -> bool:
@@ -58,7 +59,7 @@ class StreamFacts:
     def slack(self) -> int:
         """Samples that may be missing from the stated length."""
         if self.is_exact and self.codec.startswith(LOSSLESS):
-            return 0
+            return round(ROUNDED_SECONDS * self.rate)
         of_video = not self.seconds and self.n_streams > 1
         return max(SLACK_SAMPLES, round((SLACK_OF_VIDEO_SECONDS if of_video else SLACK_SECONDS) * self.rate))
 
@@ -128,18 +129,18 @@ def no_audio(n_streams: int) -> InvalidAudioError:
     return InvalidAudioError("LP244", f"holds no audio: {streams} in it, of video or other data; name another file")
 
 
-def tagged_seconds(tags: dict[str, str]) -> float | None:
-    """Return the length of a stream that Matroska's tag ``DURATION`` states, such as ``00:00:03.603000000``; or None.
+def tagged_seconds(tags: dict[str, str], begin: float) -> float | None:
+    """Return the length of a stream from its beginning to where Matroska's tag ``DURATION`` has its end; None without.
 
-    >>> tagged_seconds({"DURATION": "00:01:03.5"}), tagged_seconds({})
-    (63.5, None)
+    >>> tagged_seconds({"DURATION": "00:01:03.500000000"}, 0.5), tagged_seconds({}, 0.0)
+    (63.0, None)
     """
     parts = tags.get("DURATION", "").split(":")
     try:
         hours, minutes, seconds = map(float, parts)
     except ValueError:
         return None
-    return 3600 * hours + 60 * minutes + seconds
+    return 3600 * hours + 60 * minutes + seconds - max(0.0, begin)
 
 
 def _without_first(blocks: Iterator[np.ndarray], n: int) -> Iterator[np.ndarray]:
@@ -155,7 +156,8 @@ def _without_filling(blocks: Iterator[np.ndarray], n_stated: int) -> Iterator[np
         n_before = min(len(block), max(0, n_stated - position))
         position += len(block)
         yield block[:n_before]
-        behind.append(block[n_before:])
+        if n_before < len(block):
+            behind.append(block[n_before:])
         if position > n_stated + SLACK_SAMPLES:
             yield from behind
             behind = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -50,11 +49,12 @@ class ProgramStream:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
         try:
-            self.facts, self.n_channels = self._probe(ffprobe)
+            probed = self._probe(ffprobe)
+            self.facts, self.n_channels = _facts(probed, found)
         except BaseException:
             self.close()
             raise
-        self.decoded_by = Remark(BY_PROGRAM, libavcodec_version(self._ffmpeg))
+        self.decoded_by = Remark(BY_PROGRAM, _libavcodec_version(probed))
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield samples ``(n_samples, n_channels)`` float32.
@@ -100,8 +100,16 @@ class ProgramStream:
         os.lseek(number, 0, os.SEEK_SET)  # where opening by number gives the same position, as on macOS
         return ("-f", self._found.demuxer, "-i", f"file:/dev/fd/{number}")
 
-    def _probe(self, ffprobe: str) -> tuple[StreamFacts, int]:
-        shown = ("-of", "json", "-show_streams", "-show_format", "-show_packets", "-show_data")
+    def _probe(self, ffprobe: str) -> dict[str, Any]:
+        shown = (
+            "-of",
+            "json",
+            "-show_streams",
+            "-show_format",
+            "-show_packets",
+            "-show_data",
+            "-show_library_versions",
+        )
         command = [ffprobe, *SAFE, *shown, "-read_intervals", FIRST_PACKETS, *self._input()]
         try:
             done = subprocess.run(
@@ -116,15 +124,15 @@ class ProgramStream:
             raise _no_answer("ffprobe") from error
         if done.returncode != 0:
             raise InvalidAudioError("LP204", f"could not be decoded (ffprobe: {_first_line(done.stderr)})")
-        return _facts(json.loads(done.stdout.decode(errors="replace")), self._found)
+        probed: dict[str, Any] = json.loads(done.stdout.decode(errors="replace"))
+        return probed
 
 
-@functools.cache
-def libavcodec_version(ffmpeg: str) -> float:
-    """Return the version of the library in which the program decodes, as `version_number` writes it; 0 if unknown."""
-    printed = subprocess.run([ffmpeg, "-version"], stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
-    found = re.search(rb"libavcodec\s+(\d+)\.\s*(\d+)", printed)
-    return version_number(int(found[1]), int(found[2])) if found else 0.0
+def _libavcodec_version(probed: dict[str, Any]) -> float:
+    """Return the version of the library that decodes, as `version_number` writes it; 0 where it isn't printed."""
+    libraries = {one["name"]: one for one in probed.get("library_versions", [])}
+    found = libraries.get("libavcodec")
+    return version_number(int(found["major"]), int(found["minor"])) if found else 0.0
 
 
 def _facts(probed: dict[str, Any], found: ForeignFormat) -> tuple[StreamFacts, int]:
@@ -134,7 +142,8 @@ def _facts(probed: dict[str, Any], found: ForeignFormat) -> tuple[StreamFacts, i
     if not audio:
         raise no_audio(len(streams))
     stream, container = audio[0], probed.get("format", {})
-    seconds = float(stream["duration"]) if "duration" in stream else tagged_seconds(stream.get("tags", {}))
+    begin = float(stream.get("start_time", 0))
+    seconds = float(stream["duration"]) if "duration" in stream else tagged_seconds(stream.get("tags", {}), begin)
     facts = StreamFacts(
         demuxer=found.demuxer,
         codec=stream.get("codec_name", ""),
@@ -143,7 +152,7 @@ def _facts(probed: dict[str, Any], found: ForeignFormat) -> tuple[StreamFacts, i
         seconds_of_all=float(container.get("duration", 0)) if found.states_length else None,
         n_streams=len(streams),
         n_audio_streams=len(audio),
-        begins=float(stream.get("start_time", 0)) - float(container.get("start_time", 0)),
+        begins=begin - float(container.get("start_time", 0)),
         header=_dumped(stream.get("extradata", "")),
         skipped=_skipped(probed.get("packets", []), stream["index"]),
     )

@@ -65,7 +65,7 @@ class PyAVStream:
             seconds_of_all=(self._container.duration or 0) / MICROSECONDS if found.states_length else None,
             n_streams=len(streams),
             n_audio_streams=len(streams.audio),
-            begins=_begins(stream, self._container),
+            begins=_start(stream) - (self._container.start_time or 0) / MICROSECONDS,
             header=codec.extradata or b"",
             skipped=_skipped(self._first),
         )
@@ -113,13 +113,13 @@ def _to_float(samples: np.ndarray) -> np.ndarray:
 def _stream_seconds(stream: AudioStream) -> float | None:
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
-    return tagged_seconds(stream.metadata)
+    return tagged_seconds(stream.metadata, _start(stream))
 
 
-def _begins(stream: AudioStream, container: InputContainer) -> float:
-    if stream.start_time is None or stream.time_base is None or container.start_time is None:
+def _start(stream: AudioStream) -> float:
+    if stream.start_time is None or stream.time_base is None:
         return 0.0
-    return float(stream.start_time * stream.time_base) - container.start_time / MICROSECONDS
+    return float(stream.start_time * stream.time_base)
 
 
 def _skipped(packet: Any) -> int | None:
