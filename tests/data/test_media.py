@@ -279,13 +279,14 @@ def test_pyav_opens_nothing_but_the_file_that_it_is_given(files, tmp_path):
 
 
 def test_without_a_decoder_one_sentence_names_both(files, monkeypatch):
+    path = files("aac.m4a")
     monkeypatch.setattr(decoder.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "")
-    assert reason(files("aac.m4a")) == (
+    assert reason(path) == (
         "is MPEG-4 audio (M4A, AAC), which libsndfile can't decode; pip install 'layerprobe[media]', or install the "
         "program ffmpeg, and it is read"
     )
-    assert audio_header(files("aac.m4a")) is None
+    assert audio_header(path) is None
 
 
 def test_the_program_is_used_where_pyav_is_not_installed(files, monkeypatch):

@@ -10,7 +10,7 @@ import soundfile
 from helpers.audio_bytes import RATE, ffmpeg
 
 VIDEO = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=25:duration=9")
-# By name: what ffmpeg is asked for, samples that come before those of the original (negative: that are missing; None:
+# By name: the options of ffmpeg, samples that come before those of the original (negative: that are missing; None:
 # it depends on the speech), and whether there are as many as in the original, within the ms of an edit list.
 CASES: dict[str, tuple[tuple[str, ...], int | None, bool]] = {
     "aac.m4a": (("-c:a", "aac"), 0, True),
