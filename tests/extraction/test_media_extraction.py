@@ -11,7 +11,7 @@ from helpers.media_files import write_media, write_video
 from helpers.voices import voice, write_table
 
 from layerprobe.probe.cache.store import open_cache
-from layerprobe.probe.data.media import decoder
+from layerprobe.probe.data import media_decoder as decoder
 
 
 @pytest.fixture
@@ -46,13 +46,13 @@ def extract(folder, table, out):
 
 
 def test_embeddings_and_plan_are_those_of_the_wav_files(corpus):
-    plain, said = extract(corpus, rows("wav"), "plain.zarr")
-    assert "decoded by" not in said
+    plain, printed = extract(corpus, rows("wav"), "plain.zarr")
+    assert "decoded by" not in printed
     cut = {"utterance_id": "cut", "path": "cut.m4a", "speaker_id": "s9", "arousal": 2}
-    media, said = extract(corpus, [*rows("m4a"), cut], "media.zarr")
+    media, printed = extract(corpus, [*rows("m4a"), cut], "media.zarr")
     assert media.plan == plain.plan
     np.testing.assert_array_equal(media.read_rows(np.arange(5)), plain.read_rows(np.arange(5)))
-    assert "4 utterances were decoded by PyAV (libavcodec " in said
+    assert "4 utterances were decoded by PyAV (libavcodec " in printed
     assert media.quarantine["utterance_id"].tolist() == ["cut"]
     assert media.quarantine["reason"][0].startswith(("truncated", "could not be decoded"))
     assert "4 utterances were decoded by PyAV (libavcodec " in " ".join(
@@ -62,7 +62,7 @@ def test_embeddings_and_plan_are_those_of_the_wav_files(corpus):
 
 def test_without_a_decoder_the_rest_is_extracted_and_a_later_run_adds_what_needs_one(corpus, monkeypatch):
     with monkeypatch.context() as without:
-        without.setattr(decoder.importlib.util, "find_spec", lambda name: None)
+        without.setattr(decoder, "has_pyav", lambda: False)
         without.setenv("PATH", "")
         cache, _ = extract(corpus, rows("m4a"), "a.zarr")
         assert list(cache.utterance_ids) == ["u0"]

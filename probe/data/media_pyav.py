@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from layerprobe.probe.data.containers.length import ForeignFormat
-from layerprobe.probe.data.media.stream import StreamFacts, damaged, no_audio, tagged_seconds, version_number
+from layerprobe.probe.data.media_stream import StreamFacts, damaged, no_audio, tagged_seconds, version_number
 from layerprobe.probe.data.remarks import BY_PYAV, Remark
 from layerprobe.probe.exceptions import InvalidAudioError
 
@@ -18,8 +20,19 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
+OLDEST = (17, 1)  # earlier ones end the process on Flash video, or have no side data of packets
 MICROSECONDS = 1_000_000  # FFmpeg's unit of the length of a container
 SKIP_SAMPLES = "skip_samples"
+
+
+@functools.cache
+def has_pyav() -> bool:
+    """Return whether PyAV is installed, in a version that serves."""
+    try:
+        found = version("av")
+    except PackageNotFoundError:
+        return False
+    return tuple(map(int, found.split(".")[:2])) >= OLDEST
 
 
 class PyAVStream:
@@ -39,7 +52,7 @@ class PyAVStream:
             try:
                 # Protocols are off: what is read is the open file alone.
                 self._container: InputContainer = av.open(
-                    file, format=found.demuxer, options={"protocol_whitelist": ""}, metadata_errors="replace"
+                    file, "r", format=found.demuxer, options={"protocol_whitelist": ""}, metadata_errors="replace"
                 )
                 opened.callback(self._container.close)
                 self._open(found)

@@ -16,7 +16,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 
 from layerprobe.probe.data.containers.length import ForeignFormat
-from layerprobe.probe.data.media.stream import StreamFacts, damaged, no_audio, tagged_seconds, version_number
+from layerprobe.probe.data.media_stream import StreamFacts, damaged, no_audio, tagged_seconds, version_number
 from layerprobe.probe.data.remarks import BY_PROGRAM, Remark
 from layerprobe.probe.exceptions import InvalidAudioError
 

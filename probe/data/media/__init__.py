@@ -1,1 +1,0 @@
-"""Decoding of what libsndfile can't, by FFmpeg: its libraries through PyAV, or its program."""
