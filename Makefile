@@ -2,19 +2,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+DOCS_READY := .venv/docs-ready
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
 
-.PHONY: help env demo test test-long test-all coverage lint bench versions clean
+.PHONY: help env demo test test-long test-all coverage lint bench versions release-check clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 env: $(READY) ## make the environment in .venv, with the layerprobe command in it
 
 demo: $(READY) ## run every stage on a small synthetic corpus: audio, cache, scores, heatmap, report
 	$(BIN)/layerprobe demo --out demo
+
+docs: $(DOCS_READY) ## build the documentation site, run its examples, and fail on any warning: docs/_build/index.html
+	$(BIN)/python -m sphinx -W --keep-going -n -q -d docs/_build/.doctrees $(SPHINXOPTS) docs docs/_build
+	@echo "The site is docs/_build/index.html."
 
 test: $(READY) ## run the tests, about nine minutes on two quiet cores
 	$(PYTEST) -m "not long"
@@ -49,14 +54,23 @@ test-oldest: .venv-oldest/ready ## run the quick part of the tests on the oldest
 house: $(READY) ## write the table of packages into CONTRIBUTING.md, from the code
 	$(BIN)/python tests/house_table.py --write
 
+release-check: $(READY) ## build the release, install it in empty environments and run README there; RELEASE_SITE=.venv is quicker
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
+	$(BIN)/python tests/release_check.py $(if $(RELEASE_SITE),--site $(RELEASE_SITE))
+
 clean: ## remove the environment and what the demo made
-	rm -rf .venv .venv-oldest demo *.egg-info
+	rm -rf .venv .venv-oldest demo docs/_build docs/examples *.egg-info
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "layerprobe needs Python 3.11 or newer; name one with: make env PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,export]'
+	@touch $@
+
+.PHONY: docs
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 # Old libraries warn of what newer ones below them have deprecated, so warnings are no errors there. Left out is what

@@ -29,7 +29,7 @@ For your own corpus:
   layerprobe extract my.csv --encoder facebook/hubert-base-ls960 --out caches/hubert-base.zarr
   layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first
   layerprobe heatmap runs/first
-(data_manifests/README.md describes my.csv.)"""
+(docs/manifests.md describes my.csv.)"""
 
 
 def run_demo(out: Path, *, log: Callable[[str], None], progress: NullProgress | None = None) -> Path:

@@ -33,6 +33,7 @@ LONG_FILES = (
     "end_to_end/test_demo.py",
     "end_to_end/test_object_store.py",
     "sweep/test_probes.py",
+    "end_to_end/test_pages.py",
     "regressor/test_train.py",
     "end_to_end/test_faults.py",
     "end_to_end/test_killed.py",

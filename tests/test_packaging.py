@@ -10,6 +10,7 @@ import pytest
 import yaml
 from house_table import DOCUMENT, cells, shown_table, table
 from packaging.requirements import Requirement
+from release_check import agreed_version, stated_versions
 
 import layerprobe
 
@@ -63,8 +64,25 @@ def _same(a: str, b: str) -> bool:
 
 
 def test_every_place_has_the_same_version():
+    stated = stated_versions(ROOT)
+    assert stated["CITATION.cff version"] == PROJECT["version"]
+    if ".dev" in PROJECT["version"]:  # between releases
+        assert stated["CITATION.cff day"] == ""
+    else:
+        assert agreed_version(stated) == PROJECT["version"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == PROJECT["version"]
+    assert PROJECT["description"].lower() in citation["title"].lower()
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [("pyproject.toml version", "version"), ("CHANGELOG.md version", "version"), ("CITATION.cff day", "day")],
+)
+def test_a_release_whose_files_differ_is_refused(changed, word):
+    agreed = {name: "1.2.3" for name in stated_versions(ROOT)}
+    assert agreed_version(agreed) == "1.2.3"
+    with pytest.raises(SystemExit, match=f"Files differ in the {word} of the release"):
+        agreed_version(agreed | {changed: "1.2.4"})
 
 
 @pytest.mark.parametrize("name", WORKFLOWS_AND_FORMS)

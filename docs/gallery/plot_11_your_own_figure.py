@@ -21,13 +21,14 @@ run = lp.sweep([cache], manifest, lp.plan_sweep(manifest, controls=(), weighted_
 
 # %%
 # Its scores (:doc:`/formats`). A row is of one encoder, probe, layer, target, control, fold, seed and metric.
-scores = pd.read_parquet(run.path / "scores.parquet")
+scores = pd.read_parquet(run.path / "scores.parquet")  # of your own run: runs/first/scores.parquet
 print(scores[["probe", "layer", "target", "control", "fold", "metric", "value"]].sample(5, random_state=0))
 
 # %%
 # Ridge regression on each layer, without a control; ``layer_index`` is the layer as a number.
 ridge = scores.query("probe == 'ridge' and control == 'none' and baseline == '' and metric == 'pearson'")
 ridge = ridge[ridge["layer_index"].notna() & ridge["target"].isin(["arousal", "valence"])]
+ridge = ridge[ridge["encoder"] == "embedded"]  # a run can have several encoders
 folds, pooled = ridge[ridge["fold"] != "pooled"], ridge[ridge["fold"] == "pooled"]
 
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), sharey=True, layout="constrained")

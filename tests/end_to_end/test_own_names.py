@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from helpers.command_line import ROOT
 from helpers.every_command import make_material
+from release_check import python_of
 
 OURS = {"analysis", "figures", "probe"}
 THEIRS = {  # files of users; each folder holds all of one line
@@ -126,10 +127,10 @@ def test_the_module_itself_starts_and_prints_the_same_numbers(how, interpreters,
 @pytest.mark.parametrize("how", ["editable", pytest.param("wheel", marks=pytest.mark.long)])
 def test_the_readmes_python_example_runs_in_a_users_folder(how, interpreters, material, tmp_path):
     folder = users_folder(tmp_path, THEIRS["packages"])
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    example = example.replace('"my.csv"', repr(str(material / "my.csv")))
-    example = example.replace('"facebook/hubert-base-ls960"', repr(str(material / "speech")))
-    (folder / "notebook.py").write_text(example.replace("lp.heatmap(run)", 'lp.heatmap(run, out="heatmap.png")'))
+    example = python_of((ROOT / "README.md").read_text(encoding="utf-8")).code
+    example = example.replace('"demo/corpus/demo.csv"', repr(str(material / "my.csv")))
+    example = example.replace('"embedded"', repr(str(material / "speech")))
+    (folder / "notebook.py").write_text(example)
     ran(interpreters[how], folder, "notebook.py")
     assert (folder / "runs" / "first" / "scores.parquet").exists()
     assert (folder / "heatmap.png").exists()

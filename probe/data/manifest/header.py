@@ -36,7 +36,7 @@ def load_header(path: Path, *, table_path: Path) -> dict[str, Any]:
         raise InputError(
             "LP120",
             f"{table_path} has no header: {missing_file(path)}. layerprobe manifest init {table_path} writes one from "
-            "the table; data_manifests/README.md lists its keys.",
+            "the table; docs/manifests.md lists its keys.",
         )
     if not path.is_file():
         raise InputError("LP120", f"{path} is no file. Write the header of {table_path} there.")
@@ -123,7 +123,7 @@ def check_format_version(content: dict[str, Any], path: Path) -> None:
         raise InputError(
             "LP122",
             f"{path} has format_version {version!r}, and this layerprobe reads {MANIFEST_FORMAT_VERSION} only: write "
-            f"format_version = {MANIFEST_FORMAT_VERSION} if the header follows data_manifests/README.md, or update "
+            f"format_version = {MANIFEST_FORMAT_VERSION} if the header follows docs/manifests.md, or update "
             "layerprobe.",
         )
 

@@ -24,7 +24,7 @@ def write_manifest(path: Path, table: pd.DataFrame, header: Header) -> None:
 
     Args:
         path: of the table, ``NAME.csv``; the header is written to ``NAME.toml``
-        table: one row per utterance, with the columns that data_manifests/README.md lists
+        table: one row per utterance, with the columns that docs/manifests.md lists
         header: description of the corpus; keys that are '' are left out
     """
     write_csv(path, table)

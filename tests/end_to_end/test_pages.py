@@ -1,0 +1,99 @@
+"""Commands and lines of Python on the site's pages run as they are written, and print what the page shows."""
+
+from __future__ import annotations
+
+import shutil
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from helpers.command_line import run
+from helpers.corpus_trees import iemocap
+from helpers.pages import Block, blocks, missing_lines, run_block
+from helpers.voices import voice
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """A folder with the demo's layout: thirty utterances of ten speakers, and the user's own table of them."""
+    folder, rng, rows = tmp_path_factory.mktemp("pages"), np.random.default_rng(3), []
+    corpus = folder / "demo" / "corpus"
+    (corpus / "wav").mkdir(parents=True)
+    for i in range(30):
+        speaker, arousal = i // 3, float(np.clip(1 + 3 * (i % 3) + rng.uniform(-0.3, 0.3), 1, 7))
+        soundfile.write(corpus / f"wav/{i}.wav", voice(0.4, pitch=90 + 15 * arousal + speaker, seed=i), 16_000)
+        rows.append(
+            {"utterance_id": f"u{i}", "path": f"wav/{i}.wav", "speaker_id": f"s{speaker}", "arousal": round(arousal, 4),
+             "valence": round(rng.uniform(1.3, 6.6), 4), "gender": ("female", "male")[speaker % 2],
+             "session": 1 + speaker // 2}
+        )  # fmt: skip
+    table = pd.DataFrame(rows)
+    table.drop(columns=["gender", "session"]).to_csv(corpus / "demo.csv", index=False)
+    table.assign(path="demo/corpus/" + table["path"]).to_csv(folder / "my.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def folder(recordings, tmp_path, monkeypatch):
+    """The working folder: what a reader has before the page."""
+    shutil.copytree(recordings, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    plt.close("all")
+
+
+def extract(out, *options):
+    assert run("manifest", "init", "my.csv").exit_code == 0
+    assert run("extract", "my.csv", "--encoder", "embedded", "--out", out, *options, "--quiet").exit_code == 0
+
+
+def run_page(name):
+    ran = []
+    for block in blocks(name):
+        if block.note.startswith("not run"):
+            continue
+        printed = run_block(block)
+        assert missing_lines(block, printed) == [], printed
+        ran.append(block.language)
+    return ran
+
+
+def test_getting_started(folder):
+    ran = run_page("getting-started.md")
+    assert ran.count("bash") == 8
+    assert ran.count("python") == 3
+    assert (folder / "runs/first/report.html").exists()
+
+
+def test_manifests(folder):
+    iemocap(folder)
+    extract("caches/embedded.zarr")
+    (folder / "my.toml").unlink()
+    run_page("manifests.md")
+    assert set(pd.read_csv("female.csv")["gender"]) == {"female"}
+    female = np.load("runs/female/predictions.npz", allow_pickle=False)
+    assert len(female["utterance_id"]) == 15
+
+
+def test_encoders(folder):
+    assert run_page("encoders.md") == ["bash"]
+
+
+def test_adding_an_architecture(folder):
+    assert run("manifest", "init", "my.csv").exit_code == 0
+    run_page("adding-an-architecture.md")
+
+
+def test_caching(folder):
+    extract("caches/random.zarr", "--random-init", "0")
+    ran = run_page("caching.md")
+    assert ran.count("python") == 3
+    assert (folder / "layer6.parquet").exists()
+
+
+def test_an_output_that_differs_is_found():
+    block = Block("bash", "", "", "12 utterances, 3 speakers: valid.\nNext: layerprobe extract\n")
+    printed = "384 utterances, 24 speakers: valid.\nNext: layerprobe sweep\n"
+    assert missing_lines(block, printed) == ["Next: layerprobe extract"]
