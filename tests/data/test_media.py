@@ -203,6 +203,23 @@ def test_a_truncated_file_is_refused(each_decoder, files, tmp_path, name):
     assert reason(tmp_path / name).startswith(("truncated", "could not be decoded"))
 
 
+@pytest.mark.parametrize("name", ["aac.m4a", "faststart.m4a", "fragments.mp4", "opus.webm", "flac.mka", "pcm.avi"])
+def test_a_single_missing_byte_is_counted(files, tmp_path, name):
+    content = files(name).read_bytes()
+    (tmp_path / name).write_bytes(content[:-1])
+    assert reason(tmp_path / name) == f"truncated: {len(content) - 1} of {len(content)} bytes are there"
+    (tmp_path / name).write_bytes(content[:-1])
+    assert audio_header(tmp_path / name) is None or audio_header(tmp_path / name).fault
+
+
+def test_what_a_pipe_leaves_unstated_is_no_truncation(each_decoder, files, tmp_path, samples):
+    for name, muxer in (("flac.mka", "matroska"), ("pcm.avi", "avi"), ("fragments.mp4", "mp4")):
+        options = ("-movflags", "frag_keyframe+empty_moov") if muxer == "mp4" else ()
+        (tmp_path / name).write_bytes(ffmpeg("-i", files(name), "-c", "copy", *options, "-f", muxer, "-"))
+        n_more = len(decode_audio_file(tmp_path / name).channels) - len(decode_audio_file(files(name)).channels)
+        assert 0 <= n_more < (1024 if muxer == "mp4" else 1)  # the last packet of AAC is full there
+
+
 @pytest.mark.parametrize("name", ["raw.aac", "a.amr"])
 def test_a_stream_without_a_length_is_refused_where_its_last_frame_is_cut(each_decoder, files, tmp_path, name):
     path = tmp_path / name

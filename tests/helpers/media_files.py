@@ -34,10 +34,11 @@ CASES: dict[str, tuple[tuple[str, ...], int | None, bool]] = {
     "aac.ts": (("-c:a", "aac"), 1024, False),
     "mp2.mpg": (("-c:a", "mp2"), 481, False),
     "a.ac3": (("-c:a", "ac3", "-ar", "48000"), 256, False),
+    "real.rm": (("-c:a", "real_144", "-ar", "8000"), None, False),
     "speex.ogg": (("-c:a", "libspeex"), None, False),
 }
 LOSSLESS = ("alac.m4a", "pcm.mov", "flac.mka", "a.wv", "a.tta", "pcm.avi")
-UNSTATED = ("raw.aac", "aac.ts", "mp2.mpg", "a.ac3")  # whose length no header states
+UNSTATED = ("raw.aac", "real.rm", "aac.ts", "mp2.mpg", "a.ac3")  # whose length no header states
 
 
 def write_media(folder: Path, name: str, samples: np.ndarray, *, rate: int = RATE) -> Path:

@@ -26,7 +26,7 @@ _BY_FIRST_BYTES = (  # offset, bytes, format
     (0, b"wvpk", ForeignFormat("WavPack", "wv")),
     (0, b"MAC ", ForeignFormat("Monkey's Audio", "ape")),
     (0, b"TTA1", ForeignFormat("True Audio", "tta")),
-    (0, b".RMF", ForeignFormat("RealMedia", "rm")),
+    (0, b".RMF", ForeignFormat("RealMedia", "rm", states_length=False)),
     (0, b"FLV", ForeignFormat("Flash video", "flv")),
     (8, b"AVI ", ForeignFormat("AVI video", "avi")),
     (0, b"\x00\x00\x01\xba", ForeignFormat("MPEG video", "mpeg", states_length=False)),
@@ -54,12 +54,52 @@ def foreign_format(data: Bytes) -> ForeignFormat | None:
     return None
 
 
-def truncated_riff(data: Bytes) -> Problem | None:
-    """Return what an AVI file lacks by the size that its header states; None where it lacks nothing, or isn't AVI.
+def truncation(data: Bytes, found: ForeignFormat) -> Problem | None:
+    """Return what a file lacks by the sizes that it states; None where it lacks nothing, or states none.
 
-    FFmpeg takes the size of a cut file for its length.
+    A decoder takes a cut file for a shorter one, or for something else.
+
+    Args:
+        data: the whole file
+        found: its format
     """
-    stated = int.from_bytes(data[4:8], "little")
-    if data[:4] != b"RIFF" or stated == UNSTATED or stated + 8 <= len(data):
+    n_stated = _STATED_BYTES[found.demuxer](data) if found.demuxer in _STATED_BYTES else 0
+    if n_stated <= len(data):
         return None
-    return Problem("LP210", f"truncated: {len(data)} of {stated + 8} bytes are there")
+    return Problem("LP210", f"truncated: {len(data)} of {n_stated} bytes are there")
+
+
+def _riff_bytes(data: Bytes) -> int:
+    stated = int.from_bytes(data[4:8], "little")
+    return 0 if stated == UNSTATED else stated + 8
+
+
+def _box_bytes(data: Bytes) -> int:
+    """Return where the last of the boxes ends of which an MPEG-4 file consists (ISO/IEC 14496-12, section 4.2)."""
+    at = 0
+    while at + 16 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        if size < 8:  # 0: up to the end of the file
+            return 0
+        at += size
+    return at
+
+
+def _segment_bytes(data: Bytes) -> int:
+    """Return where the segment ends that follows the header of a Matroska file (RFC 8794, section 4)."""
+    at = 4
+    for name in (b"", b"\x18\x53\x80\x67"):
+        if data[at : at + len(name)] != name or at + len(name) >= len(data):
+            return 0
+        at += len(name)
+        width = 9 - data[at].bit_length()
+        size = int.from_bytes(data[at : at + width], "big") & ~(1 << 7 * width)
+        if width > 8 or size == (1 << 7 * width) - 1:  # all ones: as a pipe leaves it
+            return 0
+        at += width + size
+    return at
+
+
+_STATED_BYTES = {"avi": _riff_bytes, "mov": _box_bytes, "matroska": _segment_bytes}

@@ -7,7 +7,7 @@ import mmap
 from pathlib import Path
 
 from layerprobe.probe.data.containers.flac import flac_length
-from layerprobe.probe.data.containers.foreign import foreign_format, truncated_riff
+from layerprobe.probe.data.containers.foreign import foreign_format, truncation
 from layerprobe.probe.data.containers.length import Bytes, StreamLength, after_tag
 from layerprobe.probe.data.containers.mpeg import mpeg_length, parse_header
 from layerprobe.probe.data.containers.ogg import ogg_length
@@ -33,7 +33,7 @@ def _inspect(path: Path, size: int, _modified: int) -> StreamLength:
         return StreamLength()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if found := foreign_format(data):
-            fault = ogg_length(data).fault if found.demuxer == "ogg" else truncated_riff(data)
+            fault = ogg_length(data).fault if found.demuxer == "ogg" else truncation(data, found)
             return StreamLength(stated=found.states_length, fault=fault, foreign=found)
         return _length_of(data, path.suffix.lower())
 
