@@ -15,7 +15,7 @@ from layerprobe.probe.data.containers.length import ForeignFormat
 from layerprobe.probe.data.forward_decoding import BLOCK, ForwardDecoder
 from layerprobe.probe.data.media_program import ProgramStream, find_programs
 from layerprobe.probe.data.media_pyav import PyAVStream, has_pyav
-from layerprobe.probe.data.media_stream import MediaStream, audio_blocks
+from layerprobe.probe.data.media_stream import MediaStream, audio_blocks, unknown_codec
 from layerprobe.probe.exceptions import InvalidAudioError
 
 
@@ -31,6 +31,9 @@ class MediaDecoder(ForwardDecoder):
         """
         self._stream = open_stream(path, found)
         facts = self._stream.facts
+        if facts.rate <= 0 or self._stream.n_channels <= 0:
+            self._stream.close()
+            raise unknown_codec()
         self.rate, self.frames, self.n_channels = facts.rate, facts.frames, self._stream.n_channels
         self.slack, self.is_counted, self.misstated = facts.slack, False, ""
         self.remarks = (self._stream.decoded_by, *facts.remarks())

@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from layerprobe.probe.data.containers.length import ForeignFormat
-from layerprobe.probe.data.media_stream import StreamFacts, damaged, no_audio, tagged_seconds, version_number
+from layerprobe.probe.data.media_stream import (
+    StreamFacts,
+    damaged,
+    no_audio,
+    tagged_seconds,
+    unknown_codec,
+    version_number,
+)
 from layerprobe.probe.data.remarks import BY_PYAV, Remark
 from layerprobe.probe.exceptions import InvalidAudioError
 
 if TYPE_CHECKING:
+    from av.audio.codeccontext import AudioCodecContext
     from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
     from av.container import InputContainer
@@ -35,6 +43,19 @@ def has_pyav() -> bool:
     return tuple(map(int, found.split(".")[:2])) >= OLDEST
 
 
+class _Seekable:
+    """A file that answers a seek to nowhere, as of a damaged file, as FFmpeg expects it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.tell, self._seek = file.read, file.tell, file.seek
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1  # AVERROR(EPERM)
+
+
 class PyAVStream:
     """The first audio stream of an open file."""
 
@@ -52,12 +73,18 @@ class PyAVStream:
             try:
                 # Protocols are off: what is read is the open file alone.
                 self._container: InputContainer = av.open(
-                    file, "r", format=found.demuxer, options={"protocol_whitelist": ""}, metadata_errors="replace"
+                    _Seekable(file),
+                    "r",
+                    format=found.demuxer,
+                    options={"protocol_whitelist": ""},
+                    metadata_errors="replace",
                 )
                 opened.callback(self._container.close)
                 self._open(found)
             except av.error.FFmpegError as error:
                 raise InvalidAudioError("LP204", f"could not be decoded (PyAV: {error.strerror})") from error
+            except IndexError as error:
+                raise damaged("PyAV: a packet of an unknown stream") from error
             opened.pop_all()
         self.decoded_by = Remark(BY_PYAV, version_number(*av.library_versions["libavcodec"][:2]))
 
@@ -68,7 +95,9 @@ class PyAVStream:
         stream = self._stream = streams.audio[0]
         self._packets = self._container.demux(stream)
         self._first = next(self._packets, None)
-        codec = stream.codec_context
+        codec: AudioCodecContext | None = stream.codec_context
+        if codec is None:
+            raise unknown_codec()
         self.n_channels = codec.channels
         self.facts = StreamFacts(
             demuxer=found.demuxer,
@@ -99,6 +128,8 @@ class PyAVStream:
                 packet = next(self._packets, None)
         except av.error.FFmpegError as error:
             raise damaged(f"PyAV: {error.strerror}") from error
+        except IndexError as error:  # PyAV's answer to a packet of a stream that no header announced
+            raise damaged("PyAV: a packet of an unknown stream") from error
 
     def close(self) -> None:
         """Close the container and the file."""

@@ -129,6 +129,11 @@ def no_audio(n_streams: int) -> InvalidAudioError:
     return InvalidAudioError("LP244", f"holds no audio: {streams} in it, of video or other data; name another file")
 
 
+def unknown_codec() -> InvalidAudioError:
+    """Return the error of a stream whose header is damaged, or of a codec that FFmpeg doesn't have."""
+    return InvalidAudioError("LP204", "could not be decoded (its codec, sampling rate or channels are unknown)")
+
+
 def tagged_seconds(tags: dict[str, str], begin: float) -> float | None:
     """Return the length of a stream from its beginning to where Matroska's tag ``DURATION`` has its end; None without.
 
