@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -43,15 +44,24 @@ def has_pyav() -> bool:
     return tuple(map(int, found.split(".")[:2])) >= OLDEST
 
 
-class _Seekable:
+class _Seekable(io.RawIOBase):
     """A file that answers a seek to nowhere, as of a damaged file, as FFmpeg expects it."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.read, self.tell, self._seek = file.read, file.tell, file.seek
+        self._file = file
 
-    def seek(self, offset: int, whence: int = 0) -> int:
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         try:
-            return self._seek(offset, whence)
+            return self._file.seek(offset, whence)
         except (OSError, ValueError, OverflowError):
             return -1  # AVERROR(EPERM)
 
