@@ -92,6 +92,6 @@ OLDEST_LEFT_OUT := encoders/test_speech.py::test_golden_values_of_a_seeded_model
 
 .venv-oldest/ready: pyproject.toml constraints-oldest.txt
 	$(OLDEST_PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[corpora]' \
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[corpora,media]' \
 		pytest scikit-learn selenium
 	@touch $@

@@ -56,11 +56,11 @@ def transcribe(
 ) -> None:
     """Write a manifest with transcripts from a folder or a speech recogniser; existing transcripts are kept."""
     from layerprobe.probe.data.asr import load_recogniser, transcribe as transcribe_stage
-    from layerprobe.probe.data.locations import relative_paths
     from layerprobe.probe.data.manifest.read import read_manifest
     from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, TRANSCRIPT
     from layerprobe.probe.data.manifest.table import unread_columns
     from layerprobe.probe.data.manifest.write import write_manifest
+    from layerprobe.probe.data.stored.locations import relative_paths
     from layerprobe.probe.data.transcripts import add_transcripts, read_transcripts
     from layerprobe.probe.lease import leased_file
     from layerprobe.probe.system import choose_device

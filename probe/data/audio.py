@@ -1,7 +1,7 @@
 """Audio files, or spans of them, decoded to mono float32 at the encoder's sampling rate.
 
-soundfile decodes (WAV, FLAC, OGG, MP3 of any rate, depth and channel count, no FFmpeg); `probe.data.reading` averages
-channels and resamples.
+soundfile decodes (WAV, FLAC, OGG, MP3 of any rate, depth and channel count), and FFmpeg what it can't
+(`probe.data.media_decoder`); `probe.data.reading` averages channels and resamples.
 
 No stated length is believed: `probe.data.containers` counts what is there, and a header that states another length is
 replaced by one that states the true one before anything is decoded. Decoding goes forward in blocks, so that no memory
@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from layerprobe.probe.data.containers.inspection import foreign_format, inspect_length
+from layerprobe.probe.data.containers.inspection import inspect_length
+from layerprobe.probe.data.containers.length import StreamLength
 from layerprobe.probe.data.forward_decoding import ForwardDecoder, OpenDecoders
+from layerprobe.probe.data.media_decoder import MediaDecoder
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions, Recording, make_recording
 from layerprobe.probe.data.remarks import MISSTATED_LENGTH, Remark
-from layerprobe.probe.data.stored_audio import StoredAudio, locate, problem_of
+from layerprobe.probe.data.stored.stored_audio import StoredAudio, locate, problem_of
 from layerprobe.probe.exceptions import InvalidAudioError as InvalidAudioError
 from layerprobe.probe.foreign_files import HEAD, recognise, recognise_start
 from layerprobe.probe.problem import Problem
@@ -30,7 +32,14 @@ from layerprobe.probe.problem import Problem
 SPAN_TOLERANCE_SECONDS = 0.01
 # Sampling rates of recordings, Hz; a header that states another one is damaged.
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
-_DECODERS = OpenDecoders()
+
+
+def _open_decoder(path: Path | StoredAudio, length: StreamLength) -> ForwardDecoder:
+    """Open a file by soundfile, or by FFmpeg where that can't decode it."""
+    return ForwardDecoder(path, length) if length.foreign is None else MediaDecoder(path, length.foreign)
+
+
+_DECODERS = OpenDecoders(new=_open_decoder)
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Decoded:
     channels: np.ndarray  # (n_samples, n_channels) float32, at least one sample
     rate: int  # Hz
     remark: str = ""  # what the file's header misstates, where it was read whole nevertheless
+    remarks: tuple[Remark, ...] = ()  # others, on the file
 
 
 def read_audio_file(
@@ -69,8 +79,8 @@ def read_recording(
     """Decode an audio file, or only the span from ``start`` to ``end`` seconds of it.
 
     Args:
-        path: a file that libsndfile decodes, whatever its name ends in, or an address or URL of one, see
-            `probe.data.locations`
+        path: a file that libsndfile or FFmpeg decodes, whatever its name ends in, or an address or URL of one, see
+            `probe.data.stored.locations`
         sampling_rate: of the result, Hz; None for the file's own
         start: seconds from the beginning; None for the beginning
         end: seconds from the beginning; None for the end of the file
@@ -86,10 +96,10 @@ def read_recording(
     recording = make_recording(
         decoded.channels, rate, sampling_rate=rate if sampling_rate is None else sampling_rate, reading=reading
     )
-    if not decoded.remark:
-        return recording
-    remark = Remark(MISSTATED_LENGTH, len(decoded.channels) / rate, decoded.remark)
-    return replace(recording, remarks=(*recording.remarks, remark))
+    remarks = (*recording.remarks, *decoded.remarks)
+    if decoded.remark:
+        remarks = (*remarks, Remark(MISSTATED_LENGTH, len(decoded.channels) / rate, decoded.remark))
+    return replace(recording, remarks=remarks)
 
 
 def decode_audio_file(
@@ -110,14 +120,14 @@ def decode_audio_file(
         if whole and (fault := length.fault):
             raise InvalidAudioError(fault.code, fault.text)
         with (
-            contextlib.closing(ForwardDecoder(located, length))
+            contextlib.closing(_open_decoder(located, length))
             if whole
             else _DECODERS.lend(located, length, start or 0.0)
         ) as decoder:
             if fault := _rate_fault(decoder.rate):
                 raise InvalidAudioError(fault.code, fault.text)
             channels = _decode_span(decoder, length.fault, start, end, max_duration)
-            return Decoded(channels, decoder.rate, length.remark)
+            return Decoded(channels, decoder.rate, length.remark or decoder.misstated, decoder.remarks)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
         problem = _opening_problem(located, error)
@@ -139,11 +149,11 @@ def audio_header(path: Path | str) -> AudioHeader | None:
     try:
         located = locate(path)
         length = inspect_length(located)
-        with contextlib.closing(ForwardDecoder(located, length)) as decoder:
+        with contextlib.closing(_open_decoder(located, length)) as decoder:
             duration = None if decoder.frames is None else decoder.frames / decoder.rate
             fault = length.fault or _rate_fault(decoder.rate)
             return AudioHeader(duration, decoder.rate, length.stated, fault)
-    except (soundfile.SoundFileRuntimeError, TypeError, OSError):
+    except (soundfile.SoundFileRuntimeError, InvalidAudioError, TypeError, OSError):
         return None
 
 
@@ -163,7 +173,8 @@ def _decode_span(
     begin, stop = 0.0 if start is None else start, seconds if end is None else end
     if frames == 0:
         raise InvalidAudioError("LP206", "empty: it holds no samples")
-    if begin >= seconds or (frames is not None and stop > seconds + SPAN_TOLERANCE_SECONDS):
+    slack = decoder.slack
+    if begin >= seconds or (frames is not None and stop > seconds + max(SPAN_TOLERANCE_SECONDS, slack / rate)):
         cause = f" ({fault.text})" if fault else ""
         raise InvalidAudioError(
             "LP220", f"span {begin:g} to {stop:g} s lies outside the recording of {seconds:g} s{cause}"
@@ -171,10 +182,17 @@ def _decode_span(
     if stop - begin > max_duration and stop != float("inf"):
         raise InvalidAudioError("LP221", _too_long(f"{stop - begin:.0f} s long", max_duration))
     first = round(begin * rate)
-    if stop == float("inf"):
-        return _decode_to_the_end(decoder, first, max_duration)
-    expected = round(stop * rate) - first if frames is None else min(round(stop * rate), frames) - first
-    channels = _read(decoder, first, expected)
+    if frames is None and end is None:
+        channels = _decode_to_the_end(decoder, first, max_duration)
+        if len(channels) == 0:
+            raise InvalidAudioError("LP206", "empty: it holds no samples there")
+        return channels
+    if frames is not None and end is None and not decoder.is_counted:
+        channels, expected = _decode_to_the_end(decoder, first, max_duration), frames - slack - first
+    else:
+        at_most = round(stop * rate) if frames is None else min(round(stop * rate), frames + slack)
+        channels = _read(decoder, first, at_most - first)
+        expected = (at_most if frames is None else min(at_most, frames - slack)) - first
     if len(channels) < expected or len(channels) == 0:
         raise InvalidAudioError("LP210", f"truncated: {len(channels)} of {expected} samples could be decoded")
     return channels
@@ -186,8 +204,6 @@ def _decode_to_the_end(decoder: ForwardDecoder, first: int, max_duration: float)
     channels = _read(decoder, first, None if most is None else most + 1)
     if most is not None and len(channels) > most:
         raise InvalidAudioError("LP221", _too_long("of unknown length", max_duration))
-    if len(channels) == 0:
-        raise InvalidAudioError("LP206", "empty: it holds no samples there")
     return channels
 
 
@@ -220,7 +236,7 @@ def _opening_problem(path: Path | StoredAudio, error: Exception) -> Problem:
         return Problem("LP202", "empty: it holds no bytes")
     if found := recognise(path):
         return Problem("LP202", f"{found.clause}; {found.advice}")
-    return _format_problem(path, error)
+    return _undecodable(error)
 
 
 def _stored_problem(stored: StoredAudio, error: Exception) -> Problem:
@@ -230,13 +246,10 @@ def _stored_problem(stored: StoredAudio, error: Exception) -> Problem:
             return problem_of(stored.path, error)
         if found := recognise_start(stored.read_bytes()[:HEAD]):
             return Problem("LP202", f"{found.clause}; {found.advice}")
-        return _format_problem(stored, error)
+        return _undecodable(error)
     except OSError as later:  # it was read before, and is gone
         return problem_of(stored.path, later)
 
 
-def _format_problem(path: Path | StoredAudio, error: Exception) -> Problem:
-    if name := foreign_format(path):
-        advice = "convert it to FLAC, for example with ffmpeg -i IN OUT.flac"
-        return Problem("LP203", f"is {name}, which can't be decoded; {advice}")
+def _undecodable(error: Exception) -> Problem:
     return Problem("LP204", f"could not be decoded ({_text(error)})")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from layerprobe.probe.data.stored_audio import locate, version_of
+from layerprobe.probe.data.stored.stored_audio import locate, version_of
 from layerprobe.probe.filesystem import read_table, replace_file
 from layerprobe.probe.version import CACHE_FORMAT_VERSION
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +18,8 @@ import numpy as np
 import soundfile
 
 from layerprobe.probe.data.containers.length import CorrectedFile, StreamLength
-from layerprobe.probe.data.stored_audio import StoredAudio, version_of
+from layerprobe.probe.data.remarks import Remark
+from layerprobe.probe.data.stored.stored_audio import StoredAudio, version_of
 
 BLOCK = 2**20  # samples of each channel that are decoded at once
 UNKNOWN_FRAMES = 2**62  # libsndfile's count where a stream states none is this or more
@@ -48,6 +49,11 @@ class ForwardDecoder:
         self.rate: int = self._file.samplerate
         frames = self._file.frames if length.frames is None else length.frames
         self.frames: int | None = frames if frames < UNKNOWN_FRAMES else None  # None where only decoding shows it
+        self.n_channels: int = self._file.channels
+        self.slack = 0  # samples that may be missing from ``frames``
+        self.is_counted = True  # whether ``frames`` were counted, and not only stated
+        self.misstated = ""  # what ``frames`` misstate, as far as it is decoded
+        self.remarks: tuple[Remark, ...] = ()
         self.seeks_exactly = self._file.subtype in EXACT_SEEKING and self.frames is not None
         self.position = 0
 
@@ -70,7 +76,7 @@ class ForwardDecoder:
             self.position = self._file.seek(first)
         while self.position < first and len(self._block(first - self.position)):
             pass
-        blocks = [np.empty((0, self._file.channels), dtype=np.float32)]
+        blocks = [np.empty((0, self.n_channels), dtype=np.float32)]
         missing = n_samples
         while (missing is None or missing > 0) and len(block := self._block(missing)):
             blocks.append(block)
@@ -88,12 +94,15 @@ class ForwardDecoder:
         return block
 
 
+Opening = Callable[[Path | StoredAudio, StreamLength], ForwardDecoder]
+
+
 class OpenDecoders:
     """Decoders that stay open for the next span of their file; one is used by one thread at a time."""
 
-    def __init__(self, most: int = MOST_OPEN) -> None:
-        """Start with none; of more than ``most`` the one that was used longest ago is closed."""
-        self._most, self._lock = most, threading.Lock()
+    def __init__(self, most: int = MOST_OPEN, *, new: Opening | None = None) -> None:
+        """Start with none; of more than ``most`` the one that was used longest ago is closed, and ``new`` opens one."""
+        self._most, self._lock, self._new = most, threading.Lock(), new or ForwardDecoder
         self._open: OrderedDict[int, tuple[Key, ForwardDecoder]] = OrderedDict()
 
     @contextlib.contextmanager
@@ -104,7 +113,7 @@ class OpenDecoders:
             soundfile.SoundFileRuntimeError, TypeError: if the file can't be decoded
         """
         key = _key(path)
-        decoder = self._take(key, start) or ForwardDecoder(path, length)
+        decoder = self._take(key, start) or self._new(path, length)
         try:
             yield decoder
         except BaseException:

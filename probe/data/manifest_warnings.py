@@ -14,12 +14,12 @@ from layerprobe.probe.data.audio import read_recording
 from layerprobe.probe.data.audio_hashes import Row, span_of
 from layerprobe.probe.data.audio_reader import Quarantine, read_audio
 from layerprobe.probe.data.inputs import MAX_DURATION
-from layerprobe.probe.data.locations import file_of, name_of, normal, scheme_of
 from layerprobe.probe.data.manifest.read import NumberedManifest
 from layerprobe.probe.data.manifest.schema import Manifest, Target, rater_columns
 from layerprobe.probe.data.reading import DEFAULT_READING
-from layerprobe.probe.data.remarks import Remark
+from layerprobe.probe.data.remarks import ON_DECODING, Remark
 from layerprobe.probe.data.shared_audio import SampledWaveform, copies, equal_waveforms, sample_waveform
+from layerprobe.probe.data.stored.locations import file_of, name_of, normal, scheme_of
 from layerprobe.probe.identities import similar_names
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
@@ -56,7 +56,8 @@ def manifest_warnings(
     utterances from the same span of one file. ``speaker-in-splits``: a speaker in several of training, development
     and test. ``path-outside-corpus``: files outside the manifest's folder. ``undecodable-audio``: audio that
     extraction would quarantine. ``silence-at-ends``, ``channels-cancel-in-part``, ``silent-channel``,
-    ``misstated-length``: audio on which extraction would remark, see `probe.data.remarks`. ``same-audio``:
+    ``misstated-length``, ``several-audio-streams``, ``audio-begins-late``: audio on which extraction would remark, see
+    `probe.data.remarks`. ``same-audio``:
     utterances of several files with the same samples, such as a FLAC and a WAV of one recording.
 
     Args:
@@ -167,7 +168,7 @@ def _decoded_audio(manifest: Manifest, progress: NullProgress) -> Iterator[Findi
         rows, decode, quarantine=quarantine, threads=THREADS, task="decode", progress=progress
     ):
         decoded[k] = sampled
-        remarked += [(remark.name, k, str(remark)) for remark in remarks]
+        remarked += [(remark.name, k, str(remark)) for remark in remarks if remark.name not in ON_DECODING]
     positions = {name: k for k, name in enumerate(table["utterance_id"])}
     for name, (path, reason) in quarantine.refused.items():
         yield "undecodable-audio", f"{name_of(path)}: {reason}", _rows(positions[name])

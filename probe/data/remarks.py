@@ -10,6 +10,10 @@ TRIMMED = "silence-trimmed"  # value: seconds that were left out
 CANCELS_IN_PART = "channels-cancel-in-part"  # value: fraction of the channels' energy that the mean keeps
 MISSTATED_LENGTH = "misstated-length"  # value: seconds that are there, or of the span
 SILENT_CHANNEL = "silent-channel"  # value: number of silent channels
+SEVERAL_STREAMS = "several-audio-streams"  # value: their number
+LATE_AUDIO = "audio-begins-late"  # value: seconds after the video that it belongs to
+BY_PYAV, BY_PROGRAM = "decoded-by-pyav", "decoded-by-ffmpeg"  # value: version of libavcodec, 62.028 for 62.28
+ON_DECODING = {BY_PYAV: "PyAV", BY_PROGRAM: "the program ffmpeg"}  # remarks that are no doubt
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,12 @@ class Remark:
             return f"{self.value:.1f} s of digital silence at the ends left out"
         if self.name == CANCELS_IN_PART:
             return f"the channels cancel in part: their mean keeps {100 * self.value:.0f} % of their energy"
+        if self.name in ON_DECODING:
+            return f"decoded by {_library(self.name, self.value)}"
+        if self.name == SEVERAL_STREAMS:
+            return f"{self.value:.0f} audio streams are in it; the first one was read"
+        if self.name == LATE_AUDIO:
+            return f"its audio begins {self.value:.2f} s after its video; times count from the first sample"
         return f"{self.value:.0f} of the channels {'is' if self.value == 1 else 'are'} silent"
 
 
@@ -61,7 +71,25 @@ def _sentence(name: str, found: list[tuple[float, str]]) -> str:
             f"{have} channels that cancel in part (least kept: {100 * lowest:.0f} % of their energy, {weakest}); "
             "--channel first or --channel loudest reads one of them."
         )
+    if name in ON_DECODING:
+        were = "utterance was" if n == 1 else "utterances were"
+        versions = [_library(name, value) for value in sorted({value for value, _ in found})]
+        differ = "; versions can differ in the last bits of a sample" if len(versions) > 1 else ""
+        return f"{n} {were} decoded by {' and '.join(versions)}, since libsndfile can't{differ}."
+    if name == SEVERAL_STREAMS:
+        return f"{have} several audio streams, of which the first was read (first: {found[0][1]})."
+    if name == LATE_AUDIO:
+        return (
+            f"{have} audio that begins after its video (latest {highest:.2f} s: {longest}); start and end count from "
+            "the first sample of the audio."
+        )
     return f"{have} a silent channel, which lowers the level of the mean (first: {found[0][1]}); see --channel loudest."
+
+
+def _library(name: str, version: float) -> str:
+    """Return what decoded, with the version of its library."""
+    major, minor = f"{version:.3f}".split(".")
+    return f"{ON_DECODING[name]} (libavcodec {major}.{int(minor)})"
 
 
 def _value(found: tuple[float, str]) -> float:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprobe.probe.data.locations import stem_of
 from layerprobe.probe.data.manifest.dialect import decode_text
 from layerprobe.probe.data.manifest.file_kind import no_table
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
+from layerprobe.probe.data.stored.locations import stem_of
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.identities import normalise_name
 

@@ -14,8 +14,8 @@ from layerprobe.probe.cache.store import BLOCK
 from layerprobe.probe.data.audio import InvalidAudioError, audio_header, read_audio_file
 from layerprobe.probe.data.audio_hashes import span_of
 from layerprobe.probe.data.inputs import InputReader
-from layerprobe.probe.data.locations import costs_a_request
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
+from layerprobe.probe.data.stored.locations import costs_a_request
 from layerprobe.probe.encoders.base import AnyEncoder, AudioEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.encoding.embedding import embed

@@ -14,7 +14,6 @@ from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.audio_hashes import AudioHashes, records
 from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
-from layerprobe.probe.data.problem import StoredAudioError
 from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
@@ -37,6 +36,7 @@ from layerprobe.probe.extraction.settings import (
     extraction_plan,
 )
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect
+from layerprobe.probe.problem import StoredAudioError
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import torch_threads
 

@@ -28,10 +28,10 @@ import pyarrow.parquet as pq
 import soundfile
 import torch
 
-from layerprobe.probe.data.locations import row_address, tar_address
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Header, Target
 from layerprobe.probe.data.manifest.write import write_manifest
+from layerprobe.probe.data.stored.locations import row_address, tar_address
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.forward.chunks import FrameChunk
 

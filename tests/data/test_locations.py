@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from layerprobe.probe.data import locations
-from layerprobe.probe.data.locations import (
+from layerprobe.probe.data.stored.locations import (
     Address,
     absolute,
     file_of,

@@ -29,8 +29,8 @@ from helpers.stored_corpora import (
 from layerprobe.probe.data import audio_tables
 from layerprobe.probe.data.audio import audio_header, read_audio_file, read_recording
 from layerprobe.probe.data.audio_hashes import AudioHashes
-from layerprobe.probe.data.locations import row_address, tar_address
-from layerprobe.probe.data.stored_audio import locate
+from layerprobe.probe.data.stored.locations import row_address, tar_address
+from layerprobe.probe.data.stored.stored_audio import locate
 from layerprobe.probe.exceptions import InvalidAudioError
 
 KINDS = ("tar", "parquet", "parquet of bytes", "arrow", "arrow file", "files that rows name")
@@ -210,7 +210,7 @@ def test_an_incomplete_address_and_a_truncated_member_have_their_reasons(tmp_pat
 
 FORKED = """
 import os, sys, threading
-from layerprobe.probe.data.stored_audio import locate
+from layerprobe.probe.data.stored.stored_audio import locate
 paths = sys.argv[1:]
 first = [locate(p).read_bytes() for p in paths]
 stop = threading.Event()

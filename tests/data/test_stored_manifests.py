@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from helpers.stored_corpora import pack_tar, sources, write_files, write_parquet
 
-from layerprobe.probe.data.locations import relative
 from layerprobe.probe.data.manifest.read import read_manifest, read_numbered_manifest, read_utterances
 from layerprobe.probe.data.manifest.schema import ManifestError
 from layerprobe.probe.data.manifest_warnings import manifest_warnings
+from layerprobe.probe.data.stored.locations import relative
 from layerprobe.probe.data.transcripts import FoundTranscripts, add_transcripts
 
 KINDS = ("tar", "parquet", "parquet of bytes", "arrow", "arrow file", "files that rows name")

@@ -21,9 +21,9 @@ from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data import remote_files
 from layerprobe.probe.data.audio import read_audio_file
 from layerprobe.probe.data.audio_hashes import AudioHashes
-from layerprobe.probe.data.locations import relative
 from layerprobe.probe.data.manifest.read import read_manifest, read_utterances
 from layerprobe.probe.data.manifest.schema import ManifestError
+from layerprobe.probe.data.stored.locations import relative
 from layerprobe.probe.exceptions import InvalidAudioError
 from layerprobe.probe.extraction.extract import extract
 from layerprobe.probe.filesystem import resolve

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from layerprobe.probe.data.locations import row_address, tar_address
+from layerprobe.probe.data.stored.locations import row_address, tar_address
 
 RATE = 16_000
 AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as `datasets` stores a column of audio

@@ -7,27 +7,15 @@ import mmap
 from pathlib import Path
 
 from layerprobe.probe.data.containers.flac import flac_length
+from layerprobe.probe.data.containers.foreign import foreign_format, truncation
 from layerprobe.probe.data.containers.length import Bytes, StreamLength, after_tag
 from layerprobe.probe.data.containers.mpeg import mpeg_length, parse_header
 from layerprobe.probe.data.containers.ogg import ogg_length
 from layerprobe.probe.data.containers.samples import samples_length
-from layerprobe.probe.data.stored_audio import StoredAudio
+from layerprobe.probe.data.stored.stored_audio import StoredAudio
 
 MPEG_ENDINGS = (".mp3", ".mp2", ".mpga")
 FILES_REMEMBERED = 64  # spans of one file follow each other
-# What libsndfile can't decode, by its first bytes and their offset.
-FOREIGN = (
-    (4, b"ftyp", "MPEG-4 audio (M4A, AAC)"),
-    (0, b"\xff\xf1", "AAC"),
-    (0, b"\xff\xf9", "AAC"),
-    (0, b"\x30\x26\xb2\x75", "Windows Media audio"),
-    (0, b"\x1a\x45\xdf\xa3", "WebM or Matroska"),
-    (0, b"#!AMR", "AMR"),
-    (0, b"wvpk", "WavPack"),
-    (0, b"MAC ", "Monkey's Audio"),
-    (0, b"FLV", "Flash video"),
-    (8, b"AVI ", "AVI video"),
-)
 
 
 def inspect_length(path: Path | StoredAudio) -> StreamLength:
@@ -51,6 +39,9 @@ def _inspect(path: Path | StoredAudio, size: int, _modified: int) -> StreamLengt
 
 
 def _length_of(data: Bytes, ending: str) -> StreamLength:
+    if found := foreign_format(data):
+        fault = ogg_length(data).fault if found.demuxer == "ogg" else truncation(data, found)
+        return StreamLength(stated=found.states_length, fault=fault, foreign=found)
     begin = 0
     while behind := after_tag(data, begin):
         begin = behind
@@ -65,10 +56,3 @@ def _length_of(data: Bytes, ending: str) -> StreamLength:
     if parse_header(data, begin) is not None or ending in MPEG_ENDINGS:
         return mpeg_length(data)
     return StreamLength()
-
-
-def foreign_format(path: Path | StoredAudio) -> str:
-    """Return the name of a known format that can't be decoded here; "" for any other."""
-    with path.open("rb") as file:
-        opening = file.read(16)
-    return next((name for at, magic, name in FOREIGN if opening[at : at + len(magic)] == magic), "")

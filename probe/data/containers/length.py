@@ -7,13 +7,22 @@ import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from layerprobe.probe.data.stored_audio import StoredAudio
+from layerprobe.probe.data.stored.stored_audio import StoredAudio
 from layerprobe.probe.problem import Problem
 
 Bytes = bytes | mmap.mmap  # a file, without reading all of it
 # A header may state so many seconds more or less than there are; more is a file that was cut, or something appended.
 TOLERANCE_SECONDS = 0.01
+
+
+class ForeignFormat(NamedTuple):
+    """A format that libsndfile can't decode."""
+
+    name: str  # to follow "is"
+    demuxer: str  # FFmpeg's name; no other is tried, so that a file can't pass for a list of other files
+    states_length: bool = True  # whether its header can state a length
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,7 @@ class StreamLength:
     header: bytes = b""  # with the true length, in place of the first ``skipped`` bytes; empty where none is needed
     skipped: int = 0
     end: int = 0  # offset at which a decoder must find the end of the file; 0 for where it is
+    foreign: ForeignFormat | None = None  # what the file is, where libsndfile can't decode it
     size: int = 0  # bytes, at least, that a decoder must find, by zeros at the end if need be
 
     @property

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprobe.probe.data.locations import relative_paths
 from layerprobe.probe.data.manifest.dialect import decode_text
 from layerprobe.probe.data.manifest.file_kind import no_table
 from layerprobe.probe.data.manifest.schema import Header, Target, rater_columns
 from layerprobe.probe.data.manifest.write import write_manifest
+from layerprobe.probe.data.stored.locations import relative_paths
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.foreign_files import LFS_POINTER
 from layerprobe.probe.identities import is_unknown, normalise_names

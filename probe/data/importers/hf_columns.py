@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from layerprobe.probe.data.locations import row_address
+from layerprobe.probe.data.stored.locations import row_address
 from layerprobe.probe.exceptions import InputError
 
 BYTES, PATH = "bytes", "path"  # fields of a column of audio

@@ -12,9 +12,9 @@ from layerprobe.probe.data.importers.audio_files import walk_audio
 from layerprobe.probe.data.importers.base import Imported
 from layerprobe.probe.data.importers.choices import ColumnChoices, columns_of_template, fill
 from layerprobe.probe.data.importers.source_table import PATH, SourceTable, imported_from, listed, names_of, plain_name
-from layerprobe.probe.data.locations import scheme_of
 from layerprobe.probe.data.manifest.schema import Header
 from layerprobe.probe.data.manifest.table import read_text_table
+from layerprobe.probe.data.stored.locations import scheme_of
 from layerprobe.probe.exceptions import InputError
 
 FILE_COLUMNS = ("path", "filename", "file", "filepath", "fileid", "wav", "wavfile", "audio", "audiofile", "audiopath")

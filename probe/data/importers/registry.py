@@ -20,7 +20,7 @@ from layerprobe.probe.data.importers.msp_improv import import_msp_improv
 from layerprobe.probe.data.importers.msp_podcast import import_msp_podcast
 from layerprobe.probe.data.importers.recola import import_recola
 from layerprobe.probe.data.importers.webdataset import import_webdataset
-from layerprobe.probe.data.locations import file_of, scheme_of
+from layerprobe.probe.data.stored.locations import file_of, scheme_of
 from layerprobe.probe.exceptions import InputError
 
 IMPORTERS: dict[str, Callable[[Path], Imported]] = {  # of corpora, from the folder of each

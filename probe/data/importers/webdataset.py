@@ -21,9 +21,9 @@ from layerprobe.probe.data.importers.choices import ColumnChoices
 from layerprobe.probe.data.importers.flat_json import parse_record
 from layerprobe.probe.data.importers.hf_files import split_of_name
 from layerprobe.probe.data.importers.source_table import PATH, SourceTable, imported_from
-from layerprobe.probe.data.locations import tar_address
 from layerprobe.probe.data.manifest.schema import Header
 from layerprobe.probe.data.manifest.validate import AUDIO_ENDINGS
+from layerprobe.probe.data.stored.locations import tar_address
 from layerprobe.probe.exceptions import InputError
 
 JSON, TEXT = ("json", "jsn"), ("txt", "text", "transcript", "cls", "cls2", "id", "inx", "index", "spk", "lab")

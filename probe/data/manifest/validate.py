@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.locations import absolute, parse_address, scheme_of
 from layerprobe.probe.data.manifest.decimals import read_decimals
 from layerprobe.probe.data.manifest.scales import SCALE_TOLERANCE
 from layerprobe.probe.data.manifest.schema import (
@@ -21,7 +20,8 @@ from layerprobe.probe.data.manifest.schema import (
     Target,
     rater_columns,
 )
-from layerprobe.probe.data.stored_checks import problems_of_stored
+from layerprobe.probe.data.stored.locations import absolute, parse_address, scheme_of
+from layerprobe.probe.data.stored.stored_checks import problems_of_stored
 from layerprobe.probe.filesystem import is_remote
 from layerprobe.probe.identities import has_lost_digits, likeness
 from layerprobe.probe.nearest_path import NearestFile, NearestPaths
@@ -41,6 +41,11 @@ AUDIO_ENDINGS = (
     ".aiff",
     ".sph",
     ".webm",
+    ".wma",
+    ".amr",
+    ".wv",
+    ".3gp",
+    ".mka",
 )
 NEAREST_SOUGHT = 500  # missing audio files for which the nearest file is looked for
 SPLITS = ("train", "development", "test", "test1", "test2", "test3")

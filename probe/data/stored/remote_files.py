@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from layerprobe.probe.data.locations import scheme_of
+from layerprobe.probe.data.stored.locations import scheme_of
 from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.problem import Problem, StoredAudioError
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
-from layerprobe.probe.data.locations import file_of, parse_address, scheme_of
-from layerprobe.probe.data.remote_files import listed, store_of
-from layerprobe.probe.data.stored_audio import StoredAudio, locate
+from layerprobe.probe.data.stored.locations import file_of, parse_address, scheme_of
+from layerprobe.probe.data.stored.remote_files import listed, store_of
+from layerprobe.probe.data.stored.stored_audio import StoredAudio, locate
 from layerprobe.probe.problem import Problem
 
 LISTED_FROM = 20  # objects of one folder, from which on the folder is listed instead of asking for each

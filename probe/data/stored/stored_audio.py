@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from layerprobe.probe.data.audio_tables import ArrowAudio, AudioTable, ParquetAudio
-from layerprobe.probe.data.kept import Kept, once
-from layerprobe.probe.data.locations import Address, absolute, name_of, parse_address, scheme_of
-from layerprobe.probe.data.remote_files import open_remote, read_remote, remote_status
-from layerprobe.probe.data.tar_archives import TarIndex, read_tar_index
+from layerprobe.probe.data.stored.audio_tables import ArrowAudio, AudioTable, ParquetAudio
+from layerprobe.probe.data.stored.kept import Kept, once
+from layerprobe.probe.data.stored.locations import Address, absolute, name_of, parse_address, scheme_of
+from layerprobe.probe.data.stored.remote_files import open_remote, read_remote, remote_status
+from layerprobe.probe.data.stored.tar_archives import TarIndex, read_tar_index
 from layerprobe.probe.problem import Problem, StoredAudioError
 
 ARCHIVES, TABLES = 256, 8  # indices of archives and opened tables that are kept
@@ -44,7 +44,7 @@ _STATUSES: Kept[AudioStatus] = Kept(ARCHIVES)
 class StoredAudio:
     """Audio at an absolute address or URL; an object of this class looks once at what is there."""
 
-    path: str  # as `probe.data.locations.absolute` returns it
+    path: str  # as `probe.data.stored.locations.absolute` returns it
 
     def __str__(self) -> str:
         """Return the address."""
