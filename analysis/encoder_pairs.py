@@ -16,6 +16,7 @@ import pandas as pd
 from layerprobe.analysis.layers.encoder_gains import SHIFT_COLUMNS, EncoderPair, encoder_gains, encoder_shifts
 from layerprobe.analysis.runs import shown_names
 from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
+from layerprobe.analysis.statistics.simultaneous import training_inflation
 from layerprobe.analysis.study import Study
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, resolve
@@ -36,10 +37,14 @@ def compare_encoders(study: Study, pairs: Sequence[EncoderPair] | None = None) -
     """Return the gains and shifts between pairs of encoders; those of `default_pairs` if None."""
     pairs = default_pairs(study) if pairs is None else list(pairs)
     same = {"layers": study.layers, "targets": study.targets}
+    folds = study.runs[0].plan["folds"]
+    sizes = ([fold[f"n_{part}_speakers"] for fold in folds] for part in ("test", "train"))
+    inflation = training_inflation(*sizes)
     shifts = pd.DataFrame(columns=SHIFT_COLUMNS)
     if not pairs:
-        return EncoderComparison([], encoder_gains(study.bootstrap, [], **same), shifts)
-    gains = encoder_gains(study.bootstrap, pairs, **same, lower_is_better=study.lower_is_better)
+        return EncoderComparison([], encoder_gains(study.bootstrap, [], **same, inflation=inflation), shifts)
+    choices = {"inflation": inflation, "lower_is_better": study.lower_is_better}
+    gains = encoder_gains(study.bootstrap, pairs, **same, **choices)
     if study.metric not in CLASS_METRICS:
         metric = study.shift_metric
         correlations = study.bootstrap if metric == study.metric else bootstrap_scores(study.predictions, metric=metric)

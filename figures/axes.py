@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
-from layerprobe.analysis.encoder_pairs import default_pairs
 from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.layers.encoder_gains import EncoderPair
 from layerprobe.analysis.study import Study
@@ -70,7 +69,7 @@ def draw_panel(
     if figure == "heatmap":
         _heatmap_panel(study, ax, target, encoder, controls)
     elif figure == "gain":
-        _gain_panel(study, ax, target, default_pairs(study) if pairs is None else pairs)
+        _gain_panel(study, ax, target, encoder, pairs)
     else:
         PANELS[figure](study, ax, target, encoder)
     if label := pending_label(run.plan for run in study.runs):
@@ -132,9 +131,11 @@ def _gain_over_random_panel(study: Study, ax: Axes, target: str, encoder: str) -
     ax.set_title(f"{encoder}: gain in {METRIC_NAMES[study.metric]}")
 
 
-def _gain_panel(study: Study, ax: Axes, target: str, pairs: Sequence[EncoderPair]) -> None:
+def _gain_panel(study: Study, ax: Axes, target: str, encoder: str, pairs: Sequence[EncoderPair] | None = None) -> None:
+    """Plot the gain of an encoder, or of the first one that has a reference."""
     table = encoder_gain_table(study, pairs)
-    gains = table[(table["measure"] == "gain") & (table["encoder"] == table["encoder"].iloc[0])]
+    shown = encoder if encoder in set(table["encoder"]) else table["encoder"].iloc[0]
+    gains = table[(table["measure"] == "gain") & (table["encoder"] == shown)]
     rows = gains[gains["target"] == target].reset_index(drop=True)
     (encoder, reference), layers = gains[["encoder", "reference"]].iloc[0], list(gains["layer"].unique())
     plot_gain(rows, ax, layers=layers, targets=[target], limits=gain_limits(gains))
@@ -194,6 +195,7 @@ PANELS: dict[str, Callable[[Study, Axes, str, str], None]] = {
     "heatmap": _heatmap_panel,
     "curves": _curves_panel,
     "gain-over-random": _gain_over_random_panel,
+    "gain": _gain_panel,
     "layer-weights": _layer_weights_panel,
     "depth": _depth_panel,
     "best-layer": _best_layer_panel,

@@ -41,6 +41,7 @@ def encoder_gains(
     *,
     layers: dict[str, list[str]],
     targets: Sequence[str],
+    inflation: float,
     lower_is_better: bool = False,
 ) -> pd.DataFrame:
     """Return the gain of each layer of an encoder over the same layer of its reference, for each target.
@@ -50,12 +51,14 @@ def encoder_gains(
         pairs: of encoders that have the same layers
         layers: for each encoder its layers in order
         targets: in order
+        inflation: factor of standard errors for the training speakers (`training_inflation`)
         lower_is_better: whether the metric is an error
 
     Returns:
-        `GAIN_COLUMNS`. ``estimate`` is above 0 where the encoder is better, whatever the metric; ``p_value`` is of one
-        layer alone, ``p_layers`` adjusted for the layers of the pair and target and ``p_adjusted`` for all rows, both
-        by `max_statistic` and never below ``p_value``; ``statistic`` is the estimate over its standard error
+        `GAIN_COLUMNS`. ``estimate`` is above 0 where the encoder is better, whatever the metric. The interval and
+        ``p_value`` are of one layer alone and of the fitted probes. ``p_layers`` is adjusted for the layers of the pair
+        and target and ``p_adjusted`` for all rows, both by `max_statistic` with the inflation and never below
+        ``p_value``; ``statistic`` is the estimate over its standard error
     """
     rows: list[dict[str, object]] = []
     samples: list[BootstrapSample] = []
@@ -67,13 +70,13 @@ def encoder_gains(
                 continue
             gain = found[1] - found[0] if lower_is_better else found[0] - found[1]
             samples.append(gain)
-            each = zip(names, gain.estimated(), max_statistic(gain), _statistic(gain), strict=True)
+            each = zip(names, gain.estimated(), max_statistic(gain, inflation=inflation), _statistic(gain), strict=True)
             for name, estimate, p_layers, statistic in each:
                 same = {"encoder": pair.encoder, "reference": pair.reference, "target": target, "layer": name}
                 rows.append({**same, **vars(estimate), "p_layers": p_layers, "statistic": statistic})
     table = pd.DataFrame(rows, columns=GAIN_COLUMNS)
     if samples:
-        table["p_adjusted"] = max_statistic(joined(samples))
+        table["p_adjusted"] = max_statistic(joined(samples), inflation=inflation)
         for name in ("p_layers", "p_adjusted"):  # where BCa and standard errors disagree, the conservative one
             table[name] = np.maximum(table[name].astype(float), table["p_value"].fillna(0.0))
     return table
