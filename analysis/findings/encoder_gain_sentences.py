@@ -31,7 +31,7 @@ def encoder_gain_sentences(
 
 def _gain_sentence(found: Finding) -> str:
     target, metric = shown_name(found.target), METRIC_NAMES[found.metric]
-    numbers = f"Δ = {found.value}, {p_text(found.p_adjusted)} adjusted for all layers"
+    numbers = f"Δ = {found.value}, {p_text(found.p_adjusted)} adjusted for all layers and for the training speakers"
     better, worse = found.layers or (), found.worse_layers or ()
     if not better and not worse:
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import norm, t
+from scipy.stats import binom, norm, t
 
 from layerprobe.analysis.statistics.estimates import BootstrapSample
 from layerprobe.analysis.statistics.simultaneous import max_statistic, training_inflation
@@ -46,7 +46,7 @@ def test_two_sided_errors_are_controlled_over_correlated_scores(rng):
         x = rng.normal(size=(40, 1)) + rng.normal(size=(40, 8))  # speakers by scores, whose mean is 0
         resamples = x[rng.integers(40, size=(300, 40))].mean(axis=1)
         rejected += max_statistic(BootstrapSample(x.mean(axis=0), resamples, x)).min() <= 0.05
-    assert rejected <= 15  # of 200 at a size of .05: 15 has a probability of .96
+    assert rejected <= binom.ppf(0.99, 200, 0.05)
 
 
 def test_training_speakers_widen_by_the_ratio_of_both_sets():
