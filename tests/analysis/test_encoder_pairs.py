@@ -1,4 +1,4 @@
-"""Which encoders of real runs are compared, what is refused, and what the command prints, draws and records."""
+"""Which encoders of real runs are compared, what is refused, and what the command prints, plots and records."""
 
 from __future__ import annotations
 
