@@ -36,14 +36,14 @@ class EncoderComparison:
 def compare_encoders(study: Study, pairs: Sequence[EncoderPair] | None = None) -> EncoderComparison:
     """Return the gains and shifts between pairs of encoders; those of `default_pairs` if None."""
     pairs = default_pairs(study) if pairs is None else list(pairs)
-    same = {"layers": study.layers, "targets": study.targets}
+    same: dict[str, Any] = {"layers": study.layers, "targets": study.targets}
     folds = study.runs[0].plan["folds"]
     sizes = ([fold[f"n_{part}_speakers"] for fold in folds] for part in ("test", "train"))
     inflation = training_inflation(*sizes)
     shifts = pd.DataFrame(columns=SHIFT_COLUMNS)
     if not pairs:
         return EncoderComparison([], encoder_gains(study.bootstrap, [], **same, inflation=inflation), shifts)
-    choices = {"inflation": inflation, "lower_is_better": study.lower_is_better}
+    choices: dict[str, Any] = {"inflation": inflation, "lower_is_better": study.lower_is_better}
     gains = encoder_gains(study.bootstrap, pairs, **same, **choices)
     if study.metric not in CLASS_METRICS:
         metric = study.shift_metric
