@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
     scores, weights, predictions = [], [], []
     for path, run in zip(paths, runs, strict=True):
         _check_same_plan(run, runs[0], path, paths[0])
-        shown = {e: e if e not in layers else f"{e} ({path.name})" for e in run.encoders}
+        shown = shown_names(run.encoders, path, taken=layers)
         layers |= {shown[e]: run.layers(e) for e in run.encoders}
         first = run is runs[0]  # baselines are the same in all runs, which have the same utterances and splits
         scores.append(_renamed(run.scores, shown, others=first))
@@ -60,6 +60,11 @@ def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
         pd.concat(weights, ignore_index=True),
         _joined(predictions),
     )
+
+
+def shown_names(encoders: Iterable[str], path: Path, *, taken: Container[str]) -> dict[str, str]:
+    """Return the name that each encoder of a run is shown under: its own, with the folder's where it is taken."""
+    return {e: e if e not in taken else f"{e} ({path.name})" for e in encoders}
 
 
 def chosen_metric(run: Run, metric: str | None, path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import pandas as pd
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from layerprobe.analysis.formatting import shown_name
+from layerprobe.analysis.layers.encoder_gains import EncoderPair
 from layerprobe.analysis.study import Study
 from layerprobe.figures.draw import select
 from layerprobe.figures.layout.layer_axis import name_layers
@@ -18,7 +19,7 @@ from layerprobe.figures.layout.style import encoder_colours, encoder_looks
 from layerprobe.figures.plots.best_layer_frequency import Y_LABEL, plot_best_layer
 from layerprobe.figures.plots.curves import plot_layer_curves
 from layerprobe.figures.plots.depth import DEPTH_AXIS, plot_depth
-from layerprobe.figures.plots.gain_over_random import gain_limits, plot_gain_over_random
+from layerprobe.figures.plots.gain import gain_limits, plot_gain
 from layerprobe.figures.plots.heatmap import (
     CONDENSED,
     CONTROL_NAMES,
@@ -31,7 +32,7 @@ from layerprobe.figures.plots.heatmap import (
 from layerprobe.figures.plots.layer_weights import label_layers, plot_layer_weights
 from layerprobe.figures.plots.references import reference_scores
 from layerprobe.figures.plots.similarity import plot_similarity
-from layerprobe.figures.tables import TABLES, NothingToPlotError
+from layerprobe.figures.tables import TABLES, NothingToPlotError, encoder_gain_table
 from layerprobe.probe.metrics import METRIC_NAMES
 from layerprobe.probe.results.pending import pending_label
 
@@ -44,6 +45,7 @@ def draw_panel(
     target: str | None = None,
     encoder: str | None = None,
     controls: str = CONDENSED,
+    pairs: Sequence[EncoderPair] | None = None,
 ) -> Axes:
     """Plot one target of one encoder into given axes, with the fonts that are set for these axes, and return them.
 
@@ -54,6 +56,7 @@ def draw_panel(
         target: the first of the study if None
         encoder: the first of the study if None
         controls: rows of the heatmap, a key of `figures.plots.heatmap.CONTROLS`; of no other figure
+        pairs: encoders of the figure gain, each with its reference, of which the first is plotted; of no other figure
 
     Raises:
         InputError: if the study has no such target or encoder, or ``controls`` is unknown
@@ -65,6 +68,8 @@ def draw_panel(
     check_controls(controls)
     if figure == "heatmap":
         _heatmap_panel(study, ax, target, encoder, controls)
+    elif figure == "gain":
+        _gain_panel(study, ax, target, encoder, pairs)
     else:
         PANELS[figure](study, ax, target, encoder)
     if label := pending_label(run.plan for run in study.runs):
@@ -121,9 +126,21 @@ def _curves_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
 def _gain_over_random_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
     table, rows = _rows("gain-over-random", study, target, encoder)
     limits = gain_limits(cell_order(table, layers=study.layers, targets=study.targets))
-    plot_gain_over_random(rows, ax, layers=study.layers[encoder], targets=[target], limits=limits)
+    plot_gain(rows, ax, layers=study.layers[encoder], targets=[target], limits=limits)
     ax.set_xlabel("layer")
     ax.set_title(f"{encoder}: gain in {METRIC_NAMES[study.metric]}")
+
+
+def _gain_panel(study: Study, ax: Axes, target: str, encoder: str, pairs: Sequence[EncoderPair] | None = None) -> None:
+    """Plot the gain of an encoder, or of the first one that has a reference."""
+    table = encoder_gain_table(study, pairs)
+    shown = encoder if encoder in set(table["encoder"]) else table["encoder"].iloc[0]
+    gains = table[(table["measure"] == "gain") & (table["encoder"] == shown)]
+    rows = gains[gains["target"] == target].reset_index(drop=True)
+    (encoder, reference), layers = gains[["encoder", "reference"]].iloc[0], list(gains["layer"].unique())
+    plot_gain(rows, ax, layers=layers, targets=[target], limits=gain_limits(gains))
+    ax.set_xlabel("layer")
+    ax.set_title(f"{encoder}: gain over {reference} in {METRIC_NAMES[study.metric]}")
 
 
 def _layer_weights_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
@@ -178,6 +195,7 @@ PANELS: dict[str, Callable[[Study, Axes, str, str], None]] = {
     "heatmap": _heatmap_panel,
     "curves": _curves_panel,
     "gain-over-random": _gain_over_random_panel,
+    "gain": _gain_panel,
     "layer-weights": _layer_weights_panel,
     "depth": _depth_panel,
     "best-layer": _best_layer_panel,

@@ -48,6 +48,18 @@ def caption(figure: str, study: Study, table: pd.DataFrame) -> str:
                 f"Gain of each layer over the same layer with random initialisation ({name}; {n}). {layers}",
                 f"Blue and red diverge from zero; dots: the 95 % interval over {units} excludes zero.",
             ]
+        case "gain":
+            pairs = table[["encoder", "reference"]].drop_duplicates().itertuples(index=False)
+            names = "; ".join(f"{encoder} over {reference}" for encoder, reference in pairs)
+            texts = [
+                f"Gain of each layer over the same layer of another encoder, {names} ({name}; {n}). {layers}",
+                "Blue and red diverge from zero; dots: significantly different from zero by the maximum statistic over "
+                f"all cells in resamples of the {units} (p ≤ .05).",
+            ]
+            if (table["measure"] == "shift").any():
+                texts.append(
+                    "Shift: number of blocks by which the profile over layers lies deeper; bold: p ≤ .05 (Holm)."
+                )
         case "layer-weights":
             texts = [
                 "Weights of the weighted sum of layers and their contributions, as fractions of the sum over layers, "

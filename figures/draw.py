@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from layerprobe.analysis.layers.encoder_gains import EncoderPair
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.study import Study, study
 from layerprobe.figures.captions import caption
@@ -19,7 +21,7 @@ from layerprobe.figures.layout.width import default_width
 from layerprobe.figures.plots.best_layer_frequency import best_layer_figure
 from layerprobe.figures.plots.curves import curves_figure
 from layerprobe.figures.plots.depth import depth_figure
-from layerprobe.figures.plots.gain_over_random import GAIN, gain_over_random_figure
+from layerprobe.figures.plots.gain import GAIN, gain_figure
 from layerprobe.figures.plots.heatmap import CONDENSED, check_controls, heatmap_figure
 from layerprobe.figures.plots.layer_weights import layer_weights_figure
 from layerprobe.figures.plots.similarity import similarity_figure
@@ -28,6 +30,7 @@ from layerprobe.figures.tables import (
     best_layer_table,
     curves_table,
     depth_table,
+    encoder_gain_table,
     gain_table,
     heatmap_table,
     layer_weights_table,
@@ -115,11 +118,35 @@ def _curves(study: Study, width: float | None, selection: Selection | None = Non
 def _gain_over_random(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
     table = _filled(selection.rows(gain_table(study)))
-    figure = gain_over_random_figure(
+    figure = gain_figure(
         table,
         layers=selection.present(table).layers,
         targets=selection.targets,
         label=f"{METRIC_NAMES[study.metric]}: {GAIN}",
+        width=width,
+    )
+    return FigureWithData(figure, table)
+
+
+def _gain(
+    study: Study,
+    width: float | None,
+    selection: Selection | None = None,
+    pairs: Sequence[EncoderPair] | None = None,
+) -> FigureWithData:
+    selection = selection or select(study)
+    table = _filled(selection.rows(encoder_gain_table(study, pairs)))
+    gains = table[table["measure"] == "gain"]
+    shifts = table[table["measure"] == "shift"]
+    references = gains.drop_duplicates("encoder").set_index("encoder")["reference"]
+    one = references.nunique() == 1
+    figure = gain_figure(
+        gains,
+        layers=selection.present(gains).layers,
+        targets=selection.present(gains).targets,
+        label=f"{METRIC_NAMES[study.metric]}: gain over {references.iloc[0] if one else 'the reference'}",
+        shifts=shifts.assign(blocks=shifts["value"].astype(float) * shifts["n_blocks"].astype(float)),
+        notes=() if one else ("; ".join(f"{e}: over {r}" for e, r in references.items()),),
         width=width,
     )
     return FigureWithData(figure, table)
@@ -187,6 +214,7 @@ PLOTS: dict[str, Callable[..., FigureWithData]] = {  # of a study, a width in in
     "heatmap": _heatmap,
     "curves": _curves,
     "gain-over-random": _gain_over_random,
+    "gain": _gain,
     "layer-weights": _layer_weights,
     "depth": _depth,
     "best-layer": _best_layer,
@@ -201,6 +229,7 @@ def plot(
     selection: Selection | None = None,
     *,
     controls: str = CONDENSED,
+    pairs: Sequence[EncoderPair] | None = None,
 ) -> FigureWithData:
     """Plot one figure of a study; that of a run whose controls or other work are pending is marked.
 
@@ -210,13 +239,14 @@ def plot(
         width: inches; None for the natural width
         selection: targets and encoders; None for all
         controls: rows of the heatmap, a key of `figures.plots.heatmap.CONTROLS`; of no other figure
+        pairs: encoders of the figure gain, each with its reference; of no other figure
 
     Raises:
         InputError: if ``controls`` is unknown
         NothingToPlotError: if the study lacks what the figure shows
     """
-    rows = {"controls": controls} if figure == "heatmap" else {}
-    plotted = PLOTS[figure](study, width, selection, **rows)
+    own: dict[str, dict[str, Any]] = {"heatmap": {"controls": controls}, "gain": {"pairs": pairs}}
+    plotted = PLOTS[figure](study, width, selection, **own.get(figure, {}))
     if label := pending_label(run.plan for run in study.runs):
         mark_figure(plotted.figure, label, width=width)
     return replace(plotted, caption=caption(figure, study, plotted.table))
@@ -254,16 +284,31 @@ def draw(
     check_controls(controls)
     with preset(style):
         inches = default_width(width)
-        read = study(runs, metric=metric)
-        plotted = plot(figure, read, inches, controls=controls)
-        return save(
-            plotted.figure,
-            read.folders[0] / "figures",
-            file_name(figure, read),
-            fingerprint=read.fingerprint,
-            table=plotted.table,
-            width=inches,
-        )
+        return save_plot(figure, study(runs, metric=metric), inches, controls=controls)
+
+
+def save_plot(
+    figure: str,
+    study: Study,
+    width: float | None,
+    *,
+    controls: str = CONDENSED,
+    pairs: Sequence[EncoderPair] | None = None,
+) -> list[Path]:
+    """Plot one figure of a study as `plot` does, save it in the first run's folder ``figures``, and return the paths.
+
+    Raises:
+        NothingToPlotError: if the study lacks what the figure shows
+    """
+    plotted = plot(figure, study, width, controls=controls, pairs=pairs)
+    return save(
+        plotted.figure,
+        study.folders[0] / "figures",
+        file_name(figure, study),
+        fingerprint=study.fingerprint,
+        table=plotted.table,
+        width=width,
+    )
 
 
 def file_name(figure: str, study: Study) -> str:

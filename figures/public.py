@@ -27,6 +27,7 @@ from typing import Protocol, cast, overload
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from layerprobe.analysis.encoder_pairs import chosen_pairs
 from layerprobe.analysis.similarity.compare_layers import compare_layers
 from layerprobe.analysis.study import SIMILARITY, study
 from layerprobe.figures.axes import draw_panel
@@ -152,6 +153,34 @@ def gain_over_random(
 
 
 @overload
+def gain(
+    runs: Runs, *, against: Path | str | None = None, encoder: Path | str | None = None, metric: str | None = None,
+    width: str | float | None = None, style: str | None = None, ax: None = None, target: str | None = None,
+    out: Path | str | None = None,
+) -> Figure: ...  # fmt: skip
+@overload
+def gain(
+    runs: Runs, *, ax: Axes, against: Path | str | None = None, encoder: Path | str | None = None,
+    metric: str | None = None, target: str | None = None,
+) -> Axes: ...  # fmt: skip
+def gain(  # noqa: PLR0913 - the arguments of all figures and one of its own
+    runs: Runs, *, against: Path | str | None = None, encoder: Path | str | None = None, metric: str | None = None,
+    width: str | float | None = None, style: str | None = None, ax: Axes | None = None, target: str | None = None,
+    out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot the gain of an encoder over another one with the same layers, layer by layer, and the shift of its depth.
+
+    Such are a frozen and a tuned encoder, a base model and an adapter, or one encoder of clean and of noisy audio.
+    ``against`` is the reference, and ``encoder`` what is compared with it: the name of an encoder of the runs, or the
+    path of its cache. Without ``against`` it is the first encoder of the same architecture and layers, without
+    ``encoder`` all others of these are compared. Other arguments, results and errors are those of all functions in
+    `figures.public`; the sentences and records of a gain are among `collect_findings`.
+    """
+    made = Made(metric, width, style, out=out, against=against)
+    return _show("gain", runs, made, ax=ax, target=target, encoder=encoder)
+
+
+@overload
 def similarity(
     runs: Runs, *, width: str | float | None = None, style: str | None = None, ax: None = None,
     encoder: str | None = None, out: Path | str | None = None,
@@ -182,10 +211,11 @@ class Made:
     style: str | None
     controls: str = CONDENSED
     out: Path | str | None = None
+    against: Path | str | None = None  # of a gain
 
 
 def _show(
-    name: str, runs: Runs, made: Made, *, ax: Axes | None, target: str | None, encoder: str | None
+    name: str, runs: Runs, made: Made, *, ax: Axes | None, target: str | None, encoder: Path | str | None
 ) -> Figure | Axes:
     """Plot a figure, save it if requested, and return it, or plot into given axes and return them."""
     if ax is not None and (made.width is not None or made.style is not None or made.out is not None):
@@ -199,10 +229,12 @@ def _show(
         inches = default_width(made.width)
         file = None if made.out is None else _output(Path(made.out))
         read = study(_folders(runs), metric=made.metric)
+        pairs = chosen_pairs(read, against=made.against, encoder=encoder) if name == "gain" else None
+        shown = None if encoder is None or pairs is not None else str(encoder)
         if ax is not None:
-            return draw_panel(name, read, ax, target=target, encoder=encoder, controls=made.controls)
-        chosen = None if target is None and encoder is None else select(read, target=target, encoder=encoder)
-        plotted = plot(name, read, inches, chosen, controls=made.controls)
+            return draw_panel(name, read, ax, target=target, encoder=shown, controls=made.controls, pairs=pairs)
+        chosen = None if target is None and shown is None else select(read, target=target, encoder=shown)
+        plotted = plot(name, read, inches, chosen, controls=made.controls, pairs=pairs)
         if file is not None:
             _save(plotted, file, file_name(name, read), fingerprint=read.fingerprint, width=inches)
         return plotted.figure

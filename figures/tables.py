@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from layerprobe.analysis.encoder_pairs import compare_encoders
 from layerprobe.analysis.layers.depth import INTERVALS, SHIFT
+from layerprobe.analysis.layers.encoder_gains import EncoderPair
 from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS
 from layerprobe.analysis.study import Study
 from layerprobe.figures.plots.heatmap import CONTROL_NAMES
@@ -90,6 +92,37 @@ def gain_table(study: Study) -> pd.DataFrame:
         )
     rows = _with_interval(_with_depth(study, rows), BCA_SPEAKERS)
     return _columns(rows, ["encoder", "target", "layer", "relative_depth", "metric", "value", *INTERVAL, "p_value"])
+
+
+def encoder_gain_table(study: Study, pairs: Sequence[EncoderPair] | None = None) -> pd.DataFrame:
+    """Return the gain of each layer over the same layer of another encoder, and the shifts of depth between both.
+
+    Args:
+        study: of one or several runs
+        pairs: of encoders with the same layers; `analysis.encoder_pairs.default_pairs` if None
+
+    Returns:
+        ``measure, encoder, reference, target, layer, relative_depth, metric, value``, the 95 % interval ``ci_low,
+        ci_high, interval``, ``p_value`` of 0 and ``p_adjusted`` for all rows of the measure. ``measure`` is ``gain``,
+        or ``shift`` with the layer ``all``, whose value is on relative depth and which has ``n_blocks, detectable``
+
+    Raises:
+        NothingToPlotError: if no two encoders have the same architecture and layers
+    """
+    found = compare_encoders(study, pairs)
+    gains = _with_interval(_with_depth(study, found.gains.assign(measure="gain")), BCA_SPEAKERS)
+    shifts = found.shifts.assign(measure="shift", layer="all", metric=study.shift_metric)
+    shifts = _with_interval(shifts, INTERVALS[SHIFT])
+    rows = pd.DataFrame([*gains.to_dict("records"), *shifts.to_dict("records")])
+    if rows.empty:
+        raise NothingToPlotError(
+            "LP695",
+            f"{' and '.join(map(str, study.folders))} has no two encoders with the same architecture and layers. Sweep "
+            "the caches of both, such as those of a frozen and a tuned encoder.",
+        )
+    keys = ["measure", "encoder", "reference", "target", "layer", "relative_depth", "metric"]
+    rows = rows.rename(columns={"estimate": "value"})
+    return _columns(rows, [*keys, "value", *INTERVAL, "p_value", "p_adjusted", "n_blocks", "detectable"])
 
 
 def layer_weights_table(study: Study) -> pd.DataFrame:
@@ -177,6 +210,7 @@ TABLES: dict[str, Callable[[Study], pd.DataFrame]] = {
     "heatmap": heatmap_table,
     "curves": curves_table,
     "gain-over-random": gain_table,
+    "gain": encoder_gain_table,
     "layer-weights": layer_weights_table,
     "depth": depth_table,
     "best-layer": best_layer_table,

@@ -19,6 +19,12 @@ BCA = (
     "percentiles for few speakers"
 )
 SELECTED = "per fold the layer with the lowest error on the inner folds of the training speakers"
+SHIFT_METHOD = (
+    "shift with the highest correlation of both profiles over relative depth, mean of the shifts of scores and of "
+    "signal-to-noise r² / (1 − r²); the interval holds those of both scales, and the p-value is the larger one; "
+    f"expanded percentiles of {N_RESAMPLES:,} resamples of speakers"
+)
+SHIFT_SOURCE = "Knapp and Carter (1976), IEEE TASSP 24; Berger (1982), Technometrics 24; Bloom (1995), Eval. Rev. 19"
 LIN, EFRON = "Lin (1989), Biometrics 45", "Efron (1987), JASA 82; Hesterberg (2015), Am. Stat. 69"
 
 

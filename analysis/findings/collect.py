@@ -11,21 +11,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from layerprobe.analysis.encoder_pairs import compare_encoders
 from layerprobe.analysis.findings import controls
 from layerprobe.analysis.findings.build import (
     BCA,
     EFRON,
     LIN,
     SELECTED,
+    SHIFT_METHOD,
+    SHIFT_SOURCE,
     compared,
     make_finding,
     row_of,
     scored,
     untested,
 )
+from layerprobe.analysis.findings.encoder_gains import encoder_gain_findings
 from layerprobe.analysis.findings.records import N_LAYERS, Finding
+from layerprobe.analysis.findings.sentences import headlines
 from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.layers.depth import INTERVALS, MEASURES, SHIFT
+from layerprobe.analysis.layers.encoder_gains import EncoderPair
 from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.analysis.layers.variance_partitioning import COMPONENTS
 from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES
@@ -35,14 +41,10 @@ from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGH
 
 RIDGE = "ridge regression per layer on standardised embeddings, penalty chosen on inner speaker-disjoint folds"
 DEPTH_METHODS = {  # of differences: method and source; BCa of all other measures
-    SHIFT: (
-        "shift with the highest correlation of both profiles over relative depth, mean of the shifts of scores and of "
-        "signal-to-noise r² / (1 − r²); the interval holds those of both scales, and the p-value is the larger one; "
-        f"expanded percentiles of {N_RESAMPLES:,} resamples of speakers",
-        "Knapp and Carter (1976), IEEE TASSP 24; Berger (1982), Technometrics 24; Bloom (1995), Eval. Rev. 19",
-    ),
+    SHIFT: (SHIFT_METHOD, SHIFT_SOURCE),
     "weight_centre": ("delete-a-group jackknife over folds", "Kott (2001), J. Off. Stat. 17"),
 }
+ADJUSTED = ("encoder_gain", "encoder_shift")
 BANDED = "Nunez-Elizalde et al. (2019), NeuroImage 197"
 FUSION = {
     FUSED_RIDGE: "banded ridge regression on each encoder's layer with the lowest error on the inner folds",
@@ -62,9 +64,17 @@ def collect_findings(study: Study | Run | Path | str | Sequence[Run | Path | str
     """
     of = study if isinstance(study, Study) else read_study(study)
     parts = [_layers, controls.chance, controls.gain_over_random, controls.selectivity, controls.gain_over_acoustic]
-    parts += [_regrets, _depths, _depth_differences, _variance_partition, _encoder_differences, _fusion]
-    parts += [_subgroups, _cross_corpus]
+    parts += [_regrets, _depths, _depth_differences, _variance_partition, _encoder_differences]
+    parts += [encoder_gain_findings, _fusion, _subgroups, _cross_corpus]
     return _adjusted([finding for part in parts for finding in part(of)])
+
+
+def pair_headlines(study: Study, pairs: Sequence[EncoderPair]) -> list[str]:
+    """Return the sentences on pairs of encoders with the same layers."""
+    chance = _adjusted([finding for part in (_layers, controls.chance) for finding in part(study)])
+    gains = list(encoder_gain_findings(study, compare_encoders(study, pairs)))
+    others = set(headlines(chance))
+    return [text for text in headlines([*chance, *gains]) if text not in others]
 
 
 def _layers(study: Study) -> Iterator[Finding]:
@@ -231,10 +241,13 @@ def _cross_corpus(study: Study) -> Iterator[Finding]:
 
 
 def _adjusted(findings: list[Finding]) -> list[Finding]:
-    """Return the findings with p-values adjusted by Holm's method within each name and comparison."""
+    """Return the findings with p-values adjusted by Holm's method within each name and comparison.
+
+    Gains and shifts between encoders with the same layers are adjusted where they are computed.
+    """
     families = pd.Series([repr(f.comparison) for f in findings], dtype=object)
-    p = np.array([f.p_value for f in findings])
-    adjusted = np.full(len(p), np.nan)
+    p = np.array([np.nan if f.name in ADJUSTED else f.p_value for f in findings])
+    adjusted = np.array([f.p_adjusted for f in findings])
     for family in families.unique():
         members = np.flatnonzero((families == family).to_numpy() & np.isfinite(p))
         if len(members):

@@ -57,8 +57,8 @@ def _verdict(found: Finding, measures: Sequence[Finding]) -> str:
     first, second = shown_name(found.deeper), shown_name(found.shallower)
     if not differs(found):
         return (
-            f"In {found.encoder}, the depths of {first} and {second} do not differ significantly ({_numbers(found)}); "
-            f"{_detectable(found)}."
+            f"In {found.encoder}, the depths of {first} and {second} do not differ significantly "
+            f"({shift_numbers(found)}); {detectable_text(found)}."
         )
     contrary = [f for f in measures if differs(f) and f.estimate * found.estimate < 0]
     if found.estimate > 0:
@@ -68,7 +68,7 @@ def _verdict(found: Finding, measures: Sequence[Finding]) -> str:
     but = ", and ".join(
         f"the {MEASURES[f.measure or '']} differs significantly the other way ({_other(f)})" for f in contrary
     )
-    return f"In {found.encoder}, {result} ({_numbers(found)}){'; but ' if but else ''}{but}."
+    return f"In {found.encoder}, {result} ({shift_numbers(found)}){'; but ' if but else ''}{but}."
 
 
 def _beyond_random(differences: Sequence[Finding], names: str) -> Iterator[str]:
@@ -79,11 +79,11 @@ def _beyond_random(differences: Sequence[Finding], names: str) -> Iterator[str]:
             verdict = larger if differs(found) else "does not differ significantly from"
             yield (
                 f"The difference of depths of {names} in {found.encoder} {verdict} that in the randomly initialised "
-                f"encoder ({_numbers(found)})."
+                f"encoder ({shift_numbers(found)})."
             )
 
 
-def _numbers(found: Finding) -> str:
+def shift_numbers(found: Finding) -> str:
     """Return the shift in blocks and on relative depth, with its interval and its p-value.
 
     An interval that reaches the largest shift that is fitted has no end there.
@@ -99,7 +99,8 @@ def _numbers(found: Finding) -> str:
     )
 
 
-def _detectable(found: Finding) -> str:
+def detectable_text(found: Finding) -> str:
+    """Return what shift the corpus detects with a power of .8."""
     if found.detectable is None or not np.isfinite(found.detectable):
         return "what shift the corpus could have detected is not known"
     if found.detectable > REACH:

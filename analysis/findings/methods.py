@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from layerprobe.analysis.encoder_pairs import default_pairs
 from layerprobe.analysis.formatting import plural
 from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES
 from layerprobe.analysis.statistics.permutation import BY_SPEAKER
@@ -185,6 +186,13 @@ def _several(study: Study) -> Iterator[str]:
         yield (
             "Encoders were compared by paired differences, each at its layer selected by cross-validation; p-values "
             "were adjusted by Holm's method over all pairs and targets."
+        )
+    if default_pairs(study):
+        yield (
+            "Encoders with the same architecture and layers were compared layer by layer, paired over resamples, with "
+            "p-values adjusted for all layers, targets and encoders by the maximum statistic (Romano and Wolf, 2005); "
+            "whether a target lies deeper in one of them was tested by the shift between their profiles over layers "
+            "(Knapp and Carter, 1976; Berger, 1982)."
         )
     if len(study.fusion_gains):
         yield (

@@ -32,6 +32,8 @@ NAMES = {
     "depth_difference": "difference of depths",
     "unique_variance": "variance partitioning",
     "encoder_difference": "difference between encoders",
+    "encoder_gain": "gain over another encoder with the same layers",
+    "encoder_shift": "shift of depth between encoders with the same layers",
     "fusion": "fused encoders",
     "fusion_gain": "gain of fusion",
     "subgroup": "score of a subgroup",
@@ -62,8 +64,8 @@ class Finding:
     source: str  # reference of the method
     detail: str = ""  # the fields below as a short text for people; not meant to be parsed
     p_value: float = NAN  # two-sided test of estimate = 0; of chance, one-sided permutation test over all layers
-    p_adjusted: float = NAN  # adjusted by Holm (1979) within findings of the same name and comparison
-    layers: tuple[str, ...] | None = None  # best_set: its layers
+    p_adjusted: float = NAN  # by Holm (1979) within findings of the same name and comparison; see docs/formats.md
+    layers: tuple[str, ...] | None = None  # best_set: its layers; encoder_gain: those that score significantly better
     reference: str | None = None  # differences: what is subtracted, an encoder, a control or a choice of layer
     reference_layer: str | None = None  # encoder_difference, gains, regret: layer of the reference
     control: str | None = None  # chance, selectivity, random_init, depth, depth_difference: control of the scores
@@ -73,8 +75,10 @@ class Finding:
     measure: str | None = None  # depth, depth_difference: a key of `MEASURES`
     deeper: str | None = None  # depth_difference: target whose depth comes first in the difference
     shallower: str | None = None  # depth_difference: target whose depth is subtracted
-    n_blocks: int | None = None  # depth_difference by shift: blocks of the encoder, which make a relative depth of 1
-    detectable: float | None = None  # depth_difference by shift: detected with power .8, on relative depth
+    n_blocks: int | None = (
+        None  # encoder_shift, depth_difference by shift: blocks of the encoder, which make a relative depth of 1
+    )
+    detectable: float | None = None  # of these: detected with power .8, on relative depth
     headroom: float | None = None  # depth by expected_layer: gain of the best mix of layers over layer 0
     headroom_ci_low: float | None = None
     headroom_ci_high: float | None = None
@@ -89,6 +93,7 @@ class Finding:
     n_speakers: int | None = None  # subgroup
     train_corpus: str | None = None  # cross_corpus
     test_corpus: str | None = None  # cross_corpus
+    worse_layers: tuple[str, ...] | None = None  # encoder_gain: layers that score significantly worse
 
     @property
     def comparison(self) -> tuple[str | None, ...]:
@@ -142,7 +147,8 @@ def _findings(content: dict[str, Any], path: Path) -> list[Finding]:
     found = []
     for record in content["findings"]:
         values: dict[str, Any] = {k: NAN if v is None and k in floats else v for k, v in record.items()}
-        values["layers"] = None if values["layers"] is None else tuple(values["layers"])
+        for name in ("layers", "worse_layers"):
+            values[name] = None if values[name] is None else tuple(values[name])
         found.append(Finding(**values))
     return found
 

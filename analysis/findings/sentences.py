@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from layerprobe.analysis.findings.depth_sentences import depth_sentences
+from layerprobe.analysis.findings.encoder_gain_sentences import encoder_gain_sentences
 from layerprobe.analysis.findings.records import Finding
 from layerprobe.analysis.formatting import layer_kind, layer_ranges, number_text, p_text, shown_name
 from layerprobe.analysis.statistics.permutation import exceeds_chance, is_significant
@@ -20,6 +21,7 @@ def headlines(findings: Sequence[Finding]) -> list[str]:
     Each states numbers with their 95 % confidence interval and p-value where the finding has them.
     """
     sentences: list[str] = []
+    is_predicted: dict[tuple[str, str], bool | None] = {}
     for encoder in dict.fromkeys(f.encoder for f in findings):
         of_encoder = [f for f in findings if f.encoder == encoder]
         for target in dict.fromkeys(f.target for f in of_encoder if f.name == "highest_scoring_layer"):
@@ -27,7 +29,9 @@ def headlines(findings: Sequence[Finding]) -> list[str]:
         targets = dict.fromkeys(f.target for f in of_encoder)
         predicted = {t: predicts_above_chance([f for f in of_encoder if f.target == t]) for t in targets}
         sentences += depth_sentences(of_encoder, predicted)
-    return [*sentences, *_encoder_sentences(findings), *_fusion_sentences(findings)]
+        is_predicted |= {(encoder, target): found for target, found in predicted.items()}
+    sentences += [*_encoder_sentences(findings), *encoder_gain_sentences(findings, is_predicted)]
+    return [*sentences, *_fusion_sentences(findings)]
 
 
 def predicts_above_chance(findings: Sequence[Finding]) -> bool | None:

@@ -42,7 +42,7 @@ HATCHED = "hatched: not above chance"
 def cell_order(
     table: pd.DataFrame, *, layers: dict[str, list[str]], targets: list[str], controls: str = CONDENSED
 ) -> pd.DataFrame:
-    """Return the cells of `heatmap_figure` or `gain_over_random_figure` in drawing order.
+    """Return the cells of `heatmap_figure` or `gain_figure` in drawing order.
 
     Row *k* has the gid ``cell-k:ENCODER:CONTROL:TARGET:LAYER`` (`mark_id`).
 

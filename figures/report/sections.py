@@ -21,6 +21,7 @@ from layerprobe.analysis.subgroups import FEWEST_UTTERANCES
 from layerprobe.figures.captions import resampled_units
 from layerprobe.figures.plots.references import BASELINES
 from layerprobe.figures.report.classes import classes_section
+from layerprobe.figures.report.encoder_gains import encoder_gain_section
 from layerprobe.figures.report.tables import INTERVAL, Section, Table
 from layerprobe.probe.metrics import DEFAULT_METRIC, METRIC_NAMES
 from layerprobe.probe.results.run_folder import POOLED
@@ -48,6 +49,7 @@ def make_sections(study: Study, findings: list[Finding]) -> list[Section]:
         _layer_weighting(study),
         _variance_partitioning(study),
         _encoders(findings),
+        encoder_gain_section(findings),
         _fusion(findings),
         classes_section(study),
         _performance(study),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,13 @@ SECTIONS = {  # title of the section with the figure or table of a finding
     "unique_variance": "Variance partitioning",
     "depth_difference": "Depth",
     "encoder_difference": "Encoder comparison",
+    "encoder_gain": "Gain over another encoder",
+    "encoder_shift": "Gain over another encoder",
     "fusion_gain": "Fusion",
+}
+ENCODERS: dict[str, Callable[[Finding], tuple[str | None, ...]]] = {  # whose chance levels a sentence needs
+    "depth_difference": lambda f: (f.encoder,),
+    "encoder_shift": lambda f: (f.encoder, f.reference),
 }
 
 
@@ -69,7 +75,8 @@ def statement_groups(findings: Sequence[Finding]) -> list[Group]:
             else:
                 statements += _statements(part, number)
         groups.append(_group(shown_name(target).capitalize(), statements))
-    for title, names in (("Depth", ("depth_difference",)), ("Encoders", ("encoder_difference", "fusion_gain"))):
+    of_encoders = ("encoder_difference", "encoder_gain", "encoder_shift", "fusion_gain")
+    for title, names in (("Depth", ("depth_difference",)), ("Encoders", of_encoders)):
         statements = [s for s in _of_names(findings, names, number) if s.text not in used]
         groups.append(_group(title, statements))
     if below:
@@ -110,7 +117,8 @@ def _of_names(findings: Sequence[Finding], names: Sequence[str], number: dict[in
     base = set(headlines(context))
     for finding in findings:
         if finding.name in names:
-            kept = [f for f in context if f.encoder == finding.encoder] if finding.name == "depth_difference" else []
+            encoders = ENCODERS.get(finding.name, lambda _: ())(finding)
+            kept = [f for f in context if f.encoder in encoders]
             for text in headlines([*kept, finding]):
                 if text not in base:
                     yield Statement(text, number[id(finding)], SECTIONS[finding.name])

@@ -59,6 +59,51 @@ for _figure, _help in FIGURES.items():
     app.command(_figure, help=_help, epilog=f"Example: layerprobe {_figure} runs/first")(figure_command(_figure))
 
 
+@app.command(epilog="Example: layerprobe gain runs/both --encoder tuned --against frozen")
+@user_command
+def gain(
+    runs: RunPaths,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENCODER|CACHE",
+            help="Reference: an encoder of the runs by its name or its cache; by default the first one of the same "
+            "architecture and layers.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENCODER|CACHE",
+            help="Encoder whose gain is shown; by default all others of the same architecture and layers.",
+        ),
+    ] = None,
+    metric: Metric = None,
+    width: Width = None,
+    style: Style = None,
+    *,
+    output: Output,
+) -> None:
+    """Compare two encoders with the same layers: the gain of each layer, and how far each target moved in depth.
+
+    Such are a frozen and a tuned encoder, a base model and an adapter, or one encoder of clean and of noisy audio.
+    """
+    from layerprobe.analysis.encoder_pairs import chosen_pairs
+    from layerprobe.analysis.findings.collect import pair_headlines
+    from layerprobe.analysis.study import study
+    from layerprobe.figures.draw import save_plot
+    from layerprobe.figures.layout.presets import preset
+    from layerprobe.figures.layout.width import default_width
+
+    with preset(style):
+        inches = default_width(width)
+        read = study(runs, metric=metric)
+        pairs = chosen_pairs(read, against=against, encoder=encoder)
+        output.progress.log("Plotting …")
+        paths = save_plot("gain", read, inches, pairs=pairs)
+    output.print("\n".join([*pair_headlines(read, pairs), *map(str, paths)]))
+
+
 @app.command(epilog="Example: layerprobe similarity runs/first")
 @user_command
 def similarity(run: RunPath, width: Width = None, style: Style = None, *, output: Output) -> None:

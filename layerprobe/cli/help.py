@@ -20,6 +20,7 @@ PANELS = {  # in this order; aliases are in `ALIASES`
         "depth",
         "best-layer",
         "gain-over-random",
+        "gain",
         "similarity",
         "table",
         "report",

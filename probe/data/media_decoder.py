@@ -82,7 +82,7 @@ def open_stream(path: Path | StoredAudio, found: ForeignFormat) -> MediaStream:
 
 
 def _open_file(path: Path | StoredAudio) -> BinaryIO:
-    """Open audio as a file of the system, which a program can read; audio that is none is copied into a temporary one."""
+    """Open audio as a file of the system, which a program can read; other audio is copied into a temporary one."""
     if not isinstance(path, StoredAudio):
         return path.open("rb")
     file = tempfile.TemporaryFile()  # noqa: SIM115  # the stream that reads it closes it

@@ -27,7 +27,7 @@ from layerprobe.figures.layout.cells import value_text
 from layerprobe.figures.layout.mark_ids import Mark, parse_mark_id
 from layerprobe.figures.layout.style import DIFFERENCE_COLOURS, SCORE_COLOURS, place, save
 from layerprobe.figures.layout.width import TALLEST, WIDTHS, parse_width
-from layerprobe.figures.plots.gain_over_random import gain_over_random_figure, plot_gain_over_random
+from layerprobe.figures.plots.gain import gain_figure, plot_gain
 from layerprobe.figures.plots.heatmap import (
     CONTROL_NAMES,
     cell_order,
@@ -298,7 +298,7 @@ def test_the_figure_of_gains_is_readable_and_even_around_zero(width, sizes):
     layers = encoder_layers(*sizes)
     rows = tables(layers, TARGETS[1], controls=("none",)).drop(columns="control")
     rows = rows.assign(value=rows["value"] - 0.3, ci_low=np.nan, ci_high=np.nan)
-    figure = gain_over_random_figure(
+    figure = gain_figure(
         rows, layers=layers, targets=list(TARGETS[1]), label="CCC, trained better than random weights by", width=width
     )
     assert_readable(figure, width)
@@ -310,7 +310,7 @@ def test_differences_whose_interval_leaves_zero_out_have_a_dot():
     rows = pd.DataFrame({"target": "arousal", "layer": layer_names(4), "value": [0.2, 0.2, -0.2, 0.0],
                          "ci_low": [0.1, -0.1, -0.3, np.nan], "ci_high": [0.3, 0.3, -0.1, np.nan]})  # fmt: skip
     ax = place(Figure(figsize=(5, 3)), 1, 1, 3, 0.27)
-    plot_gain_over_random(rows, ax, layers=layer_names(4), targets=["arousal"], limits=(-1.0, 1.0))
+    plot_gain(rows, ax, layers=layer_names(4), targets=["arousal"], limits=(-1.0, 1.0))
     assert [line.get_gid() for line in ax.lines] == ["sure-0", "sure-2"]
     colours = matplotlib.colormaps[DIFFERENCE_COLOURS]
     assert [c.get_facecolor() for c in cells_of(ax)] == [pytest.approx(colours((v + 1) / 2)) for v in rows["value"]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -31,6 +33,17 @@ def read(reported):
     return study([reported])
 
 
+@pytest.fixture(scope="module")
+def again(reported, tmp_path_factory):
+    return Path(shutil.copytree(reported, tmp_path_factory.mktemp("copies") / "again"))
+
+
+@pytest.fixture
+def runs(reported, again, request):
+    """The run that has everything to plot; a gain needs a second one, whose encoder has the same layers."""
+    return [reported, again] if request.node.callspec.params["name"] == "gain" else reported
+
+
 def files(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
@@ -40,9 +53,9 @@ def test_every_figure_has_a_table_a_panel_and_a_function():
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_a_figure_is_returned_and_nothing_is_written(reported, name):
+def test_a_figure_is_returned_and_nothing_is_written(reported, runs, name):
     before = files(reported)
-    figure = FIGURES[name](reported, width="183mm")
+    figure = FIGURES[name](runs, width="183mm")
     assert isinstance(figure, Figure)
     assert figure.get_figwidth() == pytest.approx(183 / 25.4)
     assert_readable(figure, 183 / 25.4)
@@ -50,11 +63,11 @@ def test_a_figure_is_returned_and_nothing_is_written(reported, name):
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_a_panel_goes_into_the_users_axes(reported, name):
+def test_a_panel_goes_into_the_users_axes(reported, runs, name):
     own = Figure(figsize=(6, 3))
     ax, other = own.subplots(1, 2)
     before = files(reported)
-    assert FIGURES[name](reported, ax=ax) is ax
+    assert FIGURES[name](runs, ax=ax) is ax
     assert ax.has_data() or ax.patches
     assert not other.has_data()
     assert own.axes == [ax, other]
@@ -117,8 +130,8 @@ def test_a_style_changes_width_and_font_of_a_figure_and_of_its_file(reported, tm
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_a_caption_states_the_unit_and_the_number_of_utterances(read, name):
-    caption = plot(name, read).caption
+def test_a_caption_states_the_unit_and_the_number_of_utterances(runs, name):
+    caption = plot(name, study(runs)).caption
     assert caption.endswith(".")
     if name != "similarity":
         assert "moment-matched CCC" in caption
@@ -135,11 +148,11 @@ def test_a_caption_names_the_layer_that_a_mix_selects():
 
 
 @pytest.mark.parametrize("name", OF_TARGETS)
-def test_a_figure_can_show_one_target(reported, name, tmp_path):
-    FIGURES[name](reported, target="valence", out=tmp_path / f"{name}.svg")
+def test_a_figure_can_show_one_target(runs, name, tmp_path):
+    FIGURES[name](runs, target="valence", out=tmp_path / f"{name}.svg")
     table = pd.read_csv(tmp_path / f"{name}.csv")
     assert set(table["target"]) == {"valence"}
-    assert len(table) < len(TABLES[name](study([reported])))
+    assert len(table) < len(TABLES[name](study(runs)))
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".svg"]
 
 
@@ -183,7 +196,8 @@ def test_a_figure_without_results_names_what_is_missing(reported):
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_tables_of_figures_have_their_documented_columns_and_no_warning(read, name):
+def test_tables_of_figures_have_their_documented_columns_and_no_warning(runs, name):
+    read = study(runs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         table = TABLES[name](read)

@@ -72,6 +72,8 @@ def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     yield "cache", "merge", "m.zarr", table
     for figure in ("curves", "layer-weights", "depth", "best-layer", "gain-over-random", "similarity"):
         yield figure, "runs/controlled"
+    yield "sweep", "h.zarr", "r.zarr", table, "--out", "runs/two", *sweep
+    yield "gain", "runs/two", "--against", "h.zarr"
     yield "table", "runs/controlled", "--format", "latex"
     yield "fuse", "h.zarr", "t.zarr", table, "--out", "runs/fused", *sweep
     yield "train", table, "--audio-encoder", speech, "--out", "runs/trained", *FEW
