@@ -16,7 +16,7 @@ import soundfile
 
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Manifest
-from layerprobe.probe.encoders.loading import EMBEDDED
+from layerprobe.probe.encoders.embedded import EMBEDDED
 from layerprobe.probe.synthesis.demo_corpus import ADJECTIVES, NOUNS, VARIANTS
 from layerprobe.probe.synthesis.espeak import Utterance, synthesise
 
