@@ -117,7 +117,7 @@ def _of_names(findings: Sequence[Finding], names: Sequence[str], number: dict[in
     base = set(headlines(context))
     for finding in findings:
         if finding.name in names:
-            encoders = ENCODERS.get(finding.name, lambda _: ())(finding)
+            encoders = ENCODERS[finding.name](finding) if finding.name in ENCODERS else ()
             kept = [f for f in context if f.encoder in encoders]
             for text in headlines([*kept, finding]):
                 if text not in base:

@@ -243,7 +243,8 @@ def _chosen_settings(
 
 def _encoder_settings_in(plan: ExtractionPlan, name: str, upstream: EncoderOptions) -> EncoderSettings:
     """Return what a plan states of its encoder, as far as an encoder of another kind has it, too."""
-    from layerprobe.probe.encoders.loading import ACOUSTIC, OWN, EncoderSettings
+    from layerprobe.probe.encoders.embedded import OWN
+    from layerprobe.probe.encoders.loading import ACOUSTIC, EncoderSettings
     from layerprobe.probe.encoders.text import reads_text
 
     if name == ACOUSTIC:  # no network

@@ -11,8 +11,9 @@ from layerprobe.probe.data.inputs import MAX_DURATION
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.data.reading import DEFAULT_READING, RESAMPLER, ReadingOptions
 from layerprobe.probe.encoders.base import AnyEncoder
+from layerprobe.probe.encoders.embedded import OWN
 from layerprobe.probe.encoders.foreign_names import BUNDLE
-from layerprobe.probe.encoders.loading import ACOUSTIC, OWN
+from layerprobe.probe.encoders.loading import ACOUSTIC
 from layerprobe.probe.encoders.speech import LAYER_CONVENTION
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.encoding.packs import packing

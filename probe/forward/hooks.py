@@ -83,4 +83,5 @@ def frames_of(state: Any) -> Tensor:
     """Return the frames of what a block takes or gives: of ESPnet a tuple, as of transformers, or one within one."""
     while isinstance(state, tuple):
         state = state[0]
-    return state
+    frames: Tensor = state
+    return frames
