@@ -13,7 +13,10 @@ from typing import get_args
 import typer
 from typer.models import ParameterInfo
 
-CORPORA = ("msp-podcast", "iemocap", "msp-improv", "crema-d", "ravdess", "emo-db", "emobox", "audformat")
+CORPORA = (
+    "msp-podcast", "iemocap", "msp-improv", "msp-conversation", "recola", "crema-d", "ravdess", "emo-db", "emobox",
+    "audformat", "hf", "webdataset", "lhotse", "table",
+)  # fmt: skip
 METRICS = ("ccc_matched", "ccc", "pearson", "rmse", "r2", "uar", "macro_f1")
 CONTROLS = ("permuted", "permuted_by_speaker", "permuted_within_speaker", "random_per_speaker")
 MIXES = (
