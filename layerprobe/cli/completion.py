@@ -38,6 +38,7 @@ VALUES: dict[str, tuple[str, ...]] = {  # by parameter, or by command and parame
     "heatmap controls": ("condensed", "full"),
     "label_source": ("mfcc",),
     "layer_mixes": (*MIXES, "all"),
+    "log_to": ("wandb", "mlflow"),
     "metric": METRICS,
     "precision": ("auto", "float32", "tf32", "bfloat16", "float16"),
     "pretrain precision": ("float32", "bfloat16"),

@@ -17,7 +17,7 @@ from layerprobe.analysis.answer_formats import FORMATS
 from layerprobe.cli.completion import CORPORA, VALUES
 from layerprobe.figures.layout.presets import DEFAULT_WIDTHS, WIDTHS
 from layerprobe.figures.plots.heatmap import CONTROLS as HEATMAP_CONTROLS
-from layerprobe.probe.data.importers.registry import IMPORTERS
+from layerprobe.probe.data.importers.registry import IMPORTERS, SOURCES
 from layerprobe.probe.data.reading import CHANNELS_IN_PLAN
 from layerprobe.probe.data.shared_audio import DUPLICATES
 from layerprobe.probe.encoders.embedded import OWN
@@ -32,10 +32,11 @@ from layerprobe.probe.regressor.plan import PRECISIONS as TRAINING_PRECISIONS
 from layerprobe.probe.sweep.mix_probes import MIXES
 from layerprobe.probe.sweep.settings import PROBES
 from layerprobe.probe.tasks.controls import CONTROLS
+from layerprobe.probe.training.trackers import TRACKERS
 
 CLOSED = {  # what checks a value, by the entry that completes it
     "channel": [name for name in CHANNELS_IN_PLAN if name],
-    "corpus": IMPORTERS,
+    "corpus": [*IMPORTERS, *SOURCES],
     "duplicates": DUPLICATES,
     "encoder": [OWN, ACOUSTIC],
     "extract pooling": POOLINGS,
@@ -45,6 +46,7 @@ CLOSED = {  # what checks a value, by the entry that completes it
     "heatmap controls": HEATMAP_CONTROLS,
     "label_source": [MFCC],
     "layer_mixes": [*MIXES, "all"],
+    "log_to": TRACKERS,
     "metric": METRICS,
     "precision": ["auto", *PRECISIONS],
     "probe": PROBES,
@@ -107,7 +109,7 @@ def test_bash_completes_commands_options_and_values(environment):
     assert printed("bash", IN_BASH, environment).splitlines() == [
         "complete -o default -F _layerprobe_completion layerprobe",  # by default, the names of files
         "info verify repair diff merge compact",
-        "msp-podcast msp-improv",
+        "msp-podcast msp-improv msp-conversation",
         "ccc_matched ccc",
         "condensed full",
         "",
