@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from helpers.command_line import run
+from helpers.command_line import ROOT, run
 from helpers.corpus_trees import iemocap
 from helpers.pages import Block, blocks, missing_lines, run_block
 from helpers.voices import voice
+
+from layerprobe.cli.figures import app as figures_app
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,23 @@ def test_caching(folder):
     ran = run_page("caching.md")
     assert ran.count("python") == 3
     assert (folder / "layer6.parquet").exists()
+
+
+@pytest.mark.long
+def test_figures_and_report(folder):
+    extract("caches/embedded.zarr")
+    swept = run("sweep", "caches/embedded.zarr", "my.csv", "--out", "runs/first", "--permutations", "3", "--quiet")
+    assert swept.exit_code == 0
+    assert run_page("figures-and-report.md") == ["bash"]
+    assert "\\toprule" in (folder / "table.tex").read_text(encoding="utf-8")
+    assert {path.stem for path in (folder / "runs/first/figures").iterdir()} >= {"heatmap", "curves", "similarity"}
+
+
+def test_the_page_of_figures_names_every_command():
+    text = (ROOT / "docs" / "figures-and-report.md").read_text(encoding="utf-8")
+    commands = {command.name or command.callback.__name__ for command in figures_app.registered_commands}
+    assert commands >= {"heatmap", "gain", "table", "report"}
+    assert [name for name in commands if f"| `{name}` |" not in text] == []
 
 
 def test_an_output_that_differs_is_found():
