@@ -113,13 +113,6 @@ def test_the_page_of_figures_names_every_command():
     assert [name for name in commands if f"| `{name}` |" not in text] == []
 
 
-def test_the_tests_that_the_table_of_faults_names_exist():
-    text = (ROOT / "docs" / "caching.md").read_text(encoding="utf-8").split("## Faults")[1]
-    named = set(re.findall(r"`(\w+/test_\w+\.py)`", text))
-    assert len(named) > 30
-    assert [name for name in named if not (ROOT / "tests" / name).exists()] == []
-
-
 def test_no_code_of_a_page_takes_the_weights_from_the_folder_of_the_package():
     pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "gallery").glob("*.py"), ROOT / "README.md"]
     from_package = re.compile(r"__(?:file|path)__.*embedded")  # where they lie in a checkout alone
