@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -74,7 +75,14 @@ def test_manifests(folder):
     iemocap(folder)
     extract("caches/embedded.zarr")
     (folder / "my.toml").unlink()
-    run_page("manifests.md")
+    labels = pd.read_csv("my.csv").rename(columns={"speaker_id": "spk", "arousal": "EmoAct"})
+    labels["file"] = labels.pop("path").map(lambda path: Path(path).name)
+    labels[["file", "spk", "EmoAct"]].to_csv("labels.csv", index=False)
+    shutil.copytree("demo/corpus/wav", "wav")
+    assert run_page("manifests.md").count("bash") == 5
+    imported = pd.read_csv("my.csv", dtype={"utterance_id": str})  # the last of the page's commands writes it anew
+    assert imported["utterance_id"].tolist() == labels["file"].str.removesuffix(".wav").tolist()
+    assert imported["arousal"].tolist() == labels["EmoAct"].tolist()
     assert set(pd.read_csv("female.csv")["gender"]) == {"female"}
     female = np.load("runs/female/predictions.npz", allow_pickle=False)
     assert len(female["utterance_id"]) == 15
