@@ -169,6 +169,8 @@ def test_the_page_of_the_public_interface_lists_it():
         n for line in page.splitlines() if line.startswith("| `") for n in re.findall(r"`(\w+)`", line.split("|")[1])
     ]
     assert sorted(names) == sorted(layerprobe.__all__)
+    signatures = re.findall(r"^\.\. auto\w+:: layerprobe\.(?:probe\.)?(\w+)$", page, flags=re.MULTILINE)
+    assert sorted([*signatures, "__version__"]) == sorted(layerprobe.__all__)
 
 
 def test_tests_that_the_oldest_versions_leave_out_exist():

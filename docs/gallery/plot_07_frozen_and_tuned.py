@@ -15,6 +15,7 @@ from demo_speech import demo_speech
 from transformers import AutoFeatureExtractor, AutoModel
 
 import layerprobe as lp
+from layerprobe.probe.encoders.embedded import embedded_folder
 
 # %%
 # Half of the voices tune the encoder, the other half are for the probes.
@@ -29,7 +30,7 @@ manifest, tuning = lp.read_manifest(whole.path.with_name("probed.csv")), table[i
 # %%
 # Sixty steps of eight recordings, of which the first second are read.
 torch.manual_seed(0)
-folder = f"{lp.__path__[0]}/probe/embedded"  # of the small encoder that comes with the package
+folder = embedded_folder()  # or a name of the hub
 model, extractor = AutoModel.from_pretrained(folder).float(), AutoFeatureExtractor.from_pretrained(folder)
 audio = [np.resize(soxr.resample(*soundfile.read(path), 16_000), 16_000) for path in tuning["path"]]
 inputs = extractor(audio, sampling_rate=16_000, return_tensors="pt").input_values
@@ -45,16 +46,15 @@ for _ in range(60):
 saved = [part.save_pretrained("work/tuned") for part in (model, extractor)]
 
 # %%
-# Both are swept together, and the difference is taken within each bootstrap resample of the speakers.
+# Both are swept together. ``layerprobe gain`` prints and plots the difference of each layer, and the shift in depth.
 names = {"embedded": "work/frozen-probed.zarr", "work/tuned": "work/tuned-probed.zarr"}
 caches = [lp.extract(manifest, lp.load_encoder(name), cache) for name, cache in names.items()]
 plan = lp.plan_sweep(manifest, targets=("arousal",), controls=(), weighted_sum_seeds=0)
 run = lp.sweep(caches, manifest, plan, out="work/runs/tuned")
 study, keys = lp.study(run), {"probe": "ridge", "control": "none", "target": "arousal"}
 frozen, tuned = (study.bootstrap.of(layers, encoder=name, **keys) for name, layers in study.layers.items())
-plt.figure(lp.curves(run))
+plt.figure(lp.gain(run, against="embedded"))
 plt.show()
 gains = (tuned - frozen).estimated()
-for layer, gain in enumerate(gains):
-    print(f"layer {layer}: {gain.estimate:+.2f}, 95 % {gain.ci_low:.2f} to {gain.ci_high:.2f}")
+print(*(f"layer {k}: {g.estimate:+.2f}, 95 % {g.ci_low:.2f} to {g.ci_high:.2f}" for k, g in enumerate(gains)), sep="\n")
 print(f"Answer: layer 8 gained {gains[8].estimate:.2f}; layer 5, below all tuned blocks, {gains[5].estimate:.2f}.")

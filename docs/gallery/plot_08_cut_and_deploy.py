@@ -15,6 +15,7 @@ from demo_speech import demo_speech
 from transformers import AutoFeatureExtractor, AutoModel
 
 import layerprobe as lp
+from layerprobe.probe.encoders.embedded import embedded_folder
 
 # %%
 # The lowest layer that is not significantly worse than the best, in float32. Prosody, on which dominance depends in
@@ -30,7 +31,7 @@ layer = int(lp.study(run).answers[0].best_set[0])
 # %%
 # The encoder up to that layer (:doc:`/deploying`). In encoders that normalise before each block, replace the final
 # norm by ``torch.nn.Identity()``: the layers of a cache are those before it.
-folder = f"{lp.__path__[0]}/probe/embedded"  # or a name of the hub
+folder = embedded_folder()  # or a name of the hub
 cut = AutoModel.from_pretrained(folder, num_hidden_layers=layer).float().eval()
 whole = AutoModel.from_pretrained(folder)
 extractor = AutoFeatureExtractor.from_pretrained(folder)
@@ -45,8 +46,7 @@ np.savez("work/probe.npz", coefficients=probe.coef_, intercept=probe.intercept_)
 
 def embed(path):
     """Return the mean over time of the cut encoder's last layer, (dim,)."""
-    samples, rate = soundfile.read(path, dtype="float32")
-    inputs = extractor(soxr.resample(samples, rate, 16_000), sampling_rate=16_000, return_tensors="pt")
+    inputs = extractor(soxr.resample(*soundfile.read(path), 16_000), sampling_rate=16_000, return_tensors="pt")
     with torch.inference_mode():
         return cut(**inputs).last_hidden_state.mean(1)[0].numpy()
 

@@ -187,16 +187,22 @@ def _use(source: Source, repository: str) -> Iterator[str]:
     place = f"caches/{source.name}" if isinstance(source.opened, Cache) else f"runs/{source.name}"
     opens = "open_cache" if isinstance(source.opened, Cache) else "read_run"
     yield (
-        f"```\npip install layerprobe\nlayerprobe pull {repository} --out {place}\n```\n\n"
+        f"With layerprobe {_version()} or newer installed:\n\n"
+        f"```\nlayerprobe pull {repository} --out {place}\n```\n\n"
         f'```python\nimport layerprobe\n\nfound = layerprobe.{opens}("{place}")\n```'
     )
+
+
+def _version() -> str:
+    """Return the version without the commit of a checkout."""
+    return layerprobe_version().split("+")[0]
 
 
 def _cite(findings: Sequence[Finding]) -> Iterator[str]:
     yield "## How to cite"
     yield (
         "Cite the corpus and the encoders by their authors' papers, this repository by its address and commit, and "
-        f"layerprobe by its version ({layerprobe_version().split('+')[0]})."
+        f"layerprobe by its version ({_version()})."
     )
     sources = "; ".join(dict.fromkeys(finding.source for finding in findings))
     if cited := references(re.sub(r" \((\d{4})\)", r", \1", sources)):

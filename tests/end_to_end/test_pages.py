@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from helpers.command_line import run
+from helpers.command_line import ROOT, run
 from helpers.corpus_trees import iemocap
 from helpers.pages import Block, blocks, missing_lines, run_block
 from helpers.voices import voice
+
+from layerprobe.cli.figures import app as figures_app
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +75,14 @@ def test_manifests(folder):
     iemocap(folder)
     extract("caches/embedded.zarr")
     (folder / "my.toml").unlink()
-    run_page("manifests.md")
+    labels = pd.read_csv("my.csv").rename(columns={"speaker_id": "spk", "arousal": "EmoAct"})
+    labels["file"] = labels.pop("path").map(lambda path: Path(path).name)
+    labels[["file", "spk", "EmoAct"]].to_csv("labels.csv", index=False)
+    shutil.copytree("demo/corpus/wav", "wav")
+    assert run_page("manifests.md").count("bash") == 5
+    imported = pd.read_csv("my.csv", dtype={"utterance_id": str})  # the last of the page's commands writes it anew
+    assert imported["utterance_id"].tolist() == labels["file"].str.removesuffix(".wav").tolist()
+    assert imported["arousal"].tolist() == labels["EmoAct"].tolist()
     assert set(pd.read_csv("female.csv")["gender"]) == {"female"}
     female = np.load("runs/female/predictions.npz", allow_pickle=False)
     assert len(female["utterance_id"]) == 15
@@ -91,6 +102,29 @@ def test_caching(folder):
     ran = run_page("caching.md")
     assert ran.count("python") == 3
     assert (folder / "layer6.parquet").exists()
+
+
+@pytest.mark.long
+def test_figures_and_report(folder):
+    extract("caches/embedded.zarr")
+    swept = run("sweep", "caches/embedded.zarr", "my.csv", "--out", "runs/first", "--permutations", "3", "--quiet")
+    assert swept.exit_code == 0
+    assert run_page("figures-and-report.md") == ["bash"]
+    assert "\\toprule" in (folder / "table.tex").read_text(encoding="utf-8")
+    assert {path.stem for path in (folder / "runs/first/figures").iterdir()} >= {"heatmap", "curves", "similarity"}
+
+
+def test_the_page_of_figures_names_every_command():
+    text = (ROOT / "docs" / "figures-and-report.md").read_text(encoding="utf-8")
+    commands = {command.name or command.callback.__name__ for command in figures_app.registered_commands}
+    assert commands >= {"heatmap", "gain", "table", "report"}
+    assert [name for name in commands if f"| `{name}` |" not in text] == []
+
+
+def test_no_code_of_a_page_takes_the_weights_from_the_folder_of_the_package():
+    pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "gallery").glob("*.py"), ROOT / "README.md"]
+    from_package = re.compile(r"__(?:file|path)__.*embedded")  # where they lie in a checkout alone
+    assert [p.name for p in pages if from_package.search(p.read_text(encoding="utf-8"))] == []
 
 
 def test_an_output_that_differs_is_found():

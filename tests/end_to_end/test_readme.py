@@ -39,6 +39,12 @@ def test_every_file_that_it_links_exists():
     assert [p for p in paths if not (ROOT / p.split("#")[0]).exists()] == []
 
 
+def test_it_lists_every_page_for_users():
+    of_the_project = {"index.md", "changelog.md", "releasing.md", "tasks.md"}
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if path.name not in of_the_project}
+    assert pages - {link[2] for link in LINK.findall(README)} == set()
+
+
 def test_on_an_index_page_no_link_is_relative():
     for repository in ("https://example.org/us/it", ""):
         page = for_index(README, repository, "v1.0")

@@ -144,6 +144,7 @@ def test_the_readme_has_numbers_with_intervals_and_shows_names_as_they_are(priva
     assert "240 utterances of 24 speakers" in body
     assert "<script>" not in body
     assert "layerprobe pull file://" in body
+    assert "pip install" not in body  # layerprobe is on no package index
     assert "How to cite" in body
 
 
