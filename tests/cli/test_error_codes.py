@@ -173,7 +173,7 @@ def test_a_word_lists_the_codes_whose_title_or_symptom_has_it():
     listed = run("explain", "DISK").stdout
     assert "  LP840  Disk that is full\n" in listed
     assert "LP801" not in listed
-    assert listed.startswith("The command line, the machine and the network\n")
+    assert "\nThe command line, the machine and the network\n  LP840" in listed
     assert "LP812  " in run("explain", "missing option '--out'").stdout
     assert run("explain").stdout.count("\n  LP") == len(codes())
 
