@@ -26,9 +26,9 @@ from helpers.stored_corpora import (
     write_parquet,
 )
 
-from layerprobe.probe.data import audio_tables
 from layerprobe.probe.data.audio import audio_header, read_audio_file, read_recording
 from layerprobe.probe.data.audio_hashes import AudioHashes
+from layerprobe.probe.data.stored import audio_tables
 from layerprobe.probe.data.stored.locations import row_address, tar_address
 from layerprobe.probe.data.stored.stored_audio import locate
 from layerprobe.probe.exceptions import InvalidAudioError
