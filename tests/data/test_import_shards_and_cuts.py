@@ -168,6 +168,18 @@ def test_samples_of_one_name_have_ids_that_differ_or_are_refused(tmp_path):
     assert "x.tar has two members a.wav, of which only the last can be read" in message
 
 
+def test_a_shard_with_a_damaged_header_in_the_middle_is_refused(tmp_path):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in ("a.wav", "b.wav", "c.wav"):
+            archive.addfile(tarfile.TarInfo(name))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"b.wav")] ^= 1
+    path.write_bytes(content)
+    message = refused("manifest", "import", "webdataset", path, "--no-speakers", "--out", tmp_path / "my.csv")
+    assert "x.tar can't be read after a: what follows is no header of a member. Get it again." in message
+
+
 def test_damaged_labels_and_missing_shards_are_named(tmp_path):
     path = shard(tmp_path / "x.tar", {"a.wav": b"a", "a.json": '{"spk": '})
     message = refused("manifest", "import", "webdataset", path, "--out", tmp_path / "my.csv")

@@ -182,6 +182,23 @@ def test_headers_are_read_as_tarfile_reads_them(tmp_path, rng):
             assert members_by(_ours, bytes(damaged)) == members_by(_usual, bytes(damaged)), at
 
 
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size", [-10_240, -600, 2**40, 2**80])
+def test_an_impossible_size_ends_the_index(tmp_path, kind, size):
+    """tarfile itself goes back and begins anew, asks for all memory, or ends with another error."""
+    files = write_files(tmp_path / "wav", 2)
+    pack_tar(tmp_path / "a.tar", files[:1])
+    whole = (tmp_path / "a.tar").read_bytes().rstrip(b"\0")
+    header = bytearray(512)
+    header[:7], header[156:157], header[257:263] = b"bad.wav", kind, b"ustar\0"
+    header[124:136] = (size % 2**96).to_bytes(12, "big") if size < 0 else b"\x80" + size.to_bytes(11, "big")
+    header[148:156] = f"{sum(header) + 8 * 0x20:06o}\0 ".encode()
+    (tmp_path / "a.tar").write_bytes(whole + bytes(-len(whole) % 512) + header)
+    assert len(read_audio_file(tar_address(tmp_path / "a.tar", "clips/u0.wav"), sampling_rate=None))
+    message = reason(tar_address(tmp_path / "a.tar", "other.wav"))
+    assert "has no member 'other.wav', and it is cut or damaged behind the members" in message
+
+
 def members_by(read, content):
     """Name, offset, size and kind of each member, or the name of the error."""
     try:
