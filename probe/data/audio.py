@@ -11,6 +11,7 @@ is taken for samples that are promised and not there.
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -220,7 +221,8 @@ def _read(decoder: ForwardDecoder, first: int, n_samples: int | None) -> np.ndar
 
 
 def _text(error: Exception) -> str:
-    return str(error).strip().rstrip(".")
+    """Return the text of an error, without the place in memory of what was opened, which each run has another of."""
+    return re.sub(r"Error opening <[^>]*>: ", "", str(error)).strip().rstrip(".")
 
 
 def _opening_problem(path: Path | StoredAudio, error: Exception) -> Problem:

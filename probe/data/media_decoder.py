@@ -7,9 +7,7 @@ same samples, up to the last bits of lossy codecs between versions of FFmpeg.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -73,19 +71,9 @@ def open_stream(path: Path | StoredAudio, found: ForeignFormat) -> MediaStream:
     if has_pyav():
         return PyAVStream(path.open("rb"), found)
     if programs := find_programs():
-        return ProgramStream(_open_file(path), found, programs)
+        return ProgramStream(path.open("rb"), found, programs)
     raise InvalidAudioError(
         "LP203",
         f"is {found.name}, which libsndfile can't decode; pip install 'layerprobe[media]', or install the program "
         "ffmpeg, and it is read",
     )
-
-
-def _open_file(path: Path | StoredAudio) -> BinaryIO:
-    """Open audio as a file of the system, which a program can read; other audio is copied into a temporary one."""
-    if not isinstance(path, StoredAudio):
-        return path.open("rb")
-    file = tempfile.TemporaryFile()  # noqa: SIM115  # the stream that reads it closes it
-    file.write(path.read_bytes())
-    file.seek(0)
-    return file

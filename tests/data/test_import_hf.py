@@ -67,6 +67,20 @@ def test_a_folder_by_save_to_disk_has_its_splits(tmp_path):
     assert only.table["utterance_id"].tolist() == ["a4", "a5"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("state.json", {"_data_files": [{}]}, "_data_files names no files"),
+        ("state.json", {}, "it has no list _data_files"),
+        ("dataset_dict.json", {"splits": None}, "it has no list splits"),
+    ],
+)
+def test_a_damaged_list_of_tables_is_named(tmp_path, name, content, reason):
+    write(tmp_path / name, json.dumps(content))
+    message = refused("manifest", "import", "hf", tmp_path, *MAPPED, "--out", tmp_path / "my.csv")
+    assert f"{tmp_path / name} can't be read ({reason}). Save the dataset again" in message
+
+
 def test_a_split_without_a_dict_and_a_single_table(tmp_path):
     hf_dataset().save_to_disk(tmp_path / "saved")
     assert_audio_is_that_of_the_rows(imported(tmp_path / "saved", tmp_path / "a.csv"), range(N))
@@ -107,8 +121,10 @@ def test_rows_without_bytes_are_files_or_counted(tmp_path):
     assert_audio_is_that_of_the_rows(manifest, range(2))
 
 
-def test_a_table_of_paths_alone(tmp_path):
+def test_a_table_of_paths_alone(tmp_path, monkeypatch):
     """As push_to_hub(embed_external_files=False) writes it: every cell of bytes is null."""
+    write(tmp_path / "elsewhere" / "wav" / "a0.wav", audio_bytes(1))
+    monkeypatch.chdir(tmp_path / "elsewhere")  # whose files of the same names are not the dataset's
     cells = [{"bytes": None, "path": f"wav/a{k}.wav"} for k in range(N)]
     for k in range(N):
         write(tmp_path / "hub" / "wav" / f"a{k}.wav", audio_bytes(k))

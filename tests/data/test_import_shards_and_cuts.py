@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import sys
 import tarfile
+from collections import Counter
 
+import numpy as np
 import pytest
 from helpers.command_line import refused, run
 from helpers.corpus_trees import write
@@ -19,8 +22,12 @@ from helpers.dataset_trees import (
     lhotse_manifests,
     webdataset_shards,
 )
+from helpers.stored_corpora import wave_bytes
 
+from layerprobe.probe.data.importers import webdataset
 from layerprobe.probe.data.importers.webdataset import expand_braces, find_shards
+from layerprobe.probe.data.manifest.read import read_manifest
+from layerprobe.probe.data.stored.stored_audio import locate
 
 OF_SHARDS = ("--map", "arousal=rating.arousal", "emotion=cls", "--scale", "arousal=1:7")
 OF_CUTS = ("--map", "emotion=labels.emotion", "--scale", "arousal=1:7")
@@ -41,18 +48,21 @@ def test_shards_with_json_text_and_classes(tmp_path):
 
 def test_members_are_read_in_their_order_without_audio(tmp_path, monkeypatch):
     pytest.importorskip("webdataset")
-    pattern = webdataset_shards(tmp_path / "s", n_shards=1)
-    extracted = []
-    whole = tarfile.TarFile.extractfile
+    path = find_shards(webdataset_shards(tmp_path / "s", n_shards=1))[0]
+    spans = []
 
-    def recorded(self, member):
-        extracted.append((member.name, member.offset))
-        return whole(self, member)
+    class Recorded(io.FileIO):
+        def read(self, size=-1):
+            spans.append((self.seek(0, io.SEEK_CUR), size))
+            return super().read(size)
 
-    monkeypatch.setattr(tarfile.TarFile, "extractfile", recorded)
-    assert run("manifest", "import", "webdataset", pattern, "--out", tmp_path / "my.csv", *OF_SHARDS).exit_code == 0
-    assert not any(name.endswith(".flac") for name, _ in extracted)
-    assert [offset for _, offset in extracted] == sorted(offset for _, offset in extracted)
+    with tarfile.open(path) as archive:
+        audio = [(m.offset_data, m.offset_data + m.size) for m in archive if m.name.endswith(".flac")]
+    monkeypatch.setattr(webdataset.Path, "open", lambda path, mode: Recorded(path, mode))
+    assert len(list(webdataset._samples(path, Counter()))) == len(audio) > 2
+    inside = [max(0, min(at + n, end) - max(at, begin)) for at, n in spans for begin, end in audio]
+    assert sum(inside) <= len(audio)  # tarfile looks at the last byte before each header
+    assert [at for at, _ in spans[2:]] == sorted(at for at, _ in spans[2:])  # after a look at the beginning
 
 
 @pytest.mark.parametrize(
@@ -104,7 +114,8 @@ def test_samples_of_several_recordings_and_without_audio(tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"no archive at all", "can't be read: file could not be opened successfully"),
+        (b"no archive at all", "can't be read as a tar archive: truncated header. Get it again."),
+        (gzip.compress(b"a" * 4000), "is compressed by gzip, so that its members can't be read where they lie"),
         (None, "can't be read after a: truncated header. Get it again."),
     ],
 )
@@ -114,6 +125,59 @@ def test_damaged_shards_are_refused(tmp_path, content, expected):
     message = refused("manifest", "import", "webdataset", path, "--out", tmp_path / "my.csv")
     assert str(path) in message
     assert expected in message
+
+
+def test_a_hard_link_is_the_audio_and_the_labels_of_its_target(tmp_path):
+    content_of_a = wave_bytes(np.hanning(400).astype(np.float32))
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name, content in (("a.wav", content_of_a), ("a.json", b'{"spk": "s", "arousal": 3}')):
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        for name, target, kind in (
+            ("b.wav", "./a.wav", tarfile.LNKTYPE),
+            ("b.json", "./a.json", tarfile.LNKTYPE),
+            ("c.wav", "/etc/passwd", tarfile.SYMTYPE),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            archive.addfile(member)
+    arguments = ("--scale", "arousal=1:7", "--out", tmp_path / "my.csv")
+    result = run("manifest", "import", "webdataset", tmp_path / "x.tar", *arguments)
+    assert "2 utterances of 1 speaker written; 1 skipped: link, or no file (1)." in result.stdout
+    table = read_manifest(tmp_path / "my.csv").table
+    assert table["arousal"].tolist() == [3.0, 3.0]
+    assert [locate(path).read_bytes() for path in table["path"]] == [content_of_a, content_of_a]
+
+
+def test_samples_of_one_name_have_ids_that_differ_or_are_refused(tmp_path):
+    members = {"a.wav": b"a", "a.json": json.dumps({"spk": "a", "arousal": 3})}
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        shard(tmp_path / split / "000.tar", members)
+    arguments = ("--scale", "arousal=1:7", "--out", tmp_path / "my.csv")
+    result = run("manifest", "import", "webdataset", tmp_path / "{train,test}" / "000.tar", *arguments)
+    assert result.exit_code == 0, result.output
+    table = read_manifest(tmp_path / "my.csv").table
+    assert table["utterance_id"].tolist() == ["train-000-a", "test-000-a"]
+    assert table["split"].tolist() == ["train", "test"]
+    path = shard(tmp_path / "x.tar", members | {"b.wav": b"b"})
+    with tarfile.open(path, "a") as archive:
+        archive.add(path.parent / "member", "a.wav")
+    message = refused("manifest", "import", "webdataset", path, "--id", "{row}", *arguments)
+    assert "x.tar has two members a.wav, of which only the last can be read" in message
+
+
+def test_a_shard_with_a_damaged_header_in_the_middle_is_refused(tmp_path):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in ("a.wav", "b.wav", "c.wav"):
+            archive.addfile(tarfile.TarInfo(name))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"b.wav")] ^= 1
+    path.write_bytes(content)
+    message = refused("manifest", "import", "webdataset", path, "--no-speakers", "--out", tmp_path / "my.csv")
+    assert "x.tar can't be read after a: what follows is no header of a member. Get it again." in message
 
 
 def test_damaged_labels_and_missing_shards_are_named(tmp_path):

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from layerprobe.probe.data import locations
+from layerprobe.probe.data.stored import locations
 from layerprobe.probe.data.stored.locations import (
     Address,
     absolute,

@@ -26,12 +26,14 @@ from helpers.stored_corpora import (
     write_parquet,
 )
 
-from layerprobe.probe.data import audio_tables
 from layerprobe.probe.data.audio import audio_header, read_audio_file, read_recording
 from layerprobe.probe.data.audio_hashes import AudioHashes
+from layerprobe.probe.data.stored import audio_tables
 from layerprobe.probe.data.stored.locations import row_address, tar_address
 from layerprobe.probe.data.stored.stored_audio import locate
+from layerprobe.probe.data.stored.tar_archives import in_order, open_archive
 from layerprobe.probe.exceptions import InvalidAudioError
+from layerprobe.probe.problem import StoredAudioError
 
 KINDS = ("tar", "parquet", "parquet of bytes", "arrow", "arrow file", "files that rows name")
 
@@ -159,6 +161,75 @@ def test_members_are_found_as_tar_unpacks_them(tmp_path):
     assert read == {"a.wav": a, "./a.wav": a, "twice.wav": b}
     assert locate(tar_address(tmp_path / "a.tar", long)).read_bytes() == b
     assert locate(tar_address(tmp_path / "a.tar", "link.wav")).read_bytes() == a
+
+
+def test_headers_are_read_as_tarfile_reads_them(tmp_path, rng):
+    names = ("a.wav", "./b/ü.wav", "x" * 96 + ".wav", "d" * 90 + "/" + "y" * 90 + ".wav", "z" * 300, "folder/")
+    for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(tmp_path / "a.tar", "w", format=kind) as opened:
+            for k, name in enumerate(names[: 4 if kind == tarfile.USTAR_FORMAT else 6]):
+                member = tarfile.TarInfo(name)
+                member.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+                member.size = 0 if member.isdir() else 700 * k
+                member.mtime = 1.5 * k
+                opened.addfile(member, io.BytesIO(bytes(member.size)))
+        whole = (tmp_path / "a.tar").read_bytes()
+        assert len(members_by(_usual, whole)) >= 4
+        assert members_by(_ours, whole) == members_by(_usual, whole)
+        for at in rng.integers(512, size=300):  # of the first header
+            damaged = bytearray(whole)
+            damaged[at] ^= 1 << int(rng.integers(8))
+            assert members_by(_ours, bytes(damaged)) == members_by(_usual, bytes(damaged)), at
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size", [-10_240, -600, 2**40, 2**80])
+def test_an_impossible_size_ends_the_index(tmp_path, kind, size):
+    """tarfile itself goes back and begins anew, asks for all memory, or ends with another error."""
+    files = write_files(tmp_path / "wav", 2)
+    pack_tar(tmp_path / "a.tar", files[:1])
+    whole = (tmp_path / "a.tar").read_bytes().rstrip(b"\0")
+    header = bytearray(512)
+    header[:7], header[156:157], header[257:263] = b"bad.wav", kind, b"ustar\0"
+    header[124:136] = (size % 2**96).to_bytes(12, "big") if size < 0 else b"\x80" + size.to_bytes(11, "big")
+    header[148:156] = f"{sum(header) + 8 * 0x20:06o}\0 ".encode()
+    (tmp_path / "a.tar").write_bytes(whole + bytes(-len(whole) % 512) + header)
+    assert len(read_audio_file(tar_address(tmp_path / "a.tar", "clips/u0.wav"), sampling_rate=None))
+    message = reason(tar_address(tmp_path / "a.tar", "other.wav"))
+    assert "has no member 'other.wav', and it is cut or damaged behind the members" in message
+
+
+def members_by(read, content):
+    """Name, offset, size and kind of each member, or the name of the error."""
+    try:
+        return [(m.name, m.offset_data, m.size, m.isreg()) for m in read(io.BytesIO(content))]
+    except (tarfile.TarError, StoredAudioError) as error:
+        return type(error).__name__
+
+
+def _ours(file):
+    return in_order(open_archive(file, "a.tar"))
+
+
+def _usual(file):
+    return tarfile.open(fileobj=file, mode="r:")
+
+
+def test_a_row_that_names_no_file_has_its_reason(tmp_path):
+    names = (f"parquet://{tmp_path}/t.parquet#0", "arrow://t.arrow#0", "tar://a.tar", "a\0.wav")
+    column = pa.array([{"bytes": None, "path": name} for name in names], type=AUDIO)
+    row, other, part, zero = write_parquet(tmp_path / "t.parquet", column)
+    expected = (
+        "its row names a row of a table, or no path, in place of a file; write the file's path into the row [LP239]"
+    )
+    assert {reason(row), reason(other), reason(zero)} == {expected}
+    assert reason(part) == "tar://a.tar names no member of a file; write tar://FOLDER/FILE.tar#NAME [LP239]"
+    assert audio_header(row) is None
+
+
+def test_a_reason_is_the_same_at_each_run(tmp_path):
+    row = write_parquet(tmp_path / "t.parquet", pa.array([b"no audio"], type=pa.binary()))[0]
+    assert reason(row) == "could not be decoded (Format not recognised) [LP204]"
 
 
 def test_reasons_of_tables(tmp_path):

@@ -83,7 +83,7 @@ def test_each_row_with_a_problem_is_named_with_its_reason(tmp_path):
 def test_a_damaged_archive_is_looked_at_once_and_named_in_each_of_its_rows(tmp_path, monkeypatch):
     (tmp_path / "a.tar").write_bytes(b"no archive at all" * 100)
     opened = []
-    from layerprobe.probe.data import stored_audio
+    from layerprobe.probe.data.stored import stored_audio
 
     monkeypatch.setattr(stored_audio, "_index", lambda a, read=stored_audio._index: opened.append(a) or read(a))
     text = problems(write(tmp_path, [f"tar://a.tar#{k}.wav" for k in range(5)]))

@@ -18,11 +18,11 @@ from helpers.speech_models import load_exact
 from helpers.stored_corpora import RATE, sources, wave_bytes, write_files
 
 from layerprobe.probe.cache.store import open_cache
-from layerprobe.probe.data import remote_files
 from layerprobe.probe.data.audio import read_audio_file
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.manifest.read import read_manifest, read_utterances
 from layerprobe.probe.data.manifest.schema import ManifestError
+from layerprobe.probe.data.stored import remote_files
 from layerprobe.probe.data.stored.locations import relative
 from layerprobe.probe.exceptions import InvalidAudioError
 from layerprobe.probe.extraction.extract import extract
@@ -134,7 +134,7 @@ def test_manifests_in_a_bucket_are_validated_swept_and_refused(corpus, s3, tmp_p
 
 
 def test_a_folder_with_many_objects_is_listed_once(s3, monkeypatch):
-    from layerprobe.probe.data import stored_checks
+    from layerprobe.probe.data.stored import stored_checks
 
     names = [f"many/{k}.wav" for k in range(25)]
     for name in names[:-1]:

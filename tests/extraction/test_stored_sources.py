@@ -17,12 +17,12 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import verify
-from layerprobe.probe.data import stored_audio
 from layerprobe.probe.data.audio import read_audio_file
 from layerprobe.probe.data.audio_hashes import AudioHashes, records
 from layerprobe.probe.data.audio_reader import Quarantine, read_audio
 from layerprobe.probe.data.inputs import AudioReader
 from layerprobe.probe.data.manifest.read import read_manifest
+from layerprobe.probe.data.stored import stored_audio
 from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.extraction.distributed.multiprocess import ExtractionJob, extract_in_processes
 from layerprobe.probe.extraction.estimate import sampled_durations

@@ -153,7 +153,7 @@ def _found(where: str, folder: Path | None, dropped: Counter[str]) -> str:
         dropped[MISSING] += 1
         return ""
     base = folder if folder is not None and folder.is_dir() else (folder or Path()).parent
-    path = next((p for p in (Path(where), base / where) if p.is_file()), None)
+    path = next((p for p in (base / where, Path(where)) if p.is_file()), None)  # its own, whatever else is here
     if path is None:
         dropped[NO_FILE] += 1
         return ""

@@ -29,7 +29,7 @@ def dataset_tables(source: Path, *, subset: str | None = None) -> list[tuple[str
     if source.is_file():
         return [(split_of_name(source.stem), source)] if source.suffix.lower() in TABLES else []
     if (source / "dataset_dict.json").is_file():
-        splits = _json(source / "dataset_dict.json").get("splits", [])
+        splits = _listed(source / "dataset_dict.json", "splits")
         return [(str(split), table) for split in splits for _, table in _saved(source / str(split))]
     if (source / "state.json").is_file():
         return _saved(source)
@@ -47,9 +47,12 @@ def split_of_name(name: str) -> str:
 
 def _saved(folder: Path) -> list[tuple[str, Path]]:
     """Return the tables of a split that ``Dataset.save_to_disk`` wrote."""
-    state = _json(folder / "state.json")
-    split = str(state.get("_split") or "")
-    return [(split, folder / str(file["filename"])) for file in state.get("_data_files", [])]
+    split = str(_json(folder / "state.json").get("_split") or "")
+    files = _listed(folder / "state.json", "_data_files")
+    names = [file.get("filename") if isinstance(file, dict) else None for file in files]
+    if not all(isinstance(name, str) for name in names):
+        raise _unreadable(folder / "state.json", "_data_files names no files")
+    return [(split, folder / str(name)) for name in names]
 
 
 def _from_hub(folder: Path, subset: str | None) -> list[tuple[str, Path]]:
@@ -95,5 +98,16 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError("LP198", f"{path} can't be read ({error}). Save the dataset again: save_to_disk.") from error
+        raise _unreadable(path, error) from error
     return content if isinstance(content, dict) else {}
+
+
+def _listed(path: Path, key: str) -> list[Any]:
+    found = _json(path).get(key)
+    if not isinstance(found, list):
+        raise _unreadable(path, f"it has no list {key}")
+    return found
+
+
+def _unreadable(path: Path, reason: object) -> InputError:
+    return InputError("LP198", f"{path} can't be read ({reason}). Save the dataset again: save_to_disk.")

@@ -206,7 +206,7 @@ def _ids(source: SourceTable, cells: pd.DataFrame) -> tuple[list[str], list[str]
             return list(cells[column]), [f"utterance_id is column {column}"]
     if len(set(source.files)) == len(source.files) and all(source.files):
         return source.files, ["utterance_id is the name of the audio file"]
-    return source.places, [
+    return _unique_ids(source, source.places), [
         f"utterance_id is the place of the row, such as {source.places[0]}, because names of audio files are repeated "
         "or missing (--id states another)"
     ]

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
-from layerprobe.probe.data.importers.base import Imported, counted
+from layerprobe.probe.data.importers.base import Imported, counted, split_named
 from layerprobe.probe.data.importers.choices import ColumnChoices
 from layerprobe.probe.data.importers.flat_json import parse_record
 from layerprobe.probe.data.importers.hf_files import split_of_name
@@ -24,7 +25,9 @@ from layerprobe.probe.data.importers.source_table import PATH, SourceTable, impo
 from layerprobe.probe.data.manifest.schema import Header
 from layerprobe.probe.data.manifest.validate import AUDIO_ENDINGS
 from layerprobe.probe.data.stored.locations import tar_address
+from layerprobe.probe.data.stored.tar_archives import in_order, open_archive
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.problem import StoredAudioError
 
 JSON, TEXT = ("json", "jsn"), ("txt", "text", "transcript", "cls", "cls2", "id", "inx", "index", "spk", "lab")
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -59,18 +62,29 @@ def import_webdataset(pattern: str, choices: ColumnChoices) -> Imported:
     files: list[str] = []
     splits: list[str] = []
     places: list[str] = []
+    repeated = len({shard.stem for shard in shards}) < len(shards)  # as in train/000.tar and test/000.tar
     for shard in shards:
-        split, place = split_of_name(shard.stem), str(shard.absolute())
+        folder, place = shard.absolute().parent.name, str(shard.absolute())
+        split = split_of_name(shard.stem) or (folder if split_named(folder) else "")
+        beginning = f"{folder}-{shard.stem}" if repeated else shard.stem
+        members = set[str]()
         for sample in _samples(shard, dropped):
             member = _audio_member(sample, shard, choices.columns.get(PATH))
             if not member:
                 dropped["sample without audio"] += 1
                 continue
+            if member in members:
+                raise InputError(
+                    "LP199",
+                    f"{shard.name} has two members {member}, of which only the last can be read. Give each sample a "
+                    "name of its own, and pack the shard again.",
+                )
+            members.add(member)
             rows.append(sample.columns)
             paths.append(tar_address(place, member))
             files.append(sample.key.rpartition("/")[2])
             splits.append(split)
-            places.append(f"{shard.stem}-{sample.key}")
+            places.append(f"{beginning}-{sample.key}")
     name = _common_name(shards)
     if not paths:
         raise InputError(
@@ -134,20 +148,31 @@ def _alternatives(text: str) -> list[str]:
 def _samples(shard: Path, dropped: Counter[str]) -> Iterator[_Sample]:
     """Yield the samples of a shard in their order; members of other kinds are counted."""
     sample: _Sample | None = None
+    extents: dict[str, tuple[int, int]] = {}  # offset and size of each file, which links name
     try:
-        with tarfile.open(shard) as archive:
-            for member in archive:
-                if not member.isfile() or member.name.rpartition("/")[2].startswith((".", "__")):
+        with shard.open("rb") as file, open_archive(file, str(shard)) as archive:
+            for member in in_order(archive):
+                name = member.name.removeprefix("./")
+                if member.isdir() or name.rpartition("/")[2].startswith((".", "__")):
                     continue
-                key, ending = _key(member.name)
+                extent = extents.get(member.linkname.removeprefix("./")) if member.islnk() else None
+                if member.isreg() and not member.issparse():
+                    extent = member.offset_data, member.size
+                if extent is None:
+                    dropped["link, or no file"] += 1
+                    continue
+                extents[name] = extent
+                key, ending = _key(name)
                 if sample is None or sample.key != key:
                     if sample is not None:
                         yield sample
                     sample = _Sample(key)
-                _add(sample, member, ending, archive, shard, dropped)
+                _add(sample, member.name, ending, file, extent, shard, dropped)
+    except StoredAudioError as error:
+        raise InputError(error.problem.code, f"{error.problem.text}.") from error
     except (tarfile.TarError, EOFError, OSError) as error:
-        after = f" after {sample.key}" if sample is not None else ""
-        raise InputError("LP198", f"{shard} can't be read{after}: {error}. Get it again.") from error
+        read = f"after {sample.key}" if sample is not None else "as a tar archive"
+        raise InputError("LP198", f"{shard} can't be read {read}: {error}. Get it again.") from error
     if sample is not None:
         yield sample
 
@@ -164,17 +189,23 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def _add(
-    sample: _Sample, member: tarfile.TarInfo, ending: str, archive: tarfile.TarFile, shard: Path, dropped: Counter[str]
+    sample: _Sample,
+    member: str,
+    ending: str,
+    archive: BinaryIO,
+    extent: tuple[int, int],
+    shard: Path,
+    dropped: Counter[str],
 ) -> None:
     last = ending.rpartition(".")[2]
+    offset, size = extent
     if f".{last}" in AUDIO_ENDINGS:
-        sample.audio[ending] = member.name
-    elif last in (*JSON, *TEXT) and member.size <= LARGEST:
-        file = archive.extractfile(member)
-        content = file.read() if file is not None else b""
-        where = f"{shard.name}, member {member.name}"
+        sample.audio[ending] = member
+    elif last in (*JSON, *TEXT) and size <= LARGEST:
+        archive.seek(offset)
+        content = archive.read(size)
         if last in JSON:
-            sample.columns |= parse_record(content, where)
+            sample.columns |= parse_record(content, f"{shard.name}, member {member}")
         else:
             sample.columns[ending] = content.decode("utf-8", "replace").strip()
     else:

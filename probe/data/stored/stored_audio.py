@@ -15,7 +15,14 @@ from typing import Any
 
 from layerprobe.probe.data.stored.audio_tables import ArrowAudio, AudioTable, ParquetAudio
 from layerprobe.probe.data.stored.kept import Kept, once
-from layerprobe.probe.data.stored.locations import Address, absolute, name_of, parse_address, scheme_of
+from layerprobe.probe.data.stored.locations import (
+    TABLES as TABLE_KINDS,
+    Address,
+    absolute,
+    name_of,
+    parse_address,
+    scheme_of,
+)
 from layerprobe.probe.data.stored.remote_files import open_remote, read_remote, remote_status
 from layerprobe.probe.data.stored.tar_archives import TarIndex, read_tar_index
 from layerprobe.probe.problem import Problem, StoredAudioError
@@ -216,8 +223,18 @@ class TableRow(ContainedAudio):
         return table
 
     def _named(self, path: str) -> Path | StoredAudio:
-        """Return the file that a row names, whose path starts in the folder of the table."""
-        return locate(absolute(path, self.address.file.rpartition("/")[0] or "/"))
+        """Return the file that a row names, whose path starts in the folder of the table.
+
+        Raises:
+            StoredAudioError: if it names no file: a row of a table, which may be that row itself, or an address in part
+        """
+        if scheme_of(path) in TABLE_KINDS or "\0" in path:
+            text = "its row names a row of a table, or no path, in place of a file; write the file's path into the row"
+            raise StoredAudioError(Problem("LP239", text))
+        try:
+            return locate(absolute(path, self.address.file.rpartition("/")[0] or "/"))
+        except ValueError as error:
+            raise StoredAudioError(Problem("LP239", f"{path} {error}")) from error
 
 
 def locate(path: str | Path) -> Path | StoredAudio:
