@@ -237,7 +237,10 @@ def test_a_file_that_was_changed_there_is_refused(private_run, tmp_path):
         pull(url_of(shared), out=tmp_path / "back")
 
 
-@pytest.mark.parametrize("path", ["../evil.txt", "/evil.txt", "figures/../../evil.txt", "a\\..\\evil.txt", "./x", ""])
+@pytest.mark.parametrize(
+    "path",
+    ["../evil.txt", "/evil.txt", "figures/../../evil.txt", "a\\..\\evil.txt", "./x", "", "a\0b", "\x1b[2J", "\ud800"],
+)
 def test_a_list_that_leads_out_of_the_folder_is_refused(private_run, tmp_path, path):
     shared = tmp_path / "shared"
     push(private_run, url_of(shared))
@@ -256,6 +259,9 @@ def test_a_list_that_leads_out_of_the_folder_is_refused(private_run, tmp_path, p
         (b"[]", r"is damaged"),
         (b'{"format_version": 9}', r"has format version 9; this version of layerprobe reads 1\."),
         (b'{"format_version": 1, "kind": "run", "name": "..", "fingerprint": "", "files": []}', r"names no run"),
+        (b'{"format_version": 1, "kind": "run", "name": "a\\u001b", "fingerprint": "", "files": []}', r"names no run"),
+        (b'{"format_version": 1, "files": [{"path": "a", "bytes": 1e999, "sha256": ""}]}', r"is damaged"),
+        (b"[" * 100_000, r"is damaged"),
     ],
 )
 def test_another_list_is_refused(tmp_path, content, message):
@@ -282,6 +288,30 @@ def test_what_is_neither_a_run_nor_a_cache_is_not_pushed(private_run, tmp_path):
     (damaged / "predictions.npz").write_bytes(b"")
     with pytest.raises(InputError, match=r"predictions\.npz"):
         push(damaged, url_of(tmp_path / "shared"))
+
+
+@pytest.mark.parametrize("where", ["", "figures", ".."])
+def test_a_run_is_not_pushed_onto_itself(private_run, tmp_path, where):
+    run = tmp_path / "runs" / "first"
+    shutil.copytree(private_run, run)
+    before = {name: file.read_bytes() for name, file in files_of(run).items()}
+    with pytest.raises(InputError, match=r"^file://.* is where .*first itself lies, .*\[LP884\]$"):
+        push(run, url_of((run / where).resolve()))
+    assert {name: file.read_bytes() for name, file in files_of(run).items()} == before
+
+
+def test_a_push_replaces_no_file_of_another(private_run, tmp_path, rng):
+    other = tmp_path / "other"
+    shutil.copytree(private_run, other)
+    before = (other / "plan.toml").read_bytes()
+    with pytest.raises(InputError, match=r"has no layerprobe\.json, and its .* would be replaced\. .*\[LP884\]$"):
+        push(private_run, url_of(other))
+    assert (other / "plan.toml").read_bytes() == before
+    caches = [store(tmp_path / name, rng.normal(size=(8, len(LAYERS), 4))).path for name in ("a.zarr", "b.zarr")]
+    push(caches[0], url_of(tmp_path / "shared"))
+    with pytest.raises(InputError, match=r"holds the cache a\.zarr, whose files would be removed\. .*\[LP884\]$"):
+        push(caches[1], url_of(tmp_path / "shared"))
+    assert pull(url_of(tmp_path / "shared"), out=tmp_path / "back.zarr").n_files > 0
 
 
 def test_every_documented_file_has_a_rule():
