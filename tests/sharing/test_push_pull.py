@@ -49,13 +49,15 @@ def private_run(reported, tmp_path_factory):
     speakers = np.array([f"zz-speaker-{name}" for name in found.speaker_id])
     plan = run.plan | {
         "manifest": str(folder / "my.csv"),
-        "command": f"layerprobe sweep {folder}/h.zarr --manifest={folder}/my.csv '{folder}/a b.zarr' --out runs/first",
+        "command": f"layerprobe sweep {folder}/h.zarr --manifest={folder}/my.csv '{folder}/a b.zarr' "
+        "--same-speaker zz-speaker-a=zz-speaker-b --out runs/first",
         "sweep": run.plan["sweep"] | {"same_speaker": ["zz-speaker-a=zz-speaker-b", "none"]},
         "shared_audio": {"n_utterances": 2, "examples": [["zz-utterance-1", "zz-utterance-2"]]},
     }
     assert any("/" in entry["path"] for entry in plan["encoders"])  # absolute, of the temporary folder
     row = {"encoder": "hubert", "utterance_id": "zz-utterance-x", "path": f"{folder}/zz-utterance-x.wav"}
     reasons = [f"{row['path']} is silent", "zz-utterance-x.wav has no frame", "too short"]
+    reasons.append(f"tar://{folder}/a.tar is cut")
     quarantine = pd.DataFrame([row | {"reason": reason} for reason in reasons])
     errors = pd.DataFrame([{"utterance_id": ids[0], "speaker_id": speakers[0], "n_words": 3}]).assign(
         substitutions=0, deletions=0, insertions=0
@@ -99,7 +101,7 @@ def test_a_pushed_run_names_no_person_no_path_and_no_transcript(private_run, tmp
     assert (plan["manifest"], plan["not_pushed"]) == ("my.csv", ["predictions.npz"])
     assert plan["sweep"]["same_speaker"] == ["none"]
     assert list(pd.read_csv(tmp_path / "shared" / "quarantine.csv")["reason"]) == [
-        "… is silent", "… has no frame", "too short",
+        "… is silent", "… has no frame", "too short", "a.tar is cut",
     ]  # fmt: skip
 
 
