@@ -14,7 +14,7 @@ from helpers.command_line import refused, run
 from helpers.speech_models import NARROW, load_exact, save_model
 from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel, Wav2Vec2FeatureExtractor
 
-from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
+from layerprobe.probe.encoders.architectures import Architecture, read_adapter
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.shipped import GROUP, chosen_architecture, is_shipped, shipped_names
 from layerprobe.probe.exceptions import InputError

@@ -72,7 +72,9 @@ def private_run(reported, tmp_path_factory):
             shutil.copy(reported / name, folder / name)
     shutil.copytree(reported / "figures", folder / "figures")
     (folder / "report.html").write_text("zz-speaker-1 scores worst")
-    (folder / "notes.csv").write_text("transcript\nzz-transcript\n")
+    for name in ("notes.csv", "audio/zz-utterance-1.wav", "text/zz-transcript.txt", "figures/zz-speaker.docx"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("transcript\nzz-transcript\n")
     return folder
 
 
@@ -93,7 +95,7 @@ def url_of(folder):
 def test_a_pushed_run_names_no_person_no_path_and_no_transcript(private_run, tmp_path):
     done = push(private_run, url_of(tmp_path / "shared"))
     texts = {name: text_of(path) for name, path in files_of(tmp_path / "shared").items()}
-    assert [(name, s) for name, text in texts.items() for s in SECRETS if s in text] == []
+    assert [(name, s) for name, text in texts.items() for s in SECRETS if s in name + text] == []
     assert {"README.md", "layerprobe.json", "plan.toml", "scores.parquet", "figures/heatmap.png"} <= set(texts)
     assert {name for name, _ in done.left_out} >= {"predictions.npz", "word_errors.csv", "report.html", "notes.csv"}
     plan = tomllib.loads(texts["plan.toml"])
@@ -128,7 +130,7 @@ def test_predictions_and_word_errors_are_pushed_when_requested(private_run, tmp_
     assert {rule.when for _, rule in done.left_out} == {NEVER}
     pull(url_of(tmp_path / "shared"), out=tmp_path / "back")
     assert "zz-speaker-s00" in read_predictions(tmp_path / "back").speaker_id
-    assert list(read_run(tmp_path / "back").quarantine["path"]) == ["zz-utterance-x.wav"] * 3
+    assert list(read_run(tmp_path / "back").quarantine["path"]) == ["zz-utterance-x.wav"] * 4
     texts = {name: text_of(p) for name, p in files_of(tmp_path / "back").items()}
     assert [name for name, text in texts.items() if "zz-folder" in text or "zz-transcript" in text] == []
 

@@ -14,8 +14,8 @@ import torch
 
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.loop import LoopPlan, run_loop
-from layerprobe.probe.training.training_log import LOG_LINES, TENSORBOARD, read_events, training_log
 from layerprobe.probe.training.trackers import TRACKERS
+from layerprobe.probe.training.training_log import LOG_LINES, TENSORBOARD, read_events, training_log
 
 STEPS, EVERY = 70, 30  # losses are logged after 20, 40 and 60 steps, evaluations before, after 30, 60 and 70
 EXPECTED = [
