@@ -275,6 +275,15 @@ def test_another_list_is_refused(tmp_path, content, message):
         pull(url_of(tmp_path / "shared"), out=tmp_path / "back")
 
 
+def test_what_does_not_fit_the_disk_is_refused_before_the_transfer(tmp_path):
+    listed = {"path": "plan.toml", "bytes": 10**18, "sha256": "0" * 64}
+    content = {"format_version": 1, "kind": "run", "name": "first", "fingerprint": "", "files": [listed]}
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "layerprobe.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"holds 1,000,000,000\.0 GB that are not there yet, and .*\[LP840\]$"):
+        pull(url_of(tmp_path / "shared"), out=tmp_path / "back")
+
+
 def test_what_is_neither_a_run_nor_a_cache_is_not_pushed(private_run, tmp_path):
     (tmp_path / "my.csv").write_text("utterance_id,path,arousal\n")
     for path, what in (
