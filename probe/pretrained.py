@@ -94,6 +94,12 @@ class Pretrained:
         origin = self.adapter or self
         return str(origin.folder.resolve()) if origin.revision is None else ""
 
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it is a PEFT adapter alone, which is merged into the base that it names."""
+        has_config = self.revision is not None and (self.folder / CONFIG).exists()  # its weights may not be here yet
+        return self.purpose != RECOGNISER and not has_config and is_adapter_alone(self.folder)
+
     def has_file(self, *names: str) -> bool:
         """Return whether it has one of these files; see `probe.hub.has_file`."""
         with self.loading():
@@ -291,23 +297,26 @@ def find_pretrained(
         InputError: if there is no such model, a file is damaged, it comes with an adapter or is quantised, or it
             brings code that is not trusted
     """
-    folder = Path(name) if folder is None else folder
-    if folder.is_dir():
-        found = Pretrained(name, kind, purpose, str(folder), None, folder)
-    else:
-        with quiet_transformers(bars=show_download):
-            try:
-                repository, commit, snapshot = hub_commit(name, kind=kind)
-            except InputError:
-                raise
-            except Exception as error:
-                raise loading_error(f"{kind} {name}", error, needed=NEEDED[purpose], on_hub=True) from error
-        found = Pretrained(name, kind, purpose, repository, commit, snapshot, show_download)
-    has_config = found.revision is not None and (found.folder / CONFIG).exists()  # its weights may not be here yet
-    if purpose != RECOGNISER and not has_config and is_adapter_alone(found.folder):
+    found = _find(name, purpose, kind=kind, folder=folder, show_download=show_download)
+    if found.is_adapter:
         return _with_base(found)
     found.check_settings()
     return found
+
+
+def _find(name: str, purpose: str, *, kind: str, folder: Path | None, show_download: bool) -> Pretrained:
+    """Return a model or an adapter by its name; arguments as of `find_pretrained`, and no file is checked."""
+    folder = Path(name) if folder is None else folder
+    if folder.is_dir():
+        return Pretrained(name, kind, purpose, str(folder), None, folder)
+    with quiet_transformers(bars=show_download):
+        try:
+            repository, commit, snapshot = hub_commit(name, kind=kind)
+        except InputError:
+            raise
+        except Exception as error:
+            raise loading_error(f"{kind} {name}", error, needed=NEEDED[purpose], on_hub=True) from error
+    return Pretrained(name, kind, purpose, repository, commit, snapshot, show_download)
 
 
 def _with_base(found: Pretrained) -> Pretrained:
@@ -318,9 +327,10 @@ def _with_base(found: Pretrained) -> Pretrained:
     """
     adapter = read_peft_adapter(found.label, source=found.source, revision=found.revision, folder=found.folder)
     try:
-        base = find_pretrained(adapter.base, found.purpose, kind=found.kind, show_download=found.shows_download)
+        base = _find(adapter.base, found.purpose, kind=found.kind, folder=None, show_download=found.shows_download)
+        if base.is_adapter:
+            raise InputError("LP391", f"{adapter.base} is an adapter itself")
+        base.check_settings()
     except InputError as error:
         raise base_error(adapter, error) from error
-    if base.adapter is not None:
-        raise base_error(adapter, InputError("LP391", f"{adapter.base} is an adapter itself"))
     return replace(base, name=found.name, adapter=adapter)

@@ -31,10 +31,14 @@ RUN_FILES = (
     Rule("quarantine.csv", ALWAYS, "reasons of utterances that could not be used, without paths"),
     Rule("findings.json", ALWAYS, "results with intervals and p-values"),
     Rule("similarity.csv", ALWAYS, "similarity of layers"),
-    Rule("figures/*", ALWAYS, "figures, each with its data"),
+    *(Rule(f"figures/*.{ending}", ALWAYS, "figures") for ending in ("png", "svg", "pdf")),
+    Rule("figures/*.csv", ALWAYS, "data of the figures"),
     Rule("regressor.json", ALWAYS, "plan and prediction intervals of the trained regressor, without paths"),
-    Rule("audio/*", ALWAYS, "configuration of the speech encoder"),
-    Rule("text/*", ALWAYS, "configuration and tokenizer of the text encoder"),
+    Rule("audio/*.json", ALWAYS, "configuration of the speech encoder"),
+    *(
+        Rule(f"text/{name}", ALWAYS, "configuration and tokenizer of the text encoder")
+        for name in ("*.json", "*.model", "vocab.txt", "merges.txt", "chat_template.jinja")
+    ),
     Rule("seed-*/model.safetensors", ALWAYS, "weights of the trained regressor"),
     Rule("seed-*/log.csv", ALWAYS, "losses and scores by epoch"),
     Rule("seed-*/log.jsonl", ALWAYS, "losses and scores by step"),

@@ -14,7 +14,8 @@ from layerprobe.probe.version import layerprobe_version
 from layerprobe.sharing.source import CACHE, RUN, TRAINED, SharedFile, Source
 
 LISTING, FORMAT_VERSION = "layerprobe.json", 1
-SAFE_NAME = re.compile(r"[^/\\\0]{1,200}")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # which no file has, or a terminal would follow
+SAFE_NAME = re.compile(r"[^/\\]{1,200}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -80,11 +81,11 @@ def read_listing(file: Path, *, repository: str) -> Listing:
             )
         files = tuple(ListedFile(_text(f["path"]), int(f["bytes"]), _text(f["sha256"])) for f in content["files"])
         found = Listing(_text(content["kind"]), _text(content["name"]), _text(content["fingerprint"]), files)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError("LP886", f"{LISTING} of {repository} is damaged ({error!r}). Ask for another push.") from error
-    if found.kind not in (CACHE, RUN, TRAINED) or not SAFE_NAME.fullmatch(found.name) or found.name in (".", ".."):
+    if found.kind not in (CACHE, RUN, TRAINED) or not _is_name(found.name):
         raise InputError("LP886", f"{LISTING} of {repository} names no run and no cache. Ask for another push.")
     for listed in files:
         if not _is_inside(listed.path, found.prefix) or not DIGEST.fullmatch(listed.sha256):
@@ -102,7 +103,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _is_name(name: str) -> bool:
+    return bool(SAFE_NAME.fullmatch(name)) and name not in (".", "..") and not UNPRINTABLE.search(name)
+
+
 def _is_inside(path: str, prefix: str) -> bool:
     parts = PurePosixPath(path).parts
     plain = path == "/".join(parts) and not any(part in ("..", ".") or "\\" in part or ":" in part for part in parts)
-    return bool(parts) and plain and not path.startswith("/") and path.startswith(prefix)
+    plain = plain and not UNPRINTABLE.search(path) and not path.startswith("/")
+    return bool(parts) and plain and path.startswith(prefix)

@@ -105,6 +105,13 @@ def _is_whole(target: Path, listing: Listing) -> bool:
 def _fetch(place: Repository, listing: Listing, folder: Path, progress: NullProgress) -> int:
     """Fetch what a folder does not have yet and return the number of these files."""
     missing: list[ListedFile] = [file for file in listing.files if not file.matches(folder / file.path)]
+    needed, free = sum(file.bytes for file in missing), shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            "LP840",
+            f"{folder}: {place.name} holds {needed / 1e9:,.1f} GB that are not there yet, and {free / 1e9:,.1f} GB are "
+            "free. Free some disk space, or name an --out on another disk, then run the same command again.",
+        )
     progress.begin("pull", len(missing), "files")
     try:
         for file in missing:

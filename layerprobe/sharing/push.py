@@ -13,7 +13,7 @@ from layerprobe.sharing.card import card
 from layerprobe.sharing.contents import Allowed, Rule
 from layerprobe.sharing.listing import LISTING, listing_file, read_listing
 from layerprobe.sharing.repositories import KINDS, Repository, repository
-from layerprobe.sharing.source import TRAINED, SharedFile, read_source
+from layerprobe.sharing.source import TRAINED, SharedFile, Source, read_source
 
 README = "README.md"
 
@@ -47,7 +47,8 @@ def push(
         progress: receives the progress
 
     Raises:
-        InputError: if there is nothing to push, it may not be shared, or the repository can't be written
+        InputError: if there is nothing to push, it may not be shared, or the repository can't be written or holds
+            something else
     """
     progress = progress or NullProgress()
     source = read_source(resolve(path), Allowed(with_predictions, with_transcripts), progress=progress)
@@ -55,9 +56,10 @@ def push(
     last = [SharedFile.of(README, card(source, to).encode()), listing_file(source)]
     files = [*source.files, *last]
     message = f"Push {source.kind} {source.name} ({source.fingerprint})"
+    place.check_free(source.path, files)
     place.create(public=public)
     place.pin(None)
-    old = _earlier(place)
+    old = _earlier(place, source)
     missing = place.differing(source.files)
     progress.begin("push", len(missing), "files")
     try:
@@ -78,11 +80,24 @@ def push(
     return Pushed(source.kind, len(files), n_sent, sum(file.size for file in files), source.left_out)
 
 
-def _earlier(place: Repository) -> set[str]:
-    """Return the paths of the files that an earlier push listed."""
+def _earlier(place: Repository, source: Source) -> set[str]:
+    """Return the paths of the files that an earlier push of the same listed.
+
+    Raises:
+        InputError: if the repository holds another run or cache, whose files would be removed
+    """
     with TemporaryDirectory() as folder:
         file = place.download(LISTING, Path(folder))
+        if file is None:
+            return set()
         try:
-            return {listed.path for listed in read_listing(file, repository=place.name).files} if file else set()
+            found = read_listing(file, repository=place.name)
         except InputError:
             return set()  # it is replaced
+    if (found.kind, found.name) != (source.kind, source.name):
+        raise InputError(
+            "LP884",
+            f"{place.name} holds the {found.kind} {found.name}, whose files would be removed. Name another repository "
+            f"for {source.name}, or remove what is there first.",
+        )
+    return {listed.path for listed in found.files}

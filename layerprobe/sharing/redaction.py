@@ -12,9 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-ABSOLUTE = re.compile(r"(?:~[\w.-]*)?[/\\]|file://|[A-Za-z]:[/\\]")  # begins a path of a machine
+URLS = r"(?:file|tar|parquet|arrow)://"  # of files, and of audio within them (`probe.data.stored.locations`)
+ABSOLUTE = re.compile(rf"(?:~[\w.-]*)?[/\\]|{URLS}|[A-Za-z]:[/\\]")  # begins a path of a machine
 PATH_KEYS = ("encoder_folder", "_name_or_path", "name_or_path", "vocab_file", "merges_file", "tokenizer_file")
-IN_TEXT = re.compile(r"(?<![\w.:/\\-])(?:~[\w.-]*/|/(?=[^/\s])|[A-Za-z]:[\\/])[^\s'\",;)]*")
+IN_TEXT = re.compile(rf"(?<![\w.:/\\-])(?:{URLS}|~[\w.-]*/|/(?=[^/\s])|[A-Za-z]:[\\/])[^\s'\",;)]*")
+SPEAKERS = "--same-speaker"  # two names of one speaker, A=B
 
 
 def without_paths(value: Any) -> Any:
@@ -39,6 +41,8 @@ def shortened(text: str) -> str:
     ('a.wav', 'a.wav', '24 kHz/mono')
     >>> shortened("~/a.wav"), shortened("s3://bucket/h.zarr"), shortened("layerprobe extract '/my data/x.csv' --out o")
     ('a.wav', 's3://bucket/h.zarr', 'layerprobe extract x.csv --out o')
+    >>> shortened("no audio in parquet:///data/my/x.parquet#3"), shortened("tar:///data/x.tar#anna/a.wav")
+    ('no audio in x.parquet#3', 'a.wav')
     """
     if text.startswith("layerprobe "):
         return _command(text)
@@ -48,9 +52,13 @@ def shortened(text: str) -> str:
 
 
 def _command(text: str) -> str:
-    """Return a command line whose arguments that are absolute paths are shortened."""
+    """Return a command line whose arguments that are absolute paths are shortened, and without names of speakers.
+
+    >>> _command("layerprobe sweep h.zarr --same-speaker anna=Anna --same-speaker=b=B --same-speaker none --seed 1")
+    'layerprobe sweep h.zarr --same-speaker none --seed 1'
+    """
     try:
-        arguments = shlex.split(text)
+        arguments = _without_speakers(shlex.split(text))
     except ValueError:
         return "layerprobe"
     parts = (argument.partition("=") for argument in arguments)
@@ -60,6 +68,17 @@ def _command(text: str) -> str:
         if name != "layerprobe" or sign
     ]
     return shlex.join(["layerprobe", *short])
+
+
+def _without_speakers(arguments: list[str]) -> list[str]:
+    """Return the arguments of a command without the options that name two speakers."""
+    kept: list[str] = []
+    for argument in arguments:
+        if kept and kept[-1] == SPEAKERS and "=" in argument:
+            kept.pop()
+        elif not (argument.startswith(f"{SPEAKERS}=") and argument.count("=") > 1):
+            kept.append(argument)
+    return kept
 
 
 def _last(path: str) -> str:

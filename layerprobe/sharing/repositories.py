@@ -16,6 +16,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import replacing, sha256_of
 from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.progress import NullProgress
+from layerprobe.sharing.listing import LISTING
 from layerprobe.sharing.source import SharedFile
 
 FILE = "file://"
@@ -27,6 +28,9 @@ class Repository(Protocol):
     """Interface of a place that files are shared in."""
 
     name: str  # as the user wrote it
+
+    def check_free(self, path: Path, files: Sequence[SharedFile]) -> None:
+        """Check that files pushed from a path replace none that another push or something else has written."""
 
     def create(self, *, public: bool) -> None:
         """Create the repository if there is none; an existing one stays as it is."""
@@ -76,6 +80,27 @@ class FolderRepository:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
+
+    def check_free(self, path: Path, files: Sequence[SharedFile]) -> None:
+        """Check that the folder is not where the pushed files lie, and that it holds an earlier push or none of them.
+
+        Raises:
+            InputError: if a file would be replaced that no push has written
+        """
+        source, folder = path.resolve(), self.folder.resolve()
+        if folder in (source, source.parent) or source in folder.parents:
+            raise InputError(
+                "LP884",
+                f"{self.name} is where {path} itself lies, whose files would be replaced by those that are pushed. "
+                "Name another folder.",
+            )
+        present = [file for file in files if (folder / file.path).exists()]
+        if not (folder / LISTING).exists() and (others := self.differing(present)):
+            raise InputError(
+                "LP884",
+                f"{self.name} has no {LISTING}, and its {others[0].path} would be replaced. Name an empty folder, or "
+                "remove what is there.",
+            )
 
     def create(self, *, public: bool) -> None:
         """Create the folder; its permissions are those of every new folder."""
@@ -134,6 +159,9 @@ class HubRepository:
         utils.disable_progress_bars()  # ours counts files
         self.name, self._kinds, self._commit = name, kinds, ""
         self._api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
+
+    def check_free(self, path: Path, files: Sequence[SharedFile]) -> None:
+        """Check nothing: the hub keeps what is replaced as an earlier commit."""
 
     @property
     def _where(self) -> dict[str, Any]:

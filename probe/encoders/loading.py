@@ -164,7 +164,7 @@ def load_model(
     if described is None:
         described = architecture_of_folder(found.folder)
         if described is not None and described[0].load is not None:
-            return _load_by_adapter(name, found.folder, described, random_init=random_init)
+            return _load_by_adapter(name, Path(name), described, random_init=random_init)
     config = found.config()
     family, adapter_hash = _family(config, name, described)
     extractor, is_default = _feature_extractor(found, config, family)

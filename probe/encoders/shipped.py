@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from layerprobe.probe.encoders.architectures import Architecture, read_adapter
+from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.model_files import CONFIG
@@ -44,12 +44,16 @@ def chosen_architecture(adapter: Path | str) -> tuple[Architecture, str]:
 def architecture_of_folder(folder: Path) -> tuple[Architecture, str] | None:
     """Return the shipped architecture of a model's folder, by the model type or the class in its config.json.
 
+    There is none for a model type that layerprobe reads itself: installing a package changes no layer of those.
+
     Raises:
         InputError: if one is shipped and can't be used
     """
     try:
         config = json.loads((folder / CONFIG).read_bytes())
         names = [config.get("model_type"), *(config.get("architectures") or [])]
+        if names[0] in ARCHITECTURES:
+            return None
     except (OSError, ValueError, AttributeError, TypeError):  # which loading the model reports
         return None
     found = next((name for name in names if name in shipped_names()), None)

@@ -2,12 +2,13 @@
 
 An interrupted training makes the steps after its checkpoint again. Their events are removed from the JSON lines when it
 resumes, and TensorBoard's files are written anew from those, so that no step is lost or there twice; to a tracker, what
-it has received is not sent again (`probe.training.trackers`).
+it has received is not sent again (`probe.training.trackers`). One that fails on the way is left out with a warning.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from layerprobe.probe.filesystem import replace_file
+from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.training.trackers import Tracker, open_tracker
 
 LOG_LINES, TENSORBOARD = "log.jsonl", "tensorboard"
 FORMAT_VERSION = 1
 STEPS_PER_EVENT = 20  # steps between two events of the training loss
 TRAIN, EVALUATION = "train", "evaluation"
+_log = logging.getLogger("layerprobe.training")  # written to standard error, unless a program decides otherwise
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,10 @@ class TrainingLog(NullLog):
         if self._board is not None:
             self._board.close()
         if self._tracker is not None:
-            self._tracker.close(failed=failed)
+            try:
+                self._tracker.close(failed=failed)
+            except Exception as error:
+                self._warn(error)
 
     def _add(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         numbers = {name: float(value) for name, value in values.items() if name != "step"}
@@ -120,8 +126,19 @@ class TrainingLog(NullLog):
         self._show(event)
 
     def _send(self, event: Event) -> None:
-        if self._tracker is not None:
+        if self._tracker is None:
+            return
+        try:
             self._tracker.send(event.key, event.tagged(), step=event.step, time=event.time)
+        except Exception as error:  # each tracker has errors of its own, and none is worth a training
+            self._tracker = None
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        _log.warning(
+            "--log-to %s failed (%s). The training does not depend on it: %s has the same numbers.",
+            self._log_to, first_line(error), self._path,
+        )  # fmt: skip
 
     def _show(self, event: Event) -> None:
         if self._board is not None:

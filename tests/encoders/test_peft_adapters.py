@@ -234,6 +234,9 @@ def test_an_adapter_of_an_adapter_is_refused(tuned_folders, tmp_path):
     copy = moved(tuned_folders["lora"][1], tmp_path / "n", base_model_name_or_path=str(tuned_folders["ia3"][1]))
     with pytest.raises(InputError, match=r"base model can't be read: \S+ is an adapter itself\."):
         load_audio_encoder(str(copy))
+    own = moved(tuned_folders["lora"][1], tmp_path / "own", base_model_name_or_path="../own")
+    with pytest.raises(InputError, match=r"base model can't be read: \S+ is an adapter itself\."):
+        load_audio_encoder(str(own))
 
 
 def test_a_kind_that_is_not_merged_is_refused(folders, tmp_path):

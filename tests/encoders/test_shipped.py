@@ -14,7 +14,7 @@ from helpers.command_line import refused, run
 from helpers.speech_models import NARROW, load_exact, save_model
 from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel, Wav2Vec2FeatureExtractor
 
-from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
+from layerprobe.probe.encoders.architectures import Architecture, read_adapter
 from layerprobe.probe.encoders.loading import load_audio_encoder
 from layerprobe.probe.encoders.shipped import GROUP, chosen_architecture, is_shipped, shipped_names
 from layerprobe.probe.exceptions import InputError
@@ -120,10 +120,11 @@ def test_a_shipped_module_that_is_broken_is_one_sentence(ship, source, message):
         chosen_architecture("own")
 
 
-def test_architectures_that_are_built_in_are_not_replaced_by_chance(folders, ship):
-    assert not set(shipped_names()) & set(ARCHITECTURES)
-    ship("conformers", ["wav2vec2-conformer"])
+@pytest.mark.parametrize("point", ["hubert", "HubertModel"])
+def test_architectures_that_are_built_in_are_not_replaced(folders, ship, point):
+    ship("other", [point])
     assert load_exact(folders["hubert"]).adapter == ""
+    assert load_exact(folders["hubert"], adapter=point).adapter != ""  # named, it is what the user means
 
 
 def test_an_adapter_with_a_loader_reads_what_transformers_cant(ship, tmp_path, rng):

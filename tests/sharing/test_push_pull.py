@@ -49,13 +49,15 @@ def private_run(reported, tmp_path_factory):
     speakers = np.array([f"zz-speaker-{name}" for name in found.speaker_id])
     plan = run.plan | {
         "manifest": str(folder / "my.csv"),
-        "command": f"layerprobe sweep {folder}/h.zarr --manifest={folder}/my.csv '{folder}/a b.zarr' --out runs/first",
+        "command": f"layerprobe sweep {folder}/h.zarr --manifest={folder}/my.csv '{folder}/a b.zarr' "
+        "--same-speaker zz-speaker-a=zz-speaker-b --out runs/first",
         "sweep": run.plan["sweep"] | {"same_speaker": ["zz-speaker-a=zz-speaker-b", "none"]},
         "shared_audio": {"n_utterances": 2, "examples": [["zz-utterance-1", "zz-utterance-2"]]},
     }
     assert any("/" in entry["path"] for entry in plan["encoders"])  # absolute, of the temporary folder
     row = {"encoder": "hubert", "utterance_id": "zz-utterance-x", "path": f"{folder}/zz-utterance-x.wav"}
     reasons = [f"{row['path']} is silent", "zz-utterance-x.wav has no frame", "too short"]
+    reasons.append(f"tar://{folder}/a.tar is cut")
     quarantine = pd.DataFrame([row | {"reason": reason} for reason in reasons])
     errors = pd.DataFrame([{"utterance_id": ids[0], "speaker_id": speakers[0], "n_words": 3}]).assign(
         substitutions=0, deletions=0, insertions=0
@@ -70,7 +72,9 @@ def private_run(reported, tmp_path_factory):
             shutil.copy(reported / name, folder / name)
     shutil.copytree(reported / "figures", folder / "figures")
     (folder / "report.html").write_text("zz-speaker-1 scores worst")
-    (folder / "notes.csv").write_text("transcript\nzz-transcript\n")
+    for name in ("notes.csv", "audio/zz-utterance-1.wav", "text/zz-transcript.txt", "figures/zz-speaker.docx"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("transcript\nzz-transcript\n")
     return folder
 
 
@@ -91,7 +95,7 @@ def url_of(folder):
 def test_a_pushed_run_names_no_person_no_path_and_no_transcript(private_run, tmp_path):
     done = push(private_run, url_of(tmp_path / "shared"))
     texts = {name: text_of(path) for name, path in files_of(tmp_path / "shared").items()}
-    assert [(name, s) for name, text in texts.items() for s in SECRETS if s in text] == []
+    assert [(name, s) for name, text in texts.items() for s in SECRETS if s in name + text] == []
     assert {"README.md", "layerprobe.json", "plan.toml", "scores.parquet", "figures/heatmap.png"} <= set(texts)
     assert {name for name, _ in done.left_out} >= {"predictions.npz", "word_errors.csv", "report.html", "notes.csv"}
     plan = tomllib.loads(texts["plan.toml"])
@@ -99,7 +103,7 @@ def test_a_pushed_run_names_no_person_no_path_and_no_transcript(private_run, tmp
     assert (plan["manifest"], plan["not_pushed"]) == ("my.csv", ["predictions.npz"])
     assert plan["sweep"]["same_speaker"] == ["none"]
     assert list(pd.read_csv(tmp_path / "shared" / "quarantine.csv")["reason"]) == [
-        "… is silent", "… has no frame", "too short",
+        "… is silent", "… has no frame", "too short", "a.tar is cut",
     ]  # fmt: skip
 
 
@@ -126,7 +130,7 @@ def test_predictions_and_word_errors_are_pushed_when_requested(private_run, tmp_
     assert {rule.when for _, rule in done.left_out} == {NEVER}
     pull(url_of(tmp_path / "shared"), out=tmp_path / "back")
     assert "zz-speaker-s00" in read_predictions(tmp_path / "back").speaker_id
-    assert list(read_run(tmp_path / "back").quarantine["path"]) == ["zz-utterance-x.wav"] * 3
+    assert list(read_run(tmp_path / "back").quarantine["path"]) == ["zz-utterance-x.wav"] * 4
     texts = {name: text_of(p) for name, p in files_of(tmp_path / "back").items()}
     assert [name for name, text in texts.items() if "zz-folder" in text or "zz-transcript" in text] == []
 
@@ -238,7 +242,10 @@ def test_a_file_that_was_changed_there_is_refused(private_run, tmp_path):
         pull(url_of(shared), out=tmp_path / "back")
 
 
-@pytest.mark.parametrize("path", ["../evil.txt", "/evil.txt", "figures/../../evil.txt", "a\\..\\evil.txt", "./x", ""])
+@pytest.mark.parametrize(
+    "path",
+    ["../evil.txt", "/evil.txt", "figures/../../evil.txt", "a\\..\\evil.txt", "./x", "", "a\0b", "\x1b[2J", "\ud800"],
+)
 def test_a_list_that_leads_out_of_the_folder_is_refused(private_run, tmp_path, path):
     shared = tmp_path / "shared"
     push(private_run, url_of(shared))
@@ -257,12 +264,24 @@ def test_a_list_that_leads_out_of_the_folder_is_refused(private_run, tmp_path, p
         (b"[]", r"is damaged"),
         (b'{"format_version": 9}', r"has format version 9; this version of layerprobe reads 1\."),
         (b'{"format_version": 1, "kind": "run", "name": "..", "fingerprint": "", "files": []}', r"names no run"),
+        (b'{"format_version": 1, "kind": "run", "name": "a\\u001b", "fingerprint": "", "files": []}', r"names no run"),
+        (b'{"format_version": 1, "files": [{"path": "a", "bytes": 1e999, "sha256": ""}]}', r"is damaged"),
+        (b"[" * 100_000, r"is damaged"),
     ],
 )
 def test_another_list_is_refused(tmp_path, content, message):
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "layerprobe.json").write_bytes(content)
     with pytest.raises(InputError, match=message + r".*\[LP886\]$"):
+        pull(url_of(tmp_path / "shared"), out=tmp_path / "back")
+
+
+def test_what_does_not_fit_the_disk_is_refused_before_the_transfer(tmp_path):
+    listed = {"path": "plan.toml", "bytes": 10**18, "sha256": "0" * 64}
+    content = {"format_version": 1, "kind": "run", "name": "first", "fingerprint": "", "files": [listed]}
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "layerprobe.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"holds 1,000,000,000\.0 GB that are not there yet, and .*\[LP840\]$"):
         pull(url_of(tmp_path / "shared"), out=tmp_path / "back")
 
 
@@ -283,6 +302,30 @@ def test_what_is_neither_a_run_nor_a_cache_is_not_pushed(private_run, tmp_path):
     (damaged / "predictions.npz").write_bytes(b"")
     with pytest.raises(InputError, match=r"predictions\.npz"):
         push(damaged, url_of(tmp_path / "shared"))
+
+
+@pytest.mark.parametrize("where", ["", "figures", ".."])
+def test_a_run_is_not_pushed_onto_itself(private_run, tmp_path, where):
+    run = tmp_path / "runs" / "first"
+    shutil.copytree(private_run, run)
+    before = {name: file.read_bytes() for name, file in files_of(run).items()}
+    with pytest.raises(InputError, match=r"^file://.* is where .*first itself lies, .*\[LP884\]$"):
+        push(run, url_of((run / where).resolve()))
+    assert {name: file.read_bytes() for name, file in files_of(run).items()} == before
+
+
+def test_a_push_replaces_no_file_of_another(private_run, tmp_path, rng):
+    other = tmp_path / "other"
+    shutil.copytree(private_run, other)
+    before = (other / "plan.toml").read_bytes()
+    with pytest.raises(InputError, match=r"has no layerprobe\.json, and its .* would be replaced\. .*\[LP884\]$"):
+        push(private_run, url_of(other))
+    assert (other / "plan.toml").read_bytes() == before
+    caches = [store(tmp_path / name, rng.normal(size=(8, len(LAYERS), 4))).path for name in ("a.zarr", "b.zarr")]
+    push(caches[0], url_of(tmp_path / "shared"))
+    with pytest.raises(InputError, match=r"holds the cache a\.zarr, whose files would be removed\. .*\[LP884\]$"):
+        push(caches[1], url_of(tmp_path / "shared"))
+    assert pull(url_of(tmp_path / "shared"), out=tmp_path / "back.zarr").n_files > 0
 
 
 def test_every_documented_file_has_a_rule():

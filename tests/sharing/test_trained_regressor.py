@@ -38,7 +38,8 @@ def test_a_pulled_regressor_predicts_the_same(table, tmp_path):
     done = push(out, f"file://{tmp_path}/shared")
     assert done.kind == "trained regressor"
     contents = {p.relative_to(tmp_path / "shared"): p.read_bytes() for p in (tmp_path / "shared").rglob("*.*")}
-    assert [str(name) for name, content in contents.items() if b"zz-" in content] == []
+    secrets = (b"zz-speaker", b"zz-folder")  # long, for weights are bytes of any kind
+    assert [str(name) for name, content in contents.items() for secret in secrets if secret in content] == []
     assert "tensorboard" not in {p.name for p in (tmp_path / "shared").iterdir()}
     assert json.loads((tmp_path / "shared" / "text" / "config.json").read_text())["model_type"] == "bert"
     back = pull(f"file://{tmp_path}/shared", out=tmp_path / "back").path

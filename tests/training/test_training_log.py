@@ -14,6 +14,7 @@ import torch
 
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.loop import LoopPlan, run_loop
+from layerprobe.probe.training.trackers import TRACKERS
 from layerprobe.probe.training.training_log import LOG_LINES, TENSORBOARD, read_events, training_log
 
 STEPS, EVERY = 70, 30  # losses are logged after 20, 40 and 60 steps, evaluations before, after 30, 60 and 70
@@ -203,6 +204,32 @@ def test_mlflow_gets_each_event_once(tmp_path, monkeypatch):
         for name, value in values.items()
     ]
     assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("fails", ["send", "close"])
+def test_a_tracker_that_fails_ends_no_training(whole, tmp_path, monkeypatch, caplog, fails):
+    class Unreachable:
+        run = "1"
+
+        def __init__(self, *_):
+            pass
+
+        def send(self, key, *_, **__):
+            if fails == "send" and key == ("train", 40):
+                raise ConnectionError("HTTP 503\nat host")
+
+        def close(self, **_):
+            if fails == "close":
+                raise ConnectionError("HTTP 503\nat host")
+
+    monkeypatch.setitem(TRACKERS, "mlflow", (Unreachable, "mlflow-skinny"))
+    monkeypatch.setitem(sys.modules, "mlflow", sys)
+    train(tmp_path, log_to="mlflow")
+    assert numbers(tmp_path) == numbers(whole)
+    (sentence,) = [record.getMessage() for record in caplog.records if record.name.startswith("layerprobe")]
+    assert sentence.startswith("--log-to mlflow failed (HTTP 503")
+    assert sentence.endswith("log.jsonl has the same numbers.")
+    assert "\n" not in sentence
 
 
 def test_an_unknown_or_missing_tracker_is_refused_before_the_training(tmp_path, monkeypatch):
