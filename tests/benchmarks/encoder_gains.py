@@ -138,8 +138,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--metric", choices=[DEFAULT_METRIC, *RATING_METRICS], default=DEFAULT_METRIC, help="of gains")
-    asked = parser.parse_args()
-    n = asked.pairs
+    requested = parser.parse_args()
+    n = requested.pairs
     print(f"of {n} pairs of encoders; a size of .05 has at most {int(binom.ppf(0.95, n, LEVEL))} with probability .95")
     print("pair                                    blocks speakers  layer differs  moved  median shift (blocks)")
     for n_blocks, n_speakers in ((8, 24), (12, 40)):
@@ -151,7 +151,7 @@ def main() -> None:
         }
         for name, profiles in cases.items():
             layers, moved, shift = fractions(
-                n, profiles, seed=0, n_blocks=n_blocks, n_speakers=n_speakers, metric=asked.metric
+                n, profiles, seed=0, n_blocks=n_blocks, n_speakers=n_speakers, metric=requested.metric
             )
             print(
                 f"{name:<40}{n_blocks:>5}{n_speakers:>9}{layers / n:>14.3f}{moved / n:>9.3f}{shift:>10.2f}", flush=True
