@@ -15,7 +15,8 @@ from layerprobe.analysis.study import Study
 
 GAIN_METHOD = (
     "paired difference of the same layer of two encoders, at the layer where it is largest over its standard error; "
-    f"the p-value is adjusted for the layers by the maximum statistic over resamples of speakers; {BCA}"
+    "the p-value is adjusted for the layers by the maximum statistic over resamples of speakers, "
+    f"and of scores below 0 it takes 0, except of errors and metrics of classes; {BCA}"
 )
 GAIN_SOURCE = "Romano and Wolf (2005), Econometrica 73; Efron (1987), JASA 82"
 

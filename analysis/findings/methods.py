@@ -190,7 +190,8 @@ def _several(study: Study) -> Iterator[str]:
     if default_pairs(study):
         yield (
             "Encoders with the same architecture and layers were compared layer by layer, paired over resamples, with "
-            "p-values adjusted for all layers, targets and encoders by the maximum statistic (Romano and Wolf, 2005); "
+            "p-values adjusted for all layers, targets and encoders by the maximum statistic (Romano and Wolf, 2005), "
+            "of scores of which those below 0 counted as 0 (errors and metrics of classes as they are); "
             "whether a target lies deeper in one of them was tested by the shift between their profiles over layers "
             "(Knapp and Carter, 1976; Berger, 1982)."
         )

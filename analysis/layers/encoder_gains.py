@@ -21,6 +21,7 @@ from layerprobe.analysis.statistics.estimates import BootstrapSample
 from layerprobe.analysis.statistics.permutation import holm
 from layerprobe.analysis.statistics.simultaneous import max_statistic
 from layerprobe.probe.layer_names import FINAL, is_stack
+from layerprobe.probe.metrics import CLASS_METRICS, LOWER_IS_BETTER
 
 KEYS = ["encoder", "reference", "target"]
 GAIN_COLUMNS = [*KEYS, "layer", "estimate", "ci_low", "ci_high", "p_value", "p_layers", "p_adjusted", "statistic"]
@@ -58,10 +59,12 @@ def encoder_gains(
         `GAIN_COLUMNS`. ``estimate`` is above 0 where the encoder is better, whatever the metric. The interval and
         ``p_value`` are of one layer alone and of the fitted probes. ``p_layers`` is adjusted for the layers of the pair
         and target and ``p_adjusted`` for all rows, both by `max_statistic` with the inflation and never below
-        ``p_value``; ``statistic`` is the estimate over its standard error
+        ``p_value``; ``statistic`` is the difference that they test over its standard error. That is the difference of
+        both scores with those below 0 as 0, where 0 is what the mean rating scores (`_tested`)
     """
     rows: list[dict[str, object]] = []
     samples: list[BootstrapSample] = []
+    of_samples: list[np.ndarray] = []
     for pair in pairs:
         names = layers[pair.encoder]
         for target in targets:
@@ -69,14 +72,17 @@ def encoder_gains(
             if found is None:
                 continue
             gain = found[1] - found[0] if lower_is_better else found[0] - found[1]
+            tested = _tested(*found, gain, metric=bootstrap.metric)
             samples.append(gain)
-            each = zip(names, gain.estimated(), max_statistic(gain, inflation=inflation), _statistic(gain), strict=True)
+            of_samples.append(tested)
+            p = max_statistic(gain, inflation=inflation, tested=tested)
+            each = zip(names, gain.estimated(), p, _statistic(gain, tested), strict=True)
             for name, estimate, p_layers, statistic in each:
                 same = {"encoder": pair.encoder, "reference": pair.reference, "target": target, "layer": name}
                 rows.append({**same, **vars(estimate), "p_layers": p_layers, "statistic": statistic})
     table = pd.DataFrame(rows, columns=GAIN_COLUMNS)
     if samples:
-        table["p_adjusted"] = max_statistic(joined(samples), inflation=inflation)
+        table["p_adjusted"] = max_statistic(joined(samples), inflation=inflation, tested=np.concatenate(of_samples))
         for name in ("p_layers", "p_adjusted"):  # where BCa and standard errors disagree, the conservative one
             table[name] = np.maximum(table[name].astype(float), table["p_value"].fillna(0.0))
     return table
@@ -137,7 +143,21 @@ def _both(
     return None if first is None or second is None else (first, second)
 
 
-def _statistic(gain: BootstrapSample) -> np.ndarray:
-    """Return each estimate over its standard error, 0 where it does not vary."""
+def _tested(first: BootstrapSample, second: BootstrapSample, gain: BootstrapSample, *, metric: str) -> np.ndarray:
+    """Return the differences that are tested, ``(n_layers,)``: those of scores of at least 0.
+
+    Where a layer hardly carries a target, its strongest penalty may be chosen. Predictions are then about the mean of
+    the training speakers, which is the lower, the higher the ratings of the held-out ones are: the score of all folds
+    is below 0, by chance and far more than it varies over held-out speakers. Such a layer is no worse than the mean.
+    Errors and metrics of classes are tested as they are.
+    """
+    if metric in LOWER_IS_BETTER or metric in CLASS_METRICS:
+        return gain.estimate
+    floored = np.maximum(first.estimate, 0.0) - np.maximum(second.estimate, 0.0)
+    return np.where(gain.estimate == 0, 0.0, floored)  # 0 where scores are the same up to rounding
+
+
+def _statistic(gain: BootstrapSample, tested: np.ndarray) -> np.ndarray:
+    """Return each tested difference over its standard error, 0 where it does not vary."""
     error = np.nanstd(np.where(np.isfinite(gain.resamples), gain.resamples, np.nan), axis=0)
-    return np.asarray(np.divide(gain.estimate, error, out=np.zeros(len(error)), where=error > 0))
+    return np.asarray(np.divide(tested, error, out=np.zeros(len(error)), where=error > 0))

@@ -10,7 +10,7 @@ from scipy.stats import norm, t as student
 from layerprobe.analysis.statistics.estimates import FEWEST_SPEAKERS, MOST_UNDEFINED, SAME_SCORES, BootstrapSample
 
 
-def max_statistic(sample: BootstrapSample, *, inflation: float = 1.0) -> np.ndarray:
+def max_statistic(sample: BootstrapSample, *, inflation: float = 1.0, tested: np.ndarray | None = None) -> np.ndarray:
     """Return each score's two-sided p-value of being 0, adjusted for all scores of the sample, ``(n_scores,)``.
 
     A score is compared with the largest of all standardised deviations from the estimates in each resample, which takes
@@ -22,6 +22,8 @@ def max_statistic(sample: BootstrapSample, *, inflation: float = 1.0) -> np.ndar
         sample: differences ``(n_scores,)``. One that is 0 in all resamples has the p-value 1; one that is not defined,
             in more than 5 % of resamples, or is of fewer than three speakers has none (NaN) and does not count
         inflation: factor of the standard errors, for variation that the resamples do not have
+        tested: ``(n_scores,)``, what is compared instead of the estimates, and no further from 0 than they are, so that
+            p-values can only rise; None for the estimates
     """
     estimate, resamples = np.atleast_1d(sample.estimate), np.atleast_2d(sample.resamples)
     defined, counted = np.isfinite(resamples), np.atleast_1d(sample.counted)
@@ -35,7 +37,8 @@ def max_statistic(sample: BootstrapSample, *, inflation: float = 1.0) -> np.ndar
         return p
     off = np.abs(np.where(defined, resamples, estimate) - estimate)[:, varies] / error[varies]
     n = counted[varies].astype(float)
-    ratio = np.abs(estimate[varies]) / (error[varies] * np.sqrt(n / (n - 1)) * inflation)
+    of = estimate if tested is None else np.atleast_1d(tested)
+    ratio = np.abs(of[varies]) / (error[varies] * np.sqrt(n / (n - 1)) * inflation)
     found = norm.isf(student.sf(ratio, n - 1))  # the normal deviate of the same tail as this one of Student's t
     largest = np.sort(off.max(axis=1))
     n_beyond = len(largest) - np.searchsorted(largest, found, side="left")

@@ -29,7 +29,9 @@ def encoder_gain_section(findings: list[Finding]) -> Section:
         "Encoders with the same architecture and the same layers, such as a frozen and a tuned one, are compared layer "
         "by layer with the first of them; above 0 where the encoder is better than the reference. The table of gains "
         "shows the clearest layer of each target, and all layers that differ: p is adjusted for the layers of the "
-        "target, and p (all) for all layers, targets and encoders of the table, both by the maximum statistic.",
+        "target, and p (all) for all layers, targets and encoders of the table, both by the maximum statistic. "
+        "For these p-values a score below 0 counts as 0, because a layer that predicts nothing scores below 0 by "
+        "chance; errors and metrics of classes count as they are.",
         "Whether a target moved to other layers is tested by the shift between the profiles of both encoders, which a "
         "gain of all layers alike leaves at 0; above 0 where the target lies deeper than in the reference. A shift "
         "means something only where both encoders predict the target above chance.",

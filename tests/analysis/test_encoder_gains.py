@@ -85,6 +85,25 @@ def test_a_gain_of_all_layers_is_no_shift():
     assert abs(shift) < 0.1
 
 
+@pytest.mark.parametrize("metric", ["pearson", "ccc", "rmse"])
+def test_a_layer_that_scores_below_the_mean_rating_is_no_evidence_of_a_gain(metric):
+    """Predictions of about the mean of the training speakers fall as held-out ratings rise: their score is negative."""
+    simulated, rng = simulated_pair(np.random.default_rng(2), (bump, bump)), np.random.default_rng(3)
+    truth, columns = simulated.ratings, simulated.columns
+    noise = rng.normal(size=simulated.prediction.shape)
+    opposite = np.where(columns["encoder"] == "frozen", -2.0, 0.0)  # times the rating
+    changed = replace(simulated, prediction=(opposite * truth + noise).astype(np.float32))
+    bootstrap = bootstrap_scores(changed, metric=metric, n_resamples=300)
+    gains = encoder_gains(bootstrap, PAIR, **CHOICES, inflation=INFLATION, lower_is_better=metric == "rmse")
+    assert (gains["ci_low"] > 0.2).all()  # the scores differ
+    assert (gains["p_adjusted"] <= 0.05).all() if metric == "rmse" else (gains["p_adjusted"] > 0.05).all()
+    first, second = (columns.index[(columns["encoder"] == e) & (columns["layer"] == "4")][0] for e in ENCODERS[::-1])
+    scores = bootstrap.scores.estimate[[first, second]]
+    error = (bootstrap.scores.resamples[:, first] - bootstrap.scores.resamples[:, second]).std()
+    tested = scores[1] - scores[0] if metric == "rmse" else max(scores[0], 0) - max(scores[1], 0)
+    assert gains["statistic"][4] == pytest.approx(tested / error, abs=1e-6)
+
+
 def test_features_and_three_layers_have_no_shift(predictions):
     bootstrap = bootstrap_scores(predictions, metric="pearson", n_resamples=100)
     few = {"layers": dict.fromkeys(ENCODERS, LAYERS[:3]), "targets": ["valence"]}
@@ -94,9 +113,10 @@ def test_features_and_three_layers_have_no_shift(predictions):
 
 
 @pytest.mark.long
-def test_null_pairs_have_moved_as_seldom_as_the_level_states():
+def test_null_pairs_differ_and_have_moved_as_seldom_as_the_level_states():
     n = 60
-    _, moved, shift = fractions(n, (bump, bump), seed=5, n_resamples=400)
+    layers, moved, shift = fractions(n, (bump, bump), seed=5, n_resamples=400)
+    assert layers <= binom.ppf(0.99, n, 0.05)
     assert moved <= binom.ppf(0.99, n, 0.05)
     assert abs(shift) <= 0.25
     _, found, _ = fractions(20, (bump, deeper(4, 8)), seed=6, n_resamples=400)
