@@ -82,7 +82,9 @@ def test_its_weights_come_from_a_package_built_from_its_folder_and_are_the_same(
 
 
 def test_without_its_package_one_sentence_names_the_command_that_installs_it(without_weights, monkeypatch):
-    monkeypatch.setattr(sys, "path", [p for p in sys.path if not (Path(p) / "layerprobe_embedded").exists()])
+    monkeypatch.setattr(
+        sys, "path", [p for p in sys.path if not (Path(p) / "layerprobe_embedded").exists() and "editable" not in p]
+    )
     monkeypatch.setattr(sys, "meta_path", [f for f in sys.meta_path if "editable" not in repr(f)])
     with pytest.raises(InputError, match=r"^The weights of the embedded encoder are not installed\. Install them: pip"):
         load_audio_encoder("embedded", device="cpu")
