@@ -86,6 +86,9 @@ def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     yield "pretrain", table, "--config", speech / "config.json", "--out", "pretrained", "--units", 4, *few
     yield "synthesise", material / "sentences.txt", "--out", "spoken"
     yield "transcribe", table, "--asr", material / "ctc", "--out", "transcribed.csv"
+    shared = Path("shared").absolute().as_uri()
+    yield "push", "runs/controlled", shared
+    yield "pull", shared, "--out", "pulled"
     yield "explain", "LP014"
     yield "asr-impact", "transcribed.csv", "--text-encoder", text, "--out", "runs/cost", "--folds", 3
 
