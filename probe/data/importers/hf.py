@@ -97,6 +97,8 @@ def _chosen(tables: Sequence[tuple[str, Any]], splits: Sequence[str], name: str)
         w for w in splits if not any(s == w or (split_named(w) and split_named(s) == split_named(w)) for s in found)
     ]
     if unknown:
+        if not any(found):  # '' is the split of a table that names none
+            raise InputError("LP197", f"{name} has no split {unknown[0]!r}, because it names none. Leave out --split.")
         raise InputError(
             "LP197", f"{name} has no split {unknown[0]!r} (there are {', '.join(found)}). Name one of these by --split."
         )
