@@ -72,13 +72,11 @@ class Finding:
     n_permutations: int | None = None  # chance: number of permutations of the ratings
     draw_min: float | None = None  # selectivity: range over the control's permutations or random ratings
     draw_max: float | None = None
-    measure: str | None = None  # depth, depth_difference: a key of `MEASURES`
+    measure: str | None = None  # depth, depth_difference, encoder_shift: a key of `MEASURES`
     deeper: str | None = None  # depth_difference: target whose depth comes first in the difference
     shallower: str | None = None  # depth_difference: target whose depth is subtracted
-    n_blocks: int | None = (
-        None  # encoder_shift, depth_difference by shift: blocks of the encoder, which make a relative depth of 1
-    )
-    detectable: float | None = None  # of these: detected with power .8, on relative depth
+    n_blocks: int | None = None  # shifts (encoder_shift, depth_difference): blocks that make a relative depth of 1
+    detectable: float | None = None  # shifts: the one that is detected with power .8, on relative depth
     headroom: float | None = None  # depth by expected_layer: gain of the best mix of layers over layer 0
     headroom_ci_low: float | None = None
     headroom_ci_high: float | None = None

@@ -5,7 +5,7 @@ from transformers import PreTrainedConfig, Wav2Vec2FeatureExtractor
 from layerprobe.probe.encoders.architectures import (
     Architecture,
     convolutions_give,
-    convolutions_need as needed,
+    convolutions_need,
     overlapping,
     waveform_chunks,
 )
@@ -22,9 +22,9 @@ def load(folder):
     model.config = PreTrainedConfig(
         hidden_size=model.cfg.embed_dim, conv_kernel=[10, 3, 3, 3, 3, 2, 2], conv_stride=[5, 2, 2, 2, 2, 2, 2]
     )
-    wrapped, forward = model, model.forward
-    wrapped.forward = lambda input_values: forward(input_values, mask=False, features_only=True)
-    return wrapped, Wav2Vec2FeatureExtractor(do_normalize=bool(model.cfg.normalize))
+    forward = model.forward
+    model.forward = lambda input_values: forward(input_values, mask=False, features_only=True)
+    return model, Wav2Vec2FeatureExtractor(do_normalize=bool(model.cfg.normalize))
 
 
 def chunks(waveform, extractor, config):
@@ -41,7 +41,7 @@ ARCHITECTURE = Architecture(
     blocks=lambda encoder: encoder.blocks,
     final_norm=lambda encoder: encoder.norm,
     input_chunks=chunks,
-    minimum_samples=needed,
+    minimum_samples=convolutions_need,
     chunking=overlapping,
     n_frames=lambda chunk, config: EXTRA + convolutions_give(chunk, config),
     load=load,

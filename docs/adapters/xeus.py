@@ -17,8 +17,8 @@ class Xeus(torch.nn.Module):
 
     def __init__(self, model):
         super().__init__()
-        self.model, encode = model, getattr(model, "inference_encode", None) or model.encode
-        self._encode = encode  # whose name differs between versions of ESPnet
+        self.model = model
+        self._encode = getattr(model, "inference_encode", None) or model.encode  # by the version of ESPnet
         self.config = PreTrainedConfig(
             hidden_size=model.encoder.output_size(), conv_kernel=[10, 3, 3, 3, 3, 2, 2], conv_stride=[5] + [2] * 6
         )

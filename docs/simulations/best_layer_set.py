@@ -16,7 +16,7 @@ TRUE = 0.6 - 0.004 * (LAYERS - BEST) ** 2
 
 
 def noise(*size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return noise ``(n_utterances, *size)`` of variance 1, a third of which is the speaker's."""
+    """Return noise ``(n_utterances, *size)`` of variance 1, 30 % of which is the speaker's."""
     of_speaker = rng.normal(size=(N_SPEAKERS, *size))[GROUPS]
     return np.sqrt(0.3) * of_speaker + np.sqrt(0.7) * rng.normal(size=(len(GROUPS), *size))
 

@@ -26,7 +26,7 @@ def profile(blocks_deeper: float, signal: float) -> np.ndarray:
 
 
 def noise(*size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return noise of variance 1, a third of which is the speaker's."""
+    """Return noise of variance 1, 30 % of which is the speaker's."""
     of_speaker = rng.normal(size=(N_SPEAKERS, *size))[GROUPS]
     return np.sqrt(0.3) * of_speaker + np.sqrt(0.7) * rng.normal(size=(len(GROUPS), *size))
 

@@ -1,6 +1,6 @@
 """How often a 95 % interval holds the true score: over utterances, over speakers, and as layerprobe computes it.
 
-Corpora in which a third of the variance of ratings and of errors is the speaker's; the true correlation is .6.
+Corpora in which 30 % of the variance of ratings and of errors is the speaker's; the true correlation is .6.
 """
 
 import matplotlib.pyplot as plt

@@ -18,7 +18,7 @@ from layerprobe.probe.metrics import METRIC_NAMES
 from layerprobe.probe.results.run_files import PREDICTIONS
 from layerprobe.probe.results.run_folder import Run
 from layerprobe.probe.version import layerprobe_version
-from layerprobe.sharing.contents import CACHE_FILES, NEVER, RUN_FILES, WITH_PREDICTIONS, WITH_TRANSCRIPTS, rule_of
+from layerprobe.sharing.contents import CACHE_FILES, RUN_FILES, WITH_PREDICTIONS, WITH_TRANSCRIPTS, rule_of
 from layerprobe.sharing.source import RUN, TRAINED, Source
 
 FIGURES = ("figures/heatmap.png", "figures/curves.png")  # shown in the README where the run has them
@@ -177,7 +177,7 @@ def _files(source: Source) -> Iterator[str]:
         used = {rule_of(file.path, rules) for file in source.files}
         known = [(rule.pattern, rule.what) for rule in rules if rule in used]
         yield _table(("file", "content"), [(f"`{pattern}`", what) for pattern, what in known])
-    out = {rule.pattern: rule for _, rule in source.left_out if rule.when in DESCRIBED and rule.when != NEVER}
+    out = {rule.pattern: rule for _, rule in source.left_out if rule.when in DESCRIBED}
     if out:
         yield "Not part of it: " + "; ".join(f"`{name}` ({rule.what})" for name, rule in out.items()) + "."
 

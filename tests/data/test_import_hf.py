@@ -22,6 +22,7 @@ from helpers.dataset_trees import (
 )
 
 from layerprobe.probe.data.importers.hf_files import dataset_tables
+from layerprobe.probe.data.importers.hf_metadata import metadata_parts
 from layerprobe.probe.data.manifest.read import read_manifest, read_utterances
 from layerprobe.probe.exceptions import InputError
 
@@ -285,6 +286,12 @@ def test_a_folder_of_audio_with_metadata_needs_no_library(tmp_path, kind, monkey
     manifest = imported(tmp_path / "af", tmp_path / "my.csv")
     assert manifest.table["arousal"].tolist() == RATINGS
     assert_audio_is_that_of_the_rows(manifest, range(N))
+
+
+def test_no_folder_above_a_dataset_names_a_split_of_it(tmp_path):
+    path = write(tmp_path / "test" / "corpus" / "metadata.csv", "file_name\na.wav\n")
+    assert [part.split for part in metadata_parts(path.parent)] == [""]
+    assert [part.split for part in metadata_parts(tmp_path / "test")] == ["test"]
 
 
 def test_other_datasets_are_loaded_by_their_library(tmp_path, monkeypatch):

@@ -73,6 +73,15 @@ def test_a_file_without_traces_is_refused(tmp_path):
         read_traces(write(tmp_path / "a.csv", "time;FM1\nnothing here\n"), separator=";")
 
 
+@pytest.mark.parametrize("line", ["1.0", "one;two", ";3.0"])
+def test_a_turn_of_recola_without_its_times_is_refused(tmp_path, line):
+    folder = recola(tmp_path)
+    path = sorted((folder / "RECOLA-Audio_timings").iterdir())[0]
+    write(path, f"{path.read_text().rstrip()}\n{line}\n")
+    with pytest.raises(InputError, match=f"{line!r} has no start and end. Download it again"):
+        import_corpus("recola", folder)
+
+
 @pytest.mark.filterwarnings("ignore:The inplace keyword")
 def test_laryngograph_recordings_of_emodb_2_are_left_out(tmp_path):
     """They have the emotions of the speech, and hold none: 3 utterances, not 6."""

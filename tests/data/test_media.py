@@ -12,48 +12,23 @@ import pytest
 import soundfile
 import soxr
 from helpers.audio_bytes import RATE, ffmpeg
-from helpers.media_files import CASES, LOSSLESS, UNSTATED, write_amr, write_media, write_video
+from helpers.media_files import (
+    CASES,
+    LOSSLESS,
+    N_SAMPLES,
+    UNSTATED,
+    by_program,
+    by_pyav,
+    write_amr,
+    write_media,
+    write_video,
+)
 from helpers.voices import voice
 
 from layerprobe.probe.data import media_decoder as decoder
 from layerprobe.probe.data.audio import InvalidAudioError, audio_header, decode_audio_file, read_recording
-from layerprobe.probe.data.media_program import ProgramStream, find_programs
-from layerprobe.probe.data.media_pyav import PyAVStream
 
-SECONDS = 3.2
-N = round(SECONDS * RATE) + 137  # no multiple of any codec's frame
 LOSSY = 2e-7  # of full scale, between versions of FFmpeg
-
-
-def by_pyav(path, found):
-    return PyAVStream(path.open("rb"), found)
-
-
-def by_program(path, found):
-    programs = find_programs()
-    if programs is None:
-        pytest.skip("ffmpeg is not installed")
-    return ProgramStream(path.open("rb"), found, programs)
-
-
-@pytest.fixture(params=[by_pyav, by_program], ids=["pyav", "ffmpeg"])
-def each_decoder(request, monkeypatch):
-    monkeypatch.setattr(decoder, "open_stream", request.param)
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def samples():
-    """A voice of which no second is like another, in steps of 16 bits."""
-    rng = np.random.default_rng(0)
-    loudness = np.interp(np.arange(N), np.linspace(0, N, 30), rng.uniform(0.1, 1.0, 30))
-    return np.round(voice(N / RATE) * loudness * 32767).astype(np.float32) / 32768
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory, samples):
-    folder = tmp_path_factory.mktemp("media")
-    return lambda name: folder / name if (folder / name).exists() else write_media(folder, name, samples)
 
 
 def lag(decoded, original):
@@ -225,11 +200,11 @@ def test_a_stated_length_that_is_too_short_is_remarked_on(each_decoder, files, t
     content = files("flac.mka").read_bytes()
     at = content.index(b"\x44\x89\x88") + 3  # the length in ms, as a double
     stated = np.frombuffer(content[at : at + 8], ">f8")[0]
-    assert stated == pytest.approx(1000 * N / RATE, abs=1)
+    assert stated == pytest.approx(1000 * N_SAMPLES / RATE, abs=1)
     content = content[:at] + np.array([1000.0], dtype=">f8").tobytes() + content[at + 8 :]
     (tmp_path / "a.mka").write_bytes(content.replace(b"DURATION", b"DURATIOM"))
     decoded = decode_audio_file(tmp_path / "a.mka")
-    assert len(decoded.channels) == N
+    assert len(decoded.channels) == N_SAMPLES
     assert decoded.remark == "its header states 1.00 s, and more follows, which was read"
 
 

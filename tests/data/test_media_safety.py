@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.audio_bytes import RATE
-from helpers.media_files import write_media
+from helpers.media_files import by_program, by_pyav, write_media
 from helpers.voices import voice
 
 from layerprobe.probe.data import media_decoder as decoder, media_program as with_program
@@ -21,42 +21,6 @@ from layerprobe.probe.data.audio import InvalidAudioError, audio_header, decode_
 from layerprobe.probe.data.containers.foreign import foreign_format
 from layerprobe.probe.data.containers.length import ForeignFormat
 from layerprobe.probe.data.media_program import ProgramStream, find_programs
-from layerprobe.probe.data.media_pyav import PyAVStream
-
-SECONDS = 3.2
-N = round(SECONDS * RATE) + 137  # no multiple of any codec's frame
-LOSSY = 2e-7  # of full scale, between versions of FFmpeg
-
-
-def by_pyav(path, found):
-    return PyAVStream(path.open("rb"), found)
-
-
-def by_program(path, found):
-    programs = find_programs()
-    if programs is None:
-        pytest.skip("ffmpeg is not installed")
-    return ProgramStream(path.open("rb"), found, programs)
-
-
-@pytest.fixture(params=[by_pyav, by_program], ids=["pyav", "ffmpeg"])
-def each_decoder(request, monkeypatch):
-    monkeypatch.setattr(decoder, "open_stream", request.param)
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def samples():
-    """A voice of which no second is like another, in steps of 16 bits."""
-    rng = np.random.default_rng(0)
-    loudness = np.interp(np.arange(N), np.linspace(0, N, 30), rng.uniform(0.1, 1.0, 30))
-    return np.round(voice(N / RATE) * loudness * 32767).astype(np.float32) / 32768
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory, samples):
-    folder = tmp_path_factory.mktemp("media")
-    return lambda name: folder / name if (folder / name).exists() else write_media(folder, name, samples)
 
 
 def reason(path, **span):

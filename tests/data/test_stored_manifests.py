@@ -56,7 +56,7 @@ def test_each_row_with_a_problem_is_named_with_its_reason(tmp_path):
             [
                 "tar://a.tar#clips/u0.wav",
                 "tar://a.tar#u0.wav",
-                "tar://b.tar#u0.wav",
+                "tar://folder/b.tar#u0.wav",
                 "parquet://t.parquet#2",
                 "parquet://t.parquet#3",
                 "parquet://t.parquet?column=speech#0",
@@ -71,7 +71,7 @@ def test_each_row_with_a_problem_is_named_with_its_reason(tmp_path):
     assert (
         f"row 3: {tmp_path}/a.tar has no member 'u0.wav'. Correct the name, or pack the archive again [LP235]" in text
     )
-    assert f"row 4: no file at {tmp_path}/b.tar [LP143]" in text
+    assert f"row 4: no file at {tmp_path}/folder/b.tar [LP143]" in text
     assert f"row 6: {tmp_path}/t.parquet has 3 rows, so that row 3 (counted from 0) is beyond its end [LP235]" in text
     assert "row 7: " in text
     assert "has no column 'speech'; audio may be it" in text

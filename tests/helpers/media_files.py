@@ -1,14 +1,24 @@
-"""Files that libsndfile can't decode, made by ffmpeg, and by PyAV where that has the encoder alone."""
+"""Files that libsndfile can't decode, written by ffmpeg or, where that lacks the encoder, by PyAV; the two decoders."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 import soundfile
 from helpers.audio_bytes import RATE, ffmpeg
+from helpers.voices import voice
 
+from layerprobe.probe.data.media_program import ProgramStream, find_programs
+from layerprobe.probe.data.media_pyav import PyAVStream
+
+if TYPE_CHECKING:
+    from layerprobe.probe.data.containers.length import ForeignFormat
+
+N_SAMPLES = round(3.2 * RATE) + 137  # no multiple of any codec's frame
 VIDEO = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=25:duration=9")
 # By name: the options of ffmpeg, samples that come before those of the original (negative: that are missing; None:
 # it depends on the speech), and whether there are as many as in the original, within the ms of an edit list.
@@ -39,6 +49,26 @@ CASES: dict[str, tuple[tuple[str, ...], int | None, bool]] = {
 }
 LOSSLESS = ("alac.m4a", "pcm.mov", "flac.mka", "a.wv", "a.tta", "pcm.avi")
 UNSTATED = ("raw.aac", "real.rm", "aac.ts", "mp2.mpg", "a.ac3")  # whose length no header states
+
+
+def by_pyav(path: Path, found: ForeignFormat) -> PyAVStream:
+    """Open a file by PyAV."""
+    return PyAVStream(path.open("rb"), found)
+
+
+def by_program(path: Path, found: ForeignFormat) -> ProgramStream:
+    """Open a file by the program ffmpeg; the test is skipped where there is none."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("ffmpeg is not installed")
+    return ProgramStream(path.open("rb"), found, programs)
+
+
+def changing_voice() -> np.ndarray:
+    """A voice of which no second is like another, in steps of 16 bits, ``(N_SAMPLES,)``."""
+    rng = np.random.default_rng(0)
+    loudness = np.interp(np.arange(N_SAMPLES), np.linspace(0, N_SAMPLES, 30), rng.uniform(0.1, 1.0, 30))
+    return np.round(voice(N_SAMPLES / RATE) * loudness * 32767).astype(np.float32) / 32768
 
 
 def write_media(folder: Path, name: str, samples: np.ndarray, *, rate: int = RATE) -> Path:

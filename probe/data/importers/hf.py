@@ -22,7 +22,9 @@ from layerprobe.probe.data.importers.hf_library import load_parts
 from layerprobe.probe.data.importers.hf_metadata import metadata_parts
 from layerprobe.probe.data.importers.source_table import PATH, SourceTable, imported_from
 from layerprobe.probe.data.manifest.schema import Header
+from layerprobe.probe.data.stored.locations import scheme_of
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.foreign_files import first_line
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 MISSING = "row without audio"
@@ -80,29 +82,27 @@ def _snapshot(repository: str, revision: str | None) -> Path:
             repository, repo_type="dataset", revision=revision, allow_patterns=["*.parquet", "README.md"]
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise InputError(
             "LP196",
-            f"{repository} is no folder here, and can't be had as a dataset of the hub ({reason}). Check the name and "
-            "the connection, or give the folder that the dataset was saved to.",
+            f"{repository} is no folder here, and can't be had as a dataset of the hub ({first_line(error)}). Check "
+            "the name and the connection, or give the folder that the dataset was saved to.",
         ) from error
     return Path(found)
 
 
 def _chosen(tables: Sequence[tuple[str, Any]], splits: Sequence[str], name: str) -> list[tuple[str, Any]]:
     """Return the tables of the splits that were requested, by their names or by those that a manifest has."""
-    found = dict.fromkeys(split for split, _ in tables)
-    wanted = {s for s in found for w in splits if s == w or (split_named(w) and split_named(s) == split_named(w))}
-    unknown = [
-        w for w in splits if not any(s == w or (split_named(w) and split_named(s) == split_named(w)) for s in found)
-    ]
-    if unknown:
-        if not any(found):  # '' is the split of a table that names none
-            raise InputError("LP197", f"{name} has no split {unknown[0]!r}, because it names none. Leave out --split.")
-        raise InputError(
-            "LP197", f"{name} has no split {unknown[0]!r} (there are {', '.join(found)}). Name one of these by --split."
-        )
-    return [(split, table) for split, table in tables if not splits or split in wanted]
+    found = list(dict.fromkeys(split for split, _ in tables))
+    chosen = {w: [s for s in found if s == w or (split_named(w) and split_named(s) == split_named(w))] for w in splits}
+    for wanted, matching in chosen.items():
+        if not matching and not any(found):  # '' is the split of a table that names none
+            raise InputError("LP197", f"{name} has no split {wanted!r}, because it names none. Leave out --split.")
+        if not matching:
+            raise InputError(
+                "LP197", f"{name} has no split {wanted!r} (there are {', '.join(found)}). Name one of these by --split."
+            )
+    kept = {split for matching in chosen.values() for split in matching}
+    return [(split, table) for split, table in tables if not splits or split in kept]
 
 
 def _joined(parts: Sequence[DatasetPart], folder: Path | None, name: str, revision: str) -> SourceTable:
@@ -149,7 +149,7 @@ def _row_names(rows: list[tuple[str, int]]) -> Callable[[int], str]:
 
 def _found(where: str, folder: Path | None, dropped: Counter[str]) -> str:
     """Return the absolute address of a row's audio; '' where there is none, which is counted."""
-    if "://" in where:
+    if scheme_of(where):
         return where
     if not where:
         dropped[MISSING] += 1

@@ -25,10 +25,10 @@ def metadata_parts(folder: Path) -> list[DatasetPart]:
     Raises:
         InputError: if a file of metadata has no column ``file_name``
     """
-    return [_part(path) for path in sorted(folder.rglob("metadata.*")) if path.name in METADATA]
+    return [_part(path, folder) for path in sorted(folder.rglob("metadata.*")) if path.name in METADATA]
 
 
-def _part(path: Path) -> DatasetPart:
+def _part(path: Path, folder: Path) -> DatasetPart:
     if path.suffix == ".jsonl":
         table = pd.DataFrame(list(json_lines(path)), dtype=object).fillna("")
     else:
@@ -40,7 +40,8 @@ def _part(path: Path) -> DatasetPart:
             "files, or import the table: layerprobe manifest import table.",
         )
     files = [str(path.parent.absolute() / name) for name in table[FILE_NAME]]
-    split = next((part for part in reversed(path.parent.parts) if split_named(part)), "")
+    folders = (folder.resolve().name, *path.relative_to(folder).parts[:-1])  # none above, which are not the dataset's
+    split = next((name for name in reversed(folders) if split_named(name)), "")
     return DatasetPart(
         path,
         split,

@@ -11,6 +11,7 @@ import pandas as pd
 from layerprobe.probe.data.importers.base import SAM, Imported, find_entry, not_the_corpus, read_text, tidy
 from layerprobe.probe.data.importers.traces import NO_TRACES, Traces, read_traces
 from layerprobe.probe.data.manifest.schema import Header, Target
+from layerprobe.probe.exceptions import InputError
 
 TARGETS = ("arousal", "valence")
 AUDIO, TIMINGS = ("RECOLA-Audio-recordings", "RECOLA-Audio_timings")
@@ -22,7 +23,7 @@ def import_recola(folder: Path) -> Imported:
     """Read the turns of ``RECOLA-Audio_timings`` in the five minutes that were rated; whole recordings without it.
 
     Raises:
-        InputError: if the folder is another corpus'
+        InputError: if the folder is another corpus', or a file of it is damaged
     """
     audio, ratings = find_entry(folder, AUDIO), find_entry(folder, *RATINGS)
     if audio is None or ratings is None:
@@ -70,13 +71,22 @@ def _traces(ratings: Path, stem: str) -> dict[str, Traces]:
 
 
 def _turns(timings: Path | None, stem: str) -> list[tuple[float, float]]:
-    """Return start and end of each turn in seconds; the rated five minutes where they are not listed."""
+    """Return start and end of each turn in seconds; the rated five minutes where they are not listed.
+
+    Raises:
+        InputError: if a line has no start and end
+    """
     path = find_entry(timings, f"{stem}.csv") if timings is not None else None
     if path is None:
         return [(0.0, RATED_SECONDS)]
-    lines = read_text(path, latin_1=True).splitlines()[1:]
-    cells = [line.split(";") for line in lines if line.strip()]
-    return [(float(row[0]), float(row[1])) for row in cells if float(row[1]) > float(row[0])]
+    found: list[tuple[float, float]] = []
+    for line in filter(str.strip, read_text(path, latin_1=True).splitlines()[1:]):
+        try:
+            start, end = map(float, line.split(";")[:2])
+        except ValueError as error:
+            raise InputError("LP157", f"{path}: {line!r} has no start and end. Download it again.") from error
+        found.append((start, end))
+    return [(start, end) for start, end in found if end > start]
 
 
 def _ratings(traces: dict[str, Traces], start: float, end: float) -> dict[str, object]:

@@ -69,6 +69,6 @@ def _problem(path: str) -> Problem | None:
     located = locate(path)
     if isinstance(located, StoredAudio):
         problem = located.problem()
-        missing = problem is not None and problem.code == "LP200" and "folder" not in problem.text
+        missing = problem is not None and problem.code == "LP200" and problem.text.startswith("no such file")
         return Problem("LP143", f"no file at {file_of(path)}") if missing else problem
     return None if Path(located).is_file() else Problem("LP143", f"no file at {located}")
