@@ -21,7 +21,7 @@ docs: $(DOCS_READY) ## build the documentation site, run its examples, and fail 
 	$(BIN)/python -m sphinx -W --keep-going -n -q -d docs/_build/.doctrees $(SPHINXOPTS) docs docs/_build
 	@echo "The site is docs/_build/index.html."
 
-test: $(READY) ## run the tests, about nine minutes on two quiet cores
+test: $(READY) ## run the tests without the long ones
 	$(PYTEST) -m "not long"
 
 test-long: $(READY) ## run the long tests alone

@@ -99,6 +99,7 @@ complete_line() {
 complete -p layerprobe
 complete_line layerprobe cache ""
 complete_line layerprobe manifest import ms
+complete_line layerprobe manifest import hf my-dataset --he
 complete_line layerprobe heatmap runs/first --metric c
 complete_line layerprobe heatmap --controls ""
 complete_line layerprobe extract ""
@@ -110,9 +111,27 @@ def test_bash_completes_commands_options_and_values(environment):
         "complete -o default -F _layerprobe_completion layerprobe",  # by default, the names of files
         "info verify repair diff merge compact",
         "msp-podcast msp-improv msp-conversation",
+        "--help",
         "ccc_matched ccc",
         "condensed full",
         "",
+    ]
+
+
+IN_ZSH = """
+autoload -U compinit && compinit -D -u
+eval "$(layerprobe --show-completion)"
+_arguments() { echo "$@"; }  # which would ask the line editor of a terminal
+complete_line() { words=("$@"); CURRENT=$#words; ${_comps[layerprobe]} }
+complete_line layerprobe manifest import ms
+complete_line layerprobe --he
+"""
+
+
+def test_zsh_completes_options_and_values(environment):
+    assert printed("zsh", IN_ZSH, environment).strip().splitlines() == [
+        '*: :(("msp-podcast" "msp-improv" "msp-conversation"))',
+        '*: :(("--help":"Show this message and exit."))',
     ]
 
 

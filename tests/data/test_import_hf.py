@@ -87,6 +87,9 @@ def test_a_split_without_a_dict_and_a_single_table(tmp_path):
     assert_audio_is_that_of_the_rows(imported(tmp_path / "saved", tmp_path / "a.csv"), range(N))
     file = hf_parquet(tmp_path / "hub") / "data" / "train-00000-of-00001.parquet"
     assert_audio_is_that_of_the_rows(imported(file, tmp_path / "b.csv"), range(N))
+    file = file.rename(tmp_path / "plain.parquet")
+    message = refused("manifest", "import", "hf", file, *MAPPED, "--split", "dev", "--out", tmp_path / "c.csv")
+    assert "has no split 'dev', because it names none. Leave out --split. [LP197]" in message
 
 
 def test_only_columns_without_audio_are_read(tmp_path, monkeypatch):

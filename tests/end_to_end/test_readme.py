@@ -16,7 +16,7 @@ from helpers.command_line import COMMAND, ROOT, script_environment
 from helpers.voices import voice, write_table
 from release_check import LINK, commands_of, for_index, python_of, report
 
-from layerprobe.probe.data.importers.registry import IMPORTERS
+from layerprobe.probe.data.importers.registry import IMPORTERS, SOURCES
 from layerprobe.probe.encoders.architectures import ARCHITECTURES
 from layerprobe.probe.encoders.text import TEXT_ARCHITECTURES
 
@@ -63,7 +63,7 @@ def test_its_table_has_every_architecture(name):
     assert any(bare(AS_README_WRITES.get(name, name)) in map(bare, family.split(",")) for family in families), name
 
 
-@pytest.mark.parametrize("name", IMPORTERS)
+@pytest.mark.parametrize("name", [*IMPORTERS, *SOURCES])
 def test_its_table_has_every_importer(name):
     assert any(row.startswith("|") and f"`{name}`" in row.split("|")[1] for row in README.splitlines())
 

@@ -95,6 +95,8 @@ def _chosen(tables: Sequence[tuple[str, Any]], splits: Sequence[str], name: str)
     found = list(dict.fromkeys(split for split, _ in tables))
     chosen = {w: [s for s in found if s == w or (split_named(w) and split_named(s) == split_named(w))] for w in splits}
     for wanted, matching in chosen.items():
+        if not matching and not any(found):  # '' is the split of a table that names none
+            raise InputError("LP197", f"{name} has no split {wanted!r}, because it names none. Leave out --split.")
         if not matching:
             raise InputError(
                 "LP197", f"{name} has no split {wanted!r} (there are {', '.join(found)}). Name one of these by --split."
