@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from layerprobe.probe.data.stored.audio_tables import open_arrow
 from layerprobe.probe.data.stored.locations import row_address
 from layerprobe.probe.exceptions import InputError
 
@@ -50,7 +51,7 @@ def read_part(file: Path, split: str, audio_column: str | None) -> DatasetPart:
         if file.suffix.lower() == ".parquet":
             return _from_parquet(file, split, audio_column)
         with pa.memory_map(str(file)) as source:
-            table = _open_arrow(source).read_all()
+            table = open_arrow(source).read_all()
             return _part(table, table, file, split, find_audio(table.schema, file, audio_column))
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split()).rstrip(".")
@@ -89,21 +90,13 @@ def find_audio(schema: Any, file: Path, wanted: str | None) -> str:
     return str(found[0])
 
 
-def _open_arrow(source: Any) -> Any:
-    try:
-        return pa.ipc.open_stream(source)
-    except pa.ArrowInvalid:  # the other of Arrow's two formats
-        source.seek(0)
-        return pa.ipc.open_file(source)
-
-
 def _from_parquet(file: Path, split: str, audio_column: str | None) -> DatasetPart:
     with pq.ParquetFile(file, memory_map=True) as table:
         schema = table.schema_arrow
         audio = find_audio(schema, file, audio_column)
         kind = schema.field(audio).type
         has_path = pa.types.is_struct(kind) and kind.get_field_index(PATH) >= 0
-        plain = [f.name for f in schema if _is_readable(f.type) and not is_audio(f.type)]
+        plain = [f.name for f in schema if _is_label(f.type)]
         read = table.read(columns=[*plain, *([f"{audio}.{PATH}"] if has_path else [])])
         return _part(read, table, file, split, audio)
 
@@ -113,7 +106,7 @@ def _part(table: Any, source: Any, file: Path, split: str, audio: str) -> Datase
     classes = _class_names(schema)
     columns: dict[str, list[str]] = {}
     for field in schema:
-        if field.name != audio and _is_readable(field.type) and not is_audio(field.type):
+        if field.name != audio and _is_label(field.type):
             columns |= _texts(field.name, table.column(field.name), classes)
     paths = _paths(table, audio)
     with_bytes = _with_bytes(source, audio)
@@ -123,7 +116,7 @@ def _part(table: Any, source: Any, file: Path, split: str, audio: str) -> Datase
         for row, (held, path) in enumerate(zip(with_bytes, paths, strict=True))
     ]
     names = [PurePosixPath(path).stem for path in paths]
-    unread = tuple(f.name for f in schema if f.name != audio and not (_is_readable(f.type) and not is_audio(f.type)))
+    unread = tuple(f.name for f in schema if f.name != audio and not _is_label(f.type))
     return DatasetPart(file, split, columns, where, names, {c: classes[c] for c in classes if c in columns}, unread)
 
 
@@ -167,13 +160,13 @@ def _class_names(schema: Any) -> dict[str, tuple[str, ...]]:
     written = (schema.metadata or {}).get(b"huggingface")
     try:
         features = json.loads(written)["info"]["features"] if written else {}
-    except (ValueError, KeyError, TypeError):
+        return {
+            name: tuple(map(str, feature["names"]))
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):  # of another program
         return {}
-    return {
-        name: tuple(map(str, feature["names"]))
-        for name, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
-    }
 
 
 def _texts(name: str, column: Any, classes: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
@@ -190,6 +183,11 @@ def _texts(name: str, column: Any, classes: dict[str, tuple[str, ...]]) -> dict[
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return {name: ["" if text is None or text == "nan" else text for text in column.cast(pa.string()).to_pylist()]}
+
+
+def _is_label(kind: Any) -> bool:
+    """Return whether a column is read as one of labels: what is readable and no audio."""
+    return _is_readable(kind) and not is_audio(kind)
 
 
 def _is_readable(kind: Any) -> bool:

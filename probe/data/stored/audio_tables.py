@@ -144,11 +144,7 @@ class ArrowAudio:
             StoredAudioError: if it is no Arrow file, or has no such column of audio
         """
         try:
-            mapped = pa.memory_map(str(file))
-            try:
-                opened = pa.ipc.open_stream(mapped)
-            except pa.ArrowInvalid:
-                opened = pa.ipc.open_file(mapped)
+            opened = open_arrow(pa.memory_map(str(file)))
             _check_column(opened.schema, str(file), column)
             table = opened.read_all().select([column])
         except (ValueError, OSError, pa.ArrowException) as error:
@@ -165,6 +161,14 @@ class ArrowAudio:
         """Return the path of the file that a row names in place of bytes; "" for a row that holds bytes, or null."""
         found = self.audio(row)
         return found.path if found.content is None else ""
+
+
+def open_arrow(source: Any) -> Any:
+    """Open an Arrow table in either of its two formats, a stream or a file."""
+    try:
+        return pa.ipc.open_stream(source)
+    except pa.ArrowInvalid:
+        return pa.ipc.open_file(source)
 
 
 def _cell(value: Any) -> RowAudio:
