@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.stored_corpora import pack_tar, sources, write_files, write_parquet
+from helpers.stored_corpora import KINDS, pack_tar, sources, write_files, write_parquet
 
 from layerprobe.probe.data.manifest.read import read_manifest, read_numbered_manifest, read_utterances
 from layerprobe.probe.data.manifest.schema import ManifestError
@@ -13,7 +13,6 @@ from layerprobe.probe.data.manifest_warnings import manifest_warnings
 from layerprobe.probe.data.stored.locations import relative
 from layerprobe.probe.data.transcripts import FoundTranscripts, add_transcripts
 
-KINDS = ("tar", "parquet", "parquet of bytes", "arrow", "arrow file", "files that rows name")
 HEADER = """format_version = 1
 corpus = "stored"
 
