@@ -16,11 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from layerprobe.probe.data.stored.audio_tables import open_arrow
+from layerprobe.probe.data.stored.audio_tables import BYTES, PATH, is_audio, open_arrow
 from layerprobe.probe.data.stored.locations import row_address
 from layerprobe.probe.exceptions import InputError
-
-BYTES, PATH = "bytes", "path"  # fields of a column of audio
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,6 @@ def read_part(file: Path, split: str, audio_column: str | None) -> DatasetPart:
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError("LP198", f"{file} can't be read as a table of a dataset: {reason}. Get it again.") from error
-
-
-def is_audio(kind: Any) -> bool:
-    """Return whether a type is that of a column of audio, a structure of bytes and a path."""
-    if not pa.types.is_struct(kind) or kind.get_field_index(BYTES) < 0:
-        return False
-    return bool(_is_bytes(kind.field(BYTES).type))
 
 
 def find_audio(schema: Any, file: Path, wanted: str | None) -> str:
@@ -203,7 +194,3 @@ def _is_readable(kind: Any) -> bool:
 
 def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_bytes(kind: Any) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind))
