@@ -15,7 +15,6 @@ import pandas as pd
 
 from layerprobe.analysis.layers.encoder_gains import SHIFT_COLUMNS, EncoderPair, encoder_gains, encoder_shifts
 from layerprobe.analysis.runs import shown_names
-from layerprobe.analysis.statistics.bootstrap_scores import bootstrap_scores
 from layerprobe.analysis.statistics.simultaneous import training_inflation
 from layerprobe.analysis.study import Study
 from layerprobe.probe.exceptions import InputError
@@ -46,9 +45,7 @@ def compare_encoders(study: Study, pairs: Sequence[EncoderPair] | None = None) -
     choices: dict[str, Any] = {"inflation": inflation, "lower_is_better": study.lower_is_better}
     gains = encoder_gains(study.bootstrap, pairs, **same, **choices)
     if study.metric not in CLASS_METRICS:
-        metric = study.shift_metric
-        correlations = study.bootstrap if metric == study.metric else bootstrap_scores(study.predictions, metric=metric)
-        shifts = encoder_shifts(correlations, pairs, **same)
+        shifts = encoder_shifts(study.correlation_bootstrap, pairs, **same)
     return EncoderComparison(pairs, gains, shifts)
 
 

@@ -84,6 +84,12 @@ class Study:
         return bootstrap_scores(self.predictions, metric=self.metric)
 
     @cached_property
+    def correlation_bootstrap(self) -> BootstrapScores:
+        """Scores by `shift_metric` in bootstrap resamples of the speakers."""
+        same = self.shift_metric == self.metric
+        return self.bootstrap if same else bootstrap_scores(self.predictions, metric=self.shift_metric)
+
+    @cached_property
     def table(self) -> pd.DataFrame:
         """`layer_scores` with intervals, and for ridge ``in_best_set, p_not_best, win_rate`` and median ``alpha``."""
         intervals = self.bootstrap.table().dropna(subset=["ci_low", "ci_high"])
@@ -243,9 +249,7 @@ class Study:
         others = contrasts(self.depths)
         if self.metric in CLASS_METRICS:
             return others.assign(p_adjusted=np.nan)
-        same = self.shift_metric == self.metric
-        correlations = self.bootstrap if same else bootstrap_scores(self.predictions, metric=self.shift_metric)
-        shifts = shift_contrasts(correlations, layers=self.layers)
+        shifts = shift_contrasts(self.correlation_bootstrap, layers=self.layers)
         both = pd.DataFrame([*shifts.to_dict("records"), *others.to_dict("records")], columns=others.columns)
         both["p_adjusted"] = both["p_value"].astype(float)
         for _, p in both["p_adjusted"].dropna().groupby([both["measure"], both["control"]]):

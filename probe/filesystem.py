@@ -118,6 +118,11 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+def has_content(file: Path, *, size: int, sha256: str) -> bool:
+    """Return whether a file is there and has a size in bytes and a SHA-256; one of another size is not read."""
+    return file.is_file() and file.stat().st_size == size and sha256_of(file) == sha256
+
+
 def make_durable(file: Path) -> None:
     """Flush a file and its folder to the disk; zarr's store replaces files atomically but never syncs them."""
     if is_remote(file):

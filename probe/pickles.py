@@ -26,11 +26,17 @@ def check_trusted(label: str) -> None:
         InputError: if they may not
     """
     if not trusted("pickle"):
-        raise InputError(
-            "LP310",
-            f"{label}: its weights are a pickle, which can run code when it is read. Save them as safetensors "
-            "(save_pretrained does), or add --trust-pickle if you know where it comes from.",
-        )
+        raise pickle_error(label)
+
+
+def pickle_error(label: str, *, can_be_trusted: bool = True) -> InputError:
+    """Return the error of a model whose weights are a pickle, and whether an option has it read nevertheless."""
+    option = ", or add --trust-pickle if you know where it comes from" if can_be_trusted else ""
+    return InputError(
+        "LP310",
+        f"{label}: its weights are a pickle, which can run code when it is read. Save them as safetensors "
+        f"(save_pretrained does){option}.",
+    )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

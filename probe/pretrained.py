@@ -41,6 +41,7 @@ from layerprobe.probe.model_files import (
 from layerprobe.probe.model_size import check_model_size, model_from_config
 from layerprobe.probe.model_tensors import check_tensors
 from layerprobe.probe.peft_folders import PeftAdapter, base_error, is_adapter_alone, read_peft_adapter
+from layerprobe.probe.pickles import pickle_error
 
 SPEECH_ENCODER, TEXT_ENCODER, RECOGNISER, CONFIGURATION = "speech", "text", "recogniser", "configuration"
 FILES = {  # that are read for a purpose, in addition to config.json and weights
@@ -222,12 +223,7 @@ class Pretrained:
         with self.loading():
             paths = weight_files(self.folder, named=getattr(config, "transformers_weights", None))
             if not pickle and paths and ".bin" in paths[0].name:
-                flag = "" if self.purpose == RECOGNISER else ", or add --trust-pickle if you know where it comes from"
-                raise InputError(
-                    "LP310",
-                    f"{self.label}: its weights are a pickle, which can run code when it is read. Save them as "
-                    f"safetensors (save_pretrained does){flag}.",
-                )
+                raise pickle_error(self.label, can_be_trusted=self.purpose != RECOGNISER)
             check_files(f"{self.label} can't be loaded", paths, advice=self._advice)
             for path in paths:
                 if path.suffix == ".safetensors":

@@ -98,6 +98,12 @@ def test_pages_of_the_site_link_only_to_pages_of_the_site():
     assert {name: found for name, found in outside.items() if found} == {}
 
 
+def test_images_of_the_site_are_small():
+    images = sorted((ROOT / "docs/images").glob("*.png"))
+    assert len(images) > 1
+    assert [image.name for image in images if image.stat().st_size >= 300_000] == []
+
+
 def test_tests_that_a_page_names_exist():
     named = {
         name

@@ -26,9 +26,10 @@ from layerprobe.analysis.findings.build import (
     scored,
     untested,
 )
+from layerprobe.analysis.findings.encoder_gain_sentences import encoder_gain_sentences
 from layerprobe.analysis.findings.encoder_gains import encoder_gain_findings
 from layerprobe.analysis.findings.records import N_LAYERS, Finding
-from layerprobe.analysis.findings.sentences import headlines
+from layerprobe.analysis.findings.sentences import predicted_targets
 from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.layers.depth import INTERVALS, MEASURES, SHIFT
 from layerprobe.analysis.layers.encoder_gains import EncoderPair
@@ -73,8 +74,7 @@ def pair_headlines(study: Study, pairs: Sequence[EncoderPair]) -> list[str]:
     """Return the sentences on pairs of encoders with the same layers."""
     chance = _adjusted([finding for part in (_layers, controls.chance) for finding in part(study)])
     gains = list(encoder_gain_findings(study, compare_encoders(study, pairs)))
-    others = set(headlines(chance))
-    return [text for text in headlines([*chance, *gains]) if text not in others]
+    return list(encoder_gain_sentences(gains, predicted_targets(chance)))
 
 
 def _layers(study: Study) -> Iterator[Finding]:

@@ -21,17 +21,22 @@ def headlines(findings: Sequence[Finding]) -> list[str]:
     Each states numbers with their 95 % confidence interval and p-value where the finding has them.
     """
     sentences: list[str] = []
-    is_predicted: dict[tuple[str, str], bool | None] = {}
+    predicted = predicted_targets(findings)
     for encoder in dict.fromkeys(f.encoder for f in findings):
         of_encoder = [f for f in findings if f.encoder == encoder]
         for target in dict.fromkeys(f.target for f in of_encoder if f.name == "highest_scoring_layer"):
             sentences += _target_sentences([f for f in of_encoder if f.target == target])
-        targets = dict.fromkeys(f.target for f in of_encoder)
-        predicted = {t: predicts_above_chance([f for f in of_encoder if f.target == t]) for t in targets}
-        sentences += depth_sentences(of_encoder, predicted)
-        is_predicted |= {(encoder, target): found for target, found in predicted.items()}
-    sentences += [*_encoder_sentences(findings), *encoder_gain_sentences(findings, is_predicted)]
+        sentences += depth_sentences(of_encoder, {t: found for (e, t), found in predicted.items() if e == encoder})
+    sentences += [*_encoder_sentences(findings), *encoder_gain_sentences(findings, predicted)]
     return [*sentences, *_fusion_sentences(findings)]
+
+
+def predicted_targets(findings: Sequence[Finding]) -> dict[tuple[str, str], bool | None]:
+    """Return for each encoder and target what `predicts_above_chance` does."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.encoder, finding.target), []).append(finding)
+    return {key: predicts_above_chance(group) for key, group in groups.items()}
 
 
 def predicts_above_chance(findings: Sequence[Finding]) -> bool | None:

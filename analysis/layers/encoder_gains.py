@@ -82,7 +82,7 @@ def encoder_gains(
                 rows.append({**same, **vars(estimate), "p_layers": p_layers, "statistic": statistic})
     table = pd.DataFrame(rows, columns=GAIN_COLUMNS)
     if samples:
-        table["p_adjusted"] = max_statistic(joined(samples), inflation=inflation, tested=np.concatenate(of_samples))
+        table["p_adjusted"] = max_statistic(_joined(samples), inflation=inflation, tested=np.concatenate(of_samples))
         for name in ("p_layers", "p_adjusted"):  # where BCa and standard errors disagree, the conservative one
             table[name] = np.maximum(table[name].astype(float), table["p_value"].fillna(0.0))
     return table
@@ -128,7 +128,7 @@ def encoder_shifts(
     return table
 
 
-def joined(samples: Sequence[BootstrapSample]) -> BootstrapSample:
+def _joined(samples: Sequence[BootstrapSample]) -> BootstrapSample:
     """Return the scores of several samples with the same resamples side by side."""
     # Speakers without a rating of a target are missing from no jackknife: all have rows for all speakers.
     names = ("estimate", "resamples", "left_out", "counted")

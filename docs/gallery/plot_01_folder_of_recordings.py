@@ -3,7 +3,7 @@ From a folder of recordings
 ===========================
 
 Which layer of an encoder predicts the ratings of the recordings in my folder? The folder holds audio files whose
-names begin with the speaker, and a spreadsheet of ratings. A table and a header of six lines make a manifest of them.
+names begin with the speaker, and a spreadsheet of ratings. A table and a header of five lines make a manifest of them.
 """
 
 import shutil

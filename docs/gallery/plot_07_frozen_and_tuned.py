@@ -28,7 +28,7 @@ lp.write_manifest(whole.path.with_name("probed.csv"), table[~is_tuning], whole.h
 manifest, tuning = lp.read_manifest(whole.path.with_name("probed.csv")), table[is_tuning]
 
 # %%
-# Sixty steps of eight recordings, of which the first second are read.
+# Sixty steps of eight recordings, of each of which the first second is read.
 torch.manual_seed(0)
 folder = embedded_folder()  # or a name of the hub
 model, extractor = AutoModel.from_pretrained(folder).float(), AutoFeatureExtractor.from_pretrained(folder)

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from layerprobe.cli.options import Jobs, Output, UpstreamOptions, cache_path, user_command
+from layerprobe.cli.options import Jobs, Output, UpstreamOptions, path_or_url, user_command
 from layerprobe.probe.exceptions import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Inspect, verify and repair caches of embeddings.")
 
 CachePath = Annotated[
-    Path, typer.Argument(parser=cache_path, metavar="CACHE", help="Cache that extract made (NAME.zarr or s3://…).")
+    Path, typer.Argument(parser=path_or_url, metavar="CACHE", help="Cache that extract made (NAME.zarr or s3://…).")
 ]
 
 
@@ -23,7 +23,7 @@ CachePath = Annotated[
 def info(
     path: CachePath,
     manifest: Annotated[
-        Path | None, typer.Option(parser=cache_path, help="Manifest whose utterances are looked up in the cache.")
+        Path | None, typer.Option(parser=path_or_url, help="Manifest whose utterances are looked up in the cache.")
     ] = None,
     precision_loss: Annotated[
         bool, typer.Option("--precision-loss", help="Measure the cost of float16 storage on a sample of the manifest.")
@@ -100,7 +100,7 @@ def repair(
     path: CachePath,
     manifest: Annotated[
         Path,
-        typer.Argument(parser=cache_path, metavar="MANIFEST", help="Manifest that the cache was extracted from."),
+        typer.Argument(parser=path_or_url, metavar="MANIFEST", help="Manifest that the cache was extracted from."),
     ],
     upstream: UpstreamOptions,
     jobs: Jobs = None,
@@ -130,7 +130,7 @@ def repair(
 def diff(
     first: CachePath,
     second: Annotated[
-        Path, typer.Argument(parser=cache_path, metavar="SECOND", help="Cache to compare the first with.")
+        Path, typer.Argument(parser=path_or_url, metavar="SECOND", help="Cache to compare the first with.")
     ],
     *,
     output: Output,
@@ -149,7 +149,7 @@ def diff(
 def merge(
     path: CachePath,
     manifest: Annotated[
-        Path, typer.Argument(parser=cache_path, metavar="MANIFEST", help="Manifest whose shards were extracted.")
+        Path, typer.Argument(parser=path_or_url, metavar="MANIFEST", help="Manifest whose shards were extracted.")
     ],
     *,
     output: Output,

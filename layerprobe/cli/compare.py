@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, cache_path, user_command
+from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, Width, path_or_url, user_command
 from layerprobe.probe.training.options import option
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def fuse(
     caches: Annotated[
         list[Path],
         typer.Argument(
-            parser=cache_path, metavar="CACHES...", help="Caches that extract made, of speech and text encoders."
+            parser=path_or_url, metavar="CACHES...", help="Caches that extract made, of speech and text encoders."
         ),
     ],
     manifest: ManifestPath,

@@ -15,7 +15,7 @@ from layerprobe.cli.options import (
     Output,
     UpstreamOptions,
     all_quarantined,
-    cache_path,
+    path_or_url,
     user_command,
 )
 from layerprobe.probe.exceptions import InputError
@@ -102,7 +102,7 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
     out: Annotated[
         Path,
         typer.Option(
-            parser=cache_path, metavar="PATH", help="Cache to write (NAME.zarr or s3://…); an existing one is resumed."
+            parser=path_or_url, metavar="PATH", help="Cache to write (NAME.zarr or s3://…); an existing one is resumed."
         ),
     ],
     upstream: EncoderOptions,

@@ -165,18 +165,18 @@ _LOG = logging.getLogger("layerprobe")  # on which the library logs how it read 
 _LOG.addHandler(_StandardError())
 
 
-def cache_path(name: str) -> Path:
-    """Return the path of a cache or a manifest that is named on the command line: a path or a URL."""
+def path_or_url(name: str) -> Path:
+    """Return what a path or a URL on the command line names: a cache or a manifest."""
     try:
         return resolve(name)
     except InputError as error:
-        raise typer.BadParameter(str(error)) from error  # of a ValueError Typer makes a longer message
+        raise typer.BadParameter(str(error)) from error  # Typer would wrap a ValueError in a sentence of its own
 
 
 ManifestPath = Annotated[
     Path,
     typer.Argument(
-        parser=cache_path,
+        parser=path_or_url,
         metavar="MANIFEST",
         help="Manifest: a .csv or .parquet table with a .toml header; a path, or a URL such as s3://….",
     ),
@@ -184,7 +184,7 @@ ManifestPath = Annotated[
 UtterancesPath = Annotated[
     Path,
     typer.Argument(
-        parser=cache_path,
+        parser=path_or_url,
         metavar="TABLE",
         help="Table (.csv or .parquet) with utterance_id and path; ratings are not needed.",
     ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from layerprobe.cli.options import Output, cache_path, user_command
+from layerprobe.cli.options import Output, path_or_url, user_command
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.options import option
 
@@ -130,7 +130,7 @@ def sweep(
     caches: Annotated[
         list[Path] | None,
         typer.Argument(
-            parser=cache_path,
+            parser=path_or_url,
             metavar="CACHES",
             help="Caches that extract made, one per encoder; optional with --plan.",
             show_default=False,
@@ -139,7 +139,7 @@ def sweep(
     manifest: Annotated[
         Path | None,
         typer.Argument(
-            parser=cache_path,
+            parser=path_or_url,
             metavar="MANIFEST",
             help="Manifest: a .csv or .parquet table with a .toml header; optional with --plan.",
             show_default=False,

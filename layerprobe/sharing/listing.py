@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import sha256_of
+from layerprobe.probe.filesystem import has_content
 from layerprobe.probe.version import layerprobe_version
 from layerprobe.sharing.source import CACHE, RUN, TRAINED, SharedFile, Source
 
@@ -29,7 +29,7 @@ class ListedFile:
 
     def matches(self, file: Path) -> bool:
         """Return whether a file is there and has this size and digest."""
-        return file.is_file() and file.stat().st_size == self.bytes and sha256_of(file) == self.sha256
+        return has_content(file, size=self.bytes, sha256=self.sha256)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import replacing, sha256_of
+from layerprobe.probe.filesystem import has_content, replacing
 from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.progress import NullProgress
 from layerprobe.sharing.listing import LISTING
@@ -109,12 +109,7 @@ class FolderRepository:
 
     def differing(self, files: Sequence[SharedFile]) -> list[SharedFile]:
         """Return those files that are missing or have another digest."""
-
-        def same(file: SharedFile) -> bool:
-            path = self.folder / file.path
-            return path.is_file() and path.stat().st_size == file.size and sha256_of(path) == file.sha256
-
-        return [file for file in files if not same(file)]
+        return [f for f in files if not has_content(self.folder / f.path, size=f.size, sha256=f.sha256)]
 
     def upload(self, files: Sequence[SharedFile], *, message: str, progress: NullProgress) -> None:
         """Copy files, each whole or not at all."""

@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -251,11 +252,25 @@ def read_adapter(path: Path, *, shipped: Sequence[str] = ()) -> tuple[Architectu
         raise InputError(
             "LP333", f"adapter {path} does not run: {type(error).__name__}: {error}. Correct it."
         ) from error
+    return described_by(module, path, name=str(path))
+
+
+def described_by(module: ModuleType, path: Path, *, name: str) -> tuple[Architecture, str]:
+    """Return the ``ARCHITECTURE`` of an adapter's module, and the hash of its file for the plan.
+
+    Args:
+        module: of the adapter
+        path: of its file
+        name: of the adapter, for the message
+
+    Raises:
+        InputError: if it has no `Architecture` of that name
+    """
     architecture = getattr(module, "ARCHITECTURE", None)
     if not isinstance(architecture, Architecture):
         raise InputError(
             "LP334",
-            f"adapter {path} has no ARCHITECTURE = Architecture(…). The docstring of probe/encoders/architectures.py "
+            f"adapter {name} has no ARCHITECTURE = Architecture(…). The docstring of probe/encoders/architectures.py "
             "has one to start from.",
         )
     return architecture, hashlib.sha256(path.read_bytes()).hexdigest()[:16]

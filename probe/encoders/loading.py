@@ -156,7 +156,7 @@ def load_model(
     _check_torchaudio()
     described = None if adapter is None else chosen_architecture(adapter)
     if described is not None and described[0].load is not None:
-        return _load_by_adapter(name, Path(name), described, random_init=random_init)
+        return _load_by_adapter(name, described, random_init=random_init)
     if is_foreign(name):
         return _load_foreign(name, random_init=random_init, described=described)
     own = embedded_folder(trained=random_init is None) if name == OWN else None
@@ -164,7 +164,7 @@ def load_model(
     if described is None:
         described = architecture_of_folder(found.folder)
         if described is not None and described[0].load is not None:
-            return _load_by_adapter(name, Path(name), described, random_init=random_init)
+            return _load_by_adapter(name, described, random_init=random_init)
     config = found.config()
     family, adapter_hash = _family(config, name, described)
     extractor, is_default = _feature_extractor(found, config, family)
@@ -193,15 +193,13 @@ def load_model(
     )  # fmt: skip
 
 
-def _load_by_adapter(
-    name: str, path: Path, described: tuple[Architecture, str], *, random_init: int | None
-) -> LoadedModel:
+def _load_by_adapter(name: str, described: tuple[Architecture, str], *, random_init: int | None) -> LoadedModel:
     """Load a model by the loader of an adapter, which transformers has none for.
 
     Raises:
         InputError: if there is no such folder or file, random weights are requested, or the loader fails
     """
-    family, adapter_hash = described
+    path, (family, adapter_hash) = Path(name), described
     if family.load is None or random_init is not None:
         raise InputError(
             "LP342", f"encoder {name} is loaded by its adapter, with its weights: leave --random-init out."

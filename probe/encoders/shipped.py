@@ -9,14 +9,13 @@ A package names a module with an ``ARCHITECTURE`` in its ``pyproject.toml``, und
 
 from __future__ import annotations
 
-import hashlib
 import json
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, read_adapter
+from layerprobe.probe.encoders.architectures import ARCHITECTURES, Architecture, described_by, read_adapter
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.model_files import CONFIG
@@ -81,14 +80,7 @@ def _loaded(name: str) -> tuple[Architecture, str]:
             "Python file of the one that is meant with --adapter.",
         )
     module = _module(name, points[0])
-    architecture = getattr(module, "ARCHITECTURE", None)
-    if not isinstance(architecture, Architecture):
-        raise InputError(
-            "LP334",
-            f"adapter {name} ({points[0].value}) has no ARCHITECTURE = Architecture(…). The docstring of "
-            "probe/encoders/architectures.py has one to start from.",
-        )
-    return architecture, hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()[:16]
+    return described_by(module, Path(str(module.__file__)), name=f"{name} ({points[0].value})")
 
 
 def _module(name: str, point: EntryPoint) -> ModuleType:

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import QUARANTINE, replace_file, sha256_of
+from layerprobe.probe.filesystem import QUARANTINE, has_content, replace_file, sha256_of
 from layerprobe.probe.foreign_files import damage_of, foreign_content
 from layerprobe.probe.lease import RUN_LEASE, is_held
 from layerprobe.probe.results.score_table import FORMAT_VERSION, SCORES, SCORES_PARQUET
@@ -112,7 +112,7 @@ def checked_file(folder: Path, name: str, files: Mapping[str, RunFile], fingerpr
         InputError: if the file is missing, cut, changed, of another run, or something else, or is being written
     """
     path, listed = folder / name, files[name]
-    if path.is_file() and path.stat().st_size == listed.bytes and sha256_of(path) == listed.sha256:
+    if has_content(path, size=listed.bytes, sha256=listed.sha256):
         return path
     if is_held(folder / RUN_LEASE):
         raise InputError("LP605", f"{folder} is being written by another process. {WAIT}.")

@@ -14,35 +14,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import torch
+from benchmarks.costless_encoder import CostlessEncoder
 
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.forward.chunks import FrameChunk
 
 HEADER = Header("many", "1", "none", {"arousal": Target(1, 7, "none")})
-LAYERS, DIM = ("0", "1", "2"), 64
-
-
-class Costless:
-    """Text encoder without a network, which returns the same frames each time."""
-
-    reads, default_poolings, upstream, revision, architecture = "text", ("mean",), "costless", "", "None"
-    random_init, adapter, precision, layers, dim, device = None, "", "float32", LAYERS, DIM, "cpu"
-    forward, preprocessing, windows = "none", "{}", ""
-
-    def __init__(self) -> None:
-        self._frames = [torch.randn(1, DIM) for _ in LAYERS]
-
-    def weights_hash(self) -> str:
-        return "0"
-
-    def frame_chunks(self, material: object) -> Iterator[FrameChunk]:
-        yield FrameChunk(self._frames)
 
 
 def measure(n: int, out: Path) -> None:
@@ -55,7 +35,7 @@ def measure(n: int, out: Path) -> None:
     figures = {}
     for name in ("first", "again"):
         began = time.perf_counter()
-        extract(manifest, Costless(), out)
+        extract(manifest, CostlessEncoder("text"), out)
         figures[name] = time.perf_counter() - began
     figures["megabytes"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     print(json.dumps(figures))

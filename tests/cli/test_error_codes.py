@@ -152,7 +152,9 @@ def test_a_list_of_problems_of_one_kind_is_explained_by_their_code():
 
 def test_a_manifest_without_a_usable_row_names_the_code_to_explain(tmp_path):
     table = write_table(tmp_path, [{"utterance_id": "a", "path": "none.wav", "speaker_id": "s", "arousal": 1.0}])
-    assert "none.wav" in refused("manifest", "validate", table)
+    result = run("manifest", "validate", table)
+    assert f"row 2: no file at {table.parent / 'none.wav'} [LP143]\n" in result.stderr
+    assert result.stderr.endswith("[LP100]\nlayerprobe explain LP143 states the cause and what to do.\n")
 
 
 def test_the_program_as_installed_prints_the_same():

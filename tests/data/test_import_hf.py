@@ -20,6 +20,7 @@ from helpers.dataset_trees import (
     hf_parquet,
     import_and_read,
 )
+from helpers.stored_corpora import AUDIO
 
 from layerprobe.probe.data.importers.hf_files import dataset_tables
 from layerprobe.probe.data.importers.hf_metadata import metadata_parts
@@ -113,8 +114,7 @@ def test_rows_without_bytes_are_files_or_counted(tmp_path):
     write(tmp_path / "wav" / "b.wav", audio_bytes(1))
     cells = [{"bytes": audio_bytes(0), "path": None}, {"bytes": None, "path": "wav/b.wav"}, None,
              {"bytes": None, "path": "wav/nowhere.wav"}]  # fmt: skip
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    table = pa.table({"audio": pa.array(cells, kind), "spk": SPEAKERS[:4], "EmoAct": RATINGS[:4]})
+    table = pa.table({"audio": pa.array(cells, AUDIO), "spk": SPEAKERS[:4], "EmoAct": RATINGS[:4]})
     pq.write_table(table, tmp_path / "mixed.parquet")
     result = run("manifest", "import", "hf", tmp_path / "mixed.parquet", *MAPPED, "--out", tmp_path / "my.csv")
     assert result.exit_code == 0, result.output
@@ -132,9 +132,8 @@ def test_a_table_of_paths_alone(tmp_path, monkeypatch):
     cells = [{"bytes": None, "path": f"wav/a{k}.wav"} for k in range(N)]
     for k in range(N):
         write(tmp_path / "hub" / "wav" / f"a{k}.wav", audio_bytes(k))
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     (tmp_path / "hub" / "data").mkdir()
-    table = pa.table({"audio": pa.array(cells, kind), "spk": SPEAKERS, "EmoAct": RATINGS})
+    table = pa.table({"audio": pa.array(cells, AUDIO), "spk": SPEAKERS, "EmoAct": RATINGS})
     pq.write_table(table, tmp_path / "hub" / "data" / "train.parquet")
     manifest = imported(tmp_path / "hub", tmp_path / "my.csv")
     assert manifest.table["path"].tolist() == [str(tmp_path / "hub" / "wav" / f"a{k}.wav") for k in range(N)]

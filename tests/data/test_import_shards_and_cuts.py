@@ -229,6 +229,17 @@ def test_mixed_transformed_and_missing_recordings_are_counted(tmp_path):
     assert "listed, but audio is missing (1), mixed or padded cut, whose audio is in no file (1)." in result.stdout
 
 
+def test_recordings_written_from_another_folder_are_named(tmp_path):
+    lhotse = pytest.importorskip("lhotse")
+    cuts = list(lhotse.load_manifest(lhotse_manifests(tmp_path / "l")["cuts"]))
+    for cut in cuts:
+        cut.recording.sources[0].source = f"corpus/{cut.recording_id}.wav"
+    lhotse.CutSet.from_cuts(cuts).to_file(tmp_path / "m.jsonl.gz")
+    message = refused("manifest", "import", "lhotse", tmp_path / "m.jsonl.gz", *OF_CUTS, "--out", tmp_path / "my.csv")
+    assert "listed, but audio is missing (2). The first is corpus/r0.wav, sought from this folder and from" in message
+    assert "Import from the folder in which lhotse wrote it." in message
+
+
 def test_damaged_and_other_manifests_of_lhotse_are_refused(tmp_path):
     pytest.importorskip("lhotse")
     paths = lhotse_manifests(tmp_path / "l")

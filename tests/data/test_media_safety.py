@@ -99,7 +99,7 @@ def test_a_program_that_gives_nothing_is_ended(files, tmp_path, monkeypatch, han
 
 
 def test_a_process_ends_with_its_decoder(files, monkeypatch):
-    started = []
+    path, started = files("a.wv"), []
 
     class Recorded(subprocess.Popen):
         def __init__(self, *arguments, **options):
@@ -107,11 +107,10 @@ def test_a_process_ends_with_its_decoder(files, monkeypatch):
             started.append(self)
 
     monkeypatch.setattr(with_program.subprocess, "Popen", Recorded)
-    found = foreign_format(files("a.wv").read_bytes())
-    stream = by_program(files("a.wv"), found)
+    stream = by_program(path, foreign_format(path.read_bytes()))
     assert len(next(stream.blocks())) > 0
     stream.close()
-    assert [one.poll() is not None for one in started] == [True] * len(started)
+    assert [one.poll() is not None for one in started] == [True, True]  # ffprobe and ffmpeg
 
 
 def test_what_is_in_memory_is_read(files, samples):

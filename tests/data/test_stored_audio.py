@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.stored_corpora import (
     AUDIO,
+    KINDS,
     RATE,
     pack_tar,
     sources,
@@ -34,8 +35,6 @@ from layerprobe.probe.data.stored.stored_audio import locate
 from layerprobe.probe.data.stored.tar_archives import in_order, open_archive
 from layerprobe.probe.exceptions import InvalidAudioError
 from layerprobe.probe.problem import StoredAudioError
-
-KINDS = ("tar", "parquet", "parquet of bytes", "arrow", "arrow file", "files that rows name")
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +270,7 @@ def test_reasons_of_tables(tmp_path):
 
 def test_an_incomplete_address_and_a_truncated_member_have_their_reasons(tmp_path):
     assert "names no member of a file" in reason("tar://a.tar")
-    assert "no package" not in reason("nostore://a/b.wav")
+    assert "pip install" not in reason("nostore://a/b.wav")  # no package has that store
     assert "nostore://a/b.wav can't be opened" in reason("nostore://a/b.wav")
     whole = wave_bytes(0.3 * np.sin(np.arange(RATE) / 9).astype(np.float32))
     row = write_parquet(tmp_path / "t.parquet", pa.array([whole[:-8_000]], type=pa.binary()))[0]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from helpers.stored_corpora import pack_tar, sources, write_files, write_parquet
+from helpers.stored_corpora import KINDS, pack_tar, sources, write_files, write_parquet
 
 from layerprobe.probe.data.manifest.read import read_manifest, read_numbered_manifest, read_utterances
 from layerprobe.probe.data.manifest.schema import ManifestError
 from layerprobe.probe.data.manifest_warnings import manifest_warnings
 from layerprobe.probe.data.stored.locations import relative
 from layerprobe.probe.data.transcripts import FoundTranscripts, add_transcripts
+from layerprobe.probe.exceptions import InputError
 
-KINDS = ("tar", "parquet", "parquet of bytes", "arrow", "arrow file", "files that rows name")
 HEADER = """format_version = 1
 corpus = "stored"
 
@@ -78,6 +79,14 @@ def test_each_row_with_a_problem_is_named_with_its_reason(tmp_path):
     assert "row 8: path 'parquet://t.parquet#two' has the row 'two', which is no number from 0 on" in text
     assert "row 9: nostore://b/a.wav can't be opened" in text
     assert "row 11: no file at" in text
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.null()])
+def test_a_table_of_a_dataset_is_recognised_whether_it_holds_bytes_or_paths_alone(tmp_path, kind):
+    column = pa.array([{"bytes": None, "path": "a.wav"}], type=pa.struct([("bytes", kind), ("path", pa.string())]))
+    write_parquet(tmp_path / "t.parquet", column, name="speech")
+    with pytest.raises(InputError, match="is a table of a Hugging Face dataset, with its audio in column speech"):
+        read_manifest(tmp_path / "t.parquet")
 
 
 def test_a_damaged_archive_is_looked_at_once_and_named_in_each_of_its_rows(tmp_path, monkeypatch):

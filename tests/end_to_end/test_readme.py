@@ -1,4 +1,4 @@
-"""README is short, its links lead somewhere, its tables are complete, and what it has people type prints what it shows.
+"""README is short, it links every page, its tables are complete, and what it has people type prints what it shows.
 
 The corpus is a small one here, at the path of README's; ``make release-check`` runs the same lines on the demo's.
 """
@@ -31,12 +31,6 @@ def test_it_is_read_in_two_minutes():
     assert [len(c.shown) for c in COMMANDS] == [1] * 5
     assert DEMO.code == "layerprobe demo --out demo"
     assert len(PYTHON.code.splitlines()) <= 10
-
-
-def test_every_file_that_it_links_exists():
-    paths = [link[2] for link in LINK.findall(README)]
-    assert len(paths) > 25
-    assert [p for p in paths if not (ROOT / p.split("#")[0]).exists()] == []
 
 
 def test_it_lists_every_page_for_users():

@@ -14,6 +14,7 @@ import soundfile
 from layerprobe.probe.data.stored.locations import row_address, tar_address
 
 RATE = 16_000
+KINDS = ("tar", "parquet", "parquet of bytes", "arrow", "arrow file", "files that rows name")  # of `sources`
 AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as `datasets` stores a column of audio
 
 

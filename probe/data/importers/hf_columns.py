@@ -16,10 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from layerprobe.probe.data.stored.audio_tables import BYTES, PATH, is_audio, open_arrow
 from layerprobe.probe.data.stored.locations import row_address
 from layerprobe.probe.exceptions import InputError
-
-BYTES, PATH = "bytes", "path"  # fields of a column of audio
 
 
 @dataclass(frozen=True)
@@ -50,18 +49,11 @@ def read_part(file: Path, split: str, audio_column: str | None) -> DatasetPart:
         if file.suffix.lower() == ".parquet":
             return _from_parquet(file, split, audio_column)
         with pa.memory_map(str(file)) as source:
-            table = _open_arrow(source).read_all()
+            table = open_arrow(source).read_all()
             return _part(table, table, file, split, find_audio(table.schema, file, audio_column))
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError("LP198", f"{file} can't be read as a table of a dataset: {reason}. Get it again.") from error
-
-
-def is_audio(kind: Any) -> bool:
-    """Return whether a type is that of a column of audio, a structure of bytes and a path."""
-    if not pa.types.is_struct(kind) or kind.get_field_index(BYTES) < 0:
-        return False
-    return bool(_is_bytes(kind.field(BYTES).type))
 
 
 def find_audio(schema: Any, file: Path, wanted: str | None) -> str:
@@ -89,21 +81,13 @@ def find_audio(schema: Any, file: Path, wanted: str | None) -> str:
     return str(found[0])
 
 
-def _open_arrow(source: Any) -> Any:
-    try:
-        return pa.ipc.open_stream(source)
-    except pa.ArrowInvalid:  # the other of Arrow's two formats
-        source.seek(0)
-        return pa.ipc.open_file(source)
-
-
 def _from_parquet(file: Path, split: str, audio_column: str | None) -> DatasetPart:
     with pq.ParquetFile(file, memory_map=True) as table:
         schema = table.schema_arrow
         audio = find_audio(schema, file, audio_column)
         kind = schema.field(audio).type
         has_path = pa.types.is_struct(kind) and kind.get_field_index(PATH) >= 0
-        plain = [f.name for f in schema if _is_readable(f.type) and not is_audio(f.type)]
+        plain = [f.name for f in schema if _is_label(f.type)]
         read = table.read(columns=[*plain, *([f"{audio}.{PATH}"] if has_path else [])])
         return _part(read, table, file, split, audio)
 
@@ -113,7 +97,7 @@ def _part(table: Any, source: Any, file: Path, split: str, audio: str) -> Datase
     classes = _class_names(schema)
     columns: dict[str, list[str]] = {}
     for field in schema:
-        if field.name != audio and _is_readable(field.type) and not is_audio(field.type):
+        if field.name != audio and _is_label(field.type):
             columns |= _texts(field.name, table.column(field.name), classes)
     paths = _paths(table, audio)
     with_bytes = _with_bytes(source, audio)
@@ -123,7 +107,7 @@ def _part(table: Any, source: Any, file: Path, split: str, audio: str) -> Datase
         for row, (held, path) in enumerate(zip(with_bytes, paths, strict=True))
     ]
     names = [PurePosixPath(path).stem for path in paths]
-    unread = tuple(f.name for f in schema if f.name != audio and not (_is_readable(f.type) and not is_audio(f.type)))
+    unread = tuple(f.name for f in schema if f.name != audio and not _is_label(f.type))
     return DatasetPart(file, split, columns, where, names, {c: classes[c] for c in classes if c in columns}, unread)
 
 
@@ -167,13 +151,13 @@ def _class_names(schema: Any) -> dict[str, tuple[str, ...]]:
     written = (schema.metadata or {}).get(b"huggingface")
     try:
         features = json.loads(written)["info"]["features"] if written else {}
-    except (ValueError, KeyError, TypeError):
+        return {
+            name: tuple(map(str, feature["names"]))
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):  # of another program
         return {}
-    return {
-        name: tuple(map(str, feature["names"]))
-        for name, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
-    }
 
 
 def _texts(name: str, column: Any, classes: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
@@ -192,6 +176,11 @@ def _texts(name: str, column: Any, classes: dict[str, tuple[str, ...]]) -> dict[
     return {name: ["" if text is None or text == "nan" else text for text in column.cast(pa.string()).to_pylist()]}
 
 
+def _is_label(kind: Any) -> bool:
+    """Return whether a column is read as one of labels: what is readable and no audio."""
+    return _is_readable(kind) and not is_audio(kind)
+
+
 def _is_readable(kind: Any) -> bool:
     """Return whether a column is read: texts, numbers, truth values, times, and structures that have any of these."""
     if pa.types.is_dictionary(kind):
@@ -205,7 +194,3 @@ def _is_readable(kind: Any) -> bool:
 
 def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_bytes(kind: Any) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind))

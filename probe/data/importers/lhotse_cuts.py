@@ -22,6 +22,7 @@ from layerprobe.probe.data.manifest.schema import Header
 from layerprobe.probe.exceptions import InputError
 
 UNCHANGED = ("Resample",)  # transforms that leave the content as it is
+MISSING = "listed, but audio is missing"
 DIGITS = 6  # after the point, of seconds
 
 
@@ -32,6 +33,7 @@ class _Rows:
     cells: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    missing: str = ""  # first file of a recording that is not there, as it is written
     of_channels: int = 0  # utterances of one channel of a recording with several
 
 
@@ -54,6 +56,12 @@ def import_lhotse(manifest: Path, choices: ColumnChoices) -> Imported:
             raise _unreadable(manifest, number, error) from error
     if not rows.paths:
         reasons = ", ".join(f"{reason} ({n})" for reason, n in rows.dropped.items()) or "it is empty"
+        if set(rows.dropped) == {MISSING}:
+            raise InputError(
+                "LP162",
+                f"{manifest}: no cut has audio that can be read: {reasons}. The first is {rows.missing}, sought from "
+                "this folder and from that of the manifest on. Import from the folder in which lhotse wrote it.",
+            )
         raise InputError(
             "LP162",
             f"{manifest}: no cut has audio that can be read: {reasons}. Import cuts of recordings in files, before "
@@ -127,6 +135,7 @@ def _add(cut: Any, manifest: Path, rows: _Rows) -> None:
     path, reason = _path(recording, manifest)
     if reason:
         rows.dropped[reason] += 1
+        rows.missing = rows.missing or (str(recording.sources[0].source) if reason == MISSING else "")
         return
     supervisions = list(cut.supervisions)
     common = _custom(cut)
@@ -169,7 +178,7 @@ def _path(recording: Any, manifest: Path) -> tuple[str, str]:
         return "", f"recording from a {source.type}"
     written = Path(str(source.source))
     found = next((p for p in (written, manifest.parent / written) if p.is_file()), None)
-    return (str(found.absolute()), "") if found is not None else ("", "listed, but audio is missing")
+    return (str(found.absolute()), "") if found is not None else ("", MISSING)
 
 
 def _transform_name(transform: Any) -> str:

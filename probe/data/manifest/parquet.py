@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from layerprobe.probe.data.stored.audio_tables import is_audio
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote
 
@@ -26,7 +27,7 @@ def read_parquet_names(path: Path) -> list[str]:
 def audio_column(path: Path) -> str:
     """Return the column of audio of a table that has no column ``path``, '' where it has one, or no audio.
 
-    Audio is a structure with ``bytes``, as datasets and the hub keep it.
+    Audio is a structure of bytes and a path, as datasets and the hub keep it.
 
     Raises:
         InputError: if the file is no Parquet table
@@ -34,11 +35,7 @@ def audio_column(path: Path) -> str:
     schema = _schema(path)
     if "path" in schema.names:
         return ""
-    kinds = {field.name: field.type for field in schema if pa.types.is_struct(field.type)}
-    found = (
-        n for n, kind in kinds.items() if (k := kind.get_field_index("bytes")) >= 0 and _is_bytes(kind.field(k).type)
-    )
-    return str(next(found, ""))
+    return next((str(field.name) for field in schema if is_audio(field.type)), "")
 
 
 def read_parquet_columns(path: Path, wanted: Callable[[str], bool]) -> dict[str, list[str]]:

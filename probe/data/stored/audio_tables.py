@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.problem import Problem, StoredAudioError
 
+BYTES, PATH = "bytes", "path"  # fields of a column of audio
 BATCH_BYTES = 2**21  # of audio, about, that are decoded at once
 MOST_ROWS = 64  # of a batch
 KEPT_BYTES = 2**25  # of batches that are kept for each table, beyond the last one
@@ -144,11 +145,7 @@ class ArrowAudio:
             StoredAudioError: if it is no Arrow file, or has no such column of audio
         """
         try:
-            mapped = pa.memory_map(str(file))
-            try:
-                opened = pa.ipc.open_stream(mapped)
-            except pa.ArrowInvalid:
-                opened = pa.ipc.open_file(mapped)
+            opened = open_arrow(pa.memory_map(str(file)))
             _check_column(opened.schema, str(file), column)
             table = opened.read_all().select([column])
         except (ValueError, OSError, pa.ArrowException) as error:
@@ -167,9 +164,17 @@ class ArrowAudio:
         return found.path if found.content is None else ""
 
 
+def open_arrow(source: Any) -> Any:
+    """Open an Arrow table in either of its two formats, a stream or a file."""
+    try:
+        return pa.ipc.open_stream(source)
+    except pa.ArrowInvalid:
+        return pa.ipc.open_file(source)
+
+
 def _cell(value: Any) -> RowAudio:
     if isinstance(value, dict):
-        return RowAudio(value.get("bytes"), value.get("path") or "")
+        return RowAudio(value.get(BYTES), value.get(PATH) or "")
     return RowAudio(None, value) if isinstance(value, str) else RowAudio(value)
 
 
@@ -189,9 +194,18 @@ def _check_column(schema: Any, table: str, column: str) -> None:
         raise StoredAudioError(Problem("LP235", text))
 
 
+def is_audio(kind: Any) -> bool:
+    """Return whether a type is that of a column of audio, a structure of bytes, which may all be null, and a path."""
+    if not pa.types.is_struct(kind) or (k := kind.get_field_index(BYTES)) < 0:
+        return False
+    return _is_bytes(kind.field(k).type) or bool(pa.types.is_null(kind.field(k).type))
+
+
 def _holds_audio(kind: Any) -> bool:
-    if pa.types.is_struct(kind):
-        return "bytes" in {field.name for field in kind}
+    return is_audio(kind) or _is_bytes(kind)
+
+
+def _is_bytes(kind: Any) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or str(kind) == "binary_view")
 
 
@@ -202,7 +216,7 @@ def _kind(table: str) -> str:
 def _leaves(group: Any, column: str) -> list[Any]:
     """Return the metadata of a column's leaf of bytes in a row group."""
     leaves = [group.column(k) for k in range(group.num_columns)]
-    return [leaf for leaf in leaves if leaf.path_in_schema in (column, f"{column}.bytes")]
+    return [leaf for leaf in leaves if leaf.path_in_schema in (column, f"{column}.{BYTES}")]
 
 
 def _no_nulls(group: Any, column: str) -> bool:
