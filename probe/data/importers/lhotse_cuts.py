@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from layerprobe.probe.data.importers.base import Imported, counted
+from layerprobe.probe.data.importers.base import AUDIO_MISSING, Imported, counted
 from layerprobe.probe.data.importers.choices import ColumnChoices
 from layerprobe.probe.data.importers.flat_json import flat_texts
 from layerprobe.probe.data.importers.source_table import SourceTable, imported_from
@@ -169,7 +169,7 @@ def _path(recording: Any, manifest: Path) -> tuple[str, str]:
         return "", f"recording from a {source.type}"
     written = Path(str(source.source))
     found = next((p for p in (written, manifest.parent / written) if p.is_file()), None)
-    return (str(found.absolute()), "") if found is not None else ("", "listed, but audio is missing")
+    return (str(found.absolute()), "") if found is not None else ("", AUDIO_MISSING)
 
 
 def _transform_name(transform: Any) -> str:
