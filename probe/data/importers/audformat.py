@@ -38,7 +38,7 @@ from layerprobe.probe.data.importers.audformat_raters import (
 )
 from layerprobe.probe.data.importers.audformat_unmapped import unmapped_labels
 from layerprobe.probe.data.importers.audio_files import HIDDEN, walk_audio
-from layerprobe.probe.data.importers.base import SPLITS, Imported, counted, split_named, tidy
+from layerprobe.probe.data.importers.base import AUDIO_MISSING, SPLITS, Imported, counted, split_named, tidy
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Header, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.identities import is_unknown, normalise_names
@@ -292,7 +292,7 @@ def _present(table: pd.DataFrame, annotations: Annotations, folder: Path) -> tup
     found = [reason for path, reason in walk_audio(folder) if str(path.absolute()) not in named]
     dropped = Counter(
         {
-            "listed, but audio is missing": int((~exists).sum()),
+            AUDIO_MISSING: int((~exists).sum()),
             "segment that ends before it starts": int((exists & empty).sum()),
             "file without a rating or a class": len(listed - set(table[FILE])),
             "audio that no table lists": found.count(""),

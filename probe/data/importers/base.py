@@ -31,6 +31,7 @@ SPLITS = {  # by their spellings in corpora
     "test": "test", "test1": "test1", "test2": "test2", "test3": "test3",
 }  # fmt: skip
 ROUNDING = 1e-9  # of the scale; a rating that is outside by less was rounded
+AUDIO_MISSING = "listed, but audio is missing"  # a reason in `Imported.dropped`
 LFS_POINTER_BYTES = 200  # the pointer to a large file that git has not fetched is smaller, audio is not
 
 

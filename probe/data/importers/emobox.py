@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from layerprobe.probe.data.importers.base import Imported, not_the_corpus, read_text, tidy
+from layerprobe.probe.data.importers.base import AUDIO_MISSING, Imported, not_the_corpus, read_text, tidy
 from layerprobe.probe.data.manifest.schema import Header, Nominal
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import UNKNOWN_SPEAKER
@@ -58,7 +58,7 @@ def import_emobox(folder: Path, *, fold: int = 1) -> Imported:
         listed[name] = f"{split} {emotion}"
         audio = _find_audio(Path(str(entry["wav"])), folder)
         if audio is None:
-            dropped["listed, but audio is missing"] += 1
+            dropped[AUDIO_MISSING] += 1
             continue
         if parts.setdefault(audio, split) != split:
             text = f"{path}: {audio} is in {split} and in {parts[audio]} of fold {fold}"

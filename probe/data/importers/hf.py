@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from layerprobe.probe.data.importers.base import Imported, counted, split_named
+from layerprobe.probe.data.importers.base import AUDIO_MISSING, Imported, counted, split_named
 from layerprobe.probe.data.importers.choices import ColumnChoices
 from layerprobe.probe.data.importers.hf_columns import DatasetPart, read_part
 from layerprobe.probe.data.importers.hf_files import TABLES, dataset_tables
@@ -27,8 +27,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.foreign_files import first_line
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
-MISSING = "row without audio"
-NO_FILE = "listed, but audio is missing"
+NO_AUDIO = "row without audio"
 
 
 def import_hf(
@@ -152,12 +151,12 @@ def _found(where: str, folder: Path | None, dropped: Counter[str]) -> str:
     if scheme_of(where):
         return where
     if not where:
-        dropped[MISSING] += 1
+        dropped[NO_AUDIO] += 1
         return ""
     base = folder if folder is not None and folder.is_dir() else (folder or Path()).parent
     path = next((p for p in (base / where, Path(where)) if p.is_file()), None)  # its own, whatever else is here
     if path is None:
-        dropped[NO_FILE] += 1
+        dropped[AUDIO_MISSING] += 1
         return ""
     return str(path.absolute())
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from layerprobe.probe.data.importers.audio_files import walk_audio
-from layerprobe.probe.data.importers.base import Imported
+from layerprobe.probe.data.importers.base import AUDIO_MISSING, Imported
 from layerprobe.probe.data.importers.choices import ColumnChoices, columns_of_template, fill
 from layerprobe.probe.data.importers.source_table import PATH, SourceTable, imported_from, listed, names_of, plain_name
 from layerprobe.probe.data.manifest.schema import Header
@@ -18,7 +18,6 @@ from layerprobe.probe.data.stored.locations import scheme_of
 from layerprobe.probe.exceptions import InputError
 
 FILE_COLUMNS = ("path", "filename", "file", "filepath", "fileid", "wav", "wavfile", "audio", "audiofile", "audiopath")
-MISSING = "listed, but audio is missing"
 UNLISTED = "audio that the table does not list"
 
 
@@ -49,7 +48,10 @@ def import_table(labels: Path, choices: ColumnChoices, *, audio: Path | None = N
             f"{labels}: none of the {len(set(written))} listed audio files exists in {files.folder} (first: "
             f"{written[0]}). Name their folder by --audio.",
         )
-    dropped = Counter({MISSING: len(paths) - len(kept), UNLISTED: files.n_other(paths) if audio is not None else 0})
+    dropped = Counter({AUDIO_MISSING: len(paths) - len(kept)})
+    if audio is not None:  # all of whose files are to be listed
+        dropped[UNLISTED] = files.n_other(paths)
+        dropped += files.skipped
     source = SourceTable(
         labels.name,
         cells.iloc[kept].reset_index(drop=True),
@@ -59,7 +61,7 @@ def import_table(labels: Path, choices: ColumnChoices, *, audio: Path | None = N
         [f"{labels.stem}-{table.row_numbers[k]}" for k in kept],
         timed=True,
         about=Header(labels.stem, notes="Imported from a table of labels."),
-        dropped=dropped + files.skipped if audio is not None else dropped,
+        dropped=dropped,
         remarks=list(table.notes),
     )
     return imported_from(source, choices)

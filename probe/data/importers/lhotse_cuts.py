@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from layerprobe.probe.data.importers.base import Imported, counted
+from layerprobe.probe.data.importers.base import AUDIO_MISSING, Imported, counted
 from layerprobe.probe.data.importers.choices import ColumnChoices
 from layerprobe.probe.data.importers.flat_json import flat_texts
 from layerprobe.probe.data.importers.source_table import SourceTable, imported_from
@@ -22,7 +22,6 @@ from layerprobe.probe.data.manifest.schema import Header
 from layerprobe.probe.exceptions import InputError
 
 UNCHANGED = ("Resample",)  # transforms that leave the content as it is
-MISSING = "listed, but audio is missing"
 DIGITS = 6  # after the point, of seconds
 
 
@@ -56,7 +55,7 @@ def import_lhotse(manifest: Path, choices: ColumnChoices) -> Imported:
             raise _unreadable(manifest, number, error) from error
     if not rows.paths:
         reasons = ", ".join(f"{reason} ({n})" for reason, n in rows.dropped.items()) or "it is empty"
-        if set(rows.dropped) == {MISSING}:
+        if set(rows.dropped) == {AUDIO_MISSING}:
             raise InputError(
                 "LP162",
                 f"{manifest}: no cut has audio that can be read: {reasons}. The first is {rows.missing}, sought from "
@@ -136,7 +135,7 @@ def _add(cut: Any, manifest: Path, rows: _Rows) -> None:
     path, reason = _path(recording, manifest)
     if reason:
         rows.dropped[reason] += 1
-        rows.missing = rows.missing or (str(recording.sources[0].source) if reason == MISSING else "")
+        rows.missing = rows.missing or (str(recording.sources[0].source) if reason == AUDIO_MISSING else "")
         return
     supervisions = list(cut.supervisions)
     common = _custom(cut)
@@ -179,7 +178,7 @@ def _path(recording: Any, manifest: Path) -> tuple[str, str]:
         return "", f"recording from a {source.type}"
     written = Path(str(source.source))
     found = next((p for p in (written, manifest.parent / written) if p.is_file()), None)
-    return (str(found.absolute()), "") if found is not None else ("", MISSING)
+    return (str(found.absolute()), "") if found is not None else ("", AUDIO_MISSING)
 
 
 def _transform_name(transform: Any) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.data.importers.base import (
+    AUDIO_MISSING,
     SAM,
     Imported,
     find_entry,
@@ -67,7 +68,7 @@ def import_msp_conversation(folder: Path) -> Imported:
         conversation = _conversation(turn.part)
         path = files.get(conversation.lower())
         if path is None:
-            dropped["listed, but audio is missing"] += 1
+            dropped[AUDIO_MISSING] += 1
             continue
         ratings = {name: traces.means(name, turn) for name in SAM}
         if not any(ratings.values()):

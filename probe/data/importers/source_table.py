@@ -112,7 +112,7 @@ def _check_columns(source: SourceTable, choices: ColumnChoices) -> None:
 def _names(source: SourceTable, choices: ColumnChoices) -> tuple[dict[str, str], list[str]]:
     """Return the source's column, or the template, of each column of the manifest, with remarks on what was guessed."""
     names = {new: old for new, old in choices.columns.items() if new != PATH}
-    taken = {old for old in choices.columns.values()}
+    taken = set(choices.columns.values())
     remarks = []
     for new, usual in USUAL.items():
         if new in names or (new == SPEAKER and not choices.speakers):
