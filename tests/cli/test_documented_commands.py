@@ -1,4 +1,4 @@
-"""Commands of the documentation are ones that can be typed: their options exist, and none that is required is missing."""
+"""Commands of the documentation can be typed: their options exist, and none that is required is missing."""
 
 from __future__ import annotations
 
