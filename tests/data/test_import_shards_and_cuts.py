@@ -216,6 +216,17 @@ def test_a_supervision_beyond_its_cut_is_cut_at_its_end(tmp_path):
     assert sorted(zip(table["start"], table["end"], strict=True)) == [(0.5, 0.8)] * 2 + [(1.2, 1.5)] * 2
 
 
+def test_cuts_in_one_object_of_json_are_read(tmp_path):
+    lhotse = pytest.importorskip("lhotse")
+    cuts = lhotse.load_manifest(lhotse_manifests(tmp_path / "l")["cuts"])
+    cuts.to_file(tmp_path / "cuts.json")
+    table = import_and_read("lhotse", tmp_path / "cuts.json", tmp_path / "my.csv", *OF_CUTS).table
+    assert sorted(table["transcript"]) == ["turn 0", "turn 0", "turn 1", "turn 1"]
+    write(tmp_path / "other.json", b"[3]")
+    message = refused("manifest", "import", "lhotse", tmp_path / "other.json", *OF_CUTS, "--out", tmp_path / "b.csv")
+    assert "other.json can't be read at entry 1 (ValueError: Unknown type of manifest: " in message
+
+
 def test_mixed_transformed_and_missing_recordings_are_counted(tmp_path):
     lhotse = pytest.importorskip("lhotse")
     paths = lhotse_manifests(tmp_path / "l")

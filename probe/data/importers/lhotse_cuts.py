@@ -96,7 +96,8 @@ def _cuts(manifest: Path) -> Iterator[tuple[int, Any]]:
         raise InputError("LP198", f"{manifest} can't be read, because there is no such file. Check the path.")
     number = 0
     try:
-        entries = lhotse.load_manifest_lazy(manifest)
+        by_lines = ".jsonl" in manifest.suffixes  # otherwise one object of JSON or YAML, which is read as a whole
+        entries = (lhotse.load_manifest_lazy if by_lines else lhotse.load_manifest)(manifest)
         if isinstance(entries, lhotse.RecordingSet):
             name = manifest.name.replace("recordings", "supervisions")
             other = manifest.with_name(name)
