@@ -44,7 +44,10 @@ def hub_commit(name: str, *, kind: str = "encoder") -> tuple[str, str, Path]:
         config = hf_hub_download(repository, "config.json", revision=revision or None)
     except EntryNotFoundError as error:
         try:  # a repository that holds a PEFT adapter alone
-            config = hf_hub_download(repository, "adapter_config.json", revision=revision or None)
+            offline = isinstance(error, LocalEntryNotFoundError)  # a second try would wait for the connection again
+            config = hf_hub_download(
+                repository, "adapter_config.json", revision=revision or None, local_files_only=offline
+            )
         except EntryNotFoundError:
             raise error from None
     return repository, Path(config).parent.name, Path(config).parent

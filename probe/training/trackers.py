@@ -117,6 +117,12 @@ def check_tracker(log_to: str | None) -> None:
     try:
         __import__(log_to)
     except ImportError as error:
+        if error.name != log_to:  # it is there, and what it imports is missing or of another version
+            raise InputError(
+                "LP889",
+                f"--log-to {log_to} can't import its package ({first_line(error)}). Update it: pip install --upgrade "
+                f"'layerprobe[{log_to}]', or omit --log-to: log.jsonl has the same numbers.",
+            ) from error
         raise InputError(
             "LP889", f"--log-to {log_to} needs a package that is not installed: pip install 'layerprobe[{log_to}]'."
         ) from error

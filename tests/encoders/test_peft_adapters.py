@@ -15,6 +15,7 @@ from helpers.fork_server import ForkServer
 from helpers.model_folders import rewritten
 from helpers.speech_models import load_exact
 from helpers.text_models import save_text_model
+from huggingface_hub.errors import LocalEntryNotFoundError
 from peft import IA3Config, LoHaConfig, LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -25,6 +26,7 @@ from transformers import (
     WhisperForAudioClassification,
 )
 
+from layerprobe.probe import hub
 from layerprobe.probe.encoders.loading import load_audio_encoder, load_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.settings import encoder_name_in, extraction_plan
@@ -296,3 +298,16 @@ def test_a_model_without_a_head_is_merged_as_well(folders, waveform, tmp_path):
     ):
         assert float((states - unmerged).abs().max() / unmerged.abs().max()) < 1e-6
     assert "head" not in encoder.preprocessing_note
+
+
+def test_a_hub_out_of_reach_is_requested_once_and_the_cache_for_an_adapter(monkeypatch):
+    requests = []
+
+    def unreachable(_repository, file, *, local_files_only=False, **_):
+        requests.append((file, local_files_only))
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(hub, "hf_hub_download", unreachable)
+    with pytest.raises(LocalEntryNotFoundError):
+        hub.hub_commit("alice/gone")
+    assert requests == [("config.json", False), ("adapter_config.json", True)]

@@ -238,3 +238,12 @@ def test_an_unknown_or_missing_tracker_is_refused_before_the_training(tmp_path, 
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match=r"^--log-to wandb needs a package .*: pip install 'layerprobe\[wandb\]'\."):
         train(tmp_path, log_to="wandb")
+
+
+def test_a_tracker_that_is_installed_and_fails_to_import_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "wandb.py").write_text("from json import service")  # as of another version of what it needs
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    with pytest.raises(InputError, match=r"can't import its package \(.*'service'.*\)\. Update it: pip") as e:
+        train(tmp_path / "run", log_to="wandb")
+    assert "not installed" not in str(e.value)
