@@ -267,13 +267,15 @@ class Mixer(_Fitting):
         part._open(self._stack.first(n_layers), self._sets, self._y, self._splits, self._standardise)
         return part
 
-    def coefficients(self, chosen: Chosen, *, max_iterations: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    def coefficients(
+        self, chosen: Chosen, *, max_iterations: int, seed: int, learns: bool = True
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return per split coefficients ``(n_targets, n_layers, n_features)`` of raw layers, and intercepts."""
         targets = range(self._y.shape[1])
         fits = []
         for k, outer in enumerate(self._sets.outer):
             keys = [(outer, t, float(chosen.penalty[k, t]), float(chosen.weight_penalty[k, t]), seed) for t in targets]
-            models, parameters = self._minimise(keys, max_iterations, learns=True)
+            models, parameters = self._minimise(keys, max_iterations, learns=learns)
             fits.append(self._problem.coefficients(models, parameters, self._basis))
         return fits
 
