@@ -23,6 +23,7 @@ FAMILIES = {  # by the digit after LP
     "6": "Runs, findings, figures and the report",
     "7": "Training, pre-training, distillation and synthesis",
     "8": "The command line, the machine and the network",
+    "9": "Predictors: cost, deploying, predicting and serving",
 }
 
 
