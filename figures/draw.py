@@ -19,6 +19,7 @@ from layerprobe.figures.layout.presets import preset
 from layerprobe.figures.layout.style import Look, encoder_colours, encoder_looks, save
 from layerprobe.figures.layout.width import default_width
 from layerprobe.figures.plots.best_layer_frequency import best_layer_figure
+from layerprobe.figures.plots.cost import cost_figure
 from layerprobe.figures.plots.curves import curves_figure
 from layerprobe.figures.plots.depth import depth_figure
 from layerprobe.figures.plots.gain import GAIN, gain_figure
@@ -28,6 +29,8 @@ from layerprobe.figures.plots.similarity import similarity_figure
 from layerprobe.figures.tables import (
     NothingToPlotError as NothingToPlotError,
     best_layer_table,
+    check_known_cost,
+    cost_rows,
     curves_table,
     depth_table,
     encoder_gain_table,
@@ -210,6 +213,16 @@ def _similarity(study: Study, width: float | None, selection: Selection | None =
     return FigureWithData(similarity_figure(rows, layers=layers, measure="cka", width=width), table)
 
 
+def _cost(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
+    table = cost_rows(study)
+    if selection is not None:
+        every = len(selection.layers) == len(study.layers)  # fusions have no encoder of their own
+        chosen = table["target"].isin(selection.targets) & (every | table["encoder"].isin(list(selection.layers)))
+        table = _filled(table[chosen].reset_index(drop=True))
+    check_known_cost(table)
+    return FigureWithData(cost_figure(table, width=width), table)
+
+
 PLOTS: dict[str, Callable[..., FigureWithData]] = {  # of a study, a width in inches or None, and perhaps a selection
     "heatmap": _heatmap,
     "curves": _curves,
@@ -219,6 +232,7 @@ PLOTS: dict[str, Callable[..., FigureWithData]] = {  # of a study, a width in in
     "depth": _depth,
     "best-layer": _best_layer,
     "similarity": _similarity,
+    "cost": _cost,
 }
 
 

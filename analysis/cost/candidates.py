@@ -84,6 +84,19 @@ class Candidates:
         """Targets in order."""
         return list(dict.fromkeys(row.target for row in self.rows))
 
+    def chosen(self, targets: Sequence[str]) -> list[str]:
+        """Return some targets, or all if none is named.
+
+        Raises:
+            InputError: if there is none of that name
+        """
+        for name in targets:
+            if name not in self.targets:
+                raise InputError(
+                    "LP655", f"target {name!r} is not in the runs; choose one of {', '.join(self.targets)}."
+                )
+        return list(targets) or self.targets
+
 
 def read_candidates(folders: Sequence[Path | str], metric: str | None = None) -> Candidates:
     """Read the candidates of run folders of sweeps, fusions and trained regressors.

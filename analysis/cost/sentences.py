@@ -31,6 +31,26 @@ def cost_sentences(table: pd.DataFrame) -> list[str]:
     return [*found, *dict.fromkeys(reason for reason in table["reason"] if reason)]
 
 
+def measured_sentence(table: pd.DataFrame) -> list[str]:
+    """Return a sentence on where times were measured, none if they were not.
+
+    Args:
+        table: of `analysis.cost.table.cost_table`
+    """
+    timed = table[table["real_time_factor"].notna()]
+    if timed.empty:
+        return []
+    precisions = ", ".join(dict.fromkeys(timed["precision"]))
+    return [f"Real-time factors (RTF): {machine_text(timed)}, {precisions}, median of passes in turn."]
+
+
+def machine_text(table: pd.DataFrame) -> str:
+    """Return processor, threads and duration with which times of a table were measured."""
+    processor, threads, seconds = (table[name].iloc[0] for name in ("processor", "threads", "seconds"))
+    plural = "s" if int(threads) > 1 else ""
+    return f"{processor}, one process, {threads} thread{plural}, {seconds} s of sound"
+
+
 def candidate_text(row: dict[Any, Any]) -> str:
     """Return what a candidate is called in a sentence.
 

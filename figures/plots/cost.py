@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import EngFormatter, FixedLocator, LogLocator, NullLocator
 
 from layerprobe.figures.layout.panels import (
     EDGE,
@@ -38,6 +39,8 @@ from layerprobe.probe.results.run_folder import TRAINED
 
 FRONT, RING = "0.25", "black"
 MAX_TICKS = 5
+MANY = 40  # candidates of a panel, above which the intervals of those that are not on the front are paler
+MARGIN = 0.08  # fraction of the axis at each end without a tick
 FEW_DECADES = 60.0  # ratio of both ends up to which 2 and 5 are ticks, too
 RING_SIZE = 9.0  # points
 KEYS = {  # entries of the legend that are of no encoder
@@ -69,9 +72,11 @@ def plot_cost(table: pd.DataFrame, ax: Axes, *, by: str, looks: dict[str, Look])
             continue
         layers = known[known["probe"] == "ridge"].sort_values(by)
         ax.plot(layers[by], layers["value"], color=look.colour, lw=0.7, alpha=0.5, zorder=2)
-        ax.vlines(known[by], known["ci_low"], known["ci_high"], color=look.colour, lw=0.7, alpha=0.35, zorder=1)
+        pale = known[~known[f"on_front_{by}"]] if len(table) > MANY else known.iloc[:0]
+        for part, alpha in ((pale, 0.15), (known.drop(pale.index), 0.45)):
+            ax.vlines(part[by], part["ci_low"], part["ci_high"], color=look.colour, lw=0.7, alpha=alpha, zorder=1)
         style: Any = {"color": look.colour, "marker": look.marker, "ls": "", "zorder": 3}
-        ax.plot(layers[by], layers["value"], markersize=3.2, markeredgewidth=0.4, **style)
+        ax.plot(layers[by], layers["value"], markersize=2.6 if len(table) > MANY else 3.2, markeredgewidth=0.4, **style)
         others = known[known["probe"] != "ridge"]
         ax.plot(others[by], others["value"], markersize=4.6, markerfacecolor="white", markeredgewidth=1.0, **style)
     ax.set_xscale("log")
@@ -81,13 +86,23 @@ def plot_cost(table: pd.DataFrame, ax: Axes, *, by: str, looks: dict[str, Look])
         x, y = [*front[by], right], [*front["value"], front["value"].iloc[-1]]
         ax.step(x, y, where="post", color=FRONT, lw=1.1, zorder=2.5)
         ax.set_xlim(right=right)
-    low, high = ax.get_xlim()
-    subs = (1.0, 2.0, 5.0) if high / low < FEW_DECADES else (1.0,)
-    ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=MAX_TICKS))
+    ax.xaxis.set_major_locator(FixedLocator(cost_ticks(*ax.get_xlim())))
     if by != "real_time_factor":
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1M, 1G
     ax.xaxis.set_minor_locator(NullLocator())
     return ax
+
+
+def cost_ticks(low: float, high: float) -> list[float]:
+    """Return the ticks of a logarithmic axis that are not at its ends, where labels of two panels would touch.
+
+    >>> cost_ticks(7e8, 1.2e10)
+    [1000000000.0, 2000000000.0, 5000000000.0]
+    """
+    subs = (1.0, 2.0, 5.0) if high / low < FEW_DECADES else (1.0,)
+    ticks = LogLocator(subs=subs, numticks=MAX_TICKS).tick_values(low, high)
+    at = np.log(ticks / low) / np.log(high / low)
+    return [float(tick) for tick in ticks[(at > MARGIN) & (at < 1 - MARGIN)]]
 
 
 def ring_cheapest(table: pd.DataFrame, ax: Axes, *, by: str, size: float) -> None:
@@ -110,6 +125,7 @@ def ring_cheapest(table: pd.DataFrame, ax: Axes, *, by: str, size: float) -> Non
         ax.annotate(
             _label(row), (x, y), (0, -reach if below else reach), textcoords="offset points", fontsize=size, zorder=5,
             ha=side, va="top" if below else "bottom", fontweight="bold",
+            path_effects=[Stroke(linewidth=2, foreground="white"), Normal()],
         )  # fmt: skip
 
 
@@ -130,12 +146,13 @@ def cost_figure(table: pd.DataFrame, *, width: float | None = None, looks: dict[
     names = titles(targets, across.panel, size + 1)
     height = float(np.clip(0.85 * across.panel, 1.4, 2.4))
     known = table[table[by].gt(0)][by]
+    margin = max(1.2, float(known.max() / known.min()) ** 0.08)
     with styled(width):
         figure = StyledFigure()
         panels = [figure.add_axes((0, 0, 1, 1)) for _ in targets]
         for k, (ax, target) in enumerate(zip(panels, targets, strict=True)):
             ax.set_xscale("log")
-            ax.set_xlim(known.min() / 1.5, known.max() * 1.5)
+            ax.set_xlim(known.min() / margin, known.max() * margin)
             plot_cost(table[table["target"] == target], ax, by=by, looks=looks)
             ax.set_title(names[target])
             ax.set_xlabel(wrapped(COSTS[by], across.panel, size))
