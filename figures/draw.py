@@ -30,13 +30,13 @@ from layerprobe.figures.tables import (
     NothingToPlotError as NothingToPlotError,
     best_layer_table,
     check_known_cost,
-    cost_rows,
     curves_table,
     depth_table,
     encoder_gain_table,
     gain_table,
     heatmap_table,
     layer_weights_table,
+    selected_costs,
     similarity_rows,
 )
 from layerprobe.probe.exceptions import InputError
@@ -214,12 +214,8 @@ def _similarity(study: Study, width: float | None, selection: Selection | None =
 
 
 def _cost(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
-    table = cost_rows(study)
-    if selection is not None:
-        every = len(selection.layers) == len(study.layers)  # fusions have no encoder of their own
-        chosen = table["target"].isin(selection.targets) & (every | table["encoder"].isin(list(selection.layers)))
-        table = _filled(table[chosen].reset_index(drop=True))
-    check_known_cost(table)
+    selection = selection or select(study)
+    table = check_known_cost(_filled(selected_costs(study, selection.targets, list(selection.layers))))
     return FigureWithData(cost_figure(table, width=width), table)
 
 

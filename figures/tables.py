@@ -230,8 +230,17 @@ def cost_rows(study: Study) -> pd.DataFrame:
     return found
 
 
-def check_known_cost(table: pd.DataFrame) -> None:
-    """Check that a figure of costs has a candidate to show.
+def selected_costs(study: Study, targets: Sequence[str], encoders: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of `cost_rows` of some targets and encoders; with all encoders those of their fusions, too."""
+    table = cost_rows(study)
+    chosen = table["target"].isin(list(targets))
+    if len(encoders) < len(study.layers):
+        chosen &= table["encoder"].isin(list(encoders))
+    return table[chosen].reset_index(drop=True)
+
+
+def check_known_cost(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of costs after checking that its figure has a candidate to show.
 
     Args:
         table: of `cost_rows`
@@ -246,6 +255,7 @@ def check_known_cost(table: pd.DataFrame) -> None:
             f"No candidate has known {COSTS[by]}, so there is nothing to plot. The column reason of cost.csv "
             "states why.",
         )
+    return table
 
 
 TABLES: dict[str, Callable[[Study], pd.DataFrame]] = {

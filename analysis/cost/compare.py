@@ -40,7 +40,7 @@ def cost(  # noqa: PLR0913 - each is a choice that a caller can make
             rated
         by: cost that decides which candidate is the cheapest: ``multiply_adds``, ``parameters`` or
             ``real_time_factor``
-        seconds: duration of the sound that costs are counted and measured for, 1 to 30; text has 3.5 tokens a second
+        seconds: duration of the audio that costs are counted and measured for, 1 to 30; text has 3.5 tokens a second
         threads: of torch, 1 or more
         folders: of encoders by their names, where they are no longer where the run found them
         benchmark: whether real-time factors are measured

@@ -82,5 +82,4 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _na_values(path: Path) -> dict[str, list[str]]:
     """Return which cells of each column of numbers are NaN; texts have none."""
-    header = path.open(encoding="utf-8").readline().strip().split(",")
-    return {name: ["", "nan"] for name in header if name not in _TEXTS}
+    return {str(name): ["", "nan"] for name in pd.read_csv(path, nrows=0) if name not in _TEXTS}

@@ -1,4 +1,4 @@
-"""What a table of costs says, in one sentence for each target."""
+"""Sentences on a table of costs, one for each target."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def machine_text(table: pd.DataFrame) -> str:
     """Return processor, threads and duration with which times of a table were measured."""
     processor, threads, seconds = (table[name].iloc[0] for name in ("processor", "threads", "seconds"))
     plural = "s" if int(threads) > 1 else ""
-    return f"{processor}, one process, {threads} thread{plural}, {seconds} s of sound"
+    return f"{processor}, one process, {threads} thread{plural}, {seconds} s of audio"
 
 
 def candidate_text(row: dict[Any, Any]) -> str:
@@ -78,7 +78,7 @@ def amount_text(value: float, *, digits: int = 1) -> str:
 
 
 def factor_text(value: float) -> str:
-    """Return a real-time factor with two digits that say something.
+    """Return a real-time factor with two significant digits.
 
     >>> factor_text(0.00412), factor_text(1.5), factor_text(float("nan"))
     ('.0041', '1.5', '–')

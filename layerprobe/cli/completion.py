@@ -28,7 +28,6 @@ VALUES: dict[str, tuple[str, ...]] = {  # by parameter, or by command and parame
     "channel": ("first", "loudest", "mean"),
     "by": ("multiply_adds", "parameters", "real_time_factor"),
     "corpus": CORPORA,
-    "cost encoder": (),
     "covariate": ("transcript",),
     "device": ("cpu", "cuda"),
     "duplicates": ("group", "drop", "error"),

@@ -23,11 +23,14 @@ class CostOptions:
     by: str = option(
         "multiply_adds", help="Cost that decides which is the cheapest: multiply_adds, parameters or real_time_factor."
     )
-    seconds: int = option(SECONDS, low=1, high=LONGEST, help="Duration of the sound that costs are counted for.")
+    seconds: int = option(SECONDS, low=1, high=LONGEST, help="Duration of the audio that costs are counted for.")
     threads: int = option(1, low=1, help="Threads of the encoder while it is timed.")
     no_benchmark: bool = option(False, help="Do not measure real-time factors.")
-    encoder: tuple[str, ...] = option(
-        (), metavar="NAME=FOLDER", help="Folder of an encoder that is no longer where it was (repeatable)."
+    encoder_folder: tuple[str, ...] = option(
+        (),
+        name="encoder",
+        metavar="NAME=FOLDER",
+        help="Folder of an encoder that is no longer where it was (repeatable).",
     )
 
     def folders(self) -> dict[str, str]:
@@ -36,7 +39,7 @@ class CostOptions:
         Raises:
             InputError: if one has no =
         """
-        pairs = [text.partition("=") for text in self.encoder]
+        pairs = [text.partition("=") for text in self.encoder_folder]
         for name, _, folder in pairs:
             if not name or not folder:
                 raise InputError("LP913", f"--encoder {name} names no folder. Give NAME=FOLDER.")

@@ -64,9 +64,9 @@ class EncoderCost:
     """The costs of an encoder up to each of its layers, ``(n_layers,)`` each; NaN where one is not known."""
 
     layers: tuple[str, ...]
-    multiply_adds: np.ndarray  # per second of sound
+    multiply_adds: np.ndarray  # per second of audio
     parameters: np.ndarray
-    real_time_factor: np.ndarray  # of the time of the sound
+    real_time_factor: np.ndarray  # of the time of the audio
     precision: str = ""  # empty where nothing was measured
     forward: str = ""  # which forward pass ran
     weights: str = ""  # `TRAINED` or `RANDOM`

@@ -18,7 +18,8 @@ from layerprobe.probe.cost.stamps import at_each_layer
 from layerprobe.probe.encoders.text import NEVER_READ
 from layerprobe.probe.layer_names import FINAL, layer_names
 
-AFTER_THE_BLOCKS = ("adapter.", "intermediate_ffn.")  # of speech encoders, which no layer needs
+# Parts of speech encoders that no layer needs; the second is SEW's, which doubles its frames again
+AFTER_THE_BLOCKS = ("adapter.", "encoder.upsample.", "intermediate_ffn.")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class LayerCounts:
     """What an encoder needs up to each of its layers."""
 
     layers: tuple[str, ...]
-    multiply_adds: np.ndarray  # (n_layers,) per second of sound; of convolutions and matrix products
+    multiply_adds: np.ndarray  # (n_layers,) per second of audio; of convolutions and matrix products
     parameters: np.ndarray  # (n_layers,) integers
 
 
@@ -37,8 +38,8 @@ def count_layers(
 
     Args:
         model: of `probe.cost.parameter_count.load_model_spec`
-        seconds: of sound, 1 to 30; attention grows with the square, and Whisper encodes 30 s whatever it is
-        tokens_per_second: tokens of the transcript of a second of sound, for text encoders
+        seconds: of audio, 1 to 30; attention grows with the square, and Whisper encodes 30 s whatever it is
+        tokens_per_second: tokens of the transcript of a second of audio, for text encoders
     """
     amount = count_tokens(seconds, tokens_per_second) if model.is_text else seconds
     with torch.device("meta"):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from layerprobe.probe.exceptions import InputError
 
-SECONDS = 10  # of sound for which costs are counted and measured, by default
+SECONDS = 10  # of audio for which costs are counted and measured, by default
 LONGEST = 30  # seconds, which every encoder takes in one pass
 TOKENS_PER_SECOND = 3.5  # of transcripts
 COSTS = {  # columns of costs: what each is called
-    "multiply_adds": "multiply-adds per second of sound",
+    "multiply_adds": "multiply-adds per second of audio",
     "parameters": "parameters kept",
     "real_time_factor": "real-time factor",
 }
@@ -22,7 +22,7 @@ COSTS = {  # columns of costs: what each is called
 class Measuring:
     """How costs are counted and measured."""
 
-    seconds: int = SECONDS  # of the sound, 1 to `LONGEST`
+    seconds: int = SECONDS  # of the audio, 1 to `LONGEST`
     threads: int = 1  # of torch, 1 or more
     is_timed: bool = True  # whether real-time factors are measured
     tokens_per_second: float = TOKENS_PER_SECOND

@@ -37,12 +37,12 @@ def real_time_factors_of_layers(
 ) -> list[np.ndarray]:
     """Return the real-time factor of each layer of each encoder, ``(n_layers,)`` each.
 
-    A factor is the time from the waveform, or the text, to the layer over the duration of the sound. Reading the file
+    A factor is the time from the waveform, or the text, to the layer over the duration of the audio. Reading the file
     and pooling are not part of it.
 
     Args:
         encoders: on the CPU
-        seconds: duration of the sound
+        seconds: duration of the audio
         n_tokens: of its transcript with special tokens, for text encoders
         threads: of torch, in this one process
         rounds: number of passes of each encoder that are timed, after one that is not
