@@ -63,7 +63,7 @@ def test_acoustic_features_have_a_time_alone():
         ),
     ],
 )
-def test_an_encoder_that_is_not_found_is_not_known_and_says_why(folders, source, reason):
+def test_an_encoder_that_is_not_found_is_not_known_for_a_reason(folders, source, reason):
     source = EncoderSource(source.name, source.layers, source.found_as.format(**folders), reason=source.reason)
     (cost,) = find_costs([source], FAST).values()
     for name in COSTS:
