@@ -17,7 +17,7 @@ from layerprobe.figures.layout.layer_axis import name_layers
 from layerprobe.figures.layout.mark import mark_axes
 from layerprobe.figures.layout.style import encoder_colours, encoder_looks
 from layerprobe.figures.plots.best_layer_frequency import Y_LABEL, plot_best_layer
-from layerprobe.figures.plots.cost import plot_cost, ring_cheapest
+from layerprobe.figures.plots.cost import cost_limits, plot_cost, ring_cheapest
 from layerprobe.figures.plots.curves import plot_layer_curves
 from layerprobe.figures.plots.depth import DEPTH_AXIS, plot_depth
 from layerprobe.figures.plots.gain import gain_limits, plot_gain
@@ -192,6 +192,8 @@ def _cost_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:  # n
     table = TABLES["cost"](study)
     check_known_cost(table)
     rows, by = table[table["target"] == target].reset_index(drop=True), str(table["cheapest_by"].iloc[0])
+    ax.set_xscale("log")
+    ax.set_xlim(*cost_limits(table[by]))
     plot_cost(rows, ax, by=by, looks=encoder_looks(list(dict.fromkeys(table["encoder"]))))
     ring_cheapest(rows, ax, by=by, size=_tick_size(ax))
     ax.set(xlabel=COSTS[by], ylabel=METRIC_NAMES[study.metric], title=shown_name(target))

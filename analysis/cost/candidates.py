@@ -158,9 +158,9 @@ def _of_run(path: Path, run: Run, taken: set[str]) -> tuple[dict[str, Origin], P
     }
     if not run.encoders:
         origins = {f"{path}: {b}": Origin(folder=path / b) for b in BRANCHES if b in run.plan}
-    index, found = [], dict[int, Candidate]()
-    for k in np.flatnonzero(is_real):
-        key = columns.iloc[k].to_dict()
+    index, found = list[int](), dict[int, Candidate]()
+    for k in np.flatnonzero(is_real).tolist():
+        key = {name: columns[name].iloc[k] for name in ("encoder", "probe", "layer", "target")}
         parts = _parts(run, path, key, shown, selected)
         if parts is not None:
             head = trained_parameters(run, key["encoder"], key["probe"])

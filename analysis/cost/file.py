@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -76,8 +77,9 @@ def _read(path: Path) -> pd.DataFrame:
     if missing := [name for name in (*_TEXTS, *_BOOLEANS, *COSTS, "value") if name not in table]:
         raise ValueError(f"it has no column {missing[0]}")
     table = table.astype(dict.fromkeys(_BOOLEANS, bool) | dict.fromkeys([*COSTS, "value"], float))
-    known = {"True": True, "False": False, "": pd.NA}
-    return table.assign(in_best_set=[known[str(v)] for v in table["in_best_set"].astype(object).fillna("")])
+    known: dict[str, Any] = {"True": True, "False": False, "": pd.NA}
+    in_best_set = table["in_best_set"].astype(object).fillna("")
+    return table.assign(in_best_set=pd.Series([known[str(v)] for v in in_best_set], table.index, dtype=object))
 
 
 def _na_values(path: Path) -> dict[str, list[str]]:

@@ -80,11 +80,13 @@ def amount_text(value: float, *, digits: int = 1) -> str:
 def factor_text(value: float) -> str:
     """Return a real-time factor with two significant digits.
 
-    >>> factor_text(0.00412), factor_text(1.5), factor_text(float("nan"))
-    ('.0041', '1.5', '–')
+    >>> factor_text(0.00412), factor_text(1.5), factor_text(0.0000039), factor_text(float("nan"))
+    ('.0041', '1.5', '3.9e-06', '–')
     """
     if not np.isfinite(value):
         return number_text(value)
+    if 0 < value < 1e-4:
+        return f"{value:.1e}"
     return np.format_float_positional(value, precision=2, fractional=False, trim="-").removeprefix("0") or "0"
 
 
@@ -107,7 +109,7 @@ def _sentence(rows: pd.DataFrame) -> str:
             "a score that is not defined."
         )
     priced, inside = rows[rows[by].notna()], rows[rows["is_cheapest"]]
-    top = rows.loc[rows["behind_best"].idxmin()].to_dict()
+    top = rows.sort_values("behind_best", kind="stable").iloc[0].to_dict()
     if inside.empty:
         text = f"{target}: every candidate with a known cost is significantly worse than the best"
         text += f" ({candidate_text(top)})"

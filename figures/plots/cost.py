@@ -48,6 +48,7 @@ KEYS = {  # entries of the legend that are of no encoder
     "front": "Pareto front",
     "ring": "cheapest not significantly worse than the best, with its layer",
 }
+FREE = "On the left edge: no cost."
 NOT_COUNTED = "The recogniser that makes transcripts is not counted."
 
 
@@ -55,16 +56,17 @@ def plot_cost(table: pd.DataFrame, ax: Axes, *, by: str, looks: dict[str, Look])
     """Draw each candidate with its interval over its cost, and the Pareto front.
 
     Full markers are single layers, hollow ones mixes, fusions and regressors. An encoder of unknown cost is a dotted
-    line at its highest score.
+    line at its highest score. What costs nothing, such as embeddings of tokens, is on the left edge.
 
     Args:
         table: rows of one target, as `analysis.cost.table.cost_table` returns them
-        ax: axes to draw into
+        ax: axes to draw into, whose lower limit is above 0
         by: the cost, a key of `COSTS`
         looks: colour and marker of each encoder
     """
+    table = table.assign(**{by: table[by].clip(lower=ax.get_xlim()[0])})
     for encoder, rows in table.groupby("encoder", sort=False):
-        look, known = looks[str(encoder)], rows[rows[by].gt(0)]
+        look, known = looks[str(encoder)], rows[rows[by].notna()]
         if known.empty:
             ax.axhline(
                 float(rows.loc[rows["behind_best"].idxmin(), "value"]), color=look.colour, lw=1, ls=":", zorder=1
@@ -75,7 +77,7 @@ def plot_cost(table: pd.DataFrame, ax: Axes, *, by: str, looks: dict[str, Look])
         pale = known[~known[f"on_front_{by}"]] if len(table) > MANY else known.iloc[:0]
         for part, alpha in ((pale, 0.15), (known.drop(pale.index), 0.45)):
             ax.vlines(part[by], part["ci_low"], part["ci_high"], color=look.colour, lw=0.7, alpha=alpha, zorder=1)
-        style: Any = {"color": look.colour, "marker": look.marker, "ls": "", "zorder": 3}
+        style: Any = {"color": look.colour, "marker": look.marker, "ls": "", "zorder": 3, "clip_on": False}
         ax.plot(layers[by], layers["value"], markersize=2.6 if len(table) > MANY else 3.2, markeredgewidth=0.4, **style)
         others = known[known["probe"] != "ridge"]
         ax.plot(others[by], others["value"], markersize=4.6, markerfacecolor="white", markeredgewidth=1.0, **style)
@@ -93,6 +95,13 @@ def plot_cost(table: pd.DataFrame, ax: Axes, *, by: str, looks: dict[str, Look])
     return ax
 
 
+def cost_limits(costs: pd.Series[float]) -> tuple[float, float]:
+    """Return the ends of a logarithmic axis of costs, of which those of 0 are on its left edge."""
+    known = costs[costs.gt(0)]
+    margin = max(1.2, float(known.max() / known.min()) ** 0.08)
+    return float(known.min() / margin), float(known.max() * margin)
+
+
 def cost_ticks(low: float, high: float) -> list[float]:
     """Return the ticks of a logarithmic axis that are not at its ends, where labels of two panels would touch.
 
@@ -100,7 +109,7 @@ def cost_ticks(low: float, high: float) -> list[float]:
     [1000000000.0, 2000000000.0, 5000000000.0]
     """
     subs = (1.0, 2.0, 5.0) if high / low < FEW_DECADES else (1.0,)
-    ticks = LogLocator(subs=subs, numticks=MAX_TICKS).tick_values(low, high)
+    ticks = np.asarray(LogLocator(subs=subs, numticks=MAX_TICKS).tick_values(low, high))
     at = np.log(ticks / low) / np.log(high / low)
     return [float(tick) for tick in ticks[(at > MARGIN) & (at < 1 - MARGIN)]]
 
@@ -114,8 +123,8 @@ def ring_cheapest(table: pd.DataFrame, ax: Axes, *, by: str, size: float) -> Non
         by: the cost
         size: of the text in points
     """
-    for row in table[table["is_cheapest"] & table[by].gt(0)].to_dict("records"):
-        x, y = row[by], row["value"]
+    for row in table[table["is_cheapest"] & table[by].notna()].to_dict("records"):
+        x, y = max(row[by], ax.get_xlim()[0]), row["value"]
         ax.plot(
             [x], [y], marker="o", markersize=RING_SIZE, markerfacecolor="none", markeredgecolor=RING, ls="", zorder=4
         )
@@ -145,14 +154,12 @@ def cost_figure(table: pd.DataFrame, *, width: float | None = None, looks: dict[
     across = panels_across(len(targets), width=width, left=left, natural=2.5, least=1.2)
     names = titles(targets, across.panel, size + 1)
     height = float(np.clip(0.85 * across.panel, 1.4, 2.4))
-    known = table[table[by].gt(0)][by]
-    margin = max(1.2, float(known.max() / known.min()) ** 0.08)
     with styled(width):
         figure = StyledFigure()
         panels = [figure.add_axes((0, 0, 1, 1)) for _ in targets]
         for k, (ax, target) in enumerate(zip(panels, targets, strict=True)):
             ax.set_xscale("log")
-            ax.set_xlim(known.min() / margin, known.max() * margin)
+            ax.set_xlim(*cost_limits(table[by]))
             plot_cost(table[table["target"] == target], ax, by=by, looks=looks)
             ax.set_title(names[target])
             ax.set_xlabel(wrapped(COSTS[by], across.panel, size))
@@ -160,8 +167,7 @@ def cost_figure(table: pd.DataFrame, *, width: float | None = None, looks: dict[
         unify_limits(panels)
         handles = _handles(table, by, looks)
         legend = plan_legend(list(handles), space=across.all_width - 2 * EDGE, size=size - 1)
-        has_text = table["reads"].str.contains("text").any()
-        note = wrapped(NOT_COUNTED, across.all_width - 2 * EDGE, size - 1) if has_text else ""
+        note = wrapped(_note(table, by), across.all_width - 2 * EDGE, size - 1)
         note_height = line_height(size - 1, 1 + note.count("\n")) + EDGE if note else 0.0
         label_lines = 1 + wrapped(COSTS[by], across.panel, size).count("\n")
         title, below = titles_height(names, size + 1), line_height(size, 1 + label_lines) + 0.2
@@ -180,17 +186,22 @@ def cost_figure(table: pd.DataFrame, *, width: float | None = None, looks: dict[
         return lay_out(figure)
 
 
+def _note(table: pd.DataFrame, by: str) -> str:
+    texts = [NOT_COUNTED] if table["reads"].str.contains("text").any() else []
+    return " ".join([*texts, *([FREE] if table[by].eq(0).any() else [])])
+
+
 def _handles(table: pd.DataFrame, by: str, looks: dict[str, Look]) -> dict[str, Any]:
     """Return the entries of the legend by their labels."""
     found: dict[str, Any] = {}
     for encoder, rows in table.groupby("encoder", sort=False):
         look = looks[str(encoder)]
-        if rows[by].gt(0).any():
+        if rows[by].notna().any():
             found[str(encoder)] = Line2D([], [], color=look.colour, marker=look.marker, ls="", markersize=4)
         else:
             label = f"{encoder}: highest score, cost not known"
             found[label] = Line2D([], [], color=look.colour, lw=1, ls=":")
-    known = table[table[by].gt(0)]
+    known = table[table[by].notna()]
     if (known["probe"] != "ridge").any():
         found[KEYS["mix"]] = Line2D([], [], color="0.4", marker="o", markerfacecolor="white", ls="", markersize=4.6)
     found[KEYS["front"]] = Line2D([], [], color=FRONT, lw=1.1)

@@ -138,7 +138,8 @@ def find_costs(
 
 def _counted(source: EncoderSource, measuring: Measuring) -> EncoderCost:
     n = len(source.layers)
-    unknown = EncoderCost(source.layers, *(np.full(n, np.nan) for _ in COSTS), reason=source.reason)
+    multiply_adds, parameters, factor = (np.full(n, np.nan) for _ in COSTS)
+    unknown = EncoderCost(source.layers, multiply_adds, parameters, factor, reason=source.reason)
     if source.found_as == ACOUSTIC:
         return replace(unknown, parameters=np.zeros(n))
     if not source.found_as:

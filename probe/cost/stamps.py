@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def at_each_layer(
-    blocks: Sequence[nn.Module], final_norm: nn.Module | None, read: Callable[[], float]
+    blocks: nn.ModuleList, final_norm: nn.Module | None, read: Callable[[], float]
 ) -> Iterator[list[float]]:
     """Yield a list that gets one reading per layer in each forward pass within the context, in order.
 

@@ -82,6 +82,17 @@ def test_a_sweep_a_fusion_and_a_regressor_are_in_one_table(root):
     assert set(table["n_speakers"]) == {table["n_speakers"].iloc[0]}
 
 
+def test_a_regressor_alone_with_two_test_speakers_is_not_called_sufficient(root):
+    text = done("cost", root / "trained", "--no-benchmark", "--out", root / "alone")
+    table = table_in(root / "alone" / "cost.csv")
+    assert set(table["n_speakers"]) == {2}
+    assert not table["is_cheapest"].any()
+    assert table["on_front_parameters"].all()
+    assert table["real_time_factor"].isna().all()
+    assert "arousal: which candidates are not significantly worse than the best is not known" in text
+    assert "RTF" not in text
+
+
 def test_a_folder_that_is_gone_is_stated_and_can_be_named(root, folders):
     moved = (root / "material" / "text").rename(root / "material" / "moved")
     try:

@@ -16,7 +16,7 @@ import layerprobe as lp
 from layerprobe.analysis.study import study
 from layerprobe.figures.draw import NothingToPlotError, draw
 from layerprobe.figures.layout.style import encoder_looks
-from layerprobe.figures.plots.cost import cost_figure, cost_ticks, plot_cost
+from layerprobe.figures.plots.cost import cost_figure, cost_limits, cost_ticks, plot_cost
 from layerprobe.figures.report.cost import cost_section
 from layerprobe.figures.report.tables import Section
 
@@ -49,7 +49,11 @@ def table(n_layers, encoders, targets, *, seed=0):
 
 def test_marks_lie_at_their_numbers_and_the_front_is_a_step_up_to_the_edge():
     rows = table(4, ["a", "b"], ["valence"])
-    ax = plot_cost(rows, Figure().add_subplot(), by="multiply_adds", looks=encoder_looks(["a", "b"]))
+    rows.loc[0, "multiply_adds"] = 0.0
+    ax = Figure().add_subplot(xscale="log", xlim=cost_limits(rows["multiply_adds"]))
+    left = ax.get_xlim()[0]
+    plot_cost(rows, ax, by="multiply_adds", looks=encoder_looks(["a", "b"]))
+    rows.loc[0, "multiply_adds"] = left  # what costs nothing is on the left edge
     drawn = {tuple(point) for line in ax.lines for point in line.get_xydata().tolist() if line.get_marker() != "None"}
     known = rows[rows["multiply_adds"].notna()]
     assert drawn == set(zip(known["multiply_adds"], known["value"], strict=True))
@@ -75,6 +79,8 @@ def test_the_ring_is_around_the_cheapest_and_names_its_layer():
         assert label.get_text() == (cheapest["layer"] if cheapest["probe"] == "ridge" else "mix")
     assert len({ax.get_ylim() for ax in figure.axes}) == len({ax.get_xlim() for ax in figure.axes}) == 1
     assert "The recogniser that makes transcripts is not counted." in [t.get_text() for t in figure.texts]
+    free = cost_figure(rows.assign(multiply_adds=rows["multiply_adds"].where(rows["layer"] != "0", 0.0)))
+    assert "On the left edge: no cost." in free.texts[0].get_text()
     assert not [t for t in cost_figure(rows.assign(reads="audio")).texts if "recogniser" in t.get_text()]
 
 
