@@ -125,9 +125,8 @@ def ring_cheapest(table: pd.DataFrame, ax: Axes, *, by: str, size: float) -> Non
     """
     for row in table[table["is_cheapest"] & table[by].notna()].to_dict("records"):
         x, y = max(row[by], ax.get_xlim()[0]), row["value"]
-        ax.plot(
-            [x], [y], marker="o", markersize=RING_SIZE, markerfacecolor="none", markeredgecolor=RING, ls="", zorder=4
-        )
+        ring: Any = {"marker": "o", "markersize": RING_SIZE, "markerfacecolor": "none", "markeredgecolor": RING}
+        ax.plot([x], [y], ls="", zorder=4, clip_on=False, **ring)
         across, up = ax.transAxes.inverted().transform(ax.transData.transform((x, y)))
         below, reach = up > 0.8, RING_SIZE / 2 + 2
         side = "left" if across < 0.15 else "right" if across > 0.85 else "center"

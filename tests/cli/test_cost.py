@@ -1,4 +1,4 @@
-"""The command cost end to end: a sweep, a fusion and a training on real audio by small encoders, in one picture."""
+"""The command cost end to end: a sweep, a fusion and a training on real audio by small encoders, in one table."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def test_a_sweep_a_fusion_and_a_regressor_are_in_one_table(root):
     assert set(table["n_speakers"]) == {table["n_speakers"].iloc[0]}
 
 
-def test_a_regressor_alone_with_two_test_speakers_is_not_called_sufficient(root):
+def test_a_regressor_alone_with_few_test_speakers_is_not_called_sufficient(root):
     text = done("cost", root / "trained", "--no-benchmark", "--out", root / "alone")
     table = table_in(root / "alone" / "cost.csv")
-    assert set(table["n_speakers"]) == {2}
+    assert table["n_speakers"].max() < 3
     assert not table["is_cheapest"].any()
     assert table["on_front_parameters"].all()
     assert table["real_time_factor"].isna().all()

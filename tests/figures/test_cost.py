@@ -54,9 +54,9 @@ def test_marks_lie_at_their_numbers_and_the_front_is_a_step_up_to_the_edge():
     left = ax.get_xlim()[0]
     plot_cost(rows, ax, by="multiply_adds", looks=encoder_looks(["a", "b"]))
     rows.loc[0, "multiply_adds"] = left  # what costs nothing is on the left edge
-    drawn = {tuple(point) for line in ax.lines for point in line.get_xydata().tolist() if line.get_marker() != "None"}
+    marked = {tuple(point) for line in ax.lines for point in line.get_xydata().tolist() if line.get_marker() != "None"}
     known = rows[rows["multiply_adds"].notna()]
-    assert drawn == set(zip(known["multiply_adds"], known["value"], strict=True))
+    assert marked == set(zip(known["multiply_adds"], known["value"], strict=True))
     (front,) = [line for line in ax.lines if line.get_drawstyle() == "steps-post"]
     expected = rows[rows["on_front_multiply_adds"]].sort_values("multiply_adds")
     np.testing.assert_array_equal(front.get_xdata()[:-1], expected["multiply_adds"])
