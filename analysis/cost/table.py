@@ -125,8 +125,9 @@ def _with_standing(rows: pd.DataFrame, candidates: Candidates, *, by: str) -> pd
     rows["behind_best"] = np.nanmax(sign * scores.estimate) - sign * scores.estimate
     best = _best_set(scores, lower=lower)
     if best is None:
-        unknown = {"in_best_set": pd.Series(pd.NA, rows.index, dtype=object), "p_not_best": np.nan}
-        return rows.assign(**unknown, behind_at_most=np.nan, is_cheapest=False, is_smallest_layer=False)
+        unknown = pd.Series(pd.NA, rows.index, dtype=object)
+        rows = rows.assign(in_best_set=unknown, p_not_best=np.nan, behind_at_most=np.nan)
+        return rows.assign(is_cheapest=False, is_smallest_layer=False)
     rows = rows.assign(in_best_set=best.is_in, p_not_best=best.p_not_best)
     rows["behind_at_most"] = behind_at_most(scores, lower_is_better=lower)
     inside = rows[rows["in_best_set"] & rows[by].notna()].sort_values([by, "behind_best"], kind="stable")
