@@ -68,9 +68,8 @@ def plot_cost(table: pd.DataFrame, ax: Axes, *, by: str, looks: dict[str, Look])
     for encoder, rows in table.groupby("encoder", sort=False):
         look, known = looks[str(encoder)], rows[rows[by].notna()]
         if known.empty:
-            ax.axhline(
-                float(rows.loc[rows["behind_best"].idxmin(), "value"]), color=look.colour, lw=1, ls=":", zorder=1
-            )
+            highest = float(rows.sort_values("behind_best")["value"].iloc[0])
+            ax.axhline(highest, color=look.colour, lw=1, ls=":", zorder=1)
             continue
         layers = known[known["probe"] == "ridge"].sort_values(by)
         ax.plot(layers[by], layers["value"], color=look.colour, lw=0.7, alpha=0.5, zorder=2)

@@ -132,6 +132,9 @@ def test_text_and_features_are_timed_too(tmp_path):
     features = load_encoder("acoustic")
     found = real_time_factors_of_layers([text, features], seconds=2, n_tokens=9, rounds=2, clock=Clock())
     np.testing.assert_array_equal(found[0], [0.5, 1.0, 1.5, 2.0])
+    # two windows, since the encoder takes 40 tokens
+    (windows,) = real_time_factors_of_layers([text], seconds=2, n_tokens=60, rounds=2, clock=Clock())
+    np.testing.assert_array_equal(windows, [1.0, 2.0, 3.0, 4.0])
     # a tick for each feature; mfcc is made from log_mel, which takes one as well
     assert dict(zip(features.layers, found[1], strict=True)) == {
         "log_mel": 0.5, "mfcc": 1.0, "f0": 0.5, "loudness": 0.5, "duration": 0.5,
