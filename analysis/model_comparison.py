@@ -146,7 +146,7 @@ def compare(folders: Sequence[Path | str], *, metric: str = "ccc_matched") -> pd
         found, names = _regressors(Path(folder), alone=len(folders) == 1)
         parts.append(found)
         described.append(names)
-    predictions = _on_shared_utterances(parts, [str(f) for f in folders])
+    predictions = on_shared_utterances(parts, [str(f) for f in folders])
     bootstrap = bootstrap_scores(predictions, metric=metric)
     n_rated = dict(
         zip(predictions.targets.tolist(), np.isfinite(predictions.ratings).sum(axis=0).tolist(), strict=True)
@@ -200,7 +200,7 @@ def _regressors(folder: Path, *, alone: bool) -> tuple[Predictions, pd.DataFrame
         for row in described.to_dict("records")
     ]
     described["trainable_parameters"] = [
-        _parameters(run, e, p) for e, p in zip(described["encoder"], described["probe"], strict=True)
+        trained_parameters(run, e, p) for e, p in zip(described["encoder"], described["probe"], strict=True)
     ]
     renamed = replace(
         predictions,
@@ -217,8 +217,8 @@ def _selected_text(selected: pd.DataFrame, encoder: str, target: str) -> str:
     return ", ".join(map(str, folds["layer"].value_counts().index))
 
 
-def _parameters(run: Run, encoder: str, probe: str) -> float:
-    """Number of trained parameters for one target; for all targets where encoders were trained."""
+def trained_parameters(run: Run, encoder: str, probe: str) -> float:
+    """Return the number of trained parameters for one target; for all targets where encoders were trained."""
     if probe == TRAINED:
         return float(run.plan["parameters"]["trainable"])
     plans = {e["name"]: e for e in run.plan["encoders"]}
@@ -236,7 +236,16 @@ def _shared_ids(parts: list[Predictions]) -> list[str]:
     return sorted(shared)
 
 
-def _on_shared_utterances(parts: list[Predictions], names: list[str]) -> Predictions:
+def on_shared_utterances(parts: list[Predictions], names: list[str]) -> Predictions:
+    """Return the columns of all runs on the utterances that each of them held out.
+
+    Args:
+        parts: predictions of each run
+        names: of the runs, for messages
+
+    Raises:
+        InputError: if they have no utterance in common, or differ in a rating
+    """
     ids = _shared_ids(parts)
     if not ids:
         raise InputError(

@@ -17,6 +17,7 @@ from layerprobe.figures.layout.layer_axis import name_layers
 from layerprobe.figures.layout.mark import mark_axes
 from layerprobe.figures.layout.style import encoder_colours, encoder_looks
 from layerprobe.figures.plots.best_layer_frequency import Y_LABEL, plot_best_layer
+from layerprobe.figures.plots.cost import cost_limits, plot_cost, ring_cheapest
 from layerprobe.figures.plots.curves import plot_layer_curves
 from layerprobe.figures.plots.depth import DEPTH_AXIS, plot_depth
 from layerprobe.figures.plots.gain import gain_limits, plot_gain
@@ -32,7 +33,8 @@ from layerprobe.figures.plots.heatmap import (
 from layerprobe.figures.plots.layer_weights import label_layers, plot_layer_weights
 from layerprobe.figures.plots.references import reference_scores
 from layerprobe.figures.plots.similarity import plot_similarity
-from layerprobe.figures.tables import TABLES, NothingToPlotError, encoder_gain_table
+from layerprobe.figures.tables import TABLES, NothingToPlotError, check_known_cost, encoder_gain_table
+from layerprobe.probe.cost.settings import COSTS
 from layerprobe.probe.metrics import METRIC_NAMES
 from layerprobe.probe.results.pending import pending_label
 
@@ -186,6 +188,17 @@ def _similarity_panel(study: Study, ax: Axes, target: str, encoder: str) -> None
     ax.set(xlabel="layer", ylabel="layer", title=encoder)
 
 
+def _cost_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:  # noqa: ARG001 - it compares encoders
+    table = TABLES["cost"](study)
+    check_known_cost(table)
+    rows, by = table[table["target"] == target].reset_index(drop=True), str(table["cheapest_by"].iloc[0])
+    ax.set_xscale("log")
+    ax.set_xlim(*cost_limits(table[by]))
+    plot_cost(rows, ax, by=by, looks=encoder_looks(list(dict.fromkeys(table["encoder"]))))
+    ring_cheapest(rows, ax, by=by, size=_tick_size(ax))
+    ax.set(xlabel=COSTS[by], ylabel=METRIC_NAMES[study.metric], title=shown_name(target))
+
+
 def _tick_size(ax: Axes) -> float:
     """Return the font size of the axes' tick labels in points."""
     return float(ax.xaxis.get_major_ticks()[0].label1.get_fontsize())
@@ -200,4 +213,5 @@ PANELS: dict[str, Callable[[Study, Axes, str, str], None]] = {
     "depth": _depth_panel,
     "best-layer": _best_layer_panel,
     "similarity": _similarity_panel,
+    "cost": _cost_panel,
 }

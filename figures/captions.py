@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from layerprobe.analysis.cost.sentences import machine_text
 from layerprobe.analysis.formatting import number_text, plural, shown_name
 from layerprobe.analysis.layers.weights import SINGLE
 from layerprobe.analysis.study import Study
 from layerprobe.figures.plots.references import CEILINGS, MEANINGS, columns_of, reference_scores
+from layerprobe.probe.cost.settings import COSTS
 from layerprobe.probe.metrics import METRIC_NAMES
 
 
@@ -49,17 +51,7 @@ def caption(figure: str, study: Study, table: pd.DataFrame) -> str:
                 f"Blue and red diverge from zero; dots: the 95 % interval over {units} excludes zero.",
             ]
         case "gain":
-            pairs = table[["encoder", "reference"]].drop_duplicates().itertuples(index=False)
-            names = "; ".join(f"{encoder} over {reference}" for encoder, reference in pairs)
-            texts = [
-                f"Gain of each layer over the same layer of another encoder, {names} ({name}; {n}). {layers}",
-                "Blue and red diverge from zero; dots: significantly different from zero by the maximum statistic over "
-                f"all cells in resamples of the {units} (p ≤ .05).",
-            ]
-            if (table["measure"] == "shift").any():
-                texts.append(
-                    "Shift: number of blocks by which the profile over layers lies deeper; bold: p ≤ .05 (Holm)."
-                )
+            texts = gain_texts(table, name=name, n=n, units=units)
         case "layer-weights":
             texts = [
                 "Weights of the weighted sum of layers and their contributions, as fractions of the sum over layers, "
@@ -76,9 +68,49 @@ def caption(figure: str, study: Study, table: pd.DataFrame) -> str:
                 f"Fraction of bootstrap resamples of the {units} in which a layer scores best ({name}; {n}). {layers}",
                 "Full bars: layers that are not significantly worse than the best (95 % set).",
             ]
+        case "cost":
+            texts = cost_texts(table, name=name, n=n, units=units)
         case _:
             texts = ["Similarity of layers (debiased linear CKA, 0 to 1), and of layers with the ratings."]
     return " ".join(texts)
+
+
+def gain_texts(table: pd.DataFrame, *, name: str, n: str, units: str) -> list[str]:
+    """Return the sentences of the caption of a gain over another encoder; arguments as of `cost_texts`."""
+    pairs = table[["encoder", "reference"]].drop_duplicates().itertuples(index=False)
+    names = "; ".join(f"{encoder} over {reference}" for encoder, reference in pairs)
+    texts = [
+        f"Gain of each layer over the same layer of another encoder, {names} ({name}; {n}). Layer 0 enters the first "
+        "block.",
+        "Blue and red diverge from zero; dots: significantly different from zero by the maximum statistic over "
+        f"all cells in resamples of the {units} (p ≤ .05).",
+    ]
+    if (table["measure"] == "shift").any():
+        texts.append("Shift: number of blocks by which the profile over layers lies deeper; bold: p ≤ .05 (Holm).")
+    return texts
+
+
+def cost_texts(table: pd.DataFrame, *, name: str, n: str, units: str) -> list[str]:
+    """Return the sentences of the caption of score against cost, with how costs were measured.
+
+    Args:
+        table: of `figures.tables.cost_rows`
+        name: of the metric
+        n: numbers of utterances and speakers
+        units: what bootstrap resamples are of
+    """
+    texts = [
+        f"Score of each layer, mix and regressor over its cost, {COSTS[str(table['cheapest_by'].iloc[0])]} ({name}; "
+        f"{n}); bars: 95 % intervals over {units}. Line: the Pareto front, of those than which no other scores higher "
+        "at no more cost.",
+        "Ring: the cheapest that is not significantly worse than the best of all (95 % set), with its layer; not "
+        "significantly worse is not equal. A layer needs the blocks up to it, a mix all blocks.",
+    ]
+    if table["real_time_factor"].notna().any():
+        texts.append(f"Times: {machine_text(table)}.")
+    if table["reads"].str.contains("text").any():
+        texts.append("The recogniser that makes transcripts is not counted.")
+    return texts
 
 
 def selectors(table: pd.DataFrame) -> list[str]:

@@ -19,6 +19,7 @@ from layerprobe.figures.layout.presets import preset
 from layerprobe.figures.layout.style import Look, encoder_colours, encoder_looks, save
 from layerprobe.figures.layout.width import default_width
 from layerprobe.figures.plots.best_layer_frequency import best_layer_figure
+from layerprobe.figures.plots.cost import cost_figure
 from layerprobe.figures.plots.curves import curves_figure
 from layerprobe.figures.plots.depth import depth_figure
 from layerprobe.figures.plots.gain import GAIN, gain_figure
@@ -28,12 +29,14 @@ from layerprobe.figures.plots.similarity import similarity_figure
 from layerprobe.figures.tables import (
     NothingToPlotError as NothingToPlotError,
     best_layer_table,
+    check_known_cost,
     curves_table,
     depth_table,
     encoder_gain_table,
     gain_table,
     heatmap_table,
     layer_weights_table,
+    selected_costs,
     similarity_rows,
 )
 from layerprobe.probe.exceptions import InputError
@@ -210,6 +213,12 @@ def _similarity(study: Study, width: float | None, selection: Selection | None =
     return FigureWithData(similarity_figure(rows, layers=layers, measure="cka", width=width), table)
 
 
+def _cost(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
+    selection = selection or select(study)
+    table = check_known_cost(_filled(selected_costs(study, selection.targets, list(selection.layers))))
+    return FigureWithData(cost_figure(table, width=width), table)
+
+
 PLOTS: dict[str, Callable[..., FigureWithData]] = {  # of a study, a width in inches or None, and perhaps a selection
     "heatmap": _heatmap,
     "curves": _curves,
@@ -219,6 +228,7 @@ PLOTS: dict[str, Callable[..., FigureWithData]] = {  # of a study, a width in in
     "depth": _depth,
     "best-layer": _best_layer,
     "similarity": _similarity,
+    "cost": _cost,
 }
 
 

@@ -202,6 +202,19 @@ def similarity(
     return _show("similarity", runs, Made(None, width, style, out=out), ax=ax, target=None, encoder=encoder)
 
 
+@_figure_or_axes
+def cost(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+    ax: Axes | None = None, target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot score against cost, of runs whose costs ``layerprobe cost`` compared; axes show all encoders.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
+    made = Made(metric, width, style, out=out)
+    return _show("cost", runs, made, ax=ax, target=target, encoder=encoder)
+
+
 @dataclass(frozen=True)
 class Made:
     """How a figure is made and where it is saved, as the functions of this module take it."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from layerprobe.analysis.cost.file import cost_path, read_cost
 from layerprobe.analysis.encoder_pairs import compare_encoders
 from layerprobe.analysis.layers.depth import INTERVALS, SHIFT
 from layerprobe.analysis.layers.encoder_gains import EncoderPair
@@ -14,6 +15,7 @@ from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS
 from layerprobe.analysis.study import Study
 from layerprobe.figures.plots.heatmap import CONTROL_NAMES
 from layerprobe.figures.plots.references import BASELINES
+from layerprobe.probe.cost.settings import COSTS
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import is_stack, relative_depth
 from layerprobe.probe.tasks.controls import CHANCE
@@ -206,6 +208,56 @@ def similarity_rows(study: Study) -> pd.DataFrame:
     return study.similarity
 
 
+def cost_rows(study: Study) -> pd.DataFrame:
+    """Return the scores and costs of all candidates, as ``layerprobe cost`` wrote them.
+
+    Returns:
+        ``run, encoder, probe, layer, needs, reads, target, metric, value``, the 95 % interval ``ci_low, ci_high,
+        interval``, the costs ``multiply_adds, parameters, real_time_factor``, for each whether a candidate is on the
+        Pareto front, ``on_front_multiply_adds, on_front_parameters, on_front_real_time_factor``, and in which fraction
+        of resamples, ``front_rate_multiply_adds, front_rate_parameters, front_rate_real_time_factor``; ``in_best_set,
+        p_not_best, behind_best, behind_at_most, cheapest_by, is_cheapest, is_smallest_layer, n_candidates,
+        n_speakers``, and how times were measured: ``seconds, threads, precision, forward, weights, processor,
+        reason``; see `analysis.cost.table.cost_table`
+    """
+    found = read_cost(cost_path(study.folders[0], study.folders), study.fingerprint)
+    if found is None or set(found["metric"]) != {study.metric}:
+        lacks = "no cost.csv" if found is None else f"a cost.csv of {', '.join(sorted(set(found['metric'])))}"
+        runs = " ".join(map(str, study.folders))
+        raise NothingToPlotError(
+            "LP916", f"{study.folders[0]} has {lacks}. Run layerprobe cost {runs} --metric {study.metric}."
+        )
+    return found
+
+
+def selected_costs(study: Study, targets: Sequence[str], encoders: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of `cost_rows` of some targets and encoders; with all encoders those of their fusions, too."""
+    table = cost_rows(study)
+    chosen = table["target"].isin(list(targets))
+    if len(encoders) < len(study.layers):
+        chosen &= table["encoder"].isin(list(encoders))
+    return table[chosen].reset_index(drop=True)
+
+
+def check_known_cost(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of costs after checking that its figure has a candidate to show.
+
+    Args:
+        table: of `cost_rows`
+
+    Raises:
+        NothingToPlotError: if the cost of none is known
+    """
+    by = str(table["cheapest_by"].iloc[0])
+    if not table[by].gt(0).any():
+        raise NothingToPlotError(
+            "LP917",
+            f"No candidate has known {COSTS[by]}, so there is nothing to plot. The column reason of cost.csv "
+            "states why.",
+        )
+    return table
+
+
 TABLES: dict[str, Callable[[Study], pd.DataFrame]] = {
     "heatmap": heatmap_table,
     "curves": curves_table,
@@ -215,6 +267,7 @@ TABLES: dict[str, Callable[[Study], pd.DataFrame]] = {
     "depth": depth_table,
     "best-layer": best_layer_table,
     "similarity": similarity_rows,
+    "cost": cost_rows,
 }
 
 

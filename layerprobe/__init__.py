@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layerprobe.analysis.corpus import describe as describe
+    from layerprobe.analysis.cost.compare import cost as cost
     from layerprobe.analysis.findings.collect import collect_findings as collect_findings
     from layerprobe.analysis.findings.records import Finding as Finding, read_findings as read_findings
     from layerprobe.analysis.model_comparison import compare as compare
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 
 _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbedder need scikit-learn
     "analysis.corpus": ("describe",),
+    "analysis.cost.compare": ("cost",),
     "analysis.findings.collect": ("collect_findings",),
     "analysis.findings.records": ("Finding", "read_findings"),
     "analysis.model_comparison": ("compare",),
@@ -127,6 +129,7 @@ __all__ = [
     "best_layer",
     "collect_findings",
     "compare",
+    "cost",
     "curves",
     "debiased_cka",
     "depth",

@@ -21,6 +21,7 @@ from layerprobe.analysis.subgroups import FEWEST_UTTERANCES
 from layerprobe.figures.captions import resampled_units
 from layerprobe.figures.plots.references import BASELINES
 from layerprobe.figures.report.classes import classes_section
+from layerprobe.figures.report.cost import cost_section
 from layerprobe.figures.report.encoder_gains import encoder_gain_section
 from layerprobe.figures.report.tables import INTERVAL, Section, Table
 from layerprobe.probe.metrics import DEFAULT_METRIC, METRIC_NAMES
@@ -53,6 +54,7 @@ def make_sections(study: Study, findings: list[Finding]) -> list[Section]:
         _fusion(findings),
         classes_section(study),
         _performance(study),
+        cost_section(study),
         _similarity(study),
         _baselines(study.scores),
         _transcripts(study),

@@ -26,6 +26,7 @@ POOLINGS = ("mean", "std", "max", "min", "first_third", "last_third", "first_tok
 
 VALUES: dict[str, tuple[str, ...]] = {  # by parameter, or by command and parameter where commands differ
     "channel": ("first", "loudest", "mean"),
+    "by": ("multiply_adds", "parameters", "real_time_factor"),
     "corpus": CORPORA,
     "covariate": ("transcript",),
     "device": ("cpu", "cuda"),

@@ -22,6 +22,7 @@ PANELS = {  # in this order; aliases are in `ALIASES`
         "gain-over-random",
         "gain",
         "similarity",
+        "cost",
         "table",
         "report",
     ),

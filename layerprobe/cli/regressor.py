@@ -159,7 +159,8 @@ def count_params(
     """Count total and trainable parameters and multiply-adds of encoders from their configurations."""
     import math
 
-    from layerprobe.probe.regressor import parameter_count
+    from layerprobe.probe.cost import parameter_count
+    from layerprobe.probe.regressor.default_head import make_head
 
     if audio_encoder is None and text_encoder is None:
         raise InputError("LP730", "Name an encoder: --audio-encoder, --text-encoder or both.")
@@ -171,7 +172,7 @@ def count_params(
     amounts = [(m, n_tokens if m.is_text else n_seconds) for m in (audio, text, *references) if m is not None]
     counts = {m.name: parameter_count.count_parameters(m, amount=n) for m, n in amounts}
     branches = [None if m is None else counts[m.name] for m in (audio, text)]
-    both = parameter_count.combined(branches[0], branches[1], parameter_count.make_head(audio, text))
+    both = parameter_count.combined(branches[0], branches[1], make_head(audio, text))
     shown = [*(b for b in branches if b is not None), both, *(counts[m.name] for m in references)]
     compared = [counts[m.name] for m in references]
     for one in shown:

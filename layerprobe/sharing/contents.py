@@ -31,6 +31,7 @@ RUN_FILES = (
     Rule("quarantine.csv", ALWAYS, "reasons of utterances that could not be used, without paths"),
     Rule("findings.json", ALWAYS, "results with intervals and p-values"),
     Rule("similarity.csv", ALWAYS, "similarity of layers"),
+    Rule("cost.csv", ALWAYS, "scores and costs of layers"),
     *(Rule(f"figures/*.{ending}", ALWAYS, "figures") for ending in ("png", "svg", "pdf")),
     Rule("figures/*.csv", ALWAYS, "data of the figures"),
     Rule("regressor.json", ALWAYS, "plan and prediction intervals of the trained regressor, without paths"),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from layerprobe.probe.forward.chunks import FrameChunk, InputChunk
+from layerprobe.probe.forward.hooks import HookedEncoder
 from layerprobe.probe.forward.packed.embed import embed_pack
 from layerprobe.probe.forward.packed.pack import Pack, PackedForward
 from layerprobe.probe.forward.precision import multiplying_in
@@ -19,6 +20,12 @@ class PackableEncoder:
     precision: str
     device: str
     packed: PackedForward | None  # None where utterances are encoded singly
+    _hooked: HookedEncoder
+
+    @property
+    def hooked(self) -> HookedEncoder:
+        """The encoder with its blocks and its final norm."""
+        return self._hooked
 
     def embed_pack(self, utterances: Sequence[Sequence[InputChunk]], *, poolings: tuple[str, ...]) -> Tensor:
         """Encode utterances together, each as if it were alone, and pool them; the host does not wait for the device.

@@ -1,1 +1,1 @@
-"""The audio-textual regressor: training, prediction, export and counts of parameters."""
+"""The audio-textual regressor: training, prediction and export."""

@@ -102,7 +102,7 @@ def test_the_command_line_has_the_defaults_of_the_functions(name, function, name
 
 
 def test_every_figure_command_has_its_figure():
-    assert {*FIGURES, "heatmap", "similarity", "gain"} == set(PLOTS)  # these have options of their own
+    assert {*FIGURES, "heatmap", "similarity", "gain", "cost"} == set(PLOTS)  # these have options of their own
 
 
 def test_figures_have_the_requested_width(finished):

@@ -17,6 +17,7 @@ from layerprobe.analysis.answer_formats import FORMATS
 from layerprobe.cli.completion import CORPORA, VALUES
 from layerprobe.figures.layout.presets import DEFAULT_WIDTHS, WIDTHS
 from layerprobe.figures.plots.heatmap import CONTROLS as HEATMAP_CONTROLS
+from layerprobe.probe.cost.settings import COSTS
 from layerprobe.probe.data.importers.registry import IMPORTERS, SOURCES
 from layerprobe.probe.data.reading import CHANNELS_IN_PLAN
 from layerprobe.probe.data.shared_audio import DUPLICATES
@@ -35,6 +36,7 @@ from layerprobe.probe.tasks.controls import CONTROLS
 from layerprobe.probe.training.trackers import TRACKERS
 
 CLOSED = {  # what checks a value, by the entry that completes it
+    "by": COSTS,
     "channel": [name for name in CHANNELS_IN_PLAN if name],
     "corpus": [*IMPORTERS, *SOURCES],
     "duplicates": DUPLICATES,

@@ -101,7 +101,7 @@ from layerprobe.probe.encoders.loading import load_audio_encoder, load_encoder, 
 from layerprobe.probe.encoders.text import load_text_encoder, reads_text
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import trust
-from layerprobe.probe.regressor.parameter_count import load_model_spec
+from layerprobe.probe.cost.parameter_count import load_model_spec
 
 every = (load_encoder, load_audio_encoder, load_model, load_text_encoder, reads_text, load_model_spec, load_recogniser)
 for folder in sys.argv[4:]:

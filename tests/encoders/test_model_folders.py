@@ -15,13 +15,13 @@ from helpers.text_models import save_text_model
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
+from layerprobe.probe.cost.parameter_count import load_model_spec
 from layerprobe.probe.data.asr import load_recogniser
 from layerprobe.probe.encoders.loading import load_audio_encoder, load_encoder
 from layerprobe.probe.encoders.text import load_text_encoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.model_size import check_model_size, n_parameters
-from layerprobe.probe.regressor.parameter_count import load_model_spec
 from layerprobe.probe.regressor.plan import plan_training
 from layerprobe.probe.regressor.saving import (
     build,

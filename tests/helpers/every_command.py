@@ -80,6 +80,7 @@ def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     yield "predict", "runs/trained", table, "--out", "predictions.csv"
     yield "export", "runs/trained", "--out", "onnx"
     yield "compare", "runs/trained", "runs/fused", "--out", "compared"
+    yield "cost", "runs/first", "runs/trained", "--seconds", 1
     yield "count-params", "--audio-encoder", speech, "--text-encoder", text
     few = ("--steps", 2, "--batch-size", 2, "--eval-every", 1)
     yield "distil", table, "--teacher", speech, "--blocks", 1, "--out", "student", *few

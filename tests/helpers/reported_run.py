@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 from helpers.planted import store
 
+from layerprobe.analysis.cost.candidates import read_candidates
+from layerprobe.analysis.cost.file import cost_path, write_cost
+from layerprobe.analysis.cost.table import cost_table
 from layerprobe.figures.report.report import write_report
+from layerprobe.probe.cost.encoders import EncoderCost
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.results.run_folder import read_predictions, read_run, write_run
 from layerprobe.probe.sweep.covariates import LayerCovariate
@@ -75,5 +79,18 @@ def reported_run(root: Path) -> Path:
     quarantined = pd.DataFrame([{"encoder": "hubert", "utterance_id": EVIL, "path": "x", "reason": "silent"}])
     run = read_run(folder)
     write_run(replace(run, quarantine=quarantined), read_predictions(folder))
+    write_costs(folder)
     write_report(folder)
     return folder
+
+
+def write_costs(folder: Path) -> None:
+    """Write the table of costs of a run, as if each block of its encoders took the same."""
+    candidates = read_candidates([folder])
+    costs = {}
+    for name, origin in candidates.origins.items():
+        k = np.arange(1.0, len(origin.layers) + 1)
+        costs[name] = EncoderCost(origin.layers, 2e8 * k, 7e6 * k, 2e-3 * k, "float32", "native", "trained")
+    measured = {"seconds": 10, "threads": 1, "processor": "abacus"}
+    table = cost_table(candidates, costs, by="multiply_adds", measured=measured)
+    write_cost(table, cost_path(folder, candidates.folders), fingerprint=candidates.fingerprint)

@@ -7,9 +7,8 @@ convolutional front end, the projection and positions between it and the first b
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +34,6 @@ RULES = {  # name of a freezing rule: the parts that it freezes
     "front end and embeddings frozen": ("front_end", "embeddings"),
 }
 REFERENCE_RULE = "front end frozen"  # under which trainable parameters of a reference model are counted
-HIDDEN = 256  # hidden features of the default head
 ROUNDS = 5  # of timing
 
 
@@ -83,6 +81,10 @@ class ModelSpec:
         if self.is_text:
             return TEXT_ARCHITECTURES[self.config.model_type].blocks(model)
         return ARCHITECTURES[self.config.model_type].blocks(model)
+
+    def final_norm(self, model: Any) -> nn.Module | None:
+        """Return the norm after the last block of a built model, None where each block ends with its own."""
+        return None if self.is_text else ARCHITECTURES[self.config.model_type].final_norm(model)
 
     def inputs(self, amount: int) -> dict[str, torch.Tensor]:
         """Return zeros as inputs for ``amount`` seconds of audio or tokens of text."""
@@ -136,17 +138,6 @@ def combined(audio: ParameterCount | None, text: ParameterCount | None, head: nn
     return ParameterCount(" + ".join(b.name for b in branches), parts, sum(b.multiply_adds for b in branches))
 
 
-def make_head(audio: ModelSpec | None, text: ModelSpec | None, *, n_targets: int = 3) -> nn.Module:
-    """Return poolings, fusion and head as `probe.regressor.model` builds them by default."""
-    from layerprobe.probe.regressor.model import AttentiveStatistics, Concatenation
-
-    dims = [int(m.config.hidden_size) for m in (audio, text) if m is not None]
-    with torch.device("meta"):
-        poolings = [AttentiveStatistics(dim) for dim in dims]
-        head = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, n_targets))
-        return nn.ModuleList([*poolings, Concatenation([2 * dim for dim in dims], HIDDEN), head])
-
-
 def multiply_adds(model: Any, inputs: dict[str, torch.Tensor]) -> float:
     """Return the multiply-adds of one forward pass; a model on the meta device is not executed."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -187,17 +178,29 @@ def real_time_factors(
     """
     for m, _ in models:
         check_model_size(f"encoder {m.name}", m.config)
-    built = [(m.build(), m.inputs(amount)) for m, amount in models]
-    times: list[list[float]] = [[] for _ in built]
+
+    def timed(model: Any, inputs: dict[str, torch.Tensor]) -> Callable[[], float]:
+        def passed() -> float:
+            began = clock()
+            model(**inputs)
+            return clock() - began
+
+        return passed
+
     with torch.inference_mode():
-        for model, inputs in built:
-            model(**inputs)  # the first pass is slower
-        for _ in range(ROUNDS):
-            for k, (model, inputs) in enumerate(built):
-                began = clock()
-                model(**inputs)
-                times[k].append(clock() - began)
-    return [statistics.median(rounds) / seconds for rounds in times]
+        found = interleaved([timed(m.build(), m.inputs(amount)) for m, amount in models])
+    return [float(time) / seconds for time in found]
+
+
+def interleaved(passes: Sequence[Callable[[], Any]], *, rounds: int = ROUNDS) -> list[np.ndarray]:
+    """Return the median over rounds of what each pass returns, a number or an array; passes take turns.
+
+    The first pass of each is slower, and does not count.
+    """
+    for one in passes:
+        one()
+    found = [[one() for one in passes] for _ in range(rounds)]
+    return [np.median(np.array(values), axis=0) for values in zip(*found, strict=True)]
 
 
 def count_tokens(seconds: float, tokens_per_second: float) -> int:
