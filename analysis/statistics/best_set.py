@@ -57,3 +57,30 @@ def best_set(scores: BootstrapSample, *, lower_is_better: bool = False) -> BestS
         p_not_best[layer] = (1 + np.sum(chance >= found)) / (1 + len(resamples))
     wins = np.bincount(resamples.argmax(axis=1), minlength=len(estimate)) / len(resamples)
     return BestSet(p_not_best, wins)
+
+
+def behind_at_most(scores: BootstrapSample, *, lower_is_better: bool = False) -> np.ndarray:
+    """Return how far each layer can be behind the truly best one, ``(n_layers,)``, 0 or more: upper 95 % bounds.
+
+    That a layer is not significantly worse than the best does not make it as good. The bounds hold for all layers and
+    whichever is the best together: the quantile is that of the largest standardised deviation of all paired
+    differences over the resamples (Hothorn, Bretz and Westfall, 2008), so that they hold for a selected layer, too.
+
+    Args:
+        scores: ``(n_layers,)``, finite
+        lower_is_better: whether the metric is an error
+    """
+    sign = -1.0 if lower_is_better else 1.0
+    estimate, resamples = sign * scores.estimate, sign * scores.resamples
+    resamples = resamples[np.isfinite(resamples).all(axis=1)]
+    wider = expanded_quantile(int(scores.counted.min())) / norm.ppf((1 + LEVEL) / 2)
+    smallest = SAME_SCORES * np.abs(resamples).max(initial=0.0)
+    largest, errors = np.zeros(len(resamples)), np.zeros((len(estimate), len(estimate)))
+    for layer in range(len(estimate)):
+        off = resamples - resamples[:, [layer]] - (estimate - estimate[layer])
+        deviation = off.std(axis=0)
+        differs = deviation * wider > smallest
+        errors[layer, differs] = deviation[differs] * wider
+        largest = np.maximum(largest, np.max(np.abs(off[:, differs]) / deviation[differs], axis=1, initial=0.0))
+    ahead = estimate[None, :] - estimate[:, None]
+    return np.asarray((ahead + np.quantile(largest, LEVEL) * errors).max(axis=1))
