@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,10 +110,39 @@ def fit_head(swept: SweptData, *, encoder: str, target: str, layer: str, fold: s
     if layer not in cache.layers:
         known = ", ".join([*cache.layers, *MIXES])
         raise InputError("LP903", f"{encoder} has no layer {layer!r} in {cache.path}; choose one of {known}.")
-    x = cache.read_layer(layer, rows)
-    (chosen,) = nested_ridge(
-        x, ratings, splits=[split], alphas=swept.plan.alphas, inner_selection=swept.plan.inner_selection
+    return layer_head(
+        cache.read_layer(layer, rows),
+        ratings,
+        split,
+        target=target,
+        layer=layer,
+        alphas=swept.plan.alphas,
+        inner_selection=swept.plan.inner_selection,
     )
+
+
+def layer_head(
+    x: np.ndarray,
+    ratings: np.ndarray,
+    split: Split,
+    *,
+    target: str,
+    layer: str,
+    alphas: Sequence[float],
+    inner_selection: str,
+) -> Head:
+    """Fit the head of one layer on the training utterances of a split.
+
+    Args:
+        x: ``(n_utterances, n_features)`` embeddings of the layer
+        ratings: ``(n_utterances, 1)`` of the target
+        split: with the inner folds that choose the penalty
+        target: its name
+        layer: its name
+        alphas: penalties to choose from
+        inner_selection: how, a key of `probe.solvers.leave_group_out.INNER_SELECTIONS`
+    """
+    (chosen,) = nested_ridge(x, ratings, splits=[split], alphas=alphas, inner_selection=inner_selection)
     coefficients, intercept = fit_ridge(
         np.asarray(x[split.train], dtype=np.float64), ratings[split.train], alpha=chosen.alpha
     )
