@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from layerprobe.analysis.similarity.cka import debiased_cka as debiased_cka
     from layerprobe.analysis.similarity.rsa import rsa as rsa
     from layerprobe.analysis.study import Study as Study, study as study
+    from layerprobe.deployment.deploy import deploy as deploy
     from layerprobe.figures.draw import draw as draw
     from layerprobe.figures.public import (
         best_layer as best_layer,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from layerprobe.probe.exceptions import InputError as InputError
     from layerprobe.probe.extraction.extract import extract as extract
     from layerprobe.probe.extraction.sklearn_api import LayerEmbedder as LayerEmbedder
+    from layerprobe.probe.predictors.predictor import Predictor as Predictor, load_predictor as load_predictor
     from layerprobe.probe.pretraining.distil import distil as distil
     from layerprobe.probe.pretraining.pretrain import pretrain as pretrain
     from layerprobe.probe.pretraining.settings import (
@@ -74,6 +76,7 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "analysis.similarity.cka": ("debiased_cka",),
     "analysis.similarity.rsa": ("rsa",),
     "analysis.study": ("Study", "study"),
+    "deployment.deploy": ("deploy",),
     "figures.draw": ("draw",),
     "figures.public": (
         "best_layer", "curves", "depth", "gain", "gain_over_random", "heatmap", "layer_weights", "similarity",
@@ -88,6 +91,7 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "probe.exceptions": ("InputError",),
     "probe.extraction.extract": ("extract",),
     "probe.extraction.sklearn_api": ("LayerEmbedder",),
+    "probe.predictors.predictor": ("Predictor", "load_predictor"),
     "probe.pretraining.distil": ("distil",),
     "probe.pretraining.pretrain": ("pretrain",),
     "probe.pretraining.settings": ("DistilOptions", "PretrainOptions"),
@@ -119,6 +123,7 @@ __all__ = [
     "LayerWeightedSum",
     "Manifest",
     "OptimiserOptions",
+    "Predictor",
     "PretrainOptions",
     "Run",
     "SpeakerKFold",
@@ -129,6 +134,7 @@ __all__ = [
     "compare",
     "curves",
     "debiased_cka",
+    "deploy",
     "depth",
     "describe",
     "distil",
@@ -141,6 +147,7 @@ __all__ = [
     "import_corpus",
     "layer_weights",
     "load_encoder",
+    "load_predictor",
     "metrics",
     "open_cache",
     "plan_sweep",

@@ -1,11 +1,11 @@
 """Prediction intervals for an utterance of a new speaker: conformal prediction over speakers.
 
 Utterances of one speaker are alike, so that many utterances of few speakers do not show how large an error on a new
-speaker can be. One utterance of each of K speakers, sampled at random, gives K errors that are exchangeable with that of an utterance
-of a new one: the interval up to the error of rank ``level * (K + 1)`` holds its rating with that probability (split
-conformal prediction by single subsampling: Dunn, Wasserman and Ramdas, 2023). So every speaker has the same weight,
-however many utterances there are of it, and the new speaker has that weight beyond all errors, as in hierarchical
-conformal prediction (Lee, Barber and Willett, 2023).
+speaker can be. One utterance of each of K speakers, sampled at random, gives K errors that are exchangeable with that
+of an utterance of a new one: the interval up to the error of rank ``level * (K + 1)`` holds its rating with that
+probability (split conformal prediction by single subsampling: Dunn, Wasserman and Ramdas, 2023). So every speaker has
+the same weight, however many utterances there are of it, and the new speaker has that weight beyond all errors, as in
+hierarchical conformal prediction (Lee, Barber and Willett, 2023).
 
 Which utterances are sampled should not matter, so half-widths are averaged over many samples, and between the two ranks
 around ``level * (K + 1)``. Both keep the probability at the level or above it wherever small errors are more frequent

@@ -92,7 +92,9 @@ class Predictor:
         return FrameChunk(self._wanted_layers(chunk), chunk.first, chunk.total)
 
     def _wanted_layers(self, chunk: FrameChunk) -> Iterator[Tensor]:
-        yield from (frames for k, frames in enumerate(chunk.layers) if k in self._wanted)
+        for k, frames in zip(range(max(self._wanted) + 1), chunk.layers, strict=False):  # no later one is computed
+            if k in self._wanted:
+                yield frames
 
 
 def load_predictor(folder: Path | str, *, device: str | None = None, precision: str | None = None) -> Predictor:

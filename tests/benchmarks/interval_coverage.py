@@ -1,8 +1,8 @@
 """How often a 90 % interval holds the rating of a new speaker's utterance, by the number of speakers calibrated on.
 
 Run from the root: ``python tests/benchmarks/interval_coverage.py [N_CORPORA]``. Three ways on errors of simulated
-speakers (tests/helpers/simulated_speakers.py): one utterance sampled of each speaker, averaged over samples,
-which layerprobe takes; all errors weighted with the new speaker's weight at infinity (Lee, Barber and Willett, 2023); and all
+speakers (tests/helpers/simulated_speakers.py): one utterance sampled of each speaker, averaged over samples, as
+layerprobe does; all errors weighted, with the new speaker's weight at infinity (Lee, Barber and Willett, 2023); and all
 utterances as if exchangeable (Lei et al., 2018). Last, ridge heads that are refitted on all speakers after the
 predictions of the folds gave the interval, as deploying does.
 """
