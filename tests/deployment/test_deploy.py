@@ -6,11 +6,13 @@ import re
 import shutil
 import stat
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.command_line import refused, run
+from helpers.documented_formats import differences, documented
 from helpers.speech_models import KINDS, load_exact, save_model, small_model
 from helpers.swept_voices import SweptVoices, swept_voices, write_voices
 from helpers.text_models import save_text_model
@@ -72,6 +74,16 @@ def test_the_folder_is_whole_and_readable_like_other_files(deployed: tuple[Path,
     (tmp_path / "other").write_text("")
     usual = stat.S_IMODE((tmp_path / "other").stat().st_mode)
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.rglob("*") if file.is_file()} == {usual}
+
+
+def test_every_file_and_key_is_described(deployed: tuple[Path, str]) -> None:
+    folder, _ = deployed
+    known = [f.removeprefix("PREDICTOR/") for s in documented() for f in s.files if f.startswith("PREDICTOR/")]
+    files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
+    assert [name for name in files if not any(fnmatch(name, pattern) for pattern in known)] == []
+    content = tomllib.loads((folder / PREDICTOR).read_text())
+    names = [*content, *(f"{table}.{key}" for table in ("targets", "scores") for key in content[table][0])]
+    assert differences("PREDICTOR/predictor.toml", names) == {"undocumented": [], "missing": []}
 
 
 def test_a_named_layer_a_mix_and_a_single_target(voices: SweptVoices, tmp_path: Path) -> None:

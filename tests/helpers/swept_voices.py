@@ -55,12 +55,13 @@ def write_voices(folder: Path, *, n_speakers: int = 10, each: int = 3, **columns
 
 
 def swept_voices(
-    folder: Path, *, encoder: Path | str | None = None, kind: str = "hubert", table: Path | None = None, **plan: Any
-) -> SweptVoices:
+    folder: Path, *, encoder: Path | None = None, kind: str = "hubert", table: Path | None = None,
+    adapter: Path | None = None, **plan: Any,
+) -> SweptVoices:  # fmt: skip
     """Extract and sweep voices with an encoder, or one of a kind of `speech_models`."""
     manifest = read_manifest(table or write_voices(folder / "corpus"), speakers=plan.get("speakers", True))
-    place = Path(encoder) if encoder is not None else save_model(small_model(kind), folder / "models" / kind)
-    cache = extract(manifest, load_exact(place), folder / "h.zarr")
+    place = encoder if encoder is not None else save_model(small_model(kind), folder / "models" / kind)
+    cache = extract(manifest, load_exact(place, adapter=adapter), folder / "h.zarr")
     choices = {"folds": 5, "controls": (), "permutations": 1, "weighted_sum_seeds": 0} | plan
     choices["folds"] = None if "test_split" in plan else choices["folds"]
     run = sweep([cache], manifest, plan_sweep(manifest, **choices), out=folder / "run")
