@@ -254,7 +254,7 @@ def _fit(
         heads.append(with_interval(head, half_width(error, units, level=level, rng=rng)))
         low, high = scales[choice.target]
         label = predictions.columns.iloc[column]
-        found = table.loc[choice.target]
+        found = dict(table.loc[choice.target])
         scores.append(
             {
                 "target": choice.target,

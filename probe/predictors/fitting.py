@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -66,7 +65,7 @@ def layer_head(
     *,
     target: str,
     layer: str,
-    alphas: Sequence[float],
+    alphas: tuple[float, ...],
     inner_selection: str,
 ) -> Head:
     """Fit the head of one layer on the training utterances of a split.
