@@ -40,27 +40,27 @@ MODELS = {
 
 def seconds(encoder: SpeechEncoder, waveform: np.ndarray) -> float:
     """Processor time of one pass."""
-    begun = time.process_time()
+    start = time.process_time()
     encoder.hidden_states(waveform)
-    return time.process_time() - begun
+    return time.process_time() - start
 
 
 def stamps(encoder: SpeechEncoder, waveform: np.ndarray) -> list[float]:
     """Processor time from the beginning of a pass to each layer 0, 1, …, and to the end of the pass."""
     found: list[float] = []
-    begun = time.process_time()
+    start = time.process_time()
     if encoder.forward == "native":
         for chunk in encoder.frame_chunks(waveform):
-            found += [time.process_time() - begun for _ in chunk.layers]
+            found += [time.process_time() - start for _ in chunk.layers]
         return found
-    before = encoder.blocks[0].register_forward_pre_hook(lambda *_: found.append(time.process_time() - begun))
+    before = encoder.blocks[0].register_forward_pre_hook(lambda *_: found.append(time.process_time() - start))
     hooks = [
-        block.register_forward_hook(lambda *_: found.append(time.process_time() - begun)) for block in encoder.blocks
+        block.register_forward_hook(lambda *_: found.append(time.process_time() - start)) for block in encoder.blocks
     ]
     encoder.hidden_states(waveform)
     for hook in (before, *hooks):
         hook.remove()
-    return [*found, time.process_time() - begun]
+    return [*found, time.process_time() - start]
 
 
 def main() -> None:
