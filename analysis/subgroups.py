@@ -56,7 +56,19 @@ def speaker_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[s
 def group_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[str, str], str]) -> pd.DataFrame:
     """Return the scores of each gender and each corpus, where a run has two or more of them.
 
-    Arguments are those of `speaker_scores`; groups with fewer than three speakers are left out.
+    Arguments are those of `speaker_scores`, and the table is that of `scores_by_group`.
+    """
+    return scores_by_group(_only(predictions, _evaluated(predictions.columns, layer).index), metric=metric)
+
+
+def scores_by_group(predictions: Predictions, *, metric: str) -> pd.DataFrame:
+    """Return the scores of each column for each gender and each corpus, where there are two or more of them.
+
+    Groups with fewer than three speakers are left out.
+
+    Args:
+        predictions: held-out predictions, of which every column is scored
+        metric: as of `speaker_scores`
 
     Returns:
         ``grouping, group, n, n_speakers, encoder, target, layer, estimate, ci_low, ci_high, p_value``
@@ -71,9 +83,7 @@ def group_scores(predictions: Predictions, *, metric: str, layer: dict[tuple[str
             mask = of_row == group
             if len(np.unique(predictions.speaker_id[mask])) < FEWEST_SPEAKERS:
                 continue
-            bootstrap = bootstrap_scores(
-                _only(predictions, _evaluated(predictions.columns, layer).index), metric=metric, rows=mask
-            )
+            bootstrap = bootstrap_scores(predictions, metric=metric, rows=mask)
             table = bootstrap.table()
             table = table.assign(
                 grouping=grouping,

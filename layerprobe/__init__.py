@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from layerprobe.analysis.similarity.cka import debiased_cka as debiased_cka
     from layerprobe.analysis.similarity.rsa import rsa as rsa
     from layerprobe.analysis.study import Study as Study, study as study
+    from layerprobe.deployment.deploy import deploy as deploy
     from layerprobe.figures.draw import draw as draw
     from layerprobe.figures.public import (
         best_layer as best_layer,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from layerprobe.probe.exceptions import InputError as InputError
     from layerprobe.probe.extraction.extract import extract as extract
     from layerprobe.probe.extraction.sklearn_api import LayerEmbedder as LayerEmbedder
+    from layerprobe.probe.predictors.predictor import Predictor as Predictor, load_predictor as load_predictor
     from layerprobe.probe.pretraining.distil import distil as distil
     from layerprobe.probe.pretraining.pretrain import pretrain as pretrain
     from layerprobe.probe.pretraining.settings import (
@@ -76,6 +78,7 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "analysis.similarity.cka": ("debiased_cka",),
     "analysis.similarity.rsa": ("rsa",),
     "analysis.study": ("Study", "study"),
+    "deployment.deploy": ("deploy",),
     "figures.draw": ("draw",),
     "figures.public": (
         "best_layer", "curves", "depth", "gain", "gain_over_random", "heatmap", "layer_weights", "similarity",
@@ -90,6 +93,7 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "probe.exceptions": ("InputError",),
     "probe.extraction.extract": ("extract",),
     "probe.extraction.sklearn_api": ("LayerEmbedder",),
+    "probe.predictors.predictor": ("Predictor", "load_predictor"),
     "probe.pretraining.distil": ("distil",),
     "probe.pretraining.pretrain": ("pretrain",),
     "probe.pretraining.settings": ("DistilOptions", "PretrainOptions"),
@@ -121,6 +125,7 @@ __all__ = [
     "LayerWeightedSum",
     "Manifest",
     "OptimiserOptions",
+    "Predictor",
     "PretrainOptions",
     "Run",
     "SpeakerKFold",
@@ -132,6 +137,7 @@ __all__ = [
     "cost",
     "curves",
     "debiased_cka",
+    "deploy",
     "depth",
     "describe",
     "distil",
@@ -144,6 +150,7 @@ __all__ = [
     "import_corpus",
     "layer_weights",
     "load_encoder",
+    "load_predictor",
     "metrics",
     "open_cache",
     "plan_sweep",

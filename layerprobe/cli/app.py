@@ -12,6 +12,7 @@ from layerprobe.cli import (
     cache,
     compare,
     cost,
+    deploy,
     explain,
     extract,
     figures,
@@ -43,7 +44,9 @@ TRUST_OPTIONS = ("--trust-pickle", "--trust-remote-code")
 app = typer.Typer(cls=PanelGroup, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(cache.app, name="cache")
-for _group in (transcripts, extract, sweep, compare, cost, figures, regressor, pretrain, push_pull, explain):
+for _group in (
+    transcripts, extract, sweep, compare, cost, figures, regressor, deploy, pretrain, push_pull, explain,
+):  # fmt: skip
     app.registered_commands += _group.app.registered_commands
 
 

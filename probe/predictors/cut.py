@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.hub import quiet_transformers
 from layerprobe.probe.layer_names import FINAL
 
+CONFIG_FILE = "config.json"
+FEWEST_BLOCKS = 1  # that are kept, since transformers and `probe.model_size` load no encoder without any
 WHISPER = "whisper"
 WITHOUT_DECODER = {  # settings of Whisper's configuration that leave nothing of the decoder, which no layer depends on
     "decoder_layers": 0,
@@ -26,12 +32,12 @@ WITHOUT_DECODER = {  # settings of Whisper's configuration that leave nothing of
 
 
 def blocks_needed(layers: Sequence[str], *, n_blocks: int) -> int:
-    """Return how many blocks the layers need: the number of the highest, and all for the final norm.
+    """Return how many blocks are kept for some layers: the number of the highest, at least one, all for the final norm.
 
-    >>> blocks_needed(["0", "3"], n_blocks=12), blocks_needed(["final"], n_blocks=12)
-    (3, 12)
+    >>> blocks_needed(["0", "3"], n_blocks=12), blocks_needed(["final"], n_blocks=12), blocks_needed(["0"], n_blocks=12)
+    (3, 12, 1)
     """
-    return max((n_blocks if layer == FINAL else int(layer) for layer in layers), default=0)
+    return max((n_blocks if layer == FINAL else int(layer) for layer in layers), default=FEWEST_BLOCKS) or FEWEST_BLOCKS
 
 
 def cut_encoder(loaded: LoadedModel, n_blocks: int) -> None:
@@ -42,27 +48,32 @@ def cut_encoder(loaded: LoadedModel, n_blocks: int) -> None:
 
     Args:
         loaded: of `probe.encoders.loading.load_model`
-        n_blocks: to keep, 0 for the front end alone
+        n_blocks: to keep, `FEWEST_BLOCKS` or more
 
     Raises:
         InputError: if the architecture is described by a user's adapter, which transformers can't load
         ValueError: if the encoder has fewer blocks
     """
     if loaded.adapter:
-        raise InputError(
-            "LP905",
-            f"{loaded.upstream} is loaded by an adapter file, so it can't be saved as a folder that transformers "
-            "loads. Deploy a layer of an encoder whose architecture layerprobe knows.",
-        )
+        raise adapter_error(loaded.upstream)
     encoder: Any = loaded.family.encoder(loaded.model)
     blocks = loaded.family.blocks(encoder)
-    if not 0 <= n_blocks <= len(blocks):
+    if not FEWEST_BLOCKS <= n_blocks <= len(blocks):
         raise ValueError(f"n_blocks is {n_blocks}, and {loaded.upstream} has {len(blocks)} blocks")
     del blocks[n_blocks:]
     for config in (loaded.model.config, encoder.config):
         config.num_hidden_layers = n_blocks
         if config.model_type == WHISPER:
             config.encoder_layers = n_blocks
+
+
+def adapter_error(upstream: str) -> InputError:
+    """Return the error of an encoder whose architecture an adapter file describes."""
+    return InputError(
+        "LP905",
+        f"{upstream} is loaded by an adapter file, so it can't be saved as a folder that transformers loads. Deploy a "
+        "layer of an encoder whose architecture layerprobe knows.",
+    )
 
 
 def save_encoder(loaded: LoadedModel, folder: Path) -> None:
@@ -74,6 +85,16 @@ def save_encoder(loaded: LoadedModel, folder: Path) -> None:
     }
     if loaded.model.config.model_type == WHISPER:
         loaded.model.config.update(WITHOUT_DECODER)
+        tensors |= _rest_of_decoder(loaded.model)
     with quiet_transformers(bars=False):
         loaded.model.save_pretrained(folder, state_dict=tensors)
         loaded.extractor.save_pretrained(folder)
+    mode = stat.S_IMODE((folder / CONFIG_FILE).stat().st_mode)
+    for file in folder.iterdir():
+        file.chmod(mode)  # safetensors leaves weights readable by their owner alone
+
+
+def _rest_of_decoder(model: Any) -> dict[str, Tensor]:
+    """Return what of a decoder without blocks transformers wants to find: two norms' and two embeddings' rows of 0."""
+    rows = {"layer_norm.weight": (), "layer_norm.bias": (), "embed_tokens.weight": (1,), "embed_positions.weight": (1,)}
+    return {f"decoder.{name}": torch.zeros(*shape, model.config.d_model) for name, shape in rows.items()}

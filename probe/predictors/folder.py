@@ -30,7 +30,7 @@ AGAIN = "Deploy it again with layerprobe deploy."
 class PredictorPlan:
     """How a predictor reads a recording, and what it was made from."""
 
-    fingerprint: str  # twelve hex digits of the encoder, the heads and this plan
+    fingerprint: str  # twelve hex digits of the run, the weights, the layers of each target and this plan
     run: str  # fingerprint of the sweep
     upstream: str  # the encoder's name
     revision: str  # the hub's commit; "" for a folder
@@ -47,6 +47,8 @@ class PredictorPlan:
     corpus: str  # that the heads were fitted on
     n_speakers: int
     n_utterances: int
+    interval_unit: str = "speaker"  # of which a new one is assumed: speaker, utterance, or a column such as session
+    n_calibrated: int = 0  # such units that intervals were calibrated on, of the target that has the fewest
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from layerprobe.probe.forward.chunks import FrameChunk
 from layerprobe.probe.forward.pooling import pool_frame_chunks
 from layerprobe.probe.predictors.folder import ENCODER, SavedPredictor, read_predictor
 from layerprobe.probe.predictors.heads import Rating, used_layers
-from layerprobe.probe.system import torch_threads
+from layerprobe.probe.system import choose_device, torch_threads
 
 
 class Predictor:
@@ -92,7 +92,9 @@ class Predictor:
         return FrameChunk(self._wanted_layers(chunk), chunk.first, chunk.total)
 
     def _wanted_layers(self, chunk: FrameChunk) -> Iterator[Tensor]:
-        yield from (frames for k, frames in enumerate(chunk.layers) if k in self._wanted)
+        for k, frames in zip(range(max(self._wanted) + 1), chunk.layers, strict=False):  # no later one is computed
+            if k in self._wanted:
+                yield frames
 
 
 def load_predictor(folder: Path | str, *, device: str | None = None, precision: str | None = None) -> Predictor:
@@ -102,13 +104,17 @@ def load_predictor(folder: Path | str, *, device: str | None = None, precision: 
         folder: of the predictor
         device: ``"cpu"``, ``"cuda"``, …; None takes a GPU where there is one
         precision: of matrix products, as of `probe.encoders.loading.load_encoder`; None for that of the embeddings that
-            the heads were fitted on
+            the heads were fitted on, or float32 where that is one of GPUs and this device is none
 
     Raises:
         InputError: if the folder holds no predictor, or a file of it is missing or damaged
     """
     saved = read_predictor(folder)
+    device = choose_device(device)
+    if precision is None:
+        of_gpu = saved.plan.precision in ("float16", "tf32")
+        precision = "float32" if of_gpu and not device.startswith("cuda") else saved.plan.precision
     encoder = load_audio_encoder(
-        str(saved.folder / ENCODER), device=device, precision=precision or saved.plan.precision, forward="single"
+        str(saved.folder / ENCODER), device=device, precision=precision, forward="single", show_download=False
     )
     return Predictor(saved, encoder)

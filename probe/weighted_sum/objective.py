@@ -34,6 +34,12 @@ class Models:
     learns: bool = True  # False keeps the initial weights
     weight_penalty: np.ndarray | float = 0.0  # (n_models,), on the squared distance of the weights from equal ones
 
+    def some(self, part: slice) -> Models:
+        """Return some of the models."""
+        arrays = (self.training_set[part], self.target[part], self.penalty[part], self.logits[part])
+        every = np.broadcast_to(np.asarray(self.weight_penalty), len(self.target))
+        return Models(*arrays, self.learns, every[part])
+
     def strengths(self, active: Tensor) -> Tensor:
         """Return the penalties on the weights of some models, ``(n_active,)``."""
         every = np.broadcast_to(np.asarray(self.weight_penalty, dtype=np.float32), len(self.target))

@@ -76,7 +76,9 @@ class LayerWeightedSum(_Probe):
             max_iterations=self.max_iterations,
             seeds=(self.seed,),
         )
-        ((coefficients, intercept),) = mixer.coefficients(chosen, max_iterations=self.max_iterations, seed=self.seed)
+        ((coefficients, intercept),) = mixer.coefficients(
+            chosen, max_iterations=self.max_iterations, seeds=(self.seed,)
+        )
         self.layer_weights_ = fit[0].layer_weights[0] if one_target else fit[0].layer_weights
         self._store(coefficients.reshape(len(coefficients), -1), intercept, one_target=one_target)
         return self

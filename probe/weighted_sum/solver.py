@@ -268,16 +268,18 @@ class Mixer(_Fitting):
         return part
 
     def coefficients(
-        self, chosen: Chosen, *, max_iterations: int, seed: int, learns: bool = True
+        self, chosen: Chosen, *, max_iterations: int, seeds: tuple[int, ...], learns: bool = True
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return per split coefficients ``(n_targets, n_layers, n_features)`` of raw layers, and intercepts."""
-        targets = range(self._y.shape[1])
-        fits = []
-        for k, outer in enumerate(self._sets.outer):
-            keys = [(outer, t, float(chosen.penalty[k, t]), float(chosen.weight_penalty[k, t]), seed) for t in targets]
-            models, parameters = self._minimise(keys, max_iterations, learns=learns)
-            fits.append(self._problem.coefficients(models, parameters, self._basis))
-        return fits
+        """Return per split coefficients ``(n_targets, n_layers, n_features)`` of raw layers, and intercepts.
+
+        They are those of the first of ``seeds``. All are fitted together, as `fit` does, for the sums of a product
+        depend on how many models it serves, and where a search ends on these.
+        """
+        keys = self._outer_keys(chosen.penalty, chosen.weight_penalty, seeds)
+        models, parameters = self._minimise(keys, max_iterations, learns=learns)
+        n_targets = self._y.shape[1]
+        parts = (slice(k * n_targets, (k + 1) * n_targets) for k in range(len(self._splits)))
+        return [self._problem.coefficients(models.some(part), parameters[part], self._basis) for part in parts]
 
     def _open(
         self, stack: LayerStack, sets: TrainingSets, y: np.ndarray, splits: list[Split], standardise: bool

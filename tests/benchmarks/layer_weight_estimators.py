@@ -122,7 +122,7 @@ def _package(p: Problem, weight_penalties: tuple[float, ...]) -> Estimate:
     split = Split("test", np.arange(n), np.arange(n, len(y)), p.folds)
     mixer = Mixer(lambda k, i: rows[k, i], n_layers, y, splits=[split])
     chosen = mixer.choose(DEFAULT_PENALTIES, weight_penalties=weight_penalties, max_iterations=60, seed=0)
-    ((coefficients, _),) = mixer.coefficients(chosen, max_iterations=60, seed=0)
+    ((coefficients, _),) = mixer.coefficients(chosen, max_iterations=60, seeds=(0,))
     ((fit,),) = mixer.fit(chosen.penalty, weight_penalty=chosen.weight_penalty, max_iterations=60, seeds=(0,))
     return fit.layer_weights[0], coefficients[0]
 

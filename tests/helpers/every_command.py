@@ -76,6 +76,7 @@ def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     yield "gain", "runs/two", "--against", "h.zarr"
     yield "table", "runs/controlled", "--format", "latex"
     yield "fuse", "h.zarr", "t.zarr", table, "--out", "runs/fused", *sweep
+    yield "deploy", "runs/first", "--out", "models/a"
     yield "train", table, "--audio-encoder", speech, "--out", "runs/trained", *FEW
     yield "predict", "runs/trained", table, "--out", "predictions.csv"
     yield "export", "runs/trained", "--out", "onnx"

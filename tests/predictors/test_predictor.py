@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,14 @@ def test_channels_and_sampling_rates_are_read_as_extraction_does(folder: Path) -
     found, expected = predictor(stereo, 44_100), predictor(mean.astype(np.float32), 16_000)
     assert [r.value for r in found.values()] == pytest.approx([r.value for r in expected.values()], abs=1e-5)
     assert tuple(found) == predictor.targets == tuple(LAYERS)
+
+
+@pytest.mark.parametrize("precision", ["float16", "tf32"])
+def test_a_precision_of_gpus_is_float32_on_the_cpu(folder: Path, tmp_path: Path, precision: str) -> None:
+    shutil.copytree(folder, tmp_path / "p")
+    text = (folder / PREDICTOR).read_text()
+    (tmp_path / "p" / PREDICTOR).write_text(text.replace('precision = "float32"', f'precision = "{precision}"'))
+    assert load_predictor(tmp_path / "p", device="cpu").encoder.precision == "float32"
 
 
 @pytest.mark.parametrize(
