@@ -77,11 +77,11 @@ def measure_int8_loss(
         exported: of `probe.predictors.onnx.export_predictor` with ``int8``
         swept: the run that the predictor was deployed from; None where it is not at hand
         n_utterances: the most to run the files on
-        progress: told of each utterance
+        progress: of the utterances
 
     Returns:
         a table with ``processor``, ``n_sampled`` utterances, ``n_unread`` of them, ``losses`` (`int8_losses`), and
-        ``not_measured``, which says why there are no losses, "" where there are
+        ``not_measured``, which states why there are no losses, "" where there are
 
     Raises:
         InputError: if the predictor is of another run

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from layerprobe.probe.exceptions import InputError as InputError
     from layerprobe.probe.extraction.extract import extract as extract
     from layerprobe.probe.extraction.sklearn_api import LayerEmbedder as LayerEmbedder
+    from layerprobe.probe.predictors.onnx import export_predictor as export_predictor
     from layerprobe.probe.pretraining.distil import distil as distil
     from layerprobe.probe.pretraining.pretrain import pretrain as pretrain
     from layerprobe.probe.pretraining.settings import (
@@ -88,6 +89,7 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "probe.exceptions": ("InputError",),
     "probe.extraction.extract": ("extract",),
     "probe.extraction.sklearn_api": ("LayerEmbedder",),
+    "probe.predictors.onnx": ("export_predictor",),
     "probe.pretraining.distil": ("distil",),
     "probe.pretraining.pretrain": ("pretrain",),
     "probe.pretraining.settings": ("DistilOptions", "PretrainOptions"),
@@ -134,6 +136,7 @@ __all__ = [
     "distil",
     "draw",
     "export_onnx",
+    "export_predictor",
     "extract",
     "gain",
     "gain_over_random",

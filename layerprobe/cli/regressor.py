@@ -148,13 +148,15 @@ def export(
 
 def _check_export_options(model: Path, *, of_predictor: bool, seed: int | None, int8: bool, run: Path | None) -> None:
     """Raise InputError where an option does not apply to what is exported."""
-    options = {"--seed": of_predictor and seed is not None}
-    if not of_predictor:
-        options = {"--int8": int8, "--run": run is not None}
-    wrong = ", ".join(name for name, given in options.items() if given)
-    if wrong:
-        kind = "predictor" if of_predictor else "trained regressor"
-        raise InputError("LP935", f"{model} is a {kind}, to which {wrong} does not apply. Leave that out.")
+    if of_predictor and seed is not None:
+        raise InputError("LP935", f"{model} is a predictor, and --seed is of trained regressors alone. Leave it out.")
+    given = " and ".join(name for name, is_given in {"--int8": int8, "--run": run is not None}.items() if is_given)
+    if given and not of_predictor:
+        raise InputError(
+            "LP935",
+            f"{model} holds no predictor, and only a predictor takes {given}. Name a folder that layerprobe deploy "
+            "made, or leave that out.",
+        )
     if run is not None and not int8:
         raise InputError("LP935", "--run measures what 8 bits change, so without --int8 it does not apply. Add --int8.")
 

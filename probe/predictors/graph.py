@@ -1,6 +1,6 @@
 """A predictor as one module of torch, from the waveform to ratings, written so that torch exports it.
 
-It computes what `probe.predictors.predictor.Predictor` does, for a recording that is encoded in one piece.
+It computes what `probe.predictors.predictor.Predictor` does, for a recording that is encoded at once.
 """
 
 from __future__ import annotations

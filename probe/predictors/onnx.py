@@ -3,7 +3,7 @@
 The file has the input ``waveform`` ``(1, n_samples)``, float32 at the encoder's sampling rate, of any length from one
 frame on, and the outputs ``ratings`` ``(1, n_targets)`` and ``intervals`` ``(1, n_targets, 2)`` in the targets' units,
 and ``embeddings`` ``(1, n_layers, n_poolings * dim)``, which the heads read. It is run by ONNX Runtime on recordings of
-other lengths and other sounds than the traced one, and its ratings are compared with those of the predictor.
+other lengths and of another kind than the traced one, and its ratings are compared with those of the predictor.
 
 Channels, sampling rate, silence and levels are the caller's: the file takes what `Predictor.embed` does.
 """
@@ -53,7 +53,7 @@ class ExportedFile:
     path: Path
     n_bytes: int  # with the weights, where these are in a file of their own
     largest_difference: float  # of a rating from the predictor's, as a part of the width of the target's scale
-    real_time_factor: float  # seconds on one thread for a second of sound
+    real_time_factor: float  # seconds on one thread for a second of audio
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def describe(saved: SavedPredictor, graph: PredictorGraph, loaded: LoadedModel) 
     long = "layerprobe encodes longer recordings in the same windows of 30 s"
     if loaded.family.input_chunks is waveform_chunks:
         long = (
-            f"beyond {LONGEST_CHUNK:g} s the file encodes a recording in one piece and layerprobe in overlapping "
+            f"beyond {LONGEST_CHUNK:g} s the file encodes a recording at once and layerprobe in overlapping "
             "chunks, so that ratings differ, and memory grows with the square of the length"
         )
     return {
@@ -224,15 +224,15 @@ def _write(saved: SavedPredictor, out: Path) -> dict[str, Any]:
 
 
 def _weights_of(path: Path) -> Path:
-    """Return the file beside a file of ONNX that would be larger than 2 GiB, which has its weights."""
+    """Return the file next to a file of ONNX that would be larger than 2 GiB, which has its weights."""
     return path.with_name(path.name + ".data")
 
 
 def _compared(path: Path, predictor: Predictor) -> ExportedFile:
-    """Run a file on recordings of several lengths and sounds, and compare its ratings with the predictor's."""
+    """Run a file on recordings of several lengths and kinds, and compare its ratings with the predictor's."""
     session, widths = OnnxSession(path), [high - low for low, high in predictor.saved.scales.values()]
     worst = 0.0
-    for waveform in example_sounds(predictor.encoder.minimum_samples, sampling_rate=predictor.sampling_rate):
+    for waveform in example_recordings(predictor.encoder.minimum_samples, sampling_rate=predictor.sampling_rate):
         expected = [rating.value for rating in predictor.rate(predictor.embed(waveform)).values()]
         found = session.run(waveform)["ratings"][0]
         worst = max(worst, float(np.max(np.abs(found - expected) / widths)))
@@ -240,8 +240,8 @@ def _compared(path: Path, predictor: Predictor) -> ExportedFile:
     return ExportedFile(path, n_bytes, worst, _seconds(OnnxSession(path, n_threads=1).run) / TIMED_SECONDS)
 
 
-def example_sounds(shortest: int, *, sampling_rate: int) -> Iterator[np.ndarray]:
-    """Yield waveforms of several lengths, ``shortest`` samples the first: voices, a quiet voice, noise and a tone."""
+def example_recordings(shortest: int, *, sampling_rate: int) -> Iterator[np.ndarray]:
+    """Yield waveforms of several lengths, ``shortest`` samples the first: voices, a quiet one, noise and a tone."""
     rng = np.random.default_rng(0)
     yield example_waveform(shortest / sampling_rate, sampling_rate=sampling_rate)
     for seconds in CHECKED_SECONDS:
@@ -249,7 +249,7 @@ def example_sounds(shortest: int, *, sampling_rate: int) -> Iterator[np.ndarray]
     yield 1e-3 * example_waveform(1.7, sampling_rate=sampling_rate)
     yield np.asarray(0.2 * rng.normal(size=round(1.1 * sampling_rate)), dtype=np.float32)
     times = np.arange(round(3.1 * sampling_rate)) / sampling_rate
-    yield np.asarray(0.5 * np.sin(2 * np.pi * 220 * times), dtype=np.float32)
+    yield np.asarray(0.5 * np.sin(2 * np.pi * 220 * times) + 1e-3 * rng.normal(size=len(times)), dtype=np.float32)
 
 
 def _seconds(run: Callable[[np.ndarray], object]) -> float:

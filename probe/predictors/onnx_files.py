@@ -46,8 +46,11 @@ def quantise(path: Path, out: Path, *, external: bool = False) -> None:
         out: the file to write
         external: whether its weights are in a file next to it
     """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    graph = onnx.load(str(path), load_external_data=False).graph
+    double = {one.name for one in graph.initializer if one.data_type == onnx.TensorProto.DOUBLE}
     with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
         written = Path(temporary) / out.name
         quantize_dynamic(
@@ -57,6 +60,7 @@ def quantise(path: Path, out: Path, *, external: bool = False) -> None:
             per_channel=True,
             reduce_range=True,  # 7 bits
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=[node.name for node in graph.node if double & set(node.input)],  # filter banks and heads
             use_external_data_format=external,
             extra_options={"MatMulConstBOnly": True},  # not those of attention, of which both sides are computed
         )

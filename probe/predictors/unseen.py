@@ -84,7 +84,7 @@ def embed_sample(
         saved: the predictor that they were exported from
         swept: of `probe.predictors.fitting.read_swept`
         n_utterances: the most to run them on
-        progress: told of each utterance
+        progress: of the utterances
     """
     sessions = {name: OnnxSession(path) for name, path in files.items()}
     reading = ReadingOptions.from_plan(saved.plan.audio_channels, saved.plan.end_silence)
