@@ -1,9 +1,9 @@
 """Feature extractors as modules of torch, so that a file of ONNX takes the waveform itself.
 
 Fourier transforms are products with cosines and sines, which every runtime has. Each computes in the precision of the
-extractor that it stands for: Whisper's in float32, and w2v-BERT's in float64, since it normalises each
-band, also those that hold next to nothing. Of a steady tone without noise it normalises the rounding of its own sums,
-and the bands of this module differ from its by up to 0.01 standard deviations.
+extractor that it stands for: Whisper's in float32, and w2v-BERT's in float64, since it normalises each band, also those
+that hold next to nothing. Of a steady tone it normalises the rounding of its own sums, and the bands of this module
+differ from its by up to 0.01 standard deviations.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class FilterBanks(nn.Module):
         frames = waveform[0][begins[:, None] + torch.arange(KALDI_FRAME)].double()
         # rounded where the extractor rounds, since normalising can enlarge that
         real, imaginary = (frames @ self.transform).float().double().chunk(2, dim=1)
-        bands = ((real.square() + imaginary.square()) @ self.bands).clamp(min=KALDI_FLOOR).log().float()
+        bands = ((real.square() + imaginary.square()) @ self.bands).clamp(min=KALDI_FLOOR).log().float().double()
         centred = bands - bands.mean(dim=0)
         normalised = centred / torch.sqrt(centred.square().sum(dim=0) / (n_frames - 1) + EPSILON)
         whole = normalised[torch.arange(n_frames // self._stride * self._stride)].float()
@@ -110,7 +110,7 @@ def front_end(extractor: Any, *, upstream: str) -> nn.Module:
         InputError: if there is no module for that kind of extractor, or for its settings
     """
     kind = type(extractor).__name__
-    if kind not in FRONT_ENDS or getattr(extractor, "dither", 0.0):
+    if kind not in FRONT_ENDS or getattr(extractor, "dither", 0):
         settings = " with dither" if kind in FRONT_ENDS else ""
         raise InputError(
             "LP930",

@@ -69,7 +69,8 @@ class PredictorGraph(nn.Module):
         """
         super().__init__()
         self.front_end = front_end(loaded.extractor, upstream=upstream)
-        self.encoder: Any = loaded.family.encoder(loaded.model).float().eval().requires_grad_(False)
+        encoder: Any = loaded.family.encoder(loaded.model)
+        self.encoder = encoder.float().eval().requires_grad_(False)
         _fix_weights(self.encoder)
         self._hooked = HookedEncoder(
             self.encoder, loaded.family.blocks(self.encoder), loaded.family.final_norm(self.encoder)
@@ -78,7 +79,7 @@ class PredictorGraph(nn.Module):
         self._wanted = [self._hooked.layers.index(layer) for layer in self.layers]
         self._poolings = [POOLINGS[name] for name in poolings]
         self.window: int | None = None  # samples of a window, where the encoder takes windows of one length
-        if self.encoder.config.model_type == WHISPER:
+        if encoder.config.model_type == WHISPER:
             self.window = int(loaded.extractor.n_samples)
         coefficients, intercepts, half_widths = _stacked(heads, self.layers)
         self.coefficients, self.intercepts = nn.Buffer(coefficients), nn.Buffer(intercepts)
@@ -150,7 +151,7 @@ def _fix_weights(encoder: nn.Module) -> None:
     """Replace weights that are computed from others in each pass, such as those of a weight norm, by their values."""
     for module in list(encoder.modules()):
         if is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[union-attr, arg-type]
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
                 remove_parametrizations(module, name, leave_parametrized=True)
     config: Any = encoder.config
     if config.model_type == SEW:

@@ -249,7 +249,9 @@ def example_recordings(shortest: int, *, sampling_rate: int) -> Iterator[np.ndar
     yield 1e-3 * example_waveform(1.7, sampling_rate=sampling_rate)
     yield np.asarray(0.2 * rng.normal(size=round(1.1 * sampling_rate)), dtype=np.float32)
     times = np.arange(round(3.1 * sampling_rate)) / sampling_rate
-    yield np.asarray(0.5 * np.sin(2 * np.pi * 220 * times) + 1e-3 * rng.normal(size=len(times)), dtype=np.float32)
+    # not a steady tone, of which w2v-BERT's extractor normalises the rounding of its own sums
+    gliding = np.sin(2 * np.pi * times * (150 + 200 * times)) * np.sin(2 * np.pi * 0.8 * times)
+    yield np.asarray(0.5 * gliding, dtype=np.float32)
 
 
 def _seconds(run: Callable[[np.ndarray], object]) -> float:

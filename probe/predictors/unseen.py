@@ -94,7 +94,7 @@ def embed_sample(
     found: dict[str, list[np.ndarray]] = {name: [] for name in files}
     progress.begin("measure", len(rows), "utterances")
     try:
-        for number, (_, row) in zip(rows, swept.dataset.rows.iloc[rows].iterrows(), strict=True):
+        for number, row in zip(rows, swept.dataset.rows.iloc[rows].to_dict("records"), strict=True):
             try:
                 waveform = read_audio_file(
                     row["path"],
