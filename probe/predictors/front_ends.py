@@ -110,7 +110,7 @@ def front_end(extractor: Any, *, upstream: str) -> nn.Module:
         InputError: if there is no module for that kind of extractor, or for its settings
     """
     kind = type(extractor).__name__
-    if kind not in FRONT_ENDS or getattr(extractor, "dither", 0):
+    if kind not in FRONT_ENDS or getattr(extractor, "dither", False):
         settings = " with dither" if kind in FRONT_ENDS else ""
         raise InputError(
             "LP930",
