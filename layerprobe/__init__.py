@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from layerprobe.probe.exceptions import InputError as InputError
     from layerprobe.probe.extraction.extract import extract as extract
     from layerprobe.probe.extraction.sklearn_api import LayerEmbedder as LayerEmbedder
+    from layerprobe.probe.predictors.onnx import export_predictor as export_predictor
     from layerprobe.probe.predictors.predictor import Predictor as Predictor, load_predictor as load_predictor
     from layerprobe.probe.pretraining.distil import distil as distil
     from layerprobe.probe.pretraining.pretrain import pretrain as pretrain
@@ -93,6 +94,7 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "probe.exceptions": ("InputError",),
     "probe.extraction.extract": ("extract",),
     "probe.extraction.sklearn_api": ("LayerEmbedder",),
+    "probe.predictors.onnx": ("export_predictor",),
     "probe.predictors.predictor": ("Predictor", "load_predictor"),
     "probe.pretraining.distil": ("distil",),
     "probe.pretraining.pretrain": ("pretrain",),
@@ -143,6 +145,7 @@ __all__ = [
     "distil",
     "draw",
     "export_onnx",
+    "export_predictor",
     "extract",
     "gain",
     "gain_over_random",

@@ -1,4 +1,4 @@
-"""Commands of the audio-textual regressor: train, predict, export, count-params."""
+"""Commands of the audio-textual regressor: train, predict, export, count-params; export takes a predictor, too."""
 
 from __future__ import annotations
 
@@ -106,26 +106,83 @@ def predict(
         raise all_quarantined(out, len(refused))
 
 
-@app.command(epilog="Example: layerprobe export runs/audio-text --out exported")
+@app.command(epilog="Example: layerprobe export models/avd --out avd.onnx --int8 --run runs/first")
 @user_command
 def export(
-    run: TrainedPath,
-    out: Annotated[Path, typer.Option(help="Folder for the ONNX files.")],
-    seed: Annotated[int | None, typer.Option(help="Seed of the regressor to export; the first by default.")] = None,
+    model: Annotated[Path, typer.Argument(help="Predictor that deploy made, or run folder that train made.")],
+    out: Annotated[Path, typer.Option(help="File for a predictor (.onnx); folder for a trained regressor's files.")],
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the trained regressor to export; the first by default.")
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write a second file of a predictor, with matrix products in 8 bits.")
+    ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run that the predictor was deployed from, on whose recordings the loss by 8 bits is measured."
+        ),
+    ] = None,
     *,
     output: Output,
 ) -> None:
-    """Export a trained regressor as ONNX files, one per encoder and one for the head, and check their ratings."""
+    """Export a predictor as one ONNX file, or a trained regressor as several, and check their ratings."""
+    from layerprobe.probe.predictors.folder import is_predictor
+
+    of_predictor = is_predictor(model)
+    _check_export_options(model, of_predictor=of_predictor, seed=seed, int8=int8, run=run)
+    if of_predictor:
+        _export_predictor(model, out, int8=int8, run=run, output=output)
+        return
     from layerprobe.probe.regressor.onnx import export_onnx
 
     output.progress.log("Exporting …")
-    exported = export_onnx(run, out, seed=seed)
+    exported = export_onnx(model, out, seed=seed)
     for path in exported.files:
         output.print(str(path))
     output.print(
         f"The largest difference of a rating from the regressor's is {exported.largest_difference:.1e} standard "
         "deviations of the training ratings."
     )
+
+
+def _check_export_options(model: Path, *, of_predictor: bool, seed: int | None, int8: bool, run: Path | None) -> None:
+    """Raise InputError where an option does not apply to what is exported."""
+    if of_predictor and seed is not None:
+        raise InputError("LP935", f"{model} is a predictor, and --seed is of trained regressors alone. Leave it out.")
+    given = " and ".join(name for name, is_given in {"--int8": int8, "--run": run is not None}.items() if is_given)
+    if given and not of_predictor:
+        raise InputError(
+            "LP935",
+            f"{model} holds no predictor, and only a predictor takes {given}. Name a folder that layerprobe deploy "
+            "made, or leave that out.",
+        )
+    if run is not None and not int8:
+        raise InputError("LP935", "--run measures what 8 bits change, so without --int8 it does not apply. Add --int8.")
+
+
+def _export_predictor(folder: Path, out: Path, *, int8: bool, run: Path | None, output: Output) -> None:
+    from layerprobe.analysis.int8_loss import int8_sentences, measure_int8_loss
+    from layerprobe.probe.predictors.fitting import read_swept
+    from layerprobe.probe.predictors.folder import read_predictor
+    from layerprobe.probe.predictors.onnx import export_predictor
+    from layerprobe.probe.predictors.unseen import encoder_of
+    from layerprobe.probe.results.run_folder import read_run
+
+    swept = None if run is None else read_swept(read_run(run))
+    if swept is not None:
+        encoder_of(read_predictor(folder), swept)  # before the minutes that an export takes
+    output.progress.log("Exporting …")
+    exported = export_predictor(folder, out, int8=int8)
+    for file in exported.files:
+        output.print(
+            f"{file.path}: {file.n_bytes / 1e6:.1f} MB, real-time factor {file.real_time_factor:.3f} on one thread; "
+            f"ratings within {file.largest_difference:.1e} of the width of their scale of the predictor's"
+        )
+    output.print(str(exported.description))
+    if int8:
+        for sentence in int8_sentences(measure_int8_loss(exported, swept, progress=output.progress)):
+            output.print(f"  {sentence}")
 
 
 @app.command(

@@ -82,7 +82,7 @@ def export_onnx(run: Path | str, out: Path | str, *, seed: int | None = None) ->
         InputError: if ``run`` holds no trained regressor or not that seed, if onnx is not installed, or if ratings
             differ by more than `TOLERANCE`
     """
-    _check_onnx_installed()
+    check_onnx_installed()
     trained, out = read_regressor(run), Path(out)
     if seed is not None and seed not in trained.plan.seeds:
         raise InputError("LP742", f"{run} has no seed {seed}; it has {', '.join(map(str, trained.plan.seeds))}.")
@@ -189,7 +189,12 @@ def _largest_difference(regressor: AudioTextRegressor, files: list[Path]) -> flo
     return worst
 
 
-def _check_onnx_installed() -> None:
+def check_onnx_installed() -> None:
+    """Check that the packages of the extra ``export`` are installed.
+
+    Raises:
+        InputError: naming the first that is not
+    """
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
