@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from layerprobe.probe.exceptions import InputError as InputError
     from layerprobe.probe.extraction.extract import extract as extract
     from layerprobe.probe.extraction.sklearn_api import LayerEmbedder as LayerEmbedder
+    from layerprobe.probe.prediction.predict import predict as predict
     from layerprobe.probe.pretraining.distil import distil as distil
     from layerprobe.probe.pretraining.pretrain import pretrain as pretrain
     from layerprobe.probe.pretraining.settings import (
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
         PretrainOptions as PretrainOptions,
     )
     from layerprobe.probe.regressor.onnx import export_onnx as export_onnx
-    from layerprobe.probe.regressor.predict import predict as predict
     from layerprobe.probe.regressor.settings import (
         EncoderOptions as EncoderOptions,
         HeadOptions as HeadOptions,
@@ -88,11 +88,11 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "probe.exceptions": ("InputError",),
     "probe.extraction.extract": ("extract",),
     "probe.extraction.sklearn_api": ("LayerEmbedder",),
+    "probe.prediction.predict": ("predict",),
     "probe.pretraining.distil": ("distil",),
     "probe.pretraining.pretrain": ("pretrain",),
     "probe.pretraining.settings": ("DistilOptions", "PretrainOptions"),
     "probe.regressor.onnx": ("export_onnx",),
-    "probe.regressor.predict": ("predict",),
     "probe.regressor.settings": ("EncoderOptions", "HeadOptions", "OptimiserOptions"),
     "probe.regressor.train": ("train",),
     "probe.results.run_folder": ("Run", "read_run"),

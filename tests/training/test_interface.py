@@ -12,10 +12,10 @@ from helpers.text_models import SENTENCES, save_text_model
 from helpers.voices import voice, write_table
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.prediction.predict import predict
 from layerprobe.probe.pretraining.distil import distil
 from layerprobe.probe.pretraining.pretrain import pretrain
 from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
-from layerprobe.probe.regressor.predict import predict
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 from layerprobe.probe.regressor.train import train
 from layerprobe.probe.training.encoder_folder import check_folder
